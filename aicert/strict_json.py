@@ -1,0 +1,204 @@
+"""JSON as a verifier reads it: one meaning per document, bounded in size, depth and numbers.
+
+RFC 8259 leaves duplicate keys, NaN, big numbers and lone surrogates to the reader; two readers that
+differ are an attack. All of these are refused. `Fields` reads objects with the path in every error
+and refuses keys that nobody asked for.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import NoReturn, TypeVar, cast
+
+from aicert.errors import EvidenceError
+
+# The deepest document of ours has 8 levels; 32 leaves room and stops recursion attacks early.
+MAX_DEPTH = 32
+# Sizes and counters fit 63 bits; nothing of ours is larger.
+MAX_INT = 2**63 - 1
+# RFC 8259, 7: an escaped surrogate. Pairs are legal but needless in UTF-8, so all are refused.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_MISSING = object()
+
+T = TypeVar("T")
+
+
+def loads(data: bytes, *, what: str, max_bytes: int) -> object:
+    """Parse strictly; `what` names the document in errors. Raises EvidenceError only."""
+    if len(data) > max_bytes:
+        raise EvidenceError(f"{what} is larger than {max_bytes} bytes")
+    _check_depth(data, what)
+    if _SURROGATE.search(data):
+        raise EvidenceError(f"{what} escapes a UTF-16 surrogate")
+    try:
+        text = data.decode("utf-8")
+        if text.startswith("\ufeff"):
+            raise EvidenceError(f"{what} starts with a byte order mark")
+        return json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_constant,
+            parse_int=_integer,
+            parse_float=_number,
+        )
+    except UnicodeDecodeError:
+        raise EvidenceError(f"{what} is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise EvidenceError(f"{what} is not JSON: {error.msg} at byte {error.pos}") from None
+    except _Refused as error:
+        raise EvidenceError(f"{what}: {error}") from None
+
+
+def dumps(value: object) -> bytes:
+    """Our canonical form: sorted keys, no spaces, UTF-8, no NaN. Used for what we make, only."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode("utf-8")
+
+
+class _Refused(Exception):
+    pass
+
+
+# A string (so that braces inside are not counted), or one bracket.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _check_depth(data: bytes, what: str) -> None:
+    depth = 0
+    for match in _TOKEN.finditer(data):
+        token = match.group()
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise EvidenceError(f"{what} is nested deeper than {MAX_DEPTH} levels")
+        elif token in (b"]", b"}"):
+            depth -= 1
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _Refused(f"key {key[:80]!a} is given twice")
+            seen.add(key)
+    return result
+
+
+def _constant(name: str) -> NoReturn:
+    raise _Refused(f"{name} is not a number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > MAX_INT:
+        raise _Refused(f"number out of range: {text[:24]}")
+    if text == "-0":
+        raise _Refused("number out of range: -0")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if len(text) > 32 or value in (float("inf"), float("-inf")):
+        raise _Refused(f"number out of range: {text[:40]}")
+    return value
+
+
+class Fields:
+    """One JSON object being read: `take` each field, then `done()` refuses what is left."""
+
+    __slots__ = ("_left", "where")
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise EvidenceError(f"{where}: an object is wanted, found {_kind(value)}")
+        self._left = cast(dict[str, object], dict(value))
+        self.where = where
+
+    def _take(self, key: str, kind: type[T], default: object = _MISSING) -> T:
+        value = self._left.pop(key, default)
+        if value is _MISSING:
+            raise EvidenceError(f"{self.where}.{key} is missing")
+        if value is default:
+            return cast(T, value)
+        # bool is a subclass of int: compare the exact type, as a verifier must not coerce.
+        if type(value) is not kind:
+            raise EvidenceError(
+                f"{self.where}.{key}: {kind.__name__} is wanted, found {_kind(value)}"
+            )
+        return value
+
+    def text(self, key: str, *, max_length: int = 4096) -> str:
+        """A string of at most `max_length` characters."""
+        value = self._take(key, str)
+        if len(value) > max_length:
+            raise EvidenceError(f"{self.where}.{key} is longer than {max_length} characters")
+        return value
+
+    def optional_text(self, key: str, *, max_length: int = 4096) -> str | None:
+        """A string, or None where the key is absent."""
+        return self.text(key, max_length=max_length) if key in self._left else None
+
+    def const(self, key: str, wanted: object) -> None:
+        """The field must be exactly `wanted`."""
+        found = self._left.pop(key, None)
+        if type(found) is not type(wanted) or found != wanted:
+            raise EvidenceError(f"{self.where}.{key} is not {wanted!r}")
+
+    def integer(self, key: str, *, low: int = 0, high: int = MAX_INT) -> int:
+        """An integer in `low`..`high`."""
+        value = self._take(key, int)
+        if not low <= value <= high:
+            raise EvidenceError(f"{self.where}.{key} is out of range: {value}")
+        return value
+
+    def number(self, key: str) -> float:
+        """An integer or a finite float."""
+        value = self._left.pop(key, _MISSING)
+        if type(value) is int or type(value) is float:
+            return value
+        raise EvidenceError(f"{self.where}.{key}: a number is wanted, found {_kind(value)}")
+
+    def fields(self, key: str) -> "Fields":
+        """A nested object."""
+        return Fields(self._take(key, dict), f"{self.where}.{key}")
+
+    def items(
+        self, key: str, read: Callable[[object, str], T], *, max_items: int
+    ) -> tuple[T, ...]:
+        """A list, each item read by `read(value, where)`."""
+        values: list[object] = self._take(key, list)
+        if len(values) > max_items:
+            raise EvidenceError(f"{self.where}.{key} has more than {max_items} items")
+        where = f"{self.where}.{key}"
+        return tuple(read(value, f"{where}[{i}]") for i, value in enumerate(values))
+
+    def rest(self) -> dict[str, object]:
+        """Every field not taken yet; for objects whose keys are data."""
+        left, self._left = self._left, {}
+        return left
+
+    def has(self, key: str) -> bool:
+        """Whether the field is present and not taken yet."""
+        return key in self._left
+
+    def done(self) -> None:
+        """Refuse unknown keys: what no check reads must not be displayed or carried."""
+        if self._left:
+            raise EvidenceError(f"{self.where} has an unknown key {next(iter(self._left))[:80]!a}")
+
+
+def string(value: object, where: str) -> str:
+    """An item that must be a string of at most 4096 characters."""
+    if type(value) is not str or len(value) > 4096:
+        raise EvidenceError(f"{where}: a short string is wanted, found {_kind(value)}")
+    return value
+
+
+def _kind(value: object) -> str:
+    if value is _MISSING:
+        return "nothing"
+    return {dict: "an object", list: "a list", str: "a string"}.get(type(value), repr(value)[:40])
