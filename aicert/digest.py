@@ -78,11 +78,11 @@ def check_path(path: str) -> None:
         raise EvidenceError(
             f"path has a control character, a backslash or is not in Unicode NFC: {path!a}"
         )
-    for part in path.split("/"):
-        if part in ("", ".", ".."):
-            raise EvidenceError(f"path is not a plain relative path: {path!a}")
-        if len(part) > MAX_NAME_BYTES or len(part.encode()) > MAX_NAME_BYTES:
-            raise EvidenceError(f"a name in the path is longer than {MAX_NAME_BYTES} bytes: {path!a}")
+    rooted = f"/{path}/"
+    if "//" in rooted or "/./" in rooted or "/../" in rooted:
+        raise EvidenceError(f"path is not a plain relative path: {path!a}")
+    if len(raw) > MAX_NAME_BYTES and any(len(part) > MAX_NAME_BYTES for part in raw.split(b"/")):
+        raise EvidenceError(f"a name in the path is longer than {MAX_NAME_BYTES} bytes: {path!a}")
 
 
 _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
@@ -92,32 +92,26 @@ def check_paths(paths: Iterable[str]) -> None:
     """`check_path` for each, and refuse twins: paths equal but for case, or a file used as a folder."""
     folded: dict[str, str] = {}
     folders: dict[str, str] = {}
-    count = 0
+    seen: set[str] = set()
     for path in paths:
-        count += 1
-        if count > MAX_FILES:
-            raise EvidenceError(f"more than {MAX_FILES} files")
         check_path(path)
         key = fold(path)
         if key in folded:
             raise EvidenceError(f"two paths differ only in case or form: {folded[key]!a}, {path!a}")
         folded[key] = path
-        _check_folders(path, key, folders)
+        folder = path.rpartition("/")[0]
+        # A folder seen before had its own parents checked then.
+        while folder and folder not in seen:
+            seen.add(folder)
+            twin = folders.setdefault(fold(folder), folder)
+            if twin != folder:
+                raise EvidenceError(f"two directories differ only in case: {twin!a}, {folder!a}")
+            folder = folder.rpartition("/")[0]
+    if len(folded) > MAX_FILES:
+        raise EvidenceError(f"more than {MAX_FILES} files")
     for key, path in folders.items():
         if key in folded:
             raise EvidenceError(f"a path is both a file and a directory: {path!a}")
-
-
-def _check_folders(path: str, key: str, folders: dict[str, str]) -> None:
-    end = path.rfind("/")
-    key_end = key.rfind("/")
-    while end != -1:
-        folder = path[:end]
-        seen = folders.setdefault(key[:key_end], folder)
-        if seen != folder:
-            raise EvidenceError(f"two directories differ only in case: {seen!a}, {folder!a}")
-        end = path.rfind("/", 0, end)
-        key_end = key.rfind("/", 0, key_end)
 
 
 def fold(path: str) -> str:

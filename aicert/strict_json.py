@@ -61,8 +61,9 @@ class _Refused(Exception):
     pass
 
 
-# A string (so that braces inside are not counted), or one bracket.
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string (so that brackets inside are not counted), or one bracket. An unterminated string matches
+# to the end, so that no quote is scanned twice: linear on any input.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _check_depth(data: bytes, what: str) -> None:
