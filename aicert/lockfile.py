@@ -9,7 +9,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
 from aicert.digest import Digest, of_bytes
 from aicert.errors import AicertError, LockError
@@ -224,7 +223,6 @@ def _texts(table: dict[str, object], key: str, where: str) -> tuple[str, ...]:
     return tuple(_text(holder, str(i), where) for i in range(len(values)))
 
 
-def _no_more(left: Mapping[str, object], where: str) -> NoReturn | None:
+def _no_more(left: Mapping[str, object], where: str) -> None:
     if left:
         raise LockError(f"{where} has an unknown key {next(iter(left))[:80]!a}")
-    return None
