@@ -1,0 +1,111 @@
+"""Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level, and its dataset types.
+
+Runs with the training environment's Python and prints to stdout; a test demands that the committed file
+is what this prints. Axolotl ignores keys that it does not know, so what is absent here is refused.
+A dataset type names code; only code inside Axolotl's own `prompt_strategies` is listed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pkgutil
+import sys
+import typing
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+
+from pydantic import AliasChoices, AliasPath, BaseModel
+from pydantic.fields import FieldInfo
+
+STRATEGIES = "axolotl.prompt_strategies"
+# Sub-packages whose members are named by a function: `chatml.intel` under `rl: dpo`.
+BY_FUNCTION = ("dpo", "kto", "orpo", "ebft")
+HELPERS = ("base", "jinja_template_analyzer")
+
+
+def models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and not typing.get_args(annotation):
+        if issubclass(annotation, BaseModel):
+            yield annotation
+        return
+    for part in typing.get_args(annotation):
+        yield from models_in(part)
+
+
+def names_of(name: str, field: FieldInfo) -> Iterator[str]:
+    yield name
+    for alias in (field.alias, field.validation_alias):
+        if isinstance(alias, str):
+            yield alias
+        elif isinstance(alias, AliasChoices):
+            yield from (choice for choice in alias.choices if isinstance(choice, str))
+        elif isinstance(alias, AliasPath):
+            raise SystemExit(f"{name}: an alias path is not understood")
+
+
+def schema(root: type[BaseModel]) -> dict[str, dict[str, list[str]]]:
+    """Model name -> key -> names of the models that a mapping under that key may be."""
+    found: dict[str, dict[str, list[str]]] = {}
+    waiting = [root]
+    while waiting:
+        model = waiting.pop()
+        if model.__name__ in found:
+            continue
+        keys: dict[str, list[str]] = {}
+        for name, field in model.model_fields.items():
+            below = list(models_in(field.annotation))
+            waiting.extend(below)
+            for key in names_of(name, field):
+                keys[key] = sorted({each.__name__ for each in below})
+        found[model.__name__] = keys
+    return found
+
+
+def functions(module: ModuleType) -> Iterator[str]:
+    for name, value in vars(module).items():
+        own = inspect.isfunction(value) and value.__module__ == module.__name__
+        if own and not name.startswith("_"):
+            yield name
+
+
+def dataset_types() -> list[str]:
+    """What `type:` of a dataset may say."""
+    from axolotl.utils.data.wrappers import DATASET_HANDLERS
+
+    found = set(DATASET_HANDLERS)
+    # The styles that the prompters of those handlers know (`alpaca:chat`).
+    found |= {f"{base}:{style}" for base in DATASET_HANDLERS for style in ("instruct", "chat")}
+    package = import_module(STRATEGIES)
+    for info in pkgutil.walk_packages(package.__path__, STRATEGIES + "."):
+        dotted = info.name.removeprefix(STRATEGIES + ".")
+        first, _, rest = dotted.partition(".")
+        if info.ispkg or dotted in HELPERS:
+            continue
+        module = import_module(info.name)
+        if first in BY_FUNCTION:
+            found |= {rest} | {f"{rest}.{name}" for name in functions(module)}
+        elif first != "messages":
+            loaders = {name for name in functions(module) if name.startswith("load")}
+            found |= {dotted} | {f"{dotted}.{name}" for name in loaders}
+    return sorted(found)
+
+
+def main() -> int:
+    from axolotl.utils.schemas.config import AxolotlInputConfig
+
+    content = {
+        "axolotl": version("axolotl"),
+        "root": AxolotlInputConfig.__name__,
+        "models": schema(AxolotlInputConfig),
+        "datasetTypes": dataset_types(),
+    }
+    json.dump(content, sys.stdout, indent=1, sort_keys=True)
+    sys.stdout.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
