@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from aicert.digest import MAX_FILES, FileFact, check_path, check_paths
+from aicert.digest import MAX_FILES, Digest, FileFact, check_path, check_paths, dir_digest
 from aicert.errors import EvidenceError
 
 # Measured best between 256 KiB and 1 MiB: large enough that the GIL is seldom taken.
@@ -227,3 +227,19 @@ def _not_regular(path: str, mode: int) -> EvidenceError:
 
 def _unreadable(path: str, error: OSError) -> EvidenceError:
     return EvidenceError(f"cannot read {path!a}: {error.strerror or error}")
+
+
+def code_digest(root: Path) -> Digest:
+    """The dirHash of the code that makes evidence (`aicert/`, `enclave_runner/`) under `root`.
+
+    On `local` this stands for the machine's image; it is a claim, as everything there is.
+    """
+    files: dict[str, FileFact] = {}
+    for package in ("aicert", "enclave_runner"):
+        for path, fact in read_tree(root / package, skip=_is_compiled).items():
+            files[f"{package}/{path}"] = fact
+    return dir_digest(files)
+
+
+def _is_compiled(path: str) -> bool:
+    return path.endswith("__pycache__/")

@@ -1,0 +1,195 @@
+"""The attester: check, measure, train, measure, quote. One run, then it ends.
+
+Everything that gives a certificate meaning is refused here, not on the host. The host gives paths of
+inputs, a lockfile, a nonce and limits; of these only the lockfile and the nonce are believed, and both
+are measured or bound by the quote. Whatever fails before the quote ends without a certificate.
+"""
+
+import argparse
+import datetime
+import hashlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from aicert import lockfile as lockfile_form
+from aicert import report_form
+from aicert.digest import EMPTY_DIR, Digest, FileFact, dir_digest
+from aicert.errors import AicertError, ConfigError
+from aicert.lockfile import CONFIG_INPUT, Lockfile
+from aicert.statement import Dependency, Output, Statement
+from aicert.tree import code_digest, read_file, read_tree
+from enclave_runner import attest, config, inputs, report, training
+from enclave_runner.events import Events
+from enclave_runner.inputs import MeasuredInput
+from enclave_runner.pickles import refuse_pickle
+from enclave_runner.tpm import Tpm
+
+BUILDER_ID = "urn:aicert:machine:local"
+# The input is one YAML document that people review; Axolotl's own examples have some 3 kB.
+MAX_CONFIG = 1 << 20
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run as the command line says; the exit code is 0 when a certificate was written."""
+    arguments = _arguments(argv)
+    events = Events(arguments.events_fd)
+    signal.signal(signal.SIGTERM, _stopped)
+    try:
+        _run(arguments, events)
+    except AicertError as error:
+        events.send(
+            "error", message=error.message[:2000], hint=error.hint, exitCode=error.exit_code
+        )
+        return error.exit_code
+    return 0
+
+
+def _stopped(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _run(arguments: argparse.Namespace, events: Events) -> None:
+    started = _now()
+    nonce = bytes.fromhex(arguments.nonce)
+    data = arguments.lockfile.read_bytes()
+    lockfile = lockfile_form.parse(data)
+    with Tpm(arguments.tcti) as tpm:
+        attest.check_registers(tpm)
+        measured = _measure_inputs(lockfile, arguments.input, events)
+        attest.measure_inputs(tpm, data, measured)
+        effective = _prepare(lockfile, measured)
+        events.send("training", step=0)
+        result = training.train(
+            effective,
+            {item.name: item.path for item in measured},
+            arguments.scratch,
+            arguments.training_env,
+            _limits(arguments),
+            lambda step, total, loss: events.send("training", step=step, total=total, loss=loss),
+        )
+        inputs.check_unchanged(measured)
+        events.send("measuring")
+        files = _collect(result, arguments.out / "outputs" / lockfile.outputs[0])
+        run_report = report.build(effective, result, measured, files)
+        statement = Statement(
+            run=lockfile.run,
+            trainer=lockfile.trainer,
+            lockfile=lockfile_form.identity(data),
+            dependencies=tuple(
+                Dependency(name=i.name, uri=i.uri, digest=i.digest) for i in lockfile.inputs
+            ),
+            outputs={lockfile.outputs[0]: _output(files)},
+            builder_id=BUILDER_ID,
+            builder={"runner": code_digest(Path(__file__).parents[1])},
+            nonce=nonce,
+            started=started,
+            finished=_now(),
+            report=report_form.emit(run_report),
+            log=_keep_log(result.log, arguments.out / "training.log"),
+        )
+        certificate = attest.attest(tpm, statement, run_report, data)
+    (arguments.out / "certificate.json").write_bytes(certificate)
+    events.send("done", exitCode=run_report.exit_code)
+
+
+def _measure_inputs(
+    lockfile: Lockfile, paths: Mapping[str, Path], events: Events
+) -> list[MeasuredInput]:
+    total = sum(item.size for item in lockfile.inputs)
+    done = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        events.send("hashing", done=done, total=total)
+
+    measured = inputs.measure(lockfile, paths, on_bytes)
+    for item, found in zip(lockfile.inputs, measured, strict=True):
+        if not item.allow_pickle:
+            for path in found.files:
+                refuse_pickle(found.path / path if path else found.path, f"{item.name}/{path}")
+    return measured
+
+
+def _prepare(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effective:
+    if lockfile.trainer != "axolotl":
+        raise ConfigError(f"this machine has no trainer named {lockfile.trainer}")
+    if len(lockfile.outputs) != 1:
+        raise ConfigError("the axolotl trainer makes exactly one output")
+    found = next(item for item in measured if item.name == CONFIG_INPUT)
+    with found.path.open("rb") as file:
+        data = file.read(MAX_CONFIG + 1)
+    # What is parsed must be what was hashed: the path may have been written to in between.
+    if hashlib.sha256(data).hexdigest() != found.digest.hex:
+        raise ConfigError(f"the config is larger than {MAX_CONFIG} bytes or changed while it was read")
+    views = {
+        item.name: config.InputView(
+            is_file=item.is_file, files=frozenset(path for path in item.files if path)
+        )
+        for item in measured
+        if item.name != CONFIG_INPUT
+    }
+    return config.resolve(data, views)
+
+
+def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:
+    """Move what counts as output to `target` and hash it there. A failed run gives nothing."""
+    if result.exit_code != "0":
+        return {}
+    names = training.output_files(result.output)
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(result.output / name, target / name)
+    return read_tree(target) if names else {}
+
+
+def _output(files: Mapping[str, FileFact]) -> Output:
+    digest = dir_digest(files) if files else EMPTY_DIR
+    return Output(digest=digest, files={path: fact.sha256 for path, fact in files.items()})
+
+
+def _keep_log(log: Path, target: Path) -> Digest:
+    shutil.move(log, target)
+    return Digest("sha256", read_file(target).sha256)
+
+
+def _limits(arguments: argparse.Namespace) -> training.Limits:
+    return training.Limits(
+        seconds=arguments.time_limit,
+        memory=arguments.memory,
+        processes=arguments.processes,
+        scratch=arguments.scratch_limit,
+    )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="enclave_runner", description=__doc__)
+    parser.add_argument("--tcti", required=True)
+    parser.add_argument("--nonce", required=True)
+    parser.add_argument("--lockfile", required=True, type=Path)
+    parser.add_argument("--input", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--scratch", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--training-env", required=True, type=Path)
+    parser.add_argument("--events-fd", required=True, type=int)
+    for limit in ("time-limit", "memory", "processes", "scratch-limit"):
+        parser.add_argument(f"--{limit}", required=True, type=int)
+    arguments = parser.parse_args(argv)
+    pairs = [item.partition("=") for item in arguments.input]
+    arguments.input = {name: Path(path) for name, _, path in pairs}
+    return arguments
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # Threads of a TPM that never answers must not keep the process alive.
+    os._exit(code)

@@ -1,0 +1,72 @@
+"""The end of a run: measure the outputs, say so in a statement, sign it, quote both registers.
+
+Order matters and follows docs/spec/measurement.md: PCR 8 is extended and sealed before the quote; the
+quote's extraData binds nonce, run key and statement, so no part can be exchanged for another run's.
+"""
+
+import hashlib
+
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from aicert.certificate import Certificate, Evidence, Signed, emit
+from aicert.digest import Digest
+from aicert.dsse import Envelope, pae
+from aicert.errors import ToolError
+from aicert.measurement import INPUT_PCR, OUTPUT_PCR, ZERO, input_events, output_events
+from aicert.report_form import RunReport
+from aicert.statement import Statement
+from aicert.statement import emit as emit_statement
+from aicert.tpm import parse_signature, quote_extra_data
+from enclave_runner.inputs import MeasuredInput
+from enclave_runner.tpm import RunKey, Tpm
+
+
+def check_registers(tpm: Tpm) -> None:
+    """Both registers must be zero: nobody measured into them before the runner."""
+    for index, value in tpm.read_pcrs((OUTPUT_PCR, INPUT_PCR)).items():
+        if value != ZERO:
+            raise ToolError(f"PCR {index} is not zero at the start: {value.hex()}")
+
+
+def measure_inputs(tpm: Tpm, lockfile: bytes, inputs: list[MeasuredInput]) -> None:
+    """Extend PCR 14 with the lockfile, every input as hashed here, and the seal."""
+    for event in input_events(lockfile, [(item.name, item.digest) for item in inputs]):
+        tpm.extend(INPUT_PCR, event)
+
+
+def attest(tpm: Tpm, statement: Statement, report: RunReport, lockfile: bytes) -> bytes:
+    """Extend PCR 8, make the run key, sign the statement, quote. Returns the certificate's bytes."""
+    outputs: dict[str, Digest] = {n: o.digest for n, o in statement.outputs.items()}
+    for event in output_events(report.exit_code, outputs, statement.report_digest):
+        tpm.extend(OUTPUT_PCR, event)
+    payload = emit_statement(statement)
+    run_key = tpm.make_run_key()
+    try:
+        evidence, signature = _sign_and_quote(tpm, run_key, payload, statement.nonce)
+    finally:
+        run_key.flush()
+    certificate = Certificate(
+        envelope=Envelope(payload=payload, signature=signature, keyid=run_key.name.hex()),
+        evidence=evidence,
+        lockfile=lockfile,
+    )
+    return emit(certificate)
+
+
+def _sign_and_quote(
+    tpm: Tpm, run_key: RunKey, payload: bytes, nonce: bytes
+) -> tuple[Evidence, bytes]:
+    made = parse_signature(run_key.sign(hashlib.sha256(pae(payload)).digest()))
+    signature = encode_dss_signature(made.r, made.s)
+    certify_attest, certify_signature = run_key.certify(nonce)
+    qualifying = quote_extra_data(nonce=nonce, run_key_name=run_key.name, statement=payload)
+    attest_bytes, quote_signature, pcrs = tpm.quote(qualifying)
+    evidence = Evidence(
+        nonce=nonce,
+        quote=Signed(attest=attest_bytes, signature=quote_signature),
+        pcrs=pcrs,
+        ak_chain=tpm.ak_chain(),
+        run_key=run_key.public,
+        run_key_certify=Signed(attest=certify_attest, signature=certify_signature),
+    )
+    return evidence, signature

@@ -1,0 +1,87 @@
+"""Inputs: hash every one in the machine, compare with the lockfile, and only then measure.
+
+What is compared is what was read here. After training the inputs' stat keys are compared again, so
+that a run whose inputs were written to while it read them is not certified.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.digest import Digest, FileFact, dir_digest
+from aicert.errors import EvidenceError, LockError
+from aicert.lockfile import LockedInput, Lockfile
+from aicert.tree import read_file, read_tree
+
+OnBytes = Callable[[int], None]
+StatKey = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredInput:
+    """One input as found: `files` is `{path: fact}`, or `{"": fact}` for an input that is a file."""
+
+    name: str
+    path: Path
+    digest: Digest
+    files: Mapping[str, FileFact]
+    stat_keys: Mapping[str, StatKey]
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the input is one file."""
+        return self.digest.kind == "sha256"
+
+
+def measure(lockfile: Lockfile, paths: Mapping[str, Path], on_bytes: OnBytes) -> list[MeasuredInput]:
+    """Hash each input of the lockfile, in its order. Raises LockError for any difference."""
+    stray = sorted(set(paths) - {item.name for item in lockfile.inputs})
+    if stray:
+        raise LockError(f"the machine was given an input that is not locked: {', '.join(stray)}")
+    return [_measure_one(item, paths.get(item.name), on_bytes) for item in lockfile.inputs]
+
+
+def check_unchanged(inputs: list[MeasuredInput]) -> None:
+    """Raise unless every file is still the one that was hashed (device, inode, size, times)."""
+    for item in inputs:
+        for path in item.files:
+            if _stat_key(item.path / path if path else item.path) != item.stat_keys[path]:
+                raise EvidenceError(
+                    f"input {item.name}: {path or item.path.name!a} changed while the run was reading it",
+                    hint="run it again when nothing writes to the inputs",
+                )
+
+
+def unchanged_weights(inputs: list[MeasuredInput], output: Mapping[str, FileFact]) -> list[str]:
+    """Weight files of an output whose bytes are those of some input file."""
+    known = {fact.sha256 for item in inputs for fact in item.files.values()}
+    return [p for p, fact in output.items() if p.endswith(".safetensors") and fact.sha256 in known]
+
+
+def _measure_one(item: LockedInput, path: Path | None, on_bytes: OnBytes) -> MeasuredInput:
+    if path is None:
+        raise LockError(f"input {item.name} was not given to the machine")
+    if item.digest.kind == "sha256":
+        files = {"": read_file(path, on_bytes=on_bytes)}
+        digest = Digest("sha256", files[""].sha256)
+    else:
+        files = read_tree(path, on_bytes=on_bytes)
+        digest = dir_digest(files)
+    size = sum(fact.size for fact in files.values())
+    if digest != item.digest or size != item.size:
+        raise LockError(
+            f"input {item.name} is not what the lockfile says"
+            f"\n  locked  {item.size} bytes  {item.digest}\n  found   {size} bytes  {digest}",
+            hint="./doit lock, then review the difference",
+        )
+    keys = {p: _stat_key(path / p if p else path) for p in files}
+    return MeasuredInput(name=item.name, path=path, digest=digest, files=files, stat_keys=keys)
+
+
+def _stat_key(path: Path) -> StatKey:
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError as error:
+        raise EvidenceError(f"an input went away: {path.name!a}: {error.strerror}") from None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

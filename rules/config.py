@@ -1,0 +1,223 @@
+"""`aicert.toml`: what to certify, read strictly (docs/spec/lockfile.md shows one).
+
+Unknown keys are errors that name the key, the file and the nearest valid name. Nothing here touches
+the inputs themselves: that is `rules.sources`.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from aicert.errors import AicertError, ConfigError
+from aicert.lockfile import CONFIG_INPUT, NAME
+from rules import sources
+
+FILE = "aicert.toml"
+DRIVERS = ("local",)
+TRAINER = "axolotl"
+# The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.
+DEFAULT_MEMORY = 8 << 30
+DEFAULT_SCRATCH = 8 << 30
+DEFAULT_TIME = 3600
+DEFAULT_PROCESSES = 512
+
+_SIZE = re.compile(r"(\d{1,6}) ?(MiB|GiB|TiB)")
+_TIME = re.compile(r"(\d{1,6}) ?(s|min|h)")
+_UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1, "min": 60, "h": 3600}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """One input as configured: where it comes from and the facts that the lockfile will repeat."""
+
+    name: str
+    source: str
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified."""
+
+    name: str
+    driver: str
+    memory: int
+    scratch: int
+    time_limit: int
+    processes: int
+    cpus: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One `[runs.NAME]`. `inputs` includes the config and is sorted by name."""
+
+    name: str
+    machine: Machine
+    outputs: tuple[str, ...]
+    inputs: tuple[Input, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """The whole of one `aicert.toml`, and the repository root it stands in."""
+
+    root: Path
+    runs: Mapping[str, Run]
+
+    def run(self, name: str) -> Run:
+        """The run of that name; a ConfigError with the nearest name where there is none."""
+        if name not in self.runs:
+            raise ConfigError(f"{FILE} has no run {name!r}{_nearest(name, self.runs)}")
+        return self.runs[name]
+
+
+def load(root: Path) -> Project:
+    """Read `aicert.toml` in `root`. Raises ConfigError."""
+    try:
+        document = tomllib.loads((root / FILE).read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{root / FILE} does not exist", hint="git checkout aicert.toml") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {FILE}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{FILE} is not TOML: {error}") from None
+    top = _Table(document, "")
+    machines = {name: _machine(name, table) for name, table in top.tables("machines").items()}
+    runs = {name: _run(name, table, machines) for name, table in top.tables("runs").items()}
+    top.done(("machines", "runs"))
+    if not runs:
+        raise ConfigError(f"{FILE} has no run", hint="add a table [runs.NAME]")
+    return Project(root=root, runs=runs)
+
+
+class _Table:
+    """One TOML table being read; `done` refuses what nobody took."""
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{FILE}: {where} is not a table")
+        self.left: dict[str, object] = dict(value)
+        self.where = where
+
+    def _at(self, key: str) -> str:
+        return f"{self.where}.{key}" if self.where else key
+
+    def take(self, key: str, kind: type[object], default: object = None) -> object:
+        value = self.left.pop(key, None)
+        if value is None:
+            if default is None:
+                raise ConfigError(f"{FILE}: {self._at(key)} is missing")
+            return default
+        if type(value) is not kind:
+            raise ConfigError(f"{FILE}: {self._at(key)} is not a {_WORDS[kind]}")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        return cast(str, self.take(key, str, default))
+
+    def tables(self, key: str) -> dict[str, "_Table"]:
+        value = cast(dict[str, object], self.take(key, dict, {}))
+        for name in value:
+            if not NAME.fullmatch(name):
+                raise ConfigError(
+                    f"{FILE}: {self._at(key)} has the name {name[:80]!a}",
+                    hint="names have lowercase letters, digits and -, up to 63",
+                )
+        return {name: _Table(item, f"{self._at(key)}.{name}") for name, item in value.items()}
+
+    def quantity(self, key: str, form: re.Pattern[str], example: str, default: int) -> int:
+        text = self.text(key, "")
+        if not text:
+            return default
+        match = form.fullmatch(text)
+        if match is None or not int(match[1]):
+            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
+        return int(match[1]) * _UNITS[match[2]]
+
+    def count(self, key: str, default: int) -> int:
+        value = cast(int, self.take(key, int, default))
+        if value < 1:
+            raise ConfigError(f"{FILE}: {self._at(key)} must be at least 1")
+        return value
+
+    def done(self, valid: Iterable[str]) -> None:
+        for key in self.left:
+            raise ConfigError(f"{FILE}: unknown key {self._at(key)}{_nearest(key, valid)}")
+
+
+_WORDS: Mapping[type[object], str] = {str: "string", int: "number", dict: "table", list: "list", bool: "true"}
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    names = list(valid)
+    close = difflib.get_close_matches(name, names, 1)
+    if close:
+        return f", did you mean {close[0]!r}?"
+    return f"; there is: {', '.join(sorted(names))}" if names else ""
+
+
+def _machine(name: str, table: _Table) -> Machine:
+    driver = table.text("driver")
+    if driver not in DRIVERS:
+        raise ConfigError(f"{FILE}: {table.where}.driver {driver!r} is not one of {', '.join(DRIVERS)}")
+    machine = Machine(
+        name=name,
+        driver=driver,
+        memory=table.quantity("memory", _SIZE, "8 GiB", DEFAULT_MEMORY),
+        scratch=table.quantity("scratch", _SIZE, "20 GiB", DEFAULT_SCRATCH),
+        time_limit=table.quantity("time-limit", _TIME, "30 min", DEFAULT_TIME),
+        processes=table.count("processes", DEFAULT_PROCESSES),
+        cpus=table.count("cpus", 0) if "cpus" in table.left else None,
+    )
+    table.done(("driver", "memory", "scratch", "time-limit", "processes", "cpus"))
+    return machine
+
+
+def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
+    machine = table.text("machine")
+    if machine not in machines:
+        raise ConfigError(
+            f"{FILE}: {table.where}.machine names no machine: {machine!r}{_nearest(machine, machines)}"
+        )
+    outputs = cast(list[object], table.take("outputs", list))
+    if len(outputs) != 1 or not isinstance(outputs[0], str) or not NAME.fullmatch(outputs[0]):
+        # One output directory is what the axolotl trainer makes.
+        raise ConfigError(f'{FILE}: {table.where}.outputs must be one name, like ["model"]')
+    inputs = [Input(name=CONFIG_INPUT, source=_source(table.text("config"), f"{table.where}.config"))]
+    raw = _Table(table.take("inputs", dict), f"{table.where}.inputs")
+    for key in list(raw.left):
+        inputs.append(_input(key, raw.left.pop(key), f"{raw.where}.{key}"))
+    table.done(("config", "machine", "outputs", "inputs"))
+    inputs.sort(key=lambda item: item.name)
+    return Run(name=name, machine=machines[machine], outputs=(outputs[0],), inputs=tuple(inputs))
+
+
+def _input(name: str, value: object, where: str) -> Input:
+    if not NAME.fullmatch(name) or name == CONFIG_INPUT:
+        raise ConfigError(
+            f"{FILE}: {where} cannot be an input's name",
+            hint="names have lowercase letters, digits and -, and `config` is the run's own",
+        )
+    if isinstance(value, str):
+        return Input(name=name, source=_source(value, where))
+    table = _Table(value, where)
+    item = Input(
+        name=name,
+        source=_source(table.text("from"), f"{where}.from"),
+        allow_pickle=cast(bool, table.take("allow-pickle", bool, False)),
+    )
+    table.done(("from", "allow-pickle"))
+    return item
+
+
+def _source(text: str, where: str) -> str:
+    try:
+        sources.check(text)
+    except AicertError as error:
+        raise ConfigError(f"{FILE}: {where}: {error.message}", hint=error.hint) from None
+    return text
