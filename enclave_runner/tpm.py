@@ -1,0 +1,283 @@
+"""The TPM as the runner uses it: registers, the platform's attestation key, the run key, one quote.
+
+Promises: `TPMS_ATTEST`, `TPMT_SIGNATURE` and `TPMT_PUBLIC` are handed out as the TPM made them
+(TPM 2.0 Library, Part 2). The run key is a primary of the NULL hierarchy from a fresh random
+template, so no one can make it again under another system; it is never persistent, and it is
+flushed. A quote is only given together with the very register values that it covers. A TPM that
+fails, dies or stops answering is a ToolError within a bounded time.
+
+Leaves out: choosing an attestation key. The platform's lies at 0x81000003 with its certificate in
+NV 0x01C101D0 (as on Azure), and a guest takes what its platform gives it. Checking any of this
+is the verifier's work.
+"""
+
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from tpm2_pytss import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_CAP,
+    TPM2B_PUBLIC,
+    TPML_DIGEST_VALUES,
+    TPML_PCR_SELECTION,
+    TPMT_HA,
+    TPMT_SIG_SCHEME,
+    TPMU_HA,
+    TSS2_Exception,
+)
+
+from aicert.errors import ToolError
+
+T = TypeVar("T")
+
+_AK_HANDLE: Final = 0x81000003
+_AK_CERTIFICATE_NV: Final = 0x01C101D0
+_NV_BUFFER_MAX: Final = 0x12C  # TPM_PT_NV_BUFFER_MAX (Part 2, 6.13)
+_QUOTED: Final = tuple(range(16))
+# A TPM's slowest command here (a primary key) takes well under a second, in hardware some seconds.
+_ANSWER_S: Final = 60.0
+_QUOTE_TRIES: Final = 5
+_READ_TRIES: Final = 64
+_RUN_KEY_ATTRIBUTES: Final = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|stclear|sign"
+_SHA256_NAME: Final = b"\x00\x0b"
+_HINT: Final = "run the command again; a local platform starts from a fresh TPM each time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunKey:
+    """A P-256 key that lives in this TPM until it is flushed or the machine stops."""
+
+    public: bytes
+    """TPMT_PUBLIC."""
+    name: bytes
+    """The Name: SHA-256's algorithm identifier and the digest of `public`, 34 bytes."""
+    _tpm: "Tpm" = field(repr=False)
+    _handle: Any = field(repr=False)
+
+    def sign(self, digest: bytes) -> bytes:
+        """The TPMT_SIGNATURE (ECDSA) over a SHA-256 digest of 32 bytes."""
+        return self._tpm.ask(
+            "sign with the run key",
+            lambda esapi: bytes(
+                esapi.sign(self._handle, digest, TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)).marshal()
+            ),
+        )
+
+    def certify(self, qualifying: bytes) -> tuple[bytes, bytes]:
+        """(TPMS_ATTEST, TPMT_SIGNATURE): the attestation key says that this key is in its TPM."""
+        ak = self._tpm.attestation_key()
+
+        def certify(esapi: Any) -> tuple[bytes, bytes]:
+            scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
+            attest, signature = esapi.certify(self._handle, ak, qualifying, scheme)
+            return bytes(attest), bytes(signature.marshal())
+
+        return self._tpm.ask("certify the run key", certify)
+
+    def flush(self) -> None:
+        """Remove the key from the TPM. A second call does nothing."""
+        self._tpm.flush(self._handle)
+
+
+class Tpm:
+    """One connection to a TPM: a context manager. No object that it made outlives it."""
+
+    def __init__(self, tcti: str, *, answer_s: float = _ANSWER_S) -> None:
+        """`tcti` as tpm2-tools write it, such as `swtpm:path=tpm.sock`, `device:/dev/tpmrm0`.
+        `answer_s` bounds each command, in seconds.
+        """
+        self._tcti = tcti
+        self._answer_s = answer_s
+        self._esapi: Any = None
+        self._ak: Any = None
+        self._loaded: list[Any] = []
+
+    def __enter__(self) -> Self:
+        # The TSS prints its own errors to standard error; ours carry what they say.
+        os.environ.setdefault("TSS2_LOG", "all+none")
+        self._esapi = self._bounded("answer", lambda: ESAPI(self._tcti))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            for handle in tuple(self._loaded):
+                self.flush(handle)
+        except ToolError:
+            # What went wrong first is the better message; a dead TPM holds no key.
+            if error is None:
+                raise
+        finally:
+            esapi, self._esapi = self._esapi, None
+            if esapi is not None:
+                esapi.close()
+
+    def ask(self, what: str, command: Callable[[Any], T]) -> T:
+        """Run `command` on the connection; `what` says in an error what the TPM did not do."""
+        esapi = self._esapi
+        if esapi is None:
+            raise ToolError(f"the TPM cannot {what}: the connection to it is closed", hint=_HINT)
+        return self._bounded(what, lambda: command(esapi))
+
+    def _bounded(self, what: str, command: Callable[[], T]) -> T:
+        # The TSS waits for ever for an answer and cannot be interrupted; a thread can be left.
+        answer: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                answer.set_result(command())
+            except BaseException as error:  # it is raised again where the caller waits
+                answer.set_exception(error)
+
+        threading.Thread(target=work, name="tpm", daemon=True).start()
+        try:
+            return answer.result(self._answer_s)
+        except TimeoutError as error:
+            # That thread still uses the connection, so nobody may close it.
+            self._esapi = None
+            raise ToolError(
+                f"the TPM cannot {what}: no answer in {self._answer_s:.0f} s", hint=_HINT
+            ) from error
+        except TSS2_Exception as error:
+            raise ToolError(f"the TPM cannot {what}: {error}", hint=_HINT) from error
+
+    def read_pcrs(self, indices: Iterable[int]) -> dict[int, bytes]:
+        """The values of these registers in the SHA-256 bank."""
+        wanted = sorted(set(indices))
+        values: dict[int, bytes] = {}
+        # A TPM returns at most eight at a time and says which (Part 3, TPM2_PCR_Read).
+        for _ in range(_READ_TRIES):
+            missing = [index for index in wanted if index not in values]
+            if not missing:
+                return values
+            values.update(self._read_some(missing))
+        raise ToolError(f"the TPM cannot read its registers: none of {missing} came", hint=_HINT)
+
+    def _read_some(self, indices: list[int]) -> dict[int, bytes]:
+        def read(esapi: Any) -> dict[int, bytes]:
+            _, selection, digests = esapi.pcr_read(_selection(indices[:8]))
+            if selection.count != 1 or selection[0].hash != TPM2_ALG.SHA256:
+                return {}
+            bits = int.from_bytes(bytes(selection[0].pcrSelect), "little")
+            found = [index for index in range(24) if bits >> index & 1]
+            read = [bytes(digests[place]) for place in range(digests.count)]
+            return dict(zip(found, read, strict=True))
+
+        return self.ask("read its registers", read)
+
+    def extend(self, pcr: int, event: bytes) -> None:
+        """Extend a register of the SHA-256 bank with SHA-256(event)."""
+        digest = TPMU_HA(sha256=hashlib.sha256(event).digest())
+        digests = TPML_DIGEST_VALUES([TPMT_HA(hashAlg=TPM2_ALG.SHA256, digest=digest)])
+        self.ask(f"extend PCR {pcr}", lambda esapi: esapi.pcr_extend(ESYS_TR(pcr), digests))
+
+    def ak_chain(self) -> tuple[bytes, ...]:
+        """The attestation key's certificates (DER), leaf first: here the one that NV holds."""
+
+        def read(esapi: Any) -> bytes:
+            index = esapi.tr_from_tpmpublic(_AK_CERTIFICATE_NV)
+            size = int(esapi.nv_read_public(index)[0].nvPublic.dataSize)
+            _, data = esapi.get_capability(TPM2_CAP.TPM_PROPERTIES, _NV_BUFFER_MAX, 1)
+            step = int(data.data.tpmProperties[0].value)
+            content = b""
+            while len(content) < size:
+                part = min(step, size - len(content))
+                content += bytes(esapi.nv_read(index, part, len(content), ESYS_TR.OWNER))
+            return content
+
+        what = f"read the attestation key's certificate (NV {_AK_CERTIFICATE_NV:#010x})"
+        return (cut_padding(self.ask(what, read)),)
+
+    def attestation_key(self) -> Any:
+        """The platform's attestation key, as the TSS names it."""
+        if self._ak is None:
+            self._ak = self.ask(
+                f"find the platform's attestation key ({_AK_HANDLE:#x})",
+                lambda esapi: esapi.tr_from_tpmpublic(_AK_HANDLE),
+            )
+        return self._ak
+
+    def make_run_key(self) -> RunKey:
+        """A fresh run key. Raises ToolError where the TPM's Name is not that of what it made."""
+        template = TPM2B_PUBLIC.parse("ecc256:ecdsa-sha256", objectAttributes=_RUN_KEY_ATTRIBUTES)
+        # A primary key is a function of hierarchy seed and template; this makes it a new one.
+        template.publicArea.unique.ecc.x = secrets.token_bytes(32)
+
+        def create(esapi: Any) -> tuple[Any, bytes, bytes]:
+            handle, public, *_ = esapi.create_primary(None, template, primary_handle=ESYS_TR.NULL)
+            self._loaded.append(handle)
+            name = bytes(esapi.tr_get_name(handle))
+            return handle, bytes(public.publicArea.marshal()), name
+
+        handle, public, name = self.ask("make the run key", create)
+        expected = _SHA256_NAME + hashlib.sha256(public).digest()
+        if name != expected:
+            raise ToolError(
+                "the TPM names its run key wrongly\n"
+                f"expected  {expected.hex()}\nfound     {name.hex()}"
+            )
+        return RunKey(public=public, name=name, _tpm=self, _handle=handle)
+
+    def flush(self, handle: Any) -> None:
+        """Remove an object that this connection loaded. A second call does nothing."""
+        if handle in self._loaded:
+            self._loaded.remove(handle)
+            self.ask("flush the run key", lambda esapi: esapi.flush_context(handle))
+
+    def quote(self, qualifying: bytes) -> tuple[bytes, bytes, dict[int, bytes]]:
+        """(TPMS_ATTEST, TPMT_SIGNATURE, values): PCRs 0-15 of the SHA-256 bank, in one selection.
+
+        The values are those that the quote covers: it is made again where a register moved.
+        """
+        ak = self.attestation_key()
+
+        def quote(esapi: Any) -> tuple[bytes, bytes]:
+            attest, signature = esapi.quote(ak, _selection(_QUOTED), qualifying)
+            return bytes(attest), bytes(signature.marshal())
+
+        for _ in range(_QUOTE_TRIES):
+            attest, signature = self.ask("quote its registers", quote)
+            values = self.read_pcrs(_QUOTED)
+            digest = hashlib.sha256(b"".join(values[index] for index in _QUOTED)).digest()
+            # TPMS_QUOTE_INFO ends in pcrDigest, a TPM2B_DIGEST (Part 2, 10.12.4).
+            if attest.endswith(len(digest).to_bytes(2, "big") + digest):
+                return attest, signature, values
+        raise ToolError(
+            f"the registers changed during each of {_QUOTE_TRIES} quotes: "
+            "something else is extending them",
+            hint=_HINT,
+        )
+
+
+def cut_padding(content: bytes) -> bytes:
+    """The DER SEQUENCE that `content` begins with: platforms pad what they keep in NV.
+
+    Raises ToolError where there is none, or where it is longer than `content`.
+    """
+    if len(content) >= 2 and content[0] == 0x30:
+        octets = content[1] - 0x80 if content[1] > 0x80 else 0
+        size = int.from_bytes(content[2 : 2 + octets], "big") if octets else content[1]
+        end = 2 + octets + size
+        if octets <= 2 and content[1] != 0x80 and end <= len(content):
+            return content[:end]
+    raise ToolError(
+        "the platform's NV holds no X.509 certificate for its attestation key\n"
+        f"expected  a DER sequence\nfound     {content[:8].hex() or 'nothing'}"
+    )
+
+
+def _selection(indices: Iterable[int]) -> Any:
+    return TPML_PCR_SELECTION.parse("sha256:" + ",".join(str(index) for index in indices))
