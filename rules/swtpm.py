@@ -165,7 +165,9 @@ def _has_ended(process: subprocess.Popen[bytes], within_s: float) -> bool:
 def _ended(process: subprocess.Popen[bytes], run_dir: Path) -> ToolError:
     code = process.returncode
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    lines = (run_dir / _LOG).read_text(errors="replace").splitlines()
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = (run_dir / _LOG).read_text(errors="replace").splitlines()
     said = [line for line in lines if line != "Data client disconnected"][-3:]
     message = "\n".join([f"the software TPM ended before the run did ({how})", *said])
     return ToolError(message, hint="./doit certify begins again with a fresh one")
