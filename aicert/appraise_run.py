@@ -1,0 +1,212 @@
+"""Appraise what the machine says: statement, inputs, outputs (design: verifying).
+
+The statement is parsed after its signature was verified. What it repeats is compared with what was
+verified elsewhere; PCR 14 is computed from the lockfile alone and PCR 8 from the statement, and both
+are compared with the quote. No event log takes part.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from aicert import lockfile as lockfiles
+from aicert import statement as statements
+from aicert.appraise_evidence import VerifiedQuote, VerifiedRunKey
+from aicert.certificate import Certificate
+from aicert.digest import EMPTY_FILE_HEX, Digest, dir_digest, of_bytes
+from aicert.dsse import pae
+from aicert.errors import AicertError, EvidenceError, LockError
+from aicert.ledger import Ledger, NotDecidedError, both
+from aicert.lockfile import Lockfile
+from aicert.measurement import INPUT_PCR, OUTPUT_PCR, output_events, replay
+from aicert.report_form import RunReport
+from aicert.report_form import parse as parse_report
+from aicert.statement import Statement
+
+# Keys of the run report that say that training happened (docs/spec/certificate.md).
+STEPS, TOKENS = "steps", "tokens"
+WEIGHTS_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedRun:
+    """A statement signed by the verified run key, its report, and the lockfile that it names."""
+
+    statement: Statement
+    report: RunReport
+    lockfile: Lockfile
+
+
+def appraise_statement(
+    ledger: Ledger, certificate: Certificate, run_key: VerifiedRunKey | None
+) -> VerifiedRun | None:
+    """statement.signature and statement.form."""
+
+    def signature(given: VerifiedRunKey) -> tuple[str, bytes]:
+        _verify_dsse(given, certificate)
+        return "signed by that run key", certificate.envelope.payload
+
+    def form(payload: bytes) -> tuple[str, VerifiedRun]:
+        statement = statements.parse(payload)
+        report = parse_report(statement.report)
+        try:
+            lockfile = lockfiles.parse(certificate.lockfile)
+        except LockError:
+            raise NotDecidedError("not checked: the lockfile cannot be read") from None
+        _check_repeated(statement, certificate, lockfile)
+        run = VerifiedRun(statement=statement, report=report, lockfile=lockfile)
+        return f"run {statement.run}, as its lockfile and nonce say", run
+
+    payload = ledger.step("statement.signature", signature, run_key, "runkey.certified")
+    return ledger.step("statement.form", form, payload, "statement.signature")
+
+
+def _verify_dsse(run_key: VerifiedRunKey, certificate: Certificate) -> None:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    envelope = certificate.envelope
+    try:
+        run_key.key.verify(envelope.signature, pae(envelope.payload), ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        raise EvidenceError("the statement is not signed by the run key") from None
+
+
+def _check_repeated(statement: Statement, certificate: Certificate, lockfile: Lockfile) -> None:
+    """Every field that repeats something verified equals it."""
+    dependencies = tuple((d.name, d.uri, d.digest) for d in statement.dependencies)
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("nonce", statement.nonce.hex(), certificate.evidence.nonce.hex()),
+        ("lockfile", statement.lockfile, of_bytes(certificate.lockfile)),
+        ("run", statement.run, lockfile.run),
+        ("trainer", statement.trainer, lockfile.trainer),
+        ("outputs", tuple(statement.outputs), lockfile.outputs),
+        ("inputs", dependencies, tuple((i.name, i.uri, i.digest) for i in lockfile.inputs)),
+    )
+    for what, found, wanted in pairs:
+        if found != wanted:
+            lines = "" if what == "inputs" else f"\nfound     {found}\nexpected  {wanted}"
+            raise EvidenceError(f"the statement's {what} differs from what was verified{lines}")
+    if parse_time(statement.started) > parse_time(statement.finished):
+        raise EvidenceError("the statement's run ends before it starts")
+
+
+def parse_time(text: str) -> datetime:
+    """A time of a statement; one that no calendar has is an EvidenceError."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise EvidenceError(f"the statement's time {text} does not exist") from None
+
+
+def appraise_inputs(
+    ledger: Ledger, certificate: Certificate, quote: VerifiedQuote | None, wanted: Digest | None
+) -> None:
+    """inputs.lockfile and inputs.pcr14; `wanted` is the lockfile that the caller expects."""
+
+    def lockfile(data: bytes) -> tuple[str, bytes]:
+        lockfiles.parse(data)
+        found = of_bytes(data)
+        if wanted is None:
+            raise NotDecidedError(f"you did not say which lockfile you expect; this is {found}")
+        if found != wanted:
+            raise EvidenceError(f"another lockfile\nfound     {found}\nexpected  {wanted}")
+        return f"the lockfile that you named, {found}", data
+
+    def pcr14(given: VerifiedQuote) -> tuple[str, None]:
+        expected = lockfiles.pcr14(certificate.lockfile)
+        found = given.pcrs[INPUT_PCR]
+        if found != expected:
+            raise EvidenceError(
+                "the machine measured other inputs or another lockfile\n"
+                f"quoted    sha256:{found.hex()}\nexpected  sha256:{expected.hex()}",
+                hint="compare the lockfile with the one that the run was started with",
+            )
+        return "the machine measured this lockfile and these inputs", None
+
+    ledger.step("inputs.lockfile", lockfile, certificate.lockfile)
+    ledger.step("inputs.pcr14", pcr14, quote, "quote.pcrs", *_unreadable(certificate))
+
+
+def _unreadable(certificate: Certificate) -> tuple[str, ...]:
+    """The check to blame where the lockfile cannot be read; none where it can."""
+    try:
+        lockfiles.parse(certificate.lockfile)
+    except AicertError:
+        return ("inputs.lockfile",)
+    return ()
+
+
+def appraise_outputs(
+    ledger: Ledger, run: VerifiedRun | None, quote: VerifiedQuote | None
+) -> None:
+    """outputs.*: how training ended, and what it gave."""
+
+    def ended(given: VerifiedRun) -> tuple[str, None]:
+        if given.report.exit_code != "0":
+            raise EvidenceError(f"training failed: it ended with {given.report.exit_code}")
+        return "training ended with exit code 0", None
+
+    def pcr8(given: tuple[VerifiedRun, VerifiedQuote]) -> tuple[str, None]:
+        verified, quoted = given
+        _check_pcr8(verified, quoted)
+        return "the machine measured these outputs, exit code and report", None
+
+    ledger.step("outputs.exit", ended, run, "statement.form")
+    ledger.step("outputs.pcr8", pcr8, both(run, quote), "statement.form", "quote.pcrs")
+    ledger.step("outputs.nonempty", _nonempty, run, "statement.form")
+    ledger.step("outputs.trained", _trained, run, "statement.form")
+
+
+def _check_pcr8(run: VerifiedRun, quote: VerifiedQuote) -> None:
+    digests = {}
+    for name, output in run.statement.outputs.items():
+        # From the files that the statement lists, so that no digest stands for other files.
+        digests[name] = dir_digest(output.files)
+        if digests[name] != output.digest:
+            raise EvidenceError(
+                f"output {name} does not have the dirHash given for it\n"
+                f"found     {output.digest}\nexpected  {digests[name]}"
+            )
+    report = run.statement.report_digest
+    expected = replay(output_events(run.report.exit_code, digests, report))
+    found = quote.pcrs[OUTPUT_PCR]
+    if found != expected:
+        raise EvidenceError(
+            "the machine measured other outputs, another exit code or another report\n"
+            f"quoted    sha256:{found.hex()}\nexpected  sha256:{expected.hex()}"
+        )
+
+
+def _nonempty(run: VerifiedRun) -> tuple[str, None]:
+    count = 0
+    for name, output in run.statement.outputs.items():
+        count += len(output.files)
+        if all(digest == EMPTY_FILE_HEX for digest in output.files.values()):
+            raise EvidenceError(f"output {name} holds no file, or only empty ones")
+    return f"{count} files in {len(run.statement.outputs)} outputs", None
+
+
+def _trained(run: VerifiedRun) -> tuple[str, None]:
+    """An exit code of 0 is not enough: steps were made, and weights came out that did not go in."""
+    counts = {key: run.report.number(key) for key in (STEPS, TOKENS)}
+    for key, count in counts.items():
+        if count is None or not count > 0:
+            raise EvidenceError(f"the run report counts no {key}: {count}")
+    if run.report.unchanged_weights:
+        unchanged = ", ".join(run.report.unchanged_weights[:3])
+        raise EvidenceError(f"weights came out as they went in: {unchanged}")
+    locked = {item.digest for item in run.lockfile.inputs}
+    weights = 0
+    for name, output in run.statement.outputs.items():
+        if output.digest in locked:
+            raise EvidenceError(f"output {name} is one of the inputs, unchanged")
+        for path, digest in output.files.items():
+            if Digest("sha256", digest) in locked:
+                raise EvidenceError(f"output file {name}/{path} is one of the inputs, unchanged")
+            weights += path.endswith(WEIGHTS_SUFFIX)
+    if not weights:
+        raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
+    origins = {key: run.report.values[key].origin for key in counts}
+    said = ", ".join(f"{counts[key]} {key} ({origins[key]})" for key in counts)
+    return f"{said}, {weights} weight files, none as it went in", None

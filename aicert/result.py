@@ -1,0 +1,141 @@
+"""What an appraisal says: one verdict per check, and the verdict over all (design: verifying).
+
+The check ids are stable: policies, tests and other programs name them. An `AttestationResult` has
+no truth value on purpose: the caller must say which of the three verdicts it acts on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+CheckVerdict = Literal["ok", "failed", "not-checked", "not-applicable"]
+Verdict = Literal["passed", "failed", "none"]
+
+CHECKS = (
+    "platform.chain",
+    "platform.tier",
+    "quote.signature",
+    "quote.structure",
+    "quote.nonce",
+    "quote.pcrs",
+    "runkey.certified",
+    "statement.signature",
+    "statement.form",
+    "boot.image",
+    "boot.pcr4",
+    "boot.pcr11",
+    "boot.pcr12-13",
+    "boot.firmware",
+    "inputs.lockfile",
+    "inputs.pcr14",
+    "outputs.exit",
+    "outputs.pcr8",
+    "outputs.nonempty",
+    "outputs.trained",
+    "subject.files",
+    "policy.claims",
+    "policy.age",
+    "lineage.ancestors",
+)
+BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
+
+# A caller may leave these two questions open: which lockfile it expects, and where inputs came
+# from. Their detail then says so; every other check that could not be made prevents PASSED.
+OPTIONAL = frozenset(("inputs.lockfile", "lineage.ancestors"))
+
+TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
+EXIT_CODES: Mapping[Verdict, int] = {"passed": 0, "failed": 1, "none": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One check: `detail` is text from this program and from the evidence, to be escaped when
+    shown; further lines hold what was found and expected. `hint` is a command to paste.
+    """
+
+    id: str
+    verdict: CheckVerdict
+    detail: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationResult:
+    """The appraisal of one certificate under one policy.
+
+    `tier` is that of the policy's root that the attestation key chained to, None where it chained
+    to none. `subject` maps each certified output to its dirHash, `lockfile` is the certified
+    lockfile's digest; both are None until the checks that cover them are ok. `run` and `quoted`
+    (PCRs that were quoted, not compared) are for display.
+    """
+
+    checks: tuple[CheckResult, ...]
+    policy: str
+    tier: str | None
+    run: str | None
+    subject: Mapping[str, str] | None
+    lockfile: str | None
+    finished: str | None
+    at: str
+    quoted: Mapping[int, bytes]
+    trusts: tuple[str, ...]
+    omits: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """`failed` where any check failed, `none` where one is undecided, else `passed`."""
+        return _verdict(self.checks, OPTIONAL)
+
+    @property
+    def certificate_consistent(self) -> Literal["yes", "no"]:
+        """`yes` where nothing but the model on disk is left unchecked and no check failed."""
+        open_ = OPTIONAL | {"subject.files"}
+        return "yes" if _verdict(self.checks, open_) == "passed" else "no"
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 the evidence says no, 2 no verdict."""
+        return EXIT_CODES[self.verdict]
+
+    @property
+    def failed(self) -> tuple[CheckResult, ...]:
+        """The failed checks, in order; the first one is the reason."""
+        return tuple(check for check in self.checks if check.verdict == "failed")
+
+    @property
+    def undecided(self) -> tuple[CheckResult, ...]:
+        """The checks that could not be made and prevent PASSED."""
+        return tuple(
+            check
+            for check in self.checks
+            if check.verdict == "not-checked" and check.id not in OPTIONAL
+        )
+
+    def check(self, check_id: str) -> CheckResult:
+        """The result of one check, by id."""
+        return self.checks[CHECKS.index(check_id)]
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("an AttestationResult is neither true nor false: compare its verdict")
+
+
+def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdict:
+    if tuple(check.id for check in checks) != CHECKS:
+        return "none"
+    if any(check.verdict == "failed" for check in checks):
+        return "failed"
+    for check in checks:
+        if check.verdict == "not-checked" and check.id not in optional:
+            return "none"
+        # Nothing is measured at boot, nothing came from another run, the policy does not ask.
+        if check.verdict == "not-applicable" and check.id not in _MAY_NOT_APPLY:
+            return "none"
+    return "passed"
+
+
+_MAY_NOT_APPLY = frozenset((*BOOT_CHECKS, "policy.claims", "policy.age", "lineage.ancestors"))
+
+
+def tier_rank(tier: str) -> int:
+    """The place of a tier in the order software < measured-vm < vtpm < confidential < …-gpu."""
+    return TIERS.index(tier)
