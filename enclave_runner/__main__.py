@@ -23,7 +23,7 @@ from aicert.lockfile import CONFIG_INPUT, Lockfile
 from aicert.statement import Dependency, Output, Statement
 from aicert.tree import code_digest, read_file, read_tree
 from enclave_runner import attest, config, inputs, report, training
-from enclave_runner.events import Events
+from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.pickles import refuse_pickle
 from enclave_runner.tpm import Tpm
@@ -99,15 +99,8 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
 def _measure_inputs(
     lockfile: Lockfile, paths: Mapping[str, Path], events: Events
 ) -> list[MeasuredInput]:
-    total = sum(item.size for item in lockfile.inputs)
-    done = 0
-
-    def on_bytes(count: int) -> None:
-        nonlocal done
-        done += count
-        events.send("hashing", done=done, total=total)
-
-    measured = inputs.measure(lockfile, paths, on_bytes)
+    counter = Counter(events, "hashing", sum(item.size for item in lockfile.inputs))
+    measured = inputs.measure(lockfile, paths, counter.add)
     for item, found in zip(lockfile.inputs, measured, strict=True):
         if not item.allow_pickle:
             for path in found.files:

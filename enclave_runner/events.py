@@ -6,9 +6,13 @@ loses its progress bar.
 
 import json
 import os
+import threading
+import time
 from typing import Final
 
 MAX_LINE: Final = 4096
+# People see no more than this; 50,000 small files must not be 50,000 lines.
+_INTERVAL_S: Final = 0.1
 
 
 class Events:
@@ -26,3 +30,25 @@ class Events:
             os.write(self._fd, line)
         except BrokenPipeError:
             self._fd = None
+
+
+class Counter:
+    """Bytes done of a total, reported at a bounded rate; `add` may be called by several threads."""
+
+    def __init__(self, events: Events, kind: str, total: int) -> None:
+        self._events = events
+        self._kind = kind
+        self._total = total
+        self._done = 0
+        self._sent = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """`count` more bytes are done."""
+        with self._lock:
+            self._done += count
+            now = time.monotonic()
+            if self._done < self._total and now - self._sent < _INTERVAL_S:
+                return
+            self._sent = now
+            self._events.send(self._kind, done=self._done, total=self._total)

@@ -1,0 +1,129 @@
+"""Certify a run: refuse early, execute it on its machine, appraise, and only then put in place.
+
+Up to date means verified (design section 9): the certificate at hand is of the lockfile at hand and of
+the runner's code at hand, and passes under the machine's own policy with the outputs at hand. No
+timestamp and no database decides.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+from aicert.appraisal import appraise
+from aicert.certificate import parse
+from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError, ToolError
+from aicert.result import AttestationResult
+from aicert.tree import code_digest
+from rules import digests, local, lock, progress, verify
+from rules.config import Run
+from rules.lock import Lock
+from rules.environment import training_environment
+from rules.work import exchange, work_folder
+
+DRIVERS = {"local": local.execute}
+# Failures that a certificate exists to tell: such a certificate is put in place, and never passes.
+TELLING = ("outputs.exit", "outputs.nonempty", "outputs.trained")
+
+
+def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
+    """Whether nothing needs to be done. Errors of any kind mean that something does."""
+    try:
+        current = lock.current(root, run)
+        certificate = parse(verify.read_certificate(root, run.name))
+        if certificate.lockfile != current.data:
+            return False
+        if nonce is not None and certificate.evidence.nonce != nonce:
+            return False
+        model = digests.cached_tree(verify.output_path(root, run))
+        result = appraise(
+            certificate,
+            model,
+            verify.policy_for(root, run.machine.driver),
+            lockfile=current.data,
+            nonce=nonce,
+            at=verify.now(),
+        )
+    except AicertError:
+        return False
+    return result.verdict == "passed" and verify.runner_of(certificate) == code_digest(root)
+
+
+def certify(root: Path, run: Run, nonce: bytes | None) -> None:
+    """Execute and certify `run`. Prints the check table; raises RejectedError if it does not pass."""
+    current = lock.current(root, run)
+    check_config(root, run, current)
+    environment = training_environment(root)
+    with work_folder(root, run.name) as work:
+        job = local.Job(
+            root=root,
+            run=run,
+            lock=current,
+            nonce=nonce or secrets.token_bytes(32),
+            training_env=environment,
+            work=work,
+        )
+        out = DRIVERS[run.machine.driver](job)
+        _accept(root, run, current, nonce, out)
+        _place(root, run, out, work)
+    progress.say(f"certificate: {verify.certificate_path(root, run.name).relative_to(root)}")
+    verify.show(root, run, policy=verify.policy_for(root, run.machine.driver), nonce=nonce)
+
+
+def check_config(root: Path, run: Run, current: Lock) -> None:
+    """The runner's refusals of the config, before anything is started. The runner decides again."""
+    command = [sys.executable, "-P", "-m", "enclave_runner.check"]
+    command.append(f"--config={current.paths['config']}")
+    command += [f"--input={n}={p}" for n, p in current.paths.items() if n != "config"]
+    environment = {"PYTHONPATH": str(root), "PATH": os.environ.get("PATH", os.defpath)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL
+    )
+    if done.returncode == 0:
+        return
+    try:
+        told = json.loads(done.stdout)
+        message, hint = told["message"], told["hint"]
+    except (ValueError, KeyError, TypeError):
+        raise ToolError(f"the config could not be checked\n{done.stderr[-2000:]}") from None
+    where = current.paths["config"].relative_to(root.resolve())
+    raise ConfigError(f"run {run.name}: {where}: {message}", hint=hint)
+
+
+def _accept(root: Path, run: Run, current: Lock, nonce: bytes | None, out: Path) -> None:
+    """Refuse to place what fails for another reason than a training that failed."""
+    data = (out / "certificate.json").read_bytes()
+    result = appraise(
+        parse(data),
+        verify.read_model(out / "outputs" / run.outputs[0]),
+        verify.policy_for(root, run.machine.driver),
+        lockfile=current.data,
+        nonce=nonce,
+        at=verify.now(),
+    )
+    bad = [check for check in result.checks if check.verdict == "failed"]
+    if any(check.id not in TELLING for check in bad) or (not bad and result.verdict != "passed"):
+        raise _inconsistent(result)
+
+
+def _inconsistent(result: AttestationResult) -> AicertError:
+    check = next(c for c in result.checks if c.verdict in ("failed", "not-checked"))
+    message = f"the machine's evidence was refused at {check.id}: {check.detail}"
+    if result.verdict == "failed":
+        return RejectedError(message, result)
+    return EvidenceError(message)
+
+
+def _place(root: Path, run: Run, out: Path, work: Path) -> None:
+    """Outputs first, the certificate last: a cut in between leaves outputs without a certificate."""
+    certificate = verify.certificate_path(root, run.name)
+    certificate.unlink(missing_ok=True)
+    (out / "outputs" / run.outputs[0]).mkdir(parents=True, exist_ok=True)
+    exchange(out / "outputs", root / "outputs" / run.name, work / "replaced")
+    certificate.parent.mkdir(parents=True, exist_ok=True)
+    for name in ("training.log", "certificate.json"):
+        os.replace(out / name, certificate.parent / name)
+
+

@@ -1,0 +1,61 @@
+"""The folder that one execution of a run works in: held by a lock, swept before it is used again.
+
+`kill -9` leaves the folder behind and releases the lock; the next execution of that run finds the lock
+free and empties the folder. So nothing half made is ever taken for a result.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aicert.errors import ToolError
+
+RUNS = Path(".aicert") / "runs"
+
+
+@contextmanager
+def work_folder(root: Path, run: str) -> Iterator[Path]:
+    """An empty folder on the repository's disk; gone afterwards. One at a time for each run."""
+    home = root / RUNS / run
+    home.mkdir(parents=True, exist_ok=True)
+    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ToolError(
+                f"run {run} is being certified by another process",
+                hint=f"wait for it, or find it with `fuser {home / 'lock'}`",
+            ) from None
+        work = home / "work"
+        remove(work)
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            remove(work)
+    finally:
+        os.close(lock)
+
+
+def remove(path: Path) -> None:
+    """Remove a tree, also one whose directories are read-only."""
+    if not os.path.lexists(path):
+        return
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o700)
+    shutil.rmtree(path)
+
+
+def exchange(new: Path, old: Path, aside: Path) -> None:
+    """Put directory `new` in the place of `old`; `old`, if any, goes to `aside` (both on one disk).
+
+    Between the two renames nothing is at `old`: whoever looks then finds the result absent, never mixed.
+    """
+    old.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(old):
+        old.rename(aside)
+    new.rename(old)
