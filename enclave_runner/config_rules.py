@@ -1,0 +1,182 @@
+"""The tables behind `config.py`: what an Axolotl config may not say, and what the runner says instead.
+
+Key names are Axolotl's (0.19.0); a dotted one is nested, and applies under every list element. Found by
+reading where Axolotl imports modules by name, loads from a hub, opens paths, resumes and reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+INPUTS = "/aicert/inputs"
+SCRATCH = "/aicert/scratch"
+OUTPUT = f"{SCRATCH}/output"
+PLUGIN = "aicert_axolotl.CertifiedRun"
+DEFAULT_SEED = 42
+
+_CODE = "it imports code by name, and only the measured image's code may run"
+_HUB = "it reaches for a hub, and training has no network: lock it as an input"
+LEAVES = "it sends results away, and nothing leaves the machine but through its outputs"
+_RESUME = "it resumes, and a run starts from its inputs only"
+_PINNED = "the input's digest names the revision"
+_PARALLEL = "it starts workers over a network, and training has none"
+SECRET = "a config is public: it is quoted in reports"
+
+# Refused unless null, false or empty.
+REFUSED: Mapping[str, str] = {
+    "plugins": _CODE,
+    "trainer_cls": _CODE,
+    "torchdistx_path": _CODE,
+    "trl.reward_funcs": _CODE,
+    "trl.rollout_func": _CODE,
+    "vllm.serve_module": _CODE,
+    "vllm.worker_extension_cls": _CODE,
+    "trust_remote_code": _CODE,
+    "datasets.trust_remote_code": _CODE,
+    "test_datasets.trust_remote_code": _CODE,
+    "pretraining_dataset.trust_remote_code": _CODE,
+    "use_kernels": "it loads kernels from a hub, and only the measured image's code may run",
+    "do_causal_lm_eval": "its metrics are code from a hub",
+    "do_bench_eval": "its metric is code from a hub",
+    "bench_dataset": _HUB,
+    "revision_of_model": _PINNED,
+    "model_revision": _PINNED,
+    "datasets.revision": _PINNED,
+    "test_datasets.revision": _PINNED,
+    "resume_from_checkpoint": _RESUME,
+    "auto_resume_from_checkpoints": _RESUME,
+    "axolotl_config_path": "the runner sets it",
+    "hub_model_id": LEAVES,
+    "hub_strategy": LEAVES,
+    "hub_revision": LEAVES,
+    "push_dataset_to_hub": LEAVES,
+    "hf_use_auth_token": LEAVES,
+    "hf_mlflow_log_artifacts": LEAVES,
+    "gradio_share": LEAVES,
+    "use_ray": _PARALLEL,
+    "trl.use_vllm": _PARALLEL,
+    "trl.vllm_server_host": _PARALLEL,
+}
+
+# Every key that starts so is a tracker's.
+TRACKERS = ("wandb_", "mlflow_", "comet_", "trackio_", "otel_")
+TRACKER_SWITCHES = ("use_wandb", "use_mlflow", "use_comet", "use_trackio", "use_otel_metrics")
+
+# What a mapping that Axolotl hands on as it is may not hold, at any depth.
+REFUSED_ANYWHERE: Mapping[str, str] = {
+    "trust_remote_code": _CODE,
+    "auto_map": _CODE,
+    "custom_pipelines": _CODE,
+    "code_revision": _CODE,
+    "use_kernels": _CODE,
+    "custom_generate": _CODE,
+    "revision": _PINNED,
+    "cache_dir": "loaders keep nothing between runs",
+    "gguf_file": "it names a file: use `input:`",
+}
+SECRET_PARTS = ("api_key", "apikey", "secret", "password", "passwd", "credential")
+SECRET_KEYS = ("token", "auth_token", "access_token", "hf_token", "use_auth_token")
+
+# Must be `input:` references where they are set: each names a model, tokenizer, data set or adapter.
+REFERENCES = frozenset(
+    (
+        "base_model",
+        "base_model_config",
+        "tokenizer_config",
+        "lora_model_dir",
+        "datasets.path",
+        "datasets.data_files",
+        "test_datasets.path",
+        "test_datasets.data_files",
+        "pretraining_dataset",
+        "pretraining_dataset.path",
+        "pretraining_dataset.data_files",
+    )
+)
+# May be references: Axolotl takes a path here or something else.
+MAYBE_REFERENCES = frozenset(
+    ("deepspeed", "chat_template_jinja", "datasets.chat_template_jinja",
+     "test_datasets.chat_template_jinja")
+)  # fmt: skip
+
+# Names of classes in transformers; a dot or a slash would reach elsewhere.
+IDENTIFIERS = frozenset(
+    ("type_of_model", "model_type", "tokenizer_type", "processor_type", "cls_model_config")
+)
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    # `ds_type` goes to datasets' loader, which takes a directory or a hub name as well.
+    "ds_type": ("json", "csv", "text", "parquet", "arrow"),
+    "input_transform": ("chat", "chat.load"),
+}
+
+# Text that people write for models: a slash in it is no path. Everything below these keys is text.
+TEXT = frozenset(
+    (
+        "added_tokens_overrides",
+        "chat_template_kwargs",
+        "completion_format",
+        "chosen_format",
+        "default_system_message",
+        "end",
+        "eot_tokens",
+        "format",
+        "gradio_title",
+        "lora_target_modules",
+        "lora_target_parameters",
+        "message_property_mappings",
+        "modules",
+        "no_input_format",
+        "prompt_format",
+        "completion_format",
+        "rejected_format",
+        "roles",
+        "special_tokens",
+        "start",
+        "step_separator",
+        "system_format",
+        "system_prompt",
+        "tokens",
+        "unfrozen_parameters",
+        "vllm_guided_decoding_regex",
+    )
+)
+
+# Mappings whose keys are numbers.
+NUMBERED = frozenset(("added_tokens_overrides", "max_memory", "peft_trainable_token_indices"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Override:
+    """One key that the runner sets. `unless`: keys whose use leaves it to the config."""
+
+    key: str
+    value: object
+    why: str
+    unless: tuple[str, ...] = ()
+    only_when_absent: bool = False
+
+
+_NO_CHECKPOINTS = "checkpoints are never part of an output"
+_KEEPS = ("load_best_model_at_end", "early_stopping_patience")
+
+# All that the runner adds or overrides in a config, in this order. A value of None removes the key.
+OVERRIDES: tuple[Override, ...] = (
+    Override(key="output_dir", value=OUTPUT, why="the one place that outputs are taken from"),
+    Override(
+        key="dataset_prepared_path",
+        value=f"{SCRATCH}/prepared",
+        why="an empty one: Axolotl's cache key does not cover the data",
+    ),
+    Override(
+        key="seed", value=DEFAULT_SEED, why="the seed that Axolotl takes where none is given", only_when_absent=True
+    ),
+    Override(
+        key="plugins", value=[PLUGIN], why="seeds before the model and adapter, counts steps"
+    ),
+    Override(key="include_tkps", value=False, why="it measures speed, and no two runs share that"),
+    Override(key="save_strategy", value="no", why=_NO_CHECKPOINTS, unless=_KEEPS),
+    Override(key="save_steps", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),
+    Override(key="saves_per_epoch", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),
+    Override(key="save_first_step", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),
+)  # fmt: skip

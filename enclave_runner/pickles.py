@@ -1,0 +1,76 @@
+"""Refuse files that a loader would unpickle (design 5.3): unpickling runs whatever the file says.
+
+A file is refused for its content (a pickle's or a torch archive's first bytes, under any name) and for
+its name (loaders choose by it). What cannot be told by its first bytes is a protocol 0 or 1 pickle:
+only a name gives it away, and a data set's text must pass, so such a file is refused by name only.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from aicert.errors import LockError
+
+# Names that transformers, peft, torch, datasets and numpy unpickle. Text of a data set has others.
+_SUFFIXES = frozenset(
+    (".bin", ".ckpt", ".joblib", ".mar", ".npy", ".pickle", ".pkl", ".pt", ".pt2", ".pth", ".t7")
+)
+_PROTOCOLS = frozenset((2, 3, 4, 5))
+_ZIP = b"PK\x03\x04"
+_TAR_AT, _TAR = 257, b"ustar"
+_NUMPY = b"\x93NUMPY"
+
+
+class PickleRefused(LockError):
+    """An input holds a pickle and its lockfile entry does not allow it."""
+
+
+def refuse_pickle(path: Path, name: str) -> None:
+    """Raise PickleRefused where `path`, the file `name` of an input, is or may be a pickle."""
+    reason = pickle_reason(path, name)
+    if reason is not None:
+        raise PickleRefused(
+            f"{name}: {reason}, and loading a pickle runs what it says",
+            hint="convert the weights to safetensors, or lock the input with allow-pickle",
+        )
+
+
+def pickle_reason(path: Path, name: str) -> str | None:
+    """Why the file counts as a pickle, or None."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    suffix = PurePosixPath(name).suffix.lower()
+    if len(head) >= 2 and head[0] == 0x80 and head[1] in _PROTOCOLS:
+        return f"a pickle (protocol {head[1]})"
+    if head.startswith(_ZIP):
+        return _archive_reason(path)
+    if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        return "a tar archive, as torch once saved pickles in"
+    if suffix == ".safetensors":
+        return _safetensors_reason(head, path.stat().st_size)
+    if suffix in _SUFFIXES and not (suffix == ".npy" and head.startswith(_NUMPY)):
+        return f"the name ends in {suffix}"
+    if suffix == ".npy" and b"O" in head[10:128]:
+        return "a numpy array of objects"
+    return None
+
+
+def _archive_reason(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError, ValueError):
+        # A loader may be more forgiving than this reader.
+        return "an archive that cannot be read"
+    for name in names:
+        if PurePosixPath(name).suffix.lower() in (".pkl", ".pickle", ".npy", ".pt", ".bin"):
+            return f"an archive that holds {name[:80]!r}"
+    return None
+
+
+def _safetensors_reason(head: bytes, size: int) -> str | None:
+    header = int.from_bytes(head[:8], "little")
+    if len(head) < 9 or header > size - 8 or head[8:9] != b"{":
+        return "the name ends in .safetensors and the content is something else"
+    return None

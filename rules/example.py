@@ -1,0 +1,105 @@
+"""Make the inputs of the shipped run: `examples/tiny-llama/` and `examples/alpaca/`.
+
+They are generated, the same bytes everywhere, and not in git. Up to date means that the files at hand, no
+more and no fewer, have the digests below (section 9), so a changed file is put right; times do not count.
+Each directory is written beside its place and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from aicert.errors import ToolError
+
+MODEL = "examples/tiny-llama"
+DATA = "examples/alpaca"
+EXPECTED: dict[str, dict[str, str]] = {
+    DATA: {
+        "train.jsonl": (
+            "55a0473d060751196da05776c9e674c979c0618eb2ca51fb72093ecae1d17382"
+        ),
+    },
+    MODEL: {
+        "config.json": (
+            "1f8f08655a3cb00b4945e1ea2a41a4977ac9ccc90d88e0b9781b3711ec4a839d"
+        ),
+        "generation_config.json": (
+            "f8d6d5d8d8521d521df1f07e83011e7788931f54f69f21673a118e3b94729e1e"
+        ),
+        "model.safetensors": (
+            "bed269482d2868c2dd5b29426745c9f441e2a353dee2c8b8fee8d2877d846133"
+        ),
+        "tokenizer.json": (
+            "b1b9ce74cefbe1e1b6f3d597bdbdd1b8199fa2f3101cf562ae6e37b919ff4d37"
+        ),
+        "tokenizer_config.json": (
+            "78b0bd15e3cc9ddd157a24f9113043fafd037260034864cddb11b9a91ec58f3a"
+        ),
+    },
+}
+
+
+def is_up_to_date(root: Path) -> bool:
+    return all(_digests(root / folder) == files for folder, files in EXPECTED.items())
+
+
+def make_example(root: Path, on_line: Callable[[str], None] | None = None) -> bool:
+    """Make what is missing or different; True where something was. Raises ToolError."""
+    wrong = [folder for folder, files in EXPECTED.items() if _digests(root / folder) != files]
+    for folder in wrong:
+        if on_line is not None:
+            on_line(f"making {folder}")
+        content = _content(folder)
+        if {name: _sha256(data) for name, data in content.items()} != EXPECTED[folder]:
+            raise ToolError(
+                f"{folder}: what this Python makes differs from the digests in {Path(__file__).name}"
+            )
+        _put(root / folder, content)
+    return bool(wrong)
+
+
+def _content(folder: str) -> dict[str, bytes]:
+    # Only where something is to be made: the check runs before every certify.
+    from rules import example_model, example_rows
+
+    if folder == DATA:
+        return {"train.jsonl": example_rows.jsonl()}
+    texts = [text for row in example_rows.rows() for text in (row.instruction, row.input, row.output)]
+    return example_model.model_files(texts)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digests(folder: Path) -> dict[str, str] | None:
+    """The directory's files by name; None where it is missing or holds anything but files."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if folder.is_symlink() or not all(entry.is_file(follow_symlinks=False) for entry in entries):
+        return None
+    return {entry.name: _sha256(Path(entry.path).read_bytes()) for entry in entries}
+
+
+def _put(folder: Path, content: dict[str, bytes]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        made = beside / "new"
+        made.mkdir()
+        for name, data in content.items():
+            (made / name).write_bytes(data)
+        if folder.is_dir() and not folder.is_symlink():
+            os.rename(folder, beside / "old")
+        elif folder.is_symlink() or folder.exists():
+            folder.unlink()
+        os.rename(made, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
