@@ -1,0 +1,34 @@
+"""`./doit`: doit with this project's commands (pyproject.toml registers them)."""
+
+import sys
+
+from doit.doit_cmd import DoitMain
+
+DEFAULT = "certify"
+
+
+class Main(DoitMain):  # type: ignore[misc]  # doit carries no types
+    """doit's command line under the name by which users call it."""
+
+    BIN_NAME = "./doit"
+
+    def process_args(self, cmd_args: list[str]) -> list[str]:
+        """Keep arguments with `=`: doit would take `a=b` for a variable of dodo.py."""
+        return list(cmd_args)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; without any, everything that a certificate needs."""
+    try:
+        return int(Main().run(arguments or [DEFAULT]) or 0)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away, as `./doit list | head` does.
+        sys.stderr.close()
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,204 @@
+"""`./doit clean`: give disk space back, after showing how much and asking.
+
+Without names it takes what a later command makes again by itself. Environments take minutes to make
+and are removed when named; outputs and certificates cannot be made again byte for byte elsewhere,
+and are removed only when named as well. The local CA is never touched: certificates hang on it.
+"""
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import ConfigError, ToolError
+from rules.bootstrap import cache_directory
+from rules.command import Command
+from rules.progress import amount, printable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """One thing that can be cleaned. `named` ones stay unless asked for."""
+
+    name: str
+    what: str
+    patterns: tuple[str, ...]
+    named: bool
+
+    def paths(self, root: Path, cache: Path) -> list[Path]:
+        """What is there now; a pattern that starts with `CACHE/` lies in the cache directory."""
+        found: set[Path] = set()
+        for pattern in self.patterns:
+            in_cache = pattern.startswith("CACHE/")
+            base = cache if in_cache else root
+            found.update(base.glob(pattern.removeprefix("CACHE/")))
+        return sorted(found)
+
+
+AREAS = (
+    Area(
+        name="runs",
+        what="scratch of runs that were cut off",
+        patterns=(".aicert/runs/*",),
+        named=False,
+    ),
+    Area(
+        name="caches",
+        what="digest cache, doit's database, tools' caches",
+        patterns=(
+            ".aicert/digests.sqlite*",
+            ".aicert/doit.db*",
+            ".mypy_cache",
+            ".pytest_cache",
+            ".ruff_cache",
+            ".hypothesis",
+            ".coverage*",
+        ),
+        named=False,
+    ),
+    Area(
+        name="envs",
+        what="Python environments (minutes to make again)",
+        patterns=("CACHE/envs/*", ".venv"),
+        named=True,
+    ),
+    Area(name="outputs", what="trained models", patterns=("outputs/*",), named=True),
+    Area(name="certificates", what="certificates", patterns=("certificates/*",), named=True),
+)
+
+
+def size_of(path: Path) -> int:
+    """Bytes on disk of a file or a whole directory; links count as themselves."""
+    total = 0
+    pending = [path]
+    while pending:
+        current = pending.pop()
+        try:
+            total += current.lstat().st_blocks * 512
+            if current.is_dir() and not current.is_symlink():
+                pending.extend(current.iterdir())
+        except FileNotFoundError:
+            # A run that ends meanwhile clears up after itself.
+            continue
+    return total
+
+
+def in_use(path: Path) -> bool:
+    """Whether a certify holds this run directory: it keeps its lock for as long as it lives."""
+    for lock in (path, *path.glob("*lock*")):
+        try:
+            descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole directory."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            for folder in _read_only_directories(path):
+                folder.chmod(0o700)
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ToolError(
+            f"cannot remove {str(path)!r}: {error.strerror}", hint=f"sudo rm -r '{path}'"
+        ) from None
+
+
+def _read_only_directories(path: Path) -> Iterator[Path]:
+    # Finished scratch is made read-only; rmtree could not empty it.
+    for folder, names, _ in os.walk(path):
+        for name in names:
+            inner = Path(folder, name)
+            if not inner.is_symlink() and not os.access(inner, os.W_OK):
+                yield inner
+
+
+class Clean(Command):
+    """The command line of clean."""
+
+    doc_purpose = "show what takes disk space, ask, and remove it"
+    doc_usage = "[runs] [caches] [envs] [outputs] [certificates] [--yes] [--dry-run]"
+    doc_description = (
+        "Without names: runs and caches. Environments, outputs and certificates are removed only "
+        "when named. The local CA is never removed."
+    )
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "yes",
+            "short": "y",
+            "long": "yes",
+            "type": bool,
+            "default": False,
+            "help": "do not ask",
+        },
+        {
+            "name": "dry_run",
+            "short": "n",
+            "long": "dry-run",
+            "type": bool,
+            "default": False,
+            "help": "show sizes only",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Show, ask, remove."""
+        known = {area.name for area in AREAS}
+        for name in args:
+            if name not in known:
+                raise ConfigError(
+                    f"clean knows no {name!r}; it knows {', '.join(sorted(known))}",
+                    hint="./doit clean --dry-run",
+                )
+        chosen = _shown(args)
+        if not chosen:
+            print("nothing to remove")
+            return 0
+        if params["dry_run"]:
+            return 0
+        if not params["yes"]:
+            _ask()
+        for path in chosen:
+            remove(path)
+        print(f"removed {len(chosen)} of the entries above")
+        return 0
+
+
+def _shown(names: list[str]) -> list[Path]:
+    """Print every area with its size; return what `names` choose."""
+    chosen: list[Path] = []
+    for area in AREAS:
+        paths = area.paths(Path.cwd(), cache_directory())
+        if area.name == "runs":
+            paths = [path for path in paths if not in_use(path)]
+        wanted = area.name in names if names else not area.named
+        total = amount(sum(size_of(path) for path in paths), "B")
+        mark = "remove" if wanted and paths else "keep"
+        print(f"{mark:<7} {area.name:<13} {total:>10}  {area.what}")
+        if wanted:
+            chosen += paths
+            for path in paths:
+                print(f"        {printable(str(path), 200)}")
+    return chosen
+
+
+def _ask() -> None:
+    if not sys.stdin or not sys.stdin.isatty():
+        raise ConfigError("nobody to ask: stdin is no terminal", hint="./doit clean --yes")
+    print("remove these? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConfigError("nothing was removed", hint="./doit clean --yes")

@@ -1,0 +1,87 @@
+"""What every command of `./doit` shares: options anywhere, typed errors, paths of the caller.
+
+A command subclasses Command and returns its exit code from `execute(options, args)`; a command that
+runs tasks subclasses RunTasks. Exit codes: aicert.errors.
+"""
+
+import difflib
+import getopt
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from doit.cmd_base import Command as DoitCommand
+from doit.cmd_run import Run as DoitRun
+from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
+
+from aicert.errors import AicertError, ConfigError
+from rules.reporter import Reporter, show_error
+
+
+def users_path(text: str) -> Path:
+    """`text` as the user meant it: relative to where `./doit` was called, not to the repository."""
+    return Path(os.environ.get("AICERT_INVOKED_FROM") or Path.cwd(), text)
+
+
+def sorted_out(arguments: list[str], parser: Any) -> list[str]:
+    """Options first, then positional arguments: doit stops at the first that is no option."""
+    try:
+        options, rest = getopt.gnu_getopt(arguments, parser.get_short(), parser.get_long())
+    except getopt.GetoptError as error:
+        raise ConfigError(str(error)) from None
+    flat: list[str] = []
+    for name, value in options:
+        takes_value = parser.get_option(name)[0].type is not bool
+        if name.startswith("--"):
+            flat.append(f"{name}={value}" if takes_value else name)
+        else:
+            flat += [name, value] if takes_value else [name]
+    return [*flat, "--", *rest]
+
+
+class _Tidy:
+    """Options may follow arguments; errors of the user are shown without a traceback."""
+
+    def parse_execute(self: Any, in_args: list[str]) -> int:
+        try:
+            arguments = sorted_out(in_args, self.cmdparser)
+            return int(super().parse_execute(arguments) or 0)  # type: ignore[misc]  # a mixin
+        except AicertError as error:
+            if isinstance(error, ConfigError) and error.hint is None:
+                error.hint = f"./doit help {self.name}"
+            show_error(error)
+            return error.exit_code
+        except (InvalidCommand, InvalidDodoFile, InvalidTask) as error:
+            if isinstance(error, InvalidCommand) and error.not_found is not None:
+                show_error(self._unknown(error.not_found))
+            else:
+                show_error(ConfigError(str(error), hint="./doit help"))
+            return ConfigError.exit_code
+
+    def _unknown(self: Any, name: str) -> ConfigError:
+        known = [*self.loader.cmd_names, *(task.name for task in getattr(self, "task_list", ()))]
+        near = difflib.get_close_matches(name, known, 1)
+        return ConfigError(
+            f"there is no command, task or target named {name!r}",
+            hint=f"./doit {near[0]}" if near else "./doit help",
+        )
+
+
+class Command(_Tidy, DoitCommand):
+    """Base of the commands that run no task; subclasses define `execute(options, args) -> int`."""
+
+
+class RunTasks(_Tidy, DoitRun):
+    """Base of the commands that run tasks, named in `args`; `run` itself is this one."""
+
+    name = "run"
+    doc_purpose = "run tasks by name (see `./doit list`)"
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Run the tasks `args`; the exit code is that of the first task that failed."""
+        reporter = Reporter(sys.stderr, {})
+        if "reporter" not in params._non_default_keys:
+            params["reporter"] = reporter
+        result = super().execute(params, args)
+        return reporter.exit_code or int(result)

@@ -1,0 +1,69 @@
+"""`./doit help` and `./doit list`: what there is to do, with an example before the reference."""
+
+from typing import Any
+
+from doit.cmd_help import Help as DoitHelp
+from doit.cmd_list import List as DoitList
+
+from rules.command import _Tidy
+
+# In the order in which somebody new meets them; doit's own commands come after.
+OURS = ("certify", "verify", "lock", "test", "bench", "clean", "list", "help")
+USAGE = """\
+Certify a fine-tune and verify what was certified.
+
+  ./doit                      certify every run of aicert.toml whose certificate is not up to date
+  ./doit verify --policy local   verify the certificates here against the lockfiles here
+  ./doit lock                 after a change of aicert.toml or of an input: write the lockfiles
+
+Commands (`./doit help COMMAND` tells its options):
+"""
+AFTER = """
+Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 configuration or command line.
+A relying party installs this project (`pip install .`) and uses `aicert verify CERT MODEL_DIR`.
+"""
+
+
+class Help(_Tidy, DoitHelp):
+    """Usage by example, then every command with its purpose."""
+
+    name = "help"
+    doc_purpose = "this text, or the options of one command"
+    doc_usage = "[COMMAND or TASK]"
+
+    def print_usage(self, cmds: dict[str, Any]) -> None:
+        """Ours first, doit's own on one line."""
+        print(USAGE, end="")
+        for name in OURS:
+            if name in cmds:
+                print(f"  {name:<10}  {cmds[name].doc_purpose}")
+        print(f"  doit's own  {', '.join(sorted(set(cmds) - set(OURS)))}")
+        print(AFTER, end="")
+
+
+class List(_Tidy, DoitList):
+    """The tasks of dodo.py, each with the first line of its docstring."""
+
+    name = "list"
+    doc_purpose = "list the tasks that certify is made of"
+
+    def _execute(
+        self,
+        subtasks: bool = False,
+        quiet: bool = False,
+        status: bool = False,
+        private: bool = False,
+        list_deps: bool = False,
+        template: str | None = None,
+        sort: str = "name",
+        pos_args: list[str] | None = None,
+    ) -> int:
+        plain = template is None and not quiet and not pos_args
+        if plain:
+            self.outstream.write("tasks, run by `./doit certify` or by `./doit run NAME`:\n\n")
+        result = super()._execute(
+            subtasks, quiet, status, private, list_deps, template, sort, pos_args
+        )
+        if plain:
+            self.outstream.write("\ncommands: ./doit help\n")
+        return int(result or 0)

@@ -1,0 +1,61 @@
+"""Loads `dodo.py` so that an AicertError never becomes a traceback.
+
+doit turns an exception in an action into text and one in an `uptodate` check or a task creator into
+a traceback and exit 3. Here actions are wrapped (rules.reporter.refusing); from creators and checks
+the error is printed and doit ends with the error's own exit code.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from doit.action import PythonAction
+from doit.cmd_base import DodoTaskLoader
+
+from aicert.errors import AicertError
+from rules.reporter import refusing, show_error
+
+# What doit and the digest cache keep here are caches, never evidence.
+STATE = Path(".aicert")
+
+
+def ending(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `function`: an AicertError is shown and ends the process with its exit code."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except AicertError as error:
+            show_error(error)
+            sys.exit(error.exit_code)
+
+    return wrapped
+
+
+class Loader(DodoTaskLoader):
+    """doit's own loader of `dodo.py`, with AicertErrors told apart from defects."""
+
+    @ending
+    def setup(self, opt_values: dict[str, Any]) -> None:
+        """Import `dodo.py`; doit's database needs its directory by then."""
+        STATE.mkdir(exist_ok=True)
+        super().setup(opt_values)
+
+    @ending
+    def load_tasks(self, cmd: Any, pos_args: list[str]) -> list[Any]:
+        """Run the task creators."""
+        tasks: list[Any] = super().load_tasks(cmd, pos_args)
+        for task in tasks:
+            for action in (*task.actions, *task.teardown):
+                if isinstance(action, PythonAction):
+                    action.py_callable = refusing(action.py_callable)
+            # Bars are drawn many times a second: a copy in memory helps nobody.
+            task.io.capture = False
+            task.uptodate = [
+                (ending(check) if callable(check) else check, args, kwargs)
+                for check, args, kwargs in task.uptodate
+            ]
+        return tasks

@@ -1,0 +1,263 @@
+"""Progress of long work on stderr: bars on a terminal, plain lines at a bounded rate elsewhere.
+
+    with progress.task("hashing inputs", total=size, unit="B") as bar:
+        bar.advance(n)                          # from any thread
+        bar.update(done=12, note="loss 2.31")   # absolute, with a short text
+
+Without a total it is a spinner. Work that is over sooner than DELAY shows nothing. Titles and notes
+may come out of a machine: they are escaped, cut, and never markup. rich is imported only when a bar
+is really drawn.
+"""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+DELAY = 0.4
+# Where a line is a line for ever (a log, a pipe), one every so many seconds is enough.
+LINE_EVERY = 10.0
+MAX_TITLE = 60
+MAX_NOTE = 60
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def printable(text: str, limit: int) -> str:
+    """`text` for a terminal: nothing that moves a cursor, is invisible or changes direction."""
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isprintable():
+        return text
+    # isprintable is false for Cc, Cf, Cs, Co, Cn, Zl, Zp and spaces other than the plain one.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def amount(number: float, unit: str) -> str:
+    """`number` as people read it: bytes in binary units, anything else with its unit's name."""
+    if unit != "B":
+        return f"{number:,.0f} {unit}".rstrip()
+    step = 0
+    while number >= 1024 and step < len(_BYTES) - 1:
+        number /= 1024
+        step += 1
+    return f"{number:.0f} B" if step == 0 else f"{number:.1f} {_BYTES[step]}"
+
+
+def seconds(value: float) -> str:
+    """A duration as people read it."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One consistent reading of a bar."""
+
+    title: str
+    done: float
+    total: float | None
+    unit: str
+    note: str
+    elapsed: float
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at the speed so far, or None where that says nothing."""
+        if not self.total or self.done <= 0 or self.done >= self.total:
+            return None
+        return self.elapsed / self.done * (self.total - self.done)
+
+    def facts(self) -> str:
+        """`1.0 GiB of 2.0 GiB, 3.1 s left, loss 2.31`: what is known, and nothing else."""
+        parts: list[str] = []
+        if self.total:
+            parts.append(f"{amount(self.done, self.unit)} of {amount(self.total, self.unit)}")
+        elif self.done:
+            parts.append(amount(self.done, self.unit))
+        left = self.left
+        if left is not None:
+            parts.append(f"{seconds(left)} left")
+        if self.note:
+            parts.append(self.note)
+        return ", ".join(parts)
+
+
+class Bar:
+    """One piece of work. All methods may be called from any thread."""
+
+    def __init__(self, title: str, total: float | None, unit: str) -> None:
+        self._lock = threading.Lock()
+        self._title = printable(title, MAX_TITLE)
+        self._total = total
+        self._unit = unit
+        self._done = 0.0
+        self._note = ""
+        self._started = time.monotonic()
+
+    def advance(self, count: float = 1) -> None:
+        """`count` more is done."""
+        with self._lock:
+            self._done += count
+
+    def update(
+        self,
+        *,
+        done: float | None = None,
+        total: float | None = None,
+        note: str | None = None,
+    ) -> None:
+        """Set how much is done, how much there is, or the text beside it."""
+        with self._lock:
+            if done is not None:
+                self._done = done
+            if total is not None:
+                self._total = total
+            if note is not None:
+                self._note = printable(note, MAX_NOTE)
+
+    def state(self) -> State:
+        """What to show now."""
+        with self._lock:
+            return State(
+                title=self._title,
+                done=self._done,
+                total=self._total,
+                unit=self._unit,
+                note=self._note,
+                elapsed=time.monotonic() - self._started,
+            )
+
+
+class _Lines:
+    """Plain lines: one when the work turns out to be long, then at most one every LINE_EVERY."""
+
+    def __init__(self, stream: TextIO, bar: Bar, every: float) -> None:
+        self._stream = stream
+        self._bar = bar
+        self.every = every
+        self._shown = False
+
+    def show(self) -> None:
+        self._shown = True
+        state = self._bar.state()
+        facts = state.facts()
+        self._write(f"{state.title}: {facts}" if facts else f"{state.title} …")
+
+    def close(self, succeeded: bool) -> None:
+        if self._shown:
+            state = self._bar.state()
+            word = "done" if succeeded else "stopped"
+            self._write(f"{state.title}: {word} after {seconds(state.elapsed)}")
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class _Terminal:
+    """Bars of rich; all bars of the process share one display, since a terminal has one cursor."""
+
+    every = 0.1
+    _display: Any = None
+    _users = 0
+    _guard = threading.Lock()
+
+    def __init__(self, stream: TextIO, bar: Bar) -> None:
+        self._stream = stream
+        self._bar = bar
+        self._task: Any = None
+
+    def show(self) -> None:
+        state = self._bar.state()
+        with _Terminal._guard:
+            if self._task is None:
+                self._task = self._open(state)
+            _Terminal._display.update(
+                self._task, completed=state.done, total=state.total, facts=state.facts()
+            )
+
+    def _open(self, state: State) -> Any:
+        if _Terminal._display is None:
+            _Terminal._display = _rich_display(self._stream)
+            _Terminal._display.start()
+        _Terminal._users += 1
+        return _Terminal._display.add_task(state.title, total=state.total, facts="")
+
+    def close(self, succeeded: bool) -> None:
+        with _Terminal._guard:
+            if self._task is None:
+                return
+            _Terminal._users -= 1
+            _Terminal._display.remove_task(self._task)
+            self._task = None
+            if _Terminal._users == 0:
+                # Gives the cursor back, whatever ended the work.
+                _Terminal._display.stop()
+                _Terminal._display = None
+
+
+def _rich_display(stream: TextIO) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.table import Column
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True)),
+        console=Console(file=stream),
+        transient=True,
+        # stdout carries results; a bar must not route them to stderr.
+        redirect_stdout=False,
+    )
+
+
+@contextlib.contextmanager
+def task(
+    title: str,
+    *,
+    total: float | None = None,
+    unit: str = "",
+    stream: TextIO | None = None,
+    line_every: float = LINE_EVERY,
+) -> Iterator[Bar]:
+    """Show a bar, a spinner or lines while the block runs, if it runs long enough to matter."""
+    stream = stream or sys.stderr
+    bar = Bar(title, total, unit)
+    shown = _Terminal(stream, bar) if stream.isatty() else _Lines(stream, bar, line_every)
+    over = threading.Event()
+
+    def follow() -> None:
+        wait = DELAY
+        # A stderr that went away ends the display, not the work.
+        with contextlib.suppress(OSError, ValueError):
+            while not over.wait(wait):
+                shown.show()
+                wait = shown.every
+
+    follower = threading.Thread(target=follow, name="progress", daemon=True)
+    follower.start()
+    succeeded = False
+    try:
+        yield bar
+        succeeded = True
+    finally:
+        over.set()
+        follower.join()
+        with contextlib.suppress(OSError, ValueError):
+            shown.close(succeeded)
+
+
+def say(text: str, *, stream: TextIO | None = None) -> None:
+    """One plain line on stderr, for what is worth a line by itself."""
+    stream = stream or sys.stderr
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(printable(text, 500) + "\n")
+        stream.flush()

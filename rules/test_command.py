@@ -1,0 +1,95 @@
+"""`./doit test`: ruff, mypy and pytest over the whole repository.
+
+With arguments only pytest runs, and gets them: they name the tests that somebody is working on.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aicert.errors import ConfigError, ToolError
+from rules import bootstrap
+from rules.command import Command, users_path
+from rules.progress import say, seconds
+
+SOURCES = ("aicert", "rules", "enclave_runner", "tests", "dodo.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One tool of the test run."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+def parts(arguments: list[str]) -> list[Part]:
+    """What `./doit test ARGUMENTS` runs, in order: the quick ones first."""
+    pytest = Part(name="pytest", command=("pytest", *map(_located, arguments)))
+    if arguments:
+        return [pytest]
+    sources = tuple(name for name in SOURCES if Path(name).exists())
+    return [
+        Part(name="ruff check", command=("ruff", "check", *sources)),
+        Part(name="ruff format", command=("ruff", "format", "--check", *sources)),
+        Part(name="mypy", command=("mypy", *sources)),
+        pytest,
+    ]
+
+
+def _located(argument: str) -> str:
+    """A test named by a path means the caller's path; everything else is pytest's own business."""
+    path, colons, rest = argument.partition("::")
+    located = users_path(path)
+    return f"{located}{colons}{rest}" if located.exists() and not path.startswith("-") else argument
+
+
+def run_parts(
+    todo: list[Part], run: Callable[[tuple[str, ...]], int], *, log: Callable[[str], None] = say
+) -> int:
+    """Run every part, also after one failed; say how each ended. 0, or 1 when one failed."""
+    summary: list[str] = []
+    failed = False
+    for part in todo:
+        log(f"test  {part.name}")
+        started = time.monotonic()
+        code = run(part.command)
+        failed = failed or code != 0
+        word = "ok    " if code == 0 else "FAILED"
+        summary.append(f"{word}  {part.name}  {seconds(time.monotonic() - started)}")
+    for line in summary:
+        log(line)
+    return int(failed)
+
+
+def _run(command: tuple[str, ...]) -> int:
+    return subprocess.run([sys.executable, "-m", *command]).returncode
+
+
+class Test(Command):
+    """The tests' command line."""
+
+    # pytest would take a class named Test* for tests.
+    __test__ = False
+    doc_purpose = "run ruff, mypy and all tests; with arguments, only pytest with them"
+    doc_usage = "[PYTEST ARGUMENTS…]"
+    doc_description = "Exit codes: 0 all passed, 1 something failed, 2 a tool is missing."
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Everything after `test` is pytest's, options included."""
+        return int(super().parse_execute(["--", *in_args]))
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Install the tests' tools where they are missing, then run."""
+        try:
+            bootstrap.ensure_test_tools()
+        except bootstrap.SetupError as error:
+            kind = ConfigError if error.exit_code == ConfigError.exit_code else ToolError
+            raise kind(error.message, hint=error.hint) from None
+        if args:
+            say("test  arguments were given: ruff and mypy are left out")
+        return run_parts(parts(args), _run)
