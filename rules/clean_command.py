@@ -7,9 +7,7 @@ and are removed only when named as well. The local CA is never touched: certific
 
 import fcntl
 import os
-import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +16,7 @@ from aicert.errors import ConfigError, ToolError
 from rules.bootstrap import cache_directory
 from rules.command import Command
 from rules.progress import amount, printable
+from rules.work import remove as remove_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,24 +106,13 @@ def remove(path: Path) -> None:
     """Remove a file, a link or a whole directory."""
     try:
         if path.is_dir() and not path.is_symlink():
-            for folder in _read_only_directories(path):
-                folder.chmod(0o700)
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise ToolError(
             f"cannot remove {str(path)!r}: {error.strerror}", hint=f"sudo rm -r '{path}'"
         ) from None
-
-
-def _read_only_directories(path: Path) -> Iterator[Path]:
-    # Finished scratch is made read-only; rmtree could not empty it.
-    for folder, names, _ in os.walk(path):
-        for name in names:
-            inner = Path(folder, name)
-            if not inner.is_symlink() and not os.access(inner, os.W_OK):
-                yield inner
 
 
 class Clean(Command):

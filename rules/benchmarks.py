@@ -1,0 +1,223 @@
+"""What `./doit bench` measures, each a function that gives rows with a target beside the value.
+
+Times of processes are wall times of a whole process, taken alternately where two are compared, so
+that a busy machine slows both. A median is given, and the spread where it says something.
+"""
+
+import contextlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.tree import read_tree
+
+RUN = "tiny-alpaca"
+FORBIDDEN = ("torch", "dvc", "tpm2_pytss")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a table. `met` is None where there is no target."""
+
+    what: str
+    measured: str
+    target: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A benchmark by its description and the function that measures it."""
+
+    what: str
+    run: Callable[[], list[Row]]
+    slow: bool = False
+
+
+def limit(what: str, value: float, most: float, unit: str) -> Row:
+    """A row whose value must not exceed `most`."""
+    form = "{:.0f}" if unit == "ms" and value >= 10 else "{:.2f}"
+    return Row(
+        what=what,
+        measured=f"{form.format(value)} {unit}".strip(),
+        target=f"≤ {most:g} {unit}".strip(),
+        met=value <= most,
+    )
+
+
+def wall(command: Sequence[str]) -> float:
+    """Seconds that a process takes; ToolError if it fails."""
+    started = time.perf_counter()
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    took = time.perf_counter() - started
+    if done.returncode:
+        raise ToolError(
+            f"cannot be measured: exit {done.returncode} of {' '.join(command)}\n"
+            + done.stderr[-1000:],
+            hint="./doit certify",
+        )
+    return took
+
+
+def medians(*commands: Sequence[str], times: int = 11) -> list[float]:
+    """Median wall seconds of each command, run in turn so that noise falls on all alike."""
+    taken: list[list[float]] = [[] for _ in commands]
+    for _ in range(times):
+        for own, command in zip(taken, commands, strict=True):
+            own.append(wall(command))
+    return [statistics.median(own) for own in taken]
+
+
+def noop() -> list[Row]:
+    """`./doit certify` when everything is certified, and what the wrapper costs."""
+    wall(["./doit", "certify"])
+    whole, wrapped, bare = medians(
+        ["./doit", "certify"],
+        ["./doit", "--version"],
+        [sys.executable, "-m", "doit", "--version"],
+    )
+    imported = imports_of([sys.executable, "-X", "importtime", "-m", "rules", "certify"])
+    wrong = sorted(imported.intersection(FORBIDDEN))
+    return [
+        limit("`./doit certify` with nothing to do", whole, 0.5, "s"),
+        limit("`./doit` over doit itself", (wrapped - bare) * 1000, 50, "ms"),
+        Row(
+            what=f"imported of {', '.join(FORBIDDEN)}",
+            measured=", ".join(wrong) or "none",
+            target="none",
+            met=not wrong,
+        ),
+    ]
+
+
+def imports_of(command: Sequence[str]) -> set[str]:
+    """Top-level modules that `command`, run with -X importtime, has imported."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+def verify() -> list[Row]:
+    """`aicert verify` of a certificate without a model, as a process and in process."""
+    certificate = Path("certificates", RUN, "certificate.json")
+    root = Path(".aicert/ca/local.pem")
+    for path in (certificate, root):
+        if not path.exists():
+            raise ToolError(f"cannot be measured without {path}", hint="./doit certify")
+    arguments = ["verify", str(certificate), "--policy", "local", "--root", str(root)]
+    process = [sys.executable, "-c", "import sys; from aicert.cli import main; sys.exit(main())"]
+    tool, x509 = medians(
+        [*process, *arguments, "--certificate-only"],
+        [sys.executable, "-c", "import cryptography.x509"],
+        times=21,
+    )
+    inside = _verify_inside(certificate, root)
+    return [
+        limit("`aicert verify`, a process", tool * 1000, 120, "ms"),
+        limit("that over `import cryptography.x509`", tool / x509, 1.5, "×"),
+        limit("`aicert.verify`, in process", inside * 1000, 5, "ms"),
+    ]
+
+
+def _verify_inside(certificate: Path, root: Path) -> float:
+    import aicert
+
+    data, pem = certificate.read_bytes(), root.read_bytes()
+    taken = []
+    for _ in range(51):
+        started = time.perf_counter()
+        aicert.verify(data, policy="local", root=pem)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    # On the repository's disk: /tmp may be too small, or memory.
+    Path(".aicert").mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=".aicert"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _hash(folder: Path, threads: int) -> tuple[float, float]:
+    """Wall and CPU seconds of one reading of `folder`."""
+    started, cpu = time.perf_counter(), time.process_time()
+    read_tree(folder, threads=threads)
+    return time.perf_counter() - started, time.process_time() - cpu
+
+
+def _readings(folder: Path, threads: Sequence[int], times: int) -> dict[int, tuple[float, float]]:
+    """Median wall and CPU seconds by number of threads, read in turn; page cache warm."""
+    _hash(folder, threads[0])
+    taken: dict[int, list[tuple[float, float]]] = {count: [] for count in threads}
+    for _ in range(times):
+        for count in threads:
+            taken[count].append(_hash(folder, count))
+    return {
+        count: (statistics.median(w for w, _ in own), statistics.median(c for _, c in own))
+        for count, own in taken.items()
+    }
+
+
+def hashing_large() -> list[Row]:
+    """2 GiB in 8 files from the page cache."""
+    with _folder() as folder:
+        block = os.urandom(1 << 20)
+        for number in range(8):
+            with (folder / f"model-{number}.safetensors").open("wb") as file:
+                for _ in range(256):
+                    file.write(block)
+        readings = _readings(folder, (1, 2), 5)
+        peak = _peak_memory(folder)
+    one, two = readings[1], readings[2]
+    faster = one[0] / two[0]
+    return [
+        limit("2 GiB in 8 files, one thread, CPU", one[1], 1.2, "s"),
+        Row(
+            what="two threads over one, wall",
+            measured=f"{faster:.2f} ×",
+            target="≥ 1.9 ×",
+            met=faster >= 1.9,
+        ),
+        limit("memory allocated while reading, at most", peak / (1 << 20), 16, "MiB"),
+    ]
+
+
+def _peak_memory(folder: Path) -> int:
+    tracemalloc.start()
+    try:
+        read_tree(folder, threads=2)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def hashing_small() -> list[Row]:
+    """50,000 small files from the page cache."""
+    with _folder() as folder:
+        for shelf in range(50):
+            (folder / f"{shelf:02}").mkdir()
+            for number in range(1000):
+                (folder / f"{shelf:02}" / f"{number:03}.json").write_bytes(b"x" * (200 + number))
+        readings = _readings(folder, (2,), 5)
+    return [limit("50,000 files of 200 to 1,200 bytes, CPU", readings[2][1], 0.6, "s")]
+
+
+BENCHMARKS = {
+    "noop": Benchmark(what="`./doit certify` with nothing to do", run=noop),
+    "verify": Benchmark(what="`aicert verify` of a certificate without a model", run=verify),
+    "hashing-large": Benchmark(what="hashing large files", run=hashing_large),
+    "hashing-small": Benchmark(what="hashing many small files", run=hashing_small),
+}
