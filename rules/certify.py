@@ -12,9 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aicert.appraisal import appraise
 from aicert.certificate import parse
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError, ToolError
+from aicert.lockfile import identity
 from aicert.result import AttestationResult
 from aicert.tree import code_digest
 from rules import digests, local, lock, progress, verify
@@ -37,15 +37,9 @@ def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
             return False
         if nonce is not None and certificate.evidence.nonce != nonce:
             return False
+        question = verify.own_question(root, run, nonce)
         model = digests.cached_tree(verify.output_path(root, run))
-        result = appraise(
-            certificate,
-            model,
-            verify.policy_for(root, run.machine.driver),
-            lockfile=current.data,
-            nonce=nonce,
-            at=verify.now(),
-        )
+        result = question.appraise(certificate, model, identity(current.data))
     except AicertError:
         return False
     return result.verdict == "passed" and verify.runner_of(certificate) == code_digest(root)
@@ -66,10 +60,13 @@ def certify(root: Path, run: Run, nonce: bytes | None) -> None:
             work=work,
         )
         out = DRIVERS[run.machine.driver](job)
-        _accept(root, run, current, nonce, out)
+        question = verify.own_question(root, run, nonce)
+        _accept(run, current, question, out)
         _place(root, run, out, work)
-    progress.say(f"certificate: {verify.certificate_path(root, run.name).relative_to(root)}")
-    verify.show(root, run, policy=verify.policy_for(root, run.machine.driver), nonce=nonce)
+    result = verify.show(root, run, question, "text")
+    print(f"\ncertificate  {verify.certificate_path(root, run.name).relative_to(root)}")
+    if result.verdict != "passed":
+        raise _refused(root, run, result)
 
 
 def check_config(root: Path, run: Run, current: Lock) -> None:
@@ -92,28 +89,28 @@ def check_config(root: Path, run: Run, current: Lock) -> None:
     raise ConfigError(f"run {run.name}: {where}: {message}", hint=hint)
 
 
-def _accept(root: Path, run: Run, current: Lock, nonce: bytes | None, out: Path) -> None:
+def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> None:
     """Refuse to place what fails for another reason than a training that failed."""
-    data = (out / "certificate.json").read_bytes()
-    result = appraise(
-        parse(data),
-        verify.read_model(out / "outputs" / run.outputs[0]),
-        verify.policy_for(root, run.machine.driver),
-        lockfile=current.data,
-        nonce=nonce,
-        at=verify.now(),
-    )
-    bad = [check for check in result.checks if check.verdict == "failed"]
-    if any(check.id not in TELLING for check in bad) or (not bad and result.verdict != "passed"):
-        raise _inconsistent(result)
-
-
-def _inconsistent(result: AttestationResult) -> AicertError:
-    check = next(c for c in result.checks if c.verdict in ("failed", "not-checked"))
+    certificate = parse((out / "certificate.json").read_bytes())
+    model = verify.read_model(out / "outputs" / run.outputs[0])
+    result = question.appraise(certificate, model, identity(current.data))
+    if result.verdict == "passed" or (result.failed and result.failed[0].id in TELLING):
+        return
+    check = (result.failed or result.undecided)[0]
     message = f"the machine's evidence was refused at {check.id}: {check.detail}"
-    if result.verdict == "failed":
-        return RejectedError(message, result)
-    return EvidenceError(message)
+    if result.failed:
+        raise RejectedError(message, result)
+    raise EvidenceError(message)
+
+
+def _refused(root: Path, run: Run, result: AttestationResult) -> RejectedError:
+    log = verify.certificate_path(root, run.name).with_name("training.log")
+    check = result.failed[0]
+    return RejectedError(
+        f"run {run.name} was certified as failed: {check.id}: {check.detail}\n{local.tail(log)}",
+        result,
+        hint=f"less {log.relative_to(root)}",
+    )
 
 
 def _place(root: Path, run: Run, out: Path, work: Path) -> None:

@@ -45,9 +45,44 @@ def read_certificate(root: Path, run: str) -> bytes:
         raise EvidenceError(f"cannot read {path}: {error.strerror}") from None
 
 
-def policy_for(root: Path, driver: str) -> Policy:
-    """The policy of the machine itself: it accepts the platform that this checkout simulates."""
-    return rooted(built_in(driver), root / ".aicert" / "ca" / f"{driver}.pem")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of a certificate: the policy to meet and, if the asker chose one, the nonce."""
+
+    policy: Policy
+    nonce: bytes | None
+
+    def appraise(
+        self, certificate: Certificate, model: Mapping[str, FileFact] | None, lockfile: Digest
+    ) -> AttestationResult:
+        """Appraise now, against the lockfile that is expected."""
+        now = datetime.datetime.now(datetime.UTC)
+        return appraise(
+            certificate, model, self.policy, at=now, lockfile=lockfile, nonce=self.nonce
+        )
+
+
+def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
+    """Under the policy of the run's own machine: it accepts what this checkout simulates."""
+    driver = run.machine.driver
+    policy = rooted(built_in(driver), root / ".aicert" / "ca" / f"{driver}.pem")
+    return Question(policy=policy, nonce=nonce)
+
+
+def question(root: Path, policy: str, pem: str, nonce: str) -> Question:
+    """What a command line asks: a built-in policy or a policy file, an own root, a nonce."""
+    return Question(
+        policy=_policy(root, policy, pem), nonce=cli.nonce_argument(nonce) if nonce else None
+    )
+
+
+def _policy(root: Path, policy: str, pem: str) -> Policy:
+    chosen = cli.policy_argument(policy if policy in BUILT_IN else str(users_path(policy)))
+    if pem:
+        return rooted(chosen, users_path(pem))
+    if policy in DRIVERS:
+        return rooted(chosen, root / ".aicert" / "ca" / f"{policy}.pem")
+    return chosen
 
 
 def rooted(policy: Policy, pem: Path) -> Policy:
@@ -68,6 +103,3 @@ def runner_of(certificate: Certificate) -> Digest | None:
     return parse_statement(certificate.envelope.payload).builder.get("runner")
 
 
-def now() -> datetime.datetime:
-    """The time that validity is judged at."""
-    return datetime.datetime.now(datetime.UTC)

@@ -1,0 +1,62 @@
+"""`./doit certify [RUN…] [--nonce HEX]`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import ConfigError
+from rules import config
+from rules.command import RunTasks
+
+
+@dataclass
+class Request:
+    """What the command line asks of this process's certify tasks."""
+
+    nonce: bytes | None = None
+
+
+request = Request()
+
+
+class Certify(RunTasks):
+    """Train, certify and verify what is not up to date."""
+
+    name = "certify"
+    doc_purpose = "train, certify and verify what changed"
+    doc_usage = "[RUN …]"
+    doc_description = """\
+Makes the example's inputs and the training environment where they are missing, checks that each
+lockfile is the one of the bytes at hand, runs the training on the run's machine, measures, certifies,
+verifies, and puts outputs/RUN/ and certificates/RUN/ in place.
+
+A run whose certificate passes for the lockfile, outputs and runner at hand is up to date. Without RUN,
+every run of aicert.toml.
+
+  ./doit certify tiny-alpaca
+  ./doit certify tiny-alpaca --nonce $(openssl rand -hex 32)    # a verifier's challenge: always runs
+"""
+    cmd_options: ClassVar[list[dict[str, Any]]] = [
+        {
+            "name": "nonce",
+            "short": "",
+            "long": "nonce",
+            "type": str,
+            "default": "",
+            "help": "64 hex digits from whoever wants to know that the certificate is fresh",
+        },
+    ]
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Run the certify tasks of the named runs."""
+        project = config.load(Path.cwd())
+        names = [project.run(name).name for name in args] or list(project.runs)
+        nonce = params["nonce"]
+        if nonce:
+            if not re.fullmatch(r"[0-9a-f]{64}", nonce):
+                raise ConfigError("--nonce takes 64 lowercase hex digits", hint="openssl rand -hex 32")
+            if len(names) != 1:
+                raise ConfigError("--nonce is for one run: name it", hint="./doit certify RUN --nonce …")
+            request.nonce = bytes.fromhex(nonce)
+        return super().execute(params, [f"certify:{name}" for name in names])

@@ -1,0 +1,79 @@
+"""The tasks of `./doit`: what a certificate needs, and when each part is up to date.
+
+Creators may read `aicert.toml`, never a lockfile: doit runs every creator before any task. What decides
+"up to date" are digests (rules.certify.is_current), not timestamps.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rules import certify, config, environment, example, lock_command, training_env
+from rules.certify_command import request
+
+ROOT = Path(__file__).resolve().parents[1]
+Task = dict[str, Any]
+
+
+def task_training_env() -> Task:
+    """make the environment that Axolotl trains in (minutes, some 3 GB, once)"""
+    return {
+        "actions": [partial(_done, environment.training_environment, ROOT)],
+        "uptodate": [partial(_training_env_is_there)],
+    }
+
+
+def task_example() -> Task:
+    """make the inputs of the shipped run, byte for byte the same everywhere"""
+    return {
+        "actions": [partial(_done, example.make_example, ROOT)],
+        "uptodate": [partial(example.is_made, ROOT)],
+    }
+
+
+def task_lock() -> Iterator[Task]:
+    """resolve each run's inputs and write lockfiles/ (the command is `./doit lock`)"""
+    yield {"name": None, "doc": task_lock.__doc__}
+    for run in config.load(ROOT).runs.values():
+        yield {
+            "name": run.name,
+            "doc": f"lock the inputs of run {run.name}",
+            "actions": [partial(_done, lock_command.write_lock, ROOT, run)],
+            "task_dep": _needs(run),
+        }
+
+
+def task_certify() -> Iterator[Task]:
+    """everything a certificate needs, only what changed (the command is `./doit certify`)"""
+    yield {"name": None, "doc": task_certify.__doc__}
+    for run in config.load(ROOT).runs.values():
+        yield {
+            "name": run.name,
+            "doc": f"train, certify and verify run {run.name}",
+            "actions": [partial(_certify, run)],
+            "task_dep": _needs(run),
+            "uptodate": [partial(_is_current, run)],
+        }
+
+
+def _needs(run: config.Run) -> list[str]:
+    made = {f"path:{folder}" for folder in (example.MODEL, example.DATA)}
+    return ["example"] if any(item.source in made for item in run.inputs) else []
+
+
+def _certify(run: config.Run) -> None:
+    certify.certify(ROOT, run, request.nonce)
+
+
+def _is_current(run: config.Run) -> bool:
+    return certify.is_current(ROOT, run, request.nonce)
+
+
+def _training_env_is_there() -> bool:
+    return training_env.is_complete(training_env.location(ROOT))
+
+
+def _done(function: Any, *args: Any) -> None:
+    """Call and drop the result: doit takes False for a failure."""
+    function(*args)

@@ -1,0 +1,80 @@
+"""`./doit verify [RUN…] [--policy P] [--root PEM] [--nonce HEX] [--format text|json]`."""
+
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import AicertError
+from rules import config, verify
+from rules.command import Command
+from rules.reporter import show_error
+
+
+class Verify(Command):
+    """Verify certificates/ against the lockfiles here."""
+
+    name = "verify"
+    doc_purpose = "verify certificates/ against the lockfiles here"
+    doc_usage = "[RUN …]"
+    doc_description = """\
+Reads certificates/RUN/certificate.json and outputs/RUN/, and appraises them with this repository's code
+against this repository's lockfiles. It informs the owners of the repository; a relying party uses
+`aicert verify` and a policy of its own.
+
+  ./doit verify --policy local      # accepts this checkout's simulated platform
+  ./doit verify                     # the default policy wants a cloud's TPM
+
+Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad configuration or command line.
+With several runs the first of 1, 2, 3 that occurred. With --format json one object a run, one a line.
+"""
+    cmd_options: ClassVar[list[dict[str, Any]]] = [
+        {
+            "name": "policy",
+            "short": "",
+            "long": "policy",
+            "type": str,
+            "default": "default",
+            "help": "default, local, qemu, or the path of a policy file",
+        },
+        {
+            "name": "root",
+            "short": "",
+            "long": "root",
+            "type": str,
+            "default": "",
+            "help": "the CA of a simulated platform (default: this checkout's own)",
+        },
+        {
+            "name": "nonce",
+            "short": "",
+            "long": "nonce",
+            "type": str,
+            "default": "",
+            "help": "the 64 hex digits that you gave to certify",
+        },
+        {
+            "name": "format",
+            "short": "",
+            "long": "format",
+            "type": str,
+            "default": "text",
+            "help": "text or json",
+        },
+    ]
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Verify the named runs; without names, every run."""
+        root = Path.cwd()
+        project = config.load(root)
+        runs = [project.run(name) for name in args] or list(project.runs.values())
+        question = verify.question(root, params["policy"], params["root"], params["nonce"])
+        codes = [self._one(root, run, question, params["format"]) for run in runs]
+        return min((code for code in codes if code), default=0)
+
+    def _one(self, root: Path, run: config.Run, question: verify.Question, form: str) -> int:
+        try:
+            return verify.show(root, run, question, form)
+        except AicertError as error:
+            sys.stdout.flush()
+            show_error(error)
+            return error.exit_code

@@ -1,0 +1,85 @@
+"""`aicert.toml`: strict, with the key, the file and the nearest valid name in every error."""
+
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import ConfigError
+from rules import config
+
+GOOD = """
+[runs.tiny]
+config = "path:tiny.yml"
+machine = "here"
+outputs = ["model"]
+[runs.tiny.inputs]
+model = "path:base"
+data = {from = "path:data", allow-pickle = true}
+[machines.here]
+driver = "local"
+memory = "6 GiB"
+time-limit = "30 min"
+"""
+
+
+def load(tmp_path: Path, text: str) -> config.Project:
+    (tmp_path / "aicert.toml").write_text(text)
+    return config.load(tmp_path)
+
+
+def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) -> None:
+    run = load(tmp_path, GOOD).run("tiny")
+    assert [item.name for item in run.inputs] == ["config", "data", "model"]
+    assert [item.allow_pickle for item in run.inputs] == [False, True, False]
+    assert (run.machine.memory, run.machine.time_limit) == (6 << 30, 1800)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("machine =", "machin =", "runs.tiny.machine is missing"),
+        ('machine = "here"', 'machine = "her"', "did you mean 'here'"),
+        ("memory =", "memroy =", "unknown key machines.here.memroy, did you mean 'memory'?"),
+        ("[machines.here]", "[machine.here]", "names no machine"),
+        ("6 GiB", "6 GB", "machines.here.memory is '6 GB'"),
+        ("30 min", "0 min", "machines.here.time-limit"),
+        ('driver = "local"', 'driver = "azure"', "not one of local"),
+        ("[runs.tiny]", "[runs.Tiny]", "has the name 'Tiny'"),
+        ('["model"]', "[]", "outputs must be one name"),
+        ('["model"]', '["a", "b"]', "outputs must be one name"),
+        ("path:base", "path:/etc", "outside the repository"),
+        ("path:base", "path:../up", "outside the repository"),
+        ("path:base", "path:a/../b", "plain relative path"),
+        ("path:base", "path:.", "plain relative path"),
+        ("path:base", "hf:org/name@main", "a scheme that this version does not have"),
+        ("model = ", "config = ", "cannot be an input's name"),
+        ("allow-pickle = true", "allow-pickle = 1", "is not a true"),
+        ("allow-pickle = true", "alow-pickle = true", "did you mean 'allow-pickle'?"),
+        ("[machines.here]", "[runs.tiny]\n[machines.here]", "is not TOML"),
+        ('"path:tiny.yml"', "3", "runs.tiny.config is not a string"),
+    ],
+)
+def test_each_mistake_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+    assert words in caught.value.message
+    assert "aicert.toml" in caught.value.message
+
+
+def test_unknown_runs_are_answered_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'tiny'"):
+        load(tmp_path, GOOD).run("tinny")
+
+
+def test_a_missing_file_and_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        config.load(tmp_path)
+    with pytest.raises(ConfigError, match="has no run"):
+        load(tmp_path, "")
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "aicert.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not TOML"):
+        config.load(tmp_path)
