@@ -1,0 +1,100 @@
+"""The Axolotl plugin of a certified run: it seeds before anything random is built, and counts.
+
+It runs beside the trainer, in the sandbox, so what it says is the trainer's own account: the runner
+reports it as self-reported. One JSON object a line goes to the pipe in AICERT_PROGRESS_FD; the last one
+has `counters`. It changes no weight but through the seed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import torch
+from axolotl.integrations.base import BasePlugin
+from transformers import TrainerCallback
+from transformers.trainer_utils import set_seed
+
+_MAX_LOSSES = 1000
+
+
+def _tell(message: dict[str, Any]) -> None:
+    descriptor = os.environ.get("AICERT_PROGRESS_FD")
+    # Worker processes of several trainers would each report.
+    if descriptor is not None and os.environ.get("LOCAL_RANK", "0") == "0":
+        os.write(int(descriptor), (json.dumps(message, allow_nan=False) + "\n").encode("ascii"))
+
+
+def _finite(value: Any) -> float | None:
+    if not isinstance(value, (int, float)):
+        return None
+    number = float(value)
+    return number if number - number == 0.0 else None
+
+
+class Counter(TrainerCallback):
+    """Follows one training and tells what it did."""
+
+    def __init__(self) -> None:
+        self._losses: list[list[float]] = []
+        self._started = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._started = time.monotonic()
+        _tell({"step": 0, "total": state.max_steps})
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        _tell({"step": state.global_step, "total": state.max_steps})
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        loss = _finite((logs or {}).get("loss"))
+        if loss is not None:
+            self._losses.append([state.global_step, loss])
+            _tell({"step": state.global_step, "total": state.max_steps, "loss": loss})
+
+    def on_train_end(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        every = len(self._losses) // _MAX_LOSSES + 1
+        kept = self._losses[::every]
+        if self._losses and kept[-1] != self._losses[-1]:
+            kept.append(self._losses[-1])
+        counters: dict[str, Any] = {
+            "steps": state.global_step,
+            "totalSteps": state.max_steps,
+            "tokens": int(state.num_input_tokens_seen),
+            "flops": int(state.total_flos),
+            "losses": kept,
+            "epochs": _finite(state.epoch),
+            "trainSeconds": round(time.monotonic() - self._started, 3),
+            "torch": torch.__version__,
+            "cpuCapability": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "device": str(args.device),
+        }
+        if model is not None:
+            sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
+            counters["parameters"] = sum(size for size, _ in sizes)
+            counters["trainableParameters"] = sum(size for size, trained in sizes if trained)
+        _tell({"counters": counters})
+
+
+class CertifiedRun(BasePlugin):
+    """Named in the effective config's `plugins`."""
+
+    def pre_model_load(self, cfg: Any) -> None:
+        set_seed(cfg.seed)
+
+    def pre_lora_load(self, cfg: Any, model: Any) -> None:
+        # Axolotl builds adapters before anything else seeds: without this, each run starts elsewhere.
+        set_seed(cfg.seed)
+
+    def get_training_args(self, cfg: Any) -> dict[str, Any]:
+        return {"include_num_input_tokens_seen": "non_padding"}
+
+    def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[TrainerCallback]:
+        return [Counter()]

@@ -1,0 +1,58 @@
+"""What the processes below one use, read from /proc.
+
+A process that goes away while it is looked at counts as nothing. Memory is the sum of resident sets:
+pages that processes share count once for each.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_RESIDENT = 1  # the second field of statm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    processes: int
+    threads: int
+    resident_bytes: int
+
+
+def usage_below(pid: int) -> Usage:
+    """What `pid` and all that descend from it use now."""
+    waiting, processes, threads, pages = [pid], 0, 0, 0
+    while waiting:
+        current = waiting.pop()
+        try:
+            tasks = os.listdir(f"/proc/{current}/task")
+            for task in tasks:
+                children = _read(f"/proc/{current}/task/{task}/children")
+                waiting.extend(int(each) for each in children.split())
+            pages += int(_read(f"/proc/{current}/statm").split()[_RESIDENT])
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            continue
+        processes += 1
+        threads += len(tasks)
+    return Usage(processes=processes, threads=threads, resident_bytes=pages * _PAGE)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def bytes_below(folder: str, *, enough: int) -> int:
+    """Bytes that the files below `folder` take on its disk; stops counting past `enough`."""
+    total, waiting = 0, [folder]
+    while waiting and total <= enough:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+    return total
