@@ -69,12 +69,13 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             arguments.scratch,
             arguments.training_env,
             _limits(arguments),
-            lambda step, total, loss: events.send("training", step=step, total=total, loss=loss),
+            lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
         )
         inputs.check_unchanged(measured)
         events.send("measuring")
-        files = _collect(result, arguments.out / "outputs" / lockfile.outputs[0])
-        run_report = report.build(effective, result, measured, files)
+        target = arguments.out / "outputs" / lockfile.outputs[0]
+        files = _collect(result, target)
+        run_report = report.build(effective, result, measured, files, target)
         statement = Statement(
             run=lockfile.run,
             trainer=lockfile.trainer,
@@ -130,14 +131,12 @@ def _prepare(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
 
 
 def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:
-    """Move what counts as output to `target` and hash it there. A failed run gives nothing."""
-    if result.exit_code != "0":
+    """Move the output to `target` and hash it there. A failed training gives nothing."""
+    if result.exit_code != "0" or not result.output.is_dir() or not any(result.output.iterdir()):
         return {}
-    names = training.output_files(result.output)
-    for name in names:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(result.output / name, target / name)
-    return read_tree(target) if names else {}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    result.output.rename(target)
+    return read_tree(target)
 
 
 def _output(files: Mapping[str, FileFact]) -> Output:
@@ -153,9 +152,9 @@ def _keep_log(log: Path, target: Path) -> Digest:
 def _limits(arguments: argparse.Namespace) -> training.Limits:
     return training.Limits(
         seconds=arguments.time_limit,
-        memory=arguments.memory,
+        memory_bytes=arguments.memory,
         processes=arguments.processes,
-        scratch=arguments.scratch_limit,
+        scratch_bytes=arguments.scratch_limit,
     )
 
 

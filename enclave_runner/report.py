@@ -1,0 +1,153 @@
+"""Build the run report: what the runner measured, what follows from it, what the trainer says.
+
+Values that the trainer sent are copied one by one from a fixed table: whatever else it sends is left out.
+"""
+
+import json
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from aicert.digest import FileFact
+from aicert.report_form import Override, RunReport, Scalar, Value
+from enclave_runner.config import Effective
+from enclave_runner.inputs import MeasuredInput, unchanged_weights
+from enclave_runner.training import TrainingResult
+
+# What the plugin calls it → what the report calls it; `training.train` has checked types and sizes.
+_SELF_REPORTED = {
+    "steps": "steps",
+    "totalSteps": "plannedSteps",
+    "tokens": "tokens",
+    "flops": "flops",
+    "epochs": "epochs",
+    "trainSeconds": "trainSeconds",
+    "parameters": "modelParameters",
+    "trainableParameters": "trainableParameters",
+    "threads": "threads",
+    "torch": "torch",
+    "cpuCapability": "cpuCapability",
+    "device": "device",
+}
+# Processor features that choose another code path in the kernels of torch.
+_FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")
+_MAX_HEADER = 100 << 20
+_MAX_TEXT = 200
+
+
+def build(
+    effective: Effective,
+    result: TrainingResult,
+    inputs: list[MeasuredInput],
+    output: Mapping[str, FileFact],
+    target: Path,
+) -> RunReport:
+    """The report of one training whose `output` files lie in `target`."""
+    values = {
+        "effectiveConfig": Value("measured", effective.digest),
+        "wallSeconds": Value("measured", round(result.wall_seconds, 3)),
+        "cpuSeconds": Value("measured", round(result.cpu_seconds, 3)),
+        "maxMemoryBytes": Value("measured", result.max_rss),
+        "outputBytes": Value("measured", sum(fact.size for fact in output.values())),
+        "inputBytes": Value("measured", sum(f.size for i in inputs for f in i.files.values())),
+        "processor": Value("measured", _processor()),
+        "processorFeatures": Value("measured", _features()),
+        "kernel": Value("measured", platform.release()[:_MAX_TEXT]),
+    }
+    if result.limit_hit is not None:
+        values["limitHit"] = Value("measured", result.limit_hit)
+    values |= _facts(result.facts)
+    parameters = _parameters(target, output)
+    if parameters:
+        values["weightParameters"] = Value("measured", parameters)
+    values |= _told(result.self_reported)
+    return RunReport(
+        exit_code=result.exit_code,
+        values=values,
+        overrides=tuple(
+            Override(
+                key=item.key, configured=_text(item.configured), used=_text(item.used), why=item.why
+            )
+            for item in effective.overrides
+        ),
+        unchanged_weights=tuple(unchanged_weights(inputs, output)),
+    )
+
+
+def _told(told: Mapping[str, object]) -> dict[str, Value]:
+    values = {
+        name: Value("self-reported", cast(Scalar, told[key]))
+        for key, name in _SELF_REPORTED.items()
+        if key in told
+    }
+    losses = cast(list[tuple[float, float]], told.get("losses"))
+    if losses:
+        values["lossSteps"] = Value("self-reported", tuple(step for step, _ in losses))
+        values["losses"] = Value("self-reported", tuple(round(loss, 6) for _, loss in losses))
+    return values
+
+
+def _facts(facts: Mapping[str, object]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for name, version in cast(dict[str, str], facts["versions"]).items():
+        values[f"{name}Version"] = Value("measured", version)
+    for name, setting in cast(dict[str, str], facts["settings"]).items():
+        first, *rest = name.lower().split("_")
+        values[first + "".join(word.title() for word in rest)] = Value("measured", setting)
+    return values
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return (value if isinstance(value, str) else json.dumps(value, sort_keys=True))[:_MAX_TEXT]
+
+
+def _processor() -> str:
+    return _cpuinfo("model name") or platform.machine()
+
+
+def _features() -> str:
+    flags = set(_cpuinfo("flags").split())
+    return " ".join(name for name in _FEATURES if name in flags)
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    match = re.search(rf"^{key}\s*:\s*(.*)$", text, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def _parameters(target: Path, output: Mapping[str, FileFact]) -> int:
+    """The number of weights in the output's safetensors files, by their headers."""
+    total = 0
+    for path in output:
+        if path.endswith(".safetensors"):
+            total += _tensors_in(target / path)
+    return total
+
+
+def _tensors_in(path: Path) -> int:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _MAX_HEADER:
+            return 0
+        try:
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError):
+            return 0
+    total = 0
+    entries = header.values() if isinstance(header, dict) else ()
+    for entry in entries:
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        if isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape):
+            count = 1
+            for n in shape:
+                count *= n
+            total += count
+    return min(total, 2**63 - 1)
