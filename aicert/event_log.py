@@ -1,0 +1,303 @@
+"""The boot event log of a UEFI machine: parse it, replay it, say only what its digests cover.
+
+TCG PC Client Platform Firmware Profile, "Event Logging": a first event in the SHA-1 form
+(TCG_PCClientPCREvent) that holds TCG_EfiSpecIDEvent ("Spec ID Event03"), then TCG_PCR_EVENT2 with
+one digest per algorithm; or, as older firmware writes, the SHA-1 form throughout.
+
+The log is hostile until its replay equals quoted registers, and then only its digests are true:
+neither types nor data are extended. So `explain` speaks only of registers that replay to their
+quoted value, shows no type, and shows data only where the hash of the data is the digest.
+
+Left out: registers above 15 (they can be reset, or start at another value), and what data would
+mean that no digest covers.
+"""
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aicert.errors import EvidenceError
+
+# Eight logs of real machines have 15 to 60 kB; the certificate's own limit on the log is the same.
+MAX_BYTES = 1 << 20
+# Real logs have some 150 events; an entry takes 32 bytes or more, so this bites before MAX_BYTES.
+MAX_EVENTS = 10_000
+# Part 2 of the TPM library names eight hash algorithms; a TPM with more banks does not exist.
+MAX_ALGORITHMS = 8
+# SHA-512's; a larger digest has no algorithm identifier.
+MAX_DIGEST = 64
+# Firmware Profile: a PC has 24 registers. Of these 0 to 15 start at zero and cannot be reset.
+PCRS = 24
+STATIC_PCRS = 16
+# What one line of the report can show.
+MAX_TEXT = 200
+
+# TCG Algorithm Registry: number, name in hashlib, digest size.
+ALGORITHMS: Mapping[int, tuple[str, int]] = {
+    0x0004: ("sha1", 20),
+    0x000B: ("sha256", 32),
+    0x000C: ("sha384", 48),
+    0x000D: ("sha512", 64),
+    0x0012: ("sm3", 32),
+    0x0027: ("sha3_256", 32),
+    0x0028: ("sha3_384", 48),
+    0x0029: ("sha3_512", 64),
+}
+
+EV_NO_ACTION = 0x00000003
+_SPEC_ID = b"Spec ID Event03\0"
+_LOCALITY = b"StartupLocality\0"
+_SHA1_ONLY: Mapping[int, int] = {0x0004: 20}
+# An informative event may name no register at all.
+_NO_PCR = 0xFFFFFFFF
+# EFI_GLOBAL_VARIABLE, 8be4df61-93ca-11d2-aa0d-00e098032b8c, as it lies in memory.
+_GLOBAL_VARIABLE = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One entry: its register, its type's number, `{algorithm name: digest}`, and its data."""
+
+    pcr: int
+    type: int
+    digests: Mapping[str, bytes]
+    data: bytes
+
+    def covered_by(self, bank: str) -> bool:
+        """Whether `data` is what was hashed: the digest in `bank` is recomputed from it."""
+        return self.digests[bank] == _hash(bank, self.data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventLog:
+    """`banks`: the algorithms of every entry; `events`: in order, without the Spec ID event."""
+
+    banks: tuple[str, ...]
+    events: tuple[Event, ...]
+    startup_locality: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One extended event. `text` is escaped and short; None where the digest covers no data."""
+
+    pcr: int
+    digest: bytes
+    text: str | None
+
+
+def parse(data: bytes) -> EventLog:
+    """Read a log; whatever is malformed, too large or left over is an EvidenceError."""
+    if len(data) > MAX_BYTES:
+        raise EvidenceError(f"event log is larger than {MAX_BYTES} bytes")
+    reader = _Reader(data)
+    first = _legacy_event(reader)
+    agile = first.type == EV_NO_ACTION and first.data.startswith(_SPEC_ID)
+    algorithms = _declared(first) if agile else _SHA1_ONLY
+    events = [] if agile else [first]
+    while not reader.at_end():
+        if len(events) >= MAX_EVENTS:
+            raise EvidenceError(f"event log has more than {MAX_EVENTS} events")
+        events.append(_event(reader, algorithms) if agile else _legacy_event(reader))
+    return EventLog(
+        banks=tuple(_name(number) for number in algorithms),
+        events=tuple(events),
+        startup_locality=_startup_locality(events),
+    )
+
+
+def replay(log: EventLog, bank: str) -> dict[int, bytes]:
+    """The value of every static register that `log` extends, in `bank` (as `sha256`)."""
+    if bank not in log.banks:
+        raise EvidenceError(f"event log has no {bank} bank, it has {', '.join(log.banks)}")
+    size = len(_hash(bank, b""))
+    values: dict[int, bytes] = {}
+    for event in log.events:
+        if event.type != EV_NO_ACTION and event.pcr < STATIC_PCRS:
+            first = log.startup_locality if event.pcr == 0 else 0
+            before = values.get(event.pcr, first.to_bytes(size, "big"))
+            values[event.pcr] = _hash(bank, before + event.digests[bank])
+    return values
+
+
+def explain(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> tuple[Fact, ...]:
+    """Every event of the registers whose replay is the quoted value, in the log's order."""
+    values = replay(log, bank)
+    true = {pcr for pcr, value in values.items() if quoted.get(pcr) == value}
+    return tuple(
+        Fact(
+            pcr=event.pcr,
+            digest=event.digests[bank],
+            text=_text(event.data) if event.covered_by(bank) else None,
+        )
+        for event in log.events
+        if event.type != EV_NO_ACTION and event.pcr in true
+    )
+
+
+def secure_boot(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> bool | None:
+    """What the firmware measured of its `SecureBoot` variable; None where the log cannot say.
+
+    Only the first event of PCR 7 counts: the firmware extends it before it runs anybody's code, and
+    software that ran later could extend the same bytes (Firmware Profile, "PCR[7]").
+    """
+    if replay(log, bank).get(7, b"") != quoted.get(7):
+        return None
+    first = next(e for e in log.events if e.pcr == 7 and e.type != EV_NO_ACTION)
+    variable = _variable(first.data) if first.covered_by(bank) else None
+    if variable is None or variable[:2] != (_GLOBAL_VARIABLE, "SecureBoot"):
+        return None
+    return {b"\x00": False, b"\x01": True}.get(variable[2])
+
+
+def _declared(first: Event) -> dict[int, int]:
+    """The algorithms of TCG_EfiSpecIDEvent: `{number: digest size}`."""
+    if first.pcr != 0 or first.digests["sha1"] != bytes(20):
+        raise EvidenceError("event log: Spec ID Event03 is not of PCR 0, or has a digest")
+    body = _Reader(first.data)
+    body.take(len(_SPEC_ID))
+    body.take(8)  # platform class, versions, size of UINTN: nothing depends on them
+    count = body.u32()
+    if not 1 <= count <= MAX_ALGORITHMS:
+        raise EvidenceError(f"event log declares {count} algorithms, 1 to {MAX_ALGORITHMS} can be")
+    algorithms: dict[int, int] = {}
+    for _ in range(count):
+        number, size = body.u16(), body.u16()
+        known = ALGORITHMS.get(number)
+        wrong_size = size != known[1] if known else not 1 <= size <= MAX_DIGEST
+        if number in algorithms or wrong_size:
+            raise EvidenceError(
+                f"event log: algorithm {number:#06x} is repeated or of {size} bytes"
+            )
+        algorithms[number] = size
+    body.take(body.u8())  # vendor information
+    if not body.at_end():
+        raise EvidenceError("event log: Spec ID Event03 has trailing bytes")
+    return algorithms
+
+
+def _event(reader: "_Reader", algorithms: Mapping[int, int]) -> Event:
+    """TCG_PCR_EVENT2: one digest for each declared algorithm, in any order."""
+    pcr, kind = _pcr_and_type(reader)
+    count = reader.u32()
+    if count != len(algorithms):
+        raise EvidenceError(f"event log: an event has {count} digests, not {len(algorithms)}")
+    digests: dict[str, bytes] = {}
+    for _ in range(count):
+        number = reader.u16()
+        if number not in algorithms or _name(number) in digests:
+            raise EvidenceError(f"event log: digest {number:#06x} is undeclared or repeated")
+        digests[_name(number)] = reader.take(algorithms[number])
+    return Event(pcr=pcr, type=kind, digests=digests, data=reader.take(reader.u32()))
+
+
+def _legacy_event(reader: "_Reader") -> Event:
+    """TCG_PCClientPCREvent: one SHA-1 digest."""
+    pcr, kind = _pcr_and_type(reader)
+    digest = reader.take(20)
+    return Event(pcr=pcr, type=kind, digests={"sha1": digest}, data=reader.take(reader.u32()))
+
+
+def _pcr_and_type(reader: "_Reader") -> tuple[int, int]:
+    pcr, kind = reader.u32(), reader.u32()
+    if pcr >= PCRS and not (kind == EV_NO_ACTION and pcr == _NO_PCR):
+        raise EvidenceError(f"event log: there is no PCR {pcr}")
+    return pcr, kind
+
+
+def _startup_locality(events: list[Event]) -> int:
+    """Where TPM2_Startup was called from: PCR 0's first value; 4 after an H-CRTM sequence.
+
+    A second StartupLocality, or one after PCR 0 was extended, would have two readings.
+    """
+    found: int | None = None
+    extended = False
+    for event in events:
+        if event.type != EV_NO_ACTION:
+            extended = extended or event.pcr == 0
+        elif event.data.startswith(_LOCALITY):
+            if found is not None or extended or event.pcr != 0:
+                raise EvidenceError("event log: StartupLocality is repeated, late or not of PCR 0")
+            if len(event.data) != len(_LOCALITY) + 1 or event.data[-1] not in (0, 3, 4):
+                raise EvidenceError("event log: StartupLocality is not 0, 3 or 4")
+            found = event.data[-1]
+    return found or 0
+
+
+def _name(number: int) -> str:
+    return ALGORITHMS[number][0] if number in ALGORITHMS else f"{number:#06x}"
+
+
+def _hash(bank: str, data: bytes) -> bytes:
+    try:
+        return hashlib.new(bank, data).digest()
+    except ValueError:
+        raise EvidenceError(f"event log: {bank} is no hash algorithm of this machine") from None
+
+
+def _text(data: bytes) -> str:
+    """Covered data, as people can read it: an EFI variable, ASCII or UTF-16 text, else its size."""
+    if data == bytes(4):
+        return "separator"
+    variable = _variable(data)
+    if variable is not None:
+        return _shown(f"variable {variable[1]}, {len(variable[2])} bytes")
+    for encoding in ("utf-8", "utf-16-le"):
+        try:
+            text = data.decode(encoding).removesuffix("\0")
+        except UnicodeDecodeError:
+            continue
+        if text and text.isascii() and text.isprintable():
+            return _shown(text)
+    return f"{len(data)} bytes"
+
+
+def _shown(text: str) -> str:
+    shown = ascii(text[:MAX_TEXT])[1:-1]
+    return shown if len(shown) <= MAX_TEXT else shown[: MAX_TEXT - 1] + "…"
+
+
+def _variable(data: bytes) -> tuple[bytes, str, bytes] | None:
+    """UEFI_VARIABLE_DATA: GUID, name, content; None where `data` is not exactly one."""
+    if len(data) < 32:
+        return None
+    name_length, size = struct.unpack_from("<QQ", data, 16)
+    if name_length == 0 or 32 + 2 * name_length + size != len(data):
+        return None
+    name_end = 32 + 2 * name_length
+    try:
+        name = data[32:name_end].decode("utf-16-le")
+    except UnicodeDecodeError:
+        return None
+    return data[:16], name, data[name_end:]
+
+
+class _Reader:
+    """Little-endian reads from bytes; reading past the end is an EvidenceError."""
+
+    __slots__ = ("_data", "_offset")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._offset = 0
+
+    def take(self, length: int) -> bytes:
+        end = self._offset + length
+        if end > len(self._data):
+            raise EvidenceError("event log ends early")
+        piece = self._data[self._offset : end]
+        self._offset = end
+        return piece
+
+    def u8(self) -> int:
+        return self.take(1)[0]
+
+    def u16(self) -> int:
+        return int.from_bytes(self.take(2), "little")
+
+    def u32(self) -> int:
+        return int.from_bytes(self.take(4), "little")
+
+    def at_end(self) -> bool:
+        return self._offset == len(self._data)
