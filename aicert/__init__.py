@@ -1,1 +1,88 @@
-"""aicert: check that a model was made from what its lockfile names, inside a measured machine."""
+"""aicert: check that a model was made from what its lockfile names, inside a measured machine.
+
+    import aicert
+
+    result = aicert.verify("certificate.json", "model/", lockfile="sha256:…")
+
+`verify` returns only when the evidence passed. `appraisal.appraise` is the pure function behind it.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aicert.errors import (
+    AicertError,
+    ConfigError,
+    EvidenceError,
+    LockError,
+    RejectedError,
+    ToolError,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from aicert.api import StrPath
+    from aicert.digest import Digest
+    from aicert.policy import Policy
+    from aicert.result import AttestationResult
+
+__all__ = [
+    "AicertError",
+    "ConfigError",
+    "EvidenceError",
+    "LockError",
+    "RejectedError",
+    "ToolError",
+    "verify",
+]
+
+
+def verify(
+    certificate: "StrPath",
+    model: "StrPath | None" = None,
+    *,
+    policy: "str | Policy" = "default",
+    root: "StrPath | None" = None,
+    lockfile: "StrPath | Digest | None" = None,
+    image_lock: "StrPath | None" = None,
+    nonce: str | bytes | None = None,
+    at: "datetime | str | None" = None,
+    lineage: "Sequence[StrPath] | None" = None,
+) -> "AttestationResult":
+    """Verify a certificate and the model that it is for.
+
+    Args:
+        certificate: path of the certificate file.
+        model: directory of the model's files. Without it there is never a pass.
+        policy: `default`, `local`, `qemu`, the path of a policy file, or a `Policy`.
+        root: PEM file with the root of a simulated platform that you trust.
+        lockfile: the lockfile that you expect: a path, `sha256:HEX` or a Digest.
+        image_lock: path of the lock of a machine image that you accept.
+        nonce: your challenge, 32 bytes or 64 hexadecimal digits.
+        at: the time at which X.509 validity is judged, with a zone; now, if None.
+        lineage: certificates of the runs whose outputs this run took.
+
+    Returns:
+        The AttestationResult, with `verdict == "passed"`.
+
+    Raises:
+        RejectedError: the evidence says no; `.result` has every check (`exit_code` 1).
+        EvidenceError: missing or malformed evidence; or, as `api.NoVerdictError` with `.result`,
+            checks that could not be made (`exit_code` 2).
+        ConfigError: the policy or an argument is wrong (`exit_code` 3).
+    """
+    from aicert import api
+
+    result = api.check_files(
+        certificate,
+        model,
+        policy=policy,
+        root=root,
+        lockfile=lockfile,
+        image=image_lock,
+        nonce=nonce,
+        at=at,
+        lineage=lineage,
+    )
+    return api.require_passed(result)

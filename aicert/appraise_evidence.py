@@ -1,7 +1,7 @@
 """Appraise the platform: the AK's chain and tier, the quote, the run key (design: verifying).
 
 Only `appraise_quote` makes a VerifiedQuote, after the AK's signature, the structure, the challenge
-and the PCR values were all checked; nothing else of the evidence is compared with anything expected.
+and the PCR values were all checked; nothing else of the evidence is compared with expectations.
 """
 
 from collections.abc import Mapping
@@ -120,8 +120,11 @@ def appraise_quote(
 
 
 def run_key_name(certificate: Certificate) -> bytes:
-    """The Name that the run key's public area has, recomputed; never one that the evidence says."""
-    return tpm.parse_public(certificate.evidence.run_key).name
+    """The SHA-256 Name of the run key's public area, recomputed; never one that the evidence says.
+
+    Whether these bytes are a public area at all, and this their Name, is runkey.certified's.
+    """
+    return tpm.sha256_name(certificate.evidence.run_key)
 
 
 def appraise_run_key(

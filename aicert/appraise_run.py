@@ -1,8 +1,8 @@
 """Appraise what the machine says: statement, inputs, outputs (design: verifying).
 
 The statement is parsed after its signature was verified. What it repeats is compared with what was
-verified elsewhere; PCR 14 is computed from the lockfile alone and PCR 8 from the statement, and both
-are compared with the quote. No event log takes part.
+verified elsewhere; PCR 14 is computed from the lockfile alone and PCR 8 from the statement, and
+both are compared with the quote. No event log takes part.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from aicert.appraise_evidence import VerifiedQuote, VerifiedRunKey
 from aicert.certificate import Certificate
 from aicert.digest import EMPTY_FILE_HEX, Digest, dir_digest, of_bytes
 from aicert.dsse import pae
-from aicert.errors import AicertError, EvidenceError, LockError
+from aicert.errors import AicertError, EvidenceError
 from aicert.ledger import Ledger, NotDecidedError, both
 from aicert.lockfile import Lockfile
 from aicert.measurement import INPUT_PCR, OUTPUT_PCR, output_events, replay
@@ -36,28 +36,41 @@ class VerifiedRun:
     lockfile: Lockfile
 
 
+def readable_lockfile(certificate: Certificate) -> Lockfile | None:
+    """The parsed lockfile; where it cannot be read, inputs.lockfile says why."""
+    try:
+        return lockfiles.parse(certificate.lockfile)
+    except AicertError:
+        return None
+
+
 def appraise_statement(
-    ledger: Ledger, certificate: Certificate, run_key: VerifiedRunKey | None
+    ledger: Ledger,
+    certificate: Certificate,
+    run_key: VerifiedRunKey | None,
+    lockfile: Lockfile | None,
 ) -> VerifiedRun | None:
-    """statement.signature and statement.form."""
+    """statement.signature and statement.form; after `appraise_lockfile`."""
 
     def signature(given: VerifiedRunKey) -> tuple[str, bytes]:
         _verify_dsse(given, certificate)
         return "signed by that run key", certificate.envelope.payload
 
-    def form(payload: bytes) -> tuple[str, VerifiedRun]:
+    def form(given: tuple[bytes, Lockfile]) -> tuple[str, VerifiedRun]:
+        payload, locked = given
         statement = statements.parse(payload)
         report = parse_report(statement.report)
-        try:
-            lockfile = lockfiles.parse(certificate.lockfile)
-        except LockError:
-            raise NotDecidedError("not checked: the lockfile cannot be read") from None
-        _check_repeated(statement, certificate, lockfile)
-        run = VerifiedRun(statement=statement, report=report, lockfile=lockfile)
+        _check_repeated(statement, certificate, locked)
+        run = VerifiedRun(statement=statement, report=report, lockfile=locked)
         return f"run {statement.run}, as its lockfile and nonce say", run
 
     payload = ledger.step("statement.signature", signature, run_key, "runkey.certified")
-    return ledger.step("statement.form", form, payload, "statement.signature")
+    needs = ("statement.signature", *_lockfile_needs(lockfile))
+    return ledger.step("statement.form", form, both(payload, lockfile), *needs)
+
+
+def _lockfile_needs(lockfile: Lockfile | None) -> tuple[str, ...]:
+    return () if lockfile is not None else ("inputs.lockfile",)
 
 
 def _verify_dsse(run_key: VerifiedRunKey, certificate: Certificate) -> None:
@@ -85,7 +98,8 @@ def _check_repeated(statement: Statement, certificate: Certificate, lockfile: Lo
     )
     for what, found, wanted in pairs:
         if found != wanted:
-            lines = "" if what == "inputs" else f"\nfound     {found}\nexpected  {wanted}"
+            shown = f"\nfound     {str(found)[:200]!a}\nexpected  {str(wanted)[:200]!a}"
+            lines = "" if what == "inputs" else shown
             raise EvidenceError(f"the statement's {what} differs from what was verified{lines}")
     if parse_time(statement.started) > parse_time(statement.finished):
         raise EvidenceError("the statement's run ends before it starts")
@@ -99,23 +113,32 @@ def parse_time(text: str) -> datetime:
         raise EvidenceError(f"the statement's time {text} does not exist") from None
 
 
-def appraise_inputs(
-    ledger: Ledger, certificate: Certificate, quote: VerifiedQuote | None, wanted: Digest | None
-) -> None:
-    """inputs.lockfile and inputs.pcr14; `wanted` is the lockfile that the caller expects."""
+def appraise_lockfile(ledger: Ledger, certificate: Certificate, wanted: Digest | None) -> None:
+    """inputs.lockfile: canonical, and the one that the caller expects if it named one."""
 
-    def lockfile(data: bytes) -> tuple[str, bytes]:
+    def lockfile(data: bytes) -> tuple[str, None]:
         lockfiles.parse(data)
         found = of_bytes(data)
         if wanted is None:
             raise NotDecidedError(f"you did not say which lockfile you expect; this is {found}")
         if found != wanted:
             raise EvidenceError(f"another lockfile\nfound     {found}\nexpected  {wanted}")
-        return f"the lockfile that you named, {found}", data
+        return f"the lockfile that you named, {found}", None
 
-    def pcr14(given: VerifiedQuote) -> tuple[str, None]:
+    ledger.step("inputs.lockfile", lockfile, certificate.lockfile)
+
+
+def appraise_inputs(
+    ledger: Ledger,
+    certificate: Certificate,
+    quote: VerifiedQuote | None,
+    lockfile: Lockfile | None,
+) -> None:
+    """inputs.pcr14, computed from the lockfile alone."""
+
+    def pcr14(given: tuple[VerifiedQuote, Lockfile]) -> tuple[str, None]:
         expected = lockfiles.pcr14(certificate.lockfile)
-        found = given.pcrs[INPUT_PCR]
+        found = given[0].pcrs[INPUT_PCR]
         if found != expected:
             raise EvidenceError(
                 "the machine measured other inputs or another lockfile\n"
@@ -124,22 +147,11 @@ def appraise_inputs(
             )
         return "the machine measured this lockfile and these inputs", None
 
-    ledger.step("inputs.lockfile", lockfile, certificate.lockfile)
-    ledger.step("inputs.pcr14", pcr14, quote, "quote.pcrs", *_unreadable(certificate))
+    needs = ("quote.pcrs", *_lockfile_needs(lockfile))
+    ledger.step("inputs.pcr14", pcr14, both(quote, lockfile), *needs)
 
 
-def _unreadable(certificate: Certificate) -> tuple[str, ...]:
-    """The check to blame where the lockfile cannot be read; none where it can."""
-    try:
-        lockfiles.parse(certificate.lockfile)
-    except AicertError:
-        return ("inputs.lockfile",)
-    return ()
-
-
-def appraise_outputs(
-    ledger: Ledger, run: VerifiedRun | None, quote: VerifiedQuote | None
-) -> None:
+def appraise_outputs(ledger: Ledger, run: VerifiedRun | None, quote: VerifiedQuote | None) -> None:
     """outputs.*: how training ended, and what it gave."""
 
     def ended(given: VerifiedRun) -> tuple[str, None]:
@@ -195,7 +207,7 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
             raise EvidenceError(f"the run report counts no {key}: {count}")
     if run.report.unchanged_weights:
         unchanged = ", ".join(run.report.unchanged_weights[:3])
-        raise EvidenceError(f"weights came out as they went in: {unchanged}")
+        raise EvidenceError(f"weights came out as they went in: {unchanged[:200]!a}")
     locked = {item.digest for item in run.lockfile.inputs}
     weights = 0
     for name, output in run.statement.outputs.items():

@@ -1,4 +1,4 @@
-"""From an attestation key's certificate to a root that the verifier's policy pins, at a stated time.
+"""From an attestation key's certificate to a root that the policy pins, at a stated time.
 
 RFC 5280 clause 6 for the short, ordered chains that TPM platforms have, and the TCG EK and AK
 certificate profiles for what an attestation key's certificate is. `verify_chain` answers which key
@@ -14,6 +14,7 @@ Left out: revocation lists and AIA fetching (no network here), name constraints 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from aicert.errors import EvidenceError
@@ -84,7 +85,7 @@ class CertifiedKey:
 def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) -> CertifiedKey:
     """The key of `chain[0]`, certified up to one of `roots` at time `at`; else EvidenceError."""
     if not 1 <= len(chain) <= MAX_CHAIN:
-        raise EvidenceError(f"an AK chain of {len(chain)} certificates, 1 to {MAX_CHAIN} are wanted")
+        raise EvidenceError(f"an AK chain of {len(chain)} certificates, not 1 to {MAX_CHAIN}")
     path = [load(der, f"ak_cert[{i}]") for i, der in enumerate(chain)]
     root = _root_of(path, roots)
     anchor = load(root.der, f"root {root.name}")
@@ -96,7 +97,7 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
         path.append(_pinned_intermediate(path[-1], root))
     path.append(anchor)
     _check_leaf(path[0], root)
-    for depth, (child, issuer) in enumerate(zip(path, path[1:], strict=False)):
+    for depth, (child, issuer) in enumerate(pairwise(path)):
         _check_issued(child, issuer, depth)
     for certificate in path:
         _check_valid_at(certificate, at)
@@ -126,7 +127,7 @@ def trim_padding(der: bytes) -> bytes:
 
 
 def load(der: bytes, what: str) -> "Certificate":
-    """Parse one certificate (NV padding allowed): v3, sound extensions, key and signature strong."""
+    """Parse one certificate (NV padding allowed): v3, sound extensions, strong key and hash."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -274,7 +275,7 @@ def _platform(driver: str | None) -> str:
 
 
 def _check_issued(child: "Certificate", issuer: "Certificate", depth: int) -> None:
-    """`issuer` may issue at `depth` CAs below it, and issued `child`: RFC 5280, 6.1.4 (k) to (n)."""
+    """`issuer` may have `depth` CAs below it, and issued `child`: RFC 5280, 6.1.4 (k)–(n)."""
     from cryptography import x509
 
     from aicert.platform_ca import simulated_driver
@@ -284,7 +285,8 @@ def _check_issued(child: "Certificate", issuer: "Certificate", depth: int) -> No
     if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
         raise EvidenceError(f"{name!a} is no CA (basic constraints)")
     if constraints.path_length is not None and depth > constraints.path_length:
-        raise EvidenceError(f"{name!a} may have {constraints.path_length} CAs below it, not {depth}")
+        limit = constraints.path_length
+        raise EvidenceError(f"{name!a} may have {limit} CAs below it, not {depth}")
     usage = key_usage(issuer)
     if usage is not None and not usage.key_cert_sign:
         raise EvidenceError(f"{name!a} may not sign certificates (key usage)")

@@ -1,4 +1,4 @@
-"""The lock of a machine image: what it is built from, and what a machine that boots it measures.
+r"""The lock of a machine image: what it is built from, and what a machine that boots it measures.
 
     version = 1
     name = "aicert-machine"
@@ -19,10 +19,10 @@
     version = "2.36-9+deb12u9"
     digest = "sha256:…"
 
-Output rules: as the run's lockfile: LF, printable ASCII, no `"` or `\\` in values, fixed key order,
-and `parse` accepts exactly what `emit` writes. Its identity is the SHA-256 of its bytes. PCRs 12 and
-13 are zero unless the image really measures something there (systemd-stub: command line addons and
-system extensions, of which our machines have none).
+Output rules: as the run's lockfile: LF, printable ASCII, no `"` or `\` in values, a fixed order of
+keys, and `parse` accepts exactly what `emit` writes. Its identity is the SHA-256 of its bytes. PCRs
+12 and 13 are zero unless the image measures something there (systemd-stub: command line addons
+and system extensions, of which our machines have none).
 """
 
 import re

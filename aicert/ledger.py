@@ -39,13 +39,14 @@ class Ledger:
 
         Not called where one of `needs` is not ok. Returns None unless the check is ok.
         """
-        missing = next((need for need in needs if need in self._causes), None)
-        if missing is not None or given is None:
-            cause = self._causes.get(missing or "", missing or check)
+        cause = next((self._causes[need] for need in needs if need in self._causes), None)
+        if cause is not None:
             self._causes[check] = cause
             verb = "failed" if self._results[cause].verdict == "failed" else "was not decided"
             self._put(check, "not-checked", f"not checked: {cause} {verb}")
             return None
+        if given is None:
+            raise ValueError(f"check {check} lacks what it needs though {needs} are ok")
         try:
             detail, value = work(given)
         except NotDecidedError as reason:

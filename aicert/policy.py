@@ -100,9 +100,7 @@ def with_root(policy: Policy, pem: bytes, what: str) -> Policy:
             f"simulated:{policy.name}",
             hint=f"--policy {driver}",
         )
-    root = Root(
-        name=f"simulated:{driver}", der=der, tier=SIMULATED_TIERS[driver], simulated=driver
-    )
+    root = Root(name=f"simulated:{driver}", der=der, tier=SIMULATED_TIERS[driver], simulated=driver)
     return replace(policy, roots=(*policy.roots, root))
 
 
@@ -129,7 +127,8 @@ def _check_root(root: Root, policy: str) -> None:
     if root.tier not in TIERS:
         raise ConfigError(f"policy {policy}: root {root.name}: no tier is named {root.tier!r}")
     driver = simulated_driver(load(root.der, f"root {root.name}"))
-    if driver != root.simulated or (driver is not None and root.tier != SIMULATED_TIERS.get(driver)):
+    tier = root.tier if driver is None else SIMULATED_TIERS.get(driver)
+    if driver != root.simulated or root.tier != tier:
         raise ConfigError(
             f"policy {policy}: root {root.name} is of simulated:{driver} platforms, "
             f"tier {SIMULATED_TIERS.get(driver or '', 'unknown')}, not {root.tier}"
@@ -150,5 +149,3 @@ def describe(policy: Policy) -> str:
     """One line for people: the policy, the tier that it wants, the roots that it accepts."""
     roots = ", ".join(root.name for root in policy.roots)
     return f"policy {policy.name}: tier {policy.tier} or better, roots {roots}"
-
-

@@ -127,7 +127,7 @@ def _root(item: Mapping[str, object], path: str) -> Root:
 def _images(
     table: "_Table", path: str
 ) -> tuple[frozenset[Digest], dict[Digest, image_lock.ImageLock]]:
-    """`accepted` is what counts; `locks` are files with the reference values of accepted digests."""
+    """`accepted` is what counts; `locks` are files with the values of accepted digests."""
     accepted = frozenset(_digest(text, path) for text in table.texts("accepted"))
     held = {}
     for name in table.texts("locks"):

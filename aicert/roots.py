@@ -1,7 +1,7 @@
 """The platform roots that this project pins, with their SHA-256 and where each certificate is from.
 
-An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft publishes.
-Every file is compared with the fingerprint below when it is read, so that a changed file in an
+An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft
+publishes. Every file is compared with the fingerprint below when it is read, so that a changed file in an
 installation is an error and not another root. Left out: roots of platforms that no policy uses.
 """
 
@@ -66,7 +66,7 @@ def pinned(name: str) -> bytes:
 
 
 def pem_to_der(data: bytes, what: str) -> bytes:
-    """The one certificate of a PEM text; several, or anything in its body but base64, is an error."""
+    """The one certificate of a PEM text; several, or a body that is not base64, is an error."""
     import base64
     import binascii
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aicert.errors import EvidenceError
+from aicert.tpm_wire import Reader
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives import hashes
@@ -55,9 +56,6 @@ RESTRICTED = 1 << 16
 DECRYPT = 1 << 17
 SIGN = 1 << 18
 
-# The largest TPMS_ATTEST that the specification allows is far below; so are a 4096-bit RSA
-# signature (518 bytes) and public area (about 600).
-MAX_STRUCTURE = 1024
 # TPM2B_DATA and TPM2B_NAME hold at most an algorithm and a SHA-512 digest.
 MAX_NAME = 66
 # A TPM has few banks; the genuine quotes that we know select in one.
@@ -193,7 +191,7 @@ def parse_certification(data: bytes) -> Certification:
     )
 
 
-def _attest_head(reader: "Reader", wanted: int) -> tuple[bytes, bytes, Clock]:
+def _attest_head(reader: Reader, wanted: int) -> tuple[bytes, bytes, Clock]:
     magic = reader.u32()
     if magic != TPM_GENERATED:
         raise EvidenceError(f"{reader.what}: magic is {magic:#010x}, not made inside a TPM")
@@ -216,7 +214,7 @@ def _attest_head(reader: "Reader", wanted: int) -> tuple[bytes, bytes, Clock]:
     return signer, extra, info
 
 
-def _selection(reader: "Reader") -> Selection:
+def _selection(reader: Reader) -> Selection:
     """TPMS_PCR_SELECTION, Part 2, 10.6.2: bit `n % 8` of byte `n // 8` selects PCR n."""
     algorithm = reader.u16()
     bitmap = reader.take(reader.u8())
@@ -259,7 +257,7 @@ def parse_signature(data: bytes) -> Signature:
     return Signature(scheme=scheme, hash=hash_, rsa=rsa)
 
 
-def _known_hash(reader: "Reader") -> int:
+def _known_hash(reader: Reader) -> int:
     hash_ = reader.u16()
     if hash_ not in HASHES:
         raise EvidenceError(f"{reader.what}: hash {hash_:#06x} is not SHA-256, SHA-384 or SHA-512")
@@ -299,7 +297,7 @@ def parse_public(data: bytes) -> Public:
     )  # fmt: skip
 
 
-def _ecc_unique(reader: "Reader") -> tuple[int, bytes, bytes]:
+def _ecc_unique(reader: Reader) -> tuple[int, bytes, bytes]:
     curve = reader.u16()
     if curve not in CURVE_BYTES:
         raise EvidenceError(f"{reader.what}: curve {curve:#06x} is not P-256 or P-384")
@@ -309,8 +307,13 @@ def _ecc_unique(reader: "Reader") -> tuple[int, bytes, bytes]:
     return curve, reader.sized(size, "x"), reader.sized(size, "y")
 
 
+def sha256_name(public_area: bytes) -> bytes:
+    """The Name of a public area whose nameAlg is SHA-256 (Part 1, clause 16)."""
+    return ALG_SHA256.to_bytes(2, "big") + hashlib.sha256(public_area).digest()
+
+
 def qualified_name_of_primary(hierarchy: int, name: bytes) -> bytes:
-    """QN = nameAlg ‖ H(handle of the hierarchy ‖ Name), for a primary object (Part 1, clause 16)."""
+    """QN = nameAlg ‖ H(handle of the hierarchy ‖ Name), for a primary (Part 1, clause 16)."""
     algorithm = int.from_bytes(name[:2], "big")
     return name[:2] + _hash(algorithm, hierarchy.to_bytes(4, "big") + name)
 
@@ -320,7 +323,7 @@ def _hash(algorithm: int, data: bytes) -> bytes:
 
 
 def pcr_digest(values: Mapping[int, bytes], pcrs: tuple[int, ...], signature: Signature) -> bytes:
-    """What pcrDigest must be: the signing scheme's hash over the values, ascending (Part 3, 18.4)."""
+    """What pcrDigest must be: the scheme's hash over the values, ascending (Part 3, 18.4)."""
     return _hash(signature.hash, b"".join(values[n] for n in pcrs))
 
 
@@ -354,7 +357,9 @@ def verify_signature(key: "PublicKeyTypes", signature: Signature, data: bytes) -
         else:
             raise EvidenceError(f"a signature of kind {signature} cannot be by this kind of key")
     except InvalidSignature:
-        raise EvidenceError(f"the {signature} signature is not by this key over these bytes") from None
+        raise EvidenceError(
+            f"the {signature} signature is not by this key over these bytes"
+        ) from None
 
 
 def _cryptography_hash(algorithm: int) -> "hashes.HashAlgorithm":
@@ -363,61 +368,3 @@ def _cryptography_hash(algorithm: int) -> "hashes.HashAlgorithm":
     if algorithm == ALG_SHA256:
         return hashes.SHA256()
     return hashes.SHA384() if HASHES[algorithm] == "sha384" else hashes.SHA512()
-
-
-class Reader:
-    """Big-endian reads from bounded bytes; `done` refuses what is left."""
-
-    __slots__ = ("_data", "_offset", "what")
-
-    def __init__(self, data: bytes, what: str) -> None:
-        if len(data) > MAX_STRUCTURE:
-            raise EvidenceError(f"{what} is larger than {MAX_STRUCTURE} bytes")
-        self._data = data
-        self._offset = 0
-        self.what = what
-
-    def take(self, length: int) -> bytes:
-        """The next `length` bytes."""
-        end = self._offset + length
-        if end > len(self._data):
-            raise EvidenceError(f"{self.what} ends early, at byte {len(self._data)}")
-        piece = self._data[self._offset : end]
-        self._offset = end
-        return piece
-
-    def u8(self) -> int:
-        """The next octet."""
-        return self.take(1)[0]
-
-    def u16(self) -> int:
-        """The next UINT16."""
-        return int.from_bytes(self.take(2), "big")
-
-    def u32(self) -> int:
-        """The next UINT32."""
-        return int.from_bytes(self.take(4), "big")
-
-    def u64(self) -> int:
-        """The next UINT64."""
-        return int.from_bytes(self.take(8), "big")
-
-    def sized(self, limit: int, field: str) -> bytes:
-        """A TPM2B: a UINT16 size of at most `limit`, then that many bytes."""
-        size = self.u16()
-        if size > limit:
-            raise EvidenceError(f"{self.what}: {field} has {size} bytes, more than {limit}")
-        return self.take(size)
-
-    def count(self, limit: int) -> int:
-        """The UINT32 count of a list, at most `limit`."""
-        count = self.u32()
-        if count > limit:
-            raise EvidenceError(f"{self.what}: a list of {count}, more than {limit}")
-        return count
-
-    def done(self) -> None:
-        """Refuse trailing bytes: two readers could take them for different things."""
-        left = len(self._data) - self._offset
-        if left:
-            raise EvidenceError(f"{self.what} has {left} trailing bytes")

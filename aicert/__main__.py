@@ -1,0 +1,7 @@
+"""`python -m aicert`: the same as the `aicert` command."""
+
+import sys
+
+from aicert.cli import main
+
+sys.exit(main())

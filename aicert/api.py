@@ -1,0 +1,168 @@
+"""Read what a relying party holds and appraise it: behind `aicert verify` and `aicert.verify`.
+
+Everything is read in bounded size. Built on `appraisal.appraise`, which is pure.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aicert import certificate as certificates
+from aicert import image_lock
+from aicert.appraisal import appraise
+from aicert.certificate import Certificate
+from aicert.digest import Digest, FileFact, is_hex, of_bytes
+from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
+from aicert.lockfile import MAX_BYTES as MAX_LOCKFILE
+from aicert.policy import BUILT_IN, Policy, built_in, require_roots, with_image, with_root
+from aicert.result import AttestationResult
+from aicert.roots import MAX_PEM
+
+StrPath = str | os.PathLike[str]
+OnBytes = Callable[[int], None]
+
+
+def read_bounded(path: StrPath, limit: int, what: str) -> bytes:
+    """A file's bytes; an EvidenceError where it cannot be read or is larger than `limit`."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise EvidenceError(f"cannot read {what} {os.fspath(path)!a}: {reason}") from None
+    if len(data) > limit:
+        raise EvidenceError(f"{what} {os.fspath(path)!a} is larger than {limit} bytes")
+    return data
+
+
+def read_certificate(path: StrPath) -> Certificate:
+    """Parse a certificate file; nothing in it is authenticated yet."""
+    return certificates.parse(read_bounded(path, certificates.MAX_BYTES, "certificate"))
+
+
+def read_model(path: StrPath, on_bytes: OnBytes | None = None) -> dict[str, FileFact]:
+    """Hash every file of a model directory; links and special files are an EvidenceError."""
+    from aicert.tree import read_tree
+
+    return read_tree(Path(path), on_bytes=on_bytes)
+
+
+def choose_policy(
+    policy: str | Policy, *, root: StrPath | None = None, image: StrPath | None = None
+) -> Policy:
+    """A built-in policy by name or a policy file by path, with the caller's own root and image."""
+    if isinstance(policy, Policy):
+        chosen = policy
+    elif policy in BUILT_IN:
+        chosen = built_in(policy)
+    elif os.path.exists(policy):
+        from aicert.policy_file import load_policy
+
+        chosen = load_policy(policy)
+    else:
+        raise ConfigError(f"no policy {policy!a}: neither a file nor one of {', '.join(BUILT_IN)}")
+    try:
+        if root is not None:
+            pem = read_bounded(root, MAX_PEM, "root")
+            chosen = with_root(chosen, pem, os.fspath(root))
+        if image is not None:
+            data = read_bounded(image, image_lock.MAX_BYTES, "image lock")
+            chosen = with_image(chosen, image_lock.parse(data))
+    except AicertError as error:
+        raise ConfigError(error.message, hint=error.hint) from None
+    return require_roots(chosen)
+
+
+def expected_lockfile(text: StrPath | Digest | None) -> Digest | None:
+    """The digest of the lockfile that the caller expects: a path, or `sha256:HEX`."""
+    if text is None or isinstance(text, Digest):
+        return text
+    name = os.fspath(text)
+    if name.startswith("sha256:"):
+        if not is_hex(name.removeprefix("sha256:")):
+            raise ConfigError(f"not a lockfile digest: {name[:80]!a}")
+        return Digest.parse(name)
+    try:
+        return of_bytes(read_bounded(name, MAX_LOCKFILE, "lockfile"))
+    except EvidenceError as error:
+        raise ConfigError(error.message) from None
+
+
+def expected_nonce(text: str | bytes | None) -> bytes | None:
+    """The caller's challenge: 32 bytes, or 64 hexadecimal digits."""
+    if text is None:
+        return None
+    if isinstance(text, bytes):
+        nonce = text
+    elif is_hex(text.lower()):
+        nonce = bytes.fromhex(text)
+    else:
+        raise ConfigError("a nonce is 64 hexadecimal digits", hint="openssl rand -hex 32")
+    if len(nonce) != 32:
+        raise ConfigError("a nonce has 32 bytes", hint="openssl rand -hex 32")
+    return nonce
+
+
+def time_of_appraisal(at: datetime | str | None) -> datetime:
+    """The time at which validity is judged: the caller's statement, or now."""
+    if at is None:
+        return datetime.now(UTC)
+    try:
+        time = datetime.fromisoformat(at) if isinstance(at, str) else at
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise ConfigError(
+            f"not a time with a zone: {str(at)[:40]!a}", hint="--at 2026-08-21T09:14:07Z"
+        )
+    return time
+
+
+def check_files(
+    certificate: StrPath,
+    model: StrPath | None,
+    *,
+    policy: str | Policy = "default",
+    root: StrPath | None = None,
+    lockfile: StrPath | Digest | None = None,
+    image: StrPath | None = None,
+    nonce: str | bytes | None = None,
+    at: datetime | str | None = None,
+    lineage: Sequence[StrPath] | None = None,
+    on_bytes: OnBytes | None = None,
+) -> AttestationResult:
+    """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`."""
+    chosen = choose_policy(policy, root=root, image=image)
+    wanted, challenge = expected_lockfile(lockfile), expected_nonce(nonce)
+    time = time_of_appraisal(at)
+    parsed = read_certificate(certificate)
+    ancestors = None if lineage is None else [read_certificate(path) for path in lineage]
+    return appraise(
+        parsed,
+        None if model is None else read_model(model, on_bytes),
+        chosen,
+        at=time,
+        lockfile=wanted,
+        nonce=challenge,
+        ancestors=ancestors,
+    )
+
+
+def require_passed(result: AttestationResult) -> AttestationResult:
+    """`result`, if it passed; else RejectedError, or NoVerdictError where it is undecided."""
+    if result.verdict == "passed":
+        return result
+    if result.verdict == "failed":
+        first = result.failed[0]
+        raise RejectedError(f"{first.id}: {first.detail}", result, hint=first.hint)
+    reasons = "; ".join(f"{check.id}: {check.detail}" for check in result.undecided[:3])
+    raise NoVerdictError(f"no verdict: {reasons}", result)
+
+
+class NoVerdictError(EvidenceError):
+    """The evidence neither passed nor failed: a check could not be made. `result` has them all."""
+
+    def __init__(self, message: str, result: AttestationResult) -> None:
+        super().__init__(message)
+        self.result = result

@@ -1,0 +1,211 @@
+"""Appraise a certificate under a policy: what decides PASSED (design: verifying).
+
+Pure: the certificate is parsed, the model is what a reader measured, time is an argument. Which
+checks apply follows from the policy and from its root that the attestation key chained to, never
+from a field of the certificate. Every check of `result.CHECKS` is decided exactly once.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from aicert.appraise_boot import AcceptedImage, appraise_boot
+from aicert.appraise_evidence import (
+    VerifiedQuote,
+    appraise_platform,
+    appraise_quote,
+    appraise_run_key,
+)
+from aicert.appraise_model import appraise_model, appraise_policy
+from aicert.appraise_run import (
+    VerifiedRun,
+    appraise_inputs,
+    appraise_lockfile,
+    appraise_outputs,
+    appraise_statement,
+    readable_lockfile,
+)
+from aicert.certificate import Certificate
+from aicert.chain import CertifiedKey, stamp
+from aicert.digest import Digest, FileFact, of_bytes
+from aicert.errors import ConfigError, EvidenceError
+from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
+from aicert.lockfile import LockedInput
+from aicert.policy import Policy
+from aicert.result import AttestationResult, tier_rank
+
+# A model made from a model made from a model …: longer lineages are appraised piece by piece.
+MAX_ANCESTORS = 16
+COMPARED_PCRS = frozenset((0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14))
+COMPARED_SOFTWARE_PCRS = frozenset((8, 14))
+
+
+def appraise(
+    certificate: Certificate,
+    model: Mapping[str, FileFact] | None,
+    policy: Policy,
+    *,
+    at: datetime,
+    lockfile: Digest | bytes | None = None,
+    nonce: bytes | None = None,
+    ancestors: Sequence[Certificate] | None = None,
+) -> AttestationResult:
+    """Decide every check.
+
+    `model`: the files of the model directory by path, None where there is none. `at`: the time at
+    which X.509 validity is judged, with a time zone. `lockfile`: the lockfile that the caller
+    expects, its bytes or their digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`:
+    certificates of the runs whose outputs this run took, None where the caller does not ask.
+    """
+    if at.tzinfo is None:
+        raise ConfigError("the time of appraisal needs a time zone")
+    wanted = of_bytes(lockfile) if isinstance(lockfile, bytes) else lockfile
+    lineage = None if ancestors is None else _Lineage(ancestors, policy, at)
+    return _appraise(certificate, model, policy, at, wanted, nonce, lineage)
+
+
+def _appraise(
+    certificate: Certificate,
+    model: Mapping[str, FileFact] | None,
+    policy: Policy,
+    at: datetime,
+    lockfile: Digest | None,
+    nonce: bytes | None,
+    lineage: "_Lineage | None",
+) -> AttestationResult:
+    ledger = Ledger()
+    locked = readable_lockfile(certificate)
+    appraise_lockfile(ledger, certificate, lockfile)
+    key = appraise_platform(ledger, certificate, policy, at)
+    quote = appraise_quote(ledger, certificate, key, nonce)
+    run_key = appraise_run_key(ledger, certificate, key, quote)
+    run = appraise_statement(ledger, certificate, run_key, locked)
+    image = appraise_boot(ledger, certificate, policy, key, quote, run)
+    appraise_inputs(ledger, certificate, quote, locked)
+    appraise_outputs(ledger, run, quote)
+    appraise_model(ledger, run, model)
+    fresh = "answers your own nonce" if nonce is not None else None
+    appraise_policy(ledger, policy, run, at, fresh)
+    _appraise_lineage(ledger, run, lineage)
+    return _result(ledger, policy, key, quote, run, image, at)
+
+
+class _Lineage:
+    """The ancestors' certificates, each appraised once however many runs took its outputs."""
+
+    def __init__(self, certificates: Sequence[Certificate], policy: Policy, at: datetime) -> None:
+        self._certificates = certificates
+        self._policy = policy
+        self._at = at
+        self._results: dict[int, AttestationResult | None] = {}
+
+    def results(self) -> list[AttestationResult]:
+        """The results, but for those still being made: a run cannot be its own ancestor."""
+        if len(self._certificates) > MAX_ANCESTORS:
+            raise EvidenceError(f"more than {MAX_ANCESTORS} ancestors are given")
+        for index, certificate in enumerate(self._certificates):
+            if index not in self._results:
+                self._results[index] = None
+                self._results[index] = _appraise(
+                    certificate, None, self._policy, self._at, None, None, self
+                )
+        return [result for result in self._results.values() if result is not None]
+
+
+def _appraise_lineage(ledger: Ledger, run: VerifiedRun | None, lineage: _Lineage | None) -> None:
+    """lineage.ancestors: each input that is another run's output has that run's certificate."""
+
+    def ancestors(given: VerifiedRun) -> tuple[str, None]:
+        inputs = [item for item in given.lockfile.inputs if item.source.startswith("run:")]
+        if not inputs:
+            raise NotApplicableError("no input is the output of another run")
+        if lineage is None:
+            raise NotDecidedError(
+                f"not asked: {inputs[0].name} is claimed to be {inputs[0].source} (--lineage)"
+            )
+        results = lineage.results()
+        for item in inputs:
+            _check_ancestor(item, results)
+        return f"{len(inputs)} inputs are outputs of certified runs", None
+
+    ledger.step("lineage.ancestors", ancestors, run, "statement.form", "inputs.pcr14")
+
+
+def _check_ancestor(item: LockedInput, results: Sequence[AttestationResult]) -> None:
+    run, _, output = item.source.removeprefix("run:").partition("/")
+    reason = "no certificate of that run is given"
+    for result in results:
+        if result.run != run or result.subject is None:
+            continue
+        if result.certificate_consistent == "no":
+            failed = result.failed or result.undecided
+            reason = f"the certificate of that run says {failed[0].id}: {failed[0].detail}"
+        elif result.subject.get(output) != str(item.digest):
+            reason = "the certificate of that run has another output"
+        else:
+            return
+    raise EvidenceError(f"input {item.name} is not shown to be {item.source}: {reason}")
+
+
+def _result(
+    ledger: Ledger,
+    policy: Policy,
+    key: CertifiedKey | None,
+    quote: VerifiedQuote | None,
+    run: VerifiedRun | None,
+    image: AcceptedImage | None,
+    at: datetime,
+) -> AttestationResult:
+    software = key is not None and key.root.tier == "software"
+    compared = COMPARED_SOFTWARE_PCRS if software else COMPARED_PCRS
+    quoted = {} if quote is None else quote.pcrs
+    covered = run is not None and ledger.is_ok("outputs.pcr8")
+    measured = run is not None and ledger.is_ok("inputs.pcr14")
+    return AttestationResult(
+        checks=ledger.results(),
+        policy=policy.name,
+        tier=None if key is None else key.root.tier,
+        run=run.statement.run if run is not None else None,
+        subject=(
+            {name: str(out.digest) for name, out in run.statement.outputs.items()}
+            if run is not None and covered
+            else None
+        ),
+        lockfile=str(run.statement.lockfile) if run is not None and measured else None,
+        finished=run.statement.finished if run is not None else None,
+        at=stamp(at),
+        quoted={index: value for index, value in quoted.items() if index not in compared},
+        trusts=_trusts(key, image),
+        omits=_omits(ledger, run),
+    )
+
+
+def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str, ...]:
+    """What a pass rests on, in words."""
+    if key is None:
+        return ()
+    root = key.root
+    if tier_rank(root.tier) < tier_rank("vtpm"):
+        said = [f"whoever ran the machine: root {root.name} is of a TPM that its operator owns"]
+    else:
+        said = [f"root {root.name} and the cloud behind it, whose TPM says what was booted"]
+    if image is not None:
+        lock = image.lock
+        said.append(f"image {lock.name}: that {lock.digest} gives its PCR values (rebuild it)")
+    else:
+        said.append("the software of that machine, which nothing measured")
+    return tuple(said)
+
+
+def _omits(ledger: Ledger, run: VerifiedRun | None) -> tuple[str, ...]:
+    """What a pass does not say."""
+    said = [
+        "whether the data and the model are any good, or may be used",
+        "where inputs really came from: their names are the builder's claim, their bytes are not",
+        "what the trainer reports of itself: losses and counts marked self-reported",
+        "revocation of the platform's certificates: no list was consulted",
+    ]
+    if not ledger.is_ok("inputs.lockfile"):
+        said.append("whether this is the lockfile that you reviewed: you named none (--lockfile)")
+    if run is not None:
+        said.append("when it was made: times are the machine's own unless you gave a nonce")
+    return tuple(said)

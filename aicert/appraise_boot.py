@@ -1,0 +1,131 @@
+"""Appraise which system booted: boot.* against an image that the policy accepts.
+
+An image is accepted by the digest of its lock. The lock that a certificate carries is a claim: it
+is read only where its digest is one that the policy accepts, and is then just what the policy names.
+`not-applicable` only where both the policy and the root that vouches for the AK are `software`.
+Left out: the boot event log, which explains PCR values and decides nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aicert.appraise_evidence import VerifiedQuote
+from aicert.appraise_run import VerifiedRun
+from aicert.certificate import Certificate
+from aicert.chain import CertifiedKey
+from aicert.digest import Digest, of_bytes
+from aicert.errors import EvidenceError
+from aicert.image_lock import ImageLock, parse
+from aicert.ledger import Ledger, NotApplicableError, NotDecidedError, both
+from aicert.policy import Policy
+from aicert.result import BOOT_CHECKS
+
+_NEEDS = ("platform.tier", "quote.pcrs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedImage:
+    """The reference values of an image that the policy accepts."""
+
+    lock: ImageLock
+
+
+def appraise_boot(
+    ledger: Ledger,
+    certificate: Certificate,
+    policy: Policy,
+    key: CertifiedKey | None,
+    quote: VerifiedQuote | None,
+    run: VerifiedRun | None,
+) -> AcceptedImage | None:
+    """boot.*; after platform.*, quote.* and statement.*."""
+    if policy.tier == "software" and key is not None and key.root.tier == "software":
+        for check in BOOT_CHECKS:
+            ledger.step(check, _nothing_measured, key, "platform.tier")
+        return None
+
+    def image(given: VerifiedRun) -> tuple[str, AcceptedImage]:
+        lock = _accepted(certificate, policy)
+        said, wanted = given.statement.builder, lock.verity
+        found = {name: said[name] for name in wanted if name in said}
+        if found != wanted:
+            raise EvidenceError(
+                "the statement names other dm-verity roots than the accepted image\n"
+                f"found     {_roots(found)}\nexpected  {_roots(wanted)}"
+            )
+        return f"policy {policy.name} accepts image {lock.name}, {lock.digest}", AcceptedImage(
+            lock=lock
+        )
+
+    accepted = ledger.step("boot.image", image, run, "platform.tier", "statement.form")
+    given = both(accepted, quote)
+    for check, pcrs in (("boot.pcr4", (4,)), ("boot.pcr11", (11,)), ("boot.pcr12-13", (12, 13))):
+        _compare(ledger, check, pcrs, given)
+    _firmware(ledger, policy, quote)
+    return accepted
+
+
+def _roots(verity: Mapping[str, Digest]) -> str:
+    return ", ".join(f"{name} {verity[name]}" for name in sorted(verity)) or "none"
+
+
+def _nothing_measured(key: CertifiedKey) -> tuple[str, None]:
+    raise NotApplicableError(f"nothing is measured at boot: {key.root.name} is a software platform")
+
+
+def _accepted(certificate: Certificate, policy: Policy) -> ImageLock:
+    """The lock of the machine's image, by digest from the policy, with the verifier's own bytes or
+    with those of the certificate.
+    """
+    if not policy.accepted:
+        raise NotDecidedError(f"policy {policy.name} accepts no machine image yet")
+    if certificate.image_lock is None:
+        if len(policy.images) != 1:
+            raise NotDecidedError(
+                "the certificate carries no image lock: say which image you accept (--image-lock)"
+            )
+        (lock,) = policy.images.values()
+        digest = lock.digest
+    else:
+        digest = of_bytes(certificate.image_lock)
+    if digest in policy.revoked:
+        raise EvidenceError(f"policy {policy.name} has revoked image {digest}")
+    if digest not in policy.accepted:
+        raise EvidenceError(f"policy {policy.name} does not accept image {digest}")
+    if digest in policy.images:
+        return policy.images[digest]
+    return parse(certificate.image_lock or b"")
+
+
+def _compare(
+    ledger: Ledger,
+    check: str,
+    pcrs: tuple[int, ...],
+    given: tuple[AcceptedImage, VerifiedQuote] | None,
+) -> None:
+    def compare(pair: tuple[AcceptedImage, VerifiedQuote]) -> tuple[str, None]:
+        accepted, quote = pair
+        for index in pcrs:
+            found, wanted = quote.pcrs[index], accepted.lock.pcrs[index]
+            if found != wanted:
+                raise EvidenceError(
+                    f"the machine booted something else than image {accepted.lock.name}\n"
+                    f"quoted    PCR {index} sha256:{found.hex()}\n"
+                    f"expected  PCR {index} sha256:{wanted.hex()}"
+                )
+        return f"as image {accepted.lock.name} measures", None
+
+    ledger.step(check, compare, given, "boot.image", "quote.pcrs")
+
+
+def _firmware(ledger: Ledger, policy: Policy, quote: VerifiedQuote | None) -> None:
+    def firmware(given: VerifiedQuote) -> tuple[str, None]:
+        if not policy.firmware:
+            raise NotDecidedError(f"policy {policy.name} names no firmware values")
+        for accepted in policy.firmware:
+            if all(given.pcrs[index] == value for index, value in accepted.pcrs.items()):
+                return f"PCRs 0, 1, 2, 3, 7 are those of firmware {accepted.name}", None
+        names = ", ".join(accepted.name for accepted in policy.firmware)
+        raise EvidenceError(f"PCRs 0, 1, 2, 3, 7 are those of no accepted firmware: {names}")
+
+    ledger.step("boot.firmware", firmware, quote, *_NEEDS)

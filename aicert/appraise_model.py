@@ -1,0 +1,129 @@
+"""Appraise the model on disk against the certified files, and the policy's own demands.
+
+The model directory must be one certified output, file for file. Only names of the closed list below
+may stand beside it: what a model hub adds, and our own certificates. They are reported as present
+and not covered.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from aicert.appraise_run import VerifiedRun, parse_time
+from aicert.chain import stamp
+from aicert.digest import FileFact
+from aicert.errors import EvidenceError
+from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
+from aicert.policy import Claim, Policy
+from aicert.statement import Output
+
+# What stands in a published model's directory and that no loader reads as part of the model.
+INERT_FILES = frozenset(("README.md", ".gitattributes", "certificate.json"))
+INERT_LICENSE = "LICENSE"
+INERT_FOLDERS = (".git/", ".cache/huggingface/")
+SHOWN = 5
+# A verifier's clock and a machine's may differ; more than that and one of them is wrong.
+CLOCK_SKEW = timedelta(hours=24)
+
+
+def is_inert(path: str) -> bool:
+    """Whether a file that the certificate does not cover may stand at `path`."""
+    if path.startswith(INERT_FOLDERS) or path in INERT_FILES:
+        return True
+    # Not `LICENSE*`: LICENSE-x/model.py and LICENSE.safetensors are no licences.
+    stem, dot, suffix = path.partition(".")
+    plain = "/" not in path and (not dot or suffix in ("md", "txt"))
+    return plain and (stem == INERT_LICENSE or stem.startswith(INERT_LICENSE + "-"))
+
+
+def appraise_model(
+    ledger: Ledger, run: VerifiedRun | None, model: Mapping[str, FileFact] | None
+) -> None:
+    """subject.files: the model on disk is exactly one of the certified outputs."""
+
+    def files(given: VerifiedRun) -> tuple[str, None]:
+        if model is None:
+            raise NotDecidedError("not checked: you gave no model directory")
+        outputs = given.statement.outputs
+        differences = {name: _differences(outputs[name], model) for name in outputs}
+        for name, found in differences.items():
+            if not found:
+                return _covered(name, outputs[name], model), None
+        name = min(differences, key=lambda n: len(differences[n]))
+        shown = "\n".join(differences[name][:SHOWN])
+        more = len(differences[name]) - SHOWN
+        rest = f"\nand {more} more" if more > 0 else ""
+        raise EvidenceError(f"the model directory is not output {name}\n{shown}{rest}")
+
+    ledger.step("subject.files", files, run, "statement.form", "outputs.pcr8")
+
+
+def _differences(output: Output, model: Mapping[str, FileFact]) -> list[str]:
+    lines = []
+    for path, digest in output.files.items():
+        if path not in model:
+            lines.append(f"missing   {path}")
+        elif model[path].sha256 != digest:
+            lines.append(f"changed   {path}")
+    extra = (path for path in model if path not in output.files and not is_inert(path))
+    return sorted(lines) + [f"extra     {path}" for path in sorted(extra)]
+
+
+def _covered(name: str, output: Output, model: Mapping[str, FileFact]) -> str:
+    inert = sorted(path for path in model if path not in output.files)
+    size = sum(model[path].size for path in output.files)
+    text = f"output {name}: {len(output.files)} files, {size} bytes"
+    if not inert:
+        return text
+    shown = ", ".join(inert[:SHOWN]) + (", …" if len(inert) > SHOWN else "")
+    return f"{text}\npresent, not covered: {shown}"
+
+
+def appraise_policy(
+    ledger: Ledger, policy: Policy, run: VerifiedRun | None, at: datetime, fresh: str | None
+) -> None:
+    """policy.claims and policy.age; `fresh` says why the certificate is known to be recent."""
+
+    def claims(given: VerifiedRun) -> tuple[str, None]:
+        if not policy.claims:
+            raise NotApplicableError(f"policy {policy.name} asks for no report value")
+        said = [_check_claim(claim, given) for claim in policy.claims]
+        return "; ".join(said), None
+
+    def age(given: VerifiedRun) -> tuple[str, None]:
+        if policy.max_age_days is None:
+            raise NotApplicableError(f"policy {policy.name} sets no maximum age")
+        _check_age(parse_time(given.statement.finished), at, policy.max_age_days)
+        if fresh is None:
+            raise NotDecidedError(
+                "cannot tell how old it is: only a trusted time or your own nonce would say"
+            )
+        return fresh, None
+
+    needs = ("statement.form", "outputs.pcr8")
+    ledger.step("policy.claims", claims, run, *needs)
+    ledger.step("policy.age", age, run, "statement.form")
+
+
+def _check_claim(claim: Claim, run: VerifiedRun) -> str:
+    value = run.report.values.get(claim.name)
+    number = run.report.number(claim.name)
+    if value is None or number is None:
+        raise EvidenceError(f"the run report has no number {claim.name}")
+    if value.origin not in claim.origins:
+        wanted = " or ".join(sorted(claim.origins))
+        raise EvidenceError(f"{claim.name} is {value.origin}, {wanted} is wanted")
+    if claim.at_least is not None and number < claim.at_least:
+        raise EvidenceError(f"{claim.name} is {number}, at least {claim.at_least} is wanted")
+    if claim.at_most is not None and number > claim.at_most:
+        raise EvidenceError(f"{claim.name} is {number}, at most {claim.at_most} is wanted")
+    return f"{claim.name} is {number} ({value.origin})"
+
+
+def _check_age(finished: datetime, at: datetime, days: int) -> None:
+    """The machine's clock is the builder's claim, believed where it speaks against him."""
+    if finished + timedelta(days=days) < at:
+        raise EvidenceError(
+            f"by its own clock the run ended at {stamp(finished)}, more than {days} days ago"
+        )
+    if finished > at + CLOCK_SKEW:
+        raise EvidenceError(f"by its own clock the run ended at {stamp(finished)}, in the future")

@@ -1,0 +1,215 @@
+"""`aicert verify` and `aicert show`: the relying party's tool (design: commands).
+
+The result goes to stdout, progress and errors to stderr. Exit codes: 0 passed, 1 the evidence says
+no, 2 no verdict, 3 bad configuration or command line.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from aicert import render
+from aicert.errors import AicertError, ConfigError
+
+if TYPE_CHECKING:
+    from aicert.result import AttestationResult
+
+CONFIG_EXIT = 3
+INTERRUPTED = 130
+# Less is read in under a second: a bar would only flicker.
+BAR_FROM_BYTES = 1 << 30
+
+_VERIFY = """\
+Check that the model in MODEL_DIR was made from what its lockfile names, inside a measured machine.
+
+  aicert verify certificate.json model/ --lockfile lockfiles/tiny-alpaca.lock.toml
+  aicert verify certificate.json model/ --policy local --root .aicert/ca/local.pem
+
+The policy is yours and says which platforms and machine images you accept: `default` wants a
+cloud's virtual TPM; `local` and `qemu` accept the simulated platform whose root you give, whose
+evidence the operator could have forged; anything else is the path of a policy file.
+"""
+_EXITS = "exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line or policy"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # 2, argparse's own code, means "no verdict" here.
+        self.print_usage(sys.stderr)
+        self.exit(CONFIG_EXIT, render.error_lines(message, f"{self.prog} --help"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; nothing that a user can cause is a traceback."""
+    options = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    try:
+        code = _verify(options) if options.command == "verify" else _show(options)
+    except AicertError as error:
+        return _report(error, options.format)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted: no verdict\n")
+        return INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="aicert", description="Verify certificates of AI models.", epilog=_EXITS)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    verify = commands.add_parser(
+        "verify",
+        help="check a certificate and the model that it is for",
+        description=_VERIFY,
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = verify.add_argument
+    add("certificate", metavar="CERT", help="the certificate file")
+    add("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
+    add("--policy", default="default", help="default, local, qemu or a policy file")
+    add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
+    add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
+    add("--image-lock", metavar="L", help="the lock of a machine image that you accept")
+    add("--nonce", metavar="HEX", help="your challenge: proves that the run came after it")
+    add("--at", metavar="TIME", help="judge certificates' validity at this time, not now")
+    add("--lineage", metavar="CERT", action="append", help="certificate of a run it builds on")
+    add("--certificate-only", action="store_true", help="exit 0 if all but the model is ok")
+    add("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    show = commands.add_parser(
+        "show",
+        help="print what a certificate claims, with no verdict",
+        description="Print what a certificate claims. Nothing is verified.",
+    )
+    show.add_argument("certificate", metavar="CERT", help="the certificate file")
+    show.add_argument("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    return parser
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from aicert import api
+
+    if options.certificate_only and options.model is not None:
+        raise ConfigError("--certificate-only and MODEL_DIR contradict each other")
+    with _Progress(options.model) as progress:
+        result = api.check_files(
+            options.certificate,
+            options.model,
+            policy=options.policy,
+            root=options.root,
+            lockfile=options.lockfile,
+            image=options.image_lock,
+            nonce=options.nonce,
+            at=options.at,
+            lineage=options.lineage,
+            on_bytes=progress.on_bytes,
+        )
+    return show_result(result, options.format, certificate_only=options.certificate_only)
+
+
+def show_result(
+    result: "AttestationResult", form: str = "text", *, certificate_only: bool = False
+) -> int:
+    """Write the result to stdout as `text` or `json`; returns the exit code that it stands for."""
+    if form == "json":
+        write(render.json_text(result))
+    else:
+        write(render.text(result, colour=use_colour()))
+    if certificate_only and result.verdict == "none" and result.certificate_consistent == "yes":
+        return 0
+    return result.exit_code
+
+
+def _show(options: argparse.Namespace) -> int:
+    from aicert import api
+    from aicert.show import claims, claims_text
+
+    certificate = api.read_certificate(options.certificate)
+    if options.format == "json":
+        write(json.dumps(claims(certificate), indent=2) + "\n")
+    else:
+        write(claims_text(certificate))
+    return 0
+
+
+def _report(error: AicertError, form: str) -> int:
+    if form == "json":
+        document: dict[str, object] = {
+            "verdict": "none",
+            "tier": None,
+            "checks": [],
+            "subject": None,
+        }
+        document |= {"lockfile": None, "error": error.message, "hint": error.hint}
+        write(json.dumps(document, indent=2) + "\n")
+    sys.stderr.write(render.error_lines(error.message, error.hint))
+    return error.exit_code
+
+
+def write(text: str) -> None:
+    """Write to stdout; a reader that went away takes nothing from the exit code."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Else the interpreter complains when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def use_colour() -> bool:
+    """Whether stdout is a terminal that wants styles (no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
+
+
+class _Progress:
+    """A bar on stderr while a large model is read: on a terminal a bar, elsewhere one line."""
+
+    def __init__(self, model: str | None) -> None:
+        self.on_bytes: Callable[[int], None] | None = None
+        self._size = _tree_size(model) if model is not None else 0
+        self._stop: Callable[[], None] = _nothing
+
+    def __enter__(self) -> Self:
+        if self._size < BAR_FROM_BYTES:
+            return self
+        if not sys.stderr.isatty():
+            sys.stderr.write(f"reading the model, {self._size / 2**30:.1f} GiB\n")
+            return self
+        from rich.console import Console
+        from rich.progress import Progress
+
+        bar = Progress(console=Console(stderr=True), transient=True)
+        task = bar.add_task("reading the model", total=self._size)
+        self.on_bytes = lambda count: bar.advance(task, count)
+        self._stop = bar.stop
+        bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+
+def _nothing() -> None:
+    """No bar was started."""
+
+
+def _tree_size(root: str) -> int:
+    """About how much there is to read; what cannot be looked at is reported by the reader."""
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except OSError:
+                continue
+    return total
+
+
+if __name__ == "__main__":
+    sys.exit(main())

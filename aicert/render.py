@@ -1,0 +1,142 @@
+"""Show an AttestationResult, as text for people and as JSON for programs (design: commands).
+
+Output rules: the verdict column comes first; a pass ends with what it rests on and what it does not
+say; below tier `vtpm` the verdict line says who could have forged it. Text that came out of a
+machine or a certificate is hostile: every character that does not print is escaped, lines are
+limited in length and number, nothing is markup. Three styles (green, red, dim), if allowed.
+"""
+
+import json
+from collections.abc import Sequence
+
+from aicert.result import AttestationResult, CheckResult, tier_rank
+
+# Wide enough for a digest with its kind and a name; longer lines are cut.
+MAX_LINE = 240
+MAX_LINES = 12
+
+GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+_WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
+_STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
+_MARGIN = " " * 10
+_ID_WIDTH = 20
+
+
+def safe(text: str, limit: int = MAX_LINE) -> str:
+    """One line of printable text: controls, line ends and invisible characters are escaped."""
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def text(result: AttestationResult, *, colour: bool = False) -> str:
+    """The whole table, with a newline at its end."""
+    lines = [*_head(result), ""]
+    width = max(_ID_WIDTH, 1)
+    for check in result.checks:
+        lines += _check_lines(check, width, colour)
+    lines += ["", _styled(*_verdict_line(result), colour)]
+    if result.verdict == "passed":
+        lines += _list("Trusts", result.trusts) + _list("Omits", result.omits)
+    lines += _why(result)
+    return "\n".join(lines) + "\n"
+
+
+def to_json(result: AttestationResult) -> dict[str, object]:
+    """The result as JSON-ready values (design: commands)."""
+    return {
+        "verdict": result.verdict,
+        "tier": result.tier,
+        "checks": [
+            {"id": check.id, "verdict": check.verdict, "detail": check.detail}
+            for check in result.checks
+        ],
+        "subject": None if result.subject is None else dict(result.subject),
+        "lockfile": result.lockfile,
+        "run": result.run,
+        "policy": result.policy,
+        "at": result.at,
+        "quotedNotCompared": {str(i): value.hex() for i, value in sorted(result.quoted.items())},
+        "trusts": list(result.trusts),
+        "omits": list(result.omits),
+    }
+
+
+def json_text(result: AttestationResult) -> str:
+    """`to_json` as ASCII text, so that nothing in it reaches a terminal raw."""
+    return json.dumps(to_json(result), indent=2) + "\n"
+
+
+def error_lines(message: str, hint: str | None) -> str:
+    """An error as the command line shows it; further lines of the message are indented."""
+    first, *more = message.split("\n")
+    lines = [f"error: {safe(first)}", *(f"       {safe(line)}" for line in more[:MAX_LINES])]
+    if hint is not None:
+        lines.append(f"hint: {safe(hint)}")
+    return "\n".join(lines) + "\n"
+
+
+def _head(result: AttestationResult) -> list[str]:
+    lines = []
+    if result.subject is None:
+        lines.append("subject   none: the checks that cover it are not ok")
+    else:
+        lines += [f"subject   {safe(name)}  {safe(d)}" for name, d in result.subject.items()]
+    lines.append(f"lockfile  {safe(result.lockfile or 'none: inputs.pcr14 is not ok')}")
+    if result.run is not None:
+        lines.append(f"run       {safe(result.run)}, {safe(result.finished or '')} (its own clock)")
+    lines.append(f"policy    {safe(result.policy)}, judged at {result.at}")
+    return lines
+
+
+def _check_lines(check: CheckResult, width: int, colour: bool) -> list[str]:
+    word = _styled(f"{_WORDS[check.verdict]:<6}", _STYLES[check.verdict], colour)
+    first, *more = check.detail.split("\n")
+    lines = [f"  {word}  {check.id:<{width}} {safe(first)}"]
+    indent = _MARGIN + " " * (width + 1)
+    shown = more[:MAX_LINES]
+    lines += [indent + safe(line) for line in shown]
+    if len(more) > len(shown):
+        lines.append(f"{indent}and {len(more) - len(shown)} lines more")
+    return lines
+
+
+def _verdict_line(result: AttestationResult) -> tuple[str, str]:
+    if result.verdict == "failed":
+        return f"FAILED    {len(result.failed)} of {len(result.checks)} checks", RED
+    suffix = _tier_words(result)
+    if result.verdict == "passed":
+        return f"PASSED    {suffix}", GREEN
+    if result.certificate_consistent == "yes":
+        return f"NO VERDICT  certificate consistent, no model checked {suffix}", DIM
+    return f"NO VERDICT  {len(result.undecided)} checks could not be made {suffix}", DIM
+
+
+def _tier_words(result: AttestationResult) -> str:
+    if result.tier is None:
+        return ""
+    if tier_rank(result.tier) < tier_rank("vtpm"):
+        return f"({result.tier}: the operator could have forged this)"
+    return f"({result.tier})"
+
+
+def _list(word: str, items: Sequence[str]) -> list[str]:
+    return [f"{word if i == 0 else '':<10}{safe(item)}" for i, item in enumerate(items)]
+
+
+def _why(result: AttestationResult) -> list[str]:
+    """The first reason, as an error with its hint: the end of the output says what to do."""
+    if result.verdict == "failed":
+        reason = result.failed[0]
+    elif result.verdict == "none" and result.undecided and result.certificate_consistent == "no":
+        reason = result.undecided[0]
+    else:
+        return []
+    first = reason.detail.split("\n", 1)[0]
+    return ["", *error_lines(f"{reason.id}: {first}", reason.hint).splitlines()]
+
+
+def _styled(words: str, style: str, colour: bool) -> str:
+    return f"{style}{words}{PLAIN}" if colour else words

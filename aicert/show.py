@@ -1,0 +1,103 @@
+"""What a certificate claims, for `aicert show`: read, bounded, escaped, and not verified."""
+
+from aicert import lockfile as lockfiles
+from aicert import report_form
+from aicert import statement as statements
+from aicert.certificate import Certificate
+from aicert.digest import of_bytes
+from aicert.errors import AicertError
+from aicert.render import safe
+
+MAX_SHOWN = 50
+BANNER = "claims of a certificate; nothing here was verified (aicert verify does that)"
+
+
+def claims(certificate: Certificate) -> dict[str, object]:
+    """The claims as JSON-ready values; EvidenceError where the statement cannot be read."""
+    statement = statements.parse(certificate.envelope.payload)
+    report = report_form.parse(statement.report)
+    return {
+        "verified": False,
+        "run": statement.run,
+        "trainer": statement.trainer,
+        "started": statement.started,
+        "finished": statement.finished,
+        "exitCode": report.exit_code,
+        "builder": statement.builder_id,
+        "lockfile": str(of_bytes(certificate.lockfile)),
+        "lockfileReadable": _lockfile_state(certificate),
+        "nonce": certificate.evidence.nonce.hex(),
+        "inputs": [
+            {"name": d.name, "uri": d.uri, "digest": str(d.digest)} for d in statement.dependencies
+        ],
+        "outputs": {
+            name: {"digest": str(output.digest), "files": dict(output.files)}
+            for name, output in statement.outputs.items()
+        },
+        "report": {
+            key: {
+                "value": list(value.data) if isinstance(value.data, tuple) else value.data,
+                "origin": value.origin,
+            }
+            for key, value in report.values.items()
+        },
+        "overrides": [
+            {"key": o.key, "configured": o.configured, "used": o.used, "why": o.why}
+            for o in report.overrides
+        ],
+        "imageLock": _image_lock(certificate),
+    }
+
+
+def _image_lock(certificate: Certificate) -> str | None:
+    return None if certificate.image_lock is None else str(of_bytes(certificate.image_lock))
+
+
+def _lockfile_state(certificate: Certificate) -> str:
+    try:
+        lockfiles.parse(certificate.lockfile)
+    except AicertError as error:
+        return error.message
+    return "canonical"
+
+
+def claims_text(certificate: Certificate) -> str:
+    """The claims for people."""
+    statement = statements.parse(certificate.envelope.payload)
+    report = report_form.parse(statement.report)
+    lines = [
+        BANNER,
+        "",
+        f"run       {safe(statement.run)}, trainer {safe(statement.trainer)}",
+        f"times     {statement.started} to {statement.finished} (the machine's own clock)",
+        f"ended     exit code {safe(report.exit_code)}",
+        f"builder   {safe(statement.builder_id)}",
+        f"lockfile  {of_bytes(certificate.lockfile)} ({safe(_lockfile_state(certificate))})",
+        f"nonce     {certificate.evidence.nonce.hex()}",
+        "",
+    ]
+    lines += _limited(
+        [
+            f"input     {safe(d.name):<16} {d.digest}  {safe(d.uri, 80)}"
+            for d in statement.dependencies
+        ]
+    )
+    for name, output in statement.outputs.items():
+        lines.append(f"output    {safe(name):<16} {output.digest}, {len(output.files)} files")
+        lines += _limited([f"          sha256:{output.files[p]}  {safe(p)}" for p in output.files])
+    lines.append("")
+    for key, value in report.values.items():
+        said = f"{len(value.data)} numbers" if isinstance(value.data, tuple) else str(value.data)
+        lines.append(f"report    {safe(key):<24} {safe(said, 80)} ({value.origin})")
+    lines += [
+        f"override  {safe(o.key)}: {safe(o.configured, 60)} -> {safe(o.used, 60)}"
+        f" ({safe(o.why, 120)})"
+        for o in report.overrides
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _limited(lines: list[str]) -> list[str]:
+    if len(lines) <= MAX_SHOWN:
+        return lines
+    return [*lines[:MAX_SHOWN], f"          and {len(lines) - MAX_SHOWN} more"]
