@@ -136,7 +136,13 @@ def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFac
         return {}
     target.parent.mkdir(parents=True, exist_ok=True)
     result.output.rename(target)
-    return read_tree(target)
+    files = read_tree(target)
+    # Trainers write weights that their own user alone can read; a result is for everybody to check.
+    for folder, _, names in os.walk(target):
+        os.chmod(folder, 0o755)
+        for name in names:
+            os.chmod(os.path.join(folder, name), 0o644)
+    return files
 
 
 def _output(files: Mapping[str, FileFact]) -> Output:

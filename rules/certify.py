@@ -17,7 +17,7 @@ from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.lockfile import identity
 from aicert.result import AttestationResult
 from aicert.tree import code_digest
-from rules import digests, local, lock, progress, verify
+from rules import digests, local, lock, verify
 from rules.config import Run
 from rules.lock import Lock
 from rules.environment import training_environment
@@ -32,7 +32,7 @@ def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
     """Whether nothing needs to be done. Errors of any kind mean that something does."""
     try:
         current = lock.current(root, run)
-        certificate = parse(verify.read_certificate(root, run.name))
+        certificate = verify.read_certificate(root, run.name)
         if certificate.lockfile != current.data:
             return False
         if nonce is not None and certificate.evidence.nonce != nonce:
@@ -63,7 +63,8 @@ def certify(root: Path, run: Run, nonce: bytes | None) -> None:
         question = verify.own_question(root, run, nonce)
         _accept(run, current, question, out)
         _place(root, run, out, work)
-    result = verify.show(root, run, question, "text")
+    result = verify.verify(root, run, question)
+    verify.show(result)
     print(f"\ncertificate  {verify.certificate_path(root, run.name).relative_to(root)}")
     if result.verdict != "passed":
         raise _refused(root, run, result)
@@ -92,7 +93,9 @@ def check_config(root: Path, run: Run, current: Lock) -> None:
 def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> None:
     """Refuse to place what fails for another reason than a training that failed."""
     certificate = parse((out / "certificate.json").read_bytes())
-    model = verify.read_model(out / "outputs" / run.outputs[0])
+    model = verify.read_model(
+        out / "outputs" / run.outputs[0], f"{run.name}: reading the model"
+    )
     result = question.appraise(certificate, model, identity(current.data))
     if result.verdict == "passed" or (result.failed and result.failed[0].id in TELLING):
         return

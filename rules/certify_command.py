@@ -37,7 +37,8 @@ every run of aicert.toml.
   ./doit certify tiny-alpaca
   ./doit certify tiny-alpaca --nonce $(openssl rand -hex 32)    # a verifier's challenge: always runs
 """
-    cmd_options: ClassVar[list[dict[str, Any]]] = [
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        *RunTasks.cmd_options,
         {
             "name": "nonce",
             "short": "",
@@ -46,7 +47,7 @@ every run of aicert.toml.
             "default": "",
             "help": "64 hex digits from whoever wants to know that the certificate is fresh",
         },
-    ]
+    )
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run the certify tasks of the named runs."""

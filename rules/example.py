@@ -1,8 +1,7 @@
 """Make the inputs of the shipped run: `examples/tiny-llama/` and `examples/alpaca/`.
 
-They are generated, the same bytes everywhere, and not in git. Up to date means that the files at hand, no
-more and no fewer, have the digests below (section 9), so a changed file is put right; times do not count.
-Each directory is written beside its place and renamed.
+They are generated, the same bytes everywhere, and not in git. Only a missing directory is made: edited
+ones are the user's, and the lockfile then says stale. Each is written beside its place and renamed.
 """
 
 from __future__ import annotations
@@ -44,14 +43,15 @@ EXPECTED: dict[str, dict[str, str]] = {
 }
 
 
-def is_up_to_date(root: Path) -> bool:
-    return all(_digests(root / folder) == files for folder, files in EXPECTED.items())
+def is_made(root: Path) -> bool:
+    """Whether both are there. One that somebody edited is theirs: the lockfile notices, not we."""
+    return all((root / folder).exists() for folder in EXPECTED)
 
 
 def make_example(root: Path, on_line: Callable[[str], None] | None = None) -> bool:
-    """Make what is missing or different; True where something was. Raises ToolError."""
-    wrong = [folder for folder, files in EXPECTED.items() if _digests(root / folder) != files]
-    for folder in wrong:
+    """Make what is missing; True where something was. Raises ToolError."""
+    missing = [folder for folder in EXPECTED if not (root / folder).exists()]
+    for folder in missing:
         if on_line is not None:
             on_line(f"making {folder}")
         content = _content(folder)
@@ -60,7 +60,7 @@ def make_example(root: Path, on_line: Callable[[str], None] | None = None) -> bo
                 f"{folder}: what this Python makes differs from the digests in {Path(__file__).name}"
             )
         _put(root / folder, content)
-    return bool(wrong)
+    return bool(missing)
 
 
 def _content(folder: str) -> dict[str, bytes]:
@@ -77,17 +77,6 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _digests(folder: Path) -> dict[str, str] | None:
-    """The directory's files by name; None where it is missing or holds anything but files."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if folder.is_symlink() or not all(entry.is_file(follow_symlinks=False) for entry in entries):
-        return None
-    return {entry.name: _sha256(Path(entry.path).read_bytes()) for entry in entries}
-
-
 def _put(folder: Path, content: dict[str, bytes]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -96,10 +85,6 @@ def _put(folder: Path, content: dict[str, bytes]) -> None:
         made.mkdir()
         for name, data in content.items():
             (made / name).write_bytes(data)
-        if folder.is_dir() and not folder.is_symlink():
-            os.rename(folder, beside / "old")
-        elif folder.is_symlink() or folder.exists():
-            folder.unlink()
         os.rename(made, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

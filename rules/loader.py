@@ -47,7 +47,11 @@ class Loader(DodoTaskLoader):
     @ending
     def load_tasks(self, cmd: Any, pos_args: list[str]) -> list[Any]:
         """Run the task creators."""
+        # doit refuses a task that is named like a command; ours are the same thing by intent
+        # (`./doit certify` runs the tasks `certify:RUN`), and the command always wins.
+        names, self.cmd_names = self.cmd_names, []
         tasks: list[Any] = super().load_tasks(cmd, pos_args)
+        self.cmd_names = names
         for task in tasks:
             for action in (*task.actions, *task.teardown):
                 if isinstance(action, PythonAction):

@@ -38,7 +38,8 @@ lockfiles/RUN/. Review the change and commit it: a certificate says that a machi
   ./doit lock && git diff lockfiles/
   ./doit lock --check         # write nothing; exit 1 if a lockfile is not that of the bytes at hand
 """
-    cmd_options: ClassVar[list[dict[str, Any]]] = [
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        *RunTasks.cmd_options,
         {
             "name": "check",
             "short": "",
@@ -47,7 +48,7 @@ lockfiles/RUN/. Review the change and commit it: a certificate says that a machi
             "default": False,
             "help": "resolve again and compare, write nothing",
         },
-    ]
+    )
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Lock or check the named runs; without names, every run."""

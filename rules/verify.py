@@ -5,44 +5,28 @@ neither doit's database nor the digest cache; every byte of the model is read ag
 """
 
 import datetime
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from aicert import cli, render
+from aicert import api, cli, render
 from aicert.appraisal import appraise
-from aicert.certificate import MAX_BYTES, Certificate, parse
+from aicert.certificate import Certificate
 from aicert.digest import Digest, FileFact
-from aicert.errors import ConfigError, EvidenceError, LockError
-from aicert.policy import Policy, built_in, with_root
+from aicert.errors import ConfigError, EvidenceError
+from aicert.lockfile import identity
+from aicert.policy import BUILT_IN, Policy
 from aicert.result import AttestationResult
 from aicert.statement import parse as parse_statement
+from aicert.tree import read_tree
 from rules import lock, progress
-from rules.config import Run
+from rules.command import users_path
+from rules.config import DRIVERS, Run
 
 CERTIFICATES = Path("certificates")
 OUTPUTS = Path("outputs")
-
-
-def certificate_path(root: Path, run: str) -> Path:
-    """Where the certificate of a run stands."""
-    return root / CERTIFICATES / run / "certificate.json"
-
-
-def output_path(root: Path, run: Run) -> Path:
-    """Where the run's output stands."""
-    return root / OUTPUTS / run.name / run.outputs[0]
-
-
-def read_certificate(root: Path, run: str) -> bytes:
-    """The bytes of a run's certificate; EvidenceError where there is none."""
-    path = certificate_path(root, run)
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise EvidenceError(f"run {run} has no certificate", hint=f"./doit certify {run}") from None
-    except OSError as error:
-        raise EvidenceError(f"cannot read {path}: {error.strerror}") from None
+CAS = Path(".aicert") / "ca"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,37 +49,54 @@ class Question:
 def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
     """Under the policy of the run's own machine: it accepts what this checkout simulates."""
     driver = run.machine.driver
-    policy = rooted(built_in(driver), root / ".aicert" / "ca" / f"{driver}.pem")
-    return Question(policy=policy, nonce=nonce)
+    return Question(policy=api.choose_policy(driver, root=_own_ca(root, driver)), nonce=nonce)
 
 
 def question(root: Path, policy: str, pem: str, nonce: str) -> Question:
     """What a command line asks: a built-in policy or a policy file, an own root, a nonce."""
-    return Question(
-        policy=_policy(root, policy, pem), nonce=cli.nonce_argument(nonce) if nonce else None
-    )
+    if policy not in BUILT_IN:
+        policy = str(users_path(policy))
+    ca = users_path(pem) if pem else None
+    if ca is None and policy in DRIVERS:
+        ca = _own_ca(root, policy)
+    chosen = api.choose_policy(policy, root=ca)
+    return Question(policy=chosen, nonce=api.expected_nonce(nonce or None))
 
 
-def _policy(root: Path, policy: str, pem: str) -> Policy:
-    chosen = cli.policy_argument(policy if policy in BUILT_IN else str(users_path(policy)))
-    if pem:
-        return rooted(chosen, users_path(pem))
-    if policy in DRIVERS:
-        return rooted(chosen, root / ".aicert" / "ca" / f"{policy}.pem")
-    return chosen
-
-
-def rooted(policy: Policy, pem: Path) -> Policy:
-    """A simulated policy with the root in `pem`. Raises ConfigError where there is none."""
-    try:
-        return with_root(policy, pem.read_bytes(), str(pem))
-    except FileNotFoundError:
+def _own_ca(root: Path, driver: str) -> Path:
+    pem = root / CAS / f"{driver}.pem"
+    if not pem.is_file():
         raise ConfigError(
-            f"policy {policy.name} needs this checkout's CA, and {pem.name} does not exist",
-            hint="./doit certify makes it; or give --root PEM",
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"cannot read {pem}: {error.strerror}") from None
+            f"policy {driver} reads this checkout's CA, which does not exist yet: {pem}",
+            hint="./doit certify, or give --root PEM",
+        )
+    return pem
+
+
+def certificate_path(root: Path, run: str) -> Path:
+    """Where the certificate of a run stands."""
+    return root / CERTIFICATES / run / "certificate.json"
+
+
+def output_path(root: Path, run: Run) -> Path:
+    """Where the run's output stands."""
+    return root / OUTPUTS / run.name / run.outputs[0]
+
+
+def read_certificate(root: Path, run: str) -> Certificate:
+    """A run's certificate, not yet authenticated; EvidenceError where there is none."""
+    path = certificate_path(root, run)
+    if not path.exists():
+        raise EvidenceError(f"run {run} has no certificate", hint=f"./doit certify {run}")
+    return api.read_certificate(path)
+
+
+def read_model(path: Path, title: str) -> dict[str, FileFact]:
+    """Every file of an output, read now. An output that is empty or missing has no files."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return {}
+    with progress.task(title, unit="B") as bar:
+        return read_tree(path, on_bytes=bar.advance)
 
 
 def runner_of(certificate: Certificate) -> Digest | None:
@@ -103,3 +104,17 @@ def runner_of(certificate: Certificate) -> Digest | None:
     return parse_statement(certificate.envelope.payload).builder.get("runner")
 
 
+def verify(root: Path, run: Run, asked: Question) -> AttestationResult:
+    """Appraise the run's certificate with its output and its lockfile as they are here."""
+    certificate = read_certificate(root, run.name)
+    expected = identity(lock.read(root, run.name))
+    model = read_model(output_path(root, run), f"{run.name}: reading the model")
+    return asked.appraise(certificate, model, expected)
+
+
+def show(result: AttestationResult, form: str = "text") -> None:
+    """Print a result on stdout: the table, or one JSON object on one line."""
+    if form == "json":
+        cli.write(json.dumps(render.to_json(result)) + "\n")
+    else:
+        cli.write(render.text(result, colour=cli.use_colour()))

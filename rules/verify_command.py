@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aicert.errors import AicertError
+from aicert.errors import AicertError, ConfigError
 from rules import config, verify
 from rules.command import Command
 from rules.reporter import show_error
@@ -27,7 +27,7 @@ against this repository's lockfiles. It informs the owners of the repository; a 
 Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad configuration or command line.
 With several runs the first of 1, 2, 3 that occurred. With --format json one object a run, one a line.
 """
-    cmd_options: ClassVar[list[dict[str, Any]]] = [
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
             "name": "policy",
             "short": "",
@@ -60,20 +60,24 @@ With several runs the first of 1, 2, 3 that occurred. With --format json one obj
             "default": "text",
             "help": "text or json",
         },
-    ]
+    )
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Verify the named runs; without names, every run."""
         root = Path.cwd()
         project = config.load(root)
         runs = [project.run(name) for name in args] or list(project.runs.values())
-        question = verify.question(root, params["policy"], params["root"], params["nonce"])
-        codes = [self._one(root, run, question, params["format"]) for run in runs]
+        if params["format"] not in ("text", "json"):
+            raise ConfigError("--format is text or json")
+        asked = verify.question(root, params["policy"], params["root"], params["nonce"])
+        codes = [self._one(root, run, asked, params["format"]) for run in runs]
         return min((code for code in codes if code), default=0)
 
-    def _one(self, root: Path, run: config.Run, question: verify.Question, form: str) -> int:
+    def _one(self, root: Path, run: config.Run, asked: verify.Question, form: str) -> int:
         try:
-            return verify.show(root, run, question, form)
+            result = verify.verify(root, run, asked)
+            verify.show(result, form)
+            return result.exit_code
         except AicertError as error:
             sys.stdout.flush()
             show_error(error)
