@@ -1,0 +1,154 @@
+"""Which way imports go, and what the repository's shape promises (design, section 2)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TRUSTED = {"aicert", "cryptography"}
+# The entry points may draw a table with rich, imported when it is drawn.
+MAY_USE_RICH = {"aicert/cli.py", "aicert/render.py"}
+TOP_LEVEL = {
+    # files
+    ".gitattributes",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "README.md",
+    "SECURITY.md",
+    "aicert.toml",
+    "dodo.py",
+    "doit",
+    "pyproject.toml",
+    # directories
+    ".ci",
+    "aicert",
+    "certificates",
+    "docs",
+    "enclave_runner",
+    "examples",
+    "image",
+    "lockfiles",
+    "rules",
+    "terraform",
+    "tests",
+}
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def modules(*folders: str) -> list[str]:
+    return [
+        name for name in tracked() if name.endswith(".py") and name.partition("/")[0] in folders
+    ]
+
+
+def imports(name: str) -> dict[str, bool]:
+    """Top-level names that a module imports; the value says whether at the top of the module."""
+    found: dict[str, bool] = {}
+    tree = ast.parse((ROOT / name).read_bytes())
+    top = set(tree.body)
+    for node in ast.walk(tree):
+        targets: list[str] = []
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative import"
+            targets = [node.module or ""]
+        for target in targets:
+            base = target.partition(".")[0]
+            found[base] = found.get(base, False) or node in top
+    return found
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert modules("aicert")
+    assert modules("rules")
+    assert modules("enclave_runner")
+
+
+@pytest.mark.parametrize("name", modules("aicert"))
+def test_the_trust_core_imports_only_what_a_verifier_installs(name: str) -> None:
+    for base, at_top in imports(name).items():
+        if base == "rich" and name in MAY_USE_RICH:
+            assert not at_top, "rich costs start-up: import it where it is used"
+            continue
+        assert base in TRUSTED or base in sys.stdlib_module_names, base
+
+
+@pytest.mark.parametrize("name", modules("aicert"))
+def test_the_trust_core_starts_nothing_and_opens_no_connection(name: str) -> None:
+    assert not {"subprocess", "socket", "http", "urllib", "ctypes", "pickle"} & set(imports(name))
+
+
+@pytest.mark.parametrize("name", modules("rules", "dodo.py"))
+def test_rules_never_import_the_runner(name: str) -> None:
+    assert "enclave_runner" not in imports(name)
+
+
+@pytest.mark.parametrize("name", modules("enclave_runner"))
+def test_the_runner_never_imports_rules(name: str) -> None:
+    assert not {"rules", "dodo", "doit"} & set(imports(name))
+
+
+@pytest.mark.parametrize("name", modules("rules"))
+def test_rules_import_heavy_libraries_only_in_actions(name: str) -> None:
+    at_top = {base for base, top in imports(name).items() if top}
+    assert not {"torch", "dvc", "tpm2_pytss", "rich", "transformers", "tokenizers"} & at_top
+
+
+def test_bootstrap_needs_nothing_but_the_standard_library() -> None:
+    assert set(imports("rules/bootstrap.py")) <= sys.stdlib_module_names
+
+
+def test_dodo_is_configuration_and_imports() -> None:
+    assert len((ROOT / "dodo.py").read_text().splitlines()) < 40
+
+
+@pytest.mark.parametrize("name", modules("aicert", "rules", "enclave_runner", "tests"))
+def test_no_file_holds_two_ideas(name: str) -> None:
+    # A table of cases may be longer than code that has to be understood.
+    most = 500 if name.startswith("tests/") else 400
+    assert len((ROOT / name).read_text().splitlines()) <= most
+
+
+def test_top_level_layout() -> None:
+    assert {name.partition("/")[0] for name in tracked()} <= TOP_LEVEL
+
+
+@pytest.mark.parametrize("name", [n for n in tracked() if n.endswith((".py", ".md", ".toml"))])
+def test_text_ends_lines_with_lf_only(name: str) -> None:
+    assert b"\r" not in (ROOT / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", modules("aicert", "rules", "enclave_runner"))
+def test_no_assert_outside_tests(name: str) -> None:
+    tree = ast.parse((ROOT / name).read_bytes())
+    assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+
+
+def test_direct_dependencies_are_pinned_and_justified() -> None:
+    for name in ("rules/build-requirements", "rules/requirements", "tests/requirements"):
+        lock = (ROOT / f"{name}.lock").read_text()
+        assert "--index-url" not in lock
+        assert "://" not in lock
+        for line in (ROOT / f"{name}.in").read_text().splitlines():
+            if line.startswith(("#", "-c ")):
+                continue
+            pin, gap, reason = line.partition("  # ")
+            assert gap, line
+            assert len(reason) > 10, line
+            assert f"\n{pin} \\\n    --hash=sha256:" in lock, pin
