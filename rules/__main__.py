@@ -7,7 +7,7 @@ from doit.doit_cmd import DoitMain
 DEFAULT = "certify"
 
 
-class Main(DoitMain):  # type: ignore[misc]  # doit carries no types
+class Main(DoitMain):
     """doit's command line under the name by which users call it."""
 
     BIN_NAME = "./doit"

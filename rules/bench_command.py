@@ -1,7 +1,7 @@
 """`./doit bench`: measure what the project promises, and write `docs/benchmarks.md`.
 
-Medians of several runs on the machine at hand, with the target beside each; a target that is missed is
-written down as missed. Sections that were not measured this time stay as they were.
+Medians of several runs on the machine at hand, with the target beside each; a target that is missed
+is written down as missed. Sections that were not measured this time stay as they were.
 """
 
 import datetime
@@ -20,8 +20,8 @@ DOCUMENT = Path("docs/benchmarks.md")
 HEAD = """\
 # Benchmarks
 
-Written by `./doit bench`; `./doit bench --list` says what each one measures. Values are medians, and
-absolute times say as much about the machine as about the code.
+Written by `./doit bench`; `./doit bench --list` says what each one measures. Values are medians,
+and absolute times say as much about the machine as about the code.
 """
 _SECTION = re.compile(r"^## (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
@@ -64,8 +64,8 @@ class Bench(Command):
     doc_purpose = "measure against the project's targets; writes docs/benchmarks.md"
     doc_usage = "[NAME…] [--all] [--list]"
     doc_description = (
-        "Without names: the quick ones. Exit codes: 0 all targets met, 1 one was missed, 2 it could "
-        "not be measured."
+        "Without names: the quick ones. "
+        "Exit codes: 0 all targets met, 1 one was missed, 2 it could not be measured."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {

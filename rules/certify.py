@@ -19,8 +19,8 @@ from aicert.result import AttestationResult
 from aicert.tree import code_digest
 from rules import digests, local, lock, verify
 from rules.config import Run
-from rules.lock import Lock
 from rules.environment import training_environment
+from rules.lock import Lock
 from rules.work import exchange, work_folder
 
 DRIVERS = {"local": local.execute}

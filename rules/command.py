@@ -8,6 +8,7 @@ import difflib
 import getopt
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,29 @@ class _Tidy:
             hint=f"./doit {near[0]}" if near else "./doit help",
         )
 
+    def help(self: Any) -> str:
+        """Usage, purpose, options and the description as its author broke the lines."""
+        lines = [
+            f"usage: {self.bin_name} {self.name} {self.doc_usage}".rstrip(),
+            "",
+            self.doc_purpose,
+        ]
+        options = [o for o in self.cmdparser.options if not o.section and (o.short or o.long)]
+        width = max((len(option.help_param()) for option in options), default=0)
+        if options:
+            lines.append("")
+        for option in options:
+            text = " ".join((option.help % {"default": option.default}).split())
+            lines += textwrap.wrap(
+                text,
+                80,
+                initial_indent=f"  {option.help_param():<{width}}  ",
+                subsequent_indent=" " * (width + 4),
+            )
+        if self.doc_description:
+            lines += ["", self.doc_description.rstrip("\n")]
+        return "\n".join(lines)
+
 
 class Command(_Tidy, DoitCommand):
     """Base of the commands that run no task; subclasses define `execute(options, args) -> int`."""
@@ -81,7 +105,8 @@ class RunTasks(_Tidy, DoitRun):
     def execute(self, params: Any, args: list[str]) -> int:
         """Run the tasks `args`; the exit code is that of the first task that failed."""
         reporter = Reporter(sys.stderr, {})
-        if "reporter" not in params._non_default_keys:
+        # "console" is doit's default; another one was asked for by `-r`.
+        if params["reporter"] == "console":
             params["reporter"] = reporter
         result = super().execute(params, args)
         return reporter.exit_code or int(result)

@@ -1,7 +1,8 @@
 """Make the inputs of the shipped run: `examples/tiny-llama/` and `examples/alpaca/`.
 
-They are generated, the same bytes everywhere, and not in git. Only a missing directory is made: edited
-ones are the user's, and the lockfile then says stale. Each is written beside its place and renamed.
+They are generated, the same bytes everywhere, and not in git. Only a missing directory is made:
+edited ones are the user's, and the lockfile then says stale. Each is written beside its place
+and renamed.
 """
 
 from __future__ import annotations
@@ -19,23 +20,15 @@ MODEL = "examples/tiny-llama"
 DATA = "examples/alpaca"
 EXPECTED: dict[str, dict[str, str]] = {
     DATA: {
-        "train.jsonl": (
-            "55a0473d060751196da05776c9e674c979c0618eb2ca51fb72093ecae1d17382"
-        ),
+        "train.jsonl": ("55a0473d060751196da05776c9e674c979c0618eb2ca51fb72093ecae1d17382"),
     },
     MODEL: {
-        "config.json": (
-            "1f8f08655a3cb00b4945e1ea2a41a4977ac9ccc90d88e0b9781b3711ec4a839d"
-        ),
+        "config.json": ("1f8f08655a3cb00b4945e1ea2a41a4977ac9ccc90d88e0b9781b3711ec4a839d"),
         "generation_config.json": (
             "f8d6d5d8d8521d521df1f07e83011e7788931f54f69f21673a118e3b94729e1e"
         ),
-        "model.safetensors": (
-            "bed269482d2868c2dd5b29426745c9f441e2a353dee2c8b8fee8d2877d846133"
-        ),
-        "tokenizer.json": (
-            "b1b9ce74cefbe1e1b6f3d597bdbdd1b8199fa2f3101cf562ae6e37b919ff4d37"
-        ),
+        "model.safetensors": ("bed269482d2868c2dd5b29426745c9f441e2a353dee2c8b8fee8d2877d846133"),
+        "tokenizer.json": ("b1b9ce74cefbe1e1b6f3d597bdbdd1b8199fa2f3101cf562ae6e37b919ff4d37"),
         "tokenizer_config.json": (
             "78b0bd15e3cc9ddd157a24f9113043fafd037260034864cddb11b9a91ec58f3a"
         ),
@@ -57,7 +50,7 @@ def make_example(root: Path, on_line: Callable[[str], None] | None = None) -> bo
         content = _content(folder)
         if {name: _sha256(data) for name, data in content.items()} != EXPECTED[folder]:
             raise ToolError(
-                f"{folder}: what this Python makes differs from the digests in {Path(__file__).name}"
+                f"{folder}: what was made differs from the digests in {Path(__file__).name}"
             )
         _put(root / folder, content)
     return bool(missing)
@@ -69,7 +62,9 @@ def _content(folder: str) -> dict[str, bytes]:
 
     if folder == DATA:
         return {"train.jsonl": example_rows.jsonl()}
-    texts = [text for row in example_rows.rows() for text in (row.instruction, row.input, row.output)]
+    texts = [
+        text for row in example_rows.rows() for text in (row.instruction, row.input, row.output)
+    ]
     return example_model.model_files(texts)
 
 

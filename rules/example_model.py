@@ -1,8 +1,9 @@
 """The base model of the shipped example: a Llama of 128,576 parameters that has learnt nothing.
 
-Weights are integers from SHA-256 of a counter times a power of two: exact in float32, so the same bytes
-everywhere, which a framework's generator does not promise. The tokenizer is a byte-level BPE whose merges
-are counted here from the example's own rows. Files are written as safetensors and Hugging Face's JSON.
+Weights are integers from SHA-256 of a counter times a power of two: exact in float32, so the
+same bytes everywhere, which a framework's generator does not promise. The tokenizer is a
+byte-level BPE whose merges are counted here from the example's own rows. Files are written as
+safetensors and Hugging Face's JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import struct
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 SPECIAL = ("<pad>", "<s>", "</s>")
 MERGES = 199
@@ -22,9 +24,7 @@ HIDDEN, LAYERS, HEADS, MIDDLE, POSITIONS = 64, 2, 4, 96, 512
 # |w| < 2**-4: a standard deviation of about 0.036.
 _SCALE = 2.0**-27
 # What the byte-level pre-tokenizer cuts ASCII text into.
-_PIECES = re.compile(
-    r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
-)
+_PIECES = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+")
 
 
 def byte_names() -> list[str]:
@@ -45,7 +45,7 @@ def learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
     while len(merges) < MERGES:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, times in words:
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] += times
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
@@ -68,6 +68,7 @@ def _json(value: object) -> bytes:
 
 
 def tokenizer_files(texts: Iterable[str]) -> dict[str, bytes]:
+    """The tokenizer's files by name, its merges learnt from `texts`."""
     merges = learn_merges(texts)
     entries = [*SPECIAL, *sorted(byte_names()), *(left + right for left, right in merges)]
     special = [
@@ -97,6 +98,7 @@ def tokenizer_files(texts: Iterable[str]) -> dict[str, bytes]:
 
 
 def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every tensor of the model by name, sorted."""
     yield "lm_head.weight", (VOCABULARY, HIDDEN)
     yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
     for layer in range(LAYERS):
@@ -124,12 +126,14 @@ def _tensor(name: str, shape: tuple[int, ...]) -> bytes:
 
 
 def safetensors() -> bytes:
+    """`model.safetensors`: length of the header, header, tensors."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     parts: list[bytes] = []
     offset = 0
     for name, shape in shapes():
         data = _tensor(name, shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [offset, offset + len(data)]}
+        span = [offset, offset + len(data)]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": span}
         offset += len(data)
         parts.append(data)
     text = json.dumps(header, separators=(",", ":")).encode("ascii")

@@ -1,7 +1,8 @@
 """The instruction data set of the shipped example: 256 rows that this module writes (Apache-2.0).
 
-Every row is a small task with its right answer. What is picked follows from SHA-256 of the row's number,
-so the rows are the same on every machine and in every version of Python. No text comes from elsewhere.
+Every row is a small task with its right answer. What is picked follows from SHA-256 of the row's
+number, so the rows are the same on every machine and in every version of Python. No text comes
+from elsewhere.
 """
 
 from __future__ import annotations
@@ -15,16 +16,72 @@ from typing import TypeVar
 ROWS = 256
 T = TypeVar("T")
 
-_WORDS = (
-    "apple river stone cloud lamp garden bridge candle forest window pencil anchor basket "
-    "copper dragon engine feather glove hammer island jacket kettle ladder mirror needle "
-    "orange pillow quartz ribbon saddle tunnel valley walnut yellow zebra"
-).split()
-_NAMES = "Ada Boris Chen Dara Emil Fatma Goran Hana Ivo Jun Kofi Lena".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+_WORDS = [
+    "apple",
+    "river",
+    "stone",
+    "cloud",
+    "lamp",
+    "garden",
+    "bridge",
+    "candle",
+    "forest",
+    "window",
+    "pencil",
+    "anchor",
+    "basket",
+    "copper",
+    "dragon",
+    "engine",
+    "feather",
+    "glove",
+    "hammer",
+    "island",
+    "jacket",
+    "kettle",
+    "ladder",
+    "mirror",
+    "needle",
+    "orange",
+    "pillow",
+    "quartz",
+    "ribbon",
+    "saddle",
+    "tunnel",
+    "valley",
+    "walnut",
+    "yellow",
+    "zebra",
+]
+_NAMES = [
+    "Ada",
+    "Boris",
+    "Chen",
+    "Dara",
+    "Emil",
+    "Fatma",
+    "Goran",
+    "Hana",
+    "Ivo",
+    "Jun",
+    "Kofi",
+    "Lena",
+]
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 _OPPOSITES = (
     ("hot", "cold"), ("early", "late"), ("open", "closed"), ("heavy", "light"),
     ("full", "empty"), ("quiet", "loud"), ("narrow", "wide"), ("rough", "smooth"),
@@ -51,6 +108,8 @@ _TERMS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
+    """One line of the data set."""
+
     instruction: str
     input: str
     output: str
@@ -193,6 +252,7 @@ def rows() -> list[Row]:
 
 
 def jsonl() -> bytes:
+    """The rows as JSON lines."""
     lines = (
         json.dumps({"instruction": row.instruction, "input": row.input, "output": row.output})
         for row in rows()

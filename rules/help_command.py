@@ -12,9 +12,9 @@ OURS = ("certify", "verify", "lock", "test", "bench", "clean", "list", "help")
 USAGE = """\
 Certify a fine-tune and verify what was certified.
 
-  ./doit                      certify every run of aicert.toml whose certificate is not up to date
-  ./doit verify --policy local   verify the certificates here against the lockfiles here
-  ./doit lock                 after a change of aicert.toml or of an input: write the lockfiles
+  ./doit                        certify every run of aicert.toml that is not up to date
+  ./doit verify --policy local  verify the certificates here against the lockfiles here
+  ./doit lock                   after a change of aicert.toml or of an input
 
 Commands (`./doit help COMMAND` tells its options):
 """

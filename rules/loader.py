@@ -38,6 +38,8 @@ def ending(function: Callable[..., Any]) -> Callable[..., Any]:
 class Loader(DodoTaskLoader):
     """doit's own loader of `dodo.py`, with AicertErrors told apart from defects."""
 
+    cmd_names: list[str]
+
     @ending
     def setup(self, opt_values: dict[str, Any]) -> None:
         """Import `dodo.py`; doit's database needs its directory by then."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert import lockfile as form
-from aicert.errors import LockError
+from aicert.errors import AicertError, LockError
 from aicert.lockfile import LockedInput, Lockfile
 from rules import sources
 from rules.config import TRAINER, Run
@@ -36,7 +36,10 @@ def resolve(root: Path, run: Run) -> Lock:
     paths: dict[str, Path] = {}
     listings: dict[str, bytes] = {}
     for item in run.inputs:
-        found = sources.resolve(root, item.source)
+        try:
+            found = sources.resolve(root, item.source)
+        except AicertError as error:
+            raise LockError(f"input {item.name}: {error.message}", hint=error.hint) from None
         paths[item.name] = found.path
         if found.listing is not None:
             listings[item.name] = found.listing

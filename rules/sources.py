@@ -49,10 +49,10 @@ def locate(root: Path, source: str) -> Path:
     check(source)
     path = root.resolve() / source.removeprefix("path:")
     if not path.exists():
-        raise LockError(f"input {source} does not exist", hint=_missing_hint(source))
+        raise LockError(f"{source} does not exist", hint="check the path in aicert.toml")
     if path.resolve() != path:
         raise LockError(
-            f"input {source} goes through a symbolic link to {path.resolve()}",
+            f"{source} goes through a symbolic link to {path.resolve()}",
             hint="put the files themselves there, for example with `cp -rL`",
         )
     return path
@@ -76,8 +76,3 @@ def total(files: dict[str, FileFact]) -> int:
     """The bytes of all files."""
     return sum(fact.size for fact in files.values())
 
-
-def _missing_hint(source: str) -> str:
-    if source.startswith("path:examples/"):
-        return "./doit example"
-    return "check the path in aicert.toml"

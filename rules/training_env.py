@@ -1,10 +1,11 @@
 """Make the training environment: CPython 3.11 with exactly what two hashed locks name.
 
-The environment's place carries the digest of its lock, so a changed lock makes another environment and
-never alters one in use. `complete`, written last, holds the digest of both locks: without it, or with
-another digest in it, the environment is removed and made again, since an installer that was stopped
-leaves no way to tell a whole package from half of one. One maker at a time (flock).
-Left out: choosing where packages come from. That is pip's own configuration; the hashes decide.
+The environment's place carries the digest of its lock, so a changed lock makes another
+environment and never alters one in use. `complete`, written last, holds the digest of both
+locks: without it, or with another digest in it, the environment is removed and made again, since
+an installer that was stopped leaves no way to tell a whole package from half of one. One maker
+at a time (flock). Left out: choosing where packages come from. That is pip's own configuration;
+the hashes decide.
 """
 
 from __future__ import annotations
@@ -48,10 +49,12 @@ def location(root: Path) -> Path:
 
 
 def python(environment: Path) -> Path:
+    """The environment's interpreter."""
     return environment / "bin" / "python"
 
 
 def is_complete(environment: Path) -> bool:
+    """Whether it was made to the end, from the locks at hand."""
     try:
         return (environment / _MARKER).read_text(encoding="ascii") == _marker()
     except (FileNotFoundError, NotADirectoryError):
@@ -151,8 +154,8 @@ def _take_cpu_torch(environment: Path, requirement: Path, on_line: OnLine) -> No
 def find_python() -> Path:
     """A CPython 3.11 that can make environments: this one, else the first on PATH."""
     candidates = [Path(sys.executable)] if sys.version_info[:2] == (3, 11) else []
-    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        candidates.append(Path(folder or ".") / "python3.11")
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    candidates += [Path(folder) / "python3.11" for folder in folders if folder]
     for candidate in candidates:
         if not os.access(candidate, os.X_OK):
             continue
@@ -233,6 +236,7 @@ def _torch_is_for_cpu_only(environment: Path) -> bool:
 
 
 def main() -> int:
+    """Make it and print where it is."""
     environment = ensure(HERE, on_line=lambda line: print(line, file=sys.stderr))
     print(environment)
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aicert import lockfile as form
-from aicert.errors import EvidenceError, LockError
+from aicert.errors import LockError
 from rules import config, lock
 
 TOML = """
@@ -132,7 +132,7 @@ def test_a_link_on_the_way_to_an_input(root: Path, tmp_path_factory: pytest.Temp
 
 def test_a_link_out_of_an_input(root: Path) -> None:
     (root / "data" / "link").symlink_to("/etc/hostname")
-    with pytest.raises(EvidenceError, match="symbolic link"):
+    with pytest.raises(LockError, match="input data: 'link' is a symbolic link"):
         lock.resolve(root, the_run(root))
 
 

@@ -175,8 +175,7 @@ def test_old_files_survive_many_readers_at_once(tmp_path: Path, cache: Path, age
     found: list[bool] = []
 
     def read() -> None:
-        for _ in range(20):
-            found.append(digests.cached_tree(folder, cache=cache) == expected)
+        found.extend(digests.cached_tree(folder, cache=cache) == expected for _ in range(20))
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
@@ -200,7 +199,7 @@ def test_two_processes_share_it(tmp_path: Path, cache: Path, aged: None) -> None
     assert reads(folder, cache) == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"not a database " * 100, b"SQLite format 3\0" + b"x" * 99])
+@pytest.mark.parametrize("content", [b"", b"no database " * 100, b"SQLite format 3\0" + b"x" * 99])
 def test_a_damaged_cache_knows_nothing_and_is_made_anew(
     tmp_path: Path, cache: Path, aged: None, content: bytes
 ) -> None:

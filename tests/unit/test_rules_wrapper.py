@@ -29,7 +29,7 @@ sys.exit(int(os.environ.get("EXIT", "0")))
 APT = """\
 echo "apt-get $*" >> "{log}"
 case "$*" in *install*) ;; *) exit 0 ;; esac
-for program in {programs}; do printf '#!/bin/sh\\n' > "{bin}/$program"; chmod +x "{bin}/$program"; done
+for name in {programs}; do printf '#!/bin/sh\\n' > "{bin}/$name"; chmod +x "{bin}/$name"; done
 """
 
 
@@ -40,7 +40,7 @@ def wheel(folder: Path, version: str) -> str:
     files = {
         "carried.py": f"VERSION = {version!r}\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: carried\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
     with zipfile.ZipFile(path, "w") as archive:
@@ -81,7 +81,7 @@ class Checkout:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Environments are shared between the tests here, by AICERT_CACHE: their key is their content."""
+    """Environments are shared between the tests here: their key is their content."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -231,7 +231,9 @@ def test_missing_packages_without_apt(checkout: Checkout, tmp_path: Path) -> Non
     assert "package manager" in err
 
 
-def test_missing_packages_are_installed_where_that_takes_no_password(checkout: Checkout, tmp_path: Path) -> None:
+def test_missing_packages_are_installed_where_that_takes_no_password(
+    checkout: Checkout, tmp_path: Path
+) -> None:
     assert checkout.run()[0] == 0
     folder = restricted(checkout, tmp_path / "bin")
     log = tmp_path / "log"

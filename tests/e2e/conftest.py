@@ -1,0 +1,147 @@
+"""A checkout of its own for each test, and trainers that fail on purpose."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rules import training_env
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Nothing here may wait for ever: the slowest command is one real training.
+LIMIT_S = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkout:
+    """A copy of the repository with its own CA, certificates and outputs."""
+
+    root: Path
+    environment: dict[str, str]
+
+    def doit(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`./doit ARGUMENTS` to its end."""
+        return subprocess.run(
+            [self.root / "doit", *arguments],
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=LIMIT_S,
+        )
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """`./doit ARGUMENTS` in a process group of its own, its output in pipes."""
+        return subprocess.Popen(
+            [self.root / "doit", *arguments],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def certificate(self) -> Path:
+        return self.root / "certificates" / "tiny-alpaca" / "certificate.json"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "outputs" / "tiny-alpaca" / "model"
+
+    def processes(self) -> list[str]:
+        """Command lines of processes that work in this checkout or were given a path of it."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                directory = os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if str(self.root) in line or directory.startswith(str(self.root)):
+                found.append(line)
+        return found
+
+
+def copy_repository(target: Path) -> None:
+    """The files that git tracks or would track; not what runs left behind."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and not name.startswith("certificates/") and (REPOSITORY / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target / name)
+    (target / ".venv").symlink_to(Path(sys.prefix).resolve())
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A checkout that trains with the real training environment."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    copy_repository(root)
+    cache = training_env.location(REPOSITORY).parents[1]
+    return Checkout(root=root, environment=os.environ | {"AICERT_CACHE": str(cache)})
+
+
+StandIn = Callable[[str], Checkout]
+
+
+@pytest.fixture
+def stand_in(checkout: Checkout, tmp_path: Path) -> StandIn:
+    """`stand_in(source)`: a checkout whose training environment runs `source` in place of Axolotl.
+
+    It is for failures that a real trainer does not make on demand. `config` is the effective config,
+    `output` the folder to write to, `say(step, total)` reports progress as the plugin does.
+    """
+
+    def make(source: str) -> Checkout:
+        cache = tmp_path / "cache"
+        name = training_env.location(checkout.root).name
+        environment = cache / "envs" / name
+        package = environment / "lib" / "python3.11" / "site-packages" / "axolotl" / "cli"
+        package.mkdir(parents=True)
+        (environment / "bin").mkdir()
+        base = Path(sys.base_prefix)
+        (environment / "bin" / "python").symlink_to(base / "bin" / "python3.11")
+        (environment / "pyvenv.cfg").write_text(f"home = {base}/bin\nversion = 3.11\n")
+        (package.parent / "__init__.py").touch()
+        (package / "__init__.py").touch()
+        (package / "main.py").write_text(PREAMBLE + source)
+        (environment / "complete").write_text(training_env._marker())
+        return Checkout(
+            root=checkout.root, environment=checkout.environment | {"AICERT_CACHE": str(cache)}
+        )
+
+    return make
+
+
+PREAMBLE = """
+import json, os, sys, time
+from pathlib import Path
+config = json.loads(Path(sys.argv[2]).read_bytes())
+output = Path(config["output_dir"])
+output.mkdir(exist_ok=True)
+def tell(**message):
+    os.write(int(os.environ["AICERT_PROGRESS_FD"]), (json.dumps(message) + "\\n").encode())
+def say(step, total):
+    tell(step=step, total=total)
+def weights(data=b"\\x02\\0\\0\\0\\0\\0\\0\\0{}"):
+    (output / "model.safetensors").write_bytes(data)
+    tell(counters={"steps": 3, "tokens": 30, "losses": [[1, 2.0]]})
+"""
+

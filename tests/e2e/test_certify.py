@@ -1,0 +1,103 @@
+"""The whole path with real parts: swtpm, bubblewrap, Axolotl, and the installed verifier."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import REPOSITORY, Checkout
+
+CHECKS = 24
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """`pip install .` into an environment with cryptography and rich and what they need, alone."""
+    site = tmp_path / "site"
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "aicert"):
+        subprocess.run(["cp", "-r", REPOSITORY / name, source / name], check=True)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"),
+            *("--no-build-isolation", f"--target={site}", source),
+        ],
+        check=True,
+    )
+    packages = Path(sysconfig.get_paths()["purelib"])
+    needed = ("cryptography", "cffi", "_cffi_backend", "pycparser", "rich", "pygments")
+    for name in (*needed, "markdown_it", "mdurl", "typing_extensions"):
+        for found in (*packages.glob(name), *packages.glob(f"{name}*.so"), *packages.glob(f"{name}.py")):
+            (site / found.name).symlink_to(found)
+    return site
+
+
+def aicert(site: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """The installed program with nothing else importable: -S leaves our environment out."""
+    return subprocess.run(
+        [sys.executable, "-S", "-m", "aicert", *map(str, arguments)],
+        cwd=site.parent,
+        env={"PYTHONPATH": str(site), "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed: Path) -> None:
+    first = checkout.doit("certify")
+    assert first.returncode == 0, first.stderr
+    assert "PASSED    (software: the operator could have forged this)" in first.stdout
+    assert first.stdout.rstrip().endswith("certificate  certificates/tiny-alpaca/certificate.json")
+    before = checkout.certificate.stat()
+
+    again = checkout.doit("certify")
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+    assert checkout.certificate.stat().st_mtime_ns == before.st_mtime_ns
+
+    own = checkout.doit("verify", "--policy", "local", "--format", "json")
+    assert own.returncode == 0, own.stderr
+    told = json.loads(own.stdout)
+    assert (told["verdict"], told["tier"], len(told["checks"])) == ("passed", "software", CHECKS)
+    assert {c["verdict"] for c in told["checks"] if c["id"].startswith("boot.")} == {
+        "not-applicable"
+    }
+
+    default = checkout.doit("verify")
+    assert default.returncode == 1
+    assert "tier software" in default.stdout
+
+    root = checkout.root / ".aicert" / "ca" / "local.pem"
+    outside = aicert(installed, "verify", checkout.certificate, checkout.model, "--policy=local",
+                     f"--root={root}")  # fmt: skip
+    assert outside.returncode == 0, outside.stderr
+    assert aicert(installed, "verify", checkout.certificate, checkout.model).returncode == 1
+    no_root = aicert(installed, "verify", checkout.certificate, checkout.model, "--policy=local")
+    assert no_root.returncode == 3
+    for module in ("tpm2_pytss", "doit", "torch", "yaml", "tomlkit"):
+        probe = [sys.executable, "-S", "-c", f"import {module}"]
+        environment = {"PYTHONPATH": str(installed)}
+        assert subprocess.run(probe, env=environment, capture_output=True).returncode == 1
+
+    python = (
+        "import aicert, sys; r = aicert.verify(sys.argv[1], sys.argv[2], policy='local', "
+        "root=sys.argv[3]); print(r.verdict)"
+    )
+    command = [sys.executable, "-S", "-c", python, checkout.certificate, checkout.model, root]
+    api = subprocess.run(command, env={"PYTHONPATH": str(installed)}, capture_output=True, text=True)
+    assert api.stdout == "passed\n", api.stderr
+
+    weights = checkout.model / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    tampered = checkout.doit("verify", "--policy", "local")
+    assert tampered.returncode == 1
+    assert "FAILED  subject.files" in tampered.stdout
+    assert checkout.processes() == []

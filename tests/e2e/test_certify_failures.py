@@ -1,0 +1,269 @@
+"""Everything that goes wrong: a clear error, the right exit code, nothing half made, nothing running.
+
+The machine, the TPM and the sandbox are real; the trainer is a stand-in that fails on demand.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Checkout, StandIn
+
+GOOD = "weights()\n"
+FILES = "for i in range(64): (output / str(i)).write_bytes(bytes(1 << 18))\n"
+SLOW = "say(0, 3); (Path('/aicert/scratch') / 'started').touch(); time.sleep(60)\n"
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Poll, bounded: nothing tells a test that a process of a process has come so far."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+def started(checkout: Checkout) -> bool:
+    return (checkout.root / ".aicert/runs/tiny-alpaca/work/scratch/started").exists()
+
+
+def verdict(checkout: Checkout) -> tuple[int, list[str]]:
+    done = checkout.doit("verify", "--policy", "local", "--format", "json")
+    checks = json.loads(done.stdout)["checks"]
+    return done.returncode, [c["id"] for c in checks if c["verdict"] == "failed"]
+
+
+def assert_clean(checkout: Checkout) -> None:
+    """Nothing runs, and nothing half made lies where results lie."""
+    wait_for(lambda: not checkout.processes(), "processes to end")
+    assert not (checkout.root / ".aicert/runs/tiny-alpaca/work").exists()
+    for folder in (checkout.certificate.parent, checkout.model.parents[1]):
+        names = {p.name for p in folder.rglob("*")} if folder.exists() else set()
+        assert not {n for n in names if n.startswith(".")}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "check", "words"),
+    [
+        ("print('no luck today'); sys.exit(1)\n", "outputs.exit", "no luck today"),
+        ("weights(); sys.exit(3)\n", "outputs.exit", "3"),
+        ("os.kill(os.getpid(), 9)\n", "outputs.exit", "signal:9"),
+        ("os.abort()\n", "outputs.exit", "signal:6"),
+        ("pass\n", "outputs.nonempty", "holds no file"),
+        ("tell(counters={'steps': 0, 'tokens': 0}); (output / 'a').write_text('x')\n",
+         "outputs.trained", ""),
+    ],
+)  # fmt: skip
+def test_a_failed_training_is_certified_as_failed(
+    stand_in: StandIn, trainer: str, check: str, words: str
+) -> None:
+    checkout = stand_in(trainer)
+    done = checkout.doit("certify")
+    assert done.returncode == 1, done.stderr
+    assert check in done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    code, failed = verdict(checkout)
+    assert code == 1
+    assert failed[0] == check
+    assert checkout.doit("certify").returncode == 1
+    assert_clean(checkout)
+
+
+@pytest.mark.parametrize(
+    ("limit", "trainer", "words"),
+    [
+        ('scratch    = "1 MiB"', "weights(bytes(64 << 20)); time.sleep(60)\n", "File too large"),
+        ('scratch    = "1 MiB"', FILES + "time.sleep(60)\n", "signal:9"),
+        ('time-limit = "1 s"', "time.sleep(60)\n", "timeout"),
+        ('memory     = "64 MiB"', "x = bytearray(400 << 20); time.sleep(60)\n", "memory"),
+    ],
+)
+def test_a_limit_ends_a_training_and_is_named(
+    stand_in: StandIn, limit: str, trainer: str, words: str
+) -> None:
+    checkout = stand_in(trainer)
+    toml = checkout.root / "aicert.toml"
+    key = limit.partition(" ")[0]
+    lines = [limit if line.startswith(key) else line for line in toml.read_text().splitlines()]
+    toml.write_text("\n".join(lines) + "\n")
+    done = checkout.doit("certify")
+    assert done.returncode == 1, done.stderr
+    assert words in done.stderr
+    assert verdict(checkout) == (1, ["outputs.exit", "outputs.nonempty", "outputs.trained"])
+    assert_clean(checkout)
+
+
+def test_a_link_in_the_output_gives_no_certificate(stand_in: StandIn) -> None:
+    checkout = stand_in("weights(); (output / 'x').symlink_to('/etc/hostname')\n")
+    done = checkout.doit("certify")
+    assert done.returncode == 2
+    assert "symbolic link" in done.stderr
+    assert not checkout.certificate.exists()
+    assert_clean(checkout)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "code", "words"),
+    [
+        ("examples/tiny-alpaca.yml", "\nlearning_rtae: 3\n", 2, "stale"),
+        ("aicert.toml", "\n[machines.local.more]\n", 3, "unknown key machines.local.more"),
+        ("aicert.toml", "\n[runs.tiny-alpaca]\n", 3, "aicert.toml is not TOML"),
+        ("lockfiles/tiny-alpaca.lock.toml", "\n", 2, "canonical"),
+        ("lockfiles/tiny-alpaca/alpaca.sha256", "\n", 2, "differs from the lockfile"),
+    ],
+)
+def test_what_was_edited_is_named_with_what_to_do(
+    stand_in: StandIn, path: str, text: str, code: int, words: str
+) -> None:
+    checkout = stand_in(GOOD)
+    with (checkout.root / path).open("a") as file:
+        file.write(text)
+    done = checkout.doit("certify")
+    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+    assert "hint:" in done.stderr or code == 3
+    assert not checkout.certificate.exists()
+
+
+def test_a_config_key_that_axolotl_would_ignore_is_refused_once_locked(stand_in: StandIn) -> None:
+    checkout = stand_in(GOOD)
+    with (checkout.root / "examples/tiny-alpaca.yml").open("a") as file:
+        file.write("\nlearning_rtae: 3\n")
+    assert checkout.doit("lock").returncode == 0
+    done = checkout.doit("certify")
+    assert done.returncode == 3
+    assert "learning_rtae" in done.stderr
+    assert "learning_rate" in done.stderr
+
+
+def test_an_input_that_changes_while_the_run_reads_it(stand_in: StandIn) -> None:
+    checkout = stand_in(SLOW.replace("60", "2") + GOOD)
+    process = checkout.start("certify")
+    wait_for(lambda: started(checkout), "the trainer")
+    data = checkout.root / "examples/alpaca/train.jsonl"
+    data.write_bytes(data.read_bytes())
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "changed while the run was reading it" in errors
+    assert not checkout.certificate.exists()
+
+
+def test_a_tpm_that_dies_mid_run(stand_in: StandIn) -> None:
+    checkout = stand_in(SLOW.replace("60", "2") + GOOD)
+    process = checkout.start("certify")
+    wait_for(lambda: started(checkout), "the trainer")
+    pids = subprocess.run(
+        ["pgrep", "-f", f"swtpm.*{checkout.root}"], capture_output=True, text=True, check=True
+    )
+    for pid in pids.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    assert not checkout.certificate.exists()
+    assert_clean(checkout)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing(stand_in: StandIn, number: signal.Signals) -> None:
+    checkout = stand_in(SLOW)
+    process = checkout.start("certify")
+    wait_for(lambda: started(checkout), "the trainer")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (128 + number, -number), errors
+    assert "Traceback" not in errors
+    assert not checkout.certificate.exists()
+    assert_clean(checkout)
+
+
+def test_kill_at_any_point_leaves_the_next_certify_working(stand_in: StandIn) -> None:
+    checkout = stand_in("say(1, 3); time.sleep(0.2)\n" + GOOD)
+    clock = time.monotonic()
+    assert checkout.doit("certify").returncode == 0
+    whole = time.monotonic() - clock
+    for part in range(8):
+        checkout.certificate.unlink(missing_ok=True)
+        process = checkout.start("certify")
+        time.sleep(whole * (part + 0.5) / 8)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        wait_for(lambda: not checkout.processes(), "processes to die with their parent")
+        code, failed = (2, []) if not checkout.certificate.exists() else verdict(checkout)
+        assert (code, failed) in ((0, []), (2, []))
+    done = checkout.doit("certify")
+    assert done.returncode == 0, done.stderr
+    assert verdict(checkout) == (0, [])
+    assert_clean(checkout)
+
+
+def test_two_at_once_do_not_collide(stand_in: StandIn) -> None:
+    checkout = stand_in("(Path('/aicert/scratch') / 'started').touch(); time.sleep(1)\n" + GOOD)
+    first = checkout.start("certify")
+    wait_for(lambda: started(checkout), "the trainer")
+    second = checkout.doit("certify")
+    assert second.returncode == 2
+    assert "being certified by another process" in second.stderr
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 0, errors
+
+
+def test_tampered_results_are_noticed_and_made_again(stand_in: StandIn) -> None:
+    checkout = stand_in(GOOD)
+    assert checkout.doit("certify").returncode == 0
+    weights = checkout.model / "model.safetensors"
+    good = weights.read_bytes()
+    before = weights.stat()
+    weights.write_bytes(good[:-1] + b" ")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert checkout.doit("certify").returncode == 0
+    assert weights.read_bytes() == good
+    certificate = checkout.certificate.read_bytes()
+    checkout.certificate.write_bytes(certificate.replace(b'"nonce":"', b'"nonce":"0', 1))
+    assert checkout.doit("certify").returncode == 0
+    assert verdict(checkout) == (0, [])
+
+
+def test_an_unreadable_and_a_missing_input(stand_in: StandIn) -> None:
+    checkout = stand_in(GOOD)
+    assert checkout.doit("certify").returncode == 0
+    folder = checkout.root / "examples/alpaca"
+    (folder / "train.jsonl").unlink()
+    (folder / "train.jsonl").symlink_to("/etc/hostname")
+    done = checkout.doit("certify")
+    assert done.returncode == 2
+    assert "input alpaca: 'train.jsonl' is a symbolic link" in done.stderr
+    shutil.rmtree(folder)
+    (checkout.root / "examples/tiny-alpaca.yml").unlink()
+    done = checkout.doit("certify")
+    assert done.returncode == 2
+    assert "input config: path:examples/tiny-alpaca.yml does not exist" in done.stderr
+
+
+def test_a_nonce_makes_a_fresh_certificate(stand_in: StandIn) -> None:
+    checkout = stand_in(GOOD)
+    nonce = "ab" * 32
+    assert checkout.doit("certify").returncode == 0
+    assert checkout.doit("certify", "tiny-alpaca", "--nonce", nonce).returncode == 0
+    assert "nothing to do" in checkout.doit("certify", "tiny-alpaca", "--nonce", nonce).stderr
+    right = checkout.doit("verify", "--policy", "local", "--nonce", nonce)
+    assert right.returncode == 0
+    assert "not fresh" not in right.stdout
+    assert checkout.doit("verify", "--policy", "local", "--nonce", "cd" * 32).returncode == 1
+    assert checkout.doit("certify", "--nonce", "xyz").returncode == 3
+
+
+def test_a_path_with_spaces_and_of_great_length(stand_in: StandIn, tmp_path: Path) -> None:
+    checkout = stand_in(GOOD)
+    long = tmp_path / "a path with spaces" / ("d" * 120)
+    long.parent.mkdir()
+    shutil.move(checkout.root, long)
+    moved = Checkout(root=long, environment=checkout.environment)
+    done = moved.doit("certify")
+    assert done.returncode == 0, done.stderr
