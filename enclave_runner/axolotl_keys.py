@@ -1,8 +1,10 @@
-"""Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level, and its dataset types.
+"""Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level, and its
+dataset types.
 
-Runs with the training environment's Python and prints to stdout; a test demands that the committed file
-is what this prints. Axolotl ignores keys that it does not know, so what is absent here is refused.
-A dataset type names code; only code inside Axolotl's own `prompt_strategies` is listed.
+Runs with the training environment's Python and prints to stdout; a test demands that the
+committed file is what this prints. Axolotl ignores keys that it does not know, so what is absent
+here is refused. A dataset type names code; only code inside Axolotl's own `prompt_strategies` is
+listed.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
+from typing import Any
 
-from pydantic import AliasChoices, AliasPath, BaseModel
-from pydantic.fields import FieldInfo
+from axolotl.utils.schemas.config import AxolotlInputConfig, BaseModel
 
 STRATEGIES = "axolotl.prompt_strategies"
 # Sub-packages whose members are named by a function: `chatml.intel` under `rl: dpo`.
@@ -26,7 +28,8 @@ BY_FUNCTION = ("dpo", "kto", "orpo", "ebft")
 HELPERS = ("base", "jinja_template_analyzer")
 
 
-def models_in(annotation: object) -> Iterator[type[BaseModel]]:
+def models_in(annotation: object) -> Iterator[Any]:
+    """Every pydantic model that a field of this type may hold."""
     if inspect.isclass(annotation) and not typing.get_args(annotation):
         if issubclass(annotation, BaseModel):
             yield annotation
@@ -35,18 +38,17 @@ def models_in(annotation: object) -> Iterator[type[BaseModel]]:
         yield from models_in(part)
 
 
-def names_of(name: str, field: FieldInfo) -> Iterator[str]:
+def names_of(name: str, field: Any) -> Iterator[str]:
+    """The key of a pydantic field, and its aliases."""
     yield name
     for alias in (field.alias, field.validation_alias):
         if isinstance(alias, str):
             yield alias
-        elif isinstance(alias, AliasChoices):
+        elif alias is not None:
             yield from (choice for choice in alias.choices if isinstance(choice, str))
-        elif isinstance(alias, AliasPath):
-            raise SystemExit(f"{name}: an alias path is not understood")
 
 
-def schema(root: type[BaseModel]) -> dict[str, dict[str, list[str]]]:
+def schema(root: Any) -> dict[str, dict[str, list[str]]]:
     """Model name -> key -> names of the models that a mapping under that key may be."""
     found: dict[str, dict[str, list[str]]] = {}
     waiting = [root]
@@ -65,6 +67,7 @@ def schema(root: type[BaseModel]) -> dict[str, dict[str, list[str]]]:
 
 
 def functions(module: ModuleType) -> Iterator[str]:
+    """The public functions that the module itself defines."""
     for name, value in vars(module).items():
         own = inspect.isfunction(value) and value.__module__ == module.__name__
         if own and not name.startswith("_"):
@@ -94,8 +97,7 @@ def dataset_types() -> list[str]:
 
 
 def main() -> int:
-    from axolotl.utils.schemas.config import AxolotlInputConfig
-
+    """Print the file."""
     content = {
         "axolotl": version("axolotl"),
         "root": AxolotlInputConfig.__name__,

@@ -1,9 +1,10 @@
 """Turn the config that a lockfile pins into the one that Axolotl runs, or refuse it (design 5.3).
 
-`resolve` is pure and gives the same bytes on every machine: the host calls it early, for comfort; the
-runner's call counts. `input:NAME` and `input:NAME/PATH` stand for whole scalars and become paths in the
-sandbox. What Axolotl would ignore, fetch, import, resume or send is refused by name, with the nearest
-valid one. Left out: the types of values, which Axolotl checks, and the files' content (`pickles.py`).
+`resolve` is pure and gives the same bytes on every machine: the host calls it early, for
+comfort; the runner's call counts. `input:NAME` and `input:NAME/PATH` stand for whole scalars and
+become paths in the sandbox. What Axolotl would ignore, fetch, import, resume or send is refused
+by name, with the nearest valid one. Left out: the types of values, which Axolotl checks, and the
+files' content (`pickles.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
 _PATH_LIKE = re.compile(r"[/\\]|^~|^\.\.?$|^input:")
 
 
-class ConfigRefused(ConfigError):
+class ConfigRefused(ConfigError):  # noqa: N818 - says what happened, as the design does
     """The config says something that a certified run cannot do; `key` is the field."""
 
     def __init__(self, key: str, reason: str, *, hint: str | None = None) -> None:
@@ -45,6 +46,8 @@ class InputView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppliedOverride:
+    """A key where the runner's value differs from the config's (None: absent)."""
+
     key: str
     configured: object
     used: object
@@ -75,6 +78,7 @@ class AxolotlKeys:
 
 @functools.cache
 def axolotl_keys() -> AxolotlKeys:
+    """The committed table, read once."""
     content = json.loads(_KEYS.read_bytes())
     models = {
         name: {key: tuple(below) for key, below in keys.items()}
@@ -134,7 +138,10 @@ def _empty(value: object) -> bool:
 
 
 class _Walk:
-    """One pass over the config. `rule` is the dotted key without list positions, `place` with them."""
+    """One pass over the config.
+
+    `rule` is the dotted key without list positions, `place` with them.
+    """
 
     def __init__(self, inputs: Mapping[str, InputView]) -> None:
         self._inputs = inputs
@@ -192,7 +199,7 @@ class _Walk:
         secret = any(part in name.lower() for part in rules.SECRET_PARTS)
         text = any(part in rules.TEXT for part in rule.split(".")[:-1])
         if secret or (not text and name.lower() in rules.SECRET_KEYS):
-            reason = rules.SECRET
+            reason = rules.CONFIG_IS_PUBLIC
         if reason is not None:
             raise ConfigRefused(place, f"refused: {reason}", hint=f"remove `{name}`")
 
@@ -224,6 +231,8 @@ class _Walk:
             if name == "chat_template_jinja" and "{" in value:
                 return value
             raise ConfigRefused(place, "names no input", hint=self.hint())
+        if rule in rules.OVERRIDDEN:
+            return value
         if any(part in rules.TEXT or part.startswith("field") for part in rule.split(".")):
             return value
         self._choice(value, name, rule, place)

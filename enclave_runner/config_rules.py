@@ -1,7 +1,9 @@
-"""The tables behind `config.py`: what an Axolotl config may not say, and what the runner says instead.
+"""The tables behind `config.py`: what an Axolotl config may not say, and what the runner says
+instead.
 
-Key names are Axolotl's (0.19.0); a dotted one is nested, and applies under every list element. Found by
-reading where Axolotl imports modules by name, loads from a hub, opens paths, resumes and reports.
+Key names are Axolotl's (0.19.0); a dotted one is nested, and applies under every list element.
+Found by reading where Axolotl imports modules by name, loads from a hub, opens paths, resumes
+and reports.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ LEAVES = "it sends results away, and nothing leaves the machine but through its 
 _RESUME = "it resumes, and a run starts from its inputs only"
 _PINNED = "the input's digest names the revision"
 _PARALLEL = "it starts workers over a network, and training has none"
-SECRET = "a config is public: it is quoted in reports"
+CONFIG_IS_PUBLIC = "a config is public: it is quoted in reports"
 
 # Refused unless null, false or empty.
 REFUSED: Mapping[str, str] = {
@@ -78,7 +80,7 @@ REFUSED_ANYWHERE: Mapping[str, str] = {
 SECRET_PARTS = ("api_key", "apikey", "secret", "password", "passwd", "credential")
 SECRET_KEYS = ("token", "auth_token", "access_token", "hf_token", "use_auth_token")
 
-# Must be `input:` references where they are set: each names a model, tokenizer, data set or adapter.
+# Must be `input:` references where set: each names a model, tokenizer, data set or adapter.
 REFERENCES = frozenset(
     (
         "base_model",
@@ -169,7 +171,7 @@ OVERRIDES: tuple[Override, ...] = (
         why="an empty one: Axolotl's cache key does not cover the data",
     ),
     Override(
-        key="seed", value=DEFAULT_SEED, why="the seed that Axolotl takes where none is given", only_when_absent=True
+        key="seed", value=DEFAULT_SEED, why="Axolotl's own default", only_when_absent=True
     ),
     Override(
         key="plugins", value=[PLUGIN], why="seeds before the model and adapter, counts steps"
@@ -180,3 +182,8 @@ OVERRIDES: tuple[Override, ...] = (
     Override(key="saves_per_epoch", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),
     Override(key="save_first_step", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),
 )  # fmt: skip
+
+# Their values are never used, so a path in them is nobody's business.
+OVERRIDDEN = frozenset(
+    each.key for each in OVERRIDES if not each.unless and not each.only_when_absent
+)

@@ -1,11 +1,12 @@
-"""Run one command in a sandbox of its own, within limits, and see nothing of it left (design 5.4, 5.5).
+"""Run one command in a sandbox of its own, within limits, and see nothing of it left (design 5.4,
+5.5).
 
-The sandbox is bubblewrap's: own user, process, network, mount and IPC namespaces, no further ones, no
-capability, user 65534. It sees the given directories read-only, one writable scratch, a minimal /dev
-(no TPM) and no network but its own loopback. Nothing runs uncontained: without user namespaces there is
-a ToolError. `run` returns only after the last process of the sandbox is gone, whatever ended it.
-Left out: control groups (memory and processes are polled, so a burst between two polls gets through)
-and a filter of system calls.
+The sandbox is bubblewrap's: own user, process, network, mount and IPC namespaces, no further
+ones, no capability, user 65534. It sees the given directories read-only, one writable scratch, a
+minimal /dev (no TPM) and no network but its own loopback. Nothing runs uncontained: without user
+namespaces there is a ToolError. `run` returns only after the last process of the sandbox is
+gone, whatever ended it. Left out: control groups (memory and processes are polled, so a burst
+between two polls gets through) and a filter of system calls.
 """
 
 from __future__ import annotations
@@ -123,7 +124,14 @@ def _bwrap() -> str:
 
 
 def _command(sandbox: Sandbox, *, writable: bool = True) -> list[str]:
-    words = [_bwrap(), "--unshare-user", "--unshare-all", "--disable-userns", "--die-with-parent", "--new-session"]
+    words = [
+        _bwrap(),
+        "--unshare-user",
+        "--unshare-all",
+        "--disable-userns",
+        "--die-with-parent",
+        "--new-session",
+    ]
     words += ["--uid", "65534", "--gid", "65534", "--hostname", "aicert", "--cap-drop", "ALL"]
     words += ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
@@ -138,7 +146,8 @@ def _command(sandbox: Sandbox, *, writable: bool = True) -> list[str]:
     if writable:
         words += ["--bind", str(sandbox.scratch), SCRATCH]
     # bubblewrap's own root and /dev are file systems in memory that the sandbox could fill.
-    words += ["--size", str(_SHARED_MEMORY), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    words += ["--size", str(_SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
+    words += ["--remount-ro", "/dev"]
     words += ["--remount-ro", "/", "--clearenv"]
     for name, value in sorted(sandbox.environment.items()):
         words += ["--setenv", name, value]
@@ -147,7 +156,7 @@ def _command(sandbox: Sandbox, *, writable: bool = True) -> list[str]:
 
 @contextlib.contextmanager
 def _adopting_orphans() -> Iterator[None]:
-    """Make the sandbox's init this process's child once bubblewrap is gone, so it can be waited for."""
+    """Adopt the sandbox's init when bubblewrap goes before it, so that it can be waited for."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise ToolError(f"prctl: {os.strerror(ctypes.get_errno())}")
@@ -194,7 +203,7 @@ class _Watch:
         words = _command(self._sandbox)
         words += ["--setenv", "AICERT_PROGRESS_FD", str(messages[1])]
         words += ["--json-status-fd", str(status[1])]
-        # Set inside, where the count is the sandbox's own; without it a fork bomb outruns the polls.
+        # Set inside, where the count is the sandbox's own: a fork bomb outruns the polls.
         words += ["--", "/usr/bin/prlimit", f"--nproc={self._limits.processes}", "--core=0"]
         words += [f"--fsize={self._limits.scratch_bytes}", "--", *command]
         try:
@@ -267,9 +276,10 @@ class _Watch:
             else:
                 bubble.kill()
             self._wait_for(bubble)
-            if self._init_fd is not None and not select.select(
-                [self._init_fd], [], [], _LAST_WAIT_SECONDS
-            )[0]:
+            if (
+                self._init_fd is not None
+                and not select.select([self._init_fd], [], [], _LAST_WAIT_SECONDS)[0]
+            ):
                 raise ToolError("the sandbox's processes do not end")
             if self._init is not None:
                 with contextlib.suppress(ChildProcessError):

@@ -1,8 +1,9 @@
 """Refuse files that a loader would unpickle (design 5.3): unpickling runs whatever the file says.
 
-A file is refused for its content (a pickle's or a torch archive's first bytes, under any name) and for
-its name (loaders choose by it). What cannot be told by its first bytes is a protocol 0 or 1 pickle:
-only a name gives it away, and a data set's text must pass, so such a file is refused by name only.
+A file is refused for its content (a pickle's or a torch archive's first bytes, under any name)
+and for its name (loaders choose by it). What cannot be told by its first bytes is a protocol 0
+or 1 pickle: only a name gives it away, and a data set's text must pass, so such a file is
+refused by name only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _TAR_AT, _TAR = 257, b"ustar"
 _NUMPY = b"\x93NUMPY"
 
 
-class PickleRefused(LockError):
+class PickleRefused(LockError):  # noqa: N818 - says what happened
     """An input holds a pickle and its lockfile entry does not allow it."""
 
 

@@ -1,7 +1,7 @@
 """What the processes below one use, read from /proc.
 
-A process that goes away while it is looked at counts as nothing. Memory is the sum of resident sets:
-pages that processes share count once for each.
+A process that goes away while it is looked at counts as nothing. Memory is the sum of resident
+sets: pages that processes share count once for each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ _RESIDENT = 1  # the second field of statm
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
+    """At one moment; `threads` is what the kernel limits as processes."""
+
     processes: int
     threads: int
     resident_bytes: int

@@ -1,10 +1,11 @@
 """YAML read strictly, and JSON written so that YAML reads the same values back.
 
-`load` takes one document of plain values: mappings with distinct string (or integer) keys, lists,
-strings, booleans, numbers, null. It refuses every other tag, duplicate keys, text that is not UTF-8,
-and anything over the limits, which are counted with every alias expanded, before any value is built.
-`canonical` writes UTF-8 JSON, keys sorted, that PyYAML's safe loader reads as the same values
-(YAML 1.1 takes `1e-05` for a string and an escaped surrogate pair for two characters).
+`load` takes one document of plain values: mappings with distinct string (or integer) keys,
+lists, strings, booleans, numbers, null. It refuses every other tag, duplicate keys, text that is
+not UTF-8, and anything over the limits, which are counted with every alias expanded, before any
+value is built. `canonical` writes UTF-8 JSON, keys sorted, that PyYAML's safe loader reads as
+the same values (YAML 1.1 takes `1e-05` for a string and an escaped surrogate pair for two
+characters).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from aicert.errors import ConfigError
 
-MAX_BYTES = 256 * 1024
-MAX_NODES = 20_000
+MAX_BYTES = 64 * 1024
+MAX_NODES = 10_000
 MAX_DEPTH = 32
 MAX_KEY = 128
 _INT64 = range(-(2**63), 2**63)

@@ -1,15 +1,17 @@
-"""The trainer of a run: Axolotl, in a sandbox, with everything it is told fixed here (design 5.3, 5.4).
+"""The trainer of a run: Axolotl, in a sandbox, with everything it is told fixed here (design 5.3,
+5.4).
 
-`train` gives inputs and an effective config in, outputs and facts out; a trainer that fails is a result,
-not an error. What the plugin says of steps, tokens and losses comes from inside the sandbox: it is read
-as hostile (sizes, types, finite numbers) and stays self-reported. Left out: hashing, which the caller
-does after `train` has returned and no process of the run is left.
+`train` gives inputs and an effective config in, outputs and facts out; a trainer that fails is a
+result, not an error. What the plugin says of steps, tokens and losses comes from inside the
+sandbox: it is read as hostile (sizes, types, finite numbers) and stays self-reported. Left out:
+hashing, which the caller does after `train` has returned and no process of the run is left.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,9 +39,15 @@ PACKAGES = (
 # What a trainer writes into its output directory that is no part of the model: times, process
 # numbers, pickles, measurements. Everything else there is output and repeats byte for byte.
 EXCLUDED_FILES = frozenset(
-    ("debug.log", "training_args.bin", "snapshot.pickle", "profiler_trace.json", "tokens_state.json")
+    (
+        "debug.log",
+        "profiler_trace.json",
+        "snapshot.pickle",
+        "tokens_state.json",
+        "training_args.bin",
+    )
 )
-EXCLUDED_DIRECTORIES = ("checkpoint-", "runs")
+EXCLUDED_DIRECTORIES = re.compile(r"checkpoint-.*|runs")
 
 _MAX_LOSSES = 2100
 _MAX_COUNT = 2**53
@@ -50,6 +58,8 @@ _TEXTS = ("torch", "cpuCapability", "device")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
+    """One step of training, as the plugin tells it."""
+
     step: int
     total: int
     loss: float | None = None
@@ -60,7 +70,7 @@ class TrainingResult:
     """`exit_code` is CODE of design section 5. Unless it is `0`, nothing in `output` counts.
 
     `self_reported` holds only what the plugin told, checked for type and size: may be empty.
-    `facts` are the runner's own: versions by the environment's files, and what the trainer was told.
+    `facts` are the runner's own: versions by the environment's files, settings as told.
     """
 
     exit_code: str
@@ -84,7 +94,10 @@ def train(
     limits: Limits,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingResult:
-    """Train in `scratch`, which must be empty or absent; the log lies beside it. Raises ToolError."""
+    """Train in `scratch`, which must be empty or absent; the log lies beside it.
+
+    Raises ToolError where nothing could be tried; a training that fails is a result.
+    """
     containment.check()
     _make_scratch(scratch)
     config = scratch.with_name(scratch.name + "-config.json")
@@ -141,7 +154,7 @@ def environment(limits: Limits) -> dict[str, str]:
         "HF_HOME": f"{home}/huggingface",
         "HOME": home,
         "LOGNAME": "trainer",
-        "TMPDIR": f"{SCRATCH}/tmp",
+        "TMPDIR": f"{SCRATCH}/tmp",  # noqa: S108 - in the sandbox
         "USER": "trainer",
         "XDG_CACHE_HOME": f"{home}/cache",
         "COLUMNS": "120",
@@ -169,7 +182,7 @@ def prune(output: Path) -> tuple[str, ...]:
     for entry in sorted(output.iterdir()):
         link = entry.is_symlink()
         folder = entry.is_dir() and not link
-        if folder and (entry.name == "runs" or entry.name.startswith("checkpoint-")):
+        if folder and EXCLUDED_DIRECTORIES.fullmatch(entry.name):
             shutil.rmtree(entry)
             removed.append(entry.name + "/")
         elif not folder and entry.name in EXCLUDED_FILES:
@@ -240,9 +253,7 @@ class _Reader:
 
     def take(self, line: bytes) -> None:
         try:
-            message = strict_json.loads(
-                line, what="progress", max_bytes=containment.MAX_MESSAGE
-            )
+            message = strict_json.loads(line, what="progress", max_bytes=containment.MAX_MESSAGE)
         except AicertError:
             return
         if not isinstance(message, dict):

@@ -38,12 +38,12 @@ EXPECTED: dict[str, dict[str, str]] = {
 
 def is_made(root: Path) -> bool:
     """Whether both are there. One that somebody edited is theirs: the lockfile notices, not we."""
-    return all((root / folder).exists() for folder in EXPECTED)
+    return all(os.path.lexists(root / folder) for folder in EXPECTED)
 
 
 def make_example(root: Path, on_line: Callable[[str], None] | None = None) -> bool:
     """Make what is missing; True where something was. Raises ToolError."""
-    missing = [folder for folder in EXPECTED if not (root / folder).exists()]
+    missing = [folder for folder in EXPECTED if not os.path.lexists(root / folder)]
     for folder in missing:
         if on_line is not None:
             on_line(f"making {folder}")

@@ -1,8 +1,8 @@
 """The Axolotl plugin of a certified run: it seeds before anything random is built, and counts.
 
-It runs beside the trainer, in the sandbox, so what it says is the trainer's own account: the runner
-reports it as self-reported. One JSON object a line goes to the pipe in AICERT_PROGRESS_FD; the last one
-has `counters`. It changes no weight but through the seed.
+It runs beside the trainer, in the sandbox, so what it says is the trainer's own account: the
+runner reports it as self-reported. One JSON object a line goes to the pipe in
+AICERT_PROGRESS_FD; the last one has `counters`. It changes no weight but through the seed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _finite(value: Any) -> float | None:
     return number if number - number == 0.0 else None
 
 
-class Counter(TrainerCallback):
+class Counter(TrainerCallback):  # type: ignore[misc]  # transformers is not there to mypy
     """Follows one training and tells what it did."""
 
     def __init__(self) -> None:
@@ -83,14 +83,14 @@ class Counter(TrainerCallback):
         _tell({"counters": counters})
 
 
-class CertifiedRun(BasePlugin):
+class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
     """Named in the effective config's `plugins`."""
 
     def pre_model_load(self, cfg: Any) -> None:
         set_seed(cfg.seed)
 
     def pre_lora_load(self, cfg: Any, model: Any) -> None:
-        # Axolotl builds adapters before anything else seeds: without this, each run starts elsewhere.
+        # Axolotl builds adapters before anything seeds: each run would start elsewhere.
         set_seed(cfg.seed)
 
     def get_training_args(self, cfg: Any) -> dict[str, Any]:
