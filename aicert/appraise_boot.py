@@ -1,7 +1,7 @@
 """Appraise which system booted: boot.* against an image that the policy accepts.
 
 An image is accepted by the digest of its lock. The lock that a certificate carries is a claim: it
-is read only where its digest is one that the policy accepts, and is then just what the policy names.
+is read only where its digest is one that the policy accepts, and is then what the policy names.
 `not-applicable` only where both the policy and the root that vouches for the AK are `software`.
 Left out: the boot event log, which explains PCR values and decides nothing.
 """

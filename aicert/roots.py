@@ -1,8 +1,8 @@
 """The platform roots that this project pins, with their SHA-256 and where each certificate is from.
 
 An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft
-publishes. Every file is compared with the fingerprint below when it is read, so that a changed file in an
-installation is an error and not another root. Left out: roots of platforms that no policy uses.
+publishes. Every file is compared with the fingerprint below when it is read, so that a changed file
+in an installation is an error and not another root. Left out: roots that no policy uses.
 """
 
 import hashlib

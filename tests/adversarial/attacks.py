@@ -1,0 +1,42 @@
+"""The attack table: what a builder who holds every key but the platform's would try.
+
+One row per attack: its name, the kind of scene, the change, and the one check that must refuse it:
+the first that fails. `malformed` rows must not even parse (EvidenceError, exit 2). Rows on the
+platform's own chain are in `attacks_platform`, those on what was trained in `attacks_run`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.adversarial.forger import Scene
+
+MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """`check` names the CheckResult that fails first, or is `malformed`."""
+
+    name: str
+    check: str
+    change: Callable[[Scene], object]
+    kind: str = "local"
+
+
+def table() -> tuple[Attack, ...]:
+    """All rows."""
+    from tests.adversarial import (
+        attacks_file,
+        attacks_machine,
+        attacks_platform,
+        attacks_run,
+        attacks_tpm,
+    )
+
+    return (
+        *attacks_platform.ATTACKS,
+        *attacks_tpm.ATTACKS,
+        *attacks_machine.ATTACKS,
+        *attacks_run.ATTACKS,
+        *attacks_file.ATTACKS,
+    )

@@ -1,0 +1,131 @@
+"""Certificate authorities made of nothing: any X.509 chain, good or bad, in memory."""
+
+import functools
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.oid import NameOID
+
+from aicert.platform_ca import extension
+
+FROM = datetime(2026, 1, 1, tzinfo=UTC)
+UNTIL = datetime(2036, 1, 1, tzinfo=UTC)
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+EKU_AK = "2.23.133.8.3"
+EKU_EK = "2.23.133.8.1"
+
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+@functools.cache
+def rsa_key(name: str, bits: int = 2048) -> rsa.RSAPrivateKey:
+    """One RSA key per name: making them is what would be slow."""
+    return rsa.generate_private_key(65537, bits)
+
+
+@functools.cache
+def ec_key(name: str, curve: str = "P-256") -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key({"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}[curve])
+
+
+def distinguished(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def usage(*, sign: bool = True, cert: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=sign, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, key_cert_sign=cert, crl_sign=cert,
+        encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+
+
+def issue(
+    subject: str,
+    key: Key,
+    *,
+    issuer: str,
+    issuer_key: Key,
+    ca: bool | None = False,
+    path_length: int | None = None,
+    key_usage: x509.KeyUsage | None = None,
+    purposes: Sequence[str] = (),
+    driver: str | None = None,
+    extra: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    start: datetime = FROM,
+    end: datetime = UNTIL,
+    serial: int = 77,
+    authority: Key | None = None,
+) -> bytes:
+    """The DER of a certificate with exactly these properties."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(distinguished(subject))
+        .issuer_name(distinguished(issuer))
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(start)
+        .not_valid_after(end)
+    )
+    if ca is not None:
+        constraints = x509.BasicConstraints(ca=ca, path_length=path_length if ca else None)
+        builder = builder.add_extension(constraints, critical=True)
+    if key_usage is not None:
+        builder = builder.add_extension(key_usage, critical=True)
+    if purposes:
+        oids = [x509.ObjectIdentifier(purpose) for purpose in purposes]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(oids), critical=False)
+    builder = builder.add_extension(
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+    ).add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key((authority or issuer_key).public_key()),
+        critical=False,
+    )
+    if driver is not None:
+        builder = builder.add_extension(extension(driver), critical=True)
+    for value, critical in extra:
+        builder = builder.add_extension(value, critical=critical)
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def root(
+    subject: str, key: Key, *, driver: str | None = None, path_length: int | None = None
+) -> bytes:
+    """A self-signed CA."""
+    return issue(
+        subject, key, issuer=subject, issuer_key=key, ca=True, path_length=path_length,
+        key_usage=usage(cert=True), driver=driver,
+    )  # fmt: skip
+
+
+def pem(der: bytes) -> bytes:
+    certificate = x509.load_der_x509_certificate(der)
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+SHA256_WITH_RSA = bytes.fromhex("2a864886f70d01010b")
+SHA1_WITH_RSA = bytes.fromhex("2a864886f70d010105")
+
+
+def with_sha1(der: bytes, issuer_key: rsa.RSAPrivateKey) -> bytes:
+    """The same certificate, signed with SHA-1, as old authorities did."""
+    tbs = x509.load_der_x509_certificate(der).tbs_certificate_bytes
+    tbs = tbs.replace(SHA256_WITH_RSA, SHA1_WITH_RSA)
+    start = der.index(tbs[:4])
+    tail = der[start + len(tbs) :].replace(SHA256_WITH_RSA, SHA1_WITH_RSA)
+    signature = issuer_key.sign(tbs, padding.PKCS1v15(), hashes.SHA1())
+    return der[:start] + tbs + tail[: -len(signature)] + signature
+
+
+def with_serial(der: bytes, issuer_key: ec.EllipticCurvePrivateKey, serial: int) -> bytes:
+    """The same certificate with a serial number that no builder allows (one octet, EC issuer)."""
+    tbs = bytearray(x509.load_der_x509_certificate(der).tbs_certificate_bytes)
+    offset = tbs.index(b"\x02\x01\x4d", 4)
+    tbs[offset + 2] = serial & 0xFF
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    signature = issuer_key.sign(bytes(tbs), ec.ECDSA(hashes.SHA256()))
+    body = bytes(tbs) + algorithm + b"\x03" + bytes([len(signature) + 1]) + b"\x00" + signature
+    return b"\x30\x82" + len(body).to_bytes(2, "big") + body

@@ -1,0 +1,345 @@
+"""The Forger: holds every key there is (CA, AK, run key) and re-signs whatever it changed.
+
+A `Scene` is one certificate in the making, with the verifier's side of it (policy, model on disk,
+challenge, expected lockfile). Parts are made in order of need, each from the ones before it, so that
+editing one part re-makes, re-measures and re-signs everything that follows from it:
+
+    scene = Scene()
+    scene.edit("report", lambda report: replace(report, exit_code="1"))
+    result = scene.appraise()
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from aicert import certificate as certificates
+from aicert import image_lock, lockfile, report_form, statement
+from aicert.appraisal import appraise
+from aicert.certificate import Certificate, Evidence, Signed
+from aicert.chain import SIMULATED_TIERS, Root
+from aicert.digest import Digest, FileFact, dir_digest, of_bytes
+from aicert.dsse import Envelope, pae
+from aicert.lockfile import LockedInput, Lockfile
+from aicert.measurement import ZERO, input_events, output_events, replay
+from aicert.policy import Firmware, Policy
+from aicert.report_form import RunReport, Value
+from aicert.result import AttestationResult
+from aicert.statement import Dependency, Output, Statement
+from tests.adversarial import ca_forge, tpm_forge
+from tests.adversarial.ca_forge import AT, EKU_AK, ec_key, issue, root, rsa_key, usage
+
+NONCE = bytes(range(32))
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "model.safetensors": b"weights after training",
+    "tokenizer.json": b"{}",
+}
+AZURE_LIKE = "vm1.TrustedVM.Azure.windows.net"
+FIRMWARE = {index: hashlib.sha256(b"firmware %d" % index).digest() for index in (0, 1, 2, 3, 7)}
+BOOT = {4: b"\x44" * 32, 11: b"\x11" * 32, 12: ZERO, 13: ZERO}
+VERITY = {"root": Digest("sha256", "ab" * 32)}
+
+
+def hex_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class Scene:
+    """One forged certificate and the verifier that it is shown to; `kind` is local, qemu, cloud."""
+
+    def __init__(self, kind: str = "local") -> None:
+        self.kind = kind
+        self.driver = kind if kind in SIMULATED_TIERS else None
+        self.tier = SIMULATED_TIERS.get(kind, "vtpm")
+        self.edits: dict[str, list[Callable[[Any], Any]]] = defaultdict(list)
+        self.made: dict[str, Any] = {}
+        self.ca_key = ec_key(f"ca {kind}")
+        self.ca_name = f"{kind} platform CA"
+        self.ak = rsa_key("ak")
+        self.run_key = ec_key("run key")
+        # The verifier's side.
+        self.at: datetime = AT
+        self.caller_nonce: bytes | None = None
+        self.caller_lockfile: Digest | bytes | None = None
+        self.ancestors: Sequence[Certificate] | None = None
+        self.with_model = True
+
+    def edit(self, part: str, change: Callable[[Any], Any]) -> "Scene":
+        """Change a part when it is made; everything that depends on it follows."""
+        if not hasattr(self, f"make_{part}"):
+            raise KeyError(part)
+        self.edits[part].append(change)
+        self.made.clear()
+        return self
+
+    def put(self, part: str, value: object) -> "Scene":
+        return self.edit(part, lambda _: value)
+
+    def get(self, part: str) -> Any:
+        if part not in self.made:
+            value = getattr(self, f"make_{part}")()
+            for change in self.edits[part]:
+                value = change(value)
+            self.made[part] = value
+        return self.made[part]
+
+    # The machine's inputs and outputs.
+
+    def make_lockfile(self) -> Lockfile:
+        def locked(name: str, digest: str) -> LockedInput:
+            uri = f"path:examples/{name}"
+            return LockedInput(
+                name=name, source=uri, uri=uri, size=10, digest=Digest.parse(digest)
+            )
+
+        return Lockfile(
+            run="tiny",
+            trainer="axolotl",
+            outputs=("model",),
+            inputs=(
+                locked("alpaca", "dirHash:" + hex_of(b"alpaca")),
+                locked("config", "sha256:" + hex_of(b"config")),
+                locked("model", "dirHash:" + hex_of(b"base model")),
+            ),
+        )
+
+    def make_lockfile_bytes(self) -> bytes:
+        return lockfile.emit(self.get("lockfile"))
+
+    def make_input_events(self) -> list[bytes]:
+        inputs = [(item.name, item.digest) for item in self.get("lockfile").inputs]
+        return input_events(self.get("lockfile_bytes"), inputs)
+
+    def make_outputs(self) -> dict[str, dict[str, bytes]]:
+        return {"model": dict(FILES)}
+
+    def make_report(self) -> RunReport:
+        return RunReport(
+            exit_code="0",
+            values={
+                "steps": Value("self-reported", 40),
+                "tokens": Value("self-reported", 5120),
+                "totalFlops": Value("derived", 1.5e12),
+                "wallSeconds": Value("measured", 20.5),
+            },
+        )
+
+    def make_report_bytes(self) -> bytes:
+        return report_form.emit(self.get("report"))
+
+    # The statement and its signature.
+
+    def make_statement(self) -> Statement:
+        locked: Lockfile = self.get("lockfile")
+        outputs = {}
+        for name, files in self.get("outputs").items():
+            digests = {path: hex_of(data) for path, data in files.items()}
+            outputs[name] = Output(digest=dir_digest(digests), files=digests)
+        return Statement(
+            run=locked.run,
+            trainer=locked.trainer,
+            lockfile=of_bytes(self.get("lockfile_bytes")),
+            dependencies=tuple(
+                Dependency(name=i.name, uri=i.uri, digest=i.digest) for i in locked.inputs
+            ),
+            outputs=outputs,
+            builder_id="urn:aicert:builder:test",
+            builder={"runner": Digest("sha256", "cd" * 32), **VERITY},
+            nonce=self.get("nonce"),
+            started="2026-10-31T10:00:00Z",
+            finished="2026-10-31T10:05:00Z",
+            report=self.get("report_bytes"),
+            log=Digest("sha256", hex_of(b"log")),
+        )
+
+    def make_nonce(self) -> bytes:
+        return NONCE
+
+    def make_payload(self) -> bytes:
+        return statement.emit(self.get("statement"))
+
+    def make_signer(self) -> ec.EllipticCurvePrivateKey:
+        return self.run_key
+
+    def make_dsse(self) -> bytes:
+        signed = pae(self.get("payload"))
+        return bytes(self.get("signer").sign(signed, ec.ECDSA(hashes.SHA256())))
+
+    # The TPM.
+
+    def make_output_events(self) -> list[bytes]:
+        made: Statement = self.get("statement")
+        outputs = {name: output.digest for name, output in made.outputs.items()}
+        return output_events(self.get("report").exit_code, outputs, of_bytes(made.report))
+
+    def make_pcrs(self) -> dict[int, bytes]:
+        values = dict.fromkeys(range(16), ZERO)
+        if self.kind != "local":
+            values |= FIRMWARE | BOOT | {5: b"\x55" * 32, 9: b"\x99" * 32}
+        values[14] = replay(self.get("input_events"))
+        values[8] = replay(self.get("output_events"))
+        return values
+
+    def make_run_public(self) -> bytes:
+        return tpm_forge.ecc_public(self.run_key.public_key())
+
+    def make_certify(self) -> dict[str, Any]:
+        name = tpm_forge.name_of(self.get("run_public"))
+        return {
+            "kind": tpm_forge.CERTIFY,
+            "extra": self.get("nonce"),
+            "body": tpm_forge.certify_body(name, tpm_forge.primary_qualified_name(name)),
+        }
+
+    def make_certify_attest(self) -> bytes:
+        return tpm_forge.attest(**self.get("certify"))
+
+    def make_certify_signature(self) -> bytes:
+        return tpm_forge.sign(self.ak, self.get("certify_attest"))
+
+    def make_extra_data(self) -> bytes:
+        name = tpm_forge.name_of(self.get("run_public"))
+        payload = hashlib.sha256(self.get("payload")).digest()
+        return hashlib.sha256(b"aicert quote v1\0" + self.get("nonce") + name + payload).digest()
+
+    def make_selections(self) -> bytes:
+        return tpm_forge.selections(tpm_forge.selection(range(16)))
+
+    def make_pcr_digest(self) -> bytes:
+        pcrs = self.get("pcrs")
+        return hashlib.sha256(b"".join(pcrs[index] for index in range(16))).digest()
+
+    def make_quote(self) -> dict[str, Any]:
+        return {
+            "kind": tpm_forge.QUOTE,
+            "extra": self.get("extra_data"),
+            "body": tpm_forge.quote_body(self.get("selections"), self.get("pcr_digest")),
+        }
+
+    def make_quote_attest(self) -> bytes:
+        return tpm_forge.attest(**self.get("quote"))
+
+    def make_quote_signature(self) -> bytes:
+        return tpm_forge.sign(self.ak, self.get("quote_attest"))
+
+    # The platform.
+
+    def make_root(self) -> bytes:
+        return root(self.ca_name, self.ca_key, driver=self.driver)
+
+    def make_ak_options(self) -> dict[str, Any]:
+        return {
+            "issuer": self.ca_name,
+            "issuer_key": self.ca_key,
+            "key_usage": usage(),
+            "purposes": (EKU_AK,),
+            "driver": self.driver,
+        }
+
+    def make_chain(self) -> tuple[bytes, ...]:
+        return (issue(AZURE_LIKE, self.ak, **self.get("ak_options")),)
+
+    def make_image_lock(self) -> bytes | None:
+        if self.kind == "local":
+            return None
+        return image_lock.emit(
+            name="machine", disk=Digest("sha256", "ef" * 32), pcrs=BOOT, verity=VERITY
+        )
+
+    # The certificate and what the verifier is given.
+
+    def make_certificate(self) -> Certificate:
+        return Certificate(
+            envelope=Envelope(payload=self.get("payload"), signature=self.get("dsse"), keyid="k"),
+            evidence=Evidence(
+                nonce=self.get("nonce"),
+                quote=Signed(
+                    attest=self.get("quote_attest"), signature=self.get("quote_signature")
+                ),
+                pcrs=self.get("pcrs"),
+                ak_chain=self.get("chain"),
+                run_key=self.get("run_public"),
+                run_key_certify=Signed(
+                    attest=self.get("certify_attest"), signature=self.get("certify_signature")
+                ),
+            ),
+            lockfile=self.get("lockfile_bytes"),
+            image_lock=self.get("image_lock"),
+        )
+
+    def make_file(self) -> bytes:
+        return certificates.emit(self.get("certificate"))
+
+    def make_policy(self) -> Policy:
+        platform = Root(
+            name=self.ca_name, der=self.get("root"), tier=self.tier, simulated=self.driver
+        )
+        if self.kind == "local":
+            return Policy(name="test", tier="software", roots=(platform,), images={})
+        lock = image_lock.parse(
+            image_lock.emit(
+                name="machine", disk=Digest("sha256", "ef" * 32), pcrs=BOOT, verity=VERITY
+            )
+        )
+        return Policy(
+            name="test",
+            tier=self.tier,
+            roots=(platform,),
+            accepted=frozenset((lock.digest,)),
+            images={},
+            firmware=(Firmware(name="test firmware", pcrs=FIRMWARE),),
+        )
+
+    def make_model(self) -> dict[str, FileFact]:
+        outputs: Mapping[str, Mapping[str, bytes]] = self.get("outputs")
+        files = next(iter(outputs.values()))
+        return {path: FileFact(len(data), hex_of(data)) for path, data in files.items()}
+
+    def appraise(self) -> AttestationResult:
+        """Parse the certificate file and appraise it; malformed files raise EvidenceError."""
+        return appraise(
+            certificates.parse(self.get("file")),
+            self.get("model") if self.with_model else None,
+            self.get("policy"),
+            at=self.at,
+            lockfile=self.caller_lockfile,
+            nonce=self.caller_nonce,
+            ancestors=self.ancestors,
+        )
+
+    # Edits that several attacks share.
+
+    def edit_json(self, change: Callable[[Any], None]) -> "Scene":
+        """Change the statement's JSON; it is signed and quoted as changed."""
+
+        def edited(payload: bytes) -> bytes:
+            document = json.loads(payload)
+            change(document)
+            return json.dumps(document).encode()
+
+        return self.edit("payload", edited)
+
+    def edit_certificate(self, **changes: Any) -> "Scene":
+        return self.edit("certificate", lambda certificate: replace(certificate, **changes))
+
+    def edit_evidence(self, **changes: Any) -> "Scene":
+        return self.edit(
+            "certificate", lambda c: replace(c, evidence=replace(c.evidence, **changes))
+        )
+
+    def edit_inputs(self, change: Callable[[list[bytes]], list[bytes]]) -> "Scene":
+        return self.edit("input_events", change)
+
+    def set_pcr(self, index: int, value: bytes) -> "Scene":
+        return self.edit("pcrs", lambda pcrs: pcrs | {index: value})
+
+
+__all__ = ["AT", "FILES", "NONCE", "Scene", "ca_forge", "hex_of", "tpm_forge"]

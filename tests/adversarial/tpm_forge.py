@@ -1,0 +1,121 @@
+"""A TPM made of bytes: marshals attestations, public areas and signatures from any values.
+
+Written from TPM 2.0 Part 2 alone; it shares no code with `aicert.tpm`, which reads what this writes.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterable
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+
+SHA1, SHA256, SHA384, SHA512 = 0x0004, 0x000B, 0x000C, 0x000D
+RSASSA, RSAPSS, ECDSA = 0x0014, 0x0016, 0x0018
+NULL = 0x0010
+QUOTE, CERTIFY = 0x8018, 0x8017
+MAGIC = 0xFF544347
+RH_OWNER, RH_NULL, RH_ENDORSEMENT = 0x40000001, 0x40000007, 0x4000000B
+RUN_KEY_ATTRIBUTES = 0x00040076
+
+_HASHES = {
+    SHA1: hashes.SHA1(),
+    SHA256: hashes.SHA256(),
+    SHA384: hashes.SHA384(),
+    SHA512: hashes.SHA512(),
+}
+
+AkKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+def sized(data: bytes) -> bytes:
+    return struct.pack(">H", len(data)) + data
+
+
+def selection(pcrs: Iterable[int], bank: int = SHA256, octets: int = 3) -> bytes:
+    bits = sum(1 << n for n in pcrs)
+    return struct.pack(">HB", bank, octets) + bits.to_bytes(octets, "little")
+
+
+def selections(*parts: bytes) -> bytes:
+    return struct.pack(">I", len(parts)) + b"".join(parts)
+
+
+def attest(
+    *,
+    body: bytes,
+    kind: int,
+    extra: bytes,
+    magic: int = MAGIC,
+    signer: bytes = b"\x00\x0b" + bytes(32),
+    clock: int = 1000,
+    reset: int = 7,
+    restart: int = 0,
+    safe: int = 1,
+    firmware: int = 0x2020031200120003,
+    trailing: bytes = b"",
+) -> bytes:
+    head = struct.pack(">IH", magic, kind) + sized(signer) + sized(extra)
+    info = struct.pack(">QIIBQ", clock, reset, restart, safe, firmware)
+    return head + info + body + trailing
+
+
+def quote_body(selected: bytes, digest: bytes) -> bytes:
+    return selected + sized(digest)
+
+
+def certify_body(name: bytes, qualified_name: bytes) -> bytes:
+    return sized(name) + sized(qualified_name)
+
+
+def ecc_public(
+    key: ec.EllipticCurvePublicKey,
+    *,
+    attributes: int = RUN_KEY_ATTRIBUTES,
+    name_hash: int = SHA256,
+    policy: bytes = b"",
+    scheme: bytes = struct.pack(">HH", ECDSA, SHA256),
+    symmetric: bytes = struct.pack(">H", NULL),
+    curve: int | None = None,
+    trailing: bytes = b"",
+) -> bytes:
+    numbers = key.public_numbers()
+    size = (key.curve.key_size + 7) // 8
+    number = curve if curve is not None else {256: 3, 384: 4}[key.curve.key_size]
+    point = sized(numbers.x.to_bytes(size, "big")) + sized(numbers.y.to_bytes(size, "big"))
+    head = struct.pack(">HHI", 0x0023, name_hash, attributes) + sized(policy)
+    return head + symmetric + scheme + struct.pack(">HH", number, NULL) + point + trailing
+
+
+def rsa_public(key: rsa.RSAPublicKey, *, attributes: int = RUN_KEY_ATTRIBUTES) -> bytes:
+    numbers = key.public_numbers()
+    head = struct.pack(">HHI", 0x0001, SHA256, attributes) + sized(b"")
+    params = struct.pack(">HHHHI", NULL, RSASSA, SHA256, key.key_size, 0)
+    return head + params + sized(numbers.n.to_bytes(key.key_size // 8, "big"))
+
+
+def name_of(public: bytes) -> bytes:
+    return b"\x00\x0b" + hashlib.sha256(public).digest()
+
+
+def primary_qualified_name(name: bytes, hierarchy: int = RH_NULL) -> bytes:
+    return b"\x00\x0b" + hashlib.sha256(struct.pack(">I", hierarchy) + name).digest()
+
+
+def sign(key: AkKey, data: bytes, *, scheme: int | None = None, hash_: int = SHA256) -> bytes:
+    """A TPMT_SIGNATURE over `data`."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        der = key.sign(data, ec.ECDSA(_HASHES[hash_]))
+        r, s = utils.decode_dss_signature(der)
+        size = (key.curve.key_size + 7) // 8
+        return (
+            struct.pack(">HH", scheme or ECDSA, hash_)
+            + sized(r.to_bytes(size, "big"))
+            + sized(s.to_bytes(size, "big"))
+        )
+    algorithm = _HASHES[hash_]
+    kind = scheme or RSASSA
+    if kind == RSAPSS:
+        pss = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)
+        return struct.pack(">HH", kind, hash_) + sized(key.sign(data, pss, algorithm))
+    return struct.pack(">HH", kind, hash_) + sized(key.sign(data, padding.PKCS1v15(), algorithm))
