@@ -1,0 +1,317 @@
+"""Real sandboxes: what is inside cannot reach out, no limit is passed, nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import ToolError
+from enclave_runner import containment
+from enclave_runner.containment import Ended, Limits, Sandbox, run
+
+PYTHON = "/usr/bin/python3"
+MIB = 2**20
+
+
+class Box:
+    """Runs Python text in a sandbox over `tmp_path`."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.scratch = tmp_path / "scratch"
+        self.scratch.mkdir()
+        self.input = tmp_path / "input"
+        self.input.mkdir()
+        (self.input / "file").write_text("given")
+        self.log = tmp_path / "log"
+        self.messages: list[bytes] = []
+
+    def run(self, text: str, **limits: float) -> Ended:
+        sandbox = Sandbox(
+            read_only={"/aicert/inputs/data": self.input},
+            scratch=self.scratch,
+            environment={"ONLY": "this"},
+        )
+        settings = Limits(**{"seconds": 60.0, **limits})  # type: ignore[arg-type]  # by name
+        command = (PYTHON, "-I", "-c", text)
+        return run(command, sandbox, settings, self.log, self.messages.append)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+def left_behind(marker: str) -> list[str]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                words = Path("/proc", entry, "cmdline").read_bytes()
+            except OSError:
+                continue
+            if marker.encode() in words:
+                found.append(entry)
+    return found
+
+
+def test_it_reads_inputs_writes_scratch_and_tells(box: Box) -> None:
+    ended = box.run(
+        "import os\n"
+        "open('/aicert/scratch/out','w').write(open('/aicert/inputs/data/file').read())\n"
+        "os.write(int(os.environ['AICERT_PROGRESS_FD']), b'one\\ntwo\\n')\n"
+        "print('hello')"
+    )
+    assert (ended.exit_code, ended.limit_hit) == ("0", None)
+    assert (box.scratch / "out").read_text() == "given"
+    assert box.messages == [b"one", b"two"]
+    assert box.said() == "hello\n"
+    assert ended.cpu_seconds > 0.0
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/x", "/aicert/x", "/aicert/inputs/data/x", "/aicert/inputs/data/file", "/usr/x", "/dev/x",
+     "/var/x", "/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern",
+     "/proc/sysrq-trigger", "/proc/self/oom_score_adj", "/root/x", "/home/x"],
+)  # fmt: skip
+def test_nothing_but_scratch_can_be_written(box: Box, place: str) -> None:
+    ended = box.run(f"open({place!r}, 'w').write('x')")
+    assert ended.exit_code == "1", box.said()
+    assert (box.input / "file").read_text() == "given"
+
+
+@pytest.mark.parametrize("way", ["/dev/tpm0", "/dev/tpmrm0", "/dev/mem", "/dev/kvm", "/dev/vda"])
+def test_no_device_is_there(box: Box, way: str) -> None:
+    assert box.run(f"open({way!r}, 'rb')").exit_code == "1"
+
+
+def test_nothing_of_the_machine_outside_is_seen(box: Box) -> None:
+    secret = box.log.with_name("secret")
+    secret.write_text("x")
+    ended = box.run(
+        "import os\n"
+        f"assert not os.path.exists({str(secret)!r})\n"
+        "assert os.listdir('/') and not os.path.exists('/etc/passwd')\n"
+        "assert set(os.environ) - {'PWD', 'LC_CTYPE'} == {'AICERT_PROGRESS_FD', 'ONLY'}\n"
+        "assert len([x for x in os.listdir('/proc') if x.isdigit()]) < 5\n"
+        "assert os.getuid() == 65534\n"
+    )
+    assert ended.exit_code == "0", box.said()
+
+
+def test_no_network_is_there(box: Box) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        ended = box.run(
+            "import socket\n"
+            f"for where in (('127.0.0.1', {port}), ('1.1.1.1', 53)):\n"
+            "    try: socket.create_connection(where, 2)\n"
+            "    except OSError: continue\n"
+            "    raise SystemExit(7)\n"
+        )
+    assert ended.exit_code == "0", box.said()
+
+
+def test_an_abstract_socket_outside_is_out_of_reach(box: Box) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0aicert-test-{os.getpid()}")
+        server.listen()
+        ended = box.run(
+            "import socket\n"
+            "s = socket.socket(socket.AF_UNIX)\n"
+            f"s.connect('\\0aicert-test-{os.getpid()}')\n"
+        )
+    assert ended.exit_code == "1"
+
+
+def test_no_further_user_namespace_can_be_made(box: Box) -> None:
+    ended = box.run("import ctypes\nraise SystemExit(ctypes.CDLL(None).unshare(0x10000000) != -1)")
+    assert ended.exit_code == "0", box.said()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("raise SystemExit(1)", "1"),
+        ("raise SystemExit(42)", "42"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "signal:9"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "signal:15"),
+        ("import os; os.abort()", "signal:6"),
+    ],
+)
+def test_exit_codes_come_through(box: Box, text: str, code: str) -> None:
+    ended = box.run(text)
+    assert (ended.exit_code, ended.limit_hit) == (code, None)
+
+
+def test_too_long_is_killed(box: Box) -> None:
+    ended = box.run("import time; time.sleep(600)  # too-long-marker", seconds=1.0)
+    assert (ended.exit_code, ended.limit_hit) == ("timeout", "time")
+    assert left_behind("too-long-marker") == []
+
+
+def test_too_much_memory_is_killed(box: Box) -> None:
+    text = "import time\nx = bytearray(300 * 2**20)\nx[::4096] = b'x' * len(x[::4096])\n"
+    ended = box.run(text + "time.sleep(600)", memory_bytes=200 * MIB)
+    assert (ended.exit_code, ended.limit_hit) == ("memory", "memory")
+    assert ended.max_rss > 200 * MIB
+
+
+def test_too_much_memory_in_a_child_is_killed(box: Box) -> None:
+    text = (
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        x = bytearray(300 * 2**20); x[::4096] = b'x' * len(x[::4096])\n"
+        "time.sleep(600)"
+    )
+    assert box.run(text, memory_bytes=200 * MIB).exit_code == "memory"
+
+
+def test_a_full_scratch_is_killed(box: Box) -> None:
+    text = (
+        "import time\n"
+        "for n in range(30):\n"
+        "    open(f'/aicert/scratch/{n}', 'wb').write(b'x' * 2**20)\n"
+        "time.sleep(600)"
+    )
+    ended = box.run(text, scratch_bytes=20 * MIB)
+    assert (ended.exit_code, ended.limit_hit) == ("signal:9", "scratch")
+
+
+def test_one_file_larger_than_scratch_is_refused_at_once(box: Box) -> None:
+    ended = box.run(
+        "f = open('/aicert/scratch/x', 'wb')\nfor _ in range(30): f.write(b'x' * 2**20)",
+        scratch_bytes=20 * MIB,
+    )
+    assert ended.exit_code != "0"
+    assert (box.scratch / "x").stat().st_size <= 20 * MIB
+
+
+def test_shared_memory_is_bounded(box: Box) -> None:
+    ended = box.run(
+        "f = open('/dev/shm/x', 'wb')\nfor _ in range(600): f.write(b'x' * 2**20)",
+        memory_bytes=8 * 2**30,
+    )
+    assert ended.exit_code == "1"
+    assert "No space left" in box.said()
+
+
+def test_many_processes_are_stopped(box: Box) -> None:
+    ended = box.run(
+        "import os, time\n"
+        "for _ in range(500):\n"
+        "    try:\n"
+        "        if os.fork() == 0: time.sleep(600)\n"
+        "    except BlockingIOError: pass\n"
+        "time.sleep(600)",
+        processes=40,
+        seconds=20.0,
+    )
+    assert ended.limit_hit in ("processes", "time")
+    assert ended.exit_code in ("signal:9", "timeout")
+
+
+def test_processes_that_stay_behind_end_with_the_run(box: Box) -> None:
+    ended = box.run(
+        "import os, time  # daemon-marker\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(600)\n"
+    )
+    assert ended.exit_code == "0"
+    assert left_behind("daemon-marker") == []
+
+
+def test_a_flood_of_output_is_cut(box: Box) -> None:
+    ended = box.run(
+        "import os\n"
+        "fd = int(os.environ['AICERT_PROGRESS_FD'])\n"
+        "for _ in range(200): os.write(1, b'x' * 65536); os.write(fd, b'y' * 65536)\n"
+        "os.write(fd, b'\\nend\\n')",
+        log_bytes=MIB,
+    )
+    assert ended.exit_code == "0"
+    assert ended.log_truncated
+    assert box.log.stat().st_size < MIB + 100
+    assert box.messages == [b"end"]
+
+
+def test_closed_pipes_do_not_end_the_run_early(box: Box) -> None:
+    ended = box.run(
+        "import os, time\n"
+        "for fd in (0, 1, 2, int(os.environ['AICERT_PROGRESS_FD'])):\n"
+        "    try: os.close(fd)\n"
+        "    except OSError: pass\n"
+        "time.sleep(1)\n"
+        "open('/aicert/scratch/late', 'w').write('x')\n"
+        "os._exit(3)"
+    )
+    assert ended.exit_code == "3"
+    assert (box.scratch / "late").exists()
+
+
+def test_an_interrupt_leaves_nothing(box: Box) -> None:
+    def interrupt(_line: bytes) -> None:
+        raise KeyboardInterrupt
+
+    sandbox = Sandbox(read_only={}, scratch=box.scratch, environment={})
+    text = "import os,time\nos.write(int(os.environ['AICERT_PROGRESS_FD']), b'go\\n')\n"
+    command = (PYTHON, "-I", "-c", text + "time.sleep(600)  # interrupt-marker")
+    with pytest.raises(KeyboardInterrupt):
+        run(command, sandbox, Limits(), box.log, interrupt)
+    assert left_behind("interrupt-marker") == []
+
+
+def test_the_death_of_the_runner_ends_the_sandbox(box: Box) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\n"
+        "from enclave_runner.containment import *\n"
+        f"s = Sandbox(read_only={{}}, scratch=Path({str(box.scratch)!r}), environment={{}})\n"
+        "def tell(line): print(line.decode(), flush=True)\n"
+        f"run(({PYTHON!r}, '-I', '-c', sys.argv[1]), s, Limits(), Path({str(box.log)!r}), tell)\n"
+    )
+    inside = "import os,time\nos.write(int(os.environ['AICERT_PROGRESS_FD']), b'go\\n')\n"
+    inside += "time.sleep(600)  # runner-death-marker"
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, inside], cwd=root, stdout=subprocess.PIPE
+    ) as runner:
+        assert runner.stdout is not None
+        assert runner.stdout.readline() == b"go\n"
+        runner.kill()
+    deadline = threading.Event()
+    for _ in range(100):
+        if not left_behind("runner-death-marker"):
+            break
+        deadline.wait(0.05)
+    assert left_behind("runner-death-marker") == []
+
+
+def test_a_sandbox_that_cannot_be_made_is_a_tool_error(box: Box) -> None:
+    sandbox = Sandbox(
+        read_only={"/aicert/inputs/x": box.input / "absent"}, scratch=box.scratch, environment={}
+    )
+    with pytest.raises(ToolError, match="could not be made"):
+        run((PYTHON, "-c", ""), sandbox, Limits(), box.log, box.messages.append)
+
+
+def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match="bubblewrap"):
+        containment.check()
+
+
+def test_this_machine_can_make_one() -> None:
+    containment.check()
