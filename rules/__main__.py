@@ -24,10 +24,6 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of our output went away, as `./doit list | head` does.
-        sys.stderr.close()
-        return 141
 
 
 if __name__ == "__main__":

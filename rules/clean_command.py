@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.errors import ConfigError, ToolError
-from rules.bootstrap import cache_directory
 from rules.command import Command
 from rules.progress import amount, printable
 from rules.work import remove as remove_tree
@@ -170,7 +169,10 @@ def _shown(names: list[str]) -> list[Path]:
     """Print every area with its size; return what `names` choose."""
     chosen: list[Path] = []
     for area in AREAS:
-        paths = area.paths(Path.cwd(), cache_directory())
+        # From the working directory, never from where this file lies: only the checkout that
+        # somebody stands in is cleaned.
+        cache = Path(os.environ.get("AICERT_CACHE") or ".aicert").absolute()
+        paths = area.paths(Path.cwd(), cache)
         if area.name == "runs":
             paths = [path for path in paths if not in_use(path)]
         wanted = area.name in names if names else not area.named

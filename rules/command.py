@@ -7,6 +7,7 @@ runs tasks subclasses RunTasks. Exit codes: aicert.errors.
 import difflib
 import getopt
 import os
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -31,6 +32,8 @@ def sorted_out(arguments: list[str], parser: Any) -> list[str]:
         options, rest = getopt.gnu_getopt(arguments, parser.get_short(), parser.get_long())
     except getopt.GetoptError as error:
         raise ConfigError(str(error)) from None
+    if "" in rest:
+        raise ConfigError("an argument is empty")
     flat: list[str] = []
     for name, value in options:
         takes_value = parser.get_option(name)[0].type is not bool
@@ -53,6 +56,11 @@ class _Tidy:
                 error.hint = f"./doit help {self.name}"
             show_error(error)
             return error.exit_code
+        except BrokenPipeError:
+            # The reader of our output went away, as `./doit list | head` does. What is buffered
+            # has nowhere to go, and Python would complain about it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         except (InvalidCommand, InvalidDodoFile, InvalidTask) as error:
             if isinstance(error, InvalidCommand) and error.not_found is not None:
                 show_error(self._unknown(error.not_found))
@@ -76,6 +84,10 @@ class _Tidy:
             self.doc_purpose,
         ]
         options = [o for o in self.cmdparser.options if not o.section and (o.short or o.long)]
+        inherited = set()
+        if isinstance(self, DoitRun) and self.name != "run":
+            inherited = {option["name"] for option in DoitRun.cmd_options}
+            options = [option for option in options if option.name not in inherited]
         width = max((len(option.help_param()) for option in options), default=0)
         if options:
             lines.append("")
@@ -87,6 +99,8 @@ class _Tidy:
                 initial_indent=f"  {option.help_param():<{width}}  ",
                 subsequent_indent=" " * (width + 4),
             )
+        if inherited:
+            lines.append("  and those of `./doit help run`")
         if self.doc_description:
             lines += ["", self.doc_description.rstrip("\n")]
         return "\n".join(lines)

@@ -147,7 +147,8 @@ class _Lines:
         self._shown = True
         state = self._bar.state()
         facts = state.facts()
-        self._write(f"{state.title}: {facts}" if facts else f"{state.title} …")
+        waited = seconds(state.elapsed)
+        self._write(f"{state.title}: {facts}" if facts else f"{state.title} … {waited}")
 
     def close(self, succeeded: bool) -> None:
         if self._shown:
@@ -181,6 +182,7 @@ class _Terminal:
             _Terminal._display.update(
                 self._task, completed=state.done, total=state.total, facts=state.facts()
             )
+            _Terminal._display.refresh()
 
     def _open(self, state: State) -> Any:
         if _Terminal._display is None:
@@ -213,6 +215,8 @@ def _rich_display(stream: TextIO) -> Any:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True)),
         console=Console(file=stream),
+        # The thread of each bar draws; one of rich's would only draw the same again.
+        auto_refresh=False,
         transient=True,
         # stdout carries results; a bar must not route them to stderr.
         redirect_stdout=False,

@@ -188,7 +188,8 @@ def test_old_files_survive_many_readers_at_once(tmp_path: Path, cache: Path, age
 def test_two_processes_share_it(tmp_path: Path, cache: Path, aged: None) -> None:
     folder = tree(tmp_path / "t")
     code = (
-        "import sys; from pathlib import Path; from rules import digests; digests.GUARD = -(10**13)\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from rules import digests\ndigests.GUARD = -(10**13)\n"
         "for _ in range(10): digests.cached_tree(Path(sys.argv[1]), cache=Path(sys.argv[2]))"
     )
     running = [

@@ -1,0 +1,304 @@
+"""How `./doit` shows errors, finds options, exits, cleans and reports, on small checkouts."""
+
+import fcntl
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import ConfigError
+from rules import bench_command, clean_command, test_command
+from rules.benchmarks import BENCHMARKS, Row, limit
+from rules.command import users_path
+from rules.test_command import Part, parts, run_parts
+
+ROOT = Path(__file__).resolve().parents[2]
+DODO = """
+from aicert.errors import AicertError, ConfigError, RejectedError, ToolError
+import json, sys
+
+def fail(kind):
+    error = {"config": ConfigError, "tool": ToolError}[kind]
+    raise error("no \\x1b[31mgood\\nexpected  1\\nfound     2", hint="./doit lock")
+
+def rejected():
+    raise RejectedError("the evidence says no", None)
+
+def task_config():
+    "fails on purpose"
+    return {"actions": [(fail, ["config"])]}
+
+def task_rejected():
+    return {"actions": [rejected]}
+
+def task_after():
+    return {"actions": [(fail, ["config"])], "task_dep": ["rejected"]}
+
+def task_defect():
+    return {"actions": [(lambda: 1 / 0,)]}
+
+def task_false():
+    return {"actions": [lambda: False]}
+
+def task_unsure():
+    return {"actions": [rejected], "uptodate": [(fail, ["tool"])]}
+
+def task_same():
+    return {"actions": [lambda: print(json.dumps({"a": 1}))], "uptodate": [True]}
+
+def task_json():
+    return {"actions": [lambda: print(json.dumps({"a": 1}))]}
+"""
+CONFIG = """
+[tool.doit]
+loader = "aicert"
+dep_file = ".aicert/doit.db"
+backend = "sqlite3"
+verbosity = 2
+[tool.doit.plugins.loader]
+aicert = "rules.loader:Loader"
+[tool.doit.plugins.command]
+run = "rules.command:RunTasks"
+clean = "rules.clean_command:Clean"
+help = "rules.help_command:Help"
+list = "rules.help_command:List"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "dodo.py").write_text(DODO)
+    (tmp_path / "pyproject.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def doit(project: Path, *arguments: str, **more: str) -> tuple[int, str, str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | more
+    environment.pop("AICERT_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "rules", *arguments],
+        cwd=project,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_an_aicert_error_is_shown_without_traceback(project: Path) -> None:
+    code, out, err = doit(project, "run", "config")
+    assert (code, out) == (3, "")
+    assert err == (
+        "run   config\nerror: no \\x1b[31mgood\nexpected  1\nfound     2\nhint: ./doit lock\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (("rejected",), 1),
+        (("after",), 1),
+        (("unsure",), 2),
+        (("false",), 2),
+        (("-c", "rejected", "config"), 1),
+        (("-c", "config", "rejected"), 3),
+        (("json",), 0),
+    ],
+)
+def test_the_exit_code_is_that_of_the_first_failure(
+    project: Path, names: tuple[str, ...], code: int
+) -> None:
+    done = doit(project, "run", *names)
+    assert done[0] == code, done
+    assert "Traceback" not in done[2]
+
+
+def test_a_defect_keeps_its_traceback(project: Path) -> None:
+    code, _, err = doit(project, "run", "defect")
+    assert code == 2
+    assert "ZeroDivisionError" in err
+
+
+def test_stdout_carries_only_what_the_task_prints(project: Path) -> None:
+    assert doit(project, "run", "json")[:2] == (0, '{"a": 1}\n')
+
+
+def test_nothing_to_do_is_said(project: Path) -> None:
+    code, out, err = doit(project, "run", "same")
+    assert (code, out) == (0, "")
+    assert err == "ok    same: up to date\nnothing to do: everything is up to date\n"
+
+
+def test_an_error_in_a_creator_is_no_traceback(project: Path) -> None:
+    (project / "dodo.py").write_text(DODO + "\ndef task_bad():\n    fail('config')\n")
+    for command in ("list", "run"):
+        code, _, err = doit(project, command)
+        assert code == 3
+        assert err.startswith("error: no ")
+
+
+def test_options_may_follow_arguments(project: Path) -> None:
+    code, _, err = doit(project, "run", "rejected", "config", "-c")
+    assert code == 1
+    assert "run   config\n" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("confg",), "hint: ./doit config\n"),
+        (("claen",), "hint: ./doit clean\n"),
+        (("xyzzy",), "hint: ./doit help\n"),
+        (("",), "an argument is empty"),
+        (("clean", "--nonsense"), "hint: ./doit help clean\n"),
+        (("clean", "everything"), "clean knows no 'everything'"),
+        (("a=b",), "named 'a=b'"),
+    ],
+)
+def test_a_wrong_command_line_is_exit_3_with_a_hint(
+    project: Path, arguments: tuple[str, ...], shown: str
+) -> None:
+    code, out, err = doit(project, *arguments)
+    assert (code, out) == (3, "")
+    assert shown in err
+    assert "Traceback" not in err
+
+
+def test_help_and_list_teach(project: Path) -> None:
+    code, out, err = doit(project, "help")
+    assert (code, err) == (0, "")
+    assert "./doit verify --policy local" in out
+    assert "Exit codes" in out
+    assert doit(project, "help", "clean")[1].startswith("usage: ./doit clean ")
+    code, out, _ = doit(project, "list")
+    assert code == 0
+    assert re.search(r"^config +fails on purpose$", out, re.MULTILINE)
+
+
+def test_a_reader_that_went_away_is_no_traceback(project: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-m", "rules", "help"],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_users_paths_are_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AICERT_INVOKED_FROM", "/some/where else")
+    assert users_path("x.toml") == Path("/some/where else/x.toml")
+    assert users_path("/abs") == Path("/abs")
+
+
+def filled(project: Path) -> None:
+    for name in (
+        ".aicert/runs/old/work/file",
+        ".aicert/digests.sqlite",
+        ".aicert/ca/local.key",
+        ".aicert/envs/training-1/complete",
+        "outputs/tiny/model/weights",
+        "certificates/tiny/certificate.json",
+    ):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_bytes(b"x" * 5000)
+
+
+def test_clean_removes_caches_only_unless_named(project: Path) -> None:
+    filled(project)
+    code, out, _ = doit(project, "clean", "--yes")
+    assert code == 0
+    assert re.search(r"^keep +certificates +8\.0 KiB|^keep +certificates", out, re.MULTILINE)
+    assert not (project / ".aicert/runs/old").exists()
+    assert not (project / ".aicert/digests.sqlite").exists()
+    for kept in (".aicert/ca/local.key", ".aicert/envs", "outputs/tiny", "certificates/tiny"):
+        assert (project / kept).exists(), kept
+
+
+def test_clean_removes_what_is_named(project: Path) -> None:
+    filled(project)
+    assert doit(project, "clean", "outputs", "envs", "--yes")[0] == 0
+    assert not (project / "outputs/tiny").exists()
+    assert not (project / ".aicert/envs/training-1").exists()
+    for kept in (".aicert/ca/local.key", ".aicert/digests.sqlite", "certificates/tiny"):
+        assert (project / kept).exists(), kept
+
+
+def test_clean_asks_first(project: Path) -> None:
+    filled(project)
+    code, out, err = doit(project, "clean", "certificates")
+    assert code == 3
+    assert "certificates" in out
+    assert "hint: ./doit clean --yes" in err
+    assert doit(project, "clean", "certificates", "--dry-run")[0] == 0
+    assert (project / "certificates/tiny/certificate.json").exists()
+
+
+def test_clean_leaves_a_run_that_is_going_on(project: Path) -> None:
+    filled(project)
+    with (project / ".aicert/runs/old/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert doit(project, "clean", "--yes")[0] == 0
+        assert (project / ".aicert/runs/old/work/file").exists()
+    assert clean_command.in_use(project / ".aicert/runs/old") is False
+
+
+def test_sizes_count_blocks_and_not_what_links_point_to(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/f").write_bytes(b"x" * 100_000)
+    (tmp_path / "link").symlink_to("d")
+    assert clean_command.size_of(tmp_path / "d") >= 100_000
+    assert clean_command.size_of(tmp_path / "link") < 10_000
+    assert clean_command.size_of(tmp_path / "gone") == 0
+
+
+def test_test_runs_everything_without_arguments_and_only_pytest_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("AICERT_INVOKED_FROM", str(ROOT / "tests"))
+    names = [part.name for part in parts([])]
+    assert names == ["ruff check", "ruff format", "mypy", "pytest"]
+    only = parts(["unit/test_layering.py::test_x", "-k", "a or b", "-x"])
+    located = f"{ROOT}/tests/unit/test_layering.py::test_x"
+    assert only == [Part(name="pytest", command=("pytest", located, "-k", "a or b", "-x"))]
+
+
+def test_test_runs_all_parts_and_fails_if_one_did() -> None:
+    lines: list[str] = []
+    todo = [Part(name=name, command=(name,)) for name in ("a", "b", "c")]
+    assert run_parts(todo, lambda command: int(command == ("b",)), log=lines.append) == 1
+    words = [line.split()[:2] for line in lines[-3:]]
+    assert words == [["ok", "a"], ["FAILED", "b"], ["ok", "c"]]
+    assert run_parts(todo, lambda _: 0, log=lines.append) == 0
+    assert test_command.Test.__test__ is False
+
+
+def test_benchmarks_keep_the_sections_that_were_not_measured() -> None:
+    one = bench_command.section(
+        BENCHMARKS["verify"], [Row(what="w", measured="1 ms")], "2026-01-01"
+    )
+    first = bench_command.merged("", {"verify": one})
+    slow = [limit("wall", 2.0, 1.0, "s")]
+    other = bench_command.section(BENCHMARKS["noop"], slow, "2026-01-02")
+    both = bench_command.merged(first, {"noop": other})
+    assert both.index("## noop") < both.index("## verify")
+    assert "| wall | 2.00 s | ≤ 1 s | **missed** |" in both
+    assert bench_command.merged(both, {"verify": one}) == both
+
+
+def test_benchmarks_are_chosen_by_name() -> None:
+    assert "training" not in bench_command.chosen([], every=False)
+    assert "training" in bench_command.chosen([], every=True)
+    assert bench_command.chosen(["training"], every=False) == ["training"]
+    with pytest.raises(ConfigError, match="no benchmark 'x'"):
+        bench_command.chosen(["x"], every=False)
