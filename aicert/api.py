@@ -6,7 +6,6 @@ Everything is read in bounded size. Built on `appraisal.appraise`, which is pure
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from aicert import certificate as certificates
 from aicert import image_lock
@@ -43,6 +42,8 @@ def read_certificate(path: StrPath) -> Certificate:
 
 def read_model(path: StrPath, on_bytes: OnBytes | None = None) -> dict[str, FileFact]:
     """Hash every file of a model directory; links and special files are an EvidenceError."""
+    from pathlib import Path
+
     from aicert.tree import read_tree
 
     return read_tree(Path(path), on_bytes=on_bytes)

@@ -31,7 +31,7 @@ from aicert.errors import ConfigError, EvidenceError
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
 from aicert.lockfile import LockedInput
 from aicert.policy import Policy
-from aicert.result import AttestationResult, tier_rank
+from aicert.result import AttestationResult, below_vtpm
 
 # A model made from a model made from a model …: longer lineages are appraised piece by piece.
 MAX_ANCESTORS = 16
@@ -184,13 +184,13 @@ def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str,
     if key is None:
         return ()
     root = key.root
-    if tier_rank(root.tier) < tier_rank("vtpm"):
+    if below_vtpm(root.tier):
         said = [f"whoever ran the machine: root {root.name} is of a TPM that its operator owns"]
     else:
         said = [f"root {root.name} and the cloud behind it, whose TPM says what was booted"]
     if image is not None:
         lock = image.lock
-        said.append(f"image {lock.name}: that {lock.digest} gives its PCR values (rebuild it)")
+        said.append(f"image {lock.name}: that its lock gives these PCR values (rebuild it to see)")
     else:
         said.append("the software of that machine, which nothing measured")
     return tuple(said)

@@ -53,9 +53,8 @@ def appraise_boot(
                 "the statement names other dm-verity roots than the accepted image\n"
                 f"found     {_roots(found)}\nexpected  {_roots(wanted)}"
             )
-        return f"policy {policy.name} accepts image {lock.name}, {lock.digest}", AcceptedImage(
-            lock=lock
-        )
+        detail = f"policy {policy.name} accepts image {lock.name}\n{lock.digest}"
+        return detail, AcceptedImage(lock=lock)
 
     accepted = ledger.step("boot.image", image, run, "platform.tier", "statement.form")
     given = both(accepted, quote)
@@ -70,7 +69,7 @@ def _roots(verity: Mapping[str, Digest]) -> str:
 
 
 def _nothing_measured(key: CertifiedKey) -> tuple[str, None]:
-    raise NotApplicableError(f"nothing is measured at boot: {key.root.name} is a software platform")
+    raise NotApplicableError(f"a software platform measures no boot ({key.root.name})")
 
 
 def _accepted(certificate: Certificate, policy: Policy) -> ImageLock:

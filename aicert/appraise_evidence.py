@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from aicert import tpm
 from aicert.certificate import Certificate
-from aicert.chain import CertifiedKey, stamp, verify_chain
+from aicert.chain import CertifiedKey, verify_chain
 from aicert.errors import EvidenceError
 from aicert.ledger import Ledger, both
 from aicert.measurement import QUOTED_PCRS
 from aicert.policy import Policy
-from aicert.result import tier_rank
+from aicert.result import below_vtpm, tier_rank
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -57,14 +57,14 @@ def appraise_platform(
 
     def chain(given: Certificate) -> tuple[str, CertifiedKey]:
         key = verify_chain(given.evidence.ak_chain, policy.roots, at)
-        return f"AK certificate chains to pinned root {key.root.name}, valid at {stamp(at)}", key
+        return f"AK certificate chains to pinned root {key.root.name}", key
 
     def tier(key: CertifiedKey) -> tuple[str, None]:
         found = key.root.tier
         if tier_rank(found) < tier_rank(policy.tier):
+            forged = "; its operator could have forged this" if below_vtpm(found) else ""
             raise EvidenceError(
-                f"tier {found}, policy {policy.name} wants {policy.tier} or better: whoever ran "
-                "this platform could have forged its evidence"
+                f"tier {found}, policy {policy.name} wants {policy.tier} or better{forged}"
             )
         return f"{found}, policy {policy.name} wants {policy.tier}", None
 
@@ -102,7 +102,7 @@ def appraise_quote(
         if quote.extra_data != wanted:
             raise EvidenceError("the quote does not bind this nonce, run key and statement")
         fresh = "your nonce" if nonce is not None else "not fresh: you gave no nonce"
-        return f"binds the nonce, the run key and the statement ({fresh})", quote
+        return f"binds nonce, run key and statement ({fresh})", quote
 
     def pcrs(given: tuple[tpm.Quote, tpm.Signature]) -> tuple[str, VerifiedQuote]:
         quote, signed = given

@@ -120,10 +120,10 @@ def appraise_lockfile(ledger: Ledger, certificate: Certificate, wanted: Digest |
         lockfiles.parse(data)
         found = of_bytes(data)
         if wanted is None:
-            raise NotDecidedError(f"you did not say which lockfile you expect; this is {found}")
+            raise NotDecidedError(f"you did not say which lockfile you expect; this is\n{found}")
         if found != wanted:
             raise EvidenceError(f"another lockfile\nfound     {found}\nexpected  {wanted}")
-        return f"the lockfile that you named, {found}", None
+        return "the lockfile that you named", None
 
     ledger.step("inputs.lockfile", lockfile, certificate.lockfile)
 
@@ -221,4 +221,4 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
         raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
     origins = {key: run.report.values[key].origin for key in counts}
     said = ", ".join(f"{counts[key]} {key} ({origins[key]})" for key in counts)
-    return f"{said}, {weights} weight files, none as it went in", None
+    return f"{said}\n{weights} weight files, none as it went in", None

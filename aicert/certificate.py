@@ -154,7 +154,9 @@ def _read_chain(fields: Fields) -> tuple[bytes, ...]:
     chain = fields.items("akChain", lambda value, where: (value, where), max_items=MAX_CHAIN)
     if not chain:
         raise EvidenceError(f"{fields.where}.akChain is empty")
-    holder = Fields({str(i): value for i, (value, _) in enumerate(chain)}, f"{fields.where}.akChain")
+    holder = Fields(
+        {str(i): value for i, (value, _) in enumerate(chain)}, f"{fields.where}.akChain"
+    )
     return tuple(b64decode(holder, str(i), max_bytes=MAX_CERT_BYTES) for i in range(len(chain)))
 
 

@@ -87,9 +87,10 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
     if not 1 <= len(chain) <= MAX_CHAIN:
         raise EvidenceError(f"an AK chain of {len(chain)} certificates, not 1 to {MAX_CHAIN}")
     path = [load(der, f"ak_cert[{i}]") for i, der in enumerate(chain)]
-    root = _root_of(path, roots)
+    last = trim_padding(chain[-1])
+    root = _root_of(path, last, roots)
     anchor = load(root.der, f"root {root.name}")
-    if der_of(path[-1]) == root.der:
+    if last == root.der:
         path.pop()
     if not path:
         raise EvidenceError("the AK chain is only a root")
@@ -184,13 +185,13 @@ def _check_key(key: "PublicKeyTypes", what: str) -> None:
         raise EvidenceError(f"{what}: the key is not RSA, P-256 or P-384")
 
 
-def _root_of(path: "Sequence[Certificate]", roots: Sequence[Root]) -> Root:
-    """The root that the chain ends in, by bytes, by its last issuer's name, or by an intermediate
-    that this root pins. A name only selects: the signatures are checked afterwards.
+def _root_of(path: "Sequence[Certificate]", der: bytes, roots: Sequence[Root]) -> Root:
+    """The root that the chain ends in: by the last certificate's bytes, by its issuer's name, or by
+    an intermediate that the root pins. A name only selects, signatures are checked afterwards.
     """
     last = path[-1]
     for root in roots:
-        if der_of(last) == root.der:
+        if der == root.der:
             return root
     candidates = [root for root in roots if _may_issue(root, last)]
     for root in candidates:
@@ -225,8 +226,8 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> str:
         return f"the AK certificate chains to no root of this policy: {names}"
     tier = SIMULATED_TIERS.get(driver, "unknown")
     return (
-        f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier}) "
-        f"and chains to no root of this policy: {names}"
+        f"a simulated platform's AK certificate (simulated:{driver}, tier {tier}),\n"
+        f"which chains to no root of this policy: {names}"
     )
 
 
@@ -337,13 +338,6 @@ def _check_valid_at(certificate: "Certificate", at: datetime) -> None:
 def stamp(time: datetime) -> str:
     """A time as people and RFC 3339 write it."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def der_of(certificate: "Certificate") -> bytes:
-    """The certificate's exact bytes, without padding."""
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return certificate.public_bytes(Encoding.DER)
 
 
 def common_name(certificate: "Certificate") -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CONFIG_EXIT = 3
 INTERRUPTED = 130
+HELP_WIDTH = 100
 # Less is read in under a second: a bar would only flicker.
 BAR_FROM_BYTES = 1 << 30
 
@@ -42,6 +43,11 @@ class _Parser(argparse.ArgumentParser):
         self.exit(CONFIG_EXIT, render.error_lines(message, f"{self.prog} --help"))
 
 
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # A given width: asking for the terminal's imports shutil, for every option that is added.
+    return argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; nothing that a user can cause is a traceback."""
     options = _parser().parse_args(argv)
@@ -60,14 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="aicert", description="Verify certificates of AI models.", epilog=_EXITS)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser = _Parser(
+        prog="aicert",
+        description="Verify certificates of AI models.",
+        epilog=_EXITS,
+        formatter_class=_formatter,
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog="aicert"
+    )
     verify = commands.add_parser(
         "verify",
         help="check a certificate and the model that it is for",
         description=_VERIFY,
         epilog=_EXITS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_formatter,
     )
     add = verify.add_argument
     add("certificate", metavar="CERT", help="the certificate file")
@@ -85,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "show",
         help="print what a certificate claims, with no verdict",
         description="Print what a certificate claims. Nothing is verified.",
+        formatter_class=_formatter,
     )
     show.add_argument("certificate", metavar="CERT", help="the certificate file")
     show.add_argument("--format", choices=("text", "json"), default="text", help="what stdout gets")

@@ -89,7 +89,7 @@ _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 
 def check_paths(paths: Iterable[str]) -> None:
-    """`check_path` for each, and refuse twins: paths equal but for case, or a file used as a folder."""
+    """`check_path` for each; refuse twins (equal but for case) and files used as folders."""
     folded: dict[str, str] = {}
     folders: dict[str, str] = {}
     seen: set[str] = set()
@@ -135,7 +135,7 @@ def listing(files: Mapping[str, FileFact] | Mapping[str, str]) -> bytes:
 
 
 def parse_listing(data: bytes) -> dict[str, str]:
-    """Read a listing back to `{path: hex}`; only the exact form that `listing` gives is accepted."""
+    """Read a listing back to `{path: hex}`; only the form that `listing` gives is accepted."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
-"""The lockfile of a run: everything that decides what the machine does (docs/spec/lockfile.md).
+r"""The lockfile of a run: everything that decides what the machine does (docs/spec/lockfile.md).
 
-Output rules: TOML, LF, printable ASCII, no `"` or `\\` in values; one block per input, sorted by
+Output rules: TOML, LF, printable ASCII, no `"` or `\` in values; one block per input, sorted by
 name, one fact per line in a fixed order, absent facts left out. `parse` accepts exactly what `emit`
 writes, so a lockfile has one form and its identity is the SHA-256 of its bytes.
 """
@@ -118,7 +118,9 @@ def identity(data: bytes) -> Digest:
 def check_name(kind: str, name: str) -> None:
     """Refuse a run, input or output name outside `[a-z0-9][a-z0-9-]{0,62}`."""
     if not NAME.fullmatch(name):
-        raise LockError(f"{kind} {name[:80]!a} is not a name: lowercase letters, digits and -, up to 63")
+        raise LockError(
+            f"{kind} {name[:80]!a} is not a name: lowercase letters, digits and -, up to 63"
+        )
 
 
 def _check(lockfile: Lockfile) -> None:

@@ -19,7 +19,9 @@ ZERO = bytes(32)
 SEALED = b"sealed\n"
 
 # `0`–`255`, `signal:N`, `timeout`, `memory`: how the training child ended.
-_EXIT_CODE = re.compile(r"(?:0|[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])|signal:[1-9][0-9]?|timeout|memory")
+_EXIT_CODE = re.compile(
+    r"(?:0|[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])|signal:[1-9][0-9]?|timeout|memory"
+)
 
 
 def extend(pcr: bytes, event: bytes) -> bytes:

@@ -9,7 +9,7 @@ limited in length and number, nothing is markup. Three styles (green, red, dim),
 import json
 from collections.abc import Sequence
 
-from aicert.result import AttestationResult, CheckResult, tier_rank
+from aicert.result import AttestationResult, CheckResult, below_vtpm
 
 # Wide enough for a digest with its kind and a name; longer lines are cut.
 MAX_LINE = 240
@@ -117,7 +117,7 @@ def _verdict_line(result: AttestationResult) -> tuple[str, str]:
 def _tier_words(result: AttestationResult) -> str:
     if result.tier is None:
         return ""
-    if tier_rank(result.tier) < tier_rank("vtpm"):
+    if below_vtpm(result.tier):
         return f"({result.tier}: the operator could have forged this)"
     return f"({result.tier})"
 

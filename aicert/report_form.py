@@ -65,8 +65,8 @@ def emit(report: RunReport) -> bytes:
     check_exit_code(report.exit_code)
     values: dict[str, object] = {}
     for key, value in report.values.items():
-        data = list(value.data) if isinstance(value.data, tuple) else value.data
-        values[key] = {"origin": value.origin, "value": data}
+        plain = list(value.data) if isinstance(value.data, tuple) else value.data
+        values[key] = {"origin": value.origin, "value": plain}
     data = dumps(
         {
             "exitCode": {"origin": "measured", "value": report.exit_code},
@@ -130,7 +130,9 @@ def _read_values(fields: Fields) -> dict[str, Value]:
         one = Fields(item, f"{fields.where}.{key}")
         origin = one.text("origin", max_length=20)
         if origin not in ("measured", "derived", "self-reported"):
-            raise EvidenceError(f"{one.where}.origin is not one of measured, derived, self-reported")
+            raise EvidenceError(
+                f"{one.where}.origin is not one of measured, derived, self-reported"
+            )
         data = _data(one.rest(), one.where)
         values[key] = Value(cast(Origin, origin), data)
     return values

@@ -136,6 +136,11 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
 _MAY_NOT_APPLY = frozenset((*BOOT_CHECKS, "policy.claims", "policy.age", "lineage.ancestors"))
 
 
+def below_vtpm(tier: str) -> bool:
+    """Whether whoever ran the platform owns its TPM, and could have forged the evidence."""
+    return tier_rank(tier) < TIERS.index("vtpm")
+
+
 def tier_rank(tier: str) -> int:
     """The place of a tier in the order software < measured-vm < vtpm < confidential < …-gpu."""
     return TIERS.index(tier)

@@ -72,8 +72,10 @@ def emit(statement: Statement) -> bytes:
     for name in sorted(statement.outputs):
         output = statement.outputs[name]
         subject.append({"name": name, "digest": _digest_set(output.digest)})
-        for path in sorted(output.files, key=lambda p: p.encode()):
-            subject.append({"name": f"{name}/{path}", "digest": {"sha256": output.files[path]}})
+        subject += [
+            {"name": f"{name}/{path}", "digest": {"sha256": output.files[path]}}
+            for path in sorted(output.files, key=lambda p: p.encode())
+        ]
     document = {
         "_type": TYPE,
         "subject": subject,

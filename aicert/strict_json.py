@@ -14,6 +14,12 @@ from aicert.errors import EvidenceError
 
 # The deepest document of ours has 8 levels; 32 leaves room and stops recursion attacks early.
 MAX_DEPTH = 32
+# Each token costs time and up to 250 bytes of memory. A statement about 40,000 files has 500,000;
+# every other document of ours stays below 100,000.
+MAX_TOKENS = 500_000
+# One character beyond Latin-1 makes Python's text two or four times as large as the bytes. Only
+# file names in statements are not ASCII, and MAX_TOKENS of them fit.
+MAX_NON_ASCII = 1 << 23
 # Sizes and counters fit 63 bits; nothing of ours is larger.
 MAX_INT = 2**63 - 1
 # RFC 8259, 7: an escaped surrogate. Pairs are legal but needless in UTF-8, so all are refused.
@@ -27,7 +33,9 @@ def loads(data: bytes, *, what: str, max_bytes: int) -> object:
     """Parse strictly; `what` names the document in errors. Raises EvidenceError only."""
     if len(data) > max_bytes:
         raise EvidenceError(f"{what} is larger than {max_bytes} bytes")
-    _check_depth(data, what)
+    if len(data) > MAX_NON_ASCII and not data.isascii():
+        raise EvidenceError(f"{what} is larger than {MAX_NON_ASCII} bytes and not ASCII")
+    _check_shape(data, what)
     if _SURROGATE.search(data):
         raise EvidenceError(f"{what} escapes a UTF-16 surrogate")
     try:
@@ -45,7 +53,7 @@ def loads(data: bytes, *, what: str, max_bytes: int) -> object:
         raise EvidenceError(f"{what} is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise EvidenceError(f"{what} is not JSON: {error.msg} at byte {error.pos}") from None
-    except _Refused as error:
+    except _RefusedError as error:
         raise EvidenceError(f"{what}: {error}") from None
 
 
@@ -57,24 +65,27 @@ def dumps(value: object) -> bytes:
     return text.encode("utf-8")
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     pass
 
 
-# A string (so that brackets inside are not counted), or one bracket. An unterminated string matches
-# to the end, so that no quote is scanned twice: linear on any input.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+# A string (so that what is inside is not counted), or what a parser makes a value or a level of. An
+# unterminated string matches to the end, so that no quote is scanned twice: linear on any input.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', re.DOTALL)
 
 
-def _check_depth(data: bytes, what: str) -> None:
+def _check_shape(data: bytes, what: str) -> None:
+    """Bound depth and number of tokens before anything is built."""
     depth = 0
-    for match in _TOKEN.finditer(data):
-        token = match.group()
-        if token in (b"[", b"{"):
+    for count, match in enumerate(_TOKEN.finditer(data), 1):
+        if count > MAX_TOKENS:
+            raise EvidenceError(f"{what} has more than {MAX_TOKENS} strings, brackets and commas")
+        first = data[match.start()]
+        if first in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise EvidenceError(f"{what} is nested deeper than {MAX_DEPTH} levels")
-        elif token in (b"]", b"}"):
+        elif first in b"]}":
             depth -= 1
 
 
@@ -84,27 +95,27 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _Refused(f"key {key[:80]!a} is given twice")
+                raise _RefusedError(f"key {key[:80]!a} is given twice")
             seen.add(key)
     return result
 
 
 def _constant(name: str) -> NoReturn:
-    raise _Refused(f"{name} is not a number")
+    raise _RefusedError(f"{name} is not a number")
 
 
 def _integer(text: str) -> int:
     if len(text) > 20 or abs(int(text)) > MAX_INT:
-        raise _Refused(f"number out of range: {text[:24]}")
+        raise _RefusedError(f"number out of range: {text[:24]}")
     if text == "-0":
-        raise _Refused("number out of range: -0")
+        raise _RefusedError("number out of range: -0")
     return int(text)
 
 
 def _number(text: str) -> float:
     value = float(text)
     if len(text) > 32 or value in (float("inf"), float("-inf")):
-        raise _Refused(f"number out of range: {text[:40]}")
+        raise _RefusedError(f"number out of range: {text[:40]}")
     return value
 
 
@@ -167,9 +178,7 @@ class Fields:
         """A nested object."""
         return Fields(self._take(key, dict), f"{self.where}.{key}")
 
-    def items(
-        self, key: str, read: Callable[[object, str], T], *, max_items: int
-    ) -> tuple[T, ...]:
+    def items(self, key: str, read: Callable[[object, str], T], *, max_items: int) -> tuple[T, ...]:
         """A list, each item read by `read(value, where)`."""
         values: list[object] = self._take(key, list)
         if len(values) > max_items:
@@ -202,4 +211,6 @@ def string(value: object, where: str) -> str:
 def _kind(value: object) -> str:
     if value is _MISSING:
         return "nothing"
-    return {dict: "an object", list: "a list", str: "a string"}.get(type(value), repr(value)[:40])
+    if isinstance(value, dict | list | str):
+        return {dict: "an object", list: "a list"}.get(type(value), "a string")
+    return repr(value)[:40]

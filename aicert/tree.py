@@ -1,9 +1,9 @@
 """Measure a file or a directory that its owner may be changing or may have booby-trapped.
 
-Every directory is held open and every name is opened relative to it with O_NOFOLLOW, so no link and
-no rename redirects the walk; what was opened is judged by fstat, so no FIFO, device or socket is read.
-Only regular files and non-empty directories are accepted. Memory is flat: files are read in blocks,
-large ones in parallel (hashlib releases the GIL).
+Every directory is held open and every name is opened relative to it with O_NOFOLLOW, so no link
+and no rename redirects the walk; what was opened is judged by fstat, so no FIFO, device or socket
+is read. Only regular files and non-empty directories are accepted. Memory is flat: files are read
+in blocks, large ones in parallel (hashlib releases the GIL).
 """
 
 import hashlib
@@ -55,9 +55,10 @@ def read_tree(
 ) -> dict[str, FileFact]:
     """`{relative path: FileFact}` of every file under `root`.
 
-    `known(path, stat)` may give a digest that a cache holds for exactly that stat; `learned` hears of
-    each digest computed here. `skip(path)` leaves out a file, or a directory (its path ends in `/`).
-    Raises EvidenceError for links, special files, empty directories, unsafe names and I/O errors.
+    `known(path, stat)` may give a digest that a cache holds for exactly that stat; `learned`
+    hears of each digest computed here. `skip(path)` leaves out a file, or a directory (its path
+    ends in `/`). Raises EvidenceError for links, special files, empty directories, unsafe names
+    and I/O errors.
     """
     walk = _Walk(on_bytes, known, learned, skip)
     try:
@@ -97,10 +98,12 @@ class _Walk:
         self.stopped = False
 
     def directory(self, fd: int, prefix: str, depth: int) -> None:
-        """Read the directory open at `fd`, whose entries' paths start with `prefix`; closes `fd`."""
+        """Read the directory at `fd`, whose entries' paths start with `prefix`; closes `fd`."""
         try:
             if depth > MAX_DEPTH:
-                raise EvidenceError(f"directories are nested deeper than {MAX_DEPTH}: {prefix[:200]!a}")
+                raise EvidenceError(
+                    f"directories are nested deeper than {MAX_DEPTH}: {prefix[:200]!a}"
+                )
             entries = 0
             with os.scandir(fd) as listing:
                 for entry in listing:
@@ -187,7 +190,8 @@ def _hash_open(fd: int, path: str, status: os.stat_result, on_bytes: OnBytes | N
         raise _unreadable(path, error) from None
     if changed:
         raise EvidenceError(
-            f"file changed while it was read: {path!a}", hint="run it again when nothing writes there"
+            f"file changed while it was read: {path!a}",
+            hint="run it again when nothing writes there",
         )
     return FileFact(total, value)
 

@@ -1,8 +1,9 @@
 """The attester: check, measure, train, measure, quote. One run, then it ends.
 
-Everything that gives a certificate meaning is refused here, not on the host. The host gives paths of
-inputs, a lockfile, a nonce and limits; of these only the lockfile and the nonce are believed, and both
-are measured or bound by the quote. Whatever fails before the quote ends without a certificate.
+Everything that gives a certificate meaning is refused here, not on the host. The host gives paths
+of inputs, a lockfile, a nonce and limits; of these only the lockfile and the nonce are believed,
+and both are measured or bound by the quote. Whatever fails before the quote ends without a
+certificate.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from aicert.lockfile import CONFIG_INPUT, Lockfile
 from aicert.statement import Dependency, Output, Statement
 from aicert.tree import code_digest, read_file, read_tree
 from enclave_runner import attest, config, inputs, report, training
+from enclave_runner.containment import Limits
 from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.pickles import refuse_pickle
@@ -119,7 +121,9 @@ def _prepare(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
         data = file.read(MAX_CONFIG + 1)
     # What is parsed must be what was hashed: the path may have been written to in between.
     if hashlib.sha256(data).hexdigest() != found.digest.hex:
-        raise ConfigError(f"the config is larger than {MAX_CONFIG} bytes or changed while it was read")
+        raise ConfigError(
+            f"the config is larger than {MAX_CONFIG} bytes or changed while it was read"
+        )
     views = {
         item.name: config.InputView(
             is_file=item.is_file, files=frozenset(path for path in item.files if path)
@@ -139,7 +143,7 @@ def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFac
     files = read_tree(target)
     # Trainers write weights that their own user alone can read; a result is for everybody to check.
     for folder, _, names in os.walk(target):
-        os.chmod(folder, 0o755)
+        os.chmod(folder, 0o755)  # noqa: S103  # a published model is for everybody to read
         for name in names:
             os.chmod(os.path.join(folder, name), 0o644)
     return files
@@ -155,8 +159,8 @@ def _keep_log(log: Path, target: Path) -> Digest:
     return Digest("sha256", read_file(target).sha256)
 
 
-def _limits(arguments: argparse.Namespace) -> training.Limits:
-    return training.Limits(
+def _limits(arguments: argparse.Namespace) -> Limits:
+    return Limits(
         seconds=arguments.time_limit,
         memory_bytes=arguments.memory,
         processes=arguments.processes,

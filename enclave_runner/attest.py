@@ -1,7 +1,8 @@
 """The end of a run: measure the outputs, say so in a statement, sign it, quote both registers.
 
-Order matters and follows docs/spec/measurement.md: PCR 8 is extended and sealed before the quote; the
-quote's extraData binds nonce, run key and statement, so no part can be exchanged for another run's.
+Order matters and follows docs/spec/measurement.md: PCR 8 is extended and sealed before the quote;
+the quote's extraData binds nonce, run key and statement, so no part can be exchanged for another
+run's.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ def measure_inputs(tpm: Tpm, lockfile: bytes, inputs: list[MeasuredInput]) -> No
 
 
 def attest(tpm: Tpm, statement: Statement, report: RunReport, lockfile: bytes) -> bytes:
-    """Extend PCR 8, make the run key, sign the statement, quote. Returns the certificate's bytes."""
+    """Extend PCR 8, make the run key, sign the statement, quote; the certificate's bytes."""
     outputs: dict[str, Digest] = {n: o.digest for n, o in statement.outputs.items()}
     for event in output_events(report.exit_code, outputs, statement.report_digest):
         tpm.extend(OUTPUT_PCR, event)

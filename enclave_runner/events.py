@@ -21,7 +21,7 @@ class Events:
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
 
-    def send(self, kind: str, **facts: str | int | float | None) -> None:
+    def send(self, kind: str, **facts: str | float | None) -> None:
         """One event; a line longer than the bound is dropped, never cut into something else."""
         line = json.dumps({"event": kind} | facts, separators=(",", ":")).encode() + b"\n"
         if self._fd is None or len(line) > MAX_LINE:

@@ -20,7 +20,7 @@ StatKey = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredInput:
-    """One input as found: `files` is `{path: fact}`, or `{"": fact}` for an input that is a file."""
+    """One input as found: `files` is `{path: fact}`, or `{"": fact}` for one that is a file."""
 
     name: str
     path: Path
@@ -34,7 +34,9 @@ class MeasuredInput:
         return self.digest.kind == "sha256"
 
 
-def measure(lockfile: Lockfile, paths: Mapping[str, Path], on_bytes: OnBytes) -> list[MeasuredInput]:
+def measure(
+    lockfile: Lockfile, paths: Mapping[str, Path], on_bytes: OnBytes
+) -> list[MeasuredInput]:
     """Hash each input of the lockfile, in its order. Raises LockError for any difference."""
     stray = sorted(set(paths) - {item.name for item in lockfile.inputs})
     if stray:
@@ -48,7 +50,8 @@ def check_unchanged(inputs: list[MeasuredInput]) -> None:
         for path in item.files:
             if _stat_key(item.path / path if path else item.path) != item.stat_keys[path]:
                 raise EvidenceError(
-                    f"input {item.name}: {path or item.path.name!a} changed while the run was reading it",
+                    f"input {item.name}: {path or item.path.name!a} changed while the run was "
+                    "reading it",
                     hint="run it again when nothing writes to the inputs",
                 )
 

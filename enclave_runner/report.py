@@ -1,6 +1,7 @@
 """Build the run report: what the runner measured, what follows from it, what the trainer says.
 
-Values that the trainer sent are copied one by one from a fixed table: whatever else it sends is left out.
+Values that the trainer sent are copied one by one from a fixed table: whatever else it sends is
+left out.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Certify a run: refuse early, execute it on its machine, appraise, and only then put in place.
 
-Up to date means verified (design section 9): the certificate at hand is of the lockfile at hand and of
-the runner's code at hand, and passes under the machine's own policy with the outputs at hand. No
-timestamp and no database decides.
+Up to date means verified (design section 9): the certificate at hand is of the lockfile at hand
+and of the runner's code at hand, and passes under the machine's own policy with the outputs at
+hand. No timestamp and no database decides.
 """
 
 import json
@@ -46,7 +46,7 @@ def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
 
 
 def certify(root: Path, run: Run, nonce: bytes | None) -> None:
-    """Execute and certify `run`. Prints the check table; raises RejectedError if it does not pass."""
+    """Execute and certify `run`. Prints the check table; RejectedError if it does not pass."""
     current = lock.current(root, run)
     check_config(root, run, current)
     environment = training_environment(root)
@@ -93,9 +93,7 @@ def check_config(root: Path, run: Run, current: Lock) -> None:
 def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> None:
     """Refuse to place what fails for another reason than a training that failed."""
     certificate = parse((out / "certificate.json").read_bytes())
-    model = verify.read_model(
-        out / "outputs" / run.outputs[0], f"{run.name}: reading the model"
-    )
+    model = verify.read_model(out / "outputs" / run.outputs[0], f"{run.name}: reading the model")
     result = question.appraise(certificate, model, identity(current.data))
     if result.verdict == "passed" or (result.failed and result.failed[0].id in TELLING):
         return
@@ -117,7 +115,7 @@ def _refused(root: Path, run: Run, result: AttestationResult) -> RejectedError:
 
 
 def _place(root: Path, run: Run, out: Path, work: Path) -> None:
-    """Outputs first, the certificate last: a cut in between leaves outputs without a certificate."""
+    """Outputs first, the certificate last: a cut in between leaves outputs without one."""
     certificate = verify.certificate_path(root, run.name)
     certificate.unlink(missing_ok=True)
     (out / "outputs" / run.outputs[0]).mkdir(parents=True, exist_ok=True)
@@ -125,5 +123,3 @@ def _place(root: Path, run: Run, out: Path, work: Path) -> None:
     certificate.parent.mkdir(parents=True, exist_ok=True)
     for name in ("training.log", "certificate.json"):
         os.replace(out / name, certificate.parent / name)
-
-

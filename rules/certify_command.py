@@ -28,14 +28,14 @@ class Certify(RunTasks):
     doc_usage = "[RUN …]"
     doc_description = """\
 Makes the example's inputs and the training environment where they are missing, checks that each
-lockfile is the one of the bytes at hand, runs the training on the run's machine, measures, certifies,
+lockfile is the one of the bytes at hand, trains on the run's machine, measures, certifies,
 verifies, and puts outputs/RUN/ and certificates/RUN/ in place.
 
-A run whose certificate passes for the lockfile, outputs and runner at hand is up to date. Without RUN,
-every run of aicert.toml.
+A run whose certificate passes for the lockfile, outputs and runner at hand is up to date. Without
+RUN, every run of aicert.toml.
 
   ./doit certify tiny-alpaca
-  ./doit certify tiny-alpaca --nonce $(openssl rand -hex 32)    # a verifier's challenge: always runs
+  ./doit certify tiny-alpaca --nonce HEX      # answer a verifier's challenge
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         *RunTasks.cmd_options,
@@ -56,8 +56,12 @@ every run of aicert.toml.
         nonce = params["nonce"]
         if nonce:
             if not re.fullmatch(r"[0-9a-f]{64}", nonce):
-                raise ConfigError("--nonce takes 64 lowercase hex digits", hint="openssl rand -hex 32")
+                raise ConfigError(
+                    "--nonce takes 64 lowercase hex digits", hint="openssl rand -hex 32"
+                )
             if len(names) != 1:
-                raise ConfigError("--nonce is for one run: name it", hint="./doit certify RUN --nonce …")
+                raise ConfigError(
+                    "--nonce is for one run: name it", hint="./doit certify RUN --nonce …"
+                )
             request.nonce = bytes.fromhex(nonce)
         return super().execute(params, [f"certify:{name}" for name in names])

@@ -81,7 +81,9 @@ def load(root: Path) -> Project:
     try:
         document = tomllib.loads((root / FILE).read_bytes().decode("utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{root / FILE} does not exist", hint="git checkout aicert.toml") from None
+        raise ConfigError(
+            f"{root / FILE} does not exist", hint="git checkout aicert.toml"
+        ) from None
     except OSError as error:
         raise ConfigError(f"cannot read {FILE}: {error.strerror}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -150,7 +152,13 @@ class _Table:
             raise ConfigError(f"{FILE}: unknown key {self._at(key)}{_nearest(key, valid)}")
 
 
-_WORDS: Mapping[type[object], str] = {str: "string", int: "number", dict: "table", list: "list", bool: "true"}
+_WORDS: Mapping[type[object], str] = {
+    str: "string",
+    int: "number",
+    dict: "table",
+    list: "list",
+    bool: "true",
+}
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str:
@@ -164,7 +172,9 @@ def _nearest(name: str, valid: Iterable[str]) -> str:
 def _machine(name: str, table: _Table) -> Machine:
     driver = table.text("driver")
     if driver not in DRIVERS:
-        raise ConfigError(f"{FILE}: {table.where}.driver {driver!r} is not one of {', '.join(DRIVERS)}")
+        raise ConfigError(
+            f"{FILE}: {table.where}.driver {driver!r} is not one of {', '.join(DRIVERS)}"
+        )
     machine = Machine(
         name=name,
         driver=driver,
@@ -182,16 +192,18 @@ def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
     machine = table.text("machine")
     if machine not in machines:
         raise ConfigError(
-            f"{FILE}: {table.where}.machine names no machine: {machine!r}{_nearest(machine, machines)}"
+            f"{FILE}: {table.where}.machine names no machine: {machine!r}"
+            f"{_nearest(machine, machines)}"
         )
     outputs = cast(list[object], table.take("outputs", list))
     if len(outputs) != 1 or not isinstance(outputs[0], str) or not NAME.fullmatch(outputs[0]):
         # One output directory is what the axolotl trainer makes.
         raise ConfigError(f'{FILE}: {table.where}.outputs must be one name, like ["model"]')
-    inputs = [Input(name=CONFIG_INPUT, source=_source(table.text("config"), f"{table.where}.config"))]
+    inputs = [
+        Input(name=CONFIG_INPUT, source=_source(table.text("config"), f"{table.where}.config"))
+    ]
     raw = _Table(table.take("inputs", dict), f"{table.where}.inputs")
-    for key in list(raw.left):
-        inputs.append(_input(key, raw.left.pop(key), f"{raw.where}.{key}"))
+    inputs += [_input(key, value, f"{raw.where}.{key}") for key, value in raw.left.items()]
     table.done(("config", "machine", "outputs", "inputs"))
     inputs.sort(key=lambda item: item.name)
     return Run(name=name, machine=machines[machine], outputs=(outputs[0],), inputs=tuple(inputs))

@@ -43,11 +43,10 @@ class Follower:
                 title = f"{self._run}: {_WORDS[kind]}"
                 self._bar = self._stack.enter_context(progress.task(title, unit=unit))
                 self._phase = kind
-            loss = event.get("loss")
             self._bar.update(
                 done=_number(event, "step" if kind == "training" else "done"),
                 total=_number(event, "total"),
-                note=f"loss {loss:.3f}" if isinstance(loss, float) else None,
+                note=_note(event) if kind == "training" else None,
             )
 
     def finish(self, code: int, console: str) -> None:
@@ -65,6 +64,16 @@ def _parse(line: bytes) -> dict[str, object] | None:
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
+
+
+def _note(event: dict[str, object]) -> str | None:
+    if "total" not in event:
+        # Importing torch and Axolotl takes most of a short run.
+        return "starting the trainer"
+    loss = event.get("loss")
+    if isinstance(loss, float):
+        return f"loss {loss:.3f}"
+    return None if event.get("step") else ""
 
 
 def _number(event: dict[str, object], key: str) -> int | None:

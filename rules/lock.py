@@ -136,7 +136,9 @@ def difference(locked: Lockfile, fresh: Lockfile) -> str:
     if locked.run != fresh.run or locked.trainer != fresh.trainer:
         return f"it is of run {locked.run}, trainer {locked.trainer}"
     if locked.outputs != fresh.outputs:
-        return f"outputs\n  locked  {', '.join(locked.outputs)}\n  found   {', '.join(fresh.outputs)}"
+        return (
+            f"outputs\n  locked  {', '.join(locked.outputs)}\n  found   {', '.join(fresh.outputs)}"
+        )
     old = {item.name: item for item in locked.inputs}
     new = {item.name: item for item in fresh.inputs}
     for name in sorted(old.keys() | new.keys()):

@@ -32,8 +32,8 @@ class Lock(RunTasks):
     doc_purpose = "resolve inputs and write lockfiles/, printing each PCR 14"
     doc_usage = "[RUN …]"
     doc_description = """\
-Hashes every input of each run and writes lockfiles/RUN.lock.toml, with the listings of directories in
-lockfiles/RUN/. Review the change and commit it: a certificate says that a machine measured exactly this.
+Hashes every input of each run and writes lockfiles/RUN.lock.toml, with the listings of directories
+in lockfiles/RUN/. Review the change and commit it: a certificate says that a machine measured this.
 
   ./doit lock && git diff lockfiles/
   ./doit lock --check         # write nothing; exit 1 if a lockfile is not that of the bytes at hand

@@ -64,7 +64,11 @@ def resolve(root: Path, source: str) -> Resolved:
     if path.is_dir():
         files = cached_tree(path)
         return Resolved(
-            uri=source, path=path, size=total(files), digest=dir_digest(files), listing=listing(files)
+            uri=source,
+            path=path,
+            size=total(files),
+            digest=dir_digest(files),
+            listing=listing(files),
         )
     fact = cached_file(path)
     return Resolved(
@@ -75,4 +79,3 @@ def resolve(root: Path, source: str) -> Resolved:
 def total(files: dict[str, FileFact]) -> int:
     """The bytes of all files."""
     return sum(fact.size for fact in files.values())
-

@@ -1,7 +1,7 @@
 """The tasks of `./doit`: what a certificate needs, and when each part is up to date.
 
-Creators may read `aicert.toml`, never a lockfile: doit runs every creator before any task. What decides
-"up to date" are digests (rules.certify.is_current), not timestamps.
+Creators may read `aicert.toml`, never a lockfile: doit runs every creator before any task. What
+decides "up to date" are digests (rules.certify.is_current), not timestamps.
 """
 
 from collections.abc import Iterator

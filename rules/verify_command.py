@@ -17,15 +17,16 @@ class Verify(Command):
     doc_purpose = "verify certificates/ against the lockfiles here"
     doc_usage = "[RUN …]"
     doc_description = """\
-Reads certificates/RUN/certificate.json and outputs/RUN/, and appraises them with this repository's code
-against this repository's lockfiles. It informs the owners of the repository; a relying party uses
-`aicert verify` and a policy of its own.
+Reads certificates/RUN/certificate.json and outputs/RUN/, and appraises them with this repository's
+code against this repository's lockfiles. It informs the owners of the repository; a relying party
+uses `aicert verify` and a policy of its own.
 
   ./doit verify --policy local      # accepts this checkout's simulated platform
   ./doit verify                     # the default policy wants a cloud's TPM
 
 Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad configuration or command line.
-With several runs the first of 1, 2, 3 that occurred. With --format json one object a run, one a line.
+With several runs the first of 1, 2, 3 that occurred. With --format json one object a run, one a
+line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {

@@ -1,7 +1,7 @@
 """The folder that one execution of a run works in: held by a lock, swept before it is used again.
 
-`kill -9` leaves the folder behind and releases the lock; the next execution of that run finds the lock
-free and empties the folder. So nothing half made is ever taken for a result.
+`kill -9` leaves the folder behind and releases the lock; the next execution of that run finds the
+lock free and empties the folder. So nothing half made is ever taken for a result.
 """
 
 import fcntl
@@ -53,7 +53,8 @@ def remove(path: Path) -> None:
 def exchange(new: Path, old: Path, aside: Path) -> None:
     """Put directory `new` in the place of `old`; `old`, if any, goes to `aside` (both on one disk).
 
-    Between the two renames nothing is at `old`: whoever looks then finds the result absent, never mixed.
+    Between the two renames nothing is at `old`: whoever looks then finds the result absent, never
+    mixed.
     """
     old.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(old):

@@ -30,6 +30,7 @@ def table() -> tuple[Attack, ...]:
         attacks_machine,
         attacks_platform,
         attacks_run,
+        attacks_statement,
         attacks_tpm,
     )
 
@@ -37,6 +38,7 @@ def table() -> tuple[Attack, ...]:
         *attacks_platform.ATTACKS,
         *attacks_tpm.ATTACKS,
         *attacks_machine.ATTACKS,
+        *attacks_statement.ATTACKS,
         *attacks_run.ATTACKS,
         *attacks_file.ATTACKS,
     )

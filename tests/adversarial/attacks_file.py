@@ -40,9 +40,13 @@ ATTACKS = (
     Attack("register of another size", MALFORMED, swap(b'"15":"00', b'"15":"')),
     Attack("empty chain", MALFORMED, lambda s: s.put("chain", ())),
     Attack("endless chain", MALFORMED, lambda s: s.edit("chain", lambda c: c * 100)),
-    Attack("two signatures", MALFORMED, swap(b'"signatures":[', b'"signatures":[{"keyid":"","sig":""},')),
+    Attack(
+        "two signatures",
+        MALFORMED,
+        swap(b'"signatures":[', b'"signatures":[{"keyid":"","sig":""},'),
+    ),
     Attack("another payload type", MALFORMED, swap(b"vnd.in-toto+json", b"vnd.in-toto+yaml")),
     Attack("base64 of another spelling", MALFORMED, swap(b'"sig":"', b'"sig":"\\n')),
     Attack("another kind of evidence", MALFORMED, swap(b'"kind":"tpm2"', b'"kind":"none"')),
     Attack("lockfile not ASCII", MALFORMED, swap(b"axolotl", "axolötl".encode())),
-)  # fmt: skip
+)

@@ -50,12 +50,16 @@ ATTACKS = (
     Attack("statement names other dm-verity roots", "boot.image", other_verity, "cloud"),
     Attack("statement names no dm-verity root", "boot.image", no_verity, "cloud"),
     Attack("another boot loader first", "boot.pcr4", lambda s: s.set_pcr(4, b"\x01" * 32), "cloud"),
-    Attack("own image under an accepted lock", "boot.pcr11", own_image_under_accepted_lock, "cloud"),
+    Attack(
+        "own image under an accepted lock", "boot.pcr11", own_image_under_accepted_lock, "cloud"
+    ),
     Attack("command line addon", "boot.pcr12-13", lambda s: s.set_pcr(12, b"\x01" * 32), "cloud"),
     Attack("system extension", "boot.pcr12-13", lambda s: s.set_pcr(13, b"\x01" * 32), "cloud"),
     Attack("own firmware", "boot.firmware", lambda s: s.set_pcr(0, b"\xee" * 32), "cloud"),
     Attack("own boot variables", "boot.firmware", lambda s: s.set_pcr(1, b"\xee" * 32), "qemu"),
     Attack("option ROM", "boot.firmware", lambda s: s.set_pcr(2, b"\xee" * 32), "cloud"),
-    Attack("option ROM configuration", "boot.firmware", lambda s: s.set_pcr(3, b"\xee" * 32), "cloud"),
+    Attack(
+        "option ROM configuration", "boot.firmware", lambda s: s.set_pcr(3, b"\xee" * 32), "cloud"
+    ),
     Attack("secure boot keys", "boot.firmware", lambda s: s.set_pcr(7, b"\xee" * 32), "cloud"),
-)  # fmt: skip
+)

@@ -72,12 +72,16 @@ def stranger_appended(scene: Scene) -> None:
 
 
 def two_levels_below(scene: Scene) -> None:
-    leaf, middle = intermediate(scene)
+    _, middle = intermediate(scene)
     key = ec_key("second intermediate")
     second = issue(
-        "second", key, issuer="intermediate", issuer_key=ec_key("intermediate"), ca=True,
+        "second",
+        key,
+        issuer="intermediate",
+        issuer_key=ec_key("intermediate"),
+        ca=True,
         key_usage=usage(cert=True),
-    )  # fmt: skip
+    )
     scene.put("chain", (ak(scene, issuer="second", issuer_key=key), second, middle))
 
 
@@ -159,7 +163,9 @@ def not_yet_valid(scene: Scene) -> None:
 
 
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
-CONSTRAINTS = x509.NameConstraints(permitted_subtrees=[x509.DNSName("vm.example")], excluded_subtrees=None)
+CONSTRAINTS = x509.NameConstraints(
+    permitted_subtrees=[x509.DNSName("vm.example")], excluded_subtrees=None
+)
 LAST_YEAR = datetime(2026, 6, 1, tzinfo=UTC)
 
 ATTACKS = (
@@ -181,26 +187,47 @@ ATTACKS = (
     Attack("padding that is no NV padding", "platform.chain", odd_padding),
     Attack("AK certificate cut short", "platform.chain", cut_short),
     Attack("AK certificate expired", "platform.chain", chained(end=LAST_YEAR)),
-    Attack("AK certificate of the future", "platform.chain", chained(start=ca_forge.UNTIL, end=datetime(2037, 1, 1, tzinfo=UTC))),
+    Attack(
+        "AK certificate of the future",
+        "platform.chain",
+        chained(start=ca_forge.UNTIL, end=datetime(2037, 1, 1, tzinfo=UTC)),
+    ),
     Attack("root expired at the stated time", "platform.chain", expired),
     Attack("judged before anything was valid", "platform.chain", not_yet_valid),
     Attack("intermediate expired", "platform.chain", with_intermediate(end=LAST_YEAR)),
     Attack("AK certificate signed with SHA-1", "platform.chain", rsa_ca),
-    Attack("AK of 1024 bits", "platform.chain", lambda s: s.put("chain", (ak(s, key=rsa_key("weak", 1024)),))),
-    Attack("intermediate is no CA", "platform.chain", with_intermediate(ca=False, path_length=None)),
+    Attack(
+        "AK of 1024 bits",
+        "platform.chain",
+        lambda s: s.put("chain", (ak(s, key=rsa_key("weak", 1024)),)),
+    ),
+    Attack(
+        "intermediate is no CA", "platform.chain", with_intermediate(ca=False, path_length=None)
+    ),
     Attack("intermediate without constraints", "platform.chain", with_intermediate(ca=None)),
     Attack("intermediate may not sign", "platform.chain", with_intermediate(key_usage=usage())),
-    Attack("intermediate for other keys only", "platform.chain", with_intermediate(purposes=(EKU_EK,))),
+    Attack(
+        "intermediate for other keys only", "platform.chain", with_intermediate(purposes=(EKU_EK,))
+    ),
     Attack("more intermediates than allowed", "platform.chain", two_levels_below),
     Attack("a certified key certifies another", "platform.chain", leaf_issues),
     Attack("unknown critical extension", "platform.chain", chained(extra=((UNKNOWN, True),))),
-    Attack("critical name constraints", "platform.chain", with_intermediate(extra=((CONSTRAINTS, True),))),
+    Attack(
+        "critical name constraints",
+        "platform.chain",
+        with_intermediate(extra=((CONSTRAINTS, True),)),
+    ),
     Attack("another issuer key named", "platform.chain", chained(authority=ec_key("elsewhere"))),
     Attack("serial number zero", "platform.chain", serial_zero),
     Attack("negative serial number", "platform.chain", negative_serial),
     Attack("subject of another service", "platform.chain", other_subject, "cloud"),
     Attack("simulated AK under a cloud root", "platform.chain", chained(driver="qemu"), "cloud"),
-    Attack("simulated CA under a cloud root", "platform.chain", with_intermediate(driver="qemu"), "cloud"),
+    Attack(
+        "simulated CA under a cloud root",
+        "platform.chain",
+        with_intermediate(driver="qemu"),
+        "cloud",
+    ),
     Attack("software AK under the qemu root", "platform.chain", chained(driver="local"), "qemu"),
     Attack("unmarked AK under a simulated root", "platform.chain", chained(driver=None)),
     Attack("software evidence, default policy", "platform.chain", default_policy),
@@ -208,4 +235,4 @@ ATTACKS = (
     Attack("software root where vtpm is wanted", "platform.tier", wants_more),
     Attack("measured-vm root where vtpm is wanted", "platform.tier", wants_more, "qemu"),
     Attack("vtpm root where confidential is wanted", "platform.tier", wants_confidential, "cloud"),
-)  # fmt: skip
+)

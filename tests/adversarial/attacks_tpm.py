@@ -1,4 +1,4 @@
-"""Attacks on the quote and on the run key: what a TPM, or somebody with an AK, could be made to say."""
+"""Attacks on the quote and on the run key: what somebody with an AK could make a TPM say."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -83,7 +83,7 @@ def asks(nonce: bytes) -> Change:
 
 
 def swapped_pcrs(scene: Scene) -> None:
-    """Inputs measured into the outputs' register, relabelled in the certificate (CVE-2024-29039)."""
+    """Inputs measured into the outputs' register, relabelled afterwards (CVE-2024-29039)."""
     pcrs = scene.get("pcrs")
     scene.edit_evidence(pcrs=pcrs | {8: pcrs[14], 14: pcrs[8]})
 
@@ -154,13 +154,19 @@ ATTACKS = (
     Attack("quote signed with SHA-1", "quote.signature", with_sha1),
     Attack("ECDSA signature for an RSA key", "quote.signature", ecdsa_by_rsa),
     Attack("no quote signature", "quote.signature", quote_signature(lambda _: b"")),
-    Attack("trailing bytes in the signature", "quote.signature", quote_signature(lambda s: s + b"\0")),
-    Attack("unknown signature scheme", "quote.signature", quote_signature(lambda s: b"\0\x10" + s[2:])),
+    Attack(
+        "trailing bytes in the signature", "quote.signature", quote_signature(lambda s: s + b"\0")
+    ),
+    Attack(
+        "unknown signature scheme", "quote.signature", quote_signature(lambda s: b"\0\x10" + s[2:])
+    ),
     Attack("wrong magic (CVE-2024-29038)", "quote.structure", quoted(magic=0xFF544348)),
     Attack("certification shown as a quote", "quote.structure", quoted(kind=tpm_forge.CERTIFY)),
     Attack("time attestation shown as a quote", "quote.structure", quoted(kind=0x8019)),
     Attack("trailing bytes in the quote", "quote.structure", quoted(trailing=b"\0")),
-    Attack("quote cut short", "quote.structure", lambda s: s.edit("quote_attest", lambda a: a[:-1])),
+    Attack(
+        "quote cut short", "quote.structure", lambda s: s.edit("quote_attest", lambda a: a[:-1])
+    ),
     Attack("quote of nothing", "quote.structure", lambda s: s.put("quote_attest", b"")),
     Attack("quote larger than a TPM makes", "quote.structure", quoted(trailing=bytes(2048))),
     Attack("safe is neither yes nor no", "quote.structure", quoted(safe=2)),
@@ -170,7 +176,11 @@ ATTACKS = (
     Attack("second, empty selection", "quote.structure", selected(selection(ALL), selection(()))),
     Attack("SHA-1 bank", "quote.structure", selected(selection(ALL, SHA1))),
     Attack("SHA-384 bank", "quote.structure", selected(selection(ALL, 0x000C))),
-    Attack("SHA-1 bank beside ours", "quote.structure", selected(selection(ALL, SHA1), selection(ALL, SHA256))),
+    Attack(
+        "SHA-1 bank beside ours",
+        "quote.structure",
+        selected(selection(ALL, SHA1), selection(ALL, SHA256)),
+    ),
     Attack("inputs' register not quoted", "quote.structure", over(n for n in ALL if n != 14)),
     Attack("resettable register 16 quoted", "quote.structure", over(range(17))),
     Attack("resettable register 23 instead", "quote.structure", over((*range(14), 15, 23))),
@@ -178,27 +188,41 @@ ATTACKS = (
     Attack("more selections than banks", "quote.structure", selected(*[selection(ALL)] * 17)),
     Attack("quote replayed", "quote.nonce", replayed),
     Attack("answers another challenge", "quote.nonce", asks(b"\x55" * 32)),
-    Attack("quote binds the nonce alone", "quote.nonce", lambda s: s.put("extra_data", s.get("nonce"))),
+    Attack(
+        "quote binds the nonce alone", "quote.nonce", lambda s: s.put("extra_data", s.get("nonce"))
+    ),
     Attack("quote binds nothing", "quote.nonce", lambda s: s.put("extra_data", b"")),
     Attack("extraData truncated", "quote.nonce", lambda s: s.edit("extra_data", lambda e: e[:20])),
     Attack("quote binds another run key", "quote.nonce", other_run_key_bound),
     Attack("outputs of one run, quote of another", "quote.nonce", other_statement_bound),
     Attack("registers relabelled", "quote.pcrs", swapped_pcrs),
     Attack("register value replaced", "quote.pcrs", replaced_pcr),
-    Attack("digest of no registers", "quote.pcrs", lambda s: s.put("pcr_digest", hashlib.sha256().digest())),
+    Attack(
+        "digest of no registers",
+        "quote.pcrs",
+        lambda s: s.put("pcr_digest", hashlib.sha256().digest()),
+    ),
     Attack("empty register digest", "quote.pcrs", lambda s: s.put("pcr_digest", b"")),
     Attack("run key certified by another AK", "runkey.certified", signed_by(OTHER_AK, "certify")),
     Attack("run key of another boot (reset)", "runkey.certified", certified(reset=8)),
     Attack("run key of another boot (restart)", "runkey.certified", certified(restart=1)),
     Attack("run key of other firmware", "runkey.certified", certified(firmware=1)),
-    Attack("run key certified under another AK's name", "runkey.certified", certified(signer=b"\0\x0b" + b"\1" * 32)),
+    Attack(
+        "run key certified under another AK's name",
+        "runkey.certified",
+        certified(signer=b"\0\x0b" + b"\1" * 32),
+    ),
     Attack("run key certified for another nonce", "runkey.certified", certified(extra=b"\1" * 32)),
     Attack("run key certified for no nonce", "runkey.certified", certified(extra=b"")),
     Attack("quote shown as the certification", "runkey.certified", quote_as_certification),
     Attack("certification with wrong magic", "runkey.certified", certified(magic=0)),
     Attack("certification with trailing bytes", "runkey.certified", certified(trailing=b"\0")),
     Attack("another key was certified", "runkey.certified", another_key_certified),
-    Attack("run key under the endorsement hierarchy", "runkey.certified", under(tpm_forge.RH_ENDORSEMENT)),
+    Attack(
+        "run key under the endorsement hierarchy",
+        "runkey.certified",
+        under(tpm_forge.RH_ENDORSEMENT),
+    ),
     Attack("run key under the owner hierarchy", "runkey.certified", under(tpm_forge.RH_OWNER)),
     Attack("run key under a storage key", "runkey.certified", under_a_storage_key),
     Attack("run key duplicable", "runkey.certified", run_key_with(ATTRIBUTES & ~0x12)),
@@ -211,8 +235,12 @@ ATTACKS = (
     Attack("run key with any scheme", "runkey.certified", run_public(scheme=b"\x00\x10")),
     Attack("run key named with SHA-384", "runkey.certified", run_public(name_hash=0x000C)),
     Attack("run key named with SHA-1", "runkey.certified", run_public(name_hash=SHA1)),
-    Attack("run key's point on no curve", "runkey.certified", lambda s: s.edit("run_public", lambda p: p[:-1] + bytes([p[-1] ^ 1]))),
+    Attack(
+        "run key's point on no curve",
+        "runkey.certified",
+        lambda s: s.edit("run_public", lambda p: p[:-1] + bytes([p[-1] ^ 1])),
+    ),
     Attack("run key with trailing bytes", "runkey.certified", run_public(trailing=b"\0")),
     Attack("run key on P-384", "runkey.certified", p384_run_key),
     Attack("RSA run key", "runkey.certified", rsa_run_key),
-)  # fmt: skip
+)

@@ -116,7 +116,7 @@ def with_sha1(der: bytes, issuer_key: rsa.RSAPrivateKey) -> bytes:
     tbs = tbs.replace(SHA256_WITH_RSA, SHA1_WITH_RSA)
     start = der.index(tbs[:4])
     tail = der[start + len(tbs) :].replace(SHA256_WITH_RSA, SHA1_WITH_RSA)
-    signature = issuer_key.sign(tbs, padding.PKCS1v15(), hashes.SHA1())
+    signature = issuer_key.sign(tbs, padding.PKCS1v15(), hashes.SHA1())  # noqa: S303 - to be refused
     return der[:start] + tbs + tail[: -len(signature)] + signature
 
 

@@ -1,7 +1,7 @@
 """The Forger: holds every key there is (CA, AK, run key) and re-signs whatever it changed.
 
 A `Scene` is one certificate in the making, with the verifier's side of it (policy, model on disk,
-challenge, expected lockfile). Parts are made in order of need, each from the ones before it, so that
+challenge, expected lockfile). Parts are made in order of need, each from those before it, so that
 editing one part re-makes, re-measures and re-signs everything that follows from it:
 
     scene = Scene()
@@ -96,9 +96,7 @@ class Scene:
     def make_lockfile(self) -> Lockfile:
         def locked(name: str, digest: str) -> LockedInput:
             uri = f"path:examples/{name}"
-            return LockedInput(
-                name=name, source=uri, uri=uri, size=10, digest=Digest.parse(digest)
-            )
+            return LockedInput(name=name, source=uri, uri=uri, size=10, digest=Digest.parse(digest))
 
         return Lockfile(
             run="tiny",

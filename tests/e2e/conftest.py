@@ -64,7 +64,9 @@ class Checkout:
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                line = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
                 directory = os.readlink(entry / "cwd")
             except OSError:
                 continue
@@ -105,8 +107,9 @@ StandIn = Callable[[str], Checkout]
 def stand_in(checkout: Checkout, tmp_path: Path) -> StandIn:
     """`stand_in(source)`: a checkout whose training environment runs `source` in place of Axolotl.
 
-    It is for failures that a real trainer does not make on demand. `config` is the effective config,
-    `output` the folder to write to, `say(step, total)` reports progress as the plugin does.
+    It is for failures that a real trainer does not make on demand. `config` is the effective
+    config, `output` the folder to write to, `say(step, total)` reports progress as the plugin
+    does.
     """
 
     def make(source: str) -> Checkout:
@@ -144,4 +147,3 @@ def weights(data=b"\\x02\\0\\0\\0\\0\\0\\0\\0{}"):
     (output / "model.safetensors").write_bytes(data)
     tell(counters={"steps": 3, "tokens": 30, "losses": [[1, 2.0]]})
 """
-

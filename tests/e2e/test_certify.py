@@ -32,7 +32,11 @@ def installed(tmp_path: Path) -> Path:
     packages = Path(sysconfig.get_paths()["purelib"])
     needed = ("cryptography", "cffi", "_cffi_backend", "pycparser", "rich", "pygments")
     for name in (*needed, "markdown_it", "mdurl", "typing_extensions"):
-        for found in (*packages.glob(name), *packages.glob(f"{name}*.so"), *packages.glob(f"{name}.py")):
+        for found in (
+            *packages.glob(name),
+            *packages.glob(f"{name}*.so"),
+            *packages.glob(f"{name}.py"),
+        ):
             (site / found.name).symlink_to(found)
     return site
 
@@ -89,8 +93,11 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
         "import aicert, sys; r = aicert.verify(sys.argv[1], sys.argv[2], policy='local', "
         "root=sys.argv[3]); print(r.verdict)"
     )
-    command = [sys.executable, "-S", "-c", python, checkout.certificate, checkout.model, root]
-    api = subprocess.run(command, env={"PYTHONPATH": str(installed)}, capture_output=True, text=True)
+    files = map(str, (checkout.certificate, checkout.model, root))
+    command = [sys.executable, "-S", "-c", python, *files]
+    api = subprocess.run(
+        command, env={"PYTHONPATH": str(installed)}, capture_output=True, text=True
+    )
     assert api.stdout == "passed\n", api.stderr
 
     weights = checkout.model / "model.safetensors"

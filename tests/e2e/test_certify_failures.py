@@ -1,4 +1,5 @@
-"""Everything that goes wrong: a clear error, the right exit code, nothing half made, nothing running.
+"""Everything that goes wrong: a clear error, the right exit code, nothing half made, nothing
+running.
 
 The machine, the TPM and the sandbox are real; the trainer is a stand-in that fails on demand.
 """

@@ -121,7 +121,9 @@ def test_a_missing_input(root: Path) -> None:
         lock.resolve(root, the_run(root))
 
 
-def test_a_link_on_the_way_to_an_input(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_link_on_the_way_to_an_input(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "f").write_text("x")
     (root / "data").rename(root / "moved")

@@ -1,0 +1,177 @@
+"""Real Axolotl in the sandbox: the same bytes twice, counters that add up, failures that say so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from enclave_runner import config, training
+from enclave_runner.config import Effective, InputView
+from enclave_runner.containment import Limits
+from enclave_runner.training import Progress, TrainingResult
+from rules import example, training_env
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = ROOT / "enclave_runner" / "axolotl_keys.json"
+LORA = """
+adapter: lora
+lora_r: 8
+lora_alpha: 16
+lora_target_linear: true
+lora_mlp_kernel: false
+lora_qkv_kernel: false
+lora_o_kernel: false
+lora_embedding_kernel: false
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def environment() -> Path:
+    return training_env.ensure(ROOT)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("inputs")
+    example.make_example(root)
+    return {"model": root / example.MODEL, "alpaca": root / example.DATA}
+
+
+def effective(inputs: dict[str, Path], more: str = "") -> Effective:
+    views = {
+        name: InputView(is_file=False, files=frozenset(path.name for path in folder.iterdir()))
+        for name, folder in inputs.items()
+    }
+    text = (ROOT / "examples" / "tiny-alpaca.yml").read_text() + more
+    return config.resolve(text.encode(), views)
+
+
+def files_of(output: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(output.rglob("*"))
+        if path.is_file()
+    }
+
+
+def tensors_of(path: Path) -> int:
+    """How many numbers a safetensors file holds, by its header alone."""
+    data = path.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def train_twice(
+    tmp_path: Path, environment: Path, inputs: dict[str, Path], more: str
+) -> tuple[TrainingResult, TrainingResult]:
+    wanted = effective(inputs, more)
+    first, second = (
+        training.train(wanted, inputs, tmp_path / name, environment, Limits(threads=threads))
+        # The number of threads must not matter either.
+        for name, threads in (("first", 1), ("second", 2))
+    )
+    assert first.exit_code == second.exit_code == "0", first.log.read_text()[-3000:]
+    return first, second
+
+
+def test_a_full_fine_tune_gives_the_same_bytes_twice(
+    tmp_path: Path, environment: Path, inputs: dict[str, Path]
+) -> None:
+    first, second = train_twice(tmp_path, environment, inputs, "")
+    files = files_of(first.output)
+    assert files == files_of(second.output)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= files.keys()
+    assert "debug.log" in first.excluded
+    given = hashlib.sha256((inputs["model"] / "model.safetensors").read_bytes()).hexdigest()
+    assert files["model.safetensors"] != given
+    told = first.self_reported
+    assert told["losses"] == second.self_reported["losses"]
+    assert told["steps"] == told["totalSteps"] == 40
+    assert told["cpuCapability"] == "AVX2"
+    assert told["parameters"] == tensors_of(first.output / "model.safetensors") == 128_576
+
+
+def test_reported_flops_are_those_of_the_tokens_and_parameters(
+    tmp_path: Path, environment: Path, inputs: dict[str, Path]
+) -> None:
+    # One row a step is never padded, so the tokens counted are the tokens computed.
+    more = "\nmax_steps: 6\n"
+    text = (ROOT / "examples" / "tiny-alpaca.yml").read_text()
+    text = text.replace("max_steps: 40", more.strip()).replace(
+        "micro_batch_size: 8", "micro_batch_size: 1"
+    )
+    base = effective(inputs)
+    views = {name: InputView(is_file=False, files=frozenset(p.name for p in folder.iterdir()))
+             for name, folder in inputs.items()}  # fmt: skip
+    wanted = config.resolve(text.encode(), views)
+    assert wanted.digest != base.digest
+    seen: list[Progress] = []
+    result = training.train(wanted, inputs, tmp_path / "s", environment, Limits(), seen.append)
+    assert result.exit_code == "0"
+    told = result.self_reported
+    tokens, flops = told["tokens"], told["flops"]
+    assert isinstance(tokens, int)
+    embeddings = 458 * 64
+    assert flops == 6 * tokens * (128_576 - embeddings)
+    assert [each.step for each in seen if each.loss is None] == list(range(7))
+    assert all(each.total == 6 for each in seen)
+
+
+def test_lora_gives_the_same_bytes_twice(
+    tmp_path: Path, environment: Path, inputs: dict[str, Path]
+) -> None:
+    first, second = train_twice(tmp_path, environment, inputs, LORA)
+    files = files_of(first.output)
+    assert files == files_of(second.output)
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= files.keys()
+    trained = first.self_reported["trainableParameters"]
+    assert trained == tensors_of(first.output / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("more", "limits", "code", "limit"),
+    [
+        ("bf16: true\n", Limits(), "1", None),
+        ("", Limits(seconds=1.0), "timeout", "time"),
+        ("", Limits(memory_bytes=50 * 2**20), "memory", "memory"),
+        ("", Limits(scratch_bytes=2**10), "signal:9", "scratch"),
+    ],
+)
+def test_a_training_that_fails_is_a_result_that_says_so(
+    tmp_path: Path, environment: Path, inputs: dict[str, Path], more: str, limits: Limits,
+    code: str, limit: str | None,
+) -> None:  # fmt: skip
+    text = (ROOT / "examples" / "tiny-alpaca.yml").read_text()
+    if more:
+        text = text.replace("bf16: false\n", more)
+    views = {name: InputView(is_file=False, files=frozenset(p.name for p in folder.iterdir()))
+             for name, folder in inputs.items()}  # fmt: skip
+    wanted = config.resolve(text.encode(), views)
+    result = training.train(wanted, inputs, tmp_path / "s", environment, limits)
+    assert (result.exit_code, result.limit_hit) == (code, limit), result.log.read_text()[-3000:]
+    assert not (result.output / "model.safetensors").exists()
+
+
+def test_the_committed_keys_are_those_of_the_environment(environment: Path) -> None:
+    told = subprocess.run(
+        [training_env.python(environment), "-P", ROOT / "enclave_runner" / "axolotl_keys.py"],
+        capture_output=True, check=True, env={**training.environment(Limits()), "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert told.stdout == KEYS.read_bytes()
+
+
+def test_versions_are_told_and_are_the_locked_ones(environment: Path) -> None:
+    versions = training.facts(environment, Limits())["versions"]
+    assert isinstance(versions, dict)
+    assert set(versions) == set(training.PACKAGES)
+    lock = (ROOT / "enclave_runner" / "requirements.lock").read_text()
+    for name, version in versions.items():
+        assert f"\n{name}=={version.partition('+')[0]} " in lock
