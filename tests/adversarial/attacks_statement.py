@@ -1,4 +1,4 @@
-"""Attacks on the statement and on the inputs: what it says, and what was measured before training."""
+"""Attacks on the statement and on the inputs: what it says, what was measured before training."""
 
 from collections.abc import Callable
 from dataclasses import replace
