@@ -6,9 +6,11 @@ everywhere: a *file* that is the listing would have the same hex.
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, cast
 
 from aicert.errors import EvidenceError
@@ -21,6 +23,10 @@ MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
 # A shard list, a tokenizer and a code repository stay far below; a listing line is ~100 bytes.
 MAX_FILES = 1_000_000
+# Deeper trees do not occur; open directory descriptors are bounded by this.
+MAX_DEPTH = 64
+# MAX_FILES lines of some 130 bytes.
+MAX_LISTING = 1 << 27
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,7 +71,7 @@ def check_path(path: str) -> None:
     try:
         raw = path.encode("utf-8")
     except UnicodeEncodeError:
-        raise EvidenceError(f"path is not valid UTF-8: {path!a}") from None
+        raise EvidenceError(f"path is not valid UTF-8: {path[:200]!a}") from None
     if not raw or len(raw) > MAX_PATH_BYTES:
         raise EvidenceError(f"path is empty or longer than {MAX_PATH_BYTES} bytes: {path[:80]!a}")
     if raw.isascii() and path.isprintable():
@@ -76,13 +82,24 @@ def check_path(path: str) -> None:
         plain = plain and unicodedata.normalize("NFC", path) == path
     if not plain or "\\" in path:
         raise EvidenceError(
-            f"path has a control character, a backslash or is not in Unicode NFC: {path!a}"
+            f"path has a control character, a backslash or is not in Unicode NFC: {path[:200]!a}"
+        )
+    # Some characters fold to a slash with others around it: another system would see a folder.
+    if path.count("/") > MAX_DEPTH or not (raw.isascii() or _keeps_slashes(path)):
+        raise EvidenceError(
+            f"path is deeper than {MAX_DEPTH}, or has a character like a slash: {path[:200]!a}"
         )
     rooted = f"/{path}/"
     if "//" in rooted or "/./" in rooted or "/../" in rooted:
-        raise EvidenceError(f"path is not a plain relative path: {path!a}")
+        raise EvidenceError(f"path is not a plain relative path: {path[:200]!a}")
     if len(raw) > MAX_NAME_BYTES and any(len(part) > MAX_NAME_BYTES for part in raw.split(b"/")):
-        raise EvidenceError(f"a name in the path is longer than {MAX_NAME_BYTES} bytes: {path!a}")
+        raise EvidenceError(
+            f"a name in the path is longer than {MAX_NAME_BYTES} bytes: {path[:200]!a}"
+        )
+
+
+def _keeps_slashes(path: str) -> bool:
+    return fold(path).count("/") == path.count("/")
 
 
 _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
@@ -90,28 +107,33 @@ _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 def check_paths(paths: Iterable[str]) -> None:
     """`check_path` for each; refuse twins (equal but for case) and files used as folders."""
-    folded: dict[str, str] = {}
-    folders: dict[str, str] = {}
-    seen: set[str] = set()
+    keyed: list[tuple[str, str]] = []
     for path in paths:
         check_path(path)
-        key = fold(path)
-        if key in folded:
-            raise EvidenceError(f"two paths differ only in case or form: {folded[key]!a}, {path!a}")
-        folded[key] = path
-        folder = path.rpartition("/")[0]
-        # A folder seen before had its own parents checked then.
-        while folder and folder not in seen:
-            seen.add(folder)
-            twin = folders.setdefault(fold(folder), folder)
-            if twin != folder:
-                raise EvidenceError(f"two directories differ only in case: {twin!a}, {folder!a}")
-            folder = folder.rpartition("/")[0]
-    if len(folded) > MAX_FILES:
-        raise EvidenceError(f"more than {MAX_FILES} files")
-    for key, path in folders.items():
-        if key in folded:
-            raise EvidenceError(f"a path is both a file and a directory: {path!a}")
+        if len(keyed) == MAX_FILES:
+            raise EvidenceError(f"more than {MAX_FILES} files")
+        # NUL is in no path and sorts below all else: a folder's content stands together, right
+        # after a file of that name, so that comparing neighbours finds every twin.
+        keyed.append((fold(path).replace("/", "\0"), path))
+    keyed.sort()
+    for (before, one), (key, other) in pairwise(keyed):
+        if before == key:
+            raise EvidenceError(
+                f"two paths differ only in case or form: {one[:200]!a}, {other[:200]!a}"
+            )
+        if key.startswith(before + "\0"):
+            raise EvidenceError(f"a path is both a file and a directory: {one[:200]!a}")
+        _check_folders(one.split("/")[:-1], other.split("/")[:-1])
+
+
+def _check_folders(one: list[str], other: list[str]) -> None:
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            if fold(mine) == fold(theirs):
+                raise EvidenceError(
+                    f"two directories differ only in case or form: {mine!a}, {theirs!a}"
+                )
+            return
 
 
 def fold(path: str) -> str:
@@ -136,18 +158,24 @@ def listing(files: Mapping[str, FileFact] | Mapping[str, str]) -> bytes:
 
 def parse_listing(data: bytes) -> dict[str, str]:
     """Read a listing back to `{path: hex}`; only the form that `listing` gives is accepted."""
+    if len(data) > MAX_LISTING:
+        raise EvidenceError(f"listing is larger than {MAX_LISTING} bytes")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise EvidenceError("listing is not UTF-8") from None
     files: dict[str, str] = {}
-    for number, line in enumerate(text.split("\n")[:-1], 1):
-        value, path = line[:64], line[66:]
-        if not is_hex(value) or line[64:66] != "  " or not path or path in files:
-            raise EvidenceError(f"line {number} of the listing is not `HEX  PATH`, or is repeated")
-        files[path] = value
+    position = 0
+    while position < len(text):
+        line = _LINE.match(text, position)
+        if line is None or line[2] in files:
+            raise EvidenceError(
+                f"line {len(files) + 1} of the listing is not `HEX  PATH`, or is repeated"
+            )
+        files[line[2]] = line[1]
+        position = line.end()
     if listing(files) != data:
-        raise EvidenceError("listing is not canonical (sorted by path, LF at every line's end)")
+        raise EvidenceError("listing is not canonical: it is not sorted by path")
     return files
 
 
@@ -155,6 +183,9 @@ def dir_digest(files: Mapping[str, FileFact] | Mapping[str, str]) -> Digest:
     """The `dirHash:` digest of a tree of files."""
     return Digest("dirHash", hashlib.sha256(listing(files)).hexdigest())
 
+
+# `.` is no line end; every other character that a path cannot hold is refused by check_path.
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)\n")
 
 EMPTY_DIR = Digest("dirHash", hashlib.sha256(b"").hexdigest())
 EMPTY_FILE_HEX = hashlib.sha256(b"").hexdigest()

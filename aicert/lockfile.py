@@ -22,6 +22,13 @@ MAX_BYTES = 1 << 20
 MAX_INPUTS = 1000
 MAX_PATTERNS = 100
 MAX_VALUE = 1000
+# What a line of the canonical form can be. Checked before TOML is parsed: `tomllib` takes quadratic
+# time and memory for dotted keys, and a ValueError for long integers.
+_TEXT = rb'"[ !#-\[\]-~]*+"'
+_LINE = re.compile(
+    rb"(?:[a-z-]{1,20} = (?:%b|\[(?:%b(?:, %b)*+)?+\]|[0-9]{1,19}|true)|\[\[input\]\]|)\n"
+    % (_TEXT, _TEXT, _TEXT)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +97,18 @@ def parse(data: bytes) -> Lockfile:
             hint="git config core.autocrlf false, then check it out again",
         )
     try:
-        document = tomllib.loads(data.decode("ascii"))
+        text = data.decode("ascii")
     except UnicodeDecodeError as error:
         raise LockError(f"lockfile is not ASCII: byte {error.start}") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    for number, line in enumerate(data.splitlines(keepends=True), 1):
+        if not _LINE.fullmatch(line):
+            raise LockError(
+                f"lockfile is not in canonical form: line {number} is none of a lockfile",
+                hint="./doit lock",
+            )
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise LockError(f"lockfile is not TOML: {error}") from None
     lockfile = _read(document)
     if emit(lockfile) != data:

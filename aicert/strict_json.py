@@ -14,9 +14,9 @@ from aicert.errors import EvidenceError
 
 # The deepest document of ours has 8 levels; 32 leaves room and stops recursion attacks early.
 MAX_DEPTH = 32
-# Each token costs time and up to 250 bytes of memory. A statement about 40,000 files has 500,000;
+# Each token costs time and up to 250 bytes of memory. A statement about 20,000 files has 250,000;
 # every other document of ours stays below 100,000.
-MAX_TOKENS = 500_000
+MAX_TOKENS = 250_000
 # One character beyond Latin-1 makes Python's text two or four times as large as the bytes. Only
 # file names in statements are not ASCII, and MAX_TOKENS of them fit.
 MAX_NON_ASCII = 1 << 23
@@ -59,10 +59,14 @@ def loads(data: bytes, *, what: str, max_bytes: int) -> object:
 
 def dumps(value: object) -> bytes:
     """Our canonical form: sorted keys, no spaces, UTF-8, no NaN. Used for what we make, only."""
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode("utf-8")
+    try:
+        text = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        return text.encode("utf-8")
+    except ValueError as error:
+        # A loss that is NaN, or a name with a lone surrogate.
+        raise EvidenceError(f"this cannot be written as JSON: {error}") from None
 
 
 class _RefusedError(Exception):

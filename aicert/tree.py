@@ -13,15 +13,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from aicert.digest import MAX_FILES, Digest, FileFact, check_path, check_paths, dir_digest
+from aicert.digest import (
+    MAX_DEPTH,
+    MAX_FILES,
+    Digest,
+    FileFact,
+    check_path,
+    check_paths,
+    dir_digest,
+)
 from aicert.errors import EvidenceError
 
 # Measured best between 256 KiB and 1 MiB: large enough that the GIL is seldom taken.
 BLOCK = 1 << 20
 # Below this a thread hand-over costs more than the hashing.
 SMALL = 1 << 18
-# Deeper trees do not occur; open directory descriptors are bounded by this.
-MAX_DEPTH = 64
 
 OnBytes = Callable[[int], None]
 Known = Callable[[str, os.stat_result], str | None]
