@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import pytest
+
+from aicert.digest import Digest, of_bytes
+from aicert.errors import LockError
+from aicert.image_lock import MAX_BYTES, ImageLock, Package, emit, parse
+
+DIGEST = Digest("sha256", "ab" * 32)
+PCRS = {4: b"\x04" * 32, 11: b"\x0b" * 32, 12: bytes(32), 13: bytes(32)}
+PACKAGES = (
+    Package(name="libc6", version="2.36-9+deb12u9", digest=DIGEST),
+    Package(name="torch", version="2.13.0", digest=DIGEST),
+)
+
+
+def written(**changes: object) -> bytes:
+    lock = replace(
+        ImageLock(
+            digest=DIGEST, name="machine", disk=DIGEST, pcrs=PCRS, verity={"root": DIGEST},
+            packages=PACKAGES,
+        ),
+        **changes,  # type: ignore[arg-type]  # each test names real fields
+    )  # fmt: skip
+    return emit(
+        name=lock.name, disk=lock.disk, pcrs=lock.pcrs, verity=lock.verity, packages=lock.packages
+    )
+
+
+def test_round_trip_and_identity() -> None:
+    data = written()
+    lock = parse(data)
+    assert lock.digest == of_bytes(data)
+    assert (lock.pcrs, lock.verity, lock.packages) == (PCRS, {"root": DIGEST}, PACKAGES)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        written() + b"\n",
+        written().replace(b"\n", b"\r\n"),
+        written().replace(b"version = 1", b"version = 2", 1),
+        written().replace(b"version = 1", b"version = true", 1),
+        written() + b"note = 1\n",
+        written().replace(b'pcr4 = "04', b'pcr4 = "0G'),
+        written().replace(b"[pcrs]", b"[pcr]"),
+        written().replace(b'name = "machine"\n', b""),
+        written().replace(b"sha256:", b"md5:"),
+        b"version = 1\npcrs = 3\n",
+        b"version = 1\nname = 'x'\ndigest = 'sha256:" + b"a" * 64 + b"'\nverity = 3\n[pcrs]\n",
+        b"[[",
+        b"a=" + b"[" * 5000,
+        "naïve".encode(),
+        b"#" * (MAX_BYTES + 1),
+    ],
+)
+def test_anything_but_the_canonical_form_is_refused(data: bytes) -> None:
+    with pytest.raises(LockError):
+        parse(data)
+
+
+@pytest.mark.parametrize("key", ["verity", "package"])
+@pytest.mark.parametrize("value", [b"3", b"[1]", b"[" + b"{}," * 20_001 + b"]"])
+def test_tables_are_tables_and_bounded(key: str, value: bytes) -> None:
+    head = written(verity={}, packages=())
+    start = head.index(b"[pcrs]")
+    with pytest.raises(LockError):
+        parse(head[:start] + key.encode() + b" = " + value + b"\n" + head[start:])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": 'x"'},
+        {"packages": PACKAGES[::-1]},
+        {"packages": PACKAGES[:1] * 2},
+        {"packages": (replace(PACKAGES[0], version='1"'),)},
+        {"pcrs": {4: bytes(32)}},
+        {"pcrs": PCRS | {4: b""}},
+        {"verity": {"a b": DIGEST}},
+    ],
+)
+def test_what_a_lock_cannot_hold_is_not_written(changes: dict[str, object]) -> None:
+    with pytest.raises(LockError):
+        written(**changes)

@@ -1,0 +1,76 @@
+import pytest
+
+from aicert.result import (
+    CHECKS,
+    OPTIONAL,
+    TIERS,
+    AttestationResult,
+    CheckResult,
+    CheckVerdict,
+    below_vtpm,
+)
+
+
+def result(**verdicts: CheckVerdict) -> AttestationResult:
+    """All checks ok but for those given, by id with `_` for `.`."""
+    named = {key.replace("__", "-").replace("_", "."): value for key, value in verdicts.items()}
+    checks = tuple(
+        CheckResult(id=check, verdict=named.get(check, "ok"), detail="d") for check in CHECKS
+    )
+    return AttestationResult(
+        checks=checks, policy="p", tier="vtpm", run="r", subject={}, lockfile=None,
+        finished=None, at="", quoted={}, trusts=(), omits=(),
+    )  # fmt: skip
+
+
+def test_all_ok_passes() -> None:
+    assert (result().verdict, result().exit_code) == ("passed", 0)
+
+
+def test_a_result_has_no_truth_value() -> None:
+    with pytest.raises(TypeError, match="compare its verdict"):
+        bool(result())
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_any_failure_fails(check: str) -> None:
+    assert result(**{check.replace("-", "__").replace(".", "_"): "failed"}).exit_code == 1
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_was_not_checked_prevents_a_pass(check: str) -> None:
+    key = check.replace("-", "__").replace(".", "_")
+    assert result(**{key: "not-checked"}).exit_code == (0 if check in OPTIONAL else 2)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_only_some_checks_may_not_apply(check: str) -> None:
+    may = check.startswith(("boot.", "policy.", "lineage."))
+    key = check.replace("-", "__").replace(".", "_")
+    assert result(**{key: "not-applicable"}).exit_code == (0 if may else 2)
+
+
+def test_consistent_is_all_but_the_model() -> None:
+    assert result(subject_files="not-checked").certificate_consistent == "yes"
+    assert result(subject_files="failed").certificate_consistent == "no"
+    assert result(outputs_exit="not-checked").certificate_consistent == "no"
+
+
+def test_a_check_left_out_is_no_verdict() -> None:
+    whole = result()
+    short = AttestationResult(
+        checks=whole.checks[1:], policy="p", tier=None, run=None, subject=None, lockfile=None,
+        finished=None, at="", quoted={}, trusts=(), omits=(),
+    )  # fmt: skip
+    assert short.verdict == "none"
+
+
+def test_failed_undecided_and_by_id() -> None:
+    both = result(quote_nonce="failed", subject_files="not-checked", inputs_lockfile="not-checked")
+    assert [check.id for check in both.failed] == ["quote.nonce"]
+    assert [check.id for check in both.undecided] == ["subject.files"]
+    assert both.check("quote.nonce").verdict == "failed"
+
+
+def test_tiers_below_a_cloud() -> None:
+    assert [tier for tier in TIERS if below_vtpm(tier)] == ["software", "measured-vm"]

@@ -1,0 +1,46 @@
+import base64
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from aicert import roots
+from aicert.errors import ConfigError, EvidenceError
+
+
+@pytest.mark.parametrize("name", sorted(roots.FINGERPRINTS))
+def test_pinned_files_have_their_fingerprints(name: str) -> None:
+    assert hashlib.sha256(roots.pinned(name)).hexdigest() == roots.FINGERPRINTS[name]
+
+
+def test_nothing_else_is_pinned() -> None:
+    found = {path.name for path in Path(roots.PINNED).iterdir()}
+    assert found == set(roots.FINGERPRINTS)
+
+
+def test_a_changed_installation_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roots, "PINNED", str(tmp_path))
+    with pytest.raises(ConfigError, match="cannot read"):
+        roots.azure_vtpm_2023()
+    good = Path(roots.__file__).parent / "pinned" / "azure-vtpm-ca-01.pem"
+    (tmp_path / "azure-vtpm-root-2023.pem").write_bytes(good.read_bytes())
+    with pytest.raises(ConfigError, match="was changed"):
+        roots.azure_vtpm_2023()
+
+
+def armoured(body: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n"
+
+
+def test_pem_is_exactly_one_certificate() -> None:
+    der = roots.pinned("azure-vtpm-ca-01.pem")
+    one = armoured(base64.b64encode(der))
+    assert roots.pem_to_der(one, "x") == der
+    for bad in (one + one, b"", one + b"more", armoured(b"?"), armoured(b"AAA")):
+        with pytest.raises(ConfigError, match="not one PEM certificate"):
+            roots.pem_to_der(bad, "x")
+    for bad in (armoured(b""), armoured(base64.b64encode(der[:-1]))):
+        with pytest.raises(EvidenceError):
+            roots.pem_to_der(bad, "x")
