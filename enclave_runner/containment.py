@@ -46,7 +46,7 @@ class Limits:
 
     seconds: float = 24 * 3600.0
     memory_bytes: int = 16 * 2**30
-    processes: int = 256
+    processes: int = 1024
     scratch_bytes: int = 64 * 2**30
     log_bytes: int = 16 * 2**20
     threads: int = 1

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import re
+import selectors
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ HERE = Path(__file__).resolve().parent.parent
 LOCK = HERE / "enclave_runner" / "requirements.lock"
 CUDA_LOCK = HERE / "enclave_runner" / "requirements-cuda.lock"
 _MARKER = "complete"
+_TICK_SECONDS = 0.5
 # PyTorch's own index of builds for CPU only; what it serves still has to match the locked hash.
 _CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _REQUIREMENT = re.compile(r"^([a-z0-9][a-z0-9.-]*)==", re.MULTILINE)
@@ -186,37 +188,49 @@ def _pip(
     total = len(_REQUIREMENT.findall(lock.read_text(encoding="ascii")))
     found = 0
 
-    def count(line: str) -> None:
+    def take(line: str) -> None:
         nonlocal found
         on_line(line)
         if line.startswith(("Collecting ", "Requirement already satisfied")):
             found = min(found + 1, total)
+
+    def tell() -> None:
+        # pip installs in silence: what it has put in place by then counts as well.
+        there = len(list(_site_packages(environment).glob("*.dist-info")))
         if on_progress is not None:
-            on_progress(found, 2 * total)
+            on_progress(min(found + there, 2 * total - 1), 2 * total)
 
     command = [str(python(environment)), "-I", "-m", "pip", "install", "--no-deps"]
     command += ["--require-hashes", "--no-build-isolation", "--no-compile", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", *source, "-r", str(lock)]
-    _run(command, count)
+    _run(command, take, tell)
     if on_progress is not None:
         on_progress(2 * total, 2 * total)
 
 
-def _run(command: Sequence[str], on_line: OnLine, *, check: bool = True) -> None:
+def _run(
+    command: Sequence[str],
+    on_line: OnLine,
+    on_tick: Callable[[], None] | None = None,
+    *,
+    check: bool = True,
+) -> None:
+    """Run it; `on_tick` is called twice a second and more, said something or not."""
     # The child must not outlive a killed parent: it would write into the next one's environment.
     tether = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PIP_REQUIRE_VIRTUALENV": "0"}
     tail: list[str] = []
     with subprocess.Popen(
-        [*tether, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace", env=environ,
-    ) as child:  # fmt: skip
-        if child.stdout is None:
-            raise ToolError("the installer's output cannot be read")
+        [*tether, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environ,
+    ) as child:
         try:
-            for line in child.stdout:
-                tail = [*tail[-4:], line.rstrip()]
-                on_line(line.rstrip())
+            for line in _lines(child, on_tick or _no_tick):
+                tail = [*tail[-4:], line]
+                on_line(line)
         except BaseException:
             child.kill()
             raise
@@ -225,6 +239,26 @@ def _run(command: Sequence[str], on_line: OnLine, *, check: bool = True) -> None
             f"{' '.join(command[2:5])} ended with {child.returncode}:\n" + "\n".join(tail),
             hint="check network and pip configuration, then run the command again",
         )
+
+
+def _lines(child: subprocess.Popen[bytes], on_tick: Callable[[], None]) -> Iterator[str]:
+    if child.stdout is None:
+        raise ToolError("the installer's output cannot be read")
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while True:
+            if selector.select(_TICK_SECONDS):
+                data = os.read(child.stdout.fileno(), 65536)
+                *whole, rest = (rest + data).split(b"\n")
+                yield from (line.decode("utf-8", "replace").rstrip() for line in whole)
+                if not data:
+                    return
+            on_tick()
+
+
+def _no_tick() -> None:
+    pass
 
 
 def _site_packages(environment: Path) -> Path:

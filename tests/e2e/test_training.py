@@ -44,12 +44,17 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"model": root / example.MODEL, "alpaca": root / example.DATA}
 
 
-def effective(inputs: dict[str, Path], more: str = "") -> Effective:
+def effective(
+    inputs: dict[str, Path], more: str = "", change: tuple[tuple[str, str], ...] = ()
+) -> Effective:
     views = {
         name: InputView(is_file=False, files=frozenset(path.name for path in folder.iterdir()))
         for name, folder in inputs.items()
     }
     text = (ROOT / "examples" / "tiny-alpaca.yml").read_text() + more
+    for old, new in change:
+        assert old in text
+        text = text.replace(old, new)
     return config.resolve(text.encode(), views)
 
 
@@ -103,16 +108,8 @@ def test_reported_flops_are_those_of_the_tokens_and_parameters(
     tmp_path: Path, environment: Path, inputs: dict[str, Path]
 ) -> None:
     # One row a step is never padded, so the tokens counted are the tokens computed.
-    more = "\nmax_steps: 6\n"
-    text = (ROOT / "examples" / "tiny-alpaca.yml").read_text()
-    text = text.replace("max_steps: 40", more.strip()).replace(
-        "micro_batch_size: 8", "micro_batch_size: 1"
-    )
-    base = effective(inputs)
-    views = {name: InputView(is_file=False, files=frozenset(p.name for p in folder.iterdir()))
-             for name, folder in inputs.items()}  # fmt: skip
-    wanted = config.resolve(text.encode(), views)
-    assert wanted.digest != base.digest
+    change = (("max_steps: 40", "max_steps: 6"), ("micro_batch_size: 8", "micro_batch_size: 1"))
+    wanted = effective(inputs, change=change)
     seen: list[Progress] = []
     result = training.train(wanted, inputs, tmp_path / "s", environment, Limits(), seen.append)
     assert result.exit_code == "0"
@@ -137,24 +134,24 @@ def test_lora_gives_the_same_bytes_twice(
 
 
 @pytest.mark.parametrize(
-    ("more", "limits", "code", "limit"),
+    ("change", "limits", "code", "limit"),
     [
-        ("bf16: true\n", Limits(), "1", None),
-        ("", Limits(seconds=1.0), "timeout", "time"),
-        ("", Limits(memory_bytes=50 * 2**20), "memory", "memory"),
-        ("", Limits(scratch_bytes=2**10), "signal:9", "scratch"),
+        ((("bf16: false", "bf16: true"),), Limits(), "1", None),
+        ((), Limits(seconds=1.0), "timeout", "time"),
+        ((), Limits(memory_bytes=50 * 2**20), "memory", "memory"),
+        ((), Limits(scratch_bytes=2**10), "signal:9", "scratch"),
     ],
 )
 def test_a_training_that_fails_is_a_result_that_says_so(
-    tmp_path: Path, environment: Path, inputs: dict[str, Path], more: str, limits: Limits,
-    code: str, limit: str | None,
-) -> None:  # fmt: skip
-    text = (ROOT / "examples" / "tiny-alpaca.yml").read_text()
-    if more:
-        text = text.replace("bf16: false\n", more)
-    views = {name: InputView(is_file=False, files=frozenset(p.name for p in folder.iterdir()))
-             for name, folder in inputs.items()}  # fmt: skip
-    wanted = config.resolve(text.encode(), views)
+    tmp_path: Path,
+    environment: Path,
+    inputs: dict[str, Path],
+    change: tuple[tuple[str, str], ...],
+    limits: Limits,
+    code: str,
+    limit: str | None,
+) -> None:
+    wanted = effective(inputs, change=change)
     result = training.train(wanted, inputs, tmp_path / "s", environment, limits)
     assert (result.exit_code, result.limit_hit) == (code, limit), result.log.read_text()[-3000:]
     assert not (result.output / "model.safetensors").exists()
