@@ -1,6 +1,7 @@
 """Certificate authorities made of nothing: any X.509 chain, good or bad, in memory."""
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -129,3 +130,8 @@ def with_serial(der: bytes, issuer_key: ec.EllipticCurvePrivateKey, serial: int)
     signature = issuer_key.sign(bytes(tbs), ec.ECDSA(hashes.SHA256()))
     body = bytes(tbs) + algorithm + b"\x03" + bytes([len(signature) + 1]) + b"\x00" + signature
     return b"\x30\x82" + len(body).to_bytes(2, "big") + body
+
+
+def hash_of(der: bytes) -> str:
+    """The fingerprint that a policy file pins."""
+    return hashlib.sha256(der).hexdigest()

@@ -1,0 +1,149 @@
+"""What passes, what cannot be told, and what a result says of itself."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from aicert.digest import FileFact, of_bytes
+from aicert.errors import ConfigError
+from aicert.policy import Claim
+from tests.adversarial import tpm_forge
+from tests.adversarial.attacks_platform import intermediate
+from tests.adversarial.attacks_run import ancestor
+from tests.adversarial.forger import NONCE, Scene, hex_of
+
+
+def test_without_a_model_there_is_no_verdict() -> None:
+    scene = Scene()
+    scene.with_model = False
+    result = scene.appraise()
+    assert (result.verdict, result.exit_code, result.certificate_consistent) == ("none", 2, "yes")
+    assert [check.id for check in result.undecided] == ["subject.files"]
+
+
+def test_naming_the_lockfile_by_bytes_or_digest() -> None:
+    for wanted in (bytes, of_bytes):
+        scene = Scene()
+        scene.caller_lockfile = wanted(scene.get("lockfile_bytes"))
+        result = scene.appraise()
+        assert result.check("inputs.lockfile").verdict == "ok"
+        assert not any("--lockfile" in line for line in result.omits)
+
+
+def test_the_callers_nonce_makes_it_fresh() -> None:
+    scene = Scene()
+    assert "not fresh" in scene.appraise().check("quote.nonce").detail
+    scene.caller_nonce = NONCE
+    assert "your nonce" in scene.appraise().check("quote.nonce").detail
+
+
+def test_age_is_known_from_the_callers_nonce_only() -> None:
+    scene = Scene()
+    scene.edit("policy", lambda policy: replace(policy, max_age_days=30))
+    result = scene.appraise()
+    assert (result.verdict, result.check("policy.age").verdict) == ("none", "not-checked")
+    scene.caller_nonce = NONCE
+    assert scene.appraise().check("policy.age").verdict == "ok"
+
+
+def test_claims_say_where_a_value_is_from() -> None:
+    scene = Scene()
+    claims = (
+        Claim(name="totalFlops", at_most=1e13, at_least=1e12),
+        Claim(name="steps", at_least=40, origins=frozenset(("self-reported",))),
+    )
+    scene.edit("policy", lambda policy: replace(policy, claims=claims))
+    detail = scene.appraise().check("policy.claims").detail
+    assert detail == "totalFlops is 1500000000000.0 (derived); steps is 40 (self-reported)"
+
+
+def test_inert_files_are_present_and_not_covered() -> None:
+    scene = Scene()
+    inert = {
+        "README.md", "LICENSE", "LICENSE.txt", "LICENSE-APACHE", ".gitattributes", ".git/HEAD",
+        ".cache/huggingface/x", "certificate.json",
+    }  # fmt: skip
+    scene.edit("model", lambda model: model | {path: FileFact(1, hex_of(b"i")) for path in inert})
+    detail = scene.appraise().check("subject.files").detail
+    assert "3 files, 47 bytes\npresent, not covered: .cache/huggingface/x, .git/HEAD, " in detail
+    assert scene.appraise().verdict == "passed"
+
+
+def test_differences_are_shown_in_part() -> None:
+    scene = Scene()
+    extra = {f"x{i}": FileFact(1, hex_of(b"x")) for i in range(9)}
+    scene.edit("model", lambda model: model | extra)
+    assert scene.appraise().check("subject.files").detail.endswith("extra     x4\nand 4 more")
+
+
+def test_one_of_several_outputs_is_the_model() -> None:
+    scene = Scene()
+    scene.edit("lockfile", lambda locked: replace(locked, outputs=("adapter", "model")))
+    scene.edit("outputs", lambda outputs: outputs | {"adapter": {"a.safetensors": b"delta"}})
+    result = scene.appraise()
+    assert "output model" in result.check("subject.files").detail
+    assert result.verdict == "passed"
+    assert set(result.subject or {}) == {"adapter", "model"}
+
+
+def test_lineage() -> None:
+    scene = Scene()
+    ancestor(lambda _: None)(scene)
+    result = scene.appraise()
+    assert result.check("lineage.ancestors").verdict == "ok"
+    scene.ancestors = None
+    result = scene.appraise()
+    assert (result.check("lineage.ancestors").verdict, result.verdict) == ("not-checked", "passed")
+
+
+def test_lineage_is_bounded_and_no_run_is_its_own_ancestor() -> None:
+    scene = Scene()
+    ancestor(lambda _: None)(scene)
+    (older,) = scene.ancestors or ()
+    scene.ancestors = [older] * 17
+    assert "more than 16" in scene.appraise().check("lineage.ancestors").detail
+    scene.ancestors = [scene.get("certificate")]
+    assert scene.appraise().check("lineage.ancestors").verdict == "failed"
+
+
+def test_intermediates_and_root_may_be_sent() -> None:
+    for kind in ("local", "cloud"):
+        scene = Scene(kind)
+        chain = intermediate(scene)
+        scene.put("chain", chain)
+        assert scene.appraise().verdict == "passed"
+        scene.put("chain", (*chain, scene.get("root")))
+        assert scene.appraise().verdict == "passed"
+
+
+def test_a_padded_ak_certificate_passes() -> None:
+    for filler in (b"\x00", b"\xff"):
+        scene = Scene()
+        scene.put("chain", (scene.get("chain")[0].ljust(4096, filler),))
+        assert scene.appraise().verdict == "passed"
+
+
+@pytest.mark.parametrize("scheme", [tpm_forge.RSASSA, tpm_forge.RSAPSS])
+def test_signature_schemes(scheme: int) -> None:
+    scene = Scene()
+    attest = scene.get("quote_attest")
+    scene.put("quote_signature", tpm_forge.sign(scene.ak, attest, scheme=scheme))
+    # An edit makes the parts anew, and with them another DSSE signature, but the same quote.
+    assert scene.appraise().verdict == "passed"
+
+
+def test_expired_is_good_at_a_time_that_the_caller_states() -> None:
+    scene = Scene()
+    scene.at = datetime.fromisoformat("2037-01-01T00:00:00Z")
+    assert scene.appraise().check("platform.chain").verdict == "failed"
+    scene.at = datetime.fromisoformat("2030-01-01T00:00:00Z")
+    assert scene.appraise().verdict == "passed"
+    scene.at = datetime(2030, 1, 1)  # noqa: DTZ001 - a time without a zone is the point
+    with pytest.raises(ConfigError, match="time zone"):
+        scene.appraise()
+
+
+def test_what_is_quoted_and_not_compared_is_said() -> None:
+    assert set(Scene("cloud").appraise().quoted) == {5, 6, 9, 10, 15}
+    assert set(Scene().appraise().quoted) == set(range(16)) - {8, 14}

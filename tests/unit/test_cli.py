@@ -1,0 +1,329 @@
+"""The relying party's tool and API, as they are called."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import aicert
+from aicert import api, cli, render
+from aicert.digest import Digest
+from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
+from aicert.policy import built_in
+from aicert.result import CHECKS, AttestationResult
+from tests.adversarial import ca_forge
+from tests.adversarial.forger import NONCE, Scene
+from tests.unit.test_image_lock import written
+
+AT = "2026-11-01T00:00:00Z"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return lay_out(Scene(), tmp_path)
+
+
+def lay_out(scene: Scene, folder: Path) -> Path:
+    """The files of a scene: certificate, root, lockfile, model."""
+    (folder / "c.json").write_bytes(scene.get("file"))
+    (folder / "root.pem").write_bytes(ca_forge.pem(scene.get("root")))
+    (folder / "l.toml").write_bytes(scene.get("lockfile_bytes"))
+    model = folder / "model"
+    model.mkdir()
+    for path, data in scene.get("outputs").get("model", {}).items():
+        (model / path).write_bytes(data)
+    return folder
+
+
+def verify(folder: Path, *more: str, model: bool = True) -> int:
+    words = ["verify", str(folder / "c.json"), *([str(folder / "model")] if model else [])]
+    root = ["--policy", "local", "--root", str(folder / "root.pem"), "--at", AT]
+    return cli.main([*words, *root, *more])
+
+
+def test_pass(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lockfile, nonce = str(folder / "l.toml"), NONCE.hex()
+    assert verify(folder, "--lockfile", lockfile, "--nonce", nonce) == 0
+    out, err = capsys.readouterr()
+    assert "\nPASSED    (software: the operator could have forged this)\nTrusts    " in out
+    assert "\nOmits     " in out
+    assert "\x1b" not in out
+    assert err == ""
+
+
+def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(folder, "--format", "json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verdict"], document["tier"]) == ("passed", "software")
+    assert [check["id"] for check in document["checks"]] == list(CHECKS)
+    assert set(document["checks"][0]) == {"id", "verdict", "detail"}
+    assert list(document["subject"]) == ["model"]
+    assert document["lockfile"].startswith("sha256:")
+
+
+def test_changed_model_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "model" / "config.json").write_text("{}")
+    assert verify(folder) == 1
+    out = capsys.readouterr().out
+    assert "FAILED    1 of 24 checks" in out
+    assert "error: subject.files: the model directory is not output model" in out
+
+
+def test_default_policy_refuses_software_naming_the_tier(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["verify", str(folder / "c.json"), str(folder / "model")]) == 1
+    assert "(simulated:local, tier software)" in capsys.readouterr().out
+
+
+def test_default_policy_with_that_root_refuses_at_the_tier(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["verify", str(folder / "c.json"), "--root", str(folder / "root.pem"), "--at", AT]
+    assert cli.main(words) == 1
+    assert "FAILED  platform.tier        tier software, policy default wants vtpm" in (
+        capsys.readouterr().out
+    )
+
+
+def test_without_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(folder, model=False) == 2
+    assert "NO VERDICT  certificate consistent, no model checked" in capsys.readouterr().out
+    assert verify(folder, "--certificate-only", model=False) == 0
+    assert "certificate consistent, no model checked" in capsys.readouterr().out
+
+
+def test_certificate_only_does_not_hide_what_is_open(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "p.toml"
+    policy.write_text('extends = "local"\nmax-age-days = 5\n')
+    words = ["verify", str(folder / "c.json"), "--policy", str(policy), "--at", AT]
+    words += ["--root", str(folder / "root.pem"), "--certificate-only"]
+    assert cli.main(words) == 2
+    assert "checks could not be made" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["verify"],
+        ["verify", "c", "--format", "xml"],
+        ["verify", "c", "--no-such"],
+        ["prove", "c"],
+    ],
+)
+def test_wrong_command_lines_are_3(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 3
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--certificate-only"], "contradict"),
+        (["--nonce", "ab"], "64 hexadecimal"),
+        (["--at", "yesterday"], "not a time"),
+        (["--at", "2026-01-01T00:00:00"], "not a time"),
+        (["--lockfile", "sha256:ab"], "not a lockfile digest"),
+        (["--lockfile", "/nowhere"], "cannot read lockfile"),
+        (["--image-lock", "/nowhere"], "cannot read image lock"),
+        (["--policy", "best"], "no policy 'best'"),
+        (["--policy", "qemu"], "policy qemu wants"),
+        (["--root", "/nowhere"], "cannot read root"),
+    ],
+)
+def test_wrong_arguments_are_3(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert verify(folder, *words) == 3
+    assert message in capsys.readouterr().err
+
+
+def test_a_simulated_policy_without_root_is_3(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["verify", str(folder / "c.json"), "--policy", "local"]) == 3
+    assert capsys.readouterr().err.endswith("hint: --root .aicert/ca/local.pem\n")
+
+
+def test_missing_and_malformed_evidence_is_2(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "c.json").write_text("{}")
+    assert verify(folder, "--format", "json") == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["verdict"] == "none"
+    assert err.startswith("error: certificate.kind")
+    (folder / "c.json").unlink()
+    assert verify(folder) == 2
+    os.symlink("config.json", folder / "model" / "link.json")
+    (folder / "c.json").write_bytes(Scene().get("file"))
+    assert verify(folder) == 2
+
+
+def test_files_are_read_in_bounded_size(folder: Path) -> None:
+    with pytest.raises(EvidenceError, match="larger than 3 bytes"):
+        api.read_bounded(folder / "c.json", 3, "certificate")
+    with pytest.raises(EvidenceError, match="null byte"):
+        api.read_bounded("a\0b", 3, "certificate")
+
+
+def test_show_has_no_verdict(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", str(folder / "c.json")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("claims of a certificate; nothing here was verified")
+    assert "40 (self-reported)" in out
+    assert cli.main(["show", str(folder / "c.json"), "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verified"], document["run"]) == (False, "tiny")
+    assert document["lockfileReadable"] == "canonical"
+
+
+def test_show_escapes_and_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import replace
+
+    from aicert.report_form import Override, Value
+
+    scene = Scene()
+    scene.edit("outputs", lambda _: {"model": {f"f{i}.safetensors": b"%d" % i for i in range(60)}})
+    scene.edit("lockfile_bytes", lambda data: data + b"\n")
+    override = Override(key="k\x1b[2J", configured="a\nb", used="x" * 900, why="\u202e")
+    losses = Value("self-reported", (1.0, 2.0))
+    scene.edit(
+        "report",
+        lambda r: replace(r, overrides=(override,), values=r.values | {"losses": losses}),
+    )
+    lay_out(scene, tmp_path)
+    assert cli.main(["show", str(tmp_path / "c.json")]) == 0
+    out = capsys.readouterr().out
+    assert all(line.isprintable() and len(line) < 300 for line in out.split("\n"))
+    assert "and 10 more" in out
+    assert "2 numbers" in out
+    assert "not in canonical form" in out
+    assert cli.main(["show", str(tmp_path / "c.json"), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["overrides"][0]["why"] == "\u202e"
+
+
+def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert not cli.use_colour()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert cli.use_colour()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not cli.use_colour()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not cli.use_colour()
+
+
+def test_three_styles_and_no_more() -> None:
+    scene = Scene()
+    assert {render.GREEN, render.DIM} == styles(render.text(scene.appraise(), colour=True))
+    scene.edit("report", lambda r: r)
+    scene.set_pcr(14, bytes(32))
+    assert render.RED in styles(render.text(scene.appraise(), colour=True))
+
+
+def styles(text: str) -> set[str]:
+    return {"\x1b" + part.split("m")[0] + "m" for part in text.split("\x1b")[1:]} - {render.PLAIN}
+
+
+def test_hostile_text_is_escaped_and_cut() -> None:
+    assert render.safe("a\x1b[2J\n\u202eb") == "a\\x1b[2J\\n\\u202eb"
+    assert render.safe("naïve") == "naïve"
+    assert render.safe("x" * 500).endswith("x…")
+    assert len(render.safe("x" * 500)) == render.MAX_LINE
+    many = render.error_lines("first\n" + "more\n" * 99, None)
+    assert many.count("\n") == 1 + render.MAX_LINES
+
+
+def test_long_details_are_cut() -> None:
+    from aicert.result import CheckResult
+
+    check = CheckResult(id="subject.files", verdict="failed", detail="\n".join("x" * 99))
+    assert render._check_lines(check, 20, colour=False)[-1].endswith("and 86 lines more")
+
+
+def test_broken_pipe_keeps_the_exit_code(folder: Path) -> None:
+    words = [sys.executable, "-m", "aicert", "verify", str(folder / "c.json"), "--at", AT]
+    words += ["--policy", "local", "--root", str(folder / "root.pem"), "--certificate-only"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_is_no_traceback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "check_files", interrupted)
+    assert verify(folder) == 130
+    assert capsys.readouterr().err == "\ninterrupted: no verdict\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_of_a_large_model(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+) -> None:
+    monkeypatch.setattr(cli, "BAR_FROM_BYTES", 1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert verify(folder) == 0
+    out, err = capsys.readouterr()
+    assert "PASSED" in out
+    assert ("reading the model, 0.0 GiB" in err) != terminal
+
+
+def test_api_returns_on_a_pass_only(folder: Path) -> None:
+    files = (folder / "c.json", folder / "model")
+    check = partial(aicert.verify, policy="local", root=folder / "root.pem", at=AT)
+    lockfile = folder / "l.toml"
+    assert check(*files, lockfile=lockfile, nonce=NONCE).verdict == "passed"
+    with pytest.raises(api.NoVerdictError, match=r"subject\.files") as undecided:
+        check(files[0])
+    assert (undecided.value.exit_code, undecided.value.result.verdict) == (2, "none")
+    with pytest.raises(RejectedError, match=r"inputs\.lockfile") as rejected:
+        check(*files, lockfile=Digest("sha256", "00" * 32))
+    assert rejected.value.exit_code == 1
+    assert isinstance(rejected.value.result, AttestationResult)
+    assert rejected.value.result.failed[0].id == "inputs.lockfile"
+    with pytest.raises(ConfigError):
+        aicert.verify(*files, policy="local")
+    for nonce in (b"short", "zz" * 32):
+        with pytest.raises(ConfigError):
+            check(*files, nonce=nonce)
+    assert isinstance(rejected.value, AicertError)
+
+
+def test_api_takes_policies_images_and_lineage(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "image.lock.toml").write_bytes(written())
+    policy = api.choose_policy(built_in("default"), image=tmp_path / "image.lock.toml")
+    assert len(policy.accepted) == 1
+    result = api.check_files(
+        folder / "c.json",
+        None,
+        policy="local",
+        root=folder / "root.pem",
+        at=AT,
+        lockfile="sha256:" + "0" * 64,
+        lineage=[folder / "c.json"],
+    )
+    assert result.check("lineage.ancestors").verdict == "not-applicable"
+    assert result.check("inputs.lockfile").verdict == "failed"

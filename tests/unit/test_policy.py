@@ -1,0 +1,264 @@
+from pathlib import Path
+
+import pytest
+
+from aicert.chain import Root
+from aicert.errors import ConfigError
+from aicert.policy import Policy, built_in, describe, require_roots, with_image, with_root
+from aicert.policy_file import load_policy
+from tests.adversarial import ca_forge
+from tests.adversarial.ca_forge import ec_key, issue, root
+from tests.adversarial.forger import BOOT, FIRMWARE, VERITY, Scene
+from tests.unit.test_image_lock import DIGEST, written
+
+LOCAL = root("local CA", ec_key("ca"), driver="local")
+REAL = root("real CA", ec_key("ca"))
+
+
+def test_default_wants_a_cloud_and_accepts_no_image_yet() -> None:
+    policy = built_in("default")
+    assert (policy.tier, policy.accepted) == ("vtpm", frozenset())
+    assert [one.tier for one in policy.roots] == ["vtpm"]
+    assert describe(policy) == "policy default: tier vtpm or better, roots azure-vtpm-2023"
+    assert require_roots(policy) is policy
+
+
+@pytest.mark.parametrize(("name", "tier"), [("local", "software"), ("qemu", "measured-vm")])
+def test_simulated_policies_need_the_callers_root(name: str, tier: str) -> None:
+    policy = built_in(name)
+    with pytest.raises(ConfigError, match="names no platform root") as caught:
+        require_roots(policy)
+    assert caught.value.hint == f"--root .aicert/ca/{name}.pem"
+    rooted = with_root(policy, ca_forge.pem(root("CA", ec_key("ca"), driver=name)), "ca.pem")
+    assert [(one.tier, one.simulated) for one in rooted.roots] == [(tier, name)]
+
+
+def test_no_other_policy_is_built_in() -> None:
+    with pytest.raises(ConfigError, match="default, local, qemu"):
+        built_in("azure")
+
+
+def test_a_root_says_itself_what_it_simulates() -> None:
+    with pytest.raises(ConfigError, match="certifies simulated:local"):
+        with_root(built_in("qemu"), ca_forge.pem(LOCAL), "ca.pem")
+    with pytest.raises(ConfigError, match="not the root of a simulated platform"):
+        with_root(built_in("local"), ca_forge.pem(REAL), "ca.pem")
+    with pytest.raises(ConfigError, match="not one PEM"):
+        with_root(built_in("local"), b"", "ca.pem")
+    weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
+    with pytest.raises(ConfigError, match="1024 bits"):
+        with_root(built_in("local"), ca_forge.pem(weak), "ca.pem")
+
+
+def test_a_policy_cannot_raise_a_simulated_roots_tier() -> None:
+    raised = Root(name="r", der=LOCAL, tier="vtpm", simulated="local")
+    with pytest.raises(ConfigError, match="simulated:local"):
+        Policy(name="p", tier="vtpm", roots=(raised,), images={})
+    hidden = Root(name="r", der=LOCAL, tier="vtpm")
+    with pytest.raises(ConfigError, match="simulated:local"):
+        Policy(name="p", tier="vtpm", roots=(hidden,), images={})
+
+
+def test_policies_are_sound() -> None:
+    good = Root(name="r", der=REAL, tier="vtpm")
+    with pytest.raises(ConfigError, match="given twice"):
+        Policy(name="p", tier="vtpm", roots=(good, good), images={})
+    with pytest.raises(ConfigError, match="no tier is named"):
+        Policy(name="p", tier="best", roots=(), images={})
+    with pytest.raises(ConfigError, match="no tier is named"):
+        Policy(name="p", tier="vtpm", roots=(Root(name="r", der=REAL, tier="x"),), images={})
+
+
+HEX = "ab" * 32
+FULL = f"""
+name = "ours"
+extends = "base.toml"
+tier = "vtpm"
+max-age-days = 90
+
+[[root]]
+name = "our-cloud"
+certificate = "root.pem"
+sha256 = "{ca_forge.hash_of(REAL)}"
+tier = "vtpm"
+ak-purpose = "if-present"
+subject-suffixes = [".vm.example"]
+
+[images]
+accepted = ["IMAGE", "sha256:{HEX}"]
+locks = ["image.lock.toml"]
+revoked = ["sha256:{"cd" * 32}"]
+
+[[firmware]]
+name = "cloud"
+pcr0 = "{HEX}"
+pcr1 = "{HEX}"
+pcr2 = "{HEX}"
+pcr3 = "{HEX}"
+pcr7 = "{HEX}"
+
+[[claim]]
+name = "totalFlops"
+at-most = 1e21
+origins = ["measured", "derived"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    lock = written()
+    image = with_lock_digest(lock)
+    (tmp_path / "policy.toml").write_text(FULL.replace("IMAGE", image))
+    (tmp_path / "base.toml").write_text('extends = "default"\nmax-age-days = 10\n')
+    (tmp_path / "root.pem").write_bytes(ca_forge.pem(REAL))
+    (tmp_path / "image.lock.toml").write_bytes(lock)
+    return tmp_path
+
+
+def with_lock_digest(lock: bytes) -> str:
+    from aicert.digest import of_bytes
+
+    return str(of_bytes(lock))
+
+
+def test_a_policy_file_with_every_key(folder: Path) -> None:
+    policy = load_policy(str(folder / "policy.toml"))
+    assert (policy.name, policy.tier, policy.max_age_days) == ("ours", "vtpm", 90)
+    assert [one.name for one in policy.roots] == ["azure-vtpm-2023", "our-cloud"]
+    ours = policy.roots[1]
+    assert (ours.needs_eku, ours.subjects, ours.simulated) == (False, (".vm.example",), None)
+    assert len(policy.accepted) == 2
+    assert [lock.name for lock in policy.images.values()] == ["machine"]
+    assert len(policy.revoked) == 1
+    assert policy.firmware[0].pcrs == dict.fromkeys((0, 1, 2, 3, 7), bytes.fromhex(HEX))
+    assert (policy.claims[0].at_most, policy.claims[0].at_least) == (1e21, None)
+
+
+def test_a_small_policy_file(tmp_path: Path) -> None:
+    (tmp_path / "team.toml").write_text('extends = "default"\n')
+    policy = load_policy(str(tmp_path / "team.toml"))
+    assert (policy.name, policy.tier, policy.max_age_days) == ("team", "vtpm", None)
+
+
+def swap(folder: Path, old: str, new: str) -> str:
+    path = folder / "policy.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("max-age-days", "max-age-dais", "unknown key 'max-age-dais'"),
+        ("certificate =", "certificat =", "certificate: a string is wanted"),
+        ("[images]", "[image]", "unknown key 'image'"),
+        ("revoked =", "revokd =", "unknown key 'revokd'"),
+        ("pcr7 =", "pcr6 =", "pcr7: a string is wanted"),
+        ("at-most = 1e21\n", "", "at-least or at-most is wanted"),
+        ("1e21", '"1e21"', "at-most: a number is wanted"),
+        ("1e21", "nan", "at-most: a number is wanted"),
+        ("1e21", "true", "at-most: a number is wanted"),
+        ("days = 90", "days = 90.5", "max-age-days: an integer is wanted"),
+        ("days = 90", "days = true", "max-age-days: an integer is wanted"),
+        ("days = 90", "days = 0", "a day or more"),
+        ('tier = "vtpm"\nmax', 'tier = "tpm"\nmax', "tier is 'tpm', not one of"),
+        ('"if-present"', '"no"', "not required or if-present"),
+        ('[".vm.example"]', '".vm.example"', "a list of strings is wanted"),
+        ('[".vm.example"]', "[1]", "a list of strings is wanted"),
+        ('"derived"]', '"guessed"]', "no origin is named 'guessed'"),
+        (f'"{HEX}"\npcr1', '"AB"\npcr1', "pcr0 is not 64"),
+        ('"sha256:cd', '"md5:cd', "not a digest"),
+        ('"sha256:cd', '"dirHash:cd', "is a directory's"),
+        ("root.pem", "none.pem", "cannot read"),
+        ("root.pem", "policy.toml", "not one PEM"),
+        ('"our-cloud"', "3", "a string is wanted"),
+        ("[[root]]", "[root]", "[[root]] tables is wanted"),
+        ('"base.toml"', '"none.toml"', "cannot read"),
+        ('"base.toml"', '"policy.toml"', "extend one another"),
+        ("image.lock.toml", "root.pem", "image lock is not TOML"),
+        ("image.lock.toml", "none.toml", "cannot read"),
+        (f'sha256 = "{ca_forge.hash_of(REAL)}"', f'sha256 = "{HEX}"', "another fingerprint"),
+    ],
+)
+def test_mistakes_in_a_policy_file_are_named(
+    folder: Path, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_policy(swap(folder, old, new))
+    assert message in caught.value.message
+
+
+def test_the_nearest_key_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_policy(swap(folder, "max-age-days", "max-age-dais"))
+    assert caught.value.hint == "the nearest key is 'max-age-days'"
+
+
+def test_more_mistakes(folder: Path) -> None:
+    path = folder / "policy.toml"
+    lock = written(name="other")
+    (folder / "image.lock.toml").write_bytes(lock)
+    with pytest.raises(ConfigError, match="`accepted` does not list"):
+        load_policy(str(path))
+    for data in (b"\xff", b"[[", b"images = 3", b"root = [3]"):
+        path.write_bytes(b'tier = "vtpm"\n' + data if data != b"[[" else data)
+        with pytest.raises(ConfigError):
+            load_policy(str(path))
+    path.write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(ConfigError, match="larger than"):
+        load_policy(str(path))
+    weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
+    (folder / "root.pem").write_bytes(ca_forge.pem(weak))
+    head = FULL.split("[images]", maxsplit=1)[0]
+    path.write_text(head.replace(ca_forge.hash_of(REAL), ca_forge.hash_of(weak)))
+    with pytest.raises(ConfigError, match="1024 bits"):
+        load_policy(str(path))
+
+
+def test_a_policy_without_tier_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('name = "x"\n')
+    with pytest.raises(ConfigError, match="tier is ''"):
+        load_policy(str(tmp_path / "p.toml"))
+
+
+def test_require_roots_of_a_policy_file(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('tier = "vtpm"\n')
+    with pytest.raises(ConfigError, match="names no platform root"):
+        require_roots(load_policy(str(tmp_path / "p.toml")))
+
+
+def test_images_that_the_caller_holds() -> None:
+    from aicert.image_lock import parse
+
+    lock = parse(written())
+    policy = with_image(built_in("default"), lock)
+    assert policy.accepted == {lock.digest}
+    assert dict(policy.images) == {lock.digest: lock}
+    assert DIGEST not in policy.accepted
+
+
+def test_the_callers_own_lock_serves_where_the_certificate_carries_none() -> None:
+    from dataclasses import replace
+
+    from aicert.image_lock import parse
+
+    scene = Scene("cloud")
+    lock = parse(written(pcrs=BOOT, verity=VERITY, packages=()))
+    scene.put("image_lock", None)
+    assert scene.appraise().check("boot.image").verdict == "not-checked"
+    scene.edit("policy", lambda p: with_image(replace(p, accepted=frozenset()), lock))
+    assert scene.appraise().verdict == "passed"
+
+
+def test_a_policy_that_accepts_no_image_or_firmware_gives_no_verdict() -> None:
+    from dataclasses import replace
+
+    no_image, no_firmware = Scene("cloud"), Scene("cloud")
+    no_image.edit("policy", lambda p: replace(p, accepted=frozenset()))
+    no_firmware.edit("policy", lambda p: replace(p, firmware=()))
+    for scene in (no_image, no_firmware):
+        result = scene.appraise()
+        assert (result.verdict, result.exit_code) == ("none", 2)
+    assert set(FIRMWARE) == {0, 1, 2, 3, 7}
