@@ -259,9 +259,23 @@ def _make(environment: Path) -> None:
     _pip(environment, BUILD_LOCK)
     # Its build needs are installed by now, by hash; an isolated build would fetch them without.
     _pip(environment, MAIN_LOCK, "--no-build-isolation")
+    _check_tss(environment)
     for lock in MARKERS:
         _mark(environment, lock)
     say("environment is ready")
+
+
+def _check_tss(environment: Path) -> None:
+    """A build of tpm2-pytss that found no cffi or no TSS ends well, without its extension."""
+    if "\ntpm2-pytss==" not in (ROOT / MAIN_LOCK).read_text():
+        return
+    python = str(environment / "bin" / "python")
+    works, last = _followed([python, "-I", "-c", "import tpm2_pytss.ESAPI"], ())
+    if not works:
+        raise SetupError(
+            f"tpm2-pytss was built without its extension:\n{last}",
+            hint="pip cache remove tpm2_pytss; ./doit",
+        )
 
 
 def _mark(environment: Path, lock: Path, name: str | None = None) -> None:
