@@ -1,0 +1,152 @@
+"""Seeds of every target, by our own emitters and the Forger: `python -m tests.fuzz.seeds DIR`.
+
+Each is a whole, valid input: mutations of it reach deep into its parser.
+"""
+
+import hashlib
+import json
+import sys
+from functools import cache
+from pathlib import Path
+
+from aicert import digest, image_lock, lockfile, report_form, strict_json
+from aicert.digest import Digest
+from aicert.lockfile import LockedInput, Lockfile
+from aicert.report_form import Override, RunReport, Value
+from tests.adversarial import tpm_forge
+from tests.adversarial.ca_forge import ec_key, rsa_key
+from tests.adversarial.forger import Scene
+from tests.fuzz import event_logs
+
+POLICY = b"""\
+name = "team"
+extends = "default"
+tier = "vtpm"
+max-age-days = 90
+
+[images]
+accepted = ["sha256:%s"]
+
+[[firmware]]
+name = "machine room"
+%s
+
+[[claim]]
+name = "totalFlops"
+at-most = 1e25
+origins = ["measured", "derived"]
+"""
+
+
+@cache
+def seeds() -> dict[str, tuple[bytes, ...]]:
+    """`{target: inputs}`."""
+    local, cloud = Scene("local"), Scene("cloud")
+    public = local.get("run_public")
+    return {
+        "certificate": (local.get("file"), cloud.get("file")),
+        "certify": (local.get("certify_attest"),),
+        "dsse": (strict_json.dumps(local.get("certificate").envelope.to_json()),),
+        "event-log": (event_logs.machine(), event_logs.legacy(0, 8, bytes(20), b"version")),
+        "image-lock": (_image_lock(), cloud.get("image_lock")),
+        "json": (b'{"a":[1,-2.5e3,true,null,"\\u00e9"],"b":{"c":{}}}', b"[[[[]]]]", b'"x"'),
+        "listing": (_listing(),),
+        "lockfile": (_lockfile(), local.get("lockfile_bytes")),
+        "policy": (_policy(), b'tier = "software"\n'),
+        "public": (public, tpm_forge.rsa_public(rsa_key("ak").public_key())),
+        "quote": (local.get("quote_attest"), cloud.get("quote_attest")),
+        "report": (_report(), local.get("report_bytes")),
+        "safetensors": (_safetensors(),),
+        "signature": (
+            local.get("quote_signature"),
+            tpm_forge.sign(ec_key("ak"), b"signed"),
+        ),
+        "statement": (local.get("payload"), cloud.get("payload")),
+    }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _image_lock() -> bytes:
+    packages = tuple(
+        image_lock.Package(name=name, version="1.0-1", digest=Digest("sha256", _sha256(name)))
+        for name in ("libc6", "linux-image", "torch")
+    )
+    return image_lock.emit(
+        name="machine",
+        disk=Digest("sha256", _sha256("disk")),
+        pcrs={index: bytes(32) for index in image_lock.PCRS},
+        verity={"root": Digest("sha256", _sha256("root"))},
+        packages=packages,
+    )
+
+
+def _listing() -> bytes:
+    names = ("config.json", "a/b/c.txt", "a/é.txt", "z")
+    return digest.listing({name: _sha256(name) for name in names})
+
+
+def _lockfile() -> bytes:
+    def locked(name: str, kind: digest.Kind, **facts: object) -> LockedInput:
+        return LockedInput(
+            name=name,
+            source=f"path:{name}",
+            uri=f"path:{name}",
+            size=7,
+            digest=Digest(kind, _sha256(name)),
+            **facts,  # type: ignore[arg-type]  # the optional facts, as given below
+        )
+
+    return lockfile.emit(
+        Lockfile(
+            run="tiny",
+            trainer="axolotl",
+            outputs=("adapter", "model"),
+            inputs=(
+                locked("config", "sha256"),
+                locked("data", "dirHash", only=("*.jsonl", "a/**"), except_=("b",)),
+                locked("model", "dirHash", allow_pickle=True, signed_by="someone"),
+            ),
+        )
+    )
+
+
+def _policy() -> bytes:
+    pcrs = "\n".join(f'pcr{index} = "{_sha256(str(index))}"' for index in (0, 1, 2, 3, 7))
+    return POLICY % (_sha256("image").encode(), pcrs.encode())
+
+
+def _report() -> bytes:
+    return report_form.emit(
+        RunReport(
+            exit_code="signal:9",
+            values={
+                "wallSeconds": Value("measured", 1.5),
+                "steps": Value("self-reported", 40),
+                "losses": Value("self-reported", (6.5, 5, 4.25)),
+                "torch": Value("measured", "2.13.0"),
+            },
+            overrides=(Override(key="seed", configured="", used="42", why="repeatable"),),
+            unchanged_weights=("model/model.safetensors",),
+        )
+    )
+
+
+def _safetensors() -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(4)
+
+
+def write(folder: Path) -> None:
+    """One directory per target, as libFuzzer wants its corpus."""
+    for target, inputs in seeds().items():
+        place = folder / target
+        place.mkdir(parents=True, exist_ok=True)
+        for data in inputs:
+            (place / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

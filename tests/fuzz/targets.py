@@ -1,0 +1,139 @@
+"""One fuzz target per parser of hostile bytes: it returns, or raises AicertError, and nothing else.
+
+A target also checks what its parser promises of bytes that it accepts: that there is one form
+(`emit(parse(data)) == data`), or that writing and reading again gives the same value.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from aicert import (
+    certificate,
+    digest,
+    event_log,
+    image_lock,
+    lockfile,
+    policy_file,
+    report_form,
+    statement,
+    strict_json,
+    tpm,
+)
+from aicert.dsse import Envelope
+from enclave_runner import pickles
+
+Target = Callable[[bytes], None]
+
+
+class BrokenPromiseError(Exception):
+    """An accepted input for which the parser does not keep what it promises."""
+
+
+def _same(one: object, other: object) -> None:
+    if one != other:
+        raise BrokenPromiseError(f"{one!r:.200} is not {other!r:.200}")
+
+
+def _json(data: bytes) -> None:
+    value = strict_json.loads(data, what="document", max_bytes=1 << 20)
+    again = strict_json.dumps(value)
+    _same(strict_json.loads(again, what="document", max_bytes=1 << 24), value)
+
+
+def _quote(data: bytes) -> None:
+    tpm.selected_pcrs(tpm.parse_quote(data))
+
+
+def _certify(data: bytes) -> None:
+    tpm.parse_certification(data)
+
+
+def _signature(data: bytes) -> None:
+    str(tpm.parse_signature(data))
+
+
+def _public(data: bytes) -> None:
+    public = tpm.parse_public(data)
+    _same(len(public.name) > 2, True)
+    if public.type == tpm.ALG_ECC:
+        public.ec_key()
+
+
+def _event_log(data: bytes) -> None:
+    log = event_log.parse(data)
+    for bank in log.banks:
+        values = event_log.replay(log, bank)
+        for fact in event_log.explain(log, bank, values):
+            text = fact.text or ""
+            _same(text.isprintable() and len(text) <= event_log.MAX_TEXT, True)
+        event_log.secure_boot(log, bank, values)
+
+
+def _certificate(data: bytes) -> None:
+    read = certificate.parse(data)
+    _same(certificate.parse(certificate.emit(read)), read)
+
+
+def _dsse(data: bytes) -> None:
+    fields = strict_json.Fields(
+        strict_json.loads(data, what="envelope", max_bytes=certificate.MAX_BYTES), "envelope"
+    )
+    envelope = Envelope.from_json(fields)
+    _same(Envelope.from_json(strict_json.Fields(envelope.to_json(), "envelope")), envelope)
+
+
+def _statement(data: bytes) -> None:
+    read = statement.parse(data)
+    _same(statement.parse(statement.emit(read)), read)
+
+
+def _report(data: bytes) -> None:
+    read = report_form.parse(data)
+    _same(report_form.parse(report_form.emit(read)), read)
+
+
+def _lockfile(data: bytes) -> None:
+    _same(lockfile.emit(lockfile.parse(data)), data)
+    lockfile.pcr14(data)
+
+
+def _image_lock(data: bytes) -> None:
+    image_lock.parse(data)
+
+
+def _listing(data: bytes) -> None:
+    _same(digest.listing(digest.parse_listing(data)), data)
+
+
+def _policy(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "policy.toml")
+        path.write_bytes(data)
+        policy_file.load_policy(str(path))
+
+
+def _safetensors(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        pickles.refuse_pickle(Path(file.name), "model.safetensors")
+
+
+TARGETS: dict[str, Target] = {
+    "certificate": _certificate,
+    "certify": _certify,
+    "dsse": _dsse,
+    "event-log": _event_log,
+    "image-lock": _image_lock,
+    "json": _json,
+    "listing": _listing,
+    "lockfile": _lockfile,
+    "policy": _policy,
+    "public": _public,
+    "quote": _quote,
+    "report": _report,
+    "safetensors": _safetensors,
+    "signature": _signature,
+    "statement": _statement,
+}

@@ -1,0 +1,221 @@
+"""Inputs made to cost as much as they can: `python -m tests.fuzz.worst` measures every one.
+
+Sizes are the parsers' own limits, or just below what their other limits let through.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from aicert import certificate, event_log, lockfile, statement
+from aicert.digest import MAX_PATH_BYTES
+from aicert.errors import AicertError
+from aicert.strict_json import MAX_NON_ASCII, MAX_TOKENS
+from tests.fuzz import event_logs
+from tests.fuzz.targets import TARGETS
+
+Case = tuple[str, str, bytes]
+HEX = b"0" * 64
+LISTED = 100_000
+
+
+def _filled(head: bytes, body: bytes, tail: bytes, size: int) -> bytes:
+    return head + body * ((size - len(head) - len(tail)) // len(body)) + tail
+
+
+def json_cases() -> Iterator[Case]:
+    """Documents as large as a certificate may be, or with as many tokens."""
+    size = certificate.MAX_BYTES
+    repeated = {
+        "only brackets": (b"", b"[", b""),
+        "empty lists": (b"[", b"[],", b"1]"),
+        "empty objects": (b"[", b"{},", b"1]"),
+        "numbers": (b"[", b"1,", b"1]"),
+        "floats": (b"[", b"1.5,", b"1]"),
+        "one key": (b"{", b'"a":1,', b'"a":1}'),
+        "empty strings": (b"", b'""', b""),
+        "quotes": (b"", b'"', b""),
+        "escaped quotes": (b'"', b'\\"', b'"'),
+        "escaped letters": (b'"', b"\\u0041", b'"'),
+        "wide escapes": (b'"\\u1234', b"\\n", b'"'),
+        "an unfinished escape": (b'"', b"\\", b""),
+        "one number": (b"", b"1", b""),
+        "one fraction": (b"0.", b"1", b""),
+        "one exponent": (b"1e", b"1", b""),
+        "spaces": (b"", b" ", b""),
+        "NUL": (b"", b"\0", b""),
+        "closed too often": (b"[", b"]", b""),
+    }
+    for name, (head, body, tail) in repeated.items():
+        yield "certificate", name, _filled(head, body, tail, size)
+    wide = '"é\N{GRINNING FACE}'.encode()
+    yield "certificate", "one wide character", _filled(wide, b"a", b'"', size)
+    yield "json", "a wide text", _filled(wide, b"a", b'"', min(MAX_NON_ASCII, 1 << 20))
+    chain = b'{"a":' * 30 + b"1" + b"}" * 30
+    just_below = {
+        "many objects": (b"[", b'{"a":1},', MAX_TOKENS // 5 - 5, b"1]"),
+        "many lists": (b"[", b"[],", MAX_TOKENS // 3 - 5, b"1]"),
+        "many deep objects": (b"[", chain + b",", MAX_TOKENS // 91 - 5, b"1]"),
+        "many long floats": (b"[", b"1.2345678901234567890123456789,", MAX_TOKENS - 5, b"1]"),
+        "many spaced numbers": (b"[", b"1," + b" " * 100, MAX_TOKENS - 5, b"1]"),
+    }
+    for name, (head, body, count, tail) in just_below.items():
+        yield "certificate", name, head + body * count + tail
+    keys = b",".join(b'"%08d":1' % number for number in range(MAX_TOKENS // 2 - 5))
+    yield "certificate", "many keys", b"{" + keys + b"}"
+    texts = b",".join(b'"%0120d"' % number for number in range(MAX_TOKENS // 2 - 5))
+    yield "certificate", "many strings", b"[" + texts + b"]"
+
+
+def statement_cases() -> Iterator[Case]:
+    """As many output files, or as deep ones, as fit."""
+    entry = b'{"digest":{"sha256":"%b"},"name":"m/%b"}'
+    head = (
+        b'{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://slsa.dev/provenance/'
+        b'v1","predicate":{"buildDefinition":{"buildType":"urn:aicert:build:run:v1",'
+        b'"externalParameters":{"lockfile":"sha256:%b","outputs":["m"],"run":"r","trainer":"t"},'
+        b'"resolvedDependencies":[]},"runDetails":{"builder":{"id":"b","builderDependencies":[]},'
+        b'"metadata":{"invocationId":"%b","startedOn":"2026-01-01T00:00:00Z","finishedOn":'
+        b'"2026-01-01T00:00:00Z"},"byproducts":[{"content":"","digest":{"sha256":"%b"},"mediaType":'
+        b'"application/json","name":"run-report"},{"digest":{"sha256":"%b"},"name":"training-log"}]'
+        b'}},"subject":[{"digest":{"dirHash":"%b"},"name":"m"},'
+    ) % (
+        HEX,
+        HEX,
+        b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        HEX,
+        HEX,
+    )
+    count = MAX_TOKENS // 12 - 20
+    shapes = {
+        "many files": [b"%08d" % n for n in range(count)],
+        "many folders": [b"a%d/b/c/d/e/f" % n for n in range(count)],
+        "accented names": ["é%d/ü/ñ".encode() % n for n in range(count)],
+    }
+    long = (statement.MAX_BYTES - len(head)) // (MAX_PATH_BYTES + 150)
+    room = MAX_PATH_BYTES - 130
+    shapes["deep folders"] = [
+        b"%06d/" % n + b"/".join([b"a" * (room // 60 - 1)] * 60) for n in range(long)
+    ]
+    shapes["deeper than allowed"] = [b"%06d/" % n + b"a/" * 1900 + b"a" for n in range(long)]
+    for name, paths in shapes.items():
+        listed = b",".join(entry % (HEX, path) for path in paths)
+        yield "statement", name, head + listed + b"]}"
+
+
+def toml_cases() -> Iterator[Case]:
+    """What TOML readers are bad at."""
+    limits = {
+        "lockfile": lockfile.MAX_BYTES,
+    }
+    repeated = {
+        "brackets": (b"a=", b"[", b""),
+        "inline tables": (b"", b"a={", b""),
+        "dotted key": (b"a", b".a", b"=1\n"),
+        "dotted table": (b"[a", b".a", b"]\n"),
+        "one number": (b"version = ", b"1", b"\n"),
+        "number with underscores": (b"version = 1", b"_1", b"\n"),
+        "hexadecimal": (b"version = 0x", b"f", b"\n"),
+        "one fraction": (b"version = 1.", b"1", b"\n"),
+        "numbers": (b"a=[", b"1.5,", b"]\n"),
+        "empty lists": (b"a=[", b"[],", b"]\n"),
+        "empty tables": (b"a=[", b"{},", b"]\n"),
+        "times": (b"a=[", b"1979-05-27T07:32:00Z,", b"]\n"),
+        "tables": (b"", b"[[input]]\n", b""),
+        "packages": (b"", b"[[package]]\n", b""),
+        "comments": (b"", b"#\n", b""),
+        "empty lines": (b"", b"\n", b""),
+        "spaces": (b"a", b" ", b""),
+        "a text over lines": (b'a="""', b"\\\n", b'"""\n'),
+    }
+    for target, size in limits.items():
+        for name, (head, body, tail) in repeated.items():
+            yield target, name, _filled(head, body, tail, size)
+        tables = b"".join(b"[t%x]\n" % number for number in range(size // 9))
+        yield target, "many tables", tables
+        keys = b"".join(b"t%x=1\n" % number for number in range(size // 9))
+        yield target, "many keys", keys
+        header = b"[a" + b".a" * 500 + b"]\n"
+        yield target, "keys below a dotted table", _filled(header, b"b.c=1\n", b"", size)
+        yield target, "many dotted keys", _filled(b"", b"a." * 50 + b"a=1\n", b"", size)
+
+
+def binary_cases() -> Iterator[Case]:
+    """Logs with as many events as there may be, and listings."""
+    first = event_logs.spec_id({0x0004: 20, 0x000B: 32, 0x000C: 48, 0x000D: 64})
+    small = event_logs.event(8, event_logs.IPL, b"", algorithms=(4, 11, 12, 13))
+    yield "event-log", "many events", _filled(first, small, b"", event_log.MAX_BYTES)
+    tiny = event_logs.spec_id() + event_logs.event(8, event_logs.IPL, b"") * event_log.MAX_EVENTS
+    yield "event-log", "as many events as allowed", tiny
+    large = bytes(event_log.MAX_BYTES - 2000)
+    yield "event-log", "one large event", event_logs.spec_id() + event_logs.event(8, 4, large)
+    text = event_logs.event(8, 4, b"\xe2\x98\x83" * 340_000)
+    yield "event-log", "one long text", event_logs.spec_id() + text
+    for name, path in (("many files", b"%08d"), ("many folders", b"%08d/a/b/c/d")):
+        lines = b"".join(HEX + b"  " + path % number + b"\n" for number in range(LISTED))
+        yield "listing", name, lines
+    yield "listing", "empty lines", b"\n" * (1 << 24)
+    deep = b"a/" * 2000
+    lines = b"".join(HEX + b"  %06d/" % number + deep + b"x\n" for number in range(2000))
+    yield "listing", "deep folders", lines
+
+
+def cases() -> Iterator[Case]:
+    """Every `(target, name, input)`."""
+    yield from json_cases()
+    yield from statement_cases()
+    yield from toml_cases()
+    yield from binary_cases()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """CPU seconds, and the peak memory of a process that holds the input and reads it."""
+
+    target: str
+    name: str
+    seconds: float
+    megabytes: int
+    outcome: str
+
+
+def measure(target: str, name: str, data: bytes) -> Cost:
+    """Read `data` in a child, so that nothing before it counts."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, _outcome(target, data).encode())
+        os._exit(0)
+    os.close(writer)
+    _, _, usage = os.wait4(child, 0)
+    with os.fdopen(reader, "rb") as pipe:
+        outcome = pipe.read().decode() or "the child died"
+    return Cost(
+        target=target,
+        name=name,
+        seconds=usage.ru_utime + usage.ru_stime,
+        megabytes=usage.ru_maxrss // 1024,
+        outcome=outcome,
+    )
+
+
+def _outcome(target: str, data: bytes) -> str:
+    try:
+        TARGETS[target](data)
+    except AicertError as error:
+        return f"refused: {str(error)[:80]!a}"
+    return "accepted"
+
+
+def main(targets: list[str]) -> int:
+    """Measure each input of `targets`, or all, one JSON object a line."""
+    for target, name, data in cases():
+        if not targets or target in targets:
+            print(json.dumps(asdict(measure(target, name, data))), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
