@@ -7,7 +7,6 @@ Left out: the boot event log, which explains PCR values and decides nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aicert.appraise_evidence import VerifiedQuote
 from aicert.appraise_run import VerifiedRun
@@ -18,6 +17,7 @@ from aicert.errors import EvidenceError
 from aicert.image_lock import ImageLock, parse
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError, both
 from aicert.policy import Policy
+from aicert.records import dataclass
 from aicert.result import BOOT_CHECKS
 
 _NEEDS = ("platform.tier", "quote.pcrs")

@@ -5,7 +5,6 @@ and the PCR values were all checked; nothing else of the evidence is compared wi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from aicert.errors import EvidenceError
 from aicert.ledger import Ledger, both
 from aicert.measurement import QUOTED_PCRS
 from aicert.policy import Policy
+from aicert.records import dataclass
 from aicert.result import below_vtpm, tier_rank
 
 if TYPE_CHECKING:

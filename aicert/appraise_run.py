@@ -5,7 +5,6 @@ verified elsewhere; PCR 14 is computed from the lockfile alone and PCR 8 from th
 both are compared with the quote. No event log takes part.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from aicert import lockfile as lockfiles
@@ -18,6 +17,7 @@ from aicert.errors import AicertError, EvidenceError
 from aicert.ledger import Ledger, NotDecidedError, both
 from aicert.lockfile import Lockfile
 from aicert.measurement import INPUT_PCR, OUTPUT_PCR, output_events, replay
+from aicert.records import dataclass
 from aicert.report_form import RunReport
 from aicert.report_form import parse as parse_report
 from aicert.statement import Statement

@@ -5,11 +5,11 @@ Reading it authenticates nothing. Everything in it is bounded here, before any s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aicert.dsse import Envelope, b64decode, b64encode
 from aicert.errors import EvidenceError
 from aicert.measurement import QUOTED_PCRS
+from aicert.records import dataclass
 from aicert.strict_json import Fields, dumps, loads, string
 
 VERSION = 1

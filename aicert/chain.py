@@ -12,12 +12,12 @@ Left out: revocation lists and AIA fetching (no network here), name constraints 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from aicert.errors import EvidenceError
+from aicert.records import dataclass
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes

@@ -9,11 +9,11 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, cast
 
 from aicert.errors import EvidenceError
+from aicert.records import dataclass
 
 Kind = Literal["sha256", "dirHash"]
 

@@ -5,9 +5,9 @@ The payload is opaque bytes: what is signed is `pae(type, payload)`, never a re-
 
 import base64
 import binascii
-from dataclasses import dataclass
 
 from aicert.errors import EvidenceError
+from aicert.records import dataclass
 from aicert.strict_json import Fields
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"

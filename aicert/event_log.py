@@ -15,9 +15,9 @@ mean that no digest covers.
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aicert.errors import EvidenceError
+from aicert.records import dataclass
 
 # Eight logs of real machines have 15 to 60 kB; the certificate's own limit on the log is the same.
 MAX_BYTES = 1 << 20

@@ -27,11 +27,11 @@ and system extensions, of which our machines have none).
 
 import re
 import tomllib
-from dataclasses import dataclass
 from typing import Final
 
 from aicert.digest import Digest, is_hex, of_bytes
 from aicert.errors import EvidenceError, LockError
+from aicert.records import dataclass
 
 VERSION: Final = 1
 PCRS: Final = (4, 11, 12, 13)

@@ -8,11 +8,11 @@ writes, so a lockfile has one form and its identity is the SHA-256 of its bytes.
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aicert.digest import Digest, of_bytes
 from aicert.errors import AicertError, LockError
 from aicert.measurement import input_events, replay
+from aicert.records import dataclass
 
 VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

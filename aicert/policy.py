@@ -7,13 +7,13 @@ Reading policy files is in `policy_file`, so that built-in policies do not need 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from aicert.chain import SIMULATED_TIERS, Root, load
 from aicert.digest import Digest
 from aicert.errors import AicertError, ConfigError
 from aicert.image_lock import ImageLock
 from aicert.platform_ca import simulated_driver
+from aicert.records import dataclass, replace
 from aicert.result import TIERS
 
 FIRMWARE_PCRS = (0, 1, 2, 3, 7)

@@ -7,11 +7,11 @@ The report's digest is extended into PCR 8; its bytes travel inside the statemen
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, cast
 
 from aicert.errors import EvidenceError
 from aicert.measurement import check_exit_code
+from aicert.records import dataclass
 from aicert.strict_json import Fields, dumps, loads, string
 
 VERSION = 1

@@ -5,8 +5,9 @@ no truth value on purpose: the caller must say which of the three verdicts it ac
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NoReturn
+
+from aicert.records import dataclass
 
 CheckVerdict = Literal["ok", "failed", "not-checked", "not-applicable"]
 Verdict = Literal["passed", "failed", "none"]

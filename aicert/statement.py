@@ -7,12 +7,12 @@ https://in-toto.io/Statement/v1, https://slsa.dev/spec/v1.0/provenance. Every fi
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aicert.digest import MAX_FILES, Digest, check_paths, is_hex, of_bytes
 from aicert.dsse import b64decode
 from aicert.errors import EvidenceError
 from aicert.lockfile import MAX_INPUTS, NAME
+from aicert.records import dataclass
 from aicert.report_form import MAX_BYTES as MAX_REPORT_BYTES
 from aicert.strict_json import Fields, dumps, loads, string
 

@@ -10,10 +10,10 @@ other than quote and certify, and keyed-hash and symmetric objects.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aicert.errors import EvidenceError
+from aicert.records import dataclass
 from aicert.tpm_wire import Reader
 
 if TYPE_CHECKING:
