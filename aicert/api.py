@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from aicert import certificate as certificates
-from aicert import image_lock
 from aicert.appraisal import appraise
 from aicert.certificate import Certificate
 from aicert.digest import Digest, FileFact, is_hex, of_bytes
@@ -68,6 +67,8 @@ def choose_policy(
             pem = read_bounded(root, MAX_PEM, "root")
             chosen = with_root(chosen, pem, os.fspath(root))
         if image is not None:
+            from aicert import image_lock
+
             data = read_bounded(image, image_lock.MAX_BYTES, "image lock")
             chosen = with_image(chosen, image_lock.parse(data))
     except AicertError as error:

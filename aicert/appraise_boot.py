@@ -7,6 +7,7 @@ Left out: the boot event log, which explains PCR values and decides nothing.
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from aicert.appraise_evidence import VerifiedQuote
 from aicert.appraise_run import VerifiedRun
@@ -14,11 +15,13 @@ from aicert.certificate import Certificate
 from aicert.chain import CertifiedKey
 from aicert.digest import Digest, of_bytes
 from aicert.errors import EvidenceError
-from aicert.image_lock import ImageLock, parse
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError, both
 from aicert.policy import Policy
 from aicert.records import dataclass
 from aicert.result import BOOT_CHECKS
+
+if TYPE_CHECKING:
+    from aicert.image_lock import ImageLock
 
 _NEEDS = ("platform.tier", "quote.pcrs")
 
@@ -27,7 +30,7 @@ _NEEDS = ("platform.tier", "quote.pcrs")
 class AcceptedImage:
     """The reference values of an image that the policy accepts."""
 
-    lock: ImageLock
+    lock: "ImageLock"
 
 
 def appraise_boot(
@@ -72,7 +75,7 @@ def _nothing_measured(key: CertifiedKey) -> tuple[str, None]:
     raise NotApplicableError(f"a software platform measures no boot ({key.root.name})")
 
 
-def _accepted(certificate: Certificate, policy: Policy) -> ImageLock:
+def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
     """The lock of the machine's image, by digest from the policy, with the verifier's own bytes or
     with those of the certificate.
     """
@@ -93,6 +96,8 @@ def _accepted(certificate: Certificate, policy: Policy) -> ImageLock:
         raise EvidenceError(f"policy {policy.name} does not accept image {digest}")
     if digest in policy.images:
         return policy.images[digest]
+    from aicert.image_lock import parse
+
     return parse(certificate.image_lock or b"")
 
 

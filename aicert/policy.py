@@ -7,14 +7,17 @@ Reading policy files is in `policy_file`, so that built-in policies do not need 
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from aicert.chain import SIMULATED_TIERS, Root, load
 from aicert.digest import Digest
 from aicert.errors import AicertError, ConfigError
-from aicert.image_lock import ImageLock
 from aicert.platform_ca import simulated_driver
 from aicert.records import dataclass, replace
 from aicert.result import TIERS
+
+if TYPE_CHECKING:
+    from aicert.image_lock import ImageLock
 
 FIRMWARE_PCRS = (0, 1, 2, 3, 7)
 BUILT_IN = ("default", "local", "qemu")
@@ -49,7 +52,7 @@ class Policy:
     roots: tuple[Root, ...]
     accepted: frozenset[Digest] = frozenset()
     revoked: frozenset[Digest] = frozenset()
-    images: Mapping[Digest, ImageLock]
+    images: "Mapping[Digest, ImageLock]"
     firmware: tuple[Firmware, ...] = ()
     claims: tuple[Claim, ...] = ()
     max_age_days: int | None = None
@@ -104,7 +107,7 @@ def with_root(policy: Policy, pem: bytes, what: str) -> Policy:
     return replace(policy, roots=(*policy.roots, root))
 
 
-def with_image(policy: Policy, image: ImageLock) -> Policy:
+def with_image(policy: Policy, image: "ImageLock") -> Policy:
     """`policy` accepting one more machine image, of which the caller holds the lock."""
     return replace(
         policy,
