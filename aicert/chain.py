@@ -42,6 +42,9 @@ _EXTENDED_KEY_USAGE = "2.5.29.37"
 # beyond the suffixes of the root, so it may be there unread.
 _SUBJECT_ALTERNATIVE_NAME = "2.5.29.17"
 _CERTIFICATE_POLICIES = "2.5.29.32"
+# What cryptography raises on DER that is none: also, for a name with an odd string type, TypeError;
+# and a warning, where the caller made warnings errors.
+_UNSOUND = (ValueError, TypeError, UserWarning)
 _UNDERSTOOD = frozenset(
     (
         _BASIC_CONSTRAINTS,
@@ -136,10 +139,12 @@ def load(der: bytes, what: str) -> "Certificate":
     _check_serial(der, what)
     try:
         certificate = x509.load_der_x509_certificate(der)
+        # Names, extensions, key and hash are parsed when they are first asked for: here.
+        certificate.subject, certificate.issuer  # noqa: B018 - asked for
         _check_critical(certificate, what)
         _check_key(certificate.public_key(), what)
         hash_ = certificate.signature_hash_algorithm
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except (*_UNSOUND, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         raise EvidenceError(f"{what} is not a sound X.509 certificate: {error}") from None
     if hash_ is None or hash_.name not in HASHES:
         found = "none" if hash_ is None else hash_.name
@@ -226,8 +231,8 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> str:
         return f"the AK certificate chains to no root of this policy: {names}"
     tier = SIMULATED_TIERS.get(driver, "unknown")
     return (
-        f"a simulated platform's AK certificate (simulated:{driver}, tier {tier}),\n"
-        f"which chains to no root of this policy: {names}"
+        f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier})\n"
+        f"roots of this policy: {names}"
     )
 
 
@@ -315,12 +320,12 @@ def _check_key_identifier(child: "Certificate", issuer: "Certificate") -> None:
 
 
 def _check_signature(child: "Certificate", issuer: "Certificate") -> None:
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
         # Compares the names too, and the algorithm inside the signed part with the one outside.
         child.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         raise EvidenceError(
             f"{common_name(child)[:80]!a} was not issued by {common_name(issuer)[:80]!a}"
         ) from None

@@ -144,6 +144,15 @@ def rsa_run_key(scene: Scene) -> None:
     scene.put("run_public", tpm_forge.rsa_public(rsa_key("run key").public_key()))
 
 
+def consistently_named_with_sha384(scene: Scene) -> None:
+    """Name and QualifiedName are right for the public area's nameAlg; only that is another."""
+    run_public(name_hash=tpm_forge.SHA384)(scene)
+    name = b"\x00\x0c" + hashlib.sha384(scene.get("run_public")).digest()
+    preimage = tpm_forge.RH_NULL.to_bytes(4, "big") + name
+    qualified = b"\x00\x0c" + hashlib.sha384(preimage).digest()
+    certified(body=certified_as(name, qualified))(scene)
+
+
 ALL = range(16)
 ATTRIBUTES = tpm_forge.RUN_KEY_ATTRIBUTES
 OTHER_AK = rsa_key("other ak")
@@ -234,6 +243,9 @@ ATTACKS = (
     Attack("run key with a policy", "runkey.certified", run_public(policy=bytes(32))),
     Attack("run key with any scheme", "runkey.certified", run_public(scheme=b"\x00\x10")),
     Attack("run key named with SHA-384", "runkey.certified", run_public(name_hash=0x000C)),
+    Attack(
+        "run key rightly named with SHA-384", "runkey.certified", consistently_named_with_sha384
+    ),
     Attack("run key named with SHA-1", "runkey.certified", run_public(name_hash=SHA1)),
     Attack(
         "run key's point on no curve",
