@@ -38,8 +38,10 @@ PACKAGES = (
 
 # What a trainer writes into its output directory that is no part of the model: times, process
 # numbers, pickles, measurements. Everything else there is output and repeats byte for byte.
+# README.md, the trainer's model card, is a text that its owner goes on writing.
 EXCLUDED_FILES = frozenset(
     (
+        "README.md",
         "debug.log",
         "profiler_trace.json",
         "snapshot.pickle",

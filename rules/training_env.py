@@ -32,8 +32,6 @@ LOCK = HERE / "enclave_runner" / "requirements.lock"
 CUDA_LOCK = HERE / "enclave_runner" / "requirements-cuda.lock"
 _MARKER = "complete"
 _TICK_SECONDS = 0.5
-# PyTorch's own index of builds for CPU only; what it serves still has to match the locked hash.
-_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _REQUIREMENT = re.compile(r"^([a-z0-9][a-z0-9.-]*)==", re.MULTILINE)
 _PROBE = (
     "import sys, platform, venv, ensurepip;"
@@ -138,19 +136,17 @@ def _take_cpu_torch(environment: Path, requirement: Path, on_line: OnLine) -> No
     """Install the build of torch for CPU only where it can be had: a tenth of the other's size.
 
     It is tried by its own version, because pip, given both hashes, prefers the build whose hash the
-    index states. Where no source has it, the main lock takes PyPI's build.
+    index states. Where no source of pip's configuration has it, the main lock takes PyPI's build.
     """
     text = _one_requirement("torch")
     first = re.match(r"torch==(\S+) \\\n    (--hash=sha256:[0-9a-f]{64})", text)
     if first is None:
         raise ToolError(f"{LOCK.name} gives no hash for torch")
     requirement.write_text(f"torch=={first[1]}+cpu {first[2]}\n", encoding="ascii")
-    for source in ((), ("--extra-index-url", _CPU_INDEX, "--retries", "0", "--timeout", "20")):
-        try:
-            _pip(environment, requirement, on_line, source=source)
-        except ToolError:
-            continue
-        return
+    try:
+        _pip(environment, requirement, on_line)
+    except ToolError:
+        on_line("no build of torch for CPU only: taking the one with CUDA, some 3 GB more")
 
 
 def find_python() -> Path:
@@ -182,8 +178,6 @@ def _pip(
     lock: Path,
     on_line: OnLine,
     on_progress: OnProgress | None = None,
-    *,
-    source: Sequence[str] = (),
 ) -> None:
     total = len(_REQUIREMENT.findall(lock.read_text(encoding="ascii")))
     found = 0
@@ -202,7 +196,7 @@ def _pip(
 
     command = [str(python(environment)), "-I", "-m", "pip", "install", "--no-deps"]
     command += ["--require-hashes", "--no-build-isolation", "--no-compile", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar", "off", *source, "-r", str(lock)]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "-r", str(lock)]
     _run(command, take, tell)
     if on_progress is not None:
         on_progress(2 * total, 2 * total)

@@ -14,7 +14,9 @@ from aicert.errors import EvidenceError
 HEX = "0" * 64
 # Names that Linux file systems hold and that we take.
 NAME = st.text(
-    st.characters(exclude_categories=("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"), exclude_characters="/\\"),
+    st.characters(
+        exclude_categories=("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"), exclude_characters="/\\"
+    ),
     min_size=1,
     max_size=12,
 ).map(lambda text: unicodedata.normalize("NFC", text))
