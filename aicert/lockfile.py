@@ -103,7 +103,8 @@ def parse(data: bytes) -> Lockfile:
     for number, line in enumerate(data.splitlines(keepends=True), 1):
         if not _LINE.fullmatch(line):
             raise LockError(
-                f"lockfile is not in canonical form: line {number} is none of a lockfile",
+                f"lockfile is not in canonical form: line {number} was edited by hand or written "
+                "by another tool",
                 hint="./doit lock",
             )
     try:

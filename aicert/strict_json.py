@@ -7,6 +7,7 @@ and refuses keys that nobody asked for.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import NoReturn, TypeVar, cast
 
@@ -96,11 +97,8 @@ def _check_shape(data: bytes, what: str) -> None:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _RefusedError(f"key {key[:80]!a} is given twice")
-            seen.add(key)
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise _RefusedError(f"key {key[:80]!a} is given twice")
     return result
 
 
@@ -134,12 +132,10 @@ class Fields:
         self._left = cast(dict[str, object], dict(value))
         self.where = where
 
-    def _take(self, key: str, kind: type[T], default: object = _MISSING) -> T:
-        value = self._left.pop(key, default)
+    def _take(self, key: str, kind: type[T]) -> T:
+        value = self._left.pop(key, _MISSING)
         if value is _MISSING:
             raise EvidenceError(f"{self.where}.{key} is missing")
-        if value is default:
-            return cast(T, value)
         # bool is a subclass of int: compare the exact type, as a verifier must not coerce.
         if type(value) is not kind:
             raise EvidenceError(

@@ -190,7 +190,7 @@ def _hash_open(fd: int, path: str, status: os.stat_result, on_bytes: OnBytes | N
                 on_bytes(total)
             changed = total != status.st_size
         else:
-            total, value = _hash_blocks(fd, on_bytes)
+            total, value = _hash_blocks(fd, status.st_size, on_bytes)
             changed = total != status.st_size or _stamp(status) != _stamp(os.fstat(fd))
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -202,12 +202,13 @@ def _hash_open(fd: int, path: str, status: os.stat_result, on_bytes: OnBytes | N
     return FileFact(total, value)
 
 
-def _hash_blocks(fd: int, on_bytes: OnBytes | None) -> tuple[int, str]:
+def _hash_blocks(fd: int, size: int, on_bytes: OnBytes | None) -> tuple[int, str]:
     digest = hashlib.sha256()
     buffer = bytearray(BLOCK)
     view = memoryview(buffer)
     total = 0
-    while count := os.readv(fd, [buffer]):
+    # Not further than one block past the end: whoever appends faster than we read would never end.
+    while total <= size and (count := os.readv(fd, [buffer])):
         digest.update(view[:count])
         total += count
         if on_bytes is not None:

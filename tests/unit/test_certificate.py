@@ -23,7 +23,7 @@ CERTIFICATE = st.builds(
         Evidence,
         nonce=HASH,
         quote=SIGNED,
-        pcrs=st.fixed_dictionaries({index: HASH for index in range(16)}),
+        pcrs=st.fixed_dictionaries(dict.fromkeys(range(16), HASH)),
         ak_chain=st.lists(BYTES, min_size=1, max_size=6).map(tuple),
         run_key=BYTES,
         run_key_certify=SIGNED,

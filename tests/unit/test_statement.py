@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from aicert import statement
 from aicert.digest import Digest, dir_digest, of_bytes
 from aicert.errors import EvidenceError
+from aicert.report_form import MAX_BYTES as MAX_REPORT_BYTES
 from aicert.statement import Dependency, Output, Statement, emit, parse
 
 HEX = st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -211,7 +212,7 @@ def test_other_forms_are_refused(change: Change, message: str) -> None:
         replace(good(), nonce=bytes(31)),
         replace(good(), started="now"),
         replace(good(), outputs={"model": output({}), "Z": output({})}),
-        replace(good(), report=bytes(statement.MAX_REPORT_BYTES + 1)),
+        replace(good(), report=bytes(MAX_REPORT_BYTES + 1)),
         replace(good(), builder={"": of_bytes(b"")}),
     ],
 )
