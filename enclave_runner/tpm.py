@@ -139,7 +139,7 @@ class Tpm:
         def work() -> None:
             try:
                 answer.set_result(command())
-            except BaseException as error:  # it is raised again where the caller waits
+            except BaseException as error:  # noqa: BLE001  # it is raised again where the caller waits
                 answer.set_exception(error)
 
         threading.Thread(target=work, name="tpm", daemon=True).start()

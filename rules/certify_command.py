@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.errors import ConfigError
-from rules import config
+from rules import config, work
 from rules.command import RunTasks
 
 
@@ -64,4 +64,6 @@ RUN, every run of aicert.toml.
                     "--nonce is for one run: name it", hint="./doit certify RUN --nonce …"
                 )
             request.nonce = bytes.fromhex(nonce)
+        for name in names:
+            work.sweep(project.root, name)
         return super().execute(params, [f"certify:{name}" for name in names])

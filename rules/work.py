@@ -19,17 +19,12 @@ RUNS = Path(".aicert") / "runs"
 @contextmanager
 def work_folder(root: Path, run: str) -> Iterator[Path]:
     """An empty folder on the repository's disk; gone afterwards. One at a time for each run."""
-    home = root / RUNS / run
-    home.mkdir(parents=True, exist_ok=True)
-    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with _held(root, run) as home:
+        if home is None:
             raise ToolError(
                 f"run {run} is being certified by another process",
-                hint=f"wait for it, or find it with `fuser {home / 'lock'}`",
-            ) from None
+                hint=f"wait for it, or find it with `fuser {root / RUNS / run / 'lock'}`",
+            )
         work = home / "work"
         remove(work)
         work.mkdir()
@@ -37,6 +32,29 @@ def work_folder(root: Path, run: str) -> Iterator[Path]:
             yield work
         finally:
             remove(work)
+
+
+def sweep(root: Path, run: str) -> None:
+    """Remove what a killed execution left, also where nothing is to be executed now."""
+    if (root / RUNS / run / "work").exists():
+        with _held(root, run) as home:
+            if home is not None:
+                remove(home / "work")
+
+
+@contextmanager
+def _held(root: Path, run: str) -> Iterator[Path | None]:
+    """The run's own folder, locked; None while another process holds it."""
+    home = root / RUNS / run
+    home.mkdir(parents=True, exist_ok=True)
+    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield home
     finally:
         os.close(lock)
 

@@ -5,13 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from aicert.digest import Digest
 from aicert.measurement import replay
 from aicert.statement import Statement
 from tests.adversarial.attacks import Attack
-from tests.adversarial.ca_forge import ec_key
+from tests.adversarial.ca_forge import ec_key, ecdsa
 from tests.adversarial.forger import Scene, hex_of
 
 Change = Callable[[Scene], object]
@@ -21,7 +20,7 @@ TWIN_CASE = "Config.json"
 
 def bare_signature(scene: Scene) -> None:
     """Over the payload, without the payload's type: what DSSE exists to prevent."""
-    scene.put("dsse", scene.run_key.sign(scene.get("payload"), ec.ECDSA(hashes.SHA256())))
+    scene.put("dsse", scene.run_key.sign(scene.get("payload"), ecdsa(hashes.SHA256())))
 
 
 def said(**changes: Any) -> Change:

@@ -1,4 +1,8 @@
-"""Certificate authorities made of nothing: any X.509 chain, good or bad, in memory."""
+"""Certificate authorities made of nothing: any X.509 chain, good or bad, in memory.
+
+Keys follow from their names and signatures from keys and data (RFC 6979), so that the same scene
+gives the same bytes everywhere: they are test keys, which anybody can make.
+"""
 
 import functools
 import hashlib
@@ -21,15 +25,48 @@ EKU_EK = "2.23.133.8.1"
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
+EXPONENT = 65537
+_SMALL_PRIMES = [n for n in range(3, 2000, 2) if all(n % d for d in range(3, 45, 2) if d < n)]
+
+
 @functools.cache
 def rsa_key(name: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     """One RSA key per name: making them is what would be slow."""
-    return rsa.generate_private_key(65537, bits)
+    p, q = (_prime(f"{name} {half}", bits // 2) for half in "pq")
+    d = pow(EXPONENT, -1, (p - 1) * (q - 1))
+    numbers = rsa.RSAPrivateNumbers(
+        p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(EXPONENT, p * q)
+    )
+    return numbers.private_key()
+
+
+def _prime(name: str, bits: int) -> int:
+    """The first probable prime at or above a number drawn from `name`; its two top bits are set."""
+    drawn = int.from_bytes(hashlib.shake_256(f"aicert test key {name}".encode()).digest(bits // 8))
+    number = drawn | 3 << bits - 2 | 1
+    while not _is_prime(number):
+        number += 2
+    return number
+
+
+def _is_prime(number: int) -> bool:
+    """Fermat's test to two bases: enough for a number that no enemy chose."""
+    if any(number % small == 0 for small in _SMALL_PRIMES) or number % EXPONENT == 1:
+        return False
+    return pow(2, number - 1, number) == 1 and pow(3, number - 1, number) == 1
 
 
 @functools.cache
 def ec_key(name: str, curve: str = "P-256") -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key({"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}[curve])
+    kind, size = {"P-256": (ec.SECP256R1(), 31), "P-384": (ec.SECP384R1(), 47)}[curve]
+    # One octet less than the order, so that every number is a private key.
+    drawn = hashlib.shake_256(f"aicert test key {name}".encode()).digest(size)
+    return ec.derive_private_key(int.from_bytes(drawn) or 1, kind)
+
+
+def ecdsa(hash_: hashes.HashAlgorithm) -> ec.ECDSA:
+    """ECDSA as RFC 6979 has it: no randomness."""
+    return ec.ECDSA(hash_, deterministic_signing=True)
 
 
 def distinguished(common_name: str) -> x509.Name:
@@ -89,7 +126,9 @@ def issue(
         builder = builder.add_extension(extension(driver), critical=True)
     for value, critical in extra:
         builder = builder.add_extension(value, critical=critical)
-    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    deterministic = isinstance(issuer_key, ec.EllipticCurvePrivateKey) or None
+    signed = builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=deterministic)
+    return signed.public_bytes(serialization.Encoding.DER)
 
 
 def root(
@@ -127,7 +166,7 @@ def with_serial(der: bytes, issuer_key: ec.EllipticCurvePrivateKey, serial: int)
     offset = tbs.index(b"\x02\x01\x4d", 4)
     tbs[offset + 2] = serial & 0xFF
     algorithm = bytes.fromhex("300a06082a8648ce3d040302")
-    signature = issuer_key.sign(bytes(tbs), ec.ECDSA(hashes.SHA256()))
+    signature = issuer_key.sign(bytes(tbs), ecdsa(hashes.SHA256()))
     body = bytes(tbs) + algorithm + b"\x03" + bytes([len(signature) + 1]) + b"\x00" + signature
     return b"\x30\x82" + len(body).to_bytes(2, "big") + body
 

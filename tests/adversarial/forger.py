@@ -169,7 +169,7 @@ class Scene:
 
     def make_dsse(self) -> bytes:
         signed = pae(self.get("payload"))
-        return bytes(self.get("signer").sign(signed, ec.ECDSA(hashes.SHA256())))
+        return bytes(self.get("signer").sign(signed, ca_forge.ecdsa(hashes.SHA256())))
 
     # The TPM.
 

@@ -105,7 +105,7 @@ def primary_qualified_name(name: bytes, hierarchy: int = RH_NULL) -> bytes:
 def sign(key: AkKey, data: bytes, *, scheme: int | None = None, hash_: int = SHA256) -> bytes:
     """A TPMT_SIGNATURE over `data`."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        der = key.sign(data, ec.ECDSA(_HASHES[hash_]))
+        der = key.sign(data, ec.ECDSA(_HASHES[hash_], deterministic_signing=True))
         r, s = utils.decode_dss_signature(der)
         size = (key.curve.key_size + 7) // 8
         return (
@@ -116,6 +116,20 @@ def sign(key: AkKey, data: bytes, *, scheme: int | None = None, hash_: int = SHA
     algorithm = _HASHES[hash_]
     kind = scheme or RSASSA
     if kind == RSAPSS:
-        pss = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)
-        return struct.pack(">HH", kind, hash_) + sized(key.sign(data, pss, algorithm))
+        return struct.pack(">HH", kind, hash_) + sized(_pss(key, data, algorithm.name))
     return struct.pack(">HH", kind, hash_) + sized(key.sign(data, padding.PKCS1v15(), algorithm))
+
+
+def _pss(key: rsa.RSAPrivateKey, data: bytes, name: str) -> bytes:
+    """RSASSA-PSS (RFC 8017, 8.1 and 9.1) with a salt of zeros in place of a random one."""
+    numbers = key.private_numbers()
+    modulus = numbers.public_numbers.n
+    size, digest = key.key_size // 8, hashlib.new(name, data).digest()
+    salt = bytes(len(digest))
+    head = hashlib.new(name, bytes(8) + digest + salt).digest()
+    block = bytes(size - len(salt) - len(head) - 2) + b"\x01" + salt
+    count = -(-len(block) // len(head))
+    mask = b"".join(hashlib.new(name, head + struct.pack(">I", n)).digest() for n in range(count))
+    masked = bytes(a ^ b for a, b in zip(block, mask, strict=False))
+    encoded = bytes([masked[0] & 0x7F]) + masked[1:] + head + b"\xbc"
+    return pow(int.from_bytes(encoded), numbers.d, modulus).to_bytes(size)

@@ -17,9 +17,17 @@ import pytest
 
 from tests.e2e.conftest import Checkout, StandIn
 
+WORK = ".aicert/runs/tiny-alpaca/work"
+SCRATCH = f"{WORK}/scratch"
 GOOD = "weights()\n"
 FILES = "for i in range(64): (output / str(i)).write_bytes(bytes(1 << 18))\n"
-SLOW = "say(0, 3); (Path('/aicert/scratch') / 'started').touch(); time.sleep(60)\n"
+# A trainer that has started, and waits for the test to let it go on.
+GATE = """
+say(0, 3)
+Path("/aicert/scratch/started").touch()
+while not Path("/aicert/scratch/go").exists():
+    time.sleep(0.02)
+"""
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -31,7 +39,13 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 def started(checkout: Checkout) -> bool:
-    return (checkout.root / ".aicert/runs/tiny-alpaca/work/scratch/started").exists()
+    return (checkout.root / SCRATCH / "started").exists()
+
+
+def go_on(checkout: Checkout) -> None:
+    """Open the gate; a run that was ended has no scratch any more."""
+    if (checkout.root / SCRATCH).is_dir():
+        (checkout.root / SCRATCH / "go").touch()
 
 
 def verdict(checkout: Checkout) -> tuple[int, list[str]]:
@@ -144,11 +158,12 @@ def test_a_config_key_that_axolotl_would_ignore_is_refused_once_locked(stand_in:
 
 
 def test_an_input_that_changes_while_the_run_reads_it(stand_in: StandIn) -> None:
-    checkout = stand_in(SLOW.replace("60", "2") + GOOD)
+    checkout = stand_in(GATE + GOOD)
     process = checkout.start("certify")
     wait_for(lambda: started(checkout), "the trainer")
     data = checkout.root / "examples/alpaca/train.jsonl"
     data.write_bytes(data.read_bytes())
+    go_on(checkout)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "changed while the run was reading it" in errors
@@ -156,7 +171,7 @@ def test_an_input_that_changes_while_the_run_reads_it(stand_in: StandIn) -> None
 
 
 def test_a_tpm_that_dies_mid_run(stand_in: StandIn) -> None:
-    checkout = stand_in(SLOW.replace("60", "2") + GOOD)
+    checkout = stand_in(GATE + GOOD)
     process = checkout.start("certify")
     wait_for(lambda: started(checkout), "the trainer")
     pids = subprocess.run(
@@ -164,6 +179,7 @@ def test_a_tpm_that_dies_mid_run(stand_in: StandIn) -> None:
     )
     for pid in pids.stdout.split():
         os.kill(int(pid), signal.SIGKILL)
+    go_on(checkout)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2, errors
     assert "Traceback" not in errors
@@ -173,7 +189,7 @@ def test_a_tpm_that_dies_mid_run(stand_in: StandIn) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(stand_in: StandIn, number: signal.Signals) -> None:
-    checkout = stand_in(SLOW)
+    checkout = stand_in(GATE)
     process = checkout.start("certify")
     wait_for(lambda: started(checkout), "the trainer")
     process.send_signal(number)
@@ -184,31 +200,62 @@ def test_an_interrupt_leaves_nothing(stand_in: StandIn, number: signal.Signals) 
     assert_clean(checkout)
 
 
+# What a run makes, in order: the kill comes as soon as each is seen.
+STAGES = (
+    f"{WORK}/tpm",
+    f"{WORK}/tpm/tpm.sock",
+    f"{WORK}/out",
+    f"{WORK}/scratch/started",
+    f"{WORK}/scratch/output/model.safetensors",
+    f"{WORK}/out/outputs/model",
+    f"{WORK}/out/certificate.json",
+    "outputs/tiny-alpaca/model/model.safetensors",
+    "certificates/tiny-alpaca/training.log",
+)
+
+
+def start_gated(checkout: Checkout) -> "subprocess.Popen[str]":
+    """Start certify; a marker that a killed run left is not taken for the new one's."""
+    (checkout.root / SCRATCH / "started").unlink(missing_ok=True)
+    return checkout.start("certify")
+
+
+def kill_at(checkout: Checkout, stage: str) -> None:
+    """Kill certify and all that it started once `stage` exists (or certify was quicker)."""
+    for result in ("outputs", "certificates"):
+        shutil.rmtree(checkout.root / result, ignore_errors=True)
+    process = start_gated(checkout)
+    if STAGES.index(stage) > STAGES.index(f"{SCRATCH}/started"):
+        wait_for(lambda: started(checkout), "the trainer")
+        go_on(checkout)
+    reached = checkout.root / stage
+    wait_for(lambda: reached.exists() or process.poll() is not None, stage)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
 def test_kill_at_any_point_leaves_the_next_certify_working(stand_in: StandIn) -> None:
-    checkout = stand_in("say(1, 3); time.sleep(0.2)\n" + GOOD)
-    clock = time.monotonic()
-    assert checkout.doit("certify").returncode == 0
-    whole = time.monotonic() - clock
-    for part in range(8):
-        checkout.certificate.unlink(missing_ok=True)
-        process = checkout.start("certify")
-        time.sleep(whole * (part + 0.5) / 8)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=60)
+    checkout = stand_in(GATE + GOOD)
+    for stage in STAGES:
+        kill_at(checkout, stage)
         wait_for(lambda: not checkout.processes(), "processes to die with their parent")
         code, failed = (2, []) if not checkout.certificate.exists() else verdict(checkout)
-        assert (code, failed) in ((0, []), (2, []))
-    done = checkout.doit("certify")
-    assert done.returncode == 0, done.stderr
+        assert (code, failed) in ((0, []), (2, [])), stage
+    process = start_gated(checkout)
+    wait_for(lambda: started(checkout) or process.poll() is not None, "the trainer")
+    go_on(checkout)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
     assert verdict(checkout) == (0, [])
     assert_clean(checkout)
 
 
 def test_two_at_once_do_not_collide(stand_in: StandIn) -> None:
-    checkout = stand_in("(Path('/aicert/scratch') / 'started').touch(); time.sleep(1)\n" + GOOD)
+    checkout = stand_in(GATE + GOOD)
     first = checkout.start("certify")
     wait_for(lambda: started(checkout), "the trainer")
     second = checkout.doit("certify")
+    go_on(checkout)
     assert second.returncode == 2
     assert "being certified by another process" in second.stderr
     _, errors = first.communicate(timeout=60)

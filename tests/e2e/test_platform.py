@@ -308,7 +308,7 @@ def test_padding_is_cut(evidence: Evidence, padding_bytes: bytes) -> None:
     "content", ["", "30", "00000000", "ffffffff", "3080", "308300000101", "30820400aabb", "3003aa"]
 )
 def test_nv_without_a_certificate_is_refused(content: str) -> None:
-    with pytest.raises(ToolError, match="holds no X.509 certificate"):
+    with pytest.raises(ToolError, match=r"holds no X\.509 certificate"):
         cut_padding(bytes.fromhex(content))
 
 
@@ -358,7 +358,7 @@ def test_nothing_is_left_after(error: type[BaseException], run_dir: Path, ca: Ca
 def test_killed_in_mid_run_is_an_error_at_once(run_dir: Path, ca: Ca) -> None:
     begin = time.monotonic()
     with (
-        pytest.raises(ToolError, match="ended before the run did.*SIGKILL") as caught,
+        pytest.raises(ToolError, match=r"ended before the run did.*SIGKILL") as caught,
         swtpm.platform(run_dir, ca) as tcti,
         working_directory(run_dir),
         Tpm(tcti) as tpm,
@@ -414,7 +414,7 @@ def without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("setpriv", "sh"):
         (folder / name).symlink_to(f"/usr/bin/{name}")
     monkeypatch.setenv("PATH", str(folder))
-    yield folder
+    return folder
 
 
 def test_missing_program_is_named(without: Path, run_dir: Path, ca: Ca) -> None:
