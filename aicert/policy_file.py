@@ -25,7 +25,10 @@ from aicert.policy import (
 from aicert.result import TIERS
 from aicert.roots import MAX_PEM, pem_to_der
 
-MAX_POLICY = 1 << 20
+# A policy of a large company has some hundred lines.
+MAX_POLICY = 1 << 17
+# `tomllib` takes quadratic time for the parts of a dotted key; no key of a policy has any.
+MAX_DOTS = 64
 # Somebody's chain of policies: company, team, model. Deeper ones are a loop or a mistake.
 MAX_EXTENDS = 8
 ORIGINS = ("measured", "derived", "self-reported")
@@ -67,11 +70,15 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
 
 def _parse(path: str) -> Mapping[str, object]:
     data = _read(path, MAX_POLICY, path)
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.count(b".") > MAX_DOTS:
+            raise ConfigError(f"{path}: line {number} has more than {MAX_DOTS} dots")
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # ValueError: TOMLDecodeError, and integers of more than 4,300 digits.
         raise ConfigError(f"{path} is not TOML: {error}") from None
 
 

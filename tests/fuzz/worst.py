@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from aicert import certificate, event_log, lockfile, statement
+from aicert import certificate, event_log, image_lock, lockfile, policy_file, statement
 from aicert.digest import MAX_PATH_BYTES
 from aicert.errors import AicertError
 from aicert.strict_json import MAX_NON_ASCII, MAX_TOKENS
@@ -109,6 +109,8 @@ def toml_cases() -> Iterator[Case]:
     """What TOML readers are bad at."""
     limits = {
         "lockfile": lockfile.MAX_BYTES,
+        "image-lock": image_lock.MAX_BYTES,
+        "policy": policy_file.MAX_POLICY,
     }
     repeated = {
         "brackets": (b"a=", b"[", b""),

@@ -177,7 +177,7 @@ def swap(folder: Path, old: str, new: str) -> str:
         ("[[root]]", "[root]", "[[root]] tables is wanted"),
         ('"base.toml"', '"none.toml"', "cannot read"),
         ('"base.toml"', '"policy.toml"', "extend one another"),
-        ("image.lock.toml", "root.pem", "image lock is not TOML"),
+        ("image.lock.toml", "root.pem", "image lock is not in canonical form: line 1"),
         ("image.lock.toml", "none.toml", "cannot read"),
         (f'sha256 = "{ca_forge.hash_of(REAL)}"', f'sha256 = "{HEX}"', "another fingerprint"),
     ],
