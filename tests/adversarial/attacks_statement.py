@@ -7,6 +7,7 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 
 from aicert.digest import Digest
+from aicert.lockfile import Lockfile
 from aicert.measurement import replay
 from aicert.statement import Statement
 from tests.adversarial.attacks import Attack
@@ -84,6 +85,24 @@ def input_events(change: Callable[[list[bytes]], list[bytes]]) -> Change:
 
 def measured_elsewhere(scene: Scene) -> None:
     scene.set_pcr(15, scene.get("pcrs")[14]).set_pcr(14, bytes(32))
+
+
+def empty_log(scene: Scene) -> None:
+    """Nothing was extended, and the log, which replays to that, is empty."""
+    scene.set_pcr(14, bytes(32)).set_pcr(8, bytes(32)).edit_evidence(event_log=b"")
+
+
+def missing_pin(scene: Scene) -> None:
+    """The lockfile pins a revision that was never there; the machine found an empty folder."""
+    pin = "hf:org/famous-model@" + "0" * 40
+
+    def pinned(locked: Lockfile) -> Lockfile:
+        *others, last = locked.inputs
+        return replace(locked, inputs=(*others, replace(last, source=pin, uri=pin)))
+
+    scene.edit("lockfile", pinned)
+    found = f"input model dirHash:{hex_of(b'')}\n".encode()
+    input_events(lambda events: [*events[:3], found, *events[4:]])(scene)
 
 
 def not_from_zero(index: int, events: str) -> Change:
@@ -252,5 +271,7 @@ ATTACKS = (
     ),
     Attack("register 14 not from zero", "inputs.pcr14", not_from_zero(14, "input_events")),
     Attack("nothing measured at all", "inputs.pcr14", lambda s: s.set_pcr(14, bytes(32))),
+    Attack("empty log beside registers that were never extended", "inputs.pcr14", empty_log),
+    Attack("pin that does not exist", "inputs.pcr14", missing_pin),
     Attack("inputs measured in another register", "inputs.pcr14", measured_elsewhere),
 )

@@ -88,6 +88,17 @@ def swapped_pcrs(scene: Scene) -> None:
     scene.edit_evidence(pcrs=pcrs | {8: pcrs[14], 14: pcrs[8]})
 
 
+def relabelled_by_selection(scene: Scene) -> None:
+    """Events extended into PCR 15, and a selection that leaves 14 out: who pairs the values that
+    are shown with 0 to 15 by their order takes PCR 15 for PCR 14, and the digest agrees.
+    """
+    shown = scene.get("pcrs")
+    real = {index: shown[index] for index in range(14)} | {15: shown[14], 23: shown[15]}
+    digest = hashlib.sha256(b"".join(real[index] for index in sorted(real))).digest()
+    scene.put("selections", selections(selection(sorted(real))))
+    scene.put("pcr_digest", digest)
+
+
 def replaced_pcr(scene: Scene) -> None:
     scene.edit_evidence(pcrs=scene.get("pcrs") | {14: b"\x0e" * 32})
 
@@ -193,6 +204,11 @@ ATTACKS = (
     Attack("inputs' register not quoted", "quote.structure", over(n for n in ALL if n != 14)),
     Attack("resettable register 16 quoted", "quote.structure", over(range(17))),
     Attack("resettable register 23 instead", "quote.structure", over((*range(14), 15, 23))),
+    Attack(
+        "another register relabelled by the selection (CVE-2024-29039)",
+        "quote.structure",
+        relabelled_by_selection,
+    ),
     Attack("selection of nine octets", "quote.structure", selected(selection(ALL, octets=9))),
     Attack("more selections than banks", "quote.structure", selected(*[selection(ALL)] * 17)),
     Attack("quote replayed", "quote.nonce", replayed),

@@ -63,7 +63,7 @@ class Scene:
         self.made: dict[str, Any] = {}
         self.ca_key = ec_key(f"ca {kind}")
         self.ca_name = f"{kind} platform CA"
-        self.ak = rsa_key("ak")
+        self.ak: tpm_forge.AkKey = rsa_key("ak")
         self.run_key = ec_key("run key")
         # The verifier's side.
         self.at: datetime = AT

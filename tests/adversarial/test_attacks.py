@@ -8,7 +8,9 @@ from aicert import render
 from aicert.errors import EvidenceError
 from aicert.result import CHECKS
 from tests.adversarial.attacks import MALFORMED, Attack, table
+from tests.adversarial.elsewhere import ELSEWHERE
 from tests.adversarial.forger import Scene
+from tests.adversarial.honest import HONEST, Honest
 
 TABLE = table()
 
@@ -35,11 +37,20 @@ def _check_shown_safely(text: str) -> None:
     assert max(len(line) for line in text.split("\n")) < 400
 
 
-@pytest.mark.parametrize("kind", ["local", "qemu", "cloud"])
-def test_unchanged_scene_passes(kind: str) -> None:
-    scene = Scene(kind)
+@pytest.mark.parametrize("row", HONEST, ids=lambda row: row.name)
+def test_what_is_right_is_not_refused(row: Honest) -> None:
+    scene = Scene(row.kind)
+    row.change(scene)
     result = scene.appraise()
-    assert result.verdict == "passed", render.text(result)
+    assert (result.verdict, result.failed) == (row.verdict, ()), render.text(result)
+    assert next((check.id for check in result.undecided), None) == row.check
+
+
+@pytest.mark.parametrize("described", ELSEWHERE)
+def test_accepted_elsewhere_is_in_the_tables_by_name(described: str) -> None:
+    rows = {attack.name for attack in TABLE} | {row.name for row in HONEST}
+    assert set(ELSEWHERE[described]) <= rows
+    assert ELSEWHERE[described]
 
 
 def test_every_check_refuses_an_attack() -> None:
@@ -47,6 +58,6 @@ def test_every_check_refuses_an_attack() -> None:
 
 
 def test_names_are_unique_and_there_are_enough() -> None:
-    names = [attack.name for attack in TABLE]
+    names = [attack.name for attack in TABLE] + [row.name for row in HONEST]
     assert len(set(names)) == len(names)
     assert len(names) >= 60

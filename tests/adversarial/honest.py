@@ -1,0 +1,157 @@
+"""Evidence that is odd and right, or right and not enough: what a verifier must not refuse.
+
+One row per scene: its name, the change, and the verdict: `passed`, or `none` with the first check
+that could not be made.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from aicert.digest import FileFact, of_bytes
+from aicert.policy import Claim
+from tests.adversarial import tpm_forge
+from tests.adversarial.attacks_platform import LAST_YEAR, chained, intermediate, with_intermediate
+from tests.adversarial.attacks_run import ancestor
+from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, rsa_key
+from tests.adversarial.forger import Scene, hex_of
+from tests.adversarial.tpm_forge import ECDSA, RSAPSS, RSASSA, SHA256, SHA384, SHA512
+
+Change = Callable[[Scene], object]
+HASH_NAMES = {SHA256: "sha256", SHA384: "sha384", SHA512: "sha512"}
+
+
+@dataclass(frozen=True, slots=True)
+class Honest:
+    """`check` is the first one left open where the verdict is `none`."""
+
+    name: str
+    change: Change
+    kind: str = "local"
+    verdict: str = "passed"
+    check: str | None = None
+
+
+def unchanged(scene: Scene) -> None:
+    """The scene as the Forger makes it."""
+
+
+def padded(octet: bytes) -> Change:
+    """As a TPM gives it that fills its NV index (Azure: 4096 octets)."""
+    return lambda s: s.edit("chain", lambda chain: (chain[0].ljust(4096, octet), *chain[1:]))
+
+
+def expired_since(scene: Scene) -> None:
+    chained(end=LAST_YEAR)(scene)
+    scene.at = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def root_sent_along(scene: Scene) -> None:
+    scene.edit("chain", lambda chain: (*chain, scene.get("root")))
+
+
+def whole_chain_sent(scene: Scene) -> None:
+    scene.put("chain", (*intermediate(scene), scene.get("root")))
+
+
+def signed_with(key: Callable[[], tpm_forge.AkKey], scheme: int, hash_: int) -> Change:
+    """An AK of another kind; pcrDigest is made with the hash of its scheme (Part 3, 18.4)."""
+
+    def change(scene: Scene) -> None:
+        scene.ak = key()
+        pcrs = scene.get("pcrs")
+        scene.put("pcr_digest", _hash(hash_, b"".join(pcrs[i] for i in range(16))))
+        for part in ("quote", "certify"):
+            attest = scene.get(f"{part}_attest")
+            signature = tpm_forge.sign(scene.ak, attest, scheme=scheme, hash_=hash_)
+            scene.put(f"{part}_signature", signature)
+
+    return change
+
+
+def _hash(algorithm: int, data: bytes) -> bytes:
+    return hashlib.new(HASH_NAMES[algorithm], data).digest()
+
+
+def policy(**changes: Any) -> Change:
+    return lambda s: s.edit("policy", lambda given: replace(given, **changes))
+
+
+def own_nonce(scene: Scene) -> None:
+    scene.caller_nonce = scene.get("nonce")
+
+
+def own_nonce_and_age(scene: Scene) -> None:
+    own_nonce(scene)
+    policy(max_age_days=30)(scene)
+
+
+def own_lockfile(scene: Scene) -> None:
+    scene.caller_lockfile = of_bytes(scene.get("lockfile_bytes"))
+
+
+def no_model(scene: Scene) -> None:
+    scene.with_model = False
+
+
+def beside_inert_files(scene: Scene) -> None:
+    inert = ("README.md", "LICENSE", "LICENSE.txt", ".gitattributes", ".git/HEAD")
+    more = (".cache/huggingface/x", "certificate.json", "LICENSE-APACHE.md")
+    facts = {path: FileFact(1, hex_of(b"x")) for path in (*inert, *more)}
+    scene.edit("model", lambda model: model | facts)
+
+
+def lineage_not_asked(scene: Scene) -> None:
+    ancestor(unchanged)(scene)
+    scene.ancestors = None
+
+
+WITHIN = Claim(name="totalFlops", at_least=1e12, at_most=1.5e12)
+BELIEVED = Claim(name="steps", at_least=40, origins=frozenset(("self-reported",)))
+
+HONEST = (
+    Honest("local run", unchanged),
+    Honest("qemu run", unchanged, "qemu"),
+    Honest("cloud run", unchanged, "cloud"),
+    Honest("AK certificate padded with zeros", padded(b"\x00")),
+    Honest("AK certificate padded with ones", padded(b"\xff"), "cloud"),
+    Honest("AK certificate expired since, judged at a trusted time", expired_since),
+    Honest("root sent along", root_sent_along),
+    Honest("intermediate sent along", with_intermediate(), "cloud"),
+    Honest("intermediate and root sent along", whole_chain_sent, "cloud"),
+    Honest("intermediate for AKs and EKs", with_intermediate(purposes=(EKU_AK, EKU_EK)), "cloud"),
+    Honest("AK of P-256", signed_with(lambda: ec_key("ec ak"), ECDSA, SHA256)),
+    Honest(
+        "AK of P-384 with SHA-384", signed_with(lambda: ec_key("ec ak", "P-384"), ECDSA, SHA384)
+    ),
+    Honest("RSAPSS with SHA-256", signed_with(lambda: rsa_key("ak"), RSAPSS, SHA256)),
+    Honest("RSASSA with SHA-384", signed_with(lambda: rsa_key("ak"), RSASSA, SHA384)),
+    Honest("RSASSA with SHA-512", signed_with(lambda: rsa_key("ak"), RSASSA, SHA512)),
+    Honest("answers the caller's challenge", own_nonce),
+    Honest("young by the caller's challenge", own_nonce_and_age),
+    Honest("the lockfile that the caller named", own_lockfile),
+    Honest("inert files beside the model", beside_inert_files),
+    Honest("event log that nobody replays", lambda s: s.edit_evidence(event_log=b"no log")),
+    Honest("report values within their bounds", policy(claims=(WITHIN, BELIEVED))),
+    Honest("made of another run's output", ancestor(unchanged)),
+    Honest("made of another run's output, not asked", lineage_not_asked),
+    Honest("no model given", no_model, "local", "none", "subject.files"),
+    Honest(
+        "policy accepts no image",
+        policy(accepted=frozenset()),
+        "cloud",
+        "none",
+        "boot.image",
+    ),
+    Honest(
+        "certificate carries no image lock",
+        lambda s: s.put("image_lock", None),
+        "qemu",
+        "none",
+        "boot.image",
+    ),
+    Honest("policy names no firmware", policy(firmware=()), "cloud", "none", "boot.firmware"),
+    Honest("age that nobody can tell", policy(max_age_days=30), "local", "none", "policy.age"),
+)
