@@ -1,0 +1,186 @@
+"""The second verifier's X.509 and TPM signatures (docs/spec/policy.md, measurement.md)."""
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+
+SIMULATED = "2.25.3214563613494754210343687755204269527"
+AK_PURPOSE = "2.23.133.8.3"
+UNDERSTOOD = ("2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.17", "2.5.29.32", SIMULATED)
+HASHES: dict[int, hashes.HashAlgorithm] = {
+    0x000B: hashes.SHA256(),
+    0x000C: hashes.SHA384(),
+    0x000D: hashes.SHA512(),
+}
+# Certificate, tbsCertificate, version 3, then the serial number's size and first octet.
+_SERIAL = re.compile(rb"\x30\x82..\x30(?:\x82..|\x81.)\xa0\x03\x02\x01\x02\x02(.)(.)", re.DOTALL)
+
+
+class NoError(Exception):
+    """The evidence says no."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root of a policy: DER, tier, whether the purpose is required, subject suffixes."""
+
+    der: bytes
+    tier: str
+    purpose: bool = True
+    suffixes: tuple[str, ...] = ()
+    pinned: tuple[bytes, ...] = ()
+
+
+def need(condition: object, why: str = "") -> None:
+    if not condition:
+        raise NoError(why)
+
+
+def strip_padding(der: bytes) -> bytes:
+    need(len(der) <= 8192 and re.match(rb"\x30\x82..", der, re.DOTALL))
+    end = 4 + int.from_bytes(der[2:4])
+    rest = set(der[end:])
+    need(end <= len(der) and rest in (set(), {0}, {255}))
+    return der[:end]
+
+
+def load(der: bytes) -> x509.Certificate:
+    """Rules 1 to 3."""
+    der = strip_padding(der)
+    serial = re.match(
+        rb"\x30\x82..\x30(?:\x82..|\x81.)\xa0\x03\x02\x01\x02\x02(.)(.)", der, re.DOTALL
+    )
+    need(serial and serial[1] != b"\0" and serial[2] < b"\x80", "version or serial number")
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
+        need(certificate.serial_number > 0)
+        need(all(e.oid.dotted_string in UNDERSTOOD for e in certificate.extensions if e.critical))
+    except (ValueError, TypeError, UserWarning, UnsupportedAlgorithm, x509.DuplicateExtension):
+        raise NoError("no certificate") from None
+    if isinstance(key, rsa.RSAPublicKey):
+        need(2048 <= key.key_size <= 4096)
+    else:
+        need(isinstance(key, ec.EllipticCurvePublicKey))
+        need(getattr(key, "curve").name in ("secp256r1", "secp384r1"))  # noqa: B009 - of two kinds
+    need(algorithm is not None and algorithm.name in ("sha256", "sha384", "sha512"))
+    return certificate
+
+
+def extension(certificate: x509.Certificate, kind: Any) -> Any:
+    found = [e.value for e in certificate.extensions if e.oid == kind.oid]
+    return found[0] if found else None
+
+
+def simulated(certificate: x509.Certificate) -> tuple[bytes, bool] | None:
+    for found in certificate.extensions:
+        if found.oid.dotted_string == SIMULATED and isinstance(
+            found.value, x509.UnrecognizedExtension
+        ):
+            return found.value.value, found.critical
+    return None
+
+
+def has_purpose(certificate: x509.Certificate, absent: bool) -> bool:
+    usage = extension(certificate, x509.ExtendedKeyUsage)
+    return absent if usage is None else AK_PURPOSE in [oid.dotted_string for oid in usage]
+
+
+def issued(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        child.verify_directly_issued_by(issuer)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+    return True
+
+
+def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) -> tuple[Any, Root]:
+    """The AK and the root that vouches for it."""
+    need(1 <= len(chain) <= 4)
+    path = [load(der) for der in chain]
+    last = strip_padding(chain[-1])
+    for root in roots:
+        anchor = load(root.der)
+        if last == root.der:
+            path.pop()
+            break
+        if issued(path[-1], anchor):
+            break
+        middle = [load(der) for der in root.pinned if issued(path[-1], load(der))]
+        if middle:
+            path.append(middle[0])
+            break
+    else:
+        raise NoError("no root")
+    need(path, "only the root")
+    path.append(anchor)
+    check_leaf(path[0], root, anchor)
+    for depth, (child, issuer) in enumerate(pairwise(path)):
+        check_issuer(child, issuer, depth)
+    need(all(c.not_valid_before_utc <= at <= c.not_valid_after_utc for c in path))
+    return path[0].public_key(), root
+
+
+def check_leaf(leaf: x509.Certificate, root: Root, anchor: x509.Certificate) -> None:
+    """Rule 4."""
+    constraints = extension(leaf, x509.BasicConstraints)
+    need(constraints is None or not constraints.ca)
+    usage = extension(leaf, x509.KeyUsage)
+    if usage is not None:
+        need(usage.digital_signature and not usage.key_cert_sign and not usage.crl_sign)
+    need(has_purpose(leaf, absent=not root.purpose))
+    names = leaf.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
+    need(not root.suffixes or (names and str(names[-1].value).endswith(root.suffixes)))
+    need(simulated(leaf) == simulated(anchor))
+
+
+def check_issuer(child: x509.Certificate, issuer: x509.Certificate, depth: int) -> None:
+    """Rule 5; `depth` CAs stand below the issuer."""
+    constraints = extension(issuer, x509.BasicConstraints)
+    need(constraints is not None and constraints.ca)
+    need(constraints.path_length is None or depth <= constraints.path_length)
+    usage = extension(issuer, x509.KeyUsage)
+    need(usage is None or usage.key_cert_sign)
+    need(has_purpose(issuer, absent=True))
+    need(not depth or simulated(child) in (None, simulated(issuer)))
+    authority = extension(child, x509.AuthorityKeyIdentifier)
+    if authority is not None and authority.key_identifier is not None:
+        own = extension(issuer, x509.SubjectKeyIdentifier)
+        need(own is not None and own.digest == authority.key_identifier)
+    need(issued(child, issuer))
+
+
+def check_signature(key: Any, signature: bytes, data: bytes) -> hashes.HashAlgorithm:
+    """A TPMT_SIGNATURE by `key` over `data`; its hash."""
+    need(4 <= len(signature) <= 1024)
+    scheme, number = struct.unpack_from(">HH", signature)
+    need(number in HASHES)
+    kind, parts = HASHES[number], []
+    rest = signature[4:]
+    while rest:
+        need(len(rest) >= 2 and len(rest) >= 2 + int.from_bytes(rest[:2]))
+        parts.append(rest[2 : 2 + int.from_bytes(rest[:2])])
+        rest = rest[2 + len(parts[-1]) :]
+    try:
+        if scheme == 0x0018 and isinstance(key, ec.EllipticCurvePublicKey) and len(parts) == 2:
+            need(max(map(len, parts)) <= 48)
+            r, s = map(int.from_bytes, parts)
+            key.verify(utils.encode_dss_signature(r, s), data, ec.ECDSA(kind))
+        elif scheme == 0x0014 and isinstance(key, rsa.RSAPublicKey) and len(parts) == 1:
+            key.verify(parts[0], data, padding.PKCS1v15(), kind)
+        elif scheme == 0x0016 and isinstance(key, rsa.RSAPublicKey) and len(parts) == 1:
+            key.verify(parts[0], data, padding.PSS(padding.MGF1(kind), padding.PSS.AUTO), kind)
+        else:
+            raise NoError("scheme")
+    except InvalidSignature:
+        raise NoError("signature") from None
+    return kind

@@ -1,0 +1,323 @@
+"""The second verifier's formats: certificate, statement, report, lockfile, paths, TPM structures.
+
+Written from docs/spec/ alone; shares no code with `aicert`.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import struct
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.second_chain import NoError, need
+
+
+def sha(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+# certificate.md, "Reading it": JSON with one meaning.
+
+
+def strict_json(data: bytes, limit: int) -> Any:
+    need(len(data) <= limit and (len(data) <= 1 << 23 or data.isascii()))
+    depth = 0
+    tokens = re.finditer(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', data, re.DOTALL)
+    for count, token in enumerate(tokens, 1):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
+        need(count <= 250_000 and depth <= 32)
+    need(not re.search(rb"\\u[dD][89a-fA-F]", data))
+    try:
+        text = data.decode("utf-8")
+        need(text[:1] != "\ufeff")
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_int,
+            parse_float=_float,
+        )  # fmt: skip
+    except ValueError:
+        raise NoError("no JSON") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    need(len(dict(pairs)) == len(pairs))
+    return dict(pairs)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise NoError(text)
+
+
+def _int(text: str) -> int:
+    need(len(text) <= 20 and text != "-0" and abs(int(text)) < 1 << 63)
+    return int(text)
+
+
+def _float(text: str) -> float:
+    need(len(text) <= 32 and abs(float(text)) != float("inf"))
+    return float(text)
+
+
+def fit(value: Any, form: Any) -> None:
+    """Hold `value` against a form: objects with exactly these keys (`?`: may be absent), lists
+    `[item, least, most]`, predicates, or a constant.
+    """
+    if isinstance(form, dict):
+        wanted = {key.rstrip("?"): part for key, part in form.items()}
+        need(type(value) is dict and set(value) <= set(wanted))
+        need({key for key in form if not key.endswith("?")} <= set(value))
+        for key in value:
+            fit(value[key], wanted[key])
+    elif isinstance(form, list):
+        item, least, most = form
+        need(type(value) is list and least <= len(value) <= most)
+        for one in value:
+            fit(one, item)
+    elif callable(form):
+        need(form(value))
+    else:
+        need(type(value) is type(form) and value == form)
+
+
+def text(most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is str and len(value) <= most
+
+
+def ascii_text(most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is str and len(value) <= most and value.isascii()
+
+
+def like(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: type(value) is str and re.fullmatch(pattern, value) is not None
+
+
+def b64(most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is str and len(unbase64(value)) <= most
+
+
+def unbase64(value: str) -> bytes:
+    try:
+        data = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise NoError("no base64") from None
+    need(base64.b64encode(data).decode() == value)
+    return data
+
+
+HEX = "[0-9a-f]{64}"
+NAME = "[a-z0-9][a-z0-9-]{0,62}"
+TIME = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
+SIGNED = {"attest": b64(4096), "signature": b64(4096)}
+CERTIFICATE: Any = {
+    "kind": "aicert-certificate",
+    "version": 1,
+    "envelope": {
+        "payloadType": "application/vnd.in-toto+json",
+        "payload": b64(1 << 26),
+        "signatures": [{"keyid": text(128), "sig": b64(1024)}, 1, 1],
+    },
+    "evidence": {
+        "kind": "tpm2",
+        "nonce": like(HEX),
+        "quote": SIGNED,
+        "pcrs": {str(index): like(HEX) for index in range(16)},
+        "akChain": [b64(8192), 1, 6],
+        "runKey": {"public": b64(4096), "certify": SIGNED},
+        "eventLog?": b64(1 << 20),
+        "timestamps": [text(4096), 0, 8],
+    },
+    "lockfile": ascii_text(1 << 20),
+    "imageLock?": ascii_text(1 << 22),
+}
+DIGEST: Any = {"sha256?": like(HEX), "dirHash?": like(HEX)}
+NAMED: Any = {"name": text(8192), "digest": DIGEST}
+STATEMENT: Any = {
+    "_type": "https://in-toto.io/Statement/v1",
+    "subject": [NAMED, 0, 1_000_000],
+    "predicateType": "https://slsa.dev/provenance/v1",
+    "predicate": {
+        "buildDefinition": {
+            "buildType": "urn:aicert:build:run:v1",
+            "externalParameters": {
+                "lockfile": like(f"sha256:{HEX}"),
+                "outputs": [like(NAME), 0, 1000],
+                "run": text(63),
+                "trainer": text(63),
+            },
+            "resolvedDependencies": [
+                {"name": text(63), "uri": text(4096), "digest": DIGEST},
+                0,
+                1000,
+            ],
+        },
+        "runDetails": {
+            "builder": {"id": text(200), "builderDependencies": [NAMED, 0, 20]},
+            "metadata": {
+                "invocationId": like(HEX),
+                "startedOn": like(TIME),
+                "finishedOn": like(TIME),
+            },
+            "byproducts": [lambda value: type(value) is dict, 2, 2],
+        },
+    },
+}
+BYPRODUCTS: Any = (
+    {
+        "name": "run-report",
+        "mediaType": "application/json",
+        "digest": DIGEST,
+        "content": b64(1 << 20),
+    },
+    {"name": "training-log", "digest": DIGEST},
+)
+
+
+def _plain(value: Any) -> bool:
+    if type(value) is list:
+        return len(value) <= 20_000 and all(type(one) in (int, float) for one in value)
+    return type(value) in (int, float) or text(4096)(value)
+
+
+EXIT = r"\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5]|signal:[1-9]\d?|timeout|memory"
+OVERRIDE = {key: text(4096) for key in ("key", "configured", "used", "why")}
+ORIGIN = like("measured|derived|self-reported")
+REPORT: Any = {
+    "version": 1,
+    "exitCode": {"origin": "measured", "value": like(EXIT)},
+    "unchangedWeights": {"origin": "measured", "value": [text(4096), 0, 20_000]},
+    "overrides": [OVERRIDE, 0, 200],
+    "values": lambda value: type(value) is dict and len(value) <= 200,
+}
+
+
+def digest_of(entry: Any) -> str:
+    ((kind, value),) = (
+        entry["digest"].items() if len(entry["digest"]) == 1 else (_refuse("digest"),)
+    )
+    return f"{kind}:{value}"
+
+
+# lockfile.md
+
+_T = r'"([ !#-\[\]-~]{1,1000})"'
+_LIST = rf"\[{_T.replace('(', '(?:')}(?:, {_T.replace('(', '(?:')})*\]"
+_HEAD = re.compile(
+    rf'version = 1\nrun = "({NAME})"\ntrainer = "({NAME})"\n'
+    rf'outputs = \[("{NAME}"(?:, "{NAME}")*)\]\n'
+)
+_BLOCK = re.compile(
+    rf'\n\[\[input\]\]\nname = "({NAME})"\nfrom = {_T}\n'
+    rf"(?:only = {_LIST}\n)?(?:except = {_LIST}\n)?"
+    rf"(?:allow-pickle = true\n)?(?:signed-by = {_T}\n)?uri = {_T}\n"
+    rf'size = (0|[1-9]\d{{0,18}})\ndigest = "((?:sha256|dirHash):{HEX})"\n'
+)
+
+
+class Lock:
+    """A lockfile; `inputs` are (name, from, uri, digest)."""
+
+    def __init__(self, data: str) -> None:
+        head = _HEAD.match(data)
+        if head is None:
+            raise NoError("not canonical")
+        self.run, self.trainer = head[1], head[2]
+        self.outputs = re.findall(NAME, head[3])
+        self.inputs: list[tuple[str, str, str, str]] = []
+        end = head.end()
+        while block := _BLOCK.match(data, end):
+            need(int(block[5]) < 1 << 63)
+            self.inputs.append((block[1], block[2], block[4], block[6]))
+            end = block.end()
+        names = [item[0] for item in self.inputs]
+        need(end == len(data) and len(names) <= 1000)
+        need(names == sorted(set(names)) and self.outputs == sorted(set(self.outputs)))
+        need(any(item[0] == "config" and item[3][:7] == "sha256:" for item in self.inputs))
+
+
+def dir_hash(files: Mapping[str, str]) -> str:
+    order = sorted(files, key=lambda path: path.encode())
+    return "dirHash:" + sha("".join(f"{files[p]}  {p}\n" for p in order).encode()).hex()
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for path in paths:
+        parts = path.split("/")
+        need(path and all(part not in ("", ".", "..") for part in parts) and "\\" not in path)
+        need(len(path.encode()) <= 4096 and len(parts) <= 65)
+        need(all(len(part.encode()) <= 255 for part in parts))
+        need(unicodedata.normalize("NFC", path) == path)
+        need(not any(unicodedata.category(c) in _INVISIBLE for c in path))
+        for depth in range(1, len(parts) + 1):
+            # A folder is written with its slash: it cannot be a file of the same name.
+            piece = "/".join(parts[:depth]) + ("/" if depth < len(parts) else "")
+            key = unicodedata.normalize("NFKC", piece.rstrip("/")).casefold()
+            need(seen.setdefault(key, piece) == piece and key.count("/") == depth - 1)
+
+
+_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+# measurement.md
+
+
+def replay(events: Sequence[bytes]) -> bytes:
+    value = bytes(32)
+    for event in events:
+        value = sha(value + sha(event))
+    return value
+
+
+class Attest:
+    """A TPMS_ATTEST; `rest` is what its type brings."""
+
+    def __init__(self, data: bytes, kind: int) -> None:
+        need(len(data) <= 1024)
+        try:
+            magic, found = struct.unpack_from(">IH", data)
+            self.signer, offset = sized(data, 6, 66)
+            self.extra, offset = sized(data, offset, 66)
+            _, *boot, safe, firmware = struct.unpack_from(">QIIBQ", data, offset)
+        except struct.error:
+            raise NoError("cut short") from None
+        need(magic == 0xFF544347 and found == kind and safe <= 1)
+        self.boot = (*boot, firmware, self.signer)
+        self.rest = data[offset + 25 :]
+
+
+def sized(data: bytes, offset: int, most: int) -> tuple[bytes, int]:
+    (size,) = struct.unpack_from(">H", data, offset)
+    end = offset + 2 + size
+    need(size <= most and end <= len(data))
+    return data[offset + 2 : end], end
+
+
+def quote_digest(rest: bytes) -> bytes:
+    """pcrDigest of a quote over exactly PCRs 0–15 of the SHA-256 bank."""
+    for octets in (b"\x03\xff\xff\x00", b"\x04\xff\xff\x00\x00"):
+        head = b"\x00\x00\x00\x01\x00\x0b" + octets
+        if rest.startswith(head):
+            digest, end = sized(rest + b"\0", len(head), 64)
+            need(end == len(rest))
+            return digest
+    raise NoError("selection")
+
+
+RUN_KEY = bytes.fromhex("0023000b00040076000000100018000b00030010")
+
+
+def run_key_of(public: bytes) -> ec.EllipticCurvePublicKey:
+    need(public.startswith(RUN_KEY))
+    try:
+        x, end = sized(public, len(RUN_KEY), 32)
+        y, end = sized(public, end, 32)
+        need(end == len(public))
+        point = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1())
+        return point.public_key()
+    except (struct.error, ValueError):
+        raise NoError("no point") from None

@@ -1,0 +1,428 @@
+"""A second verifier, written from docs/spec/ alone: it shares no code with `aicert`.
+
+Promises the verdict and the first check that fails (or, with no verdict, that is left open), for
+differential tests over tests/vectors. Standard library and cryptography. Left out: reading model
+directories, texts for people, policies that extend other files, and the boot event log.
+"""
+
+import base64
+import hashlib
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests import second_forms as forms
+from tests.second_chain import NoError, Root, check_signature, need, verify_chain
+from tests.second_forms import Attest, Lock, digest_of, replay, sha, unbase64
+
+TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
+CHECKS = (
+    "platform.chain",
+    "platform.tier",
+    "quote.signature",
+    "quote.structure",
+    "quote.nonce",
+    "quote.pcrs",
+    "runkey.certified",
+    "statement.signature",
+    "statement.form",
+    "boot.image",
+    "boot.pcr4",
+    "boot.pcr11",
+    "boot.pcr12-13",
+    "boot.firmware",
+    "inputs.lockfile",
+    "inputs.pcr14",
+    "outputs.exit",
+    "outputs.pcr8",
+    "outputs.nonempty",
+    "outputs.trained",
+    "subject.files",
+    "policy.claims",
+    "policy.age",
+    "lineage.ancestors",
+)
+TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
+INERT = ("README.md", ".gitattributes", "certificate.json")
+EMPTY = hashlib.sha256(b"").hexdigest()
+PINNED = Path(__file__).resolve().parents[1] / "aicert" / "pinned"
+
+
+class OpenError(Exception):
+    """The check can say neither yes nor no."""
+
+
+class NotAskedError(Exception):
+    """The check does not apply."""
+
+
+@dataclass(kw_only=True)
+class Question:
+    """What a verifier is asked. `model` maps paths to SHA-256 in hex."""
+
+    certificate: bytes
+    policy: Mapping[str, Any]
+    roots: Sequence[Root]
+    at: datetime
+    model: Mapping[str, str] | None = None
+    lockfile: str | None = None
+    nonce: bytes | None = None
+    ancestors: Sequence[bytes] | None = None
+    busy: frozenset[int] = field(default_factory=frozenset)
+
+
+def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
+    """policy.md; of the built-in policies only `default` can be extended here."""
+    policy = tomllib.loads(path.read_text())
+    roots = []
+    if policy.get("extends") == "default":
+        policy.setdefault("tier", "vtpm")
+        pinned = tuple(_der(file.read_text()) for file in sorted(PINNED.glob("azure-vtpm-ca-*")))
+        roots.append(Root(_der((PINNED / "azure-vtpm-root-2023.pem").read_text()), "vtpm",
+                          pinned=pinned))  # fmt: skip
+    for given in policy.get("root", []):
+        der = _der((path.parent / given["certificate"]).read_text())
+        need(hashlib.sha256(der).hexdigest() == given["sha256"])
+        required = given.get("ak-purpose", "required") == "required"
+        suffixes = tuple(given.get("subject-suffixes", ()))
+        roots.append(Root(der, given["tier"], required, suffixes))
+    return policy, roots
+
+
+def _der(pem: str) -> bytes:
+    return base64.b64decode("".join(pem.split("-----")[2].split()))
+
+
+def judge(question: Question) -> tuple[str, str | None]:
+    """The verdict, `malformed` included, and the check that is its reason."""
+    try:
+        appraisal = Appraisal(question)
+    except NoError:
+        return "malformed", None
+    return appraisal.verdict()
+
+
+class Appraisal:
+    """One certificate judged; `said` has every check's verdict."""
+
+    def __init__(self, question: Question) -> None:
+        self.asked = question
+        document = forms.strict_json(question.certificate, 1 << 25)
+        forms.fit(document, forms.CERTIFICATE)
+        self.document, self.evidence = document, document["evidence"]
+        self.payload = unbase64(document["envelope"]["payload"])
+        self.nonce = bytes.fromhex(self.evidence["nonce"])
+        self.pcrs = {int(i): bytes.fromhex(v) for i, v in self.evidence["pcrs"].items()}
+        self.run_public = unbase64(self.evidence["runKey"]["public"])
+        self.lockfile = document["lockfile"]
+        self.said: dict[str, str] = {}
+        self.lock: Lock | None = None
+        self.statement: Any = None
+        self._decide_all()
+
+    def _decide(self, check: str, work: Callable[[], object], *needs: str) -> None:
+        if any(self.said[one] != "ok" for one in needs):
+            self.said[check] = "not-checked"
+            return
+        try:
+            work()
+        except NoError:
+            self.said[check] = "failed"
+        except OpenError:
+            self.said[check] = "not-checked"
+        except NotAskedError:
+            self.said[check] = "not-applicable"
+        else:
+            self.said[check] = "ok"
+
+    def _decide_all(self) -> None:
+        decide = self._decide
+        try:
+            self.lock = Lock(self.lockfile)
+            self.said["readable"] = "ok"
+        except NoError:
+            self.said["readable"] = "failed"
+        decide("inputs.lockfile", self._lockfile)
+        decide("platform.chain", self._chain)
+        decide("platform.tier", self._tier, "platform.chain")
+        decide("quote.signature", self._quote_signature, "platform.chain")
+        decide("quote.structure", self._quote_structure, "quote.signature")
+        decide("quote.nonce", self._quote_nonce, "quote.structure")
+        decide("quote.pcrs", self._quote_pcrs, "quote.nonce")
+        decide("runkey.certified", self._run_key, "quote.pcrs")
+        decide("statement.signature", self._statement_signature, "runkey.certified")
+        decide("statement.form", self._statement_form, "statement.signature", "readable")
+        self._decide_boot()
+        decide("inputs.pcr14", self._pcr14, "quote.pcrs", "readable")
+        form = "statement.form"
+        decide("outputs.exit", lambda: need(self.exit == "0"), form)
+        decide("outputs.pcr8", self._pcr8, form, "quote.pcrs")
+        decide("outputs.nonempty", self._nonempty, form)
+        decide("outputs.trained", self._trained, form)
+        decide("subject.files", self._files, form, "outputs.pcr8")
+        decide("policy.claims", self._claims, form, "outputs.pcr8")
+        decide("policy.age", self._age, form)
+        decide("lineage.ancestors", self._lineage, form, "inputs.pcr14")
+
+    # certificate.md, "Checks", in its order.
+
+    def _lockfile(self) -> None:
+        need(self.lock is not None)
+        if self.asked.lockfile is None:
+            raise OpenError
+        need(self.asked.lockfile == "sha256:" + sha(self.lockfile.encode()).hex())
+
+    def _chain(self) -> None:
+        chain = [unbase64(one) for one in self.evidence["akChain"]]
+        self.ak, self.root = verify_chain(chain, self.asked.roots, self.asked.at)
+
+    def _tier(self) -> None:
+        need(TIERS.index(self.root.tier) >= TIERS.index(self.asked.policy["tier"]))
+
+    def _signed(self, by: Mapping[str, str]) -> tuple[bytes, hashes.HashAlgorithm]:
+        attest = unbase64(by["attest"])
+        return attest, check_signature(self.ak, unbase64(by["signature"]), attest)
+
+    def _quote_signature(self) -> None:
+        self.quote_bytes, self.quote_hash = self._signed(self.evidence["quote"])
+
+    def _quote_structure(self) -> None:
+        self.quote = Attest(self.quote_bytes, 0x8018)
+        self.pcr_digest = forms.quote_digest(self.quote.rest)
+
+    def _quote_nonce(self) -> None:
+        need(self.asked.nonce in (None, self.nonce))
+        bound = b"aicert quote v1\0" + self.nonce + self._name() + sha(self.payload)
+        need(self.quote.extra == sha(bound))
+
+    def _name(self) -> bytes:
+        return b"\x00\x0b" + sha(self.run_public)
+
+    def _quote_pcrs(self) -> None:
+        values = b"".join(self.pcrs[index] for index in range(16))
+        need(self.pcr_digest == hashlib.new(self.quote_hash.name, values).digest())
+
+    def _run_key(self) -> None:
+        attest, _ = self._signed(self.evidence["runKey"]["certify"])
+        said = Attest(attest, 0x8017)
+        name = self._name()
+        qualified = b"\x00\x0b" + sha(bytes.fromhex("40000007") + name)
+        need(said.rest == b"\x00\x22" + name + b"\x00\x22" + qualified)
+        need(said.extra == self.nonce and said.boot == self.quote.boot)
+        self.run_key = forms.run_key_of(self.run_public)
+
+    def _statement_signature(self) -> None:
+        kind = b"application/vnd.in-toto+json"
+        pae = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(self.payload), self.payload)
+        signature = unbase64(self.document["envelope"]["signatures"][0]["sig"])
+        try:
+            self.run_key.verify(signature, pae, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            raise NoError("statement") from None
+
+    def _statement_form(self) -> None:
+        statement = forms.strict_json(self.payload, 1 << 24)
+        forms.fit(statement, forms.STATEMENT)
+        build = statement["predicate"]["buildDefinition"]
+        details = statement["predicate"]["runDetails"]
+        said, lock = build["externalParameters"], self.lock
+        if lock is None:
+            raise NoError("lockfile")
+        need(details["metadata"]["invocationId"] == self.nonce.hex())
+        need(said["lockfile"] == "sha256:" + sha(self.lockfile.encode()).hex())
+        need((said["run"], said["trainer"]) == (lock.run, lock.trainer))
+        need(said["outputs"] == lock.outputs)
+        inputs = [(d["name"], d["uri"], digest_of(d)) for d in build["resolvedDependencies"]]
+        need(inputs == [(name, uri, digest) for name, _, uri, digest in lock.inputs])
+        self.builder = {d["name"]: digest_of(d) for d in details["builder"]["builderDependencies"]}
+        need(len(self.builder) == len(details["builder"]["builderDependencies"]))
+        self._outputs(statement["subject"], lock.outputs)
+        self._report(details["byproducts"])
+        try:
+            started, self.finished = (
+                datetime.fromisoformat(details["metadata"][key])
+                for key in ("startedOn", "finishedOn")
+            )
+        except ValueError:
+            raise NoError("time") from None
+        need(started <= self.finished)
+        self.statement = statement
+
+    def _outputs(self, subject: Sequence[Any], declared: Sequence[str]) -> None:
+        self.digests: dict[str, str] = {}
+        self.files: dict[str, dict[str, str]] = {name: {} for name in declared}
+        for entry in subject:
+            output, slash, path = entry["name"].partition("/")
+            kind, _, value = digest_of(entry).partition(":")
+            need(output in self.files and kind == ("sha256" if slash else "dirHash"))
+            group = self.files[output] if slash else self.digests
+            need((path if slash else output) not in group)
+            group[path if slash else output] = value if slash else f"dirHash:{value}"
+        need(set(self.digests) == set(declared))
+        for files in self.files.values():
+            forms.check_paths(list(files))
+
+    def _report(self, byproducts: Sequence[Any]) -> None:
+        for found, form in zip(byproducts, forms.BYPRODUCTS, strict=True):
+            forms.fit(found, form)
+            digest_of(found)
+        content = unbase64(byproducts[0]["content"])
+        self.report_digest = "sha256:" + sha(content).hex()
+        need(digest_of(byproducts[0]) == self.report_digest)
+        self.report = forms.strict_json(content, 1 << 20)
+        forms.fit(self.report, forms.REPORT)
+        self.exit = self.report["exitCode"]["value"]
+
+    # policy.md, "Machine images"
+
+    def _decide_boot(self) -> None:
+        tier_ok = self.said["platform.tier"] == "ok"
+        if tier_ok and self.asked.policy["tier"] == self.root.tier == "software":
+            self.said |= {check: "not-applicable" for check in CHECKS if check[:5] == "boot."}
+            return
+        self._decide("boot.image", self._image, "platform.tier", "statement.form")
+        for check, pcrs in (("pcr4", (4,)), ("pcr11", (11,)), ("pcr12-13", (12, 13))):
+            self._decide(f"boot.{check}", partial(self._booted, pcrs), "boot.image")
+        self._decide("boot.firmware", self._firmware, "platform.tier", "quote.pcrs")
+
+    def _image(self) -> None:
+        images = self.asked.policy.get("images", {})
+        text = self.document.get("imageLock")
+        if not images.get("accepted") or text is None:
+            raise OpenError
+        digest = "sha256:" + sha(text.encode()).hex()
+        need(digest not in images.get("revoked", []) and digest in images["accepted"])
+        self.image = tomllib.loads(text)
+        for part in self.image.get("verity", []):
+            need(self.builder.get(part["name"]) == part["digest"])
+
+    def _booted(self, pcrs: Sequence[int]) -> None:
+        for index in pcrs:
+            need(self.pcrs[index].hex() == self.image["pcrs"][f"pcr{index}"])
+
+    def _firmware(self) -> None:
+        accepted = self.asked.policy.get("firmware", [])
+        if not accepted:
+            raise OpenError
+        found = {f"pcr{index}": self.pcrs[index].hex() for index in (0, 1, 2, 3, 7)}
+        need(any({key: one[key] for key in found} == found for one in accepted))
+
+    # measurement.md
+
+    def _pcr14(self) -> None:
+        if self.lock is None:
+            raise NoError("lockfile")
+        events = [f"input {name} {digest}\n" for name, _, _, digest in self.lock.inputs]
+        need(self.pcrs[14] == replay([t.encode() for t in (self.lockfile, *events, "sealed\n")]))
+
+    def _pcr8(self) -> None:
+        for name, digest in self.digests.items():
+            need(forms.dir_hash(self.files[name]) == digest)
+        outputs = [f"output {name} {self.digests[name]}\n" for name in sorted(self.digests)]
+        lines = [f"exit {self.exit}\n", *outputs, f"report {self.report_digest}\n", "sealed\n"]
+        need(self.pcrs[8] == replay([line.encode() for line in lines]))
+
+    def _nonempty(self) -> None:
+        need(all(set(files.values()) - {EMPTY} for files in self.files.values()))
+
+    def _number(self, key: str) -> Any:
+        value = self.report["values"].get(key, {}).get("value")
+        need(type(value) in (int, float))
+        return value
+
+    def _trained(self) -> None:
+        need(self._number("steps") > 0 and self._number("tokens") > 0)
+        need(not self.report["unchangedWeights"]["value"] and self.lock)
+        inputs = {digest for _, _, _, digest in self.lock.inputs} if self.lock else set()
+        need(not inputs & set(self.digests.values()))
+        files = [(path, f"sha256:{hex_}") for f in self.files.values() for path, hex_ in f.items()]
+        need(not inputs & {digest for _, digest in files})
+        need(any(path.endswith(".safetensors") for path, _ in files))
+
+    def _files(self) -> None:
+        model = self.asked.model
+        if model is None:
+            raise OpenError
+        for files in self.files.values():
+            beside = set(model) - set(files)
+            same = {path: model.get(path) for path in files} == files
+            if same and all(inert(path) for path in beside):
+                return
+        raise NoError("files")
+
+    def _claims(self) -> None:
+        if not self.asked.policy.get("claim"):
+            raise NotAskedError
+        for claim in self.asked.policy["claim"]:
+            number = self._number(claim["name"])
+            origin = self.report["values"][claim["name"]]["origin"]
+            need(origin in claim.get("origins", ("measured", "derived")))
+            need(claim.get("at-least", number) <= number <= claim.get("at-most", number))
+
+    def _age(self) -> None:
+        if "max-age-days" not in self.asked.policy:
+            raise NotAskedError
+        age = self.asked.at - self.finished
+        need(timedelta(hours=-24) <= age <= timedelta(days=self.asked.policy["max-age-days"]))
+        if self.asked.nonce is None:
+            raise OpenError
+
+    def _lineage(self) -> None:
+        inputs = [item for item in self.lock.inputs if item[1][:4] == "run:"] if self.lock else []
+        if not inputs:
+            raise NotAskedError
+        if self.asked.ancestors is None:
+            raise OpenError
+        need(len(self.asked.ancestors) <= 16)
+        good = self._ancestors(self.asked.ancestors)
+        for _, source, _, digest in inputs:
+            run, _, output = source[4:].partition("/")
+            need((run, output, digest) in good)
+
+    def _ancestors(self, certificates: Sequence[bytes]) -> set[tuple[str, str, str]]:
+        """Run, output and digest of each consistent ancestor."""
+        good = set()
+        for number, data in enumerate(certificates):
+            if number in self.asked.busy:
+                continue
+            older = Appraisal(
+                Question(
+                    certificate=data, policy=self.asked.policy, roots=self.asked.roots,
+                    at=self.asked.at, ancestors=certificates, busy=self.asked.busy | {number},
+                )
+            )  # fmt: skip
+            if older.consistent():
+                good |= {(older.lock.run, *item) for item in older.digests.items() if older.lock}
+        return good
+
+    def verdict(self) -> tuple[str, str | None]:
+        """`passed`, `failed` or `none`, and the check that is the reason."""
+        for word, verdict in (("failed", "failed"), ("not-checked", "none")):
+            for check in CHECKS:
+                optional = verdict == "none" and check in TWO_QUESTIONS
+                if self.said[check] == word and not optional:
+                    return verdict, check
+        return "passed", None
+
+    def consistent(self) -> bool:
+        """Whether nothing failed, and no more is open than may be and the model."""
+        may_be_open = (*TWO_QUESTIONS, "subject.files")
+        left = {self.said[check] for check in CHECKS if check not in may_be_open}
+        failed = any(self.said[check] == "failed" for check in CHECKS)
+        return not failed and "not-checked" not in left
+
+
+def inert(path: str) -> bool:
+    """A file that may stand beside the certified ones."""
+    if path.startswith((".git/", ".cache/huggingface/")) or path in INERT:
+        return True
+    stem = path.removesuffix(".md").removesuffix(".txt") if path.count(".") < 2 else path
+    return "/" not in path and "." not in stem and (stem == "LICENSE" or stem[:8] == "LICENSE-")

@@ -1,0 +1,169 @@
+"""Write the corpus of test vectors: one file per row of the attack table and of the honest table.
+
+    python -m tests.vectors.generate        # then: git diff --exit-code tests/vectors
+
+Deterministic: keys follow from their names, signatures from keys and data. A file is only written
+where its bytes changed; files of rows that are gone are removed. The format is in README.md.
+What a row expects is checked against the verifier in test_vectors.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from aicert import certificate as certificates
+from aicert.chain import Root, stamp
+from aicert.digest import Digest
+from aicert.policy import Policy
+from tests.adversarial import ca_forge
+from tests.adversarial.attacks import MALFORMED, Attack, table
+from tests.adversarial.elsewhere import ELSEWHERE
+from tests.adversarial.forger import Scene
+from tests.adversarial.honest import HONEST, Honest
+
+FOLDER = Path(__file__).resolve().parent
+FORMAT = 1
+# A run of at most 16 octets, 64 times or more: otherwise the largest attacks would fill 45 MB.
+_RUN = re.compile(rb"(.{1,16}?)\1{63,}", re.DOTALL)
+EXIT_CODES = {"passed": 0, "failed": 1, "none": 2, MALFORMED: 2}
+
+
+def corpus() -> Iterator[tuple[str, bytes]]:
+    """Every file of the corpus: path below this folder, bytes."""
+    rows: tuple[Attack | Honest, ...] = (*table(), *HONEST)
+    for row in rows:
+        folder = "forged" if isinstance(row, Attack) else "honest"
+        yield f"{folder}/{slug(row.name)}.json", _bytes(vector(row))
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def vector(row: Attack | Honest) -> dict[str, object]:
+    """One scenario: what the verifier is given, and what it must say."""
+    scene = Scene(row.kind)
+    row.change(scene)
+    made: dict[str, object] = {"format": FORMAT, "name": row.name, "expected": _expected(row)}
+    described = [text for text, names in ELSEWHERE.items() if row.name in names]
+    if described:
+        made["acceptedElsewhere"] = described[0]
+    wanted = scene.caller_lockfile
+    nonce = scene.caller_nonce
+    made["inputs"] = {
+        "at": stamp(scene.at),
+        "lockfile": str(wanted) if isinstance(wanted, Digest) else None,
+        "nonce": None if nonce is None else nonce.hex(),
+        "policy": policy_files(scene.get("policy")),
+        "model": _model(scene),
+        "ancestors": (
+            None
+            if scene.ancestors is None
+            else [pieces(certificates.emit(older)) for older in scene.ancestors]
+        ),
+        "certificate": pieces(scene.get("file")),
+    }
+    return made
+
+
+def _expected(row: Attack | Honest) -> dict[str, object]:
+    if isinstance(row, Honest):
+        verdict, check = row.verdict, row.check
+    elif row.check == MALFORMED:
+        verdict, check = MALFORMED, None
+    else:
+        verdict, check = "failed", row.check
+    return {"verdict": verdict, "check": check, "exitCode": EXIT_CODES[verdict]}
+
+
+def _model(scene: Scene) -> dict[str, object] | None:
+    if not scene.with_model:
+        return None
+    files = scene.get("model")
+    return {path: {"size": files[path].size, "sha256": files[path].sha256} for path in files}
+
+
+def pieces(data: bytes) -> list[dict[str, object]]:
+    """Bytes as JSON: pieces of text or, where they are no UTF-8, of hex; some are repeated."""
+    made: list[dict[str, object]] = []
+    start = 0
+    for run in _RUN.finditer(data):
+        made += _plain(data[start : run.start()])
+        (unit,) = _plain(run[1])
+        made.append(unit | {"times": len(run[0]) // len(run[1])})
+        start = run.end()
+    return made + _plain(data[start:])
+
+
+def _plain(data: bytes) -> list[dict[str, object]]:
+    made: list[dict[str, object]] = []
+    while data:
+        try:
+            return [*made, {"text": data.decode("utf-8")}]
+        except UnicodeDecodeError as error:
+            if error.start:
+                made.append({"text": data[: error.start].decode("utf-8")})
+            made.append({"hex": data[error.start : error.end].hex()})
+            data = data[error.end :]
+    return made
+
+
+def policy_files(policy: Policy) -> dict[str, str]:
+    """The policy as a policy file (docs/spec/policy.md) and the files that it names."""
+    files: dict[str, str] = {}
+    lines = [f'name = "{policy.name}"', f'tier = "{policy.tier}"']
+    if policy.max_age_days is not None:
+        lines.append(f"max-age-days = {policy.max_age_days}")
+    if policy.name == "default":
+        return {"policy.toml": 'extends = "default"\nname = "default"\n'}
+    for number, root in enumerate(policy.roots):
+        files[f"root-{number}.pem"] = ca_forge.pem(root.der).decode("ascii")
+        lines += _root_lines(root, f"root-{number}.pem")
+    lines += ["", "[images]", f"accepted = {_digests(policy.accepted)}"]
+    lines.append(f"revoked = {_digests(policy.revoked)}")
+    for firmware in policy.firmware:
+        lines += ["", "[[firmware]]", f'name = "{firmware.name}"']
+        lines += [f'pcr{index} = "{value.hex()}"' for index, value in firmware.pcrs.items()]
+    for claim in policy.claims:
+        lines += ["", "[[claim]]", f'name = "{claim.name}"']
+        bounds = {"at-least": claim.at_least, "at-most": claim.at_most}
+        lines += [f"{key} = {bound}" for key, bound in bounds.items() if bound is not None]
+        lines.append(f"origins = {json.dumps(sorted(claim.origins))}")
+    return {"policy.toml": "\n".join(lines) + "\n", **files}
+
+
+def _root_lines(root: Root, file: str) -> list[str]:
+    lines = ["", "[[root]]", f'name = "{root.name}"', f'certificate = "{file}"']
+    lines += [f'sha256 = "{ca_forge.hash_of(root.der)}"', f'tier = "{root.tier}"']
+    lines.append(f'ak-purpose = "{"required" if root.needs_eku else "if-present"}"')
+    if root.subjects:
+        lines.append(f"subject-suffixes = {json.dumps(list(root.subjects))}")
+    return lines
+
+
+def _digests(digests: frozenset[Digest]) -> str:
+    return json.dumps([str(digest) for digest in sorted(digests)])
+
+
+def _bytes(made: dict[str, object]) -> bytes:
+    return (json.dumps(made, indent=1, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def main() -> None:
+    """Bring the files beside this script up to date; print what changed."""
+    wanted = dict(corpus())
+    for path, data in wanted.items():
+        file = FOLDER / path
+        file.parent.mkdir(exist_ok=True)
+        if not file.exists() or file.read_bytes() != data:
+            file.write_bytes(data)
+            print(f"wrote    {path}")
+    for file in FOLDER.glob("*/*.json"):
+        if str(file.relative_to(FOLDER)) not in wanted:
+            file.unlink()
+            print(f"removed  {file.relative_to(FOLDER)}")
+
+
+if __name__ == "__main__":
+    main()

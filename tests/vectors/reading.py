@@ -1,0 +1,66 @@
+"""Read a vector file back into bytes (README.md); standard library only, for any verifier."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vector:
+    """One scenario. `model`: size and SHA-256 by path; `check`: the first that fails or is open."""
+
+    name: str
+    certificate: bytes
+    model: dict[str, tuple[int, str]] | None
+    policy: dict[str, str]
+    at: datetime
+    lockfile: str | None
+    nonce: bytes | None
+    ancestors: tuple[bytes, ...] | None
+    verdict: str
+    check: str | None
+    exit_code: int
+
+
+def paths() -> list[Path]:
+    """Every file of the corpus, sorted."""
+    return sorted(FOLDER.glob("*/*.json"))
+
+
+def read(path: Path) -> Vector:
+    document = json.loads(path.read_bytes())
+    given, expected = document["inputs"], document["expected"]
+    model, ancestors, nonce = given["model"], given["ancestors"], given["nonce"]
+    return Vector(
+        name=document["name"],
+        certificate=joined(given["certificate"]),
+        model=None if model is None else {p: (f["size"], f["sha256"]) for p, f in model.items()},
+        policy=given["policy"],
+        at=datetime.fromisoformat(given["at"]),
+        lockfile=given["lockfile"],
+        nonce=None if nonce is None else bytes.fromhex(nonce),
+        ancestors=None if ancestors is None else tuple(joined(one) for one in ancestors),
+        verdict=expected["verdict"],
+        check=expected["check"],
+        exit_code=expected["exitCode"],
+    )
+
+
+def joined(pieces: list[dict[str, Any]]) -> bytes:
+    """The bytes that pieces of text or hex stand for."""
+    return b"".join(
+        (piece["text"].encode() if "text" in piece else bytes.fromhex(piece["hex"]))
+        * piece.get("times", 1)
+        for piece in pieces
+    )
+
+
+def write_policy(vector: Vector, folder: Path) -> Path:
+    """The policy file in `folder`, beside the files that it names."""
+    for name, text in vector.policy.items():
+        (folder / name).write_text(text)
+    return folder / "policy.toml"

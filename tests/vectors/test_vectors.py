@@ -1,0 +1,86 @@
+"""The corpus: it is up to date, and two verifiers that share no code judge it as it says."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from aicert import api, certificate
+from aicert.appraisal import appraise
+from aicert.digest import Digest, FileFact
+from aicert.errors import EvidenceError
+from aicert.policy_file import load_policy
+from tests import second_verifier
+from tests.vectors import generate, reading
+
+PATHS = reading.paths()
+by_name = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def test_regenerated_corpus_is_the_same_bytes() -> None:
+    wanted = dict(generate.corpus())
+    found = {str(path.relative_to(reading.FOLDER)): path.read_bytes() for path in PATHS}
+    assert sorted(found) == sorted(wanted)
+    differ = [path for path, data in wanted.items() if found[path] != data]
+    assert not differ, "python -m tests.vectors.generate"
+
+
+def test_corpus_is_small_enough_to_review() -> None:
+    assert sum(path.stat().st_size for path in PATHS) < 4_000_000
+
+
+@by_name
+def test_aicert_judges_the_vector_as_it_says(path: Path, tmp_path: Path) -> None:
+    vector = reading.read(path)
+    policy = load_policy(str(reading.write_policy(vector, tmp_path)))
+    if vector.verdict == "malformed":
+        with pytest.raises(EvidenceError) as refused:
+            certificate.parse(vector.certificate)
+        assert refused.value.exit_code == vector.exit_code
+        return
+    model = vector.model
+    result = appraise(
+        certificate.parse(vector.certificate),
+        None if model is None else {p: FileFact(size, sha) for p, (size, sha) in model.items()},
+        api.choose_policy(policy),
+        at=vector.at,
+        lockfile=None if vector.lockfile is None else Digest.parse(vector.lockfile),
+        nonce=vector.nonce,
+        ancestors=(
+            None if vector.ancestors is None else [certificate.parse(a) for a in vector.ancestors]
+        ),
+    )
+    reasons = result.failed or result.undecided
+    check = reasons[0].id if reasons else None
+    assert (result.verdict, check) == (vector.verdict, vector.check)
+    assert result.exit_code == vector.exit_code
+
+
+@by_name
+def test_second_verifier_agrees(path: Path, tmp_path: Path) -> None:
+    vector = reading.read(path)
+    policy, roots = second_verifier.read_policy(reading.write_policy(vector, tmp_path))
+    question = second_verifier.Question(
+        certificate=vector.certificate,
+        policy=policy,
+        roots=roots,
+        at=vector.at,
+        model=None if vector.model is None else {p: sha for p, (_, sha) in vector.model.items()},
+        lockfile=vector.lockfile,
+        nonce=vector.nonce,
+        ancestors=vector.ancestors,
+    )
+    assert second_verifier.judge(question) == (vector.verdict, vector.check)
+
+
+@pytest.mark.parametrize("name", ["second_verifier", "second_forms", "second_chain"])
+def test_second_verifier_shares_no_code(name: str) -> None:
+    file = reading.FOLDER.parent / f"{name}.py"
+    modules = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module or "")
+    ours = {module for module in modules if module.split(".")[0] in ("aicert", "rules", "tests")}
+    assert ours <= {"tests", "tests.second_chain", "tests.second_forms"}
