@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from aicert import certificate as certificates
 from aicert.appraisal import appraise
 from aicert.certificate import Certificate
-from aicert.digest import Digest, FileFact, is_hex, of_bytes
+from aicert.digest import Defect, Digest, FileFact, is_hex, of_bytes
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.lockfile import MAX_BYTES as MAX_LOCKFILE
 from aicert.policy import BUILT_IN, Policy, built_in, require_roots, with_image, with_root
@@ -39,13 +39,13 @@ def read_certificate(path: StrPath) -> Certificate:
     return certificates.parse(read_bounded(path, certificates.MAX_BYTES, "certificate"))
 
 
-def read_model(path: StrPath, on_bytes: OnBytes | None = None) -> dict[str, FileFact]:
-    """Hash every file of a model directory; links and special files are an EvidenceError."""
+def read_model(path: StrPath, on_bytes: OnBytes | None = None) -> dict[str, FileFact | Defect]:
+    """Hash every file of a model directory; links, special files and the like are Defects."""
     from pathlib import Path
 
-    from aicert.tree import read_tree
+    from aicert import model
 
-    return read_tree(Path(path), on_bytes=on_bytes)
+    return model.read_model(Path(path), on_bytes)
 
 
 def choose_policy(

@@ -5,7 +5,7 @@ checks apply follows from the policy and from its root that the attestation key 
 from a field of the certificate. Every check of `result.CHECKS` is decided exactly once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from aicert.appraise_boot import AcceptedImage, appraise_boot
@@ -15,7 +15,7 @@ from aicert.appraise_evidence import (
     appraise_quote,
     appraise_run_key,
 )
-from aicert.appraise_model import appraise_model, appraise_policy
+from aicert.appraise_model import Model, appraise_model, appraise_policy
 from aicert.appraise_run import (
     VerifiedRun,
     appraise_inputs,
@@ -26,7 +26,7 @@ from aicert.appraise_run import (
 )
 from aicert.certificate import Certificate
 from aicert.chain import CertifiedKey, stamp
-from aicert.digest import Digest, FileFact, of_bytes
+from aicert.digest import Digest, of_bytes
 from aicert.errors import ConfigError, EvidenceError
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
 from aicert.lockfile import LockedInput
@@ -41,7 +41,7 @@ COMPARED_SOFTWARE_PCRS = frozenset((8, 14))
 
 def appraise(
     certificate: Certificate,
-    model: Mapping[str, FileFact] | None,
+    model: Model | None,
     policy: Policy,
     *,
     at: datetime,
@@ -51,10 +51,11 @@ def appraise(
 ) -> AttestationResult:
     """Decide every check.
 
-    `model`: the files of the model directory by path, None where there is none. `at`: the time at
-    which X.509 validity is judged, with a time zone. `lockfile`: the lockfile that the caller
-    expects, its bytes or their digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`:
-    certificates of the runs whose outputs this run took, None where the caller does not ask.
+    `model`: what its reader found in the model directory, by path; None where there is none. `at`:
+    the time at which X.509 validity is judged, with a time zone. `lockfile`: the lockfile that the
+    caller expects, its bytes or their digest. `nonce`: the caller's own challenge, 32 bytes.
+    `ancestors`: certificates of the runs whose outputs this run took, None where the caller does
+    not ask.
     """
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
@@ -65,7 +66,7 @@ def appraise(
 
 def _appraise(
     certificate: Certificate,
-    model: Mapping[str, FileFact] | None,
+    model: Model | None,
     policy: Policy,
     at: datetime,
     lockfile: Digest | None,

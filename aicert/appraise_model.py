@@ -1,8 +1,8 @@
 """Appraise the model on disk against the certified files, and the policy's own demands.
 
-The model directory must be one certified output, file for file. Only names of the closed list below
-may stand beside it: what a model hub adds, and our own certificates. They are reported as present
-and not covered.
+The model directory must be one certified output, file for file, and hold nothing that its reader
+refused (`model.read_model`). Only names of the closed list below may stand beside it: what a model
+hub adds, and our own certificates. They are reported as present and not covered.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from aicert.appraise_run import VerifiedRun, parse_time
 from aicert.chain import stamp
-from aicert.digest import FileFact
+from aicert.digest import Defect, FileFact
 from aicert.errors import EvidenceError
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
 from aicert.policy import Claim, Policy
@@ -20,6 +20,7 @@ from aicert.statement import Output
 INERT_FILES = frozenset(("README.md", ".gitattributes", "certificate.json"))
 INERT_LICENSE = "LICENSE"
 INERT_FOLDERS = (".git/", ".cache/huggingface/")
+Model = Mapping[str, FileFact | Defect]
 SHOWN = 5
 # A verifier's clock and a machine's may differ; more than that and one of them is wrong.
 CLOCK_SKEW = timedelta(hours=24)
@@ -35,9 +36,7 @@ def is_inert(path: str) -> bool:
     return plain and (stem == INERT_LICENSE or stem.startswith(INERT_LICENSE + "-"))
 
 
-def appraise_model(
-    ledger: Ledger, run: VerifiedRun | None, model: Mapping[str, FileFact] | None
-) -> None:
+def appraise_model(ledger: Ledger, run: VerifiedRun | None, model: Model | None) -> None:
     """subject.files: the model on disk is exactly one of the certified outputs."""
 
     def files(given: VerifiedRun) -> tuple[str, None]:
@@ -57,20 +56,28 @@ def appraise_model(
     ledger.step("subject.files", files, run, "statement.form", "outputs.pcr8")
 
 
-def _differences(output: Output, model: Mapping[str, FileFact]) -> list[str]:
-    lines = []
+def _differences(output: Output, model: Model) -> list[str]:
+    refused, lines, extra = [], [], []
+    for path, found in model.items():
+        inert = path not in output.files and path.startswith(INERT_FOLDERS)
+        if isinstance(found, Defect) and not inert:
+            # A path that a reader refused can hold anything; the reason is the reader's own text.
+            refused.append(f"refused   {path[:200]!a}: {found.reason}")
+        elif path not in output.files and not is_inert(path):
+            extra.append(f"extra     {path}")
     for path, digest in output.files.items():
-        if path not in model:
+        fact = model.get(path)
+        if fact is None:
             lines.append(f"missing   {path}")
-        elif model[path].sha256 != digest:
+        elif isinstance(fact, FileFact) and fact.sha256 != digest:
             lines.append(f"changed   {path}")
-    extra = (path for path in model if path not in output.files and not is_inert(path))
-    return sorted(lines) + [f"extra     {path}" for path in sorted(extra)]
+    return sorted(refused) + sorted(lines) + sorted(extra)
 
 
-def _covered(name: str, output: Output, model: Mapping[str, FileFact]) -> str:
+def _covered(name: str, output: Output, model: Model) -> str:
     inert = sorted(path for path in model if path not in output.files)
-    size = sum(model[path].size for path in output.files)
+    covered = (model[path] for path in output.files)
+    size = sum(fact.size for fact in covered if isinstance(fact, FileFact))
     text = f"output {name}: {len(output.files)} files, {size} bytes"
     if not inert:
         return text

@@ -56,6 +56,13 @@ class FileFact:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """Why a file, or what else stands at a path, cannot be part of a certified model."""
+
+    reason: str
+
+
 def is_hex(text: str, length: int = 64) -> bool:
     """Whether `text` is exactly `length` lowercase hexadecimal digits."""
     return len(text) == length and HEX.issuperset(text)

@@ -33,6 +33,8 @@ OnBytes = Callable[[int], None]
 Known = Callable[[str, os.stat_result], str | None]
 Learned = Callable[[str, os.stat_result, str], None]
 Skip = Callable[[str], bool]
+Look = Callable[[str, int, int], None]
+Refused = Callable[[str, EvidenceError], None]
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _OPEN_DIR = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
@@ -57,16 +59,20 @@ def read_tree(
     known: Known | None = None,
     learned: Learned | None = None,
     skip: Skip | None = None,
+    look: Look | None = None,
+    refused: Refused | None = None,
     threads: int | None = None,
 ) -> dict[str, FileFact]:
     """`{relative path: FileFact}` of every file under `root`.
 
     `known(path, stat)` may give a digest that a cache holds for exactly that stat; `learned`
     hears of each digest computed here. `skip(path)` leaves out a file, or a directory (its path
-    ends in `/`). Raises EvidenceError for links, special files, empty directories, unsafe names
-    and I/O errors.
+    ends in `/`). `look(path, descriptor, size)` sees each file that is read, and raises
+    EvidenceError to refuse it. Raises EvidenceError for links, special files, empty directories,
+    unsafe names and what `look` refuses; or, where `refused` is given, tells it of each path and
+    goes on. Paths that only differ in case, and I/O errors, are always raised.
     """
-    walk = _Walk(on_bytes, known, learned, skip)
+    walk = _Walk(on_bytes, known, learned, skip, look, refused)
     try:
         fd = os.open(root, _OPEN_DIR)
     except OSError as error:
@@ -83,7 +89,10 @@ def read_tree(
             walk.stopped = True
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    check_paths(walk.files)
+    try:
+        check_paths(walk.files)
+    except EvidenceError as error:
+        walk.refuse(".", error)
     return walk.files
 
 
@@ -94,44 +103,66 @@ class _Walk:
         known: Known | None,
         learned: Learned | None,
         skip: Skip | None,
+        look: Look | None,
+        refused: Refused | None,
     ) -> None:
         self.on_bytes = on_bytes
         self.known = known
         self.learned = learned
         self.skip = skip
+        self.look = look
+        self.refused = refused
+        self.refusals = 0
         self.files: dict[str, FileFact] = {}
         self.large: list[tuple[int, str]] = []
         self.stopped = False
+
+    def refuse(self, path: str, error: EvidenceError) -> None:
+        """Note what cannot be certified, where the caller wants all of it; else raise it."""
+        if self.refused is None:
+            raise error
+        self.refusals += 1
+        self.refused(path, error)
 
     def directory(self, fd: int, prefix: str, depth: int) -> None:
         """Read the directory at `fd`, whose entries' paths start with `prefix`; closes `fd`."""
         try:
             if depth > MAX_DEPTH:
-                raise EvidenceError(
-                    f"directories are nested deeper than {MAX_DEPTH}: {prefix[:200]!a}"
+                self.refuse(
+                    prefix,
+                    EvidenceError(
+                        f"directories are nested deeper than {MAX_DEPTH}: {prefix[:200]!a}"
+                    ),
                 )
+                return
             entries = 0
             with os.scandir(fd) as listing:
                 for entry in listing:
                     entries += 1
-                    if len(self.files) + len(self.large) > MAX_FILES:
+                    if len(self.files) + len(self.large) + self.refusals > MAX_FILES:
                         raise EvidenceError(f"more than {MAX_FILES} files under {prefix[:200]!a}")
                     self._entry(fd, entry, prefix + entry.name, depth)
             if not entries:
-                raise EvidenceError(f"an empty directory cannot be certified: {prefix or '.'!a}")
+                text = f"an empty directory cannot be certified: {prefix or '.'!a}"
+                self.refuse(prefix or ".", EvidenceError(text))
         except OSError as error:
             raise _unreadable(prefix or ".", error) from None
         finally:
             os.close(fd)
 
     def _entry(self, fd: int, entry: os.DirEntry[str], path: str, depth: int) -> None:
-        if entry.is_dir(follow_symlinks=False):
-            if self.skip is not None and self.skip(path + "/"):
-                return
-            check_path(path)
-            self.directory(os.open(entry.name, _OPEN_DIR, dir_fd=fd), path + "/", depth + 1)
+        folder = entry.is_dir(follow_symlinks=False)
+        if self.skip is not None and self.skip(path + "/" if folder else path):
             return
-        if self.skip is not None and self.skip(path):
+        if folder or self.refused is not None:
+            # Files' paths are checked together in the end, where one error ends it all anyway.
+            try:
+                check_path(path)
+            except EvidenceError as error:
+                self.refuse(path, error)
+                return
+        if folder:
+            self.directory(os.open(entry.name, _OPEN_DIR, dir_fd=fd), path + "/", depth + 1)
             return
         if self.known is not None:
             status = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
@@ -140,7 +171,9 @@ class _Walk:
                 self.files[path] = FileFact(status.st_size, value)
                 return
         if not entry.is_file(follow_symlinks=False):
-            raise _not_regular(path, os.stat(entry.name, dir_fd=fd, follow_symlinks=False).st_mode)
+            status = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
+            self.refuse(path, _not_regular(path, status.st_mode))
+            return
         file_fd = os.open(entry.name, _OPEN, dir_fd=fd)
         try:
             status = os.fstat(file_fd)
@@ -173,6 +206,12 @@ class _Walk:
 
     def _record(self, fd: int, path: str, status: os.stat_result) -> None:
         fact = _hash_open(fd, path, status, self.on_bytes)
+        if self.look is not None:
+            try:
+                self.look(path, fd, status.st_size)
+            except EvidenceError as error:
+                self.refuse(path, error)
+                return
         self.files[path] = fact
         if self.learned is not None:
             self.learned(path, status, fact.sha256)

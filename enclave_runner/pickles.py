@@ -8,10 +8,12 @@ refused by name only.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from aicert.errors import LockError
+from aicert import safetensors
+from aicert.errors import EvidenceError, LockError
 
 # Names that transformers, peft, torch, datasets and numpy unpickle. Text of a data set has others.
 _SUFFIXES = frozenset(
@@ -48,8 +50,8 @@ def pickle_reason(path: Path, name: str) -> str | None:
         return _archive_reason(path)
     if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return "a tar archive, as torch once saved pickles in"
-    if suffix == ".safetensors":
-        return _safetensors_reason(head, path.stat().st_size)
+    if safetensors.is_named(name):
+        return _safetensors_reason(path)
     if suffix in _SUFFIXES and not (suffix == ".npy" and head.startswith(_NUMPY)):
         return f"the name ends in {suffix}"
     if suffix == ".npy" and b"O" in head[10:128]:
@@ -70,8 +72,10 @@ def _archive_reason(path: Path) -> str | None:
     return None
 
 
-def _safetensors_reason(head: bytes, size: int) -> str | None:
-    header = int.from_bytes(head[:8], "little")
-    if len(head) < 9 or header > size - 8 or head[8:9] != b"{":
-        return "the name ends in .safetensors and the content is something else"
+def _safetensors_reason(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            safetensors.read_header(file.fileno(), os.fstat(file.fileno()).st_size)
+    except EvidenceError as error:
+        return f"the name ends in {safetensors.SUFFIX} and the content is something else ({error})"
     return None

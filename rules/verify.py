@@ -6,20 +6,19 @@ neither doit's database nor the digest cache; every byte of the model is read ag
 
 import datetime
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aicert import api, cli, render
 from aicert.appraisal import appraise
+from aicert.appraise_model import Model
 from aicert.certificate import Certificate
-from aicert.digest import Digest, FileFact
+from aicert.digest import Digest
 from aicert.errors import ConfigError, EvidenceError
 from aicert.lockfile import identity
 from aicert.policy import BUILT_IN, Policy
 from aicert.result import AttestationResult
 from aicert.statement import parse as parse_statement
-from aicert.tree import read_tree
 from rules import lock, progress
 from rules.command import users_path
 from rules.config import DRIVERS, Run
@@ -37,7 +36,7 @@ class Question:
     nonce: bytes | None
 
     def appraise(
-        self, certificate: Certificate, model: Mapping[str, FileFact] | None, lockfile: Digest
+        self, certificate: Certificate, model: Model | None, lockfile: Digest
     ) -> AttestationResult:
         """Appraise now, against the lockfile that is expected."""
         now = datetime.datetime.now(datetime.UTC)
@@ -91,12 +90,12 @@ def read_certificate(root: Path, run: str) -> Certificate:
     return api.read_certificate(path)
 
 
-def read_model(path: Path, title: str) -> dict[str, FileFact]:
+def read_model(path: Path, title: str) -> Model:
     """Every file of an output, read now. An output that is empty or missing has no files."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return {}
     with progress.task(title, unit="B") as bar:
-        return read_tree(path, on_bytes=bar.advance)
+        return api.read_model(path, bar.advance)
 
 
 def runner_of(certificate: Certificate) -> Digest | None:

@@ -135,8 +135,13 @@ def _report() -> bytes:
 
 
 def _safetensors() -> bytes:
-    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    return len(header).to_bytes(8, "little") + header + bytes(4)
+    tensors: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for dtype, shape, size in (("F32", [2, 3], 24), ("F4", [3, 2], 3), ("BF16", [], 2)):
+        offsets = [end, end := end + size]
+        tensors[f"layers.{dtype}"] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+    header = json.dumps(tensors).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(end)
 
 
 def write(folder: Path) -> None:

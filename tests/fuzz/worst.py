@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from aicert import certificate, event_log, image_lock, lockfile, policy_file, statement
+from aicert import certificate, event_log, image_lock, lockfile, policy_file, safetensors, statement
 from aicert.digest import MAX_PATH_BYTES
 from aicert.errors import AicertError
 from aicert.strict_json import MAX_NON_ASCII, MAX_TOKENS
@@ -164,12 +164,35 @@ def binary_cases() -> Iterator[Case]:
     yield "listing", "deep folders", lines
 
 
+def safetensors_cases() -> Iterator[Case]:
+    """Headers of as many tensors, or as large shapes, as fit."""
+
+    def file(body: bytes, size: int = 0) -> bytes:
+        return len(body).to_bytes(8, "little") + body + bytes(size)
+
+    form = b'"%b":{"dtype":"U8","shape":[%b],"data_offsets":[%d,%d]}'
+    count = MAX_TOKENS // 16 - 5
+    listed = b",".join(form % (b"%0100d" % n, b"1,1", n, n + 1) for n in range(count))
+    yield "safetensors", "many tensors", file(b"{" + listed + b"}", count)
+    dimensions = b",".join([b"%d" % (2**63 - 1)] * safetensors.MAX_RANK)
+    listed = b",".join(form % (b"%d" % n, dimensions, 0, 0) for n in range(2000))
+    yield "safetensors", "large shapes", file(b"{" + listed + b"}")
+    listed = b",".join(form % (b"%d" % n, b"0," * 30 + b"0", 0, 0) for n in range(3000))
+    yield "safetensors", "empty tensors", file(b"{" + listed + b"}")
+    texts = b",".join(b'"%08d":""' % number for number in range(MAX_TOKENS // 3 - 5))
+    yield "safetensors", "metadata", file(b'{"__metadata__":{' + texts + b"}}")
+    wide = _filled(b'{"\xf0\x9f\x98\x80', b"a", b'":1}', safetensors.MAX_HEADER)
+    yield "safetensors", "one long name", file(wide)
+    yield "safetensors", "spaces", file(b"{}".ljust(safetensors.MAX_HEADER))
+
+
 def cases() -> Iterator[Case]:
     """Every `(target, name, input)`."""
     yield from json_cases()
     yield from statement_cases()
     yield from toml_cases()
     yield from binary_cases()
+    yield from safetensors_cases()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -331,7 +331,7 @@ def test_a_large_file_swapped_while_another_is_read(tmp_path: Path, make: Maker,
 
 
 def test_after_a_failure_no_other_file_is_opened(tmp_path: Path) -> None:
-    walk = tree._Walk(None, None, None, None)
+    walk = tree._Walk(None, None, None, None, None, None)
     walk.stopped = True
     walk.file_at(tmp_path, "missing")
     assert walk.files == {}

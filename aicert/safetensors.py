@@ -1,0 +1,142 @@
+"""Read the header of a safetensors file, which says where in the file each tensor lies.
+
+Follows the format of https://github.com/huggingface/safetensors and its reference reader, 0.8: an
+unsigned 64-bit little-endian length, that many bytes of JSON, then the tensors' bytes. Promised of
+a header that is accepted: each tensor's bytes are as many as its type and shape need, and together
+they cover the rest of the file exactly once, in the order of their offsets. So nothing hides
+between tensors, and no two readers see different weights. Stricter than the reference: JSON has one
+meaning (`strict_json`), stands on one line, and has no keys but the format's. Left out: the
+weights themselves, and archives that other programs find from the end of a file.
+"""
+
+import os
+
+from aicert.errors import EvidenceError
+from aicert.records import dataclass
+from aicert.strict_json import MAX_INT, Fields, loads
+
+SUFFIX = ".safetensors"
+# strict_json's MAX_TOKENS are 15,000 tensors, four times what the largest published shards hold;
+# with names of a hundred characters they are 4 MB. The reference stops at 100 MB.
+MAX_HEADER = 1 << 22
+# The rank that torch allows. It also bounds the numbers that are multiplied.
+MAX_RANK = 64
+_LENGTH = 8
+_METADATA = "__metadata__"
+
+# Bits of one element, by the format's name of the type.
+_BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What one file holds: how many tensors, and how many elements they have together."""
+
+    tensors: int
+    elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class _Tensor:
+    begin: int
+    end: int
+    name: str
+    elements: int
+
+
+def is_named(path: str) -> bool:
+    """Whether a file of this name is taken for safetensors, also where case does not count."""
+    return path.lower().endswith(SUFFIX)
+
+
+def read_header(fd: int, size: int) -> Header:
+    """The header of the open file `fd` of `size` bytes; EvidenceError where it is none."""
+    length = int.from_bytes(os.pread(fd, _LENGTH, 0), "little")
+    if size < _LENGTH or length > size - _LENGTH:
+        raise EvidenceError("not safetensors: the header does not fit into the file")
+    if length > MAX_HEADER:
+        raise EvidenceError(f"not safetensors: the header is larger than {MAX_HEADER} bytes")
+    return parse_header(os.pread(fd, length, _LENGTH), size - _LENGTH - length)
+
+
+def parse_header(data: bytes, size: int) -> Header:
+    """Read the JSON of a header that `size` bytes of tensors follow; EvidenceError if it is bad."""
+    if data[:1] != b"{":
+        raise EvidenceError("not safetensors: the header is no JSON object")
+    # Writers make one line. A pickle could hide in several: the length's first byte can be an
+    # opcode that takes all up to a line's end for its text, and what follows are opcodes again.
+    if b"\n" in data:
+        raise EvidenceError("the safetensors header has more than one line")
+    value = loads(data, what="safetensors header", max_bytes=MAX_HEADER)
+    fields = Fields(value, "safetensors header").rest()
+    _check_metadata(fields.pop(_METADATA, {}))
+    tensors = sorted(_tensor(name, value, size) for name, value in fields.items())
+    end = 0
+    for tensor in tensors:
+        if tensor.begin != end:
+            raise EvidenceError(
+                f"tensor {_shown(tensor.name)} begins at {tensor.begin}, the one before it ends "
+                f"at {end}"
+            )
+        end = tensor.end
+    if end != size:
+        raise EvidenceError(f"the tensors end at {end} of {size} bytes")
+    return Header(tensors=len(tensors), elements=sum(tensor.elements for tensor in tensors))
+
+
+def _check_metadata(value: object) -> None:
+    for key, text in Fields(value, _METADATA).rest().items():
+        if type(text) is not str:
+            raise EvidenceError(f"{_METADATA}.{_shown(key)} is no text")
+
+
+def _tensor(name: str, value: object, size: int) -> _Tensor:
+    where = f"tensor {_shown(name)}"
+    fields = Fields(value, where)
+    bits = _BITS.get(fields.text("dtype"))
+    if bits is None:
+        raise EvidenceError(f"{where} has an unknown dtype")
+    shape = fields.items("shape", _number, max_items=MAX_RANK)
+    offsets = fields.items("data_offsets", _number, max_items=2)
+    fields.done()
+    if len(offsets) != 2 or not offsets[0] <= offsets[1] <= size:
+        raise EvidenceError(f"{where} lies outside of the file's {size} bytes")
+    elements = _product(shape)
+    if elements * bits != 8 * (offsets[1] - offsets[0]):
+        raise EvidenceError(f"{where} has not as many bytes as its dtype and shape need")
+    return _Tensor(begin=offsets[0], end=offsets[1], name=name, elements=elements)
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    """The number of elements; whatever exceeds MAX_INT is the same to the caller."""
+    product = 1
+    for dimension in shape:
+        product *= dimension
+        if product > MAX_INT:
+            # The reference refuses this too, even where a zero follows.
+            return MAX_INT
+    return product
+
+
+def _number(value: object, where: str) -> int:
+    if type(value) is not int or value < 0:
+        raise EvidenceError(f"{where} is no size")
+    return value
+
+
+def _shown(name: str) -> str:
+    return ascii(name[:80])
+
+
+def check(path: str, fd: int, size: int) -> None:
+    """Refuse a file whose name says safetensors and whose header does not; reads no others."""
+    if is_named(path):
+        read_header(fd, size)
