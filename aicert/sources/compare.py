@@ -1,7 +1,8 @@
 """Hold what a lockfile names to its source: behind `./doit lock --check` and `aicert sources`.
 
-Metadata where the source gives digests; small files and git commits are fetched and hashed. A mismatch
-is told apart from a source that could not be asked: only the first says anything about the lockfile.
+Metadata where the source gives digests; small files and git commits are fetched and hashed. A
+mismatch is told apart from a source that could not be asked: only the first says anything about
+the lockfile.
 """
 
 from collections.abc import Iterable
@@ -13,7 +14,6 @@ from typing import Literal
 from aicert.digest import FileFact
 from aicert.errors import AicertError, ConfigError, LockError, ToolError
 from aicert.lockfile import LockedInput, Lockfile
-from aicert.sources import web
 from aicert.sources.choice import Choice
 from aicert.sources.forms import Remote, WebSource, parse
 from aicert.sources.remote import Found, choice_of, resolve
@@ -35,7 +35,10 @@ class Comparison:
 
 @dataclass(slots=True, kw_only=True)
 class Asker:
-    """Asks each source once, however many inputs name it. `pinned`: the uri, not what `from` says now."""
+    """Asks each source once, however many inputs name it.
+
+    `pinned`: ask the uri, and not what `from` names by now.
+    """
 
     transfer: Transfer
     pinned: bool
@@ -58,13 +61,17 @@ class Asker:
                 name=item.name, verdict="not-checked", detail=error.message, hint=error.hint
             )
         except (LockError, ConfigError) as error:
-            return Comparison(name=item.name, verdict="failed", detail=error.message, hint=error.hint)
+            return Comparison(
+                name=item.name, verdict="failed", detail=error.message, hint=error.hint
+            )
         return Comparison(name=item.name, verdict="ok", detail=f"{item.uri}: {detail}")
 
     def _compare(self, item: LockedInput, source: Remote) -> str:
         if isinstance(source, WebSource):
             if item.digest.kind != "sha256":
                 raise LockError(f"{item.uri} is one file, and a directory is locked")
+            from aicert.sources import web
+
             try:
                 return web.compare(source, FileFact(item.size, item.digest.hex), self.transfer)
             except AicertError as error:

@@ -1,9 +1,10 @@
 """One file over HTTP: resumed after a cut, hashed while it is written, refused by name when wrong.
 
-RFC 9110: ranges (14), If-Range (13.1.5), Retry-After (10.2.3). Servers may redirect, as the hub does
-to a CDN for LFS and Xet-stored files; httpx2 drops credentials when the origin changes. An address
-that a server gave is never shown: it may carry a signature. A file of known digest is resumed by any
-later process; of one that is not yet pinned, only what was written under the same strong ETag.
+RFC 9110: ranges (14), If-Range (13.1.5), Retry-After (10.2.3). Servers may redirect, as the hub
+does to a CDN for LFS and Xet-stored files; httpx2 drops credentials when the origin changes. An
+address that a server gave is never shown: it may carry a signature. A file of known digest is
+resumed by any later process; of one that is not yet pinned, only what was written under the same
+strong ETag.
 """
 
 import datetime
@@ -196,7 +197,7 @@ class Download:
 
 
 def retry_after(text: str | None) -> float | None:
-    """Seconds that a server asks to wait, from either form of Retry-After; None if it says nothing."""
+    """Seconds that a server asks to wait, from either form of Retry-After; None if it does not."""
     if not text:
         return None
     if text.strip().isdigit() and len(text) < 12:

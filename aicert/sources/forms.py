@@ -1,7 +1,8 @@
 """The text forms of sources (docs/spec/lockfile.md, "Sources"): parsed strictly, touching nothing.
 
 A scheme is one entry of `SCHEMES`. No form has room for a secret: a user, a password, or a query
-parameter that carries one is refused, since sources stand in lockfiles and certificates for everybody.
+parameter that carries one is refused, since sources stand in lockfiles and certificates for
+everybody.
 """
 
 import os
@@ -154,7 +155,9 @@ def _git(text: str) -> GitSource:
         path = parts.path
     if parts.query or not path.strip("/"):
         raise _bad(text, "is not of the form git+https://HOST/PATH@REVISION[#SUBDIR]")
-    if sharp and (subdir != os.path.normpath(subdir) or subdir.startswith(("/", ".")) or ":" in subdir):
+    if sharp and (
+        subdir != os.path.normpath(subdir) or subdir.startswith(("/", ".")) or ":" in subdir
+    ):
         raise _bad(text, "has a subdirectory that is not a plain relative path")
     url = f"https://{parts.netloc}{path}"
     return GitSource(url=url, revision=_revision(text, at, revision), subdir=subdir)
@@ -185,8 +188,8 @@ def _url(text: str, url: str) -> SplitResult:
     if "@" in parts.netloc:
         # Not shown: what stands before the @ is a user's name or worse.
         raise ConfigError(
-            f"a source at {(parts.hostname or '')[:_SHOWN]!a} has a user or password in its address",
-            hint="credentials belong into git's credential helper or ~/.netrc, never into a file here",
+            f"a source at {(parts.hostname or '')[:_SHOWN]!a} has a login in its address",
+            hint="credentials belong into git's credential helper or ~/.netrc, not into files here",
         )
     if not parts.hostname or port == 0:
         raise _bad(text, "names no host")

@@ -1,9 +1,9 @@
 """`git+https:`: a file or a directory of a git repository at a commit, through the program `git`.
 
-One commit is fetched without history into a repository of its own that is removed afterwards; nothing
-is checked out, so that no path, hook, filter or attribute of a stranger's repository acts here. Login
-is git's own (credential helpers); it is never asked for. Submodules, links and LFS pointers among the
-chosen files are refused by name: their bytes are not in the repository.
+One commit is fetched without history into a repository of its own that is removed afterwards;
+nothing is checked out, so that no path, hook, filter or attribute of a stranger's repository
+acts here. Login is git's own (credential helpers); it is never asked for. Submodules, links and
+LFS pointers among the chosen files are refused by name: their bytes are not in the repository.
 """
 
 import os
@@ -29,8 +29,8 @@ _LOGIN = re.compile(r"//[^/@\s]+@")
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
 # No protocol but https, also not by a redirect or by the user's url.*.insteadOf; no questions.
 _OPTIONS = (
-    "-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "core.hooksPath=/dev/null",
-    "-c", "gc.auto=0", "-c", "core.askPass=true",
+    "-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "gc.auto=0",
+    "-c", "core.hooksPath=/dev/null", "-c", "core.askPass=true",
 )  # fmt: skip
 
 
@@ -48,7 +48,9 @@ def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> Found:
         entries = _entries(repository, source, commit)
         if FILE in entries:
             if not choice.is_everything:
-                raise LockError("`only` and `except` choose files of a directory, and this is one file")
+                raise LockError(
+                    "`only` and `except` choose files of a directory, and this is one file"
+                )
             if not choice.allow_pickle:
                 refuse_pickles([source.subdir])
             chosen = [FILE]

@@ -1,14 +1,13 @@
 """`hf:` and `hf:datasets/`: the Hugging Face hub, asked with its own client.
 
-Large files (LFS, Xet) have their size and SHA-256 in the tree's metadata, so that a model is locked
-without its weights. Small ones have a git blob id only: they are fetched, checked against that id and
-hashed. HF_ENDPOINT, HF_TOKEN and the token of `hf auth login` are honoured by the client; a token is
-sent to the hub's own origin only.
+Large files (LFS, Xet) have their size and SHA-256 in the tree's metadata, so that a model is
+locked without its weights. Small ones have a git blob id only: they are fetched, checked against
+that id and hashed. HF_ENDPOINT, HF_TOKEN and the token of `hf auth login` are honoured by the
+client; a token is sent to the hub's own origin only.
 """
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -58,18 +57,13 @@ def resolve(source: HubSource, choice: Choice, transfer: Transfer) -> Found:
     for path, fact in zip(plain, transfer.files(wanted), strict=True):
         _check_blob(files[path], transfer, fact)
         facts[path] = fact
-    return Found(
-        uri=source.at(commit), files={path: fact for path, fact in facts.items() if fact}
-    )
+    return Found(uri=source.at(commit), files={path: fact for path, fact in facts.items() if fact})
 
 
 def fetch(source: HubSource, wanted: Mapping[str, str], transfer: Transfer) -> None:
     """Fetch the files `{path: sha256}` at the pinned commit."""
     transfer.files(
-        [
-            _wanted(source, source.revision, path, sha256=sha256)
-            for path, sha256 in wanted.items()
-        ]
+        [_wanted(source, source.revision, path, sha256=sha256) for path, sha256 in wanted.items()]
     )
 
 

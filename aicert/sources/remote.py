@@ -1,7 +1,7 @@
 """The verbs that every remote scheme has: resolve a source to files with digests, and fetch them.
 
-A scheme is one module with `resolve(source, choice, transfer)` and `fetch(source, wanted, transfer)`,
-imported when it is used.
+A scheme is one module with `resolve(source, choice, transfer)` and `fetch(source, wanted,
+transfer)`, imported when it is used.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from aicert.errors import AicertError, LockError
 from aicert.lockfile import LockedInput
 from aicert.sources.choice import Choice
 from aicert.sources.forms import GitSource, HubSource, Remote, WebSource, parse
-from aicert.sources.transfer import Transfer
+from aicert.sources.transfer import Transfer, library
 
 MODULES: Mapping[type[Remote], str] = {
     HubSource: "aicert.sources.hub",
@@ -27,7 +27,7 @@ FILE = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a source has: `uri` is pinned, `files` is `{path: fact}`, or `{FILE: fact}` for a file."""
+    """What a source has: `uri` is pinned; `files` is `{path: fact}`, or `{FILE: fact}`."""
 
     uri: str
     files: Mapping[str, FileFact]
@@ -67,6 +67,8 @@ class Scheme(Protocol):
 
 def scheme_of(source: Remote) -> Scheme:
     """The module that speaks to this kind of source."""
+    # Each of them needs the extra; without it this says so.
+    library("httpx2")
     return cast(Scheme, import_module(MODULES[type(source)]))
 
 

@@ -1,12 +1,12 @@
 """Fetched bytes by their SHA-256 (docs/adr/0004-store.md): `files/`, `partial/`, `trees/`.
 
-Promises: a file under `files/` was hashed while it was written and appears by a rename, so it is whole
-or absent; one process at a time writes a given partial file; a partial file survives whatever stops
-its writer and is never taken for whole. Trees are hard links (reflinks or copies where links cannot be
-had), so nothing lies on the disk twice.
+Promises: a file under `files/` was hashed while it was written and appears by a rename, so it is
+whole or absent; one process at a time writes a given partial file; a partial file survives
+whatever stops its writer and is never taken for whole. Trees are hard links (reflinks or copies
+where links cannot be had), so nothing lies on the disk twice.
 
-Leaves out: what somebody writes into these files later. They are read-only, and whoever uses a tree
-compares its digest again (rules.fetch, and the machine).
+Leaves out: what somebody writes into these files later. They are read-only, and whoever uses a
+tree compares its digest again (rules.fetch, and the machine).
 """
 
 import contextlib
@@ -171,7 +171,7 @@ def room(folder: Path) -> Iterator[None]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` the same bytes as `source` without storing them twice where that is possible."""
+    """Give `target` the bytes of `source` without storing them twice where that is possible."""
     try:
         os.link(source, target)
         return
@@ -187,7 +187,7 @@ def link(source: Path, target: Path) -> None:
 
 def _locked(path: Path) -> BinaryIO:
     while True:
-        file = open(path, "a+b")
+        file = path.open("a+b")
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):

@@ -1,7 +1,7 @@
-"""What fetching shares: the store, one pool of connections, progress, several files at once, a stop.
+"""What fetching shares: the store, connections, progress, several files at once, a stop.
 
-Proxies and CA certificates come from the usual environment (HTTPS_PROXY, SSL_CERT_FILE), credentials
-for `https:` from ~/.netrc. One file's way is in `aicert.sources.download`.
+Proxies and CA certificates come from the usual environment (HTTPS_PROXY, SSL_CERT_FILE),
+credentials for `https:` from ~/.netrc. One file's way is in `aicert.sources.download`.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -63,7 +64,10 @@ class Transfer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self._stop.set()
         if self._client is not None:
@@ -122,21 +126,19 @@ class Transfer:
 
 def new_client() -> "httpx2.Client":
     """A client that follows redirects and gives up on a server that says nothing."""
-    httpx2 = library("httpx2")
-    client: httpx2.Client = httpx2.Client(
+    import httpx2
+
+    return httpx2.Client(
         timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
     )
-    return client
 
 
 def library(name: str) -> ModuleType:
     """A package of the extra, or an error that says how to get it."""
-    import importlib
-
     try:
-        return importlib.import_module(name)
+        return import_module(name)
     except ImportError:
         raise ToolError(
             f"asking sources needs the package {name}, which is not installed",

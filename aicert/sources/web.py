@@ -1,8 +1,8 @@
 """`https:`: one file, whose digest is pinned when it is first locked.
 
-A server tells no SHA-256 beforehand, so that locking fetches the file (into the store: it is needed
-anyway). Asked later, without fetching, a server is held to the size, and to the digest where it gives
-one (`Repr-Digest`, RFC 9530); a small file is fetched and hashed.
+A server tells no SHA-256 beforehand, so that locking fetches the file (into the store: it is
+needed anyway). Asked later, without fetching, a server is held to the size, and to the digest
+where it gives one (`Repr-Digest`, RFC 9530); a small file is fetched and hashed.
 """
 
 import base64
@@ -42,13 +42,11 @@ def fetch(source: WebSource, wanted: Mapping[str, str], transfer: Transfer) -> N
     """Fetch the file of that digest."""
     for sha256 in wanted.values():
         name = ascii(_name(source))
-        transfer.files(
-            [Wanted(url=source.url, name=name, headers=_login(source), sha256=sha256)]
-        )
+        transfer.files([Wanted(url=source.url, name=name, headers=_login(source), sha256=sha256)])
 
 
 def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
-    """Hold the server to the locked facts; returns what was compared. Raises LockError or ToolError."""
+    """Hold the server to the locked facts; returns what was compared. Raises if it differs."""
     headers = {**_login(source), "Want-Repr-Digest": "sha-256=10", "Accept-Encoding": "identity"}
     try:
         response = transfer.client.head(source.url, headers=headers)
