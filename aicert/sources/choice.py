@@ -39,7 +39,7 @@ def choose(paths: Iterable[str], choice: Choice, *, weights: bool = False) -> li
     """The chosen paths, sorted. `weights`: the source is a model, of which one format is enough.
 
     Raises LockError for a pickle that was not allowed, a pattern that matches nothing, no files,
-    and paths that a directory cannot hold safely (traversal, twins but for case, control characters).
+    and paths that a directory cannot hold safely (traversal, case twins, control characters).
     """
     everything = sorted(paths)
     chosen = everything

@@ -16,7 +16,7 @@ from aicert.errors import AicertError, ConfigError, LockError, ToolError
 from aicert.lockfile import LockedInput, Lockfile
 from aicert.sources.choice import Choice
 from aicert.sources.forms import Remote, WebSource, parse
-from aicert.sources.remote import Found, choice_of, resolve
+from aicert.sources.remote import Found, choice_of, resolve, scheme_of
 from aicert.sources.store import Store
 from aicert.sources.transfer import Transfer
 
@@ -70,9 +70,10 @@ class Asker:
         if isinstance(source, WebSource):
             if item.digest.kind != "sha256":
                 raise LockError(f"{item.uri} is one file, and a directory is locked")
-            from aicert.sources import web
-
             try:
+                scheme_of(source)
+                from aicert.sources import web
+
                 return web.compare(source, FileFact(item.size, item.digest.hex), self.transfer)
             except AicertError as error:
                 raise type(error)(f"{item.uri}: {error.message}", hint=error.hint) from None

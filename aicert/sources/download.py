@@ -17,7 +17,7 @@ import httpx2
 
 from aicert.digest import FileFact
 from aicert.errors import LockError, ToolError
-from aicert.sources.store import BLOCK, Partial, room
+from aicert.sources.store import Partial, room
 
 if TYPE_CHECKING:
     from aicert.sources.transfer import Transfer, Wanted
@@ -168,7 +168,7 @@ class Download:
     def _receive(self, response: httpx2.Response) -> None:
         if self._wanted.sha256 is None and response.status_code == 200:
             self._keep_etag(response.headers.get("ETag"))
-        for block in response.iter_raw(BLOCK):
+        for block in response.iter_raw():
             self._transfer.check_running()
             self._partial.write(block)
             self._transfer.on_bytes(len(block))

@@ -9,9 +9,12 @@ client; a token is sent to the hub's own origin only.
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx2
+from huggingface_hub import HfApi, constants, errors, hf_hub_url, set_client_factory
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils._headers import build_hf_headers
 
 from aicert.digest import FileFact, is_hex
 from aicert.errors import LockError, ToolError
@@ -19,7 +22,7 @@ from aicert.sources.choice import Choice, choose
 from aicert.sources.download import ATTEMPTS, FIRST_WAIT_S, MAX_WAIT_S, retry_after
 from aicert.sources.forms import HubSource, is_commit
 from aicert.sources.remote import Found
-from aicert.sources.transfer import Transfer, Wanted, library
+from aicert.sources.transfer import Transfer, Wanted
 
 # The hub wants LFS from 10 MB on; far above it the metadata is wrong, and reading would never end.
 MAX_PLAIN = 64 << 20
@@ -30,7 +33,6 @@ T = TypeVar("T")
 
 def resolve(source: HubSource, choice: Choice, transfer: Transfer) -> Found:
     """The commit that the revision names, and the chosen files at it."""
-    hub = library("huggingface_hub")
     with _client(transfer, source) as api:
         info = _patiently(
             transfer,
@@ -49,7 +51,7 @@ def resolve(source: HubSource, choice: Choice, transfer: Transfer) -> Found:
                 )
             ),
         )
-    files = {entry.path: entry for entry in entries if isinstance(entry, hub.RepoFile)}
+    files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
     chosen = choose(files, choice, weights=source.kind == "model")
     facts = {path: _from_metadata(files[path]) for path in chosen}
     plain = [path for path, fact in facts.items() if fact is None]
@@ -70,13 +72,14 @@ def fetch(source: HubSource, wanted: Mapping[str, str], transfer: Transfer) -> N
 def _wanted(
     source: HubSource, commit: str, path: str, *, sha256: str | None = None, size: int | None = None
 ) -> Wanted:
-    hub = library("huggingface_hub")
-    url = hub.hf_hub_url(source.repository, path, repo_type=source.kind, revision=commit)
-    headers = hub.utils.build_hf_headers(library_name="aicert")
+    url = hf_hub_url(
+        source.repository, path, repo_type=source.kind, revision=commit, endpoint=constants.ENDPOINT
+    )
+    headers = build_hf_headers(library_name="aicert")
     return Wanted(url=url, name=ascii(path), headers=headers, sha256=sha256, size=size)
 
 
-def _from_metadata(entry: Any) -> FileFact | None:
+def _from_metadata(entry: RepoFile) -> FileFact | None:
     if entry.lfs is None:
         return None
     if not is_hex(entry.lfs.sha256) or entry.lfs.size != entry.size or entry.size < 0:
@@ -84,13 +87,13 @@ def _from_metadata(entry: Any) -> FileFact | None:
     return FileFact(entry.size, entry.lfs.sha256)
 
 
-def _small(entry: Any) -> int:
+def _small(entry: RepoFile) -> int:
     if not 0 <= entry.size <= MAX_PLAIN:
         raise LockError(f"{entry.path!a} has {entry.size} bytes and no SHA-256 in the metadata")
     return int(entry.size)
 
 
-def _check_blob(entry: Any, transfer: Transfer, fact: FileFact) -> None:
+def _check_blob(entry: RepoFile, transfer: Transfer, fact: FileFact) -> None:
     # git's name of a file: SHA-1 over a header and the content (gitformat-pack, "blob").
     digest = hashlib.sha1(b"blob %d\0" % fact.size, usedforsecurity=False)
     with transfer.store.file(fact.sha256).open("rb") as file:
@@ -106,37 +109,39 @@ def _check_blob(entry: Any, transfer: Transfer, fact: FileFact) -> None:
 
 
 @contextlib.contextmanager
-def _client(transfer: Transfer, source: HubSource) -> Iterator[Any]:
+def _client(transfer: Transfer, source: HubSource) -> Iterator[HfApi]:
     """The hub's client, its errors in our words."""
-    hub = library("huggingface_hub")
     # Its own has no time limit.
-    hub.set_client_factory(lambda: httpx2.Client(timeout=60.0, follow_redirects=True))
-    hub.utils.disable_progress_bars()
-    host = httpx2.URL(hub.constants.ENDPOINT).host
+    set_client_factory(lambda: httpx2.Client(timeout=60.0, follow_redirects=True))
+    host = httpx2.URL(constants.ENDPOINT).host
     try:
-        yield hub.HfApi(library_name="aicert")
-    except hub.errors.GatedRepoError:
+        yield HfApi(library_name="aicert")
+    except errors.GatedRepoError:
         raise LockError(
             "the repository is gated, and your account has no access to it",
             hint="ask for access on its page, then `hf auth login`, or set HF_TOKEN",
         ) from None
-    except hub.errors.RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise LockError(
             f"{host} has no such repository, or it is private",
             hint="check the name; for a private one `hf auth login`, or set HF_TOKEN",
         ) from None
-    except hub.errors.RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         raise LockError(
             f"there is no branch, tag or commit {source.revision!a}: misspelt or deleted",
             hint="choose one that is there and change it in aicert.toml",
         ) from None
-    except hub.errors.OfflineModeIsEnabled:
+    except errors.OfflineModeIsEnabled:
         raise ToolError("the hub's client is offline", hint="unset HF_HUB_OFFLINE") from None
-    except hub.errors.HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         code = error.response.status_code
-        hint = "`hf auth login`, or set HF_TOKEN" if code in (401, 403) else "try again later"
-        raise ToolError(f"{host} answers with status {code}", hint=hint) from None
-    except (hub.errors.HFValidationError, KeyError, TypeError, ValueError) as error:
+        if code in (401, 403):
+            raise LockError(
+                f"{host} has no such repository for this account: status {code}",
+                hint="check the name; `hf auth login`, or set HF_TOKEN",
+            ) from None
+        raise ToolError(f"{host} answers with status {code}", hint="try again later") from None
+    except (errors.HFValidationError, KeyError, TypeError, ValueError) as error:
         raise LockError(f"{host} does not answer as a hub does: {type(error).__name__}") from None
     except (httpx2.HTTPError, OSError) as error:
         raise ToolError(
@@ -146,12 +151,11 @@ def _client(transfer: Transfer, source: HubSource) -> Iterator[Any]:
 
 def _patiently(transfer: Transfer, ask: Callable[[], T]) -> T:
     """Ask again when the hub is busy or the connection is cut, as long as it asks to wait."""
-    hub = library("huggingface_hub")
     for attempt in range(ATTEMPTS):
         wait: float | None = None
         try:
             return ask()
-        except hub.errors.HfHubHTTPError as error:
+        except errors.HfHubHTTPError as error:
             wait = retry_after(error.response.headers.get("Retry-After"))
             busy = error.response.status_code in _AGAIN and (wait or 0) <= MAX_WAIT_S
             if not busy or attempt + 1 == ATTEMPTS:

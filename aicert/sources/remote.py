@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from aicert.digest import Digest, FileFact, dir_digest, listing
-from aicert.errors import AicertError, LockError
+from aicert.errors import AicertError, LockError, ToolError
 from aicert.lockfile import LockedInput
 from aicert.sources.choice import Choice
 from aicert.sources.forms import GitSource, HubSource, Remote, WebSource, parse
-from aicert.sources.transfer import Transfer, library
+from aicert.sources.transfer import Transfer
 
 MODULES: Mapping[type[Remote], str] = {
     HubSource: "aicert.sources.hub",
@@ -67,9 +67,13 @@ class Scheme(Protocol):
 
 def scheme_of(source: Remote) -> Scheme:
     """The module that speaks to this kind of source."""
-    # Each of them needs the extra; without it this says so.
-    library("httpx2")
-    return cast(Scheme, import_module(MODULES[type(source)]))
+    try:
+        return cast(Scheme, import_module(MODULES[type(source)]))
+    except ImportError as error:
+        raise ToolError(
+            f"asking sources needs the package {error.name}, which is not installed",
+            hint="pip install 'aicert[sources]'",
+        ) from None
 
 
 def resolve(text: str, choice: Choice, transfer: Transfer) -> Found:

@@ -7,10 +7,9 @@ credentials for `https:` from ~/.netrc. One file's way is in `aicert.sources.dow
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from importlib import import_module
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aicert.digest import FileFact
@@ -37,6 +36,10 @@ class Wanted:
     headers: Mapping[str, str]
     sha256: str | None = None
     size: int | None = None
+
+
+class Stopped(ToolError):  # noqa: N818 - nothing is wrong with the file
+    """This file is not to blame: what it has is kept, and another one says what went wrong."""
 
 
 def _ignore(count: int) -> None:
@@ -89,23 +92,28 @@ class Transfer:
     def check_running(self) -> None:
         """Raise if another file failed or somebody pressed Ctrl-C: partial files are kept."""
         if self._stop.is_set():
-            raise ToolError("stopped, because the fetch of another file ended")
+            raise Stopped("stopped, because the fetch of another file ended")
 
     def files(self, wanted: list[Wanted]) -> list[FileFact]:
         """Fetch several at once, the largest first. The first error stops the others."""
+        self._stop.clear()
         order = sorted(range(len(wanted)), key=lambda i: -(wanted[i].size or 0))
         with ThreadPoolExecutor(THREADS, "fetch") as pool:
             jobs = {i: pool.submit(self._or_stop, wanted[i]) for i in order}
             try:
-                return [jobs[i].result() for i in range(len(wanted))]
+                wait(jobs.values())
             except BaseException:
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+        errors = [error for job in jobs.values() if (error := job.exception()) is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
+            raise error
+        return [jobs[i].result() for i in range(len(wanted))]
 
     def _or_stop(self, wanted: Wanted) -> FileFact:
-        self.check_running()
         try:
+            self.check_running()
             return self.file(wanted)
         except BaseException:
             self._stop.set()
@@ -133,14 +141,3 @@ def new_client() -> "httpx2.Client":
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
     )
-
-
-def library(name: str) -> ModuleType:
-    """A package of the extra, or an error that says how to get it."""
-    try:
-        return import_module(name)
-    except ImportError:
-        raise ToolError(
-            f"asking sources needs the package {name}, which is not installed",
-            hint="pip install 'aicert[sources]'",
-        ) from None
