@@ -26,6 +26,7 @@ from aicert.sources.transfer import Transfer
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _LOGIN = re.compile(r"//[^/@\s]+@")
+_NO_LOGIN = ("could not read Username", "Authentication failed", "error: 401", "error: 403")
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
 # No protocol but https, also not by a redirect or by the user's url.*.insteadOf; no questions.
 _OPTIONS = (
@@ -216,7 +217,7 @@ def _failed(text: str) -> LockError | ToolError:
     said = "; ".join(line[:300] for line in lines[-2:]) or "no details"
     if "not our ref" in text or "unadvertised object" in text:
         return LockError("the commit is not there (any more)", hint="choose another revision")
-    if "could not read Username" in text or "Authentication failed" in text or "403" in text:
+    if any(words in text for words in _NO_LOGIN):
         return LockError(
             "the repository does not exist or needs a login",
             hint="check the address; for a private one set up git's credential helper",
