@@ -76,6 +76,8 @@ class Site:
         self._thread.start()
 
     def close(self) -> None:
+        if not self._thread.is_alive():
+            return
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
