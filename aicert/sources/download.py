@@ -102,6 +102,7 @@ class Download:
                 self._etag_file.unlink(missing_ok=True)
                 return
             except _Cut as cut:
+                self._partial.file.flush()
                 failures = 0 if self._partial.size > most else failures + 1
                 most = max(most, self._partial.size)
                 if failures >= ATTEMPTS:
