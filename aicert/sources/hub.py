@@ -28,6 +28,10 @@ from aicert.sources.transfer import Transfer, Wanted
 MAX_PLAIN = 64 << 20
 _AGAIN = frozenset((429, 500, 502, 503, 504))
 
+# The client would also tell the hub what else is installed and what started it, and ask it for the
+# names of such programs: it is asked for models and data here, and for nothing else.
+constants.HF_HUB_DISABLE_TELEMETRY = True
+
 T = TypeVar("T")
 
 

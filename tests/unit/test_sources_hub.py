@@ -68,6 +68,8 @@ def test_locking_takes_digests_from_metadata_and_hashes_small_files(
     assert found.size == sum(len(MODEL[name].data) for name in SAFE)
     assert found.digest == dir_digest(found.files)
     assert hub.cdn.requests == []
+    asked = {request.path.partition("/org/")[0] for request in hub.front.requests}
+    assert asked == {"/api/models", ""}, "nothing but the repository is asked for"
 
 
 def test_fetching_brings_the_bytes_and_keeps_the_token_from_the_cdn(
