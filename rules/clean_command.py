@@ -126,8 +126,8 @@ class Clean(Command):
     doc_purpose = "show what takes disk space, ask, and remove it"
     doc_usage = "[runs] [caches] [envs] [store] [outputs] [certificates] [--yes] [--dry-run]"
     doc_description = (
-        "Without names: runs and caches. Environments, fetched inputs, outputs and certificates are "
-        "removed only when named. The local CA is never removed."
+        "Without names: runs and caches. Environments, fetched inputs, outputs and certificates go "
+        "only when named. The local CA is never removed."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
