@@ -5,6 +5,7 @@ digest cache where nothing changed); what the store holds wrong is removed and f
 machine hashes everything again and decides.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def _fetch(
 
     here = {hex_ for path, hex_ in wanted.items() if path not in missing}
     total = max(0, item.size - sum(where.file(hex_).stat().st_size for hex_ in here))
+    where.root.mkdir(parents=True, exist_ok=True)
+    _, _, free = shutil.disk_usage(where.root)
+    if free < total:
+        raise ToolError(
+            f"needs {progress.amount(total, 'B')}, and {progress.amount(free, 'B')} are free in "
+            f"{where.root}",
+            hint="make room, or put AICERT_CACHE on another disk",
+        )
     with progress.task(f"fetching {item.name}", total=total, unit="B") as bar:
         with Transfer(where, on_bytes=bar.advance) as transfer:
             remote.fetch(item.uri, missing, transfer)

@@ -129,6 +129,8 @@ class Hub:
         if refused is not None:
             return refused
         commit, _, name = rest.partition("/")
+        if commit not in self.repositories[key].commits:
+            return Reply(status=404, headers={"X-Error-Code": "RevisionNotFound"})
         file = self.repositories[key].commits[commit].get(name)
         if file is None:
             return Reply(status=404, headers={"X-Error-Code": "EntryNotFound"})

@@ -279,14 +279,16 @@ driver = "local"
 def test_a_retrained_upstream_makes_the_lockfile_stale(root: Path) -> None:
     (root / "aicert.toml").write_text(RUNS)
     run = config.load(root).run("next")
-    with pytest.raises(LockError, match="run base has no output model here yet") as caught:
+    with pytest.raises(ToolError, match="run base has no output model here yet") as caught:
         lock.resolve(root, run)
     assert caught.value.hint == "./doit certify base"
     (root / "outputs/base/model").mkdir(parents=True)
     (root / "outputs/base/model/w.safetensors").write_bytes(b"one")
     lock_command.write_lock(root, run)
     assert lock.current(root, run).paths["base"] == root / "outputs/base/model"
+    assert lock_command._check(root, run) == 0
     (root / "outputs/base/model/w.safetensors").write_bytes(b"two")
+    assert lock_command._check(root, run) == 1
     with pytest.raises(LockError, match="is stale: input base"):
         lock.current(root, run)
 
@@ -298,3 +300,12 @@ def test_fetching_without_a_network_says_so(root: Path, hub: Hub) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("aicert.sources.download.FIRST_WAIT_S", 0.0)
             fetch.fetch_inputs(root, lock.current(root, the_run(root)))
+
+
+def test_a_disk_that_is_too_small_is_not_begun_on(
+    root: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked(root)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: (1 << 40, 1 << 40, 100_000))
+    with pytest.raises(ToolError, match=r"input model: needs 488\.3 KiB, and 97\.7 KiB are free"):
+        fetch.fetch_inputs(root, lock.current(root, the_run(root)))

@@ -212,6 +212,16 @@ def test_gated_private_missing_and_deleted(
         assert "hf_wrong" not in caught.value.message
 
 
+def test_a_commit_that_was_deleted_after_locking(hub: Hub, transfer: Transfer) -> None:
+    remote.resolve("hf:org/model@main", ALL, transfer)
+    hub.repositories["org/model"].commits.clear()
+    with pytest.raises(
+        LockError, match=r"refuses 'model-00001\.safetensors': status 404"
+    ) as caught:
+        remote.fetch(f"hf:org/model@{COMMIT}", wanted("model-00001.safetensors"), transfer)
+    assert "change it in aicert.toml" in (caught.value.hint or "")
+
+
 def test_no_network(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ToolError, match=r"cannot reach 127\.0\.0\.1: ConnectError"):
