@@ -175,3 +175,11 @@ def test_direct_dependencies_are_pinned_and_justified() -> None:
             assert gap, line
             assert len(reason) > 10, line
             assert f"\n{pin} \\\n    --hash=sha256:" in lock, pin
+
+
+def test_a_command_with_nothing_to_do_loads_no_network_library() -> None:
+    code = "import sys, rules.tasks, rules.lock_command, rules.fetch_command; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not {"httpx2", "huggingface_hub", "ssl"} & set(done.stdout.split())
