@@ -1,4 +1,4 @@
-"""`aicert verify` and `aicert show`: the relying party's tool (design: commands).
+"""`aicert verify`, `show` and `sources`: the relying party's tool (design: commands).
 
 The result goes to stdout, progress and errors to stderr. Exit codes: 0 passed, 1 the evidence says
 no, 2 no verdict, 3 bad configuration or command line.
@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     try:
-        code = _verify(options) if options.command == "verify" else _show(options)
+        code = _COMMANDS[options.command](options)
     except AicertError as error:
         return _report(error, options.format)
     except KeyboardInterrupt:
@@ -114,6 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("certificate", metavar="CERT", help="the certificate file")
     show.add_argument("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    sources = commands.add_parser(
+        "sources",
+        help="ask the sources of a certificate's inputs whether they have those bytes",
+        description="Ask hubs and servers, by metadata where they have it. Nothing is verified.",
+        epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
+        formatter_class=_formatter,
+    )
+    sources.add_argument("certificate", metavar="CERT", help="the certificate file")
+    sources.add_argument(
+        "--format", choices=("text", "json"), default="text", help="what stdout gets"
+    )
     return parser
 
 
@@ -161,6 +172,20 @@ def _show(options: argparse.Namespace) -> int:
     else:
         write(claims_text(certificate))
     return 0
+
+
+def _sources(options: argparse.Namespace) -> int:
+    from aicert import api
+
+    # Outside the trust core, with libraries of its own: `pip install 'aicert[sources]'`.
+    from aicert.sources import command
+
+    text, code = command.run(api.read_certificate(options.certificate), options.format)
+    write(text)
+    return code
+
+
+_COMMANDS = {"verify": _verify, "show": _show, "sources": _sources}
 
 
 def _report(error: AicertError, form: str) -> int:

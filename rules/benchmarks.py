@@ -19,10 +19,10 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.tree import read_tree
-from rules import bench_training
+from rules import bench_sources, bench_training
 
 RUN = "tiny-alpaca"
-FORBIDDEN = ("torch", "dvc", "tpm2_pytss")
+FORBIDDEN = ("torch", "dvc", "tpm2_pytss", "huggingface_hub", "httpx2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,11 +232,27 @@ def training() -> list[Row]:
     ]
 
 
+def locking() -> list[Row]:
+    """A model of 200 files and 140 GB on a simulated hub."""
+    took, sent, lines = bench_sources.lock_large_model()
+    return [
+        limit("locking it", took, 5, "s"),
+        limit("traffic", sent / 1e6, 1, "MB"),
+        Row(
+            what="lines of the lockfile that a new revision changes",
+            measured=str(lines),
+            target="≤ 4",
+            met=lines <= 4,
+        ),
+    ]
+
+
 BENCHMARKS = {
     "noop": Benchmark(what="`./doit certify` with nothing to do", run=noop),
     "verify": Benchmark(what="`aicert verify` of a certificate without a model", run=verify),
     "hashing-large": Benchmark(what="hashing large files", run=hashing_large),
     "hashing-small": Benchmark(what="hashing many small files", run=hashing_small),
+    "locking": Benchmark(what="locking a model of 200 files and 140 GB", run=locking),
     "training": Benchmark(
         what="a training through certify and by hand (a quarter of an hour)",
         run=training,

@@ -13,11 +13,18 @@ import sys
 from pathlib import Path
 
 from aicert.certificate import parse
-from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError, ToolError
+from aicert.errors import (
+    AicertError,
+    ConfigError,
+    EvidenceError,
+    LockError,
+    RejectedError,
+    ToolError,
+)
 from aicert.lockfile import identity
 from aicert.result import AttestationResult
 from aicert.tree import code_digest
-from rules import digests, local, lock, verify
+from rules import digests, fetch, local, lock, lock_command, sources, verify
 from rules.config import Run
 from rules.environment import training_environment
 from rules.lock import Lock
@@ -45,9 +52,10 @@ def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
     return result.verdict == "passed" and verify.runner_of(certificate) == code_digest(root)
 
 
-def certify(root: Path, run: Run, nonce: bytes | None) -> None:
+def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) -> None:
     """Execute and certify `run`. Prints the check table; RejectedError if it does not pass."""
-    current = lock.current(root, run)
+    current = _locked(root, run, accept)
+    fetch.fetch_inputs(root, current)
     check_config(root, run, current)
     environment = training_environment(root)
     with work_folder(root, run.name) as work:
@@ -70,6 +78,21 @@ def certify(root: Path, run: Run, nonce: bytes | None) -> None:
         raise _refused(root, run, result)
 
 
+def _locked(root: Path, run: Run, accept: bool) -> Lock:
+    """The current lock; one of a run that builds on another is written here the first time."""
+    chained = any(sources.run_of(item.source) for item in run.inputs)
+    if not chained or lock.path_of(root, run.name).exists():
+        return lock.current(root, run)
+    lock_command.write_lock(root, run)
+    path = lock.path_of(root, run.name).relative_to(root)
+    if not accept:
+        raise LockError(
+            f"run {run.name} was locked for the first time, by what it builds on: review {path}",
+            hint=f"git add {lock.DIRECTORY} && ./doit certify {run.name}, or --accept next time",
+        )
+    return lock.current(root, run)
+
+
 def check_config(root: Path, run: Run, current: Lock) -> None:
     """The runner's refusals of the config, before anything is started. The runner decides again."""
     command = [sys.executable, "-P", "-m", "enclave_runner.check"]
@@ -86,7 +109,9 @@ def check_config(root: Path, run: Run, current: Lock) -> None:
         message, hint = told["message"], told["hint"]
     except (ValueError, KeyError, TypeError):
         raise ToolError(f"the config could not be checked\n{done.stderr[-2000:]}") from None
-    where = current.paths["config"].relative_to(root.resolve())
+    path = current.paths["config"]
+    inside = path.is_relative_to(root.resolve())
+    where = path.relative_to(root.resolve()) if inside else current.lockfile.input("config").uri
     raise ConfigError(f"run {run.name}: {where}: {message}", hint=hint)
 
 

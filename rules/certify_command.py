@@ -1,4 +1,4 @@
-"""`./doit certify [RUN…] [--nonce HEX]`."""
+"""`./doit certify [RUN…] [--nonce HEX] [--accept]`."""
 
 import re
 from dataclasses import dataclass
@@ -15,6 +15,12 @@ class Request:
     """What the command line asks of this process's certify tasks."""
 
     nonce: bytes | None = None
+    run: str = ""
+    accept: bool = False
+
+    def nonce_for(self, run: str) -> bytes | None:
+        """The nonce, for the run that it was asked of and none that this one builds on."""
+        return self.nonce if run == self.run else None
 
 
 request = Request()
@@ -30,6 +36,9 @@ class Certify(RunTasks):
 Makes the example's inputs and the training environment where they are missing, checks that each
 lockfile is the one of the bytes at hand, trains on the run's machine, measures, certifies,
 verifies, and puts outputs/RUN/ and certificates/RUN/ in place.
+
+Inputs from elsewhere are fetched where they are missing. A run that takes another run's output is
+certified after that one; where it has no lockfile yet, one is written and certify stops for review.
 
 A run whose certificate passes for the lockfile, outputs and runner at hand is up to date. Without
 RUN, every run of aicert.toml.
@@ -47,12 +56,21 @@ RUN, every run of aicert.toml.
             "default": "",
             "help": "64 hex digits from whoever wants to know that the certificate is fresh",
         },
+        {
+            "name": "accept",
+            "short": "",
+            "long": "accept",
+            "type": bool,
+            "default": False,
+            "help": "go on with a lockfile that is written here for the first time",
+        },
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run the certify tasks of the named runs."""
         project = config.load(Path.cwd())
         names = [project.run(name).name for name in args] or list(project.runs)
+        request.accept = params["accept"]
         nonce = params["nonce"]
         if nonce:
             if not re.fullmatch(r"[0-9a-f]{64}", nonce):
@@ -63,7 +81,7 @@ RUN, every run of aicert.toml.
                 raise ConfigError(
                     "--nonce is for one run: name it", hint="./doit certify RUN --nonce …"
                 )
-            request.nonce = bytes.fromhex(nonce)
+            request.nonce, request.run = bytes.fromhex(nonce), names[0]
         for name in names:
             work.sweep(project.root, name)
         return super().execute(params, [f"certify:{name}" for name in names])

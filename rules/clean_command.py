@@ -64,6 +64,12 @@ AREAS = (
         patterns=("CACHE/envs/*", ".venv"),
         named=True,
     ),
+    Area(
+        name="store",
+        what="fetched inputs (fetched again when needed)",
+        patterns=("CACHE/store",),
+        named=True,
+    ),
     Area(name="outputs", what="trained models", patterns=("outputs/*",), named=True),
     Area(name="certificates", what="certificates", patterns=("certificates/*",), named=True),
 )
@@ -118,10 +124,10 @@ class Clean(Command):
     """The command line of clean."""
 
     doc_purpose = "show what takes disk space, ask, and remove it"
-    doc_usage = "[runs] [caches] [envs] [outputs] [certificates] [--yes] [--dry-run]"
+    doc_usage = "[runs] [caches] [envs] [store] [outputs] [certificates] [--yes] [--dry-run]"
     doc_description = (
-        "Without names: runs and caches. Environments, outputs and certificates are removed only "
-        "when named. The local CA is never removed."
+        "Without names: runs and caches. Environments, fetched inputs, outputs and certificates go "
+        "only when named. The local CA is never removed."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import cast
 
 from aicert.errors import AicertError, ConfigError
-from aicert.lockfile import CONFIG_INPUT, NAME
+from aicert.lockfile import CONFIG_INPUT, MAX_PATTERNS, NAME
+from aicert.sources import forms
+from aicert.sources.choice import Choice
 from rules import sources
 
 FILE = "aicert.toml"
@@ -36,7 +38,14 @@ class Input:
 
     name: str
     source: str
+    only: tuple[str, ...] = ()
+    except_: tuple[str, ...] = ()
     allow_pickle: bool = False
+
+    @property
+    def choice(self) -> Choice:
+        """Which files of the source are meant."""
+        return Choice(only=self.only, except_=self.except_, allow_pickle=self.allow_pickle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +103,9 @@ def load(root: Path) -> Project:
     top.done(("machines", "runs"))
     if not runs:
         raise ConfigError(f"{FILE} has no run", hint="add a table [runs.NAME]")
+    checked: set[str] = set()
+    for run in runs.values():
+        _check_runs(run, runs, (), checked)
     return Project(root=root, runs=runs)
 
 
@@ -146,6 +158,12 @@ class _Table:
         if value < 1:
             raise ConfigError(f"{FILE}: {self._at(key)} must be at least 1")
         return value
+
+    def patterns(self, key: str) -> tuple[str, ...]:
+        value = cast(list[object], self.take(key, list, []))
+        if len(value) > MAX_PATTERNS or not all(isinstance(item, str) and item for item in value):
+            raise ConfigError(f"{FILE}: {self._at(key)} is not a list of file patterns")
+        return tuple(cast(list[str], value))
 
     def done(self, valid: Iterable[str]) -> None:
         for key in self.left:
@@ -221,10 +239,38 @@ def _input(name: str, value: object, where: str) -> Input:
     item = Input(
         name=name,
         source=_source(table.text("from"), f"{where}.from"),
+        only=table.patterns("only"),
+        except_=table.patterns("except"),
         allow_pickle=cast(bool, table.take("allow-pickle", bool, False)),
     )
-    table.done(("from", "allow-pickle"))
+    table.done(("from", "only", "except", "allow-pickle"))
     return item
+
+
+def _check_runs(run: Run, runs: Mapping[str, Run], via: tuple[str, ...], checked: set[str]) -> None:
+    """Refuse `run:` inputs that name nothing, and runs that wait for each other."""
+    if run.name in via:
+        circle = " -> ".join((*via[via.index(run.name) :], run.name))
+        raise ConfigError(f"{FILE}: runs take each other's output: {circle}")
+    if run.name in checked:
+        return
+    for item in run.inputs:
+        source = forms.parse(item.source)
+        if not isinstance(source, forms.RunSource):
+            continue
+        where = f"{FILE}: input {item.name} of run {run.name}"
+        if source.run not in runs:
+            raise ConfigError(
+                f"{where}: there is no run {source.run!r}{_nearest(source.run, runs)}"
+            )
+        outputs = runs[source.run].outputs
+        if source.output not in outputs:
+            raise ConfigError(
+                f"{where}: run {source.run} has no output {source.output!r}"
+                f"{_nearest(source.output, outputs)}"
+            )
+        _check_runs(runs[source.run], runs, (*via, run.name), checked)
+    checked.add(run.name)
 
 
 def _source(text: str, where: str) -> str:

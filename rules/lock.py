@@ -1,28 +1,39 @@
-"""`lockfiles/`: resolve a run to its lockfile, write it, and tell when it is stale."""
+"""`lockfiles/`: resolve a run to its lockfile, write it, and tell when it is stale (design 4.6)."""
 
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aicert import lockfile as form
-from aicert.errors import AicertError, LockError
+from aicert.digest import of_bytes
+from aicert.errors import LockError
 from aicert.lockfile import LockedInput, Lockfile
-from rules import sources
-from rules.config import TRAINER, Run
+from rules import progress, sources
+from rules.config import TRAINER, Input, Run
+from rules.sources import Resolved
+
+if TYPE_CHECKING:
+    from aicert.sources.transfer import Transfer
 
 DIRECTORY = "lockfiles"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """A run's lockfile and where its inputs lie on this host."""
+    """A run's lockfile, and where its inputs lie on this host once they are fetched (rules.fetch).
+
+    `parts`: inputs of this repository of which some files were chosen (`{path: file}`).
+    """
 
     lockfile: Lockfile
     data: bytes
     paths: Mapping[str, Path]
     listings: Mapping[str, bytes]
+    parts: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
 
 
 def path_of(root: Path, run: str) -> Path:
@@ -30,33 +41,116 @@ def path_of(root: Path, run: str) -> Path:
     return root / DIRECTORY / f"{run}.lock.toml"
 
 
-def resolve(root: Path, run: Run) -> Lock:
-    """Measure every input of `run`. Raises LockError naming the input."""
+def resolve(
+    root: Path,
+    run: Run,
+    *,
+    keep: Mapping[str, LockedInput] | None = None,
+    transfer: "Transfer | None" = None,
+) -> Lock:
+    """Resolve every input of `run`: local ones are measured, remote ones asked at their source.
+
+    A remote input that `keep` has under its name is taken from there with the listing beside the
+    lockfile, and not asked. Raises LockError or ToolError naming the input.
+    """
+    keep = keep or {}
     inputs: list[LockedInput] = []
-    paths: dict[str, Path] = {}
-    listings: dict[str, bytes] = {}
+    found: dict[str, Resolved] = {}
     for item in run.inputs:
-        try:
-            found = sources.resolve(root, item.source)
-        except AicertError as error:
-            raise LockError(f"input {item.name}: {error.message}", hint=error.hint) from None
-        paths[item.name] = found.path
-        if found.listing is not None:
-            listings[item.name] = found.listing
-        inputs.append(
-            LockedInput(
-                name=item.name,
-                source=item.source,
-                uri=found.uri,
-                size=found.size,
-                digest=found.digest,
-                allow_pickle=item.allow_pickle,
-            )
-        )
+        if item.name in keep and not sources.is_local(item.source):
+            locked = keep[item.name]
+            found[item.name] = _kept(root, run.name, locked)
+        else:
+            found[item.name] = sources.naming(item.name, partial(_fresh, root, item, transfer))
+            locked = _locked(item, found[item.name])
+        inputs.append(locked)
     lockfile = Lockfile(
         run=run.name, trainer=TRAINER, outputs=tuple(sorted(run.outputs)), inputs=tuple(inputs)
     )
-    return Lock(lockfile=lockfile, data=form.emit(lockfile), paths=paths, listings=listings)
+    return Lock(
+        lockfile=lockfile,
+        data=form.emit(lockfile),
+        paths={name: resolved.path for name, resolved in found.items()},
+        listings={name: r.listing for name, r in found.items() if r.listing is not None},
+        parts={name: r.parts for name, r in found.items() if r.parts is not None},
+    )
+
+
+def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
+    if sources.is_local(item.source):
+        return sources.measure(root, item.source, item.choice)
+    if transfer is not None:
+        return sources.ask(root, item.source, item.choice, transfer)
+    from aicert.sources.transfer import Transfer
+
+    with progress.task(f"asking {item.source}", unit="B") as bar:
+        with Transfer(sources.store(root), on_bytes=bar.advance) as own:
+            return sources.ask(root, item.source, item.choice, own)
+
+
+def _locked(item: Input, found: Resolved) -> LockedInput:
+    return LockedInput(
+        name=item.name,
+        source=item.source,
+        uri=found.uri,
+        size=found.size,
+        digest=found.digest,
+        only=item.only,
+        except_=item.except_,
+        allow_pickle=item.allow_pickle,
+    )
+
+
+def _kept(root: Path, run: str, locked: LockedInput) -> Resolved:
+    """A remote input as it is locked: its listing, if it has one, must be that of its digest."""
+    data = None
+    if locked.digest.kind == "dirHash":
+        path = listing_of(root, run, locked.name)
+        data = path.read_bytes() if path.is_file() else None
+        if data is None or of_bytes(data).hex != locked.digest.hex:
+            raise LockError(
+                f"{path.relative_to(root)} is missing or differs from the lockfile beside it",
+                hint=f"git checkout {path.relative_to(root)}, or ./doit lock {run}",
+            )
+    return Resolved(
+        uri=locked.uri,
+        path=sources.place(sources.store(root), locked.digest),
+        size=locked.size,
+        digest=locked.digest,
+        listing=data,
+    )
+
+
+def pinned(root: Path, run: Run) -> dict[str, LockedInput]:
+    """The remote inputs that are locked as aicert.toml says: `./doit lock` leaves them alone.
+
+    Only a new source, or `./doit update`, moves a pin. An unreadable lockfile pins nothing.
+    """
+    try:
+        locked = {item.name: item for item in form.parse(read(root, run.name)).inputs}
+    except LockError:
+        return {}
+    keep: dict[str, LockedInput] = {}
+    for item in run.inputs:
+        old = locked.get(item.name)
+        if old is None or sources.is_local(item.source) or not _same(item, old):
+            continue
+        try:
+            _kept(root, run.name, old)
+        except LockError:
+            continue
+        keep[item.name] = old
+    return keep
+
+
+def _same(item: Input, locked: LockedInput) -> bool:
+    asked = (item.source, item.only, item.except_, item.allow_pickle)
+    return asked == (locked.source, locked.only, locked.except_, locked.allow_pickle)
+
+
+def listing_of(root: Path, run: str, name: str) -> Path:
+    """Where the listing of an input stands."""
+    return root / DIRECTORY / run / f"{name}.sha256"
 
 
 def write(root: Path, lock: Lock) -> bool:
@@ -107,23 +201,43 @@ def read(root: Path, run: str) -> bytes:
 def current(root: Path, run: Run) -> Lock:
     """The lock of `run`, if what is committed is canonical and equals the bytes at hand.
 
-    Raises LockError that says which input differs, expected and found.
+    Offline: a remote input is current if it is locked as aicert.toml says. Raises LockError that
+    says which input differs, expected and found.
     """
     data = read(root, run.name)
     locked = form.parse(data)
-    fresh = resolve(root, run)
+    _check_configured(run, locked)
+    fresh = resolve(root, run, keep={item.name: item for item in locked.inputs})
     if data == fresh.data:
         _check_listings(root, fresh)
         return fresh
-    raise LockError(
-        f"lockfile of run {run.name} is stale: {difference(locked, fresh.lockfile)}",
+    raise _stale(run, difference(locked, fresh.lockfile))
+
+
+def _check_configured(run: Run, locked: Lockfile) -> None:
+    """Before anything is measured: what can be seen in the two files alone."""
+    old = {item.name: item for item in locked.inputs}
+    for item in run.inputs:
+        if item.name not in old:
+            raise _stale(run, f"input {item.name} is in aicert.toml and not locked")
+        if not _same(item, old[item.name]):
+            raise _stale(
+                run,
+                f"input {item.name}\n  locked      {_words(old[item.name])}\n  aicert.toml "
+                f"{item.source}{_choice_words(item)}",
+            )
+
+
+def _stale(run: Run, why: str) -> LockError:
+    return LockError(
+        f"lockfile of run {run.name} is stale: {why}",
         hint=f"./doit lock {run.name}, then review `git diff {DIRECTORY}/`",
     )
 
 
 def _check_listings(root: Path, lock: Lock) -> None:
     for name, data in lock.listings.items():
-        path = root / DIRECTORY / lock.lockfile.run / f"{name}.sha256"
+        path = listing_of(root, lock.lockfile.run, name)
         if not path.is_file() or path.read_bytes() != data:
             raise LockError(
                 f"{path.relative_to(root)} is missing or differs from the lockfile beside it",
@@ -152,5 +266,10 @@ def difference(locked: Lockfile, fresh: Lockfile) -> str:
 
 
 def _words(item: LockedInput) -> str:
-    allowed = ", allow-pickle" if item.allow_pickle else ""
-    return f"{item.source}  {item.size} bytes  {item.digest}{allowed}"
+    return f"{item.source}  {item.size} bytes  {item.digest}{_choice_words(item)}"
+
+
+def _choice_words(item: Input | LockedInput) -> str:
+    words = f", only {' '.join(item.only)}" if item.only else ""
+    words += f", except {' '.join(item.except_)}" if item.except_ else ""
+    return words + (", allow-pickle" if item.allow_pickle else "")

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert import lockfile as form
-from aicert.errors import AicertError
-from rules import config, example, lock
+from aicert.errors import AicertError, LockError, ToolError
+from rules import config, example, lock, progress, sources
 from rules.command import RunTasks
 from rules.reporter import show_error
 
 
 def write_lock(root: Path, run: config.Run) -> None:
     """Resolve and write one run's lockfile; prints what a reviewer approves."""
-    fresh = lock.resolve(root, run)
+    fresh = lock.resolve(root, run, keep=lock.pinned(root, run))
     changed = lock.write(root, fresh)
     show_lock(root, run.name, fresh.data, "wrote" if changed else "unchanged")
 
@@ -32,11 +32,13 @@ class Lock(RunTasks):
     doc_purpose = "resolve inputs and write lockfiles/, printing each PCR 14"
     doc_usage = "[RUN …]"
     doc_description = """\
-Hashes every input of each run and writes lockfiles/RUN.lock.toml, with the listings of directories
-in lockfiles/RUN/. Review the change and commit it: a certificate says that a machine measured this.
+Writes lockfiles/RUN.lock.toml, and the listings of directories in lockfiles/RUN/. Inputs of this
+repository are hashed; other sources are asked where they are new or changed in aicert.toml, and
+keep their pin otherwise. Review the change and commit it: a certificate says that a machine
+measured this.
 
   ./doit lock && git diff lockfiles/
-  ./doit lock --check         # write nothing; exit 1 if a lockfile is not that of the bytes at hand
+  ./doit lock --check         # write nothing, ask every source; exit 1 if something differs
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         *RunTasks.cmd_options,
@@ -58,15 +60,38 @@ in lockfiles/RUN/. Review the change and commit it: a certificate says that a ma
         if not params["check"]:
             return super().execute(params, [f"lock:{run.name}" for run in runs])
         example.make_example(root)
-        return max(_check(root, run) for run in runs)
+        codes = {_check(root, run) for run in runs}
+        return min((code for code in codes if code), default=0)
 
 
 def _check(root: Path, run: config.Run) -> int:
+    """0 if the lockfile is that of the bytes here and of the sources, 1 if not, 2 if unknown."""
     try:
         current = lock.current(root, run)
+        code = _check_sources(root, run.name, current)
     except AicertError as error:
         sys.stdout.flush()
         show_error(error)
-        return 1
-    show_lock(root, run.name, current.data, "fresh")
-    return 0
+        return 2 if isinstance(error, ToolError) else 1
+    if code == 0:
+        show_lock(root, run.name, current.data, "fresh")
+    return code
+
+
+def _check_sources(root: Path, run: str, current: lock.Lock) -> int:
+    asked = [item for item in current.lockfile.inputs if not sources.is_local(item.source)]
+    if not asked:
+        return 0
+    from aicert.sources.compare import Asker, exit_code
+    from aicert.sources.transfer import Transfer
+
+    with progress.task(f"{run}: asking sources", unit="B") as bar:
+        with Transfer(sources.store(root), on_bytes=bar.advance) as transfer:
+            asker = Asker(transfer=transfer, pinned=False)
+            found = [asker.compare(item) for item in asked]
+    sys.stdout.flush()
+    for one in found:
+        if one.verdict != "ok":
+            message = f"run {run}: input {one.name}: {one.detail}"
+            show_error(LockError(message, hint=one.hint))
+    return exit_code(found)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rules import certify, config, environment, example, lock_command, training_env
+from rules import certify, config, environment, example, lock_command, sources, training_env
 from rules.certify_command import request
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +52,7 @@ def task_certify() -> Iterator[Task]:
             "name": run.name,
             "doc": f"train, certify and verify run {run.name}",
             "actions": [partial(_certify, run)],
-            "task_dep": _needs(run),
+            "task_dep": [*_needs(run), *_upstream(run)],
             "uptodate": [partial(_is_current, run)],
         }
 
@@ -62,12 +62,18 @@ def _needs(run: config.Run) -> list[str]:
     return ["example"] if any(item.source in made for item in run.inputs) else []
 
 
+def _upstream(run: config.Run) -> list[str]:
+    """The certify tasks of the runs whose output this one takes."""
+    runs = {sources.run_of(item.source) for item in run.inputs}
+    return [f"certify:{name}" for name in sorted(name for name in runs if name)]
+
+
 def _certify(run: config.Run) -> None:
-    certify.certify(ROOT, run, request.nonce)
+    certify.certify(ROOT, run, request.nonce_for(run.name), accept=request.accept)
 
 
 def _is_current(run: config.Run) -> bool:
-    return certify.is_current(ROOT, run, request.nonce)
+    return certify.is_current(ROOT, run, request.nonce_for(run.name))
 
 
 def _training_env_is_there() -> bool:

@@ -327,3 +327,13 @@ def test_api_takes_policies_images_and_lineage(folder: Path, tmp_path: Path) -> 
     )
     assert result.check("lineage.ancestors").verdict == "not-applicable"
     assert result.check("inputs.lockfile").verdict == "failed"
+
+
+def test_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # The inputs of this scene are files of the builder's repository: nobody else can be asked.
+    assert cli.main(["sources", str(folder / "c.json")]) == 0
+    out, _ = capsys.readouterr()
+    assert "0 agree, 0 differ, 0 not asked" in out
+    assert cli.main(["sources", str(folder / "c.json"), "--format", "json"]) == 0
+    inputs = json.loads(capsys.readouterr().out)["inputs"]
+    assert {item["verdict"] for item in inputs} == {"not-applicable"}

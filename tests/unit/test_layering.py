@@ -10,6 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TRUSTED = {"aicert", "cryptography"}
 # The entry points may draw a table with rich, imported when it is drawn.
+# Outside the trust core, with an extra of its own; only the command line reaches it, when asked to.
+SOURCES = "aicert/sources/"
+MAY_REACH_SOURCES = {"aicert/cli.py"}
 MAY_USE_RICH = {"aicert/cli.py", "aicert/render.py"}
 TOP_LEVEL = {
     # files
@@ -80,7 +83,11 @@ def test_there_is_something_to_look_at() -> None:
     assert modules("enclave_runner")
 
 
-@pytest.mark.parametrize("name", modules("aicert"))
+def core() -> list[str]:
+    return [name for name in modules("aicert") if not name.startswith(SOURCES)]
+
+
+@pytest.mark.parametrize("name", core())
 def test_the_trust_core_imports_only_what_a_verifier_installs(name: str) -> None:
     for base, at_top in imports(name).items():
         if base == "rich" and name in MAY_USE_RICH:
@@ -89,7 +96,22 @@ def test_the_trust_core_imports_only_what_a_verifier_installs(name: str) -> None
         assert base in TRUSTED or base in sys.stdlib_module_names, base
 
 
-@pytest.mark.parametrize("name", modules("aicert"))
+@pytest.mark.parametrize("name", core())
+def test_the_trust_core_does_not_know_sources(name: str) -> None:
+    tree = ast.parse((ROOT / name).read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aicert.sources"):
+            assert name in MAY_REACH_SOURCES
+            assert node not in tree.body
+
+
+@pytest.mark.parametrize("name", [n for n in modules("aicert") if n.startswith(SOURCES)])
+def test_sources_add_only_the_extra(name: str) -> None:
+    extra = {"httpx2", "huggingface_hub"}
+    assert set(imports(name)) <= extra | TRUSTED | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", core())
 def test_the_trust_core_starts_nothing_and_opens_no_connection(name: str) -> None:
     assert not {"subprocess", "socket", "http", "urllib", "ctypes", "pickle"} & set(imports(name))
 
@@ -107,7 +129,8 @@ def test_the_runner_never_imports_rules(name: str) -> None:
 @pytest.mark.parametrize("name", modules("rules"))
 def test_rules_import_heavy_libraries_only_in_actions(name: str) -> None:
     at_top = {base for base, top in imports(name).items() if top}
-    assert not {"torch", "dvc", "tpm2_pytss", "rich", "transformers", "tokenizers"} & at_top
+    heavy = {"torch", "dvc", "tpm2_pytss", "rich", "transformers", "tokenizers"}
+    assert not (heavy | {"httpx2", "huggingface_hub"}) & at_top
 
 
 def test_bootstrap_needs_nothing_but_the_standard_library() -> None:
@@ -152,3 +175,11 @@ def test_direct_dependencies_are_pinned_and_justified() -> None:
             assert gap, line
             assert len(reason) > 10, line
             assert f"\n{pin} \\\n    --hash=sha256:" in lock, pin
+
+
+def test_a_command_with_nothing_to_do_loads_no_network_library() -> None:
+    code = "import sys, rules.tasks, rules.lock_command, rules.fetch_command; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not {"httpx2", "huggingface_hub", "ssl"} & set(done.stdout.split())

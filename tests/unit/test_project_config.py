@@ -51,7 +51,17 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ("path:base", "path:../up", "outside the repository"),
         ("path:base", "path:a/../b", "plain relative path"),
         ("path:base", "path:.", "plain relative path"),
-        ("path:base", "hf:org/name@main", "a scheme that this version does not have"),
+        ("path:base", "hg:org/name@main", "a scheme that does not exist"),
+        (
+            "path:base",
+            "hf:org/name",
+            "inputs.model: source 'hf:org/name' has no revision",
+        ),
+        ("path:base", "run:tinny/model", "there is no run 'tinny', did you mean 'tiny'?"),
+        ("path:base", "run:tiny/modell", "no output 'modell', did you mean 'model'?"),
+        ("path:base", "run:tiny/model", "take each other's output: tiny -> tiny"),
+        ("allow-pickle = true", "only = 3", "runs.tiny.inputs.data.only is not a list"),
+        ("allow-pickle = true", "except = [3]", "is not a list of file patterns"),
         ("model = ", "config = ", "cannot be an input's name"),
         ("allow-pickle = true", "allow-pickle = 1", "is not a true"),
         ("allow-pickle = true", "alow-pickle = true", "did you mean 'allow-pickle'?"),
@@ -83,3 +93,16 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "aicert.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not TOML"):
         config.load(tmp_path)
+
+
+def test_patterns_and_chains(tmp_path: Path) -> None:
+    text = GOOD.replace("allow-pickle = true", 'only = ["*.jsonl"], except = ["x*"]')
+    text += (
+        GOOD.split("[machines", maxsplit=1)[0]
+        .replace("runs.tiny", "runs.next")
+        .replace("path:base", "run:tiny/model")
+    )
+    project = load(tmp_path, text)
+    data = project.run("tiny").inputs[1]
+    assert (data.only, data.except_) == (("*.jsonl",), ("x*",))
+    assert project.run("next").inputs[2].source == "run:tiny/model"

@@ -60,6 +60,8 @@ def test_facts_say_what_is_known_and_nothing_else() -> None:
         title="t", done=10, total=40, unit="steps", note="loss 2.31", elapsed=5.0
     )
     assert state.facts() == "10 steps of 40 steps, 15.0 s left, loss 2.31"
+    fetched = progress.State(title="t", done=1 << 30, total=2 << 30, unit="B", note="", elapsed=4.0)
+    assert fetched.facts() == "1.0 GiB of 2.0 GiB, 256.0 MiB/s, 4.0 s left"
     for done, total in ((0, None), (0, 40), (40, 40), (41, 40)):
         state = progress.State(
             title="t", done=done, total=total, unit="steps", note="", elapsed=1.0

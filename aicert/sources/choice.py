@@ -1,0 +1,85 @@
+"""Which files of a source an input has: `only`, `except`, and no pickles unless a run says so.
+
+Names decide here, before a byte is fetched; the machine looks at the content as well and decides
+(docs/spec/lockfile.md, "Files").
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from aicert.digest import check_paths
+from aicert.errors import AicertError, LockError
+
+# Names that loaders unpickle. Not `.npy`: only its content tells whether it holds objects.
+PICKLES = frozenset(
+    (".bin", ".ckpt", ".joblib", ".mar", ".pickle", ".pkl", ".pt", ".pt2", ".pth", ".t7")
+)
+# The same weights once more, for loaders that no trainer here uses.
+OTHER_WEIGHTS = frozenset((".gguf", ".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".tflite"))
+SAFE = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a run asks of a source. In patterns `*` matches any text, `/` included."""
+
+    only: tuple[str, ...] = ()
+    except_: tuple[str, ...] = ()
+    allow_pickle: bool = False
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether no pattern was given."""
+        return not self.only and not self.except_
+
+
+def choose(paths: Iterable[str], choice: Choice, *, weights: bool = False) -> list[str]:
+    """The chosen paths, sorted. `weights`: the source is a model, of which one format is enough.
+
+    Raises LockError for a pickle that was not allowed, a pattern that matches nothing, no files,
+    and paths that a directory cannot hold safely (traversal, case twins, control characters).
+    """
+    everything = sorted(paths)
+    chosen = everything
+    if choice.only:
+        for pattern in choice.only:
+            if not any(fnmatchcase(path, pattern) for path in everything):
+                raise LockError(f"only: no file matches {pattern!a}", hint=_some(everything))
+        chosen = [p for p in everything if any(fnmatchcase(p, pattern) for pattern in choice.only)]
+    chosen = [p for p in chosen if not any(fnmatchcase(p, pattern) for pattern in choice.except_)]
+    if weights and not choice.only and any(suffix(path) == SAFE for path in chosen):
+        chosen = [path for path in chosen if suffix(path) not in PICKLES | OTHER_WEIGHTS]
+    if not chosen:
+        raise LockError("no file is left of the source", hint=_some(everything))
+    try:
+        check_paths(chosen)
+    except AicertError as error:
+        raise LockError(
+            f"the source cannot be a directory here: {error.message}",
+            hint="leave the file out with `except`",
+        ) from None
+    if not choice.allow_pickle:
+        refuse_pickles(chosen)
+    return chosen
+
+
+def refuse_pickles(paths: Iterable[str]) -> None:
+    """Raise LockError that names the first pickle."""
+    for path in paths:
+        if suffix(path) in PICKLES:
+            raise LockError(
+                f"{path!a} is a pickle by its name, and loading a pickle runs what it says",
+                hint="choose safetensors, leave it out with `except`, or say `allow-pickle = true`",
+            )
+
+
+def suffix(path: str) -> str:
+    """The file name's ending, in lower case."""
+    return PurePosixPath(path).suffix.lower()
+
+
+def _some(paths: list[str]) -> str:
+    shown = ", ".join(ascii(path[:80]) for path in paths[:5])
+    return f"there is: {shown}{', …' if len(paths) > 5 else ''}" if paths else "it has no files"

@@ -1,0 +1,109 @@
+"""Hold what a lockfile names to its source: behind `./doit lock --check` and `aicert sources`.
+
+Metadata where the source gives digests; small files and git commits are fetched and hashed. A
+mismatch is told apart from a source that could not be asked: only the first says anything about
+the lockfile.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from aicert.digest import FileFact
+from aicert.errors import AicertError, ConfigError, LockError, ToolError
+from aicert.lockfile import LockedInput, Lockfile
+from aicert.sources.choice import Choice
+from aicert.sources.forms import Remote, WebSource, parse
+from aicert.sources.remote import Found, choice_of, resolve, scheme_of
+from aicert.sources.store import Store
+from aicert.sources.transfer import Transfer
+
+Verdict = Literal["ok", "failed", "not-checked", "not-applicable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One input's verdict; `detail` says what was compared or what differs."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+    hint: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Asker:
+    """Asks each source once, however many inputs name it.
+
+    `pinned`: ask the uri, and not what `from` names by now.
+    """
+
+    transfer: Transfer
+    pinned: bool
+    _found: dict[tuple[str, Choice], Found] = field(default_factory=dict)
+
+    def compare(self, item: LockedInput) -> Comparison:
+        """Compare one input with its source."""
+        try:
+            source, pinned = parse(item.source), parse(item.uri)
+            if not isinstance(source, Remote) or not isinstance(pinned, Remote):
+                detail = f"{item.uri} is in the builder's repository"
+                if item.uri != item.source:
+                    raise LockError(f"uri is {item.uri}, and from is {item.source}")
+                return Comparison(name=item.name, verdict="not-applicable", detail=detail)
+            if source.place != pinned.place:
+                raise LockError(f"uri is {item.uri}, which is not from {item.source}")
+            detail = self._compare(item, pinned if self.pinned else source)
+        except ToolError as error:
+            return Comparison(
+                name=item.name, verdict="not-checked", detail=error.message, hint=error.hint
+            )
+        except (LockError, ConfigError) as error:
+            return Comparison(
+                name=item.name, verdict="failed", detail=error.message, hint=error.hint
+            )
+        return Comparison(name=item.name, verdict="ok", detail=f"{item.uri}: {detail}")
+
+    def _compare(self, item: LockedInput, source: Remote) -> str:
+        if isinstance(source, WebSource):
+            if item.digest.kind != "sha256":
+                raise LockError(f"{item.uri} is one file, and a directory is locked")
+            try:
+                scheme_of(source)
+                from aicert.sources import web
+
+                return web.compare(source, FileFact(item.size, item.digest.hex), self.transfer)
+            except AicertError as error:
+                raise type(error)(f"{item.uri}: {error.message}", hint=error.hint) from None
+        text = item.uri if self.pinned else item.source
+        key = (text, choice_of(item))
+        if key not in self._found:
+            self._found[key] = resolve(text, key[1], self.transfer)
+        found = self._found[key]
+        if found.uri != item.uri:
+            raise LockError(
+                f"{item.source} has moved\n  locked  {item.uri}\n  found   {found.uri}",
+                hint=f"./doit update, or name the commit in aicert.toml (input {item.name})",
+            )
+        if (found.size, found.digest) != (item.size, item.digest):
+            raise LockError(
+                f"{item.uri} has other bytes\n  locked  {item.size} bytes  {item.digest}"
+                f"\n  found   {found.size} bytes  {found.digest}"
+            )
+        return f"{len(found.files)} files" if not found.is_file else "1 file"
+
+
+def compare_all(lockfile: Lockfile) -> list[Comparison]:
+    """Every input of a lockfile against its pinned source, keeping nothing of what is read."""
+    with TemporaryDirectory(prefix="aicert-sources-") as folder:
+        with Transfer(Store(Path(folder))) as transfer:
+            asker = Asker(transfer=transfer, pinned=True)
+            return [asker.compare(item) for item in lockfile.inputs]
+
+
+def exit_code(comparisons: Iterable[Comparison]) -> int:
+    """1 if a source says no, else 2 if one could not be asked, else 0."""
+    verdicts = {item.verdict for item in comparisons}
+    return 1 if "failed" in verdicts else 2 if "not-checked" in verdicts else 0

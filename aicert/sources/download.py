@@ -1,0 +1,221 @@
+"""One file over HTTP: resumed after a cut, hashed while it is written, refused by name when wrong.
+
+RFC 9110: ranges (14), If-Range (13.1.5), Retry-After (10.2.3). Servers may redirect, as the hub
+does to a CDN for LFS and Xet-stored files; httpx2 drops credentials when the origin changes. An
+address that a server gave is never shown: it may carry a signature. A file of known digest is
+resumed by any later process; of one that is not yet pinned, only what was written under the same
+strong ETag.
+"""
+
+import datetime
+import email.utils
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from aicert.digest import FileFact
+from aicert.errors import LockError, ToolError
+from aicert.sources.store import Partial, room
+
+if TYPE_CHECKING:
+    from aicert.sources.transfer import Transfer, Wanted
+
+# In a row and without one new byte: then it is not a hiccup.
+ATTEMPTS = 5
+FIRST_WAIT_S = 0.5
+# A server that asks for more patience than this is asked again by the user.
+MAX_WAIT_S = 120.0
+_AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
+
+
+class _Cut(Exception):  # noqa: N818 - an event, not an error: the next attempt goes on from here
+    """The transfer ended early; `after` is how long the server asks to wait."""
+
+    def __init__(self, why: str, after: float | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.after = after
+
+
+class Download:
+    """The fetch of one file into a partial file that is held."""
+
+    def __init__(self, transfer: "Transfer", wanted: "Wanted", partial: Partial) -> None:
+        self._transfer = transfer
+        self._wanted = wanted
+        self._partial = partial
+        self._etag: str | None = None
+        self._host = httpx2.URL(wanted.url).host
+        # Only what this process saw arrive is worth blaming a server for.
+        self._trusted = True
+
+    def run(self) -> FileFact:
+        """Fetch until the file is whole; its digest is the wanted one when this returns."""
+        with room(self._transfer.store.root):
+            self._take_up()
+            self._until_whole()
+            if self._is_right():
+                return self._partial.keep()
+            if not self._trusted:
+                # What an earlier attempt left may be what is wrong.
+                self._restart()
+                self._until_whole()
+                if self._is_right():
+                    return self._partial.keep()
+            self._partial.discard()
+        raise self._wrong(f"{self._partial.size} bytes  sha256:{self._partial.sha256}")
+
+    def _is_right(self) -> bool:
+        return self._wanted.sha256 is None or self._partial.sha256 == self._wanted.sha256
+
+    def _wrong(self, found: str) -> LockError:
+        size = "" if self._wanted.size is None else f"{self._wanted.size} bytes  "
+        digest = "" if self._wanted.sha256 is None else f"sha256:{self._wanted.sha256}"
+        return LockError(
+            f"{self._host} serves other bytes for {self._wanted.name}"
+            f"\n  wanted  {size}{digest}\n  found   {found}",
+            hint="use another server; if the file was changed on purpose, ./doit update",
+        )
+
+    def _take_up(self) -> None:
+        if self._wanted.sha256 is None:
+            self._etag = self._read_etag()
+            if self._etag is None:
+                self._restart()
+                return
+        self._partial.resume(self._transfer.on_bytes)
+        self._trusted = self._partial.size == 0
+
+    def _restart(self) -> None:
+        self._transfer.on_bytes(-self._partial.size)
+        self._partial.restart()
+        self._trusted = True
+
+    def _until_whole(self) -> None:
+        failures, most = 0, self._partial.size
+        while True:
+            try:
+                self._attempt()
+                self._etag_file.unlink(missing_ok=True)
+                return
+            except _Cut as cut:
+                self._partial.file.flush()
+                failures = 0 if self._partial.size > most else failures + 1
+                most = max(most, self._partial.size)
+                if failures >= ATTEMPTS:
+                    raise ToolError(
+                        f"cannot fetch {self._wanted.name} from {self._host}: {cut.why}\n"
+                        f"{self._partial.size} bytes are kept",
+                        hint="check the network and run it again: it goes on from there",
+                    ) from None
+                after = FIRST_WAIT_S * 2**failures if cut.after is None else cut.after
+            self._transfer.wait(after)
+
+    def _attempt(self) -> None:
+        if self._partial.size and self._wanted.sha256 == self._partial.sha256:
+            return
+        client = self._transfer.client
+        headers = {**self._wanted.headers, "Accept-Encoding": "identity"}
+        if self._partial.size:
+            headers["Range"] = f"bytes={self._partial.size}-"
+            if self._etag is not None:
+                headers["If-Range"] = self._etag
+        try:
+            with client.stream("GET", self._wanted.url, headers=headers) as response:
+                self._check_status(response)
+                self._receive(response)
+        except httpx2.TooManyRedirects:
+            raise LockError(f"{self._host} redirects {self._wanted.name} without end") from None
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            # Its text may hold an address with a signature: the kind of error must do.
+            raise _Cut(f"{type(error).__name__} ({_plain(error)})") from None
+
+    def _check_status(self, response: httpx2.Response) -> None:
+        hops = [*response.history, response]
+        if self._wanted.url.startswith("https:") and any(h.url.scheme != "https" for h in hops):
+            raise LockError(f"{self._host} redirects {self._wanted.name} to an unprotected address")
+        code = response.status_code
+        if code in _AGAIN:
+            wait = retry_after(response.headers.get("Retry-After"))
+            if wait is not None and wait > MAX_WAIT_S:
+                raise ToolError(
+                    f"{response.url.host} asks to come back in {wait:.0f} seconds",
+                    hint="run it again then: what was fetched is kept",
+                )
+            raise _Cut(f"status {code}", wait)
+        if code == 416 and self._partial.size:
+            self._restart()
+            raise _Cut("nothing behind what was fetched before")
+        if code not in (200, 206):
+            raise LockError(
+                f"{response.url.host} refuses {self._wanted.name}: status {code}", hint=_hint(code)
+            )
+        if code == 206:
+            match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if match is None or int(match[1]) != self._partial.size:
+                self._restart()
+                raise _Cut("another part than was asked for")
+            return
+        declared = response.headers.get("Content-Length", "")
+        if self._wanted.size is not None and declared not in ("", str(self._wanted.size)):
+            raise self._wrong(f"{declared[:20]} bytes")
+        if self._partial.size:
+            # No ranges, or the file is another one by now.
+            self._restart()
+
+    def _receive(self, response: httpx2.Response) -> None:
+        if self._wanted.sha256 is None and response.status_code == 200:
+            self._keep_etag(response.headers.get("ETag"))
+        for block in response.iter_raw():
+            self._transfer.check_running()
+            self._partial.write(block)
+            self._transfer.on_bytes(len(block))
+            if self._wanted.size is not None and self._partial.size > self._wanted.size:
+                raise self._wrong(f"more than {self._wanted.size} bytes")
+        if self._wanted.size is not None and self._partial.size < self._wanted.size:
+            raise _Cut("the connection was closed early")
+
+    @property
+    def _etag_file(self) -> Path:
+        return self._partial.path.with_name(self._partial.path.name + ".etag")
+
+    def _read_etag(self) -> str | None:
+        try:
+            return self._etag_file.read_text("ascii") or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _keep_etag(self, etag: str | None) -> None:
+        # A weak one does not promise the same bytes.
+        self._etag = etag if etag and etag.isascii() and etag.startswith('"') else None
+        if self._etag is None:
+            self._etag_file.unlink(missing_ok=True)
+        else:
+            self._etag_file.write_text(self._etag, "ascii")
+
+
+def retry_after(text: str | None) -> float | None:
+    """Seconds that a server asks to wait, from either form of Retry-After; None if it does not."""
+    if not text:
+        return None
+    if text.strip().isdigit() and len(text) < 12:
+        return float(text)
+    try:
+        until = email.utils.parsedate_to_datetime(text)
+        return max(0.0, (until - datetime.datetime.now(datetime.UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _plain(error: Exception) -> str:
+    text = str(error)
+    return "no details" if not text or "://" in text else text[:200]
+
+
+def _hint(code: int) -> str:
+    if code in (401, 403):
+        return "sign in where this file needs it: `hf auth login` or HF_TOKEN, ~/.netrc for https:"
+    return "look at the source in a browser; if it moved, change it in aicert.toml"

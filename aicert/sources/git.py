@@ -1,0 +1,227 @@
+"""`git+https:`: a file or a directory of a git repository at a commit, through the program `git`.
+
+One commit is fetched without history into a repository of its own that is removed afterwards;
+nothing is checked out, so that no path, hook, filter or attribute of a stranger's repository
+acts here. Login is git's own (credential helpers); it is never asked for. Submodules, links and
+LFS pointers among the chosen files are refused by name: their bytes are not in the repository.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from aicert.digest import FileFact
+from aicert.errors import LockError, ToolError
+from aicert.sources.choice import Choice, choose, refuse_pickles
+from aicert.sources.forms import GitSource, is_commit
+from aicert.sources.remote import FILE, Found
+from aicert.sources.store import room
+from aicert.sources.transfer import Transfer
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_LOGIN = re.compile(r"//[^/@\s]+@")
+_NO_LOGIN = ("could not read Username", "Authentication failed", "error: 401", "error: 403")
+_KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
+# No protocol but https, also not by a redirect or by the user's url.*.insteadOf; no questions.
+_OPTIONS = (
+    "-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "gc.auto=0",
+    "-c", "core.hooksPath=/dev/null", "-c", "core.askPass=true",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    mode: str
+    oid: str
+
+
+def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> Found:
+    """The commit that the revision names, and the chosen files in it, hashed."""
+    with _repository(transfer) as repository:
+        commit = _commit(repository, source)
+        _fetch(repository, source, commit)
+        entries = _entries(repository, source, commit)
+        if FILE in entries:
+            if not choice.is_everything:
+                raise LockError(
+                    "`only` and `except` choose files of a directory, and this is one file"
+                )
+            if not choice.allow_pickle:
+                refuse_pickles([source.subdir])
+            chosen = [FILE]
+        else:
+            chosen = choose(entries, choice)
+        wanted = {path: entries[path] for path in chosen}
+        return Found(uri=source.at(commit), files=_take(repository, wanted, transfer))
+
+
+def fetch(source: GitSource, wanted: Mapping[str, str], transfer: Transfer) -> None:
+    """Put the files `{path: sha256}` of the pinned commit into the store."""
+    with _repository(transfer) as repository:
+        _fetch(repository, source, source.revision)
+        entries = _entries(repository, source, source.revision)
+        for path in wanted:
+            if path not in entries:
+                raise LockError(f"{path or source.subdir!a} is not in the locked commit")
+        facts = _take(repository, {path: entries[path] for path in wanted}, transfer)
+    for path, sha256 in wanted.items():
+        if facts[path].sha256 != sha256:
+            raise LockError(
+                f"the repository has other bytes for {path or source.subdir!a}"
+                f"\n  wanted  sha256:{sha256}\n  found   sha256:{facts[path].sha256}"
+            )
+
+
+@contextmanager
+def _repository(transfer: Transfer) -> Iterator[Path]:
+    root = transfer.store.root
+    with room(root):
+        root.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=".git-", dir=root, ignore_cleanup_errors=True)
+    with folder as name:
+        _git(Path(name), "init", "--quiet", "--bare", ".")
+        yield Path(name)
+
+
+def _commit(repository: Path, source: GitSource) -> str:
+    if is_commit(source.revision):
+        return source.revision
+    names = {f"refs/heads/{source.revision}", f"refs/tags/{source.revision}", source.revision}
+    lines = _git(
+        repository, "ls-remote", "--quiet", "--", source.url, source.revision,
+        f"{source.revision}^{{}}",
+    ).splitlines()  # fmt: skip
+    found: dict[str, str] = {}
+    for line in lines:
+        oid, _, ref = line.partition("\t")
+        name = ref.removesuffix("^{}")
+        # The line of an annotated tag's commit (`^{}`) follows that of the tag itself.
+        if name in names and is_commit(oid):
+            found[name] = oid
+    if not found:
+        raise LockError(
+            f"there is no branch or tag {source.revision!a}: misspelt or deleted",
+            hint=f"git ls-remote {source.url}; a commit is given by all its digits",
+        )
+    if len(set(found.values())) > 1:
+        raise LockError(
+            f"{source.revision!a} names several things: {', '.join(sorted(found))}",
+            hint="give the commit itself",
+        )
+    return next(iter(found.values()))
+
+
+def _fetch(repository: Path, source: GitSource, commit: str) -> None:
+    _git(
+        repository, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules",
+        "--no-write-fetch-head", "--", source.url, commit,
+    )  # fmt: skip
+
+
+def _entries(repository: Path, source: GitSource, commit: str) -> dict[str, _Entry]:
+    """The files of the source by path, or FILE alone."""
+    tree = f"{commit}:{source.subdir}"
+    if source.subdir:
+        line = _git(repository, "ls-tree", "-z", commit, "--", source.subdir).rstrip("\0")
+        if not line:
+            raise LockError(f"the commit has no {source.subdir!a}")
+        mode, _, oid = line.partition("\t")[0].split(" ")
+        if mode != "040000":
+            return {FILE: _Entry(mode=mode, oid=oid)}
+    entries: dict[str, _Entry] = {}
+    for line in _git(repository, "ls-tree", "-r", "-z", "--full-tree", tree).split("\0")[:-1]:
+        facts, _, path = line.partition("\t")
+        mode, _, oid = facts.split(" ")
+        entries[path] = _Entry(mode=mode, oid=oid)
+    return entries
+
+
+def _take(
+    repository: Path, entries: Mapping[str, _Entry], transfer: Transfer
+) -> dict[str, FileFact]:
+    """Copy blobs into the store, hashing them on the way."""
+    for path, entry in entries.items():
+        if entry.mode in _KINDS:
+            raise LockError(
+                f"{path!a} is {_KINDS[entry.mode]}: only regular files can be certified",
+                hint="leave it out with `except`",
+            )
+    command = ["git", *_OPTIONS, "cat-file", "--batch"]
+    with subprocess.Popen(
+        command, cwd=repository, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        stdin, stdout = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
+        facts: dict[str, FileFact] = {}
+        for path, entry in entries.items():
+            transfer.check_running()
+            stdin.write(f"{entry.oid}\n".encode())
+            stdin.flush()
+            answer = stdout.readline().split()
+            if len(answer) != 3 or answer[1] != b"blob":
+                raise ToolError(f"git does not give {path!a}")
+            facts[path] = transfer.store.add(stdout, path, int(answer[2]))
+            stdout.read(1)
+            transfer.on_bytes(facts[path].size)
+            _refuse_pointer(transfer, path, facts[path])
+        stdin.close()
+    return facts
+
+
+def _refuse_pointer(transfer: Transfer, path: str, fact: FileFact) -> None:
+    if fact.size > 1024:
+        return
+    with transfer.store.file(fact.sha256).open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise LockError(
+                f"{path!a} is a git LFS pointer: its bytes are not in the repository",
+                hint="leave it out with `except`, or take the file itself by an https: source",
+            )
+
+
+def _environment() -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GIT_DIR")}
+    for name in ("GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
+        inherited.pop(name, None)
+    return inherited | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *_OPTIONS, *arguments],
+            cwd=repository,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+    except FileNotFoundError:
+        raise ToolError("git is not installed", hint="apt-get install git") from None
+    if done.returncode:
+        raise _failed(done.stderr.decode("utf-8", "replace"))
+    try:
+        return done.stdout.decode("utf-8")
+    except UnicodeDecodeError:
+        raise LockError("the repository has a path that is not UTF-8") from None
+
+
+def _failed(text: str) -> LockError | ToolError:
+    # A user's url.*.insteadOf may put a token into the address that git prints.
+    text = _LOGIN.sub("//", text)
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    said = "; ".join(line[:300] for line in lines[-2:]) or "no details"
+    if "not our ref" in text or "unadvertised object" in text:
+        return LockError("the commit is not there (any more)", hint="choose another revision")
+    if any(words in text for words in _NO_LOGIN):
+        return LockError(
+            "the repository does not exist or needs a login",
+            hint="check the address; for a private one set up git's credential helper",
+        )
+    if "not found" in text:
+        return LockError("there is no such repository", hint="check the address in aicert.toml")
+    return ToolError(f"git: {said}", hint="check the network, then run it again")

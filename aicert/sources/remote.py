@@ -1,0 +1,112 @@
+"""The verbs that every remote scheme has: resolve a source to files with digests, and fetch them.
+
+A scheme is one module with `resolve(source, choice, transfer)` and `fetch(source, wanted,
+transfer)`, imported when it is used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
+
+from aicert.digest import Digest, FileFact, dir_digest, listing
+from aicert.errors import AicertError, LockError, ToolError
+from aicert.lockfile import LockedInput
+from aicert.sources.choice import Choice
+from aicert.sources.forms import GitSource, HubSource, Remote, WebSource, parse
+from aicert.sources.transfer import Transfer
+
+MODULES: Mapping[type[Remote], str] = {
+    HubSource: "aicert.sources.hub",
+    GitSource: "aicert.sources.git",
+    WebSource: "aicert.sources.web",
+}
+# How an input that is one file appears in `Found.files` and in what `fetch` is asked for.
+FILE = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a source has: `uri` is pinned; `files` is `{path: fact}`, or `{FILE: fact}`."""
+
+    uri: str
+    files: Mapping[str, FileFact]
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the input is one file and no directory."""
+        return FILE in self.files
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(fact.size for fact in self.files.values())
+
+    @property
+    def digest(self) -> Digest:
+        """What a lockfile says of it."""
+        if self.is_file:
+            return Digest("sha256", self.files[FILE].sha256)
+        return dir_digest(self.files)
+
+    @property
+    def listing(self) -> bytes | None:
+        """The listing of a directory; None for a file."""
+        return None if self.is_file else listing(self.files)
+
+
+class Scheme(Protocol):
+    """What the module of a scheme has."""
+
+    def resolve(self, source: Remote, choice: Choice, transfer: Transfer) -> Found:
+        """Ask the source; small files without a SHA-256 in the metadata are fetched and hashed."""
+
+    def fetch(self, source: Remote, wanted: Mapping[str, str], transfer: Transfer) -> None:
+        """Put the files `{path: sha256}` of a pinned source into the store."""
+
+
+def scheme_of(source: Remote) -> Scheme:
+    """The module that speaks to this kind of source."""
+    try:
+        return cast(Scheme, import_module(MODULES[type(source)]))
+    except ImportError as error:
+        raise ToolError(
+            f"asking sources needs the package {error.name}, which is not installed",
+            hint="pip install 'aicert[sources]'",
+        ) from None
+
+
+def resolve(text: str, choice: Choice, transfer: Transfer) -> Found:
+    """Resolve a remote source. Raises LockError or ToolError that begins with the source."""
+    source = remote(text)
+    try:
+        return scheme_of(source).resolve(source, choice, transfer)
+    except AicertError as error:
+        raise type(error)(f"{text}: {error.message}", hint=error.hint) from None
+
+
+def fetch(uri: str, wanted: Mapping[str, str], transfer: Transfer) -> None:
+    """Fetch files `{path: sha256}` of a pinned source. Raises as `resolve` does."""
+    source = remote(uri)
+    try:
+        scheme_of(source).fetch(source, wanted, transfer)
+    except AicertError as error:
+        raise type(error)(f"{uri}: {error.message}", hint=error.hint) from None
+
+
+def is_remote(text: str) -> bool:
+    """Whether a source is asked over the network."""
+    return isinstance(parse(text), Remote)
+
+
+def remote(text: str) -> Remote:
+    """A remote source by its text. Raises LockError for one that is here in the repository."""
+    source = parse(text)
+    if not isinstance(source, Remote):
+        raise LockError(f"{text} is not at a source that could be asked")
+    return source
+
+
+def choice_of(item: LockedInput) -> Choice:
+    """The choice that a lockfile repeats."""
+    return Choice(only=item.only, except_=item.except_, allow_pickle=item.allow_pickle)

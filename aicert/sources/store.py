@@ -1,0 +1,198 @@
+"""Fetched bytes by their SHA-256 (docs/adr/0004-store.md): `files/`, `partial/`, `trees/`.
+
+Promises: a file under `files/` was hashed while it was written and appears by a rename, so it is
+whole or absent; one process at a time writes a given partial file; a partial file survives
+whatever stops its writer and is never taken for whole. Trees are hard links (reflinks or copies
+where links cannot be had), so nothing lies on the disk twice.
+
+Leaves out: what somebody writes into these files later. They are read-only, and whoever uses a
+tree compares its digest again (rules.fetch, and the machine).
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from aicert.digest import FileFact
+from aicert.errors import ToolError
+
+BLOCK = 1 << 20
+# linux/fs.h FICLONE: share the blocks of another file, copied when one of the two is written to.
+_FICLONE = 0x40049409
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Store:
+    """The store in folder `root`, which is made when it is first written to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def file(self, sha256: str) -> Path:
+        """Where the file with that digest lies, if it is here."""
+        return self.root / "files" / sha256[:2] / sha256
+
+    def has(self, sha256: str) -> bool:
+        """Whether the file with that digest is here, whole."""
+        return self.file(sha256).is_file()
+
+    def remove(self, sha256: str) -> None:
+        """Forget a file whose bytes are no longer those of its name."""
+        self.file(sha256).unlink(missing_ok=True)
+
+    def tree(self, hexdigest: str) -> Path:
+        """Where the directory with that dirHash lies, if it is here."""
+        return self.root / "trees" / hexdigest
+
+    @contextlib.contextmanager
+    def partial(self, key: str) -> Iterator["Partial"]:
+        """The partial file of that name, held alone: another process that wants it waits."""
+        path = self.root / "partial" / key
+        with room(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = _locked(path)
+            try:
+                yield Partial(self, path, file)
+            finally:
+                file.close()
+
+    def add(self, source: BinaryIO, name: str, size: int) -> FileFact:
+        """Copy `size` bytes into the store, hashing them. Raises ToolError if there are fewer."""
+        with room(self.root):
+            (self.root / "partial").mkdir(parents=True, exist_ok=True)
+            descriptor, beside = tempfile.mkstemp(dir=self.root / "partial", prefix=".add-")
+        partial = Partial(self, Path(beside), os.fdopen(descriptor, "w+b"))
+        try:
+            with room(self.root):
+                while partial.size < size:
+                    block = source.read(min(BLOCK, size - partial.size))
+                    if not block:
+                        raise ToolError(f"{name!a} ended after {partial.size} of {size} bytes")
+                    partial.write(block)
+                return partial.keep()
+        finally:
+            partial.file.close()
+            Path(beside).unlink(missing_ok=True)
+
+    def assemble(self, hexdigest: str, files: Mapping[str, Path]) -> Path:
+        """Make the tree of that name from `{path: file}`; it appears whole, by a rename."""
+        tree = self.tree(hexdigest)
+        with room(self.root):
+            tree.parent.mkdir(parents=True, exist_ok=True)
+            beside = Path(tempfile.mkdtemp(dir=tree.parent, prefix=".new-"))
+            try:
+                beside.chmod(0o755)
+                for path, source in files.items():
+                    (beside / path).parent.mkdir(parents=True, exist_ok=True)
+                    link(source, beside / path)
+                beside.rename(tree)
+            except OSError as error:
+                # Another process made the same tree meanwhile.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not tree.is_dir():
+                    raise
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+        return tree
+
+
+class Partial:
+    """A file on its way into the store: what it holds is hashed as it is written."""
+
+    def __init__(self, store: Store, path: Path, file: BinaryIO) -> None:
+        self._store = store
+        self.path = path
+        self.file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def resume(self, on_bytes: Callable[[int], None]) -> None:
+        """Hash what an earlier attempt left, so that writing goes on behind it."""
+        self.file.seek(0)
+        while block := self.file.read(BLOCK):
+            self._digest.update(block)
+            self.size += len(block)
+            on_bytes(len(block))
+
+    def restart(self) -> None:
+        """Forget what was written."""
+        self.file.seek(0)
+        self.file.truncate()
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, block: bytes) -> None:
+        """Append."""
+        self.file.write(block)
+        self._digest.update(block)
+        self.size += len(block)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what was written so far."""
+        return self._digest.hexdigest()
+
+    def discard(self) -> None:
+        """Remove the file: what it holds is wrong."""
+        self.path.unlink(missing_ok=True)
+
+    def keep(self) -> FileFact:
+        """Move the file to its place in the store."""
+        target = self._store.file(self.sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        os.fchmod(self.file.fileno(), 0o444)
+        self.path.rename(target)
+        return FileFact(self.size, self.sha256)
+
+
+@contextlib.contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """Say in words that the disk is full or cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise ToolError(
+                f"the disk is full: {folder}\nwhat was fetched so far is kept",
+                hint="make room, or put AICERT_CACHE on another disk; then run it again",
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EIO):
+            raise ToolError(f"cannot write to {folder}: {error.strerror}") from None
+        raise
+
+
+def link(source: Path, target: Path) -> None:
+    """Give `target` the bytes of `source` without storing them twice where that is possible."""
+    try:
+        os.link(source, target)
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+    with source.open("rb") as read, target.open("wb") as write:
+        try:
+            fcntl.ioctl(write.fileno(), _FICLONE, read.fileno())
+        except OSError:
+            shutil.copyfileobj(read, write, BLOCK)
+
+
+def _locked(path: Path) -> BinaryIO:
+    while True:
+        file = path.open("a+b")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        # Whoever held it before moved it to its place or removed it: begin with a new one.
+        file.close()

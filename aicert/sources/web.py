@@ -1,0 +1,105 @@
+"""`https:`: one file, whose digest is pinned when it is first locked.
+
+A server tells no SHA-256 beforehand, so that locking fetches the file (into the store: it is
+needed anyway). Asked later, without fetching, a server is held to the size, and to the digest
+where it gives one (`Repr-Digest`, RFC 9530); a small file is fetched and hashed.
+"""
+
+import base64
+import binascii
+import contextlib
+import netrc
+import os
+import re
+from collections.abc import Mapping
+
+import httpx2
+
+from aicert.digest import FileFact
+from aicert.errors import LockError, ToolError
+from aicert.sources.choice import Choice, refuse_pickles
+from aicert.sources.forms import WebSource
+from aicert.sources.remote import FILE, Found
+from aicert.sources.transfer import Transfer, Wanted
+
+# What is fetched without asking, to compare a file that is small.
+SMALL = 4 << 20
+_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
+
+
+def resolve(source: WebSource, choice: Choice, transfer: Transfer) -> Found:
+    """Fetch the file and hash it."""
+    if not choice.is_everything:
+        raise LockError("`only` and `except` choose files of a directory, and this is one file")
+    name = _name(source)
+    if not choice.allow_pickle:
+        refuse_pickles([name])
+    (fact,) = transfer.files([Wanted(url=source.url, name=ascii(name), headers=_login(source))])
+    return Found(uri=source.url, files={FILE: fact})
+
+
+def fetch(source: WebSource, wanted: Mapping[str, str], transfer: Transfer) -> None:
+    """Fetch the file of that digest."""
+    for sha256 in wanted.values():
+        name = ascii(_name(source))
+        transfer.files([Wanted(url=source.url, name=name, headers=_login(source), sha256=sha256)])
+
+
+def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
+    """Hold the server to the locked facts; returns what was compared. Raises if it differs."""
+    headers = {**_login(source), "Want-Repr-Digest": "sha-256=10", "Accept-Encoding": "identity"}
+    try:
+        response = transfer.client.head(source.url, headers=headers)
+    except httpx2.HTTPError as error:
+        raise ToolError(
+            f"cannot reach {httpx2.URL(source.url).host}: {type(error).__name__}",
+            hint="check the network",
+        ) from None
+    if response.status_code in (404, 410):
+        raise LockError(f"the file is gone: status {response.status_code}")
+    size = response.headers.get("Content-Length", "")
+    if response.status_code == 200 and size.isdigit() and int(size) != locked.size:
+        raise LockError(f"another size\n  locked  {locked.size} bytes\n  found   {size} bytes")
+    digest = _repr_digest(response)
+    if digest is not None and digest != locked.sha256:
+        raise LockError(f"other bytes\n  locked  sha256:{locked.sha256}\n  found   sha256:{digest}")
+    if digest is not None:
+        return "size and the server's digest"
+    if locked.size <= SMALL:
+        name = ascii(_name(source))
+        wanted = Wanted(url=source.url, name=name, headers=_login(source), size=locked.size)
+        (fact,) = transfer.files([wanted])
+        if fact != locked:
+            raise LockError(
+                f"other bytes\n  locked  sha256:{locked.sha256}\n  found   sha256:{fact.sha256}"
+            )
+        return "bytes"
+    if response.status_code != 200 or not size.isdigit():
+        raise ToolError(f"the server tells no size: status {response.status_code}")
+    return "size only: the server tells no digest"
+
+
+def _repr_digest(response: httpx2.Response) -> str | None:
+    match = _DIGEST.search(response.headers.get("Repr-Digest", ""))
+    if response.status_code != 200 or match is None:
+        return None
+    with contextlib.suppress(binascii.Error):
+        return base64.b64decode(match[1], validate=True).hex()
+    return None
+
+
+def _name(source: WebSource) -> str:
+    return source.url.partition("?")[0].rpartition("/")[2]
+
+
+def _login(source: WebSource) -> dict[str, str]:
+    """Basic authentication from ~/.netrc (or $NETRC) for that very host, if it has an entry."""
+    path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    try:
+        found = netrc.netrc(path).authenticators(httpx2.URL(source.url).host)
+    except (OSError, netrc.NetrcParseError):
+        return {}
+    if found is None:
+        return {}
+    pair = f"{found[0]}:{found[2]}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}

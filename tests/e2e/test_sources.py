@@ -1,0 +1,108 @@
+"""Inputs from elsewhere and from other runs, through `./doit` as people use it."""
+
+import os
+import signal
+from pathlib import Path
+
+from rules import example
+from tests.e2e.conftest import Checkout, StandIn
+from tests.unit import hub_server
+from tests.unit.hub_server import COMMIT, File
+from tests.unit.servers import Reply
+
+# As a retraining on other hardware might: never the same weights twice.
+TRAINED = 'weights(b"\\x02\\0\\0\\0\\0\\0\\0\\0{}" + os.urandom(8))\n'
+CHAIN = """
+[runs.next]
+config = "path:examples/tiny-alpaca.yml"
+machine = "local"
+outputs = ["model"]
+
+[runs.next.inputs]
+model = "run:tiny-alpaca/model"
+alpaca = "path:examples/alpaca"
+"""
+
+
+def test_a_run_builds_on_a_run(stand_in: StandIn) -> None:
+    checkout = stand_in(TRAINED)
+    with (checkout.root / "aicert.toml").open("a") as file:
+        file.write(CHAIN)
+    lockfile = checkout.root / "lockfiles" / "next.lock.toml"
+    done = checkout.doit("lock", "next")
+    assert done.returncode == 2
+    assert "./doit certify tiny-alpaca" in done.stderr
+    done = checkout.doit("certify", "next")
+    assert done.returncode == 2
+    assert "was locked for the first time, by what it builds on" in done.stderr
+    assert 'uri = "run:tiny-alpaca/model"' in lockfile.read_text()
+    assert not (checkout.root / "certificates/next").exists()
+    done = checkout.doit("certify", "next")
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in checkout.doit("certify").stderr
+
+    reviewed = lockfile.read_bytes()
+    checkout.certificate.unlink()
+    done = checkout.doit("certify", "next")
+    assert done.returncode == 2
+    assert "lockfile of run next is stale: input model" in done.stderr
+    assert lockfile.read_bytes() == reviewed, "never silently new"
+    assert checkout.doit("verify", "next", "--policy", "local").returncode == 0
+
+    lockfile.unlink()
+    done = checkout.doit("certify", "next", "--accept")
+    assert done.returncode == 0, done.stderr
+    assert lockfile.read_bytes() != reviewed
+
+
+def test_inputs_from_the_hub(stand_in: StandIn) -> None:
+    checkout = stand_in(TRAINED)
+    example.make_example(checkout.root)
+    data = (checkout.root / "examples/alpaca/train.jsonl").read_bytes()
+    text = (checkout.root / "aicert.toml").read_text()
+    text = text.replace('"path:examples/alpaca"', '"hf:datasets/org/alpaca@main"')
+    (checkout.root / "aicert.toml").write_text(text)
+    with hub_server.running() as hub:
+        hub.add("datasets/org/alpaca", {"train.jsonl": File(data=data, lfs=True)})
+        online = Checkout(
+            root=checkout.root,
+            environment=checkout.environment
+            | {"HF_ENDPOINT": hub.front.url, "HF_TOKEN": "hf_S3CRET", "HF_HUB_OFFLINE": "0"},
+        )
+        done = online.doit("certify")
+        assert done.returncode == 2
+        assert "aicert.toml hf:datasets/org/alpaca@main" in done.stderr
+        done = online.doit("lock")
+        assert done.returncode == 0, done.stderr
+        assert hub.cdn.requests == []
+        assert online.doit("lock", "--check").returncode == 0
+        kill_while_fetching(online, hub, len(data))
+        done = online.doit("fetch")
+        assert (done.returncode, done.stdout) == (0, "tiny-alpaca: fetched alpaca\n")
+        assert hub.cdn.requests[-1].headers["Range"] == f"bytes={len(data) // 2}-"
+        done = online.doit("certify")
+        assert done.returncode == 0, done.stderr
+        lockfile = (checkout.root / "lockfiles/tiny-alpaca.lock.toml").read_text()
+        assert f'uri = "hf:datasets/org/alpaca@{COMMIT}"' in lockfile
+    # What is certified needs no network to be seen as such; what a source says does.
+    assert "nothing to do" in online.doit("certify").stderr
+    done = online.doit("lock", "--check")
+    assert done.returncode == 2
+    assert "cannot reach 127.0.0.1" in done.stderr
+    for folder in ("certificates", "lockfiles", ".aicert"):
+        for path in (checkout.root / folder).rglob("*"):
+            assert not path.is_file() or b"S3CRET" not in path.read_bytes(), path
+
+
+def kill_while_fetching(checkout: Checkout, hub: hub_server.Hub, size: int) -> None:
+    """Half of the file arrives, the rest never does, and the process is killed."""
+    hub.faults["train.jsonl"] = [Reply(cut=size // 2), *[Reply(status=503)] * 2]
+    process = checkout.start("fetch")
+    partial = Path(checkout.environment["AICERT_CACHE"]) / "store" / "partial"
+    while process.poll() is None and len(hub.cdn.requests) < 2:
+        process.poll()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    hub.faults["train.jsonl"].clear()
+    (left,) = partial.iterdir()
+    assert left.stat().st_size == size // 2

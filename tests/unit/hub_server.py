@@ -1,0 +1,177 @@
+"""A server that answers as the Hugging Face hub does to `huggingface_hub`, with faults on demand.
+
+Written from the hub's API documentation and from what the client reads: repository info, the
+tree in pages (RFC 8288 `Link`), `resolve/` with LFS and Xet-stored files redirected to another
+origin by signed addresses, X-Error-Code, Retry-After.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, unquote
+
+from tests.unit.servers import Reply, Request, Site, ranged, site
+
+COMMIT = "a" * 40
+SIGNATURE = "X-Amz-Signature=s3cr3t-signature"
+PAGE = 100
+
+
+@dataclass(kw_only=True)
+class File:
+    """One file of a repository. With `simulated`, only its metadata exists."""
+
+    data: bytes = b""
+    lfs: bool = False
+    xet: bool = False
+    simulated: tuple[int, str] | None = None
+
+    def entry(self, path: str) -> dict[str, object]:
+        size, sha256 = self.simulated or (len(self.data), hashlib.sha256(self.data).hexdigest())
+        header = f"blob {len(self.data)}\0".encode()
+        entry: dict[str, object] = {
+            "type": "file",
+            "oid": hashlib.sha1(header + self.data, usedforsecurity=False).hexdigest(),
+            "size": size,
+            "path": path,
+        }
+        if self.lfs or self.xet:
+            entry["lfs"] = {"oid": sha256, "size": size, "pointerSize": 135}
+        if self.xet:
+            entry["xetHash"] = hashlib.sha256(b"xet" + sha256.encode()).hexdigest()
+        return entry
+
+
+@dataclass(kw_only=True)
+class Repository:
+    """A repository: revisions by name, and the files at each commit."""
+
+    revisions: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
+    commits: dict[str, dict[str, File]] = field(default_factory=dict)
+    gated: bool = False
+    private: bool = False
+
+
+class Hub:
+    """The hub and, as another origin, its CDN. `faults[path]` are answers to give first."""
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, Repository] = {}
+        self.faults: defaultdict[str, list[Reply]] = defaultdict(list)
+        self.api_faults: list[Reply] = []
+        self.token: str | None = None
+        self.front: Site
+        self.cdn: Site
+        self._by_digest: dict[str, tuple[str, File]] = {}
+
+    @property
+    def sent(self) -> int:
+        """Bytes that left both servers."""
+        return self.front.sent + self.cdn.sent
+
+    def add(self, name: str, files: dict[str, File], commit: str = COMMIT) -> Repository:
+        """Put files at a commit, which `main` then names; `name` begins with `datasets/` or not."""
+        repository = self.repositories.setdefault(name, Repository())
+        repository.commits[commit] = files
+        repository.revisions["main"] = commit
+        return repository
+
+    def answer(self, request: Request) -> Reply:
+        path = unquote(request.path)
+        if path.startswith("/api/"):
+            if self.api_faults:
+                return self.api_faults.pop(0)
+            return self._api(request, path)
+        return self._resolve(request, path)
+
+    def _api(self, request: Request, path: str) -> Reply:
+        kind, organisation, name, verb, rest = (path.removeprefix("/api/") + "/").split("/", 4)
+        rest = rest.rstrip("/")
+        key = f"{organisation}/{name}" if kind == "models" else f"datasets/{organisation}/{name}"
+        refused = self._refused(key, request)
+        if refused is not None:
+            return refused
+        repository = self.repositories[key]
+        commit = repository.revisions.get(rest, rest)
+        if commit not in repository.commits:
+            return Reply(status=404, headers={"X-Error-Code": "RevisionNotFound"})
+        if verb == "revision":
+            body: object = {"id": key.removeprefix("datasets/"), "sha": commit, "siblings": []}
+            return Reply(body=json.dumps(body).encode(), headers=JSON)
+        files = repository.commits[commit]
+        entries: list[dict[str, object]] = [file.entry(path) for path, file in files.items()]
+        folders = {path.rpartition("/")[0] for path in files} - {""}
+        entries += [{"type": "directory", "oid": "0" * 40, "path": p} for p in sorted(folders)]
+        start = int(parse_qs(request.query).get("cursor", ["0"])[0])
+        headers = dict(JSON)
+        if start + PAGE < len(entries):
+            more = f"{self.front.url}{request.path}?recursive=True&cursor={start + PAGE}"
+            headers["Link"] = f'<{more}>; rel="next"'
+        return Reply(body=json.dumps(entries[start : start + PAGE]).encode(), headers=headers)
+
+    def _refused(self, key: str, request: Request) -> Reply | None:
+        repository = self.repositories.get(key)
+        known = self.token and request.headers.get("Authorization") == f"Bearer {self.token}"
+        if repository is None or (repository.private and not known):
+            # The hub does not tell strangers whether a repository exists.
+            code = {"X-Error-Code": "RepoNotFound"} if known else {}
+            return Reply(status=404 if known else 401, headers=code)
+        if repository.gated and not known:
+            return Reply(status=403, headers={"X-Error-Code": "GatedRepo"})
+        return None
+
+    def _resolve(self, request: Request, path: str) -> Reply:
+        key, _, rest = path.lstrip("/").partition("/resolve/")
+        refused = self._refused(key, request)
+        if refused is not None:
+            return refused
+        commit, _, name = rest.partition("/")
+        if commit not in self.repositories[key].commits:
+            return Reply(status=404, headers={"X-Error-Code": "RevisionNotFound"})
+        file = self.repositories[key].commits[commit].get(name)
+        if file is None:
+            return Reply(status=404, headers={"X-Error-Code": "EntryNotFound"})
+        if not file.lfs and not file.xet:
+            if self.faults[name]:
+                return self.faults[name].pop(0)
+            return ranged(request, file.data)
+        sha256 = hashlib.sha256(file.data).hexdigest()
+        self._by_digest[sha256] = (name, file)
+        headers = {
+            "Location": f"{self.cdn.url}/{sha256}?{SIGNATURE}",
+            "X-Linked-Size": str(len(file.data)),
+            "X-Linked-ETag": f'"{sha256}"',
+        }
+        if file.xet:
+            headers["X-Xet-Hash"] = "0" * 64
+        return Reply(status=302, headers=headers)
+
+    def serve(self, request: Request) -> Reply:
+        """The CDN: a stranger's credentials have no business here."""
+        if request.headers.get("Authorization"):
+            return Reply(status=400, body=b"two authentications")
+        name, file = self._by_digest[request.path.strip("/")]
+        if self.faults[name]:
+            fault = self.faults[name].pop(0)
+            if fault.cut is not None and fault.status == 200:
+                whole = ranged(request, file.data)
+                return Reply(
+                    status=whole.status, body=whole.body, headers=whole.headers, cut=fault.cut
+                )
+            return fault
+        return ranged(request, file.data)
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@contextmanager
+def running() -> Iterator[Hub]:
+    """A hub without repositories."""
+    hub = Hub()
+    with site(hub.answer) as front, site(hub.serve) as cdn:
+        hub.front, hub.cdn = front, cdn
+        yield hub

@@ -1,0 +1,198 @@
+"""HTTP servers on 127.0.0.1 that answer as they are told: plain, with TLS, and for git."""
+
+import datetime
+import ipaddress
+import os
+import re
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a client asked."""
+
+    method: str
+    path: str
+    query: str
+    headers: Message
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What it gets. `cut`: the connection ends after so many bytes of the body."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut: int | None = None
+
+
+Answer = Callable[[Request], Reply]
+
+
+class Site:
+    """A running server: its address, what was asked of it, and how many bytes it sent."""
+
+    def __init__(self, answer: Answer, context: ssl.SSLContext | None = None) -> None:
+        self.requests: list[Request] = []
+        self.sent = 0
+        self._lock = threading.Lock()
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                site._handle(self, answer)
+
+            do_HEAD = do_POST = do_GET  # noqa: N815 - the names that http.server wants
+
+            def log_message(self, *arguments: object) -> None:
+                """Tests read `requests`."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        scheme = "http" if context is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        if not self._thread.is_alive():
+            return
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _handle(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        if handler.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(handler.rfile.readline().strip() or b"0", 16):
+                body += handler.rfile.read(size)
+                handler.rfile.readline()
+            handler.rfile.readline()
+        path, _, query = handler.path.partition("?")
+        request = Request(
+            method=handler.command, path=path, query=query, headers=handler.headers, body=body
+        )
+        with self._lock:
+            self.requests.append(request)
+        reply = answer(request)
+        data = b"" if request.method == "HEAD" else reply.body
+        handler.send_response(reply.status)
+        headers = {"Content-Length": str(len(reply.body))} | dict(reply.headers)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(data if reply.cut is None else data[: reply.cut])
+        if reply.cut is not None:
+            handler.close_connection = True
+        with self._lock:
+            self.sent += len(data) + sum(len(k) + len(v) + 4 for k, v in headers.items()) + 100
+
+
+@contextmanager
+def site(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[Site]:
+    """A server that runs while the block does."""
+    running = Site(answer, context)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def ranged(request: Request, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
+    """A file as servers with ranges give it (RFC 9110, 14)."""
+    extra = dict(headers or {})
+    wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range") or "")
+    condition = request.headers.get("If-Range")
+    if wanted is None or (condition is not None and condition != extra.get("ETag")):
+        return Reply(body=body, headers=extra | {"Accept-Ranges": "bytes"})
+    start = int(wanted[1])
+    if start >= len(body):
+        return Reply(status=416, headers=extra | {"Content-Range": f"bytes */{len(body)}"})
+    part = f"bytes {start}-{len(body) - 1}/{len(body)}"
+    return Reply(status=206, body=body[start:], headers=extra | {"Content-Range": part})
+
+
+def tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's context for 127.0.0.1, and the PEM of the CA that vouches for it."""
+    now = datetime.datetime.now(datetime.UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "ca.pem"
+    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    secret = folder / "key.pem"
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, secret)
+    return context, pem
+
+
+def git_backend(folder: Path) -> Answer:
+    """Serve the repositories in `folder` by git's own CGI program."""
+    program = Path(subprocess.check_output(["git", "--exec-path"], text=True).strip())
+
+    def answer(request: Request) -> Reply:
+        environment = os.environ | {
+            "GIT_PROJECT_ROOT": str(folder),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": request.path,
+            "QUERY_STRING": request.query,
+            "REQUEST_METHOD": request.method,
+            "CONTENT_TYPE": request.headers.get("Content-Type") or "",
+            "CONTENT_LENGTH": str(len(request.body)),
+            "GIT_PROTOCOL": request.headers.get("Git-Protocol") or "",
+            "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding") or "",
+        }
+        done = subprocess.run(
+            [program / "git-http-backend"],
+            input=request.body,
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
+        status = int(headers.pop("Status", "200 OK").split()[0])
+        return Reply(status=status, body=body, headers=headers)
+
+    return answer

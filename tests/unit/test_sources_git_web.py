@@ -1,0 +1,294 @@
+"""`git+https:` with the real git, and `https:`, both against TLS servers on 127.0.0.1."""
+
+import base64
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import AicertError, LockError, ToolError
+from aicert.sources import remote
+from aicert.sources.choice import Choice
+from aicert.sources.forms import WebSource
+from aicert.sources.remote import FILE
+from aicert.sources.store import Store
+from aicert.sources.transfer import Transfer
+from aicert.sources.web import compare
+from tests.unit.servers import Reply, Request, Site, git_backend, ranged, site, tls
+
+ALL = Choice()
+DATA = os.urandom(2_000_000)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def transfer(tmp_path: Path) -> Iterator[Transfer]:
+    with Transfer(Store(tmp_path / "store"), pause=lambda seconds: None) as running:
+        yield running
+
+
+class Forge:
+    """A repository behind https, and what happens to it."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.source = f"git+{url}/repo.git"
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "init.defaultBranch=main"]
+        done = subprocess.run(
+            ["git", *identity, *arguments],
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.folder)},
+        )
+        return done.stdout.strip()
+
+    def commit(self, **files: str) -> str:
+        for name, text in files.items():
+            path = self.folder / name.replace("__", "/").replace("_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-qm", "change", "--allow-empty")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Forge]:
+    context, pem = tls(tmp_path)
+    folder = tmp_path / "served" / "repo.git"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with site(git_backend(tmp_path / "served"), context) as running:
+        forge = Forge(folder, running.url)
+        forge.git("init", "-q", ".")
+        (folder / ".git" / "git-daemon-export-ok").touch()
+        yield forge
+
+
+def test_a_branch_becomes_a_commit_with_hashed_files(forge: Forge, transfer: Transfer) -> None:
+    commit = forge.commit(a_txt="a", data__b_txt="b", empty_txt="")
+    found = remote.resolve(f"{forge.source}@main", ALL, transfer)
+    assert found.uri == f"{forge.source}@{commit}"
+    expected = {"a.txt": "a", "data/b.txt": "b", "empty.txt": ""}
+    assert {p: f.sha256 for p, f in found.files.items()} == {
+        path: sha256(text.encode()) for path, text in expected.items()
+    }
+    # What was read is kept: nothing has to be fetched again.
+    assert transfer.store.file(sha256(b"b")).read_bytes() == b"b"
+    assert [p.name for p in transfer.store.root.iterdir() if p.name.startswith(".git")] == []
+
+
+def test_subdirectories_single_files_and_patterns(forge: Forge, transfer: Transfer) -> None:
+    forge.commit(a_txt="a", data__b_txt="b", data__c_md="c")
+    below = remote.resolve(f"{forge.source}@main#data", ALL, transfer)
+    assert set(below.files) == {"b.txt", "c.md"}
+    assert below.uri.endswith("#data")
+    one = remote.resolve(f"{forge.source}@main#data/b.txt", ALL, transfer)
+    assert one.is_file
+    assert one.files[FILE].sha256 == sha256(b"b")
+    some = remote.resolve(f"{forge.source}@main", Choice(except_=("data/*",)), transfer)
+    assert set(some.files) == {"a.txt"}
+    with pytest.raises(LockError, match="only: no file matches"):
+        remote.resolve(f"{forge.source}@main", Choice(only=("*.csv",)), transfer)
+    with pytest.raises(LockError, match="this is one file"):
+        remote.resolve(f"{forge.source}@main#a.txt", Choice(only=("*",)), transfer)
+    with pytest.raises(LockError, match="the commit has no 'nowhere'"):
+        remote.resolve(f"{forge.source}@main#nowhere", ALL, transfer)
+
+
+def test_a_branch_that_moved_does_not_move_what_is_pinned(forge: Forge, transfer: Transfer) -> None:
+    old = forge.commit(a_txt="old")
+    pinned = remote.resolve(f"{forge.source}@main", ALL, transfer)
+    new = forge.commit(a_txt="new")
+    transfer.store.remove(sha256(b"old"))
+    remote.fetch(pinned.uri, {"a.txt": sha256(b"old")}, transfer)
+    assert transfer.store.has(sha256(b"old"))
+    assert remote.resolve(f"{forge.source}@main", ALL, transfer).uri.endswith(new)
+    assert remote.resolve(f"{forge.source}@{old}", ALL, transfer).uri == pinned.uri
+
+
+def test_tags_and_names_that_mean_two_things(forge: Forge, transfer: Transfer) -> None:
+    commit = forge.commit(a_txt="a")
+    forge.git("tag", "-a", "v1", "-m", "annotated")
+    assert remote.resolve(f"{forge.source}@v1", ALL, transfer).uri.endswith(commit)
+    forge.commit(a_txt="b")
+    forge.git("branch", "v1")
+    with pytest.raises(LockError, match="names several things"):
+        remote.resolve(f"{forge.source}@v1", ALL, transfer)
+    assert remote.resolve(f"{forge.source}@refs/tags/v1", ALL, transfer).uri.endswith(commit)
+
+
+def test_what_is_not_there(forge: Forge, transfer: Transfer) -> None:
+    forge.commit(a_txt="a")
+    cases = {
+        f"{forge.source}@gone": "no branch or tag 'gone'",
+        f"{forge.source}@{'b' * 40}": "the commit is not there",
+        f"{forge.source}@abc123": "no branch or tag",
+        f"{forge.source.replace('repo.git', 'absent.git')}@main": "there is no such repository",
+    }
+    for source, words in cases.items():
+        with pytest.raises(LockError, match=words):
+            remote.resolve(source, ALL, transfer)
+    with pytest.raises(ToolError, match=r"git: .*connect"):
+        remote.resolve("git+https://127.0.0.1:9/repo.git@main", ALL, transfer)
+
+
+def test_links_submodules_pointers_and_pickles(forge: Forge, transfer: Transfer) -> None:
+    (forge.folder / "link").symlink_to("/etc/hostname")
+    commit = forge.commit(a_txt="a")
+    with pytest.raises(LockError, match="'link' is a symbolic link"):
+        remote.resolve(f"{forge.source}@main", ALL, transfer)
+    assert remote.resolve(f"{forge.source}@main", Choice(except_=("link",)), transfer).files
+    forge.git("rm", "-q", "link")
+    forge.git("update-index", "--add", "--cacheinfo", f"160000,{commit},module")
+    forge.git("commit", "-qm", "module")
+    with pytest.raises(LockError, match="'module' is a submodule"):
+        remote.resolve(f"{forge.source}@main", ALL, transfer)
+    forge.git("rm", "-q", "--cached", "module")
+    forge.commit(big_safetensors="version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    with pytest.raises(LockError, match=r"'big\.safetensors' is a git LFS pointer"):
+        remote.resolve(f"{forge.source}@main", ALL, transfer)
+    forge.git("rm", "-q", "big.safetensors")
+    forge.commit(w_pkl="p")
+    with pytest.raises(LockError, match=r"'w\.pkl' is a pickle"):
+        remote.resolve(f"{forge.source}@main", ALL, transfer)
+    assert remote.resolve(f"{forge.source}@main", Choice(allow_pickle=True), transfer).files
+
+
+def test_a_commit_with_other_bytes_than_were_locked(forge: Forge, transfer: Transfer) -> None:
+    commit = forge.commit(a_txt="a")
+    with pytest.raises(LockError, match=r"other bytes for 'a\.txt'"):
+        remote.fetch(f"{forge.source}@{commit}", {"a.txt": "0" * 64}, transfer)
+    with pytest.raises(LockError, match="not in the locked commit"):
+        remote.fetch(f"{forge.source}@{commit}", {"b.txt": "0" * 64}, transfer)
+
+
+class Web:
+    """One https site: answers by path, faults first."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, list[Reply]] = {}
+        self.files = {"/data.jsonl": DATA}
+        self.headers = {"ETag": '"one"'}
+        self.site: Site
+
+    def answer(self, request: Request) -> Reply:
+        if self.replies.get(request.path):
+            return self.replies[request.path].pop(0)
+        if request.path not in self.files:
+            return Reply(status=404)
+        return ranged(request, self.files[request.path], self.headers)
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    context, pem = tls(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    web = Web()
+    with site(web.answer, context) as running:
+        web.site = running
+        yield web
+
+
+def test_a_file_is_pinned_when_it_is_locked(web: Web, transfer: Transfer) -> None:
+    url = f"{web.site.url}/data.jsonl"
+    found = remote.resolve(url, ALL, transfer)
+    assert (found.uri, found.is_file, found.size) == (url, True, len(DATA))
+    assert transfer.store.file(sha256(DATA)).read_bytes() == DATA
+    asked = len(web.site.requests)
+    remote.fetch(url, {FILE: sha256(DATA)}, transfer)
+    assert len(web.site.requests) == asked
+
+
+def test_an_unpinned_file_is_resumed_only_while_it_is_the_same(
+    web: Web, transfer: Transfer
+) -> None:
+    url = f"{web.site.url}/data.jsonl"
+    cut = Reply(body=DATA, cut=1_000_000, headers=web.headers)
+    web.replies["/data.jsonl"] = [cut]
+    assert remote.resolve(url, ALL, transfer).files[FILE].sha256 == sha256(DATA)
+    assert web.site.requests[1].headers["If-Range"] == '"one"'
+    transfer.store.remove(sha256(DATA))
+    web.replies["/data.jsonl"] = [cut, *[Reply(status=503)] * 5]
+    with pytest.raises(ToolError, match="1000000 bytes are kept"):
+        remote.resolve(url, ALL, transfer)
+    web.files["/data.jsonl"] = changed = DATA[::-1]
+    web.headers = {"ETag": '"two"'}
+    assert remote.resolve(url, ALL, transfer).files[FILE].sha256 == sha256(changed)
+
+
+def test_changed_bytes_and_odd_answers(web: Web, transfer: Transfer) -> None:
+    url = f"{web.site.url}/data.jsonl"
+    web.files["/data.jsonl"] = DATA[:-1] + b"x"
+    with pytest.raises(LockError, match=r"127\.0\.0\.1 serves other bytes for 'data\.jsonl'"):
+        remote.fetch(url, {FILE: sha256(DATA)}, transfer)
+    cases = {
+        "/absent": (Reply(status=404), "status 404"),
+        "/login": (Reply(status=403), "status 403"),
+        "/loop": (Reply(status=302, headers={"Location": "/loop"}), "redirects 'loop' without end"),
+        "/plain": (
+            Reply(status=302, headers={"Location": "http://127.0.0.1:9/x?sig=s3cret"}),
+            "cannot fetch|unprotected",
+        ),
+    }
+    for path, (reply, words) in cases.items():
+        web.replies[path] = [reply] * 20
+        with pytest.raises(AicertError, match=words) as caught:
+            remote.resolve(f"{web.site.url}{path}", ALL, transfer)
+        assert "s3cret" not in caught.value.message
+
+
+def test_a_redirect_to_http_is_refused(web: Web, transfer: Transfer) -> None:
+    with site(lambda request: Reply(body=b"x")) as plain:
+        web.replies["/f"] = [Reply(status=302, headers={"Location": f"{plain.url}/f"})]
+        with pytest.raises(LockError, match="to an unprotected address"):
+            remote.resolve(f"{web.site.url}/f", ALL, transfer)
+
+
+def test_credentials_come_from_netrc(web: Web, transfer: Transfer, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password pass\n")
+    (tmp_path / "netrc").chmod(0o600)
+    remote.resolve(f"{web.site.url}/data.jsonl", ALL, transfer)
+    expected = "Basic " + base64.b64encode(b"me:pass").decode()
+    assert web.site.requests[-1].headers["Authorization"] == expected
+
+
+def test_a_certificate_that_nobody_vouches_for(
+    web: Web, transfer: Transfer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(ToolError, match="cannot fetch"):
+        remote.resolve(f"{web.site.url}/data.jsonl", ALL, transfer)
+
+
+def test_comparing_without_fetching(web: Web, transfer: Transfer) -> None:
+    source = WebSource(url=f"{web.site.url}/data.jsonl")
+    fact = remote.resolve(source.url, ALL, transfer).files[FILE]
+    assert compare(source, fact, transfer) == "bytes"
+    digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
+    web.headers = {"Repr-Digest": f"sha-256=:{digest}:"}
+    sent = web.site.sent
+    assert compare(source, fact, transfer) == "size and the server's digest"
+    assert web.site.sent - sent < 1000
+    web.files["/data.jsonl"] = DATA[:-1] + b"x"
+    web.headers = {}
+    with pytest.raises(LockError, match="other bytes"):
+        compare(source, fact, transfer)
+    web.files["/data.jsonl"] = DATA[:-1]
+    with pytest.raises(LockError, match="another size"):
+        compare(source, fact, transfer)
+    del web.files["/data.jsonl"]
+    with pytest.raises(LockError, match="the file is gone"):
+        compare(source, fact, transfer)
