@@ -42,11 +42,13 @@ def read_certificate(path: StrPath) -> Certificate:
 
 
 def read_lineage(paths: Sequence[StrPath]) -> list[Certificate]:
-    """The certificates at `paths`: each a file, or a directory with `RUN/certificate.json` in it."""
+    """The certificates at `paths`: each is one, or a folder with `RUN/certificate.json` in it."""
     found: list[Certificate] = []
     for path in paths:
-        given = Path(path)
-        files = sorted(given.glob("*/certificate.json")) if given.is_dir() else [given]
+        files = [os.fspath(path)]
+        if os.path.isdir(path):
+            inside = (os.path.join(path, name, "certificate.json") for name in os.listdir(path))
+            files = sorted(file for file in inside if os.path.exists(file))
         if not files or len(files) > MAX_LINEAGE:
             raise EvidenceError(
                 f"{os.fspath(path)!a} holds {len(files)} certificates at RUN/certificate.json, "

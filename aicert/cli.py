@@ -34,8 +34,8 @@ The policy is yours and says which platforms and machine images you accept: `def
 cloud's virtual TPM; `local` and `qemu` accept the simulated platform whose root you give, whose
 evidence the operator could have forged; anything else is the path of a policy file.
 
-With --lineage, every input that is another run's output must have that run's certificate there, and so
-on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
+With --lineage, every input that is another run's output must have that run's certificate there, and
+so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
 """
 _EXITS = "exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line or policy"
 
