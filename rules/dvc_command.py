@@ -1,5 +1,6 @@
 """`./doit dvc ARGUMENTS`: the locked DVC, and SHA-256 after whatever it brought."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ Exit codes: 0 done, 2 DVC failed or brought other bytes.
 
 def _verify_remotes(root: Path) -> None:
     """DVC compares MD5 after a download only where the remote says so."""
-    for line in run_dvc(root, ["remote", "list"]).splitlines():
-        name = line.split("\t")[0].split(" ")[0].strip()
+    # `dvc remote list` wraps its lines.
+    for name in re.findall(
+        r"^remote\.(.+)\.url=", run_dvc(root, ["config", "--list"]), re.MULTILINE
+    ):
         run_dvc(root, ["remote", "modify", name, "verify", "true"])

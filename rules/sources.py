@@ -58,12 +58,6 @@ def locate(root: Path, source: str) -> Path:
     return path
 
 
-def place(root: Path, source: str, digest: Digest) -> Path | None:
-    """Where the bytes of a locked input lie or will lie; None where another run makes them."""
-    del digest
-    return root.resolve() / source.removeprefix("path:") if source.startswith("path:") else None
-
-
 def resolve(root: Path, source: str) -> Resolved:
     """Measure a source. Raises LockError or EvidenceError for what cannot be certified."""
     path = locate(root, source)

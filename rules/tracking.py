@@ -20,7 +20,7 @@ from aicert import lockfile as lockfiles
 from aicert.digest import Digest
 from aicert.errors import AicertError, ToolError
 from aicert.statement import parse as parse_statement
-from rules import lock, sources, verify
+from rules import lock, verify
 from rules.config import Input, Project, Run
 from rules.dvc_program import exclusive, run_dvc
 from rules.lock import replace as write_whole
@@ -67,7 +67,7 @@ def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
     candidates = []
     for item in run.inputs:
         digest = digests.get(item.name)
-        path = None if digest is None else sources.place(root, item.source, digest)
+        path = None if digest is None else _place(root, item.source)
         if digest is None or path is None:
             continue
         owner, name = _owner(project, run, item)
@@ -83,6 +83,11 @@ def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
             )
         )
     return [*_not_in_git(root, candidates), *_outputs(root, run)]
+
+
+def _place(root: Path, source: str) -> Path | None:
+    """Where the bytes of an input lie or will lie; None where another run makes them."""
+    return root.resolve() / source.removeprefix("path:") if source.startswith("path:") else None
 
 
 def _owner(project: Project, run: Run, item: Input) -> tuple[str, str]:

@@ -1,0 +1,112 @@
+"""Read files of a revision, or of the checkout, without checking anything out.
+
+A revision under review is data: nothing of it is executed, and every read is bounded.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+from aicert.errors import ConfigError, ToolError
+
+# Far above any text that is compared here; a data set in git is looked into up to this.
+MAX_BYTES = 64 << 20
+_MAX_NAMES = 100_000
+
+
+class Files(Protocol):
+    """A tree of files, by path relative to the repository's root."""
+
+    name: str
+
+    def read(self, path: str) -> bytes | None:
+        """A file's bytes; None where there is no such file, or it is too big to compare."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """The paths of all files below `folder`, sorted."""
+        ...
+
+
+class Checkout:
+    """The files at hand."""
+
+    def __init__(self, root: Path) -> None:
+        self.name = "the checkout"
+        self._root = root
+
+    def read(self, path: str) -> bytes | None:
+        """A regular file's bytes; a link is never followed out of its place."""
+        full = self._root / path
+        if full.is_symlink() or not full.is_file() or full.stat().st_size > MAX_BYTES:
+            return None
+        return full.read_bytes()
+
+    def names(self, folder: str) -> list[str]:
+        """Every file below `folder` that is there."""
+        found = [
+            os.path.relpath(os.path.join(parent, name), self._root)
+            for parent, _, names in os.walk(self._root / folder)
+            for name in names
+        ]
+        return sorted(found)
+
+
+class Revision:
+    """The files of a git revision, read from git's objects."""
+
+    def __init__(self, root: Path, revision: str) -> None:
+        self._root = root
+        self._commit = resolve(root, revision)
+        self.name = f"{revision} ({self._commit[:10]})"
+        self._sizes: dict[str, int] | None = None
+
+    def read(self, path: str) -> bytes | None:
+        """A blob's bytes."""
+        size = self._tree().get(path)
+        if size is None or size > MAX_BYTES:
+            return None
+        return git(self._root, "cat-file", "blob", f"{self._commit}:{path}")
+
+    def names(self, folder: str) -> list[str]:
+        """Every regular file below `folder`."""
+        return sorted(path for path in self._tree() if path.startswith(f"{folder}/"))
+
+    def _tree(self) -> dict[str, int]:
+        if self._sizes is None:
+            listed = git(self._root, "ls-tree", "-r", "-l", "-z", "--full-tree", self._commit)
+            self._sizes = {}
+            for entry in listed.split(b"\0")[:_MAX_NAMES]:
+                facts, tab, name = entry.partition(b"\t")
+                mode, kind, _, size = facts.split() if tab else (b"", b"", b"", b"")
+                # Not links (120000) and not submodules.
+                if kind == b"blob" and mode in (b"100644", b"100755"):
+                    self._sizes[name.decode("utf-8", "backslashreplace")] = int(size)
+        return self._sizes
+
+
+def resolve(root: Path, revision: str) -> str:
+    """The commit that `revision` names. Raises ConfigError."""
+    command = [
+        "git",
+        "rev-parse",
+        "--verify",
+        "--quiet",
+        "--end-of-options",
+        f"{revision}^{{commit}}",
+    ]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    commit = done.stdout.strip()
+    if done.returncode != 0 or not commit:
+        raise ConfigError(f"git knows no revision {revision!a}", hint="git branch --all")
+    return commit
+
+
+def git(root: Path, *arguments: str) -> bytes:
+    """The output of a git command. Raises ToolError."""
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True)
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace")[-500:].strip()
+        raise ToolError(f"git {arguments[0]} failed: {said}")
+    return done.stdout
