@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from aicert import api, cli
 from aicert.errors import ConfigError
+from aicert.policy import BUILT_IN
 from rules import review, review_check, review_text
 from rules.command import Command, users_path
 from rules.revisions import Checkout, Files, Revision
@@ -23,9 +24,9 @@ file, rows and size of data where the bytes are at hand, fields of a config, pac
   ./doit review --base main         # a branch
   ./doit review --base main --head pr --check ../pr --format markdown   # as the workflow does
 
---check DIR also checks the lockfiles in DIR and the certificates that are new there, under --policy,
-with the code at hand: DIR is a checkout of the change and is only read. Exit codes: 0; 1 if a check
-failed; 3 bad command line.
+--check DIR also checks the lockfiles in DIR and the certificates that are new there, under
+--policy, with the code at hand: DIR is a checkout of the change and is only read.
+Exit codes: 0; 1 if a check failed; 3 bad command line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = tuple(
         {"name": name, "short": "", "long": name, "type": str, "default": default, "help": help_}
@@ -63,5 +64,5 @@ def _checks(params: Any, base: Files) -> list[review_check.Check]:
         raise ConfigError(f"--check: {tree} is not a directory")
     root = users_path(params["root"]) if params["root"] else None
     policy = params["policy"]
-    named = policy if policy in api.BUILT_IN else str(users_path(policy))
+    named = policy if policy in BUILT_IN else str(users_path(policy))
     return review_check.check(tree, base, api.choose_policy(named, root=root))

@@ -110,7 +110,7 @@ def _bounded(parts: list[str]) -> str:
             if size > MAX_COMMENT:
                 left = len(parts) - number
                 cut = "\n".join(lines[:count])
-                note = f"\n\nThis comment is full: {left} parts are cut or left out; run `./doit review`.\n"
+                note = f"\n\nThis comment is full, {left} parts are cut: run `./doit review`.\n"
                 return "\n".join([*done, cut]) + note
         done.append(part)
     return "\n".join(done)
