@@ -1,6 +1,6 @@
 """Edit `aicert.toml` for people: comments, order and style of everything else survive.
 
-What is written was read back by the same reader as any other `aicert.toml`; if the run then cannot be
+What is written was read back by the reader of every other `aicert.toml`; if the run then cannot be
 locked, both files are as they were.
 """
 
@@ -78,7 +78,9 @@ def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
     table["config"] = source
     table["machine"] = machines[0]
     table["outputs"] = ["model"]
-    table["inputs"] = tomlkit.table()
+    inputs = tomlkit.table()
+    inputs.add(tomlkit.nl())
+    table["inputs"] = inputs
     if "runs" not in document:
         document["runs"] = tomlkit.table(is_super_table=True)
     document["runs"][run] = table

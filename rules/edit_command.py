@@ -21,9 +21,9 @@ class Add(Command):
     doc_purpose = "add an input to a run in aicert.toml, lock it, show what changed"
     doc_usage = "RUN NAME SOURCE"
     doc_description = """\
-Writes the input into aicert.toml (comments, order and style stay), locks the run and shows the review
-of what changed. An input of that name gets the new source. A new run begins with its config. If the
-source cannot be locked, nothing is changed.
+Writes the input into aicert.toml (comments, order and style stay), locks the run and shows the
+review of what changed. An input of that name gets the new source. A new run begins with its config.
+If the source cannot be locked, nothing is changed.
 
   ./doit add tiny-alpaca alpaca path:examples/other-rows
   ./doit add my-run config path:examples/my-run.yml
@@ -56,8 +56,8 @@ class Update(Command):
     doc_purpose = "resolve inputs again, write the lockfiles, show what changed"
     doc_usage = "[RUN [INPUT]]"
     doc_description = """\
-Asks each source again what it resolves to and writes the lockfiles; aicert.toml stays as it is. With
-RUN only that run, with INPUT only that input.
+Asks each source again what it resolves to and writes the lockfiles; aicert.toml stays as it is.
+With RUN only that run, with INPUT only that input.
 
   ./doit update
   ./doit update tiny-alpaca alpaca

@@ -8,7 +8,20 @@ from doit.cmd_list import List as DoitList
 from rules.command import _Tidy
 
 # In the order in which somebody new meets them; doit's own commands come after.
-OURS = ("certify", "verify", "lock", "add", "update", "review", "dvc", "test", "bench", "clean", "list", "help")
+OURS = (
+    "certify",
+    "verify",
+    "lock",
+    "add",
+    "update",
+    "review",
+    "dvc",
+    "test",
+    "bench",
+    "clean",
+    "list",
+    "help",
+)
 USAGE = """\
 Certify a fine-tune and verify what was certified.
 
