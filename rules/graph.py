@@ -1,7 +1,7 @@
 """Runs, their inputs and their certificates as one graph, drawn as text and as SVG.
 
-An edge between runs is a `run:` input. Digests are those of the lockfiles; whether a run is certified
-is what `certify` itself would say (rules.certify.why).
+An edge between runs is a `run:` input. Digests are those of the lockfiles; whether a run is
+certified is what `certify` itself would say (rules.certify.why).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,8 @@ SCHEME = "run:"
 SHORT = 12
 _WIDTH, _HEIGHT, _GAP, _COLUMN, _MARGIN = 260, 38, 10, 640, 20
 _STYLE = (
-    "text{font:12px sans-serif;fill:#222}.small{font-size:10px;fill:#666}rect{fill:#fff;stroke:#888}"
+    "text{font:12px sans-serif;fill:#222}.small{font-size:10px;fill:#666}"
+    "rect{fill:#fff;stroke:#888}"
     ".certified{stroke:#1a7f37;stroke-width:2}.open{stroke:#b35900;stroke-width:2}"
     "path{fill:none;stroke:#888}"
 )

@@ -15,6 +15,8 @@ OURS = (
     "add",
     "update",
     "review",
+    "why",
+    "graph",
     "dvc",
     "test",
     "bench",

@@ -40,13 +40,16 @@ def check(tree: Path, base: Files, policy: Policy) -> list[Check]:
         project = config.load(tree)
     except AicertError as error:
         return [Check(what="aicert.toml", verdict="failed", detail=error.message)]
-    made = _make_example(tree)
+    made = _make_example(tree, project)
     found = [_lockfile(tree, run, made) for run in project.runs.values()]
     return [*found, *_strays(project, head), *_certificates(base, head, policy)]
 
 
-def _make_example(tree: Path) -> bool:
+def _make_example(tree: Path, project: Project) -> bool:
     """The shipped run's inputs are made, not stored; not through a link that the change brought."""
+    made = {f"path:{name}" for name in (example.MODEL, example.DATA)}
+    if not any(item.source in made for run in project.runs.values() for item in run.inputs):
+        return True
     parts = [tree / "examples", *(tree / name for name in (example.MODEL, example.DATA))]
     if any(os.path.islink(part) for part in parts):
         return False

@@ -1,5 +1,6 @@
-"""`./doit review [--base REV] [--head REV] [--check DIR] [--format text|markdown]`."""
+"""`./doit review [--base REV] [--head REV] [--check] [--format text|markdown]`."""
 
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,18 +23,25 @@ file, rows and size of data where the bytes are at hand, fields of a config, pac
 
   ./doit review                     # the checkout against the last commit
   ./doit review --base main         # a branch
-  ./doit review --base main --head pr --check ../pr --format markdown   # as the workflow does
+  ./doit review --base main --head pr --check --format markdown   # as the workflow does
 
---check DIR also checks the lockfiles in DIR and the certificates that are new there, under
---policy, with the code at hand: DIR is a checkout of the change and is only read.
+--check also checks the lockfiles of the head and the certificates that are new there, under
+--policy, with the code at hand: the change is only read.
 Exit codes: 0; 1 if a check failed; 3 bad command line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = tuple(
-        {"name": name, "short": "", "long": name, "type": str, "default": default, "help": help_}
+        {
+            "name": name,
+            "short": "",
+            "long": name,
+            "type": type(default),
+            "default": default,
+            "help": help_,
+        }
         for name, default, help_ in (
             ("base", "HEAD", "the revision to compare with"),
             ("head", "", "the revision to look at (default: the checkout)"),
-            ("check", "", "a checkout of the change, to be checked as well"),
+            ("check", False, "check lockfiles and new certificates as well"),
             ("policy", "default", "for certificates: default, local, qemu or a policy file"),
             ("root", "", "for certificates: the CA of a simulated platform"),
             ("format", "text", "text or markdown"),
@@ -52,17 +60,18 @@ Exit codes: 0; 1 if a check failed; 3 bad command line.
         base = Revision(root, params["base"])
         head: Files = Revision(root, params["head"]) if params["head"] else Checkout(root)
         found = review.review(root, base, head)
-        checks = _checks(params, base) if params["check"] else []
+        checks = _checks(root, params, base, head) if params["check"] else []
         render = review_text.markdown if params["format"] == "markdown" else review_text.text
         cli.write(render(found, checks))
         return int(any(check.verdict == "failed" for check in checks))
 
 
-def _checks(params: Any, base: Files) -> list[review_check.Check]:
-    tree = users_path(params["check"]).resolve()
-    if not tree.is_dir():
-        raise ConfigError(f"--check: {tree} is not a directory")
-    root = users_path(params["root"]) if params["root"] else None
-    policy = params["policy"]
-    named = policy if policy in BUILT_IN else str(users_path(policy))
-    return review_check.check(tree, base, api.choose_policy(named, root=root))
+def _checks(root: Path, params: Any, base: Files, head: Files) -> list[review_check.Check]:
+    pem = users_path(params["root"]) if params["root"] else None
+    named = params["policy"] if params["policy"] in BUILT_IN else str(users_path(params["policy"]))
+    policy = api.choose_policy(named, root=pem)
+    if not isinstance(head, Revision):
+        return review_check.check(root, base, policy)
+    with tempfile.TemporaryDirectory(prefix="review-", dir=root / ".aicert") as folder:
+        head.lay_out(Path(folder))
+        return review_check.check(Path(folder), base, policy)

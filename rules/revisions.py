@@ -3,11 +3,14 @@
 A revision under review is data: nothing of it is executed, and every read is bounded.
 """
 
+import contextlib
 import os
 import subprocess
+import threading
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
+from aicert.digest import check_path
 from aicert.errors import ConfigError, ToolError
 
 # Far above any text that is compared here; a data set in git is looked into up to this.
@@ -54,7 +57,7 @@ class Checkout:
 
 
 class Revision:
-    """The files of a git revision, read from git's objects."""
+    """The files of a git revision, read from git's objects. Links and submodules are left out."""
 
     def __init__(self, root: Path, revision: str) -> None:
         self._root = root
@@ -73,6 +76,33 @@ class Revision:
         """Every regular file below `folder`."""
         return sorted(path for path in self._tree() if path.startswith(f"{folder}/"))
 
+    def lay_out(self, folder: Path) -> None:
+        """Write every regular file below `folder`, without git's filters, hooks, links, attributes.
+
+        Raises EvidenceError for a path that would not stay below it.
+        """
+        for path in self._tree():
+            check_path(path)
+        names = list(self._tree())
+        asked = "".join(f"{self._commit}:{path}\n" for path in names).encode()
+        command = ["git", "cat-file", "--batch"]
+        with subprocess.Popen(
+            command, cwd=self._root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            # Everything is asked before anything is read: from another thread, or both would wait.
+            feeder = threading.Thread(target=_feed, args=(process, asked))
+            feeder.start()
+            for path in names:
+                if process.stdout is None:
+                    raise ToolError("git cat-file gives no output")
+                facts = process.stdout.readline().split()
+                if len(facts) != 3 or facts[1] != b"blob":
+                    raise ToolError(f"git cat-file has no {path!a}")
+                target = folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy(process.stdout, target, int(facts[2]))
+            feeder.join()
+
     def _tree(self) -> dict[str, int]:
         if self._sizes is None:
             listed = git(self._root, "ls-tree", "-r", "-l", "-z", "--full-tree", self._commit)
@@ -84,6 +114,21 @@ class Revision:
                 if kind == b"blob" and mode in (b"100644", b"100755"):
                     self._sizes[name.decode("utf-8", "backslashreplace")] = int(size)
         return self._sizes
+
+
+def _feed(process: "subprocess.Popen[bytes]", asked: bytes) -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), process.stdin as stream:
+            stream.write(asked)
+
+
+def _copy(source: IO[bytes], target: Path, size: int) -> None:
+    with target.open("xb") as file:
+        left = size
+        while left and (block := source.read(min(left, 1 << 20))):
+            file.write(block)
+            left -= len(block)
+    source.read(1)
 
 
 def resolve(root: Path, revision: str) -> str:

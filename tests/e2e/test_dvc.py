@@ -1,7 +1,7 @@
 """Inputs and outputs that git does not hold, moved by the real DVC through real remotes.
 
-The checkouts are git repositories; the run's certificate is forged from a small tree, since DVC does
-not look at it and no training is needed to have something to move.
+The checkouts are git repositories; the run's certificate is forged from a small tree, since DVC
+does not look at it and no training is needed to have something to move.
 """
 
 import os
@@ -71,7 +71,8 @@ class Clone:
 
     def commit(self, message: str) -> None:
         self.done("git", "add", "--all")
-        self.done("git", "commit", "--quiet", "--allow-empty", "--message", message)
+        author = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        self.done("git", *author, "commit", "--quiet", "--message", message)
 
     def forget_bytes(self) -> None:
         """As if nothing had ever been pulled here."""
@@ -79,21 +80,11 @@ class Clone:
             shutil.rmtree(self.root / name, ignore_errors=True)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def dvc_is_there() -> None:
+@pytest.fixture(scope="module")
+def untracked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The project as locked and committed, before DVC has anything."""
     dvc_env.program()
-
-
-@pytest.fixture(autouse=True)
-def identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "t")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@example.org")
-
-
-@pytest.fixture
-def origin(tmp_path: Path) -> Clone:
-    root = tmp_path / "origin"
+    root = tmp_path_factory.mktemp("untracked") / "origin"
     root.mkdir()
     for name in CODE:
         if (REPOSITORY / name).is_dir():
@@ -121,21 +112,36 @@ def origin(tmp_path: Path) -> Clone:
     certificate.write_bytes(Scene().get("file"))
     clone = Clone(root=root)
     clone.done("git", "init", "--quiet", "--initial-branch=main")
-    assert clone.doit("lock").returncode == 0
+    locked = clone.doit("lock")
+    assert locked.returncode == 0, locked.stderr
     clone.commit("locked")
     return clone
 
 
-@pytest.fixture
-def remote(origin: Clone, tmp_path: Path) -> Path:
-    """A local remote that has everything; its files may be tampered with."""
-    place = tmp_path / "remote"
-    place.mkdir()
-    assert origin.doit("dvc", "remote", "add", "-d", "team", str(place)).returncode == 0
-    pushed = origin.doit("dvc", "push")
+@pytest.fixture(scope="module")
+def tracked(untracked: Clone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `origin`, tracked and pushed, and `remote`, which has everything."""
+    folder = tmp_path_factory.mktemp("tracked")
+    clone = Clone(root=folder / "origin")
+    shutil.copytree(untracked.root, clone.root, symlinks=True)
+    (folder / "remote").mkdir()
+    assert clone.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
+    pushed = clone.doit("dvc", "push")
     assert pushed.returncode == 0, pushed.stderr
-    origin.commit("tracked")
-    return place
+    clone.commit("tracked")
+    return folder
+
+
+@pytest.fixture
+def remote(tracked: Path, tmp_path: Path) -> Path:
+    """A copy of the remote whose files may be tampered with."""
+    return Path(shutil.copytree(tracked / "remote", tmp_path / "remote"))
+
+
+@pytest.fixture
+def origin(tracked: Path) -> Clone:
+    """The tracked project, only to be read."""
+    return Clone(root=tracked / "origin")
 
 
 def teammate(origin: Clone, tmp_path: Path) -> Clone:
@@ -159,9 +165,8 @@ def tamper(remote: Path, text: bytes) -> Path:
 def test_what_git_does_not_hold_is_tracked_beside_lockfile_and_certificate(
     origin: Clone, remote: Path
 ) -> None:
-    tracked = sorted(
-        str(p.relative_to(origin.root)) for p in origin.root.rglob("*.dvc") if p.is_file()
-    )
+    found = origin.root.rglob("*.dvc")
+    tracked = sorted(str(p.relative_to(origin.root)) for p in found if p.is_file())
     # One file a path: the run `again` shares its input with `tiny`, which comes later by name.
     assert tracked == ["certificates/tiny/model.dvc", "lockfiles/again/same.dvc"]
     lockfile = (origin.root / "lockfiles/again.lock.toml").read_text()
@@ -186,11 +191,11 @@ def test_tracking_again_starts_no_dvc(origin: Clone, remote: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in origin.root.rglob("*.dvc") if p.is_file()}
     ended = origin.run(
         sys.executable, "-c",
-        "from pathlib import Path; from rules import config, tracking; root = Path.cwd();"
-        "p = config.load(root); print(all(tracking.is_tracked(root, p, r) for r in p.runs.values()))",
+        "from pathlib import Path; from rules import config, tracking; r = Path.cwd();"
+        "p = config.load(r); print([tracking.is_tracked(r, p, x) for x in p.runs.values()])",
         AICERT_DVC="/nonexistent", PYTHONPATH=str(origin.root),
     )  # fmt: skip
-    assert ended.stdout == "True\n", ended.stderr
+    assert ended.stdout == "[True, True]\n", ended.stderr
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
@@ -262,9 +267,10 @@ def test_bytes_of_an_older_lockfile_are_stale_not_tampered(
     assert (clone.root / "data" / "readme.txt").read_text() == "rows\n"
 
 
-def test_an_unpacked_archive_has_no_dvc(origin: Clone) -> None:
-    shutil.rmtree(origin.root / ".git")
-    refused = origin.doit("dvc", "pull")
+def test_an_unpacked_archive_has_no_dvc(untracked: Clone, tmp_path: Path) -> None:
+    clone = Clone(root=tmp_path / "archive")
+    shutil.copytree(untracked.root, clone.root, symlinks=True, ignore=lambda *_: [".git"])
+    refused = clone.doit("dvc", "pull")
     assert refused.returncode == 3
     assert "git repository" in refused.stderr
 
@@ -287,10 +293,12 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_an_s3_remote_serves_and_a_tampered_one_is_refused(
-    origin: Clone, s3: str, tmp_path: Path
+    untracked: Clone, s3: str, tmp_path: Path
 ) -> None:
     import boto3
 
+    origin = Clone(root=tmp_path / "origin")
+    shutil.copytree(untracked.root, origin.root, symlinks=True)
     bucket = boto3.client("s3", endpoint_url=s3)
     bucket.create_bucket(Bucket="team")
     assert origin.doit("dvc", "remote", "add", "-d", "team", "s3://team/models").returncode == 0
