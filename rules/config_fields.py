@@ -19,9 +19,14 @@ def fields(data: bytes) -> dict[str, str] | None:
         return None
     try:
         text = data.decode("utf-8")
-        # An alias can stand for itself many times over: a small file, an endless comparison.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            return None
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            # An alias can stand for itself many times over: a small file, an endless comparison.
+            # Nesting costs the reader its square.
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
+                return None
         found: dict[str, str] = {}
         for path, value in _flat(yaml.safe_load(text), "", 0):
             if len(found) >= MAX_FIELDS:

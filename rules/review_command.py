@@ -72,6 +72,7 @@ def _checks(root: Path, params: Any, base: Files, head: Files) -> list[review_ch
     policy = api.choose_policy(named, root=pem)
     if not isinstance(head, Revision):
         return review_check.check(root, base, policy)
+    (root / ".aicert").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="review-", dir=root / ".aicert") as folder:
         head.lay_out(Path(folder))
         return review_check.check(Path(folder), base, policy)

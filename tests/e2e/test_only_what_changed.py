@@ -77,16 +77,16 @@ def test_runs_go_in_parallel_and_then_only_what_changed(two: Checkout) -> None:
     data.write_text(data.read_text().replace("b", "c"))
     stale = two.doit("why", "two")
     assert stale.stdout.startswith("two: would stop: lockfile of run two is stale: input data\n")
-    assert f"dirHash:{''}" in stale.stdout
+    assert stale.stdout.count("dirHash:") == 2
     refused = two.doit("certify")
     assert refused.returncode == 2
     assert certificates(two) == first
     assert before.st_size == data.stat().st_size
 
     assert two.doit("lock", "two").returncode == 0
-    why = two.doit("why", "two").stdout
-    assert "would run: the certificate is of lockfile sha256:" in why
-    assert "input data" in why
+    told = two.doit("why", "two").stdout
+    assert "would run: the certificate is of lockfile sha256:" in told
+    assert "input data" in told
     done = two.doit("certify")
     assert done.returncode == 0, done.stderr
     second = certificates(two)
