@@ -166,7 +166,8 @@ def _facts(item: LockedInput | None) -> dict[str, str]:
     if item is None:
         return {}
     facts = {"from": item.source, "uri": item.uri, "digest": str(item.digest)}
-    facts["size"] = f"{amount(item.size, 'B')} ({item.size:,} bytes)"
+    exact = f"{item.size:,} bytes"
+    facts["size"] = exact if item.size < 1024 else f"{amount(item.size, 'B')} ({exact})"
     if item.only:
         facts["only"] = " ".join(item.only)
     if item.except_:

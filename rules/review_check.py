@@ -39,7 +39,7 @@ def check(tree: Path, base: Files, policy: Policy) -> list[Check]:
     try:
         project = config.load(tree)
     except AicertError as error:
-        return [Check(what="aicert.toml", verdict="failed", detail=error.message)]
+        return [Check(what="aicert.toml", verdict="failed", detail=_flat(error.message))]
     made = _make_example(tree, project)
     found = [_lockfile(tree, run, made) for run in project.runs.values()]
     return [*found, *_strays(project, head), *_certificates(base, head, policy)]
@@ -69,9 +69,9 @@ def _lockfile(tree: Path, run: Run, made: bool) -> Check:
             )
         lock.current(tree, run)
     except ToolError as error:
-        return Check(what=what, verdict="-", detail=error.message)
+        return Check(what=what, verdict="-", detail=_flat(error.message))
     except AicertError as error:
-        return Check(what=what, verdict="failed", detail=error.message)
+        return Check(what=what, verdict="failed", detail=_flat(error.message))
     return Check(what=what, verdict="ok", detail="canonical, and of the bytes of this change")
 
 
@@ -116,8 +116,12 @@ def _certificate(path: str, run: str, head: Files, policy: Policy) -> Check:
             lockfile=lockfile,
         )
     except AicertError as error:
-        return Check(what=what, verdict="failed", detail=error.message)
+        return Check(what=what, verdict="failed", detail=_flat(error.message))
     return Check(what=what, verdict=_verdict(result), detail=_detail(result))
+
+
+def _flat(message: str) -> str:
+    return "; ".join(line.strip() for line in message.splitlines())
 
 
 def _verdict(result: AttestationResult) -> Verdict:
@@ -131,4 +135,4 @@ def _detail(result: AttestationResult) -> str:
         return f"passes policy {result.policy} ({result.tier}); its model was not looked at"
     reasons = result.failed or result.undecided
     first = reasons[0]
-    return f"policy {result.policy}: {first.id}: {first.detail}"
+    return f"policy {result.policy}: {first.id}: {_flat(first.detail)}"

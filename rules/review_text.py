@@ -62,7 +62,7 @@ def markdown(review: Review, checks: Sequence[Check] = ()) -> str:
     """For a comment on a pull request; bounded in length."""
     failed = sum(1 for check in checks if check.verdict == "failed")
     head = f"{len(review.sections)} of what is locked changed" if review.sections else NOTHING
-    verdict = f"; **{failed} checks failed**" if failed else ""
+    verdict = f"; **{failed} {'check' if failed == 1 else 'checks'} failed**" if failed else ""
     parts = [f"{MARKER}\n## Review of the lockfiles\n\n{head}{verdict}.\n"]
     parts.append(f"Base {_code(review.base)}, change {_code(review.head)}.\n")
     if checks:
