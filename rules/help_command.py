@@ -20,6 +20,7 @@ OURS = (
     "dvc",
     "test",
     "bench",
+    "fuzz",
     "clean",
     "list",
     "help",
