@@ -6,7 +6,6 @@ from a field of the certificate. Every check of `result.CHECKS` is decided exact
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from aicert.appraise_boot import AcceptedImage, appraise_boot
@@ -32,7 +31,7 @@ from aicert.digest import Digest, FileFact, of_bytes
 from aicert.errors import ConfigError
 from aicert.ledger import Ledger
 from aicert.policy import Policy
-from aicert.result import AttestationResult, below_vtpm
+from aicert.result import Ancestor, AttestationResult, below_vtpm
 
 COMPARED_PCRS = frozenset((0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14))
 COMPARED_SOFTWARE_PCRS = frozenset((8, 14))
@@ -90,7 +89,7 @@ def _appraise(
     fresh = "answers your own nonce" if nonce is not None else None
     appraise_policy(ledger, policy, run, at, fresh)
     found = appraise_lineage(ledger, run, lineage)
-    return replace(_result(ledger, policy, key, quote, run, image, at), ancestors=found)
+    return _result(ledger, policy, key, quote, run, image, at, found)
 
 
 def _result(
@@ -101,6 +100,7 @@ def _result(
     run: VerifiedRun | None,
     image: AcceptedImage | None,
     at: datetime,
+    ancestors: tuple[Ancestor, ...],
 ) -> AttestationResult:
     software = key is not None and key.root.tier == "software"
     compared = COMPARED_SOFTWARE_PCRS if software else COMPARED_PCRS
@@ -123,6 +123,7 @@ def _result(
         quoted={index: value for index, value in quoted.items() if index not in compared},
         trusts=_trusts(key, image),
         omits=_omits(ledger, run),
+        ancestors=ancestors,
     )
 
 
