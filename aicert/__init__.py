@@ -61,7 +61,7 @@ def verify(
         image_lock: path of the lock of a machine image that you accept.
         nonce: your challenge, 32 bytes or 64 hexadecimal digits.
         at: the time at which X.509 validity is judged, with a zone; now, if None.
-        lineage: certificates of the runs whose outputs this run took.
+        lineage: certificates of the runs it builds on: files, or folders of RUN/certificate.json.
 
     Returns:
         The AttestationResult, with `verdict == "passed"`.

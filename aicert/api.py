@@ -19,6 +19,8 @@ from aicert.roots import MAX_PEM
 
 StrPath = str | os.PathLike[str]
 OnBytes = Callable[[int], None]
+# Each is up to 32 MiB and is only appraised where a lineage leads to it.
+MAX_LINEAGE = 200
 
 
 def read_bounded(path: StrPath, limit: int, what: str) -> bytes:
@@ -37,6 +39,23 @@ def read_bounded(path: StrPath, limit: int, what: str) -> bytes:
 def read_certificate(path: StrPath) -> Certificate:
     """Parse a certificate file; nothing in it is authenticated yet."""
     return certificates.parse(read_bounded(path, certificates.MAX_BYTES, "certificate"))
+
+
+def read_lineage(paths: Sequence[StrPath]) -> list[Certificate]:
+    """The certificates at `paths`: each is one, or a folder with `RUN/certificate.json` in it."""
+    found: list[Certificate] = []
+    for path in paths:
+        files = [os.fspath(path)]
+        if os.path.isdir(path):
+            inside = (os.path.join(path, name, "certificate.json") for name in os.listdir(path))
+            files = sorted(file for file in inside if os.path.exists(file))
+        if not files or len(files) > MAX_LINEAGE:
+            raise EvidenceError(
+                f"{os.fspath(path)!a} holds {len(files)} certificates at RUN/certificate.json, "
+                f"wanted: 1 to {MAX_LINEAGE}"
+            )
+        found += [read_certificate(file) for file in files]
+    return found
 
 
 def read_model(path: StrPath, on_bytes: OnBytes | None = None) -> dict[str, FileFact | Defect]:
@@ -139,7 +158,7 @@ def check_files(
     wanted, challenge = expected_lockfile(lockfile), expected_nonce(nonce)
     time = time_of_appraisal(at)
     parsed = read_certificate(certificate)
-    ancestors = None if lineage is None else [read_certificate(path) for path in lineage]
+    ancestors = None if lineage is None else read_lineage(lineage)
     return appraise(
         parsed,
         None if model is None else read_model(model, on_bytes),

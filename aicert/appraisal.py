@@ -15,6 +15,7 @@ from aicert.appraise_evidence import (
     appraise_quote,
     appraise_run_key,
 )
+from aicert.appraise_lineage import Lineage, appraise_lineage
 from aicert.appraise_model import Model, appraise_model, appraise_policy
 from aicert.appraise_run import (
     VerifiedRun,
@@ -27,14 +28,11 @@ from aicert.appraise_run import (
 from aicert.certificate import Certificate
 from aicert.chain import CertifiedKey, stamp
 from aicert.digest import Digest, of_bytes
-from aicert.errors import ConfigError, EvidenceError
-from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
-from aicert.lockfile import LockedInput
+from aicert.errors import ConfigError
+from aicert.ledger import Ledger
 from aicert.policy import Policy
-from aicert.result import AttestationResult, below_vtpm
+from aicert.result import Ancestor, AttestationResult, below_vtpm
 
-# A model made from a model made from a model …: longer lineages are appraised piece by piece.
-MAX_ANCESTORS = 16
 COMPARED_PCRS = frozenset((0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14))
 COMPARED_SOFTWARE_PCRS = frozenset((8, 14))
 
@@ -54,13 +52,17 @@ def appraise(
     `model`: what its reader found in the model directory, by path; None where there is none. `at`:
     the time at which X.509 validity is judged, with a time zone. `lockfile`: the lockfile that the
     caller expects, its bytes or their digest. `nonce`: the caller's own challenge, 32 bytes.
-    `ancestors`: certificates of the runs whose outputs this run took, None where the caller does
-    not ask.
+    `ancestors`: certificates among which the runs whose outputs this run took are looked for, and
+    theirs; None where the caller does not ask.
     """
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
     wanted = of_bytes(lockfile) if isinstance(lockfile, bytes) else lockfile
-    lineage = None if ancestors is None else _Lineage(ancestors, policy, at)
+    lineage = None
+    if ancestors is not None:
+        lineage = Lineage(
+            ancestors, lambda found, given: _appraise(found, None, policy, at, None, None, given)
+        )
     return _appraise(certificate, model, policy, at, wanted, nonce, lineage)
 
 
@@ -71,7 +73,7 @@ def _appraise(
     at: datetime,
     lockfile: Digest | None,
     nonce: bytes | None,
-    lineage: "_Lineage | None",
+    lineage: Lineage | None,
 ) -> AttestationResult:
     ledger = Ledger()
     locked = readable_lockfile(certificate)
@@ -86,65 +88,8 @@ def _appraise(
     appraise_model(ledger, run, model)
     fresh = "answers your own nonce" if nonce is not None else None
     appraise_policy(ledger, policy, run, at, fresh)
-    _appraise_lineage(ledger, run, lineage)
-    return _result(ledger, policy, key, quote, run, image, at)
-
-
-class _Lineage:
-    """The ancestors' certificates, each appraised once however many runs took its outputs."""
-
-    def __init__(self, certificates: Sequence[Certificate], policy: Policy, at: datetime) -> None:
-        self._certificates = certificates
-        self._policy = policy
-        self._at = at
-        self._results: dict[int, AttestationResult | None] = {}
-
-    def results(self) -> list[AttestationResult]:
-        """The results, but for those still being made: a run cannot be its own ancestor."""
-        if len(self._certificates) > MAX_ANCESTORS:
-            raise EvidenceError(f"more than {MAX_ANCESTORS} ancestors are given")
-        for index, certificate in enumerate(self._certificates):
-            if index not in self._results:
-                self._results[index] = None
-                self._results[index] = _appraise(
-                    certificate, None, self._policy, self._at, None, None, self
-                )
-        return [result for result in self._results.values() if result is not None]
-
-
-def _appraise_lineage(ledger: Ledger, run: VerifiedRun | None, lineage: _Lineage | None) -> None:
-    """lineage.ancestors: each input that is another run's output has that run's certificate."""
-
-    def ancestors(given: VerifiedRun) -> tuple[str, None]:
-        inputs = [item for item in given.lockfile.inputs if item.source.startswith("run:")]
-        if not inputs:
-            raise NotApplicableError("no input is the output of another run")
-        if lineage is None:
-            raise NotDecidedError(
-                f"not asked: {inputs[0].name} is claimed to be {inputs[0].source} (--lineage)"
-            )
-        results = lineage.results()
-        for item in inputs:
-            _check_ancestor(item, results)
-        return f"{len(inputs)} inputs are outputs of certified runs", None
-
-    ledger.step("lineage.ancestors", ancestors, run, "statement.form", "inputs.pcr14")
-
-
-def _check_ancestor(item: LockedInput, results: Sequence[AttestationResult]) -> None:
-    run, _, output = item.source.removeprefix("run:").partition("/")
-    reason = "no certificate of that run is given"
-    for result in results:
-        if result.run != run or result.subject is None:
-            continue
-        if result.certificate_consistent == "no":
-            failed = result.failed or result.undecided
-            reason = f"the certificate of that run says {failed[0].id}: {failed[0].detail}"
-        elif result.subject.get(output) != str(item.digest):
-            reason = "the certificate of that run has another output"
-        else:
-            return
-    raise EvidenceError(f"input {item.name} is not shown to be {item.source}: {reason}")
+    found = appraise_lineage(ledger, run, lineage)
+    return _result(ledger, policy, key, quote, run, image, at, found)
 
 
 def _result(
@@ -155,6 +100,7 @@ def _result(
     run: VerifiedRun | None,
     image: AcceptedImage | None,
     at: datetime,
+    ancestors: tuple[Ancestor, ...],
 ) -> AttestationResult:
     software = key is not None and key.root.tier == "software"
     compared = COMPARED_SOFTWARE_PCRS if software else COMPARED_PCRS
@@ -177,6 +123,7 @@ def _result(
         quoted={index: value for index, value in quoted.items() if index not in compared},
         trusts=_trusts(key, image),
         omits=_omits(ledger, run),
+        ancestors=ancestors,
     )
 
 

@@ -33,6 +33,9 @@ Check that the model in MODEL_DIR was made from what its lockfile names, inside 
 The policy is yours and says which platforms and machine images you accept: `default` wants a
 cloud's virtual TPM; `local` and `qemu` accept the simulated platform whose root you give, whose
 evidence the operator could have forged; anything else is the path of a policy file.
+
+With --lineage, every input that is another run's output must have that run's certificate there, and
+so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
 """
 _EXITS = "exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line or policy"
 
@@ -103,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-lock", metavar="L", help="the lock of a machine image that you accept")
     add("--nonce", metavar="HEX", help="your challenge: proves that the run came after it")
     add("--at", metavar="TIME", help="judge certificates' validity at this time, not now")
-    add("--lineage", metavar="CERT", action="append", help="certificate of a run it builds on")
+    add("--lineage", metavar="PATH", action="append", help="certificates of the runs it builds on")
     add("--certificate-only", action="store_true", help="exit 0 if all but the model is ok")
     add("--format", choices=("text", "json"), default="text", help="what stdout gets")
     show = commands.add_parser(

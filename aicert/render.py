@@ -9,7 +9,7 @@ limited in length and number, nothing is markup. Three styles (green, red, dim),
 import json
 from collections.abc import Sequence
 
-from aicert.result import AttestationResult, CheckResult, below_vtpm
+from aicert.result import Ancestor, AttestationResult, CheckResult, below_vtpm
 
 # Wide enough for a digest with its kind and a name; longer lines are cut.
 MAX_LINE = 240
@@ -37,6 +37,8 @@ def text(result: AttestationResult, *, colour: bool = False) -> str:
     width = max(_ID_WIDTH, 1)
     for check in result.checks:
         lines += _check_lines(check, width, colour)
+    if result.ancestors:
+        lines += ["", "lineage", *_tree(result.ancestors, colour)]
     lines += ["", _styled(*_verdict_line(result), colour)]
     if result.verdict == "passed":
         lines += _list("Trusts", result.trusts) + _list("Omits", result.omits)
@@ -61,7 +63,53 @@ def to_json(result: AttestationResult) -> dict[str, object]:
         "quotedNotCompared": {str(i): value.hex() for i, value in sorted(result.quoted.items())},
         "trusts": list(result.trusts),
         "omits": list(result.omits),
+        "lineage": _lineage_json(result.ancestors, set()),
     }
+
+
+def _lineage_json(ancestors: Sequence[Ancestor], seen: set[int]) -> list[object]:
+    """The ancestors, each with its own the first time that it is met."""
+    items: list[object] = []
+    for ancestor in ancestors:
+        result = ancestor.result
+        first = result is not None and id(result) not in seen
+        item: dict[str, object] = {
+            "input": ancestor.input,
+            "source": ancestor.source,
+            "digest": ancestor.digest,
+            "verdict": "ok" if ancestor.reason is None else "failed",
+            "reason": ancestor.reason,
+            "lockfile": None if result is None else result.lockfile,
+        }
+        if result is not None and first:
+            seen.add(id(result))
+            item["lineage"] = _lineage_json(result.ancestors, seen)
+        items.append(item)
+    return items
+
+
+def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
+    """The lineage, one line an ancestor, indented by how far back it is."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    pending = [(ancestor, 0) for ancestor in reversed(ancestors)]
+    while pending:
+        ancestor, depth = pending.pop()
+        verdict = "ok" if ancestor.reason is None else "failed"
+        word = _styled(f"{_WORDS[verdict]:<6}", _STYLES[verdict], colour)
+        name = f"{'   ' * depth}{ancestor.input} = {ancestor.source}"
+        line = f"  {word}  {safe(name, 120)}  {safe(ancestor.digest)}"
+        result = ancestor.result
+        if result is not None and id(result) in seen and result.ancestors:
+            lines.append(f"{line}  (its lineage is above)")
+            continue
+        lines.append(line)
+        if ancestor.reason is not None:
+            lines.append(f"{_MARGIN}{'   ' * depth}{safe(ancestor.reason.split(chr(10), 1)[0])}")
+        if result is not None:
+            seen.add(id(result))
+            pending += [(inner, depth + 1) for inner in reversed(result.ancestors)]
+    return lines
 
 
 def json_text(result: AttestationResult) -> str:

@@ -61,13 +61,27 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestor:
+    """An input that is said to be another run's output. `reason`: why that is not shown, or None.
+
+    `result` is the appraisal of that run's certificate, None where none is given.
+    """
+
+    input: str
+    source: str
+    digest: str
+    result: "AttestationResult | None"
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationResult:
     """The appraisal of one certificate under one policy.
 
     `tier` is that of the policy's root that the attestation key chained to, None where it chained
     to none. `subject` maps each certified output to its dirHash, `lockfile` is the certified
     lockfile's digest; both are None until the checks that cover them are ok. `run` and `quoted`
-    (PCRs that were quoted, not compared) are for display.
+    (PCRs that were quoted, not compared) are for display; `ancestors` is the lineage, where asked.
     """
 
     checks: tuple[CheckResult, ...]
@@ -81,6 +95,7 @@ class AttestationResult:
     quoted: Mapping[int, bytes]
     trusts: tuple[str, ...]
     omits: tuple[str, ...]
+    ancestors: tuple[Ancestor, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

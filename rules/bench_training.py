@@ -70,13 +70,7 @@ class Pair:
 def pairs(folder: Path) -> list[Pair]:
     """Train PAIRS times each way in `folder`, which is empty and on the repository's disk."""
     checkout = folder / "checkout"
-    checkout.mkdir()
-    for name in COPIED:
-        source = Path(name)
-        if source.is_dir():
-            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, checkout / name)
+    copy_checkout(checkout)
     config = yaml.safe_load(Path("examples/tiny-alpaca.yml").read_bytes())
     config |= {"max_steps": STEPS, "num_epochs": 1000, "logging_steps": 50}
     (checkout / "bench.yml").write_text(yaml.safe_dump(config))
@@ -94,6 +88,17 @@ def pairs(folder: Path) -> list[Pair]:
             taken.append(Pair(certified=certified, by_hand=by_hand))
             bar.update(done=number + 1, note=f"ratio {certified / by_hand:.3f}")
     return taken
+
+
+def copy_checkout(checkout: Path) -> None:
+    """What of this checkout a run needs, in a new folder."""
+    checkout.mkdir()
+    for name in COPIED:
+        source = Path(name)
+        if source.is_dir():
+            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, checkout / name)
 
 
 def _doit(checkout: Path, *arguments: str) -> None:

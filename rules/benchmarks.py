@@ -19,7 +19,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.tree import read_tree
-from rules import bench_sources, bench_training
+from rules import bench_dvc, bench_sources, bench_training
 
 RUN = "tiny-alpaca"
 FORBIDDEN = ("torch", "dvc", "tpm2_pytss", "huggingface_hub", "httpx2")
@@ -96,6 +96,27 @@ def noop() -> list[Row]:
             measured=", ".join(wrong) or "none",
             target="none",
             met=not wrong,
+        ),
+    ]
+
+
+def noop_files() -> list[Row]:
+    """A no-op with 10,000 input files, and DVC on the same tree."""
+    with _folder() as folder:
+        commands = bench_dvc.prepare(folder)
+        # The digest cache takes files that are older than its guard.
+        wall(commands[0])
+        certify, status, repro = medians(*commands)
+    ratio = (status + repro) / certify
+    return [
+        limit("`./doit certify`, 10,000 files, nothing to do", certify, 0.5, "s"),
+        Row(what="`dvc status` on the same files", measured=f"{status:.2f} s"),
+        Row(what="`dvc repro` on the same files", measured=f"{repro:.2f} s"),
+        Row(
+            what="DVC's two over `./doit certify`",
+            measured=f"{ratio:.1f} ×",
+            target="≥ 5 ×",
+            met=ratio >= 5,
         ),
     ]
 
@@ -249,6 +270,9 @@ def locking() -> list[Row]:
 
 BENCHMARKS = {
     "noop": Benchmark(what="`./doit certify` with nothing to do", run=noop),
+    "noop-files": Benchmark(
+        what="a no-op with 10,000 input files, and DVC on the same tree", run=noop_files, slow=True
+    ),
     "verify": Benchmark(what="`aicert verify` of a certificate without a model", run=verify),
     "hashing-large": Benchmark(what="hashing large files", run=hashing_large),
     "hashing-small": Benchmark(what="hashing many small files", run=hashing_small),

@@ -10,9 +10,10 @@ import os
 import secrets
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from aicert.certificate import parse
+from aicert.certificate import Certificate, parse
 from aicert.errors import (
     AicertError,
     ConfigError,
@@ -22,6 +23,7 @@ from aicert.errors import (
     ToolError,
 )
 from aicert.lockfile import identity
+from aicert.lockfile import parse as parse_lockfile
 from aicert.result import AttestationResult
 from aicert.tree import code_digest
 from rules import digests, fetch, local, lock, lock_command, sources, verify
@@ -35,21 +37,62 @@ DRIVERS = {"local": local.execute}
 TELLING = ("outputs.exit", "outputs.nonempty", "outputs.trained")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a run is not up to date: certify runs it, or stops there until somebody acts."""
+
+    stops: bool
+    text: str
+    hint: str | None = None
+
+
 def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
     """Whether nothing needs to be done. Errors of any kind mean that something does."""
+    return why(root, run, nonce) is None
+
+
+def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
+    """The first reason for which `run` is not up to date, with its digests; None where it is."""
     try:
         current = lock.current(root, run)
+    except AicertError as error:
+        return Reason(stops=True, text=error.message, hint=error.hint)
+    try:
         certificate = verify.read_certificate(root, run.name)
-        if certificate.lockfile != current.data:
-            return False
-        if nonce is not None and certificate.evidence.nonce != nonce:
-            return False
-        question = verify.own_question(root, run, nonce)
-        model = digests.cached_tree(verify.output_path(root, run))
-        result = question.appraise(certificate, model, identity(current.data))
+        reason = _other_lockfile(certificate, current)
+        if reason is None and nonce is not None and certificate.evidence.nonce != nonce:
+            reason = "another nonce is asked for than the certificate answers"
+        if reason is None:
+            question = verify.own_question(root, run, nonce)
+            model = digests.cached_tree(verify.output_path(root, run))
+            result = question.appraise(certificate, model, identity(current.data))
+            reason = _not_passed(result) or _other_runner(root, certificate)
+    except AicertError as error:
+        reason = error.message
+    return None if reason is None else Reason(stops=False, text=reason)
+
+
+def _other_lockfile(certificate: Certificate, current: Lock) -> str | None:
+    if certificate.lockfile == current.data:
+        return None
+    try:
+        differs = lock.difference(parse_lockfile(certificate.lockfile), current.lockfile)
     except AicertError:
-        return False
-    return result.verdict == "passed" and verify.runner_of(certificate) == code_digest(root)
+        differs = "it cannot be read"
+    found, wanted = identity(certificate.lockfile), identity(current.data)
+    return f"the certificate is of lockfile {found}, here is {wanted}: {differs}"
+
+
+def _not_passed(result: AttestationResult) -> str | None:
+    if result.verdict == "passed":
+        return None
+    first = (result.failed or result.undecided)[0]
+    return f"the certificate does not pass: {first.id}: {first.detail}"
+
+
+def _other_runner(root: Path, certificate: Certificate) -> str | None:
+    made, here = verify.runner_of(certificate), code_digest(root)
+    return None if made == here else f"the runner's code was {made}, here it is {here}"
 
 
 def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) -> None:

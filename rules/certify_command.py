@@ -67,7 +67,7 @@ RUN, every run of aicert.toml.
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Run the certify tasks of the named runs."""
+        """Run the certify tasks of the named runs, then have DVC track what they need and made."""
         project = config.load(Path.cwd())
         names = [project.run(name).name for name in args] or list(project.runs)
         request.accept = params["accept"]
@@ -84,4 +84,4 @@ RUN, every run of aicert.toml.
             request.nonce, request.run = bytes.fromhex(nonce), names[0]
         for name in names:
             work.sweep(project.root, name)
-        return super().execute(params, [f"certify:{name}" for name in names])
+        return super().execute(params, [f"track:{name}" for name in names])

@@ -87,14 +87,25 @@ class Project:
 
 def load(root: Path) -> Project:
     """Read `aicert.toml` in `root`. Raises ConfigError."""
+    return parse(root, read(root))
+
+
+def read(root: Path) -> bytes:
+    """The bytes of `aicert.toml` in `root`. Raises ConfigError."""
     try:
-        document = tomllib.loads((root / FILE).read_bytes().decode("utf-8"))
+        return (root / FILE).read_bytes()
     except FileNotFoundError:
         raise ConfigError(
             f"{root / FILE} does not exist", hint="git checkout aicert.toml"
         ) from None
     except OSError as error:
         raise ConfigError(f"cannot read {FILE}: {error.strerror}") from None
+
+
+def parse(root: Path, data: bytes) -> Project:
+    """What the bytes of an `aicert.toml` in `root` say. Raises ConfigError."""
+    try:
+        document = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{FILE} is not TOML: {error}") from None
     top = _Table(document, "")

@@ -8,7 +8,24 @@ from doit.cmd_list import List as DoitList
 from rules.command import _Tidy
 
 # In the order in which somebody new meets them; doit's own commands come after.
-OURS = ("certify", "verify", "lock", "fetch", "test", "bench", "fuzz", "clean", "list", "help")
+OURS = (
+    "certify",
+    "verify",
+    "lock",
+    "fetch",
+    "add",
+    "update",
+    "review",
+    "why",
+    "graph",
+    "dvc",
+    "test",
+    "bench",
+    "fuzz",
+    "clean",
+    "list",
+    "help",
+)
 USAGE = """\
 Certify a fine-tune and verify what was certified.
 

@@ -164,8 +164,11 @@ def write(root: Path, lock: Lock) -> bool:
         if not path.is_file() or path.read_bytes() != data:
             replace(path, data)
             changed = True
-    for stray in folder.glob("*.sha256") if folder.is_dir() else ():
-        if stray not in wanted:
+    names = {item.name for item in lock.lockfile.inputs}
+    for stray in list(folder.iterdir()) if folder.is_dir() else ():
+        # A `.dvc` file may stand for an older digest until the bytes are tracked again.
+        tracked = stray.suffix == ".dvc" and stray.stem in names
+        if stray.suffix in (".sha256", ".dvc") and stray not in wanted and not tracked:
             stray.unlink()
             changed = True
     if folder.is_dir() and not any(folder.iterdir()):

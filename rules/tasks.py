@@ -9,7 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rules import certify, config, environment, example, lock_command, sources, training_env
+from rules import (
+    certify,
+    config,
+    environment,
+    example,
+    lock_command,
+    sources,
+    tracking,
+    training_env,
+)
 from rules.certify_command import request
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +63,20 @@ def task_certify() -> Iterator[Task]:
             "actions": [partial(_certify, run)],
             "task_dep": [*_needs(run), *_upstream(run)],
             "uptodate": [partial(_is_current, run)],
+        }
+
+
+def task_track() -> Iterator[Task]:
+    """hand DVC what lockfiles and certificates name and git does not hold (part of certify)"""
+    yield {"name": None, "doc": task_track.__doc__}
+    project = config.load(ROOT)
+    for run in project.runs.values():
+        yield {
+            "name": run.name,
+            "doc": f"track inputs and outputs of run {run.name} with DVC",
+            "actions": [partial(_done, tracking.track, ROOT, project, [run])],
+            "task_dep": [f"certify:{run.name}"],
+            "uptodate": [partial(tracking.is_tracked, ROOT, project, run)],
         }
 
 

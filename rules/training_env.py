@@ -73,7 +73,7 @@ def ensure(
     if is_complete(environment):
         return environment
     environment.parent.mkdir(parents=True, exist_ok=True)
-    with _only_maker(environment, on_line):
+    with only_maker(environment, on_line):
         if not is_complete(environment):
             if environment.exists():
                 shutil.rmtree(environment)
@@ -95,14 +95,15 @@ def _marker() -> str:
 
 
 @contextmanager
-def _only_maker(environment: Path, on_line: OnLine | None) -> Iterator[None]:
+def only_maker(environment: Path, on_line: OnLine | None) -> Iterator[None]:
+    """Hold the environment's lock; says so when another maker makes us wait."""
     lock = os.open(environment.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if on_line is not None:
-                on_line("another process is making the training environment: waiting for it")
+                on_line(f"another process is making {environment.name}: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
@@ -112,20 +113,20 @@ def _only_maker(environment: Path, on_line: OnLine | None) -> Iterator[None]:
 def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
     base = find_python()
     on_line(f"making the training environment with {base}")
-    _run([str(base), "-I", "-m", "venv", str(environment)], on_line)
+    run_installer([str(base), "-I", "-m", "venv", str(environment)], on_line)
     # The two packages without a wheel are built with a setuptools that the lock names, not with
     # one that pip would fetch by itself.
     builder = environment / "builder.txt"
     builder.write_text(_one_requirement("setuptools"), encoding="ascii")
-    _pip(environment, builder, on_line)
+    install(environment, builder, on_line)
     _take_cpu_torch(environment, builder, on_line)
     builder.unlink()
-    _pip(environment, LOCK, on_line, on_progress)
+    install(environment, LOCK, on_line, on_progress)
     if not _torch_is_for_cpu_only(environment):
         on_line("pip took the build of torch with CUDA: installing the libraries that it loads")
-        _pip(environment, CUDA_LOCK, on_line, on_progress)
+        install(environment, CUDA_LOCK, on_line, on_progress)
     on_line("compiling")
-    _run([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",
+    run_installer([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",
           str(_site_packages(environment))], on_line, check=False)  # fmt: skip
     marker = environment / (_MARKER + ".new")
     marker.write_text(_marker(), encoding="ascii")
@@ -144,7 +145,7 @@ def _take_cpu_torch(environment: Path, requirement: Path, on_line: OnLine) -> No
         raise ToolError(f"{LOCK.name} gives no hash for torch")
     requirement.write_text(f"torch=={first[1]}+cpu {first[2]}\n", encoding="ascii")
     try:
-        _pip(environment, requirement, on_line)
+        install(environment, requirement, on_line)
     except ToolError:
         on_line("no build of torch for CPU only: taking the one with CUDA, some 3 GB more")
 
@@ -173,12 +174,13 @@ def _one_requirement(name: str) -> str:
     return match[0]
 
 
-def _pip(
+def install(
     environment: Path,
     lock: Path,
     on_line: OnLine,
     on_progress: OnProgress | None = None,
 ) -> None:
+    """Install exactly what `lock` names, by hash, into `environment`. Raises ToolError."""
     total = len(_REQUIREMENT.findall(lock.read_text(encoding="ascii")))
     found = 0
 
@@ -197,12 +199,12 @@ def _pip(
     command = [str(python(environment)), "-I", "-m", "pip", "install", "--no-deps"]
     command += ["--require-hashes", "--no-build-isolation", "--no-compile", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "-r", str(lock)]
-    _run(command, take, tell)
+    run_installer(command, take, tell)
     if on_progress is not None:
         on_progress(2 * total, 2 * total)
 
 
-def _run(
+def run_installer(
     command: Sequence[str],
     on_line: OnLine,
     on_tick: Callable[[], None] | None = None,

@@ -97,12 +97,10 @@ def test_lineage() -> None:
     assert (result.check("lineage.ancestors").verdict, result.verdict) == ("not-checked", "passed")
 
 
-def test_lineage_is_bounded_and_no_run_is_its_own_ancestor() -> None:
+def test_no_run_is_its_own_ancestor() -> None:
     scene = Scene()
     ancestor(lambda _: None)(scene)
-    (older,) = scene.ancestors or ()
-    scene.ancestors = [older] * 17
-    assert "more than 16" in scene.appraise().check("lineage.ancestors").detail
+    assert scene.appraise().check("lineage.ancestors").verdict == "ok"
     scene.ancestors = [scene.get("certificate")]
     assert scene.appraise().check("lineage.ancestors").verdict == "failed"
 

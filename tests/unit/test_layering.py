@@ -29,6 +29,8 @@ TOP_LEVEL = {
     "pyproject.toml",
     # directories
     ".ci",
+    ".dvc",
+    ".github",
     "aicert",
     "certificates",
     "docs",
@@ -164,7 +166,12 @@ def test_no_assert_outside_tests(name: str) -> None:
 
 
 def test_direct_dependencies_are_pinned_and_justified() -> None:
-    for name in ("rules/build-requirements", "rules/requirements", "tests/requirements"):
+    for name in (
+        "rules/build-requirements",
+        "rules/requirements",
+        "rules/dvc-requirements",
+        "tests/requirements",
+    ):
         lock = (ROOT / f"{name}.lock").read_text()
         assert "--index-url" not in lock
         assert "://" not in lock

@@ -1,0 +1,127 @@
+"""Lineage: an input that is another run's output has a certificate of that run (design: verifying).
+
+An ancestor is found by what it made: its run, its output's name and that output's dirHash, which is
+the input's digest (certificates of one model differ in nonce and time). Every ancestor is appraised
+under the same policy, with its own ancestors, once however many runs took its outputs. A missing or
+failed ancestor fails the whole. Leaves out: where certificates are looked for; they are given.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from aicert import statement as statements
+from aicert.appraise_run import VerifiedRun
+from aicert.certificate import Certificate
+from aicert.errors import EvidenceError
+from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
+from aicert.lockfile import LockedInput
+from aicert.result import Ancestor, AttestationResult
+
+SCHEME = "run:"
+# Far above any lineage that was ever made; longer ones are appraised piece by piece.
+MAX_ANCESTORS = 32
+
+
+class Lineage:
+    """The certificates among which ancestors are looked for, each appraised when first needed."""
+
+    def __init__(
+        self,
+        certificates: Sequence[Certificate],
+        appraise: Callable[[Certificate, "Lineage"], AttestationResult],
+    ) -> None:
+        self._appraise = appraise
+        self._claimed: dict[str, list[Certificate]] = {}
+        for certificate in certificates:
+            run = _claimed_run(certificate)
+            if run is not None:
+                self._claimed.setdefault(run, []).append(certificate)
+        # None while its appraisal is under way: no run is its own ancestor.
+        self._results: dict[int, AttestationResult | None] = {}
+
+    def ancestors(self, run: VerifiedRun) -> tuple[Ancestor, ...]:
+        """Each input of `run` that is said to be another run's output, with what was found."""
+        return tuple(self._ancestor(item) for item in run_inputs(run))
+
+    def _ancestor(self, item: LockedInput) -> Ancestor:
+        run, _, output = item.source.removeprefix(SCHEME).partition("/")
+        found: AttestationResult | None = None
+        reason: str | None = "no certificate of that run is given"
+        for certificate in self._claimed.get(run, ()):
+            result, refused = self._result(certificate)
+            if result is None:
+                reason = refused
+                continue
+            problem = _problem(result, run, output, item)
+            # Of several certificates of that run, the one of this very output says most.
+            if found is None or problem is None or result.certificate_consistent == "no":
+                found, reason = result, problem
+            if problem is None:
+                break
+        return Ancestor(
+            input=item.name,
+            source=item.source,
+            digest=str(item.digest),
+            result=found,
+            reason=reason,
+        )
+
+    def _result(self, certificate: Certificate) -> tuple[AttestationResult | None, str | None]:
+        key = id(certificate)
+        if key not in self._results:
+            if len(self._results) >= MAX_ANCESTORS:
+                return None, f"more than {MAX_ANCESTORS} certificates would have to be appraised"
+            self._results[key] = None
+            self._results[key] = self._appraise(certificate, self)
+        result = self._results[key]
+        return result, None if result is not None else "the run would be its own ancestor"
+
+
+def run_inputs(run: VerifiedRun) -> list[LockedInput]:
+    """The inputs that the lockfile says are outputs of other runs."""
+    return [item for item in run.lockfile.inputs if item.source.startswith(SCHEME)]
+
+
+def appraise_lineage(
+    ledger: Ledger, run: VerifiedRun | None, lineage: Lineage | None
+) -> tuple[Ancestor, ...]:
+    """lineage.ancestors; returns what was found, also where the check failed."""
+    seen: list[Ancestor] = []
+
+    def ancestors(given: VerifiedRun) -> tuple[str, None]:
+        inputs = run_inputs(given)
+        if not inputs:
+            raise NotApplicableError("no input is the output of another run")
+        if lineage is None:
+            raise NotDecidedError(
+                f"not asked: {inputs[0].name} is claimed to be {inputs[0].source} (--lineage)"
+            )
+        seen.extend(lineage.ancestors(given))
+        for ancestor in seen:
+            if ancestor.reason is not None:
+                raise EvidenceError(
+                    f"input {ancestor.input} is not shown to be {ancestor.source}: "
+                    f"{ancestor.reason}"
+                )
+        return f"{len(inputs)} inputs are outputs of certified runs", None
+
+    ledger.step("lineage.ancestors", ancestors, run, "statement.form", "inputs.pcr14")
+    return tuple(seen)
+
+
+def _claimed_run(certificate: Certificate) -> str | None:
+    """The run that a certificate says it is of: only to choose which ones to appraise."""
+    try:
+        return statements.parse(certificate.envelope.payload).run
+    except EvidenceError:
+        return None
+
+
+def _problem(result: AttestationResult, run: str, output: str, item: LockedInput) -> str | None:
+    """Why this result does not show that `item` came out of `run`; None where it does."""
+    if result.certificate_consistent == "no":
+        first = (result.failed or result.undecided)[0]
+        return f"the certificate of that run says {first.id}: {first.detail}"
+    subject: Mapping[str, str] = result.subject or {}
+    if result.run != run or subject.get(output) != str(item.digest):
+        return "the certificate of that run has another output"
+    return None

@@ -1,0 +1,59 @@
+"""A training config as dotted fields, for a review. Its text is hostile, and decides nothing.
+
+The runner reads the config by stricter rules of its own: what this cannot compare is said so.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+
+MAX_BYTES = 1 << 20
+MAX_FIELDS = 5000
+_MAX_DEPTH = 50
+
+
+def fields(data: bytes) -> dict[str, str] | None:
+    """`{dotted.path: value as JSON}`; None where the config cannot be read as plain YAML."""
+    import yaml
+
+    if len(data) > MAX_BYTES:
+        return None
+    try:
+        text = data.decode("utf-8")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            # An alias can stand for itself many times over: a small file, an endless comparison.
+            # Nesting costs the reader its square.
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
+                return None
+        found: dict[str, str] = {}
+        for path, value in _flat(yaml.safe_load(text), "", 0):
+            if len(found) >= MAX_FIELDS:
+                return None
+            found[path] = value
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError):
+        return None
+    return found
+
+
+def _flat(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key), depth + 1)
+    elif isinstance(value, list) and value:
+        for number, inner in enumerate(value):
+            yield from _flat(inner, f"{path}[{number}]", depth + 1)
+    else:
+        yield path, json.dumps(value, default=str)
+
+
+def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(field, old, new) of every field that differs, by path; empty text where it is absent."""
+    return [
+        (path, old.get(path, ""), new.get(path, ""))
+        for path in sorted(old.keys() | new.keys())
+        if old.get(path) != new.get(path)
+    ]

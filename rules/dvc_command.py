@@ -1,0 +1,73 @@
+"""`./doit dvc ARGUMENTS`: the locked DVC, and SHA-256 after whatever it brought."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from aicert.errors import ConfigError, ToolError
+from rules import config, tampering, tracking
+from rules.command import Command
+from rules.dvc_program import exclusive, pass_through, run_dvc
+from rules.progress import say
+
+# Commands after which other bytes may lie in the checkout.
+BRINGING = ("pull", "fetch", "checkout")
+
+
+class Dvc(Command):
+    """DVC with what this project demands of it before and after."""
+
+    name = "dvc"
+    doc_purpose = "run DVC (remote add, push, pull, status), comparing by SHA-256 after a pull"
+    doc_usage = "DVC ARGUMENTS…"
+    doc_description = """\
+Inputs and outputs that git does not hold travel by DVC. `push` first tracks what is locked or
+certified and not tracked yet; after `pull` every file is compared with lockfiles and certificates:
+DVC itself accepts a changed object. A remote that is added gets `verify = true`.
+
+  ./doit dvc remote add -d team s3://bucket/models
+  ./doit dvc push
+  ./doit dvc pull
+
+AICERT_DVC=/path/to/dvc uses another DVC: one with the plugin of your remote.
+Exit codes: 0 done, 2 DVC failed or brought other bytes.
+"""
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Everything after `dvc` is DVC's, options included."""
+        return int(super().parse_execute(["--", *in_args]))
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Run DVC with `args`."""
+        root = Path.cwd()
+        if not tracking.is_on(root):
+            raise ConfigError(
+                "DVC needs a git repository with .dvc/config", hint="git init && dvc init"
+            )
+        project = config.load(root)
+        action = args[0] if args else ""
+        if action == "push":
+            for item in tracking.track(root, project, project.runs.values()):
+                say(f"tracked  {item.file.relative_to(root)}")
+        with exclusive(root):
+            code = pass_through(root, args)
+            sys.stdout.flush()
+            if action == "remote" and args[1:2] == ["add"] and code == 0:
+                _verify_remotes(root)
+            if action in BRINGING:
+                # Also after a failure: part of it may have been brought.
+                count = tampering.compare(root, project)
+                say(f"compared  {count} tracked inputs and outputs by SHA-256: as locked")
+        if code != 0:
+            raise ToolError(f"dvc ended with {code}", hint="./doit dvc doctor")
+        return 0
+
+
+def _verify_remotes(root: Path) -> None:
+    """DVC compares MD5 after a download only where the remote says so."""
+    # `dvc remote list` wraps its lines.
+    for name in re.findall(
+        r"^remote\.(.+)\.url=", run_dvc(root, ["config", "--list"]), re.MULTILINE
+    ):
+        run_dvc(root, ["remote", "modify", name, "verify", "true"])

@@ -1,0 +1,66 @@
+"""The environment that DVC lives in, made from a hashed lock when a command first needs DVC.
+
+`AICERT_DVC` names another `dvc` program instead: one with the plugin of a remote that the lock does
+not have. What it moves is compared by SHA-256 afterwards in either case.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from aicert.errors import ConfigError
+from rules import progress
+from rules.bootstrap import cache_directory
+from rules.training_env import find_python, install, only_maker, run_installer
+
+LOCK = Path(__file__).resolve().parent / "dvc-requirements.lock"
+_MARKER = "complete"
+
+
+def location() -> Path:
+    """Where the environment of the lock at hand belongs, made or not."""
+    return cache_directory() / "envs" / f"dvc-{_digest()[:12]}"
+
+
+def _digest() -> str:
+    return hashlib.sha256(LOCK.read_bytes()).hexdigest()
+
+
+def program() -> Path:
+    """The `dvc` to run; its environment is made first where it is missing. Raises ToolError."""
+    own = os.environ.get("AICERT_DVC")
+    if own:
+        found = shutil.which(own)
+        if found is None:
+            raise ConfigError(f"AICERT_DVC is not a program: {own}", hint="unset AICERT_DVC")
+        return Path(found)
+    environment = location()
+    if not _is_complete(environment):
+        progress.say("making DVC's environment (200 MB, once)")
+        with progress.task("DVC's environment", unit="steps") as bar:
+            environment.parent.mkdir(parents=True, exist_ok=True)
+            with only_maker(environment, lambda line: bar.update(note=line)):
+                if not _is_complete(environment):
+                    _make(environment, bar)
+    return environment / "bin" / "dvc"
+
+
+def _is_complete(environment: Path) -> bool:
+    try:
+        return (environment / _MARKER).read_text(encoding="ascii") == _digest()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _make(environment: Path, bar: progress.Bar) -> None:
+    def note(line: str) -> None:
+        bar.update(note=line)
+
+    if environment.exists():
+        shutil.rmtree(environment)
+    run_installer([str(find_python()), "-I", "-m", "venv", str(environment)], note)
+    install(environment, LOCK, note, lambda done, total: bar.update(done=done, total=total))
+    marker = environment / (_MARKER + ".new")
+    marker.write_text(_digest(), encoding="ascii")
+    marker.replace(environment / _MARKER)

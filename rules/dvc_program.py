@@ -1,0 +1,51 @@
+"""Start DVC, one at a time in a checkout, and never with anything that phones home."""
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from aicert.errors import ToolError
+from rules import dvc_env
+
+LOCK = Path(".aicert") / "dvc.lock"
+_TAIL = 2000
+
+
+@contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """Hold this checkout's DVC: two at once would fail on DVC's own lock instead of waiting."""
+    path = root / LOCK
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def run_dvc(root: Path, arguments: Sequence[str]) -> str:
+    """Run `dvc ARGUMENTS` quietly; returns its output. Raises ToolError with what it said."""
+    done = subprocess.run(
+        [dvc_env.program(), *arguments],
+        cwd=root,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout)[-_TAIL:].strip()
+        raise ToolError(f"dvc {arguments[0]} failed:\n{said}", hint="./doit dvc status")
+    return done.stdout
+
+
+def pass_through(root: Path, arguments: Sequence[str]) -> int:
+    """Run `dvc ARGUMENTS` on the caller's terminal; returns DVC's exit code."""
+    return subprocess.run([dvc_env.program(), *arguments], cwd=root, env=_environment()).returncode
+
+
+def _environment() -> dict[str, str]:
+    # `.dvc/config` says so too; a checkout whose config was changed must not start to talk.
+    return os.environ | {"DVC_NO_ANALYTICS": "1"}

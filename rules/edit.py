@@ -1,0 +1,125 @@
+"""Edit `aicert.toml` for people: comments, order and style of everything else survive.
+
+What is written was read back by the reader of every other `aicert.toml`; if the run then cannot be
+locked, both files are as they were.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.items import Table
+
+from aicert.errors import AicertError, ConfigError
+from aicert.lockfile import CONFIG_INPUT
+from rules import config, lock, review
+from rules.config import FILE, Run
+from rules.revisions import Checkout
+
+
+class Before:
+    """The lockfiles as they were when this was made; everything else as it is."""
+
+    def __init__(self, root: Path) -> None:
+        self.name = "before"
+        self._checkout = Checkout(root)
+        names = self._checkout.names(lock.DIRECTORY)
+        self._texts = {name: self._checkout.read(name) for name in names}
+
+    def read(self, path: str) -> bytes | None:
+        """A file's bytes."""
+        if path.startswith(f"{lock.DIRECTORY}/"):
+            return self._texts.get(path)
+        return self._checkout.read(path)
+
+    def names(self, folder: str) -> list[str]:
+        """The files below a folder."""
+        if folder.startswith(lock.DIRECTORY):
+            return sorted(name for name in self._texts if name.startswith(f"{folder}/"))
+        return self._checkout.names(folder)
+
+
+def with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: bool) -> bytes:
+    """`aicert.toml` with that input added to the run, or its source changed. Raises ConfigError."""
+    document = tomlkit.parse(data.decode("utf-8"))
+    runs = document.get("runs")
+    if not isinstance(runs, Table) or run not in runs:
+        return _with_run(document, run, name, source)
+    table: Any = runs[run]
+    if name == CONFIG_INPUT:
+        table[CONFIG_INPUT] = source
+        return tomlkit.dumps(document).encode("utf-8")
+    if "inputs" not in table:
+        table["inputs"] = tomlkit.table()
+    inputs: Any = table["inputs"]
+    old = inputs.get(name)
+    if allow_pickle:
+        value = tomlkit.inline_table()
+        value.update({"from": source, "allow-pickle": True})
+        inputs[name] = value
+    elif isinstance(old, dict):
+        old["from"] = source
+    else:
+        inputs[name] = source
+    return tomlkit.dumps(document).encode("utf-8")
+
+
+def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
+    """A new run begins with its config, on the only machine there is."""
+    machines = list(document.get("machines", {}))
+    if name != CONFIG_INPUT:
+        raise ConfigError(
+            f"{FILE} has no run {run!r}", hint=f"./doit add {run} config path:examples/{run}.yml"
+        )
+    if len(machines) != 1:
+        raise ConfigError(f"{FILE} has {len(machines)} machines: write the run yourself")
+    table = tomlkit.table()
+    table["config"] = source
+    table["machine"] = machines[0]
+    table["outputs"] = ["model"]
+    inputs = tomlkit.table()
+    inputs.add(tomlkit.nl())
+    table["inputs"] = inputs
+    if "runs" not in document:
+        document["runs"] = tomlkit.table(is_super_table=True)
+    document["runs"][run] = table
+    return tomlkit.dumps(document).encode("utf-8")
+
+
+def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> review.Review:
+    """Add or change an input and lock the run; returns what changed."""
+    old = config.read(root)
+    config.parse(root, old)
+    new = with_input(old, run, name, source, allow_pickle=allow_pickle)
+    project = config.parse(root, new)
+
+    def write() -> None:
+        lock.replace(root / FILE, new)
+        lock.write(root, lock.resolve(root, project.run(run)))
+
+    try:
+        return _reviewed(root, write)
+    except AicertError:
+        lock.replace(root / FILE, old)
+        raise
+
+
+def update(root: Path, runs: list[Run], name: str | None) -> review.Review:
+    """Resolve inputs again, and write the lockfiles; returns what changed."""
+    for run in runs if name is not None else ():
+        if name not in {item.name for item in run.inputs}:
+            names = ", ".join(item.name for item in run.inputs)
+            raise ConfigError(f"run {run.name} has no input {name!r}; there is: {names}")
+
+    def write() -> None:
+        for run in runs:
+            lock.write(root, lock.resolve(root, run))
+
+    return _reviewed(root, write)
+
+
+def _reviewed(root: Path, write: Callable[[], None]) -> review.Review:
+    before = Before(root)
+    write()
+    return review.review(root, before, Checkout(root))

@@ -1,0 +1,74 @@
+"""`./doit add RUN NAME SOURCE` and `./doit update [RUN [INPUT]]`."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert import cli
+from aicert.errors import ConfigError
+from rules import config, edit, example, review, review_text
+from rules.command import Command
+
+
+def _show(found: review.Review) -> int:
+    cli.write(review_text.text(found))
+    return 0
+
+
+class Add(Command):
+    """Add an input to a run, or give it another source."""
+
+    name = "add"
+    doc_purpose = "add an input to a run in aicert.toml, lock it, show what changed"
+    doc_usage = "RUN NAME SOURCE"
+    doc_description = """\
+Writes the input into aicert.toml (comments, order and style stay), locks the run and shows the
+review of what changed. An input of that name gets the new source. A new run begins with its config.
+If the source cannot be locked, nothing is changed.
+
+  ./doit add tiny-alpaca alpaca path:examples/other-rows
+  ./doit add my-run config path:examples/my-run.yml
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "allow-pickle",
+            "short": "",
+            "long": "allow-pickle",
+            "type": bool,
+            "default": False,
+            "help": "accept pickled weights, which can run code; reviewers see it",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Edit, lock, show."""
+        if len(args) != 3:
+            raise ConfigError("add takes a run, an input's name and a source")
+        root = Path.cwd()
+        example.make_example(root)
+        run, name, source = args
+        return _show(edit.add(root, run, name, source, allow_pickle=params["allow-pickle"]))
+
+
+class Update(Command):
+    """Resolve inputs again."""
+
+    name = "update"
+    doc_purpose = "resolve inputs again, write the lockfiles, show what changed"
+    doc_usage = "[RUN [INPUT]]"
+    doc_description = """\
+Asks each source again what it resolves to and writes the lockfiles; aicert.toml stays as it is.
+With RUN only that run, with INPUT only that input.
+
+  ./doit update
+  ./doit update tiny-alpaca alpaca
+"""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Resolve, write, show."""
+        if len(args) > 2:
+            raise ConfigError("update takes a run and one of its inputs")
+        root = Path.cwd()
+        project = config.load(root)
+        runs = [project.run(args[0])] if args else list(project.runs.values())
+        example.make_example(root)
+        return _show(edit.update(root, runs, args[1] if len(args) == 2 else None))

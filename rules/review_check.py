@@ -1,0 +1,138 @@
+"""What a pull request's lockfiles and certificates are checked for, by code of the base revision.
+
+`tree` is the change as a folder of files: data, of which nothing is executed. The policy is the
+caller's, never the change's. Certificates are judged without their models, which git does not hold.
+"""
+
+import datetime
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aicert import certificate as certificates
+from aicert import lockfile as form
+from aicert.appraisal import appraise
+from aicert.errors import AicertError, ToolError
+from aicert.policy import Policy
+from aicert.result import AttestationResult
+from rules import config, example, lock
+from rules.config import Project, Run
+from rules.revisions import Checkout, Files
+
+CERTIFICATES = "certificates"
+Verdict = Literal["ok", "failed", "-"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check of a change; `-` is one that could not be made. Texts may be hostile."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+
+
+def check(tree: Path, base: Files, policy: Policy) -> list[Check]:
+    """Check every lockfile of `tree`, and the certificates that `base` does not have like this."""
+    head = Checkout(tree)
+    try:
+        project = config.load(tree)
+    except AicertError as error:
+        return [Check(what="aicert.toml", verdict="failed", detail=_flat(error.message))]
+    made = _make_example(tree, project)
+    found = [_lockfile(tree, run, made) for run in project.runs.values()]
+    return [*found, *_strays(project, head), *_certificates(base, head, policy)]
+
+
+def _make_example(tree: Path, project: Project) -> bool:
+    """The shipped run's inputs are made, not stored; not through a link that the change brought."""
+    made = {f"path:{name}" for name in (example.MODEL, example.DATA)}
+    if not any(item.source in made for run in project.runs.values() for item in run.inputs):
+        return True
+    parts = [tree / "examples", *(tree / name for name in (example.MODEL, example.DATA))]
+    if any(os.path.islink(part) for part in parts):
+        return False
+    example.make_example(tree)
+    return True
+
+
+def _lockfile(tree: Path, run: Run, made: bool) -> Check:
+    what = f"lockfile of run {run.name}"
+    try:
+        form.parse(lock.read(tree, run.name))
+        missing = [item.name for item in run.inputs if not _is_here(tree, item.source)]
+        if missing or not made:
+            names = ", ".join(missing) or "examples"
+            return Check(
+                what=what, verdict="-", detail=f"canonical; the bytes of {names} are not here"
+            )
+        lock.current(tree, run)
+    except ToolError as error:
+        return Check(what=what, verdict="-", detail=_flat(error.message))
+    except AicertError as error:
+        return Check(what=what, verdict="failed", detail=_flat(error.message))
+    return Check(what=what, verdict="ok", detail="canonical, and of the bytes of this change")
+
+
+def _is_here(tree: Path, source: str) -> bool:
+    return not source.startswith("path:") or os.path.lexists(tree / source.removeprefix("path:"))
+
+
+def _strays(project: Project, head: Files) -> list[Check]:
+    """A lockfile that no run of aicert.toml has is reviewed for nothing."""
+    found = []
+    for path in head.names(lock.DIRECTORY):
+        name = path.removeprefix(f"{lock.DIRECTORY}/")
+        run = name.removesuffix(".lock.toml")
+        if "/" in name or run == name or run == "image" or run in project.runs:
+            continue
+        found.append(Check(what=path, verdict="failed", detail="aicert.toml has no such run"))
+    return found
+
+
+def _certificates(base: Files, head: Files, policy: Policy) -> list[Check]:
+    found = []
+    for path in head.names(CERTIFICATES):
+        if not path.endswith("/certificate.json") or head.read(path) == base.read(path):
+            continue
+        run = path.removeprefix(f"{CERTIFICATES}/").removesuffix("/certificate.json")
+        found.append(_certificate(path, run, head, policy))
+    return found
+
+
+def _certificate(path: str, run: str, head: Files, policy: Policy) -> Check:
+    what = f"certificate of run {run}"
+    data = head.read(path)
+    lockfile = head.read(f"{lock.DIRECTORY}/{run}.lock.toml")
+    if data is None or lockfile is None:
+        return Check(what=what, verdict="failed", detail="it, or its lockfile, cannot be read")
+    try:
+        result = appraise(
+            certificates.parse(data),
+            None,
+            policy,
+            at=datetime.datetime.now(datetime.UTC),
+            lockfile=lockfile,
+        )
+    except AicertError as error:
+        return Check(what=what, verdict="failed", detail=_flat(error.message))
+    return Check(what=what, verdict=_verdict(result), detail=_detail(result))
+
+
+def _flat(message: str) -> str:
+    return "; ".join(line.strip() for line in message.splitlines())
+
+
+def _verdict(result: AttestationResult) -> Verdict:
+    if result.certificate_consistent == "yes":
+        return "ok"
+    return "failed" if result.failed else "-"
+
+
+def _detail(result: AttestationResult) -> str:
+    if result.certificate_consistent == "yes":
+        return f"passes policy {result.policy} ({result.tier}); its model was not looked at"
+    reasons = result.failed or result.undecided
+    first = reasons[0]
+    return f"policy {result.policy}: {first.id}: {_flat(first.detail)}"

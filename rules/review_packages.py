@@ -1,0 +1,101 @@
+"""Packages of the machine's image and of the training environment, as two revisions lock them."""
+
+import re
+from collections.abc import Mapping
+
+from aicert import image_lock
+from aicert.digest import of_bytes
+from aicert.errors import AicertError
+from aicert.image_lock import ImageLock
+from rules.review_rows import Row, Section, moved
+from rules.revisions import Files
+
+IMAGE = "lockfiles/image.lock.toml"
+TRAINING = ("enclave_runner/requirements.lock", "enclave_runner/requirements-cuda.lock")
+MAX_ROWS = 60
+_PIN = re.compile(
+    r"^([A-Za-z0-9][\w.-]*)==(\S+)((?:[ \\\n]+--hash=sha256:[0-9a-f]{64})+)", re.MULTILINE
+)
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+
+Packages = Mapping[str, tuple[str, frozenset[str]]]
+
+
+def training_section(base: Files, head: Files, warnings: list[str]) -> Section | None:
+    """What changed in the locks of the training environment."""
+    old, new = (_training(files) for files in (base, head))
+    rows = _rows(old, new, warnings, "training environment")
+    same = [base.read(path) == head.read(path) for path in TRAINING]
+    if all(same):
+        return None
+    rows = rows or [Row(label="packages", note="none differs; the locks' other text does")]
+    return Section(title="training environment", word="changed", rows=tuple(rows))
+
+
+def image_section(base: Files, head: Files, warnings: list[str]) -> Section | None:
+    """What changed in the lock of the machine's image."""
+    before, after = base.read(IMAGE), head.read(IMAGE)
+    if before == after:
+        return None
+    old, new = (_image(data, warnings) for data in (before, after))
+    rows = moved(
+        "image.lock.toml", *(None if d is None else str(of_bytes(d)) for d in (before, after))
+    )
+    for index in image_lock.PCRS:
+        rows += moved(
+            f"PCR {index}", *(None if i is None else i.pcrs[index].hex() for i in (old, new))
+        )
+    rows += moved("disk", *(None if i is None else str(i.disk) for i in (old, new)))
+    rows += _rows(_installed(old), _installed(new), warnings, "image")
+    word = "new" if before is None else "removed" if after is None else "changed"
+    return Section(title="machine image", word=word, rows=tuple(rows))
+
+
+def _image(data: bytes | None, warnings: list[str]) -> ImageLock | None:
+    if data is None:
+        return None
+    try:
+        return image_lock.parse(data)
+    except AicertError as error:
+        warnings.append(f"image lock cannot be read: {error.message}")
+        return None
+
+
+def _installed(lock: ImageLock | None) -> Packages:
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for package in () if lock is None else lock.packages:
+        # One name may be installed in two versions (kernels are).
+        version, digests = found.get(package.name, ("", frozenset()))
+        both = f"{version} {package.version}".strip()
+        found[package.name] = both, digests | {str(package.digest)}
+    return found
+
+
+def _training(files: Files) -> Packages:
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for path in TRAINING:
+        text = (files.read(path) or b"").decode("utf-8", "replace")
+        for match in _PIN.finditer(text):
+            found[match[1]] = match[2], frozenset(_HASH.findall(match[3]))
+    return found
+
+
+def _rows(old: Packages, new: Packages, warnings: list[str], where: str) -> list[Row]:
+    rows: list[Row] = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if before is not None and after is not None and before[0] == after[0]:
+            rows.append(Row(label=name, old=before[0], new=after[0], note="other files"))
+            if not before[1] <= after[1]:
+                warnings.append(
+                    f"{where}: {name} {after[0]} has other files under the same version"
+                )
+            continue
+        rows.append(
+            Row(label=name, old=before[0] if before else None, new=after[0] if after else None)
+        )
+    if len(rows) > MAX_ROWS:
+        return [*rows[:MAX_ROWS], Row(label="packages", note=f"and {len(rows) - MAX_ROWS} more")]
+    return rows

@@ -1,0 +1,194 @@
+"""What lockfiles and certificates name and git does not hold, tracked by DVC.
+
+Format: docs/spec/tracking.md. An input's `.dvc` file stands beside its lockfile, an output's beside
+its certificate; `meta.aicert` in it is the digest that the bytes had when they were tracked. DVC
+moves bytes by MD5 and believes its remote: trust is the SHA-256 of lockfile and certificate,
+compared after whatever DVC did (`rules.tampering`).
+
+On where the checkout is a git repository with `.dvc/config`. Nothing here starts DVC but `track`.
+"""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aicert import lockfile as lockfiles
+from aicert.digest import Digest
+from aicert.errors import AicertError, ToolError
+from aicert.statement import parse as parse_statement
+from rules import lock, verify
+from rules.config import Input, Project, Run
+from rules.dvc_program import exclusive, run_dvc
+from rules.lock import replace as write_whole
+
+# As DVC writes it: a key of the one output.
+MD5 = re.compile(r"^[- ] md5: ([0-9a-f]{32}(?:\.dir)?)$", re.MULTILINE)
+# DVC breaks the line when it writes the file again.
+_DIGEST = re.compile(r"^  aicert:\s+(\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracked:
+    """Bytes that DVC moves: where they lie, the `.dvc` file, what they must be and what says so.
+
+    `listing` is the file whose `HEX  PATH` lines say which file is wrong, None for a single file.
+    """
+
+    name: str
+    path: Path
+    file: Path
+    digest: Digest
+    listing: Path | None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the `.dvc` file is whole and is of these bytes."""
+        try:
+            text = self.file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return False
+        found = _DIGEST.search(text)
+        return found is not None and found[1] == str(self.digest) and MD5.search(text) is not None
+
+
+def is_on(root: Path) -> bool:
+    """Whether this checkout uses DVC at all: an unpacked archive has nobody to share with."""
+    return (root / ".dvc" / "config").is_file() and (root / ".git").exists()
+
+
+def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
+    """What of `run` DVC has to track: its inputs as locked, its output as certified."""
+    locked = lockfiles.parse(lock.read(root, run.name))
+    digests = {item.name: item.digest for item in locked.inputs}
+    candidates = []
+    for item in run.inputs:
+        digest = digests.get(item.name)
+        path = None if digest is None else _place(root, item.source)
+        if digest is None or path is None:
+            continue
+        owner, name = _owner(project, run, item)
+        folder = root / lock.DIRECTORY / owner
+        listing = folder / f"{name}.sha256" if digest.kind == "dirHash" else None
+        candidates.append(
+            Tracked(
+                name=f"input {item.name} of run {run.name}",
+                path=path,
+                file=folder / f"{name}.dvc",
+                digest=digest,
+                listing=listing,
+            )
+        )
+    return [*_not_in_git(root, candidates), *_outputs(root, run)]
+
+
+def _place(root: Path, source: str) -> Path | None:
+    """Where the bytes of an input lie or will lie; None where another run makes them."""
+    return root.resolve() / source.removeprefix("path:") if source.startswith("path:") else None
+
+
+def _owner(project: Project, run: Run, item: Input) -> tuple[str, str]:
+    """The run and input beside whose lockfile the bytes are tracked: DVC wants one file a path."""
+    wanted = _bytes_of(item)
+    return min(
+        (other.name, candidate.name)
+        for other in (*project.runs.values(), run)
+        for candidate in other.inputs
+        if _bytes_of(candidate) == wanted
+    )
+
+
+def _bytes_of(item: Input) -> Input:
+    """The input without what does not choose its bytes."""
+    return replace(item, name="", allow_pickle=False)
+
+
+def _outputs(root: Path, run: Run) -> Iterator[Tracked]:
+    try:
+        statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
+    except AicertError:
+        return
+    for name in run.outputs:
+        output = statement.outputs.get(name)
+        if output is not None and output.files:
+            yield Tracked(
+                name=f"output {name} of run {run.name}",
+                path=root.resolve() / verify.OUTPUTS / run.name / name,
+                file=verify.certificate_path(root, run.name).with_name(f"{name}.dvc"),
+                digest=output.digest,
+                listing=None,
+            )
+
+
+def _not_in_git(root: Path, candidates: Sequence[Tracked]) -> list[Tracked]:
+    """Those that git ignores. One that git neither holds nor ignores is still to be decided on."""
+    home = root.resolve()
+    inside = [item for item in candidates if item.path.is_relative_to(home)]
+    unknown = [item for item in inside if not item.is_recorded]
+    if not unknown:
+        return inside if len(inside) == len(candidates) else [i for i in inside if i.is_recorded]
+    names = {item.path.relative_to(home).as_posix(): item for item in unknown}
+    # A directory with one file in git is git's: DVC refuses it.
+    held = _git(root, ["ls-files", "-z", "--", *names])
+    ignored = set(_git(root, ["check-ignore", "-z", "--stdin"], given=names, ok=(0, 1)))
+    found = [item for item in inside if item.is_recorded]
+    for name, item in names.items():
+        if name in ignored and not any(f == name or f.startswith(f"{name}/") for f in held):
+            found.append(item)
+    return found
+
+
+def _git(
+    root: Path, arguments: list[str], given: Iterable[str] = (), ok: tuple[int, ...] = (0,)
+) -> list[str]:
+    asked = b"".join(os.fsencode(name) + b"\0" for name in given)
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, input=asked)
+    if done.returncode not in ok:
+        raise ToolError(f"git {arguments[0]} failed: {done.stderr.decode(errors='replace')[-500:]}")
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+
+
+def is_tracked(root: Path, project: Project, run: Run) -> bool:
+    """Whether there is nothing to do; errors mean that something is."""
+    try:
+        return not is_on(root) or all(i.is_recorded for i in of_run(root, project, run))
+    except AicertError:
+        return False
+
+
+def track(root: Path, project: Project, runs: Iterable[Run]) -> list[Tracked]:
+    """Hand DVC what it does not have yet; returns that. Linked, not copied, where the disk can."""
+    if not is_on(root):
+        return []
+    todo = {
+        item.file: item
+        for run in runs
+        for item in of_run(root, project, run)
+        if not item.is_recorded and item.path.exists()
+    }
+    if not todo:
+        return []
+    with exclusive(root):
+        before = {file: file.read_bytes() if file.exists() else None for file in todo}
+        for item in todo.values():
+            write_whole(item.file, _unfinished(root, item))
+        files = [str(file.relative_to(root)) for file in todo]
+        try:
+            run_dvc(root, ["commit", "--quiet", "--force", *files])
+        except ToolError:
+            for file, data in before.items():
+                file.unlink() if data is None else write_whole(file, data)
+            raise
+        run_dvc(root, ["checkout", "--quiet", "--relink", *files])
+    return list(todo.values())
+
+
+def _unfinished(root: Path, item: Tracked) -> bytes:
+    """A `.dvc` file to which `dvc commit` adds MD5 and size."""
+    home = root.resolve()
+    up = os.path.relpath(root, item.file.parent)
+    path = json.dumps(item.path.relative_to(home).as_posix())
+    return f"wdir: {up}\nouts:\n- path: {path}\nmeta:\n  aicert: {item.digest}\n".encode()

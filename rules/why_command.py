@@ -1,0 +1,72 @@
+"""`./doit why [RUN…]` and `./doit graph [--format text|svg]`."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert import cli
+from aicert.errors import ConfigError
+from rules import certify, config, graph
+from rules.command import Command
+from rules.progress import printable
+
+
+class Why(Command):
+    """Say what certify would do, and because of which digest."""
+
+    name = "why"
+    doc_purpose = "what certify would run, and because of which digest"
+    doc_usage = "[RUN …]"
+    doc_description = """\
+Compares as certify does and starts nothing. Exit code 0 whatever it finds; 3 for an unknown run.
+
+  ./doit why tiny-alpaca
+"""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Explain the named runs; without names, every run."""
+        root = Path.cwd()
+        project = config.load(root)
+        runs = [project.run(name) for name in args] or list(project.runs.values())
+        cli.write("".join(_explain(root, run) for run in runs))
+        return 0
+
+
+def _explain(root: Path, run: config.Run) -> str:
+    reason = certify.why(root, run, None)
+    if reason is None:
+        return f"{run.name}: up to date\n"
+    word = "would stop" if reason.stops else "would run"
+    lines = [f"{run.name}: {word}: {reason.text}"]
+    if reason.hint:
+        lines.append(f"hint: {reason.hint}")
+    return "".join(f"{printable(line, 400)}\n" for text in lines for line in text.split("\n"))
+
+
+class Graph(Command):
+    """Draw runs, inputs and certificates."""
+
+    name = "graph"
+    doc_purpose = "draw runs, inputs and certificates, as text or SVG"
+    doc_description = """\
+  ./doit graph
+  ./doit graph --format svg > runs.svg
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "format",
+            "short": "",
+            "long": "format",
+            "type": str,
+            "default": "text",
+            "help": "text or svg",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Draw every run of aicert.toml."""
+        if params["format"] not in ("text", "svg") or args:
+            raise ConfigError("--format is text or svg")
+        root = Path.cwd()
+        drawn = graph.nodes(root, config.load(root))
+        cli.write(graph.svg(drawn) if params["format"] == "svg" else graph.text(drawn))
+        return 0

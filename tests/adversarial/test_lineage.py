@@ -1,0 +1,142 @@
+"""Chains of certificates: every ancestor is found by what it made, and every one must pass."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from aicert import render
+from aicert.appraise_lineage import MAX_ANCESTORS
+from aicert.certificate import Certificate
+from aicert.digest import Digest, dir_digest
+from aicert.lockfile import LockedInput, Lockfile
+from tests.adversarial.forger import Scene, hex_of
+
+
+def weights(run: str) -> dict[str, bytes]:
+    return {"config.json": b"{}", "model.safetensors": run.encode()}
+
+
+def made_by(run: str) -> Digest:
+    return dir_digest({path: hex_of(data) for path, data in weights(run).items()})
+
+
+def scene(run: str, *parents: str, digest: Digest | None = None) -> Scene:
+    """The certificate of `run`, whose inputs are outputs of `parents`."""
+
+    def locked(lock: Lockfile) -> Lockfile:
+        taken = [
+            LockedInput(
+                name=f"from-{parent}",
+                source=f"run:{parent}/model",
+                uri=f"run:{parent}/model",
+                size=3,
+                digest=digest or made_by(parent),
+            )
+            for parent in parents
+        ]
+        inputs = sorted((*lock.inputs, *taken), key=lambda item: item.name)
+        return replace(lock, run=run, inputs=tuple(inputs))
+
+    made = Scene().edit("lockfile", locked)
+    return made.edit("outputs", lambda _: {"model": weights(run)})
+
+
+def certificate(run: str, *parents: str) -> Certificate:
+    made: Certificate = scene(run, *parents).get("certificate")
+    return made
+
+
+CHAIN = (certificate("z"), certificate("y", "z"), certificate("x", "y"))
+
+
+def order(*indices: int) -> tuple[Certificate, ...]:
+    return tuple(CHAIN[index] for index in indices)
+
+
+@pytest.mark.parametrize("given", [order(0, 1, 2), order(2, 1, 0), order(1, 2, 0), order(2, 0, 1)])
+def test_the_order_of_the_certificates_does_not_matter(given: tuple[Certificate, ...]) -> None:
+    asked = scene("w", "x")
+    asked.ancestors = given
+    result = asked.appraise()
+    assert result.verdict == "passed", render.text(result)
+    shown = render.text(result)
+    lines = shown.partition("lineage\n")[2].splitlines()[:3]
+    assert [line.split("=")[1].split()[0] for line in lines] == [
+        "run:x/model", "run:y/model", "run:z/model",
+    ]  # fmt: skip
+    assert [len(line) - len(line.lstrip("ok ")) for line in lines] == [10, 13, 16]
+    told = json.loads(render.json_text(result))["lineage"]
+    assert told[0]["lineage"][0]["lineage"][0]["source"] == "run:z/model"
+
+
+def test_certificates_that_nothing_leads_to_are_not_judged() -> None:
+    asked = scene("w", "x")
+    failed = Scene().edit("report", lambda report: replace(report, exit_code="1"))
+    asked.ancestors = (*CHAIN, failed.get("certificate"), certificate("other"))
+    assert asked.appraise().verdict == "passed"
+
+
+def test_of_two_certificates_of_one_run_the_one_of_this_output_counts() -> None:
+    asked = scene("w", "x")
+    retrained: Certificate = (
+        scene("x", "y").edit("outputs", lambda _: {"model": weights("x2")}).get("certificate")
+    )
+    for given in ((retrained, *CHAIN), (*CHAIN, retrained)):
+        asked.ancestors = given
+        assert asked.appraise().verdict == "passed"
+
+
+def test_two_ways_back_are_both_walked_and_shown_once() -> None:
+    asked = scene("w", "a", "b")
+    asked.ancestors = (certificate("a", "x"), certificate("b", "x"), *CHAIN)
+    result = asked.appraise()
+    assert result.verdict == "passed"
+    assert render.text(result).count("run:z/model") == 1
+    assert "(its lineage is above)" in render.text(result)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_missing_ancestor_fails_the_whole(missing: int) -> None:
+    asked = scene("w", "x")
+    asked.ancestors = tuple(c for i, c in enumerate(CHAIN) if i != missing)
+    result = asked.appraise()
+    assert result.check("lineage.ancestors").verdict == "failed"
+    assert "no certificate of that run is given" in render.text(result)
+
+
+def test_a_failed_ancestor_far_back_fails_the_whole_and_is_shown() -> None:
+    asked = scene("w", "x")
+    failed = scene("z").edit("report", lambda report: replace(report, exit_code="1"))
+    asked.ancestors = (failed.get("certificate"), *CHAIN[1:])
+    result = asked.appraise()
+    assert result.verdict == "failed"
+    assert "outputs.exit" in render.text(result)
+    assert [line.split()[0] for line in render.text(result).partition("lineage\n")[2].splitlines()
+            if " = run:" in line] == ["FAILED"] * 3  # fmt: skip
+
+
+def test_no_run_is_its_own_ancestor() -> None:
+    asked = scene("w", "a")
+    asked.ancestors = (certificate("a", "b"), certificate("b", "a"))
+    result = asked.appraise()
+    assert result.check("lineage.ancestors").verdict == "failed"
+    assert "its own ancestor" in render.text(result)
+
+
+def test_a_lineage_without_end_is_bounded() -> None:
+    length = MAX_ANCESTORS + 1
+    asked = scene("w", f"r{length}")
+    asked.ancestors = [certificate("r0")] + [
+        certificate(f"r{i}", f"r{i - 1}") for i in range(1, length + 1)
+    ]
+    result = asked.appraise()
+    assert result.verdict == "failed"
+    assert f"more than {MAX_ANCESTORS} certificates" in render.text(result)
+
+
+def test_hostile_text_in_a_lineage_is_escaped() -> None:
+    asked = scene("w", "x")
+    evil = scene("x", "y").edit("report", lambda report: replace(report, exit_code="1"))
+    asked.ancestors = (evil.get("certificate"),)
+    assert all(line.isprintable() for line in render.text(asked.appraise()).split("\n"))

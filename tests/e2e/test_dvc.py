@@ -1,0 +1,324 @@
+"""Inputs and outputs that git does not hold, moved by the real DVC through real remotes.
+
+The checkouts are git repositories; the run's certificate is forged from a small tree, since DVC
+does not look at it and no training is needed to have something to move.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rules import dvc_env
+from tests.adversarial.forger import FILES, Scene
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TOML = """\
+[runs.tiny]
+config = "path:tiny.yml"
+machine = "here"
+outputs = ["model"]
+[runs.tiny.inputs]
+data = "path:data"
+
+[runs.again]
+config = "path:tiny.yml"
+machine = "here"
+outputs = ["model"]
+[runs.again.inputs]
+same = "path:data"
+
+[machines.here]
+driver = "local"
+"""
+CODE = (".dvc", ".gitattributes", "aicert", "dodo.py", "doit", "enclave_runner", "pyproject.toml",
+        "rules")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clone:
+    """A checkout of the test's own project with this repository's code."""
+
+    root: Path
+
+    def run(self, *command: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def doit(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        cache = dvc_env.location().parents[1]
+        return self.run(self.root / "doit", *arguments, AICERT_CACHE=str(cache))
+
+    def done(self, *command: str | Path) -> str:
+        ended = self.run(*command)
+        assert ended.returncode == 0, ended.stderr + ended.stdout
+        return ended.stdout
+
+    def dvc(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """DVC itself, without us."""
+        return self.run(dvc_env.program(), *arguments)
+
+    def commit(self, message: str) -> None:
+        self.done("git", "add", "--all")
+        author = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        self.done("git", *author, "commit", "--quiet", "--message", message)
+
+    def forget_bytes(self) -> None:
+        """As if nothing had ever been pulled here."""
+        for name in ("data", "outputs", ".dvc/cache", ".dvc/tmp"):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def untracked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The project as locked and committed, before DVC has anything."""
+    dvc_env.program()
+    root = tmp_path_factory.mktemp("untracked") / "origin"
+    root.mkdir()
+    for name in CODE:
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(
+                REPOSITORY / name,
+                root / name,
+                ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local"),
+            )
+        else:
+            shutil.copy2(REPOSITORY / name, root / name)
+    (root / ".venv").symlink_to(Path(sys.prefix).resolve())
+    (root / ".gitignore").write_text("/.aicert/\n/.venv\n/outputs/\n/data/\n__pycache__/\n")
+    (root / "aicert.toml").write_text(TOML)
+    (root / "tiny.yml").write_text("a: 1\n")
+    (root / "data" / "sub").mkdir(parents=True)
+    for number in range(5):
+        (root / "data" / "sub" / f"{number}.jsonl").write_text(f'{{"row": {number}}}\n' * 2000)
+    (root / "data" / "readme.txt").write_text("rows\n")
+    outputs = root / "outputs" / "tiny" / "model"
+    outputs.mkdir(parents=True)
+    for name, data in FILES.items():
+        (outputs / name).write_bytes(data)
+    certificate = root / "certificates" / "tiny" / "certificate.json"
+    certificate.parent.mkdir(parents=True)
+    certificate.write_bytes(Scene().get("file"))
+    clone = Clone(root=root)
+    clone.done("git", "init", "--quiet", "--initial-branch=main")
+    locked = clone.doit("lock")
+    assert locked.returncode == 0, locked.stderr
+    clone.commit("locked")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def tracked(untracked: Clone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `origin`, tracked and pushed, and `remote`, which has everything."""
+    folder = tmp_path_factory.mktemp("tracked")
+    clone = Clone(root=folder / "origin")
+    shutil.copytree(untracked.root, clone.root, symlinks=True)
+    (folder / "remote").mkdir()
+    assert clone.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
+    pushed = clone.doit("dvc", "push")
+    assert pushed.returncode == 0, pushed.stderr
+    clone.commit("tracked")
+    return folder
+
+
+@pytest.fixture
+def remote(tracked: Path, tmp_path: Path) -> Path:
+    """A copy of the remote whose files may be tampered with."""
+    return Path(shutil.copytree(tracked / "remote", tmp_path / "remote"))
+
+
+@pytest.fixture
+def origin(tracked: Path) -> Clone:
+    """The tracked project, only to be read."""
+    return Clone(root=tracked / "origin")
+
+
+def teammate(origin: Clone, tmp_path: Path) -> Clone:
+    clone = Clone(root=tmp_path / "teammate")
+    origin.done("git", "clone", "--quiet", ".", str(clone.root))
+    (clone.root / ".venv").symlink_to(Path(sys.prefix).resolve())
+    return clone
+
+
+def tamper(remote: Path, text: bytes) -> Path:
+    """Change one object on the remote, keeping its size."""
+    for path in remote.rglob("*"):
+        if path.is_file() and text in path.read_bytes():
+            data = path.read_bytes()
+            path.chmod(0o644)
+            path.write_bytes(data.replace(text, text[::-1]))
+            return path
+    raise AssertionError("the remote has no such object")
+
+
+def test_what_git_does_not_hold_is_tracked_beside_lockfile_and_certificate(
+    origin: Clone, remote: Path
+) -> None:
+    found = origin.root.rglob("*.dvc")
+    tracked = sorted(str(p.relative_to(origin.root)) for p in found if p.is_file())
+    # One file a path: the run `again` shares its input with `tiny`, which comes later by name.
+    assert tracked == ["certificates/tiny/model.dvc", "lockfiles/again/same.dvc"]
+    lockfile = (origin.root / "lockfiles/again.lock.toml").read_text()
+    digest = lockfile.partition('name = "same"')[2].partition('digest = "')[2].partition('"')[0]
+    assert digest in (origin.root / "lockfiles/again/same.dvc").read_text()
+    assert "up to date" in origin.dvc("status").stdout
+    assert origin.done("git", "status", "--porcelain") == ""
+    config = origin.dvc("config", "--list").stdout
+    assert "core.analytics=false" in config
+    assert "core.check_update=false" in config
+    assert "remote.team.verify=true" in config
+
+
+def test_nothing_is_stored_twice(origin: Clone, remote: Path) -> None:
+    for file in (*origin.root.glob("data/**/*.jsonl"), *origin.root.glob("outputs/**/*.json")):
+        # One inode under two names, or a copy-on-write clone.
+        linked = file.stat().st_nlink == 2
+        assert linked or "reflink" in origin.dvc("doctor").stdout.partition("Cache types:")[2]
+
+
+def test_tracking_again_starts_no_dvc(origin: Clone, remote: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in origin.root.rglob("*.dvc") if p.is_file()}
+    ended = origin.run(
+        sys.executable, "-c",
+        "from pathlib import Path; from rules import config, tracking; r = Path.cwd();"
+        "p = config.load(r); print([tracking.is_tracked(r, p, x) for x in p.runs.values()])",
+        AICERT_DVC="/nonexistent", PYTHONPATH=str(origin.root),
+    )  # fmt: skip
+    assert ended.stdout == "[True, True]\n", ended.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_a_teammate_pulls_with_dvc_itself_and_the_lockfile_is_current(
+    origin: Clone, remote: Path, tmp_path: Path
+) -> None:
+    clone = teammate(origin, tmp_path)
+    assert not (clone.root / "data").exists()
+    pulled = clone.dvc("pull")
+    assert pulled.returncode == 0, pulled.stderr
+    assert clone.doit("lock", "--check").returncode == 0
+    for name, data in FILES.items():
+        assert (clone.root / "outputs/tiny/model" / name).read_bytes() == data
+    status = clone.doit("dvc", "status")
+    assert status.returncode == 0
+    assert "up to date" in status.stdout
+
+
+@pytest.mark.parametrize("verify", ["true", "false"])
+@pytest.mark.parametrize("text", [b'{"row": 3}', b"weights after training"])
+def test_a_tampered_object_is_refused_and_removed(
+    origin: Clone, remote: Path, tmp_path: Path, text: bytes, verify: str
+) -> None:
+    clone = teammate(origin, tmp_path)
+    assert clone.dvc("remote", "modify", "team", "verify", verify).returncode == 0
+    right = tamper(remote, text)
+    pulled = clone.doit("dvc", "pull")
+    assert pulled.returncode == 2, pulled.stderr
+    if verify == "false":
+        assert "other bytes than dirHash:" in pulled.stderr
+        name = "sub/3.jsonl" if b"row" in text else "model.safetensors"
+        assert name in pulled.stderr
+    files = [p for p in (clone.root / "data", clone.root / "outputs") for p in p.rglob("*")]
+    cached = list((clone.root / ".dvc/cache").rglob("*"))
+    for file in (*files, *cached):
+        assert not file.is_file() or text[::-1] not in file.read_bytes(), file
+    # With the right bytes back on the remote the same command repairs everything.
+    data = right.read_bytes()
+    right.write_bytes(data.replace(text[::-1], text))
+    again = clone.doit("dvc", "pull")
+    assert again.returncode == 0, again.stderr
+    assert clone.doit("lock", "--check").returncode == 0
+
+
+def test_what_dvc_itself_accepts_certify_refuses(
+    origin: Clone, remote: Path, tmp_path: Path
+) -> None:
+    clone = teammate(origin, tmp_path)
+    assert clone.dvc("remote", "modify", "team", "verify", "false").returncode == 0
+    tamper(remote, b'{"row": 3}')
+    assert clone.dvc("pull").returncode == 0
+    assert "up to date" in clone.dvc("status").stdout
+    refused = clone.doit("certify", "tiny")
+    assert refused.returncode == 2
+    assert "lockfile of run tiny is stale: input data" in refused.stderr
+
+
+def test_bytes_of_an_older_lockfile_are_stale_not_tampered(
+    origin: Clone, remote: Path, tmp_path: Path
+) -> None:
+    clone = teammate(origin, tmp_path)
+    assert clone.doit("dvc", "pull").returncode == 0
+    new = clone.root / "data" / "readme.txt"
+    new.unlink()
+    new.write_text("more rows\n")
+    assert clone.doit("lock").returncode == 0
+    checked = clone.doit("dvc", "checkout", "--force")
+    assert checked.returncode == 0, checked.stderr
+    assert (clone.root / "data" / "readme.txt").read_text() == "rows\n"
+
+
+def test_an_unpacked_archive_has_no_dvc(untracked: Clone, tmp_path: Path) -> None:
+    clone = Clone(root=tmp_path / "archive")
+    shutil.copytree(untracked.root, clone.root, symlinks=True, ignore=lambda *_: [".git"])
+    refused = clone.doit("dvc", "pull")
+    assert refused.returncode == 3
+    assert "git repository" in refused.stderr
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """moto's server with an empty bucket."""
+    from moto.server import ThreadedMotoServer
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def test_an_s3_remote_serves_and_a_tampered_one_is_refused(
+    untracked: Clone, s3: str, tmp_path: Path
+) -> None:
+    import boto3
+
+    origin = Clone(root=tmp_path / "origin")
+    shutil.copytree(untracked.root, origin.root, symlinks=True)
+    bucket = boto3.client("s3", endpoint_url=s3)
+    bucket.create_bucket(Bucket="team")
+    assert origin.doit("dvc", "remote", "add", "-d", "team", "s3://team/models").returncode == 0
+    assert origin.doit("dvc", "remote", "modify", "team", "endpointurl", s3).returncode == 0
+    pushed = origin.doit("dvc", "push")
+    assert pushed.returncode == 0, pushed.stderr
+    origin.commit("tracked")
+    clone = teammate(origin, tmp_path)
+    pulled = clone.doit("dvc", "pull")
+    assert pulled.returncode == 0, pulled.stderr
+    assert clone.doit("lock", "--check").returncode == 0
+
+    clone.forget_bytes()
+    assert clone.dvc("remote", "modify", "team", "verify", "false").returncode == 0
+    for item in bucket.list_objects_v2(Bucket="team")["Contents"]:
+        data = bucket.get_object(Bucket="team", Key=item["Key"])["Body"].read()
+        if b'{"row": 4}' in data:
+            changed = data.replace(b'{"row": 4}', b'{"row": 7}')
+            bucket.put_object(Bucket="team", Key=item["Key"], Body=changed)
+    refused = clone.doit("dvc", "pull")
+    assert refused.returncode == 2
+    assert "sub/4.jsonl" in refused.stderr
+    assert not (clone.root / "data/sub/4.jsonl").exists()

@@ -1,0 +1,114 @@
+"""Several runs: what certify runs, what it leaves alone, and what `why` and `graph` say of it."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Checkout, StandIn
+
+TOML = """\
+# What to certify.
+[runs.one]
+config = "path:one.yml"   # the first
+machine = "local"
+outputs = ["model"]
+[runs.one.inputs]
+model = "path:examples/tiny-llama"
+data = "path:first"
+
+[runs.two]
+config = "path:two.yml"
+machine = "local"
+outputs = ["model"]
+[runs.two.inputs]
+model = "path:examples/tiny-llama"
+data = "path:second"
+
+[machines.local]
+driver = "local"
+"""
+
+
+@pytest.fixture
+def two(stand_in: StandIn) -> Checkout:
+    checkout = stand_in("say(1, 3)\nweights()\n")
+    config = (checkout.root / "examples" / "tiny-alpaca.yml").read_text()
+    (checkout.root / "aicert.toml").write_text(TOML)
+    for run, folder in (("one", "first"), ("two", "second")):
+        (checkout.root / f"{run}.yml").write_text(config.replace("input:alpaca", "input:data"))
+        (checkout.root / folder).mkdir()
+        (checkout.root / folder / "train.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    for old in (checkout.root / "lockfiles").glob("*"):
+        if old.is_file():
+            old.unlink()
+    done = checkout.doit("lock")
+    assert done.returncode == 0, done.stderr
+    return checkout
+
+
+def certificates(checkout: Checkout) -> dict[str, int]:
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in Path(checkout.root, "certificates").glob("*/certificate.json")
+    }
+
+
+def test_runs_go_in_parallel_and_then_only_what_changed(two: Checkout) -> None:
+    why = two.doit("why")
+    assert "one: would run: run one has no certificate" in why.stdout
+    both = two.doit("certify", "-n", "2")
+    assert both.returncode == 0, both.stderr
+    first = certificates(two)
+    assert sorted(first) == ["one", "two"]
+    assert two.processes() == []
+
+    toml = two.root / "aicert.toml"
+    toml.write_text(toml.read_text().replace("# the first", "# one of two") + "# end\n")
+    (two.root / "one.yml").touch()
+    assert two.doit("why").stdout == "one: up to date\ntwo: up to date\n"
+    again = two.doit("certify", "-n", "2")
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stderr
+    assert certificates(two) == first
+
+    data = two.root / "second" / "train.jsonl"
+    before = data.stat()
+    data.write_text(data.read_text().replace("b", "c"))
+    stale = two.doit("why", "two")
+    assert stale.stdout.startswith("two: would stop: lockfile of run two is stale: input data\n")
+    assert stale.stdout.count("dirHash:") == 2
+    refused = two.doit("certify")
+    assert refused.returncode == 2
+    assert certificates(two) == first
+    assert before.st_size == data.stat().st_size
+
+    assert two.doit("lock", "two").returncode == 0
+    told = two.doit("why", "two").stdout
+    assert "would run: the certificate is of lockfile sha256:" in told
+    assert "input data" in told
+    done = two.doit("certify")
+    assert done.returncode == 0, done.stderr
+    second = certificates(two)
+    assert second["one"] == first["one"]
+    assert second["two"] != first["two"]
+
+    weights = two.root / "outputs" / "one" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert "does not pass: subject.files" in two.doit("why", "one").stdout
+
+    graph = two.doit("graph")
+    assert graph.returncode == 0
+    assert "two  certified\n" in graph.stdout
+    assert "  <- data    path:second  dirHash:" in graph.stdout
+    drawn = two.doit("graph", "--format", "svg")
+    picture = ET.fromstring(drawn.stdout)  # noqa: S314  we drew it ourselves
+    assert len(picture.findall("{*}rect")) == 8
+
+
+def test_a_failure_in_parallel_is_told_as_in_order(two: Checkout) -> None:
+    (two.root / "second" / "train.jsonl").write_text("{}\n")
+    failed = two.doit("certify", "-n", "2")
+    assert failed.returncode == 2, failed.stderr
+    assert "error: lockfile of run two is stale" in failed.stderr
+    assert "Traceback" not in failed.stderr
