@@ -1,8 +1,7 @@
 """Appraise the model on disk against the certified files, and the policy's own demands.
 
-The model directory must be one certified output, file for file. Only names of the closed list below
-may stand beside it: what a model hub adds, and our own certificates. They are reported as present
-and not covered.
+The model directory must be one certified output, file for file. Only names of the closed list in
+`inert` may stand beside it. They are reported as present and not covered.
 """
 
 from collections.abc import Mapping
@@ -12,27 +11,14 @@ from aicert.appraise_run import VerifiedRun, parse_time
 from aicert.chain import stamp
 from aicert.digest import FileFact
 from aicert.errors import EvidenceError
+from aicert.inert import is_inert
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
 from aicert.policy import Claim, Policy
 from aicert.statement import Output
 
-# What stands in a published model's directory and that no loader reads as part of the model.
-INERT_FILES = frozenset(("README.md", ".gitattributes", "certificate.json"))
-INERT_LICENSE = "LICENSE"
-INERT_FOLDERS = (".git/", ".cache/huggingface/")
 SHOWN = 5
 # A verifier's clock and a machine's may differ; more than that and one of them is wrong.
 CLOCK_SKEW = timedelta(hours=24)
-
-
-def is_inert(path: str) -> bool:
-    """Whether a file that the certificate does not cover may stand at `path`."""
-    if path.startswith(INERT_FOLDERS) or path in INERT_FILES:
-        return True
-    # Not `LICENSE*`: LICENSE-x/model.py and LICENSE.safetensors are no licences.
-    stem, dot, suffix = path.partition(".")
-    plain = "/" not in path and (not dot or suffix in ("md", "txt"))
-    return plain and (stem == INERT_LICENSE or stem.startswith(INERT_LICENSE + "-"))
 
 
 def appraise_model(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from aicert.digest import FileFact
+from aicert.digest import Digest, FileFact
 from aicert.report_form import Override, RunReport, Scalar, Value
 from enclave_runner.config import Effective
 from enclave_runner.inputs import MeasuredInput, unchanged_weights
@@ -44,8 +44,12 @@ def build(
     inputs: list[MeasuredInput],
     output: Mapping[str, FileFact],
     target: Path,
+    signatures: Mapping[str, Digest],
 ) -> RunReport:
-    """The report of one training whose `output` files lie in `target`."""
+    """The report of one training whose `output` files lie in `target`.
+
+    `signatures`: output → digest of its model signature.
+    """
     values = {
         "effectiveConfig": Value("measured", effective.digest),
         "wallSeconds": Value("measured", round(result.wall_seconds, 3)),
@@ -74,6 +78,7 @@ def build(
             for item in effective.overrides
         ),
         unchanged_weights=tuple(unchanged_weights(inputs, output)),
+        signatures=signatures,
     )
 
 

@@ -64,4 +64,6 @@ RUN, every run of aicert.toml.
                     "--nonce is for one run: name it", hint="./doit certify RUN --nonce …"
                 )
             request.nonce = bytes.fromhex(nonce)
-        return super().execute(params, [f"certify:{name}" for name in names])
+        return super().execute(
+            params, [f"{task}:{name}" for name in names for task in ("certify", "export")]
+        )
