@@ -1,4 +1,4 @@
-"""`aicert verify`, `show` and `sources`: the relying party's tool (design: commands).
+"""The `aicert` command: verify, show, sources, and what `aicert.export` adds (design: commands).
 
 The result goes to stdout, progress and errors to stderr. Exit codes: 0 passed, 1 the evidence says
 no, 2 no verdict, 3 bad configuration or command line.
@@ -18,6 +18,10 @@ from aicert.errors import AicertError, ConfigError
 if TYPE_CHECKING:
     from aicert.result import AttestationResult
 
+    Write = Callable[[str], None]
+
+# Commands that need nothing of aicert.export, not even to be parsed.
+_OWN = ("verify", "show")
 CONFIG_EXIT = 3
 INTERRUPTED = 130
 HELP_WIDTH = 100
@@ -54,12 +58,14 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; nothing that a user can cause is a traceback."""
+    words = sys.argv[1:] if argv is None else argv
     # What is made while modules load is all kept: looking for garbage there costs a tenth of the
     # time. Collections are put off until the verdict is out.
     collected = gc.isenabled()
     gc.disable()
     try:
-        return _run(_parser().parse_args(argv))
+        # `verify` must not pay for what other commands need to describe themselves.
+        return _run(_parser(every=not words or words[0] not in _OWN).parse_args(words))
     finally:
         if collected:
             gc.enable()
@@ -71,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     try:
-        code = _COMMANDS[options.command](options)
+        code: int = options.run(options, write)
     except AicertError as error:
         return _report(error, options.format)
     except KeyboardInterrupt:
@@ -80,10 +86,10 @@ def _run(options: argparse.Namespace) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, every: bool) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="aicert",
-        description="Verify certificates of AI models.",
+        description="Verify certificates and signatures of AI models.",
         epilog=_EXITS,
         formatter_class=_formatter,
     )
@@ -128,10 +134,19 @@ def _parser() -> argparse.ArgumentParser:
     sources.add_argument(
         "--format", choices=("text", "json"), default="text", help="what stdout gets"
     )
+    sources.set_defaults(run=_sources)
+    verify.set_defaults(run=_verify)
+    show.set_defaults(run=_show)
+    if every:
+        from aicert.export import certificate_commands
+        from aicert.export import commands as signature_commands
+
+        signature_commands.add_commands(commands)
+        certificate_commands.add_commands(commands)
     return parser
 
 
-def _verify(options: argparse.Namespace) -> int:
+def _verify(options: argparse.Namespace, _: "Write") -> int:
     from aicert import api
 
     if options.certificate_only and options.model is not None:
@@ -165,7 +180,7 @@ def show_result(
     return result.exit_code
 
 
-def _show(options: argparse.Namespace) -> int:
+def _show(options: argparse.Namespace, _: "Write") -> int:
     from aicert import api
     from aicert.show import claims, claims_text
 
@@ -177,7 +192,7 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(options: argparse.Namespace) -> int:
+def _sources(options: argparse.Namespace, _: "Write") -> int:
     from aicert import api
 
     # Outside the trust core, with libraries of its own: `pip install 'aicert[sources]'`.
@@ -186,9 +201,6 @@ def _sources(options: argparse.Namespace) -> int:
     text, code = command.run(api.read_certificate(options.certificate), options.format)
     write(text)
     return code
-
-
-_COMMANDS = {"verify": _verify, "show": _show, "sources": _sources}
 
 
 def _report(error: AicertError, form: str) -> int:

@@ -26,7 +26,7 @@ from aicert.lockfile import identity
 from aicert.lockfile import parse as parse_lockfile
 from aicert.result import AttestationResult
 from aicert.tree import code_digest
-from rules import digests, fetch, local, lock, lock_command, sources, verify
+from rules import digests, exports, fetch, local, lock, lock_command, sources, verify
 from rules.config import Run
 from rules.environment import training_environment
 from rules.lock import Lock
@@ -67,6 +67,9 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
             model = digests.cached_tree(verify.output_path(root, run))
             result = question.appraise(certificate, model, identity(current.data))
             reason = _not_passed(result) or _other_runner(root, certificate)
+        folder = verify.certificate_path(root, run.name).parent
+        if reason is None and not exports.has_signatures(certificate, folder):
+            reason = "a model signature that the certificate names is missing beside it"
     except AicertError as error:
         reason = error.message
     return None if reason is None else Reason(stops=False, text=reason)
@@ -114,6 +117,7 @@ def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) 
         question = verify.own_question(root, run, nonce)
         _accept(run, current, question, out)
         _place(root, run, out, work)
+    exports.write(verify.certificate_path(root, run.name))
     result = verify.verify(root, run, question)
     verify.show(result)
     print(f"\ncertificate  {verify.certificate_path(root, run.name).relative_to(root)}")
@@ -163,6 +167,7 @@ def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> No
     certificate = parse((out / "certificate.json").read_bytes())
     model = verify.read_model(out / "outputs" / run.outputs[0], f"{run.name}: reading the model")
     result = question.appraise(certificate, model, identity(current.data))
+    exports.require_signatures(certificate, out / "signatures")
     if result.verdict == "passed" or (result.failed and result.failed[0].id in TELLING):
         return
     check = (result.failed or result.undecided)[0]
@@ -189,5 +194,10 @@ def _place(root: Path, run: Run, out: Path, work: Path) -> None:
     (out / "outputs" / run.outputs[0]).mkdir(parents=True, exist_ok=True)
     exchange(out / "outputs", root / "outputs" / run.name, work / "replaced")
     certificate.parent.mkdir(parents=True, exist_ok=True)
+    for name in run.outputs:
+        signature = out / "signatures" / f"{name}.sig"
+        (certificate.parent / signature.name).unlink(missing_ok=True)
+        if signature.exists():
+            os.replace(signature, certificate.parent / signature.name)
     for name in ("training.log", "certificate.json"):
         os.replace(out / name, certificate.parent / name)

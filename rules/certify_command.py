@@ -84,4 +84,6 @@ RUN, every run of aicert.toml.
             request.nonce, request.run = bytes.fromhex(nonce), names[0]
         for name in names:
             work.sweep(project.root, name)
-        return super().execute(params, [f"track:{name}" for name in names])
+        return super().execute(
+            params, [f"{task}:{name}" for name in names for task in ("track", "export")]
+        )

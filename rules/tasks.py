@@ -14,10 +14,12 @@ from rules import (
     config,
     environment,
     example,
+    exports,
     lock_command,
     sources,
     tracking,
     training_env,
+    verify,
 )
 from rules.certify_command import request
 
@@ -77,6 +79,20 @@ def task_track() -> Iterator[Task]:
             "actions": [partial(_done, tracking.track, ROOT, project, [run])],
             "task_dep": [f"certify:{run.name}"],
             "uptodate": [partial(tracking.is_tracked, ROOT, project, run)],
+        }
+
+
+def task_export() -> Iterator[Task]:
+    """what other people's tools read, beside each certificate and computed from it alone"""
+    yield {"name": None, "doc": task_export.__doc__}
+    for run in config.load(ROOT).runs.values():
+        certificate = verify.certificate_path(ROOT, run.name)
+        yield {
+            "name": run.name,
+            "doc": f"bill of materials, provenance and key of run {run.name}",
+            "actions": [partial(_done, exports.write, certificate)],
+            "task_dep": [f"certify:{run.name}"],
+            "uptodate": [partial(exports.are_written, certificate)],
         }
 
 

@@ -407,7 +407,7 @@ def test_no_tpm_at_all_is_an_error(run_dir: Path) -> None:
 
 
 @pytest.fixture
-def without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is the whole PATH, with what the platform needs other than swtpm."""
     folder = tmp_path / "bin"
     folder.mkdir()
