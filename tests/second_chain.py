@@ -1,11 +1,15 @@
-"""The second verifier's X.509 and TPM signatures (docs/spec/policy.md, measurement.md)."""
+"""The second verifier's policies, X.509 and TPM signatures (docs/spec/)."""
 
+import base64
+import hashlib
 import re
 import struct
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -23,6 +27,9 @@ HASHES: dict[int, hashes.HashAlgorithm] = {
 }
 # Certificate, tbsCertificate, version 3, then the serial number's size and first octet.
 _SERIAL = re.compile(rb"\x30\x82..\x30(?:\x82..|\x81.)\xa0\x03\x02\x01\x02\x02(.)(.)", re.DOTALL)
+
+
+PINNED = Path(__file__).resolve().parents[1] / "aicert" / "pinned"
 
 
 class NoError(Exception):
@@ -43,6 +50,28 @@ class Root:
 def need(condition: object, why: str = "") -> None:
     if not condition:
         raise NoError(why)
+
+
+def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
+    """policy.md; of the built-in policies only `default` can be extended here."""
+    policy = tomllib.loads(path.read_text())
+    roots = []
+    if policy.get("extends") == "default":
+        policy.setdefault("tier", "vtpm")
+        pinned = tuple(_der(file.read_text()) for file in sorted(PINNED.glob("azure-vtpm-ca-*")))
+        roots.append(Root(_der((PINNED / "azure-vtpm-root-2023.pem").read_text()), "vtpm",
+                          pinned=pinned))  # fmt: skip
+    for given in policy.get("root", []):
+        der = _der((path.parent / given["certificate"]).read_text())
+        need(hashlib.sha256(der).hexdigest() == given["sha256"])
+        required = given.get("ak-purpose", "required") == "required"
+        suffixes = tuple(given.get("subject-suffixes", ()))
+        roots.append(Root(der, given["tier"], required, suffixes))
+    return policy, roots
+
+
+def _der(pem: str) -> bytes:
+    return base64.b64decode("".join(pem.split("-----")[2].split()))
 
 
 def strip_padding(der: bytes) -> bytes:

@@ -186,12 +186,23 @@ def _plain(value: Any) -> bool:
 EXIT = r"\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5]|signal:[1-9]\d?|timeout|memory"
 OVERRIDE = {key: text(4096) for key in ("key", "configured", "used", "why")}
 ORIGIN = like("measured|derived|self-reported")
+VALUE = {"origin": ORIGIN, "value": _plain}
+
+
+def _values(values: Any) -> bool:
+    need(type(values) is dict and len(values) <= 200)
+    for key, value in values.items():
+        need(re.fullmatch("[a-z][a-zA-Z0-9]{0,63}", key))
+        fit(value, VALUE)
+    return True
+
+
 REPORT: Any = {
     "version": 1,
     "exitCode": {"origin": "measured", "value": like(EXIT)},
     "unchangedWeights": {"origin": "measured", "value": [text(4096), 0, 20_000]},
     "overrides": [OVERRIDE, 0, 200],
-    "values": lambda value: type(value) is dict and len(value) <= 200,
+    "values": _values,
 }
 
 
@@ -261,6 +272,19 @@ def check_paths(paths: Sequence[str]) -> None:
 
 
 _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+# certificate.md, `subject.files`
+
+INERT = ("README.md", ".gitattributes", "certificate.json")
+
+
+def inert(path: str) -> bool:
+    """A file that may stand beside the certified ones."""
+    if path.startswith((".git/", ".cache/huggingface/")) or path in INERT:
+        return True
+    stem = path.removesuffix(".md").removesuffix(".txt") if path.count(".") < 2 else path
+    return "/" not in path and "." not in stem and (stem == "LICENSE" or stem[:8] == "LICENSE-")
 
 
 # measurement.md

@@ -5,14 +5,13 @@ differential tests over tests/vectors. Standard library and cryptography. Left o
 directories, texts for people, policies that extend other files, and the boot event log.
 """
 
-import base64
 import hashlib
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -51,9 +50,7 @@ CHECKS = (
     "lineage.ancestors",
 )
 TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
-INERT = ("README.md", ".gitattributes", "certificate.json")
 EMPTY = hashlib.sha256(b"").hexdigest()
-PINNED = Path(__file__).resolve().parents[1] / "aicert" / "pinned"
 
 
 class OpenError(Exception):
@@ -77,28 +74,6 @@ class Question:
     nonce: bytes | None = None
     ancestors: Sequence[bytes] | None = None
     busy: frozenset[int] = field(default_factory=frozenset)
-
-
-def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
-    """policy.md; of the built-in policies only `default` can be extended here."""
-    policy = tomllib.loads(path.read_text())
-    roots = []
-    if policy.get("extends") == "default":
-        policy.setdefault("tier", "vtpm")
-        pinned = tuple(_der(file.read_text()) for file in sorted(PINNED.glob("azure-vtpm-ca-*")))
-        roots.append(Root(_der((PINNED / "azure-vtpm-root-2023.pem").read_text()), "vtpm",
-                          pinned=pinned))  # fmt: skip
-    for given in policy.get("root", []):
-        der = _der((path.parent / given["certificate"]).read_text())
-        need(hashlib.sha256(der).hexdigest() == given["sha256"])
-        required = given.get("ak-purpose", "required") == "required"
-        suffixes = tuple(given.get("subject-suffixes", ()))
-        roots.append(Root(der, given["tier"], required, suffixes))
-    return policy, roots
-
-
-def _der(pem: str) -> bytes:
-    return base64.b64decode("".join(pem.split("-----")[2].split()))
 
 
 def judge(question: Question) -> tuple[str, str | None]:
@@ -242,8 +217,7 @@ class Appraisal:
         need(said["outputs"] == lock.outputs)
         inputs = [(d["name"], d["uri"], digest_of(d)) for d in build["resolvedDependencies"]]
         need(inputs == [(name, uri, digest) for name, _, uri, digest in lock.inputs])
-        self.builder = {d["name"]: digest_of(d) for d in details["builder"]["builderDependencies"]}
-        need(len(self.builder) == len(details["builder"]["builderDependencies"]))
+        self._builder(details["builder"]["builderDependencies"])
         self._outputs(statement["subject"], lock.outputs)
         self._report(details["byproducts"])
         try:
@@ -255,6 +229,11 @@ class Appraisal:
             raise NoError("time") from None
         need(started <= self.finished)
         self.statement = statement
+
+    def _builder(self, dependencies: Sequence[Any]) -> None:
+        self.builder = {d["name"]: digest_of(d) for d in dependencies}
+        need([d["name"] for d in dependencies] == sorted(self.builder))
+        need(all(re.fullmatch(forms.NAME, name) for name in self.builder))
 
     def _outputs(self, subject: Sequence[Any], declared: Sequence[str]) -> None:
         self.digests: dict[str, str] = {}
@@ -354,7 +333,7 @@ class Appraisal:
         for files in self.files.values():
             beside = set(model) - set(files)
             same = {path: model.get(path) for path in files} == files
-            if same and all(inert(path) for path in beside):
+            if same and all(forms.inert(path) for path in beside):
                 return
         raise NoError("files")
 
@@ -418,11 +397,3 @@ class Appraisal:
         left = {self.said[check] for check in CHECKS if check not in may_be_open}
         failed = any(self.said[check] == "failed" for check in CHECKS)
         return not failed and "not-checked" not in left
-
-
-def inert(path: str) -> bool:
-    """A file that may stand beside the certified ones."""
-    if path.startswith((".git/", ".cache/huggingface/")) or path in INERT:
-        return True
-    stem = path.removesuffix(".md").removesuffix(".txt") if path.count(".") < 2 else path
-    return "/" not in path and "." not in stem and (stem == "LICENSE" or stem[:8] == "LICENSE-")

@@ -1,5 +1,6 @@
 """Published evidence of real TPMs, judged by the code that judges our own certificates."""
 
+import hashlib
 import json
 from base64 import b64decode
 from dataclasses import replace
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from aicert import tpm
 from aicert.chain import Root, verify_chain
 from aicert.errors import EvidenceError
+from aicert.measurement import QUOTED_PCRS
 from aicert.roots import azure_vtpm_2023, pinned
 from tests.unit.genuine import needs_vectors, pem_ders, read
 
@@ -119,19 +121,24 @@ def azure_2024_chain() -> list[bytes]:
     return [pem_ders(pem.encode())[0] for pem in chain]
 
 
+def tools_digests(raw: bytes) -> list[bytes]:
+    """The digests in tpm2-tools' own form: 132 bytes of selections, the number of lists, then lists
+    of eight digests, each with its size before it and room for 64 bytes.
+    """
+    values, offset = [], 132 + 4
+    for _ in range(int.from_bytes(raw[132:136], "little")):
+        count = int.from_bytes(raw[offset : offset + 4], "little")
+        places = range(offset + 4, offset + 4 + 66 * count, 66)
+        values += [raw[place + 2 : place + 34] for place in places]
+        offset += 4 + 66 * 8
+    assert offset == len(raw)
+    return values
+
+
 def azure_2024_quote() -> tuple[bytes, tpm.Signature, dict[int, bytes]]:
     quote = azure_2024()["quote"]
     assert isinstance(quote, dict)
-    raw = b64decode(quote["pcr"])
-    # tpm2-tools' own form: 132 bytes of selections, a count, then lists of eight digests, each
-    # with its size before it and room for 64 bytes.
-    values, offset = [], 132 + 4
-    for _ in range(2):
-        assert int.from_bytes(raw[offset : offset + 4], "little") == 8
-        offset += 4
-        for _ in range(8):
-            values.append(raw[offset + 2 : offset + 34])
-            offset += 66
+    values = tools_digests(b64decode(quote["pcr"]))
     signature = tpm.parse_signature(b64decode(quote["signature"]))
     return b64decode(quote["message"]), signature, dict(enumerate(values))
 
@@ -147,6 +154,23 @@ def test_azure_trusted_launch_quote_is_good_in_2024() -> None:
     assert quote.extra_data == b""
     expected = json.loads(read("azure-trusted-launch-2024/measurements_azure.json"))["measurements"]
     assert {str(i): pcrs[int(i)].hex() for i in expected} == expected
+
+
+def test_pcr_15_replays_from_the_ca_that_the_evidence_names() -> None:
+    """Its machine extended its data disk's root hash, a separator of zeros, and its own CA."""
+    document = azure_2024()
+    *_, pcrs = azure_2024_quote()
+    disk, authority = document["application_disk_roothash"], document["webserver_rootca"]
+    assert isinstance(disk, str)
+    assert isinstance(authority, str)
+    foreign = read("azure-trusted-launch-2024/snakeoil_ca.crt")
+    values = []
+    for pem in (authority.encode(), foreign):
+        value = bytes(32)
+        for extended in (bytes.fromhex(disk), bytes(32), hashlib.sha256(pem).digest()):
+            value = hashlib.sha256(value + extended).digest()
+        values.append(value)
+    assert values[0] == pcrs[15] != values[1]
 
 
 def test_it_is_expired_today() -> None:
@@ -174,9 +198,55 @@ def test_azure_quote_is_by_its_own_key_and_not_by_the_one_certified() -> None:
     tpm.verify_signature(key, signature, attest)
     quote = tpm.parse_quote(attest)
     assert quote.extra_data.hex() == read("azure-vtpm-mismatched-ak/nonce.hex").decode().strip()
+    selected = tpm.selected_pcrs(quote)
+    values = tools_digests(read("azure-vtpm-mismatched-ak/pcrs.bin"))
+    pcrs = dict(zip(selected, values, strict=True))
+    assert tpm.pcr_digest(pcrs, selected, signature) == quote.pcr_digest
     der = read("azure-vtpm-mismatched-ak/akcert_0x01C101D0.der")
     at = datetime(2026, 9, 1, tzinfo=UTC)
     certified = verify_chain((der,), (azure_vtpm_2023(),), at)
     with pytest.raises(EvidenceError, match="not by this key"):
         tpm.verify_signature(certified.key, signature, attest)
     assert x509.load_der_x509_certificate(der).serial_number > 0
+
+
+def confidential_quote() -> tuple[bytes, tpm.Signature, dict[int, bytes]]:
+    """`quote.bin`: signature, attestation and values, each after its length (8 octets)."""
+    raw = read("azure-hcl/quote.bin")
+    parts, offset = [], 0
+    for _ in range(2):
+        end = offset + 8 + int.from_bytes(raw[offset : offset + 8], "little")
+        parts.append(raw[offset + 8 : end])
+        offset = end
+    count = int.from_bytes(raw[offset : offset + 8], "little")
+    values = [raw[offset + 8 + 32 * i : offset + 40 + 32 * i] for i in range(count)]
+    assert offset + 8 + 32 * count == len(raw)
+    signature = tpm.Signature(scheme=tpm.ALG_RSASSA, hash=tpm.ALG_SHA256, rsa=parts[0])
+    return parts[1], signature, dict(enumerate(values))
+
+
+def test_confidential_vm_quote_is_good_and_not_one_of_ours() -> None:
+    attest, signature, pcrs = confidential_quote()
+    key = load_pem_public_key(read("azure-hcl/akpub.pem"))
+    assert isinstance(key, RSAPublicKey)
+    tpm.verify_signature(key, signature, attest)
+    quote = tpm.parse_quote(attest)
+    assert quote.extra_data == b"challenge"
+    # Resettable registers 16 to 23 among them: `quote.structure` would refuse it.
+    assert tpm.selected_pcrs(quote) == tuple(range(24)) != QUOTED_PCRS
+    assert tpm.pcr_digest(pcrs, tuple(range(24)), signature) == quote.pcr_digest
+
+
+@pytest.mark.parametrize(("kind", "type_", "place"), [("snp", 2, 112), ("tdx", 4, 160)])
+def test_confidential_report_binds_the_ak_in_its_runtime_data(
+    kind: str, type_: int, place: int
+) -> None:
+    """Facts about the evidence, read here: this verifier has no tier that rests on them yet."""
+    report = read(f"azure-hcl/hcl-report-{kind}.bin")
+    start = report.index(b'{"keys"')
+    size = int.from_bytes(report[start - 4 : start], "little")
+    assert int.from_bytes(report[start - 12 : start - 8], "little") == type_
+    runtime = report[start : start + size]
+    assert report[place : place + 64] == hashlib.sha256(runtime).digest() + bytes(32)
+    keys = {key["kid"]: key for key in json.loads(runtime)["keys"]}
+    assert keys["HCLAkPub"]["kty"] == "RSA"

@@ -10,7 +10,7 @@ from aicert.appraisal import appraise
 from aicert.digest import Digest, FileFact
 from aicert.errors import EvidenceError
 from aicert.policy_file import load_policy
-from tests import second_verifier
+from tests import second_chain, second_verifier
 from tests.vectors import generate, reading
 
 PATHS = reading.paths()
@@ -59,7 +59,7 @@ def test_aicert_judges_the_vector_as_it_says(path: Path, tmp_path: Path) -> None
 @by_name
 def test_second_verifier_agrees(path: Path, tmp_path: Path) -> None:
     vector = reading.read(path)
-    policy, roots = second_verifier.read_policy(reading.write_policy(vector, tmp_path))
+    policy, roots = second_chain.read_policy(reading.write_policy(vector, tmp_path))
     question = second_verifier.Question(
         certificate=vector.certificate,
         policy=policy,

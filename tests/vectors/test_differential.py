@@ -1,0 +1,159 @@
+"""Two verifiers that share no code, over scenes changed at random and signed again: one verdict.
+
+The table's attacks are those that somebody thought of. Here each change is drawn from a fixed seed,
+so that a run is the same everywhere; `aicert` and `tests.second_verifier` must agree on the verdict
+and on the first check that fails.
+"""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aicert.errors import EvidenceError
+from tests import second_chain, second_verifier
+from tests.adversarial.forger import Scene
+from tests.vectors import generate
+
+ROUNDS = 40
+STRANGE: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 2**62, 0.5, "", "0", "1", "x", "é", "sha256:", [], {}, [0], [""],
+    {"x": 1}, "00" * 32, "signal:9", "2026-10-31T10:00:00Z", "2026-02-30T10:00:00Z", "model/",
+    "../x", "a/b", "A", "model/config.json", "measured", "derived",
+)  # fmt: skip
+
+
+def spots(value: Any, into: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a JSON document."""
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    for key in keys:
+        into.append((value, key))
+        if isinstance(value[key], dict | list):
+            spots(value[key], into)
+    return into
+
+
+def changed_json(data: bytes, rng: random.Random) -> bytes:
+    document = json.loads(data)
+    container, key = rng.choice(spots(document, []))
+    how = rng.randrange(5)
+    if how == 0:
+        del container[key]
+    elif how == 1 and isinstance(container, dict):
+        container[rng.choice(["note", "name", "digest", "sha512", "value"])] = container[key]
+    elif how == 2 and isinstance(container, list):
+        container.insert(rng.randrange(len(container) + 1), container[key])
+    elif how == 3 and isinstance(container[key], str) and container[key]:
+        container[key] = changed_text(container[key], rng)
+    else:
+        container[key] = rng.choice(STRANGE)
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def changed_text(text: str, rng: random.Random) -> str:
+    position = rng.randrange(len(text))
+    return text[:position] + rng.choice("aA0/.-:\u00e9 \u200b") + text[position + 1 :]
+
+
+def changed_bytes(data: bytes, rng: random.Random) -> bytes:
+    made = bytearray(data)
+    position = rng.randrange(len(made))
+    how = rng.randrange(4)
+    if how == 0:
+        made[position] ^= 1 << rng.randrange(8)
+    elif how == 1:
+        made[position] = rng.choice((0, 1, 10, 13, 32, 34, 92, 127, 255))
+    elif how == 2:
+        del made[position : position + rng.randrange(1, 5)]
+    else:
+        made[position:position] = rng.choice((b"\0", b"\n", b" ", made[: rng.randrange(1, 9)]))
+    return bytes(made)
+
+
+def quote_again(scene: Scene, rng: random.Random) -> None:
+    scene.edit("quote_attest", lambda data: changed_bytes(data, rng))
+
+
+def certify_again(scene: Scene, rng: random.Random) -> None:
+    scene.edit("certify_attest", lambda data: changed_bytes(data, rng))
+
+
+def public_again(scene: Scene, rng: random.Random) -> None:
+    scene.edit("run_public", lambda data: changed_bytes(data, rng))
+
+
+def quote_signature_again(scene: Scene, rng: random.Random) -> None:
+    data = scene.get("quote_signature")
+    scene.put("quote_signature", changed_bytes(data, rng))
+
+
+def report_again(scene: Scene, rng: random.Random) -> None:
+    scene.put("report_bytes", changed_json(scene.get("report_bytes"), rng))
+
+
+def statement_again(scene: Scene, rng: random.Random) -> None:
+    scene.put("payload", changed_json(scene.get("payload"), rng))
+
+
+def payload_again(scene: Scene, rng: random.Random) -> None:
+    scene.put("payload", changed_bytes(scene.get("payload"), rng))
+
+
+def lockfile_again(scene: Scene, rng: random.Random) -> None:
+    # What is not ASCII never gets into a certificate file.
+    changed = bytes(octet & 0x7F for octet in changed_bytes(scene.get("lockfile_bytes"), rng))
+    scene.put("lockfile_bytes", changed)
+
+
+def chain_again(scene: Scene, rng: random.Random) -> None:
+    scene.put("chain", tuple(changed_bytes(der, rng) for der in scene.get("chain")))
+
+
+def certificate_again(scene: Scene, rng: random.Random) -> None:
+    scene.put("file", changed_json(scene.get("file"), rng))
+
+
+def file_again(scene: Scene, rng: random.Random) -> None:
+    scene.put("file", changed_bytes(scene.get("file"), rng))
+
+
+CHANGES: tuple[Callable[[Scene, random.Random], None], ...] = (
+    quote_again, certify_again, public_again, quote_signature_again, report_again, statement_again,
+    payload_again, lockfile_again, chain_again, certificate_again, file_again,
+)  # fmt: skip
+
+
+def first(scene: Scene) -> tuple[str, str | None]:
+    try:
+        result = scene.appraise()
+    except EvidenceError:
+        return "malformed", None
+    reasons = result.failed or result.undecided
+    return result.verdict, reasons[0].id if reasons else None
+
+
+def second(scene: Scene, folder: Path) -> tuple[str, str | None]:
+    for name, text in generate.policy_files(scene.get("policy")).items():
+        (folder / name).write_text(text)
+    policy, roots = second_chain.read_policy(folder / "policy.toml")
+    return second_verifier.judge(
+        second_verifier.Question(
+            certificate=scene.get("file"),
+            policy=policy,
+            roots=roots,
+            at=scene.at,
+            model={path: fact.sha256 for path, fact in scene.get("model").items()},
+        )
+    )
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_verifiers_agree(change: Callable[[Scene, random.Random], None], tmp_path: Path) -> None:
+    for number in range(ROUNDS):
+        rng = random.Random(f"{change.__name__} {number}")  # noqa: S311 - to repeat, not to hide
+        scene = Scene("cloud" if number % 3 == 0 else "local")
+        change(scene, rng)
+        assert first(scene) == second(scene, tmp_path), number
