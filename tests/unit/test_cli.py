@@ -12,6 +12,7 @@ import pytest
 
 import aicert
 from aicert import api, cli, render
+from aicert.bounded import read_bounded
 from aicert.digest import Digest
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.policy import built_in
