@@ -99,7 +99,7 @@ def _other_runner(root: Path, certificate: Certificate) -> str | None:
 
 
 def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) -> None:
-    """Execute and certify `run`. Prints the check table; RejectedError if it does not pass."""
+    """Execute and certify `run`; RejectedError if what was put in place does not pass."""
     current = _locked(root, run, accept)
     fetch.fetch_inputs(root, current)
     check_config(root, run, current)
@@ -119,10 +119,16 @@ def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) 
         _place(root, run, out, work)
     exports.write(verify.certificate_path(root, run.name))
     result = verify.verify(root, run, question)
-    verify.show(result)
-    print(f"\ncertificate  {verify.certificate_path(root, run.name).relative_to(root)}")
     if result.verdict != "passed":
         raise _refused(root, run, result)
+
+
+def show(root: Path, run: Run, nonce: bytes | None) -> None:
+    """The check table of what is in place, and where it lies."""
+    path = verify.certificate_path(root, run.name)
+    if path.exists():
+        verify.show(verify.verify(root, run, verify.own_question(root, run, nonce)))
+        print(f"\ncertificate  {path.relative_to(root)}", flush=True)
 
 
 def _locked(root: Path, run: Run, accept: bool) -> Lock:

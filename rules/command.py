@@ -118,7 +118,7 @@ class RunTasks(_Tidy, DoitRun):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run the tasks `args`; the exit code is that of the first task that failed."""
-        reporter = Reporter(sys.stderr, {})
+        self.reporter = reporter = Reporter(sys.stderr, {})
         # "console" is doit's default; another one was asked for by `-r`.
         if params["reporter"] == "console":
             params["reporter"] = reporter

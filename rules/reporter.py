@@ -58,13 +58,13 @@ class Reporter(ConsoleReporter):
     def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
         super().__init__(sys.stderr, options)
         self.exit_code = 0
-        self.executed = 0
+        self.executed: list[str] = []
         self.current = 0
 
     def execute_task(self, task: Any) -> None:
         """A task starts."""
         if task.actions and not task.name.startswith("_"):
-            self.executed += 1
+            self.executed.append(task.name)
             self._line("run", task.title())
 
     def skip_uptodate(self, task: Any) -> None:
