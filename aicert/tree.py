@@ -309,7 +309,8 @@ def _unreadable(path: str, error: OSError) -> EvidenceError:
 def code_digest(root: Path) -> Digest:
     """The dirHash of the code that makes evidence (`aicert/`, `enclave_runner/`) under `root`.
 
-    `aicert/export/` is left out: the runner imports nothing of it (a test enforces that).
+    `aicert/export/` and `aicert/sources/` are left out: the runner imports nothing of them (a test
+    enforces that).
     On `local` this stands for the machine's image; it is a claim, as everything there is.
     """
     files: dict[str, FileFact] = {}
@@ -320,4 +321,4 @@ def code_digest(root: Path) -> Digest:
 
 
 def _is_no_evidence_code(path: str) -> bool:
-    return path.endswith("__pycache__/") or path == "export/"
+    return path.endswith("__pycache__/") or path in ("export/", "sources/")
