@@ -96,7 +96,9 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
 
     def write() -> None:
         lock.replace(root / FILE, new)
-        lock.write(root, lock.resolve(root, project.run(run)))
+        changed = project.run(run)
+        # Only what is new here is asked at its source; other pins stay.
+        lock.write(root, lock.resolve(root, changed, keep=lock.pinned(root, changed)))
 
     try:
         return _reviewed(root, write)
@@ -114,7 +116,9 @@ def update(root: Path, runs: list[Run], name: str | None) -> review.Review:
 
     def write() -> None:
         for run in runs:
-            lock.write(root, lock.resolve(root, run))
+            pinned = lock.pinned(root, run) if name is not None else {}
+            keep = {other: item for other, item in pinned.items() if other != name}
+            lock.write(root, lock.resolve(root, run, keep=keep))
 
     return _reviewed(root, write)
 

@@ -16,7 +16,7 @@ from aicert.appraisal import appraise
 from aicert.errors import AicertError, ToolError
 from aicert.policy import Policy
 from aicert.result import AttestationResult
-from rules import config, example, lock
+from rules import config, example, lock, sources
 from rules.config import Project, Run
 from rules.revisions import Checkout, Files
 
@@ -42,7 +42,8 @@ def check(tree: Path, base: Files, policy: Policy) -> list[Check]:
         return [Check(what="aicert.toml", verdict="failed", detail=_flat(error.message))]
     made = _make_example(tree, project)
     found = [_lockfile(tree, run, made) for run in project.runs.values()]
-    return [*found, *_strays(project, head), *_certificates(base, head, policy)]
+    asked = _sources(tree, project)
+    return [*found, *asked, *_strays(project, head), *_certificates(base, head, policy)]
 
 
 def _make_example(tree: Path, project: Project) -> bool:
@@ -77,6 +78,27 @@ def _lockfile(tree: Path, run: Run, made: bool) -> Check:
 
 def _is_here(tree: Path, source: str) -> bool:
     return not source.startswith("path:") or os.path.lexists(tree / source.removeprefix("path:"))
+
+
+def _sources(tree: Path, project: Project) -> list[Check]:
+    """What each remote input is at its source, by metadata; nothing is kept of what is read."""
+    from aicert.sources.compare import compare_all
+
+    found = []
+    for run in project.runs.values():
+        try:
+            locked = form.parse(lock.read(tree, run.name))
+        except AicertError:
+            # The check of the lockfile itself says so.
+            continue
+        if all(sources.is_local(item.source) for item in locked.inputs):
+            continue
+        for one in compare_all(locked):
+            if one.verdict != "not-applicable":
+                verdict: Verdict = one.verdict if one.verdict != "not-checked" else "-"
+                what = f"source of input {one.name} of run {run.name}"
+                found.append(Check(what=what, verdict=verdict, detail=_flat(one.detail)))
+    return found
 
 
 def _strays(project: Project, head: Files) -> list[Check]:

@@ -20,7 +20,7 @@ from aicert import lockfile as lockfiles
 from aicert.digest import Digest
 from aicert.errors import AicertError, ToolError
 from aicert.statement import parse as parse_statement
-from rules import lock, verify
+from rules import lock, sources, verify
 from rules.config import Input, Project, Run
 from rules.dvc_program import exclusive, run_dvc
 from rules.lock import replace as write_whole
@@ -67,7 +67,7 @@ def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
     candidates = []
     for item in run.inputs:
         digest = digests.get(item.name)
-        path = None if digest is None else _place(root, item.source)
+        path = None if digest is None else _place(root, item, digest)
         if digest is None or path is None:
             continue
         owner, name = _owner(project, run, item)
@@ -85,9 +85,15 @@ def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
     return [*_not_in_git(root, candidates), *_outputs(root, run)]
 
 
-def _place(root: Path, source: str) -> Path | None:
+def _place(root: Path, item: Input, digest: Digest) -> Path | None:
     """Where the bytes of an input lie or will lie; None where another run makes them."""
-    return root.resolve() / source.removeprefix("path:") if source.startswith("path:") else None
+    if sources.run_of(item.source) is not None:
+        return None
+    if not sources.is_local(item.source):
+        return sources.place(sources.store(root), digest)
+    # Of a directory of which files were chosen, the digest is not the directory's.
+    whole = item.choice.is_everything
+    return root.resolve() / item.source.removeprefix("path:") if whole else None
 
 
 def _owner(project: Project, run: Run, item: Input) -> tuple[str, str]:

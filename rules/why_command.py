@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from aicert import cli
 from aicert.errors import ConfigError
-from rules import certify, config, graph
+from rules import certify, config, graph, sources
 from rules.command import Command
 from rules.progress import printable
 
@@ -27,11 +27,15 @@ Compares as certify does and starts nothing. Exit code 0 whatever it finds; 3 fo
         root = Path.cwd()
         project = config.load(root)
         runs = [project.run(name) for name in args] or list(project.runs.values())
-        cli.write("".join(_explain(root, run) for run in runs))
+        cli.write("".join(_explain(root, project, run) for run in runs))
         return 0
 
 
-def _explain(root: Path, run: config.Run) -> str:
+def _explain(root: Path, project: config.Project, run: config.Run) -> str:
+    for name in sorted({name for i in run.inputs if (name := sources.run_of(i.source))}):
+        other = project.runs.get(name)
+        if other is not None and certify.why(root, other, None) is not None:
+            return f"{run.name}: waits for run {name}, which is not up to date\n"
     reason = certify.why(root, run, None)
     if reason is None:
         return f"{run.name}: up to date\n"

@@ -4,6 +4,8 @@ The checkouts are git repositories; the run's certificate is forged from a small
 does not look at it and no training is needed to have something to move.
 """
 
+import dataclasses
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,8 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from aicert import digest, lockfile
+from aicert.digest import Digest
+from aicert.lockfile import LockedInput
 from rules import dvc_env
 from tests.adversarial.forger import FILES, Scene
+
+# DVC takes half a second to start, and a test starts it ten times.
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOML = """\
@@ -322,3 +330,55 @@ def test_an_s3_remote_serves_and_a_tampered_one_is_refused(
     assert refused.returncode == 2
     assert "sub/4.jsonl" in refused.stderr
     assert not (clone.root / "data/sub/4.jsonl").exists()
+
+
+def test_what_was_fetched_is_tracked_where_it_was_fetched_to(
+    untracked: Clone, tmp_path: Path
+) -> None:
+    clone = Clone(root=tmp_path / "origin")
+    shutil.copytree(untracked.root, clone.root, symlinks=True)
+    source = f"git+https://example.org/rows@{'ab' * 20}"
+    toml = TOML.replace('same = "path:data"', f'same = "path:data"\nrows = "{source}"')
+    (clone.root / "aicert.toml").write_text(toml)
+    files = {"a.jsonl": b"{}\n", "b/c.jsonl": b'{"a": 1}\n'}
+    listing = digest.listing(
+        {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+    )
+    locked = lockfile.parse((clone.root / "lockfiles/again.lock.toml").read_bytes())
+    rows = LockedInput(
+        name="rows",
+        source=source,
+        uri=source,
+        size=12,
+        digest=Digest("dirHash", hashlib.sha256(listing).hexdigest()),
+    )
+    inputs = tuple(sorted((*locked.inputs, rows), key=lambda item: item.name))
+    data = lockfile.emit(dataclasses.replace(locked, inputs=inputs))
+    (clone.root / "lockfiles/again.lock.toml").write_bytes(data)
+    (clone.root / "lockfiles/again/rows.sha256").write_bytes(listing)
+    # As `./doit fetch` lays it out; a store that AICERT_CACHE shares is no part of the checkout.
+    tree = clone.root / ".aicert" / "store" / "trees" / rows.digest.hex
+    for path, content in files.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_bytes(content)
+    (clone.root / ".aicert" / "envs").symlink_to(dvc_env.location().parent)
+    remote = tmp_path / "remote"
+    remote.mkdir()
+    own = {"AICERT_CACHE": str(clone.root / ".aicert")}
+    for arguments in (("remote", "add", "-d", "team", str(remote)), ("push",)):
+        done = clone.run(clone.root / "doit", "dvc", *arguments, **own)
+        assert done.returncode == 0, done.stderr
+    assert str(rows.digest) in (clone.root / "lockfiles/again/rows.dvc").read_text()
+    shutil.rmtree(tree)
+    shutil.rmtree(clone.root / ".dvc" / "cache")
+    pulled = clone.run(clone.root / "doit", "dvc", "pull", **own)
+    assert pulled.returncode == 0, pulled.stderr
+    assert (tree / "b" / "c.jsonl").read_bytes() == files["b/c.jsonl"]
+    current = clone.run(
+        sys.executable, "-c",
+        "from pathlib import Path; from rules import config, fetch, lock; r = Path.cwd();"
+        "print(fetch.fetch_inputs(r, lock.current(r, config.load(r).run('again'))))",
+        PYTHONPATH=str(clone.root), **own,
+    )  # fmt: skip
+    # Nothing had to be fetched from the source, which does not exist.
+    assert current.stdout == "[]\n", current.stderr
