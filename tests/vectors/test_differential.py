@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from aicert.digest import check_paths
 from aicert.errors import EvidenceError
-from tests import second_chain, second_verifier
+from tests import second_chain, second_forms, second_verifier
 from tests.adversarial.forger import Scene
 from tests.vectors import generate
 
@@ -124,6 +125,36 @@ CHANGES: tuple[Callable[[Scene, random.Random], None], ...] = (
     quote_again, certify_again, public_again, quote_signature_again, report_again, statement_again,
     payload_again, lockfile_again, chain_again, certificate_again, file_again,
 )  # fmt: skip
+
+
+# Case and compatibility twins, characters like a slash, invisible ones, folders and files.
+ATOMS = (
+    "a", "A", "b", ".", "..", "/", "//", "/x", "\\", "\0", "\n", " ", "\u00e9", "e\u0301", "\u00c9",
+    "\u00df", "ss", "SS", "\ufb01", "fi", "\u2100", "a/c", "\u200b", "\u202e", "\u0131", "I", "i",
+    "\u0130", "K", "\u212a", "k", "\u01c6", "\u01c5", "\u1e9e", "\ud800", "\u0345", "\u1fb3",
+    "\u00b5", "\u03bc", "\u2126", "\u017f", "\ufb05", "\u2024", "\u2026", "\u00bd", "\u00a0",
+    "^", "\u037e", ";", "a" * 256,
+)  # fmt: skip
+
+
+def test_verifiers_agree_on_paths() -> None:
+    rng = random.Random(0)  # noqa: S311 - to repeat, not to hide
+    accepted = 0
+    for _ in range(4000):
+        names = ("".join(rng.choices(ATOMS, k=rng.randrange(1, 5))) for _ in range(3))
+        paths = list(dict.fromkeys(names))[: rng.randrange(1, 4)]
+        verdicts = [_takes(check_paths, paths), _takes(second_forms.check_paths, paths)]
+        assert verdicts[0] == verdicts[1], ascii(paths)
+        accepted += verdicts[0]
+    assert 400 < accepted < 3600
+
+
+def _takes(check: Callable[[list[str]], None], paths: list[str]) -> bool:
+    try:
+        check(paths)
+    except (EvidenceError, second_chain.NoError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def first(scene: Scene) -> tuple[str, str | None]:
