@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -379,3 +380,13 @@ def test_a_file_that_goes_while_sizes_are_summed(
 
     monkeypatch.setattr(os, "lstat", gone)
     assert verify(folder) == 0
+
+
+def test_the_verdict_line_names_the_tier() -> None:
+    passed = Scene("cloud").appraise()
+    assert "\nPASSED    (vtpm)\n" in render.text(passed)
+    open_check = replace(passed.checks[0], verdict="not-checked")
+    open_ = replace(passed, checks=(open_check, *passed.checks[1:]))
+    assert "\nNO VERDICT  1 checks could not be made (vtpm)\n" in render.text(open_)
+    nowhere = render.text(replace(open_, tier=None))
+    assert "\nNO VERDICT  1 checks could not be made \n" in nowhere
