@@ -275,7 +275,3 @@ def _tree_size(root: str) -> int:
             except OSError:
                 continue
     return total
-
-
-if __name__ == "__main__":
-    sys.exit(main())

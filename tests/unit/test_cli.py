@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.policy import built_in
 from aicert.result import CHECKS, AttestationResult
 from tests.adversarial import ca_forge
+from tests.adversarial.attacks_disk import GOOD, WEIGHTS
 from tests.adversarial.forger import NONCE, Scene
 from tests.unit.test_image_lock import written
 
@@ -30,7 +33,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def lay_out(scene: Scene, folder: Path) -> Path:
-    """The files of a scene: certificate, root, lockfile, model."""
+    """The files of a scene: certificate, root, lockfile, and a model whose weights can be read."""
+    scene.edit(
+        "outputs",
+        lambda made: {
+            name: files | ({WEIGHTS: GOOD} if WEIGHTS in files else {})
+            for name, files in made.items()
+        },
+    )
     (folder / "c.json").write_bytes(scene.get("file"))
     (folder / "root.pem").write_bytes(ca_forge.pem(scene.get("root")))
     (folder / "l.toml").write_bytes(scene.get("lockfile_bytes"))
@@ -166,8 +176,8 @@ def test_missing_and_malformed_evidence_is_2(
     assert err.startswith("error: certificate.kind")
     (folder / "c.json").unlink()
     assert verify(folder) == 2
-    os.symlink("config.json", folder / "model" / "link.json")
     (folder / "c.json").write_bytes(Scene().get("file"))
+    (folder / "model").rename(folder / "moved")
     assert verify(folder) == 2
 
 
@@ -338,3 +348,56 @@ def test_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sources", str(folder / "c.json"), "--format", "json"]) == 0
     inputs = json.loads(capsys.readouterr().out)["inputs"]
     assert {item["verdict"] for item in inputs} == {"not-applicable"}
+
+
+def test_the_module_is_the_command(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["aicert", "show", str(folder / "c.json")])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("aicert", run_name="__main__")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("claims")
+
+
+def test_a_reader_that_went_away_takes_nothing_from_the_exit_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        assert verify(folder) == 0
+        # What is written from now on is lost without an error.
+        gone.write("more")
+        gone.flush()
+
+
+def test_streams_that_cannot_be_set_up_are_used_as_they_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert verify(folder) == 0
+    assert "PASSED" in out.getvalue()
+
+
+def test_a_file_that_goes_while_sizes_are_summed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: str) -> os.stat_result:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "lstat", gone)
+    assert verify(folder) == 0
+
+
+def test_the_verdict_line_names_the_tier() -> None:
+    passed = Scene("cloud").appraise()
+    assert "\nPASSED    (vtpm)\n" in render.text(passed)
+    open_check = replace(passed.checks[0], verdict="not-checked")
+    open_ = replace(passed, checks=(open_check, *passed.checks[1:]))
+    assert "\nNO VERDICT  1 checks could not be made (vtpm)\n" in render.text(open_)
+    nowhere = render.text(replace(open_, tier=None))
+    assert "\nNO VERDICT  1 checks could not be made \n" in nowhere

@@ -13,9 +13,20 @@ from typing import Any
 
 import pytest
 
+from aicert.digest import check_paths
 from aicert.errors import EvidenceError
-from tests import second_chain, second_verifier
-from tests.adversarial.forger import Scene
+from tests import second_chain, second_forms, second_verifier
+from tests.adversarial.ca_forge import (
+    AT,
+    EKU_AK,
+    EKU_EK,
+    FROM,
+    UNTIL,
+    ec_key,
+    issue,
+    usage,
+)
+from tests.adversarial.forger import AZURE_LIKE, Scene
 from tests.vectors import generate
 
 ROUNDS = 40
@@ -112,6 +123,41 @@ def chain_again(scene: Scene, rng: random.Random) -> None:
     scene.put("chain", tuple(changed_bytes(der, rng) for der in scene.get("chain")))
 
 
+def random_properties(rng: random.Random) -> dict[str, Any]:
+    """Mostly those of a good certificate: one or two properties are drawn."""
+    choices: dict[str, tuple[Any, ...]] = {
+        "ca": (True, False, None),
+        "path_length": (0, 1, None),
+        "key_usage": (None, usage(), usage(cert=True), usage(sign=False)),
+        "purposes": ((), (EKU_AK,), (EKU_EK,), (EKU_AK, EKU_EK), ("2.5.29.37.0",)),
+        "driver": (None, "local", "qemu"),
+        "start": (FROM, AT),
+        "end": (AT, UNTIL),
+        "authority": (None, ec_key("elsewhere")),
+        "subject": (AZURE_LIKE, "middle"),
+    }  # fmt: skip
+    drawn = rng.sample(sorted(choices), rng.randrange(0, 3))
+    return {name: rng.choice(choices[name]) for name in drawn}
+
+
+def chain_rebuilt(scene: Scene, rng: random.Random) -> None:
+    """None, one or two intermediates, each with properties drawn at random; the root at times."""
+    issuer, key = scene.ca_name, scene.ca_key
+    chain: list[bytes] = []
+    for number in range(rng.choice((0, 1, 1, 2))):
+        own = ec_key(f"middle {number}", rng.choice(("P-256", "P-384")))
+        good: dict[str, Any] = {"ca": True, "key_usage": usage(cert=True), "driver": scene.driver}
+        given = good | {"subject": f"middle {number}"} | random_properties(rng)
+        subject = given.pop("subject")
+        chain.insert(0, issue(subject, own, issuer=issuer, issuer_key=key, **given))
+        issuer, key = subject, own
+    given = scene.get("ak_options") | random_properties(rng) | {"issuer": issuer, "issuer_key": key}
+    chain.insert(0, issue(given.pop("subject", AZURE_LIKE), scene.ak, **given))
+    if rng.randrange(4) == 0:
+        chain.append(scene.get("root"))
+    scene.put("chain", tuple(chain))
+
+
 def certificate_again(scene: Scene, rng: random.Random) -> None:
     scene.put("file", changed_json(scene.get("file"), rng))
 
@@ -122,8 +168,38 @@ def file_again(scene: Scene, rng: random.Random) -> None:
 
 CHANGES: tuple[Callable[[Scene, random.Random], None], ...] = (
     quote_again, certify_again, public_again, quote_signature_again, report_again, statement_again,
-    payload_again, lockfile_again, chain_again, certificate_again, file_again,
+    payload_again, lockfile_again, chain_again, chain_rebuilt, certificate_again, file_again,
 )  # fmt: skip
+
+
+# Case and compatibility twins, characters like a slash, invisible ones, folders and files.
+ATOMS = (
+    "a", "A", "b", ".", "..", "/", "//", "/x", "\\", "\0", "\n", " ", "\u00e9", "e\u0301", "\u00c9",
+    "\u00df", "ss", "SS", "\ufb01", "fi", "\u2100", "a/c", "\u200b", "\u202e", "\u0131", "I", "i",
+    "\u0130", "K", "\u212a", "k", "\u01c6", "\u01c5", "\u1e9e", "\ud800", "\u0345", "\u1fb3",
+    "\u00b5", "\u03bc", "\u2126", "\u017f", "\ufb05", "\u2024", "\u2026", "\u00bd", "\u00a0",
+    "^", "\u037e", ";", "a" * 256,
+)  # fmt: skip
+
+
+def test_verifiers_agree_on_paths() -> None:
+    rng = random.Random(0)  # noqa: S311 - to repeat, not to hide
+    accepted = 0
+    for _ in range(4000):
+        names = ("".join(rng.choices(ATOMS, k=rng.randrange(1, 5))) for _ in range(3))
+        paths = list(dict.fromkeys(names))[: rng.randrange(1, 4)]
+        verdicts = [_takes(check_paths, paths), _takes(second_forms.check_paths, paths)]
+        assert verdicts[0] == verdicts[1], ascii(paths)
+        accepted += verdicts[0]
+    assert 400 < accepted < 3600
+
+
+def _takes(check: Callable[[list[str]], None], paths: list[str]) -> bool:
+    try:
+        check(paths)
+    except (EvidenceError, second_chain.NoError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def first(scene: Scene) -> tuple[str, str | None]:
