@@ -22,7 +22,7 @@ from aicert.errors import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from aicert.api import StrPath
+    from aicert.bounded import StrPath
     from aicert.digest import Digest
     from aicert.policy import Policy
     from aicert.result import AttestationResult

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from aicert import certificate as certificates
 from aicert.appraisal import appraise
+from aicert.bounded import StrPath, read_bounded
 from aicert.certificate import Certificate
 from aicert.digest import Defect, Digest, FileFact, is_hex, of_bytes
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
@@ -17,21 +18,7 @@ from aicert.policy import BUILT_IN, Policy, built_in, require_roots, with_image,
 from aicert.result import AttestationResult
 from aicert.roots import MAX_PEM
 
-StrPath = str | os.PathLike[str]
 OnBytes = Callable[[int], None]
-
-
-def read_bounded(path: StrPath, limit: int, what: str) -> bytes:
-    """A file's bytes; an EvidenceError where it cannot be read or is larger than `limit`."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise EvidenceError(f"cannot read {what} {os.fspath(path)!a}: {reason}") from None
-    if len(data) > limit:
-        raise EvidenceError(f"{what} {os.fspath(path)!a} is larger than {limit} bytes")
-    return data
 
 
 def read_certificate(path: StrPath) -> Certificate:

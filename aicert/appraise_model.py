@@ -1,8 +1,8 @@
 """Appraise the model on disk against the certified files, and the policy's own demands.
 
 The model directory must be one certified output, file for file, and hold nothing that its reader
-refused (`model.read_model`). Only names of the closed list below may stand beside it: what a model
-hub adds, and our own certificates. They are reported as present and not covered.
+refused (`model.read_model`). Only names of the closed list in `inert` may stand beside it: they are
+reported as present and not covered.
 """
 
 from collections.abc import Mapping
@@ -12,28 +12,15 @@ from aicert.appraise_run import VerifiedRun, parse_time
 from aicert.chain import stamp
 from aicert.digest import Defect, FileFact
 from aicert.errors import EvidenceError
+from aicert.inert import FOLDERS, is_inert
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
 from aicert.policy import Claim, Policy
 from aicert.statement import Output
 
-# What stands in a published model's directory and that no loader reads as part of the model.
-INERT_FILES = frozenset(("README.md", ".gitattributes", "certificate.json"))
-INERT_LICENSE = "LICENSE"
-INERT_FOLDERS = (".git/", ".cache/huggingface/")
 Model = Mapping[str, FileFact | Defect]
 SHOWN = 5
 # A verifier's clock and a machine's may differ; more than that and one of them is wrong.
 CLOCK_SKEW = timedelta(hours=24)
-
-
-def is_inert(path: str) -> bool:
-    """Whether a file that the certificate does not cover may stand at `path`."""
-    if path.startswith(INERT_FOLDERS) or path in INERT_FILES:
-        return True
-    # Not `LICENSE*`: LICENSE-x/model.py and LICENSE.safetensors are no licences.
-    stem, dot, suffix = path.partition(".")
-    plain = "/" not in path and (not dot or suffix in ("md", "txt"))
-    return plain and (stem == INERT_LICENSE or stem.startswith(INERT_LICENSE + "-"))
 
 
 def appraise_model(ledger: Ledger, run: VerifiedRun | None, model: Model | None) -> None:
@@ -59,7 +46,7 @@ def appraise_model(ledger: Ledger, run: VerifiedRun | None, model: Model | None)
 def _differences(output: Output, model: Model) -> list[str]:
     refused, lines, extra = [], [], []
     for path, found in model.items():
-        inert = path not in output.files and path.startswith(INERT_FOLDERS)
+        inert = path not in output.files and path.startswith(FOLDERS)
         if isinstance(found, Defect) and not inert:
             # A path that a reader refused can hold anything; the reason is the reader's own text.
             refused.append(f"refused   {path[:200]!a}: {found.reason}")

@@ -60,7 +60,7 @@ def appraise_statement(
         payload, locked = given
         statement = statements.parse(payload)
         report = parse_report(statement.report)
-        _check_repeated(statement, certificate, locked)
+        _check_repeated(statement, report, certificate, locked)
         run = VerifiedRun(statement=statement, report=report, lockfile=locked)
         return f"run {statement.run}, as its lockfile and nonce say", run
 
@@ -85,7 +85,9 @@ def _verify_dsse(run_key: VerifiedRunKey, certificate: Certificate) -> None:
         raise EvidenceError("the statement is not signed by the run key") from None
 
 
-def _check_repeated(statement: Statement, certificate: Certificate, lockfile: Lockfile) -> None:
+def _check_repeated(
+    statement: Statement, report: RunReport, certificate: Certificate, lockfile: Lockfile
+) -> None:
     """Every field that repeats something verified equals it."""
     dependencies = tuple((d.name, d.uri, d.digest) for d in statement.dependencies)
     pairs: tuple[tuple[str, object, object], ...] = (
@@ -101,6 +103,9 @@ def _check_repeated(statement: Statement, certificate: Certificate, lockfile: Lo
             shown = f"\nfound     {str(found)[:200]!a}\nexpected  {str(wanted)[:200]!a}"
             lines = "" if what == "inputs" else shown
             raise EvidenceError(f"the statement's {what} differs from what was verified{lines}")
+    for name, _ in report.signatures:
+        if name not in statement.outputs:
+            raise EvidenceError(f"the run report has a signature of {name}, which is no output")
     if parse_time(statement.started) > parse_time(statement.finished):
         raise EvidenceError("the statement's run ends before it starts")
 

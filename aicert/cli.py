@@ -1,4 +1,4 @@
-"""`aicert verify` and `aicert show`: the relying party's tool (design: commands).
+"""The `aicert` command: `verify` and `show`, and what `aicert.export` adds (design: commands).
 
 The result goes to stdout, progress and errors to stderr. Exit codes: 0 passed, 1 the evidence says
 no, 2 no verdict, 3 bad configuration or command line.
@@ -18,6 +18,10 @@ from aicert.errors import AicertError, ConfigError
 if TYPE_CHECKING:
     from aicert.result import AttestationResult
 
+    Write = Callable[[str], None]
+
+# Commands that need nothing of aicert.export, not even to be parsed.
+_OWN = ("verify", "show")
 CONFIG_EXIT = 3
 INTERRUPTED = 130
 HELP_WIDTH = 100
@@ -56,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     collected = gc.isenabled()
     gc.disable()
     try:
-        return _run(_parser().parse_args(argv))
+        words = sys.argv[1:] if argv is None else argv
+        # `verify` must not pay for what other commands need to describe themselves.
+        return _run(_parser(every=not words or words[0] not in _OWN).parse_args(words))
     finally:
         if collected:
             gc.enable()
@@ -68,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     try:
-        code = _verify(options) if options.command == "verify" else _show(options)
+        code: int = options.run(options, write)
     except AicertError as error:
         return _report(error, options.format)
     except KeyboardInterrupt:
@@ -77,10 +83,10 @@ def _run(options: argparse.Namespace) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, every: bool) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="aicert",
-        description="Verify certificates of AI models.",
+        description="Verify certificates and signatures of AI models.",
         epilog=_EXITS,
         formatter_class=_formatter,
     )
@@ -114,10 +120,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("certificate", metavar="CERT", help="the certificate file")
     show.add_argument("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    verify.set_defaults(run=_verify)
+    show.set_defaults(run=_show)
+    if every:
+        from aicert.export import certificate_commands
+        from aicert.export import commands as signature_commands
+
+        signature_commands.add_commands(commands)
+        certificate_commands.add_commands(commands)
     return parser
 
 
-def _verify(options: argparse.Namespace) -> int:
+def _verify(options: argparse.Namespace, _: "Write") -> int:
     from aicert import api
 
     if options.certificate_only and options.model is not None:
@@ -151,7 +165,7 @@ def show_result(
     return result.exit_code
 
 
-def _show(options: argparse.Namespace) -> int:
+def _show(options: argparse.Namespace, _: "Write") -> int:
     from aicert import api
     from aicert.show import claims, claims_text
 

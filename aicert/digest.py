@@ -114,6 +114,9 @@ _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 def check_paths(paths: Iterable[str]) -> None:
     """`check_path` for each; refuse twins (equal but for case) and files used as folders."""
+    paths = list(paths)
+    if _are_plain(paths):
+        return
     keyed: list[tuple[str, str]] = []
     for path in paths:
         check_path(path)
@@ -131,6 +134,35 @@ def check_paths(paths: Iterable[str]) -> None:
         if key.startswith(before + "\0"):
             raise EvidenceError(f"a path is both a file and a directory: {one[:200]!a}")
         _check_folders(one.split("/")[:-1], other.split("/")[:-1])
+
+
+# Names of these characters, neither `.` nor `..`, with a slash or a line end after each.
+_PLAIN = re.compile(r"(?:(?!\.{1,2}(?:[/\n]|\Z))[A-Za-z0-9._+=@, -]{1,255}(?:[/\n]|\Z))+")
+
+
+def _are_plain(paths: list[str]) -> bool:
+    """Whether `check_paths` surely has nothing to say: decided for all at once, at a tenth of the
+    time, for the paths that models and data sets have. False only means that each is looked at.
+    """
+    text = "\n".join(paths)
+    if not text.isascii() or text.count("\n") >= len(paths) or text[-1:] == "/":
+        return False
+    if _PLAIN.fullmatch(text) is None or len(paths) > MAX_FILES:
+        return False
+    folded = {path.lower() for path in paths}
+    folders: set[str] = set()
+    above = {path.rpartition("/")[0] for path in paths}
+    while above:
+        folders |= above
+        above = {folder.rpartition("/")[0] for folder in above} - folders
+    folded_folders = {folder.lower() for folder in folders}
+    return (
+        len(folded) == len(paths)
+        and len(folded_folders) == len(folders)
+        and folded.isdisjoint(folded_folders)
+        and max(map(len, paths)) <= MAX_PATH_BYTES
+        and max(folder.count("/") for folder in folders) < MAX_DEPTH
+    )
 
 
 def _check_folders(one: list[str], other: list[str]) -> None:

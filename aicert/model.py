@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aicert import safetensors
-from aicert.appraise_model import INERT_FOLDERS
 from aicert.digest import Defect, FileFact
 from aicert.errors import EvidenceError
+from aicert.inert import FOLDERS
 from aicert.tree import read_tree
 
 
@@ -26,7 +26,7 @@ def read_model(
         defects[path] = Defect(error.message)
 
     def skip(path: str) -> bool:
-        if path not in INERT_FOLDERS:
+        if path not in FOLDERS:
             return False
         defects[path] = Defect("not read")
         return True

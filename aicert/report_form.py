@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Literal, cast
 
+from aicert.digest import Digest
 from aicert.errors import EvidenceError
+from aicert.lockfile import NAME
 from aicert.measurement import check_exit_code
 from aicert.records import dataclass
 from aicert.strict_json import Fields, dumps, loads, string
@@ -45,12 +47,16 @@ class Override:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """`unchanged_weights`: output weight files whose bytes equal a file of an input (measured)."""
+    """`unchanged_weights`: output weight files whose bytes equal a file of an input (measured).
+
+    `signatures`: output → digest of the model signature that the runner made of it (aicert.oms).
+    """
 
     exit_code: str
     values: Mapping[str, Value]
     overrides: tuple[Override, ...] = ()
     unchanged_weights: tuple[str, ...] = ()
+    signatures: tuple[tuple[str, Digest], ...] = ()
 
     def number(self, key: str) -> float | None:
         """A numeric value by key, or None where the report has none."""
@@ -67,18 +73,20 @@ def emit(report: RunReport) -> bytes:
     for key, value in report.values.items():
         plain = list(value.data) if isinstance(value.data, tuple) else value.data
         values[key] = {"origin": value.origin, "value": plain}
-    data = dumps(
-        {
-            "exitCode": {"origin": "measured", "value": report.exit_code},
-            "overrides": [
-                {"configured": o.configured, "key": o.key, "used": o.used, "why": o.why}
-                for o in report.overrides
-            ],
-            "unchangedWeights": {"origin": "measured", "value": list(report.unchanged_weights)},
-            "values": values,
-            "version": VERSION,
-        }
-    )
+    document: dict[str, object] = {
+        "exitCode": {"origin": "measured", "value": report.exit_code},
+        "overrides": [
+            {"configured": o.configured, "key": o.key, "used": o.used, "why": o.why}
+            for o in report.overrides
+        ],
+        "unchangedWeights": {"origin": "measured", "value": list(report.unchanged_weights)},
+        "values": values,
+        "version": VERSION,
+    }
+    if report.signatures:
+        signed = {name: str(digest) for name, digest in report.signatures}
+        document["signatures"] = {"origin": "measured", "value": signed}
+    data = dumps(document)
     parse(data)
     return data
 
@@ -98,13 +106,25 @@ def parse(data: bytes) -> RunReport:
     unchanged.done()
     overrides = fields.items("overrides", _read_override, max_items=MAX_VALUES)
     values = _read_values(fields.fields("values"))
+    signatures = _read_signatures(fields.fields("signatures")) if fields.has("signatures") else ()
     fields.done()
     return RunReport(
         exit_code=exit_code,
         values=values,
         overrides=overrides,
         unchanged_weights=unchanged_weights,
+        signatures=signatures,
     )
+
+
+def _read_signatures(fields: Fields) -> tuple[tuple[str, Digest], ...]:
+    fields.const("origin", "measured")
+    value = fields.fields("value")
+    fields.done()
+    rest = value.rest()
+    if not 1 <= len(rest) <= MAX_VALUES or not all(NAME.fullmatch(name) for name in rest):
+        raise EvidenceError(f"{value.where}: names of outputs are wanted")
+    return tuple((name, Digest.parse(string(rest[name], value.where))) for name in sorted(rest))
 
 
 def _read_override(value: object, where: str) -> Override:

@@ -25,19 +25,25 @@ MAX_NON_ASCII = 1 << 23
 MAX_INT = 2**63 - 1
 # RFC 8259, 7: an escaped surrogate. Pairs are legal but needless in UTF-8, so all are refused.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _MISSING = object()
 
 T = TypeVar("T")
 
 
-def loads(data: bytes, *, what: str, max_bytes: int) -> object:
-    """Parse strictly; `what` names the document in errors. Raises EvidenceError only."""
+def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> object:
+    """Parse strictly; `what` names the document in errors. Raises EvidenceError only.
+
+    `signed`: bytes that a key signed which the caller trusts, in another writer's form. Surrogate
+    pairs may be escaped, and only `max_bytes` bounds the work.
+    """
     if len(data) > max_bytes:
         raise EvidenceError(f"{what} is larger than {max_bytes} bytes")
-    if len(data) > MAX_NON_ASCII and not data.isascii():
-        raise EvidenceError(f"{what} is larger than {MAX_NON_ASCII} bytes and not ASCII")
-    _check_shape(data, what)
-    if _SURROGATE.search(data):
+    if not signed:
+        if len(data) > MAX_NON_ASCII and not data.isascii():
+            raise EvidenceError(f"{what} is larger than {MAX_NON_ASCII} bytes and not ASCII")
+        _check_shape(data, what)
+    if _SURROGATE.search(_PAIR.sub(b"", data) if signed else data):
         raise EvidenceError(f"{what} escapes a UTF-16 surrogate")
     try:
         text = data.decode("utf-8")
@@ -54,6 +60,8 @@ def loads(data: bytes, *, what: str, max_bytes: int) -> object:
         raise EvidenceError(f"{what} is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise EvidenceError(f"{what} is not JSON: {error.msg} at byte {error.pos}") from None
+    except RecursionError:
+        raise EvidenceError(f"{what} is nested too deep") from None
     except _RefusedError as error:
         raise EvidenceError(f"{what}: {error}") from None
 

@@ -9,7 +9,7 @@ in blocks, large ones in parallel (hashlib releases the GIL).
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,6 +94,41 @@ def read_tree(
     except EvidenceError as error:
         walk.refuse(".", error)
     return walk.files
+
+
+def read_some(
+    root: Path, paths: Iterable[str], *, on_bytes: OnBytes | None = None, threads: int | None = None
+) -> dict[str, FileFact]:
+    """`read_tree` for these files only: what else lies under `root` is not looked at."""
+    wanted = list(paths)
+    check_paths(wanted)
+    walk = _Walk(on_bytes, None, None, None, None, None)
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        try:
+            for future in [pool.submit(walk.file_at, root, path) for path in wanted]:
+                future.result()
+        except BaseException:
+            walk.stopped = True
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return walk.files
+
+
+def open_file(root: Path, path: str) -> int:
+    """A descriptor of the file at `path` under `root`; no component of `path` may be a link."""
+    try:
+        fd = os.open(root, _OPEN_DIR)
+        try:
+            *folders, name = path.split("/")
+            for folder in folders:
+                inner = os.open(folder, _OPEN_DIR, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+            return os.open(name, _OPEN, dir_fd=fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 class _Walk:
@@ -188,16 +223,8 @@ class _Walk:
         """Hash one large file, walking to it again component by component (no link is followed)."""
         if self.stopped:
             return
-        fd = os.open(root, _OPEN_DIR)
+        fd = open_file(root, path)
         try:
-            *folders, name = path.split("/")
-            for folder in folders:
-                inner = os.open(folder, _OPEN_DIR, dir_fd=fd)
-                os.close(fd)
-                fd = inner
-            inner = os.open(name, _OPEN, dir_fd=fd)
-            os.close(fd)
-            fd = inner
             self._record(fd, path, os.fstat(fd))
         except OSError as error:
             raise _unreadable(path, error) from None
@@ -282,14 +309,15 @@ def _unreadable(path: str, error: OSError) -> EvidenceError:
 def code_digest(root: Path) -> Digest:
     """The dirHash of the code that makes evidence (`aicert/`, `enclave_runner/`) under `root`.
 
+    `aicert/export/` is left out: the runner imports nothing of it (a test enforces that).
     On `local` this stands for the machine's image; it is a claim, as everything there is.
     """
     files: dict[str, FileFact] = {}
     for package in ("aicert", "enclave_runner"):
-        for path, fact in read_tree(root / package, skip=_is_compiled).items():
+        for path, fact in read_tree(root / package, skip=_is_no_evidence_code).items():
             files[f"{package}/{path}"] = fact
     return dir_digest(files)
 
 
-def _is_compiled(path: str) -> bool:
-    return path.endswith("__pycache__/")
+def _is_no_evidence_code(path: str) -> bool:
+    return path.endswith("__pycache__/") or path == "export/"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aicert import lockfile as lockfile_form
 from aicert import report_form
-from aicert.digest import EMPTY_DIR, Digest, FileFact, dir_digest
+from aicert.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
 from aicert.errors import AicertError, ConfigError
 from aicert.lockfile import CONFIG_INPUT, Lockfile
 from aicert.statement import Dependency, Output, Statement
@@ -28,7 +28,7 @@ from enclave_runner.containment import Limits
 from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.pickles import refuse_pickle
-from enclave_runner.tpm import Tpm
+from enclave_runner.tpm import RunKey, Tpm
 
 BUILDER_ID = "urn:aicert:machine:local"
 # The input is one YAML document that people review; Axolotl's own examples have some 3 kB.
@@ -77,7 +77,10 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         events.send("measuring")
         target = arguments.out / "outputs" / lockfile.outputs[0]
         files = _collect(result, target)
-        run_report = report.build(effective, result, measured, files, target)
+        name = lockfile.outputs[0]
+        run_key = tpm.make_run_key()
+        signatures = _sign(run_key, name, files, arguments.out / "signatures")
+        run_report = report.build(effective, result, measured, files, target, signatures)
         statement = Statement(
             run=lockfile.run,
             trainer=lockfile.trainer,
@@ -85,7 +88,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             dependencies=tuple(
                 Dependency(name=i.name, uri=i.uri, digest=i.digest) for i in lockfile.inputs
             ),
-            outputs={lockfile.outputs[0]: _output(files)},
+            outputs={name: _output(files)},
             builder_id=BUILDER_ID,
             builder={"runner": code_digest(Path(__file__).parents[1])},
             nonce=nonce,
@@ -94,7 +97,8 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             report=report_form.emit(run_report),
             log=_keep_log(result.log, arguments.out / "training.log"),
         )
-        certificate = attest.attest(tpm, statement, run_report, data)
+        certificate = attest.attest(tpm, run_key, statement, run_report, data)
+        run_key.flush()
     (arguments.out / "certificate.json").write_bytes(certificate)
     events.send("done", exitCode=run_report.exit_code)
 
@@ -147,6 +151,18 @@ def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFac
         for name in names:
             os.chmod(os.path.join(folder, name), 0o644)
     return files
+
+
+def _sign(
+    run_key: RunKey, name: str, files: Mapping[str, FileFact], folder: Path
+) -> dict[str, Digest]:
+    """Write the model signature of the output; an empty one has none."""
+    if not files:
+        return {}
+    data = attest.sign_output(run_key, name, files)
+    folder.mkdir()
+    (folder / f"{name}.sig").write_bytes(data)
+    return {name: of_bytes(data)}
 
 
 def _output(files: Mapping[str, FileFact]) -> Output:

@@ -6,18 +6,21 @@ run's.
 """
 
 import hashlib
+from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from aicert import oms
 from aicert.certificate import Certificate, Evidence, Signed, emit
-from aicert.digest import Digest
+from aicert.digest import Digest, FileFact
 from aicert.dsse import Envelope, pae
 from aicert.errors import ToolError
+from aicert.inert import ignored_paths
 from aicert.measurement import INPUT_PCR, OUTPUT_PCR, ZERO, input_events, output_events
 from aicert.report_form import RunReport
 from aicert.statement import Statement
 from aicert.statement import emit as emit_statement
-from aicert.tpm import parse_signature, quote_extra_data
+from aicert.tpm import parse_public, parse_signature, quote_extra_data
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.tpm import RunKey, Tpm
 
@@ -35,17 +38,24 @@ def measure_inputs(tpm: Tpm, lockfile: bytes, inputs: list[MeasuredInput]) -> No
         tpm.extend(INPUT_PCR, event)
 
 
-def attest(tpm: Tpm, statement: Statement, report: RunReport, lockfile: bytes) -> bytes:
-    """Extend PCR 8, make the run key, sign the statement, quote; the certificate's bytes."""
+def sign_output(run_key: RunKey, name: str, files: Mapping[str, FileFact]) -> bytes:
+    """The model signature (OMS bundle) of the output `name`, by the run key."""
+    payload = oms.statement(
+        name, {path: fact.sha256 for path, fact in files.items()}, ignored_paths()
+    )
+    signature = _signature(run_key, payload)
+    return oms.bundle(payload, signature, oms.key_material(parse_public(run_key.public).ec_key()))
+
+
+def attest(
+    tpm: Tpm, run_key: RunKey, statement: Statement, report: RunReport, lockfile: bytes
+) -> bytes:
+    """Extend PCR 8, sign the statement, quote. Returns the certificate's bytes."""
     outputs: dict[str, Digest] = {n: o.digest for n, o in statement.outputs.items()}
     for event in output_events(report.exit_code, outputs, statement.report_digest):
         tpm.extend(OUTPUT_PCR, event)
     payload = emit_statement(statement)
-    run_key = tpm.make_run_key()
-    try:
-        evidence, signature = _sign_and_quote(tpm, run_key, payload, statement.nonce)
-    finally:
-        run_key.flush()
+    evidence, signature = _sign_and_quote(tpm, run_key, payload, statement.nonce)
     certificate = Certificate(
         envelope=Envelope(payload=payload, signature=signature, keyid=run_key.name.hex()),
         evidence=evidence,
@@ -57,8 +67,7 @@ def attest(tpm: Tpm, statement: Statement, report: RunReport, lockfile: bytes) -
 def _sign_and_quote(
     tpm: Tpm, run_key: RunKey, payload: bytes, nonce: bytes
 ) -> tuple[Evidence, bytes]:
-    made = parse_signature(run_key.sign(hashlib.sha256(pae(payload)).digest()))
-    signature = encode_dss_signature(made.r, made.s)
+    signature = _signature(run_key, payload)
     certify_attest, certify_signature = run_key.certify(nonce)
     qualifying = quote_extra_data(nonce=nonce, run_key_name=run_key.name, statement=payload)
     attest_bytes, quote_signature, pcrs = tpm.quote(qualifying)
@@ -71,3 +80,9 @@ def _sign_and_quote(
         run_key_certify=Signed(attest=certify_attest, signature=certify_signature),
     )
     return evidence, signature
+
+
+def _signature(run_key: RunKey, payload: bytes) -> bytes:
+    """The run key's DER signature over the payload's pre-authentication encoding."""
+    made = parse_signature(run_key.sign(hashlib.sha256(pae(payload)).digest()))
+    return encode_dss_signature(made.r, made.s)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from aicert import safetensors
-from aicert.digest import FileFact
+from aicert.digest import Digest, FileFact
 from aicert.errors import EvidenceError
 from aicert.report_form import Override, RunReport, Scalar, Value
 from aicert.strict_json import MAX_INT
@@ -46,8 +46,12 @@ def build(
     inputs: list[MeasuredInput],
     output: Mapping[str, FileFact],
     target: Path,
+    signatures: Mapping[str, Digest],
 ) -> RunReport:
-    """The report of one training whose `output` files lie in `target`."""
+    """The report of one training whose `output` files lie in `target`.
+
+    `signatures`: output → digest of its model signature.
+    """
     values = {
         "effectiveConfig": Value("measured", effective.digest),
         "wallSeconds": Value("measured", round(result.wall_seconds, 3)),
@@ -76,6 +80,7 @@ def build(
             for item in effective.overrides
         ),
         unchanged_weights=tuple(unchanged_weights(inputs, output)),
+        signatures=tuple(sorted(signatures.items())),
     )
 
 

@@ -17,7 +17,7 @@ from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.lockfile import identity
 from aicert.result import AttestationResult
 from aicert.tree import code_digest
-from rules import digests, local, lock, verify
+from rules import digests, exports, local, lock, verify
 from rules.config import Run
 from rules.environment import training_environment
 from rules.lock import Lock
@@ -42,7 +42,10 @@ def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
         result = question.appraise(certificate, model, identity(current.data))
     except AicertError:
         return False
-    return result.verdict == "passed" and verify.runner_of(certificate) == code_digest(root)
+    if result.verdict != "passed" or verify.runner_of(certificate) != code_digest(root):
+        return False
+    place = verify.certificate_path(root, run.name)
+    return exports.has_signatures(certificate, place.parent)
 
 
 def certify(root: Path, run: Run, nonce: bytes | None) -> None:
@@ -63,6 +66,7 @@ def certify(root: Path, run: Run, nonce: bytes | None) -> None:
         question = verify.own_question(root, run, nonce)
         _accept(run, current, question, out)
         _place(root, run, out, work)
+    exports.write(verify.certificate_path(root, run.name))
     result = verify.verify(root, run, question)
     verify.show(result)
     print(f"\ncertificate  {verify.certificate_path(root, run.name).relative_to(root)}")
@@ -95,6 +99,7 @@ def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> No
     certificate = parse((out / "certificate.json").read_bytes())
     model = verify.read_model(out / "outputs" / run.outputs[0], f"{run.name}: reading the model")
     result = question.appraise(certificate, model, identity(current.data))
+    exports.require_signatures(certificate, out / "signatures")
     if result.verdict == "passed" or (result.failed and result.failed[0].id in TELLING):
         return
     check = (result.failed or result.undecided)[0]
@@ -121,5 +126,10 @@ def _place(root: Path, run: Run, out: Path, work: Path) -> None:
     (out / "outputs" / run.outputs[0]).mkdir(parents=True, exist_ok=True)
     exchange(out / "outputs", root / "outputs" / run.name, work / "replaced")
     certificate.parent.mkdir(parents=True, exist_ok=True)
+    for name in run.outputs:
+        signature = out / "signatures" / f"{name}.sig"
+        (certificate.parent / signature.name).unlink(missing_ok=True)
+        if signature.exists():
+            os.replace(signature, certificate.parent / signature.name)
     for name in ("training.log", "certificate.json"):
         os.replace(out / name, certificate.parent / name)

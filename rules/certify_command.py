@@ -66,4 +66,6 @@ RUN, every run of aicert.toml.
             request.nonce = bytes.fromhex(nonce)
         for name in names:
             work.sweep(project.root, name)
-        return super().execute(params, [f"certify:{name}" for name in names])
+        return super().execute(
+            params, [f"{task}:{name}" for name in names for task in ("certify", "export")]
+        )

@@ -9,7 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rules import certify, config, environment, example, lock_command, training_env
+from rules import (
+    certify,
+    config,
+    environment,
+    example,
+    exports,
+    lock_command,
+    training_env,
+    verify,
+)
 from rules.certify_command import request
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +63,20 @@ def task_certify() -> Iterator[Task]:
             "actions": [partial(_certify, run)],
             "task_dep": _needs(run),
             "uptodate": [partial(_is_current, run)],
+        }
+
+
+def task_export() -> Iterator[Task]:
+    """what other people's tools read, beside each certificate and computed from it alone"""
+    yield {"name": None, "doc": task_export.__doc__}
+    for run in config.load(ROOT).runs.values():
+        certificate = verify.certificate_path(ROOT, run.name)
+        yield {
+            "name": run.name,
+            "doc": f"bill of materials, provenance and key of run {run.name}",
+            "actions": [partial(_done, exports.write, certificate)],
+            "task_dep": [f"certify:{run.name}"],
+            "uptodate": [partial(exports.are_written, certificate)],
         }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import aicert
-from aicert import api, cli, render
+from aicert import api, bounded, cli, render
 from aicert.digest import Digest
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.policy import built_in
@@ -172,9 +172,9 @@ def test_missing_and_malformed_evidence_is_2(
 
 def test_files_are_read_in_bounded_size(folder: Path) -> None:
     with pytest.raises(EvidenceError, match="larger than 3 bytes"):
-        api.read_bounded(folder / "c.json", 3, "certificate")
+        bounded.read_bounded(folder / "c.json", 3, "certificate")
     with pytest.raises(EvidenceError, match="null byte"):
-        api.read_bounded("a\0b", 3, "certificate")
+        bounded.read_bounded("a\0b", 3, "certificate")
 
 
 def test_show_has_no_verdict(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

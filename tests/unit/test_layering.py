@@ -110,6 +110,33 @@ def test_rules_import_heavy_libraries_only_in_actions(name: str) -> None:
     assert not {"torch", "dvc", "tpm2_pytss", "rich", "transformers", "tokenizers"} & at_top
 
 
+def imported_modules(name: str) -> set[str]:
+    """Dotted names that a module imports, and those that it imports from."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / name).read_bytes())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("name", modules("aicert", "enclave_runner"))
+def test_neither_the_core_nor_the_runner_imports_the_exports(name: str) -> None:
+    # The command line alone knows that there are more commands, and only when one is asked for.
+    if name.startswith("aicert/export/") or name == "aicert/cli.py":
+        return
+    assert not {m for m in imported_modules(name) if m.startswith("aicert.export")}
+
+
+def test_verify_loads_no_export() -> None:
+    code = "import sys\nfrom aicert.cli import main\ntry:\n main(['verify', 'none'])\nfinally:\n"
+    code += " print([name for name in sys.modules if name.startswith('aicert.export')])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_bootstrap_needs_nothing_but_the_standard_library() -> None:
     assert set(imports("rules/bootstrap.py")) <= sys.stdlib_module_names
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aicert.errors import EvidenceError
+from aicert.export import digest_cache as digests
 from aicert.tree import read_file, read_tree
-from rules import digests
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -189,7 +189,7 @@ def test_two_processes_share_it(tmp_path: Path, cache: Path, aged: None) -> None
     folder = tree(tmp_path / "t")
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from rules import digests\ndigests.GUARD = -(10**13)\n"
+        "from aicert.export import digest_cache as digests\ndigests.GUARD = -(10**13)\n"
         "for _ in range(10): digests.cached_tree(Path(sys.argv[1]), cache=Path(sys.argv[2]))"
     )
     running = [

@@ -1,0 +1,20 @@
+"""Read a file that may be anything: in bounded size, with one error."""
+
+import os
+
+from aicert.errors import EvidenceError
+
+StrPath = str | os.PathLike[str]
+
+
+def read_bounded(path: StrPath, limit: int, what: str) -> bytes:
+    """A file's bytes; an EvidenceError where it cannot be read or is larger than `limit`."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise EvidenceError(f"cannot read {what} {os.fspath(path)!a}: {reason}") from None
+    if len(data) > limit:
+        raise EvidenceError(f"{what} {os.fspath(path)!a} is larger than {limit} bytes")
+    return data

@@ -1,0 +1,131 @@
+"""A marked block in a model card: what was certified and how to check it, and nothing else touched.
+
+Two blocks, each between two marks: in the front matter (`base_model`, `datasets`, as Hugging Face
+reads them) and in the text. Keys that the author wrote stay the author's. What comes from the
+certificate is restricted to names and digests before it becomes YAML or Markdown.
+"""
+
+import re
+
+from aicert.errors import ConfigError
+from aicert.export.facts import Facts, kind_of
+from aicert.lockfile import LockedInput
+
+BEGIN, END = "<!-- aicert:begin -->", "<!-- aicert:end -->"
+_YAML_BEGIN, _YAML_END = "# aicert:begin", "# aicert:end"
+_HUB = re.compile(
+    r"hf:(?:datasets/)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@[\w.-]+)?", re.ASCII
+)
+_KEY = re.compile(r"([A-Za-z_]\w*):", re.ASCII)
+_BADGE = "https://img.shields.io/badge/aicert-certificate-blue"
+
+
+def update(card: str, facts: Facts, output: str) -> tuple[str, list[str]]:
+    """The card with its blocks made or renewed, and what to tell; ConfigError if it cannot be.
+
+    `output` is the output whose card this is.
+    """
+    if output not in facts.statement.outputs:
+        raise ConfigError(f"the certificate is of no output {output[:80]!a}")
+    if "README.md" in facts.statement.outputs[output].files:
+        raise ConfigError(
+            "README.md is one of the certified files: a change would make the model fail",
+            hint="put the card elsewhere",
+        )
+    line = "\r\n" if "\r\n" in card else "\n"
+    text = card.replace("\r\n", "\n")
+    front, body = _split(text)
+    kept, notes = _front(front, facts)
+    whole = kept + _replace(body, _block(facts, output), BEGIN, END, "the card")
+    return whole.replace("\n", line), notes
+
+
+def _split(text: str) -> tuple[list[str], str]:
+    """The lines of the front matter without its rules, and the rest."""
+    if not text.startswith("---\n"):
+        return [], text
+    end = text.find("\n---\n", 3)
+    if end < 0:
+        raise ConfigError("the card's front matter has no end: a line of ---")
+    return text[4 : end + 1].splitlines() if end > 3 else [], text[end + 5 :]
+
+
+def _front(lines: list[str], facts: Facts) -> tuple[str, list[str]]:
+    starts, ends = lines.count(_YAML_BEGIN), lines.count(_YAML_END)
+    if (starts, ends) not in ((0, 0), (1, 1)) or (
+        starts and lines.index(_YAML_BEGIN) > lines.index(_YAML_END)
+    ):
+        raise ConfigError(f"the card's front matter has marks that do not pair: {_YAML_BEGIN}")
+    if starts:
+        lines = lines[: lines.index(_YAML_BEGIN)] + lines[lines.index(_YAML_END) + 1 :]
+    own = {match[1] for line in lines if (match := _KEY.match(line))}
+    wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}
+    notes = [
+        f"{key} is yours and stays as it is; the certificate names {', '.join(names)}"
+        for key, names in wanted.items()
+        if names and key in own
+    ]
+    block: list[str] = []
+    for key, names in wanted.items():
+        if names and key not in own:
+            block += [f"{key}:", *(f"- {name}" for name in names)]
+    if block:
+        lines = [*lines, _YAML_BEGIN, *block, _YAML_END]
+    if not lines:
+        return "", notes
+    return "---\n" + "\n".join(lines) + "\n---\n", notes
+
+
+def _hub_names(facts: Facts, kind: str) -> list[str]:
+    found = (_hub_name(item) for item in facts.lockfile.inputs if kind_of(item) == kind)
+    return sorted({name for name in found if name})
+
+
+def _hub_name(item: LockedInput) -> str | None:
+    match = _HUB.fullmatch(item.uri)
+    return match[1] if match else None
+
+
+def _block(facts: Facts, output: str) -> str:
+    statement = facts.statement
+    digest = statement.outputs[output].digest
+    inputs = "\n".join(
+        f"| {item.name} | `{_plain(item.uri)}` | `{item.digest}` |"
+        for item in facts.lockfile.inputs
+    )
+    return f"""{BEGIN}
+## Where this model comes from
+
+[![aicert]({_BADGE})](certificate.json)
+
+`certificate.json` is evidence of how this model was made: run `{statement.run}`, trainer
+`{statement.trainer}`, output `{output}`, `{digest}`.
+
+| input | source, as the builder names it | digest |
+|---|---|---|
+{inputs}
+
+This text proves nothing; the certificate does. Check it yourself, offline:
+
+```sh
+aicert verify certificate.json . --lockfile {facts.lockfile_digest}
+```
+{END}
+"""
+
+
+def _replace(body: str, block: str, begin: str, end: str, what: str) -> str:
+    starts, ends = body.count(begin), body.count(end)
+    if (starts, ends) == (0, 0):
+        gap = "" if not body else "\n" if body.endswith("\n") else "\n\n"
+        return f"{body}{gap}{block}"
+    first, last = body.find(begin), body.find(end)
+    if (starts, ends) != (1, 1) or first > last:
+        raise ConfigError(f"{what} has marks that do not pair: {begin} … {end}")
+    after = body[last + len(end) :]
+    return body[:first] + block.rstrip("\n") + after
+
+
+def _plain(text: str) -> str:
+    """Text that stays inside a code span of a table cell."""
+    return "".join(c if c not in "`|<>" and c.isprintable() else "?" for c in text)[:200]

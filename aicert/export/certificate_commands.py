@@ -1,0 +1,149 @@
+"""`aicert export`, `aicert card` and `aicert report`: a certificate in other people's forms.
+
+The first two repeat what a certificate claims and verify nothing, and say so; `report` appraises as
+`aicert verify` does, with the same options and exit codes, and writes the result as a page.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aicert.errors import ConfigError, EvidenceError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from aicert.export.facts import Facts
+
+    Subparsers = _SubParsersAction[Any]
+
+# A model card is text that somebody wrote.
+MAX_CARD = 1 << 22
+_EXPORT = """\
+Write what other tools read beside a certificate: provenance.intoto.jsonl (in-toto, cosign),
+scai.intoto.json, bom.cdx.json (CycloneDX 1.7), bom.spdx.json (SPDX 3.0), run-key.pem.
+
+  aicert export certificate.json .
+
+Nothing is verified: these files repeat what the certificate claims.
+"""
+_CARD = """\
+Write or renew a marked block in a model card: what was certified, and how to check it.
+
+  aicert card certificate.json model/README.md
+
+Only what stands between the marks changes. Nothing is verified.
+"""
+_REPORT = """\
+Appraise as `aicert verify` does and write the result as one self-contained page.
+
+  aicert report certificate.json model/ -o page.html --policy local --root .aicert/ca/local.pem
+"""
+
+
+def add_commands(commands: "Subparsers") -> None:
+    """Add this module's commands to the parser of `aicert`."""
+    raw = argparse.RawDescriptionHelpFormatter
+    export = commands.add_parser(
+        "export", help="write a certificate in other formats", description=_EXPORT,
+        formatter_class=raw,
+    )  # fmt: skip
+    export.add_argument("certificate", metavar="CERT", help="the certificate file")
+    export.add_argument("folder", metavar="DIR", help="where to write")
+    export.set_defaults(run=_export, format="text")
+    card = commands.add_parser(
+        "card", help="write a block about a certificate into a model card", description=_CARD,
+        formatter_class=raw,
+    )  # fmt: skip
+    card.add_argument("certificate", metavar="CERT", help="the certificate file")
+    card.add_argument("card", metavar="README", help="the model card; it is made if missing")
+    card.add_argument("--output", metavar="NAME", help="the output, where there are several")
+    card.set_defaults(run=_card, format="text")
+    report = commands.add_parser(
+        "report", help="appraise, and write the result as a page", description=_REPORT,
+        formatter_class=raw,
+    )  # fmt: skip
+    add = report.add_argument
+    add("certificate", metavar="CERT", help="the certificate file")
+    add("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
+    add("-o", "--out", metavar="FILE", required=True, help="the page to write")
+    add("--policy", default="default", help="default, local, qemu or a policy file")
+    add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
+    add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
+    add("--image-lock", metavar="L", help="the lock of a machine image that you accept")
+    add("--nonce", metavar="HEX", help="your challenge")
+    add("--at", metavar="TIME", help="judge certificates' validity at this time, not now")
+    report.set_defaults(run=_report, format="text")
+
+
+def _facts(path: str) -> "Facts":
+    from aicert.bounded import read_bounded
+    from aicert.certificate import MAX_BYTES
+    from aicert.export import facts
+
+    return facts.read(read_bounded(path, MAX_BYTES, "certificate"))
+
+
+def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.export.files import exports
+    from aicert.export.signing import write_atomically
+
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise ConfigError(f"not a directory: {options.folder[:200]!a}", hint="mkdir")
+    for name, data in exports(_facts(options.certificate)).items():
+        write_atomically(folder / name, data)
+        write(f"written  {ascii(os.fspath(folder / name))[1:-1]}\n")
+    sys.stderr.write("nothing was verified; `aicert verify` does that\n")
+    return 0
+
+
+def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.bounded import read_bounded
+    from aicert.export.card import update
+    from aicert.export.signing import write_atomically
+
+    facts = _facts(options.certificate)
+    path = Path(options.card)
+    before = ""
+    if os.path.lexists(path):
+        try:
+            before = read_bounded(path, MAX_CARD, "model card").decode("utf-8")
+        except UnicodeDecodeError:
+            raise EvidenceError(f"the card {os.fspath(path)!a} is not UTF-8") from None
+    outputs = sorted(facts.statement.outputs)
+    if options.output is None and len(outputs) != 1:
+        raise ConfigError(f"say which output: {', '.join(outputs)}", hint="--output NAME")
+    after, notes = update(before, facts, options.output or outputs[0])
+    for note in notes:
+        write(f"note     {ascii(note)[1:-1]}\n")
+    if after == before:
+        write("nothing to do: the card says so already\n")
+        return 0
+    write_atomically(path, after.encode())
+    write(f"written  {ascii(os.fspath(path))[1:-1]}\n")
+    return 0
+
+
+def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert import api, render
+    from aicert.export.page import page
+    from aicert.export.signing import write_atomically
+
+    result = api.check_files(
+        options.certificate,
+        options.model,
+        policy=options.policy,
+        root=options.root,
+        lockfile=options.lockfile,
+        image=options.image_lock,
+        nonce=options.nonce,
+        at=options.at,
+    )
+    write_atomically(Path(options.out), page(_facts(options.certificate), result).encode())
+    write(render.text(result))
+    write(f"\nwritten  {ascii(options.out)[1:-1]}\n")
+    return result.exit_code

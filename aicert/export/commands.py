@@ -1,0 +1,142 @@
+"""`aicert sign` and `aicert verify-signature`: OpenSSF Model Signing of any directory or file.
+
+Exit codes as everywhere: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aicert.errors import ConfigError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    Subparsers = _SubParsersAction[Any]
+
+_SIGN = """\
+Sign every file of DIR, or one file, as OpenSSF Model Signing: readable by model_signing and cosign.
+
+  aicert sign model/ --key key.pem
+  aicert sign model/ --key key.pem --certificate signer.pem --certificate-chain ca.pem
+
+Git's files and the signature itself are left out, and what --ignore names; the signature says so.
+"""
+_VERIFY = """\
+Check that DIR, or one file, is what somebody whom you trust has signed: every file and no other.
+
+  aicert verify-signature model/ --key key.pub
+  aicert verify-signature model/ --certificate-chain ca.pem --at 2026-08-21T09:14:07Z
+  aicert verify-signature model/ --key key.pub --only model-00001-of-00004.safetensors
+
+A certificate has to be valid now, or at the time that you state with --at.
+"""
+
+
+def add_commands(commands: "Subparsers") -> None:
+    """Add this module's commands to the parser of `aicert`."""
+    raw = argparse.RawDescriptionHelpFormatter
+    sign = commands.add_parser(
+        "sign", help="sign a model or data directory (OMS)", description=_SIGN, formatter_class=raw
+    )
+    add = sign.add_argument
+    add("target", metavar="DIR", help="the directory, or one file")
+    add("--signature", metavar="FILE", help="where to write; DIR/model.sig, or FILE.sig")
+    add("--key", metavar="PEM", required=True, help="your private key: P-256, P-384 or P-521")
+    add("--password-env", metavar="NAME", help="environment variable with the key's password")
+    add("--certificate", metavar="PEM", help="the key's X.509 certificate, to send along")
+    add("--certificate-chain", metavar="PEM", action="append", default=[], help="its issuers")
+    add("--ignore", metavar="PATH", action="append", default=[], help="leave this path out")
+    add("--cache", metavar="FILE", help="do not read again what did not change since")
+    add("--digests", metavar="FILE", help="take digests from this sha256sum listing, read nothing")
+    add("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    sign.set_defaults(run=_sign)
+    verify = commands.add_parser(
+        "verify-signature",
+        help="check a signature of a model or data directory (OMS)",
+        description=_VERIFY,
+        formatter_class=raw,
+    )
+    add = verify.add_argument
+    add("target", metavar="DIR", help="the directory, or one file")
+    add("--signature", metavar="FILE", help="DIR/model.sig, or FILE.sig, if not given")
+    add("--key", metavar="PUB", help="the public key that you trust (PEM)")
+    add("--certificate-chain", metavar="PEM", action="append", default=[],
+        help="certificates that you trust to certify signers")  # fmt: skip
+    add("--at", metavar="TIME", help="judge certificates at this time, not now")
+    add("--only", metavar="PATH", action="append", default=[], help="verify only this file")
+    add("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    verify.set_defaults(run=_verify)
+
+
+def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.bounded import read_bounded
+    from aicert.digest import parse_listing
+    from aicert.export import signers, signing
+
+    if options.certificate is None and options.certificate_chain:
+        raise ConfigError("--certificate-chain goes with --certificate")
+    signer = signers.load_signer(
+        options.key,
+        password=_password(options.password_env),
+        certificate=options.certificate,
+        chain=options.certificate_chain,
+    )
+    digests = None
+    if options.digests is not None:
+        digests = parse_listing(read_bounded(options.digests, 1 << 28, "listing"))
+    signed = signing.sign(
+        options.target,
+        signer,
+        signature=options.signature,
+        ignored=options.ignore,
+        cache=options.cache,
+        digests=digests,
+    )
+    if options.format == "json":
+        document = {
+            "signature": os.fspath(signed.signature),
+            "files": signed.files,
+            "leftOut": list(signed.left_out),
+        }
+        write(json.dumps(document) + "\n")
+        return 0
+    for name in signed.left_out:
+        write(f"left out  {ascii(name)[1:-1]}\n")
+    write(f"signed    {signed.files} files: {ascii(str(_shown(signed.signature)))[1:-1]}\n")
+    return 0
+
+
+def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.api import time_of_appraisal
+    from aicert.export import verifying
+
+    result = verifying.verify(
+        options.target,
+        at=time_of_appraisal(options.at),
+        key=options.key,
+        roots=options.certificate_chain,
+        signature=options.signature,
+        only=options.only,
+    )
+    if options.format == "json":
+        write(json.dumps(verifying.to_json(result), indent=2) + "\n")
+    else:
+        write(verifying.text(result))
+    return result.exit_code
+
+
+def _password(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if name not in os.environ:
+        raise ConfigError(f"there is no environment variable {name[:80]!a}")
+    return os.environ[name]
+
+
+def _shown(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

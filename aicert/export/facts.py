@@ -1,0 +1,79 @@
+"""What a certificate says, read once for the formats that repeat it. Nothing here is verified.
+
+A certificate does not say which input is a base model and which is data; `kind_of` infers it from
+the source's own words or the input's name, and exports mark it as inferred.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from aicert import certificate as certificates
+from aicert import lockfile as lockfiles
+from aicert import oms, report_form, tpm
+from aicert import statement as statements
+from aicert.certificate import Certificate
+from aicert.digest import Digest, of_bytes
+from aicert.lockfile import CONFIG_INPUT, LockedInput, Lockfile
+from aicert.report_form import RunReport, Value
+from aicert.statement import Statement
+
+Kind = Literal["model", "data", "config"]
+# What the run report calls the versions of the packages that did the training.
+VERSION_SUFFIX = "Version"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One certificate, parsed. `digest` is that of the certificate file itself."""
+
+    certificate: Certificate
+    digest: Digest
+    statement: Statement
+    report: RunReport
+    lockfile: Lockfile
+
+    @property
+    def lockfile_digest(self) -> Digest:
+        """The lockfile's identity."""
+        return of_bytes(self.certificate.lockfile)
+
+    @property
+    def log(self) -> Mapping[str, Value]:
+        """The run report's values."""
+        return self.report.values
+
+    def packages(self) -> dict[str, str]:
+        """Package → version, of those that the runner looked up."""
+        return {
+            key.removesuffix(VERSION_SUFFIX): str(value.data)
+            for key, value in sorted(self.report.values.items())
+            if key.endswith(VERSION_SUFFIX) and value.origin == "measured"
+        }
+
+    def run_key_pem(self) -> bytes:
+        """The run key. Its signatures prove nothing without the quote in the certificate."""
+        return oms.public_pem(tpm.parse_public(self.certificate.evidence.run_key).ec_key())
+
+
+def read(data: bytes) -> Facts:
+    """Parse a certificate file; raises EvidenceError or LockError."""
+    certificate = certificates.parse(data)
+    statement = statements.parse(certificate.envelope.payload)
+    return Facts(
+        certificate=certificate,
+        digest=of_bytes(data),
+        statement=statement,
+        report=report_form.parse(statement.report),
+        lockfile=lockfiles.parse(certificate.lockfile),
+    )
+
+
+def kind_of(item: LockedInput) -> Kind:
+    """Whether an input is the config, a model or data, by its source and name."""
+    if item.name == CONFIG_INPUT:
+        return "config"
+    if item.uri.startswith("hf:"):
+        return "data" if item.uri.startswith("hf:datasets/") else "model"
+    is_model = item.name.rpartition("-")[2] in ("model", "base", "adapter")
+    return "model" if is_model or item.uri.startswith("run:") else "data"

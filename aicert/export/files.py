@@ -1,0 +1,18 @@
+"""The standard files that stand beside a certificate, each computed from it alone."""
+
+from aicert.export import cyclonedx, provenance, spdx
+from aicert.export.facts import Facts
+
+# File name → what writes it. The names are on the verifier's closed list (aicert.inert).
+WRITERS = {
+    "provenance.intoto.jsonl": provenance.provenance,
+    "scai.intoto.json": provenance.scai,
+    "bom.cdx.json": cyclonedx.bom,
+    "bom.spdx.json": spdx.document,
+    "run-key.pem": Facts.run_key_pem,
+}
+
+
+def exports(facts: Facts) -> dict[str, bytes]:
+    """Every file, by name."""
+    return {name: write(facts) for name, write in WRITERS.items()}

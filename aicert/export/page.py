@@ -1,0 +1,250 @@
+"""One self-contained page about a certificate: verdict first, then the chain, then every fact.
+
+No script, no outside resource (a policy in the page forbids both), readable on paper, on a phone
+and by ear. Every string that comes from a certificate passes `_text`: it can never become markup.
+What the page says of a verdict is what `aicert verify` said when it was made; the page itself
+proves nothing.
+"""
+
+import html
+from collections.abc import Sequence
+
+from aicert.export.facts import Facts
+from aicert.export.plot import line_plot
+from aicert.render import safe
+from aicert.report_form import Value
+from aicert.result import AttestationResult, tier_rank
+
+MAX_ROWS = 200
+_STYLE = """\
+:root{--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--paper:#fff;--soft:#f6f8fa;--good:#116329;
+--bad:#a40e26;--mark:#0a53a8}
+@media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--dim:#9aa5b1;--line:#3d444d;--paper:#0d1117;
+--soft:#161b22;--good:#56d364;--bad:#ff8182;--mark:#79b8ff}}
+*{box-sizing:border-box}body{margin:0 auto;max-width:62rem;padding:1rem;color:var(--ink);
+background:var(--paper);font:1rem/1.5 system-ui,sans-serif}
+h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.4rem 0}
+.verdict{border:2px solid;border-radius:.5rem;padding:.8rem 1rem;margin:1rem 0}
+.verdict strong{font-size:1.3rem}.passed{color:var(--good)}.failed{color:var(--bad)}
+.none{color:var(--dim)}.verdict p{color:var(--ink)}
+code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
+ol.chain{list-style:none;padding:0}ol.chain li{border:1px solid var(--line);border-radius:.4rem;
+padding:.5rem .8rem;background:var(--soft)}ol.chain li+li{margin-top:1.4rem;position:relative}
+ol.chain li+li::before{content:"\\2191";position:absolute;top:-1.45rem;left:1rem;color:var(--dim)}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92rem}
+caption{text-align:left;color:var(--dim);padding:.2rem 0}
+th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid var(--line)}
+td.detail{white-space:pre-line;overflow-wrap:anywhere}
+td:nth-child(-n+2),td:nth-child(-n+2) code{overflow-wrap:normal}svg{max-width:100%;height:auto}
+.dim{color:var(--dim)}
+@media print{body{max-width:none;font-size:10pt}.verdict,li,tr,figure{break-inside:avoid}
+.scroll{overflow:visible}}
+"""
+_WORDS = {
+    "passed": "PASSED",
+    "failed": "FAILED",
+    "none": "NO VERDICT",
+}
+_TIERS = {
+    "software": "A process on somebody's computer with a software TPM: its owner could have forged"
+    " all of this.",
+    "measured-vm": "A virtual machine that measured itself: whoever ran it could have forged this.",
+    "vtpm": "A cloud's virtual TPM: you trust the cloud, not the builder.",
+    "confidential": "A confidential virtual machine: the processor protects it from its host.",
+    "confidential-gpu": "A confidential machine with a confidential GPU.",
+}
+
+
+def page(facts: Facts, result: AttestationResult) -> str:
+    """The whole page."""
+    run = _text(facts.statement.run)
+    parts = [
+        _verdict(result),
+        _chain(facts, result),
+        _checks(result),
+        _training(facts),
+        _inputs(facts),
+        _files(facts),
+        _values(facts),
+        _overrides(facts),
+        _limits(result),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'\">\n"
+        f"<title>{_text(_WORDS[result.verdict])}: {run}</title>\n<style>\n{_STYLE}</style></head>\n"
+        f"<body><header><p class=dim>aicert report</p><h1>{run}</h1></header>\n<main>\n"
+        + "\n".join(part for part in parts if part)
+        + f"\n</main><footer class=dim><p>Made from certificate {_code(str(facts.digest))}. "
+        "This page repeats what <code>aicert verify</code> said and proves nothing itself.</p>"
+        "</footer></body></html>\n"
+    )
+
+
+def _text(text: str, limit: int = 400) -> str:
+    """Hostile text as page text: printable, limited, no markup."""
+    return html.escape("\n".join(safe(line, limit) for line in text.split("\n")[:20]))
+
+
+def _code(text: str) -> str:
+    return f"<code>{_text(text)}</code>"
+
+
+def _verdict(result: AttestationResult) -> str:
+    below = result.tier is not None and tier_rank(result.tier) < tier_rank("vtpm")
+    tier = "The key that signed the evidence chains to no platform that the policy names."
+    if result.tier is not None:
+        tier = _TIERS[result.tier]
+    why = ""
+    if result.verdict == "failed":
+        first = result.failed[0]
+        why = f"<p>{_code(first.id)}: {_text(first.detail)}</p>"
+    elif result.verdict == "none":
+        reasons = "; ".join(f"{check.id}: {check.detail}" for check in result.undecided[:2])
+        why = f"<p>{_text(reasons)}</p>"
+    suffix = " (the operator could have forged this)" if below else ""
+    return (
+        f'<section class="verdict {result.verdict}" aria-label="Verdict">'
+        f"<strong>{_WORDS[result.verdict]}</strong>{suffix}"
+        f"<p>Tier {_text(result.tier or 'none')}: {_text(tier)}</p>{why}"
+        f"<p class=dim>Under policy {_code(result.policy)}, judged at {_text(result.at)}.</p>"
+        "</section>"
+    )
+
+
+def _chain(facts: Facts, result: AttestationResult) -> str:
+    statement = facts.statement
+    outputs = "".join(
+        f"<br>{_text(name)} {_code(str(output.digest))}"
+        for name, output in statement.outputs.items()
+    )
+    builder = "".join(f"<br>{_text(n)} {_code(str(d))}" for n, d in statement.builder.items())
+    chain = result.check("platform.chain")
+    lockfile = _code(str(facts.lockfile_digest))
+    links = (
+        ("Weights", f"{len(statement.outputs)} outputs{outputs}"),
+        (
+            "Data and config",
+            f"{len(facts.lockfile.inputs)} inputs, named by lockfile<br>{lockfile}",
+        ),
+        ("Image", f"{_code(statement.builder_id)}{builder}"),
+        ("TPM", f"quote over PCRs 0 to 15, nonce {_code(statement.nonce.hex())}"),
+        ("Root", f"{_text(chain.verdict)}: {_text(chain.detail)}"),
+    )
+    items = "".join(f"<li><b>{name}</b><br>{text}</li>" for name, text in links)
+    return (
+        "<section><h2>The chain</h2><p class=dim>Each came out of, or is vouched for by, the one"
+        f" below it.</p><ol class=chain>{items}</ol></section>"
+    )
+
+
+def _checks(result: AttestationResult) -> str:
+    rows = [
+        (f'<b class="{_class(check.verdict)}">{_text(check.verdict)}</b>', _code(check.id),
+         _text(check.detail))
+        for check in result.checks
+    ]  # fmt: skip
+    return _table("Checks", "Every check that was made", ("verdict", "check", "detail"), rows)
+
+
+def _class(verdict: str) -> str:
+    return {"ok": "passed", "failed": "failed"}.get(verdict, "none")
+
+
+def _training(facts: Facts) -> str:
+    losses, steps = facts.log.get("losses"), facts.log.get("lossSteps")
+    figure = ""
+    if losses is not None and isinstance(losses.data, tuple) and len(losses.data) > 1:
+        count = len(losses.data)
+        at = tuple(float(number) for number in range(1, count + 1))
+        if steps is not None and isinstance(steps.data, tuple) and len(steps.data) == count:
+            at = steps.data
+        figure = line_plot(at, losses.data, "Training loss by step", losses.origin)
+    speed = _throughput(facts)
+    if not figure and not speed:
+        return ""
+    return f"<section><h2>Training</h2>{figure}{speed}</section>"
+
+
+def _throughput(facts: Facts) -> str:
+    tokens, seconds = facts.report.number("tokens"), facts.report.number("trainSeconds")
+    if tokens is None or seconds is None or not seconds > 0:
+        return ""
+    return (
+        f"<p>{tokens:,.0f} tokens in {seconds:,.1f} s: {tokens / seconds:,.0f} tokens a second, "
+        f"over the whole run <span class=dim>({_text(facts.log['tokens'].origin)})</span>.</p>"
+    )
+
+
+def _inputs(facts: Facts) -> str:
+    rows = [
+        (_text(item.name), f"{item.size:,}", _code(item.uri), _code(str(item.digest)))
+        for item in facts.lockfile.inputs
+    ]
+    caption = "All that the run could read. Sources are the builder's claim, digests are measured"
+    return _table("Inputs", caption, ("input", "bytes", "source", "digest"), rows)
+
+
+def _files(facts: Facts) -> str:
+    rows = [
+        (_text(f"{name}/{path}"), _code(digest))
+        for name, output in facts.statement.outputs.items()
+        for path, digest in output.files.items()
+    ]
+    return _table("Files", "What came out", ("file", "SHA-256"), rows)
+
+
+def _values(facts: Facts) -> str:
+    order = {"measured": 0, "derived": 1, "self-reported": 2}
+    items = sorted(facts.log.items(), key=lambda item: (order[item[1].origin], item[0]))
+    rows = [(_text(value.origin), _text(key), _shown(value)) for key, value in items]
+    caption = (
+        "measured: by the runner; derived: computed from that; self-reported: by the trainer, "
+        "which ran the builder's config and may say anything"
+    )
+    return _table("Run report", caption, ("origin", "value", ""), rows)
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value.data, tuple):
+        return f"{len(value.data)} numbers"
+    return _code(str(value.data))
+
+
+def _overrides(facts: Facts) -> str:
+    rows = [
+        (_code(o.key), _code(o.configured), _code(o.used), _text(o.why))
+        for o in facts.report.overrides
+    ]
+    caption = "Config keys that the runner set"
+    return _table("Overrides", caption, ("key", "configured", "used", "why"), rows)
+
+
+def _limits(result: AttestationResult) -> str:
+    trusts = "".join(f"<li>{_text(item)}</li>" for item in result.trusts)
+    omits = "".join(f"<li>{_text(item)}</li>" for item in result.omits)
+    return (
+        f"<section><h2>What this rests on</h2><ul>{trusts}</ul>"
+        f"<h2>What it does not say</h2><ul>{omits}</ul></section>"
+    )
+
+
+def _table(
+    title: str, caption: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]
+) -> str:
+    """A table of cells that are markup already: the callers escape."""
+    if not rows:
+        return ""
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    shown = "".join(
+        "<tr>" + "".join(f"<td class=detail>{cell}</td>" for cell in row) + "</tr>"
+        for row in rows[:MAX_ROWS]
+    )
+    more = f"<p class=dim>and {len(rows) - MAX_ROWS} more</p>" if len(rows) > MAX_ROWS else ""
+    return (
+        f'<section><h2>{title}</h2><div class=scroll tabindex="0" role="region" '
+        f'aria-label="{title}"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{shown}</tbody></table></div>{more}</section>"
+    )

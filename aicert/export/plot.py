@@ -1,0 +1,60 @@
+"""A line plot as inline SVG: numbers in, markup out, no text from outside but a fixed title."""
+
+import math
+from collections.abc import Sequence
+
+WIDTH, HEIGHT = 720, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 16, 36
+# More points than pixels only cost bytes.
+MAX_POINTS = 1000
+
+
+def line_plot(xs: Sequence[float], ys: Sequence[float], title: str, origin: str) -> str:
+    """`ys` over `xs` (same length). `title` and `origin` are this program's own words."""
+    points = [(x, y) for x, y in zip(xs, ys, strict=True) if _drawable(x) and _drawable(y)]
+    if len(points) < 2:
+        return ""
+    step = -(-len(points) // MAX_POINTS)
+    points = [*points[:-1:step], points[-1]]
+    x_low, x_high = _range([x for x, _ in points])
+    y_low, y_high = _range([y for _, y in points])
+
+    def place(x: float, y: float) -> str:
+        across = _LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - _LEFT - _RIGHT)
+        down = _TOP + (y_high - y) / (y_high - y_low) * (HEIGHT - _TOP - _BOTTOM)
+        return f"{across:.1f},{down:.1f}"
+
+    marks = []
+    for part in range(5):
+        y = y_low + (y_high - y_low) * part / 4
+        left, right = place(x_low, y).split(","), place(x_high, y).split(",")
+        marks.append(
+            f'<path d="M{left[0]} {left[1]}H{right[0]}" stroke="var(--line)"/>'
+            f'<text x="{_LEFT - 8}" y="{float(left[1]) + 4:.1f}" text-anchor="end">{y:.3g}</text>'
+        )
+    first, last = points[0], points[-1]
+    told = f"from {first[1]:.4g} at step {first[0]:g} to {last[1]:.4g} at step {last[0]:g}"
+    bottom = HEIGHT - 12
+    return (
+        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="t d" '
+        f'font-size="12" fill="var(--dim)"><title id="t">{title}</title>'
+        f'<desc id="d">{title}, {told}</desc>{"".join(marks)}'
+        f'<text x="{_LEFT}" y="{bottom}">step {x_low:g}</text>'
+        f'<text x="{WIDTH - _RIGHT}" y="{bottom}" text-anchor="end">{x_high:g}</text>'
+        f'<polyline fill="none" stroke="var(--mark)" stroke-width="2" '
+        f'points="{" ".join(place(x, y) for x, y in points)}"/></svg>'
+        f"<figcaption class=dim>{title}, {told} ({origin}).</figcaption></figure>"
+    )
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if low == high:
+        margin = max(1.0, abs(low) / 10)
+        return low - margin, low + margin
+    return low, high
+
+
+def _drawable(value: float) -> bool:
+    """Whether differences of such values are numbers, too."""
+    return math.isfinite(value) and abs(value) < 1e300

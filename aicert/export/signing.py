@@ -1,0 +1,117 @@
+"""Sign a model or data directory, or one file, as OpenSSF Model Signing.
+
+What is left out of a signature is written into it and printed: git's files and the signature
+itself, as the reference implementation leaves them out, and what the caller names. Digests may come
+from a cache by file status or from a listing; verifiers read every byte.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert import oms
+from aicert.bounded import StrPath
+from aicert.digest import check_path, check_paths
+from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.export import measure
+from aicert.export.bundle import SINGLE
+from aicert.export.digest_cache import cached_file, cached_tree
+from aicert.export.measure import OnBytes
+from aicert.export.signers import Signer
+
+# What model_signing leaves out of every tree by default: without them its verifier finds "extra".
+GIT_NAMES = (".git", ".gitattributes", ".github", ".gitignore")
+DEFAULT_NAME = "model.sig"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """What was signed: the file written, the number of files in it, what lies there uncovered."""
+
+    signature: Path
+    files: int
+    left_out: tuple[str, ...]
+
+
+def default_signature(target: Path) -> Path:
+    """Where a signature lies if nobody says: in the directory, or beside the file."""
+    if target.is_dir():
+        return target / DEFAULT_NAME
+    return target.with_name(target.name + ".sig")
+
+
+def sign(
+    target: StrPath,
+    signer: Signer,
+    *,
+    signature: StrPath | None = None,
+    ignored: Sequence[str] = (),
+    cache: StrPath | None = None,
+    digests: Mapping[str, str] | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Signed:
+    """Sign `target` and write the signature file.
+
+    Args:
+        target: a directory, or one file.
+        signer: from `signers.load_signer`.
+        signature: where to write; by default `default_signature(target)`.
+        ignored: further relative paths to leave out, with all that lies below them.
+        cache: a database of digests by file status; unchanged files are then not read again.
+        digests: path → SHA-256 hex, known from elsewhere: nothing is read at all.
+        on_bytes: called with the number of bytes read, for progress.
+
+    Raises:
+        EvidenceError: the tree cannot be signed: empty, links, special files, ambiguous names.
+        ConfigError: an ignored path is no plain relative path.
+    """
+    root = Path(os.path.abspath(target))
+    place = Path(os.path.abspath(signature)) if signature else default_signature(root)
+    names = _ignored(root, place, ignored)
+    if digests is not None:
+        check_paths(digests)
+        skip = measure.ignore(names)
+        found = {path: value for path, value in digests.items() if not _below(skip, path)}
+    elif cache is None:
+        found = {p: f.sha256 for p, f in measure.whole_files(root, names, on_bytes).items()}
+    elif root.is_dir():
+        tree = cached_tree(root, cache=Path(cache), on_bytes=on_bytes, skip=measure.ignore(names))
+        found = {path: fact.sha256 for path, fact in tree.items()}
+    else:
+        found = {SINGLE: cached_file(root, cache=Path(cache), on_bytes=on_bytes).sha256}
+    payload = oms.statement(root.name, found, names if root.is_dir() or digests else ())
+    write_atomically(place, signer.bundle(payload))
+    there = [] if digests is not None else measure.left_out(root, names)
+    left = (name for name in there if root / name != place)
+    return Signed(signature=place, files=len(found), left_out=tuple(left))
+
+
+def _ignored(root: Path, place: Path, more: Sequence[str]) -> list[str]:
+    names = list(GIT_NAMES)
+    for given in more:
+        path = given.rstrip("/")
+        try:
+            check_path(path)
+        except EvidenceError as error:
+            raise ConfigError(f"--ignore: {error.message}") from None
+        names.append(path)
+    if place.is_relative_to(root) and place != root:
+        names.append(place.relative_to(root).as_posix())
+    return sorted(set(names))
+
+
+def _below(skip: measure.Skip, path: str) -> bool:
+    parts = path.split("/")
+    return any(skip("/".join(parts[:count])) for count in range(1, len(parts) + 1))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path`; whoever looks sees the old file or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None

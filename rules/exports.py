@@ -1,0 +1,70 @@
+"""What stands beside a certificate for other people's tools: model signatures and exports.
+
+The signatures were made by the run key inside the machine; the rest is computed from the
+certificate.
+"""
+
+from pathlib import Path
+
+from aicert import report_form
+from aicert.bounded import read_bounded
+from aicert.certificate import MAX_BYTES, Certificate
+from aicert.digest import Digest, of_bytes
+from aicert.errors import AicertError, EvidenceError
+from aicert.export import facts, files, packages
+from aicert.export.signing import write_atomically
+from aicert.statement import parse as parse_statement
+from rules import training_env
+
+# 1,000,000 files in base64.
+MAX_SIGNATURE = 1 << 28
+MAX_LOCK = 1 << 22
+
+
+def signatures_of(certificate: Certificate) -> dict[str, Digest]:
+    """Output → digest of its model signature, as the certificate's run report names them."""
+    statement = parse_statement(certificate.envelope.payload)
+    return dict(report_form.parse(statement.report).signatures)
+
+
+def require_signatures(certificate: Certificate, folder: Path) -> None:
+    """Each signature that the report names is in `folder` as OUTPUT.sig; else EvidenceError."""
+    for name, digest in signatures_of(certificate).items():
+        found = of_bytes(read_bounded(folder / f"{name}.sig", MAX_SIGNATURE, "model signature"))
+        if found != digest:
+            raise EvidenceError(
+                f"the model signature {name}.sig is not the one that the run report names\n"
+                f"found     {found}\nexpected  {digest}"
+            )
+
+
+def has_signatures(certificate: Certificate, folder: Path) -> bool:
+    """Whether `require_signatures` has nothing to say."""
+    try:
+        require_signatures(certificate, folder)
+    except AicertError:
+        return False
+    return True
+
+
+def are_written(certificate: Path) -> bool:
+    """Whether every export stands beside the certificate file as it follows from it."""
+    try:
+        wanted = _exports(certificate)
+        return all(certificate.with_name(n).read_bytes() == data for n, data in wanted.items())
+    except (AicertError, OSError):
+        return False
+
+
+def write(certificate: Path) -> None:
+    """Write every export beside the certificate file."""
+    for name, data in _exports(certificate).items():
+        write_atomically(certificate.with_name(name), data)
+
+
+def _exports(certificate: Path) -> dict[str, bytes]:
+    data = read_bounded(certificate, MAX_BYTES, "certificate")
+    # The runner's digest in the certificate covers this lock.
+    lock = read_bounded(training_env.LOCK, MAX_LOCK, "lock of the training environment")
+    training = {"bom.training.cdx.json": packages.bom(lock, "training environment")}
+    return files.exports(facts.read(data)) | training

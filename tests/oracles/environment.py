@@ -1,0 +1,53 @@
+"""An environment of implementations that we did not write, made once from its hashed lock.
+
+It lies in the cache directory beside the others, under the digest of its lock; `complete`, written
+last, marks it whole. Set-up needs the package registry; the tests themselves need no network.
+"""
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rules import bootstrap, training_env
+
+LOCK = Path(__file__).with_name("requirements.lock")
+
+
+def python() -> Path:
+    """The oracles' interpreter."""
+    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    environments = bootstrap.cache_directory() / "envs"
+    environment = environments / f"oracles-{digest[:12]}"
+    interpreter = environment / "bin" / "python"
+    if (environment / "complete").exists():
+        return interpreter
+    environments.mkdir(parents=True, exist_ok=True)
+    with (environments / "oracles.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (environment / "complete").exists():
+            shutil.rmtree(environment, ignore_errors=True)
+            base = training_env.find_python()
+            subprocess.run([base, "-I", "-m", "venv", environment], check=True)
+            pip = [str(interpreter), "-I", "-m", "pip", "install", "--quiet", "--require-hashes"]
+            subprocess.run(
+                [*pip, "--no-deps", "--disable-pip-version-check", "-r", str(LOCK)],
+                check=True,
+                stdout=sys.stderr,
+            )
+            (environment / "complete").touch()
+    return interpreter
+
+
+def run(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run Python `code` among the oracles, with no path to this repository."""
+    command = [str(python()), "-I", "-W", "ignore", "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def model_signing(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """The reference implementation's command line."""
+    command = [str(python()), "-I", "-W", "ignore", "-m", "model_signing", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)

@@ -1,0 +1,244 @@
+"""Exports, the model card and the page: what they say, and what hostile strings cannot do."""
+
+import html.parser
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from aicert import inert
+from aicert.cli import main
+from aicert.errors import ConfigError, EvidenceError
+from aicert.export import card, facts, files, packages
+from aicert.export.plot import line_plot
+from aicert.report_form import Value
+from tests.unit.sample_certificate import FILES, SOURCES, sample
+
+
+def written(tmp_path: Path, data: bytes | None = None) -> Path:
+    path = tmp_path / "certificate.json"
+    path.write_bytes(data or sample())
+    return path
+
+
+def test_exports_are_the_same_bytes_for_the_same_certificate(tmp_path: Path) -> None:
+    read = facts.read(sample())
+    made = files.exports(read)
+    assert made == files.exports(facts.read(sample()))
+    assert set(made) < inert.FILES
+    assert main(["export", str(written(tmp_path)), str(tmp_path)]) == 0
+    for name, data in made.items():
+        assert (tmp_path / name).read_bytes() == data
+    assert main(["export", str(tmp_path / "certificate.json"), str(tmp_path / "none")]) == 3
+
+
+def test_the_provenance_is_the_envelope_as_it_is() -> None:
+    read = facts.read(sample())
+    line = files.exports(read)["provenance.intoto.jsonl"]
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == read.certificate.envelope.to_json()
+
+
+def test_the_bill_of_materials_names_every_part() -> None:
+    bom = json.loads(files.exports(facts.read(sample()))["bom.cdx.json"])
+    types = {part["bom-ref"]: part["type"] for part in bom["components"]}
+    assert types["input:model"] == "machine-learning-model"
+    assert types["input:alpaca"] == types["input:config"] == "data"
+    assert types["machine"] == "operating-system"
+    assert types["pkg:pypi/torch@2.13.0%2Bcpu"] == "library"
+    model = bom["metadata"]["component"]
+    assert {part["name"]: part["hashes"][0]["content"] for part in model["components"]} == FILES
+    assert model["modelCard"]["modelParameters"]["datasets"] == [{"ref": "input:alpaca"}]
+    assert model["pedigree"]["ancestors"][0]["name"] == "model"
+    metrics = {m["type"]: m["value"] for m in model["modelCard"]["quantitativeAnalysis"][
+        "performanceMetrics"]}  # fmt: skip
+    assert metrics["training loss, last (self-reported)"] == "2.0"
+    workflow = bom["formulation"][0]["workflows"][0]
+    assert [i["resource"]["ref"] for i in workflow["inputs"]] == [
+        "input:alpaca", "input:config", "input:model"
+    ]  # fmt: skip
+    assert bom["declarations"]["claims"][0]["evidence"] == ["evidence:certificate"]
+
+
+def test_packages_of_a_lock() -> None:
+    lock = (
+        b"# head\nA_b==1.0+x \\\n    --hash=sha256:" + b"11" * 32 + b" \\\n    --hash=sha256:"
+        + b"22" * 32 + b"\n    # via nothing\n"
+    )  # fmt: skip
+    bom = json.loads(packages.bom(lock, "env"))
+    (part,) = bom["components"]
+    assert part["purl"] == "pkg:pypi/a_b@1.0%2Bx"
+    assert [found["content"] for found in part["hashes"]] == ["11" * 32, "22" * 32]
+    for bad in (b"a\n", b"a==1\n", b"-e .\n", b"a==1 --hash=md5:00\n", b"\xff"):
+        with pytest.raises(EvidenceError):
+            packages.bom(bad, "env")
+
+
+def test_a_card_is_made_and_renewed_and_nothing_else_changes(tmp_path: Path) -> None:
+    certificate = written(tmp_path)
+    readme = tmp_path / "README.md"
+    before = "---\nlicense: mit\ntags:\n- x\n---\n# My model\n\nText.\n"
+    readme.write_text(before)
+    assert main(["card", str(certificate), str(readme)]) == 0
+    once = readme.read_text()
+    assert "base_model:\n- org/base-7b\ndatasets:\n- org/alpaca\n" in once
+    assert str(facts.read(sample()).statement.outputs["model"].digest) in once
+    stripped = re.sub(r"# aicert:begin\n.*?# aicert:end\n", "", once, flags=re.DOTALL)
+    stripped = re.sub(r"\n<!-- aicert:begin.*?aicert:end -->\n", "", stripped, flags=re.DOTALL)
+    assert stripped == before
+    assert main(["card", str(certificate), str(readme)]) == 0
+    assert readme.read_text() == once
+    readme.write_text(once.replace("Text.", "Other.") + "\nAfter.\n")
+    assert main(["card", str(certificate), str(readme)]) == 0
+    assert readme.read_text() == once.replace("Text.", "Other.") + "\nAfter.\n"
+
+
+def test_a_card_keeps_its_authors_keys_and_line_ends() -> None:
+    read = facts.read(sample())
+    text = "---\r\nbase_model: mine/own\r\n---\r\nHello\r\n"
+    after, notes = card.update(text, read, "model")
+    assert "base_model: mine/own\r\n" in after
+    assert after.count("base_model") == 1
+    assert "\n" not in after.replace("\r\n", "")
+    assert notes == ["base_model is yours and stays as it is; the certificate names org/base-7b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\nlicense: mit\n",
+        f"{card.BEGIN}\n",
+        f"{card.END}\n{card.BEGIN}\n",
+        f"{card.BEGIN}{card.END}{card.BEGIN}{card.END}",
+        "---\n# aicert:begin\n---\n",
+        "---\n# aicert:end\n# aicert:begin\n---\n",
+    ],
+)
+def test_a_card_whose_marks_do_not_pair_is_left_alone(tmp_path: Path, text: str) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    assert main(["card", str(written(tmp_path)), str(readme)]) == 3
+    assert readme.read_text() == text
+
+
+def test_a_certified_card_is_never_changed() -> None:
+    read = facts.read(sample(files={**FILES, "README.md": "77" * 32}))
+    with pytest.raises(ConfigError, match="one of the certified files"):
+        card.update("", read, "model")
+    with pytest.raises(ConfigError, match="no output"):
+        card.update("", facts.read(sample()), "other")
+
+
+HOSTILE = "<script>alert(1)</script>'|`]](x)--><img src=x onerror=y>{{"
+
+
+def test_hostile_sources_do_not_leave_their_place_in_a_card() -> None:
+    sources = {**SOURCES, "model": f"path:{HOSTILE}", "alpaca": "hf:datasets/a b/c\n"[:-1]}
+    after, _ = card.update("", facts.read(sample(sources=sources)), "model")
+    assert "<script" not in after
+    assert "<img" not in after
+    assert "datasets:" not in after
+    assert after.count("-->") == 2
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects elements, attributes and what an outside resource would need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+
+ALLOWED = {
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "header",
+    "main",
+    "footer",
+    "section",
+    "h1",
+    "h2",
+    "p",
+    "strong",
+    "b",
+    "br",
+    "ol",
+    "ul",
+    "li",
+    "code",
+    "div",
+    "table",
+    "caption",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "figure",
+    "figcaption",
+    "svg",
+    "desc",
+    "path",
+    "text",
+    "polyline",
+    "span",
+}
+
+
+def page(tmp_path: Path, data: bytes) -> tuple[int, str, Tags]:
+    out = tmp_path / "page.html"
+    certificate = written(tmp_path, data)
+    code = main(["report", str(certificate), "-o", str(out)])
+    text = out.read_text()
+    tags = Tags()
+    tags.feed(text)
+    return code, text, tags
+
+
+def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> None:
+    code, text, tags = page(tmp_path, sample())
+    assert code == 1
+    assert "<strong>FAILED</strong>" in text
+    assert set(tags.tags) <= ALLOWED
+    assert not {"src", "href", "onload", "onerror", "style"} & set(tags.attributes)
+    assert "default-src 'none'" in text
+    assert 'lang="en"' in text
+    assert "Training loss by step, from 3 at step 1 to 2 at step 3 (self-reported)" in text
+    assert "300 tokens in 1.5 s: 200 tokens a second" in text
+
+
+def test_strings_of_a_certificate_never_become_markup(tmp_path: Path) -> None:
+    hostile = sample(
+        sources={**SOURCES, "model": f"path:{HOSTILE}"},
+        files={f"{HOSTILE.replace('/', '')}/w.safetensors": "22" * 32},
+        values={
+            "kernel": Value("measured", HOSTILE),
+            "device": Value("measured", "\x1b[31m\u202e"),
+        },
+    )
+    _, text, tags = page(tmp_path, hostile)
+    assert set(tags.tags) <= ALLOWED
+    assert not {"src", "onerror"} & set(tags.attributes)
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+def test_a_plot_needs_finite_points() -> None:
+    assert line_plot((1.0,), (2.0,), "t", "o") == ""
+    assert line_plot((1.0, 2.0), (float("inf"), 2.0), "t", "o") == ""
+    flat = line_plot((1.0, 2.0), (3.0, 3.0), "t", "o")
+    assert "nan" not in flat
+    many = line_plot(tuple(range(20_000)), (1.0, 2.0) * 10_000, "t", "o")
+    assert len(many) < 40_000
+    assert line_plot((1.0, 2.0), (-1.7e308, 1.7e308), "t", "o") == ""
+    assert "nan" not in line_plot((1.0, 2.0), (1e200, 1e200), "t", "o")
