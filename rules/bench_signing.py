@@ -69,14 +69,37 @@ def compare(folder: Path, model: Path, key: Path, public: Path) -> dict[str, Pai
     tasks: dict[str, tuple[list[str], list[str]]] = {
         "sign": (
             [*program, "sign", str(model), "--key", str(key), "--signature", str(ours)],
-            [*reference, "sign", "key", "--private_key", str(key), "--signature", str(theirs)]
-            + [str(model)],
+            [
+                *reference,
+                "sign",
+                "key",
+                "--private_key",
+                str(key),
+                "--signature",
+                str(theirs),
+                str(model),
+            ],
         ),
         "verify": (
-            [*program, "verify-signature", str(model), "--key", str(public)]
-            + ["--signature", str(ours)],
-            [*reference, "verify", "key", "--public_key", str(public), "--signature", str(theirs)]
-            + [str(model)],
+            [
+                *program,
+                "verify-signature",
+                str(model),
+                "--key",
+                str(public),
+                "--signature",
+                str(ours),
+            ],
+            [
+                *reference,
+                "verify",
+                "key",
+                "--public_key",
+                str(public),
+                "--signature",
+                str(theirs),
+                str(model),
+            ],
         ),
     }
     found: dict[str, Pair] = {}
