@@ -1,7 +1,7 @@
 """Appraise the model on disk against the certified files, and the policy's own demands.
 
 The model directory must be one certified output, file for file, and hold nothing that its reader
-refused (`model.read_model`). Only names of the closed list in `inert` may stand beside it. They are
+refused (`model.read_model`). Only names of the closed list in `inert` may stand beside it: they are
 reported as present and not covered.
 """
 

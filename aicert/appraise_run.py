@@ -103,7 +103,7 @@ def _check_repeated(
             shown = f"\nfound     {str(found)[:200]!a}\nexpected  {str(wanted)[:200]!a}"
             lines = "" if what == "inputs" else shown
             raise EvidenceError(f"the statement's {what} differs from what was verified{lines}")
-    for name in report.signatures:
+    for name, _ in report.signatures:
         if name not in statement.outputs:
             raise EvidenceError(f"the run report has a signature of {name}, which is no output")
     if parse_time(statement.started) > parse_time(statement.finished):

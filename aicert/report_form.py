@@ -7,7 +7,6 @@ The report's digest is extended into PCR 8; its bytes travel inside the statemen
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Literal, cast
 
 from aicert.digest import Digest
@@ -57,7 +56,7 @@ class RunReport:
     values: Mapping[str, Value]
     overrides: tuple[Override, ...] = ()
     unchanged_weights: tuple[str, ...] = ()
-    signatures: Mapping[str, Digest] = MappingProxyType({})
+    signatures: tuple[tuple[str, Digest], ...] = ()
 
     def number(self, key: str) -> float | None:
         """A numeric value by key, or None where the report has none."""
@@ -85,7 +84,7 @@ def emit(report: RunReport) -> bytes:
         "version": VERSION,
     }
     if report.signatures:
-        signed = {name: str(digest) for name, digest in report.signatures.items()}
+        signed = {name: str(digest) for name, digest in report.signatures}
         document["signatures"] = {"origin": "measured", "value": signed}
     data = dumps(document)
     parse(data)
@@ -107,7 +106,7 @@ def parse(data: bytes) -> RunReport:
     unchanged.done()
     overrides = fields.items("overrides", _read_override, max_items=MAX_VALUES)
     values = _read_values(fields.fields("values"))
-    signatures = _read_signatures(fields.fields("signatures")) if fields.has("signatures") else {}
+    signatures = _read_signatures(fields.fields("signatures")) if fields.has("signatures") else ()
     fields.done()
     return RunReport(
         exit_code=exit_code,
@@ -118,14 +117,14 @@ def parse(data: bytes) -> RunReport:
     )
 
 
-def _read_signatures(fields: Fields) -> dict[str, Digest]:
+def _read_signatures(fields: Fields) -> tuple[tuple[str, Digest], ...]:
     fields.const("origin", "measured")
     value = fields.fields("value")
     fields.done()
     rest = value.rest()
     if not 1 <= len(rest) <= MAX_VALUES or not all(NAME.fullmatch(name) for name in rest):
         raise EvidenceError(f"{value.where}: names of outputs are wanted")
-    return {name: Digest.parse(string(text, value.where)) for name, text in rest.items()}
+    return tuple((name, Digest.parse(string(rest[name], value.where))) for name in sorted(rest))
 
 
 def _read_override(value: object, where: str) -> Override:

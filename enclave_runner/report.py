@@ -80,7 +80,7 @@ def build(
             for item in effective.overrides
         ),
         unchanged_weights=tuple(unchanged_weights(inputs, output)),
-        signatures=signatures,
+        signatures=tuple(sorted(signatures.items())),
     )
 
 
