@@ -103,9 +103,18 @@ class _Fields:
         import dataclasses
 
         body = {"__annotations__": owner.__annotations__, "__module__": owner.__module__}
-        plain = type(owner.__name__, (), body | self._defaults)
+        defaults = {name: _default(value) for name, value in self._defaults.items()}
+        plain = type(owner.__name__, (), body | defaults)
         made: Any = dataclasses.dataclass(kw_only=self._kw_only)(plain)
         return dict(made.__dataclass_fields__)
+
+
+def _default(value: Any) -> Any:
+    import dataclasses
+
+    # The standard decorator takes what has no hash for mutable; ours are read-only views.
+    unhashable = type(value).__hash__ is None
+    return dataclasses.field(default_factory=lambda: value) if unhashable else value
 
 
 def _values(self: Any) -> list[Any]:

@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import pickle
 import timeit
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -117,3 +119,13 @@ def test_the_classes_of_the_core_are_records() -> None:
     assert dataclasses.is_dataclass(Clock)
     assert dataclasses.fields(FileFact)[0].name == "size"
     assert timeit.timeit(lambda: FileFact(1, "x"), number=1000) < 1
+
+
+def test_a_read_only_mapping_is_a_default_like_any_other() -> None:
+    @records.dataclass(frozen=True, slots=True, kw_only=True)
+    class Holder:
+        name: str
+        values: Mapping[str, int] = MappingProxyType({})
+
+    changed = dataclasses.replace(Holder(name="a"), name="b")
+    assert changed == Holder(name="b", values={})
