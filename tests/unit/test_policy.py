@@ -3,8 +3,16 @@ from pathlib import Path
 import pytest
 
 from aicert.chain import Root
-from aicert.errors import ConfigError
-from aicert.policy import Policy, built_in, describe, require_roots, with_image, with_root
+from aicert.errors import ConfigError, EvidenceError
+from aicert.policy import (
+    Policy,
+    built_in,
+    describe,
+    require_roots,
+    root_from_certificate,
+    with_image,
+    with_root,
+)
 from aicert.policy_file import load_policy
 from tests.adversarial import ca_forge
 from tests.adversarial.ca_forge import ec_key, issue, root
@@ -262,3 +270,37 @@ def test_a_policy_that_accepts_no_image_or_firmware_gives_no_verdict() -> None:
         result = scene.appraise()
         assert (result.verdict, result.exit_code) == ("none", 2)
     assert set(FIRMWARE) == {0, 1, 2, 3, 7}
+
+
+def test_a_root_of_a_file_is_simulated_where_it_says_so() -> None:
+    made = root_from_certificate("ours", LOCAL, "software", needs_eku=True, subjects=(".x",))
+    assert made == Root(
+        name="ours", der=LOCAL, tier="software", simulated="local", needs_eku=True, subjects=(".x",)
+    )
+    weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
+    with pytest.raises(EvidenceError, match="root ours"):
+        root_from_certificate("ours", weak, "vtpm", needs_eku=True, subjects=())
+
+
+def test_a_callers_root_has_a_name_and_what_is_wrong_a_hint() -> None:
+    policy = with_root(built_in("local"), ca_forge.pem(LOCAL), "ca.pem")
+    assert [one.name for one in policy.roots] == ["simulated:local"]
+    assert (policy.images, built_in("qemu").images) == ({}, {})
+    with pytest.raises(ConfigError) as caught:
+        with_root(built_in("qemu"), ca_forge.pem(LOCAL), "ca.pem")
+    assert caught.value.message == (
+        "ca.pem certifies simulated:local platforms, policy qemu wants simulated:qemu"
+    )
+    assert caught.value.hint == "--policy local"
+    with pytest.raises(ConfigError) as caught:
+        with_root(built_in("local"), ca_forge.pem(REAL), "ca.pem")
+    assert caught.value.hint == (
+        "write a policy file with a [[root]] that states its tier (docs/spec/policy.md)"
+    )
+    with pytest.raises(ConfigError) as caught:
+        require_roots(Policy(name="mine", tier="vtpm", roots=(), images={}))
+    assert caught.value.message == "policy mine names no platform root"
+    assert caught.value.hint == "--root .aicert/ca/NAME.pem"
+    other = root("other CA", ec_key("other"), driver="local")
+    two = with_root(policy, ca_forge.pem(other), "ca.pem")
+    assert describe(two).endswith("roots simulated:local, simulated:local")

@@ -1,0 +1,96 @@
+"""The edges of what may stand beside a model, of claims and of age."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from aicert.appraise_model import CLOCK_SKEW, _check_age
+from aicert.digest import Defect, FileFact
+from aicert.errors import EvidenceError
+from aicert.policy import Claim
+from aicert.report_form import Value
+from tests.adversarial.forger import Scene, hex_of
+
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+EXTRA = FileFact(1, hex_of(b"x"))
+
+
+def beside(*paths: str, found: FileFact | Defect = EXTRA) -> str:
+    """What subject.files says of a model with these beside it."""
+    scene = Scene().edit("model", lambda model: model | dict.fromkeys(paths, found))
+    return scene.appraise().check("subject.files").detail
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sub/LICENSE", "LICENSE/x", "LICENSES", "LICENSE.rst", "LICENSE.md.py", "license",
+        "XLICENSE", ".gitmodules", ".git", "x.git/a", ".cache/other/x", "sub/README.md",
+    ],
+)  # fmt: skip
+def test_what_is_not_inert(path: str) -> None:
+    assert f"extra     {path}" in beside(path)
+
+
+def test_five_inert_files_are_named() -> None:
+    names = ["LICENSE", "LICENSE-A", "LICENSE-B", "LICENSE-C.md", "LICENSE-D.txt"]
+    said = "output model: 3 files, 47 bytes\npresent, not covered: " + ", ".join(names)
+    assert beside(*names) == said
+    assert beside(*names, "README.md") == said + ", …"
+
+
+def test_a_long_path_that_was_refused_is_cut() -> None:
+    said = beside("\n" * 300, found=Defect("no name")).split("\n")
+    assert said[1:] == ["refused   '" + "\\n" * 200 + "': no name"]
+
+
+def test_five_differences_are_shown() -> None:
+    paths = [f"x{number}" for number in range(5)]
+    said = ["the model directory is not output model", *(f"extra     {path}" for path in paths)]
+    assert beside(*paths).split("\n") == said
+    assert beside(*paths, "x5").split("\n") == [*said, "and 1 more"]
+
+
+def claimed(claim: Claim, **values: Value) -> str:
+    change: Callable[[Any], Any] = lambda r: replace(r, values=dict(r.values) | values)  # noqa: E731
+    scene = Scene().edit("report", change)
+    scene.edit("policy", lambda policy: replace(policy, claims=(claim,)))
+    check = scene.appraise().check("policy.claims")
+    return f"{check.verdict}: {check.detail}"
+
+
+def test_a_claims_bounds_are_allowed() -> None:
+    at_most = Claim(name="steps", at_most=40, origins=frozenset(("self-reported",)))
+    assert claimed(at_most) == "ok: steps is 40 (self-reported)"
+    at_least = Claim(name="steps", at_least=40, origins=frozenset(("self-reported",)))
+    assert claimed(at_least) == "ok: steps is 40 (self-reported)"
+
+
+def test_a_claim_says_what_is_wrong() -> None:
+    words = Claim(name="torch", at_most=1)
+    assert claimed(words, torch=Value("measured", "2")) == (
+        "failed: the run report has no number torch"
+    )
+    measured = Claim(name="steps", at_most=1, origins=frozenset(("measured", "derived")))
+    assert claimed(measured) == "failed: steps is self-reported, derived or measured is wanted"
+
+
+@pytest.mark.parametrize("age", [timedelta(days=30), timedelta(0), -CLOCK_SKEW])
+def test_an_age_at_the_limit_is_allowed(age: timedelta) -> None:
+    _check_age(AT - age, AT, 30)
+
+
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [
+        (timedelta(days=30, seconds=1), "ended at 2026-10-01T23:59:59Z, more than 30 days ago"),
+        (-CLOCK_SKEW - timedelta(seconds=1), "ended at 2026-11-02T00:00:01Z, in the future"),
+    ],
+)
+def test_an_age_beyond_it_is_not(age: timedelta, said: str) -> None:
+    with pytest.raises(EvidenceError) as caught:
+        _check_age(AT - age, AT, 30)
+    assert caught.value.message == f"by its own clock the run {said}"
