@@ -5,7 +5,6 @@ emitters made and from what earlier runs found interesting. With atheris where p
 for this Python, else by blind mutation, and then it says so. Findings stay in `.aicert/fuzz/`.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.errors import ConfigError
-from rules.bootstrap import cache_directory
+from rules import extras
 from rules.command import Command
 from rules.progress import say
 
@@ -23,32 +22,10 @@ STATE = Path(".aicert/fuzz")
 SHOWN = ("Done", "stat::number_of_executed_units", "stat::peak_rss_mb", "==", "SUMMARY")
 
 
-def atheris_directory() -> Path:
-    """Where atheris lies; its name says what the lock said."""
-    return cache_directory() / f"fuzz-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
-
-
-def ensure_atheris(place: Path) -> bool:
-    """Install atheris into `place` when it is not there; False where it cannot be had."""
-    if (place / "complete").is_file():
-        return True
-    say("installing atheris")
-    command = [sys.executable, "-I", "-m", "pip", "install", "--require-hashes", "--no-deps"]
-    command += ["--only-binary", ":all:", "--disable-pip-version-check", "--upgrade", "--quiet"]
-    done = subprocess.run(
-        [*command, "--target", str(place), "-r", str(LOCK)], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        say("atheris cannot be installed here: inputs are mutated blindly")
-        return False
-    (place / "complete").touch()
-    return True
-
-
 def fuzz(target: str, corpus: Path, seconds: int, atheris: Path | None) -> int:
     """Run one target; the exit code is not 0 when it found something."""
     say(f"fuzz  {target}  {seconds} s")
-    path = os.pathsep.join(str(part) for part in (Path.cwd(), atheris) if part is not None)
+    path = extras.python_path(Path.cwd(), atheris)
     command = [sys.executable, "-m", "tests.fuzz.run", target, str(corpus), str(seconds)]
     log = corpus.parent / f"{target}.log"
     with log.open("wb") as output:
@@ -91,8 +68,9 @@ class Fuzz(Command):
         for name in args:
             if name not in known:
                 raise ConfigError(f"there is no target {name!r}, there are {', '.join(known)}")
-        place = atheris_directory()
-        atheris = place if ensure_atheris(place) else None
+        atheris = extras.install("fuzz", LOCK)
+        if atheris is None:
+            say("atheris cannot be installed here: inputs are mutated blindly")
         found = [
             name
             for name in args or known

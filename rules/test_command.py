@@ -67,6 +67,15 @@ def run_parts(
     return int(failed)
 
 
+def ensure_tools() -> None:
+    """Install the tests' tools where they are missing."""
+    try:
+        bootstrap.ensure_test_tools()
+    except bootstrap.SetupError as error:
+        kind = ConfigError if error.exit_code == ConfigError.exit_code else ToolError
+        raise kind(error.message, hint=error.hint) from None
+
+
 def _run(command: tuple[str, ...]) -> int:
     return subprocess.run([sys.executable, "-m", *command]).returncode
 
@@ -86,11 +95,7 @@ class Test(Command):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Install the tests' tools where they are missing, then run."""
-        try:
-            bootstrap.ensure_test_tools()
-        except bootstrap.SetupError as error:
-            kind = ConfigError if error.exit_code == ConfigError.exit_code else ToolError
-            raise kind(error.message, hint=error.hint) from None
+        ensure_tools()
         if args:
             say("test  arguments were given: ruff and mypy are left out")
         return run_parts(parts(args), _run)

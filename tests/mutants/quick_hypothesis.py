@@ -1,0 +1,16 @@
+"""A pytest plugin for mutation testing: fewer examples, always the same, and no shrinking.
+
+A mutant is killed by the first example that fails; a smaller one would be found for nobody.
+"""
+
+from hypothesis import Phase, settings
+
+settings.register_profile(
+    "mutants",
+    phases=(Phase.explicit, Phase.generate),
+    max_examples=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+)
+settings.load_profile("mutants")
