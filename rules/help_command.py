@@ -22,6 +22,7 @@ OURS = (
     "test",
     "bench",
     "fuzz",
+    "mutants",
     "clean",
     "list",
     "help",
