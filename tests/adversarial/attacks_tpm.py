@@ -47,9 +47,10 @@ def selected(*parts: bytes) -> Change:
 
 def over(pcrs: Iterable[int]) -> Change:
     """Quote other registers, all zero but for those that the certificate shows."""
+    # Once: a row is used more than once, and what it is given may not be.
+    pcrs_ = tuple(pcrs)
 
     def change(scene: Scene) -> None:
-        pcrs_ = tuple(pcrs)
         values = scene.get("pcrs")
         shown = b"".join(values.get(index, bytes(32)) for index in pcrs_)
         scene.put("selections", selections(selection(pcrs_)))
