@@ -83,6 +83,7 @@ def test_one_of_several_outputs_is_the_model() -> None:
     scene.edit("outputs", lambda outputs: outputs | {"adapter": {"a.safetensors": b"delta"}})
     result = scene.appraise()
     assert "output model" in result.check("subject.files").detail
+    assert result.check("outputs.nonempty").detail == "4 files in 2 outputs"
     assert result.verdict == "passed"
     assert set(result.subject or {}) == {"adapter", "model"}
 

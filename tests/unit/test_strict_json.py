@@ -183,3 +183,29 @@ def test_wrong_fields_are_named() -> None:
     for call, message in wrong:
         with pytest.raises(EvidenceError, match=message):
             call()
+
+
+def test_an_optional_text_has_a_length_too() -> None:
+    assert Fields({"a": "xx"}, "w").optional_text("a", max_length=2) == "xx"
+    assert Fields({}, "w").optional_text("a") is None
+    assert Fields({"a": "x" * 4096}, "w").optional_text("a") == "x" * 4096
+    for limits in ({}, {"max_length": 2}):
+        with pytest.raises(EvidenceError, match=r"^w\.a is longer than"):
+            Fields({"a": "x" * 4097}, "w").optional_text("a", **limits)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({}, "an object"),
+        ([], "a list"),
+        ("x", "a string"),
+        (None, "None"),
+        (10**60, "1" + "0" * 39),
+    ],
+)
+def test_what_was_found_is_said(value: object, said: str) -> None:
+    with pytest.raises(EvidenceError) as caught:
+        Fields({"a": value}, "w").number("a") if type(value) is not int else string(value, "w")
+    where = "w: a short string" if type(value) is int else "w.a: a number"
+    assert caught.value.message == f"{where} is wanted, found {said}"
