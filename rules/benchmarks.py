@@ -19,7 +19,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.tree import read_tree
-from rules import bench_dvc, bench_sources, bench_training
+from rules import bench_dvc, bench_signing, bench_sources, bench_training
 
 RUN = "tiny-alpaca"
 FORBIDDEN = ("torch", "dvc", "tpm2_pytss", "huggingface_hub", "httpx2")
@@ -268,6 +268,29 @@ def locking() -> list[Row]:
     ]
 
 
+def signing() -> list[Row]:
+    """Signing and verifying models, beside the reference implementation."""
+    rows: list[Row] = []
+    for what, (make, most) in bench_signing.MODELS.items():
+        with _folder() as folder:
+            model = folder / "model"
+            model.mkdir()
+            make(model)
+            found = bench_signing.compare(folder, model, *bench_signing.make_key(folder))
+            size = (folder / "ours.sig").stat().st_size
+        for name, pair in found.items():
+            said = f"{what}, {name}: CPU {pair.ours:.2f} s over {pair.theirs:.2f} s"
+            rows.append(limit(said, pair.ours / pair.theirs, round(most, 4), "×"))
+            memory = f"{pair.peak / 2**20:.0f} MiB"
+            rows.append(Row(what=f"{what}, {name}: memory", measured=memory))
+        if what == bench_signing.MANY:
+            rows.append(limit("bundle of 50,000 files", size / 1e6, 8, "MB"))
+    ours = bench_signing.cost([sys.executable, "-m", "aicert", "sign", "--help"]).cpu
+    theirs = bench_signing.cost([str(bench_signing.oracle()), "-m", "model_signing", "--help"]).cpu
+    rows.append(limit("start-up, CPU over the reference's", ours / theirs, 0.5, "×"))
+    return rows
+
+
 BENCHMARKS = {
     "noop": Benchmark(what="`./doit certify` with nothing to do", run=noop),
     "noop-files": Benchmark(
@@ -277,6 +300,9 @@ BENCHMARKS = {
     "hashing-large": Benchmark(what="hashing large files", run=hashing_large),
     "hashing-small": Benchmark(what="hashing many small files", run=hashing_small),
     "locking": Benchmark(what="locking a model of 200 files and 140 GB", run=locking),
+    "signing": Benchmark(
+        what="model signing beside the reference implementation (minutes)", run=signing, slow=True
+    ),
     "training": Benchmark(
         what="a training through certify and by hand (a quarter of an hour)",
         run=training,

@@ -197,11 +197,18 @@ def _values(values: Any) -> bool:
     return True
 
 
+def _signatures(value: Any) -> bool:
+    digest = like(f"(?:sha256|dirHash):{HEX}")
+    sized = type(value) is dict and 1 <= len(value) <= 200
+    return sized and all(like(NAME)(name) and digest(value[name]) for name in value)
+
+
 REPORT: Any = {
     "version": 1,
     "exitCode": {"origin": "measured", "value": like(EXIT)},
     "unchangedWeights": {"origin": "measured", "value": [text(4096), 0, 20_000]},
     "overrides": [OVERRIDE, 0, 200],
+    "signatures?": {"origin": "measured", "value": _signatures},
     "values": _values,
 }
 
@@ -276,7 +283,11 @@ _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 # certificate.md, `subject.files`
 
-INERT = ("README.md", ".gitattributes", "certificate.json")
+INERT = (
+    *(".gitattributes", "README.md", "bom.cdx.json", "bom.spdx.json", "bom.training.cdx.json"),
+    *("certificate.json", "model.sig", "provenance.intoto.jsonl", "run-key.pem"),
+    "scai.intoto.json",
+)
 
 
 def inert(path: str) -> bool:

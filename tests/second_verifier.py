@@ -259,6 +259,8 @@ class Appraisal:
         self.report = forms.strict_json(content, 1 << 20)
         forms.fit(self.report, forms.REPORT)
         self.exit = self.report["exitCode"]["value"]
+        signed = self.report.get("signatures", {"value": {}})["value"]
+        need(set(signed) <= set(self.files))
 
     # policy.md, "Machine images"
 

@@ -1,10 +1,16 @@
 """Exports as their own communities' libraries read them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from aicert.api import read_certificate
 from aicert.cli import main
+from aicert.digest import of_bytes
+from aicert.export import facts
+from rules.exports import has_signatures
+from tests.e2e.conftest import Checkout
 from tests.oracles import environment
 from tests.unit.sample_certificate import sample
 
@@ -80,3 +86,36 @@ def test_spdx_reads_the_document(exported: Path) -> None:
 
 def test_in_toto_reads_statements_and_predicates(exported: Path) -> None:
     assert accepts(IN_TOTO, exported), environment.run(IN_TOTO, exported).stderr
+
+
+def test_the_machine_signs_what_it_made_and_exports_follow(checkout: Checkout) -> None:
+    first = checkout.doit("certify")
+    assert first.returncode == 0, first.stderr
+    folder = checkout.certificate.parent
+    signature, key = folder / "model.sig", folder / "run-key.pem"
+    read = facts.read(checkout.certificate.read_bytes())
+    assert dict(read.report.signatures) == {"model": of_bytes(signature.read_bytes())}
+    verify = ("verify", "key", "--public_key", key, "--signature", signature, checkout.model)
+    done = environment.model_signing(*verify)
+    assert done.returncode == 0, done.stderr
+    ours = ["verify-signature", str(checkout.model), "--key", str(key), "--signature"]
+    assert main([*ours, str(signature)]) == 0
+    # What may stand beside a certified model is no surprise to either.
+    (checkout.model / "README.md").write_text("a card")
+    shutil.copy(signature, checkout.model)
+    assert main([*ours, str(signature)]) == 0
+    assert environment.model_signing(*verify).returncode == 0
+    assert checkout.doit("verify", "--policy", "local").returncode == 0
+    bom = (folder / "bom.cdx.json").read_bytes()
+    for name in ("bom.cdx.json", "bom.training.cdx.json"):
+        assert accepts(CYCLONEDX, folder / name), environment.run(CYCLONEDX, folder / name).stderr
+    assert accepts(SPDX, folder / "bom.spdx.json")
+    assert accepts(IN_TOTO, folder)
+    (folder / "bom.cdx.json").write_bytes(b"{}")
+    before = checkout.certificate.stat()
+    assert checkout.doit("certify").returncode == 0
+    assert (folder / "bom.cdx.json").read_bytes() == bom
+    assert checkout.certificate.stat().st_mtime_ns == before.st_mtime_ns
+    signature.write_bytes(b"{}")
+    assert "run   certify:tiny-alpaca" in checkout.doit("certify").stderr
+    assert has_signatures(read_certificate(checkout.certificate), folder)
