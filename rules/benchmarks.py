@@ -286,9 +286,8 @@ def signing() -> list[Row]:
         for name, pair in found.items():
             said = f"{what}, {name}: CPU {pair.ours:.2f} s over {pair.theirs:.2f} s"
             rows.append(limit(said, pair.ours / pair.theirs, round(most, 4), "×"))
-            rows.append(
-                Row(what=f"{what}, {name}: memory", measured=f"{pair.peak / 2**20:.0f} MiB")
-            )
+            memory = f"{pair.peak / 2**20:.0f} MiB"
+            rows.append(Row(what=f"{what}, {name}: memory", measured=memory))
         if what == bench_signing.MANY:
             rows.append(limit("bundle of 50,000 files", size / 1e6, 8, "MB"))
     ours = bench_signing.cost([sys.executable, "-m", "aicert", "sign", "--help"]).cpu

@@ -16,7 +16,6 @@ from aicert.digest import check_path, check_paths
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
 from aicert.export.bundle import SINGLE
-from aicert.export.digest_cache import cached_file, cached_tree
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Signer
 
@@ -75,16 +74,25 @@ def sign(
         found = {path: value for path, value in digests.items() if not _below(skip, path)}
     elif cache is None:
         found = {p: f.sha256 for p, f in measure.whole_files(root, names, on_bytes).items()}
-    elif root.is_dir():
-        tree = cached_tree(root, cache=Path(cache), on_bytes=on_bytes, skip=measure.ignore(names))
-        found = {path: fact.sha256 for path, fact in tree.items()}
     else:
-        found = {SINGLE: cached_file(root, cache=Path(cache), on_bytes=on_bytes).sha256}
+        found = _remembered(root, Path(cache), names, on_bytes)
     payload = oms.statement(root.name, found, names if root.is_dir() or digests else ())
     write_atomically(place, signer.bundle(payload))
     there = [] if digests is not None else measure.left_out(root, names)
     left = (name for name in there if root / name != place)
     return Signed(signature=place, files=len(found), left_out=tuple(left))
+
+
+def _remembered(
+    root: Path, cache: Path, names: Sequence[str], on_bytes: OnBytes | None
+) -> dict[str, str]:
+    # sqlite3 is a tenth of a start, for those who keep a cache.
+    from aicert.export.digest_cache import cached_file, cached_tree
+
+    if not root.is_dir():
+        return {SINGLE: cached_file(root, cache=cache, on_bytes=on_bytes).sha256}
+    tree = cached_tree(root, cache=cache, on_bytes=on_bytes, skip=measure.ignore(names))
+    return {path: fact.sha256 for path, fact in tree.items()}
 
 
 def _ignored(root: Path, place: Path, more: Sequence[str]) -> list[str]:
