@@ -208,7 +208,6 @@ REPORT: Any = {
     "exitCode": {"origin": "measured", "value": like(EXIT)},
     "unchangedWeights": {"origin": "measured", "value": [text(4096), 0, 20_000]},
     "overrides": [OVERRIDE, 0, 200],
-    "signatures?": {"origin": "measured", "value": _signatures},
     "values": _values,
     "signatures?": {"origin": "measured", "value": _signatures},
 }
