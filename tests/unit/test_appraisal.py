@@ -8,6 +8,7 @@ import pytest
 from aicert.digest import FileFact, of_bytes
 from aicert.errors import ConfigError
 from aicert.policy import Claim
+from aicert.report_form import Value
 from tests.adversarial import tpm_forge
 from tests.adversarial.attacks_platform import intermediate
 from tests.adversarial.attacks_run import ancestor
@@ -146,3 +147,19 @@ def test_expired_is_good_at_a_time_that_the_caller_states() -> None:
 def test_what_is_quoted_and_not_compared_is_said() -> None:
     assert set(Scene("cloud").appraise().quoted) == {5, 6, 9, 10, 15}
     assert set(Scene().appraise().quoted) == set(range(16)) - {8, 14}
+
+
+def test_one_step_is_a_training() -> None:
+    steps = Value("self-reported", 1)
+    scene = Scene().edit(
+        "report", lambda report: replace(report, values=dict(report.values) | {"steps": steps})
+    )
+    check = scene.appraise().check("outputs.trained")
+    assert check.detail.startswith("1 steps (self-reported), 5120 tokens (self-reported)\n1 weight")
+
+
+def test_what_came_out_as_it_went_in_is_named_in_part() -> None:
+    names = tuple(f"{letter}.safetensors" for letter in "abcd")
+    scene = Scene().edit("report", lambda report: replace(report, unchanged_weights=names))
+    check = scene.appraise().check("outputs.trained")
+    assert check.detail.endswith(": 'a.safetensors, b.safetensors, c.safetensors'")
