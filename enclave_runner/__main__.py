@@ -43,9 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _run(arguments, events)
     except AicertError as error:
-        events.send(
-            "error", message=error.message[:2000], hint=error.hint, exitCode=error.exit_code
-        )
+        events.error(error.message, error.hint, error.exit_code)
         return error.exit_code
     return 0
 
