@@ -185,6 +185,7 @@ def _limits(arguments: argparse.Namespace) -> Limits:
         memory_bytes=arguments.memory,
         processes=arguments.processes,
         scratch_bytes=arguments.scratch_limit,
+        threads=arguments.threads,
     )
 
 
@@ -202,7 +203,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--training-env", required=True, type=Path)
     parser.add_argument("--events-fd", required=True, type=int)
-    for limit in ("time-limit", "memory", "processes", "scratch-limit"):
+    for limit in ("time-limit", "memory", "processes", "scratch-limit", "threads"):
         parser.add_argument(f"--{limit}", required=True, type=int)
     arguments = parser.parse_args(argv)
     pairs = [item.partition("=") for item in arguments.input]

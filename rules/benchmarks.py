@@ -129,6 +129,10 @@ def noop_files() -> list[Row]:
 def imports_of(command: Sequence[str]) -> set[str]:
     """Top-level modules that `command`, run with -X importtime, has imported."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        # A command that failed early imported little: that would look like a good result.
+        told = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+        raise ToolError(f"{shlex.join(command)} failed\n{chr(10).join(told[-10:])}".rstrip())
     lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 

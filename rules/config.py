@@ -50,7 +50,10 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified."""
+    """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified.
+
+    `cpus` is the number of threads that the trainer is told to use, one where it is None.
+    """
 
     name: str
     driver: str
