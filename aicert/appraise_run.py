@@ -127,7 +127,10 @@ def appraise_lockfile(ledger: Ledger, certificate: Certificate, wanted: Digest |
         if wanted is None:
             raise NotDecidedError(f"you did not say which lockfile you expect; this is\n{found}")
         if found != wanted:
-            raise EvidenceError(f"another lockfile\nfound     {found}\nexpected  {wanted}")
+            raise EvidenceError(
+                "the certificate is of another lockfile than yours\n"
+                f"found     {found}\nexpected  {wanted}"
+            )
         return "the lockfile that you named", None
 
     ledger.step("inputs.lockfile", lockfile, certificate.lockfile)

@@ -34,9 +34,8 @@ def safe(text: str, limit: int = MAX_LINE) -> str:
 def text(result: AttestationResult, *, colour: bool = False) -> str:
     """The whole table, with a newline at its end."""
     lines = [*_head(result), ""]
-    width = max(_ID_WIDTH, 1)
     for check in result.checks:
-        lines += _check_lines(check, width, colour)
+        lines += _check_lines(check, colour)
     if result.ancestors:
         lines += ["", "lineage", *_tree(result.ancestors, colour)]
     lines += ["", _styled(*_verdict_line(result), colour)]
@@ -139,11 +138,11 @@ def _head(result: AttestationResult) -> list[str]:
     return lines
 
 
-def _check_lines(check: CheckResult, width: int, colour: bool) -> list[str]:
+def _check_lines(check: CheckResult, colour: bool) -> list[str]:
     word = _styled(f"{_WORDS[check.verdict]:<6}", _STYLES[check.verdict], colour)
     first, *more = check.detail.split("\n")
-    lines = [f"  {word}  {check.id:<{width}} {safe(first)}"]
-    indent = _MARGIN + " " * (width + 1)
+    lines = [f"  {word}  {check.id:<{_ID_WIDTH}} {safe(first)}"]
+    indent = _MARGIN + " " * (_ID_WIDTH + 1)
     shown = more[:MAX_LINES]
     lines += [indent + safe(line) for line in shown]
     if len(more) > len(shown):

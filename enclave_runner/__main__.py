@@ -43,9 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _run(arguments, events)
     except AicertError as error:
-        events.send(
-            "error", message=error.message[:2000], hint=error.hint, exitCode=error.exit_code
-        )
+        events.error(error.message, error.hint, error.exit_code)
         return error.exit_code
     return 0
 
@@ -187,6 +185,7 @@ def _limits(arguments: argparse.Namespace) -> Limits:
         memory_bytes=arguments.memory,
         processes=arguments.processes,
         scratch_bytes=arguments.scratch_limit,
+        threads=arguments.threads,
     )
 
 
@@ -204,7 +203,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--training-env", required=True, type=Path)
     parser.add_argument("--events-fd", required=True, type=int)
-    for limit in ("time-limit", "memory", "processes", "scratch-limit"):
+    for limit in ("time-limit", "memory", "processes", "scratch-limit", "threads"):
         parser.add_argument(f"--{limit}", required=True, type=int)
     arguments = parser.parse_args(argv)
     pairs = [item.partition("=") for item in arguments.input]

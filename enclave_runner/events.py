@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import Final
 
 MAX_LINE: Final = 4096
@@ -21,15 +22,30 @@ class Events:
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
 
+    def error(self, message: str, hint: str | None, exit_code: int) -> None:
+        """Why the run ended: cut until it fits, since without it the host knows only a number."""
+        for length in (2000, 500, 150):
+            facts = {"message": message[:length], "hint": hint and hint[:length]}
+            line = _line("error", facts | {"exitCode": exit_code})
+            if len(line) <= MAX_LINE:
+                break
+        self._write(line)
+
     def send(self, kind: str, **facts: str | float | None) -> None:
         """One event; a line longer than the bound is dropped, never cut into something else."""
-        line = json.dumps({"event": kind} | facts, separators=(",", ":")).encode() + b"\n"
+        self._write(_line(kind, facts))
+
+    def _write(self, line: bytes) -> None:
         if self._fd is None or len(line) > MAX_LINE:
             return
         try:
             os.write(self._fd, line)
         except BrokenPipeError:
             self._fd = None
+
+
+def _line(kind: str, facts: Mapping[str, object]) -> bytes:
+    return json.dumps({"event": kind, **facts}, separators=(",", ":")).encode() + b"\n"
 
 
 class Counter:

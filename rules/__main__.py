@@ -5,6 +5,7 @@ import sys
 from doit.doit_cmd import DoitMain
 
 DEFAULT = "certify"
+HELP = ("-h", "--help")
 
 
 class Main(DoitMain):
@@ -17,10 +18,21 @@ class Main(DoitMain):
         return list(cmd_args)
 
 
+def meant(arguments: list[str]) -> list[str]:
+    """Without words, certify; `X --help` is `help X`. What follows `test` is pytest's."""
+    if not arguments:
+        return [DEFAULT]
+    if arguments[0] in HELP:
+        return ["help"]
+    if arguments[0] != "test" and arguments[-1] in HELP:
+        return ["help", arguments[0]]
+    return arguments
+
+
 def main(arguments: list[str]) -> int:
     """Run one command; without any, everything that a certificate needs."""
     try:
-        return int(Main().run(arguments or [DEFAULT]) or 0)
+        return int(Main().run(meant(arguments)) or 0)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130

@@ -5,7 +5,9 @@ that a busy machine slows both. A median is given, and the spread where it says 
 """
 
 import contextlib
+import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -129,6 +131,10 @@ def noop_files() -> list[Row]:
 def imports_of(command: Sequence[str]) -> set[str]:
     """Top-level modules that `command`, run with -X importtime, has imported."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        # A command that failed early imported little: that would look like a good result.
+        told = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+        raise ToolError(f"{shlex.join(command)} failed\n{chr(10).join(told[-10:])}".rstrip())
     lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
@@ -296,6 +302,25 @@ def signing() -> list[Row]:
     return rows
 
 
+def hostile() -> list[Row]:
+    """What the worst inputs that the parsers let in cost, each in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.worst"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise ToolError(f"the worst inputs could not be measured\n{done.stderr[-1000:]}")
+    costs = [json.loads(line) for line in done.stdout.splitlines()]
+    slowest = max(costs, key=lambda cost: cost["seconds"])
+    largest = max(costs, key=lambda cost: cost["megabytes"])
+    return [
+        limit(f"slowest: {slowest['target']}, {slowest['name']}", slowest["seconds"], 1, "s"),
+        limit(f"largest: {largest['target']}, {largest['name']}", largest["megabytes"], 200, "MB"),
+    ]
+
+
 BENCHMARKS = {
     "noop": Benchmark(what="`./doit certify` with nothing to do", run=noop),
     "noop-files": Benchmark(
@@ -308,6 +333,7 @@ BENCHMARKS = {
     "signing": Benchmark(
         what="model signing beside the reference implementation (minutes)", run=signing, slow=True
     ),
+    "hostile": Benchmark(what="the worst inputs that parsers let in", run=hostile, slow=True),
     "training": Benchmark(
         what="a training through certify and by hand (a quarter of an hour)",
         run=training,

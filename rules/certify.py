@@ -187,7 +187,8 @@ def _refused(root: Path, run: Run, result: AttestationResult) -> RejectedError:
     log = verify.certificate_path(root, run.name).with_name("training.log")
     check = result.failed[0]
     return RejectedError(
-        f"run {run.name} was certified as failed: {check.id}: {check.detail}\n{local.tail(log)}",
+        f"run {run.name} was certified as failed: {check.id}: {check.detail}\n"
+        f"{local.tail(log)}".rstrip(),
         result,
         hint=f"less {log.relative_to(root)}",
     )

@@ -1,4 +1,4 @@
-"""`aicert.toml`: what to certify, read strictly (docs/spec/lockfile.md shows one).
+"""`aicert.toml`: what to certify, read strictly.
 
 Unknown keys are errors that name the key, the file and the nearest valid name. Nothing here touches
 the inputs themselves: that is `rules.sources`.
@@ -50,7 +50,10 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified."""
+    """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified.
+
+    `cpus` is the number of threads that the trainer is told to use, one where it is None.
+    """
 
     name: str
     driver: str
@@ -109,9 +112,9 @@ def parse(root: Path, data: bytes) -> Project:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{FILE} is not TOML: {error}") from None
     top = _Table(document, "")
+    top.only("machines", "runs")
     machines = {name: _machine(name, table) for name, table in top.tables("machines").items()}
     runs = {name: _run(name, table, machines) for name, table in top.tables("runs").items()}
-    top.done(("machines", "runs"))
     if not runs:
         raise ConfigError(f"{FILE} has no run", hint="add a table [runs.NAME]")
     checked: set[str] = set()
@@ -121,7 +124,7 @@ def parse(root: Path, data: bytes) -> Project:
 
 
 class _Table:
-    """One TOML table being read; `done` refuses what nobody took."""
+    """One TOML table being read. `only` comes first: a key that is misspelt is not "missing"."""
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
@@ -139,7 +142,7 @@ class _Table:
                 raise ConfigError(f"{FILE}: {self._at(key)} is missing")
             return default
         if type(value) is not kind:
-            raise ConfigError(f"{FILE}: {self._at(key)} is not a {_WORDS[kind]}")
+            raise ConfigError(f"{FILE}: {self._at(key)} is not {_WORDS[kind]}")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -176,17 +179,19 @@ class _Table:
             raise ConfigError(f"{FILE}: {self._at(key)} is not a list of file patterns")
         return tuple(cast(list[str], value))
 
-    def done(self, valid: Iterable[str]) -> None:
+    def only(self, *valid: str) -> None:
+        """Refuse a key that means nothing, with the nearest one that does."""
         for key in self.left:
-            raise ConfigError(f"{FILE}: unknown key {self._at(key)}{_nearest(key, valid)}")
+            if key not in valid:
+                raise ConfigError(f"{FILE}: unknown key {self._at(key)}{_nearest(key, valid)}")
 
 
 _WORDS: Mapping[type[object], str] = {
-    str: "string",
-    int: "number",
-    dict: "table",
-    list: "list",
-    bool: "true",
+    str: "a string",
+    int: "a whole number",
+    dict: "a table",
+    list: "a list",
+    bool: "true or false",
 }
 
 
@@ -199,12 +204,13 @@ def _nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def _machine(name: str, table: _Table) -> Machine:
+    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus")
     driver = table.text("driver")
     if driver not in DRIVERS:
         raise ConfigError(
             f"{FILE}: {table.where}.driver {driver!r} is not one of {', '.join(DRIVERS)}"
         )
-    machine = Machine(
+    return Machine(
         name=name,
         driver=driver,
         memory=table.quantity("memory", _SIZE, "8 GiB", DEFAULT_MEMORY),
@@ -213,11 +219,10 @@ def _machine(name: str, table: _Table) -> Machine:
         processes=table.count("processes", DEFAULT_PROCESSES),
         cpus=table.count("cpus", 0) if "cpus" in table.left else None,
     )
-    table.done(("driver", "memory", "scratch", "time-limit", "processes", "cpus"))
-    return machine
 
 
 def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
+    table.only("config", "machine", "outputs", "inputs")
     machine = table.text("machine")
     if machine not in machines:
         raise ConfigError(
@@ -233,7 +238,6 @@ def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
     ]
     raw = _Table(table.take("inputs", dict), f"{table.where}.inputs")
     inputs += [_input(key, value, f"{raw.where}.{key}") for key, value in raw.left.items()]
-    table.done(("config", "machine", "outputs", "inputs"))
     inputs.sort(key=lambda item: item.name)
     return Run(name=name, machine=machines[machine], outputs=(outputs[0],), inputs=tuple(inputs))
 
@@ -247,15 +251,14 @@ def _input(name: str, value: object, where: str) -> Input:
     if isinstance(value, str):
         return Input(name=name, source=_source(value, where))
     table = _Table(value, where)
-    item = Input(
+    table.only("from", "only", "except", "allow-pickle")
+    return Input(
         name=name,
         source=_source(table.text("from"), f"{where}.from"),
         only=table.patterns("only"),
         except_=table.patterns("except"),
         allow_pickle=cast(bool, table.take("allow-pickle", bool, False)),
     )
-    table.done(("from", "only", "except", "allow-pickle"))
-    return item
 
 
 def _check_runs(run: Run, runs: Mapping[str, Run], via: tuple[str, ...], checked: set[str]) -> None:

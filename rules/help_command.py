@@ -49,8 +49,16 @@ class Help(_Tidy, DoitHelp):
     doc_purpose = "this text, or the options of one command"
     doc_usage = "[COMMAND or TASK]"
 
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Help on one topic; a topic that does not exist is an error and not the usage."""
+        self._topic = args[0] if len(args) == 1 and args[0] not in self.cmds else None
+        return int(super().execute(params, args))
+
     def print_usage(self, cmds: dict[str, Any]) -> None:
         """Ours first, doit's own on one line."""
+        if self._topic is not None:
+            # doit comes here when it has found no task of that name either.
+            raise self._unknown(self._topic)
         print(USAGE, end="")
         for name in OURS:
             if name in cmds:

@@ -74,7 +74,7 @@ def _start(
     command += [f"--scratch={job.work / 'scratch'}", f"--out={job.work / 'out'}"]
     command += [f"--training-env={job.training_env}", f"--time-limit={machine.time_limit}"]
     command += [f"--memory={machine.memory}", f"--processes={machine.processes}"]
-    command += [f"--scratch-limit={machine.scratch}"]
+    command += [f"--scratch-limit={machine.scratch}", f"--threads={machine.cpus or 1}"]
     # Nothing else of this environment: what decides a run stands in its lockfile.
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -113,11 +113,12 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def tail(path: Path) -> str:
-    """The end of a text file of hostile origin; empty where there is none."""
+    """The last whole lines of a text file of hostile origin; empty where there is none."""
     try:
         with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _TAIL))
-            return file.read(_TAIL).decode("utf-8", "replace")
+            start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
+            file.seek(start)
+            text = file.read(_TAIL).decode("utf-8", "replace")
+            return text.partition("\n")[2] or text if start else text
     except OSError:
         return ""

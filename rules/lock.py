@@ -208,7 +208,11 @@ def current(root: Path, run: Run) -> Lock:
     says which input differs, expected and found.
     """
     data = read(root, run.name)
-    locked = form.parse(data)
+    try:
+        locked = form.parse(data)
+    except LockError as error:
+        path = path_of(root, run.name).relative_to(root)
+        raise LockError(f"{path}: {error.message}", hint=error.hint) from None
     _check_configured(run, locked)
     fresh = resolve(root, run, keep={item.name: item for item in locked.inputs})
     if data == fresh.data:

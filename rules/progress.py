@@ -65,19 +65,25 @@ class State:
     unit: str
     note: str
     elapsed: float
+    # `elapsed` and `done` when the first of it was done: what came before (imports, a model being
+    # loaded) says nothing about speed.
+    moved_from: tuple[float, float] = (0.0, 0.0)
 
     @property
     def left(self) -> float | None:
         """Seconds left at the speed so far, or None where that says nothing."""
-        if not self.total or self.done <= 0 or self.done >= self.total:
+        elapsed, done = self.elapsed - self.moved_from[0], self.done - self.moved_from[1]
+        if not self.total or done <= 0 or self.done >= self.total:
             return None
-        return self.elapsed / self.done * (self.total - self.done)
+        return elapsed / done * (self.total - self.done)
 
     def facts(self) -> str:
         """`1.0 GiB of 2.0 GiB, 330.3 MiB/s, 3.1 s left`: what is known, and nothing else."""
         parts: list[str] = []
         if self.total:
-            parts.append(f"{amount(self.done, self.unit)} of {amount(self.total, self.unit)}")
+            # `7 of 40 steps`; bytes keep both units, which may differ.
+            done = amount(self.done, self.unit if self.unit == "B" else "")
+            parts.append(f"{done} of {amount(self.total, self.unit)}")
         elif self.done:
             parts.append(amount(self.done, self.unit))
         if self.unit == "B" and self.done and self.elapsed:
@@ -101,11 +107,13 @@ class Bar:
         self._done = 0.0
         self._note = ""
         self._started = time.monotonic()
+        self._moved_from: tuple[float, float] | None = None
 
     def advance(self, count: float = 1) -> None:
         """`count` more is done."""
         with self._lock:
             self._done += count
+            self._moves()
 
     def update(
         self,
@@ -118,10 +126,17 @@ class Bar:
         with self._lock:
             if done is not None:
                 self._done = done
+                self._moves()
             if total is not None:
                 self._total = total
             if note is not None:
                 self._note = printable(note, MAX_NOTE)
+
+    def _moves(self) -> None:
+        if self._moved_from is None and self._done > 0:
+            # Bytes move from the start; the first step comes after much that is no step.
+            at = time.monotonic() - self._started
+            self._moved_from = (0.0, 0.0) if self._unit == "B" else (at, self._done)
 
     def state(self) -> State:
         """What to show now."""
@@ -133,6 +148,7 @@ class Bar:
                 unit=self._unit,
                 note=self._note,
                 elapsed=time.monotonic() - self._started,
+                moved_from=self._moved_from or (0.0, 0.0),
             )
 
 
@@ -144,13 +160,19 @@ class _Lines:
         self._bar = bar
         self.every = every
         self._shown = False
+        self._last = ""
 
     def show(self) -> None:
         self._shown = True
         state = self._bar.state()
         facts = state.facts()
-        waited = seconds(state.elapsed)
-        self._write(f"{state.title}: {facts}" if facts else f"{state.title} … {waited}")
+        line = f"{state.title}: {facts}" if facts else state.title
+        if line == self._last or not facts:
+            # What only repeats the line before says at least that time passes.
+            self._write(f"{line} … {seconds(state.elapsed)}")
+        else:
+            self._write(line)
+        self._last = line
 
     def close(self, succeeded: bool) -> None:
         if self._shown:

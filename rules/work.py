@@ -6,6 +6,7 @@ lock free and empties the folder. So nothing half made is ever taken for a resul
 
 import fcntl
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ def work_folder(root: Path, run: str) -> Iterator[Path]:
         if home is None:
             raise ToolError(
                 f"run {run} is being certified by another process",
-                hint=f"wait for it, or find it with `fuser {root / RUNS / run / 'lock'}`",
+                hint=f"wait for it, or: fuser {shlex.quote(str(root / RUNS / run / 'lock'))}",
             )
         work = home / "work"
         remove(work)

@@ -102,6 +102,8 @@ def parse(text: str) -> Source:
             if not (text.isascii() and text.isprintable()) or set(text) & set('"\\ '):
                 raise _bad(text, "is not printable ASCII without spaces, quotes and backslashes")
             return form(text)
+    if ":" not in text:
+        raise _bad(text, f"has no scheme, did you mean {f'path:{text[:_SHOWN]}'!a}?")
     raise ConfigError(
         f"source {text[:_SHOWN]!a} has a scheme that does not exist",
         hint=f"schemes: {', '.join(SCHEMES)}",

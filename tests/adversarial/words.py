@@ -42,10 +42,15 @@ def _attack(attack: Attack, usual: AttestationResult) -> Iterator[str]:
     except EvidenceError as error:
         yield from _text(f"{MALFORMED}: {error.message}", error.hint)
         return
+    kept: dict[str, list[str]] = {}
     for check, before in zip(result.checks, usual.checks, strict=True):
-        # What a refused check keeps others from is the same for all.
-        if check != before and (check.verdict, check.id) != ("not-checked", before.id):
+        if check.verdict == "not-checked" and check.detail.startswith("not checked: "):
+            kept.setdefault(check.detail, []).append(check.id)
+        elif check != before:
             yield from _check(check)
+    # One line for all checks that the same refusal keeps from being made.
+    for reason, names in kept.items():
+        yield f"{reason}: {' '.join(names)}"
 
 
 def _check(check: CheckResult) -> Iterator[str]:

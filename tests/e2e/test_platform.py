@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -356,7 +355,7 @@ def test_nothing_is_left_after(error: type[BaseException], run_dir: Path, ca: Ca
 
 
 def test_killed_in_mid_run_is_an_error_at_once(run_dir: Path, ca: Ca) -> None:
-    begin = time.monotonic()
+    # "at once": one that was waited for in vain says "no answer in".
     with (
         pytest.raises(ToolError, match=r"ended before the run did.*SIGKILL") as caught,
         swtpm.platform(run_dir, ca) as tcti,
@@ -367,7 +366,6 @@ def test_killed_in_mid_run_is_an_error_at_once(run_dir: Path, ca: Ca) -> None:
         for pid in swtpm_pids(run_dir):
             os.kill(pid, signal.SIGKILL)
         tpm.quote(bytes(32))
-    assert time.monotonic() - begin < 5
     assert isinstance(caught.value.__cause__, ToolError)
     assert caught.value.hint is not None
     assert_nothing_left(run_dir)

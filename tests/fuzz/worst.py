@@ -1,11 +1,15 @@
 """Inputs made to cost as much as they can: `python -m tests.fuzz.worst` measures every one.
 
-Sizes are the parsers' own limits, or just below what their other limits let through.
+Sizes are the parsers' own limits, or just below what their other limits let through. Seconds are
+CPU seconds of a machine on which `reference` takes REFERENCE_SECONDS: each process measures that,
+too, so that a slow or busy computer finds what a fast one does.
 """
 
 import json
 import os
+import resource
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -19,6 +23,8 @@ from tests.fuzz.targets import TARGETS
 Case = tuple[str, str, bytes]
 HEX = b"0" * 64
 LISTED = 100_000
+REFERENCE_SECONDS = 0.005
+MOST_MEMORY = 4 << 30
 
 
 def _filled(head: bytes, body: bytes, tail: bytes, size: int) -> bytes:
@@ -195,9 +201,24 @@ def cases() -> Iterator[Case]:
     yield from safetensors_cases()
 
 
+def reference() -> float:
+    """CPU seconds of a fixed amount of work, in this process and now: the least of three."""
+    taken = []
+    for _ in range(3):
+        started = time.process_time()
+        sum(number * number for number in range(100_000))
+        taken.append(time.process_time() - started)
+    return min(taken)
+
+
+def comparable(seconds: float) -> float:
+    """CPU seconds of this process as they would be where `reference` takes REFERENCE_SECONDS."""
+    return seconds * REFERENCE_SECONDS / reference()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """CPU seconds, and the peak memory of a process that holds the input and reads it."""
+    """CPU seconds (see above), and peak memory of a process that holds the input and reads it."""
 
     target: str
     name: str
@@ -211,16 +232,23 @@ def measure(target: str, name: str, data: bytes) -> Cost:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, _outcome(target, data).encode())
+        # A defect shall fail a test, and not take the computer's memory.
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        started = time.process_time()
+        outcome = _outcome(target, data)
+        seconds = comparable(time.process_time() - started)
+        os.write(writer, json.dumps([seconds, outcome]).encode())
         os._exit(0)
     os.close(writer)
     _, _, usage = os.wait4(child, 0)
     with os.fdopen(reader, "rb") as pipe:
-        outcome = pipe.read().decode() or "the child died"
+        told = pipe.read()
+    # One that died of its memory has told nothing.
+    seconds, outcome = json.loads(told) if told else (0.0, "the child died")
     return Cost(
         target=target,
         name=name,
-        seconds=usage.ru_utime + usage.ru_stime,
+        seconds=seconds,
         megabytes=usage.ru_maxrss // 1024,
         outcome=outcome,
     )
@@ -231,6 +259,8 @@ def _outcome(target: str, data: bytes) -> str:
         TARGETS[target](data)
     except AicertError as error:
         return f"refused: {str(error)[:80]!a}"
+    except MemoryError:
+        return "more memory than any input may take"
     return "accepted"
 
 

@@ -94,3 +94,22 @@ def test_an_age_beyond_it_is_not(age: timedelta, said: str) -> None:
     with pytest.raises(EvidenceError) as caught:
         _check_age(AT - age, AT, 30)
     assert caught.value.message == f"by its own clock the run {said}"
+
+
+def test_without_a_model_it_says_so() -> None:
+    scene = Scene()
+    scene.with_model = False
+    said = scene.appraise().check("subject.files")
+    assert (said.verdict, said.detail) == (
+        "not-checked",
+        "not checked: you gave no model directory",
+    )
+
+
+def test_the_output_with_the_fewest_differences_is_shown() -> None:
+    scene = Scene()
+    scene.edit("lockfile", lambda locked: replace(locked, outputs=("adapter", "model")))
+    scene.edit("outputs", lambda made: made | {"adapter": {"a.safetensors": b"delta"}})
+    scene.edit("model", lambda model: model | {"x": EXTRA})
+    said = scene.appraise().check("subject.files").detail
+    assert said == "the model directory is not output model\nextra     x"

@@ -263,7 +263,7 @@ def test_long_details_are_cut() -> None:
     from aicert.result import CheckResult
 
     check = CheckResult(id="subject.files", verdict="failed", detail="\n".join("x" * 99))
-    assert render._check_lines(check, 20, colour=False)[-1].endswith("and 86 lines more")
+    assert render._check_lines(check, colour=False)[-1].endswith("and 86 lines more")
 
 
 def test_broken_pipe_keeps_the_exit_code(folder: Path) -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import subprocess
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -167,6 +168,29 @@ def test_twins(paths: list[str]) -> None:
 def test_a_path_given_twice() -> None:
     with pytest.raises(EvidenceError, match="differ only"):
         check_paths(["a", "b", "a"])
+
+
+@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", "..", "a/./b", "a\n", "a/" * 65 + "a"])
+def test_one_bad_path_among_plain_ones(path: str) -> None:
+    for paths in ([path, "b", "c"], ["b", path, "c"], ["b", "c", path]):
+        with pytest.raises(EvidenceError, match="path"):
+            check_paths(paths)
+
+
+def test_deep_paths_cost_no_memory_to_speak_of() -> None:
+    folders = "/".join(["a" * 50] * 63)
+    for paths in (
+        [f"{n}/{folders}" for n in range(400)],
+        [f"{n}/{'a/' * 1900}a" for n in range(400)],
+    ):
+        tracemalloc.start()
+        try:
+            check_paths(paths)
+        except EvidenceError as error:
+            assert "deeper" in error.message  # noqa: PT017 - one of the two is refused
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 * sum(map(len, paths))
 
 
 def test_neighbours_that_are_no_twins() -> None:

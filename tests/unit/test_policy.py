@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from aicert.chain import Root
 from aicert.errors import ConfigError, EvidenceError
 from aicert.policy import (
+    Firmware,
     Policy,
     built_in,
     describe,
@@ -51,10 +53,10 @@ def test_a_root_says_itself_what_it_simulates() -> None:
         with_root(built_in("qemu"), ca_forge.pem(LOCAL), "ca.pem")
     with pytest.raises(ConfigError, match="not the root of a simulated platform"):
         with_root(built_in("local"), ca_forge.pem(REAL), "ca.pem")
-    with pytest.raises(ConfigError, match="not one PEM"):
+    with pytest.raises(ConfigError, match=r"^ca\.pem.*not one PEM"):
         with_root(built_in("local"), b"", "ca.pem")
     weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
-    with pytest.raises(ConfigError, match="1024 bits"):
+    with pytest.raises(ConfigError, match=r"^ca\.pem: ca\.pem.*1024 bits"):
         with_root(built_in("local"), ca_forge.pem(weak), "ca.pem")
 
 
@@ -248,8 +250,6 @@ def test_images_that_the_caller_holds() -> None:
 
 
 def test_the_callers_own_lock_serves_where_the_certificate_carries_none() -> None:
-    from dataclasses import replace
-
     from aicert.image_lock import parse
 
     scene = Scene("cloud")
@@ -261,8 +261,6 @@ def test_the_callers_own_lock_serves_where_the_certificate_carries_none() -> Non
 
 
 def test_a_policy_that_accepts_no_image_or_firmware_gives_no_verdict() -> None:
-    from dataclasses import replace
-
     no_image, no_firmware = Scene("cloud"), Scene("cloud")
     no_image.edit("policy", lambda p: replace(p, accepted=frozenset()))
     no_firmware.edit("policy", lambda p: replace(p, firmware=()))
@@ -304,3 +302,23 @@ def test_a_callers_root_has_a_name_and_what_is_wrong_a_hint() -> None:
     other = root("other CA", ec_key("other"), driver="local")
     two = with_root(policy, ca_forge.pem(other), "ca.pem")
     assert describe(two).endswith("roots simulated:local, simulated:local")
+
+
+def test_what_is_not_decided_of_the_machine_says_why() -> None:
+    def said(check: str, scene: Scene) -> str:
+        return scene.appraise().check(check).detail
+
+    without = Scene("cloud").edit("policy", lambda p: replace(p, accepted=frozenset(), images={}))
+    assert said("boot.image", without) == "policy test accepts no machine image yet"
+    unnamed = Scene("cloud").edit("policy", lambda p: replace(p, firmware=()))
+    assert said("boot.firmware", unnamed) == "policy test names no firmware values"
+    bare = Scene("cloud").edit("certificate", lambda c: replace(c, image_lock=None))
+    bare.edit("policy", lambda p: replace(p, images={}))
+    assert said("boot.image", bare) == (
+        "the certificate carries no image lock: say which image you accept (--image-lock)"
+    )
+    other = Firmware(name="b", pcrs={index: bytes(32) for index in FIRMWARE})
+    two = Scene("cloud").edit(
+        "policy", lambda p: replace(p, firmware=(replace(other, name="a"), other))
+    )
+    assert said("boot.firmware", two).endswith("of no accepted firmware: a, b")

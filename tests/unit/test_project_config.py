@@ -37,10 +37,11 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("machine =", "machin =", "runs.tiny.machine is missing"),
+        ("machine =", "machin =", "unknown key runs.tiny.machin, did you mean 'machine'?"),
         ('machine = "here"', 'machine = "her"', "did you mean 'here'"),
         ("memory =", "memroy =", "unknown key machines.here.memroy, did you mean 'memory'?"),
-        ("[machines.here]", "[machine.here]", "names no machine"),
+        ("[machines.here]", "[machine.here]", "unknown key machine, did you mean 'machines'?"),
+        ('config = "path:tiny.yml"', 'confg = "path:tiny.yml"', "did you mean 'config'?"),
         ("6 GiB", "6 GB", "machines.here.memory is '6 GB'"),
         ("30 min", "0 min", "machines.here.time-limit"),
         ('driver = "local"', 'driver = "azure"', "not one of local"),
@@ -52,6 +53,7 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ("path:base", "path:a/../b", "plain relative path"),
         ("path:base", "path:.", "plain relative path"),
         ("path:base", "hg:org/name@main", "a scheme that does not exist"),
+        ("path:base", "mine/base", "has no scheme, did you mean 'path:mine/base'?"),
         (
             "path:base",
             "hf:org/name",
@@ -63,7 +65,7 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ("allow-pickle = true", "only = 3", "runs.tiny.inputs.data.only is not a list"),
         ("allow-pickle = true", "except = [3]", "is not a list of file patterns"),
         ("model = ", "config = ", "cannot be an input's name"),
-        ("allow-pickle = true", "allow-pickle = 1", "is not a true"),
+        ("allow-pickle = true", "allow-pickle = 1", "allow-pickle is not true or false"),
         ("allow-pickle = true", "alow-pickle = true", "did you mean 'allow-pickle'?"),
         ("[machines.here]", "[runs.tiny]\n[machines.here]", "is not TOML"),
         ('"path:tiny.yml"', "3", "runs.tiny.config is not a string"),

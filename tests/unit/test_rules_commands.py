@@ -157,6 +157,8 @@ def test_options_may_follow_arguments(project: Path) -> None:
         (("clean", "--nonsense"), "hint: ./doit help clean\n"),
         (("clean", "everything"), "clean knows no 'everything'"),
         (("a=b",), "named 'a=b'"),
+        (("help", "claen"), "hint: ./doit clean\n"),
+        (("xyzzy", "--help"), "named 'xyzzy'"),
     ],
 )
 def test_a_wrong_command_line_is_exit_3_with_a_hint(
@@ -174,6 +176,9 @@ def test_help_and_list_teach(project: Path) -> None:
     assert "./doit verify --policy local" in out
     assert "Exit codes" in out
     assert doit(project, "help", "clean")[1].startswith("usage: ./doit clean ")
+    assert doit(project, "clean", "--help") == doit(project, "help", "clean")
+    assert doit(project, "-h") == doit(project, "help")
+    assert doit(project, "help", "config")[1].startswith("config")
     code, out, _ = doit(project, "list")
     assert code == 0
     assert re.search(r"^config +fails on purpose$", out, re.MULTILINE)

@@ -59,7 +59,7 @@ def test_facts_say_what_is_known_and_nothing_else() -> None:
     state = progress.State(
         title="t", done=10, total=40, unit="steps", note="loss 2.31", elapsed=5.0
     )
-    assert state.facts() == "10 steps of 40 steps, 15.0 s left, loss 2.31"
+    assert state.facts() == "10 of 40 steps, 15.0 s left, loss 2.31"
     fetched = progress.State(title="t", done=1 << 30, total=2 << 30, unit="B", note="", elapsed=4.0)
     assert fetched.facts() == "1.0 GiB of 2.0 GiB, 256.0 MiB/s, 4.0 s left"
     for done, total in ((0, None), (0, 40), (40, 40), (41, 40)):
@@ -67,6 +67,19 @@ def test_facts_say_what_is_known_and_nothing_else() -> None:
             title="t", done=done, total=total, unit="steps", note="", elapsed=1.0
         )
         assert state.left is None
+
+
+def test_what_came_before_the_first_step_says_nothing_about_speed() -> None:
+    state = progress.State(
+        title="t", done=7, total=40, unit="steps", note="", elapsed=43.0, moved_from=(40.0, 1)
+    )
+    assert state.left == pytest.approx(16.5)
+    bar = progress.Bar("t", 40, "steps")
+    bar.update(done=0)
+    assert bar.state().moved_from == (0.0, 0.0)
+    bar.update(done=1)
+    assert bar.state().moved_from[1] == 1
+    assert bar.state().left is None
 
 
 class Watched(io.StringIO):

@@ -155,6 +155,19 @@ def test_called_by_a_relative_name(checkout: Checkout) -> None:
     assert f"in {checkout.root}\n" in done.stdout
 
 
+def test_called_through_a_link(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(checkout.root / "doit")
+    done = subprocess.run(
+        [tmp_path / "link", "x"],
+        cwd=tmp_path,
+        env=checkout.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"in {checkout.root}" in done.stdout
+
+
 def test_a_changed_lock_makes_a_new_environment_and_keeps_the_old_one(checkout: Checkout) -> None:
     assert checkout.run()[0] == 0
     before = (checkout.root / ".venv").readlink()

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,7 +93,9 @@ def test_a_data_set(hub: Hub, transfer: Transfer) -> None:
     assert set(only.files) == {"train.jsonl"}
 
 
-def test_a_model_of_200_files_and_140_gb_is_locked_in_seconds(hub: Hub, transfer: Transfer) -> None:
+def test_a_model_of_200_files_and_140_gb_is_locked_by_metadata_alone(
+    hub: Hub, transfer: Transfer
+) -> None:
     size = 140_000_000_000 // 190
     files = {
         f"model-{i:05}-of-00190.safetensors": File(
@@ -104,9 +105,8 @@ def test_a_model_of_200_files_and_140_gb_is_locked_in_seconds(hub: Hub, transfer
     }
     files |= {f"part/{i}.json": File(data=b"{}" * 2000) for i in range(10)}
     hub.add("org/large", files)
-    sent, started = hub.sent, time.monotonic()
+    sent = hub.sent
     found = remote.resolve("hf:org/large@main", ALL, transfer)
-    assert time.monotonic() - started <= 5
     assert hub.sent - sent <= 1_000_000
     assert len(found.files) == 200
     assert found.size > 139_000_000_000

@@ -1,0 +1,22 @@
+"""What the runner tells the host: a reason always gets through, whatever characters it has."""
+
+import json
+import os
+
+import pytest
+
+from enclave_runner.events import MAX_LINE, Events
+
+
+@pytest.mark.parametrize("message", ["short", "x" * 9000, "\u00e9" * 9000, "\U0001f600" * 9000])
+def test_an_error_always_fits_into_one_line(message: str) -> None:
+    reader, writer = os.pipe()
+    Events(writer).error(message, message, 3)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as lines:
+        (line,) = lines.readlines()
+    assert len(line) <= MAX_LINE
+    told = json.loads(line)
+    assert told["exitCode"] == 3
+    assert message.startswith(told["message"])
+    assert told["message"]
