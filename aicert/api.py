@@ -118,7 +118,9 @@ def time_of_appraisal(at: datetime | str | None) -> datetime:
         return datetime.now(UTC)
     try:
         time = datetime.fromisoformat(at) if isinstance(at, str) else at
-    except ValueError:
+        # In the years 1 and 9999 there are times in one zone that do not exist in another.
+        time = time if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
         time = None
     if time is None or time.tzinfo is None:
         raise ConfigError(

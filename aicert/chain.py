@@ -144,7 +144,13 @@ def load(der: bytes, what: str) -> "Certificate":
         _check_critical(certificate, what)
         _check_key(certificate.public_key(), what)
         hash_ = certificate.signature_hash_algorithm
-    except (*_UNSOUND, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except (
+        *_UNSOUND,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        # Of an x400Address or ediPartyName, wherever a GeneralName can stand.
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise EvidenceError(f"{what} is not a sound X.509 certificate: {error}") from None
     if hash_ is None or hash_.name not in HASHES:
         found = "none" if hash_ is None else hash_.name

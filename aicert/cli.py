@@ -8,12 +8,13 @@ import argparse
 import gc
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from aicert import render
-from aicert.errors import AicertError, ConfigError
+from aicert.errors import AicertError, ConfigError, ToolError
 
 if TYPE_CHECKING:
     from aicert.result import AttestationResult
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Commands that need nothing of aicert.export, not even to be parsed.
 _OWN = ("verify", "show")
+NO_VERDICT = 2
 CONFIG_EXIT = 3
 INTERRUPTED = 130
 HELP_WIDTH = 100
@@ -83,6 +85,10 @@ def _run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted: no verdict\n")
         return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - Python would exit with 1: "the evidence says no"
+        said = f"no verdict, a defect of this program: {type(error).__name__}: {error}"
+        sys.stderr.write(render.error_lines(said, "report it, with the certificate"))
+        return NO_VERDICT
     return code
 
 
@@ -225,6 +231,9 @@ def write(text: str) -> None:
     except BrokenPipeError:
         # Else the interpreter complains when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ToolError(f"cannot write the result: {error.strerror}") from None
 
 
 def use_colour() -> bool:
@@ -268,10 +277,17 @@ def _nothing() -> None:
 def _tree_size(root: str) -> int:
     """About how much there is to read; what cannot be looked at is reported by the reader."""
     total = 0
-    for folder, _, names in os.walk(root):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except OSError:
-                continue
+    # Not os.walk, which recurses: there may be thousands of folders in one another.
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            for name in os.listdir(folder):
+                path = os.path.join(folder, name)
+                found = os.lstat(path)
+                total += found.st_size
+                if stat.S_ISDIR(found.st_mode):
+                    waiting.append(path)
+        except (OSError, ValueError):
+            continue
     return total

@@ -86,8 +86,10 @@ def _read(path: str, limit: int, where: str) -> bytes:
     try:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
-    except OSError as error:
-        raise ConfigError(f"{where}: cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        # ValueError: a path with NUL in it.
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{where}: cannot read {path}: {reason}") from None
     if len(data) > limit:
         raise ConfigError(f"{where}: {path} is larger than {limit} bytes")
     return data

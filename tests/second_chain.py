@@ -25,6 +25,10 @@ HASHES: dict[int, hashes.HashAlgorithm] = {
     0x000C: hashes.SHA384(),
     0x000D: hashes.SHA512(),
 }
+_UNSOUND = (
+    ValueError, TypeError, UserWarning, UnsupportedAlgorithm, x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)  # fmt: skip
 # Certificate, tbsCertificate, version 3, then the serial number's size and first octet.
 _SERIAL = re.compile(rb"\x30\x82..\x30(?:\x82..|\x81.)\xa0\x03\x02\x01\x02\x02(.)(.)", re.DOTALL)
 
@@ -94,7 +98,7 @@ def load(der: bytes) -> x509.Certificate:
         key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
         need(certificate.serial_number > 0)
         need(all(e.oid.dotted_string in UNDERSTOOD for e in certificate.extensions if e.critical))
-    except (ValueError, TypeError, UserWarning, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except _UNSOUND:
         raise NoError("no certificate") from None
     if isinstance(key, rsa.RSAPublicKey):
         need(2048 <= key.key_size <= 4096)

@@ -163,6 +163,14 @@ def not_yet_valid(scene: Scene) -> None:
 
 
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+
+
+def odd_name(oid: str, names: str) -> Any:
+    """An extension with a general name that no library has a class for (RFC 5280, 4.2.1.6)."""
+    value = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), bytes.fromhex(names))
+    return chained(issuer_key=ec_key("anybody"), extra=((value, False),))
+
+
 CONSTRAINTS = x509.NameConstraints(
     permitted_subtrees=[x509.DNSName("vm.example")], excluded_subtrees=None
 )
@@ -218,6 +226,13 @@ ATTACKS = (
         with_intermediate(extra=((CONSTRAINTS, True),)),
     ),
     Attack("another issuer key named", "platform.chain", chained(authority=ec_key("elsewhere"))),
+    Attack("X.400 address as name", "platform.chain", odd_name("2.5.29.17", "3004a3020500")),
+    Attack("EDI party as name", "platform.chain", odd_name("2.5.29.17", "3004a5020500")),
+    Attack(
+        "X.400 address of a revocation list",
+        "platform.chain",
+        odd_name("2.5.29.31", "300c300aa008a006a304a3020500"),
+    ),
     Attack("serial number zero", "platform.chain", serial_zero),
     Attack("negative serial number", "platform.chain", negative_serial),
     Attack("subject of another service", "platform.chain", other_subject, "cloud"),

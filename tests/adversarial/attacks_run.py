@@ -218,6 +218,8 @@ ATTACKS = (
     Attack("value that the report lacks", "policy.claims", wants(Claim(name="energy", at_most=1))),
     Attack("too old by its own clock", "policy.age", finished("2025-01-01T00:00:00Z")),
     Attack("from the future by its own clock", "policy.age", finished("2027-01-01T00:00:00Z")),
+    Attack("from the last second that there is", "policy.age", finished("9999-12-31T23:59:59Z")),
+    Attack("from the first second that there is", "policy.age", finished("0001-01-01T00:00:00Z")),
     Attack("ancestor not certified", "lineage.ancestors", ancestor(lambda _: None, given=False)),
     Attack("ancestor failed", "lineage.ancestors", ancestor(reported(exit_code="1"))),
     Attack(

@@ -143,6 +143,8 @@ def test_wrong_command_lines_are_3(words: list[str], capsys: pytest.CaptureFixtu
         (["--certificate-only"], "contradict"),
         (["--nonce", "ab"], "64 hexadecimal"),
         (["--at", "yesterday"], "not a time"),
+        (["--at", "0001-01-01T00:00:00+14:00"], "not a time"),
+        (["--at", "9999-12-31T23:59:59-14:00"], "not a time"),
         (["--at", "2026-01-01T00:00:00"], "not a time"),
         (["--lockfile", "sha256:ab"], "not a lockfile digest"),
         (["--lockfile", "/nowhere"], "cannot read lockfile"),
@@ -157,6 +159,48 @@ def test_wrong_arguments_are_3(
 ) -> None:
     assert verify(folder, *words) == 3
     assert message in capsys.readouterr().err
+
+
+def test_a_model_deeper_than_python_recurses_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = os.open(folder / "model", os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("a", dir_fd=here)
+        here, above = os.open("a", os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+    code = verify(folder)
+    # What removes temporary folders recurses.
+    subprocess.run(["rm", "-r", str(folder / "model/a")], check=True)
+    assert code == 1
+    assert "deeper than 64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("days", [1, 99_999_999_999])
+def test_ages_that_no_calendar_has(folder: Path, days: int) -> None:
+    (folder / "p.toml").write_text(f'extends = "local"\nmax-age-days = {days}\n')
+    assert verify(folder, "--policy", str(folder / "p.toml"), "--nonce", NONCE.hex()) == 0
+
+
+def test_a_defect_of_the_program_is_no_verdict(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise LookupError("odd \x1b[31m")
+
+    monkeypatch.setattr(api, "appraise", broken)
+    assert verify(folder) == 2
+    assert r"a defect of this program: LookupError: odd \x1b[31m" in capsys.readouterr().err
+
+
+def test_a_disk_without_room_is_no_verdict(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert verify(folder) == 2
+    assert "cannot write the result: No space left" in capsys.readouterr().err
 
 
 def test_a_simulated_policy_without_root_is_3(

@@ -187,6 +187,8 @@ def swap(folder: Path, old: str, new: str) -> str:
         ("[[root]]", "[root]", "[[root]] tables is wanted"),
         ('"base.toml"', '"none.toml"', "cannot read"),
         ('"base.toml"', '"policy.toml"', "extend one another"),
+        ('"base.toml"', '"base\\u0000"', "cannot read"),
+        ("= 90", f"= {'9' * 5000}", "is not TOML"),
         ("image.lock.toml", "root.pem", "image lock is not in canonical form: line 1"),
         ("image.lock.toml", "none.toml", "cannot read"),
         (f'sha256 = "{ca_forge.hash_of(REAL)}"', f'sha256 = "{HEX}"', "another fingerprint"),
