@@ -28,6 +28,7 @@ from enclave_runner.containment import Limits
 from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.pickles import refuse_pickle
+from enclave_runner.pointers import refuse_pointer
 from enclave_runner.tpm import RunKey, Tpm
 
 BUILDER_ID = "urn:aicert:machine:local"
@@ -107,9 +108,11 @@ def _measure_inputs(
     counter = Counter(events, "hashing", sum(item.size for item in lockfile.inputs))
     measured = inputs.measure(lockfile, paths, counter.add)
     for item, found in zip(lockfile.inputs, measured, strict=True):
-        if not item.allow_pickle:
-            for path in found.files:
-                refuse_pickle(found.path / path if path else found.path, f"{item.name}/{path}")
+        for path in found.files:
+            place, name = found.path / path, f"{item.name}/{path}"
+            refuse_pointer(place, name)
+            if not item.allow_pickle:
+                refuse_pickle(place, name)
     return measured
 
 

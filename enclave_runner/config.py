@@ -189,6 +189,8 @@ class _Walk:
         )
 
     def _refuse(self, name: str, rule: str, place: str, value: object, *, free: bool) -> None:
+        if free and name in rules.REFUSED_WHEN_FALSE and not value:
+            raise ConfigRefused(place, f"refused: {rules.REFUSED_WHEN_FALSE[name]}")
         if _empty(value):
             return
         reason = rules.REFUSED.get(rule)

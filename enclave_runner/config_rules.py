@@ -76,6 +76,12 @@ REFUSED_ANYWHERE: Mapping[str, str] = {
     "revision": _PINNED,
     "cache_dir": "loaders keep nothing between runs",
     "gguf_file": "it names a file: use `input:`",
+    "pickle_module": _CODE,
+}
+# What such a mapping may not switch off.
+REFUSED_WHEN_FALSE: Mapping[str, str] = {
+    "weights_only": "without it, loading weights runs what their file says",
+    "use_safetensors": "without it, loaders look for pickles",
 }
 SECRET_PARTS = ("api_key", "apikey", "secret", "password", "passwd", "credential")
 SECRET_KEYS = ("token", "auth_token", "access_token", "hf_token", "use_auth_token")

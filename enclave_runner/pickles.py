@@ -3,7 +3,7 @@
 A file is refused for its content (a pickle's or a torch archive's first bytes, under any name)
 and for its name (loaders choose by it). What cannot be told by its first bytes is a protocol 0
 or 1 pickle: only a name gives it away, and a data set's text must pass, so such a file is
-refused by name only.
+refused by name only: its own, or that of a shard in a weights index.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from aicert import safetensors
 from aicert.errors import EvidenceError, LockError
+from enclave_runner.pointers import shards
 
 # Names that transformers, peft, torch, datasets and numpy unpickle. Text of a data set has others.
 _SUFFIXES = frozenset(
@@ -23,6 +24,8 @@ _PROTOCOLS = frozenset((2, 3, 4, 5))
 _ZIP = b"PK\x03\x04"
 _TAR_AT, _TAR = 257, b"ustar"
 _NUMPY = b"\x93NUMPY"
+# Sizes of a zip's end record, of a zip64 locator and end record; a field that defers to the latter.
+_END, _LOCATOR, _END64, _NARROW = 22, 20, 56, 0xFFFFFFFF
 
 
 class PickleRefused(LockError):  # noqa: N818 - says what happened
@@ -56,6 +59,10 @@ def pickle_reason(path: Path, name: str) -> str | None:
         return f"the name ends in {suffix}"
     if suffix == ".npy" and b"O" in head[10:128]:
         return "a numpy array of objects"
+    for shard in shards(path, name):
+        # Loaders choose by exactly this: any other shard goes to torch.load.
+        if not shard.endswith(safetensors.SUFFIX):
+            return f"an index of weights with the shard {shard[:80]!a}"
     return None
 
 
@@ -63,6 +70,9 @@ def _archive_reason(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            start = archive.start_dir
+        if not _has_one_reading(path, start):
+            return "an archive that other readers may read differently"
     except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError, ValueError):
         # A loader may be more forgiving than this reader.
         return "an archive that cannot be read"
@@ -70,6 +80,34 @@ def _archive_reason(path: Path) -> str | None:
         if PurePosixPath(name).suffix.lower() in (".pkl", ".pickle", ".npy", ".pt", ".bin"):
             return f"an archive that holds {name[:80]!r}"
     return None
+
+
+def _has_one_reading(path: Path, start: int) -> bool:
+    """Whether the directory that `zipfile` found, at `start`, is where the last bytes say it is.
+
+    zipfile takes what stands before the end record, torch's reader what the record points to. No
+    comment, one end record (or one of zip64, with its locator), nothing between.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail_at = max(0, size - _END - _LOCATOR - _END64)
+        file.seek(tail_at)
+        tail = file.read()
+    end = tail[-_END:]
+    locator, end64 = tail[-_END - _LOCATOR : -_END], tail[: -_END - _LOCATOR][-_END64:]
+    if end[:4] != b"PK\x05\x06" or end[-2:] != b"\0\0":
+        return False
+    length, offset = int.from_bytes(end[12:16], "little"), int.from_bytes(end[16:20], "little")
+    stop = size - _END
+    if locator[:4] == b"PK\x06\x07":
+        stop -= _LOCATOR + _END64
+        if end64[:4] != b"PK\x06\x06" or int.from_bytes(locator[8:16], "little") != stop:
+            return False
+        wide = int.from_bytes(end64[40:48], "little"), int.from_bytes(end64[48:56], "little")
+        if length not in (wide[0], _NARROW) or offset not in (wide[1], _NARROW):
+            return False
+        length, offset = wide
+    return offset == start and offset + length == stop
 
 
 def _safetensors_reason(path: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -52,6 +53,43 @@ def test_a_torch_archive_is_refused_under_any_name(tmp_path: Path, name: str) ->
 def test_an_archive_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PickleRefused, match="cannot be read"):
         check(tmp_path, "x.zip", torch_archive("data.pkl")[:-30])
+
+
+def two_faced(*, wide: bool) -> bytes:
+    """zipfile takes the directory before the end record, torch the one that it points to."""
+    made = torch_archive("archive/data.pkl")
+    size, offset = struct.unpack("<II", made[-10:-2])
+    name = b"readme.txt"
+    fields = (20, 0, 20, 0, *(0,) * 7, len(name), 0, size - 46 - len(name), 0, 0, 0, 0)
+    other = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", *fields) + name
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, size, offset, 0)
+    if wide:
+        at = offset + 2 * size
+        end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, size, offset)
+        end = end64 + struct.pack("<4sLQL", b"PK\6\7", 0, at, 1) + end
+    return made[:-22] + other.ljust(size) + end
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_an_archive_with_two_faces_is_refused(tmp_path: Path, wide: bool) -> None:
+    data = two_faced(wide=wide)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist() == ["readme.txt"]
+    with pytest.raises(PickleRefused, match="differently"):
+        check(tmp_path, "weights.dat", data)
+
+
+def test_an_archive_with_a_comment_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.txt", "text")
+        archive.comment = b"PK"
+    with pytest.raises(PickleRefused, match="differently"):
+        check(tmp_path, "rows.zip", buffer.getvalue())
+
+
+def test_an_archive_of_text_passes(tmp_path: Path) -> None:
+    check(tmp_path, "rows.zip", torch_archive("rows.jsonl"))
 
 
 def test_an_old_torch_tar_is_refused(tmp_path: Path) -> None:
