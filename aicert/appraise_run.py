@@ -24,6 +24,8 @@ from aicert.statement import Statement
 
 # Keys of the run report that say that training happened (docs/spec/certificate.md).
 STEPS, TOKENS = "steps", "tokens"
+# How many tensors of the outputs are no input's, under a name of theirs or another; and are one's.
+CHANGED, NEW, UNCHANGED = "tensorsChanged", "tensorsNew", "tensorsUnchanged"
 WEIGHTS_SUFFIX = ".safetensors"
 
 
@@ -208,7 +210,10 @@ def _nonempty(run: VerifiedRun) -> tuple[str, None]:
 
 
 def _trained(run: VerifiedRun) -> tuple[str, None]:
-    """An exit code of 0 is not enough: steps were made, and weights came out that did not go in."""
+    """An exit code of 0 is not enough: steps were made, and weights came out that did not go in.
+
+    A header alone makes another file of the same weights, so tensors are what counts.
+    """
     counts = {key: run.report.number(key) for key in (STEPS, TOKENS)}
     for key, count in counts.items():
         if count is None or not count > 0:
@@ -229,4 +234,19 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
         raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
     origins = {key: run.report.values[key].origin for key in counts}
     said = ", ".join(f"{counts[key]} {key} ({origins[key]})" for key in counts)
-    return f"{said}\n{weights} weight files, none as it went in", None
+    return f"{said}\n{weights} weight files: {_compared(run)}", None
+
+
+def _compared(run: VerifiedRun) -> str:
+    counts = {}
+    for key in (CHANGED, NEW, UNCHANGED):
+        value, number = run.report.values.get(key), run.report.number(key)
+        if value is None or number is None or value.origin != "measured" or number < 0:
+            raise EvidenceError(f"the run report has no measured number {key}")
+        counts[key] = number
+    if not counts[CHANGED] + counts[NEW]:
+        raise EvidenceError(f"no tensor changed: {counts[UNCHANGED]} are those of the inputs")
+    return (
+        f"{counts[CHANGED]} tensors changed, {counts[NEW]} are new, "
+        f"{counts[UNCHANGED]} came out as they went in"
+    )

@@ -45,10 +45,14 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class _Tensor:
+class Tensor:
+    """One tensor: its bytes are those from `begin` to `end`, from the end of the header on."""
+
     begin: int
     end: int
     name: str
+    dtype: str
+    shape: tuple[int, ...]
     elements: int
 
 
@@ -59,16 +63,30 @@ def is_named(path: str) -> bool:
 
 def read_header(fd: int, size: int) -> Header:
     """The header of the open file `fd` of `size` bytes; EvidenceError where it is none."""
+    return _header(read_tensors(fd, size)[1])
+
+
+def read_tensors(fd: int, size: int) -> tuple[int, tuple[Tensor, ...]]:
+    """Where the tensors' bytes start in the open file `fd` of `size` bytes, and the tensors."""
     length = int.from_bytes(os.pread(fd, _LENGTH, 0), "little")
     if size < _LENGTH or length > size - _LENGTH:
         raise EvidenceError("not safetensors: the header does not fit into the file")
     if length > MAX_HEADER:
         raise EvidenceError(f"not safetensors: the header is larger than {MAX_HEADER} bytes")
-    return parse_header(os.pread(fd, length, _LENGTH), size - _LENGTH - length)
+    start = _LENGTH + length
+    return start, _parse(os.pread(fd, length, _LENGTH), size - start)
 
 
 def parse_header(data: bytes, size: int) -> Header:
     """Read the JSON of a header that `size` bytes of tensors follow; EvidenceError if it is bad."""
+    return _header(_parse(data, size))
+
+
+def _header(tensors: tuple[Tensor, ...]) -> Header:
+    return Header(tensors=len(tensors), elements=sum(tensor.elements for tensor in tensors))
+
+
+def _parse(data: bytes, size: int) -> tuple[Tensor, ...]:
     if data[:1] != b"{":
         raise EvidenceError("not safetensors: the header is no JSON object")
     # Writers make one line. A pickle could hide in several: the length's first byte can be an
@@ -89,7 +107,7 @@ def parse_header(data: bytes, size: int) -> Header:
         end = tensor.end
     if end != size:
         raise EvidenceError(f"the tensors end at {end} of {size} bytes")
-    return Header(tensors=len(tensors), elements=sum(tensor.elements for tensor in tensors))
+    return tuple(tensors)
 
 
 def _check_metadata(value: object) -> None:
@@ -98,10 +116,11 @@ def _check_metadata(value: object) -> None:
             raise EvidenceError(f"{_METADATA}.{_shown(key)} is no text")
 
 
-def _tensor(name: str, value: object, size: int) -> _Tensor:
+def _tensor(name: str, value: object, size: int) -> Tensor:
     where = f"tensor {_shown(name)}"
     fields = Fields(value, where)
-    bits = _BITS.get(fields.text("dtype"))
+    dtype = fields.text("dtype")
+    bits = _BITS.get(dtype)
     if bits is None:
         raise EvidenceError(f"{where} has an unknown dtype")
     shape = fields.items("shape", _number, max_items=MAX_RANK)
@@ -112,7 +131,8 @@ def _tensor(name: str, value: object, size: int) -> _Tensor:
     elements = _product(shape)
     if elements * bits != 8 * (offsets[1] - offsets[0]):
         raise EvidenceError(f"{where} has not as many bytes as its dtype and shape need")
-    return _Tensor(begin=offsets[0], end=offsets[1], name=name, elements=elements)
+    begin, end = offsets
+    return Tensor(begin=begin, end=end, name=name, dtype=dtype, shape=shape, elements=elements)
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -72,7 +72,6 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             _limits(arguments),
             lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
         )
-        inputs.check_unchanged(measured)
         events.send("measuring")
         target = arguments.out / "outputs" / lockfile.outputs[0]
         files = _collect(result, target)
@@ -80,6 +79,8 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         run_key = tpm.make_run_key()
         signatures = _sign(run_key, name, files, arguments.out / "signatures")
         run_report = report.build(effective, result, measured, files, target, signatures)
+        # Last: the outputs were compared with the inputs, too.
+        inputs.check_unchanged(measured)
         statement = Statement(
             run=lockfile.run,
             trainer=lockfile.trainer,

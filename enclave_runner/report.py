@@ -18,6 +18,7 @@ from aicert.report_form import Override, RunReport, Scalar, Value
 from aicert.strict_json import MAX_INT
 from enclave_runner.config import Effective
 from enclave_runner.inputs import MeasuredInput, unchanged_weights
+from enclave_runner.tensors import compare
 from enclave_runner.training import TrainingResult
 
 # What the plugin calls it → what the report calls it; `training.train` has checked types and sizes.
@@ -66,6 +67,7 @@ def build(
     if result.limit_hit is not None:
         values["limitHit"] = Value("measured", result.limit_hit)
     values |= _facts(result.facts)
+    values |= _compared(inputs, target, output)
     parameters = _parameters(target, output)
     if parameters:
         values["weightParameters"] = Value("measured", parameters)
@@ -82,6 +84,20 @@ def build(
         unchanged_weights=tuple(unchanged_weights(inputs, output)),
         signatures=tuple(sorted(signatures.items())),
     )
+
+
+def _compared(
+    inputs: list[MeasuredInput], target: Path, output: Mapping[str, FileFact]
+) -> dict[str, Value]:
+    counts = compare(
+        [(item.path / path, fact.size) for item in inputs for path, fact in item.files.items()],
+        [(target / path, fact.size) for path, fact in output.items() if safetensors.is_named(path)],
+    )
+    return {
+        "tensorsChanged": Value("measured", counts.changed),
+        "tensorsNew": Value("measured", counts.new),
+        "tensorsUnchanged": Value("measured", counts.unchanged),
+    }
 
 
 def _told(told: Mapping[str, object]) -> dict[str, Value]:

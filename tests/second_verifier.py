@@ -322,6 +322,10 @@ class Appraisal:
     def _trained(self) -> None:
         need(self._number("steps") > 0 and self._number("tokens") > 0)
         need(not self.report["unchangedWeights"]["value"] and self.lock)
+        compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]
+        need(min(compared) >= 0 and sum(compared[:2]) > 0)
+        for kind in ("Changed", "New", "Unchanged"):
+            need(self.report["values"][f"tensors{kind}"]["origin"] == "measured")
         inputs = {digest for _, _, _, digest in self.lock.inputs} if self.lock else set()
         need(not inputs & set(self.digests.values()))
         files = [(path, f"sha256:{hex_}") for f in self.files.values() for path, hex_ in f.items()]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from aicert.digest import Digest, FileFact
 from aicert.lockfile import Lockfile
@@ -94,6 +94,14 @@ def wants(*claims: Claim) -> Change:
     return lambda s: s.edit("policy", lambda policy: replace(policy, claims=claims))
 
 
+def tensors(changed: object, new: object = 0, origin: Any = "measured") -> Change:
+    def change(scene: Scene) -> None:
+        value("tensorsChanged", Value(origin, cast(Any, changed)))(scene)
+        value("tensorsNew", Value("measured", cast(Any, new)))(scene)
+
+    return change
+
+
 def finished(time: str) -> Change:
     def change(scene: Scene) -> None:
         scene.caller_nonce = scene.get("nonce")
@@ -160,6 +168,15 @@ ATTACKS = (
         "outputs.trained",
         reported(unchanged_weights=("model.safetensors",)),
     ),
+    Attack("the input's tensors behind another header", "outputs.trained", tensors(0)),
+    Attack("fewer than no tensor changed", "outputs.trained", tensors(2, new=-1)),
+    Attack("changed tensors in words", "outputs.trained", tensors("all")),
+    Attack(
+        "tensors compared by the trainer", "outputs.trained", tensors(21, origin="self-reported")
+    ),
+    Attack("tensors not compared", "outputs.trained", value("tensorsChanged", None)),
+    Attack("new tensors not counted", "outputs.trained", value("tensorsNew", None)),
+    Attack("unchanged tensors not counted", "outputs.trained", value("tensorsUnchanged", None)),
     Attack("no weights", "outputs.trained", files(lambda f: {"config.json": f["config.json"]})),
     Attack(
         "pickle instead of safetensors",

@@ -125,6 +125,9 @@ class Scene:
             values={
                 "steps": Value("self-reported", 40),
                 "tokens": Value("self-reported", 5120),
+                "tensorsChanged": Value("measured", 2),
+                "tensorsNew": Value("measured", 1),
+                "tensorsUnchanged": Value("measured", 3),
                 "totalFlops": Value("derived", 1.5e12),
                 "wallSeconds": Value("measured", 20.5),
             },

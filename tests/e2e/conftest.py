@@ -143,7 +143,9 @@ def tell(**message):
     os.write(int(os.environ["AICERT_PROGRESS_FD"]), (json.dumps(message) + "\\n").encode())
 def say(step, total):
     tell(step=step, total=total)
-def weights(data=b"\\x02\\0\\0\\0\\0\\0\\0\\0{}"):
-    (output / "model.safetensors").write_bytes(data)
+def weights(data=b"\\1", name="a"):
+    entry = {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}
+    header = json.dumps({name: entry}).encode()
+    (output / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
     tell(counters={"steps": 3, "tokens": 30, "losses": [[1, 2.0]]})
 """

@@ -20,6 +20,16 @@ from tests.e2e.conftest import Checkout, StandIn
 WORK = ".aicert/runs/tiny-alpaca/work"
 SCRATCH = f"{WORK}/scratch"
 GOOD = "weights()\n"
+# The base model's tensors behind another header, as training at a rate of 1e-30 gives them.
+UNTRAINED = """
+data = Path("/aicert/inputs/model/model.safetensors").read_bytes()
+size = int.from_bytes(data[:8], "little")
+header = json.dumps(json.loads(data[8 : 8 + size]) | {"__metadata__": {"by": "us"}}).encode()
+weights()
+(output / "model.safetensors").write_bytes(
+    len(header).to_bytes(8, "little") + header + data[8 + size :]
+)
+"""
 FILES = "for i in range(64): (output / str(i)).write_bytes(bytes(1 << 18))\n"
 # A trainer that has started, and waits for the test to let it go on.
 GATE = """
@@ -73,6 +83,7 @@ def assert_clean(checkout: Checkout) -> None:
         ("pass\n", "outputs.nonempty", "holds no file"),
         ("tell(counters={'steps': 0, 'tokens': 0}); (output / 'a').write_text('x')\n",
          "outputs.trained", ""),
+        (UNTRAINED, "outputs.trained", "no tensor changed: 21 are those of the inputs"),
     ],
 )  # fmt: skip
 def test_a_failed_training_is_certified_as_failed(
