@@ -1,11 +1,12 @@
 """Inputs: hash every one in the machine, compare with the lockfile, and only then measure.
 
-What is compared is what was read here. After training the inputs' stat keys are compared again, so
-that a run whose inputs were written to while it read them is not certified.
+What is compared is what was read here. After training the stat keys of every file and folder are
+compared again with those from before the reading, so that a run is not certified if anything was
+written, added or removed while it read.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,10 @@ StatKey = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredInput:
-    """One input as found: `files` is `{path: fact}`, or `{"": fact}` for one that is a file."""
+    """One input as found: `files` is `{path: fact}`, or `{"": fact}` for one that is a file.
+
+    `stat_keys` are those of the files and of every folder (`FOLDER/`, `""` for the input itself).
+    """
 
     name: str
     path: Path
@@ -45,10 +49,12 @@ def measure(
 
 
 def check_unchanged(inputs: list[MeasuredInput]) -> None:
-    """Raise unless every file is still the one that was hashed (device, inode, size, times)."""
+    """Raise unless files are those that were hashed and folders hold the same entries, by device,
+    inode, size and times: whatever enters or leaves a folder changes its times.
+    """
     for item in inputs:
-        for path in item.files:
-            if _stat_key(item.path / path if path else item.path) != item.stat_keys[path]:
+        for path, key in item.stat_keys.items():
+            if _stat_key(item.path / path) != key:
                 raise EvidenceError(
                     f"input {item.name}: {path or item.path.name!a} changed while the run was "
                     "reading it",
@@ -65,11 +71,18 @@ def unchanged_weights(inputs: list[MeasuredInput], output: Mapping[str, FileFact
 def _measure_one(item: LockedInput, path: Path | None, on_bytes: OnBytes) -> MeasuredInput:
     if path is None:
         raise LockError(f"input {item.name} was not given to the machine")
+    keys = {"": _stat_key(path)}
     if item.digest.kind == "sha256":
         files = {"": read_file(path, on_bytes=on_bytes)}
         digest = Digest("sha256", files[""].sha256)
     else:
-        files = read_tree(path, on_bytes=on_bytes)
+        for folder in _folders(path):
+            keys[f"{folder}/"] = _stat_key(path / folder)
+
+        def learned(inside: str, status: os.stat_result, _: str) -> None:
+            keys[inside] = _key(status)
+
+        files = read_tree(path, on_bytes=on_bytes, learned=learned)
         digest = dir_digest(files)
     size = sum(fact.size for fact in files.values())
     if digest != item.digest or size != item.size:
@@ -78,8 +91,22 @@ def _measure_one(item: LockedInput, path: Path | None, on_bytes: OnBytes) -> Mea
             f"\n  locked  {item.size} bytes  {item.digest}\n  found   {size} bytes  {digest}",
             hint="./doit lock, then review the difference",
         )
-    keys = {p: _stat_key(path / p if p else path) for p in files}
     return MeasuredInput(name=item.name, path=path, digest=digest, files=files, stat_keys=keys)
+
+
+def _folders(root: Path) -> Iterator[str]:
+    """Every folder below `root`, by its path there; not recursive, however deep they are."""
+    waiting = [""]
+    while waiting:
+        above = waiting.pop()
+        try:
+            with os.scandir(root / above) as entries:
+                found = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            raise EvidenceError(f"cannot read {above or '.'!a}: {error.strerror}") from None
+        below = [f"{above}/{name}" if above else name for name in found]
+        yield from below
+        waiting += below
 
 
 def _stat_key(path: Path) -> StatKey:
@@ -87,4 +114,8 @@ def _stat_key(path: Path) -> StatKey:
         found = os.stat(path, follow_symlinks=False)
     except OSError as error:
         raise EvidenceError(f"an input went away: {path.name!a}: {error.strerror}") from None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return _key(found)
+
+
+def _key(status: os.stat_result) -> StatKey:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

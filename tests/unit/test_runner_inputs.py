@@ -1,0 +1,73 @@
+"""The runner's own look at its inputs: what changes while a run reads them is noticed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aicert.digest import Digest, dir_digest, of_bytes
+from aicert.errors import EvidenceError
+from aicert.lockfile import LockedInput, Lockfile
+from aicert.tree import read_tree
+from enclave_runner import inputs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("data/a.json", "data/sub/b.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "config").write_bytes(b"x: 1\n")
+    return tmp_path
+
+
+def measured(folder: Path) -> list[inputs.MeasuredInput]:
+    files = read_tree(folder / "data")
+    size = sum(fact.size for fact in files.values())
+    lockfile = Lockfile(
+        run="r",
+        trainer="axolotl",
+        outputs=("model",),
+        inputs=(
+            _locked("config", 5, of_bytes(b"x: 1\n")),
+            _locked("data", size, dir_digest(files)),
+        ),
+    )
+    paths = {name: folder / name for name in ("config", "data")}
+    return inputs.measure(lockfile, paths, lambda _: None)
+
+
+def _locked(name: str, size: int, digest: Digest) -> LockedInput:
+    return LockedInput(name=name, source="path:x", uri="path:x", size=size, digest=digest)
+
+
+def test_inputs_that_nobody_touches_are_unchanged(folder: Path) -> None:
+    inputs.check_unchanged(measured(folder))
+
+
+def test_an_input_that_cannot_be_read_is_named(folder: Path) -> None:
+    with pytest.raises(EvidenceError, match=r"cannot read '.'"):
+        list(inputs._folders(folder / "none"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: (f / "config").write_bytes(b"x: 1\n"),
+        lambda f: (f / "data/sub/b.json").write_text("other"),
+        lambda f: (f / "data/a.json").unlink(),
+        lambda f: (f / "data/adapter_config.json").write_text("{}"),
+        lambda f: (f / "data/sub/adapter_config.json").symlink_to("/etc/hostname"),
+        lambda f: (
+            (f / "data/sub/b.json").rename(f / "data/sub/c.json").rename(f / "data/sub/b.json")
+        ),
+        lambda f: (f / "data/sub").rename(f / "data/other"),
+    ],
+)
+def test_whatever_is_written_added_or_removed_is_noticed(
+    folder: Path, change: Callable[[Path], object]
+) -> None:
+    found = measured(folder)
+    change(folder)
+    with pytest.raises(EvidenceError, match=r"changed while the run was reading|went away"):
+        inputs.check_unchanged(found)
