@@ -5,8 +5,8 @@ The sandbox is bubblewrap's: own user, process, network, mount and IPC namespace
 ones, no capability, user 65534. It sees the given directories read-only, one writable scratch, a
 minimal /dev (no TPM) and no network but its own loopback. Nothing runs uncontained: without user
 namespaces there is a ToolError. `run` returns only after the last process of the sandbox is
-gone, whatever ended it. Left out: control groups (memory and processes are polled, so a burst
-between two polls gets through) and a filter of system calls.
+gone, whatever ended it. What namespaces do not hold is in `syscalls`. Left out: control groups
+(memory and processes are polled, so a burst between two polls gets through).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aicert.errors import ToolError
+from enclave_runner import syscalls
 from enclave_runner.processes import bytes_below, usage_below
 
 SCRATCH = "/aicert/scratch"
@@ -205,16 +206,21 @@ class _Watch:
         }
         words = _command(self._sandbox)
         words += ["--setenv", "AICERT_PROGRESS_FD", str(messages[1])]
-        words += ["--json-status-fd", str(status[1])]
+        syscalls.leave_session_keyring()
+        seccomp = syscalls.open_program()
+        words += ["--json-status-fd", str(status[1]), "--seccomp", str(seccomp)]
         # Set inside, where the count is the sandbox's own: a fork bomb outruns the polls.
         words += ["--", "/usr/bin/prlimit", f"--nproc={self._limits.processes}", "--core=0"]
         words += [f"--fsize={self._limits.scratch_bytes}", "--", *command]
         try:
             self._bubble = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log[1], stderr=log[1],
-                pass_fds=(messages[1], status[1]),
+                pass_fds=(messages[1], status[1], seccomp),
+                # Its own environment can be read inside: it is that of the sandbox's process 1.
+                env={},
             )  # fmt: skip
         finally:
+            os.close(seccomp)
             for _, writing in (log, messages, status):
                 os.close(writing)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
-from enclave_runner import containment
+from enclave_runner import containment, syscalls
 from enclave_runner.containment import Ended, Limits, Sandbox, run
 
 PYTHON = "/usr/bin/python3"
@@ -106,6 +109,56 @@ def test_nothing_of_the_machine_outside_is_seen(box: Box) -> None:
         "assert os.getuid() == 65534\n"
     )
     assert ended.exit_code == "0", box.said()
+
+
+def test_the_environment_outside_is_seen_nowhere(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTSIDE", "a-secret-of-the-machine")
+    ended = box.run(
+        "import os\n"
+        "for each in os.listdir('/proc'):\n"
+        "    if each.isdigit(): print(open(f'/proc/{each}/environ', 'rb').read())\n"
+    )
+    assert ended.exit_code == "0", box.said()
+    assert "ONLY" in box.said()
+    assert "OUTSIDE" not in box.said()
+
+
+@pytest.mark.parametrize("family", ["AF_VSOCK", "AF_ALG", "AF_PACKET", "AF_CAN"])
+def test_no_socket_passes_the_network_namespace(box: Box, family: str) -> None:
+    number = int(getattr(socket, family))
+    ended = box.run(
+        "import errno, socket\n"
+        "socket.socketpair()\n"
+        "socket.socket(socket.AF_INET6).close()\n"
+        f"try: socket.socket({number}, socket.SOCK_STREAM)\n"
+        "except OSError as error: raise SystemExit(error.errno)\n"
+    )
+    assert ended.exit_code == str(errno.EAFNOSUPPORT), box.said()
+
+
+# Without arguments the kernel would say something else than what the filter says.
+@pytest.mark.parametrize("number", [*syscalls._numbers(platform.machine()).refused, 0x40000027])
+def test_calls_that_reach_past_namespaces_are_refused(box: Box, number: int) -> None:
+    ended = box.run(
+        "import ctypes\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        f"assert libc.syscall({number}, -1, -1, -1, -1) == -1\n"
+        "raise SystemExit(ctypes.get_errno())\n"
+    )
+    assert ended.exit_code == str(errno.EPERM), box.said()
+
+
+def test_no_key_of_the_session_outside_is_seen(box: Box) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    numbers = syscalls._numbers(platform.machine())
+    name = f"aicert-test-{os.getpid()}".encode()
+    session, set_timeout = -3, 15
+    # Where this is refused there is no key to be seen.
+    key = libc.syscall(numbers.refused[0], b"user", name, b"secret", 6, session)
+    libc.syscall(numbers.keyctl, set_timeout, key, 60)
+    ended = box.run("print(open('/proc/keys').read())")
+    assert ended.exit_code == "0", box.said()
+    assert name.decode() not in box.said()
 
 
 def test_no_network_is_there(box: Box) -> None:
