@@ -149,6 +149,10 @@ def _command(sandbox: Sandbox, *, writable: bool = True) -> list[str]:
     # Where the runner is root, the kernel takes the sandbox's user for root in /proc/sys, whose
     # core_pattern runs programs outside; bubblewrap leaves it writable.
     words += ["--remount-ro", "/proc"]
+    # Names of the user's keys outside; bubblewrap's bind cannot be read, for it is of a device.
+    for name in ("/proc/keys", "/proc/key-users"):
+        if Path(name).exists():
+            words += ["--ro-bind", "/dev/null", name]
     # bubblewrap's own root and /dev are file systems in memory that the sandbox could fill.
     words += ["--size", str(_SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
     words += ["--remount-ro", "/dev"]
