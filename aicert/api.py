@@ -6,6 +6,7 @@ Everything is read in bounded size. Built on `appraisal.appraise`, which is pure
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from aicert import certificate as certificates
 from aicert.appraisal import appraise
@@ -146,11 +147,14 @@ def check_files(
     chosen = choose_policy(policy, root=root, image=image)
     wanted, challenge = expected_lockfile(lockfile), expected_nonce(nonce)
     time = time_of_appraisal(at)
+    if model is not None and not os.fspath(model):
+        # To pathlib it is the current directory, which nobody named: a variable was not set.
+        raise ConfigError("MODEL_DIR is empty", hint="name the model's directory")
     parsed = read_certificate(certificate)
     ancestors = None if lineage is None else read_lineage(lineage)
     return appraise(
         parsed,
-        None if model is None else read_model(model, on_bytes),
+        None if model is None else partial(read_model, model, on_bytes),
         chosen,
         at=time,
         lockfile=wanted,

@@ -1,6 +1,6 @@
 """Appraise a certificate under a policy: what decides PASSED (design: verifying).
 
-Pure: the certificate is parsed, the model is what a reader measured, time is an argument. Which
+Pure: the certificate is parsed, the model is what a reader measures, time is an argument. Which
 checks apply follows from the policy and from its root that the attestation key chained to, never
 from a field of the certificate. Every check of `result.CHECKS` is decided exactly once.
 """
@@ -16,7 +16,7 @@ from aicert.appraise_evidence import (
     appraise_run_key,
 )
 from aicert.appraise_lineage import Lineage, appraise_lineage
-from aicert.appraise_model import Model, appraise_model, appraise_policy
+from aicert.appraise_model import GivenModel, appraise_model, appraise_policy
 from aicert.appraise_run import (
     VerifiedRun,
     appraise_inputs,
@@ -39,7 +39,7 @@ COMPARED_SOFTWARE_PCRS = frozenset((8, 14))
 
 def appraise(
     certificate: Certificate,
-    model: Model | None,
+    model: GivenModel | None,
     policy: Policy,
     *,
     at: datetime,
@@ -49,11 +49,11 @@ def appraise(
 ) -> AttestationResult:
     """Decide every check.
 
-    `model`: what its reader found in the model directory, by path; None where there is none. `at`:
-    the time at which X.509 validity is judged, with a time zone. `lockfile`: the lockfile that the
-    caller expects, its bytes or their digest. `nonce`: the caller's own challenge, 32 bytes.
-    `ancestors`: certificates among which the runs whose outputs this run took are looked for, and
-    theirs; None where the caller does not ask.
+    `model`: what its reader found in the model directory, by path, or the reader itself, called
+    only for a verified run; None where there is no model. `at`: the time at which X.509 validity is
+    judged, with a time zone. `lockfile`: the lockfile that the caller expects, its bytes or their
+    digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`: certificates among which the
+    runs whose outputs this run took are looked for, and theirs; None where the caller does not ask.
     """
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
@@ -68,7 +68,7 @@ def appraise(
 
 def _appraise(
     certificate: Certificate,
-    model: Model | None,
+    model: GivenModel | None,
     policy: Policy,
     at: datetime,
     lockfile: Digest | None,

@@ -5,7 +5,7 @@ refused (`model.read_model`). Only names of the closed list in `inert` may stand
 reported as present and not covered.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from aicert.appraise_run import VerifiedRun, parse_time
@@ -18,6 +18,8 @@ from aicert.policy import Claim, Policy
 from aicert.statement import Output
 
 Model = Mapping[str, FileFact | Defect]
+# What is found in the directory, or how to find out.
+GivenModel = Model | Callable[[], Model]
 SHOWN = 5
 # A verifier's clock and a machine's may differ; more than that and one of them is wrong.
 CLOCK_SKEW = timedelta(hours=24)
@@ -25,8 +27,13 @@ CLOCK_SKEW = timedelta(hours=24)
 MAX_DAYS = 4_000_000
 
 
-def appraise_model(ledger: Ledger, run: VerifiedRun | None, model: Model | None) -> None:
-    """subject.files: the model on disk is exactly one of the certified outputs."""
+def appraise_model(ledger: Ledger, run: VerifiedRun | None, given: GivenModel | None) -> None:
+    """subject.files: the model on disk is exactly one of the certified outputs.
+
+    A directory is as large as its sender likes: it is read only for a run that was verified.
+    """
+    verified = run is not None and ledger.is_ok("outputs.pcr8")
+    model = (given() if verified else {}) if callable(given) else given
 
     def files(given: VerifiedRun) -> tuple[str, None]:
         if model is None:

@@ -10,6 +10,8 @@ from aicert.errors import EvidenceError
 from aicert.records import dataclass
 from aicert.strict_json import Fields
 
+# The largest statement (`aicert.statement.MAX_BYTES`).
+MAX_PAYLOAD = 1 << 24
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
@@ -33,7 +35,7 @@ class Envelope:
     def from_json(fields: Fields) -> "Envelope":
         """Read an envelope; exactly one signature and our payload type."""
         fields.const("payloadType", PAYLOAD_TYPE)
-        payload = b64decode(fields, "payload")
+        payload = b64decode(fields, "payload", max_bytes=MAX_PAYLOAD)
         signatures = fields.items("signatures", Fields, max_items=1)
         fields.done()
         if len(signatures) != 1:
@@ -55,9 +57,9 @@ def b64encode(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def b64decode(fields: Fields, key: str, *, max_bytes: int = 2**26) -> bytes:
+def b64decode(fields: Fields, key: str, *, max_bytes: int) -> bytes:
     """A field in standard base64; only the one encoding of its bytes is accepted."""
-    text = fields.text(key, max_length=max_bytes * 2)
+    text = fields.text(key, max_length=4 * -(-max_bytes // 3))
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

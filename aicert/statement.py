@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from aicert.digest import MAX_FILES, Digest, check_paths, is_hex, of_bytes
-from aicert.dsse import b64decode
+from aicert.dsse import MAX_PAYLOAD, b64decode
 from aicert.errors import EvidenceError
 from aicert.lockfile import MAX_INPUTS, NAME
 from aicert.records import dataclass
@@ -22,7 +22,7 @@ BUILD_TYPE = "urn:aicert:build:run:v1"
 REPORT_NAME = "run-report"
 LOG_NAME = "training-log"
 # 20,000 output files (strict_json.MAX_TOKENS) need some 4 MiB; room for long names and the report.
-MAX_BYTES = 1 << 24
+MAX_BYTES = MAX_PAYLOAD
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 

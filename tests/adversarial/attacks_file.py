@@ -23,6 +23,11 @@ ATTACKS = (
     Attack("no JSON", MALFORMED, text(lambda d: d[:-3])),
     Attack("a list", MALFORMED, text(lambda _: b"[]")),
     Attack("larger than any certificate", MALFORMED, text(lambda d: d + b" " * (1 << 25))),
+    Attack(
+        "larger than any statement",
+        MALFORMED,
+        lambda s: s.edit("payload", lambda payload: payload + b" " * (1 << 24)),
+    ),
     Attack("byte order mark", MALFORMED, text(lambda d: b"\xef\xbb\xbf" + d)),
     Attack("invalid UTF-8", MALFORMED, swap(b'"kind"', b'"\xff"')),
     Attack("key given twice in the file", MALFORMED, swap(b'"kind"', b'"kind":"x","kind"')),

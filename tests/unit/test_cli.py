@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import aicert
-from aicert import api, cli, render
+from aicert import api, cli, model, render
 from aicert.bounded import read_bounded
-from aicert.digest import Digest
+from aicert.digest import Digest, FileFact
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.policy import built_in
 from aicert.result import CHECKS, AttestationResult
@@ -201,6 +201,34 @@ def test_a_disk_without_room_is_no_verdict(
         monkeypatch.setattr(sys, "stdout", full)
         assert verify(folder) == 2
     assert "cannot write the result: No space left" in capsys.readouterr().err
+
+
+def test_an_empty_name_of_the_model_is_3(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / "model")
+    root = str(folder / "root.pem")
+    words = ["verify", str(folder / "c.json"), "", "--policy", "local", "--root", root]
+    assert cli.main(words) == 3
+    assert "MODEL_DIR is empty" in capsys.readouterr().err
+
+
+def test_a_model_is_not_read_for_a_certificate_that_nobody_signed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def noted(path: Path, _: object) -> dict[str, FileFact]:
+        read.append(path)
+        return {}
+
+    monkeypatch.setattr(model, "read_model", noted)
+    assert verify(folder) == 1
+    assert read == [folder / "model"]
+    forged = Scene().edit("quote_signature", lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    (folder / "c.json").write_bytes(forged.get("file"))
+    assert verify(folder) == 1
+    assert len(read) == 1
 
 
 def test_a_simulated_policy_without_root_is_3(

@@ -68,7 +68,7 @@ def test_our_payload_type() -> None:
 @given(st.text(st.sampled_from("AQgw+/=-_ \n"), max_size=12))
 def test_each_value_has_one_base64(text: str) -> None:
     try:
-        data = b64decode(fields({"x": text}), "x")
+        data = b64decode(fields({"x": text}), "x", max_bytes=99)
     except EvidenceError:
         return
     assert base64.b64encode(data).decode() == text
