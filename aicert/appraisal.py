@@ -31,8 +31,10 @@ from aicert.digest import Digest, of_bytes
 from aicert.errors import ConfigError
 from aicert.ledger import Ledger
 from aicert.policy import Policy
+from aicert.records import replace
 from aicert.result import Ancestor, AttestationResult, below_vtpm
 
+SHOWN = 5
 COMPARED_PCRS = frozenset((0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14))
 COMPARED_SOFTWARE_PCRS = frozenset((8, 14))
 
@@ -63,7 +65,14 @@ def appraise(
         lineage = Lineage(
             ancestors, lambda found, given: _appraise(found, None, policy, at, None, None, given)
         )
-    return _appraise(certificate, model, policy, at, wanted, nonce, lineage)
+    result = _appraise(certificate, model, policy, at, wanted, nonce, lineage)
+    unused = lineage.unused() if lineage is not None else []
+    if not unused:
+        return result
+    # Whoever gives a certificate may believe that a pass speaks for it.
+    runs = ", ".join(unused[:SHOWN]) + (", …" if len(unused) > SHOWN else "")
+    said = f"the lineage certificates that nothing here builds on ({len(unused)}): {runs}"
+    return replace(result, omits=(*result.omits, said))
 
 
 def _appraise(

@@ -30,17 +30,25 @@ class Lineage:
         appraise: Callable[[Certificate, "Lineage"], AttestationResult],
     ) -> None:
         self._appraise = appraise
-        self._claimed: dict[str, list[Certificate]] = {}
+        self._claimed: dict[str | None, list[Certificate]] = {}
         for certificate in certificates:
-            run = _claimed_run(certificate)
-            if run is not None:
-                self._claimed.setdefault(run, []).append(certificate)
+            self._claimed.setdefault(_claimed_run(certificate), []).append(certificate)
+        self._used: set[int] = set()
         # None while its appraisal is under way: no run is its own ancestor.
         self._results: dict[int, AttestationResult | None] = {}
 
     def ancestors(self, run: VerifiedRun) -> tuple[Ancestor, ...]:
         """Each input of `run` that is said to be another run's output, with what was found."""
         return tuple(self._ancestor(item) for item in run_inputs(run))
+
+    def unused(self) -> list[str]:
+        """What the certificates that no ancestor was found in claim to be of, unverified."""
+        return [
+            run or "none that can be read"
+            for run, certificates in self._claimed.items()
+            for certificate in certificates
+            if id(certificate) not in self._used
+        ]
 
     def _ancestor(self, item: LockedInput) -> Ancestor:
         run, _, output = item.source.removeprefix(SCHEME).partition("/")
@@ -56,6 +64,7 @@ class Lineage:
             if found is None or problem is None or result.certificate_consistent == "no":
                 found, reason = result, problem
             if problem is None:
+                self._used.add(id(certificate))
                 break
         return Ancestor(
             input=item.name,

@@ -74,7 +74,27 @@ def test_certificates_that_nothing_leads_to_are_not_judged() -> None:
     asked = scene("w", "x")
     failed = Scene().edit("report", lambda report: replace(report, exit_code="1"))
     asked.ancestors = (*CHAIN, failed.get("certificate"), certificate("other"))
-    assert asked.appraise().verdict == "passed"
+    result = asked.appraise()
+    assert result.verdict == "passed"
+    said = "the lineage certificates that nothing here builds on (2): tiny, other"
+    assert result.omits[-1] == said
+    assert said in render.text(result)
+
+
+def test_certificates_that_are_all_built_on_are_not_mentioned() -> None:
+    asked = scene("w", "x")
+    asked.ancestors = CHAIN
+    assert "builds on" not in render.text(asked.appraise())
+
+
+def test_a_run_that_builds_on_nothing_says_what_it_was_given_in_vain() -> None:
+    asked = scene("w")
+    unreadable = Scene().put("payload", b"{}").get("certificate")
+    asked.ancestors = (*CHAIN, *CHAIN, unreadable)
+    said = asked.appraise().omits[-1]
+    assert said.endswith("builds on (7): z, z, y, y, x, …")
+    asked.ancestors = (unreadable,)
+    assert asked.appraise().omits[-1].endswith("builds on (1): none that can be read")
 
 
 def test_of_two_certificates_of_one_run_the_one_of_this_output_counts() -> None:
