@@ -12,7 +12,7 @@ from aicert.appraise_run import VerifiedRun, parse_time
 from aicert.chain import stamp
 from aicert.digest import Defect, FileFact
 from aicert.errors import EvidenceError
-from aicert.inert import FOLDERS, is_inert
+from aicert.inert import FOLDERS, GIT, is_inert
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
 from aicert.policy import Claim, Policy
 from aicert.statement import Output
@@ -78,7 +78,10 @@ def _covered(name: str, output: Output, model: Model) -> str:
     if not inert:
         return text
     shown = ", ".join(inert[:SHOWN]) + (", …" if len(inert) > SHOWN else "")
-    return f"{text}\npresent, not covered: {shown}"
+    text = f"{text}\npresent, not covered: {shown}"
+    if any(path.startswith(GIT) for path in inert):
+        return f"{text}\na {GIT} of somebody else's can make git run programs: remove it"
+    return text
 
 
 def appraise_policy(

@@ -87,9 +87,11 @@ def check_path(path: str) -> None:
         # Cc, Cf (bidi overrides, zero width), Cs, Co, Cn, Zl, Zp are invisible or ambiguous.
         plain = all(unicodedata.category(c) not in _UNSAFE_CATEGORIES for c in path)
         plain = plain and unicodedata.normalize("NFC", path) == path
+        plain = plain and not IGNORABLE.search(path)
     if not plain or "\\" in path:
         raise EvidenceError(
-            f"path has a control character, a backslash or is not in Unicode NFC: {path[:200]!a}"
+            "path has a control or invisible character, a backslash or is not in Unicode NFC: "
+            f"{path[:200]!a}"
         )
     # Some characters fold to a slash with others around it: another system would see a folder.
     if path.count("/") > MAX_DEPTH or not (raw.isascii() or _keeps_slashes(path)):
@@ -109,6 +111,12 @@ def _keeps_slashes(path: str) -> bool:
     return fold(path).count("/") == path.count("/")
 
 
+# Letters and marks that nothing shows: Default_Ignorable_Code_Point beyond the categories below,
+# and the blank of braille.
+IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 

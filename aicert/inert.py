@@ -19,7 +19,8 @@ FILES = frozenset(
         "scai.intoto.json",
     )
 )
-FOLDERS = (".git/", ".cache/huggingface/")
+GIT = ".git/"
+FOLDERS = (GIT, ".cache/huggingface/")
 _LICENSE = "LICENSE"
 _LICENSES = ("LICENSE", "LICENSE.md", "LICENSE.txt")
 

@@ -7,8 +7,10 @@ limited in length and number, nothing is markup. Three styles (green, red, dim),
 """
 
 import json
+import unicodedata
 from collections.abc import Sequence
 
+from aicert.digest import IGNORABLE
 from aicert.result import Ancestor, AttestationResult, CheckResult, below_vtpm
 
 # Wide enough for a digest with its kind and a name; longer lines are cut.
@@ -26,9 +28,18 @@ def safe(text: str, limit: int = MAX_LINE) -> str:
     """One line of printable text: controls, line ends and invisible characters are escaped."""
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    if text.isprintable():
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    """Whether a terminal shows it as itself and where it stands: letters that are written from
+    right to left would move what is beside them.
+    """
+    if not character.isprintable() or IGNORABLE.fullmatch(character):
+        return False
+    return unicodedata.bidirectional(character) not in ("R", "AL", "AN")
 
 
 def text(result: AttestationResult, *, colour: bool = False) -> str:

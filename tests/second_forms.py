@@ -270,7 +270,7 @@ def check_paths(paths: Sequence[str]) -> None:
         need(len(path.encode()) <= 4096 and len(parts) <= 65)
         need(all(len(part.encode()) <= 255 for part in parts))
         need(unicodedata.normalize("NFC", path) == path)
-        need(not any(unicodedata.category(c) in _INVISIBLE for c in path))
+        need(not any(unicodedata.category(c) in _INVISIBLE or c in _BLANK for c in path))
         for depth in range(1, len(parts) + 1):
             # A folder is written with its slash: it cannot be a file of the same name.
             piece = "/".join(parts[:depth]) + ("/" if depth < len(parts) else "")
@@ -278,6 +278,9 @@ def check_paths(paths: Sequence[str]) -> None:
             need(seen.setdefault(key, piece) == piece and key.count("/") == depth - 1)
 
 
+_BLANK = {chr(n) for n in (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)}
+_BLANK |= {chr(n) for n in (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10))}
+_BLANK |= {chr(n) for n in range(0xE0100, 0xE01F0)}
 _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 

@@ -15,6 +15,7 @@ from tests.adversarial.ca_forge import ec_key, ecdsa
 from tests.adversarial.forger import Scene, hex_of
 
 Change = Callable[[Scene], object]
+HANGUL_FILLER = "model\u3164.safetensors"
 NOT_NFC = "cafe\u0301.json"
 TWIN_CASE = "Config.json"
 
@@ -212,6 +213,7 @@ ATTACKS = (
     Attack("terminal escape in a path", "statement.form", renamed_to("\x1b]0;PASSED\x07")),
     Attack("direction override in a path", "statement.form", renamed_to("nosj.\u202egifnoc")),
     Attack("path not in NFC", "statement.form", renamed_to(NOT_NFC)),
+    Attack("letter that nothing shows", "statement.form", renamed_to(HANGUL_FILLER)),
     Attack("case twins", "statement.form", twin(TWIN_CASE)),
     Attack("file and folder of one name", "statement.form", twin("config.json/x")),
     Attack("file listed twice", "statement.form", twin("config.json")),

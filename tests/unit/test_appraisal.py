@@ -68,6 +68,7 @@ def test_inert_files_are_present_and_not_covered() -> None:
     scene.edit("model", lambda model: model | {path: FileFact(1, hex_of(b"i")) for path in inert})
     detail = scene.appraise().check("subject.files").detail
     assert "3 files, 47 bytes\npresent, not covered: .cache/huggingface/x, .git/HEAD, " in detail
+    assert detail.endswith("\na .git/ of somebody else's can make git run programs: remove it")
     assert scene.appraise().verdict == "passed"
 
 

@@ -253,6 +253,11 @@ def test_missing_and_malformed_evidence_is_2(
     assert verify(folder) == 2
 
 
+@pytest.mark.parametrize("hidden", ["\u05d0", "\u0627", "\u0661", "\u3164", "\ufe0f", "\u202e"])
+def test_what_moves_or_hides_text_is_escaped(hidden: str) -> None:
+    assert render.safe(f"a{hidden}b\u00e9") == f"a{ascii(hidden)[1:-1]}b\u00e9"
+
+
 def test_files_are_read_in_bounded_size(folder: Path) -> None:
     with pytest.raises(EvidenceError, match="larger than 3 bytes"):
         read_bounded(folder / "c.json", 3, "certificate")

@@ -123,6 +123,10 @@ def test_paths_that_are_taken(path: str) -> None:
         ("a\ufeff", "control"),
         ("\ue000", "control"),
         ("\U000e0041", "control"),
+        *(
+            (f"a{c}b", "invisible")
+            for c in "\u034f\u115f\u17b4\u180b\u2800\u3164\ufe0f\uffa0\U000e0100"
+        ),
         ("e\u0301", "NFC"),
         ("\u212b", "NFC"),
         ("\udc80", "UTF-8"),
