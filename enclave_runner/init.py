@@ -1,0 +1,103 @@
+"""The measured machine's way into the runner: one boot, one run (design section 5).
+
+The machine's init (image/machine/init.c) starts this when the volumes are open, and powers off when
+it ends. Everything that the host says is on the input volume: `lock.toml`, `nonce`, `limits.json` and
+`inputs/NAME`; it is pinned by dm-verity and what counts of it is measured. Nothing but block devices
+is read. Results leave as a stream on the output volume, of which no byte is read.
+Left out: what the run does, which is the runner's, the same as on a local machine.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from aicert import strict_json
+from aicert.errors import AicertError, EvidenceError, ToolError
+from enclave_runner import __main__ as runner
+from enclave_runner.init_stream import write_stream
+
+INPUTS = Path("/inputs")
+SCRATCH = Path("/scratch")
+TRAINING = Path("/training")
+TPM = "device:/dev/tpmrm0"
+# Written only: a virtio-serial port, the machine's one.
+EVENTS = "/dev/vport0p1"
+OUTPUT_SERIAL = "aicert-output"
+_LIMITS = ("time-limit", "memory", "processes", "scratch-limit")
+_MAX_LIMITS = 4096
+_VOLUME = re.compile(r"(?:^| )aicert\.([a-z]+)=([0-9a-f]{64}),[0-9]+(?= |\n|$)")
+
+
+def main() -> int:
+    """Run what the input volume asks for; 0 when a certificate was streamed out."""
+    events = os.open(EVENTS, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        arguments = _arguments(events)
+        out = SCRATCH / "out"
+        out.mkdir()
+        code = runner.main([*arguments, f"--out={out}"])
+        if code == 0:
+            write_stream(out, _output_device())
+        return code
+    except AicertError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_code
+
+
+def verity_roots(command_line: str) -> dict[str, str]:
+    """What this machine is, by its own command line: the dm-verity root of each volume."""
+    roots = {name: f"sha256:{root}" for name, root in _VOLUME.findall(command_line)}
+    if sorted(roots) != ["root", "training"]:
+        raise EvidenceError("the command line does not name the volumes root and training, once each")
+    return roots
+
+
+def _arguments(events: int) -> list[str]:
+    work = SCRATCH / "work"
+    roots = verity_roots(Path("/proc/cmdline").read_text("ascii"))
+    names = sorted(entry.name for entry in os.scandir(INPUTS / "inputs"))
+    return [
+        f"--tcti={TPM}",
+        f"--nonce={_nonce()}",
+        f"--lockfile={INPUTS / 'lock.toml'}",
+        f"--events-fd={events}",
+        f"--scratch={work}",
+        f"--training-env={TRAINING}",
+        *(f"--input={name}={INPUTS / 'inputs' / name}" for name in names),
+        *(f"--builder={name}={root}" for name, root in roots.items()),
+        *(f"--{name}={value}" for name, value in _limits().items()),
+    ]
+
+
+def _nonce() -> str:
+    text = (INPUTS / "nonce").read_bytes()[:66]
+    if not re.fullmatch(rb"[0-9a-f]{64}\n", text):
+        raise EvidenceError("the input volume holds no nonce of 32 bytes")
+    return text.decode("ascii").strip()
+
+
+def _limits() -> dict[str, int]:
+    with (INPUTS / "limits.json").open("rb") as file:
+        data = file.read(_MAX_LIMITS + 1)
+    found = strict_json.loads(data, max_bytes=_MAX_LIMITS)
+    if not isinstance(found, dict) or sorted(found) != sorted(_LIMITS):
+        raise EvidenceError(f"limits.json must have exactly {', '.join(_LIMITS)}")
+    for name, value in found.items():
+        if type(value) is not int or value < 1:
+            raise EvidenceError(f"limits.json: {name} is not a positive number")
+    return found
+
+
+def _output_device() -> Path:
+    for disk in sorted(Path("/sys/block").glob("vd*")):
+        if (disk / "serial").read_text("ascii", "replace").strip() == OUTPUT_SERIAL:
+            return Path("/dev", disk.name)
+    raise ToolError(f"no disk is called {OUTPUT_SERIAL}")
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # Threads of a TPM that never answers must not keep the machine running.
+    os._exit(code)

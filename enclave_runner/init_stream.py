@@ -1,0 +1,59 @@
+"""The stream in which results leave the machine (docs/spec/image.md, "Output volume").
+
+`aicert output 1`, then for each file `file SIZE PATH` and its bytes, then `end`; lines end in LF. The
+volume is written once, from its beginning, and never read. The host believes none of it before the
+certificate in it was verified.
+"""
+
+import os
+from pathlib import Path
+
+HEADER = b"aicert output 1\n"
+END = b"end\n"
+# Whole blocks only: for a part of one the kernel would first read the rest from the host.
+_BLOCK = 1 << 20
+_DISK_BLOCK = 4096
+
+
+def write_stream(folder: Path, device: Path) -> None:
+    """Write every file under `folder` to `device`, and see it written."""
+    fd = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        stream = _Blocks(fd)
+        stream.write(HEADER)
+        for path in _files(folder):
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                name = path.relative_to(folder).as_posix()
+                stream.write(f"file {size} {name}\n".encode())
+                while data := file.read(_BLOCK):
+                    stream.write(data)
+        stream.write(END)
+        stream.finish()
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(Path(place, name) for place, _, names in os.walk(folder) for name in names)
+
+
+class _Blocks:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        data = self._rest + data
+        whole = len(data) - len(data) % _BLOCK
+        self._send(data[:whole])
+        self._rest = data[whole:]
+
+    def finish(self) -> None:
+        self._send(self._rest + bytes(-len(self._rest) % _DISK_BLOCK))
+
+    def _send(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]

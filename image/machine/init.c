@@ -1,0 +1,341 @@
+/* PID 1 of the measured machine (docs/spec/image.md).
+ *
+ * Opens the volumes that the kernel command line names through dm-verity, opens the input volume
+ * with the root hash that it brings, starts the runner and powers off when that ends. Whatever goes
+ * wrong ends in power off; a block that differs from its hash tree, or cannot be read, panics the
+ * kernel, which resets. Nothing is read from the host but block devices, and of those only what
+ * dm-verity lets through, but for the last block of the input volume, whose form is checked here.
+ *
+ * Left out: judging what the inputs hold. The runner hashes them through what is mounted here.
+ */
+
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/dm-ioctl.h>
+#include <linux/fs.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BLOCK 4096
+#define HEX 64
+#define RUNNER "/usr/bin/python3.11"
+/* The volume's last block: this line, the root hash, the number of data blocks, zeroes. */
+#define TRAILER "aicert inputs 1\n"
+#define SAFE (MS_RDONLY | MS_NODEV | MS_NOSUID | MS_NOEXEC)
+
+/* In the order in which they need each other; the files lie in the initrd. */
+static const char *const MODULES[] = {
+    "virtio_blk", "dm-mod", "dm-bufio", "reed_solomon", "dm-verity", "libcrc32c", "erofs",
+};
+
+static void stop(void)
+{
+    sync();
+    reboot(RB_POWER_OFF);
+    reboot(RB_AUTOBOOT);
+    _exit(1); /* The kernel panics when PID 1 ends, and resets. */
+}
+
+__attribute__((noreturn, format(printf, 1, 2))) static void die(const char *form, ...)
+{
+    const char *why = errno ? strerror(errno) : "not as expected";
+    va_list given;
+
+    fputs("aicert-init: ", stderr);
+    va_start(given, form);
+    vfprintf(stderr, form, given);
+    va_end(given);
+    fprintf(stderr, ": %s\n", why);
+    stop();
+    __builtin_unreachable();
+}
+
+static void attach(const char *what, const char *where, const char *type, unsigned long flags,
+                   const char *options)
+{
+    if (mount(what, where, type, flags, options) != 0)
+        die("cannot mount %s at %s", what, where);
+}
+
+/* The whole of a small file, as a string. */
+static size_t slurp(const char *path, char *to, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length;
+
+    if (fd < 0 || (length = read(fd, to, size - 1)) < 0)
+        die("cannot read %s", path);
+    close(fd);
+    to[length] = '\0';
+    return (size_t)length;
+}
+
+static void spill(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        die("cannot write %s", path);
+    close(fd);
+}
+
+static void load_modules(void)
+{
+    char path[128];
+
+    for (size_t i = 0; i < sizeof(MODULES) / sizeof(*MODULES); i++) {
+        int fd;
+
+        snprintf(path, sizeof(path), "/modules/%s.ko", MODULES[i]);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0)
+            die("cannot load %s", MODULES[i]);
+        close(fd);
+    }
+    /* Nobody loads another one, network drivers least of all. */
+    spill("/proc/sys/kernel/modules_disabled", "1");
+}
+
+/* /dev/NAME of the disk with that serial number, whatever order the host attached them in. */
+static void find_disk(const char *serial, char *path, size_t size)
+{
+    char name[288], found[64];
+    struct dirent *entry;
+    DIR *disks = opendir("/sys/block");
+
+    path[0] = '\0';
+    while (disks && (entry = readdir(disks))) {
+        if (strncmp(entry->d_name, "vd", 2) != 0)
+            continue;
+        snprintf(name, sizeof(name), "/sys/block/%s/serial", entry->d_name);
+        slurp(name, found, sizeof(found));
+        found[strcspn(found, "\n")] = '\0';
+        if (strcmp(found, serial) != 0)
+            continue;
+        errno = 0;
+        if (path[0])
+            die("two disks are called %s", serial);
+        snprintf(path, size, "/dev/%.24s", entry->d_name);
+    }
+    if (disks)
+        closedir(disks);
+    errno = 0;
+    if (!path[0])
+        die("no disk is called %s", serial);
+}
+
+static int is_hash(const char *text)
+{
+    return strspn(text, "0123456789abcdef") >= HEX;
+}
+
+union dm_call {
+    struct dm_ioctl io;
+    char space[2048];
+};
+
+/* One request; each begins with a fresh header, since the answer overwrites it. */
+static void dm(int control, unsigned long request, union dm_call *call, const char *name)
+{
+    memset(&call->io, 0, sizeof(call->io));
+    call->io.version[0] = DM_VERSION_MAJOR;
+    call->io.data_size = sizeof(*call);
+    call->io.data_start = sizeof(call->io);
+    call->io.target_count = request == DM_TABLE_LOAD ? 1 : 0;
+    call->io.flags = DM_READONLY_FLAG;
+    snprintf(call->io.name, sizeof(call->io.name), "%s", name);
+    if (ioctl(control, request, call) != 0)
+        die("device mapper refuses %s", name);
+}
+
+/* /dev/dm-NUMBER: `blocks` blocks of `device`, whose hash tree follows them and has this root. */
+static void open_verity(const char *name, unsigned number, const char *device, uint64_t blocks,
+                        const char *root)
+{
+    union dm_call call = {0};
+    struct dm_target_spec *target = (void *)(call.space + sizeof(call.io));
+    char *table = (char *)(target + 1);
+    size_t room = sizeof(call) - sizeof(call.io) - sizeof(*target);
+    int control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+
+    if (control < 0)
+        die("no device mapper");
+    dm(control, DM_DEV_CREATE, &call, name);
+    errno = 0;
+    if (minor(call.io.dev) != number)
+        die("device mapper calls %s dm-%u", name, minor(call.io.dev));
+    memset(call.space + sizeof(call.io), 0, sizeof(call) - sizeof(call.io));
+    target->length = blocks * (BLOCK / 512);
+    snprintf(target->target_type, sizeof(target->target_type), "verity");
+    snprintf(table, room,
+             "1 %s %s %d %d %llu %llu sha256 %.64s - 2 panic_on_corruption panic_on_error", device,
+             device, BLOCK, BLOCK, (unsigned long long)blocks, (unsigned long long)blocks, root);
+    dm(control, DM_TABLE_LOAD, &call, name);
+    dm(control, DM_DEV_SUSPEND, &call, name); /* Without DM_SUSPEND_FLAG: resume. */
+    close(control);
+}
+
+/* `HASH,BLOCKS` of one volume: `aicert.NAME=` stands exactly once on the command line. */
+static uint64_t from_command_line(const char *line, const char *key, char *root)
+{
+    const char *at = strstr(line, key);
+    char *end;
+    uint64_t blocks;
+
+    errno = 0;
+    if (!at || strstr(at + 1, key))
+        die("%s is not on the command line, or not once", key);
+    at += strlen(key);
+    if (!is_hash(at) || at[HEX] != ',')
+        die("%s has no root hash", key);
+    memcpy(root, at, HEX);
+    root[HEX] = '\0';
+    blocks = strtoull(at + HEX + 1, &end, 10);
+    if (blocks == 0 || (*end != ' ' && *end != '\n' && *end != '\0'))
+        die("%s has no number of blocks", key);
+    return blocks;
+}
+
+/* What the input volume says of itself, in its last block. From here on its bytes are fixed. */
+static uint64_t from_trailer(const char *device, char *root)
+{
+    char block[BLOCK + 1];
+    uint64_t size, blocks;
+    char *end;
+    int fd = open(device, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || ioctl(fd, BLKGETSIZE64, &size) != 0 || size < 2 * BLOCK ||
+        pread(fd, block, BLOCK, (off_t)(size - BLOCK)) != BLOCK)
+        die("cannot read the input volume");
+    close(fd);
+    block[BLOCK] = '\0';
+    errno = 0;
+    if (strncmp(block, TRAILER, strlen(TRAILER)) != 0 || !is_hash(block + strlen(TRAILER)))
+        die("the input volume does not end in its root hash");
+    memcpy(root, block + strlen(TRAILER), HEX);
+    root[HEX] = '\0';
+    blocks = strtoull(block + strlen(TRAILER) + HEX + 1, &end, 10);
+    if (*end != '\n' || blocks == 0 || blocks >= size / BLOCK)
+        die("the input volume does not say how large it is");
+    return blocks;
+}
+
+/* Refuses what makes the kernel's erofs do more than read blocks in place: compression, further
+ * devices, fragments (struct erofs_super_block in the kernel's fs/erofs/erofs_fs.h). */
+static void check_erofs(const char *device)
+{
+    unsigned char super[128];
+    uint32_t magic, features;
+    uint16_t devices;
+    int fd = open(device, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || pread(fd, super, sizeof(super), 1024) != sizeof(super))
+        die("cannot read %s", device);
+    close(fd);
+    memcpy(&magic, super, 4);
+    memcpy(&features, super + 80, 4);
+    memcpy(&devices, super + 86, 2);
+    errno = 0;
+    /* Bit 0 (zero padding) only says how compressed data would be laid out. */
+    if (magic != 0xe0f5e1e2u || (features & ~1u) != 0 || devices != 0)
+        die("the input volume is no plain erofs (features %#x, devices %u)", features, devices);
+}
+
+static void open_volumes(void)
+{
+    char line[4096], image[32], part[40], root[HEX + 1];
+    uint64_t blocks;
+
+    if (slurp("/proc/cmdline", line, sizeof(line)) >= sizeof(line) - 1)
+        die("the command line is too long");
+    find_disk("aicert-image", image, sizeof(image));
+
+    snprintf(part, sizeof(part), "%s2", image);
+    blocks = from_command_line(line, "aicert.root=", root);
+    open_verity("root", 0, part, blocks, root);
+    attach("/dev/dm-0", "/root", "erofs", MS_RDONLY | MS_NODEV | MS_NOSUID, NULL);
+
+    snprintf(part, sizeof(part), "%s3", image);
+    blocks = from_command_line(line, "aicert.training=", root);
+    open_verity("training", 1, part, blocks, root);
+    attach("/dev/dm-1", "/root/training", "erofs", MS_RDONLY | MS_NODEV | MS_NOSUID, NULL);
+
+    find_disk("aicert-inputs", image, sizeof(image));
+    blocks = from_trailer(image, root);
+    open_verity("inputs", 2, image, blocks, root);
+    check_erofs("/dev/dm-2");
+    attach("/dev/dm-2", "/root/inputs", "erofs", SAFE, NULL);
+}
+
+static void enter_root(void)
+{
+    attach("proc", "/root/proc", "proc", MS_NODEV | MS_NOSUID | MS_NOEXEC, NULL);
+    attach("sysfs", "/root/sys", "sysfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, NULL);
+    attach("dev", "/root/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755");
+    attach("run", "/root/run", "tmpfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, "mode=0755,size=64m");
+    attach("tmp", "/root/tmp", "tmpfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, "mode=1777,size=64m");
+    if (chdir("/root") != 0)
+        die("cannot enter the root");
+    attach(".", "/", NULL, MS_MOVE, NULL);
+    if (chroot(".") != 0 || chdir("/") != 0)
+        die("cannot enter the root");
+}
+
+static pid_t start_runner(void)
+{
+    static char *const words[] = {RUNNER, "-I", "-m", "enclave_runner.init", NULL};
+    static char *const environment[] = {"PATH=/usr/bin:/usr/sbin", "LC_ALL=C.UTF-8", NULL};
+    pid_t runner = fork();
+
+    if (runner < 0)
+        die("cannot start the runner");
+    if (runner == 0) {
+        setsid();
+        execve(RUNNER, words, environment);
+        _exit(127);
+    }
+    return runner;
+}
+
+int main(void)
+{
+    int status = 0, null;
+    pid_t runner, ended;
+
+    if (getpid() != 1)
+        return 1;
+    umask(022);
+    attach("dev", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, NULL);
+    /* The kernel gave no console where the initrd has no /dev/console: messages go there now. */
+    null = open("/dev/null", O_RDWR);
+    dup2(null, 0);
+    null = open("/dev/console", O_WRONLY | O_NOCTTY);
+    dup2(null, 1);
+    dup2(null, 2);
+    attach("proc", "/proc", "proc", MS_NODEV | MS_NOSUID | MS_NOEXEC, NULL);
+    attach("sysfs", "/sys", "sysfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, NULL);
+    load_modules();
+    open_volumes();
+    enter_root();
+    runner = start_runner();
+    /* Everything that lost its parent ends up here. */
+    do {
+        ended = wait(&status);
+    } while (ended != runner && (ended > 0 || errno == EINTR));
+    if (ended != runner || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        fprintf(stderr, "aicert-init: the runner ended with status %#x\n", status);
+    stop();
+}

@@ -1,0 +1,81 @@
+"""The machine's initrd: the init and the kernel modules that it loads, as a cpio archive.
+
+The form is `newc` (kernel: driver-api/early-userspace/buffer-format.rst). Owners, times and numbers
+are fixed, so equal contents give equal bytes.
+"""
+
+import lzma
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+
+# The order of image/machine/init.c, which loads them.
+MODULES = ("virtio_blk", "dm-mod", "dm-bufio", "reed_solomon", "dm-verity", "libcrc32c", "erofs")
+_DIRECTORY = 0o040755
+_PROGRAM = 0o100755
+_FILE = 0o100644
+_DEPENDS = re.compile(rb"(?:^|\0)depends=([^\0]*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    name: str
+    mode: int
+    content: bytes = b""
+
+
+def build(init: bytes, modules: Mapping[str, bytes]) -> bytes:
+    """The archive of `/init` and `/modules/NAME.ko`."""
+    entries = [_Entry(name=name, mode=_DIRECTORY) for name in ("dev", "modules", "proc", "root", "sys")]
+    entries.append(_Entry(name="init", mode=_PROGRAM, content=init))
+    entries += [
+        _Entry(name=f"modules/{name}.ko", mode=_FILE, content=modules[name]) for name in MODULES
+    ]
+    archive = b"".join(_newc(entry, number) for number, entry in enumerate(entries, 1))
+    archive += _newc(_Entry(name="TRAILER!!!", mode=0), 0)
+    return archive + bytes(-len(archive) % 512)
+
+
+def read_modules(tree: Path, release: str) -> dict[str, bytes]:
+    """The modules of a kernel package's tree, uncompressed; signatures stay, at their ends.
+
+    Raises ToolError where one is missing, or needs one that the init does not load before it.
+    """
+    found = {
+        path.name.removesuffix(".ko.xz"): path
+        for path in sorted((tree / "usr/lib/modules" / release).rglob("*.ko.xz"))
+    }
+    modules: dict[str, bytes] = {}
+    for name in MODULES:
+        if name not in found:
+            raise ToolError(f"the kernel {release} has no module {name}")
+        data = lzma.decompress(found[name].read_bytes())
+        match = _DEPENDS.search(data)
+        needs = {word.replace("-", "_") for word in match[1].decode().split(",") if word} if match else set()
+        missing = needs - {known.replace("-", "_") for known in modules}
+        if missing:
+            raise ToolError(f"module {name} needs {', '.join(sorted(missing))}, which the init does not load")
+        modules[name] = data
+    return modules
+
+
+def _newc(entry: _Entry, number: int) -> bytes:
+    name = entry.name.encode() + b"\0"
+    fields = (
+        number,  # inode
+        entry.mode,
+        0,  # user
+        0,  # group
+        2 if entry.mode == _DIRECTORY else 1,  # links
+        0,  # time
+        len(entry.content),
+        0, 0, 0, 0,  # devices
+        len(name),
+        0,  # no checksum
+    )  # fmt: skip
+    header = b"070701" + b"".join(b"%08X" % value for value in fields) + name
+    header += bytes(-len(header) % 4)
+    return header + entry.content + bytes(-len(entry.content) % 4)

@@ -1,0 +1,71 @@
+"""Run programs of the tools tree: the ones that build the machine's image and boot it.
+
+The tree is shown as the whole system of a sandbox, so that nothing of the host takes part but its
+kernel and what is named. The sandbox dies with its parent.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aicert.errors import ToolError
+
+# 2025-01-01: no file of an image is younger than another. The day itself means nothing.
+EPOCH = 1_735_689_600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """A tree as system; `writable` and `readable` paths are seen where they lie."""
+
+    tree: Path
+    writable: Sequence[Path] = ()
+    readable: Sequence[Path] = ()
+    devices: Sequence[Path] = ()
+    directory: Path = Path("/")
+    system_writable: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """The words that run `words` in this sandbox."""
+        if shutil.which("bwrap") is None:
+            raise ToolError("bubblewrap is not installed", hint="sudo apt-get install bubblewrap")
+        command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+        bind = "--bind" if self.system_writable else "--ro-bind"
+        command += [bind, str(self.tree / "usr"), "/usr"]
+        for name in ("bin", "sbin", "lib", "lib64"):
+            command += ["--symlink", f"usr/{name}", f"/{name}"]
+        if (self.tree / "etc").is_dir():
+            command += ["--ro-bind", str(self.tree / "etc"), "/etc"]
+        command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run"]
+        for name in ("/tmp", "/var/tmp"):
+            command += ["--tmpfs", name]
+        for path in self.readable:
+            command += ["--ro-bind", str(path), str(path)]
+        for path in self.writable:
+            command += ["--bind", str(path), str(path)]
+        for path in self.devices:
+            command += ["--dev-bind", str(path), str(path)]
+        environment = {
+            "PATH": "/usr/bin:/usr/sbin",
+            "LC_ALL": "C.UTF-8",
+            "SOURCE_DATE_EPOCH": str(EPOCH),
+            **self.environment,
+        }
+        for name, value in environment.items():
+            command += ["--setenv", name, value]
+        return [*command, "--chdir", str(self.directory), "--", *words]
+
+    def run(self, words: Sequence[str]) -> str:
+        """Run to the end; standard output. Raises ToolError with what the program said."""
+        done = subprocess.run(
+            self.command(words), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", cwd="/", env={"PATH": os.environ.get("PATH", os.defpath)}, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip()[-2000:]
+            raise ToolError(f"{words[0]} failed with exit code {done.returncode}\n{said}")
+        return done.stdout

@@ -1,0 +1,102 @@
+"""What of the built tree goes into the machine: allow-lists for the system, cuts for the training side.
+
+The system keeps a file because something named in docs/spec/image.md uses it. From the training
+environment goes what Axolotl on a CPU never loads: tests, sources, and code for accelerators. Trees
+are staged as hard links: nothing is copied, and nothing is written through them.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from rules.image_tools import Sandbox
+from rules.work import remove
+
+# The only programs: Python, the sandbox of the training and the limits that are set in it, the
+# sandbox's own probe, and what ctypes calls to find libraries.
+PROGRAMS = ("bwrap", "ldconfig", "prlimit", "python3", "python3.11", "true")
+SETTINGS = ("group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "os-release", "passwd")
+_LIBRARIES = re.compile(
+    r"usr/lib/(?:os-release|python3/dist-packages/.+|python3\.11/.+|x86_64-linux-gnu/.+|ssl/.+)"
+    r"|usr/lib64/.+"
+)
+_NOT_LIBRARIES = re.compile(
+    r"usr/lib/python3\.11/(?:(?:test|idlelib|lib2to3|ensurepip|tkinter|turtledemo|venv|config-[^/]*)/.+"
+    r"|.*/tests?/.+|.*/__pycache__/.+)"
+    r"|usr/lib/python3/dist-packages/(?:doit|tomlkit|cffi|pycparser|bin)(?:[-.][^/]*)?/.+"
+    r"|usr/lib/x86_64-linux-gnu/(?:perl|perl-base|gconv|security|audit|systemd)/.+"
+)
+# Mount points; the last three are the volumes' and the run's own.
+PLACES = ("dev", "proc", "run", "sys", "tmp", "training", "inputs", "scratch")
+CODE = Path("usr/lib/python3/dist-packages")
+CODE_DIRECTORIES = ("aicert", "enclave_runner")
+
+_TRAINING_CUTS = re.compile(
+    r"bitsandbytes/libbitsandbytes_(?:cuda|rocm|xpu)[^/]*"
+    r"|pyarrow/libarrow_(?:flight|s3)\.so\..*"
+    r"|torch/bin/(?!torch_shm_manager).*"
+    r"|torch/include/.*|torch/share/.*"
+    r"|triton/backends/(?:nvidia|amd)/(?:bin|lib)/.*"
+    r"|wandb/bin/.*"
+)
+
+
+def stage_training(machine: Path, stage: Path) -> None:
+    """The training environment, as the machine mounts it at /training."""
+    source = machine / "training"
+    site = "lib/python3.11/site-packages/"
+
+    def keep(name: str) -> bool:
+        return not (name.startswith(site) and _TRAINING_CUTS.fullmatch(name.removeprefix(site)))
+
+    _link(source, stage, keep)
+
+
+def stage_root(machine: Path, repository: Path, stage: Path) -> None:
+    """The system's tree with this checkout's trust core and runner."""
+    _link(machine, stage, is_kept)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (stage / name).symlink_to(f"usr/{name}")
+    for name in PLACES:
+        (stage / name).mkdir()
+    for name in CODE_DIRECTORIES:
+        _copy_code(repository / name, stage / CODE / name)
+
+
+def is_kept(name: str) -> bool:
+    """Whether the path, relative to the machine's tree, belongs to the system."""
+    top, _, rest = name.partition("/")
+    if top == "etc":
+        return rest.partition("/")[0] in SETTINGS
+    if re.fullmatch(r"usr/s?bin/[^/]+", name):
+        return os.path.basename(name) in PROGRAMS
+    return bool(_LIBRARIES.fullmatch(name)) and not _NOT_LIBRARIES.fullmatch(name)
+
+
+def compile_code(stage: Path) -> None:
+    """Byte code by the machine's own Python; not checked when read, since nothing there can change."""
+    code = [str(Path("/", CODE, name)) for name in CODE_DIRECTORIES]
+    words = ["/usr/bin/python3.11", "-I", "-m", "compileall", "-q", "--invalidation-mode"]
+    sandbox = Sandbox(tree=stage, system_writable=True)
+    sandbox.run([*words, "unchecked-hash", "/usr/lib/python3.11", *code])
+
+
+def _copy_code(source: Path, target: Path) -> None:
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source, target, ignore=ignore)
+
+
+def _link(source: Path, target: Path, keep: Callable[[str], bool]) -> None:
+    """Hard links of what `keep` accepts, and the directories that this needs."""
+    remove(target)
+    target.mkdir(parents=True)
+    for folder, folders, names in os.walk(source):
+        inside = os.path.relpath(folder, source)
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in (*names, *links):
+            path = os.path.normpath(os.path.join(inside, name))
+            if keep(path):
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                os.link(os.path.join(folder, name), target / path, follow_symlinks=False)
