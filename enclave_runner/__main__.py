@@ -31,7 +31,7 @@ from enclave_runner.pickles import refuse_pickle
 from enclave_runner.pointers import refuse_pointer
 from enclave_runner.tpm import RunKey, Tpm
 
-BUILDER_ID = "urn:aicert:machine:local"
+BUILDER_ID = "urn:aicert:machine:"
 # The input is one YAML document that people review; Axolotl's own examples have some 3 kB.
 MAX_CONFIG = 1 << 20
 
@@ -89,8 +89,9 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
                 Dependency(name=i.name, uri=i.uri, digest=i.digest) for i in lockfile.inputs
             ),
             outputs={name: _output(files)},
-            builder_id=BUILDER_ID,
-            builder={"runner": code_digest(Path(__file__).parents[1])},
+            builder_id=BUILDER_ID + ("measured" if arguments.builder else "local"),
+            # A measured machine is what its command line names; elsewhere this code is a claim.
+            builder=arguments.builder or {"runner": code_digest(Path(__file__).parents[1])},
             nonce=nonce,
             started=started,
             finished=_now(),
@@ -203,6 +204,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--nonce", required=True)
     parser.add_argument("--lockfile", required=True, type=Path)
     parser.add_argument("--input", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--builder", action="append", default=[], metavar="NAME=DIGEST")
     parser.add_argument("--scratch", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--training-env", required=True, type=Path)
@@ -212,6 +214,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     pairs = [item.partition("=") for item in arguments.input]
     arguments.input = {name: Path(path) for name, _, path in pairs}
+    pairs = [item.partition("=") for item in arguments.builder]
+    arguments.builder = {name: Digest.parse(digest) for name, _, digest in pairs}
     return arguments
 
 

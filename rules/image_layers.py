@@ -58,17 +58,16 @@ def read_kernel(tree: Path) -> Kernel:
 def volume(tools: Path, stage: Path, target: Path) -> Verity:
     """An erofs of `stage` with its hash tree at `target`."""
     target.unlink(missing_ok=True)
-    # erofs keeps hard links and sorts names, so the file system's order does not show.
-    make_erofs(tools, stage, target, str(image_disk.identifier(target.stem)))
+    # erofs keeps no trace of the order in which a directory is read.
+    sandbox = Sandbox(tree=tools, readable=[stage], writable=[target.parent])
+    sandbox.run(erofs_words(stage, target, str(image_disk.identifier(target.stem))))
     return image_verity.append_tree(target)
 
 
-def make_erofs(tools: Path, stage: Path, target: Path, identifier: str) -> None:
-    """A plain erofs, the same for equal trees."""
-    sandbox = Sandbox(tree=tools, readable=[stage], writable=[target.parent])
+def erofs_words(stage: Path, target: Path, identifier: str) -> list[str]:
+    """The command that makes a plain erofs, the same for equal trees."""
     words = ["mkfs.erofs", "--quiet", "-b4096", "-x-1", f"-T{EPOCH}", "--all-root", "--all-time"]
-    words += ["--hard-dereference", "--workers=1", f"-U{identifier}", str(target), str(stage)]
-    sandbox.run(words)
+    return [*words, "--hard-dereference", "--workers=1", f"-U{identifier}", str(target), str(stage)]
 
 
 def command_line(root: Verity, training: Verity) -> str:

@@ -19,12 +19,15 @@ EPOCH = 1_735_689_600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A tree as system; `writable` and `readable` paths are seen where they lie."""
+    """A tree as system; `writable` and `readable` paths are seen where they lie, `mounts` maps a
+    place inside to what it shows read-only.
+    """
 
     tree: Path
     writable: Sequence[Path] = ()
     readable: Sequence[Path] = ()
     devices: Sequence[Path] = ()
+    mounts: Mapping[Path, Path] = field(default_factory=dict)
     directory: Path = Path("/")
     system_writable: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +50,8 @@ class Sandbox:
             command += ["--ro-bind", str(path), str(path)]
         for path in self.writable:
             command += ["--bind", str(path), str(path)]
+        for inside, outside in self.mounts.items():
+            command += ["--ro-bind", str(outside), str(inside)]
         for path in self.devices:
             command += ["--dev-bind", str(path), str(path)]
         environment = {

@@ -228,7 +228,8 @@ static uint64_t from_trailer(const char *device, char *root)
     memcpy(root, block + strlen(TRAILER), HEX);
     root[HEX] = '\0';
     blocks = strtoull(block + strlen(TRAILER) + HEX + 1, &end, 10);
-    if (*end != '\n' || blocks == 0 || blocks >= size / BLOCK)
+    if (block[strlen(TRAILER) + HEX] != '\n' || *end != '\n' || blocks == 0 ||
+        blocks >= size / BLOCK)
         die("the input volume does not say how large it is");
     return blocks;
 }
@@ -287,6 +288,9 @@ static void enter_root(void)
     attach("dev", "/root/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755");
     attach("run", "/root/run", "tmpfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, "mode=0755,size=64m");
     attach("tmp", "/root/tmp", "tmpfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, "mode=1777,size=64m");
+    /* The one place with room: how much of it the run may use, the runner watches. */
+    attach("scratch", "/root/scratch", "tmpfs", MS_NODEV | MS_NOSUID | MS_NOEXEC,
+           "mode=0755,size=75%");
     if (chdir("/root") != 0)
         die("cannot enter the root");
     attach(".", "/", NULL, MS_MOVE, NULL);
