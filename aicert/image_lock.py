@@ -15,7 +15,8 @@ r"""The lock of a machine image: what it is built from, and what a machine that 
     digest = "sha256:…"
 
     [[package]]
-    name = "libc6"                           # everything that was installed, sorted by name
+    part = "machine"                         # what it is for: the machine, the tools that build it, …
+    name = "libc6"                           # everything that was used, sorted by part and name
     version = "2.36-9+deb12u9"
     digest = "sha256:…"
 
@@ -51,8 +52,9 @@ _VALUE = re.compile(r"[!#-\[\]-~]{1,200}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """One installed package or wheel."""
+    """One package or wheel, and the part of the image that it is for."""
 
+    part: str
     name: str
     version: str
     digest: Digest
@@ -85,8 +87,8 @@ def emit(
     for part in sorted(verity):
         lines += ["", "[[verity]]", f'name = "{part}"', f'digest = "{verity[part]}"']
     for package in packages:
-        lines += ["", "[[package]]", f'name = "{package.name}"', f'version = "{package.version}"']
-        lines.append(f'digest = "{package.digest}"')
+        lines += ["", "[[package]]", f'part = "{package.part}"', f'name = "{package.name}"']
+        lines += [f'version = "{package.version}"', f'digest = "{package.digest}"']
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
@@ -141,6 +143,7 @@ def _read(document: dict[str, object], digest: Digest) -> ImageLock:
         },
         packages=tuple(
             Package(
+                part=_text(package, "part"),
                 name=_text(package, "name"),
                 version=_text(package, "version"),
                 digest=Digest.parse(_text(package, "digest")),
@@ -153,13 +156,15 @@ def _read(document: dict[str, object], digest: Digest) -> ImageLock:
 def _check(
     name: str, pcrs: dict[int, bytes], verity: dict[str, Digest], packages: tuple[Package, ...]
 ) -> None:
-    for text in (name, *verity, *(package.name for package in packages)):
+    named = (text for package in packages for text in (package.part, package.name))
+    for text in (name, *verity, *named):
         if not _NAME.fullmatch(text):
             raise LockError(f"image lock: {text[:80]!a} is not a name")
     for package in packages:
         if not _VALUE.fullmatch(package.version):
             raise LockError(f"image lock: {package.name}: not a version")
-    if [(p.name, p.version) for p in packages] != sorted({(p.name, p.version) for p in packages}):
+    order = [(package.part, package.name, package.version) for package in packages]
+    if order != sorted(set(order)):
         raise LockError("image lock: packages are not sorted, or one is repeated")
     if tuple(sorted(pcrs)) != PCRS or any(len(value) != 32 for value in pcrs.values()):
         raise LockError("image lock: PCRs 4, 11, 12 and 13 are wanted, 32 bytes each")

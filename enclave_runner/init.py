@@ -21,8 +21,8 @@ INPUTS = Path("/inputs")
 SCRATCH = Path("/scratch")
 TRAINING = Path("/training")
 TPM = "device:/dev/tpmrm0"
-# Written only: a virtio-serial port, the machine's one.
-EVENTS = "/dev/vport0p1"
+# Written only; a virtio-serial port of the machine's.
+EVENTS_PORT = "aicert.events"
 OUTPUT_SERIAL = "aicert-output"
 _LIMITS = ("time-limit", "memory", "processes", "scratch-limit")
 _MAX_LIMITS = 4096
@@ -31,7 +31,7 @@ _VOLUME = re.compile(r"(?:^| )aicert\.([a-z]+)=([0-9a-f]{64}),[0-9]+(?= |\n|$)")
 
 def main() -> int:
     """Run what the input volume asks for; 0 when a certificate was streamed out."""
-    events = os.open(EVENTS, os.O_WRONLY | os.O_CLOEXEC)
+    events = os.open(_events_device(), os.O_WRONLY | os.O_CLOEXEC)
     try:
         arguments = _arguments(events)
         out = SCRATCH / "out"
@@ -87,6 +87,14 @@ def _limits() -> dict[str, int]:
         if type(value) is not int or value < 1:
             raise EvidenceError(f"limits.json: {name} is not a positive number")
     return found
+
+
+def _events_device() -> str:
+    """Where progress goes. A host that attached no such port has none to show."""
+    for port in Path("/sys/class/virtio-ports").glob("*"):
+        if (port / "name").read_text("ascii", "replace").strip() == EVENTS_PORT:
+            return f"/dev/{port.name}"
+    return os.devnull
 
 
 def _output_device() -> Path:

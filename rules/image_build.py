@@ -1,0 +1,292 @@
+"""Build the machine's image: from locked packages to a disk, each layer only when its inputs changed.
+
+Each layer's place carries the digest of everything that it is made from, so a layer that is there is
+the one that is wanted; a layer is put in its place only when it is whole. One builder at a time.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert import image_lock
+from aicert.digest import Digest
+from aicert.errors import ToolError
+from aicert.image_lock import ImageLock, Package
+from rules import image_debian, image_disk, image_layers, image_pcrs, image_trees, image_wheels, progress
+from rules.image_debian import Apt, Store
+from rules.image_mkosi import CACHE_DEBS, Mkosi, unpack
+from rules.image_store import Image
+from rules.image_verity import Verity
+from rules.work import remove
+
+NAME = "aicert-machine"
+LOCK = Path("lockfiles/image.lock.toml")
+TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
+KERNEL = "linux-image-cloud-amd64"
+_TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "kernel", "tools"), ("build", "machine")
+_WHEEL_PARTS = ("builder", "runner", "training")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The checkout, and where images are made: big, and all of it can be made again."""
+
+    root: Path
+    cache: Path
+
+    @property
+    def store(self) -> Store:
+        """Packages by digest."""
+        return Store(folder=self.cache / "store")
+
+    def apt(self, release: str) -> Apt:
+        """apt for one release, with lists of its own."""
+        return Apt(self.cache / f"apt-{release}", release)
+
+
+def place(root: Path) -> Place:
+    """Where this checkout builds its images."""
+    base = os.environ.get("AICERT_CACHE")
+    cache = (Path(base) if base else root / ".aicert").resolve() / "image"
+    cache.mkdir(parents=True, exist_ok=True)
+    return Place(root=root.resolve(), cache=cache)
+
+
+@contextmanager
+def only_builder(where: Place) -> Iterator[None]:
+    """Wait until nobody else builds in this cache."""
+    lock = os.open(where.cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def read_lock(root: Path) -> ImageLock | None:
+    """The committed lock, if there is one."""
+    try:
+        return image_lock.parse((root / LOCK).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def resolve(where: Place) -> tuple[Package, ...]:
+    """What the mirrors and pip give today for the machine and its tools: everything is fetched."""
+    store, found = where.store, list[Package]()
+    apt = where.apt(TOOLS_RELEASE)
+    apt.update()
+    kernels = [name for name in apt.depends(KERNEL) if name.startswith("linux-image-")]
+    if len(kernels) != 1:
+        raise ToolError(f"{KERNEL} of {TOOLS_RELEASE} does not name one kernel: {kernels}")
+    for part, name in (("mkosi", "mkosi"), ("kernel", kernels[0])):
+        found += _add(store, part, apt.download([name]))
+    builder = _mkosi(where, found)
+    work = where.cache / "resolve"
+    remove(work)
+    (work / "machine").mkdir(parents=True)
+    debs = builder.build(where.root / "image" / "tools", work / "tools-tree", sources=apt.sources)
+    found += _add(store, "tools", sorted((debs / CACHE_DEBS).glob("*.deb")))
+    # The packages are wanted here, not what is compiled with them.
+    shutil.copy(where.root / "image" / "machine" / "mkosi.conf", work / "machine")
+    script = work / "machine" / "mkosi.build.chroot"
+    script.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")
+    script.chmod(0o755)
+    debs = builder.build(
+        work / "machine",
+        work / "machine-tree",
+        sources=where.apt(MACHINE_RELEASE).sources,
+        tools=work / "tools-tree",
+    )
+    installed = _installed(work / "machine-tree")
+    for package in _add(store, "build", sorted((debs / CACHE_DEBS).glob("*.deb"))):
+        part = "machine" if package.name in installed else "build"
+        found.append(
+            Package(part=part, name=package.name, version=package.version, digest=package.digest)
+        )
+    found += image_wheels.resolve(where.root, store, work)
+    remove(work)
+    return tuple(sorted(found, key=lambda p: (p.part, p.name, p.version)))
+
+
+def _installed(tree: Path) -> set[str]:
+    text = (tree / "var/lib/dpkg/status").read_text(encoding="utf-8")
+    return {line.removeprefix("Package: ") for line in text.splitlines() if line.startswith("Package: ")}
+
+
+def _add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
+    packages = []
+    for path in paths:
+        name, version = image_debian.describe(path)
+        packages.append(Package(part=part, name=name, version=version, digest=store.add(path)))
+    return packages
+
+
+def _mkosi(where: Place, packages: Sequence[Package]) -> Mkosi:
+    package = next(package for package in packages if package.part == "mkosi")
+    path = where.store.find(package.digest)
+    if path is None:
+        raise ToolError(f"the store lost mkosi {package.version}")
+    program = unpack(path, where.cache / f"mkosi-{package.digest.hex[:16]}")
+    return Mkosi(program=program, work=where.cache / "mkosi-work")
+
+
+def fetch(where: Place, packages: Sequence[Package]) -> None:
+    """See that every locked byte is in the store."""
+    parts = image_wheels.by_part(packages)
+    for release, names in ((TOOLS_RELEASE, _TOOLS_PARTS), (MACHINE_RELEASE, _MACHINE_PARTS)):
+        wanted = [package for name in names for package in parts.get(name, [])]
+        image_debian.fetch(where.store, where.apt(release), wanted)
+    wheels = [package for name in _WHEEL_PARTS for package in parts.get(name, [])]
+    image_wheels.fetch(where.store, wheels, where.cache / "wheels-work")
+
+
+def build(where: Place, packages: tuple[Package, ...]) -> Image:
+    """The image of these packages and of this checkout's code, with its lock's bytes."""
+    parts = image_wheels.by_part(packages)
+    absent = {*_TOOLS_PARTS, *_MACHINE_PARTS, *_WHEEL_PARTS} - set(parts)
+    if absent:
+        raise ToolError(f"the image lock has no package for: {', '.join(sorted(absent))}",
+                        hint="./doit image_update")  # fmt: skip
+    tools = _tools_tree(where, parts["mkosi"], parts["tools"])
+    machine = _machine_tree(where, tools, packages)
+    return _image(where, tools, machine, packages)
+
+
+def _tools_tree(where: Place, mkosi: list[Package], packages: list[Package]) -> Path:
+    directory = where.root / "image" / "tools"
+    target = where.cache / f"tools-{_key([*_files(directory), *map(str, packages)])}"
+    if not target.is_dir():
+        progress.say("building the tools tree")
+        repository = where.cache / "repository"
+        image_debian.repository(where.store, packages, TOOLS_RELEASE, repository)
+        fresh = where.cache / "tools.new"
+        _mkosi(where, mkosi).build(directory, fresh, repository=repository)
+        fresh.rename(target)
+        remove(repository)
+    return target
+
+
+def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
+    directory = where.root / "image" / "machine"
+    parts = image_wheels.by_part(packages)
+    used = [package for name in (*_MACHINE_PARTS, *_WHEEL_PARTS) for package in parts[name]]
+    target = where.cache / f"machine-{_key([tools.name, *_files(directory), *map(str, used)])}"
+    if not target.is_dir():
+        progress.say("building the machine's tree and its Python environments (minutes)")
+        repository, source = where.cache / "repository", where.cache / "source"
+        debs = sorted(parts["build"] + parts["machine"], key=lambda package: package.name)
+        image_debian.repository(where.store, debs, MACHINE_RELEASE, repository)
+        remove(source)
+        shutil.copytree(directory, source)
+        for name in _WHEEL_PARTS:
+            text = image_wheels.place(where.store, parts[name], source / "wheels" / name)
+            (source / f"{name}.lock").write_text(text, encoding="ascii")
+        fresh = where.cache / "machine.new"
+        _mkosi(where, packages).build(source, fresh, repository=repository, tools=tools)
+        fresh.rename(target)
+        remove(repository)
+        remove(source)
+    return target
+
+
+def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ...]) -> Image:
+    training_image, training = _training_volume(where, tools, machine)
+    code = [path for name in image_trees.CODE_DIRECTORIES for path in _files(where.root / name)]
+    makers = _files(where.root / "rules", "image_*.py")
+    kernel = next(package for package in packages if package.part == "kernel")
+    listed = map(str, packages)
+    key = _key([training_image.name, machine.name, str(kernel), *code, *makers, *listed])
+    target = where.cache / f"image-{key}"
+    if not target.is_dir():
+        progress.say("building the image")
+        fresh = where.cache / "image.new"
+        remove(fresh)
+        fresh.mkdir()
+        _make_image(where, fresh, tools, machine, kernel, (training_image, training), packages)
+        fresh.rename(target)
+    return Image(
+        folder=target, disk=target / "disk.raw", tools=tools, lock=(target / "lock.toml").read_bytes()
+    )
+
+
+def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Verity]:
+    makers = [where.root / "rules" / f"image_{name}.py" for name in ("trees", "layers", "verity")]
+    key = _key([machine.name, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in makers)])
+    folder = where.cache / f"training-{key}"
+    if not folder.is_dir():
+        progress.say("building the training volume")
+        fresh = where.cache / "training.new"
+        remove(fresh)
+        fresh.mkdir()
+        image_trees.stage_training(machine, fresh / "stage")
+        verity = image_layers.volume(tools, fresh / "stage", fresh / "training.img")
+        remove(fresh / "stage")
+        facts = json.dumps({"root": str(verity.root), "blocks": verity.blocks})
+        (fresh / "facts.json").write_text(facts, encoding="ascii")
+        fresh.rename(folder)
+    facts = json.loads((folder / "facts.json").read_text(encoding="ascii"))
+    verity = Verity(root=Digest.parse(facts["root"]), blocks=facts["blocks"])
+    return folder / "training.img", verity
+
+
+def _make_image(
+    where: Place,
+    target: Path,
+    tools: Path,
+    machine: Path,
+    kernel_package: Package,
+    training: tuple[Path, Verity],
+    packages: tuple[Package, ...],
+) -> None:
+    work = target / "work"
+    work.mkdir()
+    package = where.store.find(kernel_package.digest)
+    if package is None:
+        raise ToolError(f"the store lost {kernel_package.name}")
+    tree = unpack(package, where.cache / f"kernel-{kernel_package.digest.hex[:16]}")
+    image_trees.stage_root(machine, where.root, work / "stage")
+    image_trees.compile_code(work / "stage")
+    root = image_layers.volume(tools, work / "stage", work / "root.img")
+    uki = target / "uki.efi"
+    image_layers.unified_kernel(
+        tools,
+        image_layers.read_kernel(tree),
+        (machine / "aicert-init").read_bytes(),
+        image_layers.command_line(root, training[1]),
+        work,
+        uki,
+    )
+    image_disk.system_partition(tools, uki, work / "esp.img")
+    parts = [("esp", work / "esp.img"), ("root", work / "root.img"), ("training", training[0])]
+    image_disk.assemble(parts, target / "disk.raw")
+    with (target / "disk.raw").open("rb") as file:
+        digest = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
+    lock = image_lock.emit(
+        name=NAME,
+        disk=digest,
+        pcrs=image_pcrs.predict(uki.read_bytes()),
+        verity={"root": root.root, "training": training[1].root},
+        packages=packages,
+    )
+    (target / "lock.toml").write_bytes(lock)
+    remove(work)
+
+
+def _files(folder: Path, pattern: str = "**/*") -> list[str]:
+    """Name and digest of each file, for keys; byte code left out."""
+    return [
+        f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in sorted(folder.glob(pattern))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+
+
+def _key(facts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]

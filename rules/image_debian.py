@@ -1,0 +1,185 @@
+"""Debian packages by digest: from a local store, else from the mirrors that this machine's apt uses.
+
+apt's ordinary client does every download, with state of its own: nothing is installed here, and the
+machine's lists stay as they are. Signed indices vouch for what is new; digests for what is locked.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.digest import Digest
+from aicert.errors import ToolError
+from aicert.image_lock import Package
+from rules.work import remove
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_FORMAT = "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)"
+_PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Files by digest: `<folder>/<sha256>/<file name>`."""
+
+    folder: Path
+
+    def add(self, path: Path) -> Digest:
+        """Move a file in; its digest."""
+        with path.open("rb") as file:
+            digest = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
+        if self.find(digest) is None:
+            place = self.folder / digest.hex
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, place / path.name)
+        return digest
+
+    def find(self, digest: Digest) -> Path | None:
+        """The file of that digest, read again: a store is no evidence."""
+        for path in (self.folder / digest.hex).glob("*"):
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == digest.hex:
+                    return path
+            path.unlink()
+        return None
+
+
+class Apt:
+    """apt with its own lists and cache, for one release and its updates."""
+
+    def __init__(self, folder: Path, release: str) -> None:
+        for name in _PROGRAMS:
+            if shutil.which(name) is None:
+                raise ToolError(
+                    f"{name} is missing: images are built from Debian packages",
+                    hint="build the image on Debian",
+                )
+        self.folder = folder
+        self.release = release
+        for name in ("lists/partial", "cache/archives/partial"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        self.sources = sources(release)
+        (folder / "debian.sources").write_text(self.sources, encoding="ascii")
+
+    def _options(self) -> list[str]:
+        options = {
+            "Dir::State::Lists": self.folder / "lists",
+            "Dir::Cache": self.folder / "cache",
+            "Dir::Etc::SourceList": self.folder / "debian.sources",
+            "Dir::Etc::SourceParts": "-",
+            "APT::Sandbox::User": "root",
+        }
+        return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+
+    def update(self) -> None:
+        """Fetch the indices."""
+        run(["apt-get", *self._options(), "--quiet", "update"])
+
+    def download(self, names: Iterable[str]) -> list[Path]:
+        """Fetch packages, each `name` or `name=version`."""
+        place = self.folder / "download"
+        remove(place)
+        place.mkdir()
+        run(["apt-get", *self._options(), "--quiet", "download", *names], directory=place)
+        return sorted(place.glob("*.deb"))
+
+    def depends(self, name: str) -> list[str]:
+        """What a package depends on, by name."""
+        text = run(["apt-cache", *self._options(), "depends", "--important", name])
+        return re.findall(r"^ +Depends: ([a-z0-9][a-z0-9+.-]+)$", text, re.MULTILINE)
+
+
+def sources(release: str) -> str:
+    """deb822 sources of a release, its updates and security, on this machine's own mirrors."""
+    text = run(["apt-get", "indextargets", "--format", _FORMAT])
+    found = [line.split() for line in text.splitlines()]
+    debian = [(words[0], words[1]) for words in found if words[2:] == ["main", "Debian"]]
+    plain = [uri for uri, suite in debian if not suite.endswith("-security")]
+    security = [uri for uri, suite in debian if suite.endswith("-security")]
+    if not plain or not security:
+        raise ToolError(
+            "apt on this machine knows no Debian mirror with a security suite",
+            hint="sudo apt-get update, on Debian",
+        )
+    stanzas = (
+        (plain[0], f"{release} {release}-updates"),
+        (security[0], f"{release}-security"),
+    )
+    return "\n".join(
+        f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n"
+        for uri, suites in stanzas
+    )
+
+
+def describe(path: Path) -> tuple[str, str]:
+    """Name and version of a package file."""
+    name, version = run(["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(path)]).split()
+    return name, version
+
+
+def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
+    """See that exactly these bytes are in the store; ToolError names what the mirror has no more."""
+    missing = [package for package in packages if store.find(package.digest) is None]
+    if not missing:
+        return
+    apt.update()
+    for package in missing:
+        try:
+            (path,) = apt.download([f"{package.name}={package.version}"])
+        except ToolError as error:
+            raise ToolError(
+                f"the mirror no longer has {package.name} {package.version} ({apt.release}), which "
+                f"the image lock names\n{error.message}",
+                hint="./doit image_update",
+            ) from None
+        digest = store.add(path)
+        if digest != package.digest:
+            raise ToolError(
+                f"the mirror has other bytes for {package.name} {package.version}"
+                f"\n  locked  {package.digest}\n  found   {digest}",
+                hint="./doit image_update",
+            )
+
+
+def repository(store: Store, packages: Sequence[Package], release: str, target: Path) -> None:
+    """A repository of exactly these packages, for apt by `file:`; what else apt knows is nothing."""
+    remove(target)
+    place = target / "dists" / release / "main" / "binary-amd64"
+    place.mkdir(parents=True)
+    (target / "pool").mkdir()
+    index: list[str] = []
+    for package in packages:
+        path = store.find(package.digest)
+        if path is None:
+            raise ToolError(f"the store lost {package.name} {package.version}")
+        os.link(path, target / "pool" / f"{package.digest.hex}.deb")
+        control = run(["dpkg-deb", "--field", str(path)]).rstrip()
+        index.append(
+            f"{control}\nFilename: pool/{package.digest.hex}.deb\n"
+            f"Size: {path.stat().st_size}\nSHA256: {package.digest.hex}\n"
+        )
+    data = "\n".join(index).encode()
+    (place / "Packages").write_bytes(data)
+    entry = f" {hashlib.sha256(data).hexdigest()} {len(data)} main/binary-amd64/Packages\n"
+    (target / "dists" / release / "Release").write_text(
+        f"Suite: {release}\nCodename: {release}\nArchitectures: amd64\nComponents: main\n"
+        f"SHA256:\n{entry}",
+        encoding="ascii",
+    )
+
+
+def run(words: Sequence[str], *, directory: Path = Path("/")) -> str:
+    """Run to the end; standard output. Raises ToolError with what the program said."""
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        cwd=directory, env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()[-2000:]
+        raise ToolError(f"{words[0]} failed with exit code {done.returncode}\n{said}")
+    return done.stdout

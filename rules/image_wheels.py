@@ -1,0 +1,147 @@
+"""Python packages by digest, for the machine's two environments and for what compiles one of them.
+
+pip's ordinary client downloads, from wherever it is configured to; hashes decide. Nothing is
+installed here: that happens in the image, without network, from the store.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.image_lock import Package
+from rules import training_env
+from rules.image_debian import Store, run
+from rules.work import remove
+
+# What the runner imports of the orchestrator's environment: cryptography for the core, the rest for
+# the TPM and for configs. cffi also helps to compile tpm2-pytss.
+RUNNER = ("cffi", "cryptography", "packaging", "pyyaml", "tpm2-pytss")
+BUILDER = ("cffi", "packaging", "pkgconfig", "pycparser", "setuptools", "setuptools-scm", "vcs-versioning")
+_BLOCK = re.compile(r"^([a-z0-9][a-z0-9.-]*)==([^ \n]+).*\n((?:    --hash=.*\n)+)", re.MULTILINE)
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One requirement: any of its files will do."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+    def line(self) -> str:
+        """As pip reads it."""
+        return f"{self.name}=={self.version} " + " ".join(f"--hash={h}" for h in self.hashes) + "\n"
+
+
+def wanted(root: Path) -> dict[str, list[Wanted]]:
+    """By part of the image, what the checkout's hashed locks name."""
+    own = _read(root / "rules" / "build-requirements.lock") | _read(root / "rules" / "requirements.lock")
+    training = _read(root / "enclave_runner" / "requirements.lock")
+    torch = training["torch"]
+    # The build for CPU only, whose hash comes first.
+    training["torch"] = Wanted(name="torch", version=torch.version + "+cpu", hashes=torch.hashes[:1])
+    return {
+        "builder": [own[name] for name in BUILDER],
+        "runner": [own[name] for name in RUNNER],
+        "training": [training[name] for name in sorted(training)],
+    }
+
+
+def _read(lock: Path) -> dict[str, Wanted]:
+    found = _BLOCK.findall(lock.read_text(encoding="ascii"))
+    return {
+        name: Wanted(name=name, version=version, hashes=tuple(_HASH.findall(hashes)))
+        for name, version, hashes in found
+    }
+
+
+def resolve(root: Path, store: Store, work: Path) -> list[Package]:
+    """Fetch what the locks name; which of the allowed files pip took becomes the image's lock."""
+    packages: list[Package] = []
+    for part, requirements in wanted(root).items():
+        place = _download(requirements, work / part)
+        by_name = {_name(path): path for path in sorted(place.iterdir())}
+        for item in requirements:
+            path = by_name.get(item.name)
+            if path is None:
+                raise ToolError(f"pip did not fetch {item.name} {item.version}")
+            digest = store.add(path)
+            packages.append(Package(part=part, name=item.name, version=item.version, digest=digest))
+    return packages
+
+
+def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
+    """See that exactly these files are in the store."""
+    missing = [package for package in packages if store.find(package.digest) is None]
+    if not missing:
+        return
+    requirements = [
+        Wanted(name=package.name, version=package.version, hashes=(str(package.digest),))
+        for package in missing
+    ]
+    for path in sorted(_download(requirements, work).iterdir()):
+        store.add(path)
+    for package in missing:
+        if store.find(package.digest) is None:
+            raise ToolError(
+                f"no source has the locked file of {package.name} {package.version}",
+                hint="./doit image_update",
+            )
+
+
+def place(store: Store, packages: Sequence[Package], target: Path) -> str:
+    """Put the files into `target` under their names; the requirements that install exactly them."""
+    remove(target)
+    target.mkdir(parents=True)
+    lines = []
+    for package in packages:
+        path = store.find(package.digest)
+        if path is None:
+            raise ToolError(f"the store lost {package.name} {package.version}")
+        os.link(path, target / path.name)
+        lines.append(f"{package.name}=={package.version} --hash={package.digest}\n")
+    return "".join(lines)
+
+
+def _name(path: Path) -> str:
+    """The normalised name that a wheel's or source archive's file name begins with."""
+    stem = path.name.removesuffix(".tar.gz")
+    parts = stem.split("-")
+    name = parts[0] if path.suffix == ".whl" else "-".join(parts[:-1])
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _download(requirements: Sequence[Wanted], target: Path) -> Path:
+    remove(target)
+    target.mkdir(parents=True)
+    torch = [item for item in requirements if "+" in item.version]
+    rest = [item for item in requirements if "+" not in item.version]
+    if rest:
+        _pip(rest, target, ())
+    for item in torch:
+        try:
+            _pip([item], target, ())
+        except ToolError:
+            _pip([item], target, ("--extra-index-url", training_env.CPU_INDEX))
+    return target
+
+
+def _pip(requirements: Sequence[Wanted], target: Path, source: Sequence[str]) -> None:
+    text = target.with_suffix(".txt")
+    text.write_text("".join(item.line() for item in requirements), encoding="ascii")
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    words += ["--no-build-isolation", "--no-input", "--disable-pip-version-check"]
+    run([*words, *source, "--dest", str(target), "--requirement", str(text)])
+
+
+def by_part(packages: Sequence[Package]) -> Mapping[str, list[Package]]:
+    """The packages of each part of the image."""
+    parts: dict[str, list[Package]] = {}
+    for package in packages:
+        parts.setdefault(package.part, []).append(package)
+    return parts
