@@ -1,10 +1,10 @@
 """The measured machine's way into the runner: one boot, one run (design section 5).
 
 The machine's init (image/machine/init.c) starts this when the volumes are open, and powers off when
-it ends. Everything that the host says is on the input volume: `lock.toml`, `nonce`, `limits.json` and
-`inputs/NAME`; it is pinned by dm-verity and what counts of it is measured. Nothing but block devices
-is read. Results leave as a stream on the output volume, of which no byte is read.
-Left out: what the run does, which is the runner's, the same as on a local machine.
+it ends. Everything that the host says is on the input volume: `lock.toml`, `nonce`, `limits.json`
+and `inputs/NAME`; it is pinned by dm-verity and what counts of it is measured. Nothing but block
+devices is read. Results leave as a stream on the output volume, of which no byte is read. Left out:
+what the run does, which is the runner's, the same as on a local machine.
 """
 
 import os
@@ -49,7 +49,9 @@ def verity_roots(command_line: str) -> dict[str, str]:
     """What this machine is, by its own command line: the dm-verity root of each volume."""
     roots = {name: f"sha256:{root}" for name, root in _VOLUME.findall(command_line)}
     if sorted(roots) != ["root", "training"]:
-        raise EvidenceError("the command line does not name the volumes root and training, once each")
+        raise EvidenceError(
+            "the command line does not name the volumes root and training, once each"
+        )
     return roots
 
 
@@ -80,7 +82,7 @@ def _nonce() -> str:
 def _limits() -> dict[str, int]:
     with (INPUTS / "limits.json").open("rb") as file:
         data = file.read(_MAX_LIMITS + 1)
-    found = strict_json.loads(data, max_bytes=_MAX_LIMITS)
+    found = strict_json.loads(data, what="limits.json", max_bytes=_MAX_LIMITS)
     if not isinstance(found, dict) or sorted(found) != sorted(_LIMITS):
         raise EvidenceError(f"limits.json must have exactly {', '.join(_LIMITS)}")
     for name, value in found.items():

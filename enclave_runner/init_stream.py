@@ -1,8 +1,8 @@
 """The stream in which results leave the machine (docs/spec/image.md, "Output volume").
 
-`aicert output 1`, then for each file `file SIZE PATH` and its bytes, then `end`; lines end in LF. The
-volume is written once, from its beginning, and never read. The host believes none of it before the
-certificate in it was verified.
+`aicert output 1`, then for each file `file SIZE PATH` and its bytes, then `end`; lines end in LF.
+The volume is written once, from its beginning, and never read. The host believes none of it before
+the certificate in it was verified.
 """
 
 import os

@@ -1,7 +1,8 @@
-"""Build the machine's image: from locked packages to a disk, each layer only when its inputs changed.
+"""Build the machine's image: from locked packages to a disk, each layer only when its inputs
+changed.
 
-Each layer's place carries the digest of everything that it is made from, so a layer that is there is
-the one that is wanted; a layer is put in its place only when it is whole. One builder at a time.
+Each layer's place carries the digest of everything that it is made from, so a layer that is there
+is the one that is wanted; a layer is put in its place only when it is whole. One builder at a time.
 """
 
 import fcntl
@@ -18,7 +19,15 @@ from aicert import image_lock
 from aicert.digest import Digest
 from aicert.errors import ToolError
 from aicert.image_lock import ImageLock, Package
-from rules import image_debian, image_disk, image_layers, image_pcrs, image_trees, image_wheels, progress
+from rules import (
+    image_debian,
+    image_disk,
+    image_layers,
+    image_pcrs,
+    image_trees,
+    image_wheels,
+    progress,
+)
 from rules.image_debian import Apt, Store
 from rules.image_mkosi import CACHE_DEBS, Mkosi, unpack
 from rules.image_store import Image
@@ -117,7 +126,9 @@ def resolve(where: Place) -> tuple[Package, ...]:
 
 def _installed(tree: Path) -> set[str]:
     text = (tree / "var/lib/dpkg/status").read_text(encoding="utf-8")
-    return {line.removeprefix("Package: ") for line in text.splitlines() if line.startswith("Package: ")}
+    return {
+        line.removeprefix("Package: ") for line in text.splitlines() if line.startswith("Package: ")
+    }
 
 
 def _add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
@@ -137,16 +148,6 @@ def _mkosi(where: Place, packages: Sequence[Package]) -> Mkosi:
     return Mkosi(program=program, work=where.cache / "mkosi-work")
 
 
-def fetch(where: Place, packages: Sequence[Package]) -> None:
-    """See that every locked byte is in the store."""
-    parts = image_wheels.by_part(packages)
-    for release, names in ((TOOLS_RELEASE, _TOOLS_PARTS), (MACHINE_RELEASE, _MACHINE_PARTS)):
-        wanted = [package for name in names for package in parts.get(name, [])]
-        image_debian.fetch(where.store, where.apt(release), wanted)
-    wheels = [package for name in _WHEEL_PARTS for package in parts.get(name, [])]
-    image_wheels.fetch(where.store, wheels, where.cache / "wheels-work")
-
-
 def build(where: Place, packages: tuple[Package, ...]) -> Image:
     """The image of these packages and of this checkout's code, with its lock's bytes."""
     parts = image_wheels.by_part(packages)
@@ -154,20 +155,23 @@ def build(where: Place, packages: tuple[Package, ...]) -> Image:
     if absent:
         raise ToolError(f"the image lock has no package for: {', '.join(sorted(absent))}",
                         hint="./doit image_update")  # fmt: skip
-    tools = _tools_tree(where, parts["mkosi"], parts["tools"])
+    tools = _tools_tree(where, packages)
     machine = _machine_tree(where, tools, packages)
     return _image(where, tools, machine, packages)
 
 
-def _tools_tree(where: Place, mkosi: list[Package], packages: list[Package]) -> Path:
+def _tools_tree(where: Place, packages: Sequence[Package]) -> Path:
     directory = where.root / "image" / "tools"
-    target = where.cache / f"tools-{_key([*_files(directory), *map(str, packages)])}"
+    used = _of(packages, _TOOLS_PARTS)
+    target = where.cache / f"tools-{_key([*_files(directory), *map(str, used)])}"
     if not target.is_dir():
+        image_debian.fetch(where.store, where.apt(TOOLS_RELEASE), used)
         progress.say("building the tools tree")
         repository = where.cache / "repository"
-        image_debian.repository(where.store, packages, TOOLS_RELEASE, repository)
+        debs = _of(packages, ("tools",))
+        image_debian.repository(where.store, debs, TOOLS_RELEASE, repository)
         fresh = where.cache / "tools.new"
-        _mkosi(where, mkosi).build(directory, fresh, repository=repository)
+        _mkosi(where, packages).build(directory, fresh, repository=repository)
         fresh.rename(target)
         remove(repository)
     return target
@@ -175,18 +179,20 @@ def _tools_tree(where: Place, mkosi: list[Package], packages: list[Package]) -> 
 
 def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
     directory = where.root / "image" / "machine"
-    parts = image_wheels.by_part(packages)
-    used = [package for name in (*_MACHINE_PARTS, *_WHEEL_PARTS) for package in parts[name]]
-    target = where.cache / f"machine-{_key([tools.name, *_files(directory), *map(str, used)])}"
+    debs, wheels = _of(packages, _MACHINE_PARTS), _of(packages, _WHEEL_PARTS)
+    facts = [tools.name, *_files(directory), *map(str, debs), *map(str, wheels)]
+    target = where.cache / f"machine-{_key(facts)}"
     if not target.is_dir():
+        image_debian.fetch(where.store, where.apt(MACHINE_RELEASE), debs)
+        image_wheels.fetch(where.store, wheels, where.cache / "wheels-work")
         progress.say("building the machine's tree and its Python environments (minutes)")
         repository, source = where.cache / "repository", where.cache / "source"
-        debs = sorted(parts["build"] + parts["machine"], key=lambda package: package.name)
         image_debian.repository(where.store, debs, MACHINE_RELEASE, repository)
         remove(source)
         shutil.copytree(directory, source)
         for name in _WHEEL_PARTS:
-            text = image_wheels.place(where.store, parts[name], source / "wheels" / name)
+            own = _of(packages, (name,))
+            text = image_wheels.place(where.store, own, source / "wheels" / name)
             (source / f"{name}.lock").write_text(text, encoding="ascii")
         fresh = where.cache / "machine.new"
         _mkosi(where, packages).build(source, fresh, repository=repository, tools=tools)
@@ -198,7 +204,7 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
 
 def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ...]) -> Image:
     training_image, training = _training_volume(where, tools, machine)
-    code = [path for name in image_trees.CODE_DIRECTORIES for path in _files(where.root / name)]
+    code = [fact for name in image_trees.CODE_DIRECTORIES for fact in _files(where.root / name)]
     makers = _files(where.root / "rules", "image_*.py")
     kernel = next(package for package in packages if package.part == "kernel")
     listed = map(str, packages)
@@ -212,7 +218,10 @@ def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ..
         _make_image(where, fresh, tools, machine, kernel, (training_image, training), packages)
         fresh.rename(target)
     return Image(
-        folder=target, disk=target / "disk.raw", tools=tools, lock=(target / "lock.toml").read_bytes()
+        folder=target,
+        disk=target / "disk.raw",
+        tools=tools,
+        lock=(target / "lock.toml").read_bytes(),
     )
 
 
@@ -226,6 +235,7 @@ def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Ve
         remove(fresh)
         fresh.mkdir()
         image_trees.stage_training(machine, fresh / "stage")
+        (fresh / "manifest").write_text(image_trees.manifest(fresh / "stage"), encoding="utf-8")
         verity = image_layers.volume(tools, fresh / "stage", fresh / "training.img")
         remove(fresh / "stage")
         facts = json.dumps({"root": str(verity.root), "blocks": verity.blocks})
@@ -253,6 +263,9 @@ def _make_image(
     tree = unpack(package, where.cache / f"kernel-{kernel_package.digest.hex[:16]}")
     image_trees.stage_root(machine, where.root, work / "stage")
     image_trees.compile_code(work / "stage")
+    listed = image_trees.manifest(work / "stage")
+    (target / "root.manifest").write_text(listed, encoding="utf-8")
+    shutil.copy(training[0].with_name("manifest"), target / "training.manifest")
     root = image_layers.volume(tools, work / "stage", work / "root.img")
     uki = target / "uki.efi"
     image_layers.unified_kernel(
@@ -277,6 +290,10 @@ def _make_image(
     )
     (target / "lock.toml").write_bytes(lock)
     remove(work)
+
+
+def _of(packages: Sequence[Package], parts: Sequence[str]) -> list[Package]:
+    return [package for package in packages if package.part in parts]
 
 
 def _files(folder: Path, pattern: str = "**/*") -> list[str]:

@@ -1,4 +1,5 @@
-"""Debian packages by digest: from a local store, else from the mirrors that this machine's apt uses.
+"""Debian packages by digest: from a local store, else from the mirrors that this machine's apt
+uses.
 
 apt's ordinary client does every download, with state of its own: nothing is installed here, and the
 machine's lists stay as they are. Signed indices vouch for what is new; digests for what is locked.
@@ -118,12 +119,14 @@ def sources(release: str) -> str:
 
 def describe(path: Path) -> tuple[str, str]:
     """Name and version of a package file."""
-    name, version = run(["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(path)]).split()
+    name, version = run(
+        ["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(path)]
+    ).split()
     return name, version
 
 
 def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
-    """See that exactly these bytes are in the store; ToolError names what the mirror has no more."""
+    """See that exactly these bytes are in the store; ToolError names what is to be had no more."""
     missing = [package for package in packages if store.find(package.digest) is None]
     if not missing:
         return
@@ -147,7 +150,7 @@ def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
 
 
 def repository(store: Store, packages: Sequence[Package], release: str, target: Path) -> None:
-    """A repository of exactly these packages, for apt by `file:`; what else apt knows is nothing."""
+    """A repository of exactly these packages, for apt by `file:`, which then knows no others."""
     remove(target)
     place = target / "dists" / release / "main" / "binary-amd64"
     place.mkdir(parents=True)

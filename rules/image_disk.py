@@ -1,5 +1,6 @@
-"""The machine's disk image: a GUID partition table (UEFI 2.10, 5.3), the EFI system partition with one
-file, and the volumes. Times and identifiers are fixed; nothing measured depends on them but PCR 5.
+"""The machine's disk image: a GUID partition table (UEFI 2.10, 5.3), the EFI system partition with
+one file, and the volumes. Times and identifiers are fixed; nothing measured depends on them but
+PCR 5.
 """
 
 import os

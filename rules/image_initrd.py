@@ -29,7 +29,9 @@ class _Entry:
 
 def build(init: bytes, modules: Mapping[str, bytes]) -> bytes:
     """The archive of `/init` and `/modules/NAME.ko`."""
-    entries = [_Entry(name=name, mode=_DIRECTORY) for name in ("dev", "modules", "proc", "root", "sys")]
+    entries = [
+        _Entry(name=name, mode=_DIRECTORY) for name in ("dev", "modules", "proc", "root", "sys")
+    ]
     entries.append(_Entry(name="init", mode=_PROGRAM, content=init))
     entries += [
         _Entry(name=f"modules/{name}.ko", mode=_FILE, content=modules[name]) for name in MODULES
@@ -54,10 +56,16 @@ def read_modules(tree: Path, release: str) -> dict[str, bytes]:
             raise ToolError(f"the kernel {release} has no module {name}")
         data = lzma.decompress(found[name].read_bytes())
         match = _DEPENDS.search(data)
-        needs = {word.replace("-", "_") for word in match[1].decode().split(",") if word} if match else set()
+        needs = (
+            {word.replace("-", "_") for word in match[1].decode().split(",") if word}
+            if match
+            else set()
+        )
         missing = needs - {known.replace("-", "_") for known in modules}
         if missing:
-            raise ToolError(f"module {name} needs {', '.join(sorted(missing))}, which the init does not load")
+            raise ToolError(
+                f"module {name} needs {', '.join(sorted(missing))}, which the init does not load"
+            )
         modules[name] = data
     return modules
 

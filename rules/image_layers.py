@@ -50,9 +50,7 @@ def read_kernel(tree: Path) -> Kernel:
     """The one kernel of an unpacked kernel package."""
     (image,) = sorted((tree / "boot").glob("vmlinuz-*"))
     release = image.name.removeprefix("vmlinuz-")
-    return Kernel(
-        release=release, image=image, modules=image_initrd.read_modules(tree, release)
-    )
+    return Kernel(release=release, image=image, modules=image_initrd.read_modules(tree, release))
 
 
 def volume(tools: Path, stage: Path, target: Path) -> Verity:

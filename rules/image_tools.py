@@ -44,8 +44,8 @@ class Sandbox:
         if (self.tree / "etc").is_dir():
             command += ["--ro-bind", str(self.tree / "etc"), "/etc"]
         command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run"]
-        for name in ("/tmp", "/var/tmp"):
-            command += ["--tmpfs", name]
+        for name in ("tmp", "var/tmp"):
+            command += ["--tmpfs", f"/{name}"]
         for path in self.readable:
             command += ["--ro-bind", str(path), str(path)]
         for path in self.writable:
@@ -68,7 +68,7 @@ class Sandbox:
         """Run to the end; standard output. Raises ToolError with what the program said."""
         done = subprocess.run(
             self.command(words), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", cwd="/", env={"PATH": os.environ.get("PATH", os.defpath)}, check=False,
+            errors="replace", cwd="/", check=False, env={"PATH": os.environ.get("PATH", os.defpath)},
         )  # fmt: skip
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip()[-2000:]

@@ -1,13 +1,16 @@
-"""What of the built tree goes into the machine: allow-lists for the system, cuts for the training side.
+"""What of the built tree goes into the machine: allow-lists for the system, cuts for the training
+side.
 
 The system keeps a file because something named in docs/spec/image.md uses it. From the training
 environment goes what Axolotl on a CPU never loads: tests, sources, and code for accelerators. Trees
 are staged as hard links: nothing is copied, and nothing is written through them.
 """
 
+import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +20,15 @@ from rules.work import remove
 # The only programs: Python, the sandbox of the training and the limits that are set in it, the
 # sandbox's own probe, and what ctypes calls to find libraries.
 PROGRAMS = ("bwrap", "ldconfig", "prlimit", "python3", "python3.11", "true")
-SETTINGS = ("group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "os-release", "passwd")
+SETTINGS = (
+    "group",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "nsswitch.conf",
+    "os-release",
+    "passwd",
+)
 _LIBRARIES = re.compile(
     r"usr/lib/(?:os-release|python3/dist-packages/.+|python3\.11/.+|x86_64-linux-gnu/.+|ssl/.+)"
     r"|usr/lib64/.+"
@@ -76,11 +87,28 @@ def is_kept(name: str) -> bool:
 
 
 def compile_code(stage: Path) -> None:
-    """Byte code by the machine's own Python; not checked when read, since nothing there can change."""
+    """Byte code by the machine's own Python; never checked, since nothing there can change."""
     code = [str(Path("/", CODE, name)) for name in CODE_DIRECTORIES]
     words = ["/usr/bin/python3.11", "-I", "-m", "compileall", "-q", "--invalidation-mode"]
     sandbox = Sandbox(tree=stage, system_writable=True)
     sandbox.run([*words, "unchecked-hash", "/usr/lib/python3.11", *code])
+
+
+def manifest(stage: Path) -> str:
+    """Every file of a staged tree with permissions and digest or link target, to compare."""
+    lines = []
+    for folder, folders, names in os.walk(stage):
+        for name in (*folders, *names):
+            path = os.path.join(folder, name)
+            inside, found = os.path.relpath(path, stage), os.lstat(path)
+            what = "directory"
+            if stat.S_ISLNK(found.st_mode):
+                what = f"-> {os.readlink(path)}"
+            elif stat.S_ISREG(found.st_mode):
+                with open(path, "rb") as file:
+                    what = hashlib.file_digest(file, "sha256").hexdigest()
+            lines.append(f"{inside}  {stat.S_IMODE(found.st_mode):04o}  {what}\n")
+    return "".join(sorted(lines))
 
 
 def _copy_code(source: Path, target: Path) -> None:

@@ -1,4 +1,5 @@
-"""The hash tree of dm-verity, as the kernel reads it (kernel: admin-guide/device-mapper/verity.rst).
+"""The hash tree of dm-verity, as the kernel reads it (kernel:
+admin-guide/device-mapper/verity.rst).
 
 Hash type 1, SHA-256, blocks of 4096 bytes, no salt and no superblock: the tree directly follows the
 data, topmost level first, and everything that opens it stands on a command line. Without salt equal

@@ -20,7 +20,15 @@ from rules.work import remove
 # What the runner imports of the orchestrator's environment: cryptography for the core, the rest for
 # the TPM and for configs. cffi also helps to compile tpm2-pytss.
 RUNNER = ("cffi", "cryptography", "packaging", "pyyaml", "tpm2-pytss")
-BUILDER = ("cffi", "packaging", "pkgconfig", "pycparser", "setuptools", "setuptools-scm", "vcs-versioning")
+BUILDER = (
+    "cffi",
+    "packaging",
+    "pkgconfig",
+    "pycparser",
+    "setuptools",
+    "setuptools-scm",
+    "vcs-versioning",
+)
 _BLOCK = re.compile(r"^([a-z0-9][a-z0-9.-]*)==([^ \n]+).*\n((?:    --hash=.*\n)+)", re.MULTILINE)
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -40,11 +48,15 @@ class Wanted:
 
 def wanted(root: Path) -> dict[str, list[Wanted]]:
     """By part of the image, what the checkout's hashed locks name."""
-    own = _read(root / "rules" / "build-requirements.lock") | _read(root / "rules" / "requirements.lock")
+    own = _read(root / "rules" / "build-requirements.lock") | _read(
+        root / "rules" / "requirements.lock"
+    )
     training = _read(root / "enclave_runner" / "requirements.lock")
     torch = training["torch"]
     # The build for CPU only, whose hash comes first.
-    training["torch"] = Wanted(name="torch", version=torch.version + "+cpu", hashes=torch.hashes[:1])
+    training["torch"] = Wanted(
+        name="torch", version=torch.version + "+cpu", hashes=torch.hashes[:1]
+    )
     return {
         "builder": [own[name] for name in BUILDER],
         "runner": [own[name] for name in RUNNER],

@@ -1,8 +1,9 @@
 """The `qemu` machine: the run inside the measured image, under full emulation or KVM.
 
-The machine gets the image and the input volume read-only, an empty output volume, a TPM and one port
-on which it tells its progress. It has no network device. It runs once and powers off; whatever
-happens, nothing of it is left running, and its console stays in the run's folder until that is swept.
+The machine gets the image and the input volume read-only, an empty output volume, a TPM and one
+port on which it tells its progress. It has no network device. It runs once and powers off; whatever
+happens, nothing of it is left running, and its console stays in the run's folder until that is
+swept.
 """
 
 import contextlib
@@ -56,7 +57,9 @@ def execute(job: Job, image: Image) -> Path:
     out = job.work / "out"
     out.mkdir()
     machine = job.run.machine
-    volumes = Volumes(image=image.disk, inputs=job.work / "inputs.img", output=job.work / "output.img")
+    volumes = Volumes(
+        image=image.disk, inputs=job.work / "inputs.img", output=job.work / "output.img"
+    )
     _make_volumes(job, image, volumes)
     accelerator = qemu_accelerator.choose(image)
     follower = Follower(job.run.name)
@@ -140,7 +143,7 @@ def start(
     *,
     pass_fds: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Start qemu of the tools tree in a sandbox that sees its volumes and `work`, and no network."""
+    """Start qemu of the tools tree in a sandbox that sees volumes and `work`, and no network."""
     disks = {Path("/machine/image"): volumes.image}
     if volumes.inputs is not None:
         disks[Path("/machine/inputs")] = volumes.inputs
@@ -184,7 +187,12 @@ def command(
     if volumes.output is not None:
         words += _disk("output", "output.img", 6, "cache=unsafe")
     if control is not None:
-        words += ["-chardev", f"socket,id=tpm,path={control}", "-tpmdev", "emulator,id=tpm,chardev=tpm"]
+        words += [
+            "-chardev",
+            f"socket,id=tpm,path={control}",
+            "-tpmdev",
+            "emulator,id=tpm,chardev=tpm",
+        ]
         words += ["-device", "tpm-crb,tpmdev=tpm"]
     if events_fd is not None:
         words += ["-chardev", f"socket,id=events,fd={events_fd}"]
@@ -200,7 +208,11 @@ def _drive(name: str, path: str, options: str) -> list[str]:
 def _disk(name: str, path: str, slot: int, options: str, more: str = "") -> list[str]:
     # A full or failing host disk is an error in the machine, not a machine that stands still.
     drive = _drive(name, path, f"if=none,{options},werror=report,rerror=report")
-    return [*drive, "-device", f"virtio-blk-pci,drive={name},serial=aicert-{name},addr={slot}{more}"]
+    return [
+        *drive,
+        "-device",
+        f"virtio-blk-pci,drive={name},serial=aicert-{name},addr={slot}{more}",
+    ]
 
 
 @contextlib.contextmanager
@@ -225,4 +237,6 @@ def _ended(process: "subprocess.Popen[bytes]", limit: float) -> Iterator[threadi
 
 def console_tail(work: Path) -> str:
     """The end of what the machine and qemu said: hostile text, escaped where it is shown."""
-    return "\n".join(text for name in ("qemu.log", "console") if (text := tail(work / name).strip()))
+    return "\n".join(
+        text for name in ("qemu.log", "console") if (text := tail(work / name).strip())
+    )

@@ -1,8 +1,8 @@
 """Which accelerator boots the image here: found out by booting it.
 
 /dev/kvm may open and still be unable to run firmware (nested virtualisation that stops in 32-bit
-code), so the image is booted under KVM without volumes: its init says that one is missing, and powers
-off. What was found is kept with the image; emulation always works.
+code), so the image is booted under KVM without volumes: its init says that one is missing, and
+powers off. What was found is kept with the image; emulation always works.
 """
 
 import os

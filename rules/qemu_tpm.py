@@ -1,8 +1,8 @@
 """The software TPM of a qemu machine: made as a platform's, then handed to the machine's firmware.
 
-The platform part (attestation key, its certificate) is `rules.swtpm`'s: it runs once on a TPM of its
-own, whose stored state becomes that of the machine's TPM, which the firmware then starts from zero.
-Leaves out: any protection. Whoever owns a software TPM can copy its state, and forge.
+The platform part (attestation key, its certificate) is `rules.swtpm`'s: it runs once on a TPM of
+its own, whose stored state becomes that of the machine's TPM, which the firmware then starts from
+zero. Leaves out: any protection. Whoever owns a software TPM can copy its state, and forge.
 """
 
 import contextlib

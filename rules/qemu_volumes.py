@@ -1,9 +1,9 @@
 """The two volumes of one run: what goes into the machine, and how results are read back.
 
-In: an erofs with dm-verity whose last block says its root hash (image/machine/init.c reads it), made
-of the inputs where they lie. Out: a stream that the machine writes (enclave_runner/init_stream.py),
-hostile until the certificate in it was verified: names, sizes and counts are bounded, files are made
-new in an empty folder, and nothing but regular files comes out.
+In: an erofs with dm-verity whose last block says its root hash (image/machine/init.c reads it),
+made of the inputs where they lie. Out: a stream that the machine writes
+(enclave_runner/init_stream.py), hostile until the certificate in it was verified: names, sizes and
+counts are bounded, files are made new in an empty folder, and nothing but regular files comes out.
 """
 
 import json
@@ -88,7 +88,9 @@ def _take(stream: BinaryIO, size: int, path: Path) -> None:
     # The volume is as large as the machine may write; a larger claim ends at its end.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        fd = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+        )
     except OSError as error:
         raise EvidenceError(f"the machine's results cannot be taken: {error.strerror}") from None
     with os.fdopen(fd, "wb") as file:
