@@ -68,7 +68,8 @@ class Sandbox:
         """Run to the end; standard output. Raises ToolError with what the program said."""
         done = subprocess.run(
             self.command(words), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", cwd="/", check=False, env={"PATH": os.environ.get("PATH", os.defpath)},
+            errors="replace", cwd="/", check=False,
+            env={"PATH": os.environ.get("PATH", os.defpath)},
         )  # fmt: skip
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip()[-2000:]
