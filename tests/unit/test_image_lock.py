@@ -9,8 +9,8 @@ from aicert.image_lock import MAX_BYTES, ImageLock, Package, emit, parse
 DIGEST = Digest("sha256", "ab" * 32)
 PCRS = {4: b"\x04" * 32, 11: b"\x0b" * 32, 12: bytes(32), 13: bytes(32)}
 PACKAGES = (
-    Package(name="libc6", version="2.36-9+deb12u9", digest=DIGEST),
-    Package(name="torch", version="2.13.0", digest=DIGEST),
+    Package(part="machine", name="libc6", version="2.36-9+deb12u9", digest=DIGEST),
+    Package(part="training", name="torch", version="2.13.0", digest=DIGEST),
 )
 
 
