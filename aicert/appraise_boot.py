@@ -16,7 +16,7 @@ from aicert.chain import CertifiedKey
 from aicert.digest import Digest, of_bytes
 from aicert.errors import EvidenceError
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError, both
-from aicert.policy import Policy
+from aicert.policy import FIRMWARE_PCRS, Policy
 from aicert.records import dataclass
 from aicert.result import BOOT_CHECKS
 
@@ -128,8 +128,10 @@ def _firmware(ledger: Ledger, policy: Policy, quote: VerifiedQuote | None) -> No
             raise NotDecidedError(f"policy {policy.name} names no firmware values")
         for accepted in policy.firmware:
             if all(given.pcrs[index] == value for index, value in accepted.pcrs.items()):
-                return f"PCRs 0, 1, 2, 3, 7 are those of firmware {accepted.name}", None
+                compared = ", ".join(str(index) for index in sorted(accepted.pcrs))
+                return f"PCRs {compared} are those of firmware {accepted.name}", None
         names = ", ".join(accepted.name for accepted in policy.firmware)
-        raise EvidenceError(f"PCRs 0, 1, 2, 3, 7 are those of no accepted firmware: {names}")
+        quoted = "".join(f"\nquoted    PCR {i} sha256:{given.pcrs[i].hex()}" for i in FIRMWARE_PCRS)
+        raise EvidenceError(f"the firmware is none of those accepted: {names}{quoted}")
 
     ledger.step("boot.firmware", firmware, quote, *_NEEDS)

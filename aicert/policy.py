@@ -25,7 +25,7 @@ BUILT_IN = ("default", "local", "qemu")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
-    """The values of PCRs 0, 1, 2, 3 and 7 that one accepted platform firmware gives."""
+    """The values, among PCRs 0, 1, 2, 3 and 7, that one accepted platform firmware gives."""
 
     name: str
     pcrs: Mapping[int, bytes]
@@ -72,8 +72,15 @@ def built_in(name: str) -> Policy:
         from aicert.roots import azure_vtpm_2023
 
         return Policy(name=name, tier="vtpm", roots=(azure_vtpm_2023(),), images={})
-    if name in ("local", "qemu"):
+    if name == "local":
         return Policy(name=name, tier=SIMULATED_TIERS[name], roots=(), images={})
+    if name == "qemu":
+        from aicert.qemu_firmware import BUILDS
+
+        firmware = tuple(BUILDS.values())
+        return Policy(
+            name=name, tier=SIMULATED_TIERS[name], roots=(), images={}, firmware=firmware
+        )
     raise ConfigError(f"no policy is built in as {name!r}, only {', '.join(BUILT_IN)}")
 
 

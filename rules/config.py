@@ -19,7 +19,7 @@ from aicert.sources.choice import Choice
 from rules import sources
 
 FILE = "aicert.toml"
-DRIVERS = ("local",)
+DRIVERS = ("local", "qemu")
 TRAINER = "axolotl"
 # The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.
 DEFAULT_MEMORY = 8 << 30

@@ -48,6 +48,13 @@ class Place:
 
     root: Path
     cache: Path
+    makes: bool = True
+
+    def has(self, layer: Path) -> bool:
+        """Whether the layer is there; where it is not, it may be made, or there is a ToolError."""
+        if not layer.is_dir() and not self.makes:
+            raise ToolError("the image is not built", hint="./doit image")
+        return layer.is_dir()
 
     @property
     def store(self) -> Store:
@@ -149,7 +156,10 @@ def _mkosi(where: Place, packages: Sequence[Package]) -> Mkosi:
 
 
 def build(where: Place, packages: tuple[Package, ...]) -> Image:
-    """The image of these packages and of this checkout's code, with its lock's bytes."""
+    """The image of these packages and of this checkout's code, with its lock's bytes.
+
+    Raises ToolError where `where` makes nothing and a layer is missing.
+    """
     parts = image_wheels.by_part(packages)
     absent = {*_TOOLS_PARTS, *_MACHINE_PARTS, *_WHEEL_PARTS} - set(parts)
     if absent:
@@ -164,7 +174,7 @@ def _tools_tree(where: Place, packages: Sequence[Package]) -> Path:
     directory = where.root / "image" / "tools"
     used = _of(packages, _TOOLS_PARTS)
     target = where.cache / f"tools-{_key([*_files(directory), *map(str, used)])}"
-    if not target.is_dir():
+    if not where.has(target):
         image_debian.fetch(where.store, where.apt(TOOLS_RELEASE), used)
         progress.say("building the tools tree")
         repository = where.cache / "repository"
@@ -182,7 +192,7 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
     debs, wheels = _of(packages, _MACHINE_PARTS), _of(packages, _WHEEL_PARTS)
     facts = [tools.name, *_files(directory), *map(str, debs), *map(str, wheels)]
     target = where.cache / f"machine-{_key(facts)}"
-    if not target.is_dir():
+    if not where.has(target):
         image_debian.fetch(where.store, where.apt(MACHINE_RELEASE), debs)
         image_wheels.fetch(where.store, wheels, where.cache / "wheels-work")
         progress.say("building the machine's tree and its Python environments (minutes)")
@@ -210,7 +220,7 @@ def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ..
     listed = map(str, packages)
     key = _key([training_image.name, machine.name, str(kernel), *code, *makers, *listed])
     target = where.cache / f"image-{key}"
-    if not target.is_dir():
+    if not where.has(target):
         progress.say("building the image")
         fresh = where.cache / "image.new"
         remove(fresh)
@@ -229,7 +239,7 @@ def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Ve
     makers = [where.root / "rules" / f"image_{name}.py" for name in ("trees", "layers", "verity")]
     key = _key([machine.name, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in makers)])
     folder = where.cache / f"training-{key}"
-    if not folder.is_dir():
+    if not where.has(folder):
         progress.say("building the training volume")
         fresh = where.cache / "training.new"
         remove(fresh)

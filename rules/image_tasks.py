@@ -3,6 +3,7 @@
 import difflib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ def ensure(root: Path) -> Image:
         image = image_build.build(where, packages)
         _write(root, image)
     return image
+
+
+def is_current(root: Path) -> bool:
+    """Whether the image of this checkout is built and is what its lock says. Nothing is made."""
+    lock = image_build.read_lock(root)
+    if lock is None:
+        return False
+    where = replace(image_build.place(root), makes=False)
+    return image_build.build(where, lock.packages).lock == (root / LOCK).read_bytes()
 
 
 def update(root: Path) -> None:

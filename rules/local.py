@@ -30,7 +30,7 @@ class Job:
     run: Run
     lock: Lock
     nonce: bytes
-    training_env: Path
+    training_env: Path | None
     work: Path
 
 

@@ -13,15 +13,17 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from aicert import certificate as certificates
 from aicert.errors import AicertError, ToolError
+from aicert.records import replace
 from rules import qemu_accelerator, qemu_volumes
 from rules.ca import local_ca
 from rules.events import Follower
 from rules.image_store import Image
+from rules.image_tasks import ensure
 from rules.image_tools import Sandbox
 from rules.local import Job, tail
 from rules.qemu_tpm import machine_tpm
@@ -49,11 +51,16 @@ class Volumes:
     output: Path | None = None
 
 
-def execute(job: Job, image: Image) -> Path:
-    """Run the job in the image; returns the folder with `certificate.json`, log and outputs.
+def execute(job: Job) -> Path:
+    """Run the job in this checkout's image, which is built where an input of it changed.
 
-    Raises the runner's own error (ConfigError, LockError, ToolError) or a ToolError if it died.
+    Returns the folder with `certificate.json`, log and outputs. Raises the runner's own error (ConfigError, LockError, ToolError) or a ToolError if it died.
     """
+    return execute_in(job, ensure(job.root))
+
+
+def execute_in(job: Job, image: Image) -> Path:
+    """Run the job in that image."""
     out = job.work / "out"
     out.mkdir()
     machine = job.run.machine

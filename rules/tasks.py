@@ -98,7 +98,8 @@ def task_export() -> Iterator[Task]:
 
 def _needs(run: config.Run) -> list[str]:
     made = {f"path:{folder}" for folder in (example.MODEL, example.DATA)}
-    return ["example"] if any(item.source in made for item in run.inputs) else []
+    needs = ["example"] if any(item.source in made for item in run.inputs) else []
+    return needs
 
 
 def _upstream(run: config.Run) -> list[str]:

@@ -26,6 +26,7 @@ from rules.config import DRIVERS, Run
 CERTIFICATES = Path("certificates")
 OUTPUTS = Path("outputs")
 CAS = Path(".aicert") / "ca"
+IMAGE_LOCK = Path("lockfiles") / "image.lock.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,8 @@ class Question:
 def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
     """Under the policy of the run's own machine: it accepts what this checkout simulates."""
     driver = run.machine.driver
-    return Question(policy=api.choose_policy(driver, root=_own_ca(root, driver)), nonce=nonce)
+    policy = api.choose_policy(driver, root=_own_ca(root, driver), image=_own_image(root, driver))
+    return Question(policy=policy, nonce=nonce)
 
 
 def question(root: Path, policy: str, pem: str, nonce: str) -> Question:
@@ -58,8 +60,14 @@ def question(root: Path, policy: str, pem: str, nonce: str) -> Question:
     ca = users_path(pem) if pem else None
     if ca is None and policy in DRIVERS:
         ca = _own_ca(root, policy)
-    chosen = api.choose_policy(policy, root=ca)
+    chosen = api.choose_policy(policy, root=ca, image=_own_image(root, policy))
     return Question(policy=chosen, nonce=api.expected_nonce(nonce or None))
+
+
+def _own_image(root: Path, policy: str) -> Path | None:
+    """This checkout's image, which its own measured machines boot."""
+    lock = root / IMAGE_LOCK
+    return lock if policy == "qemu" and lock.is_file() else None
 
 
 def _own_ca(root: Path, driver: str) -> Path:
