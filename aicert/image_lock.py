@@ -15,7 +15,7 @@ r"""The lock of a machine image: what it is built from, and what a machine that 
     digest = "sha256:…"
 
     [[package]]
-    part = "machine"                         # what it is for: the machine, the tools that build it, …
+    part = "machine"                         # what it is for: machine, tools, training, …
     name = "libc6"                           # everything that was used, sorted by part and name
     version = "2.36-9+deb12u9"
     digest = "sha256:…"

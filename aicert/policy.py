@@ -78,9 +78,7 @@ def built_in(name: str) -> Policy:
         from aicert.qemu_firmware import BUILDS
 
         firmware = tuple(BUILDS.values())
-        return Policy(
-            name=name, tier=SIMULATED_TIERS[name], roots=(), images={}, firmware=firmware
-        )
+        return Policy(name=name, tier=SIMULATED_TIERS[name], roots=(), images={}, firmware=firmware)
     raise ConfigError(f"no policy is built in as {name!r}, only {', '.join(BUILT_IN)}")
 
 

@@ -54,7 +54,8 @@ class Volumes:
 def execute(job: Job) -> Path:
     """Run the job in this checkout's image, which is built where an input of it changed.
 
-    Returns the folder with `certificate.json`, log and outputs. Raises the runner's own error (ConfigError, LockError, ToolError) or a ToolError if it died.
+    Returns the folder with `certificate.json`, log and outputs. Raises the runner's own error
+    (ConfigError, LockError, ToolError) or a ToolError if it died.
     """
     return execute_in(job, ensure(job.root))
 

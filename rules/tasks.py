@@ -98,8 +98,7 @@ def task_export() -> Iterator[Task]:
 
 def _needs(run: config.Run) -> list[str]:
     made = {f"path:{folder}" for folder in (example.MODEL, example.DATA)}
-    needs = ["example"] if any(item.source in made for item in run.inputs) else []
-    return needs
+    return ["example"] if any(item.source in made for item in run.inputs) else []
 
 
 def _upstream(run: config.Run) -> list[str]:
