@@ -47,8 +47,9 @@ def main() -> int:
 
 def verity_roots(command_line: str) -> dict[str, str]:
     """What this machine is, by its own command line: the dm-verity root of each volume."""
-    roots = {name: f"sha256:{root}" for name, root in _VOLUME.findall(command_line)}
-    if sorted(roots) != ["root", "training"]:
+    found = _VOLUME.findall(command_line)
+    roots = {name: f"sha256:{root}" for name, root in found}
+    if sorted(name for name, _ in found) != ["root", "training"]:
         raise EvidenceError(
             "the command line does not name the volumes root and training, once each"
         )
@@ -68,7 +69,7 @@ def _arguments(events: int) -> list[str]:
         f"--training-env={TRAINING}",
         *(f"--input={name}={INPUTS / 'inputs' / name}" for name in names),
         *(f"--builder={name}={root}" for name, root in roots.items()),
-        *(f"--{name}={value}" for name, value in _limits().items()),
+        *(f"--{name}={value}" for name, value in limits().items()),
     ]
 
 
@@ -79,7 +80,7 @@ def _nonce() -> str:
     return text.decode("ascii").strip()
 
 
-def _limits() -> dict[str, int]:
+def limits() -> dict[str, int]:
     with (INPUTS / "limits.json").open("rb") as file:
         data = file.read(_MAX_LIMITS + 1)
     found = strict_json.loads(data, what="limits.json", max_bytes=_MAX_LIMITS)

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import EvidenceError
+from enclave_runner.init_stream import write_stream
+from rules.qemu_volumes import HEADER, read_output
+
+
+def read(tmp_path: Path, stream: bytes) -> dict[str, bytes]:
+    volume, target = tmp_path / "volume", tmp_path / "target"
+    volume.write_bytes(stream + bytes(5000))
+    target.mkdir()
+    read_output(volume, target)
+    found = (path for path in target.rglob("*") if path.is_file())
+    return {path.relative_to(target).as_posix(): path.read_bytes() for path in found}
+
+
+def test_what_the_machine_writes_is_what_the_host_reads(tmp_path: Path) -> None:
+    files = {"certificate.json": b"{}", "outputs/model/a b": b"x" * 3_000_000, "training.log": b""}
+    for name, data in files.items():
+        path = tmp_path / "out" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    device = tmp_path / "device"
+    device.touch()
+    write_stream(tmp_path / "out", device)
+    assert device.stat().st_size % 4096 == 0
+    assert read(tmp_path, device.read_bytes()) == files
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"",
+        HEADER,
+        HEADER[:-1],
+        HEADER + b"file 3 a\nabc",
+        HEADER + b"file 9000 a\nabcend\n",
+        HEADER + b"file 3 ../a\nabcend\n",
+        HEADER + b"file 3 /a\nabcend\n",
+        HEADER + b"file 3 a/../../b\nabcend\n",
+        HEADER + b"file 3 a\nabcfile 3 a\nabcend\n",
+        HEADER + b"file 3 a\nabcfile 3 a/b\nabcend\n",
+        HEADER + b"file 3 a/b\nabcfile 3 a\nabcend\n",
+        HEADER + b"file -3 a\nabcend\n",
+        HEADER + b"file 03 a\nabcend\n",
+        HEADER + b"file 99999999999999999999 a\nabcend\n",
+        HEADER + b"file 3 \xff\nabcend\n",
+        HEADER + b"file 3 a\0b\nabcend\n",
+        HEADER + b"file 3 a\x1b[2J\nabcend\n",
+        HEADER + b"link 3 a\nabcend\n",
+        HEADER + b"file 3 " + b"a" * 5000 + b"\nabcend\n",
+        HEADER + b"end",
+    ],
+)
+def test_anything_else_is_refused(tmp_path: Path, stream: bytes) -> None:
+    with pytest.raises(EvidenceError):
+        read(tmp_path, stream)
+    assert not list(tmp_path.parent.glob("[ab]"))
