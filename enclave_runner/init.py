@@ -15,6 +15,7 @@ from pathlib import Path
 from aicert import strict_json
 from aicert.errors import AicertError, EvidenceError, ToolError
 from enclave_runner import __main__ as runner
+from enclave_runner.events import Events
 from enclave_runner.init_stream import write_stream
 
 INPUTS = Path("/inputs")
@@ -39,10 +40,12 @@ def main() -> int:
         code = runner.main([*arguments, f"--out={out}"])
         if code == 0:
             write_stream(out, _output_device())
-        return code
-    except AicertError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_code
+    except (AicertError, OSError) as error:
+        message = error.message if isinstance(error, AicertError) else f"in the machine: {error}"
+        print(f"error: {message}", file=sys.stderr)
+        Events(events).send("error", message=message[:2000], hint=None, exitCode=2)
+        return 2
+    return code
 
 
 def verity_roots(command_line: str) -> dict[str, str]:

@@ -25,7 +25,6 @@ COMMAND_LINE = (
     "module.sig_enforce=1",
     "sysctl.kernel.sysrq=0",
     "sysctl.kernel.kexec_load_disabled=1",
-    "sysctl.kernel.core_pattern=|/nothing",
     "init_on_alloc=1",
     "page_alloc.shuffle=1",
     "slab_nomerge",

@@ -8,6 +8,7 @@ swept.
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from pathlib import Path
 from aicert import certificate as certificates
 from aicert.errors import AicertError, ToolError
 from aicert.records import replace
-from rules import qemu_accelerator, qemu_volumes
+from rules import progress, qemu_accelerator, qemu_volumes
 from rules.ca import local_ca
 from rules.events import Follower
 from rules.image_store import Image
@@ -35,6 +36,10 @@ OWN_MEMORY = 768 << 20
 # Firmware, kernel, hashing and measuring under emulation, on top of the training's own limit.
 _BOOT_S = 600
 _OUTPUT_ROOM = 64 << 20
+CONSOLE = "console"
+_LINES = 12
+_TERMINAL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
+_WORDS = {"kvm": "with KVM", "tcg": "emulated: this takes longer"}
 # A fixed set of devices in fixed places: the firmware measures where it boots from.
 _MACHINE = (
     "-machine", "q35,smm=off,vmport=off", "-nodefaults", "-no-user-config", "-display", "none",
@@ -70,9 +75,10 @@ def execute_in(job: Job, image: Image) -> Path:
     )
     _make_volumes(job, image, volumes)
     accelerator = qemu_accelerator.choose(image)
+    progress.say(f"{job.run.name}: booting the measured machine ({_WORDS[accelerator]})")
     follower = Follower(job.run.name)
-    with machine_tpm(job.work, local_ca(job.root, "qemu")) as control:
-        limit = machine.time_limit + _BOOT_S
+    limit = machine.time_limit + _BOOT_S
+    with machine_tpm(job.work, local_ca(job.root, "qemu")) as control, _kept_console(job.work):
         process = _start(job, image, volumes, control, accelerator)
         with _ended(process.process, limit) as late, process.events.makefile("rb") as events:
             follower.follow(events)
@@ -84,7 +90,8 @@ def execute_in(job: Job, image: Image) -> Path:
     try:
         qemu_volumes.read_output(job.work / "output.img", out)
     except AicertError as error:
-        raise ToolError(f"{error.message}\n{console}".rstrip()) from None
+        hint = f"less {job.work.parent / CONSOLE}"
+        raise ToolError(f"{error.message}\n{console}".rstrip(), hint=hint) from None
     _attach_lock(out / "certificate.json", image)
     return out
 
@@ -186,7 +193,7 @@ def command(
     # Emulation: 5-level paging crashes the kernel. KVM: the host's processor as it is.
     cpu = "host" if accelerator == "kvm" else "max,la57=off"
     words = ["qemu-system-x86_64", *_MACHINE, "-accel", accelerator, "-cpu", cpu]
-    words += ["-m", f"{memory >> 20}M", "-smp", str(cpus), "-serial", "file:console"]
+    words += ["-m", f"{memory >> 20}M", "-smp", str(cpus), "-serial", f"file:{CONSOLE}"]
     words += _drive("firmware", FIRMWARE, "if=pflash,unit=0,readonly=on")
     words += _drive("variables", "variables.fd", "if=pflash,unit=1")
     words += _disk("image", "/machine/image", 4, "readonly=on", ",bootindex=0")
@@ -243,8 +250,21 @@ def _ended(process: "subprocess.Popen[bytes]", limit: float) -> Iterator[threadi
         process.wait()
 
 
+@contextlib.contextmanager
+def _kept_console(work: Path) -> Iterator[None]:
+    """The console outlives the run's own folder: beside it, until the run's next machine."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(work / CONSOLE, work.parent / CONSOLE)
+
+
 def console_tail(work: Path) -> str:
-    """The end of what the machine and qemu said: hostile text, escaped where it is shown."""
-    return "\n".join(
-        text for name in ("qemu.log", "console") if (text := tail(work / name).strip())
-    )
+    """The last lines of what the machine and qemu said: hostile, escaped where it is shown."""
+    lines: list[str] = []
+    for name in ("qemu.log", CONSOLE):
+        # Firmware clears the screen and paints it: that is noise here.
+        text = _TERMINAL.sub("", tail(work / name))
+        lines += [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-_LINES:])
