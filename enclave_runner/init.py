@@ -84,6 +84,7 @@ def _nonce() -> str:
 
 
 def limits() -> dict[str, int]:
+    """What the host allows the run; none of it is certified."""
     with (INPUTS / "limits.json").open("rb") as file:
         data = file.read(_MAX_LIMITS + 1)
     found = strict_json.loads(data, what="limits.json", max_bytes=_MAX_LIMITS)

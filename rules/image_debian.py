@@ -160,10 +160,12 @@ def repository(store: Store, packages: Sequence[Package], release: str, target: 
         path = store.find(package.digest)
         if path is None:
             raise ToolError(f"the store lost {package.name} {package.version}")
-        os.link(path, target / "pool" / f"{package.digest.hex}.deb")
+        # mkosi takes the package's name from the file's.
+        name = f"pool/{package.name}_{package.digest.hex}.deb"
+        os.link(path, target / name)
         control = run(["dpkg-deb", "--field", str(path)]).rstrip()
         index.append(
-            f"{control}\nFilename: pool/{package.digest.hex}.deb\n"
+            f"{control}\nFilename: {name}\n"
             f"Size: {path.stat().st_size}\nSHA256: {package.digest.hex}\n"
         )
     data = "\n".join(index).encode()
