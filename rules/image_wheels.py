@@ -13,7 +13,6 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.image_lock import Package
-from rules import training_env
 from rules.image_debian import Store, run
 from rules.work import remove
 
@@ -134,21 +133,25 @@ def _download(requirements: Sequence[Wanted], target: Path) -> Path:
     torch = [item for item in requirements if "+" in item.version]
     rest = [item for item in requirements if "+" not in item.version]
     if rest:
-        _pip(rest, target, ())
+        _pip(rest, target)
     for item in torch:
         try:
-            _pip([item], target, ())
-        except ToolError:
-            _pip([item], target, ("--extra-index-url", training_env.CPU_INDEX))
+            _pip([item], target)
+        except ToolError as error:
+            raise ToolError(
+                f"no source that pip is configured with has {item.name} {item.version}, the build "
+                f"for CPU only that the image holds\n{error.message}",
+                hint="pip config set site.extra-index-url URL (of PyTorch's builds for CPU)",
+            ) from None
     return target
 
 
-def _pip(requirements: Sequence[Wanted], target: Path, source: Sequence[str]) -> None:
+def _pip(requirements: Sequence[Wanted], target: Path) -> None:
     text = target.with_suffix(".txt")
     text.write_text("".join(item.line() for item in requirements), encoding="ascii")
     words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     words += ["--no-build-isolation", "--no-input", "--disable-pip-version-check"]
-    run([*words, *source, "--dest", str(target), "--requirement", str(text)])
+    run([*words, "--dest", str(target), "--requirement", str(text)])
 
 
 def by_part(packages: Sequence[Package]) -> Mapping[str, list[Package]]:
