@@ -11,7 +11,8 @@ from rules import image_disk, image_initrd, image_pcrs, image_trees, image_wheel
 
 def newc(archive: bytes) -> dict[str, tuple[int, bytes]]:
     """Another reading of the format: field by field, as the kernel's documentation lists them."""
-    found, at = {}, 0
+    found: dict[str, tuple[int, bytes]] = {}
+    at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
         fields = [int(archive[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
