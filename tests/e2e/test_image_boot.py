@@ -20,6 +20,7 @@ from aicert.errors import ToolError
 from aicert.lockfile import identity
 from aicert.result import AttestationResult
 from rules import config, example, image_pcrs, image_tasks, lock, qemu, qemu_volumes
+from rules.image_layers import STUB
 from rules.image_store import Image
 from rules.image_tools import Sandbox
 from rules.local import Job
@@ -46,6 +47,7 @@ def boot(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
         *,
         before: Callable[[Path], None] | None = None,
         edit: Words = list,
+        image: Image = image,
     ) -> Certificate:
         job = make_job(tmp_path)
         command, make = qemu.command, qemu_volumes.make_inputs
@@ -121,6 +123,57 @@ def test_what_the_host_adds_has_no_effect_or_is_refused(
         assert name == "smbios"
         return
     assert {check: found[check] for check in CHECKS} == dict.fromkeys(CHECKS, "ok")
+
+
+def changed_disk(image: Image, folder: Path, files: dict[str, Path]) -> Image:
+    """A copy of the disk with more, or other, files in its EFI system partition."""
+    disk = folder / "disk.raw"
+    subprocess.run(["cp", "--sparse=always", image.disk, disk], check=True)
+    sandbox = Sandbox(tree=image.tools, readable=list(files.values()), writable=[folder])
+    partition = f"{disk}@@1M"
+    for name, path in files.items():
+        parent = f"::{name}".rpartition("/")[0]
+        if parent.endswith(".d"):
+            sandbox.run(["mmd", "-D", "s", "-i", partition, parent])
+        sandbox.run(["mcopy", "-o", "-i", partition, str(path), f"::{name}"])
+    return replace(image, disk=disk)
+
+
+def ukify(image: Image, folder: Path, *words: str) -> Path:
+    target = folder / "made.efi"
+    Sandbox(tree=image.tools, readable=[image.folder], writable=[folder]).run(
+        ["ukify", "build", *words, f"--output={target}"]
+    )
+    return target
+
+
+def test_addon_extension_and_credential_on_the_disk_are_refused(
+    boot: Boot, tmp_path: Path, image: Image
+) -> None:
+    stub = "/usr/lib/systemd/boot/efi/addonx64.efi.stub"
+    addon = ukify(image, tmp_path, "--cmdline=init=/bin/sh", f"--stub={stub}")
+    blob = tmp_path / "blob"
+    blob.write_bytes(b"x" * 4096)
+    extra = "/EFI/BOOT/BOOTX64.EFI.extra.d"
+    files = {f"{extra}/a.addon.efi": addon, f"{extra}/b.cred": blob, f"{extra}/c.sysext.raw": blob}
+    certificate = boot(image=changed_disk(image, tmp_path, files))
+    assert certificate.evidence.pcrs[12] != bytes(32)
+    assert certificate.evidence.pcrs[13] != bytes(32)
+    assert verdicts(appraised(certificate, tmp_path, image))["boot.pcr12-13"] == "failed"
+
+
+def test_another_command_line_is_refused(boot: Boot, tmp_path: Path, image: Image) -> None:
+    parts = image_pcrs.parse((image.folder / "uki.efi").read_bytes()).sections
+    for section in parts:
+        (tmp_path / section.name.removeprefix(".")).write_bytes(section.content)
+    line = (tmp_path / "cmdline").read_bytes().rstrip(b"\0").decode().replace("quiet", "debug")
+    words = [f"--linux={tmp_path / 'linux'}", f"--initrd={tmp_path / 'initrd'}"]
+    uki = ukify(image, tmp_path, *words, f"--cmdline={line}", f"--stub={STUB}")
+    certificate = boot(image=changed_disk(image, tmp_path, {"/EFI/BOOT/BOOTX64.EFI": uki}))
+    found = verdicts(appraised(certificate, tmp_path, image))
+    assert (found["boot.image"], found["boot.pcr4"], found["boot.pcr11"]) == (
+        "ok", "failed", "failed",
+    )  # fmt: skip
 
 
 def flip(marker: bytes) -> Callable[[Path], None]:
