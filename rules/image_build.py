@@ -39,6 +39,8 @@ LOCK = Path("lockfiles/image.lock.toml")
 TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
 KERNEL = "linux-image-cloud-amd64"
 _TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "kernel", "tools"), ("build", "machine")
+# Another checkout with the same cache may be about to boot one of them.
+_KEPT = 3
 _WHEEL_PARTS = ("builder", "runner", "training")
 
 
@@ -227,12 +229,20 @@ def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ..
         fresh.mkdir()
         _make_image(where, fresh, tools, machine, kernel, (training_image, training), packages)
         fresh.rename(target)
+        _forget_old(where)
     return Image(
         folder=target,
         disk=target / "disk.raw",
         tools=tools,
         lock=(target / "lock.toml").read_bytes(),
     )
+
+
+def _forget_old(where: Place) -> None:
+    """Each change of the runner makes an image of some 2 GB; a machine that runs keeps its own."""
+    images = sorted(where.cache.glob("image-*"), key=lambda path: path.stat().st_mtime)
+    for path in images[:-_KEPT]:
+        remove(path)
 
 
 def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Verity]:
