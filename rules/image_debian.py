@@ -7,6 +7,7 @@ machine's lists stay as they are. Signed indices vouch for what is new; digests 
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from aicert.image_lock import Package
 from rules.work import remove
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_FORMAT = "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)"
+_FORMAT = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
 _PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb")
 
 
@@ -97,15 +98,16 @@ class Apt:
 
 def sources(release: str) -> str:
     """deb822 sources of a release, its updates and security, on this machine's own mirrors."""
+    own = platform.freedesktop_os_release()
+    name = own.get("VERSION_CODENAME", "")
     text = run(["apt-get", "indextargets", "--format", _FORMAT])
     found = [line.split() for line in text.splitlines()]
-    debian = [(words[0], words[1]) for words in found if words[2:] == ["main", "Debian"]]
-    plain = [uri for uri, suite in debian if not suite.endswith("-security")]
-    security = [uri for uri, suite in debian if suite.endswith("-security")]
-    if not plain or not security:
+    plain = [words[0] for words in found if words[1:] == [name, "main"]]
+    security = [words[0] for words in found if words[1:] == [f"{name}-security", "main"]]
+    if own.get("ID") != "debian" or not plain or not security:
         raise ToolError(
-            "apt on this machine knows no Debian mirror with a security suite",
-            hint="sudo apt-get update, on Debian",
+            "apt on this machine has no Debian mirror with a security suite in its configuration",
+            hint="build the image on Debian, with the sources that its installer writes",
         )
     stanzas = (
         (plain[0], f"{release} {release}-updates"),
