@@ -50,6 +50,8 @@ _TRAINING_CUTS = re.compile(
     r"|torch/bin/(?!torch_shm_manager).*"
     r"|torch/include/.*|torch/share/.*"
     r"|triton/backends/(?:nvidia|amd)/(?:bin|lib)/.*"
+    r"|triton/(?:plugins/.*|FileCheck)"
+    r"|triton/_C/libproton\.so"
     r"|wandb/bin/.*"
 )
 
