@@ -13,7 +13,10 @@ from pathlib import Path
 from aicert.errors import ToolError
 
 # The order of image/machine/init.c, which loads them.
-MODULES = ("virtio_blk", "dm-mod", "dm-bufio", "reed_solomon", "dm-verity", "libcrc32c", "erofs")
+MODULES = (
+    "virtio_blk", "sha256-ssse3", "dm-mod", "dm-bufio", "reed_solomon", "dm-verity", "libcrc32c",
+    "erofs",
+)  # fmt: skip
 _DIRECTORY = 0o040755
 _PROGRAM = 0o100755
 _FILE = 0o100644

@@ -38,7 +38,8 @@
 
 /* In the order in which they need each other; the files lie in the initrd. */
 static const char *const MODULES[] = {
-    "virtio_blk", "dm-mod", "dm-bufio", "reed_solomon", "dm-verity", "libcrc32c", "erofs",
+    "virtio_blk", "sha256-ssse3", "dm-mod", "dm-bufio",
+    "reed_solomon", "dm-verity", "libcrc32c", "erofs",
 };
 
 static void stop(void)
