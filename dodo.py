@@ -1,5 +1,6 @@
 """What `doit` can do: configuration is in pyproject.toml, tasks and commands are in rules/."""
 
+from rules.image_tasks import task_image, task_image_reproduce, task_image_update
 from rules.tasks import (
     task_certify,
     task_example,
@@ -13,6 +14,9 @@ __all__ = [
     "task_certify",
     "task_example",
     "task_export",
+    "task_image",
+    "task_image_reproduce",
+    "task_image_update",
     "task_lock",
     "task_track",
     "task_training_env",

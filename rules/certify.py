@@ -26,13 +26,24 @@ from aicert.lockfile import identity
 from aicert.lockfile import parse as parse_lockfile
 from aicert.result import AttestationResult
 from aicert.tree import code_digest
-from rules import digests, exports, fetch, local, lock, lock_command, sources, verify
+from rules import (
+    digests,
+    exports,
+    fetch,
+    image_tasks,
+    local,
+    lock,
+    lock_command,
+    qemu,
+    sources,
+    verify,
+)
 from rules.config import Run
 from rules.environment import training_environment
 from rules.lock import Lock
 from rules.work import exchange, work_folder
 
-DRIVERS = {"local": local.execute}
+DRIVERS = {"local": local.execute, "qemu": qemu.execute}
 # Failures that a certificate exists to tell: such a certificate is put in place, and never passes.
 TELLING = ("outputs.exit", "outputs.nonempty", "outputs.trained")
 
@@ -66,7 +77,7 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
             question = verify.own_question(root, run, nonce)
             model = digests.cached_tree(verify.output_path(root, run))
             result = question.appraise(certificate, model, identity(current.data))
-            reason = _not_passed(result) or _other_runner(root, certificate)
+            reason = _not_passed(result) or _other_runner(root, run, certificate)
         folder = verify.certificate_path(root, run.name).parent
         if reason is None and not exports.has_signatures(certificate, folder):
             reason = "a model signature that the certificate names is missing beside it"
@@ -93,7 +104,10 @@ def _not_passed(result: AttestationResult) -> str | None:
     return f"the certificate does not pass: {first.id}: {first.detail}"
 
 
-def _other_runner(root: Path, certificate: Certificate) -> str | None:
+def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
+    if run.machine.driver != "local":
+        # Its code is in the image, and the policy has compared that with the image's lock.
+        return None if image_tasks.is_current(root) else "the image is of other code than is here"
     made, here = verify.runner_of(certificate), code_digest(root)
     return None if made == here else f"the runner's code was {made}, here it is {here}"
 
@@ -103,7 +117,8 @@ def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) 
     current = _locked(root, run, accept)
     fetch.fetch_inputs(root, current)
     check_config(root, run, current)
-    environment = training_environment(root)
+    # A measured machine has its own, in the image.
+    environment = training_environment(root) if run.machine.driver == "local" else None
     with work_folder(root, run.name) as work:
         job = local.Job(
             root=root,
