@@ -79,10 +79,11 @@ def execute_in(job: Job, image: Image) -> Path:
     follower = Follower(job.run.name)
     limit = machine.time_limit + _BOOT_S
     with machine_tpm(job.work, local_ca(job.root, "qemu")) as control, _kept_console(job.work):
-        process = _start(job, image, volumes, control, accelerator)
-        with _ended(process.process, limit) as late, process.events.makefile("rb") as events:
-            follower.follow(events)
-            code = process.process.wait()
+        started = _start(job, image, volumes, control, accelerator)
+        with started.events, _ended(started.process, limit) as late:
+            with started.events.makefile("rb") as events:
+                follower.follow(events)
+            code = started.process.wait()
     console = console_tail(job.work)
     if late.is_set():
         raise ToolError(f"the machine did not end in {limit} s\n{console}".rstrip())
