@@ -131,10 +131,9 @@ def changed_disk(image: Image, folder: Path, files: dict[str, Path]) -> Image:
     subprocess.run(["cp", "--sparse=always", image.disk, disk], check=True)
     sandbox = Sandbox(tree=image.tools, readable=list(files.values()), writable=[folder])
     partition = f"{disk}@@1M"
+    for parent in sorted({name.rpartition("/")[0] for name in files} - {"/EFI/BOOT"}):
+        sandbox.run(["mmd", "-i", partition, f"::{parent}"])
     for name, path in files.items():
-        parent = f"::{name}".rpartition("/")[0]
-        if parent.endswith(".d"):
-            sandbox.run(["mmd", "-D", "s", "-i", partition, parent])
         sandbox.run(["mcopy", "-o", "-i", partition, str(path), f"::{name}"])
     return replace(image, disk=disk)
 

@@ -71,7 +71,9 @@ def _sha256(text: str) -> str:
 
 def _image_lock() -> bytes:
     packages = tuple(
-        image_lock.Package(name=name, version="1.0-1", digest=Digest("sha256", _sha256(name)))
+        image_lock.Package(
+            part="machine", name=name, version="1.0-1", digest=Digest("sha256", _sha256(name))
+        )
         for name in ("libc6", "linux-image", "torch")
     )
     return image_lock.emit(
