@@ -18,6 +18,7 @@ from rules.progress import say, seconds
 
 # Of the trust core (pyproject.toml), lines and branches; what is missing is listed.
 COVERAGE = ("--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=100")
+MACHINE = "-m machine tests/e2e/test_image_boot.py"
 SOURCES = ("aicert", "rules", "enclave_runner", "tests", "dodo.py")
 
 
@@ -98,4 +99,6 @@ class Test(Command):
         ensure_tools()
         if args:
             say("test  arguments were given: ruff and mypy are left out")
+        else:
+            say(f"test  not run here: boots of the machine image; ./doit test {MACHINE}")
         return run_parts(parts(args), _run)

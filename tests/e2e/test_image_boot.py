@@ -25,7 +25,7 @@ from rules.image_store import Image
 from rules.image_tools import Sandbox
 from rules.local import Job
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHECKS = ("boot.image", "boot.pcr4", "boot.pcr11", "boot.pcr12-13", "boot.firmware", "inputs.pcr14")
 Boot = Callable[..., Certificate]
