@@ -140,10 +140,18 @@ def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) 
 
 def show(root: Path, run: Run, nonce: bytes | None) -> None:
     """The check table of what is in place, and where it lies."""
-    path = verify.certificate_path(root, run.name)
-    if path.exists():
-        verify.show(verify.verify(root, run, verify.own_question(root, run, nonce)))
-        print(f"\ncertificate  {path.relative_to(root)}", flush=True)
+    verify.show(verify.verify(root, run, verify.own_question(root, run, nonce)))
+    path = verify.certificate_path(root, run.name).relative_to(root)
+    print(f"\ncertificate  {path}", flush=True)
+
+
+def file_of(root: Path, run: Run) -> tuple[int, int] | None:
+    """Which file the run's certificate is now: another one has been put in place if it changes."""
+    try:
+        found = verify.certificate_path(root, run.name).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _locked(root: Path, run: Run, accept: bool) -> Lock:

@@ -84,11 +84,13 @@ RUN, every run of aicert.toml.
             request.nonce, request.run = bytes.fromhex(nonce), names[0]
         for name in names:
             work.sweep(project.root, name)
+        runs = [project.run(name) for name in names]
+        before = {run.name: certify.file_of(project.root, run) for run in runs}
         code = super().execute(
             params, [f"{task}:{name}" for name in names for task in ("track", "export")]
         )
         # Last, whatever else was made meanwhile: what people wait for.
-        for name in names:
-            if f"certify:{name}" in self.reporter.executed:
-                certify.show(project.root, project.run(name), request.nonce_for(name))
+        for run in runs:
+            if certify.file_of(project.root, run) not in (None, before[run.name]):
+                certify.show(project.root, run, request.nonce_for(run.name))
         return code

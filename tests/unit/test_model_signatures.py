@@ -429,7 +429,7 @@ def test_the_signature_is_over_the_payload_as_sent(keys: Pair) -> None:
 NAMES = st.text(st.sampled_from("ab.AB/-\n\\é ~"), min_size=0, max_size=6)
 
 
-@given(st.lists(NAMES, max_size=4))
+@given(st.lists(NAMES, max_size=4, unique=True))
 def test_plain_paths_are_those_with_which_nothing_is_wrong(paths: list[str]) -> None:
     if digest._are_plain(paths):
         facts = {path: FileFact(0, "00" * 32) for path in paths}
