@@ -71,8 +71,8 @@ def _roots(verity: Mapping[str, Digest]) -> str:
     return ", ".join(f"{name} {verity[name]}" for name in sorted(verity)) or "none"
 
 
-def _nothing_measured(key: CertifiedKey) -> tuple[str, None]:
-    raise NotApplicableError(f"a software platform measures no boot ({key.root.name})")
+def _nothing_measured(_: CertifiedKey) -> tuple[str, None]:
+    raise NotApplicableError("nothing is measured at boot")
 
 
 def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":

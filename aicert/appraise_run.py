@@ -14,7 +14,7 @@ from aicert.certificate import Certificate
 from aicert.digest import EMPTY_FILE_HEX, Digest, dir_digest, of_bytes
 from aicert.dsse import pae
 from aicert.errors import AicertError, EvidenceError
-from aicert.ledger import Ledger, NotDecidedError, both
+from aicert.ledger import Ledger, NotDecidedError, both, counted
 from aicert.lockfile import Lockfile
 from aicert.measurement import INPUT_PCR, OUTPUT_PCR, output_events, replay
 from aicert.records import dataclass
@@ -206,7 +206,7 @@ def _nonempty(run: VerifiedRun) -> tuple[str, None]:
         count += len(output.files)
         if all(digest == EMPTY_FILE_HEX for digest in output.files.values()):
             raise EvidenceError(f"output {name} holds no file, or only empty ones")
-    return f"{count} files in {len(run.statement.outputs)} outputs", None
+    return f"{counted(count, 'file')} in {counted(len(run.statement.outputs), 'output')}", None
 
 
 def _trained(run: VerifiedRun) -> tuple[str, None]:
@@ -234,7 +234,7 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
         raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
     origins = {key: run.report.values[key].origin for key in counts}
     said = ", ".join(f"{counts[key]} {key} ({origins[key]})" for key in counts)
-    return f"{said}\n{weights} weight files: {_compared(run)}", None
+    return f"{said}\n{counted(weights, 'weight file')}: {_compared(run)}", None
 
 
 def _compared(run: VerifiedRun) -> str:

@@ -82,7 +82,6 @@ class CertifiedKey:
     key: "PublicKeyTypes"
     root: Root
     subject: str
-    not_after: datetime
 
 
 def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) -> CertifiedKey:
@@ -109,7 +108,6 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
         key=path[0].public_key(),
         root=root,
         subject=common_name(path[0]),
-        not_after=min(certificate.not_valid_after_utc for certificate in path),
     )
 
 

@@ -26,7 +26,7 @@ _OWN = ("verify", "show")
 NO_VERDICT = 2
 CONFIG_EXIT = 3
 INTERRUPTED = 130
-HELP_WIDTH = 100
+HELP_WIDTH = 80
 # Less is read in under a second: a bar would only flicker.
 BAR_FROM_BYTES = 1 << 30
 
@@ -51,6 +51,23 @@ class _Parser(argparse.ArgumentParser):
         # 2, argparse's own code, means "no verdict" here.
         self.print_usage(sys.stderr)
         self.exit(CONFIG_EXIT, render.error_lines(message, f"{self.prog} --help"))
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that imports much."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            said = version("aicert")
+        except PackageNotFoundError:
+            said = "of a checkout that is not installed"
+        write(f"aicert {said}\n")
+        parser.exit()
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -99,6 +116,7 @@ def _parser(*, every: bool) -> argparse.ArgumentParser:
         epilog=_EXITS,
         formatter_class=_formatter,
     )
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", prog="aicert"
     )
@@ -180,7 +198,7 @@ def show_result(
     if form == "json":
         write(render.json_text(result))
     else:
-        write(render.text(result, colour=use_colour()))
+        write(render.text(result, colour=use_colour(), columns=terminal_columns()))
     if certificate_only and result.verdict == "none" and result.certificate_consistent == "yes":
         return 0
     return result.exit_code
@@ -240,6 +258,14 @@ def use_colour() -> bool:
     """Whether stdout is a terminal that wants styles (no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not plain
+
+
+def terminal_columns() -> int | None:
+    """The width of the terminal that stdout is; None where it is none, or does not say."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
 
 
 class _Progress:

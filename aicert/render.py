@@ -22,6 +22,8 @@ _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": 
 _STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
 _MARGIN = " " * 10
 _ID_WIDTH = 20
+# Narrower terminals wrap by themselves.
+_LEAST_ROOM = 30
 
 
 def safe(text: str, limit: int = MAX_LINE) -> str:
@@ -42,16 +44,17 @@ def _is_shown(character: str) -> bool:
     return unicodedata.bidirectional(character) not in ("R", "AL", "AN")
 
 
-def text(result: AttestationResult, *, colour: bool = False) -> str:
-    """The whole table, with a newline at its end."""
-    lines = [*_head(result), ""]
+def text(result: AttestationResult, *, colour: bool = False, columns: int | None = None) -> str:
+    """The whole table, with a newline at its end; `columns` of a terminal wrap under the indent."""
+    lines = [line for item in _head(result) for line in _wrapped("", item, 10, columns)]
+    lines.append("")
     for check in result.checks:
-        lines += _check_lines(check, colour)
+        lines += _check_lines(check, colour, columns)
     if result.ancestors:
         lines += ["", "lineage", *_tree(result.ancestors, colour)]
     lines += ["", _styled(*_verdict_line(result), colour)]
     if result.verdict == "passed":
-        lines += _list("Trusts", result.trusts) + _list("Omits", result.omits)
+        lines += _list("Trusts", result.trusts, columns) + _list("Omits", result.omits, columns)
     lines += _why(result)
     return "\n".join(lines) + "\n"
 
@@ -149,13 +152,14 @@ def _head(result: AttestationResult) -> list[str]:
     return lines
 
 
-def _check_lines(check: CheckResult, colour: bool) -> list[str]:
+def _check_lines(check: CheckResult, colour: bool, columns: int | None = None) -> list[str]:
     word = _styled(f"{_WORDS[check.verdict]:<6}", _STYLES[check.verdict], colour)
     first, *more = check.detail.split("\n")
-    lines = [f"  {word}  {check.id:<{_ID_WIDTH}} {safe(first)}"]
     indent = _MARGIN + " " * (_ID_WIDTH + 1)
+    lines = _wrapped(f"  {word}  {check.id:<{_ID_WIDTH}} ", safe(first), len(indent), columns)
     shown = more[:MAX_LINES]
-    lines += [indent + safe(line) for line in shown]
+    for line in shown:
+        lines += _wrapped(indent, safe(line), len(indent), columns)
     if len(more) > len(shown):
         lines.append(f"{indent}and {len(more) - len(shown)} lines more")
     return lines
@@ -180,8 +184,26 @@ def _tier_words(result: AttestationResult) -> str:
     return f"({result.tier})"
 
 
-def _list(word: str, items: Sequence[str]) -> list[str]:
-    return [f"{word if i == 0 else '':<10}{safe(item)}" for i, item in enumerate(items)]
+def _wrapped(start: str, line: str, indent: int, columns: int | None) -> list[str]:
+    """`start` and `line`, in lines of a terminal: those after the first begin below the detail."""
+    room = MAX_LINE if columns is None else max(columns - indent, _LEAST_ROOM)
+    first = room if start else room + indent
+    if columns is None or len(line) <= first:
+        return [start + line]
+    import textwrap
+
+    # Long words are digests: in two lines, one below the other, they can still be compared.
+    one, *more = textwrap.wrap(line, first, break_on_hyphens=False) or [""]
+    rest = textwrap.wrap(line[len(one) :].lstrip(), room, break_on_hyphens=False) if more else []
+    return [start + one, *(" " * indent + each for each in rest)]
+
+
+def _list(word: str, items: Sequence[str], columns: int | None) -> list[str]:
+    lines: list[str] = []
+    for number, item in enumerate(items):
+        start = f"{word if number == 0 else '':<10}"
+        lines += _wrapped(start, safe(item), 10, columns)
+    return lines
 
 
 def _why(result: AttestationResult) -> list[str]:

@@ -1,14 +1,18 @@
 """What a certificate claims, for `aicert show`: read, bounded, escaped, and not verified."""
 
+from typing import cast
+
 from aicert import lockfile as lockfiles
 from aicert import report_form
 from aicert import statement as statements
 from aicert.certificate import Certificate
 from aicert.digest import of_bytes
 from aicert.errors import AicertError
+from aicert.ledger import counted
 from aicert.render import safe
 
 MAX_SHOWN = 50
+_BANK = "sha256"
 BANNER = "claims of a certificate; nothing here was verified (aicert verify does that)"
 
 
@@ -46,6 +50,7 @@ def claims(certificate: Certificate) -> dict[str, object]:
             for o in report.overrides
         ],
         "imageLock": _image_lock(certificate),
+        "bootLog": boot(certificate),
     }
 
 
@@ -83,7 +88,9 @@ def claims_text(certificate: Certificate) -> str:
         ]
     )
     for name, output in statement.outputs.items():
-        lines.append(f"output    {safe(name):<16} {output.digest}, {len(output.files)} files")
+        lines.append(
+            f"output    {safe(name):<16} {output.digest}, {counted(len(output.files), 'file')}"
+        )
         lines += _limited([f"          sha256:{output.files[p]}  {safe(p)}" for p in output.files])
     lines.append("")
     for key, value in report.values.items():
@@ -94,7 +101,47 @@ def claims_text(certificate: Certificate) -> str:
         f" ({safe(o.why, 120)})"
         for o in report.overrides
     ]
+    lines += _limited(_boot_lines(certificate))
     return "\n".join(lines) + "\n"
+
+
+def boot(certificate: Certificate) -> dict[str, object] | None:
+    """What the boot log says of registers that it replays to the certificate's values, and no more.
+
+    `secureBoot` (None: it cannot say) and `events`; `error` where the log cannot be read.
+    None where the certificate carries no log.
+    """
+    data, pcrs = certificate.evidence.event_log, certificate.evidence.pcrs
+    if data is None:
+        return None
+    from aicert import event_log
+
+    try:
+        log = event_log.parse(data)
+        facts = event_log.explain(log, _BANK, pcrs)
+        secure_boot = event_log.secure_boot(log, _BANK, pcrs)
+    except AicertError as error:
+        return {"error": error.message}
+    events = [{"pcr": f.pcr, "digest": f"{_BANK}:{f.digest.hex()}", "data": f.text} for f in facts]
+    return {"secureBoot": secure_boot, "events": events}
+
+
+def _boot_lines(certificate: Certificate) -> list[str]:
+    said = boot(certificate)
+    if said is None:
+        return []
+    if "error" in said:
+        return [f"boot log  {safe(str(said['error']))}"]
+    events = cast(list[dict[str, object]], said["events"])
+    secure = {None: "is not told", True: "was on", False: "was off"}[
+        cast(bool | None, said["secureBoot"])
+    ]
+    known = f"{counted(len(events), 'event')} of PCRs that the log replays"
+    lines = [f"boot log  Secure Boot {secure}; {known}"]
+    for event in events:
+        data = "" if event["data"] is None else f"  {event['data']}"
+        lines.append(f"          PCR {event['pcr']:<3} {event['digest']}{data}")
+    return lines
 
 
 def _limited(lines: list[str]) -> list[str]:

@@ -52,8 +52,6 @@ ST_CLEAR = 1 << 2
 FIXED_PARENT = 1 << 4
 SENSITIVE_DATA_ORIGIN = 1 << 5
 USER_WITH_AUTH = 1 << 6
-RESTRICTED = 1 << 16
-DECRYPT = 1 << 17
 SIGN = 1 << 18
 
 # TPM2B_DATA and TPM2B_NAME hold at most an algorithm and a SHA-512 digest.

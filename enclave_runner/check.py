@@ -1,12 +1,12 @@
 """The config's refusals, early: what the host runs before it starts a machine. For comfort only.
 
-`python -m enclave_runner.check --config FILE --input NAME=PATH …` exits 0, or 3 with one JSON line
-`{"message", "hint"}`. Names are looked at, nothing is hashed; the runner decides again inside.
+`python -m enclave_runner.check --config FILE` reads `{"NAME": ["PATH", …]}` of the inputs from
+stdin (null for one that is a file), and exits 0, or 3 with one JSON line `{"message", "hint"}`.
+Nothing but the config is opened; the runner decides again inside.
 """
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -18,27 +18,17 @@ def main() -> int:
     """Check one config against the names of its inputs' files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, type=Path)
-    parser.add_argument("--input", action="append", default=[], metavar="NAME=PATH")
     arguments = parser.parse_args()
-    pairs = [item.partition("=") for item in arguments.input]
+    views = {
+        name: config.InputView(is_file=files is None, files=frozenset(files or ()))
+        for name, files in json.load(sys.stdin).items()
+    }
     try:
-        views = {name: _view(Path(path)) for name, _, path in pairs}
         config.resolve(arguments.config.read_bytes(), views)
     except AicertError as error:
         print(json.dumps({"message": error.message, "hint": error.hint}))
         return error.exit_code
     return 0
-
-
-def _view(path: Path) -> config.InputView:
-    if not path.is_dir():
-        return config.InputView(is_file=True)
-    files = [
-        os.path.relpath(os.path.join(folder, name), path)
-        for folder, _, names in os.walk(path)
-        for name in names
-    ]
-    return config.InputView(is_file=False, files=frozenset(files))
 
 
 if __name__ == "__main__":

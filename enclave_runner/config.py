@@ -60,7 +60,6 @@ class Effective:
 
     config: bytes
     overrides: tuple[AppliedOverride, ...]
-    inputs_used: frozenset[str]
 
     @property
     def digest(self) -> str:
@@ -105,7 +104,6 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
     return Effective(
         config=strict_yaml.canonical(settings),
         overrides=overrides,
-        inputs_used=frozenset(walk.used),
     )
 
 
@@ -146,7 +144,6 @@ class _Walk:
     def __init__(self, inputs: Mapping[str, InputView]) -> None:
         self._inputs = inputs
         self._keys = axolotl_keys()
-        self.used: set[str] = set()
 
     def hint(self) -> str:
         names = sorted(self._inputs)
@@ -282,7 +279,6 @@ class _Walk:
                 f"the run declares no input {name!r}",
                 hint=_nearest(name, self._inputs) or self.hint(),
             )
-        self.used.add(name)
         if inside is None:
             return f"{rules.INPUTS}/{name}"
         if view.is_file:

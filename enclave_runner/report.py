@@ -66,6 +66,10 @@ def build(
     }
     if result.limit_hit is not None:
         values["limitHit"] = Value("measured", result.limit_hit)
+    if result.excluded:
+        values["excludedFiles"] = Value("measured", ", ".join(result.excluded)[:_MAX_TEXT])
+    if result.log_truncated:
+        values["logTruncated"] = Value("measured", 1)
     values |= _facts(result.facts)
     values |= _compared(inputs, target, output)
     parameters = _parameters(target, output)

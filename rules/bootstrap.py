@@ -78,7 +78,6 @@ def run_needs() -> list[Need]:
     """What the commands themselves call."""
     return [
         Need(package="swtpm", present=_program("swtpm")),
-        Need(package="swtpm-tools", present=_program("swtpm_setup")),
         Need(package="bubblewrap", present=_program("bwrap")),
         Need(package="util-linux", present=_program("setpriv")),
     ]

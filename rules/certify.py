@@ -5,26 +5,25 @@ and of the runner's code at hand, and passes under the machine's own policy with
 hand. No timestamp and no database decides.
 """
 
-import json
 import os
 import secrets
-import subprocess
-import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.certificate import Certificate, parse
 from aicert.errors import (
     AicertError,
-    ConfigError,
     EvidenceError,
     LockError,
     RejectedError,
-    ToolError,
 )
 from aicert.lockfile import identity
 from aicert.lockfile import parse as parse_lockfile
+from aicert.report_form import parse as parse_report
 from aicert.result import AttestationResult
+from aicert.statement import parse as parse_statement
 from aicert.tree import code_digest
 from rules import (
     digests,
@@ -39,11 +38,21 @@ from rules import (
     verify,
 )
 from rules.config import Run
+from rules.config_check import check_config
 from rules.environment import training_environment
 from rules.lock import Lock
-from rules.work import exchange, work_folder
+from rules.work import exchange, held, remove, work_folder
 
 DRIVERS = {"local": local.execute, "qemu": qemu.execute}
+# Where the model that passed last goes when a later run fails.
+KEPT = Path(".aicert") / "kept"
+# enclave_runner.containment's names of limits → keys of a machine in aicert.toml.
+LIMIT_KEYS: Mapping[object, str] = {
+    "time": "time-limit",
+    "memory": "memory",
+    "processes": "processes",
+    "scratch": "scratch",
+}
 # Failures that a certificate exists to tell: such a certificate is put in place, and never passes.
 TELLING = ("outputs.exit", "outputs.nonempty", "outputs.trained")
 
@@ -116,10 +125,11 @@ def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) 
     """Execute and certify `run`; RejectedError if what was put in place does not pass."""
     current = _locked(root, run, accept)
     fetch.fetch_inputs(root, current)
-    check_config(root, run, current)
+    check_config(root, current)
     # A measured machine has its own, in the image.
     environment = training_environment(root) if run.machine.driver == "local" else None
-    with work_folder(root, run.name) as work:
+    marker = nullcontext() if environment is None else held(environment / "complete")
+    with marker, work_folder(root, run.name) as work:
         job = local.Job(
             root=root,
             run=run,
@@ -130,12 +140,13 @@ def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) 
         )
         out = DRIVERS[run.machine.driver](job)
         question = verify.own_question(root, run, nonce)
-        _accept(run, current, question, out)
+        passes = _accept(run, current, question, out)
+        kept = None if passes else _keep(root, run, question)
         _place(root, run, out, work)
     exports.write(verify.certificate_path(root, run.name))
     result = verify.verify(root, run, question)
     if result.verdict != "passed":
-        raise _refused(root, run, result)
+        raise _refused(root, run, result, kept)
 
 
 def show(root: Path, run: Run, nonce: bytes | None) -> None:
@@ -169,36 +180,16 @@ def _locked(root: Path, run: Run, accept: bool) -> Lock:
     return lock.current(root, run)
 
 
-def check_config(root: Path, run: Run, current: Lock) -> None:
-    """The runner's refusals of the config, before anything is started. The runner decides again."""
-    command = [sys.executable, "-P", "-m", "enclave_runner.check"]
-    command.append(f"--config={current.paths['config']}")
-    command += [f"--input={n}={p}" for n, p in current.paths.items() if n != "config"]
-    environment = {"PYTHONPATH": str(root), "PATH": os.environ.get("PATH", os.defpath)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL
-    )
-    if done.returncode == 0:
-        return
-    try:
-        told = json.loads(done.stdout)
-        message, hint = told["message"], told["hint"]
-    except (ValueError, KeyError, TypeError):
-        raise ToolError(f"the config could not be checked\n{done.stderr[-2000:]}") from None
-    path = current.paths["config"]
-    inside = path.is_relative_to(root.resolve())
-    where = path.relative_to(root.resolve()) if inside else current.lockfile.input("config").uri
-    raise ConfigError(f"run {run.name}: {where}: {message}", hint=hint)
-
-
-def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> None:
-    """Refuse to place what fails for another reason than a training that failed."""
+def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> bool:
+    """Refuse to place what fails for another reason than a training that failed; whether it
+    passes.
+    """
     certificate = parse((out / "certificate.json").read_bytes())
     model = verify.read_model(out / "outputs" / run.outputs[0], f"{run.name}: reading the model")
     result = question.appraise(certificate, model, identity(current.data))
     exports.require_signatures(certificate, out / "signatures")
     if result.verdict == "passed" or (result.failed and result.failed[0].id in TELLING):
-        return
+        return result.verdict == "passed"
     check = (result.failed or result.undecided)[0]
     message = f"the machine's evidence was refused at {check.id}: {check.detail}"
     if result.failed:
@@ -206,15 +197,52 @@ def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> No
     raise EvidenceError(message)
 
 
-def _refused(root: Path, run: Run, result: AttestationResult) -> RejectedError:
+def _keep(root: Path, run: Run, question: verify.Question) -> Path | None:
+    """Move what is in place aside, if it passes for the lockfile that it was made from.
+
+    The nonce and the lockfile that are wanted now say nothing against it. A cut in the middle
+    leaves it in pieces, some here and some there: nothing is lost.
+    """
+    path = verify.certificate_path(root, run.name)
+    try:
+        certificate = verify.read_certificate(root, run.name)
+        asked = verify.Question(policy=question.policy, nonce=None)
+        model = digests.cached_tree(verify.output_path(root, run))
+        result = asked.appraise(certificate, model, identity(certificate.lockfile))
+    except AicertError:
+        return None
+    if result.verdict != "passed":
+        return None
+    aside = root / KEPT / run.name
+    remove(aside)
+    aside.mkdir(parents=True)
+    (root / "outputs" / run.name).rename(aside / "outputs")
+    for name in (*(f"{output}.sig" for output in run.outputs), "training.log", path.name):
+        if path.with_name(name).exists():
+            os.replace(path.with_name(name), aside / name)
+    return aside
+
+
+def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None) -> RejectedError:
     log = verify.certificate_path(root, run.name).with_name("training.log")
     check = result.failed[0]
-    return RejectedError(
-        f"run {run.name} was certified as failed: {check.id}: {check.detail}\n"
-        f"{local.tail(log)}".rstrip(),
-        result,
-        hint=f"less {log.relative_to(root)}",
-    )
+    key = LIMIT_KEYS.get(_limit_hit(root, run))
+    lines = [f"run {run.name} was certified as failed: {check.id}: {check.detail}", local.tail(log)]
+    if kept is not None:
+        lines.append(f"the model that passed before is kept in {kept.relative_to(root)}")
+    hint = f"less {log.relative_to(root)}"
+    if key is not None:
+        where = f"machines.{run.machine.name}.{key}"
+        lines.append(f"it reached the limit {where} of aicert.toml")
+        hint = f"raise {where} in aicert.toml, then ./doit certify {run.name}"
+    return RejectedError("\n".join(line.rstrip() for line in lines if line), result, hint=hint)
+
+
+def _limit_hit(root: Path, run: Run) -> object:
+    """The limit that ended the run in place, by the runner's report; None where none did."""
+    statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
+    value = parse_report(statement.report).values.get("limitHit")
+    return None if value is None else value.data
 
 
 def _place(root: Path, run: Run, out: Path, work: Path) -> None:

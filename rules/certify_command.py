@@ -71,11 +71,11 @@ RUN, every run of aicert.toml.
         project = config.load(Path.cwd())
         names = [project.run(name).name for name in args] or list(project.runs)
         request.accept = params["accept"]
-        nonce = params["nonce"]
+        nonce = params["nonce"].lower()
         if nonce:
             if not re.fullmatch(r"[0-9a-f]{64}", nonce):
                 raise ConfigError(
-                    "--nonce takes 64 lowercase hex digits", hint="openssl rand -hex 32"
+                    "--nonce takes 64 hexadecimal digits", hint="openssl rand -hex 32"
                 )
             if len(names) != 1:
                 raise ConfigError(

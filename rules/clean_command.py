@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from aicert.errors import ConfigError, ToolError
 from rules.command import Command
 from rules.progress import amount, printable
+from rules.work import RUNS, sweep
 from rules.work import remove as remove_tree
 
 
@@ -41,7 +42,7 @@ AREAS = (
     Area(
         name="runs",
         what="scratch of runs that were cut off",
-        patterns=(".aicert/runs/*",),
+        patterns=(".aicert/runs/*/work",),
         named=False,
     ),
     Area(
@@ -70,6 +71,12 @@ AREAS = (
         patterns=("CACHE/store",),
         named=True,
     ),
+    Area(
+        name="kept",
+        what="models that passed, before a run that failed",
+        patterns=(".aicert/kept/*",),
+        named=True,
+    ),
     Area(name="outputs", what="trained models", patterns=("outputs/*",), named=True),
     Area(name="certificates", what="certificates", patterns=("certificates/*",), named=True),
 )
@@ -92,8 +99,11 @@ def size_of(path: Path) -> int:
 
 
 def in_use(path: Path) -> bool:
-    """Whether a certify holds this run directory: it keeps its lock for as long as it lives."""
-    for lock in (path, *path.glob("*lock*")):
+    """Whether a certify works here: it keeps a run's lock, and its environment's, while it lives.
+
+    An environment's lock is its file `complete`.
+    """
+    for lock in (path.parent / "lock", path / "complete"):
         try:
             descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -124,10 +134,11 @@ class Clean(Command):
     """The command line of clean."""
 
     doc_purpose = "show what takes disk space, ask, and remove it"
-    doc_usage = "[runs] [caches] [envs] [store] [outputs] [certificates] [--yes] [--dry-run]"
+    doc_usage = "[AREA …] [--yes] [--dry-run]"
     doc_description = (
-        "Without names: runs and caches. Environments, fetched inputs, outputs and certificates go "
-        "only when named. The local CA is never removed."
+        "Areas: runs, caches, envs, store, kept, outputs, certificates. Without names:\n"
+        "runs and caches; all others go only when named. What a running certify uses\n"
+        "stays, and so does the local CA."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -166,7 +177,11 @@ class Clean(Command):
         if not params["yes"]:
             _ask()
         for path in chosen:
-            remove(path)
+            if path.name == "work" and path.parents[1] == Path.cwd() / RUNS:
+                # Under the run's lock, and never the lock itself: somebody may be opening it.
+                sweep(Path.cwd(), path.parent.name)
+            else:
+                remove(path)
         print(f"removed {len(chosen)} of the entries above")
         return 0
 
@@ -179,8 +194,7 @@ def _shown(names: list[str]) -> list[Path]:
         # somebody stands in is cleaned.
         cache = Path(os.environ.get("AICERT_CACHE") or ".aicert").absolute()
         paths = area.paths(Path.cwd(), cache)
-        if area.name == "runs":
-            paths = [path for path in paths if not in_use(path)]
+        paths = [path for path in paths if not in_use(path)]
         wanted = area.name in names if names else not area.named
         total = amount(sum(size_of(path) for path in paths), "B")
         mark = "remove" if wanted and paths else "keep"

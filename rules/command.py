@@ -20,6 +20,8 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from aicert.errors import AicertError, ConfigError
 from rules.reporter import Reporter, show_error
 
+WIDTH = 80
+
 
 def users_path(text: str) -> Path:
     """`text` as the user meant it: relative to where `./doit` was called, not to the repository."""
@@ -42,6 +44,14 @@ def sorted_out(arguments: list[str], parser: Any) -> list[str]:
         else:
             flat += [name, value] if takes_value else [name]
     return [*flat, "--", *rest]
+
+
+def _fitted(paragraph: str) -> list[str]:
+    """Lines of at most WIDTH; those of an example, which are indented, stay as they are."""
+    lines = paragraph.splitlines()
+    if any(line.startswith(" ") for line in lines):
+        return lines
+    return textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False)
 
 
 class _Tidy:
@@ -77,7 +87,7 @@ class _Tidy:
         )
 
     def help(self: Any) -> str:
-        """Usage, purpose, options and the description as its author broke the lines."""
+        """Usage, purpose, options and the description; its examples as their author wrote them."""
         lines = [
             f"usage: {self.bin_name} {self.name} {self.doc_usage}".rstrip(),
             "",
@@ -95,14 +105,14 @@ class _Tidy:
             text = " ".join((option.help % {"default": option.default}).split())
             lines += textwrap.wrap(
                 text,
-                80,
+                WIDTH,
                 initial_indent=f"  {option.help_param():<{width}}  ",
                 subsequent_indent=" " * (width + 4),
             )
         if inherited:
             lines.append("  and those of `./doit help run`")
-        if self.doc_description:
-            lines += ["", self.doc_description.rstrip("\n")]
+        for paragraph in (self.doc_description or "").rstrip("\n").split("\n\n"):
+            lines += ["", *_fitted(paragraph)]
         return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""`aicert.toml`: what to certify, read strictly.
+"""`aicert.toml`: what to certify, read strictly (docs/spec/aicert-toml.md).
 
 Unknown keys are errors that name the key, the file and the nearest valid name. Nothing here touches
 the inputs themselves: that is `rules.sources`.

@@ -18,7 +18,7 @@ Fetches what a lockfile names and this computer does not have, by digest, severa
 into $AICERT_CACHE/store (.aicert/store). `./doit certify` does the same before it starts a machine.
 After a cut, run it again: it goes on where it was.
 
-  HF_TOKEN=… ./doit fetch tiny-alpaca      # a gated model; HF_ENDPOINT names a mirror
+  HF_TOKEN=… ./doit fetch tiny-alpaca    # a gated model; HF_ENDPOINT: a mirror
 """
 
     def execute(self, params: Any, args: list[str]) -> int:

@@ -1,11 +1,12 @@
 """`./doit help` and `./doit list`: what there is to do, with an example before the reference."""
 
+import textwrap
 from typing import Any
 
 from doit.cmd_help import Help as DoitHelp
 from doit.cmd_list import List as DoitList
 
-from rules.command import _Tidy
+from rules.command import WIDTH, _Tidy
 
 # In the order in which somebody new meets them; doit's own commands come after.
 OURS = (
@@ -30,15 +31,16 @@ OURS = (
 USAGE = """\
 Certify a fine-tune and verify what was certified.
 
-  ./doit                        certify every run of aicert.toml that is not up to date
-  ./doit verify --policy local  verify the certificates here against the lockfiles here
+  ./doit                        certify what is not up to date
+  ./doit verify --policy local  verify the certificates that are here
   ./doit lock                   after a change of aicert.toml or of an input
 
 Commands (`./doit help COMMAND` tells its options):
 """
 AFTER = """
-Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 configuration or command line.
-A relying party installs this project (`pip install .`) and uses `aicert verify CERT MODEL_DIR`.
+Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 configuration or
+command line. A relying party installs this project (`pip install .`) and uses
+`aicert verify CERT MODEL_DIR`.
 """
 
 
@@ -62,8 +64,10 @@ class Help(_Tidy, DoitHelp):
         print(USAGE, end="")
         for name in OURS:
             if name in cmds:
-                print(f"  {name:<10}  {cmds[name].doc_purpose}")
-        print(f"  doit's own  {', '.join(sorted(set(cmds) - set(OURS)))}")
+                line = f"  {name:<10}  {cmds[name].doc_purpose}"
+                print(textwrap.fill(line, WIDTH, subsequent_indent=" " * 14))
+        own = f"  doit's own  {', '.join(sorted(set(cmds) - set(OURS)))}"
+        print(textwrap.fill(own, WIDTH, subsequent_indent=" " * 14))
         print(AFTER, end="")
 
 

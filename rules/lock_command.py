@@ -6,14 +6,18 @@ from typing import Any, ClassVar
 
 from aicert import lockfile as form
 from aicert.errors import AicertError, LockError, ToolError
-from rules import config, example, lock, progress, sources
+from rules import config, config_check, example, lock, progress, sources
 from rules.command import RunTasks
 from rules.reporter import show_error
 
 
 def write_lock(root: Path, run: config.Run) -> None:
-    """Resolve and write one run's lockfile; prints what a reviewer approves."""
+    """Resolve and write one run's lockfile; prints what a reviewer approves.
+
+    A config that no run could be made with is refused first: nobody shall review that.
+    """
     fresh = lock.resolve(root, run, keep=lock.pinned(root, run))
+    config_check.check_config(root, fresh)
     changed = lock.write(root, fresh)
     show_lock(root, run.name, fresh.data, "wrote" if changed else "unchanged")
 
@@ -32,13 +36,18 @@ class Lock(RunTasks):
     doc_purpose = "resolve inputs and write lockfiles/, printing each PCR 14"
     doc_usage = "[RUN …]"
     doc_description = """\
-Writes lockfiles/RUN.lock.toml, and the listings of directories in lockfiles/RUN/. Inputs of this
-repository are hashed; other sources are asked where they are new or changed in aicert.toml, and
-keep their pin otherwise. Review the change and commit it: a certificate says that a machine
-measured this.
+Writes lockfiles/RUN.lock.toml, and the listings of directories in
+lockfiles/RUN/. Inputs of this repository are hashed; other sources are asked
+where they are new or changed in aicert.toml, and keep their pin otherwise. A
+config that no run could be made with is refused, and nothing is written.
+Review the change and commit it: a certificate says that a machine measured
+this.
 
   ./doit lock && git diff lockfiles/
-  ./doit lock --check         # write nothing, ask every source; exit 1 if something differs
+  ./doit lock --check    # ask every source; exit 1 if something differs
+
+--check writes no lockfile; it makes the shipped example's inputs if they are
+wanted and not there.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         *RunTasks.cmd_options,

@@ -23,7 +23,7 @@ file, rows and size of data where the bytes are at hand, fields of a config, pac
 
   ./doit review                     # the checkout against the last commit
   ./doit review --base main         # a branch
-  ./doit review --base main --head pr --check --format markdown   # as the workflow does
+  ./doit review --base main --head pr --check --format markdown
 
 --check also checks the lockfiles of the head and the certificates that are new there, under
 --policy, with the code at hand: the change is only read.

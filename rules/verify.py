@@ -124,4 +124,5 @@ def show(result: AttestationResult, form: str = "text") -> None:
     if form == "json":
         cli.write(json.dumps(render.to_json(result)) + "\n")
     else:
-        cli.write(render.text(result, colour=cli.use_colour()))
+        columns = cli.terminal_columns()
+        cli.write(render.text(result, colour=cli.use_colour(), columns=columns))

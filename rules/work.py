@@ -35,6 +35,17 @@ def work_folder(root: Path, run: str) -> Iterator[Path]:
             remove(work)
 
 
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Share `path` with others that use it: `./doit clean` leaves alone what is held."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def sweep(root: Path, run: str) -> None:
     """Remove what a killed execution left, also where nothing is to be executed now."""
     if (root / RUNS / run / "work").exists():

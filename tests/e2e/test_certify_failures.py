@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,8 @@ def test_a_limit_ends_a_training_and_is_named(
     done = checkout.doit("certify")
     assert done.returncode == 1, done.stderr
     assert words in done.stderr
+    if key != "scratch" or words == "signal:9":
+        assert f"hint: raise machines.local.{key} in aicert.toml" in done.stderr
     assert verdict(checkout) == (1, ["outputs.exit", "outputs.nonempty", "outputs.trained"])
     assert_clean(checkout)
 
@@ -161,11 +164,45 @@ def test_a_config_key_that_axolotl_would_ignore_is_refused_once_locked(stand_in:
     checkout = stand_in(GOOD)
     with (checkout.root / "examples/tiny-alpaca.yml").open("a") as file:
         file.write("\nlearning_rtae: 3\n")
-    assert checkout.doit("lock").returncode == 0
-    done = checkout.doit("certify")
+    lockfile = checkout.root / "lockfiles/tiny-alpaca.lock.toml"
+    before = lockfile.read_bytes()
+    done = checkout.doit("lock")
     assert done.returncode == 3
     assert "learning_rtae" in done.stderr
     assert "learning_rate" in done.stderr
+    assert lockfile.read_bytes() == before
+    # `update` moves pins and checks no config; certify does.
+    assert checkout.doit("update").returncode == 0
+    done = checkout.doit("certify")
+    assert (done.returncode, "learning_rtae" in done.stderr) == (3, True)
+
+
+def test_a_later_failure_keeps_the_model_that_passed(stand_in: StandIn) -> None:
+    checkout = stand_in(GOOD)
+    assert checkout.doit("certify").returncode == 0
+    passed = checkout.certificate.read_bytes()
+    main = next(Path(checkout.environment["AICERT_CACHE"]).rglob("cli/main.py"))
+    main.write_text(main.read_text().replace(GOOD, "sys.exit(7)\n"))
+    with (checkout.root / "examples/tiny-alpaca.yml").open("a") as file:
+        file.write("\n# another lockfile\n")
+    assert checkout.doit("lock").returncode == 0
+    done = checkout.doit("certify")
+    assert done.returncode == 1
+    assert "kept in .aicert/kept/tiny-alpaca" in done.stderr
+    kept = checkout.root / ".aicert/kept/tiny-alpaca"
+    assert (kept / "certificate.json").read_bytes() == passed
+    words = [str(kept / "certificate.json"), str(kept / "outputs/model")]
+    words += ["--policy", "local", "--root", str(checkout.root / ".aicert/ca/local.pem")]
+    command = [sys.executable, "-m", "aicert", "verify", *words]
+    again = subprocess.run(command, cwd=checkout.root, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout
+
+
+def test_cpus_is_what_the_trainer_is_told(stand_in: StandIn) -> None:
+    checkout = stand_in("print('threads', os.environ['OMP_NUM_THREADS']); sys.exit(1)\n")
+    toml = checkout.root / "aicert.toml"
+    toml.write_text(toml.read_text() + "cpus = 3\n")
+    assert "threads 3" in checkout.doit("certify").stderr
 
 
 def test_an_input_that_changes_while_the_run_reads_it(stand_in: StandIn) -> None:

@@ -35,7 +35,7 @@ outputs = ["model"]
 data = "path:data"
 
 [runs.again]
-config = "path:tiny.yml"
+config = "path:again.yml"
 machine = "here"
 outputs = ["model"]
 [runs.again.inputs]
@@ -106,7 +106,8 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     (root / ".venv").symlink_to(Path(sys.prefix).resolve())
     (root / ".gitignore").write_text("/.aicert/\n/.venv\n/outputs/\n/data/\n__pycache__/\n")
     (root / "aicert.toml").write_text(TOML)
-    (root / "tiny.yml").write_text("a: 1\n")
+    (root / "tiny.yml").write_text("base_model: input:data\n")
+    (root / "again.yml").write_text("base_model: input:same\n")
     (root / "data" / "sub").mkdir(parents=True)
     for number in range(5):
         (root / "data" / "sub" / f"{number}.jsonl").write_text(f'{{"row": {number}}}\n' * 2000)

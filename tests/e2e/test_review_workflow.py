@@ -56,7 +56,7 @@ class Repository:
         (root / ".venv").symlink_to(Path(sys.prefix).resolve())
         (root / ".gitignore").write_text("/.aicert/\n/.venv\n__pycache__/\n")
         (root / "aicert.toml").write_text(TOML)
-        (root / "tiny.yml").write_text("learning_rate: 0.1\n")
+        (root / "tiny.yml").write_text("base_model: input:data\nlearning_rate: 0.1\n")
         (root / "data").mkdir()
         (root / "data" / "train.jsonl").write_text("{}\n" * 3)
         self.git("init", "--quiet", "--initial-branch=main")

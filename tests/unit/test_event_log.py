@@ -1,7 +1,6 @@
 import hashlib
 import json
 import struct
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,8 +9,9 @@ from hypothesis import strategies as st
 from aicert import event_log
 from aicert.errors import EvidenceError
 from tests.fuzz import event_logs as make
+from tests.unit.genuine import FOLDER
 
-VECTORS = Path(__file__).parents[3] / "shared" / "vectors" / "tcg-eventlogs"
+VECTORS = FOLDER / "tcg-eventlogs"
 LOGS = (
     "arch-linux-workstation",
     "cos-85-amd-sev",
@@ -26,7 +26,7 @@ LOGS = (
 
 def real_log(name: str) -> bytes:
     if not VECTORS.is_dir():
-        pytest.skip(f"the real boot logs are not at {VECTORS}")
+        pytest.skip("the real boot logs are not here (AICERT_VECTORS)")
     return (VECTORS / f"{name}.bin").read_bytes()
 
 

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from aicert import lockfile as form
-from aicert.errors import LockError, ToolError
+from aicert.errors import ConfigError, LockError, ToolError
 from aicert.lockfile import LockedInput, Lockfile
 from aicert.sources import compare
 from aicert.sources.command import to_json, to_text
@@ -61,7 +61,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AICERT_CACHE", raising=False)
     (tmp_path / "aicert.toml").write_text(TOML)
-    (tmp_path / "tiny.yml").write_text("a: 1\n")
+    (tmp_path / "tiny.yml").write_text("base_model: input:model\n")
     (tmp_path / "near").mkdir()
     (tmp_path / "near" / "a.txt").write_text("a")
     (tmp_path / "near" / "b.md").write_text("b")
@@ -98,6 +98,15 @@ def test_lock_names_commits_and_choices_and_needs_no_weights(root: Path, hub: Hu
     current = lock.current(root, the_run(root))
     assert len(hub.front.requests) == asked, "what is current is decided offline"
     assert current.data == lock.read(root, "tiny")
+
+
+def test_a_config_that_no_run_could_be_made_with_is_not_locked(root: Path, hub: Hub) -> None:
+    locked(root)
+    before = lock.read(root, "tiny")
+    (root / "tiny.yml").write_text("base_model: input:model/absent.json\n")
+    with pytest.raises(ConfigError, match=r"run tiny: tiny\.yml: config: base_model"):
+        lock_command.write_lock(root, the_run(root))
+    assert lock.read(root, "tiny") == before
 
 
 def test_fetch_brings_what_is_missing_and_nothing_twice(root: Path, hub: Hub) -> None:
@@ -271,12 +280,14 @@ machine = "here"
 outputs = ["model"]
 [runs.next.inputs]
 base = "run:base/model"
+near = "path:near"
 [machines.here]
 driver = "local"
 """
 
 
 def test_a_retrained_upstream_makes_the_lockfile_stale(root: Path) -> None:
+    (root / "tiny.yml").write_text("base_model: input:near\n")
     (root / "aicert.toml").write_text(RUNS)
     run = config.load(root).run("next")
     with pytest.raises(ToolError, match="run base has no output model here yet") as caught:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from aicert.errors import ConfigError
-from rules import bench_command, clean_command, test_command
-from rules.benchmarks import BENCHMARKS, Row, limit
+from aicert.errors import ConfigError, ToolError
+from rules import bench_command, clean_command, test_command, work
+from rules.benchmarks import BENCHMARKS, Row, imports_of, limit
 from rules.command import users_path
+from rules.help_command import OURS
 from rules.test_command import Part, parts, run_parts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,8 +223,8 @@ def test_clean_removes_caches_only_unless_named(project: Path) -> None:
     filled(project)
     code, out, _ = doit(project, "clean", "--yes")
     assert code == 0
-    assert re.search(r"^keep +certificates +8\.0 KiB|^keep +certificates", out, re.MULTILINE)
-    assert not (project / ".aicert/runs/old").exists()
+    assert re.search(r"^keep +certificates +[1-9][0-9.]* (B|KiB)  certificates$", out, re.MULTILINE)
+    assert not (project / ".aicert/runs/old/work").exists()
     assert not (project / ".aicert/digests.sqlite").exists()
     for kept in (".aicert/ca/local.key", ".aicert/envs", "outputs/tiny", "certificates/tiny"):
         assert (project / kept).exists(), kept
@@ -254,7 +255,42 @@ def test_clean_leaves_a_run_that_is_going_on(project: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert doit(project, "clean", "--yes")[0] == 0
         assert (project / ".aicert/runs/old/work/file").exists()
-    assert clean_command.in_use(project / ".aicert/runs/old") is False
+        assert clean_command.in_use(project / ".aicert/runs/old/work") is True
+    assert clean_command.in_use(project / ".aicert/runs/old/work") is False
+
+
+def test_clean_empties_a_run_and_leaves_its_lock(project: Path) -> None:
+    filled(project)
+    lock = project / ".aicert/runs/old/lock"
+    lock.touch()
+    before = lock.stat().st_ino
+    assert doit(project, "clean", "runs", "--yes")[0] == 0
+    assert lock.stat().st_ino == before
+    assert not (lock.parent / "work").exists()
+
+
+def test_clean_leaves_an_environment_that_a_run_uses(project: Path) -> None:
+    filled(project)
+    marker = project / ".aicert/envs/training-1/complete"
+    marker.touch()
+    with work.held(marker):
+        assert doit(project, "clean", "envs", "--yes")[0] == 0
+        assert marker.exists()
+    assert doit(project, "clean", "envs", "--yes")[0] == 0
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", [*OURS, ""])
+def test_help_fits_a_terminal(name: str) -> None:
+    code, out, _ = doit(ROOT, "help", *([name] if name else []))
+    assert code == 0
+    assert not [line for line in out.splitlines() if len(line) > 80]
+
+
+def test_a_benchmark_of_imports_does_not_take_a_failure_for_few_imports() -> None:
+    with pytest.raises(ToolError, match="no luck"):
+        imports_of([sys.executable, "-X", "importtime", "-c", "import sys; sys.exit('no luck')"])
+    assert "json" in imports_of([sys.executable, "-X", "importtime", "-c", "import json"])
 
 
 def test_sizes_count_blocks_and_not_what_links_point_to(tmp_path: Path) -> None:

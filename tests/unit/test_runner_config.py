@@ -49,10 +49,6 @@ def test_references_become_paths_in_the_sandbox() -> None:
     ]
 
 
-def test_the_inputs_in_use_are_told() -> None:
-    assert accepted("datasets: [{path: 'input:rows'}]").inputs_used == {"model", "rows"}
-
-
 def test_every_override_is_applied_and_told() -> None:
     effective = accepted("output_dir: ./out\nsave_steps: 5\ninclude_tkps: true\nseed: 7\n")
     found = json.loads(effective.config)

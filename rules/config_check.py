@@ -1,0 +1,48 @@
+"""The runner's refusals of a training config, early: before a lockfile is written or a machine is
+started. For comfort only: the runner decides again, inside.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from aicert.digest import parse_listing
+from aicert.errors import ConfigError, ToolError
+from aicert.lockfile import CONFIG_INPUT
+from rules.lock import Lock
+
+CODE = Path(__file__).resolve().parents[1]
+
+
+def check_config(root: Path, lock: Lock) -> None:
+    """Refuse what the runner would refuse of this config and of the names of these inputs' files.
+
+    A config that has not been fetched yet is left to `certify`, which fetches it.
+    """
+    path = lock.paths[CONFIG_INPUT]
+    if not path.is_file():
+        return
+    names: dict[str, list[str] | None] = {}
+    for item in lock.lockfile.inputs:
+        if item.name != CONFIG_INPUT:
+            data = lock.listings.get(item.name)
+            names[item.name] = None if data is None else list(parse_listing(data))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "enclave_runner.check", f"--config={path}"],
+        input=json.dumps(names),
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(CODE), "PATH": os.environ.get("PATH", os.defpath)},
+    )
+    if done.returncode == 0:
+        return
+    try:
+        told = json.loads(done.stdout)
+        message, hint = told["message"], told["hint"]
+    except (ValueError, KeyError, TypeError):
+        raise ToolError(f"the config could not be checked\n{done.stderr[-2000:]}") from None
+    inside = path.is_relative_to(root.resolve())
+    where = path.relative_to(root.resolve()) if inside else lock.lockfile.input(CONFIG_INPUT).uri
+    raise ConfigError(f"run {lock.lockfile.run}: {where}: {message}", hint=hint)
