@@ -25,7 +25,7 @@ TPM = "device:/dev/tpmrm0"
 # Written only; a virtio-serial port of the machine's.
 EVENTS_PORT = "aicert.events"
 OUTPUT_SERIAL = "aicert-output"
-_LIMITS = ("time-limit", "memory", "processes", "scratch-limit")
+_LIMITS = ("time-limit", "memory", "processes", "scratch-limit", "threads")
 _MAX_LIMITS = 4096
 _VOLUME = re.compile(r"(?:^| )aicert\.([a-z]+)=([0-9a-f]{64}),[0-9]+(?= |\n|$)")
 
@@ -43,7 +43,7 @@ def main() -> int:
     except (AicertError, OSError) as error:
         message = error.message if isinstance(error, AicertError) else f"in the machine: {error}"
         print(f"error: {message}", file=sys.stderr)
-        Events(events).send("error", message=message[:2000], hint=None, exitCode=2)
+        Events(events).error(message, None, 2)
         return 2
     return code
 

@@ -106,6 +106,7 @@ def _make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
         "memory": max(machine.memory - OWN_MEMORY, OWN_MEMORY),
         "processes": machine.processes,
         "scratch-limit": machine.scratch,
+        "threads": machine.cpus or 1,
     }
     qemu_volumes.make_inputs(
         image.tools,

@@ -1,6 +1,5 @@
 """The relying party's tool and API, as they are called."""
 
-import importlib.metadata
 import io
 import json
 import os
@@ -14,9 +13,8 @@ from pathlib import Path
 import pytest
 
 import aicert
-from aicert import api, cli, event_log, model, render, show
+from aicert import api, cli, model, render
 from aicert.bounded import read_bounded
-from aicert.certificate import Certificate
 from aicert.digest import Digest, FileFact
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.policy import built_in
@@ -24,7 +22,6 @@ from aicert.result import CHECKS, AttestationResult
 from tests.adversarial import ca_forge
 from tests.adversarial.attacks_disk import GOOD, WEIGHTS
 from tests.adversarial.forger import NONCE, Scene
-from tests.fuzz import event_logs
 from tests.unit.test_image_lock import written
 
 AT = "2026-11-01T00:00:00Z"
@@ -344,65 +341,6 @@ def test_long_details_are_cut() -> None:
 
     check = CheckResult(id="subject.files", verdict="failed", detail="\n".join("x" * 99))
     assert render._check_lines(check, colour=False)[-1].endswith("and 86 lines more")
-
-
-def test_a_terminal_gets_wrapped_details_and_a_file_does_not() -> None:
-    scene = Scene()
-    scene.set_pcr(14, bytes(32))
-    result = scene.appraise()
-    plain, narrow = render.text(result), render.text(result, columns=80)
-    table = narrow.partition("FAILED    ")[0]
-    assert max(map(len, plain.splitlines())) > 80
-    assert max(map(len, table.splitlines())) <= 80
-    assert "".join(plain.split()) == "".join(narrow.split())
-    details = [line for line in table.splitlines() if line.startswith(" " * 31)]
-    assert details
-    assert max(map(len, render.text(result, columns=10).partition("FAILED")[0].splitlines())) < 100
-
-
-def test_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert cli.terminal_columns() is None
-    with Path(os.devnull).open("w") as null:
-        monkeypatch.setattr(sys, "stdout", null)
-        assert cli.terminal_columns() is None
-        monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((80, 24)))
-        assert cli.terminal_columns() == 80
-
-
-def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    for found, words in ((lambda _: "1.2", "aicert 1.2\n"), (absent, "aicert of a checkout")):
-        monkeypatch.setattr(importlib.metadata, "version", found)
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["--version"])
-        assert ended.value.code == 0
-        assert capsys.readouterr().out.startswith(words)
-
-
-def test_show_explains_the_boot_log_where_it_replays() -> None:
-    bare: Certificate = Scene().get("certificate")
-    assert show.boot(bare) is None
-    on = event_logs.variable("SecureBoot", b"\x01")
-    log = event_logs.spec_id() + event_logs.event(7, event_logs.VARIABLE, on)
-    log += event_logs.event(7, event_logs.IPL, b"other", hashed=b"hidden")
-    log += event_logs.event(4, event_logs.IPL, b"a loader that the register does not have")
-    values = event_log.replay(event_log.parse(log), "sha256")
-
-    def carrying(data: bytes, pcrs: dict[int, bytes]) -> Certificate:
-        evidence = replace(bare.evidence, event_log=data, pcrs={**bare.evidence.pcrs, **pcrs})
-        return replace(bare, evidence=evidence)
-
-    text = show.claims_text(carrying(log, {7: values[7]}))
-    assert "boot log  Secure Boot was on; 2 events of PCRs that the log replays" in text
-    assert "variable SecureBoot, 1 bytes" in text
-    assert "other" not in text.partition("boot log")[2]
-    assert "a loader" not in text
-    assert "Secure Boot is not told; 0 events" in show.claims_text(carrying(log, {}))
-    assert "boot log  event log" in show.claims_text(carrying(b"short", {}))
-    assert show.claims(carrying(b"short", {}))["bootLog"] == {"error": "event log ends early"}
 
 
 def test_broken_pipe_keeps_the_exit_code(folder: Path) -> None:
