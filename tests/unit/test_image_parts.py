@@ -175,7 +175,7 @@ def test_machine_that_does_not_know_itself_stops(line: str) -> None:
         b'{"time-limit": 1}',
         b'{"time-limit": 1, "memory": 1, "processes": 1, "scratch-limit": 1, "threads": -1}',
         b'{"time-limit": 1, "memory": 1, "processes": 1, "scratch-limit": 1, "threads": true}',
-        b'{"time-limit": 1, "memory": 1, "processes": 1, "scratch-limit": 1, "threads": 1, "more": 1}',
+        b'{"time-limit": 1, "memory": 1, "processes": 1, "scratch-limit": 1, "threads": 1, "x": 1}',
     ],
 )
 def test_limits_are_read_strictly(

@@ -261,7 +261,7 @@ def test_missing_packages_are_installed_where_that_takes_no_password(
 
 
 def test_apt_that_fails_ends_with_the_command(checkout: Checkout, tmp_path: Path) -> None:
-    folder = restricted(checkout, tmp_path / "bin", *PROGRAMS[:3])
+    folder = restricted(checkout, tmp_path / "bin", *PROGRAMS[:2])
     (folder / "true").symlink_to(shutil.which("true") or "")
     program(folder / "apt-get", "exit 100")
     code, _, err = checkout.run(AICERT_INSTALL="")
