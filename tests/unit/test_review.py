@@ -273,7 +273,8 @@ def test_checks_of_a_change(root: Path) -> None:
     assert found["lockfile of run tiny"].verdict == "failed"
     assert "stale" in found["lockfile of run tiny"].detail
     assert found["lockfiles/gone.lock.toml"].detail == "aicert.toml has no such run"
-    assert "inputs.lockfile: the certificate is of another lockfile" in found["certificate of run tiny"].detail
+    told = found["certificate of run tiny"].detail
+    assert "inputs.lockfile: the certificate is of another lockfile" in told
     lock.path_of(root, "tiny").write_bytes(scene.get("lockfile_bytes"))
     again = {c.what: c for c in check(root, base, policy)}
     assert again["certificate of run tiny"].verdict == "ok"
