@@ -101,7 +101,10 @@ def evidence(key: str, value: object) -> Change:
         (lambda d: d["evidence"]["pcrs"].update({"01": "0" * 64}), "unknown key '01'"),
         (lambda d: d["evidence"]["pcrs"].update({"1": "0"}), "pcrs.1 is not 64"),
         (lambda d: d["evidence"]["quote"].update(more=1), "unknown key"),
-        (lambda d: d["evidence"]["quote"].update(attest="A" * 8000), "too long"),
+        (
+            lambda d: d["evidence"]["quote"].update(attest="A" * 8000),
+            "is longer than 5464 characters",
+        ),
         (lambda d: d["evidence"]["runKey"].update(more=1), "unknown key"),
         (lambda d: d["evidence"]["runKey"].pop("certify"), "certify is missing"),
         (lambda d: d["envelope"].update(signatures=[]), "exactly one"),

@@ -233,7 +233,7 @@ def test_no_network(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None
     [
         (["../up.txt"], "not a plain relative path"),
         (["a.txt", "A.txt"], "differ only in case"),
-        (["x\u202ey.txt"], "control character"),
+        (["x\u202ey.txt"], "control or invisible character"),
         (["weights.pt"], r"'weights\.pt' is a pickle by its name"),
         ([], "no file is left"),
     ],
