@@ -103,7 +103,7 @@ def evidence(key: str, value: object) -> Change:
         (lambda d: d["evidence"]["quote"].update(more=1), "unknown key"),
         (
             lambda d: d["evidence"]["quote"].update(attest="A" * 8000),
-            "is longer than 5464 characters",
+            "longer than 5464",
         ),
         (lambda d: d["evidence"]["runKey"].update(more=1), "unknown key"),
         (lambda d: d["evidence"]["runKey"].pop("certify"), "certify is missing"),
