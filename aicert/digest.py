@@ -87,7 +87,7 @@ def check_path(path: str) -> None:
         # Cc, Cf (bidi overrides, zero width), Cs, Co, Cn, Zl, Zp are invisible or ambiguous.
         plain = all(unicodedata.category(c) not in _UNSAFE_CATEGORIES for c in path)
         plain = plain and unicodedata.normalize("NFC", path) == path
-        plain = plain and not IGNORABLE.search(path)
+        plain = plain and not re.search(IGNORABLE, path)
     if not plain or "\\" in path:
         raise EvidenceError(
             "path has a control or invisible character, a backslash or is not in Unicode NFC: "
@@ -112,8 +112,8 @@ def _keeps_slashes(path: str) -> bool:
 
 
 # Letters and marks that nothing shows: Default_Ignorable_Code_Point beyond the categories below,
-# and the blank of braille.
-IGNORABLE = re.compile(
+# and the blank of braille. A pattern, as _LINE below: most paths need neither compiled.
+IGNORABLE = (
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
@@ -205,8 +205,9 @@ def parse_listing(data: bytes) -> dict[str, str]:
         raise EvidenceError("listing is not UTF-8") from None
     files: dict[str, str] = {}
     position = 0
+    entry = re.compile(_LINE)
     while position < len(text):
-        line = _LINE.match(text, position)
+        line = entry.match(text, position)
         if line is None or line[2] in files:
             raise EvidenceError(
                 f"line {len(files) + 1} of the listing is not `HEX  PATH`, or is repeated"
@@ -224,7 +225,7 @@ def dir_digest(files: Mapping[str, FileFact] | Mapping[str, str]) -> Digest:
 
 
 # `.` is no line end; every other character that a path cannot hold is refused by check_path.
-_LINE = re.compile(r"([0-9a-f]{64})  (.+)\n")
+_LINE = r"([0-9a-f]{64})  (.+)\n"
 
 EMPTY_DIR = Digest("dirHash", hashlib.sha256(b"").hexdigest())
 EMPTY_FILE_HEX = hashlib.sha256(b"").hexdigest()

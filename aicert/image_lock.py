@@ -27,11 +27,11 @@ and system extensions, of which our machines have none).
 """
 
 import re
-import tomllib
 from typing import Final
 
 from aicert.digest import Digest, is_hex, of_bytes
 from aicert.errors import EvidenceError, LockError
+from aicert.lock_form import read
 from aicert.records import dataclass
 
 VERSION: Final = 1
@@ -41,12 +41,6 @@ MAX_BYTES: Final = 1 << 22
 MAX_PACKAGES: Final = 20_000
 MAX_VERITY: Final = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,127}")
-# What a line of the canonical form can be. Checked before TOML is parsed: `tomllib` takes quadratic
-# time and memory for dotted keys, and a ValueError for long integers.
-_LINE = re.compile(
-    r'(?:[a-z0-9]{1,20} = (?:"[ !#-\[\]-~]*+"|[0-9]{1,9})'
-    r"|\[pcrs\]|\[\[(?:verity|package)\]\]|)\n"
-)
 _VALUE = re.compile(r"[!#-\[\]-~]{1,200}")
 
 
@@ -100,15 +94,7 @@ def parse(data: bytes) -> ImageLock:
         text = data.decode("ascii")
     except UnicodeDecodeError:
         raise LockError("image lock is not ASCII") from None
-    for number, line in enumerate(text.split("\n"), 1):
-        if not _LINE.fullmatch(line + "\n"):
-            raise LockError(
-                f"image lock is not in canonical form: line {number}", hint="./doit image"
-            )
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise LockError(f"image lock is not TOML: {error}") from None
+    document = read(text, "image lock", "./doit image")
     try:
         lock = _read(document, of_bytes(data))
     except EvidenceError as error:

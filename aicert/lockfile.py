@@ -6,11 +6,11 @@ writes, so a lockfile has one form and its identity is the SHA-256 of its bytes.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 
 from aicert.digest import Digest, of_bytes
 from aicert.errors import AicertError, LockError
+from aicert.lock_form import read
 from aicert.measurement import input_events, replay
 from aicert.records import dataclass
 
@@ -22,13 +22,6 @@ MAX_BYTES = 1 << 20
 MAX_INPUTS = 1000
 MAX_PATTERNS = 100
 MAX_VALUE = 1000
-# What a line of the canonical form can be. Checked before TOML is parsed: `tomllib` takes quadratic
-# time and memory for dotted keys, and a ValueError for long integers.
-_TEXT = rb'"[ !#-\[\]-~]*+"'
-_LINE = re.compile(
-    rb"(?:[a-z-]{1,20} = (?:%b|\[(?:%b(?:, %b)*+)?+\]|[0-9]{1,19}|true)|\[\[input\]\]|)\n"
-    % (_TEXT, _TEXT, _TEXT)
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,18 +93,7 @@ def parse(data: bytes) -> Lockfile:
         text = data.decode("ascii")
     except UnicodeDecodeError as error:
         raise LockError(f"lockfile is not ASCII: byte {error.start}") from None
-    for number, line in enumerate(data.splitlines(keepends=True), 1):
-        if not _LINE.fullmatch(line):
-            raise LockError(
-                f"lockfile is not in canonical form: line {number} was edited by hand or written "
-                "by another tool",
-                hint="./doit lock",
-            )
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise LockError(f"lockfile is not TOML: {error}") from None
-    lockfile = _read(document)
+    lockfile = _read(read(text, "lockfile", "./doit lock"))
     if emit(lockfile) != data:
         raise LockError(
             "lockfile is not in canonical form: it was edited by hand or written by another tool",

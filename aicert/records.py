@@ -63,22 +63,25 @@ def _init(
     kw_only: bool,
     post: bool,
 ) -> Callable[..., None]:
-    count, known = len(names), frozenset(names)
+    known = frozenset(names)
 
     def initialise(self: Any, *args: Any, **given: Any) -> None:
-        if args:
-            if kw_only or len(args) > count or not given.keys().isdisjoint(names[: len(args)]):
-                raise TypeError(f"{type(self).__qualname__}: wrong positional arguments")
-            given.update(zip(names, args, strict=False))
-        if len(given) != count:
-            given = defaults | given
-        if given.keys() != known:
-            wrong = ", ".join(sorted(known.symmetric_difference(given)))
-            raise TypeError(f"{type(self).__qualname__}: missing or unknown: {wrong}")
-        for name, setter in zip(names, setters, strict=True):
-            setter(self, given[name])
+        if given or kw_only or len(args) != len(names):
+            args = arranged(self, args, given)
+        for setter, value in zip(setters, args, strict=True):
+            setter(self, value)
         if post:
             self.__post_init__()
+
+    def arranged(self: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, ...]:
+        if args and (kw_only or len(args) > len(names)):
+            raise TypeError(f"{type(self).__qualname__}: too many positional arguments")
+        placed = dict(zip(names, args, strict=False))
+        values = {**defaults, **placed, **given}
+        if values.keys() != known or not placed.keys().isdisjoint(given):
+            wrong = ", ".join(sorted(known.symmetric_difference(values) or placed))
+            raise TypeError(f"{type(self).__qualname__}: missing, unknown or given twice: {wrong}")
+        return tuple(values[name] for name in names)
 
     return initialise
 

@@ -7,6 +7,7 @@ limited in length and number, nothing is markup. Three styles (green, red, dim),
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -39,7 +40,7 @@ def _is_shown(character: str) -> bool:
     """Whether a terminal shows it as itself and where it stands: letters that are written from
     right to left would move what is beside them.
     """
-    if not character.isprintable() or IGNORABLE.fullmatch(character):
+    if not character.isprintable() or re.fullmatch(IGNORABLE, character):
         return False
     return unicodedata.bidirectional(character) not in ("R", "AL", "AN")
 
