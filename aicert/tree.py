@@ -24,8 +24,8 @@ from aicert.digest import (
 )
 from aicert.errors import EvidenceError
 
-# Fits the caches of a core; large enough that the GIL is seldom taken.
-BLOCK = 1 << 18
+# Fits the cache of a core; large enough that the GIL is seldom taken.
+BLOCK = 1 << 19
 # Below this a thread hand-over costs more than the hashing.
 SMALL = 1 << 18
 
