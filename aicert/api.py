@@ -20,8 +20,10 @@ from aicert.result import AttestationResult
 from aicert.roots import MAX_PEM
 
 OnBytes = Callable[[int], None]
-# Each is up to 32 MiB and is only appraised where a lineage leads to it.
+# Of a folder; each is only appraised where a lineage leads to it.
 MAX_LINEAGE = 200
+# All together: a run's certificate has some hundred kilobytes. Their statements are all read.
+MAX_LINEAGE_BYTES = 1 << 25
 
 
 def read_certificate(path: StrPath) -> Certificate:
@@ -32,18 +34,34 @@ def read_certificate(path: StrPath) -> Certificate:
 def read_lineage(paths: Sequence[StrPath]) -> list[Certificate]:
     """The certificates at `paths`: each is one, or a folder with `RUN/certificate.json` in it."""
     found: list[Certificate] = []
+    room = MAX_LINEAGE_BYTES
     for path in paths:
-        files = [os.fspath(path)]
-        if os.path.isdir(path):
-            inside = (os.path.join(path, name, "certificate.json") for name in os.listdir(path))
-            files = sorted(file for file in inside if os.path.exists(file))
-        if not files or len(files) > MAX_LINEAGE:
-            raise EvidenceError(
-                f"{os.fspath(path)!a} holds {len(files)} certificates at RUN/certificate.json, "
-                f"wanted: 1 to {MAX_LINEAGE}"
-            )
-        found += [read_certificate(file) for file in files]
+        for file in _certificates_in(path):
+            data = read_bounded(file, certificates.MAX_BYTES, "certificate")
+            room -= len(data)
+            if room < 0:
+                raise EvidenceError(
+                    f"the certificates of the lineage have more than {MAX_LINEAGE_BYTES} bytes"
+                )
+            found.append(certificates.parse(data))
     return found
+
+
+def _certificates_in(path: StrPath) -> list[str]:
+    if not os.path.isdir(path):
+        return [os.fspath(path)]
+    try:
+        inside = [os.path.join(path, name, "certificate.json") for name in os.listdir(path)]
+    except OSError as error:
+        raise EvidenceError(f"cannot read {os.fspath(path)!a}: {error.strerror}") from None
+    # Whoever sent the folder may have put a FIFO there, from which a read would never return.
+    files = sorted(file for file in inside if os.path.isfile(file))
+    if not files or len(files) > MAX_LINEAGE:
+        raise EvidenceError(
+            f"{os.fspath(path)!a} holds {len(files)} certificates at RUN/certificate.json, "
+            f"wanted: 1 to {MAX_LINEAGE}"
+        )
+    return files
 
 
 def read_model(path: StrPath, on_bytes: OnBytes | None = None) -> dict[str, FileFact | Defect]:

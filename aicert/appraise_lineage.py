@@ -13,7 +13,7 @@ from aicert.appraise_run import VerifiedRun
 from aicert.certificate import Certificate
 from aicert.errors import EvidenceError
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
-from aicert.lockfile import LockedInput
+from aicert.lockfile import NAME, LockedInput
 from aicert.result import Ancestor, AttestationResult
 
 SCHEME = "run:"
@@ -118,11 +118,14 @@ def appraise_lineage(
 
 
 def _claimed_run(certificate: Certificate) -> str | None:
-    """The run that a certificate says it is of: only to choose which ones to appraise."""
+    """The run that a certificate says it is of: only to choose which ones to appraise, and to name
+    those that are not. What is no name is nothing that a lockfile could ask for.
+    """
     try:
-        return statements.parse(certificate.envelope.payload).run
+        run = statements.parse(certificate.envelope.payload).run
     except EvidenceError:
         return None
+    return run if NAME.fullmatch(run) else None
 
 
 def _problem(result: AttestationResult, run: str, output: str, item: LockedInput) -> str | None:

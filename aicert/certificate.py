@@ -24,8 +24,8 @@ MAX_CERT_BYTES = 8192
 MAX_EVENT_LOG = 1 << 20
 MAX_TIMESTAMPS = 8
 MAX_LOCKFILE_CHARS = 1 << 20
-# An image lock lists a thousand packages.
-MAX_IMAGE_LOCK_CHARS = 1 << 22
+# An image lock lists some 500 packages.
+MAX_IMAGE_LOCK_CHARS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

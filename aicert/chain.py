@@ -89,6 +89,8 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
     if not 1 <= len(chain) <= MAX_CHAIN:
         raise EvidenceError(f"an AK chain of {len(chain)} certificates, not 1 to {MAX_CHAIN}")
     path = [load(der, f"ak_cert[{i}]") for i, der in enumerate(chain)]
+    if len(set(path)) != len(path):
+        raise EvidenceError("a certificate stands twice in the AK chain")
     last = trim_padding(chain[-1])
     root = _root_of(path, last, roots)
     anchor = load(root.der, f"root {root.name}")

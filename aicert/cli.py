@@ -91,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if sys.stdout is None:
+        return _report(ToolError("cannot write the result: standard output is closed"), "text")
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -100,11 +102,11 @@ def _run(options: argparse.Namespace) -> int:
     except AicertError as error:
         return _report(error, options.format)
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted: no verdict\n")
+        complain("\ninterrupted: no verdict\n")
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - Python would exit with 1: "the evidence says no"
         said = f"no verdict, a defect of this program: {type(error).__name__}: {error}"
-        sys.stderr.write(render.error_lines(said, "report it, with the certificate"))
+        complain(render.error_lines(said, "report it, with the certificate"))
         return NO_VERDICT
     return code
 
@@ -236,8 +238,11 @@ def _report(error: AicertError, form: str) -> int:
             "subject": None,
         }
         document |= {"lockfile": None, "error": error.message, "hint": error.hint}
-        write(json.dumps(document, indent=2) + "\n")
-    sys.stderr.write(render.error_lines(error.message, error.hint))
+        try:
+            write(json.dumps(document, indent=2) + "\n")
+        except ToolError as unwritten:
+            error = unwritten
+    complain(render.error_lines(error.message, error.hint))
     return error.exit_code
 
 
@@ -252,6 +257,17 @@ def write(text: str) -> None:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise ToolError(f"cannot write the result: {error.strerror}") from None
+
+
+def complain(text: str) -> None:
+    """Write to stderr; where it is closed or full, only the exit code is left to say it."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def use_colour() -> bool:
@@ -279,8 +295,8 @@ class _Progress:
     def __enter__(self) -> Self:
         if self._size < BAR_FROM_BYTES:
             return self
-        if not sys.stderr.isatty():
-            sys.stderr.write(f"reading the model, {self._size / 2**30:.1f} GiB\n")
+        if sys.stderr is None or not sys.stderr.isatty():
+            complain(f"reading the model, {self._size / 2**30:.1f} GiB\n")
             return self
         from rich.console import Console
         from rich.progress import Progress

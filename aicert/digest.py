@@ -27,6 +27,8 @@ MAX_FILES = 1_000_000
 MAX_DEPTH = 64
 # MAX_FILES lines of some 130 bytes.
 MAX_LISTING = 1 << 27
+# One character can fold to 18; whole names of such would make a megabyte six.
+MAX_GROWTH = 4
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -93,10 +95,10 @@ def check_path(path: str) -> None:
             "path has a control or invisible character, a backslash or is not in Unicode NFC: "
             f"{path[:200]!a}"
         )
-    # Some characters fold to a slash with others around it: another system would see a folder.
-    if path.count("/") > MAX_DEPTH or not (raw.isascii() or _keeps_slashes(path)):
+    if path.count("/") > MAX_DEPTH or not (raw.isascii() or _folds_to_its_like(path)):
         raise EvidenceError(
-            f"path is deeper than {MAX_DEPTH}, or has a character like a slash: {path[:200]!a}"
+            f"path is deeper than {MAX_DEPTH}, or has characters like a slash, or that fold to many: "
+            f"{path[:200]!a}"
         )
     rooted = f"/{path}/"
     if "//" in rooted or "/./" in rooted or "/../" in rooted:
@@ -107,8 +109,11 @@ def check_path(path: str) -> None:
         )
 
 
-def _keeps_slashes(path: str) -> bool:
-    return fold(path).count("/") == path.count("/")
+def _folds_to_its_like(path: str) -> bool:
+    folded = fold(path)
+    # Some characters fold to a slash with others around it: another system would see a folder.
+    same = folded.count("/") == path.count("/")
+    return same and len(folded) <= MAX_GROWTH * len(path)
 
 
 # Letters and marks that nothing shows: Default_Ignorable_Code_Point beyond the categories below,

@@ -5,6 +5,8 @@ a loader as part of a model. Verifiers print each as "present, not covered"
 (docs/spec/certificate.md).
 """
 
+import re
+
 FILES = frozenset(
     (
         ".gitattributes",
@@ -21,18 +23,15 @@ FILES = frozenset(
 )
 GIT = ".git/"
 FOLDERS = (GIT, ".cache/huggingface/")
-_LICENSE = "LICENSE"
 _LICENSES = ("LICENSE", "LICENSE.md", "LICENSE.txt")
+# Not `LICENSE*`: LICENSE-x/model.py and LICENSE.safetensors are no licences, and a verifier prints
+# the name.
+_LICENSE = re.compile(r"LICENSE(?:-[A-Za-z0-9_-]{1,64})?(?:\.md|\.txt)?")
 
 
 def is_inert(path: str) -> bool:
     """Whether a file that the certificate does not cover may stand at `path`."""
-    if path.startswith(FOLDERS) or path in FILES:
-        return True
-    # Not `LICENSE*`: LICENSE-x/model.py and LICENSE.safetensors are no licences.
-    stem, dot, suffix = path.partition(".")
-    plain = "/" not in path and (not dot or suffix in ("md", "txt"))
-    return plain and (stem == _LICENSE or stem.startswith(_LICENSE + "-"))
+    return path.startswith(FOLDERS) or path in FILES or _LICENSE.fullmatch(path) is not None
 
 
 def ignored_paths() -> tuple[str, ...]:

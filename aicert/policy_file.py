@@ -24,6 +24,7 @@ from aicert.policy import (
 )
 from aicert.result import TIERS
 from aicert.roots import MAX_PEM, pem_to_der
+from aicert.strict_json import MAX_INT
 
 # A policy of a large company has some hundred lines.
 MAX_POLICY = 1 << 17
@@ -200,7 +201,11 @@ class _Table:
 
     def _take(self, key: str) -> object:
         self._asked.append(key)
-        return self._left.pop(key, None)
+        value = self._left.pop(key, None)
+        # In hexadecimal, TOML has integers that are too long for Python to print.
+        if type(value) is int and abs(value) > MAX_INT:
+            raise self._wrong(key, "an integer of 63 bits")
+        return value
 
     def _wrong(self, key: str, wanted: str) -> ConfigError:
         return ConfigError(f"{self._path}: {self._where}: {key}: {wanted} is wanted")

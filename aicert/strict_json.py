@@ -175,13 +175,6 @@ class Fields:
             raise EvidenceError(f"{self.where}.{key} is out of range: {value}")
         return value
 
-    def number(self, key: str) -> float:
-        """An integer or a finite float."""
-        value = self._left.pop(key, _MISSING)
-        if type(value) is int or type(value) is float:
-            return value
-        raise EvidenceError(f"{self.where}.{key}: a number is wanted, found {_kind(value)}")
-
     def fields(self, key: str) -> "Fields":
         """A nested object."""
         return Fields(self._take(key, dict), f"{self.where}.{key}")
@@ -217,8 +210,6 @@ def string(value: object, where: str) -> str:
 
 
 def _kind(value: object) -> str:
-    if value is _MISSING:
-        return "nothing"
     if isinstance(value, dict | list | str):
         return {dict: "an object", list: "a list"}.get(type(value), "a string")
     return repr(value)[:40]

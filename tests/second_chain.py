@@ -140,6 +140,7 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
     """The AK and the root that vouches for it."""
     need(1 <= len(chain) <= 4)
     path = [load(der) for der in chain]
+    need(len(set(path)) == len(path))
     last = strip_padding(chain[-1])
     for root in roots:
         anchor = load(root.der)

@@ -132,7 +132,7 @@ CERTIFICATE: Any = {
         "timestamps": [text(4096), 0, 8],
     },
     "lockfile": ascii_text(1 << 20),
-    "imageLock?": ascii_text(1 << 22),
+    "imageLock?": ascii_text(1 << 20),
 }
 DIGEST: Any = {"sha256?": like(HEX), "dirHash?": like(HEX)}
 NAMED: Any = {"name": text(8192), "digest": DIGEST}
@@ -213,6 +213,15 @@ REPORT: Any = {
 }
 
 
+def claimed_run(certificate: bytes) -> Any:
+    """The run that a certificate says it is of; None where it says none."""
+    try:
+        statement = json.loads(unbase64(json.loads(certificate)["envelope"]["payload"]))
+        return statement["predicate"]["buildDefinition"]["externalParameters"]["run"]
+    except (ValueError, KeyError, TypeError, NoError):
+        return None
+
+
 def digest_of(entry: Any) -> str:
     ((kind, value),) = (
         entry["digest"].items() if len(entry["digest"]) == 1 else (_refuse("digest"),)
@@ -276,6 +285,8 @@ def check_paths(paths: Sequence[str]) -> None:
             piece = "/".join(parts[:depth]) + ("/" if depth < len(parts) else "")
             key = unicodedata.normalize("NFKC", piece.rstrip("/")).casefold()
             need(seen.setdefault(key, piece) == piece and key.count("/") == depth - 1)
+        folded = unicodedata.normalize("NFKC", path).casefold()
+        need(len(unicodedata.normalize("NFC", folded)) <= 4 * len(path))
 
 
 _BLANK = {chr(n) for n in (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)}
@@ -297,8 +308,8 @@ def inert(path: str) -> bool:
     """A file that may stand beside the certified ones."""
     if path.startswith((".git/", ".cache/huggingface/")) or path in INERT:
         return True
-    stem = path.removesuffix(".md").removesuffix(".txt") if path.count(".") < 2 else path
-    return "/" not in path and "." not in stem and (stem == "LICENSE" or stem[:8] == "LICENSE-")
+    stem = path.removesuffix(".md") if path.endswith(".md") else path.removesuffix(".txt")
+    return stem == "LICENSE" or re.fullmatch("LICENSE-[0-9A-Za-z_-]{1,64}", stem) is not None
 
 
 # measurement.md

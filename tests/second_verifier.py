@@ -9,7 +9,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -73,7 +73,8 @@ class Question:
     lockfile: str | None = None
     nonce: bytes | None = None
     ancestors: Sequence[bytes] | None = None
-    busy: frozenset[int] = field(default_factory=frozenset)
+    busy: frozenset[int] = frozenset()
+    seen: set[int] = field(default_factory=set)
 
 
 def judge(question: Question) -> tuple[str, str | None]:
@@ -366,22 +367,21 @@ class Appraisal:
             raise NotAskedError
         if self.asked.ancestors is None:
             raise OpenError
-        need(len(self.asked.ancestors) <= 16)
-        good = self._ancestors(self.asked.ancestors)
-        for _, source, _, digest in inputs:
-            run, _, output = source[4:].partition("/")
-            need((run, output, digest) in good)
+        wanted = {(*source[4:].split("/", 1), digest) for _, source, _, digest in inputs}
+        need(wanted <= self._ancestors(self.asked.ancestors, {run for run, *_ in wanted}))
 
-    def _ancestors(self, certificates: Sequence[bytes]) -> set[tuple[str, str, str]]:
-        """Run, output and digest of each consistent ancestor."""
-        good = set()
+    def _ancestors(self, certificates: Sequence[bytes], runs: set[str]) -> set[tuple[str, ...]]:
+        """Run, output and digest of each consistent ancestor of these runs."""
+        good: set[tuple[str, ...]] = set()
         for number, data in enumerate(certificates):
-            if number in self.asked.busy:
+            if number in self.asked.busy or forms.claimed_run(data) not in runs:
                 continue
+            self.asked.seen.add(number)
+            need(len(self.asked.seen) <= 32)
             older = Appraisal(
-                Question(
-                    certificate=data, policy=self.asked.policy, roots=self.asked.roots,
-                    at=self.asked.at, ancestors=certificates, busy=self.asked.busy | {number},
+                replace(
+                    self.asked, certificate=data, model=None, lockfile=None, nonce=None,
+                    busy=self.asked.busy | {number},
                 )
             )  # fmt: skip
             if older.consistent():

@@ -117,6 +117,11 @@ def only_root(scene: Scene) -> None:
     scene.put("chain", (scene.get("root"),))
 
 
+def root_twice(scene: Scene) -> None:
+    root_der = scene.get("root")
+    scene.edit("chain", lambda chain: (*chain, root_der.ljust(4096, b"\0"), root_der))
+
+
 def rsa_ca(scene: Scene) -> None:
     """A root with an RSA key, whose AK certificate is signed with SHA-1."""
     key = rsa_key("rsa ca")
@@ -189,6 +194,7 @@ ATTACKS = (
     Attack("chain reordered", "platform.chain", reordered),
     Attack("chain over-long", "platform.chain", over_long),
     Attack("stranger's CA appended", "platform.chain", stranger_appended),
+    Attack("root sent along twice", "platform.chain", root_twice),
     Attack("chain is only the root", "platform.chain", only_root),
     Attack("DER and PEM read two ways", "platform.chain", der_then_pem),
     Attack("two DER certificates in one", "platform.chain", der_then_der),

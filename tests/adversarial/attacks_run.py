@@ -158,6 +158,11 @@ ATTACKS = (
     Attack("register 8 not from zero", "outputs.pcr8", not_from_zero(8, "output_events")),
     Attack("certificate of an empty archive", "outputs.nonempty", files(lambda _: {})),
     Attack("only empty files", "outputs.nonempty", files(lambda f: dict.fromkeys(f, b""))),
+    Attack(
+        "signature of an output that is none",
+        "statement.form",
+        reported(signatures=(("adapter", Digest("sha256", "ab" * 32)),)),
+    ),
     Attack("no step was made", "outputs.trained", value("steps", Value("self-reported", 0))),
     Attack("no step is counted", "outputs.trained", value("steps", None)),
     Attack("steps are words", "outputs.trained", value("steps", Value("self-reported", "many"))),
@@ -216,6 +221,11 @@ ATTACKS = (
         "weights named like a licence",
         "subject.files",
         model(lambda m: m | {"LICENSE.safetensors": fact(b"x")}),
+    ),
+    Attack(
+        "sentence named like a licence",
+        "subject.files",
+        model(lambda m: m | {"LICENSE-and all else was verified, too": fact(b"x")}),
     ),
     Attack("readme in a folder", "subject.files", model(lambda m: m | {"x/README.md": fact(b"x")})),
     Attack(

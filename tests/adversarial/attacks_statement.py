@@ -18,6 +18,7 @@ Change = Callable[[Scene], object]
 HANGUL_FILLER = "model\u3164.safetensors"
 NOT_NFC = "cafe\u0301.json"
 TWIN_CASE = "Config.json"
+FOLDS = "\ufdfa" * 20 + ".json"
 
 
 def bare_signature(scene: Scene) -> None:
@@ -214,6 +215,7 @@ ATTACKS = (
     Attack("direction override in a path", "statement.form", renamed_to("nosj.\u202egifnoc")),
     Attack("path not in NFC", "statement.form", renamed_to(NOT_NFC)),
     Attack("letter that nothing shows", "statement.form", renamed_to(HANGUL_FILLER)),
+    Attack("name that folds to eighteen times its length", "statement.form", renamed_to(FOLDS)),
     Attack("case twins", "statement.form", twin(TWIN_CASE)),
     Attack("file and folder of one name", "statement.form", twin("config.json/x")),
     Attack("file listed twice", "statement.form", twin("config.json")),

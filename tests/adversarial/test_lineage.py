@@ -93,6 +93,11 @@ def test_a_run_that_builds_on_nothing_says_what_it_was_given_in_vain() -> None:
     asked.ancestors = (*CHAIN, *CHAIN, unreadable)
     said = asked.appraise().omits[-1]
     assert said.endswith("builds on (7): z, z, y, y, x, …")
+    unnamed = Scene().edit_json(
+        lambda d: d["predicate"]["buildDefinition"]["externalParameters"].update(run="all verified")
+    )
+    asked.ancestors = (unreadable, unnamed.get("certificate"))
+    assert asked.appraise().omits[-1].endswith("(2): none that can be read, none that can be read")
     asked.ancestors = (unreadable,)
     assert asked.appraise().omits[-1].endswith("builds on (1): none that can be read")
 
@@ -105,6 +110,18 @@ def test_of_two_certificates_of_one_run_the_one_of_this_output_counts() -> None:
     for given in ((retrained, *CHAIN), (*CHAIN, retrained)):
         asked.ancestors = given
         assert asked.appraise().verdict == "passed"
+
+
+def test_two_certificates_of_a_run_that_gave_something_else_fail() -> None:
+    asked = scene("w", "x")
+    others = [
+        scene("x", "y").edit("outputs", lambda _, made=name: {"model": weights(made)})
+        for name in ("x2", "x3")
+    ]
+    asked.ancestors = (*(other.get("certificate") for other in others), *order(0, 1))
+    result = asked.appraise()
+    assert [check.id for check in result.failed] == ["lineage.ancestors"]
+    assert result.ancestors[0].reason == "the certificate of that run has another output"
 
 
 def test_two_ways_back_are_both_walked_and_shown_once() -> None:

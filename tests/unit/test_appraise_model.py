@@ -10,6 +10,7 @@ import pytest
 from aicert.appraise_model import CLOCK_SKEW, _check_age
 from aicert.digest import Defect, FileFact
 from aicert.errors import EvidenceError
+from aicert.inert import FILES, ignored_paths, is_inert
 from aicert.policy import Claim
 from aicert.report_form import Value
 from tests.adversarial.forger import Scene, hex_of
@@ -28,15 +29,23 @@ def beside(*paths: str, found: FileFact | Defect = EXTRA) -> str:
     "path",
     [
         "sub/LICENSE", "LICENSE/x", "LICENSES", "LICENSE.rst", "LICENSE.md.py", "license",
-        "XLICENSE", ".gitmodules", ".git", "x.git/a", ".cache/other/x", "sub/README.md",
+        "XLICENSE", "LICENSE-", "LICENSE-a b", "LICENSE-" + "x" * 65, "LICENSE-\u00e9", ".gitmodules", ".git", "x.git/a", ".cache/other/x", "sub/README.md",
     ],
 )  # fmt: skip
 def test_what_is_not_inert(path: str) -> None:
     assert f"extra     {path}" in beside(path)
 
 
+def test_the_list_for_other_formats_has_whole_names() -> None:
+    listed = ignored_paths()
+    assert list(listed) == sorted(listed)
+    assert {".git", ".cache/huggingface", "LICENSE", "LICENSE.md", "LICENSE.txt"} < set(listed)
+    assert all(is_inert(path) or is_inert(f"{path}/x") for path in listed)
+    assert FILES < set(listed)
+
+
 def test_five_inert_files_are_named() -> None:
-    names = ["LICENSE", "LICENSE-A", "LICENSE-B", "LICENSE-C.md", "LICENSE-D.txt"]
+    names = ["LICENSE", "LICENSE-A", "LICENSE-" + "B" * 64, "LICENSE-C_2.md", "LICENSE-D.txt"]
     said = "output model: 3 files, 47 bytes\npresent, not covered: " + ", ".join(names)
     assert beside(*names) == said
     assert beside(*names, "README.md") == said + ", …"

@@ -92,6 +92,8 @@ def test_kinds_with_the_same_hex_differ() -> None:
         "a/" * 64 + "a",
         "Ω",
         "\U0001f600",
+        "\u337f.json",
+        "\ufdfa and more.json",
     ],
 )
 def test_paths_that_are_taken(path: str) -> None:
@@ -133,6 +135,7 @@ def test_paths_that_are_taken(path: str) -> None:
         ("a/" * 65 + "a", "deeper than 64"),
         ("a\uff0fb", "like a slash"),
         ("\u2100", "like a slash"),
+        ("\ufdfa\ufdfa.json", "fold to many"),
         ("x" * 256, "longer than 255"),
         ("a/" + "é" * 128, "longer than 255"),
     ],

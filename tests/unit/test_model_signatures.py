@@ -151,6 +151,11 @@ def test_what_cannot_be_signed_is_an_error(
     assert said()[1].startswith("error: ")
 
 
+def test_a_model_without_files_is_none_to_the_machine_either() -> None:
+    with pytest.raises(EvidenceError, match="a model without files"):
+        oms.statement("model", {})
+
+
 def test_a_link_that_appears_later_is_an_error(model: Path, keys: Pair) -> None:
     run("sign", model, "--key", keys.key)
     link(model)

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicert import report_form
+from aicert.digest import Digest
 from aicert.errors import EvidenceError
 from aicert.report_form import Override, RunReport, Value, emit, parse
 
@@ -34,6 +36,16 @@ REPORT = st.builds(
 @given(REPORT)
 def test_what_is_written_is_read(report: RunReport) -> None:
     assert parse(emit(report)) == report
+
+
+def test_signatures_are_written_and_read() -> None:
+    digest = Digest("sha256", "ab" * 32)
+    report = RunReport(exit_code="0", values={}, signatures=(("a", digest), ("b", digest)))
+    assert parse(emit(report)) == report
+    most = tuple((f"m{number:03}", digest) for number in range(200))
+    assert parse(emit(replace(report, signatures=most))).signatures == most
+    with pytest.raises(EvidenceError, match="names of outputs are wanted"):
+        emit(replace(report, signatures=(*most, ("n", digest))))
 
 
 def test_numbers_by_name() -> None:
@@ -68,6 +80,10 @@ def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
     return json.dumps(value).encode()
 
 
+def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
+    return lambda d: d.update(signatures={"origin": "measured", "value": value} | more)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -100,6 +116,12 @@ def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
         (lambda d: d["values"]["steps"].update(value=[1] * 20_001), "numbers are wanted"),
         (lambda d: d["values"]["steps"].update(value="x" * 4097), "a short string"),
         (lambda d: d["values"].update(steps=40), "an object is wanted"),
+        (signed({}), "names of outputs are wanted"),
+        (signed({"A": "sha256:" + "0" * 64}), "names of outputs are wanted"),
+        (signed({"a": "sha256:0"}), "not a digest"),
+        (signed({"a": 1}), "a short string"),
+        (signed({"a": "sha256:" + "0" * 64}, origin="derived"), "is not 'measured'"),
+        (signed({"a": "sha256:" + "0" * 64}, more=1), "unknown key"),
     ],
 )
 def test_other_forms_are_refused(change: Callable[[dict[str, Any]], object], message: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from aicert import tree
 from aicert.digest import MAX_DEPTH, FileFact, dir_digest, listing
 from aicert.errors import EvidenceError
-from aicert.tree import SMALL, code_digest, read_file, read_tree
+from aicert.tree import SMALL, code_digest, read_file, read_some, read_tree
 
 
 def made(root: Path, files: dict[str, bytes]) -> Path:
@@ -335,6 +335,29 @@ def test_after_a_failure_no_other_file_is_opened(tmp_path: Path) -> None:
     walk.stopped = True
     walk.file_at(tmp_path, "missing")
     assert walk.files == {}
+
+
+def test_some_files_are_read_by_name_and_no_others(tmp_path: Path) -> None:
+    made(tmp_path, FILES)
+    fifo(tmp_path / "pipe")
+    wanted = ["above", "weights/1.safetensors"]
+    assert read_some(tmp_path, wanted) == {path: fact(FILES[path]) for path in wanted}
+    for bad, message in (("missing", "cannot read 'missing'"), ("pipe", "a FIFO")):
+        with pytest.raises(EvidenceError, match=message):
+            read_some(tmp_path, [bad, *wanted], threads=1)
+    with pytest.raises(EvidenceError, match="plain relative path"):
+        read_some(tmp_path, ["../x"])
+
+
+@pytest.mark.parametrize("name", ["empty", "above"])
+def test_an_error_while_a_file_is_looked_at_is_typed(tmp_path: Path, name: str) -> None:
+    made(tmp_path, {name: FILES[name]})
+
+    def broken(path: str, fd: int, size: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(EvidenceError, match=r"cannot read '[a-z.]+': Input/output error"):
+        read_tree(tmp_path, look=broken)
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:
