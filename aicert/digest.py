@@ -77,28 +77,37 @@ def of_bytes(data: bytes) -> Digest:
 
 def check_path(path: str) -> None:
     """Refuse a path that another system, a reader or a shell could take for a different one."""
+    _folded(path)
+
+
+def _folded(path: str) -> str:
+    """`fold(path)`, which is dear for some, of a path that `check_path` does not refuse."""
     try:
         raw = path.encode("utf-8")
     except UnicodeEncodeError:
         raise EvidenceError(f"path is not valid UTF-8: {path[:200]!a}") from None
     if not raw or len(raw) > MAX_PATH_BYTES:
         raise EvidenceError(f"path is empty or longer than {MAX_PATH_BYTES} bytes: {path[:80]!a}")
-    if raw.isascii() and path.isprintable():
-        plain = True
-    else:
-        # Cc, Cf (bidi overrides, zero width), Cs, Co, Cn, Zl, Zp are invisible or ambiguous.
-        plain = all(unicodedata.category(c) not in _UNSAFE_CATEGORIES for c in path)
-        plain = plain and unicodedata.normalize("NFC", path) == path
+    # Cc, Cf (bidi overrides, zero width), Cs, Co, Cn, Zl, Zp are invisible or ambiguous; what is
+    # printable has none of them.
+    plain = path.isprintable() or all(
+        unicodedata.category(c) not in _UNSAFE_CATEGORIES for c in path
+    )
+    if not raw.isascii():
+        plain = plain and unicodedata.is_normalized("NFC", path)
         plain = plain and not re.search(IGNORABLE, path)
     if not plain or "\\" in path:
         raise EvidenceError(
             "path has a control or invisible character, a backslash or is not in Unicode NFC: "
             f"{path[:200]!a}"
         )
-    if path.count("/") > MAX_DEPTH or not (raw.isascii() or _folds_to_its_like(path)):
+    folded = fold(path)
+    # Some characters fold to a slash with others around it: another system would see a folder.
+    same = folded.count("/") == path.count("/") <= MAX_DEPTH
+    if not same or len(folded) > MAX_GROWTH * len(path):
         raise EvidenceError(
-            f"path is deeper than {MAX_DEPTH}, or has characters like a slash, or that fold to many: "
-            f"{path[:200]!a}"
+            f"path is deeper than {MAX_DEPTH}, or has characters like a slash, or that fold to "
+            f"many: {path[:200]!a}"
         )
     rooted = f"/{path}/"
     if "//" in rooted or "/./" in rooted or "/../" in rooted:
@@ -107,13 +116,7 @@ def check_path(path: str) -> None:
         raise EvidenceError(
             f"a name in the path is longer than {MAX_NAME_BYTES} bytes: {path[:200]!a}"
         )
-
-
-def _folds_to_its_like(path: str) -> bool:
-    folded = fold(path)
-    # Some characters fold to a slash with others around it: another system would see a folder.
-    same = folded.count("/") == path.count("/")
-    return same and len(folded) <= MAX_GROWTH * len(path)
+    return folded
 
 
 # Letters and marks that nothing shows: Default_Ignorable_Code_Point beyond the categories below,
@@ -130,12 +133,10 @@ def check_paths(paths: Iterable[str]) -> None:
     paths = list(paths)
     if len(paths) > MAX_FILES:
         raise EvidenceError(f"more than {MAX_FILES} files")
-    if not _are_plain(paths):
-        for path in paths:
-            check_path(path)
+    folded = map(str.lower if _are_plain(paths) else _folded, paths)
     # NUL is in no path and sorts below all else: a folder's content stands together, right after
     # a file of that name, so that comparing neighbours finds every twin.
-    keyed = sorted((fold(path).replace("/", "\0"), path) for path in paths)
+    keyed = sorted((key.replace("/", "\0"), path) for key, path in zip(folded, paths, strict=True))
     for (before, one), (key, other) in pairwise(keyed):
         if before == key:
             raise EvidenceError(
@@ -145,7 +146,7 @@ def check_paths(paths: Iterable[str]) -> None:
             raise EvidenceError(f"a path is both a file and a directory: {one[:200]!a}")
         mine, theirs = one.rpartition("/")[0], other.rpartition("/")[0]
         if mine != theirs:
-            _check_folders(mine.split("/"), theirs.split("/"))
+            _check_folders(mine.split("/"), theirs.split("/"), before.split("\0"), key.split("\0"))
 
 
 # Names of these characters, neither `.` nor `..`, with a slash or a line end after each.
@@ -170,10 +171,12 @@ def _are_plain(paths: list[str]) -> bool:
     )
 
 
-def _check_folders(one: list[str], other: list[str]) -> None:
-    for mine, theirs in zip(one, other, strict=False):
+def _check_folders(
+    one: list[str], other: list[str], folded_one: list[str], folded_other: list[str]
+) -> None:
+    for mine, theirs, before, key in zip(one, other, folded_one, folded_other, strict=False):
         if mine != theirs:
-            if fold(mine) == fold(theirs):
+            if before == key:
                 raise EvidenceError(
                     f"two directories differ only in case or form: {mine!a}, {theirs!a}"
                 )

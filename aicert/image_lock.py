@@ -174,5 +174,6 @@ def _tables(document: dict[str, object], key: str, limit: int) -> list[dict[str,
     tables = document.get(key, [])
     if not isinstance(tables, list) or len(tables) > limit:
         raise LockError(f"image lock: {key}: at most {limit} tables are wanted")
-    # Each is a table: _LINE has no arrays.
+    if not all(isinstance(table, dict) for table in tables):
+        raise LockError(f"image lock: {key}: tables are wanted, not texts")
     return tables

@@ -18,9 +18,10 @@ MAX_DEPTH = 32
 # Each token costs time and up to 250 bytes of memory. A statement about 20,000 files has 250,000;
 # every other document of ours stays below 100,000.
 MAX_TOKENS = 250_000
-# One character beyond Latin-1 makes Python's text two or four times as large as the bytes. Only
-# file names in statements are not ASCII, and MAX_TOKENS of them fit.
-MAX_NON_ASCII = 1 << 23
+# One character beyond Latin-1 makes Python's text two or four times as large as the bytes, and names
+# of files are folded, which for some takes half a microsecond each. Only those names in statements
+# are not ASCII: 20,000 of them, with their digests, fit. Escapes are another way to write them.
+MAX_NON_ASCII = 1 << 22
 # Sizes and counters fit 63 bits; nothing of ours is larger.
 MAX_INT = 2**63 - 1
 # RFC 8259, 7: an escaped surrogate. Pairs are legal but needless in UTF-8, so all are refused.
@@ -40,8 +41,10 @@ def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> ob
     if len(data) > max_bytes:
         raise EvidenceError(f"{what} is larger than {max_bytes} bytes")
     if not signed:
-        if len(data) > MAX_NON_ASCII and not data.isascii():
-            raise EvidenceError(f"{what} is larger than {MAX_NON_ASCII} bytes and not ASCII")
+        if len(data) > MAX_NON_ASCII and (b"\\u" in data or not data.isascii()):
+            raise EvidenceError(
+                f"{what} is larger than {MAX_NON_ASCII} bytes and not ASCII, or escapes characters"
+            )
         _check_shape(data, what)
     if _SURROGATE.search(_PAIR.sub(b"", data) if signed else data):
         raise EvidenceError(f"{what} escapes a UTF-16 surrogate")

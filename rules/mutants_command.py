@@ -50,6 +50,7 @@ MODULES = (
     "image_lock",
     "inert",
     "ledger",
+    "lock_form",
     "lockfile",
     "measurement",
     "model",

@@ -106,10 +106,12 @@ def statement_cases() -> Iterator[Case]:
         b"%06d/" % n + b"/".join([b"a" * (room // 60 - 1)] * 60) for n in range(long)
     ]
     # Four characters each, where twins are sought.
-    folding = "/".join(["\u337f" * 80] * 3).encode()
-    shapes["names that fold to many letters"] = [
-        b"%06d/" % n + folding for n in range((MAX_NON_ASCII - len(head)) // (len(folding) + 150))
-    ]
+    folding = "\u337f" * 80
+    for where, text in (("files", "f/%06d" + folding), ("folders", "%06d" + folding + "/f")):
+        size = len((text % 0).encode()) + len(entry % (HEX, b",")) + 1
+        shapes[f"{where} whose names fold to many letters"] = [
+            (text % n).encode() for n in range((MAX_NON_ASCII - len(head)) // size)
+        ]
     shapes["deeper than allowed"] = [b"%06d/" % n + b"a/" * 1900 + b"a" for n in range(long)]
     for name, paths in shapes.items():
         listed = b",".join(entry % (HEX, path) for path in paths)

@@ -60,7 +60,7 @@ def test_anything_but_the_canonical_form_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", ["verity", "package"])
-@pytest.mark.parametrize("value", [b"3", b"[1]", b"[" + b"{}," * 5_001 + b"]"])
+@pytest.mark.parametrize("value", [b"3", b"[1]", b'["a"]', b'"a"', b"[" + b"{}," * 5_001 + b"]"])
 def test_tables_are_tables_and_bounded(key: str, value: bytes) -> None:
     head = written(verity={}, packages=())
     start = head.index(b"[pcrs]")
