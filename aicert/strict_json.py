@@ -18,10 +18,10 @@ MAX_DEPTH = 32
 # Each token costs time and up to 250 bytes of memory. A statement about 20,000 files has 250,000;
 # every other document of ours stays below 100,000.
 MAX_TOKENS = 250_000
-# One character beyond Latin-1 makes Python's text two or four times as large as the bytes, and names
-# of files are folded, which for some takes half a microsecond each. Only those names in statements
-# are not ASCII: 20,000 of them, with their digests, fit. Escapes are another way to write them.
-MAX_NON_ASCII = 1 << 22
+# One character beyond Latin-1 makes Python's text two or four times as large as the bytes, and to
+# fold it can take half a microsecond. Only names of files in statements are not ASCII: 20,000 of
+# them, with their digests, fit. Escapes are another way to write them.
+MAX_NON_ASCII = 3 << 20
 # Sizes and counters fit 63 bits; nothing of ours is larger.
 MAX_INT = 2**63 - 1
 # RFC 8259, 7: an escaped surrogate. Pairs are legal but needless in UTF-8, so all are refused.

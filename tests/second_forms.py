@@ -26,7 +26,7 @@ def sha(data: bytes) -> bytes:
 
 
 def strict_json(data: bytes, limit: int) -> Any:
-    need(len(data) <= limit and (len(data) <= 1 << 22 or (data.isascii() and b"\\u" not in data)))
+    need(len(data) <= limit and (len(data) <= 3 << 20 or (data.isascii() and b"\\u" not in data)))
     depth = 0
     tokens = re.finditer(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', data, re.DOTALL)
     for count, token in enumerate(tokens, 1):
