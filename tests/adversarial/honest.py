@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from aicert.digest import FileFact, of_bytes
+from aicert.digest import Digest, FileFact, of_bytes
 from aicert.policy import Claim
 from tests.adversarial import tpm_forge
 from tests.adversarial.attacks_platform import LAST_YEAR, chained, intermediate, with_intermediate
-from tests.adversarial.attacks_run import ancestor
+from tests.adversarial.attacks_run import ancestor, reported
 from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, rsa_key
 from tests.adversarial.forger import Scene, hex_of
 from tests.adversarial.tpm_forge import ECDSA, RSAPSS, RSASSA, SHA256, SHA384, SHA512
@@ -135,6 +135,10 @@ HONEST = (
     Honest("inert files beside the model", beside_inert_files),
     Honest("event log that nobody replays", lambda s: s.edit_evidence(event_log=b"no log")),
     Honest("report values within their bounds", policy(claims=(WITHIN, BELIEVED))),
+    Honest(
+        "outputs with model signatures",
+        reported(signatures=(("model", Digest("sha256", "ab" * 32)),)),
+    ),
     Honest("made of another run's output", ancestor(unchanged)),
     Honest("made of another run's output, not asked", lineage_not_asked),
     Honest("no model given", no_model, "local", "none", "subject.files"),

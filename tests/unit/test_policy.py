@@ -173,6 +173,7 @@ def swap(folder: Path, old: str, new: str) -> str:
         ("days = 90", "days = 90.5", "max-age-days: an integer is wanted"),
         ("days = 90", "days = true", "max-age-days: an integer is wanted"),
         ("days = 90", "days = 0", "a day or more"),
+        ("max-age-days = 90", "a" + ".a" * 65 + " = 1", "line 5 has more than 64 dots"),
         ("days = 90", f"days = 0x{'f' * 9000}", "an integer of 63 bits is wanted"),
         ("1e21", f"0x{'f' * 9000}", "an integer of 63 bits is wanted"),
         ('tier = "vtpm"\nmax', 'tier = "tpm"\nmax', "tier is 'tpm', not one of"),

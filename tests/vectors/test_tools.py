@@ -52,6 +52,7 @@ CHAINS_ACCEPTED_ELSEWHERE = {
     "chain reordered",
     "intermediate for other keys only",
     "negative serial number",
+    "root sent along twice",
     "serial number zero",
     "simulated AK under a cloud root",
     "simulated CA under a cloud root",
