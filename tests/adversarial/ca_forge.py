@@ -42,6 +42,14 @@ _FOUND = {
     "weak q": 180,
     "large p": 484,
     "large q": 1938,
+    "amd ark p": 72,
+    "amd ark q": 1804,
+    "amd ask p": 72,
+    "amd ask q": 836,
+    "other ask p": 180,
+    "other ask q": 328,
+    "other vm p": 240,
+    "other vm q": 48,
 }
 
 
