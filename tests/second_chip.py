@@ -71,8 +71,11 @@ class Chip:
 
     @staticmethod
     def _time(tag: int, content: bytes, _: bytes) -> datetime:
-        form = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}[tag]
-        return datetime.strptime(content.decode(), form).replace(tzinfo=UTC)
+        try:
+            form = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}[tag]
+            return datetime.strptime(content.decode(), form).replace(tzinfo=UTC)
+        except (KeyError, ValueError):
+            raise NoError("time") from None
 
     def tcb(self) -> list[int]:
         numbers = [der(self.says.get(AMD + bytes((3, n)), b"")) for n in (1, 2, 4, 5, 6, 7, 3, 8)]
