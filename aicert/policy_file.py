@@ -162,8 +162,13 @@ def _chip(item: Mapping[str, object], path: str) -> ChipRoot:
     least = {component: number for component, number in minimum.items() if number is not None}
     if len(least) != len(COMPONENTS):
         raise ConfigError(f"{path}: chip {name}: minimum-tcb wants {', '.join(COMPONENTS)}")
-    if not any(pems) and not any(prints) and name in CHIP_FAMILIES:
+    if not any(pems + prints) and name in CHIP_FAMILIES:
         return chip_root(name, least)
+    if not all(pems + prints):
+        raise ConfigError(
+            f"{path}: chip {name}: root, root-sha256, issuer and issuer-sha256 are wanted; "
+            f"without them only {', '.join(CHIP_FAMILIES)} are known"
+        )
     try:
         root, issuer = (
             _certificate(path, f"chip {name}", pem, fingerprint)

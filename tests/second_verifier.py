@@ -180,21 +180,21 @@ class Appraisal:
         given, roots = self.evidence.get("platform"), self.asked.policy.get("chip", ())
         if given is None or not roots:
             raise OpenError
-        self.report = second_chip.Report(unbase64(given["report"]))
+        self.wrapped = second_chip.Report(unbase64(given["report"]))
         if "chipCertificate" not in given:
             raise OpenError
         der = unbase64(given["chipCertificate"])
-        self.least = self.report.check_chip(der, roots, self.asked.at)
+        self.least = self.wrapped.check_chip(der, roots, self.asked.at)
 
     def _guest(self) -> None:
-        self.report.check_guest(self.least)
+        self.wrapped.check_guest(self.least)
         launches = self.asked.policy.get("launch", ())
         if not launches:
             raise OpenError
-        self.report.check_launch(launches)
+        self.wrapped.check_launch(launches)
 
     def _binding(self) -> None:
-        self.report.check_binding(self.ak)
+        self.wrapped.check_binding(self.ak)
 
     def _tier(self) -> None:
         need(TIERS.index(self.root.tier) >= TIERS.index(self.asked.policy["tier"]))

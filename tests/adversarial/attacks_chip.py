@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.adversarial import ca_forge, chip_forge
+from tests.adversarial import chip_forge
 from tests.adversarial.attacks import MALFORMED, Attack
+from tests.adversarial.attacks_platform import LAST_YEAR
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
 
-LAST_YEAR = ca_forge.datetime(2026, 6, 1, tzinfo=ca_forge.UTC)
 OTHER = bytes(64)
 
 

@@ -54,6 +54,7 @@ def issue(
     start: datetime = FROM,
     end: datetime = UNTIL,
     serial: int = 77,
+    identifier: bool = False,
 ) -> bytes:
     """The DER of a certificate signed as AMD signs: RSASSA-PSS, SHA-384; `serial`: one octet."""
     builder = (
@@ -72,6 +73,9 @@ def issue(
     for oid, value in (extensions or {}).items():
         kind = x509.UnrecognizedExtension(x509.ObjectIdentifier(OIDS + oid), value)
         builder = builder.add_extension(kind, critical=critical)
+    if identifier:
+        known = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(known, critical=False)
     pss = padding.PSS(padding.MGF1(hashes.SHA384()), 48)
     made = builder.sign(issuer_key, hashes.SHA384(), rsa_padding=pss)
     der = made.public_bytes(serialization.Encoding.DER)
