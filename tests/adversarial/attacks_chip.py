@@ -80,14 +80,18 @@ def of_another_vm(scene: Scene) -> None:
     scene.ak = rsa_key("other vm")
 
 
+def second(name: str) -> dict[str, Any]:
+    return chip_forge.jwk(name, rsa_key("other vm").public_key())
+
+
 def anothers_report(scene: Scene) -> None:
     """The other way round: the report is of another machine, and says so rightly."""
-    scene.put("runtime", chip_forge.runtime([chip_forge.jwk("HCLAkPub", rsa_key("other vm"))]))
+    scene.put("runtime", chip_forge.runtime([second("HCLAkPub")]))
 
 
 def runtime_exchanged(scene: Scene) -> None:
     """Another machine's report, with runtime data that names our key."""
-    other = chip_forge.runtime([chip_forge.jwk("HCLAkPub", rsa_key("other vm"))])
+    other = chip_forge.runtime([second("HCLAkPub")])
     scene.put("report_data", chip_forge.report_data(other))
 
 
@@ -117,10 +121,6 @@ def json_platform(change: Callable[[dict[str, Any]], object]) -> Callable[[Scene
         return json.dumps(document).encode()
 
     return lambda scene: scene.edit("file", edited)
-
-
-def second(name: str) -> dict[str, Any]:
-    return chip_forge.jwk(name, rsa_key("other vm"))
 
 
 CHIP, GUEST, BINDING = "platform.chip", "platform.guest", "platform.binding"

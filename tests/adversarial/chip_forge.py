@@ -178,8 +178,8 @@ def base64url(number: int) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def jwk(name: str, key: rsa.RSAPrivateKey) -> dict[str, Any]:
-    public = key.public_key().public_numbers()
+def jwk(name: str, key: rsa.RSAPublicKey) -> dict[str, Any]:
+    public = key.public_numbers()
     modulus, exponent = base64url(public.n), base64url(public.e)
     return {"kid": name, "key_ops": ["sign"], "kty": "RSA", "e": exponent, "n": modulus}
 

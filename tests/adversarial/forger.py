@@ -260,7 +260,7 @@ class Scene:
     # What protects a confidential machine: its processor, and the paravisor with its TPM.
 
     def make_runtime(self) -> bytes:
-        return chip_forge.runtime([chip_forge.jwk("HCLAkPub", rsa_key("ak"))])
+        return chip_forge.runtime([chip_forge.jwk("HCLAkPub", rsa_key("ak").public_key())])
 
     def make_report_data(self) -> bytes:
         return chip_forge.report_data(self.get("runtime"))

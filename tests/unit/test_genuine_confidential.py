@@ -11,7 +11,7 @@ from base64 import b64decode, urlsafe_b64decode
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
@@ -111,22 +111,12 @@ def test_every_octet_of_a_report_counts() -> None:
             snp.verify(snp.parse(bytes(flipped)), chip.key)
 
 
-class Holder:
-    """Stands for the private key of a genuine machine, which nobody has."""
-
-    def __init__(self, runtime: bytes) -> None:
-        modulus, exponent = hcl.attestation_key(runtime)
-        self.key = RSAPublicNumbers(exponent, modulus).public_key()
-
-    def public_key(self) -> RSAPublicKey:
-        return self.key
-
-
 def judged(report: bytes, chip: bytes | None, **policy: Any) -> AttestationResult:
     """A certificate with this report, by an AK that a test CA certified as the report says."""
     scene = Scene("confidential")
     scene.at = AT
-    key = cast(Any, Holder(hcl.parse(genoa_report()).runtime))
+    modulus, exponent = hcl.attestation_key(hcl.parse(genoa_report()).runtime)
+    key = RSAPublicNumbers(exponent, modulus).public_key()
     ak = ca_forge.issue("vm.ConfidentialVM.Azure.windows.net", key, **scene.get("ak_options"))
     scene.put("chain", (ak,))
     scene.put("platform", PlatformReport(report=report, chip_certificate=chip))
