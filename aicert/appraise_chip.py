@@ -1,4 +1,4 @@
-"""Appraise a confidential machine: platform.chip, platform.guest, platform.binding (ADR 9).
+"""Appraise a confidential machine: platform.chip, platform.guest, platform.binding (ADR 10).
 
 The processor's report is believed only once its signature led to a root of the policy. Then it says
 whose guest it is and in which state; and that guest's paravisor says which attestation key is its

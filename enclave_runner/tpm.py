@@ -189,7 +189,7 @@ class Tpm:
     def ak_chain(self) -> tuple[bytes, ...]:
         """The attestation key's certificates (DER), leaf first: the one that NV holds.
 
-        Azure puts no intermediate there; verifiers pin those that cannot be fetched (ADR 9).
+        Azure puts no intermediate there; verifiers pin those that cannot be fetched (ADR 10).
         """
         what = f"read the attestation key's certificate (NV {_AK_CERTIFICATE_NV:#010x})"
         return (cut_padding(self._read_nv(_AK_CERTIFICATE_NV, what)),)
