@@ -32,7 +32,7 @@ from aicert.errors import ConfigError
 from aicert.ledger import Ledger
 from aicert.policy import Policy
 from aicert.records import replace
-from aicert.result import Ancestor, AttestationResult, below_vtpm
+from aicert.result import CHIP_CHECKS, Ancestor, AttestationResult, below_vtpm, is_confidential
 
 SHOWN = 5
 COMPARED_PCRS = frozenset((0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14))
@@ -111,6 +111,8 @@ def _result(
     at: datetime,
     ancestors: tuple[Ancestor, ...],
 ) -> AttestationResult:
+    # A chain alone does not show that a machine is confidential.
+    shown = key if key is None or _shown(ledger, key) else None
     software = key is not None and key.root.tier == "software"
     compared = COMPARED_SOFTWARE_PCRS if software else COMPARED_PCRS
     quoted = {} if quote is None else quote.pcrs
@@ -119,7 +121,7 @@ def _result(
     return AttestationResult(
         checks=ledger.results(),
         policy=policy.name,
-        tier=None if key is None else key.root.tier,
+        tier=None if shown is None else shown.root.tier,
         run=run.statement.run if run is not None else None,
         subject=(
             {name: str(out.digest) for name, out in run.statement.outputs.items()}
@@ -130,10 +132,14 @@ def _result(
         finished=run.statement.finished if run is not None else None,
         at=stamp(at),
         quoted={index: value for index, value in quoted.items() if index not in compared},
-        trusts=_trusts(key, image),
+        trusts=_trusts(shown, image),
         omits=_omits(ledger, run),
         ancestors=ancestors,
     )
+
+
+def _shown(ledger: Ledger, key: CertifiedKey) -> bool:
+    return not is_confidential(key.root.tier) or all(map(ledger.is_ok, CHIP_CHECKS))
 
 
 def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str, ...]:
@@ -145,6 +151,8 @@ def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str,
         said = [f"whoever ran the machine: root {root.name} is of a TPM that its operator owns"]
     else:
         said = [f"root {root.name} and the cloud behind it, whose TPM says what was booted"]
+    if is_confidential(root.tier):
+        said.append("the maker of the processor, and the paravisor that holds that TPM")
     if image is not None:
         lock = image.lock
         said.append(f"image {lock.name}: that its lock gives these PCR values (rebuild it to see)")

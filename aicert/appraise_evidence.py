@@ -12,11 +12,11 @@ from aicert import tpm
 from aicert.certificate import Certificate
 from aicert.chain import CertifiedKey, verify_chain
 from aicert.errors import EvidenceError
-from aicert.ledger import Ledger, both
+from aicert.ledger import Ledger, NotApplicableError, both
 from aicert.measurement import QUOTED_PCRS
 from aicert.policy import Policy
 from aicert.records import dataclass
-from aicert.result import below_vtpm, tier_rank
+from aicert.result import CHIP_CHECKS, below_vtpm, is_confidential, tier_rank
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -53,7 +53,7 @@ class VerifiedRunKey:
 def appraise_platform(
     ledger: Ledger, certificate: Certificate, policy: Policy, at: datetime
 ) -> CertifiedKey | None:
-    """platform.chain and platform.tier; the key that the policy's root vouches for."""
+    """platform.*; the key that the policy's root vouches for."""
 
     def chain(given: Certificate) -> tuple[str, CertifiedKey]:
         key = verify_chain(given.evidence.ak_chain, policy.roots, at)
@@ -69,8 +69,19 @@ def appraise_platform(
         return f"{found}, policy {policy.name} wants {policy.tier}", None
 
     key = ledger.step("platform.chain", chain, certificate)
-    ledger.step("platform.tier", tier, key, "platform.chain")
+    if key is not None and is_confidential(key.root.tier):
+        from aicert.appraise_chip import appraise_chip
+
+        appraise_chip(ledger, certificate, policy, key, at)
+    else:
+        for check in CHIP_CHECKS:
+            ledger.step(check, _no_processor_asked, key, "platform.chain")
+    ledger.step("platform.tier", tier, key, "platform.chain", *CHIP_CHECKS)
     return key
+
+
+def _no_processor_asked(key: CertifiedKey) -> tuple[str, None]:
+    raise NotApplicableError(f"root {key.root.name} (tier {key.root.tier}) does not ask for it")
 
 
 def appraise_quote(

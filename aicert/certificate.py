@@ -14,12 +14,16 @@ from aicert.strict_json import Fields, dumps, loads, string
 
 VERSION = 1
 KIND = "aicert-certificate"
+# A report of Azure's host compatibility layer around one of the processor (aicert.hcl).
+PLATFORM_KIND = "azure-hcl"
 # A statement of 16 MiB in base64, a boot log, a lockfile: and room.
 MAX_BYTES = 1 << 25
 # TPM structures: TPM2B_MAX_BUFFER-sized at most; RSA-4096 signatures are 512 bytes.
 MAX_TPM_BYTES = 4096
 MAX_CHAIN = 6
 MAX_CERT_BYTES = 8192
+# An Azure confidential machine keeps its report in an NV index of 2600 bytes.
+MAX_REPORT = 8192
 # A real UEFI boot log has 15 to 60 kB (TCG logs of eight machines); 1 MiB is far above.
 MAX_EVENT_LOG = 1 << 20
 MAX_TIMESTAMPS = 8
@@ -37,6 +41,16 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformReport:
+    """What a confidential machine's processor says of it, as NV 0x01400001 holds it; and the X.509
+    certificate of the processor's key (DER), which the host adds: no machine can fetch it.
+    """
+
+    report: bytes
+    chip_certificate: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What the TPM gave. `pcrs`: SHA-256 bank, 0–15; `ak_chain`: DER, leaf first, without root."""
 
@@ -47,6 +61,7 @@ class Evidence:
     run_key: bytes
     run_key_certify: Signed
     event_log: bytes | None = None
+    platform: PlatformReport | None = None
     timestamps: tuple[str, ...] = ()
 
 
@@ -80,7 +95,8 @@ def emit(certificate: Certificate) -> bytes:
             },
             "timestamps": list(evidence.timestamps),
         }
-        | ({} if evidence.event_log is None else {"eventLog": b64encode(evidence.event_log)}),
+        | ({} if evidence.event_log is None else {"eventLog": b64encode(evidence.event_log)})
+        | ({} if evidence.platform is None else {"platform": _platform_json(evidence.platform)}),
     }
     if certificate.image_lock is not None:
         document["imageLock"] = certificate.image_lock.decode("ascii")
@@ -123,6 +139,23 @@ def _read_signed(fields: Fields) -> Signed:
     return signed
 
 
+def _platform_json(platform: PlatformReport) -> dict[str, str]:
+    made = {"kind": PLATFORM_KIND, "report": b64encode(platform.report)}
+    if platform.chip_certificate is not None:
+        made["chipCertificate"] = b64encode(platform.chip_certificate)
+    return made
+
+
+def _read_platform(fields: Fields) -> PlatformReport:
+    fields.const("kind", PLATFORM_KIND)
+    certificate = None
+    if fields.has("chipCertificate"):
+        certificate = b64decode(fields, "chipCertificate", max_bytes=MAX_CERT_BYTES)
+    report = b64decode(fields, "report", max_bytes=MAX_REPORT)
+    fields.done()
+    return PlatformReport(report=report, chip_certificate=certificate)
+
+
 def _read_evidence(fields: Fields) -> Evidence:
     fields.const("kind", "tpm2")
     run_key = fields.fields("runKey")
@@ -137,6 +170,7 @@ def _read_evidence(fields: Fields) -> Evidence:
         run_key=b64decode(run_key, "public", max_bytes=MAX_TPM_BYTES),
         run_key_certify=_read_signed(run_key.fields("certify")),
         event_log=event_log,
+        platform=_read_platform(fields.fields("platform")) if fields.has("platform") else None,
         timestamps=fields.items("timestamps", string, max_items=MAX_TIMESTAMPS),
     )
     run_key.done()

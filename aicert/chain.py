@@ -105,7 +105,7 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
     for depth, (child, issuer) in enumerate(pairwise(path)):
         _check_issued(child, issuer, depth)
     for certificate in path:
-        _check_valid_at(certificate, at)
+        check_valid_at(certificate, at)
     return CertifiedKey(
         key=path[0].public_key(),
         root=root,
@@ -132,18 +132,30 @@ def trim_padding(der: bytes) -> bytes:
 
 def load(der: bytes, what: str) -> "Certificate":
     """Parse one certificate (NV padding allowed): v3, sound extensions, strong key and hash."""
+    der = trim_padding(der)
+    if int.from_bytes(der[serial_number(der, what)], "big", signed=True) <= 0:
+        # No known attestation key certificate has one; AMD's VCEKs do (aicert.amd).
+        raise EvidenceError(f"{what}: the serial number is not positive")
+    certificate = read(der, what)
+    _check_critical(certificate, what)
+    _check_key(certificate.public_key(), what)
+    hash_ = certificate.signature_hash_algorithm
+    if hash_ is None or hash_.name not in HASHES:
+        found = "none" if hash_ is None else hash_.name
+        raise EvidenceError(f"{what} is signed with hash {found}, not SHA-256, SHA-384 or SHA-512")
+    return certificate
+
+
+def read(der: bytes, what: str) -> "Certificate":
+    """One certificate whose names, extensions, key and hash can all be read."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
-    der = trim_padding(der)
-    _check_serial(der, what)
     try:
         certificate = x509.load_der_x509_certificate(der)
-        # Names, extensions, key and hash are parsed when they are first asked for: here.
-        certificate.subject, certificate.issuer  # noqa: B018 - asked for
-        _check_critical(certificate, what)
-        _check_key(certificate.public_key(), what)
-        hash_ = certificate.signature_hash_algorithm
+        # They are parsed when they are first asked for: here.
+        certificate.subject, certificate.issuer, certificate.extensions  # noqa: B018 - asked for
+        certificate.public_key(), certificate.signature_hash_algorithm
     except (
         *_UNSOUND,
         UnsupportedAlgorithm,
@@ -152,18 +164,14 @@ def load(der: bytes, what: str) -> "Certificate":
         x509.UnsupportedGeneralNameType,
     ) as error:
         raise EvidenceError(f"{what} is not a sound X.509 certificate: {error}") from None
-    if hash_ is None or hash_.name not in HASHES:
-        found = "none" if hash_ is None else hash_.name
-        raise EvidenceError(f"{what} is signed with hash {found}, not SHA-256, SHA-384 or SHA-512")
     return certificate
 
 
-def _check_serial(der: bytes, what: str) -> None:
-    """Version 3 and a positive serial number, RFC 5280, 4.1.2.1 and 4.1.2.2.
+def serial_number(der: bytes, what: str) -> slice:
+    """Where the serial number's octets stand in a certificate of version 3 (RFC 5280, 4.1.2.1).
 
-    Read here, since versions of cryptography differ on a serial number that is not positive (a
-    warning, or an error). No known attestation key certificate has one; AMD's VCEKs do, and are
-    none.
+    Found here, since versions of cryptography differ on a serial number that is not positive (a
+    warning, or an error).
     """
     start = 8 if der[4:6] == b"\x30\x82" else 7
     if der[start : start + 5] != b"\xa0\x03\x02\x01\x02" or der[start + 5 : start + 6] != b"\x02":
@@ -171,8 +179,7 @@ def _check_serial(der: bytes, what: str) -> None:
     size = int.from_bytes(der[start + 6 : start + 7], "big")
     if not 1 <= size <= 21:
         raise EvidenceError(f"{what}: a serial number of {size} bytes")
-    if int.from_bytes(der[start + 7 : start + 7 + size], "big", signed=True) <= 0:
-        raise EvidenceError(f"{what}: the serial number is not positive")
+    return slice(start + 7, start + 7 + size)
 
 
 def _check_critical(certificate: "Certificate", what: str) -> None:
@@ -337,7 +344,8 @@ def _check_signature(child: "Certificate", issuer: "Certificate") -> None:
         ) from None
 
 
-def _check_valid_at(certificate: "Certificate", at: datetime) -> None:
+def check_valid_at(certificate: "Certificate", at: datetime) -> None:
+    """EvidenceError where the certificate is not valid at that time."""
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not start <= at <= end:
         raise EvidenceError(

@@ -37,8 +37,9 @@ Check that the model in MODEL_DIR was made from what its lockfile names, inside 
   aicert verify certificate.json model/ --policy local --root .aicert/ca/local.pem
 
 The policy is yours and says which platforms and machine images you accept: `default` wants a
-cloud's virtual TPM; `local` and `qemu` accept the simulated platform whose root you give, whose
-evidence the operator could have forged; anything else is the path of a policy file.
+cloud's virtual TPM, `confidential` one in a machine that its processor protects; `local` and `qemu`
+accept the simulated platform whose root you give, whose evidence the operator could have forged;
+anything else is the path of a policy file.
 
 With --lineage, every input that is another run's output must have that run's certificate there, and
 so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
@@ -132,7 +133,7 @@ def _parser(*, every: bool) -> argparse.ArgumentParser:
     add = verify.add_argument
     add("certificate", metavar="CERT", help="the certificate file")
     add("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
-    add("--policy", default="default", help="default, local, qemu or a policy file")
+    add("--policy", default="default", help="default, confidential, local, qemu or a policy file")
     add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
     add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
     add("--image-lock", metavar="L", help="the lock of a machine image that you accept")

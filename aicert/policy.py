@@ -1,8 +1,9 @@
 """Appraisal policies: what one verifier accepts (docs/spec/policy.md).
 
 A policy is the verifier's own and never comes with the evidence. Built in are `default` (a cloud's
-virtual TPM), `local` and `qemu` (simulated platforms, whose root the caller gives). Nothing in a
-policy skips a check: it says which roots, images, firmware and report values are accepted.
+virtual TPM), `confidential` (in a machine that its processor protects), `local` and `qemu`
+(simulated platforms, whose root the caller gives). Nothing in a policy skips a check: it says which
+roots, processors, images, firmware and report values are accepted.
 Reading policy files is in `policy_file`, so that built-in policies do not need a TOML parser.
 """
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from aicert.image_lock import ImageLock
 
 FIRMWARE_PCRS = (0, 1, 2, 3, 7)
-BUILT_IN = ("default", "local", "qemu")
+BUILT_IN = ("default", "confidential", "local", "qemu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +43,33 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChipRoot:
+    """A family of processors whose reports count: the maker's root for it and the certificate, by
+    that root, that issues those of chips (DER); and the least firmware versions, by component.
+    """
+
+    name: str
+    root: bytes
+    issuer: bytes
+    minimum: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Who signs what confidential guests are started with: SHA-384 of his key, as processors report
+    it (ID_KEY_DIGEST), and the least security version number (GUEST_SVN).
+    """
+
+    name: str
+    id_key: bytes
+    minimum_svn: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What is accepted. `accepted` and `revoked` are digests of image locks; `images` are the
-    locks that the verifier holds itself, by digest; `max_age_days` None sets no maximum.
+    locks that the verifier holds itself, by digest; `max_age_days` None sets no maximum. `chips`
+    and `launches` are asked for where a root's tier is `confidential`.
     """
 
     name: str
@@ -54,6 +79,8 @@ class Policy:
     revoked: frozenset[Digest] = frozenset()
     images: "Mapping[Digest, ImageLock]"
     firmware: tuple[Firmware, ...] = ()
+    chips: tuple[ChipRoot, ...] = ()
+    launches: tuple[Launch, ...] = ()
     claims: tuple[Claim, ...] = ()
     max_age_days: int | None = None
 
@@ -69,9 +96,23 @@ class Policy:
 def built_in(name: str) -> Policy:
     """A built-in policy; `local` and `qemu` accept nothing until `with_root` gives them a root."""
     if name == "default":
+        from aicert.azure import TRUSTED_LAUNCH
         from aicert.roots import azure_vtpm_2023
 
-        return Policy(name=name, tier="vtpm", roots=(azure_vtpm_2023(),), images={})
+        roots = (azure_vtpm_2023(),)
+        return Policy(name=name, tier="vtpm", roots=roots, images={}, firmware=TRUSTED_LAUNCH)
+    if name == "confidential":
+        from aicert.azure import CHIPS, LAUNCHES
+        from aicert.roots import azure_confidential_2023, chip_root
+
+        return Policy(
+            name=name,
+            tier=name,
+            roots=(azure_confidential_2023(),),
+            images={},
+            chips=tuple(chip_root(family, least) for family, least in CHIPS.items()),
+            launches=LAUNCHES,
+        )
     if name == "local":
         return Policy(name=name, tier=SIMULATED_TIERS[name], roots=(), images={})
     if name == "qemu":
@@ -134,6 +175,10 @@ def require_roots(policy: Policy) -> Policy:
 def _check_root(root: Root, policy: str) -> None:
     if root.tier not in TIERS:
         raise ConfigError(f"policy {policy}: root {root.name}: no tier is named {root.tier!r}")
+    if root.tier == TIERS[-1]:
+        raise ConfigError(
+            f"policy {policy}: root {root.name}: no evidence of tier {root.tier} can be judged yet"
+        )
     driver = simulated_driver(load(root.der, f"root {root.name}"))
     tier = root.tier if driver is None else SIMULATED_TIERS.get(driver)
     if driver != root.simulated or root.tier != tier:

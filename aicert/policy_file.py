@@ -16,14 +16,16 @@ from aicert.errors import AicertError, ConfigError
 from aicert.policy import (
     BUILT_IN,
     FIRMWARE_PCRS,
+    ChipRoot,
     Claim,
     Firmware,
+    Launch,
     Policy,
     built_in,
     root_from_certificate,
 )
 from aicert.result import TIERS
-from aicert.roots import MAX_PEM, pem_to_der
+from aicert.roots import CHIP_FAMILIES, MAX_PEM, chip_root, pem_to_der
 from aicert.strict_json import MAX_INT
 
 # A policy of a large company has some hundred lines.
@@ -32,6 +34,8 @@ MAX_POLICY = 1 << 17
 MAX_DOTS = 64
 # Somebody's chain of policies: company, team, model. Deeper ones are a loop or a mistake.
 MAX_EXTENDS = 8
+# SHA-384; all zeros is what a processor reports where nobody signed.
+ID_KEY_BYTES = 48
 ORIGINS = ("measured", "derived", "self-reported")
 
 
@@ -51,6 +55,8 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     revoked = frozenset(_digest(text, path) for text in images.texts("revoked"))
     images.done()
     firmware = tuple(_firmware(item, path) for item in table.tables("firmware"))
+    chips = tuple(_chip(item, path) for item in table.tables("chip"))
+    launches = tuple(_launch(item, path) for item in table.tables("launch"))
     claims = tuple(_claim(item, path) for item in table.tables("claim"))
     days = table.integer("max-age-days")
     table.done()
@@ -64,6 +70,8 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         revoked=revoked | (base.revoked if base else frozenset()),
         images={**(base.images if base else {}), **held},
         firmware=(*(base.firmware if base else ()), *firmware),
+        chips=(*(base.chips if base else ()), *chips),
+        launches=(*(base.launches if base else ()), *launches),
         claims=(*(base.claims if base else ()), *claims),
         max_age_days=days if days is not None or base is None else base.max_age_days,
     )
@@ -119,12 +127,7 @@ def _root(item: Mapping[str, object], path: str) -> Root:
     if eku not in ("required", "if-present"):
         raise ConfigError(f"{path}: root {name}: ak-purpose is {eku!r}, not required or if-present")
     try:
-        der = pem_to_der(_read(_beside(path, pem), MAX_PEM, path), pem)
-        if of_bytes(der).hex != fingerprint:
-            raise ConfigError(
-                f"{path}: root {name} has another fingerprint\n"
-                f"expected  {fingerprint[:80]}\nfound     {of_bytes(der).hex}"
-            )
+        der = _certificate(path, f"root {name}", pem, fingerprint)
         return root_from_certificate(
             name, der, tier, needs_eku=eku == "required", subjects=tuple(subjects)
         )
@@ -132,6 +135,67 @@ def _root(item: Mapping[str, object], path: str) -> Root:
         raise
     except AicertError as error:
         raise ConfigError(f"{path}: root {name}: {error.message}") from None
+
+
+def _certificate(path: str, what: str, pem: str, fingerprint: str) -> bytes:
+    """The DER of a certificate that a policy file names and pins."""
+    der = pem_to_der(_read(_beside(path, pem), MAX_PEM, path), pem)
+    if of_bytes(der).hex != fingerprint:
+        raise ConfigError(
+            f"{path}: {what} has another fingerprint\n"
+            f"expected  {fingerprint[:80]}\nfound     {of_bytes(der).hex}"
+        )
+    return der
+
+
+def _chip(item: Mapping[str, object], path: str) -> ChipRoot:
+    """A maker's root that the file brings, or a pinned one by its name."""
+    from aicert.amd import COMPONENTS, issuers
+
+    table = _Table(item, path, "chip")
+    name = table.text("name")
+    pems = [table.text(f"{part}", "") for part in ("root", "issuer")]
+    prints = [table.text(f"{part}-sha256", "") for part in ("root", "issuer")]
+    tcb = _Table(table.table("minimum-tcb"), path, f"chip {name}: minimum-tcb")
+    minimum = {component: tcb.integer(component) for component in COMPONENTS}
+    tcb.done()
+    table.done()
+    least = {component: number for component, number in minimum.items() if number is not None}
+    if len(least) != len(COMPONENTS):
+        raise ConfigError(f"{path}: chip {name}: minimum-tcb wants {', '.join(COMPONENTS)}")
+    if not any(pems + prints) and name in CHIP_FAMILIES:
+        return chip_root(name, least)
+    if not all(pems + prints):
+        raise ConfigError(
+            f"{path}: chip {name}: root, root-sha256, issuer and issuer-sha256 are wanted; "
+            f"without them only {', '.join(CHIP_FAMILIES)} are known"
+        )
+    try:
+        root, issuer = (
+            _certificate(path, f"chip {name}", pem, fingerprint)
+            for pem, fingerprint in zip(pems, prints, strict=True)
+        )
+        made = ChipRoot(name=name, root=root, issuer=issuer, minimum=least)
+        issuers(made)
+    except ConfigError:
+        raise
+    except AicertError as error:
+        raise ConfigError(f"{path}: chip {name}: {error.message}") from None
+    return made
+
+
+def _launch(item: Mapping[str, object], path: str) -> Launch:
+    table = _Table(item, path, "launch")
+    name, digest = table.text("name"), table.text("id-key")
+    svn = table.integer("minimum-svn") or 0
+    table.done()
+    try:
+        id_key = bytes.fromhex(digest)
+    except ValueError:
+        id_key = b""
+    if len(id_key) != ID_KEY_BYTES or not any(id_key) or id_key.hex() != digest:
+        raise ConfigError(f"{path}: launch {name}: id-key is not 96 hexadecimal digits")
+    return Launch(name=name, id_key=id_key, minimum_svn=svn)
 
 
 def _images(

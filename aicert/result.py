@@ -14,6 +14,9 @@ Verdict = Literal["passed", "failed", "none"]
 
 CHECKS = (
     "platform.chain",
+    "platform.chip",
+    "platform.guest",
+    "platform.binding",
     "platform.tier",
     "quote.signature",
     "quote.structure",
@@ -38,6 +41,7 @@ CHECKS = (
     "policy.age",
     "lineage.ancestors",
 )
+CHIP_CHECKS = ("platform.chip", "platform.guest", "platform.binding")
 BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
 
 # A caller may leave these two questions open: which lockfile it expects, and where inputs came
@@ -79,9 +83,10 @@ class AttestationResult:
     """The appraisal of one certificate under one policy.
 
     `tier` is that of the policy's root that the attestation key chained to, None where it chained
-    to none. `subject` maps each certified output to its dirHash, `lockfile` is the certified
-    lockfile's digest; both are None until the checks that cover them are ok. `run` and `quoted`
-    (PCRs that were quoted, not compared) are for display; `ancestors` is the lineage, where asked.
+    to none, or where the root stands for confidential machines and this is not shown to be one.
+    `subject` maps each certified output to its dirHash, `lockfile` is the certified lockfile's
+    digest; both are None until the checks that cover them are ok. `run` and `quoted` (PCRs that
+    were quoted, not compared) are for display; `ancestors` is the lineage, where asked.
     """
 
     checks: tuple[CheckResult, ...]
@@ -143,18 +148,25 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
     for check in checks:
         if check.verdict == "not-checked" and check.id not in optional:
             return "none"
-        # Nothing is measured at boot, nothing came from another run, the policy does not ask.
+        # No confidential machine, nothing measured at boot or from another run, nothing asked.
         if check.verdict == "not-applicable" and check.id not in _MAY_NOT_APPLY:
             return "none"
     return "passed"
 
 
-_MAY_NOT_APPLY = frozenset((*BOOT_CHECKS, "policy.claims", "policy.age", "lineage.ancestors"))
+_MAY_NOT_APPLY = frozenset(
+    (*CHIP_CHECKS, *BOOT_CHECKS, "policy.claims", "policy.age", "lineage.ancestors")
+)
 
 
 def below_vtpm(tier: str) -> bool:
     """Whether whoever ran the platform owns its TPM, and could have forged the evidence."""
     return tier_rank(tier) < TIERS.index("vtpm")
+
+
+def is_confidential(tier: str) -> bool:
+    """Whether machines of that tier are protected by their processor, which must then say so."""
+    return tier_rank(tier) >= TIERS.index("confidential")
 
 
 def tier_rank(tier: str) -> int:

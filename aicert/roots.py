@@ -1,15 +1,17 @@
 """The platform roots that this project pins, with their SHA-256 and where each certificate is from.
 
-An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft
-publishes. Every file is compared with the fingerprint below when it is read, so that a changed file
+An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft and AMD
+publish. Every file is compared with the fingerprint below when it is read, so that a changed file
 in an installation is an error and not another root. Left out: roots that no policy uses.
 """
 
 import hashlib
 import os
+from collections.abc import Mapping
 
 from aicert.chain import Root, trim_padding
 from aicert.errors import ConfigError
+from aicert.policy import ChipRoot
 
 PINNED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pinned")
 MAX_PEM = 65536
@@ -25,27 +27,55 @@ FINGERPRINTS = {
     "azure-vtpm-ca-01.pem": "a2daccd149cd2eadb82045d3cd24336699a0b2d4e50237a76448d107896cf8c7",
     # Subject: Global Virtual TPM CA - 03, issued by that root, valid 2025-04-24 to 2027-04-24.
     "azure-vtpm-ca-03.pem": "fd7c92dabce4dcec9feaa30f8b087ada0598413189182152b881f5564064a29c",
+    # AMD's roots (ARK) and what they issued to certify chips (ASK), one pair for each family, of
+    # https://kdsintf.amd.com/vcek/v1/{Milan,Genoa}/cert_chain, valid for 25 years. Turin's, of
+    # the same place, is not here: nobody here has seen it, nor a report of such a processor.
+    "amd-genoa-ark.pem": "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
+    "amd-genoa-ask.pem": "5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521",
+    "amd-milan-ark.pem": "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",
+    "amd-milan-ask.pem": "67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b",
 }
+CHIP_FAMILIES = ("amd-genoa", "amd-milan")
 
 # The common names that the hierarchy gives to the attestation keys of trusted launch and
 # confidential virtual machines; other keys that it may certify one day are none of ours.
+AZURE_CONFIDENTIAL = ".ConfidentialVM.Azure.windows.net"
 AZURE_SUBJECTS = (
     ".TrustedVM.Azure.Microsoft",
     ".TrustedVM.Azure.windows.net",
-    ".ConfidentialVM.Azure.windows.net",
+    AZURE_CONFIDENTIAL,
 )
 
 
 def azure_vtpm_2023() -> Root:
     """Azure's 2023 root of virtual TPMs, with the intermediates that machines may not send."""
+    return _azure_2023("azure-vtpm-2023", "vtpm", AZURE_SUBJECTS)
+
+
+def azure_confidential_2023() -> Root:
+    """The same root, for the virtual TPMs of confidential machines only."""
+    return _azure_2023("azure-confidential-2023", "confidential", (AZURE_CONFIDENTIAL,))
+
+
+def _azure_2023(name: str, tier: str, subjects: tuple[str, ...]) -> Root:
     return Root(
-        name="azure-vtpm-2023",
+        name=name,
         der=pinned("azure-vtpm-root-2023.pem"),
-        tier="vtpm",
+        tier=tier,
         # The intermediates also certify endorsement keys (2.23.133.8.1).
         needs_eku=True,
-        subjects=AZURE_SUBJECTS,
+        subjects=subjects,
         intermediates=(pinned("azure-vtpm-ca-01.pem"), pinned("azure-vtpm-ca-03.pem")),
+    )
+
+
+def chip_root(family: str, minimum: Mapping[str, int]) -> ChipRoot:
+    """The pinned root of one of CHIP_FAMILIES, with the policy's least firmware versions."""
+    return ChipRoot(
+        name=family,
+        root=pinned(f"{family}-ark.pem"),
+        issuer=pinned(f"{family}-ask.pem"),
+        minimum=minimum,
     )
 
 

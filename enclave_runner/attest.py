@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from aicert import oms
-from aicert.certificate import Certificate, Evidence, Signed, emit
+from aicert.certificate import Certificate, Evidence, PlatformReport, Signed, emit
 from aicert.digest import Digest, FileFact
 from aicert.dsse import Envelope, pae
 from aicert.errors import ToolError
@@ -71,6 +71,7 @@ def _sign_and_quote(
     certify_attest, certify_signature = run_key.certify(nonce)
     qualifying = quote_extra_data(nonce=nonce, run_key_name=run_key.name, statement=payload)
     attest_bytes, quote_signature, pcrs = tpm.quote(qualifying)
+    report = tpm.platform_report()
     evidence = Evidence(
         nonce=nonce,
         quote=Signed(attest=attest_bytes, signature=quote_signature),
@@ -78,6 +79,7 @@ def _sign_and_quote(
         ak_chain=tpm.ak_chain(),
         run_key=run_key.public,
         run_key_certify=Signed(attest=certify_attest, signature=certify_signature),
+        platform=None if report is None else PlatformReport(report=report),
     )
     return evidence, signature
 

@@ -7,7 +7,8 @@ flushed. A quote is only given together with the very register values that it co
 fails, dies or stops answering is a ToolError within a bounded time.
 
 Leaves out: choosing an attestation key. The platform's lies at 0x81000003 with its certificate in
-NV 0x01C101D0 (as on Azure), and a guest takes what its platform gives it. Checking any of this
+NV 0x01C101D0 and, in a confidential machine, the processor's report in NV 0x01400001 (as on Azure);
+a guest takes what its platform gives it. Checking any of this
 is the verifier's work.
 """
 
@@ -41,6 +42,7 @@ T = TypeVar("T")
 
 _AK_HANDLE: Final = 0x81000003
 _AK_CERTIFICATE_NV: Final = 0x01C101D0
+_PLATFORM_REPORT_NV: Final = 0x01400001
 _NV_BUFFER_MAX: Final = 0x12C  # TPM_PT_NV_BUFFER_MAX (Part 2, 6.13)
 _QUOTED: Final = tuple(range(16))
 # A TPM's slowest command here (a primary key) takes well under a second, in hardware some seconds.
@@ -185,10 +187,32 @@ class Tpm:
         self.ask(f"extend PCR {pcr}", lambda esapi: esapi.pcr_extend(ESYS_TR(pcr), digests))
 
     def ak_chain(self) -> tuple[bytes, ...]:
-        """The attestation key's certificates (DER), leaf first: here the one that NV holds."""
+        """The attestation key's certificates (DER), leaf first: the one that NV holds.
 
+        Azure puts no intermediate there; verifiers pin those that cannot be fetched (ADR 10).
+        """
+        what = f"read the attestation key's certificate (NV {_AK_CERTIFICATE_NV:#010x})"
+        return (cut_padding(self._read_nv(_AK_CERTIFICATE_NV, what)),)
+
+    def platform_report(self) -> bytes | None:
+        """What the platform of a confidential machine left in NV 0x01400001, whole; None where
+        there is no such index: no confidential machine.
+        """
+
+        def first(esapi: Any) -> list[int]:
+            _, found = esapi.get_capability(TPM2_CAP.HANDLES, _PLATFORM_REPORT_NV, 1)
+            handles = found.data.handles
+            return [int(handles[place]) for place in range(handles.count)]
+
+        # The TPM answers with the first handle that is not below the one asked for.
+        if _PLATFORM_REPORT_NV not in self.ask("list its NV indices", first):
+            return None
+        what = f"read the platform's report (NV {_PLATFORM_REPORT_NV:#010x})"
+        return self._read_nv(_PLATFORM_REPORT_NV, what)
+
+    def _read_nv(self, handle: int, what: str) -> bytes:
         def read(esapi: Any) -> bytes:
-            index = esapi.tr_from_tpmpublic(_AK_CERTIFICATE_NV)
+            index = esapi.tr_from_tpmpublic(handle)
             size = int(esapi.nv_read_public(index)[0].nvPublic.dataSize)
             _, data = esapi.get_capability(TPM2_CAP.TPM_PROPERTIES, _NV_BUFFER_MAX, 1)
             step = int(data.data.tpmProperties[0].value)
@@ -198,8 +222,7 @@ class Tpm:
                 content += bytes(esapi.nv_read(index, part, len(content), ESYS_TR.OWNER))
             return content
 
-        what = f"read the attestation key's certificate (NV {_AK_CERTIFICATE_NV:#010x})"
-        return (cut_padding(self.ask(what, read)),)
+        return self.ask(what, read)
 
     def attestation_key(self) -> Any:
         """The platform's attestation key, as the TSS names it."""

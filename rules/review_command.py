@@ -42,7 +42,7 @@ Exit codes: 0; 1 if a check failed; 3 bad command line.
             ("base", "HEAD", "the revision to compare with"),
             ("head", "", "the revision to look at (default: the checkout)"),
             ("check", False, "check lockfiles and new certificates as well"),
-            ("policy", "default", "for certificates: default, local, qemu or a policy file"),
+            ("policy", "default", "for certificates: a built-in policy, or a policy file"),
             ("root", "", "for certificates: the CA of a simulated platform"),
             ("format", "text", "text or markdown"),
         )

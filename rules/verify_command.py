@@ -35,7 +35,7 @@ line.
             "long": "policy",
             "type": str,
             "default": "default",
-            "help": "default, local, qemu, or the path of a policy file",
+            "help": "default, confidential, local, qemu, or the path of a policy file",
         },
         {
             "name": "root",

@@ -71,6 +71,10 @@ def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
         required = given.get("ak-purpose", "required") == "required"
         suffixes = tuple(given.get("subject-suffixes", ()))
         roots.append(Root(der, given["tier"], required, suffixes))
+    for chip in policy.get("chip", []):
+        for key in ("root", "issuer"):
+            chip[key] = _der((path.parent / chip[key]).read_text())
+            need(hashlib.sha256(chip[key]).hexdigest() == chip[f"{key}-sha256"])
     return policy, roots
 
 

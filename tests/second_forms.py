@@ -129,6 +129,7 @@ CERTIFICATE: Any = {
         "akChain": [b64(8192), 1, 6],
         "runKey": {"public": b64(4096), "certify": SIGNED},
         "eventLog?": b64(1 << 20),
+        "platform?": {"kind": "azure-hcl", "report": b64(8192), "chipCertificate?": b64(8192)},
         "timestamps": [text(4096), 0, 8],
     },
     "lockfile": ascii_text(1 << 20),

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests import second_chip
 from tests import second_forms as forms
 from tests.second_chain import NoError, Root, check_signature, need, verify_chain
 from tests.second_forms import Attest, Lock, digest_of, replay, sha, unbase64
@@ -25,6 +26,9 @@ from tests.second_forms import Attest, Lock, digest_of, replay, sha, unbase64
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
 CHECKS = (
     "platform.chain",
+    "platform.chip",
+    "platform.guest",
+    "platform.binding",
     "platform.tier",
     "quote.signature",
     "quote.structure",
@@ -128,7 +132,7 @@ class Appraisal:
             self.said["readable"] = "failed"
         decide("inputs.lockfile", self._lockfile)
         decide("platform.chain", self._chain)
-        decide("platform.tier", self._tier, "platform.chain")
+        self._decide_chip()
         decide("quote.signature", self._quote_signature, "platform.chain")
         decide("quote.structure", self._quote_structure, "quote.signature")
         decide("quote.nonce", self._quote_nonce, "quote.structure")
@@ -159,6 +163,39 @@ class Appraisal:
     def _chain(self) -> None:
         chain = [unbase64(one) for one in self.evidence["akChain"]]
         self.ak, self.root = verify_chain(chain, self.asked.roots, self.asked.at)
+
+    # policy.md, "Confidential machines"
+
+    def _decide_chip(self) -> None:
+        checks, decide = CHECKS[1:4], self._decide
+        if self.said["platform.chain"] == "ok" and self.root.tier not in TIERS[3:]:
+            self.said |= dict.fromkeys(checks, "not-applicable")
+            decide("platform.tier", self._tier)
+            return
+        decide("platform.chip", self._chip, "platform.chain")
+        decide("platform.guest", self._guest, "platform.chip")
+        decide("platform.binding", self._binding, "platform.chip")
+        decide("platform.tier", self._tier, "platform.chain", *checks)
+
+    def _chip(self) -> None:
+        given, roots = self.evidence.get("platform"), self.asked.policy.get("chip", ())
+        if given is None or not roots:
+            raise OpenError
+        self.wrapped = second_chip.Report(unbase64(given["report"]))
+        if "chipCertificate" not in given:
+            raise OpenError
+        der = unbase64(given["chipCertificate"])
+        self.least = self.wrapped.check_chip(der, roots, self.asked.at)
+
+    def _guest(self) -> None:
+        self.wrapped.check_guest(self.least)
+        launches = self.asked.policy.get("launch", ())
+        if not launches:
+            raise OpenError
+        self.wrapped.check_launch(launches)
+
+    def _binding(self) -> None:
+        self.wrapped.check_binding(self.ak)
 
     def _tier(self) -> None:
         need(TIERS.index(self.root.tier) >= TIERS.index(self.asked.policy["tier"]))

@@ -2,7 +2,8 @@
 
 One row per attack: its name, the kind of scene, the change, and the one check that must refuse it:
 the first that fails. `malformed` rows must not even parse (EvidenceError, exit 2). Rows on the
-platform's own chain are in `attacks_platform`, those on what was trained in `attacks_run`.
+platform's own chain are in `attacks_platform`, those on the processor's report in `attacks_chip`,
+those on what was trained in `attacks_run`.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Attack:
 def table() -> tuple[Attack, ...]:
     """All rows."""
     from tests.adversarial import (
+        attacks_chip,
         attacks_file,
         attacks_machine,
         attacks_platform,
@@ -36,6 +38,7 @@ def table() -> tuple[Attack, ...]:
 
     return (
         *attacks_platform.ATTACKS,
+        *attacks_chip.ATTACKS,
         *attacks_tpm.ATTACKS,
         *attacks_machine.ATTACKS,
         *attacks_statement.ATTACKS,

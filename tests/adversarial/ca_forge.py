@@ -23,6 +23,7 @@ EKU_AK = "2.23.133.8.3"
 EKU_EK = "2.23.133.8.1"
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
 EXPONENT = 65537
@@ -42,6 +43,14 @@ _FOUND = {
     "weak q": 180,
     "large p": 484,
     "large q": 1938,
+    "amd ark p": 72,
+    "amd ark q": 1804,
+    "amd ask p": 72,
+    "amd ask q": 836,
+    "other ask p": 180,
+    "other ask q": 328,
+    "other vm p": 240,
+    "other vm q": 48,
 }
 
 
@@ -97,9 +106,14 @@ def usage(*, sign: bool = True, cert: bool = False) -> x509.KeyUsage:
     )  # fmt: skip
 
 
+def public_of(key: Key | PublicKey) -> PublicKey:
+    """A real machine's key is public only."""
+    return key if isinstance(key, PublicKey) else key.public_key()
+
+
 def issue(
     subject: str,
-    key: Key,
+    key: Key | PublicKey,
     *,
     issuer: str,
     issuer_key: Key,
@@ -119,7 +133,7 @@ def issue(
         x509.CertificateBuilder()
         .subject_name(distinguished(subject))
         .issuer_name(distinguished(issuer))
-        .public_key(key.public_key())
+        .public_key(public_of(key))
         .serial_number(serial)
         .not_valid_before(start)
         .not_valid_after(end)
@@ -133,7 +147,7 @@ def issue(
         oids = [x509.ObjectIdentifier(purpose) for purpose in purposes]
         builder = builder.add_extension(x509.ExtendedKeyUsage(oids), critical=False)
     builder = builder.add_extension(
-        x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+        x509.SubjectKeyIdentifier.from_public_key(public_of(key)), critical=False
     ).add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key((authority or issuer_key).public_key()),
         critical=False,

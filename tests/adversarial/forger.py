@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from aicert import certificate as certificates
 from aicert import image_lock, lockfile, report_form, statement
 from aicert.appraisal import appraise
-from aicert.certificate import Certificate, Evidence, Signed
+from aicert.certificate import Certificate, Evidence, PlatformReport, Signed
 from aicert.chain import SIMULATED_TIERS, Root
 from aicert.digest import Digest, FileFact, dir_digest, of_bytes
 from aicert.dsse import Envelope, pae
@@ -33,7 +33,7 @@ from aicert.policy import Firmware, Policy
 from aicert.report_form import RunReport, Value
 from aicert.result import AttestationResult
 from aicert.statement import Dependency, Output, Statement
-from tests.adversarial import ca_forge, tpm_forge
+from tests.adversarial import ca_forge, chip_forge, tpm_forge
 from tests.adversarial.ca_forge import AT, EKU_AK, ec_key, issue, root, rsa_key, usage
 
 NONCE = bytes(range(32))
@@ -43,6 +43,7 @@ FILES = {
     "tokenizer.json": b"{}",
 }
 AZURE_LIKE = "vm1.TrustedVM.Azure.windows.net"
+TIERS = {**SIMULATED_TIERS, "cloud": "vtpm", "confidential": "confidential"}
 FIRMWARE = {index: hashlib.sha256(b"firmware %d" % index).digest() for index in (0, 1, 2, 3, 7)}
 BOOT = {4: b"\x44" * 32, 11: b"\x11" * 32, 12: ZERO, 13: ZERO}
 VERITY = {"root": Digest("sha256", "ab" * 32)}
@@ -53,18 +54,19 @@ def hex_of(data: bytes) -> str:
 
 
 class Scene:
-    """One forged certificate and the verifier that it is shown to; `kind` is local, qemu, cloud."""
+    """One forged certificate and the verifier that it is shown to; `kind` is one of TIERS."""
 
     def __init__(self, kind: str = "local") -> None:
         self.kind = kind
         self.driver = kind if kind in SIMULATED_TIERS else None
-        self.tier = SIMULATED_TIERS.get(kind, "vtpm")
+        self.tier = TIERS[kind]
         self.edits: dict[str, list[Callable[[Any], Any]]] = defaultdict(list)
         self.made: dict[str, Any] = {}
         self.ca_key = ec_key(f"ca {kind}")
         self.ca_name = f"{kind} platform CA"
         self.ak: tpm_forge.AkKey = rsa_key("ak")
         self.run_key = ec_key("run key")
+        self.chip_key = chip_forge.chip_key()
         # The verifier's side.
         self.at: datetime = AT
         self.caller_nonce: bytes | None = None
@@ -255,6 +257,34 @@ class Scene:
             name="machine", disk=Digest("sha256", "ef" * 32), pcrs=BOOT, verity=VERITY
         )
 
+    # What protects a confidential machine: its processor, and the paravisor with its TPM.
+
+    def make_runtime(self) -> bytes:
+        return chip_forge.runtime([chip_forge.jwk("HCLAkPub", rsa_key("ak").public_key())])
+
+    def make_report_data(self) -> bytes:
+        return chip_forge.report_data(self.get("runtime"))
+
+    def make_guest(self) -> dict[str, Any]:
+        return chip_forge.guest()
+
+    def make_snp(self) -> bytes:
+        return chip_forge.report(self.get("guest"), self.get("report_data"))
+
+    def make_snp_signed(self) -> bytes:
+        return chip_forge.signed(self.get("snp"), self.chip_key)
+
+    def make_hcl(self) -> bytes:
+        return chip_forge.hcl(self.get("snp_signed"), self.get("runtime"))
+
+    def make_vcek(self) -> bytes | None:
+        return chip_forge.vcek()
+
+    def make_platform(self) -> PlatformReport | None:
+        if self.kind != "confidential":
+            return None
+        return PlatformReport(report=self.get("hcl"), chip_certificate=self.get("vcek"))
+
     # The certificate and what the verifier is given.
 
     def make_certificate(self) -> Certificate:
@@ -271,6 +301,7 @@ class Scene:
                 run_key_certify=Signed(
                     attest=self.get("certify_attest"), signature=self.get("certify_signature")
                 ),
+                platform=self.get("platform"),
             ),
             lockfile=self.get("lockfile_bytes"),
             image_lock=self.get("image_lock"),
@@ -297,6 +328,8 @@ class Scene:
             accepted=frozenset((lock.digest,)),
             images={},
             firmware=(Firmware(name="test firmware", pcrs=FIRMWARE),),
+            chips=chip_forge.makers() if self.kind == "confidential" else (),
+            launches=(chip_forge.PARAVISOR,) if self.kind == "confidential" else (),
         )
 
     def make_model(self) -> dict[str, FileFact]:
@@ -343,4 +376,4 @@ class Scene:
         return self.edit("pcrs", lambda pcrs: pcrs | {index: value})
 
 
-__all__ = ["AT", "FILES", "NONCE", "Scene", "ca_forge", "hex_of", "tpm_forge"]
+__all__ = ["AT", "FILES", "NONCE", "Scene", "ca_forge", "chip_forge", "hex_of", "tpm_forge"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from aicert.digest import Digest, FileFact, of_bytes
 from aicert.policy import Claim
-from tests.adversarial import tpm_forge
+from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.attacks_platform import LAST_YEAR, chained, intermediate, with_intermediate
 from tests.adversarial.attacks_run import ancestor, reported
 from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, rsa_key
@@ -108,6 +108,32 @@ def lineage_not_asked(scene: Scene) -> None:
     scene.ancestors = None
 
 
+def as_vtpm(scene: Scene) -> None:
+    """Who asks for a cloud's TPM only does not look at the processor's report."""
+    (root,) = scene.get("policy").roots
+    policy(tier="vtpm", roots=(replace(root, tier="vtpm"),), chips=(), launches=())(scene)
+
+
+def padded_report(scene: Scene) -> None:
+    scene.edit("hcl", lambda report: report.ljust(2600, b"\0"))
+
+
+def chip_certificate(**options: Any) -> Change:
+    return lambda s: s.put("vcek", chip_forge.vcek(**options))
+
+
+def wrapped_chip_id(scene: Scene) -> None:
+    """As AMD's specification says, not as AMD does."""
+    wrapped = chip_forge.chip_extensions(b"\x04\x40" + chip_forge.CHIP_ID)
+    chip_certificate(extensions=wrapped)(scene)
+
+
+def newer_firmware(scene: Scene) -> None:
+    tcb = bytes((11, 1, 0, 0, 0, 0, 200, 255))
+    scene.edit("guest", lambda guest: guest | {"tcb": tcb, "svn": chip_forge.SVN + 1})
+    chip_certificate(extensions=chip_forge.chip_extensions(tcb=tcb))(scene)
+
+
 WITHIN = Claim(name="totalFlops", at_least=1e12, at_most=1.5e12)
 BELIEVED = Claim(name="steps", at_least=40, origins=frozenset(("self-reported",)))
 
@@ -115,6 +141,28 @@ HONEST = (
     Honest("local run", unchanged),
     Honest("qemu run", unchanged, "qemu"),
     Honest("cloud run", unchanged, "cloud"),
+    Honest("confidential run", unchanged, "confidential"),
+    Honest("confidential machine, judged as a cloud's", as_vtpm, "confidential"),
+    Honest("report padded to the size of its index", padded_report, "confidential"),
+    Honest("chip certificate with a serial number", chip_certificate(serial=5), "confidential"),
+    Honest("chip id as an octet string", wrapped_chip_id, "confidential"),
+    Honest("processor newer than asked for", newer_firmware, "confidential"),
+    Honest(
+        "report without a chip certificate",
+        lambda s: s.put("vcek", None),
+        "confidential",
+        "none",
+        "platform.chip",
+    ),
+    Honest(
+        "confidential machine without a report",
+        lambda s: s.put("platform", None),
+        "confidential",
+        "none",
+        "platform.chip",
+    ),
+    Honest("policy names no processor", policy(chips=()), "confidential", "none", "platform.chip"),
+    Honest("policy names no launch", policy(launches=()), "confidential", "none", "platform.guest"),
     Honest("AK certificate padded with zeros", padded(b"\x00")),
     Honest("AK certificate padded with ones", padded(b"\xff"), "cloud"),
     Honest("AK certificate expired since, judged at a trusted time", expired_since),

@@ -116,11 +116,11 @@ def sign(key: AkKey, data: bytes, *, scheme: int | None = None, hash_: int = SHA
     algorithm = _HASHES[hash_]
     kind = scheme or RSASSA
     if kind == RSAPSS:
-        return struct.pack(">HH", kind, hash_) + sized(_pss(key, data, algorithm.name))
+        return struct.pack(">HH", kind, hash_) + sized(pss(key, data, algorithm.name))
     return struct.pack(">HH", kind, hash_) + sized(key.sign(data, padding.PKCS1v15(), algorithm))
 
 
-def _pss(key: rsa.RSAPrivateKey, data: bytes, name: str) -> bytes:
+def pss(key: rsa.RSAPrivateKey, data: bytes, name: str) -> bytes:
     """RSASSA-PSS (RFC 8017, 8.1 and 9.1) with a salt of zeros in place of a random one."""
     numbers = key.private_numbers()
     modulus = numbers.public_numbers.n

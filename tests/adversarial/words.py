@@ -13,7 +13,7 @@ from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.forger import Scene
 
 FILE = Path(__file__).with_name("words.txt")
-KINDS = ("local", "qemu", "cloud")
+KINDS = ("local", "qemu", "cloud", "confidential")
 
 
 def words() -> str:

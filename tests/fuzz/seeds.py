@@ -13,7 +13,7 @@ from aicert import digest, image_lock, lockfile, report_form, strict_json
 from aicert.digest import Digest
 from aicert.lockfile import LockedInput, Lockfile
 from aicert.report_form import Override, RunReport, Value
-from tests.adversarial import tpm_forge
+from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
 from tests.fuzz import event_logs
@@ -38,24 +38,41 @@ origins = ["measured", "derived"]
 """
 
 
+CONFIDENTIAL = b"""\
+extends = "confidential"
+
+[[chip]]
+name = "amd-milan"
+minimum-tcb = { bootloader = 4, tee = 0, snp = 24, microcode = 219 }
+
+[[launch]]
+name = "ours"
+id-key = "%s"
+minimum-svn = 1
+""" % (b"ab" * 48)
+
+
 @cache
 def seeds() -> dict[str, tuple[bytes, ...]]:
     """`{target: inputs}`."""
-    local, cloud = Scene("local"), Scene("cloud")
+    local, cloud, confidential = Scene("local"), Scene("cloud"), Scene("confidential")
     public = local.get("run_public")
     return {
-        "certificate": (local.get("file"), cloud.get("file")),
+        "certificate": (local.get("file"), cloud.get("file"), confidential.get("file")),
         "certify": (local.get("certify_attest"),),
+        "chip": (chip_forge.vcek(), chip_forge.vcek(serial=5)),
         "dsse": (strict_json.dumps(local.get("certificate").envelope.to_json()),),
         "event-log": (event_logs.machine(), event_logs.legacy(0, 8, bytes(20), b"version")),
         "image-lock": (_image_lock(), cloud.get("image_lock")),
         "json": (b'{"a":[1,-2.5e3,true,null,"\\u00e9"],"b":{"c":{}}}', b"[[[[]]]]", b'"x"'),
         "listing": (_listing(),),
         "lockfile": (_lockfile(), local.get("lockfile_bytes")),
-        "policy": (_policy(), b'tier = "software"\n'),
+        "platform-report": (confidential.get("hcl"), confidential.get("hcl").ljust(2600, b"\0")),
+        "policy": (_policy(), CONFIDENTIAL, b'tier = "software"\n'),
         "public": (public, tpm_forge.rsa_public(rsa_key("ak").public_key())),
         "quote": (local.get("quote_attest"), cloud.get("quote_attest")),
         "report": (_report(), local.get("report_bytes")),
+        "runtime": (confidential.get("runtime"),),
         "safetensors": (_safetensors(),),
         "signature": (
             local.get("quote_signature"),

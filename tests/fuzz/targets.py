@@ -9,19 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aicert import (
+    amd,
     certificate,
     digest,
     event_log,
+    hcl,
     image_lock,
     lockfile,
     policy_file,
     report_form,
     safetensors,
+    snp,
     statement,
     strict_json,
     tpm,
 )
 from aicert.dsse import Envelope
+from tests.adversarial.ca_forge import AT
+from tests.adversarial.chip_forge import makers
 
 Target = Callable[[bytes], None]
 
@@ -122,19 +127,39 @@ def _safetensors(data: bytes) -> None:
     _same(header.elements <= 2 * len(data), True)
 
 
+def _chip(data: bytes) -> None:
+    chip = amd.certify_chip(data, makers(), AT)
+    _same((len(chip.chip_id), len(chip.tcb)), (amd.CHIP_ID_BYTES, 8))
+    amd.tcb_text(chip.tcb)
+
+
+def _platform_report(data: bytes) -> None:
+    read = hcl.parse(data)
+    _same(len(read.hardware), snp.SIZE)
+    snp.check_guest(snp.parse(read.hardware))
+
+
+def _runtime(data: bytes) -> None:
+    modulus, exponent = hcl.attestation_key(data)
+    _same(min(modulus, exponent) >= 0, True)
+
+
 TARGETS: dict[str, Target] = {
     "certificate": _certificate,
     "certify": _certify,
+    "chip": _chip,
     "dsse": _dsse,
     "event-log": _event_log,
     "image-lock": _image_lock,
     "json": _json,
     "listing": _listing,
     "lockfile": _lockfile,
+    "platform-report": _platform_report,
     "policy": _policy,
     "public": _public,
     "quote": _quote,
     "report": _report,
+    "runtime": _runtime,
     "safetensors": _safetensors,
     "signature": _signature,
     "statement": _statement,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicert import certificate
-from aicert.certificate import Certificate, Evidence, Signed, emit, parse
+from aicert.certificate import Certificate, Evidence, PlatformReport, Signed, emit, parse
 from aicert.dsse import Envelope
 from aicert.errors import EvidenceError
 
@@ -28,6 +28,8 @@ CERTIFICATE = st.builds(
         run_key=BYTES,
         run_key_certify=SIGNED,
         event_log=st.none() | BYTES,
+        platform=st.none()
+        | st.builds(PlatformReport, report=BYTES, chip_certificate=st.none() | BYTES),
         timestamps=st.lists(ASCII.map(bytes.decode), max_size=3).map(tuple),
     ),
     lockfile=ASCII,
@@ -96,6 +98,13 @@ def evidence(key: str, value: object) -> Change:
         (evidence("timestamps", [1]), "a short string"),
         (evidence("timestamps", [""] * 9), "more than 8 items"),
         (evidence("eventLog", None), "str is wanted"),
+        (evidence("platform", None), "dict is wanted"),
+        (evidence("platform", {"kind": "azure-hcl"}), "report is missing"),
+        (evidence("platform", {"kind": "tdx", "report": ""}), "kind is not 'azure-hcl'"),
+        (
+            evidence("platform", {"kind": "azure-hcl", "report": "", "chipCertificate": None}),
+            "str is wanted",
+        ),
         (lambda d: d["evidence"]["pcrs"].pop("0"), "pcrs.0 is missing"),
         (lambda d: d["evidence"]["pcrs"].update({"16": "0" * 64}), "unknown key '16'"),
         (lambda d: d["evidence"]["pcrs"].update({"01": "0" * 64}), "unknown key '01'"),

@@ -44,7 +44,7 @@ def test_simulated_policies_need_the_callers_root(name: str, tier: str) -> None:
 
 
 def test_no_other_policy_is_built_in() -> None:
-    with pytest.raises(ConfigError, match="default, local, qemu"):
+    with pytest.raises(ConfigError, match="default, confidential, local, qemu"):
         built_in("azure")
 
 
@@ -140,7 +140,8 @@ def test_a_policy_file_with_every_key(folder: Path) -> None:
     assert len(policy.accepted) == 2
     assert [lock.name for lock in policy.images.values()] == ["machine"]
     assert len(policy.revoked) == 1
-    assert policy.firmware[0].pcrs == dict.fromkeys((0, 1, 2, 3, 7), bytes.fromhex(HEX))
+    assert [one.name for one in policy.firmware] == ["azure-trusted-launch-2024-06", "cloud"]
+    assert policy.firmware[1].pcrs == dict.fromkeys((0, 1, 2, 3, 7), bytes.fromhex(HEX))
     assert (policy.claims[0].at_most, policy.claims[0].at_least) == (1e21, None)
 
 

@@ -5,12 +5,14 @@ import pytest
 
 from aicert.result import (
     CHECKS,
+    CHIP_CHECKS,
     OPTIONAL,
     TIERS,
     AttestationResult,
     CheckResult,
     CheckVerdict,
     below_vtpm,
+    is_confidential,
 )
 
 
@@ -48,7 +50,7 @@ def test_what_was_not_checked_prevents_a_pass(check: str) -> None:
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_only_some_checks_may_not_apply(check: str) -> None:
-    may = check.startswith(("boot.", "policy.", "lineage."))
+    may = check.startswith(("boot.", "policy.", "lineage.")) or check in CHIP_CHECKS
     assert result({check: "not-applicable"}).exit_code == (0 if may else 2)
 
 
@@ -74,6 +76,10 @@ def test_failed_undecided_and_by_id() -> None:
     assert [check.id for check in both.failed] == ["quote.nonce"]
     assert [check.id for check in both.undecided] == ["subject.files"]
     assert both.check("quote.nonce").verdict == "failed"
+
+
+def test_tiers_above_a_cloud() -> None:
+    assert [tier for tier in TIERS if is_confidential(tier)] == ["confidential", "confidential-gpu"]
 
 
 def test_tiers_below_a_cloud() -> None:

@@ -127,6 +127,17 @@ def policy_files(policy: Policy) -> dict[str, str]:
     for firmware in policy.firmware:
         lines += ["", "[[firmware]]", f'name = "{firmware.name}"']
         lines += [f'pcr{index} = "{value.hex()}"' for index, value in firmware.pcrs.items()]
+    for number, chip in enumerate(policy.chips):
+        pems = {f"ark-{number}.pem": chip.root, f"ask-{number}.pem": chip.issuer}
+        files |= {name: ca_forge.pem(der).decode("ascii") for name, der in pems.items()}
+        lines += ["", "[[chip]]", f'name = "{chip.name}"']
+        for key, (name, der) in zip(("root", "issuer"), pems.items(), strict=True):
+            lines += [f'{key} = "{name}"', f'{key}-sha256 = "{ca_forge.hash_of(der)}"']
+        least = ", ".join(f"{part} = {version}" for part, version in chip.minimum.items())
+        lines.append(f"minimum-tcb = {{ {least} }}")
+    for launch in policy.launches:
+        lines += ["", "[[launch]]", f'name = "{launch.name}"', f'id-key = "{launch.id_key.hex()}"']
+        lines.append(f"minimum-svn = {launch.minimum_svn}")
     for claim in policy.claims:
         lines += ["", "[[claim]]", f'name = "{claim.name}"']
         bounds = {"at-least": claim.at_least, "at-most": claim.at_most}

@@ -1,0 +1,107 @@
+"""What an AMD processor says of a guest: the SEV-SNP attestation report.
+
+AMD 56860 (SEV-SNP Firmware ABI Specification), "ATTESTATION_REPORT" and "POLICY"; integers are
+little-endian. Read here are the fields that decide whether this is the guest, in the state, on the
+firmware that a policy accepts; all of the report is signed. Left out: reports that a VLEK signed,
+and what a guest cannot be harmed by (CPUID, current and committed versions, platform flags).
+"""
+
+from typing import TYPE_CHECKING
+
+from aicert.errors import EvidenceError
+from aicert.records import dataclass
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+SIZE = 1184
+# All have these fields in the same places; 3 to 5 give meanings to octets that were reserved.
+VERSIONS = (2, 3, 4, 5)
+ECDSA_P384_SHA384 = 1
+_SIGNED = 0x2A0
+_NUMBER = 72
+
+# POLICY: what the guest's owner allowed for good when it was started.
+_POLICY_ONE = 1 << 17  # reserved, always set
+MIGRATION = 1 << 18
+DEBUG = 1 << 19
+_POLICY_KNOWN = (1 << 26) - 1
+# Flags at 0x48: whether the author key signed, whether CHIP_ID is masked, which key signs (VCEK 0).
+_MASK_CHIP_KEY = 1 << 1
+_SIGNING_KEY = 0b111 << 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One report. `id_key`: SHA-384 of the key that signed what the guest was started with;
+    `tcb`: the firmware versions that the signing key stands for; `signed`: what `r`, `s` cover.
+    """
+
+    guest_svn: int
+    policy: int
+    vmpl: int
+    report_data: bytes
+    id_key: bytes
+    tcb: bytes
+    chip_id: bytes
+    signed: bytes
+    r: int
+    s: int
+
+
+def parse(data: bytes) -> Report:
+    """Read a report; an unknown version, algorithm or signing key is an EvidenceError."""
+    if len(data) != SIZE:
+        raise EvidenceError(f"an SEV-SNP report has {SIZE} bytes, not {len(data)}")
+    version, algorithm, flags = _u32(data, 0), _u32(data, 0x34), _u32(data, 0x48)
+    if version not in VERSIONS:
+        raise EvidenceError(f"an SEV-SNP report of version {version} is not known")
+    if algorithm != ECDSA_P384_SHA384:
+        raise EvidenceError(f"the report's signature is of unknown kind {algorithm}")
+    if flags & _MASK_CHIP_KEY or flags & _SIGNING_KEY:
+        raise EvidenceError("the report is not signed by the chip's own key (VCEK)")
+    return Report(
+        guest_svn=_u32(data, 4),
+        policy=int.from_bytes(data[8:16], "little"),
+        vmpl=_u32(data, 0x30),
+        report_data=data[0x50:0x90],
+        id_key=data[0xE0:0x110],
+        tcb=data[0x180:0x188],
+        chip_id=data[0x1A0:0x1E0],
+        signed=data[:_SIGNED],
+        r=int.from_bytes(data[_SIGNED : _SIGNED + _NUMBER], "little"),
+        s=int.from_bytes(data[_SIGNED + _NUMBER : _SIGNED + 2 * _NUMBER], "little"),
+    )
+
+
+def verify(report: Report, key: "EllipticCurvePublicKey") -> None:
+    """Raise EvidenceError unless `key` signed the report."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec, utils
+    from cryptography.hazmat.primitives.hashes import SHA384
+
+    signature = utils.encode_dss_signature(report.r, report.s)
+    try:
+        key.verify(signature, report.signed, ec.ECDSA(SHA384()))
+    except InvalidSignature:
+        raise EvidenceError("the report is not signed by the key of the chip certificate") from None
+
+
+def check_guest(report: Report) -> None:
+    """The guest's memory is its own: EvidenceError where its policy lets somebody else in."""
+    if report.policy & DEBUG:
+        raise EvidenceError("the guest may be debugged: its host can read and write its memory")
+    if report.policy & MIGRATION:
+        raise EvidenceError("the guest may be moved by a migration agent, who reads its memory")
+    if not report.policy & _POLICY_ONE or report.policy & ~_POLICY_KNOWN:
+        raise EvidenceError(f"the guest's policy {report.policy:#x} is not understood")
+    # A host's own request has 0xFFFFFFFF here; what runs under a paravisor has 1 to 3.
+    if report.vmpl != 0:
+        raise EvidenceError(
+            f"the report was asked for at privilege level {report.vmpl:#x}, not at the guest's "
+            "highest (0)"
+        )
+
+
+def _u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")

@@ -1,0 +1,188 @@
+"""Attacks on what makes a machine confidential: the chip, the guest, and whose TPM it holds."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tests.adversarial import chip_forge
+from tests.adversarial.attacks import MALFORMED, Attack
+from tests.adversarial.attacks_platform import LAST_YEAR
+from tests.adversarial.ca_forge import ec_key, rsa_key
+from tests.adversarial.forger import Scene
+
+OTHER = bytes(64)
+
+
+def certified(**options: Any) -> Callable[[Scene], object]:
+    """The chip's certificate with other properties."""
+    return lambda scene: scene.put("vcek", chip_forge.vcek(**options))
+
+
+def saying(extensions: dict[str, bytes]) -> Callable[[Scene], object]:
+    said = chip_forge.chip_extensions() | extensions
+    return certified(extensions={oid: value for oid, value in said.items() if value})
+
+
+def guest(**fields: Any) -> Callable[[Scene], object]:
+    """A report, signed by the chip, of a guest with other properties."""
+    return lambda scene: scene.edit("guest", lambda given: given | fields)
+
+
+def firmware(place: int, version: int) -> Callable[[Scene], object]:
+    """A chip that really runs another version, with the certificate for it."""
+    tcb = bytearray(chip_forge.TCB)
+    tcb[place] = version
+
+    def change(scene: Scene) -> None:
+        guest(tcb=bytes(tcb))(scene)
+        certified(extensions=chip_forge.chip_extensions(tcb=bytes(tcb)))(scene)
+
+    return change
+
+
+def own_maker(scene: Scene) -> None:
+    """A chip of the builder's own, with certificates of the maker's names."""
+    scene.chip_key = ec_key("own chip", "P-384")
+    certified(key=scene.chip_key, issuer_key=rsa_key("other ask"))(scene)
+
+
+def debug_hidden(scene: Scene) -> None:
+    """A debugged guest's report with the flag taken out after the chip signed."""
+    guest(policy=0x3001F | 1 << 19)(scene)
+    report = bytearray(scene.get("snp_signed"))
+    report[10] &= 0xF7
+    scene.put("snp_signed", bytes(report))
+
+
+def other_chips_report(scene: Scene) -> None:
+    scene.chip_key = ec_key("another chip", "P-384")
+
+
+def small_key(scene: Scene) -> None:
+    scene.chip_key = ec_key("vcek", "P-256")
+    certified(key=scene.chip_key)(scene)
+
+
+def tdx(scene: Scene) -> None:
+    """A report of another maker's processor, in the same index."""
+    scene.put("hcl", chip_forge.hcl(scene.get("snp_signed"), scene.get("runtime"), kind=4))
+
+
+def wrapped(**fields: Any) -> Callable[[Scene], object]:
+    def change(scene: Scene) -> None:
+        scene.put("hcl", chip_forge.hcl(scene.get("snp_signed"), scene.get("runtime"), **fields))
+
+    return change
+
+
+def of_another_vm(scene: Scene) -> None:
+    """A certified key of a machine that nothing protects, beside the report of one."""
+    scene.ak = rsa_key("other vm")
+
+
+def second(name: str) -> dict[str, Any]:
+    return chip_forge.jwk(name, rsa_key("other vm").public_key())
+
+
+def anothers_report(scene: Scene) -> None:
+    """The other way round: the report is of another machine, and says so rightly."""
+    scene.put("runtime", chip_forge.runtime([second("HCLAkPub")]))
+
+
+def runtime_exchanged(scene: Scene) -> None:
+    """Another machine's report, with runtime data that names our key."""
+    other = chip_forge.runtime([second("HCLAkPub")])
+    scene.put("report_data", chip_forge.report_data(other))
+
+
+def keys(change: Callable[[list[dict[str, Any]]], object]) -> Callable[[Scene], object]:
+    """Change the runtime data's keys; the chip signs it as changed."""
+
+    def edited(text: bytes) -> bytes:
+        document = json.loads(text)
+        change(document["keys"])
+        return json.dumps(document).encode()
+
+    return lambda scene: scene.edit("runtime", edited)
+
+
+def ec_attestation_key(scene: Scene) -> None:
+    scene.ak = ec_key("ec ak")
+
+
+def too_long(scene: Scene) -> None:
+    scene.edit("runtime", lambda text: text + b" " * 4096)
+
+
+def json_platform(change: Callable[[dict[str, Any]], object]) -> Callable[[Scene], object]:
+    def edited(file: bytes) -> bytes:
+        document = json.loads(file)
+        change(document["evidence"]["platform"])
+        return json.dumps(document).encode()
+
+    return lambda scene: scene.edit("file", edited)
+
+
+CHIP, GUEST, BINDING = "platform.chip", "platform.guest", "platform.binding"
+ROWS: tuple[tuple[str, str, Callable[[Scene], object]], ...] = (
+    ("chip certified by somebody with the maker's name", CHIP, own_maker),
+    ("chip certified by the maker's root", CHIP, certified(issuer_key=rsa_key("amd ark"))),
+    ("chip certificate of another issuer name", CHIP, certified(issuer="SEV-VLEK-Test")),
+    ("chip certificate of another chip", CHIP, saying({"4": OTHER})),
+    ("chip certificate for other firmware", CHIP, saying(chip_forge.versions(bytes(8)))),
+    ("chip certificate that names no chip", CHIP, saying({"4": b""})),
+    ("chip certificate that names no firmware", CHIP, saying({"3.3": b""})),
+    ("chip certificate with a negative firmware", CHIP, saying({"3.3": b"\2\1\xff"})),
+    ("chip certificate expired", CHIP, certified(end=LAST_YEAR)),
+    ("chip certificate with a critical extension", CHIP, certified(critical=True)),
+    ("chip certificate with a negative serial number", CHIP, certified(serial=0x80)),
+    ("chip certificate is no certificate", CHIP, lambda s: s.put("vcek", b"no certificate")),
+    ("chip key on a small curve", CHIP, small_key),
+    ("report signed by another chip", CHIP, other_chips_report),
+    ("debugging hidden after signing", CHIP, debug_hidden),
+    ("report with the chip's key masked", CHIP, guest(flags=1 << 1)),
+    ("report signed by a cloud's key (VLEK)", CHIP, guest(flags=1 << 2)),
+    ("report of an unknown version", CHIP, guest(version=1)),
+    ("report with an unknown signature", CHIP, guest(algorithm=0)),
+    ("TDX report where SEV-SNP is asked for", CHIP, tdx),
+    ("runtime data of an unknown version", CHIP, wrapped(version=2)),
+    ("runtime data under an unknown hash", CHIP, wrapped(hash_=2)),
+    ("runtime data too long", CHIP, too_long),
+    ("report of no paravisor", CHIP, lambda s: s.edit("hcl", lambda h: b"XCLA" + h[4:])),
+    ("report cut short", CHIP, lambda s: s.edit("hcl", lambda h: h[:-1])),
+    ("report of a few bytes", CHIP, lambda s: s.put("hcl", b"HCLA")),
+    ("something after the report", CHIP, lambda s: s.edit("hcl", lambda h: h + b"\0x")),
+    ("debugged guest", GUEST, guest(policy=0x3001F | 1 << 19)),
+    ("guest that an agent may migrate", GUEST, guest(policy=0x3001F | 1 << 18)),
+    ("guest policy without its constant bit", GUEST, guest(policy=0x1001F)),
+    ("guest policy with an unknown bit", GUEST, guest(policy=0x3001F | 1 << 26)),
+    ("report asked for from below the paravisor", GUEST, guest(vmpl=2)),
+    ("report that the host asked for", GUEST, guest(vmpl=0xFFFFFFFF)),
+    ("guest with the builder's own paravisor", GUEST, guest(id_key=b"\x66" * 48)),
+    ("guest that nobody signed", GUEST, guest(id_key=bytes(48))),
+    ("old paravisor", GUEST, guest(svn=chip_forge.SVN - 1)),
+    ("old boot loader of the processor", GUEST, firmware(0, 9)),
+    ("old SNP firmware", GUEST, firmware(6, 26)),
+    ("old microcode", GUEST, firmware(7, 85)),
+    ("AK certificate of another machine", BINDING, of_another_vm),
+    ("report of another machine", BINDING, anothers_report),
+    ("runtime data exchanged", BINDING, runtime_exchanged),
+    ("more in the report than the digest", BINDING, lambda s: s.edit(
+        "report_data", lambda data: data[:32] + b"\1" * 32)),
+    ("two attestation keys", BINDING, keys(lambda all_: all_.append(second("HCLAkPub")))),
+    ("our key under another name", BINDING, keys(lambda all_: all_[0].update(kid="HCLEkPub"))),
+    ("modulus in two encodings", BINDING, keys(lambda all_: all_[0].update(
+        n=all_[0]["n"] + "="))),
+    ("attestation key of another kind", BINDING, ec_attestation_key),
+    ("runtime data is no JSON", BINDING, lambda s: s.put("runtime", b"no JSON")),
+    ("platform report of an unknown kind", MALFORMED, json_platform(
+        lambda given: given.update(kind="other"))),
+    ("platform report too large", MALFORMED, json_platform(
+        lambda given: given.update(report="AAAA" * 2731))),
+    ("chip certificate too large", MALFORMED, json_platform(
+        lambda given: given.update(chipCertificate="AAAA" * 2731))),
+    ("platform report with an unknown key", MALFORMED, json_platform(
+        lambda given: given.update(note="x"))),
+)  # fmt: skip
+
+ATTACKS = tuple(Attack(name, check, change, "confidential") for name, check, change in ROWS)

@@ -1,0 +1,153 @@
+"""A confidential machine's evidence through the runner, on a real swtpm that holds a report.
+
+The TPM, its key, the quote and the index are real; the processor and the cloud that certifies the
+key are the Forger's, since there is no such machine here.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from aicert import certificate as certificates
+from aicert import image_lock
+from aicert.appraisal import appraise
+from aicert.certificate import Certificate
+from aicert.digest import Digest
+from aicert.errors import ToolError
+from aicert.measurement import INPUT_PCR, ZERO
+from aicert.policy import Firmware
+from aicert.result import AttestationResult
+from enclave_runner.attest import attest
+from enclave_runner.tpm import Tpm
+from tests.adversarial import ca_forge, chip_forge
+from tests.adversarial.forger import AZURE_LIKE, VERITY, Scene
+from tests.e2e.make_evidence import fresh_tpm
+
+INDEX = 0x01400001
+# The largest index of a software TPM; Azure had 2048 bytes, too, and has 2600 now.
+SIZE = 2048
+# A software TPM that no firmware started has measured nothing.
+BOOT = dict.fromkeys((4, 11, 12, 13), ZERO)
+
+
+@contextlib.contextmanager
+def machine(content: bytes | None = None) -> Iterator[tuple[Tpm, rsa.RSAPublicKey]]:
+    """A prepared TPM, its AK, and the index with `content`, by default a report that fits."""
+    with fresh_tpm() as (tpm, _):
+        key = x509.load_der_x509_certificate(tpm.ak_chain()[0]).public_key()
+        assert isinstance(key, rsa.RSAPublicKey)
+        text = chip_forge.runtime([chip_forge.jwk("HCLAkPub", key)])
+        body = chip_forge.report(chip_forge.guest(), chip_forge.report_data(text))
+        made = chip_forge.hcl(chip_forge.signed(body, chip_forge.chip_key()), text)
+        write(tpm, made.ljust(SIZE, b"\0") if content is None else content)
+        yield tpm, key
+
+
+def write(tpm: Tpm, content: bytes, index: int = INDEX) -> None:
+    """Define the index and fill it, in pieces as the TPM takes them."""
+    import tpm2_pytss as tss
+
+    def define(esapi: Any) -> None:
+        public = tss.TPM2B_NV_PUBLIC(
+            tss.TPMS_NV_PUBLIC(
+                nvIndex=index,
+                nameAlg=tss.TPM2_ALG.SHA256,
+                attributes=tss.TPMA_NV.parse("ownerread|ownerwrite|authread|no_da"),
+                dataSize=len(content),
+            )
+        )
+        handle = esapi.nv_define_space(b"", public)
+        for begin in range(0, len(content), 512):
+            part = content[begin : begin + 512]
+            esapi.nv_write(handle, part, begin, auth_handle=tss.ESYS_TR.OWNER)
+
+    tpm.ask("define an index", define)
+
+
+def certify(tpm: Tpm) -> Certificate:
+    """What the runner does at the end of a run."""
+    scene = Scene("confidential")
+    for event in scene.get("input_events"):
+        tpm.extend(INPUT_PCR, event)
+    key = tpm.make_run_key()
+    report, lockfile = scene.get("report"), scene.get("lockfile_bytes")
+    made = attest(tpm, key, scene.get("statement"), report, lockfile)
+    key.flush()
+    return certificates.parse(made)
+
+
+def judged(made: Certificate, key: rsa.RSAPublicKey) -> AttestationResult:
+    """Under a confidential policy, once the host has added the processor's certificate."""
+    scene = Scene("confidential")
+    lock = image_lock.emit(
+        name="machine", disk=Digest("sha256", "ef" * 32), pcrs=BOOT, verity=VERITY
+    )
+    firmware = Firmware(name="none", pcrs=dict.fromkeys((0, 1, 2, 3, 7), ZERO))
+    policy = replace(
+        scene.get("policy"),
+        accepted=frozenset((image_lock.parse(lock).digest,)),
+        firmware=(firmware,),
+    )
+    chain = (ca_forge.issue(AZURE_LIKE, key, **scene.get("ak_options")),)
+    platform = made.evidence.platform
+    if platform is not None:
+        platform = replace(platform, chip_certificate=chip_forge.vcek())
+    evidence = replace(made.evidence, ak_chain=chain, platform=platform)
+    whole = certificates.emit(replace(made, evidence=evidence, image_lock=lock))
+    model = scene.get("model")
+    return appraise(certificates.parse(whole), model, policy, at=ca_forge.AT)
+
+
+def test_the_runner_takes_the_platforms_report_along() -> None:
+    with machine() as (tpm, key):
+        made = certify(tpm)
+        assert made.evidence.platform is not None
+        assert made.evidence.platform.report == tpm.platform_report()
+        assert len(made.evidence.platform.report) == SIZE
+        assert made.evidence.platform.chip_certificate is None
+        result = judged(made, key)
+    assert (result.verdict, result.tier) == ("passed", "confidential"), result.failed
+
+
+def test_a_report_of_another_machine_in_the_index_is_refused() -> None:
+    with machine(Scene("confidential").get("hcl")) as (tpm, key):
+        result = judged(certify(tpm), key)
+    assert [check.id for check in result.failed] == ["platform.binding"]
+    assert result.tier is None
+
+
+def test_a_machine_without_the_index_has_no_report() -> None:
+    with fresh_tpm() as (tpm, _):
+        assert tpm.platform_report() is None
+        # A handle after it, which the TPM then answers with.
+        write(tpm, b"something else", INDEX + 1)
+        assert tpm.platform_report() is None
+        key = x509.load_der_x509_certificate(tpm.ak_chain()[0]).public_key()
+        assert isinstance(key, rsa.RSAPublicKey)
+        made = certify(tpm)
+        assert made.evidence.platform is None
+        result = judged(made, key)
+    assert (result.verdict, result.undecided[0].id) == ("none", "platform.chip")
+
+
+def test_an_index_that_holds_nothing_is_an_error() -> None:
+    import tpm2_pytss as tss
+
+    with fresh_tpm() as (tpm, _):
+        public = tss.TPM2B_NV_PUBLIC(
+            tss.TPMS_NV_PUBLIC(
+                nvIndex=INDEX,
+                nameAlg=tss.TPM2_ALG.SHA256,
+                attributes=tss.TPMA_NV.parse("ownerread|ownerwrite|no_da"),
+                dataSize=8,
+            )
+        )
+        # Defined and never written: there is nothing to read.
+        tpm.ask("define an index", lambda esapi: esapi.nv_define_space(b"", public))
+        with pytest.raises(ToolError, match=r"read the platform's report \(NV 0x01400001\)"):
+            tpm.platform_report()
