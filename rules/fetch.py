@@ -25,6 +25,7 @@ _FILE = ""
 def fetch_inputs(root: Path, lock: Lock) -> list[str]:
     """Fetch what is missing of every input; returns the names of inputs that had to be fetched."""
     where = sources.store(root)
+    where.sweep()
     fetched: list[str] = []
     for item in lock.lockfile.inputs:
         if sources.is_local(item.source):

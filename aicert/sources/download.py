@@ -20,7 +20,7 @@ from aicert.errors import LockError, ToolError
 from aicert.sources.store import Partial, room
 
 if TYPE_CHECKING:
-    from aicert.sources.transfer import Transfer, Wanted
+    from aicert.sources.transfer import Batch, Transfer, Wanted
 
 # In a row and without one new byte: then it is not a hiccup.
 ATTEMPTS = 5
@@ -43,10 +43,13 @@ class _Cut(Exception):  # noqa: N818 - an event, not an error: the next attempt 
 class Download:
     """The fetch of one file into a partial file that is held."""
 
-    def __init__(self, transfer: "Transfer", wanted: "Wanted", partial: Partial) -> None:
+    def __init__(
+        self, transfer: "Transfer", wanted: "Wanted", partial: Partial, batch: "Batch"
+    ) -> None:
         self._transfer = transfer
         self._wanted = wanted
         self._partial = partial
+        self._batch = batch
         self._etag: str | None = None
         self._host = httpx2.URL(wanted.url).host
         # Only what this process saw arrive is worth blaming a server for.
@@ -112,7 +115,7 @@ class Download:
                         hint="check the network and run it again: it goes on from there",
                     ) from None
                 after = FIRST_WAIT_S * 2**failures if cut.after is None else cut.after
-            self._transfer.wait(after)
+            self._batch.wait(after)
 
     def _attempt(self) -> None:
         if self._partial.size and self._wanted.sha256 == self._partial.sha256:
@@ -170,7 +173,7 @@ class Download:
         if self._wanted.sha256 is None and response.status_code == 200:
             self._keep_etag(response.headers.get("ETag"))
         for block in response.iter_raw():
-            self._transfer.check_running()
+            self._batch.check_running()
             self._partial.write(block)
             self._transfer.on_bytes(len(block))
             if self._wanted.size is not None and self._partial.size > self._wanted.size:
