@@ -9,12 +9,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from aicert.digest import Digest, FileFact, dir_digest, parse_listing
+from aicert.digest import Digest, of_bytes, parse_listing
 from aicert.errors import AicertError, LockError, ToolError
 from aicert.lockfile import LockedInput
 from aicert.sources.store import Store
 from rules import progress, sources
-from rules.digests import cached_file, cached_tree
+from rules.digests import cached_file, cached_listing
 from rules.lock import Lock
 from rules.work import remove
 
@@ -112,7 +112,6 @@ def _is_whole(where: Store, item: LockedInput) -> bool:
         if item.digest.kind == "sha256":
             fact = cached_file(place)
             return Digest("sha256", fact.sha256) == item.digest
-        files: dict[str, FileFact] = cached_tree(place)
+        return of_bytes(cached_listing(place).listing).hex == item.digest.hex
     except AicertError:
         return False
-    return dir_digest(files) == item.digest

@@ -1,4 +1,4 @@
-"""Base → fine-tune, trained by the real trainer: the chain holds, and no link of it can be swapped."""
+"""Base → fine-tune, by the real trainer: the chain holds, and no link of it can be swapped."""
 
 import subprocess
 import sys
