@@ -32,12 +32,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What it gets. `cut`: the connection ends after so many bytes of the body."""
+    """What it gets. `cut`: the connection ends after so many bytes of the body; `hold`: not before
+    this is set, as a server that stalls.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
+    hold: threading.Event | None = None
 
 
 Answer = Callable[[Request], Reply]
@@ -103,6 +106,9 @@ class Site:
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(data if reply.cut is None else data[: reply.cut])
+        if reply.hold is not None:
+            handler.wfile.flush()
+            reply.hold.wait(120)
         if reply.cut is not None:
             handler.close_connection = True
         with self._lock:
