@@ -34,10 +34,11 @@ _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 class _Cut(Exception):  # noqa: N818 - an event, not an error: the next attempt goes on from here
     """The transfer ended early; `after` is how long the server asks to wait."""
 
-    def __init__(self, why: str, after: float | None = None) -> None:
+    def __init__(self, why: str, after: float | None = None, *, attempts: int = ATTEMPTS) -> None:
         super().__init__(why)
         self.why = why
         self.after = after
+        self.attempts = attempts
 
 
 class Download:
@@ -108,14 +109,19 @@ class Download:
                 self._partial.file.flush()
                 failures = 0 if self._partial.size > most else failures + 1
                 most = max(most, self._partial.size)
-                if failures >= ATTEMPTS:
-                    raise ToolError(
-                        f"cannot fetch {self._wanted.name} from {self._host}: {cut.why}\n"
-                        f"{self._partial.size} bytes are kept",
-                        hint="check the network and run it again: it goes on from there",
-                    ) from None
+                if failures >= cut.attempts:
+                    raise self._given_up(cut.why) from None
                 after = FIRST_WAIT_S * 2**failures if cut.after is None else cut.after
             self._batch.wait(after)
+
+    def _given_up(self, why: str) -> ToolError:
+        message = f"cannot fetch {self._wanted.name} from {self._host}: {why}"
+        if not self._partial.size:
+            return ToolError(message, hint="check the network, then run it again")
+        return ToolError(
+            f"{message}\n{self._partial.size} bytes are kept",
+            hint="check the network and run it again: it goes on from there",
+        )
 
     def _attempt(self) -> None:
         if self._partial.size and self._wanted.sha256 == self._partial.sha256:
@@ -132,6 +138,9 @@ class Download:
                 self._receive(response)
         except httpx2.TooManyRedirects:
             raise LockError(f"{self._host} redirects {self._wanted.name} without end") from None
+        except httpx2.ConnectError as error:
+            # Where nobody answers there is no network: long patience would only hide that.
+            raise _Cut(f"{type(error).__name__} ({_plain(error)})", attempts=2) from None
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             # Its text may hold an address with a signature: the kind of error must do.
             raise _Cut(f"{type(error).__name__} ({_plain(error)})") from None

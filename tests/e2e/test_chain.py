@@ -63,11 +63,12 @@ def test_a_chain_of_real_trainings(chain: Checkout, tmp_path: Path) -> None:
     assert "no certificate of that run is given" in absent.stdout
     text = base.read_text()
     tampered = tmp_path / "tampered.json"
-    at = text.index('"signature": "') + 20
+    at = text.index('"sig":"') + 20
     tampered.write_text(text[:at] + ("B" if text[at] != "B" else "C") + text[at + 1 :])
     refused = verified(chain, tampered)
     assert refused.returncode == 1, refused.stdout
     assert "FAILED  lineage.ancestors" in refused.stdout
+    assert "statement.signature" in refused.stdout
 
     # The base is trained again, to other weights: what builds on it must not follow silently.
     reviewed = (chain.root / "lockfiles" / "tuned.lock.toml").read_bytes()
