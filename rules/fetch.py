@@ -76,9 +76,10 @@ def _fetch(
     total = max(0, item.size - sum(where.file(hex_).stat().st_size for hex_ in here))
     where.root.mkdir(parents=True, exist_ok=True)
     _, _, free = shutil.disk_usage(where.root)
-    if free < total:
+    needed = total - sum(map(where.begun, missing.values()))
+    if free < needed:
         raise ToolError(
-            f"needs {progress.amount(total, 'B')}, and {progress.amount(free, 'B')} are free in "
+            f"needs {progress.amount(needed, 'B')}, and {progress.amount(free, 'B')} are free in "
             f"{where.root}",
             hint="make room, or put AICERT_CACHE on another disk",
         )

@@ -49,6 +49,11 @@ class Store:
         """Forget a file whose bytes are no longer those of its name."""
         self.file(sha256).unlink(missing_ok=True)
 
+    def begun(self, sha256: str) -> int:
+        """How many bytes of the file with that digest an earlier fetch has left."""
+        path = self.root / "partial" / sha256
+        return path.stat().st_size if path.is_file() else 0
+
     def tree(self, hexdigest: str) -> Path:
         """Where the directory with that dirHash lies, if it is here."""
         return self.root / "trees" / hexdigest
@@ -63,6 +68,7 @@ class Store:
             try:
                 yield Partial(self, path, file)
             finally:
+                _drop_empty(path, file)
                 file.close()
 
     @contextlib.contextmanager
@@ -211,6 +217,15 @@ def link(source: Path, target: Path) -> None:
             fcntl.ioctl(write.fileno(), _FICLONE, read.fileno())
         except OSError:
             shutil.copyfileobj(read, write, BLOCK)
+
+
+def _drop_empty(path: Path, file: BinaryIO) -> None:
+    """Remove a partial file that got no byte, while it is held: there is nothing to resume."""
+    with contextlib.suppress(OSError):
+        file.flush()
+        status = os.fstat(file.fileno())
+        if not status.st_size and os.path.samestat(status, path.stat()):
+            path.unlink()
 
 
 def _locked(path: Path) -> BinaryIO:

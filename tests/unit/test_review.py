@@ -377,6 +377,18 @@ def test_add_that_fails_changes_nothing(root: Path, source: str) -> None:
     assert lock.read(root, "tiny") == before
 
 
+def test_add_that_is_interrupted_changes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lock, "resolve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        edit.add(root, "tiny", "more", "path:tiny.yml", allow_pickle=False)
+    assert (root / "aicert.toml").read_text() == TOML
+
+
 def test_update_shows_what_moved(root: Path) -> None:
     (root / "data" / "train.jsonl").write_text("{}\n")
     runs = list(config.load(root).runs.values())

@@ -196,6 +196,10 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) ->
         assert (mine / "data").read_bytes() == b"mine"
     assert list((tmp_path / "scratch").iterdir()) == []
     assert (tmp_path / "partial" / "kept").read_bytes() == b"half of it"
+    assert store.begun("kept") == 10
+    with store.partial("nothing came"):
+        pass
+    assert [path.name for path in (tmp_path / "partial").iterdir()] == ["kept"]
 
 
 def test_two_writers_of_one_file_take_turns(tmp_path: Path) -> None:
