@@ -11,7 +11,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import Table
 
-from aicert.errors import AicertError, ConfigError
+from aicert.errors import ConfigError
 from aicert.lockfile import CONFIG_INPUT
 from rules import config, lock, review
 from rules.config import FILE, Run
@@ -102,7 +102,8 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
 
     try:
         return _reviewed(root, write)
-    except AicertError:
+    except BaseException:
+        # Ctrl-C too.
         lock.replace(root / FILE, old)
         raise
 

@@ -12,7 +12,6 @@ from aicert.certificate import MAX_BYTES, Certificate
 from aicert.digest import Digest, of_bytes
 from aicert.errors import AicertError, EvidenceError
 from aicert.export import facts, files, packages
-from aicert.export.signing import write_atomically
 from aicert.statement import parse as parse_statement
 from rules import training_env
 
@@ -58,6 +57,9 @@ def are_written(certificate: Path) -> bool:
 
 def write(certificate: Path) -> None:
     """Write every export beside the certificate file."""
+    # Costs start-up, which a command with nothing to do has no time for.
+    from aicert.export.signing import write_atomically
+
     for name, data in _exports(certificate).items():
         write_atomically(certificate.with_name(name), data)
 

@@ -9,12 +9,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from aicert.digest import Digest, FileFact, dir_digest, parse_listing
+from aicert.digest import Digest, of_bytes, parse_listing
 from aicert.errors import AicertError, LockError, ToolError
 from aicert.lockfile import LockedInput
 from aicert.sources.store import Store
 from rules import progress, sources
-from rules.digests import cached_file, cached_tree
+from rules.digests import cached_file, cached_listing
 from rules.lock import Lock
 from rules.work import remove
 
@@ -25,6 +25,7 @@ _FILE = ""
 def fetch_inputs(root: Path, lock: Lock) -> list[str]:
     """Fetch what is missing of every input; returns the names of inputs that had to be fetched."""
     where = sources.store(root)
+    where.sweep()
     fetched: list[str] = []
     for item in lock.lockfile.inputs:
         if sources.is_local(item.source):
@@ -75,9 +76,10 @@ def _fetch(
     total = max(0, item.size - sum(where.file(hex_).stat().st_size for hex_ in here))
     where.root.mkdir(parents=True, exist_ok=True)
     _, _, free = shutil.disk_usage(where.root)
-    if free < total:
+    needed = total - sum(map(where.begun, missing.values()))
+    if free < needed:
         raise ToolError(
-            f"needs {progress.amount(total, 'B')}, and {progress.amount(free, 'B')} are free in "
+            f"needs {progress.amount(needed, 'B')}, and {progress.amount(free, 'B')} are free in "
             f"{where.root}",
             hint="make room, or put AICERT_CACHE on another disk",
         )
@@ -111,7 +113,6 @@ def _is_whole(where: Store, item: LockedInput) -> bool:
         if item.digest.kind == "sha256":
             fact = cached_file(place)
             return Digest("sha256", fact.sha256) == item.digest
-        files: dict[str, FileFact] = cached_tree(place)
+        return of_bytes(cached_listing(place).listing).hex == item.digest.hex
     except AicertError:
         return False
-    return dir_digest(files) == item.digest

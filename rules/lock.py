@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aicert import lockfile as form
-from aicert.digest import of_bytes
+from aicert.digest import EMPTY_FILE_HEX, of_bytes, parse_listing
 from aicert.errors import LockError
 from aicert.lockfile import LockedInput, Lockfile
+from aicert.sources.choice import suffix
 from rules import progress, sources
 from rules.config import TRAINER, Input, Run
 from rules.sources import Resolved
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from aicert.sources.transfer import Transfer
 
 DIRECTORY = "lockfiles"
+# Formats of which no file has 0 bytes; others (`__init__.py`, a list of nothing) may.
+NEVER_EMPTY = frozenset((".arrow", ".gguf", ".json", ".npy", ".parquet", ".safetensors"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ def resolve(
             locked = keep[item.name]
             found[item.name] = _kept(root, run.name, locked)
         else:
-            found[item.name] = sources.naming(item.name, partial(_fresh, root, item, transfer))
+            found[item.name] = sources.naming(item.name, partial(_filled, root, item, transfer))
             locked = _locked(item, found[item.name])
         inputs.append(locked)
     lockfile = Lockfile(
@@ -76,6 +79,12 @@ def resolve(
     )
 
 
+def _filled(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
+    found = _fresh(root, item, transfer)
+    _refuse_empty(found)
+    return found
+
+
 def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
     if sources.is_local(item.source):
         return sources.measure(root, item.source, item.choice)
@@ -86,6 +95,19 @@ def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
     with progress.task(f"asking {item.source}", unit="B") as bar:
         with Transfer(sources.store(root), on_bytes=bar.advance) as own:
             return sources.ask(root, item.source, item.choice, own)
+
+
+def _refuse_empty(found: Resolved) -> None:
+    """An upload that was cut off leaves such files, and a loader may take one for "no data"."""
+    hint = "look at its source: it may be half uploaded"
+    if not found.size:
+        raise LockError(f"{found.uri} is empty: 0 bytes", hint=hint)
+    if found.listing is not None and EMPTY_FILE_HEX.encode() in found.listing:
+        for path, digest in parse_listing(found.listing).items():
+            if digest == EMPTY_FILE_HEX and suffix(path) in NEVER_EMPTY:
+                raise LockError(
+                    f"{path!a} is empty: 0 bytes", hint=f"{hint}; or leave it out with `except`"
+                )
 
 
 def _locked(item: Input, found: Resolved) -> LockedInput:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aicert import lockfile as form
 from aicert.errors import AicertError, LockError, ToolError
@@ -10,12 +10,16 @@ from rules import config, config_check, example, lock, progress, sources
 from rules.command import RunTasks
 from rules.reporter import show_error
 
+if TYPE_CHECKING:
+    from aicert.sources.compare import Comparison
+
 
 def write_lock(root: Path, run: config.Run) -> None:
     """Resolve and write one run's lockfile; prints what a reviewer approves.
 
     A config that no run could be made with is refused first: nobody shall review that.
     """
+    sources.store(root).sweep()
     fresh = lock.resolve(root, run, keep=lock.pinned(root, run))
     config_check.check_config(root, fresh)
     changed = lock.write(root, fresh)
@@ -77,27 +81,36 @@ def _check(root: Path, run: config.Run) -> int:
     """0 if the lockfile is that of the bytes here and of the sources, 1 if not, 2 if unknown."""
     try:
         current = lock.current(root, run)
-        code = _check_sources(root, run.name, current)
+        found = _compared(root, run.name, current)
     except AicertError as error:
         sys.stdout.flush()
         show_error(error)
         return 2 if isinstance(error, ToolError) else 1
-    if code == 0:
-        show_lock(root, run.name, current.data, "fresh")
-    return code
+    if any(one.verdict != "ok" for one in found):
+        return _differing(run.name, found)
+    show_lock(root, run.name, current.data, "fresh")
+    for one in found:
+        # What was compared differs by source: a server may give no more than a size.
+        print(f"{'':<10} input {one.name}: {progress.printable(one.detail, 400)}", flush=True)
+    return 0
 
 
-def _check_sources(root: Path, run: str, current: lock.Lock) -> int:
+def _compared(root: Path, run: str, current: lock.Lock) -> "list[Comparison]":
     asked = [item for item in current.lockfile.inputs if not sources.is_local(item.source)]
     if not asked:
-        return 0
-    from aicert.sources.compare import Asker, exit_code
+        return []
+    from aicert.sources.compare import Asker
     from aicert.sources.transfer import Transfer
 
     with progress.task(f"{run}: asking sources", unit="B") as bar:
         with Transfer(sources.store(root), on_bytes=bar.advance) as transfer:
             asker = Asker(transfer=transfer, pinned=False)
-            found = [asker.compare(item) for item in asked]
+            return [asker.compare(item) for item in asked]
+
+
+def _differing(run: str, found: "list[Comparison]") -> int:
+    from aicert.sources.compare import exit_code
+
     sys.stdout.flush()
     for one in found:
         if one.verdict != "ok":

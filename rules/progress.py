@@ -20,6 +20,8 @@ from typing import Any, TextIO
 DELAY = 0.4
 # Where a line is a line for ever (a log, a pipe), one every so many seconds is enough.
 LINE_EVERY = 10.0
+# Bytes that did not move for so long are worth a word.
+STALL = 5.0
 MAX_TITLE = 60
 MAX_NOTE = 60
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -68,6 +70,14 @@ class State:
     # `elapsed` and `done` when the first of it was done: what came before (imports, a model being
     # loaded) says nothing about speed.
     moved_from: tuple[float, float] = (0.0, 0.0)
+    # Seconds since the last of it was done.
+    idle: float = 0.0
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether bytes moved and no longer do: a server or a disk that says nothing."""
+        over = self.total is not None and self.done >= self.total
+        return self.unit == "B" and self.done > 0 and self.idle >= STALL and not over
 
     @property
     def left(self) -> float | None:
@@ -89,7 +99,9 @@ class State:
         if self.unit == "B" and self.done and self.elapsed:
             parts.append(f"{amount(self.done / self.elapsed, self.unit)}/s")
         left = self.left
-        if left is not None:
+        if self.is_stalled:
+            parts.append(f"no bytes for {seconds(self.idle)}")
+        elif left is not None:
             parts.append(f"{seconds(left)} left")
         if self.note:
             parts.append(self.note)
@@ -108,6 +120,7 @@ class Bar:
         self._note = ""
         self._started = time.monotonic()
         self._moved_from: tuple[float, float] | None = None
+        self._moved_at = self._started
 
     def advance(self, count: float = 1) -> None:
         """`count` more is done."""
@@ -133,6 +146,7 @@ class Bar:
                 self._note = printable(note, MAX_NOTE)
 
     def _moves(self) -> None:
+        self._moved_at = time.monotonic()
         if self._moved_from is None and self._done > 0:
             # Bytes move from the start; the first step comes after much that is no step.
             at = time.monotonic() - self._started
@@ -149,6 +163,7 @@ class Bar:
                 note=self._note,
                 elapsed=time.monotonic() - self._started,
                 moved_from=self._moved_from or (0.0, 0.0),
+                idle=time.monotonic() - self._moved_at,
             )
 
 

@@ -13,6 +13,8 @@ from rules.revisions import Files
 IMAGE = "lockfiles/image.lock.toml"
 TRAINING = ("enclave_runner/requirements.lock", "enclave_runner/requirements-cuda.lock")
 MAX_ROWS = 60
+# Parts of the image lock (docs/spec/image.md) that are not in the image.
+MAKERS = ("build:", "builder:", "mkosi:", "tools:")
 _PIN = re.compile(
     r"^([A-Za-z0-9][\w.-]*)==(\S+)((?:[ \\\n]+--hash=sha256:[0-9a-f]{64})+)", re.MULTILINE
 )
@@ -46,6 +48,10 @@ def image_section(base: Files, head: Files, warnings: list[str]) -> Section | No
             f"PCR {index}", *(None if i is None else i.pcrs[index].hex() for i in (old, new))
         )
     rows += moved("disk", *(None if i is None else str(i.disk) for i in (old, new)))
+    roots = [{} if i is None else {name: str(root) for name, root in i.verity.items()}
+             for i in (old, new)]  # fmt: skip
+    for name in sorted(roots[0].keys() | roots[1].keys()):
+        rows += moved(f"dm-verity root of {name}", roots[0].get(name), roots[1].get(name))
     rows += _rows(_installed(old), _installed(new), warnings, "image")
     word = "new" if before is None else "removed" if after is None else "changed"
     return Section(title="machine image", word=word, rows=tuple(rows))
@@ -64,10 +70,11 @@ def _image(data: bytes | None, warnings: list[str]) -> ImageLock | None:
 def _installed(lock: ImageLock | None) -> Packages:
     found: dict[str, tuple[str, frozenset[str]]] = {}
     for package in () if lock is None else lock.packages:
+        name = f"{package.part}: {package.name}"
         # One name may be installed in two versions (kernels are).
-        version, digests = found.get(package.name, ("", frozenset()))
+        version, digests = found.get(name, ("", frozenset()))
         both = f"{version} {package.version}".strip()
-        found[package.name] = both, digests | {str(package.digest)}
+        found[name] = both, digests | {str(package.digest)}
     return found
 
 
@@ -82,7 +89,8 @@ def _training(files: Files) -> Packages:
 
 def _rows(old: Packages, new: Packages, warnings: list[str], where: str) -> list[Row]:
     rows: list[Row] = []
-    for name in sorted(old.keys() | new.keys()):
+    # What is in the image before what only made it: a long list is cut.
+    for name in sorted(old.keys() | new.keys(), key=lambda n: (n.startswith(MAKERS), n)):
         before, after = old.get(name), new.get(name)
         if before == after:
             continue

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.digest import Digest, FileFact, dir_digest, listing
+from aicert.digest import Digest, listing, of_bytes
 from aicert.errors import AicertError, LockError, ToolError
 from aicert.sources import choice as choices
 from aicert.sources import forms
 from aicert.sources.choice import Choice
 from aicert.sources.forms import PathSource, RunSource
 from aicert.sources.store import Store
-from rules.digests import cached_file, cached_tree
+from rules.digests import cached_file, cached_listing, cached_tree
 
 if TYPE_CHECKING:
     from aicert.sources.transfer import Transfer
@@ -98,15 +98,18 @@ def measure(root: Path, source: str, choice: Choice) -> Resolved:
         fact = cached_file(path)
         digest = Digest("sha256", fact.sha256)
         return Resolved(uri=source, path=path, size=fact.size, digest=digest, listing=None)
-    files = cached_tree(path)
     if choice.is_everything:
+        found = cached_listing(path)
         if not choice.allow_pickle:
-            choices.refuse_pickles(files)
-        return _tree(source, path, files)
+            choices.refuse_pickles(found.names)
+        return _tree(source, path, found.size, found.listing)
+    files = cached_tree(path)
     chosen = choices.choose(files, choice)
     files = {name: files[name] for name in chosen}
-    place = store(root).tree(dir_digest(files).hex)
-    return _tree(source, place, files, {name: path / name for name in chosen})
+    data = listing(files)
+    place = store(root).tree(of_bytes(data).hex)
+    size = sum(fact.size for fact in files.values())
+    return _tree(source, place, size, data, {name: path / name for name in chosen})
 
 
 def ask(root: Path, source: str, choice: Choice, transfer: "Transfer") -> Resolved:
@@ -138,13 +141,7 @@ def naming(name: str, function: Callable[[], Resolved]) -> Resolved:
 
 
 def _tree(
-    uri: str, path: Path, files: dict[str, FileFact], parts: Mapping[str, Path] | None = None
+    uri: str, path: Path, size: int, data: bytes, parts: Mapping[str, Path] | None = None
 ) -> Resolved:
-    return Resolved(
-        uri=uri,
-        path=path,
-        size=sum(fact.size for fact in files.values()),
-        digest=dir_digest(files),
-        listing=listing(files),
-        parts=parts,
-    )
+    digest = Digest("dirHash", of_bytes(data).hex)
+    return Resolved(uri=uri, path=path, size=size, digest=digest, listing=data, parts=parts)

@@ -92,12 +92,14 @@ class Asker:
                 f"{item.uri} has other bytes\n  locked  {item.size} bytes  {item.digest}"
                 f"\n  found   {found.size} bytes  {found.digest}"
             )
-        return f"{len(found.files)} files" if not found.is_file else "1 file"
+        count = len(found.files)
+        return f"SHA-256 of {count} {'file' if count == 1 else 'files'}"
 
 
 def compare_all(lockfile: Lockfile) -> list[Comparison]:
     """Every input of a lockfile against its pinned source, keeping nothing of what is read."""
-    with TemporaryDirectory(prefix="aicert-sources-") as folder:
+    # A thread that a silent server holds may still put something there.
+    with TemporaryDirectory(prefix="aicert-sources-", ignore_cleanup_errors=True) as folder:
         with Transfer(Store(Path(folder))) as transfer:
             asker = Asker(transfer=transfer, pinned=True)
             return [asker.compare(item) for item in lockfile.inputs]

@@ -20,7 +20,7 @@ from aicert.errors import LockError, ToolError
 from aicert.sources.store import Partial, room
 
 if TYPE_CHECKING:
-    from aicert.sources.transfer import Transfer, Wanted
+    from aicert.sources.transfer import Batch, Transfer, Wanted
 
 # In a row and without one new byte: then it is not a hiccup.
 ATTEMPTS = 5
@@ -34,19 +34,23 @@ _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 class _Cut(Exception):  # noqa: N818 - an event, not an error: the next attempt goes on from here
     """The transfer ended early; `after` is how long the server asks to wait."""
 
-    def __init__(self, why: str, after: float | None = None) -> None:
+    def __init__(self, why: str, after: float | None = None, *, attempts: int = ATTEMPTS) -> None:
         super().__init__(why)
         self.why = why
         self.after = after
+        self.attempts = attempts
 
 
 class Download:
     """The fetch of one file into a partial file that is held."""
 
-    def __init__(self, transfer: "Transfer", wanted: "Wanted", partial: Partial) -> None:
+    def __init__(
+        self, transfer: "Transfer", wanted: "Wanted", partial: Partial, batch: "Batch"
+    ) -> None:
         self._transfer = transfer
         self._wanted = wanted
         self._partial = partial
+        self._batch = batch
         self._etag: str | None = None
         self._host = httpx2.URL(wanted.url).host
         # Only what this process saw arrive is worth blaming a server for.
@@ -105,14 +109,19 @@ class Download:
                 self._partial.file.flush()
                 failures = 0 if self._partial.size > most else failures + 1
                 most = max(most, self._partial.size)
-                if failures >= ATTEMPTS:
-                    raise ToolError(
-                        f"cannot fetch {self._wanted.name} from {self._host}: {cut.why}\n"
-                        f"{self._partial.size} bytes are kept",
-                        hint="check the network and run it again: it goes on from there",
-                    ) from None
+                if failures >= cut.attempts:
+                    raise self._given_up(cut.why) from None
                 after = FIRST_WAIT_S * 2**failures if cut.after is None else cut.after
-            self._transfer.wait(after)
+            self._batch.wait(after)
+
+    def _given_up(self, why: str) -> ToolError:
+        message = f"cannot fetch {self._wanted.name} from {self._host}: {why}"
+        if not self._partial.size:
+            return ToolError(message, hint="check the network, then run it again")
+        return ToolError(
+            f"{message}\n{self._partial.size} bytes are kept",
+            hint="check the network and run it again: it goes on from there",
+        )
 
     def _attempt(self) -> None:
         if self._partial.size and self._wanted.sha256 == self._partial.sha256:
@@ -129,6 +138,9 @@ class Download:
                 self._receive(response)
         except httpx2.TooManyRedirects:
             raise LockError(f"{self._host} redirects {self._wanted.name} without end") from None
+        except httpx2.ConnectError as error:
+            # Where nobody answers there is no network: long patience would only hide that.
+            raise _Cut(f"{type(error).__name__} ({_plain(error)})", attempts=2) from None
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             # Its text may hold an address with a signature: the kind of error must do.
             raise _Cut(f"{type(error).__name__} ({_plain(error)})") from None
@@ -170,7 +182,7 @@ class Download:
         if self._wanted.sha256 is None and response.status_code == 200:
             self._keep_etag(response.headers.get("ETag"))
         for block in response.iter_raw():
-            self._transfer.check_running()
+            self._batch.check_running()
             self._partial.write(block)
             self._transfer.on_bytes(len(block))
             if self._wanted.size is not None and self._partial.size > self._wanted.size:

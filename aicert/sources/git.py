@@ -2,14 +2,16 @@
 
 One commit is fetched without history into a repository of its own that is removed afterwards;
 nothing is checked out, so that no path, hook, filter or attribute of a stranger's repository
-acts here. Login is git's own (credential helpers); it is never asked for. Submodules, links and
-LFS pointers among the chosen files are refused by name: their bytes are not in the repository.
+acts here. Login is git's own (credential helpers); it is never asked for. Submodules and links
+among the chosen files are refused by name: their bytes are not in the repository. A pointer of
+git LFS stands for its file (aicert.sources.lfs).
 """
 
+import base64
+import errno
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +20,14 @@ from typing import BinaryIO, cast
 
 from aicert.digest import FileFact
 from aicert.errors import LockError, ToolError
+from aicert.sources import lfs
 from aicert.sources.choice import Choice, choose, refuse_pickles
 from aicert.sources.forms import GitSource, is_commit
 from aicert.sources.remote import FILE, Found
 from aicert.sources.store import room
 from aicert.sources.transfer import Transfer
+from aicert.sources.web import netrc_login
 
-_LFS = b"version https://git-lfs.github.com/spec/"
 _LOGIN = re.compile(r"//[^/@\s]+@")
 _NO_LOGIN = ("could not read Username", "Authentication failed", "error: 401", "error: 403")
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
@@ -70,23 +73,24 @@ def fetch(source: GitSource, wanted: Mapping[str, str], transfer: Transfer) -> N
             if path not in entries:
                 raise LockError(f"{path or source.subdir!a} is not in the locked commit")
         facts = _take(repository, {path: entries[path] for path in wanted}, transfer)
-    for path, sha256 in wanted.items():
-        if facts[path].sha256 != sha256:
-            raise LockError(
-                f"the repository has other bytes for {path or source.subdir!a}"
-                f"\n  wanted  sha256:{sha256}\n  found   sha256:{facts[path].sha256}"
-            )
+        for path, sha256 in wanted.items():
+            if facts[path].sha256 != sha256:
+                raise LockError(
+                    f"the repository has other bytes for {path or source.subdir!a}"
+                    f"\n  wanted  sha256:{sha256}\n  found   sha256:{facts[path].sha256}"
+                )
+        elsewhere = {p: fact for p, fact in facts.items() if not transfer.store.has(fact.sha256)}
+        if elsewhere:
+            lfs.fetch(source.url, elsewhere, transfer, lambda: _login(repository, source.url))
 
 
 @contextmanager
 def _repository(transfer: Transfer) -> Iterator[Path]:
-    root = transfer.store.root
-    with room(root):
-        root.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".git-", dir=root, ignore_cleanup_errors=True)
-    with folder as name:
-        _git(Path(name), "init", "--quiet", "--bare", ".")
-        yield Path(name)
+    with transfer.store.scratch() as folder, room(transfer.store.root):
+        repository = folder / "git"
+        repository.mkdir()
+        _git(repository, "init", "--quiet", "--bare", ".")
+        yield repository
 
 
 def _commit(repository: Path, source: GitSource) -> str:
@@ -159,29 +163,44 @@ def _take(
         stdin, stdout = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
         facts: dict[str, FileFact] = {}
         for path, entry in entries.items():
-            transfer.check_running()
             stdin.write(f"{entry.oid}\n".encode())
             stdin.flush()
             answer = stdout.readline().split()
             if len(answer) != 3 or answer[1] != b"blob":
                 raise ToolError(f"git does not give {path!a}")
-            facts[path] = transfer.store.add(stdout, path, int(answer[2]))
+            facts[path] = _file_of(
+                transfer, path, transfer.store.add(stdout, path, int(answer[2]), repository)
+            )
             stdout.read(1)
-            transfer.on_bytes(facts[path].size)
-            _refuse_pointer(transfer, path, facts[path])
         stdin.close()
     return facts
 
 
-def _refuse_pointer(transfer: Transfer, path: str, fact: FileFact) -> None:
-    if fact.size > 1024:
-        return
-    with transfer.store.file(fact.sha256).open("rb") as file:
-        if file.read(len(_LFS)) == _LFS:
-            raise LockError(
-                f"{path!a} is a git LFS pointer: its bytes are not in the repository",
-                hint="leave it out with `except`, or take the file itself by an https: source",
-            )
+def _file_of(transfer: Transfer, path: str, blob: FileFact) -> FileFact:
+    """The file that a blob is, or points to."""
+    if blob.size < lfs.MAX_POINTER:
+        file = lfs.pointed(path, transfer.store.file(blob.sha256).read_bytes())
+        if file is not None:
+            transfer.store.remove(blob.sha256)
+            return file
+    transfer.on_bytes(blob.size)
+    return blob
+
+
+def _login(repository: Path, url: str) -> dict[str, str]:
+    """What git's credential helpers or ~/.netrc know for that address, as a header; else none."""
+    done = subprocess.run(
+        ["git", *_OPTIONS, "credential", "fill"],
+        cwd=repository,
+        env=_environment(),
+        input=f"url={url}\n\n".encode(),
+        capture_output=True,
+    )
+    found = dict(line.partition(b"=")[::2] for line in done.stdout.splitlines())
+    if done.returncode or not found.get(b"password"):
+        return netrc_login(url)
+    pair = found.get(b"username", b"") + b":" + found[b"password"]
+    return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
 def _environment() -> dict[str, str]:
@@ -203,7 +222,10 @@ def _git(repository: Path, *arguments: str) -> str:
     except FileNotFoundError:
         raise ToolError("git is not installed", hint="apt-get install git") from None
     if done.returncode:
-        raise _failed(done.stderr.decode("utf-8", "replace"))
+        text = done.stderr.decode("utf-8", "replace")
+        if os.strerror(errno.ENOSPC) in text:
+            raise OSError(errno.ENOSPC, text)
+        raise _failed(text)
     try:
         return done.stdout.decode("utf-8")
     except UnicodeDecodeError:

@@ -164,8 +164,9 @@ def _patiently(transfer: Transfer, ask: Callable[[], T]) -> T:
             busy = error.response.status_code in _AGAIN and (wait or 0) <= MAX_WAIT_S
             if not busy or attempt + 1 == ATTEMPTS:
                 raise
-        except httpx2.TransportError:
-            if attempt + 1 == ATTEMPTS:
+        except httpx2.TransportError as error:
+            # Where nobody answers twice there is no network: more patience would only hide that.
+            if attempt + 1 == ATTEMPTS or (attempt and isinstance(error, httpx2.ConnectError)):
                 raise
         transfer.wait(FIRST_WAIT_S * 2**attempt if wait is None else wait)
     raise ToolError("the hub did not answer")

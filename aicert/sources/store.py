@@ -2,7 +2,8 @@
 
 Promises: a file under `files/` was hashed while it was written and appears by a rename, so it is
 whole or absent; one process at a time writes a given partial file; a partial file survives
-whatever stops its writer and is never taken for whole. Trees are hard links (reflinks or copies
+whatever stops its writer and is never taken for whole; what else a killed process left, in
+`scratch/`, the next one to lock or fetch sweeps. Trees are hard links (reflinks or copies
 where links cannot be had), so nothing lies on the disk twice.
 
 Leaves out: what somebody writes into these files later. They are read-only, and whoever uses a
@@ -48,6 +49,11 @@ class Store:
         """Forget a file whose bytes are no longer those of its name."""
         self.file(sha256).unlink(missing_ok=True)
 
+    def begun(self, sha256: str) -> int:
+        """How many bytes of the file with that digest an earlier fetch has left."""
+        path = self.root / "partial" / sha256
+        return path.stat().st_size if path.is_file() else 0
+
     def tree(self, hexdigest: str) -> Path:
         """Where the directory with that dirHash lies, if it is here."""
         return self.root / "trees" / hexdigest
@@ -62,44 +68,72 @@ class Store:
             try:
                 yield Partial(self, path, file)
             finally:
+                _drop_empty(path, file)
                 file.close()
 
-    def add(self, source: BinaryIO, name: str, size: int) -> FileFact:
-        """Copy `size` bytes into the store, hashing them. Raises ToolError if there are fewer."""
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what is not whole yet, which nobody resumes; gone afterwards."""
         with room(self.root):
-            (self.root / "partial").mkdir(parents=True, exist_ok=True)
-            descriptor, beside = tempfile.mkstemp(dir=self.root / "partial", prefix=".add-")
-        partial = Partial(self, Path(beside), os.fdopen(descriptor, "w+b"))
+            folder, lock = self._new_scratch()
         try:
-            with room(self.root):
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.close()
+
+    def _new_scratch(self) -> tuple[Path, BinaryIO]:
+        home = self.root / "scratch"
+        home.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = Path(tempfile.mkdtemp(dir=home))
+            # Somebody who sweeps may be quicker.
+            with contextlib.suppress(FileNotFoundError):
+                return folder, _locked(folder / "lock")
+
+    def sweep(self) -> None:
+        """Remove what killed processes left in `scratch/`: those who live hold their lock."""
+        home = self.root / "scratch"
+        for folder in list(home.iterdir()) if home.is_dir() else ():
+            with contextlib.suppress(OSError), (folder / "lock").open("a+b") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+
+    def add(self, source: BinaryIO, name: str, size: int, scratch: Path) -> FileFact:
+        """Copy `size` bytes into the store by way of `scratch`, hashing them.
+
+        Raises ToolError if there are fewer.
+        """
+        with room(self.root):
+            descriptor, beside = tempfile.mkstemp(dir=scratch)
+            partial = Partial(self, Path(beside), os.fdopen(descriptor, "w+b"))
+            try:
                 while partial.size < size:
                     block = source.read(min(BLOCK, size - partial.size))
                     if not block:
                         raise ToolError(f"{name!a} ended after {partial.size} of {size} bytes")
                     partial.write(block)
                 return partial.keep()
-        finally:
-            partial.file.close()
-            Path(beside).unlink(missing_ok=True)
+            finally:
+                partial.file.close()
 
     def assemble(self, hexdigest: str, files: Mapping[str, Path]) -> Path:
         """Make the tree of that name from `{path: file}`; it appears whole, by a rename."""
         tree = self.tree(hexdigest)
-        with room(self.root):
+        with self.scratch() as folder, room(self.root):
             tree.parent.mkdir(parents=True, exist_ok=True)
-            beside = Path(tempfile.mkdtemp(dir=tree.parent, prefix=".new-"))
+            beside = folder / "tree"
+            beside.mkdir()
+            beside.chmod(0o755)
+            for path, source in files.items():
+                (beside / path).parent.mkdir(parents=True, exist_ok=True)
+                link(source, beside / path)
             try:
-                beside.chmod(0o755)
-                for path, source in files.items():
-                    (beside / path).parent.mkdir(parents=True, exist_ok=True)
-                    link(source, beside / path)
                 beside.rename(tree)
             except OSError as error:
                 # Another process made the same tree meanwhile.
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not tree.is_dir():
                     raise
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
         return tree
 
 
@@ -162,7 +196,7 @@ def room(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise ToolError(
-                f"the disk is full: {folder}\nwhat was fetched so far is kept",
+                f"the disk is full: {folder}\npartial downloads are kept",
                 hint="make room, or put AICERT_CACHE on another disk; then run it again",
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EIO):
@@ -183,6 +217,15 @@ def link(source: Path, target: Path) -> None:
             fcntl.ioctl(write.fileno(), _FICLONE, read.fileno())
         except OSError:
             shutil.copyfileobj(read, write, BLOCK)
+
+
+def _drop_empty(path: Path, file: BinaryIO) -> None:
+    """Remove a partial file that got no byte, while it is held: there is nothing to resume."""
+    with contextlib.suppress(OSError):
+        file.flush()
+        status = os.fstat(file.fileno())
+        if not status.st_size and os.path.samestat(status, path.stat()):
+            path.unlink()
 
 
 def _locked(path: Path) -> BinaryIO:

@@ -2,13 +2,18 @@
 
 Proxies and CA certificates come from the usual environment (HTTPS_PROXY, SSL_CERT_FILE),
 credentials for `https:` from ~/.netrc. One file's way is in `aicert.sources.download`.
+
+Ctrl-C and an error are told at once: a thread that a silent server holds is not waited for. It is a
+daemon, and what it has fetched is kept.
 """
 
 import hashlib
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -42,6 +47,24 @@ class Stopped(ToolError):  # noqa: N818 - nothing is wrong with the file
     """This file is not to blame: what it has is kept, and another one says what went wrong."""
 
 
+class Batch:
+    """Files that are fetched together: the first error, or Ctrl-C, ends all of them."""
+
+    def __init__(self, pause: Callable[[float], object] | None) -> None:
+        self.stop = threading.Event()
+        self._pause = pause or self.stop.wait
+
+    def check_running(self) -> None:
+        """Raise if the others have ended: partial files are kept."""
+        if self.stop.is_set():
+            raise Stopped("stopped, because the fetch of another file ended")
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but no longer than this batch goes on."""
+        self._pause(seconds)
+        self.check_running()
+
+
 def _ignore(count: int) -> None:
     """Nobody wants to know."""
 
@@ -58,12 +81,14 @@ class Transfer:
     ) -> None:
         self.store = store
         self.on_bytes = on_bytes
-        self._stop = threading.Event()
-        self._pause = pause or self._stop.wait
+        self._pause = pause
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
+        # Threads at work, and 1 for the block that this is the context manager of.
+        self._users = 0
 
     def __enter__(self) -> Self:
+        self._enter()
         return self
 
     def __exit__(
@@ -72,9 +97,20 @@ class Transfer:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        if self._client is not None:
-            self._client.close()
+        self._leave()
+
+    def _enter(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def _leave(self) -> None:
+        """The last one out closes the connections: nobody reads from them any more."""
+        with self._lock:
+            self._users -= 1
+            if self._users or self._client is None:
+                return
+            client, self._client = self._client, None
+        client.close()
 
     @property
     def client(self) -> "httpx2.Client":
@@ -85,41 +121,48 @@ class Transfer:
             return self._client
 
     def wait(self, seconds: float) -> None:
-        """Wait, but no longer than this work goes on."""
-        self._pause(seconds)
-        self.check_running()
-
-    def check_running(self) -> None:
-        """Raise if another file failed or somebody pressed Ctrl-C: partial files are kept."""
-        if self._stop.is_set():
-            raise Stopped("stopped, because the fetch of another file ended")
+        """Wait before asking again."""
+        (self._pause or time.sleep)(seconds)
 
     def files(self, wanted: list[Wanted]) -> list[FileFact]:
         """Fetch several at once, the largest first. The first error stops the others."""
-        self._stop.clear()
-        order = sorted(range(len(wanted)), key=lambda i: -(wanted[i].size or 0))
-        with ThreadPoolExecutor(THREADS, "fetch") as pool:
-            jobs = {i: pool.submit(self._or_stop, wanted[i]) for i in order}
+        batch = Batch(self._pause)
+        todo = deque(sorted(range(len(wanted)), key=lambda i: -(wanted[i].size or 0)))
+        done: SimpleQueue[tuple[int, FileFact | BaseException]] = SimpleQueue()
+
+        def work() -> None:
             try:
-                wait(jobs.values())
-            except BaseException:
-                self._stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        errors = [error for job in jobs.values() if (error := job.exception()) is not None]
-        for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
-            raise error
-        return [jobs[i].result() for i in range(len(wanted))]
+                while not batch.stop.is_set():
+                    # popleft is atomic.
+                    index = todo.popleft()
+                    done.put((index, self._outcome(wanted[index], batch)))
+            except IndexError:
+                # Another thread has taken the last one.
+                return
+            finally:
+                self._leave()
 
-    def _or_stop(self, wanted: Wanted) -> FileFact:
+        for _ in range(min(THREADS, len(wanted))):
+            self._enter()
+            threading.Thread(target=work, name="fetch", daemon=True).start()
+        facts: dict[int, FileFact] = {}
         try:
-            self.check_running()
-            return self.file(wanted)
-        except BaseException:
-            self._stop.set()
-            raise
+            while len(facts) < len(wanted):
+                index, outcome = done.get()
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                facts[index] = outcome
+        finally:
+            batch.stop.set()
+        return [facts[index] for index in range(len(wanted))]
 
-    def file(self, wanted: Wanted) -> FileFact:
+    def _outcome(self, wanted: Wanted, batch: Batch) -> FileFact | BaseException:
+        try:
+            return self._file(wanted, batch)
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits for this thread
+            return error
+
+    def _file(self, wanted: Wanted, batch: Batch) -> FileFact:
         """Fetch one file into the store. Raises LockError for other bytes than were locked."""
         from aicert.sources.download import Download
 
@@ -129,7 +172,7 @@ class Transfer:
             if wanted.sha256 is not None and self.store.has(wanted.sha256):
                 partial.discard()
                 return FileFact(self.store.file(wanted.sha256).stat().st_size, wanted.sha256)
-            return Download(self, wanted, partial).run()
+            return Download(self, wanted, partial, batch).run()
 
 
 def new_client() -> "httpx2.Client":

@@ -31,23 +31,25 @@ def resolve(source: WebSource, choice: Choice, transfer: Transfer) -> Found:
     """Fetch the file and hash it."""
     if not choice.is_everything:
         raise LockError("`only` and `except` choose files of a directory, and this is one file")
-    name = _name(source)
     if not choice.allow_pickle:
-        refuse_pickles([name])
-    (fact,) = transfer.files([Wanted(url=source.url, name=ascii(name), headers=_login(source))])
+        refuse_pickles([_name(source)])
+    (fact,) = transfer.files([_wanted(source)])
     return Found(uri=source.url, files={FILE: fact})
 
 
 def fetch(source: WebSource, wanted: Mapping[str, str], transfer: Transfer) -> None:
     """Fetch the file of that digest."""
     for sha256 in wanted.values():
-        name = ascii(_name(source))
-        transfer.files([Wanted(url=source.url, name=name, headers=_login(source), sha256=sha256)])
+        transfer.files([_wanted(source, sha256=sha256)])
 
 
 def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
     """Hold the server to the locked facts; returns what was compared. Raises if it differs."""
-    headers = {**_login(source), "Want-Repr-Digest": "sha-256=10", "Accept-Encoding": "identity"}
+    headers = {
+        **netrc_login(source.url),
+        "Want-Repr-Digest": "sha-256=10",
+        "Accept-Encoding": "identity",
+    }
     try:
         response = transfer.client.head(source.url, headers=headers)
     except httpx2.HTTPError as error:
@@ -64,19 +66,17 @@ def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
     if digest is not None and digest != locked.sha256:
         raise LockError(f"other bytes\n  locked  sha256:{locked.sha256}\n  found   sha256:{digest}")
     if digest is not None:
-        return "size and the server's digest"
+        return "size, and the digest that the server gives"
     if locked.size <= SMALL:
-        name = ascii(_name(source))
-        wanted = Wanted(url=source.url, name=name, headers=_login(source), size=locked.size)
-        (fact,) = transfer.files([wanted])
+        (fact,) = transfer.files([_wanted(source, size=locked.size)])
         if fact != locked:
             raise LockError(
                 f"other bytes\n  locked  sha256:{locked.sha256}\n  found   sha256:{fact.sha256}"
             )
-        return "bytes"
+        return "its bytes"
     if response.status_code != 200 or not size.isdigit():
         raise ToolError(f"the server tells no size: status {response.status_code}")
-    return "size only: the server tells no digest"
+    return "size only: the server gives no digest, and the bytes were not compared"
 
 
 def _repr_digest(response: httpx2.Response) -> str | None:
@@ -88,15 +88,20 @@ def _repr_digest(response: httpx2.Response) -> str | None:
     return None
 
 
+def _wanted(source: WebSource, *, sha256: str | None = None, size: int | None = None) -> Wanted:
+    name, headers = ascii(_name(source)), netrc_login(source.url)
+    return Wanted(url=source.url, name=name, headers=headers, sha256=sha256, size=size)
+
+
 def _name(source: WebSource) -> str:
     return source.url.partition("?")[0].rpartition("/")[2]
 
 
-def _login(source: WebSource) -> dict[str, str]:
+def netrc_login(url: str) -> dict[str, str]:
     """Basic authentication from ~/.netrc (or $NETRC) for that very host, if it has an entry."""
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
-        found = netrc.netrc(path).authenticators(httpx2.URL(source.url).host)
+        found = netrc.netrc(path).authenticators(httpx2.URL(url).host)
     except (OSError, netrc.NetrcParseError):
         return {}
     if found is None:

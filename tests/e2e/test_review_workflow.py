@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from rules.review_text import MARKER
+from tests.oracles.environment import workflow_checker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORKFLOWS = REPOSITORY / ".github" / "workflows"
@@ -179,6 +180,30 @@ def test_workflows_grant_little_and_interpolate_nothing_into_scripts(name: str) 
     text = (WORKFLOWS / name).read_text()
     assert "secrets." not in text
     assert "cache" not in re.sub(r"#.*", "", text)
+
+
+def test_checkers_that_we_did_not_write_find_nothing() -> None:
+    paths = sorted(WORKFLOWS.glob("*.yml"))
+    schema = ("--builtin-schema", "vendor.github-workflows")
+    form = workflow_checker("check-jsonschema", *schema, *paths)
+    assert form.returncode == 0, form.stdout
+    # Its strictest view; the two triggers are ignored where they stand, with the reason.
+    audit = ("--offline", "--no-progress", "--persona=auditor")
+    found = workflow_checker("zizmor", *audit, *paths)
+    assert found.returncode == 0, found.stdout
+    assert sum(path.read_text().count("zizmor: ignore") for path in paths) == 2
+
+
+def test_checkers_find_what_is_wrong(tmp_path: Path) -> None:
+    text = (WORKFLOWS / "review.yml").read_text()
+    (tmp_path / "b.yml").write_text(text.replace("runs-on:", "runs_on:"))
+    schema = ("--builtin-schema", "vendor.github-workflows")
+    assert workflow_checker("check-jsonschema", *schema, tmp_path / "b.yml").returncode
+    title = "${{ github.event.pull_request.title }}"
+    injected = text.replace('test "$(git', f'echo "{title}"; test "$(git')
+    (tmp_path / "c.yml").write_text(injected)
+    found = workflow_checker("zizmor", "--offline", "--no-progress", tmp_path / "c.yml")
+    assert "template-injection" in found.stdout
 
 
 def test_only_the_base_revision_is_checked_out() -> None:

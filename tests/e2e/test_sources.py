@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 from rules import example
@@ -76,6 +78,7 @@ def test_inputs_from_the_hub(stand_in: StandIn) -> None:
         assert done.returncode == 0, done.stderr
         assert hub.cdn.requests == []
         assert online.doit("lock", "--check").returncode == 0
+        interrupt_a_stalled_fetch(online, hub, len(data))
         kill_while_fetching(online, hub, len(data))
         done = online.doit("fetch")
         assert (done.returncode, done.stdout) == (0, "tiny-alpaca: fetched alpaca\n")
@@ -94,12 +97,32 @@ def test_inputs_from_the_hub(stand_in: StandIn) -> None:
             assert not path.is_file() or b"S3CRET" not in path.read_bytes(), path
 
 
-def kill_while_fetching(checkout: Checkout, hub: hub_server.Hub, size: int) -> None:
-    """Half of the file arrives, the rest never does, and the process is killed."""
-    hub.faults["train.jsonl"] = [Reply(cut=size // 2), *[Reply(status=503)] * 2]
+def interrupt_a_stalled_fetch(checkout: Checkout, hub: hub_server.Hub, size: int) -> None:
+    """A quarter of the file arrives, the server says no more, and Ctrl-C does not wait for it."""
+    hold = threading.Event()
+    hub.faults["train.jsonl"] = [Reply(cut=size // 4, hold=hold)]
     process = checkout.start("fetch")
     partial = Path(checkout.environment["AICERT_CACHE"]) / "store" / "partial"
-    while process.poll() is None and len(hub.cdn.requests) < 2:
+    while process.poll() is None and [p.stat().st_size for p in partial.glob("*")] != [size // 4]:
+        process.poll()
+    started = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert time.monotonic() - started < 2.0
+    hold.set()
+    assert process.returncode == 130, told
+    assert told.endswith("interrupted\n")
+    assert [p.stat().st_size for p in partial.glob("*")] == [size // 4]
+
+
+def kill_while_fetching(checkout: Checkout, hub: hub_server.Hub, size: int) -> None:
+    """Half of the file is there, the rest never arrives, and the process is killed."""
+    rest = Reply(cut=size // 2 - size // 4)
+    hub.faults["train.jsonl"] = [rest, *[Reply(status=503)] * 2]
+    enough = len(hub.cdn.requests) + 2
+    process = checkout.start("fetch")
+    partial = Path(checkout.environment["AICERT_CACHE"]) / "store" / "partial"
+    while process.poll() is None and len(hub.cdn.requests) < enough:
         process.poll()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)

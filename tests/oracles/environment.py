@@ -1,7 +1,7 @@
-"""An environment of implementations that we did not write, made once from its hashed lock.
+"""Environments of implementations that we did not write, each made once from its hashed lock.
 
-It lies in the cache directory beside the others, under the digest of its lock; `complete`, written
-last, marks it whole. Set-up needs the package registry; the tests themselves need no network.
+They lie in the cache directory beside the others, under the digest of the lock; `complete`, written
+last, marks one whole. Set-up needs the package registry; the tests themselves need no network.
 """
 
 import fcntl
@@ -14,18 +14,19 @@ from pathlib import Path
 from rules import bootstrap, training_env
 
 LOCK = Path(__file__).with_name("requirements.lock")
+WORKFLOWS = Path(__file__).with_name("workflows.lock")
 
 
-def python() -> Path:
-    """The oracles' interpreter."""
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+def python(lock: Path = LOCK, name: str = "oracles") -> Path:
+    """The interpreter of the environment `name`."""
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     environments = bootstrap.cache_directory() / "envs"
-    environment = environments / f"oracles-{digest[:12]}"
+    environment = environments / f"{name}-{digest[:12]}"
     interpreter = environment / "bin" / "python"
     if (environment / "complete").exists():
         return interpreter
     environments.mkdir(parents=True, exist_ok=True)
-    with (environments / "oracles.lock").open("w") as handle:
+    with (environments / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if not (environment / "complete").exists():
             shutil.rmtree(environment, ignore_errors=True)
@@ -33,7 +34,7 @@ def python() -> Path:
             subprocess.run([base, "-I", "-m", "venv", environment], check=True)
             pip = [str(interpreter), "-I", "-m", "pip", "install", "--quiet", "--require-hashes"]
             subprocess.run(
-                [*pip, "--no-deps", "--disable-pip-version-check", "-r", str(LOCK)],
+                [*pip, "--no-deps", "--disable-pip-version-check", "-r", str(lock)],
                 check=True,
                 stdout=sys.stderr,
             )
@@ -50,4 +51,10 @@ def run(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
 def model_signing(*arguments: object) -> "subprocess.CompletedProcess[str]":
     """The reference implementation's command line."""
     command = [str(python()), "-I", "-W", "ignore", "-m", "model_signing", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def workflow_checker(program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """A checker of GitHub's workflows, asking no network."""
+    command = [python(WORKFLOWS, "workflows").with_name(program), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)

@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, unquote
 
 from tests.unit.servers import Reply, Request, Site, ranged, site
@@ -157,10 +157,7 @@ class Hub:
         if self.faults[name]:
             fault = self.faults[name].pop(0)
             if fault.cut is not None and fault.status == 200:
-                whole = ranged(request, file.data)
-                return Reply(
-                    status=whole.status, body=whole.body, headers=whole.headers, cut=fault.cut
-                )
+                return replace(ranged(request, file.data), cut=fault.cut, hold=fault.hold)
             return fault
         return ranged(request, file.data)
 

@@ -32,12 +32,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What it gets. `cut`: the connection ends after so many bytes of the body."""
+    """What it gets. `cut`: the connection ends after so many bytes of the body; `hold`: not before
+    this is set, as a server that stalls.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
+    hold: threading.Event | None = None
 
 
 Answer = Callable[[Request], Reply]
@@ -103,6 +106,9 @@ class Site:
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(data if reply.cut is None else data[: reply.cut])
+        if reply.hold is not None:
+            handler.wfile.flush()
+            reply.hold.wait(120)
         if reply.cut is not None:
             handler.close_connection = True
         with self._lock:
@@ -196,3 +202,55 @@ def git_backend(folder: Path) -> Answer:
         return Reply(status=status, body=body, headers=headers)
 
     return answer
+
+
+class Forge:
+    """A repository behind https, and what happens to it."""
+
+    def __init__(self, folder: Path, running: Site) -> None:
+        self.folder = folder
+        self.site = running
+        self.url = f"{running.url}/repo.git"
+        self.source = f"git+{self.url}"
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "init.defaultBranch=main"]
+        done = subprocess.run(
+            ["git", *identity, *arguments],
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.folder)},
+        )
+        return done.stdout.strip()
+
+    def commit(self, **files: str) -> str:
+        for name, text in files.items():
+            path = self.folder / name.replace("__", "/").replace("_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-qm", "change", "--allow-empty")
+        return self.git("rev-parse", "HEAD")
+
+
+@contextmanager
+def served_forge(
+    folder: Path, context: ssl.SSLContext, beside: Answer | None = None
+) -> Iterator[Forge]:
+    """An empty repository that the real git serves; `beside` answers what is not git's."""
+    repository = folder / "served" / "repo.git"
+    repository.mkdir(parents=True)
+    backend = git_backend(folder / "served")
+
+    def answer(request: Request) -> Reply:
+        if beside is None or request.path.endswith(("/info/refs", "/git-upload-pack")):
+            return backend(request)
+        return beside(request)
+
+    with site(answer, context) as running:
+        forge = Forge(repository, running)
+        forge.git("init", "-q", ".")
+        (repository / ".git" / "git-daemon-export-ok").touch()
+        yield forge

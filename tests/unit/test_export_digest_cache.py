@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aicert.digest import listing
 from aicert.errors import EvidenceError
 from aicert.export import digest_cache as digests
+from aicert.export.tree_status import look
 from aicert.tree import read_file, read_tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +37,20 @@ def tree(folder: Path) -> Path:
     (folder / "a.txt").write_bytes(b"a")
     (folder / "inner/b.bin").write_bytes(b"b" * 300_000)
     return folder
+
+
+def listed(folder: Path) -> digests.Listed:
+    """What is there, without a cache."""
+    files = read_tree(folder)
+    size = sum(fact.size for fact in files.values())
+    return digests.Listed(size=size, listing=listing(files))
+
+
+def is_kept(folder: Path, cache: Path) -> bool:
+    """Whether the cache has the listing of `folder` as it is now."""
+    seen = look(folder)
+    with digests._open(cache) as opened:
+        return seen is not None and opened.find_tree(folder, seen) is not None
 
 
 def reads(path: Path, cache: Path) -> int:
@@ -141,10 +157,12 @@ def test_any_history_of_edits_gives_true_digests(
         apply(action, path, data)
         if action == "read":
             assert digests.cached_tree(folder, cache=cache) == read_tree(folder)
+            assert digests.cached_listing(folder, cache=cache) == listed(folder)
     for path in folder.glob("d"):
         if not any(path.iterdir()):
             path.rmdir()
     assert digests.cached_tree(folder, cache=cache) == read_tree(folder)
+    assert digests.cached_listing(folder, cache=cache) == listed(folder)
 
 
 def apply(action: str, path: Path, data: bytes) -> None:
@@ -167,6 +185,101 @@ def apply(action: str, path: Path, data: bytes) -> None:
         path.unlink(missing_ok=True)
     if path.parent.name == "d" and not any(path.parent.iterdir()):
         path.parent.rmdir()
+
+
+def test_a_listing_is_kept_and_given_only_for_the_same_files(
+    tmp_path: Path, cache: Path, aged: None
+) -> None:
+    folder = tree(tmp_path / "t")
+    for _ in range(2):
+        assert digests.cached_listing(folder, cache=cache) == listed(folder)
+    assert is_kept(folder, cache)
+    assert digests.cached_listing(folder, cache=cache).names == ["a.txt", "inner/b.bin"]
+    path = folder / "a.txt"
+    status = path.stat()
+
+    def restored() -> None:
+        # Kernel time passes in ticks; the guard exists for edits within one.
+        while time.clock_gettime_ns(5) == status.st_ctime_ns:  # CLOCK_REALTIME_COARSE
+            pass
+        path.write_bytes(b"A")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    edits = (
+        restored,
+        lambda: path.rename(folder / "b.txt"),
+        lambda: (folder / "b.txt").rename(path),
+        lambda: (folder / "new").write_bytes(b"n"),
+        (folder / "new").unlink,
+        path.unlink,
+    )
+    for edit in edits:
+        edit()
+        assert digests.cached_listing(folder, cache=cache) == listed(folder)
+        if path.exists():
+            assert is_kept(folder, cache)
+
+
+def test_a_listing_with_young_files_or_from_a_damaged_row_is_not_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tree(tmp_path / "t")
+    digests.cached_listing(folder, cache=cache)
+    assert not is_kept(folder, cache)
+    monkeypatch.setattr(digests, "GUARD", -3600 * 10**9)
+    digests.cached_listing(folder, cache=cache)
+    assert is_kept(folder, cache)
+    database = sqlite3.connect(cache)
+    with database:
+        database.execute("update trees set listing = x'6162'")
+    database.close()
+    assert digests.cached_listing(folder, cache=cache) == listed(folder)
+
+
+def test_a_listing_of_what_cannot_be_certified_is_refused_as_without_cache(
+    tmp_path: Path, cache: Path, aged: None
+) -> None:
+    folder = tree(tmp_path / "t")
+    digests.cached_listing(folder, cache=cache)
+    (folder / "link").symlink_to("a.txt")
+    with pytest.raises(EvidenceError, match="symbolic link"):
+        digests.cached_listing(folder, cache=cache)
+    (folder / "link").unlink()
+    (folder / "empty").mkdir()
+    with pytest.raises(EvidenceError, match="empty directory"):
+        digests.cached_listing(folder, cache=cache)
+    with pytest.raises(EvidenceError):
+        digests.cached_listing(tmp_path / "absent", cache=cache)
+
+
+def test_many_directories_start_over(
+    tmp_path: Path, cache: Path, aged: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "MAX_TREES", 1)
+    for name in ("one", "two"):
+        digests.cached_listing(tree(tmp_path / name), cache=cache)
+    assert [is_kept(tmp_path / name, cache) for name in ("one", "two")] == [False, True]
+
+
+def test_what_was_read_before_an_interruption_is_not_read_again(
+    tmp_path: Path, cache: Path, aged: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    for name in ("1", "2", "3"):
+        (folder / name).write_bytes(name.encode() * (1 << 20))
+    monkeypatch.setattr(digests, "SAVE_EVERY", -1.0)
+    read: list[int] = []
+
+    def interrupt(count: int) -> None:
+        read.append(count)
+        if sum(read) > 2 << 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(os, "cpu_count", lambda: 1)
+        digests.cached_listing(folder, cache=cache, on_bytes=interrupt)
+    assert reads(folder, cache) == 1 << 20
 
 
 def test_old_files_survive_many_readers_at_once(tmp_path: Path, cache: Path, aged: None) -> None:
@@ -224,7 +337,9 @@ def test_a_locked_cache_is_done_without_and_left_alone(
     digests.cached_tree(folder, cache=cache)
     (folder / "a.txt").write_bytes(b"new")
     connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout: connect(path, timeout=0.01))
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda path, timeout, **more: connect(path, 0.01, **more)
+    )
     holder = connect(cache)
     try:
         holder.execute("begin exclusive")

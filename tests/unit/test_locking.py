@@ -77,6 +77,19 @@ def test_touching_is_not_a_change(root: Path) -> None:
     assert lock.current(root, the_run(root)).data == data
 
 
+def test_empty_inputs_and_files_that_are_never_empty_are_refused(root: Path) -> None:
+    (root / "data" / "__init__.py").write_bytes(b"")
+    locked(root)
+    (root / "data" / "sub" / "w.safetensors").write_bytes(b"")
+    with pytest.raises(LockError, match=r"input data: 'sub/w\.safetensors' is empty: 0 bytes"):
+        locked(root)
+    (root / "data" / "sub" / "w.safetensors").unlink()
+    for path in ("b.txt", "sub/a.txt"):
+        (root / "data" / path).write_bytes(b"")
+    with pytest.raises(LockError, match="input data: path:data is empty: 0 bytes"):
+        locked(root)
+
+
 def test_a_file_more_or_less_is_stale(root: Path) -> None:
     locked(root)
     (root / "data" / "new").write_text("")

@@ -143,6 +143,11 @@ def test_a_moved_branch_moves_no_pin(
 ) -> None:
     old = locked(root)
     assert check(root) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2:] == [
+        f"{'':<10} input data: hf:datasets/org/data@{COMMIT}: SHA-256 of 1 file",
+        f"{'':<10} input model: hf:org/model@{COMMIT}: SHA-256 of 2 files",
+    ]
     hub.add("org/model", files(b"\x08" + WEIGHTS), NEXT)
     assert check(root) == 1
     assert f"found   hf:org/model@{NEXT}" in capsys.readouterr().err
@@ -240,7 +245,7 @@ def test_sources_of_a_lockfile_are_asked_at_the_pin(root: Path, hub: Hub) -> Non
         "near": "not-applicable",
     }
     assert compare.exit_code(found) == 0
-    assert f"ok      model            hf:org/model@{COMMIT}: 2 files" in to_text(found)
+    assert f"ok      model            hf:org/model@{COMMIT}: SHA-256 of 2 files" in to_text(found)
     assert json.loads(to_json(found))["inputs"][0]["name"] == "config"
 
 

@@ -6,14 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from aicert import image_lock
 from aicert.errors import AicertError, ConfigError, EvidenceError
-from rules import config, config_fields, edit, lock, review, review_text, table_facts
+from rules import (
+    config,
+    config_fields,
+    edit,
+    lock,
+    review,
+    review_packages,
+    review_text,
+    table_facts,
+)
 from rules.review_check import Check, check
-from rules.review_packages import training_section
+from rules.review_packages import TRAINING, training_section
 from rules.review_rows import Row, Section
 from rules.revisions import Checkout, Revision
 from tests.adversarial.forger import Scene
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 TOML = """\
 # What to certify.
 [runs.tiny]
@@ -236,6 +247,44 @@ def test_packages_of_the_training_environment_are_told(root: Path) -> None:
     assert warnings == ["training environment: torch 2.13.0 has other files under the same version"]
 
 
+def test_a_change_of_the_committed_locks_of_image_and_training_is_told(root: Path) -> None:
+    image, training = (root / name for name in (review_packages.IMAGE, TRAINING[0]))
+    training.parent.mkdir()
+    for path in (image, training):
+        path.write_bytes((REPOSITORY / path.relative_to(root)).read_bytes())
+    commit(root, "as released")
+    text = image.read_text()
+    locked = image_lock.parse(image.read_bytes())
+    tool, installed, same = (
+        next(p for p in locked.packages if p.part == part and p.name.startswith(name))
+        for part, name in (("tools", "a"), ("machine", "a"), ("machine", "z"))
+    )
+    for old, new in (
+        (f'"{tool.version}"\ndigest = "{tool.digest}"', f'"9"\ndigest = "{tool.digest}"'),
+        (f'version = "{installed.version}"\ndigest = "{installed.digest}"',
+         f'version = "0:9.9"\ndigest = "sha256:{"a" * 64}"'),
+        (str(same.digest), f"sha256:{'b' * 64}"),
+        (locked.pcrs[11].hex(), "c" * 64),
+        (str(locked.verity["training"]), f"sha256:{'d' * 64}"),
+    ):  # fmt: skip
+        assert old in text
+        text = text.replace(old, new)
+    image.write_text(text)
+    pins = training.read_text()
+    version = pins.partition("\nsafetensors==")[2].partition(" ")[0]
+    training.write_text(pins.replace(f"\nsafetensors=={version} ", "\nsafetensors==99.0 "))
+    found = told(root)
+    assert f"machine: {installed.name}" in found
+    assert f"{installed.version} -> 0:9.9" in found
+    assert found.index(f"machine: {installed.name}") < found.index(f"tools: {tool.name}")
+    assert f"+ {'c' * 64}" in found
+    assert "dm-verity root of training" in found
+    warning = f"image: machine: {same.name} {same.version} has other files under the same version"
+    assert f"warning: {warning}" in found
+    assert "training environment: changed" in found
+    assert f"safetensors  {version} -> 99.0" in found
+
+
 def test_a_change_is_laid_out_without_links_filters_or_escapes(root: Path, tmp_path: Path) -> None:
     (root / ".gitattributes").write_text("lockfiles/** export-ignore\n*.csv text eol=crlf\n")
     (root / "link").symlink_to("/etc/passwd")
@@ -326,6 +375,18 @@ def test_add_that_fails_changes_nothing(root: Path, source: str) -> None:
         edit.add(root, "tiny", "more", source, allow_pickle=False)
     assert (root / "aicert.toml").read_text() == TOML
     assert lock.read(root, "tiny") == before
+
+
+def test_add_that_is_interrupted_changes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lock, "resolve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        edit.add(root, "tiny", "more", "path:tiny.yml", allow_pickle=False)
+    assert (root / "aicert.toml").read_text() == TOML
 
 
 def test_update_shows_what_moved(root: Path) -> None:

@@ -82,6 +82,22 @@ def test_what_came_before_the_first_step_says_nothing_about_speed() -> None:
     assert bar.state().left is None
 
 
+def test_bytes_that_no_longer_move_are_said_to_have_stalled() -> None:
+    def facts(done: int, idle: float, unit: str = "B") -> str:
+        return progress.State(
+            title="t", done=done, total=2048, unit=unit, note="", elapsed=32.0, idle=idle
+        ).facts()
+
+    assert facts(1024, 12.0) == "1.0 KiB of 2.0 KiB, 32 B/s, no bytes for 12.0 s"
+    assert facts(1024, 1.0) == "1.0 KiB of 2.0 KiB, 32 B/s, 32.0 s left"
+    # Before the first byte, after the last one, and of steps, silence says nothing.
+    assert [facts(0, 12.0), facts(2048, 12.0)] == ["0 B of 2.0 KiB", "2.0 KiB of 2.0 KiB, 64 B/s"]
+    assert "no bytes" not in facts(1024, 12.0, "steps")
+    bar = progress.Bar("t", 10, "B")
+    bar.advance(1)
+    assert bar.state().idle < progress.STALL
+
+
 class Watched(io.StringIO):
     """A stream that tells when a line has been written, so that no test has to sleep."""
 

@@ -3,11 +3,14 @@
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from aicert.digest import FileFact
 from aicert.errors import ConfigError, LockError, ToolError
 from aicert.sources import choice, forms
 from aicert.sources.choice import Choice, choose
@@ -130,9 +133,14 @@ def test_twins_matter_only_among_the_chosen() -> None:
     assert choose(["a.txt", "A.txt"], Choice(except_=("A*",))) == ["a.txt"]
 
 
+def added(store: Store, data: bytes, size: int | None = None) -> FileFact:
+    with store.scratch() as scratch:
+        return store.add(io.BytesIO(data), "f", len(data) if size is None else size, scratch)
+
+
 def test_a_tree_is_links_to_files_that_lie_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    fact = store.add(io.BytesIO(b"data"), "f", 4)
+    fact = added(store, b"data")
     place = store.file(fact.sha256)
     tree = store.assemble("0" * 64, {"a": place, "sub/b": place})
     assert (tree / "sub" / "b").read_bytes() == b"data"
@@ -148,7 +156,7 @@ def test_without_links_a_tree_is_copied(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("os.link", refuse)
     store = Store(tmp_path / "store")
-    fact = store.add(io.BytesIO(b"data"), "f", 4)
+    fact = added(store, b"data")
     tree = store.assemble("0" * 64, {"a": store.file(fact.sha256)})
     assert (tree / "a").read_bytes() == b"data"
 
@@ -156,7 +164,7 @@ def test_without_links_a_tree_is_copied(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_ends_early_is_not_kept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(ToolError, match="ended after 3 of 4 bytes"):
-        store.add(io.BytesIO(b"abc"), "f", 4)
+        added(store, b"abc", 4)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
@@ -167,7 +175,31 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
             raise OSError(28, "No space left on device")
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"exists|directory"):
-        Store(tmp_path / "file").add(io.BytesIO(b""), "f", 0)
+        added(Store(tmp_path / "file"), b"")
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    code = (
+        "import os, sys; from pathlib import Path; from aicert.sources.store import Store\n"
+        "with Store(Path(sys.argv[1])).scratch() as folder:\n"
+        " (folder / 'half').write_bytes(b'x' * 9)\n os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -9
+    with store.partial("kept") as partial:
+        partial.write(b"half of it")
+    with store.scratch() as mine:
+        (mine / "data").write_bytes(b"mine")
+        assert len(list((tmp_path / "scratch").iterdir())) == 2
+        store.sweep()
+        assert list((tmp_path / "scratch").iterdir()) == [mine]
+        assert (mine / "data").read_bytes() == b"mine"
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert (tmp_path / "partial" / "kept").read_bytes() == b"half of it"
+    assert store.begun("kept") == 10
+    with store.partial("nothing came"):
+        pass
+    assert [path.name for path in (tmp_path / "partial").iterdir()] == ["kept"]
 
 
 def test_two_writers_of_one_file_take_turns(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from aicert.sources.remote import FILE
 from aicert.sources.store import Store
 from aicert.sources.transfer import Transfer
 from aicert.sources.web import compare
-from tests.unit.servers import Reply, Request, Site, git_backend, ranged, site, tls
+from tests.unit.servers import Forge, Reply, Request, Site, ranged, served_forge, site, tls
 
 ALL = Choice()
 DATA = os.urandom(2_000_000)
@@ -33,47 +32,13 @@ def transfer(tmp_path: Path) -> Iterator[Transfer]:
         yield running
 
 
-class Forge:
-    """A repository behind https, and what happens to it."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder = folder
-        self.source = f"git+{url}/repo.git"
-
-    def git(self, *arguments: str) -> str:
-        identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "init.defaultBranch=main"]
-        done = subprocess.run(
-            ["git", *identity, *arguments],
-            cwd=self.folder,
-            check=True,
-            capture_output=True,
-            text=True,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.folder)},
-        )
-        return done.stdout.strip()
-
-    def commit(self, **files: str) -> str:
-        for name, text in files.items():
-            path = self.folder / name.replace("__", "/").replace("_", ".")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        self.git("add", "-A")
-        self.git("commit", "-qm", "change", "--allow-empty")
-        return self.git("rev-parse", "HEAD")
-
-
 @pytest.fixture
 def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Forge]:
-    context, pem = tls(tmp_path)
-    folder = tmp_path / "served" / "repo.git"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     monkeypatch.setenv("HOME", str(tmp_path))
-    with site(git_backend(tmp_path / "served"), context) as running:
-        forge = Forge(folder, running.url)
-        forge.git("init", "-q", ".")
-        (folder / ".git" / "git-daemon-export-ok").touch()
-        yield forge
+    context, pem = tls(tmp_path)
+    monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
+    with served_forge(tmp_path, context) as running:
+        yield running
 
 
 def test_a_branch_becomes_a_commit_with_hashed_files(forge: Forge, transfer: Transfer) -> None:
@@ -144,7 +109,7 @@ def test_what_is_not_there(forge: Forge, transfer: Transfer) -> None:
         remote.resolve("git+https://127.0.0.1:9/repo.git@main", ALL, transfer)
 
 
-def test_links_submodules_pointers_and_pickles(forge: Forge, transfer: Transfer) -> None:
+def test_links_submodules_and_pickles(forge: Forge, transfer: Transfer) -> None:
     (forge.folder / "link").symlink_to("/etc/hostname")
     commit = forge.commit(a_txt="a")
     with pytest.raises(LockError, match="'link' is a symbolic link"):
@@ -156,10 +121,6 @@ def test_links_submodules_pointers_and_pickles(forge: Forge, transfer: Transfer)
     with pytest.raises(LockError, match="'module' is a submodule"):
         remote.resolve(f"{forge.source}@main", ALL, transfer)
     forge.git("rm", "-q", "--cached", "module")
-    forge.commit(big_safetensors="version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
-    with pytest.raises(LockError, match=r"'big\.safetensors' is a git LFS pointer"):
-        remote.resolve(f"{forge.source}@main", ALL, transfer)
-    forge.git("rm", "-q", "big.safetensors")
     forge.commit(w_pkl="p")
     with pytest.raises(LockError, match=r"'w\.pkl' is a pickle"):
         remote.resolve(f"{forge.source}@main", ALL, transfer)
@@ -276,11 +237,11 @@ def test_a_certificate_that_nobody_vouches_for(
 def test_comparing_without_fetching(web: Web, transfer: Transfer) -> None:
     source = WebSource(url=f"{web.site.url}/data.jsonl")
     fact = remote.resolve(source.url, ALL, transfer).files[FILE]
-    assert compare(source, fact, transfer) == "bytes"
+    assert compare(source, fact, transfer) == "its bytes"
     digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
     web.headers = {"Repr-Digest": f"sha-256=:{digest}:"}
     sent = web.site.sent
-    assert compare(source, fact, transfer) == "size and the server's digest"
+    assert compare(source, fact, transfer) == "size, and the digest that the server gives"
     assert web.site.sent - sent < 1000
     web.files["/data.jsonl"] = DATA[:-1] + b"x"
     web.headers = {}

@@ -1,0 +1,115 @@
+"""git LFS: files that a commit has only a pointer of (git-lfs: docs/spec.md, docs/api/batch.md).
+
+A pointer has the SHA-256 and the size of its file: what is locked is the file, and locking needs
+none of its bytes. They are fetched from the repository's own LFS server by the `basic` transfer,
+with the login that git has for it. Leaves out: `.lfsconfig` (another server), other transfers, and
+pointers with extensions, which are refused by name.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx2
+
+from aicert.digest import FileFact
+from aicert.errors import LockError, ToolError
+from aicert.sources.transfer import Transfer, Wanted
+
+Login = Callable[[], Mapping[str, str]]
+
+_MEDIA = "application/vnd.git-lfs+json"
+_PREFIX = b"version https://git-lfs.github.com/spec/"
+_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d{1,18})\n"
+)
+# A pointer has less than 1024 bytes (docs/spec.md); servers may refuse more objects than these.
+MAX_POINTER, MAX_OBJECTS = 1024, 100
+
+
+def pointed(path: str, data: bytes) -> FileFact | None:
+    """The file that a pointer stands for; None where `data` is no pointer. Raises LockError."""
+    if not data.startswith(_PREFIX):
+        return None
+    match = _POINTER.fullmatch(data)
+    if match is None:
+        raise LockError(
+            f"{path!a} is a git LFS pointer with more or less than a SHA-256 and a size",
+            hint="leave it out with `except`, or take the file itself by an https: source",
+        )
+    return FileFact(int(match[2]), match[1].decode())
+
+
+def fetch(url: str, files: Mapping[str, FileFact], transfer: Transfer, login: Login) -> None:
+    """Put `{path: file}` of the repository at `url` into the store. Raises LockError, ToolError.
+
+    `login` gives the headers of whom git knows there; it is asked when the server wants them.
+    """
+    paths = sorted(files)
+    for start in range(0, len(paths), MAX_OBJECTS):
+        part = {path: files[path] for path in paths[start : start + MAX_OBJECTS]}
+        # Asked for as they are needed: addresses may be good for minutes.
+        transfer.files(_locate(url, part, transfer, login))
+
+
+def _locate(
+    url: str, files: Mapping[str, FileFact], transfer: Transfer, login: Login
+) -> list[Wanted]:
+    body = {
+        "operation": "download",
+        "transfers": ["basic"],
+        "objects": [{"oid": fact.sha256, "size": fact.size} for fact in files.values()],
+        "hash_algo": "sha256",
+    }
+    host = httpx2.URL(url).host
+    headers: Mapping[str, str] = {}
+    response = _post(url, body, transfer, headers)
+    if response.status_code in (401, 403):
+        headers = login()
+        response = _post(url, body, transfer, headers) if headers else response
+    code = response.status_code
+    if code in (401, 403):
+        raise LockError(
+            f"the LFS server of {host} needs a login",
+            hint="set up git's credential helper for it, or ~/.netrc",
+        )
+    if code in (404, 410, 422):
+        raise LockError(f"{host} serves no LFS files of this repository: status {code}")
+    if code != 200:
+        raise ToolError(f"the LFS server of {host} answers with status {code}", hint="try later")
+    try:
+        answers = {answer["oid"]: answer for answer in response.json()["objects"]}
+        return [_wanted(path, fact, answers[fact.sha256]) for path, fact in files.items()]
+    except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL):
+        raise LockError(f"{host} does not answer as an LFS server does") from None
+
+
+def _post(
+    url: str, body: object, transfer: Transfer, headers: Mapping[str, str]
+) -> httpx2.Response:
+    # docs/api/server-discovery.md
+    base = url.rstrip("/").removesuffix(".git")
+    own = {"Accept": _MEDIA, "Content-Type": _MEDIA, **headers}
+    try:
+        return transfer.client.post(
+            f"{base}.git/info/lfs/objects/batch", content=json.dumps(body), headers=own
+        )
+    except httpx2.HTTPError as error:
+        raise ToolError(
+            f"cannot reach the LFS server: {type(error).__name__}", hint="check the network"
+        ) from None
+
+
+def _wanted(path: str, fact: FileFact, answer: Any) -> Wanted:
+    if "error" in answer:
+        said = str(answer["error"].get("message", ""))[:200]
+        raise LockError(f"the LFS server does not give {path!a}: {said!a}")
+    action = answer["actions"]["download"]
+    href = httpx2.URL(action["href"])
+    given = {str(name): str(value) for name, value in (action.get("header") or {}).items()}
+    if href.scheme != "https" or not all(map(str.isascii, (*given, *given.values()))):
+        raise LockError(f"the LFS server gives no protected address of {path!a}")
+    return Wanted(
+        url=str(href), name=ascii(path), headers=given, sha256=fact.sha256, size=fact.size
+    )
