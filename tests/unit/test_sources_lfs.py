@@ -22,6 +22,7 @@ from tests.unit.servers import Forge, Reply, Request, ranged, served_forge, tls
 ALL = Choice()
 WEIGHTS = os.urandom(600_000)
 MEDIA = "application/vnd.git-lfs+json"
+HEADERS = ("Accept", "Content-Type")
 LOGIN = "Basic " + base64.b64encode(b"me:pass").decode()
 
 
@@ -63,9 +64,11 @@ class Lfs:
             return Reply(status=401, headers={"LFS-Authenticate": 'Basic realm="LFS"'})
         if self.answers:
             return self.answers.pop()
-        assert request.headers["Accept"] == request.headers["Content-Type"] == MEDIA
+        if any(not (request.headers[name] or "").startswith(MEDIA) for name in HEADERS):
+            return Reply(status=406)
         asked = json.loads(request.body)
-        assert (asked["operation"], asked["transfers"]) == ("download", ["basic"])
+        if asked["operation"] != "download" or "basic" not in asked["transfers"]:
+            return Reply(status=422)
         objects = [self._object(item) for item in asked["objects"]]
         body = json.dumps({"transfer": "basic", "objects": objects, "hash_algo": "sha256"})
         return Reply(body=body.encode(), headers={"Content-Type": MEDIA})
