@@ -4,20 +4,25 @@
 caller's, never the change's. Certificates are judged without their models, which git does not hold.
 """
 
+import contextlib
 import datetime
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from aicert import api, image_lock
 from aicert import certificate as certificates
 from aicert import lockfile as form
 from aicert.appraisal import appraise
+from aicert.certificate import Certificate
 from aicert.errors import AicertError, ToolError
 from aicert.policy import Policy
 from aicert.result import AttestationResult
 from rules import config, example, lock, sources
 from rules.config import Project, Run
+from rules.review_packages import IMAGE
 from rules.revisions import Checkout, Files
 
 CERTIFICATES = "certificates"
@@ -43,7 +48,8 @@ def check(tree: Path, base: Files, policy: Policy) -> list[Check]:
     made = _make_example(tree, project)
     found = [_lockfile(tree, run, made) for run in project.runs.values()]
     asked = _sources(tree, project)
-    return [*found, *asked, *_strays(project, head), *_certificates(base, head, policy)]
+    locks = [*_strays(project, head), *_image(base, head)]
+    return [*found, *asked, *locks, *_certificates(base, head, policy)]
 
 
 def _make_example(tree: Path, project: Project) -> bool:
@@ -113,17 +119,43 @@ def _strays(project: Project, head: Files) -> list[Check]:
     return found
 
 
+def _image(base: Files, head: Files) -> list[Check]:
+    """A changed lock of the machine's image: whether it is one. What it says only a build shows."""
+    data = head.read(IMAGE)
+    if data is None or data == base.read(IMAGE):
+        return []
+    try:
+        image_lock.parse(data)
+    except AicertError as error:
+        return [Check(what=IMAGE, verdict="failed", detail=_flat(error.message))]
+    detail = "canonical; rebuild it before it is merged: ./doit image_reproduce"
+    return [Check(what=IMAGE, verdict="-", detail=detail)]
+
+
 def _certificates(base: Files, head: Files, policy: Policy) -> list[Check]:
+    paths = [name for name in head.names(CERTIFICATES) if name.endswith("/certificate.json")]
     found = []
-    for path in head.names(CERTIFICATES):
-        if not path.endswith("/certificate.json") or head.read(path) == base.read(path):
+    for path in paths:
+        if head.read(path) == base.read(path):
             continue
         run = path.removeprefix(f"{CERTIFICATES}/").removesuffix("/certificate.json")
-        found.append(_certificate(path, run, head, policy))
+        others = _readable(head, [other for other in paths if other != path])
+        found.append(_certificate(path, run, head, policy, others))
     return found
 
 
-def _certificate(path: str, run: str, head: Files, policy: Policy) -> Check:
+def _readable(head: Files, paths: Sequence[str]) -> list[Certificate]:
+    """The certificates at `paths`, for lineages; one that is none is judged by itself."""
+    found = []
+    for data in map(head.read, paths[: api.MAX_LINEAGE]):
+        with contextlib.suppress(AicertError):
+            found.append(certificates.parse(data or b""))
+    return found
+
+
+def _certificate(
+    path: str, run: str, head: Files, policy: Policy, others: Sequence[Certificate]
+) -> Check:
     what = f"certificate of run {run}"
     data = head.read(path)
     lockfile = head.read(f"{lock.DIRECTORY}/{run}.lock.toml")
@@ -136,6 +168,7 @@ def _certificate(path: str, run: str, head: Files, policy: Policy) -> Check:
             policy,
             at=datetime.datetime.now(datetime.UTC),
             lockfile=lockfile,
+            ancestors=others,
         )
     except AicertError as error:
         return Check(what=what, verdict="failed", detail=_flat(error.message))

@@ -2,12 +2,15 @@
 
 import hashlib
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aicert import image_lock
+from aicert.digest import dir_digest
 from aicert.errors import AicertError, ConfigError, EvidenceError
+from aicert.lockfile import LockedInput
 from rules import (
     config,
     config_fields,
@@ -22,7 +25,7 @@ from rules.review_check import Check, check
 from rules.review_packages import TRAINING, training_section
 from rules.review_rows import Row, Section
 from rules.revisions import Checkout, Revision
-from tests.adversarial.forger import Scene
+from tests.adversarial.forger import Scene, hex_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOML = """\
@@ -247,6 +250,10 @@ def test_packages_of_the_training_environment_are_told(root: Path) -> None:
     assert warnings == ["training environment: torch 2.13.0 has other files under the same version"]
 
 
+def checks_of(root: Path) -> dict[str, Check]:
+    return {c.what: c for c in check(root, Revision(root, "HEAD"), Scene().get("policy"))}
+
+
 def test_a_change_of_the_committed_locks_of_image_and_training_is_told(root: Path) -> None:
     image, training = (root / name for name in (review_packages.IMAGE, TRAINING[0]))
     training.parent.mkdir()
@@ -281,6 +288,11 @@ def test_a_change_of_the_committed_locks_of_image_and_training_is_told(root: Pat
     assert "dm-verity root of training" in found
     warning = f"image: machine: {same.name} {same.version} has other files under the same version"
     assert f"warning: {warning}" in found
+    judged = checks_of(root)[review_packages.IMAGE]
+    assert judged.verdict == "-"
+    assert "rebuild it before it is merged" in judged.detail
+    image.write_text(text + "\n")
+    assert "is not in canonical form" in checks_of(root)[review_packages.IMAGE].detail
     assert "training environment: changed" in found
     assert f"safetensors  {version} -> 99.0" in found
 
@@ -335,6 +347,31 @@ def test_checks_of_a_change(root: Path) -> None:
     assert relocked["lockfile of run tiny"].verdict == "-"
     (root / "aicert.toml").write_text("x")
     assert [c.what for c in check(root, base, policy)] == ["aicert.toml"]
+
+
+def test_a_certificate_needs_those_of_what_it_builds_on(root: Path) -> None:
+    made = Scene().edit("outputs", lambda _: {"model": {"w.safetensors": b"base"}})
+    base = made.edit("lockfile", lambda locked: replace(locked, run="base"))
+    taken = LockedInput(
+        name="zbase",
+        source="run:base/model",
+        uri="run:base/model",
+        size=4,
+        digest=dir_digest({"w.safetensors": hex_of(b"base")}),
+    )
+    tiny = Scene().edit("lockfile", lambda locked: replace(locked, inputs=(*locked.inputs, taken)))
+    scenes = {"base": base, "tiny": tiny}
+    for run, scene in scenes.items():
+        folder = root / "certificates" / run
+        folder.mkdir(parents=True)
+        (folder / "certificate.json").write_bytes(scene.get("file"))
+        lock.path_of(root, run).write_bytes(scene.get("lockfile_bytes"))
+    found = checks_of(root)
+    assert found["certificate of run tiny"].verdict == "ok", found["certificate of run tiny"].detail
+    (root / "certificates" / "base" / "certificate.json").unlink()
+    told = checks_of(root)["certificate of run tiny"]
+    assert told.verdict == "failed"
+    assert "lineage.ancestors: input zbase is not shown to be run:base/model" in told.detail
 
 
 def test_the_inputs_of_the_example_are_not_made_through_a_link(root: Path, tmp_path: Path) -> None:
