@@ -44,6 +44,7 @@ A run whose certificate passes for the lockfile, outputs and runner at hand is u
 RUN, every run of aicert.toml.
 
   ./doit certify tiny-alpaca
+  ./doit certify -n 2                         # two runs at a time
   ./doit certify tiny-alpaca --nonce HEX      # answer a verifier's challenge
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (

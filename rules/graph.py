@@ -10,8 +10,9 @@ from html import escape
 from pathlib import Path
 
 from aicert import lockfile as form
+from aicert import statement as statements
 from aicert.errors import AicertError
-from rules import certify, lock
+from rules import certify, lock, verify
 from rules.config import Project, Run
 from rules.progress import printable
 
@@ -28,13 +29,16 @@ _STYLE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One run: its inputs as (name, source, digest), what it gives, and its certificate's state."""
+    """One run: its inputs as (name, source, digest), its outputs as (name, digest), its state.
+
+    `certificate` is the file that passes for all of that, None where there is none.
+    """
 
     name: str
     inputs: tuple[tuple[str, str, str], ...]
-    outputs: tuple[str, ...]
+    outputs: tuple[tuple[str, str], ...]
     state: str
-    certified: bool
+    certificate: str | None
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -65,13 +69,22 @@ def _node(root: Path, run: Run) -> Node:
         state = "certified"
     else:
         state = f"{'stopped' if reason.stops else 'to run'}: {reason.text.splitlines()[0]}"
+    path = verify.certificate_path(root, run.name).relative_to(root)
     return Node(
         name=run.name,
         inputs=tuple((i.name, i.source, digests.get(i.name, "not locked")) for i in run.inputs),
-        outputs=run.outputs,
+        outputs=_outputs(root, run, certified=reason is None),
         state=state,
-        certified=reason is None,
+        certificate=str(path) if reason is None else None,
     )
+
+
+def _outputs(root: Path, run: Run, *, certified: bool) -> tuple[tuple[str, str], ...]:
+    """What a certificate that passes says of the outputs; of another one nothing is told."""
+    if not certified:
+        return tuple((name, "not certified") for name in run.outputs)
+    made = statements.parse(verify.read_certificate(root, run.name).envelope.payload).outputs
+    return tuple((name, str(made[name].digest)) for name in run.outputs)
 
 
 def _levels(found: Mapping[str, Node]) -> dict[str, int]:
@@ -96,7 +109,9 @@ def text(drawn: Sequence[Node]) -> str:
         ]
         takers = [other.name for other in drawn if node.name in other.parents]
         to = f"  to {', '.join(takers)}" if takers else ""
-        lines += [f"  -> {output}{to}" for output in node.outputs]
+        lines += [f"  -> {output}  {digest}{to}" for output, digest in node.outputs]
+        if node.certificate is not None:
+            lines.append(f"  by {node.certificate}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -117,8 +132,10 @@ def svg(drawn: Sequence[Node]) -> str:
             at = (x - _WIDTH - 60, top + number * (_HEIGHT + _GAP))
             parts += _box(at, f"{name}  {source}", _short(digest), "")
             parts.append(_edge((at[0] + _WIDTH, at[1]), (x, y)))
-        style = "certified" if node.certified else "open"
-        parts += _box((x, y), node.name, node.state, style)
+        made = ", ".join(f"{name} {_short(digest)}" for name, digest in node.outputs)
+        style = "open" if node.certificate is None else "certified"
+        below = node.state if node.certificate is None else f"{node.state}: {made}"
+        parts += _box((x, y), node.name, below, style)
         top += rows * (_HEIGHT + _GAP) + _GAP
     for node in drawn:
         for parent in node.parents:

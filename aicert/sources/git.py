@@ -8,11 +8,12 @@ git LFS stands for its file (aicert.sources.lfs).
 """
 
 import base64
+import contextlib
 import errno
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from aicert.sources.web import netrc_login
 
 _LOGIN = re.compile(r"//[^/@\s]+@")
 _NO_LOGIN = ("could not read Username", "Authentication failed", "error: 401", "error: 403")
+# How often progress of a fetch is looked for.
+LOOK_EVERY_S = 0.5
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
 # No protocol but https, also not by a redirect or by the user's url.*.insteadOf; no questions.
 _OPTIONS = (
@@ -48,7 +51,7 @@ def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> Found:
     """The commit that the revision names, and the chosen files in it, hashed."""
     with _repository(transfer) as repository:
         commit = _commit(repository, source)
-        _fetch(repository, source, commit)
+        _fetch(repository, source, commit, transfer)
         entries = _entries(repository, source, commit)
         if FILE in entries:
             if not choice.is_everything:
@@ -67,7 +70,7 @@ def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> Found:
 def fetch(source: GitSource, wanted: Mapping[str, str], transfer: Transfer) -> None:
     """Put the files `{path: sha256}` of the pinned commit into the store."""
     with _repository(transfer) as repository:
-        _fetch(repository, source, source.revision)
+        _fetch(repository, source, source.revision, transfer)
         entries = _entries(repository, source, source.revision)
         for path in wanted:
             if path not in entries:
@@ -121,11 +124,23 @@ def _commit(repository: Path, source: GitSource) -> str:
     return next(iter(found.values()))
 
 
-def _fetch(repository: Path, source: GitSource, commit: str) -> None:
+def _fetch(repository: Path, source: GitSource, commit: str, transfer: Transfer) -> None:
+    shown = 0
+
+    def show() -> None:
+        nonlocal shown
+        # A pack gets its name in the end.
+        with contextlib.suppress(FileNotFoundError):
+            received = sum(path.stat().st_size for path in repository.glob("objects/pack/*"))
+            transfer.on_bytes(received - shown)
+            shown = received
+
     _git(
         repository, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules",
-        "--no-write-fetch-head", "--", source.url, commit,
+        "--no-write-fetch-head", "--", source.url, commit, while_it_runs=show,
     )  # fmt: skip
+    # What counts in the end are the files, which are taken out of the pack now.
+    transfer.on_bytes(-shown)
 
 
 def _entries(repository: Path, source: GitSource, commit: str) -> dict[str, _Entry]:
@@ -210,26 +225,44 @@ def _environment() -> dict[str, str]:
     return inherited | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
 
 
-def _git(repository: Path, *arguments: str) -> str:
+def _git(
+    repository: Path, *arguments: str, while_it_runs: Callable[[], None] = lambda: None
+) -> str:
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["git", *_OPTIONS, *arguments],
             cwd=repository,
             env=_environment(),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
     except FileNotFoundError:
         raise ToolError("git is not installed", hint="apt-get install git") from None
-    if done.returncode:
-        text = done.stderr.decode("utf-8", "replace")
+    with process:
+        try:
+            out, err = _outputs(process, while_it_runs)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        text = err.decode("utf-8", "replace")
         if os.strerror(errno.ENOSPC) in text:
             raise OSError(errno.ENOSPC, text)
         raise _failed(text)
     try:
-        return done.stdout.decode("utf-8")
+        return out.decode("utf-8")
     except UnicodeDecodeError:
         raise LockError("the repository has a path that is not UTF-8") from None
+
+
+def _outputs(
+    process: "subprocess.Popen[bytes]", while_it_runs: Callable[[], None]
+) -> tuple[bytes, bytes]:
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=LOOK_EVERY_S)
+        while_it_runs()
 
 
 def _failed(text: str) -> LockError | ToolError:

@@ -100,6 +100,9 @@ def test_runs_go_in_parallel_and_then_only_what_changed(two: Checkout) -> None:
     graph = two.doit("graph")
     assert graph.returncode == 0
     assert "two  certified\n" in graph.stdout
+    assert "  -> model  dirHash:" in graph.stdout.partition("two  certified")[2]
+    assert "  by certificates/two/certificate.json\n" in graph.stdout
+    assert "  -> model  not certified\n" in graph.stdout
     assert "  <- data    path:second  dirHash:" in graph.stdout
     drawn = two.doit("graph", "--format", "svg")
     picture = ET.fromstring(drawn.stdout)  # noqa: S314  we drew it ourselves

@@ -54,6 +54,19 @@ def test_a_branch_becomes_a_commit_with_hashed_files(forge: Forge, transfer: Tra
     assert [p.name for p in transfer.store.root.iterdir() if p.name.startswith(".git")] == []
 
 
+def test_progress_moves_while_git_fetches_and_counts_the_files_in_the_end(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (forge.folder / "rows.bin2").write_bytes(DATA * 3)
+    commit = forge.commit(**{f"f{i}_txt": str(i) for i in range(120)})
+    monkeypatch.setattr("aicert.sources.git.LOOK_EVERY_S", 0.001)
+    moved: list[int] = []
+    with Transfer(Store(tmp_path / "store"), on_bytes=moved.append) as transfer:
+        found = remote.resolve(f"{forge.source}@{commit}", ALL, transfer)
+    assert sum(moved) == found.size
+    assert min(moved) < -100_000, "what was in the pack is not counted twice"
+
+
 def test_subdirectories_single_files_and_patterns(forge: Forge, transfer: Transfer) -> None:
     forge.commit(a_txt="a", data__b_txt="b", data__c_md="c")
     below = remote.resolve(f"{forge.source}@main#data", ALL, transfer)
