@@ -40,8 +40,8 @@ def certificate_of(checkout: Checkout, run: str) -> Path:
 def verified(checkout: Checkout, *lineage: Path) -> "subprocess.CompletedProcess[str]":
     """As somebody who holds `tuned` and the certificates `lineage`."""
     root = checkout.root
-    command = [sys.executable, "-m", "aicert", "verify", certificate_of(checkout, "tuned")]
-    command += [root / "outputs" / "tuned" / "model", "--policy=local"]
+    command = [sys.executable, "-m", "aicert", "verify", str(certificate_of(checkout, "tuned"))]
+    command += [f"{root}/outputs/tuned/model", "--policy=local"]
     command += [f"--root={root}/.aicert/ca/local.pem", *(f"--lineage={path}" for path in lineage)]
     command.append(f"--lockfile={root}/lockfiles/tuned.lock.toml")
     return subprocess.run(command, cwd=root, capture_output=True, text=True)

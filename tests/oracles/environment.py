@@ -56,5 +56,5 @@ def model_signing(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 def workflow_checker(program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     """A checker of GitHub's workflows, asking no network."""
-    command = [python(WORKFLOWS, "workflows").with_name(program), *map(str, arguments)]
+    command = [str(python(WORKFLOWS, "workflows").with_name(program)), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)

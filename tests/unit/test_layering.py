@@ -205,6 +205,7 @@ def test_direct_dependencies_are_pinned_and_justified() -> None:
         "rules/requirements",
         "rules/dvc-requirements",
         "tests/requirements",
+        "tests/oracles/workflows",
     ):
         lock = (ROOT / f"{name}.lock").read_text()
         assert "--index-url" not in lock
