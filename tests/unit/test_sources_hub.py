@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +163,22 @@ def test_a_server_that_ignores_ranges_or_lies_about_them(hub: Hub, transfer: Tra
     hub.faults[name] = [Reply(cut=100_000), lie, Reply(cut=100_000), Reply(body=WEIGHTS)]
     remote.fetch(f"hf:org/model@{COMMIT}", wanted(name), transfer)
     assert transfer.store.file(sha256(WEIGHTS)).read_bytes() == WEIGHTS
+
+
+def test_an_error_does_not_wait_for_a_file_whose_server_stalls(
+    hub: Hub, transfer: Transfer
+) -> None:
+    hold = threading.Event()
+    names = ("model-00001.safetensors", "model-00002.safetensors")
+    hub.faults[names[0]] = [Reply(cut=1000, hold=hold)]
+    hub.faults[names[1]] = [Reply(status=404)]
+    started = time.monotonic()
+    try:
+        with pytest.raises(LockError, match=r"refuses 'model-00002\.safetensors': status 404"):
+            remote.fetch(f"hf:org/model@{COMMIT}", wanted(*names), transfer)
+        assert time.monotonic() - started < 5.0
+    finally:
+        hold.set()
 
 
 def test_small_files_are_checked_against_the_metadata(hub: Hub, transfer: Transfer) -> None:
