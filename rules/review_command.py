@@ -1,13 +1,12 @@
 """`./doit review [--base REV] [--head REV] [--check] [--format text|markdown]`."""
 
-import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert import api, cli
 from aicert.errors import ConfigError
 from aicert.policy import BUILT_IN
-from rules import review, review_check, review_text
+from rules import review, review_check, review_text, sources
 from rules.command import Command, users_path
 from rules.revisions import Checkout, Files, Revision
 
@@ -72,7 +71,8 @@ def _checks(root: Path, params: Any, base: Files, head: Files) -> list[review_ch
     policy = api.choose_policy(named, root=pem)
     if not isinstance(head, Revision):
         return review_check.check(root, base, policy)
-    (root / ".aicert").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="review-", dir=root / ".aicert") as folder:
-        head.lay_out(Path(folder))
-        return review_check.check(Path(folder), base, policy)
+    with sources.store(root).scratch() as folder:
+        tree = folder / "change"
+        tree.mkdir()
+        head.lay_out(tree)
+        return review_check.check(tree, base, policy)

@@ -59,6 +59,18 @@ def test_locking_again_changes_nothing(root: Path) -> None:
     assert lock.write(root, lock.resolve(root, the_run(root))) is False
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_write(root: Path) -> None:
+    locked(root)
+    left, living = (
+        root / "lockfiles" / f".tiny.lock.toml.{pid}" for pid in (99999999, os.getppid())
+    )
+    for path in (left, living):
+        path.write_bytes(b"half")
+    (root / "data" / "b.txt").write_text("other")
+    locked(root)
+    assert (left.exists(), living.exists()) == (False, True)
+
+
 def test_edited_bytes_are_stale_even_with_the_time_put_back(root: Path) -> None:
     locked(root)
     path = root / "data" / "b.txt"
