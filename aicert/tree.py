@@ -215,7 +215,7 @@ class _Walk:
             if status.st_size > SMALL:
                 self.large.append((status.st_size, path))
             else:
-                self._record(file_fd, path, status)
+                self._record(file_fd, path, status, self.on_bytes)
         finally:
             os.close(file_fd)
 
@@ -225,14 +225,21 @@ class _Walk:
             return
         fd = open_file(root, path)
         try:
-            self._record(fd, path, os.fstat(fd))
+            self._record(fd, path, os.fstat(fd), self.count)
         except OSError as error:
             raise _unreadable(path, error) from None
         finally:
             os.close(fd)
 
-    def _record(self, fd: int, path: str, status: os.stat_result) -> None:
-        fact = _hash_open(fd, path, status, self.on_bytes)
+    def count(self, size: int) -> None:
+        """Tell of bytes that were read, unless the reading of all has ended: by Ctrl-C, say."""
+        if self.stopped:
+            raise EvidenceError("the reading of other files ended")
+        if self.on_bytes is not None:
+            self.on_bytes(size)
+
+    def _record(self, fd: int, path: str, status: os.stat_result, on_bytes: OnBytes | None) -> None:
+        fact = _hash_open(fd, path, status, on_bytes)
         if self.look is not None:
             try:
                 self.look(path, fd, status.st_size)

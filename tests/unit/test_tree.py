@@ -375,3 +375,17 @@ def test_the_codes_digest_leaves_out_what_python_compiles(tmp_path: Path) -> Non
     made(tmp_path, files | {"aicert/__pycache__/a.pyc": b"c", "rules/c.py": b"d"})
     expected = dir_digest({name: fact(data) for name, data in files.items()})
     assert code_digest(tmp_path) == expected
+
+
+def test_reading_a_large_file_ends_soon_after_the_reading_of_all(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(8 * tree.BLOCK))
+    seen: list[int] = []
+
+    def stop(count: int) -> None:
+        seen.append(count)
+        walk.stopped = True
+
+    walk = tree._Walk(stop, None, None, None, None, None)
+    with pytest.raises(EvidenceError, match="the reading of other files ended"):
+        walk.file_at(tmp_path, "large")
+    assert len(seen) == 1
