@@ -16,9 +16,11 @@ def cached_tree(
     return digest_cache.cached_tree(path, cache=CACHE, on_bytes=on_bytes)
 
 
-def cached_listing(path: Path) -> digest_cache.Listed:
+def cached_listing(
+    path: Path, *, on_bytes: Callable[[int], None] | None = None
+) -> digest_cache.Listed:
     """The size and the listing of a directory, reading only files whose status is new."""
-    return digest_cache.cached_listing(path, cache=CACHE)
+    return digest_cache.cached_listing(path, cache=CACHE, on_bytes=on_bytes)
 
 
 def cached_file(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> FileFact:

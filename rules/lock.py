@@ -87,7 +87,8 @@ def _filled(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
 
 def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
     if sources.is_local(item.source):
-        return sources.measure(root, item.source, item.choice)
+        with progress.task(f"hashing {item.source}", unit="B") as bar:
+            return sources.measure(root, item.source, item.choice, bar.advance)
     if transfer is not None:
         return sources.ask(root, item.source, item.choice, transfer)
     from aicert.sources.transfer import Transfer

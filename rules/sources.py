@@ -87,7 +87,9 @@ def locate(root: Path, source: str) -> Path:
     return path
 
 
-def measure(root: Path, source: str, choice: Choice) -> Resolved:
+def measure(
+    root: Path, source: str, choice: Choice, on_bytes: Callable[[int], None] | None = None
+) -> Resolved:
     """Measure a local source. Raises LockError or EvidenceError for what cannot be certified."""
     path = locate(root, source)
     if not path.is_dir():
@@ -95,15 +97,15 @@ def measure(root: Path, source: str, choice: Choice) -> Resolved:
             raise LockError("`only` and `except` choose files of a directory, and this is one file")
         if not choice.allow_pickle:
             choices.refuse_pickles([path.name])
-        fact = cached_file(path)
+        fact = cached_file(path, on_bytes=on_bytes)
         digest = Digest("sha256", fact.sha256)
         return Resolved(uri=source, path=path, size=fact.size, digest=digest, listing=None)
     if choice.is_everything:
-        found = cached_listing(path)
+        found = cached_listing(path, on_bytes=on_bytes)
         if not choice.allow_pickle:
             choices.refuse_pickles(found.names)
         return _tree(source, path, found.size, found.listing)
-    files = cached_tree(path)
+    files = cached_tree(path, on_bytes=on_bytes)
     chosen = choices.choose(files, choice)
     files = {name: files[name] for name in chosen}
     data = listing(files)
