@@ -75,9 +75,9 @@ class State:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether bytes moved and no longer do: a server or a disk that says nothing."""
-        over = self.total is not None and self.done >= self.total
-        return self.unit == "B" and self.done > 0 and self.idle >= STALL and not over
+        """Whether bytes that are waited for do not come: a server or a disk that says nothing."""
+        awaited = self.done < self.total if self.total else self.done > 0
+        return self.unit == "B" and awaited and self.idle >= STALL
 
     @property
     def left(self) -> float | None:
