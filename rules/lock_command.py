@@ -50,8 +50,9 @@ this.
   ./doit lock && git diff lockfiles/
   ./doit lock --check    # ask every source; exit 1 if something differs
 
---check writes no lockfile; it makes the shipped example's inputs if they are
-wanted and not there.
+--check writes no lockfile, and says of each input what was compared: a web
+server may give no more than a size. It makes the shipped example's inputs if
+they are wanted and not there.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         *RunTasks.cmd_options,
