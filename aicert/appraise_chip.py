@@ -86,7 +86,7 @@ def _check_firmware(chip: amd.CertifiedChip, policy: Policy) -> None:
     minimum = chip.root.minimum
     old = [name for name, least in minimum.items() if chip.tcb[amd.COMPONENTS[name]] < least]
     if old:
-        wanted = ", ".join(f"{name} {minimum[name]}" for name in amd.COMPONENTS)
+        wanted = ", ".join(f"{name} {least}" for name, least in minimum.items())
         raise EvidenceError(
             f"the processor's firmware is too old for policy {policy.name}: {', '.join(old)}\n"
             f"found     {amd.tcb_text(chip.tcb)}\nexpected  {wanted} or newer"

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 
 from aicert import amd, hcl, snp
 from aicert import certificate as certificates
+from aicert.api import read_certificate
 from aicert.errors import AicertError, EvidenceError, ToolError
+from aicert.render import error_lines
 from aicert.roots import chip_root
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def attach(path: Path, server: str = MAKER) -> bool:
 
     ToolError where the server cannot be reached, or has no certificate that fits.
     """
-    certificate = certificates.parse(path.read_bytes())
+    certificate = read_certificate(path)
     platform = certificate.evidence.platform
     if platform is None or platform.chip_certificate is not None:
         return False
@@ -110,7 +112,7 @@ def main(paths: list[str]) -> int:
             added = attach(Path(path))
             print(f"{path}: {'added' if added else 'nothing to add'}")
     except AicertError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+        print(error_lines(error.message, error.hint), end="", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -114,6 +114,8 @@ def test_it_can_be_done_later(
     file.write_text("{")
     assert chip_certificate.main([str(file)]) == 2
     assert capsys.readouterr().err.startswith("error: certificate is not JSON")
+    assert chip_certificate.main([str(file.with_name("none"))]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot read certificate")
 
 
 @needs_vectors
