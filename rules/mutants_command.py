@@ -74,7 +74,6 @@ MODULES = (
 # Tests in process and fast, by the module that they are about; and the attack table.
 TESTS = (
     *MODULES,
-    "chip",
     "cli",
     "genuine",
     "genuine_confidential",
