@@ -66,7 +66,10 @@ def _verified_report(certificate: Certificate, policy: Policy, at: datetime) -> 
     read = hcl.parse(given.report)
     report = snp.parse(read.hardware)
     if given.chip_certificate is None:
-        raise NotDecidedError("the certificate carries no certificate of the processor (VCEK)")
+        raise NotDecidedError(
+            "the certificate carries none of the processor (VCEK): whoever ran the machine can add "
+            "it (docs/spec/confidential.md)"
+        )
     chip = amd.certify_chip(given.chip_certificate, policy.chips, at)
     if chip.chip_id != report.chip_id:
         raise EvidenceError(
