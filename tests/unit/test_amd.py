@@ -27,6 +27,23 @@ def test_a_version_is_an_integer_of_one_octet(value: str) -> None:
         amd.certify_chip(chip_forge.vcek(extensions=said), chip_forge.makers(), AT)
 
 
+@pytest.mark.parametrize("head", [b"\x04\x40", b"\x04\x3e"])
+def test_a_chip_id_may_begin_like_an_octet_string(head: bytes) -> None:
+    chip_id = head + chip_forge.CHIP_ID[2:]
+    said = chip_forge.chip_extensions(chip_id)
+    der = chip_forge.vcek(extensions=said)
+    assert amd.certify_chip(der, chip_forge.makers(), AT).chip_id == chip_id
+    for odd in (
+        chip_id[:63],
+        b"\x04\x41" + chip_id,
+        b"\x04\x40" + chip_id + b"\0",
+        b"\x04" + chip_id,
+    ):
+        der = chip_forge.vcek(extensions=chip_forge.chip_extensions(odd))
+        with pytest.raises(EvidenceError, match="of which chip"):
+            amd.certify_chip(der, chip_forge.makers(), AT)
+
+
 def test_versions_above_127_have_a_sign_octet() -> None:
     tcb = bytes((255, 128, 0, 0, 0, 0, 127, 200))
     der = chip_forge.vcek(extensions=chip_forge.chip_extensions(tcb=tcb))

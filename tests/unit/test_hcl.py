@@ -16,6 +16,25 @@ def test_what_wraps_a_report_is_taken_apart() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("AQ", 1),
+        ("AAE", 1),
+        ("AQAB", 65537),
+        ("AQAX", 0x010017),
+        ("_-8", 0xFFEF),
+        ("WFhY", 0x585858),
+    ],
+)
+def test_a_number_has_one_encoding(text: str, number: int) -> None:
+    key = b'{"keys":[{"kid":"HCLAkPub","kty":"RSA","n":"%b","e":"AQAB"}]}'
+    assert hcl.attestation_key(key % text.encode()) == (number, 65537)
+    for odd in (text + "=", text + "==", " " + text, text + "\\n", text + "+"):
+        with pytest.raises(EvidenceError):
+            hcl.attestation_key(key % odd.encode())
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (b"[]", "an object is wanted"),

@@ -15,6 +15,11 @@ def test_report_fields_stand_where_the_specification_says() -> None:
     snp.check_guest(report)
 
 
+def test_what_stands_after_the_signature_is_not_read() -> None:
+    data = Scene("confidential").get("snp_signed")
+    assert snp.parse(data[: 0x2A0 + 144].ljust(snp.SIZE, b"\xff")) == snp.parse(data)
+
+
 @pytest.mark.parametrize("size", [0, 1183, 1185])
 def test_a_report_has_one_size(size: int) -> None:
     with pytest.raises(EvidenceError, match="1184 bytes"):
