@@ -138,7 +138,7 @@ def _extensions(certificate: "Certificate") -> dict[str, bytes]:
 
 def _version(value: bytes) -> int:
     """A DER INTEGER of 0 to 255."""
-    number = int.from_bytes(value[2:], "big", signed=True)
+    number = int.from_bytes(value[2:], signed=True)
     if len(value) not in (3, 4) or value[:2] != bytes((2, len(value) - 2)) or not 0 <= number < 256:
         raise EvidenceError(f"{WHAT} does not say for which firmware versions it is")
     return number

@@ -66,7 +66,10 @@ def _verified_report(certificate: Certificate, policy: Policy, at: datetime) -> 
     read = hcl.parse(given.report)
     report = snp.parse(read.hardware)
     if given.chip_certificate is None:
-        raise NotDecidedError("the certificate carries no certificate of the processor (VCEK)")
+        raise NotDecidedError(
+            "the certificate carries none of the processor (VCEK): whoever ran the machine can add "
+            "it (docs/spec/confidential.md)"
+        )
     chip = amd.certify_chip(given.chip_certificate, policy.chips, at)
     if chip.chip_id != report.chip_id:
         raise EvidenceError(
@@ -86,7 +89,7 @@ def _check_firmware(chip: amd.CertifiedChip, policy: Policy) -> None:
     minimum = chip.root.minimum
     old = [name for name, least in minimum.items() if chip.tcb[amd.COMPONENTS[name]] < least]
     if old:
-        wanted = ", ".join(f"{name} {minimum[name]}" for name in amd.COMPONENTS)
+        wanted = ", ".join(f"{name} {least}" for name, least in minimum.items())
         raise EvidenceError(
             f"the processor's firmware is too old for policy {policy.name}: {', '.join(old)}\n"
             f"found     {amd.tcb_text(chip.tcb)}\nexpected  {wanted} or newer"

@@ -189,12 +189,26 @@ def _check_root(root: Root, policy: str) -> None:
 
 
 def root_from_certificate(
-    name: str, der: bytes, tier: str, *, needs_eku: bool, subjects: tuple[str, ...]
+    name: str,
+    der: bytes,
+    tier: str,
+    *,
+    needs_eku: bool,
+    subjects: tuple[str, ...],
+    intermediates: tuple[bytes, ...] = (),
 ) -> Root:
     """A root of a policy file; whether it is simulated follows from its own extension."""
     driver = simulated_driver(load(der, f"root {name}"))
+    for one in intermediates:
+        load(one, f"an intermediate of root {name}")
     return Root(
-        name=name, der=der, tier=tier, simulated=driver, needs_eku=needs_eku, subjects=subjects
+        name=name,
+        der=der,
+        tier=tier,
+        simulated=driver,
+        needs_eku=needs_eku,
+        subjects=subjects,
+        intermediates=intermediates,
     )
 
 

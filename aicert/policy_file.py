@@ -122,14 +122,21 @@ def _root(item: Mapping[str, object], path: str) -> Root:
     name, pem = table.text("name"), table.text("certificate")
     fingerprint, tier = table.text("sha256"), table.text("tier")
     eku = table.text("ak-purpose", "required")
-    subjects = table.texts("subject-suffixes")
+    subjects, pinned = table.texts("subject-suffixes"), table.texts("intermediates")
     table.done()
     if eku not in ("required", "if-present"):
         raise ConfigError(f"{path}: root {name}: ak-purpose is {eku!r}, not required or if-present")
     try:
         der = _certificate(path, f"root {name}", pem, fingerprint)
         return root_from_certificate(
-            name, der, tier, needs_eku=eku == "required", subjects=tuple(subjects)
+            name,
+            der,
+            tier,
+            needs_eku=eku == "required",
+            subjects=tuple(subjects),
+            intermediates=tuple(
+                pem_to_der(_read(_beside(path, file), MAX_PEM, path), file) for file in pinned
+            ),
         )
     except ConfigError:
         raise

@@ -34,9 +34,11 @@ COPIED = ("aicert", "enclave_runner", "rules", "tests", "pyproject.toml")
 LEFT_OUT = ("e2e", "vectors", "__pycache__")
 # What decides PASSED, and what reads hostile bytes for it.
 MODULES = (
+    "amd",
     "api",
     "appraisal",
     "appraise_boot",
+    "appraise_chip",
     "appraise_evidence",
     "appraise_lineage",
     "appraise_model",
@@ -47,6 +49,7 @@ MODULES = (
     "digest",
     "dsse",
     "event_log",
+    "hcl",
     "image_lock",
     "inert",
     "ledger",
@@ -61,6 +64,7 @@ MODULES = (
     "result",
     "roots",
     "safetensors",
+    "snp",
     "statement",
     "strict_json",
     "tpm",
@@ -68,7 +72,15 @@ MODULES = (
     "tree",
 )
 # Tests in process and fast, by the module that they are about; and the attack table.
-TESTS = (*MODULES, "cli", "genuine", "render", "show")
+TESTS = (
+    *MODULES,
+    "cli",
+    "genuine",
+    "genuine_confidential",
+    "policy_confidential",
+    "render",
+    "show",
+)
 # mutmut's exit codes of a fork in which a test failed, that crashed, or that ran out of time.
 KILLED = frozenset((1, 3, -11, -9, 24, -24, 36, 152, 255))
 CONFIG = """\

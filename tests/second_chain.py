@@ -70,7 +70,8 @@ def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
         need(hashlib.sha256(der).hexdigest() == given["sha256"])
         required = given.get("ak-purpose", "required") == "required"
         suffixes = tuple(given.get("subject-suffixes", ()))
-        roots.append(Root(der, given["tier"], required, suffixes))
+        middle = [_der((path.parent / name).read_text()) for name in given.get("intermediates", ())]
+        roots.append(Root(der, given["tier"], required, suffixes, tuple(middle)))
     for chip in policy.get("chip", []):
         for key in ("root", "issuer"):
             chip[key] = _der((path.parent / chip[key]).read_text())

@@ -56,6 +56,14 @@ def whole_chain_sent(scene: Scene) -> None:
     scene.put("chain", (*intermediate(scene), scene.get("root")))
 
 
+def pinned_intermediate(scene: Scene) -> None:
+    """As Azure's machines, whose TPMs hold the AK's certificate and no other."""
+    leaf, middle = intermediate(scene)
+    scene.put("chain", (leaf,))
+    (root,) = scene.get("policy").roots
+    policy(roots=(replace(root, intermediates=(middle,)),))(scene)
+
+
 def signed_with(key: Callable[[], tpm_forge.AkKey], scheme: int, hash_: int) -> Change:
     """An AK of another kind; pcrDigest is made with the hash of its scheme (Part 3, 18.4)."""
 
@@ -168,6 +176,7 @@ HONEST = (
     Honest("AK certificate expired since, judged at a trusted time", expired_since),
     Honest("root sent along", root_sent_along),
     Honest("intermediate sent along", with_intermediate(), "cloud"),
+    Honest("intermediate pinned with the root and not sent", pinned_intermediate, "cloud"),
     Honest("intermediate and root sent along", whole_chain_sent, "cloud"),
     Honest("intermediate for AKs and EKs", with_intermediate(purposes=(EKU_AK, EKU_EK)), "cloud"),
     Honest("AK of P-256", signed_with(lambda: ec_key("ec ak"), ECDSA, SHA256)),

@@ -23,6 +23,8 @@ from tests.unit.test_image_lock import DIGEST, written
 
 LOCAL = root("local CA", ec_key("ca"), driver="local")
 REAL = root("real CA", ec_key("ca"))
+MIDDLE = issue("middle", ec_key("middle"), issuer="real CA", issuer_key=ec_key("ca"), ca=True)
+WEAK = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
 
 
 def test_default_wants_a_cloud_and_accepts_no_image_yet() -> None:
@@ -93,6 +95,7 @@ sha256 = "{ca_forge.hash_of(REAL)}"
 tier = "vtpm"
 ak-purpose = "if-present"
 subject-suffixes = [".vm.example"]
+intermediates = ["middle.pem"]
 
 [images]
 accepted = ["IMAGE", "sha256:{HEX}"]
@@ -121,6 +124,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "policy.toml").write_text(FULL.replace("IMAGE", image))
     (tmp_path / "base.toml").write_text('extends = "default"\nmax-age-days = 10\n')
     (tmp_path / "root.pem").write_bytes(ca_forge.pem(REAL))
+    (tmp_path / "middle.pem").write_bytes(ca_forge.pem(MIDDLE))
+    (tmp_path / "weak.pem").write_bytes(ca_forge.pem(WEAK))
     (tmp_path / "image.lock.toml").write_bytes(lock)
     return tmp_path
 
@@ -137,6 +142,7 @@ def test_a_policy_file_with_every_key(folder: Path) -> None:
     assert [one.name for one in policy.roots] == ["azure-vtpm-2023", "our-cloud"]
     ours = policy.roots[1]
     assert (ours.needs_eku, ours.subjects, ours.simulated) == (False, (".vm.example",), None)
+    assert ours.intermediates == (MIDDLE,)
     assert len(policy.accepted) == 2
     assert [lock.name for lock in policy.images.values()] == ["machine"]
     assert len(policy.revoked) == 1
@@ -181,6 +187,9 @@ def swap(folder: Path, old: str, new: str) -> str:
         ('"if-present"', '"no"', "not required or if-present"),
         ('[".vm.example"]', '".vm.example"', "a list of strings is wanted"),
         ('[".vm.example"]', "[1]", "a list of strings is wanted"),
+        ("middle.pem", "none.pem", "cannot read"),
+        ("middle.pem", "policy.toml", "not one PEM"),
+        ("middle.pem", "weak.pem", "an intermediate of root our-cloud: an RSA key of 1024 bits"),
         ('"derived"]', '"guessed"]', "no origin is named 'guessed'"),
         (f'"{HEX}"\npcr1', '"AB"\npcr1', "pcr0 is not 64"),
         ('"sha256:cd', '"md5:cd', "not a digest"),

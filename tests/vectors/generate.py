@@ -121,7 +121,9 @@ def policy_files(policy: Policy) -> dict[str, str]:
         return {"policy.toml": 'extends = "default"\nname = "default"\n'}
     for number, root in enumerate(policy.roots):
         files[f"root-{number}.pem"] = ca_forge.pem(root.der).decode("ascii")
-        lines += _root_lines(root, f"root-{number}.pem")
+        pinned = {f"root-{number}-{i}.pem": der for i, der in enumerate(root.intermediates)}
+        files |= {name: ca_forge.pem(der).decode("ascii") for name, der in pinned.items()}
+        lines += _root_lines(root, f"root-{number}.pem", list(pinned))
     lines += ["", "[images]", f"accepted = {_digests(policy.accepted)}"]
     lines.append(f"revoked = {_digests(policy.revoked)}")
     for firmware in policy.firmware:
@@ -146,12 +148,14 @@ def policy_files(policy: Policy) -> dict[str, str]:
     return {"policy.toml": "\n".join(lines) + "\n", **files}
 
 
-def _root_lines(root: Root, file: str) -> list[str]:
+def _root_lines(root: Root, file: str, pinned: list[str]) -> list[str]:
     lines = ["", "[[root]]", f'name = "{root.name}"', f'certificate = "{file}"']
     lines += [f'sha256 = "{ca_forge.hash_of(root.der)}"', f'tier = "{root.tier}"']
     lines.append(f'ak-purpose = "{"required" if root.needs_eku else "if-present"}"')
     if root.subjects:
         lines.append(f"subject-suffixes = {json.dumps(list(root.subjects))}")
+    if pinned:
+        lines.append(f"intermediates = {json.dumps(pinned)}")
     return lines
 
 
