@@ -4,8 +4,6 @@ state that terraform kept; resource groups of any checkout, by their tag.
 Azure is asked only when `./doit clean azure` names it: it takes a login.
 """
 
-import fcntl
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +32,9 @@ class Leftover:
 def look(root: Path, *, ask_azure: bool, module: Path = STRAYS) -> list[Leftover]:
     """What is left: here, and with a login also what only Azure knows of."""
     home = root / azure_run.HOME
-    found = [_cut_off(folder) for folder in sorted(home.glob(_RUNS)) if not _in_use(folder)]
+    found = [
+        _cut_off(folder) for folder in sorted(home.glob(_RUNS)) if not azure_run.in_use(folder)
+    ]
     if ask_azure:
         # What this checkout is using, or has the state of, is not a stray.
         known = {folder.name for folder in home.glob(_RUNS)}
@@ -64,21 +64,6 @@ def _cut_off(folder: Path) -> Leftover:
         what="a run of this checkout that was cut off",
         remove=lambda: azure_run.discard(Terraform(folder)),
     )
-
-
-def _in_use(folder: Path) -> bool:
-    """Whether a certify works with it: it shares a lock while it lives."""
-    try:
-        mark = os.open(folder / azure_run.MARK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(mark)
-    return False
 
 
 def _strays(home: Path, module: Path) -> list[Leftover]:

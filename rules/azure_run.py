@@ -7,6 +7,8 @@ else holds a credential. Left out: making volumes and judging results (rules/azu
 """
 
 import datetime
+import fcntl
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +98,9 @@ def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
     with progress.task(f"{order.run}: {name}") as bar:
         made = Terraform.made(order.module, folder, lambda line: bar.update(note=line))
     (folder / MARK).touch()
+    for other in sorted(home.glob("aicert*")):
+        if other != folder and not in_use(other):
+            say(f"an earlier run was cut off and may be paid for: {other.name} (./doit clean)")
     with held(folder / MARK):
         try:
             made.init()
@@ -105,6 +110,21 @@ def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
             _discard(made, order, error)
             raise
         _discard(made, order, None)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a certify works with it: it shares a lock while it lives."""
+    try:
+        mark = os.open(folder / MARK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(mark)
+    return False
 
 
 def _facts(order: Order) -> dict[str, object]:
