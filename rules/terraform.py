@@ -109,7 +109,7 @@ class Terraform:
                 # Ctrl-C on the terminal is for us, who then end it in order.
                 start_new_session=True,
             )
-            with _ended_in_order(process):
+            with process, _ended_in_order(process):
                 lines: list[bytes] = []
                 for line in process.stdout or ():
                     if action != "output":

@@ -23,6 +23,7 @@ PROJECT = """
 config = "path:tiny.yml"
 machine = "cloud"
 outputs = ["model"]
+[runs.tiny.inputs]
 [machines.cloud]
 driver = "azure"
 region = "westeurope"
@@ -101,30 +102,12 @@ def test_a_machine_that_goes_wrong(
     assert not list(tmp_path.rglob("escaped"))
 
 
-# What Azure, Entra and the provider say, as their documentation quotes them.
 REFUSALS = [
-    ("account", "building account: could not configure AzureCli Authorizer: please run 'az login'",
-     ConfigError, "no credentials"),
-    ("account", "unable to build authorizer: AADSTS700082: The refresh token has expired",
-     ToolError, "login to Azure has expired"),
-    ("account", "`subscription_id` is a required provider property when performing a plan/apply",
-     ConfigError, "no subscription"),
-    ("account", "StorageAccountAlreadyTaken: The storage account named x is already taken",
-     ToolError, "name that this run chose is taken"),
-    ("account", "MissingSubscriptionRegistration: not registered to use 'Microsoft.Storage'",
-     ConfigError, "not registered"),
-    ("disks", "RequestDisallowedByPolicy: Resource 'x' was disallowed by policy",
-     ToolError, "policy of the subscription"),
-    ("machine", "OperationNotAllowed: exceeding approved standardNCADSH100v5Family Cores quota",
-     ToolError, "no quota"),
-    ("machine", "SkuNotAvailable: The requested VM size is currently not available in location",
-     ConfigError, "region does not have this size"),
-    ("machine", "AllocationFailed: Allocation failed. We do not have sufficient capacity",
-     ToolError, "no free machine"),
-    ("machine", "something that nobody foresaw", ToolError, "something that nobody foresaw"),
-    ("signature", "AuthorizationFailed: The client does not have authorization to perform action",
-     ConfigError, "login may not make"),
-]  # fmt: skip
+    ("account", "could not configure AzureCli Authorizer", ConfigError, "no credentials"),
+    ("disks", "RequestDisallowedByPolicy: disallowed by policy", ToolError, "policy of the"),
+    ("machine", "OperationNotAllowed: exceeding approved Cores quota", ToolError, "no quota"),
+    ("signature", "something that nobody foresaw", ToolError, "something that nobody foresaw"),
+]
 
 
 @pytest.mark.parametrize(("step", "said", "kind", "words"), REFUSALS)
