@@ -82,6 +82,7 @@ def execute(
                 look_s=order.look_s,
             )
             follow(stream)
+            _apply(made, order, "stopped")
             _apply(made, order, "collect")
             azure_blobs.download(
                 made.output("output_disk"), output, order.output_gib * azure_vhd.GIB
@@ -145,7 +146,7 @@ def _facts(order: Order) -> dict[str, object]:
 
 def _apply(made: Terraform, order: Order, stage: str, **variables: object) -> None:
     words = {"store": "making the storage account", "machine": "making disks and the machine",
-             "collect": "removing the machine"}  # fmt: skip
+             "stopped": "removing the machine", "collect": "opening its output disk"}  # fmt: skip
     with progress.task(f"{order.run}: {words[stage]}"):
         made.apply({"stage": stage, **variables})
 

@@ -1,5 +1,5 @@
 # One run of a measured machine on Azure: from the image's VHD to a Trusted Launch machine and back.
-# rules/azure_run.py applies it in three stages and destroys it; docs/azure.md explains both.
+# rules/azure_run.py applies it in four stages and destroys it; docs/azure.md explains both.
 
 locals {
   machine = var.stage == "machine" ? 1 : 0
@@ -315,6 +315,8 @@ resource "azurerm_dev_test_global_vm_shutdown_schedule" "run" {
   }
 }
 
+# A disk can be read only when no machine has it. terraform does not wait for what a stage removes
+# before it makes what the stage adds: so this is a stage of its own.
 resource "azurerm_managed_disk_sas_token" "output" {
   count               = var.stage == "collect" ? 1 : 0
   managed_disk_id     = azurerm_managed_disk.output[0].id

@@ -11,11 +11,11 @@ variable "name" {
 
 variable "stage" {
   type        = string
-  description = "store: the storage account; machine: disks and machine as well; collect: the machine is gone, its output disk can be read."
+  description = "store: the storage account; machine: disks and machine as well; stopped: the machine is gone, its disks are not; collect: the output disk can be read as well."
 
   validation {
-    condition     = contains(["store", "machine", "collect"], var.stage)
-    error_message = "stage must be store, machine or collect."
+    condition     = contains(["store", "machine", "stopped", "collect"], var.stage)
+    error_message = "stage must be store, machine, stopped or collect."
   }
 }
 

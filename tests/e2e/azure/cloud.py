@@ -82,8 +82,13 @@ def main(world: Path, what: str, action: str, gib: int) -> None:
     step = what if action == "create" else f"destroy {what}"
     if step in fail:
         sys.exit(fail[step])
+    with (world / "log").open("a") as log:
+        log.write(f"{step}\n")
     if action == "destroy":
-        mark.unlink()
+        # The account stands for the resource group: whatever is still in it goes with it, as the
+        # provider is told to (terraform/azure/versions.tf).
+        for path in (world / "left").iterdir() if what == "account" else [mark]:
+            path.unlink()
         return
     mark.touch()
     service = azure_client.service(store)
