@@ -89,7 +89,9 @@ with open(sys.argv[1], "rb") as file:
     disk = VHD(file)
     print(disk.size, disk.read(5), type(disk.disk).__name__)
 """
-    done = environment.run(code, tmp_path / "disk.vhd", lock=environment.AZURE_LOCK)
+    done = environment.run(
+        code, tmp_path / "disk.vhd", interpreter=environment.python(environment.AZURE, "azure")
+    )
     assert done.stdout.strip() == f"{4 << 20} b'begin' FixedDisk", done.stderr
 
 

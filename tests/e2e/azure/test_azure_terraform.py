@@ -63,7 +63,11 @@ class Schema:
 
 
 def load(module: Path) -> list[dict[str, Any]]:
-    done = environment.run(READ, *sorted(module.glob("*.tf")), lock=environment.AZURE_LOCK)
+    done = environment.run(
+        READ,
+        *sorted(module.glob("*.tf")),
+        interpreter=environment.python(environment.AZURE, "azure"),
+    )
     assert done.returncode == 0, done.stderr
     documents: list[dict[str, Any]] = json.loads(done.stdout)
     return documents
