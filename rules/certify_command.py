@@ -91,6 +91,8 @@ RUN, every run of aicert.toml.
                     "--nonce is for one run: name it", hint="./doit certify RUN --nonce …"
                 )
             request.nonce, request.run = bytes.fromhex(nonce), names[0]
+        if request.keep and all(project.run(name).machine.driver != "azure" for name in names):
+            raise ConfigError("--keep is for machines on azure: others leave nothing behind")
         for name in names:
             work.sweep(project.root, name)
         runs = [project.run(name) for name in names]

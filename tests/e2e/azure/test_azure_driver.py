@@ -16,6 +16,7 @@ from aicert.errors import AicertError, ConfigError, ToolError
 from rules import azure, azure_clean, azure_client, azure_run, azure_vhd, config
 from rules.image_store import Image
 from rules.local import Job
+from rules.terraform import Terraform
 from tests.e2e.azure.conftest import HERE, REPOSITORY, World
 
 PROJECT = """
@@ -244,6 +245,23 @@ def test_names_that_azure_says_are_checked(world: World, tmp_path: Path) -> None
     assert [item.name for item in found] == ["aicertaa", "aicertbb"]
     assert found[0].what == "run tiny in westeurope, to be gone by "
     assert not list((root / azure_run.HOME).glob("strays"))
+
+
+def test_what_exists_is_taken_into_a_state_and_destroyed(tmp_path: Path) -> None:
+    module = tmp_path / "module"
+    module.mkdir()
+    (module / "main.tf").write_text(
+        'variable "group" { type = string }\n'
+        'resource "terraform_data" "stray" {\n  count = var.group == "" ? 0 : 1\n}\n'
+    )
+    made = Terraform.made(module, tmp_path / "state", lambda _: None)
+    made.init()
+    made.set_variables({"group": "aicertaa"})
+    assert not made.may_have_made_something
+    made.adopt("terraform_data.stray[0]", "an-identity")
+    assert made.may_have_made_something
+    made.destroy()
+    assert not made.may_have_made_something
 
 
 def test_nothing_of_azure_is_loaded_where_nothing_is_to_do() -> None:
