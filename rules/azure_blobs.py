@@ -5,6 +5,7 @@ blob carries their digest). Holes are not sent. What comes back is hostile: its 
 here, its content by whoever reads it.
 """
 
+import bisect
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -66,8 +67,10 @@ def _ranges(blob: Any) -> list[tuple[int, int]]:
 
 
 def _covered(piece: tuple[int, int], done: list[tuple[int, int]]) -> bool:
+    """Whether all of the piece is in one of the ranges, which are sorted and apart."""
     begin, size = piece
-    return any(start <= begin and begin + size <= end for start, end in done)
+    at = bisect.bisect_right(done, begin, key=lambda item: item[0]) - 1
+    return at >= 0 and begin + size <= done[at][1]
 
 
 def _send(blob: Any, vhd: Vhd, left: list[tuple[int, int]], bar: progress.Bar) -> int:
