@@ -26,18 +26,29 @@ class ConsoleStream:
     """Lines of the console, waited for; ends with the machine.
 
     `more` gives what the console says since the last call. Raises ToolError where the machine shows
-    nothing within `boot_s`, or has not ended within `limit_s`, or `waited` between two looks ends.
+    nothing within `boot_s`, or has not ended within `limit_s`. After every `ask_s` of silence
+    `is_off` is asked: a console may lose its last words.
     """
 
     def __init__(
-        self, more: Callable[[], bytes], *, boot_s: float, limit_s: float, look_s: float = 5.0
+        self,
+        more: Callable[[], bytes],
+        *,
+        boot_s: float,
+        limit_s: float,
+        look_s: float = 5.0,
+        is_off: Callable[[], bool] = lambda: False,
+        ask_s: float = 60.0,
     ) -> None:
         self._more = more
+        self._is_off, self._ask_s = is_off, ask_s
+        self._asked = time.monotonic()
         self._began = time.monotonic()
         self._boot_s, self._limit_s, self._look_s = boot_s, limit_s, look_s
         self._buffer = b""
         self._shown = False
         self._ended = False
+        self._gone = False
         self._last: list[str] = []
         # Never set: a wait that Ctrl-C ends.
         self._never = threading.Event()
@@ -53,12 +64,25 @@ class ConsoleStream:
             data = self._more()
             if data:
                 self._shown = True
+                self._asked = time.monotonic()
                 self._buffer += data
             elif _END.search(self._buffer):
                 return self._seen(self._buffer)
+            elif self._has_gone():
+                # What it still said meanwhile.
+                self._buffer += self._more()
+                self._ended = b"\n" not in self._buffer
             else:
                 self._wait()
         return b""
+
+    def _has_gone(self) -> bool:
+        """Whether it is off without a word; asked now and then, and not before it has booted."""
+        if self._gone or not self._shown or time.monotonic() - self._asked < self._ask_s:
+            return self._gone
+        self._gone = self._is_off()
+        self._asked = time.monotonic()
+        return self._gone
 
     def _wait(self) -> None:
         passed = time.monotonic() - self._began

@@ -47,6 +47,7 @@ class Order:
     module: Path = MODULE
     boot_s: float = BOOT_S
     look_s: float = 5.0
+    ask_s: float = 60.0
 
 
 def execute(
@@ -80,6 +81,8 @@ def execute(
                 boot_s=order.boot_s,
                 limit_s=order.limit_s,
                 look_s=order.look_s,
+                is_off=lambda: _is_off(made),
+                ask_s=order.ask_s,
             )
             follow(stream)
             _apply(made, order, "stopped")
@@ -111,6 +114,16 @@ def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
             _discard(made, order, error)
             raise
         _discard(made, order, None)
+
+
+def _is_off(made: Terraform) -> bool:
+    """Whether Azure says that the machine is off; no answer is none, and the time limit stays."""
+    try:
+        made.refresh()
+        state = str(made.output("power_state"))
+    except AicertError:
+        return False
+    return state.lower().endswith(("stopped", "deallocated"))
 
 
 def in_use(folder: Path) -> bool:

@@ -73,6 +73,10 @@ class Terraform:
         self._run("plan", "-json", f"-out={_PLAN}")
         self._run("apply", "-json", _PLAN)
 
+    def refresh(self) -> None:
+        """Look at what there is, change nothing of it; outputs say it afterwards."""
+        self._run("apply", "-json", "-refresh-only", "-auto-approve")
+
     def set_variables(self, variables: Mapping[str, object]) -> None:
         """Keep these variables for every later call, beside those that are kept already."""
         path = self.folder / _VARIABLES

@@ -280,6 +280,13 @@ resource "azurerm_linux_virtual_machine" "run" {
   }
 }
 
+# Whether it still runs, where its console does not say so.
+data "azurerm_virtual_machine" "run" {
+  count               = local.machine
+  name                = azurerm_linux_virtual_machine.run[0].name
+  resource_group_name = azurerm_resource_group.run.name
+}
+
 # The machine's init waits for its disks, and knows them by these numbers. Inputs come last, so that
 # a machine that has them has everything.
 resource "azurerm_virtual_machine_data_disk_attachment" "output" {

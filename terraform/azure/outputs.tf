@@ -1,9 +1,14 @@
-# What the driver needs; both are secrets, and end with the run.
+# What the driver needs. Two are secrets, and end with the run.
 
 output "store" {
   description = "The storage account's blob service, with a signature."
   value       = "${azurerm_storage_account.run.primary_blob_endpoint}${data.azurerm_storage_account_sas.run.sas}"
   sensitive   = true
+}
+
+output "power_state" {
+  description = "Of the machine, when this state was refreshed last; empty where there is none."
+  value       = local.machine == 1 ? data.azurerm_virtual_machine.run[0].power_state : ""
 }
 
 output "output_disk" {

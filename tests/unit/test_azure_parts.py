@@ -148,6 +148,21 @@ def test_console_that_stands_still(text: bytes, words: str) -> None:
             pass
 
 
+def test_console_of_a_machine_that_went_off_without_a_word() -> None:
+    asked: list[int] = []
+
+    def is_off() -> bool:
+        asked.append(1)
+        return len(asked) == 2
+
+    stream = ConsoleStream(
+        said(b"a\n", b"", b"", b"last\nwords"), boot_s=9, limit_s=9, look_s=0, is_off=is_off,
+        ask_s=0,
+    )  # fmt: skip
+    assert [stream.readline(), stream.readline(), stream.readline()] == [b"a\n", b"last\n", b""]
+    assert len(asked) == 2
+
+
 def test_costs_are_said_before_and_after() -> None:
     known = azure_costs.of("Standard_NC40ads_H100_v5", None)
     assert "at most 8.73 for 1 h 15 min" in known.before(3600)

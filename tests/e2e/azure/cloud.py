@@ -51,9 +51,11 @@ def run_machine(world: Path, store: str, play: str) -> None:
         write(service, HEADER + b"file 3 ../../../escaped\nabcend\n")
     if play == "refused":
         console += b'{"event": "error", "message": "input alpaca: other bytes", "exitCode": 2}\n'
+    if play == "falls silent":
+        (world / "off").touch()
     if play == "panic":
         console += b"[   12.0] Kernel panic - not syncing: dm-verity device corrupted\n"
-    elif play not in ("never boots", "hangs"):
+    elif play not in ("never boots", "hangs", "falls silent"):
         console += POWER_DOWN
     if console:
         container = service.get_container_client("bootdiagnostics-aicert-1")

@@ -99,6 +99,10 @@ output "store" {
   sensitive = true
 }
 
+output "power_state" {
+  value = local.machine == 0 ? "" : fileexists("${var.world}/off") ? "stopped" : "running"
+}
+
 output "output_disk" {
   value     = var.stage == "collect" ? var.output_disk : ""
   sensitive = true
