@@ -25,6 +25,9 @@ TPM = "device:/dev/tpmrm0"
 # Written only; a virtio-serial port of the machine's.
 EVENTS_PORT = "aicert.events"
 OUTPUT_SERIAL = "aicert-output"
+# Where disks are SCSI ones: host:channel:target:LUN.
+OUTPUT_LUN = 11
+CONSOLE = "/dev/console"
 _LIMITS = ("time-limit", "memory", "processes", "scratch-limit", "threads")
 _MAX_LIMITS = 4096
 _VOLUME = re.compile(r"(?:^| )aicert\.([a-z]+)=([0-9a-f]{64}),[0-9]+(?= |\n|$)")
@@ -32,7 +35,7 @@ _VOLUME = re.compile(r"(?:^| )aicert\.([a-z]+)=([0-9a-f]{64}),[0-9]+(?= |\n|$)")
 
 def main() -> int:
     """Run what the input volume asks for; 0 when a certificate was streamed out."""
-    events = os.open(_events_device(), os.O_WRONLY | os.O_CLOEXEC)
+    events = os.open(_events_device(), os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         arguments = _arguments(events)
         out = SCRATCH / "out"
@@ -97,18 +100,21 @@ def limits() -> dict[str, int]:
 
 
 def _events_device() -> str:
-    """Where progress goes. A host that attached no such port has none to show."""
+    """Where progress goes. A cloud has no such port: its console is all that people see there."""
     for port in Path("/sys/class/virtio-ports").glob("*"):
         if (port / "name").read_text("ascii", "replace").strip() == EVENTS_PORT:
             return f"/dev/{port.name}"
-    return os.devnull
+    return CONSOLE
 
 
 def _output_device() -> Path:
     for disk in sorted(Path("/sys/block").glob("vd*")):
         if (disk / "serial").read_text("ascii", "replace").strip() == OUTPUT_SERIAL:
             return Path("/dev", disk.name)
-    raise ToolError(f"no disk is called {OUTPUT_SERIAL}")
+    for disk in sorted(Path("/sys/block").glob("sd*")):
+        if (disk / "device").resolve().name.endswith(f":{OUTPUT_LUN}"):
+            return Path("/dev", disk.name)
+    raise ToolError(f"no disk is called {OUTPUT_SERIAL}, or has number {OUTPUT_LUN}")
 
 
 if __name__ == "__main__":

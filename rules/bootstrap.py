@@ -101,6 +101,9 @@ def test_needs() -> list[Need]:
     return [
         Need(package="tpm2-tools", present=_program("tpm2_checkquote")),
         Need(package="openssl", present=_program("openssl")),
+        # Azurite and the provider's schema are npm packages.
+        Need(package="nodejs", present=_program("node")),
+        Need(package="npm", present=_program("npm")),
     ]
 
 

@@ -26,6 +26,7 @@ from aicert.result import AttestationResult
 from aicert.statement import parse as parse_statement
 from aicert.tree import code_digest
 from rules import (
+    azure,
     digests,
     exports,
     fetch,
@@ -43,7 +44,7 @@ from rules.environment import training_environment
 from rules.lock import Lock
 from rules.work import exchange, held, remove, work_folder
 
-DRIVERS = {"local": local.execute, "qemu": qemu.execute}
+DRIVERS = {"local": local.execute, "qemu": qemu.execute, "azure": azure.execute}
 # Where the model that passed last goes when a later run fails.
 KEPT = Path(".aicert") / "kept"
 # enclave_runner.containment's names of limits → keys of a machine in aicert.toml.
@@ -121,7 +122,9 @@ def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
     return None if made == here else f"the runner's code was {made}, here it is {here}"
 
 
-def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) -> None:
+def certify(
+    root: Path, run: Run, nonce: bytes | None, *, accept: bool = False, keep: bool = False
+) -> None:
     """Execute and certify `run`; RejectedError if what was put in place does not pass."""
     current = _locked(root, run, accept)
     fetch.fetch_inputs(root, current)
@@ -137,6 +140,7 @@ def certify(root: Path, run: Run, nonce: bytes | None, *, accept: bool = False) 
             nonce=nonce or secrets.token_bytes(32),
             training_env=environment,
             work=work,
+            keep=keep,
         )
         out = DRIVERS[run.machine.driver](job)
         question = verify.own_question(root, run, nonce)

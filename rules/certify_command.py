@@ -17,6 +17,7 @@ class Request:
     nonce: bytes | None = None
     run: str = ""
     accept: bool = False
+    keep: bool = False
 
     def nonce_for(self, run: str) -> bytes | None:
         """The nonce, for the run that it was asked of and none that this one builds on."""
@@ -65,13 +66,21 @@ RUN, every run of aicert.toml.
             "default": False,
             "help": "go on with a lockfile that is written here for the first time",
         },
+        {
+            "name": "keep",
+            "short": "",
+            "long": "keep",
+            "type": bool,
+            "default": False,
+            "help": "leave a cloud machine there afterwards, to debug it (it costs money)",
+        },
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run the certify tasks of the named runs, then have DVC track what they need and made."""
         project = config.load(Path.cwd())
         names = [project.run(name).name for name in args] or list(project.runs)
-        request.accept = params["accept"]
+        request.accept, request.keep = params["accept"], params["keep"]
         nonce = params["nonce"].lower()
         if nonce:
             if not re.fullmatch(r"[0-9a-f]{64}", nonce):
@@ -83,6 +92,8 @@ RUN, every run of aicert.toml.
                     "--nonce is for one run: name it", hint="./doit certify RUN --nonce …"
                 )
             request.nonce, request.run = bytes.fromhex(nonce), names[0]
+        if request.keep and all(project.run(name).machine.driver != "azure" for name in names):
+            raise ConfigError("--keep is for machines on azure: others leave nothing behind")
         for name in names:
             work.sweep(project.root, name)
         runs = [project.run(name) for name in names]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.errors import ConfigError, ToolError
+from rules import azure_clean
 from rules.command import Command
 from rules.progress import amount, printable
 from rules.work import RUNS, sweep
@@ -82,6 +83,10 @@ AREAS = (
 )
 
 
+# Not on this disk: resource groups of runs that were cut off, or that only Azure knows of.
+AZURE = "azure"
+
+
 def size_of(path: Path) -> int:
     """Bytes on disk of a file or a whole directory; links count as themselves."""
     total = 0
@@ -136,9 +141,10 @@ class Clean(Command):
     doc_purpose = "show what takes disk space, ask, and remove it"
     doc_usage = "[AREA …] [--yes] [--dry-run]"
     doc_description = (
-        "Areas: runs, caches, envs, store, kept, outputs, certificates. Without names:\n"
-        "runs and caches; all others go only when named. What a running certify uses\n"
-        "stays, and so does the local CA."
+        "Areas: runs, caches, azure, envs, store, kept, outputs, certificates. Without\n"
+        "names: runs, caches, and what runs on Azure left that were cut off here; all\n"
+        "others go only when named. `azure` by name also asks Azure for everything with\n"
+        "our tag. What a running certify uses stays, and so does the local CA."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -161,7 +167,7 @@ class Clean(Command):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Show, ask, remove."""
-        known = {area.name for area in AREAS}
+        known = {area.name for area in AREAS} | {AZURE}
         for name in args:
             if name not in known:
                 raise ConfigError(
@@ -169,7 +175,8 @@ class Clean(Command):
                     hint="./doit clean --dry-run",
                 )
         chosen = _shown(args)
-        if not chosen:
+        cloud = _shown_cloud(args)
+        if not chosen and not cloud:
             print("nothing to remove")
             return 0
         if params["dry_run"]:
@@ -183,6 +190,7 @@ class Clean(Command):
             else:
                 remove(path)
         print(f"removed {len(chosen)} of the entries above")
+        azure_clean.end(cloud)
         return 0
 
 
@@ -204,6 +212,16 @@ def _shown(names: list[str]) -> list[Path]:
             for path in paths:
                 print(f"        {printable(str(path), 200)}")
     return chosen
+
+
+def _shown_cloud(names: list[str]) -> list[azure_clean.Leftover]:
+    """What is paid for on Azure goes without being named; Azure itself is asked when it is."""
+    if names and AZURE not in names:
+        return []
+    found = azure_clean.look(Path.cwd(), ask_azure=AZURE in names)
+    for item in found:
+        print(f"destroy {AZURE:<13} {item.name}  {item.what}")
+    return found
 
 
 def _ask() -> None:

@@ -19,7 +19,7 @@ from aicert.sources.choice import Choice
 from rules import sources
 
 FILE = "aicert.toml"
-DRIVERS = ("local", "qemu")
+DRIVERS = ("local", "qemu", "azure")
 TRAINER = "axolotl"
 # The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.
 DEFAULT_MEMORY = 8 << 30
@@ -28,6 +28,8 @@ DEFAULT_TIME = 3600
 DEFAULT_PROCESSES = 512
 
 _SIZE = re.compile(r"(\d{1,6}) ?(MiB|GiB|TiB)")
+_REGION = re.compile(r"[a-z][a-z0-9]{2,39}")
+_SIZE_NAME = re.compile(r"Standard_[A-Za-z0-9_-]{2,60}")
 _TIME = re.compile(r"(\d{1,6}) ?(s|min|h)")
 _UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1, "min": 60, "h": 3600}
 
@@ -62,6 +64,10 @@ class Machine:
     time_limit: int
     processes: int
     cpus: int | None
+    region: str | None = None
+    size: str | None = None
+    hourly_price: float | None = None
+    budget: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +173,20 @@ class _Table:
             raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
         return int(match[1]) * _UNITS[match[2]]
 
+    def name(self, key: str, form: re.Pattern[str], example: str) -> str:
+        text = self.text(key)
+        if not form.fullmatch(text):
+            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
+        return text
+
+    def price(self, key: str) -> float | None:
+        if key not in self.left:
+            return None
+        value = self.left.pop(key)
+        if type(value) not in (int, float) or not 0 <= cast(float, value) < 1e5:
+            raise ConfigError(f"{FILE}: {self._at(key)} is not a price, wanted: like 0.384")
+        return float(cast(float, value))
+
     def count(self, key: str, default: int) -> int:
         value = cast(int, self.take(key, int, default))
         if value < 1:
@@ -204,12 +224,16 @@ def _nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def _machine(name: str, table: _Table) -> Machine:
-    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus")
+    of_azure = ("region", "size", "hourly-price", "budget")
+    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus", *of_azure)
     driver = table.text("driver")
     if driver not in DRIVERS:
         raise ConfigError(
             f"{FILE}: {table.where}.driver {driver!r} is not one of {', '.join(DRIVERS)}"
         )
+    for key in of_azure:
+        if key in table.left and driver != "azure":
+            raise ConfigError(f"{FILE}: {table.where}.{key} is of driver azure, this is {driver}")
     return Machine(
         name=name,
         driver=driver,
@@ -218,6 +242,10 @@ def _machine(name: str, table: _Table) -> Machine:
         time_limit=table.quantity("time-limit", _TIME, "30 min", DEFAULT_TIME),
         processes=table.count("processes", DEFAULT_PROCESSES),
         cpus=table.count("cpus", 0) if "cpus" in table.left else None,
+        region=table.name("region", _REGION, "westeurope") if driver == "azure" else None,
+        size=table.name("size", _SIZE_NAME, "Standard_D8s_v5") if driver == "azure" else None,
+        hourly_price=table.price("hourly-price"),
+        budget=table.count("budget", 0) if "budget" in table.left else 0,
     )
 
 

@@ -5,13 +5,20 @@ Every line is hostile (a machine's console in the end): bounded, parsed strictly
 
 import json
 from contextlib import ExitStack
-from typing import BinaryIO
+from typing import Protocol
 
 from aicert.errors import AicertError, ConfigError, ToolError
 from rules import progress
 
 MAX_LINE = 4096
 _WORDS = {"hashing": "hashing inputs", "training": "training", "measuring": "measuring outputs"}
+
+
+class Lines(Protocol):
+    """A stream that is read by lines, as files are."""
+
+    def readline(self, most: int, /) -> bytes:
+        """The next line, or a part of a long one; empty at the end."""
 
 
 class Follower:
@@ -24,7 +31,7 @@ class Follower:
         self._stack = ExitStack()
         self._error: AicertError | None = None
 
-    def follow(self, stream: BinaryIO) -> None:
+    def follow(self, stream: Lines) -> None:
         """Read events until the runner closes its end."""
         with self._stack:
             while line := stream.readline(MAX_LINE):

@@ -24,6 +24,7 @@ OURS = (
     "bench",
     "fuzz",
     "mutants",
+    "azure_calibrate",
     "clean",
     "list",
     "help",

@@ -15,7 +15,8 @@ from aicert.errors import ToolError
 # The order of image/machine/init.c, which loads them.
 MODULES = (
     "virtio_blk", "sha256-ssse3", "dm-mod", "dm-bufio", "reed_solomon", "dm-verity", "libcrc32c",
-    "erofs",
+    "erofs", "scsi_common", "scsi_mod", "sd_mod", "scsi_transport_fc", "virtio_scsi", "hv_vmbus",
+    "hv_storvsc",
 )  # fmt: skip
 _DIRECTORY = 0o040755
 _PROGRAM = 0o100755

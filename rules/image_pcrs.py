@@ -22,6 +22,7 @@ MEASURED = (
     ".pcrpkey", ".profile", ".dtbauto", ".hwids",
 )  # fmt: skip
 _BOOT_ACTION = b"Calling EFI Application from Boot Option"
+_RETURN_ACTION = b"Returning from EFI Application from Boot Option"
 _SEPARATOR = bytes(4)
 _PE32_PLUS = 0x20B
 # Within the optional header of PE32+ (Microsoft PE format, "Optional header").
@@ -49,17 +50,22 @@ class Image:
     sections: tuple[Section, ...]
 
 
-def predict(uki: bytes) -> dict[int, bytes]:
-    """The values of PCRs 4, 11, 12 and 13 (SHA-256 bank) after this UKI was booted directly."""
+def predict(uki: bytes, *, failed_options: int = 0) -> dict[int, bytes]:
+    """The values of PCRs 4, 11, 12 and 13 (SHA-256 bank) after this UKI was booted directly.
+
+    `failed_options`: how many boot options the firmware tried before, in vain.
+    """
     image = parse(uki)
     content = {section.name: section.content for section in image.sections}
     if ".linux" not in content:
         raise ToolError("not a unified kernel image: it has no section .linux")
     kernel = parse(content[".linux"])
     pcr4, pcr11 = ZERO, ZERO
+    again = [hashlib.sha256(action).digest() for action in (_RETURN_ACTION, _BOOT_ACTION)]
     for digest in (
         hashlib.sha256(_BOOT_ACTION).digest(),
         hashlib.sha256(_SEPARATOR).digest(),
+        *again * failed_options,
         authenticode(image),
         authenticode(kernel),
     ):

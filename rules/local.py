@@ -32,6 +32,8 @@ class Job:
     nonce: bytes
     training_env: Path | None
     work: Path
+    # Leave the machine there afterwards, to look at it; only where it would cost something.
+    keep: bool = False
 
 
 def execute(job: Job) -> Path:

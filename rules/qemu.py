@@ -73,7 +73,7 @@ def execute_in(job: Job, image: Image) -> Path:
     volumes = Volumes(
         image=image.disk, inputs=job.work / "inputs.img", output=job.work / "output.img"
     )
-    _make_volumes(job, image, volumes)
+    make_volumes(job, image, volumes)
     accelerator = qemu_accelerator.choose(image)
     progress.say(f"{job.run.name}: booting the measured machine ({_WORDS[accelerator]})")
     follower = Follower(job.run.name)
@@ -93,11 +93,12 @@ def execute_in(job: Job, image: Image) -> Path:
     except AicertError as error:
         hint = f"less {job.work.parent / CONSOLE}"
         raise ToolError(f"{error.message}\n{console}".rstrip(), hint=hint) from None
-    _attach_lock(out / "certificate.json", image)
+    attach_lock(out / "certificate.json", image)
     return out
 
 
-def _make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
+def make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
+    """The input volume, and a hole as large as what the machine may write."""
     machine = job.run.machine
     if volumes.inputs is None or volumes.output is None:
         raise ToolError("a run needs an input and an output volume")
@@ -122,7 +123,7 @@ def _make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
         file.truncate(machine.scratch + _OUTPUT_ROOM)
 
 
-def _attach_lock(path: Path, image: Image) -> None:
+def attach_lock(path: Path, image: Image) -> None:
     """Put the image's lock beside the evidence, unsigned: a claim (design section 7)."""
     certificate = certificates.parse(path.read_bytes())
     path.write_bytes(certificates.emit(replace(certificate, image_lock=image.lock)))

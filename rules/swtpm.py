@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import serialization
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from aicert.errors import ToolError
 from rules.ca import Ca
+from rules.signals import termination_raises
 
 TCTI: Final = "swtpm:path=tpm.sock"
 """For a process whose working directory is the run's: a UNIX socket's path has 107 bytes."""
@@ -55,7 +55,7 @@ def platform(run_dir: Path, ca: Ca) -> Iterator[str]:
     swtpm cannot be started or prepared, and where it died before the block ended.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_termination_raises())
+        stack.enter_context(termination_raises())
         folder = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, folder)
         _claim(run_dir)
@@ -183,30 +183,6 @@ def _remove(run_dir: Path) -> None:
     for name in _SOCKETS:
         (run_dir / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir / _STATE, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _termination_raises() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program in order within the block, where nobody else cares."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    ours = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is signal.SIG_DFL
-    ]
-    try:
-        for number in ours:
-            signal.signal(number, leave)
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _prepare(tcti: str, ca: Ca) -> None:

@@ -108,7 +108,9 @@ def _upstream(run: config.Run) -> list[str]:
 
 
 def _certify(run: config.Run) -> None:
-    certify.certify(ROOT, run, request.nonce_for(run.name), accept=request.accept)
+    certify.certify(
+        ROOT, run, request.nonce_for(run.name), accept=request.accept, keep=request.keep
+    )
 
 
 def _is_current(run: config.Run) -> bool:

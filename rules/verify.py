@@ -13,6 +13,7 @@ from aicert import api, cli, render
 from aicert.appraisal import appraise
 from aicert.appraise_model import Model
 from aicert.certificate import Certificate
+from aicert.chain import SIMULATED_TIERS
 from aicert.digest import Digest
 from aicert.errors import ConfigError, EvidenceError
 from aicert.lockfile import identity
@@ -21,7 +22,7 @@ from aicert.result import AttestationResult
 from aicert.statement import parse as parse_statement
 from rules import lock, progress
 from rules.command import users_path
-from rules.config import DRIVERS, Run
+from rules.config import Run
 
 CERTIFICATES = Path("certificates")
 OUTPUTS = Path("outputs")
@@ -49,7 +50,12 @@ class Question:
 def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
     """Under the policy of the run's own machine: it accepts what this checkout simulates."""
     driver = run.machine.driver
-    policy = api.choose_policy(driver, root=_own_ca(root, driver), image=_own_image(root, driver))
+    if driver in SIMULATED_TIERS:
+        ca, image = _own_ca(root, driver), _own_image(root, driver)
+        policy = api.choose_policy(driver, root=ca, image=image)
+    else:
+        # A cloud's own roots; of images, the one that this checkout builds.
+        policy = api.choose_policy("default", image=_own_image(root, driver))
     return Question(policy=policy, nonce=nonce)
 
 
@@ -58,7 +64,7 @@ def question(root: Path, policy: str, pem: str, nonce: str) -> Question:
     if policy not in BUILT_IN:
         policy = str(users_path(policy))
     ca = users_path(pem) if pem else None
-    if ca is None and policy in DRIVERS:
+    if ca is None and policy in SIMULATED_TIERS:
         ca = _own_ca(root, policy)
     chosen = api.choose_policy(policy, root=ca, image=_own_image(root, policy))
     return Question(policy=chosen, nonce=api.expected_nonce(nonce or None))
@@ -67,7 +73,7 @@ def question(root: Path, policy: str, pem: str, nonce: str) -> Question:
 def _own_image(root: Path, policy: str) -> Path | None:
     """This checkout's image, which its own measured machines boot."""
     lock = root / IMAGE_LOCK
-    return lock if policy == "qemu" and lock.is_file() else None
+    return lock if policy in ("qemu", "azure") and lock.is_file() else None
 
 
 def _own_ca(root: Path, driver: str) -> Path:

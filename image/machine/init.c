@@ -27,6 +27,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BLOCK 4096
@@ -34,13 +35,20 @@
 #define RUNNER "/usr/bin/python3.11"
 /* The volume's last block: this line, the root hash, the number of data blocks, zeroes. */
 #define TRAILER "aicert inputs 1\n"
+/* A cloud attaches disks to a machine that runs already. */
+#define WAIT_S 600
+#define STEP_NS 50000000L
 #define SAFE (MS_RDONLY | MS_NODEV | MS_NOSUID | MS_NOEXEC)
 
 /* In the order in which they need each other; the files lie in the initrd. */
 static const char *const MODULES[] = {
     "virtio_blk", "sha256-ssse3", "dm-mod", "dm-bufio",
     "reed_solomon", "dm-verity", "libcrc32c", "erofs",
+    "scsi_common", "scsi_mod", "sd_mod", "scsi_transport_fc", "virtio_scsi",
+    "hv_vmbus", "hv_storvsc",
 };
+/* Hyper-V's bus refuses to load elsewhere, and only what follows it needs it. */
+static const char HYPERV[] = "hv_vmbus";
 
 static void stop(void)
 {
@@ -102,40 +110,81 @@ static void load_modules(void)
 
         snprintf(path, sizeof(path), "/modules/%s.ko", MODULES[i]);
         fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0)
+        if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0) {
+            if (errno == ENODEV && strcmp(MODULES[i], HYPERV) == 0)
+                break;
             die("cannot load %s", MODULES[i]);
+        }
         close(fd);
     }
     /* Nobody loads another one, network drivers least of all. */
     spill("/proc/sys/kernel/modules_disabled", "1");
 }
 
-/* /dev/NAME of the disk with that serial number, whatever order the host attached them in. */
-static void find_disk(const char *serial, char *path, size_t size)
+/* The SCSI number of a disk, host:channel:target:LUN, is what its device is called. */
+static int has_lun(const char *disk, int wanted)
+{
+    char link[288], target[256];
+    ssize_t length;
+    int lun;
+
+    snprintf(link, sizeof(link), "/sys/block/%s/device", disk);
+    length = readlink(link, target, sizeof(target) - 1);
+    if (length < 0)
+        return 0;
+    target[length] = '\0';
+    return strrchr(target, '/') &&
+           sscanf(strrchr(target, '/') + 1, "%*d:%*d:%*d:%d", &lun) == 1 && lun == wanted;
+}
+
+static int has_serial(const char *disk, const char *wanted)
 {
     char name[288], found[64];
+
+    snprintf(name, sizeof(name), "/sys/block/%s/serial", disk);
+    slurp(name, found, sizeof(found));
+    found[strcspn(found, "\n")] = '\0';
+    return strcmp(found, wanted) == 0;
+}
+
+/* /dev/NAME of the virtio disk with that serial number, or the SCSI disk with that number, in
+ * whatever order the host attached them. Two that answer to it are refused. */
+static void look_for_disk(const char *serial, int lun, char *path, size_t size)
+{
     struct dirent *entry;
     DIR *disks = opendir("/sys/block");
 
     path[0] = '\0';
     while (disks && (entry = readdir(disks))) {
-        if (strncmp(entry->d_name, "vd", 2) != 0)
-            continue;
-        snprintf(name, sizeof(name), "/sys/block/%s/serial", entry->d_name);
-        slurp(name, found, sizeof(found));
-        found[strcspn(found, "\n")] = '\0';
-        if (strcmp(found, serial) != 0)
+        const char *name = entry->d_name;
+
+        if (!(strncmp(name, "vd", 2) == 0 && has_serial(name, serial)) &&
+            !(strncmp(name, "sd", 2) == 0 && has_lun(name, lun)))
             continue;
         errno = 0;
         if (path[0])
             die("two disks are called %s", serial);
-        snprintf(path, size, "/dev/%.24s", entry->d_name);
+        snprintf(path, size, "/dev/%.24s", name);
     }
     if (disks)
         closedir(disks);
+}
+
+/* Waits until that disk is there, and its partition, if one is asked for. */
+static void find_disk(const char *serial, int lun, const char *partition, char *path, size_t size)
+{
+    const struct timespec step = {.tv_nsec = STEP_NS};
+    char node[48];
+
+    for (long waited = 0; waited < WAIT_S * (1000000000L / STEP_NS); waited++) {
+        look_for_disk(serial, lun, path, size);
+        snprintf(node, sizeof(node), "%.32s%s", path, partition);
+        if (path[0] && access(node, R_OK) == 0)
+            return;
+        nanosleep(&step, NULL);
+    }
     errno = 0;
-    if (!path[0])
-        die("no disk is called %s", serial);
+    die("no disk is called %s, or has number %d", serial, lun);
 }
 
 static int is_hash(const char *text)
@@ -263,7 +312,7 @@ static void open_volumes(void)
 
     if (slurp("/proc/cmdline", line, sizeof(line)) >= sizeof(line) - 1)
         die("the command line is too long");
-    find_disk("aicert-image", image, sizeof(image));
+    find_disk("aicert-image", 0, "3", image, sizeof(image));
 
     snprintf(part, sizeof(part), "%s2", image);
     blocks = from_command_line(line, "aicert.root=", root);
@@ -275,7 +324,7 @@ static void open_volumes(void)
     open_verity("training", 1, part, blocks, root);
     attach("/dev/dm-1", "/root/training", "erofs", MS_RDONLY | MS_NODEV | MS_NOSUID, NULL);
 
-    find_disk("aicert-inputs", image, sizeof(image));
+    find_disk("aicert-inputs", 10, "", image, sizeof(image));
     blocks = from_trailer(image, root);
     open_verity("inputs", 2, image, blocks, root);
     check_erofs("/dev/dm-2");

@@ -15,6 +15,8 @@ from rules import bootstrap, training_env
 
 LOCK = Path(__file__).with_name("requirements.lock")
 WORKFLOWS = Path(__file__).with_name("workflows.lock")
+AZURE = Path(__file__).with_name("azure.lock")
+NODE = Path(__file__).with_name("node")
 
 
 def python(lock: Path = LOCK, name: str = "oracles") -> Path:
@@ -42,9 +44,41 @@ def python(lock: Path = LOCK, name: str = "oracles") -> Path:
     return interpreter
 
 
-def run(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+def node_modules() -> Path:
+    """npm's packages of `node/package-lock.json`, which names each by its digest.
+
+    Their scripts are not run; registries and mirrors are npm's own business.
+    """
+    digest = hashlib.sha256((NODE / "package-lock.json").read_bytes()).hexdigest()
+    environments = bootstrap.cache_directory() / "envs"
+    environment = environments / f"node-{digest[:12]}"
+    if (environment / "complete").exists():
+        return environment / "node_modules"
+    if shutil.which("npm") is None:
+        raise AssertionError("npm is missing: apt-get install nodejs npm")
+    environments.mkdir(parents=True, exist_ok=True)
+    with (environments / "node.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (environment / "complete").exists():
+            shutil.rmtree(environment, ignore_errors=True)
+            shutil.copytree(NODE, environment)
+            # The provider's peers are programs to generate terraform with; only its types are read.
+            words = ["npm", "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit"]
+            done = subprocess.run(
+                [*words, "--no-fund"], cwd=environment, capture_output=True, text=True
+            )
+            if done.returncode != 0:
+                raise AssertionError(f"npm cannot install {environment}:\n{done.stderr[-2000:]}")
+            (environment / "complete").touch()
+    return environment / "node_modules"
+
+
+def run(
+    code: str, *arguments: object, interpreter: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run Python `code` among the oracles, with no path to this repository."""
-    command = [str(python()), "-I", "-W", "ignore", "-c", code, *map(str, arguments)]
+    command = [str(interpreter or python()), "-I", "-W", "ignore", "-c", code]
+    command += map(str, arguments)
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 

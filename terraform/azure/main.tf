@@ -1,0 +1,332 @@
+# One run of a measured machine on Azure: from the image's VHD to a Trusted Launch machine and back.
+# rules/azure_run.py applies it in four stages and destroys it; docs/azure.md explains both.
+
+locals {
+  machine = var.stage == "machine" ? 1 : 0
+  disks   = var.stage == "store" ? 0 : 1
+  tags = {
+    aicert  = "machine"
+    run     = var.run
+    expires = var.expires
+  }
+}
+
+resource "azurerm_resource_group" "run" {
+  name     = var.name
+  location = var.region
+  tags     = local.tags
+}
+
+# Alerts only: it stops nothing. What ends the machine are its own power off, the driver's time
+# limit, and the auto-shutdown below.
+resource "azurerm_consumption_budget_resource_group" "run" {
+  count             = var.budget > 0 ? 1 : 0
+  name              = var.name
+  resource_group_id = azurerm_resource_group.run.id
+  amount            = var.budget
+  time_grain        = "Monthly"
+
+  time_period {
+    start_date = formatdate("YYYY-MM-01'T'00:00:00'Z'", var.starts)
+  }
+
+  notification {
+    operator      = "GreaterThanOrEqualTo"
+    threshold     = 100
+    contact_roles = ["Owner"]
+  }
+}
+
+# The VHDs on their way in, and the machine's console on its way out.
+resource "azurerm_storage_account" "run" {
+  name                             = var.name
+  resource_group_name              = azurerm_resource_group.run.name
+  location                         = azurerm_resource_group.run.location
+  account_tier                     = "Standard"
+  account_replication_type         = "LRS"
+  https_traffic_only_enabled       = true
+  min_tls_version                  = "TLS1_2"
+  allow_nested_items_to_be_public  = false
+  cross_tenant_replication_enabled = false
+  local_user_enabled               = false
+  # The driver's signature below is made with the key.
+  shared_access_key_enabled = true
+  tags                      = local.tags
+}
+
+resource "azurerm_storage_container" "disks" {
+  name                  = "disks"
+  storage_account_id    = azurerm_storage_account.run.id
+  container_access_type = "private"
+}
+
+# Made here from the account's key; it ends by itself with the run.
+data "azurerm_storage_account_sas" "run" {
+  connection_string = azurerm_storage_account.run.primary_connection_string
+  https_only        = true
+  start             = var.starts
+  expiry            = var.expires
+
+  services {
+    blob  = true
+    file  = false
+    queue = false
+    table = false
+  }
+
+  resource_types {
+    # Listing containers: boot diagnostics chooses the name of its own.
+    service   = true
+    container = true
+    object    = true
+  }
+
+  permissions {
+    read    = true
+    write   = true
+    list    = true
+    create  = true
+    add     = false
+    delete  = false
+    update  = false
+    process = false
+    tag     = false
+    filter  = false
+  }
+}
+
+resource "azurerm_shared_image_gallery" "run" {
+  count               = local.disks
+  name                = var.name
+  resource_group_name = azurerm_resource_group.run.name
+  location            = azurerm_resource_group.run.location
+  tags                = local.tags
+}
+
+resource "azurerm_shared_image" "machine" {
+  count               = local.disks
+  name                = "aicert-machine"
+  gallery_name        = azurerm_shared_image_gallery.run[0].name
+  resource_group_name = azurerm_resource_group.run.name
+  location            = azurerm_resource_group.run.location
+  os_type             = "Linux"
+  architecture        = "x64"
+  hyper_v_generation  = "V2"
+  # Nothing in the image takes a user, a password or a key: no provisioning agent, no network stack.
+  specialized            = true
+  trusted_launch_enabled = true
+  tags                   = local.tags
+
+  identifier {
+    publisher = "aicert"
+    offer     = "machine"
+    sku       = var.name
+  }
+}
+
+resource "azurerm_shared_image_version" "machine" {
+  count               = local.disks
+  name                = "1.0.0"
+  gallery_name        = azurerm_shared_image_gallery.run[0].name
+  image_name          = azurerm_shared_image.machine[0].name
+  resource_group_name = azurerm_resource_group.run.name
+  location            = azurerm_resource_group.run.location
+  blob_uri            = "${azurerm_storage_account.run.primary_blob_endpoint}${azurerm_storage_container.disks.name}/image.vhd"
+  storage_account_id  = azurerm_storage_account.run.id
+  tags                = local.tags
+
+  target_region {
+    name                   = azurerm_resource_group.run.location
+    regional_replica_count = 1
+    storage_account_type   = "Standard_LRS"
+  }
+}
+
+resource "azurerm_managed_disk" "image" {
+  count                         = local.disks
+  name                          = "image"
+  resource_group_name           = azurerm_resource_group.run.name
+  location                      = azurerm_resource_group.run.location
+  storage_account_type          = "StandardSSD_LRS"
+  create_option                 = "FromImage"
+  gallery_image_reference_id    = azurerm_shared_image_version.machine[0].id
+  os_type                       = "Linux"
+  hyper_v_generation            = "V2"
+  trusted_launch_enabled        = true
+  network_access_policy         = "DenyAll"
+  public_network_access_enabled = false
+  tags                          = local.tags
+}
+
+resource "azurerm_managed_disk" "inputs" {
+  count                         = local.disks
+  name                          = "inputs"
+  resource_group_name           = azurerm_resource_group.run.name
+  location                      = azurerm_resource_group.run.location
+  storage_account_type          = "StandardSSD_LRS"
+  create_option                 = "Import"
+  source_uri                    = "${azurerm_storage_account.run.primary_blob_endpoint}${azurerm_storage_container.disks.name}/inputs.vhd"
+  storage_account_id            = azurerm_storage_account.run.id
+  network_access_policy         = "DenyAll"
+  public_network_access_enabled = false
+  tags                          = local.tags
+}
+
+resource "azurerm_managed_disk" "output" {
+  count                = local.disks
+  name                 = "output"
+  resource_group_name  = azurerm_resource_group.run.name
+  location             = azurerm_resource_group.run.location
+  storage_account_type = "StandardSSD_LRS"
+  create_option        = "Empty"
+  disk_size_gb         = var.output_gib
+  # Read from outside by a signature, once the machine is gone.
+  network_access_policy         = "AllowAll"
+  public_network_access_enabled = true
+  tags                          = local.tags
+}
+
+# A machine must have an interface. The image has no driver for it; these rules are a second line.
+resource "azurerm_virtual_network" "run" {
+  count               = local.machine
+  name                = var.name
+  resource_group_name = azurerm_resource_group.run.name
+  location            = azurerm_resource_group.run.location
+  address_space       = ["10.0.0.0/29"]
+  tags                = local.tags
+}
+
+resource "azurerm_subnet" "run" {
+  count                           = local.machine
+  name                            = var.name
+  resource_group_name             = azurerm_resource_group.run.name
+  virtual_network_name            = azurerm_virtual_network.run[0].name
+  address_prefixes                = ["10.0.0.0/29"]
+  default_outbound_access_enabled = false
+}
+
+resource "azurerm_network_security_group" "run" {
+  count               = local.machine
+  name                = var.name
+  resource_group_name = azurerm_resource_group.run.name
+  location            = azurerm_resource_group.run.location
+  tags                = local.tags
+}
+
+resource "azurerm_network_security_rule" "deny" {
+  for_each                    = toset(local.machine == 1 ? ["Inbound", "Outbound"] : [])
+  name                        = "deny-${lower(each.value)}"
+  resource_group_name         = azurerm_resource_group.run.name
+  network_security_group_name = azurerm_network_security_group.run[0].name
+  # Before Azure's own rules (65000 and up), which allow what is in the network.
+  priority                   = 100
+  direction                  = each.value
+  access                     = "Deny"
+  protocol                   = "*"
+  source_port_range          = "*"
+  destination_port_range     = "*"
+  source_address_prefix      = "*"
+  destination_address_prefix = "*"
+}
+
+resource "azurerm_subnet_network_security_group_association" "run" {
+  count                     = local.machine
+  subnet_id                 = azurerm_subnet.run[0].id
+  network_security_group_id = azurerm_network_security_group.run[0].id
+}
+
+resource "azurerm_network_interface" "run" {
+  count               = local.machine
+  name                = var.name
+  resource_group_name = azurerm_resource_group.run.name
+  location            = azurerm_resource_group.run.location
+  tags                = local.tags
+
+  # No public_ip_address_id: there is no public address.
+  ip_configuration {
+    name                          = "private"
+    subnet_id                     = azurerm_subnet.run[0].id
+    private_ip_address_allocation = "Dynamic"
+  }
+
+  # Denied before the machine exists.
+  depends_on = [
+    azurerm_network_security_rule.deny,
+    azurerm_subnet_network_security_group_association.run,
+  ]
+}
+
+resource "azurerm_linux_virtual_machine" "run" {
+  count                 = local.machine
+  name                  = var.name
+  resource_group_name   = azurerm_resource_group.run.name
+  location              = azurerm_resource_group.run.location
+  size                  = var.size
+  network_interface_ids = [azurerm_network_interface.run[0].id]
+  os_managed_disk_id    = azurerm_managed_disk.image[0].id
+  # The attestation key and the registers. This alone makes it a Trusted Launch machine.
+  vtpm_enabled = true
+  # Azure's default keys start what Microsoft signed. Our kernel is accepted by what it measures
+  # (PCR 4 and 11), which a signature would not add to; docs/azure.md, "Secure boot".
+  secure_boot_enabled = false
+  tags                = local.tags
+
+  os_disk {
+    caching = "ReadOnly"
+  }
+
+  boot_diagnostics {
+    storage_account_uri = azurerm_storage_account.run.primary_blob_endpoint
+  }
+}
+
+# Whether it still runs, where its console does not say so.
+data "azurerm_virtual_machine" "run" {
+  count               = local.machine
+  name                = azurerm_linux_virtual_machine.run[0].name
+  resource_group_name = azurerm_resource_group.run.name
+}
+
+# The machine's init waits for its disks, and knows them by these numbers. Inputs come last, so that
+# a machine that has them has everything.
+resource "azurerm_virtual_machine_data_disk_attachment" "output" {
+  count              = local.machine
+  managed_disk_id    = azurerm_managed_disk.output[0].id
+  virtual_machine_id = azurerm_linux_virtual_machine.run[0].id
+  lun                = 11
+  caching            = "None"
+}
+
+resource "azurerm_virtual_machine_data_disk_attachment" "inputs" {
+  count              = local.machine
+  managed_disk_id    = azurerm_managed_disk.inputs[0].id
+  virtual_machine_id = azurerm_linux_virtual_machine.run[0].id
+  lun                = 10
+  caching            = "ReadOnly"
+
+  depends_on = [azurerm_virtual_machine_data_disk_attachment.output]
+}
+
+# For a driver that died: the machine does not run into the next day.
+resource "azurerm_dev_test_global_vm_shutdown_schedule" "run" {
+  count                 = local.machine
+  virtual_machine_id    = azurerm_linux_virtual_machine.run[0].id
+  location              = azurerm_resource_group.run.location
+  enabled               = true
+  daily_recurrence_time = formatdate("hhmm", var.expires)
+  timezone              = "UTC"
+  tags                  = local.tags
+
+  notification_settings {
+    enabled = false
+  }
+}
+
+# A disk can be read only when no machine has it. terraform does not wait for what a stage removes
+# before it makes what the stage adds: so this is a stage of its own.
+resource "azurerm_managed_disk_sas_token" "output" {
+  count               = var.stage == "collect" ? 1 : 0
+  managed_disk_id     = azurerm_managed_disk.output[0].id
+  access_level        = "Read"
+  duration_in_seconds = 14400
+}

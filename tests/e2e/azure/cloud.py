@@ -1,0 +1,108 @@
+"""Plays Azure's control plane and its machine: `cloud.py WORLD WHAT create|destroy [GIB]`.
+
+Blob storage is Azurite's, the client is Azure's, terraform is terraform. In the folder WORLD:
+`left/` has one file for each thing that exists and would be paid for; `fail.json` says which step
+fails with which words; `play` is what the machine does.
+"""
+
+import hashlib
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from rules import azure_client
+from rules.azure_vhd import FOOTER, GIB
+
+HEADER = b"aicert output 1\n"
+EVENT = b'{"event": "training", "step": 1, "total": 2}\n'
+POWER_DOWN = b"[   41.2] reboot: Power down\n"
+
+
+def result(files: dict[str, bytes]) -> bytes:
+    stream = HEADER
+    for name, data in files.items():
+        stream += b"file %d %s\n%s" % (len(data), name.encode(), data)
+    return stream + b"end\n"
+
+
+def read_disk(service: Any, name: str) -> bytes:
+    data: bytes = service.get_blob_client("disks", name).download_blob().readall()
+    assert data[-FOOTER:][:8] == b"conectix"
+    return data[:-FOOTER]
+
+
+def run_machine(world: Path, store: str, play: str) -> None:
+    """What a machine does, all at once: console and output disk as it would leave them."""
+    service = azure_client.service(store)
+    console = b"" if play == "never boots" else b"\x1b[2J[    0.1] Linux version 6.12\n" + EVENT
+    if play == "interrupted":
+        (world / "stopped-here").touch()
+        signal.pause()
+    if play == "good":
+        image, inputs = read_disk(service, "image.vhd"), read_disk(service, "inputs.vhd")
+        assert len(inputs) % GIB == 0
+        trailer = inputs[-4096:].rstrip(b"\0")
+        seen = hashlib.sha256(image).hexdigest().encode() + b"\n" + trailer
+        files = {"certificate.json": (world / "certificate.json").read_bytes(), "seen": seen}
+        write(service, result(files | {"outputs/model/weights": b"w" * 5_000_000}))
+    if play == "hostile":
+        write(service, HEADER + b"file 3 ../../../escaped\nabcend\n")
+    if play == "refused":
+        console += b'{"event": "error", "message": "input alpaca: other bytes", "exitCode": 2}\n'
+    if play == "falls silent":
+        (world / "off").touch()
+    if play == "panic":
+        console += b"[   12.0] Kernel panic - not syncing: dm-verity device corrupted\n"
+    elif play not in ("never boots", "hangs", "falls silent"):
+        console += POWER_DOWN
+    if console:
+        container = service.get_container_client("bootdiagnostics-aicert-1")
+        if not container.exists():
+            container.create_container()
+        # A page blob, as boot diagnostics keeps it: zeroes where nothing was said yet.
+        blob = container.get_blob_client("aicert.1.serialconsole.log")
+        blob.create_page_blob(1 << 20)
+        blob.upload_page(console.ljust(-(-len(console) // 512) * 512, b"\0"), 0, _up(len(console)))
+
+
+def write(service: Any, stream: bytes) -> None:
+    blob = service.get_blob_client("disks", "output")
+    for at in range(0, len(stream), 4 << 20):
+        part = stream[at : at + (4 << 20)]
+        blob.upload_page(part.ljust(_up(len(part)), b"\0"), at, _up(len(part)))
+
+
+def _up(size: int) -> int:
+    return -(-size // 512) * 512
+
+
+def main(world: Path, what: str, action: str, gib: int) -> None:
+    fail = json.loads((world / "fail.json").read_text())
+    store, mark = (world / "store").read_text(), world / "left" / what
+    step = what if action == "create" else f"destroy {what}"
+    if step in fail:
+        sys.exit(fail[step])
+    with (world / "log").open("a") as log:
+        log.write(f"{step}\n")
+    if action == "destroy":
+        # The account stands for the resource group: whatever is still in it goes with it, as the
+        # provider is told to (terraform/azure/versions.tf).
+        for path in (world / "left").iterdir() if what == "account" else [mark]:
+            path.unlink()
+        return
+    mark.touch()
+    service = azure_client.service(store)
+    if what == "account":
+        for container in service.list_containers():
+            service.delete_container(container.name)
+        service.create_container("disks")
+    if what == "disks":
+        service.get_blob_client("disks", "output").create_page_blob(gib * GIB + FOOTER)
+    if what == "machine":
+        run_machine(world, store, (world / "play").read_text())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int((sys.argv[4:] or ["0"])[0]))

@@ -1,0 +1,34 @@
+"""One run through the driver in a process of its own, for tests that interrupt it.
+
+`drive.py HOME FOLDER`: prints `following` when the machine's console is being read.
+"""
+
+import sys
+from pathlib import Path
+
+from rules import azure_run
+from rules.azure_console import ConsoleStream
+from rules.signals import termination_raises
+from tests.e2e.azure.conftest import REHEARSAL
+
+
+def follow(stream: ConsoleStream) -> None:
+    while stream.readline():
+        print("following", flush=True)
+
+
+def main(home: Path, folder: Path) -> None:
+    order = azure_run.Order(
+        run="tiny", region="westeurope", size="Standard_D8s_v5", hourly_price=None, budget=0,
+        output_gib=1, limit_s=300, module=REHEARSAL, look_s=0.02,
+    )  # fmt: skip
+    disk = folder / "disk"
+    disk.write_bytes(b"x" * 10000)
+    with termination_raises():
+        azure_run.execute(
+            home, order, image=disk, inputs=disk, output=folder / "output", follow=follow
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

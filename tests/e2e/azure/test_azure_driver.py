@@ -1,0 +1,275 @@
+"""The driver with the real terraform, the real client and Azurite; the cloud itself is played."""
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aicert import certificate as certificates
+from aicert.errors import AicertError, ConfigError, ToolError
+from rules import azure, azure_clean, azure_client, azure_run, azure_vhd, config
+from rules.image_store import Image
+from rules.local import Job
+from rules.terraform import Terraform
+from tests.e2e.azure.conftest import HERE, REPOSITORY, World
+
+PROJECT = """
+[runs.tiny]
+config = "path:tiny.yml"
+machine = "cloud"
+outputs = ["model"]
+[runs.tiny.inputs]
+[machines.cloud]
+driver = "azure"
+region = "westeurope"
+size = "Standard_D8s_v5"
+scratch = "900 MiB"
+time-limit = "2 min"
+"""
+TRAILER = b"aicert inputs 1\nroot and blocks\n"
+Run = Callable[..., Path]
+
+
+@pytest.fixture
+def run(world: World, tmp_path: Path) -> Run:
+    """One run through the driver as `certify` calls it, with small volumes."""
+
+    def carry_out(**changes: object) -> Path:
+        root, work = tmp_path / "root", tmp_path / "root/.aicert/runs/tiny/work"
+        work.mkdir(parents=True)
+        (root / azure_run.HOME.parent).mkdir(exist_ok=True)
+        (root / azure_run.HOME).symlink_to(world.home)
+        world.home.mkdir(exist_ok=True)
+        disk = tmp_path / "disk.raw"
+        disk.write_bytes(b"EFI" * 700_000)
+        inputs = work / "inputs.img"
+        inputs.write_bytes(b"erofs" * 1000 + bytes(3192) + TRAILER.ljust(4096, b"\0"))
+        azure_vhd.widen(inputs, 4096)
+        (tmp_path / "aicert.toml").write_text(PROJECT)
+        job = Job(
+            root=root, run=config.load(tmp_path).run("tiny"), lock=None, nonce=bytes(32),  # type: ignore[arg-type]  # the volumes are made already
+            training_env=None, work=work,
+        )  # fmt: skip
+        lock = (REPOSITORY / "lockfiles/image.lock.toml").read_bytes()
+        image = Image(folder=tmp_path, disk=disk, tools=tmp_path, lock=lock)
+        return azure.carry_out(job, image, world.order(**changes))
+
+    return carry_out
+
+
+def test_from_volumes_to_results_and_nothing_is_left(
+    run: Run, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run()
+    certificate = certificates.parse((out / "certificate.json").read_bytes())
+    assert certificate.image_lock == (REPOSITORY / "lockfiles/image.lock.toml").read_bytes()
+    padded = (tmp_path / "disk.raw").read_bytes().ljust(3 << 20, b"\0")
+    seen = (out / "seen").read_bytes()
+    # The machine saw our image, rounded up, and our trailer in the last block of its inputs.
+    assert seen == hashlib.sha256(padded).hexdigest().encode() + b"\n" + TRAILER
+    assert (out / "outputs/model/weights").read_bytes() == b"w" * 5_000_000
+    assert (tmp_path / "root" / azure.LAST).read_bytes() == (out / "certificate.json").read_bytes()
+    assert world.left() == []
+    # Each by itself, before what holds them all.
+    assert (world.folder / "log").read_text().split("\n")[:-1] == [
+        "account", "disks", "machine", "destroy machine", "signature",
+        "destroy signature", "destroy disks", "destroy account",
+    ]  # fmt: skip
+    told = capsys.readouterr().err
+    before, after = told.index("0.38 an hour"), told.index("used for")
+    assert before < after
+    assert "about 0.0" in told[after:]
+
+
+@pytest.mark.parametrize(
+    ("play", "changes", "words"),
+    [
+        ("never boots", {"boot_s": 0.1}, "showed nothing on its console.*did not boot"),
+        ("hangs", {"limit_s": 0.3}, "did not end in"),
+        ("falls silent", {"ask_s": 0.1}, "wrote no results"),
+        ("hostile", {}, "unsafe name"),
+        ("refused", {}, "input alpaca: other bytes"),
+    ],
+)
+def test_a_machine_that_goes_wrong(
+    run: Run, world: World, tmp_path: Path, play: str, changes: dict[str, object], words: str
+) -> None:
+    world.plays(play)
+    with pytest.raises(ToolError, match=f"(?s){words}"):
+        run(**changes)
+    assert world.left() == []
+    assert not list(tmp_path.rglob("escaped"))
+
+
+REFUSALS = [
+    ("account", "could not configure AzureCli Authorizer", ConfigError, "no credentials"),
+    ("disks", "RequestDisallowedByPolicy: disallowed by policy", ToolError, "policy of the"),
+    ("machine", "OperationNotAllowed: exceeding approved Cores quota", ToolError, "no quota"),
+    ("signature", "something that nobody foresaw", ToolError, "something that nobody foresaw"),
+]
+
+
+@pytest.mark.parametrize(("step", "said", "kind", "words"), REFUSALS)
+def test_a_step_that_azure_refuses(
+    run: Run, world: World, step: str, said: str, kind: type[AicertError], words: str
+) -> None:
+    world.fails(step, said)
+    with pytest.raises(kind, match=words) as caught:
+        run()
+    assert caught.value.hint
+    assert world.left() == []
+
+
+def test_plan_that_is_refused(run: Run, world: World) -> None:
+    (world.folder / "refuse-plan").touch()
+    with pytest.raises(ConfigError, match="login may not make"):
+        run()
+    assert world.left() == []
+
+
+def test_provider_that_cannot_be_fetched(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """The module itself, with the real terraform, where its provider is on no mirror."""
+    settings, mirror = tmp_path / "terraformrc", tmp_path / "mirror"
+    mirror.mkdir()
+    settings.write_text(
+        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
+    )
+    monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(settings))
+    with pytest.raises(ToolError, match="could not fetch the azurerm provider"):
+        run(module=azure_run.MODULE)
+    assert world.left() == []
+
+
+def test_destroying_fails_then_clean_does_it(run: Run, world: World, tmp_path: Path) -> None:
+    world.fails("destroy disks", "something that keeps a disk")
+    with pytest.raises(ToolError, match="could not be destroyed and is paid for") as caught:
+        run()
+    (left,) = world.home.glob("aicert*")
+    assert caught.value.hint is not None
+    assert left.name in caught.value.hint
+    assert world.left() == ["account", "disks", left.name]
+    found = azure_clean.look(tmp_path / "root", ask_azure=False)
+    assert [item.name for item in found] == [left.name]
+    with pytest.raises(ToolError, match="1 of 1 resource groups are still there"):
+        azure_clean.end(found)
+    world.fails("", "")
+    azure_clean.end(found)
+    assert world.left() == []
+
+
+def test_kept_for_debugging_then_clean_ends_it(run: Run, world: World, tmp_path: Path) -> None:
+    world.plays("panic")
+    with pytest.raises(ToolError, match="wrote no results"):
+        run(keep=True)
+    assert "disks" in world.left()
+    azure_clean.end(azure_clean.look(tmp_path / "root", ask_azure=False))
+    assert world.left() == []
+
+
+def drive(world: World, folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, HERE / "drive.py", world.home, folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_the_machine_runs(
+    world: World, tmp_path: Path, number: signal.Signals
+) -> None:
+    world.plays("hangs")
+    with drive(world, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "following\n"
+        assert "machine" in world.left()
+        process.send_signal(number)
+        assert process.wait(60) != 0
+    assert world.left() == []
+
+
+def test_interrupted_while_terraform_makes_the_machine(world: World, tmp_path: Path) -> None:
+    world.plays("interrupted")
+    with drive(world, tmp_path) as process:
+        while not (world.folder / "stopped-here").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) != 0
+    assert world.left() == []
+
+
+def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> None:
+    world.plays("hangs")
+    root = tmp_path / "root"
+    (root / azure_run.HOME.parent).mkdir(parents=True)
+    (root / azure_run.HOME).symlink_to(world.home)
+    with drive(world, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "following\n"
+        # While it lives, nothing of it is a leftover.
+        assert azure_clean.look(root, ask_azure=False) == []
+        process.kill()
+        process.wait(60)
+    found = azure_clean.look(root, ask_azure=False)
+    assert len(found) == 1
+    azure_clean.end(found)
+    assert world.left() == []
+
+
+def test_names_that_azure_says_are_checked(world: World, tmp_path: Path) -> None:
+    """The tag's list comes from Azure: only a resource group's own name is taken from it."""
+    module = tmp_path / "module"
+    module.mkdir()
+    group = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/{}/providers/x/y"
+    names = ["aicertaa", "aicertaa", "evil name; rm", "aicertbb"]
+    items = "\n".join(
+        f'{{ id = "{group.format(name)}", region = "westeurope", run = "tiny", expires = "" }},'
+        for name in names
+    )
+    (module / "main.tf").write_text(
+        'variable "group" { type = string }\nvariable "region" { type = string }\n'
+        f'output "strays" {{\n  value = [\n{items}\n]\n}}\n'
+    )
+    root = tmp_path / "root"
+    found = azure_clean.look(root, ask_azure=True, module=module)
+    assert [item.name for item in found] == ["aicertaa", "aicertbb"]
+    assert found[0].what == "run tiny in westeurope, to be gone by "
+    assert not list((root / azure_run.HOME).glob("strays"))
+
+
+def test_what_exists_is_taken_into_a_state_and_destroyed(tmp_path: Path) -> None:
+    module = tmp_path / "module"
+    module.mkdir()
+    (module / "main.tf").write_text(
+        'variable "group" { type = string }\n'
+        'resource "terraform_data" "stray" {\n  count = var.group == "" ? 0 : 1\n}\n'
+    )
+    made = Terraform.made(module, tmp_path / "state", lambda _: None)
+    made.init()
+    made.set_variables({"group": "aicertaa"})
+    assert not made.may_have_made_something
+    made.adopt("terraform_data.stray[0]", "an-identity")
+    assert made.may_have_made_something
+    made.destroy()
+    assert not made.may_have_made_something
+
+
+def test_nothing_of_azure_is_loaded_where_nothing_is_to_do() -> None:
+    code = (
+        "import sys, rules.tasks, rules.certify_command, rules.clean_command; print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert not re.search(r"\bazure\.", done.stdout)
+    assert azure_client.LOCK.is_file()

@@ -1,0 +1,195 @@
+"""terraform/azure against the provider's own typed schema: every resource, block and argument.
+
+The schema is what CDK for Terraform generated from the provider of the version that the module
+pins: names, which are required, their types, and the attributes that references may read. What it
+does not hold is not checked: allowed values, and which arguments exclude each other.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.oracles import environment
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+MODULES = [REPOSITORY / "terraform/azure", REPOSITORY / "terraform/azure/strays"]
+# terraform's own, in any resource.
+META = {"count", "for_each", "depends_on", "lifecycle", "provider", "provisioner"}
+READ = """
+import json, sys
+import hcl2
+found = []
+for path in sys.argv[1:]:
+    with open(path) as file:
+        found.append(hcl2.load(file))
+print(json.dumps(found))
+"""
+_INTERFACE = re.compile(r"^export interface (\w+)[^{]*\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+_FIELD = re.compile(
+    r"[#/](\w+) \w+#\1\}(?:(?!readonly ).)*?readonly \w+(\??): (\{[^}]*\}|[^;]+);", re.DOTALL
+)
+_GETTER = re.compile(r"^    get (\w+)\(\)", re.MULTILINE)
+_REFERENCE = re.compile(r"(data\.)?(azurerm_\w+)\.(\w+)(?:\[[^\]]*\])?\.(\w+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    required: bool
+    type: str
+
+
+class Schema:
+    """The generated types of one resource, data source or of the provider."""
+
+    def __init__(self, folder: str) -> None:
+        library = environment.node_modules() / "@cdktf/provider-azurerm/lib"
+        text = (library / folder / "index.d.ts").read_text(encoding="utf-8")
+        self.blocks = {
+            name: {
+                field[1]: Argument(required=not field[2], type=" ".join(field[3].split()))
+                for field in _FIELD.finditer(body)
+            }
+            for name, body in _INTERFACE.findall(text)
+        }
+        self.top = next(name for name in self.blocks if name.endswith("Config"))
+        self.attributes = set(_GETTER.findall(text))
+
+
+def load(module: Path) -> list[dict[str, Any]]:
+    done = environment.run(
+        READ,
+        *sorted(module.glob("*.tf")),
+        interpreter=environment.python(environment.AZURE, "azure"),
+    )
+    assert done.returncode == 0, done.stderr
+    documents: list[dict[str, Any]] = json.loads(done.stdout)
+    return documents
+
+
+def blocks(documents: list[dict[str, Any]], kind: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(type, name, body) of each resource or data source."""
+    for document in documents:
+        for item in document.get(kind, []):
+            for type_, named in item.items():
+                for name, body in named.items():
+                    if not name.startswith("__"):
+                        yield type_.strip('"'), name.strip('"'), body
+
+
+def folder_of(kind: str, type_: str) -> str:
+    name = type_.removeprefix("azurerm_").replace("_", "-")
+    return name if kind == "resource" else f"data-azurerm-{name}"
+
+
+def check(schema: Schema, block: str, body: dict[str, Any], where: str) -> None:
+    known = schema.blocks[block]
+    given = {key: value for key, value in body.items() if not key.startswith("__")}
+    given = {key: value for key, value in given.items() if key not in META or key in known}
+    assert set(given) <= set(known), f"{where}: unknown {set(given) - set(known)}"
+    missing = {key for key, argument in known.items() if argument.required} - set(given)
+    assert not missing, f"{where}: missing {missing}"
+    for key, value in given.items():
+        check_value(schema, known[key].type, value, f"{where}.{key}")
+
+
+def check_value(schema: Schema, type_: str, value: Any, where: str) -> None:
+    if isinstance(value, str) and value.startswith("${"):
+        return  # an expression: its type is known when it is evaluated
+    is_block = isinstance(value, list) and value and isinstance(value[0], dict)
+    named = re.match(r"\w+", type_)
+    if named and named[0] in schema.blocks:
+        assert is_block, f"{where}: a block is wanted"
+        assert len(value) == 1 or "[]" in type_, f"{where}: one block is wanted"
+        for item in value:
+            check(schema, named[0], item, where)
+        return
+    assert not is_block, f"{where}: no block is wanted"
+    kinds = {"string": str, "number": int, "boolean": bool, "string[]": list}
+    wanted = dict if type_.startswith("{") else kinds[type_.removesuffix(" | cdktf.IResolvable")]
+    assert type(value) is wanted, f"{where}: {value!r} is no {type_}"
+
+
+@pytest.fixture(scope="session", params=MODULES, ids=lambda module: module.name)
+def module(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    return load(request.param)
+
+
+def test_every_argument_is_of_the_providers_schema(module: list[dict[str, Any]]) -> None:
+    seen = 0
+    for kind in ("resource", "data"):
+        for type_, name, body in blocks(module, kind):
+            schema = Schema(folder_of(kind, type_))
+            check(schema, schema.top, body, f"{type_}.{name}")
+            seen += 1
+    assert seen >= 2
+
+
+def test_the_provider_itself(module: list[dict[str, Any]]) -> None:
+    schema = Schema("provider")
+    (provider,) = (item for document in module for item in document.get("provider", []))
+    check(schema, schema.top, provider['"azurerm"'], "provider")
+
+
+def test_every_reference_names_something(module: list[dict[str, Any]]) -> None:
+    there = {
+        (kind, type_, name)
+        for kind in ("resource", "data")
+        for type_, name, _ in blocks(module, kind)
+    }
+    found = _REFERENCE.findall(json.dumps(module))
+    assert found
+    for data, type_, name, attribute in found:
+        kind = "data" if data else "resource"
+        assert (kind, type_, name) in there, f"{type_}.{name}"
+        camel = re.sub(r"_(\w)", lambda match: match[1].upper(), attribute)
+        assert camel in Schema(folder_of(kind, type_)).attributes, f"{type_}.{name}.{attribute}"
+
+
+def test_schema_and_module_are_of_one_version(module: list[dict[str, Any]]) -> None:
+    package = environment.node_modules() / "@cdktf/provider-azurerm/package.json"
+    version = json.loads(package.read_text())["cdktf"]["provider"]["version"]
+    (terraform,) = (item for document in module for item in document.get("terraform", []))
+    assert terraform["required_providers"][0]["azurerm"]["version"] == f'"{version}"'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("vtpm_enabled =", "vtpm =", "unknown {'vtpm'}"),
+        ("  os_disk {", "  os_disc {", "unknown {'os_disc'}"),
+        ('access                     = "Deny"', "", "missing {'access'}"),
+        ('caching = "ReadOnly"\n  }', "caching = true\n  }", "True is no string"),
+        ("ip_configuration {", "ip_configuration = {", "a block is wanted"),
+    ],
+)
+def test_a_mistake_in_the_module_is_found(tmp_path: Path, old: str, new: str, words: str) -> None:
+    text = (MODULES[0] / "main.tf").read_text()
+    assert old in text
+    (tmp_path / "main.tf").write_text(text.replace(old, new))
+    with pytest.raises(AssertionError, match=re.escape(words)):
+        test_every_argument_is_of_the_providers_schema(load(tmp_path))
+
+
+def test_terraform_finds_it_well_formatted() -> None:
+    assert shutil.which("terraform"), "terraform is missing"
+    words = ["terraform", "fmt", "-check", "-recursive", "-diff"]
+    for folder in (REPOSITORY / "terraform", REPOSITORY / "tests/e2e/azure/rehearsal"):
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_nothing_that_would_open_the_machine_is_there() -> None:
+    (machine,) = (b for t, _, b in blocks(load(MODULES[0]), "resource") if "linux_virtual" in t)
+    assert machine["vtpm_enabled"] is True
+    # No user, password or key, no agent, no script, no identity of the cloud's.
+    for key in ("admin_username", "admin_ssh_key", "custom_data", "user_data", "identity"):
+        assert key not in machine
+    types = {t for t, _, _ in blocks(load(MODULES[0]), "resource")}
+    assert not {t for t in types if "public_ip" in t or "extension" in t}

@@ -1,0 +1,144 @@
+"""The image on a machine whose disks are SCSI disks, as a cloud's are: found by their numbers, the
+same registers, and events on the console, since there is no port for them.
+
+virtio-scsi stands for Azure's storage controller, which qemu does not have.
+"""
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from io import BufferedRWPair
+from pathlib import Path
+
+import pytest
+
+from aicert import image_lock
+from aicert.certificate import parse
+from rules import azure_vhd, config, example, image_tasks, image_verity, lock, qemu, qemu_volumes
+from rules.local import Job
+
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
+REPOSITORY = Path(__file__).resolve().parents[2]
+Words = Callable[[list[str]], list[str]]
+FLAGS = ("-nodefaults", "-no-user-config", "-no-reboot")
+LUNS = {"image": 0, "inputs": 10, "output": 11}
+_DISK = re.compile(r"virtio-blk-pci,drive=(\w+),serial=[\w-]+,addr=\d+(.*)")
+
+
+def as_scsi(words: list[str]) -> list[str]:
+    """qemu's words with each disk on one SCSI controller, and without the port for events."""
+    there = ["-device", "virtio-scsi-pci,id=scsi,addr=4"]
+    for word in words:
+        disk = _DISK.fullmatch(word)
+        if disk:
+            place = f"bus=scsi.0,channel=0,scsi-id=0,lun={LUNS[disk[1]]}"
+            there.append(f"scsi-hd,drive={disk[1]},{place}{disk[2]}")
+        else:
+            there.append(word)
+    kept: list[str] = []
+    for option, value in zip(there[::2], there[1::2], strict=True):
+        if "id=events" not in value and "virtserialport" not in value:
+            kept += [option, value]
+    return kept
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    example.make_example(REPOSITORY)
+    run = config.load(REPOSITORY).run("tiny-alpaca")
+    # Stopped after a second of training: such a machine still measures and quotes.
+    machine = replace(run.machine, driver="qemu", memory=3 << 30, time_limit=1, cpus=2)
+    run = replace(run, machine=machine)
+    work = tmp_path / "work"
+    work.mkdir()
+    return Job(
+        root=tmp_path, run=run, lock=lock.current(REPOSITORY, run), nonce=bytes(32),
+        training_env=None, work=work,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def boot(job: Job, monkeypatch: pytest.MonkeyPatch) -> Callable[[Words], None]:
+    """Boot with SCSI disks; what is quoted is what was predicted, events are on the console."""
+
+    def run(edit: Words) -> None:
+        image = image_tasks.ensure(REPOSITORY)
+        command, make = qemu.command, qemu_volumes.make_inputs
+
+        def words(*args: object, **kwargs: object) -> list[str]:
+            program, *rest = command(*args, **kwargs)  # type: ignore[arg-type]  # passed through
+            flags = [word for word in rest if word in FLAGS]
+            return [
+                program, *flags, *edit(as_scsi([word for word in rest if word not in flags])),
+            ]  # fmt: skip
+
+        def widened(*args: object, **kwargs: object) -> None:
+            make(*args, **kwargs)  # type: ignore[arg-type]  # passed through
+            # As for a managed disk: whole GiB, the root hash still in the last block.
+            azure_vhd.widen(job.work / "inputs.img", image_verity.BLOCK)
+
+        monkeypatch.setattr(qemu, "command", words)
+        monkeypatch.setattr(qemu_volumes, "make_inputs", widened)
+        out = qemu.execute_in(job, image)
+        evidence = parse((out / "certificate.json").read_bytes()).evidence
+        predicted = image_lock.parse(image.lock).pcrs
+        assert {index: evidence.pcrs[index] for index in predicted} == predicted
+        console = (job.work.parent / qemu.CONSOLE).read_bytes()
+        assert b'{"event":"hashing"' in console
+        assert b"reboot: Power down" in console
+
+    return run
+
+
+def test_disks_by_number_and_events_on_the_console(boot: Callable[[Words], None]) -> None:
+    boot(list)
+
+
+def test_disks_that_are_attached_to_a_machine_that_runs(
+    boot: Callable[[Words], None], job: Job
+) -> None:
+    """As terraform does it: output first, inputs last, both after the machine has started."""
+    late: list[str] = []
+
+    def without_data_disks(words: list[str]) -> list[str]:
+        kept = []
+        for option, value in zip(words[::2], words[1::2], strict=True):
+            if value.startswith("scsi-hd,") and not value.startswith("scsi-hd,drive=image"):
+                late.append(value)
+            else:
+                kept += [option, value]
+        return [*kept, "-qmp", "unix:qmp.sock,server=on,wait=off"]
+
+    def attach() -> None:
+        console, over = job.work / qemu.CONSOLE, threading.Event()
+        while not console.exists() or b"starting Boot" not in console.read_bytes():
+            over.wait(0.2)
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(job.work / "qmp.sock"))
+            with monitor.makefile("rwb") as stream:
+                stream.readline()
+                ask(stream, "qmp_capabilities", {})
+                # Nothing shows from outside when the init has begun to wait.
+                for value in reversed(late):
+                    over.wait(10)
+                    facts = dict(item.split("=", 1) for item in value.split(",")[1:])
+                    ask(stream, "device_add", {"driver": "scsi-hd", **facts})
+
+    with ThreadPoolExecutor(1) as pool:
+        attached = pool.submit(attach)
+        boot(without_data_disks)
+        attached.result()
+    assert [value.split(",")[1] for value in late] == ["drive=inputs", "drive=output"]
+
+
+def ask(stream: BufferedRWPair, command: str, arguments: dict[str, str]) -> None:
+    numbers = {key: int(value) for key, value in arguments.items() if value.isdigit()}
+    request = {"execute": command, "arguments": {**arguments, **numbers}}
+    stream.write(json.dumps(request).encode() + b"\n")
+    stream.flush()
+    while "return" not in (answer := json.loads(stream.readline())):
+        assert "error" not in answer, answer
