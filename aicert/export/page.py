@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from aicert.export.facts import Facts
 from aicert.export.plot import line_plot
+from aicert.lockfile import LockedInput
 from aicert.render import safe
 from aicert.report_form import Value
 from aicert.result import AttestationResult, tier_rank
@@ -180,11 +181,17 @@ def _throughput(facts: Facts) -> str:
 
 def _inputs(facts: Facts) -> str:
     rows = [
-        (_text(item.name), f"{item.size:,}", _code(item.uri), _code(str(item.digest)))
+        (_text(item.name), f"{item.size:,}", _source(item), _code(str(item.digest)))
         for item in facts.lockfile.inputs
     ]
     caption = "All that the run could read. Sources are the builder's claim, digests are measured"
     return _table("Inputs", caption, ("input", "bytes", "source", "digest"), rows)
+
+
+def _source(item: LockedInput) -> str:
+    if item.signed_by is None:
+        return _code(item.uri)
+    return f"{_code(item.uri)}<br>signed by {_code(item.signed_by)}"
 
 
 def _files(facts: Facts) -> str:

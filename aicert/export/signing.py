@@ -15,9 +15,9 @@ from aicert.bounded import StrPath
 from aicert.digest import check_path, check_paths
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
-from aicert.export.bundle import SINGLE
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Signer
+from aicert.oms_reader import SINGLE
 
 # What model_signing leaves out of every tree by default: without them its verifier finds "extra".
 GIT_NAMES = (".git", ".gitattributes", ".github", ".gitignore")

@@ -8,12 +8,12 @@ model, a name twice, `..`, names that differ in case only, pieces that do not co
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from aicert import oms
 from aicert.digest import MAX_FILES, check_path, check_paths, is_hex
 from aicert.dsse import PAYLOAD_TYPE, b64decode
 from aicert.errors import EvidenceError
+from aicert.records import dataclass
 from aicert.strict_json import Fields, loads, string
 
 # A million files in base64.
@@ -58,7 +58,7 @@ class Manifest:
     files: Mapping[str, str]
     parts: Mapping[str, tuple[Piece, ...]] | None = None
     ignored: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def is_single(self) -> bool:
