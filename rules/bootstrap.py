@@ -101,6 +101,7 @@ def test_needs() -> list[Need]:
     return [
         Need(package="tpm2-tools", present=_program("tpm2_checkquote")),
         Need(package="openssl", present=_program("openssl")),
+        Need(package="softhsm2", present=_program("softhsm2-util")),
     ]
 
 
