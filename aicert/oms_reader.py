@@ -7,6 +7,7 @@ payload whose signature was verified. Whatever would let files go unnoticed is r
 model, a name twice, `..`, names that differ in case only, pieces that do not cover their file.
 """
 
+import re
 from collections.abc import Mapping
 
 from aicert import oms
@@ -23,6 +24,7 @@ OLD_PREDICATE = "https://model_signing/Digests/v0.1"
 # How the format names a model that is one file.
 SINGLE = "."
 HEX_LENGTHS = {"sha256": 64, "blake2b": 128, "blake3": 64}
+_HEX = re.compile("[0-9a-f]*+")
 _MEDIA = "application/vnd.dev.sigstore.bundle"
 
 
@@ -173,9 +175,8 @@ def _algorithm(resources: tuple[tuple[str, str, str], ...]) -> str:
     length = HEX_LENGTHS.get(algorithm)
     if length is None:
         raise EvidenceError(f"unknown hash algorithm {algorithm[:40]!a}")
-    digests = "".join([digest for _, _, digest in resources])
     lengths = {len(digest) for _, _, digest in resources}
-    if lengths != {length} or not is_hex(digests, len(digests)):
+    if lengths != {length} or not _HEX.fullmatch("".join([digest for _, _, digest in resources])):
         raise EvidenceError(f"a resource's digest is not {length} hexadecimal digits")
     return algorithm
 

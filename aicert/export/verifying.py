@@ -7,7 +7,6 @@ know. What lies there uncovered fails, unless the signer named it as left out: t
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
@@ -17,9 +16,10 @@ from aicert.bounded import StrPath, read_bounded
 from aicert.errors import ConfigError, EvidenceError
 from aicert.export import measure
 from aicert.export.measure import OnBytes
-from aicert.export.signers import Trusted, trust_chain, trust_key
+from aicert.export.signers import Trusted, trust_key
 from aicert.export.signing import default_signature
 from aicert.oms_reader import Bundle, Manifest
+from aicert.records import dataclass
 from aicert.render import MAX_LINES, safe
 from aicert.result import CheckResult, CheckVerdict
 
@@ -92,7 +92,7 @@ def verify(
         if keyless is not None:
             found = keyless(data)
         else:
-            found = trust_key(read, key) if key is not None else trust_chain(read, roots, at)
+            found = trust_key(read, key) if key is not None else _trust_chain(read, roots, at)
         return found.why, found
 
     steps = _Steps()
@@ -116,6 +116,13 @@ def verify(
         covered=(verified or 0, len(manifest.files) if manifest is not None else 0),
         notes=tuple(notes),
     )
+
+
+def _trust_chain(read: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
+    # X.509 is a third of a start: only for who has certificates.
+    from aicert.export.certificates import trust_chain
+
+    return trust_chain(read, roots, at)
 
 
 class _MismatchError(EvidenceError):

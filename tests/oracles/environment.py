@@ -50,9 +50,7 @@ def run(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
-def aicert(
-    *arguments: object, **environment: str
-) -> "subprocess.CompletedProcess[str]":
+def aicert(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Our own command line with the extras that this environment has (sigstore, python-pkcs11)."""
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from aicert.cli import main; "
     command = [str(python()), "-I", "-c", code + "sys.exit(main())", str(ROOT)]

@@ -20,7 +20,8 @@ from aicert.digest import FileFact, dir_digest, listing
 from aicert.dsse import pae
 from aicert.errors import EvidenceError
 from aicert.export import digest_cache, signing
-from aicert.export.signers import certified, key_signer, load_signer
+from aicert.export.certificates import certified
+from aicert.export.signers import key_signer, load_signer
 from aicert.export.verifying import SignatureResult
 from aicert.tree import read_tree
 from tests.unit.signing_keys import DAY, NOW, Pair, certificate, pair
