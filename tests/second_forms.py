@@ -309,6 +309,7 @@ _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 INERT = (
     *(".gitattributes", "README.md", "bom.cdx.json", "bom.spdx.json", "bom.training.cdx.json"),
+    "bom.image.cdx.json",
     *("certificate.json", "model.sig", "provenance.intoto.jsonl", "run-key.pem"),
     "scai.intoto.json",
 )

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 MAX_CARD = 1 << 22
 _EXPORT = """\
 Write what other tools read beside a certificate: provenance.intoto.jsonl (in-toto, cosign),
-scai.intoto.json, bom.cdx.json (CycloneDX 1.7), bom.spdx.json (SPDX 3.0), run-key.pem.
+scai.intoto.json, bom.cdx.json (CycloneDX 1.7), bom.spdx.json (SPDX 3.0), run-key.pem; and of a
+measured machine bom.image.cdx.json, the packages of its image.
 
   aicert export certificate.json .
 

@@ -152,8 +152,8 @@ def tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def make_key(handle: str, attributes: str = "sign", auth: str = "") -> None:
     wanted = f"fixedtpm|fixedparent|sensitivedataorigin|userwithauth|{attributes}"
     more = ("-p", auth) if auth else ()
-    tool("tpm2_createprimary", "-C", "o", "-G", "ecc256:ecdsa-sha256:null", "-a", wanted, "-c", "key",
-         *more)  # fmt: skip
+    tool("tpm2_createprimary", "-C", "o", "-G", "ecc256:ecdsa-sha256:null", "-a", wanted, "-c",
+         "key", *more)  # fmt: skip
     tool("tpm2_evictcontrol", "-C", "o", "-c", "key", handle)
     tool("tpm2_flushcontext", "-t")
     tool("tpm2_readpublic", "-c", handle, "-f", "pem", "-o", "key.pub")
@@ -258,9 +258,7 @@ GENUINE = sorted((genuine.FOLDER / "oms").glob("*.sig"))
 
 @pytest.mark.skipif(not GENUINE, reason="no genuine keyless signature is here (AICERT_VECTORS)")
 def test_genuine_keyless_signatures_are_read(tmp_path: Path) -> None:
-    """oms/*.sig: from sigstore/model-transparency, scripts/tests, over the files that are made here;
-    oms/signer.json: whose they are.
-    """
+    """oms/*.sig: from sigstore/model-transparency, scripts/tests, over these two files."""
     model = tmp_path / "model"
     model.mkdir()
     for name in ("signme-1", "signme-2"):
