@@ -38,12 +38,14 @@ ol.chain li+li::before{content:"\\2191";position:absolute;top:-1.45rem;left:1rem
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92rem}
 caption{text-align:left;color:var(--dim);padding:.2rem 0}
 th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid var(--line)}
+figure{margin:1rem 0}
 td.detail{white-space:pre-line;overflow-wrap:anywhere}
 td:nth-child(-n+2),td:nth-child(-n+2) code{overflow-wrap:normal}svg{max-width:100%;height:auto}
 .dim{color:var(--dim)}
 @media (max-width:40rem){table,caption,tbody,tr,td{display:block}thead{position:absolute;
 clip-path:inset(50%);width:1px;height:1px;overflow:hidden}td{border:0;padding:.1rem 0}
 tr{border-bottom:1px solid var(--line);padding:.4rem 0}td,td code{overflow-wrap:anywhere!important}}
+@media (max-width:40rem){svg text{font-size:24px}}
 @media print{body{max-width:none;font-size:10pt}.verdict,li,tr,figure{break-inside:avoid}
 .scroll{overflow:visible}}
 """

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 720, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 16, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 12, 16, 36
 # More points than pixels only cost bytes.
 MAX_POINTS = 1000
 
