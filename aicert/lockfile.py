@@ -18,7 +18,7 @@ VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CONFIG_INPUT = "config"
 # A public key: its curve, and its point in compressed form (SEC 1, 2.3.3) in hex.
-SIGNER = re.compile("p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132}")
+SIGNER = "p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132}"
 # Read before anything is authenticated: far above any lockfile that people could review.
 MAX_BYTES = 1 << 20
 MAX_INPUTS = 1000
@@ -133,7 +133,7 @@ def check_name(kind: str, name: str) -> None:
 
 def check_signer(where: str, text: str) -> None:
     """Refuse a `signed-by` that is no public key; whether it is a point is seen when it is used."""
-    if not SIGNER.fullmatch(text):
+    if not re.fullmatch(SIGNER, text):
         raise LockError(
             f"{where}: signed-by is no public key like p256:02…: {text[:80]!a}",
             hint="aicert verify-signature DIR --key KEY.pub prints it",
