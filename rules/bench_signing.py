@@ -16,7 +16,6 @@ from pathlib import Path
 from aicert.errors import ToolError
 from rules.bootstrap import cache_directory
 
-TIMES = 5
 PROGRAM = (sys.executable, "-m", "aicert")
 LARGE, SMALL, MANY = "2 GiB in 8 files", "5,000 files", "50,000 files"
 
@@ -70,7 +69,7 @@ class Pair:
     peak: int
 
 
-def in_turn(commands: Sequence[list[str]], times: int = TIMES) -> list[list[Cost]]:
+def in_turn(commands: Sequence[list[str]], times: int) -> list[list[Cost]]:
     """The costs of each command, run in turn so that noise falls on all alike; page cache warm."""
     for command in commands:
         cost(command)
@@ -81,8 +80,8 @@ def in_turn(commands: Sequence[list[str]], times: int = TIMES) -> list[list[Cost
     return taken
 
 
-def compare(folder: Path, model: Path, key: Path, public: Path) -> dict[str, Pair]:
-    """`sign` and `verify` of one model by both."""
+def compare(folder: Path, model: Path, key: Path, public: Path, times: int) -> dict[str, Pair]:
+    """`sign` and `verify` of one model by both, medians of so many."""
     ours, theirs = folder / "ours.sig", folder / "theirs.sig"
     reference = [str(oracle()), "-I", "-W", "ignore", "-m", "model_signing"]
     sign = [*reference, "sign", "key", "--private_key", str(key)]
@@ -99,7 +98,7 @@ def compare(folder: Path, model: Path, key: Path, public: Path) -> dict[str, Pai
     }
     found: dict[str, Pair] = {}
     for name, commands in tasks.items():
-        own, other = in_turn(commands)
+        own, other = in_turn(commands, times)
         found[name] = Pair(
             ours=statistics.median(one.cpu for one in own),
             theirs=statistics.median(one.cpu for one in other),
@@ -116,14 +115,14 @@ def signs(model: Path, key: Path, signature: Path) -> list[str]:
 def one_core_over_two(folder: Path, model: Path, key: Path) -> float:
     """Wall seconds of signing on one core over those on two."""
     command = signs(model, key, folder / "ours.sig")
-    one, two = in_turn([["taskset", "-c", cores, *command] for cores in ("0", "0,1")])
+    one, two = in_turn([["taskset", "-c", cores, *command] for cores in ("0", "0,1")], 5)
     return statistics.median(c.wall for c in one) / statistics.median(c.wall for c in two)
 
 
 def start_up() -> float:
     """CPU of asking for help over the reference's."""
     reference = [str(oracle()), "-I", "-W", "ignore", "-m", "model_signing", "--help"]
-    ours, theirs = in_turn([[*PROGRAM, "sign", "--help"], reference])
+    ours, theirs = in_turn([[*PROGRAM, "sign", "--help"], reference], 9)
     return statistics.median(c.cpu for c in ours) / statistics.median(c.cpu for c in theirs)
 
 
@@ -171,8 +170,9 @@ def many(count: int) -> Callable[[Path], None]:
     return make
 
 
-MODELS: dict[str, tuple[Callable[[Path], None], float]] = {
-    LARGE: (large, 0.75),
-    SMALL: (many(5_000), 1 / 6),
-    MANY: (many(50_000), 1 / 6),
+# What to make, the ratio wanted, and how often it is measured.
+MODELS: dict[str, tuple[Callable[[Path], None], float, int]] = {
+    LARGE: (large, 0.75, 5),
+    SMALL: (many(5_000), 1 / 6, 9),
+    MANY: (many(50_000), 1 / 6, 3),
 }

@@ -282,13 +282,13 @@ def locking() -> list[Row]:
 def signing() -> list[Row]:
     """Signing and verifying models, beside the reference implementation."""
     rows: list[Row] = []
-    for what, (make, most) in bench_signing.MODELS.items():
+    for what, (make, most, times) in bench_signing.MODELS.items():
         with _folder() as folder:
             model = folder / "model"
             model.mkdir()
             make(model)
             key, public = bench_signing.make_key(folder)
-            found = bench_signing.compare(folder, model, key, public)
+            found = bench_signing.compare(folder, model, key, public, times)
             size = (folder / "ours.sig").stat().st_size
             if what == bench_signing.LARGE:
                 faster = bench_signing.one_core_over_two(folder, model, key)

@@ -98,6 +98,7 @@ def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.bounded import read_bounded
     from aicert.digest import parse_listing
     from aicert.export import signing
+    from aicert.ledger import counted
 
     signer = _signer(options)
     digests = None
@@ -121,7 +122,9 @@ def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         return 0
     for name in signed.left_out:
         write(f"left out  {ascii(name)[1:-1]}\n")
-    write(f"signed    {signed.files} files: {ascii(str(_shown(signed.signature)))[1:-1]}\n")
+    write(
+        f"signed    {counted(signed.files, 'file')}: {ascii(str(_shown(signed.signature)))[1:-1]}\n"
+    )
     return 0
 
 

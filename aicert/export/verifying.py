@@ -18,6 +18,7 @@ from aicert.export import measure
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Trusted, trust_key
 from aicert.export.signing import default_signature
+from aicert.ledger import counted
 from aicert.oms_reader import Bundle, Manifest
 from aicert.records import dataclass
 from aicert.render import MAX_LINES, safe
@@ -177,7 +178,10 @@ def _manifest(read: Bundle, payload: bytes | None, root: Path) -> tuple[str, Man
         )
     named = f" as {manifest.name[:80]!a}" if manifest.name else ""
     parts = " in parts" if manifest.parts is not None else ""
-    return f"{len(manifest.files)} files by {manifest.algorithm}{parts}, signed{named}", manifest
+    return (
+        f"{counted(len(manifest.files), 'file')} by {manifest.algorithm}{parts}, signed{named}",
+        manifest,
+    )
 
 
 def _match_some(
@@ -230,7 +234,7 @@ def _match_all(
     here = [name for name in measure.left_out(root, ignored) if root / name != own]
     notes.extend(f"present, not signed: {name}" for name in here if root.is_dir())
     total = sum(sizes.values())
-    return f"{len(same)} files, {total} bytes, and no other", len(same)
+    return f"{counted(len(same), 'file')}, {total} bytes, and no other", len(same)
 
 
 def _lines(head: str, lines: list[str]) -> str:

@@ -46,7 +46,7 @@ def test_an_input_is_of_the_locked_key_or_nothing_is_trained(
     assert done.returncode == 0, done.stderr
     read = facts.read(checkout.certificate.read_bytes())
     assert read.report.signers == (("model", good),)
-    assert read.log["paceSteps"].data == (0, 1, 3)
+    assert str(read.log["paceSteps"].data) == "(0, 1, 3)"
     shown = checkout.doit("verify", "--policy", "local")
     assert f"input model signed by {good}" in shown.stdout.replace("\n" + " " * 27, "")
     signed_by(wrong)
