@@ -22,6 +22,7 @@ from pathlib import Path
 from aicert.errors import ToolError
 from aicert.tree import read_tree
 from rules import bench_dvc, bench_signing, bench_sources, bench_training
+from rules.progress import say
 
 RUN = "tiny-alpaca"
 FORBIDDEN = ("torch", "dvc", "tpm2_pytss", "huggingface_hub", "httpx2")
@@ -283,6 +284,7 @@ def signing() -> list[Row]:
     """Signing and verifying models, beside the reference implementation."""
     rows: list[Row] = []
     for what, (make, most, times) in bench_signing.MODELS.items():
+        say(f"bench  signing: {what}")
         with _folder() as folder:
             model = folder / "model"
             model.mkdir()
