@@ -168,7 +168,8 @@ def _manifest(
 
 def _algorithm(resources: tuple[tuple[str, str, str], ...]) -> str:
     """The one hash of all resources, each of which has a digest of its length."""
-    algorithms = {algorithm.partition("-sharded-")[0] for _, algorithm, _ in resources}
+    found = {algorithm for _, algorithm, _ in resources}
+    algorithms = {algorithm.partition("-sharded-")[0] for algorithm in found}
     algorithm = algorithms.pop()
     if algorithms:
         raise EvidenceError("the signature mixes hash algorithms")
