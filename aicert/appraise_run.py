@@ -64,7 +64,8 @@ def appraise_statement(
         report = parse_report(statement.report)
         _check_repeated(statement, report, certificate, locked)
         run = VerifiedRun(statement=statement, report=report, lockfile=locked)
-        return f"run {statement.run}, as its lockfile and nonce say", run
+        signed = "".join(f"\ninput {name} signed by {key}" for name, key in report.signers)
+        return f"run {statement.run}, as its lockfile and nonce say{signed}", run
 
     payload = ledger.step("statement.signature", signature, run_key, "runkey.certified")
     needs = ("statement.signature", *_lockfile_needs(lockfile))
@@ -99,6 +100,8 @@ def _check_repeated(
         ("trainer", statement.trainer, lockfile.trainer),
         ("outputs", tuple(statement.outputs), lockfile.outputs),
         ("inputs", dependencies, tuple((i.name, i.uri, i.digest) for i in lockfile.inputs)),
+        # A runner that knows nothing of `signed-by` has not looked at any signature.
+        ("signers", report.signers, lockfiles.signers(lockfile)),
     )
     for what, found, wanted in pairs:
         if found != wanted:

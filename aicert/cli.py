@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Commands that need nothing of aicert.export, not even to be parsed.
 _OWN = ("verify", "show")
+_SIGNATURES = ("sign", "verify-signature")
 NO_VERDICT = 2
 CONFIG_EXIT = 3
 INTERRUPTED = 130
@@ -84,8 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     collected = gc.isenabled()
     gc.disable()
     try:
-        # `verify` must not pay for what other commands need to describe themselves.
-        return _run(_parser(every=not words or words[0] not in _OWN).parse_args(words))
+        # A command must not pay for what others need to describe themselves.
+        return _run(_parser(words[0] if words else None).parse_args(words))
     finally:
         if collected:
             gc.enable()
@@ -112,7 +113,7 @@ def _run(options: argparse.Namespace) -> int:
     return code
 
 
-def _parser(*, every: bool) -> argparse.ArgumentParser:
+def _parser(word: str | None) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="aicert",
         description="Verify certificates and signatures of AI models.",
@@ -164,12 +165,14 @@ def _parser(*, every: bool) -> argparse.ArgumentParser:
     sources.set_defaults(run=_sources)
     verify.set_defaults(run=_verify)
     show.set_defaults(run=_show)
-    if every:
-        from aicert.export import certificate_commands
+    if word not in _OWN:
         from aicert.export import commands as signature_commands
 
-        signature_commands.add_commands(commands)
-        certificate_commands.add_commands(commands)
+        signature_commands.add_commands(commands, _formatter)
+    if word not in (*_OWN, *_SIGNATURES):
+        from aicert.export import certificate_commands
+
+        certificate_commands.add_commands(commands, _formatter)
     return parser
 
 

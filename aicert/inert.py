@@ -12,6 +12,7 @@ FILES = frozenset(
         ".gitattributes",
         "README.md",
         "bom.cdx.json",
+        "bom.image.cdx.json",
         "bom.spdx.json",
         "bom.training.cdx.json",
         "certificate.json",

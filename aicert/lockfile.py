@@ -17,6 +17,8 @@ from aicert.records import dataclass
 VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CONFIG_INPUT = "config"
+# A public key: its curve, and its point in compressed form (SEC 1, 2.3.3) in hex.
+SIGNER = "p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132}"
 # Read before anything is authenticated: far above any lockfile that people could review.
 MAX_BYTES = 1 << 20
 MAX_INPUTS = 1000
@@ -26,7 +28,10 @@ MAX_VALUE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedInput:
-    """One input. `source` is what aicert.toml says (`from`), `uri` what it resolved to."""
+    """One input. `source` is what aicert.toml says (`from`), `uri` what it resolved to.
+
+    `signed_by`: the key whose model signature the input carries (`aicert.signed_by`).
+    """
 
     name: str
     source: str
@@ -113,11 +118,25 @@ def identity(data: bytes) -> Digest:
     return of_bytes(data)
 
 
+def signers(lockfile: Lockfile) -> tuple[tuple[str, str], ...]:
+    """The inputs that somebody has to have signed, each with the key."""
+    return tuple((i.name, i.signed_by) for i in lockfile.inputs if i.signed_by is not None)
+
+
 def check_name(kind: str, name: str) -> None:
     """Refuse a run, input or output name outside `[a-z0-9][a-z0-9-]{0,62}`."""
     if not NAME.fullmatch(name):
         raise LockError(
             f"{kind} {name[:80]!a} is not a name: lowercase letters, digits and -, up to 63"
+        )
+
+
+def check_signer(where: str, text: str) -> None:
+    """Refuse a `signed-by` that is no public key; whether it is a point is seen when it is used."""
+    if not re.fullmatch(SIGNER, text):
+        raise LockError(
+            f"{where}: signed-by is no public key like p256:02…: {text[:80]!a}",
+            hint="aicert verify-signature DIR --key KEY.pub prints it",
         )
 
 
@@ -134,6 +153,8 @@ def _check(lockfile: Lockfile) -> None:
         check_name("input", item.name)
         if not 0 <= item.size < 2**63:
             raise LockError(f"input {item.name}: size is out of range")
+        if item.signed_by is not None:
+            check_signer(f"input {item.name}", item.signed_by)
     _check_sorted("inputs", names)
     if CONFIG_INPUT not in names or lockfile.input(CONFIG_INPUT).digest.kind != "sha256":
         raise LockError("a run has an input named config that is one file")

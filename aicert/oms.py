@@ -60,7 +60,7 @@ def statement(name: str, files: Mapping[str, str], ignored: Iterable[str] = ()) 
 
 def subject_digest(digests: Iterable[str]) -> str:
     """SHA-256 over the raw digests in their order: what the format calls the model's digest."""
-    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
+    return hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
 
 
 def bundle(payload: bytes, signature: bytes, material: Mapping[str, object]) -> bytes:

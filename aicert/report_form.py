@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 from aicert.digest import Digest
 from aicert.errors import EvidenceError
-from aicert.lockfile import NAME
+from aicert.lockfile import MAX_INPUTS, NAME
 from aicert.measurement import check_exit_code
 from aicert.records import dataclass
 from aicert.strict_json import Fields, dumps, loads, string
@@ -50,6 +50,7 @@ class RunReport:
     """`unchanged_weights`: output weight files whose bytes equal a file of an input (measured).
 
     `signatures`: output → digest of the model signature that the runner made of it (aicert.oms).
+    `signers`: input → key whose signature over it the runner verified (aicert.signed_by).
     """
 
     exit_code: str
@@ -57,6 +58,7 @@ class RunReport:
     overrides: tuple[Override, ...] = ()
     unchanged_weights: tuple[str, ...] = ()
     signatures: tuple[tuple[str, Digest], ...] = ()
+    signers: tuple[tuple[str, str], ...] = ()
 
     def number(self, key: str) -> float | None:
         """A numeric value by key, or None where the report has none."""
@@ -86,6 +88,8 @@ def emit(report: RunReport) -> bytes:
     if report.signatures:
         signed = {name: str(digest) for name, digest in report.signatures}
         document["signatures"] = {"origin": "measured", "value": signed}
+    if report.signers:
+        document["signers"] = {"origin": "measured", "value": dict(report.signers)}
     data = dumps(document)
     parse(data)
     return data
@@ -106,25 +110,31 @@ def parse(data: bytes) -> RunReport:
     unchanged.done()
     overrides = fields.items("overrides", _read_override, max_items=MAX_VALUES)
     values = _read_values(fields.fields("values"))
-    signatures = _read_signatures(fields.fields("signatures")) if fields.has("signatures") else ()
+    signatures = _read_names(fields, "signatures")
+    signers = _read_names(fields, "signers")
     fields.done()
     return RunReport(
         exit_code=exit_code,
         values=values,
         overrides=overrides,
         unchanged_weights=unchanged_weights,
-        signatures=signatures,
+        signatures=tuple((name, Digest.parse(text)) for name, text in signatures),
+        signers=signers,
     )
 
 
-def _read_signatures(fields: Fields) -> tuple[tuple[str, Digest], ...]:
+def _read_names(report: Fields, key: str) -> tuple[tuple[str, str], ...]:
+    """A measured table of texts by name of an input or output, sorted; absent where it is empty."""
+    if not report.has(key):
+        return ()
+    fields = report.fields(key)
     fields.const("origin", "measured")
     value = fields.fields("value")
     fields.done()
     rest = value.rest()
-    if not 1 <= len(rest) <= MAX_VALUES or not all(NAME.fullmatch(name) for name in rest):
-        raise EvidenceError(f"{value.where}: names of outputs are wanted")
-    return tuple((name, Digest.parse(string(rest[name], value.where))) for name in sorted(rest))
+    if not 1 <= len(rest) <= MAX_INPUTS or not all(NAME.fullmatch(name) for name in rest):
+        raise EvidenceError(f"{value.where}: names of inputs or outputs are wanted")
+    return tuple((name, string(rest[name], value.where)) for name in sorted(rest))
 
 
 def _read_override(value: object, where: str) -> Override:

@@ -34,6 +34,7 @@ def claims(certificate: Certificate) -> dict[str, object]:
         "inputs": [
             {"name": d.name, "uri": d.uri, "digest": str(d.digest)} for d in statement.dependencies
         ],
+        "signers": dict(report.signers),
         "outputs": {
             name: {"digest": str(output.digest), "files": dict(output.files)}
             for name, output in statement.outputs.items()
@@ -87,6 +88,7 @@ def claims_text(certificate: Certificate) -> str:
             for d in statement.dependencies
         ]
     )
+    lines += _limited([f"signed    {safe(n):<16} by {safe(key)}" for n, key in report.signers])
     for name, output in statement.outputs.items():
         lines.append(
             f"output    {safe(name):<16} {output.digest}, {counted(len(output.files), 'file')}"

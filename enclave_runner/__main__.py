@@ -20,7 +20,8 @@ from aicert import lockfile as lockfile_form
 from aicert import report_form
 from aicert.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
 from aicert.errors import AicertError, ConfigError
-from aicert.lockfile import CONFIG_INPUT, Lockfile
+from aicert.lockfile import CONFIG_INPUT, Lockfile, signers
+from aicert.records import replace
 from aicert.statement import Dependency, Output, Statement
 from aicert.tree import code_digest, read_file, read_tree
 from enclave_runner import attest, config, inputs, report, training
@@ -78,7 +79,10 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         name = lockfile.outputs[0]
         run_key = tpm.make_run_key()
         signatures = _sign(run_key, name, files, arguments.out / "signatures")
-        run_report = report.build(effective, result, measured, files, target, signatures)
+        run_report = replace(
+            report.build(effective, result, measured, files, target, signatures),
+            signers=signers(lockfile),
+        )
         # Last: the outputs were compared with the inputs, too.
         inputs.check_unchanged(measured)
         statement = Statement(
@@ -110,6 +114,7 @@ def _measure_inputs(
     counter = Counter(events, "hashing", sum(item.size for item in lockfile.inputs))
     measured = inputs.measure(lockfile, paths, counter.add)
     for item, found in zip(lockfile.inputs, measured, strict=True):
+        inputs.check_signer(item, found)
         for path in found.files:
             place, name = found.path / path, f"{item.name}/{path}"
             refuse_pointer(place, name)

@@ -13,6 +13,8 @@ from pathlib import Path
 from aicert.digest import Digest, FileFact, dir_digest
 from aicert.errors import EvidenceError, LockError
 from aicert.lockfile import LockedInput, Lockfile
+from aicert.signed_by import SIGNATURE
+from aicert.signed_by import check as check_signature
 from aicert.tree import read_file, read_tree
 
 OnBytes = Callable[[int], None]
@@ -60,6 +62,17 @@ def check_unchanged(inputs: list[MeasuredInput]) -> None:
                     "reading it",
                     hint="run it again when nothing writes to the inputs",
                 )
+
+
+def check_signer(item: LockedInput, found: MeasuredInput) -> None:
+    """Refuse an input that the lockfile's `signed-by`, if it has one, did not sign."""
+    if item.signed_by is None:
+        return
+    files = {path: fact.sha256 for path, fact in found.files.items()}
+    try:
+        check_signature(item.signed_by, files, found.path / SIGNATURE)
+    except EvidenceError as error:
+        raise LockError(f"input {item.name}: {error.message}", hint=error.hint) from None
 
 
 def unchanged_weights(inputs: list[MeasuredInput], output: Mapping[str, FileFact]) -> list[str]:

@@ -76,6 +76,9 @@ def build(
     if parameters:
         values["weightParameters"] = Value("measured", parameters)
     values |= _told(result.self_reported)
+    if len(result.pace) > 1:
+        values["paceSteps"] = Value("self-reported", tuple(step for step, _ in result.pace))
+        values["paceSeconds"] = Value("self-reported", tuple(at for _, at in result.pace))
     return RunReport(
         exit_code=result.exit_code,
         values=values,

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from enclave_runner import containment
 from enclave_runner.config import Effective
 from enclave_runner.config_rules import INPUTS, OUTPUT, SCRATCH
 from enclave_runner.containment import Limits, Sandbox
+from enclave_runner.pace import Pace
 
 ENVIRONMENT = "/aicert/environment"
 PLUGIN = "/aicert/plugin"
@@ -73,6 +74,7 @@ class TrainingResult:
 
     `self_reported` holds only what the plugin told, checked for type and size: may be empty.
     `facts` are the runner's own: versions by the environment's files, settings as told.
+    `pace`: (step, seconds) as the runner heard of them.
     """
 
     exit_code: str
@@ -85,6 +87,7 @@ class TrainingResult:
     output: Path
     excluded: tuple[str, ...]
     self_reported: Mapping[str, object]
+    pace: Sequence[tuple[int, float]]
     facts: Mapping[str, object]
 
 
@@ -121,6 +124,7 @@ def train(
         output=output,
         excluded=prune(output),
         self_reported=reader.counters,
+        pace=reader.pace.points,
         facts=facts(training_env, limits),
     )
 
@@ -252,6 +256,7 @@ class _Reader:
     def __init__(self, on_progress: Callable[[Progress], None] | None) -> None:
         self._on_progress = on_progress
         self.counters: dict[str, object] = {}
+        self.pace = Pace()
 
     def take(self, line: bytes) -> None:
         try:
@@ -264,7 +269,10 @@ class _Reader:
         if isinstance(told, dict):
             self.counters = _checked(told)
         step, total = _count(message.get("step")), _count(message.get("total"))
-        if self._on_progress is not None and step is not None and total is not None:
+        if step is None or total is None:
+            return
+        self.pace.hear(step)
+        if self._on_progress is not None:
             loss = _number(message.get("loss"))
             self._on_progress(Progress(step=step, total=total, loss=loss))
 

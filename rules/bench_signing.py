@@ -8,14 +8,15 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import ToolError
 from rules.bootstrap import cache_directory
 
-TIMES = 3
+PROGRAM = (sys.executable, "-m", "aicert")
 LARGE, SMALL, MANY = "2 GiB in 8 files", "5,000 files", "50,000 files"
 
 
@@ -24,6 +25,7 @@ class Cost:
     """One process: CPU and wall seconds, and the most memory it held."""
 
     cpu: float
+    wall: float
     peak: int
 
 
@@ -40,16 +42,22 @@ def oracle() -> Path:
 
 def cost(command: list[str]) -> Cost:
     """Run a process to its end and say what it used."""
+    # Who installs these runs compiled files, also where this environment forbids to write them.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    started = time.perf_counter()
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
     ) as process:
-        if process.stderr is not None:
-            process.stderr.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - started
     if process.returncode:
         raise ToolError(f"cannot be measured: exit {process.returncode} of {' '.join(command)}")
-    return Cost(cpu=used.ru_utime + used.ru_stime, peak=used.ru_maxrss * 1024)
+    return Cost(cpu=used.ru_utime + used.ru_stime, wall=wall, peak=used.ru_maxrss * 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,59 +69,61 @@ class Pair:
     peak: int
 
 
-def compare(folder: Path, model: Path, key: Path, public: Path) -> dict[str, Pair]:
-    """`sign` and `verify` of one model by both, in turn, page cache warm."""
+def in_turn(commands: Sequence[list[str]], times: int) -> list[list[Cost]]:
+    """The costs of each command, run in turn so that noise falls on all alike; page cache warm."""
+    for command in commands:
+        cost(command)
+    taken: list[list[Cost]] = [[] for _ in commands]
+    for _ in range(times):
+        for own, command in zip(taken, commands, strict=True):
+            own.append(cost(command))
+    return taken
+
+
+def compare(folder: Path, model: Path, key: Path, public: Path, times: int) -> dict[str, Pair]:
+    """`sign` and `verify` of one model by both, medians of so many."""
     ours, theirs = folder / "ours.sig", folder / "theirs.sig"
-    program = [sys.executable, "-m", "aicert"]
     reference = [str(oracle()), "-I", "-W", "ignore", "-m", "model_signing"]
-    tasks: dict[str, tuple[list[str], list[str]]] = {
+    sign = [*reference, "sign", "key", "--private_key", str(key)]
+    verify = [*reference, "verify", "key", "--public_key", str(public)]
+    tasks = {
         "sign": (
-            [*program, "sign", str(model), "--key", str(key), "--signature", str(ours)],
-            [
-                *reference,
-                "sign",
-                "key",
-                "--private_key",
-                str(key),
-                "--signature",
-                str(theirs),
-                str(model),
-            ],
+            signs(model, key, ours),
+            [*sign, "--signature", str(theirs), str(model)],
         ),
         "verify": (
-            [
-                *program,
-                "verify-signature",
-                str(model),
-                "--key",
-                str(public),
-                "--signature",
-                str(ours),
-            ],
-            [
-                *reference,
-                "verify",
-                "key",
-                "--public_key",
-                str(public),
-                "--signature",
-                str(theirs),
-                str(model),
-            ],
+            [*PROGRAM, "verify-signature", str(model), f"--key={public}", f"--signature={ours}"],
+            [*verify, "--signature", str(theirs), str(model)],
         ),
     }
     found: dict[str, Pair] = {}
     for name, commands in tasks.items():
-        taken: tuple[list[Cost], list[Cost]] = ([], [])
-        for _ in range(TIMES):
-            for own, command in zip(taken, commands, strict=True):
-                own.append(cost(command))
+        own, other = in_turn(commands, times)
         found[name] = Pair(
-            ours=statistics.median(one.cpu for one in taken[0]),
-            theirs=statistics.median(one.cpu for one in taken[1]),
-            peak=max(one.peak for one in taken[0]),
+            ours=statistics.median(one.cpu for one in own),
+            theirs=statistics.median(one.cpu for one in other),
+            peak=max(one.peak for one in own),
         )
     return found
+
+
+def signs(model: Path, key: Path, signature: Path) -> list[str]:
+    """The command that signs `model`."""
+    return [*PROGRAM, "sign", str(model), f"--key={key}", f"--signature={signature}"]
+
+
+def one_core_over_two(folder: Path, model: Path, key: Path) -> float:
+    """Wall seconds of signing on one core over those on two."""
+    command = signs(model, key, folder / "ours.sig")
+    one, two = in_turn([["taskset", "-c", cores, *command] for cores in ("0", "0,1")], 5)
+    return statistics.median(c.wall for c in one) / statistics.median(c.wall for c in two)
+
+
+def start_up() -> float:
+    """CPU of asking for help over the reference's."""
+    reference = [str(oracle()), "-I", "-W", "ignore", "-m", "model_signing", "--help"]
+    ours, theirs = in_turn([[*PROGRAM, "sign", "--help"], reference], 9)
+    return statistics.median(c.cpu for c in ours) / statistics.median(c.cpu for c in theirs)
 
 
 def make_key(folder: Path) -> tuple[Path, Path]:
@@ -155,13 +165,14 @@ def many(count: int) -> Callable[[Path], None]:
             shelf = model / f"{number // 1000:02}"
             if not number % 1000:
                 shelf.mkdir()
-            (shelf / f"{number % 1000:03}.json").write_bytes(b"x" * (200 + number % 1000))
+            (shelf / f"{number % 1000:03}.txt").write_bytes(b"x" * (200 + number % 1000))
 
     return make
 
 
-MODELS: dict[str, tuple[Callable[[Path], None], float]] = {
-    LARGE: (large, 0.75),
-    SMALL: (many(5_000), 1 / 6),
-    MANY: (many(50_000), 1 / 6),
+# What to make, the ratio wanted, and how often it is measured.
+MODELS: dict[str, tuple[Callable[[Path], None], float, int]] = {
+    LARGE: (large, 0.75, 5),
+    SMALL: (many(5_000), 1 / 6, 9),
+    MANY: (many(50_000), 1 / 6, 3),
 }

@@ -22,6 +22,7 @@ from pathlib import Path
 from aicert.errors import ToolError
 from aicert.tree import read_tree
 from rules import bench_dvc, bench_signing, bench_sources, bench_training
+from rules.progress import say
 
 RUN = "tiny-alpaca"
 FORBIDDEN = ("torch", "dvc", "tpm2_pytss", "huggingface_hub", "httpx2")
@@ -55,6 +56,11 @@ def limit(what: str, value: float, most: float, unit: str) -> Row:
         target=f"≤ {most:g} {unit}".strip(),
         met=value <= most,
     )
+
+
+def at_least(what: str, value: float, least: float) -> Row:
+    """A row whose value, a ratio, must reach `least`."""
+    return Row(what=what, measured=f"{value:.2f} ×", target=f"≥ {least:g} ×", met=value >= least)
 
 
 def wall(command: Sequence[str]) -> float:
@@ -217,12 +223,7 @@ def hashing_large() -> list[Row]:
     faster = one[0] / two[0]
     return [
         limit("2 GiB in 8 files, one thread, CPU", one[1], 1.2, "s"),
-        Row(
-            what="two threads over one, wall",
-            measured=f"{faster:.2f} ×",
-            target="≥ 1.9 ×",
-            met=faster >= 1.9,
-        ),
+        at_least("two threads over one, wall", faster, 1.9),
         limit("memory allocated while reading, at most", peak / (1 << 20), 16, "MiB"),
     ]
 
@@ -282,23 +283,29 @@ def locking() -> list[Row]:
 def signing() -> list[Row]:
     """Signing and verifying models, beside the reference implementation."""
     rows: list[Row] = []
-    for what, (make, most) in bench_signing.MODELS.items():
+    for what, (make, most, times) in bench_signing.MODELS.items():
+        say(f"bench  signing: {what}")
         with _folder() as folder:
             model = folder / "model"
             model.mkdir()
             make(model)
-            found = bench_signing.compare(folder, model, *bench_signing.make_key(folder))
+            key, public = bench_signing.make_key(folder)
+            found = bench_signing.compare(folder, model, key, public, times)
             size = (folder / "ours.sig").stat().st_size
+            if what == bench_signing.LARGE:
+                faster = bench_signing.one_core_over_two(folder, model, key)
         for name, pair in found.items():
             said = f"{what}, {name}: CPU {pair.ours:.2f} s over {pair.theirs:.2f} s"
             rows.append(limit(said, pair.ours / pair.theirs, round(most, 4), "×"))
-            memory = f"{pair.peak / 2**20:.0f} MiB"
-            rows.append(Row(what=f"{what}, {name}: memory", measured=memory))
+        peak = max(pair.peak for pair in found.values()) / 2**20
+        if what == bench_signing.LARGE:
+            rows.append(limit(f"{what}: memory, at most", peak, 64, "MiB"))
+            rows.append(at_least(f"{what}: two cores over one, wall", faster, 1.8))
+        else:
+            rows.append(Row(what=f"{what}: memory, at most", measured=f"{peak:.0f} MiB"))
         if what == bench_signing.MANY:
-            rows.append(limit("bundle of 50,000 files", size / 1e6, 8, "MB"))
-    ours = bench_signing.cost([sys.executable, "-m", "aicert", "sign", "--help"]).cpu
-    theirs = bench_signing.cost([str(bench_signing.oracle()), "-m", "model_signing", "--help"]).cpu
-    rows.append(limit("start-up, CPU over the reference's", ours / theirs, 0.5, "×"))
+            rows.append(limit("bundle of 50,000 files, names of 10", size / 1e6, 8, "MB"))
+    rows.append(limit("start-up, CPU over the reference's", bench_signing.start_up(), 0.5, "×"))
     return rows
 
 

@@ -104,6 +104,7 @@ def test_needs() -> list[Need]:
         # Azurite and the provider's schema are npm packages.
         Need(package="nodejs", present=_program("node")),
         Need(package="npm", present=_program("npm")),
+        Need(package="softhsm2", present=_program("softhsm2-util")),
     ]
 
 

@@ -42,6 +42,7 @@ from rules.config import Run
 from rules.config_check import check_config
 from rules.environment import training_environment
 from rules.lock import Lock
+from rules.signers import check_signers
 from rules.work import exchange, held, remove, work_folder
 
 DRIVERS = {"local": local.execute, "qemu": qemu.execute, "azure": azure.execute}
@@ -129,6 +130,7 @@ def certify(
     current = _locked(root, run, accept)
     fetch.fetch_inputs(root, current)
     check_config(root, current)
+    check_signers(root, current)
     # A measured machine has its own, in the image.
     environment = training_environment(root) if run.machine.driver == "local" else None
     marker = nullcontext() if environment is None else held(environment / "complete")

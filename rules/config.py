@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from aicert.errors import AicertError, ConfigError
-from aicert.lockfile import CONFIG_INPUT, MAX_PATTERNS, NAME
+from aicert.errors import AicertError, ConfigError, LockError
+from aicert.lockfile import CONFIG_INPUT, MAX_PATTERNS, NAME, check_signer
 from aicert.sources import forms
 from aicert.sources.choice import Choice
 from rules import sources
@@ -43,6 +43,7 @@ class Input:
     only: tuple[str, ...] = ()
     except_: tuple[str, ...] = ()
     allow_pickle: bool = False
+    signed_by: str | None = None
 
     @property
     def choice(self) -> Choice:
@@ -279,14 +280,24 @@ def _input(name: str, value: object, where: str) -> Input:
     if isinstance(value, str):
         return Input(name=name, source=_source(value, where))
     table = _Table(value, where)
-    table.only("from", "only", "except", "allow-pickle")
+    table.only("from", "only", "except", "allow-pickle", "signed-by")
     return Input(
         name=name,
         source=_source(table.text("from"), f"{where}.from"),
         only=table.patterns("only"),
         except_=table.patterns("except"),
         allow_pickle=cast(bool, table.take("allow-pickle", bool, False)),
+        signed_by=_signer(table) if "signed-by" in table.left else None,
     )
+
+
+def _signer(table: _Table) -> str:
+    text = table.text("signed-by")
+    try:
+        check_signer(f"{FILE}: {table.where}", text)
+    except LockError as error:
+        raise ConfigError(error.message, hint=error.hint) from None
+    return text
 
 
 def _check_runs(run: Run, runs: Mapping[str, Run], via: tuple[str, ...], checked: set[str]) -> None:

@@ -15,6 +15,7 @@ from aicert.lockfile import LockedInput, Lockfile
 from aicert.sources.choice import suffix
 from rules import progress, sources
 from rules.config import TRAINER, Input, Run
+from rules.signers import check_signers
 from rules.sources import Resolved
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _locked(item: Input, found: Resolved) -> LockedInput:
         only=item.only,
         except_=item.except_,
         allow_pickle=item.allow_pickle,
+        signed_by=item.signed_by,
     )
 
 
@@ -167,8 +169,10 @@ def pinned(root: Path, run: Run) -> dict[str, LockedInput]:
 
 
 def _same(item: Input, locked: LockedInput) -> bool:
-    asked = (item.source, item.only, item.except_, item.allow_pickle)
-    return asked == (locked.source, locked.only, locked.except_, locked.allow_pickle)
+    asked = (item.source, item.only, item.except_, item.allow_pickle, item.signed_by)
+    return asked == (
+        locked.source, locked.only, locked.except_, locked.allow_pickle, locked.signed_by
+    )  # fmt: skip
 
 
 def listing_of(root: Path, run: str, name: str) -> Path:
@@ -177,7 +181,11 @@ def listing_of(root: Path, run: str, name: str) -> Path:
 
 
 def write(root: Path, lock: Lock) -> bool:
-    """Write lockfile and listings, each beside and then renamed; whether anything changed."""
+    """Write lockfile and listings, each beside and then renamed; whether anything changed.
+
+    Inputs that somebody has to have signed are checked before anything is written.
+    """
+    check_signers(root, lock)
     run = lock.lockfile.run
     folder = root / DIRECTORY / run
     wanted = {folder / f"{name}.sha256": data for name, data in lock.listings.items()}
@@ -306,4 +314,5 @@ def _words(item: LockedInput) -> str:
 def _choice_words(item: Input | LockedInput) -> str:
     words = f", only {' '.join(item.only)}" if item.only else ""
     words += f", except {' '.join(item.except_)}" if item.except_ else ""
-    return words + (", allow-pickle" if item.allow_pickle else "")
+    words += ", allow-pickle" if item.allow_pickle else ""
+    return words + (f", signed by {item.signed_by}" if item.signed_by else "")

@@ -9,6 +9,7 @@ from aicert.errors import AicertError, LockError, ToolError
 from rules import config, config_check, example, lock, progress, sources
 from rules.command import RunTasks
 from rules.reporter import show_error
+from rules.signers import check_signers
 
 if TYPE_CHECKING:
     from aicert.sources.compare import Comparison
@@ -82,6 +83,7 @@ def _check(root: Path, run: config.Run) -> int:
     """0 if the lockfile is that of the bytes here and of the sources, 1 if not, 2 if unknown."""
     try:
         current = lock.current(root, run)
+        check_signers(root, current)
         found = _compared(root, run.name, current)
     except AicertError as error:
         sys.stdout.flush()

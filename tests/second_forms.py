@@ -200,8 +200,13 @@ def _values(values: Any) -> bool:
 
 def _signatures(value: Any) -> bool:
     digest = like(f"(?:sha256|dirHash):{HEX}")
-    sized = type(value) is dict and 1 <= len(value) <= 200
+    sized = type(value) is dict and 1 <= len(value) <= 1000
     return sized and all(like(NAME)(name) and digest(value[name]) for name in value)
+
+
+def _signers(value: Any) -> bool:
+    sized = type(value) is dict and 1 <= len(value) <= 1000
+    return sized and all(like(NAME)(name) and text(4096)(value[name]) for name in value)
 
 
 REPORT: Any = {
@@ -211,6 +216,7 @@ REPORT: Any = {
     "overrides": [OVERRIDE, 0, 200],
     "values": _values,
     "signatures?": {"origin": "measured", "value": _signatures},
+    "signers?": {"origin": "measured", "value": _signers},
 }
 
 
@@ -234,6 +240,7 @@ def digest_of(entry: Any) -> str:
 
 _T = r'"([ !#-\[\]-~]{1,1000})"'
 _LIST = rf"\[{_T.replace('(', '(?:')}(?:, {_T.replace('(', '(?:')})*\]"
+_KEY = r'"(p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132})"'
 _HEAD = re.compile(
     rf'version = 1\nrun = "({NAME})"\ntrainer = "({NAME})"\n'
     rf'outputs = \[("{NAME}"(?:, "{NAME}")*)\]\n'
@@ -241,13 +248,13 @@ _HEAD = re.compile(
 _BLOCK = re.compile(
     rf'\n\[\[input\]\]\nname = "({NAME})"\nfrom = {_T}\n'
     rf"(?:only = {_LIST}\n)?(?:except = {_LIST}\n)?"
-    rf"(?:allow-pickle = true\n)?(?:signed-by = {_T}\n)?uri = {_T}\n"
+    rf"(?:allow-pickle = true\n)?(?:signed-by = {_KEY}\n)?uri = {_T}\n"
     rf'size = (0|[1-9]\d{{0,18}})\ndigest = "((?:sha256|dirHash):{HEX})"\n'
 )
 
 
 class Lock:
-    """A lockfile; `inputs` are (name, from, uri, digest)."""
+    """A lockfile; `inputs` are (name, from, uri, digest), `signers` the keys by input."""
 
     def __init__(self, data: str) -> None:
         head = _HEAD.match(data)
@@ -256,10 +263,12 @@ class Lock:
         self.run, self.trainer = head[1], head[2]
         self.outputs = re.findall(NAME, head[3])
         self.inputs: list[tuple[str, str, str, str]] = []
+        self.signers: dict[str, str] = {}
         end = head.end()
         while block := _BLOCK.match(data, end):
             need(int(block[5]) < 1 << 63)
             self.inputs.append((block[1], block[2], block[4], block[6]))
+            self.signers |= {block[1]: block[3]} if block[3] else {}
             end = block.end()
         names = [item[0] for item in self.inputs]
         need(end == len(data) and len(names) <= 1000)
@@ -300,6 +309,7 @@ _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 INERT = (
     *(".gitattributes", "README.md", "bom.cdx.json", "bom.spdx.json", "bom.training.cdx.json"),
+    "bom.image.cdx.json",
     *("certificate.json", "model.sig", "provenance.intoto.jsonl", "run-key.pem"),
     "scai.intoto.json",
 )

@@ -258,6 +258,7 @@ class Appraisal:
         self._builder(details["builder"]["builderDependencies"])
         self._outputs(statement["subject"], lock.outputs)
         self._report(details["byproducts"])
+        need(self.report.get("signers", {"value": {}})["value"] == lock.signers)
         try:
             started, self.finished = (
                 datetime.fromisoformat(details["metadata"][key])

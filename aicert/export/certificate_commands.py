@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aicert.errors import ConfigError, EvidenceError
 
@@ -20,11 +20,19 @@ if TYPE_CHECKING:
 
     Subparsers = _SubParsersAction[Any]
 
+    class Formatter(Protocol):
+        """What formats a parser's help."""
+
+        def __call__(self, prog: str) -> argparse.HelpFormatter:
+            """A formatter for the program `prog`."""
+
+
 # A model card is text that somebody wrote.
 MAX_CARD = 1 << 22
 _EXPORT = """\
 Write what other tools read beside a certificate: provenance.intoto.jsonl (in-toto, cosign),
-scai.intoto.json, bom.cdx.json (CycloneDX 1.7), bom.spdx.json (SPDX 3.0), run-key.pem.
+scai.intoto.json, bom.cdx.json (CycloneDX 1.7), bom.spdx.json (SPDX 3.0), run-key.pem; and of a
+measured machine bom.image.cdx.json, the packages of its image.
 
   aicert export certificate.json .
 
@@ -44,9 +52,8 @@ Appraise as `aicert verify` does and write the result as one self-contained page
 """
 
 
-def add_commands(commands: "Subparsers") -> None:
-    """Add this module's commands to the parser of `aicert`."""
-    raw = argparse.RawDescriptionHelpFormatter
+def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
+    """Add this module's commands to the parser of `aicert`, whose help `raw` formats."""
     export = commands.add_parser(
         "export", help="write a certificate in other formats", description=_EXPORT,
         formatter_class=raw,

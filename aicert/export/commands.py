@@ -4,25 +4,36 @@ Exit codes as everywhere: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad 
 """
 
 import argparse
+import importlib
 import json
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aicert.errors import ConfigError
+from aicert.errors import ConfigError, ToolError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
+    from datetime import datetime
+    from pathlib import Path
+
+    from aicert.export.signers import Signer, Trusted
 
     Subparsers = _SubParsersAction[Any]
+
+    class Formatter(Protocol):
+        """What formats a parser's help."""
+
+        def __call__(self, prog: str) -> argparse.HelpFormatter:
+            """A formatter for the program `prog`."""
+
 
 _SIGN = """\
 Sign every file of DIR, or one file, as OpenSSF Model Signing: readable by model_signing and cosign.
 
   aicert sign model/ --key key.pem
   aicert sign model/ --key key.pem --certificate signer.pem --certificate-chain ca.pem
+  aicert sign model/ --pkcs11 'pkcs11:token=T;object=K?module-path=/usr/lib/…' --password-env PIN
 
 Git's files and the signature itself are left out, and what --ignore names; the signature says so.
 """
@@ -31,23 +42,30 @@ Check that DIR, or one file, is what somebody whom you trust has signed: every f
 
   aicert verify-signature model/ --key key.pub
   aicert verify-signature model/ --certificate-chain ca.pem --at 2026-08-21T09:14:07Z
+  aicert verify-signature model/ --identity me@example.com --issuer https://accounts.google.com
   aicert verify-signature model/ --key key.pub --only model-00001-of-00004.safetensors
 
 A certificate has to be valid now, or at the time that you state with --at.
 """
 
 
-def add_commands(commands: "Subparsers") -> None:
-    """Add this module's commands to the parser of `aicert`."""
-    raw = argparse.RawDescriptionHelpFormatter
+def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
+    """Add this module's commands to the parser of `aicert`, whose help `raw` formats."""
     sign = commands.add_parser(
         "sign", help="sign a model or data directory (OMS)", description=_SIGN, formatter_class=raw
     )
     add = sign.add_argument
     add("target", metavar="DIR", help="the directory, or one file")
     add("--signature", metavar="FILE", help="where to write; DIR/model.sig, or FILE.sig")
-    add("--key", metavar="PEM", required=True, help="your private key: P-256, P-384 or P-521")
-    add("--password-env", metavar="NAME", help="environment variable with the key's password")
+    by = sign.add_mutually_exclusive_group(required=True).add_argument
+    by("--key", metavar="PEM", help="your private key: P-256, P-384 or P-521")
+    by("--pkcs11", metavar="URI", help="a key in a token (RFC 7512), with module-path")
+    by("--tpm", metavar="HANDLE", help="a persistent key of this computer's TPM, like 0x81010002")
+    by("--sigstore", action="store_true", help="keyless: your identity goes into a public log")
+    add("--password-env", metavar="NAME",
+        help="environment variable with the key's password, PIN or authorisation; with --sigstore"
+        " an identity token")  # fmt: skip
+    add("--trust-config", metavar="FILE", help="a Sigstore instance other than the public one")
     add("--certificate", metavar="PEM", help="the key's X.509 certificate, to send along")
     add("--certificate-chain", metavar="PEM", action="append", default=[], help="its issuers")
     add("--ignore", metavar="PATH", action="append", default=[], help="leave this path out")
@@ -68,6 +86,9 @@ def add_commands(commands: "Subparsers") -> None:
     add("--certificate-chain", metavar="PEM", action="append", default=[],
         help="certificates that you trust to certify signers")  # fmt: skip
     add("--at", metavar="TIME", help="judge certificates at this time, not now")
+    add("--identity", metavar="ID", help="whom you trust to sign keyless: mail address or URI")
+    add("--issuer", metavar="URL", help="the OpenID provider that vouches for ID")
+    add("--trusted-root", metavar="FILE", help="Sigstore's root, if not the one installed here")
     add("--only", metavar="PATH", action="append", default=[], help="verify only this file")
     add("--format", choices=("text", "json"), default="text", help="what stdout gets")
     verify.set_defaults(run=_verify)
@@ -76,16 +97,10 @@ def add_commands(commands: "Subparsers") -> None:
 def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.bounded import read_bounded
     from aicert.digest import parse_listing
-    from aicert.export import signers, signing
+    from aicert.export import signing
+    from aicert.ledger import counted
 
-    if options.certificate is None and options.certificate_chain:
-        raise ConfigError("--certificate-chain goes with --certificate")
-    signer = signers.load_signer(
-        options.key,
-        password=_password(options.password_env),
-        certificate=options.certificate,
-        chain=options.certificate_chain,
-    )
+    signer = _signer(options)
     digests = None
     if options.digests is not None:
         digests = parse_listing(read_bounded(options.digests, 1 << 28, "listing"))
@@ -107,8 +122,60 @@ def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         return 0
     for name in signed.left_out:
         write(f"left out  {ascii(name)[1:-1]}\n")
-    write(f"signed    {signed.files} files: {ascii(str(_shown(signed.signature)))[1:-1]}\n")
+    write(
+        f"signed    {counted(signed.files, 'file')}: {ascii(str(_shown(signed.signature)))[1:-1]}\n"
+    )
     return 0
+
+
+def _signer(options: argparse.Namespace) -> "Signer":
+    from aicert.export import signers
+
+    secret = _password(options.password_env)
+    if options.certificate is None and options.certificate_chain:
+        raise ConfigError("--certificate-chain goes with --certificate")
+    if options.trust_config is not None and not options.sigstore:
+        raise ConfigError("--trust-config goes with --sigstore")
+    if options.sigstore:
+        if options.certificate is not None:
+            raise ConfigError("--certificate goes with a key of yours, not with --sigstore")
+        keyless: Signer = _extra("keyless", "sigstore").load(secret, options.trust_config)
+        return keyless
+    signer: signers.KeySigner
+    if options.pkcs11 is not None:
+        signer = _extra("pkcs11_signer", "pkcs11").load(options.pkcs11, secret)
+    elif options.tpm is not None:
+        signer = _extra("tpm_signer", "tpm").load(options.tpm, secret)
+    else:
+        signer = signers.load_signer(options.key, password=secret)
+    if options.certificate is None:
+        return signer
+    # X.509 is a third of a start: only for who has certificates.
+    from aicert.export.certificates import certified
+
+    return certified(signer, options.certificate, options.certificate_chain)
+
+
+def _extra(module: str, extra: str) -> Any:
+    """A module of this package that needs more than this package does."""
+    try:
+        return importlib.import_module(f"aicert.export.{module}")
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"this needs the package {error.name}, which is not installed",
+            hint=f"pip install 'aicert[{extra}]'",
+        ) from None
+
+
+def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None":
+    if (options.identity is None) != (options.issuer is None):
+        raise ConfigError("--identity and --issuer go together: who, and who says so")
+    if options.identity is None:
+        if options.trusted_root is not None:
+            raise ConfigError("--trusted-root goes with --identity")
+        return None
+    trust = _extra("keyless", "sigstore").trust
+    return lambda data: trust(data, options.identity, options.issuer, options.trusted_root)
 
 
 def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
@@ -119,6 +186,7 @@ def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         at=_time(options.at),
         key=options.key,
         roots=options.certificate_chain,
+        keyless=_keyless(options),
         signature=options.signature,
         only=options.only,
     )
@@ -129,7 +197,9 @@ def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     return result.exit_code
 
 
-def _time(at: str | None) -> datetime:
+def _time(at: str | None) -> "datetime":
+    from datetime import UTC, datetime
+
     if at is None:
         return datetime.now(UTC)
     # The appraisal's modules cost a third of a start: only for who names a time.
@@ -146,6 +216,6 @@ def _password(name: str | None) -> str | None:
     return os.environ[name]
 
 
-def _shown(path: Path) -> Path:
-    here = Path.cwd()
+def _shown(path: "Path") -> "Path":
+    here = path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

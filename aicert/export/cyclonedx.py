@@ -134,7 +134,11 @@ def _plain(item: LockedInput) -> Json:
         "type": _TYPES[kind_of(item)],
         "name": item.name,
         "description": f"claimed source: {item.uri}",
-        "properties": [*_properties(("aicert:digest", str(item.digest))), _INFERRED],
+        "properties": [
+            *_properties(("aicert:digest", str(item.digest))),
+            *(_properties(("aicert:signed-by", item.signed_by)) if item.signed_by else ()),
+            _INFERRED,
+        ],
     }
     return component | _hashes(item.digest)
 

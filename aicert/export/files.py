@@ -1,6 +1,6 @@
 """The standard files that stand beside a certificate, each computed from it alone."""
 
-from aicert.export import cyclonedx, provenance, spdx
+from aicert.export import cyclonedx, packages, provenance, spdx
 from aicert.export.facts import Facts
 
 # File name → what writes it. The names are on the verifier's closed list (aicert.inert).
@@ -13,6 +13,12 @@ WRITERS = {
 }
 
 
+IMAGE_BOM = "bom.image.cdx.json"
+
+
 def exports(facts: Facts) -> dict[str, bytes]:
-    """Every file, by name."""
-    return {name: write(facts) for name, write in WRITERS.items()}
+    """Every file, by name; that of the image where the certificate carries its lock (a claim)."""
+    made = {name: write(facts) for name, write in WRITERS.items()}
+    if facts.certificate.image_lock is not None:
+        made[IMAGE_BOM] = packages.image_bom(facts.certificate.image_lock)
+    return made

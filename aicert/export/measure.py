@@ -14,7 +14,7 @@ from typing import Protocol
 
 from aicert.digest import FileFact, check_path
 from aicert.errors import EvidenceError, ToolError
-from aicert.export.bundle import SINGLE, Manifest, Piece
+from aicert.oms_reader import SINGLE, Manifest, Piece
 from aicert.tree import BLOCK, open_file, read_file, read_some, read_tree
 
 OnBytes = Callable[[int], None]

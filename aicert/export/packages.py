@@ -1,17 +1,23 @@
-"""The packages of a training environment as CycloneDX 1.7, from its hashed lock.
+"""The packages of a training environment and of a machine image as CycloneDX 1.7, from their locks.
 
-Reads what pip's hash-checking mode reads: `name==version`, then `--hash=sha256:HEX` for each of its
-distributions. A line of another form is an EvidenceError: a bill of materials with gaps is none.
+Of a training environment this reads what pip's hash-checking mode reads: `name==version`, then
+`--hash=sha256:HEX` for each of its distributions. A line of another form is an EvidenceError: a
+bill of materials with gaps is none. Of an image it reads the image lock: packages that are in it
+are `required`, those that only built it `excluded`.
 """
 
 import hashlib
 import re
 import uuid
 
+from aicert import image_lock
 from aicert.errors import EvidenceError
-from aicert.export.cyclonedx import NAMESPACE, SCHEMA, SPEC, package
+from aicert.export.cyclonedx import NAMESPACE, SCHEMA, SPEC, Json, package
 from aicert.strict_json import dumps
 
+# Parts of an image lock: what comes from Python's registry, and what is in the image at all.
+WHEELS = ("builder", "runner", "training")
+INSIDE = ("kernel", "machine", "runner", "training")
 _PIN = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.+!_-]+)((?: --hash=sha256:[0-9a-f]{64})+)"
 )
@@ -27,25 +33,56 @@ def bom(lock: bytes, name: str) -> bytes:
             raise EvidenceError(f"not a pinned and hashed requirement: {line[:120]!a}")
         hashes = re.findall("[0-9a-f]{64}", match[3])
         components.append(package("pypi", match[1].lower(), match[2], hashes))
+    subject: Json = {
+        "type": "container",
+        "bom-ref": "environment",
+        "name": name,
+        "properties": [{"name": "aicert:lock", "value": f"sha256:{digest}"}],
+    }
+    return _document(digest, subject, components, components)
+
+
+def image_bom(data: bytes) -> bytes:
+    """The bill of materials of the machine image that the image lock `data` describes."""
+    lock = image_lock.parse(data)
+    known = {"aicert:image-lock": str(lock.digest)}
+    known |= {f"aicert:verity:{name}": str(digest) for name, digest in lock.verity.items()}
+    known |= {f"aicert:pcr{index}": value.hex() for index, value in lock.pcrs.items()}
+    subject: Json = {
+        "type": "operating-system",
+        "bom-ref": "image",
+        "name": lock.name,
+        "version": lock.disk.hex,
+        "hashes": [{"alg": "SHA-256", "content": lock.disk.hex}],
+        "properties": [{"name": name, "value": value} for name, value in known.items()],
+    }
+    components = [_of_image(item) for item in lock.packages]
+    inside = [component for component in components if component["scope"] == "required"]
+    return _document(lock.digest.hex, subject, components, inside)
+
+
+def _of_image(item: image_lock.Package) -> Json:
+    kind = "pypi" if item.part in WHEELS else "deb/debian"
+    # One package may be in several parts, and a document names it once in each.
+    return package(kind, item.name, item.version, (item.digest.hex,)) | {
+        "bom-ref": f"{item.part}/{item.name}@{item.version}",
+        "scope": "required" if item.part in INSIDE else "excluded",
+        "properties": [{"name": "aicert:part", "value": item.part}],
+    }
+
+
+def _document(seed: str, subject: Json, components: list[Json], needed: list[Json]) -> bytes:
+    refs = [str(component["bom-ref"]) for component in needed]
     return dumps(
         {
             "$schema": SCHEMA,
             "bomFormat": "CycloneDX",
             "specVersion": SPEC,
-            "serialNumber": f"urn:uuid:{uuid.uuid5(NAMESPACE, digest)}",
+            "serialNumber": f"urn:uuid:{uuid.uuid5(NAMESPACE, seed)}",
             "version": 1,
-            "metadata": {
-                "component": {
-                    "type": "container",
-                    "bom-ref": "environment",
-                    "name": name,
-                    "properties": [{"name": "aicert:lock", "value": f"sha256:{digest}"}],
-                }
-            },
+            "metadata": {"component": subject},
             "components": components,
-            "dependencies": [
-                {"ref": "environment", "dependsOn": [str(c["bom-ref"]) for c in components]}
-            ],
+            "dependencies": [{"ref": subject["bom-ref"], "dependsOn": refs}],
         }
     )
 

@@ -8,14 +8,18 @@ proves nothing.
 
 import html
 from collections.abc import Sequence
+from itertools import pairwise
 
 from aicert.export.facts import Facts
 from aicert.export.plot import line_plot
+from aicert.ledger import counted
+from aicert.lockfile import LockedInput
 from aicert.render import safe
 from aicert.report_form import Value
 from aicert.result import AttestationResult, tier_rank
 
 MAX_ROWS = 200
+PACE_PARTS = 40
 _STYLE = """\
 :root{--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--paper:#fff;--soft:#f6f8fa;--good:#116329;
 --bad:#a40e26;--mark:#0a53a8}
@@ -34,9 +38,14 @@ ol.chain li+li::before{content:"\\2191";position:absolute;top:-1.45rem;left:1rem
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92rem}
 caption{text-align:left;color:var(--dim);padding:.2rem 0}
 th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid var(--line)}
+figure{margin:1rem 0}
 td.detail{white-space:pre-line;overflow-wrap:anywhere}
 td:nth-child(-n+2),td:nth-child(-n+2) code{overflow-wrap:normal}svg{max-width:100%;height:auto}
 .dim{color:var(--dim)}
+@media (max-width:40rem){table,caption,tbody,tr,td{display:block}thead{position:absolute;
+clip-path:inset(50%);width:1px;height:1px;overflow:hidden}td{border:0;padding:.1rem 0}
+tr{border-bottom:1px solid var(--line);padding:.4rem 0}td,td code{overflow-wrap:anywhere!important}}
+@media (max-width:40rem){svg text{font-size:24px}}
 @media print{body{max-width:none;font-size:10pt}.verdict,li,tr,figure{break-inside:avoid}
 .scroll{overflow:visible}}
 """
@@ -124,10 +133,10 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
     chain = result.check("platform.chain")
     lockfile = _code(str(facts.lockfile_digest))
     links = (
-        ("Weights", f"{len(statement.outputs)} outputs{outputs}"),
+        ("Weights", f"{counted(len(statement.outputs), 'output')}{outputs}"),
         (
             "Data and config",
-            f"{len(facts.lockfile.inputs)} inputs, named by lockfile<br>{lockfile}",
+            f"{counted(len(facts.lockfile.inputs), 'input')}, named by lockfile<br>{lockfile}",
         ),
         ("Image", f"{_code(statement.builder_id)}{builder}"),
         ("TPM", f"quote over PCRs 0 to 15, nonce {_code(statement.nonce.hex())}"),
@@ -162,10 +171,32 @@ def _training(facts: Facts) -> str:
         if steps is not None and isinstance(steps.data, tuple) and len(steps.data) == count:
             at = steps.data
         figure = line_plot(at, losses.data, "Training loss by step", losses.origin)
+    figure += _pace(facts)
     speed = _throughput(facts)
     if not figure and not speed:
         return ""
     return f"<section><h2>Training</h2>{figure}{speed}</section>"
+
+
+def _pace(facts: Facts) -> str:
+    """Steps a second along the run, in at most PACE_PARTS parts of about the same length."""
+    steps, seconds = facts.log.get("paceSteps"), facts.log.get("paceSeconds")
+    if steps is None or seconds is None:
+        return ""
+    if not isinstance(steps.data, tuple) or not isinstance(seconds.data, tuple):
+        return ""
+    points = list(zip(steps.data, seconds.data, strict=False))
+    every = max(1, len(points) // PACE_PARTS)
+    marks = points[::every]
+    made = [
+        (later[0], (later[0] - before[0]) / (later[1] - before[1]))
+        for before, later in pairwise(marks)
+        if later[1] > before[1] and later[0] > before[0]
+    ]
+    title = "Steps a second, by the runner's clock"
+    return line_plot(
+        [x for x, _ in made], [y for _, y in made], title, steps.origin, from_zero=True
+    )
 
 
 def _throughput(facts: Facts) -> str:
@@ -180,11 +211,17 @@ def _throughput(facts: Facts) -> str:
 
 def _inputs(facts: Facts) -> str:
     rows = [
-        (_text(item.name), f"{item.size:,}", _code(item.uri), _code(str(item.digest)))
+        (_text(item.name), f"{item.size:,}", _source(item), _code(str(item.digest)))
         for item in facts.lockfile.inputs
     ]
     caption = "All that the run could read. Sources are the builder's claim, digests are measured"
     return _table("Inputs", caption, ("input", "bytes", "source", "digest"), rows)
+
+
+def _source(item: LockedInput) -> str:
+    if item.signed_by is None:
+        return _code(item.uri)
+    return f"{_code(item.uri)}<br>signed by {_code(item.signed_by)}"
 
 
 def _files(facts: Facts) -> str:
@@ -223,11 +260,12 @@ def _overrides(facts: Facts) -> str:
 
 
 def _limits(result: AttestationResult) -> str:
-    trusts = "".join(f"<li>{_text(item)}</li>" for item in result.trusts)
-    omits = "".join(f"<li>{_text(item)}</li>" for item in result.omits)
-    return (
-        f"<section><h2>What this rests on</h2><ul>{trusts}</ul>"
-        f"<h2>What it does not say</h2><ul>{omits}</ul></section>"
+    parts = (("What this rests on", result.trusts), ("What it does not say", result.omits))
+    return "".join(
+        f"<section><h2>{title}</h2><ul>{''.join(f'<li>{_text(item)}</li>' for item in items)}</ul>"
+        "</section>"
+        for title, items in parts
+        if items
     )
 
 
@@ -237,14 +275,18 @@ def _table(
     """A table of cells that are markup already: the callers escape."""
     if not rows:
         return ""
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    # A phone stacks the cells of a row, and would forget that this is a table.
+    head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in heads)
     shown = "".join(
-        "<tr>" + "".join(f"<td class=detail>{cell}</td>" for cell in row) + "</tr>"
+        '<tr role="row">'
+        + "".join(f'<td class=detail role="cell">{cell}</td>' for cell in row)
+        + "</tr>"
         for row in rows[:MAX_ROWS]
     )
     more = f"<p class=dim>and {len(rows) - MAX_ROWS} more</p>" if len(rows) > MAX_ROWS else ""
     return (
         f'<section><h2>{title}</h2><div class=scroll tabindex="0" role="region" '
-        f'aria-label="{title}"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{shown}</tbody></table></div>{more}</section>"
+        f'aria-label="{title}"><table role="table"><caption>{caption}</caption>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{shown}</tbody></table></div>{more}</section>'
     )

@@ -4,20 +4,25 @@ import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 720, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 16, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 12, 16, 36
 # More points than pixels only cost bytes.
 MAX_POINTS = 1000
 
 
-def line_plot(xs: Sequence[float], ys: Sequence[float], title: str, origin: str) -> str:
-    """`ys` over `xs` (same length). `title` and `origin` are this program's own words."""
+def line_plot(
+    xs: Sequence[float], ys: Sequence[float], title: str, origin: str, *, from_zero: bool = False
+) -> str:
+    """`ys` over `xs` (same length). `title` and `origin` are this program's own words.
+
+    `from_zero`: for rates, of which small differences are no news.
+    """
     points = [(x, y) for x, y in zip(xs, ys, strict=True) if _drawable(x) and _drawable(y)]
     if len(points) < 2:
         return ""
     step = -(-len(points) // MAX_POINTS)
     points = [*points[:-1:step], points[-1]]
     x_low, x_high = _range([x for x, _ in points])
-    y_low, y_high = _range([y for _, y in points])
+    y_low, y_high = _range([y for _, y in points] + [0.0] * from_zero)
 
     def place(x: float, y: float) -> str:
         across = _LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - _LEFT - _RIGHT)
@@ -33,12 +38,14 @@ def line_plot(xs: Sequence[float], ys: Sequence[float], title: str, origin: str)
             f'<text x="{_LEFT - 8}" y="{float(left[1]) + 4:.1f}" text-anchor="end">{y:.3g}</text>'
         )
     first, last = points[0], points[-1]
+    # Of one page with several plots.
+    key = "".join(c for c in title.lower() if c.isalpha())
     told = f"from {first[1]:.4g} at step {first[0]:g} to {last[1]:.4g} at step {last[0]:g}"
     bottom = HEIGHT - 12
     return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="t d" '
-        f'font-size="12" fill="var(--dim)"><title id="t">{title}</title>'
-        f'<desc id="d">{title}, {told}</desc>{"".join(marks)}'
+        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{key}-t {key}-d" '
+        f'font-size="12" fill="var(--dim)"><title id="{key}-t">{title}</title>'
+        f'<desc id="{key}-d">{title}, {told}</desc>{"".join(marks)}'
         f'<text x="{_LEFT}" y="{bottom}">step {x_low:g}</text>'
         f'<text x="{WIDTH - _RIGHT}" y="{bottom}" text-anchor="end">{x_high:g}</text>'
         f'<polyline fill="none" stroke="var(--mark)" stroke-width="2" '

@@ -1,29 +1,26 @@
-"""Keys and certificates that sign models, and how a verifier comes to trust one.
+"""Keys that sign models, and how a verifier comes to trust one.
 
-ECDSA over P-256, P-384 or P-521 with SHA-256, SHA-384 or SHA-512, as OMS has it. Chains are built
-and judged by cryptography's X.509 verifier (RFC 5280): validity of every certificate at the stated
-time, CA flags, path lengths, key usage, nothing critical left unread. Left out: revocation, and
-hardware keys.
+ECDSA over P-256, P-384 or P-521 with SHA-256, SHA-384 or SHA-512, as OMS has it. Certificates,
+keys in tokens and TPMs, and keyless signatures are modules of their own: nobody waits for X.509 who
+has a bare key, and each of the others needs an extra.
 """
 
+import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable
+from typing import Protocol, TypeGuard
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509 import verification
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from aicert import oms
 from aicert.bounded import StrPath, read_bounded
-from aicert.chain import common_name, extended_key_usage, key_usage, stamp
 from aicert.dsse import PAYLOAD_TYPE, pae
-from aicert.errors import ConfigError, EvidenceError
-from aicert.export.bundle import Bundle
+from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.oms_reader import Bundle
+from aicert.records import dataclass
+from aicert.signed_by import key_text
 
 MAX_PEM = 1 << 20
 _HASHES: dict[str, hashes.HashAlgorithm] = {
@@ -31,45 +28,63 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
 }
-_ANY_PURPOSE = "2.5.29.37.0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signer:
-    """A private key, and the certificates to send along (DER, the signer's own first)."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificates: tuple[bytes, ...] = ()
+class Signer(Protocol):
+    """Whatever signs a statement."""
 
     def bundle(self, payload: bytes) -> bytes:
         """The signature file over `payload`."""
-        public = self.key.public_key()
-        signature = self.key.sign(pae(payload), ec.ECDSA(_hash_of(public)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySigner:
+    """A key, wherever its private half is; `certificates` to send along (DER, its own first).
+
+    `sign` gives the DER signature of some bytes, with the curve's hash.
+    """
+
+    public: ec.EllipticCurvePublicKey
+    sign: Callable[[bytes], bytes]
+    certificates: tuple[bytes, ...] = ()
+
+    def bundle(self, payload: bytes) -> bytes:
+        """The signature file over `payload`; what a token gave is verified first."""
+        data = pae(payload)
+        signature = self.sign(data)
+        try:
+            self.public.verify(signature, data, ec.ECDSA(_hash_of(self.public)))
+        except InvalidSignature:
+            raise ToolError("what was signed does not verify with the signer's own key") from None
         material = (
             oms.certificate_material(self.certificates)
             if self.certificates
-            else oms.key_material(public)
+            else oms.key_material(self.public)
         )
         return oms.bundle(payload, signature, material)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
-    """The key that a verifier decided to trust for one bundle, and why, in words."""
+    """Whom a verifier decided to trust for one bundle, and why, in words.
 
-    key: ec.EllipticCurvePublicKey
+    `verify` raises EvidenceError unless they signed its payload, and says what it verified.
+    """
+
     why: str
+    verify: Callable[[Bundle], str]
 
 
-def load_signer(
-    key: StrPath,
-    *,
-    password: str | None = None,
-    certificate: StrPath | None = None,
-    chain: Sequence[StrPath] = (),
-) -> Signer:
-    """A signer from PEM files; ConfigError where they do not fit together."""
-    data = _read(key, "private key")
+def key_signer(private: ec.EllipticCurvePrivateKey) -> KeySigner:
+    """A signer with the private key itself."""
+    public = private.public_key()
+    algorithm = ec.ECDSA(_hash_of(public))
+    return KeySigner(public=public, sign=lambda data: private.sign(data, algorithm))
+
+
+def load_signer(key: StrPath, *, password: str | None = None) -> KeySigner:
+    """A signer from a PEM file; ConfigError where it cannot sign."""
+    data = read_pem(key, "private key")
     try:
         secret = None if password is None else password.encode()
         private = serialization.load_pem_private_key(data, secret)
@@ -80,84 +95,71 @@ def load_signer(
             f"{os.fspath(key)!a} is no key on P-256, P-384 or P-521",
             hint="openssl ecparam -name prime256v1 -genkey -noout -out key.pem",
         )
-    if certificate is None:
-        return Signer(key=private)
-    certificates = [
-        *_load_certificates(certificate),
-        *(c for p in chain for c in _load_certificates(p)),
-    ]
-    if certificates[0].public_key() != private.public_key():
-        raise ConfigError("the certificate is of another key than the private key")
-    _check_purpose(certificates[0])
-    return Signer(
-        key=private,
-        certificates=tuple(c.public_bytes(serialization.Encoding.DER) for c in certificates),
-    )
+    return key_signer(private)
+
+
+def is_signing_key(key: object) -> TypeGuard[ec.EllipticCurvePublicKey]:
+    """Whether a public key is one that signs models."""
+    return isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _HASHES
+
+
+def signing_key(key: object, what: str) -> ec.EllipticCurvePublicKey:
+    """`key`, if it is one that signs models; else ConfigError."""
+    if not is_signing_key(key):
+        raise ConfigError(f"{what} is no key on P-256, P-384 or P-521")
+    return key
+
+
+def digest_of(key: ec.EllipticCurvePublicKey, data: bytes) -> bytes:
+    """What a token is given to sign: the digest by the curve's hash."""
+    return hashlib.new(_hash_of(key).name, data).digest()
 
 
 def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
     """The caller's own public key; EvidenceError where the bundle names another one."""
     try:
-        key = serialization.load_pem_public_key(_read(public, "public key"))
+        key = serialization.load_pem_public_key(read_pem(public, "public key"))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"{os.fspath(public)!a} is no public key: {error}") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
-        raise ConfigError(f"{os.fspath(public)!a} is no key on P-256, P-384 or P-521")
+    key = signing_key(key, f"{os.fspath(public)!a}")
     hint = oms.key_hint(oms.public_pem(key))
+    named = f"\n{key_text(key)}"
     if bundle.certificates:
-        return Trusted(key=key, why="the key that you named (the bundle's certificates are unread)")
+        why = "the key that you named (the bundle's certificates are unread)"
+        return trusted(key, why + named)
     if bundle.hint is None:
-        return Trusted(key=key, why="the key that you named (the bundle names none)")
+        return trusted(key, "the key that you named (the bundle names none)" + named)
     if bundle.hint != hint:
         raise EvidenceError(
             f"signed by another key\nfound     {bundle.hint[:80]!a}\nexpected  {hint}"
         )
-    return Trusted(key=key, why=f"the key that you named, {hint[:16]}…")
+    return trusted(key, "the key that you named" + named)
 
 
-def trust_chain(bundle: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
-    """The key of the bundle's certificate, where it chains to one of `roots` at time `at`."""
-    anchors = [certificate for path in roots for certificate in _load_certificates(path)]
-    if not bundle.certificates:
-        raise EvidenceError("the signature carries no certificate: it was made with a bare key")
-    leaf, *others = (_parse(der) for der in bundle.certificates)
-    try:
-        verifier = (
-            verification.PolicyBuilder()
-            .store(verification.Store(anchors))
-            .time(at)
-            .max_chain_depth(6)
-            .extension_policies(ca_policy=_ca_policy(), ee_policy=_PERMIT_ALL)
-            .build_client_verifier()
-        )
-        chain = verifier.verify(leaf, others).chain
-    except (verification.VerificationError, ValueError, x509.DuplicateExtension) as error:
-        raise EvidenceError(_why_untrusted(leaf, at, error)) from None
-    _check_purpose(leaf)
-    key = leaf.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
-        raise EvidenceError("the certificate's key is not on P-256, P-384 or P-521")
-    names = " <- ".join(common_name(certificate)[:60] for certificate in chain)
-    return Trusted(key=key, why=f"certified at {stamp(at)}: {names}")
+def trusted(key: ec.EllipticCurvePublicKey, why: str) -> Trusted:
+    """Trust in one key."""
+    return Trusted(why=why, verify=lambda bundle: verify(bundle, key))
 
 
-def verify(bundle: Bundle, trusted: Trusted) -> str:
-    """Raise EvidenceError unless `trusted` signed the payload; says in words what was verified."""
-    hash_ = _hash_of(trusted.key)
-    if _signed(bundle, trusted, pae(bundle.payload), hash_):
+def verify(bundle: Bundle, key: ec.EllipticCurvePublicKey) -> str:
+    """Raise EvidenceError unless `key` signed the payload; says in words what was verified."""
+    hash_ = _hash_of(key)
+    if _signed(bundle, key, pae(bundle.payload), hash_):
         return f"ECDSA with {hash_.name.upper()} over the statement"
     # model_signing 0.2 signed the text that Python shows for the payload; an injective encoding.
     length, kind = len(bundle.payload), PAYLOAD_TYPE
     shown = f"DSSEV1 {len(kind)} {kind} {length} {bundle.payload!r}".encode()
     for old in (hash_, hashes.SHA256()):
-        if _signed(bundle, trusted, shown, old):
+        if _signed(bundle, key, shown, old):
             return f"ECDSA with {old.name.upper()} over the encoding of model_signing 0.2"
     raise EvidenceError("the statement is not signed by this key")
 
 
-def _signed(bundle: Bundle, trusted: Trusted, data: bytes, hash_: hashes.HashAlgorithm) -> bool:
+def _signed(
+    bundle: Bundle, key: ec.EllipticCurvePublicKey, data: bytes, hash_: hashes.HashAlgorithm
+) -> bool:
     try:
-        trusted.key.verify(bundle.signature, data, ec.ECDSA(hash_))
+        key.verify(bundle.signature, data, ec.ECDSA(hash_))
     except InvalidSignature:
         return False
     return True
@@ -167,62 +169,8 @@ def _hash_of(key: ec.EllipticCurvePublicKey) -> hashes.HashAlgorithm:
     return _HASHES[key.curve.name]
 
 
-_PERMIT_ALL = verification.ExtensionPolicy.permit_all()
-
-
-def _ca_policy() -> verification.ExtensionPolicy:
-    agnostic = verification.Criticality.AGNOSTIC
-    return _PERMIT_ALL.require_present(x509.BasicConstraints, agnostic, None).may_be_present(
-        x509.KeyUsage, agnostic, _may_certify
-    )
-
-
-def _may_certify(
-    policy: verification.Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None
-) -> None:
-    del policy, certificate
-    if usage is not None and not usage.key_cert_sign:
-        raise ValueError("an issuer may not sign certificates (key usage)")
-
-
-def _check_purpose(leaf: x509.Certificate) -> None:
-    """A certificate signs models only where its extensions say that it may sign data."""
-    usage, purposes = key_usage(leaf), extended_key_usage(leaf)
-    if usage is None and purposes is None:
-        raise EvidenceError("the certificate does not say that its key may sign (no key usage)")
-    if usage is not None and not usage.digital_signature:
-        raise EvidenceError("the certificate's key may not sign (key usage)")
-    signing = (ExtendedKeyUsageOID.CODE_SIGNING.dotted_string, _ANY_PURPOSE)
-    if purposes is not None and not purposes.intersection(signing):
-        raise EvidenceError("the certificate is not for signing code (extended key usage)")
-
-
-def _why_untrusted(leaf: x509.Certificate, at: datetime, error: Exception) -> str:
-    start, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
-    name = common_name(leaf)[:80]
-    if not start <= at <= end:
-        return (
-            f"the certificate of {name!a} is valid from {stamp(start)} to {stamp(end)}, "
-            f"not at {stamp(at)}; nothing here tells when the signature was made"
-        )
-    return f"the certificate of {name!a} chains to no root that you named: {error}"
-
-
-def _parse(der: bytes) -> x509.Certificate:
-    try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as error:
-        raise EvidenceError(f"the bundle holds no sound X.509 certificate: {error}") from None
-
-
-def _load_certificates(path: StrPath) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(_read(path, "certificates"))
-    except ValueError as error:
-        raise ConfigError(f"{os.fspath(path)!a} holds no certificate in PEM: {error}") from None
-
-
-def _read(path: StrPath, what: str) -> bytes:
+def read_pem(path: StrPath, what: str) -> bytes:
+    """A file that the caller named; ConfigError where it cannot be read."""
     try:
         return read_bounded(path, MAX_PEM, what)
     except EvidenceError as error:

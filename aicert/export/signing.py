@@ -7,7 +7,6 @@ from a cache by file status or from a listing; verifiers read every byte.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from aicert import oms
@@ -15,9 +14,10 @@ from aicert.bounded import StrPath
 from aicert.digest import check_path, check_paths
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
-from aicert.export.bundle import SINGLE
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Signer
+from aicert.oms_reader import SINGLE
+from aicert.records import dataclass
 
 # What model_signing leaves out of every tree by default: without them its verifier finds "extra".
 GIT_NAMES = (".git", ".gitattributes", ".github", ".gitignore")

@@ -7,25 +7,26 @@ know. What lies there uncovered fails, unless the signer named it as left out: t
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
+from aicert import oms_reader as bundles
 from aicert.bounded import StrPath, read_bounded
 from aicert.errors import ConfigError, EvidenceError
-from aicert.export import bundle as bundles
 from aicert.export import measure
-from aicert.export.bundle import Bundle, Manifest
 from aicert.export.measure import OnBytes
-from aicert.export.signers import Trusted, trust_chain, trust_key
-from aicert.export.signers import verify as verify_signature
+from aicert.export.signers import Trusted, trust_key
 from aicert.export.signing import default_signature
+from aicert.ledger import counted
+from aicert.oms_reader import Bundle, Manifest
+from aicert.records import dataclass
 from aicert.render import MAX_LINES, safe
 from aicert.result import CheckResult, CheckVerdict
 
 CHECKS = ("signer.trusted", "signature.valid", "manifest.form", "files.match")
 T = TypeVar("T")
+Keyless = Callable[[bytes], Trusted]
 SHOWN = 8
 
 
@@ -58,6 +59,7 @@ def verify(
     at: datetime,
     key: StrPath | None = None,
     roots: Sequence[StrPath] = (),
+    keyless: Keyless | None = None,
     signature: StrPath | None = None,
     only: Sequence[str] = (),
     on_bytes: OnBytes | None = None,
@@ -68,7 +70,8 @@ def verify(
         target: the model or data directory, or one file.
         at: the time at which certificates are judged.
         key: PEM of the public key that you trust, or
-        roots: PEM files of the certificates that you trust to certify signers.
+        roots: PEM files of the certificates that you trust to certify signers, or
+        keyless: from the bytes of a signature file to whom you trust (aicert.export.keyless).
         signature: the signature file; by default as `aicert sign` places it.
         only: relative paths to verify, instead of all: other files are then not looked at.
         on_bytes: called with the number of bytes read, for progress.
@@ -81,9 +84,20 @@ def verify(
     place = Path(signature) if signature is not None else default_signature(root)
     if not os.path.lexists(root):
         raise EvidenceError(f"nothing to verify at {os.fspath(target)!a}")
-    read = bundles.parse(read_bounded(place, bundles.MAX_BYTES, "signature"))
+    if sum((key is not None, bool(roots), keyless is not None)) != 1:
+        raise ConfigError("name a public key, certificates or an identity that you trust")
+    data = read_bounded(place, bundles.MAX_BYTES, "signature")
+    read = bundles.parse(data)
+
+    def trust() -> tuple[str, Trusted]:
+        if keyless is not None:
+            found = keyless(data)
+        else:
+            found = trust_key(read, key) if key is not None else _trust_chain(read, roots, at)
+        return found.why, found
+
     steps = _Steps()
-    signer = steps.take("signer.trusted", lambda: _trust(read, key, roots, at))
+    signer = steps.take("signer.trusted", trust)
     valid = steps.take("signature.valid", lambda: _valid(read, signer))
     manifest = steps.take("manifest.form", lambda: _manifest(read, valid, root))
     notes: list[str] = []
@@ -103,6 +117,13 @@ def verify(
         covered=(verified or 0, len(manifest.files) if manifest is not None else 0),
         notes=tuple(notes),
     )
+
+
+def _trust_chain(read: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
+    # X.509 is a third of a start: only for who has certificates.
+    from aicert.export.certificates import trust_chain
+
+    return trust_chain(read, roots, at)
 
 
 class _MismatchError(EvidenceError):
@@ -140,19 +161,10 @@ class _Steps:
         self.results.append(CheckResult(id=check, verdict=verdict, detail=detail))
 
 
-def _trust(
-    read: Bundle, key: StrPath | None, roots: Sequence[StrPath], at: datetime
-) -> tuple[str, Trusted]:
-    if (key is None) == (not roots):
-        raise ConfigError("name either a public key or certificates that you trust")
-    found = trust_key(read, key) if key is not None else trust_chain(read, roots, at)
-    return found.why, found
-
-
 def _valid(read: Bundle, signer: Trusted | None) -> tuple[str, bytes]:
     if signer is None:
         raise ValueError("a signature is verified with a trusted key")
-    return verify_signature(read, signer), read.payload
+    return signer.verify(read), read.payload
 
 
 def _manifest(read: Bundle, payload: bytes | None, root: Path) -> tuple[str, Manifest]:
@@ -166,7 +178,10 @@ def _manifest(read: Bundle, payload: bytes | None, root: Path) -> tuple[str, Man
         )
     named = f" as {manifest.name[:80]!a}" if manifest.name else ""
     parts = " in parts" if manifest.parts is not None else ""
-    return f"{len(manifest.files)} files by {manifest.algorithm}{parts}, signed{named}", manifest
+    return (
+        f"{counted(len(manifest.files), 'file')} by {manifest.algorithm}{parts}, signed{named}",
+        manifest,
+    )
 
 
 def _match_some(
@@ -219,7 +234,7 @@ def _match_all(
     here = [name for name in measure.left_out(root, ignored) if root / name != own]
     notes.extend(f"present, not signed: {name}" for name in here if root.is_dir())
     total = sum(sizes.values())
-    return f"{len(same)} files, {total} bytes, and no other", len(same)
+    return f"{counted(len(same), 'file')}, {total} bytes, and no other", len(same)
 
 
 def _lines(head: str, lines: list[str]) -> str:

@@ -19,6 +19,8 @@ HANGUL_FILLER = "model\u3164.safetensors"
 NOT_NFC = "cafe\u0301.json"
 TWIN_CASE = "Config.json"
 FOLDS = "\ufdfa" * 20 + ".json"
+SIGNER = "p256:02" + hex_of(b"signer")
+OTHER_SIGNER = "p256:03" + hex_of(b"signer")
 
 
 def bare_signature(scene: Scene) -> None:
@@ -73,6 +75,21 @@ def dependency_missing(scene: Scene) -> None:
 def lockfile_text(change: Callable[[bytes], bytes]) -> Change:
     """The lockfile's bytes, measured and named as changed."""
     return lambda s: s.edit("lockfile_bytes", change)
+
+
+def signers(locked: bool, said: tuple[tuple[str, str], ...]) -> Change:
+    """The last input is locked as signed by a key, and the machine says whose it verified."""
+
+    def change(scene: Scene) -> None:
+        def edited(lockfile: Lockfile) -> Lockfile:
+            *others, last = lockfile.inputs
+            return replace(lockfile, inputs=(*others, replace(last, signed_by=SIGNER)))
+
+        if locked:
+            scene.edit("lockfile", edited)
+        scene.edit("report", lambda report: replace(report, signers=said))
+
+    return change
 
 
 def other_lockfile_attached(scene: Scene) -> None:
@@ -152,6 +169,22 @@ ATTACKS = (
         json_edit(
             lambda d: d["predicate"]["buildDefinition"]["externalParameters"].update(outputs=[])
         ),
+    ),
+    Attack("signature of an input that no machine looked at", "statement.form", signers(True, ())),
+    Attack(
+        "input signed by another key than locked",
+        "statement.form",
+        signers(True, (("model", OTHER_SIGNER),)),
+    ),
+    Attack(
+        "another input signed than the locked one",
+        "statement.form",
+        signers(True, (("alpaca", SIGNER),)),
+    ),
+    Attack(
+        "signer of an input that the lockfile does not ask for",
+        "statement.form",
+        signers(False, (("model", SIGNER),)),
     ),
     Attack("run ends before it starts", "statement.form", said(started="2026-10-31T11:00:00Z")),
     Attack("time that no calendar has", "statement.form", said(finished="2026-13-31T11:00:00Z")),
@@ -236,6 +269,11 @@ ATTACKS = (
     ),
     Attack(
         "lockfile with CRLF", "inputs.lockfile", lockfile_text(lambda t: t.replace(b"\n", b"\r\n"))
+    ),
+    Attack(
+        "lockfile with a signer that is no key",
+        "inputs.lockfile",
+        lockfile_text(lambda t: t.replace(b"\nuri =", b'\nsigned-by = "someone"\nuri =', 1)),
     ),
     Attack("lockfile not canonical", "inputs.lockfile", lockfile_text(lambda t: t + b"\n")),
     Attack("lockfile is no TOML", "inputs.lockfile", lockfile_text(lambda _: b"[[")),

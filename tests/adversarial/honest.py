@@ -15,6 +15,7 @@ from aicert.policy import Claim
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.attacks_platform import LAST_YEAR, chained, intermediate, with_intermediate
 from tests.adversarial.attacks_run import ancestor, reported
+from tests.adversarial.attacks_statement import SIGNER, signers
 from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, rsa_key
 from tests.adversarial.forger import Scene, hex_of
 from tests.adversarial.tpm_forge import ECDSA, RSAPSS, RSASSA, SHA256, SHA384, SHA512
@@ -189,6 +190,7 @@ HONEST = (
     Honest("answers the caller's challenge", own_nonce),
     Honest("young by the caller's challenge", own_nonce_and_age),
     Honest("the lockfile that the caller named", own_lockfile),
+    Honest("input signed by the key that is locked", signers(True, (("model", SIGNER),))),
     Honest("inert files beside the model", beside_inert_files),
     Honest("event log that nobody replays", lambda s: s.edit_evidence(event_log=b"no log")),
     Honest("report values within their bounds", policy(claims=(WITHIN, BELIEVED))),

@@ -8,7 +8,8 @@ import pytest
 from aicert.api import read_certificate
 from aicert.cli import main
 from aicert.digest import of_bytes
-from aicert.export import facts
+from aicert.export import facts, packages
+from rules import training_env
 from rules.exports import has_signatures
 from tests.e2e.conftest import Checkout
 from tests.oracles import environment
@@ -73,6 +74,21 @@ def test_cyclonedx_validates_the_bill_of_materials(exported: Path) -> None:
     assert accepts(CYCLONEDX, bom), environment.run(CYCLONEDX, bom).stderr
     bom.write_text(bom.read_text().replace('"machine-learning-model"', '"weights"'))
     assert not accepts(CYCLONEDX, bom)
+
+
+def test_cyclonedx_validates_the_bill_of_materials_of_an_image(tmp_path: Path) -> None:
+    lock = Path(__file__).resolve().parents[2] / "lockfiles" / "image.lock.toml"
+    bom = tmp_path / "bom.image.cdx.json"
+    bom.write_bytes(packages.image_bom(lock.read_bytes()))
+    assert accepts(CYCLONEDX, bom), environment.run(CYCLONEDX, bom).stderr
+    bom.write_text(bom.read_text().replace('"required"', '"wanted"'))
+    assert not accepts(CYCLONEDX, bom)
+
+
+def test_cyclonedx_validates_the_bill_of_materials_of_the_training(tmp_path: Path) -> None:
+    bom = tmp_path / "bom.training.cdx.json"
+    bom.write_bytes(packages.bom(training_env.LOCK.read_bytes(), "training environment"))
+    assert accepts(CYCLONEDX, bom), environment.run(CYCLONEDX, bom).stderr
 
 
 def test_spdx_reads_the_document(exported: Path) -> None:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aicert.cli import main
-from aicert.export.bundle import OLD_PREDICATE
+from aicert.oms_reader import OLD_PREDICATE
 from tests.oracles import environment
 from tests.unit.signing_keys import certificate, pair
 

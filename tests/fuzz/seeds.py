@@ -9,7 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from aicert import digest, image_lock, lockfile, report_form, strict_json
+from aicert import digest, image_lock, lockfile, oms, report_form, strict_json
 from aicert.digest import Digest
 from aicert.lockfile import LockedInput, Lockfile
 from aicert.report_form import Override, RunReport, Value
@@ -57,8 +57,13 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
     """`{target: inputs}`."""
     local, cloud, confidential = Scene("local"), Scene("cloud"), Scene("confidential")
     public = local.get("run_public")
+    signed = oms.statement("model", {"a/b": _sha256("b"), "c": _sha256("c")}, (".git",))
     return {
         "certificate": (local.get("file"), cloud.get("file"), confidential.get("file")),
+        "bundle": (
+            oms.bundle(signed, b"signature", {"publicKey": {"hint": _sha256("key")}}),
+            oms.bundle(signed, b"signature", oms.certificate_material((b"leaf", b"root"))),
+        ),
         "certify": (local.get("certify_attest"),),
         "chip": (chip_forge.vcek(), chip_forge.vcek(serial=5)),
         "dsse": (strict_json.dumps(local.get("certificate").envelope.to_json()),),
@@ -69,6 +74,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         "lockfile": (_lockfile(), local.get("lockfile_bytes")),
         "platform-report": (confidential.get("hcl"), confidential.get("hcl").ljust(2600, b"\0")),
         "policy": (_policy(), CONFIDENTIAL, b'tier = "software"\n'),
+        "manifest": (signed,),
         "public": (public, tpm_forge.rsa_public(rsa_key("ak").public_key())),
         "quote": (local.get("quote_attest"), cloud.get("quote_attest")),
         "report": (_report(), local.get("report_bytes")),
@@ -126,7 +132,7 @@ def _lockfile() -> bytes:
             inputs=(
                 locked("config", "sha256"),
                 locked("data", "dirHash", only=("*.jsonl", "a/**"), except_=("b",)),
-                locked("model", "dirHash", allow_pickle=True, signed_by="someone"),
+                locked("model", "dirHash", allow_pickle=True, signed_by=f"p256:02{_sha256('key')}"),
             ),
         )
     )

@@ -16,6 +16,7 @@ from aicert import (
     hcl,
     image_lock,
     lockfile,
+    oms_reader,
     policy_file,
     report_form,
     safetensors,
@@ -111,6 +112,17 @@ def _listing(data: bytes) -> None:
     _same(digest.listing(digest.parse_listing(data)), data)
 
 
+def _manifest(data: bytes) -> None:
+    read = oms_reader.read_manifest(data)
+    # What is compared with files on a disk: some, and none of another length.
+    _same({len(value) for value in read.files.values()} <= {0, 64, 128}, True)
+    _same(bool(read.files), True)
+
+
+def _bundle(data: bytes) -> None:
+    oms_reader.parse(data)
+
+
 def _policy(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "policy.toml")
@@ -145,6 +157,7 @@ def _runtime(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
+    "bundle": _bundle,
     "certificate": _certificate,
     "certify": _certify,
     "chip": _chip,
@@ -155,6 +168,7 @@ TARGETS: dict[str, Target] = {
     "listing": _listing,
     "lockfile": _lockfile,
     "platform-report": _platform_report,
+    "manifest": _manifest,
     "policy": _policy,
     "public": _public,
     "quote": _quote,

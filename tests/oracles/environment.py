@@ -6,6 +6,7 @@ last, marks one whole. Set-up needs the package registry; the tests themselves n
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from rules import bootstrap, training_env
 
+ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("requirements.lock")
 WORKFLOWS = Path(__file__).with_name("workflows.lock")
 AZURE = Path(__file__).with_name("azure.lock")
@@ -80,6 +82,19 @@ def run(
     command = [str(interpreter or python()), "-I", "-W", "ignore", "-c", code]
     command += map(str, arguments)
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def aicert(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Our own command line with the extras that this environment has (sigstore, python-pkcs11)."""
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from aicert.cli import main; "
+    command = [str(python()), "-I", "-c", code + "sys.exit(main())", str(ROOT)]
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | environment,
+    )
 
 
 def model_signing(*arguments: object) -> "subprocess.CompletedProcess[str]":

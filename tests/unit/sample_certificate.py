@@ -33,6 +33,7 @@ def sample(
     files: Mapping[str, str] | None = None,
     values: Mapping[str, Value] | None = None,
     exit_code: str = "0",
+    image: bytes | None = None,
 ) -> bytes:
     """A certificate file whose fields agree with each other."""
     inputs = tuple(_input(name, uri) for name, uri in sorted((sources or SOURCES).items()))
@@ -80,6 +81,7 @@ def sample(
                 run_key_certify=signed,
             ),
             lockfile=lockfile,
+            image_lock=image,
         )
     )
 

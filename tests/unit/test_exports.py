@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert import inert
+from aicert import image_lock, inert
 from aicert.cli import main
 from aicert.errors import ConfigError, EvidenceError
 from aicert.export import card, facts, files, packages
@@ -73,6 +73,37 @@ def test_packages_of_a_lock() -> None:
     for bad in (b"a\n", b"a==1\n", b"-e .\n", b"a==1 --hash=md5:00\n", b"\xff"):
         with pytest.raises(EvidenceError):
             packages.bom(bad, "env")
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_packages_of_an_image() -> None:
+    lock = (ROOT / "lockfiles" / "image.lock.toml").read_bytes()
+    read = facts.read(sample(image=lock))
+    made = files.exports(read)["bom.image.cdx.json"]
+    assert files.IMAGE_BOM in inert.FILES
+    assert made == packages.image_bom(lock)
+    bom = json.loads(made)
+    parts = {part["bom-ref"]: part for part in bom["components"]}
+    locked = image_lock.parse(lock).packages
+    assert len(parts) == len(locked)
+    # Every part that there is has been put in a group: a new one has to be thought about.
+    assert {item.part for item in locked} == {
+        *packages.INSIDE,
+        "build",
+        "builder",
+        "mkosi",
+        "tools",
+    }
+    torch = next(part for part in parts.values() if part["name"] == "torch")
+    assert torch["purl"].startswith("pkg:pypi/torch@")
+    libc = next(p for p in parts.values() if p["bom-ref"].startswith("machine/libc6@"))
+    assert libc["purl"].startswith("pkg:deb/debian/libc6@")
+    assert libc["scope"] == "required"
+    (needs,) = bom["dependencies"]
+    assert set(needs["dependsOn"]) == {r for r, p in parts.items() if p["scope"] == "required"}
+    assert len(needs["dependsOn"]) < len(parts)
 
 
 def test_a_card_is_made_and_renewed_and_nothing_else_changes(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def lockfiles(draw: st.DrawFn) -> Lockfile:
             only=draw(PATTERNS),
             except_=draw(PATTERNS),
             allow_pickle=draw(st.booleans()),
-            signed_by=draw(st.none() | VALUE),
+            signed_by=draw(st.none() | st.from_regex(lockfile.SIGNER, fullmatch=True)),
         )
         for name in sorted(names)
     ]
@@ -226,7 +226,9 @@ def changed(**facts: object) -> Lockfile:
         (changed(uri="é"), "input config: uri"),
         (changed(only=("a", "")), "input config: only"),
         (changed(except_=("\t",)), "input config: except"),
-        (changed(signed_by="\x7f"), "input config: signed-by"),
+        (changed(signed_by="someone"), "input config: signed-by is no public key"),
+        (changed(signed_by=f"p256:04{'0' * 64}"), "input config: signed-by is no public key"),
+        (changed(signed_by=f"p384:02{'0' * 64}"), "input config: signed-by is no public key"),
     ],
 )
 def test_what_a_lockfile_cannot_hold(made: Lockfile, message: str) -> None:

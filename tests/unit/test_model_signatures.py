@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicert import digest, oms
+from aicert import oms_reader as bundle
 from aicert.cli import main
 from aicert.digest import FileFact, dir_digest, listing
 from aicert.dsse import pae
 from aicert.errors import EvidenceError
-from aicert.export import bundle, digest_cache, signing
-from aicert.export.signers import Signer, load_signer
+from aicert.export import digest_cache, signing
+from aicert.export.certificates import certified
+from aicert.export.signers import key_signer, load_signer
 from aicert.export.verifying import SignatureResult
 from aicert.tree import read_tree
 from tests.unit.signing_keys import DAY, NOW, Pair, certificate, pair
@@ -173,7 +175,7 @@ def forged(keys: Pair, model: Path, **changes: object) -> Path:
     statement["subject"][0]["digest"]["sha256"] = hashlib.sha256(b"".join(digests)).hexdigest()
     statement |= changes.get("statement", {})
     out = model.with_name("forged.sig")
-    out.write_bytes(Signer(key=keys.private).bundle(json.dumps(statement).encode()))
+    out.write_bytes(key_signer(keys.private).bundle(json.dumps(statement).encode()))
     return out
 
 
@@ -287,7 +289,7 @@ class Pki:
         return certificate(self.folder, "leaf", self.own, ("root", self.root), **changes)  # type: ignore[arg-type]  # whatever `certificate` takes
 
     def signs(self, model: Path, leaf: Path, *chain: Path) -> None:
-        signer = load_signer(self.own.key, certificate=leaf, chain=chain)
+        signer = certified(load_signer(self.own.key), leaf, chain)
         signing.sign(model, signer)
 
 
@@ -426,7 +428,7 @@ def test_a_result_is_neither_true_nor_false() -> None:
 
 def test_the_signature_is_over_the_payload_as_sent(keys: Pair) -> None:
     payload = oms.statement("m", {"a": "00" * 32})
-    read = bundle.parse(Signer(key=keys.private).bundle(payload))
+    read = bundle.parse(key_signer(keys.private).bundle(payload))
     assert read.payload == payload
     assert pae(payload).endswith(payload)
 

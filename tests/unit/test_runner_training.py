@@ -9,6 +9,7 @@ import pytest
 
 from enclave_runner import training
 from enclave_runner.containment import Limits, exit_text
+from enclave_runner.pace import MAX_POINTS, Pace
 from enclave_runner.training import Progress, _Reader, environment, prune
 
 
@@ -86,3 +87,16 @@ def test_nothing_of_the_caller_s_environment_reaches_the_trainer(
     monkeypatch.setenv("HF_TOKEN", "secret")
     assert environment(Limits()) == before
     assert environment(Limits(threads=4))["OMP_NUM_THREADS"] == "4"
+
+
+def test_the_pace_is_the_runners_clock_and_stays_small() -> None:
+    at = iter(range(100_000))
+    pace = Pace(lambda: float(next(at)))
+    for step in (0, 1, 1, 3, 2):
+        pace.hear(step)
+    assert pace.points == [(0, 0.0), (1, 1.0), (3, 2.0)]
+    for step in range(4, 50_000):
+        pace.hear(step)
+    assert MAX_POINTS // 2 <= len(pace.points) <= MAX_POINTS
+    assert pace.points == sorted(pace.points)
+    assert pace.points[0] == (0, 0.0)

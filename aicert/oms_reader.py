@@ -7,13 +7,14 @@ payload whose signature was verified. Whatever would let files go unnoticed is r
 model, a name twice, `..`, names that differ in case only, pieces that do not cover their file.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from aicert import oms
 from aicert.digest import MAX_FILES, check_path, check_paths, is_hex
 from aicert.dsse import PAYLOAD_TYPE, b64decode
 from aicert.errors import EvidenceError
+from aicert.records import dataclass
 from aicert.strict_json import Fields, loads, string
 
 # A million files in base64.
@@ -23,6 +24,7 @@ OLD_PREDICATE = "https://model_signing/Digests/v0.1"
 # How the format names a model that is one file.
 SINGLE = "."
 HEX_LENGTHS = {"sha256": 64, "blake2b": 128, "blake3": 64}
+_HEX = re.compile("[0-9a-f]*+")
 _MEDIA = "application/vnd.dev.sigstore.bundle"
 
 
@@ -58,7 +60,7 @@ class Manifest:
     files: Mapping[str, str]
     parts: Mapping[str, tuple[Piece, ...]] | None = None
     ignored: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def is_single(self) -> bool:
@@ -166,16 +168,16 @@ def _manifest(
 
 def _algorithm(resources: tuple[tuple[str, str, str], ...]) -> str:
     """The one hash of all resources, each of which has a digest of its length."""
-    algorithms = {algorithm.partition("-sharded-")[0] for _, algorithm, _ in resources}
+    found = {algorithm for _, algorithm, _ in resources}
+    algorithms = {algorithm.partition("-sharded-")[0] for algorithm in found}
     algorithm = algorithms.pop()
     if algorithms:
         raise EvidenceError("the signature mixes hash algorithms")
     length = HEX_LENGTHS.get(algorithm)
     if length is None:
         raise EvidenceError(f"unknown hash algorithm {algorithm[:40]!a}")
-    digests = "".join([digest for _, _, digest in resources])
     lengths = {len(digest) for _, _, digest in resources}
-    if lengths != {length} or not is_hex(digests, len(digests)):
+    if lengths != {length} or not _HEX.fullmatch("".join([digest for _, _, digest in resources])):
         raise EvidenceError(f"a resource's digest is not {length} hexadecimal digits")
     return algorithm
 

@@ -1,0 +1,119 @@
+"""Certificates that sign models, and how a verifier comes to trust one.
+
+Chains are built and judged by cryptography's X.509 verifier (RFC 5280): validity of every
+certificate at the stated time, CA flags, path lengths, key usage, nothing critical left unread.
+Left out: revocation.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from aicert.bounded import StrPath
+from aicert.chain import common_name, extended_key_usage, key_usage, stamp
+from aicert.errors import ConfigError, EvidenceError
+from aicert.export.signers import KeySigner, Trusted, is_signing_key, read_pem, trusted
+from aicert.oms_reader import Bundle
+from aicert.records import replace
+from aicert.signed_by import key_text
+
+_ANY_PURPOSE = "2.5.29.37.0"
+
+
+def certified(signer: KeySigner, certificate: StrPath, chain: Sequence[StrPath]) -> KeySigner:
+    """The signer with its certificates; ConfigError where they are not its own."""
+    certificates = [
+        *_load_certificates(certificate),
+        *(c for p in chain for c in _load_certificates(p)),
+    ]
+    if certificates[0].public_key() != signer.public:
+        raise ConfigError("the certificate is of another key than the private key")
+    _check_purpose(certificates[0])
+    ders = tuple(c.public_bytes(serialization.Encoding.DER) for c in certificates)
+    return replace(signer, certificates=ders)
+
+
+def trust_chain(bundle: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
+    """The key of the bundle's certificate, where it chains to one of `roots` at time `at`."""
+    anchors = [certificate for path in roots for certificate in _load_certificates(path)]
+    if not bundle.certificates:
+        raise EvidenceError("the signature carries no certificate: it was made with a bare key")
+    leaf, *others = (_parse(der) for der in bundle.certificates)
+    try:
+        verifier = (
+            verification.PolicyBuilder()
+            .store(verification.Store(anchors))
+            .time(at)
+            .max_chain_depth(6)
+            .extension_policies(ca_policy=_ca_policy(), ee_policy=_PERMIT_ALL)
+            .build_client_verifier()
+        )
+        chain = verifier.verify(leaf, others).chain
+    except (verification.VerificationError, ValueError, x509.DuplicateExtension) as error:
+        raise EvidenceError(_why_untrusted(leaf, at, error)) from None
+    _check_purpose(leaf)
+    key = leaf.public_key()
+    if not is_signing_key(key):
+        raise EvidenceError("the certificate's key is not on P-256, P-384 or P-521")
+    names = " <- ".join(common_name(certificate)[:60] for certificate in chain)
+    return trusted(key, f"certified at {stamp(at)}: {names}\n{key_text(key)}")
+
+
+_PERMIT_ALL = verification.ExtensionPolicy.permit_all()
+
+
+def _ca_policy() -> verification.ExtensionPolicy:
+    agnostic = verification.Criticality.AGNOSTIC
+    return _PERMIT_ALL.require_present(x509.BasicConstraints, agnostic, None).may_be_present(
+        x509.KeyUsage, agnostic, _may_certify
+    )
+
+
+def _may_certify(
+    policy: verification.Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None
+) -> None:
+    del policy, certificate
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("an issuer may not sign certificates (key usage)")
+
+
+def _check_purpose(leaf: x509.Certificate) -> None:
+    """A certificate signs models only where its extensions say that it may sign data."""
+    usage, purposes = key_usage(leaf), extended_key_usage(leaf)
+    if usage is None and purposes is None:
+        raise EvidenceError("the certificate does not say that its key may sign (no key usage)")
+    if usage is not None and not usage.digital_signature:
+        raise EvidenceError("the certificate's key may not sign (key usage)")
+    signing = (ExtendedKeyUsageOID.CODE_SIGNING.dotted_string, _ANY_PURPOSE)
+    if purposes is not None and not purposes.intersection(signing):
+        raise EvidenceError("the certificate is not for signing code (extended key usage)")
+
+
+def _why_untrusted(leaf: x509.Certificate, at: datetime, error: Exception) -> str:
+    start, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    name = common_name(leaf)[:80]
+    if not start <= at <= end:
+        return (
+            f"the certificate of {name!a} is valid from {stamp(start)} to {stamp(end)}, "
+            f"not at {stamp(at)}; nothing here tells when the signature was made"
+        )
+    return f"the certificate of {name!a} chains to no root that you named: {error}"
+
+
+def _parse(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise EvidenceError(f"the bundle holds no sound X.509 certificate: {error}") from None
+
+
+def _load_certificates(path: StrPath) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(read_pem(path, "certificates"))
+    except ValueError as error:
+        raise ConfigError(f"{os.fspath(path)!a} holds no certificate in PEM: {error}") from None

@@ -1,0 +1,105 @@
+"""A headless Chromium, spoken to over its debugging pipe: no driver, no port, no network."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
+LIMIT_S = 60
+
+
+class Browser:
+    """One page, and what it asked for and complained about since it was opened."""
+
+    def __init__(self, folder: Path) -> None:
+        command_read, self._write = os.pipe()
+        self._read, answer_write = os.pipe()
+        # What the protocol wants: commands on descriptor 3, answers on 4 (NUL after each).
+        wrapper = f'exec 3<&{command_read} 4>&{answer_write}; exec "$@"'
+        options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                   "--no-first-run", "--disable-background-networking", "--hide-scrollbars",
+                   "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}")  # fmt: skip
+        self._process = subprocess.Popen(
+            ["timeout", str(LIMIT_S), "bash", "-c", wrapper, "bash", str(PROGRAM), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(command_read, answer_write),
+        )
+        os.close(command_read)
+        os.close(answer_write)
+        self._buffer = b""
+        self._count = 0
+        self._session: str | None = None
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+
+    def __enter__(self) -> Self:
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            self.ask(f"{domain}.enable")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        os.close(self._write)
+        os.close(self._read)
+
+    def ask(self, method: str, **parameters: object) -> dict[str, Any]:
+        """One command and its result; events that come in between are noted."""
+        self._count += 1
+        message: dict[str, object] = {"id": self._count, "method": method, "params": parameters}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            block = os.read(self._read, 1 << 16)
+            assert block, "the browser ended"
+            self._buffer += block
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        answer: dict[str, Any] = json.loads(text)
+        method, parameters = answer.get("method"), answer.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self.requests.append(parameters["request"]["url"])
+        elif method in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
+            self.complaints.append(json.dumps(parameters))
+        return answer
+
+    def open(self, page: Path) -> None:
+        """Load the page to its end."""
+        self.ask("Page.navigate", url=page.as_uri())
+        while self._next().get("method") != "Page.loadEventFired":
+            continue
+
+    def look(self, width: int, height: int, **media: str) -> None:
+        """As a screen of that size shows it, or with `media` as paper or in the dark."""
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                 deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
+        features = [{"name": "prefers-color-scheme", "value": media.get("scheme", "light")}]
+        self.ask("Emulation.setEmulatedMedia", media=media.get("kind", "screen"), features=features)
+
+    def value(self, expression: str) -> Any:
+        """What an expression of the page's world is."""
+        found = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        return found["result"].get("value")
+
+    def picture(self, out: Path) -> bytes:
+        """The whole page as PNG."""
+        shot = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        out.write_bytes(base64.b64decode(shot["data"]))
+        return out.read_bytes()
