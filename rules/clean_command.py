@@ -38,6 +38,10 @@ class Area:
         return sorted(found)
 
 
+IMAGE_LAYERS = (
+    *(f"{kind}-*" for kind in ("image", "training", "machine", "tools", "reproduce")),
+    *("kernel-*", "mkosi-*", "*.new", "repository", "resolve", "source", "wheels-work"),
+)
 AREAS = (
     Area(
         name="runs",
@@ -72,6 +76,18 @@ AREAS = (
         named=True,
     ),
     Area(
+        name="image",
+        what="layers of the machine's image (minutes to make again)",
+        patterns=tuple(f"CACHE/image/{name}" for name in IMAGE_LAYERS),
+        named=True,
+    ),
+    Area(
+        name="image-store",
+        what="packages of the image (fetched again while mirrors have them)",
+        patterns=("CACHE/image/store", "CACHE/image/apt-*"),
+        named=True,
+    ),
+    Area(
         name="kept",
         what="models that passed, before a run that failed",
         patterns=(".aicert/kept/*",),
@@ -101,9 +117,10 @@ def size_of(path: Path) -> int:
 def in_use(path: Path) -> bool:
     """Whether a certify works here: it keeps a run's lock, and its environment's, while it lives.
 
-    An environment's lock is its file `complete`.
+    An environment's lock is its file `complete`; machines that run hold the image folder's
+    `running`.
     """
-    for lock in (path.parent / "lock", path / "complete"):
+    for lock in (path.parent / "lock", path / "complete", path.parent / "running"):
         try:
             descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -136,9 +153,9 @@ class Clean(Command):
     doc_purpose = "show what takes disk space, ask, and remove it"
     doc_usage = "[AREA …] [--yes] [--dry-run]"
     doc_description = (
-        "Areas: runs, caches, envs, store, kept, outputs, certificates. Without names:\n"
-        "runs and caches; all others go only when named. What a running certify uses\n"
-        "stays, and so does the local CA."
+        "Areas: runs, caches, envs, store, image, image-store, kept, outputs, certificates.\n"
+        "Without names: runs and caches; all others go only when named. What a running\n"
+        "certify uses stays, and so does the local CA."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {

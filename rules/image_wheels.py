@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.image_lock import Package
-from rules.image_debian import Store, run
+from rules.image_debian import GoneError, Store, run
 from rules.work import remove
 
 # What the runner imports of the orchestrator's environment: cryptography for the core, the rest for
@@ -99,7 +99,7 @@ def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
         store.add(path)
     for package in missing:
         if store.find(package.digest) is None:
-            raise ToolError(
+            raise GoneError(
                 f"no source has the locked file of {package.name} {package.version}",
                 hint="./doit image_update",
             )
