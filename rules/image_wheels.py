@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.image_lock import Package
+from rules import progress
 from rules.image_debian import GoneError, Store, run
 from rules.work import remove
 
@@ -91,12 +92,15 @@ def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
     missing = [package for package in packages if store.find(package.digest) is None]
     if not missing:
         return
-    requirements = [
-        Wanted(name=package.name, version=package.version, hashes=(str(package.digest),))
-        for package in missing
-    ]
-    for path in sorted(_download(requirements, work).iterdir()):
-        store.add(path)
+    # By part: two of them may want two versions of one package.
+    for part, own in by_part(missing).items():
+        requirements = [
+            Wanted(name=package.name, version=package.version, hashes=(str(package.digest),))
+            for package in own
+        ]
+        progress.say(f"fetching {len(requirements)} Python packages for the {part}")
+        for path in sorted(_download(requirements, work).iterdir()):
+            store.add(path)
     for package in missing:
         if store.find(package.digest) is None:
             raise GoneError(
