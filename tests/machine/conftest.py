@@ -86,8 +86,10 @@ def image(built: Built) -> Image:
 
 
 @pytest.fixture(autouse=True)
-def accelerator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Note what each test boots with."""
+def accelerator(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[None]:
+    """Note what each test boots with; what it boots is too big to be kept afterwards."""
     choose = qemu_accelerator.choose
 
     def noting(image: Image) -> str:
@@ -96,6 +98,8 @@ def accelerator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         return found
 
     monkeypatch.setattr(qemu_accelerator, "choose", noting)
+    yield
+    (tmp_path / "disk.raw").unlink(missing_ok=True)
 
 
 def note_boot(accelerator: str, test: str) -> None:

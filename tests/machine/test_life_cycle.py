@@ -20,6 +20,7 @@ from aicert.report_form import parse as parse_report
 from aicert.statement import parse as parse_statement
 from rules import qemu, qemu_tpm
 from rules.image_store import Image
+from rules.work import remove
 from tests.machine.conftest import Boot, Built, appraised, make_job, verdicts
 from tests.machine.variants import with_trainer
 
@@ -75,8 +76,10 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def stand_in(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    return with_trainer(built, tmp_path_factory.mktemp("trainer"))
+def stand_in(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    folder = tmp_path_factory.mktemp("trainer")
+    yield with_trainer(built, folder)
+    remove(folder)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from aicert.errors import ToolError
 from rules import events, qemu
 from rules.image_store import Image
+from rules.work import remove
 from tests.machine.conftest import Boot, Built, console
 from tests.machine.nbd import Volume
 from tests.machine.variants import with_reader
@@ -18,8 +19,10 @@ BLOCK = 4096
 
 
 @pytest.fixture(scope="module")
-def reader(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    return with_reader(built, tmp_path_factory.mktemp("reader"))
+def reader(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    folder = tmp_path_factory.mktemp("reader")
+    yield with_reader(built, folder)
+    remove(folder)
 
 
 @pytest.fixture
