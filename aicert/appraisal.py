@@ -118,6 +118,7 @@ def _result(
     quoted = {} if quote is None else quote.pcrs
     covered = run is not None and ledger.is_ok("outputs.pcr8")
     measured = run is not None and ledger.is_ok("inputs.pcr14")
+    open_ = {index: value for index, value in quoted.items() if index not in compared}
     return AttestationResult(
         checks=ledger.results(),
         policy=policy.name,
@@ -131,9 +132,9 @@ def _result(
         lockfile=str(run.statement.lockfile) if run is not None and measured else None,
         finished=run.statement.finished if run is not None else None,
         at=stamp(at),
-        quoted={index: value for index, value in quoted.items() if index not in compared},
+        quoted=open_,
         trusts=_trusts(shown, image),
-        omits=_omits(ledger, run),
+        omits=_omits(ledger, run, sorted(open_)),
         ancestors=ancestors,
     )
 
@@ -161,7 +162,7 @@ def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str,
     return tuple(said)
 
 
-def _omits(ledger: Ledger, run: VerifiedRun | None) -> tuple[str, ...]:
+def _omits(ledger: Ledger, run: VerifiedRun | None, quoted: list[int]) -> tuple[str, ...]:
     """What a pass does not say."""
     said = [
         "whether the data and the model are any good, or may be used",
@@ -171,6 +172,9 @@ def _omits(ledger: Ledger, run: VerifiedRun | None) -> tuple[str, ...]:
     ]
     if not ledger.is_ok("inputs.lockfile"):
         said.append("whether this is the lockfile that you reviewed: you named none (--lockfile)")
+    if quoted:
+        registers = ", ".join(map(str, quoted))
+        said.append(f"what stands in PCRs {registers}: quoted, not compared")
     if run is not None:
         said.append("when it was made: times are the machine's own unless you gave a nonce")
     return tuple(said)

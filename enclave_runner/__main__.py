@@ -72,6 +72,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             arguments.training_env,
             _limits(arguments),
             lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
+            user=arguments.trainer_user,
         )
         events.send("measuring")
         target = arguments.out / "outputs" / lockfile.outputs[0]
@@ -214,6 +215,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--training-env", required=True, type=Path)
     parser.add_argument("--events-fd", required=True, type=int)
+    parser.add_argument("--trainer-user", type=int)
     for limit in ("time-limit", "memory", "processes", "scratch-limit", "threads"):
         parser.add_argument(f"--{limit}", required=True, type=int)
     arguments = parser.parse_args(argv)

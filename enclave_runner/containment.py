@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from aicert.errors import ToolError
 from enclave_runner import syscalls
@@ -55,12 +55,17 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sandbox:
-    """What is inside: `read_only` maps a place in the sandbox to what it shows of the machine."""
+    """What is inside: `read_only` maps a place in the sandbox to what it shows of the machine.
+
+    `user`: who bubblewrap is outside, where the runner is root and everything named here is there
+    for that user to read. Without it the sandbox's user is the runner's own, without its powers.
+    """
 
     read_only: Mapping[str, Path]
     scratch: Path
     environment: Mapping[str, str]
     directory: str = SCRATCH
+    user: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,13 +87,13 @@ def exit_text(status: int) -> str:
     return f"signal:{status - 128}" if 128 < status <= 192 else str(status & 0xFF)
 
 
-def check() -> None:
+def check(user: int | None = None) -> None:
     """Raise ToolError where this machine cannot make a sandbox."""
     _bwrap()
-    nothing = Sandbox(read_only={}, scratch=Path("/"), environment={})
+    nothing = Sandbox(read_only={}, scratch=Path("/"), environment={}, user=user)
     probe = subprocess.run(
         [*_command(nothing, writable=False), "--", "/usr/bin/true"],
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **_as(user),
     )  # fmt: skip
     if probe.returncode != 0:
         said = probe.stderr.strip()[:300]
@@ -122,6 +127,11 @@ def _bwrap() -> str:
     if found is None:
         raise ToolError("bubblewrap (bwrap) is missing, and nothing trains without it", hint=_HINT)
     return found
+
+
+def _as(user: int | None) -> dict[str, Any]:
+    """Arguments of subprocess that start a program as `user` and nobody else."""
+    return {} if user is None else {"user": user, "group": user, "extra_groups": []}
 
 
 def _command(sandbox: Sandbox, *, writable: bool = True) -> list[str]:
@@ -221,7 +231,7 @@ class _Watch:
                 words, stdin=subprocess.DEVNULL, stdout=log[1], stderr=log[1],
                 pass_fds=(messages[1], status[1], seccomp),
                 # Its own environment can be read inside: it is that of the sandbox's process 1.
-                env={},
+                env={}, **_as(self._sandbox.user),
             )  # fmt: skip
         finally:
             os.close(seccomp)

@@ -22,6 +22,8 @@ INPUTS = Path("/inputs")
 SCRATCH = Path("/scratch")
 TRAINING = Path("/training")
 TPM = "device:/dev/tpmrm0"
+# Who trains: root here is the runner alone.
+TRAINER = 65534
 # Written only; a virtio-serial port of the machine's.
 EVENTS_PORT = "aicert.events"
 OUTPUT_SERIAL = "aicert-output"
@@ -73,6 +75,7 @@ def _arguments(events: int) -> list[str]:
         f"--events-fd={events}",
         f"--scratch={work}",
         f"--training-env={TRAINING}",
+        f"--trainer-user={TRAINER}",
         *(f"--input={name}={INPUTS / 'inputs' / name}" for name in names),
         *(f"--builder={name}={root}" for name, root in roots.items()),
         *(f"--{name}={value}" for name, value in limits().items()),

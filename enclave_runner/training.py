@@ -98,19 +98,26 @@ def train(
     training_env: Path,
     limits: Limits,
     on_progress: Callable[[Progress], None] | None = None,
+    *,
+    user: int | None = None,
 ) -> TrainingResult:
     """Train in `scratch`, which must be empty or absent; the log lies beside it.
 
-    Raises ToolError where nothing could be tried; a training that fails is a result.
+    `user`: see containment.Sandbox. Raises ToolError where nothing could be tried; a training that
+    fails is a result.
     """
-    containment.check()
-    _make_scratch(scratch)
+    containment.check(user)
+    _make_scratch(scratch, user)
     config = scratch.with_name(scratch.name + "-config.json")
     config.write_bytes(effective.config)
     log = scratch.with_name(scratch.name + "-training.log")
     reader = _Reader(on_progress)
     ended = containment.run(
-        COMMAND, _sandbox(inputs, scratch, config, training_env, limits), limits, log, reader.take
+        COMMAND,
+        _sandbox(inputs, scratch, config, training_env, limits, user),
+        limits,
+        log,
+        reader.take,
     )
     output = scratch / Path(OUTPUT).relative_to(SCRATCH)
     return TrainingResult(
@@ -200,16 +207,24 @@ def prune(output: Path) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def _make_scratch(scratch: Path) -> None:
+def _make_scratch(scratch: Path, user: int | None) -> None:
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(scratch.iterdir()):
         raise ToolError(f"{scratch} is not empty: a run starts from nothing")
     for name in ("output", "prepared", "tmp", "home"):
         (scratch / name).mkdir(mode=0o700)
+    if user is not None:
+        for folder in (scratch, *scratch.iterdir()):
+            os.chown(folder, user, user)
 
 
 def _sandbox(
-    inputs: Mapping[str, Path], scratch: Path, config: Path, training_env: Path, limits: Limits
+    inputs: Mapping[str, Path],
+    scratch: Path,
+    config: Path,
+    training_env: Path,
+    limits: Limits,
+    user: int | None,
 ) -> Sandbox:
     shown = {
         ENVIRONMENT: training_env,
@@ -225,6 +240,7 @@ def _sandbox(
         scratch=scratch,
         environment=environment(limits),
         directory=f"{SCRATCH}/home",
+        user=user,
     )
 
 

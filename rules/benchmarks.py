@@ -21,7 +21,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.tree import read_tree
-from rules import bench_dvc, bench_signing, bench_sources, bench_training
+from rules import bench_dvc, bench_machine, bench_signing, bench_sources, bench_training
 from rules.progress import say
 
 RUN = "tiny-alpaca"
@@ -309,6 +309,35 @@ def signing() -> list[Row]:
     return rows
 
 
+def measured_machine() -> list[Row]:
+    """Boots of the measured machine and of a stock Debian 13; what the image costs."""
+    with _folder() as folder:
+        costs = bench_machine.measure(Path.cwd(), folder.absolute())
+    how = "KVM" if costs.accelerator == "kvm" else "emulated"
+    volume = costs.volume + costs.hashing
+    rows = [
+        limit(
+            f"boot to the runner over a stock Debian 13's ({how})",
+            costs.ours / costs.stock,
+            0.8,
+            "×",
+        ),
+        Row(what=f"boot to the runner ({how})", measured=f"{costs.ours:.1f} s"),
+        Row(what=f"stock Debian 13 to its prompt ({how})", measured=f"{costs.stock:.1f} s"),
+        limit("the image after a change of the runner", costs.layer, 30, "s"),
+        Row(what="input volume of 1 GiB with its hash tree", measured=f"{costs.volume:.2f} s"),
+        Row(what="that and hashing over plain hashing", measured=f"{volume / costs.hashing:.2f} ×"),
+        *(Row(what=what, measured=f"{size:,}") for what, size in costs.sizes.items()),
+    ]
+    seconds = bench_machine.training_seconds(Path.cwd())
+    if seconds is not None:
+        inside, outside = seconds
+        what = f"tiny-alpaca's training in the machine over outside ({how})"
+        said = f"{inside / outside:.1f} × ({inside:.0f} s, {outside:.0f} s)"
+        rows.append(Row(what=what, measured=said))
+    return rows
+
+
 def hostile() -> list[Row]:
     """What the worst inputs that the parsers let in cost, each in a process of its own."""
     done = subprocess.run(
@@ -341,6 +370,11 @@ BENCHMARKS = {
         what="model signing beside the reference implementation (minutes)", run=signing, slow=True
     ),
     "hostile": Benchmark(what="the worst inputs that parsers let in", run=hostile, slow=True),
+    "machine": Benchmark(
+        what="the measured machine beside a stock Debian 13 (minutes)",
+        run=measured_machine,
+        slow=True,
+    ),
     "training": Benchmark(
         what="a training through certify and by hand (a quarter of an hour)",
         run=training,

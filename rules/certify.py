@@ -7,8 +7,8 @@ hand. No timestamp and no database decides.
 
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +131,24 @@ def certify(
     fetch.fetch_inputs(root, current)
     check_config(root, current)
     check_signers(root, current)
+    with executed(root, run, current, nonce, keep=keep) as (out, work):
+        question = verify.own_question(root, run, nonce)
+        passes = _accept(run, current, question, out)
+        kept = None if passes else _keep(root, run, question)
+        _place(root, run, out, work)
+    exports.write(verify.certificate_path(root, run.name))
+    result = verify.verify(root, run, question)
+    if result.verdict != "passed":
+        raise _refused(root, run, result, kept)
+
+
+@contextmanager
+def executed(
+    root: Path, run: Run, current: Lock, nonce: bytes | None, *, keep: bool = False
+) -> Iterator[tuple[Path, Path]]:
+    """Execute `current` on the run's machine: the folder of results, in a folder of work that is
+    gone afterwards.
+    """
     # A measured machine has its own, in the image.
     environment = training_environment(root) if run.machine.driver == "local" else None
     marker = nullcontext() if environment is None else held(environment / "complete")
@@ -144,15 +162,7 @@ def certify(
             work=work,
             keep=keep,
         )
-        out = DRIVERS[run.machine.driver](job)
-        question = verify.own_question(root, run, nonce)
-        passes = _accept(run, current, question, out)
-        kept = None if passes else _keep(root, run, question)
-        _place(root, run, out, work)
-    exports.write(verify.certificate_path(root, run.name))
-    result = verify.verify(root, run, question)
-    if result.verdict != "passed":
-        raise _refused(root, run, result, kept)
+        yield DRIVERS[run.machine.driver](job), work
 
 
 def show(root: Path, run: Run, nonce: bytes | None) -> None:

@@ -1,4 +1,4 @@
-"""`./doit certify [RUN…] [--nonce HEX] [--accept]`."""
+"""`./doit certify [RUN…] [--all] [--nonce HEX] [--accept]`."""
 
 import re
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.errors import ConfigError
-from rules import certify, config, work
-from rules.command import RunTasks
+from rules import certify, config, progress, work
+from rules.command import ALL, RunTasks
 
 
 @dataclass
@@ -42,14 +42,16 @@ Inputs from elsewhere are fetched where they are missing. A run that takes anoth
 certified after that one; where it has no lockfile yet, one is written and certify stops for review.
 
 A run whose certificate passes for the lockfile, outputs and runner at hand is up to date. Without
-RUN, every run of aicert.toml.
+RUN, every run of aicert.toml but those that say `default = false` there.
 
   ./doit certify tiny-alpaca
   ./doit certify -n 2                         # two runs at a time
+  ./doit certify tiny-alpaca-measured         # builds its image first
   ./doit certify tiny-alpaca --nonce HEX      # answer a verifier's challenge
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         *RunTasks.cmd_options,
+        ALL,
         {
             "name": "nonce",
             "short": "",
@@ -79,7 +81,8 @@ RUN, every run of aicert.toml.
     def execute(self, params: Any, args: list[str]) -> int:
         """Run the certify tasks of the named runs, then have DVC track what they need and made."""
         project = config.load(Path.cwd())
-        names = [project.run(name).name for name in args] or list(project.runs)
+        runs = project.chosen(args, everything=params["all"])
+        names = [run.name for run in runs]
         request.accept, request.keep = params["accept"], params["keep"]
         nonce = params["nonce"].lower()
         if nonce:
@@ -92,11 +95,10 @@ RUN, every run of aicert.toml.
                     "--nonce is for one run: name it", hint="./doit certify RUN --nonce …"
                 )
             request.nonce, request.run = bytes.fromhex(nonce), names[0]
-        if request.keep and all(project.run(name).machine.driver != "azure" for name in names):
+        if request.keep and all(run.machine.driver != "azure" for run in runs):
             raise ConfigError("--keep is for machines on azure: others leave nothing behind")
         for name in names:
             work.sweep(project.root, name)
-        runs = [project.run(name) for name in names]
         before = {run.name: certify.file_of(project.root, run) for run in runs}
         code = super().execute(
             params, [f"{task}:{name}" for name in names for task in ("track", "export")]
@@ -105,4 +107,7 @@ RUN, every run of aicert.toml.
         for run in runs:
             if certify.file_of(project.root, run) not in (None, before[run.name]):
                 certify.show(project.root, run, request.nonce_for(run.name))
+        left = [] if args else [name for name in project.runs if name not in names]
+        if left:
+            progress.say(f"left out (default = false): {', '.join(left)}; ./doit certify --all")
         return code

@@ -39,6 +39,10 @@ class Area:
         return sorted(found)
 
 
+IMAGE_LAYERS = (
+    *(f"{kind}-*" for kind in ("image", "training", "machine", "tools", "reproduce")),
+    *("kernel-*", "mkosi-*", "*.new", "repository", "resolve", "source", "wheels-work"),
+)
 AREAS = (
     Area(
         name="runs",
@@ -70,6 +74,18 @@ AREAS = (
         name="store",
         what="fetched inputs (fetched again when needed)",
         patterns=("CACHE/store",),
+        named=True,
+    ),
+    Area(
+        name="image",
+        what="layers of the machine's image (minutes to make again)",
+        patterns=tuple(f"CACHE/image/{name}" for name in IMAGE_LAYERS),
+        named=True,
+    ),
+    Area(
+        name="image-store",
+        what="packages of the image (fetched again while mirrors have them)",
+        patterns=("CACHE/image/store", "CACHE/image/apt-*"),
         named=True,
     ),
     Area(
@@ -106,9 +122,10 @@ def size_of(path: Path) -> int:
 def in_use(path: Path) -> bool:
     """Whether a certify works here: it keeps a run's lock, and its environment's, while it lives.
 
-    An environment's lock is its file `complete`.
+    An environment's lock is its file `complete`; machines that run hold the image folder's
+    `running`.
     """
-    for lock in (path.parent / "lock", path / "complete"):
+    for lock in (path.parent / "lock", path / "complete", path.parent / "running"):
         try:
             descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -141,8 +158,8 @@ class Clean(Command):
     doc_purpose = "show what takes disk space, ask, and remove it"
     doc_usage = "[AREA …] [--yes] [--dry-run]"
     doc_description = (
-        "Areas: runs, caches, azure, envs, store, kept, outputs, certificates. Without\n"
-        "names: runs, caches, and what runs on Azure left that were cut off here; all\n"
+        "Areas: runs, caches, azure, envs, store, image, image-store, kept, outputs,\n"
+        "certificates. Without names: runs, caches, and what runs on Azure left that were cut off here; all\n"
         "others go only when named. `azure` by name also asks Azure for everything with\n"
         "our tag. What a running certify uses stays, and so does the local CA."
     )

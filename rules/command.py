@@ -21,6 +21,15 @@ from aicert.errors import AicertError, ConfigError
 from rules.reporter import Reporter, show_error
 
 WIDTH = 80
+# For commands that take runs.
+ALL: dict[str, Any] = {
+    "name": "all",
+    "short": "",
+    "long": "all",
+    "type": bool,
+    "default": False,
+    "help": "every run, also those with default = false in aicert.toml",
+}
 
 
 def users_path(text: str) -> Path:

@@ -73,12 +73,16 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One `[runs.NAME]`. `inputs` includes the config and is sorted by name."""
+    """One `[runs.NAME]`. `inputs` includes the config and is sorted by name.
+
+    `default`: whether commands that certify or verify mean it where no run is named.
+    """
 
     name: str
     machine: Machine
     outputs: tuple[str, ...]
     inputs: tuple[Input, ...]
+    default: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +91,34 @@ class Project:
 
     root: Path
     runs: Mapping[str, Run]
+    machines: Mapping[str, Machine]
 
     def run(self, name: str) -> Run:
         """The run of that name; a ConfigError with the nearest name where there is none."""
         if name not in self.runs:
             raise ConfigError(f"{FILE} has no run {name!r}{_nearest(name, self.runs)}")
         return self.runs[name]
+
+    def machine(self, name: str) -> Machine:
+        """The machine of that name; a ConfigError with the nearest name where there is none."""
+        if name not in self.machines:
+            raise ConfigError(f"{FILE} has no machine {name!r}{_nearest(name, self.machines)}")
+        return self.machines[name]
+
+    def chosen(self, names: Iterable[str], *, everything: bool = False) -> list[Run]:
+        """The runs that a command line means: those named, else every one or the default ones."""
+        named = [self.run(name) for name in names]
+        if everything and named:
+            raise ConfigError("--all is every run: name none beside it")
+        if named:
+            return named
+        found = [run for run in self.runs.values() if everything or run.default]
+        if not found:
+            raise ConfigError(
+                f"every run of {FILE} has default = false",
+                hint=f"name one of them: {', '.join(self.runs)}",
+            )
+        return found
 
 
 def load(root: Path) -> Project:
@@ -127,7 +153,7 @@ def parse(root: Path, data: bytes) -> Project:
     checked: set[str] = set()
     for run in runs.values():
         _check_runs(run, runs, (), checked)
-    return Project(root=root, runs=runs)
+    return Project(root=root, runs=runs, machines=machines)
 
 
 class _Table:
@@ -154,6 +180,9 @@ class _Table:
 
     def text(self, key: str, default: str | None = None) -> str:
         return cast(str, self.take(key, str, default))
+
+    def flag(self, key: str, default: bool) -> bool:
+        return cast(bool, self.take(key, bool, default))
 
     def tables(self, key: str) -> dict[str, "_Table"]:
         value = cast(dict[str, object], self.take(key, dict, {}))
@@ -235,11 +264,20 @@ def _machine(name: str, table: _Table) -> Machine:
     for key in of_azure:
         if key in table.left and driver != "azure":
             raise ConfigError(f"{FILE}: {table.where}.{key} is of driver azure, this is {driver}")
+    memory = table.quantity("memory", _SIZE, "8 GiB", DEFAULT_MEMORY)
+    # A measured machine has no disk that it could trust: its scratch is memory.
+    room = memory // 2 if driver != "local" else DEFAULT_SCRATCH
+    scratch = table.quantity("scratch", _SIZE, "20 GiB", room)
+    if driver != "local" and scratch > room:
+        raise ConfigError(
+            f"{FILE}: {table.where}.scratch is more than half of its memory, in which it lies",
+            hint=f"raise {table.where}.memory, or lower scratch",
+        )
     return Machine(
         name=name,
         driver=driver,
-        memory=table.quantity("memory", _SIZE, "8 GiB", DEFAULT_MEMORY),
-        scratch=table.quantity("scratch", _SIZE, "20 GiB", DEFAULT_SCRATCH),
+        memory=memory,
+        scratch=scratch,
         time_limit=table.quantity("time-limit", _TIME, "30 min", DEFAULT_TIME),
         processes=table.count("processes", DEFAULT_PROCESSES),
         cpus=table.count("cpus", 0) if "cpus" in table.left else None,
@@ -251,7 +289,7 @@ def _machine(name: str, table: _Table) -> Machine:
 
 
 def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
-    table.only("config", "machine", "outputs", "inputs")
+    table.only("config", "machine", "outputs", "inputs", "default")
     machine = table.text("machine")
     if machine not in machines:
         raise ConfigError(
@@ -268,7 +306,13 @@ def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
     raw = _Table(table.take("inputs", dict), f"{table.where}.inputs")
     inputs += [_input(key, value, f"{raw.where}.{key}") for key, value in raw.left.items()]
     inputs.sort(key=lambda item: item.name)
-    return Run(name=name, machine=machines[machine], outputs=(outputs[0],), inputs=tuple(inputs))
+    return Run(
+        name=name,
+        machine=machines[machine],
+        outputs=(outputs[0],),
+        inputs=tuple(inputs),
+        default=table.flag("default", True),
+    )
 
 
 def _input(name: str, value: object, where: str) -> Input:
@@ -286,7 +330,7 @@ def _input(name: str, value: object, where: str) -> Input:
         source=_source(table.text("from"), f"{where}.from"),
         only=table.patterns("only"),
         except_=table.patterns("except"),
-        allow_pickle=cast(bool, table.take("allow-pickle", bool, False)),
+        allow_pickle=table.flag("allow-pickle", False),
         signed_by=_signer(table) if "signed-by" in table.left else None,
     )
 

@@ -12,6 +12,7 @@ from rules.command import WIDTH, _Tidy
 OURS = (
     "certify",
     "verify",
+    "reproduce",
     "lock",
     "fetch",
     "add",

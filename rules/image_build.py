@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,8 @@ LOCK = Path("lockfiles/image.lock.toml")
 TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
 KERNEL = "linux-image-cloud-amd64"
 _TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "kernel", "tools"), ("build", "machine")
-# Another checkout with the same cache may be about to boot one of them.
-_KEPT = 3
+# How many of each layer stay: another checkout with the same cache may be about to use one.
+_KEPT = {"image": 3, "training": 2, "machine": 2, "tools": 2}
 _WHEEL_PARTS = ("builder", "runner", "training")
 
 
@@ -82,6 +83,17 @@ def only_builder(where: Place) -> Iterator[None]:
     lock = os.open(where.cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def in_use(where: Place) -> Iterator[None]:
+    """While a machine runs, nobody removes what it runs from."""
+    lock = os.open(where.cache / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
         yield
     finally:
         os.close(lock)
@@ -167,9 +179,33 @@ def build(where: Place, packages: tuple[Package, ...]) -> Image:
     if absent:
         raise ToolError(f"the image lock has no package for: {', '.join(sorted(absent))}",
                         hint="./doit image_update")  # fmt: skip
-    tools = _tools_tree(where, packages)
+    with _fetching_ahead(where, packages):
+        tools = _tools_tree(where, packages)
     machine = _machine_tree(where, tools, packages)
     return _image(where, tools, machine, packages)
+
+
+@contextmanager
+def _fetching_ahead(where: Place, packages: Sequence[Package]) -> Iterator[None]:
+    """Fetch the machine's packages while its tools are built: one waits, the other computes."""
+
+    def fetch() -> None:
+        # What cannot be had is told where it is needed.
+        with suppress(ToolError):
+            _fetch_machine(where, packages)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    if where.makes and not any(where.cache.glob("machine-*")):
+        thread.start()
+    yield
+    if thread.ident is not None:
+        thread.join()
+
+
+def _fetch_machine(where: Place, packages: Sequence[Package]) -> None:
+    image_debian.fetch(where.store, where.apt(MACHINE_RELEASE), _of(packages, _MACHINE_PARTS))
+    wheels = _of(packages, _WHEEL_PARTS)
+    image_wheels.fetch(where.store, wheels, where.cache / "wheels-work")
 
 
 def _tools_tree(where: Place, packages: Sequence[Package]) -> Path:
@@ -195,8 +231,7 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
     facts = [tools.name, *_files(directory), *map(str, debs), *map(str, wheels)]
     target = where.cache / f"machine-{_key(facts)}"
     if not where.has(target):
-        image_debian.fetch(where.store, where.apt(MACHINE_RELEASE), debs)
-        image_wheels.fetch(where.store, wheels, where.cache / "wheels-work")
+        _fetch_machine(where, packages)
         progress.say("building the machine's tree and its Python environments (minutes)")
         repository, source = where.cache / "repository", where.cache / "source"
         image_debian.repository(where.store, debs, MACHINE_RELEASE, repository)
@@ -229,7 +264,7 @@ def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ..
         fresh.mkdir()
         _make_image(where, fresh, tools, machine, kernel, (training_image, training), packages)
         fresh.rename(target)
-        _forget_old(where)
+        _forget_old(where, {target, tools, machine, training_image.parent})
     return Image(
         folder=target,
         disk=target / "disk.raw",
@@ -238,11 +273,21 @@ def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ..
     )
 
 
-def _forget_old(where: Place) -> None:
-    """Each change of the runner makes an image of some 2 GB; a machine that runs keeps its own."""
-    images = sorted(where.cache.glob("image-*"), key=lambda path: path.stat().st_mtime)
-    for path in images[:-_KEPT]:
-        remove(path)
+def _forget_old(where: Place, used: set[Path]) -> None:
+    """Each change of the runner makes an image of some 2 GB. Where a machine runs, all stays."""
+    lock = os.open(where.cache / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for kind, kept in _KEPT.items():
+            others = [path for path in where.cache.glob(f"{kind}-*") if path not in used]
+            # A tree's own times are fixed; this one is that of its rename.
+            others.sort(key=lambda path: path.stat().st_ctime)
+            for path in others[: max(0, len(others) - kept + 1)]:
+                remove(path)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(lock)
 
 
 def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Verity]:

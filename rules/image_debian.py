@@ -18,11 +18,16 @@ from pathlib import Path
 from aicert.digest import Digest
 from aicert.errors import ToolError
 from aicert.image_lock import Package
+from rules import progress
 from rules.work import remove
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _FORMAT = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
 _PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb")
+
+
+class GoneError(ToolError):
+    """Bytes that the image lock names and no source has any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,23 +133,33 @@ def describe(path: Path) -> tuple[str, str]:
 
 
 def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
-    """See that exactly these bytes are in the store; ToolError names what is to be had no more."""
+    """See that exactly these bytes are in the store; GoneError names what is to be had no more."""
     missing = [package for package in packages if store.find(package.digest) is None]
     if not missing:
         return
+    progress.say(f"fetching {len(missing)} packages of {apt.release}")
     apt.update()
+    try:
+        # In one go: apt keeps its connection, and reads its lists once.
+        for path in apt.download(f"{each.name}={each.version}" for each in missing):
+            store.add(path)
+    except ToolError:
+        # The loop below says which.
+        pass
     for package in missing:
+        if store.find(package.digest) is not None:
+            continue
         try:
             (path,) = apt.download([f"{package.name}={package.version}"])
         except ToolError as error:
-            raise ToolError(
+            raise GoneError(
                 f"the mirror no longer has {package.name} {package.version} ({apt.release}), which "
                 f"the image lock names\n{error.message}",
                 hint="./doit image_update",
             ) from None
         digest = store.add(path)
         if digest != package.digest:
-            raise ToolError(
+            raise GoneError(
                 f"the mirror has other bytes for {package.name} {package.version}"
                 f"\n  locked  {package.digest}\n  found   {digest}",
                 hint="./doit image_update",

@@ -45,12 +45,25 @@ CODE = Path("usr/lib/python3/dist-packages")
 CODE_DIRECTORIES = ("aicert", "enclave_runner")
 
 _TRAINING_CUTS = re.compile(
-    r"bitsandbytes/libbitsandbytes_(?:cuda|rocm|xpu)[^/]*"
-    r"|pyarrow/libarrow_(?:flight|s3)\.so\..*"
+    r"(?:PIL/_avif|pillow\.libs/libavif-)[^/]*"
+    r"|art/.*|setuptools/.*"
+    # Plugins, which no certified run may name.
+    r"|axolotl/integrations/(?!__pycache__/)[^/]+/.*"
+    r"|bitsandbytes/libbitsandbytes_(?:cuda|rocm|xpu)[^/]*"
+    r"|hf_xet/[^/]*\.so"
+    r"|numba/cuda/.*|numpy/(?:distutils|f2py)/.*"
+    r"|pyarrow/libarrow_(?:flight|s3)\.so\..*|pyarrow/_(?:flight|s3fs)\..*"
+    # Copies of libarrow_python.so.2600.
+    r"|pyarrow/libarrow_python\.so(?:\.2600\..*)?"
+    r"|pygments/lexers/(?!(?:__pycache__/)?(?:_|python|special)).*"
+    r"|sympy/physics/.*"
     r"|torch/bin/(?!torch_shm_manager).*"
     r"|torch/include/.*|torch/share/.*"
+    r"|torch/lib/lib(?:aoti_custom_ops|backend_with_compiler|torchbind_test)\.so"
+    r"|torch/testing/_internal/"
+    r"(?!(?:distributed/)?(?:__pycache__/)?(?:__init__|common_dtype|fake_pg|logging_tensor)\.).*"
     r"|triton/backends/(?:nvidia|amd)/(?:bin|lib)/.*"
-    r"|triton/(?:plugins/.*|FileCheck)"
+    r"|triton/(?:instrumentation/.*|plugins/.*|FileCheck)"
     r"|triton/_C/libproton\.so"
     r"|wandb/bin/.*"
 )
@@ -114,8 +127,13 @@ def manifest(stage: Path) -> str:
 
 
 def _copy_code(source: Path, target: Path) -> None:
+    """A copy with permissions of its own: those of a checkout follow its owner's umask."""
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(source, target, ignore=ignore)
+    for folder, _, names in os.walk(target):
+        os.chmod(folder, 0o755)  # noqa: S103  # a read-only system, which the trainer reads too
+        for name in names:
+            os.chmod(os.path.join(folder, name), 0o644)
 
 
 def _link(source: Path, target: Path, keep: Callable[[str], bool]) -> None:

@@ -36,6 +36,7 @@ def append_tree(path: Path) -> Verity:
     """Fill up the file to whole blocks, write its hash tree behind them, and say what opens it."""
     with path.open("r+b") as file:
         levels, blocks = _levels(path)
+        file.truncate(blocks * BLOCK)
         file.seek(blocks * BLOCK)
         for level in reversed(levels[:-1]):
             file.write(level)
@@ -49,6 +50,9 @@ def _levels(path: Path) -> tuple[list[bytes], int]:
     if not blocks:
         raise ToolError(f"an empty file cannot be a verity volume: {path.name}")
     levels: list[bytes] = []
+    if blocks == 1:
+        # No tree: the root is the one block's hash.
+        return [hashes], blocks
     while True:
         level = hashes + bytes(-len(hashes) % BLOCK)
         levels.append(level)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.image_lock import Package
-from rules.image_debian import Store, run
+from rules import progress
+from rules.image_debian import GoneError, Store, run
 from rules.work import remove
 
 # What the runner imports of the orchestrator's environment: cryptography for the core, the rest for
@@ -91,15 +92,18 @@ def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
     missing = [package for package in packages if store.find(package.digest) is None]
     if not missing:
         return
-    requirements = [
-        Wanted(name=package.name, version=package.version, hashes=(str(package.digest),))
-        for package in missing
-    ]
-    for path in sorted(_download(requirements, work).iterdir()):
-        store.add(path)
+    # By part: two of them may want two versions of one package.
+    for part, own in by_part(missing).items():
+        requirements = [
+            Wanted(name=package.name, version=package.version, hashes=(str(package.digest),))
+            for package in own
+        ]
+        progress.say(f"fetching {len(requirements)} Python packages for the {part}")
+        for path in sorted(_download(requirements, work).iterdir()):
+            store.add(path)
     for package in missing:
         if store.find(package.digest) is None:
-            raise ToolError(
+            raise GoneError(
                 f"no source has the locked file of {package.name} {package.version}",
                 hint="./doit image_update",
             )

@@ -20,7 +20,7 @@ from pathlib import Path
 from aicert import certificate as certificates
 from aicert.errors import AicertError, ToolError
 from aicert.records import replace
-from rules import progress, qemu_accelerator, qemu_volumes
+from rules import image_build, progress, qemu_accelerator, qemu_volumes
 from rules.ca import local_ca
 from rules.events import Follower
 from rules.image_store import Image
@@ -62,7 +62,9 @@ def execute(job: Job) -> Path:
     Returns the folder with `certificate.json`, log and outputs. Raises the runner's own error
     (ConfigError, LockError, ToolError) or a ToolError if it died.
     """
-    return execute_in(job, ensure(job.root))
+    image = ensure(job.root)
+    with image_build.in_use(image_build.place(job.root)):
+        return execute_in(job, image)
 
 
 def execute_in(job: Job, image: Image) -> Path:

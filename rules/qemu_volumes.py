@@ -9,12 +9,13 @@ counts are bounded, files are made new in an empty folder, and nothing but regul
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from aicert.digest import MAX_FILES, check_path
-from aicert.errors import AicertError, EvidenceError
+from aicert.errors import AicertError, EvidenceError, ToolError
 from rules import image_disk, image_layers, image_verity
 from rules.image_tools import Sandbox
 
@@ -35,9 +36,16 @@ def make_inputs(
     inputs: Mapping[str, Path],
     target: Path,
 ) -> None:
-    """Write the input volume to `target`; `inputs` are read where they are."""
+    """Write the input volume to `target`; `inputs` are read where they are.
+
+    Raises ToolError for a file that its owner alone may read: in the machine, nobody could.
+    """
+    for name, path in inputs.items():
+        _check_readable(name, path)
     stage = work / "stage"
     (stage / "inputs").mkdir(parents=True)
+    for folder in (stage, stage / "inputs"):
+        folder.chmod(0o755)
     (stage / "lock.toml").write_bytes(lockfile)
     (stage / "nonce").write_text(nonce.hex() + "\n", encoding="ascii")
     (stage / "limits.json").write_text(json.dumps(dict(limits)), encoding="ascii")
@@ -52,6 +60,18 @@ def make_inputs(
     trailer = TRAILER + f"{verity.root.hex}\n{verity.blocks}\n".encode()
     with target.open("ab") as file:
         file.write(trailer.ljust(image_verity.BLOCK, b"\0"))
+
+
+def _check_readable(name: str, path: Path) -> None:
+    """The volume keeps permissions, everything in it is root's, and who trains there is not."""
+    places = [path, *(path.rglob("*") if path.is_dir() else ())]
+    for place in places:
+        wanted = 0o005 if place.is_dir() else 0o004
+        if place.stat().st_mode & wanted != wanted:
+            raise ToolError(
+                f"input {name}: not everybody may read {place.name!a}, so the trainer could not",
+                hint=f"chmod -R a+rX {shlex.quote(str(path))}",
+            )
 
 
 def read_output(volume: Path, target: Path) -> None:

@@ -1,4 +1,5 @@
-"""`./doit test`: ruff, mypy and pytest over the whole repository; aicert/ must be covered.
+"""`./doit test`: ruff, mypy and pytest over the whole repository; aicert/ must be covered. Then the
+measured machine is built and booted, which needs Debian's tools and says with which accelerator.
 
 With arguments only pytest runs, and gets them: they name the tests that somebody is working on.
 """
@@ -19,7 +20,7 @@ from rules.progress import say, seconds
 # Of the trust core (pyproject.toml), lines and branches; what is missing is listed.
 # What is reached in this process; what commands run as programs of their own does not count.
 COVERAGE = ("--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=100")
-MACHINE = "-m machine tests/e2e/test_image_boot.py"
+MACHINE = ("-m", "machine", "tests/machine")
 SOURCES = ("aicert", "rules", "enclave_runner", "tests", "dodo.py")
 
 
@@ -41,6 +42,8 @@ def parts(arguments: list[str]) -> list[Part]:
         Part(name="ruff format", command=("ruff", "format", "--check", *sources)),
         Part(name="mypy", command=("mypy", *sources)),
         Part(name="pytest", command=("pytest", *COVERAGE)),
+        # Last, and by itself: it takes longest, and needs what the others do not.
+        Part(name="measured machine", command=("pytest", *MACHINE)),
     ]
 
 
@@ -89,7 +92,15 @@ class Test(Command):
     __test__ = False
     doc_purpose = "run ruff, mypy and all tests; with arguments, only pytest with them"
     doc_usage = "[PYTEST ARGUMENTS…]"
-    doc_description = "Exit codes: 0 all passed, 1 something failed, 2 a tool is missing."
+    doc_description = """\
+Ends with the measured machine: its image is built, booted, certified and verified, which takes half
+an hour where machines are emulated. Without those tests, and alone:
+
+  ./doit test tests
+  ./doit test -m machine tests/machine
+
+Exit codes: 0 all passed, 1 something failed, 2 a tool is missing.
+"""
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Everything after `test` is pytest's, options included."""
@@ -100,6 +111,4 @@ class Test(Command):
         ensure_tools()
         if args:
             say("test  arguments were given: ruff and mypy are left out")
-        else:
-            say(f"test  not run here: boots of the machine image; ./doit test {MACHINE}")
         return run_parts(parts(args), _run)

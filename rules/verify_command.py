@@ -1,4 +1,4 @@
-"""`./doit verify [RUN…] [--policy P] [--root PEM] [--nonce HEX] [--format text|json]`."""
+"""`./doit verify [RUN…] [--all] [--policy P] [--root PEM] [--nonce HEX] [--format text|json]`."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from aicert.errors import AicertError, ConfigError
 from rules import config, verify
-from rules.command import Command
+from rules.command import ALL, Command
 from rules.reporter import show_error
 
 
@@ -22,6 +22,7 @@ code against this repository's lockfiles. It informs the owners of the repositor
 uses `aicert verify` and a policy of its own.
 
   ./doit verify --policy local      # accepts this checkout's simulated platform
+  ./doit verify tiny-alpaca-measured --policy qemu
   ./doit verify                     # the default policy wants a cloud's TPM
 
 Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad configuration or command line.
@@ -29,6 +30,7 @@ With several runs the first of 1, 2, 3 that occurred. With --format json one obj
 line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        ALL,
         {
             "name": "policy",
             "short": "",
@@ -64,10 +66,10 @@ line.
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Verify the named runs; without names, every run."""
+        """Verify the named runs; without names, those that certify takes."""
         root = Path.cwd()
         project = config.load(root)
-        runs = [project.run(name) for name in args] or list(project.runs.values())
+        runs = project.chosen(args, everything=params["all"])
         if params["format"] not in ("text", "json"):
             raise ConfigError("--format is text or json")
         asked = verify.question(root, params["policy"], params["root"], params["nonce"])

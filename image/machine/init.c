@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <linux/dm-ioctl.h>
 #include <linux/fs.h>
 #include <stdarg.h>
@@ -284,8 +285,8 @@ static uint64_t from_trailer(const char *device, char *root)
     return blocks;
 }
 
-/* Refuses what makes the kernel's erofs do more than read blocks in place: compression, further
- * devices, fragments (struct erofs_super_block in the kernel's fs/erofs/erofs_fs.h). */
+/* Refuses what makes the kernel's erofs do more than read blocks in place: further devices,
+ * fragments, compression other than the oldest kind, which check_file finds (struct erofs_super_block in the kernel's fs/erofs/erofs_fs.h). */
 static void check_erofs(const char *device)
 {
     unsigned char super[128];
@@ -303,6 +304,24 @@ static void check_erofs(const char *device)
     /* Bit 0 (zero padding) only says how compressed data would be laid out. */
     if (magic != 0xe0f5e1e2u || (features & ~1u) != 0 || devices != 0)
         die("the input volume is no plain erofs (features %#x, devices %u)", features, devices);
+}
+
+/* Compression is a property of each file, and the superblock may be silent of it. A folder comes
+ * here before it is read, and the runner reads files later. */
+static int check_file(const char *path, const struct stat *found, int kind, struct FTW *place)
+{
+    struct statx status;
+
+    (void)found, (void)kind, (void)place;
+    if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &status) != 0)
+        die("cannot look at a file of the input volume");
+    errno = 0;
+    if ((status.stx_attributes & STATX_ATTR_COMPRESSED) ||
+        !(status.stx_attributes_mask & STATX_ATTR_COMPRESSED))
+        die("the input volume is no plain erofs: it has a compressed file");
+    if (!S_ISREG(status.stx_mode) && !S_ISDIR(status.stx_mode))
+        die("the input volume holds something else than files and folders");
+    return 0;
 }
 
 static void open_volumes(void)
@@ -329,6 +348,8 @@ static void open_volumes(void)
     open_verity("inputs", 2, image, blocks, root);
     check_erofs("/dev/dm-2");
     attach("/dev/dm-2", "/root/inputs", "erofs", SAFE, NULL);
+    if (nftw("/root/inputs", check_file, 16, FTW_PHYS) != 0)
+        die("cannot walk the input volume");
 }
 
 static void enter_root(void)

@@ -24,7 +24,7 @@ class Checkout:
     root: Path
     environment: dict[str, str]
 
-    def doit(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def doit(self, *arguments: str, limit: float = LIMIT_S) -> "subprocess.CompletedProcess[str]":
         """`./doit ARGUMENTS` to its end."""
         return subprocess.run(
             [self.root / "doit", *arguments],
@@ -33,7 +33,7 @@ class Checkout:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=LIMIT_S,
+            timeout=limit,
         )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":

@@ -368,3 +368,20 @@ def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_this_machine_can_make_one() -> None:
     containment.check()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user outside")
+def test_where_the_runner_is_root_the_sandbox_is_nobody_outside_too(box: Box) -> None:
+    containment.check(65534)
+    os.chown(box.scratch, 65534, 65534)
+    for folder in (box.scratch, *box.scratch.parents):
+        # The sandbox's user must get there by itself.
+        if folder.stat().st_mode & 0o001 == 0:
+            folder.chmod(folder.stat().st_mode | 0o001)
+    sandbox = Sandbox(read_only={}, scratch=box.scratch, environment={}, user=65534)
+    text = "open('/aicert/scratch/out', 'w').write(open('/proc/self/status').read())"
+    ended = run((PYTHON, "-I", "-c", text), sandbox, Limits(), box.log, box.messages.append)
+    assert ended.exit_code == "0", box.said()
+    assert (box.scratch / "out").stat().st_uid == 65534
+    status = (box.scratch / "out").read_text().splitlines()
+    assert ["Groups:"] in [line.split() for line in status]

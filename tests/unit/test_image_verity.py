@@ -15,14 +15,23 @@ def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def test_one_block_is_hashed_into_one_block_of_hashes(tmp_path: Path) -> None:
+def test_two_blocks_are_hashed_into_one_block_of_hashes(tmp_path: Path) -> None:
+    path = tmp_path / "volume"
+    path.write_bytes(block(b"data") + b"more")
+    found = append_tree(path)
+    top = block(sha256(block(b"data")) + sha256(block(b"more")))
+    assert path.read_bytes() == block(b"data") + block(b"more") + top
+    assert (found.blocks, found.root.hex) == (2, sha256(top).hex())
+    assert found.argument == f"{sha256(top).hex()},2"
+
+
+def test_one_block_has_no_tree(tmp_path: Path) -> None:
+    # The kernel counts no level where there is nothing to combine (drivers/md/dm-verity-target.c).
     path = tmp_path / "volume"
     path.write_bytes(b"data")
     found = append_tree(path)
-    top = block(sha256(block(b"data")))
-    assert path.read_bytes() == block(b"data") + top
-    assert (found.blocks, found.root.hex) == (1, sha256(top).hex())
-    assert found.argument == f"{sha256(top).hex()},1"
+    assert path.read_bytes() == block(b"data")
+    assert (found.blocks, found.root.hex) == (1, sha256(block(b"data")).hex())
 
 
 def test_levels_are_written_from_the_top(tmp_path: Path) -> None:

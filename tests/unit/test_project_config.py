@@ -82,6 +82,12 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ("allow-pickle = true", "alow-pickle = true", "did you mean 'allow-pickle'?"),
         ("[machines.here]", "[runs.tiny]\n[machines.here]", "is not TOML"),
         ('"path:tiny.yml"', "3", "runs.tiny.config is not a string"),
+        ('outputs = ["model"]', 'outputs = ["model"]\ndefault = 1', "tiny.default is not true or"),
+        (
+            '"local"',
+            '"qemu"\nscratch = "4 GiB"',
+            "machines.here.scratch is more than half of its memory",
+        ),
     ],
 )
 def test_each_mistake_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -95,6 +101,31 @@ def test_each_mistake_is_named(tmp_path: Path, old: str, new: str, words: str) -
 def test_unknown_runs_are_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'tiny'"):
         load(tmp_path, GOOD).run("tinny")
+
+
+def test_commands_mean_the_named_runs_or_the_default_ones(tmp_path: Path) -> None:
+    other = GOOD.split("[machines", maxsplit=1)[0].replace("runs.tiny", "runs.big")
+    text = GOOD + other.replace('["model"]', '["model"]\ndefault = false')
+    project = load(tmp_path, text)
+
+    def chosen(*names: str, everything: bool = False) -> list[str]:
+        return [run.name for run in project.chosen(names, everything=everything)]
+
+    assert chosen() == ["tiny"]
+    assert chosen("big") == ["big"]
+    assert chosen(everything=True) == ["tiny", "big"]
+    with pytest.raises(ConfigError, match="--all"):
+        chosen("big", everything=True)
+    alone = load(tmp_path, GOOD.replace('["model"]', '["model"]\ndefault = false'))
+    with pytest.raises(ConfigError, match="default = false"):
+        alone.chosen([])
+
+
+def test_a_measured_machine_has_its_scratch_in_memory(tmp_path: Path) -> None:
+    machine = load(tmp_path, GOOD.replace('"local"', '"qemu"')).machine("here")
+    assert machine.scratch == machine.memory // 2
+    with pytest.raises(ConfigError, match="did you mean 'here'"):
+        load(tmp_path, GOOD).machine("her")
 
 
 def test_a_missing_file_and_an_empty_one(tmp_path: Path) -> None:

@@ -2,9 +2,20 @@ from pathlib import Path
 
 import pytest
 
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, ToolError
 from enclave_runner.init_stream import write_stream
+from rules import qemu_volumes
 from rules.qemu_volumes import HEADER, read_output
+
+
+def test_an_input_that_only_its_owner_may_read_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/secret.bin").touch(0o600)
+    with pytest.raises(ToolError, match=r"input data: .*'secret.bin'") as caught:
+        qemu_volumes._check_readable("data", tmp_path / "data")
+    assert caught.value.hint == f"chmod -R a+rX {tmp_path / 'data'}"
+    (tmp_path / "data/secret.bin").chmod(0o604)
+    qemu_volumes._check_readable("data", tmp_path / "data")
 
 
 def read(tmp_path: Path, stream: bytes) -> dict[str, bytes]:

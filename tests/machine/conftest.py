@@ -1,0 +1,185 @@
+"""A checkout of its own for all boots, whose image `./doit image` builds; jobs to boot it with.
+
+The image is of the committed lock while its bytes can be had. Where they cannot, it is of a fresh
+lock, in the temporary checkout, and the summary says so. The summary also says which tests booted
+with which accelerator.
+"""
+
+import datetime
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from aicert import api
+from aicert.appraisal import appraise
+from aicert.certificate import Certificate, parse
+from aicert.lockfile import identity
+from aicert.result import AttestationResult
+from rules import (
+    config,
+    example,
+    image_build,
+    image_tasks,
+    lock,
+    qemu,
+    qemu_accelerator,
+    qemu_volumes,
+    training_env,
+)
+from rules.image_store import Image
+from rules.local import Job
+from tests.e2e.conftest import REPOSITORY, Checkout, copy_repository
+
+NONCE = bytes(range(32))
+# From nothing: packages of Debian and of Python are fetched, and three trees are built from them.
+BUILD_S = 1800
+_WORDS = {"tcg": "emulated (TCG)", "kvm": "with hardware virtualisation (KVM)"}
+_booted: dict[str, list[str]] = {}
+_notes: list[str] = []
+
+Words = Callable[[list[str]], list[str]]
+Boot = Callable[..., Certificate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """The image of a checkout. `fresh`: not of the committed lock, whose bytes are gone."""
+
+    checkout: Checkout
+    image: Image
+    fresh: bool
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    """A checkout with its image, built the way that a user builds it."""
+    root = tmp_path_factory.mktemp("machine") / "checkout"
+    root.mkdir()
+    copy_repository(root)
+    cache = str(training_env.location(REPOSITORY).parents[1])
+    checkout = Checkout(root=root, environment=os.environ | {"AICERT_CACHE": cache})
+    example.make_example(root)
+    done = checkout.doit("image", limit=BUILD_S)
+    fresh = done.returncode == 2 and any(
+        words in done.stderr for words in ("no longer has", "has other bytes", "no source has")
+    )
+    if fresh:
+        _notes.append(
+            "THE COMMITTED IMAGE LOCK CANNOT BE BUILT ANY MORE: booted is an image of what the "
+            "mirrors have today, and the committed PCRs were compared with nothing\n" + done.stderr
+        )
+        done = checkout.doit("image_update", limit=BUILD_S)
+    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AICERT_CACHE", cache)
+        image = image_tasks.ensure(root)
+        with image_build.in_use(image_build.place(root)):
+            yield Built(checkout=checkout, image=image, fresh=fresh)
+
+
+@pytest.fixture
+def image(built: Built) -> Image:
+    return built.image
+
+
+@pytest.fixture(autouse=True)
+def accelerator(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[None]:
+    """Note what each test boots with; what it boots is too big to be kept afterwards."""
+    choose = qemu_accelerator.choose
+
+    def noting(image: Image) -> str:
+        found = choose(image)
+        note_boot(found, request.node.name)
+        return found
+
+    monkeypatch.setattr(qemu_accelerator, "choose", noting)
+    yield
+    (tmp_path / "disk.raw").unlink(missing_ok=True)
+
+
+def note_boot(accelerator: str, test: str) -> None:
+    """For the summary."""
+    _booted.setdefault(accelerator, []).append(test)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _booted and not _notes:
+        return
+    terminalreporter.section("measured machine")
+    for note in _notes:
+        terminalreporter.write_line(note)
+    for accelerator, tests in sorted(_booted.items()):
+        words = _WORDS.get(accelerator, accelerator)
+        names = ", ".join(dict.fromkeys(tests))
+        terminalreporter.write_line(f"{len(tests)} boots {words}: {names}")
+
+
+def make_job(root: Path, folder: Path, **limits: int) -> Job:
+    """The measured example of `root`, to be executed in `folder`, for a second of training."""
+    run = config.load(root).run("tiny-alpaca-measured")
+    given = {"memory": 2 << 30, "time_limit": 1, "cpus": 2, **limits}
+    run = replace(run, machine=replace(run.machine, **given))  # type: ignore[arg-type]  # by name
+    work = folder / "work"
+    work.mkdir(parents=True)
+    current = lock.resolve(root, run)
+    return Job(root=folder, run=run, lock=current, nonce=NONCE, training_env=None, work=work)
+
+
+@pytest.fixture
+def boot(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
+    """Boot an image once with more words for qemu; gives the certificate.
+
+    `before` gets the input volume when it is made. Unless told otherwise the run is cut short: such
+    a machine still quotes, and no policy accepts a run that did not end well.
+    """
+
+    def run(
+        more: Sequence[str] = (),
+        *,
+        before: Callable[[Path], None] | None = None,
+        edit: Words = list,
+        image: Image = built.image,
+        root: Path = built.checkout.root,
+        **limits: int,
+    ) -> Certificate:
+        job = make_job(root, tmp_path, **limits)
+        command, make = qemu.command, qemu_volumes.make_inputs
+
+        def with_more(*args: object, **kwargs: object) -> list[str]:
+            return [*edit(command(*args, **kwargs)), *more]  # type: ignore[arg-type]  # passed through
+
+        def then(*args: object, **kwargs: object) -> None:
+            make(*args, **kwargs)  # type: ignore[arg-type]  # passed through
+            if before is not None:
+                before(job.work / "inputs.img")
+
+        monkeypatch.setattr(qemu, "command", with_more)
+        monkeypatch.setattr(qemu_volumes, "make_inputs", then)
+        out = qemu.execute_in(job, image)
+        return parse((out / "certificate.json").read_bytes())
+
+    return run
+
+
+def console(folder: Path) -> str:
+    """What the machine said on its console."""
+    return (folder / qemu.CONSOLE).read_text(errors="replace")
+
+
+def appraised(certificate: Certificate, folder: Path, image: Image) -> AttestationResult:
+    """Under a policy that accepts `image` alone, and the lockfile that was measured."""
+    path = folder / "image.lock.toml"
+    path.write_bytes(image.lock)
+    policy = api.choose_policy("qemu", root=folder / ".aicert/ca/qemu.pem", image=path)
+    now = datetime.datetime.now(datetime.UTC)
+    expected = identity(certificate.lockfile)
+    return appraise(certificate, {}, policy, at=now, lockfile=expected, nonce=NONCE)
+
+
+def verdicts(result: AttestationResult) -> dict[str, str]:
+    return {check.id: check.verdict for check in result.checks}

@@ -1,0 +1,92 @@
+"""The whole path from the command line: build, boot, train, certify, verify, reproduce."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aicert.result import BOOT_CHECKS
+from rules import image_build
+from rules.image_build import Place
+from tests.e2e.conftest import Checkout
+from tests.machine.conftest import Built, note_boot
+
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
+RUN = "tiny-alpaca-measured"
+# A training under emulation, on a machine that does other things too.
+RUN_S = 2400
+
+
+def interrupted(checkout: Checkout) -> None:
+    """Kill a certify while its machine boots: nothing of it may stay, or disturb the next one."""
+    process = checkout.start("certify", RUN)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "booting the measured machine" in line:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert [line for line in checkout.processes() if "swtpm" in line or "qemu" in line] == []
+
+
+def test_certify_and_verify_and_reproduce(built: Built, request: pytest.FixtureRequest) -> None:
+    checkout = built.checkout
+    interrupted(checkout)
+    first = checkout.doit("certify", RUN, limit=RUN_S)
+    assert first.returncode == 0, first.stderr
+    assert "PASSED    (measured-vm: the operator could have forged this)" in first.stdout
+    assert "PCR 1 " in first.stdout or "PCRs 1, " in first.stdout
+    note_boot("tcg" if "(emulated" in first.stderr else "kvm", request.node.name)
+
+    again = checkout.doit("certify", RUN)
+    assert (again.returncode, "nothing to do" in again.stderr) == (0, True), again.stderr
+
+    own = checkout.doit("verify", RUN, "--policy", "qemu", "--format", "json")
+    assert own.returncode == 0, own.stderr
+    told = json.loads(own.stdout)
+    assert (told["verdict"], told["tier"]) == ("passed", "measured-vm")
+    checks = {check["id"]: check["verdict"] for check in told["checks"]}
+    assert {name: checks[name] for name in BOOT_CHECKS} == dict.fromkeys(BOOT_CHECKS, "ok")
+    assert checkout.doit("verify", RUN, "--policy", "local").returncode == 1
+    assert checkout.doit("verify", RUN).returncode == 1
+
+    outside = checkout.doit("reproduce", RUN, "--machine", "local")
+    assert outside.returncode == 0, outside.stdout + outside.stderr
+    assert re.search(r"^PCR 14 .*, the same$", outside.stdout, re.MULTILINE)
+    assert re.search(r"^REPRODUCED  \d+ files, byte for byte$", outside.stdout, re.MULTILINE)
+
+
+def test_the_runners_layer_is_the_same_bytes_each_time(built: Built) -> None:
+    """Twice more from the same trees, elsewhere, by another user's habits."""
+    where = image_build.place(built.checkout.root)
+    lock = image_build.read_lock(where.root)
+    assert lock is not None
+    for umask in (0o077, 0o002):
+        before = os.umask(umask)
+        try:
+            with tempfile.TemporaryDirectory(dir=where.cache, prefix="reproduce-") as name:
+                again = _again(where, Path(name), built)
+                assert again == built.image.lock
+        finally:
+            os.umask(before)
+
+
+def _again(where: Place, folder: Path, built: Built) -> bytes:
+    root = folder / "checkout"
+    root.mkdir(mode=0o755)
+    for name in ("aicert", "enclave_runner", "image", "rules", "lockfiles"):
+        # As git would write them for that user.
+        subprocess.run(["cp", "-r", "--no-preserve=mode", where.root / name, root], check=True)
+    lock = image_build.read_lock(root)
+    assert lock is not None
+    machine = image_build._machine_tree(where, built.image.tools, lock.packages)
+    training, _ = image_build._training_volume(where, built.image.tools, machine)
+    for layer in (where.cache / "store", built.image.tools, machine, training.parent):
+        (folder / layer.name).symlink_to(layer)
+    return image_build.build(replace(where, root=root, cache=folder), lock.packages).lock

@@ -1,0 +1,122 @@
+"""Locked packages come by digest, or an error names the one that no source has any more."""
+
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from aicert.digest import of_bytes
+from aicert.errors import ToolError
+from aicert.image_lock import Package
+from rules import image_build, image_debian, image_wheels
+from rules.image_build import Place
+from rules.image_debian import Apt, GoneError, Store
+
+
+class Mirror:
+    """apt with packages `name=version` → bytes; one that is not there fails the whole call."""
+
+    release = "bookworm"
+
+    def __init__(self, folder: Path, has: dict[str, bytes]) -> None:
+        self.folder = folder
+        self.has = has
+        self.calls: list[list[str]] = []
+
+    def update(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+
+    def download(self, names: Iterable[str]) -> list[Path]:
+        asked = list(names)
+        self.calls.append(asked)
+        paths = []
+        for name in asked:
+            if name not in self.has:
+                raise ToolError(f"E: Version not found: {name}")
+            path = self.folder / f"{name}.deb"
+            path.write_bytes(self.has[name])
+            paths.append(path)
+        return paths
+
+
+def package(name: str, data: bytes) -> Package:
+    return Package(part="machine", name=name, version="1", digest=of_bytes(data))
+
+
+def fetch(folder: Path, has: dict[str, bytes], *wanted: Package) -> Mirror:
+    mirror = Mirror(folder / "apt", has)
+    image_debian.fetch(Store(folder=folder / "store"), cast(Apt, mirror), wanted)
+    return mirror
+
+
+def test_all_are_asked_for_in_one_go_and_only_what_is_missing(tmp_path: Path) -> None:
+    wanted = [package(name, name.encode()) for name in "abc"]
+    has = {f"{name}=1": name.encode() for name in "abc"}
+    assert fetch(tmp_path, has, *wanted).calls == [["a=1", "b=1", "c=1"]]
+    assert fetch(tmp_path, has, *wanted).calls == []
+    changed = next((tmp_path / "store" / wanted[1].digest.hex).iterdir())
+    changed.write_bytes(b"tampered")
+    assert fetch(tmp_path, has, *wanted).calls == [["b=1"]]
+
+
+def test_the_one_that_is_gone_is_named(tmp_path: Path) -> None:
+    has = {"a=1": b"a", "c=1": b"c"}
+    wanted = [package(name, name.encode()) for name in "abc"]
+    with pytest.raises(GoneError, match=r"no longer has b 1 \(bookworm\)") as caught:
+        fetch(tmp_path, has, *wanted)
+    assert caught.value.hint == "./doit image_update"
+
+
+def test_other_bytes_under_the_same_version_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GoneError, match="has other bytes for a 1"):
+        fetch(tmp_path, {"a=1": b"another a"}, package("a", b"a"))
+
+
+def test_parts_may_want_two_versions_of_one_python_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def download(requirements: list[image_wheels.Wanted], target: Path) -> Path:
+        asked.append([f"{item.name}=={item.version}" for item in requirements])
+        target.mkdir(exist_ok=True)
+        for item in requirements:
+            (target / f"{item.name}-{item.version}.whl").write_bytes(item.version.encode())
+        return target
+
+    monkeypatch.setattr(image_wheels, "_download", download)
+    wanted = [
+        Package(part=part, name="packaging", version=version, digest=of_bytes(version.encode()))
+        for part, version in (("runner", "1"), ("training", "2"))
+    ]
+    image_wheels.fetch(Store(folder=tmp_path / "store"), wanted, tmp_path / "work")
+    assert asked == [["packaging==1"], ["packaging==2"]]
+
+
+def test_old_layers_go_and_those_in_use_stay(tmp_path: Path) -> None:
+    where = Place(root=tmp_path, cache=tmp_path)
+    layers = [tmp_path / f"{kind}-{n}" for kind in ("image", "training") for n in range(5)]
+    for layer in layers:
+        layer.mkdir()
+    used = {tmp_path / "image-0", tmp_path / "training-0"}
+    with image_build.in_use(where):
+        image_build._forget_old(where, used)
+    assert all(layer.is_dir() for layer in layers)
+    image_build._forget_old(where, used)
+    left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert {"image-0", "training-0"} <= left
+    assert sorted(name.partition("-")[0] for name in left) == ["image"] * 3 + ["training"] * 2
+
+
+def test_code_in_the_image_has_permissions_of_its_own(tmp_path: Path) -> None:
+    from rules import image_trees
+
+    (tmp_path / "source" / "inner").mkdir(parents=True)
+    (tmp_path / "source" / "inner" / "a.py").touch(0o600)
+    subprocess.run(["chmod", "-R", "go-rwx", tmp_path / "source"], check=True)
+    image_trees._copy_code(tmp_path / "source", tmp_path / "target")
+    for path in (tmp_path / "target").rglob("*"):
+        assert os.stat(path).st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
