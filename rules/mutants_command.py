@@ -1,11 +1,11 @@
 """`./doit mutants`: change the trust core thousands of times, a little, and see tests fail.
 
-mutmut makes the mutants of every function and runs, for each, the tests that reach the function, in
-a fork of a process that has loaded them all; the first failure kills the mutant. Only tests that
-run in process are asked. Everything happens in a copy in `.aicert/mutants/`, which also keeps what
-was found: a run that is stopped goes on where it was, survivors are tried again, and what was
-killed is believed until its function, or one that it calls, changes. Delete the folder to start
-afresh.
+mutmut makes the mutants of every function and notes which tests reach it; `tests/mutants/loop.py`
+runs these for each, in a fork of a process that has loaded them all; the first failure kills the
+mutant. Only tests that run in process are asked. Everything happens in a copy in
+`.aicert/mutants/`, which also keeps what was found: a run that is stopped goes on where it was,
+survivors are tried again, and what was killed is believed until its function, or one that it calls,
+changes. Delete the folder to start afresh.
 
 What mutmut leaves out: constants of modules and classes, and decorated functions. Left out here:
 what only shows results (`cli`, `render`, `show`), and `records`, which is like the standard's.
@@ -69,8 +69,10 @@ MODULES = (
 )
 # Tests in process and fast, by the module that they are about; and the attack table.
 TESTS = (*MODULES, "cli", "genuine", "render", "show")
-# mutmut's exit codes of a fork in which a test failed, that crashed, or that ran out of time.
-KILLED = frozenset((1, 3, -11, -9, 24, -24, 36, 152, 255))
+# Exit codes of a fork in which a test failed, that crashed, or that ran out of time.
+KILLED = frozenset((1, 3, -6, -7, -9, -11, -14, -24, 24, 36, 152, 255))
+PYTEST = ("-p", "no:cacheprovider", "-p", "no:cov", "-p", "tests.mutants.quick_hypothesis")
+LOOP = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, "-p", "tests.mutants.loop"]
 CONFIG = """\
 [mutmut]
 source_paths = aicert
@@ -80,12 +82,7 @@ also_copy =
     enclave_runner
     rules
 pytest_add_cli_args =
-    -p
-    no:cacheprovider
-    -p
-    no:cov
-    -p
-    tests.mutants.quick_hypothesis
+{arguments}
 pytest_add_cli_args_test_selection =
 {tests}
 use_git_change_detection = false
@@ -156,11 +153,10 @@ def refresh(modules: Iterable[str], state: Path = STATE) -> set[str]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
                 changed.add(path.stem if top == "aicert" else "")
-    tests = [f"tests/unit/test_{name}.py" for name in TESTS]
-    known = [path for path in tests if Path(path).is_file()]
     text = CONFIG.format(
         modules="\n".join(f"    aicert/{name}.py" for name in modules),
-        tests="\n".join(f"    {path}" for path in (*known, "tests/adversarial")),
+        arguments="\n".join(f"    {word}" for word in PYTEST),
+        tests="\n".join(f"    {path}" for path in _tests()),
     )
     (state / "setup.cfg").write_text(text)
     vectors = Path("..", "shared").resolve()
@@ -168,6 +164,11 @@ def refresh(modules: Iterable[str], state: Path = STATE) -> set[str]:
         # Where published evidence lies beside the checkout, its tests find it beside the copy.
         (state / "shared").symlink_to(vectors)
     return changed
+
+
+def _tests() -> list[str]:
+    paths = [f"tests/unit/test_{name}.py" for name in TESTS]
+    return [*(path for path in paths if Path(path).is_file()), "tests/adversarial"]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -258,18 +259,25 @@ class Mutants(Command):
         STATE.mkdir(parents=True, exist_ok=True)
         if not reopen(modules, refresh(modules)):
             return
-        say(f"mutants  of {', '.join(modules)}; {STATE}/log tells how far it is")
-        log = STATE / "log"
-        with log.open("wb") as output:
-            # On a terminal mutmut's own line tells how far it is.
-            shown = None if sys.stderr.isatty() else output
-            command = _command("run", "--max-children", str(jobs))
-            code = subprocess.run(
-                command, cwd=STATE, env=_environment(tools), stdout=shown, stderr=shown
-            ).returncode
-        if code != 0:
-            said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise ToolError(f"mutmut failed with exit code {code}\n{said}")
+        say(f"mutants  of {', '.join(modules)}")
+        # Makes all mutants and runs all tests once, but tries few mutants.
+        few = f"aicert.{modules[0]}.*__mutmut_1"
+        _logged(_command("run", "--max-children", str(jobs), few), STATE, _environment(tools))
+        asked = {"AICERT_MUTANTS": " ".join(modules), "AICERT_MUTANTS_JOBS": str(jobs)}
+        environment = _environment(tools) | asked | {"MUTANT_UNDER_TEST": ""}
+        folders = [f"--basetemp={(STATE / 'tmp').absolute()}", "-otmp_path_retention_policy=none"]
+        _logged([*LOOP, *folders, *_tests()], STATE / "mutants", environment)
+
+
+def _logged(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    log = STATE / "log"
+    with log.open("wb") as output:
+        code = subprocess.run(
+            command, cwd=folder, env=environment, stdout=output, stderr=output
+        ).returncode
+    if code != 0:
+        said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise ToolError(f"{command[2]} failed with exit code {code}\n{said}")
 
 
 def _changes(name: str, tools: Path) -> str:

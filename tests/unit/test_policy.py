@@ -43,6 +43,13 @@ def test_simulated_policies_need_the_callers_root(name: str, tier: str) -> None:
     assert [(one.tier, one.simulated) for one in rooted.roots] == [(tier, name)]
 
 
+def test_the_firmware_that_qemu_machines_boot_is_built_in() -> None:
+    (firmware,) = built_in("qemu").firmware
+    assert sorted(firmware.pcrs) == [0, 2, 3, 7]
+    assert all(len(value) == 32 and any(value) for value in firmware.pcrs.values())
+    assert built_in("local").firmware == built_in("default").firmware == ()
+
+
 def test_no_other_policy_is_built_in() -> None:
     with pytest.raises(ConfigError, match="default, local, qemu"):
         built_in("azure")

@@ -308,7 +308,8 @@ def test_test_runs_everything_without_arguments_and_only_pytest_with(
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("AICERT_INVOKED_FROM", str(ROOT / "tests"))
     names = [part.name for part in parts([])]
-    assert names == ["ruff check", "ruff format", "mypy", "pytest"]
+    assert names[:4] == ["ruff check", "ruff format", "mypy", "pytest"]
+    assert [name.partition(" of ")[0] for name in names[4:]] == ["coverage", "coverage"]
     only = parts(["unit/test_layering.py::test_x", "-k", "a or b", "-x"])
     located = f"{ROOT}/tests/unit/test_layering.py::test_x"
     assert only == [Part(name="pytest", command=("pytest", located, "-k", "a or b", "-x"))]
