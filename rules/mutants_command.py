@@ -136,9 +136,9 @@ def total(scores: Iterable[Score]) -> Score:
     )
 
 
-def refresh(modules: Iterable[str], state: Path = STATE) -> set[str]:
-    """Bring the copy up to date, for mutants of `modules`; the names of modules whose source
-    changed since the last time, and "" where anything else did.
+def refresh(state: Path = STATE) -> set[str]:
+    """Bring the copy up to date; the modules whose source changed since the last time, and "" where
+    anything else did.
     """
     changed = set()
     for top in COPIED:
@@ -153,8 +153,13 @@ def refresh(modules: Iterable[str], state: Path = STATE) -> set[str]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
                 changed.add(path.stem if top == "aicert" else "")
+    for module in MODULES:
+        source = state / "aicert" / f"{module}.py"
+        if source.is_file() and not _meta(module, state).is_file():
+            # Copied by earlier runs, which made no mutants of it.
+            source.touch()
     text = CONFIG.format(
-        modules="\n".join(f"    aicert/{name}.py" for name in modules),
+        modules="\n".join(f"    aicert/{name}.py" for name in MODULES),
         arguments="\n".join(f"    {word}" for word in PYTEST),
         tests="\n".join(f"    {path}" for path in _tests()),
     )
@@ -257,7 +262,7 @@ class Mutants(Command):
 
     def _try(self, modules: list[str], tools: Path, jobs: int) -> None:
         STATE.mkdir(parents=True, exist_ok=True)
-        if not reopen(modules, refresh(modules)):
+        if not reopen(modules, refresh()):
             return
         say(f"mutants  of {', '.join(modules)}")
         # Makes all mutants and runs all tests once, but tries few mutants.
