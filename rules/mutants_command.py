@@ -154,8 +154,8 @@ def refresh(state: Path = STATE) -> set[str]:
                 shutil.copyfile(path, target)
                 changed.add(path.stem if top == "aicert" else "")
     for module in MODULES:
-        source = state / "aicert" / f"{module}.py"
-        if source.is_file() and not _meta(module, state).is_file():
+        source, made = (folder / "aicert" / f"{module}.py" for folder in (state, state / "mutants"))
+        if made.is_file() and b"_mutmut" not in made.read_bytes():
             # Copied by earlier runs, which made no mutants of it.
             source.touch()
     text = CONFIG.format(
