@@ -119,7 +119,8 @@ def _compare(
                 )
         return f"as image {accepted.lock.name} measures", None
 
-    ledger.step(check, compare, given, "boot.image", "quote.pcrs")
+    # An image is only accepted for a statement, and a statement only for a quote.
+    ledger.step(check, compare, given, "boot.image")
 
 
 def _firmware(ledger: Ledger, policy: Policy, quote: VerifiedQuote | None) -> None:

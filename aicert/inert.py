@@ -37,4 +37,4 @@ def is_inert(path: str) -> bool:
 
 def ignored_paths() -> tuple[str, ...]:
     """The same list as formats write it that know whole names only: files, and folders bare."""
-    return tuple(sorted((*FILES, *_LICENSES, *(name.rstrip("/") for name in FOLDERS))))
+    return tuple(sorted((*FILES, *_LICENSES, *(name.removesuffix("/") for name in FOLDERS))))

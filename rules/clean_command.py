@@ -159,9 +159,9 @@ class Clean(Command):
     doc_usage = "[AREA …] [--yes] [--dry-run]"
     doc_description = (
         "Areas: runs, caches, azure, envs, store, image, image-store, kept, outputs,\n"
-        "certificates. Without names: runs, caches, and what runs on Azure left that were cut off here; all\n"
-        "others go only when named. `azure` by name also asks Azure for everything with\n"
-        "our tag. What a running certify uses stays, and so does the local CA."
+        "certificates. Without names: runs, caches, and what runs on Azure left that were\n"
+        "cut off here; all others go only when named. `azure` by name also asks Azure for\n"
+        "everything with our tag. What a running certify uses stays, and so does the local CA."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {

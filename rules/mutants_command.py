@@ -1,11 +1,11 @@
 """`./doit mutants`: change the trust core thousands of times, a little, and see tests fail.
 
-mutmut makes the mutants of every function and runs, for each, the tests that reach the function, in
-a fork of a process that has loaded them all; the first failure kills the mutant. Only tests that
-run in process are asked. Everything happens in a copy in `.aicert/mutants/`, which also keeps what
-was found: a run that is stopped goes on where it was, survivors are tried again, and what was
-killed is believed until its function, or one that it calls, changes. Delete the folder to start
-afresh.
+mutmut makes the mutants of every function and notes which tests reach it; `tests/mutants/loop.py`
+runs these for each, in a fork of a process that has loaded them all; the first failure kills the
+mutant. Only tests that run in process are asked. Everything happens in a copy in
+`.aicert/mutants/`, which also keeps what was found: a run that is stopped goes on where it was,
+survivors are tried again, and what was killed is believed until its function, or one that it calls,
+changes. Delete the folder to start afresh.
 
 What mutmut leaves out: constants of modules and classes, and decorated functions. Left out here:
 what only shows results (`cli`, `render`, `show`), and `records`, which is like the standard's.
@@ -81,8 +81,10 @@ TESTS = (
     "render",
     "show",
 )
-# mutmut's exit codes of a fork in which a test failed, that crashed, or that ran out of time.
-KILLED = frozenset((1, 3, -11, -9, 24, -24, 36, 152, 255))
+# Exit codes of a fork in which a test failed, that crashed, or that ran out of time.
+KILLED = frozenset((1, 3, -6, -7, -9, -11, -14, -24, 24, 36, 152, 255))
+PYTEST = ("-p", "no:cacheprovider", "-p", "no:cov", "-p", "tests.mutants.quick_hypothesis")
+LOOP = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, "-p", "tests.mutants.loop"]
 CONFIG = """\
 [mutmut]
 source_paths = aicert
@@ -92,12 +94,7 @@ also_copy =
     enclave_runner
     rules
 pytest_add_cli_args =
-    -p
-    no:cacheprovider
-    -p
-    no:cov
-    -p
-    tests.mutants.quick_hypothesis
+{arguments}
 pytest_add_cli_args_test_selection =
 {tests}
 use_git_change_detection = false
@@ -151,9 +148,9 @@ def total(scores: Iterable[Score]) -> Score:
     )
 
 
-def refresh(modules: Iterable[str], state: Path = STATE) -> set[str]:
-    """Bring the copy up to date, for mutants of `modules`; the names of modules whose source
-    changed since the last time, and "" where anything else did.
+def refresh(state: Path = STATE) -> set[str]:
+    """Bring the copy up to date; the modules whose source changed since the last time, and "" where
+    anything else did.
     """
     changed = set()
     for top in COPIED:
@@ -168,11 +165,15 @@ def refresh(modules: Iterable[str], state: Path = STATE) -> set[str]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
                 changed.add(path.stem if top == "aicert" else "")
-    tests = [f"tests/unit/test_{name}.py" for name in TESTS]
-    known = [path for path in tests if Path(path).is_file()]
+    for module in MODULES:
+        source, made = (folder / "aicert" / f"{module}.py" for folder in (state, state / "mutants"))
+        if made.is_file() and b"_mutmut" not in made.read_bytes():
+            # Copied by earlier runs, which made no mutants of it.
+            source.touch()
     text = CONFIG.format(
-        modules="\n".join(f"    aicert/{name}.py" for name in modules),
-        tests="\n".join(f"    {path}" for path in (*known, "tests/adversarial")),
+        modules="\n".join(f"    aicert/{name}.py" for name in MODULES),
+        arguments="\n".join(f"    {word}" for word in PYTEST),
+        tests="\n".join(f"    {path}" for path in _tests()),
     )
     (state / "setup.cfg").write_text(text)
     vectors = Path("..", "shared").resolve()
@@ -180,6 +181,11 @@ def refresh(modules: Iterable[str], state: Path = STATE) -> set[str]:
         # Where published evidence lies beside the checkout, its tests find it beside the copy.
         (state / "shared").symlink_to(vectors)
     return changed
+
+
+def _tests() -> list[str]:
+    paths = [f"tests/unit/test_{name}.py" for name in TESTS]
+    return [*(path for path in paths if Path(path).is_file()), "tests/adversarial"]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -268,20 +274,27 @@ class Mutants(Command):
 
     def _try(self, modules: list[str], tools: Path, jobs: int) -> None:
         STATE.mkdir(parents=True, exist_ok=True)
-        if not reopen(modules, refresh(modules)):
+        if not reopen(modules, refresh()):
             return
-        say(f"mutants  of {', '.join(modules)}; {STATE}/log tells how far it is")
-        log = STATE / "log"
-        with log.open("wb") as output:
-            # On a terminal mutmut's own line tells how far it is.
-            shown = None if sys.stderr.isatty() else output
-            command = _command("run", "--max-children", str(jobs))
-            code = subprocess.run(
-                command, cwd=STATE, env=_environment(tools), stdout=shown, stderr=shown
-            ).returncode
-        if code != 0:
-            said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise ToolError(f"mutmut failed with exit code {code}\n{said}")
+        say(f"mutants  of {', '.join(modules)}")
+        # Makes all mutants and runs all tests once, but tries few mutants: those of a small module.
+        few = _command("run", "--max-children", str(jobs), "aicert.measurement.*__mutmut_1")
+        _logged(few, STATE, _environment(tools))
+        asked = {"AICERT_MUTANTS": " ".join(modules), "AICERT_MUTANTS_JOBS": str(jobs)}
+        environment = _environment(tools) | asked | {"MUTANT_UNDER_TEST": ""}
+        folders = [f"--basetemp={(STATE / 'tmp').absolute()}", "-otmp_path_retention_policy=none"]
+        _logged([*LOOP, *folders, *_tests()], STATE / "mutants", environment)
+
+
+def _logged(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    log = STATE / "log"
+    with log.open("wb") as output:
+        code = subprocess.run(
+            command, cwd=folder, env=environment, stdout=output, stderr=output
+        ).returncode
+    if code != 0:
+        said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise ToolError(f"{command[2]} failed with exit code {code}\n{said}")
 
 
 def _changes(name: str, tools: Path) -> str:

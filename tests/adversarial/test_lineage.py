@@ -105,7 +105,7 @@ def test_a_run_that_builds_on_nothing_says_what_it_was_given_in_vain() -> None:
 def test_of_two_certificates_of_one_run_the_one_of_this_output_counts() -> None:
     asked = scene("w", "x")
     retrained: Certificate = (
-        scene("x", "y").edit("outputs", lambda _: {"model": weights("x2")}).get("certificate")
+        scene("x", "y").put("outputs", {"model": weights("x2")}).get("certificate")
     )
     for given in ((retrained, *CHAIN), (*CHAIN, retrained)):
         asked.ancestors = given
@@ -114,10 +114,7 @@ def test_of_two_certificates_of_one_run_the_one_of_this_output_counts() -> None:
 
 def test_two_certificates_of_a_run_that_gave_something_else_fail() -> None:
     asked = scene("w", "x")
-    others = [
-        scene("x", "y").edit("outputs", lambda _, made=name: {"model": weights(made)})
-        for name in ("x2", "x3")
-    ]
+    others = [scene("x", "y").put("outputs", {"model": weights(n)}) for n in ("x2", "x3")]
     asked.ancestors = (*(other.get("certificate") for other in others), *order(0, 1))
     result = asked.appraise()
     assert [check.id for check in result.failed] == ["lineage.ancestors"]

@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -463,11 +464,17 @@ def test_streams_that_cannot_be_set_up_are_used_as_they_are(
 def test_a_file_that_goes_while_sizes_are_summed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(path: str) -> os.stat_result:
-        raise FileNotFoundError(path)
+    class Gone:
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            raise FileNotFoundError
 
-    monkeypatch.setattr(os, "lstat", gone)
-    assert verify(folder) == 0
+    monkeypatch.setattr(os, "scandir", lambda _: nullcontext([Gone()]))
+    assert cli._tree_size(str(folder)) == 0
+    monkeypatch.undo()
+    whole = cli._tree_size(str(folder / "model"))
+    assert whole == sum(path.stat().st_size for path in (folder / "model").iterdir())
+    monkeypatch.setattr(cli, "MAX_COUNTED", 1)
+    assert 0 < cli._tree_size(str(folder / "model")) < whole
 
 
 def test_the_verdict_line_names_the_tier() -> None:

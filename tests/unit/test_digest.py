@@ -92,7 +92,9 @@ def test_kinds_with_the_same_hex_differ() -> None:
         "a/" * 64 + "a",
         "Ω",
         "\U0001f600",
-        "\u337f.json",
+        "\u337f",
+        "a\u3000b",
+        "/".join(["a" * 240] * 17),
         "\ufdfa and more.json",
     ],
 )
@@ -144,7 +146,32 @@ def test_paths_that_are_refused(path: str, message: str) -> None:
     with pytest.raises(EvidenceError, match=message) as error:
         check_path(path)
     assert error.value.message.isprintable()
+    assert error.value.message[0].islower()
     assert len(error.value.message) < 3000
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("\udc80" * 201, "path is not valid UTF-8: '{}'"),
+        ("a" * 4097, "path is empty or longer than 4096 bytes: '{}'"),
+        (
+            "\t" * 201,
+            "path has a control or invisible character, a backslash or is not in Unicode NFC: '{}'",
+        ),
+        (
+            "\ufdfa" * 201,
+            "path is deeper than 64, or has characters like a slash, or that fold to many: '{}'",
+        ),
+        ("//" + "a" * 200, "path is not a plain relative path: '{}'"),
+        ("a" * 256, "a name in the path is longer than 255 bytes: '{}'"),
+    ],
+)
+def test_a_message_says_what_is_wrong_with_the_start_of_the_path(path: str, message: str) -> None:
+    with pytest.raises(EvidenceError) as error:
+        check_path(path)
+    shown = 80 if "empty" in message else 200
+    assert error.value.message == message.format(ascii(path[:shown])[1:-1])
 
 
 @pytest.mark.parametrize(
@@ -298,7 +325,23 @@ def test_listings_in_another_form(data: bytes, message: str) -> None:
         digest.parse_listing(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff", "listing is not UTF-8"),
+        (f"{HEX}  b\n{HEX}  a\n".encode(), "listing is not canonical: it is not sorted by path"),
+        (b"\n", "line 1 of the listing is not `HEX  PATH`, or is repeated"),
+    ],
+)
+def test_what_is_wrong_with_a_listing(data: bytes, message: str) -> None:
+    with pytest.raises(EvidenceError) as error:
+        digest.parse_listing(data)
+    assert error.value.message == message
+
+
 def test_a_listing_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "MAX_LISTING", len(GOOD))
+    assert digest.parse_listing(GOOD) == {"a": HEX, "b": HEX}
     monkeypatch.setattr(digest, "MAX_LISTING", len(GOOD) - 1)
     with pytest.raises(EvidenceError, match="larger than"):
         digest.parse_listing(GOOD)

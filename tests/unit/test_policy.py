@@ -6,6 +6,7 @@ import pytest
 from aicert.chain import Root
 from aicert.errors import ConfigError, EvidenceError
 from aicert.policy import (
+    Claim,
     Firmware,
     Policy,
     built_in,
@@ -45,6 +46,13 @@ def test_simulated_policies_need_the_callers_root(name: str, tier: str) -> None:
     assert [(one.tier, one.simulated) for one in rooted.roots] == [(tier, name)]
 
 
+def test_the_firmware_that_qemu_machines_boot_is_built_in() -> None:
+    (firmware,) = built_in("qemu").firmware
+    assert sorted(firmware.pcrs) == [0, 2, 3, 7]
+    assert all(len(value) == 32 and any(value) for value in firmware.pcrs.values())
+    assert built_in("local").firmware == built_in("default").firmware == ()
+
+
 def test_no_other_policy_is_built_in() -> None:
     with pytest.raises(ConfigError, match="default, confidential, local, qemu"):
         built_in("azure")
@@ -82,6 +90,8 @@ def test_policies_are_sound() -> None:
 
 
 HEX = "ab" * 32
+PCRS = "".join(f'pcr{index} = "{HEX}"\n' for index in (0, 1, 2, 3, 7))
+ROOT = '[[root]]\nname = "r"\ncertificate = "c"\nsha256 = "x"\ntier = "vtpm"\n'
 FULL = f"""
 name = "ours"
 extends = "base.toml"
@@ -149,6 +159,75 @@ def test_a_policy_file_with_every_key(folder: Path) -> None:
     assert [one.name for one in policy.firmware] == ["azure-trusted-launch-2024-06", "cloud"]
     assert policy.firmware[1].pcrs == dict.fromkeys((0, 1, 2, 3, 7), bytes.fromhex(HEX))
     assert (policy.claims[0].at_most, policy.claims[0].at_least) == (1e21, None)
+
+
+def test_claims_and_firmware_are_read_key_by_key(tmp_path: Path) -> None:
+    values = {index: f"{index:064x}" for index in (0, 1, 2, 3, 7)}
+    pcrs = "".join(f'pcr{index} = "{value}"\n' for index, value in values.items())
+    path = tmp_path / "p.toml"
+    path.write_text(
+        f'tier = "vtpm"\n[[firmware]]\nname = "f"\n{pcrs}[[claim]]\nname = "a"\nat-least = 2\n'
+        '[[claim]]\nname = "b"\nat-least = 1.5\nat-most = 3\norigins = ["self-reported"]\n'
+    )
+    policy = load_policy(str(path))
+    wanted = {index: bytes.fromhex(value) for index, value in values.items()}
+    assert policy.firmware == (Firmware(name="f", pcrs=wanted),)
+    trusted = frozenset(("measured", "derived"))
+    assert policy.claims == (
+        Claim(name="a", at_least=2, at_most=None, origins=trusted),
+        Claim(name="b", at_least=1.5, at_most=3, origins=frozenset(("self-reported",))),
+    )
+    assert not (policy.roots or policy.accepted or policy.revoked or policy.images)
+    assert policy.max_age_days is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[claim]]\nat-most = 1", "claim: name: a string is wanted"),
+        ('[[claim]]\nname = "c"', "claim c: at-least or at-most is wanted"),
+        ('[[claim]]\nname = "c"\nat-least = "1"', "claim: at-least: a number is wanted"),
+        ('[[claim]]\nname = "c"\nat-most = 1\nx = 1', "claim has an unknown key 'x'"),
+        (
+            '[[claim]]\nname = "c"\nat-most = 1\norigins = 1',
+            "claim: origins: a list of strings is wanted",
+        ),
+        (
+            '[[claim]]\nname = "c"\nat-most = 1\norigins = ["z", "y"]',
+            "claim c: no origin is named 'y'",
+        ),
+        ("[[firmware]]\npcr0 = 1", "firmware: name: a string is wanted"),
+        ('[[firmware]]\nname = ""', "firmware: name: a string is wanted"),
+        (f'[[firmware]]\nname = "f"\npcr0 = "{HEX}"', "firmware: pcr1: a string is wanted"),
+        ('[[firmware]]\nname = "f"\npcr0 = "0"', "firmware f: pcr0 is not 64 hexadecimal digits"),
+        (f'[[firmware]]\nname = "f"\n{PCRS}pcr4 = ""', "firmware has an unknown key 'pcr4'"),
+        ("[images]\naccepted = 1", "images: accepted: a list of strings is wanted"),
+        ("[images]\nlocks = 1", "images: locks: a list of strings is wanted"),
+        ("[images]\nrevoked = 1", "images: revoked: a list of strings is wanted"),
+        ('[images]\nrevoked = ["a"]', "images: not a digest: 'a'"),
+        ("[images]\nx = 1", "images has an unknown key 'x'"),
+        ("images = 1", "policy: images: a table is wanted"),
+        ("claim = 1", "policy: claim: [[claim]] tables is wanted"),
+        ("firmware = [1]", "policy: firmware: [[firmware]] tables is wanted"),
+        ("root = {}", "policy: root: [[root]] tables is wanted"),
+        ("[[root]]", "root: name: a string is wanted"),
+        ('[[root]]\nname = "r"', "root: certificate: a string is wanted"),
+        ('[[root]]\nname = "r"\ncertificate = "c"', "root: sha256: a string is wanted"),
+        ('[[root]]\nname = "r"\ncertificate = "c"\nsha256 = "x"', "root: tier: a string is wanted"),
+        (f'{ROOT}ak-purpose = "x"', "root r: ak-purpose is 'x', not required or if-present"),
+        (f"{ROOT}subject-suffixes = 1", "root: subject-suffixes: a list of strings is wanted"),
+        (f"{ROOT}x = 1", "root has an unknown key 'x'"),
+        ("max-age-days = -1", "max-age-days is -1, a day or more is wanted"),
+        ("name = 1", "policy: name: a string is wanted"),
+        ("extends = 1", "policy: extends: a string is wanted"),
+    ],
+)
+def test_what_is_wrong_is_said_in_full(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(text if text.startswith(("name", "extends")) else f'tier = "vtpm"\n{text}\n')
+    with pytest.raises(ConfigError) as caught:
+        load_policy(str(path))
+    assert caught.value.message == f"{path}: {message}"
 
 
 def test_a_small_policy_file(tmp_path: Path) -> None:

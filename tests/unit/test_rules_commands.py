@@ -308,7 +308,9 @@ def test_test_runs_everything_without_arguments_and_only_pytest_with(
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("AICERT_INVOKED_FROM", str(ROOT / "tests"))
     names = [part.name for part in parts([])]
-    assert names == ["ruff check", "ruff format", "mypy", "pytest", "measured machine"]
+    assert names[:4] == ["ruff check", "ruff format", "mypy", "pytest"]
+    assert [name.partition(" of ")[0] for name in names[4:6]] == ["coverage", "coverage"]
+    assert names[6:] == ["measured machine"]
     only = parts(["unit/test_layering.py::test_x", "-k", "a or b", "-x"])
     located = f"{ROOT}/tests/unit/test_layering.py::test_x"
     assert only == [Part(name="pytest", command=("pytest", located, "-k", "a or b", "-x"))]

@@ -54,16 +54,21 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
     monkeypatch.chdir(tmp_path)
     state = Path("state")
     state.mkdir()
-    assert refresh(["tpm"], state) == {"tpm", "old", ""}
+    assert refresh(state) == {"tpm", "old", ""}
     assert "aicert/tpm.py" in (state / "setup.cfg").read_text()
     before = (state / "aicert/tpm.py").stat().st_mtime_ns
     (tmp_path / "aicert/old.py").unlink()
-    assert refresh(["tpm"], state) == set()
+    assert refresh(state) == set()
     assert (state / "aicert/tpm.py").stat().st_mtime_ns == before
     assert not (state / "aicert/old.py").exists()
     assert not (state / "tests/vectors").exists()
+    # Mutants of `tpm` are made where there are none yet, for which its copy must look new.
+    (state / "mutants/aicert").mkdir(parents=True)
+    (state / "mutants/aicert/tpm.py").write_text("1")
+    assert refresh(state) == set()
+    assert (state / "aicert/tpm.py").stat().st_mtime_ns > before
     (tmp_path / "aicert/tpm.py").write_text("2")
-    assert refresh(["tpm"], state) == {"tpm"}
+    assert refresh(state) == {"tpm"}
 
 
 def test_the_modules_and_their_tests_exist() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from aicert import safetensors
 from aicert.errors import EvidenceError
-from aicert.safetensors import Header, parse_header, read_header
+from aicert.safetensors import Header, Tensor, parse_header, read_header
 
 
 def read(data: bytes) -> Header:
@@ -151,7 +151,7 @@ def test_a_long_name_is_cut() -> None:
 def test_the_length_is_judged_before_anything_is_read() -> None:
     assert read(b"\x02\0\0\0\0\0\0\0{}") == Header(tensors=0, elements=0)
     for data in (b"", b"\0" * 7, b"\x03\0\0\0\0\0\0\0{}", b"\x80\x04\x95\xff\xff\xff\xff\xff."):
-        with pytest.raises(EvidenceError, match="the header does not fit into the file"):
+        with pytest.raises(EvidenceError, match=r"^not safetensors: the header does not"):
             read(data)
     with pytest.raises(EvidenceError, match="the header is no JSON object"):
         read(bytes(8))
@@ -165,6 +165,17 @@ def test_the_largest_header() -> None:
             continue
         with pytest.raises(EvidenceError, match="the header is larger than 4194304 bytes"):
             read(data)
+
+
+def test_where_each_tensor_lies() -> None:
+    header = json.dumps({"b": entry("U8", [3], 8, 11), "a": entry("F32", [1, 2], 0, 8)}).encode()
+    with tempfile.TemporaryFile() as file:
+        file.write(len(header).to_bytes(8, "little") + header + bytes(11))
+        file.flush()
+        start, (first, second) = safetensors.read_tensors(file.fileno(), 8 + len(header) + 11)
+    assert start == 8 + len(header)
+    assert first == Tensor(begin=0, end=8, name="a", dtype="F32", shape=(1, 2), elements=2)
+    assert second == Tensor(begin=8, end=11, name="b", dtype="U8", shape=(3,), elements=3)
 
 
 def test_names() -> None:

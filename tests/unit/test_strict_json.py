@@ -196,6 +196,8 @@ def test_an_optional_text_has_a_length_too() -> None:
     assert Fields({"a": "xx"}, "w").optional_text("a", max_length=2) == "xx"
     assert Fields({}, "w").optional_text("a") is None
     assert Fields({"a": "x" * 4096}, "w").optional_text("a") == "x" * 4096
+    with pytest.raises(EvidenceError, match=r"^w\.a is longer than 2 characters$"):
+        Fields({"a": "xxx"}, "w").optional_text("a", max_length=2)
     for limits in ({}, {"max_length": 2}):
         with pytest.raises(EvidenceError, match=r"^w\.a is longer than"):
             Fields({"a": "x" * 4097}, "w").optional_text("a", **limits)

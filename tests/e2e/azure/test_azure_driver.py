@@ -257,11 +257,12 @@ def test_what_exists_is_taken_into_a_state_and_destroyed(tmp_path: Path) -> None
     made = Terraform.made(module, tmp_path / "state", lambda _: None)
     made.init()
     made.set_variables({"group": "aicertaa"})
-    assert not made.may_have_made_something
+    said = [made.may_have_made_something]
     made.adopt("terraform_data.stray[0]", "an-identity")
-    assert made.may_have_made_something
+    said.append(made.may_have_made_something)
     made.destroy()
-    assert not made.may_have_made_something
+    said.append(made.may_have_made_something)
+    assert said == [False, True, False]
 
 
 def test_nothing_of_azure_is_loaded_where_nothing_is_to_do() -> None:

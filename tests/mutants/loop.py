@@ -1,0 +1,123 @@
+"""A pytest plugin that tries mutants: each in a fork of the session that has collected every test.
+
+`AICERT_MUTANTS` names the modules, `AICERT_MUTANTS_JOBS` how many forks run at once. mutmut wrote
+the mutants and noted which tests reach which function (`mutmut-stats.json`); its own loop starts
+pytest anew for each mutant, which takes ten times as long. Results go where mutmut keeps them.
+"""
+
+import gc
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from _pytest.runner import runtestprotocol
+from mutmut.mutation.trampoline import set_mutant_under_test
+
+KILLED, SURVIVED, UNREACHED = 1, 0, 33
+# Of what the tests took unchanged: a mutant that runs longer never ends.
+PATIENCE = 20
+SPARE_SECONDS = 20
+# Results of this many are lost at most where the run is stopped.
+KEPT_EVERY = 20
+
+
+class _Module:
+    """One module's mutants and the codes that mutmut keeps of them."""
+
+    def __init__(self, name: str) -> None:
+        self._path = Path("aicert", f"{name}.py.meta")
+        self._said = json.loads(self._path.read_bytes())
+        self.codes: dict[str, int | None] = self._said["exit_code_by_key"]
+        self._unkept = 0
+
+    def note(self, mutant: str, code: int) -> None:
+        self.codes[mutant] = code
+        self._unkept += 1
+        if self._unkept >= KEPT_EVERY:
+            self.keep()
+
+    def keep(self) -> None:
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(json.dumps(self._said))
+        fresh.replace(self._path)
+        self._unkept = 0
+
+
+class _Tests:
+    """The tests that reach a function, the quickest first."""
+
+    def __init__(self, items: list[pytest.Item]) -> None:
+        stats = json.loads(Path("mutmut-stats.json").read_bytes())
+        self._items = {item.nodeid: item for item in items}
+        self._seconds: dict[str, float] = stats["duration_by_test"]
+        self._reaching: dict[str, list[str]] = stats["tests_by_mangled_function_name"]
+
+    def of(self, mutant: str) -> tuple[list[pytest.Item], float]:
+        names = self._reaching.get(mutant.partition("__mutmut_")[0], [])
+        known = sorted((self._seconds.get(n, 0.0), n) for n in names if n in self._items)
+        return [self._items[name] for _, name in known], sum(taken for taken, _ in known)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Try every mutant that has no result."""
+    tests = _Tests(session.items)
+    modules = [_Module(name) for name in os.environ["AICERT_MUTANTS"].split()]
+    jobs = int(os.environ["AICERT_MUTANTS_JOBS"])
+    running: dict[int, tuple[_Module, str]] = {}
+    gc.collect()
+    gc.freeze()
+    try:
+        for module, mutant in _open(modules):
+            items, seconds = tests.of(mutant)
+            if not items:
+                module.note(mutant, UNREACHED)
+                continue
+            if len(running) >= jobs:
+                _finish(running)
+            running[_start(mutant, items, seconds)] = module, mutant
+        while running:
+            _finish(running)
+    finally:
+        for module in modules:
+            module.keep()
+    return True
+
+
+def _open(modules: list[_Module]) -> Iterator[tuple[_Module, str]]:
+    for module in modules:
+        for mutant in [name for name, code in module.codes.items() if code is None]:
+            yield module, mutant
+
+
+def _start(mutant: str, items: list[pytest.Item], seconds: float) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = KILLED
+    try:
+        limit = int(PATIENCE * seconds) + SPARE_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+        signal.alarm(4 * limit)
+        set_mutant_under_test(mutant)
+        code = KILLED if _fails(items) else SURVIVED
+    finally:
+        os._exit(code)
+
+
+def _fails(items: list[pytest.Item]) -> bool:
+    for index, item in enumerate(items):
+        following = items[index + 1] if index + 1 < len(items) else None
+        if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
+            return True
+    return False
+
+
+def _finish(running: dict[int, tuple[_Module, str]]) -> None:
+    child, status = os.wait()
+    module, mutant = running.pop(child)
+    module.note(mutant, os.waitstatus_to_exitcode(status))
