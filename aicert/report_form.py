@@ -110,8 +110,8 @@ def parse(data: bytes) -> RunReport:
     unchanged.done()
     overrides = fields.items("overrides", _read_override, max_items=MAX_VALUES)
     values = _read_values(fields.fields("values"))
-    signatures = _read_names(fields, "signatures")
-    signers = _read_names(fields, "signers")
+    signatures = _read_names(fields, "signatures", "outputs", MAX_VALUES)
+    signers = _read_names(fields, "signers", "inputs", MAX_INPUTS)
     fields.done()
     return RunReport(
         exit_code=exit_code,
@@ -123,8 +123,8 @@ def parse(data: bytes) -> RunReport:
     )
 
 
-def _read_names(report: Fields, key: str) -> tuple[tuple[str, str], ...]:
-    """A measured table of texts by name of an input or output, sorted; absent where it is empty."""
+def _read_names(report: Fields, key: str, of: str, most: int) -> tuple[tuple[str, str], ...]:
+    """A measured table of texts by name, sorted; absent where it is empty."""
     if not report.has(key):
         return ()
     fields = report.fields(key)
@@ -132,8 +132,8 @@ def _read_names(report: Fields, key: str) -> tuple[tuple[str, str], ...]:
     value = fields.fields("value")
     fields.done()
     rest = value.rest()
-    if not 1 <= len(rest) <= MAX_INPUTS or not all(NAME.fullmatch(name) for name in rest):
-        raise EvidenceError(f"{value.where}: names of inputs or outputs are wanted")
+    if not 1 <= len(rest) <= most or not all(NAME.fullmatch(name) for name in rest):
+        raise EvidenceError(f"{value.where}: names of {of} are wanted")
     return tuple((name, string(rest[name], value.where)) for name in sorted(rest))
 
 

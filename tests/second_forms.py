@@ -200,7 +200,7 @@ def _values(values: Any) -> bool:
 
 def _signatures(value: Any) -> bool:
     digest = like(f"(?:sha256|dirHash):{HEX}")
-    sized = type(value) is dict and 1 <= len(value) <= 1000
+    sized = type(value) is dict and 1 <= len(value) <= 200
     return sized and all(like(NAME)(name) and digest(value[name]) for name in value)
 
 

@@ -48,6 +48,17 @@ def test_signatures_are_written_and_read() -> None:
         emit(replace(report, signatures=(*most, ("n", digest))))
 
 
+def test_signers_are_written_and_read() -> None:
+    report = RunReport(exit_code="0", values={}, signers=(("a", "p256:02"), ("b", "p384:03")))
+    assert parse(emit(report)) == report
+    # As many as a lockfile has inputs.
+    most = tuple((f"m{number:04}", "key") for number in range(1000))
+    assert parse(emit(replace(report, signers=most))).signers == most
+    for wrong in ((*most, ("n", "key")), (("A", "key"),)):
+        with pytest.raises(EvidenceError, match="names of inputs are wanted"):
+            emit(replace(report, signers=wrong))
+
+
 def test_numbers_by_name() -> None:
     report = RunReport(
         exit_code="0",
