@@ -177,7 +177,8 @@ def test_claims_and_firmware_are_read_key_by_key(tmp_path: Path) -> None:
         Claim(name="a", at_least=2, at_most=None, origins=trusted),
         Claim(name="b", at_least=1.5, at_most=3, origins=frozenset(("self-reported",))),
     )
-    assert not (policy.roots or policy.accepted or policy.revoked or policy.images)
+    empty = (policy.roots, policy.accepted, policy.revoked, policy.images)
+    assert not any(map(len, empty))
     assert policy.max_age_days is None
 
 
