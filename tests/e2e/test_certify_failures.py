@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from tests.e2e.conftest import Checkout, StandIn
 
@@ -65,6 +66,14 @@ def verdict(checkout: Checkout) -> tuple[int, list[str]]:
     return done.returncode, [c["id"] for c in checks if c["verdict"] == "failed"]
 
 
+def set_machine(checkout: Checkout, key: str, value: str) -> None:
+    """Give `local` a setting, as somebody would who edits the file."""
+    path = checkout.root / "aicert.toml"
+    document = tomlkit.parse(path.read_text())
+    document["machines"]["local"][key] = tomlkit.value(value)
+    path.write_text(tomlkit.dumps(document))
+
+
 def assert_clean(checkout: Checkout) -> None:
     """Nothing runs, and nothing half made lies where results lie."""
     wait_for(lambda: not checkout.processes(), "processes to end")
@@ -106,20 +115,18 @@ def test_a_failed_training_is_certified_as_failed(
 @pytest.mark.parametrize(
     ("limit", "trainer", "words"),
     [
-        ('scratch    = "1 MiB"', "weights(bytes(64 << 20)); time.sleep(60)\n", "File too large"),
-        ('scratch    = "1 MiB"', FILES + "time.sleep(60)\n", "signal:9"),
+        ('scratch = "1 MiB"', "weights(bytes(64 << 20)); time.sleep(60)\n", "File too large"),
+        ('scratch = "1 MiB"', FILES + "time.sleep(60)\n", "signal:9"),
         ('time-limit = "1 s"', "time.sleep(60)\n", "timeout"),
-        ('memory     = "64 MiB"', "x = bytearray(400 << 20); time.sleep(60)\n", "memory"),
+        ('memory = "64 MiB"', "x = bytearray(400 << 20); time.sleep(60)\n", "memory"),
     ],
 )
 def test_a_limit_ends_a_training_and_is_named(
     stand_in: StandIn, limit: str, trainer: str, words: str
 ) -> None:
     checkout = stand_in(trainer)
-    toml = checkout.root / "aicert.toml"
-    key = limit.partition(" ")[0]
-    lines = [limit if line.startswith(key) else line for line in toml.read_text().splitlines()]
-    toml.write_text("\n".join(lines) + "\n")
+    key, value = limit.split(" = ")
+    set_machine(checkout, key, value)
     done = checkout.doit("certify")
     assert done.returncode == 1, done.stderr
     assert words in done.stderr
@@ -200,8 +207,7 @@ def test_a_later_failure_keeps_the_model_that_passed(stand_in: StandIn) -> None:
 
 def test_cpus_is_what_the_trainer_is_told(stand_in: StandIn) -> None:
     checkout = stand_in("print('threads', os.environ['OMP_NUM_THREADS']); sys.exit(1)\n")
-    toml = checkout.root / "aicert.toml"
-    toml.write_text(toml.read_text() + "cpus = 3\n")
+    set_machine(checkout, "cpus", "3")
     assert "threads 3" in checkout.doit("certify").stderr
 
 
