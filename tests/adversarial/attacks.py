@@ -16,8 +16,8 @@ MALFORMED = "malformed"
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """`check` names the CheckResult that fails first, or is `malformed`; `also` those that fail with
-    it. No other does.
+    """`check` names the CheckResult that fails first, or is `malformed`; `also` those that fail
+    with it. No other does.
     """
 
     name: str
