@@ -19,6 +19,9 @@ import pytest
 from _pytest.runner import runtestprotocol
 from mutmut.mutation.trampoline import set_mutant_under_test
 
+from tests.adversarial.attacks import table
+from tests.adversarial.forger import Scene
+
 KILLED, SURVIVED, UNREACHED = 1, 0, 33
 # Of what the tests took unchanged: a mutant that runs longer never ends.
 PATIENCE = 20
@@ -91,6 +94,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     modules = [_Module(name) for name in os.environ["AICERT_MUTANTS"].split()]
     jobs = int(os.environ["AICERT_MUTANTS_JOBS"])
     running: dict[int, _Trial] = {}
+    _warm()
     gc.collect()
     gc.freeze()
     try:
@@ -109,6 +113,14 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         for module in modules:
             module.keep()
     return True
+
+
+def _warm() -> None:
+    """Make the keys and signatures of all attacks once: they take longer than any test."""
+    for attack in table():
+        scene = Scene(attack.kind)
+        attack.change(scene)
+        scene.get("file")
 
 
 def _open(modules: list[_Module]) -> Iterator[tuple[_Module, str]]:
