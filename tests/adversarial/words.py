@@ -34,7 +34,7 @@ def judged(scene: Scene) -> AttestationResult | EvidenceError:
 
 def unchanged(kind: str) -> str:
     """What is said of the unchanged scene, whole."""
-    return _joined(f"{kind}, unchanged", _result(usual(kind)))
+    return _joined(f"{kind}, unchanged", _result(Scene(kind).appraise()))
 
 
 def attacked(attack: Attack, outcome: AttestationResult | EvidenceError) -> str:
