@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_CHAIN = 4
 # An NV index holds some 4 KiB; certificates in use are 0.3 to 2 KiB.
 MAX_CERTIFICATE = 8192
+# Fewer are too weak (NIST SP 800-131A); no TPM makes more, which would take longer to verify.
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 4096
 CURVES = ("secp256r1", "secp384r1")
