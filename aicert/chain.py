@@ -107,11 +107,7 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
         _check_issued(child, issuer, depth)
     for certificate in path:
         check_valid_at(certificate, at)
-    return CertifiedKey(
-        key=path[0].public_key(),
-        root=root,
-        subject=common_name(path[0]),
-    )
+    return CertifiedKey(key=path[0].public_key(), root=root, subject=common_name(path[0]))
 
 
 def trim_padding(der: bytes) -> bytes:
