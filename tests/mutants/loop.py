@@ -11,6 +11,7 @@ import mmap
 import os
 import resource
 import signal
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ KILLED, SURVIVED, UNREACHED = 1, 0, 33
 # Of what the tests took unchanged: a mutant that runs longer never ends.
 PATIENCE = 20
 SPARE_SECONDS = 20
+# A test that killed one of the last mutants is likely to kill the next one.
+LATELY = 8
 # Results of this many are lost at most where the run is stopped.
 KEPT_EVERY = 20
 
@@ -63,9 +66,8 @@ class _Trial:
 
 
 class _Tests:
-    """The tests that reach a function: those first that killed something lately, then the quickest.
-
-    Mutants of one function stand together, and often one test kills them all.
+    """The tests that reach a function: those first that killed something lately, since mutants of
+    one function stand together; then those that reach little else; the quickest among these.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
@@ -73,18 +75,20 @@ class _Tests:
         self._items = {item.nodeid: item for item in items}
         self._seconds: dict[str, float] = stats["duration_by_test"]
         self._reaching: dict[str, list[str]] = stats["tests_by_mangled_function_name"]
-        # By name, to the number of the kill: a later one is larger.
-        self._kills: dict[str, int] = {}
+        self._breadth = Counter(name for names in self._reaching.values() for name in names)
+        self._killers: deque[str] = deque(maxlen=LATELY)
 
     def killed_by(self, item: pytest.Item) -> None:
-        self._kills.pop(item.nodeid, None)
-        self._kills[item.nodeid] = max(self._kills.values(), default=0) + 1
+        if item.nodeid in self._killers:
+            self._killers.remove(item.nodeid)
+        self._killers.appendleft(item.nodeid)
 
     def of(self, mutant: str) -> tuple[list[pytest.Item], float]:
         names = self._reaching.get(mutant.partition("__mutmut_")[0], [])
         known = {name: self._seconds.get(name, 0.0) for name in names if name in self._items}
-        lately = sorted(known, key=lambda name: (-self._kills.get(name, 0), known[name], name))
-        return [self._items[name] for name in lately], sum(known.values())
+        lately = [name for name in self._killers if name in known]
+        rest = sorted(known.keys() - lately, key=lambda name: (self._breadth[name], known[name]))
+        return [self._items[name] for name in (*lately, *rest)], sum(known.values())
 
 
 @pytest.hookimpl(tryfirst=True)
