@@ -76,7 +76,7 @@ def appraise_platform(
     else:
         for check in CHIP_CHECKS:
             ledger.step(check, _no_processor_asked, key, "platform.chain")
-    ledger.step("platform.tier", tier, key, "platform.chain", *CHIP_CHECKS)
+    ledger.step("platform.tier", tier, key, *CHIP_CHECKS)
     return key
 
 

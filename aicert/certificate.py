@@ -20,13 +20,17 @@ PLATFORM_KIND = "azure-hcl"
 MAX_BYTES = 1 << 25
 # TPM structures: TPM2B_MAX_BUFFER-sized at most; RSA-4096 signatures are 512 bytes.
 MAX_TPM_BYTES = 4096
+# More than `chain` judges, so that an over-long chain is its verdict. Padded to an NV index, an AK
+# certificate of Azure has 4096 bytes.
 MAX_CHAIN = 6
 MAX_CERT_BYTES = 8192
 # An Azure confidential machine keeps its report in an NV index of 2600 bytes.
 MAX_REPORT = 8192
 # A real UEFI boot log has 15 to 60 kB (TCG logs of eight machines); 1 MiB is far above.
 MAX_EVENT_LOG = 1 << 20
+# Reserved, not judged: a few tokens of a few kilobytes.
 MAX_TIMESTAMPS = 8
+# That of lockfiles.
 MAX_LOCKFILE_CHARS = 1 << 20
 # An image lock lists some 500 packages.
 MAX_IMAGE_LOCK_CHARS = 1 << 20

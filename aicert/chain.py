@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_CHAIN = 4
 # An NV index holds some 4 KiB; certificates in use are 0.3 to 2 KiB.
 MAX_CERTIFICATE = 8192
+# Fewer are too weak (NIST SP 800-131A); no TPM makes more, which would take longer to verify.
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 4096
 CURVES = ("secp256r1", "secp384r1")
@@ -106,11 +107,7 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
         _check_issued(child, issuer, depth)
     for certificate in path:
         check_valid_at(certificate, at)
-    return CertifiedKey(
-        key=path[0].public_key(),
-        root=root,
-        subject=common_name(path[0]),
-    )
+    return CertifiedKey(key=path[0].public_key(), root=root, subject=common_name(path[0]))
 
 
 def trim_padding(der: bytes) -> bytes:

@@ -39,6 +39,7 @@ PCRS: Final = (4, 11, 12, 13)
 # Some 500 packages of 150 bytes; the certificate's own limit on a carried lock is the same.
 MAX_BYTES: Final = 1 << 20
 MAX_PACKAGES: Final = 5000
+# An image has two file systems at most.
 MAX_VERITY: Final = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,127}")
 _VALUE = re.compile(r"[!#-\[\]-~]{1,200}")

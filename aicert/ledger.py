@@ -37,8 +37,11 @@ class Ledger:
     ) -> T | None:
         """Decide `check` by `work(given)`, which returns a detail and what it verified.
 
-        Not called where one of `needs` is not ok. Returns None unless the check is ok.
+        Not called where one of `needs`, each decided before, is not ok. Returns None unless the
+        check is ok.
         """
+        if any(need not in self._results for need in needs):
+            raise ValueError(f"check {check} is decided before one of {needs}")
         cause = next((self._causes[need] for need in needs if need in self._causes), None)
         if cause is not None:
             self._causes[check] = cause

@@ -21,6 +21,7 @@ CONFIG_INPUT = "config"
 SIGNER = "p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132}"
 # Read before anything is authenticated: far above any lockfile that people could review.
 MAX_BYTES = 1 << 20
+# A reviewer reads every input, and every pattern; URIs of models have up to 200 characters.
 MAX_INPUTS = 1000
 MAX_PATTERNS = 100
 MAX_VALUE = 1000

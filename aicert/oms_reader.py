@@ -19,6 +19,7 @@ from aicert.strict_json import Fields, loads, string
 
 # A million files in base64.
 MAX_BYTES = 1 << 28
+# Sigstore's chains have three.
 MAX_CERTIFICATES = 8
 OLD_PREDICATE = "https://model_signing/Digests/v0.1"
 # How the format names a model that is one file.

@@ -16,6 +16,7 @@ from aicert.result import Ancestor, AttestationResult, CheckResult, below_vtpm
 
 # Wide enough for a digest with its kind and a name; longer lines are cut.
 MAX_LINE = 240
+# As many as say which five files differ, and more.
 MAX_LINES = 12
 
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"

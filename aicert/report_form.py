@@ -19,6 +19,7 @@ from aicert.strict_json import Fields, dumps, loads, string
 VERSION = 1
 # Losses of a long run dominate: 20,000 values of ~20 bytes.
 MAX_BYTES = 1 << 20
+# The runner writes some thirty values.
 MAX_VALUES = 200
 MAX_ITEMS = 20_000
 

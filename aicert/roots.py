@@ -14,6 +14,7 @@ from aicert.errors import ConfigError
 from aicert.policy import ChipRoot
 
 PINNED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pinned")
+# One certificate and text beside it: base64 of chain.MAX_CERTIFICATE has 11 kB.
 MAX_PEM = 65536
 
 # file → SHA-256 of its DER.

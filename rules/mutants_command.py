@@ -84,7 +84,9 @@ TESTS = (
 # Exit codes of a fork in which a test failed, that crashed, or that ran out of time.
 KILLED = frozenset((1, 3, -6, -7, -9, -11, -14, -24, 24, 36, 152, 255))
 PYTEST = ("-p", "no:cacheprovider", "-p", "no:cov", "-p", "tests.mutants.quick_hypothesis")
-LOOP = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, "-p", "tests.mutants.loop"]
+# Nobody reads how a mutant fails, and to find that out takes ten times as long as the test.
+TERSE = ("--tb=native", "--assert=plain")
+LOOP = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, "-p", "tests.mutants.loop"]
 CONFIG = """\
 [mutmut]
 source_paths = aicert

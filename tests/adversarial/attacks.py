@@ -1,9 +1,9 @@
 """The attack table: what a builder who holds every key but the platform's would try.
 
-One row per attack: its name, the kind of scene, the change, and the one check that must refuse it:
-the first that fails. `malformed` rows must not even parse (EvidenceError, exit 2). Rows on the
-platform's own chain are in `attacks_platform`, those on the processor's report in `attacks_chip`,
-those on what was trained in `attacks_run`.
+One row per attack: its name, the kind of scene, the change, and the one check that must refuse it.
+`malformed` rows must not even parse (EvidenceError, exit 2). Rows on the platform's own chain are
+in `attacks_platform`, those on the processor's report in `attacks_chip`, those on what was trained
+in `attacks_run`.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,15 @@ MALFORMED = "malformed"
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """`check` names the CheckResult that fails first, or is `malformed`."""
+    """`check` names the CheckResult that fails first, or is `malformed`; `also` those that fail
+    with it. No other does.
+    """
 
     name: str
     check: str
     change: Callable[[Scene], object]
     kind: str = "local"
+    also: tuple[str, ...] = ()
 
 
 def table() -> tuple[Attack, ...]:

@@ -139,7 +139,12 @@ ATTACKS = (
     Attack("training failed", "outputs.exit", reported(exit_code="1")),
     Attack("training killed", "outputs.exit", reported(exit_code="signal:9")),
     Attack("training ran out of time", "outputs.exit", reported(exit_code="timeout")),
-    Attack("failed training with nothing taken", "outputs.exit", failed_as_success),
+    Attack(
+        "failed training with nothing taken",
+        "outputs.exit",
+        failed_as_success,
+        also=("outputs.nonempty", "outputs.trained"),
+    ),
     Attack("exit code hidden", "outputs.pcr8", hidden_exit),
     Attack("other outputs measured", "outputs.pcr8", other_output_measured),
     Attack("dirHash of other files", "outputs.pcr8", wrong_dir_hash),
@@ -156,7 +161,12 @@ ATTACKS = (
         output_events(lambda e: [*e, b"output x\n"]),
     ),
     Attack("register 8 not from zero", "outputs.pcr8", not_from_zero(8, "output_events")),
-    Attack("certificate of an empty archive", "outputs.nonempty", files(lambda _: {})),
+    Attack(
+        "certificate of an empty archive",
+        "outputs.nonempty",
+        files(lambda _: {}),
+        also=("outputs.trained",),
+    ),
     Attack("only empty files", "outputs.nonempty", files(lambda f: dict.fromkeys(f, b""))),
     Attack(
         "signature of an output that is none",

@@ -313,7 +313,12 @@ ATTACKS = (
     ),
     Attack("register 14 not from zero", "inputs.pcr14", not_from_zero(14, "input_events")),
     Attack("nothing measured at all", "inputs.pcr14", lambda s: s.set_pcr(14, bytes(32))),
-    Attack("empty log beside registers that were never extended", "inputs.pcr14", empty_log),
+    Attack(
+        "empty log beside registers that were never extended",
+        "inputs.pcr14",
+        empty_log,
+        also=("outputs.pcr8",),
+    ),
     Attack("pin that does not exist", "inputs.pcr14", missing_pin),
     Attack("inputs measured in another register", "inputs.pcr14", measured_elsewhere),
 )

@@ -7,6 +7,7 @@ import pytest
 from aicert import render
 from aicert.errors import EvidenceError
 from aicert.result import CHECKS
+from tests.adversarial import words
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.elsewhere import ELSEWHERE
 from tests.adversarial.forger import Scene
@@ -19,17 +20,29 @@ TABLE = table()
 def test_attack_is_refused_where_its_row_says(attack: Attack) -> None:
     scene = Scene(attack.kind)
     attack.change(scene)
-    if attack.check == MALFORMED:
-        with pytest.raises(EvidenceError):
-            scene.appraise()
+    result = words.judged(scene)
+    # After a change of the words: `python -m tests.adversarial.words`, and read the diff.
+    assert words.attacked(attack, result) == words.reviewed()[attack.name]
+    assert isinstance(result, EvidenceError) == (attack.check == MALFORMED)
+    if isinstance(result, EvidenceError):
         return
-    result = scene.appraise()
     failed = [check.id for check in result.checks if check.verdict == "failed"]
-    assert failed[:1] == [attack.check], render.text(result)
+    assert failed == [attack.check, *attack.also], render.text(result)
     assert (result.verdict, result.exit_code) == ("failed", 1)
     assert result.certificate_consistent == "no" or attack.check == "subject.files"
     _check_shown_safely(render.text(result))
     json.loads(render.json_text(result))
+
+
+@pytest.mark.parametrize("kind", words.KINDS)
+def test_what_is_said_of_an_unchanged_scene_is_what_was_reviewed(kind: str) -> None:
+    assert words.unchanged(kind) == words.reviewed()[f"{kind}, unchanged"]
+
+
+def test_what_was_reviewed_is_of_these_attacks_in_their_order() -> None:
+    scenes = [f"{kind}, unchanged" for kind in words.KINDS]
+    assert list(words.reviewed()) == [*scenes, *(attack.name for attack in TABLE)]
+    assert "".join(words.reviewed().values()) == words.FILE.read_text(encoding="ascii")
 
 
 def _check_shown_safely(text: str) -> None:

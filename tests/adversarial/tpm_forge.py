@@ -3,6 +3,7 @@
 Written from TPM 2.0 Part 2 alone; it shares no code with `aicert.tpm`, which reads it back.
 """
 
+import functools
 import hashlib
 import struct
 from collections.abc import Iterable
@@ -102,6 +103,7 @@ def primary_qualified_name(name: bytes, hierarchy: int = RH_NULL) -> bytes:
     return b"\x00\x0b" + hashlib.sha256(struct.pack(">I", hierarchy) + name).digest()
 
 
+@functools.cache
 def sign(key: AkKey, data: bytes, *, scheme: int | None = None, hash_: int = SHA256) -> bytes:
     """A TPMT_SIGNATURE over `data`."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
@@ -120,10 +122,10 @@ def sign(key: AkKey, data: bytes, *, scheme: int | None = None, hash_: int = SHA
     return struct.pack(">HH", kind, hash_) + sized(key.sign(data, padding.PKCS1v15(), algorithm))
 
 
+@functools.cache
 def pss(key: rsa.RSAPrivateKey, data: bytes, name: str) -> bytes:
     """RSASSA-PSS (RFC 8017, 8.1 and 9.1) with a salt of zeros in place of a random one."""
     numbers = key.private_numbers()
-    modulus = numbers.public_numbers.n
     size, digest = key.key_size // 8, hashlib.new(name, data).digest()
     salt = bytes(len(digest))
     head = hashlib.new(name, bytes(8) + digest + salt).digest()
@@ -132,4 +134,8 @@ def pss(key: rsa.RSAPrivateKey, data: bytes, name: str) -> bytes:
     mask = b"".join(hashlib.new(name, head + struct.pack(">I", n)).digest() for n in range(count))
     masked = bytes(a ^ b for a, b in zip(block, mask, strict=False))
     encoded = bytes([masked[0] & 0x7F]) + masked[1:] + head + b"\xbc"
-    return pow(int.from_bytes(encoded), numbers.d, modulus).to_bytes(size)
+    number = int.from_bytes(encoded)
+    # By the Chinese remainder theorem, in a third of the time (RFC 8017, 5.1.2, 2.b).
+    first, second = pow(number, numbers.dmp1, numbers.p), pow(number, numbers.dmq1, numbers.q)
+    rest = (first - second) * numbers.iqmp % numbers.p
+    return (second + numbers.q * rest).to_bytes(size)

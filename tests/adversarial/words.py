@@ -4,7 +4,9 @@
 result differs from that of the unchanged scene, with its hint. Unchanged scenes are shown whole.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from aicert.errors import EvidenceError
@@ -16,15 +18,49 @@ FILE = Path(__file__).with_name("words.txt")
 KINDS = ("local", "qemu", "cloud", "confidential")
 
 
+@cache
+def usual(kind: str) -> AttestationResult:
+    """What the verifier says of the unchanged scene."""
+    return Scene(kind).appraise()
+
+
+def judged(scene: Scene) -> AttestationResult | EvidenceError:
+    """What the verifier says of a scene, malformed ones too."""
+    try:
+        return scene.appraise()
+    except EvidenceError as error:
+        return error
+
+
+def unchanged(kind: str) -> str:
+    """What is said of the unchanged scene, whole."""
+    return _joined(f"{kind}, unchanged", _result(Scene(kind).appraise()))
+
+
+def attacked(attack: Attack, outcome: AttestationResult | EvidenceError) -> str:
+    """What is said of an attack, so far as it differs."""
+    return _joined(attack.name, _attack(outcome, usual(attack.kind)))
+
+
 def words() -> str:
     """The whole text."""
-    usual = {kind: Scene(kind).appraise() for kind in KINDS}
-    lines: list[str] = []
-    for kind, result in usual.items():
-        lines += [f"= {kind}, unchanged", *_result(result)]
+    said = [unchanged(kind) for kind in KINDS]
     for attack in table():
-        lines += [f"= {attack.name}", *_attack(attack, usual[attack.kind])]
-    return "".join(line + "\n" for line in lines)
+        scene = Scene(attack.kind)
+        attack.change(scene)
+        said.append(attacked(attack, judged(scene)))
+    return "".join(said)
+
+
+@cache
+def reviewed() -> Mapping[str, str]:
+    """The text in the file, by the name above each part."""
+    _, *parts = re.split("^= ", FILE.read_text(encoding="ascii"), flags=re.MULTILINE)
+    return {part.partition("\n")[0]: f"= {part}" for part in parts}
+
+
+def _joined(name: str, lines: Iterable[str]) -> str:
+    return "".join(line + "\n" for line in (f"= {name}", *lines))
 
 
 def _result(result: AttestationResult) -> Iterator[str]:
@@ -34,19 +70,15 @@ def _result(result: AttestationResult) -> Iterator[str]:
     yield from (f"omits: {text}" for text in result.omits)
 
 
-def _attack(attack: Attack, usual: AttestationResult) -> Iterator[str]:
-    scene = Scene(attack.kind)
-    attack.change(scene)
-    try:
-        result = scene.appraise()
-    except EvidenceError as error:
-        yield from _text(f"{MALFORMED}: {error.message}", error.hint)
+def _attack(outcome: AttestationResult | EvidenceError, before: AttestationResult) -> Iterator[str]:
+    if isinstance(outcome, EvidenceError):
+        yield from _text(f"{MALFORMED}: {outcome.message}", outcome.hint)
         return
     kept: dict[str, list[str]] = {}
-    for check, before in zip(result.checks, usual.checks, strict=True):
+    for check, usually in zip(outcome.checks, before.checks, strict=True):
         if check.verdict == "not-checked" and check.detail.startswith("not checked: "):
             kept.setdefault(check.detail, []).append(check.id)
-        elif check != before:
+        elif check != usually:
             yield from _check(check)
     # One line for all checks that the same refusal keeps from being made.
     for reason, names in kept.items():

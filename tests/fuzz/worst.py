@@ -13,7 +13,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from aicert import certificate, event_log, image_lock, lockfile, policy_file, safetensors, statement
+from aicert import (
+    certificate,
+    event_log,
+    hcl,
+    image_lock,
+    lockfile,
+    policy_file,
+    report_form,
+    safetensors,
+    statement,
+)
 from aicert.digest import MAX_PATH_BYTES
 from aicert.errors import AicertError
 from aicert.strict_json import MAX_NON_ASCII, MAX_TOKENS
@@ -118,6 +128,27 @@ def statement_cases() -> Iterator[Case]:
         yield "statement", name, head + listed + b"]}"
 
 
+def report_cases() -> Iterator[Case]:
+    """Reports of a run and of a paravisor, with as much in them as fits."""
+    head = b'{"version":1,"exitCode":{"origin":"measured","value":"0"},"overrides":[],'
+    head += b'"unchangedWeights":{"origin":"measured","value":[%b]},"values":{%b}}'
+    value = b'"v%d":{"origin":"derived","value":%b}'
+    least = len(head) + len(value) * report_form.MAX_VALUES
+    room = (report_form.MAX_BYTES - least) // report_form.MAX_VALUES
+    for name, one in (("many numbers", b"1,"), ("many floats", b"1.25e-300,")):
+        numbers = b"[" + one * min(MAX_TOKENS // 210, room // len(one) - 5) + b"1]"
+        listed = (value % (n, numbers) for n in range(report_form.MAX_VALUES))
+        yield "report", name, head % (b"", b",".join(listed))
+    paths = (b'"%06d/a"' % n for n in range(report_form.MAX_ITEMS))
+    yield "report", "many unchanged files", head % (b",".join(paths), b"")
+    for name, one in (("many keys", b'{"kid":"k"},'), ("many lists", b"[],")):
+        yield "runtime", name, _filled(b'{"keys":[', one, b"{}]}", hcl.MAX_RUNTIME)
+    number = _filled(
+        b'{"keys":[{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":"', b"A", b'"}]}', 1000
+    )
+    yield "runtime", "a long modulus", number
+
+
 def toml_cases() -> Iterator[Case]:
     """What TOML readers are bad at."""
     limits = {
@@ -203,6 +234,7 @@ def cases() -> Iterator[Case]:
     """Every `(target, name, input)`."""
     yield from json_cases()
     yield from statement_cases()
+    yield from report_cases()
     yield from toml_cases()
     yield from binary_cases()
     yield from safetensors_cases()

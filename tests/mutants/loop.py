@@ -7,20 +7,28 @@ pytest anew for each mutant, which takes ten times as long. Results go where mut
 
 import gc
 import json
+import mmap
 import os
 import resource
 import signal
+from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
 from mutmut.mutation.trampoline import set_mutant_under_test
 
+from tests.adversarial.attacks import table
+from tests.adversarial.forger import Scene
+
 KILLED, SURVIVED, UNREACHED = 1, 0, 33
 # Of what the tests took unchanged: a mutant that runs longer never ends.
 PATIENCE = 20
 SPARE_SECONDS = 20
+# A test that killed one of the last mutants is likely to kill the next one.
+LATELY = 8
 # Results of this many are lost at most where the run is stopped.
 KEPT_EVERY = 20
 
@@ -47,19 +55,40 @@ class _Module:
         self._unkept = 0
 
 
+@dataclass(slots=True, kw_only=True)
+class _Trial:
+    """A mutant in a fork, which writes into `killer` the place of the test that failed."""
+
+    module: _Module
+    mutant: str
+    items: list[pytest.Item]
+    killer: mmap.mmap
+
+
 class _Tests:
-    """The tests that reach a function, the quickest first."""
+    """The tests that reach a function: those first that killed something lately, since mutants of
+    one function stand together; then those that reach little else; the quickest among these.
+    """
 
     def __init__(self, items: list[pytest.Item]) -> None:
         stats = json.loads(Path("mutmut-stats.json").read_bytes())
         self._items = {item.nodeid: item for item in items}
         self._seconds: dict[str, float] = stats["duration_by_test"]
         self._reaching: dict[str, list[str]] = stats["tests_by_mangled_function_name"]
+        self._breadth = Counter(name for names in self._reaching.values() for name in names)
+        self._killers: deque[str] = deque(maxlen=LATELY)
+
+    def killed_by(self, item: pytest.Item) -> None:
+        if item.nodeid in self._killers:
+            self._killers.remove(item.nodeid)
+        self._killers.appendleft(item.nodeid)
 
     def of(self, mutant: str) -> tuple[list[pytest.Item], float]:
         names = self._reaching.get(mutant.partition("__mutmut_")[0], [])
-        known = sorted((self._seconds.get(n, 0.0), n) for n in names if n in self._items)
-        return [self._items[name] for _, name in known], sum(taken for taken, _ in known)
+        known = {name: self._seconds.get(name, 0.0) for name in names if name in self._items}
+        lately = [name for name in self._killers if name in known]
+        rest = sorted(known.keys() - lately, key=lambda name: (self._breadth[name], known[name]))
+        return [self._items[name] for name in (*lately, *rest)], sum(known.values())
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -68,7 +97,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     tests = _Tests(session.items)
     modules = [_Module(name) for name in os.environ["AICERT_MUTANTS"].split()]
     jobs = int(os.environ["AICERT_MUTANTS_JOBS"])
-    running: dict[int, tuple[_Module, str]] = {}
+    running: dict[int, _Trial] = {}
+    _warm()
     gc.collect()
     gc.freeze()
     try:
@@ -77,15 +107,24 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
             if not items:
                 module.note(mutant, UNREACHED)
                 continue
-            if len(running) >= jobs:
-                _finish(running)
-            running[_start(mutant, items, seconds)] = module, mutant
+            while len(running) >= jobs:
+                _finish(running, tests)
+            trial = _Trial(module=module, mutant=mutant, items=items, killer=mmap.mmap(-1, 4))
+            running[_start(trial, seconds)] = trial
         while running:
-            _finish(running)
+            _finish(running, tests)
     finally:
         for module in modules:
             module.keep()
     return True
+
+
+def _warm() -> None:
+    """Make the keys and signatures of all attacks once: they take longer than any test."""
+    for attack in table():
+        scene = Scene(attack.kind)
+        attack.change(scene)
+        scene.get("file")
 
 
 def _open(modules: list[_Module]) -> Iterator[tuple[_Module, str]]:
@@ -94,7 +133,7 @@ def _open(modules: list[_Module]) -> Iterator[tuple[_Module, str]]:
             yield module, mutant
 
 
-def _start(mutant: str, items: list[pytest.Item], seconds: float) -> int:
+def _start(trial: _Trial, seconds: float) -> int:
     child = os.fork()
     if child:
         return child
@@ -103,21 +142,26 @@ def _start(mutant: str, items: list[pytest.Item], seconds: float) -> int:
         limit = int(PATIENCE * seconds) + SPARE_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
         signal.alarm(4 * limit)
-        set_mutant_under_test(mutant)
-        code = KILLED if _fails(items) else SURVIVED
+        set_mutant_under_test(trial.mutant)
+        code = KILLED if _fails(trial) else SURVIVED
     finally:
         os._exit(code)
 
 
-def _fails(items: list[pytest.Item]) -> bool:
-    for index, item in enumerate(items):
-        following = items[index + 1] if index + 1 < len(items) else None
+def _fails(trial: _Trial) -> bool:
+    for index, item in enumerate(trial.items):
+        trial.killer[:] = index.to_bytes(4)
+        following = trial.items[index + 1] if index + 1 < len(trial.items) else None
         if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
             return True
     return False
 
 
-def _finish(running: dict[int, tuple[_Module, str]]) -> None:
+def _finish(running: dict[int, _Trial], tests: _Tests) -> None:
     child, status = os.wait()
-    module, mutant = running.pop(child)
-    module.note(mutant, os.waitstatus_to_exitcode(status))
+    trial = running.pop(child)
+    code = os.waitstatus_to_exitcode(status)
+    if code != SURVIVED:
+        tests.killed_by(trial.items[int.from_bytes(trial.killer[:])])
+    trial.killer.close()
+    trial.module.note(trial.mutant, code)

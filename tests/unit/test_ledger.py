@@ -50,6 +50,8 @@ def test_mistakes_of_the_program_are_not_verdicts() -> None:
         ledger.step("platform.nothing", fine, 1)
     with pytest.raises(ValueError, match="lacks what it needs"):
         ledger.step("platform.tier", fine, None, "platform.chain")
+    with pytest.raises(ValueError, match=r"^check quote\.nonce is decided before one of \('quote"):
+        ledger.step("quote.nonce", fine, 1, "quote.structure")
     with pytest.raises(KeyError):
         ledger.results()
 
