@@ -89,7 +89,11 @@ class Typing(threading.Thread):
     def _connected(self, name: str) -> socket.socket:
         found = socket.socket(socket.AF_UNIX)
         found.settimeout(5)
-        found.connect(str(self._work / name))
+        try:
+            found.connect(str(self._work / name))
+        except OSError:
+            found.close()
+            raise
         return found
 
     def _ask(self, talk: TextIO, command: str, **arguments: object) -> None:
