@@ -147,7 +147,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def make_job(root: Path, folder: Path, **limits: int) -> Job:
     """The measured example of `root`, to be executed in `folder`, for a second of training."""
     run = config.load(root).run("tiny-alpaca-measured")
-    given = {"memory": 2 << 30, "time_limit": 1, "cpus": 2, **limits}
+    given = {"memory": 2 << 30, "time_limit": 1, **limits}
     run = replace(run, machine=replace(run.machine, **given))  # type: ignore[arg-type]  # by name
     work = folder / "work"
     work.mkdir(parents=True)
