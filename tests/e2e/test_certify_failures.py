@@ -201,7 +201,7 @@ def test_a_later_failure_keeps_the_model_that_passed(stand_in: StandIn) -> None:
 def test_cpus_is_what_the_trainer_is_told(stand_in: StandIn) -> None:
     checkout = stand_in("print('threads', os.environ['OMP_NUM_THREADS']); sys.exit(1)\n")
     toml = checkout.root / "aicert.toml"
-    toml.write_text(toml.read_text() + "cpus = 3\n")
+    toml.write_text(toml.read_text().replace("[machines.local]", "[machines.local]\ncpus = 3"))
     assert "threads 3" in checkout.doit("certify").stderr
 
 
