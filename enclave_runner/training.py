@@ -140,6 +140,8 @@ def environment(limits: Limits) -> dict[str, str]:
     """Every variable of the trainer's environment: nothing is inherited."""
     home = f"{SCRATCH}/home"
     threads = str(limits.threads)
+    # Each process that only prepares rows first imports what the trainer has imported.
+    workers = threads if limits.threads > 1 else "0"
     return {
         # Nothing asks a hub, and nothing tells anyone.
         "AXOLOTL_DO_NOT_TRACK": "1",
@@ -151,7 +153,7 @@ def environment(limits: Limits) -> dict[str, str]:
         "WANDB_MODE": "disabled",
         # Equal bytes from run to run, and from processor to processor.
         "ATEN_CPU_CAPABILITY": "avx2",
-        "AXOLOTL_DATASET_NUM_PROC": threads,
+        "AXOLOTL_DATASET_NUM_PROC": workers,
         "CUDA_VISIBLE_DEVICES": "",
         "LC_ALL": "C.UTF-8",
         "OMP_NUM_THREADS": threads,

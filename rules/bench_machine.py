@@ -75,6 +75,7 @@ class Costs:
     ours: float
     stock: float
     layer: float
+    nothing: float
     volume: float
     hashing: float
     sizes: dict[str, int]
@@ -92,6 +93,7 @@ def measure(root: Path, folder: Path, gigabytes: int = 1) -> Costs:
             ours=_boot_ours(root, image, folder / "ours"),
             stock=_boot_stock(where, image, folder, accelerator),
             layer=_layer(root, where, image),
+            nothing=_from_nothing(root),
             volume=volume,
             hashing=hashing,
             sizes=_sizes(image),
@@ -224,6 +226,13 @@ def _layer(root: Path, where: image_build.Place, image: Image) -> float:
     finally:
         remove(image.folder)
         kept.rename(image.folder)
+
+
+def _from_nothing(root: Path) -> float:
+    """Seconds to build the same image again from the locked bytes, which are at hand."""
+    began = time.monotonic()
+    image_tasks.reproduce(root)
+    return time.monotonic() - began
 
 
 def _input_volume(image: Image, folder: Path, size: int) -> tuple[float, float]:

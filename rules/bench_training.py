@@ -47,7 +47,7 @@ time-limit = "2 h"
 # As the runner sets them: threads and vector width decide the speed.
 COMPUTES = {
     "ATEN_CPU_CAPABILITY": "avx2",
-    "AXOLOTL_DATASET_NUM_PROC": "1",
+    "AXOLOTL_DATASET_NUM_PROC": "0",
     "AXOLOTL_DO_NOT_TRACK": "1",
     "CUDA_VISIBLE_DEVICES": "",
     "HF_DATASETS_OFFLINE": "1",

@@ -22,10 +22,14 @@ class Lines(Protocol):
 
 
 class Follower:
-    """Shows one run's phases in turn and remembers the runner's own error."""
+    """Shows one run's phases in turn and remembers the runner's own error.
 
-    def __init__(self, run: str) -> None:
+    `before`: what happens until the runner's first word, where that takes time.
+    """
+
+    def __init__(self, run: str, before: str = "") -> None:
         self._run = run
+        self._before = before
         self._phase = ""
         self._bar: progress.Bar | None = None
         self._stack = ExitStack()
@@ -34,6 +38,8 @@ class Follower:
     def follow(self, stream: Lines) -> None:
         """Read events until the runner closes its end."""
         with self._stack:
+            if self._before:
+                self._stack.enter_context(progress.task(f"{self._run}: {self._before}"))
             while line := stream.readline(MAX_LINE):
                 event = _parse(line)
                 if event is not None:

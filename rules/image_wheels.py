@@ -30,6 +30,7 @@ BUILDER = (
     "vcs-versioning",
 )
 _BLOCK = re.compile(r"^([a-z0-9][a-z0-9.-]*)==([^ \n]+).*\n((?:    --hash=.*\n)+)", re.MULTILINE)
+_NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -99,7 +100,11 @@ def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
             for package in own
         ]
         progress.say(f"fetching {len(requirements)} Python packages for the {part}")
-        for path in sorted(_download(requirements, work).iterdir()):
+        try:
+            fetched = _download(requirements, work)
+        except ToolError as error:
+            raise _gone(error) or error from None
+        for path in sorted(fetched.iterdir()):
             store.add(path)
     for package in missing:
         if store.find(package.digest) is None:
@@ -107,6 +112,18 @@ def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
                 f"no source has the locked file of {package.name} {package.version}",
                 hint="./doit image_update",
             )
+
+
+def _gone(error: ToolError) -> GoneError | None:
+    """What pip said of a file that is to be had no more; None where something else is wrong."""
+    name = _NOT_FOUND.search(error.message)
+    # torch has an error of its own: pip was not told where.
+    if error.hint or (name is None and "DO NOT MATCH THE HASHES" not in error.message):
+        return None
+    what = name[1] if name else "a package that the image lock names"
+    return GoneError(
+        f"no source has the locked file of {what}\n{error.message}", hint="./doit image_update"
+    )
 
 
 def place(store: Store, packages: Sequence[Package], target: Path) -> str:

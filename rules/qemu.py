@@ -78,7 +78,7 @@ def execute_in(job: Job, image: Image) -> Path:
     make_volumes(job, image, volumes)
     accelerator = qemu_accelerator.choose(image)
     progress.say(f"{job.run.name}: booting the measured machine ({_WORDS[accelerator]})")
-    follower = Follower(job.run.name)
+    follower = Follower(job.run.name, before="booting")
     limit = machine.time_limit + _BOOT_S
     with machine_tpm(job.work, local_ca(job.root, "qemu")) as control, _kept_console(job.work):
         started = _start(job, image, volumes, control, accelerator)

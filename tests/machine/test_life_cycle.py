@@ -124,9 +124,10 @@ def test_a_hostile_trainer_reaches_nothing_and_its_tries_are_in_the_log(
     own = verdicts(appraised(certificate, tmp_path, stand_in))
     for check in ("boot.pcr4", "boot.pcr11", "inputs.pcr14", "outputs.pcr8", "outputs.exit"):
         assert own[check] == "ok", check
-    # And where the policy accepts the real image, this one is none.
-    real = verdicts(appraised(certificate, tmp_path, image))
-    assert (real["boot.image"], real["boot.pcr4"]) != ("ok", "ok")
+    # Where the policy accepts the real image this one is none, nor where it claims to be that.
+    for claimed in (stand_in.lock, image.lock):
+        other = replace(certificate, image_lock=claimed)
+        assert verdicts(appraised(other, tmp_path, image))["boot.image"] == "failed"
 
 
 @pytest.mark.parametrize(

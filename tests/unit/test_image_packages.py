@@ -96,6 +96,27 @@ def test_parts_may_want_two_versions_of_one_python_package(
     assert asked == [["packaging==1"], ["packaging==2"]]
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("ERROR: No matching distribution found for idna==3.20", GoneError),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", GoneError),
+        ("ERROR: Could not connect", ToolError),
+    ],
+)
+def test_a_python_package_that_is_gone_is_told_from_a_source_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, kind: type
+) -> None:
+    def pip(*_: object) -> None:
+        raise ToolError(f"python failed with exit code 1\n{said}")
+
+    monkeypatch.setattr(image_wheels, "_pip", pip)
+    wanted = Package(part="runner", name="idna", version="3.20", digest=of_bytes(b"x"))
+    with pytest.raises(ToolError, match=said[:40]) as caught:
+        image_wheels.fetch(Store(folder=tmp_path / "store"), [wanted], tmp_path / "work")
+    assert type(caught.value) is kind
+
+
 def test_old_layers_go_and_those_in_use_stay(tmp_path: Path) -> None:
     where = Place(root=tmp_path, cache=tmp_path)
     layers = [tmp_path / f"{kind}-{n}" for kind in ("image", "training") for n in range(5)]

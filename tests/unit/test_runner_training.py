@@ -86,7 +86,12 @@ def test_nothing_of_the_caller_s_environment_reaches_the_trainer(
     monkeypatch.setenv("PYTHONPATH", "/evil")
     monkeypatch.setenv("HF_TOKEN", "secret")
     assert environment(Limits()) == before
-    assert environment(Limits(threads=4))["OMP_NUM_THREADS"] == "4"
+
+
+@pytest.mark.parametrize(("threads", "workers"), [(1, "0"), (4, "4")])
+def test_one_thread_prepares_rows_in_the_trainers_own_process(threads: int, workers: str) -> None:
+    told = environment(Limits(threads=threads))
+    assert (told["OMP_NUM_THREADS"], told["AXOLOTL_DATASET_NUM_PROC"]) == (str(threads), workers)
 
 
 def test_the_pace_is_the_runners_clock_and_stays_small() -> None:

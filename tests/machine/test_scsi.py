@@ -10,7 +10,6 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from io import BufferedRWPair
 from pathlib import Path
 
@@ -18,11 +17,12 @@ import pytest
 
 from aicert import image_lock
 from aicert.certificate import parse
-from rules import azure_vhd, config, example, image_tasks, image_verity, lock, qemu, qemu_volumes
+from rules import azure_vhd, image_verity, qemu, qemu_volumes
+from rules.image_store import Image
 from rules.local import Job
+from tests.machine.conftest import Built, make_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
-REPOSITORY = Path(__file__).resolve().parents[2]
 Words = Callable[[list[str]], list[str]]
 FLAGS = ("-nodefaults", "-no-user-config", "-no-reboot")
 LUNS = {"image": 0, "inputs": 10, "output": 11}
@@ -47,26 +47,16 @@ def as_scsi(words: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
-    example.make_example(REPOSITORY)
-    run = config.load(REPOSITORY).run("tiny-alpaca")
-    # Stopped after a second of training: such a machine still measures and quotes.
-    machine = replace(run.machine, driver="qemu", memory=3 << 30, time_limit=1, cpus=2)
-    run = replace(run, machine=machine)
-    work = tmp_path / "work"
-    work.mkdir()
-    return Job(
-        root=tmp_path, run=run, lock=lock.current(REPOSITORY, run), nonce=bytes(32),
-        training_env=None, work=work,
-    )  # fmt: skip
+def job(built: Built, tmp_path: Path) -> Job:
+    """Stopped after a second of training: such a machine still measures and quotes."""
+    return make_job(built.checkout.root, tmp_path)
 
 
 @pytest.fixture
-def boot(job: Job, monkeypatch: pytest.MonkeyPatch) -> Callable[[Words], None]:
+def boot(job: Job, image: Image, monkeypatch: pytest.MonkeyPatch) -> Callable[[Words], None]:
     """Boot with SCSI disks; what is quoted is what was predicted, events are on the console."""
 
     def run(edit: Words) -> None:
-        image = image_tasks.ensure(REPOSITORY)
         command, make = qemu.command, qemu_volumes.make_inputs
 
         def words(*args: object, **kwargs: object) -> list[str]:
