@@ -1,4 +1,4 @@
-"""Sign with a key in a PKCS #11 token, named by a URI (RFC 7512). Extra: `aicert[pkcs11]`.
+"""Sign with a key in a PKCS #11 token, named by a URI (RFC 7512). Extra: `pkcs11`.
 
     pkcs11:token=models;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so
 

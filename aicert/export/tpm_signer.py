@@ -1,4 +1,4 @@
-r"""Sign with a persistent key of this computer's TPM 2.0, by its handle. Extra: `aicert[tpm]`.
+r"""Sign with a persistent key of this computer's TPM 2.0, by its handle. Extra: `tpm`.
 
     tpm2_createprimary -C o -G ecc256:ecdsa -c key \
       -a 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign'
