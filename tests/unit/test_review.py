@@ -415,6 +415,16 @@ def test_an_input_is_added_below_the_last_one(before: str, after: str) -> None:
     assert made.decode().count("more") == 1
 
 
+def test_the_output_of_another_run_is_told_from_what_is_here(root: Path) -> None:
+    output = root / "outputs" / "tiny" / "model"
+    output.mkdir(parents=True)
+    (output / "rows.jsonl").write_text("{}\n" * 3)
+    edit.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
+    found = edit.add(root, "next", "base", "run:tiny/model", allow_pickle=False)
+    assert "input base: rows.jsonl" in review_text.text(found)
+    assert "3 rows, 9 B" in review_text.text(found)
+
+
 def test_add_makes_a_run_from_its_config(root: Path) -> None:
     found = edit.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
     assert [section.title for section in found.sections] == ["run next"]
