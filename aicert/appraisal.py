@@ -66,7 +66,7 @@ def appraise(
             ancestors, lambda found, given: _appraise(found, None, policy, at, None, None, given)
         )
     result = _appraise(certificate, model, policy, at, wanted, nonce, lineage)
-    unused = lineage.unused() if lineage is not None else []
+    unused = lineage.unused(certificate) if lineage is not None else []
     if not unused:
         return result
     # Whoever gives a certificate may believe that a pass speaks for it.

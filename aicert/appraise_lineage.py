@@ -12,7 +12,7 @@ from aicert import statement as statements
 from aicert.appraise_run import VerifiedRun
 from aicert.certificate import Certificate
 from aicert.errors import EvidenceError
-from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
+from aicert.ledger import Ledger, NotApplicableError, NotDecidedError, counted
 from aicert.lockfile import NAME, LockedInput
 from aicert.result import Ancestor, AttestationResult
 
@@ -41,13 +41,16 @@ class Lineage:
         """Each input of `run` that is said to be another run's output, with what was found."""
         return tuple(self._ancestor(item) for item in run_inputs(run))
 
-    def unused(self) -> list[str]:
-        """What the certificates that no ancestor was found in claim to be of, unverified."""
+    def unused(self, judged: Certificate) -> list[str]:
+        """What the certificates that no ancestor was found in claim to be of, unverified.
+
+        The one that is judged lies among the others where all of a repository are given.
+        """
         return [
             run or "none that can be read"
             for run, certificates in self._claimed.items()
             for certificate in certificates
-            if id(certificate) not in self._used
+            if id(certificate) not in self._used and certificate != judged
         ]
 
     def _ancestor(self, item: LockedInput) -> Ancestor:
@@ -111,7 +114,7 @@ def appraise_lineage(
                     f"input {ancestor.input} is not shown to be {ancestor.source}: "
                     f"{ancestor.reason}"
                 )
-        return f"{len(inputs)} inputs are outputs of certified runs", None
+        return f"{counted(len(inputs), 'input')} from certified runs", None
 
     ledger.step("lineage.ancestors", ancestors, run, "statement.form", "inputs.pcr14")
     return tuple(seen)

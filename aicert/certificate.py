@@ -115,7 +115,7 @@ def parse(data: bytes) -> Certificate:
     if version != VERSION:
         raise EvidenceError(
             f"certificate has format version {version}, this program reads up to {VERSION}",
-            hint="pip install --upgrade aicert",
+            hint="in a checkout of this project: git pull && pip install .",
         )
     image_lock = None
     if fields.has("imageLock"):

@@ -226,7 +226,7 @@ def _show(options: argparse.Namespace, _: "Write") -> int:
 def _sources(options: argparse.Namespace, _: "Write") -> int:
     from aicert import api
 
-    # Outside the trust core, with libraries of its own: `pip install 'aicert[sources]'`.
+    # Outside the trust core, with libraries of its own: the extra `sources`.
     from aicert.sources import command
 
     text, code = command.run(api.read_certificate(options.certificate), options.format)

@@ -91,7 +91,7 @@ def pinned(name: str) -> bytes:
     if hashlib.sha256(der).hexdigest() != FINGERPRINTS[name]:
         raise ConfigError(
             f"pinned certificate {name} was changed in this installation",
-            hint="pip install --force-reinstall aicert",
+            hint="in a checkout of this project: pip install --force-reinstall --no-deps .",
         )
     return der
 

@@ -1,7 +1,7 @@
 """Find the bytes of a locked file on this computer, for a reviewer's orientation; fetch nothing.
 
-Looked for in the revision's own files, the checkout, the store of fetched inputs and DVC's cache.
-Whatever is found is used only if it has the locked SHA-256.
+Looked for in the revision's own files, the checkout and its outputs, the store of fetched inputs
+and DVC's cache. Whatever is found is used only if it has the locked SHA-256.
 """
 
 import contextlib
@@ -39,6 +39,9 @@ class Finder:
         if item.source.startswith("path:"):
             name = "/".join(filter(None, (item.source.removeprefix("path:"), path)))
             candidates += [lambda: self._files.read(name), lambda: self._checkout.read(name)]
+        if item.source.startswith("run:"):
+            made = "/".join(("outputs", item.source.removeprefix("run:"), path))
+            candidates.append(lambda: self._checkout.read(made))
         candidates.append(lambda: self._dvc(run, item.name, path))
         for candidate in candidates:
             data = candidate()

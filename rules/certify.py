@@ -43,7 +43,7 @@ from rules.config_check import check_config
 from rules.environment import training_environment
 from rules.lock import Lock
 from rules.signers import check_signers
-from rules.work import exchange, held, remove, work_folder
+from rules.work import exchange, held, reading, remove, work_folder
 
 DRIVERS = {"local": local.execute, "qemu": qemu.execute, "azure": azure.execute}
 # Where the model that passed last goes when a later run fails.
@@ -152,7 +152,7 @@ def executed(
     # A measured machine has its own, in the image.
     environment = training_environment(root) if run.machine.driver == "local" else None
     marker = nullcontext() if environment is None else held(environment / "complete")
-    with marker, work_folder(root, run.name) as work:
+    with marker, work_folder(root, run.name) as work, reading(root):
         job = local.Job(
             root=root,
             run=run,

@@ -48,7 +48,7 @@ Exit codes: 0 done, 2 DVC failed or brought other bytes.
         project = config.load(root)
         action = args[0] if args else ""
         if action == "push":
-            for item in tracking.track(root, project, project.runs.values()):
+            for item in tracking.track(root, project, again=True):
                 say(f"tracked  {item.file.relative_to(root)}")
         with exclusive(root):
             code = pass_through(root, args)

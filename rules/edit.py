@@ -4,12 +4,12 @@ What is written was read back by the reader of every other `aicert.toml`; if the
 locked, both files are as they were.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.items import Table
+from tomlkit.items import SingleKey, Table
 
 from aicert.errors import ConfigError
 from aicert.lockfile import CONFIG_INPUT
@@ -43,8 +43,8 @@ class Before:
 def with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: bool) -> bytes:
     """`aicert.toml` with that input added to the run, or its source changed. Raises ConfigError."""
     document = tomlkit.parse(data.decode("utf-8"))
-    runs = document.get("runs")
-    if not isinstance(runs, Table) or run not in runs:
+    runs: Any = document.get("runs")
+    if not isinstance(runs, Mapping) or run not in runs:
         return _with_run(document, run, name, source)
     table: Any = runs[run]
     if name == CONFIG_INPUT:
@@ -54,26 +54,44 @@ def with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: b
         table["inputs"] = tomlkit.table()
     inputs: Any = table["inputs"]
     old = inputs.get(name)
+    value: Any = source
     if allow_pickle:
         value = tomlkit.inline_table()
         value.update({"from": source, "allow-pickle": True})
-        inputs[name] = value
-    elif isinstance(old, dict):
+    if isinstance(old, dict) and not allow_pickle:
         old["from"] = source
+    elif old is None and isinstance(inputs, Table):
+        _append(inputs, name, value)
     else:
-        inputs[name] = source
+        inputs[name] = value
     return tomlkit.dumps(document).encode("utf-8")
 
 
+def _append(table: Table, name: str, value: Any) -> None:
+    """Add a key below the last one, its `=` below the others'.
+
+    What follows the last key, tomlkit counts to this table: a comment on the next table, say.
+    """
+    body = table.value.body
+    keys = [key for key, _ in body if key is not None]
+    end = max((at + 1 for at, (key, _) in enumerate(body) if key is not None), default=len(body))
+    after = body[end:]
+    del body[end:]
+    columns = {len(key.as_string()) + len(key.sep.partition("=")[0]) for key in keys}
+    column = columns.pop() if len(columns) == 1 else 0
+    table.append(SingleKey(name, sep=f"{' ' * max(1, column - len(name))}= "), value)
+    body += after
+
+
 def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
-    """A new run begins with its config, on the only machine there is."""
+    """A new run begins with its config, on the first machine there is."""
     machines = list(document.get("machines", {}))
     if name != CONFIG_INPUT:
         raise ConfigError(
             f"{FILE} has no run {run!r}", hint=f"./doit add {run} config path:examples/{run}.yml"
         )
-    if len(machines) != 1:
-        raise ConfigError(f"{FILE} has {len(machines)} machines: write the run yourself")
+    if not machines:
+        raise ConfigError(f"{FILE} has no machine", hint="docs/spec/aicert-toml.md shows one")
     table = tomlkit.table()
     table["config"] = source
     table["machine"] = machines[0]

@@ -22,8 +22,8 @@ class Add(Command):
     doc_usage = "RUN NAME SOURCE"
     doc_description = """\
 Writes the input into aicert.toml (comments, order and style stay), locks the run and shows the
-review of what changed. An input of that name gets the new source. A new run begins with its config.
-If the source cannot be locked, nothing is changed.
+review of what changed. An input of that name gets the new source. A new run begins with its config
+and takes the first machine of aicert.toml. If the source cannot be locked, nothing is changed.
 
   ./doit add tiny-alpaca alpaca path:examples/other-rows
   ./doit add my-run config path:examples/my-run.yml

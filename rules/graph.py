@@ -120,7 +120,9 @@ def svg(drawn: Sequence[Node]) -> str:
     """The same as a picture: inputs left of their run, runs from left to right."""
     levels = _levels({node.name: node for node in drawn})
     places: dict[str, tuple[int, int]] = {}
-    parts: list[str] = []
+    # Lines come first: a box covers what passes behind it.
+    edges: list[str] = []
+    boxes: list[str] = []
     top = _MARGIN
     for node in drawn:
         own = [item for item in node.inputs if not item[1].startswith(SCHEME)]
@@ -130,24 +132,24 @@ def svg(drawn: Sequence[Node]) -> str:
         places[node.name] = (x, y)
         for number, (name, source, digest) in enumerate(own):
             at = (x - _WIDTH - 60, top + number * (_HEIGHT + _GAP))
-            parts += _box(at, f"{name}  {source}", _short(digest), "")
-            parts.append(_edge((at[0] + _WIDTH, at[1]), (x, y)))
+            boxes += _box(at, f"{name}  {source}", _short(digest), "")
+            edges.append(_edge((at[0] + _WIDTH, at[1]), (x, y)))
         made = ", ".join(f"{name} {_short(digest)}" for name, digest in node.outputs)
         style = "open" if node.certificate is None else "certified"
         below = node.state if node.certificate is None else f"{node.state}: {made}"
-        parts += _box((x, y), node.name, below, style)
+        boxes += _box((x, y), node.name, below, style)
         top += rows * (_HEIGHT + _GAP) + _GAP
     for node in drawn:
         for parent in node.parents:
             if parent in places:
                 x, y = places[parent]
-                parts.append(_edge((x + _WIDTH, y), places[node.name]))
+                edges.append(_edge((x + _WIDTH, y), places[node.name]))
     width = max((x for x, _ in places.values()), default=0) + _WIDTH + _MARGIN
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top + _MARGIN}" '
         f'viewBox="0 0 {width} {top + _MARGIN}">'
     )
-    return "\n".join([head, f"<style>{_STYLE}</style>", *parts, "</svg>"]) + "\n"
+    return "\n".join([head, f"<style>{_STYLE}</style>", *edges, *boxes, "</svg>"]) + "\n"
 
 
 def _short(digest: str) -> str:

@@ -76,7 +76,7 @@ def task_track() -> Iterator[Task]:
         yield {
             "name": run.name,
             "doc": f"track inputs and outputs of run {run.name} with DVC",
-            "actions": [partial(_done, tracking.track, ROOT, project, [run])],
+            "actions": [partial(_done, tracking.track, ROOT, project)],
             "task_dep": [f"certify:{run.name}"],
             "uptodate": [partial(tracking.is_tracked, ROOT, project, run)],
         }

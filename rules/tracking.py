@@ -17,15 +17,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aicert import lockfile as lockfiles
-from aicert.digest import Digest
+from aicert.digest import Digest, dir_digest
 from aicert.errors import AicertError, ToolError
 from aicert.statement import parse as parse_statement
 from rules import lock, sources, verify
 from rules.config import Input, Project, Run
+from rules.digests import cached_file, cached_tree
 from rules.dvc_program import exclusive, run_dvc
 from rules.lock import replace as write_whole
+from rules.progress import say
+from rules.work import unread
 
 # As DVC writes it: a key of the one output.
+_PATH = re.compile(r"^(?:- |  )path: (.+)$", re.MULTILINE)
 MD5 = re.compile(r"^[- ] md5: ([0-9a-f]{32}(?:\.dir)?)$", re.MULTILINE)
 # DVC breaks the line when it writes the file again.
 _DIGEST = re.compile(r"^  aicert:\s+(\S+)$", re.MULTILINE)
@@ -165,16 +169,54 @@ def is_tracked(root: Path, project: Project, run: Run) -> bool:
         return False
 
 
-def track(root: Path, project: Project, runs: Iterable[Run]) -> list[Tracked]:
-    """Hand DVC what it does not have yet; returns that. Linked, not copied, where the disk can."""
+def track(root: Path, project: Project, *, again: bool = False) -> list[Tracked]:
+    """Hand DVC what it does not have yet; returns that. Linked, not copied, where the disk can.
+
+    `again`: also what is recorded and not in DVC's cache, as after a clone. While a machine reads
+    inputs nothing is done: the last of runs that go in parallel comes here when it has ended.
+    """
     if not is_on(root):
         return []
-    todo = {
-        item.file: item
-        for run in runs
-        for item in of_run(root, project, run)
-        if not item.is_recorded and item.path.exists()
-    }
+    with unread(root) as free:
+        if not free:
+            say("not tracked yet: a run reads its inputs; when it has ended, they are")
+            return []
+        return _track(root, _todo(root, project, again))
+
+
+def _todo(root: Path, project: Project, again: bool) -> dict[Path, Tracked]:
+    """By `.dvc` file. Bytes that are not the locked ones wait for `./doit lock`."""
+    objects = Path(run_dvc(root, ["cache", "dir"]).strip()) / "files" / "md5" if again else None
+    found = {}
+    for run in project.runs.values():
+        try:
+            items = of_run(root, project, run)
+        except AicertError:
+            # No lockfile, or one that certify refuses with its own words.
+            continue
+        for item in items:
+            has = item.is_recorded and (objects is None or _object(objects, item).exists())
+            if not has and _is_right(item):
+                found[item.file] = item
+    return found
+
+
+def _is_right(item: Tracked) -> bool:
+    try:
+        if item.digest.kind == "sha256":
+            return cached_file(item.path).sha256 == item.digest.hex
+        return dir_digest(cached_tree(item.path)) == item.digest
+    except AicertError:
+        return False
+
+
+def _object(objects: Path, item: Tracked) -> Path:
+    """Where DVC's cache has the bytes, or the listing, of what is recorded."""
+    found = MD5.search(item.file.read_text(encoding="utf-8"))
+    return objects / found[1][:2] / found[1][2:] if found else objects / "none"
+
+
+def _track(root: Path, todo: dict[Path, Tracked]) -> list[Tracked]:
     if not todo:
         return []
     with exclusive(root):
@@ -189,7 +231,17 @@ def track(root: Path, project: Project, runs: Iterable[Run]) -> list[Tracked]:
                 file.unlink() if data is None else write_whole(file, data)
             raise
         run_dvc(root, ["checkout", "--quiet", "--relink", *files])
+        _drop_others(root, todo)
     return list(todo.values())
+
+
+def _drop_others(root: Path, todo: dict[Path, Tracked]) -> None:
+    """Another run shared the input and comes first by name now: one `.dvc` file a path."""
+    paths = {item.path for item in todo.values()}
+    for file in (root / lock.DIRECTORY).glob("*/*.dvc"):
+        found = None if file in todo else _PATH.search(file.read_text(encoding="utf-8"))
+        if found and (root.resolve() / found[1].strip("\"'")) in paths:
+            file.unlink()
 
 
 def _unfinished(root: Path, item: Tracked) -> bytes:

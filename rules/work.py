@@ -15,6 +15,7 @@ from pathlib import Path
 from aicert.errors import ToolError
 
 RUNS = Path(".aicert") / "runs"
+READING = Path(".aicert") / "reading.lock"
 
 
 @contextmanager
@@ -44,6 +45,28 @@ def held(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def reading(root: Path) -> Iterator[None]:
+    """While a machine reads inputs: nobody links them elsewhere, which it would see as a change."""
+    (root / READING).parent.mkdir(exist_ok=True)
+    (root / READING).touch()
+    with held(root / READING):
+        yield
+
+
+@contextmanager
+def unread(root: Path) -> Iterator[bool]:
+    """Whether no machine reads inputs of this checkout; until the end none begins to."""
+    (root / READING).parent.mkdir(exist_ok=True)
+    with (root / READING).open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def sweep(root: Path, run: str) -> None:

@@ -17,6 +17,10 @@ _HUB = re.compile(
     r"hf:(?:datasets/)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@[\w.-]+)?", re.ASCII
 )
 _KEY = re.compile(r"([A-Za-z_]\w*):", re.ASCII)
+_RULE = re.compile(r"---[ \t]*\r?\n")
+_FRONT = re.compile(
+    r"(?P<begin>---[ \t]*\r?\n)(?P<lines>(?:[^\n]*\n)*?)(?P<end>---[ \t]*(?:\r?\n|\Z))"
+)
 _BADGE = "https://img.shields.io/badge/aicert-certificate-blue"
 
 
@@ -32,33 +36,35 @@ def update(card: str, facts: Facts, output: str) -> tuple[str, list[str]]:
             "README.md is one of the certified files: a change would make the model fail",
             hint="put the card elsewhere",
         )
-    line = "\r\n" if "\r\n" in card else "\n"
-    text = card.replace("\r\n", "\n")
+    mark = "\ufeff" if card.startswith("\ufeff") else ""
+    text = card.removeprefix(mark)
+    # What is added ends lines as the card's first line does; every other byte stays.
+    line = "\r\n" if text.find("\r") == text.find("\n") - 1 and "\r" in text else "\n"
     front, body = _split(text)
-    kept, notes = _front(front, facts)
-    whole = kept + _replace(body, _block(facts, output), BEGIN, END, "the card")
-    return whole.replace("\n", line), notes
+    kept, notes = _front(front, facts, line)
+    block = _block(facts, output).replace("\n", line)
+    return mark + kept + _replace(body, block, line), notes
 
 
-def _split(text: str) -> tuple[list[str], str]:
-    """The lines of the front matter without its rules, and the rest."""
-    if not text.startswith("---\n"):
-        return [], text
-    end = text.find("\n---\n", 3)
-    if end < 0:
+def _split(text: str) -> tuple[re.Match[str] | None, str]:
+    """The front matter, with its rules, and the rest."""
+    front = _FRONT.match(text)
+    if front is None and _RULE.match(text):
         raise ConfigError("the card's front matter has no end: a line of ---")
-    return text[4 : end + 1].splitlines() if end > 3 else [], text[end + 5 :]
+    return front, text if front is None else text[front.end() :]
 
 
-def _front(lines: list[str], facts: Facts) -> tuple[str, list[str]]:
-    starts, ends = lines.count(_YAML_BEGIN), lines.count(_YAML_END)
+def _front(front: re.Match[str] | None, facts: Facts, line: str) -> tuple[str, list[str]]:
+    lines = [] if front is None else re.findall(r"[^\n]*\n", front["lines"])
+    marks = [each.rstrip("\r\n") for each in lines]
+    starts, ends = marks.count(_YAML_BEGIN), marks.count(_YAML_END)
     if (starts, ends) not in ((0, 0), (1, 1)) or (
-        starts and lines.index(_YAML_BEGIN) > lines.index(_YAML_END)
+        starts and marks.index(_YAML_BEGIN) > marks.index(_YAML_END)
     ):
         raise ConfigError(f"the card's front matter has marks that do not pair: {_YAML_BEGIN}")
     if starts:
-        lines = lines[: lines.index(_YAML_BEGIN)] + lines[lines.index(_YAML_END) + 1 :]
-    own = {match[1] for line in lines if (match := _KEY.match(line))}
+        lines = lines[: marks.index(_YAML_BEGIN)] + lines[marks.index(_YAML_END) + 1 :]
+    own = {match[1] for each in lines if (match := _KEY.match(each))}
     wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}
     notes = [
         f"{key} is yours and stays as it is; the certificate names {', '.join(names)}"
@@ -70,10 +76,13 @@ def _front(lines: list[str], facts: Facts) -> tuple[str, list[str]]:
         if names and key not in own:
             block += [f"{key}:", *(f"- {name}" for name in names)]
     if block:
-        lines = [*lines, _YAML_BEGIN, *block, _YAML_END]
-    if not lines:
+        lines += [each + line for each in (_YAML_BEGIN, *block, _YAML_END)]
+    if not lines and (front is None or starts):
         return "", notes
-    return "---\n" + "\n".join(lines) + "\n---\n", notes
+    if front is None:
+        return f"---{line}{''.join(lines)}---{line}", notes
+    end = front["end"] if front["end"].endswith("\n") else front["end"] + line
+    return front["begin"] + "".join(lines) + end, notes
 
 
 def _hub_names(facts: Facts, kind: str) -> list[str]:
@@ -105,7 +114,8 @@ def _block(facts: Facts, output: str) -> str:
 |---|---|---|
 {inputs}
 
-This text proves nothing; the certificate does. Check it yourself, offline:
+This text proves nothing; the certificate does. Check it yourself, offline, with aicert (on PyPI
+that name is another project's):
 
 ```sh
 aicert verify certificate.json . --lockfile {facts.lockfile_digest}
@@ -114,16 +124,16 @@ aicert verify certificate.json . --lockfile {facts.lockfile_digest}
 """
 
 
-def _replace(body: str, block: str, begin: str, end: str, what: str) -> str:
-    starts, ends = body.count(begin), body.count(end)
+def _replace(body: str, block: str, line: str) -> str:
+    starts, ends = body.count(BEGIN), body.count(END)
     if (starts, ends) == (0, 0):
-        gap = "" if not body else "\n" if body.endswith("\n") else "\n\n"
+        gap = "" if not body else line if body.endswith("\n") else line * 2
         return f"{body}{gap}{block}"
-    first, last = body.find(begin), body.find(end)
+    first, last = body.find(BEGIN), body.find(END)
     if (starts, ends) != (1, 1) or first > last:
-        raise ConfigError(f"{what} has marks that do not pair: {begin} … {end}")
-    after = body[last + len(end) :]
-    return body[:first] + block.rstrip("\n") + after
+        raise ConfigError(f"the card has marks that do not pair: {BEGIN} … {END}")
+    after = body[last + len(END) :]
+    return body[:first] + block.removesuffix(line) + after
 
 
 def _plain(text: str) -> str:

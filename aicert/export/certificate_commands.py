@@ -6,6 +6,7 @@ The first two repeat what a certificate claims and verify nothing, and say so; `
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,10 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
     folder = Path(options.folder)
     if not folder.is_dir():
-        raise ConfigError(f"not a directory: {options.folder[:200]!a}", hint="mkdir")
+        raise ConfigError(
+            f"not a directory: {options.folder[:200]!a}",
+            hint=f"mkdir -p {shlex.quote(options.folder[:200])}",
+        )
     for name, data in exports(_facts(options.certificate)).items():
         write_atomically(folder / name, data)
         write(f"written  {ascii(os.fspath(folder / name))[1:-1]}\n")

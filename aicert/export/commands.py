@@ -163,7 +163,7 @@ def _extra(module: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         raise ToolError(
             f"this needs the package {error.name}, which is not installed",
-            hint=f"pip install 'aicert[{extra}]'",
+            hint=f"in a checkout of this project: pip install '.[{extra}]'",
         ) from None
 
 

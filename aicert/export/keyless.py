@@ -1,4 +1,4 @@
-"""Keyless signatures of Sigstore, through sigstore's own library. Extra: `aicert[sigstore]`.
+"""Keyless signatures of Sigstore, through sigstore's own library. Extra: `sigstore`.
 
 Signing asks an OpenID provider who signs, Fulcio for a certificate that lives ten minutes, and
 Rekor for an entry in its log: it needs the network, and publishes identity and signature there.

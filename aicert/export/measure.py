@@ -82,7 +82,7 @@ def hasher(algorithm: str) -> Callable[[], Hasher]:
     except ModuleNotFoundError:
         raise ToolError(
             "the signature uses BLAKE3, which needs a package",
-            hint="pip install 'aicert[blake3]'",
+            hint="in a checkout of this project: pip install '.[blake3]'",
         ) from None
     made: Callable[[], Hasher] = blake3
     return made

@@ -39,7 +39,7 @@ ol.chain li+li::before{content:"\\2191";position:absolute;top:-1.45rem;left:1rem
 caption{text-align:left;color:var(--dim);padding:.2rem 0}
 th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid var(--line)}
 figure{margin:1rem 0}
-td.detail{white-space:pre-line;overflow-wrap:anywhere}
+.lines{white-space:pre-line}td.detail{white-space:pre-line;overflow-wrap:anywhere}
 td:nth-child(-n+2),td:nth-child(-n+2) code{overflow-wrap:normal}svg{max-width:100%;height:auto}
 .dim{color:var(--dim)}
 @media (max-width:40rem){table,caption,tbody,tr,td{display:block}thead{position:absolute;
@@ -72,9 +72,9 @@ def page(facts: Facts, result: AttestationResult) -> str:
         _chain(facts, result),
         _checks(result),
         _training(facts),
-        _inputs(facts),
+        _inputs(facts, result),
         _files(facts),
-        _values(facts),
+        _values(facts, result),
         _overrides(facts),
         _limits(result),
     ]
@@ -101,6 +101,11 @@ def _code(text: str) -> str:
     return f"<code>{_text(text)}</code>"
 
 
+def _is_claim(result: AttestationResult) -> bool:
+    """Whether nothing verified covers what the certificate says."""
+    return result.subject is None or result.lockfile is None
+
+
 def _verdict(result: AttestationResult) -> str:
     below = result.tier is not None and tier_rank(result.tier) < tier_rank("vtpm")
     tier = "The key that signed the evidence chains to no platform that the policy names."
@@ -109,10 +114,12 @@ def _verdict(result: AttestationResult) -> str:
     why = ""
     if result.verdict == "failed":
         first = result.failed[0]
-        why = f"<p>{_code(first.id)}: {_text(first.detail)}</p>"
+        why = f"<p class=lines>{_code(first.id)}: {_text(first.detail)}</p>"
     elif result.verdict == "none":
         reasons = "; ".join(f"{check.id}: {check.detail}" for check in result.undecided[:2])
         why = f"<p>{_text(reasons)}</p>"
+    if _is_claim(result):
+        why += "<p><b>All that stands below is what the certificate claims, not more.</b></p>"
     suffix = " (the operator could have forged this)" if below else ""
     return (
         f'<section class="verdict {result.verdict}" aria-label="Verdict">'
@@ -143,9 +150,12 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
         ("Root", f"{_text(chain.verdict)}: {_text(chain.detail)}"),
     )
     items = "".join(f"<li><b>{name}</b><br>{text}</li>" for name, text in links)
+    caption = "Each came out of, or is vouched for by, the one below it."
+    if _is_claim(result):
+        caption = "As the certificate claims it; the checks that cover it are not ok."
     return (
-        "<section><h2>The chain</h2><p class=dim>Each came out of, or is vouched for by, the one"
-        f" below it.</p><ol class=chain>{items}</ol></section>"
+        f"<section><h2>The chain</h2><p class=dim>{caption}</p>"
+        f"<ol class=chain>{items}</ol></section>"
     )
 
 
@@ -155,7 +165,9 @@ def _checks(result: AttestationResult) -> str:
          _text(check.detail))
         for check in result.checks
     ]  # fmt: skip
-    return _table("Checks", "Every check that was made", ("verdict", "check", "detail"), rows)
+    return _table(
+        "Checks", "Every check there is, and its verdict", ("verdict", "check", "detail"), rows
+    )
 
 
 def _class(verdict: str) -> str:
@@ -209,13 +221,15 @@ def _throughput(facts: Facts) -> str:
     )
 
 
-def _inputs(facts: Facts) -> str:
+def _inputs(facts: Facts, result: AttestationResult) -> str:
     rows = [
-        (_text(item.name), f"{item.size:,}", _source(item), _code(str(item.digest)))
+        (_text(item.name), f"{item.size:,} bytes", _source(item), _code(str(item.digest)))
         for item in facts.lockfile.inputs
     ]
     caption = "All that the run could read. Sources are the builder's claim, digests are measured"
-    return _table("Inputs", caption, ("input", "bytes", "source", "digest"), rows)
+    if _is_claim(result):
+        caption = "All that the run is said to have read"
+    return _table("Inputs", caption, ("input", "size", "source", "digest"), rows)
 
 
 def _source(item: LockedInput) -> str:
@@ -233,7 +247,7 @@ def _files(facts: Facts) -> str:
     return _table("Files", "What came out", ("file", "SHA-256"), rows)
 
 
-def _values(facts: Facts) -> str:
+def _values(facts: Facts, result: AttestationResult) -> str:
     order = {"measured": 0, "derived": 1, "self-reported": 2}
     items = sorted(facts.log.items(), key=lambda item: (order[item[1].origin], item[0]))
     rows = [(_text(value.origin), _text(key), _shown(value)) for key, value in items]
@@ -241,6 +255,8 @@ def _values(facts: Facts) -> str:
         "measured: by the runner; derived: computed from that; self-reported: by the trainer, "
         "which ran the builder's config and may say anything"
     )
+    if _is_claim(result):
+        caption = f"What the certificate claims of each: {caption}"
     return _table("Run report", caption, ("origin", "value", ""), rows)
 
 
@@ -252,11 +268,15 @@ def _shown(value: Value) -> str:
 
 def _overrides(facts: Facts) -> str:
     rows = [
-        (_code(o.key), _code(o.configured), _code(o.used), _text(o.why))
+        (
+            _code(o.key),
+            f"{_code(o.configured) if o.configured else 'not set'} → {_code(o.used)}",
+            _text(o.why),
+        )
         for o in facts.report.overrides
     ]
     caption = "Config keys that the runner set"
-    return _table("Overrides", caption, ("key", "configured", "used", "why"), rows)
+    return _table("Overrides", caption, ("key", "configured → used", "why"), rows)
 
 
 def _limits(result: AttestationResult) -> str:

@@ -1,4 +1,4 @@
-"""Sign with a key in a PKCS #11 token, named by a URI (RFC 7512). Extra: `aicert[pkcs11]`.
+"""Sign with a key in a PKCS #11 token, named by a URI (RFC 7512). Extra: `pkcs11`.
 
     pkcs11:token=models;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so
 
@@ -110,9 +110,12 @@ def _session(wanted: dict[str, str], pin: str | None) -> Iterator["pkcs11.Sessio
             yield session
     except pkcs11.exceptions.PKCS11Error as error:
         name = type(error).__name__
+        hint = "p11tool --list-all --login shows what a token has"
+        if pin is None and name in ("NoSuchKey", "UserNotLoggedIn"):
+            # Without one, a token shows no private keys.
+            hint = "--password-env NAME: the environment variable that holds the PIN"
         raise ToolError(
-            f"the PKCS #11 token refuses: {name}{f': {error}' if str(error) else ''}",
-            hint="p11tool --list-all --login shows what a token has",
+            f"the PKCS #11 token refuses: {name}{f': {error}' if str(error) else ''}", hint=hint
         ) from None
     except RuntimeError as error:
         raise ToolError(f"the PKCS #11 module cannot be used: {error}") from None

@@ -7,6 +7,7 @@ has a bare key, and each of the others needs an extra.
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable
 from typing import Protocol, TypeGuard
 
@@ -89,6 +90,10 @@ def load_signer(key: StrPath, *, password: str | None = None) -> KeySigner:
         secret = None if password is None else password.encode()
         private = serialization.load_pem_private_key(data, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY"):
+            raise ConfigError(
+                f"{os.fspath(key)!a} is a public key: the private one signs"
+            ) from None
         raise ConfigError(f"{os.fspath(key)!a} is no usable private key: {error}") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name not in _HASHES:
         raise ConfigError(
@@ -117,10 +122,17 @@ def digest_of(key: ec.EllipticCurvePublicKey, data: bytes) -> bytes:
 
 def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
     """The caller's own public key; EvidenceError where the bundle names another one."""
+    data = read_pem(public, "public key")
     try:
-        key = serialization.load_pem_public_key(read_pem(public, "public key"))
+        key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{os.fspath(public)!a} is no public key: {error}") from None
+        name = os.fspath(public)
+        if b"PRIVATE KEY-----" in data:
+            hint = f"openssl pkey -in {shlex.quote(name)} -pubout -out key.pub"
+            raise ConfigError(
+                f"{name!a} is a private key: the public one verifies", hint=hint
+            ) from None
+        raise ConfigError(f"{name!a} is no public key: {error}") from None
     key = signing_key(key, f"{os.fspath(public)!a}")
     hint = oms.key_hint(oms.public_pem(key))
     named = f"\n{key_text(key)}"

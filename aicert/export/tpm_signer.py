@@ -1,4 +1,4 @@
-r"""Sign with a persistent key of this computer's TPM 2.0, by its handle. Extra: `aicert[tpm]`.
+r"""Sign with a persistent key of this computer's TPM 2.0, by its handle. Extra: `tpm`.
 
     tpm2_createprimary -C o -G ecc256:ecdsa -c key \
       -a 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign'
@@ -58,6 +58,8 @@ def load(handle: str, password: str | None) -> KeySigner:
 
 @contextmanager
 def _key(handle: str, password: str | None) -> Iterator[tuple[Any, Any]]:
+    # The TSS prints its own errors to standard error; ours carry what they say.
+    os.environ.setdefault("TSS2_LOG", "all+none")
     try:
         with ESAPI(os.environ.get("TPM2TOOLS_TCTI")) as esapi:
             found = esapi.tr_from_tpmpublic(int(handle, 16))

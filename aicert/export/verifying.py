@@ -21,7 +21,7 @@ from aicert.export.signing import default_signature
 from aicert.ledger import counted
 from aicert.oms_reader import Bundle, Manifest
 from aicert.records import dataclass
-from aicert.render import MAX_LINES, safe
+from aicert.render import MAX_LINES, error_lines, safe
 from aicert.result import CheckResult, CheckVerdict
 
 CHECKS = ("signer.trusted", "signature.valid", "manifest.form", "files.match")
@@ -85,7 +85,12 @@ def verify(
     if not os.path.lexists(root):
         raise EvidenceError(f"nothing to verify at {os.fspath(target)!a}")
     if sum((key is not None, bool(roots), keyless is not None)) != 1:
-        raise ConfigError("name a public key, certificates or an identity that you trust")
+        raise ConfigError(
+            "name one: a public key, certificates, or an identity that you trust",
+            hint="--key PUB, --certificate-chain PEM, or --identity ID --issuer URL",
+        )
+    if not os.path.lexists(place):
+        raise EvidenceError(f"there is no signature {os.fspath(place)!a}", hint="--signature FILE")
     data = read_bounded(place, bundles.MAX_BYTES, "signature")
     read = bundles.parse(data)
 
@@ -278,6 +283,8 @@ def text(result: SignatureResult) -> str:
         lines += ["", f"PASSED    signed by whom you named{partial}"]
         lines.append("Omits     what the model is, and where it came from: a signature says who")
     else:
-        failed = sum(check.verdict == "failed" for check in result.checks)
-        lines += ["", f"FAILED    {failed} of {len(result.checks)} checks"]
+        failed = [check for check in result.checks if check.verdict == "failed"]
+        lines += ["", f"FAILED    {len(failed)} of {len(result.checks)} checks", ""]
+        first = failed[0].detail.partition("\n")[0]
+        lines += error_lines(f"{failed[0].id}: {first}", None).splitlines()
     return "\n".join(lines) + "\n"

@@ -72,7 +72,7 @@ def scheme_of(source: Remote) -> Scheme:
     except ImportError as error:
         raise ToolError(
             f"asking sources needs the package {error.name}, which is not installed",
-            hint="pip install 'aicert[sources]'",
+            hint="in a checkout of this project: pip install '.[sources]'",
         ) from None
 
 

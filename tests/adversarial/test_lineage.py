@@ -7,7 +7,7 @@ import pytest
 
 from aicert import render
 from aicert.appraise_lineage import MAX_ANCESTORS
-from aicert.certificate import Certificate
+from aicert.certificate import Certificate, emit, parse
 from aicert.digest import Digest, dir_digest
 from aicert.lockfile import LockedInput, Lockfile
 from tests.adversarial.forger import Scene, hex_of
@@ -83,7 +83,8 @@ def test_certificates_that_nothing_leads_to_are_not_judged() -> None:
 
 def test_certificates_that_are_all_built_on_are_not_mentioned() -> None:
     asked = scene("w", "x")
-    asked.ancestors = CHAIN
+    # As `--lineage certificates/` gives them: with the one that is judged.
+    asked.ancestors = (*CHAIN, parse(emit(asked.get("certificate"))))
     assert "builds on" not in render.text(asked.appraise())
 
 

@@ -20,6 +20,7 @@ from aicert import digest, lockfile
 from aicert.digest import Digest
 from aicert.lockfile import LockedInput
 from rules import dvc_env
+from rules.work import reading
 from tests.adversarial.forger import FILES, Scene
 
 # DVC takes half a second to start, and a test starts it ten times.
@@ -274,6 +275,45 @@ def test_bytes_of_an_older_lockfile_are_stale_not_tampered(
     checked = clone.doit("dvc", "checkout", "--force")
     assert checked.returncode == 0, checked.stderr
     assert (clone.root / "data" / "readme.txt").read_text() == "rows\n"
+
+
+def test_nothing_is_linked_elsewhere_while_a_run_reads_it(untracked: Clone, tmp_path: Path) -> None:
+    clone = Clone(root=tmp_path / "origin")
+    shutil.copytree(untracked.root, clone.root, symlinks=True)
+    before = (clone.root / "data" / "readme.txt").stat()
+    with reading(clone.root):
+        assert clone.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
+        pushed = clone.doit("dvc", "push")
+    assert "not tracked yet: a run reads its inputs" in pushed.stderr
+    assert not list(clone.root.glob("lockfiles/*/*.dvc"))
+    after = (clone.root / "data" / "readme.txt").stat()
+    assert (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns)
+    # Bytes that are not the locked ones are not handed to anybody either.
+    (clone.root / "data" / "readme.txt").write_text("edited\n")
+    assert clone.doit("dvc", "push").returncode == 0
+    assert not list(clone.root.glob("lockfiles/*/*.dvc"))
+
+
+def test_what_a_clone_made_itself_is_pushed_and_one_run_tracks_a_path(
+    origin: Clone, tmp_path: Path
+) -> None:
+    clone = teammate(origin, tmp_path)
+    # As the shipped example's inputs: made there, not pulled.
+    shutil.copytree(origin.root / "data", clone.root / "data")
+    toml = TOML.replace("runs.again", "runs.above")
+    (clone.root / "aicert.toml").write_text(toml)
+    assert clone.doit("lock").returncode == 0
+    assert clone.doit("dvc", "remote", "add", "mine", str(tmp_path / "mine")).returncode == 0
+    pushed = clone.doit("dvc", "push", "--remote", "mine", "lockfiles/above/same.dvc")
+    assert pushed.returncode == 0, pushed.stderr
+    assert [str(p.relative_to(clone.root)) for p in clone.root.glob("lockfiles/*/*.dvc")] == [
+        "lockfiles/above/same.dvc"
+    ]
+    objects = [p for p in (tmp_path / "mine").rglob("*") if p.is_file()]
+    assert len(objects) == 7  # six files and their listing
+    shutil.rmtree(clone.root / ".dvc" / "cache")
+    again = clone.doit("dvc", "push", "--remote", "mine", "lockfiles/above/same.dvc")
+    assert "tracked  lockfiles/above/same.dvc" in again.stderr
 
 
 def test_an_unpacked_archive_has_no_dvc(untracked: Clone, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_blake3_is_read_where_its_package_is_installed(
     assert environment.run(OTHER_HASHES, keys.key, model, signature, "blake3").returncode == 0
     command = ("verify-signature", model, "--key", keys.pub, "--signature", signature)
     assert aicert(*command) == 2
-    assert "pip install 'aicert[blake3]'" in capsys.readouterr().err
+    assert "pip install '.[blake3]'" in capsys.readouterr().err
     root = Path(__file__).resolve().parents[2]
     assert environment.run(BLAKE3, root, model, keys.pub, signature).returncode == 0
     (model / "a").write_bytes(b"b")

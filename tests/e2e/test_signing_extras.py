@@ -132,9 +132,9 @@ def test_without_the_extra_nothing_is_signed(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert aicert("sign", model, "--pkcs11", uri()) == 2
-    assert "pip install 'aicert[pkcs11]'" in capsys.readouterr().err
+    assert "pip install '.[pkcs11]'" in capsys.readouterr().err
     assert aicert("sign", model, "--sigstore") == 2
-    assert "pip install 'aicert[sigstore]'" in capsys.readouterr().err
+    assert "pip install '.[sigstore]'" in capsys.readouterr().err
     (model / "model.sig").write_bytes(b"{}")
     identity = ("--identity", "me@example.com", "--issuer", "https://example.com")
     assert aicert("verify-signature", model, *identity) == 2

@@ -139,7 +139,7 @@ def test_a_newer_version_has_a_way_forward() -> None:
     document["version"] = 2
     with pytest.raises(EvidenceError) as error:
         parse(json.dumps(document).encode())
-    assert error.value.hint == "pip install --upgrade aicert"
+    assert error.value.hint == "in a checkout of this project: git pull && pip install ."
 
 
 def test_a_certificate_too_large() -> None:

@@ -138,6 +138,30 @@ def test_a_card_keeps_its_authors_keys_and_line_ends() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "---\nlicense: mit\n---\nUnix\nWindows\r\nlast",
+        "---\r\nlicense: mit\r\n---\r\nWindows\r\nUnix\n",
+        "\ufeff---\ntitle: a\u2028b\x85c \n---\n\n\nText \x0b\x0c\n\n",
+        "---\nlicense: mit\n--- \n",
+        "---\n---\n",
+        "",
+        "Old\rMac\r",
+    ],
+)
+def test_every_other_byte_of_a_card_stays(text: str) -> None:
+    read = facts.read(sample())
+    once, _ = card.update(text, read, "model")
+    assert card.update(once, read, "model")[0] == once
+    rest = re.sub(r"# aicert:begin\r?\n.*?# aicert:end\r?\n", "", once, flags=re.DOTALL)
+    rest = rest[: rest.index(card.BEGIN)]
+    if "---" not in text:
+        rest = rest.removeprefix("---\n---\n")
+    assert rest.startswith(text)
+    assert set(rest[len(text) :]) <= {"\r", "\n"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "---\nlicense: mit\n",
         f"{card.BEGIN}\n",
         f"{card.END}\n{card.BEGIN}\n",
@@ -240,6 +264,9 @@ def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> Non
     code, text, tags = page(tmp_path, sample())
     assert code == 1
     assert "<strong>FAILED</strong>" in text
+    # Nothing covers it, and the page does not say that anything was measured.
+    assert "All that stands below is what the certificate claims" in text
+    assert "digests are measured" not in text
     assert set(tags.tags) <= ALLOWED
     assert not {"src", "href", "onload", "onerror", "style"} & set(tags.attributes)
     assert "default-src 'none'" in text

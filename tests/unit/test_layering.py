@@ -1,6 +1,7 @@
 """Which way imports go, and what the repository's shape promises (design, section 2)."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -208,6 +209,13 @@ def test_top_level_layout() -> None:
 @pytest.mark.parametrize("name", ours(".py", ".md", ".toml"))
 def test_text_ends_lines_with_lf_only(name: str) -> None:
     assert b"\r" not in (ROOT / name).read_bytes()
+
+
+def test_nobody_is_sent_to_another_project_of_that_name() -> None:
+    # `aicert` on PyPI is not this project.
+    for name in ours(".py", ".md", ".toml", ".yml"):
+        told = re.findall(r"pip install [^\n`\"]*", (ROOT / name).read_text())
+        assert not [line for line in told if re.search(r"(?<![\w./-])aicert(?![\w/-])", line)], name
 
 
 @pytest.mark.parametrize("name", modules("aicert", "rules", "enclave_runner"))

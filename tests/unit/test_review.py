@@ -396,6 +396,35 @@ def test_add_keeps_comments_order_and_style_and_shows_the_change(root: Path) -> 
     assert 'config  = "path:more.txt"     # how' in (root / "aicert.toml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        # tomlkit counts a comment on the next table to the one before it.
+        ('[runs.a.inputs]\nmodel = "x"\nrows  = "y"\n\n# Next.\n', 'rows  = "y"\nmore  = "z"\n\n#'),
+        ('[runs.a.inputs]\nmodel = "x"\nr = "y" # one\n', 'r = "y" # one\nmore = "z"\n'),
+        ('[runs.a.inputs]\nmodel = "x"\n[machines.b]\n[runs.b]\n', '"x"\nmore  = "z"\n[mach'),
+        ('inputs = {model = "x"}\n', 'more = "z"}\n'),
+        ('inputs.model = "x"\n\n# Next.\n', 'inputs.model = "x"\ninputs.more  = "z"\n\n# Next.\n'),
+        ('[runs.a.inputs]\nmodel = "x"', 'model = "x"\nmore  = "z"'),
+    ],
+)
+def test_an_input_is_added_below_the_last_one(before: str, after: str) -> None:
+    head = "[runs.a]\n"
+    made = edit.with_input(f"{head}{before}".encode(), "a", "more", "z", allow_pickle=False)
+    assert after in made.decode()
+    assert made.decode().count("more") == 1
+
+
+def test_the_output_of_another_run_is_told_from_what_is_here(root: Path) -> None:
+    output = root / "outputs" / "tiny" / "model"
+    output.mkdir(parents=True)
+    (output / "rows.jsonl").write_text("{}\n" * 3)
+    edit.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
+    found = edit.add(root, "next", "base", "run:tiny/model", allow_pickle=False)
+    assert "input base: rows.jsonl" in review_text.text(found)
+    assert "3 rows, 9 B" in review_text.text(found)
+
+
 def test_add_makes_a_run_from_its_config(root: Path) -> None:
     found = edit.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
     assert [section.title for section in found.sections] == ["run next"]
