@@ -62,6 +62,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
     with Tpm(arguments.tcti) as tpm:
         attest.check_registers(tpm)
         measured = _measure_inputs(lockfile, arguments.input, events)
+        inputs.check_readable(measured, arguments.trainer_user)
         attest.measure_inputs(tpm, data, measured)
         effective = _prepare(lockfile, measured)
         events.send("training", step=0)
