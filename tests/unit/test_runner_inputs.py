@@ -79,7 +79,7 @@ NOBODY = 65534
 
 
 def deny_by_list(path: Path) -> None:
-    """An access list (Linux, uapi/linux/posix_acl_xattr.h) that shuts out NOBODY and nobody else."""
+    """An access list (uapi/linux/posix_acl_xattr.h) that shuts out NOBODY alone."""
     entries = [(0x01, 6, 0xFFFFFFFF), (0x02, 0, NOBODY), (0x04, 4, 0xFFFFFFFF)]
     entries += [(0x10, 4, 0xFFFFFFFF), (0x20, 4, 0xFFFFFFFF)]
     listed = b"".join(struct.pack("<HHI", *entry) for entry in entries)
