@@ -1,4 +1,4 @@
-"""A host hides files from the training that the machine hashed: the runner refuses, and measures none.
+"""A host hides files from the training that the machine hashed: the runner refuses to go on.
 
 The runner is the real one on a real software TPM, as root with another user who trains, as in the
 measured machine. What kinds of hiding there are is in tests/unit/test_runner_inputs.py.
