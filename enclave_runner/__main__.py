@@ -149,17 +149,16 @@ def _prepare(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
 
 
 def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:
-    """Move the output to `target` and hash it there. A failed training gives nothing."""
-    if result.exit_code != "0" or not result.output.is_dir() or not any(result.output.iterdir()):
+    """Move the output to `target` and hash it there. A failed training gives nothing, and so does
+    one that put a link in the place of its output: it would lead out of the sandbox.
+    """
+    output = result.output
+    if result.exit_code != "0" or output.is_symlink() or not output.is_dir():
+        return {}
+    if not any(output.iterdir()):
         return {}
     target.parent.mkdir(parents=True, exist_ok=True)
-    result.output.rename(target)
-    # A model card is for people to write and is never covered (aicert.inert); the trainer's draft
-    # would pin it, and make every model with an edited card fail.
-    if (target / "README.md").is_file():
-        (target / "README.md").unlink()
-    if not any(target.iterdir()):
-        return {}
+    output.rename(target)
     files = read_tree(target)
     # Trainers write weights that their own user alone can read; a result is for everybody to check.
     for folder, _, names in os.walk(target):
