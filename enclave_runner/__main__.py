@@ -65,16 +65,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         inputs.check_readable(measured, arguments.trainer_user)
         attest.measure_inputs(tpm, data, measured)
         effective = _prepare(lockfile, measured)
-        events.send("training", step=0)
-        result = training.train(
-            effective,
-            {item.name: item.path for item in measured},
-            arguments.scratch,
-            arguments.training_env,
-            _limits(arguments),
-            lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
-            user=arguments.trainer_user,
-        )
+        result = _train(arguments, effective, measured, events)
         events.send("measuring")
         target = arguments.out / "outputs" / lockfile.outputs[0]
         files = _collect(result, target)
@@ -146,6 +137,24 @@ def _prepare(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
         if item.name != CONFIG_INPUT
     }
     return config.resolve(data, views)
+
+
+def _train(
+    arguments: argparse.Namespace,
+    effective: config.Effective,
+    measured: list[MeasuredInput],
+    events: Events,
+) -> training.TrainingResult:
+    events.send("training", step=0)
+    return training.train(
+        effective,
+        {item.name: item.path for item in measured},
+        arguments.scratch,
+        arguments.training_env,
+        _limits(arguments),
+        lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
+        user=arguments.trainer_user,
+    )
 
 
 def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:

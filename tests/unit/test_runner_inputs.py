@@ -78,6 +78,12 @@ def test_whatever_is_written_added_or_removed_is_noticed(
 NOBODY = 65534
 
 
+def deny_by_owner(path: Path) -> None:
+    """Everybody may read it but its owner."""
+    os.chown(path, NOBODY, 0)
+    path.chmod(0o044)
+
+
 def deny_by_list(path: Path) -> None:
     """An access list (uapi/linux/posix_acl_xattr.h) that shuts out NOBODY alone."""
     entries = [(0x01, 6, 0xFFFFFFFF), (0x02, 0, NOBODY), (0x04, 4, 0xFFFFFFFF)]
@@ -95,8 +101,7 @@ def deny_by_list(path: Path) -> None:
         (lambda f: (f / "data/sub").chmod(0o344), "sub/b.json"),
         (lambda f: (f / "data").chmod(0o700), "data"),
         (lambda f: (f / "config").chmod(0o640), "config"),
-        (lambda f: (os.chown(f / "data/a.json", NOBODY, 0), (f / "data/a.json").chmod(0o044)),
-         "a.json"),
+        (lambda f: deny_by_owner(f / "data/a.json"), "a.json"),
         (lambda f: deny_by_list(f / "data/a.json"), "a.json"),
     ],
 )  # fmt: skip
