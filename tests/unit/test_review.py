@@ -188,6 +188,8 @@ def test_a_comment_fits_on_github() -> None:
         "[" * 5000,
         "a: [",
         "\x00",
+        "a.b: 1\na: {b: 2}\n",
+        "1: x\n'1': y\n",
     ],
 )
 def test_a_hostile_config_is_not_compared(text: str) -> None:
