@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import REPOSITORY, Checkout
 
-CHECKS = 24
+CHECKS = 27
 
 
 @pytest.fixture
