@@ -91,6 +91,10 @@ class Policy:
             raise ConfigError(f"policy {self.name}: a root is given twice")
         for root in self.roots:
             _check_root(root, self.name)
+        # Of two minimums for one thing, the one that is looked at first would hold.
+        _check_once(self.name, "[[chip]]", "issuer", [(one.issuer, one.name) for one in self.chips])
+        keys = [(one.id_key, one.name) for one in self.launches]
+        _check_once(self.name, "[[launch]]", "id-key", keys)
 
 
 def built_in(name: str) -> Policy:
@@ -170,6 +174,14 @@ def require_roots(policy: Policy) -> Policy:
     if policy.name in SIMULATED_TIERS:
         hint = f"--root .aicert/ca/{policy.name}.pem"
     raise ConfigError(f"policy {policy.name} names no platform root", hint=hint)
+
+
+def _check_once(policy: str, table: str, what: str, found: list[tuple[bytes, str]]) -> None:
+    seen = set()
+    for value, name in found:
+        if value in seen:
+            raise ConfigError(f"policy {policy}: two {table} have the same {what}: {name}")
+        seen.add(value)
 
 
 def _check_root(root: Root, policy: str) -> None:

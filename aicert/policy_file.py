@@ -1,13 +1,15 @@
 """Policy files: strict TOML (docs/spec/policy.md has an example with every key).
 
 Unknown keys are errors that name the key, the file and the nearest valid one. A file may extend a
-built-in policy or another file: lists are added to, single values replaced. Paths are relative to
-the file. Raises ConfigError only. Left out: anything that would skip a check.
+built-in policy or another file: lists are added to, single values replaced, and so are the least
+versions of one maker's processors and guests. Paths are relative to the file. Raises ConfigError
+only. Left out: anything that would skip a check.
 """
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from aicert import image_lock
 from aicert.chain import Root
@@ -37,6 +39,8 @@ MAX_EXTENDS = 8
 # SHA-384; all zeros is what a processor reports where nobody signed.
 ID_KEY_BYTES = 48
 ORIGINS = ("measured", "derived", "self-reported")
+
+Item = TypeVar("Item")
 
 
 def load_policy(path: str, *, depth: int = 0) -> Policy:
@@ -70,11 +74,19 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         revoked=revoked | (base.revoked if base else frozenset()),
         images={**(base.images if base else {}), **held},
         firmware=(*(base.firmware if base else ()), *firmware),
-        chips=(*(base.chips if base else ()), *chips),
-        launches=(*(base.launches if base else ()), *launches),
+        chips=_instead(base.chips if base else (), chips, lambda one: one.issuer),
+        launches=_instead(base.launches if base else (), launches, lambda one: one.id_key),
         claims=(*(base.claims if base else ()), *claims),
         max_age_days=days if days is not None or base is None else base.max_age_days,
     )
+
+
+def _instead(
+    extended: tuple[Item, ...], own: tuple[Item, ...], of: Callable[[Item], bytes]
+) -> tuple[Item, ...]:
+    """Both; one of `own` takes the place of what is extended and of the same thing."""
+    replaced = set(map(of, own))
+    return (*(item for item in extended if of(item) not in replaced), *own)
 
 
 def _parse(path: str) -> Mapping[str, object]:

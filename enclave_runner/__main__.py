@@ -62,18 +62,10 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
     with Tpm(arguments.tcti) as tpm:
         attest.check_registers(tpm)
         measured = _measure_inputs(lockfile, arguments.input, events)
+        inputs.check_readable(measured, arguments.trainer_user)
         attest.measure_inputs(tpm, data, measured)
         effective = _prepare(lockfile, measured)
-        events.send("training", step=0)
-        result = training.train(
-            effective,
-            {item.name: item.path for item in measured},
-            arguments.scratch,
-            arguments.training_env,
-            _limits(arguments),
-            lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
-            user=arguments.trainer_user,
-        )
+        result = _train(arguments, effective, measured, events)
         events.send("measuring")
         target = arguments.out / "outputs" / lockfile.outputs[0]
         files = _collect(result, target)
@@ -147,18 +139,35 @@ def _prepare(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
     return config.resolve(data, views)
 
 
+def _train(
+    arguments: argparse.Namespace,
+    effective: config.Effective,
+    measured: list[MeasuredInput],
+    events: Events,
+) -> training.TrainingResult:
+    events.send("training", step=0)
+    return training.train(
+        effective,
+        {item.name: item.path for item in measured},
+        arguments.scratch,
+        arguments.training_env,
+        _limits(arguments),
+        lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
+        user=arguments.trainer_user,
+    )
+
+
 def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:
-    """Move the output to `target` and hash it there. A failed training gives nothing."""
-    if result.exit_code != "0" or not result.output.is_dir() or not any(result.output.iterdir()):
+    """Move the output to `target` and hash it there. A failed training gives nothing, and so does
+    one that put a link in the place of its output: it would lead out of the sandbox.
+    """
+    output = result.output
+    if result.exit_code != "0" or output.is_symlink() or not output.is_dir():
+        return {}
+    if not any(output.iterdir()):
         return {}
     target.parent.mkdir(parents=True, exist_ok=True)
-    result.output.rename(target)
-    # A model card is for people to write and is never covered (aicert.inert); the trainer's draft
-    # would pin it, and make every model with an edited card fail.
-    if (target / "README.md").is_file():
-        (target / "README.md").unlink()
-    if not any(target.iterdir()):
-        return {}
+    output.rename(target)
     files = read_tree(target)
     # Trainers write weights that their own user alone can read; a result is for everybody to check.
     for folder, _, names in os.walk(target):

@@ -136,7 +136,6 @@ TEXT = frozenset(
         "modules",
         "no_input_format",
         "prompt_format",
-        "completion_format",
         "rejected_format",
         "roles",
         "special_tokens",

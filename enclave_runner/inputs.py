@@ -2,11 +2,12 @@
 
 What is compared is what was read here. After training the stat keys of every file and folder are
 compared again with those from before the reading, so that a run is not certified if anything was
-written, added or removed while it read.
+written, added or removed while it read. And what was read here, whoever trains can read as well.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,42 @@ def check_unchanged(inputs: list[MeasuredInput]) -> None:
                     "reading it",
                     hint="run it again when nothing writes to the inputs",
                 )
+
+
+def check_readable(inputs: list[MeasuredInput], user: int | None) -> None:
+    """Raise unless `user`, who trains where the runner is root, can open every file and folder.
+
+    A volume's permissions, owners and access lists are its maker's choice and no part of a digest;
+    a loader takes an optional file that it may not open for one that is not there.
+    """
+    if user is None:
+        return
+    with _as_user(user):
+        for item in inputs:
+            for path in item.stat_keys:
+                try:
+                    os.close(os.open(item.path / path, os.O_RDONLY | os.O_CLOEXEC))
+                except OSError as error:
+                    raise EvidenceError(
+                        f"input {item.name}: the trainer cannot read "
+                        f"{path or item.path.name!a}: {error.strerror}",
+                        hint="make an input volume whose files everybody may read",
+                    ) from None
+
+
+@contextmanager
+def _as_user(user: int) -> Iterator[None]:
+    """Open files as `user` does who starts with no group of the runner's."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(user)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+        os.setegid(os.getgid())
+        os.setgroups(groups)
 
 
 def check_signer(item: LockedInput, found: MeasuredInput) -> None:

@@ -8,8 +8,7 @@ fails, dies or stops answering is a ToolError within a bounded time.
 
 Leaves out: choosing an attestation key. The platform's lies at 0x81000003 with its certificate in
 NV 0x01C101D0 and, in a confidential machine, the processor's report in NV 0x01400001 (as on Azure);
-a guest takes what its platform gives it. Checking any of this
-is the verifier's work.
+a guest takes what its platform gives it. Checking any of this is the verifier's work.
 """
 
 import hashlib

@@ -37,6 +37,10 @@ PACKAGES = (
     "transformers", "trl",
 )  # fmt: skip
 
+# 2025-01-01, for whatever writes the date into what is trained on (the plugin): the machine's clock
+# is its host's, and the host decides nothing.
+DATE = 1735689600
+
 # What a trainer writes into its output directory that is no part of the model: times, process
 # numbers, pickles, measurements. Everything else there is output and repeats byte for byte.
 # README.md, the trainer's model card, is a text that its owner goes on writing.
@@ -158,6 +162,7 @@ def environment(limits: Limits) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "OMP_NUM_THREADS": threads,
         "PYTHONHASHSEED": "0",
+        "SOURCE_DATE_EPOCH": str(DATE),
         "TOKENIZERS_PARALLELISM": "false",
         "TZ": "UTC",
         # Code comes from the environment and the plugin, never from what a run wrote.
@@ -182,7 +187,9 @@ def environment(limits: Limits) -> dict[str, str]:
 def facts(training_env: Path, limits: Limits) -> dict[str, object]:
     """What the runner knows of the training environment without asking it."""
     told = environment(limits)
-    repeatable = ("ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS", "PYTHONHASHSEED")
+    repeatable = (
+        "ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS", "PYTHONHASHSEED", "SOURCE_DATE_EPOCH",
+    )  # fmt: skip
     return {
         "versions": _versions(training_env),
         "settings": {name: told[name] for name in repeatable},

@@ -21,6 +21,8 @@ from rules import sources
 FILE = "aicert.toml"
 DRIVERS = ("local", "qemu", "azure")
 TRAINER = "axolotl"
+# lockfiles/image.lock.toml is no run's.
+IMAGE = "image"
 # The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.
 DEFAULT_MEMORY = 8 << 30
 DEFAULT_SCRATCH = 8 << 30
@@ -289,6 +291,11 @@ def _machine(name: str, table: _Table) -> Machine:
 
 
 def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
+    if name == IMAGE:
+        raise ConfigError(
+            f"{FILE}: {table.where}: lockfiles/image.lock.toml is the lock of the machine's image",
+            hint="give the run another name",
+        )
     table.only("config", "machine", "outputs", "inputs", "default")
     machine = table.text("machine")
     if machine not in machines:

@@ -29,7 +29,8 @@ def fields(data: bytes) -> dict[str, str] | None:
                 return None
         found: dict[str, str] = {}
         for path, value in _flat(yaml.safe_load(text), "", 0):
-            if len(found) >= MAX_FIELDS:
+            # Two fields that are written alike: one would hide what became of the other.
+            if len(found) >= MAX_FIELDS or path in found:
                 return None
             found[path] = value
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError):

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aicert import image_lock
 from aicert.errors import ToolError
 from rules import image_build, progress
 from rules.image_build import LOCK, Place
@@ -64,12 +65,21 @@ def update(root: Path) -> None:
 
 
 def reproduce(root: Path) -> None:
-    """Build from nothing but the locked bytes; ToolError says what differs."""
-    image = ensure(root)
-    where = image_build.place(root)
-    lock = image_build.read_lock(root)
-    if lock is None:
+    """Build from nothing but the locked bytes; ToolError says what differs.
+
+    The lock as it was found counts: `ensure` writes what was built, whatever stood there before.
+    """
+    path = root / LOCK
+    if not path.exists():
         raise ToolError(f"{LOCK} does not exist", hint="./doit image")
+    locked = path.read_bytes()
+    image = ensure(root)
+    if image.lock != locked:
+        raise ToolError(
+            f"{LOCK} is not the lock of what its packages and this code give",
+            hint=f"git diff {LOCK}",
+        )
+    where, lock = image_build.place(root), image_lock.parse(locked)
     with tempfile.TemporaryDirectory(dir=where.cache, prefix="reproduce-") as name:
         # The same locked bytes; everything made from them is made again.
         (Path(name) / "store").symlink_to(where.cache / "store")

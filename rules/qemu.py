@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aicert import api
 from aicert import certificate as certificates
 from aicert.errors import AicertError, ToolError
 from aicert.records import replace
@@ -127,7 +128,7 @@ def make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
 
 def attach_lock(path: Path, image: Image) -> None:
     """Put the image's lock beside the evidence, unsigned: a claim (design section 7)."""
-    certificate = certificates.parse(path.read_bytes())
+    certificate = api.read_certificate(path)
     path.write_bytes(certificates.emit(replace(certificate, image_lock=image.lock)))
 
 

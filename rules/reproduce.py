@@ -24,6 +24,8 @@ from aicert.statement import parse as parse_statement
 # Equal work takes another time on each day.
 _TIMES = frozenset(("wallSeconds", "cpuSeconds", "maxMemoryBytes", "trainSeconds", "logTruncated"))
 _SHOWN = 8
+# A multiple of every element's size.
+BLOCK = 1 << 22
 # array's code for each type whose values are compared as numbers.
 _FLOATS = {"F32": "f", "F64": "d"}
 
@@ -134,25 +136,38 @@ def _tensor(
     one: tuple[int, int, Tensor], two: tuple[int, int, Tensor]
 ) -> tuple[int, float | None] | None:
     """How many elements differ, and by how much at most; None where the tensors are the same."""
-    mine, other = (
-        os.pread(fd, tensor.end - tensor.begin, start + tensor.begin)
-        for fd, start, tensor in (one, two)
-    )
-    kind, again = (one[2].dtype, one[2].shape), (two[2].dtype, two[2].shape)
-    if kind != again:
-        return one[2].elements, None
-    if mine == other:
-        return None
-    code = _FLOATS.get(kind[0])
-    if code is None or sys.byteorder != "little":
-        size = max(1, len(mine) // max(1, one[2].elements))
-        count = sum(
-            mine[at : at + size] != other[at : at + size] for at in range(0, len(mine), size)
+    tensor, again = one[2], two[2]
+    if (tensor.dtype, tensor.shape) != (again.dtype, again.shape):
+        return tensor.elements, None
+    code = _FLOATS.get(tensor.dtype) if sys.byteorder == "little" else None
+    # A few types have elements of less than a byte.
+    size = max(1, (tensor.end - tensor.begin) // max(1, tensor.elements))
+    count = 0
+    apart: list[float] = []
+    for mine, other in _blocks(one, two):
+        if mine == other:
+            continue
+        places = range(0, len(mine), size)
+        count += sum(mine[at : at + size] != other[at : at + size] for at in places)
+        if code is not None:
+            pairs = zip(array.array(code, mine), array.array(code, other), strict=True)
+            apart += [max((abs(x - y) for x, y in pairs if x != y), default=0.0)]
+    return (count, max(apart, default=None)) if count else None
+
+
+def _blocks(
+    one: tuple[int, int, Tensor], two: tuple[int, int, Tensor]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Both tensors' bytes, in pieces: a tensor may be larger than memory or one read."""
+    length = one[2].end - one[2].begin
+    for at in range(0, length, BLOCK):
+        most = min(BLOCK, length - at)
+        mine, other = (
+            os.pread(fd, most, start + each.begin + at) for fd, start, each in (one, two)
         )
-        return count, None
-    numbers = (array.array(code, data) for data in (mine, other))
-    pairs = [(x, y) for x, y in zip(*numbers, strict=True) if x != y]
-    return len(pairs), max((abs(x - y) for x, y in pairs), default=None)
+        if not len(mine) == len(other) == most:
+            raise EvidenceError("a file was cut short while it was compared")
+        yield mine, other
 
 
 def _reports(first: Side, again: Side) -> Iterator[str]:

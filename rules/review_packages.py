@@ -25,7 +25,7 @@ Packages = Mapping[str, tuple[str, frozenset[str]]]
 
 def training_section(base: Files, head: Files, warnings: list[str]) -> Section | None:
     """What changed in the locks of the training environment."""
-    old, new = (_training(files) for files in (base, head))
+    old, new = _training(base, []), _training(head, warnings)
     rows = _rows(old, new, warnings, "training environment")
     same = [base.read(path) == head.read(path) for path in TRAINING]
     if all(same):
@@ -78,12 +78,20 @@ def _installed(lock: ImageLock | None) -> Packages:
     return found
 
 
-def _training(files: Files) -> Packages:
+def _training(files: Files, warnings: list[str]) -> Packages:
+    """Every pin. What is none is told, for pip would follow it: an address, an index, an option."""
     found: dict[str, tuple[str, frozenset[str]]] = {}
     for path in TRAINING:
         text = (files.read(path) or b"").decode("utf-8", "replace")
         for match in _PIN.finditer(text):
-            found[match[1]] = match[2], frozenset(_HASH.findall(match[3]))
+            name = match[1]
+            # A second pin must not hide what became of the first.
+            while name in found:
+                name += " (again)"
+            found[name] = match[2], frozenset(_HASH.findall(match[3]))
+        lines = (line.strip() for line in _PIN.sub("", text).splitlines())
+        strange = [line for line in lines if line and not line.startswith("#")]
+        warnings += [f"{path} has a line that locks no package: {line}" for line in strange[:5]]
     return found
 
 

@@ -3,7 +3,7 @@
 Large files (LFS, Xet) have their size and SHA-256 in the tree's metadata, so that a model is
 locked without its weights. Small ones have a git blob id only: they are fetched, checked against
 that id and hashed. HF_ENDPOINT, HF_TOKEN and the token of `hf auth login` are honoured by the
-client; a token is sent to the hub's own origin only.
+client; a token is sent to the hub's own origin only, which is that of HF_ENDPOINT where it is set.
 """
 
 import contextlib

@@ -94,11 +94,6 @@ def fetch(uri: str, wanted: Mapping[str, str], transfer: Transfer) -> None:
         raise type(error)(f"{uri}: {error.message}", hint=error.hint) from None
 
 
-def is_remote(text: str) -> bool:
-    """Whether a source is asked over the network."""
-    return isinstance(parse(text), Remote)
-
-
 def remote(text: str) -> Remote:
     """A remote source by its text. Raises LockError for one that is here in the repository."""
     source = parse(text)

@@ -57,6 +57,8 @@ def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
             f"cannot reach {httpx2.URL(source.url).host}: {type(error).__name__}",
             hint="check the network",
         ) from None
+    if any(hop.url.scheme != "https" for hop in (*response.history, response)):
+        raise LockError(f"{httpx2.URL(source.url).host} redirects it to an unprotected address")
     if response.status_code in (404, 410):
         raise LockError(f"the file is gone: status {response.status_code}")
     size = response.headers.get("Content-Length", "")
@@ -98,10 +100,13 @@ def _name(source: WebSource) -> str:
 
 
 def netrc_login(url: str) -> dict[str, str]:
-    """Basic authentication from ~/.netrc (or $NETRC) for that very host, if it has an entry."""
+    """Basic authentication from ~/.netrc (or $NETRC) for that very host, if it has an entry.
+
+    `default` is none: a lockfile or a certificate of somebody else names what host it likes.
+    """
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
-        found = netrc.netrc(path).authenticators(httpx2.URL(url).host)
+        found = {**netrc.netrc(path).hosts, "default": None}.get(httpx2.URL(url).host)
     except (OSError, netrc.NetrcParseError):
         return {}
     if found is None:

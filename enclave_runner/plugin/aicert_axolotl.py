@@ -2,7 +2,8 @@
 
 It runs beside the trainer, in the sandbox, so what it says is the trainer's own account: the
 runner reports it as self-reported. One JSON object a line goes to the pipe in
-AICERT_PROGRESS_FD; the last one has `counters`. It changes no weight but through the seed.
+AICERT_PROGRESS_FD; the last one has `counters`. It changes no weight but through the seed, and
+through the date: a chat template that writes today's gets that of SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations
@@ -10,14 +11,28 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Self
 
 import torch
 from axolotl.integrations.base import BasePlugin
 from transformers import TrainerCallback
 from transformers.trainer_utils import set_seed
+from transformers.utils import chat_template_utils
 
 _MAX_LOSSES = 1000
+
+
+class _FixedDate(datetime):
+    """What `strftime_now` of chat templates asks."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        """That one moment, as a clock in UTC shows it."""
+        return cls.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC).replace(tzinfo=tz)
+
+
+chat_template_utils.datetime = _FixedDate
 
 
 def _tell(message: dict[str, Any]) -> None:

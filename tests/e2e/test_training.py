@@ -104,6 +104,23 @@ def test_a_full_fine_tune_gives_the_same_bytes_twice(
     assert told["parameters"] == tensors_of(first.output / "model.safetensors") == 128_576
 
 
+def test_a_chat_template_does_not_learn_the_date(environment: Path, tmp_path: Path) -> None:
+    """The clock is the host's, and llama4's template, say, writes today's date into every row."""
+    told = training.environment(Limits())
+    told |= {"PYTHONPATH": str(ROOT / "enclave_runner" / "plugin"), "HF_HOME": str(tmp_path)}
+    program = (
+        "import aicert_axolotl\n"
+        "from transformers.utils.chat_template_utils import render_jinja_template as render\n"
+        "rows = [[{'role': 'user', 'content': 'x'}]]\n"
+        "print(render(rows, chat_template='{{ strftime_now(\"%d %b %Y %H:%M%z\") }}')[0])\n"
+    )
+    python = training_env.python(environment)
+    done = subprocess.run(
+        [python, "-P", "-c", program], env=told, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["['01 Jan 2025 00:00']"], done.stderr[-3000:]
+
+
 def test_reported_flops_are_those_of_the_tokens_and_parameters(
     tmp_path: Path, environment: Path, inputs: dict[str, Path]
 ) -> None:

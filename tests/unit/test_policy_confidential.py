@@ -122,3 +122,43 @@ def test_a_tier_that_nothing_can_show_is_refused() -> None:
     gpu = Root(name="r", der=root("CA", ec_key("ca")), tier="confidential-gpu")
     with pytest.raises(ConfigError, match="no evidence of tier confidential-gpu can be judged yet"):
         Policy(name="p", tier="confidential", roots=(gpu,), images={})
+
+
+RAISED = """
+extends = "confidential"
+
+[[chip]]
+name = "amd-genoa"
+minimum-tcb = { bootloader = 11, tee = 0, snp = 30, microcode = 90 }
+
+[[launch]]
+name = "azure-paravisor"
+id-key = "AZURE"
+minimum-svn = 65546
+""".replace("AZURE", LAUNCHES[0].id_key.hex())
+
+
+def test_other_least_versions_take_the_place_of_those_that_are_extended(tmp_path: Path) -> None:
+    """Beside the old ones they would mean nothing: the lower of two minimums is what holds."""
+    (tmp_path / "raised.toml").write_text(RAISED)
+    (tmp_path / "again.toml").write_text('extends = "raised.toml"\n')
+    for name in ("raised.toml", "again.toml"):
+        policy = load_policy(str(tmp_path / name))
+        (genoa,) = policy.chips
+        assert genoa.minimum == {"bootloader": 11, "tee": 0, "snp": 30, "microcode": 90}
+        assert [one.minimum_svn for one in policy.launches] == [65546]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("chip", "policy twice: two [[chip]] have the same issuer: amd-genoa"),
+        ("launch", "policy twice: two [[launch]] have the same id-key: azure-paravisor"),
+    ],
+)
+def test_two_of_one_kind_in_a_file_are_refused(tmp_path: Path, table: str, message: str) -> None:
+    (twice,) = (f"\n[[{part}" for part in RAISED.split("[[") if part.startswith(table))
+    (tmp_path / "twice.toml").write_text(RAISED + twice)
+    with pytest.raises(ConfigError) as caught:
+        load_policy(str(tmp_path / "twice.toml"))
+    assert caught.value.message == message

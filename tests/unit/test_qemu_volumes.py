@@ -4,7 +4,8 @@ import pytest
 
 from aicert.errors import EvidenceError, ToolError
 from enclave_runner.init_stream import write_stream
-from rules import qemu_volumes
+from rules import qemu, qemu_volumes
+from rules.image_store import Image
 from rules.qemu_volumes import HEADER, read_output
 
 
@@ -69,3 +70,20 @@ def test_anything_else_is_refused(tmp_path: Path, stream: bytes) -> None:
     with pytest.raises(EvidenceError):
         read(tmp_path, stream)
     assert not list(tmp_path.parent.glob("[ab]"))
+
+
+@pytest.mark.parametrize(
+    ("found", "words"), [(b"", "not JSON"), (None, "cannot read certificate"), (1, "larger than")]
+)
+def test_a_machine_that_leaves_no_certificate_is_told(
+    tmp_path: Path, found: bytes | int | None, words: str
+) -> None:
+    image = Image(folder=tmp_path, disk=tmp_path, tools=tmp_path, lock=b"")
+    path = tmp_path / "certificate.json"
+    if isinstance(found, bytes):
+        path.write_bytes(found)
+    elif found is not None:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(EvidenceError, match=words):
+        qemu.attach_lock(path, image)

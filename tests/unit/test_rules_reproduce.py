@@ -1,6 +1,7 @@
 """What `./doit reproduce` says of two executions."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -104,3 +105,29 @@ def test_other_tensors_and_other_files(tmp_path: Path, again: dict[str, str], wo
     assert not found.equal
     back = reproduce.compare(two, one)
     assert not back.equal
+
+
+def test_a_tensor_larger_than_one_read_is_compared_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux gives at most 2 GiB at once; here it is 8 bytes."""
+    monkeypatch.setattr(reproduce, "BLOCK", 8)
+    nan = float("nan")
+    one = side(tmp_path / "a", 1, nan, 3, 4, 5)
+    two = side(tmp_path / "b", 1.5, nan, 3, 4, 9)
+    line = next(line for line in reproduce.compare(one, two).lines if "DIFFERS" in line)
+    assert line.endswith("1 of 1 tensors differ, in 2 elements, by at most 4; first w")
+
+
+def test_a_file_that_is_cut_while_it_is_compared_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = side(tmp_path / "a", 1, 2), side(tmp_path / "b", 1, 3)
+    read = os.pread
+
+    def short(fd: int, most: int, at: int) -> bytes:
+        return read(fd, most, at)[: -1 if at > 8 and most == 8 else None]
+
+    monkeypatch.setattr(os, "pread", short)
+    line = next(line for line in reproduce.compare(one, two).lines if "DIFFERS" in line)
+    assert "a file was cut short while it was compared" in line

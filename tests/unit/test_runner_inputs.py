@@ -1,5 +1,7 @@
 """The runner's own look at its inputs: what changes while a run reads them is noticed."""
 
+import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +73,50 @@ def test_whatever_is_written_added_or_removed_is_noticed(
     change(folder)
     with pytest.raises(EvidenceError, match=r"changed while the run was reading|went away"):
         inputs.check_unchanged(found)
+
+
+NOBODY = 65534
+
+
+def deny_by_owner(path: Path) -> None:
+    """Everybody may read it but its owner."""
+    os.chown(path, NOBODY, 0)
+    path.chmod(0o044)
+
+
+def deny_by_list(path: Path) -> None:
+    """An access list (uapi/linux/posix_acl_xattr.h) that shuts out NOBODY alone."""
+    entries = [(0x01, 6, 0xFFFFFFFF), (0x02, 0, NOBODY), (0x04, 4, 0xFFFFFFFF)]
+    entries += [(0x10, 4, 0xFFFFFFFF), (0x20, 4, 0xFFFFFFFF)]
+    listed = b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + listed)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize(
+    ("hide", "named"),
+    [
+        (lambda f: (f / "data/a.json").chmod(0o600), "a.json"),
+        (lambda f: (f / "data/sub").chmod(0o311), "sub/"),
+        (lambda f: (f / "data/sub").chmod(0o344), "sub/b.json"),
+        (lambda f: (f / "data").chmod(0o700), "data"),
+        (lambda f: (f / "config").chmod(0o640), "config"),
+        (lambda f: deny_by_owner(f / "data/a.json"), "a.json"),
+        (lambda f: deny_by_list(f / "data/a.json"), "a.json"),
+    ],
+)  # fmt: skip
+def test_what_the_runner_hashed_and_the_trainer_cannot_read_is_refused(
+    folder: Path, hide: Callable[[Path], object], named: str
+) -> None:
+    """A hostile volume: the digest is right, and a loader would take the file for absent."""
+    for place in folder.parents:
+        if place != Path("/"):
+            place.chmod(place.stat().st_mode | 0o001)
+    folder.chmod(0o755)
+    inputs.check_readable(measured(folder), NOBODY)
+    hide(folder)
+    found = measured(folder)
+    with pytest.raises(EvidenceError, match=f"the trainer cannot read '{named}'"):
+        inputs.check_readable(found, NOBODY)
+    assert os.geteuid() == 0
+    inputs.check_readable(found, None)

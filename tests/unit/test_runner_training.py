@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from enclave_runner import __main__ as runner
 from enclave_runner import training
 from enclave_runner.containment import Limits, exit_text
 from enclave_runner.pace import MAX_POINTS, Pace
-from enclave_runner.training import Progress, _Reader, environment, prune
+from enclave_runner.training import Progress, TrainingResult, _Reader, environment, prune
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,30 @@ def test_the_pace_is_the_runners_clock_and_stays_small() -> None:
     assert MAX_POINTS // 2 <= len(pace.points) <= MAX_POINTS
     assert pace.points == sorted(pace.points)
     assert pace.points[0] == (0, 0.0)
+
+
+def ended(output: Path) -> TrainingResult:
+    return TrainingResult(
+        exit_code="0", limit_hit=None, wall_seconds=1, cpu_seconds=1, max_rss=1,
+        log=output.with_name("log"), log_truncated=False, output=output, excluded=prune(output),
+        self_reported={}, pace=(), facts={},
+    )  # fmt: skip
+
+
+def test_what_counts_as_output_is_moved_and_hashed(tmp_path: Path) -> None:
+    (tmp_path / "output").mkdir()
+    for name in ("model.safetensors", "README.md"):
+        (tmp_path / "output" / name).write_bytes(b"weights")
+    files = runner._collect(ended(tmp_path / "output"), tmp_path / "out/model")
+    assert list(files) == ["model.safetensors"]
+    assert [path.name for path in (tmp_path / "out/model").iterdir()] == list(files)
+
+
+def test_a_link_in_the_place_of_the_output_leads_nowhere(tmp_path: Path) -> None:
+    """A trainer owns the folder that its output lies in: nothing outside is read or removed."""
+    outside = tmp_path / "somebody's"
+    outside.mkdir()
+    (outside / "README.md").write_text("a project of its own")
+    (tmp_path / "output").symlink_to(outside)
+    assert runner._collect(ended(tmp_path / "output"), tmp_path / "out/model") == {}
+    assert (outside / "README.md").read_text() == "a project of its own"

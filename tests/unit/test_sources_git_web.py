@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aicert.digest import FileFact
 from aicert.errors import AicertError, LockError, ToolError
 from aicert.sources import remote
 from aicert.sources.choice import Choice
@@ -15,7 +16,7 @@ from aicert.sources.forms import WebSource
 from aicert.sources.remote import FILE
 from aicert.sources.store import Store
 from aicert.sources.transfer import Transfer
-from aicert.sources.web import compare
+from aicert.sources.web import compare, netrc_login
 from tests.unit.servers import Forge, Reply, Request, Site, ranged, served_forge, site, tls
 
 ALL = Choice()
@@ -237,6 +238,27 @@ def test_credentials_come_from_netrc(web: Web, transfer: Transfer, tmp_path: Pat
     remote.resolve(f"{web.site.url}/data.jsonl", ALL, transfer)
     expected = "Basic " + base64.b64encode(b"me:pass").decode()
     assert web.site.requests[-1].headers["Authorization"] == expected
+
+
+def test_what_netrc_has_for_any_host_is_sent_to_none(
+    web: Web, transfer: Transfer, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password pass\n")
+    (tmp_path / "netrc").chmod(0o600)
+    fact = remote.resolve(f"{web.site.url}/data.jsonl", ALL, transfer).files[FILE]
+    compare(WebSource(url=f"{web.site.url}/data.jsonl"), fact, transfer)
+    assert not any("Authorization" in request.headers for request in web.site.requests)
+    assert netrc_login("https://default/x") == {}
+
+
+def test_a_comparison_does_not_believe_an_unprotected_address(web: Web, transfer: Transfer) -> None:
+    """Whoever is on the way could repeat the locked digest."""
+    digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
+    said = Reply(headers={"Repr-Digest": f"sha-256=:{digest}:"}, body=DATA)
+    with site(lambda request: said) as plain:
+        web.replies["/f"] = [Reply(status=302, headers={"Location": f"{plain.url}/f"})]
+        with pytest.raises(LockError, match="to an unprotected address"):
+            compare(WebSource(url=f"{web.site.url}/f"), FileFact(len(DATA), sha256(DATA)), transfer)
 
 
 def test_a_certificate_that_nobody_vouches_for(

@@ -1,0 +1,63 @@
+"""`./doit image_reproduce`: what it says of the lock that a pull request brings."""
+
+from pathlib import Path
+
+import pytest
+
+from aicert import image_lock
+from aicert.digest import of_bytes
+from aicert.errors import ToolError
+from aicert.image_lock import Package
+from rules import image_build, image_tasks
+from rules.image_build import LOCK, Place
+from rules.image_store import Image
+
+PACKAGES = (Package(part="machine", name="libc6", version="2", digest=of_bytes(b"libc6")),)
+
+
+def lock(pcr4: bytes) -> bytes:
+    return image_lock.emit(
+        name="aicert-machine",
+        disk=of_bytes(b"disk"),
+        pcrs={4: pcr4, 11: bytes(32), 12: bytes(32), 13: bytes(32)},
+        verity={"root": of_bytes(b"root")},
+        packages=PACKAGES,
+    )
+
+
+TRUE, FORGED = lock(b"\1" * 32), lock(b"\2" * 32)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose packages give TRUE, however often they are built."""
+
+    def build(where: Place, packages: tuple[Package, ...]) -> Image:
+        assert packages == PACKAGES
+        return Image(folder=where.cache, disk=where.cache, tools=where.cache, lock=TRUE)
+
+    monkeypatch.setenv("AICERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(image_build, "build", build)
+    (tmp_path / LOCK).parent.mkdir()
+    return tmp_path
+
+
+def test_a_lock_that_its_packages_give_is_reproduced(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (root / LOCK).write_bytes(TRUE)
+    image_tasks.reproduce(root)
+    assert "reproduced: sha256:" in capfd.readouterr().err
+
+
+def test_a_lock_that_says_something_else_is_not(root: Path) -> None:
+    """Its author changed a PCR: what was built takes its place, and that is no answer."""
+    (root / LOCK).write_bytes(FORGED)
+    with pytest.raises(ToolError, match="is not the lock of what its packages") as caught:
+        image_tasks.reproduce(root)
+    assert caught.value.hint == f"git diff {LOCK}"
+
+
+def test_without_a_lock_there_is_nothing_to_reproduce(root: Path) -> None:
+    with pytest.raises(ToolError, match="does not exist"):
+        image_tasks.reproduce(root)
