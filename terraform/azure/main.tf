@@ -27,7 +27,9 @@ resource "azurerm_consumption_budget_resource_group" "run" {
   time_grain        = "Monthly"
 
   time_period {
-    start_date = formatdate("YYYY-MM-01'T'00:00:00'Z'", var.starts)
+    # The month that it is now: `starts` lies a quarter of an hour back, and a month that has ended is
+    # refused.
+    start_date = formatdate("YYYY-MM-01'T'00:00:00'Z'", timeadd(var.starts, "15m"))
   }
 
   notification {
@@ -307,9 +309,10 @@ resource "azurerm_virtual_machine_data_disk_attachment" "inputs" {
   depends_on = [azurerm_virtual_machine_data_disk_attachment.output]
 }
 
-# For a driver that died: the machine does not run into the next day.
+# For a driver that died: the machine does not run into the next day. Azure knows a time of day only:
+# for a run that may last longer than one it would come before the end.
 resource "azurerm_dev_test_global_vm_shutdown_schedule" "run" {
-  count                 = local.machine
+  count                 = timecmp(var.expires, timeadd(var.starts, "24h")) < 0 ? local.machine : 0
   virtual_machine_id    = azurerm_linux_virtual_machine.run[0].id
   location              = azurerm_resource_group.run.location
   enabled               = true

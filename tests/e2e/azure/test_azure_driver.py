@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,6 +19,7 @@ from rules.image_store import Image
 from rules.local import Job
 from rules.terraform import Terraform
 from tests.e2e.azure.conftest import HERE, REPOSITORY, World
+from tests.e2e.azure.test_azure_blobs import Wire
 
 PROJECT = """
 [runs.tiny]
@@ -109,6 +111,9 @@ def test_a_machine_that_goes_wrong(
 
 REFUSALS = [
     ("account", "could not configure AzureCli Authorizer", ConfigError, "no credentials"),
+    ("account", "AADSTS700082: The refresh token has expired", ToolError, "login to Azure has exp"),
+    ("account", "StorageAccountAlreadyTaken: is already taken", ToolError, "is taken already"),
+    ("machine", "SkuNotAvailable: not available in location", ConfigError, "region does not have"),
     ("disks", "RequestDisallowedByPolicy: disallowed by policy", ToolError, "policy of the"),
     ("machine", "OperationNotAllowed: exceeding approved Cores quota", ToolError, "no quota"),
     ("signature", "something that nobody foresaw", ToolError, "something that nobody foresaw"),
@@ -123,6 +128,30 @@ def test_a_step_that_azure_refuses(
     with pytest.raises(kind, match=words) as caught:
         run()
     assert caught.value.hint
+    assert world.left() == []
+
+
+def test_upload_that_is_cut(
+    run: Run, world: World, azurite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = urlsplit(azurite).port
+    assert port is not None
+    relay = Wire(port, 1 << 20)
+    monkeypatch.setenv("TF_VAR_store", azurite.replace(f":{port}/", f":{relay.port}/"))
+    monkeypatch.setattr(azure_client, "_PATIENT", {"retry_total": 0})
+    with pytest.raises(ToolError, match=r"the upload of image\.vhd was cut"):
+        run()
+    relay.close()
+    assert world.left() == []
+
+
+def test_download_that_is_cut(
+    run: Run, world: World, azurite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, _, signature = azurite.partition("?")
+    monkeypatch.setenv("TF_VAR_output_disk", f"{address}/disks/nothing?{signature}")
+    with pytest.raises(ToolError, match="download of the output disk was cut"):
+        run()
     assert world.left() == []
 
 

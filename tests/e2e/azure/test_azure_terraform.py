@@ -193,3 +193,57 @@ def test_nothing_that_would_open_the_machine_is_there() -> None:
         assert key not in machine
     types = {t for t, _, _ in blocks(load(MODULES[0]), "resource")}
     assert not {t for t in types if "public_ip" in t or "extension" in t}
+
+
+def evaluated(expression: str, values: dict[str, str], folder: Path) -> str:
+    """What terraform's own language makes of an expression of the module."""
+    for name, value in values.items():
+        expression = expression.replace(name, json.dumps(value) if value else "1")
+    done = subprocess.run(
+        ["terraform", f"-chdir={folder}", "console"],
+        input=expression + "\n", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.strip().strip('"')
+
+
+@pytest.mark.parametrize(
+    ("expires", "count"), [("2026-03-01T20:50:00Z", "1"), ("2026-03-02T00:50:00Z", "0")]
+)
+def test_second_lines_come_after_the_run_never_before(
+    tmp_path: Path, expires: str, count: str
+) -> None:
+    there = {type_: body for type_, _, body in blocks(load(MODULES[0]), "resource")}
+    schedule = there["azurerm_dev_test_global_vm_shutdown_schedule"]
+    values = {"var.expires": expires, "var.starts": "2026-02-28T23:50:00Z", "local.machine": ""}
+    assert schedule["enabled"] is True
+    assert evaluated(schedule["count"][2:-1], values, tmp_path) == count
+    budget = there["azurerm_consumption_budget_resource_group"]
+    (period,) = budget["time_period"]
+    begin = evaluated(period["start_date"][2:-1], values, tmp_path)
+    # Started in the first quarter of an hour of March.
+    assert begin == "2026-03-01T00:00:00Z"
+    assert budget["notification"][0]["contact_roles"] == ['"Owner"']
+
+
+def test_all_that_is_paid_for_carries_the_tag() -> None:
+    untagged = {
+        type_ for type_, _, body in blocks(load(MODULES[0]), "resource")
+        if body.get("tags") != "${local.tags}"
+    }  # fmt: skip
+    # Parts of something that has it: Azure knows no tags of theirs.
+    for type_ in untagged:
+        assert "tags" not in Schema(folder_of("resource", type_)).attributes, type_
+    locals_ = [item for document in load(MODULES[0]) for item in document.get("locals", [])]
+    assert locals_[0]["tags"]["aicert"] == '"machine"'
+    (strays,) = (body for _, _, body in blocks(load(MODULES[1]), "data"))
+    assert strays["required_tags"] == {"aicert": '"machine"'}
+
+
+def test_network_denies_everything_both_ways() -> None:
+    rules = [body for type_, _, body in blocks(load(MODULES[0]), "resource") if "_rule" in type_]
+    (rule,) = rules
+    assert '["Inbound", "Outbound"]' in rule["for_each"].replace('\\"', '"')
+    assert rule["access"] == '"Deny"'
+    for key, value in rule.items():
+        if key.endswith(("_range", "_prefix")) or key == "protocol":
+            assert value == '"*"', key
