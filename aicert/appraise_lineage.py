@@ -12,7 +12,7 @@ from aicert import statement as statements
 from aicert.appraise_run import VerifiedRun
 from aicert.certificate import Certificate
 from aicert.errors import EvidenceError
-from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
+from aicert.ledger import Ledger, NotApplicableError, NotDecidedError, counted
 from aicert.lockfile import NAME, LockedInput
 from aicert.result import Ancestor, AttestationResult
 
@@ -111,7 +111,7 @@ def appraise_lineage(
                     f"input {ancestor.input} is not shown to be {ancestor.source}: "
                     f"{ancestor.reason}"
                 )
-        return f"{len(inputs)} inputs are outputs of certified runs", None
+        return f"{counted(len(inputs), 'input')} from certified runs", None
 
     ledger.step("lineage.ancestors", ancestors, run, "statement.form", "inputs.pcr14")
     return tuple(seen)
