@@ -80,6 +80,7 @@ TESTS = (
     "policy_confidential",
     "render",
     "show",
+    "statement_limits",
     "tpm_fields",
 )
 # Exit codes of a fork in which a test failed, that crashed, or that ran out of time.
