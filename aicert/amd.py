@@ -76,7 +76,7 @@ def _read(der: bytes) -> "tuple[Certificate, bytes]":
     """The certificate, and the bytes that its signature covers."""
     der = chain.trim_padding(der)
     place = chain.serial_number(der, WHAT)
-    serial = int.from_bytes(der[place], "big", signed=True)
+    serial = int.from_bytes(der[place], signed=True)
     if serial < 0:
         raise EvidenceError(f"{WHAT}: the serial number is negative")
     copy = der if serial else der[: place.stop - 1] + b"\x01" + der[place.stop :]

@@ -120,7 +120,7 @@ def trim_padding(der: bytes) -> bytes:
         raise EvidenceError(f"an X.509 certificate of more than {MAX_CERTIFICATE} bytes")
     if der[:2] != b"\x30\x82" or len(der) < 4:
         raise EvidenceError("not one DER certificate")
-    end = 4 + int.from_bytes(der[2:4], "big")
+    end = 4 + int.from_bytes(der[2:4])
     padding = der[end:]
     if end > len(der) or (padding.strip(b"\x00") and padding.strip(b"\xff")):
         raise EvidenceError("a DER certificate is cut short, or something follows it")
@@ -130,7 +130,7 @@ def trim_padding(der: bytes) -> bytes:
 def load(der: bytes, what: str) -> "Certificate":
     """Parse one certificate (NV padding allowed): v3, sound extensions, strong key and hash."""
     der = trim_padding(der)
-    if int.from_bytes(der[serial_number(der, what)], "big", signed=True) <= 0:
+    if int.from_bytes(der[serial_number(der, what)], signed=True) <= 0:
         # No known attestation key certificate has one; AMD's VCEKs do (aicert.amd).
         raise EvidenceError(f"{what}: the serial number is not positive")
     certificate = read(der, what)
@@ -173,7 +173,7 @@ def serial_number(der: bytes, what: str) -> slice:
     start = 8 if der[4:6] == b"\x30\x82" else 7
     if der[start : start + 5] != b"\xa0\x03\x02\x01\x02" or der[start + 5 : start + 6] != b"\x02":
         raise EvidenceError(f"{what} is not an X.509 version 3 certificate")
-    size = int.from_bytes(der[start + 6 : start + 7], "big")
+    size = int.from_bytes(der[start + 6 : start + 7])
     if not 1 <= size <= 21:
         raise EvidenceError(f"{what}: a serial number of {size} bytes")
     return slice(start + 7, start + 7 + size)

@@ -116,7 +116,7 @@ def replay(log: EventLog, bank: str) -> dict[int, bytes]:
     for event in log.events:
         if event.type != EV_NO_ACTION and event.pcr < STATIC_PCRS:
             first = log.startup_locality if event.pcr == 0 else 0
-            before = values.get(event.pcr, first.to_bytes(size, "big"))
+            before = values.get(event.pcr, first.to_bytes(size))
             values[event.pcr] = _hash(bank, before + event.digests[bank])
     return values
 

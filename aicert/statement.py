@@ -74,7 +74,7 @@ def emit(statement: Statement) -> bytes:
         subject.append({"name": name, "digest": _digest_set(output.digest)})
         subject += [
             {"name": f"{name}/{path}", "digest": {"sha256": output.files[path]}}
-            for path in sorted(output.files, key=lambda p: p.encode())
+            for path in sorted(output.files)
         ]
     document = {
         "_type": TYPE,

@@ -141,7 +141,7 @@ class Public:
     @property
     def name(self) -> bytes:
         """The object's Name: nameAlg ‖ H(public area). Part 1, clause 16."""
-        return self.name_hash.to_bytes(2, "big") + _hash(self.name_hash, self.raw)
+        return self.name_hash.to_bytes(2) + _hash(self.name_hash, self.raw)
 
     def ec_key(self) -> "EllipticCurvePublicKey":
         """The P-256 or P-384 key; a point off the curve is an EvidenceError."""
@@ -150,7 +150,7 @@ class Public:
         if self.type != ALG_ECC:
             raise EvidenceError("the public area is not of an elliptic curve key")
         curve = ec.SECP256R1() if self.curve == CURVE_P256 else ec.SECP384R1()
-        x, y = int.from_bytes(self.x, "big"), int.from_bytes(self.y, "big")
+        x, y = int.from_bytes(self.x), int.from_bytes(self.y)
         try:
             return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
         except ValueError:
@@ -247,7 +247,7 @@ def parse_signature(data: bytes) -> Signature:
         raise EvidenceError(f"{reader.what}: unknown scheme {scheme:#06x}")
     hash_ = _known_hash(reader)
     if scheme == ALG_ECDSA:
-        r, s = (int.from_bytes(reader.sized(48, part), "big") for part in ("r", "s"))
+        r, s = (int.from_bytes(reader.sized(48, part)) for part in ("r", "s"))
         reader.done()
         return Signature(scheme=scheme, hash=hash_, r=r, s=s)
     rsa = reader.sized(512, "signature")
@@ -307,13 +307,13 @@ def _ecc_unique(reader: Reader) -> tuple[int, bytes, bytes]:
 
 def sha256_name(public_area: bytes) -> bytes:
     """The Name of a public area whose nameAlg is SHA-256 (Part 1, clause 16)."""
-    return ALG_SHA256.to_bytes(2, "big") + hashlib.sha256(public_area).digest()
+    return ALG_SHA256.to_bytes(2) + hashlib.sha256(public_area).digest()
 
 
 def qualified_name_of_primary(hierarchy: int, name: bytes) -> bytes:
     """QN = nameAlg ‖ H(handle of the hierarchy ‖ Name), for a primary (Part 1, clause 16)."""
-    algorithm = int.from_bytes(name[:2], "big")
-    return name[:2] + _hash(algorithm, hierarchy.to_bytes(4, "big") + name)
+    algorithm = int.from_bytes(name[:2])
+    return name[:2] + _hash(algorithm, hierarchy.to_bytes(4) + name)
 
 
 def _hash(algorithm: int, data: bytes) -> bytes:

@@ -38,15 +38,15 @@ class Reader:
 
     def u16(self) -> int:
         """The next UINT16."""
-        return int.from_bytes(self.take(2), "big")
+        return int.from_bytes(self.take(2))
 
     def u32(self) -> int:
         """The next UINT32."""
-        return int.from_bytes(self.take(4), "big")
+        return int.from_bytes(self.take(4))
 
     def u64(self) -> int:
         """The next UINT64."""
-        return int.from_bytes(self.take(8), "big")
+        return int.from_bytes(self.take(8))
 
     def sized(self, limit: int, field: str) -> bytes:
         """A TPM2B: a UINT16 size of at most `limit`, then that many bytes."""

@@ -80,6 +80,8 @@ TESTS = (
     "policy_confidential",
     "render",
     "show",
+    "statement_limits",
+    "tpm_fields",
 )
 # Exit codes of a fork in which a test failed, that crashed, or that ran out of time.
 KILLED = frozenset((1, 3, -6, -7, -9, -11, -14, -24, 24, 36, 152, 255))

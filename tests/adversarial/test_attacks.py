@@ -22,7 +22,7 @@ def test_attack_is_refused_where_its_row_says(attack: Attack) -> None:
     attack.change(scene)
     result = words.judged(scene)
     # After a change of the words: `python -m tests.adversarial.words`, and read the diff.
-    assert words.attacked(attack, result) == words.reviewed()[attack.name]
+    assert words.changed(attack, result) == words.reviewed()[attack.name]
     assert isinstance(result, EvidenceError) == (attack.check == MALFORMED)
     if isinstance(result, EvidenceError):
         return
@@ -39,9 +39,9 @@ def test_what_is_said_of_an_unchanged_scene_is_what_was_reviewed(kind: str) -> N
     assert words.unchanged(kind) == words.reviewed()[f"{kind}, unchanged"]
 
 
-def test_what_was_reviewed_is_of_these_attacks_in_their_order() -> None:
+def test_what_was_reviewed_is_of_these_scenes_in_their_order() -> None:
     scenes = [f"{kind}, unchanged" for kind in words.KINDS]
-    assert list(words.reviewed()) == [*scenes, *(attack.name for attack in TABLE)]
+    assert list(words.reviewed()) == [*scenes, *(row.name for row in (*TABLE, *HONEST))]
     assert "".join(words.reviewed().values()) == words.FILE.read_text(encoding="ascii")
 
 
@@ -55,6 +55,7 @@ def test_what_is_right_is_not_refused(row: Honest) -> None:
     scene = Scene(row.kind)
     row.change(scene)
     result = scene.appraise()
+    assert words.changed(row, result) == words.reviewed()[row.name]
     assert (result.verdict, result.failed) == (row.verdict, ()), render.text(result)
     assert next((check.id for check in result.undecided), None) == row.check
 

@@ -1,7 +1,8 @@
-"""What the verifier says of every attack, in words: `python -m tests.adversarial.words` writes it.
+"""What the verifier says of every scene, in words: `python -m tests.adversarial.words` writes it.
 
-`words.txt` is what a person reads when something is refused, for review in a diff: each check whose
-result differs from that of the unchanged scene, with its hint. Unchanged scenes are shown whole.
+`words.txt` is what a person reads when something is refused, left open or odd, for review in a
+diff: each check whose result differs from that of the unchanged scene, with its hint. Unchanged
+scenes are shown whole.
 """
 
 import re
@@ -13,6 +14,7 @@ from aicert.errors import EvidenceError
 from aicert.result import AttestationResult, CheckResult
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.forger import Scene
+from tests.adversarial.honest import HONEST, Honest
 
 FILE = Path(__file__).with_name("words.txt")
 KINDS = ("local", "qemu", "cloud", "confidential")
@@ -37,18 +39,18 @@ def unchanged(kind: str) -> str:
     return _joined(f"{kind}, unchanged", _result(Scene(kind).appraise()))
 
 
-def attacked(attack: Attack, outcome: AttestationResult | EvidenceError) -> str:
-    """What is said of an attack, so far as it differs."""
-    return _joined(attack.name, _attack(outcome, usual(attack.kind)))
+def changed(row: Attack | Honest, outcome: AttestationResult | EvidenceError) -> str:
+    """What is said of a changed scene, so far as it differs."""
+    return _joined(row.name, _changed(outcome, usual(row.kind)))
 
 
 def words() -> str:
     """The whole text."""
     said = [unchanged(kind) for kind in KINDS]
-    for attack in table():
-        scene = Scene(attack.kind)
-        attack.change(scene)
-        said.append(attacked(attack, judged(scene)))
+    for row in (*table(), *HONEST):
+        scene = Scene(row.kind)
+        row.change(scene)
+        said.append(changed(row, judged(scene)))
     return "".join(said)
 
 
@@ -70,7 +72,9 @@ def _result(result: AttestationResult) -> Iterator[str]:
     yield from (f"omits: {text}" for text in result.omits)
 
 
-def _attack(outcome: AttestationResult | EvidenceError, before: AttestationResult) -> Iterator[str]:
+def _changed(
+    outcome: AttestationResult | EvidenceError, before: AttestationResult
+) -> Iterator[str]:
     if isinstance(outcome, EvidenceError):
         yield from _text(f"{MALFORMED}: {outcome.message}", outcome.hint)
         return

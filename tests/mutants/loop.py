@@ -29,6 +29,7 @@ PATIENCE = 20
 SPARE_SECONDS = 20
 # A test that killed one of the last mutants is likely to kill the next one.
 LATELY = 8
+BROAD = 4
 # Results of this many are lost at most where the run is stopped.
 KEPT_EVERY = 20
 
@@ -67,7 +68,7 @@ class _Trial:
 
 class _Tests:
     """The tests that reach a function: those first that killed something lately, since mutants of
-    one function stand together; then those that reach little else; the quickest among these.
+    one function stand together; then a few that reach most, and those that reach little else.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
@@ -88,6 +89,7 @@ class _Tests:
         known = {name: self._seconds.get(name, 0.0) for name in names if name in self._items}
         lately = [name for name in self._killers if name in known]
         rest = sorted(known.keys() - lately, key=lambda name: (self._breadth[name], known[name]))
+        rest = [*rest[-BROAD:], *rest[:-BROAD]]
         return [self._items[name] for name in (*lately, *rest)], sum(known.values())
 
 

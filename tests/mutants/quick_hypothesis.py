@@ -3,7 +3,7 @@
 A mutant is killed by the first example that fails; a smaller one would be found for nobody.
 """
 
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
     "mutants",
@@ -12,5 +12,6 @@ settings.register_profile(
     derandomize=True,
     database=None,
     deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("mutants")

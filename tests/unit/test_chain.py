@@ -29,6 +29,18 @@ def test_the_result_names_root_subject_and_end() -> None:
     assert (key.root, key.subject) == (ROOT, "leaf")
 
 
+def test_a_root_that_another_issued_ends_a_chain() -> None:
+    key = ec_key("middle")
+    above = ec_key("ca")
+    middle = issue(
+        "middle", key, issuer="CA", issuer_key=above, ca=True, key_usage=usage(cert=True)
+    )
+    leaf = issue("leaf", rsa_key("ak"), issuer="middle", issuer_key=key, purposes=(EKU_AK,))
+    pinned = Root(name="middle", der=middle, tier="vtpm")
+    for chain in ((leaf,), (leaf, middle)):
+        assert verify_chain(chain, (pinned,), AT).root == pinned
+
+
 def test_validity_includes_its_ends() -> None:
     for at in (datetime(2026, 1, 1, tzinfo=UTC), datetime(2036, 1, 1, tzinfo=UTC)):
         verify_chain((LEAF,), (ROOT,), at)
