@@ -22,7 +22,9 @@ from aicert.statement import Statement
 from aicert.statement import parse as parse_statement
 
 # Equal work takes another time on each day.
-_TIMES = frozenset(("wallSeconds", "cpuSeconds", "maxMemoryBytes", "trainSeconds", "logTruncated"))
+_TIMES = frozenset(
+    ("wallSeconds", "cpuSeconds", "maxMemoryBytes", "trainSeconds", "paceSeconds", "logTruncated")
+)
 _SHOWN = 8
 # array's code for each type whose values are compared as numbers.
 _FLOATS = {"F32": "f", "F64": "d"}
