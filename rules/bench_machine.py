@@ -200,7 +200,8 @@ def _stock_disk(where: image_build.Place, image: Image, folder: Path) -> Path:
     )
     sandbox = Sandbox(tree=image.tools, readable=[tree], writable=[folder])
     uki = folder / "uki.efi"
-    line = "console=ttyS0 quiet root=/dev/vda2 rw"
+    # A fresh system would ask for its locale first, and wait.
+    line = "console=ttyS0 quiet root=/dev/vda2 rw systemd.firstboot=no"
     words = ["ukify", "build", f"--linux={kernel}", f"--initrd={initrd}", f"--stub={STUB}"]
     sandbox.run([*words, f"--cmdline={line}", f"--output={uki}"])
     system = folder / "root.img"

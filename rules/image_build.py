@@ -99,6 +99,16 @@ def in_use(where: Place) -> Iterator[None]:
         os.close(lock)
 
 
+@contextmanager
+def _umask() -> Iterator[None]:
+    """What is made for an image has the same permissions whoever makes it."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def read_lock(root: Path) -> ImageLock | None:
     """The committed lock, if there is one."""
     try:
@@ -107,6 +117,7 @@ def read_lock(root: Path) -> ImageLock | None:
         return None
 
 
+@_umask()
 def resolve(where: Place) -> tuple[Package, ...]:
     """What the mirrors and pip give today for the machine and its tools: everything is fetched."""
     store, found = where.store, list[Package]()
@@ -169,6 +180,7 @@ def _mkosi(where: Place, packages: Sequence[Package]) -> Mkosi:
     return Mkosi(program=program, work=where.cache / "mkosi-work")
 
 
+@_umask()
 def build(where: Place, packages: tuple[Package, ...]) -> Image:
     """The image of these packages and of this checkout's code, with its lock's bytes.
 

@@ -22,7 +22,9 @@ from aicert.statement import Statement
 from aicert.statement import parse as parse_statement
 
 # Equal work takes another time on each day.
-_TIMES = frozenset(("wallSeconds", "cpuSeconds", "maxMemoryBytes", "trainSeconds", "logTruncated"))
+_TIMES = frozenset(
+    ("wallSeconds", "cpuSeconds", "maxMemoryBytes", "trainSeconds", "paceSeconds", "logTruncated")
+)
 _SHOWN = 8
 # A multiple of every element's size.
 BLOCK = 1 << 22

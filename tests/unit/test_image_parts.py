@@ -7,7 +7,8 @@ import pytest
 
 from aicert.errors import AicertError, EvidenceError, ToolError
 from enclave_runner import init
-from rules import image_disk, image_initrd, image_pcrs, image_trees, image_wheels
+from rules import image_disk, image_initrd, image_pcrs, image_tasks, image_trees, image_wheels
+from rules.image_store import Image
 
 
 def newc(archive: bytes) -> dict[str, tuple[int, bytes]]:
@@ -185,3 +186,18 @@ def test_limits_are_read_strictly(
     (tmp_path / "limits.json").write_bytes(text)
     with pytest.raises(AicertError):
         init.limits()
+
+
+def test_an_image_that_differs_is_told_file_by_file(tmp_path: Path) -> None:
+    line = "usr/bin/python3.11  0755  "
+    images = []
+    for name, digest in (("one", "aa"), ("other", "bb")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "root.manifest").write_text(f"same  0644  cc\n{line}{digest}\n")
+        (folder / "training.manifest").write_text("same  0644  dd\n")
+        (folder / "lock.toml").write_text(f'digest = "{digest}"\n')
+        images.append(Image(folder=folder, disk=folder, tools=folder, lock=b""))
+    told = list(image_tasks._compare(*images))
+    assert {f"-{line}aa", f"+{line}bb", '-digest = "aa"', '+digest = "bb"'} < set(told)
+    assert not [words for words in told if "same" in words or "training" in words]
