@@ -265,7 +265,7 @@ def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> Non
     assert code == 1
     assert "<strong>FAILED</strong>" in text
     # Nothing covers it, and the page does not say that anything was measured.
-    assert "All that stands below is what the certificate claims" in text
+    assert "all that stands below is what the certificate claims" in text
     assert "digests are measured" not in text
     assert set(tags.tags) <= ALLOWED
     assert not {"src", "href", "onload", "onerror", "style"} & set(tags.attributes)
