@@ -1,7 +1,7 @@
 """Find the bytes of a locked file on this computer, for a reviewer's orientation; fetch nothing.
 
-Looked for in the revision's own files, the checkout and its outputs, the store of fetched inputs
-and DVC's cache. Whatever is found is used only if it has the locked SHA-256.
+Looked for in the revision's own files, the checkout and its outputs, the last commit, the store of
+fetched inputs and DVC's cache. Whatever is found is used only if it has the locked SHA-256.
 """
 
 import contextlib
@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aicert.digest import is_hex
+from aicert.errors import AicertError
 from aicert.lockfile import LockedInput
 from rules.bootstrap import cache_directory
 from rules.lock import DIRECTORY
-from rules.revisions import MAX_BYTES, Checkout, Files
+from rules.revisions import MAX_BYTES, Checkout, Files, Revision
 
 _OUT = re.compile(r"^[- ] md5: ([0-9a-f]{32})(\.dir)?$", re.MULTILINE)
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -28,6 +29,7 @@ class Finder:
         self._root = root
         self._files = files
         self._checkout = Checkout(root)
+        self._head: Revision | None = None
         self._tracked: dict[tuple[str, str], dict[str, str]] = {}
 
     def find(self, run: str, item: LockedInput, path: str, sha256: str) -> bytes | None:
@@ -39,6 +41,8 @@ class Finder:
         if item.source.startswith("path:"):
             name = "/".join(filter(None, (item.source.removeprefix("path:"), path)))
             candidates += [lambda: self._files.read(name), lambda: self._checkout.read(name)]
+            # What was edited here stands in the last commit as it was.
+            candidates.append(lambda: self._committed(name))
         if item.source.startswith("run:"):
             made = "/".join(("outputs", item.source.removeprefix("run:"), path))
             candidates.append(lambda: self._checkout.read(made))
@@ -48,6 +52,14 @@ class Finder:
             if data is not None and hashlib.sha256(data).hexdigest() == sha256:
                 return data
         return None
+
+    def _committed(self, name: str) -> bytes | None:
+        try:
+            self._head = self._head or Revision(self._root, "HEAD")
+            return self._head.read(name)
+        except (AicertError, OSError):
+            # No git, or nothing committed yet.
+            return None
 
     def _dvc(self, run: str, name: str, path: str) -> bytes | None:
         key = (run, name)

@@ -64,12 +64,12 @@ class Help(_Tidy, DoitHelp):
             # doit comes here when it has found no task of that name either.
             raise self._unknown(self._topic)
         print(USAGE, end="")
-        for name in OURS:
-            if name in cmds:
-                line = f"  {name:<10}  {cmds[name].doc_purpose}"
-                print(textwrap.fill(line, WIDTH, subsequent_indent=" " * 14))
-        own = f"  doit's own  {', '.join(sorted(set(cmds) - set(OURS)))}"
-        print(textwrap.fill(own, WIDTH, subsequent_indent=" " * 14))
+        told = {name: cmds[name].doc_purpose for name in OURS if name in cmds}
+        told["doit's own"] = ", ".join(sorted(set(cmds) - set(OURS)))
+        width = max(map(len, told))
+        for name, purpose in told.items():
+            line = f"  {name:<{width}}  {purpose}"
+            print(textwrap.fill(line, WIDTH, subsequent_indent=" " * (width + 4)))
         print(AFTER, end="")
 
 

@@ -23,7 +23,8 @@ PACE_PARTS = 40
 _STYLE = """\
 :root{--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--paper:#fff;--soft:#f6f8fa;--good:#116329;
 --bad:#a40e26;--mark:#0a53a8}
-@media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--dim:#9aa5b1;--line:#3d444d;--paper:#0d1117;
+@media screen and (prefers-color-scheme:dark){
+:root{--ink:#e6edf3;--dim:#9aa5b1;--line:#3d444d;--paper:#0d1117;
 --soft:#161b22;--good:#56d364;--bad:#ff8182;--mark:#79b8ff}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:62rem;padding:1rem;color:var(--ink);
 background:var(--paper);font:1rem/1.5 system-ui,sans-serif}
@@ -40,7 +41,8 @@ caption{text-align:left;color:var(--dim);padding:.2rem 0}
 th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid var(--line)}
 figure{margin:1rem 0}
 .lines{white-space:pre-line}td.detail{white-space:pre-line;overflow-wrap:anywhere}
-td:nth-child(-n+2),td:nth-child(-n+2) code{overflow-wrap:normal}svg{max-width:100%;height:auto}
+td:nth-child(-n+2),td:nth-child(-n+2) code{overflow-wrap:normal}td>b{white-space:nowrap}
+svg{max-width:100%;height:auto}
 .dim{color:var(--dim)}
 @media (max-width:40rem){table,caption,tbody,tr,td{display:block}thead{position:absolute;
 clip-path:inset(50%);width:1px;height:1px;overflow:hidden}td{border:0;padding:.1rem 0}
@@ -119,7 +121,8 @@ def _verdict(result: AttestationResult) -> str:
         reasons = "; ".join(f"{check.id}: {check.detail}" for check in result.undecided[:2])
         why = f"<p>{_text(reasons)}</p>"
     if _is_claim(result):
-        why += "<p><b>All that stands below is what the certificate claims, not more.</b></p>"
+        said = "But for the checks, all that stands below is what the certificate claims."
+        why += f"<p><b>{said}</b></p>"
     suffix = " (the operator could have forged this)" if below else ""
     return (
         f'<section class="verdict {result.verdict}" aria-label="Verdict">'

@@ -11,8 +11,10 @@ from aicert import image_lock, inert
 from aicert.cli import main
 from aicert.errors import ConfigError, EvidenceError
 from aicert.export import card, facts, files, packages
+from aicert.export.page import page as draw
 from aicert.export.plot import line_plot
 from aicert.report_form import Value
+from tests.adversarial.forger import Scene
 from tests.unit.sample_certificate import FILES, SOURCES, sample
 
 
@@ -265,7 +267,7 @@ def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> Non
     assert code == 1
     assert "<strong>FAILED</strong>" in text
     # Nothing covers it, and the page does not say that anything was measured.
-    assert "All that stands below is what the certificate claims" in text
+    assert "all that stands below is what the certificate claims" in text
     assert "digests are measured" not in text
     assert set(tags.tags) <= ALLOWED
     assert not {"src", "href", "onload", "onerror", "style"} & set(tags.attributes)
@@ -273,6 +275,16 @@ def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> Non
     assert 'lang="en"' in text
     assert "Training loss by step, from 3 at step 1 to 2 at step 3 (self-reported)" in text
     assert "300 tokens in 1.5 s: 200 tokens a second" in text
+
+
+def test_a_page_says_measured_where_the_checks_are_ok() -> None:
+    scene = Scene()
+    result = scene.appraise()
+    assert result.verdict == "passed"
+    text = draw(facts.read(scene.get("file")), result)
+    assert "<strong>PASSED</strong>" in text
+    assert "digests are measured" in text
+    assert "certificate claims" not in text
 
 
 def test_strings_of_a_certificate_never_become_markup(tmp_path: Path) -> None:

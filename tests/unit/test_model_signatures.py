@@ -265,13 +265,17 @@ def test_another_key_fails(model: Path, keys: Pair, tmp_path: Path, said: Said) 
     assert "FAILED  signature.valid" in said()[0]
 
 
-def test_a_wrong_command_line_is_3(model: Path, keys: Pair, tmp_path: Path) -> None:
+def test_a_wrong_command_line_is_3(model: Path, keys: Pair, tmp_path: Path, said: Said) -> None:
     run("sign", model, "--key", keys.key)
     assert run("verify-signature", model) == 3
     assert check(model, keys, "--certificate-chain", keys.pub) == 3
     assert run("verify-signature", model, "--key", keys.key) == 3
+    assert f"hint: openssl pkey -in {keys.key} -pubout -out key.pub" in said()[1]
     assert run("verify-signature", model, "--key", tmp_path / "none") == 3
+    assert run("verify-signature", model, "--key", model / "model.sig") == 3
+    assert "is no public key" in said()[1]
     assert run("sign", model, "--key", keys.pub) == 3
+    assert "is a public key: the private one signs" in said()[1]
     assert run("sign", model, "--key", keys.key, "--certificate-chain", keys.pub) == 3
     assert check(model, keys, "--at", "yesterday") == 3
 

@@ -1,6 +1,7 @@
 """Reviews of real git repositories: what changed is told, and hostile text stays text."""
 
 import hashlib
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -500,5 +501,9 @@ def test_update_shows_what_moved(root: Path) -> None:
     (root / "data" / "train.jsonl").write_text("{}\n")
     runs = list(config.load(root).runs.values())
     assert "train.jsonl" in review_text.text(edit.update(root, runs, "data"))
+    # What it was is known from the last commit.
+    (root / "tiny.yml").write_text("learning_rate: 0.2\ndatasets:\n  - path: input:data\n")
+    told = review_text.text(edit.update(root, runs, "config"))
+    assert re.search(r"config: learning_rate +0\.1 -> 0\.2\n", told)
     with pytest.raises(ConfigError, match="no input 'datum'"):
         edit.update(root, runs, "datum")
