@@ -103,6 +103,15 @@ def test_a_failed_training_is_certified_as_failed(
     assert_clean(checkout)
 
 
+def set_local(checkout: Checkout, key: str, line: str) -> None:
+    """Put a line in the place of that key's, if it has one, in [machines.local]."""
+    toml = checkout.root / "aicert.toml"
+    before, heading, rest = toml.read_text().partition("[machines.local]\n")
+    block, blank, after = rest.partition("\n\n")
+    lines = [kept for kept in block.splitlines() if not kept.startswith(key)]
+    toml.write_text(before + heading + "\n".join([*lines, line]) + blank + after)
+
+
 @pytest.mark.parametrize(
     ("limit", "trainer", "words"),
     [
@@ -116,10 +125,8 @@ def test_a_limit_ends_a_training_and_is_named(
     stand_in: StandIn, limit: str, trainer: str, words: str
 ) -> None:
     checkout = stand_in(trainer)
-    toml = checkout.root / "aicert.toml"
     key = limit.partition(" ")[0]
-    lines = [limit if line.startswith(key) else line for line in toml.read_text().splitlines()]
-    toml.write_text("\n".join(lines) + "\n")
+    set_local(checkout, key, limit)
     done = checkout.doit("certify")
     assert done.returncode == 1, done.stderr
     assert words in done.stderr
@@ -200,8 +207,7 @@ def test_a_later_failure_keeps_the_model_that_passed(stand_in: StandIn) -> None:
 
 def test_cpus_is_what_the_trainer_is_told(stand_in: StandIn) -> None:
     checkout = stand_in("print('threads', os.environ['OMP_NUM_THREADS']); sys.exit(1)\n")
-    toml = checkout.root / "aicert.toml"
-    toml.write_text(toml.read_text() + "cpus = 3\n")
+    set_local(checkout, "cpus", "cpus = 3")
     assert "threads 3" in checkout.doit("certify").stderr
 
 
