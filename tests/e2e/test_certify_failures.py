@@ -84,6 +84,7 @@ def assert_clean(checkout: Checkout) -> None:
         ("pass\n", "outputs.nonempty", "holds no file"),
         ("tell(counters={'steps': 0, 'tokens': 0}); (output / 'a').write_text('x')\n",
          "outputs.trained", ""),
+        ("output.rmdir(); output.symlink_to('/tmp')\n", "outputs.nonempty", ""),
         (UNTRAINED, "outputs.trained", "no tensor changed: 21 are those of the inputs"),
     ],
 )  # fmt: skip
