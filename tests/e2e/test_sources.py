@@ -80,7 +80,7 @@ def test_inputs_from_the_hub(stand_in: StandIn) -> None:
         assert online.doit("lock", "--check").returncode == 0
         interrupt_a_stalled_fetch(online, hub, len(data))
         kill_while_fetching(online, hub, len(data))
-        done = online.doit("fetch")
+        done = online.doit("fetch", "tiny-alpaca")
         assert (done.returncode, done.stdout) == (0, "tiny-alpaca: fetched alpaca\n")
         assert hub.cdn.requests[-1].headers["Range"] == f"bytes={len(data) // 2}-"
         done = online.doit("certify")
