@@ -1,86 +1,26 @@
 """Reviews of real git repositories: what changed is told, and hostile text stays text."""
 
 import hashlib
-import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from aicert import image_lock
 from aicert.digest import dir_digest
-from aicert.errors import AicertError, ConfigError, EvidenceError
+from aicert.errors import ConfigError, EvidenceError
 from aicert.lockfile import LockedInput
-from rules import (
-    config,
-    config_fields,
-    edit,
-    lock,
-    review,
-    review_packages,
-    review_text,
-    table_facts,
-)
+from rules import config_fields, lock, review, review_text, table_facts
 from rules.review_check import Check, check
-from rules.review_packages import TRAINING, training_section
 from rules.review_rows import Row, Section
-from rules.revisions import Checkout, Revision
+from rules.revisions import Revision
 from tests.adversarial.forger import Scene, hex_of
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-TOML = """\
-# What to certify.
-[runs.tiny]
-config  = "path:tiny.yml"     # how
-machine = "here"
-outputs = ["model"]
-
-[runs.tiny.inputs]            # from what
-data = "path:data"
-
-[machines.here]
-driver = "local"
-"""
-
-
-def git(root: Path, *arguments: str) -> str:
-    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
-    done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def commit(root: Path, message: str) -> str:
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--allow-empty", "--message", message)
-    return git(root, "rev-parse", "HEAD")
-
-
-def relock(root: Path) -> None:
-    for run in config.load(root).runs.values():
-        lock.write(root, lock.resolve(root, run))
+from tests.unit.review_project import TOML, checks_of, commit, git, make, relock, told
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = tmp_path / "project"
-    root.mkdir()
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("AICERT_CACHE", str(tmp_path / "cache"))
-    (root / "aicert.toml").write_text(TOML)
-    (root / ".gitignore").write_text("/.aicert/\n")
-    (root / "tiny.yml").write_text("learning_rate: 0.1\ndatasets:\n  - path: input:data\n")
-    (root / "data").mkdir()
-    (root / "data" / "train.jsonl").write_text('{"a": 1}\n' * 10)
-    (root / "data" / "test.csv").write_text('a,b\n1,"x\ny"\n')
-    git(root, "init", "--quiet")
-    relock(root)
-    commit(root, "base")
-    return root
-
-
-def told(root: Path, base: str = "HEAD") -> str:
-    return review_text.text(review.review(root, Revision(root, base), Checkout(root)))
+    return make(tmp_path / "project", monkeypatch)
 
 
 def test_nothing_changed(root: Path) -> None:
@@ -220,125 +160,6 @@ def test_rows_of_data_files(name: str, data: bytes, rows: int | None) -> None:
     assert table_facts.rows(name, data) == rows
 
 
-PINS = """\
-numpy==2.0.0 \\
-    --hash=sha256:{}
-    # via torch
-torch==2.13.0 \\
-    --hash=sha256:{} \\
-    --hash=sha256:{}
-"""
-
-
-def test_packages_of_the_training_environment_are_told(root: Path) -> None:
-    folder = root / "enclave_runner"
-    folder.mkdir()
-    pins = PINS.format(*(c * 64 for c in "abc"))
-    (folder / "requirements.lock").write_text(pins)
-    base = Revision(root, commit(root, "environment"))
-    new = (
-        pins.replace("2.0.0", "2.1.0").replace("c" * 64, "d" * 64)
-        + "evil==1 --hash=sha256:"
-        + "e" * 64
-    )
-    (folder / "requirements.lock").write_text(new)
-    warnings: list[str] = []
-    section = training_section(base, Checkout(root), warnings)
-    assert section is not None
-    assert [(row.label, row.old, row.new) for row in section.rows] == [
-        ("evil", None, "1"),
-        ("numpy", "2.0.0", "2.1.0"),
-        ("torch", "2.13.0", "2.13.0"),
-    ]
-    assert warnings == ["training environment: torch 2.13.0 has other files under the same version"]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "torch @ https://evil.example/torch.whl --hash=sha256:" + "e" * 64,
-        "--extra-index-url https://evil.example/simple",
-        f"torch==2.13.0 ; python_version > '3' --hash=sha256:{'e' * 64}",
-        f"-r more.txt # torch==1 --hash=sha256:{'e' * 64}",
-    ],
-)
-def test_a_line_that_is_no_pin_is_told(root: Path, line: str) -> None:
-    folder = root / "enclave_runner"
-    folder.mkdir()
-    pins = PINS.format(*(c * 64 for c in "abc"))
-    (folder / "requirements.lock").write_text(pins)
-    base = Revision(root, commit(root, "environment"))
-    (folder / "requirements.lock").write_text(pins + line + "\n")
-    warnings: list[str] = []
-    assert training_section(base, Checkout(root), warnings) is not None
-    assert warnings == [f"{TRAINING[0]} has a line that locks no package: {line}"]
-
-
-def test_a_second_pin_does_not_hide_the_first(root: Path) -> None:
-    """The other lock repeats what was locked, and the one that is installed has something else."""
-    (root / "enclave_runner").mkdir()
-    pins = PINS.format(*(c * 64 for c in "abc"))
-    (root / TRAINING[0]).write_text(pins)
-    base = Revision(root, commit(root, "environment"))
-    (root / TRAINING[0]).write_text(pins.replace("2.0.0", "6.6.6").replace("c" * 64, "d" * 64))
-    (root / TRAINING[1]).write_text(pins)
-    section = training_section(base, Checkout(root), [])
-    assert section is not None
-    assert [(row.label, row.old, row.new) for row in section.rows] == [
-        ("numpy", "2.0.0", "6.6.6"),
-        ("numpy (again)", None, "2.0.0"),
-        ("torch", "2.13.0", "2.13.0"),
-        ("torch (again)", None, "2.13.0"),
-    ]
-
-
-def checks_of(root: Path) -> dict[str, Check]:
-    return {c.what: c for c in check(root, Revision(root, "HEAD"), Scene().get("policy"))}
-
-
-def test_a_change_of_the_committed_locks_of_image_and_training_is_told(root: Path) -> None:
-    image, training = (root / name for name in (review_packages.IMAGE, TRAINING[0]))
-    training.parent.mkdir()
-    for path in (image, training):
-        path.write_bytes((REPOSITORY / path.relative_to(root)).read_bytes())
-    commit(root, "as released")
-    text = image.read_text()
-    locked = image_lock.parse(image.read_bytes())
-    tool, installed, same = (
-        next(p for p in locked.packages if p.part == part and p.name.startswith(name))
-        for part, name in (("tools", "a"), ("machine", "a"), ("machine", "z"))
-    )
-    for old, new in (
-        (f'"{tool.version}"\ndigest = "{tool.digest}"', f'"9"\ndigest = "{tool.digest}"'),
-        (f'version = "{installed.version}"\ndigest = "{installed.digest}"',
-         f'version = "0:9.9"\ndigest = "sha256:{"a" * 64}"'),
-        (str(same.digest), f"sha256:{'b' * 64}"),
-        (locked.pcrs[11].hex(), "c" * 64),
-        (str(locked.verity["training"]), f"sha256:{'d' * 64}"),
-    ):  # fmt: skip
-        assert old in text
-        text = text.replace(old, new)
-    image.write_text(text)
-    pins = training.read_text()
-    version = pins.partition("\nsafetensors==")[2].partition(" ")[0]
-    training.write_text(pins.replace(f"\nsafetensors=={version} ", "\nsafetensors==99.0 "))
-    found = told(root)
-    assert f"machine: {installed.name}" in found
-    assert f"{installed.version} -> 0:9.9" in found
-    assert found.index(f"machine: {installed.name}") < found.index(f"tools: {tool.name}")
-    assert f"+ {'c' * 64}" in found
-    assert "dm-verity root of training" in found
-    warning = f"image: machine: {same.name} {same.version} has other files under the same version"
-    assert f"warning: {warning}" in found
-    judged = checks_of(root)[review_packages.IMAGE]
-    assert judged.verdict == "-"
-    assert "rebuild it before it is merged" in judged.detail
-    image.write_text(text + "\n")
-    assert "is not in canonical form" in checks_of(root)[review_packages.IMAGE].detail
-    assert "training environment: changed" in found
-    assert f"safetensors  {version} -> 99.0" in found
-
-
 def test_a_change_is_laid_out_without_links_filters_or_escapes(root: Path, tmp_path: Path) -> None:
     (root / ".gitattributes").write_text("lockfiles/** export-ignore\n*.csv text eol=crlf\n")
     (root / "link").symlink_to("/etc/passwd")
@@ -422,88 +243,3 @@ def test_the_inputs_of_the_example_are_not_made_through_a_link(root: Path, tmp_p
     found = check(root, Revision(root, "HEAD"), Scene().get("policy"))
     assert found[0].verdict == "-"
     assert not (tmp_path / "alpaca").exists()
-
-
-def test_add_keeps_comments_order_and_style_and_shows_the_change(root: Path) -> None:
-    (root / "more.txt").write_text("x")
-    found = edit.add(root, "tiny", "more", "path:more.txt", allow_pickle=False)
-    assert (root / "aicert.toml").read_text() == TOML.replace(
-        'data = "path:data"\n', 'data = "path:data"\nmore = "path:more.txt"\n'
-    )
-    assert "input more: from" in review_text.text(found)
-    edit.add(root, "tiny", "more", "path:more.txt", allow_pickle=True)
-    text = (root / "aicert.toml").read_text()
-    assert 'more = {from = "path:more.txt", allow-pickle = true}' in text
-    edit.add(root, "tiny", "config", "path:more.txt", allow_pickle=False)
-    assert 'config  = "path:more.txt"     # how' in (root / "aicert.toml").read_text()
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        # tomlkit counts a comment on the next table to the one before it.
-        ('[runs.a.inputs]\nmodel = "x"\nrows  = "y"\n\n# Next.\n', 'rows  = "y"\nmore  = "z"\n\n#'),
-        ('[runs.a.inputs]\nmodel = "x"\nr = "y" # one\n', 'r = "y" # one\nmore = "z"\n'),
-        ('[runs.a.inputs]\nmodel = "x"\n[machines.b]\n[runs.b]\n', '"x"\nmore  = "z"\n[mach'),
-        ('inputs = {model = "x"}\n', 'more = "z"}\n'),
-        ('inputs.model = "x"\n\n# Next.\n', 'inputs.model = "x"\ninputs.more  = "z"\n\n# Next.\n'),
-        ('[runs.a.inputs]\nmodel = "x"', 'model = "x"\nmore  = "z"'),
-    ],
-)
-def test_an_input_is_added_below_the_last_one(before: str, after: str) -> None:
-    head = "[runs.a]\n"
-    made = edit.with_input(f"{head}{before}".encode(), "a", "more", "z", allow_pickle=False)
-    assert after in made.decode()
-    assert made.decode().count("more") == 1
-
-
-def test_the_output_of_another_run_is_told_from_what_is_here(root: Path) -> None:
-    output = root / "outputs" / "tiny" / "model"
-    output.mkdir(parents=True)
-    (output / "rows.jsonl").write_text("{}\n" * 3)
-    edit.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
-    found = edit.add(root, "next", "base", "run:tiny/model", allow_pickle=False)
-    assert "input base: rows.jsonl" in review_text.text(found)
-    assert "3 rows, 9 B" in review_text.text(found)
-
-
-def test_add_makes_a_run_from_its_config(root: Path) -> None:
-    found = edit.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
-    assert [section.title for section in found.sections] == ["run next"]
-    project = config.load(root)
-    assert project.run("next").machine.name == "here"
-    with pytest.raises(ConfigError, match="no run 'absent'"):
-        edit.add(root, "absent", "data", "path:data", allow_pickle=False)
-
-
-@pytest.mark.parametrize("source", ["path:absent", "path:../x", "what:ever"])
-def test_add_that_fails_changes_nothing(root: Path, source: str) -> None:
-    before = lock.read(root, "tiny")
-    with pytest.raises(AicertError):
-        edit.add(root, "tiny", "more", source, allow_pickle=False)
-    assert (root / "aicert.toml").read_text() == TOML
-    assert lock.read(root, "tiny") == before
-
-
-def test_add_that_is_interrupted_changes_nothing(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*arguments: object, **more: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(lock, "resolve", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        edit.add(root, "tiny", "more", "path:tiny.yml", allow_pickle=False)
-    assert (root / "aicert.toml").read_text() == TOML
-
-
-def test_update_shows_what_moved(root: Path) -> None:
-    (root / "data" / "train.jsonl").write_text("{}\n")
-    runs = list(config.load(root).runs.values())
-    assert "train.jsonl" in review_text.text(edit.update(root, runs, "data"))
-    # What it was is known from the last commit.
-    (root / "tiny.yml").write_text("learning_rate: 0.2\ndatasets:\n  - path: input:data\n")
-    told = review_text.text(edit.update(root, runs, "config"))
-    assert re.search(r"config: learning_rate +0\.1 -> 0\.2\n", told)
-    with pytest.raises(ConfigError, match="no input 'datum'"):
-        edit.update(root, runs, "datum")
