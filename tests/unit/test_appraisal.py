@@ -5,6 +5,7 @@ from datetime import datetime
 
 import pytest
 
+from aicert import image_lock
 from aicert.digest import FileFact, of_bytes
 from aicert.errors import ConfigError
 from aicert.policy import Claim
@@ -12,7 +13,7 @@ from aicert.report_form import Value
 from tests.adversarial import tpm_forge
 from tests.adversarial.attacks_platform import intermediate
 from tests.adversarial.attacks_run import ancestor
-from tests.adversarial.forger import NONCE, Scene, hex_of
+from tests.adversarial.forger import BOOT, NONCE, VERITY, Scene, hex_of
 
 
 def test_without_a_model_there_is_no_verdict() -> None:
@@ -164,3 +165,15 @@ def test_what_came_out_as_it_went_in_is_named_in_part() -> None:
     scene = Scene().edit("report", lambda report: replace(report, unchanged_weights=names))
     check = scene.appraise().check("outputs.trained")
     assert check.detail.endswith(": 'a.safetensors, b.safetensors, c.safetensors'")
+
+
+def test_every_dm_verity_root_that_an_image_has_is_named() -> None:
+    verity = VERITY | {"esp": of_bytes(b"esp")}
+    lock = image_lock.emit(name="machine", disk=of_bytes(b"disk"), pcrs=BOOT, verity=verity)
+    scene = Scene("cloud").put("image_lock", lock)
+    scene.edit("policy", lambda policy: replace(policy, accepted=frozenset((of_bytes(lock),))))
+    assert scene.appraise().check("boot.image").detail == (
+        "the statement names other dm-verity roots than the accepted image\n"
+        f"found     root {VERITY['root']}\n"
+        f"expected  esp {verity['esp']}, root {VERITY['root']}"
+    )
