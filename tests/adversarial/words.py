@@ -47,7 +47,8 @@ def changed(row: Attack | Honest, outcome: AttestationResult | EvidenceError) ->
 def words() -> str:
     """The whole text."""
     said = [unchanged(kind) for kind in KINDS]
-    for row in (*table(), *HONEST):
+    rows: tuple[Attack | Honest, ...] = (*table(), *HONEST)
+    for row in rows:
         scene = Scene(row.kind)
         row.change(scene)
         said.append(changed(row, judged(scene)))
