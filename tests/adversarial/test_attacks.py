@@ -41,8 +41,7 @@ def test_what_is_said_of_an_unchanged_scene_is_what_was_reviewed(kind: str) -> N
 
 def test_what_was_reviewed_is_of_these_scenes_in_their_order() -> None:
     scenes = [f"{kind}, unchanged" for kind in words.KINDS]
-    rows: tuple[Attack | Honest, ...] = (*TABLE, *HONEST)
-    assert list(words.reviewed()) == [*scenes, *(row.name for row in rows)]
+    assert list(words.reviewed()) == [*scenes, *(row.name for row in words.rows())]
     assert "".join(words.reviewed().values()) == words.FILE.read_text(encoding="ascii")
 
 

@@ -44,11 +44,15 @@ def changed(row: Attack | Honest, outcome: AttestationResult | EvidenceError) ->
     return _joined(row.name, _changed(outcome, usual(row.kind)))
 
 
+def rows() -> tuple[Attack | Honest, ...]:
+    """Every changed scene."""
+    return (*table(), *HONEST)
+
+
 def words() -> str:
     """The whole text."""
     said = [unchanged(kind) for kind in KINDS]
-    rows: tuple[Attack | Honest, ...] = (*table(), *HONEST)
-    for row in rows:
+    for row in rows():
         scene = Scene(row.kind)
         row.change(scene)
         said.append(changed(row, judged(scene)))

@@ -177,3 +177,12 @@ def test_every_dm_verity_root_that_an_image_has_is_named() -> None:
         f"found     root {VERITY['root']}\n"
         f"expected  esp {verity['esp']}, root {VERITY['root']}"
     )
+
+
+def test_outputs_that_the_lockfile_does_not_declare_are_named() -> None:
+    scene = Scene()
+    scene.edit("statement", lambda s: replace(s, outputs=s.outputs | {"z": s.outputs["model"]}))
+    assert scene.appraise().check("statement.form").detail == (
+        "the statement's outputs differs from what was verified\n"
+        "found     \"('model', 'z')\"\nexpected  \"('model',)\""
+    )
