@@ -250,6 +250,18 @@ def test_packages_of_the_training_environment_are_told(root: Path) -> None:
     assert warnings == ["training environment: torch 2.13.0 has other files under the same version"]
 
 
+def test_the_image_with_gpus_is_told_by_itself(root: Path) -> None:
+    path = root / review_packages.IMAGES[1]
+    path.write_bytes((REPOSITORY / review_packages.IMAGE).read_bytes())
+    found = told(root)
+    assert "machine image with GPUs: new" in found
+    # It is no run's.
+    assert "aicert.toml has no such run" not in found
+    judged = checks_of(root)
+    assert "image_gpu_reproduce" in judged[review_packages.IMAGES[1]].detail
+    assert "failed" not in {check.verdict for check in judged.values()}
+
+
 def checks_of(root: Path) -> dict[str, Check]:
     return {c.what: c for c in check(root, Revision(root, "HEAD"), Scene().get("policy"))}
 
