@@ -43,7 +43,7 @@ TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
 KERNEL = "linux-image-cloud-amd64"
 _TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "kernel", "tools"), ("build", "machine")
 # How many of each layer stay: another checkout with the same cache may be about to use one.
-_KEPT = {"image": 3, "training": 2, "machine": 2, "tools": 2, "driver": 1}
+_KEPT = {"image": 3, "training": 2, "machine": 2, "tools": 2, "driver": 2}
 _WHEEL_PARTS = ("builder", "runner", "training")
 
 
@@ -51,7 +51,7 @@ _WHEEL_PARTS = ("builder", "runner", "training")
 class Place:
     """The checkout, and where images are made: big, and all of it can be made again.
 
-    `gpu`: of the image with NVIDIA's driver and torch for CUDA (docs/adr/0021-gpu-image.md).
+    `gpu`: of the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
     """
 
     root: Path
