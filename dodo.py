@@ -1,6 +1,13 @@
 """What `doit` can do: configuration is in pyproject.toml, tasks and commands are in rules/."""
 
-from rules.image_tasks import task_image, task_image_reproduce, task_image_update
+from rules.image_tasks import (
+    task_image,
+    task_image_gpu,
+    task_image_gpu_reproduce,
+    task_image_gpu_update,
+    task_image_reproduce,
+    task_image_update,
+)
 from rules.tasks import (
     task_certify,
     task_example,
@@ -15,6 +22,9 @@ __all__ = [
     "task_example",
     "task_export",
     "task_image",
+    "task_image_gpu",
+    "task_image_gpu_reproduce",
+    "task_image_gpu_update",
     "task_image_reproduce",
     "task_image_update",
     "task_lock",

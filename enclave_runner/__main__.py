@@ -154,6 +154,7 @@ def _train(
         _limits(arguments),
         lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
         user=arguments.trainer_user,
+        gpus=arguments.gpu,
     )
 
 
@@ -225,6 +226,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--training-env", required=True, type=Path)
     parser.add_argument("--events-fd", required=True, type=int)
     parser.add_argument("--trainer-user", type=int)
+    parser.add_argument("--gpu", action="append", default=[], type=Path, metavar="NODE")
     for limit in ("time-limit", "memory", "processes", "scratch-limit", "threads"):
         parser.add_argument(f"--{limit}", required=True, type=int)
     arguments = parser.parse_args(argv)

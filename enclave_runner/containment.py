@@ -59,6 +59,7 @@ class Sandbox:
 
     `user`: who bubblewrap is outside, where the runner is root and everything named here is there
     for that user to read. Without it the sandbox's user is the runner's own, without its powers.
+    `devices` are seen where they are.
     """
 
     read_only: Mapping[str, Path]
@@ -66,6 +67,7 @@ class Sandbox:
     environment: Mapping[str, str]
     directory: str = SCRATCH
     user: int | None = None
+    devices: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +154,8 @@ def _command(sandbox: Sandbox, *, writable: bool = True) -> list[str]:
         elif place.is_dir():
             words += ["--ro-bind", str(place), str(place)]
     words += ["--proc", "/proc", "--dev", "/dev"]
+    for device in sandbox.devices:
+        words += ["--dev-bind", str(device), str(device)]
     for inside, outside in sorted(sandbox.read_only.items()):
         words += ["--ro-bind", str(outside), inside]
     if writable:

@@ -15,6 +15,7 @@ from pathlib import Path
 from aicert import strict_json
 from aicert.errors import AicertError, EvidenceError, ToolError
 from enclave_runner import __main__ as runner
+from enclave_runner import gpu
 from enclave_runner.events import Events
 from enclave_runner.init_stream import write_stream
 
@@ -78,8 +79,17 @@ def _arguments(events: int) -> list[str]:
         f"--trainer-user={TRAINER}",
         *(f"--input={name}={INPUTS / 'inputs' / name}" for name in names),
         *(f"--builder={name}={root}" for name, root in roots.items()),
+        *(f"--gpu={path}" for path in _gpus()),
         *(f"--{name}={value}" for name, value in limits().items()),
     ]
+
+
+def _gpus() -> list[Path]:
+    """Nodes of the GPUs; said where an image that is made for them finds none."""
+    found = gpu.make_nodes()
+    if gpu.FIRMWARE.is_dir() and not found:
+        print("aicert: no GPU was found: training on the processor", file=sys.stderr)
+    return found
 
 
 def _nonce() -> str:

@@ -104,11 +104,12 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     *,
     user: int | None = None,
+    gpus: Sequence[Path] = (),
 ) -> TrainingResult:
     """Train in `scratch`, which must be empty or absent; the log lies beside it.
 
-    `user`: see containment.Sandbox. Raises ToolError where nothing could be tried; a training that
-    fails is a result.
+    `user`: see containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError where
+    nothing could be tried; a training that fails is a result.
     """
     containment.check(user)
     _make_scratch(scratch, user)
@@ -118,7 +119,7 @@ def train(
     reader = _Reader(on_progress)
     ended = containment.run(
         COMMAND,
-        _sandbox(inputs, scratch, config, training_env, limits, user),
+        _sandbox(inputs, scratch, config, training_env, limits, user, gpus),
         limits,
         log,
         reader.take,
@@ -234,6 +235,7 @@ def _sandbox(
     training_env: Path,
     limits: Limits,
     user: int | None,
+    gpus: Sequence[Path],
 ) -> Sandbox:
     shown = {
         ENVIRONMENT: training_env,
@@ -244,10 +246,14 @@ def _sandbox(
     base = _base_python(training_env)
     if not base.is_relative_to("/usr"):
         shown[str(base)] = base
+    told = environment(limits)
+    if gpus:
+        del told["CUDA_VISIBLE_DEVICES"]
     return Sandbox(
         read_only=shown,
+        devices=tuple(gpus),
         scratch=scratch,
-        environment=environment(limits),
+        environment=told,
         directory=f"{SCRATCH}/home",
         user=user,
     )

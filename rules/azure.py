@@ -25,7 +25,7 @@ _OUTPUT_ROOM = 64 << 20
 
 def execute(job: Job) -> Path:
     """Run the job in this checkout's image; as `qemu.execute`, on Azure."""
-    return execute_in(job, ensure(job.root))
+    return execute_in(job, ensure(job.root, gpu=job.run.machine.gpu))
 
 
 def execute_in(job: Job, image: Image) -> Path:

@@ -192,7 +192,7 @@ def _stock_disk(where: image_build.Place, image: Image, folder: Path) -> Path:
         raise ToolError("no image lock", hint="./doit image")
     sources = where.apt(image_build.TOOLS_RELEASE).sources
     with image_build.only_builder(where):
-        image_build._mkosi(where, lock.packages).build(  # noqa: SLF001  # the same mkosi
+        image_build.mkosi_of(where, lock.packages).build(
             source, tree, sources=sources, tools=image.tools
         )
     (kernel,), (initrd,) = (

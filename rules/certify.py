@@ -118,7 +118,8 @@ def _not_passed(result: AttestationResult) -> str | None:
 def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
     if run.machine.driver != "local":
         # Its code is in the image, and the policy has compared that with the image's lock.
-        return None if image_tasks.is_current(root) else "the image is of other code than is here"
+        current = image_tasks.is_current(root, gpu=run.machine.gpu)
+        return None if current else "the image is of other code than is here"
     made, here = verify.runner_of(certificate), code_digest(root)
     return None if made == here else f"the runner's code was {made}, here it is {here}"
 

@@ -40,7 +40,7 @@ class Area:
 
 
 IMAGE_LAYERS = (
-    *(f"{kind}-*" for kind in ("image", "training", "machine", "tools", "reproduce")),
+    *(f"{kind}-*" for kind in ("image", "training", "machine", "tools", "driver", "reproduce")),
     *("kernel-*", "mkosi-*", "*.new", "repository", "resolve", "source", "wheels-work"),
 )
 AREAS = (

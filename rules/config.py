@@ -21,8 +21,8 @@ from rules import sources
 FILE = "aicert.toml"
 DRIVERS = ("local", "qemu", "azure")
 TRAINER = "axolotl"
-# lockfiles/image.lock.toml is no run's.
-IMAGE = "image"
+# Whose locks lie beside those of runs.
+IMAGES = ("image", "image-gpu")
 # The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.
 DEFAULT_MEMORY = 8 << 30
 DEFAULT_SCRATCH = 8 << 30
@@ -71,6 +71,7 @@ class Machine:
     size: str | None = None
     hourly_price: float | None = None
     budget: int = 0
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +258,7 @@ def _nearest(name: str, valid: Iterable[str]) -> str:
 
 def _machine(name: str, table: _Table) -> Machine:
     of_azure = ("region", "size", "hourly-price", "budget")
-    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus", *of_azure)
+    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus", "gpu", *of_azure)
     driver = table.text("driver")
     if driver not in DRIVERS:
         raise ConfigError(
@@ -266,6 +267,9 @@ def _machine(name: str, table: _Table) -> Machine:
     for key in of_azure:
         if key in table.left and driver != "azure":
             raise ConfigError(f"{FILE}: {table.where}.{key} is of driver azure, this is {driver}")
+    gpu = table.flag("gpu", False)
+    if gpu and driver == "local":
+        raise ConfigError(f"{FILE}: {table.where}.gpu is of measured machines, this is local")
     memory = table.quantity("memory", _SIZE, "8 GiB", DEFAULT_MEMORY)
     # A measured machine has no disk that it could trust: its scratch is memory.
     room = memory // 2 if driver != "local" else DEFAULT_SCRATCH
@@ -287,13 +291,14 @@ def _machine(name: str, table: _Table) -> Machine:
         size=table.name("size", _SIZE_NAME, "Standard_D8s_v5") if driver == "azure" else None,
         hourly_price=table.price("hourly-price"),
         budget=table.count("budget", 0) if "budget" in table.left else 0,
+        gpu=gpu,
     )
 
 
 def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
-    if name == IMAGE:
+    if name in IMAGES:
         raise ConfigError(
-            f"{FILE}: {table.where}: lockfiles/image.lock.toml is the lock of the machine's image",
+            f"{FILE}: {table.where}: lockfiles/{name}.lock.toml is the lock of a machine's image",
             hint="give the run another name",
         )
     table.only("config", "machine", "outputs", "inputs", "default")

@@ -23,6 +23,7 @@ from aicert.image_lock import ImageLock, Package
 from rules import (
     image_debian,
     image_disk,
+    image_driver,
     image_layers,
     image_pcrs,
     image_trees,
@@ -30,28 +31,33 @@ from rules import (
     progress,
 )
 from rules.image_debian import Apt, Store
-from rules.image_mkosi import CACHE_DEBS, Mkosi, unpack
+from rules.image_mkosi import Mkosi, unpack
 from rules.image_store import Image
 from rules.image_verity import Verity
 from rules.work import remove
 
 NAME = "aicert-machine"
 LOCK = Path("lockfiles/image.lock.toml")
+GPU_LOCK = Path("lockfiles/image-gpu.lock.toml")
 TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
 KERNEL = "linux-image-cloud-amd64"
 _TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "kernel", "tools"), ("build", "machine")
 # How many of each layer stay: another checkout with the same cache may be about to use one.
-_KEPT = {"image": 3, "training": 2, "machine": 2, "tools": 2}
+_KEPT = {"image": 3, "training": 2, "machine": 2, "tools": 2, "driver": 2}
 _WHEEL_PARTS = ("builder", "runner", "training")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The checkout, and where images are made: big, and all of it can be made again."""
+    """The checkout, and where images are made: big, and all of it can be made again.
+
+    `gpu`: of the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
+    """
 
     root: Path
     cache: Path
     makes: bool = True
+    gpu: bool = False
 
     def has(self, layer: Path) -> bool:
         """Whether the layer is there; where it is not, it may be made, or there is a ToolError."""
@@ -64,17 +70,22 @@ class Place:
         """Packages by digest."""
         return Store(folder=self.cache / "store")
 
+    @property
+    def lock(self) -> Path:
+        """The lock of the image that is made here, below `root`."""
+        return GPU_LOCK if self.gpu else LOCK
+
     def apt(self, release: str) -> Apt:
         """apt for one release, with lists of its own."""
         return Apt(self.cache / f"apt-{release}", release)
 
 
-def place(root: Path) -> Place:
+def place(root: Path, *, gpu: bool = False) -> Place:
     """Where this checkout builds its images."""
     base = os.environ.get("AICERT_CACHE")
     cache = (Path(base) if base else root / ".aicert").resolve() / "image"
     cache.mkdir(parents=True, exist_ok=True)
-    return Place(root=root.resolve(), cache=cache)
+    return Place(root=root.resolve(), cache=cache, gpu=gpu)
 
 
 @contextmanager
@@ -100,7 +111,7 @@ def in_use(where: Place) -> Iterator[None]:
 
 
 @contextmanager
-def _umask() -> Iterator[None]:
+def umask() -> Iterator[None]:
     """What is made for an image has the same permissions whoever makes it."""
     before = os.umask(0o022)
     try:
@@ -109,69 +120,16 @@ def _umask() -> Iterator[None]:
         os.umask(before)
 
 
-def read_lock(root: Path) -> ImageLock | None:
+def read_lock(root: Path, path: Path = LOCK) -> ImageLock | None:
     """The committed lock, if there is one."""
     try:
-        return image_lock.parse((root / LOCK).read_bytes())
+        return image_lock.parse((root / path).read_bytes())
     except FileNotFoundError:
         return None
 
 
-@_umask()
-def resolve(where: Place) -> tuple[Package, ...]:
-    """What the mirrors and pip give today for the machine and its tools: everything is fetched."""
-    store, found = where.store, list[Package]()
-    apt = where.apt(TOOLS_RELEASE)
-    apt.update()
-    kernels = [name for name in apt.depends(KERNEL) if name.startswith("linux-image-")]
-    if len(kernels) != 1:
-        raise ToolError(f"{KERNEL} of {TOOLS_RELEASE} does not name one kernel: {kernels}")
-    for part, name in (("mkosi", "mkosi"), ("kernel", kernels[0])):
-        found += _add(store, part, apt.download([name]))
-    builder = _mkosi(where, found)
-    work = where.cache / "resolve"
-    remove(work)
-    (work / "machine").mkdir(parents=True)
-    debs = builder.build(where.root / "image" / "tools", work / "tools-tree", sources=apt.sources)
-    found += _add(store, "tools", sorted((debs / CACHE_DEBS).glob("*.deb")))
-    # The packages are wanted here, not what is compiled with them.
-    shutil.copy(where.root / "image" / "machine" / "mkosi.conf", work / "machine")
-    script = work / "machine" / "mkosi.build.chroot"
-    script.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")
-    script.chmod(0o755)
-    debs = builder.build(
-        work / "machine",
-        work / "machine-tree",
-        sources=where.apt(MACHINE_RELEASE).sources,
-        tools=work / "tools-tree",
-    )
-    installed = _installed(work / "machine-tree")
-    for package in _add(store, "build", sorted((debs / CACHE_DEBS).glob("*.deb"))):
-        part = "machine" if package.name in installed else "build"
-        found.append(
-            Package(part=part, name=package.name, version=package.version, digest=package.digest)
-        )
-    found += image_wheels.resolve(where.root, store, work)
-    remove(work)
-    return tuple(sorted(found, key=lambda p: (p.part, p.name, p.version)))
-
-
-def _installed(tree: Path) -> set[str]:
-    text = (tree / "var/lib/dpkg/status").read_text(encoding="utf-8")
-    return {
-        line.removeprefix("Package: ") for line in text.splitlines() if line.startswith("Package: ")
-    }
-
-
-def _add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
-    packages = []
-    for path in paths:
-        name, version = image_debian.describe(path)
-        packages.append(Package(part=part, name=name, version=version, digest=store.add(path)))
-    return packages
-
-
-def _mkosi(where: Place, packages: Sequence[Package]) -> Mkosi:
+def mkosi_of(where: Place, packages: Sequence[Package]) -> Mkosi:
+    """The locked mkosi, unpacked."""
     package = next(package for package in packages if package.part == "mkosi")
     path = where.store.find(package.digest)
     if path is None:
@@ -180,19 +138,21 @@ def _mkosi(where: Place, packages: Sequence[Package]) -> Mkosi:
     return Mkosi(program=program, work=where.cache / "mkosi-work")
 
 
-@_umask()
+@umask()
 def build(where: Place, packages: tuple[Package, ...]) -> Image:
     """The image of these packages and of this checkout's code, with its lock's bytes.
 
     Raises ToolError where `where` makes nothing and a layer is missing.
     """
     parts = image_wheels.by_part(packages)
-    absent = {*_TOOLS_PARTS, *_MACHINE_PARTS, *_WHEEL_PARTS} - set(parts)
+    wanted = {*_TOOLS_PARTS, *_MACHINE_PARTS, *_WHEEL_PARTS}
+    absent = (wanted | set(image_driver.PARTS) if where.gpu else wanted) - set(parts)
     if absent:
+        hint = image_driver.UPDATE if where.gpu else "./doit image_update"
         raise ToolError(f"the image lock has no package for: {', '.join(sorted(absent))}",
-                        hint="./doit image_update")  # fmt: skip
+                        hint=hint)  # fmt: skip
     with _fetching_ahead(where, packages):
-        tools = _tools_tree(where, packages)
+        tools = tools_tree(where, packages)
     machine = _machine_tree(where, tools, packages)
     return _image(where, tools, machine, packages)
 
@@ -220,7 +180,8 @@ def _fetch_machine(where: Place, packages: Sequence[Package]) -> None:
     image_wheels.fetch(where.store, wheels, where.cache / "wheels-work")
 
 
-def _tools_tree(where: Place, packages: Sequence[Package]) -> Path:
+def tools_tree(where: Place, packages: Sequence[Package]) -> Path:
+    """The tools of these packages, built where they are not."""
     directory = where.root / "image" / "tools"
     used = _of(packages, _TOOLS_PARTS)
     target = where.cache / f"tools-{_key([*_files(directory), *map(str, used)])}"
@@ -231,7 +192,7 @@ def _tools_tree(where: Place, packages: Sequence[Package]) -> Path:
         debs = _of(packages, ("tools",))
         image_debian.repository(where.store, debs, TOOLS_RELEASE, repository)
         fresh = where.cache / "tools.new"
-        _mkosi(where, packages).build(directory, fresh, repository=repository)
+        mkosi_of(where, packages).build(directory, fresh, repository=repository)
         fresh.rename(target)
         remove(repository)
     return target
@@ -254,14 +215,37 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
             text = image_wheels.place(where.store, own, source / "wheels" / name)
             (source / f"{name}.lock").write_text(text, encoding="ascii")
         fresh = where.cache / "machine.new"
-        _mkosi(where, packages).build(source, fresh, repository=repository, tools=tools)
+        mkosi_of(where, packages).build(source, fresh, repository=repository, tools=tools)
         fresh.rename(target)
         remove(repository)
         remove(source)
     return target
 
 
+def _driver(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
+    directory = where.root / "image" / "driver"
+    used = _of(packages, (*image_driver.PARTS, "kernel"))
+    maker = where.root / "rules" / "image_driver.py"
+    facts = [tools.name, *_files(directory), *_files(maker.parent, maker.name), *map(str, used)]
+    target = where.cache / f"driver-{_key(facts)}"
+    if not where.has(target):
+        apt = where.apt(TOOLS_RELEASE)
+        ours = _of(used, (image_driver.TREE, image_driver.HEADERS))
+        image_debian.fetch(where.store, apt, ours)
+        theirs = _of(used, (image_driver.DRIVER,))
+        if any(where.store.find(package.digest) is None for package in theirs):
+            apt.update()
+            image_debian.fetch(where.store, image_driver.archive(where.cache, apt), theirs)
+        fresh = where.cache / "driver.new"
+        remove(fresh)
+        mkosi = mkosi_of(where, packages)
+        image_driver.build(where.store, used, mkosi, directory, tools, fresh)
+        fresh.rename(target)
+    return target
+
+
 def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ...]) -> Image:
+    driver = _driver(where, tools, packages) if where.gpu else None
     training_image, training = _training_volume(where, tools, machine)
     code = [fact for name in image_trees.CODE_DIRECTORIES for fact in _files(where.root / name)]
     makers = _files(where.root / "rules", "image_*.py")
@@ -274,9 +258,11 @@ def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ..
         fresh = where.cache / "image.new"
         remove(fresh)
         fresh.mkdir()
-        _make_image(where, fresh, tools, machine, kernel, (training_image, training), packages)
+        volume = (training_image, training)
+        _make_image(where, fresh, tools, machine, kernel, driver, volume, packages)
         fresh.rename(target)
-        _forget_old(where, {target, tools, machine, training_image.parent})
+        used = {target, tools, machine, training_image.parent}
+        _forget_old(where, used if driver is None else {*used, driver})
     return Image(
         folder=target,
         disk=target / "disk.raw",
@@ -311,7 +297,7 @@ def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Ve
         fresh = where.cache / "training.new"
         remove(fresh)
         fresh.mkdir()
-        image_trees.stage_training(machine, fresh / "stage")
+        image_trees.stage_training(machine, fresh / "stage", gpu=where.gpu)
         (fresh / "manifest").write_text(image_trees.manifest(fresh / "stage"), encoding="utf-8")
         verity = image_layers.volume(tools, fresh / "stage", fresh / "training.img")
         remove(fresh / "stage")
@@ -329,6 +315,7 @@ def _make_image(
     tools: Path,
     machine: Path,
     kernel_package: Package,
+    driver: Path | None,
     training: tuple[Path, Verity],
     packages: tuple[Package, ...],
 ) -> None:
@@ -338,7 +325,7 @@ def _make_image(
     if package is None:
         raise ToolError(f"the store lost {kernel_package.name}")
     tree = unpack(package, where.cache / f"kernel-{kernel_package.digest.hex[:16]}")
-    image_trees.stage_root(machine, where.root, work / "stage")
+    image_trees.stage_root(machine, where.root, work / "stage", driver and driver / "root")
     image_trees.compile_code(work / "stage")
     listed = image_trees.manifest(work / "stage")
     (target / "root.manifest").write_text(listed, encoding="utf-8")
@@ -347,9 +334,9 @@ def _make_image(
     uki = target / "uki.efi"
     image_layers.unified_kernel(
         tools,
-        image_layers.read_kernel(tree),
+        image_layers.read_kernel(tree, driver and driver / "modules"),
         (machine / "aicert-init").read_bytes(),
-        image_layers.command_line(root, training[1]),
+        image_layers.command_line(root, training[1], gpu=where.gpu),
         work,
         uki,
     )
@@ -359,7 +346,7 @@ def _make_image(
     with (target / "disk.raw").open("rb") as file:
         digest = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
     lock = image_lock.emit(
-        name=NAME,
+        name=f"{NAME}-gpu" if where.gpu else NAME,
         disk=digest,
         pcrs=image_pcrs.predict(uki.read_bytes()),
         verity={"root": root.root, "training": training[1].root},

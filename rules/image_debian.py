@@ -57,9 +57,15 @@ class Store:
 
 
 class Apt:
-    """apt with its own lists and cache, for one release and its updates."""
+    """apt with its own lists and cache, for one release and its updates.
 
-    def __init__(self, folder: Path, release: str) -> None:
+    Debian's, from this machine's mirrors, where no other deb822 sources are given. `move`: the
+    command that moves the lock, where a package is to be had no more.
+    """
+
+    def __init__(
+        self, folder: Path, release: str, *, given: str = "", move: str = "./doit image_update"
+    ) -> None:
         for name in _PROGRAMS:
             if shutil.which(name) is None:
                 raise ToolError(
@@ -70,7 +76,8 @@ class Apt:
         self.release = release
         for name in ("lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        self.sources = sources(release)
+        self.move = move
+        self.sources = given or sources(release)
         (folder / "debian.sources").write_text(self.sources, encoding="ascii")
 
     def _options(self) -> list[str]:
@@ -132,6 +139,15 @@ def describe(path: Path) -> tuple[str, str]:
     return name, version
 
 
+def add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
+    """Move package files into the store; what a lock says of them."""
+    packages = []
+    for path in paths:
+        name, version = describe(path)
+        packages.append(Package(part=part, name=name, version=version, digest=store.add(path)))
+    return packages
+
+
 def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
     """See that exactly these bytes are in the store; GoneError names what is to be had no more."""
     missing = [package for package in packages if store.find(package.digest) is None]
@@ -155,14 +171,14 @@ def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
             raise GoneError(
                 f"the mirror no longer has {package.name} {package.version} ({apt.release}), which "
                 f"the image lock names\n{error.message}",
-                hint="./doit image_update",
+                hint=apt.move,
             ) from None
         digest = store.add(path)
         if digest != package.digest:
             raise GoneError(
                 f"the mirror has other bytes for {package.name} {package.version}"
                 f"\n  locked  {package.digest}\n  found   {digest}",
-                hint="./doit image_update",
+                hint=apt.move,
             )
 
 

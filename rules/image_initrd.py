@@ -18,6 +18,8 @@ MODULES = (
     "erofs", "scsi_common", "scsi_mod", "sd_mod", "scsi_transport_fc", "virtio_scsi", "hv_vmbus",
     "hv_storvsc",
 )  # fmt: skip
+# Of the image with GPUs alone: Azure's way to them, and NVIDIA's driver, which is compiled here.
+GPU_MODULES = ("pci-hyperv-intf", "pci-hyperv", "nvidia", "nvidia-uvm")
 _DIRECTORY = 0o040755
 _PROGRAM = 0o100755
 _FILE = 0o100644
@@ -32,33 +34,39 @@ class _Entry:
 
 
 def build(init: bytes, modules: Mapping[str, bytes]) -> bytes:
-    """The archive of `/init` and `/modules/NAME.ko`."""
+    """The archive of `/init` and `/modules/NAME.ko`, of those that are given."""
     entries = [
         _Entry(name=name, mode=_DIRECTORY) for name in ("dev", "modules", "proc", "root", "sys")
     ]
     entries.append(_Entry(name="init", mode=_PROGRAM, content=init))
     entries += [
-        _Entry(name=f"modules/{name}.ko", mode=_FILE, content=modules[name]) for name in MODULES
+        _Entry(name=f"modules/{name}.ko", mode=_FILE, content=modules[name])
+        for name in (*MODULES, *GPU_MODULES)
+        if name in modules
     ]
     archive = b"".join(_newc(entry, number) for number, entry in enumerate(entries, 1))
     archive += _newc(_Entry(name="TRAILER!!!", mode=0), 0)
     return archive + bytes(-len(archive) % 512)
 
 
-def read_modules(tree: Path, release: str) -> dict[str, bytes]:
+def read_modules(tree: Path, release: str, driver: Path | None = None) -> dict[str, bytes]:
     """The modules of a kernel package's tree, uncompressed; signatures stay, at their ends.
 
-    Raises ToolError where one is missing, or needs one that the init does not load before it.
+    With those for GPUs where the folder of `driver` is given. Raises ToolError where one is
+    missing, or needs one that the init does not load before it.
     """
     found = {
         path.name.removesuffix(".ko.xz"): path
         for path in sorted((tree / "usr/lib/modules" / release).rglob("*.ko.xz"))
     }
+    if driver is not None:
+        found |= {path.stem: path for path in sorted(driver.glob("*.ko"))}
     modules: dict[str, bytes] = {}
-    for name in MODULES:
+    for name in (*MODULES, *(GPU_MODULES if driver is not None else ())):
         if name not in found:
             raise ToolError(f"the kernel {release} has no module {name}")
-        data = lzma.decompress(found[name].read_bytes())
+        data = found[name].read_bytes()
+        data = lzma.decompress(data) if found[name].suffix == ".xz" else data
         match = _DEPENDS.search(data)
         needs = (
             {word.replace("-", "_") for word in match[1].decode().split(",") if word}

@@ -34,6 +34,9 @@ COMMAND_LINE = (
     "ipv6.disable=1",
     "swiotlb=noforce",
 )
+# With the driver's modules, which no key that the kernel knows has signed, the init does this, when
+# it has loaded what the initrd holds.
+BY_INIT = ("lockdown=confidentiality", "module.sig_enforce=1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +48,12 @@ class Kernel:
     modules: dict[str, bytes]
 
 
-def read_kernel(tree: Path) -> Kernel:
-    """The one kernel of an unpacked kernel package."""
+def read_kernel(tree: Path, driver: Path | None = None) -> Kernel:
+    """The one kernel of an unpacked kernel package, with the modules in `driver` beside its own."""
     (image,) = sorted((tree / "boot").glob("vmlinuz-*"))
     release = image.name.removeprefix("vmlinuz-")
-    return Kernel(release=release, image=image, modules=image_initrd.read_modules(tree, release))
+    modules = image_initrd.read_modules(tree, release, driver)
+    return Kernel(release=release, image=image, modules=modules)
 
 
 def volume(tools: Path, stage: Path, target: Path) -> Verity:
@@ -67,10 +71,11 @@ def erofs_words(stage: Path, target: Path, identifier: str) -> list[str]:
     return [*words, "--hard-dereference", "--workers=1", f"-U{identifier}", str(target), str(stage)]
 
 
-def command_line(root: Verity, training: Verity) -> str:
+def command_line(root: Verity, training: Verity, *, gpu: bool = False) -> str:
     """The kernel's: fixed words, then what this machine is."""
     volumes = [f"aicert.root={root.argument}", f"aicert.training={training.argument}"]
-    return " ".join([*COMMAND_LINE, *volumes])
+    fixed = [word for word in COMMAND_LINE if not (gpu and word in BY_INIT)]
+    return " ".join([*fixed, *volumes])
 
 
 def unified_kernel(

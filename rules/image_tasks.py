@@ -1,4 +1,4 @@
-"""`./doit image`, `image_update`, `image_reproduce`."""
+"""`./doit image`, `image_update`, `image_reproduce`, and the same of the image with GPUs."""
 
 import difflib
 import tempfile
@@ -10,8 +10,9 @@ from typing import Any
 
 from aicert import image_lock
 from aicert.errors import ToolError
-from rules import image_build, progress
-from rules.image_build import LOCK, Place
+from aicert.image_lock import Package
+from rules import image_build, image_resolve, progress
+from rules.image_build import Place
 from rules.image_store import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,57 +34,77 @@ def task_image_reproduce() -> Task:
     return {"actions": [partial(_done, reproduce, ROOT)], "uptodate": [False]}
 
 
-def ensure(root: Path) -> Image:
+def task_image_gpu() -> Task:
+    """build the image with NVIDIA's driver and torch for CUDA (20 GB, half an hour)"""
+    return {"actions": [partial(_done, ensure, ROOT, gpu=True)], "uptodate": [False]}
+
+
+def task_image_gpu_update() -> Task:
+    """move lockfiles/image-gpu.lock.toml to image.lock.toml and today's driver, and build that"""
+    return {"actions": [partial(_done, update, ROOT, gpu=True)], "uptodate": [False]}
+
+
+def task_image_gpu_reproduce() -> Task:
+    """build the image with GPUs from nothing in another place and compare"""
+    return {"actions": [partial(_done, reproduce, ROOT, gpu=True)], "uptodate": [False]}
+
+
+def ensure(root: Path, *, gpu: bool = False) -> Image:
     """The image of this checkout, built where an input changed; its lock is written."""
-    where = image_build.place(root)
+    where = image_build.place(root, gpu=gpu)
     with image_build.only_builder(where):
-        lock = image_build.read_lock(root)
+        lock = image_build.read_lock(root, where.lock)
         if lock is None or not lock.packages:
-            progress.say(f"{LOCK} does not exist: locking what the mirrors have today")
-            packages = image_build.resolve(where)
+            progress.say(f"{where.lock} does not exist: locking what the mirrors have today")
+            packages = _resolve(where)
         else:
             packages = lock.packages
         image = image_build.build(where, packages)
-        _write(root, image)
+        _write(where, image)
     return image
 
 
-def is_current(root: Path) -> bool:
+def _resolve(where: Place) -> tuple[Package, ...]:
+    return image_resolve.resolve_gpu(where) if where.gpu else image_resolve.resolve(where)
+
+
+def is_current(root: Path, *, gpu: bool = False) -> bool:
     """Whether the image of this checkout is built and is what its lock says. Nothing is made."""
-    lock = image_build.read_lock(root)
+    where = replace(image_build.place(root, gpu=gpu), makes=False)
+    lock = image_build.read_lock(root, where.lock)
     if lock is None:
         return False
-    where = replace(image_build.place(root), makes=False)
-    return image_build.build(where, lock.packages).lock == (root / LOCK).read_bytes()
+    return image_build.build(where, lock.packages).lock == (root / where.lock).read_bytes()
 
 
-def update(root: Path) -> None:
+def update(root: Path, *, gpu: bool = False) -> None:
     """Lock and build what the mirrors have today."""
-    where = image_build.place(root)
+    where = image_build.place(root, gpu=gpu)
     with image_build.only_builder(where):
-        _write(root, image_build.build(where, image_build.resolve(where)))
+        _write(where, image_build.build(where, _resolve(where)))
 
 
-def reproduce(root: Path) -> None:
+def reproduce(root: Path, *, gpu: bool = False) -> None:
     """Build from nothing but the locked bytes; ToolError says what differs.
 
     The lock as it was found counts: `ensure` writes what was built, whatever stood there before.
     """
-    path = root / LOCK
+    where = image_build.place(root, gpu=gpu)
+    path = root / where.lock
     if not path.exists():
-        raise ToolError(f"{LOCK} does not exist", hint="./doit image")
+        raise ToolError(f"{where.lock} does not exist", hint="./doit image")
     locked = path.read_bytes()
-    image = ensure(root)
+    image = ensure(root, gpu=gpu)
     if image.lock != locked:
         raise ToolError(
-            f"{LOCK} is not the lock of what its packages and this code give",
-            hint=f"git diff {LOCK}",
+            f"{where.lock} is not the lock of what its packages and this code give",
+            hint=f"git diff {where.lock}",
         )
-    where, lock = image_build.place(root), image_lock.parse(locked)
+    lock = image_lock.parse(locked)
     with tempfile.TemporaryDirectory(dir=where.cache, prefix="reproduce-") as name:
         # The same locked bytes; everything made from them is made again.
         (Path(name) / "store").symlink_to(where.cache / "store")
-        again = image_build.build(Place(root=where.root, cache=Path(name)), lock.packages)
+        again = image_build.build(replace(where, cache=Path(name)), lock.packages)
         if again.lock == image.lock:
             progress.say(f"reproduced: {lock.disk}")
             return
@@ -101,14 +122,14 @@ def _compare(one: Image, other: Image) -> Iterator[str]:
         yield from list(lines)[:40]
 
 
-def _write(root: Path, image: Image) -> None:
-    path = root / LOCK
+def _write(where: Place, image: Image) -> None:
+    path = where.root / where.lock
     if not path.exists() or path.read_bytes() != image.lock:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(image.lock)
-        progress.say(f"{LOCK} changed: review the difference")
+        progress.say(f"{where.lock} changed: review the difference")
 
 
-def _done(function: Any, *args: Any) -> None:
+def _done(function: Any, *args: Any, **options: Any) -> None:
     """Call and drop the result: doit takes False for a failure."""
-    function(*args)
+    function(*args, **options)

@@ -44,14 +44,22 @@ PLACES = ("dev", "proc", "run", "sys", "tmp", "training", "inputs", "scratch")
 CODE = Path("usr/lib/python3/dist-packages")
 CODE_DIRECTORIES = ("aicert", "enclave_runner")
 
+# What only a GPU would load. Of bitsandbytes the image with GPUs takes the build for its CUDA.
+_GPU_CUTS = re.compile(
+    r"bitsandbytes/libbitsandbytes_(?:cuda|rocm|xpu)[^/]*"
+    r"|numba/cuda/.*"
+    r"|triton/backends/(?:nvidia|amd)/(?:bin|lib)/.*"
+)
+_GPU_KEPT = re.compile(
+    r"bitsandbytes/libbitsandbytes_cuda130\.so|numba/.*|triton/backends/nvidia/.*"
+)
 _TRAINING_CUTS = re.compile(
     r"(?:PIL/_avif|pillow\.libs/libavif-)[^/]*"
     r"|art/.*|setuptools/.*"
     # Plugins, which no certified run may name.
     r"|axolotl/integrations/(?!__pycache__/)[^/]+/.*"
-    r"|bitsandbytes/libbitsandbytes_(?:cuda|rocm|xpu)[^/]*"
     r"|hf_xet/[^/]*\.so"
-    r"|numba/cuda/.*|numpy/(?:distutils|f2py)/.*"
+    r"|numpy/(?:distutils|f2py)/.*"
     r"|pyarrow/libarrow_(?:flight|s3)\.so\..*|pyarrow/_(?:flight|s3fs)\..*"
     # Copies of libarrow_python.so.2600.
     r"|pyarrow/libarrow_python\.so(?:\.2600\..*)?"
@@ -62,27 +70,36 @@ _TRAINING_CUTS = re.compile(
     r"|torch/lib/lib(?:aoti_custom_ops|backend_with_compiler|torchbind_test)\.so"
     r"|torch/testing/_internal/"
     r"(?!(?:distributed/)?(?:__pycache__/)?(?:__init__|common_dtype|fake_pg|logging_tensor)\.).*"
-    r"|triton/backends/(?:nvidia|amd)/(?:bin|lib)/.*"
     r"|triton/(?:instrumentation/.*|plugins/.*|FileCheck)"
     r"|triton/_C/libproton\.so"
     r"|wandb/bin/.*"
 )
 
 
-def stage_training(machine: Path, stage: Path) -> None:
+def stage_training(machine: Path, stage: Path, *, gpu: bool = False) -> None:
     """The training environment, as the machine mounts it at /training."""
-    source = machine / "training"
     site = "lib/python3.11/site-packages/"
 
     def keep(name: str) -> bool:
-        return not (name.startswith(site) and _TRAINING_CUTS.fullmatch(name.removeprefix(site)))
+        return not name.startswith(site) or is_trained_with(name.removeprefix(site), gpu=gpu)
 
-    _link(source, stage, keep)
+    remove(stage)
+    _link(machine / "training", stage, keep)
 
 
-def stage_root(machine: Path, repository: Path, stage: Path) -> None:
-    """The system's tree with this checkout's trust core and runner."""
+def is_trained_with(name: str, *, gpu: bool) -> bool:
+    """Whether the path, relative to the training environment's packages, is loaded by a run."""
+    if _GPU_CUTS.fullmatch(name) and not (gpu and _GPU_KEPT.fullmatch(name)):
+        return False
+    return not _TRAINING_CUTS.fullmatch(name)
+
+
+def stage_root(machine: Path, repository: Path, stage: Path, driver: Path | None = None) -> None:
+    """The system's tree with this checkout's trust core and runner, and a driver's files."""
+    remove(stage)
     _link(machine, stage, is_kept)
+    if driver is not None:
+        _link(driver, stage, lambda _: True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (stage / name).symlink_to(f"usr/{name}")
     for name in PLACES:
@@ -138,8 +155,6 @@ def _copy_code(source: Path, target: Path) -> None:
 
 def _link(source: Path, target: Path, keep: Callable[[str], bool]) -> None:
     """Hard links of what `keep` accepts, and the directories that this needs."""
-    remove(target)
-    target.mkdir(parents=True)
     for folder, folders, names in os.walk(source):
         inside = os.path.relpath(folder, source)
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]

@@ -65,6 +65,15 @@ def wanted(root: Path) -> dict[str, list[Wanted]]:
     }
 
 
+def wanted_gpu(root: Path) -> list[Wanted]:
+    """What the training side of the image with GPUs has in place of torch for CPU only."""
+    torch = _read(root / "enclave_runner" / "requirements.lock")["torch"]
+    # PyPI's own build, whose hash comes second, and the libraries that it loads.
+    own = Wanted(name="torch", version=torch.version, hashes=torch.hashes[1:2])
+    libraries = _read(root / "enclave_runner" / "requirements-cuda.lock")
+    return [*libraries.values(), own]
+
+
 def _read(lock: Path) -> dict[str, Wanted]:
     found = _BLOCK.findall(lock.read_text(encoding="ascii"))
     return {
@@ -73,10 +82,12 @@ def _read(lock: Path) -> dict[str, Wanted]:
     }
 
 
-def resolve(root: Path, store: Store, work: Path) -> list[Package]:
-    """Fetch what the locks name; which of the allowed files pip took becomes the image's lock."""
+def resolve(
+    store: Store, requirements_of: Mapping[str, Sequence[Wanted]], work: Path
+) -> list[Package]:
+    """Fetch what is wanted; which of the allowed files pip took becomes the image's lock."""
     packages: list[Package] = []
-    for part, requirements in wanted(root).items():
+    for part, requirements in requirements_of.items():
         place = _download(requirements, work / part)
         by_name = {_name(path): path for path in sorted(place.iterdir())}
         for item in requirements:

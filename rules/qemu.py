@@ -63,7 +63,7 @@ def execute(job: Job) -> Path:
     Returns the folder with `certificate.json`, log and outputs. Raises the runner's own error
     (ConfigError, LockError, ToolError) or a ToolError if it died.
     """
-    image = ensure(job.root)
+    image = ensure(job.root, gpu=job.run.machine.gpu)
     with image_build.in_use(image_build.place(job.root)):
         return execute_in(job, image)
 

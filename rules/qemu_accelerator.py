@@ -14,7 +14,8 @@ from rules import progress
 from rules.image_store import Image
 
 KVM = Path("/dev/kvm")
-_PROBE_S = 20
+# The init of the image with GPUs waits half a minute for one before it says anything.
+_PROBE_S = 45
 _SAYS = b"aicert-init: "
 
 

@@ -16,12 +16,11 @@ from rules import config_fields, table_facts
 from rules.bytes_at_hand import Finder
 from rules.lock import DIRECTORY
 from rules.progress import amount
-from rules.review_packages import image_section, training_section
+from rules.review_packages import IMAGES, image_section, training_section
 from rules.review_rows import Row, Section, moved
 from rules.revisions import Files
 
 SUFFIX = ".lock.toml"
-IMAGE = "image"
 # A reviewer reads some dozens of names; the listings have them all.
 MAX_FILES = 40
 
@@ -68,7 +67,8 @@ def review(root: Path, base: Files, head: Files) -> Review:
     warnings: list[str] = []
     names = {run for files in (base, head) for run in _runs(files)}
     sections = [_run_section(run, old, new, warnings) for run in sorted(names)]
-    sections += [image_section(base, head, warnings), training_section(base, head, warnings)]
+    sections += [image_section(base, head, warnings, path) for path in IMAGES]
+    sections.append(training_section(base, head, warnings))
     return Review(
         base=base.name,
         head=head.name,
@@ -80,7 +80,7 @@ def review(root: Path, base: Files, head: Files) -> Review:
 def _runs(files: Files) -> Iterator[str]:
     for path in files.names(DIRECTORY):
         name = path.removeprefix(f"{DIRECTORY}/")
-        if "/" not in name and name.endswith(SUFFIX) and name != IMAGE + SUFFIX:
+        if "/" not in name and name.endswith(SUFFIX) and path not in IMAGES:
             yield name.removesuffix(SUFFIX)
 
 

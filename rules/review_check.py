@@ -22,7 +22,7 @@ from aicert.policy import Policy
 from aicert.result import AttestationResult
 from rules import config, example, lock, sources
 from rules.config import Project, Run
-from rules.review_packages import IMAGE
+from rules.review_packages import IMAGE, IMAGES
 from rules.revisions import Checkout, Files
 
 CERTIFICATES = "certificates"
@@ -48,7 +48,8 @@ def check(tree: Path, base: Files, policy: Policy) -> list[Check]:
     made = _make_example(tree, project)
     found = [_lockfile(tree, run, made) for run in project.runs.values()]
     asked = _sources(tree, project)
-    locks = [*_strays(project, head), *_image(base, head)]
+    locks = _strays(project, head)
+    locks += [found for path in IMAGES for found in _image(base, head, path)]
     return [*found, *asked, *locks, *_certificates(base, head, policy)]
 
 
@@ -113,23 +114,24 @@ def _strays(project: Project, head: Files) -> list[Check]:
     for path in head.names(lock.DIRECTORY):
         name = path.removeprefix(f"{lock.DIRECTORY}/")
         run = name.removesuffix(".lock.toml")
-        if "/" in name or run == name or run == "image" or run in project.runs:
+        if "/" in name or run == name or path in IMAGES or run in project.runs:
             continue
         found.append(Check(what=path, verdict="failed", detail="aicert.toml has no such run"))
     return found
 
 
-def _image(base: Files, head: Files) -> list[Check]:
+def _image(base: Files, head: Files, path: str) -> list[Check]:
     """A changed lock of the machine's image: whether it is one. What it says only a build shows."""
-    data = head.read(IMAGE)
-    if data is None or data == base.read(IMAGE):
+    data = head.read(path)
+    if data is None or data == base.read(path):
         return []
     try:
         image_lock.parse(data)
     except AicertError as error:
-        return [Check(what=IMAGE, verdict="failed", detail=_flat(error.message))]
-    detail = "canonical; rebuild it before it is merged: ./doit image_reproduce"
-    return [Check(what=IMAGE, verdict="-", detail=detail)]
+        return [Check(what=path, verdict="failed", detail=_flat(error.message))]
+    command = "image_reproduce" if path == IMAGE else "run image_gpu_reproduce"
+    detail = f"canonical; rebuild it before it is merged: ./doit {command}"
+    return [Check(what=path, verdict="-", detail=detail)]
 
 
 def _certificates(base: Files, head: Files, policy: Policy) -> list[Check]:

@@ -11,6 +11,7 @@ from rules.review_rows import Row, Section, moved
 from rules.revisions import Files
 
 IMAGE = "lockfiles/image.lock.toml"
+IMAGES = (IMAGE, "lockfiles/image-gpu.lock.toml")
 TRAINING = ("enclave_runner/requirements.lock", "enclave_runner/requirements-cuda.lock")
 MAX_ROWS = 60
 # Parts of the image lock (docs/spec/image.md) that are not in the image.
@@ -34,15 +35,16 @@ def training_section(base: Files, head: Files, warnings: list[str]) -> Section |
     return Section(title="training environment", word="changed", rows=tuple(rows))
 
 
-def image_section(base: Files, head: Files, warnings: list[str]) -> Section | None:
-    """What changed in the lock of the machine's image."""
-    before, after = base.read(IMAGE), head.read(IMAGE)
+def image_section(
+    base: Files, head: Files, warnings: list[str], path: str = IMAGE
+) -> Section | None:
+    """What changed in a lock of the machine's image."""
+    before, after = base.read(path), head.read(path)
     if before == after:
         return None
     old, new = (_image(data, warnings) for data in (before, after))
-    rows = moved(
-        "image.lock.toml", *(None if d is None else str(of_bytes(d)) for d in (before, after))
-    )
+    name = path.rpartition("/")[2]
+    rows = moved(name, *(None if d is None else str(of_bytes(d)) for d in (before, after)))
     for index in image_lock.PCRS:
         rows += moved(
             f"PCR {index}", *(None if i is None else i.pcrs[index].hex() for i in (old, new))
@@ -54,7 +56,8 @@ def image_section(base: Files, head: Files, warnings: list[str]) -> Section | No
         rows += moved(f"dm-verity root of {name}", roots[0].get(name), roots[1].get(name))
     rows += _rows(_installed(old), _installed(new), warnings, "image")
     word = "new" if before is None else "removed" if after is None else "changed"
-    return Section(title="machine image", word=word, rows=tuple(rows))
+    title = "machine image" if path == IMAGE else "machine image with GPUs"
+    return Section(title=title, word=word, rows=tuple(rows))
 
 
 def _image(data: bytes | None, warnings: list[str]) -> ImageLock | None:

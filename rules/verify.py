@@ -28,6 +28,7 @@ CERTIFICATES = Path("certificates")
 OUTPUTS = Path("outputs")
 CAS = Path(".aicert") / "ca"
 IMAGE_LOCK = Path("lockfiles") / "image.lock.toml"
+GPU_IMAGE_LOCK = Path("lockfiles") / "image-gpu.lock.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +51,12 @@ class Question:
 def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
     """Under the policy of the run's own machine: it accepts what this checkout simulates."""
     driver = run.machine.driver
+    image = _own_image(root, driver, GPU_IMAGE_LOCK if run.machine.gpu else IMAGE_LOCK)
     if driver in SIMULATED_TIERS:
-        ca, image = _own_ca(root, driver), _own_image(root, driver)
-        policy = api.choose_policy(driver, root=ca, image=image)
+        policy = api.choose_policy(driver, root=_own_ca(root, driver), image=image)
     else:
         # A cloud's own roots; of images, the one that this checkout builds.
-        policy = api.choose_policy("default", image=_own_image(root, driver))
+        policy = api.choose_policy("default", image=image)
     return Question(policy=policy, nonce=nonce)
 
 
@@ -70,9 +71,9 @@ def question(root: Path, policy: str, pem: str, nonce: str) -> Question:
     return Question(policy=chosen, nonce=api.expected_nonce(nonce or None))
 
 
-def _own_image(root: Path, policy: str) -> Path | None:
+def _own_image(root: Path, policy: str, name: Path = IMAGE_LOCK) -> Path | None:
     """This checkout's image, which its own measured machines boot."""
-    lock = root / IMAGE_LOCK
+    lock = root / name
     return lock if policy in ("qemu", "azure") and lock.is_file() else None
 
 

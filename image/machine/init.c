@@ -50,6 +50,11 @@ static const char *const MODULES[] = {
 };
 /* Hyper-V's bus refuses to load elsewhere, and only what follows it needs it. */
 static const char HYPERV[] = "hv_vmbus";
+/* Of the image with GPUs alone: where the initrd has them. The first two are Hyper-V's. */
+static const char *const GPU_MODULES[] = {"pci-hyperv-intf", "pci-hyperv", "nvidia", "nvidia-uvm"};
+#define GPU_FILE "/modules/nvidia.ko"
+#define NVIDIA 0x10de /* PCI's number of the maker */
+#define GPU_WAIT_S 30
 
 static void stop(void)
 {
@@ -102,22 +107,68 @@ static void spill(const char *path, const char *text)
     close(fd);
 }
 
-static void load_modules(void)
+static int load_module(const char *name)
 {
     char path[128];
+    int fd;
 
-    for (size_t i = 0; i < sizeof(MODULES) / sizeof(*MODULES); i++) {
-        int fd;
-
-        snprintf(path, sizeof(path), "/modules/%s.ko", MODULES[i]);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0) {
-            if (errno == ENODEV && strcmp(MODULES[i], HYPERV) == 0)
-                break;
-            die("cannot load %s", MODULES[i]);
-        }
-        close(fd);
+    snprintf(path, sizeof(path), "/modules/%s.ko", name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0) {
+        if (errno == ENODEV && strcmp(name, HYPERV) == 0)
+            return 0;
+        die("cannot load %s", name);
     }
+    close(fd);
+    return 1;
+}
+
+static int has_gpu(void)
+{
+    char path[320], found[16];
+    struct dirent *entry;
+    DIR *devices = opendir("/sys/bus/pci/devices");
+    int count = 0;
+
+    while (devices && (entry = readdir(devices))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor", entry->d_name);
+        slurp(path, found, sizeof(found));
+        count += strtol(found, NULL, 16) == NVIDIA;
+    }
+    if (devices)
+        closedir(devices);
+    return count > 0;
+}
+
+/* NVIDIA's driver is signed by nobody: the kernel lets it in, and is locked down only after it.
+ * Until then nothing but this program has run. Hyper-V brings GPUs some time after its bus. */
+static void load_gpu(int hyperv)
+{
+    const struct timespec step = {.tv_nsec = STEP_NS};
+    long waited = 0;
+
+    if (access(GPU_FILE, F_OK) != 0)
+        return;
+    for (size_t i = 0; hyperv && i < 2; i++)
+        load_module(GPU_MODULES[i]);
+    while (!has_gpu() && waited++ < GPU_WAIT_S * (1000000000L / STEP_NS))
+        nanosleep(&step, NULL);
+    if (has_gpu())
+        for (size_t i = 2; i < sizeof(GPU_MODULES) / sizeof(*GPU_MODULES); i++)
+            load_module(GPU_MODULES[i]);
+    attach("securityfs", "/sys/kernel/security", "securityfs", SAFE & ~MS_RDONLY, NULL);
+    spill("/sys/kernel/security/lockdown", "confidentiality");
+}
+
+static void load_modules(void)
+{
+    int hyperv = 1;
+
+    for (size_t i = 0; i < sizeof(MODULES) / sizeof(*MODULES) && hyperv; i++)
+        hyperv = load_module(MODULES[i]);
+    load_gpu(hyperv);
     /* Nobody loads another one, network drivers least of all. */
     spill("/proc/sys/kernel/modules_disabled", "1");
 }

@@ -75,6 +75,7 @@ def _image(built: Built, root: Path, folder: Path, training: tuple[Path, Verity]
         built.image.tools,
         machine,
         kernel,
+        None,
         used,
         lock.packages,
     )

@@ -20,6 +20,7 @@ class Mirror:
     """apt with packages `name=version` → bytes; one that is not there fails the whole call."""
 
     release = "bookworm"
+    move = "./doit image_update"
 
     def __init__(self, folder: Path, has: dict[str, bytes]) -> None:
         self.folder = folder

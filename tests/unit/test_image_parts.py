@@ -40,8 +40,12 @@ def test_initrd_holds_the_init_and_its_modules() -> None:
 
 def test_modules_are_those_that_the_init_loads() -> None:
     source = (Path(__file__).parents[2] / "image/machine/init.c").read_text(encoding="ascii")
-    listed = source.partition("MODULES[] = {")[2].partition("};")[0]
-    assert tuple(re.findall(r'"([^"]+)"', listed)) == image_initrd.MODULES
+    for form, wanted in (
+        ("char *const MODULES[] = {", image_initrd.MODULES),
+        ("GPU_MODULES[] = {", image_initrd.GPU_MODULES),
+    ):
+        listed = source.partition(form)[2].partition("};")[0]
+        assert tuple(re.findall(r'"([^"]+)"', listed)) == wanted
 
 
 def test_kernel_without_a_module_is_refused(tmp_path: Path) -> None:

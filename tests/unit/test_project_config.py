@@ -38,6 +38,7 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
     ("old", "new", "words"),
     [
         ("machine =", "machin =", "unknown key runs.tiny.machin, did you mean 'machine'?"),
+        ("[runs.tiny", "[runs.image-gpu", "cannot be called image-gpu"),
         ('machine = "here"', 'machine = "her"', "did you mean 'here'"),
         ("memory =", "memroy =", "unknown key machines.here.memroy, did you mean 'memory'?"),
         ("[machines.here]", "[machine.here]", "unknown key machine, did you mean 'machines'?"),
@@ -47,6 +48,7 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ('driver = "local"', 'driver = "aws"', "not one of local"),
         ('driver = "local"', 'driver = "azure"', "machines.here.region is missing"),
         ('driver = "local"', 'driver = "local"\nregion = "westeurope"', "is of driver azure"),
+        ('driver = "local"', 'driver = "local"\ngpu = true', "gpu is of measured machines"),
         ('driver = "local"', 'driver = "azure"\nregion = "West Europe"', "like 'westeurope'"),
         (
             'driver = "local"',

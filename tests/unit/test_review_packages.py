@@ -88,6 +88,18 @@ def test_a_second_pin_does_not_hide_the_first(root: Path) -> None:
     ]
 
 
+def test_the_image_with_gpus_is_told_by_itself(root: Path) -> None:
+    path = root / review_packages.IMAGES[1]
+    path.write_bytes((REPOSITORY / review_packages.IMAGE).read_bytes())
+    found = told(root)
+    assert "machine image with GPUs: new" in found
+    # It is no run's.
+    assert "aicert.toml has no such run" not in found
+    judged = checks_of(root)
+    assert "image_gpu_reproduce" in judged[review_packages.IMAGES[1]].detail
+    assert "failed" not in {check.verdict for check in judged.values()}
+
+
 def test_a_change_of_the_committed_locks_of_image_and_training_is_told(root: Path) -> None:
     image, training = (root / name for name in (review_packages.IMAGE, TRAINING[0]))
     training.parent.mkdir()

@@ -1,0 +1,55 @@
+"""The GPUs of a machine whose image has NVIDIA's driver: nodes in /dev, which the driver leaves to
+a program of its own (nvidia-modprobe).
+
+Numbers are those of NVIDIA's open kernel modules: major 195 with one minor for each GPU and 255 for
+control (common/inc/nv.h), and nvidia-uvm's, which the kernel chose. Left out: what a GPU says of
+itself. None of it has run with a GPU (docs/spec/image.md).
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from aicert.errors import ToolError
+
+# In the image, or not.
+FIRMWARE = Path("/usr/lib/firmware/nvidia")
+_DEVICES = Path("/proc/devices")
+_GPUS = Path("/proc/driver/nvidia/gpus")
+_MAJOR, _CONTROL = 195, 255
+_UVM = re.compile(r"^ *([0-9]+) nvidia-uvm$", re.MULTILINE)
+_MINOR = re.compile(r"^Device Minor:\s*([0-9]+)$", re.MULTILINE)
+
+
+def nodes(devices: str, gpus: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Name, major and minor of each node, from /proc/devices and what is told of each GPU.
+
+    Empty where there is no GPU. Raises ToolError where the driver says less than it should.
+    """
+    found = [_MINOR.search(text) for text in gpus]
+    if not found:
+        return {}
+    uvm = _UVM.search(devices)
+    minors = sorted(int(match[1]) for match in found if match)
+    if uvm is None or len(minors) != len(found):
+        raise ToolError("NVIDIA's driver does not say which devices it has")
+    named = {f"nvidia{minor}": (_MAJOR, minor) for minor in minors}
+    named["nvidiactl"] = (_MAJOR, _CONTROL)
+    return named | {"nvidia-uvm": (int(uvm[1]), 0), "nvidia-uvm-tools": (int(uvm[1]), 1)}
+
+
+def make_nodes() -> list[Path]:
+    """Nodes for the GPUs that are there, for everybody; their paths."""
+    gpus = [
+        (gpu / "information").read_text("ascii", "replace")
+        for gpu in (sorted(_GPUS.iterdir()) if _GPUS.is_dir() else ())
+    ]
+    made = []
+    for name, (major, minor) in nodes(_DEVICES.read_text("ascii"), gpus).items():
+        path = Path("/dev", name)
+        os.mknod(path, stat.S_IFCHR, os.makedev(major, minor))
+        path.chmod(0o666)
+        made.append(path)
+    return made
