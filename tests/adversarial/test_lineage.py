@@ -156,7 +156,37 @@ def test_no_run_is_its_own_ancestor() -> None:
     asked.ancestors = (certificate("a", "b"), certificate("b", "a"))
     result = asked.appraise()
     assert result.check("lineage.ancestors").verdict == "failed"
-    assert "its own ancestor" in render.text(result)
+    (a,) = result.ancestors
+    assert a.result is not None
+    (b,) = a.result.ancestors
+    assert b.result is not None
+    assert [one.reason for one in b.result.ancestors] == ["the run would be its own ancestor"]
+
+
+def test_a_run_may_build_on_an_earlier_run_of_its_name() -> None:
+    asked = scene("w", "a")
+    asked.ancestors = (certificate("a", "b"), certificate("a"), certificate("b", "a"))
+    assert asked.appraise().verdict == "passed"
+
+
+def test_of_several_certificates_that_do_not_fit_a_failed_one_is_shown() -> None:
+    other = scene("x").put("outputs", {"model": weights("x2")}).get("certificate")
+    failed = scene("x").edit("report", lambda report: replace(report, exit_code="1"))
+    said = "the certificate of that run says outputs.exit: training failed: it ended with 1"
+    for given in ((other, failed.get("certificate")), (failed.get("certificate"), other)):
+        asked = scene("w", "x")
+        asked.ancestors = given
+        (ancestor,) = asked.appraise().ancestors
+        assert (ancestor.reason, ancestor.digest) == (said, str(made_by("x")))
+
+
+def test_a_lineage_may_be_as_long_as_its_limit() -> None:
+    length = MAX_ANCESTORS
+    asked = scene("w", f"r{length - 1}")
+    asked.ancestors = [certificate("r0")] + [
+        certificate(f"r{i}", f"r{i - 1}") for i in range(1, length)
+    ]
+    assert asked.appraise().verdict == "passed"
 
 
 def test_a_lineage_without_end_is_bounded() -> None:
