@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from aicert.errors import ToolError
+from aicert.errors import ConfigError, ToolError
 from aicert.image_lock import Package
 from rules import image_debian, progress
 from rules.image_debian import Apt, Store, add, run
@@ -25,24 +25,34 @@ from rules.work import remove
 TREE, HEADERS, DRIVER = "compiler", "headers", "driver"
 PARTS = (TREE, HEADERS, DRIVER)
 TREE_RELEASE, RELEASE = "trixie", "noble"
-SOURCE = "nvidia-kernel-source-580-server-open"
-LIBRARIES = "libnvidia-compute-580-server"
-FIRMWARE = "nvidia-firmware-580-server"
+SERIES = "580"
+SOURCE = f"nvidia-kernel-source-{SERIES}-server-open"
+LIBRARIES = f"libnvidia-compute-{SERIES}-server"
+FIRMWARE = f"nvidia-firmware-{SERIES}-server"
 MODULES = ("nvidia", "nvidia-uvm")
 UPDATE = "./doit run image_gpu_update"
 _KEYS = "ubuntu-keyring"
-_ARCHIVE = "http://archive.ubuntu.com/ubuntu"
+# Debian machines know no Ubuntu mirror, so somebody names one; signatures and digests judge it.
+MIRROR = "AICERT_UBUNTU_MIRROR"
 # Without OpenCL, the debugger, and what links at run time.
 _TAKEN = re.compile(r"lib(?:cuda|nvidia-ml|nvidia-ptxjitcompiler)\.so\..+")
 
 
 def archive(folder: Path, debian: Apt) -> Apt:
-    """apt for the driver's archive, whose keys come from Debian."""
+    """apt for the driver's archive, whose keys come from Debian. ConfigError names the variable
+    that says where it is.
+    """
+    mirror = os.environ.get(MIRROR, "")
+    if not re.fullmatch(r"https?://[!-~]+", mirror):
+        raise ConfigError(
+            f"NVIDIA's driver {SERIES} is in Ubuntu's archive, and {MIRROR} names no mirror of it",
+            hint=f"export {MIRROR}=http://…/ubuntu    # one that has {RELEASE}",
+        )
     (keys,) = debian.download([_KEYS])
     place = unpack(keys, folder / f"keys-{keys.stem}")
     keyring = place / "usr/share/keyrings/ubuntu-archive-keyring.gpg"
     sources = (
-        f"Types: deb\nURIs: {_ARCHIVE}\nSuites: {RELEASE} {RELEASE}-updates\n"
+        f"Types: deb\nURIs: {mirror}\nSuites: {RELEASE} {RELEASE}-updates\n"
         f"Components: restricted\nArchitectures: amd64\nSigned-By: {keyring}\n"
     )
     return Apt(folder / f"apt-{RELEASE}", RELEASE, given=sources)

@@ -9,9 +9,17 @@ import pytest
 
 from aicert import image_lock
 from aicert.digest import of_bytes
-from aicert.errors import ToolError
+from aicert.errors import ConfigError, ToolError
 from aicert.image_lock import Package
-from rules import image_build, image_driver, image_initrd, image_layers, image_trees, image_wheels
+from rules import (
+    image_build,
+    image_debian,
+    image_driver,
+    image_initrd,
+    image_layers,
+    image_trees,
+    image_wheels,
+)
 from rules.image_verity import Verity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -118,6 +126,19 @@ def test_of_the_driver_libraries_and_firmware_are_taken(tmp_path: Path) -> None:
         if not path.is_symlink():
             mode = stat.S_IMODE(path.stat().st_mode)
             assert mode == (0o755 if path.is_dir() else 0o644), path
+
+
+@pytest.mark.parametrize("mirror", [None, "", "ftp://a/ubuntu", "http://a/u\nTrusted: yes"])
+def test_a_mirror_of_the_driver_is_named_by_people(
+    mirror: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(image_driver.MIRROR, raising=False)
+    if mirror is not None:
+        monkeypatch.setenv(image_driver.MIRROR, mirror)
+    debian = image_debian.Apt(tmp_path, "trixie", given="")
+    with pytest.raises(ConfigError, match=f"{image_driver.MIRROR} names no mirror") as caught:
+        image_driver.archive(tmp_path, debian)
+    assert "export AICERT_UBUNTU_MIRROR=" in str(caught.value.hint)
 
 
 def test_a_lock_without_the_driver_is_no_lock_of_this_image(tmp_path: Path) -> None:
