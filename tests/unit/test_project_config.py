@@ -38,7 +38,7 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
     ("old", "new", "words"),
     [
         ("machine =", "machin =", "unknown key runs.tiny.machin, did you mean 'machine'?"),
-        ("[runs.tiny", "[runs.image-gpu", "cannot be called image-gpu"),
+        ("[runs.tiny", "[runs.image-gpu", "image-gpu.lock.toml is the lock"),
         ('machine = "here"', 'machine = "her"', "did you mean 'here'"),
         ("memory =", "memroy =", "unknown key machines.here.memroy, did you mean 'memory'?"),
         ("[machines.here]", "[machine.here]", "unknown key machine, did you mean 'machines'?"),
