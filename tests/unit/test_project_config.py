@@ -61,7 +61,7 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
             "hourly-price is not a price",
         ),
         ("[runs.tiny]", "[runs.Tiny]", "has the name 'Tiny'"),
-        ("[runs.tiny", "[runs.image", "image.lock.toml is the lock of the machine's image"),
+        ("[runs.tiny", "[runs.image", "image.lock.toml is the lock of a machine's image"),
         ('["model"]', "[]", "outputs must be one name"),
         ('["model"]', '["a", "b"]', "outputs must be one name"),
         ("path:base", "path:/etc", "outside the repository"),
