@@ -105,6 +105,8 @@ def test_needs() -> list[Need]:
         Need(package="nodejs", present=_program("node")),
         Need(package="npm", present=_program("npm")),
         Need(package="softhsm2", present=_program("softhsm2-util")),
+        # It looks at the page that `aicert report` makes.
+        Need(package="chromium", present=_program("chromium")),
     ]
 
 

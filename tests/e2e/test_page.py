@@ -12,15 +12,10 @@ import pytest
 
 from aicert.cli import main
 from aicert.report_form import Value
-from tests.e2e.browser import PROGRAM, Browser
+from tests.e2e.browser import Browser
 from tests.unit.sample_certificate import SOURCES, sample
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        PROGRAM is None, reason="THE PAGE WAS NOT LOOKED AT: apt-get install chromium"
-    ),
-]
+pytestmark = pytest.mark.slow
 HOSTILE = "<script>document.title='owned'</script><img src=https://example.com/x onerror=y>"
 SIZES = {"desktop": (1280, 900), "tablet": (768, 1024), "phone": (360, 740)}
 
