@@ -3,12 +3,11 @@
 import base64
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Self
 
-PROGRAM = shutil.which("chromium") or "chromium"
+PROGRAM = "chromium"
 LIMIT_S = 60
 
 
@@ -24,7 +23,7 @@ class Browser:
                    "--no-first-run", "--disable-background-networking", "--hide-scrollbars",
                    "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}")  # fmt: skip
         self._process = subprocess.Popen(
-            ["timeout", str(LIMIT_S), "bash", "-c", wrapper, "bash", str(PROGRAM), *options],
+            ["timeout", str(LIMIT_S), "bash", "-c", wrapper, "bash", PROGRAM, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
