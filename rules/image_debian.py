@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +113,14 @@ def sources(release: str) -> str:
     """deb822 sources of a release, its updates and security, on this machine's own mirrors."""
     own = platform.freedesktop_os_release()
     name = own.get("VERSION_CODENAME", "")
-    text = run(["apt-get", "indextargets", "--format", _FORMAT])
-    found = [line.split() for line in text.splitlines()]
-    plain = [words[0] for words in found if words[1:] == [name, "main"]]
-    security = [words[0] for words in found if words[1:] == [f"{name}-security", "main"]]
+    plain, security = _mirrors(name)
+    if not plain or not security:
+        # apt tells of suites whose indices it holds. Small systems throw them away.
+        with tempfile.TemporaryDirectory() as lists:
+            (Path(lists) / "partial").mkdir()
+            state = ["-o", f"Dir::State::Lists={lists}", "-o", "APT::Sandbox::User=root"]
+            run(["apt-get", *state, "--quiet", "update"])
+            plain, security = _mirrors(name, state)
     if own.get("ID") != "debian" or not plain or not security:
         raise ToolError(
             "apt on this machine has no Debian mirror with a security suite in its configuration",
@@ -129,6 +134,14 @@ def sources(release: str) -> str:
         f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n"
         for uri, suites in stanzas
     )
+
+
+def _mirrors(name: str, options: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    """Where this machine's apt has a release, and its security updates."""
+    text = run(["apt-get", *options, "indextargets", "--format", _FORMAT])
+    found = [line.split() for line in text.splitlines()]
+    plain = [words[0] for words in found if words[1:] == [name, "main"]]
+    return plain, [words[0] for words in found if words[1:] == [f"{name}-security", "main"]]
 
 
 def describe(path: Path) -> tuple[str, str]:
