@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from aicert import image_lock
 from aicert.digest import Digest
-from aicert.errors import ToolError
+from aicert.errors import ConfigError, ToolError
 from aicert.image_lock import ImageLock, Package
 from rules import (
     image_debian,
@@ -90,7 +91,13 @@ def place(root: Path, *, gpu: bool = False) -> Place:
 
 @contextmanager
 def only_builder(where: Place) -> Iterator[None]:
-    """Wait until nobody else builds in this cache."""
+    """Wait until nobody else builds in this cache. ConfigError where nobody could."""
+    # The lists of apt, which reads packages from here, know no quoting that mkosi knows, too.
+    if not re.fullmatch(r"[A-Za-z0-9/._+~-]+", str(where.cache)):
+        raise ConfigError(
+            f"images cannot be built in {str(where.cache)!a}: apt takes letters, digits and ._+~-",
+            hint="export AICERT_CACHE=/var/tmp/aicert",
+        )
     lock = os.open(where.cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

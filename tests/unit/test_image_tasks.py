@@ -1,4 +1,4 @@
-"""`./doit image_reproduce`: what it says of the lock that a pull request brings."""
+"""`./doit image` and `image_reproduce`: where they build, and what is said of a lock in a pull request."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from aicert import image_lock
 from aicert.digest import of_bytes
-from aicert.errors import ToolError
+from aicert.errors import ConfigError, ToolError
 from aicert.image_lock import Package
 from rules import image_build, image_tasks
 from rules.image_build import LOCK, Place
@@ -61,3 +61,16 @@ def test_a_lock_that_says_something_else_is_not(root: Path) -> None:
 def test_without_a_lock_there_is_nothing_to_reproduce(root: Path) -> None:
     with pytest.raises(ToolError, match="does not exist"):
         image_tasks.reproduce(root)
+
+
+def test_a_path_that_apt_cannot_read_is_named_before_anything_is_fetched(tmp_path: Path) -> None:
+    cache = tmp_path / "with space"
+    cache.mkdir()
+    where = Place(root=tmp_path, cache=cache)
+    with (
+        pytest.raises(ConfigError, match="images cannot be built in") as caught,
+        image_build.only_builder(where),
+    ):
+        pass
+    assert caught.value.hint == "export AICERT_CACHE=/var/tmp/aicert"
+    assert list(cache.iterdir()) == []
