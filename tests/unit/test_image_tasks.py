@@ -1,4 +1,4 @@
-"""`./doit image` and `image_reproduce`: where they build, and what is said of a lock in a pull request."""
+"""`./doit image`, `image_reproduce`: where they build, and what is said of a lock that is judged."""
 
 from pathlib import Path
 
