@@ -1,4 +1,4 @@
-"""`./doit image`, `image_reproduce`: where they build, and what is said of a lock that is judged."""
+"""`./doit image`, `image_reproduce`: where they build, and what is said of a lock to be judged."""
 
 from pathlib import Path
 

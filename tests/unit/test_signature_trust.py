@@ -1,0 +1,116 @@
+"""Certificates that cannot sign models, and bytes that are compared with other digests."""
+
+import hashlib
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.export import measure
+from aicert.export.certificates import certified, trust_chain
+from aicert.export.signers import load_signer
+from aicert.oms_reader import SINGLE, Bundle, Manifest, Piece
+from tests.unit.signing_keys import NOW, certificate, pair
+
+DATA = b"weights" * 1000
+
+
+def carrying(*ders: bytes) -> Bundle:
+    return Bundle(payload=b"", signature=b"", hint=None, certificates=ders, keyless=False)
+
+
+def test_a_certificate_of_another_key_or_of_none(tmp_path: Path) -> None:
+    root, own = pair(tmp_path, "kr"), pair(tmp_path, "ko")
+    issued = certificate(tmp_path, "leaf", own, ("root", root))
+    with pytest.raises(ConfigError, match="of another key than the private key"):
+        certified(load_signer(root.key), issued, ())
+    (tmp_path / "not.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
+    with pytest.raises(ConfigError, match="holds no certificate in PEM"):
+        certified(load_signer(own.key), tmp_path / "not.crt", ())
+
+
+def test_a_bundle_that_holds_no_certificate(tmp_path: Path) -> None:
+    root = pair(tmp_path, "kr")
+    anchor = certificate(tmp_path, "root", root, ("root", root), ca=True)
+    with pytest.raises(EvidenceError, match=r"no sound X\.509 certificate"):
+        trust_chain(carrying(b"\x30\x00"), [anchor], NOW)
+
+
+def test_an_issuer_that_may_not_certify(tmp_path: Path) -> None:
+    root, middle, own = (pair(tmp_path, name) for name in ("kr", "km", "ko"))
+    anchor = certificate(tmp_path, "root", root, ("root", root), ca=True)
+    between = certificate(tmp_path, "middle", middle, ("root", root), ca=True, may_sign=False)
+    leaf = certificate(tmp_path, "leaf", own, ("middle", middle))
+    signer = certified(load_signer(own.key), leaf, [between])
+    with pytest.raises(EvidenceError, match="chains to no root that you named"):
+        trust_chain(carrying(*signer.certificates), [anchor], NOW)
+
+
+def manifest(algorithm: str, path: str, *, parts: tuple[Piece, ...] = ()) -> Manifest:
+    digest = (hashlib.blake2b if algorithm == "blake2b" else hashlib.sha256)(DATA).hexdigest()
+    files = {path: "" if parts else digest}
+    return Manifest(
+        name="m", algorithm=algorithm, files=files, parts={path: parts} if parts else None
+    )
+
+
+def halves() -> tuple[Piece, ...]:
+    def piece(start: int, end: int) -> Piece:
+        digest = hashlib.sha256(DATA[start:end]).hexdigest()
+        return Piece(digest=digest, start=start, end=end)
+
+    return piece(0, 3000), piece(3000, len(DATA))
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "blake2b"])
+def test_one_file_alone_is_compared(tmp_path: Path, algorithm: str) -> None:
+    target, read = tmp_path / "weights", list[int]()
+    target.write_bytes(DATA)
+    wanted = manifest(algorithm, SINGLE)
+    assert measure.compare(target, wanted, [SINGLE], read.append) == {SINGLE: True}
+    assert sum(read) == len(DATA)
+    assert measure.names(target, ()) == {SINGLE: len(DATA)}
+    target.write_bytes(DATA[:-1] + b"x")
+    assert measure.compare(target, wanted, [SINGLE]) == {SINGLE: False}
+
+
+def test_every_part_of_a_file_counts_and_so_does_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    wanted = manifest("sha256", "weights", parts=halves())
+    for data, same in ((DATA, True), (b"x" + DATA[1:], False), (DATA + b"x", False)):
+        path.write_bytes(data)
+        assert measure.compare(tmp_path, wanted, ["weights"]) == {"weights": same}
+
+
+def test_a_file_that_grows_while_it_is_compared(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(DATA)
+
+    def grow(_: int) -> None:
+        with path.open("ab") as file:
+            file.write(b"x")
+
+    wanted = manifest("sha256", "weights", parts=halves())
+    with pytest.raises(EvidenceError, match="file changed while it was read: 'weights'"):
+        measure.compare(tmp_path, wanted, ["weights"], grow)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights")
+    wanted = manifest("blake2b", "weights")
+    with pytest.raises(EvidenceError, match="weights"):
+        measure.compare(tmp_path, wanted, ["weights"])
+
+
+def test_a_hash_whose_package_is_missing_is_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(ToolError, match="BLAKE3, which needs a package") as caught:
+        measure.compare(tmp_path, manifest("blake3", "weights"), ["weights"])
+    assert "pip install '.[blake3]'" in str(caught.value.hint)
