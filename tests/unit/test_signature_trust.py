@@ -2,11 +2,13 @@
 
 import hashlib
 import importlib
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from aicert.cli import main
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
 from aicert.export.certificates import certified, trust_chain
@@ -114,3 +116,37 @@ def test_a_hash_whose_package_is_missing_is_no_verdict(
     with pytest.raises(ToolError, match="BLAKE3, which needs a package") as caught:
         measure.compare(tmp_path, manifest("blake3", "weights"), ["weights"])
     assert "pip install '.[blake3]'" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sign", "--key", "KEY", "--certificate-chain", "c"], "goes with --certificate"),
+        (["sign", "--key", "KEY", "--trust-config", "c"], "--trust-config goes with --sigstore"),
+        (["sign", "--sigstore", "--certificate", "c"], "--certificate goes with a key of yours"),
+        (["verify-signature", "--identity", "a@b"], "--identity and --issuer go together"),
+        (["verify-signature", "--key", "KEY", "--trusted-root", "r"], "goes with --identity"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    key = pair(tmp_path, "k")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "a").write_bytes(b"a")
+    (tmp_path / "model" / "model.sig").write_bytes(b"{}")
+    command, *options = (str(key.key) if word == "KEY" else word for word in arguments)
+    assert main([command, str(tmp_path / "model"), *options]) == 3
+    assert words in capsys.readouterr().err
+
+
+def test_programs_are_told_what_was_signed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, model = pair(tmp_path, "k"), tmp_path / "model"
+    model.mkdir()
+    (model / "a").write_bytes(b"a")
+    (model / ".gitignore").write_bytes(b"a")
+    assert main(["sign", str(model), "--key", str(key.key), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"signature": str(model / "model.sig"), "files": 1, "leftOut": [".gitignore"]}

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from aicert.digest import FileFact
+from aicert.digest import Digest, FileFact
 from aicert.errors import AicertError, LockError, ToolError
+from aicert.lockfile import LockedInput
 from aicert.sources import remote
+from aicert.sources import web as web_source
 from aicert.sources.choice import Choice
+from aicert.sources.compare import Asker
 from aicert.sources.forms import WebSource
 from aicert.sources.remote import FILE
 from aicert.sources.store import Store
@@ -288,3 +291,47 @@ def test_comparing_without_fetching(web: Web, transfer: Transfer) -> None:
     del web.files["/data.jsonl"]
     with pytest.raises(LockError, match="the file is gone"):
         compare(source, fact, transfer)
+
+
+def test_what_a_comparison_cannot_tell(
+    web: Web, transfer: Transfer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = WebSource(url=f"{web.site.url}/data.jsonl")
+    whole = FileFact(len(DATA), sha256(DATA))
+    # A digest in an odd form is none; then the bytes count.
+    web.headers = {"Repr-Digest": "sha-256=:====:"}
+    assert compare(source, whole, transfer) == "its bytes"
+    digest = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+    web.headers = {"Repr-Digest": f"sha-256=:{digest}:"}
+    with pytest.raises(LockError, match="other bytes"):
+        compare(source, whole, transfer)
+    web.headers = {}
+    monkeypatch.setattr(web_source, "SMALL", 0)
+    assert compare(source, whole, transfer).startswith("size only:")
+    web.replies["/data.jsonl"] = [Reply(status=503)]
+    with pytest.raises(ToolError, match="the server tells no size: status 503"):
+        compare(source, whole, transfer)
+
+
+def test_a_server_that_is_not_there_is_no_verdict(web: Web, transfer: Transfer) -> None:
+    url = f"{web.site.url}/data.jsonl".replace("localhost", "127.0.0.1").rpartition(":")[0]
+    source = WebSource(url=f"{url}:1/data.jsonl")
+    with pytest.raises(ToolError, match="cannot reach"):
+        compare(source, FileFact(1, sha256(b"x")), transfer)
+
+
+def test_inputs_of_a_web_server_are_compared_with_it(web: Web, transfer: Transfer) -> None:
+    url = f"{web.site.url}/data.jsonl"
+
+    def asked(digest: str, size: int = len(DATA)) -> tuple[str, str]:
+        item = LockedInput(name="rows", source=url, uri=url, digest=Digest.parse(digest), size=size)
+        found = Asker(transfer=transfer, pinned=True).compare(item)
+        return found.verdict, found.detail
+
+    right = f"sha256:{sha256(DATA)}"
+    assert asked(right) == ("ok", f"{url}: its bytes")
+    verdict, detail = asked(right, 1)
+    assert (verdict, detail.partition("\n")[0]) == ("failed", f"{url}: another size")
+    assert asked(right.replace("sha256", "dirHash"))[0] == "failed"
+    web.replies["/data.jsonl"] = [Reply(status=503)] * 9
+    assert asked(right)[0] == "not-checked"
