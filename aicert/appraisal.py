@@ -8,7 +8,7 @@ from a field of the certificate. Every check of `result.CHECKS` is decided exact
 from collections.abc import Sequence
 from datetime import datetime
 
-from aicert.appraise_boot import AcceptedImage, appraise_boot
+from aicert.appraise_boot import AcceptedImage, Boot, appraise_boot
 from aicert.appraise_evidence import (
     VerifiedQuote,
     appraise_platform,
@@ -35,8 +35,8 @@ from aicert.records import replace
 from aicert.result import CHIP_CHECKS, Ancestor, AttestationResult, below_vtpm, is_confidential
 
 SHOWN = 5
-COMPARED_PCRS = frozenset((0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14))
-COMPARED_SOFTWARE_PCRS = frozenset((8, 14))
+# Of inputs and outputs; every certificate's are compared.
+RUN_PCRS = (8, 14)
 
 
 def appraise(
@@ -91,14 +91,14 @@ def _appraise(
     quote = appraise_quote(ledger, certificate, key, nonce)
     run_key = appraise_run_key(ledger, certificate, key, quote)
     run = appraise_statement(ledger, certificate, run_key, locked)
-    image = appraise_boot(ledger, certificate, policy, key, quote, run)
+    boot = appraise_boot(ledger, certificate, policy, key, quote, run)
     appraise_inputs(ledger, certificate, quote, locked)
     appraise_outputs(ledger, run, quote)
     appraise_model(ledger, run, model)
     fresh = "answers your own nonce" if nonce is not None else None
     appraise_policy(ledger, policy, run, at, fresh)
     found = appraise_lineage(ledger, run, lineage)
-    return _result(ledger, policy, key, quote, run, image, at, found)
+    return _result(ledger, policy, key, quote, run, boot, at, found)
 
 
 def _result(
@@ -107,14 +107,13 @@ def _result(
     key: CertifiedKey | None,
     quote: VerifiedQuote | None,
     run: VerifiedRun | None,
-    image: AcceptedImage | None,
+    boot: Boot,
     at: datetime,
     ancestors: tuple[Ancestor, ...],
 ) -> AttestationResult:
     # A chain alone does not show that a machine is confidential.
     shown = key if key is None or _shown(ledger, key) else None
-    software = key is not None and key.root.tier == "software"
-    compared = COMPARED_SOFTWARE_PCRS if software else COMPARED_PCRS
+    compared = boot.compared.union(RUN_PCRS)
     quoted = {} if quote is None else quote.pcrs
     covered = run is not None and ledger.is_ok("outputs.pcr8")
     measured = run is not None and ledger.is_ok("inputs.pcr14")
@@ -133,7 +132,7 @@ def _result(
         finished=run.statement.finished if run is not None else None,
         at=stamp(at),
         quoted=open_,
-        trusts=_trusts(shown, image),
+        trusts=_trusts(shown, boot.image),
         omits=_omits(ledger, run, sorted(open_)),
         ancestors=ancestors,
     )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from aicert.image_lock import ImageLock
 
 _NEEDS = ("platform.tier", "quote.pcrs")
+# Register(s) that an image's lock gives, by the check that compares them.
+IMAGE_PCRS = {"boot.pcr4": (4,), "boot.pcr11": (11,), "boot.pcr12-13": (12, 13)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,14 @@ class AcceptedImage:
     lock: "ImageLock"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """What is known of a boot. `compared`: the registers that hold what was wanted."""
+
+    image: AcceptedImage | None
+    compared: frozenset[int]
+
+
 def appraise_boot(
     ledger: Ledger,
     certificate: Certificate,
@@ -40,12 +50,12 @@ def appraise_boot(
     key: CertifiedKey | None,
     quote: VerifiedQuote | None,
     run: VerifiedRun | None,
-) -> AcceptedImage | None:
+) -> Boot:
     """boot.*; after platform.*, quote.* and statement.*."""
     if policy.tier == "software" and key is not None and key.root.tier == "software":
         for check in BOOT_CHECKS:
             ledger.step(check, _nothing_measured, key, "platform.tier")
-        return None
+        return Boot(image=None, compared=frozenset())
 
     def image(given: VerifiedRun) -> tuple[str, AcceptedImage]:
         lock = _accepted(certificate, policy)
@@ -61,10 +71,11 @@ def appraise_boot(
 
     accepted = ledger.step("boot.image", image, run, "platform.tier", "statement.form")
     given = both(accepted, quote)
-    for check, pcrs in (("boot.pcr4", (4,)), ("boot.pcr11", (11,)), ("boot.pcr12-13", (12, 13))):
+    for check, pcrs in IMAGE_PCRS.items():
         _compare(ledger, check, pcrs, given)
-    _firmware(ledger, policy, quote)
-    return accepted
+    firmware = _firmware(ledger, policy, quote) or frozenset()
+    same = (pcrs for check, pcrs in IMAGE_PCRS.items() if ledger.is_ok(check))
+    return Boot(image=accepted, compared=firmware.union(*same))
 
 
 def _roots(verity: Mapping[str, Digest]) -> str:
@@ -123,16 +134,17 @@ def _compare(
     ledger.step(check, compare, given, "boot.image")
 
 
-def _firmware(ledger: Ledger, policy: Policy, quote: VerifiedQuote | None) -> None:
-    def firmware(given: VerifiedQuote) -> tuple[str, None]:
+def _firmware(ledger: Ledger, policy: Policy, quote: VerifiedQuote | None) -> frozenset[int] | None:
+    def firmware(given: VerifiedQuote) -> tuple[str, frozenset[int]]:
         if not policy.firmware:
             raise NotDecidedError(f"policy {policy.name} names no firmware values")
         for accepted in policy.firmware:
             if all(given.pcrs[index] == value for index, value in accepted.pcrs.items()):
                 compared = ", ".join(str(index) for index in sorted(accepted.pcrs))
-                return f"PCRs {compared} are those of firmware {accepted.name}", None
+                said = f"PCRs {compared} are those of firmware {accepted.name}"
+                return said, frozenset(accepted.pcrs)
         names = ", ".join(accepted.name for accepted in policy.firmware)
         quoted = "".join(f"\nquoted    PCR {i} sha256:{given.pcrs[i].hex()}" for i in FIRMWARE_PCRS)
         raise EvidenceError(f"the firmware is none of those accepted: {names}{quoted}")
 
-    ledger.step("boot.firmware", firmware, quote, *_NEEDS)
+    return ledger.step("boot.firmware", firmware, quote, *_NEEDS)
