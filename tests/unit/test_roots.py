@@ -26,8 +26,28 @@ def test_a_changed_installation_is_an_error(
         roots.azure_vtpm_2023()
     good = Path(roots.__file__).parent / "pinned" / "azure-vtpm-ca-01.pem"
     (tmp_path / "azure-vtpm-root-2023.pem").write_bytes(good.read_bytes())
-    with pytest.raises(ConfigError, match="was changed"):
+    with pytest.raises(ConfigError) as caught:
         roots.azure_vtpm_2023()
+    assert caught.value.message == (
+        "pinned certificate azure-vtpm-root-2023.pem was changed in this installation"
+    )
+    assert caught.value.hint == (
+        "in a checkout of this project: pip install --force-reinstall --no-deps ."
+    )
+
+
+def test_a_pinned_file_is_not_read_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "azure-vtpm-root-2023.pem"
+    good = (Path(roots.PINNED) / name).read_bytes()
+    monkeypatch.setattr(roots, "PINNED", str(tmp_path))
+    (tmp_path / name).write_bytes(good.rjust(roots.MAX_PEM))
+    assert roots.pinned(name) == roots.pem_to_der(good, name)
+    (tmp_path / name).write_bytes(good.rstrip().rjust(roots.MAX_PEM + 1))
+    with pytest.raises(ConfigError) as caught:
+        roots.pinned(name)
+    assert caught.value.message == f"{name} is not one PEM certificate"
 
 
 def armoured(body: bytes) -> bytes:
