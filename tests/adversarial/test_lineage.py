@@ -94,6 +94,8 @@ def test_a_run_that_builds_on_nothing_says_what_it_was_given_in_vain() -> None:
     asked.ancestors = (*CHAIN, *CHAIN, unreadable)
     said = asked.appraise().omits[-1]
     assert said.endswith("builds on (7): z, z, y, y, x, …")
+    asked.ancestors = (*CHAIN, *order(0, 1))
+    assert asked.appraise().omits[-1].endswith("builds on (5): z, z, y, y, x")
     unnamed = Scene().edit_json(
         lambda d: d["predicate"]["buildDefinition"]["externalParameters"].update(run="all verified")
     )
