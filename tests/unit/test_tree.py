@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -381,22 +380,6 @@ def test_files_are_read_by_a_thread_for_each_core_and_eight_at_most(
     read_tree(tmp_path, threads=threads)
     read_some(tmp_path, ["x"], threads=threads)
     assert asked == [workers, workers]
-
-
-def test_a_file_that_cannot_be_read_ends_the_reading_of_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    walks: list[tree._Walk] = []
-
-    class Walk(tree._Walk):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            walks.append(self)
-
-    monkeypatch.setattr(tree, "_Walk", Walk)
-    with pytest.raises(EvidenceError, match="cannot read 'missing'"):
-        read_some(tmp_path, ["missing"])
-    assert [walk.stopped for walk in walks] == [True]
 
 
 @pytest.mark.parametrize("name", ["empty", "above"])
