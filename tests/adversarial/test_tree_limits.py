@@ -109,3 +109,42 @@ def test_what_cannot_be_read_ends_the_reading_of_all(
     with pytest.raises(EvidenceError, match="cannot read 'missing'"):
         read_some(tmp_path, ["missing"])
     assert [walk.stopped for walk in walks] == [True, True]
+
+
+def told(root: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    read_tree(root, refused=lambda path, error: found.update({path: error.message}))
+    return found
+
+
+def test_each_refusal_is_told_of_its_own_path(tmp_path: Path) -> None:
+    odd = "path has a control or invisible character, a backslash or is not in Unicode NFC: "
+    empty = "an empty directory cannot be certified: "
+    assert told(tmp_path) == {".": f"{empty}'.'"}
+    (tmp_path / "c").mkdir()
+    small(tmp_path / "a\\b")
+    (tmp_path / "d\\e").mkdir()
+    assert told(tmp_path) == {
+        "c/": f"{empty}'c/'",
+        "a\\b": f"{odd}'a\\\\b'",
+        "d\\e": f"{odd}'d\\\\e'",
+    }
+    # Where nobody is told of more, the name of a folder is refused before what is in it.
+    (tmp_path / "c").rmdir()
+    (tmp_path / "a\\b").unlink()
+    with pytest.raises(EvidenceError) as caught:
+        read_tree(tmp_path)
+    assert caught.value.message == f"{odd}'d\\\\e'"
+
+
+def test_a_file_of_a_tree_that_grows_is_named(tmp_path: Path) -> None:
+    large(tmp_path / "large")
+
+    def grow(count: int) -> None:
+        with (tmp_path / "large").open("ab") as file:
+            file.write(b"x")
+
+    with pytest.raises(EvidenceError) as caught:
+        read_tree(tmp_path, on_bytes=grow)
+    assert caught.value.message == "file changed while it was read: 'large'"
+    assert caught.value.hint == "run it again when nothing writes there"

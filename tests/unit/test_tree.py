@@ -426,6 +426,6 @@ def test_reading_a_large_file_ends_soon_after_the_reading_of_all(tmp_path: Path)
         walk.stopped = True
 
     walk = tree._Walk(stop, None, None, None, None, None)
-    with pytest.raises(EvidenceError, match="the reading of other files ended"):
+    with pytest.raises(EvidenceError, match=r"^the reading of other files ended$"):
         walk.file_at(tmp_path, "large")
     assert len(seen) == 1
