@@ -135,7 +135,7 @@ ROWS: tuple[tuple[str, str, Callable[[Scene], object]], ...] = (
     ("chip certificate with a negative firmware", CHIP, saying({"3.3": b"\2\1\xff"})),
     ("chip certificate expired", CHIP, certified(end=LAST_YEAR)),
     ("chip certificate with a critical extension", CHIP, certified(critical=True)),
-    ("chip certificate with a negative serial number", CHIP, certified(serial=0x80)),
+    ("chip certificate with a negative serial number", CHIP, certified(serial=-128)),
     ("chip certificate is no certificate", CHIP, lambda s: s.put("vcek", b"no certificate")),
     ("chip key on a small curve", CHIP, small_key),
     ("report signed by another chip", CHIP, other_chips_report),

@@ -56,13 +56,16 @@ def issue(
     serial: int = 77,
     identifier: bool = False,
 ) -> bytes:
-    """The DER of a certificate signed as AMD signs: RSASSA-PSS, SHA-384; `serial`: one octet."""
+    """The DER of a certificate signed as AMD signs: RSASSA-PSS, SHA-384.
+
+    A `serial` below 1, which the builder refuses, has one octet.
+    """
     builder = (
         x509.CertificateBuilder()
         .subject_name(distinguished(subject))
         .issuer_name(distinguished(issuer))
         .public_key(key.public_key())
-        .serial_number(77)
+        .serial_number(serial if serial > 0 else 77)
         .not_valid_before(start)
         .not_valid_after(end)
     )
@@ -79,7 +82,9 @@ def issue(
     pss = padding.PSS(padding.MGF1(hashes.SHA384()), 48)
     made = builder.sign(issuer_key, hashes.SHA384(), rsa_padding=pss)
     der = made.public_bytes(serialization.Encoding.DER)
-    tbs = made.tbs_certificate_bytes.replace(b"\x02\x01\x4d", bytes((2, 1, serial & 0xFF)), 1)
+    tbs = made.tbs_certificate_bytes
+    if serial < 1:
+        tbs = tbs.replace(b"\x02\x01\x4d", bytes((2, 1, serial & 0xFF)), 1)
     signature = tpm_forge.pss(issuer_key, tbs, "sha384")
     return der[:4] + tbs + der[4 + len(tbs) : -len(signature)] + signature
 

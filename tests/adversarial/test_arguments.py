@@ -1,6 +1,7 @@
 """What is wrong with an argument is said in full, with a command to paste, and gives no verdict."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.policy import built_in
 from tests.adversarial import ca_forge
 from tests.adversarial.forger import NONCE, Scene
+from tests.adversarial.test_lineage import scene
 from tests.unit.test_cli import AT, lay_out
 from tests.unit.test_image_lock import written
 
@@ -101,7 +103,9 @@ def test_times_and_nonces_in_their_forms() -> None:
     given = datetime(2026, 1, 1, 2, tzinfo=zone)
     for at in (given, "2026-01-01T02:00:00+02:00", "2026-01-01T00:00:00Z"):
         found = api.time_of_appraisal(at)
-        assert (found, found.tzinfo) == (given, UTC)
+        assert found == given
+        # And not the zone of this machine, which is as good here.
+        assert found.tzinfo is UTC
     before = datetime.now(UTC)
     assert before <= api.time_of_appraisal(None) <= datetime.now(UTC)
     assert api.expected_nonce(None) is None
@@ -152,6 +156,31 @@ def test_the_model_is_read_with_a_listener_and_everything_given_counts(tmp_path:
     assert rejected.value.hint is None
     with pytest.raises(RejectedError, match=r"^inputs\.lockfile: the certificate is of another"):
         check(lockfile="sha256:" + "0" * 64)
+
+
+def test_ancestors_are_looked_for_where_they_are_given(tmp_path: Path) -> None:
+    for name, made in (("ancestor", scene("a")), ("judged", scene("w", "a"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "certificate.json").write_bytes(made.get("file"))
+    judged = tmp_path / "judged" / "certificate.json"
+    for lineage, verdict in (
+        (None, "not-checked"),
+        ([], "failed"),
+        ([judged], "failed"),
+        ([tmp_path], "ok"),
+    ):
+        result = api.check_files(judged, None, policy=LOCAL, at=AT, lineage=lineage)
+        assert result.check("lineage.ancestors").verdict == verdict
+
+
+def test_a_rejection_has_the_hint_of_the_first_failed_check() -> None:
+    made = Scene().appraise()
+    hint = "compare the lockfiles"
+    failed = [replace(one, verdict="failed", hint=hint) for one in made.checks[:2]]
+    failed[1] = replace(failed[1], hint="another")
+    result = replace(made, checks=(*failed, *made.checks[2:]))
+    said, hinted = error_of(lambda: api.require_passed(result), RejectedError)
+    assert (said, hinted) == (f"{failed[0].id}: {failed[0].detail}", hint)
 
 
 def test_no_verdict_says_the_first_three_reasons() -> None:

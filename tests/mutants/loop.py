@@ -11,6 +11,7 @@ import mmap
 import os
 import resource
 import signal
+import subprocess
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,6 +102,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     jobs = int(os.environ["AICERT_MUTANTS_JOBS"])
     running: dict[int, _Trial] = {}
     _warm()
+    # Made before the forks: each would remove what stands there, and with it what others use.
+    folder = _temporary(session.config).getbasetemp()
     gc.collect()
     gc.freeze()
     try:
@@ -110,11 +113,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
                 module.note(mutant, UNREACHED)
                 continue
             while len(running) >= jobs:
-                _finish(running, tests)
+                _finish(running, tests, folder)
             trial = _Trial(module=module, mutant=mutant, items=items, killer=mmap.mmap(-1, 4))
             running[_start(trial, seconds)] = trial
         while running:
-            _finish(running, tests)
+            _finish(running, tests, folder)
     finally:
         for module in modules:
             module.keep()
@@ -144,6 +147,9 @@ def _start(trial: _Trial, seconds: float) -> int:
         limit = int(PATIENCE * seconds) + SPARE_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
         signal.alarm(4 * limit)
+        factory = _temporary(trial.items[0].config)
+        factory._basetemp = factory.getbasetemp() / str(os.getpid())
+        factory._basetemp.mkdir()
         set_mutant_under_test(trial.mutant)
         code = KILLED if _fails(trial) else SURVIVED
     finally:
@@ -159,8 +165,15 @@ def _fails(trial: _Trial) -> bool:
     return False
 
 
-def _finish(running: dict[int, _Trial], tests: _Tests) -> None:
+def _temporary(config: pytest.Config) -> pytest.TempPathFactory:
+    factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]  # pytest sets it
+    return factory
+
+
+def _finish(running: dict[int, _Trial], tests: _Tests, folder: Path) -> None:
     child, status = os.wait()
+    # A test that was stopped may leave folders that are too deep for Python.
+    subprocess.run(["rm", "-rf", str(folder / str(child))])
     trial = running.pop(child)
     code = os.waitstatus_to_exitcode(status)
     if code != SURVIVED:

@@ -1,11 +1,14 @@
 """Certificates of processors, as no maker issues them; genuine ones: test_genuine_confidential."""
 
+from dataclasses import replace
+
 import pytest
 
 from aicert import amd
 from aicert.errors import EvidenceError
+from aicert.policy import ChipRoot
 from tests.adversarial import chip_forge
-from tests.adversarial.ca_forge import AT, rsa_key
+from tests.adversarial.ca_forge import AT, ec_key, issue, rsa_key
 
 
 def test_a_chip_certificate_says_which_chip_at_which_versions() -> None:
@@ -51,7 +54,7 @@ def test_versions_above_127_have_a_sign_octet() -> None:
 
 
 def test_serial_numbers_are_read_as_they_are() -> None:
-    for serial in (0, 1, 127):
+    for serial in (0, 1, 127, 128, 300, 2**159 - 1):
         amd.certify_chip(chip_forge.vcek(serial=serial), chip_forge.makers(), AT)
     with pytest.raises(EvidenceError, match="serial number is negative"):
         amd.certify_chip(chip_forge.vcek(serial=-1), chip_forge.makers(), AT)
@@ -66,3 +69,29 @@ def test_a_known_extension_says_nothing_of_chips() -> None:
         identifier=True,
     )  # fmt: skip
     assert amd.certify_chip(der, chip_forge.makers(), AT).chip_id == chip_forge.CHIP_ID
+
+
+def said(der: bytes, makers: tuple[ChipRoot, ...]) -> str:
+    with pytest.raises(EvidenceError) as caught:
+        amd.certify_chip(der, makers, AT)
+    return caught.value.message
+
+
+def test_errors_say_of_which_certificate_they_are() -> None:
+    (maker,) = chip_forge.makers()
+    der = chip_forge.vcek()
+    first = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x00", 1)
+    assert said(first, (maker,)) == "the chip certificate is not an X.509 version 3 certificate"
+    unsound = der.replace(b"\x55\x04\x03", b"\x55\x04\xff")
+    assert said(unsound, (maker,)).startswith("the chip certificate is not a sound X.509 ")
+    weak = issue("x", rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
+    for broken, name in ((replace(maker, issuer=weak), "ASK"), (replace(maker, root=weak), "ARK")):
+        assert said(der, (broken,)) == f"test chips: {name}: an RSA key of 1024 bits"
+
+
+def test_makers_that_did_not_issue_a_chip_are_named() -> None:
+    (maker,) = chip_forge.makers()
+    der = chip_forge.vcek(issuer_key=rsa_key("amd ark"))
+    assert said(der, (maker, replace(maker, name="other"))) == (
+        "the chip certificate was issued by none of this policy's makers: test chips, other"
+    )

@@ -6,10 +6,12 @@ from datetime import datetime
 import pytest
 
 from aicert import image_lock
+from aicert.chain import stamp
 from aicert.digest import FileFact, of_bytes
 from aicert.errors import ConfigError
 from aicert.policy import Claim
 from aicert.report_form import Value
+from aicert.result import BOOT_CHECKS
 from tests.adversarial import tpm_forge
 from tests.adversarial.attacks_platform import intermediate
 from tests.adversarial.attacks_run import ancestor
@@ -186,3 +188,31 @@ def test_outputs_that_the_lockfile_does_not_declare_are_named() -> None:
         "the statement's outputs differs from what was verified\n"
         "found     \"('model', 'z')\"\nexpected  \"('model',)\""
     )
+
+
+def test_a_result_says_when_and_of_what_it_is() -> None:
+    scene = Scene()
+    made = scene.get("statement")
+    result = scene.appraise()
+    assert (result.at, result.finished) == (stamp(scene.at), made.finished)
+    assert (result.run, result.lockfile) == (made.run, str(made.lockfile))
+    assert result.subject == {name: str(out.digest) for name, out in made.outputs.items()}
+
+
+@pytest.mark.parametrize(("pcr", "check"), [(8, "outputs.pcr8"), (14, "inputs.pcr14")])
+def test_a_result_only_shows_what_was_measured(pcr: int, check: str) -> None:
+    scene = Scene()
+    result = scene.edit("pcrs", lambda pcrs: pcrs | {pcr: b"\x01" * 32}).appraise()
+    assert [one.id for one in result.failed] == [check]
+    assert (result.subject is None, result.lockfile is None) == (pcr == 8, pcr == 14)
+    assert (result.run, result.finished) == ("tiny", scene.get("statement").finished)
+
+
+def test_what_booted_is_judged_unless_both_sides_are_software() -> None:
+    asked = Scene("cloud").edit("policy", lambda policy: replace(policy, tier="software"))
+    result = asked.appraise()
+    assert {result.check(one).verdict for one in BOOT_CHECKS} == {"ok"}
+    weak = Scene().edit("policy", lambda policy: replace(policy, tier="vtpm"))
+    result = weak.appraise()
+    assert result.failed[0].id == "platform.tier"
+    assert {result.check(one).verdict for one in BOOT_CHECKS} == {"not-checked"}

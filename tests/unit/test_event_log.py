@@ -94,13 +94,16 @@ def test_startup_locality_is_the_last_byte_of_the_first_value(value: int) -> Non
     }
 
 
+LATE = "^event log: StartupLocality is repeated, late or not of PCR 0$"
+
+
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([make.locality(3), make.locality(3)], "repeated, late"),
-        ([make.event(0, 8, b"v"), make.locality(3)], "repeated, late"),
-        ([make.locality(3, pcr=1)], "not of PCR 0"),
-        ([make.locality(1)], "not 0, 3 or 4"),
+        ([make.locality(3), make.locality(3)], LATE),
+        ([make.event(0, 8, b"v"), make.locality(3)], LATE),
+        ([make.locality(3, pcr=1)], LATE),
+        ([make.locality(1)], "^event log: StartupLocality is not 0, 3 or 4$"),
         ([make.event(0, make.NO_ACTION, b"StartupLocality\0")], "not 0, 3 or 4"),
         ([make.event(0, make.NO_ACTION, b"StartupLocality\0\x03\0")], "not 0, 3 or 4"),
         ([make.event(24, make.IPL, b"")], "no PCR 24"),
@@ -108,7 +111,7 @@ def test_startup_locality_is_the_last_byte_of_the_first_value(value: int) -> Non
         ([make.event(1, 4, b"", algorithms=(0x000B,))], "1 digests, not 2"),
         ([make.event(1, 4, b"", algorithms=(0x000B, 0x000B))], "undeclared or repeated"),
         ([make.event(1, 4, b"", algorithms=(0x0004, 0x000C))], "undeclared or repeated"),
-        ([make.event(1, 4, b"abc")[:-1]], "ends early"),
+        ([make.event(1, 4, b"abc")[:-1]], "^event log ends early$"),
         ([make.event(1, 4, b"abc"), b"\0"], "ends early"),
         ([struct.pack("<III", 1, 4, 2**32 - 1)], "4294967295 digests"),
     ],
@@ -116,6 +119,10 @@ def test_startup_locality_is_the_last_byte_of_the_first_value(value: int) -> Non
 )
 def test_malformed_events(events: list[bytes], message: str) -> None:
     refused(make.spec_id() + b"".join(events), message)
+
+
+NO_SPEC_ID = "^event log: Spec ID Event03 is not of PCR 0, or has a digest$"
+TRAILING = "^event log: Spec ID Event03 has trailing bytes$"
 
 
 @pytest.mark.parametrize(
@@ -133,9 +140,9 @@ def test_malformed_events(events: list[bytes], message: str) -> None:
             ),
             "is repeated",
         ),
-        (make.legacy(0, 3, bytes(20), make.spec_id_data({0x000B: 32}) + b"\0"), "trailing bytes"),
-        (make.legacy(1, 3, bytes(20), make.spec_id_data({0x000B: 32})), "not of PCR 0"),
-        (make.legacy(0, 3, bytes(19) + b"1", make.spec_id_data({0x000B: 32})), "has a digest"),
+        (make.legacy(0, 3, bytes(20), make.spec_id_data({0x000B: 32}) + b"\0"), TRAILING),
+        (make.legacy(1, 3, bytes(20), make.spec_id_data({0x000B: 32})), NO_SPEC_ID),
+        (make.legacy(0, 3, bytes(19) + b"1", make.spec_id_data({0x000B: 32})), NO_SPEC_ID),
         (make.legacy(0, 3, bytes(20), b"Spec ID Event03\0"), "ends early"),
         (b"", "ends early"),
     ],
@@ -154,6 +161,31 @@ def test_the_older_format_is_sha1_throughout() -> None:
         event_log.replay(log, "sha256")
 
 
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [(make.NO_ACTION, b"x"), (make.IPL, make.spec_id_data({0x000B: 32}))],
+    ids=["no action", "what only looks like a Spec ID"],
+)
+def test_only_a_spec_id_begins_the_newer_format(kind: int, data: bytes) -> None:
+    first = make.legacy(0, kind, bytes(20), data)
+    log = event_log.parse(first + make.legacy(1, make.IPL, bytes(20), b""))
+    assert log.banks == ("sha1",)
+    assert [(event.pcr, event.type, event.data) for event in log.events] == [
+        (0, kind, data),
+        (1, make.IPL, b""),
+    ]
+
+
+def test_as_many_and_as_large_digests_as_there_are() -> None:
+    every = {number: size for number, (_, size) in event_log.ALGORITHMS.items()}
+    log = event_log.parse(make.spec_id(every))
+    assert log.banks == tuple(name for name, _ in event_log.ALGORITHMS.values())
+    for size in (1, 64):
+        entry = struct.pack("<III", 23, 4, 1) + b"\x77\x77" + b"d" * size + make.sized(b"")
+        (event,) = event_log.parse(make.spec_id({0x7777: size}) + entry).events
+        assert (event.pcr, event.digests) == (23, {"0x7777": b"d" * size})
+
+
 def test_an_unknown_algorithm_is_carried_but_not_replayed() -> None:
     first = make.spec_id({0x7777: 2})
     log = event_log.parse(first + struct.pack("<III", 1, 4, 1) + b"\x77\x77ab" + make.sized(b""))
@@ -164,6 +196,13 @@ def test_an_unknown_algorithm_is_carried_but_not_replayed() -> None:
 
 def test_bounds() -> None:
     refused(bytes(event_log.MAX_BYTES + 1), "larger than")
+    room = event_log.MAX_BYTES - len(make.spec_id() + make.event(1, 4, b""))
+    for more in (0, 1):
+        data = make.spec_id() + make.event(1, 4, bytes(room + more))
+        if more:
+            refused(data, "^event log is larger than 1048576 bytes$")
+        else:
+            assert len(event_log.parse(data).events) == 1
     tiny = make.event(1, 4, b"")
     assert len(event_log.parse(make.spec_id() + tiny * event_log.MAX_EVENTS).events) == 10_000
     refused(make.spec_id() + tiny * (event_log.MAX_EVENTS + 1), "more than 10000 events")
@@ -188,6 +227,7 @@ def explained(*events: bytes) -> list[str | None]:
         (b"\x00\xd8", "2 bytes"),
         (b"\\x1b 'quoted'", "\\\\x1b 'quoted'"),
         (make.variable("db", b"1234"), "variable db, 4 bytes"),
+        (make.variable("x", b""), "variable x, 0 bytes"),
         (make.variable("\x1b[2J", b""), "variable \\x1b[2J, 0 bytes"),
         (make.variable("\N{RIGHT-TO-LEFT OVERRIDE}", b""), "variable \\u202e, 0 bytes"),
         (make.variable("", b"x"), "33 bytes"),
@@ -200,11 +240,19 @@ def test_what_covered_data_is_shown_as(data: bytes, text: str) -> None:
     assert explained(make.event(8, make.IPL, data)) == [text]
 
 
-def test_shown_text_is_short() -> None:
-    for data in (b"a" * 1000, make.variable("\N{SNOWMAN}" * 150, b"")):
-        (text,) = explained(make.event(8, make.IPL, data))
-        assert text is not None
-        assert len(text) <= event_log.MAX_TEXT
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"a" * 200, "a" * 200),
+        (b"a" * 1000, "a" * 200),
+        (b"\\" * 100, "\\" * 200),
+        (b"\\" * 100 + b"a", "\\" * 199 + "…"),
+        (make.variable("\N{SNOWMAN}" * 150, b""), "variable " + "\\u2603" * 31 + "\\u26…"),
+    ],
+)
+def test_shown_text_is_short(data: bytes, text: str) -> None:
+    assert explained(make.event(8, make.IPL, data)) == [text]
+    assert len(text) <= event_log.MAX_TEXT
 
 
 def test_data_that_no_digest_covers_is_not_shown() -> None:

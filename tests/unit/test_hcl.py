@@ -2,6 +2,7 @@ import pytest
 
 from aicert import hcl
 from aicert.errors import EvidenceError
+from tests.adversarial import chip_forge
 from tests.adversarial.ca_forge import rsa_key
 from tests.adversarial.forger import Scene
 
@@ -13,6 +14,29 @@ def test_what_wraps_a_report_is_taken_apart() -> None:
     assert hcl.report_data(read.runtime) == scene.get("report_data")
     numbers = rsa_key("ak").public_key().public_numbers()
     assert hcl.attestation_key(read.runtime) == (numbers.n, numbers.e)
+
+
+def test_runtime_data_has_a_greatest_length_and_no_least() -> None:
+    hardware = Scene("confidential").get("snp_signed")
+    for size in (0, 1, 4096):
+        text = b"x" * size
+        assert hcl.parse(chip_forge.hcl(hardware, text)) == hcl.HclReport(
+            hardware=hardware, runtime=text
+        )
+    with pytest.raises(EvidenceError) as caught:
+        hcl.parse(chip_forge.hcl(hardware, b"x" * 4097))
+    assert caught.value.message == "runtime data of 4097 bytes, more than 4096"
+    with pytest.raises(EvidenceError) as caught:
+        hcl.parse(chip_forge.hcl(hardware, b"")[:-1])
+    assert caught.value.message == "the platform's report has 1235 bytes, not 1236 or more"
+
+
+@pytest.mark.parametrize("more", [b"X", b"\0X", b"X\0", b" "])
+def test_only_zeros_follow_a_report(more: bytes) -> None:
+    report = Scene("confidential").get("hcl")
+    assert hcl.parse(report + bytes(8)) == hcl.parse(report)
+    with pytest.raises(EvidenceError, match="something follows it"):
+        hcl.parse(report + more)
 
 
 @pytest.mark.parametrize(

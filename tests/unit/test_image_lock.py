@@ -59,6 +59,19 @@ def test_anything_but_the_canonical_form_is_refused(data: bytes) -> None:
         parse(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("naïve".encode(), "image lock is not ASCII"),
+        (b"version = 1\npcrs = 3\n", "image lock: pcrs: a table is wanted"),
+    ],
+)
+def test_what_is_wrong_is_said_in_full(data: bytes, message: str) -> None:
+    with pytest.raises(LockError) as caught:
+        parse(data)
+    assert caught.value.message == message
+
+
 @pytest.mark.parametrize("key", ["verity", "package"])
 @pytest.mark.parametrize("value", [b"3", b"[1]", b'["a"]', b'"a"', b"[" + b"{}," * 5_001 + b"]"])
 def test_tables_are_tables_and_bounded(key: str, value: bytes) -> None:

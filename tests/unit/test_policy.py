@@ -308,7 +308,11 @@ def test_more_mistakes(folder: Path) -> None:
     (folder / "image.lock.toml").write_bytes(lock)
     with pytest.raises(ConfigError, match="`accepted` does not list"):
         load_policy(str(path))
-    for data in (b"\xff", b"[[", b"images = 3", b"root = [3]"):
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigError) as caught:
+        load_policy(str(path))
+    assert caught.value.message == f"{path} is not UTF-8"
+    for data in (b"[[", b"images = 3", b"root = [3]"):
         path.write_bytes(b'tier = "vtpm"\n' + data if data != b"[[" else data)
         with pytest.raises(ConfigError):
             load_policy(str(path))

@@ -79,9 +79,13 @@ def test_a_file_adds_its_own_and_pinned_ones_by_name(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("microcode = 3", "ucode = 3", "has an unknown key 'ucode'"),
+        ("microcode = 3", "ucode = 3", ": chip our-chips: minimum-tcb has an unknown key 'ucode'"),
         (", microcode = 3", "", "minimum-tcb wants bootloader, tee, snp, microcode"),
-        ("microcode = 3", "microcode = true", "microcode: an integer is wanted"),
+        (
+            "microcode = 3",
+            "microcode = true",
+            ": chip our-chips: minimum-tcb: microcode: an integer is wanted",
+        ),
         ('issuer = "ask.pem"', 'issuer = "ark.pem"', "has another fingerprint"),
         ('root = "ark.pem"', 'root = "none.pem"', "cannot read"),
         ('root = "ark.pem"\n', "", "chip our-chips: root, root-sha256, issuer and"),
@@ -90,9 +94,13 @@ def test_a_file_adds_its_own_and_pinned_ones_by_name(folder: Path) -> None:
         (f'"{ID_KEY}"', f'"{ID_KEY.upper()}"', "id-key is not 96 hexadecimal digits"),
         (f'"{ID_KEY}"', f'"{"00" * 48}"', "id-key is not 96 hexadecimal digits"),
         (f'"{ID_KEY}"', f'"{"xy" * 48}"', "id-key is not 96 hexadecimal digits"),
-        ("minimum-svn = 7", 'minimum-svn = "7"', "an integer is wanted"),
-        ("minimum-svn", "min-svn", "unknown key 'min-svn'"),
-        ('name = "our-chips"', 'name = "our-chips"\nnote = "x"', "unknown key 'note'"),
+        ("minimum-svn = 7", 'minimum-svn = "7"', ": launch: minimum-svn: an integer is wanted"),
+        ("minimum-svn", "min-svn", ": launch has an unknown key 'min-svn'"),
+        (
+            'name = "our-chips"',
+            'name = "our-chips"\nnote = "x"',
+            ": chip has an unknown key 'note'",
+        ),
     ],
 )
 def test_mistakes_are_named(folder: Path, old: str, new: str, message: str) -> None:
@@ -102,6 +110,7 @@ def test_mistakes_are_named(folder: Path, old: str, new: str, message: str) -> N
     with pytest.raises(ConfigError) as caught:
         load_policy(str(path))
     assert message in caught.value.message
+    assert caught.value.message.startswith(f"{path}: ") or not message.startswith(": ")
 
 
 def test_a_makers_root_that_did_not_issue_the_other_is_refused(folder: Path) -> None:

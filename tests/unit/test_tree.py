@@ -4,6 +4,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -134,10 +135,14 @@ def test_devices_and_folders_are_no_files(tmp_path: Path) -> None:
         read_file(Path("/dev/null"))
     with pytest.raises(EvidenceError, match="is a directory"):
         read_file(tmp_path)
-    with pytest.raises(EvidenceError, match="cannot read"):
+    with pytest.raises(EvidenceError) as caught:
         read_file(tmp_path / "missing")
+    missing = str(tmp_path / "missing")
+    assert caught.value.message == f"cannot read {missing!a}: No such file or directory"
     for mode, name in ((stat.S_IFBLK, "a block device"), (0, "not a regular file")):
-        assert f"is {name}" in tree._not_regular("x", mode).message
+        error = tree._not_regular("x", mode)
+        assert error.message == f"'x' is {name}: only regular files can be certified"
+        assert error.hint == "replace it by the file itself, for example with `cp -L`"
 
 
 def test_roots_that_are_no_folders(tmp_path: Path) -> None:
@@ -341,12 +346,40 @@ def test_some_files_are_read_by_name_and_no_others(tmp_path: Path) -> None:
     made(tmp_path, FILES)
     fifo(tmp_path / "pipe")
     wanted = ["above", "weights/1.safetensors"]
-    assert read_some(tmp_path, wanted) == {path: fact(FILES[path]) for path in wanted}
+    seen: list[int] = []
+    files = read_some(tmp_path, wanted, on_bytes=seen.append)
+    assert files == {path: fact(FILES[path]) for path in wanted}
+    assert sum(seen) == sum(len(FILES[path]) for path in wanted)
     for bad, message in (("missing", "cannot read 'missing'"), ("pipe", "a FIFO")):
         with pytest.raises(EvidenceError, match=message):
             read_some(tmp_path, [bad, *wanted], threads=1)
     with pytest.raises(EvidenceError, match="plain relative path"):
         read_some(tmp_path, ["../x"])
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "workers"), [(3, 2, 3), (None, 2, 2), (None, 64, 8), (None, None, 1)]
+)
+def test_files_are_read_by_a_thread_for_each_core_and_eight_at_most(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int | None,
+    cores: int | None,
+    workers: int,
+) -> None:
+    made(tmp_path, {"x": b""})
+    asked: list[int | None] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, max_workers: int | None) -> None:
+            asked.append(max_workers)
+            super().__init__(max_workers)
+
+    monkeypatch.setattr(tree, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    read_tree(tmp_path, threads=threads)
+    read_some(tmp_path, ["x"], threads=threads)
+    assert asked == [workers, workers]
 
 
 @pytest.mark.parametrize("name", ["empty", "above"])
@@ -375,6 +408,13 @@ def test_the_codes_digest_leaves_out_what_python_compiles(tmp_path: Path) -> Non
     made(tmp_path, files | {"aicert/__pycache__/a.pyc": b"c", "rules/c.py": b"d"})
     expected = dir_digest({name: fact(data) for name, data in files.items()})
     assert code_digest(tmp_path) == expected
+    # Nor do these make evidence.
+    made(tmp_path, {"aicert/export/a.py": b"e", "aicert/sources/a.py": b"f"})
+    assert code_digest(tmp_path) == expected
+    counted = {"aicert/export.py": b"e", "aicert/x/sources/a.py": b"f"}
+    made(tmp_path, counted)
+    files |= counted
+    assert code_digest(tmp_path) == dir_digest({name: fact(data) for name, data in files.items()})
 
 
 def test_reading_a_large_file_ends_soon_after_the_reading_of_all(tmp_path: Path) -> None:
@@ -386,6 +426,6 @@ def test_reading_a_large_file_ends_soon_after_the_reading_of_all(tmp_path: Path)
         walk.stopped = True
 
     walk = tree._Walk(stop, None, None, None, None, None)
-    with pytest.raises(EvidenceError, match="the reading of other files ended"):
+    with pytest.raises(EvidenceError, match=r"^the reading of other files ended$"):
         walk.file_at(tmp_path, "large")
     assert len(seen) == 1
