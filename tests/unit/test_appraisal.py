@@ -9,13 +9,13 @@ from aicert import image_lock
 from aicert.chain import stamp
 from aicert.digest import FileFact, of_bytes
 from aicert.errors import ConfigError
-from aicert.policy import Claim
+from aicert.policy import Claim, Firmware
 from aicert.report_form import Value
 from aicert.result import BOOT_CHECKS
 from tests.adversarial import tpm_forge
 from tests.adversarial.attacks_platform import intermediate
 from tests.adversarial.attacks_run import ancestor
-from tests.adversarial.forger import BOOT, NONCE, VERITY, Scene, hex_of
+from tests.adversarial.forger import BOOT, FIRMWARE, NONCE, VERITY, Scene, hex_of
 
 
 def test_without_a_model_there_is_no_verdict() -> None:
@@ -216,3 +216,16 @@ def test_what_booted_is_judged_unless_both_sides_are_software() -> None:
     result = weak.appraise()
     assert result.failed[0].id == "platform.tier"
     assert {result.check(one).verdict for one in BOOT_CHECKS} == {"not-checked"}
+
+
+def test_a_register_that_no_reference_value_names_is_told() -> None:
+    scene = Scene("cloud")
+    values = {index: value for index, value in FIRMWARE.items() if index != 1}
+    firmware = (Firmware(name="test firmware", pcrs=values),)
+    told = "what stands in PCRs {}: quoted, not compared"
+    assert told.format("5, 6, 9, 10, 15") in scene.appraise().omits
+    scene.edit("policy", lambda policy: replace(policy, firmware=firmware))
+    result = scene.appraise()
+    assert result.verdict == "passed"
+    assert told.format("1, 5, 6, 9, 10, 15") in result.omits
+    assert sorted(result.quoted) == [1, 5, 6, 9, 10, 15]
