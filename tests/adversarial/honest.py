@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aicert.digest import Digest, FileFact, of_bytes
-from aicert.policy import Claim, Firmware
+from aicert.policy import Claim
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.attacks_platform import LAST_YEAR, chained, intermediate, with_intermediate
 from tests.adversarial.attacks_run import ancestor, reported
 from tests.adversarial.attacks_statement import SIGNER, signers
 from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, rsa_key
-from tests.adversarial.forger import FIRMWARE, Scene, hex_of
+from tests.adversarial.forger import Scene, hex_of
 from tests.adversarial.tpm_forge import ECDSA, RSAPSS, RSASSA, SHA256, SHA384, SHA512
 
 Change = Callable[[Scene], object]
@@ -143,9 +143,6 @@ def newer_firmware(scene: Scene) -> None:
     chip_certificate(extensions=chip_forge.chip_extensions(tcb=tcb))(scene)
 
 
-WITHOUT_PCR1 = Firmware(
-    name="test firmware", pcrs={index: FIRMWARE[index] for index in (0, 2, 3, 7)}
-)
 WITHIN = Claim(name="totalFlops", at_least=1e12, at_most=1.5e12)
 BELIEVED = Claim(name="steps", at_least=40, origins=frozenset(("self-reported",)))
 
@@ -218,7 +215,6 @@ HONEST = (
         "none",
         "boot.image",
     ),
-    Honest("firmware of which PCR 1 is not known", policy(firmware=(WITHOUT_PCR1,)), "cloud"),
     Honest("policy names no firmware", policy(firmware=()), "cloud", "none", "boot.firmware"),
     Honest("age that nobody can tell", policy(max_age_days=30), "local", "none", "policy.age"),
 )
