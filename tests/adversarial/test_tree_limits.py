@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aicert import tree
+from aicert import model, tree
+from aicert.digest import Defect
 from aicert.errors import EvidenceError
 from aicert.tree import SMALL, open_file, read_some, read_tree
 
@@ -148,3 +149,11 @@ def test_a_file_of_a_tree_that_grows_is_named(tmp_path: Path) -> None:
         read_tree(tmp_path, on_bytes=grow)
     assert caught.value.message == "file changed while it was read: 'large'"
     assert caught.value.hint == "run it again when nothing writes there"
+
+
+@pytest.mark.parametrize("name", sorted(model.FOLDERS))
+def test_folders_that_are_no_part_of_a_model_are_named_and_not_read(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    assert model.read_model(tmp_path)[name] == Defect("not read")

@@ -186,6 +186,11 @@ def test_as_many_and_as_large_digests_as_there_are() -> None:
         assert (event.pcr, event.digests) == (23, {"0x7777": b"d" * size})
 
 
+def test_the_banks_that_there_are_are_named() -> None:
+    with pytest.raises(EvidenceError, match=r"no sha384 bank, it has sha1, sha256$"):
+        event_log.replay(event_log.parse(make.spec_id()), "sha384")
+
+
 def test_an_unknown_algorithm_is_carried_but_not_replayed() -> None:
     first = make.spec_id({0x7777: 2})
     log = event_log.parse(first + struct.pack("<III", 1, 4, 1) + b"\x77\x77ab" + make.sized(b""))
@@ -234,6 +239,7 @@ def explained(*events: bytes) -> list[str | None]:
         (make.variable("db", b"1") + b"x", "38 bytes"),
         (make.GLOBAL_VARIABLE + struct.pack("<QQ", 1, 0) + b"\x00\xd8", "34 bytes"),
         (make.GLOBAL_VARIABLE + struct.pack("<QQ", 2**63, 2**63) + b"\x01", "33 bytes"),
+        (make.GLOBAL_VARIABLE + struct.pack("<QQ", 2**64 - 1, 3) + b"\x01", "33 bytes"),
     ],
 )
 def test_what_covered_data_is_shown_as(data: bytes, text: str) -> None:

@@ -64,12 +64,44 @@ def test_anything_but_the_canonical_form_is_refused(data: bytes) -> None:
     [
         ("naïve".encode(), "image lock is not ASCII"),
         (b"version = 1\npcrs = 3\n", "image lock: pcrs: a table is wanted"),
+        (b"#" * (MAX_BYTES + 1), "image lock is larger than 1048576 bytes"),
+        (b"version = 2\n", "image lock version is not 1"),
+        (b"version = 1\n[pcrs]\n", "image lock: name: a string is wanted"),
+        (
+            written().replace(b"sha256:", b"md5:", 1),
+            f"image lock: not a digest: 'md5:{DIGEST.hex}'",
+        ),
+        (
+            written().replace(b'pcr4 = "04', b'pcr4 = "0G'),
+            "image lock: pcr4 is not 64 hexadecimal digits",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_full(data: bytes, message: str) -> None:
     with pytest.raises(LockError) as caught:
         parse(data)
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "x" * 200}, f"image lock: '{'x' * 80}' is not a name"),
+        ({"packages": PACKAGES[::-1]}, "image lock: packages are not sorted, or one is repeated"),
+        ({"packages": (replace(PACKAGES[0], version=""),)}, "image lock: libc6: not a version"),
+        ({"pcrs": {}}, "image lock: PCRs 4, 11, 12 and 13 are wanted, 32 bytes each"),
+    ],
+)
+def test_why_a_lock_is_not_written(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(LockError) as caught:
+        written(**changes)
+    assert caught.value.message == message
+
+
+def test_a_lock_that_is_no_toml_says_how_to_make_one() -> None:
+    with pytest.raises(LockError) as caught:
+        parse(b"[[")
+    assert caught.value.hint == "./doit image"
 
 
 @pytest.mark.parametrize("key", ["verity", "package"])
