@@ -9,6 +9,7 @@ import pytest
 from aicert import model, tree
 from aicert.digest import Defect
 from aicert.errors import EvidenceError
+from aicert.inert import FOLDERS
 from aicert.tree import SMALL, open_file, read_some, read_tree
 
 Maker = Callable[[Path], object]
@@ -151,7 +152,7 @@ def test_a_file_of_a_tree_that_grows_is_named(tmp_path: Path) -> None:
     assert caught.value.hint == "run it again when nothing writes there"
 
 
-@pytest.mark.parametrize("name", sorted(model.FOLDERS))
+@pytest.mark.parametrize("name", sorted(FOLDERS))
 def test_folders_that_are_no_part_of_a_model_are_named_and_not_read(
     tmp_path: Path, name: str
 ) -> None:
