@@ -7,7 +7,6 @@ else holds a credential. Left out: making volumes and judging results (rules/azu
 """
 
 import datetime
-import fcntl
 import os
 import secrets
 import time
@@ -21,7 +20,7 @@ from rules import azure_blobs, azure_client, azure_costs, azure_vhd, progress
 from rules.azure_console import ConsoleStream
 from rules.progress import say
 from rules.terraform import Terraform
-from rules.work import held, remove
+from rules.work import held, is_held, remove
 
 HOME = Path(".aicert") / "azure"
 MODULE = Path(__file__).resolve().parents[1] / "terraform" / "azure"
@@ -132,13 +131,7 @@ def in_use(folder: Path) -> bool:
         mark = os.open(folder / MARK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
-    try:
-        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(mark)
-    return False
+    return is_held(mark)
 
 
 def _facts(order: Order) -> dict[str, object]:

@@ -5,7 +5,6 @@ and are removed when named; outputs and certificates cannot be made again byte f
 and are removed only when named as well. The local CA is never touched: certificates hang on it.
 """
 
-import fcntl
 import os
 import sys
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from aicert.errors import ConfigError, ToolError
 from rules import azure_clean
 from rules.command import Command
 from rules.progress import amount, printable
-from rules.work import RUNS, sweep
+from rules.work import RUNS, is_held, sweep
 from rules.work import remove as remove_tree
 
 
@@ -130,12 +129,8 @@ def in_use(path: Path) -> bool:
             descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if is_held(descriptor):
             return True
-        finally:
-            os.close(descriptor)
     return False
 
 

@@ -113,3 +113,14 @@ def exchange(new: Path, old: Path, aside: Path) -> None:
     if os.path.lexists(old):
         old.rename(aside)
     new.rename(old)
+
+
+def is_held(descriptor: int) -> bool:
+    """Whether somebody holds or shares a lock of this open file, which is closed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -4,6 +4,7 @@ running.
 The machine, the TPM and the sandbox are real; the trainer is a stand-in that fails on demand.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -40,6 +41,11 @@ Path("/aicert/scratch/started").touch()
 while not Path("/aicert/scratch/go").exists():
     time.sleep(0.02)
 """
+# A trainer that has written its model, and waits to be let end.
+LAST_GATE = """
+while not Path("/aicert/scratch/end").exists():
+    time.sleep(0.02)
+"""
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -54,10 +60,10 @@ def started(checkout: Checkout) -> bool:
     return (checkout.root / SCRATCH / "started").exists()
 
 
-def go_on(checkout: Checkout) -> None:
+def go_on(checkout: Checkout, gate: str = "go") -> None:
     """Open the gate; a run that was ended has no scratch any more."""
     if (checkout.root / SCRATCH).is_dir():
-        (checkout.root / SCRATCH / "go").touch()
+        (checkout.root / SCRATCH / gate).touch()
 
 
 def verdict(checkout: Checkout) -> tuple[int, list[str]]:
@@ -254,13 +260,12 @@ def test_an_interrupt_leaves_nothing(stand_in: StandIn, number: signal.Signals) 
     assert_clean(checkout)
 
 
-# What a run makes, in order: the kill comes as soon as each is seen.
-STAGES = (
-    f"{WORK}/tpm",
-    f"{WORK}/tpm/tpm.sock",
-    f"{WORK}/out",
-    f"{WORK}/scratch/started",
-    f"{WORK}/scratch/output/model.safetensors",
+# What a run makes, in order: the kill comes as soon as each is seen. At these the trainer waits, or
+# has not begun, so that certify cannot be quicker than the kill;
+BEFORE_THE_TRAINER = (f"{WORK}/tpm", f"{WORK}/tpm/tpm.sock", f"{WORK}/out", f"{SCRATCH}/started")
+IN_THE_TRAINER = f"{SCRATCH}/output/model.safetensors"
+# after it, certify may have ended before anybody looked.
+AFTER_THE_TRAINER = (
     f"{WORK}/out/outputs/model",
     f"{WORK}/out/certificate.json",
     "outputs/tiny-alpaca/model/model.safetensors",
@@ -275,22 +280,27 @@ def start_gated(checkout: Checkout) -> "subprocess.Popen[str]":
 
 
 def kill_at(checkout: Checkout, stage: str) -> None:
-    """Kill certify and all that it started once `stage` exists (or certify was quicker)."""
+    """Kill certify and all that it started once `stage` exists."""
     for result in ("outputs", "certificates"):
         shutil.rmtree(checkout.root / result, ignore_errors=True)
     process = start_gated(checkout)
-    if STAGES.index(stage) > STAGES.index(f"{SCRATCH}/started"):
+    if stage not in BEFORE_THE_TRAINER:
         wait_for(lambda: started(checkout), "the trainer")
         go_on(checkout)
+    if stage in AFTER_THE_TRAINER:
+        go_on(checkout, "end")
     reached = checkout.root / stage
     wait_for(lambda: reached.exists() or process.poll() is not None, stage)
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
+    wanted = (-signal.SIGKILL, 0) if stage in AFTER_THE_TRAINER else (-signal.SIGKILL,)
+    assert process.returncode in wanted, stage
 
 
 def test_kill_at_any_point_leaves_the_next_certify_working(stand_in: StandIn) -> None:
-    checkout = stand_in(GATE + GOOD)
-    for stage in STAGES:
+    checkout = stand_in(GATE + GOOD + LAST_GATE)
+    for stage in (*BEFORE_THE_TRAINER, IN_THE_TRAINER, *AFTER_THE_TRAINER):
         kill_at(checkout, stage)
         wait_for(lambda: not checkout.processes(), "processes to die with their parent")
         code, failed = (2, []) if not checkout.certificate.exists() else verdict(checkout)
@@ -298,6 +308,7 @@ def test_kill_at_any_point_leaves_the_next_certify_working(stand_in: StandIn) ->
     process = start_gated(checkout)
     wait_for(lambda: started(checkout) or process.poll() is not None, "the trainer")
     go_on(checkout)
+    go_on(checkout, "end")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert verdict(checkout) == (0, [])
