@@ -79,3 +79,4 @@ def test_bounded_before_decoding() -> None:
         b64decode(fields({"x": "A" * 12}), "x", max_bytes=4)
     with pytest.raises(EvidenceError, match="too long"):
         b64decode(fields({"x": "AAAAAAA="}), "x", max_bytes=4)
+    assert b64decode(fields({"x": "AAAAAA=="}), "x", max_bytes=4) == bytes(4)

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from aicert import image_lock
 from aicert.digest import Digest, of_bytes
 from aicert.errors import LockError
 from aicert.image_lock import MAX_BYTES, ImageLock, Package, emit, parse
@@ -111,6 +112,23 @@ def test_tables_are_tables_and_bounded(key: str, value: bytes) -> None:
     start = head.index(b"[pcrs]")
     with pytest.raises(LockError):
         parse(head[:start] + key.encode() + b" = " + value + b"\n" + head[start:])
+
+
+def test_as_many_tables_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = written()
+    monkeypatch.setattr(image_lock, "MAX_PACKAGES", 2)
+    monkeypatch.setattr(image_lock, "MAX_VERITY", 1)
+    monkeypatch.setattr(image_lock, "MAX_BYTES", len(data))
+    assert parse(data).packages == PACKAGES
+    monkeypatch.setattr(image_lock, "MAX_PACKAGES", 1)
+    with pytest.raises(LockError, match=r"^image lock: package: at most 1 tables are wanted$"):
+        parse(data)
+    monkeypatch.setattr(image_lock, "MAX_VERITY", 0)
+    with pytest.raises(LockError, match=r"^image lock: verity: at most 0 tables are wanted$"):
+        parse(data)
+    monkeypatch.setattr(image_lock, "MAX_BYTES", len(data) - 1)
+    with pytest.raises(LockError, match="is larger than"):
+        parse(data)
 
 
 @pytest.mark.parametrize(

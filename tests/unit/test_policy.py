@@ -71,23 +71,38 @@ def test_a_root_says_itself_what_it_simulates() -> None:
         with_root(built_in("local"), ca_forge.pem(weak), "ca.pem")
 
 
+def refused(**fields: object) -> str:
+    """Why a policy named p is not made."""
+    with pytest.raises(ConfigError) as caught:
+        Policy(**{"name": "p", "tier": "vtpm", "roots": (), "images": {}, **fields})  # type: ignore[arg-type]  # each test names real fields
+    return caught.value.message
+
+
 def test_a_policy_cannot_raise_a_simulated_roots_tier() -> None:
     raised = Root(name="r", der=LOCAL, tier="vtpm", simulated="local")
-    with pytest.raises(ConfigError, match="simulated:local"):
-        Policy(name="p", tier="vtpm", roots=(raised,), images={})
+    why = "policy p: root r is of simulated:local platforms, tier software, not vtpm"
+    assert refused(roots=(raised,)) == why
     hidden = Root(name="r", der=LOCAL, tier="vtpm")
-    with pytest.raises(ConfigError, match="simulated:local"):
-        Policy(name="p", tier="vtpm", roots=(hidden,), images={})
+    assert refused(roots=(hidden,)) == why
+    real = Root(name="r", der=REAL, tier="vtpm", simulated="local")
+    assert refused(roots=(real,)) == (
+        "policy p: root r is of simulated:None platforms, tier unknown, not vtpm"
+    )
 
 
 def test_policies_are_sound() -> None:
     good = Root(name="r", der=REAL, tier="vtpm")
-    with pytest.raises(ConfigError, match="given twice"):
-        Policy(name="p", tier="vtpm", roots=(good, good), images={})
-    with pytest.raises(ConfigError, match="no tier is named"):
-        Policy(name="p", tier="best", roots=(), images={})
-    with pytest.raises(ConfigError, match="no tier is named"):
-        Policy(name="p", tier="vtpm", roots=(Root(name="r", der=REAL, tier="x"),), images={})
+    assert refused(roots=(good, good)) == "policy p: a root is given twice"
+    assert refused(tier="best") == "policy p: no tier is named 'best'"
+    other = Root(name="r", der=REAL, tier="x")
+    assert refused(roots=(other,)) == "policy p: root r: no tier is named 'x'"
+    future = Root(name="r", der=REAL, tier="confidential-gpu")
+    assert refused(roots=(future,)) == (
+        "policy p: root r: no evidence of tier confidential-gpu can be judged yet"
+    )
+    weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
+    with pytest.raises(EvidenceError, match=r"^root r: an RSA key of 1024 bits$"):
+        refused(roots=(Root(name="r", der=weak, tier="vtpm"),))
 
 
 HEX = "ab" * 32
