@@ -220,6 +220,28 @@ def reopen(modules: Iterable[str], changed: set[str], state: Path = STATE) -> bo
     return work
 
 
+def records(state: Path = STATE) -> dict[Path, dict[str, Any]]:
+    """What mutmut keeps of each module."""
+    metas = (state / "mutants" / "aicert").rglob("*.py.meta")
+    return {meta: json.loads(meta.read_bytes()) for meta in metas}
+
+
+def believe(before: dict[Path, dict[str, Any]], state: Path = STATE) -> None:
+    """Note again what was killed `before`, unless a function changed: mutmut forgets it all where a
+    file of tests is new, which cannot save a mutant.
+    """
+    now = records(state)
+    if any(
+        said["hash_by_function_name"] != before.get(meta, {}).get("hash_by_function_name")
+        for meta, said in now.items()
+    ):
+        return
+    for meta, said in now.items():
+        codes = before[meta]["exit_code_by_key"].items()
+        said["exit_code_by_key"] |= {name: code for name, code in codes if code in KILLED}
+        meta.write_text(json.dumps(said))
+
+
 def report(scores: list[Score], show: Iterable[str]) -> None:
     """The survivors, each as its change, then the score of each module and of all."""
     for changes in show:
@@ -283,7 +305,9 @@ class Mutants(Command):
         say(f"mutants  of {', '.join(modules)}")
         # Makes all mutants and runs all tests once, but tries few mutants: those of a small module.
         few = _command("run", "--max-children", str(jobs), "aicert.measurement.*__mutmut_1")
+        before = records()
         _logged(few, STATE, _environment(tools))
+        believe(before)
         asked = {"AICERT_MUTANTS": " ".join(modules), "AICERT_MUTANTS_JOBS": str(jobs)}
         environment = _environment(tools) | asked | {"MUTANT_UNDER_TEST": ""}
         folders = [f"--basetemp={(STATE / 'tmp').absolute()}", "-otmp_path_retention_policy=none"]

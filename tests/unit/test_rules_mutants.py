@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from rules import mutants_command
-from rules.mutants_command import MODULES, TESTS, refresh, reopen, score, total
+from rules.mutants_command import (
+    MODULES,
+    TESTS,
+    believe,
+    records,
+    refresh,
+    reopen,
+    score,
+    total,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -14,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def recorded(state: Path, module: str, **codes: int | None) -> None:
     folder = state / "mutants" / "aicert"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{module}.py.meta").write_text(json.dumps({"exit_code_by_key": codes}))
+    said = {"exit_code_by_key": codes, "hash_by_function_name": {"f": "1"}}
+    (folder / f"{module}.py.meta").write_text(json.dumps(said))
 
 
 def test_a_mutant_is_killed_where_a_test_failed_crashed_or_ran_out_of_time(tmp_path: Path) -> None:
@@ -33,6 +43,23 @@ def test_survivors_are_tried_again_and_what_was_killed_is_believed(tmp_path: Pat
     assert not reopen(["dsse"], {"tpm", ""}, tmp_path)
     assert reopen(["dsse"], {"dsse"}, tmp_path)
     assert reopen(["statement"], set(), tmp_path)
+
+
+def test_what_was_killed_is_believed_until_a_function_changes(tmp_path: Path) -> None:
+    recorded(tmp_path, "tpm", a=1, b=0, c=-11)
+    before = records(tmp_path)
+    recorded(tmp_path, "tpm", a=None, b=None, c=None)
+    believe(before, tmp_path)
+    assert score("tpm", tmp_path).killed == ("a", "c")
+    assert score("tpm", tmp_path).open == ("b",)
+    recorded(tmp_path, "tpm", a=None)
+    (meta,) = before
+    before[meta]["hash_by_function_name"] = {"f": "2"}
+    believe(before, tmp_path)
+    assert score("tpm", tmp_path).open == ("a",)
+    recorded(tmp_path, "dsse", a=None)
+    believe(before, tmp_path)
+    assert score("dsse", tmp_path).open == ("a",)
 
 
 def test_modules_count_together(tmp_path: Path) -> None:
@@ -76,5 +103,5 @@ def test_the_modules_and_their_tests_exist() -> None:
     missing = [name for name in TESTS if not (ROOT / f"tests/unit/test_{name}.py").is_file()]
     # The appraisal is tested as a whole, by the attack table; these by those that use them.
     rest = [name for name in missing if not name.startswith("appraise_")]
-    assert rest == ["api", "bounded", "inert", "model", "tpm_wire"]
+    assert rest == ["api", "bounded", "inert", "model"]
     assert (ROOT / mutants_command.LOCK).is_file()
