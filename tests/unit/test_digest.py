@@ -63,6 +63,12 @@ def test_what_is_no_digest(text: str) -> None:
         Digest.parse(text)
 
 
+def test_the_start_of_what_is_no_digest_is_shown() -> None:
+    with pytest.raises(EvidenceError) as error:
+        Digest.parse("x" * 81)
+    assert error.value.message == f"not a digest: '{'x' * 80}'"
+
+
 def test_digests_of_bytes_and_of_nothing() -> None:
     assert digest.of_bytes(b"x") == Digest("sha256", hashlib.sha256(b"x").hexdigest())
     assert dir_digest({}) == digest.EMPTY_DIR
@@ -89,6 +95,7 @@ def test_kinds_with_the_same_hex_differ() -> None:
         "é",
         "日本/語",
         "x" * 255,
+        "x" * 255 + "/" + "é" * 127 + "y",
         "a/" * 64 + "a",
         "Ω",
         "\U0001f600",
@@ -199,12 +206,26 @@ def test_twins(paths: list[str]) -> None:
             check_paths(order)
 
 
+def test_the_starts_of_long_twins_are_shown() -> None:
+    long = "/".join(["a" * 150] * 2)
+    with pytest.raises(EvidenceError) as error:
+        check_paths([long, long.upper()])
+    assert error.value.message == (
+        f"two paths differ only in case or form: '{long.upper()[:200]}', '{long[:200]}'"
+    )
+    with pytest.raises(EvidenceError) as error:
+        check_paths([long, f"{long}/b"])
+    assert error.value.message == f"a path is both a file and a directory: '{long[:200]}'"
+
+
 def test_a_path_given_twice() -> None:
     with pytest.raises(EvidenceError, match="differ only"):
         check_paths(["a", "b", "a"])
 
 
-@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", "..", "a/./b", "a\n", "a/" * 65 + "a"])
+@pytest.mark.parametrize(
+    "path", ["", "/a", "a/", "a//b", "..", "a/./b", "a\n", "a\nb", "a\nb\nc", "a/" * 65 + "a"]
+)
 def test_one_bad_path_among_plain_ones(path: str) -> None:
     for paths in ([path, "b", "c"], ["b", path, "c"], ["b", "c", path]):
         with pytest.raises(EvidenceError, match="path"):

@@ -104,6 +104,11 @@ def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
         (lambda d: d["exitCode"].update(origin="derived"), "origin is not 'measured'"),
         (lambda d: d["exitCode"].update(value="256"), "not an exit code"),
         (lambda d: d["exitCode"].update(value=0), "str is wanted"),
+        (lambda d: d["exitCode"].update(value="1" * 20), "not an exit code"),
+        (
+            lambda d: d["exitCode"].update(value="1" * 21),
+            r"^report\.exitCode\.value is longer than 20 characters$",
+        ),
         (lambda d: d["exitCode"].update(more=0), "unknown key"),
         (lambda d: d["unchangedWeights"].update(value=[1]), "a short string"),
         (lambda d: d["unchangedWeights"].update(origin="x"), "is not 'measured'"),
@@ -118,6 +123,7 @@ def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
         (lambda d: d["values"].update({"Steps": {}}), "no name"),
         (lambda d: d["values"].update({"\x1b[2J": {}}), "no name"),
         (lambda d: d["values"].update({"é": {}}), "no name"),
+        (lambda d: d["values"].update({"A" * 81: {}}), f"a key that is no name: '{'A' * 80}'$"),
         (lambda d: d["values"].update({f"v{n}": {} for n in range(201)}), "more than 200"),
         (lambda d: d["values"]["steps"].update(origin="claimed"), "is not one of"),
         (lambda d: d["values"]["steps"].update(more=1), "origin and value"),
@@ -133,7 +139,7 @@ def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
         (signed({}), "names of outputs are wanted"),
         (signed({"A": "sha256:" + "0" * 64}), "names of outputs are wanted"),
         (signed({"a": "sha256:0"}), "not a digest"),
-        (signed({"a": 1}), "a short string"),
+        (signed({"a": 1}), r"^report\.signatures\.value: a short string"),
         (signed({"a": "sha256:" + "0" * 64}, origin="derived"), "is not 'measured'"),
         (signed({"a": "sha256:" + "0" * 64}, more=1), "unknown key"),
     ],
@@ -160,5 +166,11 @@ def test_what_a_report_cannot_hold(report: RunReport) -> None:
 
 
 def test_a_report_too_large() -> None:
-    with pytest.raises(EvidenceError, match="larger than"):
+    with pytest.raises(EvidenceError, match=r"^run report is larger than"):
         parse(b" " * (report_form.MAX_BYTES + 1))
+
+
+def test_as_many_values_as_there_may_be() -> None:
+    value = Value("measured", 1)
+    report = RunReport(exit_code="0", values={f"v{n}": value for n in range(200)})
+    assert parse(emit(report)) == report
