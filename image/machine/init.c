@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <linux/dm-ioctl.h>
 #include <linux/fs.h>
 #include <stdarg.h>
@@ -357,13 +358,40 @@ static void check_erofs(const char *device)
         die("the input volume is no plain erofs (features %#x, devices %u)", features, devices);
 }
 
+/* A folder's size may cut its last name short: it is listed by its first letters and opened by all
+ * of them, so that the trainer could read what the runner never saw. What is listed must then be a
+ * name that stands there twice, one that cannot be opened, or `.` or `..` of another inode. */
+static void check_folder(const char *path, const struct stat *found, int level)
+{
+    char before[NAME_MAX + 1] = "";
+    struct dirent *entry;
+    struct stat above;
+    DIR *folder = opendir(path);
+
+    /* The uppermost folder of a volume is its own parent there. */
+    if (!folder || fstatat(dirfd(folder), level ? ".." : ".", &above, 0) != 0)
+        die("cannot read a folder of the input volume");
+    while (errno = 0, (entry = readdir(folder))) {
+        const char *name = entry->d_name;
+        int own = strcmp(name, ".") == 0, upper = strcmp(name, "..") == 0;
+
+        if (strcmp(before, name) >= 0 || (own && entry->d_ino != found->st_ino) ||
+            (upper && entry->d_ino != above.st_ino))
+            die("the input volume has a folder that does not list what it holds");
+        snprintf(before, sizeof(before), "%s", name);
+    }
+    if (errno)
+        die("cannot read a folder of the input volume");
+    closedir(folder);
+}
+
 /* Compression is a property of each file, and the superblock may be silent of it. A folder comes
  * here before it is read, and the runner reads files later. */
 static int check_file(const char *path, const struct stat *found, int kind, struct FTW *place)
 {
     struct statx status;
 
-    (void)found, (void)kind, (void)place;
+    (void)kind;
     if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &status) != 0)
         die("cannot look at a file of the input volume");
     errno = 0;
@@ -372,6 +400,8 @@ static int check_file(const char *path, const struct stat *found, int kind, stru
         die("the input volume is no plain erofs: it has a compressed file");
     if (!S_ISREG(status.stx_mode) && !S_ISDIR(status.stx_mode))
         die("the input volume holds something else than files and folders");
+    if (S_ISDIR(status.stx_mode))
+        check_folder(path, found, place->level);
     return 0;
 }
 

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
-from rules import events, qemu
+from rules import events, image_verity, qemu
 from rules.image_store import Image
+from rules.image_tools import Sandbox
+from rules.qemu_volumes import TRAILER
 from rules.work import remove
 from tests.machine.conftest import Boot, Built, console
+from tests.machine.erofs import hide_last
 from tests.machine.nbd import Volume
 from tests.machine.variants import with_reader
 
@@ -109,25 +112,53 @@ def test_an_input_volume_without_its_root_hash_is_refused(boot: Boot, tmp_path: 
         boot(before=cut)
 
 
-def test_a_compressed_input_volume_is_refused(boot: Boot, built: Built, tmp_path: Path) -> None:
-    """Metadata of a hostile host: only what the kernel reads in place is mounted."""
-    from rules import image_verity
-    from rules.image_tools import Sandbox
-    from rules.qemu_volumes import TRAILER
+@pytest.fixture
+def remake(built: Built, tmp_path: Path) -> Callable[..., None]:
+    """`remake(volume, *words, then=…)`: the input volume once more, of what is in the stage now."""
 
-    def compress(volume: Path) -> None:
+    def make(volume: Path, *words: str, then: Callable[[Path], None] = lambda _: None) -> None:
         stage = tmp_path / "work/stage"
-        (stage / "lock.toml").write_bytes(b"x" * 100_000)
         volume.unlink()
         sandbox = Sandbox(tree=built.image.tools, readable=[stage], writable=[volume.parent])
-        sandbox.run(["mkfs.erofs", "--quiet", "-zlz4", str(volume), str(stage)])
+        sandbox.run(["mkfs.erofs", "--quiet", *words, str(volume), str(stage)])
+        then(volume)
         verity = image_verity.append_tree(volume)
         with volume.open("ab") as file:
             text = TRAILER + f"{verity.root.hex}\n{verity.blocks}\n".encode()
             file.write(text.ljust(BLOCK, b"\0"))
 
+    return make
+
+
+def test_a_compressed_input_volume_is_refused(
+    boot: Boot, remake: Callable[..., None], tmp_path: Path
+) -> None:
+    """Metadata of a hostile host: only what the kernel reads in place is mounted."""
+
+    def compress(volume: Path) -> None:
+        (tmp_path / "work/stage/lock.toml").write_bytes(b"x" * 100_000)
+        remake(volume, "-zlz4")
+
     with pytest.raises(ToolError, match="is no plain erofs"):
         boot(before=compress)
+
+
+@pytest.mark.parametrize(
+    ("files", "letters"), [(("tokenizer", "tokenizer.json"), 9), (("-", "..hidden"), 2)]
+)
+def test_a_folder_that_hides_a_file_is_refused(
+    boot: Boot, remake: Callable[..., None], tmp_path: Path, files: tuple[str, str], letters: int
+) -> None:
+    """Listed is a name that stands there already, or `..`; loaders open what nobody hashed."""
+
+    def hide(volume: Path) -> None:
+        folder = tmp_path / "work/stage/inputs/model"
+        for name in files:
+            (folder / name).write_text(name)
+        remake(volume, "-x-1", then=lambda made: hide_last(made, "inputs/model", letters))
+
+    with pytest.raises(ToolError, match="does not list what it holds"):
+        boot(before=hide)
 
 
 def test_a_changed_byte_of_the_system_stops_the_machine(
