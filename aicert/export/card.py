@@ -96,8 +96,9 @@ def _hub_name(item: LockedInput) -> str | None:
 
 
 def _block(facts: Facts, output: str) -> str:
-    statement = facts.statement
-    digest = statement.outputs[output].digest
+    # Run and trainer by the lockfile, which holds names: a statement that nobody verified may hold
+    # any text.
+    digest = facts.statement.outputs[output].digest
     inputs = "\n".join(
         f"| {item.name} | `{_plain(item.uri)}` | `{item.digest}` |"
         for item in facts.lockfile.inputs
@@ -107,8 +108,8 @@ def _block(facts: Facts, output: str) -> str:
 
 [![aicert]({_BADGE})](certificate.json)
 
-`certificate.json` is evidence of how this model was made: run `{statement.run}`, trainer
-`{statement.trainer}`, output `{output}`, `{digest}`.
+`certificate.json` is evidence of how this model was made: run `{facts.lockfile.run}`, trainer
+`{facts.lockfile.trainer}`, output `{output}`, `{digest}`.
 
 | input | source, as the builder names it | digest |
 |---|---|---|
