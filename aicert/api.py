@@ -149,7 +149,7 @@ def time_of_appraisal(at: datetime | str | None) -> datetime:
 
 
 def check_files(
-    certificate: StrPath,
+    certificate: StrPath | Certificate,
     model: StrPath | None,
     *,
     policy: str | Policy = "default",
@@ -161,14 +161,18 @@ def check_files(
     lineage: Sequence[StrPath] | None = None,
     on_bytes: OnBytes | None = None,
 ) -> AttestationResult:
-    """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`."""
+    """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`.
+
+    Whoever shows more of the certificate gives the one that was read: a path may have another one
+    the next time.
+    """
     chosen = choose_policy(policy, root=root, image=image)
     wanted, challenge = expected_lockfile(lockfile), expected_nonce(nonce)
     time = time_of_appraisal(at)
     if model is not None and not os.fspath(model):
         # To pathlib it is the current directory, which nobody named: a variable was not set.
         raise ConfigError("MODEL_DIR is empty", hint="name the model's directory")
-    parsed = read_certificate(certificate)
+    parsed = certificate if isinstance(certificate, Certificate) else read_certificate(certificate)
     ancestors = None if lineage is None else read_lineage(lineage)
     return appraise(
         parsed,

@@ -144,8 +144,9 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.export.page import page
     from aicert.export.signing import write_atomically
 
+    facts = _facts(options.certificate)
     result = api.check_files(
-        options.certificate,
+        facts.certificate,
         options.model,
         policy=options.policy,
         root=options.root,
@@ -154,7 +155,7 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         nonce=options.nonce,
         at=options.at,
     )
-    write_atomically(Path(options.out), page(_facts(options.certificate), result).encode())
+    write_atomically(Path(options.out), page(facts, result).encode())
     write(render.text(result))
     write(f"\nwritten  {ascii(options.out)[1:-1]}\n")
     return result.exit_code

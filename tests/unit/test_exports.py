@@ -2,13 +2,16 @@
 
 import html.parser
 import json
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aicert import image_lock, inert
 from aicert.cli import main
+from aicert.digest import of_bytes
 from aicert.errors import ConfigError, EvidenceError
 from aicert.export import card, facts, files, packages
 from aicert.export.page import page as draw
@@ -190,6 +193,17 @@ def test_a_certified_card_is_never_changed() -> None:
 HOSTILE = "<script>alert(1)</script>'|`]](x)--><img src=x onerror=y>{{"
 
 
+def test_hostile_names_of_a_statement_do_not_reach_a_card() -> None:
+    """Nobody verified it: only what a lockfile can hold is repeated."""
+    scene = Scene()
+    hostile = {"run": f"`\n{card.END}<img src=//e>", "trainer": "`<script>"}
+    scene.edit("statement", lambda said: replace(said, **hostile))
+    after, _ = card.update("", facts.read(scene.get("file")), "model")
+    assert "<img" not in after
+    assert "<script" not in after
+    assert card.update(after, facts.read(scene.get("file")), "model")[0] == after
+
+
 def test_hostile_sources_do_not_leave_their_place_in_a_card() -> None:
     sources = {**SOURCES, "model": f"path:{HOSTILE}", "alpaca": "hf:datasets/a b/c\n"[:-1]}
     after, _ = card.update("", facts.read(sample(sources=sources)), "model")
@@ -285,6 +299,20 @@ def test_a_page_says_measured_where_the_checks_are_ok() -> None:
     assert "<strong>PASSED</strong>" in text
     assert "digests are measured" in text
     assert "certificate claims" not in text
+
+
+def test_a_page_is_of_the_certificate_that_was_appraised(tmp_path: Path) -> None:
+    """A path may have another one the second time: a pipe has none."""
+    out = tmp_path / "page.html"
+    reading, writing = os.pipe()
+    os.write(writing, sample())
+    os.close(writing)
+    try:
+        code = main(["report", f"/dev/fd/{reading}", "-o", str(out)])
+    finally:
+        os.close(reading)
+    assert str(of_bytes(sample())) in out.read_text()
+    assert code == page(tmp_path, sample())[0]
 
 
 def test_strings_of_a_certificate_never_become_markup(tmp_path: Path) -> None:
