@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self, TextIO
 
 from aicert import render
 from aicert.errors import AicertError, ConfigError, ToolError
@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace) -> int:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     try:
-        code: int = options.run(options, write)
+        code: int = options.run(options, write if options.format == "json" else write_lines)
     except AicertError as error:
         return _report(error, options.format)
     except KeyboardInterrupt:
@@ -205,32 +205,32 @@ def show_result(
     if form == "json":
         write(render.json_text(result))
     else:
-        write(render.text(result, colour=use_colour(), columns=terminal_columns()))
+        write_lines(render.text(result, colour=use_colour(), columns=terminal_columns()))
     if certificate_only and result.verdict == "none" and result.certificate_consistent == "yes":
         return 0
     return result.exit_code
 
 
-def _show(options: argparse.Namespace, _: "Write") -> int:
+def _show(options: argparse.Namespace, say: "Write") -> int:
     from aicert import api
     from aicert.show import claims, claims_text
 
     certificate = api.read_certificate(options.certificate)
     if options.format == "json":
-        write(json.dumps(claims(certificate), indent=2) + "\n")
+        say(json.dumps(claims(certificate), indent=2) + "\n")
     else:
-        write(claims_text(certificate))
+        say(claims_text(certificate))
     return 0
 
 
-def _sources(options: argparse.Namespace, _: "Write") -> int:
+def _sources(options: argparse.Namespace, say: "Write") -> int:
     from aicert import api
 
     # Outside the trust core, with libraries of its own: the extra `sources`.
     from aicert.sources import command
 
     text, code = command.run(api.read_certificate(options.certificate), options.format)
-    write(text)
+    say(text)
     return code
 
 
@@ -264,12 +264,17 @@ def write(text: str) -> None:
         raise ToolError(f"cannot write the result: {error.strerror}") from None
 
 
+def write_lines(text: str) -> None:
+    """Write lines for people to stdout, none longer than the terminal is wide."""
+    write(render.fitted(text, terminal_columns()))
+
+
 def complain(text: str) -> None:
     """Write to stderr; where it is closed or full, only the exit code is left to say it."""
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(text)
+        sys.stderr.write(render.fitted(text, terminal_columns(sys.stderr)))
         sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
@@ -281,10 +286,12 @@ def use_colour() -> bool:
     return sys.stdout.isatty() and not plain
 
 
-def terminal_columns() -> int | None:
-    """The width of the terminal that stdout is; None where it is none, or does not say."""
+def terminal_columns(stream: TextIO | None = None) -> int | None:
+    """The width of the terminal that a stream is, stdout if none is given; None where it is none,
+    or does not say.
+    """
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+        return os.get_terminal_size((stream or sys.stdout).fileno()).columns or None
     except (OSError, ValueError):
         return None
 

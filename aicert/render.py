@@ -20,6 +20,7 @@ MAX_LINE = 240
 MAX_LINES = 12
 
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+_STYLE = re.compile("\x1b\\[[0-9]*m")
 _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
 _STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
 _MARGIN = " " * 10
@@ -59,6 +60,26 @@ def text(result: AttestationResult, *, colour: bool = False, columns: int | None
         lines += _list("Trusts", result.trusts, columns) + _list("Omits", result.omits, columns)
     lines += _why(result)
     return "\n".join(lines) + "\n"
+
+
+def fitted(text: str, columns: int | None) -> str:
+    """`text` for a terminal of that width, which then breaks no line itself: what hostile text it
+    would begin a line with could be a verdict.
+    """
+    if columns is None:
+        return text
+    lines: list[str] = []
+    for line in text.split("\n"):
+        wide = any(unicodedata.east_asian_width(c) in "WF" for c in line)
+        # Of a line with letters that take two columns, as if all did.
+        room = max(columns, _LEAST_ROOM) // (1 + wide)
+        if len(_STYLE.sub("", line)) <= room:
+            lines.append(line)
+            continue
+        import textwrap
+
+        lines += textwrap.wrap(line, room, subsequent_indent=_MARGIN, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def to_json(result: AttestationResult) -> dict[str, object]:
