@@ -32,7 +32,14 @@ from aicert.errors import ConfigError
 from aicert.ledger import Ledger
 from aicert.policy import Policy
 from aicert.records import replace
-from aicert.result import CHIP_CHECKS, Ancestor, AttestationResult, below_vtpm, is_confidential
+from aicert.result import (
+    CHIP_CHECKS,
+    Ancestor,
+    AttestationResult,
+    below_vtpm,
+    is_confidential,
+    tier_rank,
+)
 
 SHOWN = 5
 # Of inputs and outputs; every certificate's are compared.
@@ -118,6 +125,8 @@ def _result(
     covered = run is not None and ledger.is_ok("outputs.pcr8")
     measured = run is not None and ledger.is_ok("inputs.pcr14")
     open_ = {index: value for index, value in quoted.items() if index not in compared}
+    before = [ancestor.result for ancestor in ancestors if ancestor.result is not None]
+    tiers = [tier for result in before for tier in (result.tier, result.lineage_tier)]
     return AttestationResult(
         checks=ledger.results(),
         policy=policy.name,
@@ -132,9 +141,10 @@ def _result(
         finished=run.statement.finished if run is not None else None,
         at=stamp(at),
         quoted=open_,
-        trusts=_trusts(shown, boot.image),
+        trusts=_with_lineage(_trusts(shown, boot.image), before),
         omits=_omits(ledger, run, sorted(open_)),
         ancestors=ancestors,
+        lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
     )
 
 
@@ -159,6 +169,13 @@ def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str,
     else:
         said.append("the software of that machine, which nothing measured")
     return tuple(said)
+
+
+def _with_lineage(own: tuple[str, ...], before: Sequence[AttestationResult]) -> tuple[str, ...]:
+    """What a pass rests on, its ancestors' too: theirs may be other platforms and images."""
+    of = "for its lineage: "
+    said = [of + item.removeprefix(of) for result in before for item in result.trusts]
+    return (*own, *(item for item in dict.fromkeys(said) if item.removeprefix(of) not in own))
 
 
 def _omits(ledger: Ledger, run: VerifiedRun | None, quoted: list[int]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from aicert.digest import IGNORABLE
-from aicert.result import Ancestor, AttestationResult, CheckResult, below_vtpm
+from aicert.result import Ancestor, AttestationResult, CheckResult, below_vtpm, tier_rank
 
 # Wide enough for a digest with its kind and a name; longer lines are cut.
 MAX_LINE = 240
@@ -100,6 +100,7 @@ def to_json(result: AttestationResult) -> dict[str, object]:
         "trusts": list(result.trusts),
         "omits": list(result.omits),
         "lineage": _lineage_json(result.ancestors, set()),
+        "lineageTier": result.lineage_tier,
     }
 
 
@@ -116,6 +117,7 @@ def _lineage_json(ancestors: Sequence[Ancestor], seen: set[int]) -> list[object]
             "verdict": "ok" if ancestor.reason is None else "failed",
             "reason": ancestor.reason,
             "lockfile": None if result is None else result.lockfile,
+            "tier": None if result is None else result.tier,
         }
         if result is not None and first:
             seen.add(id(result))
@@ -136,6 +138,8 @@ def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
         name = f"{'   ' * depth}{ancestor.input} = {ancestor.source}"
         line = f"  {word}  {safe(name, 120)}  {safe(ancestor.digest)}"
         result = ancestor.result
+        if result is not None and result.tier is not None:
+            line += f"  ({result.tier})"
         if result is not None and id(result) in seen and result.ancestors:
             lines.append(f"{line}  (its lineage is above)")
             continue
@@ -200,11 +204,15 @@ def _verdict_line(result: AttestationResult) -> tuple[str, str]:
 
 
 def _tier_words(result: AttestationResult) -> str:
-    if result.tier is None:
+    least = words = result.tier
+    if least is None or words is None:
         return ""
-    if below_vtpm(result.tier):
-        return f"({result.tier}: the operator could have forged this)"
-    return f"({result.tier})"
+    if result.lineage_tier is not None and tier_rank(result.lineage_tier) < tier_rank(least):
+        least = result.lineage_tier
+        words += f", its lineage {least}"
+    if below_vtpm(least):
+        words += ": the operator could have forged this"
+    return f"({words})"
 
 
 def _wrapped(start: str, line: str, indent: int, columns: int | None) -> list[str]:

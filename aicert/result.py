@@ -86,7 +86,8 @@ class AttestationResult:
     to none, or where the root stands for confidential machines and this is not shown to be one.
     `subject` maps each certified output to its dirHash, `lockfile` is the certified lockfile's
     digest; both are None until the checks that cover them are ok. `run` and `quoted` (PCRs that
-    were quoted, not compared) are for display; `ancestors` is the lineage, where asked.
+    were quoted, not compared) are for display; `ancestors` is the lineage, where asked, and
+    `lineage_tier` the lowest tier among them: a policy may accept several.
     """
 
     checks: tuple[CheckResult, ...]
@@ -101,6 +102,7 @@ class AttestationResult:
     trusts: tuple[str, ...]
     omits: tuple[str, ...]
     ancestors: tuple[Ancestor, ...] = ()
+    lineage_tier: str | None = None
 
     @property
     def verdict(self) -> Verdict:

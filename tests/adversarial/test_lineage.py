@@ -21,7 +21,7 @@ def made_by(run: str) -> Digest:
     return dir_digest({path: hex_of(data) for path, data in weights(run).items()})
 
 
-def scene(run: str, *parents: str, digest: Digest | None = None) -> Scene:
+def scene(run: str, *parents: str, digest: Digest | None = None, kind: str = "local") -> Scene:
     """The certificate of `run`, whose inputs are outputs of `parents`."""
 
     def locked(lock: Lockfile) -> Lockfile:
@@ -38,7 +38,7 @@ def scene(run: str, *parents: str, digest: Digest | None = None) -> Scene:
         inputs = sorted((*lock.inputs, *taken), key=lambda item: item.name)
         return replace(lock, run=run, inputs=tuple(inputs))
 
-    made = Scene().edit("lockfile", locked)
+    made = Scene(kind).edit("lockfile", locked)
     return made.edit("outputs", lambda _: {"model": weights(run)})
 
 
@@ -68,6 +68,48 @@ def test_the_order_of_the_certificates_does_not_matter(given: tuple[Certificate,
     assert [len(line) - len(line.lstrip("ok ")) for line in lines] == [10, 13, 16]
     told = json.loads(render.json_text(result))["lineage"]
     assert told[0]["lineage"][0]["lineage"][0]["source"] == "run:z/model"
+
+
+def test_a_lineage_of_a_lower_tier_is_told() -> None:
+    """A policy may accept several platforms: a pass rests on the weakest that it needed."""
+    asked, middle, first = (
+        scene(*runs, kind=kind) for kind, runs in (("cloud", "xyz"), ("qemu", "yz"), ("local", "z"))
+    )
+    policies = [one.get("policy") for one in (asked, middle, first)]
+    merged = replace(
+        policies[0],
+        tier="software",
+        roots=tuple(root for policy in policies for root in policy.roots),
+        accepted=frozenset().union(*(policy.accepted for policy in policies)),
+    )
+    asked.put("policy", merged).ancestors = [one.get("certificate") for one in (middle, first)]
+    result = asked.appraise()
+    assert (result.verdict, result.tier, result.lineage_tier) == ("passed", "vtpm", "software")
+    text, told = render.text(result), json.loads(render.json_text(result))
+    assert "PASSED    (vtpm, its lineage software: the operator could have forged this)" in text
+    assert [line.split("(")[-1] for line in text.split("lineage\n")[1].splitlines()[:3]] == [
+        "measured-vm)", "software)", "software)",
+    ]  # fmt: skip
+    assert told["lineageTier"] == "software"
+    assert [one["tier"] for one in told["lineage"]] == ["measured-vm", "software"]
+    said = [item for item in result.trusts if item.startswith("for its lineage: ")]
+    assert said == [
+        (
+            "for its lineage: whoever ran the machine: root qemu platform CA is of a TPM that its "
+            "operator owns"
+        ),
+        (
+            "for its lineage: whoever ran the machine: root local platform CA is of a TPM that its "
+            "operator owns"
+        ),
+        "for its lineage: the software of that machine, which nothing measured",
+    ]
+    # One of the same tier adds nothing to what is said.
+    asked = scene("w", "x")
+    asked.ancestors = CHAIN
+    result = asked.appraise()
+    assert "PASSED    (software: the operator could have forged this)" in render.text(result)
+    assert not [item for item in result.trusts if "lineage" in item]
 
 
 def test_certificates_that_nothing_leads_to_are_not_judged() -> None:

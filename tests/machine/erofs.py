@@ -42,7 +42,7 @@ def hide_last(path: Path, folder: str, letters: int) -> None:
     path.write_bytes(data)
 
 
-def _inode(data: bytes, folder: str) -> int:
+def _inode(data: bytearray, folder: str) -> int:
     """Where the inode of a folder lies."""
     (inodes,) = struct.unpack_from("<I", data, _SUPER + _INODES)
     (number,) = struct.unpack_from("<H", data, _SUPER + _ROOT)
@@ -52,7 +52,7 @@ def _inode(data: bytes, folder: str) -> int:
     return int(inodes * BLOCK + number * _SLOT)
 
 
-def _content(data: bytes, at: int) -> bytes:
+def _content(data: bytearray, at: int) -> bytes:
     """What a small folder holds, which lies behind its inode of 32 or 64 bytes."""
     (kind,) = struct.unpack_from("<H", data, at)
     (size,) = struct.unpack_from("<I", data, at + _SIZE)
