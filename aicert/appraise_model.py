@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from aicert.appraise_run import VerifiedRun, parse_time
 from aicert.chain import stamp
-from aicert.digest import Defect, FileFact
+from aicert.digest import Defect, FileFact, fold
 from aicert.errors import EvidenceError
 from aicert.inert import FOLDERS, GIT, is_inert
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError
@@ -65,6 +65,9 @@ def _differences(output: Output, model: Model) -> list[str]:
         fact = model.get(path)
         if fact is None:
             lines.append(f"missing   {path}")
+        elif fold(path).startswith(FOLDERS):
+            # Where case does not count, what lies unread in one folder takes the other's place.
+            refused.append(f"refused   {path}: it can be taken for one in an unread folder")
         elif isinstance(fact, FileFact) and fact.sha256 != digest:
             lines.append(f"changed   {path}")
     return sorted(refused) + sorted(lines) + sorted(extra)

@@ -315,9 +315,17 @@ INERT = (
 )
 
 
+UNREAD = (".git/", ".cache/huggingface/")
+
+
+def unread(path: str) -> bool:
+    """A file that some system puts into a folder that nobody reads."""
+    return unicodedata.normalize("NFKC", path).casefold().startswith(UNREAD)
+
+
 def inert(path: str) -> bool:
     """A file that may stand beside the certified ones."""
-    if path.startswith((".git/", ".cache/huggingface/")) or path in INERT:
+    if path.startswith(UNREAD) or path in INERT:
         return True
     stem = path.removesuffix(".md") if path.endswith(".md") else path.removesuffix(".txt")
     return stem == "LICENSE" or re.fullmatch("LICENSE-[0-9A-Za-z_-]{1,64}", stem) is not None

@@ -378,6 +378,7 @@ class Appraisal:
         for files in self.files.values():
             beside = set(model) - set(files)
             same = {path: model.get(path) for path in files} == files
+            same = same and not any(map(forms.unread, files))
             if same and all(forms.inert(path) for path in beside):
                 return
         raise NoError("files")

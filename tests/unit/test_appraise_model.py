@@ -37,6 +37,15 @@ def test_what_is_not_inert(path: str) -> None:
     assert f"extra     {path}" in beside(path)
 
 
+@pytest.mark.parametrize("path", [".Git/hooks/x", ".CACHE/huggingface/x", ".\uff47it/x", ".git/x"])
+def test_nothing_certified_can_be_taken_for_what_is_not_read(path: str) -> None:
+    """On a disk where case does not count, the file that nobody looked at would take its place."""
+    certified = {"model": {"config.json": b"{}", "model.safetensors": b"new", path: b"certified"}}
+    result = Scene().edit("outputs", lambda _: certified).appraise()
+    assert [check.id for check in result.failed] == ["subject.files"]
+    assert "can be taken for one in an unread folder" in result.failed[0].detail
+
+
 def test_the_list_for_other_formats_has_whole_names() -> None:
     listed = ignored_paths()
     assert list(listed) == sorted(listed)
