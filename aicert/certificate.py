@@ -16,8 +16,8 @@ VERSION = 1
 KIND = "aicert-certificate"
 # A report of Azure's host compatibility layer around one of the processor (aicert.hcl).
 PLATFORM_KIND = "azure-hcl"
-# A statement of 16 MiB in base64, a boot log, a lockfile: and room.
-MAX_BYTES = 1 << 25
+# A statement of 8 MiB in base64, a boot log, a lockfile: and room.
+MAX_BYTES = 1 << 24
 # TPM structures: TPM2B_MAX_BUFFER-sized at most; RSA-4096 signatures are 512 bytes.
 MAX_TPM_BYTES = 4096
 # More than `chain` judges, so that an over-long chain is its verdict. Padded to an NV index, an AK

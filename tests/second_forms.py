@@ -118,7 +118,7 @@ CERTIFICATE: Any = {
     "version": 1,
     "envelope": {
         "payloadType": "application/vnd.in-toto+json",
-        "payload": b64(1 << 24),
+        "payload": b64(1 << 23),
         "signatures": [{"keyid": text(128), "sig": b64(1024)}, 1, 1],
     },
     "evidence": {

@@ -95,7 +95,7 @@ class Appraisal:
 
     def __init__(self, question: Question) -> None:
         self.asked = question
-        document = forms.strict_json(question.certificate, 1 << 25)
+        document = forms.strict_json(question.certificate, 1 << 24)
         forms.fit(document, forms.CERTIFICATE)
         self.document, self.evidence = document, document["evidence"]
         self.payload = unbase64(document["envelope"]["payload"])
@@ -242,7 +242,7 @@ class Appraisal:
             raise NoError("statement") from None
 
     def _statement_form(self) -> None:
-        statement = forms.strict_json(self.payload, 1 << 24)
+        statement = forms.strict_json(self.payload, 1 << 23)
         forms.fit(statement, forms.STATEMENT)
         build = statement["predicate"]["buildDefinition"]
         details = statement["predicate"]["runDetails"]

@@ -22,11 +22,11 @@ ATTACKS = (
     Attack("nothing", MALFORMED, text(lambda _: b"")),
     Attack("no JSON", MALFORMED, text(lambda d: d[:-3])),
     Attack("a list", MALFORMED, text(lambda _: b"[]")),
-    Attack("larger than any certificate", MALFORMED, text(lambda d: d + b" " * (1 << 25))),
+    Attack("larger than any certificate", MALFORMED, text(lambda d: d + b" " * (1 << 24))),
     Attack(
         "larger than any statement",
         MALFORMED,
-        lambda s: s.edit("payload", lambda payload: payload + b" " * (1 << 24)),
+        lambda s: s.edit("payload", lambda payload: payload + b" " * (1 << 23)),
     ),
     Attack("byte order mark", MALFORMED, text(lambda d: b"\xef\xbb\xbf" + d)),
     Attack("invalid UTF-8", MALFORMED, swap(b'"kind"', b'"\xff"')),
