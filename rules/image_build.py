@@ -31,6 +31,7 @@ from rules import (
     image_wheels,
     progress,
 )
+from rules.bootstrap import cache_directory
 from rules.image_debian import Apt, Store
 from rules.image_mkosi import Mkosi, unpack
 from rules.image_store import Image
@@ -83,8 +84,7 @@ class Place:
 
 def place(root: Path, *, gpu: bool = False) -> Place:
     """Where this checkout builds its images."""
-    base = os.environ.get("AICERT_CACHE")
-    cache = (Path(base) if base else root / ".aicert").resolve() / "image"
+    cache = cache_directory(root) / "image"
     cache.mkdir(parents=True, exist_ok=True)
     return Place(root=root.resolve(), cache=cache, gpu=gpu)
 
