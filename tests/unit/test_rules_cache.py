@@ -1,8 +1,6 @@
 """One place for everything big that can be had again, however it is named."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -64,9 +62,3 @@ def test_nothing_else_reads_the_variable() -> None:
     reads = re.compile(r"environ(?:\.get\(|\[)\s*\"AICERT_CACHE\"")
     found = [path.name for path in (ROOT / "rules").glob("*.py") if reads.search(path.read_text())]
     assert found == ["bootstrap.py"]
-
-
-def test_the_set_up_needs_nothing_but_python() -> None:
-    """It runs before anything is installed, as a script of its own."""
-    code = "import runpy; runpy.run_path('rules/bootstrap.py')['cache_directory']()"
-    subprocess.run([sys.executable, "-I", "-S", "-c", code], cwd=ROOT, check=True)
