@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from aicert.errors import AicertError, ConfigError, ToolError
-from rules import azure_run, azure_vhd, image_verity, qemu, qemu_volumes
+from rules import azure_run, azure_vhd, image_build, image_verity, qemu, qemu_volumes
 from rules.azure_console import ConsoleStream
 from rules.config import Machine
 from rules.events import Follower
@@ -20,12 +20,13 @@ from rules.signals import termination_raises
 
 # The last evidence that came back, accepted or not: what a calibration reads.
 LAST = azure_run.HOME / "last-certificate.json"
-_OUTPUT_ROOM = 64 << 20
 
 
 def execute(job: Job) -> Path:
     """Run the job in this checkout's image; as `qemu.execute`, on Azure."""
-    return execute_in(job, ensure(job.root, gpu=job.run.machine.gpu))
+    image = ensure(job.root, gpu=job.run.machine.gpu)
+    with image_build.in_use(image_build.place(job.root)):
+        return execute_in(job, image)
 
 
 def execute_in(job: Job, image: Image) -> Path:
@@ -58,7 +59,7 @@ def order_of(job: Job) -> azure_run.Order:
 
 def output_gib(machine: Machine) -> int:
     """Managed disks have whole GiB."""
-    return -(-(machine.scratch + _OUTPUT_ROOM) // azure_vhd.GIB)
+    return -(-(machine.scratch + qemu.OUTPUT_ROOM) // azure_vhd.GIB)
 
 
 def carry_out(job: Job, image: Image, order: azure_run.Order) -> Path:

@@ -140,7 +140,7 @@ def _by_hand(checkout: Path, config: dict[str, object], folder: Path) -> float:
         "seed": 42,
     }
     (scratch / "config.yml").write_text(yaml.safe_dump(own))
-    python = training_env.location(Path.cwd()).absolute() / "bin/python"
+    python = training_env.location(Path.cwd()) / "bin/python"
     command = [python, "-P", "-m", "axolotl.cli.main", "train", scratch.absolute() / "config.yml"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(scratch.absolute()), **COMPUTES}
     with (scratch / "log").open("wb") as log:

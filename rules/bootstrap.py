@@ -207,9 +207,15 @@ def _followed(command: list[str], shown: tuple[str, ...]) -> tuple[bool, str]:
     return child.returncode == 0, "\n".join(last)
 
 
-def cache_directory() -> Path:
-    """Where environments lie: `.aicert`, or `$AICERT_CACHE` to share them between checkouts."""
-    return Path(os.environ.get("AICERT_CACHE") or ROOT / ".aicert").absolute()
+def cache_directory(root: Path = ROOT) -> Path:
+    """Where environments, inputs and images lie: `.aicert` of the checkout `root`, or
+    `$AICERT_CACHE` to share them between checkouts.
+
+    Resolved, not only absolute: either may be a link to a larger disk. What lies behind one is no
+    part of the checkout (git and DVC refuse paths through it), and where images are built apt has
+    to be able to write the path that is really used.
+    """
+    return Path(os.environ.get("AICERT_CACHE") or root / ".aicert").resolve()
 
 
 def is_ready() -> bool:
@@ -260,7 +266,9 @@ def _make(environment: Path) -> None:
     shutil.rmtree(environment, ignore_errors=True)
     made, last = _followed([sys.executable, "-I", "-m", "venv", str(environment)], ())
     if not made:
-        raise SetupError(f"python -m venv failed:\n{last}", hint="rm -rf .aicert/envs && ./doit")
+        raise SetupError(
+            f"python -m venv failed:\n{last}", hint="./doit  # when the cause is removed"
+        )
     _pip(environment, BUILD_LOCK)
     # Its build needs are installed by now, by hash; an isolated build would fetch them without.
     _pip(environment, MAIN_LOCK, "--no-build-isolation")

@@ -14,9 +14,9 @@ from pathlib import Path
 from aicert.digest import is_hex
 from aicert.errors import AicertError
 from aicert.lockfile import LockedInput
-from rules.bootstrap import cache_directory
 from rules.lock import DIRECTORY
 from rules.revisions import MAX_BYTES, Checkout, Files, Revision
+from rules.sources import store
 
 _OUT = re.compile(r"^[- ] md5: ([0-9a-f]{32})(\.dir)?$", re.MULTILINE)
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -36,7 +36,7 @@ class Finder:
         """The bytes of file `path` of an input, `path` being empty where the input is one file."""
         if not is_hex(sha256):
             return None
-        stored = cache_directory() / "store" / "files" / sha256[:2] / sha256
+        stored = store(self._root).file(sha256)
         candidates: list[Callable[[], bytes | None]] = [lambda: _small(stored)]
         if item.source.startswith("path:"):
             name = "/".join(filter(None, (item.source.removeprefix("path:"), path)))

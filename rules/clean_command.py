@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from aicert.errors import ConfigError, ToolError
 from rules import azure_clean
+from rules.bootstrap import cache_directory
 from rules.command import Command
 from rules.progress import amount, printable
 from rules.work import RUNS, is_held, sweep
@@ -212,8 +213,7 @@ def _shown(names: list[str]) -> list[Path]:
     for area in AREAS:
         # From the working directory, never from where this file lies: only the checkout that
         # somebody stands in is cleaned.
-        cache = Path(os.environ.get("AICERT_CACHE") or ".aicert").absolute()
-        paths = area.paths(Path.cwd(), cache)
+        paths = area.paths(Path.cwd(), cache_directory(Path.cwd()))
         paths = [path for path in paths if not in_use(path)]
         wanted = area.name in names if names else not area.named
         total = amount(sum(size_of(path) for path in paths), "B")

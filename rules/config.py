@@ -144,6 +144,15 @@ def read(root: Path) -> bytes:
 def parse(root: Path, data: bytes) -> Project:
     """What the bytes of an `aicert.toml` in `root` say. Raises ConfigError."""
     try:
+        return _parsed(root, data)
+    except ConfigError as error:
+        # How the command at hand is used would not help.
+        error.hint = error.hint or "less docs/spec/aicert-toml.md"
+        raise
+
+
+def _parsed(root: Path, data: bytes) -> Project:
+    try:
         document = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{FILE} is not TOML: {error}") from None

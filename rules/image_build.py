@@ -31,6 +31,7 @@ from rules import (
     image_wheels,
     progress,
 )
+from rules.bootstrap import cache_directory
 from rules.image_debian import Apt, Store
 from rules.image_mkosi import Mkosi, unpack
 from rules.image_store import Image
@@ -83,8 +84,7 @@ class Place:
 
 def place(root: Path, *, gpu: bool = False) -> Place:
     """Where this checkout builds its images."""
-    base = os.environ.get("AICERT_CACHE")
-    cache = (Path(base) if base else root / ".aicert").resolve() / "image"
+    cache = cache_directory(root) / "image"
     cache.mkdir(parents=True, exist_ok=True)
     return Place(root=root.resolve(), cache=cache, gpu=gpu)
 
@@ -138,10 +138,7 @@ def read_lock(root: Path, path: Path = LOCK) -> ImageLock | None:
 def mkosi_of(where: Place, packages: Sequence[Package]) -> Mkosi:
     """The locked mkosi, unpacked."""
     package = next(package for package in packages if package.part == "mkosi")
-    path = where.store.find(package.digest)
-    if path is None:
-        raise ToolError(f"the store lost mkosi {package.version}")
-    program = unpack(path, where.cache / f"mkosi-{package.digest.hex[:16]}")
+    program = unpack(where.store.get(package), where.cache / f"mkosi-{package.digest.hex[:16]}")
     return Mkosi(program=program, work=where.cache / "mkosi-work")
 
 
@@ -328,9 +325,7 @@ def _make_image(
 ) -> None:
     work = target / "work"
     work.mkdir()
-    package = where.store.find(kernel_package.digest)
-    if package is None:
-        raise ToolError(f"the store lost {kernel_package.name}")
+    package = where.store.get(kernel_package)
     tree = unpack(package, where.cache / f"kernel-{kernel_package.digest.hex[:16]}")
     image_trees.stage_root(machine, where.root, work / "stage", driver and driver / "root")
     image_trees.compile_code(work / "stage")

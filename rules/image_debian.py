@@ -56,6 +56,16 @@ class Store:
             path.unlink()
         return None
 
+    def get(self, package: Package) -> Path:
+        """The file of a package that was put here before. Raises ToolError."""
+        path = self.find(package.digest)
+        if path is None:
+            raise ToolError(
+                f"the store lost {package.name} {package.version}, or it has other bytes now",
+                hint="./doit image",
+            )
+        return path
+
 
 class Apt:
     """apt with its own lists and cache, for one release and its updates.
@@ -203,9 +213,7 @@ def repository(store: Store, packages: Sequence[Package], release: str, target: 
     (target / "pool").mkdir()
     index: list[str] = []
     for package in packages:
-        path = store.find(package.digest)
-        if path is None:
-            raise ToolError(f"the store lost {package.name} {package.version}")
+        path = store.get(package)
         # mkosi takes the package's name from the file's.
         name = f"pool/{package.name}_{package.digest.hex}.deb"
         os.link(path, target / name)

@@ -94,9 +94,9 @@ def build(
     image_debian.repository(store, _of(packages, TREE), TREE_RELEASE, repository)
     mkosi.build(directory, work / "tree", repository=repository, tools=tools)
     for package in _of(packages, HEADERS):
-        run(["dpkg-deb", "--extract", str(_path(store, package)), str(work / "tree")])
+        run(["dpkg-deb", "--extract", str(store.get(package)), str(work / "tree")])
     for package in _of(packages, DRIVER):
-        run(["dpkg-deb", "--extract", str(_path(store, package)), str(work / "files")])
+        run(["dpkg-deb", "--extract", str(store.get(package)), str(work / "files")])
     (source,) = (work / "files/usr/src").glob("nvidia-*")
     progress.say(f"compiling {source.name} for the kernel (minutes)")
     (target / "modules").mkdir()
@@ -137,10 +137,3 @@ def _take(files: Path, root: Path) -> None:
 
 def _of(packages: Sequence[Package], part: str) -> list[Package]:
     return [package for package in packages if package.part == part]
-
-
-def _path(store: Store, package: Package) -> Path:
-    path = store.find(package.digest)
-    if path is None:
-        raise ToolError(f"the store lost {package.name} {package.version}")
-    return path

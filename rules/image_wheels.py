@@ -143,9 +143,7 @@ def place(store: Store, packages: Sequence[Package], target: Path) -> str:
     target.mkdir(parents=True)
     lines = []
     for package in packages:
-        path = store.find(package.digest)
-        if path is None:
-            raise ToolError(f"the store lost {package.name} {package.version}")
+        path = store.get(package)
         os.link(path, target / path.name)
         lines.append(f"{package.name}=={package.version} --hash={package.digest}\n")
     return "".join(lines)

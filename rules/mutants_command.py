@@ -78,10 +78,12 @@ TESTS = (
     "genuine",
     "genuine_confidential",
     "policy_confidential",
+    "policy_file_keys",
     "render",
     "show",
     "statement_limits",
     "tpm_fields",
+    "tree_changes",
 )
 # Exit codes of a fork in which a test failed, that crashed, or that ran out of time.
 KILLED = frozenset((1, 3, -6, -7, -9, -11, -14, -24, 24, 36, 152, 255))

@@ -36,7 +36,8 @@ VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
 OWN_MEMORY = 768 << 20
 # Firmware, kernel, hashing and measuring under emulation, on top of the training's own limit.
 _BOOT_S = 600
-_OUTPUT_ROOM = 64 << 20
+# What the machine writes beside what its scratch can hold: certificate, log, names.
+OUTPUT_ROOM = 64 << 20
 CONSOLE = "console"
 _LINES = 12
 _TERMINAL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
@@ -123,7 +124,7 @@ def make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
     )
     with volumes.output.open("wb") as file:
         # A hole: what the machine writes is all that it takes up.
-        file.truncate(machine.scratch + _OUTPUT_ROOM)
+        file.truncate(machine.scratch + OUTPUT_ROOM)
 
 
 def attach_lock(path: Path, image: Image) -> None:

@@ -106,8 +106,14 @@ class Revision:
     def _tree(self) -> dict[str, int]:
         if self._sizes is None:
             listed = git(self._root, "ls-tree", "-r", "-l", "-z", "--full-tree", self._commit)
+            if listed.count(b"\0") > _MAX_NAMES:
+                # Not cut: what comes last by name would be told as removed.
+                raise ToolError(
+                    f"{self.name} has more than {_MAX_NAMES:,} files",
+                    hint=f"git ls-tree -r --name-only {self._commit[:10]} | cut -d/ -f1 | uniq -c",
+                )
             self._sizes = {}
-            for entry in listed.split(b"\0")[:_MAX_NAMES]:
+            for entry in listed.split(b"\0"):
                 facts, tab, name = entry.partition(b"\t")
                 mode, kind, _, size = facts.split() if tab else (b"", b"", b"", b"")
                 # Not links (120000) and not submodules.
@@ -128,7 +134,8 @@ def _copy(source: IO[bytes], target: Path, size: int) -> None:
         while left and (block := source.read(min(left, 1 << 20))):
             file.write(block)
             left -= len(block)
-    source.read(1)
+    if left or not source.read(1):
+        raise ToolError(f"git cat-file ended within {target.name!a}")
 
 
 def resolve(root: Path, revision: str) -> str:

@@ -4,7 +4,6 @@
 fetched or checked. The libraries that ask are imported then and never for a no-op.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from aicert.sources import forms
 from aicert.sources.choice import Choice
 from aicert.sources.forms import PathSource, RunSource
 from aicert.sources.store import Store
+from rules.bootstrap import cache_directory
 from rules.digests import cached_file, cached_listing, cached_tree
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def run_of(source: str) -> str | None:
 
 def store(root: Path) -> Store:
     """The store of this checkout, or the one that AICERT_CACHE shares between checkouts."""
-    return Store(Path(os.environ.get("AICERT_CACHE") or root / ".aicert").absolute() / "store")
+    return Store(cache_directory(root) / "store")
 
 
 def locate(root: Path, source: str) -> Path:

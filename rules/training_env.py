@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aicert.errors import ToolError
+from rules.bootstrap import cache_directory
 
 OnLine = Callable[[str], None]
 OnProgress = Callable[[int, int], None]
@@ -42,10 +43,8 @@ _PROBE = (
 
 def location(root: Path) -> Path:
     """Where the environment of the lock at hand belongs, made or not."""
-    cache = os.environ.get("AICERT_CACHE")
-    base = Path(cache) if cache else root / ".aicert"
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    return base.resolve() / "envs" / f"training-{digest[:12]}"
+    return cache_directory(root) / "envs" / f"training-{digest[:12]}"
 
 
 def python(environment: Path) -> Path:

@@ -68,7 +68,9 @@ class Graph(Command):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Draw every run of aicert.toml."""
-        if params["format"] not in ("text", "svg") or args:
+        if args:
+            raise ConfigError("graph takes no arguments: it draws every run")
+        if params["format"] not in ("text", "svg"):
             raise ConfigError("--format is text or svg")
         root = Path.cwd()
         drawn = graph.nodes(root, config.load(root))

@@ -29,10 +29,6 @@ _UNSOUND = (
     ValueError, TypeError, UserWarning, UnsupportedAlgorithm, x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )  # fmt: skip
-# Certificate, tbsCertificate, version 3, then the serial number's size and first octet.
-_SERIAL = re.compile(rb"\x30\x82..\x30(?:\x82..|\x81.)\xa0\x03\x02\x01\x02\x02(.)(.)", re.DOTALL)
-
-
 PINNED = Path(__file__).resolve().parents[1] / "aicert" / "pinned"
 
 

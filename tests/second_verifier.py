@@ -6,7 +6,6 @@ directories, texts for people, policies that extend other files, and the boot ev
 """
 
 import hashlib
-import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests import second_chip
 from tests import second_forms as forms
 from tests.second_chain import NoError, Root, check_signature, need, verify_chain
-from tests.second_forms import Attest, Lock, digest_of, replay, sha, unbase64
+from tests.second_forms import Attest, Lock, replay, sha, unbase64
+from tests.second_statement import Statement
 
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
 CHECKS = (
@@ -105,7 +105,6 @@ class Appraisal:
         self.lockfile = document["lockfile"]
         self.said: dict[str, str] = {}
         self.lock: Lock | None = None
-        self.statement: Any = None
         self._decide_all()
 
     def _decide(self, check: str, work: Callable[[], object], *needs: str) -> None:
@@ -143,7 +142,7 @@ class Appraisal:
         self._decide_boot()
         decide("inputs.pcr14", self._pcr14, "quote.pcrs", "readable")
         form = "statement.form"
-        decide("outputs.exit", lambda: need(self.exit == "0"), form)
+        decide("outputs.exit", lambda: need(self.made.exit == "0"), form)
         decide("outputs.pcr8", self._pcr8, form, "quote.pcrs")
         decide("outputs.nonempty", self._nonempty, form)
         decide("outputs.trained", self._trained, form)
@@ -242,64 +241,7 @@ class Appraisal:
             raise NoError("statement") from None
 
     def _statement_form(self) -> None:
-        statement = forms.strict_json(self.payload, 1 << 23)
-        forms.fit(statement, forms.STATEMENT)
-        build = statement["predicate"]["buildDefinition"]
-        details = statement["predicate"]["runDetails"]
-        said, lock = build["externalParameters"], self.lock
-        if lock is None:
-            raise NoError("lockfile")
-        need(details["metadata"]["invocationId"] == self.nonce.hex())
-        need(said["lockfile"] == "sha256:" + sha(self.lockfile.encode()).hex())
-        need((said["run"], said["trainer"]) == (lock.run, lock.trainer))
-        need(said["outputs"] == lock.outputs)
-        inputs = [(d["name"], d["uri"], digest_of(d)) for d in build["resolvedDependencies"]]
-        need(inputs == [(name, uri, digest) for name, _, uri, digest in lock.inputs])
-        self._builder(details["builder"]["builderDependencies"])
-        self._outputs(statement["subject"], lock.outputs)
-        self._report(details["byproducts"])
-        need(self.report.get("signers", {"value": {}})["value"] == lock.signers)
-        try:
-            started, self.finished = (
-                datetime.fromisoformat(details["metadata"][key])
-                for key in ("startedOn", "finishedOn")
-            )
-        except ValueError:
-            raise NoError("time") from None
-        need(started <= self.finished)
-        self.statement = statement
-
-    def _builder(self, dependencies: Sequence[Any]) -> None:
-        self.builder = {d["name"]: digest_of(d) for d in dependencies}
-        need([d["name"] for d in dependencies] == sorted(self.builder))
-        need(all(re.fullmatch(forms.NAME, name) for name in self.builder))
-
-    def _outputs(self, subject: Sequence[Any], declared: Sequence[str]) -> None:
-        self.digests: dict[str, str] = {}
-        self.files: dict[str, dict[str, str]] = {name: {} for name in declared}
-        for entry in subject:
-            output, slash, path = entry["name"].partition("/")
-            kind, _, value = digest_of(entry).partition(":")
-            need(output in self.files and kind == ("sha256" if slash else "dirHash"))
-            group = self.files[output] if slash else self.digests
-            need((path if slash else output) not in group)
-            group[path if slash else output] = value if slash else f"dirHash:{value}"
-        need(set(self.digests) == set(declared))
-        for files in self.files.values():
-            forms.check_paths(list(files))
-
-    def _report(self, byproducts: Sequence[Any]) -> None:
-        for found, form in zip(byproducts, forms.BYPRODUCTS, strict=True):
-            forms.fit(found, form)
-            digest_of(found)
-        content = unbase64(byproducts[0]["content"])
-        self.report_digest = "sha256:" + sha(content).hex()
-        need(digest_of(byproducts[0]) == self.report_digest)
-        self.report = forms.strict_json(content, 1 << 20)
-        forms.fit(self.report, forms.REPORT)
-        self.exit = self.report["exitCode"]["value"]
-        signed = self.report.get("signatures", {"value": {}})["value"]
-        need(set(signed) <= set(self.files))
+        self.made = Statement(self.payload, self.lock, self.lockfile, self.nonce)
 
     # policy.md, "Machine images"
 
@@ -322,7 +264,7 @@ class Appraisal:
         need(digest not in images.get("revoked", []) and digest in images["accepted"])
         self.image = tomllib.loads(text)
         for part in self.image.get("verity", []):
-            need(self.builder.get(part["name"]) == part["digest"])
+            need(self.made.builder.get(part["name"]) == part["digest"])
 
     def _booted(self, pcrs: Sequence[int]) -> None:
         for index in pcrs:
@@ -344,30 +286,33 @@ class Appraisal:
         need(self.pcrs[14] == replay([t.encode() for t in (self.lockfile, *events, "sealed\n")]))
 
     def _pcr8(self) -> None:
-        for name, digest in self.digests.items():
-            need(forms.dir_hash(self.files[name]) == digest)
-        outputs = [f"output {name} {self.digests[name]}\n" for name in sorted(self.digests)]
-        lines = [f"exit {self.exit}\n", *outputs, f"report {self.report_digest}\n", "sealed\n"]
+        made = self.made
+        for name, digest in made.digests.items():
+            need(forms.dir_hash(made.files[name]) == digest)
+        outputs = [f"output {name} {made.digests[name]}\n" for name in sorted(made.digests)]
+        lines = [f"exit {made.exit}\n", *outputs, f"report {made.report_digest}\n", "sealed\n"]
         need(self.pcrs[8] == replay([line.encode() for line in lines]))
 
     def _nonempty(self) -> None:
-        need(all(set(files.values()) - {EMPTY} for files in self.files.values()))
+        need(all(set(files.values()) - {EMPTY} for files in self.made.files.values()))
 
     def _number(self, key: str) -> Any:
-        value = self.report["values"].get(key, {}).get("value")
+        value = self.made.report["values"].get(key, {}).get("value")
         need(type(value) in (int, float))
         return value
 
     def _trained(self) -> None:
         need(self._number("steps") > 0 and self._number("tokens") > 0)
-        need(not self.report["unchangedWeights"]["value"] and self.lock)
+        need(not self.made.report["unchangedWeights"]["value"] and self.lock)
         compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]
         need(min(compared) >= 0 and sum(compared[:2]) > 0)
         for kind in ("Changed", "New", "Unchanged"):
-            need(self.report["values"][f"tensors{kind}"]["origin"] == "measured")
+            need(self.made.report["values"][f"tensors{kind}"]["origin"] == "measured")
         inputs = {digest for _, _, _, digest in self.lock.inputs} if self.lock else set()
-        need(not inputs & set(self.digests.values()))
-        files = [(path, f"sha256:{hex_}") for f in self.files.values() for path, hex_ in f.items()]
+        need(not inputs & set(self.made.digests.values()))
+        files = [
+            (path, f"sha256:{hex_}") for f in self.made.files.values() for path, hex_ in f.items()
+        ]
         need(not inputs & {digest for _, digest in files})
         need(any(path.endswith(".safetensors") for path, _ in files))
 
@@ -375,7 +320,7 @@ class Appraisal:
         model = self.asked.model
         if model is None:
             raise OpenError
-        for files in self.files.values():
+        for files in self.made.files.values():
             beside = set(model) - set(files)
             same = {path: model.get(path) for path in files} == files
             same = same and not any(map(forms.unread, files))
@@ -388,14 +333,14 @@ class Appraisal:
             raise NotAskedError
         for claim in self.asked.policy["claim"]:
             number = self._number(claim["name"])
-            origin = self.report["values"][claim["name"]]["origin"]
+            origin = self.made.report["values"][claim["name"]]["origin"]
             need(origin in claim.get("origins", ("measured", "derived")))
             need(claim.get("at-least", number) <= number <= claim.get("at-most", number))
 
     def _age(self) -> None:
         if "max-age-days" not in self.asked.policy:
             raise NotAskedError
-        age = self.asked.at - self.finished
+        age = self.asked.at - self.made.finished
         need(timedelta(hours=-24) <= age <= timedelta(days=self.asked.policy["max-age-days"]))
         if self.asked.nonce is None:
             raise OpenError
@@ -424,7 +369,8 @@ class Appraisal:
                 )
             )  # fmt: skip
             if older.consistent():
-                good |= {(older.lock.run, *item) for item in older.digests.items() if older.lock}
+                made = older.made.digests.items()
+                good |= {(older.lock.run, *item) for item in made if older.lock}
         return good
 
     def verdict(self) -> tuple[str, str | None]:

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +39,12 @@ class Checkout:
             timeout=limit,
         )
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """`./doit ARGUMENTS` in a process group of its own, its output in pipes."""
-        return subprocess.Popen(
+    @contextmanager
+    def start(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+        """`./doit ARGUMENTS` in a process group of its own, its output in pipes; it does not
+        outlive the block, however that ends.
+        """
+        with subprocess.Popen(
             [self.root / "doit", *arguments],
             cwd=self.root,
             env=self.environment,
@@ -47,7 +53,11 @@ class Checkout:
             text=True,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                kill_group(process)
 
     @property
     def certificate(self) -> Path:
@@ -73,6 +83,21 @@ class Checkout:
             if str(self.root) in line or directory.startswith(str(self.root)):
                 found.append(line)
         return found
+
+
+def kill_group(process: "subprocess.Popen[str]") -> None:
+    """Kill what `Checkout.start` started and its group; what has ended is left alone."""
+    # Not reaped before here, it keeps its number: nobody else can be hit.
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Poll, bounded: nothing tells a test that a process of a process has come so far."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.01)
 
 
 def copy_repository(target: Path) -> None:

@@ -11,14 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import tomlkit
 
-from tests.e2e.conftest import Checkout, StandIn
+from tests.e2e.conftest import Checkout, StandIn, kill_group, wait_for
 
 WORK = ".aicert/runs/tiny-alpaca/work"
 SCRATCH = f"{WORK}/scratch"
@@ -48,21 +47,13 @@ while not Path("/aicert/scratch/end").exists():
 """
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Poll, bounded: nothing tells a test that a process of a process has come so far."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.01)
-
-
 def started(checkout: Checkout) -> bool:
     return (checkout.root / SCRATCH / "started").exists()
 
 
 def go_on(checkout: Checkout, gate: str = "go") -> None:
     """Open the gate; a run that was ended has no scratch any more."""
-    if (checkout.root / SCRATCH).is_dir():
+    with contextlib.suppress(FileNotFoundError):
         (checkout.root / SCRATCH / gate).touch()
 
 
@@ -219,12 +210,12 @@ def test_cpus_is_what_the_trainer_is_told(stand_in: StandIn) -> None:
 
 def test_an_input_that_changes_while_the_run_reads_it(stand_in: StandIn) -> None:
     checkout = stand_in(GATE + GOOD)
-    process = checkout.start("certify")
-    wait_for(lambda: started(checkout), "the trainer")
-    data = checkout.root / "examples/alpaca/train.jsonl"
-    data.write_bytes(data.read_bytes())
-    go_on(checkout)
-    _, errors = process.communicate(timeout=60)
+    with checkout.start("certify") as process:
+        wait_for(lambda: started(checkout), "the trainer")
+        data = checkout.root / "examples/alpaca/train.jsonl"
+        data.write_bytes(data.read_bytes())
+        go_on(checkout)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "changed while the run was reading it" in errors
     assert not checkout.certificate.exists()
@@ -232,15 +223,16 @@ def test_an_input_that_changes_while_the_run_reads_it(stand_in: StandIn) -> None
 
 def test_a_tpm_that_dies_mid_run(stand_in: StandIn) -> None:
     checkout = stand_in(GATE + GOOD)
-    process = checkout.start("certify")
-    wait_for(lambda: started(checkout), "the trainer")
-    pids = subprocess.run(
-        ["pgrep", "-f", f"swtpm.*{checkout.root}"], capture_output=True, text=True, check=True
-    )
-    for pid in pids.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
-    go_on(checkout)
-    _, errors = process.communicate(timeout=120)
+    with checkout.start("certify") as process:
+        wait_for(lambda: started(checkout), "the trainer")
+        pids = subprocess.run(
+            ["pgrep", "-f", f"swtpm.*{checkout.root}"], capture_output=True, text=True, check=True
+        )
+        for pid in pids.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        go_on(checkout)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 2, errors
     assert "Traceback" not in errors
     assert not checkout.certificate.exists()
@@ -250,10 +242,10 @@ def test_a_tpm_that_dies_mid_run(stand_in: StandIn) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(stand_in: StandIn, number: signal.Signals) -> None:
     checkout = stand_in(GATE)
-    process = checkout.start("certify")
-    wait_for(lambda: started(checkout), "the trainer")
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    with checkout.start("certify") as process:
+        wait_for(lambda: started(checkout), "the trainer")
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode in (128 + number, -number), errors
     assert "Traceback" not in errors
     assert not checkout.certificate.exists()
@@ -273,7 +265,7 @@ AFTER_THE_TRAINER = (
 )
 
 
-def start_gated(checkout: Checkout) -> "subprocess.Popen[str]":
+def start_gated(checkout: Checkout) -> AbstractContextManager["subprocess.Popen[str]"]:
     """Start certify; a marker that a killed run left is not taken for the new one's."""
     (checkout.root / SCRATCH / "started").unlink(missing_ok=True)
     return checkout.start("certify")
@@ -283,17 +275,16 @@ def kill_at(checkout: Checkout, stage: str) -> None:
     """Kill certify and all that it started once `stage` exists."""
     for result in ("outputs", "certificates"):
         shutil.rmtree(checkout.root / result, ignore_errors=True)
-    process = start_gated(checkout)
-    if stage not in BEFORE_THE_TRAINER:
-        wait_for(lambda: started(checkout), "the trainer")
-        go_on(checkout)
-    if stage in AFTER_THE_TRAINER:
-        go_on(checkout, "end")
-    reached = checkout.root / stage
-    wait_for(lambda: reached.exists() or process.poll() is not None, stage)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    with start_gated(checkout) as process:
+        if stage not in BEFORE_THE_TRAINER:
+            wait_for(lambda: started(checkout), "the trainer")
+            go_on(checkout)
+        if stage in AFTER_THE_TRAINER:
+            go_on(checkout, "end")
+        reached = checkout.root / stage
+        wait_for(lambda: reached.exists() or process.poll() is not None, stage)
+        kill_group(process)
+        process.communicate(timeout=60)
     wanted = (-signal.SIGKILL, 0) if stage in AFTER_THE_TRAINER else (-signal.SIGKILL,)
     assert process.returncode in wanted, stage
 
@@ -305,11 +296,11 @@ def test_kill_at_any_point_leaves_the_next_certify_working(stand_in: StandIn) ->
         wait_for(lambda: not checkout.processes(), "processes to die with their parent")
         code, failed = (2, []) if not checkout.certificate.exists() else verdict(checkout)
         assert (code, failed) in ((0, []), (2, [])), stage
-    process = start_gated(checkout)
-    wait_for(lambda: started(checkout) or process.poll() is not None, "the trainer")
-    go_on(checkout)
-    go_on(checkout, "end")
-    _, errors = process.communicate(timeout=60)
+    with start_gated(checkout) as process:
+        wait_for(lambda: started(checkout) or process.poll() is not None, "the trainer")
+        go_on(checkout)
+        go_on(checkout, "end")
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert verdict(checkout) == (0, [])
     assert_clean(checkout)
@@ -317,13 +308,13 @@ def test_kill_at_any_point_leaves_the_next_certify_working(stand_in: StandIn) ->
 
 def test_two_at_once_do_not_collide(stand_in: StandIn) -> None:
     checkout = stand_in(GATE + GOOD)
-    first = checkout.start("certify")
-    wait_for(lambda: started(checkout), "the trainer")
-    second = checkout.doit("certify")
-    go_on(checkout)
-    assert second.returncode == 2
-    assert "being certified by another process" in second.stderr
-    _, errors = first.communicate(timeout=60)
+    with checkout.start("certify") as first:
+        wait_for(lambda: started(checkout), "the trainer")
+        second = checkout.doit("certify")
+        go_on(checkout)
+        assert second.returncode == 2
+        assert "being certified by another process" in second.stderr
+        _, errors = first.communicate(timeout=60)
     assert first.returncode == 0, errors
 
 

@@ -9,7 +9,6 @@ import platform
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from aicert.errors import ToolError
 from enclave_runner import containment, syscalls
 from enclave_runner.containment import Ended, Limits, Sandbox, run
+from tests.e2e.conftest import wait_for
 
 PYTHON = "/usr/bin/python3"
 MIB = 2**20
@@ -341,15 +341,12 @@ def test_the_death_of_the_runner_ends_the_sandbox(box: Box) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", program, inside], cwd=root, stdout=subprocess.PIPE
     ) as runner:
-        assert runner.stdout is not None
-        assert runner.stdout.readline() == b"go\n"
-        runner.kill()
-    deadline = threading.Event()
-    for _ in range(100):
-        if not left_behind("runner-death-marker"):
-            break
-        deadline.wait(0.05)
-    assert left_behind("runner-death-marker") == []
+        try:
+            assert runner.stdout is not None
+            assert runner.stdout.readline() == b"go\n"
+        finally:
+            runner.kill()
+    wait_for(lambda: not left_behind("runner-death-marker"), "the sandbox to end")
 
 
 def test_a_sandbox_that_cannot_be_made_is_a_tool_error(box: Box) -> None:

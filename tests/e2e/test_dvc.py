@@ -6,12 +6,9 @@ does not look at it and no training is needed to have something to move.
 
 import dataclasses
 import hashlib
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,71 +19,10 @@ from aicert.lockfile import LockedInput
 from rules import dvc_env
 from rules.work import reading
 from tests.adversarial.forger import FILES, Scene
+from tests.e2e.dvc_clone import CODE, REPOSITORY, TOML, Clone
 
 # DVC takes half a second to start, and a test starts it ten times.
 pytestmark = pytest.mark.slow
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-TOML = """\
-[runs.tiny]
-config = "path:tiny.yml"
-machine = "here"
-outputs = ["model"]
-[runs.tiny.inputs]
-data = "path:data"
-
-[runs.again]
-config = "path:again.yml"
-machine = "here"
-outputs = ["model"]
-[runs.again.inputs]
-same = "path:data"
-
-[machines.here]
-driver = "local"
-"""
-CODE = (".dvc", ".gitattributes", "aicert", "dodo.py", "doit", "enclave_runner", "pyproject.toml",
-        "rules")  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clone:
-    """A checkout of the test's own project with this repository's code."""
-
-    root: Path
-
-    def run(self, *command: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def doit(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        cache = dvc_env.location().parents[1]
-        return self.run(self.root / "doit", *arguments, AICERT_CACHE=str(cache))
-
-    def done(self, *command: str | Path) -> str:
-        ended = self.run(*command)
-        assert ended.returncode == 0, ended.stderr + ended.stdout
-        return ended.stdout
-
-    def dvc(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """DVC itself, without us."""
-        return self.run(dvc_env.program(), *arguments)
-
-    def commit(self, message: str) -> None:
-        self.done("git", "add", "--all")
-        author = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-        self.done("git", *author, "commit", "--quiet", "--message", message)
-
-    def forget_bytes(self) -> None:
-        """As if nothing had ever been pulled here."""
-        for name in ("data", "outputs", ".dvc/cache", ".dvc/tmp"):
-            shutil.rmtree(self.root / name, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +127,9 @@ def test_what_git_does_not_hold_is_tracked_beside_lockfile_and_certificate(
 
 
 def test_nothing_is_stored_twice(origin: Clone, remote: Path) -> None:
-    for file in (*origin.root.glob("data/**/*.jsonl"), *origin.root.glob("outputs/**/*.json")):
+    files = [*origin.root.glob("data/**/*.jsonl"), *origin.root.glob("outputs/**/*.json")]
+    assert len(files) > 5
+    for file in files:
         # One inode under two names, or a copy-on-write clone.
         linked = file.stat().st_nlink == 2
         assert linked or "reflink" in origin.dvc("doctor").stdout.partition("Cache types:")[2]

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import tempfile
 from dataclasses import replace
@@ -14,7 +13,7 @@ import pytest
 from aicert.result import BOOT_CHECKS
 from rules import image_build
 from rules.image_build import Place
-from tests.e2e.conftest import Checkout
+from tests.e2e.conftest import Checkout, wait_for
 from tests.machine.conftest import Built, note_boot
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
@@ -25,14 +24,19 @@ RUN_S = 2400
 
 def interrupted(checkout: Checkout) -> None:
     """Kill a certify while its machine boots: nothing of it may stay, or disturb the next one."""
-    process = checkout.start("certify", RUN)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "booting the measured machine" in line:
-            break
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert [line for line in checkout.processes() if "swtpm" in line or "qemu" in line] == []
+    with checkout.start("certify", RUN) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "booting the measured machine" in line:
+                break
+        # Alone, not its group: what it started has to end with it.
+        process.kill()
+        process.communicate()
+
+    def left() -> list[str]:
+        return [line for line in checkout.processes() if "swtpm" in line or "qemu" in line]
+
+    wait_for(lambda: not left(), "machine and TPM to end with certify")
 
 
 def test_certify_and_verify_and_reproduce(built: Built, request: pytest.FixtureRequest) -> None:

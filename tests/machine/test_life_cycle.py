@@ -18,9 +18,10 @@ from aicert.errors import ToolError
 from aicert.report_form import RunReport
 from aicert.report_form import parse as parse_report
 from aicert.statement import parse as parse_statement
-from rules import qemu, qemu_tpm
+from rules import qemu, qemu_tpm, swtpm
 from rules.image_store import Image
 from rules.work import remove
+from tests.e2e.conftest import wait_for
 from tests.machine.conftest import Boot, Built, appraised, make_job, verdicts
 from tests.machine.variants import with_trainer
 
@@ -178,7 +179,7 @@ def pre_extend(state: Path, pcr: int) -> None:
     folder = os.open(state, os.O_PATH)
     try:
         near = Path(f"/proc/self/fd/{folder}")
-        wait_for(lambda: all((near / name).exists() for name in names))
+        wait_for(lambda: all(swtpm._connects(str(near / name)) for name in names), "swtpm")
         with Tpm(f"swtpm:path={near / names[0]}") as tpm:
             tpm.extend(pcr, b"somebody was here first")
         with socket.socket(socket.AF_UNIX) as control:
@@ -191,14 +192,6 @@ def pre_extend(state: Path, pcr: int) -> None:
         process.communicate()
     for name in names:
         (state / name).unlink(missing_ok=True)
-
-
-def wait_for(found: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if found():
-            return
-        threading.Event().wait(0.05)
-    pytest.fail("it did not happen within a minute")
 
 
 def test_a_machine_that_does_not_end_is_ended(
@@ -220,9 +213,10 @@ def test_a_machine_that_is_killed_leaves_nothing(boot: Boot, tmp_path: Path) -> 
                         yield int(entry.name)
 
         def work() -> None:
-            wait_for(lambda: any(True for _ in find()))
+            wait_for(lambda: any(True for _ in find()), "qemu")
             for number in find():
-                os.kill(number, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
 
         threading.Thread(target=work, daemon=True).start()
 

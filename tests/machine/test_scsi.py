@@ -93,6 +93,7 @@ def test_disks_that_are_attached_to_a_machine_that_runs(
 ) -> None:
     """As terraform does it: output first, inputs last, both after the machine has started."""
     late: list[str] = []
+    over = threading.Event()
 
     def without_data_disks(words: list[str]) -> list[str]:
         kept = []
@@ -104,9 +105,10 @@ def test_disks_that_are_attached_to_a_machine_that_runs(
         return [*kept, "-qmp", "unix:qmp.sock,server=on,wait=off"]
 
     def attach() -> None:
-        console, over = job.work / qemu.CONSOLE, threading.Event()
+        console = job.work / qemu.CONSOLE
         while not console.exists() or b"starting Boot" not in console.read_bytes():
-            over.wait(0.2)
+            if over.wait(0.2):
+                return
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.connect(str(job.work / "qmp.sock"))
             with monitor.makefile("rwb") as stream:
@@ -120,7 +122,11 @@ def test_disks_that_are_attached_to_a_machine_that_runs(
 
     with ThreadPoolExecutor(1) as pool:
         attached = pool.submit(attach)
-        boot(without_data_disks)
+        try:
+            boot(without_data_disks)
+        finally:
+            # A machine that did not boot is not waited for.
+            over.set()
         attached.result()
     assert [value.split(",")[1] for value in late] == ["drive=inputs", "drive=output"]
 

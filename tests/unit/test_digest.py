@@ -377,3 +377,21 @@ def test_a_changed_byte_of_a_listing_is_refused_or_another_digest(at: int, chang
     except EvidenceError:
         return
     assert dir_digest(files) != dir_digest({"a": HEX, "b": HEX})
+
+
+NAMES = st.text(st.sampled_from("ab.AB/-\n\\é ~"), min_size=0, max_size=6)
+
+
+@given(st.lists(NAMES, max_size=4, unique=True))
+def test_plain_paths_are_those_with_which_nothing_is_wrong(paths: list[str]) -> None:
+    if digest._are_plain(paths):
+        facts = {path: FileFact(0, "00" * 32) for path in paths}
+        assert len(facts) == len(paths)
+        for path in paths:
+            digest.check_path(path)
+        slow = pytest.MonkeyPatch()
+        slow.setattr(digest, "_are_plain", lambda _: False)
+        try:
+            digest.check_paths(paths)
+        finally:
+            slow.undo()

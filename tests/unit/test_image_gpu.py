@@ -24,7 +24,6 @@ from rules.image_verity import Verity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOT = Verity(root=of_bytes(b"root"), blocks=1)
-SITE = Path("training/lib/python3.11/site-packages")
 
 
 def package(part: str, name: str, version: str = "1") -> Package:

@@ -142,3 +142,14 @@ def test_code_in_the_image_has_permissions_of_its_own(tmp_path: Path) -> None:
     image_trees._copy_code(tmp_path / "source", tmp_path / "target")
     for path in (tmp_path / "target").rglob("*"):
         assert os.stat(path).st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
+
+
+def test_a_store_whose_bytes_changed_says_whose(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path / "store")
+    (tmp_path / "a_1.deb").write_bytes(b"a")
+    package = Package(part="machine", name="a", version="1", digest=store.add(tmp_path / "a_1.deb"))
+    assert store.get(package).read_bytes() == b"a"
+    store.get(package).write_bytes(b"other")
+    with pytest.raises(ToolError, match="the store lost a 1") as caught:
+        store.get(package)
+    assert caught.value.hint == "./doit image"

@@ -1,3 +1,4 @@
+import json
 import re
 import struct
 import zlib
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import AicertError, EvidenceError, ToolError
+from enclave_runner import __main__ as runner
 from enclave_runner import init
 from rules import image_disk, image_initrd, image_pcrs, image_tasks, image_trees, image_wheels
 from rules.image_store import Image
@@ -190,6 +192,26 @@ def test_limits_are_read_strictly(
     (tmp_path / "limits.json").write_bytes(text)
     with pytest.raises(AicertError):
         init.limits()
+
+
+def test_the_machines_runner_is_told_who_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would look at no permission: tests/e2e/test_unreadable_inputs.py goes on from here."""
+    names = ("time-limit", "memory", "processes", "scratch-limit", "threads")
+    (tmp_path / "limits.json").write_text(json.dumps(dict.fromkeys(names, 7)))
+    (tmp_path / "nonce").write_text("ab" * 32 + "\n")
+    for name in ("config", "model"):
+        (tmp_path / "inputs" / name).mkdir(parents=True)
+    roots = init.verity_roots(ROOTS)
+    monkeypatch.setattr(init, "INPUTS", tmp_path)
+    monkeypatch.setattr(init, "verity_roots", lambda _: roots)
+    monkeypatch.setattr(init, "_gpus", list)
+    told = runner._arguments([*init._arguments(1), "--out=out"])
+    assert told.trainer_user == init.TRAINER != 0
+    assert told.input == {name: tmp_path / "inputs" / name for name in ("config", "model")}
+    assert {name: str(digest) for name, digest in told.builder.items()} == roots
+    assert (told.nonce, told.gpu, told.threads, told.scratch_limit) == ("ab" * 32, [], 7, 7)
 
 
 def test_an_image_that_differs_is_told_file_by_file(tmp_path: Path) -> None:

@@ -9,22 +9,18 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given
-from hypothesis import strategies as st
 
-from aicert import digest, oms
+from aicert import oms
 from aicert import oms_reader as bundle
 from aicert.cli import main
-from aicert.digest import FileFact, dir_digest, listing
+from aicert.digest import dir_digest, listing
 from aicert.dsse import pae
 from aicert.errors import EvidenceError
 from aicert.export import digest_cache, signing
-from aicert.export.certificates import certified
 from aicert.export.signers import key_signer, load_signer
 from aicert.export.verifying import SignatureResult
 from aicert.tree import read_tree
-from tests.unit.signing_keys import DAY, NOW, Pair, certificate, pair
+from tests.unit.signing_keys import Pair, pair
 
 
 @pytest.fixture
@@ -55,11 +51,7 @@ Said = Callable[[], tuple[str, str]]
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    def read() -> tuple[str, str]:
-        captured = capsys.readouterr()
-        return captured.out, captured.err
-
-    return read
+    return capsys.readouterr
 
 
 def test_signing_is_canonical_and_verifies(model: Path, keys: Pair, said: Said) -> None:
@@ -280,65 +272,6 @@ def test_a_wrong_command_line_is_3(model: Path, keys: Pair, tmp_path: Path, said
     assert check(model, keys, "--at", "yesterday") == 3
 
 
-class Pki:
-    """A root, and leaves that it should not have issued."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.root = pair(folder, "kr")
-        self.own = pair(folder, "ko")
-        self.anchor = certificate(folder, "root", self.root, ("root", self.root), ca=True)
-
-    def leaf(self, **changes: object) -> Path:
-        return certificate(self.folder, "leaf", self.own, ("root", self.root), **changes)  # type: ignore[arg-type]  # whatever `certificate` takes
-
-    def signs(self, model: Path, leaf: Path, *chain: Path) -> None:
-        signer = certified(load_signer(self.own.key), leaf, chain)
-        signing.sign(model, signer)
-
-
-def test_an_expired_certificate_fails_and_at_says_when(
-    model: Path, tmp_path: Path, said: Said
-) -> None:
-    pki = Pki(tmp_path)
-    pki.signs(model, pki.leaf(end=NOW - DAY))
-    verify = ("verify-signature", model, "--certificate-chain", pki.anchor)
-    assert run(*verify) == 1
-    assert "nothing here tells when the signature was made" in said()[0]
-    assert run(*verify, "--at", (NOW - 2 * DAY).isoformat()) == 0
-
-
-def test_chains_that_prove_nothing_fail(model: Path, tmp_path: Path, said: Said) -> None:
-    pki = Pki(tmp_path)
-    verify = ("verify-signature", model, "--certificate-chain", pki.anchor)
-    stranger = pair(tmp_path, "ks")
-    alone = certificate(tmp_path, "alone", pki.own, ("alone", pki.own))
-    pki.signs(model, alone)
-    assert run(*verify) == 1
-    signs_itself = certificate(tmp_path, "leaf", pki.own, ("root", stranger))
-    pki.signs(model, signs_itself)
-    assert run(*verify) == 1
-    # A leaf that issues certificates is no CA.
-    middle = pair(tmp_path, "km")
-    between = certificate(tmp_path, "middle", middle, ("root", pki.root))
-    pki.signs(model, certificate(tmp_path, "low", pki.own, ("middle", middle)), between)
-    assert run(*verify) == 1
-    run("sign", model, "--key", pki.own.key)
-    assert run(*verify) == 1
-    assert "it was made with a bare key" in said()[0]
-
-
-@pytest.mark.parametrize(
-    "changes", [{"may_sign": False}, {"purposes": (ExtendedKeyUsageOID.SERVER_AUTH,)}]
-)
-def test_certificates_for_other_purposes_do_not_sign(
-    model: Path, tmp_path: Path, changes: dict[str, object]
-) -> None:
-    pki = Pki(tmp_path)
-    with pytest.raises(EvidenceError, match="certificate"):
-        pki.signs(model, pki.leaf(**changes))
-
-
 def test_one_file_can_be_verified_alone(model: Path, keys: Pair, said: Said) -> None:
     run("sign", model, "--key", keys.key)
     (model / "weights").unlink()
@@ -435,21 +368,3 @@ def test_the_signature_is_over_the_payload_as_sent(keys: Pair) -> None:
     read = bundle.parse(key_signer(keys.private).bundle(payload))
     assert read.payload == payload
     assert pae(payload).endswith(payload)
-
-
-NAMES = st.text(st.sampled_from("ab.AB/-\n\\é ~"), min_size=0, max_size=6)
-
-
-@given(st.lists(NAMES, max_size=4, unique=True))
-def test_plain_paths_are_those_with_which_nothing_is_wrong(paths: list[str]) -> None:
-    if digest._are_plain(paths):
-        facts = {path: FileFact(0, "00" * 32) for path in paths}
-        assert len(facts) == len(paths)
-        for path in paths:
-            digest.check_path(path)
-        slow = pytest.MonkeyPatch()
-        slow.setattr(digest, "_are_plain", lambda _: False)
-        try:
-            digest.check_paths(paths)
-        finally:
-            slow.undo()

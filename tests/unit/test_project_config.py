@@ -99,6 +99,7 @@ def test_each_mistake_is_named(tmp_path: Path, old: str, new: str, words: str) -
         load(tmp_path, GOOD.replace(old, new))
     assert words in caught.value.message
     assert "aicert.toml" in caught.value.message
+    assert caught.value.hint, "not how the command is used, which each command would say"
 
 
 def test_unknown_runs_are_answered_with_the_nearest(tmp_path: Path) -> None:

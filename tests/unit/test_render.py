@@ -1,9 +1,10 @@
-"""What a terminal is shown: tables that fit it, and the version."""
+"""What a terminal is shown: tables that fit it, no colour or text that misleads, the version."""
 
 import importlib.metadata
 import io
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,60 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
             cli.main(["--version"])
         assert ended.value.code == 0
         assert capsys.readouterr().out.startswith(words)
+
+
+@pytest.mark.parametrize("hidden", ["\u05d0", "\u0627", "\u0661", "\u3164", "\ufe0f", "\u202e"])
+def test_what_moves_or_hides_text_is_escaped(hidden: str) -> None:
+    assert render.safe(f"a{hidden}b\u00e9") == f"a{ascii(hidden)[1:-1]}b\u00e9"
+
+
+def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert not cli.use_colour()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert cli.use_colour()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not cli.use_colour()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not cli.use_colour()
+
+
+def test_three_styles_and_no_more() -> None:
+    scene = Scene()
+    assert {render.GREEN, render.DIM} == styles(render.text(scene.appraise(), colour=True))
+    scene.edit("report", lambda r: r)
+    scene.set_pcr(14, bytes(32))
+    assert render.RED in styles(render.text(scene.appraise(), colour=True))
+
+
+def styles(text: str) -> set[str]:
+    return {"\x1b" + part.split("m")[0] + "m" for part in text.split("\x1b")[1:]} - {render.PLAIN}
+
+
+def test_hostile_text_is_escaped_and_cut() -> None:
+    assert render.safe("a\x1b[2J\n\u202eb") == "a\\x1b[2J\\n\\u202eb"
+    assert render.safe("naïve") == "naïve"
+    assert render.safe("x" * 500).endswith("x…")
+    assert len(render.safe("x" * 500)) == render.MAX_LINE
+    many = render.error_lines("first\n" + "more\n" * 99, None)
+    assert many.count("\n") == 1 + render.MAX_LINES
+
+
+def test_long_details_are_cut() -> None:
+    from aicert.result import CheckResult
+
+    check = CheckResult(id="subject.files", verdict="failed", detail="\n".join("x" * 99))
+    assert render._check_lines(check, colour=False)[-1].endswith("and 86 lines more")
+
+
+def test_the_verdict_line_names_the_tier() -> None:
+    passed = Scene("cloud").appraise()
+    assert "\nPASSED    (vtpm)\n" in render.text(passed)
+    open_check = replace(passed.checks[0], verdict="not-checked")
+    open_ = replace(passed, checks=(open_check, *passed.checks[1:]))
+    assert "\nNO VERDICT  1 checks could not be made (vtpm)\n" in render.text(open_)
+    nowhere = render.text(replace(open_, tier=None))
+    assert "\nNO VERDICT  1 checks could not be made \n" in nowhere

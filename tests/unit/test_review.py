@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from aicert.digest import dir_digest
-from aicert.errors import ConfigError, EvidenceError
+from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.lockfile import LockedInput
-from rules import config_fields, lock, review, review_text, table_facts
+from rules import config_fields, lock, review, review_text, revisions, table_facts
 from rules.review_check import Check, check
 from rules.review_rows import Row, Section
 from rules.revisions import Revision
@@ -47,6 +47,15 @@ def test_files_rows_sizes_and_fields_are_told(root: Path) -> None:
     assert "input data: more.tsv + 2 rows, 12 B" in lines
     assert "config: learning_rate 0.1 -> 0.2" in lines
     assert "config: datasets[0].n + 1" in lines
+
+
+def test_a_revision_of_too_many_files_is_refused_and_not_cut(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that come first by name would make a lockfile look removed."""
+    monkeypatch.setattr(revisions, "_MAX_NAMES", 3)
+    with pytest.raises(ToolError, match="has more than 3 files"):
+        told(root)
 
 
 def test_a_new_and_a_removed_run(root: Path) -> None:

@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from rules.local import Job
 from rules.terraform import Terraform
 from tests.e2e.azure.conftest import HERE, REPOSITORY, World
 from tests.e2e.azure.test_azure_blobs import Wire
+from tests.e2e.conftest import wait_for
 
 PROJECT = """
 [runs.tiny]
@@ -203,14 +205,20 @@ def test_kept_for_debugging_then_clean_ends_it(run: Run, world: World, tmp_path:
     assert world.left() == []
 
 
-def drive(world: World, folder: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+@contextmanager
+def drive(world: World, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The driver in a process of its own, which does not outlive the block."""
+    with subprocess.Popen(
         [sys.executable, HERE / "drive.py", world.home, folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -230,8 +238,8 @@ def test_interrupted_while_the_machine_runs(
 def test_interrupted_while_terraform_makes_the_machine(world: World, tmp_path: Path) -> None:
     world.plays("interrupted")
     with drive(world, tmp_path) as process:
-        while not (world.folder / "stopped-here").exists():
-            assert process.poll() is None
+        here = world.folder / "stopped-here"
+        wait_for(lambda: here.exists() or process.poll() is not None, "terraform")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) != 0
     assert world.left() == []

@@ -185,6 +185,24 @@ def test_terraform_finds_it_well_formatted() -> None:
         assert done.returncode == 0, done.stdout
 
 
+def test_all_modules_ask_for_the_same_versions() -> None:
+    """Each is a root of its own and has to say it; a folder that is new is looked at, too."""
+    assert {path.parent for path in (REPOSITORY / "terraform").rglob("*.tf")} == set(MODULES)
+    asked = re.compile(r'^ *(required_version|version) *= *"([^"]+)"', re.MULTILINE)
+    found: dict[str, dict[str, set[str]]] = {}
+    for module in (*MODULES, REPOSITORY / "tests/e2e/azure/rehearsal"):
+        for path in module.glob("*.tf"):
+            for what, version in asked.findall(path.read_text()):
+                found.setdefault(what, {}).setdefault(version, set()).add(module.name)
+    assert [len(versions) for versions in found.values()] == [1, 1], found
+    (terraform,), (provider,) = found["required_version"], found["version"]
+    assert found["required_version"][terraform] == {"azure", "strays", "rehearsal"}
+    assert found["version"][provider] == {"azure", "strays"}
+    said = (REPOSITORY / "docs/azure.md").read_text()
+    assert f"`hashicorp/azurerm` {provider} |" in said
+    assert f"| {terraform.removeprefix('>= ')} or newer" in said
+
+
 def test_nothing_that_would_open_the_machine_is_there() -> None:
     (machine,) = (b for t, _, b in blocks(load(MODULES[0]), "resource") if "linux_virtual" in t)
     assert machine["vtpm_enabled"] is True

@@ -1,0 +1,84 @@
+"""What documents tell people to type exists: commands, tasks and options."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+import dodo
+from aicert import cli
+from rules.__main__ import Main
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+# At the beginning of a line or of `code`, as opposed to "what aicert does".
+_OURS = re.compile(r"(?:^|`)(?:\./doit|(?:\./)?(aicert)) +([a-z][a-z_-]*)([^`#\n]*)", re.MULTILINE)
+_HINT = re.compile(r"hint=f?\"(?:\./doit|(aicert)) +([a-z][a-z_-]*)([^\",#\n]*)")
+_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
+# First lines of what a machine reads or writes, and of what it signs.
+_HEADERS = ("inputs", "output", "quote")
+# What follows is another program's.
+_HAND_ON = ("test", "dvc")
+
+
+def doit_options() -> dict[str, set[str]]:
+    """Long options by command; a task, run by its name, has none of its own."""
+    commands = Main().get_cmds()
+    found: dict[str, set[str]] = {
+        name.removeprefix("task_"): set() for name in dodo.__all__ if name.startswith("task_")
+    }
+    for name in commands:
+        options = commands.get_plugin(name).cmd_options
+        found[name] = {option["long"] for option in options if option.get("long")}
+    return found
+
+
+def aicert_options() -> dict[str, set[str]]:
+    """Long options by command."""
+    (commands,) = (
+        action
+        for action in cli._parser(None)._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return {
+        name: {word.removeprefix("--") for word in parser._option_string_actions}
+        for name, parser in commands.choices.items()
+    }
+
+
+def test_this_finds_commands_and_options() -> None:
+    assert "accept" in doit_options()["certify"]
+    assert doit_options()["image"] == set()
+    assert "lockfile" in aicert_options()["verify"]
+    told = _OURS.findall("`aicert verify C --root R # --x`\n./doit lock --check\nwhat aicert does")
+    assert told == [("aicert", "verify", " C --root R "), ("", "lock", " --check")]
+
+
+def check(told: list[tuple[str, str, str]]) -> None:
+    known = {"aicert": aicert_options(), "": doit_options()}
+    for program, command, rest in told:
+        if program and command in _HEADERS:
+            continue
+        words = f"{program or './doit'} {command}{rest}"
+        assert command in known[program], words
+        if not program and command == "run":
+            assert rest.split()[0] in known[program], words
+        if command not in _HAND_ON:
+            assert set(_OPTION.findall(rest)) <= known[program][command], words
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_names_exists(document: Path) -> None:
+    check(_OURS.findall(document.read_text()))
+
+
+def test_what_a_hint_names_exists() -> None:
+    folders = ("aicert", "rules", "enclave_runner")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    told = [found for path in files for found in _HINT.findall(path.read_text())]
+    assert len(told) > 20
+    check(told)
