@@ -4,8 +4,8 @@ mutmut makes the mutants of every function and notes which tests reach it; `test
 runs these for each, in a fork of a process that has loaded them all; the first failure kills the
 mutant. Only tests that run in process are asked. Everything happens in a copy in
 `.aicert/mutants/`, which also keeps what was found: a run that is stopped goes on where it was,
-survivors are tried again, and what was killed is believed until its function, or one that it calls,
-changes. Delete the folder to start afresh.
+survivors are tried again, and what was killed is believed until its function changes. Delete the
+folder to start afresh.
 
 What mutmut leaves out: constants of modules and classes, and decorated functions. Left out here:
 what only shows results (`cli`, `render`, `show`), and `records`, which is like the standard's.
@@ -229,18 +229,18 @@ def records(state: Path = STATE) -> dict[Path, dict[str, Any]]:
 
 
 def believe(before: dict[Path, dict[str, Any]], state: Path = STATE) -> None:
-    """Note again what was killed `before`, unless a function changed: mutmut forgets it all where a
-    file of tests is new, which cannot save a mutant.
+    """Note again what was killed `before`, of functions that are the same: mutmut forgets it all
+    where a file of tests is new, which cannot save a mutant.
     """
-    now = records(state)
-    if any(
-        said["hash_by_function_name"] != before.get(meta, {}).get("hash_by_function_name")
-        for meta, said in now.items()
-    ):
-        return
-    for meta, said in now.items():
-        codes = before[meta]["exit_code_by_key"].items()
-        said["exit_code_by_key"] |= {name: code for name, code in codes if code in KILLED}
+    for meta, said in records(state).items():
+        known = before.get(meta, {"exit_code_by_key": {}, "hash_by_function_name": {}})
+        hashes, old = said["hash_by_function_name"], known["hash_by_function_name"]
+        same = {name for name, digest in hashes.items() if old.get(name) == digest}
+        said["exit_code_by_key"] |= {
+            name: code
+            for name, code in known["exit_code_by_key"].items()
+            if code in KILLED and name.partition("__mutmut_")[0].rpartition(".")[2] in same
+        }
         meta.write_text(json.dumps(said))
 
 

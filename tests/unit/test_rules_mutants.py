@@ -45,20 +45,21 @@ def test_survivors_are_tried_again_and_what_was_killed_is_believed(tmp_path: Pat
     assert reopen(["statement"], set(), tmp_path)
 
 
-def test_what_was_killed_is_believed_until_a_function_changes(tmp_path: Path) -> None:
-    recorded(tmp_path, "tpm", a=1, b=0, c=-11)
+def test_what_was_killed_is_believed_until_its_function_changes(tmp_path: Path) -> None:
+    names = [f"aicert.tpm.{function}__mutmut_1" for function in ("x_a", "x_b", "x_c", "x_d")]
+    codes: list[int | None] = [1, 0, -11, 1]
+    recorded(tmp_path, "tpm", **dict(zip(names, codes, strict=True)))
     before = records(tmp_path)
-    recorded(tmp_path, "tpm", a=None, b=None, c=None)
-    believe(before, tmp_path)
-    assert score("tpm", tmp_path).killed == ("a", "c")
-    assert score("tpm", tmp_path).open == ("b",)
-    recorded(tmp_path, "tpm", a=None)
     (meta,) = before
-    before[meta]["hash_by_function_name"] = {"f": "2"}
-    believe(before, tmp_path)
-    assert score("tpm", tmp_path).open == ("a",)
+    before[meta]["hash_by_function_name"] = dict.fromkeys(("x_a", "x_b", "x_c"), "1")
+    recorded(tmp_path, "tpm", **dict.fromkeys(names))
+    said = json.loads(meta.read_bytes())
+    said["hash_by_function_name"] = {"x_a": "1", "x_b": "1", "x_c": "2", "x_d": "1"}
+    meta.write_text(json.dumps(said))
     recorded(tmp_path, "dsse", a=None)
     believe(before, tmp_path)
+    assert score("tpm", tmp_path).killed == (names[0],)
+    assert score("tpm", tmp_path).open == tuple(names[1:])
     assert score("dsse", tmp_path).open == ("a",)
 
 
