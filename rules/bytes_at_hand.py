@@ -14,6 +14,7 @@ from pathlib import Path
 from aicert.digest import is_hex
 from aicert.errors import AicertError
 from aicert.lockfile import LockedInput
+from rules.dvc_program import object_at, own_objects
 from rules.lock import DIRECTORY
 from rules.revisions import MAX_BYTES, Checkout, Files, Revision
 from rules.sources import store
@@ -66,7 +67,7 @@ class Finder:
         if key not in self._tracked:
             self._tracked[key] = self._objects(run, name)
         md5 = self._tracked[key].get(path)
-        return None if md5 is None else _small(self._object(md5))
+        return None if md5 is None else self._object(md5)
 
     def _objects(self, run: str, name: str) -> dict[str, str]:
         """MD5 by path of what the `.dvc` file beside the lockfile tracks, as far as it is here."""
@@ -76,7 +77,7 @@ class Finder:
             return {}
         if out[2] is None:
             return {"": out[1]}
-        listing = _small(self._object(out[1] + out[2]))
+        listing = self._object(out[1] + out[2])
         found: dict[str, str] = {}
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             for entry in json.loads(listing or b"[]"):
@@ -84,8 +85,8 @@ class Finder:
                     found[str(entry["relpath"])] = entry["md5"]
         return found
 
-    def _object(self, md5: str) -> Path:
-        return self._root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    def _object(self, md5: str) -> bytes | None:
+        return _small(object_at(own_objects(self._root), md5))
 
 
 def _small(path: Path) -> bytes | None:

@@ -23,6 +23,7 @@ from aicert.api import read_certificate
 from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.render import error_lines
 from aicert.roots import chip_root
+from rules.lock import replace as write_whole
 
 if TYPE_CHECKING:
     import httpx2
@@ -50,7 +51,7 @@ def attach(path: Path, server: str = MAKER) -> bool:
         return False
     platform = replace(platform, chip_certificate=_fetch(report, server))
     evidence = replace(certificate.evidence, platform=platform)
-    path.write_bytes(certificates.emit(replace(certificate, evidence=evidence)))
+    write_whole(path, certificates.emit(replace(certificate, evidence=evidence)))
     return True
 
 

@@ -11,6 +11,7 @@ from aicert.errors import ToolError
 from rules import dvc_env
 
 LOCK = Path(".aicert") / "dvc.lock"
+_OBJECTS = Path("files") / "md5"
 _TAIL = 2000
 
 
@@ -44,6 +45,21 @@ def run_dvc(root: Path, arguments: Sequence[str]) -> str:
 def pass_through(root: Path, arguments: Sequence[str]) -> int:
     """Run `dvc ARGUMENTS` on the caller's terminal; returns DVC's exit code."""
     return subprocess.run([dvc_env.program(), *arguments], cwd=root, env=_environment()).returncode
+
+
+def objects_of(root: Path) -> Path:
+    """Where DVC keeps objects for this checkout: it is asked."""
+    return Path(run_dvc(root, ["cache", "dir"]).strip()) / _OBJECTS
+
+
+def own_objects(root: Path) -> Path:
+    """Where it keeps them unless it was told another place: nothing is started."""
+    return root / ".dvc" / "cache" / _OBJECTS
+
+
+def object_at(objects: Path, md5: str) -> Path:
+    """An object's place; that of a directory's listing ends in `.dir`."""
+    return objects / md5[:2] / md5[2:]
 
 
 def _environment() -> dict[str, str]:

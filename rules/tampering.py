@@ -16,7 +16,7 @@ from aicert.statement import parse as parse_statement
 from rules import tracking, verify
 from rules.config import Project, Run
 from rules.digests import cached_file, cached_tree
-from rules.dvc_program import run_dvc
+from rules.dvc_program import object_at, objects_of
 from rules.tracking import Tracked
 
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -88,23 +88,19 @@ def _bad(found: dict[str, FileFact], wanted: dict[str, str]) -> list[str]:
 
 def _remove(root: Path, item: Tracked, bad: list[str]) -> None:
     """Remove files from the checkout and their objects from DVC's cache."""
-    cache = Path(run_dvc(root, ["cache", "dir"]).strip()) / "files" / "md5"
+    objects_here = objects_of(root)
     recorded = tracking.MD5.search(item.file.read_text(encoding="utf-8"))
     objects = {"": recorded[1]} if recorded else {}
     if recorded and recorded[1].endswith(".dir"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            for entry in json.loads(_object(cache, recorded[1]).read_bytes()):
+            for entry in json.loads(object_at(objects_here, recorded[1]).read_bytes()):
                 objects[entry["relpath"]] = entry["md5"]
     for name in bad:
         wrong = item.path / name if name else item.path
         if not wrong.is_dir():
             wrong.unlink(missing_ok=True)
         if _OBJECT.fullmatch(objects.get(name, "")):
-            _object(cache, objects[name]).unlink(missing_ok=True)
+            object_at(objects_here, objects[name]).unlink(missing_ok=True)
     if recorded:
         # It lists what was wrong; fetching it again is one small file.
-        _object(cache, recorded[1]).unlink(missing_ok=True)
-
-
-def _object(cache: Path, md5: str) -> Path:
-    return cache / md5[:2] / md5[2:]
+        object_at(objects_here, recorded[1]).unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from aicert.statement import parse as parse_statement
 from rules import lock, sources, verify
 from rules.config import Input, Project, Run
 from rules.digests import cached_file, cached_tree
-from rules.dvc_program import exclusive, run_dvc
+from rules.dvc_program import exclusive, object_at, objects_of, run_dvc
 from rules.lock import replace as write_whole
 from rules.progress import say
 from rules.work import unread
@@ -186,7 +186,7 @@ def track(root: Path, project: Project, *, again: bool = False) -> list[Tracked]
 
 def _todo(root: Path, project: Project, again: bool) -> dict[Path, Tracked]:
     """By `.dvc` file. Bytes that are not the locked ones wait for `./doit lock`."""
-    objects = Path(run_dvc(root, ["cache", "dir"]).strip()) / "files" / "md5" if again else None
+    objects = objects_of(root) if again else None
     found = {}
     for run in project.runs.values():
         try:
@@ -213,7 +213,7 @@ def _is_right(item: Tracked) -> bool:
 def _object(objects: Path, item: Tracked) -> Path:
     """Where DVC's cache has the bytes, or the listing, of what is recorded."""
     found = MD5.search(item.file.read_text(encoding="utf-8"))
-    return objects / found[1][:2] / found[1][2:] if found else objects / "none"
+    return object_at(objects, found[1]) if found else objects / "none"
 
 
 def _track(root: Path, todo: dict[Path, Tracked]) -> list[Tracked]:

@@ -1,4 +1,4 @@
-"""The second verifier's confidential machines (docs/spec/policy.md, "Confidential machines").
+"""The second verifier's confidential machines (docs/spec/confidential.md).
 
 Written from the specification alone; shares no code with `aicert`. It reads the chip's certificate
 as DER by itself, since its serial number is one that no library promises to read.

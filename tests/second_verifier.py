@@ -163,7 +163,7 @@ class Appraisal:
         chain = [unbase64(one) for one in self.evidence["akChain"]]
         self.ak, self.root = verify_chain(chain, self.asked.roots, self.asked.at)
 
-    # policy.md, "Confidential machines"
+    # confidential.md, "Checks"
 
     def _decide_chip(self) -> None:
         checks, decide = CHECKS[1:4], self._decide

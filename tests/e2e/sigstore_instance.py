@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 HOUR = datetime.timedelta(hours=1)
 SINCE = {"start": "2020-01-01T00:00:00Z"}
 ISSUER_OID = ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
@@ -63,6 +62,8 @@ class Instance:
 
     def __init__(self, folder: Path, *, identity: str, issuer: str) -> None:
         self.identity, self.issuer = identity, issuer
+        # Not when the tests were collected: a token lasts an hour.
+        self.now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
         self.ca, self.ct_log, self.log = (ec.generate_private_key(ec.SECP256R1()) for _ in "123")
         self.root = self._root()
         self._server = HTTPServer(("127.0.0.1", 0), _handler(self))
@@ -89,7 +90,7 @@ class Instance:
     @property
     def token(self) -> str:
         """An identity token: who, for whom, until when."""
-        now = int(NOW.timestamp())
+        now = int(self.now.timestamp())
         claims = {"iss": self.issuer, "sub": self.identity, "aud": "sigstore", "iat": now - 60}
         parts = ({"alg": "ES256", "typ": "JWT"}, claims | {"exp": now + 3600})
         texts = [base64.urlsafe_b64encode(json.dumps(p).encode()).rstrip(b"=") for p in parts]
@@ -104,8 +105,8 @@ class Instance:
             .issuer_name(name)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - HOUR)
-            .not_valid_after(NOW + 24 * HOUR)
+            .not_valid_before(self.now - HOUR)
+            .not_valid_after(self.now + 24 * HOUR)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage(sign=False), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -121,8 +122,8 @@ class Instance:
             .issuer_name(self.root.subject)
             .public_key(request.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - HOUR)
-            .not_valid_after(NOW + HOUR)
+            .not_valid_before(self.now - HOUR)
+            .not_valid_after(self.now + HOUR)
             .add_extension(usage(sign=True), critical=True)
             .add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False
@@ -145,7 +146,7 @@ class Instance:
 
     def _timestamp(self, body: bytes) -> bytes:
         """RFC 6962, 3.2 and 3.3: the list of one timestamp, as the extension has it."""
-        when = struct.pack("!Q", int(NOW.timestamp()) * 1000)
+        when = struct.pack("!Q", int(self.now.timestamp()) * 1000)
         entry = key_id(self.ca) + len(body).to_bytes(3, "big") + body
         signature = self.ct_log.sign(b"\0\0" + when + b"\0\1" + entry + b"\0\0", ec.ECDSA(SHA256))
         # Hash and signature algorithm: SHA-256 and ECDSA (RFC 5246, 7.4.1.4.1).
@@ -172,7 +173,7 @@ class Instance:
         root = hashlib.sha256(b"\0" + body).digest()
         entry = {
             "body": b64(body),
-            "integratedTime": int(NOW.timestamp()),
+            "integratedTime": int(self.now.timestamp()),
             "logID": key_id(self.log).hex(),
             "logIndex": 0,
         }

@@ -200,7 +200,7 @@ def test_a_machine_that_does_not_end_is_ended(
     monkeypatch.setattr(qemu, "_BOOT_S", 3)
     with pytest.raises(ToolError, match="did not end in 4 s"):
         boot()
-    assert left_in(tmp_path) == []
+    wait_for(lambda: not left_in(tmp_path), "the sandboxes of machines to die with them")
 
 
 def test_a_machine_that_is_killed_leaves_nothing(boot: Boot, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_machine_that_is_killed_leaves_nothing(boot: Boot, tmp_path: Path) -> 
 
     with pytest.raises(ToolError, match="died"):
         boot(before=kill)
-    assert left_in(tmp_path) == []
+    wait_for(lambda: not left_in(tmp_path), "the sandboxes of machines to die with them")
 
 
 def test_two_machines_at_once_do_not_meet(
@@ -248,4 +248,4 @@ def test_two_machines_at_once_do_not_meet(
         certificate = found[job.nonce]
         assert certificate.evidence.nonce == job.nonce
         assert report_of(certificate).exit_code == "0"
-    assert left_in(tmp_path) == []
+    wait_for(lambda: not left_in(tmp_path), "the sandboxes of machines to die with them")

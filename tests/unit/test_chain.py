@@ -179,6 +179,7 @@ def test_a_changed_octet_is_one_typed_error() -> None:
                 continue
             accepted.append(position)
     # Only what is changed into itself.
+    assert accepted
     assert all(LEAF[position] in (0x1E, 0x03) for position in accepted)
 
 

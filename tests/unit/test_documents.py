@@ -19,6 +19,9 @@ DOCUMENTS = [
 _OURS = re.compile(r"(?:^|`)(?:\./doit|(?:\./)?(aicert)) +([a-z][a-z_-]*)([^`#\n]*)", re.MULTILINE)
 _HINT = re.compile(r"hint=f?\"(?:\./doit|(aicert)) +([a-z][a-z_-]*)([^\",#\n]*)")
 _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
+# A section of a document in a docstring; a link to a file in a document.
+_SECTION = re.compile(r"(docs/[a-z/-]+\.md), \"([^\"]+)\"")
+_LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 # First lines of what a machine reads or writes, and of what it signs.
 _HEADERS = ("inputs", "output", "quote")
 # What follows is another program's.
@@ -82,3 +85,16 @@ def test_what_a_hint_names_exists() -> None:
     told = [found for path in files for found in _HINT.findall(path.read_text())]
     assert len(told) > 20
     check(told)
+
+
+def test_sections_and_files_that_documents_and_code_name_exist() -> None:
+    folders = ("aicert", "rules", "enclave_runner", "tests")
+    code = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    named = [found for path in code for found in _SECTION.findall(path.read_text())]
+    assert named
+    for document, section in named:
+        text = (ROOT / document).read_text()
+        assert re.search(rf"^#+ {re.escape(section)}", text, re.MULTILINE), (document, section)
+    for document in DOCUMENTS:
+        for target in _LINK.findall(document.read_text()):
+            assert (document.parent / target).exists(), (document.name, target)

@@ -9,7 +9,15 @@ import pytest
 from aicert.errors import AicertError, EvidenceError, ToolError
 from enclave_runner import __main__ as runner
 from enclave_runner import init
-from rules import image_disk, image_initrd, image_pcrs, image_tasks, image_trees, image_wheels
+from rules import (
+    image_disk,
+    image_initrd,
+    image_layers,
+    image_pcrs,
+    image_tasks,
+    image_trees,
+    image_wheels,
+)
 from rules.image_store import Image
 
 
@@ -48,6 +56,14 @@ def test_modules_are_those_that_the_init_loads() -> None:
     ):
         listed = source.partition(form)[2].partition("};")[0]
         assert tuple(re.findall(r'"([^"]+)"', listed)) == wanted
+
+
+def test_every_word_of_the_command_line_is_explained() -> None:
+    text = (Path(__file__).parents[2] / "docs/spec/image.md").read_text(encoding="utf-8")
+    table = text.partition("## The command line")[2].partition("\n## ")[0]
+    told = {word for cell in re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+            for word in cell.split()}  # fmt: skip
+    assert told == set(image_layers.COMMAND_LINE)
 
 
 def test_kernel_without_a_module_is_refused(tmp_path: Path) -> None:
