@@ -47,7 +47,6 @@ class VerifiedRunKey:
     """A run key made in the quoted boot, that no other boot and no other TPM can have."""
 
     key: "EllipticCurvePublicKey"
-    name: bytes
 
 
 def appraise_platform(
@@ -159,7 +158,7 @@ def appraise_run_key(
         _check_run_key(public)
         _check_same_boot(said, verified)
         detail = "a P-256 key of this boot, certified by that AK under the NULL hierarchy"
-        return detail, VerifiedRunKey(key=public.ec_key(), name=public.name)
+        return detail, VerifiedRunKey(key=public.ec_key())
 
     return ledger.step("runkey.certified", certified, both(key, quote), "quote.pcrs")
 
