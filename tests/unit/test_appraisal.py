@@ -9,12 +9,14 @@ from aicert import image_lock
 from aicert.chain import stamp
 from aicert.digest import FileFact, of_bytes
 from aicert.errors import ConfigError
+from aicert.lockfile import Lockfile
 from aicert.policy import Claim, Firmware
 from aicert.report_form import Value
 from aicert.result import BOOT_CHECKS
 from tests.adversarial import tpm_forge
 from tests.adversarial.attacks_platform import intermediate
 from tests.adversarial.attacks_run import ancestor
+from tests.adversarial.attacks_statement import SIGNER
 from tests.adversarial.forger import BOOT, FIRMWARE, NONCE, VERITY, Scene, hex_of
 
 
@@ -169,6 +171,14 @@ def test_what_came_out_as_it_went_in_is_named_in_part() -> None:
     assert check.detail.endswith(": 'a.safetensors, b.safetensors, c.safetensors'")
 
 
+def test_of_a_long_list_of_weights_the_start_is_shown() -> None:
+    names = tuple(letter * 80 for letter in "abc")
+    scene = Scene().edit("report", lambda report: replace(report, unchanged_weights=names))
+    assert scene.appraise().check("outputs.trained").detail == (
+        f"weights came out as they went in: '{', '.join(names)[:200]}'"
+    )
+
+
 def test_every_dm_verity_root_that_an_image_has_is_named() -> None:
     verity = VERITY | {"esp": of_bytes(b"esp")}
     lock = image_lock.emit(name="machine", disk=of_bytes(b"disk"), pcrs=BOOT, verity=verity)
@@ -188,6 +198,38 @@ def test_outputs_that_the_lockfile_does_not_declare_are_named() -> None:
         "the statement's outputs differs from what was verified\n"
         "found     \"('model', 'z')\"\nexpected  \"('model',)\""
     )
+
+
+def test_of_what_differs_the_start_is_shown() -> None:
+    scene = Scene()
+    many = tuple(f"output-{number:03}" for number in range(30))
+    scene.edit("lockfile", lambda locked: replace(locked, outputs=("model", *many)))
+    made = scene.get("statement").outputs
+    scene.edit("statement", lambda s: replace(s, outputs={"x": made["model"]}))
+    assert scene.appraise().check("statement.form").detail == (
+        "the statement's outputs differs from what was verified\n"
+        f"found     \"('x',)\"\nexpected  {str(('model', *many))[:200]!a}"
+    )
+    scene.edit("statement", lambda s: replace(s, outputs=dict.fromkeys(many, made["model"])))
+    scene.edit("lockfile", lambda locked: replace(locked, outputs=("model",)))
+    assert scene.appraise().check("statement.form").detail == (
+        "the statement's outputs differs from what was verified\n"
+        f"found     {str(many)[:200]!a}\nexpected  \"('model',)\""
+    )
+
+
+def test_each_input_that_somebody_signed_is_named_in_a_line_of_its_own() -> None:
+    def signed(lockfile: Lockfile) -> Lockfile:
+        return replace(
+            lockfile, inputs=tuple(replace(item, signed_by=SIGNER) for item in lockfile.inputs)
+        )
+
+    scene = Scene().edit("lockfile", signed)
+    names = [item.name for item in scene.get("lockfile").inputs]
+    assert len(names) > 1
+    scene.edit("report", lambda report: replace(report, signers=tuple((n, SIGNER) for n in names)))
+    detail = scene.appraise().check("statement.form").detail
+    assert detail.splitlines()[1:] == [f"input {name} signed by {SIGNER}" for name in names]
 
 
 def test_a_result_says_when_and_of_what_it_is() -> None:

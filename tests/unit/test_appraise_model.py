@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from aicert.appraise_model import CLOCK_SKEW, _check_age
+from aicert import certificate as certificates
+from aicert.appraisal import appraise
+from aicert.appraise_model import CLOCK_SKEW, Model, _check_age
 from aicert.digest import Defect, FileFact
 from aicert.errors import EvidenceError
 from aicert.inert import FILES, ignored_paths, is_inert
@@ -123,6 +125,27 @@ def test_without_a_model_it_says_so() -> None:
         "not-checked",
         "not checked: you gave no model directory",
     )
+
+
+def test_a_directory_is_not_read_for_outputs_that_nobody_measured() -> None:
+    scene = Scene()
+    scene.set_pcr(8, bytes(32))
+    read = []
+
+    def given() -> Model:
+        read.append(True)
+        return {}
+
+    certificate = certificates.parse(scene.get("file"))
+    result = appraise(certificate, given, scene.get("policy"), at=scene.at)
+    assert result.check("outputs.pcr8").verdict == "failed"
+    assert result.check("subject.files").verdict == "not-checked"
+    assert not read
+    scene = Scene()
+    certificate = certificates.parse(scene.get("file"))
+    result = appraise(certificate, given, scene.get("policy"), at=scene.at)
+    assert result.check("subject.files").verdict == "failed"
+    assert read
 
 
 def test_the_output_with_the_fewest_differences_is_shown() -> None:

@@ -90,10 +90,11 @@ def evidence(key: str, value: object) -> Change:
         (evidence("nonce", "A" * 64), "nonce is not 64"),
         (evidence("nonce", " " + "0" * 62 + " "), "nonce is not 64"),
         (evidence("nonce", "g" * 64), "nonce is not 64"),
+        (evidence("nonce", "0" * 65), r"^certificate\.evidence\.nonce is longer than 64"),
         (evidence("akChain", []), "akChain is empty"),
         (evidence("akChain", [""] * 7), "more than 6 items"),
         (evidence("akChain", [1]), "str is wanted"),
-        (evidence("akChain", ["e30"]), "base64"),
+        (evidence("akChain", ["e30"]), r"^certificate\.evidence\.akChain\.0 is not base64$"),
         (evidence("akChain", ["A" * 20000]), "too long|longer"),
         (evidence("timestamps", [1]), "a short string"),
         (evidence("timestamps", [""] * 9), "more than 8 items"),
@@ -109,6 +110,10 @@ def evidence(key: str, value: object) -> Change:
         (lambda d: d["evidence"]["pcrs"].update({"16": "0" * 64}), "unknown key '16'"),
         (lambda d: d["evidence"]["pcrs"].update({"01": "0" * 64}), "unknown key '01'"),
         (lambda d: d["evidence"]["pcrs"].update({"1": "0"}), "pcrs.1 is not 64"),
+        (
+            lambda d: d["evidence"]["pcrs"].update({"1": "0" * 65}),
+            r"^certificate\.evidence\.pcrs\.1 is longer than 64",
+        ),
         (lambda d: d["evidence"]["quote"].update(more=1), "unknown key"),
         (
             lambda d: d["evidence"]["quote"].update(attest="A" * 8000),
