@@ -1,4 +1,5 @@
 import hashlib
+import re
 import subprocess
 import tomllib
 from dataclasses import replace
@@ -240,3 +241,79 @@ def test_too_many_patterns_are_refused() -> None:
     many = changed(only=tuple(str(number) for number in range(101)))
     with pytest.raises(LockError, match="only: a list"):
         lockfile.parse(lockfile.emit(many))
+
+
+def test_as_much_as_a_lockfile_can_hold() -> None:
+    inputs = (CONFIG, *(replace(CONFIG, name=f"d{number:04}") for number in range(999)))
+    outputs = tuple(f"m{number:04}" for number in range(1000))
+    value = "v" * 1000
+    full = replace(changed(uri=value), inputs=(replace(CONFIG, uri=value), *inputs[1:]))
+    assert lockfile.parse(lockfile.emit(full)) == full
+    assert lockfile.emit(replace(SMALL, outputs=outputs)).count(b'"m0') == 1000
+    with pytest.raises(LockError, match="input config: uri: a lockfile holds printable"):
+        lockfile.emit(changed(uri=value + "v"))
+
+
+def test_a_lockfile_of_the_greatest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockfile, "MAX_BYTES", len(GOOD))
+    assert lockfile.emit(lockfile.parse(GOOD)) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (
+            replace(SMALL, run="R" * 81),
+            f"run '{'R' * 80}' is not a name: lowercase letters, digits and -, up to 63",
+        ),
+        (
+            replace(SMALL, trainer=""),
+            "trainer '' is not a name: lowercase letters, digits and -, up to 63",
+        ),
+        (
+            changed(name="Config"),
+            "input 'Config' is not a name: lowercase letters, digits and -, up to 63",
+        ),
+        (replace(SMALL, outputs=()), "a run has at least one output"),
+        (replace(SMALL, inputs=()), "a run has an input named config that is one file"),
+        (
+            changed(signed_by="x" * 81),
+            f"input config: signed-by is no public key like p256:02…: '{'x' * 80}'",
+        ),
+        (
+            changed(uri="é" * 81),
+            "input config: uri: a lockfile holds printable ASCII without quotes or backslashes, found "
+            + ascii("é" * 80),
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_full(made: Lockfile, message: str) -> None:
+    with pytest.raises(LockError) as error:
+        lockfile.emit(made)
+    assert error.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b'version = 1\nrun = "r"\ninput = 3\n', "input: a list of tables is wanted"),
+        (
+            re.sub(b'digest = ".*"', b"digest = 3", lockfile.emit(SMALL)),
+            "input[0].digest: a string is wanted",
+        ),
+        (
+            lockfile.emit(SMALL).replace(b'name = "config"', b"name = 3"),
+            "input[0].name: a string is wanted",
+        ),
+    ],
+)
+def test_what_is_missing_is_said_in_full(data: bytes, message: str) -> None:
+    with pytest.raises(LockError) as error:
+        lockfile.parse(data)
+    assert error.value.message == message
+
+
+def test_another_version_says_how_to_make_this_one() -> None:
+    with pytest.raises(LockError) as error:
+        lockfile.parse(b"version = 2\n")
+    assert (error.value.message, error.value.hint) == ("lockfile version is not 1", "./doit lock")
