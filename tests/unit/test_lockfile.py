@@ -282,8 +282,8 @@ def test_a_lockfile_of_the_greatest_size(monkeypatch: pytest.MonkeyPatch) -> Non
         ),
         (
             changed(uri="é" * 81),
-            "input config: uri: a lockfile holds printable ASCII without quotes or backslashes, found "
-            + ascii("é" * 80),
+            "input config: uri: a lockfile holds printable ASCII without quotes or backslashes, "
+            "found " + ascii("é" * 80),
         ),
     ],
 )
