@@ -6,6 +6,7 @@ import pytest
 from aicert.chain import Root
 from aicert.errors import ConfigError, EvidenceError
 from aicert.policy import (
+    BUILT_IN,
     Firmware,
     Policy,
     built_in,
@@ -49,6 +50,10 @@ def test_the_firmware_that_qemu_machines_boot_is_built_in() -> None:
     assert all(len(value) == 32 and any(value) for value in firmware.pcrs.values())
     assert built_in("local").firmware == ()
     assert [each.name for each in built_in("default").firmware] == ["azure-trusted-launch-2024-06"]
+
+
+def test_built_in_policies_say_their_names() -> None:
+    assert [built_in(name).name for name in BUILT_IN] == list(BUILT_IN)
 
 
 def test_no_other_policy_is_built_in() -> None:
