@@ -164,6 +164,16 @@ def test_one_step_is_a_training() -> None:
     assert check.detail.startswith("1 steps (self-reported), 5120 tokens (self-reported)\n1 weight")
 
 
+def test_as_many_changed_tensors_as_new_ones() -> None:
+    counts = dict.fromkeys(("tensorsChanged", "tensorsNew"), Value("measured", 3))
+    scene = Scene().edit(
+        "report", lambda report: replace(report, values=dict(report.values) | counts)
+    )
+    check = scene.appraise().check("outputs.trained")
+    assert check.verdict == "ok"
+    assert "3 tensors changed, 3 are new" in check.detail
+
+
 def test_what_came_out_as_it_went_in_is_named_in_part() -> None:
     names = tuple(f"{letter}.safetensors" for letter in "abcd")
     scene = Scene().edit("report", lambda report: replace(report, unchanged_weights=names))

@@ -100,3 +100,9 @@ def test_other_exit_codes(text: str) -> None:
         check_exit_code(text)
     with pytest.raises(EvidenceError, match="not an exit code"):
         output_events(text, {}, A)
+
+
+def test_the_start_of_what_is_no_exit_code_is_shown() -> None:
+    with pytest.raises(EvidenceError) as error:
+        check_exit_code("9" * 41)
+    assert error.value.message == f"not an exit code: '{'9' * 40}'"

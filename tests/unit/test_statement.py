@@ -152,7 +152,7 @@ MODEL, LAST = ("model", "dirHash"), ("z", "dirHash")
         ),
         (
             lambda d: definition(d)["resolvedDependencies"][0].update(digest={"sha256": 1}),
-            "a short string",
+            r"resolvedDependencies\[0\]\.digest: a short string is wanted",
         ),
         (
             lambda d: definition(d)["resolvedDependencies"][0].update(digest={"sha1": "0" * 40}),
@@ -191,6 +191,14 @@ MODEL, LAST = ("model", "dirHash"), ("z", "dirHash")
         (subject(MODEL, ("model/a", "dirHash"), LAST), "repeated or no file"),
         (subject(MODEL, ("model/a", "sha256"), ("model/a", "sha256"), LAST), "repeated or no file"),
         (subject(MODEL, ("other", "dirHash"), LAST), "under no declared output"),
+        (
+            subject(("m" * 201, "dirHash"), LAST),
+            f"^statement: subject '{'m' * 200}' is under no declared output$",
+        ),
+        (
+            subject(MODEL, ("model/" + "a" * 195, "dirHash"), LAST),
+            f"^statement: subject 'model/{'a' * 194}' is repeated or no file$",
+        ),
         (subject(MODEL, ("model/../a", "sha256"), LAST), "plain relative"),
         (subject(MODEL, ("model/", "sha256"), LAST), "path is empty"),
         (subject(MODEL, ("model/a", "sha256"), ("model/A", "sha256"), LAST), "differ only"),
