@@ -156,3 +156,5 @@ def test_the_nearest_key_is_named_however_far_it_is(folder: Path) -> None:
     assert said.endswith("policy has an unknown key 'zzz'")
     assert hint is not None
     assert hint.startswith("the nearest key is ")
+    said, _ = refused(file(folder, f"{'z' * 81} = 1"))
+    assert said.endswith(f"policy has an unknown key '{'z' * 80}'")

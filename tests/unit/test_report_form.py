@@ -125,8 +125,15 @@ def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
         (lambda d: d["values"].update({"é": {}}), "no name"),
         (lambda d: d["values"].update({"A" * 81: {}}), f"a key that is no name: '{'A' * 80}'$"),
         (lambda d: d["values"].update({f"v{n}": {} for n in range(201)}), "more than 200"),
-        (lambda d: d["values"]["steps"].update(origin="claimed"), "is not one of"),
-        (lambda d: d["values"]["steps"].update(more=1), "origin and value"),
+        (lambda d: d["values"]["steps"].update(origin="x" * 20), "is not one of"),
+        (
+            lambda d: d["values"]["steps"].update(origin="x" * 21),
+            r"^report\.values\.steps\.origin is longer than 20 characters$",
+        ),
+        (
+            lambda d: d["values"]["steps"].update(more=1),
+            r"^report\.values\.steps: origin and value are wanted$",
+        ),
         (lambda d: d["values"]["steps"].pop("value"), "origin and value"),
         (lambda d: d["values"]["steps"].update(value=None), "a string, a number or numbers"),
         (lambda d: d["values"]["steps"].update(value=True), "a string, a number or numbers"),
@@ -134,8 +141,8 @@ def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
         (lambda d: d["values"]["steps"].update(value=["1"]), "numbers are wanted"),
         (lambda d: d["values"]["steps"].update(value=[True]), "numbers are wanted"),
         (lambda d: d["values"]["steps"].update(value=[1] * 20_001), "numbers are wanted"),
-        (lambda d: d["values"]["steps"].update(value="x" * 4097), "a short string"),
-        (lambda d: d["values"].update(steps=40), "an object is wanted"),
+        (lambda d: d["values"]["steps"].update(value="x" * 4097), r"^report\.values\.steps: a"),
+        (lambda d: d["values"].update(steps=40), r"^report\.values\.steps: an object is wanted"),
         (signed({}), "names of outputs are wanted"),
         (signed({"A": "sha256:" + "0" * 64}), "names of outputs are wanted"),
         (signed({"a": "sha256:0"}), "not a digest"),
@@ -173,4 +180,7 @@ def test_a_report_too_large() -> None:
 def test_as_many_values_as_there_may_be() -> None:
     value = Value("measured", 1)
     report = RunReport(exit_code="0", values={f"v{n}": value for n in range(200)})
+    assert parse(emit(report)) == report
+    losses = Value("self-reported", (1,) * 20_000)
+    report = RunReport(exit_code="0", values={"losses": losses})
     assert parse(emit(report)) == report
