@@ -57,3 +57,12 @@ def test_api_takes_policies_images_and_lineage(folder: Path, tmp_path: Path) -> 
     )
     assert result.check("lineage.ancestors").verdict == "not-applicable"
     assert result.check("inputs.lockfile").verdict == "failed"
+
+
+def test_a_certificate_that_was_read_is_not_read_again(folder: Path) -> None:
+    check = partial(api.check_files, policy="local", root=folder / "root.pem", at=AT)
+    read = api.read_certificate(folder / "c.json")
+    wanted = check(folder / "c.json", folder / "model")
+    (folder / "c.json").write_bytes(b"{}")
+    assert check(read, folder / "model") == wanted
+    assert wanted.verdict == "passed"
