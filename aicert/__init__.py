@@ -55,7 +55,7 @@ def verify(
     Args:
         certificate: path of the certificate file.
         model: directory of the model's files. Without it there is never a pass.
-        policy: `default`, `local`, `qemu`, the path of a policy file, or a `Policy`.
+        policy: `default`, `confidential`, `local`, `qemu`, a policy file's path, or a `Policy`.
         root: PEM file with the root of a simulated platform that you trust.
         lockfile: the lockfile that you expect: a path, `sha256:HEX` or a Digest.
         image_lock: path of the lock of a machine image that you accept.

@@ -28,7 +28,13 @@ MAX_LINEAGE_BYTES = 1 << 25
 
 def read_certificate(path: StrPath) -> Certificate:
     """Parse a certificate file; nothing in it is authenticated yet."""
-    return certificates.parse(read_bounded(path, certificates.MAX_BYTES, "certificate"))
+    try:
+        data = read_bounded(path, certificates.MAX_BYTES, "certificate")
+    except EvidenceError as error:
+        swapped = "name the certificate's file first, then MODEL_DIR"
+        hint = swapped if os.path.isdir(path) else None
+        raise EvidenceError(error.message, hint=hint) from None
+    return certificates.parse(data)
 
 
 def read_lineage(paths: Sequence[StrPath]) -> list[Certificate]:
@@ -86,7 +92,13 @@ def choose_policy(
 
         chosen = load_policy(policy)
     else:
-        raise ConfigError(f"no policy {policy!a}: neither a file nor one of {', '.join(BUILT_IN)}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(policy, BUILT_IN, n=1)
+        raise ConfigError(
+            f"no policy {policy!a}: neither a file nor one of {', '.join(BUILT_IN)}",
+            hint=f"--policy {near[0]}" if near else None,
+        )
     try:
         if root is not None:
             pem = read_bounded(root, MAX_PEM, "root")
@@ -113,7 +125,7 @@ def expected_lockfile(text: StrPath | Digest | None) -> Digest | None:
     try:
         return of_bytes(read_bounded(name, MAX_LOCKFILE, "lockfile"))
     except EvidenceError as error:
-        raise ConfigError(error.message) from None
+        raise ConfigError(error.message, hint="--lockfile lockfiles/RUN.lock.toml") from None
 
 
 def expected_nonce(text: str | bytes | None) -> bytes | None:

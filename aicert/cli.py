@@ -9,7 +9,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Self, TextIO
 
 from aicert import render
@@ -87,10 +87,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.disable()
     try:
         # A command must not pay for what others need to describe themselves.
-        return _run(_parser(words[0] if words else None).parse_args(words))
+        return _run(_options(words))
     finally:
         if collected:
             gc.enable()
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    parser, commands = _parser(words[0] if words else None)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        # argparse would show the usage of the whole program.
+        commands[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -114,7 +123,10 @@ def _run(options: argparse.Namespace) -> int:
     return code
 
 
-def _parser(word: str | None) -> argparse.ArgumentParser:
+def _parser(
+    word: str | None,
+) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser of the program, and those of its commands."""
     parser = _Parser(
         prog="aicert",
         description="Verify certificates and signatures of AI models.",
@@ -174,7 +186,7 @@ def _parser(word: str | None) -> argparse.ArgumentParser:
         from aicert.export import certificate_commands
 
         certificate_commands.add_commands(commands, _formatter)
-    return parser
+    return parser, commands.choices
 
 
 def _verify(options: argparse.Namespace, _: "Write") -> int:

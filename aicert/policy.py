@@ -170,9 +170,9 @@ def require_roots(policy: Policy) -> Policy:
     """`policy`, if it names a root; ConfigError where nothing could ever chain to it."""
     if policy.roots:
         return policy
-    hint = "--root .aicert/ca/NAME.pem"
+    hint = "--root PEM"
     if policy.name in SIMULATED_TIERS:
-        hint = f"--root .aicert/ca/{policy.name}.pem"
+        hint += f": the maker's checkout has it at .aicert/ca/{policy.name}.pem"
     raise ConfigError(f"policy {policy.name} names no platform root", hint=hint)
 
 

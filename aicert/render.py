@@ -246,7 +246,22 @@ def _why(result: AttestationResult) -> list[str]:
     else:
         return []
     first = reason.detail.split("\n", 1)[0]
-    return ["", *error_lines(f"{reason.id}: {first}", reason.hint).splitlines()]
+    hint = reason.hint
+    if reason.id == "platform.chain":
+        hint = _simulated_hint(first, result.policy)
+    return ["", *error_lines(f"{reason.id}: {first}", hint).splitlines()]
+
+
+def _simulated_hint(said: str, policy: str) -> str | None:
+    """What accepts a simulated platform, where that is why no root of the policy fits."""
+    from aicert.chain import SIMULATED_TIERS
+
+    for driver, tier in SIMULATED_TIERS.items():
+        # The whole line, which is this program's own; nothing of the evidence is repeated.
+        whole = f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier})"
+        if said == whole and policy != driver:
+            return f"--policy {driver} --root PEM"
+    return None
 
 
 def _styled(words: str, style: str, colour: bool) -> str:

@@ -16,6 +16,7 @@ from aicert.policy import ChipRoot
 PINNED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pinned")
 # One certificate and text beside it: base64 of chain.MAX_CERTIFICATE has 11 kB.
 MAX_PEM = 65536
+PEM_HINT = "name a file with one -----BEGIN CERTIFICATE----- and its end"
 
 # file → SHA-256 of its DER.
 FINGERPRINTS = {
@@ -103,10 +104,10 @@ def pem_to_der(data: bytes, what: str) -> bytes:
 
     head, tail = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
     if data.count(head) != 1 or data.count(tail) != 1 or not data.rstrip().endswith(tail):
-        raise ConfigError(f"{what} is not one PEM certificate")
+        raise ConfigError(f"{what} is not one PEM certificate", hint=PEM_HINT)
     body = data[data.index(head) + len(head) : data.index(tail)]
     try:
         der = base64.b64decode(b"".join(body.split()), validate=True)
     except binascii.Error:
-        raise ConfigError(f"{what} is not one PEM certificate") from None
+        raise ConfigError(f"{what} is not one PEM certificate", hint=PEM_HINT) from None
     return trim_padding(der)

@@ -62,7 +62,9 @@ def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> ob
     except UnicodeDecodeError:
         raise EvidenceError(f"{what} is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise EvidenceError(f"{what} is not JSON: {error.msg} at byte {error.pos}") from None
+        # Some of json's messages end in the word that the place begins with.
+        said = error.msg.removesuffix(" at")
+        raise EvidenceError(f"{what} is not JSON: {said} at byte {error.pos}") from None
     except RecursionError:
         raise EvidenceError(f"{what} is nested too deep") from None
     except _RefusedError as error:

@@ -147,7 +147,9 @@ class _Walk:
 
     def hint(self) -> str:
         names = sorted(self._inputs)
-        return f"for example `input:{names[0]}`" if names else "declare it under the run's inputs"
+        if not names:
+            return "declare it under the run's inputs"
+        return f"`input:NAME` or `input:NAME/FILE`, where NAME is one of: {', '.join(names)}"
 
     def mapping(
         self, value: dict[object, object], models: tuple[str, ...], rule: str, place: str

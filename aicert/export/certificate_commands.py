@@ -78,7 +78,7 @@ def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
     add("certificate", metavar="CERT", help="the certificate file")
     add("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
     add("-o", "--out", metavar="FILE", required=True, help="the page to write")
-    add("--policy", default="default", help="default, local, qemu or a policy file")
+    add("--policy", default="default", help="default, confidential, local, qemu or a policy file")
     add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
     add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
     add("--image-lock", metavar="L", help="the lock of a machine image that you accept")
@@ -101,9 +101,11 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
     folder = Path(options.folder)
     if not folder.is_dir():
+        make = f"mkdir -p {shlex.quote(options.folder[:200])}"
+        taken = os.path.lexists(folder)
         raise ConfigError(
             f"not a directory: {options.folder[:200]!a}",
-            hint=f"mkdir -p {shlex.quote(options.folder[:200])}",
+            hint="name a directory to write into" if taken else make,
         )
     for name, data in exports(_facts(options.certificate)).items():
         write_atomically(folder / name, data)

@@ -92,7 +92,8 @@ def load_signer(key: StrPath, *, password: str | None = None) -> KeySigner:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY"):
             raise ConfigError(
-                f"{os.fspath(key)!a} is a public key: the private one signs"
+                f"{os.fspath(key)!a} is a public key: the private one signs",
+                hint="--key key.pem",
             ) from None
         raise ConfigError(f"{os.fspath(key)!a} is no usable private key: {error}") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name not in _HASHES:

@@ -38,7 +38,16 @@ def error_of(call: Callable[[], object], kind: type[AicertError]) -> tuple[str, 
             f"not a lockfile digest: 'sha256:{'x' * 73}'",
             None,
         ),
-        (lambda: api.expected_lockfile("/no"), f"cannot read lockfile '/no': {NOWHERE}", None),
+        (
+            lambda: api.expected_lockfile("/no"),
+            f"cannot read lockfile '/no': {NOWHERE}",
+            "--lockfile lockfiles/RUN.lock.toml",
+        ),
+        (
+            lambda: api.choose_policy("locl"),
+            "no policy 'locl': neither a file nor one of default, confidential, local, qemu",
+            "--policy local",
+        ),
         (
             lambda: api.choose_policy("best"),
             "no policy 'best': neither a file nor one of default, confidential, local, qemu",
@@ -57,7 +66,7 @@ def error_of(call: Callable[[], object], kind: type[AicertError]) -> tuple[str, 
         (
             lambda: api.choose_policy("local"),
             "policy local names no platform root",
-            "--root .aicert/ca/local.pem",
+            "--root PEM: the maker's checkout has it at .aicert/ca/local.pem",
         ),
         (
             lambda: api.time_of_appraisal("x" * 50),
@@ -85,8 +94,9 @@ def test_a_wrong_argument_is_named(
 def test_a_wrong_root_or_image_is_named_with_its_path(tmp_path: Path) -> None:
     root, image = tmp_path / "root.pem", tmp_path / "image.lock.toml"
     root.write_bytes(b"none")
-    said, _ = error_of(lambda: api.choose_policy("local", root=root), ConfigError)
+    said, hint = error_of(lambda: api.choose_policy("local", root=root), ConfigError)
     assert said == f"{root} is not one PEM certificate"
+    assert hint == "name a file with one -----BEGIN CERTIFICATE----- and its end"
     image.write_bytes(written() + b"\n")
     said, hint = error_of(lambda: api.choose_policy(LOCAL, image=image), ConfigError)
     assert (said, hint) == ("image lock is not in canonical form", "./doit image")

@@ -85,7 +85,20 @@ def test_default_policy_refuses_software_naming_the_tier(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["verify", str(folder / "c.json"), str(folder / "model")]) == 1
-    assert "(simulated:local, tier software)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "(simulated:local, tier software)" in out
+    assert out.endswith("\nhint: --policy local --root PEM\n")
+
+
+def test_the_policy_of_that_driver_is_not_the_hint_where_it_was_given(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ca_forge.root("other CA", ca_forge.ec_key("other"), driver="local")
+    (folder / "root.pem").write_bytes(ca_forge.pem(other))
+    assert verify(folder) == 1
+    out = capsys.readouterr().out
+    assert "error: platform.chain: " in out
+    assert "hint: " not in out
 
 
 def test_default_policy_with_that_root_refuses_at_the_tier(
@@ -131,6 +144,19 @@ def test_wrong_command_lines_are_3(words: list[str], capsys: pytest.CaptureFixtu
         cli.main(words)
     assert caught.value.code == 3
     assert "error: " in capsys.readouterr().err
+
+
+def test_a_slip_in_a_commands_options_shows_that_commands_usage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["verify", "c", "--polcy", "local"])
+    assert caught.value.code == 3
+    err = capsys.readouterr().err
+    assert err.startswith("usage: aicert verify ")
+    assert err.endswith(
+        "error: unrecognized arguments: --polcy local\nhint: aicert verify --help\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -231,7 +257,18 @@ def test_a_simulated_policy_without_root_is_3(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["verify", str(folder / "c.json"), "--policy", "local"]) == 3
-    assert capsys.readouterr().err.endswith("hint: --root .aicert/ca/local.pem\n")
+    assert capsys.readouterr().err.endswith(
+        "hint: --root PEM: the maker's checkout has it at .aicert/ca/local.pem\n"
+    )
+
+
+def test_a_model_in_the_certificates_place_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["verify", str(folder / "model"), str(folder / "c.json")]) == 2
+    assert capsys.readouterr().err.endswith(
+        "Is a directory\nhint: name the certificate's file first, then MODEL_DIR\n"
+    )
 
 
 def test_missing_and_malformed_evidence_is_2(

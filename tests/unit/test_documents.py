@@ -44,7 +44,7 @@ def aicert_options() -> dict[str, set[str]]:
     """Long options by command."""
     (commands,) = (
         action
-        for action in cli._parser(None)._actions
+        for action in cli._parser(None)[0]._actions
         if isinstance(action, argparse._SubParsersAction)
     )
     return {

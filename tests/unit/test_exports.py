@@ -27,6 +27,14 @@ def written(tmp_path: Path, data: bytes | None = None) -> Path:
     return path
 
 
+def test_export_wants_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    certificate, none = str(written(tmp_path)), str(tmp_path / "none")
+    assert main(["export", certificate, none]) == 3
+    assert capsys.readouterr().err.endswith(f"hint: mkdir -p {none}\n")
+    assert main(["export", certificate, certificate]) == 3
+    assert capsys.readouterr().err.endswith("hint: name a directory to write into\n")
+
+
 def test_exports_are_the_same_bytes_for_the_same_certificate(tmp_path: Path) -> None:
     read = facts.read(sample())
     made = files.exports(read)

@@ -267,7 +267,7 @@ def test_a_wrong_command_line_is_3(model: Path, keys: Pair, tmp_path: Path, said
     assert run("verify-signature", model, "--key", model / "model.sig") == 3
     assert "is no public key" in said()[1]
     assert run("sign", model, "--key", keys.pub) == 3
-    assert "is a public key: the private one signs" in said()[1]
+    assert "is a public key: the private one signs\nhint: --key key.pem" in said()[1]
     assert run("sign", model, "--key", keys.key, "--certificate-chain", keys.pub) == 3
     assert check(model, keys, "--at", "yesterday") == 3
 

@@ -39,7 +39,8 @@ def test_simulated_policies_need_the_callers_root(name: str, tier: str) -> None:
     policy = built_in(name)
     with pytest.raises(ConfigError, match="names no platform root") as caught:
         require_roots(policy)
-    assert caught.value.hint == f"--root .aicert/ca/{name}.pem"
+    wanted = f"--root PEM: the maker's checkout has it at .aicert/ca/{name}.pem"
+    assert caught.value.hint == wanted
     rooted = with_root(policy, ca_forge.pem(root("CA", ec_key("ca"), driver=name)), "ca.pem")
     assert [(one.tier, one.simulated) for one in rooted.roots] == [(tier, name)]
 
@@ -172,7 +173,7 @@ def test_a_callers_root_has_a_name_and_what_is_wrong_a_hint() -> None:
     with pytest.raises(ConfigError) as caught:
         require_roots(Policy(name="mine", tier="vtpm", roots=(), images={}))
     assert caught.value.message == "policy mine names no platform root"
-    assert caught.value.hint == "--root .aicert/ca/NAME.pem"
+    assert caught.value.hint == "--root PEM"
     other = root("other CA", ec_key("other"), driver="local")
     two = with_root(policy, ca_forge.pem(other), "ca.pem")
     assert describe(two).endswith("roots simulated:local, simulated:local")

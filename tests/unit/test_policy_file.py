@@ -8,6 +8,7 @@ from aicert.digest import of_bytes
 from aicert.errors import ConfigError
 from aicert.policy import Claim
 from aicert.policy_file import MAX_POLICY, load_policy
+from aicert.roots import PEM_HINT
 from tests.adversarial import ca_forge
 from tests.adversarial.ca_forge import ec_key, root
 from tests.unit.test_image_lock import written
@@ -148,7 +149,8 @@ def test_the_fingerprint_that_was_found_is_shown(folder: Path) -> None:
 def test_errors_name_the_file(folder: Path, text: str, message: str) -> None:
     path = file(folder, text)
     wanted = message.replace("FILE", path).replace("FOLDER", str(folder))
-    assert refused(path) == (wanted, None)
+    hint = PEM_HINT if "PEM" in wanted else None
+    assert refused(path) == (wanted, hint)
 
 
 def test_the_nearest_key_is_named_however_far_it_is(folder: Path) -> None:

@@ -76,6 +76,17 @@ def test_the_effective_config_does_not_depend_on_order() -> None:
     assert first.digest.startswith("sha256:")
 
 
+def test_a_value_that_is_no_input_is_refused_with_the_form_and_every_input() -> None:
+    with pytest.raises(ConfigRefused) as caught:
+        resolve(b"base_model: gpt2\n", INPUTS)
+    names = ", ".join(sorted(INPUTS))
+    form = "`input:NAME` or `input:NAME/FILE`, where NAME is one of: "
+    assert caught.value.hint == form + names
+    with pytest.raises(ConfigRefused) as caught:
+        resolve(b"base_model: gpt2\n", {})
+    assert caught.value.hint == "declare it under the run's inputs"
+
+
 @pytest.mark.parametrize(
     ("text", "key", "hint"),
     [
