@@ -1,5 +1,6 @@
 """`./doit dvc ARGUMENTS`: the locked DVC, and SHA-256 after whatever it brought."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -59,9 +60,27 @@ Exit codes: 0 done, 2 DVC failed or brought other bytes.
                 # Also after a failure: part of it may have been brought.
                 count = tampering.compare(root, project)
                 say(f"compared  {count} tracked inputs and outputs by SHA-256: as locked")
+            if action == "push" and code == 0:
+                _check_pushed(root, args[1:])
         if code != 0:
             raise ToolError(f"dvc ended with {code}", hint="./doit dvc doctor")
         return 0
+
+
+def _check_pushed(root: Path, arguments: list[str]) -> None:
+    """DVC only warns of bytes that neither its cache nor the remote has, and ends with 0."""
+    if "--glob" in arguments:
+        # `dvc status` has no patterns.
+        return
+    asked = [each for each in arguments if each not in ("--run-cache", "--no-run-cache")]
+    found = json.loads(run_dvc(root, ["status", "--cloud", "--json", *asked]))
+    missing = sorted(name for name, status in found.items() if status == "missing")
+    if missing:
+        raise ToolError(
+            "neither DVC's cache nor the remote has all of what is tracked:"
+            + "".join(f"\n  {name}" for name in missing),
+            hint="./doit certify --all && ./doit dvc push",
+        )
 
 
 def _verify_remotes(root: Path) -> None:
