@@ -63,8 +63,20 @@ Exit codes: 0 done, 2 DVC failed or brought other bytes.
             if action == "push" and code == 0:
                 _check_pushed(root, args[1:])
         if code != 0:
-            raise ToolError(f"dvc ended with {code}", hint="./doit dvc doctor")
+            raise ToolError(f"dvc ended with {code}", hint=_next(root, action))
         return 0
+
+
+def _next(root: Path, action: str) -> str:
+    if action in ("push", "pull", "fetch") and not _remotes(root):
+        return "./doit dvc remote add -d team s3://bucket/models"
+    return "./doit dvc doctor"
+
+
+def _remotes(root: Path) -> list[str]:
+    # `dvc remote list` wraps its lines.
+    listed = run_dvc(root, ["config", "--list"])
+    return re.findall(r"^remote\.(.+)\.url=", listed, re.MULTILINE)
 
 
 def _check_pushed(root: Path, arguments: list[str]) -> None:
@@ -85,8 +97,5 @@ def _check_pushed(root: Path, arguments: list[str]) -> None:
 
 def _verify_remotes(root: Path) -> None:
     """DVC compares MD5 after a download only where the remote says so."""
-    # `dvc remote list` wraps its lines.
-    for name in re.findall(
-        r"^remote\.(.+)\.url=", run_dvc(root, ["config", "--list"]), re.MULTILINE
-    ):
+    for name in _remotes(root):
         run_dvc(root, ["remote", "modify", name, "verify", "true"])

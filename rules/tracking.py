@@ -276,11 +276,13 @@ def _track(root: Path, todo: dict[Path, Tracked]) -> list[Tracked]:
 
 def _drop_others(root: Path, todo: dict[Path, Tracked]) -> None:
     """Another run shared the input and comes first by name now: one `.dvc` file a path."""
-    paths = {item.path for item in todo.values()}
+    paths = {item.path: item.file for item in todo.values()}
     for file in (root / lock.DIRECTORY).glob("*/*.dvc"):
         found = None if file in todo else _PATH.search(file.read_text(encoding="utf-8"))
-        if found and (root.resolve() / found[1].strip("\"'")) in paths:
+        now = paths.get(root.resolve() / found[1].strip("\"'")) if found else None
+        if now is not None:
             file.unlink()
+            say(f"moved  {file.relative_to(root)} to {now.relative_to(root)}: runs share the input")
 
 
 def _unfinished(root: Path, item: Tracked) -> bytes:

@@ -244,6 +244,7 @@ def test_what_a_clone_made_itself_is_pushed_and_one_run_tracks_a_path(
     assert clone.doit("dvc", "remote", "add", "mine", str(tmp_path / "mine")).returncode == 0
     pushed = clone.doit("dvc", "push", "--remote", "mine", "lockfiles/above/same.dvc")
     assert pushed.returncode == 0, pushed.stderr
+    assert "moved  lockfiles/again/same.dvc to lockfiles/above/same.dvc" in pushed.stderr
     assert [str(p.relative_to(clone.root)) for p in clone.root.glob("lockfiles/*/*.dvc")] == [
         "lockfiles/above/same.dvc"
     ]
@@ -290,6 +291,14 @@ def test_what_was_changed_in_place_and_made_again_is_pushed_whole(
     assert pulled.returncode == 0, pulled.stderr
     for name, data in FILES.items():
         assert (clone.root / "outputs/tiny/model" / name).read_bytes() == data
+
+
+def test_a_push_without_a_remote_says_how_to_add_one(untracked: Clone, tmp_path: Path) -> None:
+    clone = Clone(root=tmp_path / "origin")
+    shutil.copytree(untracked.root, clone.root, symlinks=True)
+    pushed = clone.doit("dvc", "push")
+    assert pushed.returncode == 2
+    assert "hint: ./doit dvc remote add -d team s3://" in pushed.stderr
 
 
 def test_an_unpacked_archive_has_no_dvc(untracked: Clone, tmp_path: Path) -> None:
