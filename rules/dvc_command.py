@@ -14,6 +14,8 @@ from rules.progress import say
 
 # Commands after which other bytes may lie in the checkout.
 BRINGING = ("pull", "fetch", "checkout")
+# Options of `dvc push` that `dvc status --json` has not, or that would spoil its JSON.
+_ONLY_PUSH = ("--run-cache", "--no-run-cache", "-v", "-vv", "--verbose", "-q", "--quiet")
 
 
 class Dvc(Command):
@@ -81,10 +83,10 @@ def _remotes(root: Path) -> list[str]:
 
 def _check_pushed(root: Path, arguments: list[str]) -> None:
     """DVC only warns of bytes that neither its cache nor the remote has, and ends with 0."""
-    if "--glob" in arguments:
-        # `dvc status` has no patterns.
+    if {"--glob", "-h", "--help"}.intersection(arguments):
+        # `dvc status` has no patterns; help pushes nothing.
         return
-    asked = [each for each in arguments if each not in ("--run-cache", "--no-run-cache")]
+    asked = [each for each in arguments if each not in _ONLY_PUSH]
     found = json.loads(run_dvc(root, ["status", "--cloud", "--json", *asked]))
     missing = sorted(name for name, status in found.items() if status == "missing")
     if missing:
