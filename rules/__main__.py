@@ -1,5 +1,6 @@
 """`./doit`: doit with this project's commands (pyproject.toml registers them)."""
 
+import shlex
 import sys
 
 from doit.doit_cmd import DoitMain
@@ -35,6 +36,9 @@ def main(arguments: list[str]) -> int:
         return int(Main().run(meant(arguments)) or 0)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
+        if meant(arguments)[0] == DEFAULT:
+            print("nothing half done is certified; what was cut off begins again", file=sys.stderr)
+            print(f"hint: ./doit {shlex.join(meant(arguments))}", file=sys.stderr)
         return 130
 
 

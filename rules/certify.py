@@ -86,7 +86,9 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
             reason = "another nonce is asked for than the certificate answers"
         if reason is None:
             question = verify.own_question(root, run, nonce)
-            model = digests.cached_tree(verify.output_path(root, run))
+            output = verify.output_path(root, run)
+            # After a training that failed there may be none: the certificate says why.
+            model = digests.cached_tree(output) if verify.has_files(output) else {}
             result = question.appraise(certificate, model, identity(current.data))
             reason = _not_passed(result) or _other_runner(root, run, certificate)
         folder = verify.certificate_path(root, run.name).parent

@@ -202,7 +202,7 @@ class Clean(Command):
                 sweep(Path.cwd(), path.parent.name)
             else:
                 remove(path)
-        print(f"removed {len(chosen)} of the entries above")
+        print(f"removed {len(chosen)} files and folders")
         azure_clean.end(cloud)
         return 0
 
@@ -214,7 +214,8 @@ def _shown(names: list[str]) -> list[Path]:
         # From the working directory, never from where this file lies: only the checkout that
         # somebody stands in is cleaned.
         paths = area.paths(Path.cwd(), cache_directory(Path.cwd()))
-        paths = [path for path in paths if not in_use(path)]
+        used = [path for path in paths if in_use(path)]
+        paths = [path for path in paths if path not in used]
         wanted = area.name in names if names else not area.named
         total = amount(sum(size_of(path) for path in paths), "B")
         mark = "remove" if wanted and paths else "keep"
@@ -223,17 +224,26 @@ def _shown(names: list[str]) -> list[Path]:
             chosen += paths
             for path in paths:
                 print(f"        {printable(str(path), 200)}")
+        for path in used:
+            print(f"        {printable(str(path), 200)}  is in use: stays")
     return chosen
 
 
 def _shown_cloud(names: list[str]) -> list[azure_clean.Leftover]:
     """What is paid for on Azure goes without being named; Azure itself is asked when it is."""
     if names and AZURE not in names:
+        _say_cloud("not asked for")
         return []
     found = azure_clean.look(Path.cwd(), ask_azure=AZURE in names)
     for item in found:
         print(f"destroy {AZURE:<13} {item.name}  {item.what}")
+    if not found:
+        _say_cloud("nothing that is known here" if AZURE not in names else "nothing")
     return found
+
+
+def _say_cloud(text: str) -> None:
+    print(f"{'keep':<7} {AZURE:<13} {'':>10}  what runs on Azure left: {text}")
 
 
 def _ask() -> None:

@@ -1,5 +1,6 @@
 """`./doit dvc ARGUMENTS`: the locked DVC, and SHA-256 after whatever it brought."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from rules.progress import say
 
 # Commands after which other bytes may lie in the checkout.
 BRINGING = ("pull", "fetch", "checkout")
+# Options of `dvc push` that `dvc status --json` has not, or that would spoil its JSON.
+_ONLY_PUSH = ("--run-cache", "--no-run-cache", "-v", "-vv", "--verbose", "-q", "--quiet")
 
 
 class Dvc(Command):
@@ -59,15 +62,42 @@ Exit codes: 0 done, 2 DVC failed or brought other bytes.
                 # Also after a failure: part of it may have been brought.
                 count = tampering.compare(root, project)
                 say(f"compared  {count} tracked inputs and outputs by SHA-256: as locked")
+            if action == "push" and code == 0:
+                _check_pushed(root, args[1:])
         if code != 0:
-            raise ToolError(f"dvc ended with {code}", hint="./doit dvc doctor")
+            raise ToolError(f"dvc ended with {code}", hint=_next(root, action))
         return 0
+
+
+def _next(root: Path, action: str) -> str:
+    if action in ("push", "pull", "fetch") and not _remotes(root):
+        return "./doit dvc remote add -d team s3://bucket/models"
+    return "./doit dvc doctor"
+
+
+def _remotes(root: Path) -> list[str]:
+    # `dvc remote list` wraps its lines.
+    listed = run_dvc(root, ["config", "--list"])
+    return re.findall(r"^remote\.(.+)\.url=", listed, re.MULTILINE)
+
+
+def _check_pushed(root: Path, arguments: list[str]) -> None:
+    """DVC only warns of bytes that neither its cache nor the remote has, and ends with 0."""
+    if {"--glob", "-h", "--help"}.intersection(arguments):
+        # `dvc status` has no patterns; help pushes nothing.
+        return
+    asked = [each for each in arguments if each not in _ONLY_PUSH]
+    found = json.loads(run_dvc(root, ["status", "--cloud", "--json", *asked]))
+    missing = sorted(name for name, status in found.items() if status == "missing")
+    if missing:
+        raise ToolError(
+            "neither DVC's cache nor the remote has all of what is tracked:"
+            + "".join(f"\n  {name}" for name in missing),
+            hint="./doit certify --all && ./doit dvc push",
+        )
 
 
 def _verify_remotes(root: Path) -> None:
     """DVC compares MD5 after a download only where the remote says so."""
-    # `dvc remote list` wraps its lines.
-    for name in re.findall(
-        r"^remote\.(.+)\.url=", run_dvc(root, ["config", "--list"]), re.MULTILINE
-    ):
+    for name in _remotes(root):
         run_dvc(root, ["remote", "modify", name, "verify", "true"])

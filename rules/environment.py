@@ -10,7 +10,7 @@ def training_environment(root: Path) -> Path:
     if training_env.is_complete(training_env.location(root)):
         return training_env.location(root)
     progress.say("making the training environment (Axolotl and torch, about 3 GB, minutes)")
-    with progress.task("training environment", unit="steps") as bar:
+    with progress.task("training environment", unit="steps", is_even=False) as bar:
         return training_env.ensure(
             root,
             on_line=lambda line: bar.update(note=line),

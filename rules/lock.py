@@ -273,7 +273,7 @@ def _check_configured(run: Run, locked: Lockfile) -> None:
 def _stale(run: Run, why: str) -> LockError:
     return LockError(
         f"lockfile of run {run.name} is stale: {why}",
-        hint=f"./doit lock {run.name}, then review `git diff {DIRECTORY}/`",
+        hint=f"./doit lock {run.name} && git diff {DIRECTORY}/",
     )
 
 

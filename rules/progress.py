@@ -72,6 +72,8 @@ class State:
     moved_from: tuple[float, float] = (0.0, 0.0)
     # Seconds since the last of it was done.
     idle: float = 0.0
+    # Steps that take very different times say nothing of what is left.
+    is_even: bool = True
 
     @property
     def is_stalled(self) -> bool:
@@ -83,7 +85,7 @@ class State:
     def left(self) -> float | None:
         """Seconds left at the speed so far, or None where that says nothing."""
         elapsed, done = self.elapsed - self.moved_from[0], self.done - self.moved_from[1]
-        if not self.total or done <= 0 or self.done >= self.total:
+        if not (self.is_even and self.total) or done <= 0 or self.done >= self.total:
             return None
         return elapsed / done * (self.total - self.done)
 
@@ -111,7 +113,8 @@ class State:
 class Bar:
     """One piece of work. All methods may be called from any thread."""
 
-    def __init__(self, title: str, total: float | None, unit: str) -> None:
+    def __init__(self, title: str, total: float | None, unit: str, is_even: bool = True) -> None:
+        self._is_even = is_even
         self._lock = threading.Lock()
         self._title = printable(title, MAX_TITLE)
         self._total = total
@@ -164,6 +167,7 @@ class Bar:
                 elapsed=time.monotonic() - self._started,
                 moved_from=self._moved_from or (0.0, 0.0),
                 idle=time.monotonic() - self._moved_at,
+                is_even=self._is_even,
             )
 
 
@@ -252,7 +256,11 @@ def _rich_display(stream: TextIO) -> Any:
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True)),
+        # It takes the room that the others leave, and is cut there.
+        TextColumn(
+            "{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
+        ),
+        expand=True,
         console=Console(file=stream),
         # The thread of each bar draws; one of rich's would only draw the same again.
         auto_refresh=False,
@@ -270,10 +278,14 @@ def task(
     unit: str = "",
     stream: TextIO | None = None,
     line_every: float = LINE_EVERY,
+    is_even: bool = True,
 ) -> Iterator[Bar]:
-    """Show a bar, a spinner or lines while the block runs, if it runs long enough to matter."""
+    """Show a bar, a spinner or lines while the block runs, if it runs long enough to matter.
+
+    Without `is_even` no time left is shown.
+    """
     stream = stream or sys.stderr
-    bar = Bar(title, total, unit)
+    bar = Bar(title, total, unit, is_even)
     shown = _Terminal(stream, bar) if stream.isatty() else _Lines(stream, bar, line_every)
     over = threading.Event()
 

@@ -45,7 +45,8 @@ Exit codes: 0 the same bytes, 1 they differ or the repeated run failed, 2 nothin
         root = Path.cwd()
         project = config.load(root)
         if len(args) != 1:
-            raise ConfigError("reproduce takes one run", hint="./doit reproduce RUN")
+            first = next(iter(project.runs))
+            raise ConfigError("reproduce takes one run", hint=f"./doit reproduce {first}")
         run = project.run(args[0])
         name = params["machine"]
         again = replace(run, machine=project.machine(name)) if name else run

@@ -6,8 +6,6 @@ better remote brings the right bytes.
 """
 
 import contextlib
-import json
-import re
 from pathlib import Path
 
 from aicert.digest import FileFact, dir_digest, parse_listing
@@ -19,7 +17,6 @@ from rules.digests import cached_file, cached_tree
 from rules.dvc_program import object_at, objects_of
 from rules.tracking import Tracked
 
-_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 SHOWN = 5
 
 
@@ -89,18 +86,13 @@ def _bad(found: dict[str, FileFact], wanted: dict[str, str]) -> list[str]:
 def _remove(root: Path, item: Tracked, bad: list[str]) -> None:
     """Remove files from the checkout and their objects from DVC's cache."""
     objects_here = objects_of(root)
-    recorded = tracking.MD5.search(item.file.read_text(encoding="utf-8"))
-    objects = {"": recorded[1]} if recorded else {}
-    if recorded and recorded[1].endswith(".dir"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            for entry in json.loads(object_at(objects_here, recorded[1]).read_bytes()):
-                objects[entry["relpath"]] = entry["md5"]
+    objects = tracking.recorded_objects(objects_here, item)
     for name in bad:
         wrong = item.path / name if name else item.path
         if not wrong.is_dir():
             wrong.unlink(missing_ok=True)
-        if _OBJECT.fullmatch(objects.get(name, "")):
+        if name in objects:
             object_at(objects_here, objects[name]).unlink(missing_ok=True)
-    if recorded:
+    if "" in objects:
         # It lists what was wrong; fetching it again is one small file.
-        object_at(objects_here, recorded[1]).unlink(missing_ok=True)
+        object_at(objects_here, objects[""]).unlink(missing_ok=True)

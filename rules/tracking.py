@@ -8,6 +8,8 @@ compared after whatever DVC did (`rules.tampering`).
 On where the checkout is a git repository with `.dvc/config`. Nothing here starts DVC but `track`.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import re
@@ -31,6 +33,7 @@ from rules.work import unread
 # As DVC writes it: a key of the one output.
 _PATH = re.compile(r"^(?:- |  )path: (.+)$", re.MULTILINE)
 MD5 = re.compile(r"^[- ] md5: ([0-9a-f]{32}(?:\.dir)?)$", re.MULTILINE)
+_OBJECT = re.compile(r"[0-9a-f]{32}")
 # DVC breaks the line when it writes the file again.
 _DIGEST = re.compile(r"^  aicert:\s+(\S+)$", re.MULTILINE)
 
@@ -195,8 +198,11 @@ def _todo(root: Path, project: Project, again: bool) -> dict[Path, Tracked]:
             # No lockfile, or one that certify refuses with its own words.
             continue
         for item in items:
-            has = item.is_recorded and (objects is None or _object(objects, item).exists())
-            if not has and _is_right(item):
+            if item.is_recorded and objects is None:
+                continue
+            right = _is_right(item)
+            has = objects is not None and item.is_recorded and _is_cached(objects, item, right)
+            if right and not has:
                 found[item.file] = item
     return found
 
@@ -210,10 +216,43 @@ def _is_right(item: Tracked) -> bool:
         return False
 
 
-def _object(objects: Path, item: Tracked) -> Path:
-    """Where DVC's cache has the bytes, or the listing, of what is recorded."""
-    found = MD5.search(item.file.read_text(encoding="utf-8"))
-    return object_at(objects, found[1]) if found else objects / "none"
+def recorded_objects(objects: Path, item: Tracked) -> dict[str, str]:
+    """MD5 by path of what the `.dvc` file records; "" is the file itself, or the listing.
+
+    The files of a directory as far as the listing is in DVC's cache and can be read.
+    """
+    recorded = MD5.search(item.file.read_text(encoding="utf-8"))
+    found = {"": recorded[1]} if recorded else {}
+    if recorded and recorded[1].endswith(".dir"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            for entry in json.loads(object_at(objects, recorded[1]).read_bytes()):
+                if _OBJECT.fullmatch(entry["md5"]):
+                    found[str(entry["relpath"])] = entry["md5"]
+    return found
+
+
+def _is_cached(objects: Path, item: Tracked, right: bool) -> bool:
+    """Whether DVC's cache has all of it. A copy with other bytes goes: DVC believes its own cache.
+
+    It is mostly a link to what lies in the checkout, so it changes with that; `right`: that has the
+    locked bytes, and what is linked to it needs no reading.
+    """
+    found = recorded_objects(objects, item)
+    whole = bool(found)
+    for name, md5 in found.items():
+        cached, here = object_at(objects, md5), item.path / name if name else item.path
+        try:
+            if right and here.is_file() and cached.samefile(here):
+                continue
+            with cached.open("rb") as file:
+                same = hashlib.file_digest(file, "md5").hexdigest() == md5.removesuffix(".dir")
+        except FileNotFoundError:
+            whole = False
+            continue
+        if not same:
+            cached.unlink()
+            whole = False
+    return whole
 
 
 def _track(root: Path, todo: dict[Path, Tracked]) -> list[Tracked]:
@@ -237,11 +276,13 @@ def _track(root: Path, todo: dict[Path, Tracked]) -> list[Tracked]:
 
 def _drop_others(root: Path, todo: dict[Path, Tracked]) -> None:
     """Another run shared the input and comes first by name now: one `.dvc` file a path."""
-    paths = {item.path for item in todo.values()}
+    paths = {item.path: item.file for item in todo.values()}
     for file in (root / lock.DIRECTORY).glob("*/*.dvc"):
         found = None if file in todo else _PATH.search(file.read_text(encoding="utf-8"))
-        if found and (root.resolve() / found[1].strip("\"'")) in paths:
+        now = paths.get(root.resolve() / found[1].strip("\"'")) if found else None
+        if now is not None:
             file.unlink()
+            say(f"moved  {file.relative_to(root)} to {now.relative_to(root)}: runs share the input")
 
 
 def _unfinished(root: Path, item: Tracked) -> bytes:

@@ -53,20 +53,23 @@ def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
     driver = run.machine.driver
     image = _own_image(root, driver, GPU_IMAGE_LOCK if run.machine.gpu else IMAGE_LOCK)
     if driver in SIMULATED_TIERS:
-        policy = api.choose_policy(driver, root=_own_ca(root, driver), image=image)
+        policy = api.choose_policy(driver, root=_own_ca(root, driver, run.name), image=image)
     else:
         # A cloud's own roots; of images, the one that this checkout builds.
         policy = api.choose_policy("default", image=image)
     return Question(policy=policy, nonce=nonce)
 
 
-def question(root: Path, policy: str, pem: str, nonce: str) -> Question:
-    """What a command line asks: a built-in policy or a policy file, an own root, a nonce."""
+def question(root: Path, policy: str, pem: str, nonce: str, run: str) -> Question:
+    """What a command line asks: a built-in policy or a policy file, an own root, a nonce.
+
+    `run` is one whose certificate would make this checkout's CA.
+    """
     if policy not in BUILT_IN:
         policy = str(users_path(policy))
     ca = users_path(pem) if pem else None
     if ca is None and policy in SIMULATED_TIERS:
-        ca = _own_ca(root, policy)
+        ca = _own_ca(root, policy, run)
     chosen = api.choose_policy(policy, root=ca, image=_own_image(root, policy))
     return Question(policy=chosen, nonce=api.expected_nonce(nonce or None))
 
@@ -77,12 +80,13 @@ def _own_image(root: Path, policy: str, name: Path = IMAGE_LOCK) -> Path | None:
     return lock if policy in ("qemu", "azure") and lock.is_file() else None
 
 
-def _own_ca(root: Path, driver: str) -> Path:
+def _own_ca(root: Path, driver: str, run: str) -> Path:
     pem = root / CAS / f"{driver}.pem"
     if not pem.is_file():
         raise ConfigError(
-            f"policy {driver} reads this checkout's CA, which does not exist yet: {pem}",
-            hint="./doit certify, or give --root PEM",
+            f"policy {driver} reads this checkout's CA, which does not exist yet: {pem}; "
+            "--root names another",
+            hint=f"./doit certify {run}",
         )
     return pem
 
@@ -105,9 +109,14 @@ def read_certificate(root: Path, run: str) -> Certificate:
     return api.read_certificate(path)
 
 
+def has_files(path: Path) -> bool:
+    """Whether there is an output: one that is empty or missing has no files."""
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
 def read_model(path: Path, title: str) -> Model:
     """Every file of an output, read now. An output that is empty or missing has no files."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not has_files(path):
         return {}
     with progress.task(title, unit="B") as bar:
         return api.read_model(path, bar.advance)

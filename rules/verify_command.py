@@ -37,7 +37,8 @@ line.
             "long": "policy",
             "type": str,
             "default": "default",
-            "help": "default, confidential, local, qemu, or the path of a policy file",
+            "help": "default (where none is given), confidential, local, qemu, or the path of a "
+            "policy file",
         },
         {
             "name": "root",
@@ -72,8 +73,16 @@ line.
         runs = project.chosen(args, everything=params["all"])
         if params["format"] not in ("text", "json"):
             raise ConfigError("--format is text or json")
-        asked = verify.question(root, params["policy"], params["root"], params["nonce"])
-        codes = [self._one(root, run, asked, params["format"]) for run in runs]
+        policy = params["policy"]
+        able = [r for r in (*runs, *project.runs.values()) if r.machine.driver == policy]
+        asked = verify.question(
+            root, policy, params["root"], params["nonce"], (able or runs)[0].name
+        )
+        codes = []
+        for number, run in enumerate(runs):
+            if len(runs) > 1 and params["format"] == "text":
+                print(("\n" if number else "") + f"run {run.name}", flush=True)
+            codes.append(self._one(root, run, asked, params["format"]))
         return min((code for code in codes if code), default=0)
 
     def _one(self, root: Path, run: config.Run, asked: verify.Question, form: str) -> int:

@@ -193,6 +193,8 @@ def test_a_later_failure_keeps_the_model_that_passed(stand_in: StandIn) -> None:
     done = checkout.doit("certify")
     assert done.returncode == 1
     assert "kept in .aicert/kept/tiny-alpaca" in done.stderr
+    why = checkout.doit("why", "tiny-alpaca").stdout
+    assert "would run: the certificate does not pass: outputs.exit" in why
     kept = checkout.root / ".aicert/kept/tiny-alpaca"
     assert (kept / "certificate.json").read_bytes() == passed
     words = [str(kept / "certificate.json"), str(kept / "outputs/model")]
@@ -248,6 +250,8 @@ def test_an_interrupt_leaves_nothing(stand_in: StandIn, number: signal.Signals) 
         _, errors = process.communicate(timeout=60)
     assert process.returncode in (128 + number, -number), errors
     assert "Traceback" not in errors
+    if number == signal.SIGINT:
+        assert errors.endswith("begins again\nhint: ./doit certify\n")
     assert not checkout.certificate.exists()
     assert_clean(checkout)
 

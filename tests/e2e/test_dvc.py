@@ -244,6 +244,7 @@ def test_what_a_clone_made_itself_is_pushed_and_one_run_tracks_a_path(
     assert clone.doit("dvc", "remote", "add", "mine", str(tmp_path / "mine")).returncode == 0
     pushed = clone.doit("dvc", "push", "--remote", "mine", "lockfiles/above/same.dvc")
     assert pushed.returncode == 0, pushed.stderr
+    assert "moved  lockfiles/again/same.dvc to lockfiles/above/same.dvc" in pushed.stderr
     assert [str(p.relative_to(clone.root)) for p in clone.root.glob("lockfiles/*/*.dvc")] == [
         "lockfiles/above/same.dvc"
     ]
@@ -252,6 +253,52 @@ def test_what_a_clone_made_itself_is_pushed_and_one_run_tracks_a_path(
     shutil.rmtree(clone.root / ".dvc" / "cache")
     again = clone.doit("dvc", "push", "--remote", "mine", "lockfiles/above/same.dvc")
     assert "tracked  lockfiles/above/same.dvc" in again.stderr
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_what_was_changed_in_place_and_made_again_is_pushed_whole(
+    untracked: Clone, tmp_path: Path, dropped: bool
+) -> None:
+    origin = Clone(root=tmp_path / "origin")
+    shutil.copytree(untracked.root, origin.root, symlinks=True)
+    assert origin.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
+    assert origin.doit("dvc", "push", "-r", "team").returncode == 0
+    origin.commit("tracked")
+    shutil.rmtree(tmp_path / "remote")
+    # DVC's copy is a link to it: DVC drops it as corrupt, or believes it, being read-only.
+    model = origin.root / "outputs" / "tiny" / "model"
+    mode = (model / "model.safetensors").stat().st_mode
+    (model / "model.safetensors").chmod(0o644)
+    (model / "model.safetensors").write_bytes(FILES["model.safetensors"][::-1])
+    (model / "model.safetensors").chmod(mode)
+    if dropped:
+        for copy in (origin.root / ".dvc" / "cache").rglob("*"):
+            if copy.is_file() and copy.samefile(model / "model.safetensors"):
+                copy.unlink()
+    lost = origin.doit("dvc", "push")
+    assert lost.returncode == 2, lost.stderr
+    assert "certificates/tiny/model.dvc" in lost.stderr or "outputs/tiny/model" in lost.stderr
+    # As certify puts another execution's files in place.
+    shutil.rmtree(model)
+    model.mkdir()
+    for name, data in FILES.items():
+        (model / name).write_bytes(data)
+    pushed = origin.doit("dvc", "push")
+    assert pushed.returncode == 0, pushed.stderr
+    assert "tracked  certificates/tiny/model.dvc" in pushed.stderr
+    clone = teammate(origin, tmp_path)
+    pulled = clone.doit("dvc", "pull")
+    assert pulled.returncode == 0, pulled.stderr
+    for name, data in FILES.items():
+        assert (clone.root / "outputs/tiny/model" / name).read_bytes() == data
+
+
+def test_a_push_without_a_remote_says_how_to_add_one(untracked: Clone, tmp_path: Path) -> None:
+    clone = Clone(root=tmp_path / "origin")
+    shutil.copytree(untracked.root, clone.root, symlinks=True)
+    pushed = clone.doit("dvc", "push")
+    assert pushed.returncode == 2
+    assert "hint: ./doit dvc remote add -d team s3://" in pushed.stderr
 
 
 def test_an_unpacked_archive_has_no_dvc(untracked: Clone, tmp_path: Path) -> None:

@@ -97,6 +97,19 @@ def test_runs_go_in_parallel_and_then_only_what_changed(two: Checkout) -> None:
     weights.write_bytes(weights.read_bytes() + b" ")
     assert "does not pass: subject.files" in two.doit("why", "one").stdout
 
+    for file in weights.parent.iterdir():
+        file.unlink()
+    # As after a training that failed and made nothing: the certificate decides.
+    assert "the certificate does not pass: " in two.doit("why", "one").stdout
+
+    both = two.doit("verify", "--policy", "local")
+    assert both.returncode == 1
+    assert both.stdout.startswith("run one\n")
+    assert "\n\nrun two\n" in both.stdout
+    asked = two.doit("verify", "two", "--policy", "qemu")
+    assert "error: policy qemu reads this checkout's CA" in asked.stderr
+    assert "hint: ./doit certify two\n" in asked.stderr
+
     graph = two.doit("graph")
     assert graph.returncode == 0
     assert "two  certified\n" in graph.stdout

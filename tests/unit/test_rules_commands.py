@@ -185,6 +185,13 @@ def test_help_and_list_teach(project: Path) -> None:
     assert re.search(r"^config +fails on purpose$", out, re.MULTILINE)
 
 
+def test_a_hint_and_the_help_name_what_there_is() -> None:
+    code, _, err = doit(ROOT, "reproduce")
+    assert code == 3
+    assert err.endswith("hint: ./doit reproduce tiny-alpaca\n")
+    assert "--policy=ARG  default (where none is given), " in doit(ROOT, "help", "verify")[1]
+
+
 def test_a_reader_that_went_away_is_no_traceback(project: Path) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -223,6 +230,8 @@ def test_clean_removes_caches_only_unless_named(project: Path) -> None:
     filled(project)
     code, out, _ = doit(project, "clean", "--yes")
     assert code == 0
+    assert "\nremoved 2 files and folders\n" in out
+    assert re.search(r"^keep +azure ", out, re.MULTILINE)
     assert re.search(r"^keep +certificates +[1-9][0-9.]* (B|KiB)  certificates$", out, re.MULTILINE)
     assert not (project / ".aicert/runs/old/work").exists()
     assert not (project / ".aicert/digests.sqlite").exists()
@@ -254,6 +263,7 @@ def test_clean_leaves_a_run_that_is_going_on(project: Path) -> None:
     with (project / ".aicert/runs/old/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert doit(project, "clean", "--yes")[0] == 0
+        assert "work  is in use: stays" in doit(project, "clean", "--dry-run")[1]
         assert (project / ".aicert/runs/old/work/file").exists()
         assert clean_command.in_use(project / ".aicert/runs/old/work") is True
     assert clean_command.in_use(project / ".aicert/runs/old/work") is False

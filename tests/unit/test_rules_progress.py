@@ -1,8 +1,10 @@
 """Progress: plain lines at a bounded rate, bars on a terminal, and text that cannot do harm."""
 
+import dataclasses
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -74,6 +76,8 @@ def test_what_came_before_the_first_step_says_nothing_about_speed() -> None:
         title="t", done=7, total=40, unit="steps", note="", elapsed=43.0, moved_from=(40.0, 1)
     )
     assert state.left == pytest.approx(16.5)
+    uneven = dataclasses.replace(state, is_even=False)
+    assert uneven.facts() == "7 of 40 steps"
     bar = progress.Bar("t", 40, "steps")
     bar.update(done=0)
     assert bar.state().moved_from == (0.0, 0.0)
@@ -202,7 +206,7 @@ print("result")
 with progress.task("[red]hash\\x1b[31ming", total=2048, unit="B") as bar:
     with progress.task("inner") as inner:
         inner.update(done=1)
-        bar.update(done=1024, note="[bold]loss[/bold] \\x1b[2J")
+        bar.update(done=1024, note="[bold]loss[/bold] \\x1b[2J" + "x" * 99)
         assert shown.wait(10)
     shown.clear()
     assert shown.wait(10)
@@ -218,7 +222,7 @@ def on_terminal(*arguments: str) -> tuple[str, str]:
     with subprocess.Popen(
         [sys.executable, "-c", ON_TERMINAL, *arguments],
         cwd=ROOT,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "115"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=follower,
@@ -245,6 +249,8 @@ def test_bars_on_a_terminal() -> None:
     assert out == "result\nTrue\n", seen
     assert "[red]hash\\x1b[31ming" in seen, "never markup, never an escape"
     assert "1.0 KiB of 2.0 KiB" in seen
+    # However long the note is, name and bar keep their room.
+    assert re.search(r"\[red\]hash\\x1b\[31ming [^\r\n]*━{5}[^\r\n]* 1\.0 KiB of", seen)
     assert "\x1b[2J" not in seen
     assert "[bold]loss[/bold]" in seen
     assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l"), "the cursor is given back"
