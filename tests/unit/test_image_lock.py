@@ -114,6 +114,14 @@ def test_tables_are_tables_and_bounded(key: str, value: bytes) -> None:
         parse(head[:start] + key.encode() + b" = " + value + b"\n" + head[start:])
 
 
+def test_texts_are_no_tables() -> None:
+    head = written(verity={}, packages=())
+    start = head.index(b"[pcrs]")
+    with pytest.raises(LockError) as caught:
+        parse(head[:start] + b'package = ["a"]\n' + head[start:])
+    assert caught.value.message == "image lock: package: tables are wanted, not texts"
+
+
 def test_as_many_tables_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     data = written()
     monkeypatch.setattr(image_lock, "MAX_PACKAGES", 2)

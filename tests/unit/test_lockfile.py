@@ -1,4 +1,5 @@
 import hashlib
+import json
 import re
 import subprocess
 import tomllib
@@ -311,6 +312,32 @@ def test_what_is_missing_is_said_in_full(data: bytes, message: str) -> None:
     with pytest.raises(LockError) as error:
         lockfile.parse(data)
     assert error.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"from": 3}, "input[0].from: a string is wanted"),
+        ({"uri": 3}, "input[0].uri: a string is wanted"),
+        ({"signed-by": 3}, "input[0].signed-by: a string is wanted"),
+        ({"except": 3}, "input[0].except: a list of strings is wanted"),
+        ({"key": 3}, "input[0] has an unknown key 'key'"),
+    ],
+)
+def test_a_field_of_an_input_is_named_with_its_place(
+    changes: dict[str, object], where: str
+) -> None:
+    table = tomllib.loads(lockfile.emit(SMALL).decode())["input"][0] | changes
+    # What is read; that it was written like this is only looked at afterwards.
+    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+    with pytest.raises(LockError) as error:
+        lockfile.parse(HEAD + b"\n[[input]]\n" + text.encode())
+    assert error.value.message == where
+
+
+def test_as_many_patterns_as_there_may_be() -> None:
+    most = changed(except_=tuple(str(number) for number in range(100)))
+    assert lockfile.parse(lockfile.emit(most)) == most
 
 
 def test_another_version_says_how_to_make_this_one() -> None:

@@ -161,6 +161,7 @@ def test_each_getter_reads_its_kind() -> None:
     assert every.integer("m") == 2**63 - 1
     assert every.fields("o").optional_text("k") == "v"
     assert every.items("l", string, max_items=2) == ("a", "b")
+    assert string("x" * 4096, "it") == "x" * 4096
     every.const("c", 1)
     every.done()
 
@@ -195,6 +196,7 @@ def test_wrong_fields_are_named() -> None:
         (lambda: fields(a=["x" * 4097]).items("a", string, max_items=1), r"a short string"),
         (lambda: fields(a=True).const("a", 1), r"top\.a is not 1"),
         (lambda: fields().const("a", "x"), r"top\.a is not 'x'"),
+        (lambda: fields(**{"k" * 81: 1}).done(), f"^top has an unknown key '{'k' * 80}'$"),
         (lambda: fields(**{"\x1b": 1}).done(), r"top has an unknown key '\\x1b'"),
     ]
     for call, message in wrong:
