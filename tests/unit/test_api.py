@@ -8,7 +8,7 @@ import pytest
 import aicert
 from aicert import api
 from aicert.digest import Digest
-from aicert.errors import AicertError, ConfigError, RejectedError
+from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.policy import built_in
 from aicert.result import AttestationResult
 from tests.adversarial.forger import NONCE, Scene
@@ -66,3 +66,13 @@ def test_a_certificate_that_was_read_is_not_read_again(folder: Path) -> None:
     (folder / "c.json").write_bytes(b"{}")
     assert check(read, folder / "model") == wanted
     assert wanted.verdict == "passed"
+
+
+def test_only_a_folder_in_the_certificates_place_is_taken_for_a_swap(folder: Path) -> None:
+    for path, hint in (
+        (folder / "model", "name the certificate's file first, then MODEL_DIR"),
+        (folder / "missing.json", None),
+    ):
+        with pytest.raises(EvidenceError) as unreadable:
+            api.read_certificate(path)
+        assert unreadable.value.hint == hint

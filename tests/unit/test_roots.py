@@ -80,3 +80,17 @@ def test_pem_is_exactly_one_certificate() -> None:
     for bad in (armoured(b""), armoured(base64.b64encode(der[:-1]))):
         with pytest.raises(EvidenceError):
             roots.pem_to_der(bad, "x")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no certificate",
+        b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+    ],
+)
+def test_what_is_not_one_pem_has_a_hint(data: bytes) -> None:
+    with pytest.raises(ConfigError) as error:
+        roots.pem_to_der(data, "it")
+    assert error.value.message == "it is not one PEM certificate"
+    assert error.value.hint == roots.PEM_HINT
