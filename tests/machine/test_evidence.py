@@ -76,8 +76,10 @@ class Typing(threading.Thread):
                 talk.readline()
                 self._ask(talk, "qmp_capabilities")
                 while not self._over.wait(1.0):
-                    # Not Escape, which is the firmware's: it would wait in its menus.
-                    line.send(b"\n\x03\nroot\n\n/bin/sh\n")
+                    # Not Escape, which is the firmware's: it would wait in its menus. And no letter
+                    # that reboots or powers off (b, o): a break may overtake what was typed, and
+                    # to end the machine is the host's right.
+                    line.send(b"\n\x03\nid\n\nexit\n")
                     # The "magic" key: terminate and kill what runs.
                     for key in (b"e", b"i"):
                         self._ask(talk, "chardev-send-break", id="console")
