@@ -3,10 +3,12 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from rules import dvc_env
+from tests.adversarial.forger import FILES, Scene
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOML = """\
@@ -69,3 +71,33 @@ class Clone:
         """As if nothing had ever been pulled here."""
         for name in ("data", "outputs", ".dvc/cache", ".dvc/tmp"):
             shutil.rmtree(self.root / name, ignore_errors=True)
+
+
+def lay_out(root: Path) -> None:
+    """Make the project in a new folder: code, inputs, and what a run gave, with a certificate."""
+    root.mkdir()
+    for name in CODE:
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(
+                REPOSITORY / name,
+                root / name,
+                ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local"),
+            )
+        else:
+            shutil.copy2(REPOSITORY / name, root / name)
+    (root / ".venv").symlink_to(Path(sys.prefix).resolve())
+    (root / ".gitignore").write_text("/.aicert/\n/.venv\n/outputs/\n/data/\n__pycache__/\n")
+    (root / "aicert.toml").write_text(TOML)
+    (root / "tiny.yml").write_text("base_model: input:data\n")
+    (root / "again.yml").write_text("base_model: input:same\n")
+    (root / "data" / "sub").mkdir(parents=True)
+    for number in range(5):
+        (root / "data" / "sub" / f"{number}.jsonl").write_text(f'{{"row": {number}}}\n' * 2000)
+    (root / "data" / "readme.txt").write_text("rows\n")
+    outputs = root / "outputs" / "tiny" / "model"
+    outputs.mkdir(parents=True)
+    for name, data in FILES.items():
+        (outputs / name).write_bytes(data)
+    certificate = root / "certificates" / "tiny" / "certificate.json"
+    certificate.parent.mkdir(parents=True)
+    certificate.write_bytes(Scene().get("file"))

@@ -18,8 +18,8 @@ from aicert.digest import Digest
 from aicert.lockfile import LockedInput
 from rules import dvc_env
 from rules.work import reading
-from tests.adversarial.forger import FILES, Scene
-from tests.e2e.dvc_clone import CODE, REPOSITORY, TOML, Clone
+from tests.adversarial.forger import FILES
+from tests.e2e.dvc_clone import TOML, Clone, lay_out
 
 # DVC takes half a second to start, and a test starts it ten times.
 pytestmark = pytest.mark.slow
@@ -30,32 +30,7 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The project as locked and committed, before DVC has anything."""
     dvc_env.program()
     root = tmp_path_factory.mktemp("untracked") / "origin"
-    root.mkdir()
-    for name in CODE:
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(
-                REPOSITORY / name,
-                root / name,
-                ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local"),
-            )
-        else:
-            shutil.copy2(REPOSITORY / name, root / name)
-    (root / ".venv").symlink_to(Path(sys.prefix).resolve())
-    (root / ".gitignore").write_text("/.aicert/\n/.venv\n/outputs/\n/data/\n__pycache__/\n")
-    (root / "aicert.toml").write_text(TOML)
-    (root / "tiny.yml").write_text("base_model: input:data\n")
-    (root / "again.yml").write_text("base_model: input:same\n")
-    (root / "data" / "sub").mkdir(parents=True)
-    for number in range(5):
-        (root / "data" / "sub" / f"{number}.jsonl").write_text(f'{{"row": {number}}}\n' * 2000)
-    (root / "data" / "readme.txt").write_text("rows\n")
-    outputs = root / "outputs" / "tiny" / "model"
-    outputs.mkdir(parents=True)
-    for name, data in FILES.items():
-        (outputs / name).write_bytes(data)
-    certificate = root / "certificates" / "tiny" / "certificate.json"
-    certificate.parent.mkdir(parents=True)
-    certificate.write_bytes(Scene().get("file"))
+    lay_out(root)
     clone = Clone(root=root)
     clone.done("git", "init", "--quiet", "--initial-branch=main")
     locked = clone.doit("lock")
