@@ -1,7 +1,8 @@
 """Keys in a PKCS #11 token (SoftHSM) and in a TPM (swtpm), and keyless signatures.
 
 The keyless ones are made by sigstore's real client with a Fulcio and a Rekor that are simulated on
-this computer: the public instance was never asked. Genuine ones are read where they are at hand.
+this computer: the public instance was never asked. Those that it signed for others are judged in
+test_published_signatures.py.
 """
 
 import contextlib
@@ -19,7 +20,6 @@ from rules import swtpm
 from rules.ca import local_ca
 from tests.e2e.sigstore_instance import Instance
 from tests.oracles import environment
-from tests.unit import genuine
 from tests.unit.signing_keys import Pair, certificate, pair
 
 pytestmark = pytest.mark.slow
@@ -251,22 +251,3 @@ def test_services_that_refuse_or_are_gone_are_said_in_words(
     done = environment.aicert(*sign, "--password-env", "TOKEN", TOKEN=instance.token)
     assert (done.returncode, "Sigstore did not sign" in done.stderr) == (2, True), done.stderr
     assert not (model / "model.sig").exists()
-
-
-GENUINE = sorted((genuine.FOLDER / "oms").glob("*.sig"))
-
-
-@pytest.mark.skipif(not GENUINE, reason="no genuine keyless signature is here (AICERT_VECTORS)")
-def test_genuine_keyless_signatures_are_read(tmp_path: Path) -> None:
-    """oms/*.sig: from sigstore/model-transparency, scripts/tests, over these two files."""
-    model = tmp_path / "model"
-    model.mkdir()
-    for name in ("signme-1", "signme-2"):
-        (model / name).write_text(name)
-    who = json.loads((genuine.FOLDER / "oms" / "signer.json").read_text())
-    for signature in GENUINE:
-        command = ("verify-signature", model, "--signature", signature)
-        named = ("--identity", who["identity"], "--issuer", who["issuer"])
-        done = environment.aicert(*command, *named)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert environment.aicert(*command, *WHO).returncode == 1
