@@ -1,9 +1,7 @@
-"""cosign 2.5 as Debian 13 packages it, offline: what the documents say is what it accepts.
-
-Debian 12 has no cosign. AICERT_COSIGN names the program where it is not in PATH.
-"""
+"""cosign 2.5 as Debian 13 packages it, offline: what the documents say is what it accepts."""
 
 import base64
+import functools
 import json
 import os
 import re
@@ -16,25 +14,33 @@ import pytest
 from aicert import certificate as certificates
 from aicert.cli import main
 from aicert.digest import of_bytes
+from aicert.errors import ToolError
 from aicert.export.signers import key_signer
+from tests.oracles import environment
 from tests.unit.sample_certificate import sample
 from tests.unit.signing_keys import pair
 
-PROGRAM = os.environ.get("AICERT_COSIGN") or shutil.which("cosign")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(PROGRAM is None, reason="COSIGN WAS NOT RUN: it is in Debian 13 (trixie)"),
-]
+pytestmark = pytest.mark.slow
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "spec"
+
+
+@functools.cache
+def cosign() -> Path:
+    """The machine's own, else one that is fetched at set-up."""
+    own = shutil.which("cosign")
+    try:
+        return Path(own) if own is not None else environment.cosign()
+    except ToolError as error:
+        pytest.skip(f"COSIGN WAS NOT RUN, it is in Debian 13 (trixie): {error.message}")
 
 
 def documented(name: str, folder: Path) -> int:
     """The exit code of the command that a document gives, run in `folder` without a network."""
     text = (DOCS / name).read_text().replace("\\\n", " ")
     (command,) = re.findall(r"^cosign verify.*$", text, re.MULTILINE)
-    program = ["unshare", "--user", "--net", str(PROGRAM), *command.split()[1:]]
-    environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
-    return subprocess.run(program, cwd=folder, env=environment, capture_output=True).returncode
+    program = ["unshare", "--user", "--net", str(cosign()), *command.split()[1:]]
+    variables = {"HOME": str(folder), "PATH": os.environ["PATH"]}
+    return subprocess.run(program, cwd=folder, env=variables, capture_output=True).returncode
 
 
 def test_cosign_verifies_a_model_signature(tmp_path: Path) -> None:

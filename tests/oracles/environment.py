@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rules import bootstrap, training_env
+from rules import bootstrap, image_debian, training_env
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("requirements.lock")
@@ -73,6 +73,27 @@ def node_modules() -> Path:
                 raise AssertionError(f"npm cannot install {environment}:\n{done.stderr[-2000:]}")
             (environment / "complete").touch()
     return environment / "node_modules"
+
+
+def cosign() -> Path:
+    """cosign as Debian 13 packages it, unpacked, not installed. Raises ToolError without a mirror.
+
+    apt checks it against Debian's signed index, which pins it as the system's packages are pinned.
+    """
+    environments = bootstrap.cache_directory() / "envs"
+    environment = environments / "cosign"
+    environments.mkdir(parents=True, exist_ok=True)
+    with (environments / "cosign.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (environment / "complete").exists():
+            shutil.rmtree(environment, ignore_errors=True)
+            apt = image_debian.Apt(environment / "apt", "trixie")
+            apt.update()
+            (package,) = apt.download(["cosign"])
+            image_debian.run(["dpkg-deb", "--extract", str(package), str(environment)])
+            shutil.rmtree(environment / "apt")
+            (environment / "complete").touch()
+    return environment / "usr" / "bin" / "cosign"
 
 
 def run(
