@@ -239,10 +239,13 @@ def test_interrupted_while_terraform_makes_the_machine(world: World, tmp_path: P
     world.plays("interrupted")
     with drive(world, tmp_path) as process:
         here = world.folder / "stopped-here"
-        wait_for(lambda: here.exists() or process.poll() is not None, "terraform")
+        wait_for(
+            lambda: (here.exists() and here.read_text()) or process.poll() is not None, "terraform"
+        )
         process.send_signal(signal.SIGINT)
         assert process.wait(60) != 0
     assert world.left() == []
+    assert not Path("/proc", here.read_text()).exists()
 
 
 def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> None:
