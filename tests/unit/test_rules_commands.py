@@ -192,6 +192,37 @@ def test_a_hint_and_the_help_name_what_there_is() -> None:
     assert "--policy=ARG  default (where none is given), " in doit(ROOT, "help", "verify")[1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("certify", "tiny-alpacca", "--accept"), "certify tiny-alpaca --accept"),
+        (("verify", "--policy", "local", "tiny-alpacca"), "verify --policy local tiny-alpaca"),
+        (("lock", "tiny-alpaca", "tiny-alpaca-measurd"), "lock tiny-alpaca tiny-alpaca-measured"),
+        (("fetch", "tiny-alpacca"), "fetch tiny-alpaca"),
+        (("why", "tiny-alpacca"), "why tiny-alpaca"),
+        (("reproduce", "tiny-alpacca"), "reproduce tiny-alpaca"),
+        (
+            ("reproduce", "tiny-alpaca", "--machine", "locl"),
+            "reproduce tiny-alpaca --machine local",
+        ),
+        (("update", "tiny-alpacca"), "update tiny-alpaca"),
+        (("update", "tiny-alpaca", "alpacca"), "update tiny-alpaca alpaca"),
+        (("add", "tiny-alpacca", "new", "path:a b"), "add tiny-alpaca new 'path:a b'"),
+        (("add", "xyzzy", "new", "path:x"), "add xyzzy config path:examples/xyzzy.yml"),
+        (("why", "xyzzy"), "help why"),
+        (("tiny-alpacca",), "certify tiny-alpaca"),
+        (("export", "tiny-alpacca"), "certify tiny-alpaca"),
+        (("run", "lock:tiny-alpacca"), "lock:tiny-alpaca"),
+    ],
+)
+def test_a_misspelt_name_is_hinted_as_the_command_that_was_meant(
+    arguments: tuple[str, ...], hint: str
+) -> None:
+    code, out, err = doit(ROOT, *arguments)
+    assert (code, out) == (3, "")
+    assert err.endswith(f"\nhint: ./doit {hint}\n")
+
+
 def test_a_reader_that_went_away_is_no_traceback(project: Path) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
