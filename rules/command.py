@@ -56,12 +56,20 @@ def sorted_out(arguments: list[str], parser: Any) -> list[str]:
     return [*flat, "--", *rest]
 
 
-def _fitted(paragraph: str) -> list[str]:
+def _help_lines(paragraph: str) -> list[str]:
     """Lines of at most WIDTH; those of an example, which are indented, stay as they are."""
     lines = paragraph.splitlines()
     if any(line.startswith(" ") for line in lines):
         return lines
     return textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False)
+
+
+def fitted(line: str) -> list[str]:
+    """`line` in lines of at most WIDTH, under its indent; a word is never cut: it may be pasted."""
+    under = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(
+        line, WIDTH, subsequent_indent=under, break_long_words=False, break_on_hyphens=False
+    )
 
 
 class _Tidy:
@@ -136,7 +144,7 @@ class _Tidy:
         if inherited:
             lines.append("  and those of `./doit help run`")
         for paragraph in (self.doc_description or "").rstrip("\n").split("\n\n"):
-            lines += ["", *_fitted(paragraph)]
+            lines += ["", *_help_lines(paragraph)]
         return "\n".join(lines)
 
 
