@@ -284,7 +284,7 @@ def test_clean_asks_first(project: Path) -> None:
     code, out, err = doit(project, "clean", "certificates")
     assert code == 3
     assert "certificates" in out
-    assert "hint: ./doit clean --yes" in err
+    assert err.endswith("hint: ./doit clean certificates --yes\n")
     assert doit(project, "clean", "certificates", "--dry-run")[0] == 0
     assert (project / "certificates/tiny/certificate.json").exists()
 
