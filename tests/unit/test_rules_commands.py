@@ -12,7 +12,7 @@ import pytest
 from aicert.errors import ConfigError, ToolError
 from rules import bench_command, clean_command, test_command, work
 from rules.benchmarks import BENCHMARKS, Row, imports_of, limit
-from rules.command import users_path
+from rules.command import fitted, users_path
 from rules.help_command import OURS
 from rules.test_command import Part, parts, run_parts
 
@@ -277,6 +277,16 @@ def test_clean_removes_what_is_named(project: Path) -> None:
     assert not (project / ".aicert/envs/training-1").exists()
     for kept in (".aicert/ca/local.key", ".aicert/digests.sqlite", "certificates/tiny"):
         assert (project / kept).exists(), kept
+
+
+def test_a_line_is_fitted_under_its_indent_and_no_word_is_cut() -> None:
+    digest = f"dirHash:{64 * 'a'}"
+    assert fitted("short  line") == ["short  line"]
+    assert fitted(f"  locked  path:rows  1200 bytes  {digest}") == [
+        "  locked  path:rows  1200 bytes",
+        f"    {digest}",
+    ]
+    assert fitted("x" * 100) == ["x" * 100]
 
 
 def test_clean_asks_first(project: Path) -> None:
