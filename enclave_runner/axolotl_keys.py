@@ -1,5 +1,5 @@
-"""Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level, and its
-dataset types.
+"""Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level, which of the
+first level take numbers only, and its dataset types.
 
 Runs with the training environment's Python and prints to stdout; a test demands that the
 committed file is what this prints. Axolotl ignores keys that it does not know, so what is absent
@@ -25,6 +25,11 @@ from axolotl.utils.schemas.config import AxolotlInputConfig, BaseModel
 STRATEGIES = "axolotl.prompt_strategies"
 # Sub-packages whose members are named by a function: `chatml.intel` under `rl: dpo`.
 BY_FUNCTION = ("dpo", "kto", "orpo", "ebft")
+NUMBERS = {
+    frozenset((int,)): "a whole number",
+    frozenset((float,)): "a number",
+    frozenset((int, float)): "a number",
+}
 HELPERS = ("base", "jinja_template_analyzer")
 
 
@@ -66,6 +71,19 @@ def schema(root: Any) -> dict[str, dict[str, list[str]]]:
     return found
 
 
+def numbers(root: Any) -> dict[str, str]:
+    """Key -> what Axolotl wants there, of those that take nothing but numbers.
+
+    Not truth values: validators of Axolotl's take any text for some.
+    """
+    found: dict[str, str] = {}
+    for name, field in root.model_fields.items():
+        kinds = frozenset(typing.get_args(field.annotation) or (field.annotation,)) - {type(None)}
+        if kinds in NUMBERS:
+            found |= dict.fromkeys(names_of(name, field), NUMBERS[kinds])
+    return found
+
+
 def functions(module: ModuleType) -> Iterator[str]:
     """The public functions that the module itself defines."""
     for name, value in vars(module).items():
@@ -102,6 +120,7 @@ def main() -> int:
         "axolotl": version("axolotl"),
         "root": AxolotlInputConfig.__name__,
         "models": schema(AxolotlInputConfig),
+        "numbers": numbers(AxolotlInputConfig),
         "datasetTypes": dataset_types(),
     }
     json.dump(content, sys.stdout, indent=1, sort_keys=True)

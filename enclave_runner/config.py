@@ -3,8 +3,8 @@
 `resolve` is pure and gives the same bytes on every machine: the host calls it early, for
 comfort; the runner's call counts. `input:NAME` and `input:NAME/PATH` stand for whole scalars and
 become paths in the sandbox. What Axolotl would ignore, fetch, import, resume or send is refused
-by name, with the nearest valid one. Left out: the types of values, which Axolotl checks, and the
-files' content (`pickles.py`).
+by name, with the nearest valid one; so is text where Axolotl takes numbers only. Left out: all else
+of the types of values, which Axolotl checks, and the files' content (`pickles.py`).
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class AxolotlKeys:
     root: str
     models: Mapping[str, Mapping[str, tuple[str, ...]]]
     dataset_types: tuple[str, ...]
+    numbers: Mapping[str, str]
 
 
 @functools.cache
@@ -84,7 +85,9 @@ def axolotl_keys() -> AxolotlKeys:
         for name, keys in content["models"].items()
     }
     types = tuple(content["datasetTypes"])
-    return AxolotlKeys(root=content["root"], models=models, dataset_types=types)
+    return AxolotlKeys(
+        root=content["root"], models=models, dataset_types=types, numbers=content["numbers"]
+    )
 
 
 def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
@@ -129,6 +132,15 @@ def _apply_overrides(settings: dict[str, object]) -> tuple[AppliedOverride, ...]
 def _nearest(name: str, valid: Iterable[str]) -> str | None:
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else None
+
+
+def _is_number(text: str) -> bool:
+    """Whether Axolotl may read it as a number: YAML takes `1e-5` for text."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _empty(value: object) -> bool:
@@ -234,6 +246,9 @@ class _Walk:
             raise ConfigRefused(place, "names no input", hint=self.hint())
         if rule in rules.OVERRIDDEN:
             return value
+        wanted = self._keys.numbers.get(rule)
+        if wanted and value and not _is_number(value):
+            raise ConfigRefused(place, f"{value[:80]!r} is not {wanted}")
         if any(part in rules.TEXT or part.startswith("field") for part in rule.split(".")):
             return value
         self._choice(value, name, rule, place)

@@ -13,10 +13,9 @@ from aicert.errors import AicertError, ToolError
 from rules import azure_run, progress
 from rules.progress import printable, say
 from rules.terraform import Terraform
-from rules.work import remove
+from rules.work import held, remove
 
 STRAYS = azure_run.MODULE / "strays"
-_RUNS = "aicert*"
 _GROUP = re.compile(r"(/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/)([A-Za-z0-9._()-]{1,90})/")
 
 
@@ -32,13 +31,16 @@ class Leftover:
 def look(root: Path, *, ask_azure: bool, module: Path = STRAYS) -> list[Leftover]:
     """What is left: here, and with a login also what only Azure knows of."""
     home = root / azure_run.HOME
-    found = [
-        _cut_off(folder) for folder in sorted(home.glob(_RUNS)) if not azure_run.in_use(folder)
-    ]
+    found = []
+    if home.is_dir():
+        with held(home, alone=True):
+            found = [_cut_off(folder) for folder in azure_run.cut_off(home)]
     if ask_azure:
-        # What this checkout is using, or has the state of, is not a stray.
-        known = {folder.name for folder in home.glob(_RUNS)}
-        found += [item for item in _strays(home, module) if item.name not in known]
+        strays = _strays(home, module)
+        # What this checkout is using, or has the state of, is not a stray; runs that began while
+        # Azure was asked count as well.
+        known = {folder.name for folder in home.glob(azure_run.FOLDERS)}
+        found += [item for item in strays if item.name not in known]
     return found
 
 

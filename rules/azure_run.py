@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from rules.work import held, is_held, remove
 
 HOME = Path(".aicert") / "azure"
 MODULE = Path(__file__).resolve().parents[1] / "terraform" / "azure"
+FOLDERS = "aicert*"
 MARK = "held"
 # Copying the image into the region and back, machines that are slow to come.
 BOOT_S = 900
@@ -98,13 +99,17 @@ def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
     """A resource group with a storage account; with all that came to be in it, gone afterwards."""
     name = f"aicert{secrets.token_hex(6)}"
     folder = home / name
-    with progress.task(f"{order.run}: {name}") as bar:
-        made = Terraform.made(order.module, folder, lambda line: bar.update(note=line))
-    (folder / MARK).touch()
-    for other in sorted(home.glob("aicert*")):
-        if other != folder and not in_use(other):
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as until_done:
+        # Whoever looks for what was cut off waits: a folder is not seen before its mark is held.
+        with held(home, alone=True):
+            with progress.task(f"{order.run}: {name}") as bar:
+                made = Terraform.made(order.module, folder, lambda line: bar.update(note=line))
+            (folder / MARK).touch()
+            until_done.enter_context(held(folder / MARK))
+            left = cut_off(home)
+        for other in left:
             say(f"an earlier run was cut off and may be paid for: {other.name} (./doit clean)")
-    with held(folder / MARK):
         try:
             made.init()
             _apply(made, order, "store", name=name, **_facts(order))
@@ -125,7 +130,12 @@ def _is_off(made: Terraform) -> bool:
     return state.lower().endswith(("stopped", "deallocated"))
 
 
-def in_use(folder: Path) -> bool:
+def cut_off(home: Path) -> list[Path]:
+    """The folders of runs that are no more. The caller holds `home` alone."""
+    return [folder for folder in sorted(home.glob(FOLDERS)) if not _in_use(folder)]
+
+
+def _in_use(folder: Path) -> bool:
     """Whether a certify works with it: it shares a lock while it lives."""
     try:
         mark = os.open(folder / MARK, os.O_RDONLY | os.O_CLOEXEC)

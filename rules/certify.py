@@ -107,7 +107,7 @@ def _other_lockfile(certificate: Certificate, current: Lock) -> str | None:
     except AicertError:
         differs = "it cannot be read"
     found, wanted = identity(certificate.lockfile), identity(current.data)
-    return f"the certificate is of lockfile {found}, here is {wanted}: {differs}"
+    return f"the certificate is of another lockfile\n  was   {found}\n  here  {wanted}\n{differs}"
 
 
 def _not_passed(result: AttestationResult) -> str | None:
@@ -123,7 +123,7 @@ def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
         current = image_tasks.is_current(root, gpu=run.machine.gpu)
         return None if current else "the image is of other code than is here"
     made, here = verify.runner_of(certificate), code_digest(root)
-    return None if made == here else f"the runner's code was {made}, here it is {here}"
+    return None if made == here else f"the runner's code differs\n  was   {made}\n  here  {here}"
 
 
 def certify(

@@ -195,7 +195,7 @@ class Clean(Command):
         if params["dry_run"]:
             return 0
         if not params["yes"]:
-            _ask()
+            _ask(args)
         for path in chosen:
             if path.name == "work" and path.parents[1] == Path.cwd() / RUNS:
                 # Under the run's lock, and never the lock itself: somebody may be opening it.
@@ -246,9 +246,10 @@ def _say_cloud(text: str) -> None:
     print(f"{'keep':<7} {AZURE:<13} {'':>10}  what runs on Azure left: {text}")
 
 
-def _ask() -> None:
+def _ask(names: list[str]) -> None:
+    again = " ".join(["./doit clean", *names, "--yes"])
     if not sys.stdin or not sys.stdin.isatty():
-        raise ConfigError("nobody to ask: stdin is no terminal", hint="./doit clean --yes")
+        raise ConfigError("nobody to ask: stdin is no terminal", hint=again)
     print("remove these? [y/N] ", end="", flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise ConfigError("nothing was removed", hint="./doit clean --yes")
+        raise ConfigError("nothing was removed", hint=again)

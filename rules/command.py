@@ -4,9 +4,9 @@ A command subclasses Command and returns its exit code from `execute(options, ar
 runs tasks subclasses RunTasks. Exit codes: aicert.errors.
 """
 
-import difflib
 import getopt
 import os
+import shlex
 import signal
 import sys
 import textwrap
@@ -18,6 +18,7 @@ from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
 from aicert.errors import AicertError, ConfigError
+from rules.names import UnknownNameError, nearest
 from rules.reporter import Reporter, show_error
 
 WIDTH = 80
@@ -55,12 +56,20 @@ def sorted_out(arguments: list[str], parser: Any) -> list[str]:
     return [*flat, "--", *rest]
 
 
-def _fitted(paragraph: str) -> list[str]:
+def _help_lines(paragraph: str) -> list[str]:
     """Lines of at most WIDTH; those of an example, which are indented, stay as they are."""
     lines = paragraph.splitlines()
     if any(line.startswith(" ") for line in lines):
         return lines
     return textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False)
+
+
+def fitted(line: str) -> list[str]:
+    """`line` in lines of at most WIDTH, under its indent; a word is never cut: it may be pasted."""
+    under = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(
+        line, WIDTH, subsequent_indent=under, break_long_words=False, break_on_hyphens=False
+    )
 
 
 class _Tidy:
@@ -72,7 +81,7 @@ class _Tidy:
             return int(super().parse_execute(arguments) or 0)  # type: ignore[misc]  # a mixin
         except AicertError as error:
             if isinstance(error, ConfigError) and error.hint is None:
-                error.hint = f"./doit help {self.name}"
+                error.hint = self._corrected(error, in_args) or f"./doit help {self.name}"
             show_error(error)
             return error.exit_code
         except BrokenPipeError:
@@ -87,12 +96,26 @@ class _Tidy:
                 show_error(ConfigError(str(error), hint="./doit help"))
             return ConfigError.exit_code
 
+    def _corrected(self: Any, error: ConfigError, words: list[str]) -> str | None:
+        """The command line with what was meant in place of what was misspelt."""
+        if not isinstance(error, UnknownNameError) or error.near is None or error.name not in words:
+            return None
+        meant = [error.near if word == error.name else word for word in words]
+        return f"./doit {self.name} {shlex.join(meant)}"
+
     def _unknown(self: Any, name: str) -> ConfigError:
-        known = [*self.loader.cmd_names, *(task.name for task in getattr(self, "task_list", ()))]
-        near = difflib.get_close_matches(name, known, 1)
+        tasks = [task.name for task in getattr(self, "task_list", ())]
+        known = {word: word for word in (*self.loader.cmd_names, *tasks)}
+        if ":" not in name:
+            # A run by itself is mostly meant to be certified, never to be locked anew.
+            runs = [word.partition(":")[2] for word in tasks if word.startswith("certify:")]
+            known = {run: f"certify {run}" for run in runs} | {
+                word: word for word in known if ":" not in word
+            }
+        near = nearest(name, known)
         return ConfigError(
             f"there is no command, task or target named {name!r}",
-            hint=f"./doit {near[0]}" if near else "./doit help",
+            hint=f"./doit {known[near]}" if near else "./doit help",
         )
 
     def help(self: Any) -> str:
@@ -121,7 +144,7 @@ class _Tidy:
         if inherited:
             lines.append("  and those of `./doit help run`")
         for paragraph in (self.doc_description or "").rstrip("\n").split("\n\n"):
-            lines += ["", *_fitted(paragraph)]
+            lines += ["", *_help_lines(paragraph)]
         return "\n".join(lines)
 
 

@@ -4,7 +4,6 @@ Unknown keys are errors that name the key, the file and the nearest valid name. 
 the inputs themselves: that is `rules.sources`.
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from aicert.lockfile import CONFIG_INPUT, MAX_PATTERNS, NAME, check_signer
 from aicert.sources import forms
 from aicert.sources.choice import Choice
 from rules import sources
+from rules.names import UnknownNameError, suggestion
 
 FILE = "aicert.toml"
 DRIVERS = ("local", "qemu", "azure")
@@ -99,13 +99,13 @@ class Project:
     def run(self, name: str) -> Run:
         """The run of that name; a ConfigError with the nearest name where there is none."""
         if name not in self.runs:
-            raise ConfigError(f"{FILE} has no run {name!r}{_nearest(name, self.runs)}")
+            raise UnknownNameError(FILE, "run", name, self.runs)
         return self.runs[name]
 
     def machine(self, name: str) -> Machine:
         """The machine of that name; a ConfigError with the nearest name where there is none."""
         if name not in self.machines:
-            raise ConfigError(f"{FILE} has no machine {name!r}{_nearest(name, self.machines)}")
+            raise UnknownNameError(FILE, "machine", name, self.machines)
         return self.machines[name]
 
     def chosen(self, names: Iterable[str], *, everything: bool = False) -> list[Run]:
@@ -245,7 +245,7 @@ class _Table:
         """Refuse a key that means nothing, with the nearest one that does."""
         for key in self.left:
             if key not in valid:
-                raise ConfigError(f"{FILE}: unknown key {self._at(key)}{_nearest(key, valid)}")
+                raise ConfigError(f"{FILE}: unknown key {self._at(key)}{suggestion(key, valid)}")
 
 
 _WORDS: Mapping[type[object], str] = {
@@ -255,14 +255,6 @@ _WORDS: Mapping[type[object], str] = {
     list: "a list",
     bool: "true or false",
 }
-
-
-def _nearest(name: str, valid: Iterable[str]) -> str:
-    names = list(valid)
-    close = difflib.get_close_matches(name, names, 1)
-    if close:
-        return f", did you mean {close[0]!r}?"
-    return f"; there is: {', '.join(sorted(names))}" if names else ""
 
 
 def _machine(name: str, table: _Table) -> Machine:
@@ -315,7 +307,7 @@ def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
     if machine not in machines:
         raise ConfigError(
             f"{FILE}: {table.where}.machine names no machine: {machine!r}"
-            f"{_nearest(machine, machines)}"
+            f"{suggestion(machine, machines)}"
         )
     outputs = cast(list[object], table.take("outputs", list))
     if len(outputs) != 1 or not isinstance(outputs[0], str) or not NAME.fullmatch(outputs[0]):
@@ -379,13 +371,13 @@ def _check_runs(run: Run, runs: Mapping[str, Run], via: tuple[str, ...], checked
         where = f"{FILE}: input {item.name} of run {run.name}"
         if source.run not in runs:
             raise ConfigError(
-                f"{where}: there is no run {source.run!r}{_nearest(source.run, runs)}"
+                f"{where}: there is no run {source.run!r}{suggestion(source.run, runs)}"
             )
         outputs = runs[source.run].outputs
         if source.output not in outputs:
             raise ConfigError(
                 f"{where}: run {source.run} has no output {source.output!r}"
-                f"{_nearest(source.output, outputs)}"
+                f"{suggestion(source.output, outputs)}"
             )
         _check_runs(runs[source.run], runs, (*via, run.name), checked)
     checked.add(run.name)

@@ -15,6 +15,7 @@ from aicert.errors import ConfigError
 from aicert.lockfile import CONFIG_INPUT
 from rules import config, lock, review
 from rules.config import FILE, Run
+from rules.names import UnknownNameError, nearest
 from rules.revisions import Checkout
 
 
@@ -87,6 +88,8 @@ def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
     """A new run begins with its config, on the first machine there is."""
     machines = list(document.get("machines", {}))
     if name != CONFIG_INPUT:
+        if nearest(run, document.get("runs", {})):
+            raise UnknownNameError(FILE, "run", run, document["runs"])
         raise ConfigError(
             f"{FILE} has no run {run!r}", hint=f"./doit add {run} config path:examples/{run}.yml"
         )
@@ -128,10 +131,10 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
 
 def update(root: Path, runs: list[Run], name: str | None) -> review.Review:
     """Resolve inputs again, and write the lockfiles; returns what changed."""
-    for run in runs if name is not None else ():
-        if name not in {item.name for item in run.inputs}:
-            names = ", ".join(item.name for item in run.inputs)
-            raise ConfigError(f"run {run.name} has no input {name!r}; there is: {names}")
+    for run in runs:
+        names = [item.name for item in run.inputs]
+        if name is not None and name not in names:
+            raise UnknownNameError(f"run {run.name}", "input", name, names)
 
     def write() -> None:
         for run in runs:

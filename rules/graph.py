@@ -13,6 +13,7 @@ from aicert import lockfile as form
 from aicert import statement as statements
 from aicert.errors import AicertError
 from rules import certify, lock, verify
+from rules.command import fitted
 from rules.config import Project, Run
 from rules.progress import printable
 
@@ -104,15 +105,15 @@ def text(drawn: Sequence[Node]) -> str:
         width = max((len(name) for name, _, _ in node.inputs), default=0)
         lines = [f"{node.name}  {printable(node.state, 160)}"]
         lines += [
-            f"  <- {name:<{width}}  {printable(source, 80)}  {digest}"
+            f"  <- {name:<{width}}  {printable(source, 80)}  {_short(digest)}"
             for name, source, digest in node.inputs
         ]
         takers = [other.name for other in drawn if node.name in other.parents]
         to = f"  to {', '.join(takers)}" if takers else ""
-        lines += [f"  -> {output}  {digest}{to}" for output, digest in node.outputs]
+        lines += [f"  -> {output}  {_short(digest)}{to}" for output, digest in node.outputs]
         if node.certificate is not None:
             lines.append(f"  by {node.certificate}")
-        blocks.append("\n".join(lines))
+        blocks.append("\n".join(part for line in lines for part in fitted(line)))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from aicert import cli
 from aicert.errors import ConfigError
 from rules import certify, config, graph, sources
-from rules.command import Command
+from rules.command import Command, fitted
 from rules.progress import printable
 
 
@@ -40,10 +40,11 @@ def _explain(root: Path, project: config.Project, run: config.Run) -> str:
     if reason is None:
         return f"{run.name}: up to date\n"
     word = "would stop" if reason.stops else "would run"
-    lines = [f"{run.name}: {word}: {reason.text}"]
+    told = f"{run.name}: {word}: {reason.text}".split("\n")
+    lines = [part for line in told for part in fitted(printable(line, 400))]
     if reason.hint:
-        lines.append(f"hint: {reason.hint}")
-    return "".join(f"{printable(line, 400)}\n" for text in lines for line in text.split("\n"))
+        lines.append(f"hint: {printable(reason.hint, 400)}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 class Graph(Command):

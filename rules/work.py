@@ -37,11 +37,14 @@ def work_folder(root: Path, run: str) -> Iterator[Path]:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Share `path` with others that use it: `./doit clean` leaves alone what is held."""
+def held(path: Path, *, alone: bool = False) -> Iterator[None]:
+    """Share `path` with others that use it: `./doit clean` leaves alone what is held.
+
+    `alone`: share it with nobody, and wait until nobody holds it.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
     finally:
         os.close(descriptor)

@@ -182,6 +182,30 @@ def test_the_committed_keys_are_those_of_the_environment(environment: Path) -> N
     assert told.stdout == KEYS.read_bytes()
 
 
+TEXT_IS_REFUSED = """
+import json, sys
+from axolotl.utils.schemas.config import AxolotlInputConfig
+from pydantic import ValidationError
+for key in json.load(sys.stdin)["numbers"]:
+    try:
+        AxolotlInputConfig.model_validate({
+            "base_model": "m", "datasets": [{"path": "d"}], "learning_rate": 1e-4, key: "forty",
+        })
+    except (ValidationError, TypeError):
+        continue
+    print(key)
+"""
+
+
+def test_axolotl_refuses_text_where_its_keys_take_numbers_only(environment: Path) -> None:
+    told = subprocess.run(
+        [training_env.python(environment), "-P", "-c", TEXT_IS_REFUSED],
+        input=KEYS.read_bytes(), capture_output=True, check=True,
+        env={**training.environment(Limits()), "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert told.stdout == b""
+
+
 def test_versions_are_told_and_are_the_locked_ones(environment: Path) -> None:
     versions = training.facts(environment, Limits())["versions"]
     assert isinstance(versions, dict)

@@ -12,7 +12,7 @@ import pytest
 from aicert.errors import ConfigError, ToolError
 from rules import bench_command, clean_command, test_command, work
 from rules.benchmarks import BENCHMARKS, Row, imports_of, limit
-from rules.command import users_path
+from rules.command import fitted, users_path
 from rules.help_command import OURS
 from rules.test_command import Part, parts, run_parts
 
@@ -192,6 +192,37 @@ def test_a_hint_and_the_help_name_what_there_is() -> None:
     assert "--policy=ARG  default (where none is given), " in doit(ROOT, "help", "verify")[1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("certify", "tiny-alpacca", "--accept"), "certify tiny-alpaca --accept"),
+        (("verify", "--policy", "local", "tiny-alpacca"), "verify --policy local tiny-alpaca"),
+        (("lock", "tiny-alpaca", "tiny-alpaca-measurd"), "lock tiny-alpaca tiny-alpaca-measured"),
+        (("fetch", "tiny-alpacca"), "fetch tiny-alpaca"),
+        (("why", "tiny-alpacca"), "why tiny-alpaca"),
+        (("reproduce", "tiny-alpacca"), "reproduce tiny-alpaca"),
+        (
+            ("reproduce", "tiny-alpaca", "--machine", "locl"),
+            "reproduce tiny-alpaca --machine local",
+        ),
+        (("update", "tiny-alpacca"), "update tiny-alpaca"),
+        (("update", "tiny-alpaca", "alpacca"), "update tiny-alpaca alpaca"),
+        (("add", "tiny-alpacca", "new", "path:a b"), "add tiny-alpaca new 'path:a b'"),
+        (("add", "xyzzy", "new", "path:x"), "add xyzzy config path:examples/xyzzy.yml"),
+        (("why", "xyzzy"), "help why"),
+        (("tiny-alpacca",), "certify tiny-alpaca"),
+        (("export", "tiny-alpacca"), "certify tiny-alpaca"),
+        (("run", "lock:tiny-alpacca"), "lock:tiny-alpaca"),
+    ],
+)
+def test_a_misspelt_name_is_hinted_as_the_command_that_was_meant(
+    arguments: tuple[str, ...], hint: str
+) -> None:
+    code, out, err = doit(ROOT, *arguments)
+    assert (code, out) == (3, "")
+    assert err.endswith(f"\nhint: ./doit {hint}\n")
+
+
 def test_a_reader_that_went_away_is_no_traceback(project: Path) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -248,12 +279,22 @@ def test_clean_removes_what_is_named(project: Path) -> None:
         assert (project / kept).exists(), kept
 
 
+def test_a_line_is_fitted_under_its_indent_and_no_word_is_cut() -> None:
+    digest = f"dirHash:{64 * 'a'}"
+    assert fitted("short  line") == ["short  line"]
+    assert fitted(f"  locked  path:rows  1200 bytes  {digest}") == [
+        "  locked  path:rows  1200 bytes",
+        f"    {digest}",
+    ]
+    assert fitted("x" * 100) == ["x" * 100]
+
+
 def test_clean_asks_first(project: Path) -> None:
     filled(project)
     code, out, err = doit(project, "clean", "certificates")
     assert code == 3
     assert "certificates" in out
-    assert "hint: ./doit clean --yes" in err
+    assert err.endswith("hint: ./doit clean certificates --yes\n")
     assert doit(project, "clean", "certificates", "--dry-run")[0] == 0
     assert (project / "certificates/tiny/certificate.json").exists()
 

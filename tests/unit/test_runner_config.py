@@ -192,6 +192,27 @@ def test_what_axolotl_users_write_is_taken(text: str) -> None:
     accepted(text)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("max_steps: forty", "max_steps: 'forty' is not a whole number"),
+        ("num_epochs: one", "num_epochs: 'one' is not a number"),
+        ("eval_steps: 0,1", "eval_steps: '0,1' is not a number"),
+        ("seed: ['a']", "seed[0]: 'a' is not a whole number"),
+    ],
+)
+def test_text_where_axolotl_takes_numbers_only_is_refused(line: str, words: str) -> None:
+    assert refusal(line).message == f"config: {words}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["max_steps: '40'", "adam_epsilon: 1e-8", "learning_rate: fast", "bf16: auto", "fp16: 'Off'"],
+)
+def test_text_that_axolotl_may_read_as_a_number_is_left_to_it(line: str) -> None:
+    accepted(line)
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "just text", "{}", "seed: 1"])
 def test_a_config_without_a_base_model_is_refused(text: str) -> None:
     with pytest.raises(ConfigRefused):

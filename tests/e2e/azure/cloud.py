@@ -7,6 +7,7 @@ fails with which words; `play` is what the machine does.
 
 import hashlib
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def run_machine(world: Path, store: str, play: str) -> None:
     service = azure_client.service(store)
     console = b"" if play == "never boots" else b"\x1b[2J[    0.1] Linux version 6.12\n" + EVENT
     if play == "interrupted":
-        (world / "stopped-here").touch()
+        (world / "stopped-here").write_text(str(os.getpid()))
         signal.pause()
     if play == "good":
         image, inputs = read_disk(service, "image.vhd"), read_disk(service, "inputs.vhd")

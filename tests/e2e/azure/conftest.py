@@ -113,7 +113,8 @@ def world(azurite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     vector = reading.read(reading.FOLDER / "honest/cloud-run.json")
     (folder / "certificate.json").write_bytes(vector.certificate)
     address, _, signature = azurite.partition("?")
-    monkeypatch.setenv("TF_VAR_cloud", f"{sys.executable} {HERE / 'cloud.py'}")
+    # `exec`: the shell is what terraform kills when it is interrupted, and the cloud must be that.
+    monkeypatch.setenv("TF_VAR_cloud", f"exec {sys.executable} {HERE / 'cloud.py'}")
     monkeypatch.setenv("TF_VAR_world", str(folder))
     monkeypatch.setenv("TF_VAR_store", azurite)
     monkeypatch.setenv("TF_VAR_output_disk", f"{address}/disks/output?{signature}")

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from rules import azure, azure_clean, azure_client, azure_run, azure_vhd, config
 from rules.image_store import Image
 from rules.local import Job
 from rules.terraform import Terraform
-from tests.e2e.azure.conftest import HERE, REPOSITORY, World
+from tests.e2e.azure.conftest import HERE, REHEARSAL, REPOSITORY, World
 from tests.e2e.azure.test_azure_blobs import Wire
 from tests.e2e.conftest import wait_for
 
@@ -239,10 +240,13 @@ def test_interrupted_while_terraform_makes_the_machine(world: World, tmp_path: P
     world.plays("interrupted")
     with drive(world, tmp_path) as process:
         here = world.folder / "stopped-here"
-        wait_for(lambda: here.exists() or process.poll() is not None, "terraform")
+        wait_for(
+            lambda: (here.exists() and here.read_text()) or process.poll() is not None, "terraform"
+        )
         process.send_signal(signal.SIGINT)
         assert process.wait(60) != 0
     assert world.left() == []
+    assert not Path("/proc", here.read_text()).exists()
 
 
 def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> None:
@@ -261,6 +265,53 @@ def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> No
     assert len(found) == 1
     azure_clean.end(found)
     assert world.left() == []
+
+
+class Gate(type(Path())):  # type: ignore[misc]  # the class of this system's paths
+    """A module's folder that is read only when `opened` has returned."""
+
+    opened: Callable[[], None] = lambda: None
+
+    def glob(self, pattern: str) -> Iterator[Path]:
+        type(self).opened()
+        yield from super().glob(pattern)
+
+
+def test_clean_waits_for_a_run_that_begins(world: World, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / azure_run.HOME.parent).mkdir(parents=True)
+    (root / azure_run.HOME).symlink_to(world.home)
+    seen: list[list[azure_clean.Leftover]] = []
+    looking = threading.Thread(
+        target=lambda: seen.append(azure_clean.look(root, ask_azure=False)), daemon=True
+    )
+
+    def look() -> None:
+        """Begin to look while the run's folder is there, and its mark is not."""
+        if looking.ident is None:
+            looking.start()
+            waits = f"-> FLOCK  ADVISORY  WRITE {os.getpid()} "
+            locks = Path("/proc/locks")
+            wait_for(lambda: waits in locks.read_text() or not looking.is_alive(), "clean")
+
+    Gate.opened = look
+    with azure_run.provisioned(world.home, world.order(module=Gate(REHEARSAL))):
+        looking.join(60)
+        assert seen == [[]]
+    assert world.left() == []
+
+
+def test_a_run_that_begins_while_azure_is_asked_is_no_stray(tmp_path: Path) -> None:
+    module, root = tmp_path / "module", tmp_path / "root"
+    module.mkdir()
+    group = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/aicertaa/x"
+    (module / "main.tf").write_text(
+        'variable "group" { type = string }\nvariable "region" { type = string }\n'
+        'resource "terraform_data" "begins" {\n  provisioner "local-exec" {\n'
+        f'    command = "mkdir {root / azure_run.HOME}/aicertaa"\n  }}\n}}\n'
+        f'output "strays" {{\n  value = [{{ id = "{group}" }}]\n}}\n'
+    )
+    assert azure_clean.look(root, ask_azure=True, module=module) == []
 
 
 def test_names_that_azure_says_are_checked(world: World, tmp_path: Path) -> None:
