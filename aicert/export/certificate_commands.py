@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aicert.errors import ConfigError, EvidenceError
+from aicert.errors import AicertError, ConfigError, EvidenceError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -117,12 +117,12 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.bounded import read_bounded
     from aicert.export.card import update
-    from aicert.export.signing import write_atomically
+    from aicert.export.signing import require_replaceable, write_atomically
 
     facts = _facts(options.certificate)
     path = Path(options.card)
     before = ""
-    if os.path.lexists(path):
+    if require_replaceable(path) is not None:
         try:
             before = read_bounded(path, MAX_CARD, "model card").decode("utf-8")
         except UnicodeDecodeError:
@@ -142,13 +142,18 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
 
 def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert import api, render
+    from aicert import api, certificate, render
+    from aicert.bounded import read_bounded
+    from aicert.digest import of_bytes
+    from aicert.export import facts
     from aicert.export.page import page
-    from aicert.export.signing import write_atomically
+    from aicert.export.signing import require_replaceable, write_atomically
 
-    facts = _facts(options.certificate)
+    out = Path(options.out)
+    require_replaceable(out)
+    data = read_bounded(options.certificate, certificate.MAX_BYTES, "certificate")
     result = api.check_files(
-        facts.certificate,
+        certificate.parse(data),
         options.model,
         policy=options.policy,
         root=options.root,
@@ -157,7 +162,12 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         nonce=options.nonce,
         at=options.at,
     )
-    write_atomically(Path(options.out), page(facts, result).encode())
+    try:
+        said = facts.read(data)
+    except AicertError:
+        # A check has failed for it, and the page is the verdict and the checks.
+        said = None
+    write_atomically(out, page(of_bytes(data), said, result).encode())
     write(render.text(result))
     write(f"\nwritten  {ascii(options.out)[1:-1]}\n")
     return result.exit_code

@@ -16,7 +16,7 @@ def line_plot(
 
     `from_zero`: for rates, of which small differences are no news.
     """
-    points = [(x, y) for x, y in zip(xs, ys, strict=True) if _drawable(x) and _drawable(y)]
+    points = [(x, y) for x, y in zip(xs, ys, strict=True) if drawable(x) and drawable(y)]
     if len(points) < 2:
         return ""
     step = -(-len(points) // MAX_POINTS)
@@ -62,6 +62,6 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _drawable(value: float) -> bool:
+def drawable(value: float) -> bool:
     """Whether differences of such values are numbers, too."""
     return math.isfinite(value) and abs(value) < 1e300

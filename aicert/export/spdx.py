@@ -98,7 +98,8 @@ class _Graph:
         fields["software_primaryPurpose"] = kind
         if kind == "model":
             return self._add("ai_AIPackage", f"input:{item.name}", **fields)
-        fields["dataset_datasetType"] = ["text"]
+        # Nobody looked into it.
+        fields["dataset_datasetType"] = ["noAssertion"]
         fields["dataset_datasetSize"] = item.size
         return self._add("dataset_DatasetPackage", f"input:{item.name}", **fields)
 
@@ -114,7 +115,7 @@ class _Graph:
             build_buildEndTime=statement.finished,
             build_configSourceUri=[f"urn:aicert:lockfile:{facts.lockfile_digest.hex}"],
             build_configSourceEntrypoint=[config.name],
-            build_configSourceDigest=[_hash(config.digest)],
+            build_configSourceDigest=[_hash(facts.lockfile_digest)],
             build_environment=[_entry(name, version) for name, version in facts.packages().items()],
             build_parameter=[_entry(o.key, o.used) for o in facts.report.overrides],
         )

@@ -81,7 +81,7 @@ def test_packages_of_a_lock() -> None:
     )  # fmt: skip
     bom = json.loads(packages.bom(lock, "env"))
     (part,) = bom["components"]
-    assert part["purl"] == "pkg:pypi/a_b@1.0%2Bx"
+    assert part["purl"] == "pkg:pypi/a-b@1.0%2Bx"
     assert [found["content"] for found in part["hashes"]] == ["11" * 32, "22" * 32]
     for bad in (b"a\n", b"a==1\n", b"-e .\n", b"a==1 --hash=md5:00\n", b"\xff"):
         with pytest.raises(EvidenceError):
@@ -287,7 +287,7 @@ def page(tmp_path: Path, data: bytes) -> tuple[int, str, Tags]:
 def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> None:
     code, text, tags = page(tmp_path, sample())
     assert code == 1
-    assert "<strong>FAILED</strong>" in text
+    assert "<h1><strong>FAILED</strong>" in text
     # Nothing covers it, and the page does not say that anything was measured.
     assert "all that stands below is what the certificate claims" in text
     assert "digests are measured" not in text
@@ -303,8 +303,8 @@ def test_a_page_says_measured_where_the_checks_are_ok() -> None:
     scene = Scene()
     result = scene.appraise()
     assert result.verdict == "passed"
-    text = draw(facts.read(scene.get("file")), result)
-    assert "<strong>PASSED</strong>" in text
+    text = draw(of_bytes(scene.get("file")), facts.read(scene.get("file")), result)
+    assert "<h1><strong>PASSED</strong>" in text
     assert "digests are measured" in text
     assert "certificate claims" not in text
 
