@@ -1,8 +1,9 @@
 """A marked block in a model card: what was certified and how to check it, and nothing else touched.
 
 Two blocks, each between two marks: in the front matter (`base_model`, `datasets`, as Hugging Face
-reads them) and in the text. Keys that the author wrote stay the author's. What comes from the
-certificate is restricted to names and digests before it becomes YAML or Markdown.
+reads them) and in the text. Keys that the author wrote stay the author's; marks that are text (in
+a line, in a code block) are an error. What comes from the certificate is restricted to names and
+digests before it becomes YAML or Markdown.
 """
 
 import re
@@ -23,7 +24,8 @@ _FRONT = re.compile(
     r"(?P<begin>\s*---[ \t]*\r?\n)(?P<lines>(?:[^\n]*\n)*?)(?P<end>---[ \t]*(?:\r?\n|\Z))"
 )
 _ALONE = {mark: re.compile(rf"^{mark}[ \t]*\r?$", re.MULTILINE) for mark in (BEGIN, END)}
-_FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
+# CommonMark 0.31, 4.5: the closing fence is as long as the opening one and has nothing after it.
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
 _BADGE = "https://img.shields.io/badge/aicert-certificate-blue"
 
 
@@ -133,6 +135,8 @@ aicert verify certificate.json . --lockfile {facts.lockfile_digest}
 def _replace(body: str, block: str, line: str) -> str:
     starts, ends = body.count(BEGIN), body.count(END)
     if (starts, ends) == (0, 0):
+        if _in_code(body):
+            raise ConfigError("the card has a code block without an end")
         gap = "" if not body else line if body.endswith("\n") else line * 2
         return f"{body}{gap}{block}"
     first, last = _ALONE[BEGIN].search(body), _ALONE[END].search(body)
@@ -141,10 +145,21 @@ def _replace(body: str, block: str, line: str) -> str:
             f"the card has marks that do not pair: {BEGIN} … {END}",
             hint="each stands once, on a line of its own",
         )
-    if len(_FENCE.findall(body, 0, first.start())) % 2:
+    if _in_code(body[: first.start()]):
         raise ConfigError(f"the card has its marks in a code block: {BEGIN}")
     after = body[last.start() + len(END) :]
     return body[: first.start()] + block.removesuffix(line) + after
+
+
+def _in_code(text: str) -> bool:
+    """Whether what follows `text` is in a fenced code block."""
+    fence = ""
+    for mark, after in _FENCE.findall(text):
+        if not fence:
+            fence = mark
+        elif mark.startswith(fence) and not after.strip():
+            fence = ""
+    return bool(fence)
 
 
 def _plain(text: str) -> str:

@@ -192,23 +192,23 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
     builder = "".join(f"<br>{_text(n)} {_code(str(d))}" for n, d in statement.builder.items())
     inputs = counted(len(facts.lockfile.inputs), "input")
     links = (
-        ("Weights", outputs, "outputs.pcr8"),
+        ("Weights", outputs, ("outputs.pcr8", "subject.files")),
         (
             "Data, base model and config",
             f"{inputs}, named by lockfile<br>{_code(str(facts.lockfile_digest))}",
-            "inputs.pcr14",
+            ("inputs.pcr14",),
         ),
-        ("Image", f"{_code(statement.builder_id)}{builder}", "boot.image"),
+        ("Image", f"{_code(statement.builder_id)}{builder}", ("boot.",)),
         (
             "TPM",
             f"quote over PCRs 0 to 15, nonce {_code(statement.nonce.hex())}",
-            "quote.signature",
+            ("quote.",),
         ),
-        ("Root", "the key that your policy trusts", "platform.chain"),
+        ("Root", "the key that your policy trusts", ("platform.",)),
     )
     items = "".join(
-        f"<li><b>{name}</b><br>{text}<br>{_said(result.check(check))}</li>"
-        for name, text, check in links
+        f"<li><b>{name}</b><br>{text}<br>{_said(result, checks)}</li>"
+        for name, text, checks in links
     )
     caption = "Each came out of, or is vouched for by, the one below it."
     if _is_claim(result):
@@ -219,25 +219,34 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
     )
 
 
-def _said(check: CheckResult) -> str:
-    """One check in a line."""
-    word = f'<b class="{_class(check.verdict)}">{_text(check.verdict)}</b>'
-    return f"{word} {_text(check.detail.partition(chr(10))[0])} <span class=dim>({check.id})</span>"
+def _said(result: AttestationResult, checks: tuple[str, ...]) -> str:
+    """In a line the first of the checks that failed, or was not made; else the first."""
+    order = {"failed": 0, "not-checked": 1}
+    found = [check for check in result.checks if check.id.startswith(checks)]
+    check = min(found, key=lambda one: order.get(one.verdict, 2))
+    return (
+        f"{_badge(check)} {_text(check.detail.partition(chr(10))[0])} "
+        f"<span class=dim>({check.id})</span>"
+    )
+
+
+def _badge(check: CheckResult) -> str:
+    style = {"ok": "passed", "failed": "failed"}.get(check.verdict, "none")
+    return f'<b class="{style}">{_text(check.verdict)}</b>'
 
 
 def _checks(result: AttestationResult) -> str:
     rows = [
-        (_fixed(f'<b class="{_class(check.verdict)}">{_text(check.verdict)}</b>'),
-         _fixed(_code(check.id)), f"<span class=lines>{_lines(check.detail)}</span>")
+        (
+            _fixed(_badge(check)),
+            _fixed(_code(check.id)),
+            f"<span class=lines>{_lines(check.detail)}</span>",
+        )
         for check in result.checks
-    ]  # fmt: skip
+    ]
     return _table(
         "Checks", "Every check there is, and its verdict", ("verdict", "check", "detail"), rows
     )
-
-
-def _class(verdict: str) -> str:
-    return {"ok": "passed", "failed": "failed"}.get(verdict, "none")
 
 
 def _training(facts: Facts) -> str:
@@ -314,11 +323,11 @@ def _files(facts: Facts) -> str:
 
 def _values(facts: Facts, result: AttestationResult) -> list[str]:
     """One table for each origin: whose word a value is comes before the value."""
-    claimed = "The certificate claims: " if _is_claim(result) else ""
+    claimed = ", as the certificate claims" if _is_claim(result) else ""
     return [
         _table(
             f"Run report: {origin}",
-            f"{claimed}{caption}",
+            f"{caption}{claimed}",
             ("name", "value"),
             [
                 (_fixed(_text(key)), _shown(value))

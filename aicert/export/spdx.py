@@ -1,8 +1,10 @@
-"""A certificate as SPDX 3.0.1 (JSON-LD): profiles core, software, ai, dataset, build.
+"""A certificate as SPDX 3.0.1 (JSON-LD): profiles core, software, build; elements of ai, dataset.
 
 https://spdx.github.io/spdx-spec/v3.0.1/. Element ids are URNs under the certificate's digest, so
 the same certificate gives the same bytes. SPDX has no dirHash: a directory's digest is an external
-identifier of type `other`, and a model's files are elements with SHA-256.
+identifier of type `other`, and a model's files are elements with SHA-256. Conformance to the
+profiles ai and dataset is not claimed: they want to know who supplied each model and data set, when
+it was released and from where, which no certificate says.
 """
 
 from aicert.digest import Digest
@@ -65,7 +67,7 @@ class _Graph:
             "name": statement.run,
             "rootElement": outputs,
             "element": [str(element["spdxId"]) for element in self.made],
-            "profileConformance": ["core", "software", "ai", "dataset", "build"],
+            "profileConformance": ["core", "software", "build"],
         }
         return [agent, *self.made, root]
 

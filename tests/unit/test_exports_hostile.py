@@ -104,6 +104,15 @@ def test_a_page_of_an_image_that_nobody_accepted_claims(tmp_path: Path) -> None:
     assert "vouched for" not in text
 
 
+def test_the_weights_of_a_page_are_the_ones_on_the_disk_or_it_says_so() -> None:
+    scene = Scene().edit("model", lambda model: model | {"extra.py": next(iter(model.values()))})
+    data = scene.get("file")
+    text = draw(of_bytes(data), facts.read(data), scene.appraise())
+    weights = text[text.index("<b>Weights</b>") : text.index("<b>Data")]
+    assert "the model directory is not output model" in weights
+    assert "certificate claims" not in text
+
+
 def test_a_value_is_one_line_of_a_page(tmp_path: Path) -> None:
     """Else it draws rows of its own into the table."""
     _, words, _ = page(
@@ -148,7 +157,12 @@ def test_only_regular_files_are_replaced(
     certificate, own = written(tmp_path), tmp_path / "own"
     own.write_text("mine\n")
     place = tmp_path / ("bom.cdx.json" if command == "export" else "README.md")
-    for make in (lambda: place.symlink_to(own), lambda: os.mkfifo(place), place.mkdir):
+    makers: tuple[Callable[[], None], ...] = (
+        lambda: place.symlink_to(own),
+        lambda: os.mkfifo(place),
+        place.mkdir,
+    )
+    for make in makers:
         make()
         kind = place.lstat().st_mode
         to = {"report": ["-o", str(place)], "card": [str(place)], "export": [str(tmp_path)]}
@@ -210,6 +224,7 @@ def test_a_place_that_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
         f"Put {card.BEGIN}\nhere\n{card.END}\n",
         f"How to:\n\n```html\n{card.BEGIN}\n{card.END}\n```\n",
         f"~~~\n{card.BEGIN}\n{card.END}\n~~~\n",
+        "# Mine\n```sh\n~~~\n",
         "---\n{license: mit}\n---\n",
     ],
 )
@@ -221,7 +236,7 @@ def test_marks_that_are_text_are_left_alone(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f"```\ncode\n```\n{card.BEGIN} \n{card.END}\t\nafter",
+        f"````md\n```\n```sh\n````\n{card.BEGIN} \n{card.END}\t\nafter",
         f"a\r\n{card.BEGIN}\r\nold\r\n{card.END}\r\nafter\r\n",
     ],
 )
@@ -249,6 +264,17 @@ def test_front_matter_after_a_blank_line_stays_the_front_matter() -> None:
     assert card.update(after, facts.read(sample()), "model")[0] == after
 
 
+def test_a_card_says_where_its_link_leads_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate = written(tmp_path)
+    (tmp_path / "model").mkdir()
+    assert main(["card", certificate, str(tmp_path / "model" / "README.md")]) == 0
+    assert "certificate.json, which is not beside it" in capsys.readouterr().out
+    assert main(["card", certificate, str(tmp_path / "README.md")]) == 0
+    assert "beside" not in capsys.readouterr().out
+
+
 def test_versions_do_not_leave_their_place_in_a_package_url() -> None:
     version = "1.0?repository_url=https://example.com/#x@y z"
     made = sample(values={"torchVersion": Value("measured", version)})
@@ -264,6 +290,7 @@ def test_spdx_says_nothing_that_nobody_knows() -> None:
     (data,) = (e for e in graph if e["type"] == "dataset_DatasetPackage")
     assert data["dataset_datasetType"] == ["noAssertion"]
     (build,) = (e for e in graph if e["type"] == "build_Build")
+    assert not {"ai", "dataset"} & set(graph[-1]["profileConformance"])
     # The digest is that of what the URI names.
     (uri,), (digest,) = build["build_configSourceUri"], build["build_configSourceDigest"]
     assert uri == f"urn:aicert:lockfile:{digest['hashValue']}"
