@@ -153,6 +153,12 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
     out = Path(options.out)
     require_replaceable(out)
+    model = options.model and os.path.realpath(options.model)
+    if model and Path(os.path.realpath(out)).is_relative_to(model):
+        raise ConfigError(
+            f"{options.out[:200]!a} is in the model's directory, which holds certified files only",
+            hint="put the page elsewhere",
+        )
     data = read_bounded(options.certificate, certificate.MAX_BYTES, "certificate")
     result = api.check_files(
         certificate.parse(data),

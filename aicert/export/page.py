@@ -131,6 +131,10 @@ def _lines(text: str) -> str:
     return "\n".join(_text(line) for line in text.split("\n")[:MAX_LINES])
 
 
+def _first(check: CheckResult) -> str:
+    return check.detail.partition("\n")[0]
+
+
 def _code(text: str) -> str:
     return f"<code>{_text(text)}</code>"
 
@@ -154,12 +158,14 @@ def _verdict(facts: Facts | None, result: AttestationResult) -> str:
     tier = "The key that signed the evidence chains to no platform that the policy names."
     if result.tier is not None:
         tier = _TIERS[result.tier]
+    elif result.check("platform.chain").verdict == "ok":
+        tier = "The policy's root stands for confidential machines; this is not shown to be one."
     why = ""
     if result.verdict == "failed":
         first = result.failed[0]
         why = f"<p class=lines>{_code(first.id)}: {_lines(first.detail)}</p>"
     elif result.verdict == "none":
-        reasons = "; ".join(f"{check.id}: {check.detail}" for check in result.undecided[:2])
+        reasons = "; ".join(f"{check.id}: {_first(check)}" for check in result.undecided[:2])
         why = f"<p>{_text(reasons)}</p>"
     run = "What ran cannot be read from the certificate."
     if facts is not None:
@@ -224,10 +230,7 @@ def _said(result: AttestationResult, checks: tuple[str, ...]) -> str:
     order = {"failed": 0, "not-checked": 1}
     found = [check for check in result.checks if check.id.startswith(checks)]
     check = min(found, key=lambda one: order.get(one.verdict, 2))
-    return (
-        f"{_badge(check)} {_text(check.detail.partition(chr(10))[0])} "
-        f"<span class=dim>({check.id})</span>"
-    )
+    return f"{_badge(check)} {_text(_first(check))} <span class=dim>({check.id})</span>"
 
 
 def _badge(check: CheckResult) -> str:

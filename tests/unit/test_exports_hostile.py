@@ -113,6 +113,27 @@ def test_the_weights_of_a_page_are_the_ones_on_the_disk_or_it_says_so() -> None:
     assert "certificate claims" not in text
 
 
+def test_a_page_does_not_stand_among_certified_files(tmp_path: Path) -> None:
+    """The model would fail the next time, for the file that nobody certified."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (tmp_path / "link").symlink_to(model)
+    certificate = written(tmp_path)
+    for place in (model / "page.html", tmp_path / "link" / "page.html"):
+        assert main(["report", certificate, str(model), "-o", str(place)]) == 3
+    assert not list(model.iterdir())
+
+
+def test_a_machine_that_is_not_shown_to_be_confidential_chains_to_the_root() -> None:
+    scene = Scene("confidential").put("platform", None)
+    result = scene.appraise()
+    assert result.tier is None
+    data = scene.get("file")
+    text = draw(of_bytes(data), facts.read(data), result)
+    assert "this is not shown to be one" in text
+    assert "chains to no platform" not in text
+
+
 def test_a_value_is_one_line_of_a_page(tmp_path: Path) -> None:
     """Else it draws rows of its own into the table."""
     _, words, _ = page(
