@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aicert import tpm
 from aicert.cli import main
 from aicert.digest import of_bytes
 from aicert.errors import ConfigError, ToolError
@@ -294,6 +295,17 @@ def test_a_card_says_where_its_link_leads_nowhere(
     assert "certificate.json, which is not beside it" in capsys.readouterr().out
     assert main(["card", certificate, str(tmp_path / "README.md")]) == 0
     assert "beside" not in capsys.readouterr().out
+
+
+def test_the_key_that_a_report_names_is_the_one_that_was_certified() -> None:
+    """Anybody can change the envelope's hint, and the certificate still passes."""
+    scene = Scene()
+    envelope = scene.get("certificate").envelope
+    scene.edit_certificate(envelope=replace(envelope, keyid="another"))
+    assert scene.appraise().verdict == "passed"
+    scai = json.loads(files.exports(facts.read(scene.get("file")))["scai.intoto.json"])
+    conditions = scai["predicate"]["attributes"][-1]["conditions"]
+    assert conditions["runKeyName"] == tpm.parse_public(scene.get("run_public")).name.hex()
 
 
 def test_versions_do_not_leave_their_place_in_a_package_url() -> None:
