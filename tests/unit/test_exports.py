@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import rules.exports
 from aicert import image_lock, inert
 from aicert.cli import main
 from aicert.digest import of_bytes
@@ -91,6 +92,34 @@ def test_packages_of_a_lock() -> None:
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.parametrize(("torch", "cuda"), [("2.13.0+cpu", False), ("2.13.0", True)])
+def test_packages_of_the_training_environment_are_those_of_its_locks(
+    tmp_path: Path, torch: str, cuda: bool
+) -> None:
+    """PyPI's torch comes with CUDA's libraries, which have a lock of their own."""
+    certificate = written(tmp_path, sample(values={"torchVersion": Value("measured", torch)}))
+    rules.exports.write(certificate)
+    bom = json.loads((tmp_path / "bom.training.cdx.json").read_bytes())
+    runner = ROOT / "enclave_runner"
+    locks = [runner / "requirements.lock", runner / "requirements-cuda.lock"][: 1 + cuda]
+    locked = {
+        tuple(pin.rstrip(" \\\n").split("=="))
+        for lock in locks
+        for pin in re.findall(r"^[a-z0-9].*==.*\n", lock.read_text("ascii"), re.MULTILINE)
+    }
+    assert {(part["name"], part["version"]) for part in bom["components"]} == locked
+
+
+def test_the_driver_of_a_gpu_image_is_in_it() -> None:
+    lock = (ROOT / "lockfiles" / "image-gpu.lock.toml").read_bytes()
+    parts = json.loads(packages.image_bom(lock))["components"]
+    driver = [part for part in parts if part["bom-ref"].startswith("driver/")]
+    assert driver
+    assert {part["scope"] for part in driver} == {"required"}
+    # Debian's archive has none of them.
+    assert all(part["purl"].startswith("pkg:deb/ubuntu/") for part in driver)
+
+
 def test_packages_of_an_image() -> None:
     lock = (ROOT / "lockfiles" / "image.lock.toml").read_bytes()
     read = facts.read(sample(image=lock))
@@ -103,7 +132,7 @@ def test_packages_of_an_image() -> None:
     assert len(parts) == len(locked)
     # Every part that there is has been put in a group: a new one has to be thought about.
     assert {item.part for item in locked} == {
-        *packages.INSIDE,
+        *(part for part in packages.INSIDE if part != "driver"),
         "build",
         "builder",
         "mkosi",
