@@ -132,7 +132,10 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         raise ConfigError(f"say which output: {', '.join(outputs)}", hint="--output NAME")
     after, notes = update(before, facts, options.output or outputs[0])
     if not path.with_name("certificate.json").exists():
-        notes = [*notes, "the card links to certificate.json, which is not beside it"]
+        notes = [
+            *notes,
+            "the card links to certificate.json, which is not beside it: copy it there",
+        ]
     for note in notes:
         write(f"note     {ascii(note)[1:-1]}\n")
     if after == before:

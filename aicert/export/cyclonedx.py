@@ -69,7 +69,7 @@ def bom(facts: Facts) -> bytes:
 def package(kind: str, name: str, version: str, hashes: Iterable[str] = ()) -> Json:
     """A software package by its package URL; `hashes` are SHA-256 of its distributions."""
     # package-url/purl-spec: names of PyPI have no underscore, and what delimits is escaped.
-    known_as = name.lower().replace("_", "-") if kind == "pypi" else name
+    known_as = name.replace("_", "-") if kind == "pypi" else name
     purl = f"pkg:{kind}/{quote(known_as)}@{quote(version, safe=':')}"
     component: Json = {
         "type": "library",

@@ -239,6 +239,15 @@ def test_a_place_that_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
         write_atomically(tmp_path / "none" / "page.html", b"")
 
 
+def test_what_is_no_text_is_no_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = tmp_path / "README.md"
+    for data, said in ((b"\xff\n", "is not UTF-8"), (b" " * (1 << 22) + b"\n", "is larger than")):
+        readme.write_bytes(data)
+        assert main(["card", written(tmp_path), str(readme)]) == 2
+        assert said in capsys.readouterr().err
+        assert readme.read_bytes() == data
+
+
 @pytest.mark.parametrize(
     "text",
     [
