@@ -377,3 +377,19 @@ def test_a_plot_needs_finite_points() -> None:
     assert len(many) < 40_000
     assert line_plot((1.0, 2.0), (-1.7e308, 1.7e308), "t", "o") == ""
     assert "nan" not in line_plot((1.0, 2.0), (1e200, 1e200), "t", "o")
+    assert "nan" not in line_plot((1.0, 2.0), (0.0, 5e-324), "t", "o")
+
+
+@pytest.mark.parametrize(
+    ("losses", "marks"),
+    [
+        ((6.13, 3.91), ["4", "4.5", "5", "5.5", "6"]),
+        ((3.0, 2.0), ["2", "2.2", "2.4", "2.6", "2.8", "3"]),
+        ((-1e299, 1e299), ["-1e+299", "-5e+298", "0", "5e+298", "1e+299"]),
+        ((10.01, 10.19), ["10.05", "10.1", "10.15"]),
+        ((0.0, 40.0), ["0", "10", "20", "30", "40"]),
+    ],
+)
+def test_a_plot_is_marked_at_round_numbers(losses: tuple[float, ...], marks: list[str]) -> None:
+    plot = line_plot((1.0, 2.0), losses, "t", "o")
+    assert re.findall('text-anchor="end">([^<]*)<', plot)[:-1] == marks
