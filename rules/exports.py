@@ -65,8 +65,10 @@ def write(certificate: Path) -> None:
 
 
 def _exports(certificate: Path) -> dict[str, bytes]:
-    data = read_bounded(certificate, MAX_BYTES, "certificate")
-    # The runner's digest in the certificate covers this lock.
+    said = facts.read(read_bounded(certificate, MAX_BYTES, "certificate"))
+    # The runner's digest in the certificate covers these locks.
     lock = read_bounded(training_env.LOCK, MAX_LOCK, "lock of the training environment")
+    if not said.packages().get("torch", "+cpu").endswith("+cpu"):
+        lock += read_bounded(training_env.CUDA_LOCK, MAX_LOCK, "lock of the CUDA libraries")
     training = {"bom.training.cdx.json": packages.bom(lock, "training environment")}
-    return files.exports(facts.read(data)) | training
+    return files.exports(said) | training

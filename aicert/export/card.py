@@ -1,8 +1,9 @@
 """A marked block in a model card: what was certified and how to check it, and nothing else touched.
 
 Two blocks, each between two marks: in the front matter (`base_model`, `datasets`, as Hugging Face
-reads them) and in the text. Keys that the author wrote stay the author's. What comes from the
-certificate is restricted to names and digests before it becomes YAML or Markdown.
+reads them) and in the text. Keys that the author wrote stay the author's; marks that are text (in
+a line, in a code block) are an error. What comes from the certificate is restricted to names and
+digests before it becomes YAML or Markdown.
 """
 
 import re
@@ -16,11 +17,15 @@ _YAML_BEGIN, _YAML_END = "# aicert:begin", "# aicert:end"
 _HUB = re.compile(
     r"hf:(?:datasets/)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@[\w.-]+)?", re.ASCII
 )
-_KEY = re.compile(r"([A-Za-z_]\w*):", re.ASCII)
-_RULE = re.compile(r"---[ \t]*\r?\n")
+_KEY = re.compile(r"""["']?([A-Za-z_]\w*)["']?[ \t]*:""", re.ASCII)
+# The hub reads front matter after blank lines, too.
+_RULE = re.compile(r"\s*---[ \t]*\r?\n")
 _FRONT = re.compile(
-    r"(?P<begin>---[ \t]*\r?\n)(?P<lines>(?:[^\n]*\n)*?)(?P<end>---[ \t]*(?:\r?\n|\Z))"
+    r"(?P<begin>\s*---[ \t]*\r?\n)(?P<lines>(?:[^\n]*\n)*?)(?P<end>---[ \t]*(?:\r?\n|\Z))"
 )
+_ALONE = {mark: re.compile(rf"^{mark}[ \t]*\r?$", re.MULTILINE) for mark in (BEGIN, END)}
+# CommonMark 0.31, 4.5: the closing fence is as long as the opening one and has nothing after it.
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
 _BADGE = "https://img.shields.io/badge/aicert-certificate-blue"
 
 
@@ -64,6 +69,8 @@ def _front(front: re.Match[str] | None, facts: Facts, line: str) -> tuple[str, l
         raise ConfigError(f"the card's front matter has marks that do not pair: {_YAML_BEGIN}")
     if starts:
         lines = lines[: marks.index(_YAML_BEGIN)] + lines[marks.index(_YAML_END) + 1 :]
+    if any(each.lstrip().startswith("{") for each in lines):
+        raise ConfigError("the card's front matter is in braces: write one key per line")
     own = {match[1] for each in lines if (match := _KEY.match(each))}
     wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}
     notes = [
@@ -128,13 +135,31 @@ aicert verify certificate.json . --lockfile {facts.lockfile_digest}
 def _replace(body: str, block: str, line: str) -> str:
     starts, ends = body.count(BEGIN), body.count(END)
     if (starts, ends) == (0, 0):
+        if _in_code(body):
+            raise ConfigError("the card has a code block without an end")
         gap = "" if not body else line if body.endswith("\n") else line * 2
         return f"{body}{gap}{block}"
-    first, last = body.find(BEGIN), body.find(END)
-    if (starts, ends) != (1, 1) or first > last:
-        raise ConfigError(f"the card has marks that do not pair: {BEGIN} … {END}")
-    after = body[last + len(END) :]
-    return body[:first] + block.removesuffix(line) + after
+    first, last = _ALONE[BEGIN].search(body), _ALONE[END].search(body)
+    if (starts, ends) != (1, 1) or not first or not last or first.start() > last.start():
+        raise ConfigError(
+            f"the card has marks that do not pair: {BEGIN} … {END}",
+            hint="each stands once, on a line of its own",
+        )
+    if _in_code(body[: first.start()]):
+        raise ConfigError(f"the card has its marks in a code block: {BEGIN}")
+    after = body[last.start() + len(END) :]
+    return body[: first.start()] + block.removesuffix(line) + after
+
+
+def _in_code(text: str) -> bool:
+    """Whether what follows `text` is in a fenced code block."""
+    fence = ""
+    for mark, after in _FENCE.findall(text):
+        if not fence:
+            fence = mark
+        elif mark.startswith(fence) and not after.strip():
+            fence = ""
+    return bool(fence)
 
 
 def _plain(text: str) -> str:

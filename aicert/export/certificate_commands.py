@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aicert.errors import ConfigError, EvidenceError
+from aicert.errors import AicertError, ConfigError, EvidenceError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -117,12 +117,12 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.bounded import read_bounded
     from aicert.export.card import update
-    from aicert.export.signing import write_atomically
+    from aicert.export.signing import require_replaceable, write_atomically
 
     facts = _facts(options.certificate)
     path = Path(options.card)
     before = ""
-    if os.path.lexists(path):
+    if require_replaceable(path) is not None:
         try:
             before = read_bounded(path, MAX_CARD, "model card").decode("utf-8")
         except UnicodeDecodeError:
@@ -131,6 +131,11 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     if options.output is None and len(outputs) != 1:
         raise ConfigError(f"say which output: {', '.join(outputs)}", hint="--output NAME")
     after, notes = update(before, facts, options.output or outputs[0])
+    if not path.with_name("certificate.json").exists():
+        notes = [
+            *notes,
+            "the card links to certificate.json, which is not beside it: copy it there",
+        ]
     for note in notes:
         write(f"note     {ascii(note)[1:-1]}\n")
     if after == before:
@@ -142,13 +147,24 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
 
 def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert import api, render
+    from aicert import api, certificate, render
+    from aicert.bounded import read_bounded
+    from aicert.digest import of_bytes
+    from aicert.export import facts
     from aicert.export.page import page
-    from aicert.export.signing import write_atomically
+    from aicert.export.signing import require_replaceable, write_atomically
 
-    facts = _facts(options.certificate)
+    out = Path(options.out)
+    require_replaceable(out)
+    model = options.model and os.path.realpath(options.model)
+    if model and Path(os.path.realpath(out)).is_relative_to(model):
+        raise ConfigError(
+            f"{options.out[:200]!a} is in the model's directory, which holds certified files only",
+            hint="put the page elsewhere",
+        )
+    data = read_bounded(options.certificate, certificate.MAX_BYTES, "certificate")
     result = api.check_files(
-        facts.certificate,
+        certificate.parse(data),
         options.model,
         policy=options.policy,
         root=options.root,
@@ -157,7 +173,12 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         nonce=options.nonce,
         at=options.at,
     )
-    write_atomically(Path(options.out), page(facts, result).encode())
+    try:
+        said = facts.read(data)
+    except AicertError:
+        # A check has failed for it, and the page is the verdict and the checks.
+        said = None
+    write_atomically(out, page(of_bytes(data), said, result).encode())
     write(render.text(result))
     write(f"\nwritten  {ascii(options.out)[1:-1]}\n")
     return result.exit_code

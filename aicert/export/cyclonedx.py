@@ -8,6 +8,7 @@ system measures; licences, which the certificate does not cover.
 
 import uuid
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from aicert.digest import Digest
 from aicert.export.facts import Facts, Kind, kind_of
@@ -67,7 +68,9 @@ def bom(facts: Facts) -> bytes:
 
 def package(kind: str, name: str, version: str, hashes: Iterable[str] = ()) -> Json:
     """A software package by its package URL; `hashes` are SHA-256 of its distributions."""
-    purl = f"pkg:{kind}/{name}@{version.replace('+', '%2B')}"
+    # package-url/purl-spec: names of PyPI have no underscore, and what delimits is escaped.
+    known_as = name.replace("_", "-") if kind == "pypi" else name
+    purl = f"pkg:{kind}/{quote(known_as)}@{quote(version, safe=':')}"
     component: Json = {
         "type": "library",
         "bom-ref": purl,

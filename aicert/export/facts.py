@@ -43,6 +43,11 @@ class Facts:
         """The run report's values."""
         return self.report.values
 
+    @property
+    def run_key(self) -> tpm.Public:
+        """The run key's public area."""
+        return tpm.parse_public(self.certificate.evidence.run_key)
+
     def packages(self) -> dict[str, str]:
         """Package → version, of those that the runner looked up."""
         return {
@@ -53,7 +58,7 @@ class Facts:
 
     def run_key_pem(self) -> bytes:
         """The run key. Its signatures prove nothing without the quote in the certificate."""
-        return oms.public_pem(tpm.parse_public(self.certificate.evidence.run_key).ec_key())
+        return oms.public_pem(self.run_key.ec_key())
 
 
 def read(data: bytes) -> Facts:

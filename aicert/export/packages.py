@@ -17,7 +17,9 @@ from aicert.strict_json import dumps
 
 # Parts of an image lock: what comes from Python's registry, and what is in the image at all.
 WHEELS = ("builder", "runner", "training")
-INSIDE = ("kernel", "machine", "runner", "training")
+INSIDE = ("driver", "kernel", "machine", "runner", "training")
+# The one part that is of Ubuntu's archive (ADR 12); the others are of Debian's.
+UBUNTU = "driver"
 _PIN = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.+!_-]+)((?: --hash=sha256:[0-9a-f]{64})+)"
 )
@@ -62,7 +64,8 @@ def image_bom(data: bytes) -> bytes:
 
 
 def _of_image(item: image_lock.Package) -> Json:
-    kind = "pypi" if item.part in WHEELS else "deb/debian"
+    kind = "deb/ubuntu" if item.part == UBUNTU else "deb/debian"
+    kind = "pypi" if item.part in WHEELS else kind
     # One package may be in several parts, and a document names it once in each.
     return package(kind, item.name, item.version, (item.digest.hex,)) | {
         "bom-ref": f"{item.part}/{item.name}@{item.version}",

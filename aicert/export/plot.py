@@ -16,7 +16,7 @@ def line_plot(
 
     `from_zero`: for rates, of which small differences are no news.
     """
-    points = [(x, y) for x, y in zip(xs, ys, strict=True) if _drawable(x) and _drawable(y)]
+    points = [(x, y) for x, y in zip(xs, ys, strict=True) if drawable(x) and drawable(y)]
     if len(points) < 2:
         return ""
     step = -(-len(points) // MAX_POINTS)
@@ -30,12 +30,11 @@ def line_plot(
         return f"{across:.1f},{down:.1f}"
 
     marks = []
-    for part in range(5):
-        y = y_low + (y_high - y_low) * part / 4
+    for y in _ticks(y_low, y_high):
         left, right = place(x_low, y).split(","), place(x_high, y).split(",")
         marks.append(
             f'<path d="M{left[0]} {left[1]}H{right[0]}" stroke="var(--line)"/>'
-            f'<text x="{_LEFT - 8}" y="{float(left[1]) + 4:.1f}" text-anchor="end">{y:.3g}</text>'
+            f'<text x="{_LEFT - 8}" y="{float(left[1]) + 4:.1f}" text-anchor="end">{y:.6g}</text>'
         )
     first, last = points[0], points[-1]
     # Of one page with several plots.
@@ -54,6 +53,18 @@ def line_plot(
     )
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers from `low` to `high`, three to eight."""
+    span = high - low
+    if span < 1e-300:
+        return [low, high]
+    size = 10.0 ** math.floor(math.log10(span / 3))
+    step = size * max(n for n in (1, 2, 5) if size * n <= span / 3 or n == 1)
+    first = math.ceil(low / step)
+    made = [(first + number) * step for number in range(8)]
+    return [y for y in made if low <= y <= high]
+
+
 def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     if low == high:
@@ -62,6 +73,6 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _drawable(value: float) -> bool:
+def drawable(value: float) -> bool:
     """Whether differences of such values are numbers, too."""
     return math.isfinite(value) and abs(value) < 1e300

@@ -43,7 +43,9 @@ def scai(facts: Facts) -> bytes:
             {"bank": "sha256", "pcrs": "0-15", "nonce": statement.nonce.hex()},
         ),
         _attribute(
-            "SIGNED_BY_KEY_OF_THE_SAME_BOOT", {"runKeyName": facts.certificate.envelope.keyid}
+            # Not the envelope's keyid, which no signature covers.
+            "SIGNED_BY_KEY_OF_THE_SAME_BOOT",
+            {"runKeyName": facts.run_key.name.hex()},
         ),
     ]
     for attribute in attributes:

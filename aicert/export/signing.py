@@ -6,6 +6,7 @@ from a cache by file status or from a listing; verifiers read every byte.
 """
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -114,12 +115,35 @@ def _below(skip: measure.Skip, path: str) -> bool:
     return any(skip("/".join(parts[:count])) for count in range(1, len(parts) + 1))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path`; whoever looks sees the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+def require_replaceable(path: Path) -> int | None:
+    """The mode of the file at `path`, None where there is none; ToolError for anything else.
+
+    A folder that somebody sent may hold a link to a file of the reader's, or a FIFO; and a device
+    that is replaced is gone for every program.
+    """
     try:
-        beside.write_bytes(data)
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "a link or a special file"
+        raise ToolError(f"cannot write {os.fspath(path)!a}: it is {kind}", hint="name a file")
+    return stat.S_IMODE(mode)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, whose mode stays; whoever looks sees the old file or the new one."""
+    mode = require_replaceable(path)
+    beside = path.parent / f".aicert.{os.urandom(8).hex()}"
+    try:
+        with open(beside, "xb") as file:
+            file.write(data)
+        if mode is not None:
+            os.chmod(beside, mode)
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,8 +1,10 @@
-"""A certificate as SPDX 3.0.1 (JSON-LD): profiles core, software, ai, dataset, build.
+"""A certificate as SPDX 3.0.1 (JSON-LD): profiles core, software, build; elements of ai, dataset.
 
 https://spdx.github.io/spdx-spec/v3.0.1/. Element ids are URNs under the certificate's digest, so
 the same certificate gives the same bytes. SPDX has no dirHash: a directory's digest is an external
-identifier of type `other`, and a model's files are elements with SHA-256.
+identifier of type `other`, and a model's files are elements with SHA-256. Conformance to the
+profiles ai and dataset is not claimed: they want to know who supplied each model and data set, when
+it was released and from where, which no certificate says.
 """
 
 from aicert.digest import Digest
@@ -65,7 +67,7 @@ class _Graph:
             "name": statement.run,
             "rootElement": outputs,
             "element": [str(element["spdxId"]) for element in self.made],
-            "profileConformance": ["core", "software", "ai", "dataset", "build"],
+            "profileConformance": ["core", "software", "build"],
         }
         return [agent, *self.made, root]
 
@@ -98,7 +100,8 @@ class _Graph:
         fields["software_primaryPurpose"] = kind
         if kind == "model":
             return self._add("ai_AIPackage", f"input:{item.name}", **fields)
-        fields["dataset_datasetType"] = ["text"]
+        # Nobody looked into it.
+        fields["dataset_datasetType"] = ["noAssertion"]
         fields["dataset_datasetSize"] = item.size
         return self._add("dataset_DatasetPackage", f"input:{item.name}", **fields)
 
@@ -114,7 +117,7 @@ class _Graph:
             build_buildEndTime=statement.finished,
             build_configSourceUri=[f"urn:aicert:lockfile:{facts.lockfile_digest.hex}"],
             build_configSourceEntrypoint=[config.name],
-            build_configSourceDigest=[_hash(config.digest)],
+            build_configSourceDigest=[_hash(facts.lockfile_digest)],
             build_environment=[_entry(name, version) for name, version in facts.packages().items()],
             build_parameter=[_entry(o.key, o.used) for o in facts.report.overrides],
         )

@@ -13,7 +13,7 @@ import pytest
 from aicert.cli import main
 from aicert.report_form import Value
 from tests.e2e.browser import Browser
-from tests.unit.sample_certificate import SOURCES, sample
+from tests.unit.sample_certificate import FILES, SOURCES, sample
 
 pytestmark = pytest.mark.slow
 HOSTILE = "<script>document.title='owned'</script><img src=https://example.com/x onerror=y>"
@@ -25,6 +25,7 @@ def page(tmp_path: Path) -> Path:
     losses = tuple(3 / (1 + step / 10) for step in range(40))
     data = sample(
         sources={**SOURCES, "model": f"path:{HOSTILE}"},
+        files={**FILES, "x" * 200: "33" * 32},
         values={
             "losses": Value("self-reported", losses),
             "lossSteps": Value("self-reported", tuple(range(1, 41))),
@@ -68,6 +69,9 @@ def test_the_page_in_a_browser(tmp_path: Path, page: Path, browser: Browser) -> 
 
 def test_the_page_on_paper(tmp_path: Path, page: Path, browser: Browser) -> None:
     browser.open(page)
+    # A4 without its margins: no column, and so no digest, is cut off.
+    browser.look(717, 1000, kind="print")
+    assert browser.value(CUT_OFF) == []
     made = browser.ask("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)
     document = base64.b64decode(made["data"])
     (Path(os.environ.get("AICERT_SCREENSHOTS") or tmp_path) / "page.pdf").write_bytes(document)
@@ -83,6 +87,10 @@ def test_the_page_by_ear(page: Path, browser: Browser) -> None:
     roles = [role for role, _ in said]
     assert roles.count("main") == 1
     assert roles.count("heading") >= 8
+    assert all(name for role, name in said if role in ("heading", "columnheader"))
+    levels = browser.value("[...document.querySelectorAll('h1, h2, h3')].map(h => h.tagName)")
+    assert levels[0] == "H1"
+    assert set(levels[1:]) == {"H2"}
     # Each frame that scrolls, each table and each plot has a name.
     for role in ("region", "table", "image", "graphics-document"):
         assert all(name for found, name in said if found == role), role
@@ -92,6 +100,12 @@ def test_the_page_by_ear(page: Path, browser: Browser) -> None:
     assert low == [], low
 
 
+CUT_OFF = """
+[...document.querySelectorAll('td, th, caption, li, svg, code')]
+  .filter(e => e.getBoundingClientRect().right > innerWidth || e.scrollWidth > e.clientWidth + 1
+    && getComputedStyle(e).display !== 'inline')
+  .map(e => e.tagName + ': ' + e.textContent.slice(0, 40))
+"""
 # WCAG 2.2, 1.4.3: 4.5 to 1 for text.
 CONTRAST = """
 (() => {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import rules.exports
 from aicert import image_lock, inert
 from aicert.cli import main
 from aicert.digest import of_bytes
@@ -81,7 +82,7 @@ def test_packages_of_a_lock() -> None:
     )  # fmt: skip
     bom = json.loads(packages.bom(lock, "env"))
     (part,) = bom["components"]
-    assert part["purl"] == "pkg:pypi/a_b@1.0%2Bx"
+    assert part["purl"] == "pkg:pypi/a-b@1.0%2Bx"
     assert [found["content"] for found in part["hashes"]] == ["11" * 32, "22" * 32]
     for bad in (b"a\n", b"a==1\n", b"-e .\n", b"a==1 --hash=md5:00\n", b"\xff"):
         with pytest.raises(EvidenceError):
@@ -89,6 +90,34 @@ def test_packages_of_a_lock() -> None:
 
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(("torch", "cuda"), [("2.13.0+cpu", False), ("2.13.0", True)])
+def test_packages_of_the_training_environment_are_those_of_its_locks(
+    tmp_path: Path, torch: str, cuda: bool
+) -> None:
+    """PyPI's torch comes with CUDA's libraries, which have a lock of their own."""
+    certificate = written(tmp_path, sample(values={"torchVersion": Value("measured", torch)}))
+    rules.exports.write(certificate)
+    bom = json.loads((tmp_path / "bom.training.cdx.json").read_bytes())
+    runner = ROOT / "enclave_runner"
+    locks = [runner / "requirements.lock", runner / "requirements-cuda.lock"][: 1 + cuda]
+    locked = {
+        tuple(pin.rstrip(" \\\n").split("=="))
+        for lock in locks
+        for pin in re.findall(r"^[a-z0-9].*==.*\n", lock.read_text("ascii"), re.MULTILINE)
+    }
+    assert {(part["name"], part["version"]) for part in bom["components"]} == locked
+
+
+def test_the_driver_of_a_gpu_image_is_in_it() -> None:
+    lock = (ROOT / "lockfiles" / "image-gpu.lock.toml").read_bytes()
+    parts = json.loads(packages.image_bom(lock))["components"]
+    driver = [part for part in parts if part["bom-ref"].startswith("driver/")]
+    assert driver
+    assert {part["scope"] for part in driver} == {"required"}
+    # Debian's archive has none of them.
+    assert all(part["purl"].startswith("pkg:deb/ubuntu/") for part in driver)
 
 
 def test_packages_of_an_image() -> None:
@@ -103,7 +132,7 @@ def test_packages_of_an_image() -> None:
     assert len(parts) == len(locked)
     # Every part that there is has been put in a group: a new one has to be thought about.
     assert {item.part for item in locked} == {
-        *packages.INSIDE,
+        *(part for part in packages.INSIDE if part != "driver"),
         "build",
         "builder",
         "mkosi",
@@ -287,7 +316,7 @@ def page(tmp_path: Path, data: bytes) -> tuple[int, str, Tags]:
 def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> None:
     code, text, tags = page(tmp_path, sample())
     assert code == 1
-    assert "<strong>FAILED</strong>" in text
+    assert "<h1><strong>FAILED</strong>" in text
     # Nothing covers it, and the page does not say that anything was measured.
     assert "all that stands below is what the certificate claims" in text
     assert "digests are measured" not in text
@@ -303,8 +332,8 @@ def test_a_page_says_measured_where_the_checks_are_ok() -> None:
     scene = Scene()
     result = scene.appraise()
     assert result.verdict == "passed"
-    text = draw(facts.read(scene.get("file")), result)
-    assert "<strong>PASSED</strong>" in text
+    text = draw(of_bytes(scene.get("file")), facts.read(scene.get("file")), result)
+    assert "<h1><strong>PASSED</strong>" in text
     assert "digests are measured" in text
     assert "certificate claims" not in text
 
@@ -348,3 +377,19 @@ def test_a_plot_needs_finite_points() -> None:
     assert len(many) < 40_000
     assert line_plot((1.0, 2.0), (-1.7e308, 1.7e308), "t", "o") == ""
     assert "nan" not in line_plot((1.0, 2.0), (1e200, 1e200), "t", "o")
+    assert "nan" not in line_plot((1.0, 2.0), (0.0, 5e-324), "t", "o")
+
+
+@pytest.mark.parametrize(
+    ("losses", "marks"),
+    [
+        ((6.13, 3.91), ["4", "4.5", "5", "5.5", "6"]),
+        ((3.0, 2.0), ["2", "2.2", "2.4", "2.6", "2.8", "3"]),
+        ((-1e299, 1e299), ["-1e+299", "-5e+298", "0", "5e+298", "1e+299"]),
+        ((10.01, 10.19), ["10.05", "10.1", "10.15"]),
+        ((0.0, 40.0), ["0", "10", "20", "30", "40"]),
+    ],
+)
+def test_a_plot_is_marked_at_round_numbers(losses: tuple[float, ...], marks: list[str]) -> None:
+    plot = line_plot((1.0, 2.0), losses, "t", "o")
+    assert re.findall('text-anchor="end">([^<]*)<', plot)[:-1] == marks
