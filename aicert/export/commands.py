@@ -170,6 +170,9 @@ def _extra(module: str, extra: str) -> Any:
 def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None":
     if (options.identity is None) != (options.issuer is None):
         raise ConfigError("--identity and --issuer go together: who, and who says so")
+    if "" in (options.identity, options.issuer):
+        # To sigstore's policy, no issuer is any.
+        raise ConfigError("--identity and --issuer say who: neither is empty")
     if options.identity is None:
         if options.trusted_root is not None:
             raise ConfigError("--trusted-root goes with --identity")
@@ -213,7 +216,10 @@ def _password(name: str | None) -> str | None:
         return None
     if name not in os.environ:
         raise ConfigError(f"there is no environment variable {name[:80]!a}")
-    return os.environ[name]
+    secret = os.environ[name]
+    if not secret.isascii() and any("\ud800" <= c <= "\udfff" for c in secret):
+        raise ConfigError(f"the environment variable {name[:80]!a} is not UTF-8")
+    return secret
 
 
 def _shown(path: "Path") -> "Path":

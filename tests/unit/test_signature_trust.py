@@ -126,6 +126,8 @@ def test_a_hash_whose_package_is_missing_is_no_verdict(
         (["sign", "--sigstore", "--certificate", "c"], "--certificate goes with a key of yours"),
         (["verify-signature", "--identity", "a@b"], "--identity and --issuer go together"),
         (["verify-signature", "--key", "KEY", "--trusted-root", "r"], "goes with --identity"),
+        (["verify-signature", "--identity", "a@b", "--issuer", ""], "neither is empty"),
+        (["verify-signature", "--identity", "", "--issuer", "https://a"], "neither is empty"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -138,6 +140,16 @@ def test_options_that_do_not_go_together(
     command, *options = (str(key.key) if word == "KEY" else word for word in arguments)
     assert main([command, str(tmp_path / "model"), *options]) == 3
     assert words in capsys.readouterr().err
+
+
+def test_a_password_that_is_no_text_is_a_wrong_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = pair(tmp_path, "k")
+    monkeypatch.setenv("SECRET", "\udcff")
+    words = ["sign", str(tmp_path), "--key", str(key.key), "--password-env", "SECRET"]
+    assert main(words) == 3
+    assert "'SECRET' is not UTF-8" in capsys.readouterr().err
 
 
 def test_programs_are_told_what_was_signed(
