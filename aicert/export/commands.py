@@ -223,5 +223,8 @@ def _password(name: str | None) -> str | None:
 
 
 def _shown(path: "Path") -> "Path":
-    here = path.cwd()
+    try:
+        here = path.cwd()
+    except FileNotFoundError:
+        return path
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -42,7 +42,10 @@ def located(path: StrPath) -> Path:
     """
     if not os.fspath(path):
         raise ConfigError("a path is empty", hint="name the directory, or the file")
-    given = Path(path).absolute()
+    try:
+        given = Path(path).absolute()
+    except FileNotFoundError:
+        raise ToolError("the current directory is gone") from None
     if given.name in ("", ".."):
         return Path(os.path.realpath(given))
     return Path(os.path.realpath(given.parent)) / given.name

@@ -19,6 +19,7 @@ from aicert.errors import EvidenceError
 from aicert.export import digest_cache, signing
 from aicert.export.signers import key_signer, load_signer
 from aicert.export.verifying import SignatureResult
+from aicert.inert import ignored_paths
 from aicert.tree import read_tree
 from tests.unit.signing_keys import Pair, pair
 
@@ -219,6 +220,23 @@ def test_nothing_is_signed_and_left_out_at_once(model: Path, keys: Pair, said: S
     signature = forged(keys, model, serialization={"ignore_paths": ["weights"]})
     assert check(model, keys, "--signature", signature) == 1
     assert "signed and left out at once: 'weights'" in said()[0]
+
+
+@pytest.mark.parametrize(
+    "path", [".git/config", ".cache/huggingface/x", "README.md/x", "model.sig"]
+)
+def test_what_a_machine_made_under_an_inert_name_is_signed_and_not_left_out(
+    model: Path, keys: Pair, path: str, tmp_path: Path
+) -> None:
+    (model / path).parent.mkdir(parents=True, exist_ok=True)
+    (model / path).write_bytes(b"made")
+    files = {name: fact.sha256 for name, fact in read_tree(model).items()}
+    signature = tmp_path / "sig"
+    payload = oms.statement("model", files, ignored_paths())
+    signature.write_bytes(load_signer(keys.key).bundle(payload))
+    assert check(model, keys, "--signature", signature) == 0
+    (model / path).write_bytes(b"else")
+    assert check(model, keys, "--signature", signature) == 1
 
 
 def test_the_order_of_other_signers_is_read(model: Path, keys: Pair) -> None:

@@ -188,3 +188,16 @@ def test_a_cache_is_no_part_of_what_is_signed(model: Path, keys: Pair, said: Sai
     assert "lies in the directory that is signed" in said()[1]
     assert run("sign", model, "--key", keys.key, "--cache", model.parent / "new" / "cache") == 0
     assert check(model, keys) == 0
+
+
+def test_a_current_directory_that_is_gone_is_said_in_words(
+    tmp_path: Path, model: Path, keys: Pair, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run("verify-signature", "model", "--key", keys.pub) == 2
+    assert "error: the current directory is gone" in said()[1]
+    assert run("sign", model, "--key", keys.key) == 0
+    assert check(model, keys) == 0
