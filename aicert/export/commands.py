@@ -184,6 +184,9 @@ def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None"
 def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.export import verifying
 
+    if options.at is not None and not options.certificate_chain:
+        # A key has no time, and a keyless signature has its log's.
+        raise ConfigError("--at goes with --certificate-chain")
     result = verifying.verify(
         options.target,
         at=_time(options.at),

@@ -287,7 +287,9 @@ def test_a_wrong_command_line_is_3(model: Path, keys: Pair, tmp_path: Path, said
     assert run("sign", model, "--key", keys.pub) == 3
     assert "is a public key: the private one signs\nhint: --key key.pem" in said()[1]
     assert run("sign", model, "--key", keys.key, "--certificate-chain", keys.pub) == 3
-    assert check(model, keys, "--at", "yesterday") == 3
+    verify = ("verify-signature", model, "--certificate-chain", keys.pub)
+    assert run(*verify, "--at", "yesterday") == 3
+    assert "not a time with a zone" in said()[1]
 
 
 def test_one_file_can_be_verified_alone(model: Path, keys: Pair, said: Said) -> None:

@@ -181,6 +181,8 @@ def test_a_file_that_is_no_cache_is_left_alone(model: Path, keys: Pair, said: Sa
     assert "is no cache" in said()[1]
     assert keys.key.read_bytes() == before
     assert run("sign", model, "--key", keys.key, "--cache", model) == 3
+    assert run("sign", model, "--key", keys.key, "--cache", model.parent / ("x" * 300)) == 3
+    assert "cannot use" in said()[1]
 
 
 def test_a_cache_is_no_part_of_what_is_signed(model: Path, keys: Pair, said: Said) -> None:

@@ -127,6 +127,18 @@ def test_a_hash_whose_package_is_missing_is_no_verdict(
         (["verify-signature", "--identity", "a@b"], "--identity and --issuer go together"),
         (["verify-signature", "--key", "KEY", "--trusted-root", "r"], "goes with --identity"),
         (["verify-signature", "--identity", "a@b", "--issuer", ""], "neither is empty"),
+        (
+            [
+                "verify-signature",
+                "--identity",
+                "a",
+                "--issuer",
+                "b",
+                "--at",
+                "2026-01-01T00:00:00Z",
+            ],
+            "--at goes with --certificate-chain",
+        ),
         (["verify-signature", "--identity", "", "--issuer", "https://a"], "neither is empty"),
     ],
 )
