@@ -4,15 +4,18 @@ import hashlib
 import importlib
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from aicert.cli import main
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
 from aicert.export.certificates import certified, trust_chain
-from aicert.export.signers import load_signer
+from aicert.export.signers import load_signer, verify
 from aicert.oms_reader import SINGLE, Bundle, Manifest, Piece
 from tests.unit.signing_keys import NOW, certificate, pair
 
@@ -174,3 +177,18 @@ def test_programs_are_told_what_was_signed(
     assert main(["sign", str(model), "--key", str(key.key), "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"signature": str(model / "model.sig"), "files": 1, "leftOut": [".gitignore"]}
+
+
+def test_a_huge_payload_is_not_encoded_as_old_signers_did(tmp_path: Path) -> None:
+    # Python's text for it is four times as long, and is made several times.
+    payload = b"\x80" * (1 << 26)
+    signature = pair(tmp_path, "other").private.sign(b"else", ec.ECDSA(hashes.SHA256()))
+    sent = Bundle(payload=payload, signature=signature, hint=None, certificates=(), keyless=False)
+    tracemalloc.start()
+    try:
+        with pytest.raises(EvidenceError, match="not signed by this key"):
+            verify(sent, pair(tmp_path, "k").private.public_key())
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * len(payload)
