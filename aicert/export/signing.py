@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aicert import oms
-from aicert.bounded import StrPath
+from aicert.bounded import StrPath, read_bounded
 from aicert.digest import check_path, check_paths
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Signer
-from aicert.oms_reader import SINGLE
+from aicert.oms_reader import MAX_BYTES, SINGLE
 from aicert.records import dataclass
 
 # What model_signing leaves out of every tree by default: without them its verifier finds "extra".
@@ -88,6 +88,8 @@ def sign(
     place = default_signature(root) if signature is None else located(signature)
     if place == root:
         raise ConfigError("the signature would replace what it signs", hint="--signature FILE")
+    if signature is not None:
+        _check_replaceable(place)
     names = _ignored(root, place, ignored)
     if digests is not None:
         check_paths(digests)
@@ -104,6 +106,21 @@ def sign(
         there = sorted({name for path in digests for name in _covered(path, names)})
     left = (name for name in there if root / name != place)
     return Signed(signature=place, files=len(found), left_out=tuple(left))
+
+
+def _check_replaceable(place: Path) -> None:
+    """ConfigError where a signature would take the place of a key, of weights, of a device."""
+    if not os.path.lexists(place):
+        return
+    try:
+        data = read_bounded(place, MAX_BYTES, "signature") if place.is_file() else b"-"
+    except EvidenceError:
+        data = b"-"
+    if data and b'"dsseEnvelope"' not in data:
+        raise ConfigError(
+            f"{os.fspath(place)!a} is there, and is no signature",
+            hint="--signature FILE, a new one",
+        )
 
 
 def _remembered(

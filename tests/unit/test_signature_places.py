@@ -9,6 +9,7 @@ import pytest
 
 from aicert.digest import listing
 from aicert.export import digest_cache
+from aicert.oms_reader import MAX_BYTES
 from aicert.tree import read_tree
 from tests.unit.signing_keys import Pair, pair
 from tests.unit.test_model_signatures import Said, check, run
@@ -203,3 +204,24 @@ def test_a_current_directory_that_is_gone_is_said_in_words(
     assert "error: the current directory is gone" in said()[1]
     assert run("sign", model, "--key", keys.key) == 0
     assert check(model, keys) == 0
+
+
+def test_a_signature_that_is_named_replaces_a_signature_or_nothing(
+    tmp_path: Path, model: Path, keys: Pair, said: Said
+) -> None:
+    secret = keys.key.read_bytes()
+    (tmp_path / "null").symlink_to("/dev/null")
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    for place in (keys.key, model / "weights", tmp_path / "null", large):
+        assert run("sign", model, "--key", keys.key, "--signature", place) == 3
+        assert "is there, and is no signature" in said()[1]
+    assert keys.key.read_bytes() == secret
+    assert (model / "weights").read_bytes() == b"w"
+    assert (tmp_path / "null").is_symlink()
+    place = tmp_path / "sig"
+    place.touch()
+    for _ in range(2):
+        assert run("sign", model, "--key", keys.key, "--signature", place) == 0
+    assert check(model, keys, "--signature", place) == 0
