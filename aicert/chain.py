@@ -157,6 +157,7 @@ def read(der: bytes, what: str) -> "Certificate":
         *_UNSOUND,
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
+        x509.InvalidVersion,
         # Of an x400Address or ediPartyName, wherever a GeneralName can stand.
         x509.UnsupportedGeneralNameType,
     ) as error:

@@ -7,6 +7,7 @@ covers no names, so a model is never referred to by it. Reading signatures, ours
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,12 @@ MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 def statement(name: str, files: Mapping[str, str], ignored: Iterable[str] = ()) -> bytes:
     """The statement over `files` (path → SHA-256 hex) of the model called `name`.
 
-    `ignored`: names that a verifier shall not miss; none of them may be in `files`.
+    `ignored`: names that a verifier shall not miss; what `files` has of them is not left out.
     """
     if not files:
         raise EvidenceError("a model without files cannot be signed")
     paths = sorted(files)
-    left_out = sorted(set(ignored).difference(paths))
+    left_out = sorted(name for name in set(ignored) if not _has(paths, name))
     serialization: dict[str, object] = {
         "allow_symlinks": False,
         "hash_type": "sha256",
@@ -55,6 +56,16 @@ def statement(name: str, files: Mapping[str, str], ignored: Iterable[str] = ()) 
                 "serialization": serialization,
             },
         }
+    )
+
+
+def _has(paths: Sequence[str], name: str) -> bool:
+    """Whether the sorted `paths` have `name`, or what lies below it."""
+    below = f"{name}/"
+    return any(
+        found == name or found.startswith(below)
+        for at in (bisect_left(paths, name), bisect_left(paths, below))
+        for found in paths[at : at + 1]
     )
 
 

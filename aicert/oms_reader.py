@@ -26,7 +26,9 @@ OLD_PREDICATE = "https://model_signing/Digests/v0.1"
 SINGLE = "."
 HEX_LENGTHS = {"sha256": 64, "blake2b": 128, "blake3": 64}
 _HEX = re.compile("[0-9a-f]*+")
-_MEDIA = "application/vnd.dev.sigstore.bundle"
+_MEDIA = re.compile(
+    r"application/vnd\.dev\.sigstore\.bundle(?:\.v0\.[123]\+json|\+json;version=0\.[123])"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +74,8 @@ class Manifest:
 def parse(data: bytes) -> Bundle:
     """Read a signature file; EvidenceError for anything that is not one."""
     fields = Fields(loads(data, what="signature", max_bytes=MAX_BYTES), "signature")
-    if not fields.text("mediaType", max_length=100).startswith(_MEDIA):
-        raise EvidenceError("signature.mediaType is not a Sigstore bundle's")
+    if not _MEDIA.fullmatch(fields.text("mediaType", max_length=100)):
+        raise EvidenceError("signature.mediaType is not a Sigstore bundle's, v0.1 to v0.3")
     material = fields.fields("verificationMaterial")
     envelope = fields.fields("dsseEnvelope")
     envelope.const("payloadType", PAYLOAD_TYPE)

@@ -3,8 +3,8 @@
 The key itself stands in the lockfile (`CURVE:HEX`, its compressed point), and the signature is the
 file `model.sig` of the input: a machine needs nothing else to decide (docs/adr/0009-signed-by.md).
 Every file of the input must be one that was signed, under its path and with its digest. Which of
-the signed files an input has is the lockfile's word. Only the form that OMS v1.0 writes by default
-counts: whole files by SHA-256, ECDSA over the envelope's encoding. Certificates are not read.
+the signed files an input has is the lockfile's word. Only whole files by SHA-256 count, and ECDSA
+over the envelope's encoding. Certificates are not read.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """Certificates that sign models, and how a verifier comes to trust one.
 
 Chains are built and judged by cryptography's X.509 verifier (RFC 5280): validity of every
-certificate at the stated time, CA flags, path lengths, key usage, nothing critical left unread.
+certificate at the stated time, CA flags, path lengths, key usage, nothing critical left unread, no
+limits on names but those that it compares.
 Left out: revocation.
 """
 
@@ -12,10 +13,17 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import verification
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from aicert.bounded import StrPath
-from aicert.chain import common_name, extended_key_usage, key_usage, stamp
+from aicert.chain import (
+    common_name,
+    extended_key_usage,
+    extension_of,
+    key_usage,
+    read,
+    stamp,
+)
 from aicert.errors import ConfigError, EvidenceError
 from aicert.export.signers import KeySigner, Trusted, is_signing_key, read_pem, trusted
 from aicert.oms_reader import Bundle
@@ -26,15 +34,19 @@ _ANY_PURPOSE = "2.5.29.37.0"
 
 
 def certified(signer: KeySigner, certificate: StrPath, chain: Sequence[StrPath]) -> KeySigner:
-    """The signer with its certificates; ConfigError where they are not its own."""
+    """The signer with its certificates; ConfigError where they are not its own, or do not sign."""
     certificates = [
         *_load_certificates(certificate),
         *(c for p in chain for c in _load_certificates(p)),
     ]
-    if certificates[0].public_key() != signer.public:
-        raise ConfigError("the certificate is of another key than the private key")
-    _check_purpose(certificates[0])
     ders = tuple(c.public_bytes(serialization.Encoding.DER) for c in certificates)
+    try:
+        own = read(ders[0], f"{os.fspath(certificate)!a}")
+        if own.public_key() != signer.public:
+            raise ConfigError("the certificate is of another key than the private key")
+        _check_purpose(own)
+    except EvidenceError as error:
+        raise ConfigError(error.message) from None
     return replace(signer, certificates=ders)
 
 
@@ -56,6 +68,7 @@ def trust_chain(bundle: Bundle, roots: Sequence[StrPath], at: datetime) -> Trust
         chain = verifier.verify(leaf, others).chain
     except (verification.VerificationError, ValueError, x509.DuplicateExtension) as error:
         raise EvidenceError(_why_untrusted(leaf, at, error)) from None
+    _check_names(chain)
     _check_purpose(leaf)
     key = leaf.public_key()
     if not is_signing_key(key):
@@ -80,6 +93,25 @@ def _may_certify(
     del policy, certificate
     if usage is not None and not usage.key_cert_sign:
         raise ValueError("an issuer may not sign certificates (key usage)")
+
+
+def _check_names(chain: Sequence[x509.Certificate]) -> None:
+    """Refuse issuers that may only name some subjects, where nobody checked that they kept to it:
+    cryptography compares alternative names, and no subject's (RFC 5280, 4.2.1.10).
+    """
+    addressed = any(c.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS) for c in chain)
+    for issuer in chain[1:]:
+        allowed = extension_of(issuer, x509.NameConstraints.oid)
+        if not isinstance(allowed, x509.NameConstraints):
+            continue
+        for name in (*(allowed.permitted_subtrees or ()), *(allowed.excluded_subtrees or ())):
+            if isinstance(name, x509.DirectoryName) or (
+                addressed and isinstance(name, x509.RFC822Name)
+            ):
+                raise EvidenceError(
+                    f"{common_name(issuer)[:80]!a} may only certify some names, which nothing here "
+                    "compares (name constraints)"
+                )
 
 
 def _check_purpose(leaf: x509.Certificate) -> None:
@@ -107,9 +139,11 @@ def _why_untrusted(leaf: x509.Certificate, at: datetime, error: Exception) -> st
 
 def _parse(der: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as error:
-        raise EvidenceError(f"the bundle holds no sound X.509 certificate: {error}") from None
+        return read(der, "a certificate")
+    except EvidenceError as error:
+        raise EvidenceError(
+            f"the bundle holds no sound X.509 certificate: {error.message}"
+        ) from None
 
 
 def _load_certificates(path: StrPath) -> list[x509.Certificate]:

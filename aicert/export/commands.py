@@ -170,6 +170,9 @@ def _extra(module: str, extra: str) -> Any:
 def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None":
     if (options.identity is None) != (options.issuer is None):
         raise ConfigError("--identity and --issuer go together: who, and who says so")
+    if "" in (options.identity, options.issuer):
+        # To sigstore's policy, no issuer is any.
+        raise ConfigError("--identity and --issuer say who: neither is empty")
     if options.identity is None:
         if options.trusted_root is not None:
             raise ConfigError("--trusted-root goes with --identity")
@@ -181,6 +184,9 @@ def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None"
 def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.export import verifying
 
+    if options.at is not None and not options.certificate_chain:
+        # A key has no time, and a keyless signature has its log's.
+        raise ConfigError("--at goes with --certificate-chain")
     result = verifying.verify(
         options.target,
         at=_time(options.at),
@@ -213,9 +219,15 @@ def _password(name: str | None) -> str | None:
         return None
     if name not in os.environ:
         raise ConfigError(f"there is no environment variable {name[:80]!a}")
-    return os.environ[name]
+    secret = os.environ[name]
+    if not secret.isascii() and any("\ud800" <= c <= "\udfff" for c in secret):
+        raise ConfigError(f"the environment variable {name[:80]!a} is not UTF-8")
+    return secret
 
 
 def _shown(path: "Path") -> "Path":
-    here = path.cwd()
+    try:
+        here = path.cwd()
+    except FileNotFoundError:
+        return path
     return path.relative_to(here) if path.is_relative_to(here) else path

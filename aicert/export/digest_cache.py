@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from aicert.digest import FileFact, is_hex, listing
+from aicert.errors import ConfigError
 from aicert.export.tree_status import Seen, look
 from aicert.records import dataclass
 from aicert.tree import read_file, read_tree
@@ -33,6 +35,9 @@ MAX_ROWS = 1_000_000
 MAX_TREES = 100
 # What an interruption costs at most, in seconds of hashing.
 SAVE_EVERY = 5.0
+
+# How each of SQLite's files begins (sqlite.org, Database File Format, 1.3).
+_MAGIC = b"SQLite format 3\0"
 
 Key = tuple[int, int, int, int, int]
 _SCHEMA = """
@@ -51,6 +56,34 @@ _FIND = (
     "select sha256 from digests "
     "where device = ? and inode = ? and size = ? and mtime = ? and ctime = ?"
 )
+
+
+def check_own(path: Path) -> None:
+    """ConfigError where a cache at `path` would have other writers, or replace another file.
+
+    Whoever writes to it, or beside it (SQLite plays back what it finds in a journal), chooses what
+    the next signature says.
+    """
+    place = Path(os.path.realpath(path))
+    try:
+        for found in filter(Path.exists, (place.parent, place)):
+            status = found.stat()
+            if status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH:
+                raise ConfigError(
+                    f"others may write to {os.fspath(found)!a}: who writes a cache chooses what is "
+                    "signed",
+                    hint="--cache ~/.cache/aicert-digests",
+                )
+        if place.exists() and not (place.is_file() and _is_database(place)):
+            raise ConfigError(f"{os.fspath(path)!a} is no cache", hint="name a new file")
+    except OSError as error:
+        raise ConfigError(f"cannot use {os.fspath(path)!a}: {error.strerror}") from None
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC))
+    return head in (b"", _MAGIC)
 
 
 def cached_tree(

@@ -24,6 +24,9 @@ from aicert.records import dataclass
 from aicert.signed_by import key_text
 
 MAX_PEM = 1 << 20
+# A hundred thousand files. The old encoding costs ten times its payload in memory, and is tried for
+# whoever's bundle.
+_MAX_OLD = 1 << 24
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     "secp256r1": hashes.SHA256(),
     "secp384r1": hashes.SHA384(),
@@ -161,6 +164,8 @@ def verify(bundle: Bundle, key: ec.EllipticCurvePublicKey) -> str:
         return f"ECDSA with {hash_.name.upper()} over the statement"
     # model_signing 0.2 signed the text that Python shows for the payload; an injective encoding.
     length, kind = len(bundle.payload), PAYLOAD_TYPE
+    if length > _MAX_OLD:
+        raise EvidenceError("the statement is not signed by this key")
     shown = f"DSSEV1 {len(kind)} {kind} {length} {bundle.payload!r}".encode()
     for old in (hash_, hashes.SHA256()):
         if _signed(bundle, key, shown, old):

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aicert import oms
-from aicert.bounded import StrPath
+from aicert.bounded import StrPath, read_bounded
 from aicert.digest import check_path, check_paths
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Signer
-from aicert.oms_reader import SINGLE
+from aicert.oms_reader import MAX_BYTES, SINGLE
 from aicert.records import dataclass
 
 # What model_signing leaves out of every tree by default: without them its verifier finds "extra".
@@ -32,6 +32,23 @@ class Signed:
     signature: Path
     files: int
     left_out: tuple[str, ...]
+
+
+def located(path: StrPath) -> Path:
+    """Where `path` is: absolute, and no folder in it is a link; the file itself may be one.
+
+    `..` after a link is the folder above what the link leads to, as for the system: whoever only
+    shortens the text names another folder.
+    """
+    if not os.fspath(path):
+        raise ConfigError("a path is empty", hint="name the directory, or the file")
+    try:
+        given = Path(path).absolute()
+    except FileNotFoundError:
+        raise ToolError("the current directory is gone") from None
+    if given.name in ("", ".."):
+        return Path(os.path.realpath(given))
+    return Path(os.path.realpath(given.parent)) / given.name
 
 
 def default_signature(target: Path) -> Path:
@@ -64,32 +81,57 @@ def sign(
 
     Raises:
         EvidenceError: the tree cannot be signed: empty, links, special files, ambiguous names.
-        ConfigError: an ignored path is no plain relative path.
+        ConfigError: an ignored path is no plain relative path; the signature or the cache would lie
+            where it may not.
     """
-    root = Path(os.path.abspath(target))
-    place = Path(os.path.abspath(signature)) if signature else default_signature(root)
+    root = located(target)
+    place = default_signature(root) if signature is None else located(signature)
+    if place == root:
+        raise ConfigError("the signature would replace what it signs", hint="--signature FILE")
+    if signature is not None:
+        _check_replaceable(place)
     names = _ignored(root, place, ignored)
     if digests is not None:
         check_paths(digests)
-        skip = measure.ignore(names)
-        found = {path: value for path, value in digests.items() if not _below(skip, path)}
+        found = {path: value for path, value in digests.items() if not _covered(path, names)}
     elif cache is None:
         found = {p: f.sha256 for p, f in measure.whole_files(root, names, on_bytes).items()}
     else:
-        found = _remembered(root, Path(cache), names, on_bytes)
+        found = _remembered(root, located(cache), names, on_bytes)
     payload = oms.statement(root.name, found, names if root.is_dir() or digests else ())
     write_atomically(place, signer.bundle(payload))
-    there = [] if digests is not None else measure.left_out(root, names)
+    if digests is None:
+        there = measure.left_out(root, names)
+    else:
+        there = sorted({name for path in digests for name in _covered(path, names)})
     left = (name for name in there if root / name != place)
     return Signed(signature=place, files=len(found), left_out=tuple(left))
+
+
+def _check_replaceable(place: Path) -> None:
+    """ConfigError where a signature would take the place of a key, of weights, of a device."""
+    if not os.path.lexists(place):
+        return
+    try:
+        data = read_bounded(place, MAX_BYTES, "signature") if place.is_file() else b"-"
+    except EvidenceError:
+        data = b"-"
+    if data and b'"dsseEnvelope"' not in data:
+        raise ConfigError(
+            f"{os.fspath(place)!a} is there, and is no signature",
+            hint="--signature FILE, a new one",
+        )
 
 
 def _remembered(
     root: Path, cache: Path, names: Sequence[str], on_bytes: OnBytes | None
 ) -> dict[str, str]:
     # sqlite3 is a tenth of a start, for those who keep a cache.
-    from aicert.export.digest_cache import cached_file, cached_tree
+    from aicert.export.digest_cache import cached_file, cached_tree, check_own
 
+    if cache.is_relative_to(root):
+        raise ConfigError("the cache lies in the directory that is signed", hint="--cache FILE")
+    check_own(cache)
     if not root.is_dir():
         return {SINGLE: cached_file(root, cache=cache, on_bytes=on_bytes).sha256}
     tree = cached_tree(root, cache=cache, on_bytes=on_bytes, skip=measure.ignore(names))
@@ -110,9 +152,9 @@ def _ignored(root: Path, place: Path, more: Sequence[str]) -> list[str]:
     return sorted(set(names))
 
 
-def _below(skip: measure.Skip, path: str) -> bool:
-    parts = path.split("/")
-    return any(skip("/".join(parts[:count])) for count in range(1, len(parts) + 1))
+def _covered(path: str, names: Sequence[str]) -> list[str]:
+    """Which of the ignored names leave this path out."""
+    return [name for name in names if f"{path}/".startswith(f"{name}/")]
 
 
 def require_replaceable(path: Path) -> int | None:

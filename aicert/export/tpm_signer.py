@@ -25,6 +25,8 @@ from aicert.tpm import parse_signature
 
 # Part 2, 7.4: persistent objects.
 _HANDLE = re.compile(r"0x81[0-9a-fA-F]{6}")
+# TPM2B_AUTH holds no more than the largest digest (Part 2, 10.4.5).
+_MAX_AUTH = 64
 _HASHES = {"secp256r1": TPM2_ALG.SHA256, "secp384r1": TPM2_ALG.SHA384}
 
 
@@ -35,6 +37,8 @@ def load(handle: str, password: str | None) -> KeySigner:
             f"a persistent handle like 0x81010002 is wanted, not {handle[:40]!a}",
             hint="tpm2_getcap handles-persistent",
         )
+    if password is not None and len(password.encode()) > _MAX_AUTH:
+        raise ConfigError(f"a TPM's authorisation values have at most {_MAX_AUTH} bytes")
     with _key(handle, password) as (esapi, found):
         public, _, _ = esapi.read_public(found)
         try:

@@ -6,6 +6,7 @@ know. What lies there uncovered fails, unless the signer named it as left out: t
 """
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from aicert.errors import ConfigError, EvidenceError
 from aicert.export import measure
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Trusted, trust_key
-from aicert.export.signing import default_signature
+from aicert.export.signing import default_signature, located
 from aicert.ledger import counted
 from aicert.oms_reader import Bundle, Manifest
 from aicert.records import dataclass
@@ -80,7 +81,7 @@ def verify(
         EvidenceError: no or no readable signature, or files that cannot be read.
         ConfigError: the key, a root or a path in `only` is wrong.
     """
-    root = Path(os.path.abspath(target))
+    root = located(target)
     place = Path(signature) if signature is not None else default_signature(root)
     if not os.path.lexists(root):
         raise EvidenceError(f"nothing to verify at {os.fspath(target)!a}")
@@ -91,7 +92,7 @@ def verify(
         )
     if not os.path.lexists(place):
         raise EvidenceError(f"there is no signature {os.fspath(place)!a}", hint="--signature FILE")
-    data = read_bounded(place, bundles.MAX_BYTES, "signature")
+    data = _read(place, root, is_named=signature is not None)
     read = bundles.parse(data)
 
     def trust() -> tuple[str, Trusted]:
@@ -122,6 +123,16 @@ def verify(
         covered=(verified or 0, len(manifest.files) if manifest is not None else 0),
         notes=tuple(notes),
     )
+
+
+def _read(place: Path, root: Path, *, is_named: bool) -> bytes:
+    """The signature file. What lies in the directory is whoever's it is: no link is followed, and a
+    FIFO, which would be waited for without end, is not opened.
+    """
+    inside = located(place).is_relative_to(root)
+    if (inside or not is_named) and not stat.S_ISREG(place.lstat().st_mode):
+        raise EvidenceError(f"the signature {os.fspath(place)!a} is no regular file")
+    return read_bounded(place, bundles.MAX_BYTES, "signature")
 
 
 def _trust_chain(read: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
@@ -210,7 +221,7 @@ def _match_all(
     root: Path, manifest: Manifest, place: Path, notes: list[str], on_bytes: OnBytes | None
 ) -> tuple[str, int]:
     ignored = set(manifest.ignored)
-    own = Path(os.path.abspath(place))
+    own = located(place)
     if own != root and own.is_relative_to(root):
         ignored.add(own.relative_to(root).as_posix())
     covered = ignored.intersection(manifest.files)

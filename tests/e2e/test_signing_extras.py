@@ -173,6 +173,8 @@ def test_a_key_in_the_tpm_signs(
     # The platform's attestation key is RSA, and restricted.
     assert aicert("sign", model, "--tpm", "0x81000003") == 3
     assert aicert("sign", model, "--tpm", "key.pub") == 3
+    monkeypatch.setenv("AUTH", "x" * 65)
+    assert aicert("sign", model, "--tpm", tpm, "--password-env", "AUTH") == 3
     assert not (model / "model.sig").exists()
 
 

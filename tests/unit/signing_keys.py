@@ -1,6 +1,7 @@
 """Keys and certificates for tests of signatures, made anew for each test session."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +52,16 @@ def certificate(
     path_length: int | None = None,
     purposes: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.CODE_SIGNING,),
     may_sign: bool = True,
+    address: str | None = None,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
 ) -> Path:
     """Write `name`.crt, issued to `subject` by `issuer` (its name and key)."""
 
-    def named(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+    def named(text: str, address: str | None = None) -> x509.Name:
+        names = [x509.NameAttribute(NameOID.COMMON_NAME, text)]
+        if address is not None:
+            names.append(x509.NameAttribute(NameOID.EMAIL_ADDRESS, address))
+        return x509.Name(names)
 
     usage = x509.KeyUsage(
         digital_signature=may_sign and not ca,
@@ -70,7 +76,7 @@ def certificate(
     )
     builder = (
         x509.CertificateBuilder()
-        .subject_name(named(name))
+        .subject_name(named(name, address))
         .issuer_name(named(issuer[0]))
         .public_key(subject.private.public_key())
         .serial_number(x509.random_serial_number())
@@ -81,6 +87,8 @@ def certificate(
     )
     if purposes and not ca:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
     signed = builder.sign(issuer[1].private, hashes.SHA256())
     path = folder / f"{name}.crt"
     path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))

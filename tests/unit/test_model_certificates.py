@@ -1,11 +1,15 @@
 """Model signatures by a key with a certificate: which chains prove who signed."""
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from aicert.errors import EvidenceError
+from aicert.errors import ConfigError
 from aicert.export import signing
 from aicert.export.certificates import certified
 from aicert.export.signers import load_signer
@@ -81,5 +85,69 @@ def test_certificates_for_other_purposes_do_not_sign(
     model: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     pki = Pki(tmp_path)
-    with pytest.raises(EvidenceError, match="certificate"):
+    with pytest.raises(ConfigError, match="certificate"):
         pki.signs(model, pki.leaf(**changes))
+
+
+def der(path: Path) -> bytes:
+    return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
+
+
+def organisation(name: str) -> x509.DirectoryName:
+    return x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, name)]))
+
+
+@pytest.mark.parametrize(
+    ("names", "address", "code"),
+    [
+        (x509.NameConstraints([organisation("A")], None), None, 1),
+        (x509.NameConstraints(None, [organisation("A")]), None, 1),
+        (x509.NameConstraints([x509.RFC822Name("a.example")], None), "me@b.example", 1),
+        (x509.NameConstraints([x509.RFC822Name("a.example")], None), None, 0),
+        (x509.NameConstraints([x509.DNSName("a.example")], None), "me@b.example", 0),
+    ],
+)
+def test_an_issuer_that_may_name_some_only_names_no_others(
+    model: Path, tmp_path: Path, names: x509.NameConstraints, address: str | None, code: int
+) -> None:
+    pki, middle = Pki(tmp_path), pair(tmp_path, "km")
+    more = [(names, False)]
+    between = certificate(tmp_path, "middle", middle, ("root", pki.root), ca=True, extensions=more)
+    leaf = certificate(tmp_path, "leaf", pki.own, ("middle", middle), address=address)
+    pki.signs(model, leaf, between)
+    assert run("verify-signature", model, "--certificate-chain", pki.anchor) == code
+
+
+def test_a_certificate_that_cannot_be_read_certifies_nobody(
+    model: Path, tmp_path: Path, said: Said
+) -> None:
+    pki = Pki(tmp_path)
+    pki.signs(model, pki.leaf())
+    good = der(tmp_path / "leaf.crt")
+    signature = model / "model.sig"
+    document = json.loads(signature.read_bytes())
+    chain = document["verificationMaterial"]["x509CertificateChain"]["certificates"]
+    broken = {
+        # RFC 5280, 4.1.2.1: there is no version 5.
+        "version": good.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1),
+        "name": good.replace(b"\x55\x04\x03\x0c", b"\x55\x04\x03\x05"),
+        "bits": good.replace(b"\x55\x04\x03\x0c", b"\x55\x04\x03\x03"),
+        "usage": good.replace(b"\x06\x03\x55\x1d\x0f\x01\x01\xff\x04\x04\x03", bytes.fromhex(
+            "0603551d0f0101ff040405")),
+    }  # fmt: skip
+    for what, data in broken.items():
+        assert data != good, what
+        chain[0]["rawBytes"] = base64.b64encode(data).decode()
+        signature.write_text(json.dumps(document))
+        assert run("verify-signature", model, "--certificate-chain", pki.anchor) == 1, what
+        assert "no sound X.509 certificate" in said()[0], what
+
+
+def test_a_certificate_that_cannot_be_read_is_not_sent_along(
+    model: Path, tmp_path: Path, said: Said
+) -> None:
+    pki = Pki(tmp_path)
+    purposes = x509.UnrecognizedExtension(x509.ExtendedKeyUsage.oid, b"\x05\x00")
+    leaf = pki.leaf(purposes=(), extensions=[(purposes, False)])
+    assert run("sign", model, "--key", pki.own.key, "--certificate", leaf) == 3
+    assert "is not a sound X.509 certificate" in said()[1]

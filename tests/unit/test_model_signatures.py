@@ -19,6 +19,7 @@ from aicert.errors import EvidenceError
 from aicert.export import digest_cache, signing
 from aicert.export.signers import key_signer, load_signer
 from aicert.export.verifying import SignatureResult
+from aicert.inert import ignored_paths
 from aicert.tree import read_tree
 from tests.unit.signing_keys import Pair, pair
 
@@ -221,6 +222,23 @@ def test_nothing_is_signed_and_left_out_at_once(model: Path, keys: Pair, said: S
     assert "signed and left out at once: 'weights'" in said()[0]
 
 
+@pytest.mark.parametrize(
+    "path", [".git/config", ".cache/huggingface/x", "README.md/x", "model.sig"]
+)
+def test_what_a_machine_made_under_an_inert_name_is_signed_and_not_left_out(
+    model: Path, keys: Pair, path: str, tmp_path: Path
+) -> None:
+    (model / path).parent.mkdir(parents=True, exist_ok=True)
+    (model / path).write_bytes(b"made")
+    files = {name: fact.sha256 for name, fact in read_tree(model).items()}
+    signature = tmp_path / "sig"
+    payload = oms.statement("model", files, ignored_paths())
+    signature.write_bytes(load_signer(keys.key).bundle(payload))
+    assert check(model, keys, "--signature", signature) == 0
+    (model / path).write_bytes(b"else")
+    assert check(model, keys, "--signature", signature) == 1
+
+
 def test_the_order_of_other_signers_is_read(model: Path, keys: Pair) -> None:
     files = read_tree(model)
     backwards = [resource(p, digest=files[p].sha256) for p in sorted(files, reverse=True)]
@@ -269,7 +287,9 @@ def test_a_wrong_command_line_is_3(model: Path, keys: Pair, tmp_path: Path, said
     assert run("sign", model, "--key", keys.pub) == 3
     assert "is a public key: the private one signs\nhint: --key key.pem" in said()[1]
     assert run("sign", model, "--key", keys.key, "--certificate-chain", keys.pub) == 3
-    assert check(model, keys, "--at", "yesterday") == 3
+    verify = ("verify-signature", model, "--certificate-chain", keys.pub)
+    assert run(*verify, "--at", "yesterday") == 3
+    assert "not a time with a zone" in said()[1]
 
 
 def test_one_file_can_be_verified_alone(model: Path, keys: Pair, said: Said) -> None:

@@ -60,6 +60,15 @@ def test_a_bundle_has_one_signature() -> None:
             oms_reader.parse(bundle(dsseEnvelope_signatures=signatures))
 
 
+def test_a_bundle_is_of_a_version_that_is_read() -> None:
+    kind = "application/vnd.dev.sigstore.bundle"
+    for media in (".v0.1+json", ".v0.3+json", "+json;version=0.1", "+json;version=0.3"):
+        oms_reader.parse(bundle(mediaType=kind + media))
+    for media in ("", ".v0.4+json", ".v9+json", "+json;version=0.4", ".v0.3+json;x", "X+json"):
+        with pytest.raises(EvidenceError, match=r"v0\.1 to v0\.3"):
+            oms_reader.parse(bundle(mediaType=kind + media))
+
+
 def test_a_certificate_alone_is_a_chain_of_one() -> None:
     raw = {"rawBytes": base64.b64encode(b"der").decode()}
     found = oms_reader.parse(bundle(verificationMaterial={"certificate": raw}))

@@ -4,15 +4,18 @@ import hashlib
 import importlib
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from aicert.cli import main
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
 from aicert.export.certificates import certified, trust_chain
-from aicert.export.signers import load_signer
+from aicert.export.signers import load_signer, verify
 from aicert.oms_reader import SINGLE, Bundle, Manifest, Piece
 from tests.unit.signing_keys import NOW, certificate, pair
 
@@ -126,6 +129,20 @@ def test_a_hash_whose_package_is_missing_is_no_verdict(
         (["sign", "--sigstore", "--certificate", "c"], "--certificate goes with a key of yours"),
         (["verify-signature", "--identity", "a@b"], "--identity and --issuer go together"),
         (["verify-signature", "--key", "KEY", "--trusted-root", "r"], "goes with --identity"),
+        (["verify-signature", "--identity", "a@b", "--issuer", ""], "neither is empty"),
+        (
+            [
+                "verify-signature",
+                "--identity",
+                "a",
+                "--issuer",
+                "b",
+                "--at",
+                "2026-01-01T00:00:00Z",
+            ],
+            "--at goes with --certificate-chain",
+        ),
+        (["verify-signature", "--identity", "", "--issuer", "https://a"], "neither is empty"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -140,6 +157,16 @@ def test_options_that_do_not_go_together(
     assert words in capsys.readouterr().err
 
 
+def test_a_password_that_is_no_text_is_a_wrong_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = pair(tmp_path, "k")
+    monkeypatch.setenv("SECRET", "\udcff")
+    words = ["sign", str(tmp_path), "--key", str(key.key), "--password-env", "SECRET"]
+    assert main(words) == 3
+    assert "'SECRET' is not UTF-8" in capsys.readouterr().err
+
+
 def test_programs_are_told_what_was_signed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,3 +177,18 @@ def test_programs_are_told_what_was_signed(
     assert main(["sign", str(model), "--key", str(key.key), "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"signature": str(model / "model.sig"), "files": 1, "leftOut": [".gitignore"]}
+
+
+def test_a_huge_payload_is_not_encoded_as_old_signers_did(tmp_path: Path) -> None:
+    # Python's text for it is four times as long, and is made several times.
+    payload = b"\x80" * (1 << 26)
+    signature = pair(tmp_path, "other").private.sign(b"else", ec.ECDSA(hashes.SHA256()))
+    sent = Bundle(payload=payload, signature=signature, hint=None, certificates=(), keyless=False)
+    tracemalloc.start()
+    try:
+        with pytest.raises(EvidenceError, match="not signed by this key"):
+            verify(sent, pair(tmp_path, "k").private.public_key())
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * len(payload)
