@@ -95,14 +95,9 @@ def sign(
         ToolError: the signature cannot be written.
     """
     root = located(target)
-    place = default_signature(root) if signature is None else located(signature)
-    if place == root:
-        raise ConfigError("the signature would replace what it signs", hint="--signature FILE")
-    if signature is not None:
-        _check_replaceable(place)
+    place = _place(root, signature)
     names = _ignored(root, place, ignored)
     _check_key(root, key, names, digests)
-    check_place(place)
     if digests is not None:
         check_paths(digests)
         found = {path: value for path, value in digests.items() if not _covered(path, names)}
@@ -119,6 +114,17 @@ def sign(
         there = sorted({name for path in digests for name in _covered(path, names)})
     left = (name for name in there if root / name != place)
     return Signed(signature=place, files=len(found), left_out=tuple(left), notes=notes)
+
+
+def _place(root: Path, signature: StrPath | None) -> Path:
+    """Where the signature of `root` goes; an error where it may not or cannot be written."""
+    place = default_signature(root) if signature is None else located(signature)
+    if place == root:
+        raise ConfigError("the signature would replace what it signs", hint="--signature FILE")
+    if signature is not None:
+        _check_replaceable(place)
+    check_place(place)
+    return place
 
 
 def _check_key(
