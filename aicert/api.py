@@ -28,13 +28,14 @@ MAX_LINEAGE_BYTES = 1 << 25
 
 def read_certificate(path: StrPath) -> Certificate:
     """Parse a certificate file; nothing in it is authenticated yet."""
-    try:
-        data = read_bounded(path, certificates.MAX_BYTES, "certificate")
-    except EvidenceError as error:
-        swapped = "name the certificate's file first, then MODEL_DIR"
-        hint = swapped if os.path.isdir(path) else None
-        raise EvidenceError(error.message, hint=hint) from None
-    return certificates.parse(data)
+    return certificates.parse(read_certificate_file(path))
+
+
+def read_certificate_file(path: StrPath) -> bytes:
+    """The bytes of a certificate file."""
+    swapped = "name the certificate's file first, then MODEL_DIR"
+    hint = swapped if os.path.isdir(path) else None
+    return read_bounded(path, certificates.MAX_BYTES, "certificate", hint=hint)
 
 
 def read_lineage(paths: Sequence[StrPath]) -> list[Certificate]:

@@ -7,14 +7,17 @@ from aicert.errors import EvidenceError
 StrPath = str | os.PathLike[str]
 
 
-def read_bounded(path: StrPath, limit: int, what: str) -> bytes:
-    """A file's bytes; an EvidenceError where it cannot be read or is larger than `limit`."""
+def read_bounded(path: StrPath, limit: int, what: str, *, hint: str | None = None) -> bytes:
+    """A file's bytes; an EvidenceError, with `hint`, where it cannot be read or is larger than
+    `limit`.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise EvidenceError(f"cannot read {what} {os.fspath(path)!a}: {reason}") from None
+        said = f"cannot read {what} {os.fspath(path)!a}: {reason}"
+        raise EvidenceError(said, hint=hint) from None
     if len(data) > limit:
-        raise EvidenceError(f"{what} {os.fspath(path)!a} is larger than {limit} bytes")
+        raise EvidenceError(f"{what} {os.fspath(path)!a} is larger than {limit} bytes", hint=hint)
     return data

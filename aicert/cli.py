@@ -10,12 +10,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, Self, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from aicert import render
 from aicert.errors import AicertError, ConfigError, ToolError
 
 if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from aicert.certificate import Certificate
     from aicert.result import AttestationResult
 
     Write = Callable[[str], None]
@@ -23,14 +26,11 @@ if TYPE_CHECKING:
 # Commands that need nothing of aicert.export, not even to be parsed.
 _OWN = ("verify", "show")
 _SIGNATURES = ("sign", "verify-signature")
+_DECIDE = ("verify", "verify-signature", "report")
 NO_VERDICT = 2
 CONFIG_EXIT = 3
 INTERRUPTED = 130
 HELP_WIDTH = 80
-# Less is read in under a second: a bar would only flicker.
-BAR_FROM_BYTES = 1 << 30
-# No model has more files; nobody has vouched for the directory yet.
-MAX_COUNTED = 100_000
 
 _VERIFY = """\
 Check that the model in MODEL_DIR was made from what its lockfile names, inside a measured machine.
@@ -46,7 +46,7 @@ anything else is the path of a policy file.
 With --lineage, every input that is another run's output must have that run's certificate there, and
 so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
 """
-_EXITS = "exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line or policy"
+EXITS = "exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line or policy"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,8 +59,8 @@ class _Parser(argparse.ArgumentParser):
 class _Version(argparse.Action):
     """Looks the version up when it is asked for: that imports much."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
-        super().__init__(option_strings, dest, nargs=0, help=help)
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **more)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import PackageNotFoundError, version
@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
     except AicertError as error:
         return _report(error, options.format)
     except KeyboardInterrupt:
-        complain("\ninterrupted: no verdict\n")
+        complain(f"\ninterrupted{': no verdict' if options.command in _DECIDE else ''}\n")
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - Python would exit with 1: "the evidence says no"
         said = f"no verdict, a defect of this program: {type(error).__name__}: {error}"
@@ -130,54 +130,14 @@ def _parser(
     parser = _Parser(
         prog="aicert",
         description="Verify certificates and signatures of AI models.",
-        epilog=_EXITS,
+        epilog=EXITS,
         formatter_class=_formatter,
     )
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", prog="aicert"
     )
-    verify = commands.add_parser(
-        "verify",
-        help="check a certificate and the model that it is for",
-        description=_VERIFY,
-        epilog=_EXITS,
-        formatter_class=_formatter,
-    )
-    add = verify.add_argument
-    add("certificate", metavar="CERT", help="the certificate file")
-    add("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
-    add("--policy", default="default", help="default, confidential, local, qemu or a policy file")
-    add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
-    add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
-    add("--image-lock", metavar="L", help="the lock of a machine image that you accept")
-    add("--nonce", metavar="HEX", help="your challenge: proves that the run came after it")
-    add("--at", metavar="TIME", help="judge certificates' validity at this time, not now")
-    add("--lineage", metavar="PATH", action="append", help="certificates of the runs it builds on")
-    add("--certificate-only", action="store_true", help="exit 0 if all but the model is ok")
-    add("--format", choices=("text", "json"), default="text", help="what stdout gets")
-    show = commands.add_parser(
-        "show",
-        help="print what a certificate claims, with no verdict",
-        description="Print what a certificate claims. Nothing is verified.",
-        formatter_class=_formatter,
-    )
-    show.add_argument("certificate", metavar="CERT", help="the certificate file")
-    show.add_argument("--format", choices=("text", "json"), default="text", help="what stdout gets")
-    sources = commands.add_parser(
-        "sources",
-        help="ask the sources of a certificate's inputs whether they have those bytes",
-        description="Ask hubs and servers, by metadata where they have it. Nothing is verified.",
-        epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
-        formatter_class=_formatter,
-    )
-    sources.add_argument("certificate", metavar="CERT", help="the certificate file")
-    sources.add_argument(
-        "--format", choices=("text", "json"), default="text", help="what stdout gets"
-    )
-    sources.set_defaults(run=_sources)
-    verify.set_defaults(run=_verify)
-    show.set_defaults(run=_show)
+    _add_commands(commands)
     if word not in _OWN:
         from aicert.export import commands as signature_commands
 
@@ -189,14 +149,73 @@ def _parser(
     return parser, commands.choices
 
 
-def _verify(options: argparse.Namespace, _: "Write") -> int:
-    from aicert import api
+def _add_commands(commands: "_SubParsersAction[Any]") -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="check a certificate and the model that it is for",
+        description=_VERIFY,
+        epilog=EXITS,
+        formatter_class=_formatter,
+    )
+    show = commands.add_parser(
+        "show",
+        help="print what a certificate claims, with no verdict",
+        description="Print what a certificate claims. Nothing is verified.",
+        formatter_class=_formatter,
+    )
+    sources = commands.add_parser(
+        "sources",
+        help="ask the sources of a certificate's inputs whether they have those bytes",
+        description="Ask hubs and servers, by metadata where they have it. Nothing is verified.",
+        epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
+        formatter_class=_formatter,
+    )
+    for parser, run in ((verify, _verify), (show, _show), (sources, _sources)):
+        parser.add_argument("certificate", metavar="CERT", help="the certificate file")
+        parser.set_defaults(run=run)
+    verify.add_argument("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
+    add_policy_options(verify)
+    verify.add_argument(
+        "--certificate-only", action="store_true", help="exit 0 if all but the model is ok"
+    )
+    for parser in (verify, show, sources):
+        add_format(parser)
 
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what standard output gets."""
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="what stdout gets"
+    )
+
+
+def add_policy_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of whoever appraises (`appraised`)."""
+    add = parser.add_argument
+    add("--policy", default="default", help="default, confidential, local, qemu or a policy file")
+    add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
+    add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
+    add("--image-lock", metavar="L", help="the lock of a machine image that you accept")
+    add("--nonce", metavar="HEX", help="your challenge: proves that the run came after it")
+    add("--at", metavar="TIME", help="judge certificates' validity at this time, not now")
+    add("--lineage", metavar="PATH", action="append", help="certificates of the runs it builds on")
+
+
+def _verify(options: argparse.Namespace, _: "Write") -> int:
     if options.certificate_only and options.model is not None:
         raise ConfigError("--certificate-only and MODEL_DIR contradict each other")
-    with _Progress(options.model) as progress:
-        result = api.check_files(
-            options.certificate,
+    result = appraised(options, options.certificate)
+    return show_result(result, options.format, certificate_only=options.certificate_only)
+
+
+def appraised(options: argparse.Namespace, certificate: "str | Certificate") -> "AttestationResult":
+    """What is to be said of `certificate` and the model, by the options."""
+    from aicert import api
+    from aicert.progress import Progress
+
+    with Progress(options.model, complain) as progress:
+        return api.check_files(
+            certificate,
             options.model,
             policy=options.policy,
             root=options.root,
@@ -207,7 +226,6 @@ def _verify(options: argparse.Namespace, _: "Write") -> int:
             lineage=options.lineage,
             on_bytes=progress.on_bytes,
         )
-    return show_result(result, options.format, certificate_only=options.certificate_only)
 
 
 def show_result(
@@ -306,55 +324,3 @@ def terminal_columns(stream: TextIO | None = None) -> int | None:
         return os.get_terminal_size((stream or sys.stdout).fileno()).columns or None
     except (OSError, ValueError):
         return None
-
-
-class _Progress:
-    """A bar on stderr while a large model is read: on a terminal a bar, elsewhere one line."""
-
-    def __init__(self, model: str | None) -> None:
-        self.on_bytes: Callable[[int], None] | None = None
-        self._size = _tree_size(model) if model is not None else 0
-        self._stop: Callable[[], None] = _nothing
-
-    def __enter__(self) -> Self:
-        if self._size < BAR_FROM_BYTES:
-            return self
-        if sys.stderr is None or not sys.stderr.isatty():
-            complain(f"reading the model, {self._size / 2**30:.1f} GiB\n")
-            return self
-        from rich.console import Console
-        from rich.progress import Progress
-
-        bar = Progress(console=Console(stderr=True), transient=True)
-        task = bar.add_task("reading the model", total=self._size)
-        self.on_bytes = lambda count: bar.advance(task, count)
-        self._stop = bar.stop
-        bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-
-def _nothing() -> None:
-    """No bar was started."""
-
-
-def _tree_size(root: str) -> int:
-    """About how much there is to read; what cannot be looked at is reported by the reader."""
-    total = seen = 0
-    # Not os.walk, which recurses: there may be thousands of folders in one another.
-    waiting = [root]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    seen += 1
-                    if seen > MAX_COUNTED:
-                        return total
-                    total += entry.stat(follow_symlinks=False).st_size
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-        except (OSError, ValueError):
-            continue
-    return total

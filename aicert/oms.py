@@ -2,8 +2,8 @@
 
 A Sigstore bundle v0.3 with a DSSE envelope of an in-toto Statement v1; method `files`, SHA-256,
 resources sorted by code point of the name (docs/spec/model-signature.md). The subject's digest
-covers no names, so a model is never referred to by it. Reading signatures, ours and others', is
-`aicert.export`'s work.
+covers no names, so a model is never referred to by it. Reading signatures, ours and others', is the
+work of `aicert.oms_reader`, verifying a directory that of `aicert.export`.
 """
 
 import hashlib

@@ -20,7 +20,7 @@ from aicert.errors import EvidenceError
 from aicert.oms_reader import MAX_BYTES, parse, read_manifest
 
 SIGNATURE = "model.sig"
-_CURVES: dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]] = {
+CURVES: dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]] = {
     "p256": (ec.SECP256R1(), hashes.SHA256()),
     "p384": (ec.SECP384R1(), hashes.SHA384()),
     "p521": (ec.SECP521R1(), hashes.SHA512()),
@@ -29,7 +29,7 @@ _CURVES: dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]] = {
 
 def key_text(key: ec.EllipticCurvePublicKey) -> str:
     """The key as a lockfile has it."""
-    for name, (curve, _) in _CURVES.items():
+    for name, (curve, _) in CURVES.items():
         if curve.name == key.curve.name:
             encoding, form = serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
             return f"{name}:{key.public_bytes(encoding, form).hex()}"
@@ -60,7 +60,7 @@ def _signed_files(signed_by: str, data: bytes, files: Iterable[str]) -> Iterator
     """Each of `files` with the digest that was signed for it."""
     bundle = parse(data)
     name, _, point = signed_by.partition(":")
-    curve, algorithm = _CURVES[name]
+    curve, algorithm = CURVES[name]
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(curve, bytes.fromhex(point))
         key.verify(bundle.signature, pae(bundle.payload), ec.ECDSA(algorithm))

@@ -76,6 +76,11 @@ def read_tree(
     try:
         fd = os.open(root, _OPEN_DIR)
     except OSError as error:
+        if root.is_symlink():
+            raise EvidenceError(
+                f"cannot read {str(root)!a}: it is a symbolic link, and none is followed",
+                hint=f"name the directory itself: {os.path.realpath(root)}",
+            ) from None
         raise _unreadable(str(root), error) from None
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         try:
@@ -176,10 +181,14 @@ class _Walk:
                     entries += 1
                     if len(self.files) + len(self.large) + self.refusals > MAX_FILES:
                         raise EvidenceError(f"more than {MAX_FILES} files under {prefix[:200]!a}")
-                    self._entry(fd, entry, prefix + entry.name, depth)
+                    try:
+                        self._entry(fd, entry, prefix + entry.name, depth)
+                    except OSError as error:
+                        raise _unreadable(prefix + entry.name, error) from None
             if not entries:
                 text = f"an empty directory cannot be certified: {prefix or '.'!a}"
-                self.refuse(prefix or ".", EvidenceError(text))
+                hint = "find . -type d -empty shows all of them, with -delete removes them"
+                self.refuse(prefix or ".", EvidenceError(text, hint=hint))
         except OSError as error:
             raise _unreadable(prefix or ".", error) from None
         finally:

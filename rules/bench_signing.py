@@ -39,13 +39,15 @@ class Cost:
 
 def oracle() -> Path:
     """The reference's interpreter; the tests make its environment."""
-    found = sorted((cache_directory() / "envs").glob("oracles-*/complete"))
+    found = list((cache_directory() / "envs").glob("oracles-*/complete"))
     if not found:
         raise ToolError(
             "the reference implementation is not installed",
             hint="./doit test tests/e2e/test_model_signing.py",
         )
-    return found[-1].parent / "bin" / "python"
+    # One for each lock that there was: the newest is that of the lock that is.
+    newest = max(found, key=lambda mark: mark.stat().st_mtime_ns)
+    return newest.parent / "bin" / "python"
 
 
 def cost(command: list[str]) -> Cost:

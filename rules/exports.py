@@ -1,7 +1,7 @@
 """What stands beside a certificate for other people's tools: model signatures and exports.
 
 The signatures were made by the run key inside the machine; the rest is computed from the
-certificate.
+certificate, and the packages of the training environment from its lock.
 """
 
 from pathlib import Path
@@ -12,11 +12,10 @@ from aicert.certificate import MAX_BYTES, Certificate
 from aicert.digest import Digest, of_bytes
 from aicert.errors import AicertError, EvidenceError
 from aicert.export import facts, files, packages
+from aicert.oms_reader import MAX_BYTES as MAX_SIGNATURE
 from aicert.statement import parse as parse_statement
 from rules import training_env
 
-# 1,000,000 files in base64.
-MAX_SIGNATURE = 1 << 28
 MAX_LOCK = 1 << 22
 
 

@@ -35,7 +35,10 @@ def update(card: str, facts: Facts, output: str) -> tuple[str, list[str]]:
     `output` is the output whose card this is.
     """
     if output not in facts.statement.outputs:
-        raise ConfigError(f"the certificate is of no output {output[:80]!a}")
+        raise ConfigError(
+            f"the certificate is of no output {output[:80]!a}",
+            hint=f"--output {min(facts.statement.outputs)}",
+        )
     if "README.md" in facts.statement.outputs[output].files:
         raise ConfigError(
             "README.md is one of the certified files: a change would make the model fail",

@@ -7,26 +7,16 @@ The first two repeat what a certificate claims and verify nothing, and say so; `
 import argparse
 import os
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from aicert.errors import AicertError, ConfigError, EvidenceError
+from aicert.render import safe
 
 if TYPE_CHECKING:
-    from argparse import _SubParsersAction
-
+    from aicert.export.commands import Formatter, Subparsers
     from aicert.export.facts import Facts
-
-    Subparsers = _SubParsersAction[Any]
-
-    class Formatter(Protocol):
-        """What formats a parser's help."""
-
-        def __call__(self, prog: str) -> argparse.HelpFormatter:
-            """A formatter for the program `prog`."""
-
 
 # A model card is text that somebody wrote.
 MAX_CARD = 1 << 22
@@ -55,6 +45,8 @@ Appraise as `aicert verify` does and write the result as one self-contained page
 
 def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
     """Add this module's commands to the parser of `aicert`, whose help `raw` formats."""
+    from aicert import cli
+
     export = commands.add_parser(
         "export", help="write a certificate in other formats", description=_EXPORT,
         formatter_class=raw,
@@ -72,34 +64,33 @@ def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
     card.set_defaults(run=_card, format="text")
     report = commands.add_parser(
         "report", help="appraise, and write the result as a page", description=_REPORT,
-        formatter_class=raw,
+        epilog=cli.EXITS, formatter_class=raw,
     )  # fmt: skip
     add = report.add_argument
     add("certificate", metavar="CERT", help="the certificate file")
     add("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
     add("-o", "--out", metavar="FILE", required=True, help="the page to write")
-    add("--policy", default="default", help="default, confidential, local, qemu or a policy file")
-    add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
-    add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
-    add("--image-lock", metavar="L", help="the lock of a machine image that you accept")
-    add("--nonce", metavar="HEX", help="your challenge")
-    add("--at", metavar="TIME", help="judge certificates' validity at this time, not now")
-    report.set_defaults(run=_report, format="text")
+    cli.add_policy_options(report)
+    cli.add_format(report)
+    report.set_defaults(run=_report)
 
 
 def _facts(path: str) -> "Facts":
-    from aicert.bounded import read_bounded
-    from aicert.certificate import MAX_BYTES
+    from aicert import api
     from aicert.export import facts
 
-    return facts.read(read_bounded(path, MAX_BYTES, "certificate"))
+    return facts.read(api.read_certificate_file(path))
 
 
 def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.cli import complain
     from aicert.export.files import exports
     from aicert.export.signing import write_atomically
 
     folder = Path(options.folder)
+    if not options.folder:
+        # To pathlib it is the current directory, which nobody named: a variable was not set.
+        raise ConfigError("DIR is empty", hint="name the directory; . is the current one")
     if not folder.is_dir():
         make = f"mkdir -p {shlex.quote(options.folder[:200])}"
         taken = os.path.lexists(folder)
@@ -109,15 +100,16 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         )
     for name, data in exports(_facts(options.certificate)).items():
         write_atomically(folder / name, data)
-        write(f"written  {ascii(os.fspath(folder / name))[1:-1]}\n")
-    sys.stderr.write("nothing was verified; `aicert verify` does that\n")
+        write(f"written  {safe(os.fspath(folder / name))}\n")
+    complain("nothing was verified; `aicert verify` does that\n")
     return 0
 
 
 def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.bounded import read_bounded
     from aicert.export.card import update
-    from aicert.export.signing import require_replaceable, write_atomically
+    from aicert.export.provenance import CERTIFICATE
+    from aicert.export.signing import check_place, require_replaceable, write_atomically
 
     facts = _facts(options.certificate)
     path = Path(options.card)
@@ -131,54 +123,47 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     if options.output is None and len(outputs) != 1:
         raise ConfigError(f"say which output: {', '.join(outputs)}", hint="--output NAME")
     after, notes = update(before, facts, options.output or outputs[0])
-    if not path.with_name("certificate.json").exists():
-        notes = [
-            *notes,
-            "the card links to certificate.json, which is not beside it: copy it there",
-        ]
+    beside = path.with_name(CERTIFICATE)
+    if not os.path.lexists(beside):
+        copy = shlex.join(("cp", options.certificate, os.fspath(beside)))
+        notes.append(f"the card names {CERTIFICATE}, which is not beside it: {copy}")
     for note in notes:
-        write(f"note     {ascii(note)[1:-1]}\n")
+        write(f"note     {safe(note)}\n")
     if after == before:
         write("nothing to do: the card says so already\n")
         return 0
+    check_place(path)
     write_atomically(path, after.encode())
-    write(f"written  {ascii(os.fspath(path))[1:-1]}\n")
+    write(f"written  {safe(os.fspath(path))}\n")
     return 0
 
 
 def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert import api, certificate, render
-    from aicert.bounded import read_bounded
+    from aicert import api, certificate
+    from aicert.cli import appraised, complain, show_result
     from aicert.digest import of_bytes
     from aicert.export import facts
     from aicert.export.page import page
-    from aicert.export.signing import require_replaceable, write_atomically
+    from aicert.export.signing import check_place, write_atomically
 
     out = Path(options.out)
-    require_replaceable(out)
+    check_place(out)
     model = options.model and os.path.realpath(options.model)
     if model and Path(os.path.realpath(out)).is_relative_to(model):
         raise ConfigError(
             f"{options.out[:200]!a} is in the model's directory, which holds certified files only",
             hint="put the page elsewhere",
         )
-    data = read_bounded(options.certificate, certificate.MAX_BYTES, "certificate")
-    result = api.check_files(
-        certificate.parse(data),
-        options.model,
-        policy=options.policy,
-        root=options.root,
-        lockfile=options.lockfile,
-        image=options.image_lock,
-        nonce=options.nonce,
-        at=options.at,
-    )
+    data = api.read_certificate_file(options.certificate)
+    result = appraised(options, certificate.parse(data))
     try:
         said = facts.read(data)
     except AicertError:
         # A check has failed for it, and the page is the verdict and the checks.
         said = None
     write_atomically(out, page(of_bytes(data), said, result).encode())
-    write(render.text(result))
-    write(f"\nwritten  {ascii(options.out)[1:-1]}\n")
-    return result.exit_code
+    code = show_result(result, options.format)
+    # JSON is one document.
+    say = write if options.format == "text" else complain
+    say(f"\nwritten  {safe(options.out)}\n")
+    return code

@@ -7,6 +7,7 @@ Left out: revocation.
 """
 
 import os
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -31,6 +32,10 @@ from aicert.records import replace
 from aicert.signed_by import key_text
 
 _ANY_PURPOSE = "2.5.29.37.0"
+_MAKE_CERTIFICATE = (
+    "openssl req -x509 -key key.pem -out signer.pem -days 365 -subj /CN=me"
+    " -addext keyUsage=critical,digitalSignature -addext extendedKeyUsage=codeSigning"
+)
 
 
 def certified(signer: KeySigner, certificate: StrPath, chain: Sequence[StrPath]) -> KeySigner:
@@ -43,10 +48,13 @@ def certified(signer: KeySigner, certificate: StrPath, chain: Sequence[StrPath])
     try:
         own = read(ders[0], f"{os.fspath(certificate)!a}")
         if own.public_key() != signer.public:
-            raise ConfigError("the certificate is of another key than the private key")
+            raise ConfigError(
+                "the certificate is of another key than the private key",
+                hint=f"openssl x509 -in {shlex.quote(os.fspath(certificate))} -noout -pubkey",
+            )
         _check_purpose(own)
     except EvidenceError as error:
-        raise ConfigError(error.message) from None
+        raise ConfigError(error.message, hint=_MAKE_CERTIFICATE) from None
     return replace(signer, certificates=ders)
 
 
@@ -54,7 +62,9 @@ def trust_chain(bundle: Bundle, roots: Sequence[StrPath], at: datetime) -> Trust
     """The key of the bundle's certificate, where it chains to one of `roots` at time `at`."""
     anchors = [certificate for path in roots for certificate in _load_certificates(path)]
     if not bundle.certificates:
-        raise EvidenceError("the signature carries no certificate: it was made with a bare key")
+        raise EvidenceError(
+            "the signature carries no certificate: it was made with a bare key", hint="--key PUB"
+        )
     leaf, *others = (_parse(der) for der in bundle.certificates)
     try:
         verifier = (
@@ -148,6 +158,14 @@ def _parse(der: bytes) -> x509.Certificate:
 
 def _load_certificates(path: StrPath) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(read_pem(path, "certificates"))
+        data = read_pem(path, "certificates")
+        return x509.load_pem_x509_certificates(data)
     except ValueError as error:
-        raise ConfigError(f"{os.fspath(path)!a} holds no certificate in PEM: {error}") from None
+        name = os.fspath(path)
+        if b"-----BEGIN" in data:
+            raise ConfigError(f"{name!a} holds no certificate in PEM: {error}") from None
+        raise ConfigError(
+            f"{name!a} holds no certificate in PEM",
+            hint=f"if it is one in DER: openssl x509 -in {shlex.quote(name)}"
+            f" -out {shlex.quote(name + '.pem')}",
+        ) from None

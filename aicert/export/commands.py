@@ -7,10 +7,12 @@ import argparse
 import importlib
 import json
 import os
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aicert.errors import ConfigError, ToolError
+from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.render import safe
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -47,6 +49,11 @@ Check that DIR, or one file, is what somebody whom you trust has signed: every f
 
 A certificate has to be valid now, or at the time that you state with --at.
 """
+_EXITS = (
+    "exit codes: 0 passed, 1 the signature or the files say no, 2 no verdict, 3 bad command line"
+)
+# What `--digests` reads: every file, sorted by the bytes of its path.
+_LISTING = "find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 sha256sum"
 
 
 def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
@@ -77,6 +84,7 @@ def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
         "verify-signature",
         help="check a signature of a model or data directory (OMS)",
         description=_VERIFY,
+        epilog=_EXITS,
         formatter_class=raw,
     )
     add = verify.add_argument
@@ -95,37 +103,50 @@ def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
 
 
 def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert.bounded import read_bounded
-    from aicert.digest import parse_listing
+    from aicert.cli import complain
     from aicert.export import signing
     from aicert.ledger import counted
+    from aicert.progress import Progress
 
     signer = _signer(options)
-    digests = None
-    if options.digests is not None:
-        digests = parse_listing(read_bounded(options.digests, 1 << 28, "listing"))
-    signed = signing.sign(
-        options.target,
-        signer,
-        signature=options.signature,
-        ignored=options.ignore,
-        cache=options.cache,
-        digests=digests,
-    )
+    digests = None if options.digests is None else _digests(options)
+    with Progress(options.target, complain) as progress:
+        signed = signing.sign(
+            options.target,
+            signer,
+            signature=options.signature,
+            ignored=options.ignore,
+            cache=options.cache,
+            digests=digests,
+            key=options.key,
+            on_bytes=progress.on_bytes,
+        )
     if options.format == "json":
         document = {
             "signature": os.fspath(signed.signature),
             "files": signed.files,
             "leftOut": list(signed.left_out),
+            "notes": list(signed.notes),
         }
         write(json.dumps(document) + "\n")
         return 0
     for name in signed.left_out:
-        write(f"left out  {ascii(name)[1:-1]}\n")
-    write(
-        f"signed    {counted(signed.files, 'file')}: {ascii(str(_shown(signed.signature)))[1:-1]}\n"
-    )
+        write(f"left out  {safe(name)}\n")
+    for note in signed.notes:
+        write(f"note      {safe(note)}\n")
+    write(f"signed    {counted(signed.files, 'file')}: {safe(str(_shown(signed.signature)))}\n")
     return 0
+
+
+def _digests(options: argparse.Namespace) -> dict[str, str]:
+    from aicert.bounded import read_bounded
+    from aicert.digest import MAX_LISTING, parse_listing
+
+    hint = f"(cd {shlex.quote(options.target)} && {_LISTING}) > listing.sha256"
+    try:
+        return parse_listing(read_bounded(options.digests, MAX_LISTING, "listing"))
+    except EvidenceError as error:
+        raise ConfigError(f"--digests: {error.message}", hint=hint) from None
 
 
 def _signer(options: argparse.Namespace) -> "Signer":
@@ -133,7 +154,10 @@ def _signer(options: argparse.Namespace) -> "Signer":
 
     secret = _password(options.password_env)
     if options.certificate is None and options.certificate_chain:
-        raise ConfigError("--certificate-chain goes with --certificate")
+        raise ConfigError(
+            "--certificate-chain goes with --certificate",
+            hint="--certificate signer.pem --certificate-chain ca.pem",
+        )
     if options.trust_config is not None and not options.sigstore:
         raise ConfigError("--trust-config goes with --sigstore")
     if options.sigstore:
@@ -169,7 +193,10 @@ def _extra(module: str, extra: str) -> Any:
 
 def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None":
     if (options.identity is None) != (options.issuer is None):
-        raise ConfigError("--identity and --issuer go together: who, and who says so")
+        raise ConfigError(
+            "--identity and --issuer go together: who, and who says so",
+            hint="--identity me@example.com --issuer https://accounts.google.com",
+        )
     if "" in (options.identity, options.issuer):
         # To sigstore's policy, no issuer is any.
         raise ConfigError("--identity and --issuer say who: neither is empty")
@@ -182,20 +209,24 @@ def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None"
 
 
 def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.cli import complain
     from aicert.export import verifying
+    from aicert.progress import Progress
 
     if options.at is not None and not options.certificate_chain:
         # A key has no time, and a keyless signature has its log's.
         raise ConfigError("--at goes with --certificate-chain")
-    result = verifying.verify(
-        options.target,
-        at=_time(options.at),
-        key=options.key,
-        roots=options.certificate_chain,
-        keyless=_keyless(options),
-        signature=options.signature,
-        only=options.only,
-    )
+    with Progress(options.target, complain) as progress:
+        result = verifying.verify(
+            options.target,
+            at=_time(options.at),
+            key=options.key,
+            roots=options.certificate_chain,
+            keyless=_keyless(options),
+            signature=options.signature,
+            only=options.only,
+            on_bytes=progress.on_bytes,
+        )
     if options.format == "json":
         write(json.dumps(verifying.to_json(result), indent=2) + "\n")
     else:
@@ -218,7 +249,10 @@ def _password(name: str | None) -> str | None:
     if name is None:
         return None
     if name not in os.environ:
-        raise ConfigError(f"there is no environment variable {name[:80]!a}")
+        raise ConfigError(
+            f"there is no environment variable {name[:80]!a}",
+            hint="read -rs SECRET && export SECRET, then --password-env SECRET",
+        )
     secret = os.environ[name]
     if not secret.isascii() and any("\ud800" <= c <= "\udfff" for c in secret):
         raise ConfigError(f"the environment variable {name[:80]!a} is not UTF-8")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from aicert.digest import Digest
-from aicert.export.facts import Facts, Kind, kind_of
+from aicert.export.facts import METRICS, Facts, Kind, kind_of
 from aicert.export.provenance import CERTIFICATE
 from aicert.lockfile import LockedInput
 from aicert.report_form import Value
@@ -24,8 +24,6 @@ NAMESPACE = uuid.UUID("6f0f7a3e-5c0b-5d43-9a6e-5d6e2c0a7d11")
 _TYPES: dict[Kind, str] = {"model": "machine-learning-model", "data": "data", "config": "data"}
 _DATA: dict[Kind, str] = {"data": "dataset", "config": "configuration", "model": "other"}
 _INFERRED = {"name": "aicert:kind", "value": "inferred from the input's name and source"}
-# Report values that say how good or how large a model is; others describe the machine.
-_METRICS = {"steps", "tokens", "flops", "epochs", "weightParameters", "trainableParameters"}
 
 Json = dict[str, object]
 
@@ -60,7 +58,7 @@ def bom(facts: Facts) -> bytes:
             *({"ref": _ref(output), "dependsOn": parts} for output in outputs),
             *({"ref": part} for part in parts),
         ],
-        "formulation": [_formula(facts, names, inputs, outputs)],
+        "formulation": [_formula(facts, inputs, outputs)],
         "declarations": _declarations(facts, names),
     }
     return dumps(document)
@@ -124,7 +122,7 @@ def _metrics(facts: Facts) -> list[Json]:
     if losses is not None and isinstance(losses.data, tuple) and losses.data:
         last = Value(losses.origin, losses.data[-1])
         found.append(_metric("training loss, last", last))
-    found += [_metric(key, facts.log[key]) for key in sorted(_METRICS) if key in facts.log]
+    found += [_metric(key, facts.log[key]) for key in sorted(METRICS) if key in facts.log]
     return found
 
 
@@ -170,7 +168,7 @@ def _machine(facts: Facts) -> Json:
     }
 
 
-def _formula(facts: Facts, names: list[str], inputs: list[Json], outputs: list[Json]) -> Json:
+def _formula(facts: Facts, inputs: list[Json], outputs: list[Json]) -> Json:
     statement = facts.statement
     steps = [
         {"name": step, "description": text}

@@ -5,7 +5,6 @@ the source's own words or the input's name, and exports mark it as inferred.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from aicert import certificate as certificates
@@ -15,12 +14,15 @@ from aicert import statement as statements
 from aicert.certificate import Certificate
 from aicert.digest import Digest, of_bytes
 from aicert.lockfile import CONFIG_INPUT, LockedInput, Lockfile
+from aicert.records import dataclass
 from aicert.report_form import RunReport, Value
 from aicert.statement import Statement
 
 Kind = Literal["model", "data", "config"]
 # What the run report calls the versions of the packages that did the training.
 VERSION_SUFFIX = "Version"
+# Report values that say how good or how large a model is; others describe the machine.
+METRICS = ("steps", "tokens", "flops", "epochs", "weightParameters", "trainableParameters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

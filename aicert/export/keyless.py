@@ -7,7 +7,6 @@ with a trusted root: the caller's, or the newest one that the library has here.
 """
 
 import os
-from dataclasses import dataclass
 
 import sigstore
 from cryptography import x509
@@ -25,6 +24,7 @@ from aicert.dsse import PAYLOAD_TYPE
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export.signers import Trusted
 from aicert.oms_reader import Bundle
+from aicert.records import dataclass
 
 _MAX_CONFIG = 1 << 20
 # What the library raises beside its own base class when a service refuses.
@@ -55,23 +55,30 @@ def load(token: str | None, config: StrPath | None) -> KeylessSigner:
     `config`: the client trust config of another instance than the public one.
     """
     try:
-        if config is None:
-            trust = ClientTrustConfig.production()
-        else:
-            trust = ClientTrustConfig.from_json(
-                read_bounded(config, _MAX_CONFIG, "trust config").decode("utf-8")
-            )
+        trust = ClientTrustConfig.production() if config is None else _config(config)
         found = token or oidc.detect_credential()
         if found is None:
             # Opens a browser, or prints an address.
             issued = oidc.Issuer(trust.signing_config.get_oidc_url()).identity_token()
         else:
             issued = oidc.IdentityToken(found)
-    except EvidenceError as error:
-        raise ConfigError(error.message) from None
     except (oidc.ExpiredIdentity, Error, OSError, ValueError) as error:
-        raise ToolError(f"Sigstore does not know who signs: {_first(error)}") from None
+        raise ToolError(
+            f"Sigstore does not know who signs: {_first(error)}",
+            hint="it is asked over the network; --trust-config FILE names another instance",
+        ) from None
     return KeylessSigner(config=trust, token=issued)
+
+
+def _config(path: StrPath) -> ClientTrustConfig:
+    try:
+        text = read_bounded(path, _MAX_CONFIG, "trust config").decode("utf-8")
+    except (EvidenceError, UnicodeDecodeError) as error:
+        raise ConfigError(str(error)) from None
+    try:
+        return ClientTrustConfig.from_json(text)
+    except (Error, ValueError) as error:
+        raise ConfigError(f"{os.fspath(path)!a} is no trust config: {_first(error)}") from None
 
 
 def trust(data: bytes, identity: str, issuer: str, root: StrPath | None) -> Trusted:

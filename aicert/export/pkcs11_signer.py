@@ -8,7 +8,9 @@ that is not understood must not choose another key. The key is an EC key whose p
 token, too; the token gets the digest, never the data.
 """
 
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote, unquote_to_bytes
@@ -99,8 +101,9 @@ def _pin(wanted: dict[str, str]) -> str | None:
 
 @contextmanager
 def _session(wanted: dict[str, str], pin: str | None) -> Iterator["pkcs11.Session"]:
+    module = unquote(wanted["module-path"])
     try:
-        library = pkcs11.lib(unquote(wanted["module-path"]))
+        library = pkcs11.lib(module)
         serial = wanted.get("serial")
         token = library.get_token(
             token_label=unquote(wanted["token"]) if "token" in wanted else None,
@@ -110,7 +113,9 @@ def _session(wanted: dict[str, str], pin: str | None) -> Iterator["pkcs11.Sessio
             yield session
     except pkcs11.exceptions.PKCS11Error as error:
         name = type(error).__name__
-        hint = "p11tool --list-all --login shows what a token has"
+        hint = f"p11tool --provider={shlex.quote(module)} --list-all --login"
+        if not os.path.exists(module):
+            hint = "module-path wants the library of your token, like libsofthsm2.so"
         if pin is None and name in ("NoSuchKey", "UserNotLoggedIn"):
             # Without one, a token shows no private keys.
             hint = "--password-env NAME: the environment variable that holds the PIN"

@@ -21,17 +21,16 @@ from aicert.dsse import PAYLOAD_TYPE, pae
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.oms_reader import Bundle
 from aicert.records import dataclass
-from aicert.signed_by import key_text
+from aicert.signed_by import CURVES, key_text
 
 MAX_PEM = 1 << 20
 # A hundred thousand files. The old encoding costs ten times its payload in memory, and is tried for
 # whoever's bundle.
 _MAX_OLD = 1 << 24
-_HASHES: dict[str, hashes.HashAlgorithm] = {
-    "secp256r1": hashes.SHA256(),
-    "secp384r1": hashes.SHA384(),
-    "secp521r1": hashes.SHA512(),
-}
+# Hints to paste write to names that are free: nobody shall lose a key by one.
+MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out {}"
+MAKE_PUBLIC = "openssl pkey -in key.pem -pubout -out {}"
+_HASHES = {curve.name: algorithm for curve, algorithm in CURVES.values()}
 
 
 class Signer(Protocol):
@@ -88,23 +87,49 @@ def key_signer(private: ec.EllipticCurvePrivateKey) -> KeySigner:
 
 def load_signer(key: StrPath, *, password: str | None = None) -> KeySigner:
     """A signer from a PEM file; ConfigError where it cannot sign."""
-    data = read_pem(key, "private key")
+    data = read_pem(key, "private key", MAKE_KEY)
     try:
         secret = None if password is None else password.encode()
         private = serialization.load_pem_private_key(data, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY"):
-            raise ConfigError(
-                f"{os.fspath(key)!a} is a public key: the private one signs",
-                hint="--key key.pem",
-            ) from None
-        raise ConfigError(f"{os.fspath(key)!a} is no usable private key: {error}") from None
+        raise _no_private_key(key, data, password, error) from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name not in _HASHES:
         raise ConfigError(
             f"{os.fspath(key)!a} is no key on P-256, P-384 or P-521",
-            hint="openssl ecparam -name prime256v1 -genkey -noout -out key.pem",
+            hint=MAKE_KEY.format("p256.pem"),
         )
     return key_signer(private)
+
+
+def _no_private_key(
+    key: StrPath, data: bytes, password: str | None, error: Exception
+) -> ConfigError:
+    """What is wrong with a file that was to hold a private key, and what to do."""
+    name = os.fspath(key)
+    if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY"):
+        return ConfigError(f"{name!a} is a public key: the private one signs", hint="--key key.pem")
+    if b"ENCRYPTED" in data and not password:
+        return ConfigError(
+            f"{name!a} is encrypted, and no password was given",
+            hint="--password-env NAME: the environment variable that holds its password",
+        )
+    return _no_key(name, data, "usable private key", error, convert="openssl pkey -in {} -out {}")
+
+
+def _no_key(name: str, data: bytes, what: str, error: Exception, *, convert: str) -> ConfigError:
+    if b"-----BEGIN" not in data:
+        return ConfigError(
+            f"{name!a} is no {what} in PEM",
+            hint="if it is one in DER: "
+            + convert.format(shlex.quote(name), shlex.quote(f"{name}.pem")),
+        )
+    if b"-----BEGIN CERTIFICATE" in data:
+        return ConfigError(
+            f"{name!a} is no {what}: it holds a certificate",
+            hint="a certificate signs with --key PEM --certificate PEM, and verifies with"
+            " --certificate-chain PEM",
+        )
+    return ConfigError(f"{name!a} is no {what}: {error}")
 
 
 def is_signing_key(key: object) -> TypeGuard[ec.EllipticCurvePublicKey]:
@@ -126,7 +151,7 @@ def digest_of(key: ec.EllipticCurvePublicKey, data: bytes) -> bytes:
 
 def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
     """The caller's own public key; EvidenceError where the bundle names another one."""
-    data = read_pem(public, "public key")
+    data = read_pem(public, "public key", MAKE_PUBLIC)
     try:
         key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -136,7 +161,8 @@ def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
             raise ConfigError(
                 f"{name!a} is a private key: the public one verifies", hint=hint
             ) from None
-        raise ConfigError(f"{name!a} is no public key: {error}") from None
+        convert = "openssl pkey -pubin -in {} -out {}"
+        raise _no_key(name, data, "public key", error, convert=convert) from None
     key = signing_key(key, f"{os.fspath(public)!a}")
     hint = oms.key_hint(oms.public_pem(key))
     named = f"\n{key_text(key)}"
@@ -147,7 +173,8 @@ def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
         return trusted(key, "the key that you named (the bundle names none)" + named)
     if bundle.hint != hint:
         raise EvidenceError(
-            f"signed by another key\nfound     {bundle.hint[:80]!a}\nexpected  {hint}"
+            "signed by another key than the one that you named (SHA-256 of their PEM)"
+            f"\nfound     {bundle.hint[:80]!a}\nexpected  {hint}"
         )
     return trusted(key, "the key that you named" + named)
 
@@ -187,9 +214,15 @@ def _hash_of(key: ec.EllipticCurvePublicKey) -> hashes.HashAlgorithm:
     return _HASHES[key.curve.name]
 
 
-def read_pem(path: StrPath, what: str) -> bytes:
-    """A file that the caller named; ConfigError where it cannot be read."""
+def read_pem(path: StrPath, what: str, make: str | None = None) -> bytes:
+    """A file that the caller named; ConfigError where it cannot be read.
+
+    `make`: how to make one, for who has none.
+    """
+    hint = None
+    if make is not None and not os.path.lexists(path):
+        hint = make.format(shlex.quote(os.fspath(path)))
     try:
-        return read_bounded(path, MAX_PEM, what)
+        return read_bounded(path, MAX_PEM, what, hint=hint)
     except EvidenceError as error:
-        raise ConfigError(error.message) from None
+        raise ConfigError(error.message, hint=error.hint) from None

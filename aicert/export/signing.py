@@ -1,11 +1,13 @@
 """Sign a model or data directory, or one file, as OpenSSF Model Signing.
 
 What is left out of a signature is written into it and printed: git's files and the signature
-itself, as the reference implementation leaves them out, and what the caller names. Digests may come
-from a cache by file status or from a listing; verifiers read every byte.
+itself, as the reference implementation leaves them out, and what the caller names. What the caller
+may not have meant is told in notes. Digests may come from a cache by file status or from a listing;
+verifiers read every byte.
 """
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,21 +19,26 @@ from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Signer
+from aicert.ledger import counted
 from aicert.oms_reader import MAX_BYTES, SINGLE
 from aicert.records import dataclass
+from aicert.signed_by import SIGNATURE
 
 # What model_signing leaves out of every tree by default: without them its verifier finds "extra".
 GIT_NAMES = (".git", ".gitattributes", ".github", ".gitignore")
-DEFAULT_NAME = "model.sig"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """What was signed: the file written, the number of files in it, what lies there uncovered."""
+    """What was signed: the file written, the number of files in it, what lies there uncovered.
+
+    `notes` are for people.
+    """
 
     signature: Path
     files: int
     left_out: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def located(path: StrPath) -> Path:
@@ -54,7 +61,7 @@ def located(path: StrPath) -> Path:
 def default_signature(target: Path) -> Path:
     """Where a signature lies if nobody says: in the directory, or beside the file."""
     if target.is_dir():
-        return target / DEFAULT_NAME
+        return target / SIGNATURE
     return target.with_name(target.name + ".sig")
 
 
@@ -66,6 +73,7 @@ def sign(
     ignored: Sequence[str] = (),
     cache: StrPath | None = None,
     digests: Mapping[str, str] | None = None,
+    key: StrPath | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Signed:
     """Sign `target` and write the signature file.
@@ -77,20 +85,19 @@ def sign(
         ignored: further relative paths to leave out, with all that lies below them.
         cache: a database of digests by file status; unchanged files are then not read again.
         digests: path → SHA-256 hex, known from elsewhere: nothing is read at all.
+        key: where the private key is: it must not be among the signed files.
         on_bytes: called with the number of bytes read, for progress.
 
     Raises:
         EvidenceError: the tree cannot be signed: empty, links, special files, ambiguous names.
-        ConfigError: an ignored path is no plain relative path; the signature or the cache would lie
-            where it may not.
+        ConfigError: an ignored path is no plain relative path; the key would be signed; signature
+            or cache would lie where they may not.
+        ToolError: the signature cannot be written.
     """
     root = located(target)
-    place = default_signature(root) if signature is None else located(signature)
-    if place == root:
-        raise ConfigError("the signature would replace what it signs", hint="--signature FILE")
-    if signature is not None:
-        _check_replaceable(place)
+    place = _place(root, signature)
     names = _ignored(root, place, ignored)
+    _check_key(root, key, names, digests)
     if digests is not None:
         check_paths(digests)
         found = {path: value for path, value in digests.items() if not _covered(path, names)}
@@ -99,13 +106,75 @@ def sign(
     else:
         found = _remembered(root, located(cache), names, on_bytes)
     payload = oms.statement(root.name, found, names if root.is_dir() or digests else ())
+    notes = _notes(root, place, ignored, found, listed=digests is not None)
     write_atomically(place, signer.bundle(payload))
     if digests is None:
         there = measure.left_out(root, names)
     else:
         there = sorted({name for path in digests for name in _covered(path, names)})
     left = (name for name in there if root / name != place)
-    return Signed(signature=place, files=len(found), left_out=tuple(left))
+    return Signed(signature=place, files=len(found), left_out=tuple(left), notes=notes)
+
+
+def _place(root: Path, signature: StrPath | None) -> Path:
+    """Where the signature of `root` goes; an error where it may not or cannot be written."""
+    place = default_signature(root) if signature is None else located(signature)
+    if place == root:
+        raise ConfigError("the signature would replace what it signs", hint="--signature FILE")
+    if signature is not None:
+        _check_replaceable(place)
+    check_place(place)
+    return place
+
+
+def _check_key(
+    root: Path, key: StrPath | None, names: Sequence[str], digests: Mapping[str, str] | None
+) -> None:
+    """Raise ConfigError where the private key is one of the files that are signed."""
+    if key is None:
+        return
+    path, home = Path(os.path.realpath(key)), Path(os.path.realpath(root))
+    if not path.is_relative_to(home):
+        return
+    name = path.relative_to(home).as_posix()
+    if (digests is None or name in digests) and not _covered(name, names):
+        raise ConfigError(
+            f"the key {os.fspath(key)!a} lies in what is signed, and would be signed with it",
+            hint=f"keep it elsewhere, or --ignore {shlex.quote(name)}",
+        )
+
+
+def check_place(path: Path) -> None:
+    """Raise ToolError where `write_atomically` surely cannot write: before much is read for it."""
+    require_replaceable(path)
+    if os.access(path.parent, os.W_OK):
+        return
+    reason, hint = "there is no such directory", f"mkdir -p {shlex.quote(str(path.parent))}"
+    if os.path.isdir(path.parent):
+        reason, hint = "the directory is not writable", "name a file in another directory"
+    raise ToolError(f"cannot write {os.fspath(path)!a}: {reason}", hint=hint)
+
+
+def _notes(
+    root: Path, place: Path, ignored: Sequence[str], found: Mapping[str, str], *, listed: bool
+) -> tuple[str, ...]:
+    notes = []
+    if root.is_dir():
+        notes += [
+            f"nothing is at {path}, which --ignore names: paths are relative to the directory"
+            for path in ignored
+            if not os.path.lexists(root / path)
+        ]
+    if root.is_dir() and listed:
+        # No error: digests may be known before the files lie there.
+        missing = [path for path in found if not os.path.lexists(root / path)]
+        if missing:
+            notes.append(f"{counted(len(missing), 'signed file')} not there: {min(missing)} first")
+    if SIGNATURE in found:
+        notes.append(f"{SIGNATURE}, another signature, is among the signed files")
+    if os.path.isfile(place):
+        notes.append(f"replaces the {place.name} that was there")
+    return tuple(notes)
 
 
 def _check_replaceable(place: Path) -> None:

@@ -8,7 +8,7 @@ it was released and from where, which no certificate says.
 """
 
 from aicert.digest import Digest
-from aicert.export.facts import Facts, kind_of
+from aicert.export.facts import METRICS, Facts, kind_of
 from aicert.export.provenance import CERTIFICATE
 from aicert.lockfile import LockedInput
 from aicert.statement import BUILD_TYPE, Output
@@ -124,7 +124,7 @@ class _Graph:
 
     def _model(self, name: str, output: Output) -> str:
         facts = self.facts
-        settings = {key: facts.log[key] for key in _SHOWN if key in facts.log}
+        settings = {key: facts.log[key] for key in METRICS if key in facts.log}
         model = self._add(
             "ai_AIPackage",
             f"output:{name}",
@@ -160,9 +160,6 @@ class _Graph:
             verifiedUsing=[_hash(self.facts.digest)],
         )
         self._relate("hasEvidence", model, [evidence])
-
-
-_SHOWN = ("steps", "tokens", "flops", "epochs", "weightParameters", "trainableParameters")
 
 
 def _identified(digest: Digest) -> Json:

@@ -71,7 +71,9 @@ def _key(handle: str, password: str | None) -> Iterator[tuple[Any, Any]]:
                 esapi.tr_set_auth(found, password)
             yield esapi, found
     except (TSS2_Exception, RuntimeError) as error:
-        raise ToolError(
-            f"the TPM refuses to work with {handle}: {error}",
-            hint="tpm2_readpublic -c " + handle,
-        ) from None
+        hint = "tpm2_getcap handles-persistent"
+        if "tcti" in str(error):
+            hint = "TPM2TOOLS_TCTI=device:/dev/tpmrm0 or another, and the right to open it"
+        elif password is None and "authorization" in str(error):
+            hint = "--password-env NAME: the environment variable that holds its authorisation"
+        raise ToolError(f"the TPM refuses to work with {handle}: {error}", hint=hint) from None

@@ -6,14 +6,17 @@ know. What lies there uncovered fails, unless the signer named it as left out: t
 """
 
 import os
+import shlex
 import stat
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
 from aicert import oms_reader as bundles
 from aicert.bounded import StrPath, read_bounded
+from aicert.digest import check_path
 from aicert.errors import ConfigError, EvidenceError
 from aicert.export import measure
 from aicert.export.measure import OnBytes
@@ -82,57 +85,59 @@ def verify(
         ConfigError: the key, a root or a path in `only` is wrong.
     """
     root = located(target)
-    place = Path(signature) if signature is not None else default_signature(root)
-    if not os.path.lexists(root):
-        raise EvidenceError(f"nothing to verify at {os.fspath(target)!a}")
-    if sum((key is not None, bool(roots), keyless is not None)) != 1:
-        raise ConfigError(
-            "name one: a public key, certificates, or an identity that you trust",
-            hint="--key PUB, --certificate-chain PEM, or --identity ID --issuer URL",
-        )
-    if not os.path.lexists(place):
-        raise EvidenceError(f"there is no signature {os.fspath(place)!a}", hint="--signature FILE")
+    _check_options((key is not None, bool(roots), keyless is not None), only)
+    place = default_signature(root) if signature is None else Path(signature)
     data = _read(place, root, is_named=signature is not None)
     read = bundles.parse(data)
 
     def trust() -> tuple[str, Trusted]:
         if keyless is not None:
-            found = keyless(data)
-        else:
-            found = trust_key(read, key) if key is not None else _trust_chain(read, roots, at)
-        return found.why, found
+            return _why(keyless(data))
+        return _why(_trust_chain(read, roots, at) if key is None else trust_key(read, key))
 
     steps = _Steps()
     signer = steps.take("signer.trusted", trust)
     valid = steps.take("signature.valid", lambda: _valid(read, signer))
     manifest = steps.take("manifest.form", lambda: _manifest(read, valid, root))
-    notes: list[str] = []
-
-    def match() -> tuple[str, int]:
-        if manifest is None:
-            raise ValueError("files are matched with a manifest")
-        notes.extend(manifest.notes)
-        if only:
-            return _match_some(root, manifest, only, on_bytes)
-        return _match_all(root, manifest, place, notes, on_bytes)
-
+    match = partial(_match, root, manifest, only, place, steps.notes, on_bytes)
     verified = steps.take("files.match", match, no=_MismatchError)
     return SignatureResult(
         checks=tuple(steps.results),
         subject=root.name,
-        covered=(verified or 0, len(manifest.files) if manifest is not None else 0),
-        notes=tuple(notes),
+        covered=(verified or 0, 0 if manifest is None else len(manifest.files)),
+        notes=tuple(steps.notes),
     )
+
+
+def _check_options(trusted: tuple[bool, ...], only: Sequence[str]) -> None:
+    if sum(trusted) != 1:
+        raise ConfigError(
+            "name one: a public key, certificates, or an identity that you trust",
+            hint="--key PUB, --certificate-chain PEM, or --identity ID --issuer URL",
+        )
+    for path in only:
+        try:
+            if path != bundles.SINGLE:
+                check_path(path)
+        except EvidenceError as error:
+            hint = f"--only {shlex.quote(os.path.normpath(path))}"
+            raise ConfigError(f"--only: {error.message}", hint=hint) from None
 
 
 def _read(place: Path, root: Path, *, is_named: bool) -> bytes:
     """The signature file. What lies in the directory is whoever's it is: no link is followed, and a
     FIFO, which would be waited for without end, is not opened.
     """
-    inside = located(place).is_relative_to(root)
-    if (inside or not is_named) and not stat.S_ISREG(place.lstat().st_mode):
-        raise EvidenceError(f"the signature {os.fspath(place)!a} is no regular file")
-    return read_bounded(place, bundles.MAX_BYTES, "signature")
+    if not os.path.lexists(root):
+        raise EvidenceError(f"nothing to verify at {os.fspath(root)!a}")
+    hint = None if os.path.lexists(place) else "--signature FILE"
+    if hint is None and (located(place).is_relative_to(root) or not is_named):
+        if not stat.S_ISREG(place.lstat().st_mode):
+            raise EvidenceError(f"the signature {os.fspath(place)!a} is no regular file")
+    elif hint and root.is_file() and default_signature(root.parent).is_file():
+        folder, name = shlex.quote(str(root.parent)), shlex.quote(root.name)
+        hint = f"aicert verify-signature {folder} --only {name}, with your key"
+    return read_bounded(place, bundles.MAX_BYTES, "signature", hint=hint)
 
 
 def _trust_chain(read: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
@@ -151,6 +156,7 @@ class _Steps:
 
     def __init__(self) -> None:
         self.results: list[CheckResult] = []
+        self.notes: list[str] = []
         self._cause: str | None = None
 
     def take(
@@ -168,13 +174,17 @@ class _Steps:
             detail, value = work()
         except no as error:
             self._cause = check
-            self._put(check, "failed", error.message)
+            self._put(check, "failed", error.message, error.hint)
             return None
         self._put(check, "ok", detail)
         return value
 
-    def _put(self, check: str, verdict: CheckVerdict, detail: str) -> None:
-        self.results.append(CheckResult(id=check, verdict=verdict, detail=detail))
+    def _put(self, check: str, verdict: CheckVerdict, detail: str, hint: str | None = None) -> None:
+        self.results.append(CheckResult(id=check, verdict=verdict, detail=detail, hint=hint))
+
+
+def _why(found: Trusted) -> tuple[str, Trusted]:
+    return found.why, found
 
 
 def _valid(read: Bundle, signer: Trusted | None) -> tuple[str, bytes]:
@@ -200,13 +210,31 @@ def _manifest(read: Bundle, payload: bytes | None, root: Path) -> tuple[str, Man
     )
 
 
+def _match(
+    root: Path,
+    manifest: Manifest | None,
+    only: Sequence[str],
+    place: Path,
+    notes: list[str],
+    on_bytes: OnBytes | None,
+) -> tuple[str, int]:
+    if manifest is None:
+        raise ValueError("files are matched with a manifest")
+    notes.extend(manifest.notes)
+    if only:
+        return _match_some(root, manifest, only, on_bytes)
+    return _match_all(root, manifest, place, notes, on_bytes)
+
+
 def _match_some(
     root: Path, manifest: Manifest, only: Sequence[str], on_bytes: OnBytes | None
 ) -> tuple[str, int]:
     wanted = sorted(set(only))
     for path in wanted:
         if path not in manifest.files:
-            raise _MismatchError(f"not signed: {path[:200]!a}")
+            raise _MismatchError(
+                f"not signed: {path[:200]!a}", hint="--only wants paths relative to the directory"
+            )
         if not os.path.lexists(root / path):
             raise _MismatchError(f"missing   {path}")
     same = measure.compare(root, manifest, wanted, on_bytes)
@@ -230,11 +258,11 @@ def _match_all(
     if manifest.algorithm == "sha256" and manifest.parts is None:
         facts = measure.whole_files(root, ignored, on_bytes)
         sizes = {path: fact.size for path, fact in facts.items()}
-        same = {p: f.sha256 == manifest.files[p] for p, f in facts.items() if p in
-                manifest.files}  # fmt: skip
+        there = facts.keys() & manifest.files.keys()
+        same = {path: facts[path].sha256 == manifest.files[path] for path in there}
     else:
         sizes = measure.names(root, ignored)
-        there = [path for path in manifest.files if path in sizes]
+        there = sizes.keys() & manifest.files.keys()
         same = measure.compare(root, manifest, there, on_bytes)
     extra = sorted(path for path in sizes if path not in manifest.files)
     if manifest.parts is not None:
@@ -297,5 +325,5 @@ def text(result: SignatureResult) -> str:
         failed = [check for check in result.checks if check.verdict == "failed"]
         lines += ["", f"FAILED    {len(failed)} of {len(result.checks)} checks", ""]
         first = failed[0].detail.partition("\n")[0]
-        lines += error_lines(f"{failed[0].id}: {first}", None).splitlines()
+        lines += error_lines(f"{failed[0].id}: {first}", failed[0].hint).splitlines()
     return "\n".join(lines) + "\n"

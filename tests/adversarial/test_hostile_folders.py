@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert import api, cli
+from aicert import api, progress
 from aicert.errors import EvidenceError
 from tests.adversarial.forger import Scene
 from tests.unit.test_cli import lay_out, verify
@@ -40,7 +40,7 @@ def test_streams_that_take_nothing_change_no_exit_code(
 def test_a_passed_certificate_is_no_pass_where_nobody_can_read_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "BAR_FROM_BYTES", 1)
+    monkeypatch.setattr(progress, "BAR_AFTER", -1)
     monkeypatch.setattr(sys, "stderr", None)
     assert verify(folder) == 0
     monkeypatch.setattr(sys, "stdout", None)

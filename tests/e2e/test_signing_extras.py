@@ -112,10 +112,10 @@ def test_a_token_that_does_not_sign_is_said_in_words(
     token.add(pair(tmp_path, "k"), "release", "A1")
     value = f"module-path={MODULE}&pin-value="
     wrong = {
-        uri(value + "1"): (2, "PinIncorrect"),
+        uri(value + "1"): (2, f"PinIncorrect\nhint: p11tool --provider={MODULE} --list-all"),
         uri(value + PIN, "token=my%20models;object=none"): (2, "NoSuchKey"),
         uri(value + PIN, "token=none;object=release"): (2, "NoSuchToken"),
-        uri("module-path=/none.so"): (2, "the PKCS #11"),
+        uri("module-path=/none.so"): (2, "hint: module-path wants the library of your token"),
         uri("pin-value=1"): (3, "a PKCS #11 URI with a module-path is wanted"),
         uri(path="token=x"): (3, "names no key"),
         uri(path="object=x;slot-id=0"): (3, "'slot-id=0' is unknown"),
@@ -168,8 +168,15 @@ def test_a_key_in_the_tpm_signs(
     assert aicert("verify-signature", model, "--key", "key.pub") == 0
     (model / "model.sig").unlink()
     assert aicert("sign", model, "--tpm", tpm) == 2
+    assert "hint: --password-env NAME" in capsys.readouterr().err
     assert aicert("sign", model, "--tpm", "0x81010003") == 2
-    assert "the TPM refuses to work with 0x81010003" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the TPM refuses to work with 0x81010003" in said
+    assert said.endswith("hint: tpm2_getcap handles-persistent\n")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TPM2TOOLS_TCTI", "swtpm:path=/none")
+        assert aicert("sign", model, "--tpm", tpm) == 2
+    assert "hint: TPM2TOOLS_TCTI=" in capsys.readouterr().err
     # The platform's attestation key is RSA, and restricted.
     assert aicert("sign", model, "--tpm", "0x81000003") == 3
     assert aicert("sign", model, "--tpm", "key.pub") == 3
@@ -249,6 +256,9 @@ def test_services_that_refuse_or_are_gone_are_said_in_words(
     sign = ("sign", model, "--sigstore", "--trust-config", instance.trust_config)
     done = environment.aicert(*sign, "--password-env", "TOKEN", TOKEN="none")
     assert (done.returncode, "does not know who signs" in done.stderr) == (2, True), done.stderr
+    for wrong, said in ((model / "weights", "is no trust config"), (model, "Is a directory")):
+        done = environment.aicert("sign", model, "--sigstore", "--trust-config", wrong)
+        assert (done.returncode, said in done.stderr) == (3, True), done.stderr
     instance.stop()
     done = environment.aicert(*sign, "--password-env", "TOKEN", TOKEN=instance.token)
     assert (done.returncode, "Sigstore did not sign" in done.stderr) == (2, True), done.stderr

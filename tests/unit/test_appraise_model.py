@@ -1,9 +1,7 @@
 """The edges of what may stand beside a model, of claims and of age."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -76,8 +74,7 @@ def test_five_differences_are_shown() -> None:
 
 
 def claimed(claim: Claim, **values: Value) -> str:
-    change: Callable[[Any], Any] = lambda r: replace(r, values=dict(r.values) | values)  # noqa: E731
-    scene = Scene().edit("report", change)
+    scene = Scene().edit("report", lambda r: replace(r, values=dict(r.values) | values))
     scene.edit("policy", lambda policy: replace(policy, claims=(claim,)))
     check = scene.appraise().check("policy.claims")
     return f"{check.verdict}: {check.detail}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert import api, cli, model
+from aicert import api, cli, model, progress
 from aicert.bounded import read_bounded
 from aicert.digest import FileFact
 from aicert.errors import EvidenceError
@@ -321,7 +321,7 @@ def test_progress_of_a_large_model(
     capsys: pytest.CaptureFixture[str],
     terminal: bool,
 ) -> None:
-    monkeypatch.setattr(cli, "BAR_FROM_BYTES", 1)
+    monkeypatch.setattr(progress, "BAR_AFTER", -1)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     assert verify(folder) == 0
     out, err = capsys.readouterr()
@@ -380,9 +380,9 @@ def test_a_file_that_goes_while_sizes_are_summed(
             raise FileNotFoundError
 
     monkeypatch.setattr(os, "scandir", lambda _: nullcontext([Gone()]))
-    assert cli._tree_size(str(folder)) == 0
+    assert progress._tree_size(str(folder)) == 0
     monkeypatch.undo()
-    whole = cli._tree_size(str(folder / "model"))
+    whole = progress._tree_size(str(folder / "model"))
     assert whole == sum(path.stat().st_size for path in (folder / "model").iterdir())
-    monkeypatch.setattr(cli, "MAX_COUNTED", 1)
-    assert 0 < cli._tree_size(str(folder / "model")) < whole
+    monkeypatch.setattr(progress, "MAX_COUNTED", 1)
+    assert 0 < progress._tree_size(str(folder / "model")) < whole

@@ -176,7 +176,12 @@ def test_programs_are_told_what_was_signed(
     (model / ".gitignore").write_bytes(b"a")
     assert main(["sign", str(model), "--key", str(key.key), "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told == {"signature": str(model / "model.sig"), "files": 1, "leftOut": [".gitignore"]}
+    assert told == {
+        "signature": str(model / "model.sig"),
+        "files": 1,
+        "leftOut": [".gitignore"],
+        "notes": [],
+    }
 
 
 def test_a_huge_payload_is_not_encoded_as_old_signers_did(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -294,6 +295,33 @@ def test_an_error_while_a_file_is_looked_at_is_typed(tmp_path: Path, name: str) 
 
     with pytest.raises(EvidenceError, match=r"cannot read '[a-z.]+': Input/output error"):
         read_tree(tmp_path, look=broken)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", broken)
+    with pytest.raises(EvidenceError, match=r"cannot read '\.': Input/output error"):
+        read_tree(tmp_path)
+
+
+def test_a_file_that_may_not_be_opened_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path, {"sub/secret": b"x"})
+    opened = os.open
+
+    def forbidden(path: Any, *arguments: Any, **more: Any) -> int:
+        if path == "secret":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", forbidden)
+    with pytest.raises(EvidenceError, match="cannot read 'sub/secret': Permission denied"):
+        read_tree(tmp_path)
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:
