@@ -187,7 +187,7 @@ class _Walk:
                         raise _unreadable(prefix + entry.name, error) from None
             if not entries:
                 text = f"an empty directory cannot be certified: {prefix or '.'!a}"
-                hint = "find . -type d -empty shows all of them, with -delete removes them"
+                hint = "remove it, or put a file there: `find DIR -type d -empty` shows all of them"
                 self.refuse(prefix or ".", EvidenceError(text, hint=hint))
         except OSError as error:
             raise _unreadable(prefix or ".", error) from None
