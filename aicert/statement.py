@@ -76,52 +76,55 @@ def emit(statement: Statement) -> bytes:
             {"name": f"{name}/{path}", "digest": {"sha256": output.files[path]}}
             for path in sorted(output.files)
         ]
-    document = {
-        "_type": TYPE,
-        "subject": subject,
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {
-            "buildDefinition": {
-                "buildType": BUILD_TYPE,
-                "externalParameters": {
-                    "lockfile": str(statement.lockfile),
-                    "outputs": sorted(statement.outputs),
-                    "run": statement.run,
-                    "trainer": statement.trainer,
-                },
-                "resolvedDependencies": [
-                    {"name": d.name, "uri": d.uri, "digest": _digest_set(d.digest)}
-                    for d in statement.dependencies
-                ],
-            },
-            "runDetails": {
-                "builder": {
-                    "id": statement.builder_id,
-                    "builderDependencies": [
-                        {"name": name, "digest": _digest_set(statement.builder[name])}
-                        for name in sorted(statement.builder)
-                    ],
-                },
-                "metadata": {
-                    "invocationId": statement.nonce.hex(),
-                    "startedOn": statement.started,
-                    "finishedOn": statement.finished,
-                },
-                "byproducts": [
-                    {
-                        "name": REPORT_NAME,
-                        "mediaType": "application/json",
-                        "digest": _digest_set(statement.report_digest),
-                        "content": base64.b64encode(statement.report).decode("ascii"),
-                    },
-                    {"name": LOG_NAME, "digest": _digest_set(statement.log)},
-                ],
-            },
+    definition = {
+        "buildType": BUILD_TYPE,
+        "externalParameters": {
+            "lockfile": str(statement.lockfile),
+            "outputs": sorted(statement.outputs),
+            "run": statement.run,
+            "trainer": statement.trainer,
         },
+        "resolvedDependencies": [
+            {"name": d.name, "uri": d.uri, "digest": _digest_set(d.digest)}
+            for d in statement.dependencies
+        ],
     }
-    data = dumps(document)
+    data = dumps(
+        {
+            "_type": TYPE,
+            "subject": subject,
+            "predicateType": PREDICATE_TYPE,
+            "predicate": {"buildDefinition": definition, "runDetails": _run_details(statement)},
+        }
+    )
     parse(data)
     return data
+
+
+def _run_details(statement: Statement) -> dict[str, object]:
+    return {
+        "builder": {
+            "id": statement.builder_id,
+            "builderDependencies": [
+                {"name": name, "digest": _digest_set(statement.builder[name])}
+                for name in sorted(statement.builder)
+            ],
+        },
+        "metadata": {
+            "invocationId": statement.nonce.hex(),
+            "startedOn": statement.started,
+            "finishedOn": statement.finished,
+        },
+        "byproducts": [
+            {
+                "name": REPORT_NAME,
+                "mediaType": "application/json",
+                "digest": _digest_set(statement.report_digest),
+                "content": base64.b64encode(statement.report).decode("ascii"),
+            },
+            {"name": LOG_NAME, "digest": _digest_set(statement.log)},
+        ],
+    }
 
 
 def parse(data: bytes) -> Statement:
