@@ -29,6 +29,7 @@ from rules.test_command import ensure_tools
 
 LOCK = Path("tests/mutants/requirements.lock")
 STATE = Path(".aicert/mutants")
+REACHED = Path("mutants", "mutmut-stats.json")
 COPIED = ("aicert", "enclave_runner", "rules", "tests", "pyproject.toml")
 # Slow, or about programs and not about functions.
 LEFT_OUT = ("e2e", "vectors", "__pycache__")
@@ -171,6 +172,9 @@ def refresh(state: Path = STATE) -> set[str]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
                 changed.add(path.stem if top == "aicert" else "")
+    if changed - {""}:
+        # mutmut maps new tests only: a new function would seem to be reached by none.
+        (state / REACHED).unlink(missing_ok=True)
     for module in MODULES:
         source, made = (folder / "aicert" / f"{module}.py" for folder in (state, state / "mutants"))
         if made.is_file() and b"_mutmut" not in made.read_bytes():

@@ -98,8 +98,14 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
     (state / "mutants/aicert/tpm.py").write_text("1")
     assert refresh(state) == set()
     assert (state / "aicert/tpm.py").stat().st_mtime_ns > before
+    reached = state / REACHED
+    reached.write_text("which tests reach which function")
+    (tmp_path / "pyproject.toml").write_text("other")
+    assert refresh(state) == {""}
+    assert reached.exists()
     (tmp_path / "aicert/tpm.py").write_text("2")
     assert refresh(state) == {"tpm"}
+    assert not reached.exists()
 
 
 def test_the_modules_and_their_tests_exist() -> None:
