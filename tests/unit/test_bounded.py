@@ -13,8 +13,9 @@ def test_a_file_of_the_greatest_size(tmp_path: Path) -> None:
     path.write_bytes(b"1234")
     assert read_bounded(path, 4, "it") == b"1234"
     with pytest.raises(EvidenceError) as error:
-        read_bounded(path, 3, "it")
+        read_bounded(path, 3, "it", hint="cut it")
     assert error.value.message == f"it {str(path)!a} is larger than 3 bytes"
+    assert error.value.hint == "cut it"
 
 
 def test_no_more_is_read_than_there_may_be(tmp_path: Path) -> None:
@@ -31,8 +32,9 @@ def test_no_more_is_read_than_there_may_be(tmp_path: Path) -> None:
 
 def test_why_a_file_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError) as error:
-        read_bounded(tmp_path, 4, "it")
+        read_bounded(tmp_path, 4, "it", hint="name a file")
     assert error.value.message == f"cannot read it {str(tmp_path)!a}: Is a directory"
+    assert error.value.hint == "name a file"
     with pytest.raises(EvidenceError) as error:
         read_bounded("a\0b", 4, "it")
     assert error.value.message == r"cannot read it 'a\x00b': embedded null byte"

@@ -9,6 +9,7 @@ import pytest
 from rules import mutants_command
 from rules.mutants_command import (
     MODULES,
+    REACHED,
     TESTS,
     believe,
     records,

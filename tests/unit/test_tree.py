@@ -154,9 +154,22 @@ def test_roots_that_are_no_folders(tmp_path: Path) -> None:
             read_tree(tmp_path / name)
 
 
+def test_a_linked_root_is_told_with_where_it_leads(tmp_path: Path) -> None:
+    made(tmp_path, {"models/weights": b""})
+    link = tmp_path / "link"
+    link.symlink_to("models")
+    with pytest.raises(EvidenceError) as error:
+        read_tree(link)
+    expected = f"cannot read {str(link)!a}: it is a symbolic link, and none is followed"
+    assert error.value.message == expected
+    assert error.value.hint == f"name the directory itself: {tmp_path / 'models'}"
+
+
 def test_empty_folders(tmp_path: Path) -> None:
-    with pytest.raises(EvidenceError, match=r"an empty directory cannot be certified: '\.'"):
+    with pytest.raises(EvidenceError, match=r"an empty directory cannot be certified: '\.'") as error:
         read_tree(tmp_path)
+    said = "remove it, or put a file there: `find DIR -type d -empty` shows all of them"
+    assert error.value.hint == said
     made(tmp_path, {"a/b": b""})
     (tmp_path / "a" / "c").mkdir()
     with pytest.raises(EvidenceError, match="empty directory cannot be certified: 'a/c/'"):
