@@ -166,7 +166,9 @@ def test_a_linked_root_is_told_with_where_it_leads(tmp_path: Path) -> None:
 
 
 def test_empty_folders(tmp_path: Path) -> None:
-    with pytest.raises(EvidenceError, match=r"an empty directory cannot be certified: '\.'") as error:
+    with pytest.raises(
+        EvidenceError, match=r"an empty directory cannot be certified: '\.'"
+    ) as error:
         read_tree(tmp_path)
     said = "remove it, or put a file there: `find DIR -type d -empty` shows all of them"
     assert error.value.hint == said
