@@ -4,6 +4,7 @@ The reference lives in an environment of its own, made from the tests' hashed lo
 seconds are user and system time of the whole process, so that start-up counts for both.
 """
 
+import hashlib
 import os
 import statistics
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from aicert.errors import ToolError
 from rules.bootstrap import cache_directory
 
+LOCK = Path("tests/oracles/requirements.lock")
 PROGRAM = (sys.executable, "-m", "aicert")
 # What the standard library needs to read and hash the files, one after the other, and nothing else.
 FLOOR = """
@@ -38,16 +40,15 @@ class Cost:
 
 
 def oracle() -> Path:
-    """The reference's interpreter; the tests make its environment."""
-    found = list((cache_directory() / "envs").glob("oracles-*/complete"))
-    if not found:
+    """The reference's interpreter; the tests make its environment, under the digest of its lock."""
+    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    environment = cache_directory() / "envs" / f"oracles-{digest[:12]}"
+    if not (environment / "complete").exists():
         raise ToolError(
             "the reference implementation is not installed",
             hint="./doit test tests/e2e/test_model_signing.py",
         )
-    # One for each lock that there was: the newest is that of the lock that is.
-    newest = max(found, key=lambda mark: mark.stat().st_mtime_ns)
-    return newest.parent / "bin" / "python"
+    return environment / "bin" / "python"
 
 
 def cost(command: list[str]) -> Cost:
