@@ -256,7 +256,9 @@ def test_what_is_no_text_is_no_card(tmp_path: Path, capsys: pytest.CaptureFixtur
         f"How to:\n\n```html\n{card.BEGIN}\n{card.END}\n```\n",
         f"~~~\n{card.BEGIN}\n{card.END}\n~~~\n",
         "# Mine\n```sh\n~~~\n",
+        "# Mine\n````sh\n```\n",
         "---\n{license: mit}\n---\n",
+        "---\n\n# mine\n  {license: mit,\n  tags: []}\n---\n",
     ],
 )
 def test_marks_that_are_text_are_left_alone(text: str) -> None:
@@ -276,6 +278,22 @@ def test_only_what_stands_between_the_marks_changes(text: str) -> None:
     once, _ = card.update(text, read, "model")
     assert once.startswith(text[: text.index(card.BEGIN)])
     assert once.endswith(text[text.index(card.END) + len(card.END) :])
+    assert card.update(once, read, "model")[0] == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # CommonMark 0.31, 4.5: no code block, since a backtick comes after the first three.
+        "# Mine\n\n```pip install mine```\n",
+        "```pip install mine```\n\n```sh\nls\n```\n",
+        "---\nchat_template: |\n  {% for m in messages %}\n  {{ m }}\n---\n# Mine\n",
+    ],
+)
+def test_cards_that_only_look_like_code_or_braces(text: str) -> None:
+    read = facts.read(sample(sources={"config": "path:c"}))
+    once, _ = card.update(text, read, "model")
+    assert once.startswith(text)
     assert card.update(once, read, "model")[0] == once
 
 
