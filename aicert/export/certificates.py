@@ -160,7 +160,7 @@ def _load_certificates(path: StrPath) -> list[x509.Certificate]:
     try:
         data = read_pem(path, "certificates")
         return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         name = os.fspath(path)
         if b"-----BEGIN" in data:
             raise ConfigError(f"{name!a} holds no certificate in PEM: {error}") from None

@@ -3,6 +3,9 @@
 import html.parser
 import json
 import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -354,3 +357,17 @@ def test_spdx_says_nothing_that_nobody_knows() -> None:
     # The digest is that of what the URI names.
     (uri,), (digest,) = build["build_configSourceUri"], build["build_configSourceDigest"]
     assert uri == f"urn:aicert:lockfile:{digest['hashValue']}"
+
+
+def test_a_file_system_that_is_read_only(tmp_path: Path) -> None:
+    export = shlex.join((sys.executable, "-m", "aicert", "export", written(tmp_path), "out"))
+    (tmp_path / "out").mkdir()
+    done = subprocess.run(
+        ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
+         f"mount -t tmpfs -o ro none {shlex.quote(str(tmp_path / 'out'))}; cd "
+         f"{shlex.quote(str(tmp_path))}; exec {export}"),
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.endswith(": Read-only file system\n")
