@@ -360,14 +360,16 @@ def test_spdx_says_nothing_that_nobody_knows() -> None:
 
 
 def test_a_file_system_that_is_read_only(tmp_path: Path) -> None:
-    export = shlex.join((sys.executable, "-m", "aicert", "export", written(tmp_path), "out"))
     (tmp_path / "out").mkdir()
+    export = shlex.join((sys.executable, "-m", "aicert", "export", written(tmp_path), "out"))
+    script = f"mount -t tmpfs -o ro none out && exec {export}"
     done = subprocess.run(
-        ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
-         f"mount -t tmpfs -o ro none {shlex.quote(str(tmp_path / 'out'))}; cd "
-         f"{shlex.quote(str(tmp_path))}; exec {export}"),
-        capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
     assert done.returncode == 2
     assert done.stderr.endswith(": Read-only file system\n")
