@@ -24,8 +24,9 @@ _FRONT = re.compile(
     r"(?P<begin>\s*---[ \t]*\r?\n)(?P<lines>(?:[^\n]*\n)*?)(?P<end>---[ \t]*(?:\r?\n|\Z))"
 )
 _ALONE = {mark: re.compile(rf"^{mark}[ \t]*\r?$", re.MULTILINE) for mark in (BEGIN, END)}
-# CommonMark 0.31, 4.5: the closing fence is as long as the opening one and has nothing after it.
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
+# CommonMark 0.31, 4.5: the closing fence is as long as the opening one and has nothing after it;
+# backticks with another one after them are code in a line.
+_FENCE = re.compile(r"^ {0,3}(`{3,}+(?![^`\n]*`)|~{3,})(.*)$", re.MULTILINE)
 _BADGE = "https://img.shields.io/badge/aicert-certificate-blue"
 
 
@@ -72,7 +73,8 @@ def _front(front: re.Match[str] | None, facts: Facts, line: str) -> tuple[str, l
         raise ConfigError(f"the card's front matter has marks that do not pair: {_YAML_BEGIN}")
     if starts:
         lines = lines[: marks.index(_YAML_BEGIN)] + lines[marks.index(_YAML_END) + 1 :]
-    if any(each.lstrip().startswith("{") for each in lines):
+    told = (each.lstrip() for each in lines)
+    if next((each for each in told if each and not each.startswith("#")), "").startswith("{"):
         raise ConfigError("the card's front matter is in braces: write one key per line")
     own = {match[1] for each in lines if (match := _KEY.match(each))}
     wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}

@@ -26,14 +26,21 @@ from aicert.chain import (
     stamp,
 )
 from aicert.errors import ConfigError, EvidenceError
-from aicert.export.signers import KeySigner, Trusted, is_signing_key, read_pem, trusted
+from aicert.export.signers import (
+    KeySigner,
+    Trusted,
+    free,
+    is_signing_key,
+    read_pem,
+    trusted,
+)
 from aicert.oms_reader import Bundle
 from aicert.records import replace
 from aicert.signed_by import key_text
 
 _ANY_PURPOSE = "2.5.29.37.0"
 _MAKE_CERTIFICATE = (
-    "openssl req -x509 -key key.pem -out signer.pem -days 365 -subj /CN=me"
+    "openssl req -x509 -key key.pem -out {} -days 365 -subj /CN=me"
     " -addext keyUsage=critical,digitalSignature -addext extendedKeyUsage=codeSigning"
 )
 
@@ -54,7 +61,8 @@ def certified(signer: KeySigner, certificate: StrPath, chain: Sequence[StrPath])
             )
         _check_purpose(own)
     except EvidenceError as error:
-        raise ConfigError(error.message, hint=_MAKE_CERTIFICATE) from None
+        make = _MAKE_CERTIFICATE.format(free("signer.pem"))
+        raise ConfigError(error.message, hint=make) from None
     return replace(signer, certificates=ders)
 
 
@@ -160,12 +168,12 @@ def _load_certificates(path: StrPath) -> list[x509.Certificate]:
     try:
         data = read_pem(path, "certificates")
         return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         name = os.fspath(path)
         if b"-----BEGIN" in data:
             raise ConfigError(f"{name!a} holds no certificate in PEM: {error}") from None
         raise ConfigError(
             f"{name!a} holds no certificate in PEM",
             hint=f"if it is one in DER: openssl x509 -in {shlex.quote(name)}"
-            f" -out {shlex.quote(name + '.pem')}",
+            f" -out {free(name + '.pem')}",
         ) from None

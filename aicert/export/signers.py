@@ -9,6 +9,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Callable
+from itertools import chain, count
 from typing import Protocol, TypeGuard
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -96,7 +97,7 @@ def load_signer(key: StrPath, *, password: str | None = None) -> KeySigner:
     if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name not in _HASHES:
         raise ConfigError(
             f"{os.fspath(key)!a} is no key on P-256, P-384 or P-521",
-            hint=MAKE_KEY.format("p256.pem"),
+            hint=MAKE_KEY.format(free("p256.pem")),
         )
     return key_signer(private)
 
@@ -120,8 +121,7 @@ def _no_key(name: str, data: bytes, what: str, error: Exception, *, convert: str
     if b"-----BEGIN" not in data:
         return ConfigError(
             f"{name!a} is no {what} in PEM",
-            hint="if it is one in DER: "
-            + convert.format(shlex.quote(name), shlex.quote(f"{name}.pem")),
+            hint="if it is one in DER: " + convert.format(shlex.quote(name), free(f"{name}.pem")),
         )
     if b"-----BEGIN CERTIFICATE" in data:
         return ConfigError(
@@ -130,6 +130,15 @@ def _no_key(name: str, data: bytes, what: str, error: Exception, *, convert: str
             " --certificate-chain PEM",
         )
     return ConfigError(f"{name!a} is no {what}: {error}")
+
+
+def free(name: str) -> str:
+    """`name`, or the first like it at which nothing lies, for a shell: openssl empties the file
+    that it shall write to before it reads.
+    """
+    stem, suffix = os.path.splitext(name)
+    more = (f"{stem}-{number}{suffix}" for number in count(2))
+    return shlex.quote(next(each for each in chain((name,), more) if not os.path.lexists(each)))
 
 
 def is_signing_key(key: object) -> TypeGuard[ec.EllipticCurvePublicKey]:
@@ -157,7 +166,7 @@ def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
     except (ValueError, UnsupportedAlgorithm) as error:
         name = os.fspath(public)
         if b"PRIVATE KEY-----" in data:
-            hint = f"openssl pkey -in {shlex.quote(name)} -pubout -out key.pub"
+            hint = f"openssl pkey -in {shlex.quote(name)} -pubout -out {free('key.pub')}"
             raise ConfigError(
                 f"{name!a} is a private key: the public one verifies", hint=hint
             ) from None

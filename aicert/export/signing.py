@@ -6,6 +6,7 @@ may not have meant is told in notes. Digests may come from a cache by file statu
 verifiers read every byte.
 """
 
+import contextlib
 import os
 import shlex
 import stat
@@ -257,4 +258,6 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None
     finally:
-        beside.unlink(missing_ok=True)
+        # Of what is not there, too: a read-only file system says that it is read-only.
+        with contextlib.suppress(OSError):
+            beside.unlink()

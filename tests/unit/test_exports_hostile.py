@@ -3,6 +3,9 @@
 import html.parser
 import json
 import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -256,7 +259,9 @@ def test_what_is_no_text_is_no_card(tmp_path: Path, capsys: pytest.CaptureFixtur
         f"How to:\n\n```html\n{card.BEGIN}\n{card.END}\n```\n",
         f"~~~\n{card.BEGIN}\n{card.END}\n~~~\n",
         "# Mine\n```sh\n~~~\n",
+        "# Mine\n````sh\n```\n",
         "---\n{license: mit}\n---\n",
+        "---\n\n# mine\n  {license: mit,\n  tags: []}\n---\n",
     ],
 )
 def test_marks_that_are_text_are_left_alone(text: str) -> None:
@@ -276,6 +281,22 @@ def test_only_what_stands_between_the_marks_changes(text: str) -> None:
     once, _ = card.update(text, read, "model")
     assert once.startswith(text[: text.index(card.BEGIN)])
     assert once.endswith(text[text.index(card.END) + len(card.END) :])
+    assert card.update(once, read, "model")[0] == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # CommonMark 0.31, 4.5: no code block, since a backtick comes after the first three.
+        "# Mine\n\n```pip install mine```\n",
+        "```pip install mine```\n\n```sh\nls\n```\n",
+        "---\nchat_template: |\n  {% for m in messages %}\n  {{ m }}\n---\n# Mine\n",
+    ],
+)
+def test_cards_that_only_look_like_code_or_braces(text: str) -> None:
+    read = facts.read(sample(sources={"config": "path:c"}))
+    once, _ = card.update(text, read, "model")
+    assert once.startswith(text)
     assert card.update(once, read, "model")[0] == once
 
 
@@ -336,3 +357,19 @@ def test_spdx_says_nothing_that_nobody_knows() -> None:
     # The digest is that of what the URI names.
     (uri,), (digest,) = build["build_configSourceUri"], build["build_configSourceDigest"]
     assert uri == f"urn:aicert:lockfile:{digest['hashValue']}"
+
+
+def test_a_file_system_that_is_read_only(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    export = shlex.join((sys.executable, "-m", "aicert", "export", written(tmp_path), "out"))
+    script = f"mount -t tmpfs -o ro none out && exec {export}"
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith(": Read-only file system\n")

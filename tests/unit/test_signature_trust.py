@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import os
+import ssl
 import tracemalloc
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def test_a_certificate_of_another_key_or_of_none(tmp_path: Path) -> None:
     (tmp_path / "not.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
     with pytest.raises(ConfigError, match="holds no certificate in PEM"):
         certified(load_signer(own.key), tmp_path / "not.crt", ())
+
+
+def test_a_certificate_of_no_known_version(tmp_path: Path) -> None:
+    own = pair(tmp_path, "ko")
+    path = certificate(tmp_path, "own", own, ("own", own))
+    der = ssl.PEM_cert_to_DER_cert(path.read_text())
+    third, sixth = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"
+    path.write_text(ssl.DER_cert_to_PEM_cert(der.replace(third, sixth, 1)))
+    with pytest.raises(ConfigError, match="holds no certificate in PEM"):
+        certified(load_signer(own.key), path, ())
+    with pytest.raises(ConfigError, match="holds no certificate in PEM"):
+        trust_chain(carrying(der), [path], NOW)
 
 
 def test_a_bundle_that_holds_no_certificate(tmp_path: Path) -> None:

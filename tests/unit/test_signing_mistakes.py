@@ -79,6 +79,33 @@ def test_keys_that_are_not_pem(
     assert run("verify-signature", model, "--key", "pub.der.pem")[0] == 0
 
 
+def test_no_hint_writes_over_what_is_there(
+    model: Path, keys: Pair, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """openssl empties the file that it writes to, also where it then reads nothing."""
+    monkeypatch.chdir(tmp_path)
+    run("sign", model, "--key", keys.key)
+    shutil.copy(keys.key, "key.pem")
+    for name in ("key", "key-2.pem", "key.pub"):
+        Path(name).write_text("mine")
+    make = "openssl ecparam -name secp256k1 -genkey -noout -out p256.pem"
+    cert = "openssl req -x509 -key key.pem -subj /CN=me -out signer.pem"
+    paste(f"{make} && {cert}")
+    there = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for words in (
+        ("sign", model, "--key", "key"),
+        ("sign", model, "--key", "p256.pem"),
+        ("sign", model, "--key", "key.pem", "--certificate", "signer.pem"),
+        ("verify-signature", model, "--key", "key"),
+        ("verify-signature", model, "--key", "key.pem"),
+        ("verify-signature", model, "--certificate-chain", "key"),
+    ):
+        command = hint(run(*words), 3).removeprefix("if it is one in DER: ")
+        assert command.startswith("openssl ")
+        subprocess.run(["sh", "-c", command], check=False, capture_output=True)
+    assert {path: path.read_bytes() for path in there} == there
+
+
 def paste(command: str) -> None:
     """Run a hint as a person would."""
     subprocess.run(["sh", "-c", command], check=True, capture_output=True)
