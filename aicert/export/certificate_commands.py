@@ -148,6 +148,8 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
     out = Path(options.out)
     check_place(out)
+    if os.path.realpath(out) == os.path.realpath(options.certificate):
+        raise ConfigError("the page would replace the certificate", hint="-o page.html")
     model = options.model and os.path.realpath(options.model)
     if model and Path(os.path.realpath(out)).is_relative_to(model):
         raise ConfigError(

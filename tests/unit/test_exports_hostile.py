@@ -174,6 +174,18 @@ def test_whose_word_a_value_is_stands_over_it(tmp_path: Path) -> None:
     assert at("Run report: self-reported") < at("tokens")
 
 
+def test_the_page_does_not_replace_the_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = Path(written(tmp_path))
+    before = certificate.read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for place in (str(certificate), certificate.name, f"link/{certificate.name}"):
+        assert main(["report", str(certificate), "-o", place]) == 3
+        assert certificate.read_bytes() == before
+
+
 @pytest.mark.parametrize("command", ["report", "card", "export"])
 def test_only_regular_files_are_replaced(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
