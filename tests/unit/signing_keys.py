@@ -1,7 +1,7 @@
 """Keys and certificates for tests of signatures, made anew for each test session."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
+# Standard output and error since the last time.
+Said = Callable[[], tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from aicert.errors import ConfigError
 from aicert.export import signing
 from aicert.export.certificates import certified
 from aicert.export.signers import load_signer
-from tests.unit.signing_keys import DAY, NOW, certificate, pair
-from tests.unit.test_model_signatures import Said, run
+from tests.unit.signing_keys import DAY, NOW, Said, certificate, pair
+from tests.unit.test_model_signatures import run
 
 
 @pytest.fixture
@@ -23,11 +23,6 @@ def model(tmp_path: Path) -> Path:
     root.mkdir()
     (root / "weights").write_bytes(b"w")
     return root
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    return capsys.readouterr
 
 
 class Pki:

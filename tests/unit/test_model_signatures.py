@@ -21,12 +21,7 @@ from aicert.export.signers import key_signer, load_signer
 from aicert.export.verifying import SignatureResult
 from aicert.inert import ignored_paths
 from aicert.tree import read_tree
-from tests.unit.signing_keys import Pair, pair
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Pair:
-    return pair(tmp_path, "k")
+from tests.unit.signing_keys import Pair, Said, pair
 
 
 @pytest.fixture
@@ -45,14 +40,6 @@ def run(*arguments: object) -> int:
 
 def check(model: Path, keys: Pair, *more: object) -> int:
     return run("verify-signature", model, "--key", keys.pub, *more)
-
-
-Said = Callable[[], tuple[str, str]]
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    return capsys.readouterr
 
 
 def test_signing_is_canonical_and_verifies(model: Path, keys: Pair, said: Said) -> None:

@@ -11,15 +11,10 @@ from aicert.digest import listing
 from aicert.export import digest_cache
 from aicert.oms_reader import MAX_BYTES
 from aicert.tree import read_tree
-from tests.unit.signing_keys import Pair, pair
-from tests.unit.test_model_signatures import Said, check, run
+from tests.unit.signing_keys import Pair, Said
+from tests.unit.test_model_signatures import check, run
 
 OTHERS = 65534
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Pair:
-    return pair(tmp_path, "k")
 
 
 @pytest.fixture
@@ -28,11 +23,6 @@ def model(tmp_path: Path) -> Path:
     root.mkdir()
     (root / "weights").write_bytes(b"w")
     return root
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    return capsys.readouterr
 
 
 def test_a_folder_behind_a_link_is_the_one_that_the_system_opens(

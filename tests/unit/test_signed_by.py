@@ -20,11 +20,6 @@ from tests.unit.signing_keys import Pair, pair
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Pair:
-    return pair(tmp_path, "k")
-
-
-@pytest.fixture
 def model(tmp_path: Path, keys: Pair) -> Path:
     root = tmp_path / "in" / "model"
     (root / "sub").mkdir(parents=True)

@@ -22,11 +22,6 @@ from tests.unit.signing_keys import Pair, certificate, pair
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Pair:
-    return pair(tmp_path, "k")
-
-
-@pytest.fixture
 def model(tmp_path: Path) -> Path:
     root = tmp_path / "model"
     root.mkdir()
