@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from aicert import chain
 from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
 from aicert.policy import ChipRoot
-from aicert.records import dataclass
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey

@@ -29,9 +29,9 @@ from aicert.certificate import Certificate
 from aicert.chain import CertifiedKey, stamp
 from aicert.digest import Digest, of_bytes
 from aicert.errors import ConfigError
+from aicert.frozen import replace
 from aicert.ledger import Ledger
 from aicert.policy import Policy
-from aicert.records import replace
 from aicert.result import (
     CHIP_CHECKS,
     Ancestor,

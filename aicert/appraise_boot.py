@@ -15,9 +15,9 @@ from aicert.certificate import Certificate
 from aicert.chain import CertifiedKey
 from aicert.digest import Digest, of_bytes
 from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
 from aicert.ledger import Ledger, NotApplicableError, NotDecidedError, both
 from aicert.policy import FIRMWARE_PCRS, Policy
-from aicert.records import dataclass
 from aicert.result import BOOT_CHECKS
 
 if TYPE_CHECKING:

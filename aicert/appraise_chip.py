@@ -12,9 +12,9 @@ from aicert import amd, hcl, snp
 from aicert.certificate import Certificate
 from aicert.chain import CertifiedKey
 from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
 from aicert.ledger import Ledger, NotDecidedError
 from aicert.policy import Policy
-from aicert.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ from aicert import tpm
 from aicert.certificate import Certificate
 from aicert.chain import CertifiedKey, verify_chain
 from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
 from aicert.ledger import Ledger, NotApplicableError, both
 from aicert.measurement import QUOTED_PCRS
 from aicert.policy import Policy
-from aicert.records import dataclass
 from aicert.result import CHIP_CHECKS, below_vtpm, is_confidential, tier_rank
 
 if TYPE_CHECKING:

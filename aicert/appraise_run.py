@@ -14,10 +14,10 @@ from aicert.certificate import Certificate
 from aicert.digest import EMPTY_FILE_HEX, Digest, dir_digest, of_bytes
 from aicert.dsse import pae
 from aicert.errors import AicertError, EvidenceError
+from aicert.frozen import dataclass
 from aicert.ledger import Ledger, NotDecidedError, both, counted
 from aicert.lockfile import Lockfile
 from aicert.measurement import INPUT_PCR, OUTPUT_PCR, output_events, replay
-from aicert.records import dataclass
 from aicert.report_form import RunReport
 from aicert.report_form import parse as parse_report
 from aicert.statement import Statement

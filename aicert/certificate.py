@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from aicert.dsse import Envelope, b64decode, b64encode
 from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
 from aicert.measurement import QUOTED_PCRS
-from aicert.records import dataclass
 from aicert.strict_json import Fields, dumps, loads, string
 
 VERSION = 1

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Literal, cast
 
 from aicert.errors import EvidenceError
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 
 Kind = Literal["sha256", "dirHash"]
 

@@ -7,7 +7,7 @@ import base64
 import binascii
 
 from aicert.errors import EvidenceError
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 from aicert.strict_json import Fields
 
 # The largest statement (`aicert.statement.MAX_BYTES`): 20,000 files with paths of 100 bytes take 5

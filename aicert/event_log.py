@@ -17,7 +17,7 @@ import struct
 from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 
 # Eight logs of real machines have 15 to 60 kB; the certificate's own limit on the log is the same.
 MAX_BYTES = 1 << 20

@@ -13,7 +13,7 @@ import hashlib
 
 from aicert import snp
 from aicert.errors import EvidenceError
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 from aicert.strict_json import Fields, loads
 
 HEADER = 32

@@ -31,8 +31,8 @@ from typing import Final
 
 from aicert.digest import Digest, is_hex, of_bytes
 from aicert.errors import EvidenceError, LockError
+from aicert.frozen import dataclass
 from aicert.lock_form import read
-from aicert.records import dataclass
 
 VERSION: Final = 1
 PCRS: Final = (4, 11, 12, 13)

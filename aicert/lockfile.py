@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from aicert.digest import Digest, of_bytes
 from aicert.errors import AicertError, LockError
+from aicert.frozen import dataclass
 from aicert.lock_form import read
 from aicert.measurement import input_events, replay
-from aicert.records import dataclass
 
 VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

@@ -14,7 +14,7 @@ from aicert import oms
 from aicert.digest import MAX_FILES, check_path, check_paths, is_hex
 from aicert.dsse import PAYLOAD_TYPE, b64decode
 from aicert.errors import EvidenceError
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 from aicert.strict_json import Fields, loads, string
 
 # A million files in base64.

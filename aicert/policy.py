@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from aicert.chain import SIMULATED_TIERS, Root, load
 from aicert.digest import Digest
 from aicert.errors import AicertError, ConfigError
+from aicert.frozen import dataclass, replace
 from aicert.platform_ca import simulated_driver
-from aicert.records import dataclass, replace
 from aicert.result import TIERS
 
 if TYPE_CHECKING:

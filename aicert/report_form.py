@@ -11,9 +11,9 @@ from typing import Literal, cast
 
 from aicert.digest import Digest
 from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
 from aicert.lockfile import MAX_INPUTS, NAME
 from aicert.measurement import check_exit_code
-from aicert.records import dataclass
 from aicert.strict_json import Fields, dumps, loads, string
 
 VERSION = 1

@@ -7,7 +7,7 @@ no truth value on purpose: the caller must say which of the three verdicts it ac
 from collections.abc import Mapping
 from typing import Literal, NoReturn
 
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 
 CheckVerdict = Literal["ok", "failed", "not-checked", "not-applicable"]
 Verdict = Literal["passed", "failed", "none"]

@@ -12,7 +12,7 @@ weights themselves, and archives that other programs find from the end of a file
 import os
 
 from aicert.errors import EvidenceError
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 from aicert.strict_json import MAX_INT, Fields, loads
 
 SUFFIX = ".safetensors"

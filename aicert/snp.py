@@ -9,7 +9,7 @@ and what a guest cannot be harmed by (CPUID, current and committed versions, pla
 from typing import TYPE_CHECKING
 
 from aicert.errors import EvidenceError
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey

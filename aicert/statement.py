@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from aicert.digest import MAX_FILES, Digest, check_paths, is_hex, of_bytes
 from aicert.dsse import MAX_PAYLOAD, b64decode
 from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
 from aicert.lockfile import MAX_INPUTS, NAME
-from aicert.records import dataclass
 from aicert.report_form import MAX_BYTES as MAX_REPORT_BYTES
 from aicert.strict_json import Fields, dumps, loads, string
 

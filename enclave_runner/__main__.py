@@ -20,8 +20,8 @@ from aicert import lockfile as lockfile_form
 from aicert import report_form
 from aicert.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
 from aicert.errors import AicertError, ConfigError
+from aicert.frozen import replace
 from aicert.lockfile import CONFIG_INPUT, Lockfile, signers
-from aicert.records import replace
 from aicert.statement import Dependency, Output, Statement
 from aicert.tree import code_digest, read_file, read_tree
 from enclave_runner import attest, config, inputs, report, training

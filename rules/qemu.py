@@ -20,7 +20,7 @@ from pathlib import Path
 from aicert import api
 from aicert import certificate as certificates
 from aicert.errors import AicertError, ToolError
-from aicert.records import replace
+from aicert.frozen import replace
 from rules import image_build, progress, qemu_accelerator, qemu_volumes
 from rules.ca import local_ca
 from rules.events import Follower

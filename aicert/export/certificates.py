@@ -34,8 +34,8 @@ from aicert.export.signers import (
     read_pem,
     trusted,
 )
+from aicert.frozen import replace
 from aicert.oms_reader import Bundle
-from aicert.records import replace
 from aicert.signed_by import key_text
 
 _ANY_PURPOSE = "2.5.29.37.0"

@@ -25,7 +25,7 @@ from typing import Any
 from aicert.digest import FileFact, is_hex, listing
 from aicert.errors import ConfigError
 from aicert.export.tree_status import Seen, look
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 from aicert.tree import read_file, read_tree
 
 # Kernel ticks are 1 to 10 ms and some file systems count in 2 s.

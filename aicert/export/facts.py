@@ -13,8 +13,8 @@ from aicert import oms, report_form, tpm
 from aicert import statement as statements
 from aicert.certificate import Certificate
 from aicert.digest import Digest, of_bytes
+from aicert.frozen import dataclass
 from aicert.lockfile import CONFIG_INPUT, LockedInput, Lockfile
-from aicert.records import dataclass
 from aicert.report_form import RunReport, Value
 from aicert.statement import Statement
 

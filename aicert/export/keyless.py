@@ -23,8 +23,8 @@ from aicert.bounded import StrPath, read_bounded
 from aicert.dsse import PAYLOAD_TYPE
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export.signers import Trusted
+from aicert.frozen import dataclass
 from aicert.oms_reader import Bundle
-from aicert.records import dataclass
 
 _MAX_CONFIG = 1 << 20
 # What the library raises beside its own base class when a service refuses.

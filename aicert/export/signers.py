@@ -20,8 +20,8 @@ from aicert import oms
 from aicert.bounded import StrPath, read_bounded
 from aicert.dsse import PAYLOAD_TYPE, pae
 from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.frozen import dataclass
 from aicert.oms_reader import Bundle
-from aicert.records import dataclass
 from aicert.signed_by import CURVES, key_text
 
 MAX_PEM = 1 << 20

@@ -20,9 +20,9 @@ from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.export import measure
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Signer
+from aicert.frozen import dataclass
 from aicert.ledger import counted
 from aicert.oms_reader import MAX_BYTES, SINGLE
-from aicert.records import dataclass
 from aicert.signed_by import SIGNATURE
 
 # What model_signing leaves out of every tree by default: without them its verifier finds "extra".

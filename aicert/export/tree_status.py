@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 
 from aicert.digest import MAX_DEPTH
-from aicert.records import dataclass
+from aicert.frozen import dataclass
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 

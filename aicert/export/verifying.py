@@ -22,9 +22,9 @@ from aicert.export import measure
 from aicert.export.measure import OnBytes
 from aicert.export.signers import Trusted, trust_key
 from aicert.export.signing import default_signature, located
+from aicert.frozen import dataclass
 from aicert.ledger import counted
 from aicert.oms_reader import Bundle, Manifest
-from aicert.records import dataclass
 from aicert.render import MAX_LINES, error_lines, safe
 from aicert.result import CheckResult, CheckVerdict
 

@@ -20,7 +20,7 @@ from aicert.chain import (
     verify_chain,
 )
 from aicert.errors import EvidenceError
-from aicert.records import replace
+from aicert.frozen import replace
 from tests.adversarial import ca_forge
 from tests.adversarial.ca_forge import AT, EKU_AK, ec_key, issue, root, rsa_key, usage
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aicert import records
+from aicert import frozen
 from aicert.digest import Digest, FileFact
 from aicert.tpm import Clock
 
@@ -39,7 +39,7 @@ def make(decorator: Any) -> tuple[Any, Any]:
     return Named, Placed
 
 
-PAIRS = [make(records.dataclass), make(dataclasses.dataclass)]
+PAIRS = [make(frozen.dataclass), make(dataclasses.dataclass)]
 
 
 @pytest.mark.parametrize(("named", "placed"), PAIRS)
@@ -91,7 +91,7 @@ def test_frozen_slotted_and_checked(named: Any, placed: Any) -> None:
 
 def test_what_it_does_not_do_is_an_error() -> None:
     with pytest.raises(TypeError, match="frozen and slotted"):
-        records.dataclass(frozen=False, slots=True)
+        frozen.dataclass(frozen=False, slots=True)
 
     class Base:
         pass
@@ -100,14 +100,14 @@ def test_what_it_does_not_do_is_an_error() -> None:
         pass
 
     with pytest.raises(TypeError, match="cannot inherit"):
-        records.dataclass(frozen=True, slots=True)(Child)
+        frozen.dataclass(frozen=True, slots=True)(Child)
 
 
 def test_replace() -> None:
     clock = Clock(clock=1, reset_count=2, restart_count=3, safe=True, firmware_version=4)
-    assert records.replace(clock, clock=5) == dataclasses.replace(clock, clock=5)
+    assert frozen.replace(clock, clock=5) == dataclasses.replace(clock, clock=5)
     with pytest.raises(TypeError):
-        records.replace(clock, other=1)
+        frozen.replace(clock, other=1)
 
 
 def test_pickles() -> None:
@@ -122,7 +122,7 @@ def test_the_classes_of_the_core_are_records() -> None:
 
 
 def test_a_read_only_mapping_is_a_default_like_any_other() -> None:
-    @records.dataclass(frozen=True, slots=True, kw_only=True)
+    @frozen.dataclass(frozen=True, slots=True, kw_only=True)
     class Holder:
         name: str
         values: Mapping[str, int] = MappingProxyType({})
