@@ -55,11 +55,39 @@ class AppliedOverride:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """An input that the config names: under which key (without list positions), and what of it.
+
+    `inside` is a path in the input, "" for all of it. `role` is what the trainer takes it for:
+    one of "model", "tokenizer", "adapter", "data" (rows) and "file" (a setting or a template).
+    """
+
+    key: str
+    name: str
+    inside: str
+
+    @property
+    def role(self) -> str:
+        if self.key.partition(".")[0] in rules.ROWS:
+            return "file" if self.key in rules.MAYBE_REFERENCES else "data"
+        return rules.ROLES.get(self.key, "file")
+
+    @property
+    def place(self) -> str:
+        """Where the trainer finds it."""
+        return "/".join(part for part in (rules.INPUTS, self.name, self.inside) if part)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Effective:
-    """`config` is what Axolotl reads, byte for byte: canonical JSON, which is YAML."""
+    """`config` is what Axolotl reads, byte for byte: canonical JSON, which is YAML.
+
+    `references`: every input that it names, in the config's order.
+    """
 
     config: bytes
     overrides: tuple[AppliedOverride, ...]
+    references: tuple[Reference, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -107,6 +135,7 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
     return Effective(
         config=strict_yaml.canonical(settings),
         overrides=overrides,
+        references=tuple(walk.references),
     )
 
 
@@ -156,6 +185,7 @@ class _Walk:
     def __init__(self, inputs: Mapping[str, InputView]) -> None:
         self._inputs = inputs
         self._keys = axolotl_keys()
+        self.references: list[Reference] = []
 
     def hint(self) -> str:
         names = sorted(self._inputs)
@@ -237,10 +267,10 @@ class _Walk:
         if rule in rules.REFERENCES and value:
             if self._is_synthetic(value, rule):
                 return value
-            return self._reference(value, place)
+            return self._reference(value, rule, place)
         if rule in rules.MAYBE_REFERENCES and value:
             if value.startswith("input:"):
-                return self._reference(value, place)
+                return self._reference(value, rule, place)
             if name == "chat_template_jinja" and "{" in value:
                 return value
             raise ConfigRefused(place, "names no input", hint=self.hint())
@@ -280,7 +310,7 @@ class _Walk:
         if rule in rules.IDENTIFIERS and value and not _IDENTIFIER.fullmatch(value):
             raise ConfigRefused(place, f"{value[:80]!r} is no name of a class of transformers")
 
-    def _reference(self, value: str, place: str) -> str:
+    def _reference(self, value: str, rule: str, place: str) -> str:
         match = _REFERENCE.fullmatch(value)
         if match is None:
             raise ConfigRefused(
@@ -296,8 +326,10 @@ class _Walk:
                 f"the run declares no input {name!r}",
                 hint=_nearest(name, self._inputs) or self.hint(),
             )
+        reference = Reference(key=rule, name=name, inside=inside or "")
+        self.references.append(reference)
         if inside is None:
-            return f"{rules.INPUTS}/{name}"
+            return reference.place
         if view.is_file:
             raise ConfigRefused(place, f"input {name!r} is a file", hint=f"use `input:{name}`")
         if inside not in view.files and not any(
@@ -308,4 +340,4 @@ class _Walk:
                 f"input {name!r} holds no {inside[:80]!r}",
                 hint=_nearest(inside, sorted(view.files)[:2000]),
             )
-        return f"{rules.INPUTS}/{name}/{inside}"
+        return reference.place

@@ -108,6 +108,15 @@ MAYBE_REFERENCES = frozenset(
      "test_datasets.chat_template_jinja")
 )  # fmt: skip
 
+# What the trainer takes a reference for: rows below the first, else as told here.
+ROWS = ("datasets", "test_datasets", "pretraining_dataset")
+ROLES: Mapping[str, str] = {
+    "base_model": "model",
+    "base_model_config": "model",
+    "tokenizer_config": "tokenizer",
+    "lora_model_dir": "adapter",
+}
+
 # Names of classes in transformers; a dot or a slash would reach elsewhere.
 IDENTIFIERS = frozenset(
     ("type_of_model", "model_type", "tokenizer_type", "processor_type", "cls_model_config")

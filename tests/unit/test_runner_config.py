@@ -49,6 +49,28 @@ def test_references_become_paths_in_the_sandbox() -> None:
     ]
 
 
+def test_references_are_told_with_what_the_trainer_takes_them_for() -> None:
+    found = accepted(
+        "tokenizer_config: input:model/sub\nlora_model_dir: input:model\n"
+        "datasets: [{path: 'input:rows', data_files: ['input:alpaca/train.jsonl'], type: alpaca,\n"
+        "            chat_template_jinja: 'input:alpaca/chat.jinja'}]\n"
+        "pretraining_dataset: input:alpaca\n"
+        "chat_template: jinja\nchat_template_jinja: input:alpaca/chat.jinja\n"
+    ).references
+    assert [
+        (each.role, each.key, each.place.removeprefix("/aicert/inputs/")) for each in found
+    ] == [
+        ("model", "base_model", "model"),
+        ("tokenizer", "tokenizer_config", "model/sub"),
+        ("adapter", "lora_model_dir", "model"),
+        ("data", "datasets.path", "rows"),
+        ("data", "datasets.data_files", "alpaca/train.jsonl"),
+        ("file", "datasets.chat_template_jinja", "alpaca/chat.jinja"),
+        ("data", "pretraining_dataset", "alpaca"),
+        ("file", "chat_template_jinja", "alpaca/chat.jinja"),
+    ]
+
+
 def test_every_override_is_applied_and_told() -> None:
     effective = accepted("output_dir: ./out\nsave_steps: 5\ninclude_tkps: true\nseed: 7\n")
     found = json.loads(effective.config)
