@@ -3,20 +3,25 @@
 `measured` by the runner outside the trainer; `derived` by the runner from measured values;
 `self-reported` by the trainer, which ran the builder's config and data and may say anything.
 The report's digest is extended into PCR 8; its bytes travel inside the statement.
+
+Version 2 adds what training read and what was measured of it (`report_facts`). A report of version
+1 has none of that, and stays readable.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Literal, cast
 
+from aicert import report_facts
 from aicert.digest import Digest
 from aicert.errors import EvidenceError
 from aicert.frozen import dataclass
 from aicert.lockfile import MAX_INPUTS, NAME
 from aicert.measurement import check_exit_code
+from aicert.report_facts import NO_FACTS, Facts, Loss, Records
 from aicert.strict_json import Fields, dumps, loads, string
 
-VERSION = 1
+VERSION = 2
 # Losses of a long run dominate: 20,000 values of ~20 bytes.
 MAX_BYTES = 1 << 20
 # The runner writes some thirty values.
@@ -52,6 +57,10 @@ class RunReport:
 
     `signatures`: output → digest of the model signature that the runner made of it (aicert.oms).
     `signers`: input → key whose signature over it the runner verified (aicert.signed_by).
+
+    Of version 2 alone: `records` (derived), in the order of the config; `loss` (measured), None
+    where training failed; `texts` (measured): text that comes from no row, name → SHA-256, sorted;
+    `removed` (measured): what the trainer did not see of an input's files, as `INPUT/FILE: KEY`.
     """
 
     exit_code: str
@@ -60,6 +69,11 @@ class RunReport:
     unchanged_weights: tuple[str, ...] = ()
     signatures: tuple[tuple[str, Digest], ...] = ()
     signers: tuple[tuple[str, str], ...] = ()
+    records: tuple[Records, ...] = ()
+    loss: Loss | None = None
+    texts: tuple[tuple[str, Digest], ...] = ()
+    removed: tuple[str, ...] = ()
+    version: int = VERSION
 
     def number(self, key: str) -> float | None:
         """A numeric value by key, or None where the report has none."""
@@ -84,13 +98,19 @@ def emit(report: RunReport) -> bytes:
         ],
         "unchangedWeights": {"origin": "measured", "value": list(report.unchanged_weights)},
         "values": values,
-        "version": VERSION,
+        "version": report.version,
     }
     if report.signatures:
         signed = {name: str(digest) for name, digest in report.signatures}
         document["signatures"] = {"origin": "measured", "value": signed}
     if report.signers:
         document["signers"] = {"origin": "measured", "value": dict(report.signers)}
+    facts = Facts(
+        records=report.records, loss=report.loss, texts=report.texts, removed=report.removed
+    )
+    # Of version 1, `parse` refuses them.
+    if report.version > 1 or facts != NO_FACTS:
+        document |= report_facts.to_json(facts)
     data = dumps(document)
     parse(data)
     return data
@@ -99,7 +119,7 @@ def emit(report: RunReport) -> bytes:
 def parse(data: bytes) -> RunReport:
     """Read a run report strictly; raises EvidenceError."""
     fields = Fields(loads(data, what="run report", max_bytes=MAX_BYTES), "report")
-    fields.const("version", VERSION)
+    version = fields.integer("version", low=1, high=VERSION)
     code = fields.fields("exitCode")
     code.const("origin", "measured")
     exit_code = code.text("value", max_length=20)
@@ -113,14 +133,20 @@ def parse(data: bytes) -> RunReport:
     values = _read_values(fields.fields("values"))
     signatures = _read_names(fields, "signatures", "outputs", MAX_VALUES)
     signers = _read_names(fields, "signers", "inputs", MAX_INPUTS)
+    facts = report_facts.read(fields) if version > 1 else NO_FACTS
     fields.done()
     return RunReport(
+        version=version,
         exit_code=exit_code,
         values=values,
         overrides=overrides,
         unchanged_weights=unchanged_weights,
         signatures=tuple((name, Digest.parse(text)) for name, text in signatures),
         signers=signers,
+        records=facts.records,
+        loss=facts.loss,
+        texts=facts.texts,
+        removed=facts.removed,
     )
 
 

@@ -180,6 +180,21 @@ class Fields:
             raise EvidenceError(f"{self.where}.{key} is out of range: {value}")
         return value
 
+    def number(self, key: str) -> float:
+        """A number that is not negative, written as an integer or not."""
+        value = self._left.pop(key, _MISSING)
+        if value is _MISSING:
+            raise EvidenceError(f"{self.where}.{key} is missing")
+        if type(value) not in (int, float) or not cast(float, value) >= 0:
+            raise EvidenceError(
+                f"{self.where}.{key}: a number from 0 is wanted, found {_kind(value)}"
+            )
+        return cast(float, value)
+
+    def boolean(self, key: str) -> bool:
+        """True or false."""
+        return self._take(key, bool)
+
     def fields(self, key: str) -> "Fields":
         """A nested object."""
         return Fields(self._take(key, dict), f"{self.where}.{key}")

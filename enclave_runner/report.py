@@ -14,6 +14,7 @@ from typing import cast
 from aicert import safetensors
 from aicert.digest import Digest, FileFact
 from aicert.errors import EvidenceError
+from aicert.report_facts import Loss
 from aicert.report_form import Override, RunReport, Scalar, Value
 from aicert.strict_json import MAX_INT
 from enclave_runner.config import Effective
@@ -90,7 +91,14 @@ def build(
         ),
         unchanged_weights=tuple(unchanged_weights(inputs, output)),
         signatures=tuple(sorted(signatures.items())),
+        loss=_loss(result),
     )
+
+
+def _loss(result: TrainingResult) -> Loss | None:
+    if result.exit_code != "0":
+        return None
+    return Loss(state="no-loss", reason="this machine does not measure it")
 
 
 def _compared(

@@ -61,6 +61,7 @@ MODULES = (
     "platform_ca",
     "policy",
     "policy_file",
+    "report_facts",
     "report_form",
     "result",
     "roots",

@@ -209,7 +209,64 @@ def _signers(value: Any) -> bool:
     return sized and all(like(NAME)(name) and text(4096)(value[name]) for name in value)
 
 
-REPORT: Any = {
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
+
+
+def _count(least: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= least
+
+
+RECORDS: Any = {
+    "name": like(NAME),
+    "split": like("[!-~]{1,64}"),
+    "rows": _count(0),
+    "bytes": _count(0),
+    "digest": like(f"sha256:{HEX}"),
+    "unreadBytes": _count(0),
+    "files": [text(4096), 0, 4096],
+}
+UNMEASURED: Any = {
+    "state": like("no-loss|incomplete"),
+    "reason": lambda value: text(400)(value) and bool(value),
+    "comparable": lambda value: type(value) is bool,
+    "rows": _count(0),
+    "tokens": _count(0),
+    "templateTokens": _count(0),
+}
+MEASURED: Any = {
+    **UNMEASURED,
+    "state": "measured",
+    "reason": text(400),
+    "rows": _count(1),
+    "tokens": _count(1),
+    "before": _number,
+    "after": _number,
+}
+
+
+def _records(value: Any) -> bool:
+    fit(value, [RECORDS, 0, 64])
+    need(sum(len(one["files"]) for one in value) <= 4096)
+    for one in value:
+        need(len(set(one["files"])) == len(one["files"]))
+        check_paths(one["files"])
+    return True
+
+
+def _loss(value: Any) -> bool:
+    measured = type(value) is dict and value.get("state") == "measured"
+    fit(value, MEASURED if measured else UNMEASURED)
+    return bool(value["templateTokens"] <= value["tokens"])
+
+
+def _texts(value: Any) -> bool:
+    name, digest = like("[!-~]([ -~]{0,198}[!-~])?"), like(f"sha256:{HEX}")
+    sized = type(value) is dict and len(value) <= 64
+    return sized and all(name(one) and digest(value[one]) for one in value)
+
+
+REPORT_1: Any = {
     "version": 1,
     "exitCode": {"origin": "measured", "value": like(EXIT)},
     "unchangedWeights": {"origin": "measured", "value": [text(4096), 0, 20_000]},
@@ -218,6 +275,19 @@ REPORT: Any = {
     "signatures?": {"origin": "measured", "value": _signatures},
     "signers?": {"origin": "measured", "value": _signers},
 }
+REPORT_2: Any = {
+    **REPORT_1,
+    "version": 2,
+    "records": {"origin": "derived", "value": _records},
+    "loss?": {"origin": "measured", "value": _loss},
+    "texts": {"origin": "measured", "value": _texts},
+    "removed": {"origin": "measured", "value": [text(4096), 0, 256]},
+}
+
+
+def fit_report(report: Any) -> None:
+    need(type(report) is dict)
+    fit(report, REPORT_2 if report.get("version") == 2 else REPORT_1)
 
 
 def claimed_run(certificate: bytes) -> Any:

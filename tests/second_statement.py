@@ -67,7 +67,7 @@ class Statement:
         self.report_digest = "sha256:" + sha(content).hex()
         need(digest_of(byproducts[0]) == self.report_digest)
         self.report = forms.strict_json(content, 1 << 20)
-        forms.fit(self.report, forms.REPORT)
+        forms.fit_report(self.report)
         self.exit = self.report["exitCode"]["value"]
         signed = self.report.get("signatures", {"value": {}})["value"]
         need(set(signed) <= set(self.files))

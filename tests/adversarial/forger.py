@@ -123,6 +123,7 @@ class Scene:
 
     def make_report(self) -> RunReport:
         return RunReport(
+            version=1,
             exit_code="0",
             values={
                 "steps": Value("self-reported", 40),

@@ -98,8 +98,9 @@ def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(version=2), "version is not 1"),
-        (lambda d: d.update(version=True), "version is not 1"),
+        (lambda d: d.update(version=3), r"version is out of range: 3$"),
+        (lambda d: d.update(version=0), r"version is out of range: 0$"),
+        (lambda d: d.update(version=True), "version: int is wanted"),
         (lambda d: d.update(more=1), "unknown key 'more'"),
         (lambda d: d["exitCode"].update(origin="derived"), "origin is not 'measured'"),
         (lambda d: d["exitCode"].update(value="256"), "not an exit code"),
