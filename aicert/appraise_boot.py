@@ -103,6 +103,7 @@ def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
         digest = of_bytes(certificate.image_lock)
     if digest in policy.revoked:
         raise EvidenceError(f"policy {policy.name} has revoked image {digest}")
+    _refuse_revoked(digest)
     if digest not in policy.accepted:
         raise EvidenceError(f"policy {policy.name} does not accept image {digest}")
     if digest in policy.images:
@@ -110,6 +111,15 @@ def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
     from aicert.image_lock import parse
 
     return parse(certificate.image_lock or b"")
+
+
+def _refuse_revoked(digest: Digest) -> None:
+    """Whatever the policy and the time: an image that is known to certify what it must not."""
+    from aicert.revoked_images import REVOKED
+
+    reason = REVOKED.get(digest)
+    if reason is not None:
+        raise EvidenceError(f"image {digest} is revoked: {reason}")
 
 
 def _compare(

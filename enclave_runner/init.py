@@ -39,6 +39,8 @@ _VOLUME = re.compile(r"(?:^| )aicert\.([a-z]+)=([0-9a-f]{64}),[0-9]+(?= |\n|$)")
 def main() -> int:
     """Run what the input volume asks for; 0 when a certificate was streamed out."""
     events = os.open(_events_device(), os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    # The first thing of all: who hears nothing knows that no run began.
+    Events(events).send("started")
     try:
         arguments = _arguments(events)
         out = SCRATCH / "out"

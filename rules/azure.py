@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 
 from aicert.errors import AicertError, ConfigError, ToolError
-from rules import azure_run, azure_vhd, image_build, image_verity, qemu, qemu_volumes
+from rules import azure_run, azure_vhd, image_build, image_verity, qemu, qemu_console, qemu_volumes
 from rules.azure_console import ConsoleStream
 from rules.config import Machine
 from rules.events import Follower
 from rules.image_store import Image
 from rules.image_tasks import ensure
 from rules.local import Job
+from rules.qemu_console import explained
 from rules.signals import termination_raises
 
 # The last evidence that came back, accepted or not: what a calibration reads.
@@ -76,7 +77,7 @@ def carry_out(job: Job, image: Image, order: azure_run.Order) -> Path:
             follower.follow(stream)
         finally:
             tail = stream.tail()
-            (job.work.parent / qemu.CONSOLE).write_text(tail + "\n", encoding="utf-8")
+            (job.work.parent / qemu_console.CONSOLE).write_text(tail + "\n", encoding="utf-8")
         follower.finish(0, tail)
 
     with termination_raises():
@@ -91,8 +92,8 @@ def carry_out(job: Job, image: Image, order: azure_run.Order) -> Path:
     try:
         qemu_volumes.read_output(output, out)
     except AicertError as error:
-        hint = f"less {job.work.parent / qemu.CONSOLE}"
-        raise ToolError(f"{error.message}\n{tail}".rstrip(), hint=hint) from None
+        hint = f"less {job.work.parent / qemu_console.CONSOLE}"
+        raise ToolError(explained(error.message, tail.splitlines()), hint=hint) from None
     if not (out / "certificate.json").is_file():
         raise ToolError("the machine's results hold no certificate")
     qemu.attach_lock(out / "certificate.json", image)

@@ -30,6 +30,7 @@ from rules import (
     progress,
     qemu,
     qemu_accelerator,
+    qemu_console,
     qemu_volumes,
 )
 from rules.events import Follower
@@ -165,7 +166,7 @@ def _boot_stock(where: image_build.Place, image: Image, folder: Path, accelerato
     )
     # It writes to its disk.
     words = [word.replace("readonly=on,werror", "snapshot=on,werror") for word in words]
-    console = work / qemu.CONSOLE
+    console = work / qemu_console.CONSOLE
     began = time.monotonic()
     process = qemu.start(work, image, volumes, words, accelerator)
     try:
@@ -173,7 +174,9 @@ def _boot_stock(where: image_build.Place, image: Image, folder: Path, accelerato
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
             if process.returncode is not None or time.monotonic() - began > _WAIT_S:
-                raise ToolError(f"the stock system gave no prompt\n{qemu.console_tail(work)}")
+                raise ToolError(
+                    f"the stock system gave no prompt\n{qemu_console.console_tail(work)}"
+                )
         return time.monotonic() - began
     finally:
         process.kill()

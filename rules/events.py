@@ -34,6 +34,8 @@ class Follower:
         self._bar: progress.Bar | None = None
         self._stack = ExitStack()
         self._error: AicertError | None = None
+        # Whether a runner said anything at all: one that has started is not started again.
+        self.has_started = False
 
     def follow(self, stream: Lines) -> None:
         """Read events until the runner closes its end."""
@@ -41,6 +43,7 @@ class Follower:
             if self._before:
                 self._stack.enter_context(progress.task(f"{self._run}: {self._before}"))
             while line := stream.readline(MAX_LINE):
+                self.has_started = True
                 event = _parse(line)
                 if event is not None:
                     self._show(event)

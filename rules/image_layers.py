@@ -20,6 +20,7 @@ COMMAND_LINE = (
     "console=ttyS0",
     "quiet",
     "panic=-1",
+    "no_timer_check",
     "oops=panic",
     "lockdown=confidentiality",
     "module.sig_enforce=1",

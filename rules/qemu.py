@@ -8,7 +8,6 @@ swept.
 
 import contextlib
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -21,14 +20,17 @@ from aicert import api
 from aicert import certificate as certificates
 from aicert.errors import AicertError, ToolError
 from aicert.frozen import replace
-from rules import image_build, progress, qemu_accelerator, qemu_volumes
+from rules import image_build, progress, qemu_accelerator, qemu_console, qemu_volumes
 from rules.ca import local_ca
 from rules.events import Follower
 from rules.image_store import Image
 from rules.image_tasks import ensure
 from rules.image_tools import Sandbox
-from rules.local import Job, tail
+from rules.local import Job
+from rules.qemu_console import CONSOLE, console_tail
 from rules.qemu_tpm import machine_tpm
+from rules.qemu_volumes import NO_RESULTS
+from rules.work import remove
 
 FIRMWARE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
@@ -38,9 +40,6 @@ OWN_MEMORY = 768 << 20
 _BOOT_S = 600
 # What the machine writes beside what its scratch can hold: certificate, log, names.
 OUTPUT_ROOM = 64 << 20
-CONSOLE = "console"
-_LINES = 12
-_TERMINAL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
 _WORDS = {"kvm": "with KVM", "tcg": "emulated: this takes longer"}
 # A fixed set of devices in fixed places: the firmware measures where it boots from.
 _MACHINE = (
@@ -70,14 +69,35 @@ def execute(job: Job) -> Path:
 
 
 def execute_in(job: Job, image: Image) -> Path:
-    """Run the job in that image."""
-    out = job.work / "out"
-    out.mkdir()
-    machine = job.run.machine
+    """Run the job in that image; once more where the first machine ended before its runner."""
     volumes = Volumes(
         image=image.disk, inputs=job.work / "inputs.img", output=job.work / "output.img"
     )
     make_volumes(job, image, volumes)
+    try:
+        return _boot(job, image, volumes)
+    except _NotStartedError as error:
+        progress.say(f"{job.run.name}: {error.message}; no run had begun, so it is booted again")
+    _clear(job, volumes)
+    try:
+        return _boot(job, image, volumes)
+    except _NotStartedError as error:
+        raise ToolError(f"{error.message}\n{error.console}", hint=error.hint) from None
+
+
+class _NotStartedError(ToolError):
+    """The machine ended by itself, by chance as it seems, and no runner had started in it."""
+
+    def __init__(self, message: str, console: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.console = console
+
+
+def _boot(job: Job, image: Image, volumes: Volumes) -> Path:
+    """One machine, from its start to its results."""
+    out = job.work / "out"
+    out.mkdir()
+    machine = job.run.machine
     accelerator = qemu_accelerator.choose(image)
     progress.say(f"{job.run.name}: booting the measured machine ({_WORDS[accelerator]})")
     follower = Follower(job.run.name, before="booting")
@@ -95,10 +115,22 @@ def execute_in(job: Job, image: Image) -> Path:
     try:
         qemu_volumes.read_output(job.work / "output.img", out)
     except AicertError as error:
-        hint = f"less {job.work.parent / CONSOLE}"
-        raise ToolError(f"{error.message}\n{console}".rstrip(), hint=hint) from None
+        hint, lines = f"less {job.work.parent / CONSOLE}", qemu_console.read(job.work)
+        end = qemu_console.end_of(lines)
+        # The output is written by a runner, and its first words come before all else.
+        if end.is_chance and not follower.has_started and error.message == NO_RESULTS:
+            raise _NotStartedError(f"{NO_RESULTS}: {end.words}", console, hint) from None
+        raise ToolError(qemu_console.explained(error.message, lines), hint=hint) from None
     attach_lock(out / "certificate.json", image)
     return out
+
+
+def _clear(job: Job, volumes: Volumes) -> None:
+    """Take away what a machine had, but what it was to read: each gets a TPM of its own."""
+    for path in job.work.iterdir():
+        if path != volumes.inputs:
+            remove(path) if path.is_dir() else path.unlink()
+    _make_output(job, volumes)
 
 
 def make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
@@ -122,9 +154,14 @@ def make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
         inputs=job.lock.paths,
         target=volumes.inputs,
     )
-    with volumes.output.open("wb") as file:
-        # A hole: what the machine writes is all that it takes up.
-        file.truncate(machine.scratch + OUTPUT_ROOM)
+    _make_output(job, volumes)
+
+
+def _make_output(job: Job, volumes: Volumes) -> None:
+    if volumes.output is not None:
+        with volumes.output.open("wb") as file:
+            # A hole: what the machine writes is all that it takes up.
+            file.truncate(job.run.machine.scratch + OUTPUT_ROOM)
 
 
 def attach_lock(path: Path, image: Image) -> None:
@@ -265,13 +302,3 @@ def _kept_console(work: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(work / CONSOLE, work.parent / CONSOLE)
-
-
-def console_tail(work: Path) -> str:
-    """The last lines of what the machine and qemu said: hostile, escaped where it is shown."""
-    lines: list[str] = []
-    for name in ("qemu.log", CONSOLE):
-        # Firmware clears the screen and paints it: that is noise here.
-        text = _TERMINAL.sub("", tail(work / name))
-        lines += [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-_LINES:])

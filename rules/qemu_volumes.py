@@ -21,6 +21,7 @@ from rules.image_tools import Sandbox
 
 TRAILER = b"aicert inputs 1\n"
 HEADER = b"aicert output 1\n"
+NO_RESULTS = "the machine wrote no results"
 MAX_LINE = 4400
 _FILE = re.compile(rb"file (0|[1-9][0-9]{0,15}) (.+)\n")
 _READ = 1 << 20
@@ -82,7 +83,7 @@ def read_output(volume: Path, target: Path) -> None:
     """
     with volume.open("rb") as stream:
         if stream.read(len(HEADER)) != HEADER:
-            raise EvidenceError("the machine wrote no results")
+            raise EvidenceError(NO_RESULTS)
         seen: set[str] = set()
         while (line := stream.readline(MAX_LINE)) != b"end\n":
             match = _FILE.fullmatch(line)

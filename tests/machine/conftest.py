@@ -28,6 +28,7 @@ from rules import (
     lock,
     qemu,
     qemu_accelerator,
+    qemu_console,
     qemu_volumes,
     training_env,
 )
@@ -193,7 +194,7 @@ def boot(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
 
 def console(folder: Path) -> str:
     """What the machine said on its console."""
-    return (folder / qemu.CONSOLE).read_text(errors="replace")
+    return (folder / qemu_console.CONSOLE).read_text(errors="replace")
 
 
 def appraised(certificate: Certificate, folder: Path, image: Image) -> AttestationResult:

@@ -203,6 +203,23 @@ def test_a_machine_that_does_not_end_is_ended(
     wait_for(lambda: not left_in(tmp_path), "the sandboxes of machines to die with them")
 
 
+def test_a_machine_that_stops_before_its_runner_is_booted_once_more(
+    boot: Boot, stand_in: Image, project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first has too little memory to unpack its kernel, as if by chance."""
+    given = iter(("48M", ""))
+
+    def little(words: list[str]) -> list[str]:
+        memory = next(given)
+        at = words.index("-m") + 1
+        return [*words[:at], memory or words[at], *words[at + 1 :]]
+
+    certificate = boot(image=stand_in, root=project("weights()"), edit=little, time_limit=300)
+    assert report_of(certificate).exit_code == "0"
+    assert "no run had begun, so it is booted again" in capfd.readouterr().err
+    assert next(given, None) is None
+
+
 def test_a_machine_that_is_killed_leaves_nothing(boot: Boot, tmp_path: Path) -> None:
     def kill(_: Path) -> None:
         def find() -> Iterator[int]:

@@ -17,7 +17,7 @@ import pytest
 
 from aicert import image_lock
 from aicert.certificate import parse
-from rules import azure_vhd, image_verity, qemu, qemu_volumes
+from rules import azure_vhd, image_verity, qemu, qemu_console, qemu_volumes
 from rules.image_store import Image
 from rules.local import Job
 from tests.machine.conftest import Built, make_job
@@ -77,7 +77,7 @@ def boot(job: Job, image: Image, monkeypatch: pytest.MonkeyPatch) -> Callable[[W
         evidence = parse((out / "certificate.json").read_bytes()).evidence
         predicted = image_lock.parse(image.lock).pcrs
         assert {index: evidence.pcrs[index] for index in predicted} == predicted
-        console = (job.work.parent / qemu.CONSOLE).read_bytes()
+        console = (job.work.parent / qemu_console.CONSOLE).read_bytes()
         assert b'{"event":"hashing"' in console
         assert b"reboot: Power down" in console
 
@@ -105,7 +105,7 @@ def test_disks_that_are_attached_to_a_machine_that_runs(
         return [*kept, "-qmp", "unix:qmp.sock,server=on,wait=off"]
 
     def attach() -> None:
-        console = job.work / qemu.CONSOLE
+        console = job.work / qemu_console.CONSOLE
         while not console.exists() or b"starting Boot" not in console.read_bytes():
             if over.wait(0.2):
                 return

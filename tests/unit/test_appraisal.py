@@ -5,9 +5,9 @@ from datetime import datetime
 
 import pytest
 
-from aicert import image_lock
+from aicert import image_lock, revoked_images
 from aicert.chain import stamp
-from aicert.digest import FileFact, of_bytes
+from aicert.digest import Digest, FileFact, of_bytes
 from aicert.errors import ConfigError
 from aicert.lockfile import Lockfile
 from aicert.policy import Claim, Firmware
@@ -199,6 +199,31 @@ def test_every_dm_verity_root_that_an_image_has_is_named() -> None:
         f"found     root {VERITY['root']}\n"
         f"expected  esp {verity['esp']}, root {VERITY['root']}"
     )
+
+
+def test_an_image_that_this_project_has_revoked_fails_under_every_policy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene("cloud")
+    assert scene.appraise().verdict == "passed"
+    digest = of_bytes(scene.get("image_lock"))
+    (reason,) = set(revoked_images.REVOKED.values())
+    monkeypatch.setitem(revoked_images.REVOKED, digest, reason)
+    # A policy of the caller's own, which accepts the image and has revoked nothing.
+    result = scene.appraise()
+    assert [check.id for check in result.failed] == ["boot.image"]
+    assert result.check("boot.image").detail == f"image {digest} is revoked: {reason}"
+    assert "weights that existed before the run" in reason
+
+
+def test_the_images_of_the_trainer_that_read_data_files_are_revoked() -> None:
+    """Among them the first that was committed, and the last of each kind before the reader."""
+    for known in (
+        "c7cfd3798b8bf86e2d703d9206c8f0e4bb324d8bbc8d716ca0ddae02dc148f0a",
+        "d9b0f356cc4e24722b3257f2b8f77d76e0f2382c76e91db1f2112c0c04188081",
+        "42cd3578d49cba283683d6aeae0f7b48309e2a2a7ec46effb946ee89c2d730ac",
+    ):
+        assert Digest("sha256", known) in revoked_images.REVOKED
 
 
 def test_outputs_that_the_lockfile_does_not_declare_are_named() -> None:
