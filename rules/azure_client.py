@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from aicert.errors import ToolError
 from rules import extras
 
 LOCK = Path(__file__).resolve().parent / "azure-requirements.lock"
@@ -18,11 +17,6 @@ _PATIENT = {"retry_total": 8, "connection_timeout": 20, "read_timeout": 60}
 def library(name: str = "azure.storage.blob") -> Any:
     """The client's module. Raises ToolError where it cannot be installed."""
     folder = extras.install("azure", LOCK)
-    if folder is None:
-        raise ToolError(
-            "azure-storage-blob could not be installed",
-            hint=f"{sys.executable} -m pip download --require-hashes --no-deps -r {LOCK}",
-        )
     if str(folder) not in sys.path:
         # Last: what `.venv` has stays what it is.
         sys.path.append(str(folder))

@@ -3,7 +3,7 @@
 Promises: an interrupted set-up is redone, a changed lock makes a new environment, two at once wait
 for each other, and a doit that is running keeps the environment it runs in. `.venv` is a link that
 is switched only when the environment behind it is whole. Nothing but the standard library is
-imported: this runs before anything is installed (`./doit` starts it as a script).
+imported: this runs before anything is installed (`./doit` starts it by the system's Python).
 
 Leaves out: package managers other than apt (the names are printed), and the training environment.
 """
@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from rules import installer
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_LOCK = Path("rules/build-requirements.lock")
 MAIN_LOCK = Path("rules/requirements.lock")
@@ -32,13 +34,11 @@ MARKERS = (BUILD_LOCK, MAIN_LOCK)
 APT = ("apt-get", "install", "--yes", "--no-install-recommends")
 
 
-class SetupError(Exception):
+class SetupError(installer.InstallError):
     """What stops a set-up, for `error:` and `hint:`; `exit_code` as in aicert.errors."""
 
     def __init__(self, message: str, *, hint: str, exit_code: int = 2) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(message, hint=hint)
         self.exit_code = exit_code
 
 
@@ -185,26 +185,17 @@ def _quiet(command: list[str]) -> bool:
 
 
 def _apt(command: list[str]) -> bool:
-    return _followed(command, ("Get:", "Setting up", "E:", "Err:"))[0]
+    return installer.run(command, _shown("Get:", "Setting up", "E:", "Err:")).code == 0
 
 
-def _followed(command: list[str], shown: tuple[str, ...]) -> tuple[bool, str]:
-    """Run `command`; pass on the lines that start with one of `shown`. (success, last lines)"""
-    last: list[str] = []
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as child:
-        for line in child.stdout or ():
-            text = line.strip()
-            last = [*last[-19:], text]
-            if text.startswith(shown):
-                say(f"  {text[:150]}")
-    return child.returncode == 0, "\n".join(last)
+def _shown(*starts: str) -> installer.OnLine:
+    """Passes on the lines that start with one of these."""
+
+    def show(line: str) -> None:
+        if line.strip().startswith(starts):
+            say(f"  {line.strip()[:150]}")
+
+    return show
 
 
 def cache_directory(root: Path = ROOT) -> Path:
@@ -263,15 +254,9 @@ def ensure_environment() -> None:
 
 def _make(environment: Path) -> None:
     say(f"making {environment}")
-    shutil.rmtree(environment, ignore_errors=True)
-    made, last = _followed([sys.executable, "-I", "-m", "venv", str(environment)], ())
-    if not made:
-        raise SetupError(
-            f"python -m venv failed:\n{last}", hint="./doit  # when the cause is removed"
-        )
-    _pip(environment, BUILD_LOCK)
-    # Its build needs are installed by now, by hash; an isolated build would fetch them without.
-    _pip(environment, MAIN_LOCK, "--no-build-isolation")
+    installer.make_environment(Path(sys.executable), environment)
+    _install(environment, BUILD_LOCK)
+    _install(environment, MAIN_LOCK)
     _check_tss(environment)
     for lock in MARKERS:
         _mark(environment, lock)
@@ -283,11 +268,11 @@ def _check_tss(environment: Path) -> None:
     if "\ntpm2-pytss==" not in (ROOT / MAIN_LOCK).read_text():
         return
     python = str(environment / "bin" / "python")
-    works, last = _followed([python, "-I", "-c", "import tpm2_pytss.ESAPI"], ())
-    if not works:
+    ended = installer.run([python, "-I", "-c", "import tpm2_pytss.ESAPI"])
+    if ended.code != 0:
         raise SetupError(
-            f"tpm2-pytss was built without its extension:\n{last}",
-            hint="pip cache remove tpm2_pytss; ./doit",
+            f"tpm2-pytss was built without its extension:\n{ended.cause}",
+            hint="./doit  # when the cause is removed",
         )
 
 
@@ -297,16 +282,11 @@ def _mark(environment: Path, lock: Path, name: str | None = None) -> None:
     beside.replace(environment / (name or lock.name))
 
 
-def _pip(environment: Path, lock: Path, *options: str) -> None:
-    command = [str(environment / "bin/python"), "-I", "-m", "pip", "install"]
-    command += ["--require-hashes", "--progress-bar", "off", "--disable-pip-version-check"]
+def _install(environment: Path, lock: Path) -> None:
     say(f"installing {lock}")
-    shown = ("Collecting", "Building wheel", "Installing collected", "ERROR")
-    done, last = _followed([*command, *options, "-r", str(ROOT / lock)], shown)
-    if not done:
-        raise SetupError(
-            f"pip could not install {lock}:\n{last}", hint="./doit  # when the cause is removed"
-        )
+    python = environment / "bin/python"
+    shown = _shown("Collecting", "Building wheel", "Installing collected", "ERROR")
+    installer.install(python, ROOT / lock, builder=python, on_line=shown)
 
 
 def _switch(link: Path, environment: Path) -> None:
@@ -335,7 +315,7 @@ def ensure_test_tools() -> None:
     if _same_text(ROOT / TESTS_LOCK, environment / "tests.lock"):
         return
     with _alone(environment.parent / "setup.lock"):
-        _pip(environment, TESTS_LOCK)
+        _install(environment, TESTS_LOCK)
         _mark(environment, TESTS_LOCK, "tests.lock")
 
 
@@ -345,7 +325,7 @@ def main() -> int:
         ensure_packages([*run_needs(), *([] if is_ready() else build_needs())])
         if not is_ready():
             ensure_environment()
-    except SetupError as error:
+    except installer.InstallError as error:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -7,12 +7,13 @@ not have. What it moves is compared by SHA-256 afterwards in either case.
 import hashlib
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 from aicert.errors import ConfigError
-from rules import progress
+from rules import installer, progress
 from rules.bootstrap import cache_directory
-from rules.training_env import find_python, install, only_maker, run_installer
+from rules.training_env import find_python, install, told
 
 LOCK = Path(__file__).resolve().parent / "dvc-requirements.lock"
 _MARKER = "complete"
@@ -39,10 +40,10 @@ def program() -> Path:
     if not _is_complete(environment):
         progress.say("making DVC's environment (200 MB, once)")
         with progress.task("DVC's environment", unit="steps") as bar:
-            environment.parent.mkdir(parents=True, exist_ok=True)
-            with only_maker(environment, lambda line: bar.update(note=line)):
+            note = partial(_note, bar)
+            with told(), installer.only_maker(environment, note):
                 if not _is_complete(environment):
-                    _make(environment, bar)
+                    _make(environment, bar, note)
     return environment / "bin" / "dvc"
 
 
@@ -53,13 +54,12 @@ def _is_complete(environment: Path) -> bool:
         return False
 
 
-def _make(environment: Path, bar: progress.Bar) -> None:
-    def note(line: str) -> None:
-        bar.update(note=line)
+def _note(bar: progress.Bar, line: str) -> None:
+    bar.update(note=line)
 
-    if environment.exists():
-        shutil.rmtree(environment)
-    run_installer([str(find_python()), "-I", "-m", "venv", str(environment)], note)
+
+def _make(environment: Path, bar: progress.Bar, note: installer.OnLine) -> None:
+    installer.make_environment(find_python(), environment, note)
     install(environment, LOCK, note, lambda done, total: bar.update(done=done, total=total))
     marker = environment / (_MARKER + ".new")
     marker.write_text(_digest(), encoding="ascii")

@@ -6,28 +6,30 @@ the folder says what the lock said, so that a changed lock makes a new one.
 
 import hashlib
 import os
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
+from aicert.errors import ToolError
+from rules import installer
 from rules.bootstrap import cache_directory
 from rules.progress import say
 
 
-def install(name: str, lock: Path) -> Path | None:
-    """The folder with what `lock` names, installed if it is not there; None where pip cannot."""
+def install(name: str, lock: Path) -> Path:
+    """The folder with what `lock` names, installed if it is not there. Raises ToolError."""
     place = cache_directory() / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
     if (place / "complete").is_file():
         return place
-    say(f"installing {lock}")
-    command = [sys.executable, "-I", "-m", "pip", "install", "--require-hashes", "--no-deps"]
-    command += ["--only-binary", ":all:", "--disable-pip-version-check", "--upgrade", "--quiet"]
-    done = subprocess.run(
-        [*command, "--target", str(place), "-r", str(lock)], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        return None
-    (place / "complete").touch()
+    try:
+        with installer.only_maker(place, say):
+            if not (place / "complete").is_file():
+                say(f"installing {lock}")
+                shutil.rmtree(place, ignore_errors=True)
+                installer.install(Path(sys.executable), lock, target=place)
+                (place / "complete").touch()
+    except installer.InstallError as error:
+        raise ToolError(error.message, hint=error.hint) from None
     return place
 
 

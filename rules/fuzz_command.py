@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aicert.errors import ConfigError
+from aicert.errors import ConfigError, ToolError
 from rules import extras
 from rules.command import Command
 from rules.progress import say
@@ -68,9 +68,12 @@ class Fuzz(Command):
         for name in args:
             if name not in known:
                 raise ConfigError(f"there is no target {name!r}, there are {', '.join(known)}")
-        atheris = extras.install("fuzz", LOCK)
-        if atheris is None:
-            say("atheris cannot be installed here: inputs are mutated blindly")
+        try:
+            atheris = extras.install("fuzz", LOCK)
+        except ToolError as error:
+            # There are wheels for one version of Python on one processor.
+            say(f"atheris cannot be installed here: inputs are mutated blindly\n{error.message}")
+            atheris = None
         found = [
             name
             for name in args or known

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.image_lock import Package
-from rules import progress
+from rules import installer, progress
 from rules.image_debian import GoneError, Store, run
 from rules.work import remove
 
@@ -179,8 +179,9 @@ def _download(requirements: Sequence[Wanted], target: Path) -> Path:
 def _pip(requirements: Sequence[Wanted], target: Path) -> None:
     text = target.with_suffix(".txt")
     text.write_text("".join(item.line() for item in requirements), encoding="ascii")
-    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    words += ["--no-build-isolation", "--no-input", "--disable-pip-version-check"]
+    # pip runs what a source archive has for `setup.py` to learn its name: with what `.venv` holds.
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-build-isolation"]
+    words += [*installer.CLOSED, *installer.FORMATS, *installer.QUIET]
     run([*words, "--dest", str(target), "--requirement", str(text)])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aicert.errors import ConfigError, ToolError
-from rules import bootstrap
+from rules import bootstrap, installer
 from rules.command import Command, users_path
 from rules.progress import say, seconds
 
@@ -83,7 +83,7 @@ def ensure_tools() -> None:
     """Install the tests' tools where they are missing."""
     try:
         bootstrap.ensure_test_tools()
-    except bootstrap.SetupError as error:
+    except installer.InstallError as error:
         kind = ConfigError if error.exit_code == ConfigError.exit_code else ToolError
         raise kind(error.message, hint=error.hint) from None
 

@@ -10,30 +10,25 @@ the hashes decide.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import os
-import re
-import selectors
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aicert.errors import ToolError
+from rules import installer
 from rules.bootstrap import cache_directory
+from rules.installer import OnLine
 
-OnLine = Callable[[str], None]
 OnProgress = Callable[[int, int], None]
 
 HERE = Path(__file__).resolve().parent.parent
 LOCK = HERE / "enclave_runner" / "requirements.lock"
 CUDA_LOCK = HERE / "enclave_runner" / "requirements-cuda.lock"
 _MARKER = "complete"
-_TICK_SECONDS = 0.5
-_REQUIREMENT = re.compile(r"^([a-z0-9][a-z0-9.-]*)==", re.MULTILINE)
 _PROBE = (
     "import sys, platform, venv, ensurepip;"
     "ok = sys.version_info[:2] == (3, 11) and platform.python_implementation() == 'CPython';"
@@ -71,11 +66,8 @@ def ensure(
     environment = location(root)
     if is_complete(environment):
         return environment
-    environment.parent.mkdir(parents=True, exist_ok=True)
-    with only_maker(environment, on_line):
+    with told(), installer.only_maker(environment, on_line or _silent):
         if not is_complete(environment):
-            if environment.exists():
-                shutil.rmtree(environment)
             _make(environment, on_line or _silent, on_progress or _silent_progress)
     return environment
 
@@ -93,60 +85,42 @@ def _marker() -> str:
     return both.hexdigest() + "\n"
 
 
-@contextmanager
-def only_maker(environment: Path, on_line: OnLine | None) -> Iterator[None]:
-    """Hold the environment's lock; says so when another maker makes us wait."""
-    lock = os.open(environment.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if on_line is not None:
-                on_line(f"another process is making {environment.name}: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
 def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
     base = find_python()
     on_line(f"making the training environment with {base}")
-    run_installer([str(base), "-I", "-m", "venv", str(environment)], on_line)
-    # The two packages without a wheel are built with a setuptools that the lock names, not with
-    # one that pip would fetch by itself.
-    builder = environment / "builder.txt"
-    builder.write_text(_one_requirement("setuptools"), encoding="ascii")
-    install(environment, builder, on_line)
-    _take_cpu_torch(environment, builder, on_line)
-    builder.unlink()
+    installer.make_environment(base, environment, on_line)
+    _take_cpu_torch(environment, on_line)
     install(environment, LOCK, on_line, on_progress)
     if not _torch_is_for_cpu_only(environment):
         on_line("pip took the build of torch with CUDA: installing the libraries that it loads")
         install(environment, CUDA_LOCK, on_line, on_progress)
     on_line("compiling")
-    run_installer([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",
-          str(_site_packages(environment))], on_line, check=False)  # fmt: skip
+    # Code that does not compile is a package's own matter: what imports it says so.
+    installer.run([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",
+          str(_site_packages(environment))], on_line)  # fmt: skip
     marker = environment / (_MARKER + ".new")
     marker.write_text(_marker(), encoding="ascii")
     os.replace(marker, environment / _MARKER)
 
 
-def _take_cpu_torch(environment: Path, requirement: Path, on_line: OnLine) -> None:
+def _take_cpu_torch(environment: Path, on_line: OnLine) -> None:
     """Install the build of torch for CPU only where it can be had: a tenth of the other's size.
 
     It is tried by its own version, because pip, given both hashes, prefers the build whose hash the
     index states. Where no source of pip's configuration has it, the main lock takes PyPI's build.
     """
-    text = _one_requirement("torch")
-    first = re.match(r"torch==(\S+) \\\n    (--hash=sha256:[0-9a-f]{64})", text)
+    block = installer.members(LOCK.read_text(encoding="ascii")).get("torch", "")
+    version, _, hashes = block.partition(" ")
+    first = next((word for word in hashes.split() if word.startswith("--hash=")), None)
     if first is None:
         raise ToolError(f"{LOCK.name} gives no hash for torch")
-    requirement.write_text(f"torch=={first[1]}+cpu {first[2]}\n", encoding="ascii")
+    requirement = environment / "torch.lock"
+    requirement.write_text(f"{version}+cpu {first}\n", encoding="ascii")
     try:
         install(environment, requirement, on_line)
-    except ToolError:
+    except installer.InstallError:
         on_line("no build of torch for CPU only: taking the one with CUDA, some 3 GB more")
+    requirement.unlink()
 
 
 def find_python() -> Path:
@@ -166,11 +140,13 @@ def find_python() -> Path:
     )
 
 
-def _one_requirement(name: str) -> str:
-    match = re.search(rf"^{name}==.*\n(?:    --hash=.*\n)+", LOCK.read_text("ascii"), re.MULTILINE)
-    if match is None:
-        raise ToolError(f"{LOCK.name} does not name {name}")
-    return match[0]
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """An installation that fails is a ToolError with the installer's own words."""
+    try:
+        yield
+    except installer.InstallError as error:
+        raise ToolError(error.message, hint=error.hint) from None
 
 
 def install(
@@ -179,14 +155,14 @@ def install(
     on_line: OnLine,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Install exactly what `lock` names, by hash, into `environment`. Raises ToolError."""
-    total = len(_REQUIREMENT.findall(lock.read_text(encoding="ascii")))
+    """Install exactly what `lock` names, with progress. Raises InstallError."""
+    total = len(installer.members(lock.read_text(encoding="ascii")))
     found = 0
 
     def take(line: str) -> None:
         nonlocal found
         on_line(line)
-        if line.startswith(("Collecting ", "Requirement already satisfied")):
+        if line.startswith(("Collecting ", "Processing ", "Requirement already satisfied")):
             found = min(found + 1, total)
 
     def tell() -> None:
@@ -195,65 +171,9 @@ def install(
         if on_progress is not None:
             on_progress(min(found + there, 2 * total - 1), 2 * total)
 
-    command = [str(python(environment)), "-I", "-m", "pip", "install", "--no-deps"]
-    command += ["--require-hashes", "--no-build-isolation", "--no-compile", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar", "off", "-r", str(lock)]
-    run_installer(command, take, tell)
+    installer.install(python(environment), lock, compile_code=False, on_line=take, on_tick=tell)
     if on_progress is not None:
         on_progress(2 * total, 2 * total)
-
-
-def run_installer(
-    command: Sequence[str],
-    on_line: OnLine,
-    on_tick: Callable[[], None] | None = None,
-    *,
-    check: bool = True,
-) -> None:
-    """Run it; `on_tick` is called twice a second and more, said something or not."""
-    # The child must not outlive a killed parent: it would write into the next one's environment.
-    tether = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PIP_REQUIRE_VIRTUALENV": "0"}
-    tail: list[str] = []
-    with subprocess.Popen(
-        [*tether, *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environ,
-    ) as child:
-        try:
-            for line in _lines(child, on_tick or _no_tick):
-                tail = [*tail[-4:], line]
-                on_line(line)
-        except BaseException:
-            child.kill()
-            raise
-    if check and child.returncode != 0:
-        raise ToolError(
-            f"{' '.join(command[2:5])} ended with {child.returncode}:\n" + "\n".join(tail),
-            hint="check network and pip configuration, then run the command again",
-        )
-
-
-def _lines(child: subprocess.Popen[bytes], on_tick: Callable[[], None]) -> Iterator[str]:
-    if child.stdout is None:
-        raise ToolError("the installer's output cannot be read")
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ)
-        while True:
-            if selector.select(_TICK_SECONDS):
-                data = os.read(child.stdout.fileno(), 65536)
-                *whole, rest = (rest + data).split(b"\n")
-                yield from (line.decode("utf-8", "replace").rstrip() for line in whole)
-                if not data:
-                    return
-            on_tick()
-
-
-def _no_tick() -> None:
-    pass
 
 
 def _site_packages(environment: Path) -> Path:

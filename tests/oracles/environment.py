@@ -9,10 +9,9 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-from rules import bootstrap, image_debian, training_env
+from rules import bootstrap, image_debian, installer, training_env
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("requirements.lock")
@@ -29,19 +28,10 @@ def python(lock: Path = LOCK, name: str = "oracles") -> Path:
     interpreter = environment / "bin" / "python"
     if (environment / "complete").exists():
         return interpreter
-    environments.mkdir(parents=True, exist_ok=True)
-    with (environments / f"{name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with installer.only_maker(environments / name):
         if not (environment / "complete").exists():
-            shutil.rmtree(environment, ignore_errors=True)
-            base = training_env.find_python()
-            subprocess.run([base, "-I", "-m", "venv", environment], check=True)
-            pip = [str(interpreter), "-I", "-m", "pip", "install", "--quiet", "--require-hashes"]
-            subprocess.run(
-                [*pip, "--no-deps", "--disable-pip-version-check", "-r", str(lock)],
-                check=True,
-                stdout=sys.stderr,
-            )
+            installer.make_environment(training_env.find_python(), environment)
+            installer.install(interpreter, lock)
             (environment / "complete").touch()
     return interpreter
 

@@ -181,7 +181,10 @@ def test_verify_loads_no_export() -> None:
 
 
 def test_bootstrap_needs_nothing_but_the_standard_library() -> None:
-    assert set(imports("rules/bootstrap.py")) <= sys.stdlib_module_names
+    assert set(imports("rules/installer.py")) <= sys.stdlib_module_names
+    own = {"rules", "rules.installer"}
+    assert {name for name in imported_modules("rules/bootstrap.py") if "rules" in name} == own
+    assert set(imports("rules/bootstrap.py")) <= sys.stdlib_module_names | {"rules"}
 
 
 def test_dodo_is_configuration_and_imports() -> None:

@@ -92,7 +92,8 @@ def checkout(tmp_path: Path, cache: Path) -> Checkout:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     shutil.copy(ROOT / "doit", root)
-    shutil.copy(ROOT / "rules/bootstrap.py", root / "rules")
+    for name in ("bootstrap.py", "installer.py"):
+        shutil.copy(ROOT / "rules" / name, root / "rules")
     (root / "rules/__main__.py").write_text(MAIN)
     (root / "rules/build-requirements.lock").write_text(wheel(wheels, "1.0"))
     (root / "rules/requirements.lock").write_text(wheel(wheels, "1.0"))
