@@ -5,21 +5,22 @@ and of the runner's code at hand, and passes under the machine's own policy with
 hand. No timestamp and no database decides.
 """
 
-import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from aicert.certificate import Certificate, parse
+from aicert.bounded import read_bounded
+from aicert.certificate import MAX_BYTES, Certificate, parse
 from aicert.errors import (
     AicertError,
     EvidenceError,
     LockError,
     RejectedError,
 )
-from aicert.lockfile import identity
+from aicert.lockfile import CONFIG_INPUT, identity
 from aicert.lockfile import parse as parse_lockfile
 from aicert.report_form import parse as parse_report
 from aicert.result import AttestationResult
@@ -34,6 +35,8 @@ from rules import (
     local,
     lock,
     lock_command,
+    placing,
+    progress,
     qemu,
     sources,
     verify,
@@ -43,11 +46,9 @@ from rules.config_check import check_config
 from rules.environment import training_environment
 from rules.lock import Lock
 from rules.signers import check_signers
-from rules.work import exchange, held, reading, remove, work_folder
+from rules.work import held, reading, work_folder
 
 DRIVERS = {"local": local.execute, "qemu": qemu.execute, "azure": azure.execute}
-# Where the model that passed last goes when a later run fails.
-KEPT = Path(".aicert") / "kept"
 # enclave_runner.containment's names of limits → keys of a machine in aicert.toml.
 LIMIT_KEYS: Mapping[object, str] = {
     "time": "time-limit",
@@ -134,15 +135,28 @@ def certify(
     fetch.fetch_inputs(root, current)
     check_config(root, current)
     check_signers(root, current)
-    with executed(root, run, current, nonce, keep=keep) as (out, work):
-        question = verify.own_question(root, run, nonce)
-        passes = _accept(run, current, question, out)
-        kept = None if passes else _keep(root, run, question)
-        _place(root, run, out, work)
+    place = placing.Place(root=root, run=run.name, outputs=run.outputs)
+    placing.check(place, _foreseen(current))
+    with work_folder(root, run.name) as work:
+        question = verify.own_question(root, run, nonce) if _has_finished(place) else None
+        if question is None or not _is_wanted(root, run, current, question, place):
+            out = _execute(root, run, current, nonce, work, keep=keep)
+            question = verify.own_question(root, run, nonce)
+            placing.finish(place, out)
+        passes = _accept(run, current, question, place.finished)
+        if not passes:
+            placing.check_not_full(place, work)
+        kept = _worth_keeping(place, run, question, passes=passes)
+        placing.in_place(place, keep=kept)
     exports.write(verify.certificate_path(root, run.name))
     result = verify.verify(root, run, question)
     if result.verdict != "passed":
         raise _refused(root, run, result, kept)
+    if kept is not None:
+        progress.say(
+            f"kept  {kept.relative_to(root)}: what was in place held files that its certificate "
+            "does not name"
+        )
 
 
 @contextmanager
@@ -152,10 +166,17 @@ def executed(
     """Execute `current` on the run's machine: the folder of results, in a folder of work that is
     gone afterwards.
     """
+    with work_folder(root, run.name) as work:
+        yield _execute(root, run, current, nonce, work, keep=keep), work
+
+
+def _execute(
+    root: Path, run: Run, current: Lock, nonce: bytes | None, work: Path, *, keep: bool
+) -> Path:
     # A measured machine has its own, in the image.
     environment = training_environment(root) if run.machine.driver == "local" else None
     marker = nullcontext() if environment is None else held(environment / "complete")
-    with marker, work_folder(root, run.name) as work, reading(root):
+    with marker, reading(root):
         job = local.Job(
             root=root,
             run=run,
@@ -165,7 +186,7 @@ def executed(
             work=work,
             keep=keep,
         )
-        yield DRIVERS[run.machine.driver](job), work
+        return DRIVERS[run.machine.driver](job)
 
 
 def show(root: Path, run: Run, nonce: bytes | None) -> None:
@@ -179,7 +200,7 @@ def file_of(root: Path, run: Run) -> tuple[int, int] | None:
     """Which file the run's certificate is now: another one has been put in place if it changes."""
     try:
         found = verify.certificate_path(root, run.name).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_ino, found.st_mtime_ns
 
@@ -216,30 +237,73 @@ def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> bo
     raise EvidenceError(message)
 
 
-def _keep(root: Path, run: Run, question: verify.Question) -> Path | None:
-    """Move what is in place aside, if it passes for the lockfile that it was made from.
-
-    The nonce and the lockfile that are wanted now say nothing against it. A cut in the middle
-    leaves it in pieces, some here and some there: nothing is lost.
+def _foreseen(current: Lock) -> int:
+    """Bytes of the outputs as far as an outsider can tell: a fine-tune writes weights as large as
+    its base model's, an adapter's are far smaller.
     """
-    path = verify.certificate_path(root, run.name)
+    sizes = {item.name: item.size for item in current.lockfile.inputs}
+    config = current.paths[CONFIG_INPUT]
+    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
+    if re.search(r"^adapter:[ \t]*[a-z]", text, re.MULTILINE):
+        return 0
+    return max((size for name, size in sizes.items() if name != CONFIG_INPUT), default=0)
+
+
+def _has_finished(place: placing.Place) -> bool:
+    return (place.finished / "certificate.json").is_file()
+
+
+def _is_wanted(
+    root: Path, run: Run, current: Lock, question: verify.Question, place: placing.Place
+) -> bool:
+    """Whether a run that finished and was never put in place is the one that is asked for now.
+
+    It is appraised as if it had just ended. One that is not wanted is kept aside.
+    """
     try:
-        certificate = verify.read_certificate(root, run.name)
-        asked = verify.Question(policy=question.policy, nonce=None)
-        model = digests.cached_tree(verify.output_path(root, run))
-        result = asked.appraise(certificate, model, identity(certificate.lockfile))
+        certificate = parse(
+            read_bounded(place.finished / "certificate.json", MAX_BYTES, "certificate")
+        )
+        wanted = certificate.lockfile == current.data and _accept(
+            run, current, question, place.finished
+        )
+        wanted = wanted and _other_runner(root, run, certificate) is None
     except AicertError:
+        wanted = False
+    if wanted:
+        progress.say(f"{run.name}: a run that finished earlier is put in place")
+    else:
+        aside = placing.put_aside(place)
+        if aside is not None:
+            progress.say(
+                f"kept  {aside.relative_to(root)}: a finished run that is not the one asked for now"
+            )
+    return wanted
+
+
+def _worth_keeping(
+    place: placing.Place, run: Run, question: verify.Question, *, passes: bool
+) -> Path | None:
+    """Where what is in place goes, if it is more than a result that may be replaced.
+
+    Kept are a model that passes where the new result does not (the nonce and the lockfile that are
+    wanted now say nothing against it), and files that no certificate names: somebody put them
+    there.
+    """
+    output = verify.output_path(place.root, run)
+    if not verify.has_files(output):
         return None
-    if result.verdict != "passed":
-        return None
-    aside = root / KEPT / run.name
-    remove(aside)
-    aside.mkdir(parents=True)
-    (root / "outputs" / run.name).rename(aside / "outputs")
-    for name in (*(f"{output}.sig" for output in run.outputs), "training.log", path.name):
-        if path.with_name(name).exists():
-            os.replace(path.with_name(name), aside / name)
-    return aside
+    try:
+        certificate = verify.read_certificate(place.root, run.name)
+        asked = verify.Question(policy=question.policy, nonce=None)
+        model = digests.cached_tree(output)
+        result = asked.appraise(certificate, model, identity(certificate.lockfile))
+        named = parse_statement(certificate.envelope.payload).outputs[run.outputs[0]].files
+    except (AicertError, KeyError):
+        return placing.next_kept(place)
+    strange = any(named.get(path) != fact.sha256 for path, fact in model.items())
+    passing_is_lost = result.verdict == "passed" and not passes
+    return placing.next_kept(place) if strange or passing_is_lost else None
 
 
 def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None) -> RejectedError:
@@ -262,19 +326,3 @@ def _limit_hit(root: Path, run: Run) -> object:
     statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
     value = parse_report(statement.report).values.get("limitHit")
     return None if value is None else value.data
-
-
-def _place(root: Path, run: Run, out: Path, work: Path) -> None:
-    """Outputs first, the certificate last: a cut in between leaves outputs without one."""
-    certificate = verify.certificate_path(root, run.name)
-    certificate.unlink(missing_ok=True)
-    (out / "outputs" / run.outputs[0]).mkdir(parents=True, exist_ok=True)
-    exchange(out / "outputs", root / "outputs" / run.name, work / "replaced")
-    certificate.parent.mkdir(parents=True, exist_ok=True)
-    for name in run.outputs:
-        signature = out / "signatures" / f"{name}.sig"
-        (certificate.parent / signature.name).unlink(missing_ok=True)
-        if signature.exists():
-            os.replace(signature, certificate.parent / signature.name)
-    for name in ("training.log", "certificate.json"):
-        os.replace(out / name, certificate.parent / name)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.errors import ConfigError
-from rules import certify, config, progress, work
+from rules import certify, config, placing, progress, work
 from rules.command import ALL, RunTasks
 
 
@@ -97,8 +97,9 @@ RUN, every run of aicert.toml but those that say `default = false` there.
             request.nonce, request.run = bytes.fromhex(nonce), names[0]
         if request.keep and all(run.machine.driver != "azure" for run in runs):
             raise ConfigError("--keep is for machines on azure: others leave nothing behind")
-        for name in names:
-            work.sweep(project.root, name)
+        for run in runs:
+            work.sweep(project.root, run.name)
+            placing.sweep(placing.Place(root=project.root, run=run.name, outputs=run.outputs))
         before = {run.name: certify.file_of(project.root, run) for run in runs}
         code = super().execute(
             params, [f"{task}:{name}" for name in names for task in ("track", "export")]

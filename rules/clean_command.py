@@ -90,8 +90,8 @@ AREAS = (
     ),
     Area(
         name="kept",
-        what="models that passed, before a run that failed",
-        patterns=(".aicert/kept/*",),
+        what="replaced models that passed; finished runs not in place",
+        patterns=(".aicert/kept/*", ".aicert/finished/*"),
         named=True,
     ),
     Area(name="outputs", what="trained models", patterns=("outputs/*",), named=True),

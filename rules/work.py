@@ -21,7 +21,7 @@ READING = Path(".aicert") / "reading.lock"
 @contextmanager
 def work_folder(root: Path, run: str) -> Iterator[Path]:
     """An empty folder on the repository's disk; gone afterwards. One at a time for each run."""
-    with _held(root, run) as home:
+    with locked(root, run) as home:
         if home is None:
             raise ToolError(
                 f"run {run} is being certified by another process",
@@ -75,13 +75,13 @@ def unread(root: Path) -> Iterator[bool]:
 def sweep(root: Path, run: str) -> None:
     """Remove what a killed execution left, also where nothing is to be executed now."""
     if (root / RUNS / run / "work").exists():
-        with _held(root, run) as home:
+        with locked(root, run) as home:
             if home is not None:
                 remove(home / "work")
 
 
 @contextmanager
-def _held(root: Path, run: str) -> Iterator[Path | None]:
+def locked(root: Path, run: str) -> Iterator[Path | None]:
     """The run's own folder, locked; None while another process holds it."""
     home = root / RUNS / run
     home.mkdir(parents=True, exist_ok=True)
@@ -104,18 +104,6 @@ def remove(path: Path) -> None:
     for folder, _, _ in os.walk(path):
         os.chmod(folder, 0o700)
     shutil.rmtree(path)
-
-
-def exchange(new: Path, old: Path, aside: Path) -> None:
-    """Put directory `new` in the place of `old`; `old`, if any, goes to `aside` (both on one disk).
-
-    Between the two renames nothing is at `old`: whoever looks then finds the result absent, never
-    mixed.
-    """
-    old.parent.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(old):
-        old.rename(aside)
-    new.rename(old)
 
 
 def is_held(descriptor: int) -> bool:

@@ -281,7 +281,8 @@ def kill_at(checkout: Checkout, stage: str) -> None:
         shutil.rmtree(checkout.root / result, ignore_errors=True)
     with start_gated(checkout) as process:
         if stage not in BEFORE_THE_TRAINER:
-            wait_for(lambda: started(checkout), "the trainer")
+            # A run that had finished when it was killed is put in place without another training.
+            wait_for(lambda: started(checkout) or process.poll() is not None, "the trainer")
             go_on(checkout)
         if stage in AFTER_THE_TRAINER:
             go_on(checkout, "end")
@@ -308,6 +309,67 @@ def test_kill_at_any_point_leaves_the_next_certify_working(stand_in: StandIn) ->
     assert process.returncode == 0, errors
     assert verdict(checkout) == (0, [])
     assert_clean(checkout)
+
+
+def test_a_run_that_cannot_be_put_in_place_is_kept_and_not_trained_again(
+    stand_in: StandIn,
+) -> None:
+    checkout = stand_in(GATE + GOOD)
+    with checkout.start("certify") as process:
+        wait_for(lambda: started(checkout), "the trainer")
+        # Where the certificate will stand is a file by now: nobody could foresee that.
+        folder = checkout.certificate.parent
+        folder.parent.mkdir(exist_ok=True)
+        folder.write_text("mine\n")
+        go_on(checkout)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "kept in .aicert/finished/tiny-alpaca" in errors
+    assert folder.read_text() == "mine\n"
+    folder.unlink()
+    again = checkout.doit("certify")
+    assert again.returncode == 0, again.stderr
+    assert "a run that finished earlier is put in place" in again.stderr
+    assert verdict(checkout) == (0, [])
+    assert_clean(checkout)
+
+
+def test_what_no_certificate_names_is_kept(stand_in: StandIn) -> None:
+    checkout = stand_in(GOOD)
+    assert checkout.doit("certify").returncode == 0
+    (checkout.model / "README.md").write_text("my notes\n")
+    again = checkout.doit("certify", "--nonce", "ab" * 32, "tiny-alpaca")
+    assert again.returncode == 0, again.stderr
+    assert "kept  .aicert/kept/tiny-alpaca" in again.stderr
+    kept = checkout.root / ".aicert/kept/tiny-alpaca/outputs/model/README.md"
+    assert kept.read_text() == "my notes\n"
+
+
+def test_a_disk_that_fills_during_training_says_nothing_about_the_model_that_passed(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    checkout = stand_in(GATE + "(output / 'model.safetensors').write_bytes(bytes(64 << 20))\n")
+    outcome = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", FILLED.format(root=checkout.root)],
+        capture_output=True,
+        text=True,
+        env=checkout.environment,
+        timeout=300,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+# The runs' folder of work is a small disk of its own; the trainer is let go at once.
+FILLED = """
+mkdir -p {root}/.aicert && mount -t tmpfs -o size=8m tmpfs {root}/.aicert
+cd {root}
+(while [ ! -e .aicert/runs/tiny-alpaca/work/scratch/started ]; do sleep 0.05; done
+ touch .aicert/runs/tiny-alpaca/work/scratch/go) &
+code=0; ./doit certify 2> words || code=$?
+grep -q 'is full' words || {{ cat words; exit 9; }}
+test $code = 2
+test ! -e certificates/tiny-alpaca/certificate.json
+"""
 
 
 def test_two_at_once_do_not_collide(stand_in: StandIn) -> None:
