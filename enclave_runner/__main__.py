@@ -7,6 +7,7 @@ certificate.
 """
 
 import argparse
+import contextlib
 import datetime
 import hashlib
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from aicert import lockfile as lockfile_form
 from aicert import report_form
 from aicert.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
-from aicert.errors import AicertError, ConfigError
+from aicert.errors import AicertError, ConfigError, ToolError
 from aicert.frozen import replace
 from aicert.lockfile import CONFIG_INPUT, Lockfile, signers
 from aicert.statement import Dependency, Output, Statement
@@ -47,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
     except AicertError as error:
         events.error(error.message, error.hint, error.exit_code)
         return error.exit_code
+    except OSError as error:
+        # A full disk, say: the host's doing, and no defect of ours.
+        where = f": {os.fspath(error.filename)!a}" if error.filename else ""
+        events.error(f"{error.strerror}{where}", "df -h .", ToolError.exit_code)
+        return ToolError.exit_code
     return 0
 
 
@@ -239,6 +245,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     code = main()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        # Its file may lie on a full disk: what matters has been sent by then.
+        sys.stderr.flush()
     # Threads of a TPM that never answers must not keep the process alive.
     os._exit(code)

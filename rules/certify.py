@@ -19,6 +19,7 @@ from aicert.errors import (
     EvidenceError,
     LockError,
     RejectedError,
+    ToolError,
 )
 from aicert.lockfile import CONFIG_INPUT, identity
 from aicert.lockfile import parse as parse_lockfile
@@ -140,12 +141,16 @@ def certify(
     with work_folder(root, run.name) as work:
         question = verify.own_question(root, run, nonce) if _has_finished(place) else None
         if question is None or not _is_wanted(root, run, current, question, place):
-            out = _execute(root, run, current, nonce, work, keep=keep)
+            try:
+                out = _execute(root, run, current, nonce, work, keep=keep)
+            except ToolError as error:
+                placing.check_not_full(place, work, error.message)
+                raise
             question = verify.own_question(root, run, nonce)
             placing.finish(place, out)
         passes = _accept(run, current, question, place.finished)
         if not passes:
-            placing.check_not_full(place, work)
+            placing.check_not_full(place, work, "training failed")
         kept = _worth_keeping(place, run, question, passes=passes)
         placing.in_place(place, keep=kept)
     exports.write(verify.certificate_path(root, run.name))

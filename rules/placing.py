@@ -86,12 +86,12 @@ def check(place: Place, needed: int) -> None:
         )
 
 
-def check_not_full(place: Place, work: Path) -> None:
-    """Raise ToolError where a training failed on a full disk: that says nothing about the run."""
+def check_not_full(place: Place, work: Path, failure: str) -> None:
+    """Raise ToolError where a run failed on a full disk: that says nothing about the run."""
     if _free(work) < _FULL:
         raise ToolError(
-            f"training failed, and the disk of {work.relative_to(place.root)} is full: "
-            "what was in place stays there",
+            f"{failure}\nthe disk of {work.relative_to(place.root)} is full; what was in place "
+            "stays there",
             hint="./doit clean, then certify again",
         )
 
