@@ -25,10 +25,11 @@ from aicert.frozen import replace
 from aicert.lockfile import CONFIG_INPUT, Lockfile, signers
 from aicert.statement import Dependency, Output, Statement
 from aicert.tree import code_digest, read_file, read_tree
-from enclave_runner import attest, config, inputs, report, training
+from enclave_runner import attest, config, inputs, model_files, report, training
 from enclave_runner.containment import Limits
 from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import MeasuredInput
+from enclave_runner.model_files import ModelFiles
 from enclave_runner.pickles import refuse_pickle
 from enclave_runner.pointers import refuse_pointer
 from enclave_runner.tpm import RunKey, Tpm
@@ -71,7 +72,8 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         inputs.check_readable(measured, arguments.trainer_user)
         attest.measure_inputs(tpm, data, measured)
         effective = _prepare(lockfile, measured)
-        result = _train(arguments, effective, measured, events)
+        models = _models(arguments, lockfile, effective, measured)
+        result = _train(arguments, effective, measured, models, events)
         events.send("measuring")
         target = arguments.out / "outputs" / lockfile.outputs[0]
         files = _collect(result, target)
@@ -81,6 +83,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         run_report = replace(
             report.build(effective, result, measured, files, target, signatures),
             signers=signers(lockfile),
+            removed=models.removed,
         )
         # Last: the outputs were compared with the inputs, too.
         inputs.check_unchanged(measured)
@@ -114,11 +117,6 @@ def _measure_inputs(
     measured = inputs.measure(lockfile, paths, counter.add)
     for item, found in zip(lockfile.inputs, measured, strict=True):
         inputs.check_signer(item, found)
-        for path in found.files:
-            place, name = found.path / path, f"{item.name}/{path}"
-            refuse_pointer(place, name)
-            if not item.allow_pickle:
-                refuse_pickle(place, name)
     return measured
 
 
@@ -145,16 +143,40 @@ def _prepare(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
     return config.resolve(data, views)
 
 
+def _models(
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    effective: config.Effective,
+    measured: list[MeasuredInput],
+) -> ModelFiles:
+    """The files of models that the trainer sees; copies lie beside its scratch."""
+    scratch: Path = arguments.scratch
+    rows = {each.name for each in effective.references if each.role == "data"}
+    for item, locked in zip(measured, lockfile.inputs, strict=True):
+        for path in item.files if item.name in rows else ():
+            refuse_pointer(item.path / path, f"{item.name}/{path}")
+            if not locked.allow_pickle:
+                refuse_pickle(item.path / path, f"{item.name}/{path}")
+    return model_files.prepare(
+        effective.references,
+        measured,
+        frozenset(item.name for item in lockfile.inputs if item.allow_pickle),
+        scratch.with_name(scratch.name + "-models"),
+    )
+
+
 def _train(
     arguments: argparse.Namespace,
     effective: config.Effective,
     measured: list[MeasuredInput],
+    models: ModelFiles,
     events: Events,
 ) -> training.TrainingResult:
     events.send("training", step=0)
+    rows = {each.name for each in effective.references if each.role == "data"}
     return training.train(
         effective,
-        {item.name: item.path for item in measured},
+        {item.name: item.path for item in measured if item.name in rows} | dict(models.shown),
         arguments.scratch,
         arguments.training_env,
         _limits(arguments),

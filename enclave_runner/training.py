@@ -108,8 +108,9 @@ def train(
 ) -> TrainingResult:
     """Train in `scratch`, which must be empty or absent; the log lies beside it.
 
-    `user`: see containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError where
-    nothing could be tried; a training that fails is a result.
+    `inputs`: `NAME` or `NAME/PATH`, a place below the inputs → the file or folder that is seen
+    there. `user`: see containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError
+    where nothing could be tried; a training that fails is a result.
     """
     containment.check(user)
     _make_scratch(scratch, user)
