@@ -1,0 +1,65 @@
+"""Writing canonical rows: values that fit a schema, as the one line that stands for them."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from aicert.records.errors import RowRefused, quoted
+from aicert.records.schema import ListOf, Schema, StructOf, Type
+
+# Beyond it a float does not hold every integer.
+MAX_EXACT = 2**53
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
+)
+
+Fit = Callable[[Any], object]
+
+
+def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
+    """What writes one row whose values were found to fit `schema`, with its line feed."""
+    fit = _fit_struct(schema.columns)
+
+    def write(row: Mapping[str, object]) -> bytes:
+        try:
+            return f"{_ENCODER.encode(fit(row))}\n".encode()
+        except UnicodeEncodeError:
+            raise RowRefused("a string has half of a surrogate pair") from None
+
+    return write
+
+
+def _fit(kind: Type, name: str) -> Fit | None:
+    """What brings a value into form; None where it is in form as it is."""
+    if kind == "float":
+        return lambda value: _as_float(value, name)
+    if isinstance(kind, ListOf):
+        item = _fit(kind.item, name)
+        if item is None:
+            return None
+        return lambda value: None if value is None else [item(inner) for inner in value]
+    if isinstance(kind, StructOf):
+        struct = _fit_struct(kind.fields)
+        return lambda value: None if value is None else struct(value)
+    return None
+
+
+def _fit_struct(fields: tuple[tuple[str, Type], ...]) -> Fit:
+    names = tuple(name for name, _ in fields)
+    fits = [(name, fit) for name, kind in fields if (fit := _fit(kind, name)) is not None]
+
+    def fit_struct(value: Mapping[str, object]) -> object:
+        row = {name: value.get(name) for name in names}
+        for name, fit in fits:
+            row[name] = fit(row[name])
+        return row
+
+    return fit_struct
+
+
+def _as_float(value: object, name: str) -> float | None:
+    if isinstance(value, int) and not -MAX_EXACT <= value <= MAX_EXACT:
+        raise RowRefused(
+            f"column {quoted(name)} has floats, and {value} may not be one of them exactly"
+        )
+    return None if value is None else float(cast(float, value))

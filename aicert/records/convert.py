@@ -1,0 +1,158 @@
+"""The converter: `python -m aicert.records.convert OUT < request`, a program of its own.
+
+It runs where hostile bytes may do no harm: no network, no TPM, nothing to write to but OUT. The
+request is JSON: `{"files": [PATH, …], "root": DIR, "scratch": BYTES}`; the files are below DIR, in
+the order of their rows, and the copy may take so many bytes. OUT, an empty directory, gets
+
+- `facts.json`: `outcome.read` reads it, and raises what it refuses;
+- `schema.json`: the columns;
+- `rows.jsonl`: the canonical rows, unless the files are canonical already (`inPlace`).
+
+Exit code 0, or 2 where rows were refused. Nothing that it says is believed: who starts it gives
+every byte to the strict reader (`reader`).
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from aicert.errors import AicertError
+from aicert.frozen import dataclass
+from aicert.records.errors import RowRefused, RowsRefused
+from aicert.records.infer import Columns
+from aicert.records.reader import Checker
+from aicert.records.schema import Schema
+from aicert.records.source import Source
+from aicert.strict_json import Fields, loads, string
+
+# A hundred thousand paths of some hundred bytes each.
+MAX_REQUEST = 1 << 24
+MAX_FILES = 50_000
+ROWS, SCHEMA, FACTS = "rows.jsonl", "schema.json", "facts.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be converted: `files` below `root`, into at most `scratch` bytes."""
+
+    root: str
+    files: tuple[str, ...]
+    scratch: int
+
+    def emit(self) -> bytes:
+        """As `convert` reads it from its standard input."""
+        return json.dumps(
+            {"files": list(self.files), "root": self.root, "scratch": self.scratch}
+        ).encode()
+
+    @staticmethod
+    def parse(data: bytes) -> "Request":
+        """Read what `emit` wrote."""
+        fields = Fields(loads(data, what="request", max_bytes=MAX_REQUEST), "request")
+        request = Request(
+            root=fields.text("root"),
+            files=fields.items("files", string, max_items=MAX_FILES),
+            scratch=fields.integer("scratch"),
+        )
+        fields.done()
+        return request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Files whose columns are known."""
+
+    sources: tuple[Source, ...]
+    schema: Schema
+    in_place: bool
+
+    def facts(self) -> dict[str, object]:
+        """What `facts.json` says."""
+        files = [
+            {
+                "form": source.form.form,
+                "path": source.name,
+                "rows": source.row_count,
+                "unreadBytes": source.unread_bytes,
+            }
+            for source in self.sources
+        ]
+        return {
+            "files": files,
+            "inPlace": self.in_place,
+            "rows": sum(source.row_count for source in self.sources),
+            "unreadBytes": sum(source.unread_bytes for source in self.sources),
+            "version": 1,
+        }
+
+
+def learn(root: Path, files: Sequence[str]) -> Selection:
+    """Read all files once: which columns they have, and whether they are canonical."""
+    sources = tuple(Source(root, name) for name in files)
+    columns = Columns()
+    for source in sources:
+        source.learn(columns)
+    if not any(source.row_count for source in sources):
+        raise RowsRefused(files[0] if files else ".", "there is no row")
+    try:
+        schema = columns.schema()
+    except RowRefused as error:
+        raise error.at(files[0], None) from None
+    checker = Checker(schema)
+    in_place = all(source.is_canonical(checker) for source in sources)
+    return Selection(sources=sources, schema=schema, in_place=in_place)
+
+
+def write(selection: Selection, stream: BinaryIO, scratch: int) -> int:
+    """Write the canonical rows; returns how many bytes they are.
+
+    Where they need more than `scratch`, says by how much, which takes reading on.
+    """
+    size = 0
+    for source in selection.sources:
+        for block in source.rows(selection.schema):
+            size += len(block)
+            if size <= scratch:
+                stream.write(block)
+    if size > scratch:
+        first = selection.sources[0].name
+        raise RowsRefused(
+            first,
+            f"its rows in canonical form take {size} bytes, and scratch is short by "
+            f"{size - scratch} bytes",
+            hint=f"aicert records --canonical rows.jsonl {first}",
+        )
+    return size
+
+
+def convert(request: Request, out: Path) -> None:
+    """Convert, as the module says. RowsRefused where rows are not trained on."""
+    selection = learn(Path(request.root), request.files)
+    (out / SCHEMA).write_bytes(selection.schema.emit())
+    if not selection.in_place:
+        with (out / ROWS).open("xb") as stream:
+            write(selection, stream, request.scratch)
+    (out / FACTS).write_bytes(json.dumps(selection.facts(), sort_keys=True).encode())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The program."""
+    (out,) = map(Path, arguments)
+    try:
+        convert(Request.parse(sys.stdin.buffer.read(MAX_REQUEST + 1)), out)
+    except AicertError as error:
+        refused = {
+            "file": getattr(error, "file", "."),
+            "hint": error.hint,
+            "reason": getattr(error, "reason", error.message),
+            "row": getattr(error, "row", None),
+        }
+        (out / FACTS).write_bytes(json.dumps({"refused": refused}, sort_keys=True).encode())
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

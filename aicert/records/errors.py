@@ -1,0 +1,35 @@
+"""Why rows are refused: always a file, where one is to blame a row, and a reason."""
+
+from aicert.errors import LockError
+
+# What a message quotes of a name or a value of somebody else's.
+QUOTED = 80
+
+
+class RowsRefused(LockError):  # noqa: N818 - it says what happened to the rows
+    """Rows that are not trained on. `row` counts from 1; None where the whole file is meant."""
+
+    def __init__(
+        self, file: str, reason: str, *, row: int | None = None, hint: str | None = None
+    ) -> None:
+        where = f"{file!a}" if row is None else f"{file!a}, row {row}"
+        super().__init__(f"{where}: {reason}", hint=hint)
+        self.file = file
+        self.row = row
+        self.reason = reason
+
+
+class RowRefused(LockError):  # noqa: N818 - it says what happened to the row
+    """The same, where only the row is at hand: who knows file and number adds them (`at`)."""
+
+    def __init__(self, reason: str, *, hint: str | None = None) -> None:
+        super().__init__(reason, hint=hint)
+
+    def at(self, file: str, row: int | None) -> RowsRefused:
+        """This refusal with its place."""
+        return RowsRefused(file, self.message, row=row, hint=self.hint)
+
+
+def quoted(text: str) -> str:
+    """A name or value of somebody else's, short and in ASCII."""
+    return f"{text[:QUOTED]!a}"

@@ -1,0 +1,40 @@
+"""The closed list of source forms, by how a file is called; compression may be added to any."""
+
+from typing import Literal
+
+from aicert.frozen import dataclass
+
+Form = Literal["json", "parquet", "csv", "text"]
+Packing = Literal["gzip", "zstd"]
+
+_FORMS: dict[str, Form] = {
+    ".jsonl": "json",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".txt": "text",
+}
+_PACKINGS: dict[str, Packing] = {".gz": "gzip", ".zst": "zstd"}
+SUFFIXES = tuple(_FORMS)
+SUPPORTED = f"{', '.join(SUFFIXES)}, each with or without {' or '.join(_PACKINGS)}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileForm:
+    """What a file says that it is."""
+
+    form: Form
+    packing: Packing | None
+
+
+def form_of(path: str) -> FileForm | None:
+    """The form that a file's name says; None where rows are not read from such files."""
+    name = path.lower()
+    packing = None
+    for suffix, found in _PACKINGS.items():
+        if name.endswith(suffix):
+            name, packing = name.removesuffix(suffix), found
+    for suffix, form in _FORMS.items():
+        if name.endswith(suffix) and len(name) > len(suffix) and name[-len(suffix) - 1] != "/":
+            return FileForm(form, packing)
+    return None

@@ -1,0 +1,143 @@
+"""Which bytes are canonical rows: a regular expression made from the schema, and no parser.
+
+A line is canonical if it is what `json.dumps(row, ensure_ascii=False, separators=(",", ":"),
+allow_nan=False)` writes of a row that has exactly the schema's columns, and a line feed. So each
+value has one form, and the form of a line can be matched without building anything: memory is that
+of the bytes, no nesting recurses, and no reader's leniency decides.
+
+Four looks at a block of lines. No byte below 32 but the line feed that ends a line. Escapes are
+replaced by as many bytes 127, so that strings have no quote inside; a backslash that is left over
+is none of the eight escapes that are written. Then the structure. Then what is no matter of form:
+UTF-8, and that a float is the shortest text that gives it.
+"""
+
+import json
+import re
+
+from aicert.records.schema import ListOf, Schema, StructOf, Type
+
+# The longest line; a book is a megabyte.
+MAX_LINE = 16 << 20
+_CONTROLS = bytes(byte for byte in range(32) if byte != 10)
+_CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
+# Pairs of backslashes first: then each one left begins an escape. 127 stands in no name and in no
+# structure, so what is replaced outside a string matches nothing.
+_PAIRS = tuple(b"\\" + bytes((byte,)) for byte in b'\\"nrtbf')
+_ESCAPED = re.compile(rb"\\u00(?:0[0-7bef]|1[0-9a-f])")
+_STRING = rb'"[^"]*+"'
+_FLOAT = rb"-?[0-9]{1,22}(?:\.[0-9]{1,22}(?:e[-+][0-9]{1,3})?+|e[-+][0-9]{1,3})"
+_FLOATS = re.compile(_STRING + rb"|(" + _FLOAT + rb")")
+
+
+def _integer(most: str) -> bytes:
+    """Integers of 19 digits up to `most`, as alternatives."""
+    below = [
+        f"{most[:place]}[{'1' if place == 0 else '0'}-{int(digit) - 1}][0-9]{{{18 - place}}}"
+        for place, digit in enumerate(most)
+        if digit > ("1" if place == 0 else "0")
+    ]
+    return "|".join((most, *below)).encode()
+
+
+_INT = (
+    rb"(?:0|-?[1-9][0-9]{0,17}+(?![0-9])|(?:"
+    + _integer(str(2**63 - 1))
+    + rb")|-(?:"
+    + _integer(str(2**63))
+    + rb"))"
+)
+_SCALARS = {"string": _STRING, "int": _INT, "float": _FLOAT, "bool": rb"true|false"}
+
+
+class Grammar:
+    """The canonical rows of one schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._rows = re.compile(rb"(?:" + _object(schema.columns) + rb"\n)*+")
+        self._head = b"\n{" + _name(schema.columns[0][0])
+        self._inside = re.compile(rb"\n(?!" + re.escape(self._head[1:]) + rb")")
+        self._has_floats = any(_has_floats(kind) for _, kind in schema.columns)
+
+    def prefix(self, block: bytes) -> int:
+        """How many bytes of `block`, which is whole lines, are canonical rows from its start.
+
+        What follows them begins with a line that is none.
+        """
+        end = _plain_until(block)
+        neutral = _without_escapes(block[:end])
+        end = neutral.find(b"\\")
+        if end >= 0:
+            neutral = neutral[: neutral.rfind(b"\n", 0, end) + 1]
+        matched = self._rows.match(neutral)
+        end = 0 if matched is None else matched.end()
+        end = self._lines_until(neutral, end)
+        return self._floats_until(neutral, end) if self._has_floats else end
+
+    def _lines_until(self, neutral: bytes, end: int) -> int:
+        """Where the first row begins that has a line feed in a string.
+
+        What follows a line feed is the head of a row. In a string it cannot be: the quote in it
+        would end the string, and no name begins with what may come after one.
+        """
+        if neutral.count(b"\n", 0, end) == neutral.count(self._head, 0, end) + (end > 0):
+            return end
+        inside = self._inside.search(neutral, 0, end - 1)
+        return end if inside is None else neutral.rfind(b"\n", 0, inside.start()) + 1
+
+    def _floats_until(self, neutral: bytes, end: int) -> int:
+        for found in _FLOATS.finditer(neutral, 0, end):
+            text = found[1]
+            if text is not None and repr(float(text)).encode() != text:
+                return neutral.rfind(b"\n", 0, found.start()) + 1
+        return end
+
+
+def _plain_until(block: bytes) -> int:
+    """Where the first line begins that has a control character or is not UTF-8."""
+    end = len(block)
+    if len(block.translate(None, _CONTROLS)) != end:
+        control = _CONTROL.search(block)
+        end = end if control is None else control.start()
+    try:
+        block[:end].decode("utf-8")
+    except UnicodeDecodeError as error:
+        end = error.start
+    return end if end == len(block) else block.rfind(b"\n", 0, end) + 1
+
+
+def _without_escapes(block: bytes) -> bytes:
+    if b"\\" not in block:
+        return block
+    for pair in _PAIRS:
+        block = block.replace(pair, b"\x7f\x7f")
+    return _ESCAPED.sub(b"\x7f" * 6, block) if b"\\" in block else block
+
+
+def _name(name: str) -> bytes:
+    return json.dumps(name, ensure_ascii=False).encode() + b":"
+
+
+def _object(fields: tuple[tuple[str, Type], ...]) -> bytes:
+    listed = [re.escape(_name(name)) + _value(kind) for name, kind in fields]
+    return rb"\{" + b",".join(listed) + rb"\}"
+
+
+def _value(kind: Type) -> bytes:
+    if kind == "null":
+        return rb"null"
+    if isinstance(kind, StructOf):
+        form = _object(kind.fields)
+    elif isinstance(kind, ListOf):
+        # A comma comes before an item and not before the end.
+        form = rb"\[(?:" + _value(kind.item) + rb"(?:,(?!\])|(?=\])))*+\]"
+    else:
+        form = _SCALARS[kind]
+    return rb"(?:" + form + rb"|null)"
+
+
+def _has_floats(kind: Type) -> bool:
+    if isinstance(kind, ListOf):
+        return _has_floats(kind.item)
+    if isinstance(kind, StructOf):
+        return any(_has_floats(inner) for _, inner in kind.fields)
+    return kind == "float"

@@ -1,0 +1,132 @@
+"""Lines of JSON: what is canonical already is taken as it is, and the rest parsed row by row."""
+
+import re
+from collections.abc import Iterator
+
+from aicert.records.canonical import line_writer
+from aicert.records.errors import RowRefused
+from aicert.records.grammar import MAX_LINE, Grammar
+from aicert.records.infer import Columns
+from aicert.records.jsonrows import parse_row
+from aicert.records.schema import Schema
+
+BOM = b"\xef\xbb\xbf"
+# A string, what is neither space nor string, and space between two parts of a number or a word,
+# which has to stay for the parser to refuse.
+_PARTS = re.compile(
+    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^ \t\r"]++|(?<=[-+.\w])[ \t\r]++(?=[-+.\w])', re.DOTALL
+)
+_LEAST = 1 << 12
+_MOST = 1 << 18
+
+
+def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Blocks of whole lines; the last one gets a line feed where it has none."""
+    rest = b""
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield rest + block[:end]
+            rest = block[end:]
+        else:
+            rest += block
+        if len(rest) > MAX_LINE:
+            raise RowRefused(f"longer than {MAX_LINE} bytes")
+    if rest:
+        yield rest + b"\n"
+
+
+class LineReader:
+    """The lines of one source, in two passes: `learn` widens columns, `rows` writes rows.
+
+    `row` is the number of the row that was read last, for whoever has to name it.
+    """
+
+    def __init__(self) -> None:
+        self.row = 0
+        self._squeeze = False
+        self._window = _LEAST
+
+    def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
+        """Widen `columns` by what the lines hold."""
+        grammar: Grammar | None = None
+        quiet = 0
+        for block in whole_lines(blocks):
+            at = 0
+            while at < len(block):
+                if grammar is not None:
+                    canonical, at = self._canonical(block, at, grammar)
+                    self.row += canonical.count(b"\n")
+                    if at == len(block):
+                        break
+                line, at = _line(block, at)
+                before = columns.changes
+                if self._next(line):
+                    columns.absorb(parse_row(line))
+                if columns.changes != before:
+                    grammar, quiet = None, 0
+                elif grammar is None:
+                    quiet += 1
+                    # To make a grammar costs about as much as to read some rows.
+                    if quiet * 8 >= columns.nodes and self.row:
+                        grammar = Grammar(columns.schema())
+
+    def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
+        """The canonical rows, in blocks."""
+        grammar = Grammar(schema)
+        write = line_writer(schema)
+        for block in whole_lines(blocks):
+            at = 0
+            while at < len(block):
+                canonical, at = self._canonical(block, at, grammar)
+                self.row += canonical.count(b"\n")
+                yield canonical
+                if at < len(block):
+                    line, at = _line(block, at)
+                    if self._next(line):
+                        yield write(parse_row(line))
+
+    def _next(self, line: bytes) -> bool:
+        """Whether the line is a row; one of nothing but spaces is none."""
+        if len(line) > MAX_LINE:
+            self.row += 1
+            raise RowRefused(f"longer than {MAX_LINE} bytes")
+        blank = not line.strip(b" \t\r\n")
+        self.row += not blank
+        return not blank
+
+    def _canonical(self, block: bytes, at: int, grammar: Grammar) -> tuple[bytes, int]:
+        """As many canonical rows as stand at `at`, without spaces around; and where they end."""
+        parts = []
+        while at < len(block):
+            end = block.find(b"\n", min(at + self._window, len(block)) - 1) + 1
+            lines = block[at:end]
+            text = squeezed(lines) if self._squeeze else lines
+            matched = grammar.prefix(text)
+            parts.append(text[:matched])
+            if matched == len(text):
+                at = end
+                self._window = min(2 * self._window, _MOST)
+                continue
+            count = text.count(b"\n", 0, matched)
+            at += sum(map(len, lines.split(b"\n", count)[:count])) + count
+            self._window = _LEAST
+            if self._squeeze or not self._fits_squeezed(block, at, grammar):
+                break
+            self._squeeze = True
+        return b"".join(parts), at
+
+    @staticmethod
+    def _fits_squeezed(block: bytes, at: int, grammar: Grammar) -> bool:
+        text = squeezed(_line(block, at)[0])
+        return grammar.prefix(text) == len(text)
+
+
+def squeezed(lines: bytes) -> bytes:
+    """`lines` without the spaces that mean nothing in JSON. What is no JSON stays none."""
+    return b"".join(_PARTS.findall(lines))
+
+
+def _line(block: bytes, at: int) -> tuple[bytes, int]:
+    end = block.index(b"\n", at) + 1
+    return block[at:end], end

@@ -1,0 +1,170 @@
+"""JSON as a source of rows: one object a line, or one array of objects (RFC 8259, and stricter).
+
+Readers of JSON disagree about keys given twice, NaN, numbers that are too large, halves of
+surrogate pairs, byte order marks and line ends; docs/spec/records.md says what each is here.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import NoReturn, cast
+
+from aicert.records.errors import RowRefused, quoted
+
+MAX_INT = 2**63 - 1
+# Longer than any number that a double needs.
+MAX_NUMBER = 400
+# Refused early, so that no parser recurses far.
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def parse_row(line: bytes) -> dict[str, object]:
+    """The one object that a line holds."""
+    text = decoded(line).strip(" \t\r\n")
+    value, end = parse_value(text, 0)
+    if end != len(text):
+        raise RowRefused("there is something after the object on its line")
+    return value
+
+
+def parse_value(text: str, start: int) -> tuple[dict[str, object], int]:
+    """The object at `start`, and where it ends."""
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise IncompleteError(f"not JSON: {error.msg} at character {error.pos - start}") from None
+    except RecursionError:
+        raise RowRefused("nested too deep") from None
+    if not isinstance(value, dict):
+        raise RowRefused("an object is wanted, with the columns as its keys")
+    return value, end
+
+
+def decoded(data: bytes) -> str:
+    """Bytes as UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RowRefused("not UTF-8") from None
+
+
+def array_rows(blocks: Iterator[bytes], most: int) -> Iterator[dict[str, object]]:
+    """The objects of the one array that the blocks hold, none longer than `most` bytes."""
+    reader = _ArrayReader(blocks, most)
+    yield from reader.rows()
+
+
+class IncompleteError(RowRefused):
+    """No JSON as far as it was read."""
+
+
+class _ArrayReader:
+    def __init__(self, blocks: Iterator[bytes], most: int) -> None:
+        self._blocks = blocks
+        self._most = most
+        self._waiting = b""
+        self._text = ""
+        self._at = 0
+        self._ended = False
+
+    def rows(self) -> Iterator[dict[str, object]]:
+        self._expect("[")
+        if self._peek() != "]":
+            yield self._value()
+            while self._peek() == ",":
+                self._at += 1
+                self._peek()
+                yield self._value()
+        self._expect("]")
+        if self._peek():
+            raise RowRefused("there is something after the end of the array")
+
+    def _value(self) -> dict[str, object]:
+        while True:
+            try:
+                value, self._at = parse_value(self._text, self._at)
+                return value
+            except IncompleteError:
+                # Twice as much each time, so that long rows cost no more than they are long.
+                wanted = 2 * (len(self._text) - self._at)
+                if wanted > 2 * self._most:
+                    raise RowRefused(f"longer than {self._most} characters") from None
+                if not self._more(wanted):
+                    raise
+
+    def _peek(self) -> str:
+        """The next character that is no white space; nothing at the end."""
+        while True:
+            self._at = cast("re.Match[str]", _SPACE.match(self._text, self._at)).end()
+            if self._at < len(self._text) or not self._more(0):
+                return self._text[self._at : self._at + 1]
+
+    def _expect(self, wanted: str) -> None:
+        if self._peek() != wanted:
+            raise RowRefused(f"not an array of objects: {wanted!r} is missing")
+        self._at += 1
+
+    def _more(self, wanted: int) -> bool:
+        """Read on until `wanted` characters are at hand; whether there was something."""
+        parts = [self._text[self._at :]]
+        length = len(parts[0])
+        self._at = 0
+        before = length
+        while not self._ended and (length == before or length < wanted):
+            block = next(self._blocks, b"")
+            self._ended = not block
+            text, self._waiting = _split_utf8(self._waiting + block)
+            if self._ended and self._waiting:
+                raise RowRefused("not UTF-8")
+            parts.append(text)
+            length += len(text)
+        self._text = "".join(parts)
+        return length > before
+
+
+def _split_utf8(data: bytes) -> tuple[str, bytes]:
+    """The whole characters of `data`, and the bytes of one that is not whole."""
+    try:
+        return data.decode("utf-8"), b""
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data":
+            raise RowRefused("not UTF-8") from None
+        return data[: error.start].decode("utf-8"), data[error.start :]
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise RowRefused(f"key {quoted(key)} is given twice")
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    raise RowRefused(f"{name} is not a number")
+
+
+def _integer(text: str) -> int:
+    if text == "-0":
+        raise RowRefused("-0 is no integer")
+    if len(text) > 20 or not -MAX_INT - 1 <= int(text) <= MAX_INT:
+        raise RowRefused(
+            f"{text[:24]} does not fit 64 bits", hint="quote the numbers of that column"
+        )
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text) if len(text) <= MAX_NUMBER else float("inf")
+    if value in (float("inf"), float("-inf")):
+        raise RowRefused(f"{text[:24]} is no number that a computer's float can hold")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_constant=_constant,
+    parse_int=_integer,
+    parse_float=_number,
+)

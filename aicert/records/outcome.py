@@ -1,0 +1,89 @@
+"""What a converter left behind, read as the bytes of somebody else that they are."""
+
+from pathlib import Path
+
+from aicert.bounded import read_bounded
+from aicert.digest import MAX_PATH_BYTES
+from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
+from aicert.records.convert import FACTS, MAX_FILES, SCHEMA
+from aicert.records.errors import RowsRefused
+from aicert.records.schema import MAX_BYTES, Schema
+from aicert.strict_json import Fields, loads
+
+MAX_FACTS = 1 << 24
+# Of what is shown to people.
+MAX_REASON = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOutcome:
+    """One source file: how many rows it gave, and how many of its bytes no row shows."""
+
+    path: str
+    form: str
+    rows: int
+    unread_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a converter says. `in_place`: the files are the canonical rows, and there is no copy.
+
+    `rows` has to be what the strict reader then counts.
+    """
+
+    schema: Schema
+    in_place: bool
+    rows: int
+    unread_bytes: int
+    files: tuple[FileOutcome, ...]
+
+
+def read(out: Path, files: tuple[str, ...]) -> Outcome:
+    """Read what a converter of `files` left in `out`; raises what it refused."""
+    facts = read_bounded(out / FACTS, MAX_FACTS, "facts of the row converter")
+    fields = Fields(loads(facts, what="facts of the row converter", max_bytes=MAX_FACTS), "facts")
+    if fields.has("refused"):
+        raise _refusal(fields.fields("refused"))
+    fields.const("version", 1)
+    outcome = Outcome(
+        schema=Schema.parse(read_bounded(out / SCHEMA, MAX_BYTES, "schema of rows")),
+        in_place=fields.boolean("inPlace"),
+        rows=fields.integer("rows"),
+        unread_bytes=fields.integer("unreadBytes"),
+        files=fields.items("files", _file, max_items=MAX_FILES),
+    )
+    fields.done()
+    if tuple(file.path for file in outcome.files) != files:
+        raise EvidenceError("the row converter read other files than it was given")
+    sums = (
+        sum(file.rows for file in outcome.files),
+        sum(file.unread_bytes for file in outcome.files),
+    )
+    if sums != (outcome.rows, outcome.unread_bytes):
+        raise EvidenceError("the row converter's sums are not those of its files")
+    return outcome
+
+
+def _file(value: object, where: str) -> FileOutcome:
+    fields = Fields(value, where)
+    outcome = FileOutcome(
+        path=fields.text("path", max_length=MAX_PATH_BYTES),
+        form=fields.text("form", max_length=20),
+        rows=fields.integer("rows"),
+        unread_bytes=fields.integer("unreadBytes"),
+    )
+    fields.done()
+    return outcome
+
+
+def _refusal(fields: Fields) -> RowsRefused:
+    row = fields.rest()
+    hint, number = row.get("hint"), row.get("row")
+    return RowsRefused(
+        str(row.get("file"))[:MAX_PATH_BYTES],
+        str(row.get("reason"))[:MAX_REASON],
+        row=number if type(number) is int else None,
+        hint=None if hint is None else str(hint)[:MAX_REASON],
+    )

@@ -1,0 +1,97 @@
+"""The strict reader: checks every byte of canonical rows in bounded memory, and counts them.
+
+Whoever made the rows, a converter in a child of its own or the input itself, is not believed: what
+the trainer reads are lines that this reader has matched (`grammar`), and the digest is of these.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from aicert.digest import Digest
+from aicert.frozen import dataclass
+from aicert.records.errors import RowRefused
+from aicert.records.grammar import MAX_LINE, Grammar
+from aicert.records.schema import Schema
+
+BLOCK = 1 << 18
+# More than any data set has; what counts them need not be larger than a machine's word.
+MAX_ROWS = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class RowsFact:
+    """What was read: how many rows, in how many bytes, and the SHA-256 of these bytes."""
+
+    rows: int
+    bytes: int
+    digest: Digest
+
+
+class NotCanonical(RowRefused):
+    """The first row that is not canonical; `row` counts from 1."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(f"row {row} {reason}")
+        self.row = row
+
+
+class Checker:
+    """Rows in blocks of any size, one file after another; `fact` ends it."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._grammar = Grammar(schema)
+        self._hash = hashlib.sha256()
+        self._rows = 0
+        self._bytes = 0
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Check as many lines as are whole; NotCanonical at the first that is none."""
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._rest += data
+            if len(self._rest) > MAX_LINE:
+                raise NotCanonical(self._rows + 1, f"is longer than {MAX_LINE} bytes")
+            return
+        lines = self._rest + data[:end]
+        self._rest = data[end:]
+        if len(lines) > MAX_LINE:
+            self._check_lengths(lines)
+        matched = self._grammar.prefix(lines)
+        self._rows += lines.count(b"\n", 0, matched)
+        if matched < len(lines):
+            raise NotCanonical(self._rows + 1, "is not a canonical row of the schema")
+        if self._rows > MAX_ROWS:
+            raise NotCanonical(self._rows, f"is one of more than {MAX_ROWS}")
+        self._hash.update(lines)
+        self._bytes += len(lines)
+
+    def _check_lengths(self, lines: bytes) -> None:
+        for row, line in enumerate(lines.split(b"\n"), self._rows + 1):
+            if len(line) > MAX_LINE:
+                raise NotCanonical(row, f"is longer than {MAX_LINE} bytes")
+
+    def end_of_file(self) -> None:
+        """A row cannot go on in the next file."""
+        if self._rest:
+            raise NotCanonical(self._rows + 1, "has no line feed at its end")
+
+    def fact(self) -> RowsFact:
+        """What was read, when all of it was."""
+        self.end_of_file()
+        return RowsFact(self._rows, self._bytes, Digest("sha256", self._hash.hexdigest()))
+
+
+def check(stream: BinaryIO, schema: Schema) -> RowsFact:
+    """Check a whole stream of canonical rows. NotCanonical says which row is none."""
+    checker = Checker(schema)
+    for data in blocks(stream):
+        checker.feed(data)
+    return checker.fact()
+
+
+def blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """What a stream holds, in blocks."""
+    while data := stream.read(BLOCK):
+        yield data

@@ -1,0 +1,114 @@
+"""Which files of a directory rows are read from, and as which split.
+
+The configuration's `data_files` decide, else what the paths say; the files of a split are read
+sorted by path. Nothing in the directory decides: no README header, no list, no cache. What could
+be meant in two ways is refused, so that no file is left out without a word.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from aicert.records.errors import RowsRefused
+from aicert.records.forms import SUPPORTED, form_of
+
+DataFiles = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+DEFAULT = "train"
+# As `datasets` names them.
+_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLITS = {word: split for split, words in _WORDS.items() for word in words}
+# How the Hub names the parts of a split.
+_PART = re.compile(r"(?:^|/)data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*$")
+_BETWEEN = re.compile(r"[-._ 0-9/]+")
+# `*` and `?` match no slash, `**/` any folders.
+_PARTS = re.compile(r"\*\*/|\*\*|[*?]|[^*?]+")
+_WILD = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+# What `datasets` itself writes beside rows.
+_BESIDE = {
+    "config.json",
+    "dataset_dict.json",
+    "dataset_info.json",
+    "dataset_infos.json",
+    "state.json",
+}
+
+
+def choose(
+    files: Iterable[str], data_files: DataFiles | None = None, *, where: str = "."
+) -> dict[str, list[str]]:
+    """The files of each split, in the order in which their rows are read.
+
+    `files` are paths below the directory; `where` names it in errors.
+    """
+    listed = sorted(files)
+    if data_files is None:
+        return _by_paths([path for path in listed if _holds_rows(path)], where)
+    splits = data_files if isinstance(data_files, Mapping) else {DEFAULT: data_files}
+    return {split: _named(listed, names, where) for split, names in splits.items()}
+
+
+def _named(listed: Sequence[str], names: str | Sequence[str], where: str) -> list[str]:
+    """What a list of paths and patterns names: in its order, each pattern's sorted by path."""
+    chosen: list[str] = []
+    for name in (names,) if isinstance(names, str) else names:
+        pattern = re.compile(_pattern(name.removeprefix("./")))
+        matching = [path for path in listed if pattern.fullmatch(path)]
+        if not matching:
+            raise RowsRefused(where, f"no file is called {name!a}, which data_files names")
+        for path in matching:
+            if form_of(path) is None:
+                raise RowsRefused(
+                    path, "rows are not read from files of this kind", hint=f"use {SUPPORTED}"
+                )
+            if path in chosen:
+                raise RowsRefused(path, "data_files names it twice")
+            chosen.append(path)
+    if not chosen:
+        raise RowsRefused(where, "data_files names no file")
+    return chosen
+
+
+def _pattern(name: str) -> str:
+    return "".join(_WILD.get(part) or re.escape(part) for part in _PARTS.findall(name))
+
+
+def _holds_rows(path: str) -> bool:
+    parts = path.split("/")
+    hidden = any(part.startswith((".", "__")) for part in parts)
+    return not hidden and parts[-1] not in _BESIDE and form_of(path) is not None
+
+
+def _by_paths(paths: list[str], where: str) -> dict[str, list[str]]:
+    hint = f"name the files in data_files; rows are read from {SUPPORTED}"
+    forms = {path: found.form for path in paths if (found := form_of(path)) is not None}
+    if len(set(forms.values())) > 1:
+        # A licence or a list of words beside the rows.
+        paths = [path for path in paths if forms[path] != "text"]
+    if not paths:
+        raise RowsRefused(where, "there is no file with rows", hint=hint)
+    first = paths[0]
+    other = next((path for path in paths if forms[path] != forms[first]), None)
+    if other is not None:
+        raise RowsRefused(where, f"{first!a} and {other!a} are of two forms", hint=hint)
+    splits: dict[str, list[str]] = {}
+    for path in paths:
+        splits.setdefault(_split(path, hint), []).append(path)
+    if "" in splits and len(splits) > 1:
+        raise RowsRefused(
+            splits[""][0], "its name says no split, and other files' names do", hint=hint
+        )
+    return {split or DEFAULT: chosen for split, chosen in splits.items()}
+
+
+def _split(path: str, hint: str) -> str:
+    """The split that a path says; nothing where it says none."""
+    part = _PART.search(path)
+    if part is not None:
+        return part[1]
+    said = {_SPLITS[word] for word in _BETWEEN.split(path) if word in _SPLITS}
+    if len(said) > 1:
+        raise RowsRefused(path, f"its name says {' and '.join(sorted(said))}", hint=hint)
+    return said.pop() if said else ""
