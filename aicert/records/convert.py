@@ -122,7 +122,7 @@ def write(selection: Selection, stream: BinaryIO, scratch: int) -> int:
             first,
             f"its rows in canonical form take {size} bytes, and scratch is short by "
             f"{size - scratch} bytes",
-            hint=f"aicert records --canonical rows.jsonl {first}",
+            hint="give the input in canonical form (docs/spec/records.md), or more memory",
         )
     return size
 
