@@ -48,6 +48,7 @@ _QUOTED: Final = tuple(range(16))
 _ANSWER_S: Final = 60.0
 _QUOTE_TRIES: Final = 5
 _READ_TRIES: Final = 64
+_RANDOM_STEP: Final = 32
 _RUN_KEY_ATTRIBUTES: Final = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|stclear|sign"
 _SHA256_NAME: Final = b"\x00\x0b"
 _HINT: Final = "run the command again; a local platform starts from a fresh TPM each time"
@@ -178,6 +179,19 @@ class Tpm:
             return dict(zip(found, read, strict=True))
 
         return self.ask("read its registers", read)
+
+    def random(self, count: int) -> bytes:
+        """`count` random bytes that this TPM draws now (Part 3, TPM2_GetRandom)."""
+        drawn = b""
+        # A TPM gives at most a digest's size at a time, and may give less.
+        for _ in range(_READ_TRIES):
+            drawn += self._draw(min(count - len(drawn), _RANDOM_STEP))
+            if len(drawn) >= count:
+                return drawn[:count]
+        raise ToolError(f"the TPM drew {len(drawn)} random bytes of {count}", hint=_HINT)
+
+    def _draw(self, count: int) -> bytes:
+        return self.ask("draw random bytes", lambda esapi: bytes(esapi.get_random(count)))
 
     def extend(self, pcr: int, event: bytes) -> None:
         """Extend a register of the SHA-256 bank with SHA-256(event)."""

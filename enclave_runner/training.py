@@ -113,7 +113,7 @@ def train(
     where nothing could be tried; a training that fails is a result.
     """
     containment.check(user)
-    _make_scratch(scratch, user)
+    make_scratch(scratch, user)
     config = scratch.with_name(scratch.name + "-config.json")
     config.write_bytes(effective.config)
     log = scratch.with_name(scratch.name + "-training.log")
@@ -218,7 +218,8 @@ def prune(output: Path) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def _make_scratch(scratch: Path, user: int | None) -> None:
+def make_scratch(scratch: Path, user: int | None) -> None:
+    """An empty scratch with the folders that `environment` names, for `user` to write to."""
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(scratch.iterdir()):
         raise ToolError(f"{scratch} is not empty: a run starts from nothing")
@@ -239,14 +240,11 @@ def _sandbox(
     gpus: Sequence[Path],
 ) -> Sandbox:
     shown = {
-        ENVIRONMENT: training_env,
+        **interpreter(training_env),
         PLUGIN: Path(__file__).with_name("plugin"),
         CONFIG: config,
         **{f"{INPUTS}/{name}": place.resolve() for name, place in inputs.items()},
     }
-    base = _base_python(training_env)
-    if not base.is_relative_to("/usr"):
-        shown[str(base)] = base
     told = environment(limits)
     if gpus:
         del told["CUDA_VISIBLE_DEVICES"]
@@ -258,6 +256,13 @@ def _sandbox(
         directory=f"{SCRATCH}/home",
         user=user,
     )
+
+
+def interpreter(training_env: Path) -> dict[str, Path]:
+    """What a sandbox must show for the environment's Python to start."""
+    base = _base_python(training_env)
+    seen = {ENVIRONMENT: training_env}
+    return seen if base.is_relative_to("/usr") else {**seen, str(base): base}
 
 
 def _base_python(training_env: Path) -> Path:

@@ -102,6 +102,14 @@ def test_ak_is_the_key_at_the_platform_handle(run_dir: Path, ca: Ca, tmp_path: P
     assert "platformcreate" in nv
 
 
+def test_random_bytes_are_as_many_as_wanted_and_others_each_time(run_dir: Path, ca: Ca) -> None:
+    with swtpm.platform(run_dir, ca) as tcti, working_directory(run_dir), Tpm(tcti) as tpm:
+        drawn = [tpm.random(count) for count in (0, 1, 32, 100, 100)]
+    assert [len(each) for each in drawn] == [0, 1, 32, 100, 100]
+    assert drawn[3] != drawn[4]
+    assert len({drawn[4][at : at + 20] for at in range(0, 100, 20)}) == 5
+
+
 def test_guest_cannot_replace_the_certificate(run_dir: Path, ca: Ca) -> None:
     with swtpm.platform(run_dir, ca) as tcti, working_directory(run_dir):
         for hierarchy in ("o", "p"):

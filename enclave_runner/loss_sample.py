@@ -1,0 +1,129 @@
+"""Draw the rows that a loss is measured on, so that nobody who chose the nonce knows which.
+
+Row number i of the sample is SHA-256(seed ‖ i), i as 8 bytes, big-endian, taken as a big-endian
+number modulo the number of rows; what was drawn before is skipped. Rows are counted through all
+data sets that are trained on, in the config's order. So the same seed draws the same rows of the
+same inputs anywhere (docs/spec/loss.md). Left out: slices of a split: rows outside may be drawn.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+CONTEXT = b"aicert loss sample v1\0"
+# The child stops earlier; it goes on in the sample past rows that training would leave out.
+MOST_ROWS = 512
+MOST_BYTES = 32 << 20
+_BLOCK = 1 << 18
+_CANONICAL = re.compile(r"(.+)-\d{5}-of-\d{5}\.jsonl")
+_WORD = re.compile(r"[\w.]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """The rows of one data set of the config: `key`[`index`], in `files` one after another."""
+
+    key: str
+    index: int
+    files: tuple[Path, ...]
+
+
+def seed(nonce: bytes, fresh: bytes) -> bytes:
+    """`fresh`: 32 bytes that the TPM drew when the trainer was gone."""
+    return hashlib.sha256(CONTEXT + nonce + fresh).digest()
+
+
+def sources(settings: Mapping[str, object], shown: Mapping[str, Path]) -> tuple[Source, ...]:
+    """The data sets that a resolved config trains on; `shown`: what the trainer saw, and where."""
+    found = []
+    for key in ("pretraining_dataset", "datasets"):
+        value = settings.get(key)
+        entries = value if isinstance(value, list) else [value] if value else []
+        for index, entry in enumerate(entries):
+            place = entry.get("path") if isinstance(entry, Mapping) else entry
+            split = entry.get("split") if isinstance(entry, Mapping) else None
+            files = _files(str(place), str(split or "train"), shown)
+            found.append(Source(key=key, index=index, files=files))
+        if found:
+            break
+    return tuple(found)
+
+
+def _files(place: str, split: str, shown: Mapping[str, Path]) -> tuple[Path, ...]:
+    folder = shown.get(place)
+    if folder is None:
+        return ()
+    names = set(_WORD.findall(split))
+    found = []
+    for path in sorted((folder / "data").iterdir()):
+        match = _CANONICAL.fullmatch(path.name)
+        if match is not None and (match[1] in names or "all" in names):
+            found.append(shown.get(f"{place}/data/{path.name}", path))
+    return tuple(found)
+
+
+def draw(found: Sequence[Source], key: bytes) -> Iterator[bytes]:
+    """The sample: lines with a row and whose it is, in the order in which they were drawn."""
+    indices = [(source, _Lines(path)) for source in found for path in source.files]
+    ends: list[int] = []
+    for _, lines in indices:
+        ends.append((ends[-1] if ends else 0) + lines.count)
+    size = 0
+    for number in _numbers(key, ends[-1] if ends else 0):
+        place = bisect.bisect_right(ends, number)
+        source, lines = indices[place]
+        row = lines.read(number - (ends[place - 1] if place else 0))
+        size += len(row)
+        if size > MOST_BYTES and size > len(row):
+            return
+        yield b'{"index":%d,"key":"%s","row":%s}\n' % (source.index, source.key.encode(), row)
+
+
+def _numbers(key: bytes, total: int) -> Iterator[int]:
+    drawn: set[int] = set()
+    place = 0
+    while len(drawn) < min(total, MOST_ROWS):
+        digest = hashlib.sha256(key + place.to_bytes(8, "big")).digest()
+        number = int.from_bytes(digest, "big") % total
+        place += 1
+        if number not in drawn:
+            drawn.add(number)
+            yield number
+
+
+class _Lines:
+    """Finds lines of a file by number, with one number for each block in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Line feeds before the end of each block.
+        self._feeds: list[int] = []
+        feeds = 0
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                feeds += block.count(b"\n")
+                self._feeds.append(feeds)
+        self.count = feeds
+
+    def read(self, number: int) -> bytes:
+        """Line `number`, from 0, without its end."""
+        with self._path.open("rb") as file:
+            if number:
+                file.seek(self._after(file, number))
+            return file.readline().removesuffix(b"\n")
+
+    def _after(self, file: BinaryIO, feed: int) -> int:
+        """Where the line after the line feed number `feed`, from 1, begins."""
+        block = bisect.bisect_left(self._feeds, feed)
+        file.seek(block * _BLOCK)
+        data = file.read(_BLOCK)
+        at = -1
+        for _ in range(feed - (self._feeds[block - 1] if block else 0)):
+            at = data.index(b"\n", at + 1)
+        return block * _BLOCK + at + 1
