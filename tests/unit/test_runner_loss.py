@@ -7,6 +7,7 @@ import pytest
 
 from aicert.report_facts import Loss
 from enclave_runner import loss
+from enclave_runner.containment import Limits
 
 GOOD = {"before": 6.1, "after": 4.4, "rows": 128, "tokens": 1353, "templateTokens": 128}
 
@@ -93,7 +94,7 @@ def test_kinds_without_a_loss_say_so_in_words(
 ) -> None:
     found = loss.measure(
         json.dumps(settings).encode(), {}, {},
-        loss.Room(folder=tmp_path, training_env=tmp_path, limits=loss.Limits()),
+        loss.Room(folder=tmp_path, training_env=tmp_path, limits=Limits()),
         seed=bytes(32), trained_seconds=1.0,
     )  # fmt: skip
     assert (found.state, found.before, found.rows) == ("no-loss", None, 0)
@@ -111,7 +112,7 @@ def test_only_losses_of_tokens_compare_with_the_trainers(kind: str | None) -> No
 def test_no_row_is_no_measurement(tmp_path: Path) -> None:
     found = loss.measure(
         b'{"datasets":[]}', {}, {},
-        loss.Room(folder=tmp_path / "new", training_env=tmp_path, limits=loss.Limits()),
+        loss.Room(folder=tmp_path / "new", training_env=tmp_path, limits=Limits()),
         seed=bytes(32), trained_seconds=1.0,
     )  # fmt: skip
     assert (found.state, found.reason) == ("incomplete", "there is no row to measure on")
