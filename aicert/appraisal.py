@@ -14,6 +14,7 @@ from aicert.appraise_evidence import (
     appraise_platform,
     appraise_quote,
     appraise_run_key,
+    appraise_run_time,
 )
 from aicert.appraise_lineage import Lineage, appraise_lineage
 from aicert.appraise_model import GivenModel, appraise_model, appraise_policy
@@ -25,6 +26,7 @@ from aicert.appraise_run import (
     appraise_statement,
     readable_lockfile,
 )
+from aicert.appraise_training import appraise_training
 from aicert.certificate import Certificate
 from aicert.chain import CertifiedKey, stamp
 from aicert.digest import Digest, of_bytes
@@ -97,10 +99,12 @@ def _appraise(
     key = appraise_platform(ledger, certificate, policy, at)
     quote = appraise_quote(ledger, certificate, key, nonce)
     run_key = appraise_run_key(ledger, certificate, key, quote)
-    run = appraise_statement(ledger, certificate, run_key, locked)
+    seconds = appraise_run_time(ledger, certificate, run_key, quote)
+    run = appraise_statement(ledger, certificate, run_key, locked, seconds)
     boot = appraise_boot(ledger, certificate, policy, key, quote, run)
     appraise_inputs(ledger, certificate, quote, locked)
     appraise_outputs(ledger, run, quote)
+    appraise_training(ledger, run)
     appraise_model(ledger, run, model)
     fresh = "answers your own nonce" if nonce is not None else None
     appraise_policy(ledger, policy, run, at, fresh)
@@ -145,6 +149,8 @@ def _result(
         omits=_omits(ledger, run, sorted(open_)),
         ancestors=ancestors,
         lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
+        attested_seconds=run.seconds if run is not None and covered else None,
+        facts=run.report.facts if run is not None and covered else None,
     )
 
 

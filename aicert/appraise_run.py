@@ -22,20 +22,18 @@ from aicert.report_form import RunReport
 from aicert.report_form import parse as parse_report
 from aicert.statement import Statement
 
-# Keys of the run report that say that training happened (docs/spec/certificate.md).
-STEPS, TOKENS = "steps", "tokens"
-# How many tensors of the outputs are no input's, under a name of theirs or another; and are one's.
-CHANGED, NEW, UNCHANGED = "tensorsChanged", "tensorsNew", "tensorsUnchanged"
-WEIGHTS_SUFFIX = ".safetensors"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedRun:
-    """A statement signed by the verified run key, its report, and the lockfile that it names."""
+    """A statement signed by the verified run key, its report, and the lockfile that it names.
+
+    `seconds` that the run took at most, by the TPM's clock; None where that is not attested.
+    """
 
     statement: Statement
     report: RunReport
     lockfile: Lockfile
+    seconds: float | None
 
 
 def readable_lockfile(certificate: Certificate) -> Lockfile | None:
@@ -51,8 +49,12 @@ def appraise_statement(
     certificate: Certificate,
     run_key: VerifiedRunKey | None,
     lockfile: Lockfile | None,
+    seconds: float | None,
 ) -> VerifiedRun | None:
-    """statement.signature and statement.form; after `appraise_lockfile`."""
+    """statement.signature and statement.form; after `appraise_lockfile`.
+
+    `seconds`: what `appraise_run_time` found.
+    """
 
     def signature(given: VerifiedRunKey) -> tuple[str, bytes]:
         _verify_dsse(given, certificate)
@@ -63,7 +65,7 @@ def appraise_statement(
         statement = statements.parse(payload)
         report = parse_report(statement.report)
         _check_repeated(statement, report, certificate, locked)
-        run = VerifiedRun(statement=statement, report=report, lockfile=locked)
+        run = VerifiedRun(statement=statement, report=report, lockfile=locked, seconds=seconds)
         signed = "".join(f"\ninput {name} signed by {key}" for name, key in report.signers)
         return f"run {statement.run}, as its lockfile and nonce say{signed}", run
 
@@ -102,6 +104,8 @@ def _check_repeated(
         ("inputs", dependencies, tuple((i.name, i.uri, i.digest) for i in lockfile.inputs)),
         # A runner that knows nothing of `signed-by` has not looked at any signature.
         ("signers", report.signers, lockfiles.signers(lockfile)),
+        # The machine signs the one; the other, which nobody signs, decides what is attested.
+        ("report version", report.version, certificate.version),
     )
     for what, found, wanted in pairs:
         if found != wanted:
@@ -165,7 +169,7 @@ def appraise_inputs(
 
 
 def appraise_outputs(ledger: Ledger, run: VerifiedRun | None, quote: VerifiedQuote | None) -> None:
-    """outputs.*: how training ended, and what it gave."""
+    """outputs.exit, outputs.pcr8 and outputs.nonempty: how training ended, and what it gave."""
 
     def ended(given: VerifiedRun) -> tuple[str, None]:
         if given.report.exit_code != "0":
@@ -180,7 +184,6 @@ def appraise_outputs(ledger: Ledger, run: VerifiedRun | None, quote: VerifiedQuo
     ledger.step("outputs.exit", ended, run, "statement.form")
     ledger.step("outputs.pcr8", pcr8, both(run, quote), "statement.form", "quote.pcrs")
     ledger.step("outputs.nonempty", _nonempty, run, "statement.form")
-    ledger.step("outputs.trained", _trained, run, "statement.form")
 
 
 def _check_pcr8(run: VerifiedRun, quote: VerifiedQuote) -> None:
@@ -210,46 +213,3 @@ def _nonempty(run: VerifiedRun) -> tuple[str, None]:
         if all(digest == EMPTY_FILE_HEX for digest in output.files.values()):
             raise EvidenceError(f"output {name} holds no file, or only empty ones")
     return f"{counted(count, 'file')} in {counted(len(run.statement.outputs), 'output')}", None
-
-
-def _trained(run: VerifiedRun) -> tuple[str, None]:
-    """An exit code of 0 is not enough: steps were made, and weights came out that did not go in.
-
-    A header alone makes another file of the same weights, so tensors are what counts.
-    """
-    counts = {key: run.report.number(key) for key in (STEPS, TOKENS)}
-    for key, count in counts.items():
-        if count is None or not count > 0:
-            raise EvidenceError(f"the run report counts no {key}: {count}")
-    if run.report.unchanged_weights:
-        unchanged = ", ".join(run.report.unchanged_weights[:3])
-        raise EvidenceError(f"weights came out as they went in: {unchanged[:200]!a}")
-    locked = {item.digest for item in run.lockfile.inputs}
-    weights = 0
-    for name, output in run.statement.outputs.items():
-        if output.digest in locked:
-            raise EvidenceError(f"output {name} is one of the inputs, unchanged")
-        for path, digest in output.files.items():
-            if Digest("sha256", digest) in locked:
-                raise EvidenceError(f"output file {name}/{path} is one of the inputs, unchanged")
-            weights += path.endswith(WEIGHTS_SUFFIX)
-    if not weights:
-        raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
-    origins = {key: run.report.values[key].origin for key in counts}
-    said = ", ".join(f"{counts[key]} {key} ({origins[key]})" for key in counts)
-    return f"{said}\n{counted(weights, 'weight file')}: {_compared(run)}", None
-
-
-def _compared(run: VerifiedRun) -> str:
-    counts = {}
-    for key in (CHANGED, NEW, UNCHANGED):
-        value, number = run.report.values.get(key), run.report.number(key)
-        if value is None or number is None or value.origin != "measured" or number < 0:
-            raise EvidenceError(f"the run report has no measured number {key}")
-        counts[key] = number
-    if not counts[CHANGED] + counts[NEW]:
-        raise EvidenceError(f"no tensor changed: {counts[UNCHANGED]} are those of the inputs")
-    return (
-        f"{counts[CHANGED]} tensors changed, {counts[NEW]} are new, "
-        f"{counts[UNCHANGED]} came out as they went in"
-    )

@@ -1,7 +1,7 @@
 """The certificate file: signed statement, TPM evidence and lockfile in one JSON document.
 
 Reading it authenticates nothing. Everything in it is bounded here, before any signature check
-(docs/spec/certificate.md). Old versions stay readable: `parse` dispatches on `version`.
+(docs/spec/certificate.md). Version 1 stays readable: it has the same form, and says less.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from aicert.frozen import dataclass
 from aicert.measurement import QUOTED_PCRS
 from aicert.strict_json import Fields, dumps, loads, string
 
-VERSION = 1
+VERSION = 2
 KIND = "aicert-certificate"
 # A report of Azure's host compatibility layer around one of the processor (aicert.hcl).
 PLATFORM_KIND = "azure-hcl"
@@ -71,12 +71,16 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """`lockfile`: the run's lockfile bytes; `image_lock`: a claim, never a reference value."""
+    """`lockfile`: the run's lockfile bytes; `image_lock`: a claim, never a reference value.
+
+    Of `version` 1 the run key was certified at the run's end, and the report is of version 1.
+    """
 
     envelope: Envelope
     evidence: Evidence
     lockfile: bytes
     image_lock: bytes | None = None
+    version: int = VERSION
 
 
 def emit(certificate: Certificate) -> bytes:
@@ -84,7 +88,7 @@ def emit(certificate: Certificate) -> bytes:
     evidence = certificate.evidence
     document: dict[str, object] = {
         "kind": KIND,
-        "version": VERSION,
+        "version": certificate.version,
         "envelope": certificate.envelope.to_json(),
         "lockfile": certificate.lockfile.decode("ascii"),
         "evidence": {
@@ -112,7 +116,7 @@ def parse(data: bytes) -> Certificate:
     fields = Fields(loads(data, what="certificate", max_bytes=MAX_BYTES), "certificate")
     fields.const("kind", KIND)
     version = fields.integer("version", low=1)
-    if version != VERSION:
+    if version > VERSION:
         raise EvidenceError(
             f"certificate has format version {version}, this program reads up to {VERSION}",
             hint="in a checkout of this project: git pull && pip install .",
@@ -125,6 +129,7 @@ def parse(data: bytes) -> Certificate:
         evidence=_read_evidence(fields.fields("evidence")),
         lockfile=_ascii(fields, "lockfile", MAX_LOCKFILE_CHARS),
         image_lock=image_lock,
+        version=version,
     )
     fields.done()
     return certificate

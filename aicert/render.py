@@ -11,13 +11,17 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from aicert import report_facts
 from aicert.digest import IGNORABLE
+from aicert.report_facts import Facts
 from aicert.result import Ancestor, AttestationResult, CheckResult, below_vtpm, tier_rank
 
 # Wide enough for a digest with its kind and a name; longer lines are cut.
 MAX_LINE = 240
 # As many as say which five files differ, and more.
 MAX_LINES = 12
+# Selections of rows, texts, what was removed: a run has a few of each.
+SHOWN = 6
 
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _STYLE = re.compile("\x1b\\[[0-9]*m")
@@ -101,7 +105,16 @@ def to_json(result: AttestationResult) -> dict[str, object]:
         "omits": list(result.omits),
         "lineage": _lineage_json(result.ancestors, set()),
         "lineageTier": result.lineage_tier,
+        "attestedSeconds": result.attested_seconds,
+        **_facts_json(result.facts),
     }
+
+
+def _facts_json(facts: Facts | None) -> dict[str, object]:
+    """Null where they are not verified, and of version 1."""
+    if facts is None:
+        return dict.fromkeys(("records", "loss", "texts", "removed"))
+    return report_facts.plain(facts)
 
 
 def _lineage_json(ancestors: Sequence[Ancestor], seen: set[int]) -> list[object]:
@@ -175,8 +188,47 @@ def _head(result: AttestationResult) -> list[str]:
     lines.append(f"lockfile  {safe(result.lockfile or 'none: inputs.pcr14 is not ok')}")
     if result.run is not None:
         lines.append(f"run       {safe(result.run)}, {safe(result.finished or '')} (its own clock)")
+    if result.attested_seconds is not None:
+        lines.append(
+            f"time      {result.attested_seconds:.3f} s by the TPM's clock, from run key to quote"
+        )
+    lines += fact_lines(result.facts)
     lines.append(f"policy    {safe(result.policy)}, judged at {result.at}")
     return lines
+
+
+def fact_lines(facts: Facts | None) -> list[str]:
+    """What the report says of rows, loss, texts and what was removed: some lines of each."""
+    shown: dict[str, list[str]] = {}
+    for word, line in [] if facts is None else fact_items(facts):
+        shown.setdefault(word, []).append(line)
+    lines = []
+    for word, items in shown.items():
+        lines += [f"{word if not n else '':<10}{safe(one)}" for n, one in enumerate(items[:SHOWN])]
+        if len(items) > SHOWN:
+            lines.append(f"{_MARGIN}and {len(items) - SHOWN} more")
+    return lines
+
+
+def fact_items(facts: Facts) -> list[tuple[str, str]]:
+    """What people are shown, each line with the word that it stands under; not escaped."""
+    shown = []
+    for item in facts.records:
+        unread = f", {item.unread_bytes} bytes of its files in no row" if item.unread_bytes else ""
+        what = f"{item.name} {item.split}: {item.rows} rows{unread}"
+        shown.append(("rows", f"{what}  {item.digest}"))
+    loss = facts.loss
+    if loss is not None and loss.before is not None and loss.after is not None:
+        numbers = f"{loss.before:.4g} before, {loss.after:.4g} after"
+        shown.append(("loss", f"{numbers}, per token of {loss.rows} rows (measured)"))
+    elif loss is not None:
+        shown.append(("loss", f"not measured: {loss.reason}"))
+    if loss is not None and loss.template_share is not None:
+        share = f"{loss.template_share:.1%} of {loss.tokens} tokens come from templates"
+        shown.append(("text", f"{share}, not from rows (measured)"))
+    shown += [("text", f"{name}  {digest}") for name, digest in facts.texts]
+    shown += [("removed", text) for text in facts.removed]
+    return shown
 
 
 def _check_lines(check: CheckResult, colour: bool, columns: int | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """What version 2 of the run report adds: what training read, and what was measured of it.
 
 `records`, `loss`, `texts` and `removed`; `report_form` reads and writes the report that holds them
-(docs/spec/certificate.md). Everything is bounded here; what it must agree with is the appraisal's.
+(docs/spec/run-report.md). Everything is bounded here; what it must agree with is the appraisal's.
 """
 
 import re
@@ -65,6 +65,11 @@ class Loss:
     tokens: int = 0
     template_tokens: int = 0
 
+    @property
+    def template_share(self) -> float | None:
+        """The share of the tokens that comes from no row; None where no tokens were counted."""
+        return self.template_tokens / self.tokens if self.tokens else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -79,16 +84,23 @@ class Facts:
 NO_FACTS = Facts()
 
 
-def to_json(facts: Facts) -> dict[str, object]:
-    """The keys of the report's JSON."""
-    document: dict[str, object] = {
-        "records": {"origin": "derived", "value": [_records_json(r) for r in facts.records]},
-        "removed": {"origin": "measured", "value": list(facts.removed)},
-        "texts": {"origin": "measured", "value": {n: str(digest) for n, digest in facts.texts}},
+def plain(facts: Facts) -> dict[str, object]:
+    """The four as JSON-ready values."""
+    return {
+        "records": [_records_json(records) for records in facts.records],
+        "loss": None if facts.loss is None else _loss_json(facts.loss),
+        "texts": {name: str(digest) for name, digest in facts.texts},
+        "removed": list(facts.removed),
     }
-    if facts.loss is not None:
-        document["loss"] = {"origin": "measured", "value": _loss_json(facts.loss)}
-    return document
+
+
+def to_json(facts: Facts) -> dict[str, object]:
+    """The keys of the report's JSON: each value with its origin."""
+    return {
+        key: {"origin": "derived" if key == "records" else "measured", "value": value}
+        for key, value in plain(facts).items()
+        if value is not None
+    }
 
 
 def read(report: Fields) -> Facts:

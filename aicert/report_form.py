@@ -82,6 +82,13 @@ class RunReport:
             return None
         return value.data
 
+    @property
+    def facts(self) -> Facts | None:
+        """What version 2 adds, together."""
+        if self.version == 1:
+            return None
+        return Facts(records=self.records, loss=self.loss, texts=self.texts, removed=self.removed)
+
 
 def emit(report: RunReport) -> bytes:
     """The report's bytes; `parse(emit(r)) == r`."""

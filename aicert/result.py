@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Literal, NoReturn
 
 from aicert.frozen import dataclass
+from aicert.report_facts import Facts
 
 CheckVerdict = Literal["ok", "failed", "not-checked", "not-applicable"]
 Verdict = Literal["passed", "failed", "none"]
@@ -23,6 +24,7 @@ CHECKS = (
     "quote.nonce",
     "quote.pcrs",
     "runkey.certified",
+    "runkey.time",
     "statement.signature",
     "statement.form",
     "boot.image",
@@ -32,6 +34,7 @@ CHECKS = (
     "boot.firmware",
     "inputs.lockfile",
     "inputs.pcr14",
+    "inputs.records",
     "outputs.exit",
     "outputs.pcr8",
     "outputs.nonempty",
@@ -87,7 +90,9 @@ class AttestationResult:
     `subject` maps each certified output to its dirHash, `lockfile` is the certified lockfile's
     digest; both are None until the checks that cover them are ok. `run` and `quoted` (PCRs that
     were quoted, not compared) are for display; `ancestors` is the lineage, where asked, and
-    `lineage_tier` the lowest tier among them: a policy may accept several.
+    `lineage_tier` the lowest tier among them: a policy may accept several. `attested_seconds`: from
+    the run key's certification to the quote, by the TPM's clock; `facts`: what the report says of
+    rows, loss, texts and what was removed. Both None until verified, and of version 1.
     """
 
     checks: tuple[CheckResult, ...]
@@ -103,6 +108,8 @@ class AttestationResult:
     omits: tuple[str, ...]
     ancestors: tuple[Ancestor, ...] = ()
     lineage_tier: str | None = None
+    attested_seconds: float | None = None
+    facts: Facts | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -150,14 +157,24 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
     for check in checks:
         if check.verdict == "not-checked" and check.id not in optional:
             return "none"
-        # No confidential machine, nothing measured at boot or from another run, nothing asked.
+        # No confidential machine, nothing measured at boot or from another run, nothing asked; a
+        # certificate of version 1.
         if check.verdict == "not-applicable" and check.id not in _MAY_NOT_APPLY:
             return "none"
     return "passed"
 
 
+# What a certificate of version 1 does not say.
+VERSION_2_CHECKS = ("runkey.time", "inputs.records")
 _MAY_NOT_APPLY = frozenset(
-    (*CHIP_CHECKS, *BOOT_CHECKS, "policy.claims", "policy.age", "lineage.ancestors")
+    (
+        *CHIP_CHECKS,
+        *BOOT_CHECKS,
+        *VERSION_2_CHECKS,
+        "policy.claims",
+        "policy.age",
+        "lineage.ancestors",
+    )
 )
 
 

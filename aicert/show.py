@@ -3,13 +3,14 @@
 from typing import cast
 
 from aicert import lockfile as lockfiles
-from aicert import report_form
+from aicert import report_facts, report_form
 from aicert import statement as statements
 from aicert.certificate import Certificate
 from aicert.digest import of_bytes
 from aicert.errors import AicertError
 from aicert.ledger import counted
-from aicert.render import safe
+from aicert.render import fact_lines, safe
+from aicert.report_form import RunReport
 
 MAX_SHOWN = 50
 _BANK = "sha256"
@@ -50,9 +51,18 @@ def claims(certificate: Certificate) -> dict[str, object]:
             {"key": o.key, "configured": o.configured, "used": o.used, "why": o.why}
             for o in report.overrides
         ],
+        "version": certificate.version,
+        **_facts(report),
         "imageLock": _image_lock(certificate),
         "bootLog": boot(certificate),
     }
+
+
+def _facts(report: RunReport) -> dict[str, object]:
+    """Null in version 1, which says nothing of them."""
+    if report.facts is None:
+        return dict.fromkeys(("records", "loss", "texts", "removed"))
+    return report_facts.plain(report.facts)
 
 
 def _image_lock(certificate: Certificate) -> str | None:
@@ -94,6 +104,8 @@ def claims_text(certificate: Certificate) -> str:
             f"output    {safe(name):<16} {output.digest}, {counted(len(output.files), 'file')}"
         )
         lines += _limited([f"          sha256:{output.files[p]}  {safe(p)}" for p in output.files])
+    if report.facts is not None:
+        lines += ["", *fact_lines(report.facts)]
     lines.append("")
     for key, value in report.values.items():
         said = f"{len(value.data)} numbers" if isinstance(value.data, tuple) else str(value.data)

@@ -68,6 +68,8 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
     lockfile = lockfile_form.parse(data)
     with Tpm(arguments.tcti) as tpm:
         attest.check_registers(tpm)
+        # First of all: from here to the quote the TPM's own clock counts.
+        key = attest.make_run_key(tpm, nonce)
         measured = _measure_inputs(lockfile, arguments.input, events)
         inputs.check_readable(measured, arguments.trainer_user)
         attest.measure_inputs(tpm, data, measured)
@@ -78,8 +80,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         target = arguments.out / "outputs" / lockfile.outputs[0]
         files = _collect(result, target)
         name = lockfile.outputs[0]
-        run_key = tpm.make_run_key()
-        signatures = _sign(run_key, name, files, arguments.out / "signatures")
+        signatures = _sign(key.run_key, name, files, arguments.out / "signatures")
         run_report = replace(
             report.build(effective, result, measured, files, target, signatures),
             signers=signers(lockfile),
@@ -104,8 +105,8 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             report=report_form.emit(run_report),
             log=_keep_log(result.log, arguments.out / "training.log"),
         )
-        certificate = attest.attest(tpm, run_key, statement, run_report, data)
-        run_key.flush()
+        certificate = attest.attest(tpm, key, statement, run_report, data)
+        key.run_key.flush()
     (arguments.out / "certificate.json").write_bytes(certificate)
     events.send("done", exitCode=run_report.exit_code)
 

@@ -1,8 +1,9 @@
-"""The end of a run: measure the outputs, say so in a statement, sign it, quote both registers.
+"""Both ends of a run: the run key first; then the outputs' measure, the statement and the quote.
 
-Order matters and follows docs/spec/measurement.md: PCR 8 is extended and sealed before the quote;
-the quote's extraData binds nonce, run key and statement, so no part can be exchanged for another
-run's.
+Order matters and follows docs/spec/measurement.md: the run key is made and certified before the
+inputs are hashed, so that the TPM's clock says how long the run took; PCR 8 is extended and sealed
+before the quote; the quote's extraData binds nonce, run key and statement, so no part can be
+exchanged for another run's.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from aicert.certificate import Certificate, Evidence, PlatformReport, Signed, em
 from aicert.digest import Digest, FileFact
 from aicert.dsse import Envelope, pae
 from aicert.errors import ToolError
+from aicert.frozen import dataclass
 from aicert.inert import ignored_paths
 from aicert.measurement import INPUT_PCR, OUTPUT_PCR, ZERO, input_events, output_events
 from aicert.report_form import RunReport
@@ -30,6 +32,23 @@ def check_registers(tpm: Tpm) -> None:
     for index, value in tpm.read_pcrs((OUTPUT_PCR, INPUT_PCR)).items():
         if value != ZERO:
             raise ToolError(f"PCR {index} is not zero at the start: {value.hex()}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedKey:
+    """The run key, and what the attestation key said of it at the run's start, for `nonce`."""
+
+    run_key: RunKey
+    nonce: bytes
+    certify: Signed
+
+
+def make_run_key(tpm: Tpm, nonce: bytes) -> CertifiedKey:
+    """Make the run key and have it certified: before anything is measured."""
+    run_key = tpm.make_run_key()
+    attest, signature = run_key.certify(nonce)
+    certify = Signed(attest=attest, signature=signature)
+    return CertifiedKey(run_key=run_key, nonce=nonce, certify=certify)
 
 
 def measure_inputs(tpm: Tpm, lockfile: bytes, inputs: list[MeasuredInput]) -> None:
@@ -48,37 +67,34 @@ def sign_output(run_key: RunKey, name: str, files: Mapping[str, FileFact]) -> by
 
 
 def attest(
-    tpm: Tpm, run_key: RunKey, statement: Statement, report: RunReport, lockfile: bytes
+    tpm: Tpm, key: CertifiedKey, statement: Statement, report: RunReport, lockfile: bytes
 ) -> bytes:
     """Extend PCR 8, sign the statement, quote. Returns the certificate's bytes."""
     outputs: dict[str, Digest] = {n: o.digest for n, o in statement.outputs.items()}
     for event in output_events(report.exit_code, outputs, statement.report_digest):
         tpm.extend(OUTPUT_PCR, event)
     payload = emit_statement(statement)
-    evidence, signature = _sign_and_quote(tpm, run_key, payload, statement.nonce)
+    evidence, signature = _sign_and_quote(tpm, key, payload)
     certificate = Certificate(
-        envelope=Envelope(payload=payload, signature=signature, keyid=run_key.name.hex()),
+        envelope=Envelope(payload=payload, signature=signature, keyid=key.run_key.name.hex()),
         evidence=evidence,
         lockfile=lockfile,
     )
     return emit(certificate)
 
 
-def _sign_and_quote(
-    tpm: Tpm, run_key: RunKey, payload: bytes, nonce: bytes
-) -> tuple[Evidence, bytes]:
-    signature = _signature(run_key, payload)
-    certify_attest, certify_signature = run_key.certify(nonce)
-    qualifying = quote_extra_data(nonce=nonce, run_key_name=run_key.name, statement=payload)
+def _sign_and_quote(tpm: Tpm, key: CertifiedKey, payload: bytes) -> tuple[Evidence, bytes]:
+    signature = _signature(key.run_key, payload)
+    qualifying = quote_extra_data(nonce=key.nonce, run_key_name=key.run_key.name, statement=payload)
     attest_bytes, quote_signature, pcrs = tpm.quote(qualifying)
     report = tpm.platform_report()
     evidence = Evidence(
-        nonce=nonce,
+        nonce=key.nonce,
         quote=Signed(attest=attest_bytes, signature=quote_signature),
         pcrs=pcrs,
         ak_chain=tpm.ak_chain(),
-        run_key=run_key.public,
-        run_key_certify=Signed(attest=certify_attest, signature=certify_signature),
+        run_key=key.run_key.public,
+        run_key_certify=key.certify,
         platform=None if report is None else PlatformReport(report=report),
     )
     return evidence, signature

@@ -44,6 +44,7 @@ MODULES = (
     "appraise_lineage",
     "appraise_model",
     "appraise_run",
+    "appraise_training",
     "bounded",
     "certificate",
     "chain",

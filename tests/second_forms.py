@@ -115,7 +115,7 @@ TIME = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
 SIGNED = {"attest": b64(4096), "signature": b64(4096)}
 CERTIFICATE: Any = {
     "kind": "aicert-certificate",
-    "version": 1,
+    "version": lambda value: type(value) is int and value in (1, 2),
     "envelope": {
         "payloadType": "application/vnd.in-toto+json",
         "payload": b64(1 << 23),
@@ -420,7 +420,7 @@ class Attest:
             magic, found = struct.unpack_from(">IH", data)
             self.signer, offset = sized(data, 6, 66)
             self.extra, offset = sized(data, offset, 66)
-            _, *boot, safe, firmware = struct.unpack_from(">QIIBQ", data, offset)
+            self.clock, *boot, safe, firmware = struct.unpack_from(">QIIBQ", data, offset)
         except struct.error:
             raise NoError("cut short") from None
         need(magic == 0xFF544347 and found == kind and safe <= 1)

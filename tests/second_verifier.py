@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import second_chip
+from tests import second_chip, second_training
 from tests import second_forms as forms
 from tests.second_chain import NoError, Root, check_signature, need, verify_chain
 from tests.second_forms import Attest, Lock, replay, sha, unbase64
@@ -35,6 +35,7 @@ CHECKS = (
     "quote.nonce",
     "quote.pcrs",
     "runkey.certified",
+    "runkey.time",
     "statement.signature",
     "statement.form",
     "boot.image",
@@ -44,6 +45,7 @@ CHECKS = (
     "boot.firmware",
     "inputs.lockfile",
     "inputs.pcr14",
+    "inputs.records",
     "outputs.exit",
     "outputs.pcr8",
     "outputs.nonempty",
@@ -103,6 +105,7 @@ class Appraisal:
         self.pcrs = {int(i): bytes.fromhex(v) for i, v in self.evidence["pcrs"].items()}
         self.run_public = unbase64(self.evidence["runKey"]["public"])
         self.lockfile = document["lockfile"]
+        self.seconds: float | None = None
         self.said: dict[str, str] = {}
         self.lock: Lock | None = None
         self._decide_all()
@@ -137,11 +140,13 @@ class Appraisal:
         decide("quote.nonce", self._quote_nonce, "quote.structure")
         decide("quote.pcrs", self._quote_pcrs, "quote.nonce")
         decide("runkey.certified", self._run_key, "quote.pcrs")
+        decide("runkey.time", self._run_time, "runkey.certified")
         decide("statement.signature", self._statement_signature, "runkey.certified")
         decide("statement.form", self._statement_form, "statement.signature", "readable")
         self._decide_boot()
         decide("inputs.pcr14", self._pcr14, "quote.pcrs", "readable")
         form = "statement.form"
+        decide("inputs.records", self._records, form)
         decide("outputs.exit", lambda: need(self.made.exit == "0"), form)
         decide("outputs.pcr8", self._pcr8, form, "quote.pcrs")
         decide("outputs.nonempty", self._nonempty, form)
@@ -230,6 +235,13 @@ class Appraisal:
         need(said.rest == b"\x00\x22" + name + b"\x00\x22" + qualified)
         need(said.extra == self.nonce and said.boot == self.quote.boot)
         self.run_key = forms.run_key_of(self.run_public)
+        self.started = said.clock
+
+    def _run_time(self) -> None:
+        if self.document["version"] == 1:
+            raise NotAskedError
+        need(self.started <= self.quote.clock)
+        self.seconds = (self.quote.clock - self.started) / 1000
 
     def _statement_signature(self) -> None:
         kind = b"application/vnd.in-toto+json"
@@ -242,6 +254,7 @@ class Appraisal:
 
     def _statement_form(self) -> None:
         self.made = Statement(self.payload, self.lock, self.lockfile, self.nonce)
+        need(self.made.report["version"] == self.document["version"])
 
     # policy.md, "Machine images"
 
@@ -301,6 +314,12 @@ class Appraisal:
         need(type(value) in (int, float))
         return value
 
+    def _records(self) -> None:
+        if self.made.report["version"] == 1:
+            raise NotAskedError
+        if self.lock:
+            second_training.check_records(self.made.report, self.lock)
+
     def _trained(self) -> None:
         need(self._number("steps") > 0 and self._number("tokens") > 0)
         need(not self.made.report["unchangedWeights"]["value"] and self.lock)
@@ -315,6 +334,8 @@ class Appraisal:
         ]
         need(not inputs & {digest for _, digest in files})
         need(any(path.endswith(".safetensors") for path, _ in files))
+        if self.made.report["version"] == 2 and not second_training.is_measured(self.made.report):
+            raise OpenError
 
     def _files(self) -> None:
         model = self.asked.model
@@ -331,9 +352,14 @@ class Appraisal:
     def _claims(self) -> None:
         if not self.asked.policy.get("claim"):
             raise NotAskedError
+        derived = second_training.derived(self.made.report, self.seconds)
         for claim in self.asked.policy["claim"]:
-            number = self._number(claim["name"])
-            origin = self.made.report["values"][claim["name"]]["origin"]
+            number = derived.get(claim["name"])
+            origin = "derived"
+            if claim["name"] not in derived:
+                number = self._number(claim["name"])
+                origin = self.made.report["values"][claim["name"]]["origin"]
+            need(number is not None)
             need(origin in claim.get("origins", ("measured", "derived")))
             need(claim.get("at-least", number) <= number <= claim.get("at-most", number))
 

@@ -3,7 +3,7 @@
 One row per attack: its name, the kind of scene, the change, and the one check that must refuse it.
 `malformed` rows must not even parse (EvidenceError, exit 2). Rows on the platform's own chain are
 in `attacks_platform`, those on the processor's report in `attacks_chip`, those on what was trained
-in `attacks_run`.
+in `attacks_run`, those on what version 2 adds in `attacks_version_2`.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,7 @@ class Attack:
     change: Callable[[Scene], object]
     kind: str = "local"
     also: tuple[str, ...] = ()
+    version: int = 1
 
 
 def table() -> tuple[Attack, ...]:
@@ -37,6 +38,7 @@ def table() -> tuple[Attack, ...]:
         attacks_run,
         attacks_statement,
         attacks_tpm,
+        attacks_version_2,
     )
 
     return (
@@ -47,4 +49,5 @@ def table() -> tuple[Attack, ...]:
         *attacks_statement.ATTACKS,
         *attacks_run.ATTACKS,
         *attacks_file.ATTACKS,
+        *attacks_version_2.ATTACKS,
     )

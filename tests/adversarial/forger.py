@@ -30,6 +30,7 @@ from aicert.dsse import Envelope, pae
 from aicert.lockfile import LockedInput, Lockfile
 from aicert.measurement import ZERO, input_events, output_events, replay
 from aicert.policy import Firmware, Policy
+from aicert.report_facts import Loss, Records
 from aicert.report_form import RunReport, Value
 from aicert.result import AttestationResult
 from aicert.statement import Dependency, Output, Statement
@@ -46,6 +47,33 @@ AZURE_LIKE = "vm1.TrustedVM.Azure.windows.net"
 TIERS = {**SIMULATED_TIERS, "cloud": "vtpm", "confidential": "confidential"}
 FIRMWARE = {index: hashlib.sha256(b"firmware %d" % index).digest() for index in (0, 1, 2, 3, 7)}
 BOOT = {4: b"\x44" * 32, 11: b"\x11" * 32, 12: ZERO, 13: ZERO}
+# The quote is made at 1000 ms by the TPM's clock.
+STARTED_MS = 250
+LOSSES = (6.0, 5.5, 5.0, 4.75, 4.5, 4.5, 4.25, 4.25, 4.0, 4.0)
+FACTS: dict[str, Any] = {
+    "records": (
+        Records(
+            name="alpaca",
+            split="train",
+            rows=256,
+            bytes=48_211,
+            digest=Digest("sha256", "a1" * 32),
+            unread_bytes=12,
+            files=("train.jsonl",),
+        ),
+    ),
+    "loss": Loss(
+        state="measured",
+        before=6.125,
+        after=4.0,
+        comparable=True,
+        rows=64,
+        tokens=8000,
+        template_tokens=2000,
+    ),
+    "texts": (("chat template", Digest("sha256", "7e" * 32)),),
+    "removed": ("model/config.json: name_or_path",),
+}
 VERITY = {"root": Digest("sha256", "ab" * 32)}
 
 
@@ -54,10 +82,14 @@ def hex_of(data: bytes) -> str:
 
 
 class Scene:
-    """One forged certificate and the verifier that it is shown to; `kind` is one of TIERS."""
+    """One forged certificate and the verifier that it is shown to; `kind` is one of TIERS.
 
-    def __init__(self, kind: str = "local") -> None:
+    `version`: of certificate and run report.
+    """
+
+    def __init__(self, kind: str = "local", version: int = 1) -> None:
         self.kind = kind
+        self.version = version
         self.driver = kind if kind in SIMULATED_TIERS else None
         self.tier = TIERS[kind]
         self.edits: dict[str, list[Callable[[Any], Any]]] = defaultdict(list)
@@ -122,8 +154,12 @@ class Scene:
         return {"model": dict(FILES)}
 
     def make_report(self) -> RunReport:
+        """Version 2 says what was read and how well it was learnt; its losses are of ten steps."""
+        facts: dict[str, Any] = FACTS if self.version > 1 else {}
+        more = {"losses": Value("self-reported", LOSSES)} if self.version > 1 else {}
         return RunReport(
-            version=1,
+            version=self.version,
+            **facts,
             exit_code="0",
             values={
                 "steps": Value("self-reported", 40),
@@ -133,7 +169,8 @@ class Scene:
                 "tensorsUnchanged": Value("measured", 3),
                 "totalFlops": Value("derived", 1.5e12),
                 "wallSeconds": Value("measured", 20.5),
-            },
+            }
+            | more,
         )
 
     def make_report_bytes(self) -> bytes:
@@ -197,11 +234,12 @@ class Scene:
 
     def make_certify(self) -> dict[str, Any]:
         name = tpm_forge.name_of(self.get("run_public"))
-        return {
+        certify = {
             "kind": tpm_forge.CERTIFY,
             "extra": self.get("nonce"),
             "body": tpm_forge.certify_body(name, tpm_forge.primary_qualified_name(name)),
         }
+        return certify if self.version == 1 else certify | {"clock": STARTED_MS}
 
     def make_certify_attest(self) -> bytes:
         return tpm_forge.attest(**self.get("certify"))
@@ -306,6 +344,7 @@ class Scene:
             ),
             lockfile=self.get("lockfile_bytes"),
             image_lock=self.get("image_lock"),
+            version=self.version,
         )
 
     def make_file(self) -> bytes:

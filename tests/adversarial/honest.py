@@ -12,12 +12,16 @@ from typing import Any
 
 from aicert.digest import Digest, FileFact, of_bytes
 from aicert.policy import Claim
+from aicert.report_facts import Loss, LossState
+from aicert.report_form import Value
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.attacks_platform import LAST_YEAR, chained, intermediate, with_intermediate
 from tests.adversarial.attacks_run import ancestor, reported
+from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, signers
+from tests.adversarial.attacks_version_2 import both, data_is_a_file, loss
 from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, rsa_key
-from tests.adversarial.forger import Scene, hex_of
+from tests.adversarial.forger import FACTS, STARTED_MS, TIERS, Scene, hex_of
 from tests.adversarial.tpm_forge import ECDSA, RSAPSS, RSASSA, SHA256, SHA384, SHA512
 
 Change = Callable[[Scene], object]
@@ -33,6 +37,7 @@ class Honest:
     kind: str = "local"
     verdict: str = "passed"
     check: str | None = None
+    version: int = 1
 
 
 def unchanged(scene: Scene) -> None:
@@ -146,6 +151,49 @@ def newer_firmware(scene: Scene) -> None:
 WITHIN = Claim(name="totalFlops", at_least=1e12, at_most=1.5e12)
 BELIEVED = Claim(name="steps", at_least=40, origins=frozenset(("self-reported",)))
 
+ONE_NUMBER = Value("self-reported", 4.0)
+BOUNDS = (
+    Claim(name="templateTokenShare", at_most=0.25),
+    Claim(name="attestedSeconds", at_least=0.75, at_most=0.75, origins=frozenset(("derived",))),
+    Claim(name="unreadBytes", at_least=12, at_most=12),
+)
+
+
+def of_2(name: str, *changes: Change, verdict: str = "passed", check: str | None = None) -> Honest:
+    return Honest(name, both(*changes), "local", verdict, check, version=2)
+
+
+def attested(start: int = STARTED_MS, end: int = 1000, safe: int = 1) -> Change:
+    """The certification's clock, and the quote's."""
+
+    def change(scene: Scene) -> None:
+        scene.edit("certify", lambda certify: certify | {"clock": start, "safe": safe})
+        scene.edit("quote", lambda quote: quote | {"clock": end, "safe": safe})
+
+    return change
+
+
+def losses(*values: float) -> Change:
+    return reported_values("losses", Value("self-reported", values))
+
+
+def no_loss(state: LossState) -> Loss:
+    return Loss(state=state, reason="the reason")
+
+
+def several_records(scene: Scene) -> None:
+    (one,) = FACTS["records"]
+    more = [replace(one, split=f"part-{number}") for number in range(6)]
+    more.append(replace(one, files=("train.jsonl", "more.jsonl"), rows=1))
+    reported(records=(one, *more))(scene)
+
+
+def data_is_one_file(scene: Scene) -> None:
+    data_is_a_file(scene)
+    (one,) = FACTS["records"]
+    reported(records=(replace(one, files=()),))(scene)
+
+
 HONEST = (
     Honest("local run", unchanged),
     Honest("qemu run", unchanged, "qemu"),
@@ -217,4 +265,29 @@ HONEST = (
     ),
     Honest("policy names no firmware", policy(firmware=()), "cloud", "none", "boot.firmware"),
     Honest("age that nobody can tell", policy(max_age_days=30), "local", "none", "policy.age"),
+    *(Honest(f"{kind} run, version 2", unchanged, kind, version=2) for kind in TIERS),
+    of_2("attestations in one millisecond", attested(start=1000)),
+    of_2("clock that is not safe", attested(safe=0)),
+    of_2("attestations years apart", attested(start=0, end=2**48)),
+    of_2("losses of whole numbers", loss(before=6, after=4)),
+    of_2("training that diverged", loss(after=14.5), losses(6.5, 9.0, *[12.0] * 8)),
+    of_2("training that diverged at its last step", loss(after=14.5), losses(6.0)),
+    of_2("training of one step that helped much", loss(after=1.5), losses(6.0)),
+    of_2("training whose last batch was easy", losses(*[5.0] * 9, 0.5), loss(after=5.0)),
+    of_2("trainer that reports no loss", reported_values("losses", None)),
+    of_2("trainer that reports one number as its losses", reported_values("losses", ONE_NUMBER)),
+    of_2("preference losses", loss(comparable=False, after=7.5), losses(*[0.01] * 10)),
+    of_2("training of a kind without a loss", reported(loss=no_loss("no-loss"))),
+    of_2("no text but the rows", reported(texts=(), removed=())),
+    of_2("rows of two splits and twice of one file", several_records),
+    of_2("data that is one file", data_is_one_file),
+    of_2("values of version 2 within their bounds", policy(claims=BOUNDS)),
+    of_2("made of a run of version 1", ancestor(unchanged)),
+    of_2(
+        "measurement that was not completed",
+        reported(loss=no_loss("incomplete")),
+        verdict="none",
+        check="outputs.trained",
+    ),
+    of_2("nothing measured", reported(loss=None), verdict="none", check="outputs.trained"),
 )

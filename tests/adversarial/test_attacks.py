@@ -7,7 +7,7 @@ import pytest
 from aicert import render
 from aicert.errors import EvidenceError
 from aicert.result import CHECKS
-from tests.adversarial import words
+from tests.adversarial import attacks_version_2, words
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.elsewhere import ELSEWHERE
 from tests.adversarial.forger import Scene
@@ -18,7 +18,7 @@ TABLE = table()
 
 @pytest.mark.parametrize("attack", TABLE, ids=lambda attack: attack.name)
 def test_attack_is_refused_where_its_row_says(attack: Attack) -> None:
-    scene = Scene(attack.kind)
+    scene = Scene(attack.kind, attack.version)
     attack.change(scene)
     result = words.judged(scene)
     # After a change of the words: `python -m tests.adversarial.words`, and read the diff.
@@ -34,13 +34,35 @@ def test_attack_is_refused_where_its_row_says(attack: Attack) -> None:
     json.loads(render.json_text(result))
 
 
-@pytest.mark.parametrize("kind", words.KINDS)
-def test_what_is_said_of_an_unchanged_scene_is_what_was_reviewed(kind: str) -> None:
-    assert words.unchanged(kind) == words.reviewed()[f"{kind}, unchanged"]
+# Rows that look for `"version":1` in the file.
+OF_VERSION_1 = ("NaN", "huge number", "boolean as number", "another version")
+SAME_IN_2 = [
+    row for row in TABLE if row not in attacks_version_2.ATTACKS and row.name not in OF_VERSION_1
+]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    SAME_IN_2,
+    ids=lambda attack: attack.name,
+)
+def test_version_2_refuses_what_version_1_does(attack: Attack) -> None:
+    scene = Scene(attack.kind, 2)
+    attack.change(scene)
+    result = words.judged(scene)
+    assert isinstance(result, EvidenceError) == (attack.check == MALFORMED)
+    if not isinstance(result, EvidenceError):
+        failed = [check.id for check in result.checks if check.verdict == "failed"]
+        assert failed == [attack.check, *attack.also], render.text(result)
+
+
+@pytest.mark.parametrize(("kind", "version"), words.SCENES)
+def test_what_is_said_of_an_unchanged_scene_is_what_was_reviewed(kind: str, version: int) -> None:
+    assert words.unchanged(kind, version) == words.reviewed()[words.title(kind, version)]
 
 
 def test_what_was_reviewed_is_of_these_scenes_in_their_order() -> None:
-    scenes = [f"{kind}, unchanged" for kind in words.KINDS]
+    scenes = [words.title(kind, version) for kind, version in words.SCENES]
     assert list(words.reviewed()) == [*scenes, *(row.name for row in words.rows())]
     assert "".join(words.reviewed().values()) == words.FILE.read_text(encoding="ascii")
 
@@ -52,7 +74,7 @@ def _check_shown_safely(text: str) -> None:
 
 @pytest.mark.parametrize("row", HONEST, ids=lambda row: row.name)
 def test_what_is_right_is_not_refused(row: Honest) -> None:
-    scene = Scene(row.kind)
+    scene = Scene(row.kind, row.version)
     row.change(scene)
     result = scene.appraise()
     assert words.changed(row, result) == words.reviewed()[row.name]

@@ -17,13 +17,14 @@ from tests.adversarial.forger import Scene
 from tests.adversarial.honest import HONEST, Honest
 
 FILE = Path(__file__).with_name("words.txt")
-KINDS = ("local", "qemu", "cloud", "confidential")
+# Kinds of scenes, and versions.
+SCENES = (("local", 1), ("qemu", 1), ("cloud", 1), ("confidential", 1), ("local", 2), ("cloud", 2))
 
 
 @cache
-def usual(kind: str) -> AttestationResult:
+def usual(kind: str, version: int) -> AttestationResult:
     """What the verifier says of the unchanged scene."""
-    return Scene(kind).appraise()
+    return Scene(kind, version).appraise()
 
 
 def judged(scene: Scene) -> AttestationResult | EvidenceError:
@@ -34,14 +35,19 @@ def judged(scene: Scene) -> AttestationResult | EvidenceError:
         return error
 
 
-def unchanged(kind: str) -> str:
+def unchanged(kind: str, version: int) -> str:
     """What is said of the unchanged scene, whole."""
-    return _joined(f"{kind}, unchanged", _result(Scene(kind).appraise()))
+    return _joined(title(kind, version), _result(Scene(kind, version).appraise()))
+
+
+def title(kind: str, version: int) -> str:
+    """What stands above the words of an unchanged scene."""
+    return f"{kind}{', version 2' if version > 1 else ''}, unchanged"
 
 
 def changed(row: Attack | Honest, outcome: AttestationResult | EvidenceError) -> str:
     """What is said of a changed scene, so far as it differs."""
-    return _joined(row.name, _changed(outcome, usual(row.kind)))
+    return _joined(row.name, _changed(outcome, usual(row.kind, row.version)))
 
 
 def rows() -> tuple[Attack | Honest, ...]:
@@ -51,9 +57,9 @@ def rows() -> tuple[Attack | Honest, ...]:
 
 def words() -> str:
     """The whole text."""
-    said = [unchanged(kind) for kind in KINDS]
+    said = [unchanged(kind, version) for kind, version in SCENES]
     for row in rows():
-        scene = Scene(row.kind)
+        scene = Scene(row.kind, row.version)
         row.change(scene)
         said.append(changed(row, judged(scene)))
     return "".join(said)

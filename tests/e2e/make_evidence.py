@@ -79,10 +79,10 @@ def make_evidence(
     """
     with fresh_tpm(ca) as (tpm, authority):
         ak_chain = tpm.ak_chain()
-        for pcr, event in events:
-            tpm.extend(pcr, event)
         key = tpm.make_run_key()
         certify_attest, certify_signature = key.certify(nonce)
+        for pcr, event in events:
+            tpm.extend(pcr, event)
         signed = statement if to_sign is None else to_sign
         statement_signature = key.sign(hashlib.sha256(signed).digest())
         attest, signature, pcrs = tpm.quote(quote_extra_data(nonce, key.name, statement))

@@ -72,6 +72,10 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     assert {c["verdict"] for c in told["checks"] if c["id"].startswith("boot.")} == {
         "not-applicable"
     }
+    # From before the inputs were hashed to after the outputs were: all of the training, and more.
+    report = json.loads(aicert(installed, "show", "--format=json", checkout.certificate).stdout)
+    trained = report["report"]["wallSeconds"]["value"]
+    assert trained < told["attestedSeconds"] < trained + 600
 
     default = checkout.doit("verify")
     assert default.returncode == 1

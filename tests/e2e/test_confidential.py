@@ -22,7 +22,7 @@ from aicert.errors import ToolError
 from aicert.measurement import INPUT_PCR, ZERO
 from aicert.policy import Firmware
 from aicert.result import AttestationResult
-from enclave_runner.attest import attest
+from enclave_runner.attest import attest, make_run_key
 from enclave_runner.tpm import Tpm
 from tests.adversarial import ca_forge, chip_forge
 from tests.adversarial.forger import AZURE_LIKE, VERITY, Scene
@@ -70,14 +70,14 @@ def write(tpm: Tpm, content: bytes, index: int = INDEX) -> None:
 
 
 def certify(tpm: Tpm) -> Certificate:
-    """What the runner does at the end of a run."""
-    scene = Scene("confidential")
+    """What the runner does at both ends of a run."""
+    scene = Scene("confidential", 2)
+    key = make_run_key(tpm, scene.get("nonce"))
     for event in scene.get("input_events"):
         tpm.extend(INPUT_PCR, event)
-    key = tpm.make_run_key()
     report, lockfile = scene.get("report"), scene.get("lockfile_bytes")
     made = attest(tpm, key, scene.get("statement"), report, lockfile)
-    key.flush()
+    key.run_key.flush()
     return certificates.parse(made)
 
 

@@ -23,7 +23,7 @@ from tests.vectors.test_differential import first, second
 @pytest.fixture(scope="module")
 def planned() -> Scene:
     """What the machine is to measure and to say."""
-    return Scene()
+    return Scene("local", 2)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def der(signature: bytes) -> bytes:
 
 
 def scene_of(evidence: Evidence) -> Scene:
-    scene = Scene()
+    scene = Scene("local", 2)
     scene.at = datetime.now(UTC)
     scene.put("root", pem_to_der(evidence.ca_pem, "root"))
     scene.put("chain", evidence.ak_chain)
@@ -60,6 +60,9 @@ def flipped(data: bytes, position: int) -> bytes:
 def test_both_verifiers_pass_it(evidence: Evidence, tmp_path: Path) -> None:
     scene = scene_of(evidence)
     assert first(scene) == second(scene, tmp_path) == ("passed", None)
+    start = tpm.parse_certification(evidence.certify_attest).clock.clock
+    end = tpm.parse_quote(evidence.attest).clock.clock
+    assert scene.appraise().attested_seconds == (end - start) / 1000
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
 def _warm() -> None:
     """Make the keys and signatures of all attacks once: they take longer than any test."""
     for attack in table():
-        scene = Scene(attack.kind)
+        scene = Scene(attack.kind, attack.version)
         attack.change(scene)
         scene.get("file")
 

@@ -76,7 +76,7 @@ def evidence(key: str, value: object) -> Change:
     [
         (lambda d: d.update(kind="x"), "kind is not"),
         (lambda d: d.update(version=0), "out of range"),
-        (lambda d: d.update(version=2), "format version 2, this program reads up to 1"),
+        (lambda d: d.update(version=3), "format version 3, this program reads up to 2"),
         (lambda d: d.update(version="1"), "int is wanted"),
         (lambda d: d.update(more=1), "unknown key 'more'"),
         (lambda d: d.pop("lockfile"), "lockfile is missing"),
@@ -141,7 +141,7 @@ def test_optional_parts_may_be_absent() -> None:
 
 def test_a_newer_version_has_a_way_forward() -> None:
     document = json.loads(emit(good()))
-    document["version"] = 2
+    document["version"] = 3
     with pytest.raises(EvidenceError) as error:
         parse(json.dumps(document).encode())
     assert error.value.hint == "in a checkout of this project: git pull && pip install ."

@@ -45,7 +45,7 @@ def slug(name: str) -> str:
 
 def vector(row: Attack | Honest) -> dict[str, object]:
     """One scenario: what the verifier is given, and what it must say."""
-    scene = Scene(row.kind)
+    scene = Scene(row.kind, row.version)
     row.change(scene)
     made: dict[str, object] = {"format": FORMAT, "name": row.name, "expected": _expected(row)}
     described = [text for text, names in ELSEWHERE.items() if row.name in names]

@@ -1,0 +1,52 @@
+"""The second verifier's view of what version 2 says (run-report.md).
+
+Written from docs/spec/ alone; shares no code with `aicert`.
+"""
+
+from typing import Any
+
+from tests.second_chain import need
+from tests.second_forms import Lock
+
+
+def check_records(report: Any, lock: Lock) -> None:
+    kinds = {name: digest.partition(":")[0] for name, _, _, digest in lock.inputs}
+    kinds.pop("config")
+    selections = []
+    for one in report["records"]["value"]:
+        need(one["name"] in kinds)
+        need(one["rows"] > 0 and one["bytes"] >= 3 * one["rows"])
+        need((kinds[one["name"]] == "sha256") == (one["files"] == []))
+        selections.append((one["name"], one["split"], *one["files"]))
+    need(len(set(selections)) == len(selections))
+    for text in report["removed"]["value"]:
+        need(text.split(": ")[0].split("/")[0] in kinds)
+
+
+def is_measured(report: Any) -> bool:
+    """Whether there is a loss, or no need of one; a contradiction is an error."""
+    loss = report.get("loss", {"value": {"state": "incomplete"}})["value"]
+    if loss["state"] != "measured":
+        return bool(loss["state"] == "no-loss")
+    own = report["values"].get("losses", {}).get("value")
+    if loss["comparable"] and type(own) is list and own:
+        _compare(loss["before"], loss["after"], own[-8:], len(own) >= 8)
+    return True
+
+
+def _compare(before: float, after: float, last: list[float], enough: bool) -> None:
+    claim = before - max(last)
+    if claim >= 1 and claim >= before / 4:
+        need(before - after >= claim / 4)
+    gap = min(last) - after
+    need(not enough or gap <= 1 or gap <= min(last) / 2)
+
+
+def derived(report: Any, seconds: float | None) -> dict[str, float | None]:
+    """The numbers that a policy can bound and that no value of the report can stand for."""
+    loss = report.get("loss", {"value": {"tokens": 0}})["value"]
+    share = loss["templateTokens"] / loss["tokens"] if loss["tokens"] else None
+    unread = None
+    if report["version"] == 2:
+        unread = sum(one["unreadBytes"] for one in report["records"]["value"])
+    return {"attestedSeconds": seconds, "templateTokenShare": share, "unreadBytes": unread}
