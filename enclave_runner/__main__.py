@@ -25,13 +25,12 @@ from aicert.frozen import replace
 from aicert.lockfile import CONFIG_INPUT, Lockfile, signers
 from aicert.statement import Dependency, Output, Statement
 from aicert.tree import code_digest, read_file, read_tree
-from enclave_runner import attest, config, inputs, model_files, report, training
+from enclave_runner import attest, config, inputs, model_files, report, rows, training
+from enclave_runner.config_rules import INPUTS
 from enclave_runner.containment import Limits
 from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.model_files import ModelFiles
-from enclave_runner.pickles import refuse_pickle
-from enclave_runner.pointers import refuse_pointer
 from enclave_runner.tpm import RunKey, Tpm
 
 BUILDER_ID = "urn:aicert:machine:"
@@ -75,14 +74,15 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         attest.measure_inputs(tpm, data, measured)
         effective = _prepare(lockfile, measured)
         models = _models(arguments, lockfile, effective, measured)
-        result = _train(arguments, effective, measured, models, events)
+        read = _read_rows(arguments, effective, measured, events)
+        result = _train(arguments, effective, models, read, events)
         events.send("measuring")
         target = arguments.out / "outputs" / lockfile.outputs[0]
         files = _collect(result, target)
         name = lockfile.outputs[0]
         signatures = _sign(key.run_key, name, files, arguments.out / "signatures")
         run_report = replace(
-            report.build(effective, result, measured, files, target, signatures),
+            report.build(effective, read, result, measured, files, target, signatures),
             signers=signers(lockfile),
             removed=models.removed,
         )
@@ -152,12 +152,6 @@ def _models(
 ) -> ModelFiles:
     """The files of models that the trainer sees; copies lie beside its scratch."""
     scratch: Path = arguments.scratch
-    rows = {each.name for each in effective.references if each.role == "data"}
-    for item, locked in zip(measured, lockfile.inputs, strict=True):
-        for path in item.files if item.name in rows else ():
-            refuse_pointer(item.path / path, f"{item.name}/{path}")
-            if not locked.allow_pickle:
-                refuse_pickle(item.path / path, f"{item.name}/{path}")
     return model_files.prepare(
         effective.references,
         measured,
@@ -166,21 +160,39 @@ def _models(
     )
 
 
-def _train(
+def _read_rows(
     arguments: argparse.Namespace,
     effective: config.Effective,
     measured: list[MeasuredInput],
+    events: Events,
+) -> rows.Rows:
+    events.send("reading")
+    scratch: Path = arguments.scratch
+    room = rows.Room(
+        folder=scratch.with_name(scratch.name + "-records"),
+        training_env=arguments.training_env,
+        limits=_limits(arguments),
+        user=arguments.trainer_user,
+    )
+    return rows.prepare(effective.selections, {item.name: item for item in measured}, room)
+
+
+def _train(
+    arguments: argparse.Namespace,
+    effective: config.Effective,
     models: ModelFiles,
+    read: rows.Rows,
     events: Events,
 ) -> training.TrainingResult:
     events.send("training", step=0)
-    rows = {each.name for each in effective.references if each.role == "data"}
+    limits = _limits(arguments)
     return training.train(
         effective,
-        {item.name: item.path for item in measured if item.name in rows} | dict(models.shown),
+        {f"{INPUTS}/{name}": path for name, path in models.shown.items()} | dict(read.shown),
         arguments.scratch,
         arguments.training_env,
-        _limits(arguments),
+        # Copies of rows are on the same disk, or in the same memory.
+        replace(limits, scratch_bytes=limits.scratch_bytes - read.copied),
         lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
         user=arguments.trainer_user,
         gpus=arguments.gpu,

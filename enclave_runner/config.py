@@ -18,22 +18,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aicert.errors import ConfigError
 from enclave_runner import config_rules as rules
 from enclave_runner import strict_yaml
+from enclave_runner.config_rules import ConfigRefused
+from enclave_runner.selections import Selection, Selections
 
 _KEYS = Path(__file__).with_name("axolotl_keys.json")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
 _PATH_LIKE = re.compile(r"[/\\]|^~|^\.\.?$|^input:")
-
-
-class ConfigRefused(ConfigError):  # noqa: N818 - says what happened, as the design does
-    """The config says something that a certified run cannot do; `key` is the field."""
-
-    def __init__(self, key: str, reason: str, *, hint: str | None = None) -> None:
-        super().__init__(f"config: {key}: {reason}" if key else f"config: {reason}", hint=hint)
-        self.key = key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,12 +75,14 @@ class Reference:
 class Effective:
     """`config` is what Axolotl reads, byte for byte: canonical JSON, which is YAML.
 
-    `references`: every input that it names, in the config's order.
+    `references`: every input that it names, in the config's order. `selections`: the rows of those
+    that are data, which it names by where their canonical form lies.
     """
 
     config: bytes
     overrides: tuple[AppliedOverride, ...]
     references: tuple[Reference, ...] = ()
+    selections: tuple[Selection, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -131,11 +126,14 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
     settings = walk.mapping(document, (keys.root,), "", "")
     if not settings.get("base_model"):
         raise ConfigRefused("base_model", "missing", hint=walk.hint())
+    rows = Selections({name: None if view.is_file else view.files for name, view in inputs.items()})
+    rows.rewrite(settings)
     overrides = _apply_overrides(settings)
     return Effective(
         config=strict_yaml.canonical(settings),
         overrides=overrides,
         references=tuple(walk.references),
+        selections=rows.all,
     )
 
 

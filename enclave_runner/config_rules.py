@@ -11,6 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from aicert.errors import ConfigError
+
+
+class ConfigRefused(ConfigError):  # noqa: N818 - says what happened, as the design does
+    """The config says something that a certified run cannot do; `key` is the field."""
+
+    def __init__(self, key: str, reason: str, *, hint: str | None = None) -> None:
+        super().__init__(f"config: {key}: {reason}" if key else f"config: {reason}", hint=hint)
+        self.key = key
+
+
 INPUTS = "/aicert/inputs"
 SCRATCH = "/aicert/scratch"
 OUTPUT = f"{SCRATCH}/output"

@@ -38,6 +38,7 @@ _SCRATCH_EVERY = 4
 _LAST_WAIT_SECONDS = 30.0
 _SHARED_MEMORY = 512 * 1024 * 1024
 _PR_SET_CHILD_SUBREAPER = 36
+_NOTHING = Path(os.devnull)
 _HINT = "sudo apt-get install bubblewrap; sudo sysctl kernel.unprivileged_userns_clone=1"
 
 
@@ -109,15 +110,18 @@ def run(
     limits: Limits,
     log: Path,
     on_message: Callable[[bytes], None],
+    *,
+    stdin: Path = _NOTHING,
 ) -> Ended:
-    """Run `command` to its end. `on_message` gets the lines that it writes to AICERT_PROGRESS_FD.
+    """Run `command` to its end. `on_message` gets the lines that it writes to AICERT_PROGRESS_FD;
+    `stdin` is a file that it reads.
 
     Call it from a thread that outlives the run: the sandbox dies with the thread that made it.
     """
     with _adopting_orphans(), log.open("wb") as log_file:
         watch = _Watch(limits=limits, sandbox=sandbox, log_file=log_file, on_message=on_message)
         try:
-            watch.start(command)
+            watch.start(command, stdin)
             watch.follow()
         finally:
             watch.kill()
@@ -216,7 +220,7 @@ class _Watch:
         self._wall = 0.0
         self._cpu_before = _cpu_of_children()
 
-    def start(self, command: Sequence[str]) -> None:
+    def start(self, command: Sequence[str], stdin: Path) -> None:
         log, messages, status = os.pipe(), os.pipe(), os.pipe()
         takers = (self._log.take, self._messages.take, self._statuses.take)
         self._reading = {
@@ -230,15 +234,17 @@ class _Watch:
         # Set inside, where the count is the sandbox's own: a fork bomb outruns the polls.
         words += ["--", "/usr/bin/prlimit", f"--nproc={self._limits.processes}", "--core=0"]
         words += [f"--fsize={self._limits.scratch_bytes}", "--", *command]
+        reading = os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._bubble = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log[1], stderr=log[1],
+                words, stdin=reading, stdout=log[1], stderr=log[1],
                 pass_fds=(messages[1], status[1], seccomp),
                 # Its own environment can be read inside: it is that of the sandbox's process 1.
                 env={}, **_as(self._sandbox.user),
             )  # fmt: skip
         finally:
             os.close(seccomp)
+            os.close(reading)
             for _, writing in (log, messages, status):
                 os.close(writing)
 

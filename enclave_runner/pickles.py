@@ -9,12 +9,13 @@ refused by name only: its own, or that of a shard in a weights index.
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from aicert import safetensors
 from aicert.errors import EvidenceError, LockError
-from enclave_runner.pointers import shards
+from enclave_runner.model_json import shards
 
 # Names that transformers, peft, torch, datasets and numpy unpickle. Text of a data set has others.
 _SUFFIXES = frozenset(
@@ -24,6 +25,9 @@ _PROTOCOLS = frozenset((2, 3, 4, 5))
 _ZIP = b"PK\x03\x04"
 _TAR_AT, _TAR = 257, b"ustar"
 _NUMPY = b"\x93NUMPY"
+_INDEX = re.compile(r".*\.index(?:\.[^/]*)?\.json", re.DOTALL)
+# One of 15,000 tensors has 2 MB.
+_MAX_INDEX = 1 << 26
 # Sizes of a zip's end record, of a zip64 locator and end record; a field that defers to the latter.
 _END, _LOCATOR, _END64, _NARROW = 22, 20, 56, 0xFFFFFFFF
 
@@ -59,11 +63,22 @@ def pickle_reason(path: Path, name: str) -> str | None:
         return f"the name ends in {suffix}"
     if suffix == ".npy" and b"O" in head[10:128]:
         return "a numpy array of objects"
-    for shard in shards(path, name):
+    for shard in _shards(path, name):
         # Loaders choose by exactly this: any other shard goes to torch.load.
         if not shard.endswith(safetensors.SUFFIX):
             return f"an index of weights with the shard {shard[:80]!a}"
     return None
+
+
+def _shards(path: Path, name: str) -> list[str]:
+    """The files that a weights index names; none where `path`, named `name`, is no index."""
+    if not _INDEX.fullmatch(PurePosixPath(name).name):
+        return []
+    with path.open("rb") as file:
+        data = file.read(_MAX_INDEX + 1)
+    if len(data) > _MAX_INDEX:
+        raise LockError(f"{name} is larger than {_MAX_INDEX} bytes, and loaders take names from it")
+    return shards(data)
 
 
 def _archive_reason(path: Path) -> str | None:

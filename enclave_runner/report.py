@@ -19,6 +19,7 @@ from aicert.report_form import Override, RunReport, Scalar, Value
 from aicert.strict_json import MAX_INT
 from enclave_runner.config import Effective
 from enclave_runner.inputs import MeasuredInput, unchanged_weights
+from enclave_runner.rows import Rows
 from enclave_runner.tensors import compare
 from enclave_runner.training import TrainingResult
 
@@ -44,6 +45,7 @@ _MAX_TEXT = 200
 
 def build(
     effective: Effective,
+    rows: Rows,
     result: TrainingResult,
     inputs: list[MeasuredInput],
     output: Mapping[str, FileFact],
@@ -58,6 +60,7 @@ def build(
         "effectiveConfig": Value("measured", effective.digest),
         "wallSeconds": Value("measured", round(result.wall_seconds, 3)),
         "cpuSeconds": Value("measured", round(result.cpu_seconds, 3)),
+        "readingCpuSeconds": Value("measured", round(rows.cpu_seconds, 3)),
         "maxMemoryBytes": Value("measured", result.max_rss),
         "outputBytes": Value("measured", sum(fact.size for fact in output.values())),
         "inputBytes": Value("measured", sum(f.size for i in inputs for f in i.files.values())),
@@ -91,6 +94,7 @@ def build(
         ),
         unchanged_weights=tuple(unchanged_weights(inputs, output)),
         signatures=tuple(sorted(signatures.items())),
+        records=rows.records,
         loss=_loss(result),
     )
 

@@ -21,7 +21,7 @@ from aicert import strict_json
 from aicert.errors import AicertError, ToolError
 from enclave_runner import containment
 from enclave_runner.config import Effective
-from enclave_runner.config_rules import INPUTS, OUTPUT, SCRATCH
+from enclave_runner.config_rules import OUTPUT, SCRATCH
 from enclave_runner.containment import Limits, Sandbox
 from enclave_runner.pace import Pace
 
@@ -97,7 +97,7 @@ class TrainingResult:
 
 def train(
     effective: Effective,
-    inputs: Mapping[str, Path],
+    shown: Mapping[str, Path],
     scratch: Path,
     training_env: Path,
     limits: Limits,
@@ -108,9 +108,9 @@ def train(
 ) -> TrainingResult:
     """Train in `scratch`, which must be empty or absent; the log lies beside it.
 
-    `inputs`: `NAME` or `NAME/PATH`, a place below the inputs → the file or folder that is seen
-    there. `user`: see containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError
-    where nothing could be tried; a training that fails is a result.
+    `shown`: what the trainer sees of the inputs, place → file or folder. `user`: see
+    containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError where nothing could be
+    tried; a training that fails is a result.
     """
     containment.check(user)
     make_scratch(scratch, user)
@@ -120,7 +120,7 @@ def train(
     reader = _Reader(on_progress)
     ended = containment.run(
         COMMAND,
-        _sandbox(inputs, scratch, config, training_env, limits, user, gpus),
+        _sandbox(shown, scratch, config, training_env, limits, user, gpus),
         limits,
         log,
         reader.take,
@@ -231,7 +231,7 @@ def make_scratch(scratch: Path, user: int | None) -> None:
 
 
 def _sandbox(
-    inputs: Mapping[str, Path],
+    shown: Mapping[str, Path],
     scratch: Path,
     config: Path,
     training_env: Path,
@@ -239,17 +239,17 @@ def _sandbox(
     user: int | None,
     gpus: Sequence[Path],
 ) -> Sandbox:
-    shown = {
+    read_only = {
         **interpreter(training_env),
         PLUGIN: Path(__file__).with_name("plugin"),
         CONFIG: config,
-        **{f"{INPUTS}/{name}": place.resolve() for name, place in inputs.items()},
+        **{place: path.resolve() for place, path in shown.items()},
     }
     told = environment(limits)
     if gpus:
         del told["CUDA_VISIBLE_DEVICES"]
     return Sandbox(
-        read_only=shown,
+        read_only=read_only,
         devices=tuple(gpus),
         scratch=scratch,
         environment=told,

@@ -11,7 +11,12 @@ from aicert.errors import AicertError, ConfigError, ToolError
 from rules import progress
 
 MAX_LINE = 4096
-_WORDS = {"hashing": "hashing inputs", "training": "training", "measuring": "measuring outputs"}
+_WORDS = {
+    "hashing": "hashing inputs",
+    "reading": "reading rows",
+    "training": "training",
+    "measuring": "measuring outputs",
+}
 
 
 class Lines(Protocol):

@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Self
 
+import aicert_rows
 import torch
 from axolotl.integrations.base import BasePlugin
 from transformers import TrainerCallback
@@ -33,6 +34,8 @@ class _FixedDate(datetime):
 
 
 chat_template_utils.datetime = _FixedDate
+# Axolotl imports its plugins before it looks at a data set.
+aicert_rows.install()
 
 
 def _tell(message: dict[str, Any]) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from enclave_runner import config, training
+from aicert.digest import EMPTY_DIR
+from aicert.tree import read_tree
+from enclave_runner import config, config_rules, rows, training
 from enclave_runner.config import Effective, InputView
 from enclave_runner.containment import Limits
+from enclave_runner.inputs import MeasuredInput
 from enclave_runner.training import Progress, TrainingResult
 from rules import example, training_env
 
@@ -58,6 +61,22 @@ def effective(
     return config.resolve(text.encode(), views)
 
 
+def seen_of(
+    inputs: dict[str, Path], wanted: Effective, folder: Path, environment: Path
+) -> dict[str, Path]:
+    """What the runner would show the trainer of these inputs."""
+    folder.mkdir()
+    room = rows.Room(folder=folder / "records", training_env=environment, limits=Limits())
+    measured = {
+        name: MeasuredInput(
+            name=name, path=path, digest=EMPTY_DIR, files=read_tree(path), stat_keys={}
+        )
+        for name, path in inputs.items()
+    }
+    made = rows.prepare(wanted.selections, measured, room)
+    return {f"{config_rules.INPUTS}/model": inputs["model"], **made.shown}
+
+
 def files_of(output: Path) -> dict[str, str]:
     return {
         str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -78,8 +97,9 @@ def train_twice(
     tmp_path: Path, environment: Path, inputs: dict[str, Path], more: str
 ) -> tuple[TrainingResult, TrainingResult]:
     wanted = effective(inputs, more)
+    seen = seen_of(inputs, wanted, tmp_path / "seen", environment)
     first, second = (
-        training.train(wanted, inputs, tmp_path / name, environment, Limits(threads=threads))
+        training.train(wanted, seen, tmp_path / name, environment, Limits(threads=threads))
         # The number of threads must not matter either.
         for name, threads in (("first", 1), ("second", 2))
     )
@@ -127,16 +147,17 @@ def test_reported_flops_are_those_of_the_tokens_and_parameters(
     # One row a step is never padded, so the tokens counted are the tokens computed.
     change = (("max_steps: 40", "max_steps: 6"), ("micro_batch_size: 8", "micro_batch_size: 1"))
     wanted = effective(inputs, change=change)
-    seen: list[Progress] = []
-    result = training.train(wanted, inputs, tmp_path / "s", environment, Limits(), seen.append)
+    seen = seen_of(inputs, wanted, tmp_path / "seen", environment)
+    heard: list[Progress] = []
+    result = training.train(wanted, seen, tmp_path / "s", environment, Limits(), heard.append)
     assert result.exit_code == "0"
     told = result.self_reported
     tokens, flops = told["tokens"], told["flops"]
     assert isinstance(tokens, int)
     embeddings = 458 * 64
     assert flops == 6 * tokens * (128_576 - embeddings)
-    assert [each.step for each in seen if each.loss is None] == list(range(7))
-    assert all(each.total == 6 for each in seen)
+    assert [each.step for each in heard if each.loss is None] == list(range(7))
+    assert all(each.total == 6 for each in heard)
 
 
 def test_lora_gives_the_same_bytes_twice(
@@ -169,7 +190,8 @@ def test_a_training_that_fails_is_a_result_that_says_so(
     limit: str | None,
 ) -> None:
     wanted = effective(inputs, change=change)
-    result = training.train(wanted, inputs, tmp_path / "s", environment, limits)
+    seen = seen_of(inputs, wanted, tmp_path / "seen", environment)
+    result = training.train(wanted, seen, tmp_path / "s", environment, limits)
     assert (result.exit_code, result.limit_hit) == (code, limit), result.log.read_text()[-3000:]
     assert not (result.output / "model.safetensors").exists()
 

@@ -48,7 +48,9 @@ tries = {
     "mount": lambda: call(libc.mount(b"x", b"/aicert/scratch", b"tmpfs", 0, None)),
     "a module": lambda: call(libc.syscall(313, -1, b"", 0)),
     "a system of its own": lambda: call(libc.reboot(0x1234567)),
-    "an input": write("/aicert/inputs/alpaca/train.jsonl"),
+    "an input": write("/aicert/inputs/model/model.safetensors"),
+    "the rows": write("/aicert/records/alpaca/0/data/train-00000-of-00001.jsonl"),
+    "an input's own rows": lambda: open("/aicert/inputs/alpaca/train.jsonl", "rb"),
     "the environment": write("/aicert/environment/pyvenv.cfg"),
     "the system": write("/usr/bin/python3.11"),
     "core_pattern": write("/proc/sys/kernel/core_pattern"),
@@ -85,13 +87,17 @@ def stand_in(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def project(built: Built, tmp_path: Path) -> Project:
-    """`project(program)`: a project with an input that holds the stand-in trainer's program."""
+    """`project(program)`: a project whose config names the stand-in trainer's program as a file
+    that the trainer sees.
+    """
 
     def make(program: str) -> Path:
         root = tmp_path / "project"
         shutil.copytree(built.checkout.root / "examples", root / "examples")
         shutil.copy(built.checkout.root / "aicert.toml", root)
         (root / "examples/alpaca/trainer.py").write_text(program)
+        with (root / "examples/tiny-alpaca.yml").open("a") as config:
+            config.write("chat_template: jinja\nchat_template_jinja: input:alpaca/trainer.py\n")
         return root
 
     return make

@@ -20,13 +20,13 @@ TRAINER = PREAMBLE + 'exec(Path("/aicert/inputs/alpaca/trainer.py").read_text())
 # of optional files do.
 READER = """
 
-def train(effective, inputs, *_, **__):
+def train(effective, shown, *_, **__):
     import time
 
     for _ in range(120):
         Path("/proc/sys/vm/drop_caches").write_text("3")
         try:
-            inputs["model/generation_config.json"].read_bytes()
+            shown["/aicert/inputs/model/generation_config.json"].read_bytes()
         except OSError as error:
             print("taken for absent:", error, flush=True)
         time.sleep(0.5)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from enclave_runner import config_rules
-from enclave_runner.config import ConfigRefused, Effective, InputView, axolotl_keys, resolve
+from enclave_runner.config import Effective, InputView, axolotl_keys, resolve
+from enclave_runner.config_rules import ConfigRefused
 
 INPUTS = {
     "model": InputView(is_file=False, files=frozenset(("config.json", "sub/model.safetensors"))),
@@ -44,15 +45,16 @@ def test_references_become_paths_in_the_sandbox() -> None:
     assert found["tokenizer_config"] == "/aicert/inputs/model/sub"
     assert found["chat_template_jinja"] == "/aicert/inputs/alpaca/chat.jinja"
     assert found["datasets"] == [
-        {"path": "/aicert/inputs/alpaca/train.jsonl", "type": "alpaca"},
-        {"path": "/aicert/inputs/rows"},
+        {"path": "/aicert/records/alpaca/0", "split": "train", "type": "alpaca"},
+        {"path": "/aicert/records/rows/0", "split": "train"},
     ]
 
 
 def test_references_are_told_with_what_the_trainer_takes_them_for() -> None:
     found = accepted(
         "tokenizer_config: input:model/sub\nlora_model_dir: input:model\n"
-        "datasets: [{path: 'input:rows', data_files: ['input:alpaca/train.jsonl'], type: alpaca,\n"
+        "datasets: [{path: 'input:alpaca', data_files: ['input:alpaca/train.jsonl'],\n"
+        "            type: alpaca,\n"
         "            chat_template_jinja: 'input:alpaca/chat.jinja'}]\n"
         "pretraining_dataset: input:alpaca\n"
         "chat_template: jinja\nchat_template_jinja: input:alpaca/chat.jinja\n"
@@ -63,7 +65,7 @@ def test_references_are_told_with_what_the_trainer_takes_them_for() -> None:
         ("model", "base_model", "model"),
         ("tokenizer", "tokenizer_config", "model/sub"),
         ("adapter", "lora_model_dir", "model"),
-        ("data", "datasets.path", "rows"),
+        ("data", "datasets.path", "alpaca"),
         ("data", "datasets.data_files", "alpaca/train.jsonl"),
         ("file", "datasets.chat_template_jinja", "alpaca/chat.jinja"),
         ("data", "pretraining_dataset", "alpaca"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import struct
 import tarfile
@@ -136,3 +137,14 @@ def test_a_numpy_array_of_objects_is_refused(tmp_path: Path) -> None:
     header = b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False}"
     with pytest.raises(PickleRefused, match="objects"):
         check(tmp_path, "array.npy", header)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin.index.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize("shard", ["weights.dat", "model.bin", "x.SAFETENSORS"])
+def test_a_shard_that_is_no_safetensors_is_a_pickle(tmp_path: Path, name: str, shard: str) -> None:
+    def index(shard: str) -> bytes:
+        return json.dumps({"weight_map": {"a": "model-1.safetensors", "b": shard}}).encode()
+
+    with pytest.raises(PickleRefused, match="with the shard"):
+        check(tmp_path, f"m/{name}", index(shard))
+    check(tmp_path, f"m/{name}", index("model-2.safetensors"))

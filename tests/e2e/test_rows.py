@@ -1,0 +1,264 @@
+"""Data inputs become rows that trainer and strict reader read alike, or are refused with a reason.
+
+The children and the loader are those of a real run, in the real training environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from aicert.api import read_certificate
+from aicert.digest import Digest, dir_digest
+from aicert.errors import AicertError
+from aicert.records.errors import RowsRefused
+from aicert.report_facts import Records
+from aicert.report_form import RunReport
+from aicert.report_form import parse as parse_report
+from aicert.statement import parse as parse_statement
+from aicert.tree import read_file, read_tree
+from enclave_runner import rows
+from enclave_runner.containment import Limits
+from enclave_runner.inputs import MeasuredInput
+from enclave_runner.rows import Room, Rows
+from enclave_runner.selections import Selection
+from rules import training_env
+from tests.e2e.conftest import Checkout, StandIn
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.slow
+
+# Sources on which readers of JSON are known to disagree.
+TRAPS: dict[str, bytes] = {
+    "date text": b'{"text":"2020-01-01T00:00:00Z"}\n{"text":"2021-05-05T01:02:03Z"}\n',
+    "date then text": b'{"text":"2020-01-01T00:00:00Z"}\n{"text":"hello"}\n',
+    "int and float": b'{"v":1}\n{"v":1.5}\n',
+    "big int53": b'{"v":9007199254740993}\n',
+    "least and most": b'{"v":-9223372036854775808}\n{"v":9223372036854775807}\n',
+    "missing key": b'{"text":"a"}\n{"text":"b","src":"x"}\n',
+    "null vs missing": b'{"text":"a","src":null}\n{"text":"b"}\n',
+    "escaped = plain": b'{"text":"\\u0061"}\n{"text":"a"}\n',
+    "BOM": b'\xef\xbb\xbf{"text":"a"}\n',
+    "CRLF": b'{"text":"a"}\r\n{"text":"b"}\r\n',
+    "blank line": b'{"text":"a"}\n\n{"text":"b"}\n',
+    "no final LF": b'{"text":"a"}\n{"text":"b"}',
+    "U+2028 inside": '{"text":"a\u2028b"}\n'.encode(),
+    "NUL escape": b'{"text":"a\\u0000b"}\n',
+    "nested key order": b'{"m":{"b":1,"a":2}}\n{"m":{"a":1,"b":2}}\n',
+    "extra key later": b'{"text":"a"}\n' * 3 + b'{"text":"b","hidden":"secret"}\n',
+    "array file": b'[{"text":"a"},{"text":"b"}]',
+    "chat": b'{"messages":[{"role":"user","content":"x","n":1e300}]}\n{"messages":[]}\n',
+}
+REFUSED: dict[str, bytes] = {
+    "duplicate key": b'{"text":"shown","text":"hidden"}\n',
+    "big int": b'{"v":12345678901234567890}\n',
+    "NaN": b'{"v":NaN}\n',
+    "lone surrogate": b'{"text":"\\ud800"}\n',
+    "two values a line": b'{"text":"a"}{"text":"b"}\n',
+    "value over 2 lines": b'{"text":\n"a"}\n',
+    "trailing garbage": b'{"text":"a"}\nx\n',
+    "VT/FF inside raw": b'{"text":"a\x0bb"}\n',
+    "list of mixed": b'{"v":[1,"a"]}\n',
+}
+# Prints what the trainer's loader makes of each folder, at once and streamed.
+LOADER = """
+import json, sys
+import aicert_rows
+aicert_rows.install()
+import datasets
+for place in sys.argv[1:]:
+    whole = datasets.load_dataset(place, split="train")
+    streamed = datasets.load_dataset(place, split="train", streaming=True)
+    first = datasets.load_dataset(place, split="train[:1]")
+    assert streamed.features == whole.features
+    print(json.dumps([list(whole), list(streamed), list(first)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment() -> Path:
+    return training_env.ensure(ROOT)
+
+
+def measured(name: str, path: Path) -> MeasuredInput:
+    """An input as the runner would have hashed it."""
+    if path.is_file():
+        files = {"": read_file(path)}
+        digest = Digest("sha256", files[""].sha256)
+    else:
+        files = read_tree(path)
+        digest = dir_digest(files)
+    return MeasuredInput(name=name, path=path, digest=digest, files=files, stat_keys={})
+
+
+def prepared(
+    environment: Path, path: Path, folder: Path, form: str | None = None, scratch: int = 1 << 30
+) -> Rows:
+    files = ("",) if path.is_file() else tuple(sorted(read_tree(path)))
+    return rows.prepare(
+        [Selection(input="rows", number=0, form=form, splits={"train": files})],
+        {"rows": measured("rows", path)},
+        Room(folder=folder, training_env=environment, limits=Limits(scratch_bytes=scratch)),
+    )
+
+
+def loaded(environment: Path, places: list[Path], home: Path) -> list[list[list[object]]]:
+    done = subprocess.run(
+        [environment / "bin/python", "-P", "-c", LOADER, *places],
+        env={
+            "PYTHONPATH": str(ROOT / "enclave_runner/plugin"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(home),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def shown(made: Rows, folder: Path) -> Path:
+    """What the trainer's sandbox shows as the rows' folder, outside of it."""
+    for place, path in made.shown.items():
+        inside = folder / place.removeprefix("/aicert/records/rows/0").lstrip("/")
+        if path.is_file():
+            inside.write_bytes(path.read_bytes())
+    return folder
+
+
+def test_reader_and_trainer_read_the_same_rows_wherever_readers_disagree(
+    environment: Path, tmp_path: Path
+) -> None:
+    places, expected = [], []
+    for number, (name, data) in enumerate(TRAPS.items()):
+        source = tmp_path / f"source-{number}"
+        source.write_bytes(data)
+        made = prepared(environment, source, tmp_path / f"made-{number}")
+        place = shown(made, tmp_path / f"made-{number}/rows/0")
+        lines = b"".join(path.read_bytes() for path in sorted(place.glob("data/*"))).splitlines(
+            True
+        )
+        assert made.records[0].rows == len(lines), name
+        places.append(place)
+        expected.append([json.loads(line) for line in lines])
+    found = loaded(environment, places, tmp_path / "home")
+    for name, wanted, (whole, streamed, first) in zip(TRAPS, expected, found, strict=True):
+        assert whole == wanted, name
+        assert streamed == wanted, name
+        assert first == wanted[:1], name
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_two_readers_agree_on_is_refused(
+    name: str, environment: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/train.jsonl").write_bytes(REFUSED[name])
+    with pytest.raises(RowsRefused, match=r"^'rows/train\.jsonl', row \d: ") as caught:
+        prepared(environment, tmp_path / "source", tmp_path / "made")
+    assert caught.value.exit_code == 2
+
+
+def test_canonical_files_are_used_where_they_lie(environment: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (source / name).write_text(f'{{"text":"{name}"}}\n')
+    made = prepared(environment, source, tmp_path / "made", scratch=1)
+    assert made.copied == 0
+    assert [path for path in made.shown.values() if path.is_file()] == [
+        source / "a.jsonl",
+        source / "b.jsonl",
+    ]
+    assert made.records[0].rows == 2
+
+
+def test_a_file_that_changed_since_it_was_hashed_is_no_rows(
+    environment: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_text('{"text":"a"}\n')
+    before = measured("rows", source)
+    source.write_text('{"text":"b"}\n')
+    with pytest.raises(AicertError, match="input rows: it changed while it was read"):
+        rows.prepare(
+            [Selection(input="rows", number=0, form=None, splits={"train": ("",)})],
+            {"rows": before},
+            Room(folder=tmp_path / "made", training_env=environment, limits=Limits()),
+        )
+
+
+def test_rows_that_do_not_fit_say_by_how_much(environment: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text('{"text": "a"}\n' * 100)
+    with pytest.raises(RowsRefused, match=r"'rows': .*short by 1299 bytes"):
+        prepared(environment, source, tmp_path / "made", scratch=1)
+
+
+# A trainer that tells what it sees instead of training.
+LOOK = """
+rows = Path(config["datasets"][0]["path"])
+for folder in (Path("/aicert/inputs"), Path("/aicert/records")):
+    print("sees", sorted(str(path) for path in folder.rglob("*") if path.is_file()))
+print("reads", (rows / "schema.json").read_text())
+print("split", config["datasets"][0]["split"])
+weights()
+"""
+
+
+def test_the_trainer_sees_rows_and_no_file_of_a_data_input(stand_in: StandIn) -> None:
+    checkout = stand_in(LOOK)
+    assert checkout.doit("lock", "tiny-alpaca").returncode == 0
+    (checkout.root / "examples/alpaca/README.md").write_text("---\nconfigs: [{data_dir: /}]\n---\n")
+    assert checkout.doit("lock", "tiny-alpaca").returncode == 0
+    assert "Traceback" not in checkout.doit("certify", "tiny-alpaca").stderr
+    log = (checkout.root / "certificates/tiny-alpaca/training.log").read_text()
+    seen = json.loads(log.split("sees ")[2].splitlines()[0].replace("'", '"'))
+    assert seen == [
+        "/aicert/records/alpaca/0/data/train-00000-of-00001.jsonl",
+        "/aicert/records/alpaca/0/schema.json",
+    ]
+    assert "alpaca" not in log.split("sees ")[1].splitlines()[0]
+    assert '"columns":[["instruction","string"],["input","string"],["output","string"]]' in log
+    assert "split train\n" in log
+    (records,) = report_of(checkout).records
+    rows_of = (checkout.root / "examples/alpaca/train.jsonl").read_text().splitlines()
+    data = "".join(
+        json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":")) + "\n"
+        for line in rows_of
+    ).encode()
+    assert records == Records(
+        name="alpaca",
+        split="train",
+        rows=len(rows_of),
+        bytes=len(data),
+        digest=Digest("sha256", hashlib.sha256(data).hexdigest()),
+        unread_bytes=0,
+        files=("train.jsonl",),
+    )
+
+
+def test_rows_that_are_refused_train_nothing_and_certify_nothing(stand_in: StandIn) -> None:
+    checkout = stand_in("weights()\n")
+    assert checkout.doit("lock", "tiny-alpaca").returncode == 0
+    with (checkout.root / "examples/alpaca/train.jsonl").open("a") as file:
+        file.write('{"instruction": "a", "instruction": "b"}\n')
+    assert checkout.doit("lock", "tiny-alpaca").returncode == 0
+    done = checkout.doit("certify", "tiny-alpaca")
+    assert done.returncode == 2
+    assert re.search(r"'alpaca/train\.jsonl', row 257: .*instruction", done.stderr)
+    assert not checkout.certificate.exists()
+    assert "training" not in done.stderr
+
+
+def report_of(checkout: Checkout) -> RunReport:
+    certificate = read_certificate(checkout.certificate)
+    return parse_report(parse_statement(certificate.envelope.payload).report)
