@@ -40,6 +40,13 @@ class Columns:
         """Widen the columns so that rows of `schema` fit."""
         self._root.absorb_type(StructOf(schema.columns))
 
+    def absorb_text(self, kinds: Mapping[str, Scalar]) -> None:
+        """Widen the columns by those of a file without types, whose values can be these kinds.
+
+        Where two such files differ, the column is text: each has the text of its values.
+        """
+        self._root.absorb_text(kinds)
+
     def schema(self) -> Schema:
         """The columns as they are now; RowRefused where there are none."""
         root = self._root.type()
@@ -49,7 +56,7 @@ class Columns:
 class _Node:
     """A value's place: a column, a field, the items of a list."""
 
-    __slots__ = ("_columns", "_depth", "_fields", "_item", "_kind", "_path")
+    __slots__ = ("columns", "depth", "fields", "item", "kind", "only_text", "path")
 
     def __init__(self, columns: Columns, path: str, depth: int) -> None:
         columns.changes += 1
@@ -59,19 +66,21 @@ class _Node:
             raise RowRefused(f"there are more than {MAX_NODES} columns and fields")
         if depth > MAX_DEPTH + 1:
             raise RowRefused(f"column {quoted(path)} is nested deeper than {MAX_DEPTH} levels")
-        self._columns = columns
-        self._path = path
-        self._depth = depth
-        self._kind = "null"
-        self._fields: dict[str, _Node] = {}
-        self._item: _Node | None = None
+        self.columns = columns
+        self.path = path
+        self.depth = depth
+        self.kind = "null"
+        self.fields: dict[str, _Node] = {}
+        self.item: _Node | None = None
+        self.only_text = False
 
     def absorb(self, value: object) -> None:
         if value is None:
             return
+        self.only_text = False
         if isinstance(value, Mapping):
-            self._become("struct")
-            fields = self._fields
+            self.become("struct")
+            fields = self.fields
             for name, inner in value.items():
                 (fields.get(name) or self._field(name)).absorb(inner)
         elif isinstance(value, list):
@@ -80,50 +89,64 @@ class _Node:
                 item.absorb(inner)
         else:
             kind = _KINDS[type(value)]
-            if kind != self._kind:
-                self._become(kind)
+            if kind != self.kind:
+                self.become(kind)
 
     def absorb_type(self, kind: Type) -> None:
+        self.only_text = False
         if isinstance(kind, StructOf):
-            self._become("struct")
+            self.become("struct")
             for name, inner in kind.fields:
-                (self._fields.get(name) or self._field(name)).absorb_type(inner)
+                (self.fields.get(name) or self._field(name)).absorb_type(inner)
         elif isinstance(kind, ListOf):
             self._items().absorb_type(kind.item)
         elif kind != "null":
-            self._become(kind)
+            self.become(kind)
+
+    def absorb_text(self, kinds: Mapping[str, Scalar]) -> None:
+        self.become("struct")
+        for name, kind in kinds.items():
+            node = self.fields.get(name)
+            if node is None:
+                node = self._field(name)
+                node.only_text = True
+            differ = kind != node.kind and "null" not in (kind, node.kind)
+            if node.only_text and differ and {kind, node.kind} != _NUMBERS:
+                node.kind = "string"
+            elif kind != "null":
+                node.become(kind)
 
     def type(self) -> Type:
-        if self._kind == "struct":
-            return StructOf(tuple((name, node.type()) for name, node in self._fields.items()))
-        if self._item is not None:
-            return ListOf(self._item.type())
-        return cast(Scalar, self._kind)
+        if self.kind == "struct":
+            return StructOf(tuple((name, node.type()) for name, node in self.fields.items()))
+        if self.item is not None:
+            return ListOf(self.item.type())
+        return cast(Scalar, self.kind)
 
-    def _become(self, kind: str) -> None:
-        if kind == self._kind:
+    def become(self, kind: str) -> None:
+        if kind == self.kind:
             return
-        if {kind, self._kind} == _NUMBERS:
-            if self._kind == "float":
+        if {kind, self.kind} == _NUMBERS:
+            if self.kind == "float":
                 return
-        elif self._kind != "null":
+        elif self.kind != "null":
             raise RowRefused(
-                f"column {quoted(self._path)} has both {_words(self._kind)} and {_words(kind)}"
+                f"column {quoted(self.path)} has both {_words(self.kind)} and {_words(kind)}"
             )
-        self._columns.changes += 1
-        self._kind = kind
+        self.columns.changes += 1
+        self.kind = kind
 
     def _field(self, name: str) -> "_Node":
         check_name(name)
-        path = f"{self._path}.{name}" if self._path else name
-        node = self._fields[name] = _Node(self._columns, path, self._depth + 1)
+        path = f"{self.path}.{name}" if self.path else name
+        node = self.fields[name] = _Node(self.columns, path, self.depth + 1)
         return node
 
     def _items(self) -> "_Node":
-        self._become("list")
-        if self._item is None:
-            self._item = _Node(self._columns, f"{self._path}[]", self._depth + 1)
-        return self._item
+        self.become("list")
+        if self.item is None:
+            self.item = _Node(self.columns, f"{self.path}[]", self.depth + 1)
+        return self.item
 
 
 def _words(kind: str) -> str:

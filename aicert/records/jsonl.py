@@ -10,7 +10,6 @@ from aicert.records.infer import Columns
 from aicert.records.jsonrows import parse_row
 from aicert.records.schema import Schema
 
-BOM = b"\xef\xbb\xbf"
 # A string, what is neither space nor string, and space between two parts of a number or a word,
 # which has to stay for the parser to refuse.
 _PARTS = re.compile(

@@ -1,0 +1,82 @@
+"""A file of JSON: lines of objects or one array of them, whichever it begins as."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from aicert.records.canonical import line_writer
+from aicert.records.errors import RowRefused
+from aicert.records.grammar import MAX_LINE
+from aicert.records.infer import Columns
+from aicert.records.jsonl import LineReader
+from aicert.records.jsonrows import array_rows
+from aicert.records.schema import Schema
+
+# UTF-8 with a byte order mark, as spreadsheets write it.
+MARK = b"\xef\xbb\xbf"
+
+
+class JsonReader:
+    """The rows of one source; `row` is the number of the one that was read last."""
+
+    def __init__(self) -> None:
+        self._lines = LineReader()
+
+    @property
+    def row(self) -> int:
+        """The number of the row that was read last."""
+        return self._lines.row
+
+    @row.setter
+    def row(self, value: int) -> None:
+        self._lines.row = value
+
+    def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
+        """Widen `columns` by what the rows hold."""
+        is_array, blocks = _look(blocks)
+        if is_array:
+            for row in self._array(blocks):
+                columns.absorb(row)
+        else:
+            self._lines.learn(blocks, columns)
+
+    def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
+        """The canonical rows, in blocks."""
+        is_array, blocks = _look(blocks)
+        if is_array:
+            yield from map(line_writer(schema), self._array(blocks))
+        else:
+            yield from self._lines.rows(blocks, schema)
+
+    def _array(self, blocks: Iterator[bytes]) -> Iterator[dict[str, object]]:
+        # A row is counted when it is asked for, so that one that cannot be read has its number.
+        rows = array_rows(blocks, MAX_LINE)
+        while True:
+            self.row += 1
+            row = next(rows, None)
+            if row is None:
+                self.row -= 1
+                return
+            yield row
+
+
+def without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """`blocks` without the mark that a text may begin with."""
+    head = b""
+    for block in blocks:
+        head += block
+        if len(head) >= len(MARK):
+            break
+    yield head.removeprefix(MARK)
+    yield from blocks
+
+
+def _look(blocks: Iterator[bytes]) -> tuple[bool, Iterator[bytes]]:
+    """Whether an array begins here, and the same blocks."""
+    head = b""
+    for block in blocks:
+        head += block
+        if head.strip(b" \t\r\n"):
+            break
+        if len(head) > MAX_LINE:
+            raise RowRefused(f"begins with more than {MAX_LINE} bytes of space")
+    return head.lstrip(b" \t\r\n").startswith(b"["), chain((head,), blocks)

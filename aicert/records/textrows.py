@@ -1,0 +1,56 @@
+"""Text as a source of rows: each line is a row `{"text": …}`, as `datasets` reads text.
+
+A line ends with a line feed, or with a carriage return and one; nothing else ends a line.
+"""
+
+from collections.abc import Iterator
+
+from aicert.records.canonical import line_writer
+from aicert.records.errors import RowRefused
+from aicert.records.infer import Columns
+from aicert.records.jsonl import whole_lines
+from aicert.records.jsonrows import decoded
+from aicert.records.schema import Schema
+
+COLUMN = "text"
+
+
+class TextReader:
+    """The lines of one source; `row` is the number of the one that was read last."""
+
+    def __init__(self) -> None:
+        self.row = 0
+
+    def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
+        """Widen `columns` by the one that there is."""
+        for _ in self._lines(blocks):
+            pass
+        if self.row:
+            columns.absorb({COLUMN: ""})
+
+    def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
+        """The canonical rows."""
+        write = line_writer(schema)
+        for lines in self._lines(blocks):
+            yield b"".join([write({COLUMN: line}) for line in lines])
+
+    def _lines(self, blocks: Iterator[bytes]) -> Iterator[list[str]]:
+        for block in whole_lines(blocks):
+            try:
+                text = decoded(block).replace("\r\n", "\n")
+            except RowRefused:
+                self._blame(block)
+                raise
+            if "\r" in text:
+                self.row += text.count("\n", 0, text.index("\r")) + 1
+                raise RowRefused(
+                    "a carriage return stands inside the line, and readers differ on its meaning"
+                )
+            lines = text[:-1].split("\n")
+            self.row += len(lines)
+            yield lines
+
+    def _blame(self, block: bytes) -> None:
+        for line in block.splitlines(keepends=True):
+            self.row += 1
+            decoded(line)
