@@ -25,6 +25,10 @@ def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
             return f"{_ENCODER.encode(fit(row))}\n".encode()
         except UnicodeEncodeError:
             raise RowRefused("a string has half of a surrogate pair") from None
+        except ValueError:
+            raise RowRefused(
+                "NaN and infinity are not numbers; null is for what is absent"
+            ) from None
 
     return write
 

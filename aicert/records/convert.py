@@ -14,6 +14,7 @@ every byte to the strict reader (`reader`).
 
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +31,8 @@ from aicert.strict_json import Fields, loads, string
 # A hundred thousand paths of some hundred bytes each.
 MAX_REQUEST = 1 << 24
 MAX_FILES = 50_000
+# Rows are counted up to so many times what scratch can hold: a small file may stand for many.
+COUNTED = 16
 ROWS, SCHEMA, FACTS = "rows.jsonl", "schema.json", "facts.json"
 
 
@@ -116,15 +119,20 @@ def write(selection: Selection, stream: BinaryIO, scratch: int) -> int:
             size += len(block)
             if size <= scratch:
                 stream.write(block)
+            elif size > COUNTED * (scratch + (1 << 30)):
+                raise _too_large(selection, size, scratch, "more than ")
     if size > scratch:
-        first = selection.sources[0].name
-        raise RowsRefused(
-            first,
-            f"its rows in canonical form take {size} bytes, and scratch is short by "
-            f"{size - scratch} bytes",
-            hint="give the input in canonical form (docs/spec/records.md), or more memory",
-        )
+        raise _too_large(selection, size, scratch, "")
     return size
+
+
+def _too_large(selection: Selection, size: int, scratch: int, least: str) -> RowsRefused:
+    return RowsRefused(
+        selection.sources[0].name,
+        f"the rows in canonical form take {least}{size} bytes, and scratch is short by "
+        f"{least}{size - scratch} bytes",
+        hint="give the input in canonical form (docs/spec/records.md), or more memory",
+    )
 
 
 def convert(request: Request, out: Path) -> None:
@@ -140,6 +148,8 @@ def convert(request: Request, out: Path) -> None:
 def main(arguments: Sequence[str]) -> int:
     """The program."""
     (out,) = map(Path, arguments)
+    # The one place that there is to write to.
+    tempfile.tempdir = str(out)
     try:
         convert(Request.parse(sys.stdin.buffer.read(MAX_REQUEST + 1)), out)
     except AicertError as error:

@@ -27,12 +27,13 @@ _TEXT: frozenset[str] = frozenset()
 class CsvReader:
     """The records of one source; `row` counts those below the names."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
         self.row = 0
 
-    def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
+    def learn(self, columns: Columns) -> None:
         """Widen `columns` by what the values can be."""
-        records = self._records(blocks)
+        records = self._records(self._blocks)
         names = _names(next(records, []))
         able: list[frozenset[str] | None] = [None] * len(names)
         for values in records:
@@ -43,10 +44,10 @@ class CsvReader:
                     able[place] = _able(value) if before is None else before & _able(value)
         columns.absorb_text({name: _kind(kinds) for name, kinds in zip(names, able, strict=True)})
 
-    def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
+    def rows(self, schema: Schema) -> Iterator[bytes]:
         """The canonical rows."""
         write = line_writer(schema)
-        records = self._records(blocks)
+        records = self._records(self._blocks)
         names = _names(next(records, []))
         kinds = dict(schema.columns)
         reads = [_READERS.get(str(kinds[name]), _text) for name in names]

@@ -18,7 +18,8 @@ MARK = b"\xef\xbb\xbf"
 class JsonReader:
     """The rows of one source; `row` is the number of the one that was read last."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
         self._lines = LineReader()
 
     @property
@@ -30,18 +31,18 @@ class JsonReader:
     def row(self, value: int) -> None:
         self._lines.row = value
 
-    def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
+    def learn(self, columns: Columns) -> None:
         """Widen `columns` by what the rows hold."""
-        is_array, blocks = _look(blocks)
+        is_array, blocks = _look(self._blocks)
         if is_array:
             for row in self._array(blocks):
                 columns.absorb(row)
         else:
             self._lines.learn(blocks, columns)
 
-    def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
+    def rows(self, schema: Schema) -> Iterator[bytes]:
         """The canonical rows, in blocks."""
-        is_array, blocks = _look(blocks)
+        is_array, blocks = _look(self._blocks)
         if is_array:
             yield from map(line_writer(schema), self._array(blocks))
         else:

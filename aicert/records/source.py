@@ -2,8 +2,10 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO, Protocol
 
 from aicert.records.csvrows import CsvReader
@@ -12,6 +14,7 @@ from aicert.records.forms import SUPPORTED, FileForm, Form, form_of
 from aicert.records.infer import Columns
 from aicert.records.jsonsource import JsonReader, without_mark
 from aicert.records.packing import unpacked
+from aicert.records.parquet import ParquetReader
 from aicert.records.reader import Checker, NotCanonical, blocks
 from aicert.records.schema import Schema
 from aicert.records.textrows import TextReader
@@ -22,14 +25,18 @@ class RowReader(Protocol):
 
     row: int
 
-    def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
+    def learn(self, columns: Columns) -> None:
         """Widen `columns` so that the rows fit."""
 
-    def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
+    def rows(self, schema: Schema) -> Iterator[bytes]:
         """The canonical rows, in blocks."""
 
 
-_READERS: dict[Form, type[RowReader]] = {"json": JsonReader, "csv": CsvReader, "text": TextReader}
+_TEXTS: dict[Form, Callable[[Iterator[bytes]], RowReader]] = {
+    "json": JsonReader,
+    "csv": CsvReader,
+    "text": TextReader,
+}
 
 
 class Source:
@@ -52,22 +59,15 @@ class Source:
 
     def learn(self, columns: Columns) -> None:
         """Widen `columns` by the rows of this file."""
-        reader = _READERS[self.form.form]()
-        try:
-            with self._opened() as file:
-                reader.learn(self._blocks(file), columns)
-        except RowRefused as error:
-            raise error.at(self.name, reader.row or None) from None
-        self.row_count = reader.row
+        with self._reader() as reader:
+            reader.learn(columns)
+            self.row_count = reader.row
+            self.unread_bytes = getattr(reader, "unread_bytes", 0)
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
         """The canonical rows of this file, in blocks."""
-        reader = _READERS[self.form.form]()
-        try:
-            with self._opened() as file:
-                yield from reader.rows(self._blocks(file), schema)
-        except RowRefused as error:
-            raise error.at(self.name, reader.row or None) from None
+        with self._reader() as reader:
+            yield from reader.rows(schema)
 
     def is_canonical(self, checker: Checker) -> bool:
         """Whether the file's own bytes go on as canonical rows where `checker` stands."""
@@ -82,9 +82,27 @@ class Source:
             return False
         return True
 
-    def _blocks(self, file: BinaryIO) -> Iterator[bytes]:
-        packing = self.form.packing
-        return without_mark(blocks(file) if packing is None else unpacked(file, packing))
+    @contextmanager
+    def _reader(self) -> Iterator[RowReader]:
+        """What reads this file once; what it refuses is refused with file and row."""
+        reader: RowReader | None = None
+        try:
+            with self._opened() as file:
+                packing = self.form.packing
+                content = blocks(file) if packing is None else unpacked(file, packing)
+                if self.form.form != "parquet":
+                    reader = _TEXTS[self.form.form](without_mark(content))
+                    yield reader
+                    return
+                with TemporaryFile() if packing is not None else nullcontext(file) as whole:
+                    if packing is not None:
+                        # pyarrow reads from the end on.
+                        whole.writelines(content)
+                    reader = ParquetReader(whole)
+                    yield reader
+        except RowRefused as error:
+            row = None if reader is None else reader.row or None
+            raise error.at(self.name, row) from None
 
     def _opened(self) -> BinaryIO:
         # What stands there was measured as a file, and is opened as nothing else.

@@ -18,20 +18,21 @@ COLUMN = "text"
 class TextReader:
     """The lines of one source; `row` is the number of the one that was read last."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
         self.row = 0
 
-    def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
+    def learn(self, columns: Columns) -> None:
         """Widen `columns` by the one that there is."""
-        for _ in self._lines(blocks):
+        for _ in self._lines(self._blocks):
             pass
         if self.row:
             columns.absorb({COLUMN: ""})
 
-    def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
+    def rows(self, schema: Schema) -> Iterator[bytes]:
         """The canonical rows."""
         write = line_writer(schema)
-        for lines in self._lines(blocks):
+        for lines in self._lines(self._blocks):
             yield b"".join([write({COLUMN: line}) for line in lines])
 
     def _lines(self, blocks: Iterator[bytes]) -> Iterator[list[str]]:
