@@ -200,7 +200,7 @@ def _head(result: AttestationResult) -> list[str]:
 def fact_lines(facts: Facts | None) -> list[str]:
     """What the report says of rows, loss, texts and what was removed: some lines of each."""
     shown: dict[str, list[str]] = {}
-    for word, line in [] if facts is None else fact_items(facts):
+    for word, line in fact_items(facts):
         shown.setdefault(word, []).append(line)
     lines = []
     for word, items in shown.items():
@@ -210,8 +210,10 @@ def fact_lines(facts: Facts | None) -> list[str]:
     return lines
 
 
-def fact_items(facts: Facts) -> list[tuple[str, str]]:
+def fact_items(facts: Facts | None) -> list[tuple[str, str]]:
     """What people are shown, each line with the word that it stands under; not escaped."""
+    if facts is None:
+        return []
     shown = []
     for item in facts.records:
         unread = f", {item.unread_bytes} bytes of its files in no row" if item.unread_bytes else ""

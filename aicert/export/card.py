@@ -11,6 +11,7 @@ import re
 from aicert.errors import ConfigError
 from aicert.export.facts import Facts, kind_of
 from aicert.lockfile import LockedInput
+from aicert.render import fact_items
 
 BEGIN, END = "<!-- aicert:begin -->", "<!-- aicert:end -->"
 _YAML_BEGIN, _YAML_END = "# aicert:begin", "# aicert:end"
@@ -126,7 +127,7 @@ def _block(facts: Facts, output: str) -> str:
 | input | source, as the builder names it | digest |
 |---|---|---|
 {inputs}
-
+{_measured(facts)}
 This text proves nothing; the certificate does. Check it yourself, offline, with aicert (on PyPI
 that name is another project's):
 
@@ -135,6 +136,16 @@ aicert verify certificate.json . --lockfile {facts.lockfile_digest}
 ```
 {END}
 """
+
+
+def _measured(facts: Facts) -> str:
+    """What the machine read and measured, of version 2: lines of a list, then an empty one."""
+    items = [
+        f"- {word}: `{_plain(line)}`\n"
+        for word, line in fact_items(facts.report.facts)
+        if word in ("rows", "loss")
+    ]
+    return f"\nAs the machine counted and measured them:\n\n{''.join(items)}" if items else ""
 
 
 def _replace(body: str, block: str, line: str) -> str:

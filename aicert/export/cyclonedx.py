@@ -14,6 +14,7 @@ from aicert.digest import Digest
 from aicert.export.facts import METRICS, Facts, Kind, kind_of
 from aicert.export.provenance import CERTIFICATE
 from aicert.lockfile import LockedInput
+from aicert.render import fact_items
 from aicert.report_form import Value
 from aicert.statement import Output
 from aicert.strict_json import dumps
@@ -200,6 +201,7 @@ def _formula(facts: Facts, inputs: list[Json], outputs: list[Json]) -> Json:
                 "properties": _properties(
                     ("aicert:lockfile", str(facts.lockfile_digest)),
                     *((f"aicert:override:{o.key}", o.used) for o in facts.report.overrides),
+                    *((f"aicert:{word}", line) for word, line in fact_items(facts.report.facts)),
                 ),
             }
         ],

@@ -17,7 +17,7 @@ from aicert.export.facts import Facts
 from aicert.export.plot import drawable, line_plot
 from aicert.ledger import counted
 from aicert.lockfile import LockedInput
-from aicert.render import safe
+from aicert.render import fact_items, safe
 from aicert.report_form import Value
 from aicert.result import AttestationResult, CheckResult, tier_rank
 
@@ -91,6 +91,8 @@ def page(certificate: Digest, facts: Facts | None, result: AttestationResult) ->
     if facts is not None:
         parts += [
             _training(facts),
+            _rows(result),
+            _learnt(result),
             _inputs(facts, result),
             _files(facts),
             *_values(facts, result),
@@ -174,6 +176,8 @@ def _verdict(facts: Facts | None, result: AttestationResult) -> str:
             f"Run <b>{_text(facts.lockfile.run)}</b>, {_fixed(_text(said.started))} to "
             f"{_fixed(_text(said.finished))} by the machine's own clock."
         )
+        if result.attested_seconds is not None:
+            run += f" {result.attested_seconds:,.1f} s by the TPM's clock, from run key to quote."
         if _is_claim(result):
             why += "<p><b>But for the checks, all that stands below is what the certificate claims."
             why += "</b></p>"
@@ -297,6 +301,32 @@ def _throughput(facts: Facts) -> str:
         f"<p>{tokens:,.0f} tokens in {seconds:,.1f} s: {tokens / seconds:,.0f} tokens a second, "
         f"over the whole run <span class=dim>({_text(facts.log['tokens'].origin)})</span>.</p>"
     )
+
+
+def _rows(result: AttestationResult) -> str:
+    """What training read; from verified facts alone, as in `_learnt`."""
+    if result.facts is None:
+        return ""
+    rows = [
+        (
+            _fixed(_text(f"{item.name} {item.split}")),
+            _fixed(f"{item.rows:,}"),
+            _fixed(f"{item.unread_bytes:,}"),
+            _code(str(item.digest)),
+        )
+        for item in result.facts.records
+    ]
+    caption = "Rows that training read, counted and hashed by the machine's own reader"
+    heads = ("input and split", "rows", "bytes in no row", "digest of the rows")
+    return _table("Rows", caption, heads, rows)
+
+
+def _learnt(result: AttestationResult) -> str:
+    rows = [
+        (_fixed(word), _text(line)) for word, line in fact_items(result.facts) if word != "rows"
+    ]
+    caption = "How well base and output fit a sample of the rows; text that is in no row"
+    return _table("Measured by the runner", caption, ("what", "value"), rows)
 
 
 def _inputs(facts: Facts, result: AttestationResult) -> str:

@@ -11,6 +11,7 @@ from aicert.digest import Digest
 from aicert.export.facts import METRICS, Facts, kind_of
 from aicert.export.provenance import CERTIFICATE
 from aicert.lockfile import LockedInput
+from aicert.render import fact_items
 from aicert.statement import BUILD_TYPE, Output
 from aicert.strict_json import dumps
 
@@ -134,7 +135,14 @@ class _Graph:
             ai_informationAboutTraining=(
                 f"trained by {facts.statement.trainer} on a measured machine; see {CERTIFICATE}"
             ),
-            ai_metric=[_entry(f"{k} ({v.origin})", str(v.data)) for k, v in settings.items()],
+            ai_metric=[
+                *(_entry(f"{k} ({v.origin})", str(v.data)) for k, v in settings.items()),
+                *(
+                    _entry(word, line)
+                    for word, line in fact_items(facts.report.facts)
+                    if word in ("rows", "loss")
+                ),
+            ],
             **_identified(output.digest),
         )
         files = [

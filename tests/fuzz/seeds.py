@@ -6,12 +6,14 @@ Each is a whole, valid input: mutations of it reach deep into its parser.
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from aicert import digest, image_lock, lockfile, oms, report_form, strict_json
 from aicert.digest import Digest
 from aicert.lockfile import LockedInput, Lockfile
+from aicert.report_facts import Loss, Records
 from aicert.report_form import Override, RunReport, Value
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
@@ -56,10 +58,16 @@ minimum-svn = 1
 def seeds() -> dict[str, tuple[bytes, ...]]:
     """`{target: inputs}`."""
     local, cloud, confidential = Scene("local"), Scene("cloud"), Scene("confidential")
+    newer = Scene("local", 2)
     public = local.get("run_public")
     signed = oms.statement("model", {"a/b": _sha256("b"), "c": _sha256("c")}, (".git",))
     return {
-        "certificate": (local.get("file"), cloud.get("file"), confidential.get("file")),
+        "certificate": (
+            local.get("file"),
+            cloud.get("file"),
+            confidential.get("file"),
+            newer.get("file"),
+        ),
         "bundle": (
             oms.bundle(signed, b"signature", {"publicKey": {"hint": _sha256("key")}}),
             oms.bundle(signed, b"signature", oms.certificate_material((b"leaf", b"root"))),
@@ -77,7 +85,13 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         "manifest": (signed,),
         "public": (public, tpm_forge.rsa_public(rsa_key("ak").public_key())),
         "quote": (local.get("quote_attest"), cloud.get("quote_attest")),
-        "report": (_report(), local.get("report_bytes")),
+        "report": (
+            _report(),
+            _report_2(),
+            _report_unmeasured(),
+            local.get("report_bytes"),
+            newer.get("report_bytes"),
+        ),
         "runtime": (confidential.get("runtime"),),
         "safetensors": (_safetensors(),),
         "signature": (
@@ -155,8 +169,37 @@ def _report() -> bytes:
             },
             overrides=(Override(key="seed", configured="", used="42", why="repeatable"),),
             unchanged_weights=("model/model.safetensors",),
+            version=1,
         )
     )
+
+
+def _report_2() -> bytes:
+    digest = Digest("sha256", _sha256("rows"))
+    rows = Records(
+        name="data",
+        split="train",
+        rows=3,
+        bytes=99,
+        digest=digest,
+        unread_bytes=1,
+        files=("a.jsonl", "b/c.parquet"),
+    )
+    return report_form.emit(
+        RunReport(
+            exit_code="0",
+            values={"losses": Value("self-reported", (6.5, 5, 4.25))},
+            records=(rows, replace(rows, name="file", files=())),
+            loss=Loss(state="measured", before=6.5, after=4.0, rows=2, tokens=30),
+            texts=(("chat template", digest),),
+            removed=("model/config.json: name_or_path",),
+        )
+    )
+
+
+def _report_unmeasured() -> bytes:
+    loss = Loss(state="incomplete", reason="no row is long enough")
+    return report_form.emit(RunReport(exit_code="0", values={}, loss=loss))
 
 
 def _safetensors() -> bytes:

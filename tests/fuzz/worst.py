@@ -20,6 +20,7 @@ from aicert import (
     image_lock,
     lockfile,
     policy_file,
+    report_facts,
     report_form,
     safetensors,
     statement,
@@ -141,12 +142,29 @@ def report_cases() -> Iterator[Case]:
         yield "report", name, head % (b"", b",".join(listed))
     paths = (b'"%06d/a"' % n for n in range(report_form.MAX_ITEMS))
     yield "report", "many unchanged files", head % (b",".join(paths), b"")
+    yield from _record_cases()
     for name, one in (("many keys", b'{"kid":"k"},'), ("many lists", b"[],")):
         yield "runtime", name, _filled(b'{"keys":[', one, b"{}]}", hcl.MAX_RUNTIME)
     number = _filled(
         b'{"keys":[{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":"', b"A", b'"}]}', 1000
     )
     yield "runtime", "a long modulus", number
+
+
+def _record_cases() -> Iterator[Case]:
+    """Names of files of rows: as many as the report holds, in one selection and in all."""
+    head = b'{"version":2,"exitCode":{"origin":"measured","value":"0"},"overrides":[],"values":{},'
+    head += b'"unchangedWeights":{"origin":"measured","value":[]},'
+    head += b'"records":{"origin":"derived","value":[%b]}}'
+    one = b'{"name":"a","split":"s","rows":1,"bytes":9,"unreadBytes":0,"digest":"sha256:%b",'
+    one = one % HEX + b'"files":[%b]}'
+    room = report_form.MAX_BYTES - len(head) - len(one)
+    for name, text in (("many files of rows", '"%05d"'), ("folding files of rows", '"%05dﷺ"')):
+        size = len((text % 0).encode()) + 1
+        count = min(report_facts.MAX_RECORD_FILES, room // size)
+        paths = b",".join((text % n).encode() for n in range(count))
+        times = min(report_facts.MAX_RECORDS, room // (len(one) + len(paths) + 1))
+        yield "report", name, head % b",".join([one % paths] * times)
 
 
 def toml_cases() -> Iterator[Case]:
