@@ -22,12 +22,12 @@ from aicert.report_form import RunReport
 from aicert.report_form import parse as parse_report
 from aicert.statement import parse as parse_statement
 from aicert.tree import read_file, read_tree
-from enclave_runner import rows
+from enclave_runner import config, config_rules, rows, training
 from enclave_runner.containment import Limits
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.rows import Room, Rows
 from enclave_runner.selections import Selection
-from rules import training_env
+from rules import example, training_env
 from tests.e2e.conftest import Checkout, StandIn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,6 +201,49 @@ def test_rows_that_do_not_fit_say_by_how_much(environment: Path, tmp_path: Path)
     source.write_text('{"text": "a"}\n' * 100)
     with pytest.raises(RowsRefused, match=r"'rows': .*short by 1299 bytes"):
         prepared(environment, source, tmp_path / "made", scratch=1)
+
+
+STREAMED = """
+base_model: input:model
+pretraining_dataset:
+  - path: input:rows
+    type: pretrain
+    text_column: output
+streaming: true
+max_steps: 2
+sequence_len: 64
+micro_batch_size: 2
+learning_rate: 0.003
+optimizer: adamw_torch_fused
+bf16: false
+fp16: false
+attn_implementation: sdpa
+save_strategy: "no"
+sample_packing: false
+"""
+
+
+def test_axolotl_streams_rows_that_were_read(environment: Path, tmp_path: Path) -> None:
+    example.make_example(tmp_path)
+    model = tmp_path / example.MODEL
+    views = {
+        "model": config.InputView(is_file=False, files=frozenset(read_tree(model))),
+        "rows": config.InputView(is_file=False, files=frozenset(("train.jsonl",))),
+    }
+    wanted = config.resolve(STREAMED.encode(), views)
+    room = Room(folder=tmp_path / "made", training_env=environment, limits=Limits())
+    made = rows.prepare(
+        wanted.selections, {"rows": measured("rows", tmp_path / example.DATA)}, room
+    )
+    result = training.train(
+        wanted,
+        {f"{config_rules.INPUTS}/model": model, **made.shown},
+        tmp_path / "scratch",
+        environment,
+        Limits(),
+    )
+    assert result.exit_code == "0", result.log.read_text()[-3000:]
+    assert result.self_reported["steps"] == 2
 
 
 # A trainer that tells what it sees instead of training.
