@@ -67,7 +67,8 @@ class Selections:
 
     def rewrite(self, settings: dict[str, object]) -> None:
         """Point every data reference of a resolved config to its canonical rows."""
-        streaming = bool(settings.get("streaming"))
+        streaming = bool(settings.get("streaming")) and not settings.get("rl")
+        _refuse_unread(settings, streaming=streaming)
         for key in ROWS:
             value = settings.get(key)
             pretraining = key == "pretraining_dataset"
@@ -164,6 +165,29 @@ class Selections:
         if not inside.startswith(below):
             raise ConfigRefused(key, f"{inside[:80]!r} is not below what `path` names")
         return inside.removeprefix(below)
+
+
+def _refuse_unread(settings: Mapping[str, object], *, streaming: bool) -> None:
+    """Refuse rows that Axolotl would leave out without a word: the run report would count them."""
+    pretraining, rows = settings.get("pretraining_dataset"), settings.get("datasets")
+    first = "with `{}` Axolotl reads the first alone"
+    if pretraining and (settings.get("rl") or rows):
+        key = "pretraining_dataset" if settings.get("rl") else "datasets"
+        other = "rl" if settings.get("rl") else "pretraining_dataset"
+        raise ConfigRefused(key, f"with `{other}` Axolotl does not read it", hint=f"remove `{key}`")
+    if isinstance(pretraining, list) and len(pretraining) > 1:
+        raise ConfigRefused("pretraining_dataset", first.format("pretraining_dataset"))
+    if not streaming or pretraining:
+        return
+    if settings.get("sample_packing"):
+        if isinstance(rows, list) and len(rows) > 1:
+            raise ConfigRefused("datasets", first.format("streaming` and `sample_packing"))
+    elif settings.get("test_datasets"):
+        raise ConfigRefused(
+            "test_datasets",
+            "with `streaming` and without `sample_packing` Axolotl does not read it",
+            hint="remove `test_datasets`",
+        )
 
 
 def _wanted(

@@ -56,7 +56,7 @@ def test_references_are_told_with_what_the_trainer_takes_them_for() -> None:
         "datasets: [{path: 'input:alpaca', data_files: ['input:alpaca/train.jsonl'],\n"
         "            type: alpaca,\n"
         "            chat_template_jinja: 'input:alpaca/chat.jinja'}]\n"
-        "pretraining_dataset: input:alpaca\n"
+        "test_datasets: [{path: input:alpaca, split: train}]\n"
         "chat_template: jinja\nchat_template_jinja: input:alpaca/chat.jinja\n"
     ).references
     assert [
@@ -68,7 +68,7 @@ def test_references_are_told_with_what_the_trainer_takes_them_for() -> None:
         ("data", "datasets.path", "alpaca"),
         ("data", "datasets.data_files", "alpaca/train.jsonl"),
         ("file", "datasets.chat_template_jinja", "alpaca/chat.jinja"),
-        ("data", "pretraining_dataset", "alpaca"),
+        ("data", "test_datasets.path", "alpaca"),
         ("file", "chat_template_jinja", "alpaca/chat.jinja"),
     ]
 

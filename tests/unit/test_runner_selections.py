@@ -19,6 +19,7 @@ INPUTS = {
     ),
     "rows": InputView(is_file=True),
 }
+PACKED = "streaming: true\nsample_packing: true\n"
 
 
 def resolved(text: str) -> Effective:
@@ -132,6 +133,27 @@ def test_invented_rows_need_no_input() -> None:
     ("text", "key", "words"),
     [
         ("datasets: [{type: alpaca}]", "datasets[0].path", "missing"),
+        (
+            "datasets: [{path: input:rows}]\npretraining_dataset: [{path: input:rows}]",
+            "datasets",
+            "not read",
+        ),
+        ("rl: dpo\npretraining_dataset: [{path: input:rows}]", "pretraining_dataset", "not read"),
+        (
+            "pretraining_dataset: [{path: input:rows}, {path: input:alpaca}]",
+            "pretraining_dataset",
+            "the first alone",
+        ),
+        (
+            PACKED + "datasets: [{path: input:rows}, {path: input:alpaca}]",
+            "datasets",
+            "the first alone",
+        ),
+        (
+            "streaming: true\ndatasets: [{path: input:rows}]\ntest_datasets: [{path: input:rows}]",
+            "test_datasets",
+            "not read",
+        ),
         ("datasets: [{path: input:alpaca, name: de}]", "datasets[0].name", "README"),
         ("datasets: [{path: input:alpaca, split: dev}]", "datasets[0].split", "no split 'dev'"),
         ("datasets: [{path: input:alpaca, split: 'train['}]", "datasets[0].split", "is no split"),
