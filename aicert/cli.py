@@ -1,4 +1,5 @@
-"""The `aicert` command: verify, show, sources, and what `aicert.export` adds (design: commands).
+"""The `aicert` command: verify, show, sources, and what `aicert.export` and
+`aicert.records` add (design: commands).
 
 The result goes to stdout, progress and errors to stderr. Exit codes: 0 passed, 1 the evidence says
 no, 2 no verdict, 3 bad configuration or command line.
@@ -146,6 +147,9 @@ def _parser(
         from aicert.export import certificate_commands
 
         certificate_commands.add_commands(commands, _formatter)
+        from aicert.records import commands as row_commands
+
+        row_commands.add_commands(commands, _formatter)
     return parser, commands.choices
 
 

@@ -173,6 +173,30 @@ def test_neither_the_core_nor_the_runner_imports_the_exports(name: str) -> None:
     assert not {m for m in imported_modules(name) if m.startswith("aicert.export")}
 
 
+RECORDS = "aicert/records/"
+# What the room of rows stands on.
+BELOW_RECORDS = {"bounded", "digest", "errors", "frozen", "records", "strict_json"}
+
+
+@pytest.mark.parametrize("name", [n for n in modules("aicert") if n.startswith(RECORDS)])
+def test_rows_stand_on_the_ground(name: str) -> None:
+    above = {"cli", "render"} if name == f"{RECORDS}commands.py" else set()
+    found = {module.split(".")[1] for module in imported_modules(name) if "aicert." in module}
+    assert found <= BELOW_RECORDS | above
+
+
+@pytest.mark.parametrize("name", [n for n in modules("aicert") if not n.startswith(RECORDS)])
+def test_only_the_command_line_knows_rows(name: str) -> None:
+    found = {module for module in imported_modules(name) if module.startswith("aicert.records")}
+    assert not found or name == "aicert/cli.py"
+
+
+def test_rows_are_read_without_pyarrow_until_a_file_needs_it() -> None:
+    code = "import sys, aicert.records.convert; print('pyarrow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_verify_loads_no_export() -> None:
     code = "import sys\nfrom aicert.cli import main\ntry:\n main(['verify', 'none'])\nfinally:\n"
     code += " print([name for name in sys.modules if name.startswith('aicert.export')])"
