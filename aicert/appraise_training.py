@@ -44,10 +44,9 @@ def _records(run: VerifiedRun) -> tuple[str, None]:
     seen = set()
     for item in report.records:
         _check_records(item, locked)
-        selection = (item.name, item.split, item.files)
-        if selection in seen:
+        if item in seen:
             raise EvidenceError(f"rows of {item.name} {item.split} are counted twice")
-        seen.add(selection)
+        seen.add(item)
     for text in report.removed:
         if text.partition(": ")[0].partition("/")[0] not in locked:
             raise EvidenceError(f"what was removed is of no input: {text[:200]!a}")
@@ -126,6 +125,8 @@ def _fit(run: VerifiedRun) -> list[str]:
     if loss is None or loss.state == "incomplete":
         reason = "the run report has none" if loss is None else f"{loss.reason!a}"
         raise NotDecidedError(f"the loss of base and output was not measured: {reason}")
+    if loss.state == "measured" and not run.report.records:
+        raise EvidenceError("a loss was measured on rows, and the run report counts none")
     if loss.before is None or loss.after is None:
         return [f"loss not measured: {loss.reason!a}"]
     own = _own_losses(run)

@@ -75,6 +75,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         effective = _prepare(lockfile, measured)
         models = _models(arguments, lockfile, effective, measured)
         read = _read_rows(arguments, effective, measured, events)
+        report.check_told(read.records, models.removed)
         result = _train(arguments, effective, models, read, events)
         events.send("measuring")
         target = arguments.out / "outputs" / lockfile.outputs[0]

@@ -7,14 +7,14 @@ left out.
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from aicert import safetensors
+from aicert import report_form, safetensors
 from aicert.digest import Digest, FileFact
-from aicert.errors import EvidenceError
-from aicert.report_facts import Loss
+from aicert.errors import EvidenceError, LockError
+from aicert.report_facts import Loss, Records
 from aicert.report_form import Override, RunReport, Scalar, Value
 from aicert.strict_json import MAX_INT
 from enclave_runner.config import Effective
@@ -41,6 +41,22 @@ _SELF_REPORTED = {
 # Processor features that choose another code path in the kernels of torch.
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")
 _MAX_TEXT = 200
+
+
+def check_told(records: Sequence[Records], removed: Sequence[str]) -> None:
+    """Refuse before training what no run report can hold afterwards. Raises LockError."""
+    told = RunReport(exit_code="0", values={}, records=tuple(records), removed=tuple(removed))
+    try:
+        size = len(report_form.emit(told))
+    except EvidenceError as error:
+        raise LockError(f"a run report cannot tell what was read: {error.message}") from None
+    # As much is left for all else.
+    if size > report_form.MAX_BYTES // 2:
+        raise LockError(
+            f"the names of what was read fill {size} bytes of a run report, "
+            f"at most {report_form.MAX_BYTES // 2} are left for them",
+            hint="join files of rows, or give them shorter names",
+        )
 
 
 def build(

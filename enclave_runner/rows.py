@@ -80,7 +80,8 @@ def prepare(
         maker.make(selection, inputs[selection.input])
     return Rows(
         shown=maker.shown,
-        records=tuple(maker.records),
+        # Two entries of a config may read the same rows.
+        records=tuple(dict.fromkeys(maker.records)),
         copied=maker.copied,
         cpu_seconds=_cpu_seconds() - began,
     )
@@ -91,14 +92,12 @@ def _check_bounds(selections: Sequence[Selection]) -> None:
     count = sum(len(each.splits) for each in selections)
     if count > MAX_RECORDS:
         raise ConfigError(f"the config names {count} sets of rows, and {MAX_RECORDS} are possible")
-    for each in selections:
-        most = max(len(files) for files in each.splits.values())
-        if most > MAX_RECORD_FILES:
-            raise LockError(
-                f"input {each.input}: a split has {most} files, and at most {MAX_RECORD_FILES} "
-                "are read",
-                hint="join some of them",
-            )
+    most = sum(len(files) for each in selections for files in each.splits.values())
+    if most > MAX_RECORD_FILES:
+        raise LockError(
+            f"the config names {most} files of rows, and at most {MAX_RECORD_FILES} are read",
+            hint="join some of them",
+        )
 
 
 class _Maker:

@@ -17,7 +17,7 @@ def check_records(report: Any, lock: Lock) -> None:
         need(one["name"] in kinds)
         need(one["rows"] > 0 and one["bytes"] >= 3 * one["rows"])
         need((kinds[one["name"]] == "sha256") == (one["files"] == []))
-        selections.append((one["name"], one["split"], *one["files"]))
+        selections.append(tuple(sorted((key, str(one[key])) for key in one)))
     need(len(set(selections)) == len(selections))
     for text in report["removed"]["value"]:
         need(text.split(": ")[0].split("/")[0] in kinds)
@@ -28,6 +28,7 @@ def is_measured(report: Any) -> bool:
     loss = report.get("loss", {"value": {"state": "incomplete"}})["value"]
     if loss["state"] != "measured":
         return bool(loss["state"] == "no-loss")
+    need(report["records"]["value"])
     own = report["values"].get("losses", {}).get("value")
     if loss["comparable"] and type(own) is list and own:
         _compare(loss["before"], loss["after"], own[-8:], len(own) >= 8)

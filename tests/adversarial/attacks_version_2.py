@@ -139,11 +139,12 @@ ATTACKS = (
     ),
     row("rows of no input", "inputs.records", records({"name": "other"})),
     row("rows of the config", "inputs.records", records({"name": "config", "files": ()})),
-    row("rows counted twice", "inputs.records", records({}, {"rows": 3})),
+    row("rows counted twice", "inputs.records", records({}, {})),
     row("selection of no rows", "inputs.records", records({"rows": 0})),
     row("more rows than bytes hold", "inputs.records", records({"rows": 256, "bytes": 767})),
     row("rows of a directory, of no file", "inputs.records", records({"files": ()})),
     row("rows of files in a file", "inputs.records", data_is_a_file),
+    row("loss of rows that nobody counted", "outputs.trained", records()),
     row("removed from no input", "inputs.records", reported(removed=("other/config.json: a",))),
     row(
         "weights that do not fit what the trainer says it learnt",

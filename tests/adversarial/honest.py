@@ -188,6 +188,11 @@ def several_records(scene: Scene) -> None:
     reported(records=(one, *more))(scene)
 
 
+def read_twice(scene: Scene) -> None:
+    (one,) = FACTS["records"]
+    reported(records=(one, replace(one, rows=1, digest=Digest("sha256", "b2" * 32))))(scene)
+
+
 def data_is_one_file(scene: Scene) -> None:
     data_is_a_file(scene)
     (one,) = FACTS["records"]
@@ -278,6 +283,8 @@ HONEST = (
     of_2("trainer that reports one number as its losses", reported_values("losses", ONE_NUMBER)),
     of_2("preference losses", loss(comparable=False, after=7.5), losses(*[0.01] * 10)),
     of_2("training of a kind without a loss", reported(loss=no_loss("no-loss"))),
+    of_2("data that is made and not read", reported(records=(), loss=no_loss("no-loss"))),
+    of_2("one file read in two ways", read_twice),
     of_2("no text but the rows", reported(texts=(), removed=())),
     of_2("rows of two splits and twice of one file", several_records),
     of_2("data that is one file", data_is_one_file),
