@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from aicert.records.errors import RowRefused, quoted
+from aicert.records.grammar import MAX_LINE
 from aicert.records.schema import ListOf, Schema, StructOf, Type
 
 # Beyond it a float does not hold every integer.
@@ -22,13 +23,14 @@ def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
 
     def write(row: Mapping[str, object]) -> bytes:
         try:
-            return f"{_ENCODER.encode(fit(row))}\n".encode()
+            line = f"{_ENCODER.encode(fit(row))}\n".encode()
         except UnicodeEncodeError:
             raise RowRefused("a string has half of a surrogate pair") from None
         except ValueError:
-            raise RowRefused(
-                "NaN and infinity are not numbers; null is for what is absent"
-            ) from None
+            raise RowRefused("NaN and infinity are not numbers; null stands for none") from None
+        if len(line) > MAX_LINE:
+            raise RowRefused(f"its canonical form is longer than {MAX_LINE} bytes")
+        return line
 
     return write
 

@@ -47,7 +47,7 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
     while data:
         # The header's first four bytes: magic, method, flags.
         data += file.read(4)
-        if not data.startswith(b"\x1f\x8b\x08"):
+        if len(data) < 4 or not data.startswith(b"\x1f\x8b\x08"):
             raise RowRefused("not gzip, or there are bytes after its end")
         if data[3] not in _GZIP_FLAGS:
             raise RowRefused("its gzip header has a comment or other fields")

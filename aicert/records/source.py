@@ -111,8 +111,7 @@ class Source:
             descriptor = os.open(self.path, flags)
         except OSError as error:
             raise RowsRefused(self.name, f"cannot be read: {error.strerror}") from None
-        file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            file.close()
+            os.close(descriptor)
             raise RowsRefused(self.name, "no file")
-        return file
+        return open(descriptor, "rb")
