@@ -17,6 +17,7 @@ from aicert.report_facts import Records
 STEPS, TOKENS, LOSSES = "steps", "tokens", "losses"
 # How many tensors of the outputs are no input's, under a name of theirs or another; and are one's.
 CHANGED, NEW, UNCHANGED = "tensorsChanged", "tensorsNew", "tensorsUnchanged"
+UNREAD = "weightsUnread"
 WEIGHTS_SUFFIX = ".safetensors"
 SHOWN = 5
 # `{}` and the end of the line.
@@ -111,6 +112,12 @@ def _compared(run: VerifiedRun) -> str:
         if value is None or number is None or value.origin != "measured" or number < 0:
             raise EvidenceError(f"the run report has no measured number {key}")
         counts[key] = number
+    unread = run.report.values.get(UNREAD)
+    if unread is not None:
+        raise EvidenceError(
+            "the machine could not read weights that came out, so whether they changed is not known"
+            f"\n{str(unread.data)[:200]!a}"
+        )
     if not counts[CHANGED] + counts[NEW]:
         raise EvidenceError(f"no tensor changed: {counts[UNCHANGED]} are those of the inputs")
     return (

@@ -5,20 +5,29 @@ unsigned 64-bit little-endian length, that many bytes of JSON, then the tensors'
 a header that is accepted: each tensor's bytes are as many as its type and shape need, and together
 they cover the rest of the file exactly once, in the order of their offsets. So nothing hides
 between tensors, and no two readers see different weights. Stricter than the reference: JSON has one
-meaning (`strict_json`), stands on one line, and has no keys but the format's. Left out: the
-weights themselves, and archives that other programs find from the end of a file.
+meaning (`strict_json`), stands on one line, and has no keys but the format's. A large header is
+read in parts, so that memory holds its tensors and never its text. Left out: the weights
+themselves, and archives that other programs find from the end of a file.
 """
 
 import os
+import re
+from collections.abc import Iterator
+from operator import attrgetter
 
 from aicert.errors import EvidenceError
 from aicert.frozen import dataclass
 from aicert.strict_json import MAX_INT, Fields, loads
 
 SUFFIX = ".safetensors"
-# strict_json's MAX_TOKENS are 15,000 tensors, four times what the largest published shards hold;
-# with names of a hundred characters they are 4 MB. The reference stops at 100 MB.
-MAX_HEADER = 1 << 22
+# The reference's own limit.
+MAX_HEADER = 100_000_000
+# A mixture of experts saves 18,867 in one file; each costs some 350 bytes of memory.
+MAX_TENSORS = 100_000
+# A header beyond `_PART` bytes is read in parts, of which strict_json's MAX_TOKENS lets all through
+# that are tensors. One entry, which may be metadata, is no larger than `_MAX_ENTRY`.
+_PART = 1 << 19
+_MAX_ENTRY = 1 << 22
 # The rank that torch allows. It also bounds the numbers that are multiplied.
 MAX_RANK = 64
 _LENGTH = 8
@@ -34,6 +43,15 @@ _BITS = {
     **dict.fromkeys(("I32", "U32", "F32"), 32),
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
 }
+
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_SPACE = rb"[ \t\r]*+"
+# One entry of the header's object with what ends it: a name and an object that holds no other.
+_ENTRY = re.compile(
+    _SPACE + _STRING + _SPACE + b":" + _SPACE
+    + rb"\{(?:[^{}\"]++|" + _STRING + rb")*+\}" + _SPACE + b"([,}])"
+)  # fmt: skip
+_NO_ENTRY = re.compile(_SPACE + rb"\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,29 +92,35 @@ def read_tensors(fd: int, size: int) -> tuple[int, tuple[Tensor, ...]]:
     if length > MAX_HEADER:
         raise EvidenceError(f"not safetensors: the header is larger than {MAX_HEADER} bytes")
     start = _LENGTH + length
-    return start, _parse(os.pread(fd, length, _LENGTH), size - start)
+    blocks = (os.pread(fd, min(_PART, start - at), at) for at in range(_LENGTH, start, _PART))
+    return start, _parse(blocks, size - start)
 
 
 def parse_header(data: bytes, size: int) -> Header:
     """Read the JSON of a header that `size` bytes of tensors follow; EvidenceError if it is bad."""
-    return _header(_parse(data, size))
+    return _header(_parse((data[at : at + _PART] for at in range(0, len(data), _PART)), size))
 
 
 def _header(tensors: tuple[Tensor, ...]) -> Header:
     return Header(tensors=len(tensors), elements=sum(tensor.elements for tensor in tensors))
 
 
-def _parse(data: bytes, size: int) -> tuple[Tensor, ...]:
-    if data[:1] != b"{":
-        raise EvidenceError("not safetensors: the header is no JSON object")
-    # Writers make one line. A pickle could hide in several: the length's first byte can be an
-    # opcode that takes all up to a line's end for its text, and what follows are opcodes again.
-    if b"\n" in data:
-        raise EvidenceError("the safetensors header has more than one line")
-    value = loads(data, what="safetensors header", max_bytes=MAX_HEADER)
-    fields = Fields(value, "safetensors header").rest()
-    _check_metadata(fields.pop(_METADATA, {}))
-    tensors = sorted(_tensor(name, value, size) for name, value in fields.items())
+def _parse(blocks: Iterator[bytes], size: int) -> tuple[Tensor, ...]:
+    names: set[str] = set()
+    tensors: list[Tensor] = []
+    for part in _parts(blocks):
+        value = loads(part, what="safetensors header", max_bytes=_MAX_ENTRY + _PART)
+        for name, entry in Fields(value, "safetensors header").rest().items():
+            if name in names:
+                raise EvidenceError(f"safetensors header: key {_shown(name)} is given twice")
+            names.add(name)
+            if name == _METADATA:
+                _check_metadata(entry)
+            else:
+                tensors.append(_tensor(name, entry, size))
+        if len(tensors) > MAX_TENSORS:
+            raise EvidenceError(f"the safetensors header has more than {MAX_TENSORS} tensors")
+    tensors.sort(key=attrgetter("begin", "end", "name"))
     end = 0
     for tensor in tensors:
         if tensor.begin != end:
@@ -108,6 +132,45 @@ def _parse(data: bytes, size: int) -> tuple[Tensor, ...]:
     if end != size:
         raise EvidenceError(f"the tensors end at {end} of {size} bytes")
     return tuple(tensors)
+
+
+def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The header's object as several objects that together have its entries; one if it is short."""
+    text = _checked(next(blocks, b""))
+    if text[:1] != b"{":
+        raise EvidenceError("not safetensors: the header is no JSON object")
+    block = next(blocks, None)
+    if block is None:
+        yield text
+        return
+    # `begin`: of the entries in `text` that were not given yet; `at`: after those that were seen.
+    begin = at = 1
+    closed = _NO_ENTRY.match(text, at)
+    while closed is None:
+        found = _ENTRY.match(text, at)
+        if found is None:
+            text, begin, at = text[begin:], 0, at - begin
+            if block is None or len(text) > _MAX_ENTRY:
+                raise EvidenceError("the safetensors header is cut short, or holds no tensor where "
+                                    "one should be")  # fmt: skip
+            text, block = text + _checked(block), next(blocks, None)
+            continue
+        at = found.end()
+        closed = found if found[1] == b"}" else None
+        if closed or at - begin >= _PART:
+            yield b"{" + text[begin : found.start(1)] + b"}"
+            begin = at
+    for rest in (text[closed.end() :], block or b"", *blocks):
+        if _checked(rest).strip(b" \t\r"):
+            raise EvidenceError("the safetensors header goes on after its end")
+
+
+def _checked(block: bytes) -> bytes:
+    # Writers make one line. A pickle could hide in several: the length's first byte can be an
+    # opcode that takes all up to a line's end for its text, and what follows are opcodes again.
+    if b"\n" in block:
+        raise EvidenceError("the safetensors header has more than one line")
+    return block
 
 
 def _check_metadata(value: object) -> None:

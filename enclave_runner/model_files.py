@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aicert import safetensors
 from aicert.errors import ConfigError
 from enclave_runner import model_json
 from enclave_runner.config import Reference
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.model_json import MAX_JSON, MAX_TEMPLATE, ModelFileRefused
-from enclave_runner.pickles import refuse_pickle
+from enclave_runner.pickles import WeightsRefused, refuse_lfs_pointer, refuse_pickle, weights_header
 
 _INDEX = "model.safetensors.index.json"
 _PICKLED_INDEX = "pytorch_model.bin.index.json"
@@ -100,6 +101,7 @@ class _View:
     folder: Path
     shown: dict[str, Path] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
+    tensors: int = 0
 
 
 def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bool) -> None:
@@ -172,8 +174,11 @@ def _show_one(
     """Check one file and show it, or the copy of it; the names of files that it names."""
     place = f"{item.name}/{path}" if path else item.name
     source = item.path / path
+    refuse_lfs_pointer(source, place)
     if not pickles:
         refuse_pickle(source, place)
+    if kind == "weights" and safetensors.is_named(path):
+        _count(weights_header(source, place), place, view)
     view.shown.setdefault(place, source)
     if kind in ("weights", "data"):
         return ()
@@ -189,6 +194,16 @@ def _show_one(
         view.shown[place] = copy
     view.removed |= {f"{place}: {key}" for key in cleaned.removed}
     return cleaned.names
+
+
+def _count(header: safetensors.Header, place: str, view: _View) -> None:
+    """Foresee an output that nobody could read: a trainer may save all tensors in one file."""
+    view.tensors += header.tensors
+    if view.tensors > safetensors.MAX_TENSORS:
+        raise WeightsRefused(
+            f"{place}: the weights have more than {safetensors.MAX_TENSORS:,} tensors, "
+            "and those that training makes of them could not be read"
+        )
 
 
 def _check_template(data: bytes, place: str) -> None:

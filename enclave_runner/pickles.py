@@ -3,7 +3,8 @@
 A file is refused for its content (a pickle's or a torch archive's first bytes, under any name)
 and for its name (loaders choose by it). What cannot be told by its first bytes is a protocol 0
 or 1 pickle: only a name gives it away, and a data set's text must pass, so such a file is
-refused by name only: its own, or that of a shard in a weights index.
+refused by name only: its own, or that of a shard in a weights index. What is named safetensors and
+cannot be read as that is refused for that, and is no pickle: nothing that is allowed would help.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _SUFFIXES = frozenset(
 _PROTOCOLS = frozenset((2, 3, 4, 5))
 _ZIP = b"PK\x03\x04"
 _TAR_AT, _TAR = 257, b"ustar"
+_LFS = b"version https://git-lfs.github.com/spec/"
 _NUMPY = b"\x93NUMPY"
 _INDEX = re.compile(r".*\.index(?:\.[^/]*)?\.json", re.DOTALL)
 # One of 15,000 tensors has 2 MB.
@@ -36,14 +38,47 @@ class PickleRefused(LockError):  # noqa: N818 - says what happened
     """An input holds a pickle and its lockfile entry does not allow it."""
 
 
+class WeightsRefused(LockError):  # noqa: N818 - says what happened
+    """A file that should hold weights, or anything else of a model, holds something else."""
+
+
+def refuse_lfs_pointer(path: Path, name: str) -> None:
+    """Raise WeightsRefused where `path`, the file `name` of an input, only stands for a file."""
+    with path.open("rb") as file:
+        head = file.read(len(_LFS))
+    if head == _LFS:
+        raise WeightsRefused(
+            f"{name} is a git LFS pointer: it stands for a file that was not fetched",
+            hint="git lfs pull",
+        )
+
+
+def weights_header(path: Path, name: str) -> safetensors.Header:
+    """What a file of weights holds by its header. Raises WeightsRefused where it cannot be read."""
+    refuse_lfs_pointer(path, name)
+    try:
+        with path.open("rb") as file:
+            return safetensors.read_header(file.fileno(), os.fstat(file.fileno()).st_size)
+    except EvidenceError as error:
+        raise WeightsRefused(
+            f"{name} cannot be read as safetensors: {error.message}",
+            hint="fetch it again, it may have been cut; or save the model again as safetensors",
+        ) from None
+
+
 def refuse_pickle(path: Path, name: str) -> None:
-    """Raise PickleRefused where `path`, the file `name` of an input, is or may be a pickle."""
+    """Raise PickleRefused where `path`, the file `name` of an input, is or may be a pickle.
+
+    Raises WeightsRefused where it is named safetensors and is not that.
+    """
     reason = pickle_reason(path, name)
     if reason is not None:
         raise PickleRefused(
             f"{name}: {reason}, and loading a pickle runs what it says",
             hint="convert the weights to safetensors, or lock the input with allow-pickle",
         )
+    if safetensors.is_named(name):
+        weights_header(path, name)
 
 
 def pickle_reason(path: Path, name: str) -> str | None:
@@ -57,8 +92,6 @@ def pickle_reason(path: Path, name: str) -> str | None:
         return _archive_reason(path)
     if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return "a tar archive, as torch once saved pickles in"
-    if safetensors.is_named(name):
-        return _safetensors_reason(path)
     if suffix in _SUFFIXES and not (suffix == ".npy" and head.startswith(_NUMPY)):
         return f"the name ends in {suffix}"
     if suffix == ".npy" and b"O" in head[10:128]:
@@ -123,12 +156,3 @@ def _has_one_reading(path: Path, start: int) -> bool:
             return False
         length, offset = wide
     return offset == start and offset + length == stop
-
-
-def _safetensors_reason(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            safetensors.read_header(file.fileno(), os.fstat(file.fileno()).st_size)
-    except EvidenceError as error:
-        return f"the name ends in {safetensors.SUFFIX} and the content is something else ({error})"
-    return None

@@ -128,11 +128,14 @@ def _compared(
         [(item.path / path, fact.size) for item in inputs for path, fact in item.files.items()],
         [(target / path, fact.size) for path, fact in output.items() if safetensors.is_named(path)],
     )
-    return {
+    values = {
         "tensorsChanged": Value("measured", counts.changed),
         "tensorsNew": Value("measured", counts.new),
         "tensorsUnchanged": Value("measured", counts.unchanged),
     }
+    if counts.unread:
+        values["weightsUnread"] = Value("measured", "; ".join(counts.unread)[:_MAX_TEXT])
+    return values
 
 
 def _told(told: Mapping[str, object]) -> dict[str, Value]:
@@ -191,6 +194,6 @@ def _parameters(target: Path, output: Mapping[str, FileFact]) -> int:
                 with (target / path).open("rb") as file:
                     total += safetensors.read_header(file.fileno(), fact.size).elements
             except EvidenceError:
-                # It holds no weights that a loader would take; the verifier refuses the file.
+                # Told as `weightsUnread`; the verifier refuses the file.
                 continue
     return min(total, MAX_INT)

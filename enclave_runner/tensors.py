@@ -3,12 +3,14 @@
 A file with other metadata is another file of the same weights. So tensors are compared, by type,
 shape and bytes: an output's that is any input's, under whatever name, is unchanged. Every input
 file with a safetensors header is looked at. A tensor is read whole only where its first bytes are
-those of another. Left out: weights in other formats, and the same numbers in another type.
+those of another. An output that cannot be read is named: nothing is known of its tensors. Left out:
+weights in other formats, and the same numbers in another type.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,11 +29,15 @@ Sized = tuple[Path, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """How many tensors of the outputs are an input's, have an input's name only, or neither."""
+    """How many tensors of the outputs are an input's, have an input's name only, or neither.
+
+    `unread`: the outputs of which nothing is known, each with why.
+    """
 
     unchanged: int
     changed: int
     new: int
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,34 +56,37 @@ def compare(inputs: Iterable[Sized], outputs: Iterable[Sized]) -> Counts:
     """Count the tensors of `outputs`; files are given with their sizes, any without header too."""
     places: dict[_Key, list[_Place]] = {}
     names: set[str] = set()
-    for tensor, key, place in _tensors(inputs):
+    unread: list[str] = []
+    # An input without a header is rows, or a text: no weights.
+    for tensor, key, place in _tensors(inputs, []):
         names.add(tensor.name)
         places.setdefault(key, []).append(place)
     unchanged = changed = new = 0
-    for tensor, key, place in _tensors(outputs):
+    for tensor, key, place in _tensors(outputs, unread):
         if any(_equal(place, other) for other in places.get(key, ())):
             unchanged += 1
         elif tensor.name in names:
             changed += 1
         else:
             new += 1
-    return Counts(unchanged=unchanged, changed=changed, new=new)
+    return Counts(unchanged=unchanged, changed=changed, new=new, unread=tuple(unread))
 
 
-def _tensors(files: Iterable[Sized]) -> Iterator[tuple[Tensor, _Key, _Place]]:
+def _tensors(files: Iterable[Sized], unread: list[str]) -> Iterator[tuple[Tensor, _Key, _Place]]:
     for path, size in files:
         with path.open("rb") as file:
             fd = file.fileno()
             try:
                 start, tensors = safetensors.read_tensors(fd, size)
-            except EvidenceError:
+            except EvidenceError as error:
+                unread.append(f"{path.name}: {error.message}")
                 continue
             for tensor in tensors:
                 begin, end = start + tensor.begin, start + tensor.end
                 first = os.pread(fd, min(_FIRST, end - begin), begin)
                 yield (
                     tensor,
-                    (tensor.dtype, tensor.shape, first),
+                    (tensor.dtype, tensor.shape, hashlib.sha256(first).digest()),
                     _Place(path=path, begin=begin, end=end),
                 )
 

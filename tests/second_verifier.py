@@ -325,6 +325,7 @@ class Appraisal:
         need(not self.made.report["unchangedWeights"]["value"] and self.lock)
         compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]
         need(min(compared) >= 0 and sum(compared[:2]) > 0)
+        need("weightsUnread" not in self.made.report["values"])
         for kind in ("Changed", "New", "Unchanged"):
             need(self.made.report["values"][f"tensors{kind}"]["origin"] == "measured")
         inputs = {digest for _, _, _, digest in self.lock.inputs} if self.lock else set()

@@ -190,6 +190,11 @@ ATTACKS = (
         "tensors compared by the trainer", "outputs.trained", tensors(21, origin="self-reported")
     ),
     Attack("tensors not compared", "outputs.trained", value("tensorsChanged", None)),
+    Attack(
+        "weights that the machine could not read",
+        "outputs.trained",
+        value("weightsUnread", Value("measured", "model.safetensors: cut short")),
+    ),
     Attack("new tensors not counted", "outputs.trained", value("tensorsNew", None)),
     Attack("unchanged tensors not counted", "outputs.trained", value("tensorsUnchanged", None)),
     Attack("no weights", "outputs.trained", files(lambda f: {"config.json": f["config.json"]})),

@@ -226,6 +226,13 @@ def binary_cases() -> Iterator[Case]:
     yield "listing", "deep folders", lines
 
 
+def _header(head: bytes, body: bytes, tail: bytes) -> bytes:
+    """A safetensors file of the largest header; it is in memory once."""
+    size = safetensors.MAX_HEADER.to_bytes(8, "little")
+    times = (safetensors.MAX_HEADER - len(head) - len(tail)) // len(body)
+    return b"".join((size, head, body * times, tail)).ljust(8 + safetensors.MAX_HEADER)
+
+
 def safetensors_cases() -> Iterator[Case]:
     """Headers of as many tensors, or as large shapes, as fit."""
 
@@ -233,9 +240,11 @@ def safetensors_cases() -> Iterator[Case]:
         return len(body).to_bytes(8, "little") + body + bytes(size)
 
     form = b'"%b":{"dtype":"U8","shape":[%b],"data_offsets":[%d,%d]}'
-    count = MAX_TOKENS // 16 - 5
+    count = safetensors.MAX_TENSORS
     listed = b",".join(form % (b"%0100d" % n, b"1,1", n, n + 1) for n in range(count))
     yield "safetensors", "many tensors", file(b"{" + listed + b"}", count)
+    listed += b"," + form % (b"a", b"0", 0, 0)
+    yield "safetensors", "one tensor too many", file(b"{" + listed + b"}", count)
     dimensions = b",".join([b"%d" % (2**63 - 1)] * safetensors.MAX_RANK)
     listed = b",".join(form % (b"%d" % n, dimensions, 0, 0) for n in range(2000))
     yield "safetensors", "large shapes", file(b"{" + listed + b"}")
@@ -243,9 +252,14 @@ def safetensors_cases() -> Iterator[Case]:
     yield "safetensors", "empty tensors", file(b"{" + listed + b"}")
     texts = b",".join(b'"%08d":""' % number for number in range(MAX_TOKENS // 3 - 5))
     yield "safetensors", "metadata", file(b'{"__metadata__":{' + texts + b"}}")
-    wide = _filled(b'{"\xf0\x9f\x98\x80', b"a", b'":1}', safetensors.MAX_HEADER)
-    yield "safetensors", "one long name", file(wide)
-    yield "safetensors", "spaces", file(b"{}".ljust(safetensors.MAX_HEADER))
+    yield "safetensors", "one long name", _header(b'{"\xf0\x9f\x98\x80', b"a", b'":1}')
+    yield "safetensors", "spaces", _header(b"{}", b" ", b"")
+    repeated = {"empty entries": b'"a":{},', "quotes": b'"', "brackets": b"{", "entries": b'"":1,'}
+    for name, body in repeated.items():
+        yield "safetensors", name, _header(b"{", body, b"}")
+    spaced = b'"%b":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' + b" " * (1 << 19) + b","
+    listed = b"".join(spaced % b"%d" % n for n in range(180))
+    yield "safetensors", "spaced tensors", file(b"{" + listed[:-1] + b"}")
 
 
 def cases() -> Iterator[Case]:

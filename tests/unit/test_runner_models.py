@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aicert import safetensors
 from aicert.digest import dir_digest, of_bytes
 from aicert.errors import AicertError, ConfigError
 from aicert.tree import read_file, read_tree
@@ -14,7 +15,7 @@ from enclave_runner.config import Reference
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.model_files import ModelFiles, prepare
 from enclave_runner.model_json import ModelFileRefused
-from enclave_runner.pickles import PickleRefused
+from enclave_runner.pickles import PickleRefused, WeightsRefused
 
 Content = dict[str, str | bytes]
 
@@ -358,6 +359,30 @@ def test_pickles_are_seen_only_where_they_are_allowed(tmp_path: Path) -> None:
     ]
     with pytest.raises(PickleRefused, match=r"m/model\.safetensors: a pickle"):
         see(tmp_path, content | {"model.safetensors": b"\x80\x04."})
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "merges.txt"])
+def test_a_pointer_to_a_file_is_not_the_file(tmp_path: Path, name: str) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    assert f"m/{name} is a git LFS pointer" in str(refusal(tmp_path, MODEL | {name: pointer}))
+
+
+def test_weights_are_read_also_where_pickles_are_allowed(tmp_path: Path) -> None:
+    with pytest.raises(WeightsRefused, match=r"m/model\.safetensors cannot be read"):
+        see(tmp_path, MODEL | {"model.safetensors": WEIGHTS[:-1]}, pickles=True)
+
+
+def test_more_tensors_than_can_be_read_of_an_output_are_foreseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = {f"t{at}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for at in range(30)}
+    header = json.dumps(entries).encode()
+    weights = len(header).to_bytes(8, "little") + header
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    content: Content = {"config.json": "{}", **dict.fromkeys(names, weights)}
+    assert len(see(tmp_path, content).shown) == 3
+    monkeypatch.setattr(safetensors, "MAX_TENSORS", 59)
+    assert "more than 59 tensors" in str(refusal(tmp_path, content))
 
 
 def test_an_input_that_is_a_file_is_no_model(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from enclave_runner.pickles import PickleRefused, refuse_pickle
+from enclave_runner.pickles import PickleRefused, WeightsRefused, refuse_pickle
 
 
 def check(tmp_path: Path, name: str, data: bytes) -> None:
@@ -106,8 +106,21 @@ def test_a_protocol_0_pickle_is_refused_by_name(tmp_path: Path, name: str) -> No
 
 @pytest.mark.parametrize("data", [b"", b"text", pickle.dumps([1], protocol=0), b"\0" * 8 + b"["])
 def test_what_only_claims_to_be_safetensors_is_refused(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(PickleRefused, match="something else"):
+    with pytest.raises(WeightsRefused, match="cannot be read as safetensors") as caught:
         check(tmp_path, "model.safetensors", data)
+    assert "pickle" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_a_cut_download_and_an_lfs_pointer_are_told_as_such(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}'
+    whole = len(header).to_bytes(8, "little") + header + b"1234"
+    check(tmp_path, "a.safetensors", whole)
+    with pytest.raises(WeightsRefused, match=r"a\.safetensors cannot be read .* file's 2 bytes"):
+        check(tmp_path, "a.safetensors", whole[:-2])
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+    with pytest.raises(WeightsRefused, match=r"a\.safetensors is a git LFS pointer") as caught:
+        check(tmp_path, "a.safetensors", pointer)
+    assert caught.value.hint == "git lfs pull"
 
 
 def test_the_hint_says_what_to_do(tmp_path: Path) -> None:

@@ -36,7 +36,6 @@ BASE = weights(("a", "U8", LONG), ("b", "U8", b"b"), ("empty", "U8", b""))
         (weights(("a", "U8", LONG[:-1])), (0, 1, 0)),
         (weights(("a.lora_A", "U8", b"1"), ("a.lora_B", "U8", b"2")), (0, 0, 2)),
         (weights(), (0, 0, 0)),
-        (b"no header", (0, 0, 0)),
     ],
 )
 def test_tensors_are_compared_by_their_bytes(
@@ -48,6 +47,19 @@ def test_tensors_are_compared_by_their_bytes(
     *inputs, out = [(tmp_path / name, len(data)) for name, data in files.items()]
     unchanged, changed, new = counts
     assert compare(inputs, [out]) == Counts(unchanged=unchanged, changed=changed, new=new)
+
+
+def test_an_output_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "base").write_bytes(BASE)
+    (tmp_path / "out.safetensors").write_bytes(b"no header")
+    sizes = {p.name: p.stat().st_size for p in tmp_path.iterdir()}
+    files = [(tmp_path / name, sizes[name]) for name in ("base", "out.safetensors")]
+    assert compare(files[:1], files) == Counts(
+        unchanged=3,
+        changed=0,
+        new=0,
+        unread=("out.safetensors: not safetensors: the header does not fit into the file",),
+    )
 
 
 def test_every_input_counts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -163,8 +164,59 @@ def test_the_largest_header() -> None:
         if fits:
             assert read(data).tensors == 0
             continue
-        with pytest.raises(EvidenceError, match="the header is larger than 4194304 bytes"):
+        with pytest.raises(EvidenceError, match="the header is larger than 100000000 bytes"):
             read(data)
+
+
+def many(count: int, name: str = "model.layers.{}.mlp.experts.{}.gate_proj.weight") -> bytes:
+    """The header of `count` tensors of one byte each."""
+    form = '"%s":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}'
+    entries = (form % (name.format(at // 128, at), at, at + 1) for at in range(count))
+    return ("{" + ",".join(entries) + "}").encode()
+
+
+def test_a_mixture_of_experts_has_many_tensors() -> None:
+    # In parts: metadata first, spaces where JSON has them, another order of the offsets.
+    header = many(20_000).replace(b'"U8",', b'"U8" ,\t').replace(b"{", b'{"__metadata__":{}, ', 1)
+    assert len(header) > 1 << 20
+    assert parse_header(header + b" " * (1 << 20), 20_000) == Header(
+        tensors=20_000, elements=20_000
+    )
+    entries = header[1:-1].split(b', "', 1)
+    turned = b'{"' + entries[1] + b"," + entries[0] + b"}"
+    assert parse_header(turned, 20_000).tensors == 20_000
+
+
+def test_no_more_tensors_than_memory_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert safetensors.MAX_TENSORS == 100_000
+    monkeypatch.setattr(safetensors, "MAX_TENSORS", 1000)
+    assert parse_header(many(1000), 1000).tensors == 1000
+    with pytest.raises(EvidenceError, match="has more than 1000 tensors"):
+        parse_header(many(1001), 1001)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda data: data[:-1], "is cut short, or holds no tensor"),
+        (lambda data: data[:-1] + b",}", "is cut short, or holds no tensor"),
+        (lambda data: data + b"}", "goes on after its end"),
+        (lambda data: data + b" " * (1 << 20) + b"x", "goes on after its end"),
+        (lambda data: data[:-1] + b"\n}", "has more than one line"),
+        (lambda data: data[:-1] + b',"a":1}', "is cut short, or holds no tensor"),
+        (lambda data: data[:-1] + b',"a":{"b":{}}}', "is cut short, or holds no tensor"),
+        (lambda data: data[:-1] + b',"n0 0":{}}', "key 'n0 0' is given twice"),
+        (lambda data: data[:-1] + b',"__metadata__":{"a":1}}', "__metadata__.'a' is no text"),
+        (lambda data: b"[" + data[1:], "the header is no JSON object"),
+        (lambda data: b"{ " + b" " * (5 << 20) + data[1:], "is cut short, or holds no tensor"),
+        (lambda data: b"{}" + data, "goes on after its end"),
+    ],
+)
+def test_what_is_no_long_header(change: Callable[[bytes], bytes], reason: str) -> None:
+    data = many(12_000, "n{} {}")
+    with pytest.raises(EvidenceError) as caught:
+        parse_header(change(data), 12_000)
+    assert reason in caught.value.message
 
 
 def test_where_each_tensor_lies() -> None:
