@@ -31,8 +31,9 @@ def load_before(cfg: Any, tokenizer: Any) -> Any:
     from axolotl.loaders import ModelLoader
 
     # Trainers of pairs are given the model without the adapter and add it themselves.
-    cfg.rl = None
+    kind, cfg.rl = cfg.rl, None
     model, _ = ModelLoader(cfg, tokenizer).load()
+    cfg.rl = kind
     return model.eval()
 
 
@@ -55,7 +56,7 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
     state = load_file(adapter)
     wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     _complete(wanted - set(state), "lacks")
-    _complete(set_peft_model_state_dict(model, state).unexpected_keys, "holds, but cannot use,")
+    set_peft_model_state_dict(model, state)
     return model.eval()
 
 
