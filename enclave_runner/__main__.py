@@ -23,9 +23,22 @@ from aicert.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
 from aicert.errors import AicertError, ConfigError, ToolError
 from aicert.frozen import replace
 from aicert.lockfile import CONFIG_INPUT, Lockfile, signers
+from aicert.report_facts import Loss
+from aicert.report_form import Value
 from aicert.statement import Dependency, Output, Statement
 from aicert.tree import code_digest, read_file, read_tree
-from enclave_runner import attest, config, inputs, model_files, report, rows, training
+from enclave_runner import (
+    attest,
+    config,
+    inputs,
+    loss,
+    loss_sample,
+    model_files,
+    report,
+    rows,
+    texts,
+    training,
+)
 from enclave_runner.config_rules import INPUTS
 from enclave_runner.containment import Limits
 from enclave_runner.events import Counter, Events
@@ -76,17 +89,29 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         models = _models(arguments, lockfile, effective, measured)
         read = _read_rows(arguments, effective, measured, events)
         report.check_told(read.records, models.removed)
-        result = _train(arguments, effective, models, read, events)
+        shown = {f"{INPUTS}/{n}": path for n, path in models.shown.items()} | dict(read.shown)
+        result = _train(arguments, effective, shown, read.copied, events)
+        # The trainer is gone: before that nobody could know these bytes.
+        seed = loss_sample.seed(nonce, tpm.random(32))
         events.send("measuring")
-        target = arguments.out / "outputs" / lockfile.outputs[0]
-        files = _collect(result, target)
         name = lockfile.outputs[0]
+        target = arguments.out / "outputs" / name
+        files = _collect(result, target)
         signatures = _sign(key.run_key, name, files, arguments.out / "signatures")
         run_report = replace(
             report.build(effective, read, result, measured, files, target, signatures),
             signers=signers(lockfile),
             removed=models.removed,
+            texts=_texts(arguments, effective, measured),
         )
+        if files:
+            output = {path: target / path for path in files}
+            seconds = result.wall_seconds
+            run_report = replace(
+                run_report,
+                loss=_measure_loss(arguments, effective, shown, output, seed, seconds),
+                values={**run_report.values, "lossSeed": Value("measured", seed.hex())},
+            )
         # Last: the outputs were compared with the inputs, too.
         inputs.check_unchanged(measured)
         statement = Statement(
@@ -181,22 +206,54 @@ def _read_rows(
 def _train(
     arguments: argparse.Namespace,
     effective: config.Effective,
-    models: ModelFiles,
-    read: rows.Rows,
+    shown: Mapping[str, Path],
+    copied: int,
     events: Events,
 ) -> training.TrainingResult:
     events.send("training", step=0)
     limits = _limits(arguments)
     return training.train(
         effective,
-        {f"{INPUTS}/{name}": path for name, path in models.shown.items()} | dict(read.shown),
+        shown,
         arguments.scratch,
         arguments.training_env,
         # Copies of rows are on the same disk, or in the same memory.
-        replace(limits, scratch_bytes=limits.scratch_bytes - read.copied),
+        replace(limits, scratch_bytes=limits.scratch_bytes - copied),
         lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
         user=arguments.trainer_user,
         gpus=arguments.gpu,
+    )
+
+
+def _measure_loss(
+    arguments: argparse.Namespace,
+    effective: config.Effective,
+    shown: Mapping[str, Path],
+    output: Mapping[str, Path],
+    seed: bytes,
+    trained_seconds: float,
+) -> Loss:
+    scratch: Path = arguments.scratch
+    room = loss.Room(
+        folder=scratch.with_name(scratch.name + "-loss"),
+        training_env=arguments.training_env,
+        limits=_limits(arguments),
+        user=arguments.trainer_user,
+        gpus=arguments.gpu,
+    )
+    return loss.measure(
+        effective.config, shown, output, room, seed=seed, trained_seconds=trained_seconds
+    )
+
+
+def _texts(
+    arguments: argparse.Namespace, effective: config.Effective, measured: list[MeasuredInput]
+) -> texts.Texts:
+    return texts.name_texts(
+        effective.config,
+        effective.references,
+        {item.name: item for item in measured},
+        arguments.training_env,
     )
 
 

@@ -14,7 +14,7 @@ from typing import cast
 from aicert import report_form, safetensors
 from aicert.digest import Digest, FileFact
 from aicert.errors import EvidenceError, LockError
-from aicert.report_facts import Loss, Records
+from aicert.report_facts import Records
 from aicert.report_form import Override, RunReport, Scalar, Value
 from aicert.strict_json import MAX_INT
 from enclave_runner.config import Effective
@@ -111,14 +111,7 @@ def build(
         unchanged_weights=tuple(unchanged_weights(inputs, output)),
         signatures=tuple(sorted(signatures.items())),
         records=rows.records,
-        loss=_loss(result),
     )
-
-
-def _loss(result: TrainingResult) -> Loss | None:
-    if result.exit_code != "0":
-        return None
-    return Loss(state="no-loss", reason="this machine does not measure it")
 
 
 def _compared(

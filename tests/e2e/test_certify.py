@@ -77,6 +77,15 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     trained = report["report"]["wallSeconds"]["value"]
     assert trained < told["attestedSeconds"] < trained + 600
 
+    # Half of the example's rows, measured when the trainer was gone; each answer ends in `</s>`.
+    loss = report["loss"]
+    assert (loss["state"], loss["comparable"], loss["rows"]) == ("measured", True, 128)
+    assert loss["templateTokens"] == loss["rows"] < loss["tokens"]
+    assert loss["after"] + 1 < loss["before"]
+    assert abs(loss["after"] - report["report"]["losses"]["value"][-1]) < 1
+    named = report["texts"]
+    assert "model/tokenizer.json: pre_tokenizer" in named
+
     default = checkout.doit("verify")
     assert default.returncode == 1
     assert "tier software" in default.stdout
