@@ -23,7 +23,6 @@ from aicert.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
 from aicert.errors import AicertError, ConfigError, ToolError
 from aicert.frozen import replace
 from aicert.lockfile import CONFIG_INPUT, Lockfile, signers
-from aicert.report_facts import Loss
 from aicert.report_form import Value
 from aicert.statement import Dependency, Output, Statement
 from aicert.tree import code_digest, read_file, read_tree
@@ -107,10 +106,13 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         if files:
             output = {path: target / path for path in files}
             seconds = result.wall_seconds
+            found = _measure_loss(arguments, effective, shown, output, seed, seconds)
+            values = {
+                "lossCpuSeconds": Value("measured", round(found.cpu_seconds, 3)),
+                "lossSeed": Value("measured", seed.hex()),
+            }
             run_report = replace(
-                run_report,
-                loss=_measure_loss(arguments, effective, shown, output, seed, seconds),
-                values={**run_report.values, "lossSeed": Value("measured", seed.hex())},
+                run_report, loss=found.loss, values={**run_report.values, **values}
             )
         # Last: the outputs were compared with the inputs, too.
         inputs.check_unchanged(measured)
@@ -232,7 +234,7 @@ def _measure_loss(
     output: Mapping[str, Path],
     seed: bytes,
     trained_seconds: float,
-) -> Loss:
+) -> loss.Measured:
     scratch: Path = arguments.scratch
     room = loss.Room(
         folder=scratch.with_name(scratch.name + "-loss"),

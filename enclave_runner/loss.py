@@ -57,6 +57,14 @@ _LEFT_OUT = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """`cpu_seconds` of the child; 0 where none was needed."""
+
+    loss: Loss
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
     """Where to measure: `folder` is absent or empty. For `user` and `gpus` see training.train."""
 
@@ -75,7 +83,7 @@ def measure(
     *,
     seed: bytes,
     trained_seconds: float,
-) -> Loss:
+) -> Measured:
     """The losses of a training that ended well.
 
     `config`: the effective one; `shown`: what its trainer saw, place → file or folder; `output`:
@@ -84,10 +92,10 @@ def measure(
     settings = json.loads(config)
     reason = without_loss(settings)
     if reason is not None:
-        return Loss(state="no-loss", reason=reason)
+        return Measured(loss=Loss(state="no-loss", reason=reason))
     room.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not _write_sample(room.folder / "sample.jsonl", settings, shown, seed):
-        return Loss(state="incomplete", reason="there is no row to measure on")
+        return Measured(loss=_incomplete("there is no row to measure on"))
     files = {
         "config.json": {key: value for key, value in settings.items() if key not in _LEFT_OUT},
         "job.json": {"config": training.CONFIG, "seconds": seconds_for(trained_seconds)},
@@ -104,7 +112,10 @@ def measure(
         room.folder / "loss.log",
         lines.append,
     )
-    return read_result(lines, ended.exit_code, comparable=comparable(settings))
+    return Measured(
+        loss=read_result(lines, ended.exit_code, comparable=comparable(settings)),
+        cpu_seconds=ended.cpu_seconds,
+    )
 
 
 def without_loss(settings: Mapping[str, object]) -> str | None:

@@ -124,7 +124,7 @@ def loss_of(
         loss.Room(folder=folder / "loss", training_env=environment, limits=Limits()),
         seed=bytes(32),
         trained_seconds=10.0,
-    )
+    ).loss
 
 
 def numbers_of(found: Loss) -> tuple[float, float]:

@@ -96,7 +96,7 @@ def test_kinds_without_a_loss_say_so_in_words(
         json.dumps(settings).encode(), {}, {},
         loss.Room(folder=tmp_path, training_env=tmp_path, limits=Limits()),
         seed=bytes(32), trained_seconds=1.0,
-    )  # fmt: skip
+    ).loss  # fmt: skip
     assert (found.state, found.before, found.rows) == ("no-loss", None, 0)
     assert found.reason.startswith(reason)
     assert not list(tmp_path.iterdir())
@@ -114,7 +114,7 @@ def test_no_row_is_no_measurement(tmp_path: Path) -> None:
         b'{"datasets":[]}', {}, {},
         loss.Room(folder=tmp_path / "new", training_env=tmp_path, limits=Limits()),
         seed=bytes(32), trained_seconds=1.0,
-    )  # fmt: skip
+    ).loss  # fmt: skip
     assert (found.state, found.reason) == ("incomplete", "there is no row to measure on")
 
 
