@@ -150,6 +150,7 @@ def stand_in(checkout: Checkout, tmp_path: Path) -> StandIn:
         (package.parent / "__init__.py").touch()
         (package / "__init__.py").touch()
         (package / "main.py").write_text(PREAMBLE + source)
+        (package / "config.py").write_text(MEASURED)
         (environment / "complete").write_text(training_env._marker())
         return Checkout(
             root=checkout.root, environment=checkout.environment | {"AICERT_CACHE": str(cache)}
@@ -158,6 +159,13 @@ def stand_in(checkout: Checkout, tmp_path: Path) -> StandIn:
     return make
 
 
+# The process that measures the loss imports this of Axolotl first.
+MEASURED = """
+import json, os
+loss = {"before": 2.5, "after": 2.0, "rows": 8, "tokens": 100, "templateTokens": 8}
+os.write(int(os.environ["AICERT_PROGRESS_FD"]), (json.dumps(loss) + "\\n").encode())
+os._exit(0)
+"""
 PREAMBLE = """
 import json, os, sys, time
 from pathlib import Path

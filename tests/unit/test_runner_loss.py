@@ -87,6 +87,7 @@ def test_a_reason_is_shown_without_what_a_terminal_would_obey() -> None:
         ({"reward_model": True}, "a reward model"),
         ({"process_reward_model": True}, "a process reward model"),
         ({"rl": "grpo"}, "rl: grpo"),
+        ({"datasets": [{"path": "synthetic"}]}, "what it trains on is made up"),
     ],
 )
 def test_kinds_without_a_loss_say_so_in_words(
@@ -107,6 +108,10 @@ def test_only_losses_of_tokens_compare_with_the_trainers(kind: str | None) -> No
     assert loss.without_loss({"rl": kind}) is None
     assert loss.comparable({"rl": kind}) == (kind is None)
     assert not loss.comparable({"use_eaft": True})
+
+
+def test_data_of_which_some_is_rows_has_a_loss() -> None:
+    assert loss.without_loss({"datasets": [{"path": "synthetic"}, {"path": "/x"}]}) is None
 
 
 def test_no_row_is_no_measurement(tmp_path: Path) -> None:
