@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,44 @@ def test_what_no_two_readers_agree_on_is_refused(
     assert caught.value.exit_code == 2
 
 
+# Writes the same rows in every form; the schema's metadata says that the text is an image.
+FORMS = """
+import gzip, json, pathlib, sys
+import pyarrow, pyarrow.parquet
+rows = [{"text": "/etc/passwd", "n": 1}, {"text": "reference://x", "n": 2}]
+folder = pathlib.Path(sys.argv[1])
+lines = "".join(json.dumps(row) + "\\n" for row in rows).encode()
+(folder / "json").write_bytes(lines)
+(folder / "json-gzip").write_bytes(gzip.compress(lines))
+(folder / "json-zstd").write_bytes(pyarrow.compress(lines, codec="zstd", asbytes=True))
+(folder / "csv").write_text("text,n\\n" + "".join(f"{r['text']},{r['n']}\\n" for r in rows))
+table = pyarrow.Table.from_pylist(rows)
+kinds = {"text": {"_type": "Image"}, "n": {"_type": "Value", "dtype": "int64"}}
+features = {"info": {"features": kinds}}
+table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+pyarrow.parquet.write_table(table, folder / "parquet")
+"""
+
+
+def test_every_form_gives_the_same_rows_and_no_metadata(environment: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    subprocess.run([environment / "bin/python", "-P", "-c", FORMS, folder], check=True)
+    sources = sorted(folder.iterdir())
+    assert len(sources) == 5
+    places = []
+    for source in sources:
+        form = source.name.partition("-")[0]
+        made = prepared(environment, source, tmp_path / source.name, form)
+        assert made.records[0].rows == 2
+        places.append(shown(made, tmp_path / source.name / "rows/0"))
+    for source, (whole, streamed, _) in zip(
+        sources, loaded(environment, places, tmp_path / "home"), strict=True
+    ):
+        expected = [{"text": "/etc/passwd", "n": 1}, {"text": "reference://x", "n": 2}]
+        assert whole == streamed == expected, source.name
+
+
 def test_canonical_files_are_used_where_they_lie(environment: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -201,6 +240,59 @@ def test_rows_that_do_not_fit_say_by_how_much(environment: Path, tmp_path: Path)
     source.write_text('{"text": "a"}\n' * 100)
     with pytest.raises(RowsRefused, match=r"'rows': .*short by 1299 bytes"):
         prepared(environment, source, tmp_path / "made", scratch=1)
+
+
+# Converters that somebody's bytes took over. `leave` writes what an honest one would.
+HOSTILE = """#!{python}
+import json, os, pathlib, sys
+out = pathlib.Path(sys.argv[-1])
+def leave(rows, count, columns=[["text", "string"]], place=False):
+    (out / "schema.json").write_text(json.dumps(
+        {{"columns": columns, "version": 1}}, separators=(",", ":")))
+    if not place:
+        (out / "rows.jsonl").write_bytes(rows)
+    file = {{"form": "json", "path": "rows.jsonl", "rows": count, "unreadBytes": 0}}
+    (out / "facts.json").write_text(json.dumps(
+        {{"files": [file], "inPlace": place, "rows": count, "unreadBytes": 0, "version": 1}}))
+{program}
+"""
+ONE = b'{"text":"a"}\n'
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (f"leave({ONE!r}, 2)", "1 rows of 2 were written"),
+        (f"leave({ONE[:-1]!r}, 1)", "no line feed"),
+        ("leave(b'{\"text\":\"a\",\"text\":\"b\"}\\n', 1)", "row 1 is not a canonical row"),
+        ("leave(b'{\"text\": \"a\"}\\n', 1)", "row 1 is not a canonical row"),
+        ("leave(b'', 1, place=True)", "row 1 is not a canonical row"),
+        ("leave(b'', 1, columns=[['a', 'image']])", "'image' is no type of a column"),
+        ("(out / 'rows.jsonl').symlink_to('/etc/passwd')", "left 'rows.jsonl' behind"),
+        (f"leave({ONE!r}, 1); os.link(out / 'rows.jsonl', out / 'x')", "behind"),
+        (f"leave({ONE!r}, 1); (out / 'sitecustomize.py').touch()", "'sitecustomize.py' behind"),
+        ("os.mkfifo(out / 'facts.json')", "left 'facts.json' behind"),
+        ("print('it \\x1b[2J is over', flush=True); os._exit(7)", "died with 7\nit ?[2J is over"),
+        ("os.abort()", "died with signal:6"),
+        ("", "died with 0"),
+        ("(out / 'rows.jsonl').write_bytes(bytes(100 << 20))", "File too large"),
+    ],
+)  # fmt: skip
+def test_nothing_that_a_converter_says_is_believed(
+    tmp_path: Path, program: str, words: str
+) -> None:
+    source = tmp_path / "source"
+    source.write_text('{"text": "a"}\n')
+    environment = tmp_path / "environment"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "pyvenv.cfg").write_text(f"home = {sys.base_prefix}/bin\n")
+    python = environment / "bin/python"
+    python.write_text(HOSTILE.format(python=f"{sys.base_prefix}/bin/python3.11", program=program))
+    python.chmod(0o755)
+    with pytest.raises(AicertError) as caught:
+        prepared(environment, source, tmp_path / "made", scratch=1 << 20)
+    assert words in caught.value.message
+    assert caught.value.exit_code == 2
 
 
 STREAMED = """
