@@ -64,7 +64,7 @@ class Side:
 def review(root: Path, base: Files, head: Files) -> Review:
     """Compare `base` with `head`."""
     old, new = (Side(files=files, finder=Finder(root, files)) for files in (base, head))
-    warnings: list[str] = []
+    warnings = [f"{path} is {kind}: only plain files may be there" for path, kind in head.odd()]
     names = {run for files in (base, head) for run in _runs(files)}
     sections = [_run_section(run, old, new, warnings) for run in sorted(names)]
     sections += [image_section(base, head, warnings, path) for path in IMAGES]

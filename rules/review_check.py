@@ -20,7 +20,7 @@ from aicert.certificate import Certificate
 from aicert.errors import AicertError, ToolError
 from aicert.policy import Policy
 from aicert.result import AttestationResult
-from rules import config, example, lock, sources
+from rules import config, example, lock, plain_files, sources
 from rules.config import Project, Run
 from rules.review_packages import IMAGE, IMAGES
 from rules.revisions import Checkout, Files
@@ -38,19 +38,28 @@ class Check:
     detail: str
 
 
-def check(tree: Path, base: Files, policy: Policy) -> list[Check]:
-    """Check every lockfile of `tree`, and the certificates that `base` does not have like this."""
+def check(tree: Path, base: Files, policy: Policy, change: Files | None = None) -> list[Check]:
+    """Check every lockfile of `tree`, and the certificates that `base` does not have like this.
+
+    `change`: the change itself, where `tree` is a copy of its plain files.
+    """
     head = Checkout(tree)
+    odd = [
+        Check(what=path, verdict="failed", detail=f"{kind}: only plain files may be there")
+        for path, kind in (change or head).odd()
+    ]
+    if any(check.what.partition("/")[0] in plain_files.FILES for check in odd):
+        return odd
     try:
         project = config.load(tree)
     except AicertError as error:
-        return [Check(what="aicert.toml", verdict="failed", detail=_flat(error.message))]
+        return [*odd, Check(what="aicert.toml", verdict="failed", detail=_flat(error.message))]
     made = _make_example(tree, project)
     found = [_lockfile(tree, run, made) for run in project.runs.values()]
     asked = _sources(tree, project)
     locks = _strays(project, head)
     locks += [found for path in IMAGES for found in _image(base, head, path)]
-    return [*found, *asked, *locks, *_certificates(base, head, policy)]
+    return [*odd, *found, *asked, *locks, *_certificates(base, head, policy)]
 
 
 def _make_example(tree: Path, project: Project) -> bool:

@@ -25,7 +25,8 @@ file, rows and size of data where the bytes are at hand, fields of a config, pac
   ./doit review --base main --head pr --check --format markdown
 
 --check also checks the lockfiles of the head and the certificates that are new there, under
---policy, with the code at hand: the change is only read.
+--policy, with the code at hand: the change is only read. A link, a device or an executable file
+below certificates/ or lockfiles/, or in aicert.toml's place, fails.
 Exit codes: 0; 1 if a check failed; 3 bad command line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = tuple(
@@ -75,4 +76,4 @@ def _checks(root: Path, params: Any, base: Files, head: Files) -> list[review_ch
         tree = folder / "change"
         tree.mkdir()
         head.lay_out(tree)
-        return review_check.check(tree, base, policy)
+        return review_check.check(tree, base, policy, head)

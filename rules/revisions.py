@@ -12,6 +12,7 @@ from typing import IO, Protocol
 
 from aicert.digest import check_path
 from aicert.errors import ConfigError, ToolError
+from rules import plain_files
 
 # Far above any text that is compared here; a data set in git is looked into up to this.
 MAX_BYTES = 64 << 20
@@ -31,6 +32,10 @@ class Files(Protocol):
         """The paths of all files below `folder`, sorted."""
         ...
 
+    def odd(self) -> list[tuple[str, str]]:
+        """What is no plain file where only those belong (`plain_files`): path, and what it is."""
+        ...
+
 
 class Checkout:
     """The files at hand."""
@@ -41,8 +46,12 @@ class Checkout:
 
     def read(self, path: str) -> bytes | None:
         """A regular file's bytes; a link is never followed out of its place."""
-        full = self._root / path
-        if full.is_symlink() or not full.is_file() or full.stat().st_size > MAX_BYTES:
+        full = self._root
+        for part in path.split("/"):
+            full /= part
+            if full.is_symlink():
+                return None
+        if not full.is_file() or full.stat().st_size > MAX_BYTES:
             return None
         return full.read_bytes()
 
@@ -55,6 +64,16 @@ class Checkout:
         ]
         return sorted(found)
 
+    def odd(self) -> list[tuple[str, str]]:
+        """See Files. Where git does not trust the file system's modes, nor does this."""
+        command = ["git", "config", "--type=bool", "--get", "core.fileMode"]
+        try:
+            done = subprocess.run(command, cwd=self._root, capture_output=True, text=True)
+            modes = done.stdout.strip() != "false"
+        except OSError:
+            modes = False
+        return list(plain_files.in_folder(self._root, modes=modes))
+
 
 class Revision:
     """The files of a git revision, read from git's objects. Links and submodules are left out."""
@@ -64,6 +83,7 @@ class Revision:
         self._commit = resolve(root, revision)
         self.name = f"{revision} ({self._commit[:10]})"
         self._sizes: dict[str, int] | None = None
+        self._odd: list[tuple[str, str]] = []
 
     def read(self, path: str) -> bytes | None:
         """A blob's bytes."""
@@ -75,6 +95,11 @@ class Revision:
     def names(self, folder: str) -> list[str]:
         """Every regular file below `folder`."""
         return sorted(path for path in self._tree() if path.startswith(f"{folder}/"))
+
+    def odd(self) -> list[tuple[str, str]]:
+        """See Files."""
+        self._tree()
+        return self._odd
 
     def lay_out(self, folder: Path) -> None:
         """Write every regular file below `folder`, without git's filters, hooks, links, attributes.
@@ -113,12 +138,17 @@ class Revision:
                     hint=f"git ls-tree -r --name-only {self._commit[:10]} | cut -d/ -f1 | uniq -c",
                 )
             self._sizes = {}
+            modes: list[tuple[bytes, str]] = []
             for entry in listed.split(b"\0"):
                 facts, tab, name = entry.partition(b"\t")
                 mode, kind, _, size = facts.split() if tab else (b"", b"", b"", b"")
+                path = name.decode("utf-8", "backslashreplace")
+                if tab:
+                    modes.append((mode, path))
                 # Not links (120000) and not submodules.
                 if kind == b"blob" and mode in (b"100644", b"100755"):
-                    self._sizes[name.decode("utf-8", "backslashreplace")] = int(size)
+                    self._sizes[path] = int(size)
+            self._odd = list(plain_files.in_tree(modes))
         return self._sizes
 
 
