@@ -1,8 +1,9 @@
 r"""The lock of a machine image: what it is built from, and what a machine that boots it measures.
 
-    version = 1
+    version = 2
     name = "aicert-machine"
     digest = "sha256:…"                      # the whole disk image
+    snapshot = "20261127T202000Z"            # when these were the newest packages of the mirrors
 
     [pcrs]
     pcr4 = "…"                               # 64 hex each, SHA-256 bank
@@ -21,7 +22,8 @@ r"""The lock of a machine image: what it is built from, and what a machine that 
     digest = "sha256:…"
 
 Output rules: as the run's lockfile: LF, printable ASCII, no `"` or `\` in values, a fixed order of
-keys, and `parse` accepts exactly what `emit` writes. Its identity is the SHA-256 of its bytes. PCRs
+keys, and `parse` accepts exactly what `emit` writes. Its identity is the SHA-256 of its bytes.
+Version 1 has no `snapshot`. PCRs
 12 and 13 are zero unless the image measures something there (systemd-stub: command line addons
 and system extensions, of which our machines have none).
 """
@@ -34,7 +36,8 @@ from aicert.errors import EvidenceError, LockError
 from aicert.frozen import dataclass
 from aicert.lock_form import read
 
-VERSION: Final = 1
+# The second says when a snapshot archive had all of the packages.
+VERSIONS: Final = (1, 2)
 PCRS: Final = (4, 11, 12, 13)
 # Some 500 packages of 150 bytes; the certificate's own limit on a carried lock is the same.
 MAX_BYTES: Final = 1 << 20
@@ -42,6 +45,7 @@ MAX_PACKAGES: Final = 5000
 # An image has two file systems at most.
 MAX_VERITY: Final = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,127}")
+_TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _VALUE = re.compile(r"[!#-\[\]-~]{1,200}")
 
 
@@ -65,6 +69,7 @@ class ImageLock:
     pcrs: dict[int, bytes]
     verity: dict[str, Digest]
     packages: tuple[Package, ...]
+    snapshot: str | None = None
 
 
 def emit(
@@ -74,10 +79,17 @@ def emit(
     pcrs: dict[int, bytes],
     verity: dict[str, Digest],
     packages: tuple[Package, ...] = (),
+    snapshot: str | None = None,
 ) -> bytes:
     """The canonical bytes of a lock; LockError for what it cannot hold."""
     _check(name, pcrs, verity, packages)
-    lines = [f"version = {VERSION}", f'name = "{name}"', f'digest = "{disk}"', "", "[pcrs]"]
+    version = VERSIONS[0] if snapshot is None else VERSIONS[1]
+    lines = [f"version = {version}", f'name = "{name}"', f'digest = "{disk}"']
+    if snapshot is not None:
+        if not _TIME.fullmatch(snapshot):
+            raise LockError(f"image lock: snapshot: {snapshot[:80]!a} is not a time")
+        lines.append(f'snapshot = "{snapshot}"')
+    lines += ["", "[pcrs]"]
     lines += [f'pcr{index} = "{pcrs[index].hex()}"' for index in PCRS]
     for part in sorted(verity):
         lines += ["", "[[verity]]", f'name = "{part}"', f'digest = "{verity[part]}"']
@@ -106,6 +118,7 @@ def parse(data: bytes) -> ImageLock:
         pcrs=lock.pcrs,
         verity=lock.verity,
         packages=lock.packages,
+        snapshot=lock.snapshot,
     )
     # Also what refuses unknown keys, another order and other spellings of the same value.
     if written != data:
@@ -114,8 +127,9 @@ def parse(data: bytes) -> ImageLock:
 
 
 def _read(document: dict[str, object], digest: Digest) -> ImageLock:
-    if type(document.get("version")) is not int or document["version"] != VERSION:
-        raise LockError(f"image lock version is not {VERSION}")
+    version = document.get("version")
+    if type(version) is not int or version not in VERSIONS:
+        raise LockError(f"image lock version is not {' or '.join(map(str, VERSIONS))}")
     pcrs = document.get("pcrs")
     if not isinstance(pcrs, dict):
         raise LockError("image lock: pcrs: a table is wanted")
@@ -137,6 +151,7 @@ def _read(document: dict[str, object], digest: Digest) -> ImageLock:
             )
             for package in _tables(document, "package", MAX_PACKAGES)
         ),
+        snapshot=_text(document, "snapshot") if version == VERSIONS[1] else None,
     )
 
 

@@ -41,7 +41,8 @@ class Area:
 
 IMAGE_LAYERS = (
     *(f"{kind}-*" for kind in ("image", "training", "machine", "tools", "driver", "reproduce")),
-    *("kernel-*", "mkosi-*", "*.new", "repository", "resolve", "source", "wheels-work"),
+    *("kernel-*", "mkosi-*", "stub-*", "others-*", "*.new"),
+    *("repository", "resolve", "source", "wheels-work"),
 )
 AREAS = (
     Area(
@@ -85,7 +86,7 @@ AREAS = (
     Area(
         name="image-store",
         what="packages of the image (fetched again while mirrors have them)",
-        patterns=("CACHE/image/store", "CACHE/image/apt-*"),
+        patterns=("CACHE/image/store", "CACHE/image/apt-*", ".aicert/packages"),
         named=True,
     ),
     Area(

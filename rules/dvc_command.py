@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aicert.errors import ConfigError, ToolError
-from rules import config, tampering, tracking
+from rules import config, image_share, tampering, tracking
 from rules.command import Command
 from rules.dvc_program import exclusive, pass_through, run_dvc
 from rules.progress import say
@@ -51,7 +51,8 @@ Exit codes: 0 done, 2 DVC failed or brought other bytes.
         project = config.load(root)
         action = args[0] if args else ""
         if action == "push":
-            for item in tracking.track(root, project, again=True):
+            packages = image_share.staged(root)
+            for item in tracking.track(root, project, again=True, more=packages):
                 say(f"tracked  {item.file.relative_to(root)}")
         with exclusive(root):
             code = pass_through(root, args)
@@ -60,7 +61,7 @@ Exit codes: 0 done, 2 DVC failed or brought other bytes.
                 _verify_remotes(root)
             if action in BRINGING:
                 # Also after a failure: part of it may have been brought.
-                count = tampering.compare(root, project)
+                count = tampering.compare(root, project, image_share.tracked(root))
                 say(f"compared  {count} tracked inputs and outputs by SHA-256: as locked")
             if action == "push" and code == 0:
                 _check_pushed(root, args[1:])

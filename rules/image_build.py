@@ -15,78 +15,66 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aicert import image_lock
 from aicert.digest import Digest
 from aicert.errors import ConfigError, ToolError
-from aicert.image_lock import ImageLock, Package
+from aicert.image_lock import Package
 from rules import (
     image_debian,
     image_disk,
     image_driver,
     image_layers,
+    image_makers,
     image_pcrs,
+    image_progress,
+    image_sources,
     image_trees,
     image_wheels,
-    progress,
 )
-from rules.bootstrap import cache_directory
-from rules.image_debian import Apt, Store
 from rules.image_mkosi import Mkosi, unpack
+from rules.image_place import (
+    GPU_LOCK,
+    KERNEL,
+    LOCK,
+    MACHINE_RELEASE,
+    TOOLS_RELEASE,
+    Place,
+    place,
+    read_lock,
+)
 from rules.image_store import Image
 from rules.image_verity import Verity
 from rules.work import remove
 
+# What those who build or boot images know of the place, by one name.
+__all__ = [
+    "GPU_LOCK",
+    "KERNEL",
+    "LOCK",
+    "MACHINE_RELEASE",
+    "TOOLS_RELEASE",
+    "Locked",
+    "Place",
+    "adopt_tools",
+    "build",
+    "in_use",
+    "mkosi_of",
+    "only_builder",
+    "place",
+    "read_lock",
+    "settled_tools",
+    "tools_tree",
+    "umask",
+]  # fmt: skip
+
 NAME = "aicert-machine"
-LOCK = Path("lockfiles/image.lock.toml")
-GPU_LOCK = Path("lockfiles/image-gpu.lock.toml")
-TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
-KERNEL = "linux-image-cloud-amd64"
-_TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "kernel", "tools"), ("build", "machine")
+_TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "tools"), ("build", "machine")
 # How many of each layer stay: another checkout with the same cache may be about to use one.
 _KEPT = {"image": 3, "training": 2, "machine": 2, "tools": 2, "driver": 2}
 _WHEEL_PARTS = ("builder", "runner", "training")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """The checkout, and where images are made: big, and all of it can be made again.
-
-    `gpu`: of the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
-    """
-
-    root: Path
-    cache: Path
-    makes: bool = True
-    gpu: bool = False
-
-    def has(self, layer: Path) -> bool:
-        """Whether the layer is there; where it is not, it may be made, or there is a ToolError."""
-        if not layer.is_dir() and not self.makes:
-            raise ToolError("the image is not built", hint="./doit image")
-        return layer.is_dir()
-
-    @property
-    def store(self) -> Store:
-        """Packages by digest."""
-        return Store(folder=self.cache / "store")
-
-    @property
-    def lock(self) -> Path:
-        """The lock of the image that is made here, below `root`."""
-        return GPU_LOCK if self.gpu else LOCK
-
-    def apt(self, release: str) -> Apt:
-        """apt for one release, with lists of its own."""
-        return Apt(self.cache / f"apt-{release}", release)
-
-
-def place(root: Path, *, gpu: bool = False) -> Place:
-    """Where this checkout builds its images."""
-    cache = cache_directory(root) / "image"
-    cache.mkdir(parents=True, exist_ok=True)
-    return Place(root=root.resolve(), cache=cache, gpu=gpu)
 
 
 @contextmanager
@@ -127,14 +115,6 @@ def umask() -> Iterator[None]:
         os.umask(before)
 
 
-def read_lock(root: Path, path: Path = LOCK) -> ImageLock | None:
-    """The committed lock, if there is one."""
-    try:
-        return image_lock.parse((root / path).read_bytes())
-    except FileNotFoundError:
-        return None
-
-
 def mkosi_of(where: Place, packages: Sequence[Package]) -> Mkosi:
     """The locked mkosi, unpacked."""
     package = next(package for package in packages if package.part == "mkosi")
@@ -143,22 +123,54 @@ def mkosi_of(where: Place, packages: Sequence[Package]) -> Mkosi:
 
 
 @umask()
-def build(where: Place, packages: tuple[Package, ...]) -> Image:
+def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None = None) -> Image:
     """The image of these packages and of this checkout's code, with its lock's bytes.
 
-    Raises ToolError where `where` makes nothing and a layer is missing.
+    `snapshot`: what the lock says of its packages' time. Where tools are gone, others take their
+    place, and the image says so. Raises ToolError where `where` makes nothing and a layer is
+    missing.
     """
     parts = image_wheels.by_part(packages)
-    wanted = {*_TOOLS_PARTS, *_MACHINE_PARTS, *_WHEEL_PARTS}
+    wanted = {"kernel", *_TOOLS_PARTS, *_MACHINE_PARTS, *_WHEEL_PARTS}
     absent = (wanted | set(image_driver.PARTS) if where.gpu else wanted) - set(parts)
     if absent:
         hint = image_driver.UPDATE if where.gpu else "./doit image_update"
         raise ToolError(f"the image lock has no package for: {', '.join(sorted(absent))}",
                         hint=hint)  # fmt: skip
     with _fetching_ahead(where, packages):
-        tools = tools_tree(where, packages)
-    machine = _machine_tree(where, tools, packages)
-    return _image(where, tools, machine, packages)
+        used = settled_tools(where, packages)
+        tools = tools_tree(where, used)
+    used = image_makers.settle(
+        where,
+        used,
+        image_makers.BUILDERS,
+        partial(where.apt, MACHINE_RELEASE),
+        lambda found: _machine_target(where, tools, found).is_dir(),
+    )
+    try:
+        machine = _machine_tree(where, tools, used)
+        return _image(where, tools, machine, used, Locked(packages=packages, snapshot=snapshot))
+    except ToolError as error:
+        raise image_makers.explained(error, image_makers.replaced(packages, used)) from None
+
+
+def settled_tools(where: Place, packages: tuple[Package, ...]) -> tuple[Package, ...]:
+    """`packages` with the tools at hand, or others in their place."""
+    return image_makers.settle(
+        where,
+        packages,
+        image_makers.TOOLS,
+        partial(where.apt, TOOLS_RELEASE),
+        lambda found: _tools_target(where, found).is_dir(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """What an image's lock says of its packages, whatever it was built with."""
+
+    packages: tuple[Package, ...]
+    snapshot: str | None = None
 
 
 @contextmanager
@@ -179,41 +191,62 @@ def _fetching_ahead(where: Place, packages: Sequence[Package]) -> Iterator[None]
 
 
 def _fetch_machine(where: Place, packages: Sequence[Package]) -> None:
-    image_debian.fetch(where.store, where.apt(MACHINE_RELEASE), _of(packages, _MACHINE_PARTS))
-    wheels = _of(packages, _WHEEL_PARTS)
-    image_wheels.fetch(where.store, wheels, where.cache / "wheels-work")
+    """What is in the machine: of these, nothing takes the place of anything."""
+    image_sources.debian(where, where.apt(MACHINE_RELEASE), _of(packages, ("machine",)))
+    image_sources.wheels(where, _of(packages, ("runner", "training")))
+
+
+def _fetch_kernel(where: Place, packages: Sequence[Package]) -> None:
+    kept = [each for each in packages if each.part == "kernel" or each.name in image_makers.KEPT]
+    image_sources.debian(where, where.apt(TOOLS_RELEASE), kept)
+
+
+def _tools_target(where: Place, packages: Sequence[Package]) -> Path:
+    used = map(str, _of(packages, _TOOLS_PARTS))
+    return where.cache / f"tools-{_key([*_files(where.root / 'image' / 'tools'), *used])}"
 
 
 def tools_tree(where: Place, packages: Sequence[Package]) -> Path:
     """The tools of these packages, built where they are not."""
-    directory = where.root / "image" / "tools"
-    used = _of(packages, _TOOLS_PARTS)
-    target = where.cache / f"tools-{_key([*_files(directory), *map(str, used)])}"
+    target = _tools_target(where, packages)
     if not where.has(target):
-        image_debian.fetch(where.store, where.apt(TOOLS_RELEASE), used)
-        progress.say("building the tools tree")
+        _fetch_kernel(where, packages)
+        image_progress.begin("building the tools tree")
         repository = where.cache / "repository"
         debs = _of(packages, ("tools",))
         image_debian.repository(where.store, debs, TOOLS_RELEASE, repository)
         fresh = where.cache / "tools.new"
+        directory = where.root / "image" / "tools"
         mkosi_of(where, packages).build(directory, fresh, repository=repository)
         fresh.rename(target)
         remove(repository)
     return target
 
 
-def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
+def adopt_tools(where: Place, packages: Sequence[Package], tree: Path) -> None:
+    """Take a tree that was built of these packages for the layer that is built of them."""
+    target = _tools_target(where, packages)
+    if not target.is_dir():
+        tree.rename(target)
+
+
+def _machine_target(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
     directory = where.root / "image" / "machine"
     debs, wheels = _of(packages, _MACHINE_PARTS), _of(packages, _WHEEL_PARTS)
     facts = [tools.name, *_files(directory), *map(str, debs), *map(str, wheels)]
-    target = where.cache / f"machine-{_key(facts)}"
+    return where.cache / f"machine-{_key(facts)}"
+
+
+def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
+    target = _machine_target(where, tools, packages)
     if not where.has(target):
         _fetch_machine(where, packages)
-        progress.say("building the machine's tree and its Python environments (minutes)")
+        image_progress.begin("building the machine's tree and its Python environments")
         repository, source = where.cache / "repository", where.cache / "source"
+        debs = _of(packages, _MACHINE_PARTS)
         image_debian.repository(where.store, debs, MACHINE_RELEASE, repository)
         remove(source)
-        shutil.copytree(directory, source)
+        shutil.copytree(where.root / "image" / "machine", source)
         for name in _WHEEL_PARTS:
             own = _of(packages, (name,))
             text = image_wheels.place(where.store, own, source / "wheels" / name)
@@ -226,44 +259,60 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
     return target
 
 
-def _driver(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
-    directory = where.root / "image" / "driver"
+def _driver_target(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
+    directory, maker = where.root / "image" / "driver", where.root / "rules" / "image_driver.py"
     used = _of(packages, (*image_driver.PARTS, "kernel"))
-    maker = where.root / "rules" / "image_driver.py"
     facts = [tools.name, *_files(directory), *_files(maker.parent, maker.name), *map(str, used)]
-    target = where.cache / f"driver-{_key(facts)}"
+    return where.cache / f"driver-{_key(facts)}"
+
+
+def _driver(where: Place, tools: Path, packages: tuple[Package, ...]) -> Path:
+    apt = partial(where.apt, TOOLS_RELEASE)
+    packages = image_makers.settle(
+        where,
+        packages,
+        image_makers.COMPILER,
+        apt,
+        lambda found: _driver_target(where, tools, found).is_dir(),
+    )
+    target = _driver_target(where, tools, packages)
     if not where.has(target):
-        apt = where.apt(TOOLS_RELEASE)
-        ours = _of(used, (image_driver.TREE, image_driver.HEADERS))
-        image_debian.fetch(where.store, apt, ours)
-        theirs = _of(used, (image_driver.DRIVER,))
+        image_sources.debian(where, apt(), _of(packages, (image_driver.HEADERS,)))
+        theirs = _of(packages, (image_driver.DRIVER,))
         if any(where.store.find(package.digest) is None for package in theirs):
-            apt.update()
-            image_debian.fetch(where.store, image_driver.archive(where.cache, apt), theirs)
+            apt().update()
+            ubuntu = image_driver.archive(where.cache, apt())
+            image_sources.debian(where, ubuntu, theirs, archived=False)
         fresh = where.cache / "driver.new"
         remove(fresh)
         mkosi = mkosi_of(where, packages)
+        used = _of(packages, (*image_driver.PARTS, "kernel"))
+        directory = where.root / "image" / "driver"
         image_driver.build(where.store, used, mkosi, directory, tools, fresh)
         fresh.rename(target)
     return target
 
 
-def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ...]) -> Image:
+def _image(
+    where: Place, tools: Path, machine: Path, packages: tuple[Package, ...], locked: Locked
+) -> Image:
     driver = _driver(where, tools, packages) if where.gpu else None
     training_image, training = _training_volume(where, tools, machine)
     code = [fact for name in image_trees.CODE_DIRECTORIES for fact in _files(where.root / name)]
     makers = _files(where.root / "rules", "image_*.py")
     kernel = next(package for package in packages if package.part == "kernel")
-    listed = map(str, packages)
-    key = _key([training_image.name, machine.name, str(kernel), *code, *makers, *listed])
+    listed = map(str, locked.packages)
+    facts = [training_image.name, machine.name, str(kernel), locked.snapshot or ""]
+    key = _key([*facts, *code, *makers, *listed])
     target = where.cache / f"image-{key}"
     if not where.has(target):
-        progress.say("building the image")
+        _fetch_kernel(where, packages)
+        image_progress.begin("building the image")
         fresh = where.cache / "image.new"
         remove(fresh)
         fresh.mkdir()
         volume = (training_image, training)
-        _make_image(where, fresh, tools, machine, kernel, driver, volume, packages)
+        _make_image(where, fresh, tools, machine, kernel, driver, volume, locked)
         fresh.rename(target)
         used = {target, tools, machine, training_image.parent}
         _forget_old(where, used if driver is None else {*used, driver})
@@ -272,6 +321,7 @@ def _image(where: Place, tools: Path, machine: Path, packages: tuple[Package, ..
         disk=target / "disk.raw",
         tools=tools,
         lock=(target / "lock.toml").read_bytes(),
+        replaced=image_makers.replaced(locked.packages, packages),
     )
 
 
@@ -297,7 +347,7 @@ def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Ve
     key = _key([machine.name, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in makers)])
     folder = where.cache / f"training-{key}"
     if not where.has(folder):
-        progress.say("building the training volume")
+        image_progress.begin("building the training volume")
         fresh = where.cache / "training.new"
         remove(fresh)
         fresh.mkdir()
@@ -321,7 +371,7 @@ def _make_image(
     kernel_package: Package,
     driver: Path | None,
     training: tuple[Path, Verity],
-    packages: tuple[Package, ...],
+    locked: Locked,
 ) -> None:
     work = target / "work"
     work.mkdir()
@@ -332,11 +382,13 @@ def _make_image(
     listed = image_trees.manifest(work / "stage")
     (target / "root.manifest").write_text(listed, encoding="utf-8")
     shutil.copy(training[0].with_name("manifest"), target / "training.manifest")
+    stub = _stub(where, locked.packages)
     root = image_layers.volume(tools, work / "stage", work / "root.img")
     uki = target / "uki.efi"
     image_layers.unified_kernel(
         tools,
         image_layers.read_kernel(tree, driver and driver / "modules"),
+        stub,
         (machine / "aicert-init").read_bytes(),
         image_layers.command_line(root, training[1], gpu=where.gpu),
         work,
@@ -352,10 +404,18 @@ def _make_image(
         disk=digest,
         pcrs=image_pcrs.predict(uki.read_bytes()),
         verity={"root": root.root, "training": training[1].root},
-        packages=packages,
+        packages=locked.packages,
+        snapshot=locked.snapshot,
     )
     (target / "lock.toml").write_bytes(lock)
     remove(work)
+
+
+def _stub(where: Place, packages: Sequence[Package]) -> Path:
+    """systemd's stub, of the locked bytes: it is a part of the machine, whatever the tools are."""
+    (package,) = (each for each in packages if each.name == image_makers.STUB_PACKAGE)
+    tree = unpack(where.store.get(package), where.cache / f"stub-{package.digest.hex[:16]}")
+    return tree / image_layers.STUB
 
 
 def _of(packages: Sequence[Package], parts: Sequence[str]) -> list[Package]:

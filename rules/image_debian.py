@@ -5,6 +5,7 @@ apt's ordinary client does every download, with state of its own: nothing is ins
 machine's lists stay as they are. Signed indices vouch for what is new; digests for what is locked.
 """
 
+import datetime
 import hashlib
 import os
 import platform
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,14 @@ _PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb")
 
 class GoneError(ToolError):
     """Bytes that the image lock names and no source has any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A locked package that a source does not have, with the source's words."""
+
+    package: Package
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,39 +81,52 @@ class Apt:
     """apt with its own lists and cache, for one release and its updates.
 
     Debian's, from this machine's mirrors, where no other deb822 sources are given. `move`: the
-    command that moves the lock, where a package is to be had no more.
+    command that moves the lock, where a package is to be had no more. `name`: what it asks, in
+    errors; `patience`: seconds that a server may say nothing.
     """
 
     def __init__(
-        self, folder: Path, release: str, *, given: str = "", move: str = "./doit image_update"
+        self,
+        folder: Path,
+        release: str,
+        *,
+        given: str = "",
+        move: str = "./doit image_update",
+        name: str = "the mirror",
+        patience: int | None = None,
     ) -> None:
-        for name in _PROGRAMS:
-            if shutil.which(name) is None:
+        for program in _PROGRAMS:
+            if shutil.which(program) is None:
                 raise ToolError(
-                    f"{name} is missing: images are built from Debian packages",
+                    f"{program} is missing: images are built from Debian packages",
                     hint="build the image on Debian",
                 )
         self.folder = folder
         self.release = release
-        for name in ("lists/partial", "cache/archives/partial"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        self.move = move
+        for place in ("lists/partial", "cache/archives/partial"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+        self.move, self.name, self.patience = move, name, patience
         self.sources = given or sources(release)
         (folder / "debian.sources").write_text(self.sources, encoding="ascii")
 
     def _options(self) -> list[str]:
-        options = {
+        options: dict[str, object] = {
             "Dir::State::Lists": self.folder / "lists",
             "Dir::Cache": self.folder / "cache",
             "Dir::Etc::SourceList": self.folder / "debian.sources",
             "Dir::Etc::SourceParts": "-",
             "APT::Sandbox::User": "root",
         }
+        if self.patience is not None:
+            options |= {f"Acquire::{kind}::Timeout": self.patience for kind in ("http", "https")}
+            options |= {"Acquire::Retries": 1}
         return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
 
     def update(self) -> None:
-        """Fetch the indices."""
-        run(["apt-get", *self._options(), "--quiet", "update"])
+        """Fetch the indices. Raises ToolError where a server does not answer."""
+        # By itself apt takes old or missing indices for a warning, and then packages for gone.
+        strict = ["-o", "APT::Update::Error-Mode=any"]
+        run(["apt-get", *self._options(), *strict, "--quiet", "update"])
 
     def download(self, names: Iterable[str]) -> list[Path]:
         """Fetch packages, each `name` or `name=version`."""
@@ -173,36 +196,72 @@ def add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
 
 def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
     """See that exactly these bytes are in the store; GoneError names what is to be had no more."""
-    missing = [package for package in packages if store.find(package.digest) is None]
-    if not missing:
-        return
-    progress.say(f"fetching {len(missing)} packages of {apt.release}")
+    for missing in obtain(store, apt, packages):
+        raise GoneError(missing.reason, hint=apt.move)
+
+
+def absent(store: Store, packages: Iterable[Package]) -> list[Package]:
+    """Those that are not in the store."""
+    return [package for package in packages if store.find(package.digest) is None]
+
+
+def obtain(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Missing]:
+    """Fetch what the store lacks; what that source does not have, or has with other bytes."""
+    wanted = absent(store, packages)
+    if not wanted:
+        return []
+    progress.say(f"fetching {len(wanted)} packages of {apt.release} from {apt.name}")
     apt.update()
-    try:
-        # In one go: apt keeps its connection, and reads its lists once.
-        for path in apt.download(f"{each.name}={each.version}" for each in missing):
+    # In one go: apt keeps its connection, and reads its lists once. Where it fails, the loop below
+    # says which.
+    with suppress(ToolError):
+        for path in apt.download(f"{each.name}={each.version}" for each in wanted):
             store.add(path)
-    except ToolError:
-        # The loop below says which.
-        pass
-    for package in missing:
-        if store.find(package.digest) is not None:
-            continue
-        try:
-            (path,) = apt.download([f"{package.name}={package.version}"])
-        except ToolError as error:
-            raise GoneError(
-                f"the mirror no longer has {package.name} {package.version} ({apt.release}), which "
-                f"the image lock names\n{error.message}",
-                hint=apt.move,
-            ) from None
+    found = (_obtain_one(store, apt, package) for package in absent(store, wanted))
+    return [missing for missing in found if missing is not None]
+
+
+def _obtain_one(store: Store, apt: Apt, package: Package) -> Missing | None:
+    try:
+        (path,) = apt.download([f"{package.name}={package.version}"])
+    except ToolError as error:
+        return Missing(
+            package=package,
+            reason=f"{apt.name} no longer has {package.name} {package.version} ({apt.release}), "
+            f"which the image lock names\n{error.message}",
+        )
+    digest = store.add(path)
+    if digest == package.digest:
+        return None
+    return Missing(
+        package=package,
+        reason=f"{apt.name} has other bytes for {package.name} {package.version}"
+        f"\n  locked  {package.digest}\n  found   {digest}",
+    )
+
+
+def newest(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Package]:
+    """What the mirror has today under the names of `packages`: all of it is fetched."""
+    progress.say(f"fetching what {apt.name} has today of {len(packages)} packages")
+    apt.update()
+    by_name = {package.name: package.part for package in packages}
+    found: list[Package] = []
+    for path in apt.download(sorted(by_name)):
+        name, version = describe(path)
         digest = store.add(path)
-        if digest != package.digest:
-            raise GoneError(
-                f"the mirror has other bytes for {package.name} {package.version}"
-                f"\n  locked  {package.digest}\n  found   {digest}",
-                hint=apt.move,
-            )
+        found.append(Package(part=by_name[name], name=name, version=version, digest=digest))
+    return found
+
+
+def made_on(path: Path) -> str:
+    """The day of a package's last change: the times in it are its changelog's (deb(5), ar(5))."""
+    with path.open("rb") as file:
+        header = file.read(36)
+    try:
+        when = datetime.datetime.fromtimestamp(int(header[24:36]), datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return "an unknown day"
+    return when.date().isoformat()
 
 
 def repository(store: Store, packages: Sequence[Package], release: str, target: Path) -> None:

@@ -12,7 +12,7 @@ from rules import image_disk, image_initrd, image_verity
 from rules.image_tools import EPOCH, Sandbox
 from rules.image_verity import Verity
 
-STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+STUB = Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 _OS_RELEASE = 'ID=aicert\nNAME="aicert machine"\nPRETTY_NAME="aicert measured machine"\n'
 
 # Every word and why: docs/spec/image.md.
@@ -80,15 +80,17 @@ def command_line(root: Verity, training: Verity, *, gpu: bool = False) -> str:
 
 
 def unified_kernel(
-    tools: Path, kernel: Kernel, init: bytes, words: str, work: Path, target: Path
+    tools: Path, kernel: Kernel, stub: Path, init: bytes, words: str, work: Path, target: Path
 ) -> None:
     """The UKI at `target`: kernel, initrd and command line in one image that firmware starts."""
     initrd = work / "initrd.cpio"
     initrd.write_bytes(image_initrd.build(init, kernel.modules))
-    sandbox = Sandbox(tree=tools, readable=[kernel.image], writable=sorted({work, target.parent}))
+    sandbox = Sandbox(
+        tree=tools, readable=[kernel.image, stub], writable=sorted({work, target.parent})
+    )
     (work / "cmdline").write_text(words, encoding="ascii")
     (work / "os-release").write_text(_OS_RELEASE, encoding="ascii")
-    ukify = ["ukify", "build", f"--linux={kernel.image}", f"--initrd={initrd}", f"--stub={STUB}"]
+    ukify = ["ukify", "build", f"--linux={kernel.image}", f"--initrd={initrd}", f"--stub={stub}"]
     ukify += [f"--cmdline=@{work / 'cmdline'}", f"--os-release=@{work / 'os-release'}"]
     ukify += [f"--uname={kernel.release}", f"--output={target}"]
     sandbox.run(ukify)

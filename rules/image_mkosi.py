@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import ToolError
-from rules import progress
+from rules import image_progress
 from rules.image_debian import run
 from rules.work import remove
 
@@ -75,7 +75,7 @@ class Mkosi:
             for line in child.stdout or ():
                 last = [*last[-30:], line.rstrip()[:300]]
                 if line.startswith("‣"):
-                    progress.say(f"mkosi: {line.lstrip('‣').strip()[:120]}")
+                    image_progress.step(f"mkosi: {line.lstrip('‣').strip()[:120]}")
         if child.returncode != 0:
             said = "\n".join(last)
             raise ToolError(f"mkosi failed with exit code {child.returncode}\n{said}")

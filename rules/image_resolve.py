@@ -8,15 +8,17 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.image_lock import Package
-from rules import image_driver, image_wheels
+from rules import image_driver, image_progress, image_wheels
 from rules.image_build import (
     KERNEL,
     LOCK,
     MACHINE_RELEASE,
     TOOLS_RELEASE,
     Place,
+    adopt_tools,
     mkosi_of,
     read_lock,
+    settled_tools,
     tools_tree,
     umask,
 )
@@ -29,6 +31,7 @@ from rules.work import remove
 def resolve(where: Place) -> tuple[Package, ...]:
     """What the mirrors and pip give today for the machine and its tools: everything is fetched."""
     store, found = where.store, list[Package]()
+    image_progress.begin("asking the mirrors")
     apt = where.apt(TOOLS_RELEASE)
     apt.update()
     kernels = [name for name in apt.depends(KERNEL) if name.startswith("linux-image-")]
@@ -40,8 +43,10 @@ def resolve(where: Place) -> tuple[Package, ...]:
     work = where.cache / "resolve"
     remove(work)
     (work / "machine").mkdir(parents=True)
+    image_progress.begin("finding the tools' packages")
     debs = builder.build(where.root / "image" / "tools", work / "tools-tree", sources=apt.sources)
     found += add(store, "tools", sorted((debs / CACHE_DEBS).glob("*.deb")))
+    image_progress.begin("finding the machine's packages")
     # The packages are wanted here, not what is compiled with them.
     shutil.copy(where.root / "image" / "machine" / "mkosi.conf", work / "machine")
     script = work / "machine" / "mkosi.build.chroot"
@@ -59,7 +64,9 @@ def resolve(where: Place) -> tuple[Package, ...]:
         found.append(
             Package(part=part, name=package.name, version=package.version, digest=package.digest)
         )
+    image_progress.begin("fetching Python packages")
     found += image_wheels.resolve(store, image_wheels.wanted(where.root), work)
+    adopt_tools(where, _sorted(found), work / "tools-tree")
     remove(work)
     return _sorted(found)
 
@@ -80,7 +87,7 @@ def resolve_gpu(where: Place) -> tuple[Package, ...]:
         image_driver.archive(where.cache, apt),
         mkosi_of(where, found),
         where.root / "image" / "driver",
-        tools_tree(where, found),
+        tools_tree(where, settled_tools(where, tuple(found))),
         kernel,
     )
     wheels = {"training": image_wheels.wanted_gpu(where.root)}

@@ -1,6 +1,7 @@
 """`./doit image`, `image_update`, `image_reproduce`, and the same of the image with GPUs."""
 
 import difflib
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,12 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aicert import image_lock
+from aicert import image_lock, qemu_firmware
 from aicert.errors import ToolError
 from aicert.image_lock import Package
-from rules import image_build, image_resolve, progress
+from rules import (
+    image_build,
+    image_makers,
+    image_progress,
+    image_resolve,
+    image_sources,
+    progress,
+    review_packages,
+)
 from rules.image_build import Place
-from rules.image_store import Image
+from rules.image_store import FIRMWARE, Image
 
 ROOT = Path(__file__).resolve().parents[1]
 Task = dict[str, Any]
@@ -56,11 +65,19 @@ def ensure(root: Path, *, gpu: bool = False) -> Image:
         lock = image_build.read_lock(root, where.lock)
         if lock is None or not lock.packages:
             progress.say(f"{where.lock} does not exist: locking what the mirrors have today")
-            packages = _resolve(where)
-        else:
-            packages = lock.packages
-        image = image_build.build(where, packages)
+            _update(where)
+        with image_progress.whole("building the image", image_progress.BUILDING):
+            image = _build(where)
         _write(where, image)
+    return image
+
+
+def _build(where: Place) -> Image:
+    """The image of the lock that is there. Tools that are gone were replaced in vain, or not."""
+    data = (where.root / where.lock).read_bytes()
+    lock = image_lock.parse(data)
+    image = image_build.build(where, lock.packages, snapshot=lock.snapshot)
+    image_makers.judge(image.replaced, data, image.lock, where.lock)
     return image
 
 
@@ -74,14 +91,34 @@ def is_current(root: Path, *, gpu: bool = False) -> bool:
     lock = image_build.read_lock(root, where.lock)
     if lock is None:
         return False
-    return image_build.build(where, lock.packages).lock == (root / where.lock).read_bytes()
+    built = image_build.build(where, lock.packages, snapshot=lock.snapshot)
+    return built.lock == (root / where.lock).read_bytes()
 
 
 def update(root: Path, *, gpu: bool = False) -> None:
     """Lock and build what the mirrors have today."""
     where = image_build.place(root, gpu=gpu)
     with image_build.only_builder(where):
-        _write(where, image_build.build(where, _resolve(where)))
+        _update(where)
+
+
+def _update(where: Place) -> None:
+    snapshot = image_sources.now()
+    tables = (image_progress.FINDING, image_progress.BUILDING)
+    with image_progress.whole("moving the image's lock", *tables):
+        image = image_build.build(where, _resolve(where), snapshot=snapshot)
+    _write(where, image)
+    _say_if_unknown(image)
+
+
+def _say_if_unknown(image: Image) -> None:
+    """A new build of OVMF measures values that nobody has written down yet."""
+    firmware = hashlib.sha256((image.tools / FIRMWARE).read_bytes()).hexdigest()
+    if firmware not in qemu_firmware.BUILDS:
+        progress.say(
+            f"its firmware is a new build, {firmware}: boot.firmware fails until its values, from "
+            "a boot, are in aicert/qemu_firmware.py"
+        )
 
 
 def reproduce(root: Path, *, gpu: bool = False) -> None:
@@ -104,7 +141,9 @@ def reproduce(root: Path, *, gpu: bool = False) -> None:
     with tempfile.TemporaryDirectory(dir=where.cache, prefix="reproduce-") as name:
         # The same locked bytes; everything made from them is made again.
         (Path(name) / "store").symlink_to(where.cache / "store")
-        again = image_build.build(replace(where, cache=Path(name)), lock.packages)
+        again = image_build.build(
+            replace(where, cache=Path(name)), lock.packages, snapshot=lock.snapshot
+        )
         if again.lock == image.lock:
             progress.say(f"reproduced: {lock.disk}")
             return
@@ -124,10 +163,14 @@ def _compare(one: Image, other: Image) -> Iterator[str]:
 
 def _write(where: Place, image: Image) -> None:
     path = where.root / where.lock
-    if not path.exists() or path.read_bytes() != image.lock:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(image.lock)
-        progress.say(f"{where.lock} changed: review the difference")
+    before = path.read_bytes() if path.exists() else None
+    if before == image.lock:
+        return
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(image.lock)
+    progress.say(f"{where.lock} changed: review the difference")
+    for line in review_packages.moved_packages(before, image.lock):
+        progress.say(f"  {line}")
 
 
 def _done(function: Any, *args: Any, **options: Any) -> None:

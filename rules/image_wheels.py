@@ -7,6 +7,7 @@ installed here: that happens in the image, without network, from the store.
 import os
 import re
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from aicert.errors import ToolError
 from aicert.image_lock import Package
 from rules import installer, progress
-from rules.image_debian import GoneError, Store, run
+from rules.image_debian import GoneError, Missing, Store, absent, run
 from rules.work import remove
 
 # What the runner imports of the orchestrator's environment: cryptography for the core, the rest for
@@ -100,29 +101,49 @@ def resolve(
 
 
 def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
-    """See that exactly these files are in the store."""
-    missing = [package for package in packages if store.find(package.digest) is None]
-    if not missing:
-        return
+    """See that exactly these files are in the store; GoneError names what no source has."""
+    for missing in obtain(store, packages, work):
+        raise GoneError(missing.reason, hint="./doit image_update")
+
+
+def obtain(store: Store, packages: Sequence[Package], work: Path) -> list[Missing]:
+    """Fetch what the store lacks; what pip's sources do not have."""
+    found: list[Missing] = []
     # By part: two of them may want two versions of one package.
-    for part, own in by_part(missing).items():
-        requirements = [
-            Wanted(name=package.name, version=package.version, hashes=(str(package.digest),))
-            for package in own
-        ]
-        progress.say(f"fetching {len(requirements)} Python packages for the {part}")
+    for part, own in by_part(absent(store, packages)).items():
+        progress.say(f"fetching {len(own)} Python packages for the {part}")
         try:
-            fetched = _download(requirements, work)
-        except ToolError as error:
-            raise _gone(error) or error from None
-        for path in sorted(fetched.iterdir()):
-            store.add(path)
-    for package in missing:
-        if store.find(package.digest) is None:
-            raise GoneError(
-                f"no source has the locked file of {package.name} {package.version}",
-                hint="./doit image_update",
-            )
+            _obtain(store, own, work)
+        except GoneError:
+            # pip stops at the first: the others are asked for one by one.
+            found += [each for package in own if (each := _obtain_one(store, package, work))]
+    return found
+
+
+def _obtain_one(store: Store, package: Package, work: Path) -> Missing | None:
+    try:
+        _obtain(store, [package], work)
+    except GoneError as error:
+        return Missing(package=package, reason=error.message)
+    return None
+
+
+def _obtain(store: Store, packages: Sequence[Package], work: Path) -> None:
+    requirements = [
+        Wanted(name=package.name, version=package.version, hashes=(str(package.digest),))
+        for package in packages
+    ]
+    try:
+        fetched = _download(requirements, work)
+    except ToolError as error:
+        raise _gone(error) or error from None
+    for path in sorted(fetched.iterdir()):
+        store.add(path)
+    for package in absent(store, packages):
+        raise GoneError(
+            f"no source has the locked file of {package.name} {package.version}",
+            hint="./doit image_update",
+        )
 
 
 def _gone(error: ToolError) -> GoneError | None:
@@ -144,9 +165,27 @@ def place(store: Store, packages: Sequence[Package], target: Path) -> str:
     lines = []
     for package in packages:
         path = store.get(package)
-        os.link(path, target / path.name)
+        os.link(path, target / file_name(package, path))
         lines.append(f"{package.name}=={package.version} --hash={package.digest}\n")
     return "".join(lines)
+
+
+def file_name(package: Package, path: Path) -> str:
+    """The name that pip wants a file to have; what came by digest alone has none of its own.
+
+    A wheel says its tags itself (binary distribution format, "The .dist-info directory", WHEEL).
+    """
+    if path.suffix in (".whl", ".gz"):
+        return path.name
+    stem = f"{package.name.replace('-', '_')}-{package.version}"
+    if not zipfile.is_zipfile(path):
+        return f"{stem}.tar.gz"
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/WHEEL", n))
+        tags = re.findall(r"^Tag: *(\S+)$", archive.read(name).decode("ascii"), re.MULTILINE)
+    # Compressed tag sets: each of the three parts, sorted and joined by dots (PEP 425).
+    parts = zip(*(tag.split("-") for tag in tags), strict=True)
+    return "-".join([stem, *(".".join(sorted(set(part))) for part in parts)]) + ".whl"
 
 
 def _name(path: Path) -> str:

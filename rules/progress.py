@@ -92,7 +92,9 @@ class State:
     def facts(self) -> str:
         """`1.0 GiB of 2.0 GiB, 330.3 MiB/s, 3.1 s left`: what is known, and nothing else."""
         parts: list[str] = []
-        if self.total:
+        if self.unit == "%":
+            parts.append(f"{self.done:.0f} %")
+        elif self.total:
             # `7 of 40 steps`; bytes keep both units, which may differ.
             done = amount(self.done, self.unit if self.unit == "B" else "")
             parts.append(f"{done} of {amount(self.total, self.unit)}")

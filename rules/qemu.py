@@ -20,7 +20,7 @@ from aicert import api
 from aicert import certificate as certificates
 from aicert.errors import AicertError, ToolError
 from aicert.frozen import replace
-from rules import image_build, progress, qemu_accelerator, qemu_console, qemu_volumes
+from rules import image_build, image_store, progress, qemu_accelerator, qemu_console, qemu_volumes
 from rules.ca import local_ca
 from rules.events import Follower
 from rules.image_store import Image
@@ -32,7 +32,7 @@ from rules.qemu_tpm import machine_tpm
 from rules.qemu_volumes import NO_RESULTS
 from rules.work import remove
 
-FIRMWARE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+FIRMWARE = f"/{image_store.FIRMWARE}"
 VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
 # What the system itself needs beside the training: kernel, page cache, the runner.
 OWN_MEMORY = 768 << 20

@@ -14,8 +14,10 @@ IMAGE = "lockfiles/image.lock.toml"
 IMAGES = (IMAGE, "lockfiles/image-gpu.lock.toml")
 TRAINING = ("enclave_runner/requirements.lock", "enclave_runner/requirements-cuda.lock")
 MAX_ROWS = 60
-# Parts of the image lock (docs/spec/image.md) that are not in the image.
-MAKERS = ("build:", "builder:", "mkosi:", "tools:")
+# Parts of the image lock (docs/spec/image.md) that are not in the image; of many packages of one
+# that moved, one row tells all.
+MAKERS = ("build:", "builder:", "compiler:", "mkosi:", "tools:")
+MAX_MAKERS = 3
 _PIN = re.compile(
     r"^([A-Za-z0-9][\w.-]*)==(\S+)((?:[ \\\n]+--hash=sha256:[0-9a-f]{64})+)", re.MULTILINE
 )
@@ -58,6 +60,35 @@ def image_section(
     word = "new" if before is None else "removed" if after is None else "changed"
     title = "machine image" if path == IMAGE else "machine image with GPUs"
     return Section(title=title, word=word, rows=tuple(rows))
+
+
+def moved_packages(before: bytes | None, after: bytes) -> list[str]:
+    """One line for each package in the image that moved, and one for each part that makes it."""
+    warnings: list[str] = []
+    old, new = (_installed(_image(data, warnings)) for data in (before, after))
+    if not old:
+        return []
+    rows = _rows(old, new, warnings, "image")
+    return [*map(_line, rows), *warnings]
+
+
+def _line(row: Row) -> str:
+    if row.old is None and row.new is None:
+        return f"{row.label}  {row.note}"
+    return f"{row.label}  {row.old or 'none'} -> {row.new or 'none'}  {row.note}".rstrip()
+
+
+def _few(rows: list[Row]) -> list[Row]:
+    """Of each part that only makes the image, what moved in one row where it is much."""
+    found = [row for row in rows if not row.label.startswith(MAKERS)]
+    for maker in MAKERS:
+        own = [row for row in rows if row.label.startswith(maker)]
+        if len(own) <= MAX_MAKERS:
+            found += own
+            continue
+        names = ", ".join(row.label.removeprefix(maker).strip() for row in own)
+        found.append(Row(label=f"{maker} {len(own)} packages", note=names))
+    return found
 
 
 def _image(data: bytes | None, warnings: list[str]) -> ImageLock | None:
@@ -115,6 +146,7 @@ def _rows(old: Packages, new: Packages, warnings: list[str], where: str) -> list
         rows.append(
             Row(label=name, old=before[0] if before else None, new=after[0] if after else None)
         )
+    rows = _few(rows)
     if len(rows) > MAX_ROWS:
         return [*rows[:MAX_ROWS], Row(label="packages", note=f"and {len(rows) - MAX_ROWS} more")]
     return rows

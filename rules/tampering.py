@@ -6,6 +6,7 @@ better remote brings the right bytes.
 """
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from aicert.digest import FileFact, dir_digest, parse_listing
@@ -20,18 +21,23 @@ from rules.tracking import Tracked
 SHOWN = 5
 
 
-def compare(root: Path, project: Project) -> int:
-    """Compare everything that is tracked and at hand; returns how many. Raises LockError."""
+def compare(root: Path, project: Project, more: Iterable[Tracked] = ()) -> int:
+    """Compare everything that is tracked and at hand; returns how many. Raises LockError.
+
+    `more`: what no run has; each has a listing.
+    """
     problems: list[str] = []
     seen: set[Path] = set()
+    items: list[tuple[Run | None, Tracked]] = [(None, item) for item in more if item.is_recorded]
     for run in project.runs.values():
-        for item in _recorded(root, project, run):
-            if item.path in seen or not item.path.exists():
-                continue
-            seen.add(item.path)
-            problem = _problem(root, run, item)
-            if problem is not None:
-                problems.append(problem)
+        items += [(run, item) for item in _recorded(root, project, run)]
+    for owner, item in items:
+        if item.path in seen or not item.path.exists():
+            continue
+        seen.add(item.path)
+        problem = _problem(root, owner, item)
+        if problem is not None:
+            problems.append(problem)
     if problems:
         raise LockError(
             "\n".join(problems), hint="./doit dvc pull, from a remote that has the right bytes"
@@ -48,7 +54,7 @@ def _recorded(root: Path, project: Project, run: Run) -> list[Tracked]:
         return []
 
 
-def _problem(root: Path, run: Run, item: Tracked) -> str | None:
+def _problem(root: Path, run: Run | None, item: Tracked) -> str | None:
     try:
         if item.digest.kind == "sha256":
             if cached_file(item.path).sha256 == item.digest.hex:
@@ -69,11 +75,11 @@ def _problem(root: Path, run: Run, item: Tracked) -> str | None:
     )
 
 
-def _wanted(root: Path, run: Run, item: Tracked) -> dict[str, str]:
+def _wanted(root: Path, run: Run | None, item: Tracked) -> dict[str, str]:
     """The right SHA-256 of every file, where a listing or the certificate has it."""
-    if item.listing is not None:
+    if item.listing is not None or run is None:
         with contextlib.suppress(OSError, AicertError):
-            return parse_listing(item.listing.read_bytes())
+            return parse_listing(item.listing.read_bytes() if item.listing is not None else b"")
         return {}
     statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
     return dict(statement.outputs[item.path.name].files)

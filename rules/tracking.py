@@ -172,11 +172,14 @@ def is_tracked(root: Path, project: Project, run: Run) -> bool:
         return False
 
 
-def track(root: Path, project: Project, *, again: bool = False) -> list[Tracked]:
+def track(
+    root: Path, project: Project, *, again: bool = False, more: Sequence[Tracked] = ()
+) -> list[Tracked]:
     """Hand DVC what it does not have yet; returns that. Linked, not copied, where the disk can.
 
     `again`: also what is recorded and not in DVC's cache, as after a clone. While a machine reads
     inputs nothing is done: the last of runs that go in parallel comes here when it has ended.
+    `more`: what no run has, the images' packages.
     """
     if not is_on(root):
         return []
@@ -184,26 +187,27 @@ def track(root: Path, project: Project, *, again: bool = False) -> list[Tracked]
         if not free:
             say("not tracked yet: a run reads its inputs; when it has ended, they are")
             return []
-        return _track(root, _todo(root, project, again))
+        return _track(root, _todo(root, project, again, more))
 
 
-def _todo(root: Path, project: Project, again: bool) -> dict[Path, Tracked]:
+def _todo(
+    root: Path, project: Project, again: bool, more: Sequence[Tracked]
+) -> dict[Path, Tracked]:
     """By `.dvc` file. Bytes that are not the locked ones wait for `./doit lock`."""
     objects = objects_of(root) if again else None
-    found = {}
+    items = list(more)
     for run in project.runs.values():
-        try:
-            items = of_run(root, project, run)
-        except AicertError:
-            # No lockfile, or one that certify refuses with its own words.
+        # Where it fails: no lockfile, or one that certify refuses with its own words.
+        with contextlib.suppress(AicertError):
+            items += of_run(root, project, run)
+    found = {}
+    for item in items:
+        if item.is_recorded and objects is None:
             continue
-        for item in items:
-            if item.is_recorded and objects is None:
-                continue
-            right = _is_right(item)
-            has = objects is not None and item.is_recorded and _is_cached(objects, item, right)
-            if right and not has:
-                found[item.file] = item
+        right = _is_right(item)
+        has = objects is not None and item.is_recorded and _is_cached(objects, item, right)
+        if right and not has:
+            found[item.file] = item
     return found
 
 

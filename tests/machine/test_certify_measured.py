@@ -94,4 +94,5 @@ def _again(where: Place, folder: Path, built: Built) -> bytes:
     training, _ = image_build._training_volume(where, built.image.tools, machine)
     for layer in (where.cache / "store", built.image.tools, machine, training.parent):
         (folder / layer.name).symlink_to(layer)
-    return image_build.build(replace(where, root=root, cache=folder), lock.packages).lock
+    place = replace(where, root=root, cache=folder)
+    return image_build.build(place, lock.packages, snapshot=lock.snapshot).lock

@@ -77,7 +77,7 @@ def _image(built: Built, root: Path, folder: Path, training: tuple[Path, Verity]
         kernel,
         None,
         used,
-        lock.packages,
+        image_build.Locked(packages=lock.packages),
     )
     for known in built.image.folder.glob("accelerator-*"):
         shutil.copy(known, target)

@@ -24,8 +24,9 @@ def written(**changes: object) -> bytes:
         **changes,  # type: ignore[arg-type]  # each test names real fields
     )  # fmt: skip
     return emit(
-        name=lock.name, disk=lock.disk, pcrs=lock.pcrs, verity=lock.verity, packages=lock.packages
-    )
+        name=lock.name, disk=lock.disk, pcrs=lock.pcrs, verity=lock.verity, packages=lock.packages,
+        snapshot=lock.snapshot,
+    )  # fmt: skip
 
 
 def test_round_trip_and_identity() -> None:
@@ -33,6 +34,19 @@ def test_round_trip_and_identity() -> None:
     lock = parse(data)
     assert lock.digest == of_bytes(data)
     assert (lock.pcrs, lock.verity, lock.packages) == (PCRS, {"root": DIGEST}, PACKAGES)
+
+
+def test_the_second_version_says_when_an_archive_had_its_packages() -> None:
+    data = written(snapshot="20261127T202000Z")
+    assert data.startswith(b"version = 2\nname = ")
+    assert parse(data).snapshot == "20261127T202000Z"
+    assert parse(written()).snapshot is None
+    with pytest.raises(LockError, match="snapshot: 'today' is not a time"):
+        written(snapshot="today")
+    # Neither version takes the other's keys.
+    for other in (data.replace(b"version = 2", b"version = 1"), written().replace(b"= 1", b"= 2")):
+        with pytest.raises(LockError):
+            parse(other)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +80,11 @@ def test_anything_but_the_canonical_form_is_refused(data: bytes) -> None:
         ("naïve".encode(), "image lock is not ASCII"),
         (b"version = 1\npcrs = 3\n", "image lock: pcrs: a table is wanted"),
         (b"#" * (MAX_BYTES + 1), "image lock is larger than 1048576 bytes"),
-        (b"version = 2\n", "image lock version is not 1"),
+        (b"version = 3\n", "image lock version is not 1 or 2"),
+        (
+            written(snapshot="20261127T202000Z").replace(b"snapshot = ", b"snapshots = "),
+            "image lock: snapshot: a string is wanted",
+        ),
         (b"version = 1\n[pcrs]\n", "image lock: name: a string is wanted"),
         (
             written().replace(b"sha256:", b"md5:", 1),

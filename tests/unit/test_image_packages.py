@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+import zipfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +22,7 @@ class Mirror:
     """apt with packages `name=version` → bytes; one that is not there fails the whole call."""
 
     release = "bookworm"
+    name = "the mirror"
     move = "./doit image_update"
 
     def __init__(self, folder: Path, has: dict[str, bytes]) -> None:
@@ -153,3 +156,57 @@ def test_a_store_whose_bytes_changed_says_whose(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="the store lost a 1") as caught:
         store.get(package)
     assert caught.value.hint == "./doit image"
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"),
+    [
+        (["py3-none-any"], "a_b-1.0+cpu-py3-none-any.whl"),
+        (
+            ["cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux2014_x86_64"],
+            "a_b-1.0+cpu-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        ),
+    ],
+)
+def test_a_wheel_that_came_by_digest_alone_gets_the_name_that_its_tags_give(
+    tmp_path: Path, tags: list[str], name: str
+) -> None:
+    path = tmp_path / "package"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a_b-1.0.dist-info/WHEEL", "".join(f"Tag: {tag}\n" for tag in tags))
+    package = Package(part="runner", name="a-b", version="1.0+cpu", digest=of_bytes(b""))
+    assert image_wheels.file_name(package, path) == name
+    store = Store(folder=tmp_path / "store")
+    package = replace(package, digest=store.add(path))
+    text = image_wheels.place(store, [package], tmp_path / "wheels")
+    assert text == f"a-b==1.0+cpu --hash={package.digest}\n"
+    assert [found.name for found in (tmp_path / "wheels").iterdir()] == [name]
+
+
+def test_what_is_no_wheel_is_a_source_archive_and_a_name_of_its_own_stays(tmp_path: Path) -> None:
+    package = Package(part="runner", name="tpm2-pytss", version="2.3", digest=of_bytes(b""))
+    (tmp_path / "package").write_bytes(b"\x1f\x8b")
+    assert image_wheels.file_name(package, tmp_path / "package") == "tpm2_pytss-2.3.tar.gz"
+    for own in ("x-1-py3-none-any.whl", "tpm2-pytss-2.3.tar.gz"):
+        assert image_wheels.file_name(package, tmp_path / own) == own
+
+
+def test_python_packages_beside_one_that_is_gone_are_fetched_and_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pip(requirements: list[image_wheels.Wanted], target: Path) -> None:
+        if any(item.name == "b" for item in requirements):
+            raise ToolError("ERROR: No matching distribution found for b==1")
+        for item in requirements:
+            (target / f"{item.name}-1.whl").write_bytes(item.name.encode())
+
+    monkeypatch.setattr(image_wheels, "_pip", pip)
+    store = Store(folder=tmp_path / "store")
+    wanted = [
+        Package(part="training", name=name, version="1", digest=of_bytes(name.encode()))
+        for name in "abc"
+    ]
+    (missing,) = image_wheels.obtain(store, wanted, tmp_path / "work")
+    assert missing.package.name == "b"
+    assert "no source has the locked file of b==1" in missing.reason
+    assert [store.find(each.digest) is not None for each in wanted] == [True, False, True]

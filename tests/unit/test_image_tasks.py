@@ -32,8 +32,8 @@ TRUE, FORGED = lock(b"\1" * 32), lock(b"\2" * 32)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout whose packages give TRUE, however often they are built."""
 
-    def build(where: Place, packages: tuple[Package, ...]) -> Image:
-        assert packages == PACKAGES
+    def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None) -> Image:
+        assert (packages, snapshot) == (PACKAGES, None)
         return Image(folder=where.cache, disk=where.cache, tools=where.cache, lock=TRUE)
 
     monkeypatch.setenv("AICERT_CACHE", str(tmp_path / "cache"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from aicert import image_lock
+from aicert.digest import of_bytes
 from rules import review_packages
 from rules.review_packages import TRAINING, training_section
 from rules.revisions import Checkout, Revision
@@ -141,3 +142,27 @@ def test_a_change_of_the_committed_locks_of_image_and_training_is_told(root: Pat
     assert "is not in canonical form" in checks_of(root)[review_packages.IMAGE].detail
     assert "training environment: changed" in found
     assert f"safetensors  {version} -> 99.0" in found
+
+
+def test_an_update_of_many_tools_is_a_few_lines() -> None:
+    def lock(tools: str, kernel: str) -> bytes:
+        packages = [
+            image_lock.Package(
+                part=part, name=name, version=version, digest=of_bytes(f"{name}{version}".encode())
+            )
+            for part, name, version in (
+                ("kernel", f"linux-image-{kernel}", kernel),
+                *(("tools", f"tool-{letter}", tools) for letter in "abcdef"),
+            )
+        ]
+        return image_lock.emit(
+            name="m", disk=of_bytes(b"d"), pcrs={i: bytes(32) for i in (4, 11, 12, 13)}, verity={},
+            packages=tuple(packages),
+        )  # fmt: skip
+
+    assert review_packages.moved_packages(lock("1", "6.12.117"), lock("2", "6.12.118")) == [
+        "kernel: linux-image-6.12.117  6.12.117 -> none",
+        "kernel: linux-image-6.12.118  none -> 6.12.118",
+        "tools: 6 packages  tool-a, tool-b, tool-c, tool-d, tool-e, tool-f",
+    ]
+    assert review_packages.moved_packages(None, lock("1", "6")) == []
