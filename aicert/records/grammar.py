@@ -8,14 +8,16 @@ of the bytes, no nesting recurses, and no reader's leniency decides.
 Four looks at a block of lines. No byte below 32 but the line feed that ends a line. Escapes are
 replaced by as many bytes 127, so that strings have no quote inside; a backslash that is left over
 is none of the eight escapes that are written. Then the structure. Then what is no matter of form:
-UTF-8, and that a float is the shortest text that gives it.
+UTF-8, that an integer fits 64 bits, and that a float is the shortest text that gives it.
 """
 
 import json
 import re
+from collections.abc import Iterator
 
 from aicert.records.schema import ListOf, Schema, StructOf, Type
 
+MAX_INT = 2**63 - 1
 # The longest line; a book is a megabyte.
 MAX_LINE = 16 << 20
 _CONTROLS = bytes(byte for byte in range(32) if byte != 10)
@@ -26,26 +28,11 @@ _PAIRS = tuple(b"\\" + bytes((byte,)) for byte in b'\\"nrtbf')
 _ESCAPED = re.compile(rb"\\u00(?:0[0-7bef]|1[0-9a-f])")
 _STRING = rb'"[^"]*+"'
 _FLOAT = rb"-?[0-9]{1,22}(?:\.[0-9]{1,22}(?:e[-+][0-9]{1,3})?+|e[-+][0-9]{1,3})"
-_FLOATS = re.compile(_STRING + rb"|(" + _FLOAT + rb")")
-
-
-def _integer(most: str) -> bytes:
-    """Integers of 19 digits up to `most`, as alternatives."""
-    below = [
-        f"{most[:place]}[{'1' if place == 0 else '0'}-{int(digit) - 1}][0-9]{{{18 - place}}}"
-        for place, digit in enumerate(most)
-        if digit > ("1" if place == 0 else "0")
-    ]
-    return "|".join((most, *below)).encode()
-
-
-_INT = (
-    rb"(?:0|-?[1-9][0-9]{0,17}+(?![0-9])|(?:"
-    + _integer(str(2**63 - 1))
-    + rb")|-(?:"
-    + _integer(str(2**63))
-    + rb"))"
-)
+_INT = rb"0|-?[1-9][0-9]{0,18}"
+_NUMBERS = re.compile(_STRING + rb"|(-?[0-9][-+.e0-9]*+)")
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+# Shorter ones fit 64 bits.
+_LONG = b"0" * 19
 _SCALARS = {"string": _STRING, "int": _INT, "float": _FLOAT, "bool": rb"true|false"}
 
 
@@ -56,7 +43,9 @@ class Grammar:
         self._rows = re.compile(rb"(?:" + _object(schema.columns) + rb"\n)*+")
         self._head = b"\n{" + _name(schema.columns[0][0])
         self._inside = re.compile(rb"\n(?!" + re.escape(self._head[1:]) + rb")")
-        self._has_floats = any(_has_floats(kind) for _, kind in schema.columns)
+        leaves = set(_leaves(StructOf(schema.columns)))
+        self._has_floats = "float" in leaves
+        self._has_ints = "int" in leaves
 
     def prefix(self, block: bytes) -> int:
         """How many bytes of `block`, which is whole lines, are canonical rows from its start.
@@ -71,7 +60,8 @@ class Grammar:
         matched = self._rows.match(neutral)
         end = 0 if matched is None else matched.end()
         end = self._lines_until(neutral, end)
-        return self._floats_until(neutral, end) if self._has_floats else end
+        may_be_long = self._has_ints and _LONG in neutral.translate(_DIGITS)
+        return self._numbers_until(neutral, end) if self._has_floats or may_be_long else end
 
     def _lines_until(self, neutral: bytes, end: int) -> int:
         """Where the first row begins that has a line feed in a string.
@@ -84,12 +74,20 @@ class Grammar:
         inside = self._inside.search(neutral, 0, end - 1)
         return end if inside is None else neutral.rfind(b"\n", 0, inside.start()) + 1
 
-    def _floats_until(self, neutral: bytes, end: int) -> int:
-        for found in _FLOATS.finditer(neutral, 0, end):
+    @staticmethod
+    def _numbers_until(neutral: bytes, end: int) -> int:
+        """Where the first row begins that has a number out of range or not in its one form."""
+        for found in _NUMBERS.finditer(neutral, 0, end):
             text = found[1]
-            if text is not None and repr(float(text)).encode() != text:
+            if text is not None and not _is_number(text):
                 return neutral.rfind(b"\n", 0, found.start()) + 1
         return end
+
+
+def _is_number(text: bytes) -> bool:
+    if b"." in text or b"e" in text:
+        return repr(float(text)).encode() == text
+    return len(text) < len(_LONG) or -MAX_INT - 1 <= int(text) <= MAX_INT
 
 
 def _plain_until(block: bytes) -> int:
@@ -135,9 +133,11 @@ def _value(kind: Type) -> bytes:
     return rb"(?:" + form + rb"|null)"
 
 
-def _has_floats(kind: Type) -> bool:
+def _leaves(kind: Type) -> Iterator[str]:
     if isinstance(kind, ListOf):
-        return _has_floats(kind.item)
-    if isinstance(kind, StructOf):
-        return any(_has_floats(inner) for _, inner in kind.fields)
-    return kind == "float"
+        yield from _leaves(kind.item)
+    elif isinstance(kind, StructOf):
+        for _, inner in kind.fields:
+            yield from _leaves(inner)
+    else:
+        yield kind

@@ -64,7 +64,7 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _unzstd(file: BinaryIO) -> Iterator[bytes]:
-    frames = _check_frames(file)
+    frames = check_frames(file)
     file.seek(0)
     if not frames:
         raise RowRefused("not zstd: the file is empty")
@@ -77,7 +77,7 @@ def _unzstd(file: BinaryIO) -> Iterator[bytes]:
         raise RowRefused(f"not zstd: {error}") from None
 
 
-def _check_frames(file: BinaryIO) -> int:
+def check_frames(file: BinaryIO) -> int:
     """Walk a file's frames (RFC 8878, 3.1.1); how many there are."""
     frames = 0
     while magic := file.read(4):

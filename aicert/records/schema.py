@@ -24,8 +24,10 @@ MAX_DEPTH = 9
 # Columns and fields together; tables of features of a thousand columns exist.
 MAX_NODES = 4096
 MAX_NAME = 256
-# MAX_NODES names of MAX_NAME characters of four bytes.
-MAX_BYTES = 5 << 20
+# Of all names together: the grammar spells each of them out.
+MAX_NAMES = 1 << 17
+# Characters have up to four bytes, and a name comes with some 20 of JSON.
+MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,12 @@ class Schema:
     def __post_init__(self) -> None:
         if not self.columns:
             raise RowRefused("there is no column")
-        nodes = sum(1 for _ in _checked(StructOf(self.columns), 0))
-        if nodes > MAX_NODES:
-            raise RowRefused(f"there are more than {MAX_NODES} columns and fields")
+        sizes = list(_checked(StructOf(self.columns), 0))
+        if len(sizes) > MAX_NODES or sum(sizes) > MAX_NAMES:
+            raise RowRefused(
+                f"there are more than {MAX_NODES} columns and fields, or their names have more "
+                f"than {MAX_NAMES} characters"
+            )
 
     def emit(self) -> bytes:
         """The one form of this schema, without a line end."""
@@ -89,12 +94,12 @@ def check_name(name: str) -> None:
         )
 
 
-def _checked(kind: Type, depth: int) -> Iterator[None]:
-    """One item for each column, field and list, each looked at."""
+def _checked(kind: Type, depth: int) -> Iterator[int]:
+    """For each column, field and list, which are looked at, the length of its name."""
     if depth > MAX_DEPTH:
         raise RowRefused(f"a column is nested deeper than {MAX_DEPTH} levels")
     if isinstance(kind, ListOf):
-        yield
+        yield 0
         yield from _checked(kind.item, depth + 1)
     elif isinstance(kind, StructOf):
         names = [name for name, _ in kind.fields]
@@ -103,7 +108,7 @@ def _checked(kind: Type, depth: int) -> Iterator[None]:
             raise RowRefused(f"there are two columns {quoted(twice)}")
         for name, inner in kind.fields:
             check_name(name)
-            yield
+            yield len(name)
             yield from _checked(inner, depth + 1)
     elif kind not in SCALARS:
         raise RowRefused(f"{quoted(str(kind))} is no type of a column")

@@ -18,7 +18,7 @@ from aicert.report_form import Override, RunReport, Value
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
-from tests.fuzz import event_logs
+from tests.fuzz import event_logs, row_targets
 
 POLICY = b"""\
 name = "team"
@@ -92,6 +92,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
             local.get("report_bytes"),
             newer.get("report_bytes"),
         ),
+        **row_targets.seeds(Path(__file__).with_name("rows.parquet").read_bytes()),
         "runtime": (confidential.get("runtime"),),
         "safetensors": (_safetensors(),),
         "signature": (

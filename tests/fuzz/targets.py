@@ -28,6 +28,7 @@ from aicert import (
 from aicert.dsse import Envelope
 from tests.adversarial.ca_forge import AT
 from tests.adversarial.chip_forge import makers
+from tests.fuzz import row_targets
 
 Target = Callable[[bytes], None]
 
@@ -173,6 +174,7 @@ TARGETS: dict[str, Target] = {
     "public": _public,
     "quote": _quote,
     "report": _report,
+    **row_targets.TARGETS,
     "runtime": _runtime,
     "safetensors": _safetensors,
     "signature": _signature,
