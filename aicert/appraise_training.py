@@ -25,8 +25,9 @@ LEAST_ROW = 3
 # The trainer's last losses, each of one batch or some: one alone says little (run-report.md).
 LAST_LOSSES = 8
 # How much better than the base, in nats per token and as a share of the base's loss, training must
-# say that it got before it can be contradicted; and the share of that which must be measured.
-LEAST_CLAIM, LEAST_CLAIM_SHARE, LEAST_MEASURED_SHARE = 1.0, 0.25, 0.25
+# say that it got before it can be contradicted; and the share of that which must be measured: a
+# little, since its last batches may be of one easy data set among several.
+LEAST_CLAIM, LEAST_CLAIM_SHARE, LEAST_MEASURED_SHARE = 1.0, 0.25, 0.1
 # How much better than any of the trainer's last losses the output may fit the sample.
 MOST_BETTER, MOST_BETTER_SHARE = 1.0, 0.5
 

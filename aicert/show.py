@@ -52,10 +52,27 @@ def claims(certificate: Certificate) -> dict[str, object]:
             for o in report.overrides
         ],
         "version": certificate.version,
+        "attestedSeconds": _seconds(certificate),
         **_facts(report),
         "imageLock": _image_lock(certificate),
         "bootLog": boot(certificate),
     }
+
+
+def _seconds(certificate: Certificate) -> float | None:
+    """As the verifier derives them: the quote's clock less that of the run key's certification.
+
+    None in version 1, and where the evidence is not such a pair.
+    """
+    from aicert import tpm
+
+    evidence = certificate.evidence
+    try:
+        start = tpm.parse_certification(evidence.run_key_certify.attest).clock.clock
+        end = tpm.parse_quote(evidence.quote.attest).clock.clock
+    except AicertError:
+        return None
+    return (end - start) / 1000 if certificate.version > 1 and end >= start else None
 
 
 def _facts(report: RunReport) -> dict[str, object]:
@@ -81,11 +98,13 @@ def claims_text(certificate: Certificate) -> str:
     """The claims for people."""
     statement = statements.parse(certificate.envelope.payload)
     report = report_form.parse(statement.report)
+    seconds = _seconds(certificate)
     lines = [
         BANNER,
         "",
         f"run       {safe(statement.run)}, trainer {safe(statement.trainer)}",
         f"times     {statement.started} to {statement.finished} (the machine's own clock)",
+        *([] if seconds is None else [f"took      {seconds:.3f} s by the TPM's clock"]),
         f"ended     exit code {safe(report.exit_code)}",
         f"builder   {safe(statement.builder_id)}",
         f"lockfile  {of_bytes(certificate.lockfile)} ({safe(_lockfile_state(certificate))})",

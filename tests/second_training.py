@@ -38,7 +38,7 @@ def is_measured(report: Any) -> bool:
 def _compare(before: float, after: float, last: list[float], enough: bool) -> None:
     claim = before - max(last)
     if claim >= 1 and claim >= before / 4:
-        need(before - after >= claim / 4)
+        need(before - after >= claim * 0.1)
     gap = min(last) - after
     need(not enough or gap <= 1 or gap <= min(last) / 2)
 

@@ -1,6 +1,7 @@
 """What version 2 says is shown wherever people or programs look, and only once it is verified."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -67,11 +68,28 @@ def test_what_a_certificate_claims_is_shown_as_a_claim() -> None:
     text = show.claims_text(made)
     assert text.startswith(show.BANNER)
     assert "rows      alpaca train: 256 rows" in text
+    assert "took      0.750 s by the TPM's clock" in text.splitlines()
     claims = show.claims(made)
-    assert (claims["version"], claims["removed"]) == (2, ["model/config.json: name_or_path"])
+    assert [claims[key] for key in ("version", "attestedSeconds")] == [2, 0.75]
+    assert claims["removed"] == ["model/config.json: name_or_path"]
     older = show.claims(Scene("local", 1).get("certificate"))
-    assert [older[key] for key in ("version", *KEYS[1:])] == [1, None, None, None, None]
+    assert [older[key] for key in ("version", *KEYS)] == [1, None, None, None, None, None]
     assert "rows " not in show.claims_text(Scene("local", 1).get("certificate"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scene: scene.edit("certify", lambda certify: certify | {"clock": 1001}),
+        lambda scene: scene.put("certify_attest", b"no attestation"),
+    ],
+)
+def test_a_time_that_cannot_be_derived_is_not_shown(change: Callable[[Scene], object]) -> None:
+    scene = Scene("local", 2)
+    change(scene)
+    made = scene.get("certificate")
+    assert show.claims(made)["attestedSeconds"] is None
+    assert "took " not in show.claims_text(made)
 
 
 def test_the_page_and_the_exports_have_it() -> None:
