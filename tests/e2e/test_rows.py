@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -293,6 +294,28 @@ def test_nothing_that_a_converter_says_is_believed(
         prepared(environment, source, tmp_path / "made", scratch=1 << 20)
     assert words in caught.value.message
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_where_the_runner_is_root_rows_become_its_own(tmp_path: Path) -> None:
+    """As in the measured machine: what converts, and trains, is another user."""
+    for place in (tmp_path, *tmp_path.parents):
+        place.chmod(place.stat().st_mode | 0o001)
+    environment, source = tmp_path / "environment", tmp_path / "source"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (environment / "bin/python").symlink_to("/usr/bin/python3")
+    source.write_text('{"text": "a"}\n')
+    made = rows.prepare(
+        [Selection(input="rows", number=0, form=None, splits={"train": ("",)})],
+        {"rows": measured("rows", source)},
+        Room(folder=tmp_path / "made", training_env=environment, limits=Limits(), user=65534),
+    )
+    assert made.copied == len(ONE)
+    (copy,) = (tmp_path / "made/rows/0/data").iterdir()
+    status = copy.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 0, 0o644)
+    assert copy.read_bytes() == ONE
 
 
 STREAMED = """
