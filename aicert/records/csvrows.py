@@ -14,7 +14,7 @@ from aicert.records.errors import RowRefused, quoted
 from aicert.records.grammar import MAX_LINE
 from aicert.records.infer import Columns
 from aicert.records.jsonl import whole_lines
-from aicert.records.jsonrows import MAX_INT, decoded
+from aicert.records.jsonrows import MAX_INT, as_text
 from aicert.records.schema import MAX_NODES, Scalar, Schema, check_name
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -81,7 +81,7 @@ class CsvReader:
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[str]:
     for block in whole_lines(blocks):
-        for line in decoded(block).split("\n")[:-1]:
+        for line in as_text(block).split("\n")[:-1]:
             yield f"{line}\n"
 
 

@@ -49,6 +49,14 @@ def decoded(data: bytes) -> str:
         raise RowRefused("not UTF-8") from None
 
 
+def as_text(data: bytes) -> str:
+    """Bytes as text that people write: what holds a NUL is an archive or another program's file."""
+    text = decoded(data)
+    if "\0" in text:
+        raise RowRefused("a byte 0 stands in it: no text, and archives are not unpacked")
+    return text
+
+
 def array_rows(blocks: Iterator[bytes], most: int) -> Iterator[dict[str, object]]:
     """The objects of the one array that the blocks hold, none longer than `most` bytes."""
     reader = _ArrayReader(blocks, most)

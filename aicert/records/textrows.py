@@ -9,7 +9,7 @@ from aicert.records.canonical import line_writer
 from aicert.records.errors import RowRefused
 from aicert.records.infer import Columns
 from aicert.records.jsonl import whole_lines
-from aicert.records.jsonrows import decoded
+from aicert.records.jsonrows import as_text
 from aicert.records.schema import Schema
 
 COLUMN = "text"
@@ -38,7 +38,7 @@ class TextReader:
     def _lines(self, blocks: Iterator[bytes]) -> Iterator[list[str]]:
         for block in whole_lines(blocks):
             try:
-                text = decoded(block).replace("\r\n", "\n")
+                text = as_text(block).replace("\r\n", "\n")
             except RowRefused:
                 self._blame(block)
                 raise
@@ -54,4 +54,4 @@ class TextReader:
     def _blame(self, block: bytes) -> None:
         for line in block.splitlines(keepends=True):
             self.row += 1
-            decoded(line)
+            as_text(line)

@@ -49,6 +49,7 @@ CSV_REFUSED: dict[str, tuple[bytes, str]] = {
     "text behind quotes": (b'a\nx\n"x"y\n', "row 2: not CSV"),
     "a carriage return": (b"a\nx\ry\n", "row 1: not CSV"),
     "not UTF-8": (b"a\n\xff\n", "not UTF-8"),
+    "a byte 0": (b"a\nb\0\n", "a byte 0 stands in it"),
     "no rows": (b"a,b\n", "there is no row"),
     "many names": (b",".join(b"%d" % n for n in range(5000)) + b"\n", "more than 4096 columns"),
 }
@@ -56,8 +57,8 @@ TEXT: dict[str, tuple[bytes, list[str]]] = {
     "lines": (b"a\nb", ["a", "b"]),
     "CRLF and empty lines": (b"a\r\n\r\n\nb\r\n", ["a", "", "", "b"]),
     "no other character ends a line": (
-        "a\u2028b\x0bc\x0cd\x85e\x1c\0\n".encode(),
-        ["a\u2028b\x0bc\x0cd\x85e\x1c\0"],
+        "a\u2028b\x0bc\x0cd\x85e\x1c\n".encode(),
+        ["a\u2028b\x0bc\x0cd\x85e\x1c"],
     ),
     "a mark": (b"\xef\xbb\xbfa\n", ["a"]),
     "JSON is text": (b'{"a":1}\n', ['{"a":1}']),
@@ -85,7 +86,13 @@ def test_text(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"a\nb\rc\n", "row 2: a carriage return"), (b"a\nb\n\xff\n", "row 3: not UTF-8")],
+    [
+        (b"a\nb\rc\n", "row 2: a carriage return"),
+        (b"a\nb\n\xff\n", "row 3: not UTF-8"),
+        (b"a\nb\0\n", "row 2: a byte 0 stands in it"),
+        # The start of a tar archive in the form that has no magic.
+        (b"rows.txt".ljust(100, b"\0") + b"0000777\0" * 3, "row 1: a byte 0 stands in it"),
+    ],
 )
 def test_text_is_refused(data: bytes, reason: str, tmp_path: Path) -> None:
     with pytest.raises(RowsRefused, match=reason):
