@@ -29,10 +29,10 @@ from typing import Any, BinaryIO
 
 from aicert.errors import ToolError
 from enclave_runner import syscalls
+from enclave_runner.pipes import CappedLog, Lines
 from enclave_runner.processes import bytes_below, usage_below
 
 SCRATCH = "/aicert/scratch"
-MAX_MESSAGE = 256 * 1024
 _POLL_SECONDS = 0.25
 _SCRATCH_EVERY = 4
 _LAST_WAIT_SECONDS = 30.0
@@ -69,6 +69,10 @@ class Sandbox:
     directory: str = SCRATCH
     user: int | None = None
     devices: tuple[Path, ...] = ()
+
+
+class StopRun(Exception):  # noqa: N818  # nothing went wrong in what raises it
+    """Raised by `on_message`: the run ends here, as killed, with every process of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,8 +117,8 @@ def run(
     *,
     stdin: Path = _NOTHING,
 ) -> Ended:
-    """Run `command` to its end. `on_message` gets the lines that it writes to AICERT_PROGRESS_FD;
-    `stdin` is a file that it reads.
+    """Run `command` to its end. `on_message` gets the lines that it writes to AICERT_PROGRESS_FD,
+    and may raise StopRun; `stdin` is a file that it reads.
 
     Call it from a thread that outlives the run: the sandbox dies with the thread that made it.
     """
@@ -205,14 +209,15 @@ class _Watch:
     ) -> None:
         self._limits = limits
         self._sandbox = sandbox
-        self._log = _CappedLog(log_file, limits.log_bytes)
-        self._messages = _Lines(on_message)
-        self._statuses = _Lines(self._take_status)
+        self._log = CappedLog(log_file, limits.log_bytes)
+        self._messages = Lines(on_message)
+        self._statuses = Lines(self._take_status)
         self._bubble: subprocess.Popen[bytes] | None = None
         self._init: int | None = None
         self._init_fd: int | None = None
         self._exit_known = False
         self._limit_hit: str | None = None
+        self._stopped = False
         self._reading: dict[int, Callable[[bytes], None]] = {}
         self._max_rss = 0
         self._polls = 0
@@ -257,7 +262,12 @@ class _Watch:
             while selector.get_map() and self._limit_hit is None:
                 for key, _ in selector.select(_POLL_SECONDS):
                     data = os.read(key.fd, 65536)
-                    self._reading[key.fd](data)
+                    try:
+                        self._reading[key.fd](data)
+                    except StopRun:
+                        self._stopped = True
+                        self._read_log()
+                        return
                     if not data:
                         selector.unregister(key.fd)
                 if time.monotonic() >= next_check:
@@ -265,6 +275,14 @@ class _Watch:
                     next_check = time.monotonic() + _POLL_SECONDS
         if self._bubble is not None and self._limit_hit is None:
             self._bubble.wait()
+
+    def _read_log(self) -> None:
+        """What the log's pipe holds by now: the reason was written before the message."""
+        reading = next(iter(self._reading))
+        os.set_blocking(reading, False)
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(reading, 65536):
+                self._log.take(data)
 
     def _check_limits(self) -> None:
         limits, bubble = self._limits, self._bubble
@@ -336,7 +354,7 @@ class _Watch:
         status = self._bubble.returncode
         code = {"time": "timeout", "memory": "memory"}.get(self._limit_hit or "")
         if code is None:
-            code = exit_text(-signal.SIGKILL if self._limit_hit else status)
+            code = exit_text(-signal.SIGKILL if self._limit_hit or self._stopped else status)
         if self._limit_hit is None and status == 1 and not self._exit_known:
             raise ToolError(f"the sandbox could not be made: {self._log.first_line()}", hint=_HINT)
         return Ended(
@@ -352,43 +370,3 @@ class _Watch:
 def _cpu_of_children() -> float:
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
-
-
-class _CappedLog:
-    """Writes up to a number of bytes, then one line that says so, and drops the rest."""
-
-    def __init__(self, file: BinaryIO, cap: int) -> None:
-        self._file = file
-        self._left = cap
-        self._start = b""
-        self.truncated = False
-
-    def take(self, data: bytes) -> None:
-        self._start = (self._start + data[:400])[:400]
-        self._file.write(data[: self._left])
-        if len(data) > self._left and not self.truncated:
-            self.truncated = True
-            self._file.write(b"\n[the log is cut here: its limit is reached]\n")
-        self._left = max(0, self._left - len(data))
-
-    def first_line(self) -> str:
-        return self._start.decode("utf-8", "replace").partition("\n")[0]
-
-
-class _Lines:
-    """Hands on whole lines; one that is too long is dropped, as nothing in it can be trusted."""
-
-    def __init__(self, on_line: Callable[[bytes], None]) -> None:
-        self._on_line = on_line
-        self._rest = b""
-        self._skipping = False
-
-    def take(self, data: bytes) -> None:
-        *lines, rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if not self._skipping and len(line) <= MAX_MESSAGE:
-                self._on_line(line)
-            self._skipping = False
-        if len(rest) > MAX_MESSAGE:
-            rest, self._skipping = b"", True
-        self._rest = rest

@@ -37,6 +37,7 @@ _SELF_REPORTED = {
     "torch": "torch",
     "cpuCapability": "cpuCapability",
     "device": "device",
+    "violation": "auditViolation",
 }
 # Processor features that choose another code path in the kernels of torch.
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")

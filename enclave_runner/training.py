@@ -24,6 +24,7 @@ from enclave_runner.config import Effective
 from enclave_runner.config_rules import OUTPUT, SCRATCH
 from enclave_runner.containment import Limits, Sandbox
 from enclave_runner.pace import Pace
+from enclave_runner.pipes import MAX_MESSAGE
 
 ENVIRONMENT = "/aicert/environment"
 PLUGIN = "/aicert/plugin"
@@ -55,6 +56,17 @@ EXCLUDED_FILES = frozenset(
     )
 )
 EXCLUDED_DIRECTORIES = re.compile(r"checkpoint-.*|runs")
+
+# What the audit hook says that it ended the training for (`plugin/aicert_guard.py`), in words.
+VIOLATIONS = {
+    "code": "it compiled or executed code from a place that makes none in a training",
+    "file": "it opened a file for writing outside of its scratch",
+    "library": "it loaded a library from outside of the image",
+    "process": "it started another program",
+    "socket": "it opened a socket",
+    "interpreter": "it started an interpreter in a way that no training does",
+    "hook": "the audit hook itself failed",
+}
 
 _MAX_LOSSES = 2100
 _MAX_COUNT = 2**53
@@ -297,11 +309,15 @@ class _Reader:
 
     def take(self, line: bytes) -> None:
         try:
-            message = strict_json.loads(line, what="progress", max_bytes=containment.MAX_MESSAGE)
+            message = strict_json.loads(line, what="progress", max_bytes=MAX_MESSAGE)
         except AicertError:
             return
         if not isinstance(message, dict):
             return
+        violation = message.get("violation")
+        if isinstance(violation, str) and violation in VIOLATIONS:
+            self.counters["violation"] = VIOLATIONS[violation]
+            raise containment.StopRun
         told = message.get("counters")
         if isinstance(told, dict):
             self.counters = _checked(told)

@@ -233,7 +233,9 @@ def adopt_tools(where: Place, packages: Sequence[Package], tree: Path) -> None:
 def _machine_target(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
     directory = where.root / "image" / "machine"
     debs, wheels = _of(packages, _MACHINE_PARTS), _of(packages, _WHEEL_PARTS)
-    facts = [tools.name, *_files(directory), *map(str, debs), *map(str, wheels)]
+    closed = where.root / image_trees.CLOSED
+    facts = [tools.name, *_files(directory), *_files(closed.parent, closed.name)]
+    facts += [*map(str, debs), *map(str, wheels)]
     return where.cache / f"machine-{_key(facts)}"
 
 
@@ -247,6 +249,8 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
         image_debian.repository(where.store, debs, MACHINE_RELEASE, repository)
         remove(source)
         shutil.copytree(where.root / "image" / "machine", source)
+        closed = where.root / image_trees.CLOSED
+        shutil.copyfile(closed, source / closed.name)
         for name in _WHEEL_PARTS:
             own = _of(packages, (name,))
             text = image_wheels.place(where.store, own, source / "wheels" / name)

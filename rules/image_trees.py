@@ -43,6 +43,9 @@ _NOT_LIBRARIES = re.compile(
 PLACES = ("dev", "proc", "run", "sys", "tmp", "training", "inputs", "scratch")
 CODE = Path("usr/lib/python3/dist-packages")
 CODE_DIRECTORIES = ("aicert", "enclave_runner")
+# What takes from the training environment, while the machine's tree is built, what the local one
+# does without as well.
+CLOSED = Path("rules/closed.py")
 
 # What only a GPU would load. Of bitsandbytes the image with GPUs takes the build for its CUDA.
 _GPU_CUTS = re.compile(

@@ -1,10 +1,11 @@
-"""Make the training environment: CPython 3.11 with exactly what two hashed locks name.
+"""Make the training environment: CPython 3.11 with exactly what two hashed locks name, less what
+`rules/closed.py` takes away.
 
-The environment's place carries the digest of its lock, so a changed lock makes another
-environment and never alters one in use. `complete`, written last, holds the digest of both
-locks: without it, or with another digest in it, the environment is removed and made again, since
-an installer that was stopped leaves no way to tell a whole package from half of one. One maker
-at a time (flock). Left out: choosing where packages come from. That is pip's own configuration;
+The environment's place carries the digest of its lock and of that list, so a change of either makes
+another environment and never alters one in use. `complete`, written last, holds the digest of all
+three: without it, or with another digest in it, the environment is removed and made again, since an
+installer that was stopped leaves no way to tell a whole package from half of one. One maker at a
+time (flock). Left out: choosing where packages come from. That is pip's own configuration;
 the hashes decide.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aicert.errors import ToolError
-from rules import installer
+from rules import closed, installer
 from rules.bootstrap import cache_directory
 from rules.installer import OnLine
 
@@ -37,8 +38,8 @@ _PROBE = (
 
 
 def location(root: Path) -> Path:
-    """Where the environment of the lock at hand belongs, made or not."""
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    """Where the environment of the lock and the list at hand belongs, made or not."""
+    digest = hashlib.sha256(LOCK.read_bytes() + b"\0" + closed.digest().encode()).hexdigest()
     return cache_directory(root) / "envs" / f"training-{digest[:12]}"
 
 
@@ -81,8 +82,8 @@ def _silent_progress(done: int, total: int) -> None:
 
 
 def _marker() -> str:
-    both = hashlib.sha256(LOCK.read_bytes() + b"\0" + CUDA_LOCK.read_bytes())
-    return both.hexdigest() + "\n"
+    parts = (LOCK.read_bytes(), CUDA_LOCK.read_bytes(), closed.digest().encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest() + "\n"
 
 
 def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
@@ -94,6 +95,12 @@ def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
     if not _torch_is_for_cpu_only(environment):
         on_line("pip took the build of torch with CUDA: installing the libraries that it loads")
         install(environment, CUDA_LOCK, on_line, on_progress)
+    # Before it is compiled: byte code of the old source would be taken for that of the new one.
+    on_line("closing")
+    try:
+        closed.close(_site_packages(environment))
+    except closed.NotAsListedError as error:
+        raise ToolError(f"the packages of {LOCK.name} cannot be closed: {error}") from error
     on_line("compiling")
     # Code that does not compile is a package's own matter: what imports it says so.
     installer.run([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",

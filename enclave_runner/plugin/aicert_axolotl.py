@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Self
 
+import aicert_hooked  # type: ignore[import-not-found]  # noqa: F401  # it lies beside
 import aicert_rows
 import torch
 from axolotl.integrations.base import BasePlugin

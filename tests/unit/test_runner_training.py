@@ -9,9 +9,16 @@ import pytest
 
 from enclave_runner import __main__ as runner
 from enclave_runner import training
-from enclave_runner.containment import Limits, exit_text
+from enclave_runner.containment import Limits, StopRun, exit_text
 from enclave_runner.pace import MAX_POINTS, Pace
-from enclave_runner.training import Progress, TrainingResult, _Reader, environment, prune
+from enclave_runner.training import (
+    VIOLATIONS,
+    Progress,
+    TrainingResult,
+    _Reader,
+    environment,
+    prune,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,20 @@ def test_counters_are_kept_where_name_type_and_size_fit() -> None:
     assert counters == {
         "steps": 4, "epochs": 1.25, "torch": "2.13.0", "losses": [[1, 2.5], [2, 2.0]],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VIOLATIONS)
+def test_a_violation_ends_the_run_and_is_told_in_words(kind: str) -> None:
+    reader = _Reader(None)
+    reader.take(b'{"counters": {"steps": 4}}')
+    with pytest.raises(StopRun):
+        reader.take(b'{"violation": "%b"}' % kind.encode())
+    assert reader.counters == {"steps": 4, "violation": VIOLATIONS[kind]}
+
+
+@pytest.mark.parametrize("told", ['"other"', "1", "null", '["code"]', '{"code": 1}'])
+def test_a_violation_of_no_known_kind_is_none(told: str) -> None:
+    assert read(b'{"violation": %b}' % told.encode()) == ([], {})
 
 
 @pytest.mark.parametrize("losses", [[[1]], [["1", 2]], [[1, None]], [[1, 2.0]] * 5000, "x"])
