@@ -185,6 +185,7 @@ def _discard(made: Terraform, order: Order, error: BaseException | None) -> None
 
 def discard(made: Terraform) -> None:
     """Destroy what the folder's state names, then remove the folder."""
+    made.check_destroyable()
     if made.may_have_made_something:
         with progress.task(f"destroying {made.folder.name}"):
             made.destroy()

@@ -16,7 +16,7 @@ from rules import azure_clean
 from rules.bootstrap import cache_directory
 from rules.command import Command
 from rules.progress import amount, printable
-from rules.work import RUNS, is_held, sweep
+from rules.work import RUNS, USING, is_held, sweep, unused
 from rules.work import remove as remove_tree
 
 
@@ -124,9 +124,10 @@ def in_use(path: Path) -> bool:
     """Whether a certify works here: it keeps a run's lock, and its environment's, while it lives.
 
     An environment's lock is its file `complete`; machines that run hold the image folder's
-    `running`.
+    `running`, and tasks what holds the checkout's databases and inputs.
     """
-    for lock in (path.parent / "lock", path / "complete", path.parent / "running"):
+    names = (path.parent / "lock", path / "complete", path.parent / "running")
+    for lock in (*names, path.parent / USING.name):
         try:
             descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -197,12 +198,15 @@ class Clean(Command):
             return 0
         if not params["yes"]:
             _ask(args)
-        for path in chosen:
-            if path.name == "work" and path.parents[1] == Path.cwd() / RUNS:
-                # Under the run's lock, and never the lock itself: somebody may be opening it.
-                sweep(Path.cwd(), path.parent.name)
-            else:
-                remove(path)
+        with unused(Path.cwd()) as free:
+            # Whoever began since sizes were shown keeps what it uses.
+            chosen = chosen if free else [path for path in chosen if not in_use(path)]
+            for path in chosen:
+                if path.name == "work" and path.parents[1] == Path.cwd() / RUNS:
+                    # Under the run's lock, and never the lock itself: somebody may be opening it.
+                    sweep(Path.cwd(), path.parent.name)
+                else:
+                    remove(path)
         print(f"removed {len(chosen)} files and folders")
         azure_clean.end(cloud)
         return 0

@@ -20,6 +20,7 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from aicert.errors import AicertError, ConfigError
 from rules.names import UnknownNameError, nearest
 from rules.reporter import Reporter, show_error
+from rules.work import using
 
 WIDTH = 80
 # For commands that take runs.
@@ -164,5 +165,6 @@ class RunTasks(_Tidy, DoitRun):
         # "console" is doit's default; another one was asked for by `-r`.
         if params["reporter"] == "console":
             params["reporter"] = reporter
-        result = super().execute(params, args)
+        with using(Path.cwd()):
+            result = super().execute(params, args)
         return reporter.exit_code or int(result)

@@ -51,17 +51,19 @@ Exit codes: 0 done, 2 DVC failed or brought other bytes.
         project = config.load(root)
         action = args[0] if args else ""
         if action == "push":
-            packages = image_share.staged(root)
-            for item in tracking.track(root, project, again=True, more=packages):
+            staged = image_share.staged(root)
+            for item in tracking.track(root, project, again=True, more=staged):
                 say(f"tracked  {item.file.relative_to(root)}")
         with exclusive(root):
+            packages = list(image_share.tracked(root)) if action in BRINGING else []
+            before = tampering.look(root, project, packages) if action in BRINGING else None
             code = pass_through(root, args)
             sys.stdout.flush()
             if action == "remote" and args[1:2] == ["add"] and code == 0:
                 _verify_remotes(root)
-            if action in BRINGING:
+            if before is not None:
                 # Also after a failure: part of it may have been brought.
-                count = tampering.compare(root, project, image_share.tracked(root))
+                count = tampering.compare(root, project, before, packages, failed=code != 0)
                 say(f"compared  {count} tracked inputs and outputs by SHA-256: as locked")
             if action == "push" and code == 0:
                 _check_pushed(root, args[1:])

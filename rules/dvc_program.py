@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ def exclusive(root: Path) -> Iterator[None]:
 
 def run_dvc(root: Path, arguments: Sequence[str]) -> str:
     """Run `dvc ARGUMENTS` quietly; returns its output. Raises ToolError with what it said."""
+    _protect_from_root(root)
     done = subprocess.run(
         [dvc_env.program(), *arguments],
         cwd=root,
@@ -44,6 +46,7 @@ def run_dvc(root: Path, arguments: Sequence[str]) -> str:
 
 def pass_through(root: Path, arguments: Sequence[str]) -> int:
     """Run `dvc ARGUMENTS` on the caller's terminal; returns DVC's exit code."""
+    _protect_from_root(root)
     return subprocess.run([dvc_env.program(), *arguments], cwd=root, env=_environment()).returncode
 
 
@@ -60,6 +63,22 @@ def own_objects(root: Path) -> Path:
 def object_at(objects: Path, md5: str) -> Path:
     """An object's place; that of a directory's listing ends in `.dir`."""
     return objects / md5[:2] / md5[2:]
+
+
+def _protect_from_root(root: Path) -> None:
+    """Root writes through a file's read-only mode, and so to DVC's copy, of which a hard link is
+    another name: for root the cache is copy-on-write clones, else copies, unless somebody chose.
+    """
+    local = root / ".dvc" / "config.local"
+    chosen = local.is_file() and re.search(r"^\s*type\s*=", local.read_text("utf-8"), re.MULTILINE)
+    if os.geteuid() == 0 and not chosen:
+        subprocess.run(
+            [dvc_env.program(), "config", "--local", "cache.type", "reflink,copy"],
+            cwd=root,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
 
 
 def _environment() -> dict[str, str]:

@@ -52,14 +52,33 @@ class Terraform:
 
     @property
     def may_have_made_something(self) -> bool:
-        """Whether there is anything to destroy; a state that cannot be read may hold something."""
+        """Whether there is anything to destroy; where the state does not tell, there may be."""
+        return self._resources() is not False
+
+    def check_destroyable(self) -> None:
+        """Raise ToolError where something may exist that the state does not name: destroying would
+        do nothing, and end well.
+        """
+        if self._resources() is None:
+            raise ToolError(
+                f"{self.folder / STATE} does not tell what was made: resource group "
+                f"{self.folder.name} may exist and be paid for",
+                hint=f"az group delete --name {self.folder.name}, then rm -r {self.folder}",
+            )
+
+    def _resources(self) -> bool | None:
+        """Whether the state names resources; None where something may have been made all the same:
+        it is cut, or gone while a plan or a backup of it is there.
+        """
         try:
             state = json.loads((self.folder / STATE).read_bytes())
         except FileNotFoundError:
-            return False
+            begun = any((self.folder / name).exists() for name in (_PLAN, f"{STATE}.backup"))
+            return None if begun else False
         except ValueError:
-            return True
-        return not isinstance(state, dict) or bool(state.get("resources"))
+            return None
+        resources = state.get("resources") if isinstance(state, dict) else None
+        return bool(resources) if isinstance(resources, list) else None
 
     def init(self) -> None:
         """Fetch the provider, once for all runs of this cache."""

@@ -16,6 +16,8 @@ from aicert.errors import ToolError
 
 RUNS = Path(".aicert") / "runs"
 READING = Path(".aicert") / "reading.lock"
+# Shared by every command that runs tasks; `./doit clean` removes caches while nobody holds it.
+USING = Path(".aicert") / "using.lock"
 
 
 @contextmanager
@@ -51,6 +53,22 @@ def held(path: Path, *, alone: bool = False) -> Iterator[None]:
 
 
 @contextmanager
+def using(root: Path) -> Iterator[None]:
+    """While tasks run: their databases stay where they are."""
+    (root / USING).parent.mkdir(exist_ok=True)
+    (root / USING).touch()
+    with held(root / USING):
+        yield
+
+
+@contextmanager
+def unused(root: Path) -> Iterator[bool]:
+    """Whether no tasks run in this checkout; until the end none begin to."""
+    with _free(root / USING) as free:
+        yield free
+
+
+@contextmanager
 def reading(root: Path) -> Iterator[None]:
     """While a machine reads inputs: nobody links them elsewhere, which it would see as a change."""
     (root / READING).parent.mkdir(exist_ok=True)
@@ -62,8 +80,14 @@ def reading(root: Path) -> Iterator[None]:
 @contextmanager
 def unread(root: Path) -> Iterator[bool]:
     """Whether no machine reads inputs of this checkout; until the end none begins to."""
-    (root / READING).parent.mkdir(exist_ok=True)
-    with (root / READING).open("a") as handle:
+    with _free(root / READING) as free:
+        yield free
+
+
+@contextmanager
+def _free(lock: Path) -> Iterator[bool]:
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

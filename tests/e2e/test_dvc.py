@@ -6,6 +6,7 @@ does not look at it and no training is needed to have something to move.
 
 import dataclasses
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     lay_out(root)
     clone = Clone(root=root)
     clone.done("git", "init", "--quiet", "--initial-branch=main")
+    # What everybody but root has without asking.
+    (root / ".dvc" / "config.local").write_text("[cache]\n    type = hardlink,copy\n")
     locked = clone.doit("lock")
     assert locked.returncode == 0, locked.stderr
     clone.commit("locked")
@@ -110,6 +113,21 @@ def test_nothing_is_stored_twice(origin: Clone, remote: Path) -> None:
         assert linked or "reflink" in origin.dvc("doctor").stdout.partition("Cache types:")[2]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="others cannot write to a read-only file")
+def test_what_root_writes_is_not_written_to_dvcs_copy(untracked: Clone, tmp_path: Path) -> None:
+    clone = Clone(root=tmp_path / "origin")
+    shutil.copytree(untracked.root, clone.root, symlinks=True)
+    (clone.root / ".dvc" / "config.local").unlink()
+    assert clone.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
+    assert clone.doit("dvc", "push").returncode == 0
+    clone.done("sh", "-c", "echo more >> data/readme.txt")
+    cached = [p.read_bytes() for p in (clone.root / ".dvc/cache").rglob("*") if p.is_file()]
+    assert b"rows\n" in cached
+    assert b"rows\nmore\n" not in cached
+    assert clone.doit("dvc", "checkout", "--force").returncode == 0
+    assert (clone.root / "data/readme.txt").read_text() == "rows\n"
+
+
 def test_tracking_again_starts_no_dvc(origin: Clone, remote: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in origin.root.rglob("*.dvc") if p.is_file()}
     ended = origin.run(
@@ -161,6 +179,50 @@ def test_a_tampered_object_is_refused_and_removed(
     again = clone.doit("dvc", "pull")
     assert again.returncode == 0, again.stderr
     assert clone.doit("lock", "--check").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("fetch",), ("pull",), ("checkout",), ("pull", "--force", "--remote", "nobody")]
+)
+def test_what_a_user_wrote_is_named_and_never_removed(
+    origin: Clone, remote: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    clone = teammate(origin, tmp_path)
+    assert clone.doit("dvc", "pull").returncode == 0
+    data, model = clone.root / "data", clone.root / "outputs/tiny/model"
+    for edited, text in ((data / "readme.txt", "edited\n"), (model / "config.json", "{}")):
+        # As an editor that writes a new file; DVC's own copy keeps the old bytes.
+        edited.unlink()
+        edited.write_text(text)
+    (data / "sub" / "mine.jsonl").write_text('{"row": 99}\n')
+    objects = {p: p.read_bytes() for p in (clone.root / ".dvc/cache").rglob("*") if p.is_file()}
+    done = clone.doit("dvc", *words)
+    assert (data / "readme.txt").read_text() == "edited\n"
+    assert (data / "sub" / "mine.jsonl").read_text() == '{"row": 99}\n'
+    assert (model / "config.json").read_text() == "{}"
+    for path, content in objects.items():
+        assert path.read_bytes() == content
+    assert "readme.txt" in done.stderr
+    assert "DVC did not write it: left alone" in done.stderr
+    assert "removed" not in done.stderr
+    assert done.returncode == (0 if words == ("fetch",) else 2), done.stderr
+
+
+def test_what_was_fetched_wrong_leaves_dvcs_cache_alone_but_for_itself(
+    origin: Clone, remote: Path, tmp_path: Path
+) -> None:
+    clone = teammate(origin, tmp_path)
+    assert clone.dvc("remote", "modify", "team", "verify", "false").returncode == 0
+    tamper(remote, b'{"row": 3}')
+    refused = clone.doit("dvc", "fetch")
+    assert refused.returncode == 2
+    assert "sub/3.jsonl" in refused.stderr
+    cached = [p for p in (clone.root / ".dvc/cache/files").rglob("*") if p.is_file()]
+    wanted = [p for p in remote.rglob("*") if p.is_file()]
+    assert len(cached) == len(wanted) - 1
+    for path in cached:
+        name = f"{path.parent.name}{path.name}".removesuffix(".dir")
+        assert hashlib.md5(path.read_bytes()).hexdigest() == name  # noqa: S324  # DVC's name
 
 
 def test_what_dvc_itself_accepts_certify_refuses(

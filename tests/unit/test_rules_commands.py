@@ -310,6 +310,35 @@ def test_clean_leaves_a_run_that_is_going_on(project: Path) -> None:
     assert clean_command.in_use(project / ".aicert/runs/old/work") is False
 
 
+def test_clean_leaves_the_databases_of_tasks_that_run(project: Path) -> None:
+    filled(project)
+    with work.using(project):
+        assert doit(project, "clean", "--yes")[0] == 0
+        assert (project / ".aicert/digests.sqlite").exists()
+        assert "digests.sqlite  is in use: stays" in doit(project, "clean", "--dry-run")[1]
+        # What it does not use goes.
+        assert not (project / ".aicert/runs/old/work").exists()
+    assert doit(project, "clean", "--yes")[0] == 0
+    assert not (project / ".aicert/digests.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "backup"), [(b"", b""), (b'{"version": 4', b""), (None, b"{}"), (b"[]", b"")]
+)
+def test_clean_keeps_what_may_be_paid_for(
+    project: Path, state: bytes | None, backup: bytes
+) -> None:
+    folder = project / ".aicert/azure/aicert0123456789ab"
+    folder.mkdir(parents=True)
+    for name, data in (("terraform.tfstate", state), ("terraform.tfstate.backup", backup)):
+        if data is not None:
+            (folder / name).write_bytes(data)
+    code, _, err = doit(project, "clean", "--yes")
+    assert code == 2
+    assert "resource group aicert0123456789ab may exist and be paid for" in err
+    assert folder.is_dir()
+
+
 def test_clean_empties_a_run_and_leaves_its_lock(project: Path) -> None:
     filled(project)
     lock = project / ".aicert/runs/old/lock"
