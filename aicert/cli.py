@@ -117,6 +117,9 @@ def _run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         complain(f"\ninterrupted{': no verdict' if options.command in _DECIDE else ''}\n")
         return INTERRUPTED
+    except OSError as error:
+        where = f": {os.fsdecode(error.filename)!a}" if error.filename else ""
+        return _report(ToolError(f"{error.strerror or error}{where}"), options.format)
     except Exception as error:  # noqa: BLE001 - Python would exit with 1: "the evidence says no"
         said = f"no verdict, a defect of this program: {type(error).__name__}: {error}"
         complain(render.error_lines(said, "report it, with the certificate"))

@@ -5,6 +5,9 @@ import sys
 
 from doit.doit_cmd import DoitMain
 
+from rules.os_errors import closing_streams, explained, open_missing_streams
+from rules.reporter import show_error
+
 DEFAULT = "certify"
 HELP = ("-h", "--help")
 
@@ -34,6 +37,10 @@ def main(arguments: list[str]) -> int:
     """Run one command; without any, everything that a certificate needs."""
     try:
         return int(Main().run(meant(arguments)) or 0)
+    except OSError as error:
+        failure = explained(error)
+        show_error(failure)
+        return failure.exit_code
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         if meant(arguments)[0] == DEFAULT:
@@ -42,5 +49,15 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
+def run() -> int:
+    """The whole program: exit code 1 is nobody's but a verdict's, whatever the streams do."""
+    open_missing_streams()
+    try:
+        code = main(sys.argv[1:])
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else 0 if ending.code is None else 2
+    return closing_streams(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run())

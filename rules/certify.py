@@ -139,6 +139,9 @@ def certify(
     place = placing.Place(root=root, run=run.name, outputs=run.outputs)
     placing.check(place, _foreseen(current))
     with work_folder(root, run.name) as work:
+        if is_current(root, run, nonce):
+            # Another process certified it while this one waited.
+            return
         question = verify.own_question(root, run, nonce) if _has_finished(place) else None
         if question is None or not _is_wanted(root, run, current, question, place):
             try:

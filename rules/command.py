@@ -19,6 +19,7 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
 from aicert.errors import AicertError, ConfigError
 from rules.names import UnknownNameError, nearest
+from rules.os_errors import explained
 from rules.reporter import Reporter, show_error
 from rules.work import using
 
@@ -90,6 +91,10 @@ class _Tidy:
             # has nowhere to go, and Python would complain about it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
+        except OSError as error:
+            failure = explained(error)
+            show_error(failure)
+            return failure.exit_code
         except (InvalidCommand, InvalidDodoFile, InvalidTask) as error:
             if isinstance(error, InvalidCommand) and error.not_found is not None:
                 show_error(self._unknown(error.not_found))
@@ -153,6 +158,17 @@ class Command(_Tidy, DoitCommand):
     """Base of the commands that run no task; subclasses define `execute(options, args) -> int`."""
 
 
+def _check_place(path: str) -> None:
+    """Raise ConfigError where databases, git and DVC could not name what lies in the checkout."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"the path of this checkout is not UTF-8: {path!a}",
+            hint="mv it to a name that is, then run the command there",
+        ) from None
+
+
 class RunTasks(_Tidy, DoitRun):
     """Base of the commands that run tasks, named in `args`; `run` itself is this one."""
 
@@ -161,6 +177,7 @@ class RunTasks(_Tidy, DoitRun):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run the tasks `args`; the exit code is that of the first task that failed."""
+        _check_place(str(Path.cwd()))
         self.reporter = reporter = Reporter(sys.stderr, {})
         # "console" is doit's default; another one was asked for by `-r`.
         if params["reporter"] == "console":

@@ -87,17 +87,40 @@ def _remotes(root: Path) -> list[str]:
 def _check_pushed(root: Path, arguments: list[str]) -> None:
     """DVC only warns of bytes that neither its cache nor the remote has, and ends with 0."""
     if {"--glob", "-h", "--help"}.intersection(arguments):
-        # `dvc status` has no patterns; help pushes nothing.
+        # These subcommands have no patterns; help pushes nothing.
         return
     asked = [each for each in arguments if each not in _ONLY_PUSH]
     found = json.loads(run_dvc(root, ["status", "--cloud", "--json", *asked]))
-    missing = sorted(name for name, status in found.items() if status == "missing")
+    missing = {name for name, status in found.items() if status == "missing"}
+    # Of a directory whose listing is nowhere, `status` knows nothing, and says nothing.
+    known = _known(asked)
+    if known is not None:
+        data = json.loads(run_dvc(root, ["data", "status", "--json", "--not-in-remote", *known]))
+        missing |= set(data.get("not_in_cache", ())) & set(data.get("not_in_remote", ()))
     if missing:
         raise ToolError(
             "neither DVC's cache nor the remote has all of what is tracked:"
-            + "".join(f"\n  {name}" for name in missing),
+            + "".join(f"\n  {name}" for name in sorted(missing)),
             hint="./doit certify --all && ./doit dvc push",
         )
+
+
+def _known(asked: list[str]) -> list[str] | None:
+    """Those of the options and targets of `dvc push` that `dvc data status` takes; None where it
+    would look at something else.
+    """
+    words: list[str] = []
+    rest = iter(asked)
+    for word in rest:
+        if word in ("-r", "--remote"):
+            words += [word, next(rest, "")]
+        elif word in ("-j", "--jobs"):
+            next(rest, "")
+        elif word.startswith("-"):
+            return None
+        else:
+            words.append(word)
+    return words
 
 
 def _verify_remotes(root: Path) -> None:

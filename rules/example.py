@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aicert.errors import ToolError
+from rules.work import only_one
 
+LOCK = Path(".aicert") / "example.lock"
 MODEL = "examples/tiny-llama"
 DATA = "examples/alpaca"
 EXPECTED: dict[str, dict[str, str]] = {
@@ -42,7 +44,14 @@ def is_made(root: Path) -> bool:
 
 
 def make_example(root: Path, on_line: Callable[[str], None] | None = None) -> bool:
-    """Make what is missing; True where something was. Raises ToolError."""
+    """Make what is missing; True where something was. Raises ToolError. Two at once wait."""
+    if is_made(root):
+        return False
+    with only_one(root / LOCK, "the example is being made by another process"):
+        return _make_missing(root, on_line)
+
+
+def _make_missing(root: Path, on_line: Callable[[str], None] | None) -> bool:
     missing = [folder for folder in EXPECTED if not os.path.lexists(root / folder)]
     for folder in missing:
         if on_line is not None:

@@ -15,6 +15,7 @@ from doit.action import PythonAction
 from doit.cmd_base import DodoTaskLoader
 
 from aicert.errors import AicertError
+from rules.os_errors import explained
 from rules.reporter import refusing, show_error
 
 # What doit and the digest cache keep here are caches, never evidence.
@@ -22,7 +23,9 @@ STATE = Path(".aicert")
 
 
 def ending(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `function`: an AicertError is shown and ends the process with its exit code."""
+    """Wrap `function`: an AicertError, or one of the system, is shown and ends the process with its
+    exit code.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -31,6 +34,10 @@ def ending(function: Callable[..., Any]) -> Callable[..., Any]:
         except AicertError as error:
             show_error(error)
             sys.exit(error.exit_code)
+        except OSError as error:
+            failure = explained(error)
+            show_error(failure)
+            sys.exit(failure.exit_code)
 
     return wrapped
 

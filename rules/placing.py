@@ -136,6 +136,11 @@ def _check_writable(place: Place) -> None:
     lock = place.root / RUNS / place.run / "lock"
     if lock.exists() and not os.access(lock, os.R_OK | os.W_OK):
         stuck.append(lock)
+    if stuck and os.statvfs(stuck[0]).f_flag & os.ST_RDONLY:
+        raise ToolError(
+            f"cannot write to {stuck[0]}: read-only file system",
+            hint="work in a copy of the checkout on a disk that can be written to",
+        )
     if stuck:
         owner = f"{os.geteuid()}:{os.getegid()}"
         names = [str(each) for each in dict.fromkeys(stuck)][:5]

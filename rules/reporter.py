@@ -5,6 +5,7 @@ Promises: stdout is left to what a command prints; an AicertError is shown as `e
 An exception that is not an AicertError is a defect of ours and keeps its traceback.
 """
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from doit.exceptions import BaseFail, TaskFailed
 from doit.reporter import ConsoleReporter
 
 from aicert.errors import AicertError
+from rules.os_errors import explained
 from rules.progress import printable
 
 MAX_MESSAGE = 4000
@@ -31,14 +33,19 @@ def show_error(error: AicertError, stream: TextIO | None = None) -> None:
     """Print `error:` and `hint:` lines. The message may quote hostile text: it is escaped."""
     stream = stream or sys.stderr
     lines = [printable(line, MAX_MESSAGE) for line in error.message.split("\n")]
-    stream.write("error: " + "\n".join(lines) + "\n")
+    lines[0] = f"error: {lines[0]}"
     if error.hint:
-        stream.write(f"hint: {printable(error.hint, MAX_MESSAGE)}\n")
-    stream.flush()
+        lines.append(f"hint: {printable(error.hint, MAX_MESSAGE)}")
+    # Where stderr is closed or full, only the exit code is left to say it.
+    with contextlib.suppress(OSError, ValueError):
+        stream.write("\n".join(lines) + "\n")
+        stream.flush()
 
 
 def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a task's action so that an AicertError reaches the reporter whole."""
+    """Wrap a task's action so that an AicertError reaches the reporter whole, and an error of the
+    system's in words.
+    """
 
     @functools.wraps(function)
     def action(*args: Any, **kwargs: Any) -> Any:
@@ -46,6 +53,10 @@ def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         except AicertError as error:
             return Refused(error)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            return Refused(explained(error))
 
     return action
 

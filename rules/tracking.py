@@ -20,12 +20,13 @@ from pathlib import Path
 
 from aicert import lockfile as lockfiles
 from aicert.digest import Digest, dir_digest
-from aicert.errors import AicertError, ToolError
+from aicert.errors import AicertError, LockError, ToolError
 from aicert.statement import parse as parse_statement
 from rules import lock, sources, verify
 from rules.config import Input, Project, Run
 from rules.digests import cached_file, cached_tree
 from rules.dvc_program import exclusive, object_at, objects_of, run_dvc
+from rules.git import refused
 from rules.lock import replace as write_whole
 from rules.progress import say
 from rules.work import unread
@@ -160,7 +161,7 @@ def _git(
     asked = b"".join(os.fsencode(name) + b"\0" for name in given)
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, input=asked)
     if done.returncode not in ok:
-        raise ToolError(f"git {arguments[0]} failed: {done.stderr.decode(errors='replace')[-500:]}")
+        raise refused(root, arguments[0], done.stderr)
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
@@ -197,8 +198,9 @@ def _todo(
     objects = objects_of(root) if again else None
     items = list(more)
     for run in project.runs.values():
-        # Where it fails: no lockfile, or one that certify refuses with its own words.
-        with contextlib.suppress(AicertError):
+        # Where it fails so: no lockfile, or one that certify refuses with its own words. Git that
+        # refuses is another matter: nothing found is not nothing to do.
+        with contextlib.suppress(LockError):
             items += of_run(root, project, run)
     found = {}
     for item in items:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aicert.errors import ToolError
+from rules.progress import say
 
 RUNS = Path(".aicert") / "runs"
 READING = Path(".aicert") / "reading.lock"
@@ -23,12 +23,8 @@ USING = Path(".aicert") / "using.lock"
 @contextmanager
 def work_folder(root: Path, run: str) -> Iterator[Path]:
     """An empty folder on the repository's disk; gone afterwards. One at a time for each run."""
-    with locked(root, run) as home:
-        if home is None:
-            raise ToolError(
-                f"run {run} is being certified by another process",
-                hint=f"wait for it, or: fuser {shlex.quote(str(root / RUNS / run / 'lock'))}",
-            )
+    home = root / RUNS / run
+    with only_one(home / "lock", f"run {run} is being certified by another process"):
         work = home / "work"
         remove(work)
         work.mkdir()
@@ -36,6 +32,22 @@ def work_folder(root: Path, run: str) -> Iterator[Path]:
             yield work
         finally:
             remove(work)
+
+
+@contextmanager
+def only_one(lock: Path, reason: str) -> Iterator[None]:
+    """Hold the file `lock`; where another process does, say the `reason` and wait for it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{reason}: waiting (fuser {shlex.quote(str(lock))} says which)")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

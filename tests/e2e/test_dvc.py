@@ -330,6 +330,38 @@ def test_what_was_changed_in_place_and_made_again_is_pushed_whole(
         assert (clone.root / "outputs/tiny/model" / name).read_bytes() == data
 
 
+def test_a_push_of_what_is_nowhere_is_no_success(
+    origin: Clone, remote: Path, tmp_path: Path
+) -> None:
+    clone = teammate(origin, tmp_path)
+    shutil.rmtree(remote)
+    pushed = clone.doit("dvc", "push")
+    assert pushed.returncode == 2, pushed.stderr
+    assert "neither DVC's cache nor the remote has all of what is tracked" in pushed.stderr
+    assert "outputs/tiny/model" in pushed.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to give a folder away")
+def test_git_that_refuses_another_owners_checkout_is_heard(
+    untracked: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = Clone(root=tmp_path / "origin")
+    shutil.copytree(untracked.root, clone.root, symlinks=True)
+    assert clone.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    # Root trusts SUDO_UID's owner, if it is set, and itself.
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    for path in (clone.root, clone.root / ".git"):
+        os.chown(path, 65534, 65534)
+    pushed = clone.doit("dvc", "push")
+    assert pushed.returncode == 2, pushed.stderr
+    assert "dubious ownership" in pushed.stderr
+    assert f"hint: git config --global --add safe.directory {clone.root}" in pushed.stderr
+    assert not list(clone.root.glob("lockfiles/*/*.dvc"))
+
+
 def test_a_push_without_a_remote_says_how_to_add_one(untracked: Clone, tmp_path: Path) -> None:
     clone = Clone(root=tmp_path / "origin")
     shutil.copytree(untracked.root, clone.root, symlinks=True)

@@ -1,0 +1,107 @@
+"""Errors of the system that a user can cause, in words and with exit code 2: never a traceback, and
+never exit code 1, which means that the evidence says no.
+
+Python ends with 1 for what nobody catches, so every command passes through `explained` somewhere.
+"""
+
+import errno
+import io
+import os
+import shlex
+import sys
+from typing import TextIO
+
+from aicert.errors import ToolError
+
+_HINTS = {
+    errno.ENOSPC: "./doit clean shows what takes room; df -h .",
+    errno.EDQUOT: "./doit clean shows what takes room; quota -s",
+    errno.EROFS: "work in a copy of the checkout on a disk that can be written to",
+    errno.EMFILE: "ulimit -n 4096",
+    errno.ENOMEM: "free -h",
+}
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+def explained(error: OSError) -> ToolError:
+    """`error` for people: what the system says, of which file, and what to do about it."""
+    reason = error.strerror or str(error) or type(error).__name__
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name)]
+    if error.errno == errno.ENOENT and names and "/" not in names[0]:
+        # What subprocess says of a program that PATH does not have.
+        return ToolError(f"{names[0]} is not installed", hint=f"sudo apt-get install {names[0]}")
+    message = reason[:1].lower() + reason[1:]
+    if names:
+        message = f"{message}: {' and '.join(ascii(name) for name in names)}"
+    return ToolError(message, hint=_hint(error, names))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, (str, bytes))
+
+
+def _hint(error: OSError, names: list[str]) -> str | None:
+    if error.errno in (errno.EACCES, errno.EPERM) and names:
+        return f"ls -ld {shlex.quote(names[0])}; it may belong to another user"
+    if error.errno in _NO_LOCKS:
+        return "this file system has no locks: work in a copy of the checkout on a local disk"
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST) and names:
+        return f"something else is in its place: ls -ld {shlex.quote(names[0])}"
+    return _HINTS.get(error.errno or 0)
+
+
+def open_missing_streams() -> None:
+    """Put something in the place of standard streams that the caller closed.
+
+    Otherwise the next file that is opened gets their number, and whatever a program prints. What is
+    written to a stdout that was closed fails, as it has to: it was asked for.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one.
+            os.open(os.devnull, flags)
+            os.set_inheritable(number, True)
+    if sys.stdout is None:
+        sys.stdout = _writer(1)
+    if sys.stderr is None:
+        sys.stderr = _writer(2)
+
+
+def _writer(number: int) -> TextIO:
+    return io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(number, "w", closefd=False)),
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+
+
+def closing_streams(code: int) -> int:
+    """Flush both streams; the exit code, which is 2 where a result could not be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            _let_go(stream)
+        except (OSError, ValueError) as error:
+            _let_go(stream)
+            if stream is sys.stdout:
+                say_unwritten(error)
+                code = code or ToolError.exit_code
+    return code
+
+
+def say_unwritten(error: Exception) -> None:
+    """On stderr: the result has nowhere to go."""
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    try:
+        sys.stderr.write(f"error: cannot write the result: {reason}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _let_go(sys.stderr)
+
+
+def _let_go(stream: TextIO) -> None:
+    """What is buffered has nowhere to go, and Python would complain about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
