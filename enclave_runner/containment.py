@@ -39,7 +39,14 @@ _LAST_WAIT_SECONDS = 30.0
 _SHARED_MEMORY = 512 * 1024 * 1024
 _PR_SET_CHILD_SUBREAPER = 36
 _NOTHING = Path(os.devnull)
-_HINT = "sudo apt-get install bubblewrap; sudo sysctl kernel.unprivileged_userns_clone=1"
+_INSTALL = "sudo apt-get install bubblewrap"
+# What may forbid user namespaces, the value that does, and what allows them.
+_SWITCHES = (
+    # Ubuntu 23.10 and newer; an AppArmor profile for bwrap would do as well.
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("kernel/unprivileged_userns_clone", "0", "1"),
+    ("user/max_user_namespaces", "0", "15000"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +112,7 @@ def check(user: int | None = None) -> None:
     if probe.returncode != 0:
         said = probe.stderr.strip()[:300]
         raise ToolError(f"no sandbox can be made here, and nothing trains without: {said}",
-                        hint=_HINT)  # fmt: skip
+                        hint=_namespaces())  # fmt: skip
 
 
 def run(
@@ -132,10 +139,26 @@ def run(
         return watch.ended()
 
 
+def _namespaces(sysctl: Path = Path("/proc/sys"), system: Path = Path("/")) -> str:
+    """What to do on this machine about user namespaces that it does not give."""
+    if any((system / name).exists() for name in (".dockerenv", "run/.containerenv")):
+        return "start the container with --privileged, as `docker run --privileged …`"
+    for name, forbids, allows in _SWITCHES:
+        try:
+            found = (sysctl / name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if found == forbids:
+            return f"sudo sysctl -w {name.replace('/', '.')}={allows}"
+    return f"{_INSTALL}; user namespaces may be forbidden here: unshare --user true"
+
+
 def _bwrap() -> str:
     found = shutil.which("bwrap")
     if found is None:
-        raise ToolError("bubblewrap (bwrap) is missing, and nothing trains without it", hint=_HINT)
+        raise ToolError(
+            "bubblewrap (bwrap) is missing, and nothing trains without it", hint=_INSTALL
+        )
     return found
 
 
@@ -356,7 +379,8 @@ class _Watch:
         if code is None:
             code = exit_text(-signal.SIGKILL if self._limit_hit or self._stopped else status)
         if self._limit_hit is None and status == 1 and not self._exit_known:
-            raise ToolError(f"the sandbox could not be made: {self._log.first_line()}", hint=_HINT)
+            raise ToolError(f"the sandbox could not be made: {self._log.first_line()}",
+                            hint=_namespaces())  # fmt: skip
         return Ended(
             exit_code=code,
             limit_hit=self._limit_hit,

@@ -7,6 +7,7 @@ from doit.doit_cmd import DoitMain
 
 from rules.os_errors import closing_streams, explained, open_missing_streams
 from rules.reporter import show_error
+from rules.signals import quit_raises
 
 DEFAULT = "certify"
 HELP = ("-h", "--help")
@@ -52,6 +53,7 @@ def main(arguments: list[str]) -> int:
 def run() -> int:
     """The whole program: exit code 1 is nobody's but a verdict's, whatever the streams do."""
     open_missing_streams()
+    quit_raises()
     try:
         code = main(sys.argv[1:])
     except SystemExit as ending:

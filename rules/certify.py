@@ -30,6 +30,7 @@ from aicert.tree import code_digest
 from rules import (
     azure,
     digests,
+    example,
     exports,
     fetch,
     image_tasks,
@@ -77,6 +78,8 @@ def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
 
 def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
     """The first reason for which `run` is not up to date, with its digests; None where it is."""
+    if example.is_needed(root, (item.source for item in run.inputs)):
+        return Reason(stops=False, text="the example's inputs are not there; certify makes them")
     try:
         current = lock.current(root, run)
     except AicertError as error:

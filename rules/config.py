@@ -4,6 +4,7 @@ Unknown keys are errors that name the key, the file and the nearest valid name. 
 the inputs themselves: that is `rules.sources`.
 """
 
+import codecs
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -152,6 +153,11 @@ def parse(root: Path, data: bytes) -> Project:
 
 
 def _parsed(root: Path, data: bytes) -> Project:
+    if data.startswith(codecs.BOM_UTF8):
+        raise ConfigError(
+            f"{FILE} begins with a byte order mark, and TOML has none",
+            hint=rf"sed -i '1s/^\xef\xbb\xbf//' {FILE}",
+        )
     try:
         document = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

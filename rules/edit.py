@@ -46,7 +46,17 @@ class Before:
 
 
 def with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: bool) -> bytes:
-    """`aicert.toml` with that input added to the run, or its source changed. Raises ConfigError."""
+    """`aicert.toml` with that input added to the run, or its source changed. Raises ConfigError.
+
+    New lines end as all the others do.
+    """
+    changed = _with_input(data, run, name, source, allow_pickle=allow_pickle)
+    if data.count(b"\r\n") and data.count(b"\n") == data.count(b"\r\n"):
+        return changed.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    return changed
+
+
+def _with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: bool) -> bytes:
     document = tomlkit.parse(data.decode("utf-8"))
     runs: Any = document.get("runs")
     if not isinstance(runs, Mapping) or run not in runs:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from aicert.errors import ToolError
@@ -36,6 +36,12 @@ EXPECTED: dict[str, dict[str, str]] = {
         ),
     },
 }
+
+
+def is_needed(root: Path, sources: Iterable[str]) -> bool:
+    """Whether something that these sources of a run name has still to be made."""
+    made = {f"path:{folder}" for folder in EXPECTED}
+    return not is_made(root) and not made.isdisjoint(sources)
 
 
 def is_made(root: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import IO, Protocol
 from aicert.digest import check_path
 from aicert.errors import ConfigError, ToolError
 from rules import plain_files
+from rules.git import is_shallow, refused
 
 # Far above any text that is compared here; a data set in git is looked into up to this.
 MAX_BYTES = 64 << 20
@@ -81,6 +82,9 @@ class Revision:
     def __init__(self, root: Path, revision: str) -> None:
         self._root = root
         self._commit = resolve(root, revision)
+        # This project may be a folder of a larger repository: its files are those below it.
+        prefix = os.fsdecode(git(root, "rev-parse", "--show-prefix").removesuffix(b"\n"))
+        self._base = f"{self._commit}:{prefix}"
         self.name = f"{revision} ({self._commit[:10]})"
         self._sizes: dict[str, int] | None = None
         self._odd: list[tuple[str, str]] = []
@@ -90,7 +94,7 @@ class Revision:
         size = self._tree().get(path)
         if size is None or size > MAX_BYTES:
             return None
-        return git(self._root, "cat-file", "blob", f"{self._commit}:{path}")
+        return git(self._root, "cat-file", "blob", f"{self._base}{path}")
 
     def names(self, folder: str) -> list[str]:
         """Every regular file below `folder`."""
@@ -109,7 +113,7 @@ class Revision:
         for path in self._tree():
             check_path(path)
         names = list(self._tree())
-        asked = "".join(f"{self._commit}:{path}\n" for path in names).encode()
+        asked = "".join(f"{self._base}{path}\n" for path in names).encode()
         command = ["git", "cat-file", "--batch"]
         with subprocess.Popen(
             command, cwd=self._root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -130,7 +134,7 @@ class Revision:
 
     def _tree(self) -> dict[str, int]:
         if self._sizes is None:
-            listed = git(self._root, "ls-tree", "-r", "-l", "-z", "--full-tree", self._commit)
+            listed = self._listed()
             if listed.count(b"\0") > _MAX_NAMES:
                 # Not cut: what comes last by name would be told as removed.
                 raise ToolError(
@@ -150,6 +154,14 @@ class Revision:
                     self._sizes[path] = int(size)
             self._odd = list(plain_files.in_tree(modes))
         return self._sizes
+
+    def _listed(self) -> bytes:
+        tree = self._base.removesuffix("/") if self._base.endswith("/") else self._commit
+        known = subprocess.run(["git", "cat-file", "-e", tree], cwd=self._root, capture_output=True)
+        if known.returncode != 0 and tree != self._commit:
+            # That revision had no such folder yet.
+            return b""
+        return git(self._root, "ls-tree", "-r", "-l", "-z", "--full-tree", tree)
 
 
 def _feed(process: "subprocess.Popen[bytes]", asked: bytes) -> None:
@@ -181,14 +193,23 @@ def resolve(root: Path, revision: str) -> str:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     commit = done.stdout.strip()
     if done.returncode != 0 or not commit:
-        raise ConfigError(f"git knows no revision {revision!a}", hint="git branch --all")
+        shallow = is_shallow(root)
+        more = ": this clone is shallow and lacks older commits" if shallow else ""
+        raise ConfigError(
+            f"git knows no revision {revision!a}{more}{_reason(done.stderr)}",
+            hint="git fetch --unshallow" if shallow else "git branch --all",
+        )
     return commit
+
+
+def _reason(stderr: str) -> str:
+    """What git said beyond that: it may refuse the repository itself."""
+    return f"\n{stderr.strip()[:500]}" if stderr.strip() else ""
 
 
 def git(root: Path, *arguments: str) -> bytes:
     """The output of a git command. Raises ToolError."""
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True)
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace")[-500:].strip()
-        raise ToolError(f"git {arguments[0]} failed: {said}")
+        raise refused(root, arguments[0], done.stderr)
     return done.stdout

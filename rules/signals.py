@@ -1,4 +1,6 @@
-"""SIGTERM and SIGHUP as an exception, so that whoever holds something gives it back in order."""
+"""Signals that end a program as an exception, so that whoever holds something gives it back in
+order: the terminal its cursor, a machine its life.
+"""
 
 import signal
 import threading
@@ -29,3 +31,13 @@ def termination_raises() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+
+
+def quit_raises() -> None:
+    r"""Ctrl-\ ends the program in order too, without a core file and with the cursor shown."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL:
+        signal.signal(signal.SIGQUIT, leave)

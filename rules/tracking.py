@@ -270,12 +270,12 @@ def _track(root: Path, todo: dict[Path, Tracked]) -> list[Tracked]:
             write_whole(item.file, _unfinished(root, item))
         files = [str(file.relative_to(root)) for file in todo]
         try:
-            run_dvc(root, ["commit", "--quiet", "--force", *files])
+            run_dvc(root, ["commit", "--force", *files])
         except ToolError:
             for file, data in before.items():
                 file.unlink() if data is None else write_whole(file, data)
             raise
-        run_dvc(root, ["checkout", "--quiet", "--relink", *files])
+        run_dvc(root, ["checkout", "--relink", *files])
         _drop_others(root, todo)
     return list(todo.values())
 

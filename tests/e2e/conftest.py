@@ -94,7 +94,7 @@ def kill_group(process: "subprocess.Popen[str]") -> None:
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
     """Poll, bounded: nothing tells a test that a process of a process has come so far."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.01)

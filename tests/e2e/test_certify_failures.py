@@ -220,7 +220,7 @@ def test_an_input_that_changes_while_the_run_reads_it(stand_in: StandIn) -> None
         data = checkout.root / "examples/alpaca/train.jsonl"
         data.write_bytes(data.read_bytes())
         go_on(checkout)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 2
     assert "changed while the run was reading it" in errors
     assert not checkout.certificate.exists()
@@ -237,7 +237,7 @@ def test_a_tpm_that_dies_mid_run(stand_in: StandIn) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         go_on(checkout)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 2, errors
     assert "Traceback" not in errors
     assert not checkout.certificate.exists()
@@ -250,7 +250,7 @@ def test_an_interrupt_leaves_nothing(stand_in: StandIn, number: signal.Signals) 
     with checkout.start("certify") as process:
         wait_for(lambda: started(checkout), "the trainer")
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode in (128 + number, -number), errors
     assert "Traceback" not in errors
     if number == signal.SIGINT:
@@ -292,7 +292,7 @@ def kill_at(checkout: Checkout, stage: str) -> None:
         reached = checkout.root / stage
         wait_for(lambda: reached.exists() or process.poll() is not None, stage)
         kill_group(process)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
     wanted = (-signal.SIGKILL, 0) if stage in AFTER_THE_TRAINER else (-signal.SIGKILL,)
     assert process.returncode in wanted, stage
 
@@ -308,7 +308,7 @@ def test_kill_at_any_point_leaves_the_next_certify_working(stand_in: StandIn) ->
         wait_for(lambda: started(checkout) or process.poll() is not None, "the trainer")
         go_on(checkout)
         go_on(checkout, "end")
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert verdict(checkout) == (0, [])
     assert_clean(checkout)
@@ -325,7 +325,7 @@ def test_a_run_that_cannot_be_put_in_place_is_kept_and_not_trained_again(
         folder.parent.mkdir(exist_ok=True)
         folder.write_text("mine\n")
         go_on(checkout)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 2, errors
     assert "kept in .aicert/finished/tiny-alpaca" in errors
     assert folder.read_text() == "mine\n"

@@ -63,7 +63,7 @@ def rsa_verify(key: rsa.RSAPublicKey, signature: bytes, message: bytes) -> None:
 
 
 def tool(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -132,7 +132,7 @@ def kill_while_fetching(checkout: Checkout, hub: hub_server.Hub, size: int) -> N
             lambda: partial_sizes(checkout) == [size // 2] or process.poll() is not None, "a half"
         )
         kill_group(process)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
     hold.set()
     assert process.returncode == -signal.SIGKILL
     assert partial_sizes(checkout) == [size // 2]

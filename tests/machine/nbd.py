@@ -53,7 +53,7 @@ class Volume(threading.Thread):
         # close() alone would not wake the thread that waits in accept().
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self.join(10)
+        self.join(600)
 
     def _handshake(self, client: socket.socket) -> None:
         client.sendall(b"NBDMAGICIHAVEOPT" + struct.pack(">H", 3))

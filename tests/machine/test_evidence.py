@@ -110,7 +110,7 @@ class Typing(threading.Thread):
 
     def stop(self) -> None:
         self._over.set()
-        self.join(10)
+        self.join(600)
 
 
 def with_keyboard(words: list[str]) -> list[str]:

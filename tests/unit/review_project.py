@@ -42,9 +42,12 @@ def relock(root: Path) -> None:
         lock.write(root, lock.resolve(root, run))
 
 
-def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The repository at `root`, which becomes the current directory; its cache lies beside it."""
-    root.mkdir()
+def make(root: Path, monkeypatch: pytest.MonkeyPatch, *, within: bool = False) -> Path:
+    """The repository at `root`, which becomes the current directory; its cache lies beside it.
+
+    `within`: the repository is the folder above.
+    """
+    root.mkdir(parents=True)
     monkeypatch.chdir(root)
     monkeypatch.setenv("AICERT_CACHE", str(root.with_name("cache")))
     (root / "aicert.toml").write_text(TOML)
@@ -53,7 +56,11 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "data").mkdir()
     (root / "data" / "train.jsonl").write_text('{"a": 1}\n' * 10)
     (root / "data" / "test.csv").write_text('a,b\n1,"x\ny"\n')
-    git(root, "init", "--quiet")
+    git(root.parent if within else root, "init", "--quiet")
+    if within:
+        (root.parent / "README").write_text("models and more\n")
+        git(root.parent, "add", "README")
+        git(root.parent, "commit", "--quiet", "--message", "first")
     relock(root)
     commit(root, "base")
     return root

@@ -98,3 +98,14 @@ def test_update_shows_what_moved(root: Path) -> None:
     assert re.search(r"config: learning_rate +0\.1 -> 0\.2\n", told)
     with pytest.raises(ConfigError, match="no input 'datum'"):
         edit.update(root, runs, "datum")
+
+
+def test_add_keeps_the_line_ends(root: Path) -> None:
+    file = root / "aicert.toml"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    before = file.read_bytes()
+    (root / "more.txt").write_text("rows\n")
+    edit.add(root, "tiny", "more", "path:more.txt", allow_pickle=False)
+    after = file.read_bytes()
+    assert after.count(b"\r\n") == after.count(b"\n") == before.count(b"\n") + 1
+    assert set(before.splitlines()) < set(after.splitlines())

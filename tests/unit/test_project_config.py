@@ -1,5 +1,6 @@
 """`aicert.toml`: strict, with the key, the file and the nearest valid name in every error."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,13 @@ def test_patterns_and_chains(tmp_path: Path) -> None:
     data = project.run("tiny").inputs[1]
     assert (data.only, data.except_) == (("*.jsonl",), ("x*",))
     assert project.run("next").inputs[2].source == "run:tiny/model"
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    data = b"\xef\xbb\xbf[machines.here]\ndriver = 'local'\n"
+    (tmp_path / "aicert.toml").write_bytes(data)
+    with pytest.raises(ConfigError, match="begins with a byte order mark") as refused:
+        config.load(tmp_path)
+    assert refused.value.hint is not None
+    subprocess.run(["sh", "-c", refused.value.hint], cwd=tmp_path, check=True)
+    assert (tmp_path / "aicert.toml").read_bytes() == data[3:]

@@ -15,6 +15,7 @@ from rules.review_check import Check, check
 from rules.review_rows import Row, Section
 from rules.revisions import Revision
 from tests.adversarial.forger import Scene, hex_of
+from tests.unit import review_project
 from tests.unit.review_project import TOML, checks_of, commit, git, make, relock, told
 
 
@@ -252,3 +253,27 @@ def test_the_inputs_of_the_example_are_not_made_through_a_link(root: Path, tmp_p
     found = check(root, Revision(root, "HEAD"), Scene().get("policy"))
     assert found[0].verdict == "-"
     assert not (tmp_path / "alpaca").exists()
+
+
+def test_a_project_that_is_a_folder_of_a_larger_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = review_project.make(tmp_path / "repository" / "models", monkeypatch, within=True)
+    assert "no lockfile, machine image or training environment differs" in told(root)
+    with (root / "data" / "train.jsonl").open("a") as file:
+        file.write('{"a": 2}\n')
+    review_project.relock(root)
+    text = told(root)
+    assert "11" in text
+    assert "new run" not in text
+    # As it was before there was such a folder.
+    assert "tiny" in told(root, "HEAD~1")
+
+
+def test_a_shallow_clone_says_so(root: Path, tmp_path: Path) -> None:
+    review_project.commit(root, "more")
+    clone = tmp_path / "shallow"
+    review_project.git(root, "clone", "--quiet", "--depth=1", f"file://{root}", str(clone))
+    with pytest.raises(ConfigError, match="this clone is shallow") as refused:
+        Revision(clone, "HEAD~1")
+    assert refused.value.hint == "git fetch --unshallow"

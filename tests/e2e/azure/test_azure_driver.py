@@ -232,7 +232,7 @@ def test_interrupted_while_the_machine_runs(
         assert process.stdout.readline() == "following\n"
         assert "machine" in world.left()
         process.send_signal(number)
-        assert process.wait(60) != 0
+        assert process.wait(600) != 0
     assert world.left() == []
 
 
@@ -244,7 +244,7 @@ def test_interrupted_while_terraform_makes_the_machine(world: World, tmp_path: P
             lambda: (here.exists() and here.read_text()) or process.poll() is not None, "terraform"
         )
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) != 0
+        assert process.wait(600) != 0
     assert world.left() == []
     assert not Path("/proc", here.read_text()).exists()
 
@@ -260,7 +260,7 @@ def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> No
         # While it lives, nothing of it is a leftover.
         assert azure_clean.look(root, ask_azure=False) == []
         process.kill()
-        process.wait(60)
+        process.wait(600)
     found = azure_clean.look(root, ask_azure=False)
     assert len(found) == 1
     azure_clean.end(found)
@@ -296,7 +296,7 @@ def test_clean_waits_for_a_run_that_begins(world: World, tmp_path: Path) -> None
 
     Gate.opened = look
     with azure_run.provisioned(world.home, world.order(module=Gate(REHEARSAL))):
-        looking.join(60)
+        looking.join(600)
         assert seen == [[]]
     assert world.left() == []
 
