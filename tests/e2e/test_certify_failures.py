@@ -384,9 +384,9 @@ def test_two_at_once_wait_for_each_other_and_train_once(stand_in: StandIn) -> No
         waiting = next(
             line
             for line in lines_of(first.stderr, second.stderr)
-            if "another process: waiting" in line
+            if "is being certified by another process: waiting" in line
         )
-        assert "run tiny-alpaca is being certified" in waiting
+        assert "run tiny-alpaca" in waiting
         go_on(checkout)
         texts = [process.communicate(timeout=LIMIT_S)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], texts
