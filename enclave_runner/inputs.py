@@ -24,7 +24,8 @@ StatKey = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredInput:
-    """One input as found: `files` is `{path: fact}`, or `{"": fact}` for one that is a file.
+    """One input as found: `files` is `{path: fact}`, or `{"": fact}` for one that is a file. `uri`
+    is what the lockfile calls it.
 
     `stat_keys` are those of the files and of every folder (`FOLDER/`, `""` for the input itself).
     """
@@ -34,6 +35,7 @@ class MeasuredInput:
     digest: Digest
     files: Mapping[str, FileFact]
     stat_keys: Mapping[str, StatKey]
+    uri: str = ""
 
     @property
     def is_file(self) -> bool:
@@ -141,7 +143,9 @@ def _measure_one(item: LockedInput, path: Path | None, on_bytes: OnBytes) -> Mea
             f"\n  locked  {item.size} bytes  {item.digest}\n  found   {size} bytes  {digest}",
             hint="./doit lock, then review the difference",
         )
-    return MeasuredInput(name=item.name, path=path, digest=digest, files=files, stat_keys=keys)
+    return MeasuredInput(
+        name=item.name, path=path, digest=digest, files=files, stat_keys=keys, uri=item.uri
+    )
 
 
 def _folders(root: Path) -> Iterator[str]:

@@ -194,10 +194,10 @@ class _Maker:
         try:
             return outcome.read(work, names)
         except RowsRefused as error:
-            path = "" if source.is_file else f"/{error.file}"
-            raise RowsRefused(
-                source.name + path, error.reason, row=error.row, hint=error.hint
-            ) from None
+            file = (
+                f"{source.name} = {source.uri}" if source.is_file else f"{source.name}/{error.file}"
+            )
+            raise RowsRefused(file, error.reason, row=error.row, hint=error.hint) from None
 
     def _check_copy(self, copy: Path, name: str, checker: Checker) -> int:
         """Check a converter's rows, make them the runner's own, and return their size."""

@@ -96,7 +96,9 @@ def measured(name: str, path: Path) -> MeasuredInput:
     else:
         files = read_tree(path)
         digest = dir_digest(files)
-    return MeasuredInput(name=name, path=path, digest=digest, files=files, stat_keys={})
+    return MeasuredInput(
+        name=name, path=path, digest=digest, files=files, stat_keys={}, uri="path:x"
+    )
 
 
 def prepared(
@@ -239,7 +241,7 @@ def test_a_file_that_changed_since_it_was_hashed_is_no_rows(
 def test_rows_that_do_not_fit_say_by_how_much(environment: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_text('{"text": "a"}\n' * 100)
-    with pytest.raises(RowsRefused, match=r"'rows': .*short by 1299 bytes"):
+    with pytest.raises(RowsRefused, match=r"'rows = path:x': .*short by 1299 bytes"):
         prepared(environment, source, tmp_path / "made", scratch=1)
 
 
