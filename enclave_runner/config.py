@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclave_runner import config_rules as rules
-from enclave_runner import strict_yaml
+from enclave_runner import model_json, strict_yaml
 from enclave_runner.config_rules import ConfigRefused
 from enclave_runner.selections import Selection, Selections
 
@@ -270,6 +270,9 @@ class _Walk:
             if value.startswith("input:"):
                 return self._reference(value, rule, place)
             if name == "chat_template_jinja" and "{" in value:
+                word = model_json.included(value)
+                if word is not None:
+                    raise ConfigRefused(place, f"its `{word}` would read another file")
                 return value
             raise ConfigRefused(place, "names no input", hint=self.hint())
         if rule in rules.OVERRIDDEN:

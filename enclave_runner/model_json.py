@@ -107,12 +107,18 @@ def clean(kind: str, data: bytes, name: str, beside: frozenset[str]) -> Cleaned:
 
 def refuse_template(text: str, name: str) -> None:
     """Raise where a chat template takes in another: none can be loaded, and none is locked."""
-    found = _INCLUDES.search(text)
-    if found is not None:
+    word = included(text)
+    if word is not None:
         raise ModelFileRefused(
-            f"{name} is a template with `{found[1]}`, which reads another file",
+            f"{name} is a template with `{word}`, which reads another file",
             hint="write the template in one piece",
         )
+
+
+def included(template: str) -> str | None:
+    """The word by which a template takes in another; None where it does not."""
+    found = _INCLUDES.search(template)
+    return None if found is None else found[1]
 
 
 def shards(data: bytes) -> list[str]:

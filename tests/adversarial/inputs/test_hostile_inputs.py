@@ -1,0 +1,102 @@
+"""No hostile input is trained on: each is refused before, with file and reason, by the runner."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import AicertError
+from rules import config, local, lock, training_env
+from rules.local import Job
+from tests.adversarial.inputs import models, rows
+from tests.adversarial.inputs.table import CONFIG, Row, table, write
+
+ROOT = Path(__file__).resolve().parents[3]
+TOML = """\
+[runs.hostile]
+config = "path:config.yml"
+machine = "here"
+outputs = ["model"]
+
+[runs.hostile.inputs]
+hostile = "path:hostile"
+model = "path:model"
+rows = "path:rows"
+
+[machines.here]
+driver = "local"
+"""
+TABLE = list(table())
+# Every loader of a run has a row: a list of what once let something through, or reads for a run.
+LOADERS = {
+    "adapter", "arrow", "config", "csv", "gzip", "jsonl", "links", "parquet", "safetensors",
+    "script", "tar", "template", "text", "tokenizer", "zip", "zstd",
+}  # fmt: skip
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def environment() -> Path:
+    return training_env.ensure(ROOT)
+
+
+def lay_out(row: Row | None, project: Path, environment: Path) -> None:
+    """A project with one run, whose input `hostile` is the row's, or a text."""
+    write({"train.jsonl": rows.ALPACA})(project / "rows")
+    models.model({})(project / "model")
+    (project / "config.yml").write_bytes(CONFIG.encode() if row is None else row.whole_config)
+    (project / "aicert.toml").write_text(TOML)
+    for name in ("aicert", "enclave_runner"):
+        (project / name).symlink_to(ROOT / name)
+    if row is None:
+        (project / "hostile").write_text("a text\n")
+        return
+    row.lay_out(project / "hostile")
+    script = project / "hostile" / rows.SCRIPT
+    if script.is_file():
+        command = [str(training_env.python(environment)), "-P", script.name]
+        subprocess.run(command, cwd=script.parent, check=True)
+        script.unlink()
+
+
+def run(project: Path, environment: Path) -> Path:
+    """Lock and run as `./doit certify` does; what the runner refuses is raised."""
+    found = config.load(project).run("hostile")
+    locked = lock.resolve(project, found)
+    work = project / "work"
+    work.mkdir()
+    return local.execute(
+        Job(
+            root=project,
+            run=found,
+            lock=locked,
+            nonce=bytes(32),
+            training_env=environment,
+            work=work,
+        )
+    )
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.loader}: {row.name}")
+def test_it_is_refused_before_training(row: Row, tmp_path: Path, environment: Path) -> None:
+    lay_out(row, tmp_path, environment)
+    with pytest.raises(AicertError) as caught:
+        run(tmp_path, environment)
+    said = f"{caught.value.message}\n{caught.value.hint}"
+    for words in row.words:
+        assert words in said
+    assert "allow-pickle" not in said or "pickle" in "".join(row.words)
+    # The trainer's scratch is made when it is started, and nothing else is written then.
+    work = tmp_path / "work"
+    assert not work.exists() or not list((work / "scratch").iterdir())
+    assert not list(tmp_path.rglob("certificate.json"))
+    assert not list(tmp_path.rglob("training.log"))
+
+
+def test_every_loader_has_a_row() -> None:
+    assert {row.loader for row in TABLE} == LOADERS
+    names = [(row.loader, row.name) for row in TABLE]
+    assert len(names) == len(set(names))
