@@ -46,8 +46,9 @@ _WITHOUT = {
     "reward_model": f"a reward model: {_NO_REWARD}",
 }
 _WITHOUT_RL = frozenset(("ebft", "gdpo", "grpo"))
-# With these the trainer's own losses are of another kind than a mean loss per token.
-_OTHER_LOSS = ("rl", "use_eaft")
+# With these the trainer's own losses are of another kind than a mean loss per token of all rows:
+# with noise, say, or at the end of the last rows alone.
+_OTHER_LOSS = ("rl", "use_eaft", "neftune_noise_alpha", "curriculum_sampling")
 # They say how to train quickly or on several devices; a measurement does neither.
 _LEFT_OUT = (
     "activation_offloading", "ddp", "deepspeed", "fsdp", "fsdp_config", "fsdp_version",

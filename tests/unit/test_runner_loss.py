@@ -108,6 +108,8 @@ def test_only_losses_of_tokens_compare_with_the_trainers(kind: str | None) -> No
     assert loss.without_loss({"rl": kind}) is None
     assert loss.comparable({"rl": kind}) == (kind is None)
     assert not loss.comparable({"use_eaft": True})
+    assert not loss.comparable({"neftune_noise_alpha": 5})
+    assert not loss.comparable({"curriculum_sampling": True})
 
 
 def test_data_of_which_some_is_rows_has_a_loss() -> None:
