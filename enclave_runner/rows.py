@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from aicert.errors import ConfigError, EvidenceError, LockError
+from aicert.errors import EvidenceError, LockError
 from aicert.records import convert, outcome
 from aicert.records.errors import RowsRefused
 from aicert.records.infer import Columns
 from aicert.records.reader import Checker, NotCanonical, blocks
 from aicert.records.schema import Schema
-from aicert.report_facts import MAX_RECORD_FILES, MAX_RECORDS, Records
+from aicert.report_facts import Records
 from enclave_runner import containment, training
 from enclave_runner.containment import SCRATCH, Ended, Limits, Sandbox
 from enclave_runner.inputs import MeasuredInput
@@ -72,7 +72,6 @@ def prepare(
     room: Room,
 ) -> Rows:
     """Make and check the rows of every selection. Raises RowsRefused."""
-    _check_bounds(selections)
     began = _cpu_seconds()
     room.folder.mkdir(mode=0o755)
     maker = _Maker(room)
@@ -85,19 +84,6 @@ def prepare(
         copied=maker.copied,
         cpu_seconds=_cpu_seconds() - began,
     )
-
-
-def _check_bounds(selections: Sequence[Selection]) -> None:
-    """Refuse what the run report could not tell."""
-    count = sum(len(each.splits) for each in selections)
-    if count > MAX_RECORDS:
-        raise ConfigError(f"the config names {count} sets of rows, and {MAX_RECORDS} are possible")
-    most = sum(len(files) for each in selections for files in each.splits.values())
-    if most > MAX_RECORD_FILES:
-        raise LockError(
-            f"the config names {most} files of rows, and at most {MAX_RECORD_FILES} are read",
-            hint="join some of them",
-        )
 
 
 class _Maker:

@@ -8,6 +8,7 @@ without a word, or read from somewhere else, is refused here by key.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 from aicert.records import select
 from aicert.records.errors import RowsRefused
 from aicert.records.forms import SUPPORTED, form_of
+from aicert.report_facts import MAX_RECORD_FILES, MAX_RECORDS
 from enclave_runner.config_rules import INPUTS, ROWS, ConfigRefused
 
 RECORDS = "/aicert/records"
@@ -27,6 +29,8 @@ _SPLIT = re.compile(
     re.ASCII,
 )
 _MAX_SPLIT = 64
+# Half of a run report.
+_MAX_PATHS = 1 << 19
 _EVERYTHING = "all"
 
 
@@ -84,6 +88,24 @@ class Selections:
                 for index, each in enumerate(value):
                     if isinstance(each, dict):
                         self._entry(each, f"{key}[{index}]", default, streams=streams)
+        self._check_bounds()
+
+    def _check_bounds(self) -> None:
+        """Refuse what the run report could not hold."""
+        splits = [files for each in self.all for files in each.splits.values()]
+        paths = [path for files in splits for path in files]
+        size = sum(len(json.dumps(path)) for path in paths)
+        for count, most, what in (
+            (len(splits), MAX_RECORDS, "splits"),
+            (len(paths), MAX_RECORD_FILES, "files"),
+            (size, _MAX_PATHS, "bytes of paths"),
+        ):
+            if count > most:
+                raise ConfigRefused(
+                    ROWS[0],
+                    f"rows of {count} {what}, and the run report holds {most}",
+                    hint="join some of the files",
+                )
 
     def _entry(self, entry: dict[str, Any], key: str, default: str, *, streams: bool) -> None:
         path = entry.get("path")

@@ -194,5 +194,21 @@ def test_what_cannot_be_honoured_is_refused_by_key(text: str, key: str, words: s
     assert words in error.message
 
 
+@pytest.mark.parametrize(
+    ("count", "length", "entries", "words"),
+    [(4097, 1, 1, "4097 files"), (3000, 200, 1, "bytes of paths"), (1, 1, 65, "65 splits")],
+)
+def test_more_than_the_run_report_holds_is_refused(
+    count: int, length: int, entries: int, words: str
+) -> None:
+    inputs = {"model": INPUTS["model"]}
+    for number in range(entries):
+        files = frozenset(f"{n:0{length}}.jsonl" for n in range(count))
+        inputs[f"in{number}"] = InputView(is_file=False, files=files)
+    listed = ", ".join(f"{{path: input:in{number}}}" for number in range(entries))
+    with pytest.raises(ConfigRefused, match=words):
+        resolve(f"base_model: input:model\ndatasets: [{listed}]".encode(), inputs)
+
+
 def test_canonical_files_are_named_for_their_split() -> None:
     assert canonical_name("train", 0, 12) == "data/train-00000-of-00012.jsonl"
