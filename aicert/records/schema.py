@@ -110,8 +110,6 @@ def _checked(kind: Type, depth: int) -> Iterator[int]:
             check_name(name)
             yield len(name)
             yield from _checked(inner, depth + 1)
-    elif kind not in SCALARS:
-        raise RowRefused(f"{quoted(str(kind))} is no type of a column")
 
 
 def _plain(kind: Type) -> object:

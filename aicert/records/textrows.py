@@ -9,7 +9,6 @@ from aicert.records.canonical import line_writer
 from aicert.records.errors import RowRefused
 from aicert.records.infer import Columns
 from aicert.records.jsonl import whole_lines
-from aicert.records.jsonrows import as_text
 from aicert.records.schema import Schema
 
 COLUMN = "text"
@@ -38,10 +37,10 @@ class TextReader:
     def _lines(self, blocks: Iterator[bytes]) -> Iterator[list[str]]:
         for block in whole_lines(blocks):
             try:
-                text = as_text(block).replace("\r\n", "\n")
-            except RowRefused:
-                self._blame(block)
-                raise
+                text = block.decode("utf-8").replace("\r\n", "\n")
+            except UnicodeDecodeError as error:
+                self.row += block.count(b"\n", 0, error.start) + 1
+                raise RowRefused("not UTF-8") from None
             if "\r" in text:
                 self.row += text.count("\n", 0, text.index("\r")) + 1
                 raise RowRefused(
@@ -50,8 +49,3 @@ class TextReader:
             lines = text[:-1].split("\n")
             self.row += len(lines)
             yield lines
-
-    def _blame(self, block: bytes) -> None:
-        for line in block.splitlines(keepends=True):
-            self.row += 1
-            as_text(line)

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,15 @@ def test_links_and_odd_folders_are_refused(
     assert "'a.jsonl': neither a file nor a directory" in capsys.readouterr().err
     assert cli.main(["records", str(folder / "none.jsonl")]) == 2
     assert "No such file" in capsys.readouterr().err
+    monkeypatch.setattr("os.walk", unreadable)
+    assert cli.main(["records", str(folder)]) == 2
+    assert "cannot read 'data': Permission denied" in capsys.readouterr().err
+
+
+def unreadable(root: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, str, str]]:
+    # Root reads every folder.
+    onerror(PermissionError(13, "Permission denied", "data"))
+    yield from ()
 
 
 def test_what_needs_pyarrow_says_so(

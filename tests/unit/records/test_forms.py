@@ -84,6 +84,11 @@ def test_text(name: str, tmp_path: Path) -> None:
     assert rows_of(tmp_path, "a.txt", data) == [{"text": line} for line in lines]
 
 
+def test_text_without_lines_has_no_rows(tmp_path: Path) -> None:
+    with pytest.raises(RowsRefused, match="there is no row"):
+        rows_of(tmp_path, "a.txt", b"")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -218,6 +223,8 @@ def test_a_long_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "a.jsonl": data + ROW,
         "b.jsonl": data[:-1],
         "c.json": b"[" + data + b"]",
+        "e.json": b'[{"a":"' + b"x" * 900_000,
+        "f.json": b'["%b"]' % (b"x" * 900_000),
         "d.jsonl": b" " * 600_000 + ROW,
     }.items():
         with pytest.raises(RowsRefused, match=r"longer than|more than 300000 bytes of space"):

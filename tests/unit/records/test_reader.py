@@ -3,11 +3,15 @@ import io
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aicert.errors import EvidenceError
 from aicert.records.errors import RowRefused
+from aicert.records.grammar import Grammar
 from aicert.records.reader import Checker, NotCanonical, check
 from aicert.records.schema import ListOf, Schema, StructOf
+from tests.fuzz.row_targets import is_canonical
 
 TEXT = Schema((("text", "string"),))
 ALL = Schema(
@@ -134,6 +138,10 @@ def test_a_schema_has_one_form() -> None:
         b'{"version":1,"columns":[["a","int"]]}',
         b'{"columns":[["a","date"]],"version":1}',
         b'{"columns":[["a"]],"version":1}',
+        b'{"columns":[["a",{"set":"int"}]],"version":1}',
+        b'{"columns":[["a",{"list":"int","struct":[]}]],"version":1}',
+        b'{"columns":[["a","int"],["a","int"]],"version":1}',
+        b'{"columns":[["a",' + b'{"list":' * 10 + b'"int"' + b"}" * 10 + b']],"version":1}',
         b'{"columns":[],"version":1}',
         b'{"columns":{},"version":1}',
         b"[]",
@@ -146,3 +154,66 @@ def test_a_schema_has_one_form() -> None:
 def test_names_that_could_be_written_in_two_ways_are_refused(name: str) -> None:
     with pytest.raises(RowRefused, match="name of column"):
         Schema(((name, "int"),))
+
+
+def test_names_are_few_and_short_together() -> None:
+    for count, length in ((4097, 4), (2000, 99)):
+        columns = tuple((f"{number:0{length}}", ListOf("int")) for number in range(count))
+        with pytest.raises(RowRefused, match="more than 4096 columns and fields"):
+            Schema(columns)
+
+
+def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aicert.records.reader.MAX_LINE", 50)
+    good, long = line({"text": ""}), line({"text": "a" * 50})
+    for size in (1, 7, 1000):
+        checker = Checker(TEXT)
+        data = good * 9 + long
+        with pytest.raises(NotCanonical, match="row 10 is longer than 50 bytes"):
+            for start in range(0, len(data), size):
+                checker.feed(data[start : start + size])
+    Checker(TEXT).feed(good * 9)
+    monkeypatch.setattr("aicert.records.reader.MAX_ROWS", 3)
+    assert check(io.BytesIO(good * 3), TEXT).rows == 3
+    with pytest.raises(NotCanonical, match="one of more than 3"):
+        check(io.BytesIO(good * 4), TEXT)
+
+
+TEXTS = st.none() | st.text()
+ROWS_OF_ALL: st.SearchStrategy[list[dict[str, object]]] = st.lists(
+    st.tuples(
+        TEXTS,
+        st.none() | st.integers(-(2**63), 2**63 - 1),
+        st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        st.none() | st.booleans(),
+        st.none(),
+        st.none() | st.lists(st.none() | st.lists(st.none() | st.integers(-9, 9))),
+        st.none()
+        | st.tuples(TEXTS, st.sampled_from([None, {}])).map(
+            lambda both: {"a": both[0], "e": both[1]}
+        ),
+    ).map(lambda values: dict(zip(NONE, values, strict=True))),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(ROWS_OF_ALL)
+def test_whatever_json_writes_of_such_rows_is_canonical(rows: list[dict[str, object]]) -> None:
+    data = b"".join(map(line, rows))
+    assert check(io.BytesIO(data), ALL).rows == len(rows)
+
+
+@given(ROWS_OF_ALL, st.data())
+def test_json_agrees_wherever_one_byte_is_another(
+    rows: list[dict[str, object]], data: st.DataObject
+) -> None:
+    changed = bytearray(b"".join(map(line, rows)))
+    at = data.draw(st.integers(0, len(changed) - 2))
+    changed[at] = data.draw(st.integers(0, 255))
+    lines = bytes(changed).split(b"\n")[:-1]
+    good = 0
+    while good < len(lines) and is_canonical(lines[good], ALL):
+        good += 1
+    matched = Grammar(ALL).prefix(bytes(changed))
+    assert matched == sum(len(each) + 1 for each in lines[:good])

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from aicert.records.errors import RowsRefused
+from aicert.records.canonical import line_writer
+from aicert.records.errors import RowRefused, RowsRefused
+from aicert.records.schema import ListOf, Schema
 from tests.unit.records.rows import rows_of
 
 A, B = {"text": "a"}, {"text": "b"}
@@ -103,6 +105,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "nesting": (b'{"v":' + b"[" * 100000 + b"]" * 100000 + b"}\n", "row 1: nested too deep"),
     "some nesting": (b'{"v":' + b"[" * 12 + b"]" * 12 + b"}\n", "nested deeper than 9 levels"),
     "no row": (b"\n \n", "there is no row"),
+    "an array without anything": (b" [ ] ", "there is no row"),
     "no bytes": (b"", "there is no row"),
     "no column": (b"{}\n{}\n", "there is no column"),
     "an odd name": (b'{"a\\"b":1}\n', "row 1: the name of column"),
@@ -144,3 +147,11 @@ def test_it_is_refused_late_too(name: str, tmp_path: Path) -> None:
         good = b'{"text":"a","m":null}\n' * 100
     with pytest.raises(RowsRefused, match=r"^'a.jsonl', row (1[01][0-9]|1): "):
         rows_of(tmp_path, "a.jsonl", good + data)
+
+
+def test_a_value_that_no_float_is_has_no_canonical_form() -> None:
+    # Parquet has such values; JSON's were refused when they were read.
+    write = line_writer(Schema((("f", "float"), ("l", ListOf("string")))))
+    with pytest.raises(RowRefused, match="NaN and infinity are not numbers"):
+        write({"f": float("inf")})
+    assert write({"l": ["a"]}) == b'{"f":null,"l":["a"]}\n'
