@@ -30,7 +30,7 @@ def is_measured(report: Any) -> bool:
         return bool(loss["state"] == "no-loss")
     need(report["records"]["value"])
     own = report["values"].get("losses", {}).get("value")
-    if loss["comparable"] and type(own) is list and own:
+    if loss["comparable"] and type(own) is list and own and loss["after"] < 50:
         _compare(loss["before"], loss["after"], own[-8:], len(own) >= 8)
     return True
 

@@ -277,6 +277,7 @@ HONEST = (
     of_2("losses of whole numbers", loss(before=6, after=4)),
     of_2("training that diverged", loss(after=14.5), losses(6.5, 9.0, *[12.0] * 8)),
     of_2("training that diverged at its last step", loss(after=14.5), losses(6.0)),
+    of_2("training after which no weight is a number", loss(after=100.0), losses(6.0, *[0.0] * 9)),
     of_2("training of one step that helped much", loss(after=1.5), losses(6.0)),
     of_2("training whose last batch was easy", losses(*[5.0] * 9, 0.5), loss(after=5.0)),
     of_2("trainer that reports no loss", reported_values("losses", None)),
