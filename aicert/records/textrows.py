@@ -9,6 +9,7 @@ from aicert.records.canonical import line_writer
 from aicert.records.errors import RowRefused
 from aicert.records.infer import Columns
 from aicert.records.jsonl import whole_lines
+from aicert.records.jsonrows import as_text
 from aicert.records.schema import Schema
 
 COLUMN = "text"
@@ -37,10 +38,13 @@ class TextReader:
     def _lines(self, blocks: Iterator[bytes]) -> Iterator[list[str]]:
         for block in whole_lines(blocks):
             try:
-                text = block.decode("utf-8").replace("\r\n", "\n")
-            except UnicodeDecodeError as error:
-                self.row += block.count(b"\n", 0, error.start) + 1
-                raise RowRefused("not UTF-8") from None
+                text = as_text(block).replace("\r\n", "\n")
+            except RowRefused:
+                # Whichever line it is refuses itself.
+                lines_alone = iter(block.split(b"\n"))
+                while True:
+                    self.row += 1
+                    as_text(next(lines_alone))
             if "\r" in text:
                 self.row += text.count("\n", 0, text.index("\r")) + 1
                 raise RowRefused(
