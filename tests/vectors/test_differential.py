@@ -230,6 +230,6 @@ def second(scene: Scene, folder: Path) -> tuple[str, str | None]:
 def test_verifiers_agree(change: Callable[[Scene, random.Random], None], tmp_path: Path) -> None:
     for number in range(ROUNDS):
         rng = random.Random(f"{change.__name__} {number}")  # noqa: S311 - to repeat, not to hide
-        scene = Scene("cloud" if number % 3 == 0 else "local")
+        scene = Scene("cloud" if number % 3 == 0 else "local", 1 + number % 2)
         change(scene, rng)
         assert first(scene) == second(scene, tmp_path), number
