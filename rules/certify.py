@@ -28,6 +28,7 @@ from aicert.result import AttestationResult
 from aicert.statement import parse as parse_statement
 from aicert.tree import code_digest
 from rules import (
+    afterwards,
     azure,
     digests,
     example,
@@ -159,7 +160,7 @@ def certify(
             placing.check_not_full(place, work, "training failed")
         kept = _worth_keeping(place, run, question, passes=passes)
         placing.in_place(place, keep=kept)
-    exports.write(verify.certificate_path(root, run.name))
+    afterwards.attempt(run.name, "exported", exports.write, verify.certificate_path(root, run.name))
     result = verify.verify(root, run, question)
     if result.verdict != "passed":
         raise _refused(root, run, result, kept)

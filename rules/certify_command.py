@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.errors import ConfigError
-from rules import certify, config, placing, progress, work
+from rules import afterwards, certify, config, placing, progress, work
 from rules.command import ALL, RunTasks
 
 
@@ -18,6 +18,7 @@ class Request:
     run: str = ""
     accept: bool = False
     keep: bool = False
+    is_certifying: bool = False
 
     def nonce_for(self, run: str) -> bytes | None:
         """The nonce, for the run that it was asked of and none that this one builds on."""
@@ -40,6 +41,9 @@ verifies, and puts outputs/RUN/ and certificates/RUN/ in place.
 
 Inputs from elsewhere are fetched where they are missing. A run that takes another run's output is
 certified after that one; where it has no lockfile yet, one is written and certify stops for review.
+
+When certificate and outputs are in place, the run succeeded: if DVC or an export fails after
+that, a warning says why, the exit code is 0, and the next certify tries it again.
 
 A run whose certificate passes for the lockfile, outputs and runner at hand is up to date. Without
 RUN, every run of aicert.toml but those that say `default = false` there.
@@ -84,6 +88,7 @@ RUN, every run of aicert.toml but those that say `default = false` there.
         runs = project.chosen(args, everything=params["all"])
         names = [run.name for run in runs]
         request.accept, request.keep = params["accept"], params["keep"]
+        request.is_certifying = True
         nonce = params["nonce"].lower()
         if nonce:
             if not re.fullmatch(r"[0-9a-f]{64}", nonce):
@@ -111,4 +116,6 @@ RUN, every run of aicert.toml but those that say `default = false` there.
         left = [] if args else [name for name in project.runs if name not in names]
         if left:
             progress.say(f"left out (default = false): {', '.join(left)}; ./doit certify --all")
+        if code == 0 and self.reporter.executed:
+            afterwards.tell(project.root, project, names)
         return code

@@ -29,11 +29,11 @@ class Refused(TaskFailed):
         self.error = error
 
 
-def show_error(error: AicertError, stream: TextIO | None = None) -> None:
+def show_error(error: AicertError, stream: TextIO | None = None, *, word: str = "error") -> None:
     """Print `error:` and `hint:` lines. The message may quote hostile text: it is escaped."""
     stream = stream or sys.stderr
     lines = [printable(line, MAX_MESSAGE) for line in error.message.split("\n")]
-    lines[0] = f"error: {lines[0]}"
+    lines[0] = f"{word}: {lines[0]}"
     if error.hint:
         lines.append(f"hint: {printable(error.hint, MAX_MESSAGE)}")
     # Where stderr is closed or full, only the exit code is left to say it.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rules import (
+    afterwards,
     certify,
     config,
     environment,
@@ -76,7 +77,7 @@ def task_track() -> Iterator[Task]:
         yield {
             "name": run.name,
             "doc": f"track inputs and outputs of run {run.name} with DVC",
-            "actions": [partial(_done, tracking.track, ROOT, project)],
+            "actions": [partial(_follow, run, "tracked by DVC", afterwards.track, ROOT, project)],
             "task_dep": [f"certify:{run.name}"],
             "uptodate": [partial(tracking.is_tracked, ROOT, project, run)],
         }
@@ -90,7 +91,7 @@ def task_export() -> Iterator[Task]:
         yield {
             "name": run.name,
             "doc": f"bill of materials, provenance and key of run {run.name}",
-            "actions": [partial(_done, exports.write, certificate)],
+            "actions": [partial(_follow, run, "exported", exports.write, certificate)],
             "task_dep": [f"certify:{run.name}"],
             "uptodate": [partial(exports.are_written, certificate)],
         }
@@ -108,6 +109,8 @@ def _upstream(run: config.Run) -> list[str]:
 
 
 def _certify(run: config.Run) -> None:
+    # Before the training, when somebody still looks: afterwards it could only be regretted.
+    afterwards.prepare(ROOT)
     certify.certify(
         ROOT, run, request.nonce_for(run.name), accept=request.accept, keep=request.keep
     )
@@ -119,6 +122,14 @@ def _is_current(run: config.Run) -> bool:
 
 def _training_env_is_there() -> bool:
     return training_env.is_complete(training_env.location(ROOT))
+
+
+def _follow(run: config.Run, what: str, function: Any, *args: Any) -> None:
+    """After a run that `certify` was asked for; asked for by its own name, it may fail."""
+    if request.is_certifying:
+        afterwards.attempt(run.name, what, function, *args)
+    else:
+        function(*args)
 
 
 def _done(function: Any, *args: Any) -> None:
