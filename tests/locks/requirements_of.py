@@ -1,0 +1,140 @@
+"""What the members of our locks require, read from the environments made of them.
+
+A hashed lock carries no requirements, and the test that every lock is closed has no network: so the
+`Requires-Dist` lines of each member stand in `requirements.json`, written by
+
+    .venv/bin/python -m tests.locks.requirements_of
+
+after a lock was renewed and `./doit test` was run. It holds the digest of each lock; a test refuses
+it when the lock is another. Left out are requirements of extras that nobody asks for.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PathDistribution
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from rules import azure_client, dvc_env, extras, fuzz_command, mutants_command, training_env
+from rules.installer import members
+from tests.oracles import environment
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = Path(__file__).with_name("requirements.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One requirement of a lock: what its own metadata say."""
+
+    version: str
+    python: str
+    requires: tuple[str, ...]
+
+
+def read() -> dict[str, tuple[str, dict[str, Member]]]:
+    """By lock: the digest of the lock that the file is of, and its members."""
+    document = json.loads(FILE.read_bytes())
+    return {
+        lock: (
+            entry["sha256"],
+            {
+                name: Member(
+                    version=m["version"], python=m["python"], requires=tuple(m["requires"])
+                )
+                for name, m in entry["members"].items()
+            },
+        )
+        for lock, entry in document.items()
+    }
+
+
+def requested_extras(lock: str) -> Iterator[Requirement]:
+    """What the `.in` file beside a lock asks for; locks themselves name no extras."""
+    wanted = (ROOT / lock).with_suffix(".in")
+    for line in wanted.read_text().splitlines() if wanted.exists() else ():
+        text = line.partition("#")[0].strip()
+        if text and not text.startswith("-"):
+            yield Requirement(text)
+
+
+def digest(lock: str) -> str:
+    """SHA-256 of a lock's bytes."""
+    return hashlib.sha256((ROOT / lock).read_bytes()).hexdigest()
+
+
+def _places() -> dict[str, Path]:
+    """Where each lock is installed; made where it is missing."""
+    own = Path(sys.prefix)
+    dvc = dvc_env.program().parents[1]
+    training = training_env.ensure(ROOT)
+    tools = {
+        str(azure_client.LOCK.relative_to(ROOT)): extras.install("azure", azure_client.LOCK),
+        str(fuzz_command.LOCK): extras.install("fuzz", fuzz_command.LOCK),
+        str(mutants_command.LOCK): extras.install("mutants", mutants_command.LOCK),
+    }
+    oracles = {
+        "tests/oracles/requirements.lock": environment.python(),
+        "tests/oracles/workflows.lock": environment.python(environment.WORKFLOWS, "workflows"),
+        "tests/oracles/azure.lock": environment.python(environment.AZURE, "azure"),
+    }
+    environments = {
+        "rules/build-requirements.lock": own,
+        "rules/requirements.lock": own,
+        "tests/requirements.lock": own,
+        "rules/dvc-requirements.lock": dvc,
+        "enclave_runner/requirements.lock": training,
+        **{lock: python.parents[1] for lock, python in oracles.items()},
+    }
+    found = {
+        lock: next(place.glob("lib/python3*/site-packages")) for lock, place in environments.items()
+    }
+    return found | tools
+
+
+def _installed(place: Path) -> dict[str, Distribution]:
+    found = (PathDistribution(path) for path in place.glob("*.dist-info"))
+    return {canonicalize_name(item.metadata["Name"]): item for item in found}
+
+
+def _asks(requirement: Requirement, extras_of: Mapping[str, set[str]]) -> bool:
+    """Whether the requirement's extra, if it is one of an extra, is asked for by anybody."""
+    if requirement.marker is None or "extra" not in str(requirement.marker):
+        return True
+    everybody = {name for names in extras_of.values() for name in names}
+    return any(f'extra == "{name}"' in str(requirement.marker) for name in everybody)
+
+
+def _document() -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for lock, place in sorted(_places().items()):
+        installed = _installed(place)
+        names = sorted(members((ROOT / lock).read_text(encoding="ascii")))
+        lines = {n: [Requirement(t) for t in installed[n].requires or ()] for n in names}
+        extras_of: dict[str, set[str]] = {}
+        for requirement in (*requested_extras(lock), *(r for own in lines.values() for r in own)):
+            extras_of.setdefault(canonicalize_name(requirement.name), set()).update(
+                requirement.extras
+            )
+        document[lock] = {
+            "sha256": digest(lock),
+            "members": {
+                name: {
+                    "version": installed[name].version,
+                    "python": installed[name].metadata.json.get("requires_python", ""),
+                    "requires": sorted({str(r) for r in lines[name] if _asks(r, extras_of)}),
+                }
+                for name in names
+            },
+        }
+    return document
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(_document(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
