@@ -7,13 +7,14 @@ not have. What it moves is compared by SHA-256 afterwards in either case.
 import hashlib
 import os
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
 from aicert.errors import ConfigError
 from rules import installer, progress
 from rules.bootstrap import cache_directory
-from rules.training_env import find_python, install, told
+from rules.training_env import install, told
 
 LOCK = Path(__file__).resolve().parent / "dvc-requirements.lock"
 _MARKER = "complete"
@@ -59,7 +60,8 @@ def _note(bar: progress.Bar, line: str) -> None:
 
 
 def _make(environment: Path, bar: progress.Bar, note: installer.OnLine) -> None:
-    installer.make_environment(find_python(), environment, note)
+    # Any Python that `./doit` runs on will do.
+    installer.make_environment(Path(sys.executable), environment, note)
     install(environment, LOCK, note, lambda done, total: bar.update(done=done, total=total))
     marker = environment / (_MARKER + ".new")
     marker.write_text(_digest(), encoding="ascii")

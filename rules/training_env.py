@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from aicert.errors import ToolError
@@ -30,6 +31,8 @@ HERE = Path(__file__).resolve().parent.parent
 LOCK = HERE / "enclave_runner" / "requirements.lock"
 CUDA_LOCK = HERE / "enclave_runner" / "requirements-cuda.lock"
 _MARKER = "complete"
+# Those that have python3.11 in their own archive.
+_HAVE_3_11 = {("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "23.04"), ("ubuntu", "23.10")}
 _PROBE = (
     "import sys, platform, venv, ensurepip;"
     "ok = sys.version_info[:2] == (3, 11) and platform.python_implementation() == 'CPython';"
@@ -131,9 +134,12 @@ def _take_cpu_torch(environment: Path, on_line: OnLine) -> None:
 
 
 def find_python() -> Path:
-    """A CPython 3.11 that can make environments: this one, else the first on PATH."""
+    """A CPython 3.11 that can make environments: this one, else the first on PATH or, where uv puts
+    it, in `~/.local/bin`.
+    """
     candidates = [Path(sys.executable)] if sys.version_info[:2] == (3, 11) else []
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    folders.append(os.path.expanduser("~/.local/bin"))
     candidates += [Path(folder) / "python3.11" for folder in folders if folder]
     for candidate in candidates:
         if not os.access(candidate, os.X_OK):
@@ -143,8 +149,29 @@ def find_python() -> Path:
             return candidate
     raise ToolError(
         "training needs CPython 3.11 with its venv module, and PATH has none",
-        hint="sudo apt-get install python3.11 python3.11-venv",
+        hint=_how_to_get_python(),
     )
+
+
+def _how_to_get_python() -> str:
+    try:
+        return python_hint(platform.freedesktop_os_release())
+    except OSError:
+        return python_hint({})
+
+
+def python_hint(release: Mapping[str, str]) -> str:
+    """What gives a system of this `/etc/os-release` a CPython 3.11: few still package one."""
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    kinds = {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
+    if (release.get("ID"), release.get("VERSION_ID")) in _HAVE_3_11:
+        return f"{sudo}apt-get install python3.11 python3.11-venv"
+    if kinds & {"fedora", "rhel"}:
+        return f"{sudo}dnf install python3.11"
+    if kinds & {"debian", "ubuntu"}:
+        get = f"{sudo}apt-get install pipx && pipx install uv"
+        return f"{get} && ~/.local/bin/uv python install 3.11"
+    return "uv python install 3.11  # uv: https://docs.astral.sh/uv, or pyenv install 3.11"
 
 
 @contextlib.contextmanager
@@ -184,7 +211,9 @@ def install(
 
 
 def _site_packages(environment: Path) -> Path:
-    return environment / "lib" / "python3.11" / "site-packages"
+    """DVC's environment may be of a newer Python; before it is made there is none."""
+    found = list(environment.glob("lib/python3*/site-packages"))
+    return found[0] if found else environment / "lib" / "python3.11" / "site-packages"
 
 
 def _torch_is_for_cpu_only(environment: Path) -> bool:

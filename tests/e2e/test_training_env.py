@@ -144,9 +144,33 @@ def test_without_python_3_11_it_says_so(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
-    with pytest.raises(ToolError, match=r"3\.11"):
+    with pytest.raises(ToolError, match=r"3\.11") as caught:
         training_env.find_python()
+    assert "python" in (caught.value.hint or "")
+    # Where uv puts it, which is on few people's PATH before they log in again.
+    (tmp_path / ".local/bin").mkdir(parents=True)
+    (tmp_path / ".local/bin/python3.11").symlink_to(Path(sys.base_prefix, "bin/python3.11"))
+    assert training_env.find_python() == tmp_path / ".local/bin/python3.11"
+
+
+@pytest.mark.parametrize(
+    ("release", "words"),
+    [
+        ({"ID": "debian", "VERSION_ID": "12"}, "apt-get install python3.11 python3.11-venv"),
+        # No python3.11 there: only 3.13.
+        ({"ID": "debian", "VERSION_ID": "13"}, "uv python install 3.11"),
+        ({"ID": "ubuntu", "VERSION_ID": "24.04", "ID_LIKE": "debian"}, "uv python install 3.11"),
+        ({"ID": "linuxmint", "VERSION_ID": "22", "ID_LIKE": "ubuntu debian"}, "pipx install uv"),
+        ({"ID": "fedora", "VERSION_ID": "43"}, "dnf install python3.11"),
+        ({}, "uv python install 3.11"),
+    ],
+)
+def test_the_hint_for_python_is_one_that_works_there(release: dict[str, str], words: str) -> None:
+    hint = training_env.python_hint(release)
+    assert words in hint
+    assert ("apt-get install python3.11" in hint) == (release.get("VERSION_ID") == "12")
 
 
 def test_the_committed_locks_name_each_package_once_with_a_hash() -> None:

@@ -1,17 +1,11 @@
 """A package index of our own in the form of PEP 503, made of folders: nothing is fetched from it
 but what a test put there.
-
-    python -m tests.locks.index FOLDER
-
-writes wheels of a newer version of every member of every lock into FOLDER, for a set-up that is to
-ignore them: given to pip as one more place to look, they must change nothing.
 """
 
 import base64
 import hashlib
 import io
 import re
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable
@@ -96,14 +90,3 @@ def every_lock() -> list[Path]:
     """The hashed locks of this repository."""
     tops = (ROOT / top for top in ("rules", "tests", "enclave_runner"))
     return sorted(path for top in tops for path in top.rglob("*.lock"))
-
-
-def main(folder: Path) -> None:
-    """Write the newer wheels."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in sorted({name for lock in every_lock() for name in locked(lock)}):
-        wheel(folder, name, NEWER)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
