@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -6,7 +7,9 @@ from aicert import image_lock
 from aicert.digest import Digest, of_bytes
 from aicert.errors import LockError
 from aicert.image_lock import MAX_BYTES, ImageLock, Package, emit, parse
+from aicert.revoked_images import REVOKED
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 DIGEST = Digest("sha256", "ab" * 32)
 PCRS = {4: b"\x04" * 32, 11: b"\x0b" * 32, 12: bytes(32), 13: bytes(32)}
 PACKAGES = (
@@ -172,3 +175,8 @@ def test_as_many_tables_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_a_lock_cannot_hold_is_not_written(changes: dict[str, object]) -> None:
     with pytest.raises(LockError):
         written(**changes)
+
+
+def test_the_image_of_this_checkout_is_not_revoked() -> None:
+    data = (REPOSITORY / "lockfiles/image.lock.toml").read_bytes()
+    assert parse(data).digest not in REVOKED
