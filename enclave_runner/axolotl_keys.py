@@ -1,5 +1,5 @@
 """Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level, which of the
-first level take numbers only, and its dataset types.
+first level take numbers only, its dataset types, and the types of models that Transformers has.
 
 Runs with the training environment's Python and prints to stdout; a test demands that the
 committed file is what this prints. Axolotl ignores keys that it does not know, so what is absent
@@ -114,6 +114,13 @@ def dataset_types() -> list[str]:
     return sorted(found)
 
 
+def model_types() -> list[str]:
+    """What `model_type` of a model may say where no code comes with it."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return sorted(CONFIG_MAPPING_NAMES)
+
+
 def main() -> int:
     """Print the file."""
     content = {
@@ -122,6 +129,7 @@ def main() -> int:
         "models": schema(AxolotlInputConfig),
         "numbers": numbers(AxolotlInputConfig),
         "datasetTypes": dataset_types(),
+        "modelTypes": model_types(),
     }
     json.dump(content, sys.stdout, indent=1, sort_keys=True)
     sys.stdout.write("\n")

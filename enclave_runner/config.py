@@ -10,20 +10,17 @@ of the types of values, which Axolotl checks, and the files' content (`pickles.p
 from __future__ import annotations
 
 import difflib
-import functools
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from enclave_runner import config_rules as rules
 from enclave_runner import model_json, strict_yaml
 from enclave_runner.config_rules import ConfigRefused
+from enclave_runner.known_keys import axolotl_keys
 from enclave_runner.selections import Selection, Selections
 
-_KEYS = Path(__file__).with_name("axolotl_keys.json")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
 _PATH_LIKE = re.compile(r"[/\\]|^~|^\.\.?$|^input:")
@@ -87,30 +84,6 @@ class Effective:
     @property
     def digest(self) -> str:
         return "sha256:" + hashlib.sha256(self.config).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AxolotlKeys:
-    """What `axolotl_keys.json` holds."""
-
-    root: str
-    models: Mapping[str, Mapping[str, tuple[str, ...]]]
-    dataset_types: tuple[str, ...]
-    numbers: Mapping[str, str]
-
-
-@functools.cache
-def axolotl_keys() -> AxolotlKeys:
-    """The committed table, read once."""
-    content = json.loads(_KEYS.read_bytes())
-    models = {
-        name: {key: tuple(below) for key, below in keys.items()}
-        for name, keys in content["models"].items()
-    }
-    types = tuple(content["datasetTypes"])
-    return AxolotlKeys(
-        root=content["root"], models=models, dataset_types=types, numbers=content["numbers"]
-    )
 
 
 def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:

@@ -27,7 +27,7 @@ _PICKLED_INDEX = "pytorch_model.bin.index.json"
 _TEMPLATES = "additional_chat_templates"
 _TOKENIZER: Sequence[tuple[str, str]] = (
     # AutoTokenizer takes the kind of tokenizer from the model's config.
-    (r"config(?:\.\d+\.\d+\.\d+)?\.json", "settings"),
+    (r"config(?:\.\d+\.\d+\.\d+)?\.json", "config"),
     (r"tokenizer_config\.json", "settings"),
     (r"special_tokens_map\.json", "special-tokens"),
     (r"added_tokens\.json|vocab\.json", "numbers"),
@@ -127,7 +127,7 @@ def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bo
         name = waiting.pop()
         path = prefix + name
         names = _show_one(item, path, kinds[name], beside, view, pickles=pickles)
-        for named in names if kinds[name] in ("index", "settings") else ():
+        for named in names if kinds[name] in ("config", "index", "settings") else ():
             if named not in kinds and re.fullmatch(r".*\.safetensors(?:\.index\.json)?", named):
                 kinds[named] = "index" if named.endswith(".json") else "weights"
                 waiting.append(named)

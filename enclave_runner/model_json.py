@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from aicert.errors import LockError
+from enclave_runner.known_keys import axolotl_keys
 
 # The tokenizer of a large vocabulary has 33 MB, the index of 90,000 tensors 9 MB.
 MAX_JSON = 1 << 26
@@ -235,12 +236,26 @@ def _file(key: str, within: dict[str, object], document: _Document, place: str) 
             raise document.refuse(place, text)
 
 
+def _refuse_code(value: dict[str, object], document: _Document) -> None:
+    """Code that comes with a model is never loaded: it is left over where the image has its own."""
+    kind = value.get("model_type")
+    if value.get("auto_map") and isinstance(kind, str) and kind not in axolotl_keys().model_types:
+        raise document.refuse(
+            "model_type", kind, "its code comes with the model, and only the image's code may run"
+        )
+
+
+def _config(value: dict[str, object], document: _Document) -> None:
+    _refuse_code(value, document)
+    _walk(value, document, "")
+
+
 def _special_tokens(value: dict[str, object], document: _Document) -> None:
     """Its keys are handed to the tokenizer last, over all else: only tokens are taken."""
     for key, each in value.items():
         if not _TOKEN_KEY.fullmatch(key):
             text = next(_texts(each), None)
-            if text is not None or key in _OPENED or _FILE_KEY.fullmatch(key):
+            if text is not None or key in _OPENED | _LEFT_OVER or _FILE_KEY.fullmatch(key):
                 raise document.refuse(key, text or "", "this file holds special tokens only")
             _walk(each, document, key)
 
@@ -291,6 +306,7 @@ def _adapter(value: dict[str, object], document: _Document) -> None:
 
 
 _KINDS: Mapping[str, Callable[[dict[str, object], _Document], None]] = {
+    "config": _config,
     "settings": _settings,
     "special-tokens": _special_tokens,
     "numbers": _numbers,

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from enclave_runner import config_rules
-from enclave_runner.config import Effective, InputView, axolotl_keys, resolve
+from enclave_runner.config import Effective, InputView, resolve
 from enclave_runner.config_rules import ConfigRefused
+from enclave_runner.known_keys import axolotl_keys
 
 INPUTS = {
     "model": InputView(is_file=False, files=frozenset(("config.json", "sub/model.safetensors"))),

@@ -281,6 +281,19 @@ def test_what_is_left_over_is_removed_and_told(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "in" / "config.json").read_bytes()) == config
 
 
+def test_code_that_comes_with_a_model_is_left_over_where_the_image_has_the_model(
+    tmp_path: Path,
+) -> None:
+    known, own = (
+        json.dumps({"model_type": kind, "auto_map": {"AutoConfig": "configuration_x.X"}})
+        for kind in ("qwen2", "of-my-own")
+    )
+    found = see(tmp_path, MODEL | {"config.json": known})
+    assert found.removed == ("m/config.json: auto_map",)
+    told = str(refusal(tmp_path, MODEL | {"config.json": own}))
+    assert "model_type says 'of-my-own': its code comes with the model" in told
+
+
 def test_an_adapter_does_not_say_whose_it_is(tmp_path: Path) -> None:
     text = '{"peft_type": "LORA", "base_model_name_or_path": "/x", "target_modules": "a/.*\\\\.b"}'
     found = see(tmp_path, ADAPTER | {"adapter_config.json": text}, "adapter")

@@ -1,0 +1,40 @@
+"""What `axolotl_keys.json` says: keys of the locked Axolotl, its dataset types, types of models."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_KEYS = Path(__file__).with_name("axolotl_keys.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AxolotlKeys:
+    """What `axolotl_keys.json` holds."""
+
+    root: str
+    models: Mapping[str, Mapping[str, tuple[str, ...]]]
+    dataset_types: tuple[str, ...]
+    numbers: Mapping[str, str]
+    model_types: frozenset[str]
+
+
+@functools.cache
+def axolotl_keys() -> AxolotlKeys:
+    """The committed table, read once."""
+    content = json.loads(_KEYS.read_bytes())
+    models = {
+        name: {key: tuple(below) for key, below in keys.items()}
+        for name, keys in content["models"].items()
+    }
+    types = tuple(content["datasetTypes"])
+    return AxolotlKeys(
+        root=content["root"],
+        models=models,
+        dataset_types=types,
+        numbers=content["numbers"],
+        model_types=frozenset(content["modelTypes"]),
+    )
