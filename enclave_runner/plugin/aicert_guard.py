@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import _frozen_importlib as bootstrap
 import _frozen_importlib_external as external
+import _posixsubprocess
 import os
 import site
 import sys
@@ -60,6 +61,9 @@ def _image() -> tuple[tuple[str, ...], tuple[str, ...]]:
 _FOLDERS, _MODULES = _image()
 # Shared libraries of the system: read-only in the sandbox, as all of these are.
 _LIBRARIES = (*_FOLDERS, "/usr/", "/lib/", "/lib64/")
+
+# The runner's pipe.
+_MESSAGES = int(os.environ.get("AICERT_PROGRESS_FD", "-1"))
 
 # Code objects that may compile, execute or make code, by identity (each is kept, so its id is its
 # own), with what else must hold of the frame.
@@ -248,13 +252,16 @@ def _of_network(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
     return _SOCKET
 
 
-def _of_command(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
-    text = args[0].strip() if isinstance(args[0], str) else ""
+def _is_command(text: str) -> bool:
     form = ""
-    for letter in text:
+    for letter in text.strip():
         digit = letter in "0123456789"
         form += "" if digit and form.endswith("#") else "#" if digit else letter
-    return None if form in aicert_places.COMMANDS else _INTERPRETER
+    return form in aicert_places.COMMANDS
+
+
+def _of_command(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
+    return None if isinstance(args[0], str) and _is_command(args[0]) else _INTERPRETER
 
 
 def _of_file(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
@@ -316,11 +323,44 @@ def _end(violation: str, detail: str) -> NoReturn:
     try:
         # First the log: at the message the runner ends the run.
         os.write(2, f"\naicert: the audit hook ends the training: {detail}\n".encode())
-        descriptor = int(os.environ["AICERT_PROGRESS_FD"])
         # A line of its own, whatever was being written.
-        os.write(descriptor, f'\n{{"violation": "{violation}"}}\n'.encode("ascii"))
+        os.write(_MESSAGES, f'\n{{"violation": "{violation}"}}\n'.encode("ascii"))
+    except OSError:
+        # Nobody was told: a worker's end is not that of the training, so its starter's must be.
+        os.kill(os.getppid(), 9)
     finally:
         os._exit(EXIT_CODE)
 
 
+def _is_worker(words: list[str], programs: list[str]) -> bool:
+    """Whether it is this interpreter, with flags that leave the hook in and a declared text."""
+    if "-c" not in words or programs != [sys.executable] or words[0] != sys.executable:
+        return False
+    at = words.index("-c")
+    flags, text, rest = words[1:at], words[at + 1 : at + 2], words[at + 2 :]
+    return (
+        all(flag in aicert_places.FLAGS or flag.startswith("-W") for flag in flags)
+        and all(map(_is_command, text))
+        and rest in ([], ["--multiprocessing-fork"])
+    )
+
+
+_fork_exec = _posixsubprocess.fork_exec
+
+
+def _start(args: Any, executables: Any, close: Any, kept: Any, *more: Any) -> int:
+    """`_posixsubprocess.fork_exec`, which has no event and starts the workers that prepare rows."""
+    words, programs = [os.fsdecode(each) for each in args], [os.fsdecode(p) for p in executables]
+    declared = tuple(words) in aicert_places.PROGRAMS and all(
+        program.rpartition("/")[2] == words[0] for program in programs
+    )
+    worker = _is_worker(words, programs)
+    if not declared and not worker:
+        _end(_PROCESS, ascii(f"fork_exec {words!r:.300}"))
+    # A worker must be able to say what it was ended for.
+    kept = tuple(sorted({*kept, _MESSAGES})) if worker else kept
+    return _fork_exec(args, executables, close, kept, *more)
+
+
+vars(_posixsubprocess)["fork_exec"] = _start
 sys.addaudithook(_hook)

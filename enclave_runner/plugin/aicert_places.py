@@ -60,6 +60,9 @@ PLACES = {
 # Whole command lines. Accelerate asks for GPUs by name, and does without where the program is not.
 PROGRAMS = (("nvidia-smi", "--query-gpu=count,name", "--format=csv,noheader"),)
 
+# What such an interpreter may be told besides: what the trainer's own was. `-S` is not among them.
+FLAGS = ("-B", "-E", "-I", "-P", "-s", "-u")
+
 # Texts of `python -c TEXT`, with `#` for numbers: the workers that prepare rows, and what removes
 # what workers leave in shared memory.
 COMMANDS = (

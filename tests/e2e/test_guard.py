@@ -150,6 +150,15 @@ PROCESS = {
     " executable='/usr/bin/true')",
     "an interpreter without its site": "import subprocess, sys\n"
     "subprocess.run([sys.executable, '-S', '-c', ''])",
+    "without an event": "from multiprocessing.util import spawnv_passfds\n"
+    "spawnv_passfds('/usr/bin/true', ['true'], ())",
+    "a worker without its site": "import sys\n"
+    "from multiprocessing.util import spawnv_passfds\n"
+    "text = 'from multiprocessing.resource_tracker import main;main(1)'\n"
+    "spawnv_passfds(sys.executable, [sys.executable, '-S', '-c', text], ())",
+    "another interpreter": "from multiprocessing.util import spawnv_passfds\n"
+    "text = 'from multiprocessing.resource_tracker import main;main(1)'\n"
+    "spawnv_passfds('/usr/bin/python3', ['/usr/bin/python3', '-c', text], ())",
     "system": "import os; os.system('true')",
     "popen": "import os; os.popen('true')",
     "exec": "import os; os.execv('/usr/bin/true', ['true'])",
@@ -225,6 +234,27 @@ def test_what_a_training_does_is_let_be(trainer: Trainer) -> None:
     assert trainer.run(PEACEFUL).exit_code == "0", trainer.log
     assert trainer.violation() is None
     assert SURVIVED in trainer.log
+
+
+WORKERS = """
+import multiprocess
+
+if __name__ == "__main__":
+    with multiprocess.get_context("spawn").Pool(2) as pool:
+        print(pool.map(lambda n: n + 1, [1, 2]), flush=True)
+"""
+
+
+def test_workers_that_are_started_are_let_be(trainer: Trainer) -> None:
+    assert trainer.run(WORKERS).exit_code == "0", trainer.log
+    assert trainer.violation() is None
+    assert "[2, 3]" in trainer.log
+
+
+def test_a_started_worker_has_the_hook_and_ends_the_run(trainer: Trainer) -> None:
+    ended = trainer.run(WORKERS.replace("lambda n: n + 1", "lambda n: eval('n')"))
+    assert ended.exit_code == "signal:9", trainer.log
+    assert trainer.violation() == VIOLATIONS["code"]
 
 
 def test_no_training_starts_without_the_hook(trainer: Trainer) -> None:
