@@ -65,3 +65,10 @@ def test_both_numbers_are_named() -> None:
     assert detail.endswith("how well the output fits those rows, not that this training made it")
     other = judged(8.0, 3.5, [0.1], comparable=False).check("outputs.trained").detail
     assert "last reports 0.1 (self-reported), of another kind and not compared" in other
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(768, "ok"), (767, "failed")])
+def test_rows_need_three_bytes_each(size: int, verdict: str) -> None:
+    rows = (replace(FACTS["records"][0], rows=256, bytes=size),)
+    scene = Scene("local", 2).edit("report", lambda report: replace(report, records=rows))
+    assert scene.appraise().check("inputs.records").verdict == verdict
