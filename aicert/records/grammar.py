@@ -5,9 +5,10 @@ allow_nan=False)` writes of a row that has exactly the schema's columns, and a l
 value has one form, and the form of a line can be matched without building anything: memory is that
 of the bytes, no nesting recurses, and no reader's leniency decides.
 
-Four looks at a block of lines. No byte below 32 but the line feed that ends a line. Escapes are
-replaced by as many bytes 127, so that strings have no quote inside; a backslash that is left over
-is none of the eight escapes that are written. Then the structure. Then what is no matter of form:
+Four looks at a block of lines. No byte below 32 but the line feed that ends a line. Escaped quotes
+and backslashes are replaced by as many bytes 127, so that strings have no quote inside; a backslash
+that is left begins one of the other escapes that are written. Then the structure. Then what is no
+matter of form:
 UTF-8, that an integer fits 64 bits, and that a float is the shortest text that gives it.
 """
 
@@ -23,9 +24,9 @@ MAX_LINE = 16 << 20
 _CONTROLS = bytes(byte for byte in range(32) if byte != 10)
 _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 # Pairs of backslashes first: then each one left begins an escape. 127 stands in no name and in no
-# structure, so what is replaced outside a string matches nothing.
-_PAIRS = tuple(b"\\" + bytes((byte,)) for byte in b'\\"nrtbf')
-_ESCAPED = re.compile(rb"\\u00(?:0[0-7bef]|1[0-9a-f])")
+# structure, so what is replaced outside a string matches nothing; nor does a backslash there.
+_PAIRS = (rb"\\", rb"\"")
+_NO_ESCAPE = re.compile(rb"\\(?![nrtbf]|u00(?:0[0-7bef]|1[0-9a-f]))")
 _STRING = rb'"[^"]*+"'
 _FLOAT = rb"-?[0-9]{1,22}(?:\.[0-9]{1,22}(?:e[-+][0-9]{1,3})?+|e[-+][0-9]{1,3})"
 _INT = rb"0|-?[1-9][0-9]{0,18}"
@@ -53,10 +54,10 @@ class Grammar:
         What follows them begins with a line that is none.
         """
         end = _plain_until(block)
-        neutral = _without_escapes(block[:end])
-        end = neutral.find(b"\\")
-        if end >= 0:
-            neutral = neutral[: neutral.rfind(b"\n", 0, end) + 1]
+        neutral = _without_quotes_inside(block[:end])
+        wrong = _NO_ESCAPE.search(neutral)
+        if wrong is not None:
+            neutral = neutral[: neutral.rfind(b"\n", 0, wrong.start()) + 1]
         matched = self._rows.match(neutral)
         end = 0 if matched is None else matched.end()
         end = self._lines_until(neutral, end)
@@ -103,12 +104,10 @@ def _plain_until(block: bytes) -> int:
     return end if end == len(block) else block.rfind(b"\n", 0, end) + 1
 
 
-def _without_escapes(block: bytes) -> bytes:
-    if b"\\" not in block:
-        return block
-    for pair in _PAIRS:
+def _without_quotes_inside(block: bytes) -> bytes:
+    for pair in _PAIRS if b"\\" in block else ():
         block = block.replace(pair, b"\x7f\x7f")
-    return _ESCAPED.sub(b"\x7f" * 6, block) if b"\\" in block else block
+    return block
 
 
 def _name(name: str) -> bytes:
