@@ -63,6 +63,8 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
 def _full(model: Any, weights: dict[str, Path], scratch: Path) -> Any:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     config, kind, device, dtype = inner.config, type(inner), inner.device, inner.dtype
+    # Its weights are no longer needed, and two models may not fit.
+    inner.to("meta")
     folder = scratch / "after"
     folder.mkdir()
     names: dict[str, str] = {}
