@@ -21,7 +21,9 @@ PLACES = {
     "attr._make": {"_compile_and_eval": "always"},
     "fastcore.basics": {"patch_to.<locals>._inner": "always"},
     "multiprocess.managers": {"MakeProxyType": "always"},
+    "multiprocess.sharedctypes": {"make_property": "always"},
     "multiprocessing.managers": {"MakeProxyType": "always"},
+    "multiprocessing.sharedctypes": {"make_property": "always"},
     "mpmath.ctx_mp_python": {"binary_op": "always"},
     "numba.experimental.jitclass.overloads": {"extract_template": "always"},
     "six": {"<module>": "always"},
@@ -69,4 +71,5 @@ COMMANDS = (
     "from multiprocess.resource_tracker import main;main(#)",
     "from multiprocess.spawn import spawn_main; spawn_main(tracker_fd=#, pipe_handle=#)",
     "from multiprocessing.resource_tracker import main;main(#)",
+    "from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=#, pipe_handle=#)",
 )

@@ -237,7 +237,7 @@ def test_what_a_training_does_is_let_be(trainer: Trainer) -> None:
 
 
 WORKERS = """
-import multiprocess
+import multiprocess, multiprocess.sharedctypes
 
 if __name__ == "__main__":
     with multiprocess.get_context("spawn").Pool(2) as pool:
@@ -245,8 +245,13 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_that_are_started_are_let_be(trainer: Trainer) -> None:
-    assert trainer.run(WORKERS).exit_code == "0", trainer.log
+@pytest.mark.parametrize("library", ["multiprocess", "multiprocessing"])
+def test_workers_that_are_started_are_let_be(trainer: Trainer, library: str) -> None:
+    text = WORKERS.replace("multiprocess", library)
+    if library == "multiprocessing":
+        # It sends functions by name alone.
+        text = "def more(n): return n + 1\n" + text.replace("lambda n: n + 1", "more")
+    assert trainer.run(text).exit_code == "0", trainer.log
     assert trainer.violation() is None
     assert "[2, 3]" in trainer.log
 
