@@ -51,10 +51,12 @@ def _fit(kind: Type, name: str) -> Fit | None:
 
 
 def _fit_struct(fields: tuple[tuple[str, Type], ...]) -> Fit:
-    names = tuple(name for name, _ in fields)
+    names = dict(fields)
     fits = [(name, fit) for name, kind in fields if (fit := _fit(kind, name)) is not None]
 
     def fit_struct(value: Mapping[str, object]) -> object:
+        if not value.keys() <= names.keys():
+            raise RowRefused("it has other columns than when it was read first")
         row = {name: value.get(name) for name in names}
         for name, fit in fits:
             row[name] = fit(row[name])

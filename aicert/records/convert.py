@@ -23,7 +23,6 @@ from aicert.errors import AicertError
 from aicert.frozen import dataclass
 from aicert.records.errors import RowRefused, RowsRefused
 from aicert.records.infer import Columns
-from aicert.records.reader import Checker
 from aicert.records.schema import Schema
 from aicert.records.source import Source
 from aicert.strict_json import Fields, loads, string
@@ -103,8 +102,7 @@ def learn(root: Path, files: Sequence[str]) -> Selection:
         schema = columns.schema()
     except RowRefused as error:
         raise error.at(files[0], None) from None
-    checker = Checker(schema)
-    in_place = all(source.is_canonical(checker) for source in sources)
+    in_place = all(source.is_canonical(columns, schema) for source in sources)
     return Selection(sources=sources, schema=schema, in_place=in_place)
 
 

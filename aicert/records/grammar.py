@@ -38,12 +38,14 @@ _SCALARS = {"string": _STRING, "int": _INT, "float": _FLOAT, "bool": rb"true|fal
 
 
 class Grammar:
-    """The canonical rows of one schema."""
+    """The canonical rows of one schema; with `spaces` also those with spaces between parts."""
 
-    def __init__(self, schema: Schema) -> None:
-        self._rows = re.compile(rb"(?:" + _object(schema.columns) + rb"\n)*+")
-        self._head = b"\n{" + _name(schema.columns[0][0])
-        self._inside = re.compile(rb"\n(?!" + re.escape(self._head[1:]) + rb")")
+    def __init__(self, schema: Schema, *, spaces: bool = False) -> None:
+        form = _Form(rb" *+" if spaces else b"")
+        self._rows = re.compile(rb"(?:" + form.row(schema) + rb"\n)*+")
+        # What may not follow a line feed; and what does, where that is the same in every row.
+        self._inside = re.compile(rb"\n(?!" + form.head(schema) + rb")")
+        self._head = None if spaces else b"\n{" + _name(schema.columns[0][0])
         leaves = set(_leaves(StructOf(schema.columns)))
         self._has_floats = "float" in leaves
         self._has_ints = "int" in leaves
@@ -70,8 +72,10 @@ class Grammar:
         What follows a line feed is the head of a row. In a string it cannot be: the quote in it
         would end the string, and no name begins with what may come after one.
         """
-        if neutral.count(b"\n", 0, end) == neutral.count(self._head, 0, end) + (end > 0):
-            return end
+        if self._head is not None:
+            heads = neutral.count(self._head, 0, end) + (end > 0)
+            if heads == neutral.count(b"\n", 0, end):
+                return end
         inside = self._inside.search(neutral, 0, end - 1)
         return end if inside is None else neutral.rfind(b"\n", 0, inside.start()) + 1
 
@@ -114,22 +118,42 @@ def _name(name: str) -> bytes:
     return json.dumps(name, ensure_ascii=False).encode() + b":"
 
 
-def _object(fields: tuple[tuple[str, Type], ...]) -> bytes:
-    listed = [re.escape(_name(name)) + _value(kind) for name, kind in fields]
-    return rb"\{" + b",".join(listed) + rb"\}"
+class _Form:
+    """Regular expressions of values, with `space` wherever JSON allows some."""
 
+    def __init__(self, space: bytes) -> None:
+        self._space = space
 
-def _value(kind: Type) -> bytes:
-    if kind == "null":
-        return rb"null"
-    if isinstance(kind, StructOf):
-        form = _object(kind.fields)
-    elif isinstance(kind, ListOf):
-        # A comma comes before an item and not before the end.
-        form = rb"\[(?:" + _value(kind.item) + rb"(?:,(?!\])|(?=\])))*+\]"
-    else:
-        form = _SCALARS[kind]
-    return rb"(?:" + form + rb"|null)"
+    def row(self, schema: Schema) -> bytes:
+        """A line of that schema, without its end."""
+        return self._space + self._object(schema.columns) + self._space
+
+    def head(self, schema: Schema) -> bytes:
+        """How each line begins."""
+        name = re.escape(_name(schema.columns[0][0])[:-1])
+        return self._space + rb"\{" + self._space + name + self._space + b":"
+
+    def _object(self, fields: tuple[tuple[str, Type], ...]) -> bytes:
+        space = self._space
+        listed = [
+            space + re.escape(_name(name)[:-1]) + space + b":" + space + self._value(kind) + space
+            for name, kind in fields
+        ]
+        return rb"\{" + (b",".join(listed) or space) + rb"\}"
+
+    def _value(self, kind: Type) -> bytes:
+        if kind == "null":
+            return rb"null"
+        if isinstance(kind, StructOf):
+            form = self._object(kind.fields)
+        elif isinstance(kind, ListOf):
+            # A comma comes before an item and not before the end.
+            space = self._space
+            item = self._value(kind.item) + space
+            form = rb"\[" + space + rb"(?:" + item + rb"(?:," + space + rb"(?!\])|(?=\])))*+\]"
+        else:
+            form = _SCALARS[kind]
+        return rb"(?:" + form + rb"|null)"
 
 
 def _leaves(kind: Type) -> Iterator[str]:

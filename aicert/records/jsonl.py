@@ -16,6 +16,8 @@ _PARTS = re.compile(
     rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^ \t\r"]++|(?<=[-+.\w])[ \t\r]++(?=[-+.\w])', re.DOTALL
 )
 _LEAST = 1 << 12
+# Lines that are kept to be looked at again; each schema begins with some.
+_MOST_PARSED = 100
 _MOST = 1 << 18
 
 
@@ -45,30 +47,57 @@ class LineReader:
         self.row = 0
         self._squeeze = False
         self._window = _LEAST
+        # What is known of whether the lines are canonical (`is_canonical`).
+        self._plain = True
+        self._matched_at: set[int] = set()
+        self._parsed: list[bytes] = []
 
     def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
         """Widen `columns` by what the lines hold."""
-        grammar: Grammar | None = None
+        grammar = spaced = None
         quiet = 0
         for block in whole_lines(blocks):
             at = 0
             while at < len(block):
                 if grammar is not None:
-                    canonical, at = self._canonical(block, at, grammar)
-                    self.row += canonical.count(b"\n")
+                    if self._squeeze and spaced is None:
+                        spaced = Grammar(columns.schema(), spaces=True)
+                    rows, at = self._canonical(block, at, grammar, spaced)
+                    if rows:
+                        self.row += rows.count(b"\n")
+                        self._matched_at.add(columns.changes)
                     if at == len(block):
                         break
                 line, at = _line(block, at)
                 before = columns.changes
-                if self._next(line):
-                    columns.absorb(parse_row(line))
+                self._learn_line(line, columns)
                 if columns.changes != before:
-                    grammar, quiet = None, 0
+                    grammar, spaced, quiet = None, None, 0
                 elif grammar is None:
                     quiet += 1
                     # To make a grammar costs about as much as to read some rows.
                     if quiet * 8 >= columns.nodes and self.row:
                         grammar = Grammar(columns.schema())
+
+    def _learn_line(self, line: bytes, columns: Columns) -> None:
+        self._plain = self._plain and len(self._parsed) < _MOST_PARSED
+        if self._next(line):
+            columns.absorb(parse_row(line))
+            if self._plain:
+                self._parsed.append(line)
+        else:
+            self._plain = False
+
+    def is_canonical(self, columns: Columns, grammar: Grammar) -> bool | None:
+        """Whether the lines are canonical as they stand, for `columns` as they now are.
+
+        None where that takes reading them again.
+        """
+        if self._squeeze:
+            return False
+        if not self._plain or not self._matched_at <= {columns.changes}:
+            return None
+        return grammar.prefix(parsed := b"".join(self._parsed)) == len(parsed)
 
     def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
         """The canonical rows, in blocks."""
@@ -94,14 +123,22 @@ class LineReader:
         self.row += not blank
         return not blank
 
-    def _canonical(self, block: bytes, at: int, grammar: Grammar) -> tuple[bytes, int]:
-        """As many canonical rows as stand at `at`, without spaces around; and where they end."""
+    def _canonical(
+        self, block: bytes, at: int, grammar: Grammar, spaced: Grammar | None = None
+    ) -> tuple[bytes, int]:
+        """As many canonical rows as stand at `at`, without spaces around; and where they end.
+
+        With `spaced` they may keep their spaces.
+        """
         parts = []
         while at < len(block):
             end = block.find(b"\n", min(at + self._window, len(block)) - 1) + 1
             lines = block[at:end]
-            text = squeezed(lines) if self._squeeze else lines
-            matched = grammar.prefix(text)
+            text = lines
+            matched = (spaced or grammar).prefix(lines) if spaced or not self._squeeze else 0
+            if matched < len(lines) and self._squeeze:
+                text = squeezed(lines)
+                matched = grammar.prefix(text)
             parts.append(text[:matched])
             if matched == len(text):
                 at = end

@@ -5,7 +5,7 @@ from itertools import chain
 
 from aicert.records.canonical import line_writer
 from aicert.records.errors import RowRefused
-from aicert.records.grammar import MAX_LINE
+from aicert.records.grammar import MAX_LINE, Grammar
 from aicert.records.infer import Columns
 from aicert.records.jsonl import LineReader
 from aicert.records.jsonrows import array_rows
@@ -21,6 +21,7 @@ class JsonReader:
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
         self._lines = LineReader()
+        self._is_array = False
 
     @property
     def row(self) -> int:
@@ -33,12 +34,16 @@ class JsonReader:
 
     def learn(self, columns: Columns) -> None:
         """Widen `columns` by what the rows hold."""
-        is_array, blocks = _look(self._blocks)
-        if is_array:
+        self._is_array, blocks = _look(self._blocks)
+        if self._is_array:
             for row in self._array(blocks):
                 columns.absorb(row)
         else:
             self._lines.learn(blocks, columns)
+
+    def is_canonical(self, columns: Columns, grammar: Grammar) -> bool | None:
+        """Whether the file is canonical as it stands, once it was learned from; None: read it."""
+        return False if self._is_array else self._lines.is_canonical(columns, grammar)
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
         """The canonical rows, in blocks."""

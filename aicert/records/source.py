@@ -11,11 +11,12 @@ from typing import BinaryIO, Protocol
 from aicert.records.csvrows import CsvReader
 from aicert.records.errors import RowRefused, RowsRefused
 from aicert.records.forms import SUPPORTED, FileForm, Form, form_of
+from aicert.records.grammar import Grammar
 from aicert.records.infer import Columns
-from aicert.records.jsonsource import JsonReader, without_mark
+from aicert.records.jsonsource import MARK, JsonReader, without_mark
 from aicert.records.packing import unpacked
 from aicert.records.parquet import ParquetReader
-from aicert.records.reader import Checker, NotCanonical, blocks
+from aicert.records.reader import NotCanonical, blocks, check
 from aicert.records.schema import Schema
 from aicert.records.textrows import TextReader
 
@@ -56,6 +57,7 @@ class Source:
         self.form: FileForm = form
         self.row_count = 0
         self.unread_bytes = 0
+        self._learned: JsonReader | None = None
 
     def learn(self, columns: Columns) -> None:
         """Widen `columns` by the rows of this file."""
@@ -63,21 +65,33 @@ class Source:
             reader.learn(columns)
             self.row_count = reader.row
             self.unread_bytes = getattr(reader, "unread_bytes", 0)
+            self._learned = reader if isinstance(reader, JsonReader) else None
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
         """The canonical rows of this file, in blocks."""
         with self._reader() as reader:
             yield from reader.rows(schema)
 
-    def is_canonical(self, checker: Checker) -> bool:
-        """Whether the file's own bytes go on as canonical rows where `checker` stands."""
-        if self.form != FileForm("json", None):
+    def is_canonical(self, columns: Columns, schema: Schema) -> bool:
+        """Whether the file's own bytes are the canonical rows, once all files were learned from."""
+        if self.form != FileForm("json", None) or not self._ends_well():
             return False
+        known = None
+        if self._learned is not None:
+            known = self._learned.is_canonical(columns, Grammar(schema))
+        return self._is_checked(schema) if known is None else known
+
+    def _ends_well(self) -> bool:
+        """No byte order mark, and a line feed at the end."""
+        with self._opened() as file:
+            mark = file.read(len(MARK))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            return mark != MARK and file.read(1) in (b"\n", b"")
+
+    def _is_checked(self, schema: Schema) -> bool:
         try:
             with self._opened() as file:
-                for data in blocks(file):
-                    checker.feed(data)
-            checker.end_of_file()
+                check(file, schema)
         except NotCanonical:
             return False
         return True

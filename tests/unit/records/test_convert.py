@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -54,6 +55,63 @@ def test_canonical_files_are_used_in_place(tmp_path: Path) -> None:
     read, _ = converted(tmp_path, "a.jsonl", "b.jsonl")
     assert read.in_place
     assert read.rows == 101
+
+
+N, X = b'{"a":null}\n', b'{"a":"x"}\n'
+BOTH = b'{"a":"x","b":1}\n'
+FORMS: dict[str, tuple[list[bytes], bool]] = {
+    "nulls, then texts": ([N * 300 + X * 300], True),
+    "nulls, then texts, twice": ([N * 300 + X, X * 300 + N], True),
+    "an empty file beside": ([b"", X], True),
+    "a late column": ([X * 300 + BOTH * 300], False),
+    "a late column in another file": ([X * 300, BOTH * 300], False),
+    "an early column in another file": ([BOTH * 300, X * 300], False),
+    "integers, then a float": ([b'{"a":1}\n' * 300 + b'{"a":0.5}\n'], False),
+    "a space, early": ([b'{"a": "x"}\n' + X * 300], False),
+    "a space, late": ([X * 300 + b'{"a": "x"}\n' * 300], False),
+    "a tab, late": ([X * 300 + b'{"a":\t"x"}\n' * 300], False),
+    "CRLF": ([X.replace(b"\n", b"\r\n") * 300], False),
+    "a blank line, early": ([b"\n" + X * 300], False),
+    "a blank line, late": ([X * 300 + b"\n"], False),
+    "an escape": ([X * 300 + b'{"a":"\\u0041"}\n' + X], False),
+    "other order": ([BOTH * 300 + b'{"b":1,"a":"x"}\n'], False),
+    "a mark": ([b"\xef\xbb\xbf" + X * 300], False),
+    "no line feed": ([X * 300 + X[:-1]], False),
+    "an array": ([b"[" + X[:-1] + b"]\n"], False),
+    "one row": ([X], True),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("block", [1000, 1 << 18])
+def test_what_is_canonical_is_known_and_the_rest_is_copied(
+    name: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aicert.records.reader.BLOCK", block)
+    contents, in_place = FORMS[name]
+    names = tuple(f"{number}.jsonl" for number in range(len(contents)))
+    for file, content in zip(names, contents, strict=True):
+        (tmp_path / file).write_bytes(content)
+    read, data = converted(tmp_path, *names)
+    assert read.in_place is in_place
+    plain = (
+        [json.loads(line) for line in b"\n".join(contents).split(b"\n") if line.strip()]
+        if (not contents[0].startswith((b"\xef", b"[")))
+        else [{"a": "x"}] * read.rows
+    )
+    names_of_columns = [column for column, _ in read.schema.columns]
+    assert [json.loads(line) for line in data.splitlines()] == [
+        {column: row.get(column) for column in names_of_columns} for row in plain
+    ]
+
+
+def test_a_file_that_changes_between_its_readings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": 1}\n')
+    selection = convert.learn(tmp_path, ["a.jsonl"])
+    path.write_bytes(b'{"a": 1, "b": 2}\n')
+    with pytest.raises(RowsRefused, match="other columns than when it was read first"):
+        convert.write(selection, io.BytesIO(), 100)
 
 
 def test_a_copy_that_scratch_cannot_hold_says_by_how_much(tmp_path: Path) -> None:
