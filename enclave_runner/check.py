@@ -36,7 +36,7 @@ def main() -> int:
         at_hand = {item.name: item for item in _at_hand(inputs)}
         with tempfile.TemporaryDirectory() as folder:
             model_files.prepare(
-                [each for each in effective.references if each.name in at_hand],
+                [each for each in effective.references if _is_whole(each, at_hand)],
                 at_hand.values(),
                 frozenset(name for name, item in inputs.items() if item["allowPickle"]),
                 Path(folder),
@@ -45,6 +45,14 @@ def main() -> int:
         print(json.dumps({"message": error.message, "hint": error.hint}))
         return error.exit_code
     return 0
+
+
+def _is_whole(reference: config.Reference, at_hand: Mapping[str, MeasuredInput]) -> bool:
+    """Whether to look at it now: a folder that lacks what its role needs is left to the runner."""
+    item = at_hand.get(reference.name)
+    needed = model_files.NEEDED.get(reference.role)
+    place = "/".join(part for part in (reference.inside, needed) if part)
+    return item is not None and (needed is None or place in item.files)
 
 
 def _at_hand(inputs: Mapping[str, Any]) -> Iterator[MeasuredInput]:

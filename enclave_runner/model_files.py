@@ -60,7 +60,7 @@ _PICKLED: Mapping[str, Sequence[tuple[str, str]]] = {
     "adapter": ((r"adapter_model\.bin", "weights"),),
 }
 # Without these a loader would look on a hub, or take the folder for something else.
-_NEEDED = {"model": "config.json", "adapter": "adapter_config.json"}
+NEEDED = {"model": "config.json", "adapter": "adapter_config.json"}
 _WEIGHTS = {"model": "model", "adapter": "adapter_model"}
 
 
@@ -149,7 +149,7 @@ def _kinds(names: Iterable[str], table: Iterable[tuple[str, str]]) -> dict[str, 
 
 
 def _need(role: str, name: str, prefix: str, kinds: Mapping[str, str], only: str | None) -> None:
-    needed = _NEEDED.get(role)
+    needed = NEEDED.get(role)
     if only is None and needed is not None and needed not in kinds:
         raise ModelFileRefused(
             f"input {name} holds no {prefix}{needed}, which every {role} has",

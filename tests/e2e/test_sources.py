@@ -13,7 +13,7 @@ from tests.unit.hub_server import COMMIT, File
 from tests.unit.servers import Reply
 
 # As a retraining on other hardware might: never the same weights twice.
-TRAINED = "weights(os.urandom(8))\n"
+TRAINED = "weights(os.urandom(8))\n(output / 'config.json').write_text('{}')\n"
 CHAIN = """
 [runs.next]
 config = "path:examples/tiny-alpaca.yml"

@@ -57,3 +57,8 @@ def test_pickles_that_are_allowed(project: Path) -> None:
 def test_a_model_that_is_not_here_is_left_to_the_runner(project: Path) -> None:
     models.changed("tokenizer_config.json", vocab="/proc/partitions")(project / "model")
     check(project, fetched=False)
+
+
+def test_a_model_without_config_is_left_to_the_runner_too(project: Path) -> None:
+    (project / "model" / "config.json").unlink()
+    check(project)

@@ -293,7 +293,6 @@ driver = "local"
 
 def test_a_retrained_upstream_makes_the_lockfile_stale(root: Path) -> None:
     (root / "tiny.yml").write_text("base_model: input:near\n")
-    (root / "near" / "config.json").write_text("{}")
     (root / "aicert.toml").write_text(RUNS)
     run = config.load(root).run("next")
     with pytest.raises(ToolError, match="run base has no output model here yet") as caught:
