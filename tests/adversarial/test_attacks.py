@@ -10,7 +10,7 @@ from aicert.result import CHECKS
 from tests.adversarial import attacks_version_2, words
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.elsewhere import ELSEWHERE
-from tests.adversarial.forger import Scene
+from tests.adversarial.forger import TIERS, Scene
 from tests.adversarial.honest import HONEST, Honest
 
 TABLE = table()
@@ -59,6 +59,11 @@ def test_version_2_refuses_what_version_1_does(attack: Attack) -> None:
 @pytest.mark.parametrize(("kind", "version"), words.SCENES)
 def test_what_is_said_of_an_unchanged_scene_is_what_was_reviewed(kind: str, version: int) -> None:
     assert words.unchanged(kind, version) == words.reviewed()[words.title(kind, version)]
+
+
+@pytest.mark.parametrize("kind", TIERS)
+def test_every_kind_passes_in_version_2(kind: str) -> None:
+    assert Scene(kind, 2).appraise().verdict == "passed"
 
 
 def test_what_was_reviewed_is_of_these_scenes_in_their_order() -> None:
