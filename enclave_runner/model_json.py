@@ -57,7 +57,7 @@ _NAMES = re.compile(
 # Values that are tokens, names of modules, or text that is written for people.
 _FREE = re.compile(
     r".*_tokens?|added_tokens_decoder|response_schema|id2label|label2id|prefix|stop_strings"
-    r"|problem_type|default_(?:system_)?prompt|ignore|targets?|modules_to_not_convert"
+    r"|problem_type|.*prompts?|ignore|targets?|modules_to_not_convert"
     r"|modules_in_block_to_quantize|llm_int8_skip_modules|target_modules|exclude_modules"
     r"|modules_to_save|target_parameters|layers_pattern|exclude(?:_layers)?|pat_str|pattern"
 )
@@ -75,6 +75,7 @@ _SAVED = frozenset(
         "vocab.txt",
     )
 )
+_TEMPLATE = re.compile(r"(?:\w+_)?template")
 _TOKEN_KEY = re.compile(r".*_tokens?")
 _ADAPTERS = ("LORA",)
 
@@ -202,7 +203,7 @@ def _walk(value: object, document: _Document, place: str) -> None:
 
 def _entry(key: str, within: dict[str, object], document: _Document, place: str) -> None:
     value = within[key]
-    if key == "chat_template":
+    if _TEMPLATE.fullmatch(key):
         for text in _texts(value):
             refuse_template(text, f"{document.name}: {place}")
     elif key in _CODE and value:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aicert import safetensors
 from aicert.digest import dir_digest, of_bytes
@@ -14,7 +17,7 @@ from aicert.tree import read_file, read_tree
 from enclave_runner.config import Reference
 from enclave_runner.inputs import MeasuredInput
 from enclave_runner.model_files import ModelFiles, prepare
-from enclave_runner.model_json import ModelFileRefused
+from enclave_runner.model_json import ModelFileRefused, clean
 from enclave_runner.pickles import PickleRefused, WeightsRefused
 
 Content = dict[str, str | bytes]
@@ -228,6 +231,8 @@ def test_tokens_templates_and_text_may_look_like_paths(tmp_path: Path) -> None:
                 "added_tokens_decoder": {"0": {"content": "../x"}},
                 "chat_template": "{% if x %}/usr/share{{ '..' }}{% endif %}",
                 "clean_up_tokenization_spaces": False,
+                "default_system_prompt": "/a\nb",
+                "tool_chat_template": "{{ x }}\n/y",
             }
         ),
         "special_tokens_map.json": '{"unk_token": "/usr", "extra_special_tokens": ["~/x"]}',
@@ -337,6 +342,38 @@ def test_a_template_that_reads_a_file_is_refused(tmp_path: Path, name: str, word
     told = str(refusal(tmp_path, MODEL | {name: text}))
     assert f"m/{name}" in told
     assert f"`{word}`" in told
+
+
+NAMES = ("a", "x_file", "model_type", "vocab", "architectures", "auto_map", "deep", "x_path")
+VALUES = st.recursive(
+    st.sampled_from((*ELSEWHERE, "plain", "vocab.txt", 1, None, True)),
+    lambda below: (
+        st.lists(below, max_size=3) | st.dictionaries(st.sampled_from(NAMES), below, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    below = value.values() if isinstance(value, dict) else value
+    for each in below if isinstance(below, list | type({}.values())) else ():
+        yield from texts(each)
+
+
+DOCUMENTS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4)
+
+
+@given(DOCUMENTS, st.sampled_from(("config", "settings")))
+def test_whatever_a_file_says_nothing_of_elsewhere_is_seen(value: object, kind: str) -> None:
+    data = json.dumps(value).encode()
+    try:
+        found = clean(kind, data, "m/x.json", frozenset(("vocab.txt",)))
+    except ModelFileRefused:
+        return
+    seen = json.loads(found.data or data)
+    assert not set(ELSEWHERE) & set(texts(seen))
 
 
 def test_templates_are_text_of_some_size(tmp_path: Path) -> None:
