@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from aicert import cli
 from aicert.errors import ConfigError
-from rules import config, edit, example, review, review_text
+from rules import canonical, config, edit, example, progress, review, review_text
 from rules.command import Command
 
 
@@ -27,6 +27,11 @@ and takes the first machine of aicert.toml. If the source cannot be locked, noth
 
   ./doit add tiny-alpaca alpaca path:examples/other-rows
   ./doit add my-run config path:examples/my-run.yml
+
+Rows in any form that is read (docs/spec/records.md) can be brought into the one that runs use
+without a copy; the new file stands beside the old one and becomes the input:
+
+  ./doit add tiny-alpaca alpaca path:examples/rows.csv --canonical
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -37,6 +42,14 @@ and takes the first machine of aicert.toml. If the source cannot be locked, noth
             "default": False,
             "help": "accept pickled weights, which can run code; reviewers see it",
         },
+        {
+            "name": "canonical",
+            "short": "",
+            "long": "canonical",
+            "type": bool,
+            "default": False,
+            "help": "bring the rows of a file into canonical form first, and add that file",
+        },
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
@@ -46,7 +59,12 @@ and takes the first machine of aicert.toml. If the source cannot be locked, noth
         root = Path.cwd()
         example.make_example(root)
         run, name, source = args
-        return _show(edit.add(root, run, name, source, allow_pickle=params["allow-pickle"]))
+        if params["canonical"]:
+            source = canonical.write(root, source)
+        code = _show(edit.add(root, run, name, source, allow_pickle=params["allow-pickle"]))
+        if told := canonical.advice(root, run, name, source):
+            progress.say(told)
+        return code
 
 
 class Update(Command):
