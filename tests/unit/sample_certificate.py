@@ -10,6 +10,7 @@ from aicert.certificate import Certificate, Evidence, Signed
 from aicert.digest import Digest, dir_digest, of_bytes
 from aicert.dsse import Envelope
 from aicert.lockfile import LockedInput, Lockfile
+from aicert.report_facts import Loss, Records
 from aicert.report_form import RunReport, Value
 from aicert.statement import Dependency, Output, Statement
 
@@ -25,6 +26,20 @@ SOURCES = {
     "config": "path:examples/c.yml",
     "model": "hf:org/base-7b@" + "b" * 40,
 }
+
+
+RECORDS = (
+    Records(
+        name="alpaca",
+        split="train",
+        rows=256,
+        bytes=48_211,
+        digest=Digest("sha256", "88" * 32),
+        unread_bytes=0,
+        files=("train.jsonl",),
+    ),
+)
+LOSS = Loss(state="measured", before=6.0, after=2.25, rows=64, tokens=800, template_tokens=80)
 
 
 def sample(
@@ -43,6 +58,10 @@ def sample(
     made = FILES if files is None else files
     report = RunReport(
         exit_code=exit_code,
+        records=RECORDS if exit_code == "0" else (),
+        loss=LOSS if exit_code == "0" else None,
+        texts=(("chat template", Digest("sha256", "77" * 32)),),
+        removed=("model/config.json: name_or_path",),
         values={
             "losses": Value("self-reported", (3.0, 2.5, 2.0)),
             "lossSteps": Value("self-reported", (1, 2, 3)),
