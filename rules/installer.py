@@ -15,6 +15,7 @@ import hashlib
 import os
 import re
 import selectors
+import shlex
 import shutil
 import subprocess
 import sys
@@ -258,7 +259,8 @@ def _pip(command: Sequence[str], lock: Path, on_line: OnLine, on_tick: OnTick) -
     if ended.code != 0:
         raise InstallError(
             f"pip could not install {_shown(lock)} (exit code {ended.code}):\n{ended.cause}",
-            hint="python3 -m pip config list  # check that and the network, then run it again",
+            # This pip, since Debian's own Python has none.
+            hint=f"{shlex.quote(command[0])} -m pip config list  # check that and the network",
         )
 
 
