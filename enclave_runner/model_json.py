@@ -172,7 +172,7 @@ def _clean(kind: str, data: bytes, document: _Document) -> Cleaned:
         ) from None
     if not isinstance(value, dict):
         raise ModelFileRefused(f"{document.name} is no JSON object")
-    _KINDS[kind](value, document)
+    KINDS[kind](value, document)
     copy = None
     if document.removed:
         # ASCII, so that it can be written whatever the file holds.
@@ -306,7 +306,7 @@ def _adapter(value: dict[str, object], document: _Document) -> None:
     _walk(value, document, "")
 
 
-_KINDS: Mapping[str, Callable[[dict[str, object], _Document], None]] = {
+KINDS: Mapping[str, Callable[[dict[str, object], _Document], None]] = {
     "config": _config,
     "settings": _settings,
     "special-tokens": _special_tokens,

@@ -6,6 +6,7 @@ Each is a whole, valid input: mutations of it reach deep into its parser.
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from aicert.digest import Digest
 from aicert.lockfile import LockedInput, Lockfile
 from aicert.report_facts import Loss, Records
 from aicert.report_form import Override, RunReport, Value
+from enclave_runner import model_json
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
@@ -83,6 +85,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         "platform-report": (confidential.get("hcl"), confidential.get("hcl").ljust(2600, b"\0")),
         "policy": (_policy(), CONFIDENTIAL, b'tier = "software"\n'),
         "manifest": (signed,),
+        "model-json": tuple(_model_documents()),
         "public": (public, tpm_forge.rsa_public(rsa_key("ak").public_key())),
         "quote": (local.get("quote_attest"), cloud.get("quote_attest")),
         "report": (
@@ -101,6 +104,22 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         ),
         "statement": (local.get("payload"), cloud.get("payload")),
     }
+
+
+def _model_documents() -> Iterator[bytes]:
+    """One file of each kind, with something left over where that may be."""
+    documents = {
+        "adapter": b'{"peft_type":"LORA","base_model_name_or_path":"x","target_modules":["a"]}',
+        "config": b'{"_name_or_path":"/x","a":{"auto_map":{"b":"c"},"dtype":"auto"}}',
+        "index": b'{"weight_map":{"a":"model.safetensors"},"metadata":{}}',
+        "numbers": b'{"a":0}',
+        "settings": b'{"b":[{"d_file":"vocab.txt"}],"chat_template":"{{ x }}"}',
+        "special-tokens": b'{"unk_token":{"content":"/"},"bos_token":"~"}',
+        "tekken": b'{"config":{"pattern":"/"},"vocab":[{"token_str":"/"}]}',
+        "tokenizer": b'{"model":{"vocab":{"a":0},"merges":["a b"]}}',
+    }
+    for kind, text in documents.items():
+        yield bytes((sorted(model_json.KINDS).index(kind),)) + text
 
 
 def _sha256(text: str) -> str:

@@ -26,6 +26,7 @@ from aicert import (
     tpm,
 )
 from aicert.dsse import Envelope
+from enclave_runner import model_json
 from tests.adversarial.ca_forge import AT
 from tests.adversarial.chip_forge import makers
 from tests.fuzz import row_targets
@@ -131,6 +132,16 @@ def _policy(data: bytes) -> None:
         policy_file.load_policy(str(path))
 
 
+def _model_json(data: bytes) -> None:
+    """What was cleaned once is clean; the first byte chooses what the file is."""
+    kinds = sorted(model_json.KINDS)
+    kind, text = kinds[data[0] % len(kinds)] if data else kinds[0], data[1:]
+    beside = frozenset(("vocab.txt", "model.safetensors"))
+    copy = model_json.clean(kind, text, "m/x.json", beside).data
+    if copy is not None and model_json.clean(kind, copy, "m/x.json", beside).data is not None:
+        raise BrokenPromiseError("a copy is not clean")
+
+
 def _safetensors(data: bytes) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(data)
@@ -170,6 +181,7 @@ TARGETS: dict[str, Target] = {
     "lockfile": _lockfile,
     "platform-report": _platform_report,
     "manifest": _manifest,
+    "model-json": _model_json,
     "policy": _policy,
     "public": _public,
     "quote": _quote,
