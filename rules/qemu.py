@@ -36,8 +36,9 @@ FIRMWARE = f"/{image_store.FIRMWARE}"
 VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
 # What the system itself needs beside the training: kernel, page cache, the runner.
 OWN_MEMORY = 768 << 20
-# Firmware, kernel, hashing and measuring under emulation, on top of the training's own limit.
-_BOOT_S = 600
+# Firmware, kernel, hashing, reading rows and measuring outputs and loss under emulation, on top of
+# the training's own limit.
+_BOOT_S = 1200
 # What the machine writes beside what its scratch can hold: certificate, log, names.
 OUTPUT_ROOM = 64 << 20
 _WORDS = {"kvm": "with KVM", "tcg": "emulated: this takes longer"}
