@@ -38,7 +38,7 @@ class Trained:
             self.seen,
             {path.name: path for path in output.iterdir()},
             loss.Room(
-                folder=self.folder / f"of {output.parent.name} {output.name}",
+                folder=self.folder / f"loss {len(list(self.folder.glob('loss *')))}",
                 training_env=self.environment,
                 limits=Limits(),
             ),
