@@ -13,6 +13,7 @@ themselves, and archives that other programs find from the end of a file.
 import os
 import re
 from collections.abc import Iterator
+from itertools import chain
 from operator import attrgetter
 
 from aicert.errors import EvidenceError
@@ -160,7 +161,7 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
         if closed or at - begin >= _PART:
             yield b"{" + text[begin : found.start(1)] + b"}"
             begin = at
-    for rest in (text[closed.end() :], block or b"", *blocks):
+    for rest in chain((text[closed.end() :], block or b""), blocks):
         if _checked(rest).strip(b" \t\r"):
             raise EvidenceError("the safetensors header goes on after its end")
 
