@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from aicert.records.errors import RowRefused, quoted
-from aicert.records.grammar import MAX_LINE
+from aicert.records.grammar import oversize
 from aicert.records.schema import ListOf, Schema, StructOf, Type
 
 # Beyond it a float does not hold every integer.
@@ -28,8 +28,9 @@ def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
             raise RowRefused("a string has half of a surrogate pair") from None
         except ValueError:
             raise RowRefused("NaN and infinity are not numbers; null stands for none") from None
-        if len(line) > MAX_LINE:
-            raise RowRefused(f"its canonical form is longer than {MAX_LINE} bytes")
+        reason = oversize(line)
+        if reason is not None:
+            raise RowRefused(f"its canonical form is {reason}")
         return line
 
     return write

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from aicert.records.canonical import MAX_EXACT, line_writer
 from aicert.records.errors import RowRefused, quoted
-from aicert.records.grammar import MAX_LINE
+from aicert.records.grammar import MAX_INT, MAX_LINE
 from aicert.records.infer import Columns
 from aicert.records.jsonl import whole_lines
-from aicert.records.jsonrows import MAX_INT, as_text
+from aicert.records.jsonrows import as_text
 from aicert.records.schema import MAX_NODES, Scalar, Schema, check_name
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")

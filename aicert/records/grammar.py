@@ -21,6 +21,8 @@ from aicert.records.schema import ListOf, Schema, StructOf, Type
 MAX_INT = 2**63 - 1
 # The longest line; a book is a megabyte.
 MAX_LINE = 16 << 20
+# Commas and opening brackets on a line: each may be a value that takes a parser 150 bytes.
+MAX_PARTS = 1 << 20
 _CONTROLS = bytes(byte for byte in range(32) if byte != 10)
 _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 # Pairs of backslashes first: then each one left begins an escape. 127 stands in no name and in no
@@ -35,6 +37,16 @@ _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 # Shorter ones fit 64 bits.
 _LONG = b"0" * 19
 _SCALARS = {"string": _STRING, "int": _INT, "float": _FLOAT, "bool": rb"true|false"}
+
+
+def oversize(line: bytes) -> str | None:
+    """Why a line is too large, if it is."""
+    if len(line) <= MAX_PARTS:
+        return None
+    if len(line) > MAX_LINE:
+        return f"longer than {MAX_LINE} bytes"
+    parts = sum(map(line.count, (b",", b"[", b"{")))
+    return f"of more than {MAX_PARTS} commas and brackets" if parts > MAX_PARTS else None
 
 
 class Grammar:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from aicert.records.canonical import line_writer
 from aicert.records.errors import RowRefused
-from aicert.records.grammar import MAX_LINE, Grammar
+from aicert.records.grammar import MAX_LINE, Grammar, oversize
 from aicert.records.infer import Columns
 from aicert.records.jsonrows import parse_row
 from aicert.records.schema import Schema
@@ -23,18 +23,19 @@ _MOST = 1 << 18
 
 def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Blocks of whole lines; the last one gets a line feed where it has none."""
-    rest = b""
+    rest: list[bytes] = []
+    size = 0
     for block in blocks:
         end = block.rfind(b"\n") + 1
+        rest.append(block[: end or None])
+        size += len(rest[-1])
         if end:
-            yield rest + block[:end]
-            rest = block[end:]
-        else:
-            rest += block
-        if len(rest) > MAX_LINE:
+            yield b"".join(rest)
+            rest, size = [block[end:]], len(block) - end
+        if size > MAX_LINE:
             raise RowRefused(f"longer than {MAX_LINE} bytes")
-    if rest:
-        yield rest + b"\n"
+    if size:
+        yield b"".join((*rest, b"\n"))
 
 
 class LineReader:
@@ -116,9 +117,10 @@ class LineReader:
 
     def _next(self, line: bytes) -> bool:
         """Whether the line is a row; one of nothing but spaces is none."""
-        if len(line) > MAX_LINE:
+        reason = oversize(line)
+        if reason is not None:
             self.row += 1
-            raise RowRefused(f"longer than {MAX_LINE} bytes")
+            raise RowRefused(reason)
         blank = not line.strip(b" \t\r\n")
         self.row += not blank
         return not blank

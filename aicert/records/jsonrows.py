@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NoReturn, cast
 
 from aicert.records.errors import RowRefused, quoted
+from aicert.records.grammar import MAX_INT, MAX_PARTS
 
-MAX_INT = 2**63 - 1
 # Longer than any number that a double needs.
 MAX_NUMBER = 400
 # Refused early, so that no parser recurses far.
@@ -90,6 +90,7 @@ class _ArrayReader:
 
     def _value(self) -> dict[str, object]:
         while True:
+            self._check_parts()
             try:
                 value, self._at = parse_value(self._text, self._at)
                 return value
@@ -100,6 +101,14 @@ class _ArrayReader:
                     raise RowRefused(f"longer than {self._most} characters") from None
                 if not self._more(wanted):
                     raise
+
+    def _check_parts(self) -> None:
+        """What is read at once is less than two rows, once a row is long."""
+        if len(self._text) - self._at <= MAX_PARTS:
+            return
+        parts = sum(self._text.count(part, self._at) for part in ",[{")
+        if parts > 2 * MAX_PARTS:
+            raise RowRefused(f"of more than {MAX_PARTS} commas and brackets")
 
     def _peek(self) -> str:
         """The next character that is no white space; nothing at the end."""

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from aicert.digest import Digest
 from aicert.frozen import dataclass
 from aicert.records.errors import RowRefused
-from aicert.records.grammar import MAX_LINE, Grammar
+from aicert.records.grammar import MAX_LINE, MAX_PARTS, Grammar, oversize
 from aicert.records.schema import Schema
 
 BLOCK = 1 << 18
@@ -44,20 +44,22 @@ class Checker:
         self._hash = hashlib.sha256()
         self._rows = 0
         self._bytes = 0
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._rest_size = 0
 
     def feed(self, data: bytes) -> None:
         """Check as many lines as are whole; NotCanonical at the first that is none."""
         end = data.rfind(b"\n") + 1
+        self._rest.append(data[: end or None])
+        self._rest_size += len(self._rest[-1])
         if not end:
-            self._rest += data
-            if len(self._rest) > MAX_LINE:
+            if self._rest_size > MAX_LINE:
                 raise NotCanonical(self._rows + 1, f"is longer than {MAX_LINE} bytes")
             return
-        lines = self._rest + data[:end]
-        self._rest = data[end:]
-        if len(lines) > MAX_LINE:
-            self._check_lengths(lines)
+        lines = b"".join(self._rest)
+        self._rest, self._rest_size = [data[end:]], len(data) - end
+        if len(lines) > MAX_PARTS:
+            self._check_sizes(lines)
         matched = self._grammar.prefix(lines)
         self._rows += lines.count(b"\n", 0, matched)
         if matched < len(lines):
@@ -67,14 +69,15 @@ class Checker:
         self._hash.update(lines)
         self._bytes += len(lines)
 
-    def _check_lengths(self, lines: bytes) -> None:
+    def _check_sizes(self, lines: bytes) -> None:
         for row, line in enumerate(lines.split(b"\n"), self._rows + 1):
-            if len(line) > MAX_LINE:
-                raise NotCanonical(row, f"is longer than {MAX_LINE} bytes")
+            reason = oversize(line)
+            if reason is not None:
+                raise NotCanonical(row, f"is {reason}")
 
     def end_of_file(self) -> None:
         """A row cannot go on in the next file."""
-        if self._rest:
+        if self._rest_size:
             raise NotCanonical(self._rows + 1, "has no line feed at its end")
 
     def fact(self) -> RowsFact:

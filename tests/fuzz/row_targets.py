@@ -31,7 +31,7 @@ SCHEMA = Schema(
     )
 )
 _GRAMMAR = Grammar(SCHEMA)
-BLOCK = 1000
+BLOCK = 1 << 12
 
 
 class DisagreementError(Exception):

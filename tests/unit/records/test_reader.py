@@ -164,7 +164,9 @@ def test_names_are_few_and_short_together() -> None:
 
 
 def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aicert.records.reader.MAX_LINE", 50)
+    for module in ("grammar", "reader"):
+        monkeypatch.setattr(f"aicert.records.{module}.MAX_LINE", 50)
+        monkeypatch.setattr(f"aicert.records.{module}.MAX_PARTS", 40)
     good, long = line({"text": ""}), line({"text": "a" * 50})
     for size in (1, 7, 1000):
         checker = Checker(TEXT)
@@ -173,6 +175,8 @@ def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             for start in range(0, len(data), size):
                 checker.feed(data[start : start + size])
     Checker(TEXT).feed(good * 9)
+    with pytest.raises(NotCanonical, match="row 2 is of more than 40 commas and brackets"):
+        Checker(TEXT).feed(good + b"[" * 41 + b"\n")
     monkeypatch.setattr("aicert.records.reader.MAX_ROWS", 3)
     assert check(io.BytesIO(good * 3), TEXT).rows == 3
     with pytest.raises(NotCanonical, match="one of more than 3"):
