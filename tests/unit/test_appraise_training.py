@@ -38,6 +38,9 @@ def judged(
         (8.0, 8.0, [*[2.0] * 7, 6.5], True),
         (8.0, 8.0, [6.5, *[2.0] * 8], False),
         (8.0, 8.0, [2.0], False),
+        # Weights that are no numbers any more contradict nothing.
+        (50.4, 49.9, [1.0] * 8, False),
+        (50.4, 50.0, [1.0] * 8, True),
         # The output fits better: by a nat and by half, and just less.
         (8.0, 2.0, [4.0] * 8, True),
         (8.0, 1.99, [4.0] * 8, False),

@@ -123,6 +123,9 @@ def test_some_of_many_are_shown_and_how_many_are_not() -> None:
     details = scene.appraise().check("inputs.records").detail.split("\n")
     assert details[0].startswith("2304 rows read")
     assert [len(details), details[-1]] == [7, "and 4 more"]
+    scene = Scene("local", 2).edit("report", lambda report: replace(report, records=many[:5]))
+    details = scene.appraise().check("inputs.records").detail.split("\n")
+    assert [len(details), details[-1][:10]] == [6, "alpaca s4:"]
 
 
 @pytest.mark.parametrize(
