@@ -29,6 +29,7 @@ _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 # structure, so what is replaced outside a string matches nothing; nor does a backslash there.
 _PAIRS = (rb"\\", rb"\"")
 _NO_ESCAPE = re.compile(rb"\\(?![nrtbf]|u00(?:0[0-7bef]|1[0-9a-f]))")
+_NO_JSON_ESCAPE = re.compile(rb"\\(?![nrtbf/]|u[0-9a-fA-F]{4})")
 _STRING = rb'"[^"]*+"'
 _FLOAT = rb"-?[0-9]{1,22}(?:\.[0-9]{1,22}(?:e[-+][0-9]{1,3})?+|e[-+][0-9]{1,3})"
 _INT = rb"0|-?[1-9][0-9]{0,18}"
@@ -50,14 +51,18 @@ def oversize(line: bytes) -> str | None:
 
 
 class Grammar:
-    """The canonical rows of one schema; with `spaces` also those with spaces between parts."""
+    """The canonical rows of one schema; if `loose`, also with spaces and needless escapes.
 
-    def __init__(self, schema: Schema, *, spaces: bool = False) -> None:
-        form = _Form(rb" *+" if spaces else b"")
+    The loose ones only say that rows bring no new column: halves of surrogate pairs pass.
+    """
+
+    def __init__(self, schema: Schema, *, loose: bool = False) -> None:
+        form = _Form(rb" *+" if loose else b"")
+        self._no_escape = _NO_JSON_ESCAPE if loose else _NO_ESCAPE
         self._rows = re.compile(rb"(?:" + form.row(schema) + rb"\n)*+")
         # What may not follow a line feed; and what does, where that is the same in every row.
         self._inside = re.compile(rb"\n(?!" + form.head(schema) + rb")")
-        self._head = None if spaces else b"\n{" + _name(schema.columns[0][0])
+        self._head = None if loose else b"\n{" + _name(schema.columns[0][0])
         leaves = set(_leaves(StructOf(schema.columns)))
         self._has_floats = "float" in leaves
         self._has_ints = "int" in leaves
@@ -69,7 +74,7 @@ class Grammar:
         """
         end = _plain_until(block)
         neutral = _without_quotes_inside(block[:end])
-        wrong = _NO_ESCAPE.search(neutral)
+        wrong = self._no_escape.search(neutral)
         if wrong is not None:
             neutral = neutral[: neutral.rfind(b"\n", 0, wrong.start()) + 1]
         matched = self._rows.match(neutral)

@@ -1,5 +1,6 @@
 """Lines of JSON: what is canonical already is taken as it is, and the rest parsed row by row."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -15,7 +16,8 @@ from aicert.records.schema import Schema
 _PARTS = re.compile(
     rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^ \t\r"]++|(?<=[-+.\w])[ \t\r]++(?=[-+.\w])', re.DOTALL
 )
-_LEAST = 1 << 12
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+_LEAST = 1 << 6
 # Lines that are kept to be looked at again; each schema begins with some.
 _MOST_PARSED = 100
 _MOST = 1 << 18
@@ -55,15 +57,15 @@ class LineReader:
 
     def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
         """Widen `columns` by what the lines hold."""
-        grammar = spaced = None
+        grammar = loose = None
         quiet = 0
         for block in whole_lines(blocks):
             at = 0
             while at < len(block):
                 if grammar is not None:
-                    if self._squeeze and spaced is None:
-                        spaced = Grammar(columns.schema(), spaces=True)
-                    rows, at = self._canonical(block, at, grammar, spaced)
+                    if self._squeeze and loose is None:
+                        loose = Grammar(columns.schema(), loose=True)
+                    rows, at = self._canonical(block, at, grammar, loose)
                     if rows:
                         self.row += rows.count(b"\n")
                         self._matched_at.add(columns.changes)
@@ -73,7 +75,7 @@ class LineReader:
                 before = columns.changes
                 self._learn_line(line, columns)
                 if columns.changes != before:
-                    grammar, spaced, quiet = None, None, 0
+                    grammar, loose, quiet = None, None, 0
                 elif grammar is None:
                     quiet += 1
                     # To make a grammar costs about as much as to read some rows.
@@ -126,18 +128,17 @@ class LineReader:
         return not blank
 
     def _canonical(
-        self, block: bytes, at: int, grammar: Grammar, spaced: Grammar | None = None
+        self, block: bytes, at: int, grammar: Grammar, loose: Grammar | None = None
     ) -> tuple[bytes, int]:
-        """As many canonical rows as stand at `at`, without spaces around; and where they end.
-
-        With `spaced` they may keep their spaces.
+        """As many rows as stand at `at`, in canonical form, if it takes no parser to give it to
+        them; and where they end. With `loose` they may keep their spaces and escapes.
         """
         parts = []
         while at < len(block):
             end = block.find(b"\n", min(at + self._window, len(block)) - 1) + 1
             lines = block[at:end]
             text = lines
-            matched = (spaced or grammar).prefix(lines) if spaced or not self._squeeze else 0
+            matched = (loose or grammar).prefix(lines) if loose or not self._squeeze else 0
             if matched < len(lines) and self._squeeze:
                 text = squeezed(lines)
                 matched = grammar.prefix(text)
@@ -161,8 +162,22 @@ class LineReader:
 
 
 def squeezed(lines: bytes) -> bytes:
-    """`lines` without the spaces that mean nothing in JSON. What is no JSON stays none."""
-    return b"".join(_PARTS.findall(lines))
+    """`lines` without spaces and escapes that mean nothing in JSON. What is no JSON stays none."""
+    parts = _PARTS.findall(lines)
+    if b"\\u" in lines or b"\\/" in lines:
+        # Outside of strings an escape has to stay for the parser to refuse.
+        parts = [
+            _string(part) if b"\\" in part and part.startswith(b'"') else part for part in parts
+        ]
+    return b"".join(parts)
+
+
+def _string(token: bytes) -> bytes:
+    """A string in its one form, or as it is where it has none."""
+    try:
+        return _ENCODER.encode(json.loads(token.decode())).encode()
+    except ValueError:
+        return token
 
 
 def _line(block: bytes, at: int) -> tuple[bytes, int]:

@@ -38,6 +38,11 @@ READ: dict[str, tuple[bytes, list[object]]] = {
     "U+2028 ends no line": ('{"text":"a\u2028b"}\n'.encode(), [{"text": "a\u2028b"}]),
     "a character that is NUL": (b'{"text":"a\\u0000b"}\n', [{"text": "a\0b"}]),
     "a pair of surrogates": (b'{"text":"\\ud83d\\ude00"}\n', [{"text": "\N{GRINNING FACE}"}]),
+    "escapes": (
+        b'{"text":"a"}\n{"text":"\\/\\u002f\\u0022\\u005C\\\\u0061\\u000a\\u0001\\u00E9"}\n',
+        [A, {"text": '//"\\\\u0061\n\x01é'}],
+    ),
+    "escapes in a name, and spaces": (b'{"text":"a"}\n{"t\\u0065xt" : "\\u0062"}\n', [A, B]),
     "order in objects is the first's": (
         b'{"m":{"b":1,"a":2}}\n{"m":{"a":1,"b":2}}\n{"m":{"c":null}}\n',
         [
@@ -76,6 +81,13 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "NaN": (b'{"v":NaN}\n', "row 1: NaN is not a number"),
     "infinity": (b'{"v":-Infinity}\n', "row 1: -Infinity is not a number"),
     "too large": (b'{"v":1e999}\n', "row 1: 1e999 is no number that a computer's float can hold"),
+    "an escape outside": (b'{"v":1}\n' * 9 + b'{\\u0022v":1}\n', "row 10: not JSON"),
+    "an escaped bracket": (b'{"v":1}\n' * 9 + b'\\u007b"v":1}\n', "row 10: not JSON"),
+    "an escape of nothing": (b'{"v":"\\x"}\n', "row 1: not JSON: Invalid"),
+    "half a pair, between": (
+        b'{"text":"a"}\n' * 9 + b'{"text":"\\ud800\\u0061"}\n',
+        "row 10: a string has half",
+    ),
     "half a pair": (b'{"text":"\\ud800"}\n', "row 1: a string has half of a surrogate pair"),
     "two values on a line": (b'{"text":"a"} {"text":"b"}\n', "row 1: there is something after"),
     "a value over lines": (b'{"text":\n"a"}\n', "row 1: not JSON"),
