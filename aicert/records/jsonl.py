@@ -16,6 +16,7 @@ from aicert.records.schema import Schema
 _PARTS = re.compile(
     rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^ \t\r"]++|(?<=[-+.\w])[ \t\r]++(?=[-+.\w])', re.DOTALL
 )
+_BLANK = re.compile(rb"(?:[ \t\r]*+\n)++")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _LEAST = 1 << 6
 # Lines that are kept to be looked at again; each schema begins with some.
@@ -118,14 +119,13 @@ class LineReader:
                         yield write(parse_row(line))
 
     def _next(self, line: bytes) -> bool:
-        """Whether the line is a row; one of nothing but spaces is none."""
+        """Whether the line is a row."""
         reason = oversize(line)
         if reason is not None:
             self.row += 1
             raise RowRefused(reason)
-        blank = not line.strip(b" \t\r\n")
-        self.row += not blank
-        return not blank
+        self.row += bool(line)
+        return bool(line)
 
     def _canonical(
         self, block: bytes, at: int, grammar: Grammar, loose: Grammar | None = None
@@ -158,7 +158,7 @@ class LineReader:
     @staticmethod
     def _fits_squeezed(block: bytes, at: int, grammar: Grammar) -> bool:
         text = squeezed(_line(block, at)[0])
-        return grammar.prefix(text) == len(text)
+        return 0 < grammar.prefix(text) == len(text)
 
 
 def squeezed(lines: bytes) -> bytes:
@@ -181,5 +181,9 @@ def _string(token: bytes) -> bytes:
 
 
 def _line(block: bytes, at: int) -> tuple[bytes, int]:
+    """The line at `at` and where it ends; lines of nothing but spaces are one, of nothing."""
+    blank = _BLANK.match(block, at)
+    if blank is not None:
+        return b"", blank.end()
     end = block.index(b"\n", at) + 1
     return block[at:end], end

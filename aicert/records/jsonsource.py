@@ -72,17 +72,23 @@ def without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
         head += block
         if len(head) >= len(MARK):
             break
-    yield head.removeprefix(MARK)
+    head = head.removeprefix(MARK)
+    # A block of nothing would be the end.
+    if head:
+        yield head
     yield from blocks
 
 
 def _look(blocks: Iterator[bytes]) -> tuple[bool, Iterator[bytes]]:
     """Whether an array begins here, and the same blocks."""
-    head = b""
+    space: list[bytes] = []
+    size = 0
     for block in blocks:
-        head += block
-        if head.strip(b" \t\r\n"):
-            break
-        if len(head) > MAX_LINE:
+        first = block.lstrip(b" \t\r\n")
+        if first:
+            return first.startswith(b"["), chain(space, (block,), blocks)
+        space.append(block)
+        size += len(block)
+        if size > MAX_LINE:
             raise RowRefused(f"begins with more than {MAX_LINE} bytes of space")
-    return head.lstrip(b" \t\r\n").startswith(b"["), chain((head,), blocks)
+    return False, iter(space)
