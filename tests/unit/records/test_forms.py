@@ -259,3 +259,13 @@ def test_blocks_of_any_size_make_the_same_rows(
         assert rows_of(tmp_path, "a.json", f"{data[:-1]}]".encode()) == expected
         assert (tmp_path / "out" / "rows.jsonl").exists()
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_many_values_in_a_row_of_an_array_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aicert.records.jsonrows.MAX_PARTS", 100)
+    assert rows_of(tmp_path, "a.json", b'[{"a":"' + b"x" * 300 + b'"}]') == [{"a": "x" * 300}]
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    with pytest.raises(RowsRefused, match="row 1: of more than 100 commas and brackets"):
+        rows_of(tmp_path, "a.json", b'[{"a":[' + b"1," * 300 + b"1]}]")
