@@ -29,6 +29,10 @@ def exclusive(root: Path) -> Iterator[None]:
 def run_dvc(root: Path, arguments: Sequence[str]) -> str:
     """Run `dvc ARGUMENTS` quietly; returns its output. Raises ToolError with what it said."""
     _protect_from_root(root)
+    return _quiet(root, arguments)
+
+
+def _quiet(root: Path, arguments: Sequence[str]) -> str:
     done = subprocess.run(
         [dvc_env.program(), *arguments],
         cwd=root,
@@ -72,13 +76,7 @@ def _protect_from_root(root: Path) -> None:
     local = root / ".dvc" / "config.local"
     chosen = local.is_file() and re.search(r"^\s*type\s*=", local.read_text("utf-8"), re.MULTILINE)
     if os.geteuid() == 0 and not chosen:
-        subprocess.run(
-            [dvc_env.program(), "config", "--local", "cache.type", "reflink,copy"],
-            cwd=root,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-        )
+        _quiet(root, ["config", "--local", "cache.type", "reflink,copy"])
 
 
 def _environment() -> dict[str, str]:

@@ -22,6 +22,7 @@ STATE = "terraform.tfstate"
 LOG = "terraform.log"
 _VARIABLES = "run.auto.tfvars.json"
 _PLAN = "plan"
+_BEGUN = "applying"
 _MAX_TEXT = 1 << 20
 Note = Callable[[str], None]
 
@@ -68,12 +69,12 @@ class Terraform:
 
     def _resources(self) -> bool | None:
         """Whether the state names resources; None where something may have been made all the same:
-        it is cut, or gone while a plan or a backup of it is there.
+        it is cut, or gone while a backup of it is there, or making was begun and never ended.
         """
         try:
             state = json.loads((self.folder / STATE).read_bytes())
         except FileNotFoundError:
-            begun = any((self.folder / name).exists() for name in (_PLAN, f"{STATE}.backup"))
+            begun = any((self.folder / name).exists() for name in (_BEGUN, f"{STATE}.backup"))
             return None if begun else False
         except ValueError:
             return None
@@ -90,7 +91,10 @@ class Terraform:
         self.set_variables(variables)
         self._note("terraform plan")
         self._run("plan", "-json", f"-out={_PLAN}")
-        self._run("apply", "-json", _PLAN)
+        # Until terraform has ended and written its state, what it made is nowhere written down.
+        begun = self.folder / _BEGUN
+        begun.touch()
+        self._run("apply", "-json", _PLAN, ended=begun.unlink)
 
     def refresh(self) -> None:
         """Look at what there is, change nothing of it; outputs say it afterwards."""
@@ -119,7 +123,8 @@ class Terraform:
         with _uninterrupted():
             self._run("destroy", "-json", "-auto-approve")
 
-    def _run(self, action: str, *options: str) -> str:
+    def _run(self, action: str, *options: str, ended: Callable[[], None] = lambda: None) -> str:
+        """Run it; `ended` is called where terraform ended by itself, well or not."""
         words = ["terraform", f"-chdir={self.folder}", action]
         words += [] if action == "output" else ["-input=false"]
         with self.log.open("ab") as log:
@@ -132,14 +137,18 @@ class Terraform:
                 # Ctrl-C on the terminal is for us, who then end it in order.
                 start_new_session=True,
             )
-            with process, _ended_in_order(process):
-                lines: list[bytes] = []
-                for line in process.stdout or ():
-                    if action != "output":
-                        # An output may be a secret.
-                        log.write(line)
-                    lines.append(line)
-                    self._show(line)
+            lines: list[bytes] = []
+            try:
+                with process, _ended_in_order(process):
+                    for line in process.stdout or ():
+                        if action != "output":
+                            # An output may be a secret.
+                            log.write(line)
+                        lines.append(line)
+                        self._show(line)
+            finally:
+                if (process.returncode or 0) >= 0:
+                    ended()
         text = b"".join(lines).decode("utf-8", "replace")[-_MAX_TEXT:]
         if process.returncode != 0:
             raise azure_errors.explain(action, _said(text), self.log)

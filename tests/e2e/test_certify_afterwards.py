@@ -15,6 +15,7 @@ GOOD = "weights(b'\\2')\n"
 FAILING_DVC = """\
 #!/bin/sh
 echo "$*" >> "{log}"
+[ "$1" = config ] && exit
 echo 'ERROR: the disk of the remote is on fire' >&2
 exit 255
 """
@@ -48,7 +49,7 @@ def test_a_dvc_that_fails_is_told_and_tried_again(stand_in: StandIn, tmp_path: P
     assert "warning: run tiny-alpaca is in place, but not tracked by DVC" in done.stderr
     assert "the disk of the remote is on fire" in done.stderr
     assert "./doit certify tiny-alpaca tries it again" in done.stderr.splitlines()[-1]
-    assert log.read_text().startswith("commit")
+    assert any(line.startswith("commit") for line in log.read_text().splitlines())
     again = broken.doit("certify")
     assert again.returncode == 0, again.stderr
     assert "certify:tiny-alpaca: up to date" in again.stderr

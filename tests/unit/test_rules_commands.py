@@ -323,14 +323,19 @@ def test_clean_leaves_the_databases_of_tasks_that_run(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "backup"), [(b"", b""), (b'{"version": 4', b""), (None, b"{}"), (b"[]", b"")]
+    ("state", "other"),
+    [
+        (b"", "terraform.tfstate.backup"),
+        (b'{"version": 4', "terraform.tfstate.backup"),
+        (None, "terraform.tfstate.backup"),
+        (None, "applying"),
+        (b"[]", "applying"),
+    ],
 )
-def test_clean_keeps_what_may_be_paid_for(
-    project: Path, state: bytes | None, backup: bytes
-) -> None:
+def test_clean_keeps_what_may_be_paid_for(project: Path, state: bytes | None, other: str) -> None:
     folder = project / ".aicert/azure/aicert0123456789ab"
     folder.mkdir(parents=True)
-    for name, data in (("terraform.tfstate", state), ("terraform.tfstate.backup", backup)):
+    for name, data in (("terraform.tfstate", state), (other, b"")):
         if data is not None:
             (folder / name).write_bytes(data)
     code, _, err = doit(project, "clean", "--yes")
