@@ -50,6 +50,9 @@ def program() -> Path:
 
 def _is_complete(environment: Path) -> bool:
     try:
+        # Its Python may have been removed since, or be another user's own.
+        if not os.access(environment / "bin" / "python", os.X_OK):
+            return False
         return (environment / _MARKER).read_text(encoding="ascii") == _digest()
     except (FileNotFoundError, NotADirectoryError):
         return False

@@ -7,8 +7,10 @@ from rules import progress, training_env
 
 def training_environment(root: Path) -> Path:
     """The environment's directory; minutes and some 3 GB the first time, nothing afterwards."""
-    if training_env.is_complete(training_env.location(root)):
-        return training_env.location(root)
+    environment = training_env.location(root)
+    if training_env.is_complete(environment):
+        training_env.require_usable(environment)
+        return environment
     progress.say("making the training environment (Axolotl and torch, about 3 GB, minutes)")
     with progress.task("training environment", unit="steps", is_even=False) as bar:
         return training_env.ensure(

@@ -52,11 +52,28 @@ def python(environment: Path) -> Path:
 
 
 def is_complete(environment: Path) -> bool:
-    """Whether it was made to the end, from the locks at hand."""
+    """Whether it was made to the end, from the locks at hand, by a Python that is still there."""
+    try:
+        python(environment).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        # Another user's Python: the environment is whole, and `require_usable` says it.
+        pass
     try:
         return (environment / _MARKER).read_text(encoding="ascii") == _marker()
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def require_usable(environment: Path) -> None:
+    """Raise ToolError where another user's Python is behind it, as root's own in root's home."""
+    if not os.access(python(environment), os.X_OK):
+        raise ToolError(
+            f"the training environment {environment} is of a Python that this user may not run: "
+            f"{os.path.realpath(python(environment))}",
+            hint="AICERT_CACHE=~/.cache/aicert ./doit certify",
+        )
 
 
 def ensure(

@@ -118,6 +118,25 @@ def test_an_interrupted_one_is_made_again(shop: Shop) -> None:
     assert not (environment / "half").exists()
 
 
+def test_one_whose_python_is_gone_is_made_again(shop: Shop) -> None:
+    environment = training_env.ensure(shop.root)
+    for link in (environment / "bin").glob("python*"):
+        link.unlink()
+    assert not training_env.is_complete(environment)
+    training_env.ensure(shop.root)
+    assert training_env.is_complete(environment)
+    training_env.require_usable(environment)
+
+
+def test_one_of_a_python_that_may_not_be_run_is_named(tmp_path: Path) -> None:
+    environment = tmp_path / "training"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin/python").write_text("not to be executed by anybody")
+    with pytest.raises(ToolError, match="may not run") as caught:
+        training_env.require_usable(environment)
+    assert "AICERT_CACHE" in (caught.value.hint or "")
+
+
 def test_another_file_under_a_locked_name_is_refused(shop: Shop) -> None:
     shop.digests["small"] = "0" * 64
     shop.write()

@@ -6,7 +6,7 @@ registry and some ten minutes, so it is asked for by its marker:
 
     ./doit test -m matrix tests/matrix
 
-The training environment is made once and shared: it is the same for all.
+The training environment is made once and shared: of the system's Python, which everybody may run.
 """
 
 import os
@@ -124,12 +124,6 @@ def certifies(machine: Machine, folder: Path) -> None:
         (folder / made.name).symlink_to(made)
 
 
-def test_root_with_another_python(folder: Path) -> None:
-    python = other_python()
-    assert python is not None, "PATH has no CPython 3.11 but the system's: nothing to compare with"
-    certifies(fresh(folder, "other", f"{python.parent}:{SYSTEM}"), folder)
-
-
 def test_the_systems_python(folder: Path) -> None:
     certifies(fresh(folder, "system", SYSTEM), folder)
 
@@ -138,6 +132,12 @@ def test_an_ordinary_user(folder: Path) -> None:
     # Who is none runs all of this as one.
     assert os.geteuid() == 0, "run as root: an ordinary user is made from it"
     certifies(fresh(folder, "user", SYSTEM, NOBODY), folder)
+
+
+def test_root_with_another_python(folder: Path) -> None:
+    python = other_python()
+    assert python is not None, "PATH has no CPython 3.11 but the system's: nothing to compare with"
+    certifies(fresh(folder, "other", f"{python.parent}:{SYSTEM}"), folder)
 
 
 def test_python_3_13_alone_gets_a_hint(folder: Path) -> None:
