@@ -386,3 +386,27 @@ def test_a_file_that_goes_while_sizes_are_summed(
     assert whole == sum(path.stat().st_size for path in (folder / "model").iterdir())
     monkeypatch.setattr(progress, "MAX_COUNTED", 1)
     assert 0 < progress._tree_size(str(folder / "model")) < whole
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Permission denied", "model/a"), "Permission denied: 'model/a'"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_an_error_of_the_system_is_no_verdict_and_no_defect(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    words: str,
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(api, "appraise", refused)
+    assert verify(folder) == 2
+    text = capsys.readouterr().err
+    assert words in text
+    assert "defect" not in text
