@@ -52,6 +52,7 @@ def interrupted(checkout: Checkout) -> None:
     wait_for(lambda: not left(), "machine and TPM to end with certify")
 
 
+@pytest.mark.whole
 def test_certify_and_verify_and_reproduce(built: Built, request: pytest.FixtureRequest) -> None:
     checkout = built.checkout
     shortened(checkout)
