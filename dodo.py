@@ -1,6 +1,6 @@
 """What `doit` can do: configuration is in pyproject.toml, tasks and commands are in rules/."""
 
-from rules.image_tasks import (
+from rules.image.tasks import (
     task_image,
     task_image_gpu,
     task_image_gpu_reproduce,

@@ -22,10 +22,10 @@ from aicert.errors import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from aicert.bounded import StrPath
-    from aicert.digest import Digest
-    from aicert.policy import Policy
-    from aicert.result import AttestationResult
+    from aicert.appraisal.policy import Policy
+    from aicert.appraisal.result import AttestationResult
+    from aicert.files.bounded import StrPath
+    from aicert.formats.digest import Digest
 
 __all__ = [
     "AicertError",
@@ -72,7 +72,7 @@ def verify(
             checks that could not be made (`exit_code` 2).
         ConfigError: the policy or an argument is wrong (`exit_code` 3).
     """
-    from aicert import api
+    from aicert.verifier import verify as api
 
     result = api.check_files(
         certificate,

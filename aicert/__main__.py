@@ -2,6 +2,6 @@
 
 import sys
 
-from aicert.cli import main
+from aicert.cli.main import main
 
 sys.exit(main())

@@ -17,33 +17,24 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from aicert import lockfile as lockfile_form
-from aicert import report_form
-from aicert.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
 from aicert.errors import AicertError, ConfigError, ToolError
+from aicert.files.tree import code_digest, read_file, read_tree
+from aicert.formats import lockfile as lockfile_form
+from aicert.formats import run_report as report_form
+from aicert.formats.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
+from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, signers
+from aicert.formats.run_report import Value
+from aicert.formats.statement import Dependency, Output, Statement
 from aicert.frozen import replace
-from aicert.lockfile import CONFIG_INPUT, Lockfile, signers
-from aicert.report_form import Value
-from aicert.statement import Dependency, Output, Statement
-from aicert.tree import code_digest, read_file, read_tree
-from enclave_runner import (
-    attest,
-    config,
-    inputs,
-    loss,
-    loss_sample,
-    model_files,
-    report,
-    rows,
-    texts,
-    training,
-)
-from enclave_runner.config_rules import INPUTS
-from enclave_runner.containment import Limits
+from enclave_runner.attester import attest
+from enclave_runner.attester.tpm import RunKey, Tpm
+from enclave_runner.axolotl import config, loss, loss_sample, report, texts, training
+from enclave_runner.axolotl.config_rules import INPUTS
 from enclave_runner.events import Counter, Events
-from enclave_runner.inputs import MeasuredInput
-from enclave_runner.model_files import ModelFiles
-from enclave_runner.tpm import RunKey, Tpm
+from enclave_runner.inputs import measure, model_files, rows
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.model_files import ModelFiles
+from enclave_runner.sandbox.containment import Limits
 
 BUILDER_ID = "urn:aicert:machine:"
 # The input is one YAML document that people review; Axolotl's own examples have some 3 kB.
@@ -82,7 +73,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         # First of all: from here to the quote the TPM's own clock counts.
         key = attest.make_run_key(tpm, nonce)
         measured = _measure_inputs(lockfile, arguments.input, events)
-        inputs.check_readable(measured, arguments.trainer_user)
+        measure.check_readable(measured, arguments.trainer_user)
         attest.measure_inputs(tpm, data, measured)
         effective = _prepare(lockfile, measured)
         models = _models(arguments, lockfile, effective, measured)
@@ -115,7 +106,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
                 run_report, loss=found.loss, values={**run_report.values, **values}
             )
         # Last: the outputs were compared with the inputs, too.
-        inputs.check_unchanged(measured)
+        measure.check_unchanged(measured)
         statement = Statement(
             run=lockfile.run,
             trainer=lockfile.trainer,
@@ -143,9 +134,9 @@ def _measure_inputs(
     lockfile: Lockfile, paths: Mapping[str, Path], events: Events
 ) -> list[MeasuredInput]:
     counter = Counter(events, "hashing", sum(item.size for item in lockfile.inputs))
-    measured = inputs.measure(lockfile, paths, counter.add)
+    measured = measure.measure(lockfile, paths, counter.add)
     for item, found in zip(lockfile.inputs, measured, strict=True):
-        inputs.check_signer(item, found)
+        measure.check_signer(item, found)
     return measured
 
 

@@ -5,9 +5,9 @@ import sys
 
 from doit.doit_cmd import DoitMain
 
-from rules.os_errors import closing_streams, explained, open_missing_streams
-from rules.reporter import show_error
-from rules.signals import quit_raises
+from rules.host.os_errors import closing_streams, explained, open_missing_streams
+from rules.host.reporter import show_error
+from rules.host.signals import quit_raises
 
 DEFAULT = "certify"
 HELP = ("-h", "--help")

@@ -1,8 +1,8 @@
 """Loads `dodo.py` so that an AicertError never becomes a traceback.
 
 doit turns an exception in an action into text and one in an `uptodate` check or a task creator into
-a traceback and exit 3. Here actions are wrapped (rules.reporter.refusing); from creators and checks
-the error is printed and doit ends with the error's own exit code.
+a traceback and exit 3. Here actions are wrapped (rules.host.reporter.refusing); from creators and
+checks the error is printed and doit ends with the error's own exit code.
 """
 
 import functools
@@ -15,8 +15,8 @@ from doit.action import PythonAction
 from doit.cmd_base import DodoTaskLoader
 
 from aicert.errors import AicertError
-from rules.os_errors import explained
-from rules.reporter import refusing, show_error
+from rules.host.os_errors import explained
+from rules.host.reporter import refusing, show_error
 
 # What doit and the digest cache keep here are caches, never evidence.
 STATE = Path(".aicert")

@@ -1,7 +1,7 @@
 """The tasks of `./doit`: what a certificate needs, and when each part is up to date.
 
 Creators may read `aicert.toml`, never a lockfile: doit runs every creator before any task. What
-decides "up to date" are digests (rules.certify.is_current), not timestamps.
+decides "up to date" are digests (rules.runs.certify.is_current), not timestamps.
 """
 
 from collections.abc import Iterator
@@ -9,20 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rules import (
-    afterwards,
-    certify,
-    config,
-    environment,
-    example,
-    exports,
-    lock_command,
-    sources,
-    tracking,
-    training_env,
-    verify,
-)
-from rules.certify_command import request
+from rules.commands import lock
+from rules.commands.certify import request
+from rules.dvc import tracking
+from rules.example import example
+from rules.host import environment, training_env
+from rules.project import config, sources
+from rules.runs import afterwards, certify, exports, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 Task = dict[str, Any]
@@ -51,7 +44,7 @@ def task_lock() -> Iterator[Task]:
         yield {
             "name": run.name,
             "doc": f"lock the inputs of run {run.name}",
-            "actions": [partial(_done, lock_command.write_lock, ROOT, run)],
+            "actions": [partial(_done, lock.write_lock, ROOT, run)],
             "task_dep": _needs(run),
         }
 

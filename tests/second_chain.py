@@ -29,7 +29,7 @@ _UNSOUND = (
     ValueError, TypeError, UserWarning, UnsupportedAlgorithm, x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )  # fmt: skip
-PINNED = Path(__file__).resolve().parents[1] / "aicert" / "pinned"
+PINNED = Path(__file__).resolve().parents[1] / "aicert" / "trust" / "pinned"
 
 
 class NoError(Exception):

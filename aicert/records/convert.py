@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aicert.errors import AicertError
+from aicert.formats.strict_json import Fields, loads, string
 from aicert.frozen import dataclass
 from aicert.records.errors import RowRefused, RowsRefused
 from aicert.records.infer import Columns
 from aicert.records.schema import Schema
 from aicert.records.source import Source
-from aicert.strict_json import Fields, loads, string
 
 # A hundred thousand paths of some hundred bytes each.
 MAX_REQUEST = 1 << 24

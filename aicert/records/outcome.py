@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from aicert.bounded import read_bounded
-from aicert.digest import MAX_PATH_BYTES
 from aicert.errors import EvidenceError
+from aicert.files.bounded import read_bounded
+from aicert.formats.digest import MAX_PATH_BYTES
+from aicert.formats.strict_json import Fields, loads
 from aicert.frozen import dataclass
 from aicert.records.convert import FACTS, MAX_FILES, SCHEMA
 from aicert.records.errors import RowsRefused
 from aicert.records.schema import MAX_BYTES, Schema
-from aicert.strict_json import Fields, loads
 
 MAX_FACTS = 1 << 24
 # Of what is shown to people.

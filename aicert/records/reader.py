@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from aicert.digest import Digest
+from aicert.formats.digest import Digest
 from aicert.frozen import dataclass
 from aicert.records.errors import RowRefused
 from aicert.records.grammar import MAX_LINE, MAX_PARTS, Grammar, oversize

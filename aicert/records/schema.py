@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Literal, cast, get_args
 
 from aicert.errors import EvidenceError
+from aicert.formats.strict_json import loads
 from aicert.frozen import dataclass
 from aicert.records.errors import RowRefused, quoted
-from aicert.strict_json import loads
 
 Scalar = Literal["string", "int", "float", "bool", "null"]
 SCALARS: frozenset[str] = frozenset(get_args(Scalar))

@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from aicert.digest import FileFact
 from aicert.errors import AicertError, ConfigError, LockError, ToolError
-from aicert.lockfile import LockedInput, Lockfile
+from aicert.formats.digest import FileFact
+from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.sources.choice import Choice
 from aicert.sources.forms import Remote, WebSource, parse
 from aicert.sources.remote import Found, choice_of, resolve, scheme_of

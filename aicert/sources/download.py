@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from aicert.digest import FileFact
 from aicert.errors import LockError, ToolError
+from aicert.formats.digest import FileFact
 from aicert.sources.store import Partial, room
 
 if TYPE_CHECKING:

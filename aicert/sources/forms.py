@@ -13,7 +13,7 @@ from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from aicert.errors import ConfigError
-from aicert.lockfile import NAME
+from aicert.formats.lockfile import NAME
 
 _SHOWN = 120
 # The hub's own rule for names (letters, digits, - _ ., up to 96), with an organisation in front.

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from aicert.digest import FileFact
 from aicert.errors import LockError, ToolError
+from aicert.formats.digest import FileFact
 from aicert.sources import lfs
 from aicert.sources.choice import Choice, choose, refuse_pickles
 from aicert.sources.forms import GitSource, is_commit

@@ -16,8 +16,8 @@ from huggingface_hub import HfApi, constants, errors, hf_hub_url, set_client_fac
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._headers import build_hf_headers
 
-from aicert.digest import FileFact, is_hex
 from aicert.errors import LockError, ToolError
+from aicert.formats.digest import FileFact, is_hex
 from aicert.sources.choice import Choice, choose
 from aicert.sources.download import ATTEMPTS, FIRST_WAIT_S, MAX_WAIT_S, retry_after
 from aicert.sources.forms import HubSource, is_commit

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx2
 
-from aicert.digest import FileFact
 from aicert.errors import LockError, ToolError
+from aicert.formats.digest import FileFact
 from aicert.sources.transfer import Transfer, Wanted
 
 Login = Callable[[], Mapping[str, str]]

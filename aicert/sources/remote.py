@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
-from aicert.digest import Digest, FileFact, dir_digest, listing
 from aicert.errors import AicertError, LockError, ToolError
-from aicert.lockfile import LockedInput
+from aicert.formats.digest import Digest, FileFact, dir_digest, listing
+from aicert.formats.lockfile import LockedInput
 from aicert.sources.choice import Choice
 from aicert.sources.forms import GitSource, HubSource, Remote, WebSource, parse
 from aicert.sources.transfer import Transfer

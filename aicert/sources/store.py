@@ -7,7 +7,7 @@ whatever stops its writer and is never taken for whole; what else a killed proce
 where links cannot be had), so nothing lies on the disk twice.
 
 Leaves out: what somebody writes into these files later. They are read-only, and whoever uses a
-tree compares its digest again (rules.fetch, and the machine).
+tree compares its digest again (rules.project.fetch, and the machine).
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from aicert.digest import FileFact
 from aicert.errors import ToolError
+from aicert.formats.digest import FileFact
 
 BLOCK = 1 << 20
 # linux/fs.h FICLONE: share the blocks of another file, copied when one of the two is written to.

@@ -17,8 +17,8 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from aicert.digest import FileFact
 from aicert.errors import ToolError
+from aicert.formats.digest import FileFact
 from aicert.sources.store import Store
 
 if TYPE_CHECKING:

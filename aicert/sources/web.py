@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 import httpx2
 
-from aicert.digest import FileFact
 from aicert.errors import LockError, ToolError
+from aicert.formats.digest import FileFact
 from aicert.sources.choice import Choice, refuse_pickles
 from aicert.sources.forms import WebSource
 from aicert.sources.remote import FILE, Found

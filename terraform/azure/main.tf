@@ -1,5 +1,5 @@
 # One run of a measured machine on Azure: from the image's VHD to a Trusted Launch machine and back.
-# rules/azure_run.py applies it in four stages and destroys it; docs/azure.md explains both.
+# rules/machines/azure/run.py applies it in four stages and destroys it; docs/azure.md explains both.
 
 locals {
   machine = var.stage == "machine" ? 1 : 0

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aicert.api import read_model
+from aicert.verifier.verify import read_model
 from tests.adversarial.forger import FILES, Scene
 
 WEIGHTS = "model.safetensors"

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from aicert import image_lock
-from aicert.digest import Digest, of_bytes
+from aicert.formats import image_lock
+from aicert.formats.digest import Digest, of_bytes
 from tests.adversarial.attacks import Attack
 from tests.adversarial.forger import BOOT, VERITY, Scene
 

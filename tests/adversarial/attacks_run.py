@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from aicert.digest import Digest, FileFact
-from aicert.lockfile import Lockfile
-from aicert.policy import Claim
-from aicert.report_form import Value
-from aicert.statement import Statement
+from aicert.appraisal.policy import Claim
+from aicert.formats.digest import Digest, FileFact
+from aicert.formats.lockfile import Lockfile
+from aicert.formats.run_report import Value
+from aicert.formats.statement import Statement
 from tests.adversarial.attacks import Attack
 from tests.adversarial.attacks_statement import not_from_zero
 from tests.adversarial.forger import Scene, hex_of

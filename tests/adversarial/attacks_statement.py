@@ -6,10 +6,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 
-from aicert.digest import Digest
-from aicert.lockfile import Lockfile
-from aicert.measurement import replay
-from aicert.statement import Statement
+from aicert.formats.digest import Digest
+from aicert.formats.lockfile import Lockfile
+from aicert.formats.measurement import replay
+from aicert.formats.statement import Statement
 from tests.adversarial.attacks import Attack
 from tests.adversarial.ca_forge import ec_key, ecdsa
 from tests.adversarial.forger import Scene, hex_of

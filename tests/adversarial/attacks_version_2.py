@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from aicert.digest import Digest
-from aicert.policy import Claim
-from aicert.report_facts import Loss, Records
-from aicert.report_form import Value
+from aicert.appraisal.policy import Claim
+from aicert.formats.digest import Digest
+from aicert.formats.run_report import Value
+from aicert.formats.run_report_facts import Loss, Records
 from tests.adversarial.attacks import Attack
 from tests.adversarial.attacks_run import reported, value, wants
 from tests.adversarial.attacks_tpm import certified

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
-from aicert.platform_ca import extension
+from aicert.crypto.simulated import extension
 
 FROM = datetime(2026, 1, 1, tzinfo=UTC)
 UNTIL = datetime(2036, 1, 1, tzinfo=UTC)

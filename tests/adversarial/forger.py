@@ -20,20 +20,20 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aicert import certificate as certificates
-from aicert import image_lock, lockfile, report_form, statement
-from aicert.appraisal import appraise
-from aicert.certificate import Certificate, Evidence, PlatformReport, Signed
-from aicert.chain import SIMULATED_TIERS, Root
-from aicert.digest import Digest, FileFact, dir_digest, of_bytes
-from aicert.dsse import Envelope, pae
-from aicert.lockfile import LockedInput, Lockfile
-from aicert.measurement import ZERO, input_events, output_events, replay
-from aicert.policy import Firmware, Policy
-from aicert.report_facts import Loss, Records
-from aicert.report_form import RunReport, Value
-from aicert.result import AttestationResult
-from aicert.statement import Dependency, Output, Statement
+from aicert.appraisal.ak_chain import SIMULATED_TIERS, Root
+from aicert.appraisal.appraise import appraise
+from aicert.appraisal.policy import Firmware, Policy
+from aicert.appraisal.result import AttestationResult
+from aicert.formats import certificate as certificates
+from aicert.formats import image_lock, lockfile, run_report, statement
+from aicert.formats.certificate import Certificate, Evidence, PlatformReport, Signed
+from aicert.formats.digest import Digest, FileFact, dir_digest, of_bytes
+from aicert.formats.dsse import Envelope, pae
+from aicert.formats.lockfile import LockedInput, Lockfile
+from aicert.formats.measurement import ZERO, input_events, output_events, replay
+from aicert.formats.run_report import RunReport, Value
+from aicert.formats.run_report_facts import Loss, Records
+from aicert.formats.statement import Dependency, Output, Statement
 from tests.adversarial import ca_forge, chip_forge, tpm_forge
 from tests.adversarial.ca_forge import AT, EKU_AK, ec_key, issue, root, rsa_key, usage
 
@@ -174,7 +174,7 @@ class Scene:
         )
 
     def make_report_bytes(self) -> bytes:
-        return report_form.emit(self.get("report"))
+        return run_report.emit(self.get("report"))
 
     # The statement and its signature.
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from aicert.digest import Digest, FileFact, of_bytes
-from aicert.policy import Claim
-from aicert.report_facts import Loss, LossState
-from aicert.report_form import Value
+from aicert.appraisal.policy import Claim
+from aicert.formats.digest import Digest, FileFact, of_bytes
+from aicert.formats.run_report import Value
+from aicert.formats.run_report_facts import Loss, LossState
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.attacks_platform import LAST_YEAR, chained, intermediate, with_intermediate
 from tests.adversarial.attacks_run import ancestor, reported

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from aicert import api
-from aicert.digest import Digest
+from aicert.appraisal.policy import built_in
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
-from aicert.policy import built_in
+from aicert.formats.digest import Digest
+from aicert.verifier import verify
 from tests.adversarial import ca_forge
 from tests.adversarial.forger import NONCE, Scene
 from tests.adversarial.test_lineage import scene
-from tests.unit.test_cli import AT, lay_out
-from tests.unit.test_image_lock import written
+from tests.unit.aicert.cli.test_main import AT, lay_out
+from tests.unit.aicert.formats.test_image_lock import written
 
 LOCAL = Scene().get("policy")
 NOWHERE = "No such file or directory"
@@ -31,55 +31,55 @@ def error_of(call: Callable[[], object], kind: type[AicertError]) -> tuple[str, 
 @pytest.mark.parametrize(
     ("call", "message", "hint"),
     [
-        (lambda: api.expected_nonce("ab"), "a nonce is 64 hexadecimal digits", OPENSSL),
-        (lambda: api.expected_nonce(b"short"), "a nonce has 32 bytes", OPENSSL),
+        (lambda: verify.expected_nonce("ab"), "a nonce is 64 hexadecimal digits", OPENSSL),
+        (lambda: verify.expected_nonce(b"short"), "a nonce has 32 bytes", OPENSSL),
         (
-            lambda: api.expected_lockfile("sha256:" + "x" * 100),
+            lambda: verify.expected_lockfile("sha256:" + "x" * 100),
             f"not a lockfile digest: 'sha256:{'x' * 73}'",
             None,
         ),
         (
-            lambda: api.expected_lockfile("/no"),
+            lambda: verify.expected_lockfile("/no"),
             f"cannot read lockfile '/no': {NOWHERE}",
             "--lockfile lockfiles/RUN.lock.toml",
         ),
         (
-            lambda: api.choose_policy("locl"),
+            lambda: verify.choose_policy("locl"),
             "no policy 'locl': neither a file nor one of default, confidential, local, qemu",
             "--policy local",
         ),
         (
-            lambda: api.choose_policy("best"),
+            lambda: verify.choose_policy("best"),
             "no policy 'best': neither a file nor one of default, confidential, local, qemu",
             None,
         ),
         (
-            lambda: api.choose_policy("local", root="/no"),
+            lambda: verify.choose_policy("local", root="/no"),
             f"cannot read root '/no': {NOWHERE}",
             None,
         ),
         (
-            lambda: api.choose_policy("local", image="/no"),
+            lambda: verify.choose_policy("local", image="/no"),
             f"cannot read image lock '/no': {NOWHERE}",
             None,
         ),
         (
-            lambda: api.choose_policy("local"),
+            lambda: verify.choose_policy("local"),
             "policy local names no platform root",
             "--root PEM: the maker's checkout has it at .aicert/ca/local.pem",
         ),
         (
-            lambda: api.time_of_appraisal("x" * 50),
+            lambda: verify.time_of_appraisal("x" * 50),
             f"not a time with a zone: '{'x' * 40}'",
             "--at 2026-08-21T09:14:07Z",
         ),
         (
-            lambda: api.time_of_appraisal(datetime(2026, 1, 1)),  # noqa: DTZ001 - refused for that
+            lambda: verify.time_of_appraisal(datetime(2026, 1, 1)),  # noqa: DTZ001 - refused for that
             "not a time with a zone: '2026-01-01 00:00:00'",
             "--at 2026-08-21T09:14:07Z",
         ),
         (
-            lambda: api.check_files("c", "", policy=LOCAL, at=AT),
+            lambda: verify.check_files("c", "", policy=LOCAL, at=AT),
             "MODEL_DIR is empty",
             "name the model's directory",
         ),
@@ -94,15 +94,17 @@ def test_a_wrong_argument_is_named(
 def test_a_wrong_root_or_image_is_named_with_its_path(tmp_path: Path) -> None:
     root, image = tmp_path / "root.pem", tmp_path / "image.lock.toml"
     root.write_bytes(b"none")
-    said, hint = error_of(lambda: api.choose_policy("local", root=root), ConfigError)
+    said, hint = error_of(lambda: verify.choose_policy("local", root=root), ConfigError)
     assert said == f"{root} is not one PEM certificate"
     assert hint == "name a file with one -----BEGIN CERTIFICATE----- and its end"
     image.write_bytes(written() + b"\n")
-    said, hint = error_of(lambda: api.choose_policy(LOCAL, image=image), ConfigError)
+    said, hint = error_of(lambda: verify.choose_policy(LOCAL, image=image), ConfigError)
     assert (said, hint) == ("image lock is not in canonical form", "./doit image")
 
 
-@pytest.mark.parametrize("read", [api.read_certificate, lambda path: api.read_lineage([path])])
+@pytest.mark.parametrize(
+    "read", [verify.read_certificate, lambda path: verify.read_lineage([path])]
+)
 def test_a_missing_certificate_is_named(read: Callable[[str], object]) -> None:
     said, _ = error_of(lambda: read("/no"), EvidenceError)
     assert said == f"cannot read certificate '/no': {NOWHERE}"
@@ -112,36 +114,36 @@ def test_times_and_nonces_in_their_forms() -> None:
     zone = timezone(timedelta(hours=2))
     given = datetime(2026, 1, 1, 2, tzinfo=zone)
     for at in (given, "2026-01-01T02:00:00+02:00", "2026-01-01T00:00:00Z"):
-        found = api.time_of_appraisal(at)
+        found = verify.time_of_appraisal(at)
         assert found == given
         # And not the zone of this machine, which is as good here.
         assert found.tzinfo is UTC
     before = datetime.now(UTC)
-    assert before <= api.time_of_appraisal(None) <= datetime.now(UTC)
-    assert api.expected_nonce(None) is None
+    assert before <= verify.time_of_appraisal(None) <= datetime.now(UTC)
+    assert verify.expected_nonce(None) is None
     for nonce in (NONCE, NONCE.hex(), NONCE.hex().upper()):
-        assert api.expected_nonce(nonce) == NONCE
+        assert verify.expected_nonce(nonce) == NONCE
 
 
 def test_lockfiles_in_their_forms(tmp_path: Path) -> None:
     digest = Digest("sha256", "ab" * 32)
-    assert api.expected_lockfile(None) is None
-    assert api.expected_lockfile(digest) is digest
-    assert api.expected_lockfile(str(digest)) == digest
+    assert verify.expected_lockfile(None) is None
+    assert verify.expected_lockfile(digest) is digest
+    assert verify.expected_lockfile(str(digest)) == digest
     lockfile = tmp_path / "l.toml"
     lockfile.write_bytes(Scene().get("lockfile_bytes"))
-    assert api.expected_lockfile(lockfile) == Scene().get("statement").lockfile
+    assert verify.expected_lockfile(lockfile) == Scene().get("statement").lockfile
 
 
 def test_policies_in_their_forms(tmp_path: Path) -> None:
-    assert api.choose_policy(LOCAL) is LOCAL
+    assert verify.choose_policy(LOCAL) is LOCAL
     (tmp_path / "root.pem").write_bytes(ca_forge.pem(Scene().get("root")))
     (tmp_path / "p.toml").write_text('extends = "local"\nname = "mine"\n')
     for policy, name in (("local", "local"), (str(tmp_path / "p.toml"), "mine")):
-        chosen = api.choose_policy(policy, root=tmp_path / "root.pem")
+        chosen = verify.choose_policy(policy, root=tmp_path / "root.pem")
         assert (chosen.name, [root.name for root in chosen.roots]) == (name, ["simulated:local"])
     (tmp_path / "image.lock.toml").write_bytes(written())
-    chosen = api.choose_policy(built_in("default"), image=tmp_path / "image.lock.toml")
+    chosen = verify.choose_policy(built_in("default"), image=tmp_path / "image.lock.toml")
     assert list(chosen.images) == list(chosen.accepted)
 
 
@@ -151,10 +153,10 @@ def test_the_model_is_read_with_a_listener_and_everything_given_counts(tmp_path:
     sizes = [path.stat().st_size for path in (folder / "model").iterdir()]
 
     def check(**given: str) -> str:
-        result = api.check_files(
+        result = verify.check_files(
             folder / "c.json", folder / "model", policy=LOCAL, at=AT, on_bytes=heard.append, **given
         )
-        return api.require_passed(result).check("quote.nonce").detail
+        return verify.require_passed(result).check("quote.nonce").detail
 
     assert check() == "binds nonce, run key and statement (not fresh: you gave no nonce)"
     assert sorted(heard) == sorted(sizes)
@@ -179,7 +181,7 @@ def test_ancestors_are_looked_for_where_they_are_given(tmp_path: Path) -> None:
         ([judged], "failed"),
         ([tmp_path], "ok"),
     ):
-        result = api.check_files(judged, None, policy=LOCAL, at=AT, lineage=lineage)
+        result = verify.check_files(judged, None, policy=LOCAL, at=AT, lineage=lineage)
         assert result.check("lineage.ancestors").verdict == verdict
 
 
@@ -189,7 +191,7 @@ def test_a_rejection_has_the_hint_of_the_first_failed_check() -> None:
     failed = [replace(one, verdict="failed", hint=hint) for one in made.checks[:2]]
     failed[1] = replace(failed[1], hint="another")
     result = replace(made, checks=(*failed, *made.checks[2:]))
-    said, hinted = error_of(lambda: api.require_passed(result), RejectedError)
+    said, hinted = error_of(lambda: verify.require_passed(result), RejectedError)
     assert (said, hinted) == (f"{failed[0].id}: {failed[0].detail}", hint)
 
 
@@ -198,12 +200,12 @@ def test_no_verdict_says_the_first_three_reasons() -> None:
     scene.with_model = False
     scene.put("image_lock", None)
     result = scene.appraise()
-    said, _ = error_of(lambda: api.require_passed(result), api.NoVerdictError)
+    said, _ = error_of(lambda: verify.require_passed(result), verify.NoVerdictError)
     reasons = [f"{check.id}: {check.detail}" for check in result.undecided]
     assert len(reasons) > 3
     assert said == "no verdict: " + "; ".join(reasons[:3])
 
 
 def test_a_policy_that_is_a_folder_is_named(tmp_path: Path) -> None:
-    said, _ = error_of(lambda: api.choose_policy(str(tmp_path)), ConfigError)
+    said, _ = error_of(lambda: verify.choose_policy(str(tmp_path)), ConfigError)
     assert said == f"{tmp_path}: cannot read {tmp_path}: Is a directory"

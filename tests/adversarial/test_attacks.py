@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from aicert import render
+from aicert.appraisal.result import CHECKS
+from aicert.cli import table as render
 from aicert.errors import EvidenceError
-from aicert.result import CHECKS
 from tests.adversarial import attacks_version_2, words
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.elsewhere import ELSEWHERE

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aicert import render, safetensors
-from aicert.api import read_model
+from aicert.cli import table
+from aicert.formats import safetensors
+from aicert.verifier.verify import read_model
 from tests.adversarial.attacks_disk import (
     ATTACKS,
     GOOD,
@@ -25,17 +26,17 @@ def test_disk_attack_is_refused(attack: DiskAttack, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     result = prepared(attack, folder).appraise()
-    text = render.text(result)
+    text = table.text(result)
     assert [check.id for check in result.failed] == ["subject.files"], text
     assert result.exit_code == 1
     assert attack.shown in result.check("subject.files").detail
     assert all(line.isprintable() for line in text.split("\n"))
-    json.loads(render.json_text(result))
+    json.loads(table.json_text(result))
 
 
 def test_the_unchanged_directory_passes(tmp_path: Path) -> None:
     result = prepared(DiskAttack(name="", shown=""), tmp_path).appraise()
-    assert result.verdict == "passed", render.text(result)
+    assert result.verdict == "passed", table.text(result)
     assert result.check("subject.files").detail == f"output model: 3 files, {25 + len(GOOD)} bytes"
 
 
@@ -46,7 +47,7 @@ def test_folders_in_which_no_loader_looks_are_not_read(tmp_path: Path) -> None:
         (folder / ".cache/huggingface").mkdir(parents=True)
 
     result = prepared(DiskAttack(name="", shown="", change=clone), tmp_path).appraise()
-    assert result.verdict == "passed", render.text(result)
+    assert result.verdict == "passed", table.text(result)
     detail = result.check("subject.files").detail
     assert "\npresent, not covered: .cache/huggingface/, .git/\n" in detail
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aicert import api, progress
+from aicert.cli import progress
 from aicert.errors import EvidenceError
+from aicert.verifier import verify as api
 from tests.adversarial.forger import Scene
-from tests.unit.test_cli import lay_out, verify
+from tests.unit.aicert.cli.test_main import lay_out, verify
 
 
 @pytest.fixture

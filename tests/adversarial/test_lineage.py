@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from aicert import render
-from aicert.appraise_lineage import MAX_ANCESTORS
-from aicert.certificate import Certificate, emit, parse
-from aicert.digest import Digest, dir_digest
-from aicert.lockfile import LockedInput, Lockfile
+from aicert.appraisal.checks.lineage import MAX_ANCESTORS
+from aicert.cli import table
+from aicert.formats.certificate import Certificate, emit, parse
+from aicert.formats.digest import Digest, dir_digest
+from aicert.formats.lockfile import LockedInput, Lockfile
 from tests.adversarial.forger import Scene, hex_of
 
 
@@ -59,14 +59,14 @@ def test_the_order_of_the_certificates_does_not_matter(given: tuple[Certificate,
     asked = scene("w", "x")
     asked.ancestors = given
     result = asked.appraise()
-    assert result.verdict == "passed", render.text(result)
-    shown = render.text(result)
+    assert result.verdict == "passed", table.text(result)
+    shown = table.text(result)
     lines = shown.partition("lineage\n")[2].splitlines()[:3]
     assert [line.split("=")[1].split()[0] for line in lines] == [
         "run:x/model", "run:y/model", "run:z/model",
     ]  # fmt: skip
     assert [len(line) - len(line.lstrip("ok ")) for line in lines] == [10, 13, 16]
-    told = json.loads(render.json_text(result))["lineage"]
+    told = json.loads(table.json_text(result))["lineage"]
     assert told[0]["lineage"][0]["lineage"][0]["source"] == "run:z/model"
 
 
@@ -85,7 +85,7 @@ def test_a_lineage_of_a_lower_tier_is_told() -> None:
     asked.put("policy", merged).ancestors = [one.get("certificate") for one in (middle, first)]
     result = asked.appraise()
     assert (result.verdict, result.tier, result.lineage_tier) == ("passed", "vtpm", "software")
-    text, told = render.text(result), json.loads(render.json_text(result))
+    text, told = table.text(result), json.loads(table.json_text(result))
     assert "PASSED    (vtpm, its lineage software: the operator could have forged this)" in text
     assert [line.split("(")[-1] for line in text.split("lineage\n")[1].splitlines()[:3]] == [
         "measured-vm)", "software)", "software)",
@@ -108,7 +108,7 @@ def test_a_lineage_of_a_lower_tier_is_told() -> None:
     asked = scene("w", "x")
     asked.ancestors = CHAIN
     result = asked.appraise()
-    assert "PASSED    (software: the operator could have forged this)" in render.text(result)
+    assert "PASSED    (software: the operator could have forged this)" in table.text(result)
     assert not [item for item in result.trusts if "lineage" in item]
 
 
@@ -120,14 +120,14 @@ def test_certificates_that_nothing_leads_to_are_not_judged() -> None:
     assert result.verdict == "passed"
     said = "the lineage certificates that nothing here builds on (2): tiny, other"
     assert result.omits[-1] == said
-    assert said in render.text(result)
+    assert said in table.text(result)
 
 
 def test_certificates_that_are_all_built_on_are_not_mentioned() -> None:
     asked = scene("w", "x")
     # As `--lineage certificates/` gives them: with the one that is judged.
     asked.ancestors = (*CHAIN, parse(emit(asked.get("certificate"))))
-    assert "builds on" not in render.text(asked.appraise())
+    assert "builds on" not in table.text(asked.appraise())
 
 
 def test_a_run_that_builds_on_nothing_says_what_it_was_given_in_vain() -> None:
@@ -184,8 +184,8 @@ def test_two_ways_back_are_both_walked_and_shown_once() -> None:
     asked.ancestors = (certificate("a", "x"), certificate("b", "x"), *CHAIN)
     result = asked.appraise()
     assert result.verdict == "passed"
-    assert render.text(result).count("run:z/model") == 1
-    assert "(its lineage is above)" in render.text(result)
+    assert table.text(result).count("run:z/model") == 1
+    assert "(its lineage is above)" in table.text(result)
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
@@ -194,7 +194,7 @@ def test_a_missing_ancestor_fails_the_whole(missing: int) -> None:
     asked.ancestors = tuple(c for i, c in enumerate(CHAIN) if i != missing)
     result = asked.appraise()
     assert result.check("lineage.ancestors").verdict == "failed"
-    assert "no certificate of that run is given" in render.text(result)
+    assert "no certificate of that run is given" in table.text(result)
 
 
 def test_a_failed_ancestor_far_back_fails_the_whole_and_is_shown() -> None:
@@ -203,8 +203,8 @@ def test_a_failed_ancestor_far_back_fails_the_whole_and_is_shown() -> None:
     asked.ancestors = (failed.get("certificate"), *CHAIN[1:])
     result = asked.appraise()
     assert result.verdict == "failed"
-    assert "outputs.exit" in render.text(result)
-    assert [line.split()[0] for line in render.text(result).partition("lineage\n")[2].splitlines()
+    assert "outputs.exit" in table.text(result)
+    assert [line.split()[0] for line in table.text(result).partition("lineage\n")[2].splitlines()
             if " = run:" in line] == ["FAILED"] * 3  # fmt: skip
 
 
@@ -262,11 +262,11 @@ def test_a_lineage_without_end_is_bounded() -> None:
     ]
     result = asked.appraise()
     assert result.verdict == "failed"
-    assert f"more than {MAX_ANCESTORS} certificates" in render.text(result)
+    assert f"more than {MAX_ANCESTORS} certificates" in table.text(result)
 
 
 def test_hostile_text_in_a_lineage_is_escaped() -> None:
     asked = scene("w", "x")
     evil = scene("x", "y").edit("report", lambda report: replace(report, exit_code="1"))
     asked.ancestors = (evil.get("certificate"),)
-    assert all(line.isprintable() for line in render.text(asked.appraise()).split("\n"))
+    assert all(line.isprintable() for line in table.text(asked.appraise()).split("\n"))

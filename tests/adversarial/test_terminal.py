@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.adversarial.forger import Scene
-from tests.unit.test_cli import AT, lay_out
+from tests.unit.aicert.cli.test_main import AT, lay_out
 
 COLUMNS = 80
 SAID = "PASSED    (vtpm)"

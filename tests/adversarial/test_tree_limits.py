@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from aicert import model, tree
-from aicert.digest import Defect
 from aicert.errors import EvidenceError
-from aicert.inert import FOLDERS
-from aicert.tree import SMALL, open_file, read_some, read_tree
+from aicert.files import tree
+from aicert.files.tree import SMALL, open_file, read_some, read_tree
+from aicert.formats.digest import Defect
+from aicert.formats.uncovered_names import FOLDERS
+from aicert.verifier import model_directory
 
 Maker = Callable[[Path], object]
 
@@ -157,4 +158,4 @@ def test_folders_that_are_no_part_of_a_model_are_named_and_not_read(
     tmp_path: Path, name: str
 ) -> None:
     (tmp_path / name).mkdir(parents=True)
-    assert model.read_model(tmp_path)[name] == Defect("not read")
+    assert model_directory.read_model(tmp_path)[name] == Defect("not read")

@@ -1,6 +1,6 @@
 """A TPM made of bytes: marshals attestations, public areas and signatures from any values.
 
-Written from TPM 2.0 Part 2 alone; it shares no code with `aicert.tpm`, which reads it back.
+Written from TPM 2.0 Part 2 alone; it shares no code with `aicert.formats.tpm`, which reads it back.
 """
 
 import functools

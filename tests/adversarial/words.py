@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from aicert.appraisal.result import AttestationResult, CheckResult
 from aicert.errors import EvidenceError
-from aicert.result import AttestationResult, CheckResult
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.forger import Scene
 from tests.adversarial.honest import HONEST, Honest

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rules import training_env
+from rules.host import training_env
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Nothing here may wait for ever: the slowest command is one real training.

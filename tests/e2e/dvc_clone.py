@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rules import dvc_env
+from rules.dvc import environment as dvc_env
 from tests.adversarial.forger import FILES, Scene
 
 REPOSITORY = Path(__file__).resolve().parents[2]

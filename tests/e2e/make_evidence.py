@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclave_runner.tpm import Tpm
-from rules import swtpm
-from rules.ca import Ca, local_ca
+from enclave_runner.attester.tpm import Tpm
+from rules.machines import swtpm
+from rules.machines.ca import Ca, local_ca
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert.result import CHECKS
+from aicert.appraisal.result import CHECKS
 from tests.e2e.conftest import REPOSITORY, Checkout
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rules import dvc_env
+from rules.dvc import environment
 from tests.e2e.conftest import Checkout, StandIn
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_dvc_that_fails_is_told_and_tried_again(stand_in: StandIn, tmp_path: P
     assert "certify:tiny-alpaca: up to date" in again.stderr
     assert "the disk of the remote is on fire" in again.stderr, "the next call tries it again"
     assert broken.doit("run", "track:tiny-alpaca").returncode == 2, "asked for by name it may fail"
-    repaired = with_environment(checkout, AICERT_DVC=str(dvc_env.program())).doit("certify")
+    repaired = with_environment(checkout, AICERT_DVC=str(environment.program())).doit("certify")
     assert repaired.returncode == 0, repaired.stderr
     assert "warning" not in repaired.stderr
     assert checkout.certificate.with_name("model.dvc").is_file()

@@ -13,17 +13,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from aicert import certificate as certificates
-from aicert import image_lock
-from aicert.appraisal import appraise
-from aicert.certificate import Certificate
-from aicert.digest import Digest
+from aicert.appraisal.appraise import appraise
+from aicert.appraisal.policy import Firmware
+from aicert.appraisal.result import AttestationResult
 from aicert.errors import ToolError
-from aicert.measurement import INPUT_PCR, ZERO
-from aicert.policy import Firmware
-from aicert.result import AttestationResult
-from enclave_runner.attest import attest, make_run_key
-from enclave_runner.tpm import Tpm
+from aicert.formats import certificate as certificates
+from aicert.formats import image_lock
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Digest
+from aicert.formats.measurement import INPUT_PCR, ZERO
+from enclave_runner.attester.attest import attest, make_run_key
+from enclave_runner.attester.tpm import Tpm
 from tests.adversarial import ca_forge, chip_forge
 from tests.adversarial.forger import AZURE_LIKE, VERITY, Scene
 from tests.e2e.make_evidence import fresh_tpm

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
-from enclave_runner import containment, syscalls
-from enclave_runner.containment import Ended, Limits, Sandbox, run
+from enclave_runner.sandbox import containment, syscalls
+from enclave_runner.sandbox.containment import Ended, Limits, Sandbox, run
 from tests.e2e.conftest import wait_for
 
 PYTHON = "/usr/bin/python3"
@@ -330,7 +330,7 @@ def test_an_interrupt_leaves_nothing(box: Box) -> None:
 def test_the_death_of_the_runner_ends_the_sandbox(box: Box) -> None:
     program = (
         "import sys\nfrom pathlib import Path\n"
-        "from enclave_runner.containment import *\n"
+        "from enclave_runner.sandbox.containment import *\n"
         f"s = Sandbox(read_only={{}}, scratch=Path({str(box.scratch)!r}), environment={{}})\n"
         "def tell(line): print(line.decode(), flush=True)\n"
         f"run(({PYTHON!r}, '-I', '-c', sys.argv[1]), s, Limits(), Path({str(box.log)!r}), tell)\n"

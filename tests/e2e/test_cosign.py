@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from aicert import certificate as certificates
-from aicert.cli import main
-from aicert.digest import of_bytes
+from aicert.cli.main import main
 from aicert.errors import ToolError
-from aicert.export.signers import key_signer
+from aicert.formats import certificate as certificates
+from aicert.formats.digest import of_bytes
+from aicert.signing.keys import key_signer
 from tests.oracles import environment
 from tests.unit.sample_certificate import sample
 from tests.unit.signing_keys import pair

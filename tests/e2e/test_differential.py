@@ -11,9 +11,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import utils
 
-from aicert import tpm
-from aicert.dsse import pae
-from aicert.roots import pem_to_der
+from aicert.formats import tpm
+from aicert.formats.dsse import pae
+from aicert.trust.roots import pem_to_der
 from tests.adversarial.forger import NONCE, Scene
 from tests.e2e.make_evidence import Evidence, make_evidence
 from tests.vectors import tools

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from aicert import digest, lockfile
-from aicert.digest import Digest
-from aicert.lockfile import LockedInput
-from rules import dvc_env
-from rules.work import reading
+from aicert.formats import digest, lockfile
+from aicert.formats.digest import Digest
+from aicert.formats.lockfile import LockedInput
+from rules.dvc import environment
+from rules.host.work import reading
 from tests.adversarial.forger import FILES
 from tests.e2e.dvc_clone import TOML, Clone, lay_out
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def untracked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The project as locked and committed, before DVC has anything."""
-    dvc_env.program()
+    environment.program()
     root = tmp_path_factory.mktemp("untracked") / "origin"
     lay_out(root)
     clone = Clone(root=root)
@@ -456,7 +456,7 @@ def test_what_was_fetched_is_tracked_where_it_was_fetched_to(
     for path, content in files.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_bytes(content)
-    (clone.root / ".aicert" / "envs").symlink_to(dvc_env.location().parent)
+    (clone.root / ".aicert" / "envs").symlink_to(environment.location().parent)
     remote = tmp_path / "remote"
     remote.mkdir()
     own = {"AICERT_CACHE": str(clone.root / ".aicert")}

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from aicert import image_lock
-from aicert.digest import of_bytes
-from aicert.image_lock import Package
-from rules import dvc_env, image_share
-from rules.image_place import LOCK, Place
+from aicert.formats import image_lock
+from aicert.formats.digest import of_bytes
+from aicert.formats.image_lock import Package
+from rules.dvc import environment
+from rules.image import share
+from rules.image.place import LOCK, Place
 from tests.e2e.dvc_clone import Clone, lay_out
 
 pytestmark = pytest.mark.slow
@@ -25,7 +26,7 @@ PACKAGES = tuple(
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `origin`, whose packages were pushed, and `remote`, which has them."""
-    dvc_env.program()
+    environment.program()
     folder = tmp_path_factory.mktemp("shared")
     origin = Clone(root=folder / "origin")
     lay_out(origin.root)
@@ -41,7 +42,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "remote").mkdir()
     assert origin.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
     # One of two: nothing of a lock that is not here whole is handed over.
-    packages = origin.root / image_share.FOLDER / "image"
+    packages = origin.root / share.FOLDER / "image"
     packages.mkdir(parents=True)
     (packages / PACKAGES[0].digest.hex).write_bytes(FILES["a"])
     pushed = origin.doit("dvc", "push")
@@ -80,15 +81,15 @@ def spoil(remote: Path) -> None:
 
 def test_a_build_takes_what_it_lacks_from_the_remote(clone: Clone, tmp_path: Path) -> None:
     where = place(clone, tmp_path)
-    assert image_share.bring(where, PACKAGES) == "DVC's remote"
+    assert share.bring(where, PACKAGES) == "DVC's remote"
     for package in PACKAGES:
         path = where.store.find(package.digest)
         assert path is not None
         assert path.read_bytes() == FILES[package.name]
     # Nothing was put into the checkout, and what is here is not asked for again.
-    assert not (clone.root / image_share.FOLDER / "image").exists()
+    assert not (clone.root / share.FOLDER / "image").exists()
     shutil.rmtree(where.store.folder)
-    assert image_share.bring(where, PACKAGES) == "DVC's cache"
+    assert share.bring(where, PACKAGES) == "DVC's cache"
 
 
 def test_other_bytes_of_a_remote_are_not_taken_and_its_words_are_told(
@@ -96,7 +97,7 @@ def test_other_bytes_of_a_remote_are_not_taken_and_its_words_are_told(
 ) -> None:
     spoil(tmp_path / "remote")
     where = place(clone, tmp_path)
-    assert image_share.bring(where, PACKAGES).startswith("DVC's remote")
+    assert share.bring(where, PACKAGES).startswith("DVC's remote")
     found = [where.store.find(package.digest) is not None for package in PACKAGES]
     assert found == [False, True]
 
@@ -106,9 +107,9 @@ def test_a_pull_brings_them_and_compares_them_by_sha_256(clone: Clone, tmp_path:
     assert pulled.returncode == 0, pulled.stderr
     where = place(clone, tmp_path)
     # Another lock than the one that they were pushed for needs one of them.
-    assert image_share.bring(where, PACKAGES[:1]) == "DVC's cache"
+    assert share.bring(where, PACKAGES[:1]) == "DVC's cache"
     assert where.store.find(PACKAGES[0].digest) is not None
-    wrong = clone.root / image_share.FOLDER / "image" / PACKAGES[0].digest.hex
+    wrong = clone.root / share.FOLDER / "image" / PACKAGES[0].digest.hex
     wrong.unlink()
     wrong.write_bytes(b"other bytes")
     compared = clone.doit("dvc", "checkout", "lockfiles/again")
@@ -119,8 +120,8 @@ def test_a_pull_brings_them_and_compares_them_by_sha_256(clone: Clone, tmp_path:
 def test_a_checkout_without_a_remote_or_a_record_says_so(clone: Clone, tmp_path: Path) -> None:
     where = place(clone, tmp_path)
     (clone.root / ".dvc/config").write_text("[core]\n    analytics = false\n")
-    assert image_share.bring(where, PACKAGES) == "DVC's cache (no remote is configured)"
+    assert share.bring(where, PACKAGES) == "DVC's cache (no remote is configured)"
     (clone.root / "lockfiles/image.dvc").unlink()
-    assert "no packages are tracked" in image_share.bring(where, PACKAGES)
+    assert "no packages are tracked" in share.bring(where, PACKAGES)
     other = replace(PACKAGES[0], digest=of_bytes(b"of no lock"))
-    assert "no packages are tracked" in image_share.bring(where, [other])
+    assert "no packages are tracked" in share.bring(where, [other])

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from aicert.api import read_certificate
-from aicert.cli import main
-from aicert.digest import of_bytes
-from aicert.export import facts, packages
-from rules import training_env
-from rules.exports import has_signatures
+from aicert.cli.main import main
+from aicert.exports import facts, packages
+from aicert.formats.digest import of_bytes
+from aicert.verifier.verify import read_certificate
+from rules.host import training_env
+from rules.runs.exports import has_signatures
 from tests.e2e.conftest import Checkout
 from tests.oracles import environment
 from tests.unit.sample_certificate import sample

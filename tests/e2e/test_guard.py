@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from aicert.certificate import parse
-from aicert.report_form import parse as parse_report
-from aicert.statement import parse as parse_statement
-from enclave_runner import containment, training
-from enclave_runner.containment import Ended, Limits, Sandbox
-from enclave_runner.training import ENVIRONMENT, PLUGIN, VIOLATIONS
-from rules import closed, training_env
+from aicert.formats.certificate import parse
+from aicert.formats.run_report import parse as parse_report
+from aicert.formats.statement import parse as parse_statement
+from enclave_runner.axolotl import training
+from enclave_runner.axolotl.training import ENVIRONMENT, PLUGIN, VIOLATIONS
+from enclave_runner.sandbox import containment
+from enclave_runner.sandbox.containment import Ended, Limits, Sandbox
+from rules.host import closed, training_env
 from tests.e2e.conftest import StandIn
 
 ROOT = Path(__file__).resolve().parents[2]

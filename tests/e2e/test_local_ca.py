@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from aicert import platform_ca
+from aicert.crypto import simulated
 from aicert.errors import ToolError
-from rules.ca import Ca, local_ca
+from rules.machines.ca import Ca, local_ca
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_ca_is_one_per_checkout_and_driver(tmp_path: Path) -> None:
 
 def test_ca_says_simulated(ca: Ca) -> None:
     assert "simulated" in ca.certificate.subject.rfc4514_string()
-    assert platform_ca.simulated_driver(ca.certificate) == "local"
+    assert simulated.simulated_driver(ca.certificate) == "local"
 
 
 def test_ca_made_halfway_is_made_again(tmp_path: Path) -> None:

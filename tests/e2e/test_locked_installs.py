@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rules import installer
+from rules.host import installer
 from tests.locks import index
 from tests.locks.requirements_of import read
 

@@ -11,12 +11,13 @@ from typing import cast
 
 import pytest
 
-from aicert.report_facts import Loss
-from enclave_runner import loss, training
-from enclave_runner.config import Effective
-from enclave_runner.containment import Limits
-from enclave_runner.training import TrainingResult
-from rules import example, training_env
+from aicert.formats.run_report_facts import Loss
+from enclave_runner.axolotl import loss, training
+from enclave_runner.axolotl.config import Effective
+from enclave_runner.axolotl.training import TrainingResult
+from enclave_runner.sandbox.containment import Limits
+from rules.example import example
+from rules.host import training_env
 from tests.e2e.test_training import LORA, ROOT, effective, seen_of
 
 pytestmark = pytest.mark.slow

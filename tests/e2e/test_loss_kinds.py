@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from enclave_runner import training
-from enclave_runner.containment import Limits
-from rules import example, training_env
+from enclave_runner.axolotl import training
+from enclave_runner.sandbox.containment import Limits
+from rules.example import example
+from rules.host import training_env
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -22,7 +23,7 @@ import json, sys
 import aicert_axolotl
 from axolotl.loaders import load_tokenizer
 from axolotl.utils.dict import DictDefault
-from enclave_runner.measuring import rows, template_tokens
+from enclave_runner.axolotl.measuring import rows, template_tokens
 found = {}
 for name, (settings, row) in json.load(sys.stdin).items():
     cfg = DictDefault(settings)

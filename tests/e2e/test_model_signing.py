@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aicert.cli import main
-from aicert.oms_reader import OLD_PREDICATE
+from aicert.cli.main import main
+from aicert.model_signature.reader import OLD_PREDICATE
 from tests.oracles import environment
 from tests.unit.signing_keys import certificate, pair
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from aicert.cli import main
-from aicert.report_form import Value
+from aicert.cli.main import main
+from aicert.formats.run_report import Value
 from tests.e2e.browser import Browser
 from tests.unit.sample_certificate import FILES, SOURCES, sample
 

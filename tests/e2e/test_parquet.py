@@ -14,9 +14,9 @@ import pytest
 
 from aicert.errors import AicertError
 from aicert.records.errors import RowsRefused
-from rules import training_env
+from rules.host import training_env
 from tests.fuzz.mutate import mutated
-from tests.unit.records.rows import converted
+from tests.unit.aicert.records.rows import converted
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,11 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from aicert import platform_ca
+from aicert.crypto import simulated
 from aicert.errors import ToolError
-from enclave_runner.tpm import Tpm, cut_padding
-from rules import swtpm
-from rules.ca import Ca, local_ca
+from enclave_runner.attester.tpm import Tpm, cut_padding
+from rules.machines import swtpm
+from rules.machines.ca import Ca, local_ca
 from tests.e2e.make_evidence import (
     Evidence,
     fresh_tpm,
@@ -71,11 +71,11 @@ def tool(*command: str | Path) -> str:
 def test_ak_certificate(evidence: Evidence, tmp_path: Path) -> None:
     certificate = x509.load_der_x509_certificate(evidence.ak_chain[0])
     usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(usages) == [platform_ca.AK_CERTIFICATE_EKU]
+    assert list(usages) == [simulated.AK_CERTIFICATE_EKU]
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical
     assert not constraints.value.ca
-    assert platform_ca.simulated_driver(certificate) == "local"
+    assert simulated.simulated_driver(certificate) == "local"
     assert ak_of(evidence).key_size == 2048
 
     ak, root = tmp_path / "ak.pem", tmp_path / "ca.pem"

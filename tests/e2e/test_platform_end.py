@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
-from enclave_runner.tpm import Tpm
-from rules import swtpm
-from rules.ca import Ca, local_ca
+from enclave_runner.attester.tpm import Tpm
+from rules.machines import swtpm
+from rules.machines.ca import Ca, local_ca
 from tests.e2e.make_evidence import working_directory
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rules.review_text import MARKER
+from rules.review.text import MARKER
 from tests.oracles.environment import workflow_checker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -144,9 +144,9 @@ def test_a_hostile_change_runs_nothing_and_is_seen(origin: Repository, tmp_path:
     root = origin.root
     for path in (
         "rules/__init__.py",
-        "rules/review.py",
+        "rules/review/review.py",
         "dodo.py",
-        "aicert/cli.py",
+        "aicert/cli/main.py",
         "sitecustomize.py",
     ):
         (root / path).write_text(evil)

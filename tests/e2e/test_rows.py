@@ -15,21 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from aicert.api import read_certificate
-from aicert.digest import Digest, dir_digest
 from aicert.errors import AicertError
+from aicert.files.tree import read_file, read_tree
+from aicert.formats.digest import Digest, dir_digest
+from aicert.formats.run_report import RunReport
+from aicert.formats.run_report import parse as parse_report
+from aicert.formats.run_report_facts import Records
+from aicert.formats.statement import parse as parse_statement
 from aicert.records.errors import RowsRefused
-from aicert.report_facts import Records
-from aicert.report_form import RunReport
-from aicert.report_form import parse as parse_report
-from aicert.statement import parse as parse_statement
-from aicert.tree import read_file, read_tree
-from enclave_runner import config, config_rules, rows, training
-from enclave_runner.containment import Limits
-from enclave_runner.inputs import MeasuredInput
-from enclave_runner.rows import Room, Rows
-from enclave_runner.selections import Selection
-from rules import example, training_env
+from aicert.verifier.verify import read_certificate
+from enclave_runner.axolotl import config, config_rules, training
+from enclave_runner.inputs import rows
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.rows import Room, Rows
+from enclave_runner.inputs.selections import Selection
+from enclave_runner.sandbox.containment import Limits
+from rules.example import example
+from rules.host import training_env
 from tests.e2e.conftest import Checkout, StandIn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +118,7 @@ def loaded(environment: Path, places: list[Path], home: Path) -> list[list[list[
     done = subprocess.run(
         [environment / "bin/python", "-P", "-c", LOADER, *places],
         env={
-            "PYTHONPATH": str(ROOT / "enclave_runner/plugin"),
+            "PYTHONPATH": str(ROOT / "enclave_runner/axolotl/plugin"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "HF_HUB_OFFLINE": "1",
             "HF_HOME": str(home),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from aicert.api import read_certificate
-from aicert.cli import main
-from aicert.export import facts
-from aicert.signed_by import key_text
+from aicert.cli.main import main
+from aicert.exports import facts
+from aicert.model_signature.signed_by import key_text
+from aicert.verifier.verify import read_certificate
 from tests.e2e.conftest import StandIn
 from tests.unit.signing_keys import pair
 
@@ -53,7 +53,7 @@ def test_an_input_is_of_the_locked_key_or_nothing_is_trained(
     done = checkout.doit("lock")
     assert (done.returncode, "model.sig is not signed by" in done.stderr) == (2, True), done.stderr
     # The host is blinded: the machine says the same, and no certificate comes of it.
-    (checkout.root / "rules/signers.py").write_text(BLIND)
+    (checkout.root / "rules/project/input_signatures.py").write_text(BLIND)
     assert checkout.doit("lock").returncode == 0
     before = checkout.certificate.read_bytes()
     done = checkout.doit("certify")

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aicert.cli import main
-from rules import swtpm
-from rules.ca import local_ca
+from aicert.cli.main import main
+from rules.machines import swtpm
+from rules.machines.ca import local_ca
 from tests.e2e.sigstore_instance import Instance
 from tests.oracles import environment
 from tests.unit.signing_keys import Pair, certificate, pair

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from enclave_runner import training
-from enclave_runner.containment import Limits
-from rules import example, training_env
+from enclave_runner.axolotl import training
+from enclave_runner.sandbox.containment import Limits
+from rules.example import example
+from rules.host import training_env
 from tests.e2e.test_training import LORA, effective, seen_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from aicert.sources.transfer import READ_S
-from rules import example
+from rules.example import example
 from tests.e2e.conftest import Checkout, StandIn, kill_group, wait_for
 from tests.unit import hub_server
 from tests.unit.hub_server import COMMIT, File

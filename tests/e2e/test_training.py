@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from aicert.digest import EMPTY_DIR
-from aicert.tree import read_tree
-from enclave_runner import config, config_rules, rows, training
-from enclave_runner.config import Effective, InputView
-from enclave_runner.containment import Limits
-from enclave_runner.inputs import MeasuredInput
-from enclave_runner.training import Progress, TrainingResult
-from rules import example, training_env
+from aicert.files.tree import read_tree
+from aicert.formats.digest import EMPTY_DIR
+from enclave_runner.axolotl import config, config_rules, training
+from enclave_runner.axolotl.config import Effective, InputView
+from enclave_runner.axolotl.training import Progress, TrainingResult
+from enclave_runner.inputs import rows
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.sandbox.containment import Limits
+from rules.example import example
+from rules.host import training_env
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ROOT / "enclave_runner" / "axolotl_keys.json"
@@ -198,7 +200,7 @@ def test_a_training_that_fails_is_a_result_that_says_so(
 
 def test_the_committed_keys_are_those_of_the_environment(environment: Path) -> None:
     told = subprocess.run(
-        [training_env.python(environment), "-P", ROOT / "enclave_runner" / "axolotl_keys.py"],
+        [training_env.python(environment), "-P", ROOT / "enclave_runner/axolotl/axolotl_keys.py"],
         capture_output=True, check=True, env={**training.environment(Limits()), "PYTHONPATH": ""},
     )  # fmt: skip
     assert told.stdout == KEYS.read_bytes()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
-from rules import training_env
+from rules.host import training_env
 
 
 def make_wheel(folder: Path, name: str, version: str) -> str:

@@ -1,7 +1,8 @@
 """A host hides files from the training that the machine hashed: the runner refuses to go on.
 
 The runner is the real one on a real software TPM, as root with another user who trains, as in the
-measured machine. What kinds of hiding there are is in tests/unit/test_runner_inputs.py.
+measured machine. What kinds of hiding there are is in
+tests/unit/enclave_runner/inputs/test_measure.py.
 """
 
 import json
@@ -12,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from aicert.digest import dir_digest, of_bytes
-from aicert.lockfile import LockedInput, Lockfile, emit
-from aicert.tree import read_tree
-from rules.ca import local_ca
-from rules.swtpm import platform
+from aicert.files.tree import read_tree
+from aicert.formats.digest import dir_digest, of_bytes
+from aicert.formats.lockfile import LockedInput, Lockfile, emit
+from rules.machines.ca import local_ca
+from rules.machines.swtpm import platform
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = b"base_model: input:model\n"

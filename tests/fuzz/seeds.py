@@ -11,12 +11,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from aicert import digest, image_lock, lockfile, oms, report_form, strict_json
-from aicert.digest import Digest
-from aicert.lockfile import LockedInput, Lockfile
-from aicert.report_facts import Loss, Records
-from aicert.report_form import Override, RunReport, Value
-from enclave_runner import model_json
+from aicert.formats import digest, image_lock, lockfile, run_report, strict_json
+from aicert.formats.digest import Digest
+from aicert.formats.lockfile import LockedInput, Lockfile
+from aicert.formats.run_report import Override, RunReport, Value
+from aicert.formats.run_report_facts import Loss, Records
+from aicert.model_signature import writer
+from enclave_runner.inputs import model_json
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
@@ -62,7 +63,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
     local, cloud, confidential = Scene("local"), Scene("cloud"), Scene("confidential")
     newer = Scene("local", 2)
     public = local.get("run_public")
-    signed = oms.statement("model", {"a/b": _sha256("b"), "c": _sha256("c")}, (".git",))
+    signed = writer.statement("model", {"a/b": _sha256("b"), "c": _sha256("c")}, (".git",))
     return {
         "certificate": (
             local.get("file"),
@@ -71,8 +72,8 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
             newer.get("file"),
         ),
         "bundle": (
-            oms.bundle(signed, b"signature", {"publicKey": {"hint": _sha256("key")}}),
-            oms.bundle(signed, b"signature", oms.certificate_material((b"leaf", b"root"))),
+            writer.bundle(signed, b"signature", {"publicKey": {"hint": _sha256("key")}}),
+            writer.bundle(signed, b"signature", writer.certificate_material((b"leaf", b"root"))),
         ),
         "certify": (local.get("certify_attest"),),
         "chip": (chip_forge.vcek(), chip_forge.vcek(serial=5)),
@@ -178,7 +179,7 @@ def _policy() -> bytes:
 
 
 def _report() -> bytes:
-    return report_form.emit(
+    return run_report.emit(
         RunReport(
             exit_code="signal:9",
             values={
@@ -205,7 +206,7 @@ def _report_2() -> bytes:
         unread_bytes=1,
         files=("a.jsonl", "b/c.parquet"),
     )
-    return report_form.emit(
+    return run_report.emit(
         RunReport(
             exit_code="0",
             values={"losses": Value("self-reported", (6.5, 5, 4.25))},
@@ -219,7 +220,7 @@ def _report_2() -> bytes:
 
 def _report_unmeasured() -> bytes:
     loss = Loss(state="incomplete", reason="no row is long enough")
-    return report_form.emit(RunReport(exit_code="0", values={}, loss=loss))
+    return run_report.emit(RunReport(exit_code="0", values={}, loss=loss))
 
 
 def _safetensors() -> bytes:

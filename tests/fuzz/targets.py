@@ -8,25 +8,23 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from aicert import (
-    amd,
+from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
+from aicert.cli import event_log
+from aicert.formats import (
     certificate,
     digest,
-    event_log,
-    hcl,
     image_lock,
     lockfile,
-    oms_reader,
-    policy_file,
-    report_form,
+    run_report,
     safetensors,
-    snp,
     statement,
     strict_json,
     tpm,
 )
-from aicert.dsse import Envelope
-from enclave_runner import model_json
+from aicert.formats.dsse import Envelope
+from aicert.model_signature import reader
+from aicert.trust import policy_file
+from enclave_runner.inputs import model_json
 from tests.adversarial.ca_forge import AT
 from tests.adversarial.chip_forge import makers
 from tests.fuzz import row_targets
@@ -97,8 +95,8 @@ def _statement(data: bytes) -> None:
 
 
 def _report(data: bytes) -> None:
-    read = report_form.parse(data)
-    _same(report_form.parse(report_form.emit(read)), read)
+    read = run_report.parse(data)
+    _same(run_report.parse(run_report.emit(read)), read)
 
 
 def _lockfile(data: bytes) -> None:
@@ -115,14 +113,14 @@ def _listing(data: bytes) -> None:
 
 
 def _manifest(data: bytes) -> None:
-    read = oms_reader.read_manifest(data)
+    read = reader.read_manifest(data)
     # What is compared with files on a disk: some, and none of another length.
     _same({len(value) for value in read.files.values()} <= {0, 64, 128}, True)
     _same(bool(read.files), True)
 
 
 def _bundle(data: bytes) -> None:
-    oms_reader.parse(data)
+    reader.parse(data)
 
 
 def _policy(data: bytes) -> None:
@@ -152,19 +150,19 @@ def _safetensors(data: bytes) -> None:
 
 
 def _chip(data: bytes) -> None:
-    chip = amd.certify_chip(data, makers(), AT)
-    _same((len(chip.chip_id), len(chip.tcb)), (amd.CHIP_ID_BYTES, 8))
-    amd.tcb_text(chip.tcb)
+    chip = amd_vcek.certify_chip(data, makers(), AT)
+    _same((len(chip.chip_id), len(chip.tcb)), (amd_vcek.CHIP_ID_BYTES, 8))
+    amd_vcek.tcb_text(chip.tcb)
 
 
 def _platform_report(data: bytes) -> None:
-    read = hcl.parse(data)
-    _same(len(read.hardware), snp.SIZE)
-    snp.check_guest(snp.parse(read.hardware))
+    read = azure_hcl.parse(data)
+    _same(len(read.hardware), sev_snp.SIZE)
+    sev_snp.check_guest(sev_snp.parse(read.hardware))
 
 
 def _runtime(data: bytes) -> None:
-    modulus, exponent = hcl.attestation_key(data)
+    modulus, exponent = azure_hcl.attestation_key(data)
     _same(min(modulus, exponent) >= 0, True)
 
 

@@ -13,21 +13,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from aicert import (
+from aicert.appraisal.evidence import azure_hcl
+from aicert.cli import event_log
+from aicert.errors import AicertError
+from aicert.formats import (
     certificate,
-    event_log,
-    hcl,
     image_lock,
     lockfile,
-    policy_file,
-    report_facts,
-    report_form,
+    run_report,
+    run_report_facts,
     safetensors,
     statement,
 )
-from aicert.digest import MAX_PATH_BYTES
-from aicert.errors import AicertError
-from aicert.strict_json import MAX_NON_ASCII, MAX_TOKENS
+from aicert.formats.digest import MAX_PATH_BYTES
+from aicert.formats.strict_json import MAX_NON_ASCII, MAX_TOKENS
+from aicert.trust import policy_file
 from tests.fuzz import event_logs
 from tests.fuzz.targets import TARGETS
 
@@ -134,17 +134,17 @@ def report_cases() -> Iterator[Case]:
     head = b'{"version":1,"exitCode":{"origin":"measured","value":"0"},"overrides":[],'
     head += b'"unchangedWeights":{"origin":"measured","value":[%b]},"values":{%b}}'
     value = b'"v%d":{"origin":"derived","value":%b}'
-    least = len(head) + len(value) * report_form.MAX_VALUES
-    room = (report_form.MAX_BYTES - least) // report_form.MAX_VALUES
+    least = len(head) + len(value) * run_report.MAX_VALUES
+    room = (run_report.MAX_BYTES - least) // run_report.MAX_VALUES
     for name, one in (("many numbers", b"1,"), ("many floats", b"1.25e-300,")):
         numbers = b"[" + one * min(MAX_TOKENS // 210, room // len(one) - 5) + b"1]"
-        listed = (value % (n, numbers) for n in range(report_form.MAX_VALUES))
+        listed = (value % (n, numbers) for n in range(run_report.MAX_VALUES))
         yield "report", name, head % (b"", b",".join(listed))
-    paths = (b'"%06d/a"' % n for n in range(report_form.MAX_ITEMS))
+    paths = (b'"%06d/a"' % n for n in range(run_report.MAX_ITEMS))
     yield "report", "many unchanged files", head % (b",".join(paths), b"")
     yield from _record_cases()
     for name, one in (("many keys", b'{"kid":"k"},'), ("many lists", b"[],")):
-        yield "runtime", name, _filled(b'{"keys":[', one, b"{}]}", hcl.MAX_RUNTIME)
+        yield "runtime", name, _filled(b'{"keys":[', one, b"{}]}", azure_hcl.MAX_RUNTIME)
     number = _filled(
         b'{"keys":[{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":"', b"A", b'"}]}', 1000
     )
@@ -158,12 +158,12 @@ def _record_cases() -> Iterator[Case]:
     head += b'"records":{"origin":"derived","value":[%b]}}'
     one = b'{"name":"a","split":"s","rows":1,"bytes":9,"unreadBytes":0,"digest":"sha256:%b",'
     one = one % HEX + b'"files":[%b]}'
-    room = report_form.MAX_BYTES - len(head) - len(one)
+    room = run_report.MAX_BYTES - len(head) - len(one)
     for name, text in (("many files of rows", '"%05d"'), ("folding files of rows", '"%05dﷺ"')):
         size = len((text % 0).encode()) + 1
-        count = min(report_facts.MAX_RECORD_FILES, room // size)
+        count = min(run_report_facts.MAX_RECORD_FILES, room // size)
         paths = b",".join((text % n).encode() for n in range(count))
-        times = min(report_facts.MAX_RECORDS, room // (len(one) + len(paths) + 1))
+        times = min(run_report_facts.MAX_RECORDS, room // (len(one) + len(paths) + 1))
         yield "report", name, head % b",".join([one % paths] * times)
 
 

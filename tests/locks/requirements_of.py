@@ -21,8 +21,11 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from rules import azure_client, dvc_env, extras, fuzz_command, mutants_command, training_env
-from rules.installer import members
+from rules.commands import fuzz, mutants
+from rules.dvc import environment as dvc_env
+from rules.host import extras, training_env
+from rules.host.installer import members
+from rules.machines.azure import client
 from tests.oracles import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,9 +78,9 @@ def _places() -> dict[str, Path]:
     dvc = dvc_env.program().parents[1]
     training = training_env.ensure(ROOT)
     tools = {
-        str(azure_client.LOCK.relative_to(ROOT)): extras.install("azure", azure_client.LOCK),
-        str(fuzz_command.LOCK): extras.install("fuzz", fuzz_command.LOCK),
-        str(mutants_command.LOCK): extras.install("mutants", mutants_command.LOCK),
+        str(client.LOCK.relative_to(ROOT)): extras.install("azure", client.LOCK),
+        str(fuzz.LOCK): extras.install("fuzz", fuzz.LOCK),
+        str(mutants.LOCK): extras.install("mutants", mutants.LOCK),
     }
     oracles = {
         "tests/oracles/requirements.lock": environment.python(),

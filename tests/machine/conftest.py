@@ -14,26 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from aicert import api, qemu_firmware
-from aicert.appraisal import appraise
-from aicert.certificate import Certificate, parse
-from aicert.lockfile import identity
-from aicert.policy import Firmware
-from aicert.result import AttestationResult
-from rules import (
-    config,
-    example,
-    image_build,
-    image_tasks,
-    lock,
-    qemu,
-    qemu_accelerator,
-    qemu_console,
-    qemu_volumes,
-    training_env,
-)
-from rules.image_store import Image
-from rules.local import Job
+from aicert.appraisal.appraise import appraise
+from aicert.appraisal.policy import Firmware
+from aicert.appraisal.result import AttestationResult
+from aicert.formats.certificate import Certificate, parse
+from aicert.formats.lockfile import identity
+from aicert.trust import ovmf
+from aicert.verifier import verify
+from rules.example import example
+from rules.host import training_env
+from rules.image import build as image_build
+from rules.image import tasks
+from rules.image.store import Image
+from rules.machines import volumes
+from rules.machines.local import Job
+from rules.machines.qemu import accelerator as qemu_accelerator
+from rules.machines.qemu import console as qemu_console
+from rules.machines.qemu import machine
+from rules.project import config, lock
 from tests.e2e.conftest import REPOSITORY, Checkout, copy_repository
 
 NONCE = bytes(range(32))
@@ -78,18 +76,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AICERT_CACHE", cache)
-        image = image_tasks.ensure(root)
-        if fresh and (build := firmware_of(image)) not in qemu_firmware.BUILDS:
+        image = tasks.ensure(root)
+        if fresh and (build := firmware_of(image)) not in ovmf.BUILDS:
             folder = tmp_path_factory.mktemp("firmware")
             learn_firmware(patch, root, folder, image, build)
-            image = image_tasks.ensure(root)
+            image = tasks.ensure(root)
         with image_build.in_use(image_build.place(root)):
             yield Built(checkout=checkout, image=image, fresh=fresh)
 
 
 def firmware_of(image: Image) -> str:
     """What names the image's build of OVMF."""
-    path = image.tools / qemu.FIRMWARE.removeprefix("/")
+    path = image.tools / machine.FIRMWARE.removeprefix("/")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -97,11 +95,11 @@ def learn_firmware(
     patch: pytest.MonkeyPatch, root: Path, folder: Path, image: Image, build: str
 ) -> None:
     """Do what whoever moves the lock to another OVMF does: boot it, and write its values down."""
-    out = qemu.execute_in(make_job(root, folder), image)
+    out = machine.execute_in(make_job(root, folder), image)
     quoted = parse((out / "certificate.json").read_bytes()).evidence.pcrs
     firmware = Firmware(name="ovmf-fresh", pcrs={index: quoted[index] for index in (0, 2, 3, 7)})
-    patch.setitem(qemu_firmware.BUILDS, build, firmware)
-    with (root / "aicert/qemu_firmware.py").open("a") as file:
+    patch.setitem(ovmf.BUILDS, build, firmware)
+    with (root / "aicert/trust/ovmf.py").open("a") as file:
         file.write(f"BUILDS[{build!r}] = {firmware!r}\n")
     _notes.append("its firmware is new too: its values are those of a boot, and prove nothing")
 
@@ -174,7 +172,7 @@ def boot(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
         **limits: int,
     ) -> Certificate:
         job = make_job(root, tmp_path, **limits)
-        command, make = qemu.command, qemu_volumes.make_inputs
+        command, make = machine.command, volumes.make_inputs
 
         def with_more(*args: object, **kwargs: object) -> list[str]:
             return [*edit(command(*args, **kwargs)), *more]  # type: ignore[arg-type]  # passed through
@@ -184,9 +182,9 @@ def boot(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
             if before is not None:
                 before(job.work / "inputs.img")
 
-        monkeypatch.setattr(qemu, "command", with_more)
-        monkeypatch.setattr(qemu_volumes, "make_inputs", then)
-        out = qemu.execute_in(job, image)
+        monkeypatch.setattr(machine, "command", with_more)
+        monkeypatch.setattr(volumes, "make_inputs", then)
+        out = machine.execute_in(job, image)
         return parse((out / "certificate.json").read_bytes())
 
     return run
@@ -201,7 +199,7 @@ def appraised(certificate: Certificate, folder: Path, image: Image) -> Attestati
     """Under a policy that accepts `image` alone, and the lockfile that was measured."""
     path = folder / "image.lock.toml"
     path.write_bytes(image.lock)
-    policy = api.choose_policy("qemu", root=folder / ".aicert/ca/qemu.pem", image=path)
+    policy = verify.choose_policy("qemu", root=folder / ".aicert/ca/qemu.pem", image=path)
     now = datetime.datetime.now(datetime.UTC)
     expected = identity(certificate.lockfile)
     return appraise(certificate, {}, policy, at=now, lockfile=expected, nonce=NONCE)

@@ -1,14 +1,14 @@
 """An erofs as a host can write it who does not use mkfs.erofs: a folder that hides its last file.
 
-Structures are those of the kernel's fs/erofs/erofs_fs.h, as `rules.qemu_volumes` makes them: blocks
-of 4096 bytes, small folders behind their inodes, no extended attributes.
+Structures are those of the kernel's fs/erofs/erofs_fs.h, as `rules.machines.volumes` makes them:
+blocks of 4096 bytes, small folders behind their inodes, no extended attributes.
 """
 
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from rules.image_verity import BLOCK
+from rules.image.verity import BLOCK
 
 _SUPER = 1024
 # Of the superblock: compatible features (the first is its checksum), root, blocks, inodes' block.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from aicert.result import BOOT_CHECKS
-from rules import image_build
-from rules.image_build import Place
+from aicert.appraisal.result import BOOT_CHECKS
+from rules.image import build
+from rules.image.build import Place
 from tests.e2e.conftest import Checkout, wait_for
 from tests.machine.conftest import Built, note_boot
 
@@ -84,8 +84,8 @@ def test_certify_and_verify_and_reproduce(built: Built, request: pytest.FixtureR
 
 def test_the_runners_layer_is_the_same_bytes_each_time(built: Built) -> None:
     """Twice more from the same trees, elsewhere, by another user's habits."""
-    where = image_build.place(built.checkout.root)
-    lock = image_build.read_lock(where.root)
+    where = build.place(built.checkout.root)
+    lock = build.read_lock(where.root)
     assert lock is not None
     for umask in (0o077, 0o002):
         before = os.umask(umask)
@@ -103,11 +103,11 @@ def _again(where: Place, folder: Path, built: Built) -> bytes:
     for name in ("aicert", "enclave_runner", "image", "rules", "lockfiles"):
         # As git would write them for that user.
         subprocess.run(["cp", "-r", "--no-preserve=mode", where.root / name, root], check=True)
-    lock = image_build.read_lock(root)
+    lock = build.read_lock(root)
     assert lock is not None
-    machine = image_build._machine_tree(where, built.image.tools, lock.packages)
-    training, _ = image_build._training_volume(where, built.image.tools, machine)
+    machine = build._machine_tree(where, built.image.tools, lock.packages)
+    training, _ = build._training_volume(where, built.image.tools, machine)
     for layer in (where.cache / "store", built.image.tools, machine, training.parent):
         (folder / layer.name).symlink_to(layer)
     place = replace(where, root=root, cache=folder)
-    return image_build.build(place, lock.packages, snapshot=lock.snapshot).lock
+    return build.build(place, lock.packages, snapshot=lock.snapshot).lock

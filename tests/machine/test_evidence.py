@@ -16,11 +16,12 @@ from typing import TextIO
 
 import pytest
 
-from aicert import image_lock
-from rules import image_disk, image_pcrs
-from rules.image_layers import STUB
-from rules.image_store import Image
-from rules.image_tools import Sandbox
+from aicert.formats import image_lock
+from rules.image import disk as image_disk
+from rules.image import pcrs
+from rules.image.layers import STUB
+from rules.image.sandbox import Sandbox
+from rules.image.store import Image
 from tests.e2e.conftest import REPOSITORY
 from tests.machine.conftest import Boot, Built, appraised, console, verdicts
 
@@ -194,7 +195,7 @@ def test_what_the_stub_takes_from_the_disk_is_refused(
 
 
 def test_another_command_line_is_refused(boot: Boot, tmp_path: Path, image: Image) -> None:
-    parts = image_pcrs.parse((image.folder / "uki.efi").read_bytes()).sections
+    parts = pcrs.parse((image.folder / "uki.efi").read_bytes()).sections
     for section in parts:
         (tmp_path / section.name.removeprefix(".")).write_bytes(section.content)
     line = (tmp_path / "cmdline").read_bytes().rstrip(b"\0").decode().replace("quiet", "debug")
@@ -211,15 +212,15 @@ def test_pcr11_is_what_systemd_measure_says(image: Image, tmp_path: Path) -> Non
     data = (image.folder / "uki.efi").read_bytes()
     words = ["/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256"]
     words.append("--phase=enter-initrd")
-    for section in image_pcrs.parse(data).sections:
-        if section.name in image_pcrs.MEASURED:
+    for section in pcrs.parse(data).sections:
+        if section.name in pcrs.MEASURED:
             path = tmp_path / section.name.removeprefix(".")
             path.write_bytes(section.content)
             words.append(f"--{path.name}={path}")
     said = Sandbox(tree=image.tools, readable=[tmp_path]).run(words)
     # Our machine has no phases, the tool always has one.
     after = hashlib.sha256(
-        image_pcrs.predict(data)[11] + hashlib.sha256(b"enter-initrd").digest()
+        pcrs.predict(data)[11] + hashlib.sha256(b"enter-initrd").digest()
     ).hexdigest()
     assert f"11:sha256={after}" in said
 
@@ -228,4 +229,4 @@ def test_lock_is_of_the_image(image: Image) -> None:
     lock = image_lock.parse(image.lock)
     digest = subprocess.run(["sha256sum", image.disk], capture_output=True, text=True, check=True)
     assert lock.disk.hex == digest.stdout.split()[0]
-    assert lock.pcrs == image_pcrs.predict((image.folder / "uki.efi").read_bytes())
+    assert lock.pcrs == pcrs.predict((image.folder / "uki.efi").read_bytes())

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import AicertError
-from rules import config, lock, qemu, training_env
-from rules.local import Job
+from rules.host import training_env
+from rules.machines.local import Job
+from rules.machines.qemu import machine
+from rules.project import config, lock
 from tests.adversarial.inputs.table import Row, table
 from tests.adversarial.inputs.test_hostile_inputs import TOML, lay_out
 from tests.e2e.conftest import REPOSITORY
@@ -38,7 +40,7 @@ def test_it_is_refused_in_the_machine(row: Row, built: Built, tmp_path: Path) ->
     locked = lock.resolve(root, run)
     job = Job(root=tmp_path, run=run, lock=locked, nonce=NONCE, training_env=None, work=work)
     with pytest.raises(AicertError) as caught:
-        qemu.execute_in(job, built.image)
+        machine.execute_in(job, built.image)
     for words in row.words:
         assert words in caught.value.message
     assert not list(tmp_path.rglob("certificate.json"))

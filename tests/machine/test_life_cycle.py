@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from aicert.certificate import Certificate, parse
 from aicert.errors import ToolError
-from aicert.report_form import RunReport
-from aicert.report_form import parse as parse_report
-from aicert.statement import parse as parse_statement
-from rules import qemu, qemu_tpm, swtpm
-from rules.image_store import Image
-from rules.work import remove
+from aicert.formats.certificate import Certificate, parse
+from aicert.formats.run_report import RunReport
+from aicert.formats.run_report import parse as parse_report
+from aicert.formats.statement import parse as parse_statement
+from rules.host.work import remove
+from rules.image.store import Image
+from rules.machines import swtpm
+from rules.machines.qemu import machine
+from rules.machines.qemu import tpm as qemu_tpm
 from tests.e2e.conftest import wait_for
 from tests.machine.conftest import Boot, Built, appraised, make_job, verdicts
 from tests.machine.variants import with_trainer
@@ -175,7 +177,7 @@ def test_a_register_that_was_extended_before_the_runner_is_refused(
 
 
 def pre_extend(state: Path, pcr: int) -> None:
-    from enclave_runner.tpm import Tpm
+    from enclave_runner.attester.tpm import Tpm
 
     names = ("tpm.sock", "tpm.sock.ctrl")
     words = ["swtpm", "socket", "--tpm2", "--flags", "not-need-init,startup-clear"]
@@ -204,7 +206,7 @@ def pre_extend(state: Path, pcr: int) -> None:
 def test_a_machine_that_does_not_end_is_ended(
     boot: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qemu, "_BOOT_S", 3)
+    monkeypatch.setattr(machine, "_BOOT_S", 3)
     with pytest.raises(ToolError, match="did not end in 4 s"):
         boot()
     wait_for(lambda: not left_in(tmp_path), "the sandboxes of machines to die with them")
@@ -261,7 +263,7 @@ def test_two_machines_at_once_do_not_meet(
     found: dict[bytes, Certificate] = {}
 
     def execute(number: int) -> None:
-        out = qemu.execute_in(jobs[number], stand_in)
+        out = machine.execute_in(jobs[number], stand_in)
         found[jobs[number].nonce] = parse((out / "certificate.json").read_bytes())
 
     threads = [threading.Thread(target=execute, args=(number,)) for number in range(2)]

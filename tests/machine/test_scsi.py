@@ -15,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from aicert import image_lock
-from aicert.certificate import parse
-from rules import azure_vhd, image_verity, qemu, qemu_console, qemu_volumes
-from rules.image_store import Image
-from rules.local import Job
+from aicert.formats import image_lock
+from aicert.formats.certificate import parse
+from rules.image import verity
+from rules.image.store import Image
+from rules.machines import volumes
+from rules.machines.azure import vhd
+from rules.machines.local import Job
+from rules.machines.qemu import console as qemu_console
+from rules.machines.qemu import machine
 from tests.machine.conftest import Built, make_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
@@ -57,7 +61,7 @@ def boot(job: Job, image: Image, monkeypatch: pytest.MonkeyPatch) -> Callable[[W
     """Boot with SCSI disks; what is quoted is what was predicted, events are on the console."""
 
     def run(edit: Words) -> None:
-        command, make = qemu.command, qemu_volumes.make_inputs
+        command, make = machine.command, volumes.make_inputs
 
         def words(*args: object, **kwargs: object) -> list[str]:
             program, *rest = command(*args, **kwargs)  # type: ignore[arg-type]  # passed through
@@ -69,11 +73,11 @@ def boot(job: Job, image: Image, monkeypatch: pytest.MonkeyPatch) -> Callable[[W
         def widened(*args: object, **kwargs: object) -> None:
             make(*args, **kwargs)  # type: ignore[arg-type]  # passed through
             # As for a managed disk: whole GiB, the root hash still in the last block.
-            azure_vhd.widen(job.work / "inputs.img", image_verity.BLOCK)
+            vhd.widen(job.work / "inputs.img", verity.BLOCK)
 
-        monkeypatch.setattr(qemu, "command", words)
-        monkeypatch.setattr(qemu_volumes, "make_inputs", widened)
-        out = qemu.execute_in(job, image)
+        monkeypatch.setattr(machine, "command", words)
+        monkeypatch.setattr(volumes, "make_inputs", widened)
+        out = machine.execute_in(job, image)
         evidence = parse((out / "certificate.json").read_bytes()).evidence
         predicted = image_lock.parse(image.lock).pcrs
         assert {index: evidence.pcrs[index] for index in predicted} == predicted

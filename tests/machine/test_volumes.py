@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
-from rules import events, image_verity, qemu
-from rules.image_store import Image
-from rules.image_tools import Sandbox
-from rules.qemu_volumes import TRAILER
-from rules.work import remove
+from rules.host.work import remove
+from rules.image import verity as image_verity
+from rules.image.sandbox import Sandbox
+from rules.image.store import Image
+from rules.machines import events
+from rules.machines.qemu import machine
+from rules.machines.volumes import TRAILER
 from tests.machine.conftest import Boot, Built, console
 from tests.machine.erofs import hide_last
 from tests.machine.nbd import Volume
@@ -62,7 +64,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Volume
                     then(served[0])
                 super()._show(event)
 
-        monkeypatch.setattr(qemu, "Follower", Arming)
+        monkeypatch.setattr(machine, "Follower", Arming)
         return served
 
     yield prepare

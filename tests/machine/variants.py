@@ -8,9 +8,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from rules import image_build, image_layers
-from rules.image_store import Image
-from rules.image_verity import Verity
+from rules.image import build, layers
+from rules.image.store import Image
+from rules.image.verity import Verity
 from tests.e2e.conftest import PREAMBLE
 from tests.machine.conftest import Built
 
@@ -45,7 +45,7 @@ def with_trainer(built: Built, folder: Path) -> Image:
     (package.parent / "__init__.py").touch()
     (package / "__init__.py").touch()
     (package / "main.py").write_text(TRAINER)
-    verity = image_layers.volume(built.image.tools, stage, folder / "training.img")
+    verity = layers.volume(built.image.tools, stage, folder / "training.img")
     (folder / "manifest").touch()
     return _image(built, built.checkout.root, folder, (folder / "training.img", verity))
 
@@ -55,21 +55,21 @@ def with_reader(built: Built, folder: Path) -> Image:
     root = folder / "checkout"
     for name in ("aicert", "enclave_runner", "image", "rules"):
         shutil.copytree(built.checkout.root / name, root / name)
-    with (root / "enclave_runner/training.py").open("a") as file:
+    with (root / "enclave_runner/axolotl/training.py").open("a") as file:
         file.write(READER)
     return _image(built, root, folder, None)
 
 
 def _image(built: Built, root: Path, folder: Path, training: tuple[Path, Verity] | None) -> Image:
-    where = replace(image_build.place(built.checkout.root), root=root)
-    lock = image_build.read_lock(built.checkout.root)
+    where = replace(build.place(built.checkout.root), root=root)
+    lock = build.read_lock(built.checkout.root)
     assert lock is not None
-    machine = image_build._machine_tree(where, built.image.tools, lock.packages)
-    used = training or image_build._training_volume(where, built.image.tools, machine)
+    machine = build._machine_tree(where, built.image.tools, lock.packages)
+    used = training or build._training_volume(where, built.image.tools, machine)
     kernel = next(package for package in lock.packages if package.part == "kernel")
     target = folder / "image"
     target.mkdir()
-    image_build._make_image(
+    build._make_image(
         where,
         target,
         built.image.tools,
@@ -77,7 +77,7 @@ def _image(built: Built, root: Path, folder: Path, training: tuple[Path, Verity]
         kernel,
         None,
         used,
-        image_build.Locked(packages=lock.packages),
+        build.Locked(packages=lock.packages),
     )
     for known in built.image.folder.glob("accelerator-*"):
         shutil.copy(known, target)

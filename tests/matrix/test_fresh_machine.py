@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from rules import training_env
+from rules.host import training_env
 
 pytestmark = pytest.mark.matrix
 

@@ -11,7 +11,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from rules import bootstrap, image_debian, installer, training_env
+from rules.host import bootstrap, installer, training_env
+from rules.image import debian
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("requirements.lock")
@@ -77,10 +78,10 @@ def cosign() -> Path:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if not (environment / "complete").exists():
             shutil.rmtree(environment, ignore_errors=True)
-            apt = image_debian.Apt(environment / "apt", "trixie")
+            apt = debian.Apt(environment / "apt", "trixie")
             apt.update()
             (package,) = apt.download(["cosign"])
-            image_debian.run(["dpkg-deb", "--extract", str(package), str(environment)])
+            debian.run(["dpkg-deb", "--extract", str(package), str(environment)])
             shutil.rmtree(environment / "apt")
             (environment / "complete").touch()
     return environment / "usr" / "bin" / "cosign"
@@ -97,7 +98,7 @@ def run(
 
 def aicert(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Our own command line with the extras that this environment has (sigstore, python-pkcs11)."""
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from aicert.cli import main; "
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from aicert.cli.main import main; "
     command = [str(python()), "-I", "-c", code + "sys.exit(main())", str(ROOT)]
     return subprocess.run(
         [*command, *map(str, arguments)],

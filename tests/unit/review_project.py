@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from rules import config, lock, review, review_text
-from rules.review_check import Check, check
-from rules.revisions import Checkout, Revision
+from rules.project import config, lock
+from rules.review import review, text
+from rules.review.check import Check, check
+from rules.review.revisions import Checkout, Revision
 from tests.adversarial.forger import Scene
 
 TOML = """\
@@ -67,7 +68,7 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch, *, within: bool = False) -
 
 
 def told(root: Path, base: str = "HEAD") -> str:
-    return review_text.text(review.review(root, Revision(root, base), Checkout(root)))
+    return text.text(review.review(root, Revision(root, base), Checkout(root)))
 
 
 def checks_of(root: Path) -> dict[str, Check]:

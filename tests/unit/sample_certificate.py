@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
-from aicert import certificate as certificates
-from aicert import lockfile as lockfiles
-from aicert import report_form
-from aicert import statement as statements
-from aicert.certificate import Certificate, Evidence, Signed
-from aicert.digest import Digest, dir_digest, of_bytes
-from aicert.dsse import Envelope
-from aicert.lockfile import LockedInput, Lockfile
-from aicert.report_facts import Loss, Records
-from aicert.report_form import RunReport, Value
-from aicert.statement import Dependency, Output, Statement
+from aicert.formats import certificate as certificates
+from aicert.formats import lockfile as lockfiles
+from aicert.formats import run_report
+from aicert.formats import statement as statements
+from aicert.formats.certificate import Certificate, Evidence, Signed
+from aicert.formats.digest import Digest, dir_digest, of_bytes
+from aicert.formats.dsse import Envelope
+from aicert.formats.lockfile import LockedInput, Lockfile
+from aicert.formats.run_report import RunReport, Value
+from aicert.formats.run_report_facts import Loss, Records
+from aicert.formats.statement import Dependency, Output, Statement
 
 # TPMT_PUBLIC of a P-256 signing key: algorithms and attributes, then the curve's base point.
 _HEAD = bytes.fromhex("0023000b00048472" + "0000" + "0010" + "0018000b" + "0003" + "0010")
@@ -84,7 +84,7 @@ def sample(
         nonce=b"\x44" * 32,
         started="2026-08-21T09:14:07Z",
         finished="2026-08-21T09:31:40Z",
-        report=report_form.emit(report),
+        report=run_report.emit(report),
         log=Digest("sha256", "55" * 32),
     )
     signed = Signed(attest=b"a", signature=b"s")

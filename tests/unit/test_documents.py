@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import dodo
-from aicert import cli
+from aicert.cli import main
 from rules.__main__ import Main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def aicert_options() -> dict[str, set[str]]:
     """Long options by command."""
     (commands,) = (
         action
-        for action in cli._parser(None)[0]._actions
+        for action in main._parser(None)[0]._actions
         if isinstance(action, argparse._SubParsersAction)
     )
     return {

@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from rules.installer import SDISTS, members
+from rules.host.installer import SDISTS, members
 from tests.locks.requirements_of import FILE, ROOT, Member, digest, read, requested_extras
 
 MAIN = ("rules/build-requirements.lock", "rules/requirements.lock")

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from aicert import certificate as certificates
-from aicert.chain import Root, stamp
-from aicert.digest import Digest
-from aicert.policy import Policy
+from aicert.appraisal.ak_chain import Root, stamp
+from aicert.appraisal.policy import Policy
+from aicert.formats import certificate as certificates
+from aicert.formats.digest import Digest
 from tests.adversarial import ca_forge
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.elsewhere import ELSEWHERE

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cryptography import x509
 
-from aicert import certificate, tpm
-from aicert.chain import trim_padding
-from aicert.dsse import pae
+from aicert.appraisal.ak_chain import trim_padding
 from aicert.errors import EvidenceError
-from aicert.roots import pem_to_der
+from aicert.formats import certificate, tpm
+from aicert.formats.dsse import pae
+from aicert.trust.roots import pem_to_der
 from tests.vectors import reading, tools
 from tests.vectors.reading import Vector
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from aicert import api, certificate
-from aicert.appraisal import appraise
-from aicert.digest import Digest, FileFact
+from aicert.appraisal.appraise import appraise
 from aicert.errors import EvidenceError
-from aicert.policy_file import load_policy
+from aicert.formats import certificate
+from aicert.formats.digest import Digest, FileFact
+from aicert.trust.policy_file import load_policy
+from aicert.verifier import verify
 from tests import second_chain, second_verifier
 from tests.vectors import generate, reading
 
@@ -42,7 +43,7 @@ def test_aicert_judges_the_vector_as_it_says(path: Path, tmp_path: Path) -> None
     result = appraise(
         certificate.parse(vector.certificate),
         None if model is None else {p: FileFact(size, sha) for p, (size, sha) in model.items()},
-        api.choose_policy(policy),
+        verify.choose_policy(policy),
         at=vector.at,
         lockfile=None if vector.lockfile is None else Digest.parse(vector.lockfile),
         nonce=vector.nonce,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rules import example_model
+from rules.example import model as example_model
 from tests.adversarial.inputs.table import Row, write
 
 ELSEWHERE = "/proc/partitions"

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import AicertError
-from rules import config, local, lock, training_env
-from rules.local import Job
+from rules.host import training_env
+from rules.machines import local
+from rules.machines.local import Job
+from rules.project import config, lock
 from tests.adversarial.inputs import models, rows
 from tests.adversarial.inputs.table import CONFIG, Row, table, write
 

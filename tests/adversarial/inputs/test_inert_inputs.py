@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from aicert.api import read_certificate
-from aicert.report_form import parse as parse_report
-from aicert.statement import parse as parse_statement
-from rules import example, training_env
+from aicert.formats.run_report import parse as parse_report
+from aicert.formats.statement import parse as parse_statement
+from aicert.verifier.verify import read_certificate
+from rules.example import example
+from rules.host import training_env
 from tests.adversarial.inputs import models, rows
 from tests.adversarial.inputs.table import CONFIG, write
 from tests.adversarial.inputs.test_hostile_inputs import ROOT, TOML, run

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rules import azure_client
-from rules.azure_vhd import FOOTER, GIB
+from rules.machines.azure import client
+from rules.machines.azure.vhd import FOOTER, GIB
 
 HEADER = b"aicert output 1\n"
 EVENT = b'{"event": "training", "step": 1, "total": 2}\n'
@@ -36,7 +36,7 @@ def read_disk(service: Any, name: str) -> bytes:
 
 def run_machine(world: Path, store: str, play: str) -> None:
     """What a machine does, all at once: console and output disk as it would leave them."""
-    service = azure_client.service(store)
+    service = client.service(store)
     console = b"" if play == "never boots" else b"\x1b[2J[    0.1] Linux version 6.12\n" + EVENT
     if play == "interrupted":
         (world / "stopped-here").write_text(str(os.getpid()))
@@ -94,7 +94,7 @@ def main(world: Path, what: str, action: str, gib: int) -> None:
             path.unlink()
         return
     mark.touch()
-    service = azure_client.service(store)
+    service = client.service(store)
     if what == "account":
         for container in service.list_containers():
             service.delete_container(container.name)

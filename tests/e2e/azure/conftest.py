@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from rules import azure_client
-from rules.azure_run import Order
+from rules.machines.azure import client
+from rules.machines.azure.run import Order
 from tests.oracles import environment
 from tests.vectors import reading
 
@@ -85,7 +85,7 @@ def azurite() -> Iterator[str]:
 
 
 def _signature(key: str) -> str:
-    blobs = azure_client.library()
+    blobs = client.library()
     now = datetime.datetime.now(datetime.UTC)
     signature: str = blobs.generate_account_sas(
         account_name=ACCOUNT,

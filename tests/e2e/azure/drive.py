@@ -6,9 +6,9 @@
 import sys
 from pathlib import Path
 
-from rules import azure_run
-from rules.azure_console import ConsoleStream
-from rules.signals import termination_raises
+from rules.host.signals import termination_raises
+from rules.machines.azure import run
+from rules.machines.azure.console import ConsoleStream
 from tests.e2e.azure.conftest import REHEARSAL
 
 
@@ -18,16 +18,14 @@ def follow(stream: ConsoleStream) -> None:
 
 
 def main(home: Path, folder: Path) -> None:
-    order = azure_run.Order(
+    order = run.Order(
         run="tiny", region="westeurope", size="Standard_D8s_v5", hourly_price=None, budget=0,
         output_gib=1, limit_s=300, module=REHEARSAL, look_s=0.02,
     )  # fmt: skip
     disk = folder / "disk"
     disk.write_bytes(b"x" * 10000)
     with termination_raises():
-        azure_run.execute(
-            home, order, image=disk, inputs=disk, output=folder / "output", follow=follow
-        )
+        run.execute(home, order, image=disk, inputs=disk, output=folder / "output", follow=follow)
 
 
 if __name__ == "__main__":

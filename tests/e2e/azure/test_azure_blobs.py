@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from aicert.errors import EvidenceError, ToolError
-from rules import azure_blobs, azure_client, azure_vhd
+from rules.machines.azure import blobs
+from rules.machines.azure import client as azure_client
+from rules.machines.azure import vhd as azure_vhd
 
 MIB = 1 << 20
 
@@ -76,7 +78,7 @@ def store(azurite: str) -> Iterator[Any]:
     service = azure_client.service(azurite)
     for container in service.list_containers():
         service.delete_container(container.name)
-    service.create_container(azure_blobs.CONTAINER)
+    service.create_container(blobs.CONTAINER)
     yield service
     service.close()
 
@@ -97,22 +99,22 @@ def expected(vhd: azure_vhd.Vhd) -> bytes:
 
 def test_what_goes_up_comes_down(store: Any, azurite: str, tmp_path: Path) -> None:
     vhd = sparse(tmp_path / "disk")
-    sent = azure_blobs.upload(store, vhd, "image.vhd")
+    sent = blobs.upload(store, vhd, "image.vhd")
     # Neither the holes nor the zeroes that were written are sent.
     assert 20 * MIB < sent < 30 * MIB
     blob = store.get_blob_client("disks", "image.vhd")
     assert blob.download_blob().readall() == expected(vhd)
     address, _, signature = azurite.partition("?")
-    azure_blobs.download(f"{address}/disks/image.vhd?{signature}", tmp_path / "back", vhd.disk)
+    blobs.download(f"{address}/disks/image.vhd?{signature}", tmp_path / "back", vhd.disk)
     assert (tmp_path / "back").read_bytes() == expected(vhd)
     # Again: everything is there.
-    assert azure_blobs.upload(store, vhd, "image.vhd") == 0
+    assert blobs.upload(store, vhd, "image.vhd") == 0
 
 
 def test_another_disk_under_that_name_is_written_anew(store: Any, tmp_path: Path) -> None:
-    azure_blobs.upload(store, sparse(tmp_path / "one"), "image.vhd")
+    blobs.upload(store, sparse(tmp_path / "one"), "image.vhd")
     vhd = sparse(tmp_path / "two")
-    assert azure_blobs.upload(store, vhd, "image.vhd") > 20 * MIB
+    assert blobs.upload(store, vhd, "image.vhd") > 20 * MIB
     blob = store.get_blob_client("disks", "image.vhd")
     assert blob.download_blob().readall() == expected(vhd)
 
@@ -123,14 +125,13 @@ def test_cut_then_resumed(store: Any, wire: Wire, azurite: str, tmp_path: Path) 
     cut = azure_client.service(through, retry_total=0)
     wire.left = 13 * MIB
     with pytest.raises(ToolError, match=r"the upload of image\.vhd was cut"):
-        azure_blobs.upload(cut, vhd, "image.vhd")
+        blobs.upload(cut, vhd, "image.vhd")
     there = sum(
-        end - begin
-        for begin, end in azure_blobs._ranges(store.get_blob_client("disks", "image.vhd"))
+        end - begin for begin, end in blobs._ranges(store.get_blob_client("disks", "image.vhd"))
     )
     assert 0 < there < 20 * MIB
     wire.left, wire.carried = 1 << 40, 0
-    azure_blobs.upload(cut, vhd, "image.vhd")
+    blobs.upload(cut, vhd, "image.vhd")
     # What had arrived was not sent again.
     assert wire.carried < 30 * MIB - there
     blob = store.get_blob_client("disks", "image.vhd")
@@ -141,21 +142,21 @@ def test_cut_then_resumed(store: Any, wire: Wire, azurite: str, tmp_path: Path) 
 def test_signature_that_is_refused(azurite: str, tmp_path: Path) -> None:
     service = azure_client.service(azurite.replace("sig=", "sig=A"))
     with pytest.raises(ToolError, match="HTTP 403"):
-        azure_blobs.upload(service, sparse(tmp_path / "disk"), "image.vhd")
+        blobs.upload(service, sparse(tmp_path / "disk"), "image.vhd")
     service.close()
 
 
 def test_disk_larger_than_it_was_made(store: Any, azurite: str, tmp_path: Path) -> None:
-    azure_blobs.upload(store, sparse(tmp_path / "disk"), "output")
+    blobs.upload(store, sparse(tmp_path / "disk"), "output")
     address, _, signature = azurite.partition("?")
     with pytest.raises(EvidenceError, match="it was made with 1048576"):
-        azure_blobs.download(f"{address}/disks/output?{signature}", tmp_path / "back", MIB)
+        blobs.download(f"{address}/disks/output?{signature}", tmp_path / "back", MIB)
     with pytest.raises(ToolError, match=r"cut: .*\(HTTP 404\)"):
-        azure_blobs.download(f"{address}/disks/nothing?{signature}", tmp_path / "back", MIB)
+        blobs.download(f"{address}/disks/nothing?{signature}", tmp_path / "back", MIB)
 
 
 def test_console_that_grows(store: Any) -> None:
-    console = azure_blobs.Console(store)
+    console = blobs.Console(store)
     assert console.more() == b""
     container = store.create_container("bootdiagnostics-x-1")
     container.upload_blob("x.1.screenshot.bmp", b"no text")

@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from aicert import certificate as certificates
 from aicert.errors import AicertError, ConfigError, ToolError
-from rules import azure, azure_clean, azure_client, azure_run, azure_vhd, config
-from rules.image_store import Image
-from rules.local import Job
-from rules.terraform import Terraform
+from aicert.formats import certificate as certificates
+from rules.image.store import Image
+from rules.machines.azure import clean, client, machine, vhd
+from rules.machines.azure import run as azure_run
+from rules.machines.azure.terraform import Terraform
+from rules.machines.local import Job
+from rules.project import config
 from tests.e2e.azure.conftest import HERE, REHEARSAL, REPOSITORY, World
 from tests.e2e.azure.test_azure_blobs import Wire
 from tests.e2e.conftest import wait_for
@@ -55,7 +57,7 @@ def run(world: World, tmp_path: Path) -> Run:
         disk.write_bytes(b"EFI" * 700_000)
         inputs = work / "inputs.img"
         inputs.write_bytes(b"erofs" * 1000 + bytes(3192) + TRAILER.ljust(4096, b"\0"))
-        azure_vhd.widen(inputs, 4096)
+        vhd.widen(inputs, 4096)
         (tmp_path / "aicert.toml").write_text(PROJECT)
         job = Job(
             root=root, run=config.load(tmp_path).run("tiny"), lock=None, nonce=bytes(32),  # type: ignore[arg-type]  # the volumes are made already
@@ -63,7 +65,7 @@ def run(world: World, tmp_path: Path) -> Run:
         )  # fmt: skip
         lock = (REPOSITORY / "lockfiles/image.lock.toml").read_bytes()
         image = Image(folder=tmp_path, disk=disk, tools=tmp_path, lock=lock)
-        return azure.carry_out(job, image, world.order(**changes))
+        return machine.carry_out(job, image, world.order(**changes))
 
     return carry_out
 
@@ -79,7 +81,9 @@ def test_from_volumes_to_results_and_nothing_is_left(
     # The machine saw our image, rounded up, and our trailer in the last block of its inputs.
     assert seen == hashlib.sha256(padded).hexdigest().encode() + b"\n" + TRAILER
     assert (out / "outputs/model/weights").read_bytes() == b"w" * 5_000_000
-    assert (tmp_path / "root" / azure.LAST).read_bytes() == (out / "certificate.json").read_bytes()
+    assert (tmp_path / "root" / machine.LAST).read_bytes() == (
+        out / "certificate.json"
+    ).read_bytes()
     assert world.left() == []
     # Each by itself, before what holds them all.
     assert (world.folder / "log").read_text().split("\n")[:-1] == [
@@ -141,7 +145,7 @@ def test_upload_that_is_cut(
     assert port is not None
     relay = Wire(port, 1 << 20)
     monkeypatch.setenv("TF_VAR_store", azurite.replace(f":{port}/", f":{relay.port}/"))
-    monkeypatch.setattr(azure_client, "_PATIENT", {"retry_total": 0})
+    monkeypatch.setattr(client, "_PATIENT", {"retry_total": 0})
     with pytest.raises(ToolError, match=r"the upload of image\.vhd was cut"):
         run()
     relay.close()
@@ -188,12 +192,12 @@ def test_destroying_fails_then_clean_does_it(run: Run, world: World, tmp_path: P
     assert caught.value.hint is not None
     assert left.name in caught.value.hint
     assert world.left() == ["account", "disks", left.name]
-    found = azure_clean.look(tmp_path / "root", ask_azure=False)
+    found = clean.look(tmp_path / "root", ask_azure=False)
     assert [item.name for item in found] == [left.name]
     with pytest.raises(ToolError, match="1 of 1 resource groups are still there"):
-        azure_clean.end(found)
+        clean.end(found)
     world.fails("", "")
-    azure_clean.end(found)
+    clean.end(found)
     assert world.left() == []
 
 
@@ -202,7 +206,7 @@ def test_kept_for_debugging_then_clean_ends_it(run: Run, world: World, tmp_path:
     with pytest.raises(ToolError, match="wrote no results"):
         run(keep=True)
     assert "disks" in world.left()
-    azure_clean.end(azure_clean.look(tmp_path / "root", ask_azure=False))
+    clean.end(clean.look(tmp_path / "root", ask_azure=False))
     assert world.left() == []
 
 
@@ -258,12 +262,12 @@ def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == "following\n"
         # While it lives, nothing of it is a leftover.
-        assert azure_clean.look(root, ask_azure=False) == []
+        assert clean.look(root, ask_azure=False) == []
         process.kill()
         process.wait(600)
-    found = azure_clean.look(root, ask_azure=False)
+    found = clean.look(root, ask_azure=False)
     assert len(found) == 1
-    azure_clean.end(found)
+    clean.end(found)
     assert world.left() == []
 
 
@@ -281,9 +285,9 @@ def test_clean_waits_for_a_run_that_begins(world: World, tmp_path: Path) -> None
     root = tmp_path / "root"
     (root / azure_run.HOME.parent).mkdir(parents=True)
     (root / azure_run.HOME).symlink_to(world.home)
-    seen: list[list[azure_clean.Leftover]] = []
+    seen: list[list[clean.Leftover]] = []
     looking = threading.Thread(
-        target=lambda: seen.append(azure_clean.look(root, ask_azure=False)), daemon=True
+        target=lambda: seen.append(clean.look(root, ask_azure=False)), daemon=True
     )
 
     def look() -> None:
@@ -311,7 +315,7 @@ def test_a_run_that_begins_while_azure_is_asked_is_no_stray(tmp_path: Path) -> N
         f'    command = "mkdir {root / azure_run.HOME}/aicertaa"\n  }}\n}}\n'
         f'output "strays" {{\n  value = [{{ id = "{group}" }}]\n}}\n'
     )
-    assert azure_clean.look(root, ask_azure=True, module=module) == []
+    assert clean.look(root, ask_azure=True, module=module) == []
 
 
 def test_names_that_azure_says_are_checked(world: World, tmp_path: Path) -> None:
@@ -329,7 +333,7 @@ def test_names_that_azure_says_are_checked(world: World, tmp_path: Path) -> None
         f'output "strays" {{\n  value = [\n{items}\n]\n}}\n'
     )
     root = tmp_path / "root"
-    found = azure_clean.look(root, ask_azure=True, module=module)
+    found = clean.look(root, ask_azure=True, module=module)
     assert [item.name for item in found] == ["aicertaa", "aicertbb"]
     assert found[0].what == "run tiny in westeurope, to be gone by "
     assert not list((root / azure_run.HOME).glob("strays"))
@@ -355,10 +359,10 @@ def test_what_exists_is_taken_into_a_state_and_destroyed(tmp_path: Path) -> None
 
 def test_nothing_of_azure_is_loaded_where_nothing_is_to_do() -> None:
     code = (
-        "import sys, rules.tasks, rules.certify_command, rules.clean_command; print(*sys.modules)"
+        "import sys, rules.tasks, rules.commands.certify, rules.commands.clean; print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert not re.search(r"\bazure\.", done.stdout)
-    assert azure_client.LOCK.is_file()
+    assert client.LOCK.is_file()

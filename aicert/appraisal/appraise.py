@@ -1,0 +1,202 @@
+"""Appraise a certificate under a policy: what decides PASSED (design: verifying).
+
+Pure: the certificate is parsed, the model is what a reader measures, time is an argument. Which
+checks apply follows from the policy and from its root that the attestation key chained to, never
+from a field of the certificate. Every check of `result.CHECKS` is decided exactly once.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from aicert.appraisal.ak_chain import CertifiedKey, stamp
+from aicert.appraisal.checklist import Ledger
+from aicert.appraisal.checks.boot import AcceptedImage, Boot, appraise_boot
+from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
+from aicert.appraisal.checks.model import GivenModel, appraise_model, appraise_policy
+from aicert.appraisal.checks.quote import (
+    VerifiedQuote,
+    appraise_platform,
+    appraise_quote,
+    appraise_run_key,
+    appraise_run_time,
+)
+from aicert.appraisal.checks.run import (
+    VerifiedRun,
+    appraise_inputs,
+    appraise_lockfile,
+    appraise_outputs,
+    appraise_statement,
+    readable_lockfile,
+)
+from aicert.appraisal.checks.training import appraise_training
+from aicert.appraisal.policy import Policy
+from aicert.appraisal.result import (
+    CHIP_CHECKS,
+    Ancestor,
+    AttestationResult,
+    below_vtpm,
+    is_confidential,
+    tier_rank,
+)
+from aicert.errors import ConfigError
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Digest, of_bytes
+from aicert.frozen import replace
+
+SHOWN = 5
+# Of inputs and outputs; every certificate's are compared.
+RUN_PCRS = (8, 14)
+
+
+def appraise(
+    certificate: Certificate,
+    model: GivenModel | None,
+    policy: Policy,
+    *,
+    at: datetime,
+    lockfile: Digest | bytes | None = None,
+    nonce: bytes | None = None,
+    ancestors: Sequence[Certificate] | None = None,
+) -> AttestationResult:
+    """Decide every check.
+
+    `model`: what its reader found in the model directory, by path, or the reader itself, called
+    only for a verified run; None where there is no model. `at`: the time at which X.509 validity is
+    judged, with a time zone. `lockfile`: the lockfile that the caller expects, its bytes or their
+    digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`: certificates among which the
+    runs whose outputs this run took are looked for, and theirs; None where the caller does not ask.
+    """
+    if at.tzinfo is None:
+        raise ConfigError("the time of appraisal needs a time zone")
+    wanted = of_bytes(lockfile) if isinstance(lockfile, bytes) else lockfile
+    lineage = None
+    if ancestors is not None:
+        lineage = Lineage(
+            ancestors, lambda found, given: _appraise(found, None, policy, at, None, None, given)
+        )
+    result = _appraise(certificate, model, policy, at, wanted, nonce, lineage)
+    unused = lineage.unused(certificate) if lineage is not None else []
+    if not unused:
+        return result
+    # Whoever gives a certificate may believe that a pass speaks for it.
+    runs = ", ".join(unused[:SHOWN]) + (", …" if len(unused) > SHOWN else "")
+    said = f"the lineage certificates that nothing here builds on ({len(unused)}): {runs}"
+    return replace(result, omits=(*result.omits, said))
+
+
+def _appraise(
+    certificate: Certificate,
+    model: GivenModel | None,
+    policy: Policy,
+    at: datetime,
+    lockfile: Digest | None,
+    nonce: bytes | None,
+    lineage: Lineage | None,
+) -> AttestationResult:
+    ledger = Ledger()
+    locked = readable_lockfile(certificate)
+    appraise_lockfile(ledger, certificate, lockfile)
+    key = appraise_platform(ledger, certificate, policy, at)
+    quote = appraise_quote(ledger, certificate, key, nonce)
+    run_key = appraise_run_key(ledger, certificate, key, quote)
+    seconds = appraise_run_time(ledger, certificate, run_key, quote)
+    run = appraise_statement(ledger, certificate, run_key, locked, seconds)
+    boot = appraise_boot(ledger, certificate, policy, key, quote, run)
+    appraise_inputs(ledger, certificate, quote, locked)
+    appraise_outputs(ledger, run, quote)
+    appraise_training(ledger, run)
+    appraise_model(ledger, run, model)
+    fresh = "answers your own nonce" if nonce is not None else None
+    appraise_policy(ledger, policy, run, at, fresh)
+    found = appraise_lineage(ledger, run, lineage)
+    return _result(ledger, policy, key, quote, run, boot, at, found)
+
+
+def _result(
+    ledger: Ledger,
+    policy: Policy,
+    key: CertifiedKey | None,
+    quote: VerifiedQuote | None,
+    run: VerifiedRun | None,
+    boot: Boot,
+    at: datetime,
+    ancestors: tuple[Ancestor, ...],
+) -> AttestationResult:
+    # A chain alone does not show that a machine is confidential.
+    shown = key if key is None or _shown(ledger, key) else None
+    compared = boot.compared.union(RUN_PCRS)
+    quoted = {} if quote is None else quote.pcrs
+    covered = run is not None and ledger.is_ok("outputs.pcr8")
+    measured = run is not None and ledger.is_ok("inputs.pcr14")
+    open_ = {index: value for index, value in quoted.items() if index not in compared}
+    before = [ancestor.result for ancestor in ancestors if ancestor.result is not None]
+    tiers = [tier for result in before for tier in (result.tier, result.lineage_tier)]
+    return AttestationResult(
+        checks=ledger.results(),
+        policy=policy.name,
+        tier=None if shown is None else shown.root.tier,
+        run=run.statement.run if run is not None else None,
+        subject=(
+            {name: str(out.digest) for name, out in run.statement.outputs.items()}
+            if run is not None and covered
+            else None
+        ),
+        lockfile=str(run.statement.lockfile) if run is not None and measured else None,
+        finished=run.statement.finished if run is not None else None,
+        at=stamp(at),
+        quoted=open_,
+        trusts=_with_lineage(_trusts(shown, boot.image), before),
+        omits=_omits(ledger, run, sorted(open_)),
+        ancestors=ancestors,
+        lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
+        attested_seconds=run.seconds if run is not None and covered else None,
+        facts=run.report.facts if run is not None and covered else None,
+    )
+
+
+def _shown(ledger: Ledger, key: CertifiedKey) -> bool:
+    return not is_confidential(key.root.tier) or all(map(ledger.is_ok, CHIP_CHECKS))
+
+
+def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str, ...]:
+    """What a pass rests on, in words."""
+    if key is None:
+        return ()
+    root = key.root
+    if below_vtpm(root.tier):
+        said = [f"whoever ran the machine: root {root.name} is of a TPM that its operator owns"]
+    else:
+        said = [f"root {root.name} and the cloud behind it, whose TPM says what was booted"]
+    if is_confidential(root.tier):
+        said.append("the maker of the processor, and the paravisor that holds that TPM")
+    if image is not None:
+        lock = image.lock
+        said.append(f"image {lock.name}: that its lock gives these PCR values (rebuild it to see)")
+    else:
+        said.append("the software of that machine, which nothing measured")
+    return tuple(said)
+
+
+def _with_lineage(own: tuple[str, ...], before: Sequence[AttestationResult]) -> tuple[str, ...]:
+    """What a pass rests on, its ancestors' too: theirs may be other platforms and images."""
+    of = "for its lineage: "
+    said = [of + item.removeprefix(of) for result in before for item in result.trusts]
+    return (*own, *(item for item in dict.fromkeys(said) if item.removeprefix(of) not in own))
+
+
+def _omits(ledger: Ledger, run: VerifiedRun | None, quoted: list[int]) -> tuple[str, ...]:
+    """What a pass does not say."""
+    said = [
+        "whether the data and the model are any good, or may be used",
+        "where inputs really came from: their names are the builder's claim, their bytes are not",
+        "what the trainer reports of itself: losses and counts marked self-reported",
+        "revocation of the platform's certificates: no list was consulted",
+    ]
+    if not ledger.is_ok("inputs.lockfile"):
+        said.append("whether this is the lockfile that you reviewed: you named none (--lockfile)")
+    if quoted:
+        registers = ", ".join(map(str, quoted))
+        said.append(f"what stands in PCRs {registers}: quoted, not compared")
+    if run is not None:
+        said.append("when it was made: times are the machine's own unless you gave a nonce")
+    return tuple(said)

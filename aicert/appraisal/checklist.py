@@ -1,0 +1,89 @@
+"""The record of one appraisal: each check decided once, and only from what was verified before.
+
+`step` hands a check the verified values that it needs; where one of them is missing the check is
+`not-checked` and names the first cause. A check says no by raising an AicertError.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from aicert.appraisal.result import CHECKS, CheckResult, CheckVerdict
+from aicert.errors import AicertError
+
+G = TypeVar("G")
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class NotDecidedError(Exception):
+    """A check that can say neither yes nor no; its text says what is missing."""
+
+
+class NotApplicableError(Exception):
+    """A check that the verifier's policy does not ask for here; its text says why."""
+
+
+class Ledger:
+    """Collects one CheckResult per check id."""
+
+    def __init__(self) -> None:
+        self._results: dict[str, CheckResult] = {}
+        # A check that is not ok → the check to blame, itself or one before it.
+        self._causes: dict[str, str] = {}
+
+    def step(
+        self, check: str, work: Callable[[G], tuple[str, T]], given: G | None, *needs: str
+    ) -> T | None:
+        """Decide `check` by `work(given)`, which returns a detail and what it verified.
+
+        Not called where one of `needs`, each decided before, is not ok. Returns None unless the
+        check is ok.
+        """
+        if any(need not in self._results for need in needs):
+            raise ValueError(f"check {check} is decided before one of {needs}")
+        cause = next((self._causes[need] for need in needs if need in self._causes), None)
+        if cause is not None:
+            self._causes[check] = cause
+            verb = "failed" if self._results[cause].verdict == "failed" else "was not decided"
+            self._put(check, "not-checked", f"not checked: {cause} {verb}")
+            return None
+        if given is None:
+            raise ValueError(f"check {check} lacks what it needs though {needs} are ok")
+        try:
+            detail, value = work(given)
+        except NotDecidedError as reason:
+            self._causes[check] = check
+            self._put(check, "not-checked", str(reason))
+        except NotApplicableError as reason:
+            self._put(check, "not-applicable", str(reason))
+        except AicertError as error:
+            self._causes[check] = check
+            self._put(check, "failed", error.message, error.hint)
+        else:
+            self._put(check, "ok", detail)
+            return value
+        return None
+
+    def _put(self, check: str, verdict: CheckVerdict, detail: str, hint: str | None = None) -> None:
+        if check in self._results or check not in CHECKS:
+            raise ValueError(f"check {check} is decided twice or does not exist")
+        self._results[check] = CheckResult(id=check, verdict=verdict, detail=detail, hint=hint)
+
+    def is_ok(self, check: str) -> bool:
+        """Whether `check` was decided and is ok."""
+        return check in self._results and self._results[check].verdict == "ok"
+
+    def results(self) -> tuple[CheckResult, ...]:
+        """All results, in the order of CHECKS; KeyError where a check was forgotten."""
+        return tuple(self._results[check] for check in CHECKS)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 file`, `5 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def both(first: A | None, second: B | None) -> tuple[A, B] | None:
+    """The pair, or None where one is missing."""
+    return None if first is None or second is None else (first, second)

@@ -1,0 +1,160 @@
+"""Appraise which system booted: boot.* against an image that the policy accepts.
+
+An image is accepted by the digest of its lock. The lock that a certificate carries is a claim: it
+is read only where its digest is one that the policy accepts, and is then what the policy names.
+`not-applicable` only where both the policy and the root that vouches for the AK are `software`.
+Left out: the boot event log, which explains PCR values and decides nothing.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from aicert.appraisal.ak_chain import CertifiedKey
+from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError, both
+from aicert.appraisal.checks.quote import VerifiedQuote
+from aicert.appraisal.checks.run import VerifiedRun
+from aicert.appraisal.policy import FIRMWARE_PCRS, Policy
+from aicert.appraisal.result import BOOT_CHECKS
+from aicert.errors import EvidenceError
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Digest, of_bytes
+from aicert.frozen import dataclass
+
+if TYPE_CHECKING:
+    from aicert.formats.image_lock import ImageLock
+
+_NEEDS = ("platform.tier", "quote.pcrs")
+# Register(s) that an image's lock gives, by the check that compares them.
+IMAGE_PCRS = {"boot.pcr4": (4,), "boot.pcr11": (11,), "boot.pcr12-13": (12, 13)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedImage:
+    """The reference values of an image that the policy accepts."""
+
+    lock: "ImageLock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """What is known of a boot. `compared`: the registers that hold what was wanted."""
+
+    image: AcceptedImage | None
+    compared: frozenset[int]
+
+
+def appraise_boot(
+    ledger: Ledger,
+    certificate: Certificate,
+    policy: Policy,
+    key: CertifiedKey | None,
+    quote: VerifiedQuote | None,
+    run: VerifiedRun | None,
+) -> Boot:
+    """boot.*; after platform.*, quote.* and statement.*."""
+    if policy.tier == "software" and key is not None and key.root.tier == "software":
+        for check in BOOT_CHECKS:
+            ledger.step(check, _nothing_measured, key, "platform.tier")
+        return Boot(image=None, compared=frozenset())
+
+    def image(given: VerifiedRun) -> tuple[str, AcceptedImage]:
+        lock = _accepted(certificate, policy)
+        said, wanted = given.statement.builder, lock.verity
+        found = {name: said[name] for name in wanted if name in said}
+        if found != wanted:
+            raise EvidenceError(
+                "the statement names other dm-verity roots than the accepted image\n"
+                f"found     {_roots(found)}\nexpected  {_roots(wanted)}"
+            )
+        detail = f"policy {policy.name} accepts image {lock.name}\n{lock.digest}"
+        return detail, AcceptedImage(lock=lock)
+
+    accepted = ledger.step("boot.image", image, run, "platform.tier", "statement.form")
+    given = both(accepted, quote)
+    for check, pcrs in IMAGE_PCRS.items():
+        _compare(ledger, check, pcrs, given)
+    firmware = _firmware(ledger, policy, quote) or frozenset()
+    same = (pcrs for check, pcrs in IMAGE_PCRS.items() if ledger.is_ok(check))
+    return Boot(image=accepted, compared=firmware.union(*same))
+
+
+def _roots(verity: Mapping[str, Digest]) -> str:
+    return ", ".join(f"{name} {verity[name]}" for name in sorted(verity)) or "none"
+
+
+def _nothing_measured(_: CertifiedKey) -> tuple[str, None]:
+    raise NotApplicableError("nothing is measured at boot")
+
+
+def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
+    """The lock of the machine's image, by digest from the policy, with the verifier's own bytes or
+    with those of the certificate.
+    """
+    if not policy.accepted:
+        raise NotDecidedError(f"policy {policy.name} accepts no machine image yet")
+    if certificate.image_lock is None:
+        if len(policy.images) != 1:
+            raise NotDecidedError(
+                "the certificate carries no image lock: say which image you accept (--image-lock)"
+            )
+        (lock,) = policy.images.values()
+        digest = lock.digest
+    else:
+        digest = of_bytes(certificate.image_lock)
+    if digest in policy.revoked:
+        raise EvidenceError(f"policy {policy.name} has revoked image {digest}")
+    _refuse_revoked(digest)
+    if digest not in policy.accepted:
+        raise EvidenceError(f"policy {policy.name} does not accept image {digest}")
+    if digest in policy.images:
+        return policy.images[digest]
+    from aicert.formats.image_lock import parse
+
+    return parse(certificate.image_lock or b"")
+
+
+def _refuse_revoked(digest: Digest) -> None:
+    """Whatever the policy and the time: an image that is known to certify what it must not."""
+    from aicert.trust.revoked_images import REVOKED
+
+    reason = REVOKED.get(digest)
+    if reason is not None:
+        raise EvidenceError(f"image {digest} is revoked: {reason}")
+
+
+def _compare(
+    ledger: Ledger,
+    check: str,
+    pcrs: tuple[int, ...],
+    given: tuple[AcceptedImage, VerifiedQuote] | None,
+) -> None:
+    def compare(pair: tuple[AcceptedImage, VerifiedQuote]) -> tuple[str, None]:
+        accepted, quote = pair
+        for index in pcrs:
+            found, wanted = quote.pcrs[index], accepted.lock.pcrs[index]
+            if found != wanted:
+                raise EvidenceError(
+                    f"the machine booted something else than image {accepted.lock.name}\n"
+                    f"quoted    PCR {index} sha256:{found.hex()}\n"
+                    f"expected  PCR {index} sha256:{wanted.hex()}"
+                )
+        return f"as image {accepted.lock.name} measures", None
+
+    # An image is only accepted for a statement, and a statement only for a quote.
+    ledger.step(check, compare, given, "boot.image")
+
+
+def _firmware(ledger: Ledger, policy: Policy, quote: VerifiedQuote | None) -> frozenset[int] | None:
+    def firmware(given: VerifiedQuote) -> tuple[str, frozenset[int]]:
+        if not policy.firmware:
+            raise NotDecidedError(f"policy {policy.name} names no firmware values")
+        for accepted in policy.firmware:
+            if all(given.pcrs[index] == value for index, value in accepted.pcrs.items()):
+                compared = ", ".join(str(index) for index in sorted(accepted.pcrs))
+                said = f"PCRs {compared} are those of firmware {accepted.name}"
+                return said, frozenset(accepted.pcrs)
+        names = ", ".join(accepted.name for accepted in policy.firmware)
+        quoted = "".join(f"\nquoted    PCR {i} sha256:{given.pcrs[i].hex()}" for i in FIRMWARE_PCRS)
+        raise EvidenceError(f"the firmware is none of those accepted: {names}{quoted}")
+
+    return ledger.step("boot.firmware", firmware, quote, *_NEEDS)

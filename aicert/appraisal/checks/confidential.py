@@ -1,0 +1,122 @@
+"""Appraise a confidential machine: platform.chip, platform.guest, platform.binding (ADR 10).
+
+The processor's report is believed only once its signature led to a root of the policy. Then it says
+whose guest it is and in which state; and that guest's paravisor says which attestation key is its
+virtual TPM's. So the quote's key is in a guest that its host cannot look into. Imported only where
+the policy's root stands for such machines.
+"""
+
+from datetime import datetime
+
+from aicert.appraisal.ak_chain import CertifiedKey
+from aicert.appraisal.checklist import Ledger, NotDecidedError
+from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
+from aicert.appraisal.policy import Policy
+from aicert.errors import EvidenceError
+from aicert.formats.certificate import Certificate
+from aicert.frozen import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedReport:
+    """A processor's report whose signature was verified, and what its text is."""
+
+    report: sev_snp.Report
+    runtime: bytes
+    chip: amd_vcek.CertifiedChip
+
+
+def appraise_chip(
+    ledger: Ledger, certificate: Certificate, policy: Policy, key: CertifiedKey, at: datetime
+) -> None:
+    """The three checks, after platform.chain."""
+
+    def chip(_: CertifiedKey) -> tuple[str, VerifiedReport]:
+        verified = _verified_report(certificate, policy, at)
+        made = verified.chip
+        return f"a processor of {made.root.name} signed ({amd_vcek.tcb_text(made.tcb)})", verified
+
+    def guest(given: VerifiedReport) -> tuple[str, None]:
+        sev_snp.check_guest(given.report)
+        _check_firmware(given.chip, policy)
+        name = _launch(given.report, policy)
+        return f"started by {name}; no debugging, no migration", None
+
+    def binding(given: VerifiedReport) -> tuple[str, None]:
+        if given.report.report_data != azure_hcl.report_data(given.runtime):
+            raise EvidenceError(
+                "the processor's report is not over this runtime data\n"
+                f"found     {given.report.report_data.hex()}\n"
+                f"expected  {azure_hcl.report_data(given.runtime).hex()}"
+            )
+        _check_same_key(azure_hcl.attestation_key(given.runtime), key)
+        return "that guest's TPM has the attestation key that signed", None
+
+    verified = ledger.step("platform.chip", chip, key, "platform.chain")
+    ledger.step("platform.guest", guest, verified, "platform.chip")
+    ledger.step("platform.binding", binding, verified, "platform.chip")
+
+
+def _verified_report(certificate: Certificate, policy: Policy, at: datetime) -> VerifiedReport:
+    given = certificate.evidence.platform
+    if given is None:
+        raise NotDecidedError("the certificate carries no report of a confidential machine")
+    if not policy.chips:
+        raise NotDecidedError(f"policy {policy.name} names no maker of processors")
+    read = azure_hcl.parse(given.report)
+    report = sev_snp.parse(read.hardware)
+    if given.chip_certificate is None:
+        raise NotDecidedError(
+            "the certificate carries none of the processor (VCEK): whoever ran the machine can add "
+            "it (docs/spec/confidential.md)"
+        )
+    chip = amd_vcek.certify_chip(given.chip_certificate, policy.chips, at)
+    if chip.chip_id != report.chip_id:
+        raise EvidenceError(
+            "the chip certificate is of another processor\n"
+            f"found     {chip.chip_id.hex()}\nexpected  {report.chip_id.hex()}"
+        )
+    if chip.tcb != report.tcb:
+        raise EvidenceError(
+            "the chip certificate is for other firmware versions\n"
+            f"found     {amd_vcek.tcb_text(chip.tcb)}\nexpected  {amd_vcek.tcb_text(report.tcb)}"
+        )
+    sev_snp.verify(report, chip.key)
+    return VerifiedReport(report=report, runtime=read.runtime, chip=chip)
+
+
+def _check_firmware(chip: amd_vcek.CertifiedChip, policy: Policy) -> None:
+    minimum = chip.root.minimum
+    old = [name for name, least in minimum.items() if chip.tcb[amd_vcek.COMPONENTS[name]] < least]
+    if old:
+        wanted = ", ".join(f"{name} {least}" for name, least in minimum.items())
+        raise EvidenceError(
+            f"the processor's firmware is too old for policy {policy.name}: {', '.join(old)}\n"
+            f"found     {amd_vcek.tcb_text(chip.tcb)}\nexpected  {wanted} or newer"
+        )
+
+
+def _launch(report: sev_snp.Report, policy: Policy) -> str:
+    """Who signed what the guest was started with: whoever has another paravisor can say anything
+    in its runtime data.
+    """
+    if not policy.launches:
+        raise NotDecidedError(f"policy {policy.name} names nobody who may start guests")
+    for accepted in policy.launches:
+        if report.id_key == accepted.id_key and report.guest_svn >= accepted.minimum_svn:
+            return accepted.name
+    names = ", ".join(f"{one.name} (SVN {one.minimum_svn} or newer)" for one in policy.launches)
+    raise EvidenceError(
+        f"the guest was started by none of those accepted: {names}\n"
+        f"found     SVN {report.guest_svn}, signed by sha384:{report.id_key.hex()}"
+    )
+
+
+def _check_same_key(said: tuple[int, int], key: CertifiedKey) -> None:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    if isinstance(key.key, RSAPublicKey):
+        numbers = key.key.public_numbers()
+        if said == (numbers.n, numbers.e):
+            return
+    raise EvidenceError("the attestation key is not that of the machine that the processor reports")

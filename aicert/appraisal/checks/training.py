@@ -1,0 +1,179 @@
+"""Appraise what training read and what it did, by the machine's own report (design: verifying).
+
+Certificates of version 1 say nothing of rows and loss: of them inputs.records is not applicable and
+outputs.trained rests on what version 1 has (docs/spec/run-report.md).
+"""
+
+from collections.abc import Mapping
+
+from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError, counted
+from aicert.appraisal.checks.run import VerifiedRun
+from aicert.errors import EvidenceError
+from aicert.formats.digest import Digest
+from aicert.formats.lockfile import CONFIG_INPUT
+from aicert.formats.run_report_facts import Records
+
+# Keys of the run report that say that training happened (docs/spec/run-report.md).
+STEPS, TOKENS, LOSSES = "steps", "tokens", "losses"
+# How many tensors of the outputs are no input's, under a name of theirs or another; and are one's.
+CHANGED, NEW, UNCHANGED = "tensorsChanged", "tensorsNew", "tensorsUnchanged"
+UNREAD = "weightsUnread"
+WEIGHTS_SUFFIX = ".safetensors"
+SHOWN = 5
+# `{}` and the end of the line.
+LEAST_ROW = 3
+# The trainer's last losses, each of one batch or some: one alone says little (run-report.md).
+LAST_LOSSES = 8
+# How much better than the base, in nats per token and as a share of the base's loss, training must
+# say that it got before it can be contradicted; and the share of that which must be measured: a
+# little, since its last batches may be of one easy data set among several.
+LEAST_CLAIM, LEAST_CLAIM_SHARE, LEAST_MEASURED_SHARE = 1.0, 0.25, 0.1
+# A loss of the output that no weights have but those that diverged: a token chosen at random of a
+# million costs 14 nats, one whose loss is no number counts 100. Trainers report 0 of such steps.
+DIVERGED = 50.0
+# How much better than any of the trainer's last losses the output may fit the sample.
+MOST_BETTER, MOST_BETTER_SHARE = 1.0, 0.5
+
+
+def appraise_training(ledger: Ledger, run: VerifiedRun | None) -> None:
+    """inputs.records and outputs.trained."""
+    ledger.step("inputs.records", _records, run, "statement.form")
+    ledger.step("outputs.trained", _trained, run, "statement.form")
+
+
+def _records(run: VerifiedRun) -> tuple[str, None]:
+    report = run.report
+    if report.version == 1:
+        raise NotApplicableError("a run report of version 1 does not say which rows were read")
+    locked = {item.name: item.digest for item in run.lockfile.inputs if item.name != CONFIG_INPUT}
+    seen = set()
+    for item in report.records:
+        _check_records(item, locked)
+        if item in seen:
+            raise EvidenceError(f"rows of {item.name} {item.split} are counted twice")
+        seen.add(item)
+    for text in report.removed:
+        if text.partition(": ")[0].partition("/")[0] not in locked:
+            raise EvidenceError(f"what was removed is of no input: {text[:200]!a}")
+    total = sum(item.rows for item in report.records)
+    lines = [
+        f"{item.name} {item.split}: {counted(item.rows, 'row')}, {item.digest}"
+        for item in report.records
+    ]
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    said = f"{counted(total, 'row')} read, all of inputs in the lockfile (counted in the machine)"
+    return "\n".join([said, *lines[:SHOWN], *more]), None
+
+
+def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
+    if item.name not in locked:
+        raise EvidenceError(f"rows are of {item.name}, which is no input that can hold rows")
+    if item.rows < 1 or item.bytes < LEAST_ROW * item.rows:
+        rows = counted(item.rows, "row")
+        raise EvidenceError(f"{rows} of {item.name} {item.split} cannot have {item.bytes} bytes")
+    is_file = locked[item.name].kind == "sha256"
+    if is_file and item.files:
+        raise EvidenceError(f"input {item.name} is one file, but its rows name files in it")
+    if not is_file and not item.files:
+        raise EvidenceError(f"input {item.name} is a directory, but its rows name no file")
+
+
+def _trained(run: VerifiedRun) -> tuple[str, None]:
+    """An exit code of 0 is not enough: steps were made, and weights came out that did not go in.
+
+    A header alone makes another file of the same weights, so tensors are what counts.
+    """
+    counts = {key: run.report.number(key) for key in (STEPS, TOKENS)}
+    for key, count in counts.items():
+        if count is None or not count > 0:
+            raise EvidenceError(f"the run report counts no {key}: {count}")
+    if run.report.unchanged_weights:
+        unchanged = ", ".join(run.report.unchanged_weights[:3])
+        raise EvidenceError(f"weights came out as they went in: {unchanged[:200]!a}")
+    locked = {item.digest for item in run.lockfile.inputs}
+    weights = 0
+    for name, output in run.statement.outputs.items():
+        if output.digest in locked:
+            raise EvidenceError(f"output {name} is one of the inputs, unchanged")
+        for path, digest in output.files.items():
+            if Digest("sha256", digest) in locked:
+                raise EvidenceError(f"output file {name}/{path} is one of the inputs, unchanged")
+            weights += path.endswith(WEIGHTS_SUFFIX)
+    if not weights:
+        raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
+    origins = {key: run.report.values[key].origin for key in counts}
+    steps = ", ".join(f"{counts[key]} {key} ({origins[key]})" for key in counts)
+    lines = [steps, f"{counted(weights, 'weight file')}: {_compared(run)}"]
+    if run.report.version > 1:
+        lines += _fit(run)
+    return "\n".join(lines), None
+
+
+def _compared(run: VerifiedRun) -> str:
+    counts = {}
+    for key in (CHANGED, NEW, UNCHANGED):
+        value, number = run.report.values.get(key), run.report.number(key)
+        if value is None or number is None or value.origin != "measured" or number < 0:
+            raise EvidenceError(f"the run report has no measured number {key}")
+        counts[key] = number
+    unread = run.report.values.get(UNREAD)
+    if unread is not None:
+        raise EvidenceError(
+            "the machine could not read weights that came out, so whether they changed is not known"
+            f"\n{str(unread.data)[:200]!a}"
+        )
+    if not counts[CHANGED] + counts[NEW]:
+        raise EvidenceError(f"no tensor changed: {counts[UNCHANGED]} are those of the inputs")
+    return (
+        f"{counts[CHANGED]} tensors changed, {counts[NEW]} are new, "
+        f"{counts[UNCHANGED]} came out as they went in"
+    )
+
+
+def _fit(run: VerifiedRun) -> list[str]:
+    """What was measured of base and output, beside what the trainer says of itself."""
+    loss = run.report.loss
+    if loss is None or loss.state == "incomplete":
+        reason = "the run report has none" if loss is None else f"{loss.reason!a}"
+        raise NotDecidedError(f"the loss of base and output was not measured: {reason}")
+    if loss.state == "measured" and not run.report.records:
+        raise EvidenceError("a loss was measured on rows, and the run report counts none")
+    if loss.before is None or loss.after is None:
+        return [f"loss not measured: {loss.reason!a}"]
+    own = _own_losses(run)
+    measured = f"{loss.before:.4g} before, {loss.after:.4g} after"
+    if loss.comparable and own and loss.after < DIVERGED:
+        _check_contradiction(loss.before, loss.after, own, measured)
+    last = "reports none" if not own else f"last reports {own[-1]:.4g} (self-reported)"
+    other = "" if loss.comparable or not own else ", of another kind and not compared"
+    return [
+        f"loss per token on {counted(loss.rows, 'row')} drawn afterwards: {measured} (measured)",
+        f"the trainer itself {last}{other}",
+        "this shows how well the output fits those rows, not that this training made it",
+    ]
+
+
+def _own_losses(run: VerifiedRun) -> tuple[float, ...]:
+    value = run.report.values.get(LOSSES)
+    return value.data if value is not None and isinstance(value.data, tuple) else ()
+
+
+def _check_contradiction(before: float, after: float, own: tuple[float, ...], text: str) -> None:
+    """Refuse what no divergence, no early end and no noise of batches explains.
+
+    That of one batch may be low or high by chance: of the last few, what claims least counts.
+    """
+    last = own[-LAST_LOSSES:]
+    claimed = before - max(last)
+    is_large = claimed >= max(LEAST_CLAIM, LEAST_CLAIM_SHARE * before)
+    if is_large and before - after < LEAST_MEASURED_SHARE * claimed:
+        raise EvidenceError(
+            "the output does not fit the rows as the trainer says that it does\n"
+            f"measured  {text}\nreported  {max(last):.4g} or less in the last {len(last)}"
+        )
+    least = min(last)
+    if len(last) == LAST_LOSSES and least - after > max(MOST_BETTER, MOST_BETTER_SHARE * least):
+        raise EvidenceError(
+            "the output fits the rows far better than the trainer ever said in the end\n"
+            f"measured  {text}\nreported  {least:.4g} or more in the last {len(last)}"
+        )

@@ -1,0 +1,1 @@
+"""One file for each kind of platform evidence: how its bytes are read and judged."""

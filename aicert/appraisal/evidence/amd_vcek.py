@@ -1,0 +1,153 @@
+"""Whose processor signed a report, and at which firmware versions: AMD's chip certificates.
+
+AMD 57230 (VCEK Certificate and KDS Interface Specification): a chip's key (VCEK) follows from the
+chip and from its firmware versions (TCB), and is certified by its family's signing key (ASK), which
+the family's root (ARK) certifies. `certify_chip` says which of the policy's roots vouches for which
+key, chip and TCB at a stated time.
+
+AMD gives every VCEK the serial number 0, which RFC 5280 forbids and versions of cryptography warn
+of or refuse. The signature is verified over the certificate's own bytes; it is read from a copy in
+which the serial number is 1. Left out: keys that a cloud loads (VLEK), families with another TCB
+layout than Milan's and Genoa's (Turin), revocation lists.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from aicert.appraisal import ak_chain
+from aicert.appraisal.policy import ChipRoot
+from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.x509 import Certificate
+
+WHAT = "the chip certificate"
+CHIP_ID_BYTES = 64
+# 57230, 3.1: extensions with the firmware versions, in the order of TCB_VERSION's eight octets
+# (AMD 56860, SEV-SNP Firmware ABI, "TCB_VERSION" of Milan and Genoa).
+_SPL = "1.3.6.1.4.1.3704.1.3."
+_TCB_EXTENSIONS = tuple(_SPL + last for last in ("1", "2", "4", "5", "6", "7", "3", "8"))
+_HARDWARE_ID = "1.3.6.1.4.1.3704.1.4"
+# Where each component of a TCB stands.
+COMPONENTS: Mapping[str, int] = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedChip:
+    """A processor's key, the processor, the firmware versions that the key stands for, and the root
+    of the policy that vouches for it.
+    """
+
+    key: "EllipticCurvePublicKey"
+    chip_id: bytes
+    tcb: bytes
+    root: ChipRoot
+
+
+def certify_chip(der: bytes, roots: Sequence[ChipRoot], at: datetime) -> CertifiedChip:
+    """The chip of this VCEK, certified by one of `roots` at time `at`; else EvidenceError."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    certificate, signed = _read(der)
+    root, path = _root_of(certificate, signed, roots)
+    for one in (certificate, *path):
+        ak_chain.check_valid_at(one, at)
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
+        raise EvidenceError(f"{WHAT}: the key is not P-384")
+    values = _extensions(certificate)
+    return CertifiedChip(
+        key=key,
+        chip_id=_hardware_id(values.get(_HARDWARE_ID, b"")),
+        tcb=bytes(_version(values.get(oid, b"")) for oid in _TCB_EXTENSIONS),
+        root=root,
+    )
+
+
+def tcb_text(tcb: bytes) -> str:
+    """`bootloader 10, tee 0, snp 23, microcode 84`."""
+    return ", ".join(f"{name} {tcb[place]}" for name, place in COMPONENTS.items())
+
+
+def _read(der: bytes) -> "tuple[Certificate, bytes]":
+    """The certificate, and the bytes that its signature covers."""
+    der = ak_chain.trim_padding(der)
+    place = ak_chain.serial_number(der, WHAT)
+    serial = int.from_bytes(der[place], signed=True)
+    if serial < 0:
+        raise EvidenceError(f"{WHAT}: the serial number is negative")
+    copy = der if serial else der[: place.stop - 1] + b"\x01" + der[place.stop :]
+    certificate = ak_chain.read(copy, WHAT)
+    # The copy is as long as the original, whose outer header has four octets (trim_padding).
+    return certificate, der[4 : 4 + len(certificate.tbs_certificate_bytes)]
+
+
+def issuers(root: ChipRoot) -> "tuple[Certificate, Certificate]":
+    """The ASK and the ARK of a policy's root; EvidenceError unless this one issued that one."""
+    ask = ak_chain.load(root.issuer, f"{root.name}: ASK")
+    ark = ak_chain.load(root.root, f"{root.name}: ARK")
+    if not _issued(ask, ask.tbs_certificate_bytes, ark):
+        raise EvidenceError(f"{root.name}: the ASK was not issued by the ARK")
+    return ask, ark
+
+
+def _root_of(
+    certificate: "Certificate", signed: bytes, roots: Sequence[ChipRoot]
+) -> "tuple[ChipRoot, tuple[Certificate, Certificate]]":
+    for root in roots:
+        path = issuers(root)
+        if _issued(certificate, signed, path[0]):
+            return root, path
+    names = ", ".join(root.name for root in roots)
+    raise EvidenceError(f"{WHAT} was issued by none of this policy's makers: {names}")
+
+
+def _issued(child: "Certificate", signed: bytes, issuer: "Certificate") -> bool:
+    """RSASSA-PSS with SHA-384 and a salt of 48 octets, for all of AMD's certificates (57230)."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+    from cryptography.hazmat.primitives.hashes import SHA384
+
+    key = issuer.public_key()
+    same = child.issuer.public_bytes() == issuer.subject.public_bytes()
+    if not same or not isinstance(key, rsa.RSAPublicKey):
+        return False
+    pss = padding.PSS(padding.MGF1(SHA384()), SHA384.digest_size)
+    try:
+        key.verify(child.signature, signed, pss, SHA384())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _extensions(certificate: "Certificate") -> dict[str, bytes]:
+    from cryptography.x509 import UnrecognizedExtension
+
+    values = {}
+    for extension in certificate.extensions:
+        oid = extension.oid.dotted_string
+        if extension.critical:
+            raise EvidenceError(f"{WHAT}: extension {oid} is critical and not understood")
+        if isinstance(extension.value, UnrecognizedExtension):
+            values[oid] = extension.value.value
+    return values
+
+
+def _version(value: bytes) -> int:
+    """A DER INTEGER of 0 to 255."""
+    number = int.from_bytes(value[2:], signed=True)
+    if len(value) not in (3, 4) or value[:2] != bytes((2, len(value) - 2)) or not 0 <= number < 256:
+        raise EvidenceError(f"{WHAT} does not say for which firmware versions it is")
+    return number
+
+
+def _hardware_id(value: bytes) -> bytes:
+    """The chip's id. AMD writes the bare octets; 57230 says OCTET STRING."""
+    if len(value) == CHIP_ID_BYTES + 2 and value.startswith(b"\x04\x40"):
+        value = value[2:]
+    if len(value) != CHIP_ID_BYTES:
+        raise EvidenceError(f"{WHAT} does not say of which chip it is")
+    return value

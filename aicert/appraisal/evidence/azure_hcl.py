@@ -1,0 +1,90 @@
+"""The report that Azure's paravisor leaves in a confidential machine's TPM (NV 0x01400001).
+
+Azure's paravisor ("host compatibility layer") makes the machine's virtual TPM, whose attestation
+key it writes into JSON, the runtime data; it asks the processor for a report over that text's
+SHA-256. Layout after Microsoft Learn, "Confidential VM guest attestation design": a header of 32
+bytes, the processor's report (1184 bytes), a header of 20 bytes, the runtime data, padding.
+Integers are little-endian. Left out: reports of other processors (TDX), and all else that the
+runtime data says (machine id, console, Secure Boot, the owner's data): no check rests on it.
+"""
+
+import base64
+import hashlib
+
+from aicert.appraisal.evidence import sev_snp
+from aicert.errors import EvidenceError
+from aicert.formats.strict_json import Fields, loads
+from aicert.frozen import dataclass
+
+HEADER = 32
+RUNTIME_HEADER = 20
+SNP = 2
+SHA256 = 1
+# A genuine one has 1.2 kB; NV indices of virtual TPMs hold some kilobytes.
+MAX_RUNTIME = 4096
+AK_NAME = "HCLAkPub"
+# A machine has an AK and an EK there.
+MAX_KEYS = 8
+_REPORT_END = HEADER + sev_snp.SIZE
+_START = _REPORT_END + RUNTIME_HEADER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HclReport:
+    """`hardware`: the processor's SEV-SNP report; `runtime`: the text that it covers."""
+
+    hardware: bytes
+    runtime: bytes
+
+
+def parse(data: bytes) -> HclReport:
+    """Read the index's content; another kind of report, or bytes to spare, is an EvidenceError."""
+    if len(data) < _START:
+        raise EvidenceError(f"the platform's report has {len(data)} bytes, not {_START} or more")
+    size, version, kind, hash_, length = (_u32(data, _REPORT_END + 4 * i) for i in range(5))
+    if data[:4] != b"HCLA" or _u32(data, 4) not in (1, 2):
+        raise EvidenceError("the platform's report does not begin as one of Azure's paravisor")
+    if kind != SNP:
+        raise EvidenceError(f"the platform's report is of kind {kind}, not of SEV-SNP ({SNP})")
+    if version != 1 or hash_ != SHA256:
+        raise EvidenceError(f"runtime data of version {version}, hash {hash_} is not known")
+    if length > MAX_RUNTIME:
+        raise EvidenceError(f"runtime data of {length} bytes, more than {MAX_RUNTIME}")
+    end = _START + length
+    sizes = (size, _u32(data, 8))
+    if sizes != (RUNTIME_HEADER + length, end) or end > len(data) or data[end:].strip(b"\0"):
+        raise EvidenceError("the platform's report is cut short, or something follows it")
+    return HclReport(hardware=data[HEADER:_REPORT_END], runtime=data[_START:end])
+
+
+def report_data(runtime: bytes) -> bytes:
+    """What the processor's report must repeat: the runtime data's SHA-256, then zeros."""
+    return hashlib.sha256(runtime).digest() + bytes(32)
+
+
+def attestation_key(runtime: bytes) -> tuple[int, int]:
+    """Modulus and exponent of the TPM's attestation key, by the runtime data."""
+    document = loads(runtime, what="the runtime data", max_bytes=MAX_RUNTIME)
+    keys = Fields(document, "runtime data").items("keys", Fields, max_items=MAX_KEYS)
+    found = [key for key in keys if key.optional_text("kid") == AK_NAME]
+    if len(found) != 1:
+        raise EvidenceError(f"the runtime data names {len(found)} keys {AK_NAME}, not one")
+    found[0].const("kty", "RSA")
+    return _number(found[0], "n"), _number(found[0], "e")
+
+
+def _number(key: Fields, name: str) -> int:
+    """Base64urlUInt (RFC 7518, clause 2), in its one encoding: without padding."""
+    text = key.text(name, max_length=1024)
+    try:
+        data = base64.urlsafe_b64decode(text + "==")
+    except ValueError:
+        data = b""
+    # The decoder passes over much; what it read must be written like this.
+    if not data or base64.urlsafe_b64encode(data).decode().rstrip("=") != text:
+        raise EvidenceError(f"{key.where}.{name} is not base64url")
+    return int.from_bytes(data)
+
+
+def _u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")

@@ -1,0 +1,193 @@
+"""What an appraisal says: one verdict per check, and the verdict over all (design: verifying).
+
+The check ids are stable: policies, tests and other programs name them. An `AttestationResult` has
+no truth value on purpose: the caller must say which of the three verdicts it acts on.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NoReturn
+
+from aicert.formats.run_report_facts import Facts
+from aicert.frozen import dataclass
+
+CheckVerdict = Literal["ok", "failed", "not-checked", "not-applicable"]
+Verdict = Literal["passed", "failed", "none"]
+
+CHECKS = (
+    "platform.chain",
+    "platform.chip",
+    "platform.guest",
+    "platform.binding",
+    "platform.tier",
+    "quote.signature",
+    "quote.structure",
+    "quote.nonce",
+    "quote.pcrs",
+    "runkey.certified",
+    "runkey.time",
+    "statement.signature",
+    "statement.form",
+    "boot.image",
+    "boot.pcr4",
+    "boot.pcr11",
+    "boot.pcr12-13",
+    "boot.firmware",
+    "inputs.lockfile",
+    "inputs.pcr14",
+    "inputs.records",
+    "outputs.exit",
+    "outputs.pcr8",
+    "outputs.nonempty",
+    "outputs.trained",
+    "subject.files",
+    "policy.claims",
+    "policy.age",
+    "lineage.ancestors",
+)
+CHIP_CHECKS = ("platform.chip", "platform.guest", "platform.binding")
+BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
+
+# A caller may leave these two questions open: which lockfile it expects, and where inputs came
+# from. Their detail then says so; every other check that could not be made prevents PASSED.
+OPTIONAL = frozenset(("inputs.lockfile", "lineage.ancestors"))
+
+TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
+EXIT_CODES: Mapping[Verdict, int] = {"passed": 0, "failed": 1, "none": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One check: `detail` is text from this program and from the evidence, to be escaped when
+    shown; further lines hold what was found and expected. `hint` is a command to paste.
+    """
+
+    id: str
+    verdict: CheckVerdict
+    detail: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestor:
+    """An input that is said to be another run's output. `reason`: why that is not shown, or None.
+
+    `result` is the appraisal of that run's certificate, None where none is given.
+    """
+
+    input: str
+    source: str
+    digest: str
+    result: "AttestationResult | None"
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationResult:
+    """The appraisal of one certificate under one policy.
+
+    `tier` is that of the policy's root that the attestation key chained to, None where it chained
+    to none, or where the root stands for confidential machines and this is not shown to be one.
+    `subject` maps each certified output to its dirHash, `lockfile` is the certified lockfile's
+    digest; both are None until the checks that cover them are ok. `run` and `quoted` (PCRs that
+    were quoted, not compared) are for display; `ancestors` is the lineage, where asked, and
+    `lineage_tier` the lowest tier among them: a policy may accept several. `attested_seconds`: from
+    the run key's certification to the quote, by the TPM's clock; `facts`: what the report says of
+    rows, loss, texts and what was removed. Both None until verified, and of version 1.
+    """
+
+    checks: tuple[CheckResult, ...]
+    policy: str
+    tier: str | None
+    run: str | None
+    subject: Mapping[str, str] | None
+    lockfile: str | None
+    finished: str | None
+    at: str
+    quoted: Mapping[int, bytes]
+    trusts: tuple[str, ...]
+    omits: tuple[str, ...]
+    ancestors: tuple[Ancestor, ...] = ()
+    lineage_tier: str | None = None
+    attested_seconds: float | None = None
+    facts: Facts | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """`failed` where any check failed, `none` where one is undecided, else `passed`."""
+        return _verdict(self.checks, OPTIONAL)
+
+    @property
+    def certificate_consistent(self) -> Literal["yes", "no"]:
+        """`yes` where nothing but the model on disk is left unchecked and no check failed."""
+        open_ = OPTIONAL | {"subject.files"}
+        return "yes" if _verdict(self.checks, open_) == "passed" else "no"
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 the evidence says no, 2 no verdict."""
+        return EXIT_CODES[self.verdict]
+
+    @property
+    def failed(self) -> tuple[CheckResult, ...]:
+        """The failed checks, in order; the first one is the reason."""
+        return tuple(check for check in self.checks if check.verdict == "failed")
+
+    @property
+    def undecided(self) -> tuple[CheckResult, ...]:
+        """The checks that could not be made and prevent PASSED."""
+        return tuple(
+            check
+            for check in self.checks
+            if check.verdict == "not-checked" and check.id not in OPTIONAL
+        )
+
+    def check(self, check_id: str) -> CheckResult:
+        """The result of one check, by id."""
+        return self.checks[CHECKS.index(check_id)]
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("an AttestationResult is neither true nor false: compare its verdict")
+
+
+def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdict:
+    if tuple(check.id for check in checks) != CHECKS:
+        return "none"
+    if any(check.verdict == "failed" for check in checks):
+        return "failed"
+    for check in checks:
+        if check.verdict == "not-checked" and check.id not in optional:
+            return "none"
+        # No confidential machine, nothing measured at boot or from another run, nothing asked; a
+        # certificate of version 1.
+        if check.verdict == "not-applicable" and check.id not in _MAY_NOT_APPLY:
+            return "none"
+    return "passed"
+
+
+# What a certificate of version 1 does not say.
+VERSION_2_CHECKS = ("runkey.time", "inputs.records")
+_MAY_NOT_APPLY = frozenset(
+    (
+        *CHIP_CHECKS,
+        *BOOT_CHECKS,
+        *VERSION_2_CHECKS,
+        "policy.claims",
+        "policy.age",
+        "lineage.ancestors",
+    )
+)
+
+
+def below_vtpm(tier: str) -> bool:
+    """Whether whoever ran the platform owns its TPM, and could have forged the evidence."""
+    return tier_rank(tier) < TIERS.index("vtpm")
+
+
+def is_confidential(tier: str) -> bool:
+    """Whether machines of that tier are protected by their processor, which must then say so."""
+    return tier_rank(tier) >= TIERS.index("confidential")
+
+
+def tier_rank(tier: str) -> int:
+    """The place of a tier in the order software < measured-vm < vtpm < confidential < …-gpu."""
+    return TIERS.index(tier)

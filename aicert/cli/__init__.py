@@ -1,0 +1,1 @@
+"""What people see: commands, check tables, progress. Decides nothing."""

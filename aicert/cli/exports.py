@@ -1,0 +1,172 @@
+"""`aicert export`, `aicert card` and `aicert report`: a certificate in other people's forms.
+
+The first two repeat what a certificate claims and verify nothing, and say so; `report` appraises as
+`aicert verify` does, with the same options and exit codes, and writes the result as a page.
+"""
+
+import argparse
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aicert.cli.table import safe
+from aicert.errors import AicertError, ConfigError, EvidenceError
+
+if TYPE_CHECKING:
+    from aicert.cli.signing import Formatter, Subparsers
+    from aicert.exports.facts import Facts
+
+# A model card is text that somebody wrote.
+MAX_CARD = 1 << 22
+_EXPORT = """\
+Write what other tools read beside a certificate: provenance.intoto.jsonl (in-toto, cosign),
+scai.intoto.json, bom.cdx.json (CycloneDX 1.7), bom.spdx.json (SPDX 3.0), run-key.pem; and of a
+measured machine bom.image.cdx.json, the packages of its image.
+
+  aicert export certificate.json .
+
+Nothing is verified: these files repeat what the certificate claims.
+"""
+_CARD = """\
+Write or renew a marked block in a model card: what was certified, and how to check it.
+
+  aicert card certificate.json model/README.md
+
+Only what stands between the marks changes. Nothing is verified.
+"""
+_REPORT = """\
+Appraise as `aicert verify` does and write the result as one self-contained page.
+
+  aicert report certificate.json model/ -o page.html --policy local --root .aicert/ca/local.pem
+"""
+
+
+def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
+    """Add this module's commands to the parser of `aicert`, whose help `raw` formats."""
+    from aicert.cli import main
+
+    export = commands.add_parser(
+        "export", help="write a certificate in other formats", description=_EXPORT,
+        formatter_class=raw,
+    )  # fmt: skip
+    export.add_argument("certificate", metavar="CERT", help="the certificate file")
+    export.add_argument("folder", metavar="DIR", help="where to write")
+    export.set_defaults(run=_export, format="text")
+    card = commands.add_parser(
+        "card", help="write a block about a certificate into a model card", description=_CARD,
+        formatter_class=raw,
+    )  # fmt: skip
+    card.add_argument("certificate", metavar="CERT", help="the certificate file")
+    card.add_argument("card", metavar="README", help="the model card; it is made if missing")
+    card.add_argument("--output", metavar="NAME", help="the output, where there are several")
+    card.set_defaults(run=_card, format="text")
+    report = commands.add_parser(
+        "report", help="appraise, and write the result as a page", description=_REPORT,
+        epilog=main.EXITS, formatter_class=raw,
+    )  # fmt: skip
+    add = report.add_argument
+    add("certificate", metavar="CERT", help="the certificate file")
+    add("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
+    add("-o", "--out", metavar="FILE", required=True, help="the page to write")
+    main.add_policy_options(report)
+    main.add_format(report)
+    report.set_defaults(run=_report)
+
+
+def _facts(path: str) -> "Facts":
+    from aicert.exports import facts
+    from aicert.verifier import verify
+
+    return facts.read(verify.read_certificate_file(path))
+
+
+def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.cli.main import complain
+    from aicert.exports.files import exports
+    from aicert.signing.sign import write_atomically
+
+    folder = Path(options.folder)
+    if not options.folder:
+        # To pathlib it is the current directory, which nobody named: a variable was not set.
+        raise ConfigError("DIR is empty", hint="name the directory; . is the current one")
+    if not folder.is_dir():
+        make = f"mkdir -p {shlex.quote(options.folder[:200])}"
+        taken = os.path.lexists(folder)
+        raise ConfigError(
+            f"not a directory: {options.folder[:200]!a}",
+            hint="name a directory to write into" if taken else make,
+        )
+    for name, data in exports(_facts(options.certificate)).items():
+        write_atomically(folder / name, data)
+        write(f"written  {safe(os.fspath(folder / name))}\n")
+    complain("nothing was verified; `aicert verify` does that\n")
+    return 0
+
+
+def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.exports.card import update
+    from aicert.exports.provenance import CERTIFICATE
+    from aicert.files.bounded import read_bounded
+    from aicert.signing.sign import check_place, require_replaceable, write_atomically
+
+    facts = _facts(options.certificate)
+    path = Path(options.card)
+    before = ""
+    if require_replaceable(path) is not None:
+        try:
+            before = read_bounded(path, MAX_CARD, "model card").decode("utf-8")
+        except UnicodeDecodeError:
+            raise EvidenceError(f"the card {os.fspath(path)!a} is not UTF-8") from None
+    outputs = sorted(facts.statement.outputs)
+    if options.output is None and len(outputs) != 1:
+        raise ConfigError(f"say which output: {', '.join(outputs)}", hint="--output NAME")
+    after, notes = update(before, facts, options.output or outputs[0])
+    beside = path.with_name(CERTIFICATE)
+    if not os.path.lexists(beside):
+        copy = shlex.join(("cp", options.certificate, os.fspath(beside)))
+        notes.append(f"the card names {CERTIFICATE}, which is not beside it: {copy}")
+    for note in notes:
+        write(f"note     {safe(note)}\n")
+    if after == before:
+        write("nothing to do: the card says so already\n")
+        return 0
+    check_place(path)
+    write_atomically(path, after.encode())
+    write(f"written  {safe(os.fspath(path))}\n")
+    return 0
+
+
+def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.cli.main import appraised, complain, show_result
+    from aicert.exports import facts
+    from aicert.exports.page import page
+    from aicert.formats import certificate
+    from aicert.formats.digest import of_bytes
+    from aicert.signing.sign import check_place, write_atomically
+    from aicert.verifier import verify
+
+    out = Path(options.out)
+    check_place(out)
+    if os.path.realpath(out) == os.path.realpath(options.certificate):
+        raise ConfigError("the page would replace the certificate", hint="-o page.html")
+    model = options.model and os.path.realpath(options.model)
+    if model and Path(os.path.realpath(out)).is_relative_to(model):
+        raise ConfigError(
+            f"{options.out[:200]!a} is in the model's directory, which holds certified files only",
+            hint="put the page elsewhere",
+        )
+    data = verify.read_certificate_file(options.certificate)
+    result = appraised(options, certificate.parse(data))
+    try:
+        said = facts.read(data)
+    except AicertError:
+        # A check has failed for it, and the page is the verdict and the checks.
+        said = None
+    write_atomically(out, page(of_bytes(data), said, result).encode())
+    code = show_result(result, options.format)
+    # JSON is one document.
+    say = write if options.format == "text" else complain
+    say(f"\nwritten  {safe(options.out)}\n")
+    return code

@@ -1,0 +1,184 @@
+"""`aicert records`: which rows a directory or file holds, in the numbers of run reports.
+
+Nothing is verified: the numbers are those of the files at hand, for who compares them with what a
+certificate says (`aicert show`).
+"""
+
+import argparse
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aicert.cli.table import safe
+from aicert.errors import ConfigError, ToolError
+from aicert.formats.digest import MAX_FILES, check_path
+from aicert.frozen import dataclass
+from aicert.records.convert import Selection, learn
+from aicert.records.errors import RowsRefused
+from aicert.records.reader import Checker, RowsFact, blocks
+from aicert.records.select import DEFAULT, choose
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+_RECORDS = """\
+Say which rows PATH holds as trainings read them: of each split how many, and the size and SHA-256
+of their canonical form. A run report says the same of the rows that a run was trained on.
+
+  aicert records examples/alpaca.jsonl
+  aicert records rows/ --data-files 'data/*.parquet' --format json
+  aicert records rows.csv --canonical rows.jsonl
+
+With --canonical the rows are also written, in the form that a machine uses without a copy.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """One split of one path. `files` is empty where the path is the file."""
+
+    name: str
+    split: str
+    fact: RowsFact
+    unread_bytes: int
+    in_place: bool
+    files: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """As a run report says it, and whether the files are canonical as they are."""
+        return {
+            "bytes": self.fact.bytes,
+            "canonical": self.in_place,
+            "digest": str(self.fact.digest),
+            "files": list(self.files),
+            "name": self.name,
+            "rows": self.fact.rows,
+            "split": self.split,
+            "unreadBytes": self.unread_bytes,
+        }
+
+
+def add_commands(commands: "_SubParsersAction[Any]", raw: Any) -> None:
+    """Add this module's command to the parser of `aicert`, whose help `raw` formats."""
+    from aicert.cli import main
+
+    parser = commands.add_parser(
+        "records", help="say which rows files hold, as run reports do", description=_RECORDS,
+        epilog="exit codes: 0 said, 2 rows are refused, 3 bad command line", formatter_class=raw,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("paths", metavar="PATH", nargs="+", help="a directory or a file with rows")
+    add("--data-files", metavar="PATTERN", action="append", help="as the config's `data_files`")
+    add("--split", metavar="NAME", help="only this split")
+    add("--canonical", metavar="FILE", help="also write the rows to this new file")
+    main.add_format(parser)
+    parser.set_defaults(run=_records)
+
+
+def _records(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    chosen = [
+        (path, split, files)
+        for path in map(Path, options.paths)
+        for split, files in _chosen(path, options.data_files).items()
+        if options.split in (None, split)
+    ]
+    if not chosen:
+        raise ConfigError(f"no split is called {options.split[:80]!a}")
+    if options.canonical is None:
+        counted = [_count(path, split, files) for path, split, files in chosen]
+    elif len(chosen) == 1:
+        counted = [_written(*chosen[0], Path(options.canonical))]
+    else:
+        splits = ", ".join(f"{split} of {path}" for path, split, _ in chosen)
+        raise ConfigError(f"--canonical takes one split, and there are {splits}")
+    if options.format == "json":
+        say(json.dumps([item.to_json() for item in counted], indent=2) + "\n")
+    else:
+        say("".join(map(_text, counted)))
+    return 0
+
+
+def _text(counted: Counted) -> str:
+    fact = counted.fact
+    unread = f", {counted.unread_bytes} bytes in no row" if counted.unread_bytes else ""
+    form = ", canonical as it is" if counted.in_place else ""
+    head = f"{counted.name} {counted.split}: {fact.rows} rows, {fact.bytes} bytes{unread}{form}"
+    lines = [f"rows      {safe(head)}", f"          {fact.digest}"]
+    return "\n".join([*lines, *(f"          {safe(path)}" for path in counted.files)]) + "\n"
+
+
+def _chosen(path: Path, data_files: list[str] | None) -> dict[str, list[str]]:
+    if path.is_dir():
+        return choose(list_files(path), data_files, where=path.name)
+    if data_files is not None:
+        raise ConfigError("--data-files is for directories")
+    return {DEFAULT: [""]}
+
+
+def list_files(root: Path) -> Iterator[str]:
+    """Every file below `root`; links and what else is no file are refused."""
+
+    def refuse(error: OSError) -> None:
+        raise ToolError(f"cannot read {error.filename!a}: {error.strerror}")
+
+    count = 0
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        for name in (*folders, *names):
+            path = Path(folder, name)
+            relative = path.relative_to(root).as_posix()
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise RowsRefused(relative, "neither a file nor a directory")
+            if stat.S_ISREG(mode):
+                check_path(relative)
+                count += 1
+                if count > MAX_FILES:
+                    raise RowsRefused(".", f"there are more than {MAX_FILES} files")
+                yield relative
+
+
+def _count(path: Path, split: str, files: list[str]) -> Counted:
+    return _counted(path, split, files, lambda _: None)
+
+
+def _written(path: Path, split: str, files: list[str], canonical: Path) -> Counted:
+    try:
+        with canonical.open("xb") as stream:
+            try:
+                return _counted(path, split, files, stream.write)
+            except BaseException:
+                canonical.unlink()
+                raise
+    except OSError as error:
+        raise ToolError(f"cannot write {os.fspath(canonical)!a}: {error.strerror}") from None
+
+
+def _counted(path: Path, split: str, files: list[str], also: Callable[[bytes], object]) -> Counted:
+    """Convert and count; each block of canonical rows is given to `also`, too."""
+    is_file = files == [""]
+    root, names = (path.parent, [path.name]) if is_file else (path, files)
+    selection = learn(root, names)
+    checker = Checker(selection.schema)
+    for block in _rows(selection):
+        checker.feed(block)
+        also(block)
+    return Counted(
+        name=path.resolve().name,
+        split=split,
+        fact=checker.fact(),
+        unread_bytes=sum(source.unread_bytes for source in selection.sources),
+        in_place=selection.in_place,
+        files=() if is_file else tuple(files),
+    )
+
+
+def _rows(selection: Selection) -> Iterator[bytes]:
+    for source in selection.sources:
+        if selection.in_place:
+            with source.path.open("rb") as stream:
+                yield from blocks(stream)
+        else:
+            yield from source.rows(selection.schema)

@@ -1,0 +1,183 @@
+"""What a certificate claims, for `aicert show`: read, bounded, escaped, and not verified."""
+
+from typing import cast
+
+from aicert.appraisal.checklist import counted
+from aicert.cli.table import fact_lines, safe
+from aicert.errors import AicertError
+from aicert.formats import lockfile as lockfiles
+from aicert.formats import run_report, run_report_facts
+from aicert.formats import statement as statements
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import of_bytes
+from aicert.formats.run_report import RunReport
+
+MAX_SHOWN = 50
+_BANK = "sha256"
+BANNER = "claims of a certificate; nothing here was verified (aicert verify does that)"
+
+
+def claims(certificate: Certificate) -> dict[str, object]:
+    """The claims as JSON-ready values; EvidenceError where the statement cannot be read."""
+    statement = statements.parse(certificate.envelope.payload)
+    report = run_report.parse(statement.report)
+    return {
+        "verified": False,
+        "run": statement.run,
+        "trainer": statement.trainer,
+        "started": statement.started,
+        "finished": statement.finished,
+        "exitCode": report.exit_code,
+        "builder": statement.builder_id,
+        "lockfile": str(of_bytes(certificate.lockfile)),
+        "lockfileReadable": _lockfile_state(certificate),
+        "nonce": certificate.evidence.nonce.hex(),
+        "inputs": [
+            {"name": d.name, "uri": d.uri, "digest": str(d.digest)} for d in statement.dependencies
+        ],
+        "signers": dict(report.signers),
+        "outputs": {
+            name: {"digest": str(output.digest), "files": dict(output.files)}
+            for name, output in statement.outputs.items()
+        },
+        "report": {
+            key: {
+                "value": list(value.data) if isinstance(value.data, tuple) else value.data,
+                "origin": value.origin,
+            }
+            for key, value in report.values.items()
+        },
+        "overrides": [
+            {"key": o.key, "configured": o.configured, "used": o.used, "why": o.why}
+            for o in report.overrides
+        ],
+        "version": certificate.version,
+        "attestedSeconds": _seconds(certificate),
+        **_facts(report),
+        "imageLock": _image_lock(certificate),
+        "bootLog": boot(certificate),
+    }
+
+
+def _seconds(certificate: Certificate) -> float | None:
+    """As the verifier derives them: the quote's clock less that of the run key's certification.
+
+    None in version 1, and where the evidence is not such a pair.
+    """
+    from aicert.formats import tpm
+
+    evidence = certificate.evidence
+    try:
+        start = tpm.parse_certification(evidence.run_key_certify.attest).clock.clock
+        end = tpm.parse_quote(evidence.quote.attest).clock.clock
+    except AicertError:
+        return None
+    return (end - start) / 1000 if certificate.version > 1 and end >= start else None
+
+
+def _facts(report: RunReport) -> dict[str, object]:
+    """Null in version 1, which says nothing of them."""
+    if report.facts is None:
+        return dict.fromkeys(("records", "loss", "texts", "removed"))
+    return run_report_facts.plain(report.facts)
+
+
+def _image_lock(certificate: Certificate) -> str | None:
+    return None if certificate.image_lock is None else str(of_bytes(certificate.image_lock))
+
+
+def _lockfile_state(certificate: Certificate) -> str:
+    try:
+        lockfiles.parse(certificate.lockfile)
+    except AicertError as error:
+        return error.message
+    return "canonical"
+
+
+def claims_text(certificate: Certificate) -> str:
+    """The claims for people."""
+    statement = statements.parse(certificate.envelope.payload)
+    report = run_report.parse(statement.report)
+    seconds = _seconds(certificate)
+    lines = [
+        BANNER,
+        "",
+        f"run       {safe(statement.run)}, trainer {safe(statement.trainer)}",
+        f"times     {statement.started} to {statement.finished} (the machine's own clock)",
+        *([] if seconds is None else [f"took      {seconds:.3f} s by the TPM's clock"]),
+        f"ended     exit code {safe(report.exit_code)}",
+        f"builder   {safe(statement.builder_id)}",
+        f"lockfile  {of_bytes(certificate.lockfile)} ({safe(_lockfile_state(certificate))})",
+        f"nonce     {certificate.evidence.nonce.hex()}",
+        "",
+    ]
+    lines += _limited(
+        [
+            f"input     {safe(d.name):<16} {d.digest}  {safe(d.uri, 80)}"
+            for d in statement.dependencies
+        ]
+    )
+    lines += _limited([f"signed    {safe(n):<16} by {safe(key)}" for n, key in report.signers])
+    for name, output in statement.outputs.items():
+        lines.append(
+            f"output    {safe(name):<16} {output.digest}, {counted(len(output.files), 'file')}"
+        )
+        lines += _limited([f"          sha256:{output.files[p]}  {safe(p)}" for p in output.files])
+    if report.facts is not None:
+        lines += ["", *fact_lines(report.facts)]
+    lines.append("")
+    for key, value in report.values.items():
+        said = f"{len(value.data)} numbers" if isinstance(value.data, tuple) else str(value.data)
+        lines.append(f"report    {safe(key):<24} {safe(said, 80)} ({value.origin})")
+    lines += [
+        f"override  {safe(o.key)}: {safe(o.configured, 60)} -> {safe(o.used, 60)}"
+        f" ({safe(o.why, 120)})"
+        for o in report.overrides
+    ]
+    lines += _limited(_boot_lines(certificate))
+    return "\n".join(lines) + "\n"
+
+
+def boot(certificate: Certificate) -> dict[str, object] | None:
+    """What the boot log says of registers that it replays to the certificate's values, and no more.
+
+    `secureBoot` (None: it cannot say) and `events`; `error` where the log cannot be read.
+    None where the certificate carries no log.
+    """
+    data, pcrs = certificate.evidence.event_log, certificate.evidence.pcrs
+    if data is None:
+        return None
+    from aicert.cli import event_log
+
+    try:
+        log = event_log.parse(data)
+        facts = event_log.explain(log, _BANK, pcrs)
+        secure_boot = event_log.secure_boot(log, _BANK, pcrs)
+    except AicertError as error:
+        return {"error": error.message}
+    events = [{"pcr": f.pcr, "digest": f"{_BANK}:{f.digest.hex()}", "data": f.text} for f in facts]
+    return {"secureBoot": secure_boot, "events": events}
+
+
+def _boot_lines(certificate: Certificate) -> list[str]:
+    said = boot(certificate)
+    if said is None:
+        return []
+    if "error" in said:
+        return [f"boot log  {safe(str(said['error']))}"]
+    events = cast(list[dict[str, object]], said["events"])
+    secure = {None: "is not told", True: "was on", False: "was off"}[
+        cast(bool | None, said["secureBoot"])
+    ]
+    known = f"{counted(len(events), 'event')} of PCRs that the log replays"
+    lines = [f"boot log  Secure Boot {secure}; {known}"]
+    for event in events:
+        data = "" if event["data"] is None else f"  {event['data']}"
+        lines.append(f"          PCR {event['pcr']:<3} {event['digest']}{data}")
+    return lines
+
+
+def _limited(lines: list[str]) -> list[str]:
+    if len(lines) <= MAX_SHOWN:
+        return lines
+    return [*lines[:MAX_SHOWN], f"          and {len(lines) - MAX_SHOWN} more"]

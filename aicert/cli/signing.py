@@ -1,0 +1,267 @@
+"""`aicert sign` and `aicert verify-signature`: OpenSSF Model Signing of any directory or file.
+
+Exit codes as everywhere: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import shlex
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aicert.cli.table import safe
+from aicert.errors import ConfigError, EvidenceError, ToolError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+    from datetime import datetime
+    from pathlib import Path
+
+    from aicert.signing.keys import Signer, Trusted
+
+    Subparsers = _SubParsersAction[Any]
+
+    class Formatter(Protocol):
+        """What formats a parser's help."""
+
+        def __call__(self, prog: str) -> argparse.HelpFormatter:
+            """A formatter for the program `prog`."""
+
+
+_SIGN = """\
+Sign every file of DIR, or one file, as OpenSSF Model Signing: readable by model_signing and cosign.
+
+  aicert sign model/ --key key.pem
+  aicert sign model/ --key key.pem --certificate signer.pem --certificate-chain ca.pem
+  aicert sign model/ --pkcs11 'pkcs11:token=T;object=K?module-path=/usr/lib/…' --password-env PIN
+
+Git's files and the signature itself are left out, and what --ignore names; the signature says so.
+"""
+_VERIFY = """\
+Check that DIR, or one file, is what somebody whom you trust has signed: every file and no other.
+
+  aicert verify-signature model/ --key key.pub
+  aicert verify-signature model/ --certificate-chain ca.pem --at 2026-08-21T09:14:07Z
+  aicert verify-signature model/ --identity me@example.com --issuer https://accounts.google.com
+  aicert verify-signature model/ --key key.pub --only model-00001-of-00004.safetensors
+
+A certificate has to be valid now, or at the time that you state with --at.
+"""
+_EXITS = (
+    "exit codes: 0 passed, 1 the signature or the files say no, 2 no verdict, 3 bad command line"
+)
+# What `--digests` reads: every file, sorted by the bytes of its path.
+_LISTING = "find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 sha256sum"
+
+
+def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
+    """Add this module's commands to the parser of `aicert`, whose help `raw` formats."""
+    sign = commands.add_parser(
+        "sign", help="sign a model or data directory (OMS)", description=_SIGN, formatter_class=raw
+    )
+    add = sign.add_argument
+    add("target", metavar="DIR", help="the directory, or one file")
+    add("--signature", metavar="FILE", help="where to write; DIR/model.sig, or FILE.sig")
+    by = sign.add_mutually_exclusive_group(required=True).add_argument
+    by("--key", metavar="PEM", help="your private key: P-256, P-384 or P-521")
+    by("--pkcs11", metavar="URI", help="a key in a token (RFC 7512), with module-path")
+    by("--tpm", metavar="HANDLE", help="a persistent key of this computer's TPM, like 0x81010002")
+    by("--sigstore", action="store_true", help="keyless: your identity goes into a public log")
+    add("--password-env", metavar="NAME",
+        help="environment variable with the key's password, PIN or authorisation; with --sigstore"
+        " an identity token")  # fmt: skip
+    add("--trust-config", metavar="FILE", help="a Sigstore instance other than the public one")
+    add("--certificate", metavar="PEM", help="the key's X.509 certificate, to send along")
+    add("--certificate-chain", metavar="PEM", action="append", default=[], help="its issuers")
+    add("--ignore", metavar="PATH", action="append", default=[], help="leave this path out")
+    add("--cache", metavar="FILE", help="do not read again what did not change since")
+    add("--digests", metavar="FILE", help="take digests from this sha256sum listing, read nothing")
+    add("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    sign.set_defaults(run=_sign)
+    verify = commands.add_parser(
+        "verify-signature",
+        help="check a signature of a model or data directory (OMS)",
+        description=_VERIFY,
+        epilog=_EXITS,
+        formatter_class=raw,
+    )
+    add = verify.add_argument
+    add("target", metavar="DIR", help="the directory, or one file")
+    add("--signature", metavar="FILE", help="DIR/model.sig, or FILE.sig, if not given")
+    add("--key", metavar="PUB", help="the public key that you trust (PEM)")
+    add("--certificate-chain", metavar="PEM", action="append", default=[],
+        help="certificates that you trust to certify signers")  # fmt: skip
+    add("--at", metavar="TIME", help="judge certificates at this time, not now")
+    add("--identity", metavar="ID", help="whom you trust to sign keyless: mail address or URI")
+    add("--issuer", metavar="URL", help="the OpenID provider that vouches for ID")
+    add("--trusted-root", metavar="FILE", help="Sigstore's root, if not the one installed here")
+    add("--only", metavar="PATH", action="append", default=[], help="verify only this file")
+    add("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    verify.set_defaults(run=_verify)
+
+
+def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.appraisal.checklist import counted
+    from aicert.cli.main import complain
+    from aicert.cli.progress import Progress
+    from aicert.signing import sign as signing
+
+    signer = _signer(options)
+    digests = None if options.digests is None else _digests(options)
+    with Progress(options.target, complain) as progress:
+        signed = signing.sign(
+            options.target,
+            signer,
+            signature=options.signature,
+            ignored=options.ignore,
+            cache=options.cache,
+            digests=digests,
+            key=options.key,
+            on_bytes=progress.on_bytes,
+        )
+    if options.format == "json":
+        document = {
+            "signature": os.fspath(signed.signature),
+            "files": signed.files,
+            "leftOut": list(signed.left_out),
+            "notes": list(signed.notes),
+        }
+        write(json.dumps(document) + "\n")
+        return 0
+    for name in signed.left_out:
+        write(f"left out  {safe(name)}\n")
+    for note in signed.notes:
+        write(f"note      {safe(note)}\n")
+    write(f"signed    {counted(signed.files, 'file')}: {safe(str(_shown(signed.signature)))}\n")
+    return 0
+
+
+def _digests(options: argparse.Namespace) -> dict[str, str]:
+    from aicert.files.bounded import read_bounded
+    from aicert.formats.digest import MAX_LISTING, parse_listing
+
+    hint = f"(cd {shlex.quote(options.target)} && {_LISTING}) > listing.sha256"
+    try:
+        return parse_listing(read_bounded(options.digests, MAX_LISTING, "listing"))
+    except EvidenceError as error:
+        raise ConfigError(f"--digests: {error.message}", hint=hint) from None
+
+
+def _signer(options: argparse.Namespace) -> "Signer":
+    from aicert.signing import keys
+
+    secret = _password(options.password_env)
+    if options.certificate is None and options.certificate_chain:
+        raise ConfigError(
+            "--certificate-chain goes with --certificate",
+            hint="--certificate signer.pem --certificate-chain ca.pem",
+        )
+    if options.trust_config is not None and not options.sigstore:
+        raise ConfigError("--trust-config goes with --sigstore")
+    if options.sigstore:
+        if options.certificate is not None:
+            raise ConfigError("--certificate goes with a key of yours, not with --sigstore")
+        keyless: Signer = _extra("keyless", "sigstore").load(secret, options.trust_config)
+        return keyless
+    signer: keys.KeySigner
+    if options.pkcs11 is not None:
+        signer = _extra("pkcs11_signer", "pkcs11").load(options.pkcs11, secret)
+    elif options.tpm is not None:
+        signer = _extra("tpm_signer", "tpm").load(options.tpm, secret)
+    else:
+        signer = keys.load_signer(options.key, password=secret)
+    if options.certificate is None:
+        return signer
+    # X.509 is a third of a start: only for who has certificates.
+    from aicert.signing.x509_signers import certified
+
+    return certified(signer, options.certificate, options.certificate_chain)
+
+
+def _extra(module: str, extra: str) -> Any:
+    """A module of this package that needs more than this package does."""
+    try:
+        return importlib.import_module(f"aicert.signing.{module}")
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"this needs the package {error.name}, which is not installed",
+            hint=f"in a checkout of this project: pip install '.[{extra}]'",
+        ) from None
+
+
+def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None":
+    if (options.identity is None) != (options.issuer is None):
+        raise ConfigError(
+            "--identity and --issuer go together: who, and who says so",
+            hint="--identity me@example.com --issuer https://accounts.google.com",
+        )
+    if "" in (options.identity, options.issuer):
+        # To sigstore's policy, no issuer is any.
+        raise ConfigError("--identity and --issuer say who: neither is empty")
+    if options.identity is None:
+        if options.trusted_root is not None:
+            raise ConfigError("--trusted-root goes with --identity")
+        return None
+    trust = _extra("keyless", "sigstore").trust
+    return lambda data: trust(data, options.identity, options.issuer, options.trusted_root)
+
+
+def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
+    from aicert.cli.main import complain
+    from aicert.cli.progress import Progress
+    from aicert.signing import verify as verifying
+
+    if options.at is not None and not options.certificate_chain:
+        # A key has no time, and a keyless signature has its log's.
+        raise ConfigError("--at goes with --certificate-chain")
+    with Progress(options.target, complain) as progress:
+        result = verifying.verify(
+            options.target,
+            at=_time(options.at),
+            key=options.key,
+            roots=options.certificate_chain,
+            keyless=_keyless(options),
+            signature=options.signature,
+            only=options.only,
+            on_bytes=progress.on_bytes,
+        )
+    if options.format == "json":
+        write(json.dumps(verifying.to_json(result), indent=2) + "\n")
+    else:
+        write(verifying.text(result))
+    return result.exit_code
+
+
+def _time(at: str | None) -> "datetime":
+    from datetime import UTC, datetime
+
+    if at is None:
+        return datetime.now(UTC)
+    # The appraisal's modules cost a third of a start: only for who names a time.
+    from aicert.verifier.verify import time_of_appraisal
+
+    return time_of_appraisal(at)
+
+
+def _password(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if name not in os.environ:
+        raise ConfigError(
+            f"there is no environment variable {name[:80]!a}",
+            hint="read -rs SECRET && export SECRET, then --password-env SECRET",
+        )
+    secret = os.environ[name]
+    if not secret.isascii() and any("\ud800" <= c <= "\udfff" for c in secret):
+        raise ConfigError(f"the environment variable {name[:80]!a} is not UTF-8")
+    return secret
+
+
+def _shown(path: "Path") -> "Path":
+    try:
+        here = path.cwd()
+    except FileNotFoundError:
+        return path
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,0 +1,43 @@
+"""`aicert sources CERT`: do the sources that a certificate names have the bytes that it names?
+
+It says nothing about the certificate itself: whether a machine measured those bytes is for
+`aicert verify`. Names are the builder's claims; here the claimed uri is asked, with your own login.
+"""
+
+import json
+from collections.abc import Sequence
+
+from aicert.cli.table import safe
+from aicert.formats import lockfile
+from aicert.formats.certificate import Certificate
+from aicert.sources.compare import Comparison, compare_all, exit_code
+
+_WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
+
+
+def run(certificate: Certificate, form: str) -> tuple[str, int]:
+    """What to print, as `text` or `json`, and the exit code."""
+    found = compare_all(lockfile.parse(certificate.lockfile))
+    return (to_json(found) if form == "json" else to_text(found)), exit_code(found)
+
+
+def to_text(found: Sequence[Comparison]) -> str:
+    """One line or more for each input; what is shown comes out of a certificate or a server."""
+    lines = ["sources of a certificate; whether it is true is for `aicert verify`", ""]
+    for one in found:
+        first, *more = one.detail.split("\n")
+        lines.append(f"  {_WORDS[one.verdict]:<6}  {safe(one.name):<16} {safe(first)}")
+        lines += [f"{'':<27}{safe(line)}" for line in more]
+        if one.hint is not None and one.verdict != "ok":
+            lines.append(f"{'':<27}hint: {safe(one.hint)}")
+    counts = {word: sum(one.verdict == word for one in found) for word in _WORDS}
+    agree = f"{counts['ok']} agree, {counts['failed']} differ"
+    rest = f"{counts['not-checked']} not asked, {counts['not-applicable']} the builder's own"
+    lines += ["", f"{agree}, {rest}"]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(found: Sequence[Comparison]) -> str:
+    """The same for programs."""
+    inputs = [{"name": one.name, "verdict": one.verdict, "detail": one.detail} for one in found]
+    return json.dumps({"inputs": inputs}, indent=2) + "\n"

@@ -1,0 +1,322 @@
+"""Show an AttestationResult, as text for people and as JSON for programs (design: commands).
+
+Output rules: the verdict column comes first; a pass ends with what it rests on and what it does not
+say; below tier `vtpm` the verdict line says who could have forged it. Text that came out of a
+machine or a certificate is hostile: every character that does not print is escaped, lines are
+limited in length and number, nothing is markup. Three styles (green, red, dim), if allowed.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from aicert.appraisal.result import Ancestor, AttestationResult, CheckResult, below_vtpm, tier_rank
+from aicert.formats import run_report_facts
+from aicert.formats.digest import IGNORABLE
+from aicert.formats.run_report_facts import Facts
+
+# Wide enough for a digest with its kind and a name; longer lines are cut.
+MAX_LINE = 240
+# As many as say which five files differ, and more.
+MAX_LINES = 12
+# Selections of rows, texts, what was removed: a run has a few of each.
+SHOWN = 6
+
+GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+_STYLE = re.compile("\x1b\\[[0-9]*m")
+_WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
+_STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
+_MARGIN = " " * 10
+_ID_WIDTH = 20
+# Narrower terminals wrap by themselves.
+_LEAST_ROOM = 30
+
+
+def safe(text: str, limit: int = MAX_LINE) -> str:
+    """One line of printable text: controls, line ends and invisible characters are escaped."""
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    """Whether a terminal shows it as itself and where it stands: letters that are written from
+    right to left would move what is beside them.
+    """
+    if not character.isprintable() or re.fullmatch(IGNORABLE, character):
+        return False
+    return unicodedata.bidirectional(character) not in ("R", "AL", "AN")
+
+
+def text(result: AttestationResult, *, colour: bool = False, columns: int | None = None) -> str:
+    """The whole table, with a newline at its end; `columns` of a terminal wrap under the indent."""
+    lines = [line for item in _head(result) for line in _wrapped("", item, 10, columns)]
+    lines.append("")
+    for check in result.checks:
+        lines += _check_lines(check, colour, columns)
+    if result.ancestors:
+        lines += ["", "lineage", *_tree(result.ancestors, colour)]
+    lines += ["", _styled(*_verdict_line(result), colour)]
+    if result.verdict == "passed":
+        lines += _list("Trusts", result.trusts, columns) + _list("Omits", result.omits, columns)
+    lines += _why(result)
+    return "\n".join(lines) + "\n"
+
+
+def fitted(text: str, columns: int | None) -> str:
+    """`text` for a terminal of that width, which then breaks no line itself: what hostile text it
+    would begin a line with could be a verdict.
+    """
+    if columns is None:
+        return text
+    lines: list[str] = []
+    for line in text.split("\n"):
+        wide = any(unicodedata.east_asian_width(c) in "WF" for c in line)
+        # Of a line with letters that take two columns, as if all did.
+        room = max(columns, _LEAST_ROOM) // (1 + wide)
+        if len(_STYLE.sub("", line)) <= room:
+            lines.append(line)
+            continue
+        import textwrap
+
+        lines += textwrap.wrap(line, room, subsequent_indent=_MARGIN, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def to_json(result: AttestationResult) -> dict[str, object]:
+    """The result as JSON-ready values (design: commands)."""
+    return {
+        "verdict": result.verdict,
+        "tier": result.tier,
+        "checks": [
+            {"id": check.id, "verdict": check.verdict, "detail": check.detail}
+            for check in result.checks
+        ],
+        "subject": None if result.subject is None else dict(result.subject),
+        "lockfile": result.lockfile,
+        "run": result.run,
+        "policy": result.policy,
+        "at": result.at,
+        "quotedNotCompared": {str(i): value.hex() for i, value in sorted(result.quoted.items())},
+        "trusts": list(result.trusts),
+        "omits": list(result.omits),
+        "lineage": _lineage_json(result.ancestors, set()),
+        "lineageTier": result.lineage_tier,
+        "attestedSeconds": result.attested_seconds,
+        **_facts_json(result.facts),
+    }
+
+
+def _facts_json(facts: Facts | None) -> dict[str, object]:
+    """Null where they are not verified, and of version 1."""
+    if facts is None:
+        return dict.fromkeys(("records", "loss", "texts", "removed"))
+    return run_report_facts.plain(facts)
+
+
+def _lineage_json(ancestors: Sequence[Ancestor], seen: set[int]) -> list[object]:
+    """The ancestors, each with its own the first time that it is met."""
+    items: list[object] = []
+    for ancestor in ancestors:
+        result = ancestor.result
+        first = result is not None and id(result) not in seen
+        item: dict[str, object] = {
+            "input": ancestor.input,
+            "source": ancestor.source,
+            "digest": ancestor.digest,
+            "verdict": "ok" if ancestor.reason is None else "failed",
+            "reason": ancestor.reason,
+            "lockfile": None if result is None else result.lockfile,
+            "tier": None if result is None else result.tier,
+        }
+        if result is not None and first:
+            seen.add(id(result))
+            item["lineage"] = _lineage_json(result.ancestors, seen)
+        items.append(item)
+    return items
+
+
+def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
+    """The lineage, one line an ancestor, indented by how far back it is."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    pending = [(ancestor, 0) for ancestor in reversed(ancestors)]
+    while pending:
+        ancestor, depth = pending.pop()
+        verdict = "ok" if ancestor.reason is None else "failed"
+        word = _styled(f"{_WORDS[verdict]:<6}", _STYLES[verdict], colour)
+        name = f"{'   ' * depth}{ancestor.input} = {ancestor.source}"
+        line = f"  {word}  {safe(name, 120)}  {safe(ancestor.digest)}"
+        result = ancestor.result
+        if result is not None and result.tier is not None:
+            line += f"  ({result.tier})"
+        if result is not None and id(result) in seen and result.ancestors:
+            lines.append(f"{line}  (its lineage is above)")
+            continue
+        lines.append(line)
+        if ancestor.reason is not None:
+            lines.append(f"{_MARGIN}{'   ' * depth}{safe(ancestor.reason.split(chr(10), 1)[0])}")
+        if result is not None:
+            seen.add(id(result))
+            pending += [(inner, depth + 1) for inner in reversed(result.ancestors)]
+    return lines
+
+
+def json_text(result: AttestationResult) -> str:
+    """`to_json` as ASCII text, so that nothing in it reaches a terminal raw."""
+    return json.dumps(to_json(result), indent=2) + "\n"
+
+
+def error_lines(message: str, hint: str | None) -> str:
+    """An error as the command line shows it; further lines of the message are indented."""
+    first, *more = message.split("\n")
+    lines = [f"error: {safe(first)}", *(f"       {safe(line)}" for line in more[:MAX_LINES])]
+    if hint is not None:
+        lines.append(f"hint: {safe(hint)}")
+    return "\n".join(lines) + "\n"
+
+
+def _head(result: AttestationResult) -> list[str]:
+    lines = []
+    if result.subject is None:
+        lines.append("subject   none: the checks that cover it are not ok")
+    else:
+        lines += [f"subject   {safe(name)}  {safe(d)}" for name, d in result.subject.items()]
+    lines.append(f"lockfile  {safe(result.lockfile or 'none: inputs.pcr14 is not ok')}")
+    if result.run is not None:
+        lines.append(f"run       {safe(result.run)}, {safe(result.finished or '')} (its own clock)")
+    if result.attested_seconds is not None:
+        lines.append(
+            f"time      {result.attested_seconds:.3f} s by the TPM's clock, from run key to quote"
+        )
+    lines += fact_lines(result.facts)
+    lines.append(f"policy    {safe(result.policy)}, judged at {result.at}")
+    return lines
+
+
+def fact_lines(facts: Facts | None) -> list[str]:
+    """What the report says of rows, loss, texts and what was removed: some lines of each."""
+    shown: dict[str, list[str]] = {}
+    for word, line in fact_items(facts):
+        shown.setdefault(word, []).append(line)
+    lines = []
+    for word, items in shown.items():
+        lines += [f"{word if not n else '':<10}{safe(one)}" for n, one in enumerate(items[:SHOWN])]
+        if len(items) > SHOWN:
+            lines.append(f"{_MARGIN}and {len(items) - SHOWN} more")
+    return lines
+
+
+def fact_items(facts: Facts | None) -> list[tuple[str, str]]:
+    """What people are shown, each line with the word that it stands under; not escaped."""
+    if facts is None:
+        return []
+    shown = []
+    for item in facts.records:
+        unread = f", {item.unread_bytes} bytes of its files in no row" if item.unread_bytes else ""
+        what = f"{item.name} {item.split}: {item.rows} rows{unread}"
+        shown.append(("rows", f"{what}  {item.digest}"))
+    loss = facts.loss
+    if loss is not None and loss.before is not None and loss.after is not None:
+        numbers = f"{loss.before:.4g} before, {loss.after:.4g} after"
+        shown.append(("loss", f"{numbers}, per token of {loss.rows} rows (measured)"))
+    elif loss is not None:
+        shown.append(("loss", f"not measured: {loss.reason}"))
+    if loss is not None and loss.template_share is not None:
+        share = f"{loss.template_share:.1%} of {loss.tokens} tokens come from templates"
+        shown.append(("text", f"{share}, not from rows (measured)"))
+    shown += [("text", f"{name}  {digest}") for name, digest in facts.texts]
+    shown += [("removed", text) for text in facts.removed]
+    return shown
+
+
+def _check_lines(check: CheckResult, colour: bool, columns: int | None = None) -> list[str]:
+    word = _styled(f"{_WORDS[check.verdict]:<6}", _STYLES[check.verdict], colour)
+    first, *more = check.detail.split("\n")
+    indent = _MARGIN + " " * (_ID_WIDTH + 1)
+    lines = _wrapped(f"  {word}  {check.id:<{_ID_WIDTH}} ", safe(first), len(indent), columns)
+    shown = more[:MAX_LINES]
+    for line in shown:
+        lines += _wrapped(indent, safe(line), len(indent), columns)
+    if len(more) > len(shown):
+        lines.append(f"{indent}and {len(more) - len(shown)} lines more")
+    return lines
+
+
+def _verdict_line(result: AttestationResult) -> tuple[str, str]:
+    if result.verdict == "failed":
+        return f"FAILED    {len(result.failed)} of {len(result.checks)} checks", RED
+    suffix = _tier_words(result)
+    if result.verdict == "passed":
+        return f"PASSED    {suffix}", GREEN
+    if result.certificate_consistent == "yes":
+        return f"NO VERDICT  certificate consistent, no model checked {suffix}", DIM
+    return f"NO VERDICT  {len(result.undecided)} checks could not be made {suffix}", DIM
+
+
+def _tier_words(result: AttestationResult) -> str:
+    least = words = result.tier
+    if least is None or words is None:
+        return ""
+    if result.lineage_tier is not None and tier_rank(result.lineage_tier) < tier_rank(least):
+        least = result.lineage_tier
+        words += f", its lineage {least}"
+    if below_vtpm(least):
+        words += ": the operator could have forged this"
+    return f"({words})"
+
+
+def _wrapped(start: str, line: str, indent: int, columns: int | None) -> list[str]:
+    """`start` and `line`, in lines of a terminal: those after the first begin below the detail."""
+    room = MAX_LINE if columns is None else max(columns - indent, _LEAST_ROOM)
+    first = room if start else room + indent
+    if columns is None or len(line) <= first:
+        return [start + line]
+    import textwrap
+
+    # Long words are digests: in two lines, one below the other, they can still be compared.
+    one, *more = textwrap.wrap(line, first, break_on_hyphens=False) or [""]
+    rest = textwrap.wrap(line[len(one) :].lstrip(), room, break_on_hyphens=False) if more else []
+    return [start + one, *(" " * indent + each for each in rest)]
+
+
+def _list(word: str, items: Sequence[str], columns: int | None) -> list[str]:
+    lines: list[str] = []
+    for number, item in enumerate(items):
+        start = f"{word if number == 0 else '':<10}"
+        lines += _wrapped(start, safe(item), 10, columns)
+    return lines
+
+
+def _why(result: AttestationResult) -> list[str]:
+    """The first reason, as an error with its hint: the end of the output says what to do."""
+    if result.verdict == "failed":
+        reason = result.failed[0]
+    elif result.verdict == "none" and result.undecided and result.certificate_consistent == "no":
+        reason = result.undecided[0]
+    else:
+        return []
+    first = reason.detail.split("\n", 1)[0]
+    hint = reason.hint
+    if reason.id == "platform.chain":
+        hint = _simulated_hint(first, result.policy)
+    return ["", *error_lines(f"{reason.id}: {first}", hint).splitlines()]
+
+
+def _simulated_hint(said: str, policy: str) -> str | None:
+    """What accepts a simulated platform, where that is why no root of the policy fits."""
+    from aicert.appraisal.ak_chain import SIMULATED_TIERS
+
+    for driver, tier in SIMULATED_TIERS.items():
+        # The whole line, which is this program's own; nothing of the evidence is repeated.
+        whole = f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier})"
+        if said == whole and policy != driver:
+            return f"--policy {driver} --root PEM"
+    return None
+
+
+def _styled(words: str, style: str, colour: bool) -> str:
+    return f"{style}{words}{PLAIN}" if colour else words

@@ -1,0 +1,1 @@
+"""X.509 and signatures: the only rooms of the verifier that import `cryptography` are here."""

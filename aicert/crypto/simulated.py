@@ -1,0 +1,46 @@
+"""How a simulated platform says so: one critical X.509 extension, written and read in one place.
+
+Promises: `extension(driver)` is what `rules/machines/ca.py` puts into the CA certificate and into
+each attestation key certificate of a simulated platform; `simulated_driver(cert)` is how the
+verifier reads it back. The extension is critical (RFC 5280, 4.2), so a verifier that has never
+heard of it refuses the certificate. Its OID lies under 2.25 (ITU-T X.667: a UUID as an integer,
+which nobody has to register); its value is a DER UTF8String, `simulated:DRIVER`.
+
+Leaves out: whether a policy accepts a simulated platform. That follows from its roots.
+"""
+
+from typing import Final
+
+from cryptography import x509
+
+SIMULATED_OID: Final = x509.ObjectIdentifier("2.25.3214563613494754210343687755204269527")
+AK_CERTIFICATE_EKU: Final = x509.ObjectIdentifier("2.23.133.8.3")
+"""tcg-kp-AIKCertificate (TCG Credential Profiles for TPM Family 2.0, "Key Usage")."""
+
+DRIVERS: Final = ("local", "qemu")
+_UTF8_STRING: Final = 0x0C
+
+
+def _value(driver: str) -> bytes:
+    text = f"simulated:{driver}".encode("ascii")
+    return bytes((_UTF8_STRING, len(text))) + text
+
+
+def extension(driver: str) -> x509.UnrecognizedExtension:
+    """The extension (to be added as critical) of a platform that `driver` simulates."""
+    if driver not in DRIVERS:
+        raise ValueError(f"no simulated platform is named {driver!r}")
+    return x509.UnrecognizedExtension(SIMULATED_OID, _value(driver))
+
+
+def simulated_driver(certificate: x509.Certificate) -> str | None:
+    """The driver that `certificate` names as its simulator; "unknown" where the extension is there
+    but is not critical or holds another value; None where there is no such extension.
+    """
+    for found in certificate.extensions:
+        if found.oid == SIMULATED_OID:
+            for driver in DRIVERS:
+                if found.critical and found.value == extension(driver):
+                    return driver
+            return "unknown"
+    return None

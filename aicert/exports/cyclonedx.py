@@ -1,0 +1,247 @@
+"""A certificate as CycloneDX 1.7: the model, what it was made from, how, and the evidence.
+
+https://cyclonedx.org/docs/1.7/json/. Canonical JSON: the same certificate gives the same bytes. A
+directory's dirHash is no hash that CycloneDX knows, so it stands in the property `aicert:digest`;
+a model's files are components of their own with SHA-256. Left out: energy, which no part of the
+system measures; licences, which the certificate does not cover.
+"""
+
+import uuid
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from aicert.cli.table import fact_items
+from aicert.exports.facts import METRICS, Facts, Kind, kind_of
+from aicert.exports.provenance import CERTIFICATE
+from aicert.formats.digest import Digest
+from aicert.formats.lockfile import LockedInput
+from aicert.formats.run_report import Value
+from aicert.formats.statement import Output
+from aicert.formats.strict_json import dumps
+
+SPEC = "1.7"
+SCHEMA = "http://cyclonedx.org/schema/bom-1.7.schema.json"
+NAMESPACE = uuid.UUID("6f0f7a3e-5c0b-5d43-9a6e-5d6e2c0a7d11")
+_TYPES: dict[Kind, str] = {"model": "machine-learning-model", "data": "data", "config": "data"}
+_DATA: dict[Kind, str] = {"data": "dataset", "config": "configuration", "model": "other"}
+_INFERRED = {"name": "aicert:kind", "value": "inferred from the input's name and source"}
+
+Json = dict[str, object]
+
+
+def bom(facts: Facts) -> bytes:
+    """The bill of materials of everything that the run made."""
+    statement = facts.statement
+    names = sorted(statement.outputs)
+    outputs = [_model(facts, name, statement.outputs[name]) for name in names]
+    inputs = [_input(item) for item in facts.lockfile.inputs]
+    machine = _machine(facts)
+    packages = [package("pypi", n, v) for n, v in facts.packages().items()]
+    parts = [_ref(part) for part in (*inputs, machine, *packages)]
+    document: Json = {
+        "$schema": SCHEMA,
+        "bomFormat": "CycloneDX",
+        "specVersion": SPEC,
+        "serialNumber": f"urn:uuid:{uuid.uuid5(NAMESPACE, facts.digest.hex)}",
+        "version": 1,
+        "metadata": {
+            "timestamp": statement.finished,
+            "lifecycles": [{"phase": "build"}],
+            "component": outputs[0],
+            "properties": _properties(
+                ("aicert:lockfile", str(facts.lockfile_digest)),
+                ("aicert:certificate", str(facts.digest)),
+                ("aicert:timestamp", "the machine's own clock"),
+            ),
+        },
+        "components": [*outputs[1:], *inputs, machine, *packages],
+        "dependencies": [
+            *({"ref": _ref(output), "dependsOn": parts} for output in outputs),
+            *({"ref": part} for part in parts),
+        ],
+        "formulation": [_formula(facts, inputs, outputs)],
+        "declarations": _declarations(facts, names),
+    }
+    return dumps(document)
+
+
+def package(kind: str, name: str, version: str, hashes: Iterable[str] = ()) -> Json:
+    """A software package by its package URL; `hashes` are SHA-256 of its distributions."""
+    # package-url/purl-spec: names of PyPI have no underscore, and what delimits is escaped.
+    known_as = name.replace("_", "-") if kind == "pypi" else name
+    purl = f"pkg:{kind}/{quote(known_as)}@{quote(version, safe=':')}"
+    component: Json = {
+        "type": "library",
+        "bom-ref": purl,
+        "name": name,
+        "version": version,
+        "purl": purl,
+    }
+    found = [{"alg": "SHA-256", "content": value} for value in hashes]
+    return component | ({"hashes": found} if found else {})
+
+
+def _model(facts: Facts, name: str, output: Output) -> Json:
+    bases = [item for item in facts.lockfile.inputs if kind_of(item) == "model"]
+    data = [item for item in facts.lockfile.inputs if kind_of(item) == "data"]
+    card: Json = {}
+    if data:
+        card["modelParameters"] = {"datasets": [{"ref": f"input:{d.name}"} for d in data]}
+    if metrics := _metrics(facts):
+        card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
+    component: Json = {
+        "type": "machine-learning-model",
+        "bom-ref": f"output:{name}",
+        "name": f"{facts.statement.run}/{name}",
+        "modelCard": card,
+        "properties": _properties(("aicert:digest", str(output.digest))),
+        "components": [
+            {
+                "type": "file",
+                "bom-ref": f"output:{name}/{path}",
+                "name": path,
+                "hashes": [{"alg": "SHA-256", "content": digest}],
+            }
+            for path, digest in sorted(output.files.items())
+        ],
+        "externalReferences": [
+            {
+                "type": "attestation",
+                "url": CERTIFICATE,
+                "hashes": [{"alg": "SHA-256", "content": facts.digest.hex}],
+            }
+        ],
+    }
+    if bases:
+        component["pedigree"] = {"ancestors": [_plain(base) for base in bases]}
+    return component
+
+
+def _metrics(facts: Facts) -> list[Json]:
+    found = []
+    losses = facts.log.get("losses")
+    if losses is not None and isinstance(losses.data, tuple) and losses.data:
+        last = Value(losses.origin, losses.data[-1])
+        found.append(_metric("training loss, last", last))
+    found += [_metric(key, facts.log[key]) for key in sorted(METRICS) if key in facts.log]
+    return found
+
+
+def _metric(name: str, value: Value) -> Json:
+    return {"type": f"{name} ({value.origin})", "value": str(value.data)}
+
+
+def _plain(item: LockedInput) -> Json:
+    component: Json = {
+        "type": _TYPES[kind_of(item)],
+        "name": item.name,
+        "description": f"claimed source: {item.uri}",
+        "properties": [
+            *_properties(("aicert:digest", str(item.digest))),
+            *(_properties(("aicert:signed-by", item.signed_by)) if item.signed_by else ()),
+            _INFERRED,
+        ],
+    }
+    return component | _hashes(item.digest)
+
+
+def _input(item: LockedInput) -> Json:
+    kind = kind_of(item)
+    component = _plain(item) | {"bom-ref": f"input:{item.name}"}
+    if kind != "model":
+        component["data"] = [{"type": _DATA[kind], "name": item.name}]
+    return component
+
+
+def _machine(facts: Facts) -> Json:
+    statement = facts.statement
+    known = [(f"aicert:{name}", str(digest)) for name, digest in statement.builder.items()]
+    known += [
+        (f"aicert:{key}", f"{facts.log[key].data} ({facts.log[key].origin})")
+        for key in ("kernel", "processor", "processorFeatures")
+        if key in facts.log
+    ]
+    return {
+        "type": "operating-system",
+        "bom-ref": "machine",
+        "name": statement.builder_id,
+        "properties": _properties(*known),
+    }
+
+
+def _formula(facts: Facts, inputs: list[Json], outputs: list[Json]) -> Json:
+    statement = facts.statement
+    steps = [
+        {"name": step, "description": text}
+        for step, text in (
+            ("measure-inputs", "every input is hashed and extended into PCR 14"),
+            ("train", f"trainer {statement.trainer}, ended with {facts.report.exit_code}"),
+            ("measure-outputs", "every output is hashed and extended into PCR 8"),
+            ("quote", "the TPM signs PCRs 0 to 15 with nonce, run key and statement"),
+        )
+    ]
+    return {
+        "bom-ref": "formula",
+        "workflows": [
+            {
+                "bom-ref": "workflow",
+                "uid": statement.nonce.hex(),
+                "name": statement.run,
+                "taskTypes": ["build"],
+                "trigger": {
+                    "bom-ref": "trigger",
+                    "uid": f"{statement.nonce.hex()}-start",
+                    "type": "manual",
+                },
+                "steps": steps,
+                "inputs": [{"resource": {"ref": _ref(item)}} for item in inputs],
+                "outputs": [{"type": "artifact", "resource": {"ref": _ref(o)}} for o in outputs],
+                "timeStart": statement.started,
+                "timeEnd": statement.finished,
+                "properties": _properties(
+                    ("aicert:lockfile", str(facts.lockfile_digest)),
+                    *((f"aicert:override:{o.key}", o.used) for o in facts.report.overrides),
+                    *((f"aicert:{word}", line) for word, line in fact_items(facts.report.facts)),
+                ),
+            }
+        ],
+    }
+
+
+def _declarations(facts: Facts, names: list[str]) -> Json:
+    claims = [
+        {
+            "bom-ref": f"claim:{name}",
+            "target": f"output:{name}",
+            "predicate": "came out of the run that the lockfile names, on the machine quoted",
+            "evidence": ["evidence:certificate"],
+        }
+        for name in names
+    ]
+    return {
+        "claims": claims,
+        "evidence": [
+            {
+                "bom-ref": "evidence:certificate",
+                "propertyName": "aicert:certificate",
+                "description": (
+                    f"TPM quote, run key and signed statement in {CERTIFICATE}, {facts.digest}; "
+                    "decided by `aicert verify`"
+                ),
+            }
+        ],
+    }
+
+
+def _hashes(digest: Digest) -> Json:
+    if digest.kind != "sha256":
+        return {}
+    return {"hashes": [{"alg": "SHA-256", "content": digest.hex}]}
+
+
+def _properties(*pairs: tuple[str, str]) -> list[Json]:
+    return [{"name": name, "value": value} for name, value in pairs]
+
+
+def _ref(component: Json) -> str:
+    return str(component["bom-ref"])

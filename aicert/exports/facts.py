@@ -1,0 +1,87 @@
+"""What a certificate says, read once for the formats that repeat it. Nothing here is verified.
+
+A certificate does not say which input is a base model and which is data; `kind_of` infers it from
+the source's own words or the input's name, and exports mark it as inferred.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from aicert.formats import certificate as certificates
+from aicert.formats import lockfile as lockfiles
+from aicert.formats import run_report, tpm
+from aicert.formats import statement as statements
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.lockfile import CONFIG_INPUT, LockedInput, Lockfile
+from aicert.formats.run_report import RunReport, Value
+from aicert.formats.statement import Statement
+from aicert.frozen import dataclass
+from aicert.model_signature import writer
+
+Kind = Literal["model", "data", "config"]
+# What the run report calls the versions of the packages that did the training.
+VERSION_SUFFIX = "Version"
+# Report values that say how good or how large a model is; others describe the machine.
+METRICS = ("steps", "tokens", "flops", "epochs", "weightParameters", "trainableParameters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One certificate, parsed. `digest` is that of the certificate file itself."""
+
+    certificate: Certificate
+    digest: Digest
+    statement: Statement
+    report: RunReport
+    lockfile: Lockfile
+
+    @property
+    def lockfile_digest(self) -> Digest:
+        """The lockfile's identity."""
+        return of_bytes(self.certificate.lockfile)
+
+    @property
+    def log(self) -> Mapping[str, Value]:
+        """The run report's values."""
+        return self.report.values
+
+    @property
+    def run_key(self) -> tpm.Public:
+        """The run key's public area."""
+        return tpm.parse_public(self.certificate.evidence.run_key)
+
+    def packages(self) -> dict[str, str]:
+        """Package → version, of those that the runner looked up."""
+        return {
+            key.removesuffix(VERSION_SUFFIX): str(value.data)
+            for key, value in sorted(self.report.values.items())
+            if key.endswith(VERSION_SUFFIX) and value.origin == "measured"
+        }
+
+    def run_key_pem(self) -> bytes:
+        """The run key. Its signatures prove nothing without the quote in the certificate."""
+        return writer.public_pem(self.run_key.ec_key())
+
+
+def read(data: bytes) -> Facts:
+    """Parse a certificate file; raises EvidenceError or LockError."""
+    certificate = certificates.parse(data)
+    statement = statements.parse(certificate.envelope.payload)
+    return Facts(
+        certificate=certificate,
+        digest=of_bytes(data),
+        statement=statement,
+        report=run_report.parse(statement.report),
+        lockfile=lockfiles.parse(certificate.lockfile),
+    )
+
+
+def kind_of(item: LockedInput) -> Kind:
+    """Whether an input is the config, a model or data, by its source and name."""
+    if item.name == CONFIG_INPUT:
+        return "config"
+    if item.uri.startswith("hf:"):
+        return "data" if item.uri.startswith("hf:datasets/") else "model"
+    is_model = item.name.rpartition("-")[2] in ("model", "base", "adapter")
+    return "model" if is_model or item.uri.startswith("run:") else "data"

@@ -1,0 +1,190 @@
+"""A certificate as SPDX 3.0.1 (JSON-LD): profiles core, software, build; elements of ai, dataset.
+
+https://spdx.github.io/spdx-spec/v3.0.1/. Element ids are URNs under the certificate's digest, so
+the same certificate gives the same bytes. SPDX has no dirHash: a directory's digest is an external
+identifier of type `other`, and a model's files are elements with SHA-256. Conformance to the
+profiles ai and dataset is not claimed: they want to know who supplied each model and data set, when
+it was released and from where, which no certificate says.
+"""
+
+from aicert.cli.table import fact_items
+from aicert.exports.facts import METRICS, Facts, kind_of
+from aicert.exports.provenance import CERTIFICATE
+from aicert.formats.digest import Digest
+from aicert.formats.lockfile import LockedInput
+from aicert.formats.statement import BUILD_TYPE, Output
+from aicert.formats.strict_json import dumps
+
+CONTEXT = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
+SPEC = "3.0.1"
+_CREATION = "_:creation"
+
+Json = dict[str, object]
+
+
+def document(facts: Facts) -> bytes:
+    """The SPDX document of everything that the run made."""
+    return dumps({"@context": CONTEXT, "@graph": _Graph(facts).elements()})
+
+
+class _Graph:
+    """The elements and their relationships, in a fixed order."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.base = f"urn:aicert:certificate:{facts.digest.hex}"
+        self.made: list[Json] = []
+        self.count = 0
+
+    def elements(self) -> list[Json]:
+        """All elements, the document last."""
+        facts, statement = self.facts, self.facts.statement
+        tool = self._add("SoftwareAgent", "aicert", name="aicert")
+        inputs = [self._input(item) for item in facts.lockfile.inputs]
+        build = self._build()
+        self._relate("hasInput", build, inputs)
+        outputs = []
+        for name, output in sorted(statement.outputs.items()):
+            model = self._model(name, output)
+            outputs.append(model)
+            self._evidence(model)
+            for item, element in zip(facts.lockfile.inputs, inputs, strict=True):
+                if kind_of(item) == "data":
+                    self._relate("trainedOn", model, [element])
+                elif kind_of(item) == "model":
+                    self._relate("descendantOf", model, [element])
+        self._relate("hasOutput", build, outputs)
+        agent: Json = {
+            "type": "CreationInfo",
+            "@id": _CREATION,
+            "specVersion": SPEC,
+            "created": statement.finished,
+            "createdBy": [tool],
+        }
+        root: Json = {
+            "type": "SpdxDocument",
+            "spdxId": f"{self.base}:document",
+            "creationInfo": _CREATION,
+            "name": statement.run,
+            "rootElement": outputs,
+            "element": [str(element["spdxId"]) for element in self.made],
+            "profileConformance": ["core", "software", "build"],
+        }
+        return [agent, *self.made, root]
+
+    def _add(self, kind: str, local: str, **fields: object) -> str:
+        identity = f"{self.base}:{local}"
+        self.made.append({"type": kind, "spdxId": identity, "creationInfo": _CREATION, **fields})
+        return identity
+
+    def _relate(self, kind: str, source: str, targets: list[str]) -> None:
+        if not targets:
+            return
+        self.count += 1
+        self._add(
+            "Relationship",
+            f"relationship:{self.count}",
+            relationshipType=kind,
+            completeness="complete",
+            **{"from": source, "to": targets},
+        )
+
+    def _input(self, item: LockedInput) -> str:
+        fields: Json = {
+            "name": item.name,
+            "comment": f"claimed source: {item.uri}; what it is, is inferred from its name",
+            **_identified(item.digest),
+        }
+        kind = kind_of(item)
+        if kind == "config":
+            return self._add("software_File", f"input:{item.name}", **fields)
+        fields["software_primaryPurpose"] = kind
+        if kind == "model":
+            return self._add("ai_AIPackage", f"input:{item.name}", **fields)
+        # Nobody looked into it.
+        fields["dataset_datasetType"] = ["noAssertion"]
+        fields["dataset_datasetSize"] = item.size
+        return self._add("dataset_DatasetPackage", f"input:{item.name}", **fields)
+
+    def _build(self) -> str:
+        facts, statement = self.facts, self.facts.statement
+        config = next(item for item in facts.lockfile.inputs if kind_of(item) == "config")
+        return self._add(
+            "build_Build",
+            "build",
+            build_buildType=BUILD_TYPE,
+            build_buildId=statement.nonce.hex(),
+            build_buildStartTime=statement.started,
+            build_buildEndTime=statement.finished,
+            build_configSourceUri=[f"urn:aicert:lockfile:{facts.lockfile_digest.hex}"],
+            build_configSourceEntrypoint=[config.name],
+            build_configSourceDigest=[_hash(facts.lockfile_digest)],
+            build_environment=[_entry(name, version) for name, version in facts.packages().items()],
+            build_parameter=[_entry(o.key, o.used) for o in facts.report.overrides],
+        )
+
+    def _model(self, name: str, output: Output) -> str:
+        facts = self.facts
+        settings = {key: facts.log[key] for key in METRICS if key in facts.log}
+        model = self._add(
+            "ai_AIPackage",
+            f"output:{name}",
+            name=f"{facts.statement.run}/{name}",
+            software_primaryPurpose="model",
+            builtTime=facts.statement.finished,
+            ai_informationAboutTraining=(
+                f"trained by {facts.statement.trainer} on a measured machine; see {CERTIFICATE}"
+            ),
+            ai_metric=[
+                *(_entry(f"{k} ({v.origin})", str(v.data)) for k, v in settings.items()),
+                *(
+                    _entry(word, line)
+                    for word, line in fact_items(facts.report.facts)
+                    if word in ("rows", "loss")
+                ),
+            ],
+            **_identified(output.digest),
+        )
+        files = [
+            self._add(
+                "software_File",
+                f"file:{name}:{number}",
+                name=path,
+                software_primaryPurpose="file",
+                verifiedUsing=[_hash(Digest("sha256", digest))],
+            )
+            for number, (path, digest) in enumerate(sorted(output.files.items()))
+        ]
+        self._relate("contains", model, files)
+        return model
+
+    def _evidence(self, model: str) -> None:
+        name = f"evidence:{self.count}"
+        evidence = self._add(
+            "software_File",
+            name,
+            name=CERTIFICATE,
+            software_primaryPurpose="evidence",
+            verifiedUsing=[_hash(self.facts.digest)],
+        )
+        self._relate("hasEvidence", model, [evidence])
+
+
+def _identified(digest: Digest) -> Json:
+    if digest.kind == "sha256":
+        return {"verifiedUsing": [_hash(digest)]}
+    identifier: Json = {
+        "type": "ExternalIdentifier",
+        "externalIdentifierType": "other",
+        "identifier": str(digest),
+        "comment": "in-toto dirHash: the SHA-256 of the sha256sum listing sorted by path",
+    }
+    return {"externalIdentifier": [identifier]}
+
+
+def _hash(digest: Digest) -> Json:
+    return {"type": "Hash", "algorithm": "sha256", "hashValue": digest.hex}
+
+
+def _entry(key: str, value: str) -> Json:
+    return {"type": "DictionaryEntry", "key": key, "value": value}

@@ -1,0 +1,1 @@
+"""Files, read safely: trees without links, and never more bytes than allowed."""

@@ -1,0 +1,221 @@
+"""The certificate file: signed statement, TPM evidence and lockfile in one JSON document.
+
+Reading it authenticates nothing. Everything in it is bounded here, before any signature check
+(docs/spec/certificate.md). Version 1 stays readable: it has the same form, and says less.
+"""
+
+from collections.abc import Mapping
+
+from aicert.errors import EvidenceError
+from aicert.formats.dsse import Envelope, b64decode, b64encode
+from aicert.formats.measurement import QUOTED_PCRS
+from aicert.formats.strict_json import Fields, dumps, loads, string
+from aicert.frozen import dataclass
+
+VERSION = 2
+KIND = "aicert-certificate"
+# A report of Azure's host compatibility layer around one of the processor
+# (aicert.appraisal.evidence.azure_hcl).
+PLATFORM_KIND = "azure-hcl"
+# A statement of 8 MiB in base64, a boot log, a lockfile: and room.
+MAX_BYTES = 1 << 24
+# TPM structures: TPM2B_MAX_BUFFER-sized at most; RSA-4096 signatures are 512 bytes.
+MAX_TPM_BYTES = 4096
+# More than `chain` judges, so that an over-long chain is its verdict. Padded to an NV index, an AK
+# certificate of Azure has 4096 bytes.
+MAX_CHAIN = 6
+MAX_CERT_BYTES = 8192
+# An Azure confidential machine keeps its report in an NV index of 2600 bytes.
+MAX_REPORT = 8192
+# A real UEFI boot log has 15 to 60 kB (TCG logs of eight machines); 1 MiB is far above.
+MAX_EVENT_LOG = 1 << 20
+# Reserved, not judged: a few tokens of a few kilobytes.
+MAX_TIMESTAMPS = 8
+# That of lockfiles.
+MAX_LOCKFILE_CHARS = 1 << 20
+# An image lock lists some 500 packages.
+MAX_IMAGE_LOCK_CHARS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A TPMS_ATTEST and the TPMT_SIGNATURE over it, as the TPM marshalled them."""
+
+    attest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformReport:
+    """What a confidential machine's processor says of it, as NV 0x01400001 holds it; and the X.509
+    certificate of the processor's key (DER), which the host adds: no machine can fetch it.
+    """
+
+    report: bytes
+    chip_certificate: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the TPM gave. `pcrs`: SHA-256 bank, 0–15; `ak_chain`: DER, leaf first, without root."""
+
+    nonce: bytes
+    quote: Signed
+    pcrs: Mapping[int, bytes]
+    ak_chain: tuple[bytes, ...]
+    run_key: bytes
+    run_key_certify: Signed
+    event_log: bytes | None = None
+    platform: PlatformReport | None = None
+    timestamps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """`lockfile`: the run's lockfile bytes; `image_lock`: a claim, never a reference value.
+
+    Of `version` 1 the run key was certified at the run's end, and the report is of version 1.
+    """
+
+    envelope: Envelope
+    evidence: Evidence
+    lockfile: bytes
+    image_lock: bytes | None = None
+    version: int = VERSION
+
+
+def emit(certificate: Certificate) -> bytes:
+    """The certificate file's bytes."""
+    evidence = certificate.evidence
+    document: dict[str, object] = {
+        "kind": KIND,
+        "version": certificate.version,
+        "envelope": certificate.envelope.to_json(),
+        "lockfile": certificate.lockfile.decode("ascii"),
+        "evidence": {
+            "kind": "tpm2",
+            "nonce": evidence.nonce.hex(),
+            "quote": _signed_json(evidence.quote),
+            "pcrs": {str(index): value.hex() for index, value in evidence.pcrs.items()},
+            "akChain": [b64encode(der) for der in evidence.ak_chain],
+            "runKey": {
+                "public": b64encode(evidence.run_key),
+                "certify": _signed_json(evidence.run_key_certify),
+            },
+            "timestamps": list(evidence.timestamps),
+        }
+        | ({} if evidence.event_log is None else {"eventLog": b64encode(evidence.event_log)})
+        | ({} if evidence.platform is None else {"platform": _platform_json(evidence.platform)}),
+    }
+    if certificate.image_lock is not None:
+        document["imageLock"] = certificate.image_lock.decode("ascii")
+    return dumps(document) + b"\n"
+
+
+def parse(data: bytes) -> Certificate:
+    """Read a certificate file; raises EvidenceError. Nothing in the result is authenticated."""
+    fields = Fields(loads(data, what="certificate", max_bytes=MAX_BYTES), "certificate")
+    fields.const("kind", KIND)
+    version = fields.integer("version", low=1)
+    if version > VERSION:
+        raise EvidenceError(
+            f"certificate has format version {version}, this program reads up to {VERSION}",
+            hint="in a checkout of this project: git pull && pip install .",
+        )
+    image_lock = None
+    if fields.has("imageLock"):
+        image_lock = _ascii(fields, "imageLock", MAX_IMAGE_LOCK_CHARS)
+    certificate = Certificate(
+        envelope=Envelope.from_json(fields.fields("envelope")),
+        evidence=_read_evidence(fields.fields("evidence")),
+        lockfile=_ascii(fields, "lockfile", MAX_LOCKFILE_CHARS),
+        image_lock=image_lock,
+        version=version,
+    )
+    fields.done()
+    return certificate
+
+
+def _signed_json(signed: Signed) -> dict[str, str]:
+    return {"attest": b64encode(signed.attest), "signature": b64encode(signed.signature)}
+
+
+def _read_signed(fields: Fields) -> Signed:
+    signed = Signed(
+        attest=b64decode(fields, "attest", max_bytes=MAX_TPM_BYTES),
+        signature=b64decode(fields, "signature", max_bytes=MAX_TPM_BYTES),
+    )
+    fields.done()
+    return signed
+
+
+def _platform_json(platform: PlatformReport) -> dict[str, str]:
+    made = {"kind": PLATFORM_KIND, "report": b64encode(platform.report)}
+    if platform.chip_certificate is not None:
+        made["chipCertificate"] = b64encode(platform.chip_certificate)
+    return made
+
+
+def _read_platform(fields: Fields) -> PlatformReport:
+    fields.const("kind", PLATFORM_KIND)
+    certificate = None
+    if fields.has("chipCertificate"):
+        certificate = b64decode(fields, "chipCertificate", max_bytes=MAX_CERT_BYTES)
+    report = b64decode(fields, "report", max_bytes=MAX_REPORT)
+    fields.done()
+    return PlatformReport(report=report, chip_certificate=certificate)
+
+
+def _read_evidence(fields: Fields) -> Evidence:
+    fields.const("kind", "tpm2")
+    run_key = fields.fields("runKey")
+    event_log = None
+    if fields.has("eventLog"):
+        event_log = b64decode(fields, "eventLog", max_bytes=MAX_EVENT_LOG)
+    evidence = Evidence(
+        nonce=_hex(fields.text("nonce", max_length=64), "nonce"),
+        quote=_read_signed(fields.fields("quote")),
+        pcrs=_read_pcrs(fields.fields("pcrs")),
+        ak_chain=_read_chain(fields),
+        run_key=b64decode(run_key, "public", max_bytes=MAX_TPM_BYTES),
+        run_key_certify=_read_signed(run_key.fields("certify")),
+        event_log=event_log,
+        platform=_read_platform(fields.fields("platform")) if fields.has("platform") else None,
+        timestamps=fields.items("timestamps", string, max_items=MAX_TIMESTAMPS),
+    )
+    run_key.done()
+    fields.done()
+    return evidence
+
+
+def _read_pcrs(fields: Fields) -> dict[int, bytes]:
+    pcrs = {i: _hex(fields.text(str(i), max_length=64), f"pcrs.{i}") for i in QUOTED_PCRS}
+    fields.done()
+    return pcrs
+
+
+def _read_chain(fields: Fields) -> tuple[bytes, ...]:
+    chain = fields.items("akChain", lambda value, where: (value, where), max_items=MAX_CHAIN)
+    if not chain:
+        raise EvidenceError(f"{fields.where}.akChain is empty")
+    holder = Fields(
+        {str(i): value for i, (value, _) in enumerate(chain)}, f"{fields.where}.akChain"
+    )
+    return tuple(b64decode(holder, str(i), max_bytes=MAX_CERT_BYTES) for i in range(len(chain)))
+
+
+def _hex(text: str, where: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32 or value.hex() != text:
+        raise EvidenceError(f"certificate: {where} is not 64 lowercase hexadecimal digits")
+    return value
+
+
+def _ascii(fields: Fields, key: str, max_chars: int) -> bytes:
+    text = fields.text(key, max_length=max_chars)
+    if not text.isascii():
+        raise EvidenceError(f"{fields.where}.{key} is not ASCII")
+    return text.encode("ascii")

@@ -1,0 +1,70 @@
+"""DSSE v1 envelopes of one payload and one signature (github.com/secure-systems-lab/dsse).
+
+The payload is opaque bytes: what is signed is `pae(type, payload)`, never a re-serialised form.
+"""
+
+import base64
+import binascii
+
+from aicert.errors import EvidenceError
+from aicert.formats.strict_json import Fields
+from aicert.frozen import dataclass
+
+# The largest statement (`aicert.formats.statement.MAX_BYTES`): 20,000 files with paths of 100 bytes
+# take 5 MB. Read, long paths cost 17 times their bytes, and a verifier is to stay below 200 MB.
+MAX_PAYLOAD = 1 << 23
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """`payload`: the statement's bytes; `signature`: DER ECDSA over `pae(...)`; `keyid`: a hint."""
+
+    payload: bytes
+    signature: bytes
+    keyid: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """The envelope as JSON-ready values."""
+        return {
+            "payload": b64encode(self.payload),
+            "payloadType": PAYLOAD_TYPE,
+            "signatures": [{"keyid": self.keyid, "sig": b64encode(self.signature)}],
+        }
+
+    @staticmethod
+    def from_json(fields: Fields) -> "Envelope":
+        """Read an envelope; exactly one signature and our payload type."""
+        fields.const("payloadType", PAYLOAD_TYPE)
+        payload = b64decode(fields, "payload", max_bytes=MAX_PAYLOAD)
+        signatures = fields.items("signatures", Fields, max_items=1)
+        fields.done()
+        if len(signatures) != 1:
+            raise EvidenceError(f"{fields.where}.signatures: exactly one is wanted")
+        signature = b64decode(signatures[0], "sig", max_bytes=1024)
+        keyid = signatures[0].text("keyid", max_length=128)
+        signatures[0].done()
+        return Envelope(payload=payload, signature=signature, keyid=keyid)
+
+
+def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    """The pre-authentication encoding: what the signature covers (DSSE protocol, PAE)."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def b64encode(data: bytes) -> str:
+    """Standard base64 with padding (RFC 4648, 4)."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def b64decode(fields: Fields, key: str, *, max_bytes: int) -> bytes:
+    """A field in standard base64; only the one encoding of its bytes is accepted."""
+    text = fields.text(key, max_length=4 * -(-max_bytes // 3))
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise EvidenceError(f"{fields.where}.{key} is not base64") from None
+    if len(data) > max_bytes or b64encode(data) != text:
+        raise EvidenceError(f"{fields.where}.{key} is too long or not canonical base64")
+    return data

@@ -1,0 +1,218 @@
+"""The run report: what the runner says of one training, each value with where it comes from.
+
+`measured` by the runner outside the trainer; `derived` by the runner from measured values;
+`self-reported` by the trainer, which ran the builder's config and data and may say anything.
+The report's digest is extended into PCR 8; its bytes travel inside the statement.
+
+Version 2 adds what training read and what was measured of it (`report_facts`). A report of version
+1 has none of that, and stays readable.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Literal, cast
+
+from aicert.errors import EvidenceError
+from aicert.formats import run_report_facts
+from aicert.formats.digest import Digest
+from aicert.formats.lockfile import MAX_INPUTS, NAME
+from aicert.formats.measurement import check_exit_code
+from aicert.formats.run_report_facts import NO_FACTS, Facts, Loss, Records
+from aicert.formats.strict_json import Fields, dumps, loads, string
+from aicert.frozen import dataclass
+
+VERSION = 2
+# Losses of a long run dominate: 20,000 values of ~20 bytes.
+MAX_BYTES = 1 << 20
+# The runner writes some thirty values.
+MAX_VALUES = 200
+MAX_ITEMS = 20_000
+
+Origin = Literal["measured", "derived", "self-reported"]
+Scalar = str | int | float
+_KEY = re.compile(r"[a-z][a-zA-Z0-9]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of the report. `data` is a scalar or a list of numbers; units are in the key."""
+
+    origin: Origin
+    data: Scalar | tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """A config key that the runner set: what the config said, what was used, and why."""
+
+    key: str
+    configured: str
+    used: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """`unchanged_weights`: output weight files whose bytes equal a file of an input (measured).
+
+    `signatures`: output → digest of the model signature that the runner made of it
+    (aicert.model_signature.writer). `signers`: input → key whose signature over it the runner
+    verified (aicert.model_signature.signed_by).
+
+    Of version 2 alone: `records` (derived), in the order of the config; `loss` (measured), None
+    where training failed; `texts` (measured): text that comes from no row, name → SHA-256, sorted;
+    `removed` (measured): what the trainer did not see of an input's files, as `INPUT/FILE: KEY`.
+    """
+
+    exit_code: str
+    values: Mapping[str, Value]
+    overrides: tuple[Override, ...] = ()
+    unchanged_weights: tuple[str, ...] = ()
+    signatures: tuple[tuple[str, Digest], ...] = ()
+    signers: tuple[tuple[str, str], ...] = ()
+    records: tuple[Records, ...] = ()
+    loss: Loss | None = None
+    texts: tuple[tuple[str, Digest], ...] = ()
+    removed: tuple[str, ...] = ()
+    version: int = VERSION
+
+    def number(self, key: str) -> float | None:
+        """A numeric value by key, or None where the report has none."""
+        value = self.values.get(key)
+        if value is None or isinstance(value.data, str | tuple):
+            return None
+        return value.data
+
+    @property
+    def facts(self) -> Facts | None:
+        """What version 2 adds, together."""
+        if self.version == 1:
+            return None
+        return Facts(records=self.records, loss=self.loss, texts=self.texts, removed=self.removed)
+
+
+def emit(report: RunReport) -> bytes:
+    """The report's bytes; `parse(emit(r)) == r`."""
+    check_exit_code(report.exit_code)
+    values: dict[str, object] = {}
+    for key, value in report.values.items():
+        plain = list(value.data) if isinstance(value.data, tuple) else value.data
+        values[key] = {"origin": value.origin, "value": plain}
+    document: dict[str, object] = {
+        "exitCode": {"origin": "measured", "value": report.exit_code},
+        "overrides": [
+            {"configured": o.configured, "key": o.key, "used": o.used, "why": o.why}
+            for o in report.overrides
+        ],
+        "unchangedWeights": {"origin": "measured", "value": list(report.unchanged_weights)},
+        "values": values,
+        "version": report.version,
+    }
+    if report.signatures:
+        signed = {name: str(digest) for name, digest in report.signatures}
+        document["signatures"] = {"origin": "measured", "value": signed}
+    if report.signers:
+        document["signers"] = {"origin": "measured", "value": dict(report.signers)}
+    facts = Facts(
+        records=report.records, loss=report.loss, texts=report.texts, removed=report.removed
+    )
+    # Of version 1, `parse` refuses them.
+    if report.version > 1 or facts != NO_FACTS:
+        document |= run_report_facts.to_json(facts)
+    data = dumps(document)
+    parse(data)
+    return data
+
+
+def parse(data: bytes) -> RunReport:
+    """Read a run report strictly; raises EvidenceError."""
+    fields = Fields(loads(data, what="run report", max_bytes=MAX_BYTES), "report")
+    version = fields.integer("version", low=1, high=VERSION)
+    code = fields.fields("exitCode")
+    code.const("origin", "measured")
+    exit_code = code.text("value", max_length=20)
+    code.done()
+    check_exit_code(exit_code)
+    unchanged = fields.fields("unchangedWeights")
+    unchanged.const("origin", "measured")
+    unchanged_weights = unchanged.items("value", string, max_items=MAX_ITEMS)
+    unchanged.done()
+    overrides = fields.items("overrides", _read_override, max_items=MAX_VALUES)
+    values = _read_values(fields.fields("values"))
+    signatures = _read_names(fields, "signatures", "outputs", MAX_VALUES)
+    signers = _read_names(fields, "signers", "inputs", MAX_INPUTS)
+    facts = run_report_facts.read(fields) if version > 1 else NO_FACTS
+    fields.done()
+    return RunReport(
+        version=version,
+        exit_code=exit_code,
+        values=values,
+        overrides=overrides,
+        unchanged_weights=unchanged_weights,
+        signatures=tuple((name, Digest.parse(text)) for name, text in signatures),
+        signers=signers,
+        records=facts.records,
+        loss=facts.loss,
+        texts=facts.texts,
+        removed=facts.removed,
+    )
+
+
+def _read_names(report: Fields, key: str, of: str, most: int) -> tuple[tuple[str, str], ...]:
+    """A measured table of texts by name, sorted; absent where it is empty."""
+    if not report.has(key):
+        return ()
+    fields = report.fields(key)
+    fields.const("origin", "measured")
+    value = fields.fields("value")
+    fields.done()
+    rest = value.rest()
+    if not 1 <= len(rest) <= most or not all(NAME.fullmatch(name) for name in rest):
+        raise EvidenceError(f"{value.where}: names of {of} are wanted")
+    return tuple((name, string(rest[name], value.where)) for name in sorted(rest))
+
+
+def _read_override(value: object, where: str) -> Override:
+    fields = Fields(value, where)
+    override = Override(
+        key=fields.text("key"),
+        configured=fields.text("configured"),
+        used=fields.text("used"),
+        why=fields.text("why"),
+    )
+    fields.done()
+    return override
+
+
+def _read_values(fields: Fields) -> dict[str, Value]:
+    rest = fields.rest()
+    if len(rest) > MAX_VALUES:
+        raise EvidenceError(f"{fields.where} has more than {MAX_VALUES} values")
+    values: dict[str, Value] = {}
+    for key, item in rest.items():
+        if not _KEY.fullmatch(key):
+            raise EvidenceError(f"{fields.where} has a key that is no name: {key[:80]!a}")
+        one = Fields(item, f"{fields.where}.{key}")
+        origin = one.text("origin", max_length=20)
+        if origin not in ("measured", "derived", "self-reported"):
+            raise EvidenceError(
+                f"{one.where}.origin is not one of measured, derived, self-reported"
+            )
+        data = _data(one.rest(), one.where)
+        values[key] = Value(cast(Origin, origin), data)
+    return values
+
+
+def _data(rest: dict[str, object], where: str) -> Scalar | tuple[float, ...]:
+    if list(rest) != ["value"]:
+        raise EvidenceError(f"{where}: origin and value are wanted")
+    value = rest["value"]
+    if isinstance(value, list):
+        if len(value) > MAX_ITEMS or any(type(v) not in (int, float) for v in value):
+            raise EvidenceError(f"{where}.value: at most {MAX_ITEMS} numbers are wanted")
+        return tuple(value)
+    if type(value) is str:
+        return string(value, where)
+    if type(value) is int or type(value) is float:
+        return value
+    raise EvidenceError(f"{where}.value: a string, a number or numbers are wanted")

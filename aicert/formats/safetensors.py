@@ -1,0 +1,226 @@
+"""Read the header of a safetensors file, which says where in the file each tensor lies.
+
+Follows the format of https://github.com/huggingface/safetensors and its reference reader, 0.8: an
+unsigned 64-bit little-endian length, that many bytes of JSON, then the tensors' bytes. Promised of
+a header that is accepted: each tensor's bytes are as many as its type and shape need, and together
+they cover the rest of the file exactly once, in the order of their offsets. So nothing hides
+between tensors, and no two readers see different weights. Stricter than the reference: JSON has one
+meaning (`strict_json`), stands on one line, and has no keys but the format's. A large header is
+read in parts, so that memory holds its tensors and never its text. Left out: the weights
+themselves, and archives that other programs find from the end of a file.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import chain
+from operator import attrgetter
+
+from aicert.errors import EvidenceError
+from aicert.formats.strict_json import MAX_INT, Fields, loads
+from aicert.frozen import dataclass
+
+SUFFIX = ".safetensors"
+# The reference's own limit.
+MAX_HEADER = 100_000_000
+# A mixture of experts saves 18,867 in one file; each costs some 350 bytes of memory.
+MAX_TENSORS = 100_000
+# A header beyond `_PART` bytes is read in parts, of which strict_json's MAX_TOKENS lets all through
+# that are tensors. One entry, which may be metadata, is no larger than `_MAX_ENTRY`.
+_PART = 1 << 19
+_MAX_ENTRY = 1 << 22
+# The rank that torch allows. It also bounds the numbers that are multiplied.
+MAX_RANK = 64
+_LENGTH = 8
+_METADATA = "__metadata__"
+
+# Bits of one element, by the format's name of the type.
+_BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_SPACE = rb"[ \t\r]*+"
+# One entry of the header's object with what ends it: a name and an object that holds no other.
+_ENTRY = re.compile(
+    _SPACE + _STRING + _SPACE + b":" + _SPACE
+    + rb"\{(?:[^{}\"]++|" + _STRING + rb")*+\}" + _SPACE + b"([,}])"
+)  # fmt: skip
+_NO_ENTRY = re.compile(_SPACE + rb"\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What one file holds: how many tensors, and how many elements they have together."""
+
+    tensors: int
+    elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Tensor:
+    """One tensor: its bytes are those from `begin` to `end`, from the end of the header on."""
+
+    begin: int
+    end: int
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    elements: int
+
+
+def is_named(path: str) -> bool:
+    """Whether a file of this name is taken for safetensors, also where case does not count."""
+    return path.lower().endswith(SUFFIX)
+
+
+def read_header(fd: int, size: int) -> Header:
+    """The header of the open file `fd` of `size` bytes; EvidenceError where it is none."""
+    return _header(read_tensors(fd, size)[1])
+
+
+def read_tensors(fd: int, size: int) -> tuple[int, tuple[Tensor, ...]]:
+    """Where the tensors' bytes start in the open file `fd` of `size` bytes, and the tensors."""
+    length = int.from_bytes(os.pread(fd, _LENGTH, 0), "little")
+    if size < _LENGTH or length > size - _LENGTH:
+        raise EvidenceError("not safetensors: the header does not fit into the file")
+    if length > MAX_HEADER:
+        raise EvidenceError(f"not safetensors: the header is larger than {MAX_HEADER} bytes")
+    start = _LENGTH + length
+    blocks = (os.pread(fd, min(_PART, start - at), at) for at in range(_LENGTH, start, _PART))
+    return start, _parse(blocks, size - start)
+
+
+def parse_header(data: bytes, size: int) -> Header:
+    """Read the JSON of a header that `size` bytes of tensors follow; EvidenceError if it is bad."""
+    return _header(_parse((data[at : at + _PART] for at in range(0, len(data), _PART)), size))
+
+
+def _header(tensors: tuple[Tensor, ...]) -> Header:
+    return Header(tensors=len(tensors), elements=sum(tensor.elements for tensor in tensors))
+
+
+def _parse(blocks: Iterator[bytes], size: int) -> tuple[Tensor, ...]:
+    names: set[str] = set()
+    tensors: list[Tensor] = []
+    for part in _parts(blocks):
+        value = loads(part, what="safetensors header", max_bytes=_MAX_ENTRY + _PART)
+        for name, entry in Fields(value, "safetensors header").rest().items():
+            if name in names:
+                raise EvidenceError(f"safetensors header: key {_shown(name)} is given twice")
+            names.add(name)
+            if name == _METADATA:
+                _check_metadata(entry)
+            else:
+                tensors.append(_tensor(name, entry, size))
+        if len(tensors) > MAX_TENSORS:
+            raise EvidenceError(f"the safetensors header has more than {MAX_TENSORS} tensors")
+    tensors.sort(key=attrgetter("begin", "end", "name"))
+    end = 0
+    for tensor in tensors:
+        if tensor.begin != end:
+            raise EvidenceError(
+                f"tensor {_shown(tensor.name)} begins at {tensor.begin}, the one before it ends "
+                f"at {end}"
+            )
+        end = tensor.end
+    if end != size:
+        raise EvidenceError(f"the tensors end at {end} of {size} bytes")
+    return tuple(tensors)
+
+
+def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The header's object as several objects that together have its entries; one if it is short."""
+    text = _checked(next(blocks, b""))
+    if text[:1] != b"{":
+        raise EvidenceError("not safetensors: the header is no JSON object")
+    block = next(blocks, None)
+    if block is None:
+        yield text
+        return
+    # `begin`: of the entries in `text` that were not given yet; `at`: after those that were seen.
+    begin = at = 1
+    closed = _NO_ENTRY.match(text, at)
+    while closed is None:
+        found = _ENTRY.match(text, at)
+        if found is None:
+            text, begin, at = text[begin:], 0, at - begin
+            if block is None or len(text) > _MAX_ENTRY:
+                raise EvidenceError("the safetensors header is cut short, or holds no tensor where "
+                                    "one should be")  # fmt: skip
+            text, block = text + _checked(block), next(blocks, None)
+            continue
+        at = found.end()
+        closed = found if found[1] == b"}" else None
+        if closed or at - begin >= _PART:
+            yield b"{" + text[begin : found.start(1)] + b"}"
+            begin = at
+    for rest in chain((text[closed.end() :], block or b""), blocks):
+        if _checked(rest).strip(b" \t\r"):
+            raise EvidenceError("the safetensors header goes on after its end")
+
+
+def _checked(block: bytes) -> bytes:
+    # Writers make one line. A pickle could hide in several: the length's first byte can be an
+    # opcode that takes all up to a line's end for its text, and what follows are opcodes again.
+    if b"\n" in block:
+        raise EvidenceError("the safetensors header has more than one line")
+    return block
+
+
+def _check_metadata(value: object) -> None:
+    for key, text in Fields(value, _METADATA).rest().items():
+        if type(text) is not str:
+            raise EvidenceError(f"{_METADATA}.{_shown(key)} is no text")
+
+
+def _tensor(name: str, value: object, size: int) -> Tensor:
+    where = f"tensor {_shown(name)}"
+    fields = Fields(value, where)
+    dtype = fields.text("dtype")
+    bits = _BITS.get(dtype)
+    if bits is None:
+        raise EvidenceError(f"{where} has an unknown dtype")
+    shape = fields.items("shape", _number, max_items=MAX_RANK)
+    offsets = fields.items("data_offsets", _number, max_items=2)
+    fields.done()
+    if len(offsets) != 2 or not offsets[0] <= offsets[1] <= size:
+        raise EvidenceError(f"{where} lies outside of the file's {size} bytes")
+    elements = _product(shape)
+    if elements * bits != 8 * (offsets[1] - offsets[0]):
+        raise EvidenceError(f"{where} has not as many bytes as its dtype and shape need")
+    begin, end = offsets
+    return Tensor(begin=begin, end=end, name=name, dtype=dtype, shape=shape, elements=elements)
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    """The number of elements; whatever exceeds MAX_INT is the same to the caller."""
+    product = 1
+    for dimension in shape:
+        product *= dimension
+        if product > MAX_INT:
+            # The reference refuses this too, even where a zero follows.
+            return MAX_INT
+    return product
+
+
+def _number(value: object, where: str) -> int:
+    if type(value) is not int or value < 0:
+        raise EvidenceError(f"{where} is no size")
+    return value
+
+
+def _shown(name: str) -> str:
+    return ascii(name[:80])
+
+
+def check(path: str, fd: int, size: int) -> None:
+    """Refuse a file whose name says safetensors and whose header does not; reads no others."""
+    if is_named(path):
+        read_header(fd, size)

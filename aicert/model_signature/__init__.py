@@ -1,0 +1,1 @@
+"""OpenSSF model signatures: written, read, and the key that signed."""

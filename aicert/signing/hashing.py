@@ -1,0 +1,135 @@
+"""Hash a model as a signature describes it: whole files or parts, SHA-256 or another hash.
+
+SHA-256 of whole files is `aicert.files.tree`'s work; this adds what other signers write. No link is
+followed anywhere. Memory is flat.
+"""
+
+import hashlib
+import importlib
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from aicert.errors import EvidenceError, ToolError
+from aicert.files.tree import BLOCK, open_file, read_file, read_some, read_tree
+from aicert.formats.digest import FileFact, check_path
+from aicert.model_signature.reader import SINGLE, Manifest, Piece
+
+OnBytes = Callable[[int], None]
+Skip = Callable[[str], bool]
+
+
+class Hasher(Protocol):
+    """What hashlib gives."""
+
+    def update(self, data: memoryview, /) -> None:
+        """Add bytes."""
+
+    def hexdigest(self) -> str:
+        """The digest so far."""
+
+
+def ignore(names: Iterable[str]) -> Skip:
+    """A `skip` for read_tree: leaves out these paths and what lies below them."""
+    exact = frozenset(names)
+    return lambda path: path.rstrip("/") in exact
+
+
+def left_out(root: Path, names: Iterable[str]) -> list[str]:
+    """Which of the ignored paths are really there."""
+    return sorted(name for name in set(names) if os.path.lexists(root / name))
+
+
+def whole_files(
+    target: Path, ignored: Collection[str], on_bytes: OnBytes | None = None
+) -> dict[str, FileFact]:
+    """SHA-256 of a directory's files, or of the one file as `.`."""
+    if not target.is_dir():
+        return {SINGLE: read_file(target, on_bytes=on_bytes)}
+    return read_tree(target, skip=ignore(ignored), on_bytes=on_bytes)
+
+
+def names(target: Path, ignored: Collection[str]) -> dict[str, int]:
+    """Path → size of a directory's files, unread: for signatures of other kinds than SHA-256."""
+    if not target.is_dir():
+        return {SINGLE: target.lstat().st_size}
+    unread = "0" * 64
+    found = read_tree(target, skip=ignore(ignored), known=lambda *_: unread)
+    return {path: fact.size for path, fact in found.items()}
+
+
+def compare(
+    target: Path, manifest: Manifest, paths: Iterable[str], on_bytes: OnBytes | None = None
+) -> dict[str, bool]:
+    """For each path: whether the file's bytes have the digests that the manifest gives."""
+    if manifest.algorithm == "sha256" and manifest.parts is None and not manifest.is_single:
+        facts = read_some(target, paths, on_bytes=on_bytes)
+        return {path: fact.sha256 == manifest.files[path] for path, fact in facts.items()}
+    make = hasher(manifest.algorithm)
+    return {path: _same(target, path, manifest, make, on_bytes) for path in paths}
+
+
+def hasher(algorithm: str) -> Callable[[], Hasher]:
+    """The hash that a signature names; ToolError where its package is not installed."""
+    if algorithm == "sha256":
+        return hashlib.sha256
+    if algorithm == "blake2b":
+        return hashlib.blake2b
+    try:
+        blake3 = importlib.import_module("blake3").blake3
+    except ModuleNotFoundError:
+        raise ToolError(
+            "the signature uses BLAKE3, which needs a package",
+            hint="in a checkout of this project: pip install '.[blake3]'",
+        ) from None
+    made: Callable[[], Hasher] = blake3
+    return made
+
+
+def _same(
+    target: Path,
+    path: str,
+    manifest: Manifest,
+    make: Callable[[], Hasher],
+    on_bytes: OnBytes | None,
+) -> bool:
+    if path == SINGLE:
+        fd = open_file(target.parent, target.name)
+    else:
+        check_path(path)
+        fd = open_file(target, path)
+    try:
+        status = os.fstat(fd)
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise EvidenceError(f"{path!a} is no regular file")
+        pieces: tuple[Piece, ...] = (Piece(digest=manifest.files[path], start=0, end=size),)
+        if manifest.parts is not None:
+            pieces = manifest.parts[path]
+        if pieces[-1].end != size:
+            return False
+        same = all(_digest(fd, piece, make(), on_bytes) == piece.digest for piece in pieces)
+        if os.fstat(fd).st_size != size:
+            raise EvidenceError(f"file changed while it was read: {path!a}")
+        return same
+    except OSError as error:
+        raise EvidenceError(f"cannot read {path!a}: {error.strerror}") from None
+    finally:
+        os.close(fd)
+
+
+def _digest(fd: int, piece: Piece, state: Hasher, on_bytes: OnBytes | None) -> str:
+    at, end = piece.start, piece.end
+    buffer = bytearray(BLOCK)
+    view = memoryview(buffer)
+    while at < end:
+        count = os.preadv(fd, [view[: min(BLOCK, end - at)]], at)
+        if not count:
+            break
+        state.update(view[:count])
+        at += count
+        if on_bytes is not None:
+            on_bytes(count)
+    return state.hexdigest()

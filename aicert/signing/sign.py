@@ -1,0 +1,263 @@
+"""Sign a model or data directory, or one file, as OpenSSF Model Signing.
+
+What is left out of a signature is written into it and printed: git's files and the signature
+itself, as the reference implementation leaves them out, and what the caller names. What the caller
+may not have meant is told in notes. Digests may come from a cache by file status or from a listing;
+verifiers read every byte.
+"""
+
+import contextlib
+import os
+import shlex
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aicert.appraisal.checklist import counted
+from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.files.bounded import StrPath, read_bounded
+from aicert.formats.digest import check_path, check_paths
+from aicert.frozen import dataclass
+from aicert.model_signature import writer
+from aicert.model_signature.reader import MAX_BYTES, SINGLE
+from aicert.model_signature.signed_by import SIGNATURE
+from aicert.signing import hashing
+from aicert.signing.hashing import OnBytes
+from aicert.signing.keys import Signer
+
+# What model_signing leaves out of every tree by default: without them its verifier finds "extra".
+GIT_NAMES = (".git", ".gitattributes", ".github", ".gitignore")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """What was signed: the file written, the number of files in it, what lies there uncovered.
+
+    `notes` are for people.
+    """
+
+    signature: Path
+    files: int
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def located(path: StrPath) -> Path:
+    """Where `path` is: absolute, and no folder in it is a link; the file itself may be one.
+
+    `..` after a link is the folder above what the link leads to, as for the system: whoever only
+    shortens the text names another folder.
+    """
+    if not os.fspath(path):
+        raise ConfigError("a path is empty", hint="name the directory, or the file")
+    try:
+        given = Path(path).absolute()
+    except FileNotFoundError:
+        raise ToolError("the current directory is gone") from None
+    if given.name in ("", ".."):
+        return Path(os.path.realpath(given))
+    return Path(os.path.realpath(given.parent)) / given.name
+
+
+def default_signature(target: Path) -> Path:
+    """Where a signature lies if nobody says: in the directory, or beside the file."""
+    if target.is_dir():
+        return target / SIGNATURE
+    return target.with_name(target.name + ".sig")
+
+
+def sign(
+    target: StrPath,
+    signer: Signer,
+    *,
+    signature: StrPath | None = None,
+    ignored: Sequence[str] = (),
+    cache: StrPath | None = None,
+    digests: Mapping[str, str] | None = None,
+    key: StrPath | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Signed:
+    """Sign `target` and write the signature file.
+
+    Args:
+        target: a directory, or one file.
+        signer: from `signers.load_signer`.
+        signature: where to write; by default `default_signature(target)`.
+        ignored: further relative paths to leave out, with all that lies below them.
+        cache: a database of digests by file status; unchanged files are then not read again.
+        digests: path → SHA-256 hex, known from elsewhere: nothing is read at all.
+        key: where the private key is: it must not be among the signed files.
+        on_bytes: called with the number of bytes read, for progress.
+
+    Raises:
+        EvidenceError: the tree cannot be signed: empty, links, special files, ambiguous names.
+        ConfigError: an ignored path is no plain relative path; the key would be signed; signature
+            or cache would lie where they may not.
+        ToolError: the signature cannot be written.
+    """
+    root = located(target)
+    place = _place(root, signature)
+    names = _ignored(root, place, ignored)
+    _check_key(root, key, names, digests)
+    if digests is not None:
+        check_paths(digests)
+        found = {path: value for path, value in digests.items() if not _covered(path, names)}
+    elif cache is None:
+        found = {p: f.sha256 for p, f in hashing.whole_files(root, names, on_bytes).items()}
+    else:
+        found = _remembered(root, located(cache), names, on_bytes)
+    payload = writer.statement(root.name, found, names if root.is_dir() or digests else ())
+    notes = _notes(root, place, ignored, found, listed=digests is not None)
+    write_atomically(place, signer.bundle(payload))
+    if digests is None:
+        there = hashing.left_out(root, names)
+    else:
+        there = sorted({name for path in digests for name in _covered(path, names)})
+    left = (name for name in there if root / name != place)
+    return Signed(signature=place, files=len(found), left_out=tuple(left), notes=notes)
+
+
+def _place(root: Path, signature: StrPath | None) -> Path:
+    """Where the signature of `root` goes; an error where it may not or cannot be written."""
+    place = default_signature(root) if signature is None else located(signature)
+    if place == root:
+        raise ConfigError("the signature would replace what it signs", hint="--signature FILE")
+    if signature is not None:
+        _check_replaceable(place)
+    check_place(place)
+    return place
+
+
+def _check_key(
+    root: Path, key: StrPath | None, names: Sequence[str], digests: Mapping[str, str] | None
+) -> None:
+    """Raise ConfigError where the private key is one of the files that are signed."""
+    if key is None:
+        return
+    path, home = Path(os.path.realpath(key)), Path(os.path.realpath(root))
+    if not path.is_relative_to(home):
+        return
+    name = path.relative_to(home).as_posix()
+    if (digests is None or name in digests) and not _covered(name, names):
+        raise ConfigError(
+            f"the key {os.fspath(key)!a} lies in what is signed, and would be signed with it",
+            hint=f"keep it elsewhere, or --ignore {shlex.quote(name)}",
+        )
+
+
+def check_place(path: Path) -> None:
+    """Raise ToolError where `write_atomically` surely cannot write: before much is read for it."""
+    require_replaceable(path)
+    if os.access(path.parent, os.W_OK):
+        return
+    reason, hint = "there is no such directory", f"mkdir -p {shlex.quote(str(path.parent))}"
+    if os.path.isdir(path.parent):
+        reason, hint = "the directory is not writable", "name a file in another directory"
+    raise ToolError(f"cannot write {os.fspath(path)!a}: {reason}", hint=hint)
+
+
+def _notes(
+    root: Path, place: Path, ignored: Sequence[str], found: Mapping[str, str], *, listed: bool
+) -> tuple[str, ...]:
+    notes = []
+    if root.is_dir():
+        notes += [
+            f"nothing is at {path}, which --ignore names: paths are relative to the directory"
+            for path in ignored
+            if not os.path.lexists(root / path)
+        ]
+    if root.is_dir() and listed:
+        # No error: digests may be known before the files lie there.
+        missing = [path for path in found if not os.path.lexists(root / path)]
+        if missing:
+            notes.append(f"{counted(len(missing), 'signed file')} not there: {min(missing)} first")
+    if SIGNATURE in found:
+        notes.append(f"{SIGNATURE}, another signature, is among the signed files")
+    if os.path.isfile(place):
+        notes.append(f"replaces the {place.name} that was there")
+    return tuple(notes)
+
+
+def _check_replaceable(place: Path) -> None:
+    """ConfigError where a signature would take the place of a key, of weights, of a device."""
+    if not os.path.lexists(place):
+        return
+    try:
+        data = read_bounded(place, MAX_BYTES, "signature") if place.is_file() else b"-"
+    except EvidenceError:
+        data = b"-"
+    if data and b'"dsseEnvelope"' not in data:
+        raise ConfigError(
+            f"{os.fspath(place)!a} is there, and is no signature",
+            hint="--signature FILE, a new one",
+        )
+
+
+def _remembered(
+    root: Path, cache: Path, names: Sequence[str], on_bytes: OnBytes | None
+) -> dict[str, str]:
+    # sqlite3 is a tenth of a start, for those who keep a cache.
+    from aicert.cache.digest_cache import cached_file, cached_tree, check_own
+
+    if cache.is_relative_to(root):
+        raise ConfigError("the cache lies in the directory that is signed", hint="--cache FILE")
+    check_own(cache)
+    if not root.is_dir():
+        return {SINGLE: cached_file(root, cache=cache, on_bytes=on_bytes).sha256}
+    tree = cached_tree(root, cache=cache, on_bytes=on_bytes, skip=hashing.ignore(names))
+    return {path: fact.sha256 for path, fact in tree.items()}
+
+
+def _ignored(root: Path, place: Path, more: Sequence[str]) -> list[str]:
+    names = list(GIT_NAMES)
+    for given in more:
+        path = given.rstrip("/")
+        try:
+            check_path(path)
+        except EvidenceError as error:
+            raise ConfigError(f"--ignore: {error.message}") from None
+        names.append(path)
+    if place.is_relative_to(root) and place != root:
+        names.append(place.relative_to(root).as_posix())
+    return sorted(set(names))
+
+
+def _covered(path: str, names: Sequence[str]) -> list[str]:
+    """Which of the ignored names leave this path out."""
+    return [name for name in names if f"{path}/".startswith(f"{name}/")]
+
+
+def require_replaceable(path: Path) -> int | None:
+    """The mode of the file at `path`, None where there is none; ToolError for anything else.
+
+    A folder that somebody sent may hold a link to a file of the reader's, or a FIFO; and a device
+    that is replaced is gone for every program.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "a link or a special file"
+        raise ToolError(f"cannot write {os.fspath(path)!a}: it is {kind}", hint="name a file")
+    return stat.S_IMODE(mode)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, whose mode stays; whoever looks sees the old file or the new one."""
+    mode = require_replaceable(path)
+    beside = path.parent / f".aicert.{os.urandom(8).hex()}"
+    try:
+        with open(beside, "xb") as file:
+            file.write(data)
+        if mode is not None:
+            os.chmod(beside, mode)
+        os.replace(beside, path)
+    except OSError as error:
+        raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None
+    finally:
+        # Of what is not there, too: a read-only file system says that it is read-only.
+        with contextlib.suppress(OSError):
+            beside.unlink()

@@ -1,0 +1,329 @@
+"""Verify a model signature against a model on disk: four checks, each with a verdict.
+
+`signer.trusted`, `signature.valid`, `manifest.form`, `files.match`, in this order; one whose
+prerequisite failed is not checked. Every byte that is covered is read now, whatever a cache may
+know. What lies there uncovered fails, unless the signer named it as left out: then it is printed.
+"""
+
+import os
+import shlex
+import stat
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal, NoReturn, TypeVar
+
+from aicert.appraisal.checklist import counted
+from aicert.appraisal.result import CheckResult, CheckVerdict
+from aicert.cli.table import MAX_LINES, error_lines, safe
+from aicert.errors import ConfigError, EvidenceError
+from aicert.files.bounded import StrPath, read_bounded
+from aicert.formats.digest import check_path
+from aicert.frozen import dataclass
+from aicert.model_signature import reader as bundles
+from aicert.model_signature.reader import Bundle, Manifest
+from aicert.signing import hashing
+from aicert.signing.hashing import OnBytes
+from aicert.signing.keys import Trusted, trust_key
+from aicert.signing.sign import default_signature, located
+
+CHECKS = ("signer.trusted", "signature.valid", "manifest.form", "files.match")
+T = TypeVar("T")
+Keyless = Callable[[bytes], Trusted]
+SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureResult:
+    """What was found. `covered` is (files verified, files signed); `notes` are for people."""
+
+    checks: tuple[CheckResult, ...]
+    subject: str
+    covered: tuple[int, int]
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Literal["passed", "failed"]:
+        """`passed` where every check is ok."""
+        return "passed" if all(check.verdict == "ok" for check in self.checks) else "failed"
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 the signature or the files say no."""
+        return 0 if self.verdict == "passed" else 1
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a SignatureResult is neither true nor false: compare its verdict")
+
+
+def verify(
+    target: StrPath,
+    *,
+    at: datetime,
+    key: StrPath | None = None,
+    roots: Sequence[StrPath] = (),
+    keyless: Keyless | None = None,
+    signature: StrPath | None = None,
+    only: Sequence[str] = (),
+    on_bytes: OnBytes | None = None,
+) -> SignatureResult:
+    """Verify `target` (a directory or a file) against its signature file.
+
+    Args:
+        target: the model or data directory, or one file.
+        at: the time at which certificates are judged.
+        key: PEM of the public key that you trust, or
+        roots: PEM files of the certificates that you trust to certify signers, or
+        keyless: from the bytes of a signature file to whom you trust
+        (aicert.signing.sigstore_signer). signature: the signature file; by default as `aicert sign`
+        places it. only: relative paths to verify, instead of all: other files are then not looked
+        at. on_bytes: called with the number of bytes read, for progress.
+
+    Raises:
+        EvidenceError: no or no readable signature, or files that cannot be read.
+        ConfigError: the key, a root or a path in `only` is wrong.
+    """
+    root = located(target)
+    _check_options((key is not None, bool(roots), keyless is not None), only)
+    place = default_signature(root) if signature is None else Path(signature)
+    data = _read(place, root, is_named=signature is not None)
+    read = bundles.parse(data)
+
+    def trust() -> tuple[str, Trusted]:
+        if keyless is not None:
+            return _why(keyless(data))
+        return _why(_trust_chain(read, roots, at) if key is None else trust_key(read, key))
+
+    steps = _Steps()
+    signer = steps.take("signer.trusted", trust)
+    valid = steps.take("signature.valid", lambda: _valid(read, signer))
+    manifest = steps.take("manifest.form", lambda: _manifest(read, valid, root))
+    match = partial(_match, root, manifest, only, place, steps.notes, on_bytes)
+    verified = steps.take("files.match", match, no=_MismatchError)
+    return SignatureResult(
+        checks=tuple(steps.results),
+        subject=root.name,
+        covered=(verified or 0, 0 if manifest is None else len(manifest.files)),
+        notes=tuple(steps.notes),
+    )
+
+
+def _check_options(trusted: tuple[bool, ...], only: Sequence[str]) -> None:
+    if sum(trusted) != 1:
+        raise ConfigError(
+            "name one: a public key, certificates, or an identity that you trust",
+            hint="--key PUB, --certificate-chain PEM, or --identity ID --issuer URL",
+        )
+    for path in only:
+        try:
+            if path != bundles.SINGLE:
+                check_path(path)
+        except EvidenceError as error:
+            hint = f"--only {shlex.quote(os.path.normpath(path))}"
+            raise ConfigError(f"--only: {error.message}", hint=hint) from None
+
+
+def _read(place: Path, root: Path, *, is_named: bool) -> bytes:
+    """The signature file. What lies in the directory is whoever's it is: no link is followed, and a
+    FIFO, which would be waited for without end, is not opened.
+    """
+    if not os.path.lexists(root):
+        raise EvidenceError(f"nothing to verify at {os.fspath(root)!a}")
+    hint = None if os.path.lexists(place) else "--signature FILE"
+    if hint is None and (located(place).is_relative_to(root) or not is_named):
+        if not stat.S_ISREG(place.lstat().st_mode):
+            raise EvidenceError(f"the signature {os.fspath(place)!a} is no regular file")
+    elif hint and root.is_file() and default_signature(root.parent).is_file():
+        folder, name = shlex.quote(str(root.parent)), shlex.quote(root.name)
+        hint = f"aicert verify-signature {folder} --only {name}, with your key"
+    return read_bounded(place, bundles.MAX_BYTES, "signature", hint=hint)
+
+
+def _trust_chain(read: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
+    # X.509 is a third of a start: only for who has certificates.
+    from aicert.signing.x509_signers import trust_chain
+
+    return trust_chain(read, roots, at)
+
+
+class _MismatchError(EvidenceError):
+    """The files were read and are others; any other EvidenceError says that they were not read."""
+
+
+class _Steps:
+    """One result per check; the first that is not ok leaves the rest unchecked."""
+
+    def __init__(self) -> None:
+        self.results: list[CheckResult] = []
+        self.notes: list[str] = []
+        self._cause: str | None = None
+
+    def take(
+        self,
+        check: str,
+        work: Callable[[], tuple[str, T]],
+        *,
+        no: type[EvidenceError] = EvidenceError,
+    ) -> T | None:
+        """What `work` verified; None where it says no, or a check before it did."""
+        if self._cause is not None:
+            self._put(check, "not-checked", f"not checked: {self._cause} failed")
+            return None
+        try:
+            detail, value = work()
+        except no as error:
+            self._cause = check
+            self._put(check, "failed", error.message, error.hint)
+            return None
+        self._put(check, "ok", detail)
+        return value
+
+    def _put(self, check: str, verdict: CheckVerdict, detail: str, hint: str | None = None) -> None:
+        self.results.append(CheckResult(id=check, verdict=verdict, detail=detail, hint=hint))
+
+
+def _why(found: Trusted) -> tuple[str, Trusted]:
+    return found.why, found
+
+
+def _valid(read: Bundle, signer: Trusted | None) -> tuple[str, bytes]:
+    if signer is None:
+        raise ValueError("a signature is verified with a trusted key")
+    return signer.verify(read), read.payload
+
+
+def _manifest(read: Bundle, payload: bytes | None, root: Path) -> tuple[str, Manifest]:
+    if payload is not read.payload:
+        raise ValueError("a manifest is read from what was verified")
+    manifest = bundles.read_manifest(payload)
+    if manifest.is_single == root.is_dir():
+        kinds = ("a directory", "one file")
+        raise EvidenceError(
+            f"the signature is of {kinds[manifest.is_single]}, this is {kinds[not root.is_dir()]}"
+        )
+    named = f" as {manifest.name[:80]!a}" if manifest.name else ""
+    parts = " in parts" if manifest.parts is not None else ""
+    return (
+        f"{counted(len(manifest.files), 'file')} by {manifest.algorithm}{parts}, signed{named}",
+        manifest,
+    )
+
+
+def _match(
+    root: Path,
+    manifest: Manifest | None,
+    only: Sequence[str],
+    place: Path,
+    notes: list[str],
+    on_bytes: OnBytes | None,
+) -> tuple[str, int]:
+    if manifest is None:
+        raise ValueError("files are matched with a manifest")
+    notes.extend(manifest.notes)
+    if only:
+        return _match_some(root, manifest, only, on_bytes)
+    return _match_all(root, manifest, place, notes, on_bytes)
+
+
+def _match_some(
+    root: Path, manifest: Manifest, only: Sequence[str], on_bytes: OnBytes | None
+) -> tuple[str, int]:
+    wanted = sorted(set(only))
+    for path in wanted:
+        if path not in manifest.files:
+            raise _MismatchError(
+                f"not signed: {path[:200]!a}", hint="--only wants paths relative to the directory"
+            )
+        if not os.path.lexists(root / path):
+            raise _MismatchError(f"missing   {path}")
+    same = hashing.compare(root, manifest, wanted, on_bytes)
+    changed = [f"changed   {path}" for path in wanted if not same[path]]
+    if changed:
+        raise _MismatchError(_lines("these files are not the signed ones", changed))
+    said = f"{len(wanted)} of {len(manifest.files)} signed files, the rest was not looked at"
+    return said, len(wanted)
+
+
+def _match_all(
+    root: Path, manifest: Manifest, place: Path, notes: list[str], on_bytes: OnBytes | None
+) -> tuple[str, int]:
+    ignored = set(manifest.ignored)
+    own = located(place)
+    if own != root and own.is_relative_to(root):
+        ignored.add(own.relative_to(root).as_posix())
+    covered = ignored.intersection(manifest.files)
+    if covered:
+        raise _MismatchError(f"signed and left out at once: {min(covered)!a}")
+    if manifest.algorithm == "sha256" and manifest.parts is None:
+        facts = hashing.whole_files(root, ignored, on_bytes)
+        sizes = {path: fact.size for path, fact in facts.items()}
+        there = facts.keys() & manifest.files.keys()
+        same = {path: facts[path].sha256 == manifest.files[path] for path in there}
+    else:
+        sizes = hashing.names(root, ignored)
+        there = sizes.keys() & manifest.files.keys()
+        same = hashing.compare(root, manifest, there, on_bytes)
+    extra = sorted(path for path in sizes if path not in manifest.files)
+    if manifest.parts is not None:
+        # The format names parts of files; an empty file has none.
+        empty = [path for path in extra if not sizes[path]]
+        extra = [path for path in extra if sizes[path]]
+        notes.extend(f"empty, and not signable in parts: {path}" for path in empty)
+    lines = [f"missing   {path}" for path in manifest.files if path not in sizes]
+    lines += [f"changed   {path}" for path in sorted(same) if not same[path]]
+    lines += [f"unsigned  {path}" for path in extra]
+    if lines:
+        raise _MismatchError(_lines("the files are not the signed ones", lines))
+    here = [name for name in hashing.left_out(root, ignored) if root / name != own]
+    notes.extend(f"present, not signed: {name}" for name in here if root.is_dir())
+    total = sum(sizes.values())
+    return f"{counted(len(same), 'file')}, {total} bytes, and no other", len(same)
+
+
+def _lines(head: str, lines: list[str]) -> str:
+    more = len(lines) - SHOWN
+    rest = [f"and {more} more"] if more > 0 else []
+    return "\n".join([head, *lines[:SHOWN], *rest])
+
+
+def to_json(result: SignatureResult) -> dict[str, object]:
+    """The result as JSON-ready values, in the shape of `aicert verify`."""
+    verified, signed = result.covered
+    return {
+        "verdict": result.verdict,
+        "tier": None,
+        "checks": [
+            {"id": check.id, "verdict": check.verdict, "detail": check.detail}
+            for check in result.checks
+        ],
+        "subject": result.subject,
+        "lockfile": None,
+        "filesVerified": verified,
+        "filesSigned": signed,
+        "notes": list(result.notes),
+    }
+
+
+def text(result: SignatureResult) -> str:
+    """The result for people: the verdict column first, then what it rests on."""
+    lines = []
+    for check in result.checks:
+        word = {"ok": "ok", "failed": "FAILED"}.get(check.verdict, "-")
+        first, *more = check.detail.split("\n")
+        lines.append(f"  {word:<6}  {check.id:<16} {safe(first)}")
+        lines += [" " * 27 + safe(line) for line in more[:MAX_LINES]]
+    lines += [f"  note    {safe(note)}" for note in result.notes[:MAX_LINES]]
+    if len(result.notes) > MAX_LINES:
+        lines.append(f"  note    and {len(result.notes) - MAX_LINES} more")
+    verified, signed = result.covered
+    if result.verdict == "passed":
+        partial = "" if verified == signed else f", {verified} of {signed} files"
+        lines += ["", f"PASSED    signed by whom you named{partial}"]
+        lines.append("Omits     what the model is, and where it came from: a signature says who")
+    else:
+        failed = [check for check in result.checks if check.verdict == "failed"]
+        lines += ["", f"FAILED    {len(failed)} of {len(result.checks)} checks", ""]
+        first = failed[0].detail.partition("\n")[0]
+        lines += error_lines(f"{failed[0].id}: {first}", failed[0].hint).splitlines()
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""What is trusted: pinned roots, reference values, built-in policies, policy files."""

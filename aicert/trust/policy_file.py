@@ -1,0 +1,355 @@
+"""Policy files: strict TOML (docs/spec/policy.md has an example with every key).
+
+Unknown keys are errors that name the key, the file and the nearest valid one. A file may extend a
+built-in policy or another file: lists are added to, single values replaced, and so are the least
+versions of one maker's processors and guests. Paths are relative to the file. Raises ConfigError
+only. Left out: anything that would skip a check.
+"""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from aicert.appraisal.ak_chain import Root
+from aicert.appraisal.policy import (
+    BUILT_IN,
+    FIRMWARE_PCRS,
+    ChipRoot,
+    Claim,
+    Firmware,
+    Launch,
+    Policy,
+    built_in,
+    root_from_certificate,
+)
+from aicert.appraisal.result import TIERS
+from aicert.errors import AicertError, ConfigError
+from aicert.formats import image_lock
+from aicert.formats.digest import Digest, is_hex, of_bytes
+from aicert.formats.strict_json import MAX_INT
+from aicert.trust.roots import CHIP_FAMILIES, MAX_PEM, chip_root, pem_to_der
+
+# A policy of a large company has some hundred lines.
+MAX_POLICY = 1 << 17
+# `tomllib` takes quadratic time for the parts of a dotted key; no key of a policy has any.
+MAX_DOTS = 64
+# Somebody's chain of policies: company, team, model. Deeper ones are a loop or a mistake.
+MAX_EXTENDS = 8
+# SHA-384; all zeros is what a processor reports where nobody signed.
+ID_KEY_BYTES = 48
+ORIGINS = ("measured", "derived", "self-reported")
+
+Item = TypeVar("Item")
+
+
+def load_policy(path: str, *, depth: int = 0) -> Policy:
+    """Read a policy file and all that it extends."""
+    if depth > MAX_EXTENDS:
+        raise ConfigError(f"{path}: more than {MAX_EXTENDS} policies extend one another")
+    table = _Table(_parse(path), path, "policy")
+    name = table.text("name", os.path.splitext(os.path.basename(path))[0])
+    base = _base(table, path, depth)
+    tier = table.text("tier", base.tier if base else "")
+    if tier not in TIERS:
+        raise ConfigError(f"{path}: tier is {tier!r}, not one of {', '.join(TIERS)}")
+    roots = tuple(_root(item, path) for item in table.tables("root"))
+    images = _Table(table.table("images"), path, "images")
+    accepted, held = _images(images, path)
+    revoked = frozenset(_digest(text, path) for text in images.texts("revoked"))
+    images.done()
+    firmware = tuple(_firmware(item, path) for item in table.tables("firmware"))
+    chips = tuple(_chip(item, path) for item in table.tables("chip"))
+    launches = tuple(_launch(item, path) for item in table.tables("launch"))
+    claims = tuple(_claim(item, path) for item in table.tables("claim"))
+    days = table.integer("max-age-days")
+    table.done()
+    if days is not None and days < 1:
+        raise ConfigError(f"{path}: max-age-days is {days}, a day or more is wanted")
+    return Policy(
+        name=name,
+        tier=tier,
+        roots=(*(base.roots if base else ()), *roots),
+        accepted=accepted | (base.accepted if base else frozenset()),
+        revoked=revoked | (base.revoked if base else frozenset()),
+        images={**(base.images if base else {}), **held},
+        firmware=(*(base.firmware if base else ()), *firmware),
+        chips=_instead(base.chips if base else (), chips, lambda one: one.issuer),
+        launches=_instead(base.launches if base else (), launches, lambda one: one.id_key),
+        claims=(*(base.claims if base else ()), *claims),
+        max_age_days=days if days is not None or base is None else base.max_age_days,
+    )
+
+
+def _instead(
+    extended: tuple[Item, ...], own: tuple[Item, ...], of: Callable[[Item], bytes]
+) -> tuple[Item, ...]:
+    """Both; one of `own` takes the place of what is extended and of the same thing."""
+    replaced = set(map(of, own))
+    return (*(item for item in extended if of(item) not in replaced), *own)
+
+
+def _parse(path: str) -> Mapping[str, object]:
+    data = _read(path, MAX_POLICY, path)
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.count(b".") > MAX_DOTS:
+            raise ConfigError(f"{path}: line {number} has more than {MAX_DOTS} dots")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        # ValueError: TOMLDecodeError, and integers of more than 4,300 digits.
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+
+
+def _read(path: str, limit: int, where: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        # ValueError: a path with NUL in it.
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{where}: cannot read {path}: {reason}") from None
+    if len(data) > limit:
+        raise ConfigError(f"{where}: {path} is larger than {limit} bytes")
+    return data
+
+
+def _base(table: "_Table", path: str, depth: int) -> Policy | None:
+    extends = table.text("extends", "")
+    if not extends:
+        return None
+    if extends in BUILT_IN:
+        return built_in(extends)
+    return load_policy(_beside(path, extends), depth=depth + 1)
+
+
+def _beside(path: str, name: str) -> str:
+    return os.path.join(os.path.dirname(os.path.abspath(path)), name)
+
+
+def _root(item: Mapping[str, object], path: str) -> Root:
+    table = _Table(item, path, "root")
+    name, pem = table.text("name"), table.text("certificate")
+    fingerprint, tier = table.text("sha256"), table.text("tier")
+    eku = table.text("ak-purpose", "required")
+    subjects, pinned = table.texts("subject-suffixes"), table.texts("intermediates")
+    table.done()
+    if eku not in ("required", "if-present"):
+        raise ConfigError(f"{path}: root {name}: ak-purpose is {eku!r}, not required or if-present")
+    try:
+        der = _certificate(path, f"root {name}", pem, fingerprint)
+        return root_from_certificate(
+            name,
+            der,
+            tier,
+            needs_eku=eku == "required",
+            subjects=tuple(subjects),
+            intermediates=tuple(
+                pem_to_der(_read(_beside(path, file), MAX_PEM, path), file) for file in pinned
+            ),
+        )
+    except ConfigError:
+        raise
+    except AicertError as error:
+        raise ConfigError(f"{path}: root {name}: {error.message}") from None
+
+
+def _certificate(path: str, what: str, pem: str, fingerprint: str) -> bytes:
+    """The DER of a certificate that a policy file names and pins."""
+    der = pem_to_der(_read(_beside(path, pem), MAX_PEM, path), pem)
+    if of_bytes(der).hex != fingerprint:
+        raise ConfigError(
+            f"{path}: {what} has another fingerprint\n"
+            f"expected  {fingerprint[:80]}\nfound     {of_bytes(der).hex}"
+        )
+    return der
+
+
+def _chip(item: Mapping[str, object], path: str) -> ChipRoot:
+    """A maker's root that the file brings, or a pinned one by its name."""
+    from aicert.appraisal.evidence.amd_vcek import COMPONENTS, issuers
+
+    table = _Table(item, path, "chip")
+    name = table.text("name")
+    pems = [table.text(f"{part}", "") for part in ("root", "issuer")]
+    prints = [table.text(f"{part}-sha256", "") for part in ("root", "issuer")]
+    tcb = _Table(table.table("minimum-tcb"), path, f"chip {name}: minimum-tcb")
+    minimum = {component: tcb.integer(component) for component in COMPONENTS}
+    tcb.done()
+    table.done()
+    least = {component: number for component, number in minimum.items() if number is not None}
+    if len(least) != len(COMPONENTS):
+        raise ConfigError(f"{path}: chip {name}: minimum-tcb wants {', '.join(COMPONENTS)}")
+    if not any(pems + prints) and name in CHIP_FAMILIES:
+        return chip_root(name, least)
+    if not all(pems + prints):
+        raise ConfigError(
+            f"{path}: chip {name}: root, root-sha256, issuer and issuer-sha256 are wanted; "
+            f"without them only {', '.join(CHIP_FAMILIES)} are known"
+        )
+    try:
+        root, issuer = (
+            _certificate(path, f"chip {name}", pem, fingerprint)
+            for pem, fingerprint in zip(pems, prints, strict=True)
+        )
+        made = ChipRoot(name=name, root=root, issuer=issuer, minimum=least)
+        issuers(made)
+    except ConfigError:
+        raise
+    except AicertError as error:
+        raise ConfigError(f"{path}: chip {name}: {error.message}") from None
+    return made
+
+
+def _launch(item: Mapping[str, object], path: str) -> Launch:
+    table = _Table(item, path, "launch")
+    name, digest = table.text("name"), table.text("id-key")
+    svn = table.integer("minimum-svn") or 0
+    table.done()
+    try:
+        id_key = bytes.fromhex(digest)
+    except ValueError:
+        id_key = b""
+    if len(id_key) != ID_KEY_BYTES or not any(id_key) or id_key.hex() != digest:
+        raise ConfigError(f"{path}: launch {name}: id-key is not 96 hexadecimal digits")
+    return Launch(name=name, id_key=id_key, minimum_svn=svn)
+
+
+def _images(
+    table: "_Table", path: str
+) -> tuple[frozenset[Digest], dict[Digest, image_lock.ImageLock]]:
+    """`accepted` is what counts; `locks` are files with the values of accepted digests."""
+    accepted = frozenset(_digest(text, path) for text in table.texts("accepted"))
+    held = {}
+    for name in table.texts("locks"):
+        try:
+            lock = image_lock.parse(_read(_beside(path, name), image_lock.MAX_BYTES, path))
+        except ConfigError:
+            raise
+        except AicertError as error:
+            raise ConfigError(f"{path}: {name}: {error.message}") from None
+        if lock.digest not in accepted:
+            raise ConfigError(f"{path}: {name} is {lock.digest}, which `accepted` does not list")
+        held[lock.digest] = lock
+    return accepted, held
+
+
+def _firmware(item: Mapping[str, object], path: str) -> Firmware:
+    table = _Table(item, path, "firmware")
+    name = table.text("name")
+    pcrs = {}
+    for index in FIRMWARE_PCRS:
+        text = table.text(f"pcr{index}")
+        if not is_hex(text):
+            raise ConfigError(f"{path}: firmware {name}: pcr{index} is not 64 hexadecimal digits")
+        pcrs[index] = bytes.fromhex(text)
+    table.done()
+    return Firmware(name=name, pcrs=pcrs)
+
+
+def _claim(item: Mapping[str, object], path: str) -> Claim:
+    table = _Table(item, path, "claim")
+    name = table.text("name")
+    low, high = table.number("at-least"), table.number("at-most")
+    origins = frozenset(table.texts("origins")) or frozenset(("measured", "derived"))
+    table.done()
+    if low is None and high is None:
+        raise ConfigError(f"{path}: claim {name}: at-least or at-most is wanted")
+    unknown = sorted(origins.difference(ORIGINS))
+    if unknown:
+        raise ConfigError(f"{path}: claim {name}: no origin is named {unknown[0]!r}")
+    return Claim(name=name, at_least=low, at_most=high, origins=origins)
+
+
+def _digest(text: str, path: str) -> Digest:
+    try:
+        digest = Digest.parse(text)
+    except AicertError as error:
+        raise ConfigError(f"{path}: images: {error.message}") from None
+    if digest.kind != "sha256":
+        raise ConfigError(f"{path}: images: an image lock is a file, {digest} is a directory's")
+    return digest
+
+
+class _Table:
+    """A TOML table being read: take each key, then `done()` refuses what is left."""
+
+    def __init__(self, value: Mapping[str, object], path: str, where: str) -> None:
+        self._left = dict(value)
+        self._asked: list[str] = []
+        self._path = path
+        self._where = where
+
+    def _take(self, key: str) -> object:
+        self._asked.append(key)
+        value = self._left.pop(key, None)
+        # In hexadecimal, TOML has integers that are too long for Python to print.
+        if type(value) is int and abs(value) > MAX_INT:
+            raise self._wrong(key, "an integer of 63 bits")
+        return value
+
+    def _wrong(self, key: str, wanted: str) -> ConfigError:
+        return ConfigError(f"{self._path}: {self._where}: {key}: {wanted} is wanted")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string; without default it must be there."""
+        value = self._take(key)
+        if value is None and default is not None:
+            return default
+        if type(value) is not str or not value:
+            raise self._wrong(key, "a string")
+        return value
+
+    def texts(self, key: str) -> list[str]:
+        """A list of strings, empty where absent."""
+        value = self._take(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(type(item) is str and item for item in value):
+            raise self._wrong(key, "a list of strings")
+        return value
+
+    def integer(self, key: str) -> int | None:
+        """An integer, None where absent."""
+        value = self._take(key)
+        if value is not None and type(value) is not int:
+            raise self._wrong(key, "an integer")
+        return value
+
+    def number(self, key: str) -> float | None:
+        """A number, None where absent. NaN would be a bound that nothing violates."""
+        value = self._take(key)
+        if value is None:
+            return None
+        if (type(value) is not int and type(value) is not float) or value != value:
+            raise self._wrong(key, "a number")
+        return value
+
+    def table(self, key: str) -> Mapping[str, object]:
+        """A table, empty where absent."""
+        value = self._take(key)
+        if value is not None and not isinstance(value, dict):
+            raise self._wrong(key, "a table")
+        return value or {}
+
+    def tables(self, key: str) -> list[Mapping[str, object]]:
+        """A list of tables, empty where absent."""
+        value = self._take(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._wrong(key, f"[[{key}]] tables")
+        return value
+
+    def done(self) -> None:
+        """Refuse a key that nobody asked for, with the nearest one that means something."""
+        for key in self._left:
+            import difflib
+
+            near = difflib.get_close_matches(key, self._asked, n=1, cutoff=0)
+            raise ConfigError(
+                f"{self._path}: {self._where} has an unknown key {key[:80]!a}",
+                hint=f"the nearest key is {near[0]!r}" if near else None,
+            )

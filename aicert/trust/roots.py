@@ -1,0 +1,113 @@
+"""The platform roots that this project pins, with their SHA-256 and where each certificate is from.
+
+An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft and AMD
+publish. Every file is compared with the fingerprint below when it is read, so that a changed file
+in an installation is an error and not another root. Left out: roots that no policy uses.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+
+from aicert.appraisal.ak_chain import Root, trim_padding
+from aicert.appraisal.policy import ChipRoot
+from aicert.errors import ConfigError
+
+PINNED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pinned")
+# One certificate and text beside it: base64 of chain.MAX_CERTIFICATE has 11 kB.
+MAX_PEM = 65536
+PEM_HINT = "name a file with one -----BEGIN CERTIFICATE----- and its end"
+
+# file → SHA-256 of its DER.
+FINGERPRINTS = {
+    # Subject: Azure Virtual TPM Root Certificate Authority 2023, valid 2023-06-01 to 2048-06-01.
+    # http://www.microsoft.com/pkiops/certs/
+    #   Azure%20Virtual%20TPM%20Root%20Certificate%20Authority%202023.crt
+    "azure-vtpm-root-2023.pem": "e6c596b17f8ffefba5c300f714cfb1260c6028704ecf7becc4ab5018efb00e95",
+    # Subject: Global Virtual TPM CA - 01, issued by that root, valid 2023-06-08 to 2025-11-03.
+    # Sent along by machines of that time; attestation keys do not name its address (no AIA).
+    "azure-vtpm-ca-01.pem": "a2daccd149cd2eadb82045d3cd24336699a0b2d4e50237a76448d107896cf8c7",
+    # Subject: Global Virtual TPM CA - 03, issued by that root, valid 2025-04-24 to 2027-04-24.
+    "azure-vtpm-ca-03.pem": "fd7c92dabce4dcec9feaa30f8b087ada0598413189182152b881f5564064a29c",
+    # AMD's roots (ARK) and what they issued to certify chips (ASK), one pair for each family, of
+    # https://kdsintf.amd.com/vcek/v1/{Milan,Genoa}/cert_chain, valid for 25 years. Turin's, of
+    # the same place, is not here: nobody here has seen it, nor a report of such a processor.
+    "amd-genoa-ark.pem": "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
+    "amd-genoa-ask.pem": "5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521",
+    "amd-milan-ark.pem": "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",
+    "amd-milan-ask.pem": "67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b",
+}
+CHIP_FAMILIES = ("amd-genoa", "amd-milan")
+
+# The common names that the hierarchy gives to the attestation keys of trusted launch and
+# confidential virtual machines; other keys that it may certify one day are none of ours.
+AZURE_CONFIDENTIAL = ".ConfidentialVM.Azure.windows.net"
+AZURE_SUBJECTS = (
+    ".TrustedVM.Azure.Microsoft",
+    ".TrustedVM.Azure.windows.net",
+    AZURE_CONFIDENTIAL,
+)
+
+
+def azure_vtpm_2023() -> Root:
+    """Azure's 2023 root of virtual TPMs, with the intermediates that machines may not send."""
+    return _azure_2023("azure-vtpm-2023", "vtpm", AZURE_SUBJECTS)
+
+
+def azure_confidential_2023() -> Root:
+    """The same root, for the virtual TPMs of confidential machines only."""
+    return _azure_2023("azure-confidential-2023", "confidential", (AZURE_CONFIDENTIAL,))
+
+
+def _azure_2023(name: str, tier: str, subjects: tuple[str, ...]) -> Root:
+    return Root(
+        name=name,
+        der=pinned("azure-vtpm-root-2023.pem"),
+        tier=tier,
+        # The intermediates also certify endorsement keys (2.23.133.8.1).
+        needs_eku=True,
+        subjects=subjects,
+        intermediates=(pinned("azure-vtpm-ca-01.pem"), pinned("azure-vtpm-ca-03.pem")),
+    )
+
+
+def chip_root(family: str, minimum: Mapping[str, int]) -> ChipRoot:
+    """The pinned root of one of CHIP_FAMILIES, with the policy's least firmware versions."""
+    return ChipRoot(
+        name=family,
+        root=pinned(f"{family}-ark.pem"),
+        issuer=pinned(f"{family}-ask.pem"),
+        minimum=minimum,
+    )
+
+
+def pinned(name: str) -> bytes:
+    """The DER of a pinned certificate; ConfigError where its file is missing or was changed."""
+    path = os.path.join(PINNED, name)
+    try:
+        with open(path, "rb") as file:
+            der = pem_to_der(file.read(MAX_PEM), name)
+    except OSError as error:
+        raise ConfigError(f"cannot read pinned certificate {name}: {error.strerror}") from None
+    if hashlib.sha256(der).hexdigest() != FINGERPRINTS[name]:
+        raise ConfigError(
+            f"pinned certificate {name} was changed in this installation",
+            hint="in a checkout of this project: pip install --force-reinstall --no-deps .",
+        )
+    return der
+
+
+def pem_to_der(data: bytes, what: str) -> bytes:
+    """The one certificate of a PEM text; several, or a body that is not base64, is an error."""
+    import base64
+    import binascii
+
+    head, tail = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+    if data.count(head) != 1 or data.count(tail) != 1 or not data.rstrip().endswith(tail):
+        raise ConfigError(f"{what} is not one PEM certificate", hint=PEM_HINT)
+    body = data[data.index(head) + len(head) : data.index(tail)]
+    try:
+        der = base64.b64decode(b"".join(body.split()), validate=True)
+    except binascii.Error:
+        raise ConfigError(f"{what} is not one PEM certificate", hint=PEM_HINT) from None
+    return trim_padding(der)

@@ -1,0 +1,1 @@
+"""What a relying party calls: paths in, an AttestationResult out."""

@@ -1,0 +1,217 @@
+"""Read what a relying party holds and appraise it: behind `aicert verify` and `aicert.verify`.
+
+Everything is read in bounded size. Built on `appraisal.appraise`, which is pure.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from aicert.appraisal.appraise import appraise
+from aicert.appraisal.policy import BUILT_IN, Policy, built_in, require_roots, with_image, with_root
+from aicert.appraisal.result import AttestationResult
+from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
+from aicert.files.bounded import StrPath, read_bounded
+from aicert.formats import certificate as certificates
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Defect, Digest, FileFact, is_hex, of_bytes
+from aicert.formats.lockfile import MAX_BYTES as MAX_LOCKFILE
+from aicert.trust.roots import MAX_PEM
+
+OnBytes = Callable[[int], None]
+# Of a folder; each is only appraised where a lineage leads to it.
+MAX_LINEAGE = 200
+# All together: a run's certificate has some hundred kilobytes. Their statements are all read.
+MAX_LINEAGE_BYTES = 1 << 25
+
+
+def read_certificate(path: StrPath) -> Certificate:
+    """Parse a certificate file; nothing in it is authenticated yet."""
+    return certificates.parse(read_certificate_file(path))
+
+
+def read_certificate_file(path: StrPath) -> bytes:
+    """The bytes of a certificate file."""
+    swapped = "name the certificate's file first, then MODEL_DIR"
+    hint = swapped if os.path.isdir(path) else None
+    return read_bounded(path, certificates.MAX_BYTES, "certificate", hint=hint)
+
+
+def read_lineage(paths: Sequence[StrPath]) -> list[Certificate]:
+    """The certificates at `paths`: each is one, or a folder with `RUN/certificate.json` in it."""
+    found: list[Certificate] = []
+    room = MAX_LINEAGE_BYTES
+    for path in paths:
+        for file in _certificates_in(path):
+            data = read_bounded(file, certificates.MAX_BYTES, "certificate")
+            room -= len(data)
+            if room < 0:
+                raise EvidenceError(
+                    f"the certificates of the lineage have more than {MAX_LINEAGE_BYTES} bytes"
+                )
+            found.append(certificates.parse(data))
+    return found
+
+
+def _certificates_in(path: StrPath) -> list[str]:
+    if not os.path.isdir(path):
+        return [os.fspath(path)]
+    try:
+        inside = [os.path.join(path, name, "certificate.json") for name in os.listdir(path)]
+    except OSError as error:
+        raise EvidenceError(f"cannot read {os.fspath(path)!a}: {error.strerror}") from None
+    # Whoever sent the folder may have put a FIFO there, from which a read would never return.
+    files = sorted(file for file in inside if os.path.isfile(file))
+    if not files or len(files) > MAX_LINEAGE:
+        raise EvidenceError(
+            f"{os.fspath(path)!a} holds {len(files)} certificates at RUN/certificate.json, "
+            f"wanted: 1 to {MAX_LINEAGE}"
+        )
+    return files
+
+
+def read_model(path: StrPath, on_bytes: OnBytes | None = None) -> dict[str, FileFact | Defect]:
+    """Hash every file of a model directory; links, special files and the like are Defects."""
+    from pathlib import Path
+
+    from aicert.verifier import model_directory as model
+
+    return model.read_model(Path(path), on_bytes)
+
+
+def choose_policy(
+    policy: str | Policy, *, root: StrPath | None = None, image: StrPath | None = None
+) -> Policy:
+    """A built-in policy by name or a policy file by path, with the caller's own root and image."""
+    if isinstance(policy, Policy):
+        chosen = policy
+    elif policy in BUILT_IN:
+        chosen = built_in(policy)
+    elif os.path.exists(policy):
+        from aicert.trust.policy_file import load_policy
+
+        chosen = load_policy(policy)
+    else:
+        from difflib import get_close_matches
+
+        near = get_close_matches(policy, BUILT_IN, n=1)
+        raise ConfigError(
+            f"no policy {policy!a}: neither a file nor one of {', '.join(BUILT_IN)}",
+            hint=f"--policy {near[0]}" if near else None,
+        )
+    try:
+        if root is not None:
+            pem = read_bounded(root, MAX_PEM, "root")
+            chosen = with_root(chosen, pem, os.fspath(root))
+        if image is not None:
+            from aicert.formats import image_lock
+
+            data = read_bounded(image, image_lock.MAX_BYTES, "image lock")
+            chosen = with_image(chosen, image_lock.parse(data))
+    except AicertError as error:
+        raise ConfigError(error.message, hint=error.hint) from None
+    return require_roots(chosen)
+
+
+def expected_lockfile(text: StrPath | Digest | None) -> Digest | None:
+    """The digest of the lockfile that the caller expects: a path, or `sha256:HEX`."""
+    if text is None or isinstance(text, Digest):
+        return text
+    name = os.fspath(text)
+    if name.startswith("sha256:"):
+        if not is_hex(name.removeprefix("sha256:")):
+            raise ConfigError(f"not a lockfile digest: {name[:80]!a}")
+        return Digest.parse(name)
+    try:
+        return of_bytes(read_bounded(name, MAX_LOCKFILE, "lockfile"))
+    except EvidenceError as error:
+        raise ConfigError(error.message, hint="--lockfile lockfiles/RUN.lock.toml") from None
+
+
+def expected_nonce(text: str | bytes | None) -> bytes | None:
+    """The caller's challenge: 32 bytes, or 64 hexadecimal digits."""
+    if text is None:
+        return None
+    if isinstance(text, bytes):
+        nonce = text
+    elif is_hex(text.lower()):
+        nonce = bytes.fromhex(text)
+    else:
+        raise ConfigError("a nonce is 64 hexadecimal digits", hint="openssl rand -hex 32")
+    if len(nonce) != 32:
+        raise ConfigError("a nonce has 32 bytes", hint="openssl rand -hex 32")
+    return nonce
+
+
+def time_of_appraisal(at: datetime | str | None) -> datetime:
+    """The time at which validity is judged: the caller's statement, or now."""
+    if at is None:
+        return datetime.now(UTC)
+    try:
+        time = datetime.fromisoformat(at) if isinstance(at, str) else at
+        # In the years 1 and 9999 there are times in one zone that do not exist in another.
+        time = time if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        time = None
+    if time is None or time.tzinfo is None:
+        raise ConfigError(
+            f"not a time with a zone: {str(at)[:40]!a}", hint="--at 2026-08-21T09:14:07Z"
+        )
+    return time
+
+
+def check_files(
+    certificate: StrPath | Certificate,
+    model: StrPath | None,
+    *,
+    policy: str | Policy = "default",
+    root: StrPath | None = None,
+    lockfile: StrPath | Digest | None = None,
+    image: StrPath | None = None,
+    nonce: str | bytes | None = None,
+    at: datetime | str | None = None,
+    lineage: Sequence[StrPath] | None = None,
+    on_bytes: OnBytes | None = None,
+) -> AttestationResult:
+    """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`.
+
+    Whoever shows more of the certificate gives the one that was read: a path may have another one
+    the next time.
+    """
+    chosen = choose_policy(policy, root=root, image=image)
+    wanted, challenge = expected_lockfile(lockfile), expected_nonce(nonce)
+    time = time_of_appraisal(at)
+    if model is not None and not os.fspath(model):
+        # To pathlib it is the current directory, which nobody named: a variable was not set.
+        raise ConfigError("MODEL_DIR is empty", hint="name the model's directory")
+    parsed = certificate if isinstance(certificate, Certificate) else read_certificate(certificate)
+    ancestors = None if lineage is None else read_lineage(lineage)
+    return appraise(
+        parsed,
+        None if model is None else partial(read_model, model, on_bytes),
+        chosen,
+        at=time,
+        lockfile=wanted,
+        nonce=challenge,
+        ancestors=ancestors,
+    )
+
+
+def require_passed(result: AttestationResult) -> AttestationResult:
+    """`result`, if it passed; else RejectedError, or NoVerdictError where it is undecided."""
+    if result.verdict == "passed":
+        return result
+    if result.verdict == "failed":
+        first = result.failed[0]
+        raise RejectedError(f"{first.id}: {first.detail}", result, hint=first.hint)
+    reasons = "; ".join(f"{check.id}: {check.detail}" for check in result.undecided[:3])
+    raise NoVerdictError(f"no verdict: {reasons}", result)
+
+
+class NoVerdictError(EvidenceError):
+    """The evidence neither passed nor failed: a check could not be made. `result` has them all."""
+
+    def __init__(self, message: str, result: AttestationResult) -> None:
+        super().__init__(message)
+        self.result = result

@@ -1,0 +1,74 @@
+"""The runner's refusals of config and models, early: what the host runs before it starts a machine.
+For comfort only: the runner decides again inside.
+
+`python -m enclave_runner.axolotl.check --config FILE` reads `{"NAME": INPUT}` from stdin and exits
+0, or with a refusal's code and one JSON line `{"message", "hint"}`. INPUT: `files`, path → SHA-256,
+or null for one that is a file; `path` where its bytes are at hand, else null; `allowPickle`. Of
+these the config is opened, and of models the files that the trainer would see. Rows are not read.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aicert.errors import AicertError
+from aicert.formats.digest import EMPTY_DIR, FileFact
+from enclave_runner.axolotl import config
+from enclave_runner.inputs import model_files
+from enclave_runner.inputs.measure import MeasuredInput
+
+
+def main() -> int:
+    """Check one config, and the models that it names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, type=Path)
+    arguments = parser.parse_args()
+    inputs: Mapping[str, Any] = json.load(sys.stdin)
+    views = {
+        name: config.InputView(is_file=item["files"] is None, files=frozenset(item["files"] or ()))
+        for name, item in inputs.items()
+    }
+    try:
+        effective = config.resolve(arguments.config.read_bytes(), views)
+        at_hand = {item.name: item for item in _at_hand(inputs)}
+        with tempfile.TemporaryDirectory() as folder:
+            model_files.prepare(
+                [each for each in effective.references if _is_whole(each, at_hand)],
+                at_hand.values(),
+                frozenset(name for name, item in inputs.items() if item["allowPickle"]),
+                Path(folder),
+            )
+    except AicertError as error:
+        print(json.dumps({"message": error.message, "hint": error.hint}))
+        return error.exit_code
+    return 0
+
+
+def _is_whole(reference: config.Reference, at_hand: Mapping[str, MeasuredInput]) -> bool:
+    """Whether to look at it now: a folder that lacks what its role needs is left to the runner."""
+    item = at_hand.get(reference.name)
+    needed = model_files.NEEDED.get(reference.role)
+    place = "/".join(part for part in (reference.inside, needed) if part)
+    return item is not None and (needed is None or place in item.files)
+
+
+def _at_hand(inputs: Mapping[str, Any]) -> Iterator[MeasuredInput]:
+    """Folders whose every file is here; they were hashed when they were locked or fetched."""
+    for name, item in inputs.items():
+        if item["path"] is None or item["files"] is None:
+            continue
+        root = Path(item["path"])
+        if all((root / path).is_file() for path in item["files"]):
+            files = {
+                path: FileFact(sha256=digest, size=(root / path).stat().st_size)
+                for path, digest in item["files"].items()
+            }
+            yield MeasuredInput(name=name, path=root, digest=EMPTY_DIR, files=files, stat_keys={})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""Turn the config that a lockfile pins into the one that Axolotl runs, or refuse it (design 5.3).
+
+`resolve` is pure and gives the same bytes on every machine: the host calls it early, for
+comfort; the runner's call counts. `input:NAME` and `input:NAME/PATH` stand for whole scalars and
+become paths in the sandbox. What Axolotl would ignore, fetch, import, resume or send is refused
+by name, with the nearest valid one; so is text where Axolotl takes numbers only. Left out: all else
+of the types of values, which Axolotl checks, and the files' content (`pickles.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from enclave_runner.axolotl import config_rules as rules
+from enclave_runner.axolotl import strict_yaml
+from enclave_runner.axolotl.config_rules import ConfigRefused
+from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.inputs import model_json
+from enclave_runner.inputs.selections import Selection, Selections
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
+_PATH_LIKE = re.compile(r"[/\\]|^~|^\.\.?$|^input:")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputView:
+    """What a reference can name: a file, or the files of a directory, by path in it."""
+
+    is_file: bool
+    files: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppliedOverride:
+    """A key where the runner's value differs from the config's (None: absent)."""
+
+    key: str
+    configured: object
+    used: object
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """An input that the config names: under which key (without list positions), and what of it.
+
+    `inside` is a path in the input, "" for all of it. `role` is what the trainer takes it for:
+    one of "model", "tokenizer", "adapter", "data" (rows) and "file" (a setting or a template).
+    """
+
+    key: str
+    name: str
+    inside: str
+
+    @property
+    def role(self) -> str:
+        if self.key.partition(".")[0] in rules.ROWS:
+            return "file" if self.key in rules.MAYBE_REFERENCES else "data"
+        return rules.ROLES.get(self.key, "file")
+
+    @property
+    def place(self) -> str:
+        """Where the trainer finds it."""
+        return "/".join(part for part in (rules.INPUTS, self.name, self.inside) if part)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effective:
+    """`config` is what Axolotl reads, byte for byte: canonical JSON, which is YAML.
+
+    `references`: every input that it names, in the config's order. `selections`: the rows of those
+    that are data, which it names by where their canonical form lies.
+    """
+
+    config: bytes
+    overrides: tuple[AppliedOverride, ...]
+    references: tuple[Reference, ...] = ()
+    selections: tuple[Selection, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + hashlib.sha256(self.config).hexdigest()
+
+
+def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
+    """The effective config. Raises ConfigRefused."""
+    try:
+        document = strict_yaml.load(config_bytes)
+    except strict_yaml.YamlError as error:
+        raise ConfigRefused("", error.message) from error
+    if not isinstance(document, dict) or not document:
+        raise ConfigRefused("", "not a mapping of Axolotl's keys")
+    walk = _Walk(inputs)
+    keys = axolotl_keys()
+    settings = walk.mapping(document, (keys.root,), "", "")
+    if not settings.get("base_model"):
+        raise ConfigRefused("base_model", "missing", hint=walk.hint())
+    rows = Selections({name: None if view.is_file else view.files for name, view in inputs.items()})
+    rows.rewrite(settings)
+    overrides = _apply_overrides(settings)
+    return Effective(
+        config=strict_yaml.canonical(settings),
+        overrides=overrides,
+        references=tuple(walk.references),
+        selections=rows.all,
+    )
+
+
+def _apply_overrides(settings: dict[str, object]) -> tuple[AppliedOverride, ...]:
+    applied = []
+    for each in rules.OVERRIDES:
+        configured = settings.get(each.key)
+        if any(settings.get(key) for key in each.unless):
+            continue
+        if each.only_when_absent and configured is not None:
+            continue
+        if each.value is None:
+            settings.pop(each.key, None)
+        else:
+            settings[each.key] = each.value
+        if configured != each.value:
+            applied.append(
+                AppliedOverride(key=each.key, configured=configured, used=each.value, why=each.why)
+            )
+    return tuple(applied)
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str | None:
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else None
+
+
+def _is_number(text: str) -> bool:
+    """Whether Axolotl may read it as a number: YAML takes `1e-5` for text."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _empty(value: object) -> bool:
+    return value is None or value is False or value in ("", [], {})
+
+
+class _Walk:
+    """One pass over the config.
+
+    `rule` is the dotted key without list positions, `place` with them.
+    """
+
+    def __init__(self, inputs: Mapping[str, InputView]) -> None:
+        self._inputs = inputs
+        self._keys = axolotl_keys()
+        self.references: list[Reference] = []
+
+    def hint(self) -> str:
+        names = sorted(self._inputs)
+        if not names:
+            return "declare it under the run's inputs"
+        return f"`input:NAME` or `input:NAME/FILE`, where NAME is one of: {', '.join(names)}"
+
+    def mapping(
+        self, value: dict[object, object], models: tuple[str, ...], rule: str, place: str
+    ) -> dict[str, object]:
+        known = self._known(value, models, place) if models else None
+        result: dict[str, object] = {}
+        for key, each in value.items():
+            inner = f"{place}.{key}" if place else str(key)
+            if not isinstance(key, str) and rule.rpartition(".")[2] not in rules.NUMBERED:
+                raise ConfigRefused(inner, "a key must be a string: quote it")
+            name = str(key)
+            inner_rule = f"{rule}.{name}" if rule else name
+            self._refuse(name, inner_rule, inner, each, free=known is None)
+            below = known[name] if known is not None else ()
+            result[name] = self._value(each, below, inner_rule, inner)
+        return result
+
+    def _known(
+        self, value: dict[object, object], models: tuple[str, ...], place: str
+    ) -> Mapping[str, tuple[str, ...]]:
+        """The keys of the models, of those allowed here, that take all of `value`."""
+        names = {str(key) for key in value}
+        candidates = [self._keys.models[model] for model in models]
+        fitting = [candidate for candidate in candidates if names <= candidate.keys()]
+        if fitting:
+            return {
+                key: tuple(sorted({each for candidate in fitting for each in candidate[key]}))
+                for key in names
+            }
+        best = min(candidates, key=lambda candidate: len(names - candidate.keys()))
+        unknown = next(str(key) for key in value if str(key) not in best)
+        raise ConfigRefused(
+            f"{place}.{unknown}" if place else unknown,
+            "Axolotl knows no such key and would ignore it",
+            hint=_nearest(unknown, best),
+        )
+
+    def _refuse(self, name: str, rule: str, place: str, value: object, *, free: bool) -> None:
+        if free and name in rules.REFUSED_WHEN_FALSE and not value:
+            raise ConfigRefused(place, f"refused: {rules.REFUSED_WHEN_FALSE[name]}")
+        if _empty(value):
+            return
+        reason = rules.REFUSED.get(rule)
+        if reason is None and free:
+            reason = rules.REFUSED_ANYWHERE.get(name)
+        if reason is None and (name.startswith(rules.TRACKERS) or name in rules.TRACKER_SWITCHES):
+            reason = rules.LEAVES
+        secret = any(part in name.lower() for part in rules.SECRET_PARTS)
+        text = any(part in rules.TEXT for part in rule.split(".")[:-1])
+        if secret or (not text and name.lower() in rules.SECRET_KEYS):
+            reason = rules.CONFIG_IS_PUBLIC
+        if reason is not None:
+            raise ConfigRefused(place, f"refused: {reason}", hint=f"remove `{name}`")
+
+    def _value(self, value: object, below: tuple[str, ...], rule: str, place: str) -> object:
+        if isinstance(value, dict):
+            if rule in rules.REFERENCES and not below:
+                raise ConfigRefused(place, "must be an `input:` reference", hint=self.hint())
+            return self.mapping(value, below, rule, place)
+        if isinstance(value, list):
+            return [
+                self._value(each, below, rule, f"{place}[{index}]")
+                for index, each in enumerate(value)
+            ]
+        if isinstance(value, str):
+            return self._text(value, rule, place)
+        if rule in rules.REFERENCES and not _empty(value):
+            raise ConfigRefused(place, "must be an `input:` reference", hint=self.hint())
+        return value
+
+    def _text(self, value: str, rule: str, place: str) -> str:
+        name = rule.rpartition(".")[2]
+        if rule in rules.REFERENCES and value:
+            if self._is_synthetic(value, rule):
+                return value
+            return self._reference(value, rule, place)
+        if rule in rules.MAYBE_REFERENCES and value:
+            if value.startswith("input:"):
+                return self._reference(value, rule, place)
+            if name == "chat_template_jinja" and "{" in value:
+                word = model_json.included(value)
+                if word is not None:
+                    raise ConfigRefused(place, f"its `{word}` would read another file")
+                return value
+            raise ConfigRefused(place, "names no input", hint=self.hint())
+        if rule in rules.OVERRIDDEN:
+            return value
+        wanted = self._keys.numbers.get(rule)
+        if wanted and value and not _is_number(value):
+            raise ConfigRefused(place, f"{value[:80]!r} is not {wanted}")
+        if any(part in rules.TEXT or part.startswith("field") for part in rule.split(".")):
+            return value
+        self._choice(value, name, rule, place)
+        if _PATH_LIKE.search(value):
+            raise ConfigRefused(
+                place,
+                f"{value[:80]!r} looks like a path or a hub name, and this key takes neither",
+                hint="only keys that name a model, tokenizer, data set or adapter take `input:`",
+            )
+        return value
+
+    def _is_synthetic(self, value: str, rule: str) -> bool:
+        return value == "synthetic" and rule.endswith("datasets.path")
+
+    def _choice(self, value: str, name: str, rule: str, place: str) -> None:
+        top = rule.partition(".")[0]
+        of_dataset = top in ("datasets", "test_datasets", "pretraining_dataset")
+        valid: tuple[str, ...] = ()
+        if of_dataset and name == "type":
+            valid = self._keys.dataset_types
+        elif of_dataset:
+            valid = rules.CHOICES.get(name, ())
+        if valid and value and value not in valid:
+            raise ConfigRefused(
+                place,
+                f"{value[:80]!r} is none of Axolotl's own, and others are code by name",
+                hint=_nearest(value, valid) or f"one of: {', '.join(valid[:8])}",
+            )
+        if rule in rules.IDENTIFIERS and value and not _IDENTIFIER.fullmatch(value):
+            raise ConfigRefused(place, f"{value[:80]!r} is no name of a class of transformers")
+
+    def _reference(self, value: str, rule: str, place: str) -> str:
+        match = _REFERENCE.fullmatch(value)
+        if match is None:
+            raise ConfigRefused(
+                place,
+                f"{value[:80]!r} is a hub name or a path, and only declared inputs can be read",
+                hint=self.hint(),
+            )
+        name, inside = match[1], match[2]
+        view = self._inputs.get(name)
+        if view is None:
+            raise ConfigRefused(
+                place,
+                f"the run declares no input {name!r}",
+                hint=_nearest(name, self._inputs) or self.hint(),
+            )
+        reference = Reference(key=rule, name=name, inside=inside or "")
+        self.references.append(reference)
+        if inside is None:
+            return reference.place
+        if view.is_file:
+            raise ConfigRefused(place, f"input {name!r} is a file", hint=f"use `input:{name}`")
+        if inside not in view.files and not any(
+            each.startswith(inside + "/") for each in view.files
+        ):
+            raise ConfigRefused(
+                place,
+                f"input {name!r} holds no {inside[:80]!r}",
+                hint=_nearest(inside, sorted(view.files)[:2000]),
+            )
+        return reference.place

@@ -1,0 +1,241 @@
+"""Measure what a training did: mean loss per token on a sample of its rows, before and after.
+
+`measure` runs when no process of the trainer is left. The rows are drawn by the runner, with a seed
+that nobody could know (`loss_sample`); a child in a sandbox of its own, without TPM and network,
+sees them, the model inputs and the output's safetensors files, and nothing else that the trainer
+wrote. It runs this image's code (`measuring`), but with libraries that parse what anybody may have
+written: its one line is read as hostile, and what is no measurement is `incomplete`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import EvidenceError
+from aicert.formats import strict_json
+from aicert.formats.run_report_facts import MAX_REASON, Loss
+from aicert.formats.strict_json import Fields
+from enclave_runner.axolotl import loss_sample, training
+from enclave_runner.axolotl.config_rules import SCRATCH
+from enclave_runner.sandbox import containment
+from enclave_runner.sandbox.containment import Limits, Sandbox
+
+CODE = "/aicert/code"
+JOB = "/aicert/loss.json"
+SAMPLE = "/aicert/sample.jsonl"
+OUTPUT = "/aicert/output"
+RECORDS = "/aicert/records"
+COMMAND = (f"{training.ENVIRONMENT}/bin/python", "-P", "-m", "enclave_runner.axolotl.measuring")
+# The child's own cap: a token whose loss is larger, or no number, counts this much.
+MOST_LOSS = 100.0
+# Rows are measured for so long, or for this part of the training's time if that is longer. What
+# imports and loading take comes on top and is the same for any number of rows.
+SECONDS = 20.0
+PART = 0.01
+# No more than a bound on what hangs: an emulated machine is some hundred times slower.
+_LONGEST = 3600.0
+_MAX_BYTES = 64 * 1024
+_NO_REWARD = "rewards have no loss per token"
+# What kinds of training have no loss per token of their rows, by the config's key.
+_WITHOUT = {
+    "process_reward_model": f"a process reward model: {_NO_REWARD}",
+    "reward_model": f"a reward model: {_NO_REWARD}",
+}
+_WITHOUT_RL = frozenset(("ebft", "gdpo", "grpo"))
+# With these the trainer's own losses are of another kind than a mean loss per token of all rows:
+# with noise, say, or at the end of the last rows alone.
+_OTHER_LOSS = ("rl", "use_eaft", "neftune_noise_alpha", "curriculum_sampling")
+# They say how to train quickly or on several devices; a measurement does neither.
+_LEFT_OUT = (
+    "activation_offloading", "ddp", "deepspeed", "fsdp", "fsdp_config", "fsdp_version",
+    "gradient_checkpointing", "gradient_checkpointing_kwargs", "selective_checkpointing",
+    "torch_compile",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """`cpu_seconds` of the child; 0 where none was needed."""
+
+    loss: Loss
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """Where to measure: `folder` is absent or empty. For `user` and `gpus` see training.train."""
+
+    folder: Path
+    training_env: Path
+    limits: Limits
+    user: int | None = None
+    gpus: Sequence[Path] = ()
+
+
+def measure(
+    config: bytes,
+    shown: Mapping[str, Path],
+    output: Mapping[str, Path],
+    room: Room,
+    *,
+    seed: bytes,
+    trained_seconds: float,
+) -> Measured:
+    """The losses of a training that ended well.
+
+    `config`: the effective one; `shown`: what its trainer saw, place → file or folder; `output`:
+    what it left, path → file.
+    """
+    settings = json.loads(config)
+    reason = without_loss(settings)
+    if reason is not None:
+        return Measured(loss=Loss(state="no-loss", reason=reason))
+    room.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not _write_sample(room.folder / "sample.jsonl", settings, shown, seed):
+        return Measured(loss=_incomplete("there is no row to measure on"))
+    files = {
+        "config.json": {key: value for key, value in settings.items() if key not in _LEFT_OUT},
+        "job.json": {"config": training.CONFIG, "seconds": seconds_for(trained_seconds)},
+    }
+    for name, content in files.items():
+        (room.folder / name).write_bytes(strict_json.dumps(content))
+    scratch = room.folder / "scratch"
+    training.make_scratch(scratch, room.user)
+    lines: list[bytes] = []
+    ended = containment.run(
+        COMMAND,
+        _sandbox(shown, output, room, scratch),
+        _limits(room.limits, trained_seconds),
+        room.folder / "loss.log",
+        lines.append,
+    )
+    return Measured(
+        loss=read_result(lines, ended.exit_code, comparable=comparable(settings)),
+        cpu_seconds=ended.cpu_seconds,
+    )
+
+
+def without_loss(settings: Mapping[str, object]) -> str | None:
+    """Why the rows of such a training have no loss per token; None where they have."""
+    for key, reason in _WITHOUT.items():
+        if settings.get(key):
+            return reason
+    if settings.get("rl") in _WITHOUT_RL:
+        return f"rl: {settings['rl']}: what it trains on is generated, not in the rows"
+    data = [settings.get(key) for key in ("pretraining_dataset", "datasets")]
+    entries = [each for value in data if isinstance(value, list) for each in value]
+    if entries and all(each.get("path") == "synthetic" for each in entries):
+        return "what it trains on is made up, not in rows"
+    return None
+
+
+def comparable(settings: Mapping[str, object]) -> bool:
+    """Whether the trainer's own losses are mean losses per token, too."""
+    return not any(settings.get(key) for key in _OTHER_LOSS)
+
+
+def seconds_for(trained_seconds: float) -> float:
+    """How long to measure rows."""
+    return max(SECONDS, PART * trained_seconds)
+
+
+def read_result(lines: Sequence[bytes], exit_code: str, *, comparable: bool) -> Loss:
+    """What the child says, as hostile; whatever is no measurement has a reason."""
+    if exit_code != "0" or len(lines) != 1:
+        return _incomplete(f"the process that measures it ended with {exit_code}")
+    try:
+        fields = Fields(
+            strict_json.loads(lines[0], what="measured loss", max_bytes=_MAX_BYTES), "loss"
+        )
+        if fields.has("incomplete"):
+            reason = fields.text("incomplete", max_length=_MAX_BYTES)
+            fields.done()
+            return _incomplete(reason)
+        loss = Loss(
+            state="measured",
+            before=_number(fields, "before"),
+            after=_number(fields, "after"),
+            comparable=comparable,
+            rows=fields.integer("rows", low=1),
+            tokens=fields.integer("tokens", low=1),
+            template_tokens=fields.integer("templateTokens"),
+        )
+        fields.done()
+    except EvidenceError as error:
+        return _incomplete(f"the process that measures it says what cannot be: {error.message}")
+    if loss.rows > loss_sample.MOST_ROWS or loss.template_tokens > loss.tokens:
+        return _incomplete("the process that measures it counts more than there is")
+    return loss
+
+
+def _number(fields: Fields, key: str) -> float:
+    number = fields.number(key)
+    if not (math.isfinite(number) and 0 <= number <= MOST_LOSS):
+        raise EvidenceError(f"{key} is not between 0 and {MOST_LOSS:.0f}")
+    return float(number)
+
+
+def _incomplete(reason: str) -> Loss:
+    plain = "".join(each if each in _SHOWN else " " for each in reason)
+    return Loss(state="incomplete", reason=" ".join(plain.split())[:MAX_REASON] or "no reason")
+
+
+_SHOWN = frozenset(string.ascii_letters + string.digits + string.punctuation + " ")
+
+
+def _write_sample(
+    path: Path, settings: Mapping[str, object], shown: Mapping[str, Path], seed: bytes
+) -> int:
+    rows = 0
+    with path.open("wb") as file:
+        for line in loss_sample.draw(loss_sample.sources(settings, shown), seed):
+            file.write(line)
+            rows += 1
+    return rows
+
+
+def _limits(limits: Limits, trained_seconds: float) -> Limits:
+    return Limits(
+        seconds=max(_LONGEST, trained_seconds),
+        memory_bytes=limits.memory_bytes,
+        processes=limits.processes,
+        scratch_bytes=limits.scratch_bytes,
+        threads=limits.threads,
+    )
+
+
+def _sandbox(
+    shown: Mapping[str, Path], output: Mapping[str, Path], room: Room, scratch: Path
+) -> Sandbox:
+    environment = training.environment(room.limits)
+    environment["PYTHONPATH"] = f"{training.PLUGIN}:{CODE}"
+    if room.gpus:
+        del environment["CUDA_VISIBLE_DEVICES"]
+    here = Path(__file__).parent
+    return Sandbox(
+        read_only={
+            **training.interpreter(room.training_env),
+            training.PLUGIN: here / "plugin",
+            f"{CODE}/enclave_runner/axolotl/measuring": here / "measuring",
+            training.CONFIG: room.folder / "config.json",
+            JOB: room.folder / "job.json",
+            SAMPLE: room.folder / "sample.jsonl",
+            **{f"{OUTPUT}/{name}": output[name] for name in weights(output)},
+            **{at: path for at, path in shown.items() if not at.startswith(RECORDS + "/")},
+        },
+        devices=tuple(room.gpus),
+        scratch=scratch,
+        environment=environment,
+        directory=f"{SCRATCH}/home",
+        user=room.user,
+    )
+
+
+def weights(output: Iterable[str]) -> list[str]:
+    """The output's weight files; those in folders are none that a loader takes."""
+    return sorted(path for path in output if path.endswith(".safetensors") and "/" not in path)

@@ -1,0 +1,231 @@
+"""Rows of the sample as Axolotl's own prompt strategies tokenise them: ids, and which are trained.
+
+Nothing here knows a format: each strategy says what it would map over a data set, and that is
+called with one row at a time, so that it is known which tokens come from which row. Packing only
+joins sequences and is left out. Of pairs, the chosen answer counts; of labelled answers, the
+desired ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import IterableDataset
+
+from enclave_runner.axolotl.measuring.errors import CannotMeasureError
+from enclave_runner.axolotl.measuring.template_tokens import Piece
+
+IGNORED = -100
+# A character takes at most four bytes, and so four tokens.
+_LONGEST_CHARACTER = 4
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One sequence: `labels` are the ids that a loss is of, or `IGNORED`."""
+
+    ids: list[int]
+    labels: list[int]
+
+    @property
+    def trained(self) -> int:
+        """Nothing predicts the first."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+
+Tokenise = Callable[[Row], list[Example]]
+
+
+def tokeniser(cfg: Any, tokenizer: Any, key: str, index: int, columns: Sequence[str]) -> Tokenise:
+    """What makes sequences of a row of the config's data set `key`[`index`]."""
+    if cfg.rl:
+        make = _preference(cfg, tokenizer, index)
+    elif key == "pretraining_dataset":
+        make = _pretraining(cfg, tokenizer)
+    else:
+        make = _supervised(cfg, tokenizer, cfg[key][index], columns)
+    return lambda row: [each for each in map(_fitting(cfg), make(row)) if each is not None]
+
+
+def _fitting(cfg: Any) -> Callable[[Example], Example | None]:
+    """Cut or drop as `axolotl.utils.data.utils.handle_long_seq_in_dataset` does."""
+    longest, shortest = cfg.sequence_len, cfg.min_sample_len or 2
+    cut = (cfg.excess_length_strategy or "drop").lower() == "truncate"
+
+    def fit(example: Example) -> Example | None:
+        if len(example.ids) > longest and cut:
+            example = Example(ids=example.ids[:longest], labels=example.labels[:longest])
+        fits = shortest <= len(example.ids) <= longest
+        return example if fits and example.trained else None
+
+    return fit
+
+
+class _Recorder(IterableDataset):  # type: ignore[misc]  # datasets is not there to mypy
+    """Stands for a data set and remembers what was to be done to each row."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = dict.fromkeys(columns)
+        self.steps: list[tuple[Callable[..., Any], bool]] = []
+
+    @property
+    def features(self) -> dict[str, None]:
+        return self._columns
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self._columns)
+
+    def map(self, function: Any = None, *, batched: bool = False, **ignored: Any) -> _Recorder:
+        self.steps.append((function, batched))
+        return self
+
+
+def _supervised(
+    cfg: Any, tokenizer: Any, entry: Any, columns: Sequence[str]
+) -> Callable[[Row], Iterator[Example]]:
+    if {"input_ids", "attention_mask", "labels"} <= set(columns):
+        return _examples
+    from axolotl.utils.data.wrappers import get_dataset_wrapper
+
+    recorder = _Recorder(columns)
+    base, _, style = entry.type.partition(":") if isinstance(entry.type, str) else ("", "", "")
+    try:
+        get_dataset_wrapper(
+            dataset_config=entry,
+            tokenizer=tokenizer,
+            cfg=cfg,
+            dataset_base_type=base or None,
+            dataset=recorder,
+            dataset_prompt_style=style or None,
+        )
+    except Exception:
+        # One strategy hands what it mapped to a class of its own, which takes no stand-in.
+        if not recorder.steps:
+            raise
+    if not recorder.steps:
+        raise CannotMeasureError(f"Axolotl makes no tokens of rows of type {entry.type!r}")
+    return functools.partial(_mapped, recorder.steps)
+
+
+def _mapped(steps: Sequence[tuple[Callable[..., Any], bool]], row: Row) -> Iterator[Example]:
+    value: Any = row
+    batched = False
+    for function, batched in steps:
+        value = function({key: [each] for key, each in value.items()} if batched else value)
+    if not batched:
+        yield from _examples(value)
+        return
+    for place in range(len(value["input_ids"])):
+        yield from _examples({key: each[place] for key, each in value.items()})
+
+
+def _examples(value: Mapping[str, Any]) -> Iterator[Example]:
+    ids = list(value["input_ids"])
+    labels = list(value.get("labels") or ids)
+    mask = value.get("attention_mask") or [1] * len(ids)
+    kept = [place for place, used in enumerate(mask) if used]
+    yield Example(ids=[ids[place] for place in kept], labels=[labels[place] for place in kept])
+
+
+def _pretraining(cfg: Any, tokenizer: Any) -> Callable[[Row], Iterator[Example]]:
+    if cfg.sample_packing:
+        from axolotl.prompt_strategies import pretrain
+
+        strategy = pretrain.load(tokenizer, cfg)
+        return functools.partial(_mapped, [(strategy.tokenize_prompt, True)])
+    from axolotl.utils.data.streaming import encode_streaming
+
+    encode = functools.partial(
+        encode_streaming,
+        tokenizer=tokenizer,
+        max_tokens=cfg.sequence_len,
+        text_column=getattr(cfg.pretraining_dataset[0], "text_column", "text") or "text",
+        concatenate=cfg.pretraining_sample_concatenation is True,
+    )
+    return functools.partial(_mapped, [(encode, True)])
+
+
+def _preference(cfg: Any, tokenizer: Any, index: int) -> Callable[[Row], Iterator[Example]]:
+    transform = _transform(cfg, tokenizer, index)
+
+    def make(row: Row) -> Iterator[Example]:
+        pair = transform(dict(row))
+        if pair.get("label") is False:
+            return
+        answer = pair["chosen"] if "chosen" in pair else pair["completion"]
+        prompt = pair.get("prompt")
+        whole = _encode(tokenizer, prompt, answer)
+        asked = _encode(tokenizer, prompt, None) if prompt else []
+        yield Example(ids=whole, labels=[IGNORED] * len(asked) + whole[len(asked) :])
+
+    return make
+
+
+def _transform(cfg: Any, tokenizer: Any, index: int) -> Callable[[Row], Any]:
+    """As `axolotl.utils.data.rl._load_split` chooses it."""
+    kind = cfg.datasets[index]["type"]
+    if not kind:
+        return lambda row: row
+    if not isinstance(kind, str):
+        kind = "user_defined.default"
+    from axolotl.prompt_strategies import dpo, kto, orpo
+
+    kind_of_pairs = str(getattr(cfg.rl, "value", cfg.rl))
+    load = {"orpo": orpo.load, "kto": kto.load}.get(kind_of_pairs, dpo.load)
+    transform = load(kind, cfg, dataset_idx=index)
+    if isinstance(transform, tuple):
+        transform = transform[0]
+    if transform is None:
+        raise CannotMeasureError(f"Axolotl has no strategy {kind!r}")
+    if "tokenizer" in inspect.signature(transform).parameters:
+        transform = functools.partial(transform, tokenizer=tokenizer)
+    return transform  # type: ignore[no-any-return]  # Axolotl publishes no types
+
+
+def _encode(tokenizer: Any, prompt: Any, answer: Any) -> list[int]:
+    """As TRL's preference trainers do; `answer` None: the prompt alone."""
+    if isinstance(answer, list) or isinstance(prompt, list):
+        messages = (prompt or []) + (answer or [])
+        return list(
+            tokenizer.apply_chat_template(
+                messages, tokenize=True, return_dict=True, add_generation_prompt=answer is None
+            )["input_ids"]
+        )
+    return list(tokenizer((prompt or "") + (answer or ""))["input_ids"])
+
+
+def pieces(tokenizer: Any, example: Example) -> list[list[Piece]]:
+    """The text of the trained tokens, run by run."""
+    runs: list[list[Piece]] = []
+    waiting: list[int] = []
+    after_gap = True
+    for token, label in zip(example.ids[1:], example.labels[1:], strict=True):
+        if label == IGNORED:
+            after_gap = True
+            continue
+        if after_gap:
+            _flush(tokenizer, waiting, runs)
+            runs.append([])
+        after_gap = False
+        waiting.append(token)
+        text = tokenizer.decode(waiting, clean_up_tokenization_spaces=False)
+        # A token may hold a part of a character.
+        if not text.endswith("\ufffd") or len(waiting) >= _LONGEST_CHARACTER:
+            runs[-1].append((text, len(waiting)))
+            waiting.clear()
+    _flush(tokenizer, waiting, runs)
+    return runs
+
+
+def _flush(tokenizer: Any, waiting: list[int], runs: list[list[Piece]]) -> None:
+    if waiting:
+        text = tokenizer.decode(waiting, clean_up_tokenization_spaces=False)
+        runs[-1].append((text, len(waiting)))
+        waiting.clear()

@@ -1,0 +1,193 @@
+"""Build the run report: what the runner measured, what follows from it, what the trainer says.
+
+Values that the trainer sent are copied one by one from a fixed table: whatever else it sends is
+left out.
+"""
+
+import json
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from aicert.errors import EvidenceError, LockError
+from aicert.formats import run_report, safetensors
+from aicert.formats.digest import Digest, FileFact
+from aicert.formats.run_report import Override, RunReport, Scalar, Value
+from aicert.formats.run_report_facts import Records
+from aicert.formats.strict_json import MAX_INT
+from enclave_runner.axolotl.config import Effective
+from enclave_runner.axolotl.tensors import compare
+from enclave_runner.axolotl.training import TrainingResult
+from enclave_runner.inputs.measure import MeasuredInput, unchanged_weights
+from enclave_runner.inputs.rows import Rows
+
+# What the plugin calls it → what the report calls it; `training.train` has checked types and sizes.
+_SELF_REPORTED = {
+    "steps": "steps",
+    "totalSteps": "plannedSteps",
+    "tokens": "tokens",
+    "flops": "flops",
+    "epochs": "epochs",
+    "trainSeconds": "trainSeconds",
+    "parameters": "modelParameters",
+    "trainableParameters": "trainableParameters",
+    "threads": "threads",
+    "torch": "torch",
+    "cpuCapability": "cpuCapability",
+    "device": "device",
+    "violation": "auditViolation",
+}
+# Processor features that choose another code path in the kernels of torch.
+_FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")
+_MAX_TEXT = 200
+
+
+def check_told(records: Sequence[Records], removed: Sequence[str]) -> None:
+    """Refuse before training what no run report can hold afterwards. Raises LockError."""
+    told = RunReport(exit_code="0", values={}, records=tuple(records), removed=tuple(removed))
+    try:
+        size = len(run_report.emit(told))
+    except EvidenceError as error:
+        raise LockError(f"a run report cannot tell what was read: {error.message}") from None
+    # As much is left for all else.
+    if size > run_report.MAX_BYTES // 2:
+        raise LockError(
+            f"the names of what was read fill {size} bytes of a run report, "
+            f"at most {run_report.MAX_BYTES // 2} are left for them",
+            hint="join files of rows, or give them shorter names",
+        )
+
+
+def build(
+    effective: Effective,
+    rows: Rows,
+    result: TrainingResult,
+    inputs: list[MeasuredInput],
+    output: Mapping[str, FileFact],
+    target: Path,
+    signatures: Mapping[str, Digest],
+) -> RunReport:
+    """The report of one training whose `output` files lie in `target`.
+
+    `signatures`: output → digest of its model signature.
+    """
+    values = {
+        "effectiveConfig": Value("measured", effective.digest),
+        "wallSeconds": Value("measured", round(result.wall_seconds, 3)),
+        "cpuSeconds": Value("measured", round(result.cpu_seconds, 3)),
+        "readingCpuSeconds": Value("measured", round(rows.cpu_seconds, 3)),
+        "maxMemoryBytes": Value("measured", result.max_rss),
+        "outputBytes": Value("measured", sum(fact.size for fact in output.values())),
+        "inputBytes": Value("measured", sum(f.size for i in inputs for f in i.files.values())),
+        "processor": Value("measured", _processor()),
+        "processorFeatures": Value("measured", _features()),
+        "kernel": Value("measured", platform.release()[:_MAX_TEXT]),
+    }
+    if result.limit_hit is not None:
+        values["limitHit"] = Value("measured", result.limit_hit)
+    if result.excluded:
+        values["excludedFiles"] = Value("measured", ", ".join(result.excluded)[:_MAX_TEXT])
+    if result.log_truncated:
+        values["logTruncated"] = Value("measured", 1)
+    values |= _facts(result.facts)
+    values |= _compared(inputs, target, output)
+    parameters = _parameters(target, output)
+    if parameters:
+        values["weightParameters"] = Value("measured", parameters)
+    values |= _told(result.self_reported)
+    if len(result.pace) > 1:
+        values["paceSteps"] = Value("self-reported", tuple(step for step, _ in result.pace))
+        values["paceSeconds"] = Value("self-reported", tuple(at for _, at in result.pace))
+    return RunReport(
+        exit_code=result.exit_code,
+        values=values,
+        overrides=tuple(
+            Override(
+                key=item.key, configured=_text(item.configured), used=_text(item.used), why=item.why
+            )
+            for item in effective.overrides
+        ),
+        unchanged_weights=tuple(unchanged_weights(inputs, output)),
+        signatures=tuple(sorted(signatures.items())),
+        records=rows.records,
+    )
+
+
+def _compared(
+    inputs: list[MeasuredInput], target: Path, output: Mapping[str, FileFact]
+) -> dict[str, Value]:
+    counts = compare(
+        [(item.path / path, fact.size) for item in inputs for path, fact in item.files.items()],
+        [(target / path, fact.size) for path, fact in output.items() if safetensors.is_named(path)],
+    )
+    values = {
+        "tensorsChanged": Value("measured", counts.changed),
+        "tensorsNew": Value("measured", counts.new),
+        "tensorsUnchanged": Value("measured", counts.unchanged),
+    }
+    if counts.unread:
+        values["weightsUnread"] = Value("measured", "; ".join(counts.unread)[:_MAX_TEXT])
+    return values
+
+
+def _told(told: Mapping[str, object]) -> dict[str, Value]:
+    values = {
+        name: Value("self-reported", cast(Scalar, told[key]))
+        for key, name in _SELF_REPORTED.items()
+        if key in told
+    }
+    losses = cast(list[tuple[float, float]], told.get("losses"))
+    if losses:
+        values["lossSteps"] = Value("self-reported", tuple(step for step, _ in losses))
+        values["losses"] = Value("self-reported", tuple(round(loss, 6) for _, loss in losses))
+    return values
+
+
+def _facts(facts: Mapping[str, object]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for name, version in cast(dict[str, str], facts["versions"]).items():
+        values[f"{name}Version"] = Value("measured", version)
+    for name, setting in cast(dict[str, str], facts["settings"]).items():
+        first, *rest = name.lower().split("_")
+        values[first + "".join(word.title() for word in rest)] = Value("measured", setting)
+    return values
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return (value if isinstance(value, str) else json.dumps(value, sort_keys=True))[:_MAX_TEXT]
+
+
+def _processor() -> str:
+    return _cpuinfo("model name") or platform.machine()
+
+
+def _features() -> str:
+    flags = set(_cpuinfo("flags").split())
+    return " ".join(name for name in _FEATURES if name in flags)
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    match = re.search(rf"^{key}\s*:\s*(.*)$", text, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def _parameters(target: Path, output: Mapping[str, FileFact]) -> int:
+    """The number of weights in the output's safetensors files, by their headers."""
+    total = 0
+    for path, fact in output.items():
+        if safetensors.is_named(path):
+            try:
+                with (target / path).open("rb") as file:
+                    total += safetensors.read_header(file.fileno(), fact.size).elements
+            except EvidenceError:
+                # Told as `weightsUnread`; the verifier refuses the file.
+                continue
+    return min(total, MAX_INT)

@@ -1,0 +1,104 @@
+"""Compare the tensors of outputs with those of inputs: what really changed, whatever the files say.
+
+A file with other metadata is another file of the same weights. So tensors are compared, by type,
+shape and bytes: an output's that is any input's, under whatever name, is unchanged. Every input
+file with a safetensors header is looked at. A tensor is read whole only where its first bytes are
+those of another. An output that cannot be read is named: nothing is known of its tensors. Left out:
+weights in other formats, and the same numbers in another type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import EvidenceError
+from aicert.formats import safetensors
+from aicert.formats.safetensors import Tensor
+
+# Trained tensors differ in their first values. Tensors that are equal so far are compared whole.
+_FIRST = 1 << 12
+_BLOCK = 1 << 20
+
+Sized = tuple[Path, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How many tensors of the outputs are an input's, have an input's name only, or neither.
+
+    `unread`: the outputs of which nothing is known, each with why.
+    """
+
+    unchanged: int
+    changed: int
+    new: int
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """Where a tensor's bytes lie."""
+
+    path: Path
+    begin: int
+    end: int
+
+
+_Key = tuple[str, tuple[int, ...], bytes]
+
+
+def compare(inputs: Iterable[Sized], outputs: Iterable[Sized]) -> Counts:
+    """Count the tensors of `outputs`; files are given with their sizes, any without header too."""
+    places: dict[_Key, list[_Place]] = {}
+    names: set[str] = set()
+    unread: list[str] = []
+    # An input without a header is rows, or a text: no weights.
+    for tensor, key, place in _tensors(inputs, []):
+        names.add(tensor.name)
+        places.setdefault(key, []).append(place)
+    unchanged = changed = new = 0
+    for tensor, key, place in _tensors(outputs, unread):
+        if any(_equal(place, other) for other in places.get(key, ())):
+            unchanged += 1
+        elif tensor.name in names:
+            changed += 1
+        else:
+            new += 1
+    return Counts(unchanged=unchanged, changed=changed, new=new, unread=tuple(unread))
+
+
+def _tensors(files: Iterable[Sized], unread: list[str]) -> Iterator[tuple[Tensor, _Key, _Place]]:
+    for path, size in files:
+        with path.open("rb") as file:
+            fd = file.fileno()
+            try:
+                start, tensors = safetensors.read_tensors(fd, size)
+            except EvidenceError as error:
+                unread.append(f"{path.name}: {error.message}")
+                continue
+            for tensor in tensors:
+                begin, end = start + tensor.begin, start + tensor.end
+                first = os.pread(fd, min(_FIRST, end - begin), begin)
+                yield (
+                    tensor,
+                    (tensor.dtype, tensor.shape, hashlib.sha256(first).digest()),
+                    _Place(path=path, begin=begin, end=end),
+                )
+
+
+def _equal(one: _Place, other: _Place) -> bool:
+    """Whether two tensors of one type and shape have the same bytes."""
+    length = one.end - one.begin
+    with contextlib.ExitStack() as stack:
+        mine = stack.enter_context(one.path.open("rb")).fileno()
+        theirs = stack.enter_context(other.path.open("rb")).fileno()
+        return all(
+            os.pread(mine, min(_BLOCK, length - at), one.begin + at)
+            == os.pread(theirs, min(_BLOCK, length - at), other.begin + at)
+            for at in range(_FIRST, length, _BLOCK)
+        )

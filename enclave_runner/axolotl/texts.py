@@ -1,0 +1,172 @@
+"""Name the texts that reach the trainer and come from no row: templates, formats, tokenizer rules.
+
+A chat template can ignore the rows and write another corpus; so can a prompt format of the config,
+a tokenizer's normalizer, or an added token. Each is named with its SHA-256: a text's own, in UTF-8,
+or that of JSON in the form that `aicert.formats.strict_json` writes (docs/spec/certificate.md).
+Left out: prompts that are Axolotl's code, such as `alpaca`, which the image's digest covers. How
+much of what was trained such texts made is measured with the loss.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from aicert.errors import EvidenceError
+from aicert.formats import strict_json
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.run_report_facts import MAX_TEXTS
+from enclave_runner.axolotl.config import Reference
+from enclave_runner.axolotl.config_rules import INPUTS
+from enclave_runner.inputs.measure import MeasuredInput
+
+# Keys of the config, at any depth, whose values are trained on as they stand.
+_CONFIG = frozenset(
+    (
+        "added_tokens_overrides",
+        "chat_template_jinja",
+        "chat_template_kwargs",
+        "chosen_format",
+        "completion_format",
+        "default_system_message",
+        "eot_tokens",
+        "format",
+        "no_input_format",
+        "prompt_format",
+        "rejected_format",
+        "special_tokens",
+        "step_separator",
+        "system_format",
+        "system_prompt",
+        "tokens",
+    )
+)
+# What of a tokenizer's files decides which text is trained; None: all of the file.
+_FILES: Mapping[str, tuple[str, ...] | None] = {
+    "added_tokens.json": None,
+    "chat_template.jinja": None,
+    "chat_template.json": None,
+    "special_tokens_map.json": None,
+    "spiece.model": None,
+    "tokenizer.json": ("added_tokens", "decoder", "normalizer", "post_processor", "pre_tokenizer"),
+    "tokenizer.model": None,
+    "tokenizer_config.json": ("added_tokens_decoder", "chat_template"),
+}
+_MORE_TEMPLATES = "additional_chat_templates/"
+_ROLES = ("model", "tokenizer")
+_BUILT_IN = "lib/python3.11/site-packages/axolotl/utils/chat_templates/templates"
+_MAX_NAME = 200
+
+Texts = tuple[tuple[str, Digest], ...]
+
+
+def name_texts(
+    config: bytes,
+    references: Sequence[Reference],
+    inputs: Mapping[str, MeasuredInput],
+    training_env: Path,
+) -> Texts:
+    """Every such text of a run with this effective config, sorted by name."""
+    settings = json.loads(config)
+    found = dict(_of_config(settings, "", inputs))
+    found |= _built_in(settings, training_env)
+    for reference in references:
+        if reference.role in _ROLES:
+            found |= _of_files(inputs[reference.name], reference)
+    named = sorted((_plain(name), digest) for name, digest in found.items())
+    if len(named) <= MAX_TEXTS:
+        return tuple(named)
+    rest = named[MAX_TEXTS - 1 :]
+    folded = of_bytes(strict_json.dumps([[name, str(digest)] for name, digest in rest]))
+    return tuple(sorted([*named[: MAX_TEXTS - 1], (f"~ {len(rest)} more", folded)]))
+
+
+def _of_config(
+    value: object, place: str, inputs: Mapping[str, MeasuredInput]
+) -> Iterator[tuple[str, Digest]]:
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _of_config(each, f"{place}[{index}]", inputs)
+    if not isinstance(value, dict):
+        return
+    for key, each in value.items():
+        inner = f"{place}.{key}" if place else str(key)
+        if key in _CONFIG and each not in (None, "", [], {}):
+            yield f"config: {inner}", _digest(each, inputs)
+        else:
+            yield from _of_config(each, inner, inputs)
+
+
+def _digest(value: object, inputs: Mapping[str, MeasuredInput]) -> Digest:
+    if not isinstance(value, str):
+        return of_bytes(strict_json.dumps(value))
+    if value.startswith(INPUTS + "/"):
+        name, _, inside = value.removeprefix(INPUTS + "/").partition("/")
+        return Digest("sha256", inputs[name].files[inside].sha256)
+    return of_bytes(value.encode())
+
+
+def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, Digest]:
+    """Axolotl's own chat templates that the config names."""
+    entries = settings.get("datasets")
+    places = [settings, *(entries if isinstance(entries, list) else ())]
+    found = {}
+    for each in places:
+        name = each.get("chat_template") if isinstance(each, Mapping) else None
+        if not isinstance(name, str):
+            continue
+        name = name.removeprefix("tokenizer_default_fallback_")
+        path = training_env / _BUILT_IN / f"{name}.jinja"
+        if "/" not in name and path.is_file():
+            found[f"image: chat template {name}"] = of_bytes(path.read_bytes())
+    return found
+
+
+def _of_files(item: MeasuredInput, reference: Reference) -> dict[str, Digest]:
+    below = f"{reference.inside}/" if reference.inside else ""
+    found: dict[str, Digest] = {}
+    for path, fact in item.files.items():
+        name = path.removeprefix(below)
+        if not path.startswith(below):
+            continue
+        if name.startswith(_MORE_TEMPLATES) and name.endswith(".jinja"):
+            found[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
+        elif name in _FILES:
+            keys = _FILES[name]
+            if keys is None:
+                found[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
+            else:
+                found |= _of_keys(item.path / path, f"{item.name}/{path}", keys)
+    return found
+
+
+def _of_keys(path: Path, name: str, keys: Sequence[str]) -> dict[str, Digest]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        # A loader cannot read it either.
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    found = {}
+    for key in keys:
+        value = cast(object, document.get(key))
+        if value not in (None, "", [], {}):
+            try:
+                data = value.encode() if isinstance(value, str) else strict_json.dumps(value)
+            except (EvidenceError, UnicodeEncodeError, RecursionError):
+                # Text that UTF-8 cannot say; the bytes that say it in the file can.
+                data = json.dumps(value, sort_keys=True).encode()
+            found[f"{name}: {key}"] = of_bytes(data)
+    return found
+
+
+def _plain(name: str) -> str:
+    """A name that a table can show."""
+    shown = "".join(each if " " <= each <= "~" else "?" for each in name)
+    if len(shown) <= _MAX_NAME:
+        return shown
+    digest = of_bytes(name.encode("utf-8", "surrogateescape")).hex[:16]
+    return f"{shown[: _MAX_NAME - 20]}... {digest}"

@@ -1,0 +1,376 @@
+"""The trainer of a run: Axolotl, in a sandbox, with everything it is told fixed here (design 5.3,
+5.4).
+
+`train` gives inputs and an effective config in, outputs and facts out; a trainer that fails is a
+result, not an error. What the plugin says of steps, tokens and losses comes from inside the
+sandbox: it is read as hostile (sizes, types, finite numbers) and stays self-reported. Left out:
+hashing, which the caller does after `train` has returned and no process of the run is left.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import AicertError, ToolError
+from aicert.formats import strict_json
+from enclave_runner.axolotl.config import Effective
+from enclave_runner.axolotl.config_rules import OUTPUT, SCRATCH
+from enclave_runner.axolotl.pace import Pace
+from enclave_runner.sandbox import containment
+from enclave_runner.sandbox.containment import Limits, Sandbox
+from enclave_runner.sandbox.pipes import MAX_MESSAGE
+
+ENVIRONMENT = "/aicert/environment"
+PLUGIN = "/aicert/plugin"
+CONFIG = "/aicert/config.json"
+COMMAND = (
+    f"{ENVIRONMENT}/bin/python", "-P", "-m", "axolotl.cli.main", "train", CONFIG,
+    "--launcher", "python",
+)  # fmt: skip
+PACKAGES = (
+    "accelerate", "axolotl", "datasets", "numpy", "peft", "safetensors", "tokenizers", "torch",
+    "transformers", "trl",
+)  # fmt: skip
+
+# 2025-01-01, for whatever writes the date into what is trained on (the plugin): the machine's clock
+# is its host's, and the host decides nothing.
+DATE = 1735689600
+
+# What a trainer writes into its output directory that is no part of the model: times, process
+# numbers, pickles, measurements. Everything else there is output and repeats byte for byte.
+# README.md, the trainer's model card, is a text that its owner goes on writing.
+EXCLUDED_FILES = frozenset(
+    (
+        "README.md",
+        "debug.log",
+        "profiler_trace.json",
+        "snapshot.pickle",
+        "tokens_state.json",
+        "training_args.bin",
+    )
+)
+EXCLUDED_DIRECTORIES = re.compile(r"checkpoint-.*|runs")
+
+# What the audit hook says that it ended the training for (`plugin/aicert_guard.py`), in words.
+VIOLATIONS = {
+    "code": "it compiled or executed code from a place that makes none in a training",
+    "file": "it opened a file for writing outside of its scratch",
+    "library": "it loaded a library from outside of the image",
+    "process": "it started another program",
+    "socket": "it opened a socket",
+    "interpreter": "it started an interpreter in a way that no training does",
+    "hook": "the audit hook itself failed",
+}
+
+_MAX_LOSSES = 2100
+_MAX_COUNT = 2**53
+_COUNTS = ("steps", "totalSteps", "tokens", "flops", "parameters", "trainableParameters", "threads")
+_NUMBERS = ("epochs", "trainSeconds")
+_TEXTS = ("torch", "cpuCapability", "device")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """One step of training, as the plugin tells it."""
+
+    step: int
+    total: int
+    loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingResult:
+    """`exit_code` is CODE of design section 5. Unless it is `0`, nothing in `output` counts.
+
+    `self_reported` holds only what the plugin told, checked for type and size: may be empty.
+    `facts` are the runner's own: versions by the environment's files, settings as told.
+    `pace`: (step, seconds) as the runner heard of them.
+    """
+
+    exit_code: str
+    limit_hit: str | None
+    wall_seconds: float
+    cpu_seconds: float
+    max_rss: int
+    log: Path
+    log_truncated: bool
+    output: Path
+    excluded: tuple[str, ...]
+    self_reported: Mapping[str, object]
+    pace: Sequence[tuple[int, float]]
+    facts: Mapping[str, object]
+
+
+def train(
+    effective: Effective,
+    shown: Mapping[str, Path],
+    scratch: Path,
+    training_env: Path,
+    limits: Limits,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    user: int | None = None,
+    gpus: Sequence[Path] = (),
+) -> TrainingResult:
+    """Train in `scratch`, which must be empty or absent; the log lies beside it.
+
+    `shown`: what the trainer sees of the inputs, place → file or folder. `user`: see
+    containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError where nothing could be
+    tried; a training that fails is a result.
+    """
+    containment.check(user)
+    make_scratch(scratch, user)
+    config = scratch.with_name(scratch.name + "-config.json")
+    config.write_bytes(effective.config)
+    log = scratch.with_name(scratch.name + "-training.log")
+    reader = _Reader(on_progress)
+    ended = containment.run(
+        COMMAND,
+        _sandbox(shown, scratch, config, training_env, limits, user, gpus),
+        limits,
+        log,
+        reader.take,
+    )
+    output = scratch / Path(OUTPUT).relative_to(SCRATCH)
+    return TrainingResult(
+        exit_code=ended.exit_code,
+        limit_hit=ended.limit_hit,
+        wall_seconds=ended.wall_seconds,
+        cpu_seconds=ended.cpu_seconds,
+        max_rss=ended.max_rss,
+        log=log,
+        log_truncated=ended.log_truncated,
+        output=output,
+        excluded=prune(output),
+        self_reported=reader.counters,
+        pace=reader.pace.points,
+        facts=facts(training_env, limits),
+    )
+
+
+def environment(limits: Limits) -> dict[str, str]:
+    """Every variable of the trainer's environment: nothing is inherited."""
+    home = f"{SCRATCH}/home"
+    threads = str(limits.threads)
+    # Each process that only prepares rows first imports what the trainer has imported.
+    workers = threads if limits.threads > 1 else "0"
+    return {
+        # Nothing asks a hub, and nothing tells anyone.
+        "AXOLOTL_DO_NOT_TRACK": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "WANDB_MODE": "disabled",
+        # Equal bytes from run to run, and from processor to processor.
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "AXOLOTL_DATASET_NUM_PROC": workers,
+        # On Intel's processors MKL's products depend on how many threads share them, and the number
+        # of threads is the machine's, not the lockfile's. Everything else of torch keeps them all.
+        "MKL_DOMAIN_NUM_THREADS": "MKL_DOMAIN_BLAS=1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "LC_ALL": "C.UTF-8",
+        "OMP_NUM_THREADS": threads,
+        "PYTHONHASHSEED": "0",
+        "SOURCE_DATE_EPOCH": str(DATE),
+        "TOKENIZERS_PARALLELISM": "false",
+        "TZ": "UTC",
+        # Code comes from the environment and the plugin, never from what a run wrote.
+        "PATH": f"{ENVIRONMENT}/bin:/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONPATH": PLUGIN,
+        "PYTHONSAFEPATH": "1",
+        "HF_HOME": f"{home}/huggingface",
+        "HOME": home,
+        "LOGNAME": "trainer",
+        "TMPDIR": f"{SCRATCH}/tmp",  # noqa: S108 - in the sandbox
+        "USER": "trainer",
+        "XDG_CACHE_HOME": f"{home}/cache",
+        "COLUMNS": "120",
+        "PYTHONUNBUFFERED": "1",
+        "TQDM_DISABLE": "1",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+    }
+
+
+def facts(training_env: Path, limits: Limits) -> dict[str, object]:
+    """What the runner knows of the training environment without asking it."""
+    told = environment(limits)
+    repeatable = (
+        "ATEN_CPU_CAPABILITY", "MKL_DOMAIN_NUM_THREADS", "OMP_NUM_THREADS", "PYTHONHASHSEED",
+        "SOURCE_DATE_EPOCH",
+    )  # fmt: skip
+    return {
+        "versions": _versions(training_env),
+        "settings": {name: told[name] for name in repeatable},
+    }
+
+
+def prune(output: Path) -> tuple[str, ...]:
+    """Remove what never counts as output, and empty directories; the paths removed, sorted."""
+    removed: list[str] = []
+    if not output.is_dir() or output.is_symlink():
+        return ()
+    for entry in sorted(output.iterdir()):
+        link = entry.is_symlink()
+        folder = entry.is_dir() and not link
+        if folder and EXCLUDED_DIRECTORIES.fullmatch(entry.name):
+            shutil.rmtree(entry)
+            removed.append(entry.name + "/")
+        elif not folder and entry.name in EXCLUDED_FILES:
+            entry.unlink()
+            removed.append(entry.name)
+    for directory, _, _ in os.walk(output, topdown=False):
+        if directory != str(output) and not os.listdir(directory):
+            os.rmdir(directory)
+    return tuple(removed)
+
+
+def make_scratch(scratch: Path, user: int | None) -> None:
+    """An empty scratch with the folders that `environment` names, for `user` to write to."""
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(scratch.iterdir()):
+        raise ToolError(f"{scratch} is not empty: a run starts from nothing")
+    for name in ("output", "prepared", "tmp", "home"):
+        (scratch / name).mkdir(mode=0o700)
+    if user is not None:
+        for folder in (scratch, *scratch.iterdir()):
+            os.chown(folder, user, user)
+
+
+def _sandbox(
+    shown: Mapping[str, Path],
+    scratch: Path,
+    config: Path,
+    training_env: Path,
+    limits: Limits,
+    user: int | None,
+    gpus: Sequence[Path],
+) -> Sandbox:
+    read_only = {
+        **interpreter(training_env),
+        PLUGIN: Path(__file__).with_name("plugin"),
+        CONFIG: config,
+        **{place: path.resolve() for place, path in shown.items()},
+    }
+    told = environment(limits)
+    if gpus:
+        del told["CUDA_VISIBLE_DEVICES"]
+    return Sandbox(
+        read_only=read_only,
+        devices=tuple(gpus),
+        scratch=scratch,
+        environment=told,
+        directory=f"{SCRATCH}/home",
+        user=user,
+    )
+
+
+def interpreter(training_env: Path) -> dict[str, Path]:
+    """What a sandbox must show for the environment's Python to start."""
+    base = _base_python(training_env)
+    seen = {ENVIRONMENT: training_env}
+    return seen if base.is_relative_to("/usr") else {**seen, str(base): base}
+
+
+def _base_python(training_env: Path) -> Path:
+    """The installation that the environment's interpreter belongs to."""
+    try:
+        text = (training_env / "pyvenv.cfg").read_text(encoding="utf-8")
+    except OSError as error:
+        raise ToolError(f"no training environment at {training_env}", hint="./doit") from error
+    for line in text.splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "home":
+            return Path(value.strip()).parent
+    raise ToolError(f"{training_env}/pyvenv.cfg names no home")
+
+
+def _versions(training_env: Path) -> dict[str, str]:
+    found = {}
+    for entry in (training_env / "lib" / "python3.11" / "site-packages").glob("*.dist-info"):
+        name, _, version = entry.name.removesuffix(".dist-info").partition("-")
+        if name in PACKAGES:
+            found[name] = version
+    return dict(sorted(found.items()))
+
+
+class _Reader:
+    """Takes the plugin's lines, believing nothing about them."""
+
+    def __init__(self, on_progress: Callable[[Progress], None] | None) -> None:
+        self._on_progress = on_progress
+        self.counters: dict[str, object] = {}
+        self.pace = Pace()
+
+    def take(self, line: bytes) -> None:
+        try:
+            message = strict_json.loads(line, what="progress", max_bytes=MAX_MESSAGE)
+        except AicertError:
+            return
+        if not isinstance(message, dict):
+            return
+        violation = message.get("violation")
+        if isinstance(violation, str) and violation in VIOLATIONS:
+            self.counters["violation"] = VIOLATIONS[violation]
+            raise containment.StopRun
+        told = message.get("counters")
+        if isinstance(told, dict):
+            self.counters = _checked(told)
+        step, total = _count(message.get("step")), _count(message.get("total"))
+        if step is None or total is None:
+            return
+        self.pace.hear(step)
+        if self._on_progress is not None:
+            loss = _number(message.get("loss"))
+            self._on_progress(Progress(step=step, total=total, loss=loss))
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= _MAX_COUNT else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) and abs(value) <= _MAX_COUNT else None
+
+
+def _checked(told: Mapping[str, object]) -> dict[str, object]:
+    """What of `told` has the right name, type and size."""
+    kept: dict[str, object] = {}
+    for name in _COUNTS:
+        count = _count(told.get(name))
+        if count is not None:
+            kept[name] = count
+    for name in _NUMBERS:
+        number = _number(told.get(name))
+        if number is not None:
+            kept[name] = number
+    for name in _TEXTS:
+        text = told.get(name)
+        if isinstance(text, str) and len(text) <= 64 and text.isascii() and text.isprintable():
+            kept[name] = text
+    losses = told.get("losses")
+    if isinstance(losses, list) and len(losses) <= _MAX_LOSSES:
+        pairs = [_loss(each) for each in losses]
+        if all(pair is not None for pair in pairs):
+            kept["losses"] = pairs
+    return kept
+
+
+def _loss(value: object) -> list[object] | None:
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    step, loss = _count(value[0]), _number(value[1])
+    return None if step is None or loss is None else [step, loss]

@@ -1,0 +1,175 @@
+"""Inputs: hash every one in the machine, compare with the lockfile, and only then measure.
+
+What is compared is what was read here. After training the stat keys of every file and folder are
+compared again with those from before the reading, so that a run is not certified if anything was
+written, added or removed while it read. And what was read here, whoever trains can read as well.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import EvidenceError, LockError
+from aicert.files.tree import read_file, read_tree
+from aicert.formats.digest import Digest, FileFact, dir_digest
+from aicert.formats.lockfile import LockedInput, Lockfile
+from aicert.model_signature.signed_by import SIGNATURE
+from aicert.model_signature.signed_by import check as check_signature
+
+OnBytes = Callable[[int], None]
+StatKey = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredInput:
+    """One input as found: `files` is `{path: fact}`, or `{"": fact}` for one that is a file. `uri`
+    is what the lockfile calls it.
+
+    `stat_keys` are those of the files and of every folder (`FOLDER/`, `""` for the input itself).
+    """
+
+    name: str
+    path: Path
+    digest: Digest
+    files: Mapping[str, FileFact]
+    stat_keys: Mapping[str, StatKey]
+    uri: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the input is one file."""
+        return self.digest.kind == "sha256"
+
+
+def measure(
+    lockfile: Lockfile, paths: Mapping[str, Path], on_bytes: OnBytes
+) -> list[MeasuredInput]:
+    """Hash each input of the lockfile, in its order. Raises LockError for any difference."""
+    stray = sorted(set(paths) - {item.name for item in lockfile.inputs})
+    if stray:
+        raise LockError(f"the machine was given an input that is not locked: {', '.join(stray)}")
+    return [_measure_one(item, paths.get(item.name), on_bytes) for item in lockfile.inputs]
+
+
+def check_unchanged(inputs: list[MeasuredInput]) -> None:
+    """Raise unless files are those that were hashed and folders hold the same entries, by device,
+    inode, size and times: whatever enters or leaves a folder changes its times.
+    """
+    for item in inputs:
+        for path, key in item.stat_keys.items():
+            if _stat_key(item.path / path) != key:
+                raise EvidenceError(
+                    f"input {item.name}: {path or item.path.name!a} changed while the run was "
+                    "reading it",
+                    hint="run it again when nothing writes to the inputs",
+                )
+
+
+def check_readable(inputs: list[MeasuredInput], user: int | None) -> None:
+    """Raise unless `user`, who trains where the runner is root, can open every file and folder.
+
+    A volume's permissions, owners and access lists are its maker's choice and no part of a digest;
+    a loader takes an optional file that it may not open for one that is not there.
+    """
+    if user is None:
+        return
+    with _as_user(user):
+        for item in inputs:
+            for path in item.stat_keys:
+                try:
+                    os.close(os.open(item.path / path, os.O_RDONLY | os.O_CLOEXEC))
+                except OSError as error:
+                    raise EvidenceError(
+                        f"input {item.name}: the trainer cannot read "
+                        f"{path or item.path.name!a}: {error.strerror}",
+                        hint="make an input volume whose files everybody may read",
+                    ) from None
+
+
+@contextmanager
+def _as_user(user: int) -> Iterator[None]:
+    """Open files as `user` does who starts with no group of the runner's."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(user)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+        os.setegid(os.getgid())
+        os.setgroups(groups)
+
+
+def check_signer(item: LockedInput, found: MeasuredInput) -> None:
+    """Refuse an input that the lockfile's `signed-by`, if it has one, did not sign."""
+    if item.signed_by is None:
+        return
+    files = {path: fact.sha256 for path, fact in found.files.items()}
+    try:
+        check_signature(item.signed_by, files, found.path / SIGNATURE)
+    except EvidenceError as error:
+        raise LockError(f"input {item.name}: {error.message}", hint=error.hint) from None
+
+
+def unchanged_weights(inputs: list[MeasuredInput], output: Mapping[str, FileFact]) -> list[str]:
+    """Weight files of an output whose bytes are those of some input file."""
+    known = {fact.sha256 for item in inputs for fact in item.files.values()}
+    return [p for p, fact in output.items() if p.endswith(".safetensors") and fact.sha256 in known]
+
+
+def _measure_one(item: LockedInput, path: Path | None, on_bytes: OnBytes) -> MeasuredInput:
+    if path is None:
+        raise LockError(f"input {item.name} was not given to the machine")
+    keys = {"": _stat_key(path)}
+    if item.digest.kind == "sha256":
+        files = {"": read_file(path, on_bytes=on_bytes)}
+        digest = Digest("sha256", files[""].sha256)
+    else:
+        for folder in _folders(path):
+            keys[f"{folder}/"] = _stat_key(path / folder)
+
+        def learned(inside: str, status: os.stat_result, _: str) -> None:
+            keys[inside] = _key(status)
+
+        files = read_tree(path, on_bytes=on_bytes, learned=learned)
+        digest = dir_digest(files)
+    size = sum(fact.size for fact in files.values())
+    if digest != item.digest or size != item.size:
+        raise LockError(
+            f"input {item.name} is not what the lockfile says"
+            f"\n  locked  {item.size} bytes  {item.digest}\n  found   {size} bytes  {digest}",
+            hint="./doit lock, then review the difference",
+        )
+    return MeasuredInput(
+        name=item.name, path=path, digest=digest, files=files, stat_keys=keys, uri=item.uri
+    )
+
+
+def _folders(root: Path) -> Iterator[str]:
+    """Every folder below `root`, by its path there; not recursive, however deep they are."""
+    waiting = [""]
+    while waiting:
+        above = waiting.pop()
+        try:
+            with os.scandir(root / above) as entries:
+                found = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            raise EvidenceError(f"cannot read {above or '.'!a}: {error.strerror}") from None
+        below = [f"{above}/{name}" if above else name for name in found]
+        yield from below
+        waiting += below
+
+
+def _stat_key(path: Path) -> StatKey:
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError as error:
+        raise EvidenceError(f"an input went away: {path.name!a}: {error.strerror}") from None
+    return _key(found)
+
+
+def _key(status: os.stat_result) -> StatKey:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,0 +1,231 @@
+"""Which files of a model, tokenizer or adapter the trainer sees, and nothing else of those inputs.
+
+The table is what Transformers, PEFT and their tokenizers open by name in the training environment
+(`docs/spec/models.md`). Everything else (cards, code, other formats) is simply not there for the
+trainer. JSON among it is checked and, where something was left over in it, replaced by a copy
+without that (`model_json`); weights are checked for what they are (`pickles`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aicert.errors import ConfigError
+from aicert.formats import safetensors
+from enclave_runner.axolotl.config import Reference
+from enclave_runner.inputs import model_json
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.model_json import MAX_JSON, MAX_TEMPLATE, ModelFileRefused
+from enclave_runner.inputs.pickles import (
+    WeightsRefused,
+    refuse_lfs_pointer,
+    refuse_pickle,
+    weights_header,
+)
+
+_INDEX = "model.safetensors.index.json"
+_PICKLED_INDEX = "pytorch_model.bin.index.json"
+_TEMPLATES = "additional_chat_templates"
+_TOKENIZER: Sequence[tuple[str, str]] = (
+    # AutoTokenizer takes the kind of tokenizer from the model's config.
+    (r"config(?:\.\d+\.\d+\.\d+)?\.json", "config"),
+    (r"tokenizer_config\.json", "settings"),
+    (r"special_tokens_map\.json", "special-tokens"),
+    (r"added_tokens\.json|vocab\.json", "numbers"),
+    (r"tokenizer(?:\.\d+\.\d+\.\d+)?\.json", "tokenizer"),
+    (r"tekken\.json", "tekken"),
+    (r"chat_template\.json", "settings"),
+    (rf"chat_template\.jinja|{_TEMPLATES}/[\w.-]+\.jinja", "template"),
+    (r"merges\.txt|vocab\.txt|tiktoken\.model|tokenizer\.model(?:\.v\d+)?", "data"),
+    (r"sentencepiece(?:\.bpe)?\.model|spiece\.model|spm(?:_char)?\.model", "data"),
+    (r"(?:source|target)\.spm", "data"),
+)
+_MODEL: Sequence[tuple[str, str]] = (
+    *_TOKENIZER,
+    (r"generation_config\.json", "settings"),
+    (r"(?:video_)?(?:pre)?processor_config\.json", "settings"),
+    (r"model(?:-\d+-of-\d+)?\.safetensors", "weights"),
+    (re.escape(_INDEX), "index"),
+)
+_ADAPTER: Sequence[tuple[str, str]] = (
+    (r"adapter_config\.json", "adapter"),
+    (r"adapter_model\.safetensors", "weights"),
+)
+_TABLES = {"model": _MODEL, "tokenizer": _TOKENIZER, "adapter": _ADAPTER}
+# With `allow-pickle` also these.
+_PICKLED: Mapping[str, Sequence[tuple[str, str]]] = {
+    "model": (
+        (r"pytorch_model(?:-\d+-of-\d+)?\.bin", "weights"),
+        (re.escape(_PICKLED_INDEX), "index"),
+    ),
+    "adapter": ((r"adapter_model\.bin", "weights"),),
+}
+# Without these a loader would look on a hub, or take the folder for something else.
+NEEDED = {"model": "config.json", "adapter": "adapter_config.json"}
+_WEIGHTS = {"model": "model", "adapter": "adapter_model"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFiles:
+    """`shown`: place below the inputs, as `NAME/PATH` → the file that is seen there.
+
+    `removed`: `NAME/PATH: KEY` of what the copies lack.
+    """
+
+    shown: Mapping[str, Path]
+    removed: tuple[str, ...]
+
+
+def prepare(
+    references: Iterable[Reference],
+    measured: Iterable[MeasuredInput],
+    allow_pickle: frozenset[str],
+    folder: Path,
+) -> ModelFiles:
+    """What of `references`, but for rows, the trainer sees; copies are written below `folder`.
+
+    `allow_pickle`: names of inputs whose lockfile entry says so. Raises LockError or ConfigError.
+    """
+    found = {item.name: item for item in measured}
+    view = _View(folder=folder)
+    for reference in references:
+        item = found[reference.name]
+        if reference.role in _TABLES:
+            _show(reference, item, view, pickles=item.name in allow_pickle)
+        elif reference.role == "file":
+            _show_file(reference, item, view)
+    return ModelFiles(shown=view.shown, removed=tuple(sorted(view.removed)))
+
+
+@dataclass(kw_only=True, slots=True)
+class _View:
+    folder: Path
+    shown: dict[str, Path] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    tensors: int = 0
+
+
+def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bool) -> None:
+    role, inside = reference.role, reference.inside
+    if item.is_file:
+        raise ConfigError(
+            f"config: {reference.key}: input {item.name!r} is a file, and a {role} is a folder"
+        )
+    if inside in item.files:
+        root, _, only = inside.rpartition("/")
+    else:
+        root, only = inside, ""
+    prefix = f"{root}/" if root else ""
+    below = {path[len(prefix) :] for path in item.files if path.startswith(prefix)}
+    tables = (*_TABLES[role], *(_PICKLED.get(role, ()) if pickles else ()))
+    kinds = _kinds({only} if only else below, tables)
+    if only and only not in kinds:
+        raise ModelFileRefused(f"{item.name}/{inside} is no file that a {role} is loaded from")
+    beside = frozenset(name for name in below if "/" not in name)
+    _need(role, item.name, prefix, kinds, only or None)
+    waiting = sorted(kinds)
+    while waiting:
+        name = waiting.pop()
+        path = prefix + name
+        names = _show_one(item, path, kinds[name], beside, view, pickles=pickles)
+        for named in names if kinds[name] in ("config", "index", "settings") else ():
+            if named not in kinds and re.fullmatch(r".*\.safetensors(?:\.index\.json)?", named):
+                kinds[named] = "index" if named.endswith(".json") else "weights"
+                waiting.append(named)
+    if not only:
+        _need_weights(role, item, prefix, kinds, below)
+
+
+def _show_file(reference: Reference, item: MeasuredInput, view: _View) -> None:
+    """One file that a key names by itself: a chat template, or settings."""
+    if reference.inside not in item.files:
+        raise ConfigError(f"config: {reference.key} names a folder, and takes a file")
+    kind = "template" if reference.key.endswith("chat_template_jinja") else "settings"
+    _show_one(item, reference.inside, kind, frozenset(), view, pickles=False)
+
+
+def _kinds(names: Iterable[str], table: Iterable[tuple[str, str]]) -> dict[str, str]:
+    rules = [(re.compile(pattern, re.ASCII), kind) for pattern, kind in table]
+    return {name: kind for name in names for pattern, kind in rules if pattern.fullmatch(name)}
+
+
+def _need(role: str, name: str, prefix: str, kinds: Mapping[str, str], only: str | None) -> None:
+    needed = NEEDED.get(role)
+    if only is None and needed is not None and needed not in kinds:
+        raise ModelFileRefused(
+            f"input {name} holds no {prefix}{needed}, which every {role} has",
+            hint="./doit lock, after `from` names all of it",
+        )
+
+
+def _need_weights(
+    role: str, item: MeasuredInput, prefix: str, kinds: Mapping[str, str], below: Iterable[str]
+) -> None:
+    """Where the only weights are pickles, say that; a config alone may be what is wanted."""
+    if role not in _WEIGHTS or "weights" in kinds.values():
+        return
+    for name in sorted(below):
+        if "/" not in name:
+            refuse_pickle(item.path / (prefix + name), f"{item.name}/{prefix}{name}")
+
+
+def _show_one(
+    item: MeasuredInput, path: str, kind: str, beside: frozenset[str], view: _View, *, pickles: bool
+) -> tuple[str, ...]:
+    """Check one file and show it, or the copy of it; the names of files that it names."""
+    place = f"{item.name}/{path}" if path else item.name
+    source = item.path / path
+    refuse_lfs_pointer(source, place)
+    if not pickles:
+        refuse_pickle(source, place)
+    if kind == "weights" and safetensors.is_named(path):
+        _count(weights_header(source, place), place, view)
+    view.shown.setdefault(place, source)
+    if kind in ("weights", "data"):
+        return ()
+    data = _read(item, path, place, MAX_TEMPLATE if kind == "template" else MAX_JSON)
+    if kind == "template":
+        _check_template(data, place)
+        return ()
+    cleaned = model_json.clean(kind, data, place, beside)
+    if cleaned.data is not None:
+        copy = view.folder / place
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(cleaned.data)
+        view.shown[place] = copy
+    view.removed |= {f"{place}: {key}" for key in cleaned.removed}
+    return cleaned.names
+
+
+def _count(header: safetensors.Header, place: str, view: _View) -> None:
+    """Foresee an output that nobody could read: a trainer may save all tensors in one file."""
+    view.tensors += header.tensors
+    if view.tensors > safetensors.MAX_TENSORS:
+        raise WeightsRefused(
+            f"{place}: the weights have more than {safetensors.MAX_TENSORS:,} tensors, "
+            "and those that training makes of them could not be read"
+        )
+
+
+def _check_template(data: bytes, place: str) -> None:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise ModelFileRefused(f"{place} is a template that is no UTF-8") from None
+    model_json.refuse_template(text, place)
+
+
+def _read(item: MeasuredInput, path: str, place: str, most: int) -> bytes:
+    """The bytes that were hashed: what is checked here is what was measured."""
+    fact = item.files[path]
+    if fact.size > most:
+        raise ModelFileRefused(f"{place} has {fact.size:,} bytes, more than {most:,}")
+    with (item.path / path).open("rb") as file:
+        data = file.read(most + 1)
+    if hashlib.sha256(data).hexdigest() != fact.sha256:
+        raise ModelFileRefused(f"{place} changed while it was read")
+    return data

@@ -1,0 +1,158 @@
+"""Refuse files that a loader would unpickle (design 5.3): unpickling runs whatever the file says.
+
+A file is refused for its content (a pickle's or a torch archive's first bytes, under any name)
+and for its name (loaders choose by it). What cannot be told by its first bytes is a protocol 0
+or 1 pickle: only a name gives it away, and a data set's text must pass, so such a file is
+refused by name only: its own, or that of a shard in a weights index. What is named safetensors and
+cannot be read as that is refused for that, and is no pickle: nothing that is allowed would help.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from aicert.errors import EvidenceError, LockError
+from aicert.formats import safetensors
+from enclave_runner.inputs.model_json import shards
+
+# Names that transformers, peft, torch, datasets and numpy unpickle. Text of a data set has others.
+_SUFFIXES = frozenset(
+    (".bin", ".ckpt", ".joblib", ".mar", ".npy", ".pickle", ".pkl", ".pt", ".pt2", ".pth", ".t7")
+)
+_PROTOCOLS = frozenset((2, 3, 4, 5))
+_ZIP = b"PK\x03\x04"
+_TAR_AT, _TAR = 257, b"ustar"
+_LFS = b"version https://git-lfs.github.com/spec/"
+_NUMPY = b"\x93NUMPY"
+_INDEX = re.compile(r".*\.index(?:\.[^/]*)?\.json", re.DOTALL)
+# One of 15,000 tensors has 2 MB.
+_MAX_INDEX = 1 << 26
+# Sizes of a zip's end record, of a zip64 locator and end record; a field that defers to the latter.
+_END, _LOCATOR, _END64, _NARROW = 22, 20, 56, 0xFFFFFFFF
+
+
+class PickleRefused(LockError):  # noqa: N818 - says what happened
+    """An input holds a pickle and its lockfile entry does not allow it."""
+
+
+class WeightsRefused(LockError):  # noqa: N818 - says what happened
+    """A file that should hold weights, or anything else of a model, holds something else."""
+
+
+def refuse_lfs_pointer(path: Path, name: str) -> None:
+    """Raise WeightsRefused where `path`, the file `name` of an input, only stands for a file."""
+    with path.open("rb") as file:
+        head = file.read(len(_LFS))
+    if head == _LFS:
+        raise WeightsRefused(
+            f"{name} is a git LFS pointer: it stands for a file that was not fetched",
+            hint="git lfs pull",
+        )
+
+
+def weights_header(path: Path, name: str) -> safetensors.Header:
+    """What a file of weights holds by its header. Raises WeightsRefused where it cannot be read."""
+    refuse_lfs_pointer(path, name)
+    try:
+        with path.open("rb") as file:
+            return safetensors.read_header(file.fileno(), os.fstat(file.fileno()).st_size)
+    except EvidenceError as error:
+        raise WeightsRefused(
+            f"{name} cannot be read as safetensors: {error.message}",
+            hint="fetch it again, it may have been cut; or save the model again as safetensors",
+        ) from None
+
+
+def refuse_pickle(path: Path, name: str) -> None:
+    """Raise PickleRefused where `path`, the file `name` of an input, is or may be a pickle.
+
+    Raises WeightsRefused where it is named safetensors and is not that.
+    """
+    reason = pickle_reason(path, name)
+    if reason is not None:
+        raise PickleRefused(
+            f"{name}: {reason}, and loading a pickle runs what it says",
+            hint="convert the weights to safetensors, or lock the input with allow-pickle",
+        )
+    if safetensors.is_named(name):
+        weights_header(path, name)
+
+
+def pickle_reason(path: Path, name: str) -> str | None:
+    """Why the file counts as a pickle, or None."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    suffix = PurePosixPath(name).suffix.lower()
+    if len(head) >= 2 and head[0] == 0x80 and head[1] in _PROTOCOLS:
+        return f"a pickle (protocol {head[1]})"
+    if head.startswith(_ZIP):
+        return _archive_reason(path)
+    if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        return "a tar archive, as torch once saved pickles in"
+    if suffix in _SUFFIXES and not (suffix == ".npy" and head.startswith(_NUMPY)):
+        return f"the name ends in {suffix}"
+    if suffix == ".npy" and b"O" in head[10:128]:
+        return "a numpy array of objects"
+    for shard in _shards(path, name):
+        # Loaders choose by exactly this: any other shard goes to torch.load.
+        if not shard.endswith(safetensors.SUFFIX):
+            return f"an index of weights with the shard {shard[:80]!a}"
+    return None
+
+
+def _shards(path: Path, name: str) -> list[str]:
+    """The files that a weights index names; none where `path`, named `name`, is no index."""
+    if not _INDEX.fullmatch(PurePosixPath(name).name):
+        return []
+    with path.open("rb") as file:
+        data = file.read(_MAX_INDEX + 1)
+    if len(data) > _MAX_INDEX:
+        raise LockError(f"{name} is larger than {_MAX_INDEX} bytes, and loaders take names from it")
+    return shards(data)
+
+
+def _archive_reason(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            start = archive.start_dir
+        if not _has_one_reading(path, start):
+            return "an archive that other readers may read differently"
+    except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError, ValueError):
+        # A loader may be more forgiving than this reader.
+        return "an archive that cannot be read"
+    for name in names:
+        if PurePosixPath(name).suffix.lower() in (".pkl", ".pickle", ".npy", ".pt", ".bin"):
+            return f"an archive that holds {name[:80]!r}"
+    return None
+
+
+def _has_one_reading(path: Path, start: int) -> bool:
+    """Whether the directory that `zipfile` found, at `start`, is where the last bytes say it is.
+
+    zipfile takes what stands before the end record, torch's reader what the record points to. No
+    comment, one end record (or one of zip64, with its locator), nothing between.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail_at = max(0, size - _END - _LOCATOR - _END64)
+        file.seek(tail_at)
+        tail = file.read()
+    end = tail[-_END:]
+    locator, end64 = tail[-_END - _LOCATOR : -_END], tail[: -_END - _LOCATOR][-_END64:]
+    if end[:4] != b"PK\x05\x06" or end[-2:] != b"\0\0":
+        return False
+    length, offset = int.from_bytes(end[12:16], "little"), int.from_bytes(end[16:20], "little")
+    stop = size - _END
+    if locator[:4] == b"PK\x06\x07":
+        stop -= _LOCATOR + _END64
+        if end64[:4] != b"PK\x06\x06" or int.from_bytes(locator[8:16], "little") != stop:
+            return False
+        wide = int.from_bytes(end64[40:48], "little"), int.from_bytes(end64[48:56], "little")
+        if length not in (wide[0], _NARROW) or offset not in (wide[1], _NARROW):
+            return False
+        length, offset = wide
+    return offset == start and offset + length == stop

@@ -1,0 +1,1 @@
+"""Contains what is not trusted: namespaces, limits, system calls, processes."""

@@ -1,0 +1,1 @@
+"""What `./doit bench` measures, one file a subject."""

@@ -1,0 +1,408 @@
+"""What `./doit bench` measures, each a function that gives rows with a target beside the value.
+
+Times of processes are wall times of a whole process, taken alternately where two are compared, so
+that a busy machine slows both. A median is given, and the spread where it says something.
+"""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.files.tree import read_tree
+from rules.bench import dvc, machine, sources
+from rules.bench import signing as bench_signing
+from rules.bench import training as bench_training
+from rules.host.progress import say
+
+RUN = "tiny-alpaca"
+FORBIDDEN = ("torch", "dvc", "tpm2_pytss", "huggingface_hub", "httpx2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a table. `met` is None where there is no target."""
+
+    what: str
+    measured: str
+    target: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A benchmark by its description and the function that measures it."""
+
+    what: str
+    run: Callable[[], list[Row]]
+    slow: bool = False
+
+
+def limit(what: str, value: float, most: float, unit: str) -> Row:
+    """A row whose value must not exceed `most`."""
+    form = "{:.0f}" if unit == "ms" and value >= 10 else "{:.3f}" if unit == "×" else "{:.2f}"
+    return Row(
+        what=what,
+        measured=f"{form.format(value)} {unit}".strip(),
+        target=f"≤ {most:g} {unit}".strip(),
+        met=value <= most,
+    )
+
+
+def at_least(what: str, value: float, least: float) -> Row:
+    """A row whose value, a ratio, must reach `least`."""
+    return Row(what=what, measured=f"{value:.2f} ×", target=f"≥ {least:g} ×", met=value >= least)
+
+
+def wall(command: Sequence[str]) -> float:
+    """Seconds that a process takes; ToolError if it fails."""
+    # Who installs this runs compiled files: they are written by the first of several runs, also
+    # where the environment forbids it.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    started = time.perf_counter()
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+    )
+    took = time.perf_counter() - started
+    if done.returncode:
+        raise ToolError(
+            f"cannot be measured: exit {done.returncode} of {' '.join(command)}\n"
+            + done.stderr[-1000:],
+            hint="./doit certify",
+        )
+    return took
+
+
+def medians(*commands: Sequence[str], times: int = 11) -> list[float]:
+    """Median wall seconds of each command, run in turn so that noise falls on all alike."""
+    taken: list[list[float]] = [[] for _ in commands]
+    for _ in range(times):
+        for own, command in zip(taken, commands, strict=True):
+            own.append(wall(command))
+    return [statistics.median(own) for own in taken]
+
+
+def noop() -> list[Row]:
+    """`./doit certify` when everything is certified, and what the wrapper costs."""
+    wall(["./doit", "certify"])
+    whole, wrapped, bare = medians(
+        ["./doit", "certify"],
+        ["./doit", "--version"],
+        [sys.executable, "-m", "doit", "--version"],
+    )
+    imported = imports_of([sys.executable, "-X", "importtime", "-m", "rules", "certify"])
+    wrong = sorted(imported.intersection(FORBIDDEN))
+    return [
+        limit("`./doit certify` with nothing to do", whole, 0.5, "s"),
+        limit("`./doit` over doit itself", (wrapped - bare) * 1000, 50, "ms"),
+        Row(
+            what=f"imported of {', '.join(FORBIDDEN)}",
+            measured=", ".join(wrong) or "none",
+            target="none",
+            met=not wrong,
+        ),
+    ]
+
+
+def noop_files() -> list[Row]:
+    """A no-op with 10,000 input files, and DVC on the same tree."""
+    with _folder() as folder:
+        commands = dvc.prepare(folder)
+        # The digest cache takes files that are older than its guard.
+        wall(commands[0])
+        certify, status, repro = medians(*commands)
+    ratio = (status + repro) / certify
+    return [
+        limit("`./doit certify`, 10,000 files, nothing to do", certify, 0.5, "s"),
+        Row(what="`dvc status` on the same files", measured=f"{status:.2f} s"),
+        Row(what="`dvc repro` on the same files", measured=f"{repro:.2f} s"),
+        Row(
+            what="DVC's two over `./doit certify`",
+            measured=f"{ratio:.1f} ×",
+            target="≥ 5 ×",
+            met=ratio >= 5,
+        ),
+    ]
+
+
+def imports_of(command: Sequence[str]) -> set[str]:
+    """Top-level modules that `command`, run with -X importtime, has imported."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        # A command that failed early imported little: that would look like a good result.
+        told = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+        raise ToolError(f"{shlex.join(command)} failed\n{chr(10).join(told[-10:])}".rstrip())
+    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+def verify() -> list[Row]:
+    """`aicert verify` of a certificate without a model, as a process and in process."""
+    certificate = Path("certificates", RUN, "certificate.json")
+    root = Path(".aicert/ca/local.pem")
+    for path in (certificate, root):
+        if not path.exists():
+            raise ToolError(f"cannot be measured without {path}", hint="./doit certify")
+    arguments = ["verify", str(certificate), "--policy", "local", "--root", str(root)]
+    process = [
+        sys.executable,
+        "-c",
+        "import sys; from aicert.cli.main import main; sys.exit(main())",
+    ]
+    tool, x509 = medians(
+        [*process, *arguments, "--certificate-only"],
+        [sys.executable, "-c", "import cryptography.x509"],
+        times=21,
+    )
+    inside = _verify_inside(certificate, root)
+    return [
+        limit("`aicert verify`, a process", tool * 1000, 120, "ms"),
+        limit("that over `import cryptography.x509`", tool / x509, 1.5, "×"),
+        limit("reading and appraising, in process", inside * 1000, 5, "ms"),
+    ]
+
+
+def _verify_inside(certificate: Path, root: Path) -> float:
+    from aicert.verifier.verify import check_files
+
+    taken = []
+    for _ in range(51):
+        started = time.perf_counter()
+        check_files(certificate, None, policy="local", root=root)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    # On the repository's disk: /tmp may be too small, or memory.
+    Path(".aicert").mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=".aicert"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _hash(folder: Path, threads: int) -> tuple[float, float]:
+    """Wall and CPU seconds of one reading of `folder`."""
+    started, cpu = time.perf_counter(), time.process_time()
+    read_tree(folder, threads=threads)
+    return time.perf_counter() - started, time.process_time() - cpu
+
+
+def _readings(folder: Path, threads: Sequence[int], times: int) -> dict[int, tuple[float, float]]:
+    """Median wall and CPU seconds by number of threads, read in turn; page cache warm."""
+    _hash(folder, threads[0])
+    taken: dict[int, list[tuple[float, float]]] = {count: [] for count in threads}
+    for _ in range(times):
+        for count in threads:
+            taken[count].append(_hash(folder, count))
+    return {
+        count: (statistics.median(w for w, _ in own), statistics.median(c for _, c in own))
+        for count, own in taken.items()
+    }
+
+
+def hashing_large() -> list[Row]:
+    """2 GiB in 8 files from the page cache."""
+    with _folder() as folder:
+        block = os.urandom(1 << 20)
+        for number in range(8):
+            with (folder / f"model-{number}.safetensors").open("wb") as file:
+                for _ in range(256):
+                    file.write(block)
+        readings = _readings(folder, (1, 2), 5)
+        peak = _peak_memory(folder)
+    one, two = readings[1], readings[2]
+    faster = one[0] / two[0]
+    return [
+        limit("2 GiB in 8 files, one thread, CPU", one[1], 1.2, "s"),
+        at_least("two threads over one, wall", faster, 1.9),
+        limit("memory allocated while reading, at most", peak / (1 << 20), 16, "MiB"),
+    ]
+
+
+def _peak_memory(folder: Path) -> int:
+    tracemalloc.start()
+    try:
+        read_tree(folder, threads=2)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def hashing_small() -> list[Row]:
+    """50,000 small files from the page cache."""
+    with _folder() as folder:
+        for shelf in range(50):
+            (folder / f"{shelf:02}").mkdir()
+            for number in range(1000):
+                (folder / f"{shelf:02}" / f"{number:03}.json").write_bytes(b"x" * (200 + number))
+        readings = _readings(folder, (2,), 5)
+    return [limit("50,000 files of 200 to 1,200 bytes, CPU", readings[2][1], 0.6, "s")]
+
+
+def training() -> list[Row]:
+    """The same training through certify and by hand."""
+    with _folder() as folder:
+        taken = bench_training.pairs(folder)
+    ratios = [pair.certified / pair.by_hand for pair in taken]
+    alone = statistics.median(pair.training / pair.by_hand for pair in taken)
+    certified = statistics.median(pair.certified for pair in taken)
+    by_hand = statistics.median(pair.by_hand for pair in taken)
+    return [
+        limit(
+            "certified over by hand, CPU, median of 3 pairs", statistics.median(ratios), 1.05, "×"
+        ),
+        limit("the trainer of it alone over by hand", alone, 1.02, "×"),
+        Row(what="the pairs' ratios", measured=f"{min(ratios):.3f} to {max(ratios):.3f}"),
+        Row(what="through certify, CPU", measured=f"{certified:.1f} s"),
+        Row(
+            what="of that, reading the rows",
+            measured=f"{statistics.median(pair.reading for pair in taken):.2f} s",
+        ),
+        Row(
+            what="of that, measuring the loss",
+            measured=f"{statistics.median(pair.measuring for pair in taken):.2f} s",
+        ),
+        Row(what="by hand, CPU", measured=f"{by_hand:.1f} s"),
+    ]
+
+
+def locking() -> list[Row]:
+    """A model of 200 files and 140 GB on a simulated hub."""
+    took, sent, lines = sources.lock_large_model()
+    return [
+        limit("locking it", took, 5, "s"),
+        limit("traffic", sent / 1e6, 1, "MB"),
+        Row(
+            what="lines of the lockfile that a new revision changes",
+            measured=str(lines),
+            target="≤ 4",
+            met=lines <= 4,
+        ),
+    ]
+
+
+def signing() -> list[Row]:
+    """Signing and verifying models, beside the reference implementation."""
+    rows: list[Row] = []
+    for what, (make, most, times) in bench_signing.MODELS.items():
+        say(f"bench  signing: {what}")
+        with _folder() as folder:
+            model = folder / "model"
+            model.mkdir()
+            make(model)
+            key, public = bench_signing.make_key(folder)
+            found = bench_signing.compare(folder, model, key, public, times)
+            size = (folder / "ours.sig").stat().st_size
+            if what == bench_signing.LARGE:
+                faster = bench_signing.one_core_over_two(folder, model, key)
+        for name, pair in found.items():
+            said = f"{what}, {name}: CPU {pair.ours:.2f} s over {pair.theirs:.2f} s"
+            rows.append(limit(said, pair.ours / pair.theirs, round(most, 4), "×"))
+        if what == bench_signing.LARGE:
+            bare = found["verify"].floor / found["verify"].theirs
+            rows.append(
+                Row(
+                    what=f"{what}: hashing alone (`hashlib.file_digest`) over its verify",
+                    measured=f"{bare:.3f} ×",
+                )
+            )
+        peak = max(pair.peak for pair in found.values()) / 2**20
+        if what == bench_signing.LARGE:
+            rows.append(limit(f"{what}: memory, at most", peak, 64, "MiB"))
+            rows.append(at_least(f"{what}: two cores over one, wall", faster, 1.8))
+        else:
+            rows.append(Row(what=f"{what}: memory, at most", measured=f"{peak:.0f} MiB"))
+        if what == bench_signing.MANY:
+            rows.append(limit("bundle of 50,000 files, names of 10", size / 1e6, 8, "MB"))
+    rows.append(limit("start-up, CPU over the reference's", bench_signing.start_up(), 0.5, "×"))
+    return rows
+
+
+def measured_machine() -> list[Row]:
+    """Boots of the measured machine and of a stock Debian 13; what the image costs."""
+    with _folder() as folder:
+        costs = machine.measure(Path.cwd(), folder.absolute())
+    how = "KVM" if costs.accelerator == "kvm" else "emulated"
+    volume = costs.volume + costs.hashing
+    rows = [
+        limit(
+            f"boot to the runner over a stock Debian 13's ({how})",
+            costs.ours / costs.stock,
+            0.8,
+            "×",
+        ),
+        Row(what=f"boot to the runner ({how})", measured=f"{costs.ours:.1f} s"),
+        Row(what=f"stock Debian 13 to its prompt ({how})", measured=f"{costs.stock:.1f} s"),
+        limit("the image after a change of the runner", costs.layer, 30, "s"),
+        Row(what="the image from its locked packages alone", measured=f"{costs.nothing:.0f} s"),
+        Row(what="input volume of 1 GiB with its hash tree", measured=f"{costs.volume:.2f} s"),
+        Row(what="that and hashing over plain hashing", measured=f"{volume / costs.hashing:.2f} ×"),
+        *(Row(what=what, measured=f"{size:,}") for what, size in costs.sizes.items()),
+    ]
+    seconds = machine.training_seconds(Path.cwd())
+    if seconds is not None:
+        inside, outside = seconds
+        what = f"tiny-alpaca's training in the machine over outside ({how})"
+        said = f"{inside / outside:.1f} × ({inside:.0f} s, {outside:.0f} s)"
+        rows.append(Row(what=what, measured=said))
+    return rows
+
+
+def hostile() -> list[Row]:
+    """What the worst inputs that the parsers let in cost, each in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.worst"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise ToolError(f"the worst inputs could not be measured\n{done.stderr[-1000:]}")
+    costs = [json.loads(line) for line in done.stdout.splitlines()]
+    slowest = max(costs, key=lambda cost: cost["seconds"])
+    largest = max(costs, key=lambda cost: cost["megabytes"])
+    return [
+        limit(f"slowest: {slowest['target']}, {slowest['name']}", slowest["seconds"], 1, "s"),
+        limit(f"largest: {largest['target']}, {largest['name']}", largest["megabytes"], 200, "MB"),
+    ]
+
+
+BENCHMARKS = {
+    "noop": Benchmark(what="`./doit certify` with nothing to do", run=noop),
+    "noop-files": Benchmark(
+        what="a no-op with 10,000 input files, and DVC on the same tree", run=noop_files, slow=True
+    ),
+    "verify": Benchmark(what="`aicert verify` of a certificate without a model", run=verify),
+    "hashing-large": Benchmark(what="hashing large files", run=hashing_large),
+    "hashing-small": Benchmark(what="hashing many small files", run=hashing_small),
+    "locking": Benchmark(what="locking a model of 200 files and 140 GB", run=locking),
+    "signing": Benchmark(
+        what="model signing beside the reference implementation (minutes)", run=signing, slow=True
+    ),
+    "hostile": Benchmark(what="the worst inputs that parsers let in", run=hostile, slow=True),
+    "machine": Benchmark(
+        what="the measured machine beside a stock Debian 13 (a quarter of an hour)",
+        run=measured_machine,
+        slow=True,
+    ),
+    "training": Benchmark(
+        what="a training through certify and by hand (a quarter of an hour)",
+        run=training,
+        slow=True,
+    ),
+}

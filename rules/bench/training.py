@@ -1,0 +1,182 @@
+"""What certifying costs a training: CPU time of the trainer, of reading its rows and of measuring
+its loss through certify, and of the trainer by hand, in pairs.
+
+The run is the shipped one with more steps, in a copy of this checkout. By hand means the command
+that a user would type: the same Axolotl and config, with the variables that decide how it computes,
+and without sandbox, plugin or measurement; it reads the data set itself. The order within a pair
+alternates; the ratio is taken pair by pair, so that a machine that becomes slower does not count
+for one side.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from aicert.errors import ToolError
+from aicert.formats.run_report import RunReport
+from aicert.formats.run_report import parse as parse_report
+from aicert.formats.statement import parse as parse_statement
+from aicert.verifier.verify import read_certificate
+from rules.host import training_env
+from rules.host.bootstrap import cache_directory
+from rules.host.progress import task
+
+RUN = "bench"
+# Long enough that the training, not the imports before it and before the measurement, is most of
+# the time: some six minutes.
+STEPS = 8000
+PAIRS = 3
+COPIED = ("aicert", "rules", "enclave_runner", "examples", "dodo.py", "pyproject.toml")
+PROJECT = """\
+[runs.bench]
+config = "path:bench.yml"
+machine = "local"
+outputs = ["model"]
+[runs.bench.inputs]
+model = "path:examples/tiny-llama"
+alpaca = "path:examples/alpaca"
+[machines.local]
+driver = "local"
+memory = "8 GiB"
+scratch = "4 GiB"
+time-limit = "2 h"
+"""
+# As the runner sets them: threads and vector width decide the speed.
+COMPUTES = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_DOMAIN_NUM_THREADS": "MKL_DOMAIN_BLAS=1",
+    "AXOLOTL_DATASET_NUM_PROC": "0",
+    "AXOLOTL_DO_NOT_TRACK": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_MODE": "disabled",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """CPU seconds of one training each way; through certify also those of reading the rows and of
+    measuring the loss.
+    """
+
+    training: float
+    reading: float
+    measuring: float
+    by_hand: float
+
+    @property
+    def certified(self) -> float:
+        return self.training + self.reading + self.measuring
+
+
+def pairs(folder: Path) -> list[Pair]:
+    """Train PAIRS times each way in `folder`, which is empty and on the repository's disk."""
+    checkout = folder / "checkout"
+    copy_checkout(checkout)
+    config = yaml.safe_load(Path("examples/tiny-alpaca.yml").read_bytes())
+    config |= {"max_steps": STEPS, "num_epochs": 1000, "logging_steps": 50}
+    (checkout / "bench.yml").write_text(yaml.safe_dump(config))
+    (checkout / "aicert.toml").write_text(PROJECT)
+    _doit(checkout, "lock")
+    taken: list[Pair] = []
+    with task("training pairs", total=PAIRS, unit="pairs") as bar:
+        for number in range(PAIRS):
+            if number % 2:
+                by_hand = _by_hand(checkout, config, folder)
+                certified = _certified(checkout)
+            else:
+                certified = _certified(checkout)
+                by_hand = _by_hand(checkout, config, folder)
+            training, reading, measuring = certified
+            pair = Pair(training=training, reading=reading, measuring=measuring, by_hand=by_hand)
+            taken.append(pair)
+            bar.update(done=number + 1, note=f"ratio {pair.certified / pair.by_hand:.3f}")
+    return taken
+
+
+def copy_checkout(checkout: Path) -> None:
+    """What of this checkout a run needs, in a new folder."""
+    checkout.mkdir()
+    for name in COPIED:
+        source = Path(name)
+        if source.is_dir():
+            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, checkout / name)
+
+
+def _doit(checkout: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rules", *arguments],
+        cwd=checkout,
+        env=os.environ | {"AICERT_CACHE": str(cache_directory())},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise ToolError(f"./doit {arguments[0]} failed\n{done.stderr[-2000:]}")
+
+
+def _certified(checkout: Path) -> tuple[float, float, float]:
+    """CPU seconds of the trainer, of reading its rows and of measuring its loss, as the runner
+    measured them.
+    """
+    # A nonce of one's own is never up to date.
+    _doit(checkout, "certify", RUN, "--nonce", secrets.token_hex(32))
+    certificate = read_certificate(checkout / f"certificates/{RUN}/certificate.json")
+    report = parse_report(parse_statement(certificate.envelope.payload).report)
+    return _seconds(report, ""), _seconds(report, "reading"), _seconds(report, "loss")
+
+
+def _seconds(report: RunReport, of: str) -> float:
+    key = f"{of}CpuSeconds" if of else "cpuSeconds"
+    seconds = report.number(key)
+    if seconds is None:
+        raise ToolError(f"the run report has no {key}")
+    return seconds
+
+
+def _by_hand(checkout: Path, config: dict[str, object], folder: Path) -> float:
+    """CPU seconds, as the kernel counts them, of the same `axolotl train`."""
+    examples = (checkout / "examples").absolute()
+    text = json.dumps(config).replace("input:alpaca", str(examples / "alpaca"))
+    text = text.replace("input:model", str(examples / "tiny-llama"))
+    scratch = folder / "by-hand"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    own = json.loads(text) | {
+        "output_dir": str(scratch.absolute() / "output"),
+        "dataset_prepared_path": str(scratch.absolute() / "prepared"),
+        "seed": 42,
+    }
+    (scratch / "config.yml").write_text(yaml.safe_dump(own))
+    python = training_env.location(Path.cwd()) / "bin/python"
+    command = [python, "-P", "-m", "axolotl.cli.main", "train", scratch.absolute() / "config.yml"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(scratch.absolute()), **COMPUTES}
+    with (scratch / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*map(str, command), "--launcher", "python"],
+            cwd=scratch,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        # wait4 tells the CPU time of this child and of what it waited for.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise ToolError(f"axolotl failed by hand\n{(scratch / 'log').read_text()[-2000:]}")
+    return usage.ru_utime + usage.ru_stime

@@ -1,0 +1,1 @@
+"""One file for each `./doit` command: its arguments, help and exit codes."""

@@ -1,0 +1,150 @@
+"""`./doit azure_calibrate [CERTIFICATE]`: what a first run on Azure must show, and what one showed.
+
+Without a certificate: the registers predicted from the image's bytes, those that the default policy
+accepts, and what to record. With one: each quoted register beside them, and the lines of a policy
+that would accept that machine's firmware. A quote that is not of Azure's is said to be none.
+"""
+
+import datetime
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from aicert.appraisal.appraise import appraise
+from aicert.appraisal.policy import FIRMWARE_PCRS, Policy, built_in
+from aicert.cli import main
+from aicert.cli.table import safe
+from aicert.errors import ConfigError, ToolError
+from aicert.formats import image_lock
+from aicert.formats.certificate import Certificate
+from aicert.formats.lockfile import identity
+from aicert.verifier import verify
+from rules.commands.base import Command, users_path
+from rules.image import build
+from rules.image import pcrs as image_pcrs
+from rules.machines.azure.machine import LAST
+
+# What has to hold before a register means anything.
+GENUINE = ("platform.chain", "platform.tier", "quote.signature", "quote.structure", "quote.pcrs")
+_OPTIONS = 3
+RECORD = """\
+record      of a first real run, beside the commit of this repository
+  1  certificates/RUN/certificate.json, or .aicert/azure/last-certificate.json where
+     certify refused it: the quote, all sixteen registers, the attestation key's
+     certificate with its intermediates, nonce and run key
+  2  size, region, date, and whether Secure Boot was off as terraform/azure asks
+  3  PCR 0, 1, 2, 3, 7: a second machine of the size, and one of another size and
+     region; do they agree? (firmware, boot variables, option ROMs, Secure Boot)
+  4  PCR 4: equal to the first value above, or to which of the others
+  5  PCR 11, 12, 13: equal to the above; PCR 8 and 14: `aicert verify` compares them
+  6  PCR 5, 9, 10, 15: quoted, not compared; only whether they change from run to run
+  7  the console (boot diagnostics), and which disks the machine found by which number
+  8  NV 0x01C101D0: its size and padding; on a confidential size NV 0x01400001 as well"""
+UNPROVEN = """\
+unproven    nobody of this project has seen its image on Azure. PCR 4 rests on firmware
+            that starts the image by its first boot option, PCR 11 on the image alone"""
+
+
+class Calibrate(Command):
+    """What a first run on Azure must show, and what one showed."""
+
+    name = "azure_calibrate"
+    doc_purpose = "what a first run on Azure must record, and what one quoted"
+    doc_usage = "[CERTIFICATE]"
+    doc_description = f"""\
+Predicts PCR 4 and 11 from the image's bytes, lists the firmware values that the default policy
+accepts, and says what to record. With a certificate (after a run on azure: {LAST}, if no other is
+named) it compares each register and prints the lines of a policy for that firmware.
+
+  ./doit azure_calibrate
+  ./doit azure_calibrate certificates/my-run/certificate.json
+"""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Print; 0 whatever a certificate says: this is no verdict."""
+        if len(args) > 1:
+            raise ConfigError("one certificate at a time")
+        root = Path.cwd()
+        policy = built_in("default")
+        first, others, origin = predicted(root)
+        lines = [*_expected(policy, first, others, origin), UNPROVEN, RECORD]
+        path = users_path(args[0]) if args else root / LAST
+        if args or path.is_file():
+            certificate = verify.read_certificate(path)
+            lines += ["", *compare(certificate, policy, first, others, os.path.relpath(path, root))]
+        main.write("\n".join(lines) + "\n")
+        return 0
+
+
+def predicted(root: Path) -> tuple[dict[int, bytes], list[bytes], str]:
+    """Predicted registers; PCR 4 after one, two, … failed boot options; and where from."""
+    lock = build.read_lock(root)
+    if lock is None:
+        raise ToolError("there is no image lock", hint="./doit run image")
+    where = replace(build.place(root), makes=False)
+    try:
+        built = build.build(where, lock.packages)
+    except ToolError:
+        # Not built here: its lock says what the bytes give, and no more can be computed.
+        return lock.pcrs, [], f"{lock.digest}, by its lock (./doit run image computes more)"
+    uki = (built.folder / "uki.efi").read_bytes()
+    others = [image_pcrs.predict(uki, failed_options=n)[4] for n in range(1, _OPTIONS + 1)]
+    return image_pcrs.predict(uki), others, f"{image_lock.parse(built.lock).digest}, from its bytes"
+
+
+def _expected(
+    policy: Policy, first: dict[int, bytes], others: list[bytes], origin: str
+) -> Iterator[str]:
+    yield f"image       {origin}"
+    yield f"predicted   PCR 4   {first[4].hex()}  first boot option"
+    for number, value in enumerate(others, 1):
+        yield f"            PCR 4   {value.hex()}  after {number} that failed"
+    for index in (11, 12, 13):
+        yield f"            PCR {index}  {first[index].hex()}"
+    if not policy.firmware:
+        yield f"accepted    policy {policy.name} names no firmware"
+    for firmware in policy.firmware:
+        yield f"accepted    {firmware.name}"
+        for index, value in sorted(firmware.pcrs.items()):
+            yield f"            PCR {index}   {value.hex()}"
+
+
+def compare(
+    certificate: Certificate,
+    policy: Policy,
+    first: dict[int, bytes],
+    others: list[bytes],
+    name: str,
+) -> Iterator[str]:
+    """What that certificate's machine quoted, beside what is expected of it."""
+    now = datetime.datetime.now(datetime.UTC)
+    result = appraise(certificate, None, policy, at=now, lockfile=identity(certificate.lockfile))
+    checks = {check.id: check for check in result.checks}
+    yield f"quoted      {safe(name)}"
+    wrong = [checks[check] for check in GENUINE if checks[check].verdict != "ok"]
+    for check in wrong:
+        yield f"            {check.id}: {safe(check.detail)}"
+    if wrong:
+        yield "            this is no quote of Azure's: what follows calibrates nothing"
+    pcrs = certificate.evidence.pcrs
+    for index in (4, 11, 12, 13):
+        place = _place(index, pcrs, first, others)
+        yield f"            PCR {index:<3} {pcrs[index].hex()}  {place}"
+    for index in FIRMWARE_PCRS:
+        known = [item.name for item in policy.firmware if item.pcrs.get(index) == pcrs[index]]
+        words = f"as {', '.join(known)}" if known else "in no accepted firmware"
+        yield f"            PCR {index:<3} {pcrs[index].hex()}  {words}"
+    if not wrong:
+        yield from ("", "# of a policy that extends `default`, once its values are understood")
+        yield from ("[[firmware]]", f'name = "azure-{now:%Y-%m-%d}"')
+        yield from (f'pcr{index} = "{pcrs[index].hex()}"' for index in FIRMWARE_PCRS)
+
+
+def _place(index: int, pcrs: Any, first: dict[int, bytes], others: list[bytes]) -> str:
+    if pcrs[index] == first[index]:
+        return "as predicted"
+    if index == 4 and pcrs[index] in others:
+        return f"as predicted after {others.index(pcrs[index]) + 1} boot options that failed"
+    return "NOT as predicted"

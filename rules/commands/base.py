@@ -1,0 +1,187 @@
+"""What every command of `./doit` shares: options anywhere, typed errors, paths of the caller.
+
+A command subclasses Command and returns its exit code from `execute(options, args)`; a command that
+runs tasks subclasses RunTasks. Exit codes: aicert.errors.
+"""
+
+import getopt
+import os
+import shlex
+import signal
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from doit.cmd_base import Command as DoitCommand
+from doit.cmd_run import Run as DoitRun
+from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
+
+from aicert.errors import AicertError, ConfigError
+from rules.host.names import UnknownNameError, nearest
+from rules.host.os_errors import explained
+from rules.host.reporter import Reporter, show_error
+from rules.host.work import using
+
+WIDTH = 80
+# For commands that take runs.
+ALL: dict[str, Any] = {
+    "name": "all",
+    "short": "",
+    "long": "all",
+    "type": bool,
+    "default": False,
+    "help": "every run, also those with default = false in aicert.toml",
+}
+
+
+def users_path(text: str) -> Path:
+    """`text` as the user meant it: relative to where `./doit` was called, not to the repository."""
+    return Path(os.environ.get("AICERT_INVOKED_FROM") or Path.cwd(), text)
+
+
+def sorted_out(arguments: list[str], parser: Any) -> list[str]:
+    """Options first, then positional arguments: doit stops at the first that is no option."""
+    try:
+        options, rest = getopt.gnu_getopt(arguments, parser.get_short(), parser.get_long())
+    except getopt.GetoptError as error:
+        raise ConfigError(str(error)) from None
+    if "" in rest:
+        raise ConfigError("an argument is empty")
+    flat: list[str] = []
+    for name, value in options:
+        takes_value = parser.get_option(name)[0].type is not bool
+        if name.startswith("--"):
+            flat.append(f"{name}={value}" if takes_value else name)
+        else:
+            flat += [name, value] if takes_value else [name]
+    return [*flat, "--", *rest]
+
+
+def _help_lines(paragraph: str) -> list[str]:
+    """Lines of at most WIDTH; those of an example, which are indented, stay as they are."""
+    lines = paragraph.splitlines()
+    if any(line.startswith(" ") for line in lines):
+        return lines
+    return textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False)
+
+
+def fitted(line: str) -> list[str]:
+    """`line` in lines of at most WIDTH, under its indent; a word is never cut: it may be pasted."""
+    under = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(
+        line, WIDTH, subsequent_indent=under, break_long_words=False, break_on_hyphens=False
+    )
+
+
+class _Tidy:
+    """Options may follow arguments; errors of the user are shown without a traceback."""
+
+    def parse_execute(self: Any, in_args: list[str]) -> int:
+        try:
+            arguments = sorted_out(in_args, self.cmdparser)
+            return int(super().parse_execute(arguments) or 0)  # type: ignore[misc]  # a mixin
+        except AicertError as error:
+            if isinstance(error, ConfigError) and error.hint is None:
+                error.hint = self._corrected(error, in_args) or f"./doit help {self.name}"
+            show_error(error)
+            return error.exit_code
+        except BrokenPipeError:
+            # The reader of our output went away, as `./doit list | head` does. What is buffered
+            # has nowhere to go, and Python would complain about it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        except OSError as error:
+            failure = explained(error)
+            show_error(failure)
+            return failure.exit_code
+        except (InvalidCommand, InvalidDodoFile, InvalidTask) as error:
+            if isinstance(error, InvalidCommand) and error.not_found is not None:
+                show_error(self._unknown(error.not_found))
+            else:
+                show_error(ConfigError(str(error), hint="./doit help"))
+            return ConfigError.exit_code
+
+    def _corrected(self: Any, error: ConfigError, words: list[str]) -> str | None:
+        """The command line with what was meant in place of what was misspelt."""
+        if not isinstance(error, UnknownNameError) or error.near is None or error.name not in words:
+            return None
+        meant = [error.near if word == error.name else word for word in words]
+        return f"./doit {self.name} {shlex.join(meant)}"
+
+    def _unknown(self: Any, name: str) -> ConfigError:
+        tasks = [task.name for task in getattr(self, "task_list", ())]
+        known = {word: word for word in (*self.loader.cmd_names, *tasks)}
+        if ":" not in name:
+            # A run by itself is mostly meant to be certified, never to be locked anew.
+            runs = [word.partition(":")[2] for word in tasks if word.startswith("certify:")]
+            known = {run: f"certify {run}" for run in runs} | {
+                word: word for word in known if ":" not in word
+            }
+        near = nearest(name, known)
+        return ConfigError(
+            f"there is no command, task or target named {name!r}",
+            hint=f"./doit {known[near]}" if near else "./doit help",
+        )
+
+    def help(self: Any) -> str:
+        """Usage, purpose, options and the description; its examples as their author wrote them."""
+        lines = [
+            f"usage: {self.bin_name} {self.name} {self.doc_usage}".rstrip(),
+            "",
+            self.doc_purpose,
+        ]
+        options = [o for o in self.cmdparser.options if not o.section and (o.short or o.long)]
+        inherited = set()
+        if isinstance(self, DoitRun) and self.name != "run":
+            inherited = {option["name"] for option in DoitRun.cmd_options}
+            options = [option for option in options if option.name not in inherited]
+        width = max((len(option.help_param()) for option in options), default=0)
+        if options:
+            lines.append("")
+        for option in options:
+            text = " ".join((option.help % {"default": option.default}).split())
+            lines += textwrap.wrap(
+                text,
+                WIDTH,
+                initial_indent=f"  {option.help_param():<{width}}  ",
+                subsequent_indent=" " * (width + 4),
+            )
+        if inherited:
+            lines.append("  and those of `./doit help run`")
+        for paragraph in (self.doc_description or "").rstrip("\n").split("\n\n"):
+            lines += ["", *_help_lines(paragraph)]
+        return "\n".join(lines)
+
+
+class Command(_Tidy, DoitCommand):
+    """Base of the commands that run no task; subclasses define `execute(options, args) -> int`."""
+
+
+def _check_place(path: str) -> None:
+    """Raise ConfigError where databases, git and DVC could not name what lies in the checkout."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"the path of this checkout is not UTF-8: {path!a}",
+            hint="mv it to a name that is, then run the command there",
+        ) from None
+
+
+class RunTasks(_Tidy, DoitRun):
+    """Base of the commands that run tasks, named in `args`; `run` itself is this one."""
+
+    name = "run"
+    doc_purpose = "run tasks by name (see `./doit list`)"
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Run the tasks `args`; the exit code is that of the first task that failed."""
+        _check_place(str(Path.cwd()))
+        self.reporter = reporter = Reporter(sys.stderr, {})
+        # "console" is doit's default; another one was asked for by `-r`.
+        if params["reporter"] == "console":
+            params["reporter"] = reporter
+        with using(Path.cwd()):
+            result = super().execute(params, args)
+        return reporter.exit_code or int(result)

@@ -1,0 +1,123 @@
+"""`./doit bench`: measure what the project promises, and write `docs/benchmarks.md`.
+
+Medians of several runs on the machine at hand, with the target beside each; a target that is missed
+is written down as missed. Sections that were not measured this time stay as they were.
+"""
+
+import datetime
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import ConfigError
+from rules.bench.benchmarks import BENCHMARKS, Benchmark, Row
+from rules.commands.base import Command
+from rules.host.progress import say
+
+DOCUMENT = Path("docs/benchmarks.md")
+HEAD = """\
+# Benchmarks
+
+Written by `./doit bench`; `./doit bench --list` says what each one measures. Values are medians,
+and absolute times say as much about the machine as about the code.
+"""
+_SECTION = re.compile(r"^## (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+
+
+def machine() -> str:
+    """The machine in one line: processor, cores, memory, kernel, Python."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    cores = len(os.sched_getaffinity(0))
+    return (
+        f"{model}, {cores} cores, {memory:.0f} GiB, "
+        f"Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
+    )
+
+
+def section(benchmark: Benchmark, rows: list[Row], today: str) -> str:
+    """The Markdown of one benchmark, without its heading."""
+    lines = [f"\n{benchmark.what}.", f"{today}, {machine()}.", "", "| | measured | target | |"]
+    lines.append("|---|--:|--:|---|")
+    for row in rows:
+        verdict = "" if row.met is None else "met" if row.met else "**missed**"
+        lines.append(f"| {row.what} | {row.measured} | {row.target} | {verdict} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def merged(old: str, new: dict[str, str]) -> str:
+    """The document with the sections of `new` in the place of the old ones, in a fixed order."""
+    sections = {name: body for name, body in _SECTION.findall(old) if name in BENCHMARKS} | new
+    body = "".join(f"## {name}\n{sections[name]}" for name in BENCHMARKS if name in sections)
+    return f"{HEAD}\n{body}".rstrip("\n") + "\n"
+
+
+class Bench(Command):
+    """The command line of bench."""
+
+    doc_purpose = "measure against the project's targets; writes docs/benchmarks.md"
+    doc_usage = "[NAME…] [--all] [--list]"
+    doc_description = (
+        "Without names: the quick ones. "
+        "Exit codes: 0 all targets met, 1 one was missed, 2 it could not be measured."
+    )
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "all",
+            "short": "a",
+            "long": "all",
+            "type": bool,
+            "default": False,
+            "help": "the slow ones too",
+        },
+        {
+            "name": "list",
+            "short": "l",
+            "long": "list",
+            "type": bool,
+            "default": False,
+            "help": "say what there is",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Measure what was chosen, show it, and write it down."""
+        if params["list"]:
+            for name, benchmark in BENCHMARKS.items():
+                slow = "  (slow: by name or --all)" if benchmark.slow else ""
+                print(f"{name:<15} {benchmark.what}{slow}")
+            return 0
+        sections: dict[str, str] = {}
+        missed = False
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        for name in chosen(args, every=params["all"]):
+            say(f"bench  {name}: {BENCHMARKS[name].what}")
+            rows = BENCHMARKS[name].run()
+            for row in rows:
+                missed = missed or row.met is False
+                print(f"  {row.what}: {row.measured}   (target {row.target or 'none'})")
+            sections[name] = section(BENCHMARKS[name], rows, today)
+        DOCUMENT.parent.mkdir(exist_ok=True)
+        old = DOCUMENT.read_text() if DOCUMENT.exists() else ""
+        DOCUMENT.write_text(merged(old, sections))
+        say(f"written: {DOCUMENT}")
+        return int(missed)
+
+
+def chosen(names: list[str], *, every: bool) -> list[str]:
+    """The benchmarks that the command line names, else the quick ones."""
+    for name in names:
+        if name not in BENCHMARKS:
+            raise ConfigError(
+                f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}",
+                hint="./doit bench --list",
+            )
+    if names:
+        return names
+    return [name for name, benchmark in BENCHMARKS.items() if every or not benchmark.slow]

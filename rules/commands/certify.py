@@ -1,0 +1,123 @@
+"""`./doit certify [RUN…] [--all] [--nonce HEX] [--accept]`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import ConfigError
+from rules.commands.base import ALL, RunTasks
+from rules.host import progress, work
+from rules.project import config
+from rules.runs import afterwards, certify, placing
+
+
+@dataclass
+class Request:
+    """What the command line asks of this process's certify tasks."""
+
+    nonce: bytes | None = None
+    run: str = ""
+    accept: bool = False
+    keep: bool = False
+    is_certifying: bool = False
+
+    def nonce_for(self, run: str) -> bytes | None:
+        """The nonce, for the run that it was asked of and none that this one builds on."""
+        return self.nonce if run == self.run else None
+
+
+request = Request()
+
+
+class Certify(RunTasks):
+    """Train, certify and verify what is not up to date."""
+
+    name = "certify"
+    doc_purpose = "train, certify and verify what changed"
+    doc_usage = "[RUN …]"
+    doc_description = """\
+Makes the example's inputs and the training environment where they are missing, checks that each
+lockfile is the one of the bytes at hand, trains on the run's machine, measures, certifies,
+verifies, and puts outputs/RUN/ and certificates/RUN/ in place.
+
+Inputs from elsewhere are fetched where they are missing. A run that takes another run's output is
+certified after that one; where it has no lockfile yet, one is written and certify stops for review.
+
+When certificate and outputs are in place, the run succeeded: if DVC or an export fails after
+that, a warning says why, the exit code is 0, and the next certify tries it again.
+
+A run whose certificate passes for the lockfile, outputs and runner at hand is up to date. Without
+RUN, every run of aicert.toml but those that say `default = false` there.
+
+  ./doit certify tiny-alpaca
+  ./doit certify -n 2                         # two runs at a time
+  ./doit certify tiny-alpaca-measured         # builds its image first
+  ./doit certify tiny-alpaca --nonce HEX      # answer a verifier's challenge
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        *RunTasks.cmd_options,
+        ALL,
+        {
+            "name": "nonce",
+            "short": "",
+            "long": "nonce",
+            "type": str,
+            "default": "",
+            "help": "64 hex digits from whoever wants to know that the certificate is fresh",
+        },
+        {
+            "name": "accept",
+            "short": "",
+            "long": "accept",
+            "type": bool,
+            "default": False,
+            "help": "go on with a lockfile that is written here for the first time",
+        },
+        {
+            "name": "keep",
+            "short": "",
+            "long": "keep",
+            "type": bool,
+            "default": False,
+            "help": "leave a cloud machine there afterwards, to debug it (it costs money)",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Run the certify tasks of the named runs, then have DVC track what they need and made."""
+        project = config.load(Path.cwd())
+        runs = project.chosen(args, everything=params["all"])
+        names = [run.name for run in runs]
+        request.accept, request.keep = params["accept"], params["keep"]
+        request.is_certifying = True
+        nonce = params["nonce"].lower()
+        if nonce:
+            if not re.fullmatch(r"[0-9a-f]{64}", nonce):
+                raise ConfigError(
+                    "--nonce takes 64 hexadecimal digits", hint="openssl rand -hex 32"
+                )
+            if len(names) != 1:
+                raise ConfigError(
+                    "--nonce is for one run: name it", hint="./doit certify RUN --nonce …"
+                )
+            request.nonce, request.run = bytes.fromhex(nonce), names[0]
+        if request.keep and all(run.machine.driver != "azure" for run in runs):
+            raise ConfigError("--keep is for machines on azure: others leave nothing behind")
+        for run in runs:
+            work.sweep(project.root, run.name)
+            placing.sweep(placing.Place(root=project.root, run=run.name, outputs=run.outputs))
+        before = {run.name: certify.file_of(project.root, run) for run in runs}
+        code = super().execute(
+            params, [f"{task}:{name}" for name in names for task in ("track", "export")]
+        )
+        # Last, whatever else was made meanwhile: what people wait for.
+        for run in runs:
+            if certify.file_of(project.root, run) not in (None, before[run.name]):
+                certify.show(project.root, run, request.nonce_for(run.name))
+        left = [] if args else [name for name in project.runs if name not in names]
+        if left:
+            progress.say(f"left out (default = false): {', '.join(left)}; ./doit certify --all")
+        if code == 0 and self.reporter.executed:
+            afterwards.tell(project.root, project, names)
+        return code

@@ -1,0 +1,260 @@
+"""`./doit clean`: give disk space back, after showing how much and asking.
+
+Without names it takes what a later command makes again by itself. Environments take minutes to make
+and are removed when named; outputs and certificates cannot be made again byte for byte elsewhere,
+and are removed only when named as well. The local CA is never touched: certificates hang on it.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import ConfigError, ToolError
+from rules.commands.base import Command
+from rules.host.bootstrap import cache_directory
+from rules.host.progress import amount, printable
+from rules.host.work import RUNS, USING, is_held, sweep, unused
+from rules.host.work import remove as remove_tree
+from rules.machines.azure import clean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """One thing that can be cleaned. `named` ones stay unless asked for."""
+
+    name: str
+    what: str
+    patterns: tuple[str, ...]
+    named: bool
+
+    def paths(self, root: Path, cache: Path) -> list[Path]:
+        """What is there now; a pattern that starts with `CACHE/` lies in the cache directory."""
+        found: set[Path] = set()
+        for pattern in self.patterns:
+            in_cache = pattern.startswith("CACHE/")
+            base = cache if in_cache else root
+            found.update(base.glob(pattern.removeprefix("CACHE/")))
+        return sorted(found)
+
+
+IMAGE_LAYERS = (
+    *(f"{kind}-*" for kind in ("image", "training", "machine", "tools", "driver", "reproduce")),
+    *("kernel-*", "mkosi-*", "stub-*", "others-*", "*.new"),
+    *("repository", "resolve", "source", "wheels-work"),
+)
+AREAS = (
+    Area(
+        name="runs",
+        what="scratch of runs that were cut off",
+        patterns=(".aicert/runs/*/work",),
+        named=False,
+    ),
+    Area(
+        name="caches",
+        what="digest cache, doit's database, tools' caches",
+        patterns=(
+            ".aicert/digests.sqlite*",
+            ".aicert/doit.db*",
+            ".mypy_cache",
+            ".pytest_cache",
+            ".ruff_cache",
+            ".hypothesis",
+            ".coverage*",
+        ),
+        named=False,
+    ),
+    Area(
+        name="envs",
+        what="Python environments (minutes to make again)",
+        patterns=("CACHE/envs/*", ".venv"),
+        named=True,
+    ),
+    Area(
+        name="store",
+        what="fetched inputs (fetched again when needed)",
+        patterns=("CACHE/store",),
+        named=True,
+    ),
+    Area(
+        name="image",
+        what="layers of the machine's image (minutes to make again)",
+        patterns=tuple(f"CACHE/image/{name}" for name in IMAGE_LAYERS),
+        named=True,
+    ),
+    Area(
+        name="image-store",
+        what="packages of the image (fetched again while mirrors have them)",
+        patterns=("CACHE/image/store", "CACHE/image/apt-*", ".aicert/packages"),
+        named=True,
+    ),
+    Area(
+        name="kept",
+        what="replaced models that passed; finished runs not in place",
+        patterns=(".aicert/kept/*", ".aicert/finished/*"),
+        named=True,
+    ),
+    Area(name="outputs", what="trained models", patterns=("outputs/*",), named=True),
+    Area(name="certificates", what="certificates", patterns=("certificates/*",), named=True),
+)
+
+
+# Not on this disk: resource groups of runs that were cut off, or that only Azure knows of.
+AZURE = "azure"
+
+
+def size_of(path: Path) -> int:
+    """Bytes on disk of a file or a whole directory; links count as themselves."""
+    total = 0
+    pending = [path]
+    while pending:
+        current = pending.pop()
+        try:
+            total += current.lstat().st_blocks * 512
+            if current.is_dir() and not current.is_symlink():
+                pending.extend(current.iterdir())
+        except FileNotFoundError:
+            # A run that ends meanwhile clears up after itself.
+            continue
+    return total
+
+
+def in_use(path: Path) -> bool:
+    """Whether a certify works here: it keeps a run's lock, and its environment's, while it lives.
+
+    An environment's lock is its file `complete`; machines that run hold the image folder's
+    `running`, and tasks what holds the checkout's databases and inputs.
+    """
+    names = (path.parent / "lock", path / "complete", path.parent / "running")
+    for lock in (*names, path.parent / USING.name):
+        try:
+            descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        if is_held(descriptor):
+            return True
+    return False
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole directory."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ToolError(
+            f"cannot remove {str(path)!r}: {error.strerror}", hint=f"sudo rm -r '{path}'"
+        ) from None
+
+
+class Clean(Command):
+    """The command line of clean."""
+
+    doc_purpose = "show what takes disk space, ask, and remove it"
+    doc_usage = "[AREA …] [--yes] [--dry-run]"
+    doc_description = (
+        "Areas: runs, caches, azure, envs, store, image, image-store, kept, outputs,\n"
+        "certificates. Without names: runs, caches, and what runs on Azure left that were\n"
+        "cut off here; all others go only when named. `azure` by name also asks Azure for\n"
+        "everything with our tag. What a running certify uses stays, and so does the local CA."
+    )
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "yes",
+            "short": "y",
+            "long": "yes",
+            "type": bool,
+            "default": False,
+            "help": "do not ask",
+        },
+        {
+            "name": "dry_run",
+            "short": "n",
+            "long": "dry-run",
+            "type": bool,
+            "default": False,
+            "help": "show sizes only",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Show, ask, remove."""
+        known = {area.name for area in AREAS} | {AZURE}
+        for name in args:
+            if name not in known:
+                raise ConfigError(
+                    f"clean knows no {name!r}; it knows {', '.join(sorted(known))}",
+                    hint="./doit clean --dry-run",
+                )
+        chosen = _shown(args)
+        cloud = _shown_cloud(args)
+        if not chosen and not cloud:
+            print("nothing to remove")
+            return 0
+        if params["dry_run"]:
+            return 0
+        if not params["yes"]:
+            _ask(args)
+        with unused(Path.cwd()) as free:
+            # Whoever began since sizes were shown keeps what it uses.
+            chosen = chosen if free else [path for path in chosen if not in_use(path)]
+            for path in chosen:
+                if path.name == "work" and path.parents[1] == Path.cwd() / RUNS:
+                    # Under the run's lock, and never the lock itself: somebody may be opening it.
+                    sweep(Path.cwd(), path.parent.name)
+                else:
+                    remove(path)
+        print(f"removed {len(chosen)} files and folders")
+        clean.end(cloud)
+        return 0
+
+
+def _shown(names: list[str]) -> list[Path]:
+    """Print every area with its size; return what `names` choose."""
+    chosen: list[Path] = []
+    for area in AREAS:
+        # From the working directory, never from where this file lies: only the checkout that
+        # somebody stands in is cleaned.
+        paths = area.paths(Path.cwd(), cache_directory(Path.cwd()))
+        used = [path for path in paths if in_use(path)]
+        paths = [path for path in paths if path not in used]
+        wanted = area.name in names if names else not area.named
+        total = amount(sum(size_of(path) for path in paths), "B")
+        mark = "remove" if wanted and paths else "keep"
+        print(f"{mark:<7} {area.name:<13} {total:>10}  {area.what}")
+        if wanted:
+            chosen += paths
+            for path in paths:
+                print(f"        {printable(str(path), 200)}")
+        for path in used:
+            print(f"        {printable(str(path), 200)}  is in use: stays")
+    return chosen
+
+
+def _shown_cloud(names: list[str]) -> list[clean.Leftover]:
+    """What is paid for on Azure goes without being named; Azure itself is asked when it is."""
+    if names and AZURE not in names:
+        _say_cloud("not asked for")
+        return []
+    found = clean.look(Path.cwd(), ask_azure=AZURE in names)
+    for item in found:
+        print(f"destroy {AZURE:<13} {item.name}  {item.what}")
+    if not found:
+        _say_cloud("nothing that is known here" if AZURE not in names else "nothing")
+    return found
+
+
+def _say_cloud(text: str) -> None:
+    print(f"{'keep':<7} {AZURE:<13} {'':>10}  what runs on Azure left: {text}")
+
+
+def _ask(names: list[str]) -> None:
+    again = " ".join(["./doit clean", *names, "--yes"])
+    if not sys.stdin or not sys.stdin.isatty():
+        raise ConfigError("nobody to ask: stdin is no terminal", hint=again)
+    print("remove these? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConfigError("nothing was removed", hint=again)

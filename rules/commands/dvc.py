@@ -1,0 +1,131 @@
+"""`./doit dvc ARGUMENTS`: the locked DVC, and SHA-256 after whatever it brought."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from aicert.errors import ConfigError, ToolError
+from rules.commands.base import Command
+from rules.dvc import tampering, tracking
+from rules.dvc.program import exclusive, pass_through, run_dvc
+from rules.host.progress import say
+from rules.image import share
+from rules.project import config
+
+# Commands after which other bytes may lie in the checkout.
+BRINGING = ("pull", "fetch", "checkout")
+# Options of `dvc push` that `dvc status --json` has not, or that would spoil its JSON.
+_ONLY_PUSH = ("--run-cache", "--no-run-cache", "-v", "-vv", "--verbose", "-q", "--quiet")
+
+
+class Dvc(Command):
+    """DVC with what this project demands of it before and after."""
+
+    name = "dvc"
+    doc_purpose = "run DVC (remote add, push, pull, status), comparing by SHA-256 after a pull"
+    doc_usage = "DVC ARGUMENTS…"
+    doc_description = """\
+Inputs and outputs that git does not hold travel by DVC. `push` first tracks what is locked or
+certified and not tracked yet; after `pull` every file is compared with lockfiles and certificates:
+DVC itself accepts a changed object. A remote that is added gets `verify = true`.
+
+  ./doit dvc remote add -d team s3://bucket/models
+  ./doit dvc push
+  ./doit dvc pull
+
+AICERT_DVC=/path/to/dvc uses another DVC: one with the plugin of your remote.
+Exit codes: 0 done, 2 DVC failed or brought other bytes.
+"""
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Everything after `dvc` is DVC's, options included."""
+        return int(super().parse_execute(["--", *in_args]))
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Run DVC with `args`."""
+        root = Path.cwd()
+        if not tracking.is_on(root):
+            raise ConfigError(
+                "DVC needs a git repository with .dvc/config", hint="git init && dvc init"
+            )
+        project = config.load(root)
+        action = args[0] if args else ""
+        if action == "push":
+            staged = share.staged(root)
+            for item in tracking.track(root, project, again=True, more=staged):
+                say(f"tracked  {item.file.relative_to(root)}")
+        with exclusive(root):
+            packages = list(share.tracked(root)) if action in BRINGING else []
+            before = tampering.look(root, project, packages) if action in BRINGING else None
+            code = pass_through(root, args)
+            sys.stdout.flush()
+            if action == "remote" and args[1:2] == ["add"] and code == 0:
+                _verify_remotes(root)
+            if before is not None:
+                # Also after a failure: part of it may have been brought.
+                count = tampering.compare(root, project, before, packages, failed=code != 0)
+                say(f"compared  {count} tracked inputs and outputs by SHA-256: as locked")
+            if action == "push" and code == 0:
+                _check_pushed(root, args[1:])
+        if code != 0:
+            raise ToolError(f"dvc ended with {code}", hint=_next(root, action))
+        return 0
+
+
+def _next(root: Path, action: str) -> str:
+    if action in ("push", "pull", "fetch") and not _remotes(root):
+        return "./doit dvc remote add -d team s3://bucket/models"
+    return "./doit dvc doctor"
+
+
+def _remotes(root: Path) -> list[str]:
+    # `dvc remote list` wraps its lines.
+    listed = run_dvc(root, ["config", "--list"])
+    return re.findall(r"^remote\.(.+)\.url=", listed, re.MULTILINE)
+
+
+def _check_pushed(root: Path, arguments: list[str]) -> None:
+    """DVC only warns of bytes that neither its cache nor the remote has, and ends with 0."""
+    if {"--glob", "-h", "--help"}.intersection(arguments):
+        # These subcommands have no patterns; help pushes nothing.
+        return
+    asked = [each for each in arguments if each not in _ONLY_PUSH]
+    found = json.loads(run_dvc(root, ["status", "--cloud", "--json", *asked]))
+    missing = {name for name, status in found.items() if status == "missing"}
+    # Of a directory whose listing is nowhere, `status` knows nothing, and says nothing.
+    known = _known(asked)
+    if known is not None:
+        data = json.loads(run_dvc(root, ["data", "status", "--json", "--not-in-remote", *known]))
+        missing |= set(data.get("not_in_cache", ())) & set(data.get("not_in_remote", ()))
+    if missing:
+        raise ToolError(
+            "neither DVC's cache nor the remote has all of what is tracked:"
+            + "".join(f"\n  {name}" for name in sorted(missing)),
+            hint="./doit certify --all && ./doit dvc push",
+        )
+
+
+def _known(asked: list[str]) -> list[str] | None:
+    """Those of the options and targets of `dvc push` that `dvc data status` takes; None where it
+    would look at something else.
+    """
+    words: list[str] = []
+    rest = iter(asked)
+    for word in rest:
+        if word in ("-r", "--remote"):
+            words += [word, next(rest, "")]
+        elif word in ("-j", "--jobs"):
+            next(rest, "")
+        elif word.startswith("-"):
+            return None
+        else:
+            words.append(word)
+    return words
+
+
+def _verify_remotes(root: Path) -> None:
+    """DVC compares MD5 after a download only where the remote says so."""
+    for name in _remotes(root):
+        run_dvc(root, ["remote", "modify", name, "verify", "true"])

@@ -1,0 +1,96 @@
+"""`./doit add RUN NAME SOURCE` and `./doit update [RUN [INPUT]]`."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.cli import main
+from aicert.errors import ConfigError
+from rules.commands import editing
+from rules.commands.base import Command
+from rules.example import example
+from rules.host import progress
+from rules.project import canonical, config
+from rules.review import review, text
+
+
+def _show(found: review.Review) -> int:
+    main.write(text.text(found))
+    return 0
+
+
+class Add(Command):
+    """Add an input to a run, or give it another source."""
+
+    name = "add"
+    doc_purpose = "add an input to a run in aicert.toml, lock it, show what changed"
+    doc_usage = "RUN NAME SOURCE"
+    doc_description = """\
+Writes the input into aicert.toml (comments, order and style stay), locks the run and shows the
+review of what changed. An input of that name gets the new source. A new run begins with its config
+and takes the first machine of aicert.toml. If the source cannot be locked, nothing is changed.
+
+  ./doit add tiny-alpaca alpaca path:examples/other-rows
+  ./doit add my-run config path:examples/my-run.yml
+
+Rows in any form that is read (docs/spec/records.md) can be brought into the one that runs use
+without a copy; the new file stands beside the old one and becomes the input:
+
+  ./doit add tiny-alpaca alpaca path:examples/rows.csv --canonical
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "allow-pickle",
+            "short": "",
+            "long": "allow-pickle",
+            "type": bool,
+            "default": False,
+            "help": "accept pickled weights, which can run code; reviewers see it",
+        },
+        {
+            "name": "canonical",
+            "short": "",
+            "long": "canonical",
+            "type": bool,
+            "default": False,
+            "help": "bring the rows of a file into canonical form first, and add that file",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Edit, lock, show."""
+        if len(args) != 3:
+            raise ConfigError("add takes a run, an input's name and a source")
+        root = Path.cwd()
+        example.make_example(root)
+        run, name, source = args
+        if params["canonical"]:
+            source = canonical.write(root, source)
+        code = _show(editing.add(root, run, name, source, allow_pickle=params["allow-pickle"]))
+        if told := canonical.advice(root, run, name, source):
+            progress.say(told)
+        return code
+
+
+class Update(Command):
+    """Resolve inputs again."""
+
+    name = "update"
+    doc_purpose = "resolve inputs again, write the lockfiles, show what changed"
+    doc_usage = "[RUN [INPUT]]"
+    doc_description = """\
+Asks each source again what it resolves to and writes the lockfiles; aicert.toml stays as it is.
+With RUN only that run, with INPUT only that input.
+
+  ./doit update
+  ./doit update tiny-alpaca alpaca
+"""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Resolve, write, show."""
+        if len(args) > 2:
+            raise ConfigError("update takes a run and one of its inputs")
+        root = Path.cwd()
+        project = config.load(root)
+        runs = [project.run(args[0])] if args else list(project.runs.values())
+        example.make_example(root)
+        return _show(editing.update(root, runs, args[1] if len(args) == 2 else None))

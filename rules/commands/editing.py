@@ -1,0 +1,166 @@
+"""Edit `aicert.toml` for people: comments, order and style of everything else survive.
+
+What is written was read back by the reader of every other `aicert.toml`; if the run then cannot be
+locked, both files are as they were.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.items import SingleKey, Table
+
+from aicert.errors import ConfigError
+from aicert.formats.lockfile import CONFIG_INPUT
+from rules.host.names import UnknownNameError, nearest
+from rules.project import config, lock
+from rules.project.config import FILE, Run
+from rules.review import review
+from rules.review.revisions import Checkout
+
+
+class Before:
+    """The lockfiles as they were when this was made; everything else as it is."""
+
+    def __init__(self, root: Path) -> None:
+        self.name = "before"
+        self._checkout = Checkout(root)
+        names = self._checkout.names(lock.DIRECTORY)
+        self._texts = {name: self._checkout.read(name) for name in names}
+
+    def read(self, path: str) -> bytes | None:
+        """A file's bytes."""
+        if path.startswith(f"{lock.DIRECTORY}/"):
+            return self._texts.get(path)
+        return self._checkout.read(path)
+
+    def names(self, folder: str) -> list[str]:
+        """The files below a folder."""
+        if folder.startswith(lock.DIRECTORY):
+            return sorted(name for name in self._texts if name.startswith(f"{folder}/"))
+        return self._checkout.names(folder)
+
+    def odd(self) -> list[tuple[str, str]]:
+        """What was before is not looked at."""
+        return []
+
+
+def with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: bool) -> bytes:
+    """`aicert.toml` with that input added to the run, or its source changed. Raises ConfigError.
+
+    New lines end as all the others do.
+    """
+    changed = _with_input(data, run, name, source, allow_pickle=allow_pickle)
+    if data.count(b"\r\n") and data.count(b"\n") == data.count(b"\r\n"):
+        return changed.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    return changed
+
+
+def _with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: bool) -> bytes:
+    document = tomlkit.parse(data.decode("utf-8"))
+    runs: Any = document.get("runs")
+    if not isinstance(runs, Mapping) or run not in runs:
+        return _with_run(document, run, name, source)
+    table: Any = runs[run]
+    if name == CONFIG_INPUT:
+        table[CONFIG_INPUT] = source
+        return tomlkit.dumps(document).encode("utf-8")
+    if "inputs" not in table:
+        table["inputs"] = tomlkit.table()
+    inputs: Any = table["inputs"]
+    old = inputs.get(name)
+    value: Any = source
+    if allow_pickle:
+        value = tomlkit.inline_table()
+        value.update({"from": source, "allow-pickle": True})
+    if isinstance(old, dict) and not allow_pickle:
+        old["from"] = source
+    elif old is None and isinstance(inputs, Table):
+        _append(inputs, name, value)
+    else:
+        inputs[name] = value
+    return tomlkit.dumps(document).encode("utf-8")
+
+
+def _append(table: Table, name: str, value: Any) -> None:
+    """Add a key below the last one, its `=` below the others'.
+
+    What follows the last key, tomlkit counts to this table: a comment on the next table, say.
+    """
+    body = table.value.body
+    keys = [key for key, _ in body if key is not None]
+    end = max((at + 1 for at, (key, _) in enumerate(body) if key is not None), default=len(body))
+    after = body[end:]
+    del body[end:]
+    columns = {len(key.as_string()) + len(key.sep.partition("=")[0]) for key in keys}
+    column = columns.pop() if len(columns) == 1 else 0
+    table.append(SingleKey(name, sep=f"{' ' * max(1, column - len(name))}= "), value)
+    body += after
+
+
+def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
+    """A new run begins with its config, on the first machine there is."""
+    machines = list(document.get("machines", {}))
+    if name != CONFIG_INPUT:
+        if nearest(run, document.get("runs", {})):
+            raise UnknownNameError(FILE, "run", run, document["runs"])
+        raise ConfigError(
+            f"{FILE} has no run {run!r}", hint=f"./doit add {run} config path:examples/{run}.yml"
+        )
+    if not machines:
+        raise ConfigError(f"{FILE} has no machine", hint="docs/spec/aicert-toml.md shows one")
+    table = tomlkit.table()
+    table["config"] = source
+    table["machine"] = machines[0]
+    table["outputs"] = ["model"]
+    inputs = tomlkit.table()
+    inputs.add(tomlkit.nl())
+    table["inputs"] = inputs
+    if "runs" not in document:
+        document["runs"] = tomlkit.table(is_super_table=True)
+    document["runs"][run] = table
+    return tomlkit.dumps(document).encode("utf-8")
+
+
+def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> review.Review:
+    """Add or change an input and lock the run; returns what changed."""
+    old = config.read(root)
+    config.parse(root, old)
+    new = with_input(old, run, name, source, allow_pickle=allow_pickle)
+    project = config.parse(root, new)
+
+    def write() -> None:
+        lock.replace(root / FILE, new)
+        changed = project.run(run)
+        # Only what is new here is asked at its source; other pins stay.
+        lock.write(root, lock.resolve(root, changed, keep=lock.pinned(root, changed)))
+
+    try:
+        return _reviewed(root, write)
+    except BaseException:
+        # Ctrl-C too.
+        lock.replace(root / FILE, old)
+        raise
+
+
+def update(root: Path, runs: list[Run], name: str | None) -> review.Review:
+    """Resolve inputs again, and write the lockfiles; returns what changed."""
+    for run in runs:
+        names = [item.name for item in run.inputs]
+        if name is not None and name not in names:
+            raise UnknownNameError(f"run {run.name}", "input", name, names)
+
+    def write() -> None:
+        for run in runs:
+            pinned = lock.pinned(root, run) if name is not None else {}
+            keep = {other: item for other, item in pinned.items() if other != name}
+            lock.write(root, lock.resolve(root, run, keep=keep))
+
+    return _reviewed(root, write)
+
+
+def _reviewed(root: Path, write: Callable[[], None]) -> review.Review:
+    before = Before(root)
+    write()
+    return review.review(root, before, Checkout(root))

@@ -1,0 +1,33 @@
+"""`./doit fetch [RUN…]`."""
+
+from pathlib import Path
+from typing import Any
+
+from rules.commands.base import Command
+from rules.project import config, fetch, lock
+
+
+class Fetch(Command):
+    """Bring inputs here without certifying."""
+
+    name = "fetch"
+    doc_purpose = "fetch the locked inputs that are missing here"
+    doc_usage = "[RUN …]"
+    doc_description = """\
+Fetches what a lockfile names and this computer does not have, by digest, several files at once,
+into $AICERT_CACHE/store (.aicert/store). `./doit certify` does the same before it starts a machine.
+After a cut, run it again: it goes on where it was.
+
+  HF_TOKEN=… ./doit fetch tiny-alpaca    # a gated model; HF_ENDPOINT: a mirror
+"""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Fetch for the named runs; without names, for every run."""
+        root = Path.cwd()
+        project = config.load(root)
+        for run in [project.run(name) for name in args] or list(project.runs.values()):
+            current = lock.current(root, run)
+            fetched = fetch.fetch_inputs(root, current)
+            words = f"fetched {', '.join(fetched)}" if fetched else "everything is here"
+            print(f"{run.name}: {words}")
+        return 0

@@ -1,0 +1,101 @@
+"""`./doit help` and `./doit list`: what there is to do, with an example before the reference."""
+
+import textwrap
+from typing import Any
+
+from doit.cmd_help import Help as DoitHelp
+from doit.cmd_list import List as DoitList
+
+from rules.commands.base import WIDTH, _Tidy
+
+# In the order in which somebody new meets them; doit's own commands come after.
+OURS = (
+    "certify",
+    "verify",
+    "reproduce",
+    "lock",
+    "fetch",
+    "add",
+    "update",
+    "review",
+    "why",
+    "graph",
+    "dvc",
+    "test",
+    "bench",
+    "fuzz",
+    "mutants",
+    "azure_calibrate",
+    "clean",
+    "list",
+    "help",
+)
+USAGE = """\
+Certify a fine-tune and verify what was certified.
+
+  ./doit                        certify what is not up to date
+  ./doit verify --policy local  verify the certificates that are here
+  ./doit lock                   after a change of aicert.toml or of an input
+
+Commands (`./doit help COMMAND` tells its options):
+"""
+AFTER = """
+Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 configuration or
+command line. A relying party installs this project (`pip install .`) and uses
+`aicert verify CERT MODEL_DIR`.
+"""
+
+
+class Help(_Tidy, DoitHelp):
+    """Usage by example, then every command with its purpose."""
+
+    name = "help"
+    doc_purpose = "this text, or the options of one command"
+    doc_usage = "[COMMAND or TASK]"
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Help on one topic; a topic that does not exist is an error and not the usage."""
+        self._topic = args[0] if len(args) == 1 and args[0] not in self.cmds else None
+        return int(super().execute(params, args))
+
+    def print_usage(self, cmds: dict[str, Any]) -> None:
+        """Ours first, doit's own on one line."""
+        if self._topic is not None:
+            # doit comes here when it has found no task of that name either.
+            raise self._unknown(self._topic)
+        print(USAGE, end="")
+        told = {name: cmds[name].doc_purpose for name in OURS if name in cmds}
+        told["doit's own"] = ", ".join(sorted(set(cmds) - set(OURS)))
+        width = max(map(len, told))
+        for name, purpose in told.items():
+            line = f"  {name:<{width}}  {purpose}"
+            print(textwrap.fill(line, WIDTH, subsequent_indent=" " * (width + 4)))
+        print(AFTER, end="")
+
+
+class List(_Tidy, DoitList):
+    """The tasks of dodo.py, each with the first line of its docstring."""
+
+    name = "list"
+    doc_purpose = "list the tasks that certify is made of"
+
+    def _execute(
+        self,
+        subtasks: bool = False,
+        quiet: bool = False,
+        status: bool = False,
+        private: bool = False,
+        list_deps: bool = False,
+        template: str | None = None,
+        sort: str = "name",
+        pos_args: list[str] | None = None,
+    ) -> int:
+        plain = template is None and not quiet and not pos_args
+        if plain:
+            self.outstream.write("tasks, run by `./doit certify` or by `./doit run NAME`:\n\n")
+        result = super()._execute(
+            subtasks, quiet, status, private, list_deps, template, sort, pos_args
+        )
+        if plain:
+            self.outstream.write("\ncommands: ./doit help\n")
+        return int(result or 0)

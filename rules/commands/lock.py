@@ -1,0 +1,124 @@
+"""`./doit lock [RUN…] [--check]`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aicert.errors import AicertError, LockError, ToolError
+from aicert.formats import lockfile as form
+from rules.commands.base import RunTasks
+from rules.example import example
+from rules.host import progress
+from rules.host.reporter import show_error
+from rules.project import config, config_check, lock, sources
+from rules.project.input_signatures import check_signers
+
+if TYPE_CHECKING:
+    from aicert.sources.compare import Comparison
+
+
+def write_lock(root: Path, run: config.Run) -> None:
+    """Resolve and write one run's lockfile; prints what a reviewer approves.
+
+    A config that no run could be made with is refused first: nobody shall review that.
+    """
+    sources.store(root).sweep()
+    fresh = lock.resolve(root, run, keep=lock.pinned(root, run))
+    config_check.check_config(root, fresh)
+    changed = lock.write(root, fresh)
+    show_lock(root, run.name, fresh.data, "wrote" if changed else "unchanged")
+
+
+def show_lock(root: Path, run: str, data: bytes, word: str) -> None:
+    """Identity and PCR 14 of a lockfile, on stdout."""
+    path = lock.path_of(root, run).relative_to(root)
+    print(f"{word:<10} {path}  {form.identity(data)}")
+    print(f"{'':<10} PCR 14  sha256:{form.pcr14(data).hex()}", flush=True)
+
+
+class Lock(RunTasks):
+    """Write the lockfiles, or only compare."""
+
+    name = "lock"
+    doc_purpose = "resolve inputs and write lockfiles/, printing each PCR 14"
+    doc_usage = "[RUN …]"
+    doc_description = """\
+Writes lockfiles/RUN.lock.toml, and the listings of directories in
+lockfiles/RUN/. Inputs of this repository are hashed; other sources are asked
+where they are new or changed in aicert.toml, and keep their pin otherwise. A
+config that no run could be made with is refused, and nothing is written.
+Review the change and commit it: a certificate says that a machine measured
+this.
+
+  ./doit lock && git diff lockfiles/
+  ./doit lock --check    # ask every source; exit 1 if something differs
+
+--check writes no lockfile, and says of each input what was compared: a web
+server may give no more than a size. It makes the shipped example's inputs if
+they are wanted and not there.
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        *RunTasks.cmd_options,
+        {
+            "name": "check",
+            "short": "",
+            "long": "check",
+            "type": bool,
+            "default": False,
+            "help": "resolve again and compare, write nothing",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Lock or check the named runs; without names, every run."""
+        root = Path.cwd()
+        project = config.load(root)
+        runs = [project.run(name) for name in args] or list(project.runs.values())
+        if not params["check"]:
+            return super().execute(params, [f"lock:{run.name}" for run in runs])
+        example.make_example(root)
+        codes = {_check(root, run) for run in runs}
+        return min((code for code in codes if code), default=0)
+
+
+def _check(root: Path, run: config.Run) -> int:
+    """0 if the lockfile is that of the bytes here and of the sources, 1 if not, 2 if unknown."""
+    try:
+        current = lock.current(root, run)
+        check_signers(root, current)
+        found = _compared(root, run.name, current)
+    except AicertError as error:
+        sys.stdout.flush()
+        show_error(error)
+        return 2 if isinstance(error, ToolError) else 1
+    if any(one.verdict != "ok" for one in found):
+        return _differing(run.name, found)
+    show_lock(root, run.name, current.data, "fresh")
+    for one in found:
+        # What was compared differs by source: a server may give no more than a size.
+        print(f"{'':<10} input {one.name}: {progress.printable(one.detail, 400)}", flush=True)
+    return 0
+
+
+def _compared(root: Path, run: str, current: lock.Lock) -> "list[Comparison]":
+    asked = [item for item in current.lockfile.inputs if not sources.is_local(item.source)]
+    if not asked:
+        return []
+    from aicert.sources.compare import Asker
+    from aicert.sources.transfer import Transfer
+
+    with progress.task(f"{run}: asking sources", unit="B") as bar:
+        with Transfer(sources.store(root), on_bytes=bar.advance) as transfer:
+            asker = Asker(transfer=transfer, pinned=False)
+            return [asker.compare(item) for item in asked]
+
+
+def _differing(run: str, found: "list[Comparison]") -> int:
+    from aicert.sources.compare import exit_code
+
+    sys.stdout.flush()
+    for one in found:
+        if one.verdict != "ok":
+            message = f"run {run}: input {one.name}: {one.detail}"
+            show_error(LockError(message, hint=one.hint))
+    return exit_code(found)

@@ -1,0 +1,344 @@
+"""`./doit mutants`: change the trust core thousands of times, a little, and see tests fail.
+
+mutmut makes the mutants of every function and notes which tests reach it; `tests/mutants/loop.py`
+runs these for each, in a fork of a process that has loaded them all; the first failure kills the
+mutant. Only tests that run in process are asked. Everything happens in a copy in
+`.aicert/mutants/`, which also keeps what was found: a run that is stopped goes on where it was,
+survivors are tried again, and what was killed is believed until its function changes. Delete the
+folder to start afresh.
+
+What mutmut leaves out: constants of modules and classes, and decorated functions. Left out here:
+what only shows results (`cli`, `render`, `show`), and `frozen`, which is like the standard's.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import ConfigError, ToolError
+from rules.commands.base import Command
+from rules.commands.test import ensure_tools
+from rules.host import extras
+from rules.host.progress import say
+
+LOCK = Path("tests/mutants/requirements.lock")
+STATE = Path(".aicert/mutants")
+REACHED = Path("mutants", "mutmut-stats.json")
+COPIED = ("aicert", "enclave_runner", "rules", "tests", "pyproject.toml")
+# Slow, or about programs and not about functions.
+LEFT_OUT = ("e2e", "vectors", "__pycache__")
+# What decides PASSED, and what reads hostile bytes for it.
+MODULES = (
+    "appraisal/ak_chain",
+    "appraisal/appraise",
+    "appraisal/checklist",
+    "appraisal/checks/boot",
+    "appraisal/checks/confidential",
+    "appraisal/checks/lineage",
+    "appraisal/checks/model",
+    "appraisal/checks/quote",
+    "appraisal/checks/run",
+    "appraisal/checks/training",
+    "appraisal/evidence/amd_vcek",
+    "appraisal/evidence/azure_hcl",
+    "appraisal/evidence/sev_snp",
+    "appraisal/policy",
+    "appraisal/result",
+    "cli/event_log",
+    "crypto/simulated",
+    "files/bounded",
+    "files/tree",
+    "formats/binary",
+    "formats/canonical_toml",
+    "formats/certificate",
+    "formats/digest",
+    "formats/dsse",
+    "formats/image_lock",
+    "formats/lockfile",
+    "formats/measurement",
+    "formats/run_report",
+    "formats/run_report_facts",
+    "formats/safetensors",
+    "formats/statement",
+    "formats/strict_json",
+    "formats/tpm",
+    "formats/uncovered_names",
+    "trust/policy_file",
+    "trust/roots",
+    "verifier/model_directory",
+    "verifier/verify",
+)
+# Tests in process and fast, by the rooms that they are about; and the attack table.
+TESTS = (
+    "tests/unit/aicert/appraisal",
+    "tests/unit/aicert/cli",
+    "tests/unit/aicert/crypto",
+    "tests/unit/aicert/files",
+    "tests/unit/aicert/formats",
+    "tests/unit/aicert/trust",
+    "tests/unit/aicert/verifier",
+    "tests/adversarial",
+)
+# Exit codes of a fork in which a test failed, that crashed, or that ran out of time.
+KILLED = frozenset((1, 3, -6, -7, -9, -11, -14, -24, 24, 36, 152, 255))
+PYTEST = ("-p", "no:cacheprovider", "-p", "no:cov", "-p", "tests.mutants.quick_hypothesis")
+# Nobody reads how a mutant fails, and to find that out takes ten times as long as the test.
+TERSE = ("--tb=native", "--assert=plain")
+LOOP = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, "-p", "tests.mutants.loop"]
+CONFIG = """\
+[mutmut]
+source_paths = aicert
+only_mutate =
+{modules}
+also_copy =
+    enclave_runner
+    rules
+pytest_add_cli_args =
+{arguments}
+pytest_add_cli_args_test_selection =
+{tests}
+use_git_change_detection = false
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The mutants of one module, by name."""
+
+    module: str
+    killed: tuple[str, ...]
+    survived: tuple[str, ...]
+    open: tuple[str, ...]
+
+    @property
+    def decided(self) -> int:
+        """How many were tried."""
+        return len(self.killed) + len(self.survived)
+
+    def __str__(self) -> str:
+        share = f"{100 * len(self.killed) / self.decided:.1f} %" if self.decided else "-"
+        rest = f", {len(self.open)} not tried" if self.open else ""
+        return f"{self.module:<32} {len(self.killed):>5} of {self.decided:>5} killed  {share}{rest}"
+
+
+def score(module: str, state: Path = STATE) -> Score:
+    """What is known of a module's mutants."""
+    meta = _meta(module, state)
+    codes: dict[str, int | None] = {}
+    if meta.is_file():
+        codes = json.loads(meta.read_bytes())["exit_code_by_key"]
+    return Score(
+        module=module,
+        killed=tuple(name for name, code in codes.items() if code in KILLED),
+        survived=tuple(
+            name for name, code in codes.items() if code is not None and code not in KILLED
+        ),
+        open=tuple(name for name, code in codes.items() if code is None),
+    )
+
+
+def total(scores: Iterable[Score]) -> Score:
+    """All modules together."""
+    every = list(scores)
+    return Score(
+        module="together",
+        killed=tuple(name for one in every for name in one.killed),
+        survived=tuple(name for one in every for name in one.survived),
+        open=tuple(name for one in every for name in one.open),
+    )
+
+
+def refresh(state: Path = STATE) -> set[str]:
+    """Bring the copy up to date; the modules whose source changed since the last time, and "" where
+    anything else did.
+    """
+    changed = set()
+    for top in COPIED:
+        source = Path(top)
+        files = [source] if source.is_file() else _files(source)
+        wanted = {state / path: path for path in files}
+        for stale in set(_files(state / top)) - set(wanted) if source.is_dir() else ():
+            stale.unlink()
+        for target, path in wanted.items():
+            # mutmut goes by times: a file that is the same must keep its own.
+            if not target.is_file() or target.read_bytes() != path.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+                changed.add(_module(path) if top == "aicert" else "")
+    if changed - {""}:
+        # mutmut maps new tests only: a new function would seem to be reached by none.
+        (state / REACHED).unlink(missing_ok=True)
+    for module in MODULES:
+        source, made = (folder / "aicert" / f"{module}.py" for folder in (state, state / "mutants"))
+        if made.is_file() and b"_mutmut" not in made.read_bytes():
+            # Copied by earlier runs, which made no mutants of it.
+            source.touch()
+    text = CONFIG.format(
+        modules="\n".join(f"    aicert/{name}.py" for name in MODULES),
+        arguments="\n".join(f"    {word}" for word in PYTEST),
+        tests="\n".join(f"    {path}" for path in TESTS),
+    )
+    (state / "setup.cfg").write_text(text)
+    vectors = Path("..", "shared").resolve()
+    if vectors.is_dir() and not (state / "shared").exists():
+        # Where published evidence lies beside the checkout, its tests find it beside the copy.
+        (state / "shared").symlink_to(vectors)
+    return changed
+
+
+def _module(path: Path) -> str:
+    """A file of `aicert/` as MODULES names it."""
+    return str(path.relative_to("aicert").with_suffix(""))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not set(path.parts).intersection(LEFT_OUT)
+    ]
+
+
+def _meta(module: str, state: Path) -> Path:
+    return state / "mutants" / "aicert" / f"{module}.py.meta"
+
+
+def reopen(modules: Iterable[str], changed: set[str], state: Path = STATE) -> bool:
+    """Forget which mutants survived: a test may have come that kills them. Whether there is
+    anything to try, in these modules and since `changed`.
+    """
+    work = False
+    for module in modules:
+        known = score(module, state)
+        work = work or module in changed or not known.decided or bool(known.open or known.survived)
+        if known.survived:
+            meta = _meta(module, state)
+            said = json.loads(meta.read_bytes())
+            said["exit_code_by_key"] |= dict.fromkeys(known.survived)
+            meta.write_text(json.dumps(said))
+    return work
+
+
+def records(state: Path = STATE) -> dict[Path, dict[str, Any]]:
+    """What mutmut keeps of each module."""
+    metas = (state / "mutants" / "aicert").rglob("*.py.meta")
+    return {meta: json.loads(meta.read_bytes()) for meta in metas}
+
+
+def believe(before: dict[Path, dict[str, Any]], state: Path = STATE) -> None:
+    """Note again what was killed `before`, of functions that are the same: mutmut forgets it all
+    where a file of tests is new, which cannot save a mutant.
+    """
+    for meta, said in records(state).items():
+        known = before.get(meta, {"exit_code_by_key": {}, "hash_by_function_name": {}})
+        hashes, old = said["hash_by_function_name"], known["hash_by_function_name"]
+        same = {name for name, digest in hashes.items() if old.get(name) == digest}
+        said["exit_code_by_key"] |= {
+            name: code
+            for name, code in known["exit_code_by_key"].items()
+            if code in KILLED and name.partition("__mutmut_")[0].rpartition(".")[2] in same
+        }
+        meta.write_text(json.dumps(said))
+
+
+def report(scores: list[Score], show: Iterable[str]) -> None:
+    """The survivors, each as its change, then the score of each module and of all."""
+    for changes in show:
+        print(changes)
+    for one in (*scores, total(scores)):
+        print(one)
+
+
+class Mutants(Command):
+    """The mutation tester's command line."""
+
+    doc_purpose = "mutation testing of the trust core (hours; it can be stopped and goes on)"
+    doc_usage = "[MODULE…] [--jobs N] [--known]"
+    doc_description = (
+        "Modules by name: chain, tpm. The survivors that stay are explained in docs/mutants.md. "
+        "Exit codes: 0 all mutants were tried and at least 95 % of them killed, 1 they were not, "
+        "2 mutmut failed, 3 there is no such module."
+    )
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "jobs",
+            "short": "j",
+            "long": "jobs",
+            "type": int,
+            "default": 0,
+            "help": "how many mutants are tried at once (default: one per core)",
+        },
+        {
+            "name": "known",
+            "short": "k",
+            "long": "known",
+            "type": bool,
+            "default": False,
+            "help": "only print what earlier runs found",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Try what is open, then print scores and survivors."""
+        for name in args:
+            if name not in MODULES:
+                raise ConfigError(f"there is no module {name!r}, there are {', '.join(MODULES)}")
+        modules = args or list(MODULES)
+        tools = extras.install("mutants", LOCK)
+        if not params["known"]:
+            ensure_tools()
+            self._try(modules, tools, params["jobs"] or len(os.sched_getaffinity(0)))
+        scores = [score(name) for name in modules]
+        survived = [name for one in scores for name in one.survived]
+        report(scores, (_changes(name, tools) for name in survived))
+        tried = all(one.decided and not one.open for one in scores)
+        together = total(scores)
+        return int(not tried or 20 * len(together.killed) < 19 * together.decided)
+
+    def _try(self, modules: list[str], tools: Path, jobs: int) -> None:
+        STATE.mkdir(parents=True, exist_ok=True)
+        if not reopen(modules, refresh()):
+            return
+        say(f"mutants  of {', '.join(modules)}")
+        # Makes all mutants and runs all tests once, but tries few mutants: those of a small module.
+        few = _command("run", "--max-children", str(jobs), "aicert.formats.measurement.*__mutmut_1")
+        before = records()
+        _logged(few, STATE, _environment(tools))
+        believe(before)
+        asked = {"AICERT_MUTANTS": " ".join(modules), "AICERT_MUTANTS_JOBS": str(jobs)}
+        environment = _environment(tools) | asked | {"MUTANT_UNDER_TEST": ""}
+        folders = [f"--basetemp={(STATE / 'tmp').absolute()}", "-otmp_path_retention_policy=none"]
+        _logged([*LOOP, *folders, *TESTS], STATE / "mutants", environment)
+
+
+def _logged(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    log = STATE / "log"
+    with log.open("wb") as output:
+        code = subprocess.run(
+            command, cwd=folder, env=environment, stdout=output, stderr=output
+        ).returncode
+    if code != 0:
+        said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise ToolError(f"{command[2]} failed with exit code {code}\n{said}")
+
+
+def _changes(name: str, tools: Path) -> str:
+    """What a mutant changes, as a diff."""
+    done = subprocess.run(
+        _command("show", name), cwd=STATE, env=_environment(tools), capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mutmut", *arguments]
+
+
+def _environment(tools: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(tools.absolute()), "PYTHONUTF8": "1"}

@@ -1,0 +1,88 @@
+"""`./doit reproduce RUN [--machine NAME]`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import ConfigError, EvidenceError, RejectedError
+from aicert.formats.certificate import parse
+from aicert.formats.lockfile import identity
+from rules.commands.base import Command
+from rules.host import progress
+from rules.project import config, fetch, lock
+from rules.project.config_check import check_config
+from rules.runs import certify, reproduce, verify
+from rules.runs.reproduce import Side
+
+
+class Reproduce(Command):
+    """Execute a certified run once more and compare."""
+
+    name = "reproduce"
+    doc_purpose = "execute a certified run once more and compare outputs byte for byte"
+    doc_usage = "RUN"
+    doc_description = """\
+Verifies the certificate that is here, executes the same lockfile on the run's machine, or on
+another one of aicert.toml, and compares what came out: file by file, and tensor by tensor where
+weights differ. Nothing is put in place: certificate and outputs stay as they are.
+
+  ./doit reproduce tiny-alpaca
+  ./doit reproduce tiny-alpaca --machine measured
+
+Exit codes: 0 the same bytes, 1 they differ or the repeated run failed, 2 nothing to compare.
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "machine",
+            "short": "",
+            "long": "machine",
+            "type": str,
+            "default": "",
+            "help": "a machine of aicert.toml (default: the run's own)",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Reproduce the one run that is named."""
+        root = Path.cwd()
+        project = config.load(root)
+        if len(args) != 1:
+            first = next(iter(project.runs))
+            raise ConfigError("reproduce takes one run", hint=f"./doit reproduce {first}")
+        run = project.run(args[0])
+        name = params["machine"]
+        again = replace(run, machine=project.machine(name)) if name else run
+        return _reproduce(root, run, again)
+
+
+def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
+    result = verify.verify(root, run, verify.own_question(root, run, None))
+    if result.verdict != "passed":
+        check = (result.failed or result.undecided)[0]
+        raise EvidenceError(
+            f"run {run.name} has no certificate that passes: {check.id}: {check.detail}",
+            hint=f"./doit certify {run.name}",
+        )
+    current = lock.current(root, run)
+    fetch.fetch_inputs(root, current)
+    check_config(root, current)
+    first = Side(
+        certificate=verify.read_certificate(root, run.name), model=verify.output_path(root, run)
+    )
+    with certify.executed(root, again, current, None) as (out, _):
+        model = out / "outputs" / run.outputs[0]
+        certificate = parse((out / "certificate.json").read_bytes())
+        found = verify.own_question(root, again, None).appraise(
+            certificate, verify.read_model(model, f"{run.name}: reading"), identity(current.data)
+        )
+        if found.verdict != "passed":
+            check = (found.failed or found.undecided)[0]
+            raise RejectedError(f"the repeated run failed: {check.id}: {check.detail}", found)
+        compared = reproduce.compare(first, Side(certificate=certificate, model=model))
+    print(
+        f"certified  {first.statement.finished}, run {run.name}, lockfile {identity(current.data)}"
+    )
+    print(f"again      on {again.machine.name} ({again.machine.driver}), tier {found.tier}")
+    for line in compared.lines:
+        print("\n".join(progress.printable(each, 400) for each in line.split("\n")))
+    return 0 if compared.equal else RejectedError.exit_code

@@ -1,0 +1,97 @@
+"""`./doit verify [RUN…] [--all] [--policy P] [--root PEM] [--nonce HEX] [--format text|json]`."""
+
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import AicertError, ConfigError
+from rules.commands.base import ALL, Command
+from rules.host.reporter import show_error
+from rules.project import config
+from rules.runs import verify
+
+
+class Verify(Command):
+    """Verify certificates/ against the lockfiles here."""
+
+    name = "verify"
+    doc_purpose = "verify certificates/ against the lockfiles here"
+    doc_usage = "[RUN …]"
+    doc_description = """\
+Reads certificates/RUN/certificate.json and outputs/RUN/, and appraises them with this repository's
+code against this repository's lockfiles. It informs the owners of the repository; a relying party
+uses `aicert verify` and a policy of its own.
+
+  ./doit verify --policy local      # accepts this checkout's simulated platform
+  ./doit verify tiny-alpaca-measured --policy qemu
+  ./doit verify                     # the default policy wants a cloud's TPM
+
+Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad configuration or command line.
+With several runs the first of 1, 2, 3 that occurred. With --format json one object a run, one a
+line.
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        ALL,
+        {
+            "name": "policy",
+            "short": "",
+            "long": "policy",
+            "type": str,
+            "default": "default",
+            "help": "default (where none is given), confidential, local, qemu, or the path of a "
+            "policy file",
+        },
+        {
+            "name": "root",
+            "short": "",
+            "long": "root",
+            "type": str,
+            "default": "",
+            "help": "the CA of a simulated platform (default: this checkout's own)",
+        },
+        {
+            "name": "nonce",
+            "short": "",
+            "long": "nonce",
+            "type": str,
+            "default": "",
+            "help": "the 64 hex digits that you gave to certify",
+        },
+        {
+            "name": "format",
+            "short": "",
+            "long": "format",
+            "type": str,
+            "default": "text",
+            "help": "text or json",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Verify the named runs; without names, those that certify takes."""
+        root = Path.cwd()
+        project = config.load(root)
+        runs = project.chosen(args, everything=params["all"])
+        if params["format"] not in ("text", "json"):
+            raise ConfigError("--format is text or json")
+        policy = params["policy"]
+        able = [r for r in (*runs, *project.runs.values()) if r.machine.driver == policy]
+        asked = verify.question(
+            root, policy, params["root"], params["nonce"], (able or runs)[0].name
+        )
+        codes = []
+        for number, run in enumerate(runs):
+            if len(runs) > 1 and params["format"] == "text":
+                print(("\n" if number else "") + f"run {run.name}", flush=True)
+            codes.append(self._one(root, run, asked, params["format"]))
+        return min((code for code in codes if code), default=0)
+
+    def _one(self, root: Path, run: config.Run, asked: verify.Question, form: str) -> int:
+        try:
+            result = verify.verify(root, run, asked)
+            verify.show(result, form)
+            return result.exit_code
+        except AicertError as error:
+            sys.stdout.flush()
+            show_error(error)
+            return error.exit_code

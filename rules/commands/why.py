@@ -1,0 +1,80 @@
+"""`./doit why [RUN…]` and `./doit graph [--format text|svg]`."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.cli import main
+from aicert.errors import ConfigError
+from rules.commands.base import Command, fitted
+from rules.host.progress import printable
+from rules.project import config, sources
+from rules.runs import certify, graph
+
+
+class Why(Command):
+    """Say what certify would do, and because of which digest."""
+
+    name = "why"
+    doc_purpose = "what certify would run, and because of which digest"
+    doc_usage = "[RUN …]"
+    doc_description = """\
+Compares as certify does and starts nothing. Exit code 0 whatever it finds; 3 for an unknown run.
+
+  ./doit why tiny-alpaca
+"""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Explain the named runs; without names, every run."""
+        root = Path.cwd()
+        project = config.load(root)
+        runs = [project.run(name) for name in args] or list(project.runs.values())
+        main.write("".join(_explain(root, project, run) for run in runs))
+        return 0
+
+
+def _explain(root: Path, project: config.Project, run: config.Run) -> str:
+    for name in sorted({name for i in run.inputs if (name := sources.run_of(i.source))}):
+        other = project.runs.get(name)
+        if other is not None and certify.why(root, other, None) is not None:
+            return f"{run.name}: waits for run {name}, which is not up to date\n"
+    reason = certify.why(root, run, None)
+    if reason is None:
+        return f"{run.name}: up to date\n"
+    word = "would stop" if reason.stops else "would run"
+    told = f"{run.name}: {word}: {reason.text}".split("\n")
+    lines = [part for line in told for part in fitted(printable(line, 400))]
+    if reason.hint:
+        lines.append(f"hint: {printable(reason.hint, 400)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+class Graph(Command):
+    """Draw runs, inputs and certificates."""
+
+    name = "graph"
+    doc_purpose = "draw runs, inputs and certificates, as text or SVG"
+    doc_description = """\
+  ./doit graph
+  ./doit graph --format svg > runs.svg
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "format",
+            "short": "",
+            "long": "format",
+            "type": str,
+            "default": "text",
+            "help": "text or svg",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Draw every run of aicert.toml."""
+        if args:
+            raise ConfigError("graph takes no arguments: it draws every run")
+        if params["format"] not in ("text", "svg"):
+            raise ConfigError("--format is text or svg")
+        root = Path.cwd()
+        drawn = graph.nodes(root, config.load(root))
+        main.write(graph.svg(drawn) if params["format"] == "svg" else graph.text(drawn))
+        return 0

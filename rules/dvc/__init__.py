@@ -1,0 +1,1 @@
+"""DVC: its environment, what it tracks for us, and what nobody may have changed."""

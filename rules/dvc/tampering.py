@@ -1,0 +1,220 @@
+"""After DVC moved bytes: compare them by SHA-256 with lockfiles and certificates.
+
+DVC names objects by MD5 and, unless a remote has `verify = true`, does not even compare that. What
+this call brought and is wrong is removed, so that nobody uses it and a pull from a better remote
+brings the right bytes: a file of the checkout that it wrote, an object of its cache that it fetched
+and whose own bytes are not those of its name. Everything else is named and left alone: a file that
+was there before may be the only copy of what somebody wrote.
+"""
+
+import hashlib
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aicert.errors import AicertError, LockError
+from aicert.formats.digest import parse_listing
+from aicert.formats.statement import parse as parse_statement
+from rules.dvc import tracking
+from rules.dvc.program import object_at, objects_of
+from rules.dvc.tracking import Tracked
+from rules.host.progress import say
+from rules.project.config import Project, Run
+from rules.project.digests import cached_file, cached_tree
+from rules.runs import verify
+
+SHOWN = 5
+Status = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What was there before DVC started: the status of files that are tracked, and of objects."""
+
+    objects: Path
+    seen: Mapping[str, Status]
+
+    def had(self, path: Path) -> bool:
+        """Whether this very file lay there already."""
+        status = _status(path)
+        return status is not None and self.seen.get(str(path)) == status
+
+
+def look(root: Path, project: Project, more: Iterable[Tracked] = ()) -> Before:
+    """Take note of what is there, without reading any of it. `more`: what no run has."""
+    objects = objects_of(root)
+    folders = {item.path for _, item in _all_recorded(root, project, more)}
+    paths = (each for folder in (objects, *folders) for each in _files(folder))
+    seen = {str(path): status for path in paths if (status := _status(path)) is not None}
+    return Before(objects=objects, seen=seen)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for folder, _, names in os.walk(path):
+        yield from (Path(folder, name) for name in names)
+
+
+def _status(path: Path) -> Status | None:
+    """None for what is not there. No ctime: a link to the file from DVC's cache changes it."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def compare(
+    root: Path, project: Project, before: Before, more: Iterable[Tracked] = (), *, failed: bool
+) -> int:
+    """Compare everything that is tracked and at hand; returns how many are as locked.
+
+    Raises LockError where DVC brought other bytes, after it removed them; where DVC `failed`,
+    nothing is removed.
+    """
+    problems: list[str] = []
+    right = 0
+    seen: set[Path] = set()
+    for owner, item in _all_recorded(root, project, more):
+        if item.path in seen:
+            continue
+        seen.add(item.path)
+        found = _judge(root, owner, item, before)
+        if not failed:
+            _remove(found.brought)
+        problems += _words(item, found, removed=not failed)
+        for line in _own_words(root, item, found):
+            say(line)
+        right += found.is_right
+    if problems:
+        raise LockError(
+            "\n".join(problems), hint="./doit dvc pull, from a remote that has the right bytes"
+        )
+    return right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What differs in one tracked input or output: names by file, or why it cannot be read."""
+
+    is_right: bool = False
+    brought: Mapping[str, Path] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+    stale_objects: tuple[Path, ...] = ()
+    unreadable: str | None = None
+
+
+def _judge(root: Path, run: Run | None, item: Tracked, before: Before) -> _Found:
+    try:
+        wanted = _wanted(root, run, item)
+        here = _here(item)
+    except AicertError as error:
+        return _Found(unreadable=error.message)
+    bad = [name for name, sha256 in here.items() if wanted.get(name) != sha256]
+    brought = {name: _at(item, name) for name in bad if not before.had(_at(item, name))}
+    objects = tracking.recorded_objects(before.objects, item)
+    cached = {name: object_at(before.objects, md5) for name, md5 in objects.items()}
+    # What was there and is not used now needs no reading: it may be hundreds of gigabytes.
+    new = {n: path for n, path in cached.items() if n in brought or not before.had(path)}
+    wrong = {name: path for name, path in new.items() if path.is_file() and not _is_own(path)}
+    fetched = {name: path for name, path in wrong.items() if not before.had(path)}
+    removable = {f"{name} in DVC's cache": path for name, path in fetched.items()}
+    return _Found(
+        is_right=bool(here) and here.keys() == wanted.keys() and not bad,
+        brought=brought | removable,
+        names=tuple(sorted({*brought, *fetched})),
+        own=tuple(sorted(set(bad) - set(brought))),
+        stale_objects=tuple(path for name, path in wrong.items() if name not in fetched),
+    )
+
+
+def _at(item: Tracked, name: str) -> Path:
+    return item.path / name if name else item.path
+
+
+def _here(item: Tracked) -> dict[str, str]:
+    """SHA-256 by path of what lies in the checkout; "" is the path of an input that is a file."""
+    if not item.path.exists():
+        return {}
+    if item.digest.kind == "sha256":
+        return {"": cached_file(item.path).sha256}
+    return {path: fact.sha256 for path, fact in cached_tree(item.path).items()}
+
+
+def _is_own(path: Path) -> bool:
+    """Whether an object of DVC's cache has the MD5 that it is named by."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    return f"{path.parent.name}{path.name}".removesuffix(".dir") == found
+
+
+def _remove(wrong: Mapping[str, Path]) -> None:
+    for path in wrong.values():
+        path.unlink(missing_ok=True)
+
+
+def _words(item: Tracked, found: _Found, *, removed: bool) -> list[str]:
+    if found.unreadable is not None:
+        return [f"{item.name}: {found.unreadable}"]
+    if not found.names:
+        return []
+    ending = "they were removed" if removed else "they are still there: DVC failed"
+    return [
+        f"{item.name}: DVC brought other bytes than {item.digest}; {ending}" + _shown(found.names)
+    ]
+
+
+def _own_words(root: Path, item: Tracked, found: _Found) -> Iterator[str]:
+    place = os.path.relpath(item.path, root)
+    if found.own:
+        yield f"{item.name} differs from what is locked, and DVC did not write it: left alone"
+        yield from (f"  {line}" for line in _shown(found.own).splitlines() if line)
+        yield f"  to keep the change: ./doit lock   to drop it: ./doit dvc checkout --force {place}"
+    for path in found.stale_objects:
+        yield f"DVC's cache holds other bytes than the name says, from before: {path}"
+        yield f"  if nobody needs them: rm -f {shlex.quote(str(path))}"
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    shown = "".join(f"\n  {name}" for name in names[:SHOWN] if name)
+    return shown + (f"\n  and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _all_recorded(
+    root: Path, project: Project, more: Iterable[Tracked]
+) -> Iterator[tuple[Run | None, Tracked]]:
+    """With the run that each is of; what no run has is told by its listing."""
+    yield from ((None, item) for item in more if item.is_recorded)
+    for run in project.runs.values():
+        yield from ((run, item) for item in _recorded(root, project, run))
+
+
+def _recorded(root: Path, project: Project, run: Run) -> list[Tracked]:
+    """What is tracked as lockfile and certificate have it: older bytes are no tampering."""
+    try:
+        return [item for item in tracking.of_run(root, project, run) if item.is_recorded]
+    except AicertError:
+        # No lockfile, or one that certify will refuse with its own words.
+        return []
+
+
+def _wanted(root: Path, run: Run | None, item: Tracked) -> dict[str, str]:
+    """The right SHA-256 of every file, where a listing or the certificate has it."""
+    if item.digest.kind == "sha256":
+        return {"": item.digest.hex}
+    if item.listing is not None or run is None:
+        if item.listing is None:
+            raise LockError(f"nothing lists the files of {item.name}")
+        try:
+            data = item.listing.read_bytes()
+        except OSError as error:
+            raise LockError(f"cannot read {item.listing}: {error.strerror}") from None
+        if hashlib.sha256(data).hexdigest() != item.digest.hex:
+            raise LockError(f"{item.listing} differs from the lockfile beside it")
+        return parse_listing(data)
+    statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
+    return dict(statement.outputs[item.path.name].files)

@@ -1,0 +1,300 @@
+"""What lockfiles and certificates name and git does not hold, tracked by DVC.
+
+Format: docs/spec/tracking.md. An input's `.dvc` file stands beside its lockfile, an output's beside
+its certificate; `meta.aicert` in it is the digest that the bytes had when they were tracked. DVC
+moves bytes by MD5 and believes its remote: trust is the SHA-256 of lockfile and certificate,
+compared after whatever DVC did (`rules.dvc.tampering`).
+
+On where the checkout is a git repository with `.dvc/config`. Nothing here starts DVC but `track`.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aicert.errors import AicertError, LockError, ToolError
+from aicert.formats import lockfile as lockfiles
+from aicert.formats.digest import Digest, dir_digest
+from aicert.formats.statement import parse as parse_statement
+from rules.dvc.program import exclusive, object_at, objects_of, run_dvc
+from rules.host.git import refused
+from rules.host.progress import say
+from rules.host.work import unread
+from rules.project import lock, sources
+from rules.project.config import Input, Project, Run
+from rules.project.digests import cached_file, cached_tree
+from rules.project.lock import replace as write_whole
+from rules.runs import verify
+
+# As DVC writes it: a key of the one output.
+_PATH = re.compile(r"^(?:- |  )path: (.+)$", re.MULTILINE)
+MD5 = re.compile(r"^[- ] md5: ([0-9a-f]{32}(?:\.dir)?)$", re.MULTILINE)
+_OBJECT = re.compile(r"[0-9a-f]{32}")
+# DVC breaks the line when it writes the file again.
+_DIGEST = re.compile(r"^  aicert:\s+(\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracked:
+    """Bytes that DVC moves: where they lie, the `.dvc` file, what they must be and what says so.
+
+    `listing` is the file whose `HEX  PATH` lines say which file is wrong, None for a single file.
+    """
+
+    name: str
+    path: Path
+    file: Path
+    digest: Digest
+    listing: Path | None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the `.dvc` file is whole and is of these bytes."""
+        try:
+            text = self.file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return False
+        found = _DIGEST.search(text)
+        return found is not None and found[1] == str(self.digest) and MD5.search(text) is not None
+
+
+def is_on(root: Path) -> bool:
+    """Whether this checkout uses DVC at all: an unpacked archive has nobody to share with."""
+    return (root / ".dvc" / "config").is_file() and (root / ".git").exists()
+
+
+def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
+    """What of `run` DVC has to track: its inputs as locked, its output as certified."""
+    locked = lockfiles.parse(lock.read(root, run.name))
+    digests = {item.name: item.digest for item in locked.inputs}
+    candidates = []
+    for item in run.inputs:
+        digest = digests.get(item.name)
+        path = None if digest is None else _place(root, item, digest)
+        if digest is None or path is None:
+            continue
+        owner, name = _owner(project, run, item)
+        folder = root / lock.DIRECTORY / owner
+        listing = folder / f"{name}.sha256" if digest.kind == "dirHash" else None
+        candidates.append(
+            Tracked(
+                name=f"input {item.name} of run {run.name}",
+                path=path,
+                file=folder / f"{name}.dvc",
+                digest=digest,
+                listing=listing,
+            )
+        )
+    return [*_not_in_git(root, candidates), *_outputs(root, run)]
+
+
+def _place(root: Path, item: Input, digest: Digest) -> Path | None:
+    """Where the bytes of an input lie or will lie; None where another run makes them."""
+    if sources.run_of(item.source) is not None:
+        return None
+    if not sources.is_local(item.source):
+        return sources.place(sources.store(root), digest)
+    # Of a directory of which files were chosen, the digest is not the directory's.
+    whole = item.choice.is_everything
+    return root.resolve() / item.source.removeprefix("path:") if whole else None
+
+
+def _owner(project: Project, run: Run, item: Input) -> tuple[str, str]:
+    """The run and input beside whose lockfile the bytes are tracked: DVC wants one file a path."""
+    wanted = _bytes_of(item)
+    return min(
+        (other.name, candidate.name)
+        for other in (*project.runs.values(), run)
+        for candidate in other.inputs
+        if _bytes_of(candidate) == wanted
+    )
+
+
+def _bytes_of(item: Input) -> Input:
+    """The input without what does not choose its bytes."""
+    return replace(item, name="", allow_pickle=False)
+
+
+def _outputs(root: Path, run: Run) -> Iterator[Tracked]:
+    try:
+        statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
+    except AicertError:
+        return
+    for name in run.outputs:
+        output = statement.outputs.get(name)
+        if output is not None and output.files:
+            yield Tracked(
+                name=f"output {name} of run {run.name}",
+                path=root.resolve() / verify.OUTPUTS / run.name / name,
+                file=verify.certificate_path(root, run.name).with_name(f"{name}.dvc"),
+                digest=output.digest,
+                listing=None,
+            )
+
+
+def _not_in_git(root: Path, candidates: Sequence[Tracked]) -> list[Tracked]:
+    """Those that git ignores. One that git neither holds nor ignores is still to be decided on."""
+    home = root.resolve()
+    inside = [item for item in candidates if item.path.is_relative_to(home)]
+    unknown = [item for item in inside if not item.is_recorded]
+    if not unknown:
+        return inside if len(inside) == len(candidates) else [i for i in inside if i.is_recorded]
+    names = {item.path.relative_to(home).as_posix(): item for item in unknown}
+    # A directory with one file in git is git's: DVC refuses it.
+    held = _git(root, ["ls-files", "-z", "--", *names])
+    ignored = set(_git(root, ["check-ignore", "-z", "--stdin"], given=names, ok=(0, 1)))
+    found = [item for item in inside if item.is_recorded]
+    for name, item in names.items():
+        if name in ignored and not any(f == name or f.startswith(f"{name}/") for f in held):
+            found.append(item)
+    return found
+
+
+def _git(
+    root: Path, arguments: list[str], given: Iterable[str] = (), ok: tuple[int, ...] = (0,)
+) -> list[str]:
+    asked = b"".join(os.fsencode(name) + b"\0" for name in given)
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, input=asked)
+    if done.returncode not in ok:
+        raise refused(root, arguments[0], done.stderr)
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+
+
+def is_tracked(root: Path, project: Project, run: Run) -> bool:
+    """Whether there is nothing to do; errors mean that something is."""
+    try:
+        return not is_on(root) or all(i.is_recorded for i in of_run(root, project, run))
+    except AicertError:
+        return False
+
+
+def track(
+    root: Path, project: Project, *, again: bool = False, more: Sequence[Tracked] = ()
+) -> list[Tracked]:
+    """Hand DVC what it does not have yet; returns that. Linked, not copied, where the disk can.
+
+    `again`: also what is recorded and not in DVC's cache, as after a clone. While a machine reads
+    inputs nothing is done: the last of runs that go in parallel comes here when it has ended.
+    `more`: what no run has, the images' packages.
+    """
+    if not is_on(root):
+        return []
+    with unread(root) as free:
+        if not free:
+            say("not tracked yet: a run reads its inputs; when it has ended, they are")
+            return []
+        return _track(root, _todo(root, project, again, more))
+
+
+def _todo(
+    root: Path, project: Project, again: bool, more: Sequence[Tracked]
+) -> dict[Path, Tracked]:
+    """By `.dvc` file. Bytes that are not the locked ones wait for `./doit lock`."""
+    objects = objects_of(root) if again else None
+    items = list(more)
+    for run in project.runs.values():
+        # Where it fails so: no lockfile, or one that certify refuses with its own words. Git that
+        # refuses is another matter: nothing found is not nothing to do.
+        with contextlib.suppress(LockError):
+            items += of_run(root, project, run)
+    found = {}
+    for item in items:
+        if item.is_recorded and objects is None:
+            continue
+        right = _is_right(item)
+        has = objects is not None and item.is_recorded and _is_cached(objects, item, right)
+        if right and not has:
+            found[item.file] = item
+    return found
+
+
+def _is_right(item: Tracked) -> bool:
+    try:
+        if item.digest.kind == "sha256":
+            return cached_file(item.path).sha256 == item.digest.hex
+        return dir_digest(cached_tree(item.path)) == item.digest
+    except AicertError:
+        return False
+
+
+def recorded_objects(objects: Path, item: Tracked) -> dict[str, str]:
+    """MD5 by path of what the `.dvc` file records; "" is the file itself, or the listing.
+
+    The files of a directory as far as the listing is in DVC's cache and can be read.
+    """
+    recorded = MD5.search(item.file.read_text(encoding="utf-8"))
+    found = {"": recorded[1]} if recorded else {}
+    if recorded and recorded[1].endswith(".dir"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            for entry in json.loads(object_at(objects, recorded[1]).read_bytes()):
+                if _OBJECT.fullmatch(entry["md5"]):
+                    found[str(entry["relpath"])] = entry["md5"]
+    return found
+
+
+def _is_cached(objects: Path, item: Tracked, right: bool) -> bool:
+    """Whether DVC's cache has all of it. A copy with other bytes goes: DVC believes its own cache.
+
+    It is mostly a link to what lies in the checkout, so it changes with that; `right`: that has the
+    locked bytes, and what is linked to it needs no reading.
+    """
+    found = recorded_objects(objects, item)
+    whole = bool(found)
+    for name, md5 in found.items():
+        cached, here = object_at(objects, md5), item.path / name if name else item.path
+        try:
+            if right and here.is_file() and cached.samefile(here):
+                continue
+            with cached.open("rb") as file:
+                same = hashlib.file_digest(file, "md5").hexdigest() == md5.removesuffix(".dir")
+        except FileNotFoundError:
+            whole = False
+            continue
+        if not same:
+            cached.unlink()
+            whole = False
+    return whole
+
+
+def _track(root: Path, todo: dict[Path, Tracked]) -> list[Tracked]:
+    if not todo:
+        return []
+    with exclusive(root):
+        before = {file: file.read_bytes() if file.exists() else None for file in todo}
+        for item in todo.values():
+            write_whole(item.file, _unfinished(root, item))
+        files = [str(file.relative_to(root)) for file in todo]
+        try:
+            run_dvc(root, ["commit", "--force", *files])
+        except ToolError:
+            for file, data in before.items():
+                file.unlink() if data is None else write_whole(file, data)
+            raise
+        run_dvc(root, ["checkout", "--relink", *files])
+        _drop_others(root, todo)
+    return list(todo.values())
+
+
+def _drop_others(root: Path, todo: dict[Path, Tracked]) -> None:
+    """Another run shared the input and comes first by name now: one `.dvc` file a path."""
+    paths = {item.path: item.file for item in todo.values()}
+    for file in (root / lock.DIRECTORY).glob("*/*.dvc"):
+        found = None if file in todo else _PATH.search(file.read_text(encoding="utf-8"))
+        now = paths.get(root.resolve() / found[1].strip("\"'")) if found else None
+        if now is not None:
+            file.unlink()
+            say(f"moved  {file.relative_to(root)} to {now.relative_to(root)}: runs share the input")
+
+
+def _unfinished(root: Path, item: Tracked) -> bytes:
+    """A `.dvc` file to which `dvc commit` adds MD5 and size."""
+    home = root.resolve()
+    up = os.path.relpath(root, item.file.parent)
+    path = json.dumps(item.path.relative_to(home).as_posix())
+    return f"wdir: {up}\nouts:\n- path: {path}\nmeta:\n  aicert: {item.digest}\n".encode()

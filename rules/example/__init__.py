@@ -1,0 +1,1 @@
+"""The inputs of the shipped run, made byte for byte the same everywhere."""

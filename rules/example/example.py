@@ -1,0 +1,98 @@
+"""Make the inputs of the shipped run: `examples/tiny-llama/` and `examples/alpaca/`.
+
+They are generated, the same bytes everywhere, and not in git. Only a missing directory is made:
+edited ones are the user's, and the lockfile then says stale. Each is written beside its place
+and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from aicert.errors import ToolError
+from rules.host.work import only_one
+
+LOCK = Path(".aicert") / "example.lock"
+MODEL = "examples/tiny-llama"
+DATA = "examples/alpaca"
+EXPECTED: dict[str, dict[str, str]] = {
+    DATA: {
+        "train.jsonl": ("55a0473d060751196da05776c9e674c979c0618eb2ca51fb72093ecae1d17382"),
+    },
+    MODEL: {
+        "config.json": ("1f8f08655a3cb00b4945e1ea2a41a4977ac9ccc90d88e0b9781b3711ec4a839d"),
+        "generation_config.json": (
+            "f8d6d5d8d8521d521df1f07e83011e7788931f54f69f21673a118e3b94729e1e"
+        ),
+        "model.safetensors": ("bed269482d2868c2dd5b29426745c9f441e2a353dee2c8b8fee8d2877d846133"),
+        "tokenizer.json": ("b1b9ce74cefbe1e1b6f3d597bdbdd1b8199fa2f3101cf562ae6e37b919ff4d37"),
+        "tokenizer_config.json": (
+            "78b0bd15e3cc9ddd157a24f9113043fafd037260034864cddb11b9a91ec58f3a"
+        ),
+    },
+}
+
+
+def is_needed(root: Path, sources: Iterable[str]) -> bool:
+    """Whether something that these sources of a run name has still to be made."""
+    made = {f"path:{folder}" for folder in EXPECTED}
+    return not is_made(root) and not made.isdisjoint(sources)
+
+
+def is_made(root: Path) -> bool:
+    """Whether both are there. One that somebody edited is theirs: the lockfile notices, not we."""
+    return all(os.path.lexists(root / folder) for folder in EXPECTED)
+
+
+def make_example(root: Path, on_line: Callable[[str], None] | None = None) -> bool:
+    """Make what is missing; True where something was. Raises ToolError. Two at once wait."""
+    if is_made(root):
+        return False
+    with only_one(root / LOCK, "the example is being made by another process"):
+        return _make_missing(root, on_line)
+
+
+def _make_missing(root: Path, on_line: Callable[[str], None] | None) -> bool:
+    missing = [folder for folder in EXPECTED if not os.path.lexists(root / folder)]
+    for folder in missing:
+        if on_line is not None:
+            on_line(f"making {folder}")
+        content = _content(folder)
+        if {name: _sha256(data) for name, data in content.items()} != EXPECTED[folder]:
+            raise ToolError(
+                f"{folder}: what was made differs from the digests in {Path(__file__).name}"
+            )
+        _put(root / folder, content)
+    return bool(missing)
+
+
+def _content(folder: str) -> dict[str, bytes]:
+    # Only where something is to be made: the check runs before every certify.
+    from rules.example import model, rows
+
+    if folder == DATA:
+        return {"train.jsonl": rows.jsonl()}
+    texts = [text for row in rows.rows() for text in (row.instruction, row.input, row.output)]
+    return model.model_files(texts)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _put(folder: Path, content: dict[str, bytes]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        made = beside / "new"
+        made.mkdir()
+        for name, data in content.items():
+            (made / name).write_bytes(data)
+        os.rename(made, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The ground of the rules: environments, processes, locks, progress and the terminal."""

@@ -1,0 +1,248 @@
+"""Make the training environment: CPython 3.11 with exactly what two hashed locks name, less what
+`rules/host/closed.py` takes away.
+
+The environment's place carries the digest of its lock and of that list, so a change of either makes
+another environment and never alters one in use. `complete`, written last, holds the digest of all
+three: without it, or with another digest in it, the environment is removed and made again, since an
+installer that was stopped leaves no way to tell a whole package from half of one. One maker at a
+time (flock). Left out: choosing where packages come from. That is pip's own configuration;
+the hashes decide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from aicert.errors import ToolError
+from rules.host import closed, installer
+from rules.host.bootstrap import cache_directory
+from rules.host.installer import OnLine
+
+OnProgress = Callable[[int, int], None]
+
+HERE = Path(__file__).resolve().parents[2]
+LOCK = HERE / "enclave_runner" / "requirements.lock"
+CUDA_LOCK = HERE / "enclave_runner" / "requirements-cuda.lock"
+_MARKER = "complete"
+# Those that have python3.11 in their own archive.
+_HAVE_3_11 = {("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "23.04"), ("ubuntu", "23.10")}
+_PROBE = (
+    "import sys, platform, venv, ensurepip;"
+    "ok = sys.version_info[:2] == (3, 11) and platform.python_implementation() == 'CPython';"
+    "sys.exit(0 if ok else 1)"
+)
+
+
+def location(root: Path) -> Path:
+    """Where the environment of the lock and the list at hand belongs, made or not."""
+    digest = hashlib.sha256(LOCK.read_bytes() + b"\0" + closed.digest().encode()).hexdigest()
+    return cache_directory(root) / "envs" / f"training-{digest[:12]}"
+
+
+def python(environment: Path) -> Path:
+    """The environment's interpreter."""
+    return environment / "bin" / "python"
+
+
+def is_complete(environment: Path) -> bool:
+    """Whether it was made to the end, from the locks at hand, by a Python that is still there."""
+    try:
+        python(environment).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        # Another user's Python: the environment is whole, and `require_usable` says it.
+        pass
+    try:
+        return (environment / _MARKER).read_text(encoding="ascii") == _marker()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def require_usable(environment: Path) -> None:
+    """Raise ToolError where another user's Python is behind it, as root's own in root's home."""
+    if not os.access(python(environment), os.X_OK):
+        raise ToolError(
+            f"the training environment {environment} is of a Python that this user may not run: "
+            f"{os.path.realpath(python(environment))}",
+            hint="AICERT_CACHE=~/.cache/aicert ./doit certify",
+        )
+
+
+def ensure(
+    root: Path, *, on_line: OnLine | None = None, on_progress: OnProgress | None = None
+) -> Path:
+    """The whole environment's directory, made first where it is missing.
+
+    `on_line` gets what the installer says; `on_progress` the packages dealt with and their number,
+    each package counting twice (once found, once installed). Raises ToolError.
+    """
+    environment = location(root)
+    if is_complete(environment):
+        return environment
+    with told(), installer.only_maker(environment, on_line or _silent):
+        if not is_complete(environment):
+            _make(environment, on_line or _silent, on_progress or _silent_progress)
+    return environment
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+def _silent_progress(done: int, total: int) -> None:
+    del done, total
+
+
+def _marker() -> str:
+    parts = (LOCK.read_bytes(), CUDA_LOCK.read_bytes(), closed.digest().encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest() + "\n"
+
+
+def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
+    base = find_python()
+    on_line(f"making the training environment with {base}")
+    installer.make_environment(base, environment, on_line)
+    _take_cpu_torch(environment, on_line)
+    install(environment, LOCK, on_line, on_progress)
+    if not _torch_is_for_cpu_only(environment):
+        on_line("pip took the build of torch with CUDA: installing the libraries that it loads")
+        install(environment, CUDA_LOCK, on_line, on_progress)
+    # Before it is compiled: byte code of the old source would be taken for that of the new one.
+    on_line("closing")
+    try:
+        closed.close(_site_packages(environment))
+    except closed.NotAsListedError as error:
+        raise ToolError(f"the packages of {LOCK.name} cannot be closed: {error}") from error
+    on_line("compiling")
+    # Code that does not compile is a package's own matter: what imports it says so.
+    installer.run([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",
+          str(_site_packages(environment))], on_line)  # fmt: skip
+    marker = environment / (_MARKER + ".new")
+    marker.write_text(_marker(), encoding="ascii")
+    os.replace(marker, environment / _MARKER)
+
+
+def _take_cpu_torch(environment: Path, on_line: OnLine) -> None:
+    """Install the build of torch for CPU only where it can be had: a tenth of the other's size.
+
+    It is tried by its own version, because pip, given both hashes, prefers the build whose hash the
+    index states. Where no source of pip's configuration has it, the main lock takes PyPI's build.
+    """
+    block = installer.members(LOCK.read_text(encoding="ascii")).get("torch", "")
+    version, _, hashes = block.partition(" ")
+    first = next((word for word in hashes.split() if word.startswith("--hash=")), None)
+    if first is None:
+        raise ToolError(f"{LOCK.name} gives no hash for torch")
+    requirement = environment / "torch.lock"
+    requirement.write_text(f"{version}+cpu {first}\n", encoding="ascii")
+    try:
+        install(environment, requirement, on_line)
+    except installer.InstallError:
+        on_line("no build of torch for CPU only: taking the one with CUDA, some 3 GB more")
+    requirement.unlink()
+
+
+def find_python() -> Path:
+    """A CPython 3.11 that can make environments: this one, else the first on PATH or, where uv puts
+    it, in `~/.local/bin`.
+    """
+    candidates = [Path(sys.executable)] if sys.version_info[:2] == (3, 11) else []
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    folders.append(os.path.expanduser("~/.local/bin"))
+    candidates += [Path(folder) / "python3.11" for folder in folders if folder]
+    for candidate in candidates:
+        if not os.access(candidate, os.X_OK):
+            continue
+        probe = subprocess.run([candidate, "-I", "-c", _PROBE], capture_output=True, check=False)
+        if probe.returncode == 0:
+            return candidate
+    raise ToolError(
+        "training needs CPython 3.11 with its venv module, and PATH has none",
+        hint=_how_to_get_python(),
+    )
+
+
+def _how_to_get_python() -> str:
+    try:
+        return python_hint(platform.freedesktop_os_release())
+    except OSError:
+        return python_hint({})
+
+
+def python_hint(release: Mapping[str, str]) -> str:
+    """What gives a system of this `/etc/os-release` a CPython 3.11: few still package one."""
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    kinds = {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
+    if (release.get("ID"), release.get("VERSION_ID")) in _HAVE_3_11:
+        return f"{sudo}apt-get install python3.11 python3.11-venv"
+    if kinds & {"fedora", "rhel"}:
+        return f"{sudo}dnf install python3.11"
+    if kinds & {"debian", "ubuntu"}:
+        get = f"{sudo}apt-get install pipx && pipx install uv"
+        return f"{get} && ~/.local/bin/uv python install 3.11"
+    return "uv python install 3.11  # uv: https://docs.astral.sh/uv, or pyenv install 3.11"
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """An installation that fails is a ToolError with the installer's own words."""
+    try:
+        yield
+    except installer.InstallError as error:
+        raise ToolError(error.message, hint=error.hint) from None
+
+
+def install(
+    environment: Path,
+    lock: Path,
+    on_line: OnLine,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Install exactly what `lock` names, with progress. Raises InstallError."""
+    total = len(installer.members(lock.read_text(encoding="ascii")))
+    found = 0
+
+    def take(line: str) -> None:
+        nonlocal found
+        on_line(line)
+        if line.startswith(("Collecting ", "Processing ", "Requirement already satisfied")):
+            found = min(found + 1, total)
+
+    def tell() -> None:
+        # pip installs in silence: what it has put in place by then counts as well.
+        there = len(list(_site_packages(environment).glob("*.dist-info")))
+        if on_progress is not None:
+            on_progress(min(found + there, 2 * total - 1), 2 * total)
+
+    installer.install(python(environment), lock, compile_code=False, on_line=take, on_tick=tell)
+    if on_progress is not None:
+        on_progress(2 * total, 2 * total)
+
+
+def _site_packages(environment: Path) -> Path:
+    """DVC's environment may be of a newer Python; before it is made there is none."""
+    found = list(environment.glob("lib/python3*/site-packages"))
+    return found[0] if found else environment / "lib" / "python3.11" / "site-packages"
+
+
+def _torch_is_for_cpu_only(environment: Path) -> bool:
+    return any(_site_packages(environment).glob("torch-*+cpu.dist-info"))
+
+
+def main() -> int:
+    """Make it and print where it is."""
+    environment = ensure(HERE, on_line=lambda line: print(line, file=sys.stderr))
+    print(environment)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""The folder that one execution of a run works in: held by a lock, swept before it is used again.
+
+`kill -9` leaves the folder behind and releases the lock; the next execution of that run finds the
+lock free and empties the folder. So nothing half made is ever taken for a result.
+"""
+
+import fcntl
+import os
+import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rules.host.progress import say
+
+RUNS = Path(".aicert") / "runs"
+READING = Path(".aicert") / "reading.lock"
+# Shared by every command that runs tasks; `./doit clean` removes caches while nobody holds it.
+USING = Path(".aicert") / "using.lock"
+
+
+@contextmanager
+def work_folder(root: Path, run: str) -> Iterator[Path]:
+    """An empty folder on the repository's disk; gone afterwards. One at a time for each run."""
+    home = root / RUNS / run
+    with only_one(home / "lock", f"run {run} is being certified by another process"):
+        work = home / "work"
+        remove(work)
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            remove(work)
+
+
+@contextmanager
+def only_one(lock: Path, reason: str) -> Iterator[None]:
+    """Hold the file `lock`; where another process does, say the `reason` and wait for it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{reason}: waiting (fuser {shlex.quote(str(lock))} says which)")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def held(path: Path, *, alone: bool = False) -> Iterator[None]:
+    """Share `path` with others that use it: `./doit clean` leaves alone what is held.
+
+    `alone`: share it with nobody, and wait until nobody holds it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def using(root: Path) -> Iterator[None]:
+    """While tasks run: their databases stay where they are."""
+    (root / USING).parent.mkdir(exist_ok=True)
+    (root / USING).touch()
+    with held(root / USING):
+        yield
+
+
+@contextmanager
+def unused(root: Path) -> Iterator[bool]:
+    """Whether no tasks run in this checkout; until the end none begin to."""
+    with _free(root / USING) as free:
+        yield free
+
+
+@contextmanager
+def reading(root: Path) -> Iterator[None]:
+    """While a machine reads inputs: nobody links them elsewhere, which it would see as a change."""
+    (root / READING).parent.mkdir(exist_ok=True)
+    (root / READING).touch()
+    with held(root / READING):
+        yield
+
+
+@contextmanager
+def unread(root: Path) -> Iterator[bool]:
+    """Whether no machine reads inputs of this checkout; until the end none begins to."""
+    with _free(root / READING) as free:
+        yield free
+
+
+@contextmanager
+def _free(lock: Path) -> Iterator[bool]:
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def sweep(root: Path, run: str) -> None:
+    """Remove what a killed execution left, also where nothing is to be executed now."""
+    if (root / RUNS / run / "work").exists():
+        with locked(root, run) as home:
+            if home is not None:
+                remove(home / "work")
+
+
+@contextmanager
+def locked(root: Path, run: str) -> Iterator[Path | None]:
+    """The run's own folder, locked; None while another process holds it."""
+    home = root / RUNS / run
+    home.mkdir(parents=True, exist_ok=True)
+    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield home
+    finally:
+        os.close(lock)
+
+
+def remove(path: Path) -> None:
+    """Remove a tree, also one whose directories are read-only."""
+    if not os.path.lexists(path):
+        return
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o700)
+    shutil.rmtree(path)
+
+
+def is_held(descriptor: int) -> bool:
+    """Whether somebody holds or shares a lock of this open file, which is closed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

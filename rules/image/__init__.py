@@ -1,0 +1,1 @@
+"""The machine's image: packages by digest, layers, and the registers that it will have."""

@@ -1,0 +1,443 @@
+"""Build the machine's image: from locked packages to a disk, each layer only when its inputs
+changed.
+
+Each layer's place carries the digest of everything that it is made from, so a layer that is there
+is the one that is wanted; a layer is put in its place only when it is whole. One builder at a time.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from aicert.errors import ConfigError, ToolError
+from aicert.formats import image_lock
+from aicert.formats.digest import Digest
+from aicert.formats.image_lock import Package
+from rules.host.work import remove
+from rules.image import (
+    debian,
+    disk,
+    gpu_driver,
+    layers,
+    pcrs,
+    progress,
+    sources,
+    trees,
+)
+from rules.image import (
+    makers as image_makers,
+)
+from rules.image import (
+    wheels as image_wheels,
+)
+from rules.image.mkosi import Mkosi, unpack
+from rules.image.place import (
+    GPU_LOCK,
+    KERNEL,
+    LOCK,
+    MACHINE_RELEASE,
+    TOOLS_RELEASE,
+    Place,
+    place,
+    read_lock,
+)
+from rules.image.store import Image
+from rules.image.verity import Verity
+
+# What those who build or boot images know of the place, by one name.
+__all__ = [
+    "GPU_LOCK",
+    "KERNEL",
+    "LOCK",
+    "MACHINE_RELEASE",
+    "TOOLS_RELEASE",
+    "Locked",
+    "Place",
+    "adopt_tools",
+    "build",
+    "in_use",
+    "mkosi_of",
+    "only_builder",
+    "place",
+    "read_lock",
+    "settled_tools",
+    "tools_tree",
+    "umask",
+]  # fmt: skip
+
+NAME = "aicert-machine"
+_TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "tools"), ("build", "machine")
+# How many of each layer stay: another checkout with the same cache may be about to use one.
+_KEPT = {"image": 3, "training": 2, "machine": 2, "tools": 2, "driver": 2}
+_WHEEL_PARTS = ("builder", "runner", "training")
+
+
+@contextmanager
+def only_builder(where: Place) -> Iterator[None]:
+    """Wait until nobody else builds in this cache. ConfigError where nobody could."""
+    # The lists of apt, which reads packages from here, know no quoting that mkosi knows, too.
+    if not re.fullmatch(r"[A-Za-z0-9/._+~-]+", str(where.cache)):
+        raise ConfigError(
+            f"images cannot be built in {str(where.cache)!a}: apt takes letters, digits and ._+~-",
+            hint="export AICERT_CACHE=/var/tmp/aicert",
+        )
+    lock = os.open(where.cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def in_use(where: Place) -> Iterator[None]:
+    """While a machine runs, nobody removes what it runs from."""
+    lock = os.open(where.cache / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def umask() -> Iterator[None]:
+    """What is made for an image has the same permissions whoever makes it."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def mkosi_of(where: Place, packages: Sequence[Package]) -> Mkosi:
+    """The locked mkosi, unpacked."""
+    package = next(package for package in packages if package.part == "mkosi")
+    program = unpack(where.store.get(package), where.cache / f"mkosi-{package.digest.hex[:16]}")
+    return Mkosi(program=program, work=where.cache / "mkosi-work")
+
+
+@umask()
+def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None = None) -> Image:
+    """The image of these packages and of this checkout's code, with its lock's bytes.
+
+    `snapshot`: what the lock says of its packages' time. Where tools are gone, others take their
+    place, and the image says so. Raises ToolError where `where` makes nothing and a layer is
+    missing.
+    """
+    parts = image_wheels.by_part(packages)
+    wanted = {"kernel", *_TOOLS_PARTS, *_MACHINE_PARTS, *_WHEEL_PARTS}
+    absent = (wanted | set(gpu_driver.PARTS) if where.gpu else wanted) - set(parts)
+    if absent:
+        hint = gpu_driver.UPDATE if where.gpu else "./doit image_update"
+        raise ToolError(f"the image lock has no package for: {', '.join(sorted(absent))}",
+                        hint=hint)  # fmt: skip
+    with _fetching_ahead(where, packages):
+        used = settled_tools(where, packages)
+        tools = tools_tree(where, used)
+    used = image_makers.settle(
+        where,
+        used,
+        image_makers.BUILDERS,
+        partial(where.apt, MACHINE_RELEASE),
+        lambda found: _machine_target(where, tools, found).is_dir(),
+    )
+    try:
+        machine = _machine_tree(where, tools, used)
+        return _image(where, tools, machine, used, Locked(packages=packages, snapshot=snapshot))
+    except ToolError as error:
+        raise image_makers.explained(error, image_makers.replaced(packages, used)) from None
+
+
+def settled_tools(where: Place, packages: tuple[Package, ...]) -> tuple[Package, ...]:
+    """`packages` with the tools at hand, or others in their place."""
+    return image_makers.settle(
+        where,
+        packages,
+        image_makers.TOOLS,
+        partial(where.apt, TOOLS_RELEASE),
+        lambda found: _tools_target(where, found).is_dir(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """What an image's lock says of its packages, whatever it was built with."""
+
+    packages: tuple[Package, ...]
+    snapshot: str | None = None
+
+
+@contextmanager
+def _fetching_ahead(where: Place, packages: Sequence[Package]) -> Iterator[None]:
+    """Fetch the machine's packages while its tools are built: one waits, the other computes."""
+
+    def fetch() -> None:
+        # What cannot be had is told where it is needed.
+        with suppress(ToolError):
+            _fetch_machine(where, packages)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    if where.makes and not any(where.cache.glob("machine-*")):
+        thread.start()
+    yield
+    if thread.ident is not None:
+        thread.join()
+
+
+def _fetch_machine(where: Place, packages: Sequence[Package]) -> None:
+    """What is in the machine: of these, nothing takes the place of anything."""
+    sources.debian(where, where.apt(MACHINE_RELEASE), _of(packages, ("machine",)))
+    sources.wheels(where, _of(packages, ("runner", "training")))
+
+
+def _fetch_kernel(where: Place, packages: Sequence[Package]) -> None:
+    kept = [each for each in packages if each.part == "kernel" or each.name in image_makers.KEPT]
+    sources.debian(where, where.apt(TOOLS_RELEASE), kept)
+
+
+def _tools_target(where: Place, packages: Sequence[Package]) -> Path:
+    used = map(str, _of(packages, _TOOLS_PARTS))
+    return where.cache / f"tools-{_key([*_files(where.root / 'image' / 'tools'), *used])}"
+
+
+def tools_tree(where: Place, packages: Sequence[Package]) -> Path:
+    """The tools of these packages, built where they are not."""
+    target = _tools_target(where, packages)
+    if not where.has(target):
+        _fetch_kernel(where, packages)
+        progress.begin("building the tools tree")
+        repository = where.cache / "repository"
+        debs = _of(packages, ("tools",))
+        debian.repository(where.store, debs, TOOLS_RELEASE, repository)
+        fresh = where.cache / "tools.new"
+        directory = where.root / "image" / "tools"
+        mkosi_of(where, packages).build(directory, fresh, repository=repository)
+        fresh.rename(target)
+        remove(repository)
+    return target
+
+
+def adopt_tools(where: Place, packages: Sequence[Package], tree: Path) -> None:
+    """Take a tree that was built of these packages for the layer that is built of them."""
+    target = _tools_target(where, packages)
+    if not target.is_dir():
+        tree.rename(target)
+
+
+def _machine_target(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
+    directory = where.root / "image" / "machine"
+    debs, wheels = _of(packages, _MACHINE_PARTS), _of(packages, _WHEEL_PARTS)
+    closed = where.root / trees.CLOSED
+    facts = [tools.name, *_files(directory), *_files(closed.parent, closed.name)]
+    facts += [*map(str, debs), *map(str, wheels)]
+    return where.cache / f"machine-{_key(facts)}"
+
+
+def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
+    target = _machine_target(where, tools, packages)
+    if not where.has(target):
+        _fetch_machine(where, packages)
+        progress.begin("building the machine's tree and its Python environments")
+        repository, source = where.cache / "repository", where.cache / "source"
+        debs = _of(packages, _MACHINE_PARTS)
+        debian.repository(where.store, debs, MACHINE_RELEASE, repository)
+        remove(source)
+        shutil.copytree(where.root / "image" / "machine", source)
+        closed = where.root / trees.CLOSED
+        shutil.copyfile(closed, source / closed.name)
+        for name in _WHEEL_PARTS:
+            own = _of(packages, (name,))
+            text = image_wheels.place(where.store, own, source / "wheels" / name)
+            (source / f"{name}.lock").write_text(text, encoding="ascii")
+        fresh = where.cache / "machine.new"
+        mkosi_of(where, packages).build(source, fresh, repository=repository, tools=tools)
+        fresh.rename(target)
+        remove(repository)
+        remove(source)
+    return target
+
+
+def _driver_target(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
+    directory, maker = where.root / "image/driver", where.root / "rules/image/gpu_driver.py"
+    used = _of(packages, (*gpu_driver.PARTS, "kernel"))
+    facts = [tools.name, *_files(directory), *_files(maker.parent, maker.name), *map(str, used)]
+    return where.cache / f"driver-{_key(facts)}"
+
+
+def _driver(where: Place, tools: Path, packages: tuple[Package, ...]) -> Path:
+    apt = partial(where.apt, TOOLS_RELEASE)
+    packages = image_makers.settle(
+        where,
+        packages,
+        image_makers.COMPILER,
+        apt,
+        lambda found: _driver_target(where, tools, found).is_dir(),
+    )
+    target = _driver_target(where, tools, packages)
+    if not where.has(target):
+        sources.debian(where, apt(), _of(packages, (gpu_driver.HEADERS,)))
+        theirs = _of(packages, (gpu_driver.DRIVER,))
+        if any(where.store.find(package.digest) is None for package in theirs):
+            apt().update()
+            ubuntu = gpu_driver.archive(where.cache, apt())
+            sources.debian(where, ubuntu, theirs, archived=False)
+        fresh = where.cache / "driver.new"
+        remove(fresh)
+        mkosi = mkosi_of(where, packages)
+        used = _of(packages, (*gpu_driver.PARTS, "kernel"))
+        directory = where.root / "image" / "driver"
+        gpu_driver.build(where.store, used, mkosi, directory, tools, fresh)
+        fresh.rename(target)
+    return target
+
+
+def _image(
+    where: Place, tools: Path, machine: Path, packages: tuple[Package, ...], locked: Locked
+) -> Image:
+    driver = _driver(where, tools, packages) if where.gpu else None
+    training_image, training = _training_volume(where, tools, machine)
+    code = [fact for name in trees.CODE_DIRECTORIES for fact in _files(where.root / name)]
+    makers = _files(where.root / "rules", "image_*.py")
+    kernel = next(package for package in packages if package.part == "kernel")
+    listed = map(str, locked.packages)
+    facts = [training_image.name, machine.name, str(kernel), locked.snapshot or ""]
+    key = _key([*facts, *code, *makers, *listed])
+    target = where.cache / f"image-{key}"
+    if not where.has(target):
+        _fetch_kernel(where, packages)
+        progress.begin("building the image")
+        fresh = where.cache / "image.new"
+        remove(fresh)
+        fresh.mkdir()
+        volume = (training_image, training)
+        _make_image(where, fresh, tools, machine, kernel, driver, volume, locked)
+        fresh.rename(target)
+        used = {target, tools, machine, training_image.parent}
+        _forget_old(where, used if driver is None else {*used, driver})
+    return Image(
+        folder=target,
+        disk=target / "disk.raw",
+        tools=tools,
+        lock=(target / "lock.toml").read_bytes(),
+        replaced=image_makers.replaced(locked.packages, packages),
+    )
+
+
+def _forget_old(where: Place, used: set[Path]) -> None:
+    """Each change of the runner makes an image of some 2 GB. Where a machine runs, all stays."""
+    lock = os.open(where.cache / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for kind, kept in _KEPT.items():
+            others = [path for path in where.cache.glob(f"{kind}-*") if path not in used]
+            # A tree's own times are fixed; this one is that of its rename.
+            others.sort(key=lambda path: path.stat().st_ctime)
+            for path in others[: max(0, len(others) - kept + 1)]:
+                remove(path)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(lock)
+
+
+def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Verity]:
+    makers = [where.root / "rules" / f"image_{name}.py" for name in ("trees", "layers", "verity")]
+    key = _key([machine.name, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in makers)])
+    folder = where.cache / f"training-{key}"
+    if not where.has(folder):
+        progress.begin("building the training volume")
+        fresh = where.cache / "training.new"
+        remove(fresh)
+        fresh.mkdir()
+        trees.stage_training(machine, fresh / "stage", gpu=where.gpu)
+        (fresh / "manifest").write_text(trees.manifest(fresh / "stage"), encoding="utf-8")
+        verity = layers.volume(tools, fresh / "stage", fresh / "training.img")
+        remove(fresh / "stage")
+        facts = json.dumps({"root": str(verity.root), "blocks": verity.blocks})
+        (fresh / "facts.json").write_text(facts, encoding="ascii")
+        fresh.rename(folder)
+    facts = json.loads((folder / "facts.json").read_text(encoding="ascii"))
+    verity = Verity(root=Digest.parse(facts["root"]), blocks=facts["blocks"])
+    return folder / "training.img", verity
+
+
+def _make_image(
+    where: Place,
+    target: Path,
+    tools: Path,
+    machine: Path,
+    kernel_package: Package,
+    driver: Path | None,
+    training: tuple[Path, Verity],
+    locked: Locked,
+) -> None:
+    work = target / "work"
+    work.mkdir()
+    package = where.store.get(kernel_package)
+    tree = unpack(package, where.cache / f"kernel-{kernel_package.digest.hex[:16]}")
+    trees.stage_root(machine, where.root, work / "stage", driver and driver / "root")
+    trees.compile_code(work / "stage")
+    listed = trees.manifest(work / "stage")
+    (target / "root.manifest").write_text(listed, encoding="utf-8")
+    shutil.copy(training[0].with_name("manifest"), target / "training.manifest")
+    stub = _stub(where, locked.packages)
+    root = layers.volume(tools, work / "stage", work / "root.img")
+    uki = target / "uki.efi"
+    layers.unified_kernel(
+        tools,
+        layers.read_kernel(tree, driver and driver / "modules"),
+        stub,
+        (machine / "aicert-init").read_bytes(),
+        layers.command_line(root, training[1], gpu=where.gpu),
+        work,
+        uki,
+    )
+    disk.system_partition(tools, uki, work / "esp.img")
+    parts = [("esp", work / "esp.img"), ("root", work / "root.img"), ("training", training[0])]
+    disk.assemble(parts, target / "disk.raw")
+    with (target / "disk.raw").open("rb") as file:
+        digest = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
+    lock = image_lock.emit(
+        name=f"{NAME}-gpu" if where.gpu else NAME,
+        disk=digest,
+        pcrs=pcrs.predict(uki.read_bytes()),
+        verity={"root": root.root, "training": training[1].root},
+        packages=locked.packages,
+        snapshot=locked.snapshot,
+    )
+    (target / "lock.toml").write_bytes(lock)
+    remove(work)
+
+
+def _stub(where: Place, packages: Sequence[Package]) -> Path:
+    """systemd's stub, of the locked bytes: it is a part of the machine, whatever the tools are."""
+    (package,) = (each for each in packages if each.name == image_makers.STUB_PACKAGE)
+    tree = unpack(where.store.get(package), where.cache / f"stub-{package.digest.hex[:16]}")
+    return tree / layers.STUB
+
+
+def _of(packages: Sequence[Package], parts: Sequence[str]) -> list[Package]:
+    return [package for package in packages if package.part in parts]
+
+
+def _files(folder: Path, pattern: str = "**/*") -> list[str]:
+    """Name and digest of each file, for keys; byte code left out."""
+    return [
+        f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in sorted(folder.glob(pattern))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+
+
+def _key(facts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]

@@ -1,0 +1,303 @@
+"""Debian packages by digest: from a local store, else from the mirrors that this machine's apt
+uses.
+
+apt's ordinary client does every download, with state of its own: nothing is installed here, and the
+machine's lists stay as they are. Signed indices vouch for what is new; digests for what is locked.
+"""
+
+import datetime
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.formats.digest import Digest
+from aicert.formats.image_lock import Package
+from rules.host import progress
+from rules.host.work import remove
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_FORMAT = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
+_PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb")
+
+
+class GoneError(ToolError):
+    """Bytes that the image lock names and no source has any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A locked package that a source does not have, with the source's words."""
+
+    package: Package
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Files by digest: `<folder>/<sha256>/<file name>`."""
+
+    folder: Path
+
+    def add(self, path: Path) -> Digest:
+        """Move a file in; its digest."""
+        with path.open("rb") as file:
+            digest = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
+        if self.find(digest) is None:
+            place = self.folder / digest.hex
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, place / path.name)
+        return digest
+
+    def find(self, digest: Digest) -> Path | None:
+        """The file of that digest, read again: a store is no evidence."""
+        for path in (self.folder / digest.hex).glob("*"):
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == digest.hex:
+                    return path
+            path.unlink()
+        return None
+
+    def get(self, package: Package) -> Path:
+        """The file of a package that was put here before. Raises ToolError."""
+        path = self.find(package.digest)
+        if path is None:
+            raise ToolError(
+                f"the store lost {package.name} {package.version}, or it has other bytes now",
+                hint="./doit image",
+            )
+        return path
+
+
+class Apt:
+    """apt with its own lists and cache, for one release and its updates.
+
+    Debian's, from this machine's mirrors, where no other deb822 sources are given. `move`: the
+    command that moves the lock, where a package is to be had no more. `name`: what it asks, in
+    errors; `patience`: seconds that a server may say nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        release: str,
+        *,
+        given: str = "",
+        move: str = "./doit image_update",
+        name: str = "the mirror",
+        patience: int | None = None,
+    ) -> None:
+        for program in _PROGRAMS:
+            if shutil.which(program) is None:
+                raise ToolError(
+                    f"{program} is missing: images are built from Debian packages",
+                    hint="build the image on Debian",
+                )
+        self.folder = folder
+        self.release = release
+        for place in ("lists/partial", "cache/archives/partial"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+        self.move, self.name, self.patience = move, name, patience
+        self.sources = given or sources(release)
+        (folder / "debian.sources").write_text(self.sources, encoding="ascii")
+
+    def _options(self) -> list[str]:
+        options: dict[str, object] = {
+            "Dir::State::Lists": self.folder / "lists",
+            "Dir::Cache": self.folder / "cache",
+            "Dir::Etc::SourceList": self.folder / "debian.sources",
+            "Dir::Etc::SourceParts": "-",
+            "APT::Sandbox::User": "root",
+        }
+        if self.patience is not None:
+            options |= {f"Acquire::{kind}::Timeout": self.patience for kind in ("http", "https")}
+            options |= {"Acquire::Retries": 1}
+        return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+
+    def update(self) -> None:
+        """Fetch the indices. Raises ToolError where a server does not answer."""
+        # By itself apt takes old or missing indices for a warning, and then packages for gone.
+        strict = ["-o", "APT::Update::Error-Mode=any"]
+        run(["apt-get", *self._options(), *strict, "--quiet", "update"])
+
+    def download(self, names: Iterable[str]) -> list[Path]:
+        """Fetch packages, each `name` or `name=version`."""
+        place = self.folder / "download"
+        remove(place)
+        place.mkdir()
+        run(["apt-get", *self._options(), "--quiet", "download", *names], directory=place)
+        return sorted(place.glob("*.deb"))
+
+    def depends(self, name: str) -> list[str]:
+        """What a package depends on, by name."""
+        text = run(["apt-cache", *self._options(), "depends", "--important", name])
+        return re.findall(r"^ +Depends: ([a-z0-9][a-z0-9+.-]+)$", text, re.MULTILINE)
+
+
+def sources(release: str) -> str:
+    """deb822 sources of a release, its updates and security, on this machine's own mirrors."""
+    own = platform.freedesktop_os_release()
+    name = own.get("VERSION_CODENAME", "")
+    plain, security = _mirrors(name)
+    if not plain or not security:
+        # apt tells of suites whose indices it holds. Small systems throw them away.
+        with tempfile.TemporaryDirectory() as lists:
+            (Path(lists) / "partial").mkdir()
+            state = ["-o", f"Dir::State::Lists={lists}", "-o", "APT::Sandbox::User=root"]
+            run(["apt-get", *state, "--quiet", "update"])
+            plain, security = _mirrors(name, state)
+    if own.get("ID") != "debian" or not plain or not security:
+        raise ToolError(
+            "apt on this machine has no Debian mirror with a security suite in its configuration",
+            hint="build the image on Debian, with the sources that its installer writes",
+        )
+    stanzas = (
+        (plain[0], f"{release} {release}-updates"),
+        (security[0], f"{release}-security"),
+    )
+    return "\n".join(
+        f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n"
+        for uri, suites in stanzas
+    )
+
+
+def _mirrors(name: str, options: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    """Where this machine's apt has a release, and its security updates."""
+    text = run(["apt-get", *options, "indextargets", "--format", _FORMAT])
+    found = [line.split() for line in text.splitlines()]
+    plain = [words[0] for words in found if words[1:] == [name, "main"]]
+    return plain, [words[0] for words in found if words[1:] == [f"{name}-security", "main"]]
+
+
+def describe(path: Path) -> tuple[str, str]:
+    """Name and version of a package file."""
+    name, version = run(
+        ["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(path)]
+    ).split()
+    return name, version
+
+
+def add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
+    """Move package files into the store; what a lock says of them."""
+    packages = []
+    for path in paths:
+        name, version = describe(path)
+        packages.append(Package(part=part, name=name, version=version, digest=store.add(path)))
+    return packages
+
+
+def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
+    """See that exactly these bytes are in the store; GoneError names what is to be had no more."""
+    for missing in obtain(store, apt, packages):
+        raise GoneError(missing.reason, hint=apt.move)
+
+
+def absent(store: Store, packages: Iterable[Package]) -> list[Package]:
+    """Those that are not in the store."""
+    return [package for package in packages if store.find(package.digest) is None]
+
+
+def obtain(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Missing]:
+    """Fetch what the store lacks; what that source does not have, or has with other bytes."""
+    wanted = absent(store, packages)
+    if not wanted:
+        return []
+    progress.say(f"fetching {len(wanted)} packages of {apt.release} from {apt.name}")
+    apt.update()
+    # In one go: apt keeps its connection, and reads its lists once. Where it fails, the loop below
+    # says which.
+    with suppress(ToolError):
+        for path in apt.download(f"{each.name}={each.version}" for each in wanted):
+            store.add(path)
+    found = (_obtain_one(store, apt, package) for package in absent(store, wanted))
+    return [missing for missing in found if missing is not None]
+
+
+def _obtain_one(store: Store, apt: Apt, package: Package) -> Missing | None:
+    try:
+        (path,) = apt.download([f"{package.name}={package.version}"])
+    except ToolError as error:
+        return Missing(
+            package=package,
+            reason=f"{apt.name} no longer has {package.name} {package.version} ({apt.release}), "
+            f"which the image lock names\n{error.message}",
+        )
+    digest = store.add(path)
+    if digest == package.digest:
+        return None
+    return Missing(
+        package=package,
+        reason=f"{apt.name} has other bytes for {package.name} {package.version}"
+        f"\n  locked  {package.digest}\n  found   {digest}",
+    )
+
+
+def newest(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Package]:
+    """What the mirror has today under the names of `packages`: all of it is fetched."""
+    progress.say(f"fetching what {apt.name} has today of {len(packages)} packages")
+    apt.update()
+    by_name = {package.name: package.part for package in packages}
+    found: list[Package] = []
+    for path in apt.download(sorted(by_name)):
+        name, version = describe(path)
+        digest = store.add(path)
+        found.append(Package(part=by_name[name], name=name, version=version, digest=digest))
+    return found
+
+
+def made_on(path: Path) -> str:
+    """The day of a package's last change: the times in it are its changelog's (deb(5), ar(5))."""
+    with path.open("rb") as file:
+        header = file.read(36)
+    try:
+        when = datetime.datetime.fromtimestamp(int(header[24:36]), datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return "an unknown day"
+    return when.date().isoformat()
+
+
+def repository(store: Store, packages: Sequence[Package], release: str, target: Path) -> None:
+    """A repository of exactly these packages, for apt by `file:`, which then knows no others."""
+    remove(target)
+    place = target / "dists" / release / "main" / "binary-amd64"
+    place.mkdir(parents=True)
+    (target / "pool").mkdir()
+    index: list[str] = []
+    for package in packages:
+        path = store.get(package)
+        # mkosi takes the package's name from the file's.
+        name = f"pool/{package.name}_{package.digest.hex}.deb"
+        os.link(path, target / name)
+        control = run(["dpkg-deb", "--field", str(path)]).rstrip()
+        index.append(
+            f"{control}\nFilename: {name}\n"
+            f"Size: {path.stat().st_size}\nSHA256: {package.digest.hex}\n"
+        )
+    data = "\n".join(index).encode()
+    (place / "Packages").write_bytes(data)
+    entry = f" {hashlib.sha256(data).hexdigest()} {len(data)} main/binary-amd64/Packages\n"
+    (target / "dists" / release / "Release").write_text(
+        f"Suite: {release}\nCodename: {release}\nArchitectures: amd64\nComponents: main\n"
+        f"SHA256:\n{entry}",
+        encoding="ascii",
+    )
+
+
+def run(words: Sequence[str], *, directory: Path = Path("/")) -> str:
+    """Run to the end; standard output. Raises ToolError with what the program said."""
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        cwd=directory, env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()[-2000:]
+        raise ToolError(f"{words[0]} failed with exit code {done.returncode}\n{said}")
+    return done.stdout

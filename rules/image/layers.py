@@ -1,0 +1,97 @@
+"""From trees to what boots: verity volumes and the unified kernel image.
+
+Equal inputs give equal bytes: times, owners, identifiers and order are fixed. The volumes are plain
+erofs (uncompressed: the machine's kernel then only reads blocks) with their hash tree behind them;
+their roots stand on the kernel's command line, which is a section of the UKI.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rules.image import disk, verity
+from rules.image import initrd as image_initrd
+from rules.image.sandbox import EPOCH, Sandbox
+from rules.image.verity import Verity
+
+STUB = Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+_OS_RELEASE = 'ID=aicert\nNAME="aicert machine"\nPRETTY_NAME="aicert measured machine"\n'
+
+# Every word and why: docs/spec/image.md.
+COMMAND_LINE = (
+    "console=ttyS0",
+    "quiet",
+    "panic=-1",
+    "no_timer_check",
+    "oops=panic",
+    "lockdown=confidentiality",
+    "module.sig_enforce=1",
+    "sysctl.kernel.sysrq=0",
+    "sysctl.kernel.kexec_load_disabled=1",
+    "init_on_alloc=1",
+    "page_alloc.shuffle=1",
+    "slab_nomerge",
+    "vsyscall=none",
+    "ia32_emulation=0",
+    "debugfs=off",
+    "ipv6.disable=1",
+    "swiotlb=noforce",
+)
+# With the driver's modules, which no key that the kernel knows has signed, the init does this, when
+# it has loaded what the initrd holds.
+BY_INIT = ("lockdown=confidentiality", "module.sig_enforce=1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A kernel: its release, its image's bytes, and the modules that the init loads."""
+
+    release: str
+    image: Path
+    modules: dict[str, bytes]
+
+
+def read_kernel(tree: Path, driver: Path | None = None) -> Kernel:
+    """The one kernel of an unpacked kernel package, with the modules in `driver` beside its own."""
+    (image,) = sorted((tree / "boot").glob("vmlinuz-*"))
+    release = image.name.removeprefix("vmlinuz-")
+    modules = image_initrd.read_modules(tree, release, driver)
+    return Kernel(release=release, image=image, modules=modules)
+
+
+def volume(tools: Path, stage: Path, target: Path) -> Verity:
+    """An erofs of `stage` with its hash tree at `target`."""
+    target.unlink(missing_ok=True)
+    # erofs keeps no trace of the order in which a directory is read.
+    sandbox = Sandbox(tree=tools, readable=[stage], writable=[target.parent])
+    sandbox.run(erofs_words(stage, target, str(disk.identifier(target.stem))))
+    return verity.append_tree(target)
+
+
+def erofs_words(stage: Path, target: Path, identifier: str) -> list[str]:
+    """The command that makes a plain erofs, the same for equal trees."""
+    words = ["mkfs.erofs", "--quiet", "-b4096", "-x-1", f"-T{EPOCH}", "--all-root", "--all-time"]
+    return [*words, "--hard-dereference", "--workers=1", f"-U{identifier}", str(target), str(stage)]
+
+
+def command_line(root: Verity, training: Verity, *, gpu: bool = False) -> str:
+    """The kernel's: fixed words, then what this machine is."""
+    volumes = [f"aicert.root={root.argument}", f"aicert.training={training.argument}"]
+    fixed = [word for word in COMMAND_LINE if not (gpu and word in BY_INIT)]
+    return " ".join([*fixed, *volumes])
+
+
+def unified_kernel(
+    tools: Path, kernel: Kernel, stub: Path, init: bytes, words: str, work: Path, target: Path
+) -> None:
+    """The UKI at `target`: kernel, initrd and command line in one image that firmware starts."""
+    initrd = work / "initrd.cpio"
+    initrd.write_bytes(image_initrd.build(init, kernel.modules))
+    sandbox = Sandbox(
+        tree=tools, readable=[kernel.image, stub], writable=sorted({work, target.parent})
+    )
+    (work / "cmdline").write_text(words, encoding="ascii")
+    (work / "os-release").write_text(_OS_RELEASE, encoding="ascii")
+    ukify = ["ukify", "build", f"--linux={kernel.image}", f"--initrd={initrd}", f"--stub={stub}"]
+    ukify += [f"--cmdline=@{work / 'cmdline'}", f"--os-release=@{work / 'os-release'}"]
+    ukify += [f"--uname={kernel.release}", f"--output={target}"]
+    sandbox.run(ukify)

@@ -1,0 +1,184 @@
+"""What builds an image and is not in it: the locked packages or, where one is gone, today's.
+
+Tools need not be the same bytes, only make the same ones: an image that others built is compared
+with the lock, and is either exactly that or refused with the tools' names. What is in the machine
+or measured when it boots is never replaced, though it comes with the tools.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.formats.digest import Digest
+from aicert.formats.image_lock import Package
+from rules.host import progress
+from rules.image import debian as image_debian
+from rules.image import sources
+from rules.image import wheels as image_wheels
+from rules.image.debian import Apt
+from rules.image.place import Place
+from rules.image.sources import AllGoneError
+
+# systemd's stub is the start of the kernel image, and firmware is measured.
+STUB_PACKAGE = "systemd-boot-efi"
+KEPT = (STUB_PACKAGE, "ovmf")
+_SHOWN = 12
+_MOVES_ON = "./doit image_update    # moves on, in minutes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Parts of a lock that are replaced together: they fit each other at one time only."""
+
+    debian: tuple[str, ...]
+    wheels: tuple[str, ...] = ()
+
+    def of(self, packages: Sequence[Package]) -> tuple[list[Package], list[Package]]:
+        """Its Debian packages and its Python packages that may be replaced."""
+        own = [each for each in packages if each.name not in KEPT]
+        return (
+            [each for each in own if each.part in self.debian],
+            [each for each in own if each.part in self.wheels],
+        )
+
+
+TOOLS = Group(debian=("mkosi", "tools"))
+BUILDERS = Group(debian=("build",), wheels=("builder",))
+COMPILER = Group(debian=("compiler",))
+
+
+def settle(
+    where: Place,
+    packages: tuple[Package, ...],
+    group: Group,
+    apt: Callable[[], Apt],
+    is_built: Callable[[tuple[Package, ...]], bool],
+) -> tuple[Package, ...]:
+    """`packages` with those of `group` in the store: as locked or, where one is gone, today's.
+
+    `is_built`: whether a layer of such packages is there already; then nothing is fetched.
+    """
+    if is_built(packages):
+        return packages
+    debs, wheels = group.of(packages)
+    known = where.cache / f"others-{_key([*debs, *wheels])}.json"
+    others = _with(packages, _read(known))
+    if others != packages and is_built(others):
+        return others
+    if not where.makes:
+        return packages
+    gone: list[Package] = []
+    try:
+        sources.debian(where, apt(), debs)
+    except AllGoneError as error:
+        gone += [each.package for each in error.missing]
+    try:
+        sources.wheels(where, wheels)
+    except AllGoneError as error:
+        gone += [each.package for each in error.missing]
+    if not gone:
+        return packages
+    progress.say(f"tools that the lock names are gone: {_names(gone)}; today's take their place")
+    new = _today(where, group, apt, debs, wheels, gone)
+    _write(known, new)
+    return _with(packages, new)
+
+
+def _today(
+    where: Place,
+    group: Group,
+    apt: Callable[[], Apt],
+    debs: list[Package],
+    wheels: list[Package],
+    gone: list[Package],
+) -> list[Package]:
+    try:
+        new: list[Package] = []
+        if not set(gone).isdisjoint(debs):
+            new += image_debian.newest(where.store, apt(), debs)
+        if not set(gone).isdisjoint(wheels):
+            wanted = image_wheels.wanted(where.root)
+            own = {part: wanted[part] for part in group.wheels}
+            new += image_wheels.resolve(where.store, own, where.cache / "wheels-work")
+    except ToolError as error:
+        raise ToolError(
+            f"tools that the lock names are gone, and so is what could take their place\n"
+            f"{error.message}",
+            hint="./doit image_update",
+        ) from None
+    return new
+
+
+def replaced(
+    locked: Sequence[Package], used: Sequence[Package]
+) -> tuple[tuple[Package, Package], ...]:
+    """What was used in place of what."""
+    by_name = {(each.part, each.name): each for each in used}
+    pairs = ((each, by_name.get((each.part, each.name), each)) for each in locked)
+    return tuple((old, new) for old, new in pairs if old.digest != new.digest)
+
+
+def judge(
+    pairs: Sequence[tuple[Package, Package]], locked: bytes, built: bytes, path: Path
+) -> None:
+    """Say that other tools made the locked image; ToolError with their versions if they did not."""
+    if not pairs:
+        return
+    if locked == built:
+        progress.say(
+            f"{len(pairs)} of the tools were others than the lock names, and the image is the "
+            "locked one, byte for byte"
+        )
+        return
+    message = (
+        f"tools that {path} names are gone, and the image that others make is not the locked one "
+        "(the code here may not be the lock's either)"
+    )
+    raise ToolError("\n".join([message, *_versions(pairs)]), hint=_MOVES_ON)
+
+
+def explained(error: ToolError, pairs: Sequence[tuple[Package, Package]]) -> ToolError:
+    """An error of a build, and which tools were others than the lock names."""
+    if not pairs or isinstance(error, AllGoneError):
+        return error
+    said = "tools that the lock names are gone, and with others nothing could be built"
+    return ToolError("\n".join([error.message, said, *_versions(pairs)]), hint=_MOVES_ON)
+
+
+def _versions(pairs: Sequence[tuple[Package, Package]]) -> list[str]:
+    lines = [f"  {old.part}: {old.name} {old.version}, used {new.version}" for old, new in pairs]
+    return [*lines[:_SHOWN], *([f"  and {len(lines) - _SHOWN} more"] if lines[_SHOWN:] else [])]
+
+
+def _with(packages: tuple[Package, ...], new: Sequence[Package]) -> tuple[Package, ...]:
+    by_name = {(each.part, each.name): each for each in new}
+    return tuple(by_name.get((each.part, each.name), each) for each in packages)
+
+
+def _names(packages: Sequence[Package]) -> str:
+    named = [f"{each.name} {each.version}" for each in packages]
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    return ", ".join(named[:3]) + more
+
+
+def _key(packages: Sequence[Package]) -> str:
+    return hashlib.sha256("\n".join(map(str, packages)).encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> list[Package]:
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return []
+    return [
+        Package(part=part, name=name, version=version, digest=Digest.parse(digest))
+        for part, name, version, digest in rows
+    ]
+
+
+def _write(path: Path, packages: Sequence[Package]) -> None:
+    rows = [(each.part, each.name, each.version, str(each.digest)) for each in packages]
+    path.write_text(json.dumps(rows), encoding="utf-8")

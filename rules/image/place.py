@@ -1,0 +1,63 @@
+"""Where a checkout's images are made, and of which locks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.formats import image_lock
+from aicert.formats.image_lock import ImageLock
+from rules.host.bootstrap import cache_directory
+from rules.image.debian import Apt, Store
+
+LOCK = Path("lockfiles/image.lock.toml")
+GPU_LOCK = Path("lockfiles/image-gpu.lock.toml")
+TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
+KERNEL = "linux-image-cloud-amd64"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The checkout, and where images are made: big, and all of it can be made again.
+
+    `gpu`: of the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
+    """
+
+    root: Path
+    cache: Path
+    makes: bool = True
+    gpu: bool = False
+
+    def has(self, layer: Path) -> bool:
+        """Whether the layer is there; where it is not, it may be made, or there is a ToolError."""
+        if not layer.is_dir() and not self.makes:
+            raise ToolError("the image is not built", hint="./doit image")
+        return layer.is_dir()
+
+    @property
+    def store(self) -> Store:
+        """Packages by digest."""
+        return Store(folder=self.cache / "store")
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the image that is made here, below `root`."""
+        return GPU_LOCK if self.gpu else LOCK
+
+    def apt(self, release: str) -> Apt:
+        """apt for one release, with lists of its own."""
+        return Apt(self.cache / f"apt-{release}", release)
+
+
+def place(root: Path, *, gpu: bool = False) -> Place:
+    """Where this checkout builds its images."""
+    cache = cache_directory(root) / "image"
+    cache.mkdir(parents=True, exist_ok=True)
+    return Place(root=root.resolve(), cache=cache, gpu=gpu)
+
+
+def read_lock(root: Path, path: Path = LOCK) -> ImageLock | None:
+    """The committed lock, if there is one."""
+    try:
+        return image_lock.parse((root / path).read_bytes())
+    except FileNotFoundError:
+        return None

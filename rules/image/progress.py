@@ -1,0 +1,79 @@
+"""How far the making of an image is, in percent.
+
+By the seconds that each part took when it was measured (two cores, busy): a part that is skipped,
+since its layer is there, counts as done. Nothing decides by it.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+from rules.host import progress
+
+FINDING = {
+    "asking the mirrors": 15,
+    "finding the tools' packages": 60,
+    "finding the machine's packages": 60,
+    "fetching Python packages": 60,
+}
+BUILDING = {
+    "building the tools tree": 60,
+    "building the machine's tree and its Python environments": 300,
+    "building the training volume": 40,
+    "building the image": 40,
+}
+# mkosi says some ten steps of a tree.
+_STEPS = 12
+
+
+class _Whole:
+    """One bar over all parts."""
+
+    def __init__(self, bar: progress.Bar, parts: dict[str, int]) -> None:
+        self._bar, self._parts = bar, parts
+        self._from, self._share, self._steps = 0.0, 0.0, 0
+
+    def begin(self, part: str) -> None:
+        names = list(self._parts)
+        if part not in self._parts:
+            self._bar.update(note=part)
+            return
+        total = sum(self._parts.values())
+        before = sum(self._parts[name] for name in names[: names.index(part)])
+        self._from, self._share, self._steps = before / total, self._parts[part] / total, 0
+        self._bar.update(done=100 * self._from, note=part)
+
+    def step(self, note: str) -> None:
+        self._steps = min(self._steps + 1, _STEPS - 1)
+        done = 100 * (self._from + self._share * self._steps / _STEPS)
+        self._bar.update(done=done, note=note)
+
+
+_whole: list[_Whole] = []
+
+
+@contextlib.contextmanager
+def whole(title: str, *tables: dict[str, int]) -> Iterator[None]:
+    """Show percents of `tables` while the block runs."""
+    parts = {part: weight for table in tables for part, weight in table.items()}
+    # Parts take very different times, so no time is told that is left.
+    with progress.task(title, total=100, unit="%", is_even=False) as bar:
+        _whole.append(_Whole(bar, parts))
+        try:
+            yield
+        finally:
+            _whole.pop()
+
+
+def begin(part: str) -> None:
+    """A part begins, and those before it are done."""
+    progress.say(part)
+    if _whole:
+        _whole[-1].begin(part)
+
+
+def step(note: str) -> None:
+    """One of the part's steps; a line of its own where no percents are shown."""
+    if _whole:
+        _whole[-1].step(note)
+    else:
+        progress.say(note)

@@ -1,0 +1,108 @@
+"""What the mirrors and pip give today for the machine's images: everything is fetched, and its
+digests become the lock.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.formats.image_lock import Package
+from rules.host.work import remove
+from rules.image import gpu_driver, progress
+from rules.image import wheels as image_wheels
+from rules.image.build import (
+    KERNEL,
+    LOCK,
+    MACHINE_RELEASE,
+    TOOLS_RELEASE,
+    Place,
+    adopt_tools,
+    mkosi_of,
+    read_lock,
+    settled_tools,
+    tools_tree,
+    umask,
+)
+from rules.image.debian import add
+from rules.image.mkosi import CACHE_DEBS
+
+
+@umask()
+def resolve(where: Place) -> tuple[Package, ...]:
+    """What the mirrors and pip give today for the machine and its tools: everything is fetched."""
+    store, found = where.store, list[Package]()
+    progress.begin("asking the mirrors")
+    apt = where.apt(TOOLS_RELEASE)
+    apt.update()
+    kernels = [name for name in apt.depends(KERNEL) if name.startswith("linux-image-")]
+    if len(kernels) != 1:
+        raise ToolError(f"{KERNEL} of {TOOLS_RELEASE} does not name one kernel: {kernels}")
+    for part, name in (("mkosi", "mkosi"), ("kernel", kernels[0])):
+        found += add(store, part, apt.download([name]))
+    builder = mkosi_of(where, found)
+    work = where.cache / "resolve"
+    remove(work)
+    (work / "machine").mkdir(parents=True)
+    progress.begin("finding the tools' packages")
+    debs = builder.build(where.root / "image" / "tools", work / "tools-tree", sources=apt.sources)
+    found += add(store, "tools", sorted((debs / CACHE_DEBS).glob("*.deb")))
+    progress.begin("finding the machine's packages")
+    # The packages are wanted here, not what is compiled with them.
+    shutil.copy(where.root / "image" / "machine" / "mkosi.conf", work / "machine")
+    script = work / "machine" / "mkosi.build.chroot"
+    script.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")
+    script.chmod(0o755)
+    debs = builder.build(
+        work / "machine",
+        work / "machine-tree",
+        sources=where.apt(MACHINE_RELEASE).sources,
+        tools=work / "tools-tree",
+    )
+    installed = _installed(work / "machine-tree")
+    for package in add(store, "build", sorted((debs / CACHE_DEBS).glob("*.deb"))):
+        part = "machine" if package.name in installed else "build"
+        found.append(
+            Package(part=part, name=package.name, version=package.version, digest=package.digest)
+        )
+    progress.begin("fetching Python packages")
+    found += image_wheels.resolve(store, image_wheels.wanted(where.root), work)
+    adopt_tools(where, _sorted(found), work / "tools-tree")
+    remove(work)
+    return _sorted(found)
+
+
+@umask()
+def resolve_gpu(where: Place) -> tuple[Package, ...]:
+    """The other image's packages, and what a GPU needs: the two differ in nothing else."""
+    lock = read_lock(where.root)
+    if lock is None:
+        raise ToolError(f"{LOCK} does not exist: this image is made from it", hint="./doit image")
+    found = [package for package in lock.packages if package.name != "torch"]
+    kernel = next(package.name for package in found if package.part == "kernel")
+    apt = where.apt(TOOLS_RELEASE)
+    apt.update()
+    found += gpu_driver.resolve(
+        where.store,
+        apt,
+        gpu_driver.archive(where.cache, apt),
+        mkosi_of(where, found),
+        where.root / "image" / "driver",
+        tools_tree(where, settled_tools(where, tuple(found))),
+        kernel,
+    )
+    wheels = {"training": image_wheels.wanted_gpu(where.root)}
+    found += image_wheels.resolve(where.store, wheels, where.cache / "resolve")
+    remove(where.cache / "resolve")
+    return _sorted(found)
+
+
+def _sorted(packages: Iterable[Package]) -> tuple[Package, ...]:
+    return tuple(sorted(packages, key=lambda p: (p.part, p.name, p.version)))
+
+
+def _installed(tree: Path) -> set[str]:
+    text = (tree / "var/lib/dpkg/status").read_text(encoding="utf-8")
+    return {
+        line.removeprefix("Package: ") for line in text.splitlines() if line.startswith("Package: ")
+    }

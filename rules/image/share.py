@@ -1,0 +1,151 @@
+"""The locked packages and wheels of the images on the project's DVC remote (docs/spec/tracking.md).
+
+`./doit dvc push` tracks them where all of a lock's are here: a folder of files by SHA-256, beside
+the lock a `.dvc` file. What the bytes must be stands in the image lock. `./doit dvc pull` brings
+them, and so does `./doit image` when a remote is configured and the store lacks one. A file is
+taken by its own SHA-256, whatever DVC calls it.
+"""
+
+import functools
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from aicert.errors import AicertError
+from aicert.formats.digest import dir_digest, listing, parse_listing
+from aicert.formats.image_lock import ImageLock, Package
+from rules.dvc import tracking
+from rules.dvc.program import exclusive, object_at, objects_of, own_objects, run_dvc
+from rules.dvc.tracking import Tracked
+from rules.host import progress
+from rules.image.debian import Store, absent
+from rules.image.place import GPU_LOCK, LOCK, Place, place, read_lock
+
+FOLDER = Path(".aicert") / "packages"
+_REMOTE = re.compile(r"^\s*\[\s*['\"]?remote\b", re.MULTILINE)
+
+
+def tracked(root: Path) -> Iterator[Tracked]:
+    """What is tracked of the packages that both image locks name, for this lock or an older one."""
+    return (item for item in _of_locks(root) if item.file.is_file())
+
+
+def _of_locks(root: Path) -> Iterator[Tracked]:
+    home = root.resolve()
+    for path in (LOCK, GPU_LOCK):
+        lock = read_lock(root, path) if tracking.is_on(root) else None
+        folder = home / FOLDER / path.name.removesuffix(".lock.toml")
+        # git and DVC refuse what lies behind a link.
+        if lock is not None and not (home / FOLDER.parent).is_symlink():
+            yield Tracked(
+                name=f"packages of {path}",
+                path=folder,
+                file=root / path.with_name(f"{folder.name}.dvc"),
+                digest=dir_digest(_wanted(lock)),
+                listing=_listing(folder, lock),
+            )
+
+
+def _wanted(lock: ImageLock) -> dict[str, str]:
+    """The SHA-256 of each file by its name, which is the same."""
+    return {package.digest.hex: package.digest.hex for package in lock.packages}
+
+
+def _listing(folder: Path, lock: ImageLock) -> Path:
+    """The lock in a form that `sha256sum -c` reads, beside the folder."""
+    path, data = folder.with_suffix(".sha256"), listing(_wanted(lock))
+    if not path.exists() or path.read_bytes() != data:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return path
+
+
+def staged(root: Path) -> list[Tracked]:
+    """What can be handed to DVC: of each lock all, and nothing of one that is not here whole."""
+    store = place(root).store
+    found = []
+    for item in _of_locks(root):
+        names = _names(item)
+        if all((item.path / name).exists() or _has(store, name) for name in names):
+            _stage(store, item, names)
+            found.append(item)
+    return found
+
+
+def _names(item: Tracked) -> list[str]:
+    return list(parse_listing(item.listing.read_bytes())) if item.listing is not None else []
+
+
+def _has(store: Store, name: str) -> bool:
+    return any((store.folder / name).glob("*"))
+
+
+def _stage(store: Store, item: Tracked, names: Sequence[str]) -> None:
+    item.path.mkdir(parents=True, exist_ok=True)
+    for path in item.path.iterdir():
+        if path.name not in names:
+            path.unlink()
+    for name in names:
+        if not (item.path / name).exists():
+            _link(next((store.folder / name).glob("*")), item.path / name)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name where both are on one disk. Links of links are followed: DVC may make them."""
+    try:
+        os.link(source, target, follow_symlinks=True)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def bring(where: Place, packages: Sequence[Package]) -> str:
+    """Take into the store what DVC has of these; what it could not give is told, in a few words."""
+    wanted = absent(where.store, packages)
+    items = list(tracked(where.root)) if wanted else []
+    if not items:
+        return "DVC's remote (no packages are tracked)"
+    for item in items:
+        _take(where, item, own_objects(where.root), wanted)
+    if not absent(where.store, wanted):
+        return "DVC's cache"
+    if not _has_remote(where.root):
+        return "DVC's cache (no remote is configured)"
+    said = [_fetch(where.root, item.file, item.name) for item in items]
+    for item in items:
+        # Also after a failure: it may have given some.
+        _take(where, item, objects_of(where.root), wanted)
+    return "DVC's remote" + "".join(said)
+
+
+@functools.cache
+def _fetch(root: Path, file: Path, name: str) -> str:
+    """Once in a process: what it does not have then, it does not have a minute later."""
+    try:
+        with exclusive(root), progress.task(f"fetching {name} from DVC's remote"):
+            run_dvc(root, ["fetch", "--quiet", str(file.relative_to(root))])
+    except AicertError as error:
+        return f", which says {error.message.splitlines()[-1][:200]!a}"
+    return ""
+
+
+def _has_remote(root: Path) -> bool:
+    paths = (root / ".dvc" / name for name in ("config", "config.local"))
+    texts = (path.read_text("utf-8", "replace") for path in paths if path.is_file())
+    return any(map(_REMOTE.search, texts))
+
+
+def _take(where: Place, item: Tracked, objects: Path, wanted: Sequence[Package]) -> None:
+    """From the folder that a pull fills, and from DVC's cache; the store looks at the bytes."""
+    recorded = tracking.recorded_objects(objects, item)
+    for package in absent(where.store, wanted):
+        name = package.digest.hex
+        places = [item.path / name]
+        if name in recorded:
+            places.append(object_at(objects, recorded[name]))
+        for path in places:
+            if path.is_file() and where.store.find(package.digest) is None:
+                folder = where.store.folder / name
+                folder.mkdir(parents=True, exist_ok=True)
+                _link(path, folder / "package")

@@ -1,0 +1,172 @@
+"""`./doit image`, `image_update`, `image_reproduce`, and the same of the image with GPUs."""
+
+import difflib
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aicert.errors import ToolError
+from aicert.formats import image_lock
+from aicert.formats.image_lock import Package
+from aicert.trust import ovmf
+from rules.host import progress
+from rules.image import build, makers, resolve, sources
+from rules.image import progress as image_progress
+from rules.image.build import Place
+from rules.image.store import FIRMWARE, Image
+from rules.review import packages
+
+ROOT = Path(__file__).resolve().parents[2]
+Task = dict[str, Any]
+
+
+def task_image() -> Task:
+    """build the measured machine's image from the locked packages; predict its PCRs"""
+    return {"actions": [partial(_done, ensure, ROOT)], "uptodate": [False]}
+
+
+def task_image_update() -> Task:
+    """move lockfiles/image.lock.toml to what the mirrors have today, and build that"""
+    return {"actions": [partial(_done, update, ROOT)], "uptodate": [False]}
+
+
+def task_image_reproduce() -> Task:
+    """build the image from nothing in another place and compare, file by file where it differs"""
+    return {"actions": [partial(_done, reproduce, ROOT)], "uptodate": [False]}
+
+
+def task_image_gpu() -> Task:
+    """build the image with NVIDIA's driver and torch for CUDA (20 GB, half an hour)"""
+    return {"actions": [partial(_done, ensure, ROOT, gpu=True)], "uptodate": [False]}
+
+
+def task_image_gpu_update() -> Task:
+    """move lockfiles/image-gpu.lock.toml to image.lock.toml and today's driver, and build that"""
+    return {"actions": [partial(_done, update, ROOT, gpu=True)], "uptodate": [False]}
+
+
+def task_image_gpu_reproduce() -> Task:
+    """build the image with GPUs from nothing in another place and compare"""
+    return {"actions": [partial(_done, reproduce, ROOT, gpu=True)], "uptodate": [False]}
+
+
+def ensure(root: Path, *, gpu: bool = False) -> Image:
+    """The image of this checkout, built where an input changed; its lock is written."""
+    where = build.place(root, gpu=gpu)
+    with build.only_builder(where):
+        lock = build.read_lock(root, where.lock)
+        if lock is None or not lock.packages:
+            progress.say(f"{where.lock} does not exist: locking what the mirrors have today")
+            _update(where)
+        with image_progress.whole("building the image", image_progress.BUILDING):
+            image = _build(where)
+        _write(where, image)
+    return image
+
+
+def _build(where: Place) -> Image:
+    """The image of the lock that is there. Tools that are gone were replaced in vain, or not."""
+    data = (where.root / where.lock).read_bytes()
+    lock = image_lock.parse(data)
+    image = build.build(where, lock.packages, snapshot=lock.snapshot)
+    makers.judge(image.replaced, data, image.lock, where.lock)
+    return image
+
+
+def _resolve(where: Place) -> tuple[Package, ...]:
+    return resolve.resolve_gpu(where) if where.gpu else resolve.resolve(where)
+
+
+def is_current(root: Path, *, gpu: bool = False) -> bool:
+    """Whether the image of this checkout is built and is what its lock says. Nothing is made."""
+    where = replace(build.place(root, gpu=gpu), makes=False)
+    lock = build.read_lock(root, where.lock)
+    if lock is None:
+        return False
+    built = build.build(where, lock.packages, snapshot=lock.snapshot)
+    return built.lock == (root / where.lock).read_bytes()
+
+
+def update(root: Path, *, gpu: bool = False) -> None:
+    """Lock and build what the mirrors have today."""
+    where = build.place(root, gpu=gpu)
+    with build.only_builder(where):
+        _update(where)
+
+
+def _update(where: Place) -> None:
+    snapshot = sources.now()
+    tables = (image_progress.FINDING, image_progress.BUILDING)
+    with image_progress.whole("moving the image's lock", *tables):
+        image = build.build(where, _resolve(where), snapshot=snapshot)
+    _write(where, image)
+    _say_if_unknown(image)
+
+
+def _say_if_unknown(image: Image) -> None:
+    """A new build of OVMF measures values that nobody has written down yet."""
+    firmware = hashlib.sha256((image.tools / FIRMWARE).read_bytes()).hexdigest()
+    if firmware not in ovmf.BUILDS:
+        progress.say(
+            f"its firmware is a new build, {firmware}: boot.firmware fails until its values, from "
+            "a boot, are in aicert/trust/ovmf.py"
+        )
+
+
+def reproduce(root: Path, *, gpu: bool = False) -> None:
+    """Build from nothing but the locked bytes; ToolError says what differs.
+
+    The lock as it was found counts: `ensure` writes what was built, whatever stood there before.
+    """
+    where = build.place(root, gpu=gpu)
+    path = root / where.lock
+    if not path.exists():
+        raise ToolError(f"{where.lock} does not exist", hint="./doit image")
+    locked = path.read_bytes()
+    image = ensure(root, gpu=gpu)
+    if image.lock != locked:
+        raise ToolError(
+            f"{where.lock} is not the lock of what its packages and this code give",
+            hint=f"git diff {where.lock}",
+        )
+    lock = image_lock.parse(locked)
+    with tempfile.TemporaryDirectory(dir=where.cache, prefix="reproduce-") as name:
+        # The same locked bytes; everything made from them is made again.
+        (Path(name) / "store").symlink_to(where.cache / "store")
+        again = build.build(replace(where, cache=Path(name)), lock.packages, snapshot=lock.snapshot)
+        if again.lock == image.lock:
+            progress.say(f"reproduced: {lock.disk}")
+            return
+        raise ToolError(
+            "\n".join(["the image differs when it is built again", *_compare(image, again)])
+        )
+
+
+def _compare(one: Image, other: Image) -> Iterator[str]:
+    for name in ("root.manifest", "training.manifest", "lock.toml"):
+        before, after = (
+            (image.folder / name).read_text("utf-8").splitlines() for image in (one, other)
+        )
+        lines = difflib.unified_diff(before, after, name, f"{name} again", n=0, lineterm="")
+        yield from list(lines)[:40]
+
+
+def _write(where: Place, image: Image) -> None:
+    path = where.root / where.lock
+    before = path.read_bytes() if path.exists() else None
+    if before == image.lock:
+        return
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(image.lock)
+    progress.say(f"{where.lock} changed: review the difference")
+    for line in packages.moved_packages(before, image.lock):
+        progress.say(f"  {line}")
+
+
+def _done(function: Any, *args: Any, **options: Any) -> None:
+    """Call and drop the result: doit takes False for a failure."""
+    function(*args, **options)

@@ -1,0 +1,72 @@
+"""The hash tree of dm-verity, as the kernel reads it (kernel:
+admin-guide/device-mapper/verity.rst).
+
+Hash type 1, SHA-256, blocks of 4096 bytes, no salt and no superblock: the tree directly follows the
+data, topmost level first, and everything that opens it stands on a command line. Without salt equal
+data have equal roots everywhere, which a reproducible image wants and a salt would not make safer:
+the root pins every byte. Left out: error correction.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.formats.digest import Digest
+
+BLOCK = 4096
+_READ = 256 * BLOCK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verity:
+    """What opens a volume: the root hash, and how many blocks the data before the tree have."""
+
+    root: Digest
+    blocks: int
+
+    @property
+    def argument(self) -> str:
+        """As on the machine's command line."""
+        return f"{self.root.hex},{self.blocks}"
+
+
+def append_tree(path: Path) -> Verity:
+    """Fill up the file to whole blocks, write its hash tree behind them, and say what opens it."""
+    with path.open("r+b") as file:
+        levels, blocks = _levels(path)
+        file.truncate(blocks * BLOCK)
+        file.seek(blocks * BLOCK)
+        for level in reversed(levels[:-1]):
+            file.write(level)
+    return Verity(root=Digest("sha256", levels[-1].hex()), blocks=blocks)
+
+
+def _levels(path: Path) -> tuple[list[bytes], int]:
+    """The tree from the lowest level up, each padded to whole blocks; the last is the bare root."""
+    hashes = b"".join(hashlib.sha256(block).digest() for block in _blocks(path))
+    blocks = len(hashes) // 32
+    if not blocks:
+        raise ToolError(f"an empty file cannot be a verity volume: {path.name}")
+    levels: list[bytes] = []
+    if blocks == 1:
+        # No tree: the root is the one block's hash.
+        return [hashes], blocks
+    while True:
+        level = hashes + bytes(-len(hashes) % BLOCK)
+        levels.append(level)
+        if len(level) == BLOCK:
+            break
+        hashes = b"".join(
+            hashlib.sha256(level[at : at + BLOCK]).digest() for at in range(0, len(level), BLOCK)
+        )
+    return [*levels, hashlib.sha256(levels[-1]).digest()], blocks
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while data := file.read(_READ):
+            data += bytes(-len(data) % BLOCK)
+            for at in range(0, len(data), BLOCK):
+                yield data[at : at + BLOCK]

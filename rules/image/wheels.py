@@ -1,0 +1,232 @@
+"""Python packages by digest, for the machine's two environments and for what compiles one of them.
+
+pip's ordinary client downloads, from wherever it is configured to; hashes decide. Nothing is
+installed here: that happens in the image, without network, from the store.
+"""
+
+import os
+import re
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.formats.image_lock import Package
+from rules.host import installer, progress
+from rules.host.work import remove
+from rules.image.debian import GoneError, Missing, Store, absent, run
+
+# What the runner imports of the orchestrator's environment: cryptography for the core, the rest for
+# the TPM and for configs. cffi also helps to compile tpm2-pytss.
+RUNNER = ("cffi", "cryptography", "packaging", "pyyaml", "tpm2-pytss")
+BUILDER = (
+    "cffi",
+    "packaging",
+    "pkgconfig",
+    "pycparser",
+    "setuptools",
+    "setuptools-scm",
+    "vcs-versioning",
+)
+_BLOCK = re.compile(r"^([a-z0-9][a-z0-9.-]*)==([^ \n]+).*\n((?:    --hash=.*\n)+)", re.MULTILINE)
+_NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One requirement: any of its files will do."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+    def line(self) -> str:
+        """As pip reads it."""
+        return f"{self.name}=={self.version} " + " ".join(f"--hash={h}" for h in self.hashes) + "\n"
+
+
+def wanted(root: Path) -> dict[str, list[Wanted]]:
+    """By part of the image, what the checkout's hashed locks name."""
+    own = _read(root / "rules" / "build-requirements.lock") | _read(
+        root / "rules" / "requirements.lock"
+    )
+    training = _read(root / "enclave_runner" / "requirements.lock")
+    torch = training["torch"]
+    # The build for CPU only, whose hash comes first.
+    training["torch"] = Wanted(
+        name="torch", version=torch.version + "+cpu", hashes=torch.hashes[:1]
+    )
+    return {
+        "builder": [own[name] for name in BUILDER],
+        "runner": [own[name] for name in RUNNER],
+        "training": [training[name] for name in sorted(training)],
+    }
+
+
+def wanted_gpu(root: Path) -> list[Wanted]:
+    """What the training side of the image with GPUs has in place of torch for CPU only."""
+    torch = _read(root / "enclave_runner" / "requirements.lock")["torch"]
+    # PyPI's own build, whose hash comes second, and the libraries that it loads.
+    own = Wanted(name="torch", version=torch.version, hashes=torch.hashes[1:2])
+    libraries = _read(root / "enclave_runner" / "requirements-cuda.lock")
+    return [*libraries.values(), own]
+
+
+def _read(lock: Path) -> dict[str, Wanted]:
+    found = _BLOCK.findall(lock.read_text(encoding="ascii"))
+    return {
+        name: Wanted(name=name, version=version, hashes=tuple(_HASH.findall(hashes)))
+        for name, version, hashes in found
+    }
+
+
+def resolve(
+    store: Store, requirements_of: Mapping[str, Sequence[Wanted]], work: Path
+) -> list[Package]:
+    """Fetch what is wanted; which of the allowed files pip took becomes the image's lock."""
+    packages: list[Package] = []
+    for part, requirements in requirements_of.items():
+        place = _download(requirements, work / part)
+        by_name = {_name(path): path for path in sorted(place.iterdir())}
+        for item in requirements:
+            path = by_name.get(item.name)
+            if path is None:
+                raise ToolError(f"pip did not fetch {item.name} {item.version}")
+            digest = store.add(path)
+            packages.append(Package(part=part, name=item.name, version=item.version, digest=digest))
+    return packages
+
+
+def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
+    """See that exactly these files are in the store; GoneError names what no source has."""
+    for missing in obtain(store, packages, work):
+        raise GoneError(missing.reason, hint="./doit image_update")
+
+
+def obtain(store: Store, packages: Sequence[Package], work: Path) -> list[Missing]:
+    """Fetch what the store lacks; what pip's sources do not have."""
+    found: list[Missing] = []
+    # By part: two of them may want two versions of one package.
+    for part, own in by_part(absent(store, packages)).items():
+        progress.say(f"fetching {len(own)} Python packages for the {part}")
+        try:
+            _obtain(store, own, work)
+        except GoneError:
+            # pip stops at the first: the others are asked for one by one.
+            found += [each for package in own if (each := _obtain_one(store, package, work))]
+    return found
+
+
+def _obtain_one(store: Store, package: Package, work: Path) -> Missing | None:
+    try:
+        _obtain(store, [package], work)
+    except GoneError as error:
+        return Missing(package=package, reason=error.message)
+    return None
+
+
+def _obtain(store: Store, packages: Sequence[Package], work: Path) -> None:
+    requirements = [
+        Wanted(name=package.name, version=package.version, hashes=(str(package.digest),))
+        for package in packages
+    ]
+    try:
+        fetched = _download(requirements, work)
+    except ToolError as error:
+        raise _gone(error) or error from None
+    for path in sorted(fetched.iterdir()):
+        store.add(path)
+    for package in absent(store, packages):
+        raise GoneError(
+            f"no source has the locked file of {package.name} {package.version}",
+            hint="./doit image_update",
+        )
+
+
+def _gone(error: ToolError) -> GoneError | None:
+    """What pip said of a file that is to be had no more; None where something else is wrong."""
+    name = _NOT_FOUND.search(error.message)
+    # torch has an error of its own: pip was not told where.
+    if error.hint or (name is None and "DO NOT MATCH THE HASHES" not in error.message):
+        return None
+    what = name[1] if name else "a package that the image lock names"
+    return GoneError(
+        f"no source has the locked file of {what}\n{error.message}", hint="./doit image_update"
+    )
+
+
+def place(store: Store, packages: Sequence[Package], target: Path) -> str:
+    """Put the files into `target` under their names; the requirements that install exactly them."""
+    remove(target)
+    target.mkdir(parents=True)
+    lines = []
+    for package in packages:
+        path = store.get(package)
+        os.link(path, target / file_name(package, path))
+        lines.append(f"{package.name}=={package.version} --hash={package.digest}\n")
+    return "".join(lines)
+
+
+def file_name(package: Package, path: Path) -> str:
+    """The name that pip wants a file to have; what came by digest alone has none of its own.
+
+    A wheel says its tags itself (binary distribution format, "The .dist-info directory", WHEEL).
+    """
+    if path.suffix in (".whl", ".gz"):
+        return path.name
+    stem = f"{package.name.replace('-', '_')}-{package.version}"
+    if not zipfile.is_zipfile(path):
+        return f"{stem}.tar.gz"
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/WHEEL", n))
+        tags = re.findall(r"^Tag: *(\S+)$", archive.read(name).decode("ascii"), re.MULTILINE)
+    # Compressed tag sets: each of the three parts, sorted and joined by dots (PEP 425).
+    parts = zip(*(tag.split("-") for tag in tags), strict=True)
+    return "-".join([stem, *(".".join(sorted(set(part))) for part in parts)]) + ".whl"
+
+
+def _name(path: Path) -> str:
+    """The normalised name that a wheel's or source archive's file name begins with."""
+    stem = path.name.removesuffix(".tar.gz")
+    parts = stem.split("-")
+    name = parts[0] if path.suffix == ".whl" else "-".join(parts[:-1])
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _download(requirements: Sequence[Wanted], target: Path) -> Path:
+    remove(target)
+    target.mkdir(parents=True)
+    torch = [item for item in requirements if "+" in item.version]
+    rest = [item for item in requirements if "+" not in item.version]
+    if rest:
+        _pip(rest, target)
+    for item in torch:
+        try:
+            _pip([item], target)
+        except ToolError as error:
+            raise ToolError(
+                f"no source that pip is configured with has {item.name} {item.version}, the build "
+                f"for CPU only that the image holds\n{error.message}",
+                hint="pip config set site.extra-index-url URL (of PyTorch's builds for CPU)",
+            ) from None
+    return target
+
+
+def _pip(requirements: Sequence[Wanted], target: Path) -> None:
+    text = target.with_suffix(".txt")
+    text.write_text("".join(item.line() for item in requirements), encoding="ascii")
+    # pip runs what a source archive has for `setup.py` to learn its name: with what `.venv` holds.
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-build-isolation"]
+    words += [*installer.CLOSED, *installer.FORMATS, *installer.QUIET]
+    run([*words, "--dest", str(target), "--requirement", str(text)])
+
+
+def by_part(packages: Sequence[Package]) -> Mapping[str, list[Package]]:
+    """The packages of each part of the image."""
+    parts: dict[str, list[Package]] = {}
+    for package in packages:
+        parts.setdefault(package.part, []).append(package)
+    return parts

@@ -1,0 +1,1 @@
+"""A confidential machine of Azure, made and removed with terraform."""

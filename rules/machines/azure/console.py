@@ -1,0 +1,108 @@
+"""The machine's console as a stream of lines that ends when the machine does.
+
+The runner writes its events there (enclave_runner/boot/init.py), between whatever the kernel says.
+Every byte is hostile: bounded, and only looked at for what it says of the machine's end.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+
+from aicert.errors import ToolError
+from rules.host.progress import seconds
+
+# The kernel's last words, at a level that `quiet` lets through; after a panic it resets, and would
+# begin again.
+_END = re.compile(
+    rb"reboot: (?:Power down|System halted|Restarting system)|Kernel panic - not syncing"
+)
+_TERMINAL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
+_KEPT = 12
+_MAX_LINE = 4096
+
+
+class ConsoleStream:
+    """Lines of the console, waited for; ends with the machine.
+
+    `more` gives what the console says since the last call. Raises ToolError where the machine shows
+    nothing within `boot_s`, or has not ended within `limit_s`. After every `ask_s` of silence
+    `is_off` is asked: a console may lose its last words.
+    """
+
+    def __init__(
+        self,
+        more: Callable[[], bytes],
+        *,
+        boot_s: float,
+        limit_s: float,
+        look_s: float = 5.0,
+        is_off: Callable[[], bool] = lambda: False,
+        ask_s: float = 60.0,
+    ) -> None:
+        self._more = more
+        self._is_off, self._ask_s = is_off, ask_s
+        self._asked = time.monotonic()
+        self._began = time.monotonic()
+        self._boot_s, self._limit_s, self._look_s = boot_s, limit_s, look_s
+        self._buffer = b""
+        self._shown = False
+        self._ended = False
+        self._gone = False
+        self._last: list[str] = []
+        # Never set: a wait that Ctrl-C ends.
+        self._never = threading.Event()
+
+    def readline(self, most: int = _MAX_LINE) -> bytes:
+        """The next line, or a part of a long one; empty when the machine has ended."""
+        while not self._ended:
+            line, feed, _ = self._buffer.partition(b"\n")
+            if feed or len(self._buffer) >= most:
+                whole = (line + feed)[:most]
+                self._buffer = self._buffer[len(whole) :]
+                return self._seen(whole)
+            data = self._more()
+            if data:
+                self._shown = True
+                self._asked = time.monotonic()
+                self._buffer += data
+            elif _END.search(self._buffer):
+                return self._seen(self._buffer)
+            elif self._has_gone():
+                # What it still said meanwhile.
+                self._buffer += self._more()
+                self._ended = b"\n" not in self._buffer
+            else:
+                self._wait()
+        return b""
+
+    def _has_gone(self) -> bool:
+        """Whether it is off without a word; asked now and then, and not before it has booted."""
+        if self._gone or not self._shown or time.monotonic() - self._asked < self._ask_s:
+            return self._gone
+        self._gone = self._is_off()
+        self._asked = time.monotonic()
+        return self._gone
+
+    def _wait(self) -> None:
+        passed = time.monotonic() - self._began
+        if not self._shown and passed > self._boot_s:
+            raise ToolError(
+                f"the machine showed nothing on its console in {seconds(self._boot_s)}: "
+                "it did not boot",
+                hint="./doit certify --keep, and look at its boot diagnostics in the portal",
+            )
+        if passed > self._limit_s:
+            raise ToolError(f"the machine did not end in {seconds(self._limit_s)}\n{self.tail()}")
+        self._never.wait(self._look_s)
+
+    def _seen(self, line: bytes) -> bytes:
+        text = _TERMINAL.sub("", line.decode("utf-8", "replace")).strip()
+        if text and not text.startswith("{"):
+            self._last = [*self._last[1 - _KEPT :], text]
+        self._ended = _END.search(line) is not None
+        return line
+
+    def tail(self) -> str:
+        """The last lines that are no events."""
+        return "\n".join(self._last)

@@ -1,0 +1,194 @@
+"""One run on Azure: provision, upload, boot, follow, collect, destroy.
+
+What was made is destroyed whatever happens: success, an error, Ctrl-C, SIGTERM. Where that fails,
+or this process is killed, the run's folder keeps terraform's state and `./doit clean` finishes it.
+Everything is said to Azure by terraform and by storage signatures that terraform makes: nothing
+else holds a credential. Left out: making volumes and judging results
+(rules/machines/azure/machine.py).
+"""
+
+import datetime
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import AicertError, ToolError
+from rules.host import progress
+from rules.host.progress import say
+from rules.host.work import held, is_held, remove
+from rules.machines.azure import blobs, client
+from rules.machines.azure import costs as azure_costs
+from rules.machines.azure import vhd as azure_vhd
+from rules.machines.azure.console import ConsoleStream
+from rules.machines.azure.terraform import Terraform
+
+HOME = Path(".aicert") / "azure"
+MODULE = Path(__file__).resolve().parents[3] / "terraform" / "azure"
+FOLDERS = "aicert*"
+MARK = "held"
+# Copying the image into the region and back, machines that are slow to come.
+BOOT_S = 900
+# For a driver that died: by then the signatures have ended and the machine is shut down.
+_GRACE_S = 4 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to run and where. `output_gib` is the output disk's size, `limit_s` the machine's."""
+
+    run: str
+    region: str
+    size: str
+    hourly_price: float | None
+    budget: int
+    output_gib: int
+    limit_s: float
+    keep: bool = False
+    module: Path = MODULE
+    boot_s: float = BOOT_S
+    look_s: float = 5.0
+    ask_s: float = 60.0
+
+
+def execute(
+    home: Path,
+    order: Order,
+    *,
+    image: Path,
+    inputs: Path,
+    output: Path,
+    follow: Callable[[ConsoleStream], None],
+) -> None:
+    """Boot `image` with `inputs` and bring its output disk's bytes to `output`.
+
+    `follow` reads the console to its end and raises what the runner said went wrong.
+    """
+    disks = {"image.vhd": azure_vhd.of_file(image), "inputs.vhd": azure_vhd.of_file(inputs)}
+    costs = azure_costs.of(order.size, order.hourly_price)
+    say(f"{order.run}: azure {order.region}, {costs.before(order.limit_s)}")
+    # Before anything is paid for.
+    client.library()
+    began = time.monotonic()
+    try:
+        with provisioned(home, order) as made:
+            store = client.service(made.output("store"))
+            for name, vhd in disks.items():
+                say(f"{order.run}: {name}: {blobs.show_size(vhd)}")
+                blobs.upload(store, vhd, name)
+            _apply(made, order, "machine")
+            stream = ConsoleStream(
+                blobs.Console(store).more,
+                boot_s=order.boot_s,
+                limit_s=order.limit_s,
+                look_s=order.look_s,
+                is_off=lambda: _is_off(made),
+                ask_s=order.ask_s,
+            )
+            follow(stream)
+            _apply(made, order, "stopped")
+            _apply(made, order, "collect")
+            blobs.download(made.output("output_disk"), output, order.output_gib * azure_vhd.GIB)
+    finally:
+        say(f"{order.run}: azure {order.region}, {costs.after(time.monotonic() - began)}")
+
+
+@contextmanager
+def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
+    """A resource group with a storage account; with all that came to be in it, gone afterwards."""
+    name = f"aicert{secrets.token_hex(6)}"
+    folder = home / name
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as until_done:
+        # Whoever looks for what was cut off waits: a folder is not seen before its mark is held.
+        with held(home, alone=True):
+            with progress.task(f"{order.run}: {name}") as bar:
+                made = Terraform.made(order.module, folder, lambda line: bar.update(note=line))
+            (folder / MARK).touch()
+            until_done.enter_context(held(folder / MARK))
+            left = cut_off(home)
+        for other in left:
+            say(f"an earlier run was cut off and may be paid for: {other.name} (./doit clean)")
+        try:
+            made.init()
+            _apply(made, order, "store", name=name, **_facts(order))
+            yield made
+        except BaseException as error:
+            _discard(made, order, error)
+            raise
+        _discard(made, order, None)
+
+
+def _is_off(made: Terraform) -> bool:
+    """Whether Azure says that the machine is off; no answer is none, and the time limit stays."""
+    try:
+        made.refresh()
+        state = str(made.output("power_state"))
+    except AicertError:
+        return False
+    return state.lower().endswith(("stopped", "deallocated"))
+
+
+def cut_off(home: Path) -> list[Path]:
+    """The folders of runs that are no more. The caller holds `home` alone."""
+    return [folder for folder in sorted(home.glob(FOLDERS)) if not _in_use(folder)]
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether a certify works with it: it shares a lock while it lives."""
+    try:
+        mark = os.open(folder / MARK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    return is_held(mark)
+
+
+def _facts(order: Order) -> dict[str, object]:
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    # Clocks differ: a signature that begins now may not be valid there yet.
+    starts = now - datetime.timedelta(minutes=15)
+    expires = now + datetime.timedelta(seconds=order.limit_s + _GRACE_S)
+    return {
+        "run": order.run,
+        "region": order.region,
+        "size": order.size,
+        "budget": order.budget,
+        "output_gib": order.output_gib,
+        "starts": starts.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "expires": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def _apply(made: Terraform, order: Order, stage: str, **variables: object) -> None:
+    words = {"store": "making the storage account", "machine": "making disks and the machine",
+             "stopped": "removing the machine", "collect": "opening its output disk"}  # fmt: skip
+    with progress.task(f"{order.run}: {words[stage]}"):
+        made.apply({"stage": stage, **variables})
+
+
+def _discard(made: Terraform, order: Order, error: BaseException | None) -> None:
+    name = made.folder.name
+    if order.keep and made.may_have_made_something:
+        say(f"{order.run}: kept, and paid for: resource group {name} (./doit clean azure ends it)")
+        return
+    try:
+        discard(made)
+    except AicertError as failure:
+        first = f"{error.message}\n" if isinstance(error, AicertError) else ""
+        raise ToolError(
+            f"{first}resource group {name} could not be destroyed and is paid for: "
+            f"{failure.message}",
+            hint=f"./doit clean azure, or: az group delete --name {name}",
+        ) from None
+
+
+def discard(made: Terraform) -> None:
+    """Destroy what the folder's state names, then remove the folder."""
+    made.check_destroyable()
+    if made.may_have_made_something:
+        with progress.task(f"destroying {made.folder.name}"):
+            made.destroy()
+    remove(made.folder)

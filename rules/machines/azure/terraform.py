@@ -1,0 +1,214 @@
+"""terraform in a folder of its own: its module, its variables, its state.
+
+The folder says all that is needed to destroy what was made, also by a later command: it is removed
+only when nothing is left. terraform is interrupted in order (it saves its state), never killed.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aicert.errors import ToolError
+from rules.host.bootstrap import cache_directory
+from rules.machines.azure import errors as azure_errors
+
+STATE = "terraform.tfstate"
+LOG = "terraform.log"
+_VARIABLES = "run.auto.tfvars.json"
+_PLAN = "plan"
+_BEGUN = "applying"
+_MAX_TEXT = 1 << 20
+Note = Callable[[str], None]
+
+
+class Terraform:
+    """One module in one folder. Every method raises an AicertError of azure_errors."""
+
+    def __init__(self, folder: Path, note: Note = lambda _: None) -> None:
+        self.folder = folder
+        # Beside the folder, which is gone when everything went well, or ill in order.
+        self.log = folder.with_name(LOG)
+        self._note = note
+        if shutil.which("terraform") is None:
+            raise ToolError(
+                "terraform is not installed",
+                hint="https://developer.hashicorp.com/terraform/install (1.6 or newer)",
+            )
+
+    @classmethod
+    def made(cls, module: Path, folder: Path, note: Note) -> "Terraform":
+        """A new folder with a copy of the module: later changes of it do not reach this run."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # The state holds the storage account's key.
+        folder.mkdir(mode=0o700)
+        for path in (*module.glob("*.tf"), *module.glob(".terraform.lock.hcl")):
+            shutil.copyfile(path, folder / path.name)
+        return cls(folder, note)
+
+    @property
+    def may_have_made_something(self) -> bool:
+        """Whether there is anything to destroy; where the state does not tell, there may be."""
+        return self._resources() is not False
+
+    def check_destroyable(self) -> None:
+        """Raise ToolError where something may exist that the state does not name: destroying would
+        do nothing, and end well.
+        """
+        if self._resources() is None:
+            raise ToolError(
+                f"{self.folder / STATE} does not tell what was made: resource group "
+                f"{self.folder.name} may exist and be paid for",
+                hint=f"az group delete --name {self.folder.name}, then rm -r {self.folder}",
+            )
+
+    def _resources(self) -> bool | None:
+        """Whether the state names resources; None where something may have been made all the same:
+        it is cut, or gone while a backup of it is there, or making was begun and never ended.
+        """
+        try:
+            state = json.loads((self.folder / STATE).read_bytes())
+        except FileNotFoundError:
+            begun = any((self.folder / name).exists() for name in (_BEGUN, f"{STATE}.backup"))
+            return None if begun else False
+        except ValueError:
+            return None
+        resources = state.get("resources") if isinstance(state, dict) else None
+        return bool(resources) if isinstance(resources, list) else None
+
+    def init(self) -> None:
+        """Fetch the provider, once for all runs of this cache."""
+        self._note("terraform init")
+        self._run("init", "-no-color")
+
+    def apply(self, variables: Mapping[str, object]) -> None:
+        """Plan with these variables, which later calls keep, and make what the plan says."""
+        self.set_variables(variables)
+        self._note("terraform plan")
+        self._run("plan", "-json", f"-out={_PLAN}")
+        # Until terraform has ended and written its state, what it made is nowhere written down.
+        begun = self.folder / _BEGUN
+        begun.touch()
+        self._run("apply", "-json", _PLAN, ended=begun.unlink)
+
+    def refresh(self) -> None:
+        """Look at what there is, change nothing of it; outputs say it afterwards."""
+        self._run("apply", "-json", "-refresh-only", "-auto-approve")
+
+    def set_variables(self, variables: Mapping[str, object]) -> None:
+        """Keep these variables for every later call, beside those that are kept already."""
+        path = self.folder / _VARIABLES
+        kept = json.loads(path.read_bytes()) if path.exists() else {}
+        path.write_text(json.dumps({**kept, **variables}, indent=2), encoding="utf-8")
+
+    def output(self, name: str) -> Any:
+        """An output of the module, secret ones too."""
+        found = json.loads(self._run("output", "-no-color", "-json"))
+        try:
+            return found[name]["value"]
+        except (KeyError, TypeError):
+            raise ToolError(f"terraform gave no output {name}") from None
+
+    def adopt(self, address: str, identity: str) -> None:
+        """Take something that exists into this state."""
+        self._run("import", "-no-color", address, identity)
+
+    def destroy(self) -> None:
+        """Remove everything that the state names. Ctrl-C waits until it is done."""
+        with _uninterrupted():
+            self._run("destroy", "-json", "-auto-approve")
+
+    def _run(self, action: str, *options: str, ended: Callable[[], None] = lambda: None) -> str:
+        """Run it; `ended` is called where terraform ended by itself, well or not."""
+        words = ["terraform", f"-chdir={self.folder}", action]
+        words += [] if action == "output" else ["-input=false"]
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [*words, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if action != "output" else log,
+                env=_environment(),
+                # Ctrl-C on the terminal is for us, who then end it in order.
+                start_new_session=True,
+            )
+            lines: list[bytes] = []
+            try:
+                with process, _ended_in_order(process):
+                    for line in process.stdout or ():
+                        if action != "output":
+                            # An output may be a secret.
+                            log.write(line)
+                        lines.append(line)
+                        self._show(line)
+            finally:
+                if (process.returncode or 0) >= 0:
+                    ended()
+        text = b"".join(lines).decode("utf-8", "replace")[-_MAX_TEXT:]
+        if process.returncode != 0:
+            raise azure_errors.explain(action, _said(text), self.log)
+        return text
+
+    def _show(self, line: bytes) -> None:
+        event = _event(line)
+        if event.get("type") in ("apply_start", "apply_complete", "planned_change"):
+            self._note(str(event.get("@message", "")))
+
+
+def _environment() -> Mapping[str, str]:
+    shared = cache_directory() / "terraform"
+    shared.mkdir(parents=True, exist_ok=True)
+    defaults = {"TF_PLUGIN_CACHE_DIR": str(shared)}
+    ours = {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+    return {**defaults, **os.environ, **ours}
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _said(text: str) -> str:
+    """The errors among terraform's lines; all of the text where it does not speak JSON."""
+    errors = []
+    for line in text.splitlines():
+        found = _event(line.encode()).get("diagnostic")
+        if isinstance(found, dict) and found.get("severity") == "error":
+            errors.append(f"{found.get('summary', '')}\n{found.get('detail', '')}".strip())
+    return "\n".join(errors) or text
+
+
+@contextmanager
+def _ended_in_order(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Wait for terraform; when we are interrupted, ask it to stop, and let it save its state."""
+    try:
+        yield
+        process.wait()
+    except BaseException:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        with _uninterrupted():
+            # What it still says would fill the pipe and hold it.
+            process.communicate()
+        raise
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone gets signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

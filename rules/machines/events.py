@@ -1,0 +1,111 @@
+"""Follow a runner: its events become progress on this terminal, its error becomes ours.
+
+Every line is hostile (a machine's console in the end): bounded, parsed strictly, shown escaped.
+"""
+
+import json
+from contextlib import ExitStack
+from typing import Protocol
+
+from aicert.errors import AicertError, ConfigError, ToolError
+from rules.host import progress
+
+MAX_LINE = 4096
+_WORDS = {
+    "hashing": "hashing inputs",
+    "reading": "reading rows",
+    "training": "training",
+    "measuring": "measuring outputs",
+}
+
+
+class Lines(Protocol):
+    """A stream that is read by lines, as files are."""
+
+    def readline(self, most: int, /) -> bytes:
+        """The next line, or a part of a long one; empty at the end."""
+
+
+class Follower:
+    """Shows one run's phases in turn and remembers the runner's own error.
+
+    `before`: what happens until the runner's first word, where that takes time.
+    """
+
+    def __init__(self, run: str, before: str = "") -> None:
+        self._run = run
+        self._before = before
+        self._phase = ""
+        self._bar: progress.Bar | None = None
+        self._stack = ExitStack()
+        self._error: AicertError | None = None
+        # Whether a runner said anything at all: one that has started is not started again.
+        self.has_started = False
+
+    def follow(self, stream: Lines) -> None:
+        """Read events until the runner closes its end."""
+        with self._stack:
+            if self._before:
+                self._stack.enter_context(progress.task(f"{self._run}: {self._before}"))
+            while line := stream.readline(MAX_LINE):
+                self.has_started = True
+                event = _parse(line)
+                if event is not None:
+                    self._show(event)
+
+    def _show(self, event: dict[str, object]) -> None:
+        kind = event.get("event")
+        if kind == "error":
+            self._error = _error(event)
+        elif isinstance(kind, str) and kind in _WORDS:
+            if kind != self._phase or self._bar is None:
+                self._stack.close()
+                unit = "B" if kind == "hashing" else "steps"
+                title = f"{self._run}: {_WORDS[kind]}"
+                self._bar = self._stack.enter_context(progress.task(title, unit=unit))
+                self._phase = kind
+            self._bar.update(
+                done=_number(event, "step" if kind == "training" else "done"),
+                total=_number(event, "total"),
+                note=_note(event) if kind == "training" else None,
+            )
+
+    def finish(self, code: int, console: str) -> None:
+        """Raise what went wrong, if anything did."""
+        if self._error is not None:
+            raise self._error
+        if code != 0:
+            ending = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise ToolError(f"the runner died with {ending}\n{console}".rstrip())
+
+
+def _parse(line: bytes) -> dict[str, object] | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _note(event: dict[str, object]) -> str | None:
+    if "total" not in event:
+        # Importing torch and Axolotl takes most of a short run.
+        return "starting the trainer"
+    loss = event.get("loss")
+    if isinstance(loss, float):
+        return f"loss {loss:.3f}"
+    return None if event.get("step") else ""
+
+
+def _number(event: dict[str, object], key: str) -> int | None:
+    value = event.get(key)
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def _error(event: dict[str, object]) -> AicertError:
+    message, hint = event.get("message"), event.get("hint")
+    text = message if isinstance(message, str) else "the runner failed without a message"
+    kinds = {3: ConfigError, 2: ToolError}
+    code = event.get("exitCode")
+    kind = kinds.get(code, ToolError) if isinstance(code, int) else ToolError
+    return kind(text, hint=hint if isinstance(hint, str) else None)

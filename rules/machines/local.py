@@ -1,0 +1,126 @@
+"""The `local` machine: the runner as a process of this computer, with a fresh software TPM.
+
+A driver has few verbs: it gets a job, runs it to its end while it follows the runner's events, and
+gives back the folder of results. Whatever happens, nothing of it is left running.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from rules.machines.ca import local_ca
+from rules.machines.events import Follower
+from rules.machines.swtpm import platform
+from rules.project.config import Run
+from rules.project.lock import Lock
+
+# A runner that was asked to end kills its sandbox and leaves; more is a runner that hangs.
+_END_S = 10
+_TAIL = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One execution of a run. `work` is an empty folder of its own on the repository's disk."""
+
+    root: Path
+    run: Run
+    lock: Lock
+    nonce: bytes
+    training_env: Path | None
+    work: Path
+    # Leave the machine there afterwards, to look at it; only where it would cost something.
+    keep: bool = False
+
+
+def execute(job: Job) -> Path:
+    """Run the job; returns the folder with `certificate.json`, `training.log`, `outputs/`.
+
+    Raises the runner's own error (ConfigError, LockError, ToolError) or a ToolError if it died.
+    """
+    out = job.work / "out"
+    scratch = job.work / "scratch"
+    for folder in (out, scratch):
+        folder.mkdir()
+    lockfile = job.work / "lock.toml"
+    lockfile.write_bytes(job.lock.data)
+    tpm = job.work / "tpm"
+    tpm.mkdir()
+    with platform(tpm, local_ca(job.root, "local")) as tcti:
+        read_fd, write_fd = os.pipe()
+        with os.fdopen(read_fd, "rb") as events, (job.work / "console").open("w+b") as console:
+            process = _start(job, tcti, tpm, write_fd, console.fileno())
+            try:
+                follower = Follower(job.run.name)
+                follower.follow(events)
+                code = process.wait()
+            finally:
+                _end(process)
+        follower.finish(code, tail(job.work / "console"))
+    if not (out / "certificate.json").is_file():
+        raise ToolError("the runner ended without an error and without a certificate")
+    return out
+
+
+def _start(
+    job: Job, tcti: str, tpm: Path, write_fd: int, console: int
+) -> "subprocess.Popen[bytes]":
+    machine = job.run.machine
+    command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-P", "-m", "enclave_runner"]
+    command += [f"--tcti={tcti}", f"--nonce={job.nonce.hex()}"]
+    command += [f"--lockfile={job.work / 'lock.toml'}", f"--events-fd={write_fd}"]
+    command += [f"--input={name}={path}" for name, path in job.lock.paths.items()]
+    command += [f"--scratch={job.work / 'scratch'}", f"--out={job.work / 'out'}"]
+    command += [f"--training-env={job.training_env}", f"--time-limit={machine.time_limit}"]
+    command += [f"--memory={machine.memory}", f"--processes={machine.processes}"]
+    command += [f"--scratch-limit={machine.scratch}", f"--threads={machine.cpus or 1}"]
+    # Nothing else of this environment: what decides a run stands in its lockfile.
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": str(job.root),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LC_ALL": "C.UTF-8",
+    }
+    try:
+        return subprocess.Popen(
+            command,
+            # The TPM's socket has a relative name: UNIX socket paths are limited to 107 bytes.
+            cwd=tpm,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            pass_fds=(write_fd,),
+            # Ctrl-C reaches this process alone, which then ends the runner in order.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ToolError(f"cannot start the runner: {error}") from None
+    finally:
+        os.close(write_fd)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def tail(path: Path) -> str:
+    """The last whole lines of a text file of hostile origin; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
+            file.seek(start)
+            text = file.read(_TAIL).decode("utf-8", "replace")
+            return text.partition("\n")[2] or text if start else text
+    except OSError:
+        return ""

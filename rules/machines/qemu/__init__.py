@@ -1,0 +1,1 @@
+"""A measured machine under qemu, with a software TPM."""

@@ -1,0 +1,59 @@
+"""Which accelerator boots the image here: found out by booting it.
+
+/dev/kvm may open and still be unable to run firmware (nested virtualisation that stops in 32-bit
+code), so the image is booted under KVM without volumes: its init says that one is missing, and
+powers off. What was found is kept with the image; emulation always works.
+"""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from rules.host import progress
+from rules.image.store import Image
+
+KVM = Path("/dev/kvm")
+# The init of the image with GPUs waits half a minute for one before it says anything.
+_PROBE_S = 45
+_SAYS = b"aicert-init: "
+
+
+def choose(image: Image) -> str:
+    """`kvm` where the image really boots with it, else `tcg`."""
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return "tcg"
+    known = image.folder / f"accelerator-{_boot_id()}"
+    try:
+        return known.read_text(encoding="ascii")
+    except FileNotFoundError:
+        pass
+    found = "kvm" if _boots(image) else "tcg"
+    if found == "tcg":
+        progress.say("KVM opens but does not boot the image here: machines are emulated")
+    known.write_text(found, encoding="ascii")
+    return found
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _boots(image: Image) -> bool:
+    from rules.machines.qemu import machine
+
+    with tempfile.TemporaryDirectory(dir=image.folder) as name:
+        work = Path(name)
+        (work / "variables.fd").write_bytes((image.tools / machine.VARIABLES).read_bytes())
+        volumes = machine.Volumes(image=image.disk)
+        words = machine.command(
+            volumes, accelerator="kvm", memory=1 << 30, cpus=1, control=None, events_fd=None
+        )
+        process = machine.start(work, image, volumes, words, "kvm")
+        try:
+            process.wait(_PROBE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        console = work / "console"
+        return console.is_file() and _SAYS in console.read_bytes()

@@ -1,0 +1,86 @@
+"""What a machine's console says of its end, in words.
+
+The console is hostile: it is read for the sentence that people see and for whether to boot once
+more, which costs a boot and shows nothing. What happened in the machine stands in its evidence.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rules.machines.volumes import NO_RESULTS
+
+CONSOLE = "console"
+_LINES = 12
+_READ = 1 << 16
+# Words of a program, of which a sentence takes no more.
+_QUOTED = 160
+_TERMINAL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
+_INIT = re.compile(r"aicert-init: (.+)")
+_PANIC = re.compile(r"Kernel panic - not syncing: (.+)")
+_NOTHING_TO_BOOT = re.compile(r"No bootable option or device|failed to (?:load|start) Boot")
+_VERITY = {
+    "dm-verity device corrupted": "a byte of a volume is not the one that its root hash stands for",
+    "dm-verity device has I/O error": "a block of a volume could not be read",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """Why a machine ended. `is_chance`: what may not happen again: a busy host's late timers."""
+
+    words: str
+    is_chance: bool
+
+
+def end_of(lines: list[str]) -> End:
+    """How the console explains that a machine ended without results."""
+    text = "\n".join(lines)
+    panic = _PANIC.search(text)
+    if panic is not None:
+        for sign, words in _VERITY.items():
+            if sign in panic[1]:
+                return End(words=f"{words}, so the kernel stopped", is_chance=False)
+        return End(words=f"its kernel stopped: {panic[1][:_QUOTED]}", is_chance=True)
+    said = _INIT.findall(text)
+    if said:
+        return End(words=f"its init stopped: {said[-1][:_QUOTED]}", is_chance=False)
+    if _NOTHING_TO_BOOT.search(text):
+        return End(words="its firmware found nothing that it could boot", is_chance=False)
+    if lines:
+        words = f"it ended by itself; the last line of its console is {lines[-1][:_QUOTED]!a}"
+        return End(words=words, is_chance=True)
+    return End(words="it ended by itself and said nothing on its console", is_chance=True)
+
+
+def explained(message: str, lines: list[str]) -> str:
+    """`message`, and where it is that nothing came: why, and what the console said last."""
+    reason = f": {end_of(lines).words}" if message == NO_RESULTS else ""
+    return "\n".join([message + reason, *lines[-_LINES:]])
+
+
+def read(work: Path) -> list[str]:
+    """What the machine and qemu said, by lines: hostile, escaped where they are shown."""
+    lines: list[str] = []
+    for name in ("qemu.log", CONSOLE):
+        # Firmware clears the screen and paints it: that is noise here.
+        text = _TERMINAL.sub("", _end_of_file(work / name))
+        lines += [line.strip() for line in text.splitlines() if line.strip()]
+    return lines
+
+
+def console_tail(work: Path) -> str:
+    """The last of these lines, for people."""
+    return "\n".join(read(work)[-_LINES:])
+
+
+def _end_of_file(path: Path) -> str:
+    """A panic has its reason in its first line, and a trace of some thousand bytes behind it."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - _READ)
+            file.seek(start)
+            return file.read(_READ).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,63 @@
+"""The software TPM of a qemu machine: made as a platform's, then handed to the machine's firmware.
+
+The platform part (attestation key, its certificate) is `rules.machines.swtpm`'s: it runs once on a
+TPM of its own, whose stored state becomes that of the machine's TPM, which the firmware then starts
+from zero. Leaves out: any protection. Whoever owns a software TPM can copy its state, and forge.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from aicert.errors import ToolError
+from rules.machines.ca import Ca
+from rules.machines.swtpm import platform
+
+CONTROL = "tpm.ctrl"
+_STATE = "tpm2-00.permall"
+_START_S = 30.0
+
+
+@contextlib.contextmanager
+def machine_tpm(work: Path, ca: Ca) -> Iterator[str]:
+    """A TPM that waits for a machine; gives its control socket's name, relative to `work`."""
+    state = work / "tpm"
+    state.mkdir(mode=0o700)
+    maker = work / "platform"
+    maker.mkdir(mode=0o700)
+    with platform(maker, ca):
+        # What a TPM keeps over a reset is in this file as soon as a command has returned.
+        shutil.copyfile(maker / "swtpm" / _STATE, state / _STATE)
+    process = _start(work, state)
+    try:
+        _await(process, work)
+        yield CONTROL
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _start(work: Path, state: Path) -> "subprocess.Popen[bytes]":
+    command = ["setpriv", "--pdeathsig", "KILL", "swtpm", "socket", "--tpm2"]
+    command += ["--ctrl", f"type=unixio,path={CONTROL},mode=0600"]
+    # By the environment, since in an option a comma would end the path.
+    environment = {**os.environ, "TPM_PATH": str(state.resolve())}
+    with (work / "tpm.log").open("wb") as log:
+        return subprocess.Popen(
+            command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, process_group=0,
+        )  # fmt: skip
+
+
+def _await(process: "subprocess.Popen[bytes]", work: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while not (work / CONTROL).exists():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.002)
+        if process.returncode is not None or time.monotonic() > deadline:
+            said = (work / "tpm.log").read_text(errors="replace")[-300:]
+            raise ToolError(f"the machine's software TPM did not start\n{said}".rstrip())

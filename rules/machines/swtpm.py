@@ -1,0 +1,245 @@
+"""A fresh software TPM for one run, made to look like a cloud platform's.
+
+Promises: `platform` starts swtpm on empty state, gives it what a platform gives its guests (an
+attestation key at 0x81000003, that key's certificate in NV 0x01C101D0, the platform hierarchy
+disabled), leaves registers 0-15 at zero and nothing loaded, and takes all of it away again: after
+success, an error, Ctrl-C or SIGTERM no process and no file is left. It dies with its parent even
+where that is killed.
+
+Leaves out: any protection. Whoever owns a software TPM can copy its state, and forge.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from aicert.errors import ToolError
+from rules.host.signals import termination_raises
+from rules.machines.ca import Ca
+
+TCTI: Final = "swtpm:path=tpm.sock"
+"""For a process whose working directory is the run's: a UNIX socket's path has 107 bytes."""
+
+_SOCKETS: Final = ("tpm.sock", "tpm.sock.ctrl")
+_STATE: Final = "swtpm"
+_LOG: Final = f"{_STATE}/log"
+_START_S: Final = 30.0
+_POLL_S: Final = 0.002
+_AK_HANDLE: Final = 0x81000003
+_AK_CERTIFICATE_NV: Final = 0x01C101D0
+_NV_BUFFER_MAX: Final = 0x12C  # TPM_PT_NV_BUFFER_MAX (TPM 2.0 Library, Part 2, 6.13)
+_AK_ATTRIBUTES: Final = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|sign"
+_NV_ATTRIBUTES: Final = "platformcreate|ppwrite|ppread|ownerread|authread|no_da"
+# Transient objects, loaded sessions, saved sessions (TPM 2.0 Library, Part 2, 7.2).
+_VOLATILE: Final = (0x80000000, 0x02000000, 0x03000000)
+# The parent may die before setpriv has asked to be told; then the shell sees another parent.
+_WITH_PARENT: Final = 'test "$PPID" = "$1" || exit 1; shift; exec "$@"'
+
+
+@contextlib.contextmanager
+def platform(run_dir: Path, ca: Ca) -> Iterator[str]:
+    """A software TPM for the run in `run_dir`, its attestation key certified by `ca`.
+
+    Gives the TCTI for a child process whose working directory is `run_dir`. Raises ToolError where
+    swtpm cannot be started or prepared, and where it died before the block ended.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(termination_raises())
+        folder = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, folder)
+        _claim(run_dir)
+        stack.callback(_remove, run_dir)
+        process = _start(run_dir, folder)
+        stack.callback(_stop, process)
+        watchdog = threading.Timer(_START_S, process.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            _prepare(f"swtpm:path={_within(folder, _SOCKETS[0])}", ca)
+            watchdog.cancel()
+            yield TCTI
+        except ToolError as error:
+            # Its sockets close a moment before its parent can know.
+            if _has_ended(process, 0.2):
+                raise _ended(process, run_dir) from error
+            raise
+        finally:
+            watchdog.cancel()
+        if process.poll() is not None:
+            raise _ended(process, run_dir)
+
+
+def _claim(run_dir: Path) -> None:
+    try:
+        (run_dir / _STATE).mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise ToolError(
+            f"another software TPM uses or has used this directory: {run_dir}",
+            hint=f"rm -r {run_dir} (when no certify is running)",
+        ) from error
+    except OSError as error:
+        raise ToolError(f"cannot make the software TPM's directory: {error}") from error
+
+
+def _start(run_dir: Path, folder: int) -> subprocess.Popen[bytes]:
+    for program, package in (("swtpm", "swtpm"), ("setpriv", "util-linux")):
+        if shutil.which(program) is None:
+            raise ToolError(
+                f"{program} is not installed", hint=f"sudo apt-get install --yes {package}"
+            )
+    try:
+        process = _spawn(run_dir)
+    except OSError as error:
+        raise ToolError(f"cannot start the software TPM: {error}") from error
+    try:
+        _await(process, run_dir, folder)
+    except BaseException:
+        _stop(process)
+        raise
+    return process
+
+
+def _await(process: subprocess.Popen[bytes], run_dir: Path, folder: int) -> None:
+    """Return when swtpm listens; both sockets, since it makes one after the other."""
+    deadline = time.monotonic() + _START_S
+    for name in _SOCKETS:
+        while not _connects(_within(folder, name)):
+            if time.monotonic() > deadline:
+                raise ToolError(f"the software TPM did not start in {_START_S:.0f} s")
+            if _has_ended(process, _POLL_S):
+                raise _ended(process, run_dir)
+
+
+def _connects(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+
+def _within(folder: int, name: str) -> str:
+    """A short path to a file in an open directory: this process need not change its own."""
+    return f"/proc/self/fd/{folder}/{name}"
+
+
+def _spawn(run_dir: Path) -> subprocess.Popen[bytes]:
+    swtpm = ["swtpm", "socket", "--tpm2", "--flags", "not-need-init,startup-clear"]
+    for option, name in zip(("--server", "--ctrl"), _SOCKETS, strict=True):
+        swtpm += [option, f"type=unixio,path={name},mode=0600"]
+    parent = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _WITH_PARENT, "sh", str(os.getpid())]
+    # The state's path goes by the environment: in an option a comma would end it, and a relative
+    # one puts swtpm in failure mode.
+    environment = {**os.environ, "TPM_PATH": str((run_dir / _STATE).resolve())}
+    with (run_dir / _LOG).open("wb") as log:
+        return subprocess.Popen(
+            [*parent, *swtpm],
+            cwd=run_dir,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C on the terminal is for us, who then stop it in order.
+            process_group=0,
+        )
+
+
+def _has_ended(process: subprocess.Popen[bytes], within_s: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(within_s)
+    return process.returncode is not None
+
+
+def _ended(process: subprocess.Popen[bytes], run_dir: Path) -> ToolError:
+    code = process.returncode
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = (run_dir / _LOG).read_text(errors="replace").splitlines()
+    said = [line for line in lines if line != "Data client disconnected"][-3:]
+    message = "\n".join([f"the software TPM ended before the run did ({how})", *said])
+    return ToolError(message, hint="./doit certify begins again with a fresh one")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    # Its state is thrown away, so it need not be saved.
+    process.kill()
+    process.wait()
+
+
+def _remove(run_dir: Path) -> None:
+    for name in _SOCKETS:
+        (run_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / _STATE, ignore_errors=True)
+
+
+def _prepare(tcti: str, ca: Ca) -> None:
+    """Play the platform: key, certificate, hierarchy; then see that the TPM is as after a boot."""
+    # Building and importing it is costly; only a run needs it.
+    os.environ.setdefault("TSS2_LOG", "all+none")
+    import tpm2_pytss as tss
+
+    try:
+        with tss.ESAPI(tcti) as esapi:
+            certificate = ca.issue(_make_ak(tss, esapi))
+            _write_certificate(tss, esapi, certificate)
+            # As firmware does before it starts an operating system.
+            esapi.hierarchy_control(tss.ESYS_TR.PLATFORM, tss.ESYS_TR.PLATFORM, False)
+            _check_fresh(tss, esapi)
+    except tss.TSS2_Exception as error:
+        raise ToolError(f"cannot prepare the software TPM: {error}") from error
+
+
+def _make_ak(tss: Any, esapi: Any) -> rsa.RSAPublicKey:
+    template = tss.TPM2B_PUBLIC.parse("rsa2048:rsassa-sha256:null", objectAttributes=_AK_ATTRIBUTES)
+    ak, public, *_ = esapi.create_primary(None, template, primary_handle=tss.ESYS_TR.ENDORSEMENT)
+    try:
+        esapi.evict_control(tss.ESYS_TR.OWNER, ak, _AK_HANDLE)
+    finally:
+        esapi.flush_context(ak)
+    key = serialization.load_pem_public_key(public.to_pem())
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise ToolError("the software TPM made an attestation key that is not RSA")
+    return key
+
+
+def _write_certificate(tss: Any, esapi: Any, certificate: bytes) -> None:
+    public = tss.TPM2B_NV_PUBLIC(
+        tss.TPMS_NV_PUBLIC(
+            nvIndex=_AK_CERTIFICATE_NV,
+            nameAlg=tss.TPM2_ALG.SHA256,
+            attributes=tss.TPMA_NV.parse(_NV_ATTRIBUTES),
+            dataSize=len(certificate),
+        )
+    )
+    # The owner would get TPM_RC_ATTRIBUTES: this index is the platform's.
+    index = esapi.nv_define_space(b"", public, auth_handle=tss.ESYS_TR.PLATFORM)
+    _, found = esapi.get_capability(tss.TPM2_CAP.TPM_PROPERTIES, _NV_BUFFER_MAX, 1)
+    step = int(found.data.tpmProperties[0].value)
+    for begin in range(0, len(certificate), step):
+        part = certificate[begin : begin + step]
+        esapi.nv_write(index, part, begin, auth_handle=tss.ESYS_TR.PLATFORM)
+
+
+def _check_fresh(tss: Any, esapi: Any) -> None:
+    for selection in ("sha256:0,1,2,3,4,5,6,7", "sha256:8,9,10,11,12,13,14,15"):
+        _, _, digests = esapi.pcr_read(selection)
+        values = [bytes(digests[place]) for place in range(digests.count)]
+        if values != [bytes(32)] * 8:
+            raise ToolError("the fresh software TPM has registers (0-15) that are not zero")
+    for first in _VOLATILE:
+        _, found = esapi.get_capability(tss.TPM2_CAP.HANDLES, first, 1)
+        if found.data.handles.count:
+            raise ToolError("the fresh software TPM still holds an object or a session")

@@ -1,0 +1,125 @@
+"""The two volumes of one run: what goes into the machine, and how results are read back.
+
+In: an erofs with dm-verity whose last block says its root hash (image/machine/init.c reads it),
+made of the inputs where they lie. Out: a stream that the machine writes
+(enclave_runner/boot/output_stream.py), hostile until the certificate in it was verified: names,
+sizes and counts are bounded, files are made new in an empty folder, and nothing but regular files
+comes out.
+"""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from aicert.errors import AicertError, EvidenceError, ToolError
+from aicert.formats.digest import MAX_FILES, check_path
+from rules.image import disk, layers
+from rules.image import verity as image_verity
+from rules.image.sandbox import Sandbox
+
+TRAILER = b"aicert inputs 1\n"
+HEADER = b"aicert output 1\n"
+NO_RESULTS = "the machine wrote no results"
+MAX_LINE = 4400
+_FILE = re.compile(rb"file (0|[1-9][0-9]{0,15}) (.+)\n")
+_READ = 1 << 20
+
+
+def make_inputs(
+    tools: Path,
+    work: Path,
+    *,
+    lockfile: bytes,
+    nonce: bytes,
+    limits: Mapping[str, int],
+    inputs: Mapping[str, Path],
+    target: Path,
+) -> None:
+    """Write the input volume to `target`; `inputs` are read where they are.
+
+    Raises ToolError for a file that its owner alone may read: in the machine, nobody could.
+    """
+    for name, path in inputs.items():
+        _check_readable(name, path)
+    stage = work / "stage"
+    (stage / "inputs").mkdir(parents=True)
+    for folder in (stage, stage / "inputs"):
+        folder.chmod(0o755)
+    (stage / "lock.toml").write_bytes(lockfile)
+    (stage / "nonce").write_text(nonce.hex() + "\n", encoding="ascii")
+    (stage / "limits.json").write_text(json.dumps(dict(limits)), encoding="ascii")
+    mounts = {}
+    for name, path in inputs.items():
+        place = stage / "inputs" / name
+        place.mkdir() if path.is_dir() else place.touch()
+        mounts[place] = path.resolve()
+    sandbox = Sandbox(tree=tools, readable=[stage], mounts=mounts, writable=[target.parent])
+    sandbox.run(layers.erofs_words(stage, target, str(disk.identifier("inputs"))))
+    verity = image_verity.append_tree(target)
+    trailer = TRAILER + f"{verity.root.hex}\n{verity.blocks}\n".encode()
+    with target.open("ab") as file:
+        file.write(trailer.ljust(image_verity.BLOCK, b"\0"))
+
+
+def _check_readable(name: str, path: Path) -> None:
+    """The volume keeps permissions, everything in it is root's, and who trains there is not."""
+    places = [path, *(path.rglob("*") if path.is_dir() else ())]
+    for place in places:
+        wanted = 0o005 if place.is_dir() else 0o004
+        if place.stat().st_mode & wanted != wanted:
+            raise ToolError(
+                f"input {name}: not everybody may read {place.name!a}, so the trainer could not",
+                hint=f"chmod -R a+rX {shlex.quote(str(path))}",
+            )
+
+
+def read_output(volume: Path, target: Path) -> None:
+    """Take the machine's files out of the stream into `target`, an empty folder.
+
+    Raises EvidenceError where the stream is not exactly of the form: a machine that stopped before
+    its end leaves none.
+    """
+    with volume.open("rb") as stream:
+        if stream.read(len(HEADER)) != HEADER:
+            raise EvidenceError(NO_RESULTS)
+        seen: set[str] = set()
+        while (line := stream.readline(MAX_LINE)) != b"end\n":
+            match = _FILE.fullmatch(line)
+            if match is None:
+                raise EvidenceError("the machine's results end early or are malformed")
+            name = _name(match[2])
+            if name in seen or len(seen) >= MAX_FILES:
+                raise EvidenceError("the machine's results repeat a name or are too many files")
+            seen.add(name)
+            _take(stream, int(match[1]), target / name)
+
+
+def _name(data: bytes) -> str:
+    try:
+        name = data.decode("utf-8")
+        check_path(name)
+    except (UnicodeDecodeError, AicertError):
+        raise EvidenceError(f"the machine's results have an unsafe name: {data[:80]!a}") from None
+    return name
+
+
+def _take(stream: BinaryIO, size: int, path: Path) -> None:
+    # The volume is as large as the machine may write; a larger claim ends at its end.
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+        )
+    except OSError as error:
+        raise EvidenceError(f"the machine's results cannot be taken: {error.strerror}") from None
+    with os.fdopen(fd, "wb") as file:
+        while size:
+            data = stream.read(min(size, _READ))
+            if not data:
+                raise EvidenceError("the machine's results end in the middle of a file")
+            file.write(data)
+            size -= len(data)

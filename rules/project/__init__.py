@@ -1,0 +1,1 @@
+"""`aicert.toml`, its lockfiles, and the inputs that they name."""

@@ -1,0 +1,397 @@
+"""`aicert.toml`: what to certify, read strictly (docs/spec/aicert-toml.md).
+
+Unknown keys are errors that name the key, the file and the nearest valid name. Nothing here touches
+the inputs themselves: that is `rules.project.sources`.
+"""
+
+import codecs
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from aicert.errors import AicertError, ConfigError, LockError
+from aicert.formats.lockfile import CONFIG_INPUT, MAX_PATTERNS, NAME, check_signer
+from aicert.sources import forms
+from aicert.sources.choice import Choice
+from rules.host.names import UnknownNameError, suggestion
+from rules.project import sources
+
+FILE = "aicert.toml"
+DRIVERS = ("local", "qemu", "azure")
+TRAINER = "axolotl"
+# Whose locks lie beside those of runs.
+IMAGES = ("image", "image-gpu")
+# The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.
+DEFAULT_MEMORY = 8 << 30
+DEFAULT_SCRATCH = 8 << 30
+DEFAULT_TIME = 3600
+DEFAULT_PROCESSES = 512
+
+_SIZE = re.compile(r"(\d{1,6}) ?(MiB|GiB|TiB)")
+_REGION = re.compile(r"[a-z][a-z0-9]{2,39}")
+_SIZE_NAME = re.compile(r"Standard_[A-Za-z0-9_-]{2,60}")
+_TIME = re.compile(r"(\d{1,6}) ?(s|min|h)")
+_UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1, "min": 60, "h": 3600}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """One input as configured: where it comes from and the facts that the lockfile will repeat."""
+
+    name: str
+    source: str
+    only: tuple[str, ...] = ()
+    except_: tuple[str, ...] = ()
+    allow_pickle: bool = False
+    signed_by: str | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """Which files of the source are meant."""
+        return Choice(only=self.only, except_=self.except_, allow_pickle=self.allow_pickle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified.
+
+    `cpus` is the number of threads that the trainer is told to use, one where it is None.
+    """
+
+    name: str
+    driver: str
+    memory: int
+    scratch: int
+    time_limit: int
+    processes: int
+    cpus: int | None
+    region: str | None = None
+    size: str | None = None
+    hourly_price: float | None = None
+    budget: int = 0
+    gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One `[runs.NAME]`. `inputs` includes the config and is sorted by name.
+
+    `default`: whether commands that certify or verify mean it where no run is named.
+    """
+
+    name: str
+    machine: Machine
+    outputs: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    default: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """The whole of one `aicert.toml`, and the repository root it stands in."""
+
+    root: Path
+    runs: Mapping[str, Run]
+    machines: Mapping[str, Machine]
+
+    def run(self, name: str) -> Run:
+        """The run of that name; a ConfigError with the nearest name where there is none."""
+        if name not in self.runs:
+            raise UnknownNameError(FILE, "run", name, self.runs)
+        return self.runs[name]
+
+    def machine(self, name: str) -> Machine:
+        """The machine of that name; a ConfigError with the nearest name where there is none."""
+        if name not in self.machines:
+            raise UnknownNameError(FILE, "machine", name, self.machines)
+        return self.machines[name]
+
+    def chosen(self, names: Iterable[str], *, everything: bool = False) -> list[Run]:
+        """The runs that a command line means: those named, else every one or the default ones."""
+        named = [self.run(name) for name in names]
+        if everything and named:
+            raise ConfigError("--all is every run: name none beside it")
+        if named:
+            return named
+        found = [run for run in self.runs.values() if everything or run.default]
+        if not found:
+            raise ConfigError(
+                f"every run of {FILE} has default = false",
+                hint=f"name one of them: {', '.join(self.runs)}",
+            )
+        return found
+
+
+def load(root: Path) -> Project:
+    """Read `aicert.toml` in `root`. Raises ConfigError."""
+    return parse(root, read(root))
+
+
+def read(root: Path) -> bytes:
+    """The bytes of `aicert.toml` in `root`. Raises ConfigError."""
+    try:
+        return (root / FILE).read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{root / FILE} does not exist", hint="git checkout aicert.toml"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {FILE}: {error.strerror}") from None
+
+
+def parse(root: Path, data: bytes) -> Project:
+    """What the bytes of an `aicert.toml` in `root` say. Raises ConfigError."""
+    try:
+        return _parsed(root, data)
+    except ConfigError as error:
+        # How the command at hand is used would not help.
+        error.hint = error.hint or "less docs/spec/aicert-toml.md"
+        raise
+
+
+def _parsed(root: Path, data: bytes) -> Project:
+    if data.startswith(codecs.BOM_UTF8):
+        raise ConfigError(
+            f"{FILE} begins with a byte order mark, and TOML has none",
+            hint=rf"sed -i '1s/^\xef\xbb\xbf//' {FILE}",
+        )
+    try:
+        document = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{FILE} is not TOML: {error}") from None
+    top = _Table(document, "")
+    top.only("machines", "runs")
+    machines = {name: _machine(name, table) for name, table in top.tables("machines").items()}
+    runs = {name: _run(name, table, machines) for name, table in top.tables("runs").items()}
+    if not runs:
+        raise ConfigError(f"{FILE} has no run", hint="add a table [runs.NAME]")
+    checked: set[str] = set()
+    for run in runs.values():
+        _check_runs(run, runs, (), checked)
+    return Project(root=root, runs=runs, machines=machines)
+
+
+class _Table:
+    """One TOML table being read. `only` comes first: a key that is misspelt is not "missing"."""
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{FILE}: {where} is not a table")
+        self.left: dict[str, object] = dict(value)
+        self.where = where
+
+    def _at(self, key: str) -> str:
+        return f"{self.where}.{key}" if self.where else key
+
+    def take(self, key: str, kind: type[object], default: object = None) -> object:
+        value = self.left.pop(key, None)
+        if value is None:
+            if default is None:
+                raise ConfigError(f"{FILE}: {self._at(key)} is missing")
+            return default
+        if type(value) is not kind:
+            raise ConfigError(f"{FILE}: {self._at(key)} is not {_WORDS[kind]}")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        return cast(str, self.take(key, str, default))
+
+    def flag(self, key: str, default: bool) -> bool:
+        return cast(bool, self.take(key, bool, default))
+
+    def tables(self, key: str) -> dict[str, "_Table"]:
+        value = cast(dict[str, object], self.take(key, dict, {}))
+        for name in value:
+            if not NAME.fullmatch(name):
+                raise ConfigError(
+                    f"{FILE}: {self._at(key)} has the name {name[:80]!a}",
+                    hint="names have lowercase letters, digits and -, up to 63",
+                )
+        return {name: _Table(item, f"{self._at(key)}.{name}") for name, item in value.items()}
+
+    def quantity(self, key: str, form: re.Pattern[str], example: str, default: int) -> int:
+        text = self.text(key, "")
+        if not text:
+            return default
+        match = form.fullmatch(text)
+        if match is None or not int(match[1]):
+            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
+        return int(match[1]) * _UNITS[match[2]]
+
+    def name(self, key: str, form: re.Pattern[str], example: str) -> str:
+        text = self.text(key)
+        if not form.fullmatch(text):
+            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
+        return text
+
+    def price(self, key: str) -> float | None:
+        if key not in self.left:
+            return None
+        value = self.left.pop(key)
+        if type(value) not in (int, float) or not 0 <= cast(float, value) < 1e5:
+            raise ConfigError(f"{FILE}: {self._at(key)} is not a price, wanted: like 0.384")
+        return float(cast(float, value))
+
+    def count(self, key: str, default: int) -> int:
+        value = cast(int, self.take(key, int, default))
+        if value < 1:
+            raise ConfigError(f"{FILE}: {self._at(key)} must be at least 1")
+        return value
+
+    def patterns(self, key: str) -> tuple[str, ...]:
+        value = cast(list[object], self.take(key, list, []))
+        if len(value) > MAX_PATTERNS or not all(isinstance(item, str) and item for item in value):
+            raise ConfigError(f"{FILE}: {self._at(key)} is not a list of file patterns")
+        return tuple(cast(list[str], value))
+
+    def only(self, *valid: str) -> None:
+        """Refuse a key that means nothing, with the nearest one that does."""
+        for key in self.left:
+            if key not in valid:
+                raise ConfigError(f"{FILE}: unknown key {self._at(key)}{suggestion(key, valid)}")
+
+
+_WORDS: Mapping[type[object], str] = {
+    str: "a string",
+    int: "a whole number",
+    dict: "a table",
+    list: "a list",
+    bool: "true or false",
+}
+
+
+def _machine(name: str, table: _Table) -> Machine:
+    of_azure = ("region", "size", "hourly-price", "budget")
+    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus", "gpu", *of_azure)
+    driver = table.text("driver")
+    if driver not in DRIVERS:
+        raise ConfigError(
+            f"{FILE}: {table.where}.driver {driver!r} is not one of {', '.join(DRIVERS)}"
+        )
+    for key in of_azure:
+        if key in table.left and driver != "azure":
+            raise ConfigError(f"{FILE}: {table.where}.{key} is of driver azure, this is {driver}")
+    gpu = table.flag("gpu", False)
+    if gpu and driver == "local":
+        raise ConfigError(f"{FILE}: {table.where}.gpu is of measured machines, this is local")
+    memory = table.quantity("memory", _SIZE, "8 GiB", DEFAULT_MEMORY)
+    # A measured machine has no disk that it could trust: its scratch is memory.
+    room = memory // 2 if driver != "local" else DEFAULT_SCRATCH
+    scratch = table.quantity("scratch", _SIZE, "20 GiB", room)
+    if driver != "local" and scratch > room:
+        raise ConfigError(
+            f"{FILE}: {table.where}.scratch is more than half of its memory, in which it lies",
+            hint=f"raise {table.where}.memory, or lower scratch",
+        )
+    return Machine(
+        name=name,
+        driver=driver,
+        memory=memory,
+        scratch=scratch,
+        time_limit=table.quantity("time-limit", _TIME, "30 min", DEFAULT_TIME),
+        processes=table.count("processes", DEFAULT_PROCESSES),
+        cpus=table.count("cpus", 0) if "cpus" in table.left else None,
+        region=table.name("region", _REGION, "westeurope") if driver == "azure" else None,
+        size=table.name("size", _SIZE_NAME, "Standard_D8s_v5") if driver == "azure" else None,
+        hourly_price=table.price("hourly-price"),
+        budget=table.count("budget", 0) if "budget" in table.left else 0,
+        gpu=gpu,
+    )
+
+
+def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
+    if name in IMAGES:
+        raise ConfigError(
+            f"{FILE}: {table.where}: lockfiles/{name}.lock.toml is the lock of a machine's image",
+            hint="give the run another name",
+        )
+    table.only("config", "machine", "outputs", "inputs", "default")
+    machine = table.text("machine")
+    if machine not in machines:
+        raise ConfigError(
+            f"{FILE}: {table.where}.machine names no machine: {machine!r}"
+            f"{suggestion(machine, machines)}"
+        )
+    outputs = cast(list[object], table.take("outputs", list))
+    if len(outputs) != 1 or not isinstance(outputs[0], str) or not NAME.fullmatch(outputs[0]):
+        # One output directory is what the axolotl trainer makes.
+        raise ConfigError(f'{FILE}: {table.where}.outputs must be one name, like ["model"]')
+    inputs = [
+        Input(name=CONFIG_INPUT, source=_source(table.text("config"), f"{table.where}.config"))
+    ]
+    raw = _Table(table.take("inputs", dict), f"{table.where}.inputs")
+    inputs += [_input(key, value, f"{raw.where}.{key}") for key, value in raw.left.items()]
+    inputs.sort(key=lambda item: item.name)
+    return Run(
+        name=name,
+        machine=machines[machine],
+        outputs=(outputs[0],),
+        inputs=tuple(inputs),
+        default=table.flag("default", True),
+    )
+
+
+def _input(name: str, value: object, where: str) -> Input:
+    if not NAME.fullmatch(name) or name == CONFIG_INPUT:
+        raise ConfigError(
+            f"{FILE}: {where} cannot be an input's name",
+            hint="names have lowercase letters, digits and -, and `config` is the run's own",
+        )
+    if isinstance(value, str):
+        return Input(name=name, source=_source(value, where))
+    table = _Table(value, where)
+    table.only("from", "only", "except", "allow-pickle", "signed-by")
+    return Input(
+        name=name,
+        source=_source(table.text("from"), f"{where}.from"),
+        only=table.patterns("only"),
+        except_=table.patterns("except"),
+        allow_pickle=table.flag("allow-pickle", False),
+        signed_by=_signer(table) if "signed-by" in table.left else None,
+    )
+
+
+def _signer(table: _Table) -> str:
+    text = table.text("signed-by")
+    try:
+        check_signer(f"{FILE}: {table.where}", text)
+    except LockError as error:
+        raise ConfigError(error.message, hint=error.hint) from None
+    return text
+
+
+def _check_runs(run: Run, runs: Mapping[str, Run], via: tuple[str, ...], checked: set[str]) -> None:
+    """Refuse `run:` inputs that name nothing, and runs that wait for each other."""
+    if run.name in via:
+        circle = " -> ".join((*via[via.index(run.name) :], run.name))
+        raise ConfigError(f"{FILE}: runs take each other's output: {circle}")
+    if run.name in checked:
+        return
+    for item in run.inputs:
+        source = forms.parse(item.source)
+        if not isinstance(source, forms.RunSource):
+            continue
+        where = f"{FILE}: input {item.name} of run {run.name}"
+        if source.run not in runs:
+            raise ConfigError(
+                f"{where}: there is no run {source.run!r}{suggestion(source.run, runs)}"
+            )
+        outputs = runs[source.run].outputs
+        if source.output not in outputs:
+            raise ConfigError(
+                f"{where}: run {source.run} has no output {source.output!r}"
+                f"{suggestion(source.output, outputs)}"
+            )
+        _check_runs(runs[source.run], runs, (*via, run.name), checked)
+    checked.add(run.name)
+
+
+def _source(text: str, where: str) -> str:
+    try:
+        sources.check(text)
+    except AicertError as error:
+        raise ConfigError(f"{FILE}: {where}: {error.message}", hint=error.hint) from None
+    return text

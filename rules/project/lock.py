@@ -1,0 +1,320 @@
+"""`lockfiles/`: resolve a run to its lockfile, write it, and tell when it is stale (design 4.6)."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aicert.errors import LockError
+from aicert.formats import lockfile as form
+from aicert.formats.digest import EMPTY_FILE_HEX, of_bytes, parse_listing
+from aicert.formats.lockfile import LockedInput, Lockfile
+from aicert.sources.choice import suffix
+from rules.host import progress
+from rules.project import sources
+from rules.project.config import TRAINER, Input, Run
+from rules.project.input_signatures import check_signers
+from rules.project.sources import Resolved
+
+if TYPE_CHECKING:
+    from aicert.sources.transfer import Transfer
+
+DIRECTORY = "lockfiles"
+# Formats of which no file has 0 bytes; others (`__init__.py`, a list of nothing) may.
+NEVER_EMPTY = frozenset((".arrow", ".gguf", ".json", ".npy", ".parquet", ".safetensors"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A run's lockfile, and where its inputs lie on this host once they are fetched
+    (rules.project.fetch).
+
+    `parts`: inputs of this repository of which some files were chosen (`{path: file}`).
+    """
+
+    lockfile: Lockfile
+    data: bytes
+    paths: Mapping[str, Path]
+    listings: Mapping[str, bytes]
+    parts: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+
+
+def path_of(root: Path, run: str) -> Path:
+    """Where the lockfile of a run stands."""
+    return root / DIRECTORY / f"{run}.lock.toml"
+
+
+def resolve(
+    root: Path,
+    run: Run,
+    *,
+    keep: Mapping[str, LockedInput] | None = None,
+    transfer: "Transfer | None" = None,
+) -> Lock:
+    """Resolve every input of `run`: local ones are measured, remote ones asked at their source.
+
+    A remote input that `keep` has under its name is taken from there with the listing beside the
+    lockfile, and not asked. Raises LockError or ToolError naming the input.
+    """
+    keep = keep or {}
+    inputs: list[LockedInput] = []
+    found: dict[str, Resolved] = {}
+    for item in run.inputs:
+        if item.name in keep and not sources.is_local(item.source):
+            locked = keep[item.name]
+            found[item.name] = _kept(root, run.name, locked)
+        else:
+            found[item.name] = sources.naming(item.name, partial(_filled, root, item, transfer))
+            locked = _locked(item, found[item.name])
+        inputs.append(locked)
+    lockfile = Lockfile(
+        run=run.name, trainer=TRAINER, outputs=tuple(sorted(run.outputs)), inputs=tuple(inputs)
+    )
+    return Lock(
+        lockfile=lockfile,
+        data=form.emit(lockfile),
+        paths={name: resolved.path for name, resolved in found.items()},
+        listings={name: r.listing for name, r in found.items() if r.listing is not None},
+        parts={name: r.parts for name, r in found.items() if r.parts is not None},
+    )
+
+
+def _filled(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
+    found = _fresh(root, item, transfer)
+    _refuse_empty(found)
+    return found
+
+
+def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
+    if sources.is_local(item.source):
+        with progress.task(f"hashing {item.source}", unit="B") as bar:
+            return sources.measure(root, item.source, item.choice, bar.advance)
+    if transfer is not None:
+        return sources.ask(root, item.source, item.choice, transfer)
+    from aicert.sources.transfer import Transfer
+
+    with progress.task(f"asking {item.source}", unit="B") as bar:
+        with Transfer(sources.store(root), on_bytes=bar.advance) as own:
+            return sources.ask(root, item.source, item.choice, own)
+
+
+def _refuse_empty(found: Resolved) -> None:
+    """An upload that was cut off leaves such files, and a loader may take one for "no data"."""
+    hint = "look at its source: it may be half uploaded"
+    if not found.size:
+        raise LockError(f"{found.uri} is empty: 0 bytes", hint=hint)
+    if found.listing is not None and EMPTY_FILE_HEX.encode() in found.listing:
+        for path, digest in parse_listing(found.listing).items():
+            if digest == EMPTY_FILE_HEX and suffix(path) in NEVER_EMPTY:
+                raise LockError(
+                    f"{path!a} is empty: 0 bytes", hint=f"{hint}; or leave it out with `except`"
+                )
+
+
+def _locked(item: Input, found: Resolved) -> LockedInput:
+    return LockedInput(
+        name=item.name,
+        source=item.source,
+        uri=found.uri,
+        size=found.size,
+        digest=found.digest,
+        only=item.only,
+        except_=item.except_,
+        allow_pickle=item.allow_pickle,
+        signed_by=item.signed_by,
+    )
+
+
+def _kept(root: Path, run: str, locked: LockedInput) -> Resolved:
+    """A remote input as it is locked: its listing, if it has one, must be that of its digest."""
+    data = None
+    if locked.digest.kind == "dirHash":
+        path = listing_of(root, run, locked.name)
+        data = path.read_bytes() if path.is_file() else None
+        if data is None or of_bytes(data).hex != locked.digest.hex:
+            raise LockError(
+                f"{path.relative_to(root)} is missing or differs from the lockfile beside it",
+                hint=f"git checkout {path.relative_to(root)}, or ./doit lock {run}",
+            )
+    return Resolved(
+        uri=locked.uri,
+        path=sources.place(sources.store(root), locked.digest),
+        size=locked.size,
+        digest=locked.digest,
+        listing=data,
+    )
+
+
+def pinned(root: Path, run: Run) -> dict[str, LockedInput]:
+    """The remote inputs that are locked as aicert.toml says: `./doit lock` leaves them alone.
+
+    Only a new source, or `./doit update`, moves a pin. An unreadable lockfile pins nothing.
+    """
+    try:
+        locked = {item.name: item for item in form.parse(read(root, run.name)).inputs}
+    except LockError:
+        return {}
+    keep: dict[str, LockedInput] = {}
+    for item in run.inputs:
+        old = locked.get(item.name)
+        if old is None or sources.is_local(item.source) or not _same(item, old):
+            continue
+        try:
+            _kept(root, run.name, old)
+        except LockError:
+            continue
+        keep[item.name] = old
+    return keep
+
+
+def _same(item: Input, locked: LockedInput) -> bool:
+    asked = (item.source, item.only, item.except_, item.allow_pickle, item.signed_by)
+    return asked == (
+        locked.source, locked.only, locked.except_, locked.allow_pickle, locked.signed_by
+    )  # fmt: skip
+
+
+def listing_of(root: Path, run: str, name: str) -> Path:
+    """Where the listing of an input stands."""
+    return root / DIRECTORY / run / f"{name}.sha256"
+
+
+def write(root: Path, lock: Lock) -> bool:
+    """Write lockfile and listings, each beside and then renamed; whether anything changed.
+
+    Inputs that somebody has to have signed are checked before anything is written.
+    """
+    check_signers(root, lock)
+    run = lock.lockfile.run
+    folder = root / DIRECTORY / run
+    wanted = {folder / f"{name}.sha256": data for name, data in lock.listings.items()}
+    wanted[path_of(root, run)] = lock.data
+    changed = False
+    for path, data in wanted.items():
+        if not path.is_file() or path.read_bytes() != data:
+            replace(path, data)
+            changed = True
+    names = {item.name for item in lock.lockfile.inputs}
+    for stray in list(folder.iterdir()) if folder.is_dir() else ():
+        # A `.dvc` file may stand for an older digest until the bytes are tracked again.
+        tracked = stray.suffix == ".dvc" and stray.stem in names
+        if stray.suffix in (".sha256", ".dvc") and stray not in wanted and not tracked:
+            stray.unlink()
+            changed = True
+    if folder.is_dir() and not any(folder.iterdir()):
+        shutil.rmtree(folder)
+    return changed
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole or absent: beside, flushed, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.[0-9]*"):
+        # By a process that was killed in between.
+        if not Path("/proc", left.suffix[1:]).exists():
+            left.unlink(missing_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read(root: Path, run: str) -> bytes:
+    """The bytes of a run's lockfile. Raises LockError where there is none."""
+    path = path_of(root, run)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise LockError(f"run {run} has no lockfile", hint=f"./doit lock {run}") from None
+    except OSError as error:
+        raise LockError(f"cannot read {path}: {error.strerror}") from None
+
+
+def current(root: Path, run: Run) -> Lock:
+    """The lock of `run`, if what is committed is canonical and equals the bytes at hand.
+
+    Offline: a remote input is current if it is locked as aicert.toml says. Raises LockError that
+    says which input differs, expected and found.
+    """
+    data = read(root, run.name)
+    try:
+        locked = form.parse(data)
+    except LockError as error:
+        path = path_of(root, run.name).relative_to(root)
+        raise LockError(f"{path}: {error.message}", hint=error.hint) from None
+    _check_configured(run, locked)
+    fresh = resolve(root, run, keep={item.name: item for item in locked.inputs})
+    if data == fresh.data:
+        _check_listings(root, fresh)
+        return fresh
+    raise _stale(run, difference(locked, fresh.lockfile))
+
+
+def _check_configured(run: Run, locked: Lockfile) -> None:
+    """Before anything is measured: what can be seen in the two files alone."""
+    old = {item.name: item for item in locked.inputs}
+    for item in run.inputs:
+        if item.name not in old:
+            raise _stale(run, f"input {item.name} is in aicert.toml and not locked")
+        if not _same(item, old[item.name]):
+            raise _stale(
+                run,
+                f"input {item.name}\n  locked      {_words(old[item.name])}\n  aicert.toml "
+                f"{item.source}{_choice_words(item)}",
+            )
+
+
+def _stale(run: Run, why: str) -> LockError:
+    return LockError(
+        f"lockfile of run {run.name} is stale: {why}",
+        hint=f"./doit lock {run.name} && git diff {DIRECTORY}/",
+    )
+
+
+def _check_listings(root: Path, lock: Lock) -> None:
+    for name, data in lock.listings.items():
+        path = listing_of(root, lock.lockfile.run, name)
+        if not path.is_file() or path.read_bytes() != data:
+            raise LockError(
+                f"{path.relative_to(root)} is missing or differs from the lockfile beside it",
+                hint=f"./doit lock {lock.lockfile.run}",
+            )
+
+
+def difference(locked: Lockfile, fresh: Lockfile) -> str:
+    """What differs first, in words."""
+    if locked.run != fresh.run or locked.trainer != fresh.trainer:
+        return f"it is of run {locked.run}, trainer {locked.trainer}"
+    if locked.outputs != fresh.outputs:
+        return (
+            f"outputs\n  locked  {', '.join(locked.outputs)}\n  found   {', '.join(fresh.outputs)}"
+        )
+    old = {item.name: item for item in locked.inputs}
+    new = {item.name: item for item in fresh.inputs}
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            return f"input {name} is locked and no longer in aicert.toml"
+        if name not in old:
+            return f"input {name} is in aicert.toml and not locked"
+        if old[name] != new[name]:
+            return f"input {name}\n  locked  {_words(old[name])}\n  found   {_words(new[name])}"
+    return "it is not what `doit lock` writes"
+
+
+def _words(item: LockedInput) -> str:
+    return f"{item.source}  {item.size} bytes  {item.digest}{_choice_words(item)}"
+
+
+def _choice_words(item: Input | LockedInput) -> str:
+    words = f", only {' '.join(item.only)}" if item.only else ""
+    words += f", except {' '.join(item.except_)}" if item.except_ else ""
+    words += ", allow-pickle" if item.allow_pickle else ""
+    return words + (f", signed by {item.signed_by}" if item.signed_by else "")

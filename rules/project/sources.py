@@ -1,0 +1,149 @@
+"""Where an input comes from: the local schemes here, the remote ones in `aicert.sources`.
+
+`path:` and `run:` inputs are measured each time; a remote one is asked only when it is locked,
+fetched or checked. The libraries that ask are imported then and never for a no-op.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aicert.errors import AicertError, LockError, ToolError
+from aicert.formats.digest import Digest, listing, of_bytes
+from aicert.sources import choice as choices
+from aicert.sources import forms
+from aicert.sources.choice import Choice
+from aicert.sources.forms import PathSource, RunSource
+from aicert.sources.store import Store
+from rules.host.bootstrap import cache_directory
+from rules.project.digests import cached_file, cached_listing, cached_tree
+
+if TYPE_CHECKING:
+    from aicert.sources.transfer import Transfer
+
+OUTPUTS = Path("outputs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """An input's facts, and where its bytes are for a machine once they are fetched.
+
+    `listing` is the sha256sum listing of a directory, None for a file. `parts` is set where `path`
+    must first be put together: `{path: the file of this repository}` of a chosen subset.
+    """
+
+    uri: str
+    path: Path
+    size: int
+    digest: Digest
+    listing: bytes | None
+    parts: Mapping[str, Path] | None = None
+
+
+def check(source: str) -> None:
+    """Refuse a source whose form alone is wrong. Raises ConfigError."""
+    forms.parse(source)
+
+
+def is_local(source: str) -> bool:
+    """Whether the bytes of a source are in this checkout: they are compared at every turn."""
+    return isinstance(forms.parse(source), PathSource | RunSource)
+
+
+def run_of(source: str) -> str | None:
+    """The run whose output a `run:` source is; None for other sources."""
+    parsed = forms.parse(source)
+    return parsed.run if isinstance(parsed, RunSource) else None
+
+
+def store(root: Path) -> Store:
+    """The store of this checkout, or the one that AICERT_CACHE shares between checkouts."""
+    return Store(cache_directory(root) / "store")
+
+
+def locate(root: Path, source: str) -> Path:
+    """The absolute path of a local source; refuses what leaves the repository by a link."""
+    parsed = forms.parse(source)
+    if isinstance(parsed, RunSource):
+        path = root.resolve() / OUTPUTS / parsed.run / parsed.output
+        if not path.is_dir() or not any(path.iterdir()):
+            # Not "stale": without those bytes nobody can tell.
+            raise ToolError(
+                f"run {parsed.run} has no output {parsed.output} here yet",
+                hint=f"./doit certify {parsed.run}",
+            )
+        return path
+    if not isinstance(parsed, PathSource):
+        raise LockError(f"{source} is not in this repository")
+    path = root.resolve() / parsed.path
+    if not path.exists():
+        raise LockError(f"{source} does not exist", hint="check the path in aicert.toml")
+    if path.resolve() != path:
+        raise LockError(
+            f"{source} goes through a symbolic link to {path.resolve()}",
+            hint="put the files themselves there, for example with `cp -rL`",
+        )
+    return path
+
+
+def measure(
+    root: Path, source: str, choice: Choice, on_bytes: Callable[[int], None] | None = None
+) -> Resolved:
+    """Measure a local source. Raises LockError or EvidenceError for what cannot be certified."""
+    path = locate(root, source)
+    if not path.is_dir():
+        if not choice.is_everything:
+            raise LockError("`only` and `except` choose files of a directory, and this is one file")
+        if not choice.allow_pickle:
+            choices.refuse_pickles([path.name])
+        fact = cached_file(path, on_bytes=on_bytes)
+        digest = Digest("sha256", fact.sha256)
+        return Resolved(uri=source, path=path, size=fact.size, digest=digest, listing=None)
+    if choice.is_everything:
+        found = cached_listing(path, on_bytes=on_bytes)
+        if not choice.allow_pickle:
+            choices.refuse_pickles(found.names)
+        return _tree(source, path, found.size, found.listing)
+    files = cached_tree(path, on_bytes=on_bytes)
+    chosen = choices.choose(files, choice)
+    files = {name: files[name] for name in chosen}
+    data = listing(files)
+    place = store(root).tree(of_bytes(data).hex)
+    size = sum(fact.size for fact in files.values())
+    return _tree(source, place, size, data, {name: path / name for name in chosen})
+
+
+def ask(root: Path, source: str, choice: Choice, transfer: "Transfer") -> Resolved:
+    """Resolve a remote source at the source. Raises LockError or ToolError."""
+    from aicert.sources import remote
+
+    found = remote.resolve(source, choice, transfer)
+    return Resolved(
+        uri=found.uri,
+        path=place(store(root), found.digest),
+        size=found.size,
+        digest=found.digest,
+        listing=found.listing,
+    )
+
+
+def place(where: Store, digest: Digest) -> Path:
+    """Where a fetched input lies: a file of the store, or a directory of links to files of it."""
+    return where.file(digest.hex) if digest.kind == "sha256" else where.tree(digest.hex)
+
+
+def naming(name: str, function: Callable[[], Resolved]) -> Resolved:
+    """Call, and put the input's name in front of what goes wrong. Raises LockError or ToolError."""
+    try:
+        return function()
+    except AicertError as error:
+        kind = ToolError if isinstance(error, ToolError) else LockError
+        raise kind(f"input {name}: {error.message}", hint=error.hint) from None
+
+
+def _tree(
+    uri: str, path: Path, size: int, data: bytes, parts: Mapping[str, Path] | None = None
+) -> Resolved:
+    digest = Digest("dirHash", of_bytes(data).hex)
+    return Resolved(uri=uri, path=path, size=size, digest=digest, listing=data, parts=parts)

@@ -1,0 +1,207 @@
+"""What a pull request's lockfiles and certificates are checked for, by code of the base revision.
+
+`tree` is the change as a folder of files: data, of which nothing is executed. The policy is the
+caller's, never the change's. Certificates are judged without their models, which git does not hold.
+"""
+
+import contextlib
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aicert.appraisal.appraise import appraise
+from aicert.appraisal.policy import Policy
+from aicert.appraisal.result import AttestationResult
+from aicert.errors import AicertError, ToolError
+from aicert.formats import certificate as certificates
+from aicert.formats import image_lock
+from aicert.formats import lockfile as form
+from aicert.formats.certificate import Certificate
+from aicert.verifier import verify
+from rules.example import example
+from rules.project import config, lock, sources
+from rules.project.config import Project, Run
+from rules.review import plain_files
+from rules.review.packages import IMAGE, IMAGES
+from rules.review.revisions import Checkout, Files
+
+CERTIFICATES = "certificates"
+Verdict = Literal["ok", "failed", "-"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check of a change; `-` is one that could not be made. Texts may be hostile."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+
+
+def check(tree: Path, base: Files, policy: Policy, change: Files | None = None) -> list[Check]:
+    """Check every lockfile of `tree`, and the certificates that `base` does not have like this.
+
+    `change`: the change itself, where `tree` is a copy of its plain files.
+    """
+    head = Checkout(tree)
+    odd = [
+        Check(what=path, verdict="failed", detail=f"{kind}: only plain files may be there")
+        for path, kind in (change or head).odd()
+    ]
+    if any(check.what.partition("/")[0] in plain_files.FILES for check in odd):
+        return odd
+    try:
+        project = config.load(tree)
+    except AicertError as error:
+        return [*odd, Check(what="aicert.toml", verdict="failed", detail=_flat(error.message))]
+    made = _make_example(tree, project)
+    found = [_lockfile(tree, run, made) for run in project.runs.values()]
+    asked = _sources(tree, project)
+    locks = _strays(project, head)
+    locks += [found for path in IMAGES for found in _image(base, head, path)]
+    return [*odd, *found, *asked, *locks, *_certificates(base, head, policy)]
+
+
+def _make_example(tree: Path, project: Project) -> bool:
+    """The shipped run's inputs are made, not stored; not through a link that the change brought."""
+    made = {f"path:{name}" for name in (example.MODEL, example.DATA)}
+    if not any(item.source in made for run in project.runs.values() for item in run.inputs):
+        return True
+    parts = [tree / "examples", *(tree / name for name in (example.MODEL, example.DATA))]
+    if any(os.path.islink(part) for part in parts):
+        return False
+    example.make_example(tree)
+    return True
+
+
+def _lockfile(tree: Path, run: Run, made: bool) -> Check:
+    what = f"lockfile of run {run.name}"
+    try:
+        form.parse(lock.read(tree, run.name))
+        missing = [item.name for item in run.inputs if not _is_here(tree, item.source)]
+        if missing or not made:
+            names = ", ".join(missing) or "examples"
+            return Check(
+                what=what, verdict="-", detail=f"canonical; the bytes of {names} are not here"
+            )
+        lock.current(tree, run)
+    except ToolError as error:
+        return Check(what=what, verdict="-", detail=_flat(error.message))
+    except AicertError as error:
+        return Check(what=what, verdict="failed", detail=_flat(error.message))
+    return Check(what=what, verdict="ok", detail="canonical, and of the bytes of this change")
+
+
+def _is_here(tree: Path, source: str) -> bool:
+    return not source.startswith("path:") or os.path.lexists(tree / source.removeprefix("path:"))
+
+
+def _sources(tree: Path, project: Project) -> list[Check]:
+    """What each remote input is at its source, by metadata; nothing is kept of what is read."""
+    from aicert.sources.compare import compare_all
+
+    found = []
+    for run in project.runs.values():
+        try:
+            locked = form.parse(lock.read(tree, run.name))
+        except AicertError:
+            # The check of the lockfile itself says so.
+            continue
+        if all(sources.is_local(item.source) for item in locked.inputs):
+            continue
+        for one in compare_all(locked):
+            if one.verdict != "not-applicable":
+                verdict: Verdict = one.verdict if one.verdict != "not-checked" else "-"
+                what = f"source of input {one.name} of run {run.name}"
+                found.append(Check(what=what, verdict=verdict, detail=_flat(one.detail)))
+    return found
+
+
+def _strays(project: Project, head: Files) -> list[Check]:
+    """A lockfile that no run of aicert.toml has is reviewed for nothing."""
+    found = []
+    for path in head.names(lock.DIRECTORY):
+        name = path.removeprefix(f"{lock.DIRECTORY}/")
+        run = name.removesuffix(".lock.toml")
+        if "/" in name or run == name or path in IMAGES or run in project.runs:
+            continue
+        found.append(Check(what=path, verdict="failed", detail="aicert.toml has no such run"))
+    return found
+
+
+def _image(base: Files, head: Files, path: str) -> list[Check]:
+    """A changed lock of the machine's image: whether it is one. What it says only a build shows."""
+    data = head.read(path)
+    if data is None or data == base.read(path):
+        return []
+    try:
+        image_lock.parse(data)
+    except AicertError as error:
+        return [Check(what=path, verdict="failed", detail=_flat(error.message))]
+    command = "image_reproduce" if path == IMAGE else "run image_gpu_reproduce"
+    detail = f"canonical; rebuild it before it is merged: ./doit {command}"
+    return [Check(what=path, verdict="-", detail=detail)]
+
+
+def _certificates(base: Files, head: Files, policy: Policy) -> list[Check]:
+    paths = [name for name in head.names(CERTIFICATES) if name.endswith("/certificate.json")]
+    found = []
+    for path in paths:
+        if head.read(path) == base.read(path):
+            continue
+        run = path.removeprefix(f"{CERTIFICATES}/").removesuffix("/certificate.json")
+        others = _readable(head, [other for other in paths if other != path])
+        found.append(_certificate(path, run, head, policy, others))
+    return found
+
+
+def _readable(head: Files, paths: Sequence[str]) -> list[Certificate]:
+    """The certificates at `paths`, for lineages; one that is none is judged by itself."""
+    found = []
+    for data in map(head.read, paths[: verify.MAX_LINEAGE]):
+        with contextlib.suppress(AicertError):
+            found.append(certificates.parse(data or b""))
+    return found
+
+
+def _certificate(
+    path: str, run: str, head: Files, policy: Policy, others: Sequence[Certificate]
+) -> Check:
+    what = f"certificate of run {run}"
+    data = head.read(path)
+    lockfile = head.read(f"{lock.DIRECTORY}/{run}.lock.toml")
+    if data is None or lockfile is None:
+        return Check(what=what, verdict="failed", detail="it, or its lockfile, cannot be read")
+    try:
+        result = appraise(
+            certificates.parse(data),
+            None,
+            policy,
+            at=datetime.datetime.now(datetime.UTC),
+            lockfile=lockfile,
+            ancestors=others,
+        )
+    except AicertError as error:
+        return Check(what=what, verdict="failed", detail=_flat(error.message))
+    return Check(what=what, verdict=_verdict(result), detail=_detail(result))
+
+
+def _flat(message: str) -> str:
+    return "; ".join(line.strip() for line in message.splitlines())
+
+
+def _verdict(result: AttestationResult) -> Verdict:
+    if result.certificate_consistent == "yes":
+        return "ok"
+    return "failed" if result.failed else "-"
+
+
+def _detail(result: AttestationResult) -> str:
+    if result.certificate_consistent == "yes":
+        return f"passes policy {result.policy} ({result.tier}); its model was not looked at"
+    reasons = result.failed or result.undecided
+    first = reasons[0]
+    return f"policy {result.policy}: {first.id}: {_flat(first.detail)}"

@@ -1,0 +1,70 @@
+"""What follows a certified run: DVC's tracking and the exports. Neither decides its exit code.
+
+When certificate and outputs are in place, the run succeeded. What fails after that is said with its
+cause and what to paste, and the next `./doit certify` tries it again; hours of training are not
+called a failure because a package index did not answer. For the same reason DVC's environment is
+made before the training: what fails there is seen while somebody looks.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aicert.errors import AicertError, ToolError
+from rules.dvc import environment, tracking
+from rules.host.progress import say
+from rules.host.reporter import show_error
+from rules.project.config import Project
+from rules.runs import exports, verify
+
+# Why DVC could not be made ready in this process: the run does not wait twice for the same network.
+_without_dvc: list[str] = []
+
+
+def prepare(root: Path) -> None:
+    """Make DVC's environment, if what the run makes will be tracked and it is not there yet."""
+    if not tracking.is_on(root):
+        return
+    try:
+        environment.program()
+    except (ToolError, OSError) as error:
+        cause = error.message if isinstance(error, ToolError) else str(error)
+        _without_dvc.append(cause)
+        message = f"the run goes on without DVC, and what it makes is tracked later: {cause}"
+        show_error(ToolError(message, hint=getattr(error, "hint", None)), word="warning")
+
+
+def track(root: Path, project: Project) -> None:
+    """Have DVC track what it does not have; the reason that it cannot be is given once."""
+    if _without_dvc:
+        raise ToolError("DVC's environment could not be made (the reason stands above)")
+    tracking.track(root, project)
+
+
+def attempt(run: str, what: str, action: Callable[..., Any], *args: Any) -> None:
+    """Do what follows the certified `run`; a failure is a warning with its cause."""
+    try:
+        action(*args)
+    except (AicertError, OSError) as error:
+        cause = error.message if isinstance(error, AicertError) else str(error)
+        hint = getattr(error, "hint", None) or f"./doit certify {run}  # tries it again"
+        message = f"run {run} is in place, but not {what}: {cause}"
+        show_error(ToolError(message, hint=hint), word="warning")
+
+
+def left(root: Path, project: Project, names: list[str]) -> list[str]:
+    """What still has to follow the runs `names`, in words."""
+    found = []
+    for name in names:
+        run = project.runs[name]
+        if not tracking.is_tracked(root, project, run):
+            found.append(f"{name}: not tracked by DVC yet")
+        if not exports.are_written(verify.certificate_path(root, name)):
+            found.append(f"{name}: its exports are not written yet")
+    return found
+
+
+def tell(root: Path, project: Project, names: list[str]) -> None:
+    """The last words of a certify that succeeded and left something to do."""
+    for line in left(root, project, names):
+        say(f"{line}; ./doit certify {line.partition(':')[0]} tries it again")

@@ -1,0 +1,332 @@
+"""Certify a run: refuse early, execute it on its machine, appraise, and only then put in place.
+
+Up to date means verified (design section 9): the certificate at hand is of the lockfile at hand
+and of the runner's code at hand, and passes under the machine's own policy with the outputs at
+hand. No timestamp and no database decides.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.appraisal.result import AttestationResult
+from aicert.errors import (
+    AicertError,
+    EvidenceError,
+    LockError,
+    RejectedError,
+    ToolError,
+)
+from aicert.files.bounded import read_bounded
+from aicert.files.tree import code_digest
+from aicert.formats.certificate import MAX_BYTES, Certificate, parse
+from aicert.formats.lockfile import CONFIG_INPUT, identity
+from aicert.formats.lockfile import parse as parse_lockfile
+from aicert.formats.run_report import parse as parse_report
+from aicert.formats.statement import parse as parse_statement
+from rules.commands import lock as lock_command
+from rules.example import example
+from rules.host import progress
+from rules.host.environment import training_environment
+from rules.host.work import held, reading, work_folder
+from rules.image import tasks
+from rules.machines import local
+from rules.machines.azure import machine
+from rules.machines.qemu import machine as qemu
+from rules.project import digests, fetch, lock, sources
+from rules.project.config import Run
+from rules.project.config_check import check_config
+from rules.project.input_signatures import check_signers
+from rules.project.lock import Lock
+from rules.runs import afterwards, exports, placing, verify
+
+DRIVERS = {"local": local.execute, "qemu": qemu.execute, "azure": machine.execute}
+# enclave_runner.sandbox.containment's names of limits → keys of a machine in aicert.toml.
+LIMIT_KEYS: Mapping[object, str] = {
+    "time": "time-limit",
+    "memory": "memory",
+    "processes": "processes",
+    "scratch": "scratch",
+}
+# Failures that a certificate exists to tell: such a certificate is put in place, and never passes.
+TELLING = ("outputs.exit", "outputs.nonempty", "outputs.trained")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a run is not up to date: certify runs it, or stops there until somebody acts."""
+
+    stops: bool
+    text: str
+    hint: str | None = None
+
+
+def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
+    """Whether nothing needs to be done. Errors of any kind mean that something does."""
+    return why(root, run, nonce) is None
+
+
+def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
+    """The first reason for which `run` is not up to date, with its digests; None where it is."""
+    if example.is_needed(root, (item.source for item in run.inputs)):
+        return Reason(stops=False, text="the example's inputs are not there; certify makes them")
+    try:
+        current = lock.current(root, run)
+    except AicertError as error:
+        return Reason(stops=True, text=error.message, hint=error.hint)
+    try:
+        certificate = verify.read_certificate(root, run.name)
+        reason = _other_lockfile(certificate, current)
+        if reason is None and nonce is not None and certificate.evidence.nonce != nonce:
+            reason = "another nonce is asked for than the certificate answers"
+        if reason is None:
+            question = verify.own_question(root, run, nonce)
+            output = verify.output_path(root, run)
+            # After a training that failed there may be none: the certificate says why.
+            model = digests.cached_tree(output) if verify.has_files(output) else {}
+            result = question.appraise(certificate, model, identity(current.data))
+            reason = _not_passed(result) or _other_runner(root, run, certificate)
+        folder = verify.certificate_path(root, run.name).parent
+        if reason is None and not exports.has_signatures(certificate, folder):
+            reason = "a model signature that the certificate names is missing beside it"
+    except AicertError as error:
+        reason = error.message
+    return None if reason is None else Reason(stops=False, text=reason)
+
+
+def _other_lockfile(certificate: Certificate, current: Lock) -> str | None:
+    if certificate.lockfile == current.data:
+        return None
+    try:
+        differs = lock.difference(parse_lockfile(certificate.lockfile), current.lockfile)
+    except AicertError:
+        differs = "it cannot be read"
+    found, wanted = identity(certificate.lockfile), identity(current.data)
+    return f"the certificate is of another lockfile\n  was   {found}\n  here  {wanted}\n{differs}"
+
+
+def _not_passed(result: AttestationResult) -> str | None:
+    if result.verdict == "passed":
+        return None
+    first = (result.failed or result.undecided)[0]
+    return f"the certificate does not pass: {first.id}: {first.detail}"
+
+
+def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
+    if run.machine.driver != "local":
+        # Its code is in the image, and the policy has compared that with the image's lock.
+        current = tasks.is_current(root, gpu=run.machine.gpu)
+        return None if current else "the image is of other code than is here"
+    made, here = verify.runner_of(certificate), code_digest(root)
+    return None if made == here else f"the runner's code differs\n  was   {made}\n  here  {here}"
+
+
+def certify(
+    root: Path, run: Run, nonce: bytes | None, *, accept: bool = False, keep: bool = False
+) -> None:
+    """Execute and certify `run`; RejectedError if what was put in place does not pass."""
+    current = _locked(root, run, accept)
+    fetch.fetch_inputs(root, current)
+    check_config(root, current)
+    check_signers(root, current)
+    place = placing.Place(root=root, run=run.name, outputs=run.outputs)
+    placing.check(place, _foreseen(current))
+    with work_folder(root, run.name) as work:
+        if is_current(root, run, nonce):
+            # Another process certified it while this one waited.
+            return
+        question = verify.own_question(root, run, nonce) if _has_finished(place) else None
+        if question is None or not _is_wanted(root, run, current, question, place):
+            try:
+                out = _execute(root, run, current, nonce, work, keep=keep)
+            except ToolError as error:
+                placing.check_not_full(place, work, error.message)
+                raise
+            question = verify.own_question(root, run, nonce)
+            placing.finish(place, out)
+        passes = _accept(run, current, question, place.finished)
+        if not passes:
+            placing.check_not_full(place, work, "training failed")
+        kept = _worth_keeping(place, run, question, passes=passes)
+        placing.in_place(place, keep=kept)
+    afterwards.attempt(run.name, "exported", exports.write, verify.certificate_path(root, run.name))
+    result = verify.verify(root, run, question)
+    if result.verdict != "passed":
+        raise _refused(root, run, result, kept)
+    if kept is not None:
+        progress.say(
+            f"kept  {kept.relative_to(root)}: what was in place held files that its certificate "
+            "does not name"
+        )
+
+
+@contextmanager
+def executed(
+    root: Path, run: Run, current: Lock, nonce: bytes | None, *, keep: bool = False
+) -> Iterator[tuple[Path, Path]]:
+    """Execute `current` on the run's machine: the folder of results, in a folder of work that is
+    gone afterwards.
+    """
+    with work_folder(root, run.name) as work:
+        yield _execute(root, run, current, nonce, work, keep=keep), work
+
+
+def _execute(
+    root: Path, run: Run, current: Lock, nonce: bytes | None, work: Path, *, keep: bool
+) -> Path:
+    # A measured machine has its own, in the image.
+    environment = training_environment(root) if run.machine.driver == "local" else None
+    marker = nullcontext() if environment is None else held(environment / "complete")
+    with marker, reading(root):
+        job = local.Job(
+            root=root,
+            run=run,
+            lock=current,
+            nonce=nonce or secrets.token_bytes(32),
+            training_env=environment,
+            work=work,
+            keep=keep,
+        )
+        return DRIVERS[run.machine.driver](job)
+
+
+def show(root: Path, run: Run, nonce: bytes | None) -> None:
+    """The check table of what is in place, and where it lies."""
+    verify.show(verify.verify(root, run, verify.own_question(root, run, nonce)))
+    path = verify.certificate_path(root, run.name).relative_to(root)
+    print(f"\ncertificate  {path}", flush=True)
+
+
+def file_of(root: Path, run: Run) -> tuple[int, int] | None:
+    """Which file the run's certificate is now: another one has been put in place if it changes."""
+    try:
+        found = verify.certificate_path(root, run.name).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _locked(root: Path, run: Run, accept: bool) -> Lock:
+    """The current lock; one of a run that builds on another is written here the first time."""
+    chained = any(sources.run_of(item.source) for item in run.inputs)
+    if not chained or lock.path_of(root, run.name).exists():
+        return lock.current(root, run)
+    lock_command.write_lock(root, run)
+    path = lock.path_of(root, run.name).relative_to(root)
+    if not accept:
+        raise LockError(
+            f"run {run.name} was locked for the first time, by what it builds on: review {path}",
+            hint=f"git add {lock.DIRECTORY} && ./doit certify {run.name}, or --accept next time",
+        )
+    return lock.current(root, run)
+
+
+def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> bool:
+    """Refuse to place what fails for another reason than a training that failed; whether it
+    passes.
+    """
+    certificate = parse((out / "certificate.json").read_bytes())
+    model = verify.read_model(out / "outputs" / run.outputs[0], f"{run.name}: reading the model")
+    result = question.appraise(certificate, model, identity(current.data))
+    exports.require_signatures(certificate, out / "signatures")
+    if result.verdict == "passed" or (result.failed and result.failed[0].id in TELLING):
+        return result.verdict == "passed"
+    check = (result.failed or result.undecided)[0]
+    message = f"the machine's evidence was refused at {check.id}: {check.detail}"
+    if result.failed:
+        raise RejectedError(message, result)
+    raise EvidenceError(message)
+
+
+def _foreseen(current: Lock) -> int:
+    """Bytes of the outputs as far as an outsider can tell: a fine-tune writes weights as large as
+    its base model's, an adapter's are far smaller.
+    """
+    sizes = {item.name: item.size for item in current.lockfile.inputs}
+    config = current.paths[CONFIG_INPUT]
+    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
+    if re.search(r"^adapter:[ \t]*[a-z]", text, re.MULTILINE):
+        return 0
+    return max((size for name, size in sizes.items() if name != CONFIG_INPUT), default=0)
+
+
+def _has_finished(place: placing.Place) -> bool:
+    return (place.finished / "certificate.json").is_file()
+
+
+def _is_wanted(
+    root: Path, run: Run, current: Lock, question: verify.Question, place: placing.Place
+) -> bool:
+    """Whether a run that finished and was never put in place is the one that is asked for now.
+
+    It is appraised as if it had just ended. One that is not wanted is kept aside.
+    """
+    try:
+        certificate = parse(
+            read_bounded(place.finished / "certificate.json", MAX_BYTES, "certificate")
+        )
+        wanted = certificate.lockfile == current.data and _accept(
+            run, current, question, place.finished
+        )
+        wanted = wanted and _other_runner(root, run, certificate) is None
+    except AicertError:
+        wanted = False
+    if wanted:
+        progress.say(f"{run.name}: a run that finished earlier is put in place")
+    else:
+        aside = placing.put_aside(place)
+        if aside is not None:
+            progress.say(
+                f"kept  {aside.relative_to(root)}: a finished run that is not the one asked for now"
+            )
+    return wanted
+
+
+def _worth_keeping(
+    place: placing.Place, run: Run, question: verify.Question, *, passes: bool
+) -> Path | None:
+    """Where what is in place goes, if it is more than a result that may be replaced.
+
+    Kept are a model that passes where the new result does not (the nonce and the lockfile that are
+    wanted now say nothing against it), and files that no certificate names: somebody put them
+    there.
+    """
+    output = verify.output_path(place.root, run)
+    if not verify.has_files(output):
+        return None
+    try:
+        certificate = verify.read_certificate(place.root, run.name)
+        asked = verify.Question(policy=question.policy, nonce=None)
+        model = digests.cached_tree(output)
+        result = asked.appraise(certificate, model, identity(certificate.lockfile))
+        named = parse_statement(certificate.envelope.payload).outputs[run.outputs[0]].files
+    except (AicertError, KeyError):
+        return placing.next_kept(place)
+    strange = any(named.get(path) != fact.sha256 for path, fact in model.items())
+    passing_is_lost = result.verdict == "passed" and not passes
+    return placing.next_kept(place) if strange or passing_is_lost else None
+
+
+def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None) -> RejectedError:
+    log = verify.certificate_path(root, run.name).with_name("training.log")
+    check = result.failed[0]
+    key = LIMIT_KEYS.get(_limit_hit(root, run))
+    lines = [f"run {run.name} was certified as failed: {check.id}: {check.detail}", local.tail(log)]
+    if kept is not None:
+        lines.append(f"the model that passed before is kept in {kept.relative_to(root)}")
+    hint = f"less {log.relative_to(root)}"
+    if key is not None:
+        where = f"machines.{run.machine.name}.{key}"
+        lines.append(f"it reached the limit {where} of aicert.toml")
+        hint = f"raise {where} in aicert.toml, then ./doit certify {run.name}"
+    return RejectedError("\n".join(line.rstrip() for line in lines if line), result, hint=hint)
+
+
+def _limit_hit(root: Path, run: Run) -> object:
+    """The limit that ended the run in place, by the runner's report; None where none did."""
+    statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
+    value = parse_report(statement.report).values.get("limitHit")
+    return None if value is None else value.data

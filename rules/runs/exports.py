@@ -1,0 +1,73 @@
+"""What stands beside a certificate for other people's tools: model signatures and exports.
+
+The signatures were made by the run key inside the machine; the rest is computed from the
+certificate, and the packages of the training environment from its lock.
+"""
+
+from pathlib import Path
+
+from aicert.errors import AicertError, EvidenceError
+from aicert.exports import facts, files, packages
+from aicert.files.bounded import read_bounded
+from aicert.formats import run_report
+from aicert.formats.certificate import MAX_BYTES, Certificate
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.statement import parse as parse_statement
+from aicert.model_signature.reader import MAX_BYTES as MAX_SIGNATURE
+from rules.host import training_env
+
+MAX_LOCK = 1 << 22
+
+
+def signatures_of(certificate: Certificate) -> dict[str, Digest]:
+    """Output → digest of its model signature, as the certificate's run report names them."""
+    statement = parse_statement(certificate.envelope.payload)
+    return dict(run_report.parse(statement.report).signatures)
+
+
+def require_signatures(certificate: Certificate, folder: Path) -> None:
+    """Each signature that the report names is in `folder` as OUTPUT.sig; else EvidenceError."""
+    for name, digest in signatures_of(certificate).items():
+        found = of_bytes(read_bounded(folder / f"{name}.sig", MAX_SIGNATURE, "model signature"))
+        if found != digest:
+            raise EvidenceError(
+                f"the model signature {name}.sig is not the one that the run report names\n"
+                f"found     {found}\nexpected  {digest}"
+            )
+
+
+def has_signatures(certificate: Certificate, folder: Path) -> bool:
+    """Whether `require_signatures` has nothing to say."""
+    try:
+        require_signatures(certificate, folder)
+    except AicertError:
+        return False
+    return True
+
+
+def are_written(certificate: Path) -> bool:
+    """Whether every export stands beside the certificate file as it follows from it."""
+    try:
+        wanted = _exports(certificate)
+        return all(certificate.with_name(n).read_bytes() == data for n, data in wanted.items())
+    except (AicertError, OSError):
+        return False
+
+
+def write(certificate: Path) -> None:
+    """Write every export beside the certificate file."""
+    # Costs start-up, which a command with nothing to do has no time for.
+    from aicert.signing.sign import write_atomically
+
+    for name, data in _exports(certificate).items():
+        write_atomically(certificate.with_name(name), data)
+
+
+def _exports(certificate: Path) -> dict[str, bytes]:
+    said = facts.read(read_bounded(certificate, MAX_BYTES, "certificate"))
+    # The runner's digest in the certificate covers these locks.
+    lock = read_bounded(training_env.LOCK, MAX_LOCK, "lock of the training environment")
+    if not said.packages().get("torch", "+cpu").endswith("+cpu"):
+        lock += read_bounded(training_env.CUDA_LOCK, MAX_LOCK, "lock of the CUDA libraries")
+    training = {"bom.training.cdx.json": packages.bom(lock, "training environment")}
+    return files.exports(said) | training

@@ -1,0 +1,338 @@
+"""Put the results of a run in place: whole or not at all, never at the cost of what was there.
+
+A run that finished lies in `.aicert/finished/RUN` until it is in place, so that nothing on the way
+there costs the training: the next certify goes on from it. New outputs are staged where they will
+stand (`outputs/` may be a link, a mount or another disk); the old ones are moved aside and go last.
+While outputs change there is no certificate, so that nobody sees one beside the files of another.
+Left out: what of the old is worth keeping, which rules.runs.certify decides.
+"""
+
+import errno
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import ToolError
+from rules.host.progress import amount, say
+from rules.host.work import RUNS, locked, remove
+from rules.project.lock import replace
+from rules.runs.verify import OUTPUTS, certificate_path
+
+FINISHED = Path(".aicert") / "finished"
+# What had passed and was replaced, and what a certificate does not name and somebody else wrote.
+KEPT = Path(".aicert") / "kept"
+_STAGING = ".placing"
+_LOG = "training.log"
+# On a disk with less than this nothing could be written to the end.
+_FULL = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the results of one run go. `outputs` are the names that aicert.toml declares."""
+
+    root: Path
+    run: str
+    outputs: tuple[str, ...]
+
+    @property
+    def finished(self) -> Path:
+        return self.root / FINISHED / self.run
+
+    @property
+    def home(self) -> Path:
+        """The folder of the outputs itself, behind whatever link leads there."""
+        return (self.root / OUTPUTS / self.run).resolve()
+
+    @property
+    def staging(self) -> Path:
+        return self.home / _STAGING
+
+    @property
+    def certificates(self) -> Path:
+        return certificate_path(self.root, self.run).parent
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The files beside the outputs, the certificate last: it says that all others are there."""
+        return (*(f"{name}.sig" for name in self.outputs), _LOG, "certificate.json")
+
+
+def check(place: Place, needed: int) -> None:
+    """Raise ToolError before anything is trained where the result could not be put in place.
+
+    `needed`: bytes that the outputs will have, as far as that can be foreseen.
+    """
+    for name in place.outputs:
+        target = place.home / name
+        if target.is_symlink() or _is_mount(target):
+            kind = "a symbolic link" if target.is_symlink() else "a mount point"
+            raise ToolError(
+                f"{OUTPUTS / place.run / name} is {kind}, and a result replaces the whole folder",
+                hint=f"let {OUTPUTS} or {OUTPUTS / place.run} lead to the other disk instead",
+            )
+    _check_writable(place)
+    free = _free(_existing(place.home))
+    if free < needed:
+        raise ToolError(
+            f"no room for the result: {place.home} has {amount(free, 'B')} left, and weights like "
+            f"the base model's take {amount(needed, 'B')}",
+            hint=f"df -h {shlex.quote(str(_existing(place.home)))}",
+        )
+
+
+def check_not_full(place: Place, work: Path, failure: str) -> None:
+    """Raise ToolError where a run failed on a full disk: that says nothing about the run."""
+    if _free(work) < _FULL:
+        raise ToolError(
+            f"{failure}\nthe disk of {work.relative_to(place.root)} is full; what was in place "
+            "stays there",
+            hint="./doit clean, then certify again",
+        )
+
+
+def _free(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def _existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that is there."""
+    return next(each for each in (path, *path.parents) if os.path.lexists(each))
+
+
+def _is_mount(path: Path) -> bool:
+    """Also one that shows a folder of the same disk, which `os.path.ismount` does not see."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return os.path.ismount(path)
+    # proc(5): the fifth field, with octal escapes.
+    points = [line.split(" ")[4] for line in lines.splitlines()]
+    return str(path) in {re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), p) for p in points}
+
+
+def _check_writable(place: Place) -> None:
+    """What somebody else made, root for instance, may be ours to read and not to replace."""
+    folders = [place.home, place.certificates]
+    folders += [place.root / name / place.run for name in (RUNS, FINISHED, KEPT)]
+    files = [each for each in map(_existing, folders) if not each.is_dir()]
+    if files:
+        raise ToolError(
+            f"{files[0]} is a file, and results need a folder there",
+            hint=f"mv {shlex.quote(str(files[0]))} {shlex.quote(str(files[0]) + '.old')}",
+        )
+    stuck = [each for each in map(_existing, folders) if not os.access(each, os.W_OK | os.X_OK)]
+    for name in place.outputs:
+        for folder, _, _ in os.walk(place.home / name):
+            # A folder that moves is written to: `..` in it changes.
+            if not os.access(folder, os.W_OK | os.X_OK):
+                stuck.append(Path(folder))
+    lock = place.root / RUNS / place.run / "lock"
+    if lock.exists() and not os.access(lock, os.R_OK | os.W_OK):
+        stuck.append(lock)
+    if stuck and os.statvfs(stuck[0]).f_flag & os.ST_RDONLY:
+        raise ToolError(
+            f"cannot write to {stuck[0]}: read-only file system",
+            hint="work in a copy of the checkout on a disk that can be written to",
+        )
+    if stuck:
+        owner = f"{os.geteuid()}:{os.getegid()}"
+        names = [str(each) for each in dict.fromkeys(stuck)][:5]
+        raise ToolError(
+            f"cannot replace {stuck[0]}: this user may not write there, and a result would be lost",
+            hint=f"sudo chown -R {shlex.join([owner, *names])}",
+        )
+
+
+def finish(place: Place, out: Path) -> None:
+    """Take what the machine gave, so that it outlives the folder of work; both are on one disk."""
+    place.finished.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(out, place.finished)
+
+
+def put_aside(place: Place) -> Path | None:
+    """Move a finished run that is not wanted any more to what is kept; where, None without one."""
+    if not place.finished.exists():
+        return None
+    target = next_kept(place)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(place.finished, target)
+    return target
+
+
+def next_kept(place: Place) -> Path:
+    """A place below `.aicert/kept` that nothing has."""
+    folder = place.root / KEPT
+    names = [place.run, *(f"{place.run}.{number}" for number in range(2, 10_000))]
+    return next(folder / name for name in names if not os.path.lexists(folder / name))
+
+
+def in_place(place: Place, *, keep: Path | None) -> None:
+    """Replace what is in place by the finished run.
+
+    `keep`: a new folder for what is replaced, None where that may go. Raises ToolError where the
+    results cannot be placed; then everything is as it was, and the finished run is still there.
+    """
+    with _worded(place):
+        restore(place)
+        remove(place.staging)
+        old = keep or place.staging / "old"
+        for name in place.outputs:
+            _stage(place.finished / "outputs" / name, place.staging / "new" / name)
+        _save_beside(place, old)
+        try:
+            (place.certificates / place.beside[-1]).unlink(missing_ok=True)
+            for name in place.outputs:
+                if os.path.lexists(place.home / name):
+                    (old / "outputs").mkdir(parents=True, exist_ok=True)
+                    _move(place.home / name, old / "outputs" / name)
+                os.rename(place.staging / "new" / name, place.home / name)
+            _write_beside(place, _results(place))
+        except BaseException:
+            _bring_back(place, old)
+            raise
+    _clear_up(place)
+
+
+def _clear_up(place: Place) -> None:
+    """The results are in place: what cannot be removed now is litter, and no failure of the run."""
+    try:
+        (place.finished / "certificate.json").unlink()
+        remove(place.staging)
+        remove(place.finished)
+    except OSError as error:
+        say(f"left behind  {error.filename or place.staging}: {error.strerror}")
+
+
+def restore(place: Place) -> None:
+    """Undo what was cut off between two results: the old is put back where no certificate is."""
+    old = place.staging / "old"
+    if old.exists() and not certificate_path(place.root, place.run).exists():
+        _bring_back(place, old)
+
+
+def sweep(place: Place) -> None:
+    """Remove what a placing left that was cut off after its last step."""
+    if place.staging.exists():
+        with locked(place.root, place.run) as home:
+            if home is not None and certificate_path(place.root, place.run).exists():
+                remove(place.staging)
+
+
+@contextmanager
+def _worded(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise ToolError(
+            f"run {place.run} finished and cannot be put in place: {error.strerror}{where}\n"
+            f"it is kept in {place.finished.relative_to(place.root)}, and what was there before "
+            "stays",
+            hint=f"make room or give this user the right to write there, then ./doit certify "
+            f"{place.run}: it does not train again",
+        ) from None
+
+
+def _stage(source: Path, target: Path) -> None:
+    """The same tree at `target`, on its disk: linked where that is the same one, else copied."""
+    target.mkdir(parents=True)
+    for folder, folders, files in os.walk(source):
+        inside = target / os.path.relpath(folder, source)
+        for name in folders:
+            (inside / name).mkdir()
+        for name in files:
+            try:
+                os.link(Path(folder, name), inside / name)
+            except OSError as error:
+                # The last: file systems without links.
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+                    raise
+                _copy(Path(folder, name), inside / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copy2(source, target)
+    with target.open("rb") as file:
+        # Some disks say that they are full only now.
+        os.fsync(file.fileno())
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a folder, one file at a time where the disk cannot rename it: a file system of layers
+    keeps lower ones as they are, and `target` may lie on another disk. What is there already stays.
+    """
+    if not target.exists():
+        try:
+            os.rename(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return
+    target.mkdir(exist_ok=True)
+    for name in os.listdir(source):
+        each, moved = source / name, target / name
+        if each.is_dir() and not each.is_symlink():
+            _move(each, moved)
+            continue
+        try:
+            os.rename(each, moved)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            if each.is_symlink():
+                moved.symlink_to(os.readlink(each))
+            else:
+                _copy(each, moved)
+            each.unlink()
+    source.rmdir()
+
+
+def _results(place: Place) -> Iterator[tuple[str, Path]]:
+    for name in place.beside:
+        folder = place.finished / "signatures" if name.endswith(".sig") else place.finished
+        yield name, folder / name
+
+
+def _write_beside(place: Place, results: Iterable[tuple[str, Path]]) -> None:
+    """Each file in the order given, those that a result lacks removed."""
+    for name, source in results:
+        if source.exists():
+            replace(place.certificates / name, source.read_bytes())
+        else:
+            (place.certificates / name).unlink(missing_ok=True)
+
+
+def _save_beside(place: Place, old: Path) -> None:
+    """Make the folder `old` with copies of what stands beside the outputs, all of it or none."""
+    saving = old.with_name(f"{old.name}.part")
+    remove(saving)
+    saving.mkdir(parents=True)
+    for name in place.beside:
+        source = place.certificates / name
+        if source.exists():
+            replace(saving / name, source.read_bytes())
+    os.rename(saving, old)
+
+
+def _bring_back(place: Place, old: Path) -> None:
+    """Put outputs and certificate of `old` back; new outputs make room, they are finished too."""
+    for name in place.outputs:
+        saved, target = old / "outputs" / name, place.home / name
+        is_new = os.path.lexists(target) and not (place.staging / "new" / name).exists()
+        if saved.exists():
+            if is_new:
+                remove(target)
+            _move(saved, target)
+        elif is_new and not (old / "outputs").exists():
+            # There was nothing.
+            remove(target)
+    _write_beside(place, ((name, old / name) for name in place.beside))
+    remove(old)

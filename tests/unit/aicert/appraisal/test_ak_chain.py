@@ -1,0 +1,318 @@
+"""Corners of chains that the attack table does not reach."""
+
+import time
+import warnings
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric.ec import SECP521R1, generate_private_key
+from cryptography.x509.oid import NameOID
+
+from aicert.appraisal.ak_chain import (
+    MAX_CERTIFICATE,
+    Root,
+    load,
+    serial_number,
+    stamp,
+    trim_padding,
+    verify_chain,
+)
+from aicert.errors import EvidenceError
+from aicert.frozen import replace
+from tests.adversarial import ca_forge
+from tests.adversarial.ca_forge import AT, EKU_AK, ec_key, issue, root, rsa_key, usage
+
+CA = root("CA", ec_key("ca"))
+LEAF = issue(
+    "leaf", rsa_key("ak"), issuer="CA", issuer_key=ec_key("ca"), purposes=(EKU_AK,),
+    key_usage=usage(),
+)  # fmt: skip
+ROOT = Root(name="r", der=CA, tier="vtpm")
+
+
+def test_chain_of_nothing_but_the_root_or_of_nothing() -> None:
+    for chain in ((), (CA,)):
+        with pytest.raises(EvidenceError):
+            verify_chain(chain, (ROOT,), AT)
+
+
+def test_the_result_names_root_subject_and_end() -> None:
+    key = verify_chain((LEAF,), (ROOT,), AT)
+    assert (key.root, key.subject) == (ROOT, "leaf")
+
+
+def test_a_root_that_another_issued_ends_a_chain() -> None:
+    key = ec_key("middle")
+    above = ec_key("ca")
+    middle = issue(
+        "middle", key, issuer="CA", issuer_key=above, ca=True, key_usage=usage(cert=True)
+    )
+    leaf = issue("leaf", rsa_key("ak"), issuer="middle", issuer_key=key, purposes=(EKU_AK,))
+    pinned = Root(name="middle", der=middle, tier="vtpm")
+    for chain in ((leaf,), (leaf, middle)):
+        assert verify_chain(chain, (pinned,), AT).root == pinned
+
+
+def test_validity_includes_its_ends() -> None:
+    for at in (datetime(2026, 1, 1, tzinfo=UTC), datetime(2036, 1, 1, tzinfo=UTC)):
+        verify_chain((LEAF,), (ROOT,), at)
+
+
+@pytest.mark.parametrize(
+    "der",
+    [b"", b"\x30\x82", b"\x30\x80" + LEAF[2:], bytes(MAX_CERTIFICATE + 1), LEAF + b"\x01"],
+)
+def test_what_is_not_one_certificate(der: bytes) -> None:
+    with pytest.raises(EvidenceError):
+        trim_padding(der)
+
+
+def test_certificates_that_are_not_version_3_or_not_sound() -> None:
+    version = LEAF.index(b"\xa0\x03\x02\x01\x02")
+    for position, value in ((version + 4, 1), (version + 6, 0), (version + 6, 40)):
+        changed = bytearray(LEAF)
+        changed[position] = value
+        with pytest.raises(EvidenceError):
+            load(bytes(changed), "x")
+    garbage = b"\x30\x82\x00\x20\x30\x1e" + b"\xa0\x03\x02\x01\x02\x02\x01\x01" + bytes(22)
+    with pytest.raises(EvidenceError, match=r"version 3|not a sound"):
+        load(garbage, "x")
+
+
+def test_keys_and_signatures_of_other_kinds() -> None:
+    odd = generate_private_key(SECP521R1())
+    with pytest.raises(EvidenceError, match="not RSA, P-256 or P-384"):
+        load(issue("x", odd, issuer="CA", issuer_key=ec_key("ca")), "x")
+    large = rsa_key("large", 4104)
+    with pytest.raises(EvidenceError, match="4104 bits"):
+        load(issue("x", large, issuer="CA", issuer_key=ec_key("ca")), "x")
+
+
+def test_signature_without_a_hash() -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from tests.adversarial.ca_forge import FROM, UNTIL, distinguished
+
+    signer = ed25519.Ed25519PrivateKey.generate()
+    der = (
+        x509.CertificateBuilder()
+        .subject_name(distinguished("a subject that makes this long enough"))
+        .issuer_name(distinguished("an issuer whose name is not short either"))
+        .public_key(rsa_key("ak").public_key())
+        .serial_number(1)
+        .not_valid_before(FROM)
+        .not_valid_after(UNTIL)
+        .sign(signer, None)
+        .public_bytes(Encoding.DER)
+    )
+    with pytest.raises(EvidenceError, match="hash none"):
+        load(der, "x")
+
+
+def test_a_pinned_intermediate_of_the_same_name_but_another_key() -> None:
+    def middle(key: str) -> bytes:
+        return issue(
+            "middle", ec_key(key), issuer="CA", issuer_key=ec_key("ca"), ca=True,
+            key_usage=usage(cert=True),
+        )  # fmt: skip
+
+    leaf = issue(
+        "leaf", rsa_key("ak"), issuer="middle", issuer_key=ec_key("second"), purposes=(EKU_AK,)
+    )
+    both = Root(name="r", der=CA, tier="vtpm", intermediates=(middle("first"), middle("second")))
+    verify_chain((leaf,), (both,), AT)
+    one = Root(name="r", der=CA, tier="vtpm", intermediates=(middle("first"),))
+    with pytest.raises(EvidenceError, match="no root"):
+        verify_chain((leaf,), (one,), AT)
+    with pytest.raises(EvidenceError, match="does not reach root r"):
+        verify_chain((leaf, CA), (one,), AT)
+
+
+def test_a_certificate_without_common_name_or_identifiers() -> None:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from tests.adversarial.ca_forge import FROM, UNTIL, distinguished
+
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(distinguished("CA"))
+        .public_key(rsa_key("ak").public_key())
+        .serial_number(1)
+        .not_valid_before(FROM)
+        .not_valid_after(UNTIL)
+        .add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(EKU_AK)]), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("vm.example")]), critical=True)
+    )
+    der = builder.sign(ec_key("ca"), hashes.SHA256()).public_bytes(Encoding.DER)
+    assert verify_chain((der,), (ROOT,), AT).subject == ""
+
+
+def test_a_simulated_extension_that_names_nobody() -> None:
+    from aicert.crypto.simulated import SIMULATED_OID, extension
+
+    unknown = x509.UnrecognizedExtension(SIMULATED_OID, b"\x0c\x01x")
+    for extra in (((unknown, True),), ((extension("local"), False),)):
+        der = issue(
+            "leaf", rsa_key("ak"), issuer="CA", issuer_key=ec_key("ca"), purposes=(EKU_AK,),
+            extra=extra,
+        )  # fmt: skip
+        with pytest.raises(EvidenceError, match="simulated:unknown"):
+            verify_chain((der,), (ROOT,), AT)
+        with pytest.raises(EvidenceError, match="tier unknown"):
+            verify_chain((der,), (), AT)
+
+
+def test_a_changed_octet_is_one_typed_error() -> None:
+    accepted = []
+    for position in range(len(LEAF)):
+        for value in {LEAF[position] ^ 1 << bit for bit in range(8)} | {0x1E, 0x03}:
+            changed = bytearray(LEAF)
+            changed[position] = value
+            try:
+                verify_chain((bytes(changed),), (ROOT,), AT)
+            except EvidenceError:
+                continue
+            accepted.append(position)
+    # Only what is changed into itself.
+    assert accepted
+    assert all(LEAF[position] in (0x1E, 0x03) for position in accepted)
+
+
+def test_the_longest_chain_that_platforms_have() -> None:
+    keys = [ec_key("ca"), ec_key("middle"), ec_key("lower")]
+    names = ["CA", "middle", "lower"]
+    chain = [CA]
+    for depth in (1, 2):
+        chain.insert(
+            0,
+            issue(
+                names[depth], keys[depth], issuer=names[depth - 1], issuer_key=keys[depth - 1],
+                ca=True, key_usage=usage(cert=True),
+            ),
+        )  # fmt: skip
+    leaf = issue("leaf", rsa_key("ak"), issuer="lower", issuer_key=keys[2], purposes=(EKU_AK,))
+    assert verify_chain((leaf, *chain), (ROOT,), AT).subject == "leaf"
+    with pytest.raises(EvidenceError, match=r"^an AK chain of 5 certificates, not 1 to 4$"):
+        verify_chain((leaf, *chain, CA), (ROOT,), AT)
+
+
+def test_a_key_that_may_sign_only_one_of_certificates_and_revocation_lists() -> None:
+    for cert, lists in ((True, False), (False, True)):
+        key_usage = x509.KeyUsage(
+            digital_signature=True, content_commitment=False, key_encipherment=False,
+            data_encipherment=False, key_agreement=cert, key_cert_sign=cert, crl_sign=lists,
+            encipher_only=False, decipher_only=False,
+        )  # fmt: skip
+        leaf = issue(
+            "leaf", rsa_key("ak"), issuer="CA", issuer_key=ec_key("ca"), purposes=(EKU_AK,),
+            key_usage=key_usage,
+        )  # fmt: skip
+        with pytest.raises(EvidenceError, match="may sign certificates"):
+            verify_chain((leaf,), (ROOT,), AT)
+
+
+@pytest.mark.parametrize("padding", [b"X", b"\x00X", b"X\xff", b"\x00\xff"])
+def test_padding_is_of_one_kind(padding: bytes) -> None:
+    assert trim_padding(LEAF + b"\x00\x00") == trim_padding(LEAF + b"\xff\xff") == LEAF
+    with pytest.raises(EvidenceError, match="is cut short, or something follows it"):
+        trim_padding(LEAF + padding)
+
+
+def test_sizes_at_their_limits() -> None:
+    # A SEQUENCE of nothing, which is no certificate, but one thing.
+    assert trim_padding(b"\x30\x82\x00\x00") == b"\x30\x82\x00\x00"
+    assert trim_padding(LEAF.ljust(MAX_CERTIFICATE, b"\x00")) == LEAF
+    with pytest.raises(EvidenceError, match=r"^an X\.509 certificate of more than 8192 bytes$"):
+        trim_padding(LEAF.ljust(MAX_CERTIFICATE + 1, b"\x00"))
+    start = b"\x30\x82\x00\x00\x30\x82\x00\x00\xa0\x03\x02\x01\x02\x02"
+    assert serial_number(start + b"\x15", "it") == slice(15, 36)
+    for size in (0, 22):
+        with pytest.raises(EvidenceError, match=f"^it: a serial number of {size} bytes$"):
+            serial_number(start + bytes((size,)), "it")
+
+
+def test_which_certificate_of_the_policy_is_unsound_is_said() -> None:
+    def failing(**changes: object) -> str:
+        with pytest.raises(EvidenceError) as caught:
+            verify_chain((LEAF,), (replace(ROOT, **changes),), AT)
+        return caught.value.message
+
+    negative = issue("CA", ec_key("ca"), issuer="CA", issuer_key=ec_key("ca"), ca=True, serial=1)
+    place = serial_number(negative, "it")
+    negative = negative[: place.start] + b"\x80" + negative[place.stop :]
+    assert failing(der=negative) == "r: the serial number is not positive"
+    # A chain that brings its root is compared with the root's bytes, and they are looked at after.
+    with pytest.raises(EvidenceError, match=r"^ak_cert\[0\]: the serial number is not positive$"):
+        verify_chain((negative,), (replace(ROOT, der=negative),), AT)
+    short = negative[: place.start - 1] + b"\x00" + negative[place.start :]
+    assert failing(der=short) == "r: a serial number of 0 bytes"
+
+
+def test_a_time_is_written_in_utc_wherever_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert stamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_roots_of_the_policy_are_named_where_none_fits() -> None:
+    other = [Root(name=name, der=root(name, ec_key(name)), tier="vtpm") for name in ("a", "b")]
+    with pytest.raises(EvidenceError) as caught:
+        verify_chain((LEAF,), other, AT)
+    assert caught.value.message == (
+        "the AK certificate chains to no root of this policy: a (vtpm), b (vtpm)"
+    )
+
+
+def _long_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names longer than X.509 allows, which cryptography reads with a warning."""
+    warnings.simplefilter("ignore")
+    monkeypatch.setattr(
+        ca_forge,
+        "distinguished",
+        lambda name: x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, name.ljust(90, "."), _validate=False)]
+        ),
+    )
+
+
+def test_of_a_long_name_the_start_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def why(leaf: bytes, above: bytes, **changes: object) -> str:
+        pinned = Root(name="r", der=above, tier="vtpm", **changes)  # type: ignore[arg-type]  # fields of Root
+        with pytest.raises(EvidenceError) as caught:
+            verify_chain((leaf, above), (pinned,), AT)
+        return caught.value.message
+
+    def made(**changes: object) -> bytes:
+        words: dict[str, object] = {
+            "issuer": "CA", "issuer_key": ec_key("ca"), "purposes": (EKU_AK,),
+        }  # fmt: skip
+        return issue("leaf", rsa_key("ak"), **{**words, **changes})  # type: ignore[arg-type]  # arguments of issue
+
+    leaf, ca = (f"'{name.ljust(80, '.')}'" for name in ("leaf", "CA"))
+    with warnings.catch_warnings():
+        _long_named(monkeypatch)
+        above = root("CA", ec_key("ca"))
+        assert why(made(), above, subjects=(".x",)) == (
+            f"root r certifies attestation keys of other subjects than {leaf}"
+        )
+        none = issue("CA", ec_key("ca"), issuer="CA", issuer_key=ec_key("ca"), ca=None)
+        assert why(made(), none) == f"{ca} is no CA (basic constraints)"
+        assert why(made(authority=ec_key("x")), above) == (
+            f"{leaf} names another issuer key than that of {ca}"
+        )
+        assert why(made(issuer_key=ec_key("x"), authority=ec_key("ca")), above) == (
+            f"{leaf} was not issued by {ca}"
+        )
+        assert why(made(end=datetime(2026, 2, 1, tzinfo=UTC)), above) == (
+            f"{leaf} is valid from 2026-01-01T00:00:00Z to 2026-02-01T00:00:00Z, "
+            "not at 2026-11-01T00:00:00Z"
+        )

@@ -1,0 +1,309 @@
+"""What passes, what cannot be told, and what a result says of itself."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from aicert.appraisal.ak_chain import stamp
+from aicert.appraisal.policy import Claim, Firmware
+from aicert.appraisal.result import BOOT_CHECKS
+from aicert.errors import ConfigError
+from aicert.formats import image_lock
+from aicert.formats.digest import Digest, FileFact, of_bytes
+from aicert.formats.lockfile import Lockfile
+from aicert.formats.run_report import Value
+from aicert.trust import revoked_images
+from tests.adversarial import tpm_forge
+from tests.adversarial.attacks_platform import intermediate
+from tests.adversarial.attacks_run import ancestor
+from tests.adversarial.attacks_statement import SIGNER
+from tests.adversarial.forger import BOOT, FIRMWARE, NONCE, VERITY, Scene, hex_of
+
+
+def test_without_a_model_there_is_no_verdict() -> None:
+    scene = Scene()
+    scene.with_model = False
+    result = scene.appraise()
+    assert (result.verdict, result.exit_code, result.certificate_consistent) == ("none", 2, "yes")
+    assert [check.id for check in result.undecided] == ["subject.files"]
+
+
+def test_naming_the_lockfile_by_bytes_or_digest() -> None:
+    for wanted in (bytes, of_bytes):
+        scene = Scene()
+        scene.caller_lockfile = wanted(scene.get("lockfile_bytes"))
+        result = scene.appraise()
+        assert result.check("inputs.lockfile").verdict == "ok"
+        assert not any("--lockfile" in line for line in result.omits)
+
+
+def test_the_callers_nonce_makes_it_fresh() -> None:
+    scene = Scene()
+    assert "not fresh" in scene.appraise().check("quote.nonce").detail
+    scene.caller_nonce = NONCE
+    assert "your nonce" in scene.appraise().check("quote.nonce").detail
+
+
+def test_age_is_known_from_the_callers_nonce_only() -> None:
+    scene = Scene()
+    scene.edit("policy", lambda policy: replace(policy, max_age_days=30))
+    result = scene.appraise()
+    assert (result.verdict, result.check("policy.age").verdict) == ("none", "not-checked")
+    scene.caller_nonce = NONCE
+    assert scene.appraise().check("policy.age").verdict == "ok"
+
+
+def test_claims_say_where_a_value_is_from() -> None:
+    scene = Scene()
+    claims = (
+        Claim(name="totalFlops", at_most=1e13, at_least=1e12),
+        Claim(name="steps", at_least=40, origins=frozenset(("self-reported",))),
+    )
+    scene.edit("policy", lambda policy: replace(policy, claims=claims))
+    detail = scene.appraise().check("policy.claims").detail
+    assert detail == "totalFlops is 1500000000000.0 (derived); steps is 40 (self-reported)"
+
+
+def test_inert_files_are_present_and_not_covered() -> None:
+    scene = Scene()
+    inert = {
+        "README.md", "LICENSE", "LICENSE.txt", "LICENSE-APACHE", ".gitattributes", ".git/HEAD",
+        ".cache/huggingface/x", "certificate.json",
+    }  # fmt: skip
+    scene.edit("model", lambda model: model | {path: FileFact(1, hex_of(b"i")) for path in inert})
+    detail = scene.appraise().check("subject.files").detail
+    assert "3 files, 47 bytes\npresent, not covered: .cache/huggingface/x, .git/HEAD, " in detail
+    assert detail.endswith("\na .git/ of somebody else's can make git run programs: remove it")
+    assert scene.appraise().verdict == "passed"
+
+
+def test_differences_are_shown_in_part() -> None:
+    scene = Scene()
+    extra = {f"x{i}": FileFact(1, hex_of(b"x")) for i in range(9)}
+    scene.edit("model", lambda model: model | extra)
+    assert scene.appraise().check("subject.files").detail.endswith("extra     x4\nand 4 more")
+
+
+def test_one_of_several_outputs_is_the_model() -> None:
+    scene = Scene()
+    scene.edit("lockfile", lambda locked: replace(locked, outputs=("adapter", "model")))
+    scene.edit("outputs", lambda outputs: outputs | {"adapter": {"a.safetensors": b"delta"}})
+    result = scene.appraise()
+    assert "output model" in result.check("subject.files").detail
+    assert result.check("outputs.nonempty").detail == "4 files in 2 outputs"
+    assert result.verdict == "passed"
+    assert set(result.subject or {}) == {"adapter", "model"}
+
+
+def test_lineage() -> None:
+    scene = Scene()
+    ancestor(lambda _: None)(scene)
+    result = scene.appraise()
+    assert result.check("lineage.ancestors").verdict == "ok"
+    scene.ancestors = None
+    result = scene.appraise()
+    assert (result.check("lineage.ancestors").verdict, result.verdict) == ("not-checked", "passed")
+
+
+def test_no_run_is_its_own_ancestor() -> None:
+    scene = Scene()
+    ancestor(lambda _: None)(scene)
+    assert scene.appraise().check("lineage.ancestors").verdict == "ok"
+    scene.ancestors = [scene.get("certificate")]
+    assert scene.appraise().check("lineage.ancestors").verdict == "failed"
+
+
+def test_intermediates_and_root_may_be_sent() -> None:
+    for kind in ("local", "cloud"):
+        scene = Scene(kind)
+        chain = intermediate(scene)
+        scene.put("chain", chain)
+        assert scene.appraise().verdict == "passed"
+        scene.put("chain", (*chain, scene.get("root")))
+        assert scene.appraise().verdict == "passed"
+
+
+def test_a_padded_ak_certificate_passes() -> None:
+    for filler in (b"\x00", b"\xff"):
+        scene = Scene()
+        scene.put("chain", (scene.get("chain")[0].ljust(4096, filler),))
+        assert scene.appraise().verdict == "passed"
+
+
+@pytest.mark.parametrize("scheme", [tpm_forge.RSASSA, tpm_forge.RSAPSS])
+def test_signature_schemes(scheme: int) -> None:
+    scene = Scene()
+    attest = scene.get("quote_attest")
+    scene.put("quote_signature", tpm_forge.sign(scene.ak, attest, scheme=scheme))
+    # An edit makes the parts anew, and with them another DSSE signature, but the same quote.
+    assert scene.appraise().verdict == "passed"
+
+
+def test_expired_is_good_at_a_time_that_the_caller_states() -> None:
+    scene = Scene()
+    scene.at = datetime.fromisoformat("2037-01-01T00:00:00Z")
+    assert scene.appraise().check("platform.chain").verdict == "failed"
+    scene.at = datetime.fromisoformat("2030-01-01T00:00:00Z")
+    assert scene.appraise().verdict == "passed"
+    scene.at = datetime(2030, 1, 1)  # noqa: DTZ001 - a time without a zone is the point
+    with pytest.raises(ConfigError, match="time zone"):
+        scene.appraise()
+
+
+def test_what_is_quoted_and_not_compared_is_said() -> None:
+    assert set(Scene("cloud").appraise().quoted) == {5, 6, 9, 10, 15}
+    assert set(Scene().appraise().quoted) == set(range(16)) - {8, 14}
+
+
+def test_one_step_is_a_training() -> None:
+    steps = Value("self-reported", 1)
+    scene = Scene().edit(
+        "report", lambda report: replace(report, values=dict(report.values) | {"steps": steps})
+    )
+    check = scene.appraise().check("outputs.trained")
+    assert check.detail.startswith("1 steps (self-reported), 5120 tokens (self-reported)\n1 weight")
+
+
+def test_as_many_changed_tensors_as_new_ones() -> None:
+    counts = dict.fromkeys(("tensorsChanged", "tensorsNew"), Value("measured", 3))
+    scene = Scene().edit(
+        "report", lambda report: replace(report, values=dict(report.values) | counts)
+    )
+    check = scene.appraise().check("outputs.trained")
+    assert check.verdict == "ok"
+    assert "3 tensors changed, 3 are new" in check.detail
+
+
+def test_what_came_out_as_it_went_in_is_named_in_part() -> None:
+    names = tuple(f"{letter}.safetensors" for letter in "abcd")
+    scene = Scene().edit("report", lambda report: replace(report, unchanged_weights=names))
+    check = scene.appraise().check("outputs.trained")
+    assert check.detail.endswith(": 'a.safetensors, b.safetensors, c.safetensors'")
+
+
+def test_of_a_long_list_of_weights_the_start_is_shown() -> None:
+    names = tuple(letter * 80 for letter in "abc")
+    scene = Scene().edit("report", lambda report: replace(report, unchanged_weights=names))
+    assert scene.appraise().check("outputs.trained").detail == (
+        f"weights came out as they went in: '{', '.join(names)[:200]}'"
+    )
+
+
+def test_every_dm_verity_root_that_an_image_has_is_named() -> None:
+    verity = VERITY | {"esp": of_bytes(b"esp")}
+    lock = image_lock.emit(name="machine", disk=of_bytes(b"disk"), pcrs=BOOT, verity=verity)
+    scene = Scene("cloud").put("image_lock", lock)
+    scene.edit("policy", lambda policy: replace(policy, accepted=frozenset((of_bytes(lock),))))
+    assert scene.appraise().check("boot.image").detail == (
+        "the statement names other dm-verity roots than the accepted image\n"
+        f"found     root {VERITY['root']}\n"
+        f"expected  esp {verity['esp']}, root {VERITY['root']}"
+    )
+
+
+def test_an_image_that_this_project_has_revoked_fails_under_every_policy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene("cloud")
+    assert scene.appraise().verdict == "passed"
+    digest = of_bytes(scene.get("image_lock"))
+    (reason,) = set(revoked_images.REVOKED.values())
+    monkeypatch.setitem(revoked_images.REVOKED, digest, reason)
+    # A policy of the caller's own, which accepts the image and has revoked nothing.
+    result = scene.appraise()
+    assert [check.id for check in result.failed] == ["boot.image"]
+    assert result.check("boot.image").detail == f"image {digest} is revoked: {reason}"
+    assert "weights that existed before the run" in reason
+
+
+def test_the_images_of_the_trainer_that_read_data_files_are_revoked() -> None:
+    """Among them the first that was committed, and the last of each kind before the reader."""
+    for known in (
+        "c7cfd3798b8bf86e2d703d9206c8f0e4bb324d8bbc8d716ca0ddae02dc148f0a",
+        "d9b0f356cc4e24722b3257f2b8f77d76e0f2382c76e91db1f2112c0c04188081",
+        "42cd3578d49cba283683d6aeae0f7b48309e2a2a7ec46effb946ee89c2d730ac",
+    ):
+        assert Digest("sha256", known) in revoked_images.REVOKED
+
+
+def test_outputs_that_the_lockfile_does_not_declare_are_named() -> None:
+    scene = Scene()
+    scene.edit("statement", lambda s: replace(s, outputs=s.outputs | {"z": s.outputs["model"]}))
+    assert scene.appraise().check("statement.form").detail == (
+        "the statement's outputs differs from what was verified\n"
+        "found     \"('model', 'z')\"\nexpected  \"('model',)\""
+    )
+
+
+def test_of_what_differs_the_start_is_shown() -> None:
+    scene = Scene()
+    many = tuple(f"output-{number:03}" for number in range(30))
+    scene.edit("lockfile", lambda locked: replace(locked, outputs=("model", *many)))
+    made = scene.get("statement").outputs
+    scene.edit("statement", lambda s: replace(s, outputs={"x": made["model"]}))
+    assert scene.appraise().check("statement.form").detail == (
+        "the statement's outputs differs from what was verified\n"
+        f"found     \"('x',)\"\nexpected  {str(('model', *many))[:200]!a}"
+    )
+    scene.edit("statement", lambda s: replace(s, outputs=dict.fromkeys(many, made["model"])))
+    scene.edit("lockfile", lambda locked: replace(locked, outputs=("model",)))
+    assert scene.appraise().check("statement.form").detail == (
+        "the statement's outputs differs from what was verified\n"
+        f"found     {str(many)[:200]!a}\nexpected  \"('model',)\""
+    )
+
+
+def test_each_input_that_somebody_signed_is_named_in_a_line_of_its_own() -> None:
+    def signed(lockfile: Lockfile) -> Lockfile:
+        return replace(
+            lockfile, inputs=tuple(replace(item, signed_by=SIGNER) for item in lockfile.inputs)
+        )
+
+    scene = Scene().edit("lockfile", signed)
+    names = [item.name for item in scene.get("lockfile").inputs]
+    assert len(names) > 1
+    scene.edit("report", lambda report: replace(report, signers=tuple((n, SIGNER) for n in names)))
+    detail = scene.appraise().check("statement.form").detail
+    assert detail.splitlines()[1:] == [f"input {name} signed by {SIGNER}" for name in names]
+
+
+def test_a_result_says_when_and_of_what_it_is() -> None:
+    scene = Scene()
+    made = scene.get("statement")
+    result = scene.appraise()
+    assert (result.at, result.finished) == (stamp(scene.at), made.finished)
+    assert (result.run, result.lockfile) == (made.run, str(made.lockfile))
+    assert result.subject == {name: str(out.digest) for name, out in made.outputs.items()}
+
+
+@pytest.mark.parametrize(("pcr", "check"), [(8, "outputs.pcr8"), (14, "inputs.pcr14")])
+def test_a_result_only_shows_what_was_measured(pcr: int, check: str) -> None:
+    scene = Scene()
+    result = scene.edit("pcrs", lambda pcrs: pcrs | {pcr: b"\x01" * 32}).appraise()
+    assert [one.id for one in result.failed] == [check]
+    assert (result.subject is None, result.lockfile is None) == (pcr == 8, pcr == 14)
+    assert (result.run, result.finished) == ("tiny", scene.get("statement").finished)
+
+
+def test_what_booted_is_judged_unless_both_sides_are_software() -> None:
+    asked = Scene("cloud").edit("policy", lambda policy: replace(policy, tier="software"))
+    result = asked.appraise()
+    assert {result.check(one).verdict for one in BOOT_CHECKS} == {"ok"}
+    weak = Scene().edit("policy", lambda policy: replace(policy, tier="vtpm"))
+    result = weak.appraise()
+    assert result.failed[0].id == "platform.tier"
+    assert {result.check(one).verdict for one in BOOT_CHECKS} == {"not-checked"}
+
+
+def test_a_register_that_no_reference_value_names_is_told() -> None:
+    scene = Scene("cloud")
+    values = {index: value for index, value in FIRMWARE.items() if index != 1}
+    firmware = (Firmware(name="test firmware", pcrs=values),)
+    told = "what stands in PCRs {}: quoted, not compared"
+    assert told.format("5, 6, 9, 10, 15") in scene.appraise().omits
+    scene.edit("policy", lambda policy: replace(policy, firmware=firmware))
+    result = scene.appraise()
+    assert result.verdict == "passed"
+    assert told.format("1, 5, 6, 9, 10, 15") in result.omits
+    assert sorted(result.quoted) == [1, 5, 6, 9, 10, 15]

@@ -1,0 +1,59 @@
+"""What is said where nothing is decided; words of refusals: tests/adversarial/words.txt."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aicert.appraisal.policy import Launch
+from tests.adversarial import chip_forge
+from tests.adversarial.forger import Scene
+
+
+def said(check: str, scene: Scene, **policy: Any) -> tuple[str, str]:
+    scene.edit("policy", lambda given: replace(given, **policy))
+    found = scene.appraise().check(check)
+    return found.verdict, found.detail
+
+
+def test_what_is_missing_is_named() -> None:
+    confidential = "confidential"
+    assert said("platform.chip", Scene(confidential), chips=()) == (
+        "not-checked",
+        "policy test names no maker of processors",
+    )
+    assert said("platform.chip", Scene(confidential).put("platform", None)) == (
+        "not-checked",
+        "the certificate carries no report of a confidential machine",
+    )
+    verdict, detail = said("platform.chip", Scene(confidential).put("vcek", None))
+    assert verdict == "not-checked"
+    assert detail.startswith("the certificate carries none of the processor (VCEK)")
+    assert said("platform.guest", Scene(confidential), launches=()) == (
+        "not-checked",
+        "policy test names nobody who may start guests",
+    )
+
+
+def test_all_that_are_accepted_are_named() -> None:
+    other = Launch(name="other", id_key=bytes(48), minimum_svn=3)
+    newer = replace(chip_forge.PARAVISOR, minimum_svn=chip_forge.SVN + 1)
+    verdict, detail = said("platform.guest", Scene("confidential"), launches=(newer, other))
+    assert verdict == "failed"
+    assert detail.split("\n")[0] == (
+        "the guest was started by none of those accepted: "
+        "test paravisor (SVN 10 or newer), other (SVN 3 or newer)"
+    )
+
+
+@pytest.mark.parametrize("unproven", [("platform", None), ("vcek", None), ("hcl", b"")])
+def test_a_tier_that_is_not_shown_is_not_said(unproven: tuple[str, Any]) -> None:
+    result = Scene("confidential").put(*unproven).appraise()
+    assert (result.tier, result.trusts) == (None, ())
+    assert result.check("platform.tier").verdict == "not-checked"
+    assert result.verdict != "passed"
+
+
+def test_who_may_start_guests_is_asked_last() -> None:
+    debugged = Scene("confidential").edit("guest", lambda g: g | {"policy": 0x3001F | 1 << 19})
+    assert said("platform.guest", debugged, launches=())[0] == "failed"

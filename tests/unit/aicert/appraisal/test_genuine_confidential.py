@@ -1,0 +1,233 @@
+"""Published evidence of Azure's confidential machines, on the path that our own certificates take.
+
+What is published is never of one machine: the report that a chip certificate fits comes without a
+quote, the quotes come without a report. So each check is shown on genuine bytes, and no certificate
+of a whole genuine machine exists to pass.
+"""
+
+import json
+import re
+from base64 import b64decode, urlsafe_b64decode
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from aicert.appraisal.ak_chain import verify_chain
+from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
+from aicert.appraisal.policy import ChipRoot, built_in
+from aicert.appraisal.result import AttestationResult
+from aicert.errors import EvidenceError
+from aicert.formats import certificate as certificates
+from aicert.formats.certificate import PlatformReport
+from aicert.trust import azure
+from aicert.trust.roots import CHIP_FAMILIES, chip_root, pinned
+from aicert.verifier import verify
+from enclave_runner.attester.tpm import cut_padding
+from tests.adversarial import ca_forge
+from tests.adversarial.forger import Scene
+from tests.unit.genuine import needs_vectors, pem_ders, read
+
+pytestmark = needs_vectors
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+# Of the one report that a chip certificate fits, of June 2025.
+THEN = {"bootloader": 10, "tee": 0, "snp": 23, "microcode": 84}
+
+
+def genoa_report() -> bytes:
+    text = read("azure-hcl/azure_sevsnp_report.txt").decode()
+    found = re.search("BEGIN REPORT-----(.*?)-----END", text, re.DOTALL)
+    assert found is not None
+    return b64decode(found[1])
+
+
+def genoa_chip() -> bytes:
+    return pem_ders(read("azure-hcl/sev_certificates.txt"))[-1]
+
+
+def milan_chip() -> bytes:
+    return pem_ders(read("azure-hcl/certs.pem"))[0]
+
+
+def makers(**least: int) -> tuple[ChipRoot, ...]:
+    return tuple(chip_root(family, THEN | least) for family in CHIP_FAMILIES)
+
+
+def test_pinned_roots_are_the_published_ones() -> None:
+    assert pem_ders(read("azure-hcl/certs.pem"))[1:] == [
+        pinned("amd-milan-ask.pem"),
+        pinned("amd-milan-ark.pem"),
+    ]
+    published = pem_ders(read("azure-hcl/sev_certificates.txt"))[:4]
+    wanted = [
+        f"amd-{family}-{part}.pem" for family in ("milan", "genoa") for part in ("ark", "ask")
+    ]
+    assert {pinned(name) for name in wanted} == set(published)
+    for root in makers():
+        amd_vcek.issuers(root)
+
+
+@pytest.mark.parametrize(
+    ("der", "family", "tcb"),
+    [
+        (genoa_chip, "amd-genoa", "bootloader 10, tee 0, snp 23, microcode 84"),
+        (milan_chip, "amd-milan", "bootloader 3, tee 0, snp 8, microcode 115"),
+    ],
+)
+def test_chip_certificates_chain_although_their_serial_number_is_zero(
+    der: Any, family: str, tcb: str
+) -> None:
+    # Warnings are errors in these tests: nothing warns of the serial number.
+    chip = amd_vcek.certify_chip(der(), makers(), AT)
+    assert (chip.root.name, amd_vcek.tcb_text(chip.tcb)) == (family, tcb)
+    with pytest.raises(EvidenceError, match="is valid from"):
+        amd_vcek.certify_chip(der(), makers(), datetime(2040, 1, 1, tzinfo=UTC))
+    other = [root for root in makers() if root.name != family]
+    with pytest.raises(EvidenceError, match="none of this policy's makers"):
+        amd_vcek.certify_chip(der(), other, AT)
+
+
+def test_every_octet_that_a_maker_signed_counts() -> None:
+    der = genoa_chip()
+    for place in range(0, len(der) - 600, 7):
+        flipped = bytearray(der)
+        flipped[place] ^= 1
+        with pytest.raises(EvidenceError):
+            amd_vcek.certify_chip(bytes(flipped), makers(), AT)
+
+
+def test_every_octet_of_a_report_counts() -> None:
+    chip = amd_vcek.certify_chip(genoa_chip(), makers(), AT)
+    hardware = azure_hcl.parse(genoa_report()).hardware
+    sev_snp.verify(sev_snp.parse(hardware), chip.key)
+    # To the end of r and s: after them stand zeros that nobody signed.
+    for place in range(0x2A0 + 144):
+        flipped = bytearray(hardware)
+        flipped[place] ^= 1
+        with pytest.raises(EvidenceError):
+            sev_snp.verify(sev_snp.parse(bytes(flipped)), chip.key)
+
+
+def judged(report: bytes, chip: bytes | None, **policy: Any) -> AttestationResult:
+    """A certificate with this report, by an AK that a test CA certified as the report says."""
+    scene = Scene("confidential")
+    scene.at = AT
+    modulus, exponent = azure_hcl.attestation_key(azure_hcl.parse(genoa_report()).runtime)
+    key = RSAPublicNumbers(exponent, modulus).public_key()
+    ak = ca_forge.issue("vm.ConfidentialVM.Azure.windows.net", key, **scene.get("ak_options"))
+    scene.put("chain", (ak,))
+    scene.put("platform", PlatformReport(report=report, chip_certificate=chip))
+    given = {"chips": makers(), "launches": azure.LAUNCHES} | policy
+    scene.edit("policy", lambda made: replace(made, **given))
+    return scene.appraise()
+
+
+def said(result: AttestationResult) -> dict[str, str]:
+    return {c.id: c.verdict for c in result.checks if c.id.startswith("platform.")}
+
+
+def test_a_genuine_machine_is_confidential() -> None:
+    result = judged(genoa_report(), genoa_chip())
+    assert set(said(result).values()) == {"ok"}
+    assert result.tier == "confidential"
+    # Only that machine could have signed the quote.
+    assert result.failed[0].id == "quote.signature"
+
+
+def test_its_firmware_is_too_old_for_the_built_in_policy() -> None:
+    policy = built_in("confidential")
+    result = judged(genoa_report(), genoa_chip(), chips=policy.chips)
+    assert "too old for policy test: snp, microcode\n" in result.check("platform.guest").detail
+    assert (result.failed[0].id, result.tier) == ("platform.guest", None)
+
+
+def test_a_genuine_report_with_another_machines_chip_certificate() -> None:
+    result = judged(genoa_report(), milan_chip())
+    assert "of another processor" in result.check("platform.chip").detail
+    result = judged(read("azure-hcl/hcl-report-snp.bin"), milan_chip())
+    assert "of another processor" in result.check("platform.chip").detail
+    assert result.failed[0].id == "platform.chip"
+
+
+def test_a_genuine_tdx_report_is_not_one_of_sev_snp() -> None:
+    result = judged(read("azure-hcl/hcl-report-tdx.bin"), genoa_chip())
+    assert "kind 4, not of SEV-SNP" in result.check("platform.chip").detail
+
+
+def test_an_older_genuine_report_binds_its_runtime_data() -> None:
+    """Its chip's certificate is not published: everything but the signature."""
+    read_ = azure_hcl.parse(read("azure-hcl/hcl-report-snp.bin"))
+    report = sev_snp.parse(read_.hardware)
+    sev_snp.check_guest(report)
+    assert report.report_data == azure_hcl.report_data(read_.runtime)
+    modulus, exponent = azure_hcl.attestation_key(read_.runtime)
+    assert (modulus.bit_length(), exponent) == (2048, 65537)
+    # A paravisor before the one whose key the policy names.
+    assert report.id_key != azure.LAUNCHES[0].id_key
+
+
+def test_runtime_data_of_another_machine() -> None:
+    """Published alone, with the AK that it names: not that of the quote beside it."""
+    text = read("azure-hcl/var-data.bin")
+    document = json.loads(text)
+    modulus = urlsafe_b64decode(document["keys"][0]["n"] + "==")
+    assert azure_hcl.attestation_key(text)[0] == int.from_bytes(modulus)
+    key = load_pem_public_key(read("azure-hcl/akpub.pem"))
+    assert isinstance(key, RSAPublicKey)
+    numbers = key.public_numbers()
+    assert azure_hcl.attestation_key(text) != (numbers.n, numbers.e)
+
+
+def nv_contents() -> list[bytes]:
+    """Genuine contents of NV 0x01C101D0: one with the index's padding, none with intermediates."""
+    mismatched = read("azure-vtpm-mismatched-ak/akcert_0x01C101D0.der")
+    return [*pem_ders(read("azure-ca/azure_ak_certificates.txt")), mismatched]
+
+
+@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_a_machine_reads_from_its_tpm_reaches_the_root(
+    index: int, cut: bool, tmp_path: Path
+) -> None:
+    """The runner's reading, the certificate file, the verifier: no intermediate is in the TPM."""
+    content = nv_contents()[index]
+    scene = Scene("cloud").put("chain", (cut_padding(content) if cut else content,))
+    file = tmp_path / "certificate.json"
+    file.write_bytes(scene.get("file"))
+    assert certificates.parse(file.read_bytes()).evidence.ak_chain == scene.get("chain")
+    result = verify.check_files(file, None, at=datetime(2026, 8, 1, tzinfo=UTC))
+    assert result.check("platform.chain").detail.endswith("root azure-vtpm-2023")
+    assert (result.tier, result.failed[0].id) == ("vtpm", "quote.signature")
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_confidential_machines_certificate_without_its_report(index: int, tmp_path: Path) -> None:
+    scene = Scene("cloud").put("chain", (cut_padding(nv_contents()[index]),))
+    file = tmp_path / "certificate.json"
+    file.write_bytes(scene.get("file"))
+    result = verify.check_files(file, None, policy="confidential", at=AT)
+    assert said(result)["platform.chain"] == "ok"
+    assert said(result)["platform.chip"] == said(result)["platform.tier"] == "not-checked"
+    assert (result.tier, result.trusts) == (None, ())
+
+
+def test_a_trusted_launch_key_is_none_of_a_confidential_machine() -> None:
+    document = json.loads(read("azure-trusted-launch-2024/sample_azure_attestation.json"))
+    chain = [pem_ders(pem.encode())[0] for pem in document["cert_chain"]]
+    at = datetime(2024, 6, 1, tzinfo=UTC)
+    assert verify_chain(chain, built_in("default").roots, at).root.tier == "vtpm"
+    with pytest.raises(EvidenceError, match="attestation keys of other subjects"):
+        verify_chain(chain, built_in("confidential").roots, at)
+
+
+def test_pinned_firmware_is_that_of_the_published_quote() -> None:
+    from tests.unit.aicert.appraisal.test_genuine import azure_2024_quote
+
+    _, _, pcrs = azure_2024_quote()
+    (firmware,) = built_in("default").firmware
+    assert firmware.pcrs == {index: pcrs[index] for index in (0, 1, 2, 3, 7)}

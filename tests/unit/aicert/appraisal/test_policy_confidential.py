@@ -1,0 +1,173 @@
+"""What a policy says of confidential machines: whose processors, and who may start guests."""
+
+from pathlib import Path
+
+import pytest
+
+from aicert.appraisal.ak_chain import Root
+from aicert.appraisal.policy import Policy, built_in
+from aicert.errors import ConfigError
+from aicert.trust.azure import CHIPS, LAUNCHES
+from aicert.trust.policy_file import load_policy
+from aicert.trust.roots import chip_root
+from tests.adversarial import ca_forge, chip_forge
+from tests.adversarial.ca_forge import ec_key, root
+
+ID_KEY = "ab" * 48
+POLICY = f"""
+name = "ours"
+extends = "confidential"
+
+[[chip]]
+name = "our-chips"
+root = "ark.pem"
+root-sha256 = "{ca_forge.hash_of(chip_forge.ark())}"
+issuer = "ask.pem"
+issuer-sha256 = "{ca_forge.hash_of(chip_forge.ask())}"
+minimum-tcb = {{ bootloader = 1, tee = 0, snp = 2, microcode = 3 }}
+
+[[chip]]
+name = "amd-milan"
+minimum-tcb = {{ bootloader = 4, tee = 0, snp = 24, microcode = 219 }}
+
+[[launch]]
+name = "our-paravisor"
+id-key = "{ID_KEY}"
+minimum-svn = 7
+
+[[launch]]
+name = "another"
+id-key = "{"cd" * 48}"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "policy.toml").write_text(POLICY)
+    (tmp_path / "ark.pem").write_bytes(ca_forge.pem(chip_forge.ark()))
+    (tmp_path / "ask.pem").write_bytes(ca_forge.pem(chip_forge.ask()))
+    return tmp_path
+
+
+def test_built_in_policy_pins_processors_and_who_starts_guests() -> None:
+    policy = built_in("confidential")
+    assert (policy.tier, policy.accepted, policy.firmware) == ("confidential", frozenset(), ())
+    assert [(one.name, one.tier) for one in policy.roots] == [
+        ("azure-confidential-2023", "confidential")
+    ]
+    assert policy.roots[0].subjects == (".ConfidentialVM.Azure.windows.net",)
+    assert policy.roots[0].der == built_in("default").roots[0].der
+    assert {chip.name: chip.minimum for chip in policy.chips} == dict(CHIPS)
+    assert policy.launches == LAUNCHES
+    assert not built_in("default").chips
+
+
+def test_a_file_adds_its_own_and_pinned_ones_by_name(folder: Path) -> None:
+    policy = load_policy(str(folder / "policy.toml"))
+    genoa, ours, milan = policy.chips
+    assert (genoa.name, ours.name) == ("amd-genoa", "our-chips")
+    assert (ours.root, ours.issuer) == (chip_forge.ark(), chip_forge.ask())
+    assert ours.minimum == {"bootloader": 1, "tee": 0, "snp": 2, "microcode": 3}
+    assert milan == chip_root("amd-milan", milan.minimum)
+    assert [(one.name, one.minimum_svn) for one in policy.launches[1:]] == [
+        ("our-paravisor", 7),
+        ("another", 0),
+    ]
+    assert policy.launches[1].id_key == bytes.fromhex(ID_KEY)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("microcode = 3", "ucode = 3", ": chip our-chips: minimum-tcb has an unknown key 'ucode'"),
+        (", microcode = 3", "", "minimum-tcb wants bootloader, tee, snp, microcode"),
+        (
+            "microcode = 3",
+            "microcode = true",
+            ": chip our-chips: minimum-tcb: microcode: an integer is wanted",
+        ),
+        ('issuer = "ask.pem"', 'issuer = "ark.pem"', "has another fingerprint"),
+        ('root = "ark.pem"', 'root = "none.pem"', "cannot read"),
+        ('root = "ark.pem"\n', "", "chip our-chips: root, root-sha256, issuer and"),
+        ('"amd-milan"', '"amd-turin"', "without them only amd-genoa, amd-milan are known"),
+        (f'"{ID_KEY}"', '"ab"', "id-key is not 96 hexadecimal digits"),
+        (f'"{ID_KEY}"', f'"{ID_KEY.upper()}"', "id-key is not 96 hexadecimal digits"),
+        (f'"{ID_KEY}"', f'"{"00" * 48}"', "id-key is not 96 hexadecimal digits"),
+        (f'"{ID_KEY}"', f'"{"xy" * 48}"', "id-key is not 96 hexadecimal digits"),
+        ("minimum-svn = 7", 'minimum-svn = "7"', ": launch: minimum-svn: an integer is wanted"),
+        ("minimum-svn", "min-svn", ": launch has an unknown key 'min-svn'"),
+        (
+            'name = "our-chips"',
+            'name = "our-chips"\nnote = "x"',
+            ": chip has an unknown key 'note'",
+        ),
+    ],
+)
+def test_mistakes_are_named(folder: Path, old: str, new: str, message: str) -> None:
+    path = folder / "policy.toml"
+    assert old in POLICY
+    path.write_text(POLICY.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_policy(str(path))
+    assert message in caught.value.message
+    assert caught.value.message.startswith(f"{path}: ") or not message.startswith(": ")
+
+
+def test_a_makers_root_that_did_not_issue_the_other_is_refused(folder: Path) -> None:
+    strange = chip_forge.issue(
+        chip_forge.ARK, ca_forge.rsa_key("other vm"), issuer=chip_forge.ARK,
+        issuer_key=ca_forge.rsa_key("other vm"),
+    )  # fmt: skip
+    elliptic = root(chip_forge.ARK, ec_key("ca"))
+    for der in (strange, elliptic, root("another name", ec_key("ca"))):
+        (folder / "ark.pem").write_bytes(ca_forge.pem(der))
+        text = POLICY.replace(ca_forge.hash_of(chip_forge.ark()), ca_forge.hash_of(der))
+        (folder / "policy.toml").write_text(text)
+        with pytest.raises(ConfigError, match="chip our-chips: our-chips: the ASK was not issued"):
+            load_policy(str(folder / "policy.toml"))
+
+
+def test_a_tier_that_nothing_can_show_is_refused() -> None:
+    gpu = Root(name="r", der=root("CA", ec_key("ca")), tier="confidential-gpu")
+    with pytest.raises(ConfigError, match="no evidence of tier confidential-gpu can be judged yet"):
+        Policy(name="p", tier="confidential", roots=(gpu,), images={})
+
+
+RAISED = """
+extends = "confidential"
+
+[[chip]]
+name = "amd-genoa"
+minimum-tcb = { bootloader = 11, tee = 0, snp = 30, microcode = 90 }
+
+[[launch]]
+name = "azure-paravisor"
+id-key = "AZURE"
+minimum-svn = 65546
+""".replace("AZURE", LAUNCHES[0].id_key.hex())
+
+
+def test_other_least_versions_take_the_place_of_those_that_are_extended(tmp_path: Path) -> None:
+    """Beside the old ones they would mean nothing: the lower of two minimums is what holds."""
+    (tmp_path / "raised.toml").write_text(RAISED)
+    (tmp_path / "again.toml").write_text('extends = "raised.toml"\n')
+    for name in ("raised.toml", "again.toml"):
+        policy = load_policy(str(tmp_path / name))
+        (genoa,) = policy.chips
+        assert genoa.minimum == {"bootloader": 11, "tee": 0, "snp": 30, "microcode": 90}
+        assert [one.minimum_svn for one in policy.launches] == [65546]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("chip", "policy twice: two [[chip]] have the same issuer: amd-genoa"),
+        ("launch", "policy twice: two [[launch]] have the same id-key: azure-paravisor"),
+    ],
+)
+def test_two_of_one_kind_in_a_file_are_refused(tmp_path: Path, table: str, message: str) -> None:
+    (twice,) = (f"\n[[{part}" for part in RAISED.split("[[") if part.startswith(table))
+    (tmp_path / "twice.toml").write_text(RAISED + twice)
+    with pytest.raises(ConfigError) as caught:
+        load_policy(str(tmp_path / "twice.toml"))
+    assert caught.value.message == message

@@ -1,0 +1,77 @@
+"""The bounds within which the measured loss and the trainer's own may differ, each at its edge."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from aicert.appraisal.result import AttestationResult
+from aicert.formats.run_report import Value
+from tests.adversarial.forger import FACTS, Scene
+
+
+def judged(
+    before: float, after: float, own: Sequence[float], *, comparable: bool = True
+) -> AttestationResult:
+    loss = replace(FACTS["loss"], before=before, after=after, comparable=comparable)
+
+    def edited(report: object) -> object:
+        values = {**report.values, "losses": Value("self-reported", tuple(own))}  # type: ignore[attr-defined]  # a run report
+        return replace(report, loss=loss, values=values)  # type: ignore[type-var]  # a run report
+
+    return Scene("local", 2).edit("report", edited).appraise()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "own", "passes"),
+    [
+        # The trainer says that it went from 8 to 4: a tenth of that must be measured.
+        (8.0, 7.59, [4.0] * 8, True),
+        (8.0, 7.61, [4.0] * 8, False),
+        # It claims a quarter of the base's loss, and just less.
+        (8.0, 8.0, [6.0] * 8, False),
+        (8.0, 8.0, [6.01] * 8, True),
+        # It claims one nat, and just less.
+        (3.0, 3.0, [2.0] * 8, False),
+        (3.0, 3.0, [2.01] * 8, True),
+        # What claims least of the last eight counts, and nothing before those.
+        (8.0, 8.0, [*[2.0] * 7, 6.5], True),
+        (8.0, 8.0, [6.5, *[2.0] * 8], False),
+        (8.0, 8.0, [2.0], False),
+        # Weights that are no numbers any more contradict nothing.
+        (50.4, 49.9, [1.0] * 8, False),
+        (50.4, 50.0, [1.0] * 8, True),
+        # The output fits better: by a nat and by half, and just less.
+        (8.0, 2.0, [4.0] * 8, True),
+        (8.0, 1.99, [4.0] * 8, False),
+        (2.0, 0.5, [1.5] * 8, True),
+        (2.0, 0.49, [1.5] * 8, False),
+        # The best of the last eight counts, and fewer than eight say nothing.
+        (8.0, 1.0, [*[4.0] * 7, 2.0], True),
+        (8.0, 1.0, [4.0] * 7, True),
+        (8.0, 1.0, [1.0, *[4.0] * 8], False),
+    ],
+)
+def test_a_contradiction_is_large_or_none(
+    before: float, after: float, own: list[float], passes: bool
+) -> None:
+    result = judged(before, after, own)
+    assert result.check("outputs.trained").verdict == ("ok" if passes else "failed")
+    assert result.verdict == ("passed" if passes else "failed")
+    assert judged(before, after, own, comparable=False).verdict == "passed"
+
+
+def test_both_numbers_are_named() -> None:
+    detail = judged(8.0, 3.5, [4.25]).check("outputs.trained").detail
+    assert "8 before, 3.5 after (measured)" in detail
+    assert "the trainer itself last reports 4.25 (self-reported)" in detail
+    assert detail.endswith("how well the output fits those rows, not that this training made it")
+    other = judged(8.0, 3.5, [0.1], comparable=False).check("outputs.trained").detail
+    assert "last reports 0.1 (self-reported), of another kind and not compared" in other
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(768, "ok"), (767, "failed")])
+def test_rows_need_three_bytes_each(size: int, verdict: str) -> None:
+    rows = (replace(FACTS["records"][0], rows=256, bytes=size),)
+    scene = Scene("local", 2).edit("report", lambda report: replace(report, records=rows))
+    assert scene.appraise().check("inputs.records").verdict == verdict

@@ -1,0 +1,71 @@
+"""`aicert show`: no verdict, nothing unescaped; of a boot log only what the PCRs here cover."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aicert.cli import event_log, main, show
+from aicert.formats.certificate import Certificate
+from tests.adversarial.forger import Scene
+from tests.fuzz import event_logs
+from tests.unit.aicert.cli.test_main import lay_out
+
+
+def test_show_explains_the_boot_log_where_it_replays() -> None:
+    bare: Certificate = Scene().get("certificate")
+    assert show.boot(bare) is None
+    on = event_logs.variable("SecureBoot", b"\x01")
+    log = event_logs.spec_id() + event_logs.event(7, event_logs.VARIABLE, on)
+    log += event_logs.event(7, event_logs.IPL, b"other", hashed=b"hidden")
+    log += event_logs.event(4, event_logs.IPL, b"a loader that the register does not have")
+    values = event_log.replay(event_log.parse(log), "sha256")
+
+    def carrying(data: bytes, pcrs: dict[int, bytes]) -> Certificate:
+        evidence = replace(bare.evidence, event_log=data, pcrs={**bare.evidence.pcrs, **pcrs})
+        return replace(bare, evidence=evidence)
+
+    text = show.claims_text(carrying(log, {7: values[7]}))
+    assert "boot log  Secure Boot was on; 2 events of PCRs that the log replays" in text
+    assert "variable SecureBoot, 1 bytes" in text
+    assert "other" not in text.partition("boot log")[2]
+    assert "a loader" not in text
+    assert "Secure Boot is not told; 0 events" in show.claims_text(carrying(log, {}))
+    assert "boot log  event log" in show.claims_text(carrying(b"short", {}))
+    assert show.claims(carrying(b"short", {}))["bootLog"] == {"error": "event log ends early"}
+
+
+def test_show_has_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lay_out(Scene(), tmp_path)
+    assert main.main(["show", str(folder / "c.json")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("claims of a certificate; nothing here was verified")
+    assert "40 (self-reported)" in out
+    assert main.main(["show", str(folder / "c.json"), "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verified"], document["run"]) == (False, "tiny")
+    assert document["lockfileReadable"] == "canonical"
+
+
+def test_show_escapes_and_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from aicert.formats.run_report import Override, Value
+
+    scene = Scene()
+    scene.edit("outputs", lambda _: {"model": {f"f{i}.safetensors": b"%d" % i for i in range(60)}})
+    scene.edit("lockfile_bytes", lambda data: data + b"\n")
+    override = Override(key="k\x1b[2J", configured="a\nb", used="x" * 900, why="\u202e")
+    losses = Value("self-reported", (1.0, 2.0))
+    scene.edit(
+        "report",
+        lambda r: replace(r, overrides=(override,), values=r.values | {"losses": losses}),
+    )
+    lay_out(scene, tmp_path)
+    assert main.main(["show", str(tmp_path / "c.json")]) == 0
+    out = capsys.readouterr().out
+    assert all(line.isprintable() and len(line) < 300 for line in out.split("\n"))
+    assert "and 10 more" in out
+    assert "2 numbers" in out
+    assert "not in canonical form" in out
+    assert main.main(["show", str(tmp_path / "c.json"), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["overrides"][0]["why"] == "\u202e"

@@ -1,0 +1,123 @@
+"""What a terminal is shown: tables that fit it, no colour or text that misleads, the version."""
+
+import importlib.metadata
+import io
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aicert.cli import main
+from aicert.cli import table as render
+from tests.adversarial.forger import Scene
+
+
+def test_a_terminal_gets_wrapped_details_and_a_file_does_not() -> None:
+    scene = Scene()
+    scene.set_pcr(14, bytes(32))
+    result = scene.appraise()
+    plain, narrow = render.text(result), render.text(result, columns=80)
+    table = narrow.partition("FAILED    ")[0]
+    assert max(map(len, plain.splitlines())) > 80
+    assert max(map(len, table.splitlines())) <= 80
+    assert "".join(plain.split()) == "".join(narrow.split())
+    details = [line for line in table.splitlines() if line.startswith(" " * 31)]
+    assert details
+    assert max(map(len, render.text(result, columns=10).partition("FAILED")[0].splitlines())) < 100
+
+
+def test_no_line_is_longer_than_the_terminal() -> None:
+    line = "  ok      " + "word " * 30 + "end"
+    assert render.fitted(f"{line}\n", None) == f"{line}\n"
+    assert render.fitted("short\n\nlines\n", 80) == "short\n\nlines\n"
+    first, *more = render.fitted(f"{line}\n", 80).splitlines()
+    assert first.startswith("  ok      word")
+    assert all(each.startswith(" " * 10 + "word") and len(each) <= 80 for each in more)
+    # Letters of two columns; and styles, which take none.
+    assert render.fitted("漢" * 40, 80) == "漢" * 40
+    assert render.fitted("漢" * 41, 80) == "漢" * 40 + "\n" + " " * 10 + "漢"
+    styled = f"{render.GREEN}{'x' * 80}{render.PLAIN}"
+    assert render.fitted(styled, 80) == styled
+    assert render.fitted("x" * 31, 5) == "x" * 30 + "\n" + " " * 10 + "x"
+
+
+def test_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert main.terminal_columns() is None
+    with Path(os.devnull).open("w") as null:
+        monkeypatch.setattr(sys, "stdout", null)
+        assert main.terminal_columns() is None
+        monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((80, 24)))
+        assert main.terminal_columns() == 80
+        assert main.terminal_columns(null) == 80
+
+
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    for found, words in ((lambda _: "1.2", "aicert 1.2\n"), (absent, "aicert of a checkout")):
+        monkeypatch.setattr(importlib.metadata, "version", found)
+        with pytest.raises(SystemExit) as ended:
+            main.main(["--version"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith(words)
+
+
+@pytest.mark.parametrize("hidden", ["\u05d0", "\u0627", "\u0661", "\u3164", "\ufe0f", "\u202e"])
+def test_what_moves_or_hides_text_is_escaped(hidden: str) -> None:
+    assert render.safe(f"a{hidden}b\u00e9") == f"a{ascii(hidden)[1:-1]}b\u00e9"
+
+
+def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert not main.use_colour()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert main.use_colour()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not main.use_colour()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not main.use_colour()
+
+
+def test_three_styles_and_no_more() -> None:
+    scene = Scene()
+    assert {render.GREEN, render.DIM} == styles(render.text(scene.appraise(), colour=True))
+    scene.edit("report", lambda r: r)
+    scene.set_pcr(14, bytes(32))
+    assert render.RED in styles(render.text(scene.appraise(), colour=True))
+
+
+def styles(text: str) -> set[str]:
+    return {"\x1b" + part.split("m")[0] + "m" for part in text.split("\x1b")[1:]} - {render.PLAIN}
+
+
+def test_hostile_text_is_escaped_and_cut() -> None:
+    assert render.safe("a\x1b[2J\n\u202eb") == "a\\x1b[2J\\n\\u202eb"
+    assert render.safe("naïve") == "naïve"
+    assert render.safe("x" * 500).endswith("x…")
+    assert len(render.safe("x" * 500)) == render.MAX_LINE
+    many = render.error_lines("first\n" + "more\n" * 99, None)
+    assert many.count("\n") == 1 + render.MAX_LINES
+
+
+def test_long_details_are_cut() -> None:
+    from aicert.appraisal.result import CheckResult
+
+    check = CheckResult(id="subject.files", verdict="failed", detail="\n".join("x" * 99))
+    assert render._check_lines(check, colour=False)[-1].endswith("and 86 lines more")
+
+
+def test_the_verdict_line_names_the_tier() -> None:
+    passed = Scene("cloud").appraise()
+    assert "\nPASSED    (vtpm)\n" in render.text(passed)
+    open_check = replace(passed.checks[0], verdict="not-checked")
+    open_ = replace(passed, checks=(open_check, *passed.checks[1:]))
+    assert "\nNO VERDICT  1 checks could not be made (vtpm)\n" in render.text(open_)
+    nowhere = render.text(replace(open_, tier=None))
+    assert "\nNO VERDICT  1 checks could not be made \n" in nowhere

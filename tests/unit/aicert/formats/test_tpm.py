@@ -1,0 +1,135 @@
+import hashlib
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aicert.errors import EvidenceError
+from aicert.formats import tpm
+from tests.adversarial import tpm_forge
+from tests.adversarial.ca_forge import ec_key, rsa_key
+
+QUOTE = tpm_forge.attest(
+    body=tpm_forge.quote_body(
+        tpm_forge.selections(tpm_forge.selection(range(16))), hashlib.sha256(b"pcrs").digest()
+    ),
+    kind=tpm_forge.QUOTE,
+    extra=b"challenge",
+)
+PUBLIC = tpm_forge.ecc_public(ec_key("unit").public_key())
+
+
+def test_quote_is_read_field_by_field() -> None:
+    quote = tpm.parse_quote(QUOTE)
+    assert quote.extra_data == b"challenge"
+    assert quote.clock == tpm.Clock(
+        clock=1000, reset_count=7, restart_count=0, safe=True, firmware_version=0x2020031200120003
+    )
+    assert tpm.selected_pcrs(quote) == tuple(range(16))
+    assert quote.pcr_digest == hashlib.sha256(b"pcrs").digest()
+
+
+def test_certification_is_read_field_by_field() -> None:
+    name = tpm_forge.name_of(PUBLIC)
+    body = tpm_forge.certify_body(name, b"\x00\x0b" + bytes(32))
+    said = tpm.parse_certification(
+        tpm_forge.attest(body=body, kind=tpm_forge.CERTIFY, extra=b"n", safe=0)
+    )
+    assert (said.name, said.qualified_name[:2]) == (name, b"\x00\x0b")
+    assert not said.clock.safe
+
+
+@pytest.mark.parametrize("length", range(len(QUOTE)))
+def test_every_prefix_of_a_quote_is_refused(length: int) -> None:
+    with pytest.raises(EvidenceError):
+        tpm.parse_quote(QUOTE[:length])
+
+
+@given(st.binary(max_size=300))
+def test_parsers_raise_one_typed_error(data: bytes) -> None:
+    parsers = (tpm.parse_quote, tpm.parse_certification, tpm.parse_signature, tpm.parse_public)
+    for parse in parsers:
+        for prefix in (b"", QUOTE[:6], QUOTE[:100], PUBLIC[:12]):
+            try:
+                parse(prefix + data)
+            except EvidenceError:
+                continue
+
+
+@given(st.integers(0, 8 * len(PUBLIC) - 1))
+def test_public_area_with_a_bit_changed_has_another_name(position: int) -> None:
+    flipped = bytearray(PUBLIC)
+    flipped[position // 8] ^= 1 << position % 8
+    try:
+        public = tpm.parse_public(bytes(flipped))
+    except EvidenceError:
+        return
+    assert public.name != tpm.parse_public(PUBLIC).name
+
+
+def test_public_area_of_an_ecc_key() -> None:
+    public = tpm.parse_public(PUBLIC)
+    assert public.name == tpm_forge.name_of(PUBLIC) == tpm.sha256_name(PUBLIC)
+    assert public.ec_key().public_numbers() == ec_key("unit").public_key().public_numbers()
+    p384 = tpm.parse_public(tpm_forge.ecc_public(ec_key("unit", "P-384").public_key()))
+    assert isinstance(p384.ec_key().curve, ec.SECP384R1)
+
+
+def test_public_area_of_an_rsa_key() -> None:
+    key = rsa_key("ak").public_key()
+    public = tpm.parse_public(tpm_forge.rsa_public(key))
+    assert int.from_bytes(public.modulus, "big") == key.public_numbers().n
+    assert (public.key_bits, public.exponent) == (2048, 65537)
+    with pytest.raises(EvidenceError, match="not of an elliptic curve"):
+        public.ec_key()
+
+
+def test_public_areas_of_other_kinds_are_read_to_their_end_or_refused() -> None:
+    key = ec_key("unit").public_key()
+    aes = b"\x00\x06\x00\x80\x00\x43"
+    assert tpm.parse_public(tpm_forge.ecc_public(key, symmetric=aes)).symmetric == 6
+    ecdaa = b"\x00\x1a\x00\x0b\x00\x00"
+    assert tpm.parse_public(tpm_forge.ecc_public(key, scheme=ecdaa)).scheme == tpm.ALG_ECDAA
+    with_kdf = PUBLIC.replace(b"\x00\x03\x00\x10\x00\x20", b"\x00\x03\x00\x20\x00\x0b\x00\x20")
+    assert tpm.parse_public(with_kdf).curve == tpm.CURVE_P256
+    for bad in (b"\x00\x08" + PUBLIC[2:], tpm_forge.ecc_public(key, curve=5)):
+        with pytest.raises(EvidenceError):
+            tpm.parse_public(bad)
+
+
+def test_qualified_name_of_a_primary() -> None:
+    name = tpm.sha256_name(PUBLIC)
+    wanted = tpm_forge.primary_qualified_name(name, tpm_forge.RH_NULL)
+    assert tpm.qualified_name_of_primary(tpm.RH_NULL, name) == wanted
+    assert tpm.qualified_name_of_primary(0x4000000B, name) != wanted
+
+
+@pytest.mark.parametrize(
+    ("key", "scheme", "hash_"),
+    [
+        (rsa_key("ak"), tpm_forge.RSASSA, tpm_forge.SHA256),
+        (rsa_key("ak"), tpm_forge.RSASSA, tpm_forge.SHA512),
+        (rsa_key("ak"), tpm_forge.RSAPSS, tpm_forge.SHA384),
+        (ec_key("unit"), tpm_forge.ECDSA, tpm_forge.SHA256),
+        (ec_key("unit", "P-384"), tpm_forge.ECDSA, tpm_forge.SHA384),
+    ],
+)
+def test_signatures_in_every_scheme(key: tpm_forge.AkKey, scheme: int, hash_: int) -> None:
+    signature = tpm.parse_signature(tpm_forge.sign(key, b"data", scheme=scheme, hash_=hash_))
+    tpm.verify_signature(key.public_key(), signature, b"data")
+    with pytest.raises(EvidenceError, match="not by this key"):
+        tpm.verify_signature(key.public_key(), signature, b"Data")
+    other = ec_key("unit") if scheme != tpm_forge.ECDSA else rsa_key("ak")
+    with pytest.raises(EvidenceError, match="cannot be by this kind of key"):
+        tpm.verify_signature(other.public_key(), signature, b"data")
+
+
+def test_extra_data_as_the_measurement_spec_says() -> None:
+    nonce, name, statement = b"\x01" * 32, b"\x00\x0b" + b"\x02" * 32, b"{}"
+    preimage = b"aicert quote v1\0" + nonce + name + hashlib.sha256(statement).digest()
+    wanted = hashlib.sha256(preimage).digest()
+    assert tpm.quote_extra_data(nonce, name, statement) == wanted
+    for bad in ((nonce[:31], name), (nonce, name + b"\0")):
+        with pytest.raises(EvidenceError):
+            tpm.quote_extra_data(*bad, statement)

@@ -1,0 +1,257 @@
+"""Every key of a policy file, and what is said of every mistake in one."""
+
+from pathlib import Path
+
+import pytest
+
+from aicert.appraisal.policy import Claim, Firmware
+from aicert.errors import ConfigError
+from aicert.trust.policy_file import load_policy
+from tests.adversarial import ca_forge
+from tests.adversarial.ca_forge import ec_key, issue, root
+from tests.unit.aicert.formats.test_image_lock import written
+
+REAL = root("real CA", ec_key("ca"))
+MIDDLE = issue("middle", ec_key("middle"), issuer="real CA", issuer_key=ec_key("ca"), ca=True)
+WEAK = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
+HEX = "ab" * 32
+PCRS = "".join(f'pcr{index} = "{HEX}"\n' for index in (0, 1, 2, 3, 7))
+ROOT = '[[root]]\nname = "r"\ncertificate = "c"\nsha256 = "x"\ntier = "vtpm"\n'
+FULL = f"""
+name = "ours"
+extends = "base.toml"
+tier = "vtpm"
+max-age-days = 90
+
+[[root]]
+name = "our-cloud"
+certificate = "root.pem"
+sha256 = "{ca_forge.hash_of(REAL)}"
+tier = "vtpm"
+ak-purpose = "if-present"
+subject-suffixes = [".vm.example"]
+intermediates = ["middle.pem"]
+
+[images]
+accepted = ["IMAGE", "sha256:{HEX}"]
+locks = ["image.lock.toml"]
+revoked = ["sha256:{"cd" * 32}"]
+
+[[firmware]]
+name = "cloud"
+pcr0 = "{HEX}"
+pcr1 = "{HEX}"
+pcr2 = "{HEX}"
+pcr3 = "{HEX}"
+pcr7 = "{HEX}"
+
+[[claim]]
+name = "totalFlops"
+at-most = 1e21
+origins = ["measured", "derived"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    lock = written()
+    image = with_lock_digest(lock)
+    (tmp_path / "policy.toml").write_text(FULL.replace("IMAGE", image))
+    (tmp_path / "base.toml").write_text('extends = "default"\nmax-age-days = 10\n')
+    (tmp_path / "root.pem").write_bytes(ca_forge.pem(REAL))
+    (tmp_path / "middle.pem").write_bytes(ca_forge.pem(MIDDLE))
+    (tmp_path / "weak.pem").write_bytes(ca_forge.pem(WEAK))
+    (tmp_path / "image.lock.toml").write_bytes(lock)
+    return tmp_path
+
+
+def with_lock_digest(lock: bytes) -> str:
+    from aicert.formats.digest import of_bytes
+
+    return str(of_bytes(lock))
+
+
+def test_a_policy_file_with_every_key(folder: Path) -> None:
+    policy = load_policy(str(folder / "policy.toml"))
+    assert (policy.name, policy.tier, policy.max_age_days) == ("ours", "vtpm", 90)
+    assert [one.name for one in policy.roots] == ["azure-vtpm-2023", "our-cloud"]
+    ours = policy.roots[1]
+    assert (ours.needs_eku, ours.subjects, ours.simulated) == (False, (".vm.example",), None)
+    assert ours.intermediates == (MIDDLE,)
+    assert len(policy.accepted) == 2
+    assert [lock.name for lock in policy.images.values()] == ["machine"]
+    assert len(policy.revoked) == 1
+    assert [one.name for one in policy.firmware] == ["azure-trusted-launch-2024-06", "cloud"]
+    assert policy.firmware[1].pcrs == dict.fromkeys((0, 1, 2, 3, 7), bytes.fromhex(HEX))
+    assert (policy.claims[0].at_most, policy.claims[0].at_least) == (1e21, None)
+
+
+def test_claims_and_firmware_are_read_key_by_key(tmp_path: Path) -> None:
+    values = {index: f"{index:064x}" for index in (0, 1, 2, 3, 7)}
+    pcrs = "".join(f'pcr{index} = "{value}"\n' for index, value in values.items())
+    path = tmp_path / "p.toml"
+    path.write_text(
+        f'tier = "vtpm"\n[[firmware]]\nname = "f"\n{pcrs}[[claim]]\nname = "a"\nat-least = 2\n'
+        '[[claim]]\nname = "b"\nat-least = 1.5\nat-most = 3\norigins = ["self-reported"]\n'
+    )
+    policy = load_policy(str(path))
+    wanted = {index: bytes.fromhex(value) for index, value in values.items()}
+    assert policy.firmware == (Firmware(name="f", pcrs=wanted),)
+    trusted = frozenset(("measured", "derived"))
+    assert policy.claims == (
+        Claim(name="a", at_least=2, at_most=None, origins=trusted),
+        Claim(name="b", at_least=1.5, at_most=3, origins=frozenset(("self-reported",))),
+    )
+    empty = (policy.roots, policy.accepted, policy.revoked, policy.images)
+    assert not any(map(len, empty))
+    assert policy.max_age_days is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[claim]]\nat-most = 1", "claim: name: a string is wanted"),
+        ('[[claim]]\nname = "c"', "claim c: at-least or at-most is wanted"),
+        ('[[claim]]\nname = "c"\nat-least = "1"', "claim: at-least: a number is wanted"),
+        ('[[claim]]\nname = "c"\nat-most = 1\nx = 1', "claim has an unknown key 'x'"),
+        (
+            '[[claim]]\nname = "c"\nat-most = 1\norigins = 1',
+            "claim: origins: a list of strings is wanted",
+        ),
+        (
+            '[[claim]]\nname = "c"\nat-most = 1\norigins = ["z", "y"]',
+            "claim c: no origin is named 'y'",
+        ),
+        ("[[firmware]]\npcr0 = 1", "firmware: name: a string is wanted"),
+        ('[[firmware]]\nname = ""', "firmware: name: a string is wanted"),
+        (f'[[firmware]]\nname = "f"\npcr0 = "{HEX}"', "firmware: pcr1: a string is wanted"),
+        ('[[firmware]]\nname = "f"\npcr0 = "0"', "firmware f: pcr0 is not 64 hexadecimal digits"),
+        (f'[[firmware]]\nname = "f"\n{PCRS}pcr4 = ""', "firmware has an unknown key 'pcr4'"),
+        ("[images]\naccepted = 1", "images: accepted: a list of strings is wanted"),
+        ("[images]\nlocks = 1", "images: locks: a list of strings is wanted"),
+        ("[images]\nrevoked = 1", "images: revoked: a list of strings is wanted"),
+        ('[images]\nrevoked = ["a"]', "images: not a digest: 'a'"),
+        ("[images]\nx = 1", "images has an unknown key 'x'"),
+        ("images = 1", "policy: images: a table is wanted"),
+        ("claim = 1", "policy: claim: [[claim]] tables is wanted"),
+        ("firmware = [1]", "policy: firmware: [[firmware]] tables is wanted"),
+        ("root = {}", "policy: root: [[root]] tables is wanted"),
+        ("[[root]]", "root: name: a string is wanted"),
+        ('[[root]]\nname = "r"', "root: certificate: a string is wanted"),
+        ('[[root]]\nname = "r"\ncertificate = "c"', "root: sha256: a string is wanted"),
+        ('[[root]]\nname = "r"\ncertificate = "c"\nsha256 = "x"', "root: tier: a string is wanted"),
+        (f'{ROOT}ak-purpose = "x"', "root r: ak-purpose is 'x', not required or if-present"),
+        (f"{ROOT}subject-suffixes = 1", "root: subject-suffixes: a list of strings is wanted"),
+        (f"{ROOT}x = 1", "root has an unknown key 'x'"),
+        ("max-age-days = -1", "max-age-days is -1, a day or more is wanted"),
+        ("name = 1", "policy: name: a string is wanted"),
+        ("extends = 1", "policy: extends: a string is wanted"),
+    ],
+)
+def test_what_is_wrong_is_said_in_full(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(text if text.startswith(("name", "extends")) else f'tier = "vtpm"\n{text}\n')
+    with pytest.raises(ConfigError) as caught:
+        load_policy(str(path))
+    assert caught.value.message == f"{path}: {message}"
+
+
+def test_a_small_policy_file(tmp_path: Path) -> None:
+    (tmp_path / "team.toml").write_text('extends = "default"\n')
+    policy = load_policy(str(tmp_path / "team.toml"))
+    assert (policy.name, policy.tier, policy.max_age_days) == ("team", "vtpm", None)
+
+
+def swap(folder: Path, old: str, new: str) -> str:
+    path = folder / "policy.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("max-age-days", "max-age-dais", "unknown key 'max-age-dais'"),
+        ("certificate =", "certificat =", "certificate: a string is wanted"),
+        ("[images]", "[image]", "unknown key 'image'"),
+        ("revoked =", "revokd =", "unknown key 'revokd'"),
+        ("pcr7 =", "pcr6 =", "pcr7: a string is wanted"),
+        ("at-most = 1e21\n", "", "at-least or at-most is wanted"),
+        ("1e21", '"1e21"', "at-most: a number is wanted"),
+        ("1e21", "nan", "at-most: a number is wanted"),
+        ("1e21", "true", "at-most: a number is wanted"),
+        ("days = 90", "days = 90.5", "max-age-days: an integer is wanted"),
+        ("days = 90", "days = true", "max-age-days: an integer is wanted"),
+        ("days = 90", "days = 0", "a day or more"),
+        ("max-age-days = 90", "a" + ".a" * 65 + " = 1", "line 5 has more than 64 dots"),
+        ("days = 90", f"days = 0x{'f' * 9000}", "an integer of 63 bits is wanted"),
+        ("1e21", f"0x{'f' * 9000}", "an integer of 63 bits is wanted"),
+        ('tier = "vtpm"\nmax', 'tier = "tpm"\nmax', "tier is 'tpm', not one of"),
+        ('"if-present"', '"no"', "not required or if-present"),
+        ('[".vm.example"]', '".vm.example"', "a list of strings is wanted"),
+        ('[".vm.example"]', "[1]", "a list of strings is wanted"),
+        ("middle.pem", "none.pem", "cannot read"),
+        ("middle.pem", "policy.toml", "not one PEM"),
+        ("middle.pem", "weak.pem", "an intermediate of root our-cloud: an RSA key of 1024 bits"),
+        ('"derived"]', '"guessed"]', "no origin is named 'guessed'"),
+        (f'"{HEX}"\npcr1', '"AB"\npcr1', "pcr0 is not 64"),
+        ('"sha256:cd', '"md5:cd', "not a digest"),
+        ('"sha256:cd', '"dirHash:cd', "is a directory's"),
+        ("root.pem", "none.pem", "cannot read"),
+        ("root.pem", "policy.toml", "not one PEM"),
+        ('"our-cloud"', "3", "a string is wanted"),
+        ("[[root]]", "[root]", "[[root]] tables is wanted"),
+        ('"base.toml"', '"none.toml"', "cannot read"),
+        ('"base.toml"', '"policy.toml"', "extend one another"),
+        ('"base.toml"', '"base\\u0000"', "cannot read"),
+        ("= 90", f"= {'9' * 5000}", "is not TOML"),
+        ("image.lock.toml", "root.pem", "image lock is not in canonical form: line 1"),
+        ("image.lock.toml", "none.toml", "cannot read"),
+        (f'sha256 = "{ca_forge.hash_of(REAL)}"', f'sha256 = "{HEX}"', "another fingerprint"),
+    ],
+)
+def test_mistakes_in_a_policy_file_are_named(
+    folder: Path, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_policy(swap(folder, old, new))
+    assert message in caught.value.message
+
+
+def test_the_nearest_key_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_policy(swap(folder, "max-age-days", "max-age-dais"))
+    assert caught.value.hint == "the nearest key is 'max-age-days'"
+
+
+def test_more_mistakes(folder: Path) -> None:
+    path = folder / "policy.toml"
+    lock = written(name="other")
+    (folder / "image.lock.toml").write_bytes(lock)
+    with pytest.raises(ConfigError, match="`accepted` does not list"):
+        load_policy(str(path))
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigError) as caught:
+        load_policy(str(path))
+    assert caught.value.message == f"{path} is not UTF-8"
+    for data in (b"[[", b"images = 3", b"root = [3]"):
+        path.write_bytes(b'tier = "vtpm"\n' + data if data != b"[[" else data)
+        with pytest.raises(ConfigError):
+            load_policy(str(path))
+    path.write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(ConfigError, match="larger than"):
+        load_policy(str(path))
+    weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
+    (folder / "root.pem").write_bytes(ca_forge.pem(weak))
+    head = FULL.split("[images]", maxsplit=1)[0]
+    path.write_text(head.replace(ca_forge.hash_of(REAL), ca_forge.hash_of(weak)))
+    with pytest.raises(ConfigError, match="1024 bits"):
+        load_policy(str(path))
+
+
+def test_a_policy_without_tier_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('name = "x"\n')
+    with pytest.raises(ConfigError, match="tier is ''"):
+        load_policy(str(tmp_path / "p.toml"))

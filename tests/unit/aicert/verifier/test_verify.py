@@ -1,0 +1,78 @@
+"""The documented Python API over files: a pass is returned, everything else raises."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import aicert
+from aicert.appraisal.policy import built_in
+from aicert.appraisal.result import AttestationResult
+from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
+from aicert.formats.digest import Digest
+from aicert.verifier import verify
+from tests.adversarial.forger import NONCE, Scene
+from tests.unit.aicert.cli.test_main import AT, lay_out
+from tests.unit.aicert.formats.test_image_lock import written
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return lay_out(Scene(), tmp_path)
+
+
+def test_api_returns_on_a_pass_only(folder: Path) -> None:
+    files = (folder / "c.json", folder / "model")
+    check = partial(aicert.verify, policy="local", root=folder / "root.pem", at=AT)
+    lockfile = folder / "l.toml"
+    assert check(*files, lockfile=lockfile, nonce=NONCE).verdict == "passed"
+    with pytest.raises(verify.NoVerdictError, match=r"subject\.files") as undecided:
+        check(files[0])
+    assert (undecided.value.exit_code, undecided.value.result.verdict) == (2, "none")
+    with pytest.raises(RejectedError, match=r"inputs\.lockfile") as rejected:
+        check(*files, lockfile=Digest("sha256", "00" * 32))
+    assert rejected.value.exit_code == 1
+    assert isinstance(rejected.value.result, AttestationResult)
+    assert rejected.value.result.failed[0].id == "inputs.lockfile"
+    with pytest.raises(ConfigError):
+        aicert.verify(*files, policy="local")
+    for nonce in (b"short", "zz" * 32):
+        with pytest.raises(ConfigError):
+            check(*files, nonce=nonce)
+    assert isinstance(rejected.value, AicertError)
+
+
+def test_api_takes_policies_images_and_lineage(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "image.lock.toml").write_bytes(written())
+    policy = verify.choose_policy(built_in("default"), image=tmp_path / "image.lock.toml")
+    assert len(policy.accepted) == 1
+    result = verify.check_files(
+        folder / "c.json",
+        None,
+        policy="local",
+        root=folder / "root.pem",
+        at=AT,
+        lockfile="sha256:" + "0" * 64,
+        lineage=[folder / "c.json"],
+    )
+    assert result.check("lineage.ancestors").verdict == "not-applicable"
+    assert result.check("inputs.lockfile").verdict == "failed"
+
+
+def test_a_certificate_that_was_read_is_not_read_again(folder: Path) -> None:
+    check = partial(verify.check_files, policy="local", root=folder / "root.pem", at=AT)
+    read = verify.read_certificate(folder / "c.json")
+    wanted = check(folder / "c.json", folder / "model")
+    (folder / "c.json").write_bytes(b"{}")
+    assert check(read, folder / "model") == wanted
+    assert wanted.verdict == "passed"
+
+
+def test_only_a_folder_in_the_certificates_place_is_taken_for_a_swap(folder: Path) -> None:
+    for path, hint in (
+        (folder / "model", "name the certificate's file first, then MODEL_DIR"),
+        (folder / "missing.json", None),
+    ):
+        with pytest.raises(EvidenceError) as unreadable:
+            verify.read_certificate(path)
+        assert unreadable.value.hint == hint

@@ -1,0 +1,272 @@
+"""Which configs the runner takes, what it makes of them, and what it says of the others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from enclave_runner.axolotl import config_rules
+from enclave_runner.axolotl.config import Effective, InputView, resolve
+from enclave_runner.axolotl.config_rules import ConfigRefused
+from enclave_runner.axolotl.known_keys import axolotl_keys
+
+INPUTS = {
+    "model": InputView(is_file=False, files=frozenset(("config.json", "sub/model.safetensors"))),
+    "alpaca": InputView(is_file=False, files=frozenset(("train.jsonl", "chat.jinja"))),
+    "rows": InputView(is_file=True),
+}
+BASE = "base_model: input:model\n"
+
+
+def accepted(text: str) -> Effective:
+    return resolve((BASE + text).encode(), INPUTS)
+
+
+def settings(text: str) -> dict[str, object]:
+    loaded = json.loads(accepted(text).config)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def refusal(text: str) -> ConfigRefused:
+    with pytest.raises(ConfigRefused) as caught:
+        resolve((BASE + text).encode(), INPUTS)
+    return caught.value
+
+
+def test_references_become_paths_in_the_sandbox() -> None:
+    found = settings(
+        "tokenizer_config: input:model/sub\n"
+        "datasets: [{path: 'input:alpaca/train.jsonl', type: alpaca}, {path: 'input:rows'}]\n"
+        "chat_template: jinja\nchat_template_jinja: input:alpaca/chat.jinja\n"
+    )
+    assert found["base_model"] == "/aicert/inputs/model"
+    assert found["tokenizer_config"] == "/aicert/inputs/model/sub"
+    assert found["chat_template_jinja"] == "/aicert/inputs/alpaca/chat.jinja"
+    assert found["datasets"] == [
+        {"path": "/aicert/records/alpaca/0", "split": "train", "type": "alpaca"},
+        {"path": "/aicert/records/rows/0", "split": "train"},
+    ]
+
+
+def test_references_are_told_with_what_the_trainer_takes_them_for() -> None:
+    found = accepted(
+        "tokenizer_config: input:model/sub\nlora_model_dir: input:model\n"
+        "datasets: [{path: 'input:alpaca', data_files: ['input:alpaca/train.jsonl'],\n"
+        "            type: alpaca,\n"
+        "            chat_template_jinja: 'input:alpaca/chat.jinja'}]\n"
+        "test_datasets: [{path: input:alpaca, split: train}]\n"
+        "chat_template: jinja\nchat_template_jinja: input:alpaca/chat.jinja\n"
+    ).references
+    assert [
+        (each.role, each.key, each.place.removeprefix("/aicert/inputs/")) for each in found
+    ] == [
+        ("model", "base_model", "model"),
+        ("tokenizer", "tokenizer_config", "model/sub"),
+        ("adapter", "lora_model_dir", "model"),
+        ("data", "datasets.path", "alpaca"),
+        ("data", "datasets.data_files", "alpaca/train.jsonl"),
+        ("file", "datasets.chat_template_jinja", "alpaca/chat.jinja"),
+        ("data", "test_datasets.path", "alpaca"),
+        ("file", "chat_template_jinja", "alpaca/chat.jinja"),
+    ]
+
+
+def test_every_override_is_applied_and_told() -> None:
+    effective = accepted("output_dir: ./out\nsave_steps: 5\ninclude_tkps: true\nseed: 7\n")
+    found = json.loads(effective.config)
+    assert found["output_dir"] == "/aicert/scratch/output"
+    assert found["plugins"] == [config_rules.PLUGIN]
+    assert found["save_strategy"] == "no"
+    assert found["seed"] == 7
+    assert "save_steps" not in found
+    told = {each.key: (each.configured, each.used) for each in effective.overrides}
+    assert told["output_dir"] == ("./out", "/aicert/scratch/output")
+    assert told["save_steps"] == (5, None)
+    assert told["include_tkps"] == (True, False)
+    assert "seed" not in told
+
+
+def test_a_config_that_needs_checkpoints_keeps_them() -> None:
+    found = settings("load_best_model_at_end: true\nsave_steps: 5\n")
+    assert found["save_steps"] == 5
+    assert "save_strategy" not in found
+
+
+def test_the_effective_config_does_not_depend_on_order() -> None:
+    first = accepted("seed: 1\nlearning_rate: 0.5\n")
+    assert first.config == accepted("learning_rate: 0.5\nseed: 1\n").config
+    assert first.digest.startswith("sha256:")
+
+
+def test_a_value_that_is_no_input_is_refused_with_the_form_and_every_input() -> None:
+    with pytest.raises(ConfigRefused) as caught:
+        resolve(b"base_model: gpt2\n", INPUTS)
+    names = ", ".join(sorted(INPUTS))
+    form = "`input:NAME` or `input:NAME/FILE`, where NAME is one of: "
+    assert caught.value.hint == form + names
+    with pytest.raises(ConfigRefused) as caught:
+        resolve(b"base_model: gpt2\n", {})
+    assert caught.value.hint == "declare it under the run's inputs"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint"),
+    [
+        ("learning_rtae: 3", "learning_rtae", "`learning_rate`"),
+        ("datasets: [{path: input:rows, tpye: alpaca}]", "datasets[0].tpye", "`type`"),
+        ("trl: {bta: 1}", "trl.bta", "`beta`"),
+        ("datasets: [{path: input:alpca}]", "datasets[0].path", "`alpaca`"),
+        ("datasets: [{path: input:alpaca/trian.jsonl}]", "datasets[0].path", "`train.jsonl`"),
+        ("datasets: [{path: input:rows, type: alpacca}]", "datasets[0].type", "`alpaca`"),
+        ("datasets: [{path: input:rows, ds_type: jsonl}]", "datasets[0].ds_type", "`json`"),
+    ],
+)
+def test_a_slip_is_refused_with_the_nearest_valid_name(text: str, key: str, hint: str) -> None:
+    error = refusal(text)
+    assert error.key == key
+    assert key in error.message
+    assert error.hint is not None
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{key}: x" for key in ("trainer_cls", "torchdistx_path", "resume_from_checkpoint")),
+        "plugins: [axolotl.integrations.liger.LigerPlugin]",
+        "trust_remote_code: true",
+        "datasets: [{path: input:rows, trust_remote_code: true}]",
+        "datasets: [{path: input:rows, type: os.system}]",
+        "datasets: [{path: input:rows, type: my_module.load}]",
+        "datasets: [{path: input:rows, type: chat_template, input_transform: evil}]",
+        "datasets: [{path: input:rows, ds_type: input:alpaca}]",
+        "datasets: [{path: input:rows, revision: main}]",
+        "datasets: [{path: json, data_files: [input:rows]}]",
+        "datasets: [{path: input:alpaca, data_files: [/etc/passwd]}]",
+        "pretraining_dataset: tatsu-lab/alpaca",
+        "pretraining_dataset: [{path: s3://bucket/x}]",
+        "test_datasets: [{path: tatsu-lab/alpaca}]",
+        "trl: {reward_funcs: [rewards.good]}",
+        "trl: {rollout_func: rollouts.it}",
+        "trl: {use_vllm: true}",
+        "vllm: {serve_module: x.y}",
+        "vllm: {worker_extension_cls: x.y}",
+        "auto_resume_from_checkpoints: true",
+        "use_kernels: true",
+        "use_ray: true",
+        "do_causal_lm_eval: true",
+        "do_bench_eval: true",
+        "hub_model_id: me/mine",
+        "push_dataset_to_hub: me/mine",
+        "wandb_project: mine",
+        "use_mlflow: true",
+        "use_otel_metrics: true",
+        "comet_api_key: abc",
+        "hf_use_auth_token: true",
+        "model_kwargs: {trust_remote_code: true}",
+        "model_kwargs: {weights_only: false}",
+        "model_kwargs: {weights_only: null}",
+        "model_kwargs: {use_safetensors: false}",
+        "model_kwargs: {pickle_module: os}",
+        "overrides_of_model_config: {auto_map: {AutoModel: x.Y}}",
+        "model_kwargs: {nested: [{token: abc}]}",
+        "model_kwargs: {aws_secret: abc}",
+        "lora_model_dir: me/adapter",
+        "tokenizer_config: meta-llama/Llama-3.1-8B",
+        "tokenizer_config: ../model",
+        "tokenizer_config: 7",
+        "tokenizer_config: input:Model",
+        "tokenizer_config: input:rows/x",
+        "tokenizer_config: input:model/../alpaca",
+        "tokenizer_type: os.path",
+        "type_of_model: a/b",
+        "attn_implementation: kernels-community/flash-attn2",
+        "deepspeed: deepspeed_configs/zero3.json",
+        "chat_template_jinja: /etc/passwd",
+        "chat_template_jinja: templates",
+        "learning_rate: input:rows",
+        "dynamic_checkpoint: {trigger_file_path: /tmp/x}",
+        "axolotl_config_path: x",
+    ],
+)
+def test_what_reaches_outside_or_runs_other_code_is_refused(text: str) -> None:
+    error = refusal(text)
+    assert error.key
+    assert error.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plugins: []\nwandb_project:\nhub_model_id: ''\ntrust_remote_code: false",
+        "datasets: [{path: synthetic, type: _synthetic, length: 8}]",
+        "rl: dpo\ndatasets: [{path: input:rows, type: chatml.intel}]",
+        "datasets: [{path: input:rows, type: {format: 'input: {input} /', field_output: a/b}}]",
+        "special_tokens: {pad_token: </s>}",
+        "tokens: [<a/b>]\nadded_tokens_overrides: {128041: </think>}",
+        "deepspeed: input:rows",
+        "unfrozen_parameters: ['^lm_head.weight$', 'model/layers']",
+        "chat_template_jinja: '{{ a / b }}'",
+        "lora_target_modules: [q_proj, v_proj]",
+    ],
+)
+def test_what_axolotl_users_write_is_taken(text: str) -> None:
+    accepted(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("max_steps: forty", "max_steps: 'forty' is not a whole number"),
+        ("num_epochs: one", "num_epochs: 'one' is not a number"),
+        ("eval_steps: 0,1", "eval_steps: '0,1' is not a number"),
+        ("seed: ['a']", "seed[0]: 'a' is not a whole number"),
+    ],
+)
+def test_text_where_axolotl_takes_numbers_only_is_refused(line: str, words: str) -> None:
+    assert refusal(line).message == f"config: {words}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["max_steps: '40'", "adam_epsilon: 1e-8", "learning_rate: fast", "bf16: auto", "fp16: 'Off'"],
+)
+def test_text_that_axolotl_may_read_as_a_number_is_left_to_it(line: str) -> None:
+    accepted(line)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "just text", "{}", "seed: 1"])
+def test_a_config_without_a_base_model_is_refused(text: str) -> None:
+    with pytest.raises(ConfigRefused):
+        resolve(text.encode(), INPUTS)
+
+
+def test_a_broken_document_is_refused_with_its_line() -> None:
+    with pytest.raises(ConfigRefused, match="line 2"):
+        resolve(b"a: 1\nb: [", INPUTS)
+
+
+@pytest.mark.parametrize("rule", sorted({*config_rules.REFUSED, *config_rules.REFERENCES}))
+def test_the_tables_name_keys_that_axolotl_has(rule: str) -> None:
+    keys = axolotl_keys()
+    models = [keys.models[keys.root]]
+    for part in rule.split("."):
+        below = {name for model in models for name in model.get(part, ())}
+        assert any(part in model for model in models), rule
+        models = [keys.models[name] for name in below]
+
+
+def test_the_committed_keys_are_of_the_locked_axolotl() -> None:
+    assert axolotl_keys().root == "AxolotlInputConfig"
+    assert "alpaca" in axolotl_keys().dataset_types
+    assert not any(
+        "." in each and each.startswith("axolotl") for each in axolotl_keys().dataset_types
+    )
+
+
+def test_axolotl_reads_from_the_effective_config_what_was_meant() -> None:
+    effective = accepted("adam_epsilon: 0.00000001\nmodel_kwargs: {scale: 1.0e+30}\n")
+    assert yaml.safe_load(effective.config) == json.loads(effective.config)

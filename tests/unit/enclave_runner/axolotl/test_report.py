@@ -1,0 +1,57 @@
+"""The number of weights in a report comes from the headers of what was made, hostile or not."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import LockError
+from aicert.files.tree import read_tree
+from aicert.formats.run_report_facts import Records
+from enclave_runner.axolotl.report import _parameters, check_told
+from tests.adversarial.attacks_disk import ATTACKS, GOOD, safetensors, tensor
+from tests.adversarial.forger import FACTS
+
+
+def test_weights_of_all_files_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(GOOD)
+    (tmp_path / "b.safetensors").write_bytes(safetensors({"x": tensor(0, 8, (2, 4), "I8")}))
+    (tmp_path / "c.json").write_bytes(GOOD)
+    assert _parameters(tmp_path, read_tree(tmp_path)) == 10
+
+
+def test_files_that_no_loader_takes_have_none(tmp_path: Path) -> None:
+    bad = [attack.weights for attack in ATTACKS if attack.weights is not GOOD]
+    for number, data in enumerate(bad):
+        (tmp_path / f"{number}.safetensors").write_bytes(data)
+    assert len(bad) > 10
+    assert _parameters(tmp_path, read_tree(tmp_path)) == 0
+
+
+ROWS: Records = FACTS["records"][0]
+LONG = tuple(f"{number}/{'x' * 200}" for number in range(3000))
+
+
+def named(count: int) -> Records:
+    return replace(ROWS, files=tuple(map(str, range(count))))
+
+
+def test_what_a_report_can_hold_is_trained_on() -> None:
+    check_told([ROWS, named(4095)], ["model/config.json: name_or_path"] * 256)
+
+
+@pytest.mark.parametrize(
+    ("records", "removed", "message"),
+    [
+        ([], ["a: b"] * 257, r"^a run report cannot tell .*removed\.value has more than 256 items"),
+        ([], ["a: \udc00"], "cannot be written as JSON"),
+        ([named(4097)], [], "more than 4096 items"),
+        ([replace(ROWS, files=LONG)], [], r"fill [0-9]{6} bytes of a run report, at most 524288"),
+    ],
+)
+def test_what_it_cannot_hold_is_refused_before_training(
+    records: Sequence[Records], removed: Sequence[str], message: str
+) -> None:
+    with pytest.raises(LockError, match=message):
+        check_told(records, removed)

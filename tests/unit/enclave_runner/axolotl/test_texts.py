@@ -1,0 +1,137 @@
+"""Texts that come from no row are named, each with the digest of what it says."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from aicert.formats.digest import Digest, FileFact
+from aicert.formats.run_report_facts import MAX_TEXTS
+from enclave_runner.axolotl import texts
+from enclave_runner.axolotl.config import Reference
+from enclave_runner.inputs.measure import MeasuredInput
+
+TEMPLATE = "{% for m in messages %}another corpus{% endfor %}"
+
+
+def sha(data: bytes | str) -> Digest:
+    data = data.encode() if isinstance(data, str) else data
+    return Digest("sha256", hashlib.sha256(data).hexdigest())
+
+
+def measured(name: str, root: Path, files: dict[str, bytes]) -> MeasuredInput:
+    for path, data in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    facts = {path: FileFact(size=len(data), sha256=sha(data).hex) for path, data in files.items()}
+    return MeasuredInput(
+        name=name, path=root, digest=Digest("dirHash", "0" * 64), stat_keys={}, files=facts
+    )
+
+
+def named(
+    tmp_path: Path, settings: dict[str, object], files: dict[str, bytes] | None = None
+) -> dict[str, Digest]:
+    inputs = {"model": measured("model", tmp_path, files or {})}
+    references = [Reference(key="base_model", name="model", inside="")]
+    return dict(texts.name_texts(json.dumps(settings).encode(), references, inputs, tmp_path))
+
+
+def test_a_tokenizers_rules_and_templates_are_named(tmp_path: Path) -> None:
+    normalizer = {"type": "Replace", "pattern": {"Regex": ".*"}, "content": "x"}
+    files = {
+        "tokenizer.json": json.dumps({"normalizer": normalizer, "decoder": None, "model": {}}),
+        "tokenizer_config.json": json.dumps({"chat_template": TEMPLATE, "model_max_length": 5}),
+        "chat_template.jinja": TEMPLATE,
+        "additional_chat_templates/tools.jinja": "tools",
+        "tokenizer.model": "binary",
+        "config.json": "{}",
+        "other/tokenizer.json": "{}",
+    }
+    found = named(tmp_path, {}, {path: text.encode() for path, text in files.items()})
+    form = '{"content":"x","pattern":{"Regex":".*"},"type":"Replace"}'
+    assert found == {
+        "model/additional_chat_templates/tools.jinja": sha("tools"),
+        "model/chat_template.jinja": sha(TEMPLATE),
+        "model/tokenizer.json: normalizer": sha(form),
+        "model/tokenizer.model": sha("binary"),
+        "model/tokenizer_config.json: chat_template": sha(TEMPLATE),
+    }
+
+
+def test_only_inputs_that_give_a_tokenizer_are_looked_at(tmp_path: Path) -> None:
+    item = measured(
+        "rows", tmp_path, {"chat_template.jinja": b"x", "tok/chat_template.jinja": b"y"}
+    )
+    data = Reference(key="datasets.path", name="rows", inside="")
+    tokenizer = Reference(key="tokenizer_config", name="rows", inside="tok")
+    found = texts.name_texts(b"{}", [data, tokenizer], {"rows": item}, tmp_path)
+    assert found == (("rows/tok/chat_template.jinja", sha("y")),)
+
+
+def test_the_configs_own_texts_are_named_by_key(tmp_path: Path) -> None:
+    settings: dict[str, object] = {
+        "default_system_message": "Say this.",
+        "special_tokens": {"pad_token": "</s>"},
+        "tokens": [],
+        "datasets": [{"path": "/aicert/records/x/0", "type": {"format": "[Q] {instruction}"}}],
+        "chat_template_jinja": "/aicert/inputs/model/deep/mine.jinja",
+    }
+    assert named(tmp_path, settings, {"deep/mine.jinja": b"jinja"}) == {
+        "config: chat_template_jinja": sha("jinja"),
+        "config: datasets[0].type.format": sha("[Q] {instruction}"),
+        "config: default_system_message": sha("Say this."),
+        "config: special_tokens": sha('{"pad_token":"</s>"}'),
+    }
+
+
+@pytest.mark.parametrize("name", ["chatml", "tokenizer_default_fallback_chatml"])
+def test_a_template_of_the_image_is_named(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / texts._BUILT_IN
+    folder.mkdir(parents=True)
+    (folder / "chatml.jinja").write_text("chatml")
+    (folder.parent / "secret.jinja").write_text("not a template")
+    expected = {"image: chat template chatml": sha("chatml")}
+    assert named(tmp_path, {"chat_template": name}) == expected
+    assert named(tmp_path, {"datasets": [{"chat_template": name}, "no entry"]}) == expected
+    assert named(tmp_path, {"chat_template": "../secret"}) == {}
+    assert named(tmp_path, {"chat_template": "tokenizer_default"}) == {}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_what_no_loader_reads_names_nothing(content: bytes, tmp_path: Path) -> None:
+    assert named(tmp_path, {}, {"tokenizer.json": content}) == {}
+
+
+def test_text_that_utf8_cannot_say_has_a_digest(tmp_path: Path) -> None:
+    found = named(
+        tmp_path, {}, {"tokenizer.json": rb'{"normalizer":"\ud800","decoder":["\ud800"]}'}
+    )
+    assert found == {
+        "model/tokenizer.json: decoder": sha(rb'["\ud800"]'),
+        "model/tokenizer.json: normalizer": sha(rb'"\ud800"'),
+    }
+
+
+def test_names_are_ones_that_a_table_shows(tmp_path: Path) -> None:
+    long = "additional_chat_templates/" + "é" * 100 + "x" * 200
+    names = [f"{long}{n}.jinja" for n in (1, 2)]
+    found = named(tmp_path, {}, {})
+    item = MeasuredInput(
+        name="model", path=tmp_path, digest=Digest("dirHash", "0" * 64), stat_keys={},
+        files={name: FileFact(size=1, sha256=sha(name).hex) for name in names},
+    )  # fmt: skip
+    reference = Reference(key="base_model", name="model", inside="")
+    found = dict(texts.name_texts(b"{}", [reference], {"model": item}, tmp_path))
+    assert len(found) == 2
+    assert all(len(name) <= 200 and name.isascii() and name.isprintable() for name in found)
+
+
+def test_more_texts_than_a_report_holds_are_folded_into_one(tmp_path: Path) -> None:
+    files = {f"additional_chat_templates/{n:03d}.jinja": b"%d" % n for n in range(MAX_TEXTS + 5)}
+    found = named(tmp_path, {}, files)
+    assert len(found) == MAX_TEXTS
+    assert "~ 6 more" in found
+    files["additional_chat_templates/068.jinja"] = b"changed"
+    assert named(tmp_path, {}, files)["~ 6 more"] != found["~ 6 more"]

@@ -1,0 +1,76 @@
+"""Nodes of GPUs, by what the kernel and NVIDIA's driver tell, and who sees them."""
+
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import ToolError
+from enclave_runner.axolotl import training
+from enclave_runner.boot import gpu
+from enclave_runner.sandbox import containment
+from enclave_runner.sandbox.containment import Limits, Sandbox
+
+DEVICES = """\
+Character devices:
+  1 mem
+195 nvidia
+195 nvidiactl
+240 nvidia-uvm
+241 nvidia-caps
+
+Block devices:
+254 device-mapper
+"""
+# As /proc/driver/nvidia/gpus/ADDRESS/information has it.
+INFORMATION = """\
+Model: \t\t NVIDIA H100 NVL
+IRQ:   \t\t 24
+Device Minor: \t {}
+GPU Excluded:\t No
+"""
+
+
+def test_nodes_of_two_gpus() -> None:
+    found = gpu.nodes(DEVICES, [INFORMATION.format(1), INFORMATION.format(0)])
+    assert found == {
+        "nvidia0": (195, 0),
+        "nvidia1": (195, 1),
+        "nvidiactl": (195, 255),
+        "nvidia-uvm": (240, 0),
+        "nvidia-uvm-tools": (240, 1),
+    }
+
+
+def test_no_gpu_no_nodes() -> None:
+    assert gpu.nodes(DEVICES, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("devices", "told"),
+    [(DEVICES, ""), (DEVICES.replace("nvidia-uvm", "x"), INFORMATION.format(0))],
+)
+def test_driver_that_says_too_little(devices: str, told: str) -> None:
+    with pytest.raises(ToolError, match="does not say which devices"):
+        gpu.nodes(devices, [told])
+
+
+@pytest.mark.parametrize("gpus", [(), (Path("/dev/nvidia0"), Path("/dev/nvidiactl"))])
+def test_who_trains_sees_gpus_only_where_they_are_given(
+    gpus: tuple[Path, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    sandbox = training._sandbox({}, tmp_path, tmp_path, tmp_path, Limits(), None, gpus)
+    assert sandbox.devices == gpus
+    assert ("CUDA_VISIBLE_DEVICES" in sandbox.environment) is not bool(gpus)
+
+
+def test_the_sandbox_shows_a_device_that_it_is_given(tmp_path: Path) -> None:
+    """A device that bubblewrap's own /dev does not have."""
+    device = Path("/dev/kmsg")
+    words = containment._command(
+        Sandbox(read_only={}, scratch=tmp_path, environment={}, devices=(device,))
+    )
+    at = words.index("--dev-bind")
+    assert words[at : at + 3] == ["--dev-bind", str(device), str(device)]
+    # After bubblewrap's own /dev, before all of it is closed.
+    assert words.index("--dev") < at < len(words) - words[::-1].index("/dev")

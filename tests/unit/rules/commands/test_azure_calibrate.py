@@ -1,0 +1,44 @@
+"""What `./doit azure_calibrate` predicts, and what it says of a certificate."""
+
+import hashlib
+from pathlib import Path
+
+from aicert.appraisal.policy import built_in
+from aicert.formats import image_lock
+from aicert.formats.certificate import parse
+from rules.commands import azure_calibrate
+from rules.image import pcrs as image_pcrs
+from tests.unit.rules.image.test_parts import portable_executable
+from tests.vectors import reading
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+
+
+def test_boot_option_that_failed_adds_two_events_to_pcr_4() -> None:
+    kernel = portable_executable({".text": b"kernel"})
+    uki = portable_executable({".linux": kernel})
+    # The digests that edgelesssys/constellation's precalculate_pcr_4.sh begins with, on Azure too.
+    action = "3d6772b4f84ed47595d72a2c4c5ffd15f5bb72c7507fe26f2aaee2c69d5633ba"
+    separator = "df3f619804a92fdb4057192dc43dd748ea778adc52bc498ce80524c014b81119"
+    returned = hashlib.sha256(b"Returning from EFI Application from Boot Option").hexdigest()
+    images = [image_pcrs.authenticode(image_pcrs.parse(data)).hex() for data in (uki, kernel)]
+    for failed in range(3):
+        pcr = bytes(32)
+        for event in [action, separator, *[returned, action] * failed, *images]:
+            pcr = hashlib.sha256(pcr + bytes.fromhex(event)).digest()
+        assert image_pcrs.predict(uki, failed_options=failed)[4] == pcr
+
+
+def test_certificate_that_is_not_azures_calibrates_nothing() -> None:
+    certificate = parse(reading.read(reading.FOLDER / "honest/cloud-run.json").certificate)
+    lock = image_lock.parse((REPOSITORY / "lockfiles/image.lock.toml").read_bytes())
+    policy = built_in("default")
+    told = "\n".join(azure_calibrate.compare(certificate, policy, lock.pcrs, [], "x.json"))
+    assert "no quote of Azure's" in told
+    assert "[[firmware]]" not in told
+    assert told.count("NOT as predicted") == 2
+    pcrs = certificate.evidence.pcrs
+    first, others = {**lock.pcrs, 11: pcrs[11]}, [bytes(32), pcrs[4]]
+    told = "\n".join(azure_calibrate.compare(certificate, policy, first, others, "x.json"))
+    assert "as predicted after 2 boot options that failed" in told
+    assert "NOT as predicted" not in told

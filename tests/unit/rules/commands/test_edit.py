@@ -1,0 +1,113 @@
+"""`./doit add` and `./doit update` edit aicert.toml as people would, or change nothing."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import AicertError, ConfigError
+from rules.commands import editing
+from rules.project import config, lock
+from rules.review import text as review_text
+from tests.unit.review_project import TOML, make
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return make(tmp_path / "project", monkeypatch)
+
+
+def test_add_keeps_comments_order_and_style_and_shows_the_change(root: Path) -> None:
+    (root / "more.txt").write_text("x")
+    found = editing.add(root, "tiny", "more", "path:more.txt", allow_pickle=False)
+    assert (root / "aicert.toml").read_text() == TOML.replace(
+        'data = "path:data"\n', 'data = "path:data"\nmore = "path:more.txt"\n'
+    )
+    assert "input more: from" in review_text.text(found)
+    editing.add(root, "tiny", "more", "path:more.txt", allow_pickle=True)
+    text = (root / "aicert.toml").read_text()
+    assert 'more = {from = "path:more.txt", allow-pickle = true}' in text
+    editing.add(root, "tiny", "config", "path:more.txt", allow_pickle=False)
+    assert 'config  = "path:more.txt"     # how' in (root / "aicert.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        # tomlkit counts a comment on the next table to the one before it.
+        ('[runs.a.inputs]\nmodel = "x"\nrows  = "y"\n\n# Next.\n', 'rows  = "y"\nmore  = "z"\n\n#'),
+        ('[runs.a.inputs]\nmodel = "x"\nr = "y" # one\n', 'r = "y" # one\nmore = "z"\n'),
+        ('[runs.a.inputs]\nmodel = "x"\n[machines.b]\n[runs.b]\n', '"x"\nmore  = "z"\n[mach'),
+        ('inputs = {model = "x"}\n', 'more = "z"}\n'),
+        ('inputs.model = "x"\n\n# Next.\n', 'inputs.model = "x"\ninputs.more  = "z"\n\n# Next.\n'),
+        ('[runs.a.inputs]\nmodel = "x"', 'model = "x"\nmore  = "z"'),
+    ],
+)
+def test_an_input_is_added_below_the_last_one(before: str, after: str) -> None:
+    head = "[runs.a]\n"
+    made = editing.with_input(f"{head}{before}".encode(), "a", "more", "z", allow_pickle=False)
+    assert after in made.decode()
+    assert made.decode().count("more") == 1
+
+
+def test_the_output_of_another_run_is_told_from_what_is_here(root: Path) -> None:
+    output = root / "outputs" / "tiny" / "model"
+    output.mkdir(parents=True)
+    (output / "rows.jsonl").write_text("{}\n" * 3)
+    editing.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
+    found = editing.add(root, "next", "base", "run:tiny/model", allow_pickle=False)
+    assert "input base: rows.jsonl" in review_text.text(found)
+    assert "3 rows, 9 B" in review_text.text(found)
+
+
+def test_add_makes_a_run_from_its_config(root: Path) -> None:
+    found = editing.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
+    assert [section.title for section in found.sections] == ["run next"]
+    project = config.load(root)
+    assert project.run("next").machine.name == "here"
+    with pytest.raises(ConfigError, match="no run 'absent'"):
+        editing.add(root, "absent", "data", "path:data", allow_pickle=False)
+
+
+@pytest.mark.parametrize("source", ["path:absent", "path:../x", "what:ever"])
+def test_add_that_fails_changes_nothing(root: Path, source: str) -> None:
+    before = lock.read(root, "tiny")
+    with pytest.raises(AicertError):
+        editing.add(root, "tiny", "more", source, allow_pickle=False)
+    assert (root / "aicert.toml").read_text() == TOML
+    assert lock.read(root, "tiny") == before
+
+
+def test_add_that_is_interrupted_changes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lock, "resolve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        editing.add(root, "tiny", "more", "path:tiny.yml", allow_pickle=False)
+    assert (root / "aicert.toml").read_text() == TOML
+
+
+def test_update_shows_what_moved(root: Path) -> None:
+    (root / "data" / "train.jsonl").write_text("{}\n")
+    runs = list(config.load(root).runs.values())
+    assert "train.jsonl" in review_text.text(editing.update(root, runs, "data"))
+    # What it was is known from the last commit.
+    (root / "tiny.yml").write_text("learning_rate: 0.2\ndatasets:\n  - path: input:data\n")
+    told = review_text.text(editing.update(root, runs, "config"))
+    assert re.search(r"config: learning_rate +0\.1 -> 0\.2\n", told)
+    with pytest.raises(ConfigError, match="no input 'datum'"):
+        editing.update(root, runs, "datum")
+
+
+def test_add_keeps_the_line_ends(root: Path) -> None:
+    file = root / "aicert.toml"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    before = file.read_bytes()
+    (root / "more.txt").write_text("rows\n")
+    editing.add(root, "tiny", "more", "path:more.txt", allow_pickle=False)
+    after = file.read_bytes()
+    assert after.count(b"\r\n") == after.count(b"\n") == before.count(b"\n") + 1
+    assert set(before.splitlines()) < set(after.splitlines())

@@ -1,0 +1,117 @@
+"""What `./doit mutants` makes of mutmut's records, and which mutants it tries."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rules.commands import mutants
+from rules.commands.mutants import (
+    MODULES,
+    REACHED,
+    TESTS,
+    believe,
+    records,
+    refresh,
+    reopen,
+    score,
+    total,
+)
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def recorded(state: Path, module: str, **codes: int | None) -> None:
+    meta = state / "mutants" / "aicert" / f"{module}.py.meta"
+    meta.parent.mkdir(parents=True, exist_ok=True)
+    said = {"exit_code_by_key": codes, "hash_by_function_name": {"f": "1"}}
+    meta.write_text(json.dumps(said))
+
+
+def test_a_mutant_is_killed_where_a_test_failed_crashed_or_ran_out_of_time(tmp_path: Path) -> None:
+    recorded(tmp_path, "formats/tpm", a=1, b=0, c=33, d=-11, e=36, f=None, g=35)
+    found = score("formats/tpm", tmp_path)
+    assert (found.killed, found.survived, found.open) == (("a", "d", "e"), ("b", "c", "g"), ("f",))
+    assert " ".join(str(found).split()) == "formats/tpm 3 of 6 killed 50.0 %, 1 not tried"
+    assert " ".join(str(score("dsse", tmp_path)).split()) == "dsse 0 of 0 killed -"
+
+
+def test_survivors_are_tried_again_and_what_was_killed_is_believed(tmp_path: Path) -> None:
+    recorded(tmp_path, "formats/tpm", a=1, b=0, f=None)
+    recorded(tmp_path, "dsse", a=1)
+    assert reopen(["formats/tpm"], set(), tmp_path)
+    assert score("formats/tpm", tmp_path).open == ("b", "f")
+    assert not reopen(["dsse"], {"formats/tpm", ""}, tmp_path)
+    assert reopen(["dsse"], {"dsse"}, tmp_path)
+    assert reopen(["statement"], set(), tmp_path)
+
+
+def test_what_was_killed_is_believed_until_its_function_changes(tmp_path: Path) -> None:
+    names = [
+        f"aicert.formats.tpm.{function}__mutmut_1" for function in ("x_a", "x_b", "x_c", "x_d")
+    ]
+    codes: list[int | None] = [1, 0, -11, 1]
+    recorded(tmp_path, "formats/tpm", **dict(zip(names, codes, strict=True)))
+    before = records(tmp_path)
+    (meta,) = before
+    before[meta]["hash_by_function_name"] = dict.fromkeys(("x_a", "x_b", "x_c"), "1")
+    recorded(tmp_path, "formats/tpm", **dict.fromkeys(names))
+    said = json.loads(meta.read_bytes())
+    said["hash_by_function_name"] = {"x_a": "1", "x_b": "1", "x_c": "2", "x_d": "1"}
+    meta.write_text(json.dumps(said))
+    recorded(tmp_path, "dsse", a=None)
+    believe(before, tmp_path)
+    assert score("formats/tpm", tmp_path).killed == (names[0],)
+    assert score("formats/tpm", tmp_path).open == tuple(names[1:])
+    assert score("dsse", tmp_path).open == ("a",)
+
+
+def test_modules_count_together(tmp_path: Path) -> None:
+    recorded(tmp_path, "formats/tpm", a=1, b=0)
+    recorded(tmp_path, "dsse", c=1, d=None)
+    found = total(score(module, tmp_path) for module in ("formats/tpm", "dsse", "statement"))
+    assert " ".join(str(found).split()) == "together 2 of 3 killed 66.7 %, 1 not tried"
+
+
+def test_the_copy_keeps_the_times_of_what_did_not_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("aicert/formats", "tests/vectors", "rules", "enclave_runner"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "aicert/formats/tpm.py").write_text("1")
+    (tmp_path / "aicert/old.py").write_text("1")
+    (tmp_path / "tests/vectors/x.json").write_text("1")
+    monkeypatch.chdir(tmp_path)
+    state = Path("state")
+    state.mkdir()
+    assert refresh(state) == {"formats/tpm", "old", ""}
+    assert "aicert/formats/tpm.py" in (state / "setup.cfg").read_text()
+    # Before Linux 6.13 times come in ticks: all this may happen in one.
+    os.utime(state / "aicert/formats/tpm.py", (1, 1))
+    before = (state / "aicert/formats/tpm.py").stat().st_mtime_ns
+    (tmp_path / "aicert/old.py").unlink()
+    assert refresh(state) == set()
+    assert (state / "aicert/formats/tpm.py").stat().st_mtime_ns == before
+    assert not (state / "aicert/old.py").exists()
+    assert not (state / "tests/vectors").exists()
+    # Mutants of `tpm` are made where there are none yet, for which its copy must look new.
+    (state / "mutants/aicert/formats").mkdir(parents=True)
+    (state / "mutants/aicert/formats/tpm.py").write_text("1")
+    assert refresh(state) == set()
+    assert (state / "aicert/formats/tpm.py").stat().st_mtime_ns > before
+    reached = state / REACHED
+    reached.write_text("which tests reach which function")
+    (tmp_path / "pyproject.toml").write_text("other")
+    assert refresh(state) == {""}
+    assert reached.exists()
+    (tmp_path / "aicert/formats/tpm.py").write_text("2")
+    assert refresh(state) == {"formats/tpm"}
+    assert not reached.exists()
+
+
+def test_the_modules_and_their_tests_exist() -> None:
+    assert all((ROOT / "aicert" / f"{name}.py").is_file() for name in MODULES)
+    assert [path for path in TESTS if not (ROOT / path).is_dir()] == []
+    assert (ROOT / mutants.LOCK).is_file()

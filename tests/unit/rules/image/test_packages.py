@@ -1,0 +1,212 @@
+"""Locked packages come by digest, or an error names the one that no source has any more."""
+
+import os
+import subprocess
+import zipfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from aicert.errors import ToolError
+from aicert.formats.digest import of_bytes
+from aicert.formats.image_lock import Package
+from rules.image import build, debian, wheels
+from rules.image.build import Place
+from rules.image.debian import Apt, GoneError, Store
+
+
+class Mirror:
+    """apt with packages `name=version` → bytes; one that is not there fails the whole call."""
+
+    release = "bookworm"
+    name = "the mirror"
+    move = "./doit image_update"
+
+    def __init__(self, folder: Path, has: dict[str, bytes]) -> None:
+        self.folder = folder
+        self.has = has
+        self.calls: list[list[str]] = []
+
+    def update(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+
+    def download(self, names: Iterable[str]) -> list[Path]:
+        asked = list(names)
+        self.calls.append(asked)
+        paths = []
+        for name in asked:
+            if name not in self.has:
+                raise ToolError(f"E: Version not found: {name}")
+            path = self.folder / f"{name}.deb"
+            path.write_bytes(self.has[name])
+            paths.append(path)
+        return paths
+
+
+def package(name: str, data: bytes) -> Package:
+    return Package(part="machine", name=name, version="1", digest=of_bytes(data))
+
+
+def fetch(folder: Path, has: dict[str, bytes], *wanted: Package) -> Mirror:
+    mirror = Mirror(folder / "apt", has)
+    debian.fetch(Store(folder=folder / "store"), cast(Apt, mirror), wanted)
+    return mirror
+
+
+def test_all_are_asked_for_in_one_go_and_only_what_is_missing(tmp_path: Path) -> None:
+    wanted = [package(name, name.encode()) for name in "abc"]
+    has = {f"{name}=1": name.encode() for name in "abc"}
+    assert fetch(tmp_path, has, *wanted).calls == [["a=1", "b=1", "c=1"]]
+    assert fetch(tmp_path, has, *wanted).calls == []
+    changed = next((tmp_path / "store" / wanted[1].digest.hex).iterdir())
+    changed.write_bytes(b"tampered")
+    assert fetch(tmp_path, has, *wanted).calls == [["b=1"]]
+
+
+def test_the_one_that_is_gone_is_named(tmp_path: Path) -> None:
+    has = {"a=1": b"a", "c=1": b"c"}
+    wanted = [package(name, name.encode()) for name in "abc"]
+    with pytest.raises(GoneError, match=r"no longer has b 1 \(bookworm\)") as caught:
+        fetch(tmp_path, has, *wanted)
+    assert caught.value.hint == "./doit image_update"
+
+
+def test_other_bytes_under_the_same_version_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GoneError, match="has other bytes for a 1"):
+        fetch(tmp_path, {"a=1": b"another a"}, package("a", b"a"))
+
+
+def test_parts_may_want_two_versions_of_one_python_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def download(requirements: list[wheels.Wanted], target: Path) -> Path:
+        asked.append([f"{item.name}=={item.version}" for item in requirements])
+        target.mkdir(exist_ok=True)
+        for item in requirements:
+            (target / f"{item.name}-{item.version}.whl").write_bytes(item.version.encode())
+        return target
+
+    monkeypatch.setattr(wheels, "_download", download)
+    wanted = [
+        Package(part=part, name="packaging", version=version, digest=of_bytes(version.encode()))
+        for part, version in (("runner", "1"), ("training", "2"))
+    ]
+    wheels.fetch(Store(folder=tmp_path / "store"), wanted, tmp_path / "work")
+    assert asked == [["packaging==1"], ["packaging==2"]]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("ERROR: No matching distribution found for idna==3.20", GoneError),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", GoneError),
+        ("ERROR: Could not connect", ToolError),
+    ],
+)
+def test_a_python_package_that_is_gone_is_told_from_a_source_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, kind: type
+) -> None:
+    def pip(*_: object) -> None:
+        raise ToolError(f"python failed with exit code 1\n{said}")
+
+    monkeypatch.setattr(wheels, "_pip", pip)
+    wanted = Package(part="runner", name="idna", version="3.20", digest=of_bytes(b"x"))
+    with pytest.raises(ToolError, match=said[:40]) as caught:
+        wheels.fetch(Store(folder=tmp_path / "store"), [wanted], tmp_path / "work")
+    assert type(caught.value) is kind
+
+
+def test_old_layers_go_and_those_in_use_stay(tmp_path: Path) -> None:
+    where = Place(root=tmp_path, cache=tmp_path)
+    layers = [tmp_path / f"{kind}-{n}" for kind in ("image", "training") for n in range(5)]
+    for layer in layers:
+        layer.mkdir()
+    used = {tmp_path / "image-0", tmp_path / "training-0"}
+    with build.in_use(where):
+        build._forget_old(where, used)
+    assert all(layer.is_dir() for layer in layers)
+    build._forget_old(where, used)
+    left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert {"image-0", "training-0"} <= left
+    assert sorted(name.partition("-")[0] for name in left) == ["image"] * 3 + ["training"] * 2
+
+
+def test_code_in_the_image_has_permissions_of_its_own(tmp_path: Path) -> None:
+    from rules.image import trees
+
+    (tmp_path / "source" / "inner").mkdir(parents=True)
+    (tmp_path / "source" / "inner" / "a.py").touch(0o600)
+    subprocess.run(["chmod", "-R", "go-rwx", tmp_path / "source"], check=True)
+    trees._copy_code(tmp_path / "source", tmp_path / "target")
+    for path in (tmp_path / "target").rglob("*"):
+        assert os.stat(path).st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
+
+
+def test_a_store_whose_bytes_changed_says_whose(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path / "store")
+    (tmp_path / "a_1.deb").write_bytes(b"a")
+    package = Package(part="machine", name="a", version="1", digest=store.add(tmp_path / "a_1.deb"))
+    assert store.get(package).read_bytes() == b"a"
+    store.get(package).write_bytes(b"other")
+    with pytest.raises(ToolError, match="the store lost a 1") as caught:
+        store.get(package)
+    assert caught.value.hint == "./doit image"
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"),
+    [
+        (["py3-none-any"], "a_b-1.0+cpu-py3-none-any.whl"),
+        (
+            ["cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux2014_x86_64"],
+            "a_b-1.0+cpu-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        ),
+    ],
+)
+def test_a_wheel_that_came_by_digest_alone_gets_the_name_that_its_tags_give(
+    tmp_path: Path, tags: list[str], name: str
+) -> None:
+    path = tmp_path / "package"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a_b-1.0.dist-info/WHEEL", "".join(f"Tag: {tag}\n" for tag in tags))
+    package = Package(part="runner", name="a-b", version="1.0+cpu", digest=of_bytes(b""))
+    assert wheels.file_name(package, path) == name
+    store = Store(folder=tmp_path / "store")
+    package = replace(package, digest=store.add(path))
+    text = wheels.place(store, [package], tmp_path / "wheels")
+    assert text == f"a-b==1.0+cpu --hash={package.digest}\n"
+    assert [found.name for found in (tmp_path / "wheels").iterdir()] == [name]
+
+
+def test_what_is_no_wheel_is_a_source_archive_and_a_name_of_its_own_stays(tmp_path: Path) -> None:
+    package = Package(part="runner", name="tpm2-pytss", version="2.3", digest=of_bytes(b""))
+    (tmp_path / "package").write_bytes(b"\x1f\x8b")
+    assert wheels.file_name(package, tmp_path / "package") == "tpm2_pytss-2.3.tar.gz"
+    for own in ("x-1-py3-none-any.whl", "tpm2-pytss-2.3.tar.gz"):
+        assert wheels.file_name(package, tmp_path / own) == own
+
+
+def test_python_packages_beside_one_that_is_gone_are_fetched_and_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pip(requirements: list[wheels.Wanted], target: Path) -> None:
+        if any(item.name == "b" for item in requirements):
+            raise ToolError("ERROR: No matching distribution found for b==1")
+        for item in requirements:
+            (target / f"{item.name}-1.whl").write_bytes(item.name.encode())
+
+    monkeypatch.setattr(wheels, "_pip", pip)
+    store = Store(folder=tmp_path / "store")
+    wanted = [
+        Package(part="training", name=name, version="1", digest=of_bytes(name.encode()))
+        for name in "abc"
+    ]
+    (missing,) = wheels.obtain(store, wanted, tmp_path / "work")
+    assert missing.package.name == "b"
+    assert "no source has the locked file of b==1" in missing.reason
+    assert [store.find(each.digest) is not None for each in wanted] == [True, False, True]

@@ -1,0 +1,77 @@
+"""`./doit image`, `image_reproduce`: where they build, and what is said of a lock to be judged."""
+
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import ConfigError, ToolError
+from aicert.formats import image_lock
+from aicert.formats.digest import of_bytes
+from aicert.formats.image_lock import Package
+from rules.image import build as image_build
+from rules.image import tasks
+from rules.image.build import LOCK, Place
+from rules.image.store import Image
+
+PACKAGES = (Package(part="machine", name="libc6", version="2", digest=of_bytes(b"libc6")),)
+
+
+def lock(pcr4: bytes) -> bytes:
+    return image_lock.emit(
+        name="aicert-machine",
+        disk=of_bytes(b"disk"),
+        pcrs={4: pcr4, 11: bytes(32), 12: bytes(32), 13: bytes(32)},
+        verity={"root": of_bytes(b"root")},
+        packages=PACKAGES,
+    )
+
+
+TRUE, FORGED = lock(b"\1" * 32), lock(b"\2" * 32)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose packages give TRUE, however often they are built."""
+
+    def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None) -> Image:
+        assert (packages, snapshot) == (PACKAGES, None)
+        return Image(folder=where.cache, disk=where.cache, tools=where.cache, lock=TRUE)
+
+    monkeypatch.setenv("AICERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(image_build, "build", build)
+    (tmp_path / LOCK).parent.mkdir()
+    return tmp_path
+
+
+def test_a_lock_that_its_packages_give_is_reproduced(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (root / LOCK).write_bytes(TRUE)
+    tasks.reproduce(root)
+    assert "reproduced: sha256:" in capfd.readouterr().err
+
+
+def test_a_lock_that_says_something_else_is_not(root: Path) -> None:
+    """Its author changed a PCR: what was built takes its place, and that is no answer."""
+    (root / LOCK).write_bytes(FORGED)
+    with pytest.raises(ToolError, match="is not the lock of what its packages") as caught:
+        tasks.reproduce(root)
+    assert caught.value.hint == f"git diff {LOCK}"
+
+
+def test_without_a_lock_there_is_nothing_to_reproduce(root: Path) -> None:
+    with pytest.raises(ToolError, match="does not exist"):
+        tasks.reproduce(root)
+
+
+def test_a_path_that_apt_cannot_read_is_named_before_anything_is_fetched(tmp_path: Path) -> None:
+    cache = tmp_path / "with space"
+    cache.mkdir()
+    where = Place(root=tmp_path, cache=cache)
+    with (
+        pytest.raises(ConfigError, match="images cannot be built in") as caught,
+        image_build.only_builder(where),
+    ):
+        pass
+    assert caught.value.hint == "export AICERT_CACHE=/var/tmp/aicert"
+    assert list(cache.iterdir()) == []
