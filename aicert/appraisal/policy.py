@@ -1,10 +1,9 @@
 """Appraisal policies: what one verifier accepts (docs/spec/policy.md).
 
-A policy is the verifier's own and never comes with the evidence. Built in are `default` (a cloud's
-virtual TPM), `confidential` (in a machine that its processor protects), `local` and `qemu`
-(simulated platforms, whose root the caller gives). Nothing in a policy skips a check: it says which
-roots, processors, images, firmware and report values are accepted.
-Reading policy files is in `policy_file`, so that built-in policies do not need a TOML parser.
+A policy is the verifier's own and never comes with the evidence. Nothing in it skips a check: it
+says which roots, processors, images, firmware and report values are accepted. Those that come with
+the program are in `trust/built_in.py`, policy files are read by `trust/policy_file.py`: this room
+knows no platform's values.
 """
 
 from collections.abc import Mapping
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING
 from aicert.appraisal.ak_chain import SIMULATED_TIERS, Root, load
 from aicert.appraisal.result import TIERS
 from aicert.crypto.simulated import simulated_driver
-from aicert.errors import AicertError, ConfigError
+from aicert.errors import ConfigError
 from aicert.formats.digest import Digest
-from aicert.frozen import dataclass, replace
+from aicert.frozen import dataclass
 
 if TYPE_CHECKING:
     from aicert.formats.image_lock import ImageLock
 
 FIRMWARE_PCRS = (0, 1, 2, 3, 7)
-BUILT_IN = ("default", "confidential", "local", "qemu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,85 +95,6 @@ class Policy:
         _check_once(self.name, "[[launch]]", "id-key", keys)
 
 
-def built_in(name: str) -> Policy:
-    """A built-in policy; `local` and `qemu` accept nothing until `with_root` gives them a root."""
-    if name == "default":
-        from aicert.trust.azure import TRUSTED_LAUNCH
-        from aicert.trust.roots import azure_vtpm_2023
-
-        roots = (azure_vtpm_2023(),)
-        return Policy(name=name, tier="vtpm", roots=roots, images={}, firmware=TRUSTED_LAUNCH)
-    if name == "confidential":
-        from aicert.trust.azure import CHIPS, LAUNCHES
-        from aicert.trust.roots import azure_confidential_2023, chip_root
-
-        return Policy(
-            name=name,
-            tier=name,
-            roots=(azure_confidential_2023(),),
-            images={},
-            chips=tuple(chip_root(family, least) for family, least in CHIPS.items()),
-            launches=LAUNCHES,
-        )
-    if name == "local":
-        return Policy(name=name, tier=SIMULATED_TIERS[name], roots=(), images={})
-    if name == "qemu":
-        from aicert.trust.ovmf import BUILDS
-
-        firmware = tuple(BUILDS.values())
-        return Policy(name=name, tier=SIMULATED_TIERS[name], roots=(), images={}, firmware=firmware)
-    raise ConfigError(f"no policy is built in as {name!r}, only {', '.join(BUILT_IN)}")
-
-
-def with_root(policy: Policy, pem: bytes, what: str) -> Policy:
-    """`policy` accepting the simulated platforms of one more root, which the caller trusts.
-
-    Only a root that says that it is simulated can be added like this: its tier follows from its own
-    critical extension. A root of real platforms needs a policy file, which states its tier.
-    """
-    from aicert.trust.roots import pem_to_der
-
-    try:
-        der = pem_to_der(pem, what)
-        driver = simulated_driver(load(der, what))
-    except ConfigError:
-        raise
-    except AicertError as error:
-        raise ConfigError(f"{what}: {error.message}") from None
-    if driver not in SIMULATED_TIERS:
-        raise ConfigError(
-            f"{what} is not the root of a simulated platform, so its tier is unknown",
-            hint="write a policy file with a [[root]] that states its tier (docs/spec/policy.md)",
-        )
-    if policy.name in SIMULATED_TIERS and driver != policy.name:
-        raise ConfigError(
-            f"{what} certifies simulated:{driver} platforms, policy {policy.name} wants "
-            f"simulated:{policy.name}",
-            hint=f"--policy {driver}",
-        )
-    root = Root(name=f"simulated:{driver}", der=der, tier=SIMULATED_TIERS[driver], simulated=driver)
-    return replace(policy, roots=(*policy.roots, root))
-
-
-def with_image(policy: Policy, image: "ImageLock") -> Policy:
-    """`policy` accepting one more machine image, of which the caller holds the lock."""
-    return replace(
-        policy,
-        accepted=policy.accepted | {image.digest},
-        images={**policy.images, image.digest: image},
-    )
-
-
-def require_roots(policy: Policy) -> Policy:
-    """`policy`, if it names a root; ConfigError where nothing could ever chain to it."""
-    if policy.roots:
-        return policy
-    hint = "--root PEM"
-    if policy.name in SIMULATED_TIERS:
-        hint += f": the maker's checkout has it at .aicert/ca/{policy.name}.pem"
-    raise ConfigError(f"policy {policy.name} names no platform root", hint=hint)
-
-
 def _check_once(policy: str, table: str, what: str, found: list[tuple[bytes, str]]) -> None:
     seen = set()
     for value, name in found:
@@ -198,33 +117,3 @@ def _check_root(root: Root, policy: str) -> None:
             f"policy {policy}: root {root.name} is of simulated:{driver} platforms, "
             f"tier {SIMULATED_TIERS.get(driver or '', 'unknown')}, not {root.tier}"
         )
-
-
-def root_from_certificate(
-    name: str,
-    der: bytes,
-    tier: str,
-    *,
-    needs_eku: bool,
-    subjects: tuple[str, ...],
-    intermediates: tuple[bytes, ...] = (),
-) -> Root:
-    """A root of a policy file; whether it is simulated follows from its own extension."""
-    driver = simulated_driver(load(der, f"root {name}"))
-    for one in intermediates:
-        load(one, f"an intermediate of root {name}")
-    return Root(
-        name=name,
-        der=der,
-        tier=tier,
-        simulated=driver,
-        needs_eku=needs_eku,
-        subjects=subjects,
-        intermediates=intermediates,
-    )
-
-
-def describe(policy: Policy) -> str:
-    """One line for people: the policy, the tier that it wants, the roots that it accepts."""
-    roots = ", ".join(root.name for root in policy.roots)
-    return f"policy {policy.name}: tier {policy.tier} or better, roots {roots}"

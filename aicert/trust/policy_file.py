@@ -12,22 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.policy import (
-    BUILT_IN,
-    FIRMWARE_PCRS,
-    ChipRoot,
-    Claim,
-    Firmware,
-    Launch,
-    Policy,
-    built_in,
-    root_from_certificate,
-)
+from aicert.appraisal.policy import FIRMWARE_PCRS, ChipRoot, Claim, Firmware, Launch, Policy
 from aicert.appraisal.result import TIERS
 from aicert.errors import AicertError, ConfigError
 from aicert.formats import image_lock
 from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.strict_json import MAX_INT
+from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
 from aicert.trust.roots import CHIP_FAMILIES, MAX_PEM, chip_root, pem_to_der
 
 # A policy of a large company has some hundred lines.

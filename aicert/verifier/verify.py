@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from aicert.appraisal.appraise import appraise
-from aicert.appraisal.policy import BUILT_IN, Policy, built_in, require_roots, with_image, with_root
+from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.files.bounded import StrPath, read_bounded
@@ -17,6 +17,7 @@ from aicert.formats import certificate as certificates
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, Digest, FileFact, is_hex, of_bytes
 from aicert.formats.lockfile import MAX_BYTES as MAX_LOCKFILE
+from aicert.trust.built_in import BUILT_IN, built_in, require_roots, with_image, with_root
 from aicert.trust.roots import MAX_PEM
 
 OnBytes = Callable[[int], None]

@@ -69,6 +69,7 @@ MODULES = (
     "formats/strict_json",
     "formats/tpm",
     "formats/uncovered_names",
+    "trust/built_in",
     "trust/policy_file",
     "trust/roots",
     "verifier/model_directory",

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aicert.appraisal.policy import BUILT_IN
 from aicert.cli import main
 from aicert.errors import ConfigError
+from aicert.trust.built_in import BUILT_IN
 from aicert.verifier import verify
 from rules.commands.base import Command, users_path
 from rules.project import sources

@@ -12,7 +12,7 @@ from pathlib import Path
 from aicert.appraisal.ak_chain import SIMULATED_TIERS
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.checks.model import Model
-from aicert.appraisal.policy import BUILT_IN, Policy
+from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
 from aicert.cli import main, table
 from aicert.errors import ConfigError, EvidenceError
@@ -20,6 +20,7 @@ from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import identity
 from aicert.formats.statement import parse as parse_statement
+from aicert.trust.built_in import BUILT_IN
 from aicert.verifier import verify as api
 from rules.commands.base import users_path
 from rules.host import progress

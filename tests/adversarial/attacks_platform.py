@@ -6,7 +6,7 @@ from typing import Any
 
 from cryptography import x509
 
-from aicert.appraisal.policy import built_in
+from aicert.trust.built_in import built_in
 from tests.adversarial import ca_forge
 from tests.adversarial.attacks import Attack
 from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, issue, root, rsa_key, usage

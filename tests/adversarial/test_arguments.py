@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aicert.appraisal.policy import built_in
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.formats.digest import Digest
+from aicert.trust.built_in import built_in
 from aicert.verifier import verify
 from tests.adversarial import ca_forge
 from tests.adversarial.forger import NONCE, Scene

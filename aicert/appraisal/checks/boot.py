@@ -115,7 +115,7 @@ def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
 
 def _refuse_revoked(digest: Digest) -> None:
     """Whatever the policy and the time: an image that is known to certify what it must not."""
-    from aicert.trust.revoked_images import REVOKED
+    from aicert.appraisal.revoked_images import REVOKED
 
     reason = REVOKED.get(digest)
     if reason is not None:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import pytest
 
+from aicert.appraisal import revoked_images
 from aicert.appraisal.ak_chain import stamp
 from aicert.appraisal.policy import Claim, Firmware
 from aicert.appraisal.result import BOOT_CHECKS
@@ -13,7 +14,6 @@ from aicert.formats import image_lock
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.lockfile import Lockfile
 from aicert.formats.run_report import Value
-from aicert.trust import revoked_images
 from tests.adversarial import tpm_forge
 from tests.adversarial.attacks_platform import intermediate
 from tests.adversarial.attacks_run import ancestor

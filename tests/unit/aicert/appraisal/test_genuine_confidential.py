@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from aicert.appraisal.ak_chain import verify_chain
 from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
-from aicert.appraisal.policy import ChipRoot, built_in
+from aicert.appraisal.policy import ChipRoot
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import EvidenceError
 from aicert.formats import certificate as certificates
 from aicert.formats.certificate import PlatformReport
 from aicert.trust import azure
+from aicert.trust.built_in import built_in
 from aicert.trust.roots import CHIP_FAMILIES, chip_root, pinned
 from aicert.verifier import verify
 from enclave_runner.attester.tpm import cut_padding

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.policy import Policy, built_in
+from aicert.appraisal.policy import Policy
 from aicert.errors import ConfigError
 from aicert.trust.azure import CHIPS, LAUNCHES
+from aicert.trust.built_in import built_in
 from aicert.trust.policy_file import load_policy
 from aicert.trust.roots import chip_root
 from tests.adversarial import ca_forge, chip_forge

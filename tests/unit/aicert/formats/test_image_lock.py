@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from aicert.appraisal.revoked_images import REVOKED
 from aicert.errors import LockError
 from aicert.formats import image_lock
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.image_lock import MAX_BYTES, ImageLock, Package, emit, parse
-from aicert.trust.revoked_images import REVOKED
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 DIGEST = Digest("sha256", "ab" * 32)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import aicert
-from aicert.appraisal.policy import built_in
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.formats.digest import Digest
+from aicert.trust.built_in import built_in
 from aicert.verifier import verify
 from tests.adversarial.forger import NONCE, Scene
 from tests.unit.aicert.cli.test_main import AT, lay_out

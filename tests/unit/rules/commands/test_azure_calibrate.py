@@ -3,9 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from aicert.appraisal.policy import built_in
 from aicert.formats import image_lock
 from aicert.formats.certificate import parse
+from aicert.trust.built_in import built_in
 from rules.commands import azure_calibrate
 from rules.image import pcrs as image_pcrs
 from tests.unit.rules.image.test_parts import portable_executable

@@ -1,7 +1,8 @@
 """Machine images that no policy accepts any more, by the digest of their lock, with the reason.
 
 Whatever a policy file says and whenever a run was: a revoked image fails `boot.image`. Its
-certificates stay readable.
+certificates stay readable. The list is a part of that check and of no policy, so that it lies here
+and not among what is trusted.
 
 Generated. Each is the SHA-256 of a lock that this repository's history holds:
 
