@@ -79,11 +79,6 @@ class Ledger:
         return tuple(self._results[check] for check in CHECKS)
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 file`, `5 files`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def both(first: A | None, second: B | None) -> tuple[A, B] | None:
     """The pair, or None where one is missing."""
     return None if first is None or second is None else (first, second)

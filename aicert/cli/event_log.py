@@ -18,6 +18,7 @@ from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
 from aicert.frozen import dataclass
+from aicert.text import safe
 
 # Eight logs of real machines have 15 to 60 kB; the certificate's own limit on the log is the same.
 MAX_BYTES = 1 << 20
@@ -242,20 +243,15 @@ def _text(data: bytes) -> str:
         return "separator"
     variable = _variable(data)
     if variable is not None:
-        return _shown(f"variable {variable[1]}, {len(variable[2])} bytes")
+        return safe(f"variable {variable[1]}, {len(variable[2])} bytes", MAX_TEXT)
     for encoding in ("utf-8", "utf-16-le"):
         try:
             text = data.decode(encoding).removesuffix("\0")
         except UnicodeDecodeError:
             continue
         if text and text.isascii() and text.isprintable():
-            return _shown(text)
+            return safe(text, MAX_TEXT)
     return f"{len(data)} bytes"
-
-
-def _shown(text: str) -> str:
-    shown = ascii(text[:MAX_TEXT])[1:-1]
-    return shown if len(shown) <= MAX_TEXT else shown[: MAX_TEXT - 1] + "…"
 
 
 def _variable(data: bytes) -> tuple[bytes, str, bytes] | None:

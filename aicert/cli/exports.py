@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.cli.table import safe
 from aicert.errors import AicertError, ConfigError, EvidenceError
+from aicert.text import safe
 
 if TYPE_CHECKING:
     from aicert.cli.signing import Formatter, Subparsers

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from aicert.cli import table
 from aicert.errors import AicertError, ConfigError, ToolError
+from aicert.text import error_lines, fitted
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -54,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # 2, argparse's own code, means "no verdict" here.
         self.print_usage(sys.stderr)
-        self.exit(CONFIG_EXIT, table.error_lines(message, f"{self.prog} --help"))
+        self.exit(CONFIG_EXIT, error_lines(message, f"{self.prog} --help"))
 
 
 class _Version(argparse.Action):
@@ -122,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
         return _report(ToolError(f"{error.strerror or error}{where}"), options.format)
     except Exception as error:  # noqa: BLE001 - Python would exit with 1: "the evidence says no"
         said = f"no verdict, a defect of this program: {type(error).__name__}: {error}"
-        complain(table.error_lines(said, "report it, with the certificate"))
+        complain(error_lines(said, "report it, with the certificate"))
         return NO_VERDICT
     return code
 
@@ -283,7 +284,7 @@ def _report(error: AicertError, form: str) -> int:
             write(json.dumps(document, indent=2) + "\n")
         except ToolError as unwritten:
             error = unwritten
-    complain(table.error_lines(error.message, error.hint))
+    complain(error_lines(error.message, error.hint))
     return error.exit_code
 
 
@@ -302,7 +303,7 @@ def write(text: str) -> None:
 
 def write_lines(text: str) -> None:
     """Write lines for people to stdout, none longer than the terminal is wide."""
-    write(table.fitted(text, terminal_columns()))
+    write(fitted(text, terminal_columns()))
 
 
 def complain(text: str) -> None:
@@ -310,7 +311,7 @@ def complain(text: str) -> None:
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(table.fitted(text, terminal_columns(sys.stderr)))
+        sys.stderr.write(fitted(text, terminal_columns(sys.stderr)))
         sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

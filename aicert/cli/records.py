@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aicert.cli.table import safe
 from aicert.errors import ConfigError, ToolError
 from aicert.formats.digest import MAX_FILES, check_path
 from aicert.frozen import dataclass
@@ -20,6 +19,7 @@ from aicert.records.convert import Selection, learn
 from aicert.records.errors import RowsRefused
 from aicert.records.reader import Checker, RowsFact, blocks
 from aicert.records.select import DEFAULT, choose
+from aicert.text import safe
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aicert.cli.table import safe
 from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.text import safe
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -103,10 +103,10 @@ def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
 
 
 def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert.appraisal.checklist import counted
     from aicert.cli.main import complain
     from aicert.cli.progress import Progress
     from aicert.signing import sign as signing
+    from aicert.text import counted
 
     signer = _signer(options)
     digests = None if options.digests is None else _digests(options)

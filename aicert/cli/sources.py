@@ -7,10 +7,10 @@ It says nothing about the certificate itself: whether a machine measured those b
 import json
 from collections.abc import Sequence
 
-from aicert.cli.table import safe
 from aicert.formats import lockfile
 from aicert.formats.certificate import Certificate
 from aicert.sources.compare import Comparison, compare_all, exit_code
+from aicert.text import safe
 
 _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
 

@@ -7,48 +7,20 @@ limited in length and number, nothing is markup. Three styles (green, red, dim),
 """
 
 import json
-import re
-import unicodedata
 from collections.abc import Sequence
 
 from aicert.appraisal.result import Ancestor, AttestationResult, CheckResult, below_vtpm, tier_rank
 from aicert.formats import run_report_facts
-from aicert.formats.digest import IGNORABLE
 from aicert.formats.run_report_facts import Facts
+from aicert.text import LEAST_ROOM, MARGIN, MAX_LINE, MAX_LINES, error_lines, safe
 
-# Wide enough for a digest with its kind and a name; longer lines are cut.
-MAX_LINE = 240
-# As many as say which five files differ, and more.
-MAX_LINES = 12
 # Selections of rows, texts, what was removed: a run has a few of each.
 SHOWN = 6
 
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
-_STYLE = re.compile("\x1b\\[[0-9]*m")
 _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
 _STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
-_MARGIN = " " * 10
 _ID_WIDTH = 20
-# Narrower terminals wrap by themselves.
-_LEAST_ROOM = 30
-
-
-def safe(text: str, limit: int = MAX_LINE) -> str:
-    """One line of printable text: controls, line ends and invisible characters are escaped."""
-    if len(text) > limit:
-        text = text[: limit - 1] + "…"
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-def _is_shown(character: str) -> bool:
-    """Whether a terminal shows it as itself and where it stands: letters that are written from
-    right to left would move what is beside them.
-    """
-    if not character.isprintable() or re.fullmatch(IGNORABLE, character):
-        return False
-    return unicodedata.bidirectional(character) not in ("R", "AL", "AN")
 
 
 def text(result: AttestationResult, *, colour: bool = False, columns: int | None = None) -> str:
@@ -64,26 +36,6 @@ def text(result: AttestationResult, *, colour: bool = False, columns: int | None
         lines += _list("Trusts", result.trusts, columns) + _list("Omits", result.omits, columns)
     lines += _why(result)
     return "\n".join(lines) + "\n"
-
-
-def fitted(text: str, columns: int | None) -> str:
-    """`text` for a terminal of that width, which then breaks no line itself: what hostile text it
-    would begin a line with could be a verdict.
-    """
-    if columns is None:
-        return text
-    lines: list[str] = []
-    for line in text.split("\n"):
-        wide = any(unicodedata.east_asian_width(c) in "WF" for c in line)
-        # Of a line with letters that take two columns, as if all did.
-        room = max(columns, _LEAST_ROOM) // (1 + wide)
-        if len(_STYLE.sub("", line)) <= room:
-            lines.append(line)
-            continue
-        import textwrap
-
-        lines += textwrap.wrap(line, room, subsequent_indent=_MARGIN, break_on_hyphens=False)
-    return "\n".join(lines)
 
 
 def to_json(result: AttestationResult) -> dict[str, object]:
@@ -158,7 +110,7 @@ def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
             continue
         lines.append(line)
         if ancestor.reason is not None:
-            lines.append(f"{_MARGIN}{'   ' * depth}{safe(ancestor.reason.split(chr(10), 1)[0])}")
+            lines.append(f"{MARGIN}{'   ' * depth}{safe(ancestor.reason.split(chr(10), 1)[0])}")
         if result is not None:
             seen.add(id(result))
             pending += [(inner, depth + 1) for inner in reversed(result.ancestors)]
@@ -168,15 +120,6 @@ def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
 def json_text(result: AttestationResult) -> str:
     """`to_json` as ASCII text, so that nothing in it reaches a terminal raw."""
     return json.dumps(to_json(result), indent=2) + "\n"
-
-
-def error_lines(message: str, hint: str | None) -> str:
-    """An error as the command line shows it; further lines of the message are indented."""
-    first, *more = message.split("\n")
-    lines = [f"error: {safe(first)}", *(f"       {safe(line)}" for line in more[:MAX_LINES])]
-    if hint is not None:
-        lines.append(f"hint: {safe(hint)}")
-    return "\n".join(lines) + "\n"
 
 
 def _head(result: AttestationResult) -> list[str]:
@@ -206,7 +149,7 @@ def fact_lines(facts: Facts | None) -> list[str]:
     for word, items in shown.items():
         lines += [f"{word if not n else '':<10}{safe(one)}" for n, one in enumerate(items[:SHOWN])]
         if len(items) > SHOWN:
-            lines.append(f"{_MARGIN}and {len(items) - SHOWN} more")
+            lines.append(f"{MARGIN}and {len(items) - SHOWN} more")
     return lines
 
 
@@ -236,7 +179,7 @@ def fact_items(facts: Facts | None) -> list[tuple[str, str]]:
 def _check_lines(check: CheckResult, colour: bool, columns: int | None = None) -> list[str]:
     word = _styled(f"{_WORDS[check.verdict]:<6}", _STYLES[check.verdict], colour)
     first, *more = check.detail.split("\n")
-    indent = _MARGIN + " " * (_ID_WIDTH + 1)
+    indent = MARGIN + " " * (_ID_WIDTH + 1)
     lines = _wrapped(f"  {word}  {check.id:<{_ID_WIDTH}} ", safe(first), len(indent), columns)
     shown = more[:MAX_LINES]
     for line in shown:
@@ -271,7 +214,7 @@ def _tier_words(result: AttestationResult) -> str:
 
 def _wrapped(start: str, line: str, indent: int, columns: int | None) -> list[str]:
     """`start` and `line`, in lines of a terminal: those after the first begin below the detail."""
-    room = MAX_LINE if columns is None else max(columns - indent, _LEAST_ROOM)
+    room = MAX_LINE if columns is None else max(columns - indent, LEAST_ROOM)
     first = room if start else room + indent
     if columns is None or len(line) <= first:
         return [start + line]

@@ -12,6 +12,7 @@ from aicert.cli.table import fact_items
 from aicert.errors import ConfigError
 from aicert.exports.facts import Facts, kind_of
 from aicert.formats.lockfile import LockedInput
+from aicert.text import safe
 
 BEGIN, END = "<!-- aicert:begin -->", "<!-- aicert:end -->"
 _YAML_BEGIN, _YAML_END = "# aicert:begin", "# aicert:end"
@@ -180,4 +181,4 @@ def _in_code(text: str) -> bool:
 
 def _plain(text: str) -> str:
     """Text that stays inside a code span of a table cell."""
-    return "".join(c if c not in "`|<>" and c.isprintable() else "?" for c in text)[:200]
+    return "".join(c if c not in "`|<>" else "?" for c in safe(text, 200))

@@ -8,22 +8,20 @@ proves nothing.
 """
 
 import html
-import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 
-from aicert.appraisal.checklist import counted
 from aicert.appraisal.result import AttestationResult, CheckResult, tier_rank
-from aicert.cli.table import fact_items, safe
+from aicert.cli.table import fact_items
 from aicert.exports.facts import Facts
 from aicert.exports.plot import drawable, line_plot
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
+from aicert.text import counted, safe
 
 MAX_ROWS = 200
 MAX_LINES = 20
-MAX_MARKS = 2
 PACE_PARTS = 40
 _STYLE = """\
 :root{--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--paper:#fff;--soft:#f6f8fa;--good:#116329;
@@ -116,16 +114,7 @@ def page(certificate: Digest, facts: Facts | None, result: AttestationResult) ->
 
 def _text(text: str, limit: int = 400) -> str:
     """Hostile text as one line of page text: printable, limited, no markup."""
-    return html.escape(_flat(safe(text, limit)))
-
-
-def _flat(text: str) -> str:
-    """Of marks that stand above or below a letter two stay: many would cover other lines."""
-    marks, shown = 0, []
-    for character in text:
-        marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
-        shown.append(character if marks <= MAX_MARKS else f"\\u{ord(character):04x}")
-    return "".join(shown)
+    return html.escape(safe(text, limit))
 
 
 def _lines(text: str) -> str:

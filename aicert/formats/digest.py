@@ -14,6 +14,7 @@ from typing import Literal, cast
 
 from aicert.errors import EvidenceError
 from aicert.frozen import dataclass
+from aicert.text import IGNORABLE
 
 Kind = Literal["sha256", "dirHash"]
 
@@ -119,12 +120,6 @@ def _folded(path: str) -> str:
     return folded
 
 
-# Letters and marks that nothing shows: Default_Ignorable_Code_Point beyond the categories below,
-# and the blank of braille. A pattern, as _LINE below: most paths need neither compiled.
-IGNORABLE = (
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
-    "\U000e0100-\U000e01ef]"
-)
 _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 

@@ -13,7 +13,6 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aicert.appraisal.checklist import counted
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.files.bounded import StrPath, read_bounded
 from aicert.formats.digest import check_path, check_paths
@@ -24,6 +23,7 @@ from aicert.model_signature.signed_by import SIGNATURE
 from aicert.signing import hashing
 from aicert.signing.hashing import OnBytes
 from aicert.signing.keys import Signer
+from aicert.text import counted
 
 # What model_signing leaves out of every tree by default: without them its verifier finds "extra".
 GIT_NAMES = (".git", ".gitattributes", ".github", ".gitignore")

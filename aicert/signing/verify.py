@@ -14,9 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
-from aicert.appraisal.checklist import counted
 from aicert.appraisal.result import CheckResult, CheckVerdict
-from aicert.cli.table import MAX_LINES, error_lines, safe
 from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded
 from aicert.formats.digest import check_path
@@ -27,6 +25,7 @@ from aicert.signing import hashing
 from aicert.signing.hashing import OnBytes
 from aicert.signing.keys import Trusted, trust_key
 from aicert.signing.sign import default_signature, located
+from aicert.text import MAX_LINES, counted, error_lines, safe
 
 CHECKS = ("signer.trusted", "signature.valid", "manifest.form", "files.match")
 T = TypeVar("T")

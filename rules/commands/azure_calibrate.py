@@ -15,11 +15,11 @@ from typing import Any
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.policy import FIRMWARE_PCRS, Policy
 from aicert.cli import main
-from aicert.cli.table import safe
 from aicert.errors import ConfigError, ToolError
 from aicert.formats import image_lock
 from aicert.formats.certificate import Certificate
 from aicert.formats.lockfile import identity
+from aicert.text import safe
 from aicert.trust.built_in import built_in
 from aicert.verifier import verify
 from rules.commands.base import Command, users_path

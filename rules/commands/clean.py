@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.errors import ConfigError, ToolError
+from aicert.text import safe
 from rules.commands.base import Command
 from rules.host.bootstrap import cache_directory
-from rules.host.progress import amount, printable
+from rules.host.progress import amount
 from rules.host.work import RUNS, USING, is_held, sweep, unused
 from rules.host.work import remove as remove_tree
 from rules.machines.azure import clean
@@ -228,9 +229,9 @@ def _shown(names: list[str]) -> list[Path]:
         if wanted:
             chosen += paths
             for path in paths:
-                print(f"        {printable(str(path), 200)}")
+                print(f"        {safe(str(path), 200)}")
         for path in used:
-            print(f"        {printable(str(path), 200)}  is in use: stays")
+            print(f"        {safe(str(path), 200)}  is in use: stays")
     return chosen
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aicert.errors import AicertError, LockError, ToolError
 from aicert.formats import lockfile as form
+from aicert.text import safe
 from rules.commands.base import RunTasks
 from rules.example import example
 from rules.host import progress
@@ -96,7 +97,7 @@ def _check(root: Path, run: config.Run) -> int:
     show_lock(root, run.name, current.data, "fresh")
     for one in found:
         # What was compared differs by source: a server may give no more than a size.
-        print(f"{'':<10} input {one.name}: {progress.printable(one.detail, 400)}", flush=True)
+        print(f"{'':<10} input {one.name}: {safe(one.detail, 400)}", flush=True)
     return 0
 
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from aicert.errors import ConfigError, EvidenceError, RejectedError
 from aicert.formats.certificate import parse
 from aicert.formats.lockfile import identity
+from aicert.text import safe
 from rules.commands.base import Command
-from rules.host import progress
 from rules.project import config, fetch, lock
 from rules.project.config_check import check_config
 from rules.runs import certify, reproduce, verify
@@ -84,5 +84,5 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
     )
     print(f"again      on {again.machine.name} ({again.machine.driver}), tier {found.tier}")
     for line in compared.lines:
-        print("\n".join(progress.printable(each, 400) for each in line.split("\n")))
+        print("\n".join(safe(each, 400) for each in line.split("\n")))
     return 0 if compared.equal else RejectedError.exit_code

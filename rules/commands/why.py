@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from aicert.cli import main
 from aicert.errors import ConfigError
+from aicert.text import safe
 from rules.commands.base import Command, fitted
-from rules.host.progress import printable
 from rules.project import config, sources
 from rules.runs import certify, graph
 
@@ -42,9 +42,9 @@ def _explain(root: Path, project: config.Project, run: config.Run) -> str:
         return f"{run.name}: up to date\n"
     word = "would stop" if reason.stops else "would run"
     told = f"{run.name}: {word}: {reason.text}".split("\n")
-    lines = [part for line in told for part in fitted(printable(line, 400))]
+    lines = [part for line in told for part in fitted(safe(line, 400))]
     if reason.hint:
-        lines.append(f"hint: {printable(reason.hint, 400)}")
+        lines.append(f"hint: {safe(reason.hint, 400)}")
     return "".join(f"{line}\n" for line in lines)
 
 

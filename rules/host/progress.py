@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from aicert.text import safe
+
 DELAY = 0.4
 # Where a line is a line for ever (a log, a pipe), one every so many seconds is enough.
 LINE_EVERY = 10.0
@@ -25,16 +27,6 @@ STALL = 5.0
 MAX_TITLE = 60
 MAX_NOTE = 60
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def printable(text: str, limit: int) -> str:
-    """`text` for a terminal: nothing that moves a cursor, is invisible or changes direction."""
-    if len(text) > limit:
-        text = text[: limit - 1] + "…"
-    if text.isprintable():
-        return text
-    # isprintable is false for Cc, Cf, Cs, Co, Cn, Zl, Zp and spaces other than the plain one.
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def amount(number: float, unit: str) -> str:
@@ -118,7 +110,7 @@ class Bar:
     def __init__(self, title: str, total: float | None, unit: str, is_even: bool = True) -> None:
         self._is_even = is_even
         self._lock = threading.Lock()
-        self._title = printable(title, MAX_TITLE)
+        self._title = safe(title, MAX_TITLE)
         self._total = total
         self._unit = unit
         self._done = 0.0
@@ -148,7 +140,7 @@ class Bar:
             if total is not None:
                 self._total = total
             if note is not None:
-                self._note = printable(note, MAX_NOTE)
+                self._note = safe(note, MAX_NOTE)
 
     def _moves(self) -> None:
         self._moved_at = time.monotonic()
@@ -316,5 +308,5 @@ def say(text: str, *, stream: TextIO | None = None) -> None:
     """One plain line on stderr, for what is worth a line by itself."""
     stream = stream or sys.stderr
     with contextlib.suppress(OSError, ValueError):
-        stream.write(printable(text, 500) + "\n")
+        stream.write(safe(text, 500) + "\n")
         stream.flush()

@@ -15,8 +15,8 @@ from doit.exceptions import BaseFail, TaskFailed
 from doit.reporter import ConsoleReporter
 
 from aicert.errors import AicertError
+from aicert.text import safe
 from rules.host.os_errors import explained
-from rules.host.progress import printable
 
 MAX_MESSAGE = 4000
 
@@ -32,10 +32,10 @@ class Refused(TaskFailed):
 def show_error(error: AicertError, stream: TextIO | None = None, *, word: str = "error") -> None:
     """Print `error:` and `hint:` lines. The message may quote hostile text: it is escaped."""
     stream = stream or sys.stderr
-    lines = [printable(line, MAX_MESSAGE) for line in error.message.split("\n")]
+    lines = [safe(line, MAX_MESSAGE) for line in error.message.split("\n")]
     lines[0] = f"{word}: {lines[0]}"
     if error.hint:
-        lines.append(f"hint: {printable(error.hint, MAX_MESSAGE)}")
+        lines.append(f"hint: {safe(error.hint, MAX_MESSAGE)}")
     # Where stderr is closed or full, only the exit code is left to say it.
     with contextlib.suppress(OSError, ValueError):
         stream.write("\n".join(lines) + "\n")
@@ -96,18 +96,18 @@ class Reporter(ConsoleReporter):
             return
         self.exit_code = self.exit_code or 2
         if fail.report:
-            self.write(f"error: {task.name}: {printable(fail.message, MAX_MESSAGE)}\n")
+            self.write(f"error: {task.name}: {safe(fail.message, MAX_MESSAGE)}\n")
             self.write("".join(fail.traceback))
 
     def runtime_error(self, msg: str) -> None:
         """Doit itself could not go on."""
         self.exit_code = self.exit_code or 3
-        self.write(f"error: {printable(msg, MAX_MESSAGE)}\n")
+        self.write(f"error: {safe(msg, MAX_MESSAGE)}\n")
 
     def cleanup_error(self, exception: Any) -> None:
         """A teardown action failed: the result stands, what is left behind is said."""
         self.exit_code = self.exit_code or 2
-        self.write(f"error: {printable(exception.get_msg(), MAX_MESSAGE)}\n")
+        self.write(f"error: {safe(exception.get_msg(), MAX_MESSAGE)}\n")
 
     def complete_run(self) -> None:
         """All tasks are through."""
@@ -115,5 +115,5 @@ class Reporter(ConsoleReporter):
             self.write("nothing to do: everything is up to date\n")
 
     def _line(self, word: str, text: str) -> None:
-        self.write(f"{word:<5} {printable(text, 200)}\n")
+        self.write(f"{word:<5} {safe(text, 200)}\n")
         self.outstream.flush()

@@ -7,7 +7,7 @@ entity, so that nothing in it is markup, a link, a mention or a reference.
 
 from collections.abc import Sequence
 
-from rules.host.progress import printable
+from aicert.text import safe
 from rules.review.check import Check
 from rules.review.review import Review
 from rules.review.rows import Row, Section
@@ -42,7 +42,7 @@ def text(review: Review, checks: Sequence[Check] = ()) -> str:
 
 
 def _line(value: str) -> str:
-    return printable(value, MAX_VALUE)
+    return safe(value, MAX_VALUE)
 
 
 def _text_row(row: Row, width: int) -> list[str]:
@@ -95,7 +95,7 @@ def _markdown_section(section: Section) -> str:
 
 def _code(value: str) -> str:
     """`value` where GitHub's Markdown takes nothing for markup, mention, reference or link."""
-    shown = printable(value, MAX_VALUE)
+    shown = safe(value, MAX_VALUE)
     return "<code>" + "".join(c if c in _PLAIN else f"&#{ord(c)};" for c in shown) + "</code>"
 
 

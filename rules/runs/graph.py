@@ -12,8 +12,8 @@ from pathlib import Path
 from aicert.errors import AicertError
 from aicert.formats import lockfile as form
 from aicert.formats import statement as statements
+from aicert.text import safe
 from rules.commands.base import fitted
-from rules.host.progress import printable
 from rules.project import lock
 from rules.project.config import Project, Run
 from rules.runs import certify, verify
@@ -104,9 +104,9 @@ def text(drawn: Sequence[Node]) -> str:
     blocks = []
     for node in drawn:
         width = max((len(name) for name, _, _ in node.inputs), default=0)
-        lines = [f"{node.name}  {printable(node.state, 160)}"]
+        lines = [f"{node.name}  {safe(node.state, 160)}"]
         lines += [
-            f"  <- {name:<{width}}  {printable(source, 80)}  {_short(digest)}"
+            f"  <- {name:<{width}}  {safe(source, 80)}  {_short(digest)}"
             for name, source, digest in node.inputs
         ]
         takers = [other.name for other in drawn if node.name in other.parents]
@@ -163,8 +163,8 @@ def _box(at: tuple[int, int], title: str, below: str, style: str) -> list[str]:
     x, y = at
     return [
         f'<rect class="{style}" x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="4"/>',
-        f'<text x="{x + 8}" y="{y + 16}">{escape(printable(title, 40))}</text>',
-        f'<text class="small" x="{x + 8}" y="{y + 30}">{escape(printable(below, 46))}</text>',
+        f'<text x="{x + 8}" y="{y + 16}">{escape(safe(title, 40))}</text>',
+        f'<text class="small" x="{x + 8}" y="{y + 30}">{escape(safe(below, 46))}</text>',
     ]
 
 

@@ -238,7 +238,6 @@ RULES = (
 NOT_YET: set[tuple[str, str]] = {
     ("aicert.exports", "aicert.cli"),
     ("aicert.signing", "aicert.appraisal"),
-    ("aicert.signing", "aicert.cli"),
     ("enclave_runner.inputs", "enclave_runner.axolotl"),
     ("rules.dvc", "rules.runs"),
     ("rules.image", "rules.review"),

@@ -8,13 +8,14 @@ failed ancestor fails the whole. Leaves out: where certificates are looked for; 
 
 from collections.abc import Callable, Mapping, Sequence
 
-from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError, counted
+from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.result import Ancestor, AttestationResult
 from aicert.errors import EvidenceError
 from aicert.formats import statement as statements
 from aicert.formats.certificate import Certificate
 from aicert.formats.lockfile import NAME, LockedInput
+from aicert.text import counted
 
 SCHEME = "run:"
 # Far above any lineage that was ever made; longer ones are appraised piece by piece.

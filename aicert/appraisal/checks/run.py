@@ -7,7 +7,7 @@ both are compared with the quote. No event log takes part.
 
 from datetime import datetime
 
-from aicert.appraisal.checklist import Ledger, NotDecidedError, both, counted
+from aicert.appraisal.checklist import Ledger, NotDecidedError, both
 from aicert.appraisal.checks.quote import VerifiedQuote, VerifiedRunKey
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats import lockfile as lockfiles
@@ -21,6 +21,7 @@ from aicert.formats.run_report import RunReport
 from aicert.formats.run_report import parse as parse_report
 from aicert.formats.statement import Statement
 from aicert.frozen import dataclass
+from aicert.text import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,13 @@ outputs.trained rests on what version 1 has (docs/spec/run-report.md).
 
 from collections.abc import Mapping
 
-from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError, counted
+from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import CONFIG_INPUT
 from aicert.formats.run_report_facts import Records
+from aicert.text import counted
 
 # Keys of the run report that say that training happened (docs/spec/run-report.md).
 STEPS, TOKENS, LOSSES = "steps", "tokens", "losses"

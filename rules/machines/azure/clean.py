@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import AicertError, ToolError
+from aicert.text import safe
 from rules.host import progress
-from rules.host.progress import printable, say
+from rules.host.progress import say
 from rules.host.work import held, remove
 from rules.machines.azure import run
 from rules.machines.azure.terraform import Terraform
@@ -81,7 +82,7 @@ def _strays(home: Path, module: Path) -> list[Leftover]:
         match = _GROUP.match(str(item.get("id", "")))
         if match is None or match[2] in groups:
             continue
-        facts = [printable(str(item.get(key, "")), 60) for key in ("run", "region", "expires")]
+        facts = [safe(str(item.get(key, "")), 60) for key in ("run", "region", "expires")]
         groups[match[2]] = Leftover(
             name=match[2],
             what=f"run {facts[0]} in {facts[1]}, to be gone by {facts[2]}",

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
-from aicert.cli.table import error_lines
 from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.formats import certificate as certificates
+from aicert.text import error_lines
 from aicert.trust.roots import chip_root
 from aicert.verifier.verify import read_certificate
 from rules.project.lock import replace as write_whole

@@ -28,21 +28,6 @@ def test_a_terminal_gets_wrapped_details_and_a_file_does_not() -> None:
     assert max(map(len, render.text(result, columns=10).partition("FAILED")[0].splitlines())) < 100
 
 
-def test_no_line_is_longer_than_the_terminal() -> None:
-    line = "  ok      " + "word " * 30 + "end"
-    assert render.fitted(f"{line}\n", None) == f"{line}\n"
-    assert render.fitted("short\n\nlines\n", 80) == "short\n\nlines\n"
-    first, *more = render.fitted(f"{line}\n", 80).splitlines()
-    assert first.startswith("  ok      word")
-    assert all(each.startswith(" " * 10 + "word") and len(each) <= 80 for each in more)
-    # Letters of two columns; and styles, which take none.
-    assert render.fitted("漢" * 40, 80) == "漢" * 40
-    assert render.fitted("漢" * 41, 80) == "漢" * 40 + "\n" + " " * 10 + "漢"
-    styled = f"{render.GREEN}{'x' * 80}{render.PLAIN}"
-    assert render.fitted(styled, 80) == styled
-    assert render.fitted("x" * 31, 5) == "x" * 30 + "\n" + " " * 10 + "x"
-
-
 def test_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert main.terminal_columns() is None
@@ -64,11 +49,6 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
             main.main(["--version"])
         assert ended.value.code == 0
         assert capsys.readouterr().out.startswith(words)
-
-
-@pytest.mark.parametrize("hidden", ["\u05d0", "\u0627", "\u0661", "\u3164", "\ufe0f", "\u202e"])
-def test_what_moves_or_hides_text_is_escaped(hidden: str) -> None:
-    assert render.safe(f"a{hidden}b\u00e9") == f"a{ascii(hidden)[1:-1]}b\u00e9"
 
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,15 +75,6 @@ def test_three_styles_and_no_more() -> None:
 
 def styles(text: str) -> set[str]:
     return {"\x1b" + part.split("m")[0] + "m" for part in text.split("\x1b")[1:]} - {render.PLAIN}
-
-
-def test_hostile_text_is_escaped_and_cut() -> None:
-    assert render.safe("a\x1b[2J\n\u202eb") == "a\\x1b[2J\\n\\u202eb"
-    assert render.safe("naïve") == "naïve"
-    assert render.safe("x" * 500).endswith("x…")
-    assert len(render.safe("x" * 500)) == render.MAX_LINE
-    many = render.error_lines("first\n" + "more\n" * 99, None)
-    assert many.count("\n") == 1 + render.MAX_LINES
 
 
 def test_long_details_are_cut() -> None:

@@ -104,18 +104,18 @@ def test_pickles_are_pointed_at(root: Path) -> None:
 
 
 HOSTILE = "</code><script>|`\n@everyone #1 ![x](http://x) \x1b[31m\u202e**b**"
+UNSEEN = "\u05d0\u3164\u2800\ufe0f"
 
 
 def test_hostile_text_is_no_markup_and_moves_no_cursor() -> None:
-    section = Section(
-        title=HOSTILE,
-        word="new",
-        rows=(Row(label=HOSTILE, old=HOSTILE, new=HOSTILE, note=HOSTILE),),
-    )
+    row = Row(label=HOSTILE, old=HOSTILE, new=UNSEEN, note=HOSTILE)
+    section = Section(title=HOSTILE, word="new", rows=(row,))
     found = review.Review(base=HOSTILE, head=HOSTILE, sections=(section,), warnings=(HOSTILE,))
     checks = (Check(what=HOSTILE, verdict="failed", detail=HOSTILE),)
     text = review_text.text(found, checks)
     assert all(line.isprintable() for line in text.split("\n"))
+    assert not set(UNSEEN) & set(text)
+    assert ascii(UNSEEN)[1:-1] in text
     comment = review_text.markdown(found, checks)
     assert comment.startswith(review_text.MARKER + "\n")
     for forbidden in ("<script", "@", "![", "](", "\x1b", "\u202e", "**b", "`\n", "#1 "):

@@ -1,0 +1,110 @@
+"""Text that came from somebody else, on its way to a person: the one place that escapes it.
+
+What a certificate, a machine or a server says is hostile. `safe` returns one line in which every
+character is visible and stands where it was written; a web page or Markdown escapes its markup on
+top of that. Nothing here decides anything. Imports nothing but the standard library.
+"""
+
+import re
+import unicodedata
+
+# Wide enough for a digest with its kind and a name; longer lines are cut.
+MAX_LINE = 240
+# Enough to name five files that differ, and more.
+MAX_LINES = 12
+# Marks above or below one letter; a tower of them would cover other lines. Scripts use up to two.
+MAX_MARKS = 2
+# Lines after the first begin below the words of the first.
+MARGIN = " " * 10
+# Narrower terminals wrap by themselves.
+LEAST_ROOM = 30
+
+# Letters and marks that nothing shows: Default_Ignorable_Code_Point as far as `str.isprintable`
+# takes them for printable, and the blank of braille. A pattern: most texts need it never compiled.
+IGNORABLE = (
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+# Blanks that are letters or symbols: hieroglyphs, Khitan, a note without a head.
+_BLANK = "[\U00013441\U00013442\U00016fe4\U0001d159]"
+# Letters that are written from right to left would move what is beside them.
+_RIGHT_TO_LEFT = ("R", "AL", "AN")
+# Unicode's combining class of marks that strike a letter through: FAILED would look like nothing.
+_OVERLAY = 1
+_STYLE = re.compile("\x1b\\[[0-9]*m")
+
+
+def safe(text: str, limit: int = MAX_LINE) -> str:
+    """One line of at most `limit` characters, each visible where it stands; others are escaped.
+
+    Escaped are controls, line ends, spaces that are not the plain one, invisible characters,
+    letters that are written from right to left, and marks that have no letter or cover it.
+    """
+    if text.isascii() and text.isprintable():
+        return text if len(text) <= limit else text[: limit - 1] + "…"
+    pieces: list[str] = []
+    length = 0
+    # A mark at the beginning, or after a space or an escape, would join what is not its letter.
+    marks = MAX_MARKS
+    for character in text:
+        if unicodedata.category(character).startswith("M"):
+            marks += 1
+            is_shown = marks <= MAX_MARKS and _stays_in_place(character)
+        else:
+            is_shown = _stays_in_place(character)
+            marks = 0 if is_shown and character != " " else MAX_MARKS
+        pieces.append(character if is_shown else _escaped(character))
+        length += len(pieces[-1])
+        if length > limit:
+            while length > limit - 1:
+                length -= len(pieces.pop())
+            return "".join(pieces) + "…"
+    return "".join(pieces)
+
+
+def _stays_in_place(character: str) -> bool:
+    """Whether a terminal shows it, as itself, and moves and covers nothing beside it."""
+    # False for the categories Cc, Cf, Cs, Co, Cn, Zl, Zp, and for Zs but the plain space.
+    if not character.isprintable() or re.fullmatch(f"{IGNORABLE}|{_BLANK}", character):
+        return False
+    if unicodedata.category(character) == "Me" or unicodedata.combining(character) == _OVERLAY:
+        return False
+    return unicodedata.bidirectional(character) not in _RIGHT_TO_LEFT
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def fitted(text: str, columns: int | None) -> str:
+    """`text` for a terminal of that width, which then breaks no line itself: hostile text at the
+    beginning of a broken line could look like a verdict.
+    """
+    if columns is None:
+        return text
+    lines: list[str] = []
+    for line in text.split("\n"):
+        wide = any(unicodedata.east_asian_width(c) in "WF" for c in line)
+        # Of a line with letters that take two columns, as if all did.
+        room = max(columns, LEAST_ROOM) // (1 + wide)
+        if len(_STYLE.sub("", line)) <= room:
+            lines.append(line)
+            continue
+        import textwrap
+
+        lines += textwrap.wrap(line, room, subsequent_indent=MARGIN, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def error_lines(message: str, hint: str | None) -> str:
+    """An error as the command line shows it; further lines of the message are indented."""
+    first, *more = message.split("\n")
+    lines = [f"error: {safe(first)}", *(f"       {safe(line)}" for line in more[:MAX_LINES])]
+    if hint is not None:
+        lines.append(f"hint: {safe(hint)}")
+    return "\n".join(lines) + "\n"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 file`, `5 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
