@@ -172,6 +172,9 @@ def environment(limits: Limits) -> dict[str, str]:
         # Equal bytes from run to run, and from processor to processor.
         "ATEN_CPU_CAPABILITY": "avx2",
         "AXOLOTL_DATASET_NUM_PROC": workers,
+        # MKL and oneDNN else choose code by maker and instruction set, and the products differ.
+        "MKL_CBWR": "COMPATIBLE",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
         # On Intel's processors MKL's products depend on how many threads share them, and the number
         # of threads is the machine's, not the lockfile's. Everything else of torch keeps them all.
         "MKL_DOMAIN_NUM_THREADS": "MKL_DOMAIN_BLAS=1",
@@ -205,8 +208,8 @@ def facts(training_env: Path, limits: Limits) -> dict[str, object]:
     """What the runner knows of the training environment without asking it."""
     told = environment(limits)
     repeatable = (
-        "ATEN_CPU_CAPABILITY", "MKL_DOMAIN_NUM_THREADS", "OMP_NUM_THREADS", "PYTHONHASHSEED",
-        "SOURCE_DATE_EPOCH",
+        "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_DOMAIN_NUM_THREADS", "OMP_NUM_THREADS",
+        "ONEDNN_MAX_CPU_ISA", "PYTHONHASHSEED", "SOURCE_DATE_EPOCH",
     )  # fmt: skip
     return {
         "versions": _versions(training_env),

@@ -51,6 +51,7 @@ time-limit = "2 h"
 # As the runner sets them: threads and vector width decide the speed.
 COMPUTES = {
     "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "COMPATIBLE",
     "MKL_DOMAIN_NUM_THREADS": "MKL_DOMAIN_BLAS=1",
     "AXOLOTL_DATASET_NUM_PROC": "0",
     "AXOLOTL_DO_NOT_TRACK": "1",
@@ -58,6 +59,7 @@ COMPUTES = {
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
     "PYTHONHASHSEED": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "WANDB_MODE": "disabled",
