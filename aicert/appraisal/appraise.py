@@ -8,7 +8,7 @@ from a field of the certificate. Every check of `result.CHECKS` is decided exact
 from collections.abc import Sequence
 from datetime import datetime
 
-from aicert.appraisal.ak_chain import CertifiedKey, stamp
+from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Ledger
 from aicert.appraisal.checks.boot import AcceptedImage, Boot, appraise_boot
 from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
@@ -38,6 +38,7 @@ from aicert.appraisal.result import (
     is_confidential,
     tier_rank,
 )
+from aicert.crypto.x509 import stamp
 from aicert.errors import ConfigError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, of_bytes

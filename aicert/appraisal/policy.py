@@ -9,9 +9,10 @@ knows no platform's values.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.ak_chain import SIMULATED_TIERS, Root, load
+from aicert.appraisal.ak_chain import SIMULATED_TIERS, Root
 from aicert.appraisal.result import TIERS
 from aicert.crypto.simulated import simulated_driver
+from aicert.crypto.x509 import load
 from aicert.errors import ConfigError
 from aicert.formats.digest import Digest
 from aicert.frozen import dataclass

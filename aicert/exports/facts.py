@@ -7,6 +7,7 @@ the source's own words or the input's name, and exports mark it as inferred.
 from collections.abc import Mapping
 from typing import Literal
 
+from aicert.crypto.signatures import ec_key
 from aicert.formats import certificate as certificates
 from aicert.formats import lockfile as lockfiles
 from aicert.formats import run_report, tpm
@@ -61,7 +62,7 @@ class Facts:
 
     def run_key_pem(self) -> bytes:
         """The run key. Its signatures prove nothing without the quote in the certificate."""
-        return writer.public_pem(self.run_key.ec_key())
+        return writer.public_pem(ec_key(self.run_key))
 
 
 def read(data: bytes) -> Facts:

@@ -1,25 +1,20 @@
-"""What a TPM says: strict parsers, object names and signatures. No TPM is touched here.
+"""What a TPM says: strict parsers and object names. No TPM is touched here.
 
 TPM 2.0 Library, Part 2 (Structures): TPMS_ATTEST 10.12.12, TPMT_SIGNATURE 11.3.4, TPMT_PUBLIC
 12.2.4; Part 1, clause 16: Names and Qualified Names. Every parser consumes its input exactly,
 refuses what it does not know by number, and raises EvidenceError only.
 
-Left out on purpose: SHA-1 (no signature and no Name made with it is accepted), attestation types
-other than quote and certify, and keyed-hash and symmetric objects.
+Left out on purpose: whether a key made a signature (`crypto/signatures.py`), SHA-1 (no signature
+and no Name made with it is accepted), attestation types other than quote and certify, and
+keyed-hash and symmetric objects.
 """
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from aicert.errors import EvidenceError
 from aicert.formats.binary import Reader
 from aicert.frozen import dataclass
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 TPM_GENERATED = 0xFF544347  # Part 2, 6.2
 ST_ATTEST_CERTIFY = 0x8017  # Part 2, 6.9
@@ -142,19 +137,6 @@ class Public:
     def name(self) -> bytes:
         """The object's Name: nameAlg ‖ H(public area). Part 1, clause 16."""
         return self.name_hash.to_bytes(2) + _hash(self.name_hash, self.raw)
-
-    def ec_key(self) -> "EllipticCurvePublicKey":
-        """The P-256 or P-384 key; a point off the curve is an EvidenceError."""
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        if self.type != ALG_ECC:
-            raise EvidenceError("the public area is not of an elliptic curve key")
-        curve = ec.SECP256R1() if self.curve == CURVE_P256 else ec.SECP384R1()
-        x, y = int.from_bytes(self.x), int.from_bytes(self.y)
-        try:
-            return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
-        except ValueError:
-            raise EvidenceError("the public area's point is not on its curve") from None
 
 
 def parse_quote(data: bytes) -> Quote:
@@ -334,35 +316,3 @@ def quote_extra_data(nonce: bytes, run_key_name: bytes, statement: bytes) -> byt
         raise EvidenceError("a quote binds a nonce of 32 bytes and a run key Name of 34")
     statement_digest = hashlib.sha256(statement).digest()
     return hashlib.sha256(QUOTE_CONTEXT + nonce + run_key_name + statement_digest).digest()
-
-
-def verify_signature(key: "PublicKeyTypes", signature: Signature, data: bytes) -> None:
-    """Raise EvidenceError unless `key` made `signature` over `data`; the key's kind must fit."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
-
-    hash_ = _cryptography_hash(signature.hash)
-    try:
-        if signature.scheme == ALG_ECDSA and isinstance(key, ec.EllipticCurvePublicKey):
-            der = utils.encode_dss_signature(signature.r, signature.s)
-            key.verify(der, data, ec.ECDSA(hash_))
-        elif signature.scheme == ALG_RSASSA and isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature.rsa, data, padding.PKCS1v15(), hash_)
-        elif signature.scheme == ALG_RSAPSS and isinstance(key, rsa.RSAPublicKey):
-            # Part 1, B.7: the salt is as long as fits, or as the digest under FIPS 186-4.
-            pss = padding.PSS(padding.MGF1(hash_), padding.PSS.AUTO)
-            key.verify(signature.rsa, data, pss, hash_)
-        else:
-            raise EvidenceError(f"a signature of kind {signature} cannot be by this kind of key")
-    except InvalidSignature:
-        raise EvidenceError(
-            f"the {signature} signature is not by this key over these bytes"
-        ) from None
-
-
-def _cryptography_hash(algorithm: int) -> "hashes.HashAlgorithm":
-    from cryptography.hazmat.primitives import hashes
-
-    if algorithm == ALG_SHA256:
-        return hashes.SHA256()
-    return hashes.SHA384() if HASHES[algorithm] == "sha384" else hashes.SHA512()

@@ -16,14 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from aicert.appraisal.ak_chain import (
-    common_name,
-    extended_key_usage,
-    extension_of,
-    key_usage,
-    read,
-    stamp,
-)
+from aicert.crypto.x509 import common_name, extended_key_usage, extension_of, key_usage, read, stamp
 from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import StrPath
 from aicert.frozen import replace

@@ -7,9 +7,10 @@ and reference values when it is asked for: an appraisal under one policy reads n
 
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.ak_chain import SIMULATED_TIERS, Root, load
+from aicert.appraisal.ak_chain import SIMULATED_TIERS, Root
 from aicert.appraisal.policy import Policy
 from aicert.crypto.simulated import simulated_driver
+from aicert.crypto.x509 import load
 from aicert.errors import AicertError, ConfigError
 from aicert.frozen import replace
 

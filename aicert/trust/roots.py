@@ -9,8 +9,9 @@ import hashlib
 import os
 from collections.abc import Mapping
 
-from aicert.appraisal.ak_chain import Root, trim_padding
+from aicert.appraisal.ak_chain import Root
 from aicert.appraisal.policy import ChipRoot
+from aicert.crypto.x509 import trim_padding
 from aicert.errors import ConfigError
 
 PINNED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pinned")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from aicert.crypto.signatures import ec_key
 from aicert.errors import ToolError
 from aicert.formats.certificate import Certificate, Evidence, PlatformReport, Signed, emit
 from aicert.formats.digest import Digest, FileFact
@@ -64,7 +65,7 @@ def sign_output(run_key: RunKey, name: str, files: Mapping[str, FileFact]) -> by
     )
     signature = _signature(run_key, payload)
     return writer.bundle(
-        payload, signature, writer.key_material(parse_public(run_key.public).ec_key())
+        payload, signature, writer.key_material(ec_key(parse_public(run_key.public)))
     )
 
 

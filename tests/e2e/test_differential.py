@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import utils
 
+from aicert.crypto import signatures
 from aicert.formats import tpm
 from aicert.formats.dsse import pae
 from aicert.trust.roots import pem_to_der
@@ -122,7 +123,7 @@ def test_openssl_agrees_on_the_chain(evidence: Evidence, tmp_path: Path) -> None
 def test_openssl_agrees_on_the_statement(
     planned: Scene, evidence: Evidence, tmp_path: Path
 ) -> None:
-    key = tools.public_pem(tpm.parse_public(evidence.run_key_public).ec_key())
+    key = tools.public_pem(signatures.ec_key(tpm.parse_public(evidence.run_key_public)))
     signed = pae(planned.get("payload"))
     signature = der(evidence.statement_signature)
     assert tools.verify_signature(tmp_path, key, signature, signed)

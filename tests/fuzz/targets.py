@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
 from aicert.cli import event_log
+from aicert.crypto import signatures
 from aicert.formats import (
     certificate,
     digest,
@@ -63,7 +64,7 @@ def _public(data: bytes) -> None:
     public = tpm.parse_public(data)
     _same(len(public.name) > 2, True)
     if public.type == tpm.ALG_ECC:
-        public.ec_key()
+        signatures.ec_key(public)
 
 
 def _event_log(data: bytes) -> None:

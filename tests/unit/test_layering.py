@@ -118,6 +118,38 @@ def test_the_trust_core_does_not_know_sources(name: str) -> None:
             raise AssertionError(name)
 
 
+@pytest.mark.parametrize("name", [n for n in modules("aicert") if n.startswith("aicert/formats/")])
+def test_formats_turn_bytes_into_values_and_reach_nothing(name: str) -> None:
+    assert set(imports(name)) <= sys.stdlib_module_names | {"aicert"}
+    tree = ast.parse((ROOT / name).read_bytes())
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call)
+              and isinstance(node.func, ast.Name)}  # fmt: skip
+    assert not {"os", "io", "pathlib", "sys", "time", "random", "secrets"} & set(imports(name))
+    assert not {"open", "input", "print"} & called
+
+
+def imported_when_run(name: str) -> set[str]:
+    """Top-level names that a module imports, but for those that only a type checker reads."""
+    tree = ast.parse((ROOT / name).read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    nodes = list(ast.walk(tree))
+    plain = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    named = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {module.partition(".")[0] for module in plain | named}
+
+
+# Where keys, certificates and signatures are handled. Model signatures have curves and encodings of
+# keys of their own (OpenSSF).
+CRYPTOGRAPHY = ("aicert/crypto/", "aicert/signing/", "aicert/model_signature/")
+
+
+@pytest.mark.parametrize("name", core())
+def test_cryptography_is_used_in_the_rooms_that_are_for_it(name: str) -> None:
+    assert name.startswith(CRYPTOGRAPHY) or "cryptography" not in imported_when_run(name)
+
+
 @pytest.mark.parametrize("name", [n for n in modules("aicert") if n.startswith(SOURCES)])
 def test_sources_add_only_the_extra(name: str) -> None:
     extra = {"httpx2", "huggingface_hub"}

@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from aicert.appraisal.ak_chain import Root, stamp
+from aicert.appraisal.ak_chain import Root
 from aicert.appraisal.policy import Policy
+from aicert.crypto.x509 import stamp
 from aicert.formats import certificate as certificates
 from aicert.formats.digest import Digest
 from tests.adversarial import ca_forge

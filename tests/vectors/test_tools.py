@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from aicert.appraisal.ak_chain import trim_padding
+from aicert.crypto import signatures
+from aicert.crypto.x509 import trim_padding
 from aicert.errors import EvidenceError
 from aicert.formats import certificate, tpm
 from aicert.formats.dsse import pae
@@ -138,7 +139,7 @@ def test_openssl_says_the_same_of_statement_signatures(tmp_path: Path) -> None:
             distinct[envelope.payload, envelope.signature] = vector
     for vector in distinct.values():
         parsed = certificate.parse(vector.certificate)
-        key = tools.public_pem(tpm.parse_public(parsed.evidence.run_key).ec_key())
+        key = tools.public_pem(signatures.ec_key(tpm.parse_public(parsed.evidence.run_key)))
         envelope = parsed.envelope
         signed = tools.verify_signature(tmp_path, key, envelope.signature, pae(envelope.payload))
         assert signed == (vector.check != "statement.signature"), vector.name

@@ -12,6 +12,7 @@ from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Ledger, NotDecidedError
 from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
 from aicert.appraisal.policy import Policy
+from aicert.crypto.signatures import rsa_numbers
 from aicert.errors import EvidenceError
 from aicert.formats.certificate import Certificate
 from aicert.frozen import dataclass
@@ -113,10 +114,7 @@ def _launch(report: sev_snp.Report, policy: Policy) -> str:
 
 
 def _check_same_key(said: tuple[int, int], key: CertifiedKey) -> None:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
-    if isinstance(key.key, RSAPublicKey):
-        numbers = key.key.public_numbers()
-        if said == (numbers.n, numbers.e):
-            return
-    raise EvidenceError("the attestation key is not that of the machine that the processor reports")
+    if rsa_numbers(key.key) != said:
+        raise EvidenceError(
+            "the attestation key is not that of the machine that the processor reports"
+        )

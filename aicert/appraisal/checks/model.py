@@ -8,10 +8,10 @@ reported as present and not covered.
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from aicert.appraisal.ak_chain import stamp
 from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError
 from aicert.appraisal.checks.run import VerifiedRun, parse_time
 from aicert.appraisal.policy import Claim, Policy
+from aicert.crypto.x509 import stamp
 from aicert.errors import EvidenceError
 from aicert.formats.digest import Defect, FileFact, fold
 from aicert.formats.statement import Output

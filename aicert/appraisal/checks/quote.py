@@ -12,6 +12,7 @@ from aicert.appraisal.ak_chain import CertifiedKey, verify_chain
 from aicert.appraisal.checklist import Ledger, NotApplicableError, both
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import CHIP_CHECKS, below_vtpm, is_confidential, tier_rank
+from aicert.crypto.signatures import ec_key, verify_signature
 from aicert.errors import EvidenceError
 from aicert.formats import tpm
 from aicert.formats.certificate import Certificate
@@ -95,7 +96,7 @@ def appraise_quote(
 
     def signature(by: CertifiedKey) -> tuple[str, tpm.Signature]:
         found = tpm.parse_signature(evidence.quote.signature)
-        tpm.verify_signature(by.key, found, evidence.quote.attest)
+        verify_signature(by.key, found, evidence.quote.attest)
         return f"signed by that AK ({found})", found
 
     def structure(_: tpm.Signature) -> tuple[str, tpm.Quote]:
@@ -153,7 +154,7 @@ def appraise_run_key(
     def certified(given: tuple[CertifiedKey, VerifiedQuote]) -> tuple[str, VerifiedRunKey]:
         by, verified = given
         signature = tpm.parse_signature(evidence.run_key_certify.signature)
-        tpm.verify_signature(by.key, signature, evidence.run_key_certify.attest)
+        verify_signature(by.key, signature, evidence.run_key_certify.attest)
         said = tpm.parse_certification(evidence.run_key_certify.attest)
         public = tpm.parse_public(evidence.run_key)
         if said.extra_data != evidence.nonce:
@@ -162,7 +163,7 @@ def appraise_run_key(
         _check_run_key(public)
         _check_same_boot(said, verified)
         detail = "a P-256 key of this boot, certified by that AK under the NULL hierarchy"
-        return detail, VerifiedRunKey(key=public.ec_key(), clock=said.clock.clock)
+        return detail, VerifiedRunKey(key=ec_key(public), clock=said.clock.clock)
 
     return ledger.step("runkey.certified", certified, both(key, quote), "quote.pcrs")
 

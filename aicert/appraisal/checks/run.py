@@ -9,6 +9,7 @@ from datetime import datetime
 
 from aicert.appraisal.checklist import Ledger, NotDecidedError, both
 from aicert.appraisal.checks.quote import VerifiedQuote, VerifiedRunKey
+from aicert.crypto.signatures import verify_ecdsa_sha256
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats import lockfile as lockfiles
 from aicert.formats import statement as statements
@@ -80,15 +81,9 @@ def _lockfile_needs(lockfile: Lockfile | None) -> tuple[str, ...]:
 
 
 def _verify_dsse(run_key: VerifiedRunKey, certificate: Certificate) -> None:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.hashes import SHA256
-
     envelope = certificate.envelope
-    try:
-        run_key.key.verify(envelope.signature, pae(envelope.payload), ec.ECDSA(SHA256()))
-    except InvalidSignature:
-        raise EvidenceError("the statement is not signed by the run key") from None
+    refusal = "the statement is not signed by the run key"
+    verify_ecdsa_sha256(run_key.key, envelope.signature, pae(envelope.payload), refusal)
 
 
 def _check_repeated(

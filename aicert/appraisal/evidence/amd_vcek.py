@@ -15,8 +15,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from aicert.appraisal import ak_chain
 from aicert.appraisal.policy import ChipRoot
+from aicert.crypto.x509 import (
+    check_valid_at,
+    issued_with_pss,
+    load,
+    p384_key,
+    private_extensions,
+    read,
+    serial_number,
+    trim_padding,
+)
 from aicert.errors import EvidenceError
 from aicert.frozen import dataclass
 
@@ -49,16 +58,12 @@ class CertifiedChip:
 
 def certify_chip(der: bytes, roots: Sequence[ChipRoot], at: datetime) -> CertifiedChip:
     """The chip of this VCEK, certified by one of `roots` at time `at`; else EvidenceError."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     certificate, signed = _read(der)
     root, path = _root_of(certificate, signed, roots)
     for one in (certificate, *path):
-        ak_chain.check_valid_at(one, at)
-    key = certificate.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
-        raise EvidenceError(f"{WHAT}: the key is not P-384")
-    values = _extensions(certificate)
+        check_valid_at(one, at)
+    key = p384_key(certificate, WHAT)
+    values = private_extensions(certificate, WHAT)
     return CertifiedChip(
         key=key,
         chip_id=_hardware_id(values.get(_HARDWARE_ID, b"")),
@@ -74,22 +79,22 @@ def tcb_text(tcb: bytes) -> str:
 
 def _read(der: bytes) -> "tuple[Certificate, bytes]":
     """The certificate, and the bytes that its signature covers."""
-    der = ak_chain.trim_padding(der)
-    place = ak_chain.serial_number(der, WHAT)
+    der = trim_padding(der)
+    place = serial_number(der, WHAT)
     serial = int.from_bytes(der[place], signed=True)
     if serial < 0:
         raise EvidenceError(f"{WHAT}: the serial number is negative")
     copy = der if serial else der[: place.stop - 1] + b"\x01" + der[place.stop :]
-    certificate = ak_chain.read(copy, WHAT)
+    certificate = read(copy, WHAT)
     # The copy is as long as the original, whose outer header has four octets (trim_padding).
     return certificate, der[4 : 4 + len(certificate.tbs_certificate_bytes)]
 
 
 def issuers(root: ChipRoot) -> "tuple[Certificate, Certificate]":
     """The ASK and the ARK of a policy's root; EvidenceError unless this one issued that one."""
-    ask = ak_chain.load(root.issuer, f"{root.name}: ASK")
-    ark = ak_chain.load(root.root, f"{root.name}: ARK")
-    if not _issued(ask, ask.tbs_certificate_bytes, ark):
+    ask = load(root.issuer, f"{root.name}: ASK")
+    ark = load(root.root, f"{root.name}: ARK")
+    if not issued_with_pss(ask, ask.tbs_certificate_bytes, ark):
         raise EvidenceError(f"{root.name}: the ASK was not issued by the ARK")
     return ask, ark
 
@@ -99,41 +104,10 @@ def _root_of(
 ) -> "tuple[ChipRoot, tuple[Certificate, Certificate]]":
     for root in roots:
         path = issuers(root)
-        if _issued(certificate, signed, path[0]):
+        if issued_with_pss(certificate, signed, path[0]):
             return root, path
     names = ", ".join(root.name for root in roots)
     raise EvidenceError(f"{WHAT} was issued by none of this policy's makers: {names}")
-
-
-def _issued(child: "Certificate", signed: bytes, issuer: "Certificate") -> bool:
-    """RSASSA-PSS with SHA-384 and a salt of 48 octets, for all of AMD's certificates (57230)."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import padding, rsa
-    from cryptography.hazmat.primitives.hashes import SHA384
-
-    key = issuer.public_key()
-    same = child.issuer.public_bytes() == issuer.subject.public_bytes()
-    if not same or not isinstance(key, rsa.RSAPublicKey):
-        return False
-    pss = padding.PSS(padding.MGF1(SHA384()), SHA384.digest_size)
-    try:
-        key.verify(child.signature, signed, pss, SHA384())
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _extensions(certificate: "Certificate") -> dict[str, bytes]:
-    from cryptography.x509 import UnrecognizedExtension
-
-    values = {}
-    for extension in certificate.extensions:
-        oid = extension.oid.dotted_string
-        if extension.critical:
-            raise EvidenceError(f"{WHAT}: extension {oid} is critical and not understood")
-        if isinstance(extension.value, UnrecognizedExtension):
-            values[oid] = extension.value.value
-    return values
 
 
 def _version(value: bytes) -> int:

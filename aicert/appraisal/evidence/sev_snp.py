@@ -8,6 +8,7 @@ and what a guest cannot be harmed by (CPUID, current and committed versions, pla
 
 from typing import TYPE_CHECKING
 
+from aicert.crypto.signatures import verify_ecdsa_sha384
 from aicert.errors import EvidenceError
 from aicert.frozen import dataclass
 
@@ -76,15 +77,8 @@ def parse(data: bytes) -> Report:
 
 def verify(report: Report, key: "EllipticCurvePublicKey") -> None:
     """Raise EvidenceError unless `key` signed the report."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec, utils
-    from cryptography.hazmat.primitives.hashes import SHA384
-
-    signature = utils.encode_dss_signature(report.r, report.s)
-    try:
-        key.verify(signature, report.signed, ec.ECDSA(SHA384()))
-    except InvalidSignature:
-        raise EvidenceError("the report is not signed by the key of the chip certificate") from None
+    refusal = "the report is not signed by the key of the chip certificate"
+    verify_ecdsa_sha384(key, report.r, report.s, report.signed, refusal)
 
 
 def check_guest(report: Report) -> None:

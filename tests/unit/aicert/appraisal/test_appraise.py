@@ -6,9 +6,9 @@ from datetime import datetime
 import pytest
 
 from aicert.appraisal import revoked_images
-from aicert.appraisal.ak_chain import stamp
 from aicert.appraisal.policy import Claim, Firmware
 from aicert.appraisal.result import BOOT_CHECKS
+from aicert.crypto.x509 import stamp
 from aicert.errors import ConfigError
 from aicert.formats import image_lock
 from aicert.formats.digest import Digest, FileFact, of_bytes

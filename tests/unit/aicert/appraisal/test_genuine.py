@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from aicert.appraisal.ak_chain import Root, verify_chain
+from aicert.crypto import signatures
 from aicert.errors import EvidenceError
 from aicert.formats import tpm
 from aicert.formats.measurement import QUOTED_PCRS
@@ -37,7 +38,7 @@ def simulator(scheme: str) -> tuple[bytes, tpm.Signature, tuple[bytes, ...], Roo
 def test_reference_simulator_quote_verifies(scheme: str) -> None:
     attest, signature, chain, root = simulator(scheme)
     key = verify_chain(chain, (root,), IN_2026)
-    tpm.verify_signature(key.key, signature, attest)
+    signatures.verify_signature(key.key, signature, attest)
     quote = tpm.parse_quote(attest)
     assert quote.extra_data.hex() == read("ms-tpm-reference/nonce.hex").decode().strip()
     assert tpm.selected_pcrs(quote) == (0, 1, 2)
@@ -55,7 +56,7 @@ def test_every_bit_of_a_quote_counts(scheme: str) -> None:
         flipped = bytearray(attest)
         flipped[position // 8] ^= 1 << position % 8
         with pytest.raises(EvidenceError):
-            tpm.verify_signature(key, signature, bytes(flipped))
+            signatures.verify_signature(key, signature, bytes(flipped))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -67,7 +68,7 @@ def test_every_bit_of_a_signature_counts(scheme: str) -> None:
         flipped = bytearray(raw)
         flipped[position // 8] ^= 1 << position % 8
         with pytest.raises(EvidenceError):
-            tpm.verify_signature(key, tpm.parse_signature(bytes(flipped)), attest)
+            signatures.verify_signature(key, tpm.parse_signature(bytes(flipped)), attest)
 
 
 def test_a_root_that_also_certifies_others_needs_the_purpose() -> None:
@@ -146,7 +147,7 @@ def azure_2024_quote() -> tuple[bytes, tpm.Signature, dict[int, bytes]]:
 def test_azure_trusted_launch_quote_is_good_in_2024() -> None:
     attest, signature, pcrs = azure_2024_quote()
     key = verify_chain(azure_2024_chain(), (azure_vtpm_2023(),), datetime(2024, 6, 1, tzinfo=UTC))
-    tpm.verify_signature(key.key, signature, attest)
+    signatures.verify_signature(key.key, signature, attest)
     quote = tpm.parse_quote(attest)
     selected = tpm.selected_pcrs(quote)
     assert selected == tuple(range(16))
@@ -195,7 +196,7 @@ def test_azure_quote_is_by_its_own_key_and_not_by_the_one_certified() -> None:
     attest, signature = mismatched()
     key = load_pem_public_key(read("azure-vtpm-mismatched-ak/ak.pub"))
     assert isinstance(key, RSAPublicKey)
-    tpm.verify_signature(key, signature, attest)
+    signatures.verify_signature(key, signature, attest)
     quote = tpm.parse_quote(attest)
     assert quote.extra_data.hex() == read("azure-vtpm-mismatched-ak/nonce.hex").decode().strip()
     selected = tpm.selected_pcrs(quote)
@@ -206,7 +207,7 @@ def test_azure_quote_is_by_its_own_key_and_not_by_the_one_certified() -> None:
     at = datetime(2026, 9, 1, tzinfo=UTC)
     certified = verify_chain((der,), (azure_vtpm_2023(),), at)
     with pytest.raises(EvidenceError, match="not by this key"):
-        tpm.verify_signature(certified.key, signature, attest)
+        signatures.verify_signature(certified.key, signature, attest)
     assert x509.load_der_x509_certificate(der).serial_number > 0
 
 
@@ -229,7 +230,7 @@ def test_confidential_vm_quote_is_good_and_not_one_of_ours() -> None:
     attest, signature, pcrs = confidential_quote()
     key = load_pem_public_key(read("azure-hcl/akpub.pem"))
     assert isinstance(key, RSAPublicKey)
-    tpm.verify_signature(key, signature, attest)
+    signatures.verify_signature(key, signature, attest)
     quote = tpm.parse_quote(attest)
     assert quote.extra_data == b"challenge"
     # Resettable registers 16 to 23 among them: `quote.structure` would refuse it.

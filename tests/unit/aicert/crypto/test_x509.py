@@ -1,0 +1,99 @@
+"""Certificates by themselves, at the corners that chains do not reach."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric.ec import SECP521R1, generate_private_key
+
+from aicert.crypto.x509 import MAX_CERTIFICATE, load, serial_number, stamp, trim_padding
+from aicert.errors import EvidenceError
+from tests.adversarial.ca_forge import EKU_AK, ec_key, issue, rsa_key, usage
+
+LEAF = issue(
+    "leaf", rsa_key("ak"), issuer="CA", issuer_key=ec_key("ca"), purposes=(EKU_AK,),
+    key_usage=usage(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "der",
+    [b"", b"\x30\x82", b"\x30\x80" + LEAF[2:], bytes(MAX_CERTIFICATE + 1), LEAF + b"\x01"],
+)
+def test_what_is_not_one_certificate(der: bytes) -> None:
+    with pytest.raises(EvidenceError):
+        trim_padding(der)
+
+
+def test_certificates_that_are_not_version_3_or_not_sound() -> None:
+    version = LEAF.index(b"\xa0\x03\x02\x01\x02")
+    for position, value in ((version + 4, 1), (version + 6, 0), (version + 6, 40)):
+        changed = bytearray(LEAF)
+        changed[position] = value
+        with pytest.raises(EvidenceError):
+            load(bytes(changed), "x")
+    garbage = b"\x30\x82\x00\x20\x30\x1e" + b"\xa0\x03\x02\x01\x02\x02\x01\x01" + bytes(22)
+    with pytest.raises(EvidenceError, match=r"version 3|not a sound"):
+        load(garbage, "x")
+
+
+def test_keys_and_signatures_of_other_kinds() -> None:
+    odd = generate_private_key(SECP521R1())
+    with pytest.raises(EvidenceError, match="not RSA, P-256 or P-384"):
+        load(issue("x", odd, issuer="CA", issuer_key=ec_key("ca")), "x")
+    large = rsa_key("large", 4104)
+    with pytest.raises(EvidenceError, match="4104 bits"):
+        load(issue("x", large, issuer="CA", issuer_key=ec_key("ca")), "x")
+
+
+def test_signature_without_a_hash() -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from tests.adversarial.ca_forge import FROM, UNTIL, distinguished
+
+    signer = ed25519.Ed25519PrivateKey.generate()
+    der = (
+        x509.CertificateBuilder()
+        .subject_name(distinguished("a subject that makes this long enough"))
+        .issuer_name(distinguished("an issuer whose name is not short either"))
+        .public_key(rsa_key("ak").public_key())
+        .serial_number(1)
+        .not_valid_before(FROM)
+        .not_valid_after(UNTIL)
+        .sign(signer, None)
+        .public_bytes(Encoding.DER)
+    )
+    with pytest.raises(EvidenceError, match="hash none"):
+        load(der, "x")
+
+
+@pytest.mark.parametrize("padding", [b"X", b"\x00X", b"X\xff", b"\x00\xff"])
+def test_padding_is_of_one_kind(padding: bytes) -> None:
+    assert trim_padding(LEAF + b"\x00\x00") == trim_padding(LEAF + b"\xff\xff") == LEAF
+    with pytest.raises(EvidenceError, match="is cut short, or something follows it"):
+        trim_padding(LEAF + padding)
+
+
+def test_sizes_at_their_limits() -> None:
+    # A SEQUENCE of nothing, which is no certificate, but one thing.
+    assert trim_padding(b"\x30\x82\x00\x00") == b"\x30\x82\x00\x00"
+    assert trim_padding(LEAF.ljust(MAX_CERTIFICATE, b"\x00")) == LEAF
+    with pytest.raises(EvidenceError, match=r"^an X\.509 certificate of more than 8192 bytes$"):
+        trim_padding(LEAF.ljust(MAX_CERTIFICATE + 1, b"\x00"))
+    start = b"\x30\x82\x00\x00\x30\x82\x00\x00\xa0\x03\x02\x01\x02\x02"
+    assert serial_number(start + b"\x15", "it") == slice(15, 36)
+    for size in (0, 22):
+        with pytest.raises(EvidenceError, match=f"^it: a serial number of {size} bytes$"):
+            serial_number(start + bytes((size,)), "it")
+
+
+def test_a_time_is_written_in_utc_wherever_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert stamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
