@@ -11,23 +11,15 @@ from datetime import datetime
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Ledger
 from aicert.appraisal.checks.boot import AcceptedImage, Boot, appraise_boot
+from aicert.appraisal.checks.demands import appraise_policy
+from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile, readable_lockfile
 from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
-from aicert.appraisal.checks.model import GivenModel, appraise_model, appraise_policy
-from aicert.appraisal.checks.quote import (
-    VerifiedQuote,
-    appraise_platform,
-    appraise_quote,
-    appraise_run_key,
-    appraise_run_time,
-)
-from aicert.appraisal.checks.run import (
-    VerifiedRun,
-    appraise_inputs,
-    appraise_lockfile,
-    appraise_outputs,
-    appraise_statement,
-    readable_lockfile,
-)
+from aicert.appraisal.checks.model import GivenModel, appraise_model
+from aicert.appraisal.checks.outputs import appraise_outputs
+from aicert.appraisal.checks.platform import appraise_platform
+from aicert.appraisal.checks.quote import VerifiedQuote, appraise_quote
+from aicert.appraisal.checks.run import VerifiedRun, appraise_statement
+from aicert.appraisal.checks.run_key import appraise_run_key, appraise_run_time
 from aicert.appraisal.checks.training import appraise_training
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import (

@@ -6,11 +6,11 @@ a header that is accepted: each tensor's bytes are as many as its type and shape
 they cover the rest of the file exactly once, in the order of their offsets. So nothing hides
 between tensors, and no two readers see different weights. Stricter than the reference: JSON has one
 meaning (`strict_json`), stands on one line, and has no keys but the format's. A large header is
-read in parts, so that memory holds its tensors and never its text. Left out: the weights
-themselves, and archives that other programs find from the end of a file.
+read in parts, so that memory holds its tensors and never its text. Left out: reading the file
+(`files/tensors.py`), the weights themselves, and archives that other programs find from the end of
+a file.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -25,13 +25,13 @@ SUFFIX = ".safetensors"
 MAX_HEADER = 100_000_000
 # A mixture of experts saves 18,867 in one file; each costs some 350 bytes of memory.
 MAX_TENSORS = 100_000
-# A header beyond `_PART` bytes is read in parts, of which strict_json's MAX_TOKENS lets all through
+# A header beyond `PART` bytes is read in parts, of which strict_json's MAX_TOKENS lets all through
 # that are tensors. One entry, which may be metadata, is no larger than `_MAX_ENTRY`.
-_PART = 1 << 19
+PART = 1 << 19
 _MAX_ENTRY = 1 << 22
 # The rank that torch allows. It also bounds the numbers that are multiplied.
 MAX_RANK = 64
-_LENGTH = 8
+LENGTH = 8
 _METADATA = "__metadata__"
 
 # Bits of one element, by the format's name of the type.
@@ -80,37 +80,34 @@ def is_named(path: str) -> bool:
     return path.lower().endswith(SUFFIX)
 
 
-def read_header(fd: int, size: int) -> Header:
-    """The header of the open file `fd` of `size` bytes; EvidenceError where it is none."""
-    return _header(read_tensors(fd, size)[1])
-
-
-def read_tensors(fd: int, size: int) -> tuple[int, tuple[Tensor, ...]]:
-    """Where the tensors' bytes start in the open file `fd` of `size` bytes, and the tensors."""
-    length = int.from_bytes(os.pread(fd, _LENGTH, 0), "little")
-    if size < _LENGTH or length > size - _LENGTH:
+def header_length(octets: bytes, size: int) -> int:
+    """How long the header is, by the first LENGTH octets of a file of `size` bytes."""
+    length = int.from_bytes(octets, "little")
+    if size < LENGTH or length > size - LENGTH:
         raise EvidenceError("not safetensors: the header does not fit into the file")
     if length > MAX_HEADER:
         raise EvidenceError(f"not safetensors: the header is larger than {MAX_HEADER} bytes")
-    start = _LENGTH + length
-    blocks = (os.pread(fd, min(_PART, start - at), at) for at in range(_LENGTH, start, _PART))
-    return start, _parse(blocks, size - start)
+    return length
 
 
 def parse_header(data: bytes, size: int) -> Header:
     """Read the JSON of a header that `size` bytes of tensors follow; EvidenceError if it is bad."""
-    return _header(_parse((data[at : at + _PART] for at in range(0, len(data), _PART)), size))
+    return header_of(
+        parse_tensors((data[at : at + PART] for at in range(0, len(data), PART)), size)
+    )
 
 
-def _header(tensors: tuple[Tensor, ...]) -> Header:
+def header_of(tensors: tuple[Tensor, ...]) -> Header:
+    """How much these tensors are together."""
     return Header(tensors=len(tensors), elements=sum(tensor.elements for tensor in tensors))
 
 
-def _parse(blocks: Iterator[bytes], size: int) -> tuple[Tensor, ...]:
+def parse_tensors(blocks: Iterator[bytes], size: int) -> tuple[Tensor, ...]:
+    """The tensors of a header whose text comes in `blocks` of PART bytes, as `parse_header`."""
     names: set[str] = set()
     tensors: list[Tensor] = []
     for part in _parts(blocks):
-        value = loads(part, what="safetensors header", max_bytes=_MAX_ENTRY + _PART)
+        value = loads(part, what="safetensors header", max_bytes=_MAX_ENTRY + PART)
         for name, entry in Fields(value, "safetensors header").rest().items():
             if name in names:
                 raise EvidenceError(f"safetensors header: key {_shown(name)} is given twice")
@@ -158,7 +155,7 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
             continue
         at = found.end()
         closed = found if found[1] == b"}" else None
-        if closed or at - begin >= _PART:
+        if closed or at - begin >= PART:
             yield b"{" + text[begin : found.start(1)] + b"}"
             begin = at
     for rest in chain((text[closed.end() :], block or b""), blocks):
@@ -218,9 +215,3 @@ def _number(value: object, where: str) -> int:
 
 def _shown(name: str) -> str:
     return ascii(name[:80])
-
-
-def check(path: str, fd: int, size: int) -> None:
-    """Refuse a file whose name says safetensors and whose header does not; reads no others."""
-    if is_named(path):
-        read_header(fd, size)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aicert.errors import EvidenceError
+from aicert.files.tensors import check_named
 from aicert.files.tree import read_tree
-from aicert.formats import safetensors
 from aicert.formats.digest import Defect, FileFact
 from aicert.formats.uncovered_names import FOLDERS
 
@@ -31,5 +31,5 @@ def read_model(
         defects[path] = Defect("not read")
         return True
 
-    files = read_tree(root, on_bytes=on_bytes, skip=skip, look=safetensors.check, refused=refused)
+    files = read_tree(root, on_bytes=on_bytes, skip=skip, look=check_named, refused=refused)
     return {**files, **defects}

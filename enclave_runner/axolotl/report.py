@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from aicert.errors import EvidenceError, LockError
+from aicert.files.tensors import read_header
 from aicert.formats import run_report, safetensors
 from aicert.formats.digest import Digest, FileFact
 from aicert.formats.run_report import Override, RunReport, Scalar, Value
@@ -186,7 +187,7 @@ def _parameters(target: Path, output: Mapping[str, FileFact]) -> int:
         if safetensors.is_named(path):
             try:
                 with (target / path).open("rb") as file:
-                    total += safetensors.read_header(file.fileno(), fact.size).elements
+                    total += read_header(file.fileno(), fact.size).elements
             except EvidenceError:
                 # Told as `weightsUnread`; the verifier refuses the file.
                 continue

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import EvidenceError
-from aicert.formats import safetensors
+from aicert.files.tensors import read_tensors
 from aicert.formats.safetensors import Tensor
 
 # Trained tensors differ in their first values. Tensors that are equal so far are compared whole.
@@ -77,7 +77,7 @@ def _tensors(files: Iterable[Sized], unread: list[str]) -> Iterator[tuple[Tensor
         with path.open("rb") as file:
             fd = file.fileno()
             try:
-                start, tensors = safetensors.read_tensors(fd, size)
+                start, tensors = read_tensors(fd, size)
             except EvidenceError as error:
                 unread.append(f"{path.name}: {error.message}")
                 continue

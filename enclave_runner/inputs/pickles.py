@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from aicert.errors import EvidenceError, LockError
+from aicert.files.tensors import read_header
 from aicert.formats import safetensors
 from enclave_runner.inputs.model_json import shards
 
@@ -58,7 +59,7 @@ def weights_header(path: Path, name: str) -> safetensors.Header:
     refuse_lfs_pointer(path, name)
     try:
         with path.open("rb") as file:
-            return safetensors.read_header(file.fileno(), os.fstat(file.fileno()).st_size)
+            return read_header(file.fileno(), os.fstat(file.fileno()).st_size)
     except EvidenceError as error:
         raise WeightsRefused(
             f"{name} cannot be read as safetensors: {error.message}",

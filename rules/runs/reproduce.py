@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import EvidenceError
+from aicert.files.tensors import read_tensors
 from aicert.formats import safetensors
 from aicert.formats.certificate import Certificate
 from aicert.formats.measurement import INPUT_PCR
@@ -105,9 +106,7 @@ def _file(
 def _tensors(one: Path, two: Path) -> Iterator[str]:
     with one.open("rb") as mine, two.open("rb") as theirs:
         files = (mine.fileno(), theirs.fileno())
-        (a, first), (b, again) = (
-            safetensors.read_tensors(fd, os.fstat(fd).st_size) for fd in files
-        )
+        (a, first), (b, again) = (read_tensors(fd, os.fstat(fd).st_size) for fd in files)
         others = {tensor.name: tensor for tensor in again}
         names = {tensor.name for tensor in first} ^ others.keys()
         if names:

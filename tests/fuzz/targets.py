@@ -11,13 +11,13 @@ from pathlib import Path
 from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
 from aicert.cli import event_log
 from aicert.crypto import signatures
+from aicert.files.tensors import read_header
 from aicert.formats import (
     certificate,
     digest,
     image_lock,
     lockfile,
     run_report,
-    safetensors,
     statement,
     strict_json,
     tpm,
@@ -145,7 +145,7 @@ def _safetensors(data: bytes) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        header = safetensors.read_header(file.fileno(), len(data))
+        header = read_header(file.fileno(), len(data))
     # No element has less than four bits, and no two share any.
     _same(header.elements <= 2 * len(data), True)
 

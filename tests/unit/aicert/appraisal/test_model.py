@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aicert.appraisal.appraise import appraise
-from aicert.appraisal.checks.model import CLOCK_SKEW, Model, _check_age
+from aicert.appraisal.checks.demands import CLOCK_SKEW, _check_age
+from aicert.appraisal.checks.model import Model
 from aicert.appraisal.policy import Claim
 from aicert.errors import EvidenceError
 from aicert.formats import certificate as certificates

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from aicert.errors import EvidenceError
+from aicert.files.tensors import check_named, read_header, read_tensors
 from aicert.formats import safetensors
-from aicert.formats.safetensors import Header, Tensor, parse_header, read_header
+from aicert.formats.safetensors import Header, Tensor, parse_header
 
 
 def read(data: bytes) -> Header:
@@ -224,7 +225,7 @@ def test_where_each_tensor_lies() -> None:
     with tempfile.TemporaryFile() as file:
         file.write(len(header).to_bytes(8, "little") + header + bytes(11))
         file.flush()
-        start, (first, second) = safetensors.read_tensors(file.fileno(), 8 + len(header) + 11)
+        start, (first, second) = read_tensors(file.fileno(), 8 + len(header) + 11)
     assert start == 8 + len(header)
     assert first == Tensor(begin=0, end=8, name="a", dtype="F32", shape=(1, 2), elements=2)
     assert second == Tensor(begin=8, end=11, name="b", dtype="U8", shape=(3,), elements=3)
@@ -239,6 +240,6 @@ def test_names() -> None:
 
 def test_only_files_of_that_name_are_looked_at() -> None:
     with tempfile.TemporaryFile() as file:
-        safetensors.check("config.json", file.fileno(), 0)
+        check_named("config.json", file.fileno(), 0)
         with pytest.raises(EvidenceError, match="does not fit"):
-            safetensors.check("a.safetensors", file.fileno(), 0)
+            check_named("a.safetensors", file.fileno(), 0)

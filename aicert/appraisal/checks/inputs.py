@@ -1,0 +1,67 @@
+"""Appraise what the run was given: inputs.lockfile and inputs.pcr14.
+
+PCR 14 is computed from the lockfile alone and compared with the quote; no event log takes part.
+"""
+
+from aicert.appraisal.checklist import Ledger, NotDecidedError, both
+from aicert.appraisal.checks.quote import VerifiedQuote
+from aicert.errors import AicertError, EvidenceError
+from aicert.formats import lockfile as lockfiles
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.lockfile import Lockfile
+from aicert.formats.measurement import INPUT_PCR
+
+
+def readable_lockfile(certificate: Certificate) -> Lockfile | None:
+    """The parsed lockfile; where it cannot be read, inputs.lockfile says why."""
+    try:
+        return lockfiles.parse(certificate.lockfile)
+    except AicertError:
+        return None
+
+
+def lockfile_needs(lockfile: Lockfile | None) -> tuple[str, ...]:
+    """What a check that reads the lockfile needs, beside what else it needs."""
+    return () if lockfile is not None else ("inputs.lockfile",)
+
+
+def appraise_lockfile(ledger: Ledger, certificate: Certificate, wanted: Digest | None) -> None:
+    """inputs.lockfile: canonical, and the one that the caller expects if it named one."""
+
+    def lockfile(data: bytes) -> tuple[str, None]:
+        lockfiles.parse(data)
+        found = of_bytes(data)
+        if wanted is None:
+            raise NotDecidedError(f"you did not say which lockfile you expect; this is\n{found}")
+        if found != wanted:
+            raise EvidenceError(
+                "the certificate is of another lockfile than yours\n"
+                f"found     {found}\nexpected  {wanted}"
+            )
+        return "the lockfile that you named", None
+
+    ledger.step("inputs.lockfile", lockfile, certificate.lockfile)
+
+
+def appraise_inputs(
+    ledger: Ledger,
+    certificate: Certificate,
+    quote: VerifiedQuote | None,
+    lockfile: Lockfile | None,
+) -> None:
+    """inputs.pcr14, computed from the lockfile alone."""
+
+    def pcr14(given: tuple[VerifiedQuote, Lockfile]) -> tuple[str, None]:
+        expected = lockfiles.pcr14(certificate.lockfile)
+        found = given[0].pcrs[INPUT_PCR]
+        if found != expected:
+            raise EvidenceError(
+                "the machine measured other inputs or another lockfile\n"
+                f"quoted    sha256:{found.hex()}\nexpected  sha256:{expected.hex()}",
+                hint="compare the lockfile with the one that the run was started with",
+            )
+        return "the machine measured this lockfile and these inputs", None
+
+    needs = ("quote.pcrs", *lockfile_needs(lockfile))
+    ledger.step("inputs.pcr14", pcr14, both(quote, lockfile), *needs)

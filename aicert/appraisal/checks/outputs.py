@@ -1,0 +1,60 @@
+"""Appraise what the run gave: outputs.exit, outputs.pcr8 and outputs.nonempty.
+
+PCR 8 is computed from the statement, whose dirHashes are computed from the files that it lists, and
+compared with the quote; no event log takes part.
+"""
+
+from aicert.appraisal.checklist import Ledger, both
+from aicert.appraisal.checks.quote import VerifiedQuote
+from aicert.appraisal.checks.run import VerifiedRun
+from aicert.errors import EvidenceError
+from aicert.formats.digest import EMPTY_FILE_HEX, dir_digest
+from aicert.formats.measurement import OUTPUT_PCR, output_events, replay
+from aicert.text import counted
+
+
+def appraise_outputs(ledger: Ledger, run: VerifiedRun | None, quote: VerifiedQuote | None) -> None:
+    """outputs.exit, outputs.pcr8 and outputs.nonempty: how training ended, and what it gave."""
+
+    def ended(given: VerifiedRun) -> tuple[str, None]:
+        if given.report.exit_code != "0":
+            raise EvidenceError(f"training failed: it ended with {given.report.exit_code}")
+        return "training ended with exit code 0", None
+
+    def pcr8(given: tuple[VerifiedRun, VerifiedQuote]) -> tuple[str, None]:
+        verified, quoted = given
+        _check_pcr8(verified, quoted)
+        return "the machine measured these outputs, exit code and report", None
+
+    ledger.step("outputs.exit", ended, run, "statement.form")
+    ledger.step("outputs.pcr8", pcr8, both(run, quote), "statement.form", "quote.pcrs")
+    ledger.step("outputs.nonempty", _nonempty, run, "statement.form")
+
+
+def _check_pcr8(run: VerifiedRun, quote: VerifiedQuote) -> None:
+    digests = {}
+    for name, output in run.statement.outputs.items():
+        # From the files that the statement lists, so that no digest stands for other files.
+        digests[name] = dir_digest(output.files)
+        if digests[name] != output.digest:
+            raise EvidenceError(
+                f"output {name} does not have the dirHash given for it\n"
+                f"found     {output.digest}\nexpected  {digests[name]}"
+            )
+    report = run.statement.report_digest
+    expected = replay(output_events(run.report.exit_code, digests, report))
+    found = quote.pcrs[OUTPUT_PCR]
+    if found != expected:
+        raise EvidenceError(
+            "the machine measured other outputs, another exit code or another report\n"
+            f"quoted    sha256:{found.hex()}\nexpected  sha256:{expected.hex()}"
+        )
+
+
+def _nonempty(run: VerifiedRun) -> tuple[str, None]:
+    count = 0
+    for name, output in run.statement.outputs.items():
+        count += len(output.files)
+        if all(digest == EMPTY_FILE_HEX for digest in output.files.values()):
+            raise EvidenceError(f"output {name} holds no file, or only empty ones")
+    return f"{counted(count, 'file')} in {counted(len(run.statement.outputs), 'output')}", None

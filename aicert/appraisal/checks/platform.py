@@ -1,0 +1,48 @@
+"""Appraise the platform: whose attestation key it is, and how well that protects (platform.*).
+
+Which further checks apply follows from the policy's root that the key chained to: the evidence of a
+processor is asked for, and its reader imported, only where that root stands for such machines.
+"""
+
+from datetime import datetime
+
+from aicert.appraisal.ak_chain import CertifiedKey, verify_chain
+from aicert.appraisal.checklist import Ledger, NotApplicableError
+from aicert.appraisal.policy import Policy
+from aicert.appraisal.result import CHIP_CHECKS, below_vtpm, is_confidential, tier_rank
+from aicert.errors import EvidenceError
+from aicert.formats.certificate import Certificate
+
+
+def appraise_platform(
+    ledger: Ledger, certificate: Certificate, policy: Policy, at: datetime
+) -> CertifiedKey | None:
+    """platform.*; the key that the policy's root vouches for."""
+
+    def chain(given: Certificate) -> tuple[str, CertifiedKey]:
+        key = verify_chain(given.evidence.ak_chain, policy.roots, at)
+        return f"AK certificate chains to pinned root {key.root.name}", key
+
+    def tier(key: CertifiedKey) -> tuple[str, None]:
+        found = key.root.tier
+        if tier_rank(found) < tier_rank(policy.tier):
+            forged = "; its operator could have forged this" if below_vtpm(found) else ""
+            raise EvidenceError(
+                f"tier {found}, policy {policy.name} wants {policy.tier} or better{forged}"
+            )
+        return f"{found}, policy {policy.name} wants {policy.tier}", None
+
+    key = ledger.step("platform.chain", chain, certificate)
+    if key is not None and is_confidential(key.root.tier):
+        from aicert.appraisal.checks.confidential import appraise_chip
+
+        appraise_chip(ledger, certificate, policy, key, at)
+    else:
+        for check in CHIP_CHECKS:
+            ledger.step(check, _no_processor_asked, key, "platform.chain")
+    ledger.step("platform.tier", tier, key, *CHIP_CHECKS)
+    return key
+
+
+def _no_processor_asked(key: CertifiedKey) -> tuple[str, None]:
+    raise NotApplicableError(f"root {key.root.name} (tier {key.root.tier}) does not ask for it")

@@ -1,0 +1,143 @@
+"""Appraise the run key: made inside the quoted boot, certified by the attestation key (runkey.*).
+
+Only `appraise_run_key` makes a VerifiedRunKey, after the quote was verified.
+"""
+
+from typing import TYPE_CHECKING
+
+from aicert.appraisal.ak_chain import CertifiedKey
+from aicert.appraisal.checklist import Ledger, NotApplicableError, both
+from aicert.appraisal.checks.quote import VerifiedQuote
+from aicert.crypto.signatures import ec_key, verify_signature
+from aicert.errors import EvidenceError
+from aicert.formats import tpm
+from aicert.formats.certificate import Certificate
+from aicert.frozen import dataclass
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+
+# Design, 5: `fixedTPM|fixedParent|sensitiveDataOrigin|userWithAuth|stClear|sign` and no other bit:
+# made inside this TPM, not restricted (it signs statements), gone at the next reset.
+RUN_KEY_ATTRIBUTES = (
+    tpm.FIXED_TPM
+    | tpm.FIXED_PARENT
+    | tpm.SENSITIVE_DATA_ORIGIN
+    | tpm.USER_WITH_AUTH
+    | tpm.ST_CLEAR
+    | tpm.SIGN
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedRunKey:
+    """A run key made in the quoted boot, that no other boot and no other TPM can have.
+
+    `clock`: that of its certification, in milliseconds.
+    """
+
+    key: "EllipticCurvePublicKey"
+    clock: int
+
+
+def appraise_run_key(
+    ledger: Ledger,
+    certificate: Certificate,
+    key: CertifiedKey | None,
+    quote: VerifiedQuote | None,
+) -> VerifiedRunKey | None:
+    """runkey.certified: the AK certified this key, in the boot that it quoted."""
+    evidence = certificate.evidence
+
+    def certified(given: tuple[CertifiedKey, VerifiedQuote]) -> tuple[str, VerifiedRunKey]:
+        by, verified = given
+        signature = tpm.parse_signature(evidence.run_key_certify.signature)
+        verify_signature(by.key, signature, evidence.run_key_certify.attest)
+        said = tpm.parse_certification(evidence.run_key_certify.attest)
+        public = tpm.parse_public(evidence.run_key)
+        if said.extra_data != evidence.nonce:
+            raise EvidenceError("the run key was certified for another nonce")
+        _check_same_object(said, public)
+        _check_run_key(public)
+        _check_same_boot(said, verified)
+        detail = "a P-256 key of this boot, certified by that AK under the NULL hierarchy"
+        return detail, VerifiedRunKey(key=ec_key(public), clock=said.clock.clock)
+
+    return ledger.step("runkey.certified", certified, both(key, quote), "quote.pcrs")
+
+
+def appraise_run_time(
+    ledger: Ledger,
+    certificate: Certificate,
+    run_key: VerifiedRunKey | None,
+    quote: VerifiedQuote | None,
+) -> float | None:
+    """runkey.time: the seconds from the run key's certification to the quote, by the TPM's clock.
+
+    Within one boot the clock only goes forward (Part 1, clause 36.3), so `safe`, which is about
+    what it showed before the last reset, is not asked for.
+    """
+
+    def seconds(given: tuple[VerifiedRunKey, VerifiedQuote]) -> tuple[str, float]:
+        if certificate.version == 1:
+            raise NotApplicableError("version 1 certifies the run key at the run's end")
+        start, end = given[0].clock, given[1].clock.clock
+        if start > end:
+            raise EvidenceError(
+                "the run key was certified after the quote\n"
+                f"run key   clock {start} ms\nquote     clock {end} ms"
+            )
+        took = (end - start) / 1000
+        return f"{took:.3f} s from the run key's certification to the quote, by the TPM", took
+
+    needs = ("runkey.certified", "quote.pcrs")
+    return ledger.step("runkey.time", seconds, both(run_key, quote), *needs)
+
+
+def _check_same_object(said: tpm.Certification, public: tpm.Public) -> None:
+    """The certified Name is that of the public area, and of a primary under TPM_RH_NULL, which
+    draws a new seed at every TPM reset (Part 1, clause 14.3).
+    """
+    if said.name != public.name:
+        raise EvidenceError(
+            f"the AK certified another key\nfound     {said.name.hex()}\n"
+            f"expected  {public.name.hex()}"
+        )
+    if said.qualified_name != tpm.qualified_name_of_primary(tpm.RH_NULL, public.name):
+        raise EvidenceError("the run key is no primary key of the NULL hierarchy")
+
+
+def _check_run_key(public: tpm.Public) -> None:
+    if public.type != tpm.ALG_ECC or public.curve != tpm.CURVE_P256:
+        raise EvidenceError("the run key is not a P-256 key")
+    if public.name_hash != tpm.ALG_SHA256:
+        raise EvidenceError("the run key's Name is not made with SHA-256")
+    if public.attributes != RUN_KEY_ATTRIBUTES:
+        raise EvidenceError(
+            f"the run key has attributes {public.attributes:#010x}, "
+            f"{RUN_KEY_ATTRIBUTES:#010x} are wanted"
+        )
+    if public.auth_policy:
+        raise EvidenceError("the run key has an authorisation policy, none is wanted")
+    scheme = (public.symmetric, public.scheme, public.scheme_hash)
+    if scheme != (tpm.ALG_NULL, tpm.ALG_ECDSA, tpm.ALG_SHA256):
+        raise EvidenceError("the run key's scheme is not ECDSA with SHA-256")
+
+
+def _check_same_boot(said: tpm.Certification, quote: VerifiedQuote) -> None:
+    """The counters are obfuscated per signing key (Part 1, clause 36.7), so two attestations by one
+    AK have equal ones exactly where they are of one boot.
+    """
+    boots = [
+        (clock.reset_count, clock.restart_count, clock.firmware_version)
+        for clock in (said.clock, quote.clock)
+    ]
+    if boots[0] != boots[1]:
+        raise EvidenceError(
+            "the run key was certified in another boot than the quoted one\n"
+            f"run key   reset {boots[0][0]}, restart {boots[0][1]}, firmware {boots[0][2]:#x}\n"
+            f"quote     reset {boots[1][0]}, restart {boots[1][1]}, firmware {boots[1][2]:#x}"
+        )
+    if said.qualified_signer != quote.qualified_signer:
+        raise EvidenceError("the run key and the quote were signed by different AKs")

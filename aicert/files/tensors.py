@@ -1,0 +1,35 @@
+"""Where the tensors lie in an open safetensors file: the header is read in bounded parts.
+
+What a header is, and what is refused, says `formats/safetensors.py`.
+"""
+
+import os
+
+from aicert.formats.safetensors import (
+    LENGTH,
+    PART,
+    Header,
+    Tensor,
+    header_length,
+    header_of,
+    is_named,
+    parse_tensors,
+)
+
+
+def read_header(fd: int, size: int) -> Header:
+    """The header of the open file `fd` of `size` bytes; EvidenceError where it is none."""
+    return header_of(read_tensors(fd, size)[1])
+
+
+def read_tensors(fd: int, size: int) -> tuple[int, tuple[Tensor, ...]]:
+    """Where the tensors' bytes start in the open file `fd` of `size` bytes, and the tensors."""
+    start = LENGTH + header_length(os.pread(fd, LENGTH, 0), size)
+    blocks = (os.pread(fd, min(PART, start - at), at) for at in range(LENGTH, start, PART))
+    return start, parse_tensors(blocks, size - start)
+
+
+def check_named(path: str, fd: int, size: int) -> None:
+    """Refuse a file whose name says safetensors and whose header does not; reads no others."""
+    if is_named(path):
+        read_header(fd, size)
