@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rules.commands import lock
-from rules.commands.certify import request
 from rules.dvc import tracking
 from rules.example import example
-from rules.host import environment, training_env
-from rules.project import config, sources
-from rules.runs import afterwards, certify, exports, verify
+from rules.host import training_env
+from rules.project import config, relock, results, sources
+from rules.runs import afterwards, certify, exports
+from rules.runs.request import request
 
 ROOT = Path(__file__).resolve().parents[1]
 Task = dict[str, Any]
@@ -24,7 +23,7 @@ Task = dict[str, Any]
 def task_training_env() -> Task:
     """make the environment that Axolotl trains in (minutes, some 3 GB, once)"""
     return {
-        "actions": [partial(_done, environment.training_environment, ROOT)],
+        "actions": [partial(_done, training_env.ensure_shown, ROOT)],
         "uptodate": [partial(_training_env_is_there)],
     }
 
@@ -44,7 +43,7 @@ def task_lock() -> Iterator[Task]:
         yield {
             "name": run.name,
             "doc": f"lock the inputs of run {run.name}",
-            "actions": [partial(_done, lock.write_lock, ROOT, run)],
+            "actions": [partial(_done, relock.write_lock, ROOT, run)],
             "task_dep": _needs(run),
         }
 
@@ -80,7 +79,7 @@ def task_export() -> Iterator[Task]:
     """what other people's tools read, beside each certificate and computed from it alone"""
     yield {"name": None, "doc": task_export.__doc__}
     for run in config.load(ROOT).runs.values():
-        certificate = verify.certificate_path(ROOT, run.name)
+        certificate = results.certificate_path(ROOT, run.name)
         yield {
             "name": run.name,
             "doc": f"bill of materials, provenance and key of run {run.name}",

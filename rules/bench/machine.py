@@ -30,12 +30,13 @@ from rules.image.store import Image
 from rules.image.verity import BLOCK
 from rules.machines import volumes as qemu_volumes
 from rules.machines.events import Follower
-from rules.machines.local import Job
+from rules.machines.machine import Job
 from rules.machines.qemu import accelerator as qemu_accelerator
 from rules.machines.qemu import console as qemu_console
 from rules.machines.qemu import machine
+from rules.machines.qemu.command import VARIABLES, command, start
 from rules.project import config, lock
-from rules.runs.verify import read_certificate
+from rules.project.results import read_certificate
 
 RUN, OUTSIDE = "tiny-alpaca-measured", "tiny-alpaca"
 PROMPT = b"login:"
@@ -114,7 +115,8 @@ def training_seconds(root: Path) -> tuple[float, float] | None:
 def _boot_ours(root: Path, image: Image, folder: Path) -> float:
     """From the start of qemu to the runner's first event; the machine is stopped there."""
     run = config.load(root).run(RUN)
-    run = replace(run, machine=replace(run.machine, time_limit=1))
+    limited = replace(run.machine, time_limit=1)
+    current = lock.current(root, run)
     (folder / "work").mkdir(parents=True)
     began: list[float] = []
     heard: list[float] = []
@@ -124,15 +126,13 @@ def _boot_ours(root: Path, image: Image, folder: Path) -> float:
             heard.append(time.monotonic())
             super()._show(event)
 
-    start = machine.start
-
     def starting(*args: object, **kwargs: object) -> "subprocess.Popen[bytes]":
         began.append(time.monotonic())
         return start(*args, **kwargs)  # type: ignore[arg-type]  # passed through
 
     job = Job(
-        root=folder, run=run, lock=lock.current(root, run), nonce=os.urandom(32),
-        training_env=None, work=folder / "work",
+        root=folder, run=RUN, machine=limited, lockfile=current.data, inputs=current.paths,
+        nonce=os.urandom(32), training_env=None, work=folder / "work",
     )  # fmt: skip
     with _exchanged("start", starting), _exchanged("Follower", Listening):
         machine.execute_in(job, image)
@@ -154,16 +154,16 @@ def _boot_stock(where: build.Place, image: Image, folder: Path, accelerator: str
     disk = _stock_disk(where, image, folder / "stock")
     work = folder / "work"
     work.mkdir()
-    shutil.copyfile(image.tools / machine.VARIABLES, work / "variables.fd")
-    volumes = machine.Volumes(image=disk)
-    words = machine.command(
+    shutil.copyfile(image.tools / VARIABLES, work / "variables.fd")
+    volumes = qemu_volumes.Volumes(image=disk)
+    words = command(
         volumes, accelerator=accelerator, memory=2 << 30, cpus=2, control=None, events_fd=None
     )
     # It writes to its disk.
     words = [word.replace("readonly=on,werror", "snapshot=on,werror") for word in words]
     console = work / qemu_console.CONSOLE
     began = time.monotonic()
-    process = machine.start(work, image, volumes, words, accelerator)
+    process = start(work, image, volumes, words, accelerator)
     try:
         while not console.is_file() or PROMPT not in console.read_bytes():
             with contextlib.suppress(subprocess.TimeoutExpired):

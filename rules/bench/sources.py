@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rules.project import config, lock
+from rules.project import config, lock, locked
 
 if TYPE_CHECKING:
     from tests.unit.hub_server import File
@@ -46,7 +46,7 @@ def lock_large_model() -> tuple[float, int, int]:
         run = config.load(root).run("large")
         lock.write(root, lock.resolve(root, run))
         took, sent = time.perf_counter() - started, hub.sent
-        before = lock.read(root, "large").splitlines()
+        before = locked.read(root, "large").splitlines()
         hub.add("org/large", _files("two"), "b" * 40)
         after = lock.resolve(root, run).data.splitlines()
         return took, sent, sum(line not in before for line in after)

@@ -22,7 +22,8 @@ from aicert.formats.lockfile import identity
 from aicert.text import safe
 from aicert.trust.built_in import built_in
 from aicert.verifier import verify
-from rules.commands.base import Command, users_path
+from rules.commands.base import Command
+from rules.host.terminal import users_path
 from rules.image import build
 from rules.image import pcrs as image_pcrs
 from rules.machines.azure.machine import LAST

@@ -21,9 +21,9 @@ from aicert.errors import AicertError, ConfigError
 from rules.host.names import UnknownNameError, nearest
 from rules.host.os_errors import explained
 from rules.host.reporter import Reporter, show_error
+from rules.host.terminal import WIDTH
 from rules.host.work import using
 
-WIDTH = 80
 # For commands that take runs.
 ALL: dict[str, Any] = {
     "name": "all",
@@ -33,11 +33,6 @@ ALL: dict[str, Any] = {
     "default": False,
     "help": "every run, also those with default = false in aicert.toml",
 }
-
-
-def users_path(text: str) -> Path:
-    """`text` as the user meant it: relative to where `./doit` was called, not to the repository."""
-    return Path(os.environ.get("AICERT_INVOKED_FROM") or Path.cwd(), text)
 
 
 def sorted_out(arguments: list[str], parser: Any) -> list[str]:
@@ -64,14 +59,6 @@ def _help_lines(paragraph: str) -> list[str]:
     if any(line.startswith(" ") for line in lines):
         return lines
     return textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False)
-
-
-def fitted(line: str) -> list[str]:
-    """`line` in lines of at most WIDTH, under its indent; a word is never cut: it may be pasted."""
-    under = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.wrap(
-        line, WIDTH, subsequent_indent=under, break_long_words=False, break_on_hyphens=False
-    )
 
 
 class _Tidy:

@@ -1,33 +1,16 @@
 """`./doit certify [RUN…] [--all] [--nonce HEX] [--accept]`."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.errors import ConfigError
 from rules.commands.base import ALL, RunTasks
 from rules.host import progress, work
+from rules.machines.machine import DRIVERS
 from rules.project import config
 from rules.runs import afterwards, certify, placing
-
-
-@dataclass
-class Request:
-    """What the command line asks of this process's certify tasks."""
-
-    nonce: bytes | None = None
-    run: str = ""
-    accept: bool = False
-    keep: bool = False
-    is_certifying: bool = False
-
-    def nonce_for(self, run: str) -> bytes | None:
-        """The nonce, for the run that it was asked of and none that this one builds on."""
-        return self.nonce if run == self.run else None
-
-
-request = Request()
+from rules.runs.request import request
 
 
 class Certify(RunTasks):
@@ -102,8 +85,9 @@ RUN, every run of aicert.toml but those that say `default = false` there.
                     "--nonce is for one run: name it", hint="./doit certify RUN --nonce …"
                 )
             request.nonce, request.run = bytes.fromhex(nonce), names[0]
-        if request.keep and all(run.machine.driver != "azure" for run in runs):
-            raise ConfigError("--keep is for machines on azure: others leave nothing behind")
+        if request.keep and not any(run.machine.driver.cloud for run in runs):
+            clouds = ", ".join(name for name, driver in DRIVERS.items() if driver.cloud)
+            raise ConfigError(f"--keep is for machines on {clouds}: others leave nothing behind")
         for run in runs:
             work.sweep(project.root, run.name)
             placing.sweep(placing.Place(root=project.root, run=run.name, outputs=run.outputs))

@@ -18,7 +18,7 @@ from rules.host.bootstrap import cache_directory
 from rules.host.progress import amount
 from rules.host.work import RUNS, USING, is_held, sweep, unused
 from rules.host.work import remove as remove_tree
-from rules.machines.azure import clean
+from rules.machines.machine import DRIVERS, Leftover, cloud
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +101,8 @@ AREAS = (
 )
 
 
-# Not on this disk: resource groups of runs that were cut off, or that only Azure knows of.
-AZURE = "azure"
+# Not on this disk: what is paid for, of runs that were cut off, or that only a cloud knows of.
+CLOUDS = {name: driver for name, driver in DRIVERS.items() if driver.cloud}
 
 
 def size_of(path: Path) -> int:
@@ -183,7 +183,7 @@ class Clean(Command):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Show, ask, remove."""
-        known = {area.name for area in AREAS} | {AZURE}
+        known = {area.name for area in AREAS} | CLOUDS.keys()
         for name in args:
             if name not in known:
                 raise ConfigError(
@@ -191,8 +191,8 @@ class Clean(Command):
                     hint="./doit clean --dry-run",
                 )
         chosen = _shown(args)
-        cloud = _shown_cloud(args)
-        if not chosen and not cloud:
+        left = {name: _shown_cloud(name, args) for name in CLOUDS}
+        if not chosen and not any(left.values()):
             print("nothing to remove")
             return 0
         if params["dry_run"]:
@@ -209,7 +209,9 @@ class Clean(Command):
                 else:
                     remove(path)
         print(f"removed {len(chosen)} files and folders")
-        clean.end(cloud)
+        for name, items in left.items():
+            if items:
+                cloud(CLOUDS[name]).end(items)
         return 0
 
 
@@ -235,21 +237,21 @@ def _shown(names: list[str]) -> list[Path]:
     return chosen
 
 
-def _shown_cloud(names: list[str]) -> list[clean.Leftover]:
-    """What is paid for on Azure goes without being named; Azure itself is asked when it is."""
-    if names and AZURE not in names:
-        _say_cloud("not asked for")
+def _shown_cloud(name: str, names: list[str]) -> list[Leftover]:
+    """What is paid for in a cloud goes without being named; the cloud is asked when it is."""
+    if names and name not in names:
+        _say_cloud(name, "not asked for")
         return []
-    found = clean.look(Path.cwd(), ask_azure=AZURE in names)
+    found = cloud(CLOUDS[name]).leftovers(Path.cwd(), ask=name in names)
     for item in found:
-        print(f"destroy {AZURE:<13} {item.name}  {item.what}")
+        print(f"destroy {name:<13} {item.name}  {item.what}")
     if not found:
-        _say_cloud("nothing that is known here" if AZURE not in names else "nothing")
+        _say_cloud(name, "nothing that is known here" if name not in names else "nothing")
     return found
 
 
-def _say_cloud(text: str) -> None:
-    print(f"{'keep':<7} {AZURE:<13} {'':>10}  what runs on Azure left: {text}")
+def _say_cloud(name: str, text: str) -> None:
+    print(f"{'keep':<7} {name:<13} {'':>10}  what runs on {CLOUDS[name].cloud} left: {text}")
 
 
 def _ask(names: list[str]) -> None:

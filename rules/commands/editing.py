@@ -14,7 +14,8 @@ from tomlkit.items import SingleKey, Table
 from aicert.errors import ConfigError
 from aicert.formats.lockfile import CONFIG_INPUT
 from rules.host.names import UnknownNameError, nearest
-from rules.project import config, lock
+from rules.host.work import write_whole
+from rules.project import config, lock, locked
 from rules.project.config import FILE, Run
 from rules.review import review
 from rules.review.revisions import Checkout
@@ -26,18 +27,18 @@ class Before:
     def __init__(self, root: Path) -> None:
         self.name = "before"
         self._checkout = Checkout(root)
-        names = self._checkout.names(lock.DIRECTORY)
+        names = self._checkout.names(locked.DIRECTORY)
         self._texts = {name: self._checkout.read(name) for name in names}
 
     def read(self, path: str) -> bytes | None:
         """A file's bytes."""
-        if path.startswith(f"{lock.DIRECTORY}/"):
+        if path.startswith(f"{locked.DIRECTORY}/"):
             return self._texts.get(path)
         return self._checkout.read(path)
 
     def names(self, folder: str) -> list[str]:
         """The files below a folder."""
-        if folder.startswith(lock.DIRECTORY):
+        if folder.startswith(locked.DIRECTORY):
             return sorted(name for name in self._texts if name.startswith(f"{folder}/"))
         return self._checkout.names(folder)
 
@@ -131,7 +132,7 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
     project = config.parse(root, new)
 
     def write() -> None:
-        lock.replace(root / FILE, new)
+        write_whole(root / FILE, new)
         changed = project.run(run)
         # Only what is new here is asked at its source; other pins stay.
         lock.write(root, lock.resolve(root, changed, keep=lock.pinned(root, changed)))
@@ -140,7 +141,7 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
         return _reviewed(root, write)
     except BaseException:
         # Ctrl-C too.
-        lock.replace(root / FILE, old)
+        write_whole(root / FILE, old)
         raise
 
 

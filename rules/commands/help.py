@@ -6,7 +6,8 @@ from typing import Any
 from doit.cmd_help import Help as DoitHelp
 from doit.cmd_list import List as DoitList
 
-from rules.commands.base import WIDTH, _Tidy
+from rules.commands.base import _Tidy
+from rules.host.terminal import WIDTH
 
 # In the order in which somebody new meets them; doit's own commands come after.
 OURS = (

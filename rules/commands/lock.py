@@ -5,36 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aicert.errors import AicertError, LockError, ToolError
-from aicert.formats import lockfile as form
 from aicert.text import safe
 from rules.commands.base import RunTasks
 from rules.example import example
 from rules.host import progress
 from rules.host.reporter import show_error
-from rules.project import config, config_check, lock, sources
+from rules.project import config, lock, locked, relock, sources
 from rules.project.input_signatures import check_signers
 
 if TYPE_CHECKING:
     from aicert.sources.compare import Comparison
-
-
-def write_lock(root: Path, run: config.Run) -> None:
-    """Resolve and write one run's lockfile; prints what a reviewer approves.
-
-    A config that no run could be made with is refused first: nobody shall review that.
-    """
-    sources.store(root).sweep()
-    fresh = lock.resolve(root, run, keep=lock.pinned(root, run))
-    config_check.check_config(root, fresh)
-    changed = lock.write(root, fresh)
-    show_lock(root, run.name, fresh.data, "wrote" if changed else "unchanged")
-
-
-def show_lock(root: Path, run: str, data: bytes, word: str) -> None:
-    """Identity and PCR 14 of a lockfile, on stdout."""
-    path = lock.path_of(root, run).relative_to(root)
-    print(f"{word:<10} {path}  {form.identity(data)}")
-    print(f"{'':<10} PCR 14  sha256:{form.pcr14(data).hex()}", flush=True)
 
 
 class Lock(RunTasks):
@@ -94,14 +74,14 @@ def _check(root: Path, run: config.Run) -> int:
         return 2 if isinstance(error, ToolError) else 1
     if any(one.verdict != "ok" for one in found):
         return _differing(run.name, found)
-    show_lock(root, run.name, current.data, "fresh")
+    relock.show_lock(root, run.name, current.data, "fresh")
     for one in found:
         # What was compared differs by source: a server may give no more than a size.
         print(f"{'':<10} input {one.name}: {safe(one.detail, 400)}", flush=True)
     return 0
 
 
-def _compared(root: Path, run: str, current: lock.Lock) -> "list[Comparison]":
+def _compared(root: Path, run: str, current: locked.Lock) -> "list[Comparison]":
     asked = [item for item in current.lockfile.inputs if not sources.is_local(item.source)]
     if not asked:
         return []

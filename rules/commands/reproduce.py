@@ -9,7 +9,7 @@ from aicert.formats.certificate import parse
 from aicert.formats.lockfile import identity
 from aicert.text import safe
 from rules.commands.base import Command
-from rules.project import config, fetch, lock
+from rules.project import config, fetch, lock, results
 from rules.project.config_check import check_config
 from rules.runs import certify, reproduce, verify
 from rules.runs.reproduce import Side
@@ -67,7 +67,7 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
     fetch.fetch_inputs(root, current)
     check_config(root, current)
     first = Side(
-        certificate=verify.read_certificate(root, run.name), model=verify.output_path(root, run)
+        certificate=results.read_certificate(root, run.name), model=results.output_path(root, run)
     )
     with certify.executed(root, again, current, None) as (out, _):
         model = out / "outputs" / run.outputs[0]
@@ -82,7 +82,7 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
     print(
         f"certified  {first.statement.finished}, run {run.name}, lockfile {identity(current.data)}"
     )
-    print(f"again      on {again.machine.name} ({again.machine.driver}), tier {found.tier}")
+    print(f"again      on {again.machine.name} ({again.machine.driver.name}), tier {found.tier}")
     for line in compared.lines:
         print("\n".join(safe(each, 400) for each in line.split("\n")))
     return 0 if compared.equal else RejectedError.exit_code

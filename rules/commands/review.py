@@ -7,7 +7,8 @@ from aicert.cli import main
 from aicert.errors import ConfigError
 from aicert.trust.built_in import BUILT_IN
 from aicert.verifier import verify
-from rules.commands.base import Command, users_path
+from rules.commands.base import Command
+from rules.host.terminal import users_path
 from rules.project import sources
 from rules.review import check as review_check
 from rules.review import review, text

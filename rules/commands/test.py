@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from aicert.errors import ConfigError, ToolError
-from rules.commands.base import Command, users_path
+from rules.commands.base import Command
 from rules.host import bootstrap, installer
 from rules.host.progress import say, seconds
+from rules.host.terminal import users_path
 
 # Lines and branches reached in this process: what commands run as programs of their own does not
 # count. What is missing is listed.

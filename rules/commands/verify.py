@@ -75,7 +75,7 @@ line.
         if params["format"] not in ("text", "json"):
             raise ConfigError("--format is text or json")
         policy = params["policy"]
-        able = [r for r in (*runs, *project.runs.values()) if r.machine.driver == policy]
+        able = [r for r in (*runs, *project.runs.values()) if r.machine.driver.policy == policy]
         asked = verify.question(
             root, policy, params["root"], params["nonce"], (able or runs)[0].name
         )

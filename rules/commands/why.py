@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from aicert.cli import main
 from aicert.errors import ConfigError
 from aicert.text import safe
-from rules.commands.base import Command, fitted
+from rules.commands.base import Command
+from rules.host.terminal import fitted
 from rules.project import config, sources
 from rules.runs import certify, graph
 

@@ -21,9 +21,9 @@ from rules.dvc import tracking
 from rules.dvc.program import object_at, objects_of
 from rules.dvc.tracking import Tracked
 from rules.host.progress import say
+from rules.project import results
 from rules.project.config import Project, Run
 from rules.project.digests import cached_file, cached_tree
-from rules.runs import verify
 
 SHOWN = 5
 Status = tuple[int, int, int, int]
@@ -216,5 +216,5 @@ def _wanted(root: Path, run: Run | None, item: Tracked) -> dict[str, str]:
         if hashlib.sha256(data).hexdigest() != item.digest.hex:
             raise LockError(f"{item.listing} differs from the lockfile beside it")
         return parse_listing(data)
-    statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
+    statement = parse_statement(results.read_certificate(root, run.name).envelope.payload)
     return dict(statement.outputs[item.path.name].files)

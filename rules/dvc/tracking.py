@@ -25,12 +25,10 @@ from aicert.formats.statement import parse as parse_statement
 from rules.dvc.program import exclusive, object_at, objects_of, run_dvc
 from rules.host.git import refused
 from rules.host.progress import say
-from rules.host.work import unread
-from rules.project import lock, sources
+from rules.host.work import unread, write_whole
+from rules.project import locked, results, sources
 from rules.project.config import Input, Project, Run
 from rules.project.digests import cached_file, cached_tree
-from rules.project.lock import replace as write_whole
-from rules.runs import verify
 
 # As DVC writes it: a key of the one output.
 _PATH = re.compile(r"^(?:- |  )path: (.+)$", re.MULTILINE)
@@ -71,8 +69,8 @@ def is_on(root: Path) -> bool:
 
 def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
     """What of `run` DVC has to track: its inputs as locked, its output as certified."""
-    locked = lockfiles.parse(lock.read(root, run.name))
-    digests = {item.name: item.digest for item in locked.inputs}
+    lockfile = lockfiles.parse(locked.read(root, run.name))
+    digests = {item.name: item.digest for item in lockfile.inputs}
     candidates = []
     for item in run.inputs:
         digest = digests.get(item.name)
@@ -80,7 +78,7 @@ def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
         if digest is None or path is None:
             continue
         owner, name = _owner(project, run, item)
-        folder = root / lock.DIRECTORY / owner
+        folder = root / locked.DIRECTORY / owner
         listing = folder / f"{name}.sha256" if digest.kind == "dirHash" else None
         candidates.append(
             Tracked(
@@ -123,7 +121,7 @@ def _bytes_of(item: Input) -> Input:
 
 def _outputs(root: Path, run: Run) -> Iterator[Tracked]:
     try:
-        statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
+        statement = parse_statement(results.read_certificate(root, run.name).envelope.payload)
     except AicertError:
         return
     for name in run.outputs:
@@ -131,8 +129,8 @@ def _outputs(root: Path, run: Run) -> Iterator[Tracked]:
         if output is not None and output.files:
             yield Tracked(
                 name=f"output {name} of run {run.name}",
-                path=root.resolve() / verify.OUTPUTS / run.name / name,
-                file=verify.certificate_path(root, run.name).with_name(f"{name}.dvc"),
+                path=root.resolve() / sources.OUTPUTS / run.name / name,
+                file=results.certificate_path(root, run.name).with_name(f"{name}.dvc"),
                 digest=output.digest,
                 listing=None,
             )
@@ -284,7 +282,7 @@ def _track(root: Path, todo: dict[Path, Tracked]) -> list[Tracked]:
 def _drop_others(root: Path, todo: dict[Path, Tracked]) -> None:
     """Another run shared the input and comes first by name now: one `.dvc` file a path."""
     paths = {item.path: item.file for item in todo.values()}
-    for file in (root / lock.DIRECTORY).glob("*/*.dvc"):
+    for file in (root / locked.DIRECTORY).glob("*/*.dvc"):
         found = None if file in todo else _PATH.search(file.read_text(encoding="utf-8"))
         now = paths.get(root.resolve() / found[1].strip("\"'")) if found else None
         if now is not None:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from aicert.errors import ToolError
-from rules.host import closed, installer
+from rules.host import closed, installer, progress
 from rules.host.bootstrap import cache_directory
 from rules.host.installer import OnLine
 
@@ -73,6 +73,21 @@ def require_usable(environment: Path) -> None:
             f"the training environment {environment} is of a Python that this user may not run: "
             f"{os.path.realpath(python(environment))}",
             hint="AICERT_CACHE=~/.cache/aicert ./doit certify",
+        )
+
+
+def ensure_shown(root: Path) -> Path:
+    """As `ensure`, with progress: minutes and some 3 GB the first time, nothing afterwards."""
+    environment = location(root)
+    if is_complete(environment):
+        require_usable(environment)
+        return environment
+    progress.say("making the training environment (Axolotl and torch, about 3 GB, minutes)")
+    with progress.task("training environment", unit="steps", is_even=False) as bar:
+        return ensure(
+            root,
+            on_line=lambda line: bar.update(note=line),
+            on_progress=lambda done, total: bar.update(done=done, total=total),
         )
 
 

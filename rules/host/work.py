@@ -142,6 +142,24 @@ def remove(path: Path) -> None:
     shutil.rmtree(path)
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole or absent: beside, flushed, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.[0-9]*"):
+        # By a process that was killed in between.
+        if not Path("/proc", left.suffix[1:]).exists():
+            left.unlink(missing_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def is_held(descriptor: int) -> bool:
     """Whether somebody holds or shares a lock of this open file, which is closed."""
     try:

@@ -14,11 +14,10 @@ from aicert.formats import image_lock
 from aicert.formats.image_lock import Package
 from aicert.trust import ovmf
 from rules.host import progress
-from rules.image import build, makers, resolve, sources
+from rules.image import build, makers, moved, resolve, sources
 from rules.image import progress as image_progress
 from rules.image.build import Place
 from rules.image.store import FIRMWARE, Image
-from rules.review import packages
 
 ROOT = Path(__file__).resolve().parents[2]
 Task = dict[str, Any]
@@ -163,7 +162,7 @@ def _write(where: Place, image: Image) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(image.lock)
     progress.say(f"{where.lock} changed: review the difference")
-    for line in packages.moved_packages(before, image.lock):
+    for line in moved.moved_packages(before, image.lock):
         progress.say(f"  {line}")
 
 

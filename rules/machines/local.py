@@ -7,33 +7,16 @@ gives back the folder of results. Whatever happens, nothing of it is left runnin
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import ToolError
 from rules.machines.ca import local_ca
 from rules.machines.events import Follower
+from rules.machines.machine import Job, tail
 from rules.machines.swtpm import platform
-from rules.project.config import Run
-from rules.project.lock import Lock
 
 # A runner that was asked to end kills its sandbox and leaves; more is a runner that hangs.
 _END_S = 10
-_TAIL = 2000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One execution of a run. `work` is an empty folder of its own on the repository's disk."""
-
-    root: Path
-    run: Run
-    lock: Lock
-    nonce: bytes
-    training_env: Path | None
-    work: Path
-    # Leave the machine there afterwards, to look at it; only where it would cost something.
-    keep: bool = False
 
 
 def execute(job: Job) -> Path:
@@ -46,7 +29,7 @@ def execute(job: Job) -> Path:
     for folder in (out, scratch):
         folder.mkdir()
     lockfile = job.work / "lock.toml"
-    lockfile.write_bytes(job.lock.data)
+    lockfile.write_bytes(job.lockfile)
     tpm = job.work / "tpm"
     tpm.mkdir()
     with platform(tpm, local_ca(job.root, "local")) as tcti:
@@ -54,7 +37,7 @@ def execute(job: Job) -> Path:
         with os.fdopen(read_fd, "rb") as events, (job.work / "console").open("w+b") as console:
             process = _start(job, tcti, tpm, write_fd, console.fileno())
             try:
-                follower = Follower(job.run.name)
+                follower = Follower(job.run)
                 follower.follow(events)
                 code = process.wait()
             finally:
@@ -68,11 +51,11 @@ def execute(job: Job) -> Path:
 def _start(
     job: Job, tcti: str, tpm: Path, write_fd: int, console: int
 ) -> "subprocess.Popen[bytes]":
-    machine = job.run.machine
+    machine = job.machine
     command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-P", "-m", "enclave_runner"]
     command += [f"--tcti={tcti}", f"--nonce={job.nonce.hex()}"]
     command += [f"--lockfile={job.work / 'lock.toml'}", f"--events-fd={write_fd}"]
-    command += [f"--input={name}={path}" for name, path in job.lock.paths.items()]
+    command += [f"--input={name}={path}" for name, path in job.inputs.items()]
     command += [f"--scratch={job.work / 'scratch'}", f"--out={job.work / 'out'}"]
     command += [f"--training-env={job.training_env}", f"--time-limit={machine.time_limit}"]
     command += [f"--memory={machine.memory}", f"--processes={machine.processes}"]
@@ -112,15 +95,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def tail(path: Path) -> str:
-    """The last whole lines of a text file of hostile origin; empty where there is none."""
-    try:
-        with path.open("rb") as file:
-            start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
-            file.seek(start)
-            text = file.read(_TAIL).decode("utf-8", "replace")
-            return text.partition("\n")[2] or text if start else text
-    except OSError:
-        return ""

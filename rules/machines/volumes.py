@@ -1,4 +1,4 @@
-"""The two volumes of one run: what goes into the machine, and how results are read back.
+"""The volumes of a measured machine: what goes into it, and how results are read back.
 
 In: an erofs with dm-verity whose last block says its root hash (image/machine/init.c reads it),
 made of the inputs where they lie. Out: a stream that the machine writes
@@ -12,21 +12,71 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from aicert.errors import AicertError, EvidenceError, ToolError
+from aicert.formats import certificate as certificates
 from aicert.formats.digest import MAX_FILES, check_path
+from aicert.frozen import replace
+from aicert.verifier import verify
 from rules.image import disk, layers
 from rules.image import verity as image_verity
 from rules.image.sandbox import Sandbox
+from rules.image.store import Image
+from rules.machines.machine import Job
 
 TRAILER = b"aicert inputs 1\n"
 HEADER = b"aicert output 1\n"
+# What the system itself needs beside the training: kernel, page cache, the runner.
+OWN_MEMORY = 768 << 20
+# What the machine writes beside what its scratch can hold: certificate, log, names.
+OUTPUT_ROOM = 64 << 20
 NO_RESULTS = "the machine wrote no results"
 MAX_LINE = 4400
 _FILE = re.compile(rb"file (0|[1-9][0-9]{0,15}) (.+)\n")
 _READ = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volumes:
+    """What is attached: paths on the host."""
+
+    image: Path
+    inputs: Path | None = None
+    output: Path | None = None
+
+
+def make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
+    """The input volume, and a hole as large as what the machine may write."""
+    machine = job.machine
+    if volumes.inputs is None or volumes.output is None:
+        raise ToolError("a run needs an input and an output volume")
+    limits = {
+        "time-limit": machine.time_limit,
+        "memory": max(machine.memory - OWN_MEMORY, OWN_MEMORY),
+        "processes": machine.processes,
+        "scratch-limit": machine.scratch,
+        "threads": machine.cpus or 1,
+    }
+    make_inputs(
+        image.tools,
+        job.work,
+        lockfile=job.lockfile,
+        nonce=job.nonce,
+        limits=limits,
+        inputs=job.inputs,
+        target=volumes.inputs,
+    )
+    make_output(job, volumes)
+
+
+def make_output(job: Job, volumes: Volumes) -> None:
+    """A hole as large as what the machine may write, which takes what it does write."""
+    if volumes.output is not None:
+        with volumes.output.open("wb") as file:
+            file.truncate(job.machine.scratch + OUTPUT_ROOM)
 
 
 def make_inputs(
@@ -123,3 +173,9 @@ def _take(stream: BinaryIO, size: int, path: Path) -> None:
                 raise EvidenceError("the machine's results end in the middle of a file")
             file.write(data)
             size -= len(data)
+
+
+def attach_lock(path: Path, image: Image) -> None:
+    """Put the image's lock beside the evidence, unsigned: a claim (design section 7)."""
+    certificate = verify.read_certificate(path)
+    path.write_bytes(certificates.emit(replace(certificate, image_lock=image.lock)))

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import cast
 
 from aicert.errors import AicertError, ConfigError, LockError
-from aicert.formats.lockfile import CONFIG_INPUT, MAX_PATTERNS, NAME, check_signer
+from aicert.formats.lockfile import CONFIG_INPUT, NAME, check_signer
 from aicert.sources import forms
 from aicert.sources.choice import Choice
+from rules.host import toml_table
 from rules.host.names import UnknownNameError, suggestion
+from rules.host.toml_table import Table
+from rules.machines.machine import DRIVERS, Machine
 from rules.project import sources
 
-FILE = "aicert.toml"
-DRIVERS = ("local", "qemu", "azure")
+FILE = toml_table.FILE
 TRAINER = "axolotl"
 # Whose locks lie beside those of runs.
 IMAGES = ("image", "image-gpu")
@@ -31,10 +33,7 @@ DEFAULT_TIME = 3600
 DEFAULT_PROCESSES = 512
 
 _SIZE = re.compile(r"(\d{1,6}) ?(MiB|GiB|TiB)")
-_REGION = re.compile(r"[a-z][a-z0-9]{2,39}")
-_SIZE_NAME = re.compile(r"Standard_[A-Za-z0-9_-]{2,60}")
 _TIME = re.compile(r"(\d{1,6}) ?(s|min|h)")
-_UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1, "min": 60, "h": 3600}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,27 +51,6 @@ class Input:
     def choice(self) -> Choice:
         """Which files of the source are meant."""
         return Choice(only=self.only, except_=self.except_, allow_pickle=self.allow_pickle)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified.
-
-    `cpus` is the number of threads that the trainer is told to use, one where it is None.
-    """
-
-    name: str
-    driver: str
-    memory: int
-    scratch: int
-    time_limit: int
-    processes: int
-    cpus: int | None
-    region: str | None = None
-    size: str | None = None
-    hourly_price: float | None = None
-    budget: int = 0
-    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +140,7 @@ def _parsed(root: Path, data: bytes) -> Project:
         document = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{FILE} is not TOML: {error}") from None
-    top = _Table(document, "")
+    top = Table(document, "")
     top.only("machines", "runs")
     machines = {name: _machine(name, table) for name, table in top.tables("machines").items()}
     runs = {name: _run(name, table, machines) for name, table in top.tables("runs").items()}
@@ -174,114 +152,24 @@ def _parsed(root: Path, data: bytes) -> Project:
     return Project(root=root, runs=runs, machines=machines)
 
 
-class _Table:
-    """One TOML table being read. `only` comes first: a key that is misspelt is not "missing"."""
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise ConfigError(f"{FILE}: {where} is not a table")
-        self.left: dict[str, object] = dict(value)
-        self.where = where
-
-    def _at(self, key: str) -> str:
-        return f"{self.where}.{key}" if self.where else key
-
-    def take(self, key: str, kind: type[object], default: object = None) -> object:
-        value = self.left.pop(key, None)
-        if value is None:
-            if default is None:
-                raise ConfigError(f"{FILE}: {self._at(key)} is missing")
-            return default
-        if type(value) is not kind:
-            raise ConfigError(f"{FILE}: {self._at(key)} is not {_WORDS[kind]}")
-        return value
-
-    def text(self, key: str, default: str | None = None) -> str:
-        return cast(str, self.take(key, str, default))
-
-    def flag(self, key: str, default: bool) -> bool:
-        return cast(bool, self.take(key, bool, default))
-
-    def tables(self, key: str) -> dict[str, "_Table"]:
-        value = cast(dict[str, object], self.take(key, dict, {}))
-        for name in value:
-            if not NAME.fullmatch(name):
-                raise ConfigError(
-                    f"{FILE}: {self._at(key)} has the name {name[:80]!a}",
-                    hint="names have lowercase letters, digits and -, up to 63",
-                )
-        return {name: _Table(item, f"{self._at(key)}.{name}") for name, item in value.items()}
-
-    def quantity(self, key: str, form: re.Pattern[str], example: str, default: int) -> int:
-        text = self.text(key, "")
-        if not text:
-            return default
-        match = form.fullmatch(text)
-        if match is None or not int(match[1]):
-            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
-        return int(match[1]) * _UNITS[match[2]]
-
-    def name(self, key: str, form: re.Pattern[str], example: str) -> str:
-        text = self.text(key)
-        if not form.fullmatch(text):
-            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
-        return text
-
-    def price(self, key: str) -> float | None:
-        if key not in self.left:
-            return None
-        value = self.left.pop(key)
-        if type(value) not in (int, float) or not 0 <= cast(float, value) < 1e5:
-            raise ConfigError(f"{FILE}: {self._at(key)} is not a price, wanted: like 0.384")
-        return float(cast(float, value))
-
-    def count(self, key: str, default: int) -> int:
-        value = cast(int, self.take(key, int, default))
-        if value < 1:
-            raise ConfigError(f"{FILE}: {self._at(key)} must be at least 1")
-        return value
-
-    def patterns(self, key: str) -> tuple[str, ...]:
-        value = cast(list[object], self.take(key, list, []))
-        if len(value) > MAX_PATTERNS or not all(isinstance(item, str) and item for item in value):
-            raise ConfigError(f"{FILE}: {self._at(key)} is not a list of file patterns")
-        return tuple(cast(list[str], value))
-
-    def only(self, *valid: str) -> None:
-        """Refuse a key that means nothing, with the nearest one that does."""
-        for key in self.left:
-            if key not in valid:
-                raise ConfigError(f"{FILE}: unknown key {self._at(key)}{suggestion(key, valid)}")
-
-
-_WORDS: Mapping[type[object], str] = {
-    str: "a string",
-    int: "a whole number",
-    dict: "a table",
-    list: "a list",
-    bool: "true or false",
-}
-
-
-def _machine(name: str, table: _Table) -> Machine:
-    of_azure = ("region", "size", "hourly-price", "budget")
-    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus", "gpu", *of_azure)
-    driver = table.text("driver")
-    if driver not in DRIVERS:
+def _machine(name: str, table: Table) -> Machine:
+    own = [key for driver in DRIVERS.values() for key in driver.keys]
+    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus", "gpu", *own)
+    chosen = table.text("driver")
+    if chosen not in DRIVERS:
         raise ConfigError(
-            f"{FILE}: {table.where}.driver {driver!r} is not one of {', '.join(DRIVERS)}"
+            f"{FILE}: {table.where}.driver {chosen!r} is not one of {', '.join(DRIVERS)}"
         )
-    for key in of_azure:
-        if key in table.left and driver != "azure":
-            raise ConfigError(f"{FILE}: {table.where}.{key} is of driver azure, this is {driver}")
+    driver = DRIVERS[chosen]
+    _refuse_keys_of_others(chosen, table)
     gpu = table.flag("gpu", False)
-    if gpu and driver == "local":
-        raise ConfigError(f"{FILE}: {table.where}.gpu is of measured machines, this is local")
+    if gpu and not driver.in_image:
+        raise ConfigError(f"{FILE}: {table.where}.gpu is of measured machines, this is {chosen}")
     memory = table.quantity("memory", _SIZE, "8 GiB", DEFAULT_MEMORY)
     # A measured machine has no disk that it could trust: its scratch is memory.
-    room = memory // 2 if driver != "local" else DEFAULT_SCRATCH
+    room = memory // 2 if driver.in_image else DEFAULT_SCRATCH
     scratch = table.quantity("scratch", _SIZE, "20 GiB", room)
-    if driver != "local" and scratch > room:
+    if driver.in_image and scratch > room:
         raise ConfigError(
             f"{FILE}: {table.where}.scratch is more than half of its memory, in which it lies",
             hint=f"raise {table.where}.memory, or lower scratch",
@@ -294,15 +182,21 @@ def _machine(name: str, table: _Table) -> Machine:
         time_limit=table.quantity("time-limit", _TIME, "30 min", DEFAULT_TIME),
         processes=table.count("processes", DEFAULT_PROCESSES),
         cpus=table.count("cpus", 0) if "cpus" in table.left else None,
-        region=table.name("region", _REGION, "westeurope") if driver == "azure" else None,
-        size=table.name("size", _SIZE_NAME, "Standard_D8s_v5") if driver == "azure" else None,
-        hourly_price=table.price("hourly-price"),
-        budget=table.count("budget", 0) if "budget" in table.left else 0,
+        options={key: read(table, key) for key, read in driver.keys.items()},
         gpu=gpu,
     )
 
 
-def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
+def _refuse_keys_of_others(chosen: str, table: Table) -> None:
+    for name, driver in DRIVERS.items():
+        for key in driver.keys:
+            if key in table.left and key not in DRIVERS[chosen].keys:
+                raise ConfigError(
+                    f"{FILE}: {table.where}.{key} is of driver {name}, this is {chosen}"
+                )
+
+
+def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
     if name in IMAGES:
         raise ConfigError(
             f"{FILE}: {table.where}: lockfiles/{name}.lock.toml is the lock of a machine's image",
@@ -322,7 +216,7 @@ def _run(name: str, table: _Table, machines: Mapping[str, Machine]) -> Run:
     inputs = [
         Input(name=CONFIG_INPUT, source=_source(table.text("config"), f"{table.where}.config"))
     ]
-    raw = _Table(table.take("inputs", dict), f"{table.where}.inputs")
+    raw = Table(table.take("inputs", dict), f"{table.where}.inputs")
     inputs += [_input(key, value, f"{raw.where}.{key}") for key, value in raw.left.items()]
     inputs.sort(key=lambda item: item.name)
     return Run(
@@ -342,7 +236,7 @@ def _input(name: str, value: object, where: str) -> Input:
         )
     if isinstance(value, str):
         return Input(name=name, source=_source(value, where))
-    table = _Table(value, where)
+    table = Table(value, where)
     table.only("from", "only", "except", "allow-pickle", "signed-by")
     return Input(
         name=name,
@@ -354,7 +248,7 @@ def _input(name: str, value: object, where: str) -> Input:
     )
 
 
-def _signer(table: _Table) -> str:
+def _signer(table: Table) -> str:
     text = table.text("signed-by")
     try:
         check_signer(f"{FILE}: {table.where}", text)

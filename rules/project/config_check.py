@@ -11,7 +11,7 @@ from pathlib import Path
 from aicert.errors import ConfigError, LockError, ToolError
 from aicert.formats.digest import parse_listing
 from aicert.formats.lockfile import CONFIG_INPUT
-from rules.project.lock import Lock
+from rules.project.locked import Lock
 
 CODE = Path(__file__).resolve().parents[2]
 

@@ -17,7 +17,7 @@ from rules.host import progress
 from rules.host.work import remove
 from rules.project import sources
 from rules.project.digests import cached_file, cached_listing
-from rules.project.lock import Lock
+from rules.project.locked import Lock
 
 # The name under which a file input's only file is asked for (aicert.sources.remote.FILE).
 _FILE = ""

@@ -5,19 +5,16 @@ only its signature, which is fetched where it is not in the store.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aicert.errors import AicertError, LockError, ToolError
 from aicert.formats.digest import parse_listing
 from aicert.formats.lockfile import LockedInput
 from rules.host import progress
 from rules.project import sources
-
-if TYPE_CHECKING:
-    from rules.project.lock import Lock
+from rules.project.locked import Lock
 
 
-def check_signers(root: Path, lock: "Lock") -> None:
+def check_signers(root: Path, lock: Lock) -> None:
     """Refuse an input that its `signed-by`, where it has one, did not sign."""
     for item in lock.lockfile.inputs:
         if item.signed_by is None:
@@ -35,7 +32,7 @@ def check_signers(root: Path, lock: "Lock") -> None:
             raise kind(f"input {item.name}: {error.message}", hint=error.hint) from None
 
 
-def _signature(root: Path, lock: "Lock", item: LockedInput, name: str, sha256: str | None) -> Path:
+def _signature(root: Path, lock: Lock, item: LockedInput, name: str, sha256: str | None) -> Path:
     """Where the input's signature lies; fetched if it is a remote one's and not here."""
     if sha256 is None or sources.is_local(item.source):
         parts = lock.parts.get(item.name, {})

@@ -1,9 +1,7 @@
 """`lockfiles/`: resolve a run to its lockfile, write it, and tell when it is stale (design 4.6)."""
 
-import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,37 +12,18 @@ from aicert.formats.digest import EMPTY_FILE_HEX, of_bytes, parse_listing
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.sources.choice import suffix
 from rules.host import progress
+from rules.host.work import write_whole
 from rules.project import sources
 from rules.project.config import TRAINER, Input, Run
 from rules.project.input_signatures import check_signers
+from rules.project.locked import DIRECTORY, Lock, listing_of, path_of, read
 from rules.project.sources import Resolved
 
 if TYPE_CHECKING:
     from aicert.sources.transfer import Transfer
 
-DIRECTORY = "lockfiles"
 # Formats of which no file has 0 bytes; others (`__init__.py`, a list of nothing) may.
 NEVER_EMPTY = frozenset((".arrow", ".gguf", ".json", ".npy", ".parquet", ".safetensors"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
-    """A run's lockfile, and where its inputs lie on this host once they are fetched
-    (rules.project.fetch).
-
-    `parts`: inputs of this repository of which some files were chosen (`{path: file}`).
-    """
-
-    lockfile: Lockfile
-    data: bytes
-    paths: Mapping[str, Path]
-    listings: Mapping[str, bytes]
-    parts: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
-
-
-def path_of(root: Path, run: str) -> Path:
-    """Where the lockfile of a run stands."""
-    return root / DIRECTORY / f"{run}.lock.toml"
 
 
 def resolve(
@@ -177,11 +156,6 @@ def _same(item: Input, locked: LockedInput) -> bool:
     )  # fmt: skip
 
 
-def listing_of(root: Path, run: str, name: str) -> Path:
-    """Where the listing of an input stands."""
-    return root / DIRECTORY / run / f"{name}.sha256"
-
-
 def write(root: Path, lock: Lock) -> bool:
     """Write lockfile and listings, each beside and then renamed; whether anything changed.
 
@@ -195,7 +169,7 @@ def write(root: Path, lock: Lock) -> bool:
     changed = False
     for path, data in wanted.items():
         if not path.is_file() or path.read_bytes() != data:
-            replace(path, data)
+            write_whole(path, data)
             changed = True
     names = {item.name for item in lock.lockfile.inputs}
     for stray in list(folder.iterdir()) if folder.is_dir() else ():
@@ -207,35 +181,6 @@ def write(root: Path, lock: Lock) -> bool:
     if folder.is_dir() and not any(folder.iterdir()):
         shutil.rmtree(folder)
     return changed
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or absent: beside, flushed, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.[0-9]*"):
-        # By a process that was killed in between.
-        if not Path("/proc", left.suffix[1:]).exists():
-            left.unlink(missing_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def read(root: Path, run: str) -> bytes:
-    """The bytes of a run's lockfile. Raises LockError where there is none."""
-    path = path_of(root, run)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise LockError(f"run {run} has no lockfile", hint=f"./doit lock {run}") from None
-    except OSError as error:
-        raise LockError(f"cannot read {path}: {error.strerror}") from None
 
 
 def current(root: Path, run: Run) -> Lock:

@@ -15,7 +15,7 @@ from aicert.errors import AicertError
 from aicert.formats.digest import is_hex
 from aicert.formats.lockfile import LockedInput
 from rules.dvc.program import object_at, own_objects
-from rules.project.lock import DIRECTORY
+from rules.project.locked import DIRECTORY
 from rules.project.sources import store
 from rules.review.revisions import MAX_BYTES, Checkout, Files, Revision
 

@@ -22,7 +22,7 @@ from aicert.formats import lockfile as form
 from aicert.formats.certificate import Certificate
 from aicert.verifier import verify
 from rules.example import example
-from rules.project import config, lock, sources
+from rules.project import config, lock, locked, sources
 from rules.project.config import Project, Run
 from rules.review import plain_files
 from rules.review.packages import IMAGE, IMAGES
@@ -80,7 +80,7 @@ def _make_example(tree: Path, project: Project) -> bool:
 def _lockfile(tree: Path, run: Run, made: bool) -> Check:
     what = f"lockfile of run {run.name}"
     try:
-        form.parse(lock.read(tree, run.name))
+        form.parse(locked.read(tree, run.name))
         missing = [item.name for item in run.inputs if not _is_here(tree, item.source)]
         if missing or not made:
             names = ", ".join(missing) or "examples"
@@ -106,13 +106,13 @@ def _sources(tree: Path, project: Project) -> list[Check]:
     found = []
     for run in project.runs.values():
         try:
-            locked = form.parse(lock.read(tree, run.name))
+            lockfile = form.parse(locked.read(tree, run.name))
         except AicertError:
             # The check of the lockfile itself says so.
             continue
-        if all(sources.is_local(item.source) for item in locked.inputs):
+        if all(sources.is_local(item.source) for item in lockfile.inputs):
             continue
-        for one in compare_all(locked):
+        for one in compare_all(lockfile):
             if one.verdict != "not-applicable":
                 verdict: Verdict = one.verdict if one.verdict != "not-checked" else "-"
                 what = f"source of input {one.name} of run {run.name}"
@@ -123,8 +123,8 @@ def _sources(tree: Path, project: Project) -> list[Check]:
 def _strays(project: Project, head: Files) -> list[Check]:
     """A lockfile that no run of aicert.toml has is reviewed for nothing."""
     found = []
-    for path in head.names(lock.DIRECTORY):
-        name = path.removeprefix(f"{lock.DIRECTORY}/")
+    for path in head.names(locked.DIRECTORY):
+        name = path.removeprefix(f"{locked.DIRECTORY}/")
         run = name.removesuffix(".lock.toml")
         if "/" in name or run == name or path in IMAGES or run in project.runs:
             continue
@@ -172,7 +172,7 @@ def _certificate(
 ) -> Check:
     what = f"certificate of run {run}"
     data = head.read(path)
-    lockfile = head.read(f"{lock.DIRECTORY}/{run}.lock.toml")
+    lockfile = head.read(f"{locked.DIRECTORY}/{run}.lock.toml")
     if data is None or lockfile is None:
         return Check(what=what, verdict="failed", detail="it, or its lockfile, cannot be read")
     try:

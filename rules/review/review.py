@@ -13,12 +13,12 @@ from aicert.formats import lockfile as form
 from aicert.formats.digest import of_bytes, parse_listing
 from aicert.formats.lockfile import LockedInput, Lockfile
 from rules.host.progress import amount
-from rules.project.lock import DIRECTORY
+from rules.host.rows import Row, Section, moved
+from rules.project.locked import DIRECTORY
 from rules.review import config_fields, table_facts
 from rules.review.bytes_at_hand import Finder
 from rules.review.packages import IMAGES, image_section, training_section
 from rules.review.revisions import Files
-from rules.review.rows import Row, Section, moved
 
 SUFFIX = ".lock.toml"
 # A reviewer reads some dozens of names; the listings have them all.

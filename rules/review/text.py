@@ -8,9 +8,9 @@ entity, so that nothing in it is markup, a link, a mention or a reference.
 from collections.abc import Sequence
 
 from aicert.text import safe
+from rules.host.rows import Row, Section
 from rules.review.check import Check
 from rules.review.review import Review
-from rules.review.rows import Row, Section
 
 MAX_VALUE = 200
 # GitHub takes 65,536 characters for a comment.

@@ -14,8 +14,9 @@ from aicert.errors import AicertError, ToolError
 from rules.dvc import environment, tracking
 from rules.host.progress import say
 from rules.host.reporter import show_error
+from rules.project import results
 from rules.project.config import Project
-from rules.runs import exports, verify
+from rules.runs import exports
 
 # Why DVC could not be made ready in this process: the run does not wait twice for the same network.
 _without_dvc: list[str] = []
@@ -59,7 +60,7 @@ def left(root: Path, project: Project, names: list[str]) -> list[str]:
         run = project.runs[name]
         if not tracking.is_tracked(root, project, run):
             found.append(f"{name}: not tracked by DVC yet")
-        if not exports.are_written(verify.certificate_path(root, name)):
+        if not exports.are_written(results.certificate_path(root, name)):
             found.append(f"{name}: its exports are not written yet")
     return found
 

@@ -27,23 +27,18 @@ from aicert.formats.lockfile import CONFIG_INPUT, identity
 from aicert.formats.lockfile import parse as parse_lockfile
 from aicert.formats.run_report import parse as parse_report
 from aicert.formats.statement import parse as parse_statement
-from rules.commands import lock as lock_command
 from rules.example import example
-from rules.host import progress
-from rules.host.environment import training_environment
+from rules.host import progress, training_env
 from rules.host.work import held, reading, work_folder
 from rules.image import tasks
-from rules.machines import local
-from rules.machines.azure import machine
-from rules.machines.qemu import machine as qemu
-from rules.project import digests, fetch, lock, sources
+from rules.machines.machine import Job, implementation, tail
+from rules.project import digests, fetch, lock, locked, relock, results, sources
 from rules.project.config import Run
 from rules.project.config_check import check_config
 from rules.project.input_signatures import check_signers
-from rules.project.lock import Lock
+from rules.project.locked import Lock
 from rules.runs import afterwards, exports, placing, verify
 
-DRIVERS = {"local": local.execute, "qemu": qemu.execute, "azure": machine.execute}
 # enclave_runner.sandbox.containment's names of limits → keys of a machine in aicert.toml.
 LIMIT_KEYS: Mapping[object, str] = {
     "time": "time-limit",
@@ -78,18 +73,18 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
     except AicertError as error:
         return Reason(stops=True, text=error.message, hint=error.hint)
     try:
-        certificate = verify.read_certificate(root, run.name)
+        certificate = results.read_certificate(root, run.name)
         reason = _other_lockfile(certificate, current)
         if reason is None and nonce is not None and certificate.evidence.nonce != nonce:
             reason = "another nonce is asked for than the certificate answers"
         if reason is None:
             question = verify.own_question(root, run, nonce)
-            output = verify.output_path(root, run)
+            output = results.output_path(root, run)
             # After a training that failed there may be none: the certificate says why.
-            model = digests.cached_tree(output) if verify.has_files(output) else {}
+            model = digests.cached_tree(output) if results.has_files(output) else {}
             result = question.appraise(certificate, model, identity(current.data))
             reason = _not_passed(result) or _other_runner(root, run, certificate)
-        folder = verify.certificate_path(root, run.name).parent
+        folder = results.certificate_path(root, run.name).parent
         if reason is None and not exports.has_signatures(certificate, folder):
             reason = "a model signature that the certificate names is missing beside it"
     except AicertError as error:
@@ -116,7 +111,7 @@ def _not_passed(result: AttestationResult) -> str | None:
 
 
 def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
-    if run.machine.driver != "local":
+    if run.machine.driver.in_image:
         # Its code is in the image, and the policy has compared that with the image's lock.
         current = tasks.is_current(root, gpu=run.machine.gpu)
         return None if current else "the image is of other code than is here"
@@ -152,7 +147,9 @@ def certify(
             placing.check_not_full(place, work, "training failed")
         kept = _worth_keeping(place, run, question, passes=passes)
         placing.in_place(place, keep=kept)
-    afterwards.attempt(run.name, "exported", exports.write, verify.certificate_path(root, run.name))
+    afterwards.attempt(
+        run.name, "exported", exports.write, results.certificate_path(root, run.name)
+    )
     result = verify.verify(root, run, question)
     if result.verdict != "passed":
         raise _refused(root, run, result, kept)
@@ -178,32 +175,34 @@ def _execute(
     root: Path, run: Run, current: Lock, nonce: bytes | None, work: Path, *, keep: bool
 ) -> Path:
     # A measured machine has its own, in the image.
-    environment = training_environment(root) if run.machine.driver == "local" else None
+    environment = None if run.machine.driver.in_image else training_env.ensure_shown(root)
     marker = nullcontext() if environment is None else held(environment / "complete")
     with marker, reading(root):
-        job = local.Job(
+        job = Job(
             root=root,
-            run=run,
-            lock=current,
+            run=run.name,
+            machine=run.machine,
+            lockfile=current.data,
+            inputs=current.paths,
             nonce=nonce or secrets.token_bytes(32),
             training_env=environment,
             work=work,
             keep=keep,
         )
-        return DRIVERS[run.machine.driver](job)
+        return implementation(run.machine.driver).execute(job)
 
 
 def show(root: Path, run: Run, nonce: bytes | None) -> None:
     """The check table of what is in place, and where it lies."""
     verify.show(verify.verify(root, run, verify.own_question(root, run, nonce)))
-    path = verify.certificate_path(root, run.name).relative_to(root)
+    path = results.certificate_path(root, run.name).relative_to(root)
     print(f"\ncertificate  {path}", flush=True)
 
 
 def file_of(root: Path, run: Run) -> tuple[int, int] | None:
     """Which file the run's certificate is now: another one has been put in place if it changes."""
     try:
-        found = verify.certificate_path(root, run.name).stat()
+        found = results.certificate_path(root, run.name).stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_ino, found.st_mtime_ns
@@ -212,14 +211,14 @@ def file_of(root: Path, run: Run) -> tuple[int, int] | None:
 def _locked(root: Path, run: Run, accept: bool) -> Lock:
     """The current lock; one of a run that builds on another is written here the first time."""
     chained = any(sources.run_of(item.source) for item in run.inputs)
-    if not chained or lock.path_of(root, run.name).exists():
+    if not chained or locked.path_of(root, run.name).exists():
         return lock.current(root, run)
-    lock_command.write_lock(root, run)
-    path = lock.path_of(root, run.name).relative_to(root)
+    relock.write_lock(root, run)
+    path = locked.path_of(root, run.name).relative_to(root)
     if not accept:
         raise LockError(
             f"run {run.name} was locked for the first time, by what it builds on: review {path}",
-            hint=f"git add {lock.DIRECTORY} && ./doit certify {run.name}, or --accept next time",
+            hint=f"git add {locked.DIRECTORY} && ./doit certify {run.name}, or --accept next time",
         )
     return lock.current(root, run)
 
@@ -294,11 +293,11 @@ def _worth_keeping(
     wanted now say nothing against it), and files that no certificate names: somebody put them
     there.
     """
-    output = verify.output_path(place.root, run)
-    if not verify.has_files(output):
+    output = results.output_path(place.root, run)
+    if not results.has_files(output):
         return None
     try:
-        certificate = verify.read_certificate(place.root, run.name)
+        certificate = results.read_certificate(place.root, run.name)
         asked = verify.Question(policy=question.policy, nonce=None)
         model = digests.cached_tree(output)
         result = asked.appraise(certificate, model, identity(certificate.lockfile))
@@ -311,10 +310,10 @@ def _worth_keeping(
 
 
 def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None) -> RejectedError:
-    log = verify.certificate_path(root, run.name).with_name("training.log")
+    log = results.certificate_path(root, run.name).with_name("training.log")
     check = result.failed[0]
     key = LIMIT_KEYS.get(_limit_hit(root, run))
-    lines = [f"run {run.name} was certified as failed: {check.id}: {check.detail}", local.tail(log)]
+    lines = [f"run {run.name} was certified as failed: {check.id}: {check.detail}", tail(log)]
     if kept is not None:
         lines.append(f"the model that passed before is kept in {kept.relative_to(root)}")
     hint = f"less {log.relative_to(root)}"
@@ -327,6 +326,6 @@ def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None)
 
 def _limit_hit(root: Path, run: Run) -> object:
     """The limit that ended the run in place, by the runner's report; None where none did."""
-    statement = parse_statement(verify.read_certificate(root, run.name).envelope.payload)
+    statement = parse_statement(results.read_certificate(root, run.name).envelope.payload)
     value = parse_report(statement.report).values.get("limitHit")
     return None if value is None else value.data

@@ -13,10 +13,10 @@ from aicert.errors import AicertError
 from aicert.formats import lockfile as form
 from aicert.formats import statement as statements
 from aicert.text import safe
-from rules.commands.base import fitted
-from rules.project import lock
+from rules.host.terminal import fitted
+from rules.project import locked, results
 from rules.project.config import Project, Run
-from rules.runs import certify, verify
+from rules.runs import certify
 
 SCHEME = "run:"
 SHORT = 12
@@ -62,8 +62,8 @@ def nodes(root: Path, project: Project) -> list[Node]:
 def _node(root: Path, run: Run) -> Node:
     digests: dict[str, str] = {}
     try:
-        locked = form.parse(lock.read(root, run.name))
-        digests = {item.name: str(item.digest) for item in locked.inputs}
+        lockfile = form.parse(locked.read(root, run.name))
+        digests = {item.name: str(item.digest) for item in lockfile.inputs}
     except AicertError:
         digests = {}
     reason = certify.why(root, run, None)
@@ -71,7 +71,7 @@ def _node(root: Path, run: Run) -> Node:
         state = "certified"
     else:
         state = f"{'stopped' if reason.stops else 'to run'}: {reason.text.splitlines()[0]}"
-    path = verify.certificate_path(root, run.name).relative_to(root)
+    path = results.certificate_path(root, run.name).relative_to(root)
     return Node(
         name=run.name,
         inputs=tuple((i.name, i.source, digests.get(i.name, "not locked")) for i in run.inputs),
@@ -85,7 +85,7 @@ def _outputs(root: Path, run: Run, *, certified: bool) -> tuple[tuple[str, str],
     """What a certificate that passes says of the outputs; of another one nothing is told."""
     if not certified:
         return tuple((name, "not certified") for name in run.outputs)
-    made = statements.parse(verify.read_certificate(root, run.name).envelope.payload).outputs
+    made = statements.parse(results.read_certificate(root, run.name).envelope.payload).outputs
     return tuple((name, str(made[name].digest)) for name in run.outputs)
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from rules.host.progress import amount, say
-from rules.host.work import RUNS, locked, remove
-from rules.project.lock import replace
-from rules.runs.verify import OUTPUTS, certificate_path
+from rules.host.work import RUNS, locked, remove, write_whole
+from rules.project.results import certificate_path
+from rules.project.sources import OUTPUTS
 
 FINISHED = Path(".aicert") / "finished"
 # What had passed and was replaced, and what a certificate does not name and somebody else wrote.
@@ -305,7 +305,7 @@ def _write_beside(place: Place, results: Iterable[tuple[str, Path]]) -> None:
     """Each file in the order given, those that a result lacks removed."""
     for name, source in results:
         if source.exists():
-            replace(place.certificates / name, source.read_bytes())
+            write_whole(place.certificates / name, source.read_bytes())
         else:
             (place.certificates / name).unlink(missing_ok=True)
 
@@ -318,7 +318,7 @@ def _save_beside(place: Place, old: Path) -> None:
     for name in place.beside:
         source = place.certificates / name
         if source.exists():
-            replace(saving / name, source.read_bytes())
+            write_whole(saving / name, source.read_bytes())
     os.rename(saving, old)
 
 

@@ -15,23 +15,21 @@ from aicert.appraisal.checks.model import Model
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
 from aicert.cli import main, table
-from aicert.errors import ConfigError, EvidenceError
+from aicert.errors import ConfigError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import identity
 from aicert.formats.statement import parse as parse_statement
 from aicert.trust.built_in import BUILT_IN
 from aicert.verifier import verify as api
-from rules.commands.base import users_path
 from rules.host import progress
-from rules.project import lock
+from rules.host.terminal import users_path
+from rules.image.place import GPU_LOCK, LOCK
+from rules.machines.machine import DRIVERS, Driver
+from rules.project import locked, results
 from rules.project.config import Run
 
-CERTIFICATES = Path("certificates")
-OUTPUTS = Path("outputs")
 CAS = Path(".aicert") / "ca"
-IMAGE_LOCK = Path("lockfiles") / "image.lock.toml"
-GPU_IMAGE_LOCK = Path("lockfiles") / "image-gpu.lock.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +52,10 @@ class Question:
 def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
     """Under the policy of the run's own machine: it accepts what this checkout simulates."""
     driver = run.machine.driver
-    image = _own_image(root, driver, GPU_IMAGE_LOCK if run.machine.gpu else IMAGE_LOCK)
-    if driver in SIMULATED_TIERS:
-        policy = api.choose_policy(driver, root=_own_ca(root, driver, run.name), image=image)
-    else:
-        # A cloud's own roots; of images, the one that this checkout builds.
-        policy = api.choose_policy("default", image=image)
+    # A cloud's own roots, or this checkout's; of images, the one that this checkout builds.
+    pem = _own_ca(root, driver.policy, run.name) if driver.policy in SIMULATED_TIERS else None
+    image = _own_image(root, driver, gpu=run.machine.gpu)
+    policy = api.choose_policy(driver.policy, root=pem, image=image)
     return Question(policy=policy, nonce=nonce)
 
 
@@ -73,14 +69,16 @@ def question(root: Path, policy: str, pem: str, nonce: str, run: str) -> Questio
     ca = users_path(pem) if pem else None
     if ca is None and policy in SIMULATED_TIERS:
         ca = _own_ca(root, policy, run)
-    chosen = api.choose_policy(policy, root=ca, image=_own_image(root, policy))
+    simulated = [d for d in DRIVERS.values() if d.policy == policy and policy in SIMULATED_TIERS]
+    image = _own_image(root, simulated[0]) if simulated else None
+    chosen = api.choose_policy(policy, root=ca, image=image)
     return Question(policy=chosen, nonce=api.expected_nonce(nonce or None))
 
 
-def _own_image(root: Path, policy: str, name: Path = IMAGE_LOCK) -> Path | None:
+def _own_image(root: Path, driver: Driver, *, gpu: bool = False) -> Path | None:
     """This checkout's image, which its own measured machines boot."""
-    lock = root / name
-    return lock if policy in ("qemu", "azure") and lock.is_file() else None
+    lock = root / (GPU_LOCK if gpu else LOCK)
+    return lock if driver.in_image and lock.is_file() else None
 
 
 def _own_ca(root: Path, driver: str, run: str) -> Path:
@@ -94,32 +92,9 @@ def _own_ca(root: Path, driver: str, run: str) -> Path:
     return pem
 
 
-def certificate_path(root: Path, run: str) -> Path:
-    """Where the certificate of a run stands."""
-    return root / CERTIFICATES / run / "certificate.json"
-
-
-def output_path(root: Path, run: Run) -> Path:
-    """Where the run's output stands."""
-    return root / OUTPUTS / run.name / run.outputs[0]
-
-
-def read_certificate(root: Path, run: str) -> Certificate:
-    """A run's certificate, not yet authenticated; EvidenceError where there is none."""
-    path = certificate_path(root, run)
-    if not path.exists():
-        raise EvidenceError(f"run {run} has no certificate", hint=f"./doit certify {run}")
-    return api.read_certificate(path)
-
-
-def has_files(path: Path) -> bool:
-    """Whether there is an output: one that is empty or missing has no files."""
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
-
-
 def read_model(path: Path, title: str) -> Model:
     """Every file of an output, read now. An output that is empty or missing has no files."""
-    if not has_files(path):
+    if not results.has_files(path):
         return {}
     with progress.task(title, unit="B") as bar:
         return api.read_model(path, bar.advance)
@@ -132,9 +107,9 @@ def runner_of(certificate: Certificate) -> Digest | None:
 
 def verify(root: Path, run: Run, asked: Question) -> AttestationResult:
     """Appraise the run's certificate with its output and its lockfile as they are here."""
-    certificate = read_certificate(root, run.name)
-    expected = identity(lock.read(root, run.name))
-    model = read_model(output_path(root, run), f"{run.name}: reading the model")
+    certificate = results.read_certificate(root, run.name)
+    expected = identity(locked.read(root, run.name))
+    model = read_model(results.output_path(root, run), f"{run.name}: reading the model")
     return asked.appraise(certificate, model, expected)
 
 

@@ -132,7 +132,7 @@ def test_tracking_again_starts_no_dvc(origin: Clone, remote: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in origin.root.rglob("*.dvc") if p.is_file()}
     ended = origin.run(
         sys.executable, "-c",
-        "from pathlib import Path; from rules import config, tracking; r = Path.cwd();"
+        "from pathlib import Path; from rules.project import config; from rules.dvc import tracking; r = Path.cwd();"
         "p = config.load(r); print([tracking.is_tracked(r, p, x) for x in p.runs.values()])",
         AICERT_DVC="/nonexistent", PYTHONPATH=str(origin.root),
     )  # fmt: skip
@@ -471,7 +471,7 @@ def test_what_was_fetched_is_tracked_where_it_was_fetched_to(
     assert (tree / "b" / "c.jsonl").read_bytes() == files["b/c.jsonl"]
     current = clone.run(
         sys.executable, "-c",
-        "from pathlib import Path; from rules import config, fetch, lock; r = Path.cwd();"
+        "from pathlib import Path; from rules.project import config, fetch, lock; r = Path.cwd();"
         "print(fetch.fetch_inputs(r, lock.current(r, config.load(r).run('again'))))",
         PYTHONPATH=str(clone.root), **own,
     )  # fmt: skip

@@ -175,8 +175,8 @@ HOST = """
 import select
 import sys
 from pathlib import Path
-from rules import swtpm
-from rules.ca import local_ca
+from rules.machines import swtpm
+from rules.machines.ca import local_ca
 run_dir = Path(sys.argv[1])
 with swtpm.platform(run_dir, local_ca(run_dir.parent, "local")):
     print("ready", flush=True)

@@ -27,8 +27,9 @@ from rules.image import build as image_build
 from rules.image import tasks
 from rules.image.store import Image
 from rules.machines import volumes
-from rules.machines.local import Job
+from rules.machines.machine import Job
 from rules.machines.qemu import accelerator as qemu_accelerator
+from rules.machines.qemu import command as qemu_command
 from rules.machines.qemu import console as qemu_console
 from rules.machines.qemu import machine
 from rules.project import config, lock
@@ -87,7 +88,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
 
 def firmware_of(image: Image) -> str:
     """What names the image's build of OVMF."""
-    path = image.tools / machine.FIRMWARE.removeprefix("/")
+    path = image.tools / qemu_command.FIRMWARE.removeprefix("/")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -151,7 +152,16 @@ def make_job(root: Path, folder: Path, **limits: int) -> Job:
     work = folder / "work"
     work.mkdir(parents=True)
     current = lock.resolve(root, run)
-    return Job(root=folder, run=run, lock=current, nonce=NONCE, training_env=None, work=work)
+    return Job(
+        root=folder,
+        run=run.name,
+        machine=run.machine,
+        lockfile=current.data,
+        inputs=current.paths,
+        nonce=NONCE,
+        training_env=None,
+        work=work,
+    )
 
 
 @pytest.fixture
@@ -172,7 +182,7 @@ def boot(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
         **limits: int,
     ) -> Certificate:
         job = make_job(root, tmp_path, **limits)
-        command, make = machine.command, volumes.make_inputs
+        command, make = qemu_command.command, volumes.make_inputs
 
         def with_more(*args: object, **kwargs: object) -> list[str]:
             return [*edit(command(*args, **kwargs)), *more]  # type: ignore[arg-type]  # passed through

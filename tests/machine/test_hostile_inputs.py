@@ -7,7 +7,7 @@ import pytest
 
 from aicert.errors import AicertError
 from rules.host import training_env
-from rules.machines.local import Job
+from rules.machines.machine import Job
 from rules.machines.qemu import machine
 from rules.project import config, lock
 from tests.adversarial.inputs.table import Row, table
@@ -38,7 +38,16 @@ def test_it_is_refused_in_the_machine(row: Row, built: Built, tmp_path: Path) ->
     work = tmp_path / "work"
     work.mkdir()
     locked = lock.resolve(root, run)
-    job = Job(root=tmp_path, run=run, lock=locked, nonce=NONCE, training_env=None, work=work)
+    job = Job(
+        root=tmp_path,
+        run=run.name,
+        machine=run.machine,
+        lockfile=locked.data,
+        inputs=locked.paths,
+        nonce=NONCE,
+        training_env=None,
+        work=work,
+    )
     with pytest.raises(AicertError) as caught:
         machine.execute_in(job, built.image)
     for words in row.words:

@@ -21,7 +21,8 @@ from rules.image import verity
 from rules.image.store import Image
 from rules.machines import volumes
 from rules.machines.azure import vhd
-from rules.machines.local import Job
+from rules.machines.machine import Job
+from rules.machines.qemu import command as qemu_command
 from rules.machines.qemu import console as qemu_console
 from rules.machines.qemu import machine
 from tests.machine.conftest import Built, make_job
@@ -61,7 +62,7 @@ def boot(job: Job, image: Image, monkeypatch: pytest.MonkeyPatch) -> Callable[[W
     """Boot with SCSI disks; what is quoted is what was predicted, events are on the console."""
 
     def run(edit: Words) -> None:
-        command, make = machine.command, volumes.make_inputs
+        command, make = qemu_command.command, volumes.make_inputs
 
         def words(*args: object, **kwargs: object) -> list[str]:
             program, *rest = command(*args, **kwargs)  # type: ignore[arg-type]  # passed through

@@ -250,9 +250,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "enclave_runner.boot": (*MACHINE, "enclave_runner.events", "enclave_runner.__main__"),
 }
-# The rooms of the rules, lowest first: each imports those before it, and any of `aicert`.
+# The rooms of the rules, lowest first: each imports those before it, and any of `aicert`. The
+# contract of machines lies below what reads aicert.toml; the drivers that it loads, above.
+CONTRACT = "rules.machines.machine"
 RULES = (
     "rules.host",
+    CONTRACT,
     "rules.project",
     "rules.example",
     "rules.dvc",
@@ -271,9 +274,6 @@ NOT_YET: set[tuple[str, str]] = {
     ("aicert.exports", "aicert.cli"),
     ("aicert.signing", "aicert.appraisal"),
     ("enclave_runner.inputs", "enclave_runner.axolotl"),
-    ("rules.dvc", "rules.runs"),
-    ("rules.image", "rules.review"),
-    ("rules.runs", "rules.commands"),
 }
 
 # Imports that close a circle, not yet gone.
@@ -282,8 +282,6 @@ CIRCLES: set[tuple[str, str]] = {
     ("aicert.cli.records", "aicert.cli.main"),
     ("aicert.cli.signing", "aicert.cli.main"),
     ("aicert.sources.download", "aicert.sources.transfer"),
-    ("rules.machines.qemu.accelerator", "rules.machines.qemu.machine"),
-    ("rules.project.input_signatures", "rules.project.lock"),
 }
 
 
@@ -296,8 +294,7 @@ EVERY = {dotted(name) for name in modules("aicert", "rules", "enclave_runner")}
 
 def room(module: str) -> str:
     """The room of a module: its folder below the package, or itself where it lies in none."""
-    parts = module.split(".")
-    return ".".join(parts[:2])
+    return module if module == CONTRACT else ".".join(module.split(".")[:2])
 
 
 def test_each_room_imports_only_rooms_below_it() -> None:

@@ -6,7 +6,6 @@ Azure is asked only when `./doit clean azure` names it: it takes a login.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import AicertError, ToolError
@@ -16,18 +15,10 @@ from rules.host.progress import say
 from rules.host.work import held, remove
 from rules.machines.azure import run
 from rules.machines.azure.terraform import Terraform
+from rules.machines.machine import Leftover
 
 STRAYS = run.MODULE / "strays"
 _GROUP = re.compile(r"(/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/)([A-Za-z0-9._()-]{1,90})/")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
-    """A resource group that is paid for; `remove` ends it."""
-
-    name: str
-    what: str
-    remove: Callable[[], None]
 
 
 def look(root: Path, *, ask_azure: bool, module: Path = STRAYS) -> list[Leftover]:

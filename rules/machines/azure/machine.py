@@ -7,29 +7,28 @@ itself: docs/azure.md says what was exercised instead, by name.
 
 import shutil
 from pathlib import Path
+from typing import cast
 
-from aicert.errors import AicertError, ConfigError, ToolError
+from aicert.errors import AicertError, ToolError
 from rules.host.signals import termination_raises
 from rules.image import build, verity
 from rules.image.store import Image
 from rules.image.tasks import ensure
-from rules.machines import volumes as qemu_volumes
-from rules.machines.azure import run, vhd
+from rules.machines import volumes
+from rules.machines.azure import clean, run, vhd
 from rules.machines.azure.console import ConsoleStream
 from rules.machines.events import Follower
-from rules.machines.local import Job
+from rules.machines.machine import Job, Leftover, Machine
 from rules.machines.qemu import console
-from rules.machines.qemu import machine as qemu
 from rules.machines.qemu.console import explained
-from rules.project.config import Machine
 
 # The last evidence that came back, accepted or not: what a calibration reads.
 LAST = run.HOME / "last-certificate.json"
 
 
 def execute(job: Job) -> Path:
-    """Run the job in this checkout's image; as `qemu.execute`, on Azure."""
-    image = ensure(job.root, gpu=job.run.machine.gpu)
+    """Run the job in this checkout's image; on Azure."""
+    image = ensure(job.root, gpu=job.machine.gpu)
     with build.in_use(build.place(job.root)):
         return execute_in(job, image)
 
@@ -37,25 +36,24 @@ def execute(job: Job) -> Path:
 def execute_in(job: Job, image: Image) -> Path:
     """Run the job in that image."""
     order = order_of(job)
-    volumes = qemu.Volumes(
+    attached = volumes.Volumes(
         image=image.disk, inputs=job.work / "inputs.img", output=job.work / "output.img"
     )
-    qemu.make_volumes(job, image, volumes)
+    volumes.make_volumes(job, image, attached)
     vhd.widen(job.work / "inputs.img", verity.BLOCK)
     return carry_out(job, image, order)
 
 
 def order_of(job: Job) -> run.Order:
     """What aicert.toml asks of Azure."""
-    machine = job.run.machine
-    if machine.region is None or machine.size is None:
-        raise ConfigError(f"machine {machine.name} names no region or no size")
+    machine = job.machine
+    price = cast(float | None, machine.options["hourly-price"])
     return run.Order(
-        run=job.run.name,
-        region=machine.region,
-        size=machine.size,
-        hourly_price=machine.hourly_price,
-        budget=machine.budget,
+        run=job.run,
+        region=cast(str, machine.options["region"]),
+        size=cast(str, machine.options["size"]),
+        hourly_price=price,
+        budget=cast(int, machine.options["budget"]),
         output_gib=output_gib(machine),
         limit_s=machine.time_limit + run.BOOT_S,
         keep=job.keep,
@@ -64,7 +62,7 @@ def order_of(job: Job) -> run.Order:
 
 def output_gib(machine: Machine) -> int:
     """Managed disks have whole GiB."""
-    return -(-(machine.scratch + qemu.OUTPUT_ROOM) // vhd.GIB)
+    return -(-(machine.scratch + volumes.OUTPUT_ROOM) // vhd.GIB)
 
 
 def carry_out(job: Job, image: Image, order: run.Order) -> Path:
@@ -72,7 +70,7 @@ def carry_out(job: Job, image: Image, order: run.Order) -> Path:
     out = job.work / "out"
     out.mkdir()
     output = job.work / "output.img"
-    follower = Follower(job.run.name)
+    follower = Follower(job.run)
     tail = ""
 
     def follow(stream: ConsoleStream) -> None:
@@ -94,12 +92,22 @@ def carry_out(job: Job, image: Image, order: run.Order) -> Path:
             follow=follow,
         )
     try:
-        qemu_volumes.read_output(output, out)
+        volumes.read_output(output, out)
     except AicertError as error:
         hint = f"less {job.work.parent / console.CONSOLE}"
         raise ToolError(explained(error.message, tail.splitlines()), hint=hint) from None
     if not (out / "certificate.json").is_file():
         raise ToolError("the machine's results hold no certificate")
-    qemu.attach_lock(out / "certificate.json", image)
+    volumes.attach_lock(out / "certificate.json", image)
     shutil.copyfile(out / "certificate.json", job.root / LAST)
     return out
+
+
+def leftovers(root: Path, *, ask: bool) -> list[Leftover]:
+    """What runs left on Azure that were cut off here; if told to `ask`, all with our tag."""
+    return clean.look(root, ask_azure=ask)
+
+
+def end(items: list[Leftover]) -> None:
+    """Remove each, also after one failed; the first failure is raised at the end."""
+    clean.end(items)

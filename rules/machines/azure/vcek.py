@@ -23,7 +23,7 @@ from aicert.formats import certificate as certificates
 from aicert.text import error_lines
 from aicert.trust.roots import chip_root
 from aicert.verifier.verify import read_certificate
-from rules.project.lock import replace as write_whole
+from rules.host.work import write_whole
 
 if TYPE_CHECKING:
     import httpx2

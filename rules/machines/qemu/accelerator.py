@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rules.host import progress
 from rules.image.store import Image
+from rules.machines.qemu.command import VARIABLES, command, start
+from rules.machines.volumes import Volumes
 
 KVM = Path("/dev/kvm")
 # The init of the image with GPUs waits half a minute for one before it says anything.
@@ -40,16 +42,14 @@ def _boot_id() -> str:
 
 
 def _boots(image: Image) -> bool:
-    from rules.machines.qemu import machine
-
     with tempfile.TemporaryDirectory(dir=image.folder) as name:
         work = Path(name)
-        (work / "variables.fd").write_bytes((image.tools / machine.VARIABLES).read_bytes())
-        volumes = machine.Volumes(image=image.disk)
-        words = machine.command(
+        (work / "variables.fd").write_bytes((image.tools / VARIABLES).read_bytes())
+        volumes = Volumes(image=image.disk)
+        words = command(
             volumes, accelerator="kvm", memory=1 << 30, cpus=1, control=None, events_fd=None
         )
-        process = machine.start(work, image, volumes, words, "kvm")
+        process = start(work, image, volumes, words, "kvm")
         try:
             process.wait(_PROBE_S)
         except subprocess.TimeoutExpired:

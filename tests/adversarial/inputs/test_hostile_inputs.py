@@ -10,7 +10,7 @@ import pytest
 from aicert.errors import AicertError
 from rules.host import training_env
 from rules.machines import local
-from rules.machines.local import Job
+from rules.machines.machine import Job
 from rules.project import config, lock
 from tests.adversarial.inputs import models, rows
 from tests.adversarial.inputs.table import CONFIG, Row, table, write
@@ -73,8 +73,10 @@ def run(project: Path, environment: Path) -> Path:
     return local.execute(
         Job(
             root=project,
-            run=found,
-            lock=locked,
+            run=found.name,
+            machine=found.machine,
+            lockfile=locked.data,
+            inputs=locked.paths,
             nonce=bytes(32),
             training_env=environment,
             work=work,

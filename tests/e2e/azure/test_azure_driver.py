@@ -20,7 +20,7 @@ from rules.image.store import Image
 from rules.machines.azure import clean, client, machine, vhd
 from rules.machines.azure import run as azure_run
 from rules.machines.azure.terraform import Terraform
-from rules.machines.local import Job
+from rules.machines.machine import Job, Leftover
 from rules.project import config
 from tests.e2e.azure.conftest import HERE, REHEARSAL, REPOSITORY, World
 from tests.e2e.azure.test_azure_blobs import Wire
@@ -60,8 +60,9 @@ def run(world: World, tmp_path: Path) -> Run:
         vhd.widen(inputs, 4096)
         (tmp_path / "aicert.toml").write_text(PROJECT)
         job = Job(
-            root=root, run=config.load(tmp_path).run("tiny"), lock=None, nonce=bytes(32),  # type: ignore[arg-type]  # the volumes are made already
-            training_env=None, work=work,
+            root=root, run="tiny", machine=config.load(tmp_path).machine("cloud"), lockfile=b"",
+            # The volumes are made already.
+            inputs={}, nonce=bytes(32), training_env=None, work=work,
         )  # fmt: skip
         lock = (REPOSITORY / "lockfiles/image.lock.toml").read_bytes()
         image = Image(folder=tmp_path, disk=disk, tools=tmp_path, lock=lock)
@@ -285,7 +286,7 @@ def test_clean_waits_for_a_run_that_begins(world: World, tmp_path: Path) -> None
     root = tmp_path / "root"
     (root / azure_run.HOME.parent).mkdir(parents=True)
     (root / azure_run.HOME).symlink_to(world.home)
-    seen: list[list[clean.Leftover]] = []
+    seen: list[list[Leftover]] = []
     looking = threading.Thread(
         target=lambda: seen.append(clean.look(root, ask_azure=False)), daemon=True
     )

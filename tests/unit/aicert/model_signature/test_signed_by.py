@@ -16,7 +16,7 @@ from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.model_signature import signed_by, writer
 from aicert.signing.keys import key_signer
 from enclave_runner.inputs import measure
-from rules.project import config, lock
+from rules.project import config, lock, locked
 from tests.unit.signing_keys import Pair, pair
 
 
@@ -159,9 +159,9 @@ def the_run(root: Path, key: str) -> config.Run:
 def test_lock_refuses_what_that_key_did_not_sign(tmp_path: Path, model: Path, keys: Pair) -> None:
     run = the_run(tmp_path, text_of(keys))
     assert lock.write(tmp_path, lock.resolve(tmp_path, run))
-    locked = lockfile.parse(lock.read(tmp_path, "r"))
-    assert lockfile.signers(locked) == (("model", text_of(keys)),)
-    assert lock.current(tmp_path, run).data == lock.read(tmp_path, "r")
+    written = lockfile.parse(locked.read(tmp_path, "r"))
+    assert lockfile.signers(written) == (("model", text_of(keys)),)
+    assert lock.current(tmp_path, run).data == locked.read(tmp_path, "r")
     other = the_run(tmp_path, text_of(pair(tmp_path, "other")))
     with pytest.raises(LockError, match=r"input model: model\.sig is not signed by"):
         lock.write(tmp_path, lock.resolve(tmp_path, other))

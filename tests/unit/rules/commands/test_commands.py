@@ -12,10 +12,10 @@ import pytest
 from aicert.errors import ConfigError, ToolError
 from rules.bench.benchmarks import BENCHMARKS, Row, imports_of, limit
 from rules.commands import bench, clean, test
-from rules.commands.base import fitted, users_path
 from rules.commands.help import OURS
 from rules.commands.test import Part, parts, run_parts
 from rules.host import work
+from rules.host.terminal import fitted, users_path
 
 ROOT = Path(__file__).resolve().parents[4]
 DODO = """

@@ -7,7 +7,7 @@ import pytest
 
 from aicert.errors import AicertError, ConfigError
 from rules.commands import editing
-from rules.project import config, lock
+from rules.project import config, lock, locked
 from rules.review import text as review_text
 from tests.unit.review_project import TOML, make
 
@@ -71,11 +71,11 @@ def test_add_makes_a_run_from_its_config(root: Path) -> None:
 
 @pytest.mark.parametrize("source", ["path:absent", "path:../x", "what:ever"])
 def test_add_that_fails_changes_nothing(root: Path, source: str) -> None:
-    before = lock.read(root, "tiny")
+    before = locked.read(root, "tiny")
     with pytest.raises(AicertError):
         editing.add(root, "tiny", "more", source, allow_pickle=False)
     assert (root / "aicert.toml").read_text() == TOML
-    assert lock.read(root, "tiny") == before
+    assert locked.read(root, "tiny") == before
 
 
 def test_add_that_is_interrupted_changes_nothing(

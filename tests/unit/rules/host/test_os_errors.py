@@ -103,7 +103,8 @@ def test_on_a_fresh_clone_the_example_is_foreseen(tmp_path: Path) -> None:
 
 SPINNER = """
 import sys, time
-from rules import __main__ as program, progress
+from rules import __main__ as program
+from rules.host import progress
 
 def main(words):
     try:

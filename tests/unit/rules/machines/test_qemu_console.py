@@ -11,10 +11,11 @@ import pytest
 
 from aicert.errors import ToolError
 from rules.image.store import Image
-from rules.machines.local import Job
+from rules.machines.machine import Job
 from rules.machines.qemu import accelerator, console
 from rules.machines.qemu import machine as qemu
-from rules.machines.volumes import HEADER
+from rules.machines.qemu.command import VARIABLES
+from rules.machines.volumes import HEADER, Volumes
 
 PANIC = "[    0.71] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug"
 CORRUPTED = "[    9.1] Kernel panic - not syncing: dm-verity device corrupted"
@@ -85,7 +86,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
         (work / "tpm").mkdir()
         yield "tpm.ctrl"
 
-    def make_volumes(_: Job, __: Image, volumes: qemu.Volumes) -> None:
+    def make_volumes(_: Job, __: Image, volumes: Volumes) -> None:
         assert volumes.inputs is not None
         assert volumes.output is not None
         volumes.inputs.write_bytes(b"inputs")
@@ -96,15 +97,14 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.setattr(qemu, "local_ca", lambda *_: None)
     monkeypatch.setattr(qemu, "attach_lock", lambda *_: None)
     monkeypatch.setattr(qemu, "command", lambda *_, **__: [])
-    variables = tmp_path / "tools" / qemu.VARIABLES
+    variables = tmp_path / "tools" / VARIABLES
     variables.parent.mkdir(parents=True)
     variables.touch()
     monkeypatch.setattr(accelerator, "choose", lambda _: "tcg")
     machine = SimpleNamespace(time_limit=60, scratch=1 << 20, memory=1 << 30, cpus=1)
     work = tmp_path / "work"
     work.mkdir()
-    run = SimpleNamespace(name="a-run", machine=machine)
-    return cast(Job, SimpleNamespace(root=tmp_path, run=run, work=work))
+    return cast(Job, SimpleNamespace(root=tmp_path, run="a-run", machine=machine, work=work))
 
 
 def execute(job: Job, monkeypatch: pytest.MonkeyPatch, *acts: str) -> tuple[Machines, Path]:

@@ -6,7 +6,6 @@ from aicert.errors import EvidenceError, ToolError
 from enclave_runner.boot.output_stream import write_stream
 from rules.image.store import Image
 from rules.machines import volumes
-from rules.machines.qemu import machine
 from rules.machines.volumes import HEADER, read_output
 
 
@@ -87,4 +86,4 @@ def test_a_machine_that_leaves_no_certificate_is_told(
         with path.open("wb") as file:
             file.truncate(1 << 40)
     with pytest.raises(EvidenceError, match=words):
-        machine.attach_lock(path, image)
+        volumes.attach_lock(path, image)

@@ -9,7 +9,7 @@ import pytest
 
 from aicert.errors import LockError
 from aicert.formats import lockfile as form
-from rules.project import config, lock
+from rules.project import config, lock, locked
 
 TOML = """
 [runs.tiny]
@@ -39,13 +39,13 @@ def the_run(root: Path) -> config.Run:
     return config.load(root).run("tiny")
 
 
-def locked(root: Path) -> bytes:
+def lock_tiny(root: Path) -> bytes:
     lock.write(root, lock.resolve(root, the_run(root)))
-    return lock.read(root, "tiny")
+    return locked.read(root, "tiny")
 
 
 def test_a_lockfile_is_canonical_and_its_listing_is_checked_by_sha256sum(root: Path) -> None:
-    data = locked(root)
+    data = lock_tiny(root)
     assert form.emit(form.parse(data)) == data
     listing = root / "lockfiles" / "tiny" / "data.sha256"
     subprocess.run(["sha256sum", "--strict", "-c", listing], cwd=root / "data", check=True)
@@ -55,24 +55,24 @@ def test_a_lockfile_is_canonical_and_its_listing_is_checked_by_sha256sum(root: P
 
 
 def test_locking_again_changes_nothing(root: Path) -> None:
-    locked(root)
+    lock_tiny(root)
     assert lock.write(root, lock.resolve(root, the_run(root))) is False
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_write(root: Path) -> None:
-    locked(root)
+    lock_tiny(root)
     left, living = (
         root / "lockfiles" / f".tiny.lock.toml.{pid}" for pid in (99999999, os.getppid())
     )
     for path in (left, living):
         path.write_bytes(b"half")
     (root / "data" / "b.txt").write_text("other")
-    locked(root)
+    lock_tiny(root)
     assert (left.exists(), living.exists()) == (False, True)
 
 
 def test_edited_bytes_are_stale_even_with_the_time_put_back(root: Path) -> None:
-    locked(root)
+    lock_tiny(root)
     path = root / "data" / "b.txt"
     before = path.stat()
     path.write_text("c")
@@ -84,26 +84,26 @@ def test_edited_bytes_are_stale_even_with_the_time_put_back(root: Path) -> None:
 
 
 def test_touching_is_not_a_change(root: Path) -> None:
-    data = locked(root)
+    data = lock_tiny(root)
     os.utime(root / "data" / "b.txt", (1, 1))
     assert lock.current(root, the_run(root)).data == data
 
 
 def test_empty_inputs_and_files_that_are_never_empty_are_refused(root: Path) -> None:
     (root / "data" / "__init__.py").write_bytes(b"")
-    locked(root)
+    lock_tiny(root)
     (root / "data" / "sub" / "w.safetensors").write_bytes(b"")
     with pytest.raises(LockError, match=r"input data: 'sub/w\.safetensors' is empty: 0 bytes"):
-        locked(root)
+        lock_tiny(root)
     (root / "data" / "sub" / "w.safetensors").unlink()
     for path in ("b.txt", "sub/a.txt"):
         (root / "data" / path).write_bytes(b"")
     with pytest.raises(LockError, match="input data: path:data is empty: 0 bytes"):
-        locked(root)
+        lock_tiny(root)
 
 
 def test_a_file_more_or_less_is_stale(root: Path) -> None:
-    locked(root)
+    lock_tiny(root)
     (root / "data" / "new").write_text("")
     with pytest.raises(LockError, match="stale"):
         lock.current(root, the_run(root))
@@ -119,14 +119,14 @@ def test_a_file_more_or_less_is_stale(root: Path) -> None:
     ],
 )
 def test_what_differs_is_said(root: Path, old: str, new: str, words: str) -> None:
-    locked(root)
+    lock_tiny(root)
     (root / "aicert.toml").write_text(TOML.replace(old, new))
     with pytest.raises(LockError, match=words):
         lock.current(root, the_run(root))
 
 
 def test_a_comment_in_aicert_toml_changes_nothing(root: Path) -> None:
-    data = locked(root)
+    data = lock_tiny(root)
     (root / "aicert.toml").write_text("# a comment\n" + TOML)
     assert lock.current(root, the_run(root)).data == data
 
@@ -134,7 +134,7 @@ def test_a_comment_in_aicert_toml_changes_nothing(root: Path) -> None:
 def test_no_lockfile_and_a_listing_that_was_edited(root: Path) -> None:
     with pytest.raises(LockError, match="no lockfile"):
         lock.current(root, the_run(root))
-    locked(root)
+    lock_tiny(root)
     (root / "lockfiles" / "tiny" / "data.sha256").write_text("x")
     with pytest.raises(LockError, match="differs from the lockfile"):
         lock.current(root, the_run(root))
@@ -164,7 +164,7 @@ def test_a_link_out_of_an_input(root: Path) -> None:
 
 
 def test_the_listing_of_an_input_that_went_is_removed(root: Path) -> None:
-    locked(root)
+    lock_tiny(root)
     (root / "aicert.toml").write_text(TOML.replace('data = "path:data"', ""))
-    locked(root)
+    lock_tiny(root)
     assert not (root / "lockfiles" / "tiny").exists()

@@ -17,7 +17,7 @@ from aicert.sources import compare
 from aicert.sources.store import Store
 from aicert.sources.transfer import Transfer
 from rules.commands import lock as lock_command
-from rules.project import config, fetch, lock, sources
+from rules.project import config, fetch, lock, locked, relock, sources
 from tests.unit import hub_server
 from tests.unit.hub_server import COMMIT, File, Hub
 
@@ -74,9 +74,9 @@ def the_run(root: Path) -> config.Run:
     return config.load(root).run("tiny")
 
 
-def locked(root: Path) -> Lockfile:
-    lock_command.write_lock(root, the_run(root))
-    return form.parse(lock.read(root, "tiny"))
+def lock_tiny(root: Path) -> Lockfile:
+    relock.write_lock(root, the_run(root))
+    return form.parse(locked.read(root, "tiny"))
 
 
 def check(root: Path) -> int:
@@ -84,11 +84,11 @@ def check(root: Path) -> int:
 
 
 def test_lock_names_commits_and_choices_and_needs_no_weights(root: Path, hub: Hub) -> None:
-    lockfile = locked(root)
+    lockfile = lock_tiny(root)
     assert lockfile.input("model").uri == f"hf:org/model@{COMMIT}"
     assert lockfile.input("data").only == ("*.jsonl",)
     assert lockfile.input("near").except_ == ("*.md",)
-    assert b'only = ["*.jsonl"]\n' in lock.read(root, "tiny")
+    assert b'only = ["*.jsonl"]\n' in locked.read(root, "tiny")
     listing = (root / "lockfiles/tiny/model.sha256").read_text()
     assert [line.split("  ")[1] for line in listing.splitlines()] == [
         "config.json",
@@ -98,20 +98,20 @@ def test_lock_names_commits_and_choices_and_needs_no_weights(root: Path, hub: Hu
     asked = len(hub.front.requests)
     current = lock.current(root, the_run(root))
     assert len(hub.front.requests) == asked, "what is current is decided offline"
-    assert current.data == lock.read(root, "tiny")
+    assert current.data == locked.read(root, "tiny")
 
 
 def test_a_config_that_no_run_could_be_made_with_is_not_locked(root: Path, hub: Hub) -> None:
-    locked(root)
-    before = lock.read(root, "tiny")
+    lock_tiny(root)
+    before = locked.read(root, "tiny")
     (root / "tiny.yml").write_text("base_model: input:model/absent.json\n")
     with pytest.raises(ConfigError, match=r"run tiny: tiny\.yml: config: base_model"):
-        lock_command.write_lock(root, the_run(root))
-    assert lock.read(root, "tiny") == before
+        relock.write_lock(root, the_run(root))
+    assert locked.read(root, "tiny") == before
 
 
 def test_fetch_brings_what_is_missing_and_nothing_twice(root: Path, hub: Hub) -> None:
-    locked(root)
+    lock_tiny(root)
     current = lock.current(root, the_run(root))
     assert fetch.fetch_inputs(root, current) == ["data", "model"]
     model = current.paths["model"]
@@ -126,7 +126,7 @@ def test_fetch_brings_what_is_missing_and_nothing_twice(root: Path, hub: Hub) ->
 
 
 def test_damaged_bytes_are_noticed_and_fetched_again(root: Path, hub: Hub) -> None:
-    locked(root)
+    lock_tiny(root)
     current = lock.current(root, the_run(root))
     fetch.fetch_inputs(root, current)
     weights = current.paths["model"] / "model.safetensors"
@@ -142,7 +142,7 @@ def test_damaged_bytes_are_noticed_and_fetched_again(root: Path, hub: Hub) -> No
 def test_a_moved_branch_moves_no_pin(
     root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old = locked(root)
+    old = lock_tiny(root)
     assert check(root) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[-2:] == [
@@ -152,10 +152,10 @@ def test_a_moved_branch_moves_no_pin(
     hub.add("org/model", files(b"\x08" + WEIGHTS), NEXT)
     assert check(root) == 1
     assert f"found   hf:org/model@{NEXT}" in capsys.readouterr().err
-    assert locked(root) == old, "lock keeps a pin that aicert.toml still asks for"
+    assert lock_tiny(root) == old, "lock keeps a pin that aicert.toml still asks for"
     fetch.fetch_inputs(root, lock.current(root, the_run(root)))
     fresh = lock.resolve(root, the_run(root))
-    before, after = lock.read(root, "tiny").splitlines(), fresh.data.splitlines()
+    before, after = locked.read(root, "tiny").splitlines(), fresh.data.splitlines()
     changed = [line for line in after if line not in before]
     assert [line.split(b" ")[0] for line in changed] == [b"uri", b"size", b"digest"]
 
@@ -163,7 +163,7 @@ def test_a_moved_branch_moves_no_pin(
 def test_check_sees_a_source_that_has_other_bytes(
     root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    locked(root)
+    lock_tiny(root)
     hub.repositories["org/model"].commits[COMMIT] = files(WEIGHTS[:-1] + b"x")
     assert check(root) == 1
     assert f"hf:org/model@{COMMIT} has other bytes" in capsys.readouterr().err
@@ -178,7 +178,7 @@ def test_check_sees_a_source_that_has_other_bytes(
 
 
 def test_a_changed_source_is_stale_without_a_network(root: Path, hub: Hub) -> None:
-    locked(root)
+    lock_tiny(root)
     for old, new in {
         "org/model@main": "org/model@v2",
         '["*.jsonl"]': '["*.json"]',
@@ -192,42 +192,42 @@ def test_a_changed_source_is_stale_without_a_network(root: Path, hub: Hub) -> No
 
 
 def test_only_a_changed_input_is_asked_again(root: Path, hub: Hub) -> None:
-    before = locked(root)
+    before = lock_tiny(root)
     hub.add("org/model", files(b"other"), NEXT)
     (root / "aicert.toml").write_text(TOML.replace('["*.jsonl"]', '["*"]'))
-    after = locked(root)
+    after = lock_tiny(root)
     assert after.input("model") == before.input("model")
     assert after.input("data") != before.input("data")
 
 
 def test_a_damaged_listing(root: Path, hub: Hub) -> None:
-    before = locked(root)
+    before = lock_tiny(root)
     (root / "lockfiles/tiny/model.sha256").write_text("x")
     with pytest.raises(LockError, match=r"model\.sha256 is missing or differs"):
         lock.current(root, the_run(root))
-    assert locked(root) == before
+    assert lock_tiny(root) == before
 
 
 def test_pickles_need_words_in_the_lockfile(root: Path, hub: Hub) -> None:
     only = 'model = {from = "hf:org/model@main", only = ["*.bin"]}'
     (root / "aicert.toml").write_text(TOML.replace('model = "hf:org/model@main"', only))
     with pytest.raises(LockError, match=r"input model: .*'pytorch_model\.bin' is a pickle"):
-        locked(root)
+        lock_tiny(root)
     allowed = only.replace("}", ", allow-pickle = true}")
     (root / "aicert.toml").write_text(TOML.replace('model = "hf:org/model@main"', allowed))
-    assert locked(root).input("model").allow_pickle
-    assert b"allow-pickle = true\n" in lock.read(root, "tiny")
+    assert lock_tiny(root).input("model").allow_pickle
+    assert b"allow-pickle = true\n" in locked.read(root, "tiny")
 
 
 def test_a_pickle_beside_us_is_refused_too(root: Path, hub: Hub) -> None:
     (root / "near" / "w.pkl").write_text("p")
     with pytest.raises(LockError, match=r"input near: 'w\.pkl' is a pickle"):
-        locked(root)
+        lock_tiny(root)
 
 
 def test_no_token_anywhere(root: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_S3CRET")
-    locked(root)
+    lock_tiny(root)
     fetch.fetch_inputs(root, lock.current(root, the_run(root)))
     for path in root.rglob("*"):
         if path.is_file():
@@ -235,7 +235,7 @@ def test_no_token_anywhere(root: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 
 
 def test_sources_of_a_lockfile_are_asked_at_the_pin(root: Path, hub: Hub) -> None:
-    lockfile = locked(root)
+    lockfile = lock_tiny(root)
     hub.add("org/model", files(b"moved on"), NEXT)
     found = compare.compare_all(lockfile)
     verdicts = {one.name: one.verdict for one in found}
@@ -263,7 +263,7 @@ def test_sources_of_a_lockfile_are_asked_at_the_pin(root: Path, hub: Hub) -> Non
 def test_claims_that_a_source_denies(
     root: Path, hub: Hub, change: dict[str, object], words: str
 ) -> None:
-    item = locked(root).input("model")
+    item = lock_tiny(root).input("model")
     facts = {name: getattr(item, name) for name in LockedInput.__slots__} | change
     store = Store(root / "other")
     with Transfer(store, pause=lambda seconds: None) as transfer:
@@ -301,7 +301,7 @@ def test_a_retrained_upstream_makes_the_lockfile_stale(root: Path) -> None:
     assert caught.value.hint == "./doit certify base"
     (root / "outputs/base/model").mkdir(parents=True)
     (root / "outputs/base/model/w.safetensors").write_bytes(b"one")
-    lock_command.write_lock(root, run)
+    relock.write_lock(root, run)
     assert lock.current(root, run).paths["base"] == root / "outputs/base/model"
     assert lock_command._check(root, run) == 0
     (root / "outputs/base/model/w.safetensors").write_bytes(b"two")
@@ -311,7 +311,7 @@ def test_a_retrained_upstream_makes_the_lockfile_stale(root: Path) -> None:
 
 
 def test_fetching_without_a_network_says_so(root: Path, hub: Hub) -> None:
-    locked(root)
+    lock_tiny(root)
     hub.front.close()
     with pytest.raises(ToolError, match=r"input data: .*cannot fetch"):
         with pytest.MonkeyPatch.context() as patch:
@@ -322,7 +322,7 @@ def test_fetching_without_a_network_says_so(root: Path, hub: Hub) -> None:
 def test_a_disk_that_is_too_small_is_not_begun_on(
     root: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locked(root)
+    lock_tiny(root)
     monkeypatch.setattr("shutil.disk_usage", lambda path: (1 << 40, 1 << 40, 100_000))
     with pytest.raises(ToolError, match=r"input model: needs 488\.3 KiB, and 97\.7 KiB are free"):
         fetch.fetch_inputs(root, lock.current(root, the_run(root)))

@@ -10,12 +10,12 @@ import pytest
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.formats.digest import dir_digest
 from aicert.formats.lockfile import LockedInput
-from rules.project import lock
+from rules.host.rows import Row, Section
+from rules.project import locked
 from rules.review import config_fields, review, revisions, table_facts
 from rules.review import text as review_text
 from rules.review.check import Check, check
 from rules.review.revisions import Revision
-from rules.review.rows import Row, Section
 from tests.adversarial.forger import Scene, hex_of
 from tests.unit import review_project
 from tests.unit.review_project import TOML, checks_of, commit, git, make, relock, told
@@ -37,9 +37,9 @@ def test_files_rows_sizes_and_fields_are_told(root: Path) -> None:
     (root / "tiny.yml").write_text(
         "learning_rate: 0.2\ndatasets:\n  - path: input:data\n    n: 1\n"
     )
-    old = lock.read(root, "tiny")
+    old = locked.read(root, "tiny")
     relock(root)
-    new = lock.read(root, "tiny")
+    new = locked.read(root, "tiny")
     lines = " ".join(told(root).split())
     for data in (old, new):
         assert f"sha256:{hashlib.sha256(data).hexdigest()}" in lines
@@ -86,7 +86,7 @@ def test_two_revisions_are_compared_without_the_checkout(root: Path) -> None:
 
 
 def test_what_cannot_be_read_is_a_warning(root: Path) -> None:
-    path = lock.path_of(root, "tiny")
+    path = locked.path_of(root, "tiny")
     path.write_bytes(path.read_bytes() + b"\n")
     assert "warning: run tiny: lockfile in the checkout cannot be read" in told(root)
     relock(root)
@@ -211,7 +211,7 @@ def test_checks_of_a_change(root: Path) -> None:
     assert found["lockfiles/gone.lock.toml"].detail == "aicert.toml has no such run"
     told = found["certificate of run tiny"].detail
     assert "inputs.lockfile: the certificate is of another lockfile" in told
-    lock.path_of(root, "tiny").write_bytes(scene.get("lockfile_bytes"))
+    locked.path_of(root, "tiny").write_bytes(scene.get("lockfile_bytes"))
     again = {c.what: c for c in check(root, base, policy)}
     assert again["certificate of run tiny"].verdict == "ok"
     # Bytes that the change does not bring cannot be judged, nor an aicert.toml that is none.
@@ -240,7 +240,7 @@ def test_a_certificate_needs_those_of_what_it_builds_on(root: Path) -> None:
         folder = root / "certificates" / run
         folder.mkdir(parents=True)
         (folder / "certificate.json").write_bytes(scene.get("file"))
-        lock.path_of(root, run).write_bytes(scene.get("lockfile_bytes"))
+        locked.path_of(root, run).write_bytes(scene.get("lockfile_bytes"))
     found = checks_of(root)
     assert found["certificate of run tiny"].verdict == "ok", found["certificate of run tiny"].detail
     (root / "certificates" / "base" / "certificate.json").unlink()

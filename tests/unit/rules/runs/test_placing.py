@@ -101,7 +101,7 @@ def test_a_folder_on_another_disk(tmp_path: Path, other_disk: Path, what: str, k
 
 
 _ELSEWHERE = """
-import sys; from pathlib import Path; from rules import placing
+import sys; from pathlib import Path; from rules.runs import placing
 place = placing.Place(root=Path(sys.argv[1]), run="tiny", outputs=("model",))
 placing.check(place, 1); placing.in_place(place, keep=None)
 """

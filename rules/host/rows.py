@@ -1,4 +1,4 @@
-"""The rows of a review: one fact each, as it was and as it is."""
+"""What differs between two states, as rows: one fact each, as it was and as it is."""
 
 from dataclasses import dataclass
 

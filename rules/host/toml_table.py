@@ -1,0 +1,100 @@
+"""One table of `aicert.toml`, read strictly: each key by its kind, and none that means nothing."""
+
+import re
+from collections.abc import Mapping
+from typing import cast
+
+from aicert.errors import ConfigError
+from aicert.formats.lockfile import MAX_PATTERNS, NAME
+from rules.host.names import suggestion
+
+FILE = "aicert.toml"
+
+_UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1, "min": 60, "h": 3600}
+_WORDS: Mapping[type[object], str] = {
+    str: "a string",
+    int: "a whole number",
+    dict: "a table",
+    list: "a list",
+    bool: "true or false",
+}
+
+
+class Table:
+    """One TOML table being read. `only` comes first: a key that is misspelt is not "missing"."""
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{FILE}: {where} is not a table")
+        self.left: dict[str, object] = dict(value)
+        self.where = where
+
+    def _at(self, key: str) -> str:
+        return f"{self.where}.{key}" if self.where else key
+
+    def take(self, key: str, kind: type[object], default: object = None) -> object:
+        value = self.left.pop(key, None)
+        if value is None:
+            if default is None:
+                raise ConfigError(f"{FILE}: {self._at(key)} is missing")
+            return default
+        if type(value) is not kind:
+            raise ConfigError(f"{FILE}: {self._at(key)} is not {_WORDS[kind]}")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        return cast(str, self.take(key, str, default))
+
+    def flag(self, key: str, default: bool) -> bool:
+        return cast(bool, self.take(key, bool, default))
+
+    def tables(self, key: str) -> dict[str, "Table"]:
+        value = cast(dict[str, object], self.take(key, dict, {}))
+        for name in value:
+            if not NAME.fullmatch(name):
+                raise ConfigError(
+                    f"{FILE}: {self._at(key)} has the name {name[:80]!a}",
+                    hint="names have lowercase letters, digits and -, up to 63",
+                )
+        return {name: Table(item, f"{self._at(key)}.{name}") for name, item in value.items()}
+
+    def quantity(self, key: str, form: re.Pattern[str], example: str, default: int) -> int:
+        text = self.text(key, "")
+        if not text:
+            return default
+        match = form.fullmatch(text)
+        if match is None or not int(match[1]):
+            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
+        return int(match[1]) * _UNITS[match[2]]
+
+    def name(self, key: str, form: re.Pattern[str], example: str) -> str:
+        text = self.text(key)
+        if not form.fullmatch(text):
+            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
+        return text
+
+    def price(self, key: str) -> float | None:
+        if key not in self.left:
+            return None
+        value = self.left.pop(key)
+        if type(value) not in (int, float) or not 0 <= cast(float, value) < 1e5:
+            raise ConfigError(f"{FILE}: {self._at(key)} is not a price, wanted: like 0.384")
+        return float(cast(float, value))
+
+    def count(self, key: str, default: int) -> int:
+        value = cast(int, self.take(key, int, default))
+        if value < 1:
+            raise ConfigError(f"{FILE}: {self._at(key)} must be at least 1")
+        return value
+
+    def patterns(self, key: str) -> tuple[str, ...]:
+        value = cast(list[object], self.take(key, list, []))
+        if len(value) > MAX_PATTERNS or not all(isinstance(item, str) and item for item in value):
+            raise ConfigError(f"{FILE}: {self._at(key)} is not a list of file patterns")
+        return tuple(cast(list[str], value))
+
+    def only(self, *valid: str) -> None:
+        """Refuse a key that means nothing, with the nearest one that does."""
+        for key in self.left:
+            if key not in valid:
+                raise ConfigError(f"{FILE}: unknown key {self._at(key)}{suggestion(key, valid)}")

@@ -1,0 +1,92 @@
+"""Packages that moved between two locks of an image, and how to say it in few rows."""
+
+from collections.abc import Mapping
+
+from aicert.errors import AicertError
+from aicert.formats import image_lock
+from aicert.formats.image_lock import ImageLock
+from rules.host.rows import Row
+
+MAX_ROWS = 60
+# Parts of the image lock (docs/spec/image.md) that are not in the image; of many packages of one
+# that moved, one row tells all.
+MAKERS = ("build:", "builder:", "compiler:", "mkosi:", "tools:")
+MAX_MAKERS = 3
+
+Packages = Mapping[str, tuple[str, frozenset[str]]]
+
+
+def moved_packages(before: bytes | None, after: bytes) -> list[str]:
+    """One line for each package in the image that moved, and one for each part that makes it."""
+    warnings: list[str] = []
+    old, new = (installed(read_lock(data, warnings)) for data in (before, after))
+    if not old:
+        return []
+    rows = compared(old, new, warnings, "image")
+    return [*map(_line, rows), *warnings]
+
+
+def _line(row: Row) -> str:
+    if row.old is None and row.new is None:
+        return f"{row.label}  {row.note}"
+    return f"{row.label}  {row.old or 'none'} -> {row.new or 'none'}  {row.note}".rstrip()
+
+
+def _few(rows: list[Row]) -> list[Row]:
+    """Of each part that only makes the image, what moved in one row where it is much."""
+    found = [row for row in rows if not row.label.startswith(MAKERS)]
+    for maker in MAKERS:
+        own = [row for row in rows if row.label.startswith(maker)]
+        if len(own) <= MAX_MAKERS:
+            found += own
+            continue
+        names = ", ".join(row.label.removeprefix(maker).strip() for row in own)
+        found.append(Row(label=f"{maker} {len(own)} packages", note=names))
+    return found
+
+
+def read_lock(data: bytes | None, warnings: list[str]) -> ImageLock | None:
+    """What the bytes of an image's lock say; what cannot be read is a warning."""
+    if data is None:
+        return None
+    try:
+        return image_lock.parse(data)
+    except AicertError as error:
+        warnings.append(f"image lock cannot be read: {error.message}")
+        return None
+
+
+def installed(lock: ImageLock | None) -> Packages:
+    """Versions and digests of each package, by its part and name."""
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for package in () if lock is None else lock.packages:
+        name = f"{package.part}: {package.name}"
+        # One name may be installed in two versions (kernels are).
+        version, digests = found.get(name, ("", frozenset()))
+        both = f"{version} {package.version}".strip()
+        found[name] = both, digests | {str(package.digest)}
+    return found
+
+
+def compared(old: Packages, new: Packages, warnings: list[str], where: str) -> list[Row]:
+    """One row for each package that differs, those that only make the image last."""
+    rows: list[Row] = []
+    # What is in the image before what only made it: a long list is cut.
+    for name in sorted(old.keys() | new.keys(), key=lambda n: (n.startswith(MAKERS), n)):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if before is not None and after is not None and before[0] == after[0]:
+            rows.append(Row(label=name, old=before[0], new=after[0], note="other files"))
+            if not before[1] <= after[1]:
+                warnings.append(
+                    f"{where}: {name} {after[0]} has other files under the same version"
+                )
+            continue
+        rows.append(
+            Row(label=name, old=before[0] if before else None, new=after[0] if after else None)
+        )
+    rows = _few(rows)
+    if len(rows) > MAX_ROWS:
+        return [*rows[:MAX_ROWS], Row(label="packages", note=f"and {len(rows) - MAX_ROWS} more")]
+    return rows

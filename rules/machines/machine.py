@@ -1,0 +1,152 @@
+"""What a machine is, what its driver must do, and the one table of drivers.
+
+A driver is a module, or a folder, of its own and a row in `DRIVERS`; nothing else knows its name.
+The row says what others must know before a run; the module, which is imported when it is needed,
+does the work (`Implementation`, and `Cloud` where its machines are paid for).
+
+Stands below what reads `aicert.toml`, and so knows nothing of runs and lockfiles: a job carries
+what a driver is to use of them.
+"""
+
+import importlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, cast
+
+from rules.host.toml_table import Table
+
+_REGION = re.compile(r"[a-z][a-z0-9]{2,39}")
+_SIZE_NAME = re.compile(r"Standard_[A-Za-z0-9_-]{2,60}")
+_TAIL = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """One row of the table.
+
+    `module` is imported when a run begins. `policy` is the built-in policy that a certificate of
+    this checkout's own run must meet; a simulated one rests on the checkout's CA of that name.
+    `in_image`: the run happens in the measured image, so its scratch is memory, it needs no
+    training environment here, and it may have a GPU. `cloud`: whose machines they are, where they
+    cost money. `keys`: keys of `[machines.NAME]` that are this driver's alone, with their readers.
+    """
+
+    name: str
+    module: str
+    policy: str
+    in_image: bool
+    cloud: str = ""
+    keys: Mapping[str, Callable[[Table, str], object]] = field(default_factory=dict)
+
+
+_TABLE = (
+    Driver(name="local", module="rules.machines.local", policy="local", in_image=False),
+    Driver(name="qemu", module="rules.machines.qemu.machine", policy="qemu", in_image=True),
+    Driver(
+        name="azure",
+        module="rules.machines.azure.machine",
+        policy="default",
+        in_image=True,
+        cloud="Azure",
+        keys={
+            "region": lambda table, key: table.name(key, _REGION, "westeurope"),
+            "size": lambda table, key: table.name(key, _SIZE_NAME, "Standard_D8s_v5"),
+            "hourly-price": lambda table, key: table.price(key),
+            "budget": lambda table, key: table.count(key, 0) if key in table.left else 0,
+        },
+    ),
+)
+DRIVERS: Mapping[str, Driver] = {driver.name: driver for driver in _TABLE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified.
+
+    `cpus` is the number of threads that the trainer is told to use, one where it is None. `options`
+    are the driver's own keys.
+    """
+
+    name: str
+    driver: Driver
+    memory: int
+    scratch: int
+    time_limit: int
+    processes: int
+    cpus: int | None
+    options: Mapping[str, object] = field(default_factory=dict)
+    gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One execution of a run: its lockfile, and where the inputs that it names lie on this host.
+
+    `work` is an empty folder of its own on the repository's disk.
+    """
+
+    root: Path
+    run: str
+    machine: Machine
+    lockfile: bytes
+    inputs: Mapping[str, Path]
+    nonce: bytes
+    training_env: Path | None
+    work: Path
+    # Leave the machine there afterwards, to look at it; only where it would cost something.
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """Something that is paid for; `remove` ends it."""
+
+    name: str
+    what: str
+    remove: Callable[[], None]
+
+
+class Implementation(Protocol):
+    """What a driver's module must have."""
+
+    def execute(self, job: Job) -> Path:
+        """Run the job to its end; the folder with `certificate.json`, `training.log`, `outputs/`.
+
+        Nothing of the machine is left running, whatever happens. Raises the runner's own error
+        (ConfigError, LockError, ToolError) or a ToolError if it died.
+        """
+
+
+class Cloud(Implementation, Protocol):
+    """What the module of a driver must also have whose machines are paid for."""
+
+    def leftovers(self, root: Path, *, ask: bool) -> list[Leftover]:
+        """What runs of this checkout left there; if told to `ask`, also what the cloud knows."""
+
+    def end(self, items: list[Leftover]) -> None:
+        """Remove each, also after one failed; the first failure is raised at the end."""
+
+
+def implementation(driver: Driver) -> Implementation:
+    """The driver's module."""
+    return cast(Implementation, importlib.import_module(driver.module))
+
+
+def cloud(driver: Driver) -> Cloud:
+    """The module of a driver whose machines are paid for."""
+    return cast(Cloud, importlib.import_module(driver.module))
+
+
+def tail(path: Path) -> str:
+    """The last whole lines of a text file of hostile origin; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
+            file.seek(start)
+            text = file.read(_TAIL).decode("utf-8", "replace")
+            return text.partition("\n")[2] or text if start else text
+    except OSError:
+        return ""

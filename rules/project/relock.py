@@ -1,0 +1,25 @@
+"""Write one run's lockfile anew, and say on stdout what a reviewer approves."""
+
+from pathlib import Path
+
+from aicert.formats import lockfile as form
+from rules.project import config, config_check, lock, locked, sources
+
+
+def write_lock(root: Path, run: config.Run) -> None:
+    """Resolve and write one run's lockfile; prints what a reviewer approves.
+
+    A config that no run could be made with is refused first: nobody shall review that.
+    """
+    sources.store(root).sweep()
+    fresh = lock.resolve(root, run, keep=lock.pinned(root, run))
+    config_check.check_config(root, fresh)
+    changed = lock.write(root, fresh)
+    show_lock(root, run.name, fresh.data, "wrote" if changed else "unchanged")
+
+
+def show_lock(root: Path, run: str, data: bytes, word: str) -> None:
+    """Identity and PCR 14 of a lockfile, on stdout."""
+    path = locked.path_of(root, run).relative_to(root)
+    print(f"{word:<10} {path}  {form.identity(data)}")
+    print(f"{'':<10} PCR 14  sha256:{form.pcr14(data).hex()}", flush=True)

@@ -1,0 +1,34 @@
+"""Where a run's results stand: its certificate, and its outputs."""
+
+from pathlib import Path
+
+from aicert.errors import EvidenceError
+from aicert.formats.certificate import Certificate
+from aicert.verifier import verify
+from rules.project.config import Run
+from rules.project.sources import OUTPUTS
+
+CERTIFICATES = Path("certificates")
+
+
+def certificate_path(root: Path, run: str) -> Path:
+    """Where the certificate of a run stands."""
+    return root / CERTIFICATES / run / "certificate.json"
+
+
+def output_path(root: Path, run: Run) -> Path:
+    """Where the run's output stands."""
+    return root / OUTPUTS / run.name / run.outputs[0]
+
+
+def has_files(path: Path) -> bool:
+    """Whether there is an output: one that is empty or missing has no files."""
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
+def read_certificate(root: Path, run: str) -> Certificate:
+    """A run's certificate, not yet authenticated; EvidenceError where there is none."""
+    path = certificate_path(root, run)
+    if not path.exists():
+        raise EvidenceError(f"run {run} has no certificate", hint=f"./doit certify {run}")
+    return verify.read_certificate(path)

@@ -1,0 +1,21 @@
+"""What a command line asks of the certify tasks of this process."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Request:
+    """What the command line asks of this process's certify tasks."""
+
+    nonce: bytes | None = None
+    run: str = ""
+    accept: bool = False
+    keep: bool = False
+    is_certifying: bool = False
+
+    def nonce_for(self, run: str) -> bytes | None:
+        """The nonce, for the run that it was asked of and none that this one builds on."""
+        return self.nonce if run == self.run else None
+
+
+request = Request()
