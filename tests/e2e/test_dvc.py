@@ -132,7 +132,8 @@ def test_tracking_again_starts_no_dvc(origin: Clone, remote: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in origin.root.rglob("*.dvc") if p.is_file()}
     ended = origin.run(
         sys.executable, "-c",
-        "from pathlib import Path; from rules.project import config; from rules.dvc import tracking; r = Path.cwd();"
+        "from pathlib import Path; from rules.project import config; r = Path.cwd();"
+        "from rules.dvc import tracking;"
         "p = config.load(r); print([tracking.is_tracked(r, p, x) for x in p.runs.values()])",
         AICERT_DVC="/nonexistent", PYTHONPATH=str(origin.root),
     )  # fmt: skip
