@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aicert.errors import AicertError, ConfigError, ToolError
-from aicert.files.tree import code_digest, read_file, read_tree
+from aicert.files.machine_code import code_digest
+from aicert.files.tree import read_file, read_tree
 from aicert.formats import lockfile as lockfile_form
 from aicert.formats import run_report as report_form
 from aicert.formats.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes

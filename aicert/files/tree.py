@@ -17,11 +17,9 @@ from aicert.errors import EvidenceError
 from aicert.formats.digest import (
     MAX_DEPTH,
     MAX_FILES,
-    Digest,
     FileFact,
     check_path,
     check_paths,
-    dir_digest,
 )
 
 # Fits the cache of a core; large enough that the GIL is seldom taken.
@@ -320,33 +318,3 @@ def _not_regular(path: str, mode: int) -> EvidenceError:
 
 def _unreadable(path: str, error: OSError) -> EvidenceError:
     return EvidenceError(f"cannot read {path!a}: {error.strerror or error}")
-
-
-def code_digest(root: Path) -> Digest:
-    """The dirHash of the code that makes evidence: the runner's, and what it imports of `aicert/`.
-
-    On `local` this stands for the machine's image; it is a claim, as everything there is.
-    """
-    files: dict[str, FileFact] = {}
-    for package in ("aicert", "enclave_runner"):
-        for path, fact in read_tree(root / package, skip=_is_no_evidence_code).items():
-            files[f"{package}/{path}"] = fact
-    return dir_digest(files)
-
-
-# Rooms and files of `aicert/` of which the runner imports nothing.
-OUTSIDE = (
-    "__main__.py",
-    "appraisal/",
-    "cache/",
-    "cli/",
-    "exports/",
-    "signing/",
-    "sources/",
-    "trust/",
-    "verifier/",
-)
-
-
-def _is_no_evidence_code(path: str) -> bool:
-    return path.endswith("__pycache__/") or path in OUTSIDE

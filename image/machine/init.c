@@ -452,7 +452,7 @@ static void enter_root(void)
 
 static pid_t start_runner(void)
 {
-    static char *const words[] = {RUNNER, "-I", "-m", "enclave_runner.init", NULL};
+    static char *const words[] = {RUNNER, "-I", "-m", "enclave_runner.boot.init", NULL};
     static char *const environment[] = {"PATH=/usr/bin:/usr/sbin", "LC_ALL=C.UTF-8", NULL};
     pid_t runner = fork();
 

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from aicert.formats.digest import Digest
 from aicert.formats.image_lock import Package
 from rules.host.work import remove
 from rules.image import (
+    cache_key,
     debian,
     disk,
     gpu_driver,
@@ -206,8 +207,9 @@ def _fetch_kernel(where: Place, packages: Sequence[Package]) -> None:
 
 
 def _tools_target(where: Place, packages: Sequence[Package]) -> Path:
-    used = map(str, _of(packages, _TOOLS_PARTS))
-    return where.cache / f"tools-{_key([*_files(where.root / 'image' / 'tools'), *used])}"
+    facts = cache_key.file_facts(where.root / "image" / "tools")
+    facts += map(str, _of(packages, _TOOLS_PARTS))
+    return where.cache / f"tools-{cache_key.key(facts)}"
 
 
 def tools_tree(where: Place, packages: Sequence[Package]) -> Path:
@@ -238,9 +240,10 @@ def _machine_target(where: Place, tools: Path, packages: Sequence[Package]) -> P
     directory = where.root / "image" / "machine"
     debs, wheels = _of(packages, _MACHINE_PARTS), _of(packages, _WHEEL_PARTS)
     closed = where.root / trees.CLOSED
-    facts = [tools.name, *_files(directory), *_files(closed.parent, closed.name)]
+    facts = [tools.name, *cache_key.file_facts(directory)]
+    facts += cache_key.file_facts(closed.parent, closed.name)
     facts += [*map(str, debs), *map(str, wheels)]
-    return where.cache / f"machine-{_key(facts)}"
+    return where.cache / f"machine-{cache_key.key(facts)}"
 
 
 def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
@@ -270,8 +273,10 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
 def _driver_target(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
     directory, maker = where.root / "image/driver", where.root / "rules/image/gpu_driver.py"
     used = _of(packages, (*gpu_driver.PARTS, "kernel"))
-    facts = [tools.name, *_files(directory), *_files(maker.parent, maker.name), *map(str, used)]
-    return where.cache / f"driver-{_key(facts)}"
+    facts = [tools.name, *cache_key.file_facts(directory)]
+    facts += cache_key.file_facts(maker.parent, maker.name)
+    facts += map(str, used)
+    return where.cache / f"driver-{cache_key.key(facts)}"
 
 
 def _driver(where: Place, tools: Path, packages: tuple[Package, ...]) -> Path:
@@ -306,12 +311,12 @@ def _image(
 ) -> Image:
     driver = _driver(where, tools, packages) if where.gpu else None
     training_image, training = _training_volume(where, tools, machine)
-    code = [fact for name in trees.CODE_DIRECTORIES for fact in _files(where.root / name)]
-    makers = _files(where.root / "rules", "image_*.py")
+    code = cache_key.code_facts(where.root)
+    makers = cache_key.file_facts(where.root / "rules" / "image", "*.py")
     kernel = next(package for package in packages if package.part == "kernel")
     listed = map(str, locked.packages)
     facts = [training_image.name, machine.name, str(kernel), locked.snapshot or ""]
-    key = _key([*facts, *code, *makers, *listed])
+    key = cache_key.key([*facts, *code, *makers, *listed])
     target = where.cache / f"image-{key}"
     if not where.has(target):
         _fetch_kernel(where, packages)
@@ -351,8 +356,10 @@ def _forget_old(where: Place, used: set[Path]) -> None:
 
 
 def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Verity]:
-    makers = [where.root / "rules" / f"image_{name}.py" for name in ("trees", "layers", "verity")]
-    key = _key([machine.name, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in makers)])
+    folder = where.root / "rules" / "image"
+    names = ("trees", "layers", "verity")
+    makers = [fact for name in names for fact in cache_key.file_facts(folder, f"{name}.py")]
+    key = cache_key.key([machine.name, *makers])
     folder = where.cache / f"training-{key}"
     if not where.has(folder):
         progress.begin("building the training volume")
@@ -428,16 +435,3 @@ def _stub(where: Place, packages: Sequence[Package]) -> Path:
 
 def _of(packages: Sequence[Package], parts: Sequence[str]) -> list[Package]:
     return [package for package in packages if package.part in parts]
-
-
-def _files(folder: Path, pattern: str = "**/*") -> list[str]:
-    """Name and digest of each file, for keys; byte code left out."""
-    return [
-        f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-        for path in sorted(folder.glob(pattern))
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
-
-
-def _key(facts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from aicert.files.machine_code import MACHINE_CODE, machine_code
 from rules.host.work import remove
 from rules.image.sandbox import Sandbox
 
@@ -42,7 +43,7 @@ _NOT_LIBRARIES = re.compile(
 # Mount points; the last three are the volumes' and the run's own.
 PLACES = ("dev", "proc", "run", "sys", "tmp", "training", "inputs", "scratch")
 CODE = Path("usr/lib/python3/dist-packages")
-CODE_DIRECTORIES = ("aicert", "enclave_runner")
+PACKAGES = tuple(sorted({entry.partition("/")[0] for entry in MACHINE_CODE}))
 # What takes from the training environment, while the machine's tree is built, what the local one
 # does without as well.
 CLOSED = Path("rules/host/closed.py")
@@ -98,7 +99,7 @@ def is_trained_with(name: str, *, gpu: bool) -> bool:
 
 
 def stage_root(machine: Path, repository: Path, stage: Path, driver: Path | None = None) -> None:
-    """The system's tree with this checkout's trust core and runner, and a driver's files."""
+    """The system's tree with the machine's code from this checkout, and a driver's files."""
     remove(stage)
     _link(machine, stage, is_kept)
     if driver is not None:
@@ -107,8 +108,7 @@ def stage_root(machine: Path, repository: Path, stage: Path, driver: Path | None
         (stage / name).symlink_to(f"usr/{name}")
     for name in PLACES:
         (stage / name).mkdir()
-    for name in CODE_DIRECTORIES:
-        _copy_code(repository / name, stage / CODE / name)
+    _copy_code(repository, stage / CODE)
 
 
 def is_kept(name: str) -> bool:
@@ -123,7 +123,7 @@ def is_kept(name: str) -> bool:
 
 def compile_code(stage: Path) -> None:
     """Byte code by the machine's own Python; never checked, since nothing there can change."""
-    code = [str(Path("/", CODE, name)) for name in CODE_DIRECTORIES]
+    code = [str(Path("/", CODE, name)) for name in PACKAGES]
     words = ["/usr/bin/python3.11", "-I", "-m", "compileall", "-q", "--invalidation-mode"]
     sandbox = Sandbox(tree=stage, system_writable=True)
     sandbox.run([*words, "unchecked-hash", "/usr/lib/python3.11", *code])
@@ -146,14 +146,17 @@ def manifest(stage: Path) -> str:
     return "".join(sorted(lines))
 
 
-def _copy_code(source: Path, target: Path) -> None:
+def _copy_code(repository: Path, target: Path) -> None:
     """A copy with permissions of its own: those of a checkout follow its owner's umask."""
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(source, target, ignore=ignore)
-    for folder, _, names in os.walk(target):
-        os.chmod(folder, 0o755)  # noqa: S103  # a read-only system, which the trainer reads too
-        for name in names:
-            os.chmod(os.path.join(folder, name), 0o644)
+    for name in machine_code(repository):
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(repository / name, copy)
+    for package in PACKAGES:
+        for folder, _, names in os.walk(target / package):
+            os.chmod(folder, 0o755)  # noqa: S103  # a read-only system, which the trainer reads too
+            for name in names:
+                os.chmod(os.path.join(folder, name), 0o644)
 
 
 def _link(source: Path, target: Path, keep: Callable[[str], bool]) -> None:

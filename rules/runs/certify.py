@@ -21,7 +21,7 @@ from aicert.errors import (
     ToolError,
 )
 from aicert.files.bounded import read_bounded
-from aicert.files.tree import code_digest
+from aicert.files.machine_code import code_digest
 from aicert.formats.certificate import MAX_BYTES, Certificate, parse
 from aicert.formats.lockfile import CONFIG_INPUT, identity
 from aicert.formats.lockfile import parse as parse_lockfile

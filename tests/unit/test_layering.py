@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from aicert.files.machine_code import MACHINE_CODE
+
 ROOT = Path(__file__).resolve().parents[2]
 TRUSTED = {"aicert", "cryptography"}
 # The entry points may draw a table with rich, imported when it is drawn.
@@ -331,6 +333,33 @@ def test_no_two_modules_import_each_other() -> None:
     for one, other in CIRCLES:
         imported[one].remove(other)
     graphlib.TopologicalSorter(imported).prepare()
+
+
+def listed_in_the_machine(module: str) -> str | None:
+    """The entry of the list of the machine's code that this module is of."""
+    paths = module.replace(".", "/") + ".py", module.replace(".", "/") + "/__init__.py"
+    return next((entry for entry in MACHINE_CODE if any(path.startswith(entry) for path in paths)),
+                None)  # fmt: skip
+
+
+def test_the_machine_carries_what_the_runner_imports_and_nothing_else() -> None:
+    """Every module that the runner may ever import is of the list, imports inside functions
+    included; and whatever is listed has such a module.
+    """
+    waiting = {dotted(name) for name in modules("enclave_runner")}
+    closure: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        closure.add(module)
+        path = module.replace(".", "/") + ".py"
+        # A package's own `__init__` runs with each of its modules: what it imports when called
+        # (`aicert.verify`) is for those who call it.
+        inner = imported_modules(path) if (ROOT / path).exists() else set()
+        parents = {module.rpartition(".")[0]} - {""}
+        waiting |= ((inner & EVERY) | parents) - closure
+    entries = {module: listed_in_the_machine(module) for module in closure}
+    assert [module for module, entry in sorted(entries.items()) if entry is None] == []
+    assert set(entries.values()) == set(MACHINE_CODE)
 
 
 def test_rows_are_read_without_pyarrow_until_a_file_needs_it() -> None:

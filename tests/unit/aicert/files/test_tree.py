@@ -12,7 +12,7 @@ import pytest
 
 from aicert.errors import EvidenceError
 from aicert.files import tree
-from aicert.files.tree import SMALL, code_digest, read_file, read_some, read_tree
+from aicert.files.tree import SMALL, read_file, read_some, read_tree
 from aicert.formats.digest import MAX_DEPTH, FileFact, dir_digest, listing
 
 
@@ -347,17 +347,3 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError):
         read_tree(tmp_path)
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_the_codes_digest_leaves_out_what_python_compiles(tmp_path: Path) -> None:
-    files = {"aicert/a.py": b"a", "enclave_runner/b.py": b"b"}
-    made(tmp_path, files | {"aicert/__pycache__/a.pyc": b"c", "rules/c.py": b"d"})
-    expected = dir_digest({name: fact(data) for name, data in files.items()})
-    assert code_digest(tmp_path) == expected
-    # Nor do these make evidence.
-    made(tmp_path, {"aicert/exports/a.py": b"e", "aicert/sources/a.py": b"f"})
-    assert code_digest(tmp_path) == expected
-    counted = {"aicert/exports.py": b"e", "aicert/x/sources/a.py": b"f"}
-    made(tmp_path, counted)
-    files |= counted
-    assert code_digest(tmp_path) == dir_digest({name: fact(data) for name, data in files.items()})

@@ -16,6 +16,7 @@ from aicert.formats.image_lock import Package
 from rules.image import build, debian, wheels
 from rules.image.build import Place
 from rules.image.debian import Apt, GoneError, Store
+from tests.unit.code_tree import code_tree
 
 
 class Mirror:
@@ -139,12 +140,15 @@ def test_old_layers_go_and_those_in_use_stay(tmp_path: Path) -> None:
 def test_code_in_the_image_has_permissions_of_its_own(tmp_path: Path) -> None:
     from rules.image import trees
 
-    (tmp_path / "source" / "inner").mkdir(parents=True)
-    (tmp_path / "source" / "inner" / "a.py").touch(0o600)
+    code = code_tree(tmp_path / "source")
     subprocess.run(["chmod", "-R", "go-rwx", tmp_path / "source"], check=True)
     trees._copy_code(tmp_path / "source", tmp_path / "target")
-    for path in (tmp_path / "target").rglob("*"):
+    copied = list((tmp_path / "target").rglob("*"))
+    for path in copied:
         assert os.stat(path).st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
+    # And nothing else is copied: no command, no byte code.
+    files = {str(path.relative_to(tmp_path / "target")) for path in copied if path.is_file()}
+    assert files == code
 
 
 def test_a_store_whose_bytes_changed_says_whose(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""What of this repository runs in the machine: the runner, and the rooms of `aicert/` it imports.
+
+One list: the image is staged from it, the image's cache key is of it, and on a local machine the
+runner's code digest is of it. Code outside it can be changed without a new image, and without a new
+certificate. `tests/unit/test_layering.py` compares it with what the runner really imports.
+"""
+
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.files.tree import read_file, read_tree
+from aicert.formats.digest import Digest, FileFact, dir_digest
+
+# Rooms end in `/`; a single module of `aicert/` that belongs to no room stands by itself.
+MACHINE_CODE = (
+    "aicert/__init__.py",
+    "aicert/errors.py",
+    "aicert/frozen.py",
+    "aicert/text.py",
+    "aicert/crypto/",
+    "aicert/files/",
+    "aicert/formats/",
+    "aicert/model_signature/",
+    "aicert/records/",
+    "enclave_runner/",
+)
+
+
+def machine_code(root: Path) -> dict[str, FileFact]:
+    """Every file of MACHINE_CODE in the checkout at `root`, by its path there.
+
+    Raises ToolError if something on the list is missing or empty: a digest of less than the
+    machine runs would let code change unseen.
+    """
+    found: dict[str, FileFact] = {}
+    for entry in MACHINE_CODE:
+        files = _files(root, entry) if (root / entry).exists() else {}
+        if not files:
+            raise ToolError(
+                f"the machine's code is incomplete: there is nothing at {entry}",
+                hint="git status",
+            )
+        found |= files
+    return found
+
+
+def code_digest(root: Path) -> Digest:
+    """The dirHash of the machine's code.
+
+    On `local` this stands for the machine's image; it is a claim, as everything there is.
+    """
+    return dir_digest(machine_code(root))
+
+
+def _files(root: Path, entry: str) -> dict[str, FileFact]:
+    if not entry.endswith("/"):
+        return {entry: read_file(root / entry)}
+    files = read_tree(root / entry, skip=_is_compiled)
+    return {entry + path: fact for path, fact in files.items()}
+
+
+def _is_compiled(path: str) -> bool:
+    return path.endswith("__pycache__/")

@@ -1,0 +1,36 @@
+"""Names of the image's layers in the cache: the digest of everything that a layer is made from."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from aicert.errors import ToolError
+from aicert.files.machine_code import machine_code
+
+
+def key(facts: Iterable[str]) -> str:
+    """A short name for exactly these facts, in this order."""
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def file_facts(folder: Path, pattern: str = "**/*") -> list[str]:
+    """Name and digest of each file in `folder` that `pattern` matches, byte code left out.
+
+    Raises ToolError if there is none: a key that is of nothing never changes.
+    """
+    facts = [
+        f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in sorted(folder.glob(pattern))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    if not facts:
+        raise ToolError(
+            f"the image cannot be named: {str(folder)!a} holds no file like {pattern}",
+            hint="git status",
+        )
+    return facts
+
+
+def code_facts(root: Path) -> list[str]:
+    """Name and digest of each file of this project's that runs in the machine."""
+    return [f"{path} {fact.sha256}" for path, fact in sorted(machine_code(root).items())]
