@@ -45,7 +45,9 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         if meant(arguments)[0] == DEFAULT:
-            print("nothing half done is certified; what was cut off begins again", file=sys.stderr)
+            print(
+                "nothing half done is certified; the interrupted run starts again", file=sys.stderr
+            )
             print(f"hint: ./doit {shlex.join(meant(arguments))}", file=sys.stderr)
         return 130
 

@@ -56,7 +56,7 @@ def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> Found:
         if FILE in entries:
             if not choice.is_everything:
                 raise LockError(
-                    "`only` and `except` choose files of a directory, and this is one file"
+                    "`only` and `except` choose files of a directory, but this is a single file"
                 )
             if not choice.allow_pickle:
                 refuse_pickles([source.subdir])

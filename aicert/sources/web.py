@@ -30,7 +30,9 @@ _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 def resolve(source: WebSource, choice: Choice, transfer: Transfer) -> Found:
     """Fetch the file and hash it."""
     if not choice.is_everything:
-        raise LockError("`only` and `except` choose files of a directory, and this is one file")
+        raise LockError(
+            "`only` and `except` choose files of a directory, but this is a single file"
+        )
     if not choice.allow_pickle:
         refuse_pickles([_name(source)])
     (fact,) = transfer.files([_wanted(source)])

@@ -152,7 +152,7 @@ def _check_place(path: str) -> None:
     except UnicodeEncodeError:
         raise ConfigError(
             f"the path of this checkout is not UTF-8: {path!a}",
-            hint="mv it to a name that is, then run the command there",
+            hint="rename the folder, then run the command there",
         ) from None
 
 

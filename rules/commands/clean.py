@@ -187,7 +187,7 @@ class Clean(Command):
         for name in args:
             if name not in known:
                 raise ConfigError(
-                    f"clean knows no {name!r}; it knows {', '.join(sorted(known))}",
+                    f"there is no area {name!r}; there are {', '.join(sorted(known))}",
                     hint="./doit clean --dry-run",
                 )
         chosen = _shown(args)
@@ -257,7 +257,7 @@ def _say_cloud(name: str, text: str) -> None:
 def _ask(names: list[str]) -> None:
     again = " ".join(["./doit clean", *names, "--yes"])
     if not sys.stdin or not sys.stdin.isatty():
-        raise ConfigError("nobody to ask: stdin is no terminal", hint=again)
+        raise ConfigError("cannot ask: stdin is not a terminal", hint=again)
     print("remove these? [y/N] ", end="", flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ConfigError("nothing was removed", hint=again)

@@ -101,7 +101,7 @@ def _check_pushed(root: Path, arguments: list[str]) -> None:
         missing |= set(data.get("not_in_cache", ())) & set(data.get("not_in_remote", ()))
     if missing:
         raise ToolError(
-            "neither DVC's cache nor the remote has all of what is tracked:"
+            "neither DVC's cache nor the remote has everything that is tracked:"
             + "".join(f"\n  {name}" for name in sorted(missing)),
             hint="./doit certify --all && ./doit dvc push",
         )

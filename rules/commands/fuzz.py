@@ -67,12 +67,15 @@ class Fuzz(Command):
         known = sorted(path.name for path in STATE.iterdir() if path.is_dir())
         for name in args:
             if name not in known:
-                raise ConfigError(f"there is no target {name!r}, there are {', '.join(known)}")
+                raise ConfigError(f"there is no target {name!r}; there are {', '.join(known)}")
         try:
             atheris = extras.install("fuzz", LOCK)
         except ToolError as error:
             # There are wheels for one version of Python on one processor.
-            say(f"atheris cannot be installed here: inputs are mutated blindly\n{error.message}")
+            say(
+                "atheris cannot be installed here, so inputs are mutated without its "
+                f"guidance\n{error.message}"
+            )
             atheris = None
         found = [
             name

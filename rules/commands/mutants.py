@@ -297,7 +297,7 @@ class Mutants(Command):
         """Try what is open, then print scores and survivors."""
         for name in args:
             if name not in MODULES:
-                raise ConfigError(f"there is no module {name!r}, there are {', '.join(MODULES)}")
+                raise ConfigError(f"there is no module {name!r}; there are {', '.join(MODULES)}")
         modules = args or list(MODULES)
         tools = extras.install("mutants", LOCK)
         if not params["known"]:

@@ -162,20 +162,21 @@ def _words(item: Tracked, found: _Found, *, removed: bool) -> list[str]:
         return [f"{item.name}: {found.unreadable}"]
     if not found.names:
         return []
-    ending = "they were removed" if removed else "they are still there: DVC failed"
+    ending = "they were removed" if removed else "they were left there, because DVC failed"
     return [
-        f"{item.name}: DVC brought other bytes than {item.digest}; {ending}" + _shown(found.names)
+        f"{item.name}: DVC brought bytes that do not match {item.digest}; {ending}"
+        + _shown(found.names)
     ]
 
 
 def _own_words(root: Path, item: Tracked, found: _Found) -> Iterator[str]:
     place = os.path.relpath(item.path, root)
     if found.own:
-        yield f"{item.name} differs from what is locked, and DVC did not write it: left alone"
+        yield f"{item.name} differs from what is locked, but DVC did not write it: left alone"
         yield from (f"  {line}" for line in _shown(found.own).splitlines() if line)
         yield f"  to keep the change: ./doit lock   to drop it: ./doit dvc checkout --force {place}"
     for path in found.stale_objects:
-        yield f"DVC's cache holds other bytes than the name says, from before: {path}"
+        yield f"DVC's cache already held bytes that do not match their name: {path}"
         yield f"  if nobody needs them: rm -f {shlex.quote(str(path))}"
 
 

@@ -185,7 +185,7 @@ def track(
         return []
     with unread(root) as free:
         if not free:
-            say("not tracked yet: a run reads its inputs; when it has ended, they are")
+            say("not tracked yet: a run is reading its inputs; it is tracked when that run ends")
             return []
         return _track(root, _todo(root, project, again, more))
 

@@ -65,7 +65,7 @@ def _make_missing(root: Path, on_line: Callable[[str], None] | None) -> bool:
         content = _content(folder)
         if {name: _sha256(data) for name, data in content.items()} != EXPECTED[folder]:
             raise ToolError(
-                f"{folder}: what was made differs from the digests in {Path(__file__).name}"
+                f"{folder}: the files made here differ from the digests in {Path(__file__).name}"
             )
         _put(root / folder, content)
     return bool(missing)

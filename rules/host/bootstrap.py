@@ -272,7 +272,7 @@ def _check_tss(environment: Path) -> None:
     if ended.code != 0:
         raise SetupError(
             f"tpm2-pytss was built without its extension:\n{ended.cause}",
-            hint="./doit  # when the cause is removed",
+            hint="./doit  # once the cause is fixed",
         )
 
 
@@ -292,7 +292,7 @@ def _install(environment: Path, lock: Path) -> None:
 def _switch(link: Path, environment: Path) -> None:
     if link.is_dir() and not link.is_symlink():
         raise SetupError(
-            f"{link} is a directory that this project did not make",
+            f"{link} is a directory that this project did not create",
             hint=f"mv {shlex.quote(str(link))} {shlex.quote(str(link) + '.old')}",
             exit_code=3,
         )
@@ -329,7 +329,7 @@ def main() -> int:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted: ./doit goes on from here", file=sys.stderr)
+        print("interrupted: ./doit continues from here", file=sys.stderr)
         return 130
     return 0
 

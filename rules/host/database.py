@@ -29,7 +29,7 @@ class Database(SqliteDB):
             except (sqlite3.Error, DatabaseException) as error:
                 if attempt != name or not _is_damaged(Path(name)):
                     continue
-                say(f"doit's database was damaged and is made again: {_first_line(error)}")
+                say(f"doit's database was damaged and is rebuilt: {_first_line(error)}")
                 Path(name).unlink(missing_ok=True)
         return self._opened(_IN_MEMORY)
 

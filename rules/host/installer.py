@@ -158,7 +158,7 @@ def make_environment(base: Path, environment: Path, on_line: OnLine = _no_line) 
     if ended.code != 0:
         raise InstallError(
             f"{base} -m venv ended with {ended.code}:\n{ended.cause}",
-            hint="./doit  # when the cause is removed",
+            hint="./doit  # once the cause is fixed",
         )
 
 
@@ -224,7 +224,9 @@ def _refuse_what_is_not_read(lock: Path, text: str) -> None:
     rest = _MEMBER.sub("", text)
     for line in rest.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
-            raise InstallError(f"{lock} has a line that is no requirement: {line}", hint="git diff")
+            raise InstallError(
+                f"{lock} has a line that is not a requirement: {line}", hint="git diff"
+            )
     for name, block in members(text).items():
         if "--hash=sha256:" not in block:
             raise InstallError(f"{lock} gives no hash for {name}", hint="git diff")

@@ -14,9 +14,9 @@ from typing import TextIO
 from aicert.errors import ToolError
 
 _HINTS = {
-    errno.ENOSPC: "./doit clean shows what takes room; df -h .",
-    errno.EDQUOT: "./doit clean shows what takes room; quota -s",
-    errno.EROFS: "work in a copy of the checkout on a disk that can be written to",
+    errno.ENOSPC: "./doit clean shows what takes up space; df -h .",
+    errno.EDQUOT: "./doit clean shows what takes up space; quota -s",
+    errno.EROFS: "work in a copy of the checkout on a writable disk",
     errno.EMFILE: "ulimit -n 4096",
     errno.ENOMEM: "free -h",
 }
@@ -46,7 +46,7 @@ def _hint(error: OSError, names: list[str]) -> str | None:
     if error.errno in _NO_LOCKS:
         return "this file system has no locks: work in a copy of the checkout on a local disk"
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST) and names:
-        return f"something else is in its place: ls -ld {shlex.quote(names[0])}"
+        return f"something else is in that place: ls -ld {shlex.quote(names[0])}"
     return _HINTS.get(error.errno or 0)
 
 

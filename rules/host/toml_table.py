@@ -54,7 +54,7 @@ class Table:
             if not NAME.fullmatch(name):
                 raise ConfigError(
                     f"{FILE}: {self._at(key)} has the name {name[:80]!a}",
-                    hint="names have lowercase letters, digits and -, up to 63",
+                    hint="a name has up to 63 lowercase letters, digits and -",
                 )
         return {name: Table(item, f"{self._at(key)}.{name}") for name, item in value.items()}
 
@@ -64,13 +64,17 @@ class Table:
             return default
         match = form.fullmatch(text)
         if match is None or not int(match[1]):
-            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
+            raise ConfigError(
+                f"{FILE}: {self._at(key)} is {text[:40]!r}, but should be like {example!r}"
+            )
         return int(match[1]) * _UNITS[match[2]]
 
     def name(self, key: str, form: re.Pattern[str], example: str) -> str:
         text = self.text(key)
         if not form.fullmatch(text):
-            raise ConfigError(f"{FILE}: {self._at(key)} is {text[:40]!r}, wanted: like {example!r}")
+            raise ConfigError(
+                f"{FILE}: {self._at(key)} is {text[:40]!r}, but should be like {example!r}"
+            )
         return text
 
     def price(self, key: str) -> float | None:
@@ -78,7 +82,7 @@ class Table:
             return None
         value = self.left.pop(key)
         if type(value) not in (int, float) or not 0 <= cast(float, value) < 1e5:
-            raise ConfigError(f"{FILE}: {self._at(key)} is not a price, wanted: like 0.384")
+            raise ConfigError(f"{FILE}: {self._at(key)} is not a price like 0.384")
         return float(cast(float, value))
 
     def count(self, key: str, default: int) -> int:

@@ -70,7 +70,7 @@ def require_usable(environment: Path) -> None:
     """Raise ToolError where another user's Python is behind it, as root's own in root's home."""
     if not os.access(python(environment), os.X_OK):
         raise ToolError(
-            f"the training environment {environment} is of a Python that this user may not run: "
+            f"the training environment {environment} uses a Python that this user may not run: "
             f"{os.path.realpath(python(environment))}",
             hint="AICERT_CACHE=~/.cache/aicert ./doit certify",
         )
@@ -135,7 +135,9 @@ def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
     try:
         closed.close(_site_packages(environment))
     except closed.NotAsListedError as error:
-        raise ToolError(f"the packages of {LOCK.name} cannot be closed: {error}") from error
+        raise ToolError(
+            f"the loaders in the packages of {LOCK.name} cannot be cut out: {error}"
+        ) from error
     on_line("compiling")
     # Code that does not compile is a package's own matter: what imports it says so.
     installer.run([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",
@@ -161,7 +163,7 @@ def _take_cpu_torch(environment: Path, on_line: OnLine) -> None:
     try:
         install(environment, requirement, on_line)
     except installer.InstallError:
-        on_line("no build of torch for CPU only: taking the one with CUDA, some 3 GB more")
+        on_line("no CPU-only build of torch was found: taking the one with CUDA, some 3 GB more")
     requirement.unlink()
 
 
@@ -180,7 +182,7 @@ def find_python() -> Path:
         if probe.returncode == 0:
             return candidate
     raise ToolError(
-        "training needs CPython 3.11 with its venv module, and PATH has none",
+        "training needs CPython 3.11 with its venv module, but PATH has none",
         hint=_how_to_get_python(),
     )
 

@@ -88,7 +88,8 @@ def only_builder(where: Place) -> Iterator[None]:
     # The lists of apt, which reads packages from here, know no quoting that mkosi knows, too.
     if not re.fullmatch(r"[A-Za-z0-9/._+~-]+", str(where.cache)):
         raise ConfigError(
-            f"images cannot be built in {str(where.cache)!a}: apt takes letters, digits and ._+~-",
+            f"images cannot be built in {str(where.cache)!a}: apt accepts only letters, "
+            "digits and ._+~-",
             hint="export AICERT_CACHE=/var/tmp/aicert",
         )
     lock = os.open(where.cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -71,7 +71,7 @@ class Store:
         path = self.find(package.digest)
         if path is None:
             raise ToolError(
-                f"the store lost {package.name} {package.version}, or it has other bytes now",
+                f"the store lost {package.name} {package.version}, or its bytes changed",
                 hint="./doit image",
             )
         return path
@@ -235,7 +235,7 @@ def _obtain_one(store: Store, apt: Apt, package: Package) -> Missing | None:
         return None
     return Missing(
         package=package,
-        reason=f"{apt.name} has other bytes for {package.name} {package.version}"
+        reason=f"{apt.name} has different bytes for {package.name} {package.version}"
         f"\n  locked  {package.digest}\n  found   {digest}",
     )
 

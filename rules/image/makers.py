@@ -26,7 +26,7 @@ from rules.image.sources import AllGoneError
 STUB_PACKAGE = "systemd-boot-efi"
 KEPT = (STUB_PACKAGE, "ovmf")
 _SHOWN = 12
-_MOVES_ON = "./doit image_update    # moves on, in minutes"
+_MOVES_ON = "./doit image_update    # locks today's packages, in minutes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,9 @@ def settle(
         gone += [each.package for each in error.missing]
     if not gone:
         return packages
-    progress.say(f"tools that the lock names are gone: {_names(gone)}; today's take their place")
+    progress.say(
+        f"tools that the lock names are gone: {_names(gone)}; today's versions replace them"
+    )
     new = _today(where, group, apt, debs, wheels, gone)
     _write(known, new)
     return _with(packages, new)
@@ -105,8 +107,7 @@ def _today(
             new += image_wheels.resolve(where.store, own, where.cache / "wheels-work")
     except ToolError as error:
         raise ToolError(
-            f"tools that the lock names are gone, and so is what could take their place\n"
-            f"{error.message}",
+            f"tools that the lock names are gone, and so are their replacements\n{error.message}",
             hint="./doit image_update",
         ) from None
     return new
@@ -144,7 +145,7 @@ def explained(error: ToolError, pairs: Sequence[tuple[Package, Package]]) -> Too
     """An error of a build, and which tools were others than the lock names."""
     if not pairs or isinstance(error, AllGoneError):
         return error
-    said = "tools that the lock names are gone, and with others nothing could be built"
+    said = "tools that the lock names are gone, and the build failed with their replacements"
     return ToolError("\n".join([error.message, said, *_versions(pairs)]), hint=_MOVES_ON)
 
 

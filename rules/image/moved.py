@@ -80,7 +80,7 @@ def compared(old: Packages, new: Packages, warnings: list[str], where: str) -> l
             rows.append(Row(label=name, old=before[0], new=after[0], note="other files"))
             if not before[1] <= after[1]:
                 warnings.append(
-                    f"{where}: {name} {after[0]} has other files under the same version"
+                    f"{where}: {name} {after[0]} has different files under the same version"
                 )
             continue
         rows.append(

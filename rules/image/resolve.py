@@ -77,7 +77,9 @@ def resolve_gpu(where: Place) -> tuple[Package, ...]:
     """The other image's packages, and what a GPU needs: the two differ in nothing else."""
     lock = read_lock(where.root)
     if lock is None:
-        raise ToolError(f"{LOCK} does not exist: this image is made from it", hint="./doit image")
+        raise ToolError(
+            f"{LOCK} does not exist, and this image is made from it", hint="./doit image"
+        )
     found = [package for package in lock.packages if package.name != "torch"]
     kernel = next(package.name for package in found if package.part == "kernel")
     apt = where.apt(TOOLS_RELEASE)

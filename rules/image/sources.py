@@ -143,7 +143,9 @@ def _gone(
         lines.append(f"they were there at {lock.snapshot}, when {where.lock} was made")
     lines.append(f"asked: {', '.join(asked)}")
     move = apt.move if apt is not None else "./doit image_update"
-    return AllGoneError("\n".join(lines), missing, hint=f"{move}    # moves on, in minutes")
+    return AllGoneError(
+        "\n".join(lines), missing, hint=f"{move}    # locks today's packages, in minutes"
+    )
 
 
 def _since(where: Place, apt: Apt, package: Package) -> str:

@@ -145,7 +145,7 @@ def _load(driver: str, pem: Path, key_path: Path) -> Ca:
         key.public_key() != certificate.public_key()
     ):
         raise ToolError(
-            f"the simulated platform's CA certificate and key do not belong together: {pem}",
+            f"the simulated platform's CA certificate and key do not match: {pem}",
             hint=hint,
         )
     if simulated.simulated_driver(certificate) != driver:

@@ -44,7 +44,7 @@ def execute(job: Job) -> Path:
                 _end(process)
         follower.finish(code, tail(job.work / "console"))
     if not (out / "certificate.json").is_file():
-        raise ToolError("the runner ended without an error and without a certificate")
+        raise ToolError("the runner ended with neither an error nor a certificate")
     return out
 
 

@@ -170,7 +170,7 @@ def _ended(process: subprocess.Popen[bytes], run_dir: Path) -> ToolError:
         lines = (run_dir / _LOG).read_text(errors="replace").splitlines()
     said = [line for line in lines if line != "Data client disconnected"][-3:]
     message = "\n".join([f"the software TPM ended before the run did ({how})", *said])
-    return ToolError(message, hint="./doit certify begins again with a fresh one")
+    return ToolError(message, hint="./doit certify starts again with a fresh one")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -122,7 +122,7 @@ def _check_readable(name: str, path: Path) -> None:
         wanted = 0o005 if place.is_dir() else 0o004
         if place.stat().st_mode & wanted != wanted:
             raise ToolError(
-                f"input {name}: not everybody may read {place.name!a}, so the trainer could not",
+                f"input {name}: not everybody may read {place.name!a}, so the trainer cannot",
                 hint=f"chmod -R a+rX {shlex.quote(str(path))}",
             )
 

@@ -35,7 +35,7 @@ def advice(root: Path, run: str, name: str, source: str) -> str | None:
         if form == FileForm("json", None) and convert.learn(path.parent, [path.name]).in_place:
             return None
     except RowsRefused as error:
-        return f"rows  {name}: a run would refuse them: {error.message}"
+        return f"rows  {name}: a run would refuse this file: {error.message}"
     return (
         f"rows  {name}: each run copies them into canonical form; to do it once:\n"
         f"hint: ./doit add {run} {name} {source} --canonical"
@@ -49,7 +49,7 @@ def write(root: Path, source: str) -> str:
     form = form_of(source)
     if path is None or form is None or not path.is_file():
         raise ConfigError(
-            "--canonical is for one file of rows in this project",
+            "--canonical needs one file of rows in this project",
             hint=f"./doit add RUN NAME path:FILE --canonical, FILE in {SUPPORTED}",
         )
     target = path.with_name(f"{path.name.partition('.')[0]}.canonical.jsonl")

@@ -91,7 +91,7 @@ class Project:
         """The runs that a command line means: those named, else every one or the default ones."""
         named = [self.run(name) for name in names]
         if everything and named:
-            raise ConfigError("--all is every run: name none beside it")
+            raise ConfigError("--all means every run: leave out the names")
         if named:
             return named
         found = [run for run in self.runs.values() if everything or run.default]
@@ -133,7 +133,7 @@ def parse(root: Path, data: bytes) -> Project:
 def _parsed(root: Path, data: bytes) -> Project:
     if data.startswith(codecs.BOM_UTF8):
         raise ConfigError(
-            f"{FILE} begins with a byte order mark, and TOML has none",
+            f"{FILE} begins with a byte order mark, which TOML does not allow",
             hint=rf"sed -i '1s/^\xef\xbb\xbf//' {FILE}",
         )
     try:
@@ -171,7 +171,7 @@ def _machine(name: str, table: Table) -> Machine:
     scratch = table.quantity("scratch", _SIZE, "20 GiB", room)
     if driver.in_image and scratch > room:
         raise ConfigError(
-            f"{FILE}: {table.where}.scratch is more than half of its memory, in which it lies",
+            f"{FILE}: {table.where}.scratch is more than half of the memory, which holds it",
             hint=f"raise {table.where}.memory, or lower scratch",
         )
     return Machine(
@@ -232,7 +232,7 @@ def _input(name: str, value: object, where: str) -> Input:
     if not NAME.fullmatch(name) or name == CONFIG_INPUT:
         raise ConfigError(
             f"{FILE}: {where} cannot be an input's name",
-            hint="names have lowercase letters, digits and -, and `config` is the run's own",
+            hint="a name has lowercase letters, digits and -; `config` is the run's own config",
         )
     if isinstance(value, str):
         return Input(name=name, source=_source(value, where))

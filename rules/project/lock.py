@@ -82,7 +82,7 @@ def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
 
 def _refuse_empty(found: Resolved) -> None:
     """An upload that was cut off leaves such files, and a loader may take one for "no data"."""
-    hint = "look at its source: it may be half uploaded"
+    hint = "look at its source: the upload may be incomplete"
     if not found.size:
         raise LockError(f"{found.uri} is empty: 0 bytes", hint=hint)
     if found.listing is not None and EMPTY_FILE_HEX.encode() in found.listing:
@@ -208,7 +208,7 @@ def _check_configured(run: Run, locked: Lockfile) -> None:
     old = {item.name: item for item in locked.inputs}
     for item in run.inputs:
         if item.name not in old:
-            raise _stale(run, f"input {item.name} is in aicert.toml and not locked")
+            raise _stale(run, f"input {item.name} is in aicert.toml but not locked")
         if not _same(item, old[item.name]):
             raise _stale(
                 run,
@@ -237,7 +237,7 @@ def _check_listings(root: Path, lock: Lock) -> None:
 def difference(locked: Lockfile, fresh: Lockfile) -> str:
     """What differs first, in words."""
     if locked.run != fresh.run or locked.trainer != fresh.trainer:
-        return f"it is of run {locked.run}, trainer {locked.trainer}"
+        return f"it is for run {locked.run}, trainer {locked.trainer}"
     if locked.outputs != fresh.outputs:
         return (
             f"outputs\n  locked  {', '.join(locked.outputs)}\n  found   {', '.join(fresh.outputs)}"
@@ -246,9 +246,9 @@ def difference(locked: Lockfile, fresh: Lockfile) -> str:
     new = {item.name: item for item in fresh.inputs}
     for name in sorted(old.keys() | new.keys()):
         if name not in new:
-            return f"input {name} is locked and no longer in aicert.toml"
+            return f"input {name} is locked but no longer in aicert.toml"
         if name not in old:
-            return f"input {name} is in aicert.toml and not locked"
+            return f"input {name} is in aicert.toml but not locked"
         if old[name] != new[name]:
             return f"input {name}\n  locked  {_words(old[name])}\n  found   {_words(new[name])}"
     return "it is not what `doit lock` writes"

@@ -82,7 +82,7 @@ def locate(root: Path, source: str) -> Path:
     if path.resolve() != path:
         raise LockError(
             f"{source} goes through a symbolic link to {path.resolve()}",
-            hint="put the files themselves there, for example with `cp -rL`",
+            hint="copy the files themselves there, for example with `cp -rL`",
         )
     return path
 
@@ -94,7 +94,9 @@ def measure(
     path = locate(root, source)
     if not path.is_dir():
         if not choice.is_everything:
-            raise LockError("`only` and `except` choose files of a directory, and this is one file")
+            raise LockError(
+                "`only` and `except` choose files of a directory, but this is a single file"
+            )
         if not choice.allow_pickle:
             choices.refuse_pickles([path.name])
         fact = cached_file(path, on_bytes=on_bytes)

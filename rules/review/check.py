@@ -92,7 +92,9 @@ def _lockfile(tree: Path, run: Run, made: bool) -> Check:
         return Check(what=what, verdict="-", detail=_flat(error.message))
     except AicertError as error:
         return Check(what=what, verdict="failed", detail=_flat(error.message))
-    return Check(what=what, verdict="ok", detail="canonical, and of the bytes of this change")
+    return Check(
+        what=what, verdict="ok", detail="canonical, and it matches the bytes of this change"
+    )
 
 
 def _is_here(tree: Path, source: str) -> bool:
@@ -201,7 +203,7 @@ def _verdict(result: AttestationResult) -> Verdict:
 
 def _detail(result: AttestationResult) -> str:
     if result.certificate_consistent == "yes":
-        return f"passes policy {result.policy} ({result.tier}); its model was not looked at"
+        return f"passes policy {result.policy} ({result.tier}); its model was not checked"
     reasons = result.failed or result.undecided
     first = reasons[0]
     return f"policy {result.policy}: {first.id}: {_flat(first.detail)}"

@@ -24,7 +24,9 @@ def training_section(base: Files, head: Files, warnings: list[str]) -> Section |
     same = [base.read(path) == head.read(path) for path in TRAINING]
     if all(same):
         return None
-    rows = rows or [Row(label="packages", note="none differs; the locks' other text does")]
+    rows = rows or [
+        Row(label="packages", note="no package differs, but other text in the locks does")
+    ]
     return Section(title="training environment", word="changed", rows=tuple(rows))
 
 
@@ -66,5 +68,7 @@ def _training(files: Files, warnings: list[str]) -> Packages:
             found[name] = match[2], frozenset(_HASH.findall(match[3]))
         lines = (line.strip() for line in _PIN.sub("", text).splitlines())
         strange = [line for line in lines if line and not line.startswith("#")]
-        warnings += [f"{path} has a line that locks no package: {line}" for line in strange[:5]]
+        warnings += [
+            f"{path} has a line that does not lock a package: {line}" for line in strange[:5]
+        ]
     return found

@@ -119,7 +119,7 @@ def _parsed(run: str, data: bytes | None, name: str, warnings: list[str]) -> Loc
         warnings.append(f"run {run}: lockfile in {name} cannot be read: {error.message}")
         return None
     if parsed.run != run:
-        warnings.append(f"run {run}: lockfile in {name} says that it is of run {parsed.run}")
+        warnings.append(f"run {run}: lockfile in {name} says that it is for run {parsed.run}")
     return parsed
 
 
@@ -151,8 +151,8 @@ def _input_rows(
     for side, item, listing in zip(sides, pair, listings, strict=True):
         if listing is None and item is not None:
             warnings.append(
-                f"run {run}: listing of input {name} in {side.files.name} is missing or not "
-                f"that of {item.digest}"
+                f"run {run}: listing of input {name} in {side.files.name} is missing or does "
+                f"not match {item.digest}"
             )
     if None not in listings:
         rows += _file_rows(run, sides, pair, listings[0] or {}, listings[1] or {})
@@ -209,7 +209,7 @@ def _file_rows(
         ]
         rows += _one_file(name, path, path in old, path in new, found, pair)
     if len(changed) > MAX_FILES:
-        rows.append(Row(label=f"input {name}", note=f"and {len(changed) - MAX_FILES} files more"))
+        rows.append(Row(label=f"input {name}", note=f"and {len(changed) - MAX_FILES} more files"))
     return rows
 
 
@@ -253,7 +253,7 @@ def _config_rows(found: list[bytes | None], was: bool, is_: bool) -> list[Row]:
         for field, old, new in changed[:MAX_FILES]
     ]
     if not changed:
-        return [Row(label="config", note="other bytes, the same fields")]
+        return [Row(label="config", note="different bytes, but the same fields")]
     if len(changed) > MAX_FILES:
-        shown.append(Row(label="config", note=f"and {len(changed) - MAX_FILES} fields more"))
+        shown.append(Row(label="config", note=f"and {len(changed) - MAX_FILES} more fields"))
     return shown

@@ -123,7 +123,7 @@ class Revision:
             feeder.start()
             for path in names:
                 if process.stdout is None:
-                    raise ToolError("git cat-file gives no output")
+                    raise ToolError("git cat-file has no output")
                 facts = process.stdout.readline().split()
                 if len(facts) != 3 or facts[1] != b"blob":
                     raise ToolError(f"git cat-file has no {path!a}")
@@ -196,7 +196,7 @@ def resolve(root: Path, revision: str) -> str:
         shallow = is_shallow(root)
         more = ": this clone is shallow and lacks older commits" if shallow else ""
         raise ConfigError(
-            f"git knows no revision {revision!a}{more}{_reason(done.stderr)}",
+            f"git does not know revision {revision!a}{more}{_reason(done.stderr)}",
             hint="git fetch --unshallow" if shallow else "git branch --all",
         )
     return commit

@@ -61,7 +61,8 @@ def _text_row(row: Row, width: int) -> list[str]:
 def markdown(review: Review, checks: Sequence[Check] = ()) -> str:
     """For a comment on a pull request; bounded in length."""
     failed = sum(1 for check in checks if check.verdict == "failed")
-    head = f"{len(review.sections)} of what is locked changed" if review.sections else NOTHING
+    count = len(review.sections)
+    head = f"{count} locked {'part' if count == 1 else 'parts'} changed" if count else NOTHING
     verdict = f"; **{failed} {'check' if failed == 1 else 'checks'} failed**" if failed else ""
     parts = [f"{MARKER}\n## Review of the lockfiles\n\n{head}{verdict}.\n"]
     parts.append(f"Base {_code(review.base)}, change {_code(review.head)}.\n")
@@ -110,7 +111,9 @@ def _bounded(parts: list[str]) -> str:
             if size > MAX_COMMENT:
                 left = len(parts) - number
                 cut = "\n".join(lines[:count])
-                note = f"\n\nThis comment is full, {left} parts are cut: run `./doit review`.\n"
+                note = (
+                    f"\n\nThis comment is full, {left} parts were left out: run `./doit review`.\n"
+                )
                 return "\n".join([*done, cut]) + note
         done.append(part)
     return "\n".join(done)

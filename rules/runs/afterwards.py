@@ -31,14 +31,14 @@ def prepare(root: Path) -> None:
     except (ToolError, OSError) as error:
         cause = error.message if isinstance(error, ToolError) else str(error)
         _without_dvc.append(cause)
-        message = f"the run goes on without DVC, and what it makes is tracked later: {cause}"
+        message = f"the run continues without DVC, which will track its outputs later: {cause}"
         show_error(ToolError(message, hint=getattr(error, "hint", None)), word="warning")
 
 
 def track(root: Path, project: Project) -> None:
     """Have DVC track what it does not have; the reason that it cannot be is given once."""
     if _without_dvc:
-        raise ToolError("DVC's environment could not be made (the reason stands above)")
+        raise ToolError("DVC's environment could not be made (the reason is given above)")
     tracking.track(root, project)
 
 

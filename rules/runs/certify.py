@@ -67,7 +67,7 @@ def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
 def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
     """The first reason for which `run` is not up to date, with its digests; None where it is."""
     if example.is_needed(root, (item.source for item in run.inputs)):
-        return Reason(stops=False, text="the example's inputs are not there; certify makes them")
+        return Reason(stops=False, text="the example's inputs do not exist yet; certify makes them")
     try:
         current = lock.current(root, run)
     except AicertError as error:
@@ -76,7 +76,7 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
         certificate = results.read_certificate(root, run.name)
         reason = _other_lockfile(certificate, current)
         if reason is None and nonce is not None and certificate.evidence.nonce != nonce:
-            reason = "another nonce is asked for than the certificate answers"
+            reason = "the certificate does not answer the nonce that you asked for"
         if reason is None:
             question = verify.own_question(root, run, nonce)
             output = results.output_path(root, run)
@@ -100,7 +100,9 @@ def _other_lockfile(certificate: Certificate, current: Lock) -> str | None:
     except AicertError:
         differs = "it cannot be read"
     found, wanted = identity(certificate.lockfile), identity(current.data)
-    return f"the certificate is of another lockfile\n  was   {found}\n  here  {wanted}\n{differs}"
+    return (
+        f"the certificate is for a different lockfile\n  was   {found}\n  here  {wanted}\n{differs}"
+    )
 
 
 def _not_passed(result: AttestationResult) -> str | None:
@@ -114,7 +116,7 @@ def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
     if run.machine.driver.in_image:
         # Its code is in the image, and the policy has compared that with the image's lock.
         current = tasks.is_current(root, gpu=run.machine.gpu)
-        return None if current else "the image is of other code than is here"
+        return None if current else "the image was made from different code than is here"
     made, here = verify.runner_of(certificate), code_digest(root)
     return None if made == here else f"the runner's code differs\n  was   {made}\n  here  {here}"
 
@@ -274,7 +276,7 @@ def _is_wanted(
     except AicertError:
         wanted = False
     if wanted:
-        progress.say(f"{run.name}: a run that finished earlier is put in place")
+        progress.say(f"{run.name}: putting the run that finished earlier in place")
     else:
         aside = placing.put_aside(place)
         if aside is not None:
@@ -313,7 +315,7 @@ def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None)
     log = results.certificate_path(root, run.name).with_name("training.log")
     check = result.failed[0]
     key = LIMIT_KEYS.get(_limit_hit(root, run))
-    lines = [f"run {run.name} was certified as failed: {check.id}: {check.detail}", tail(log)]
+    lines = [f"run {run.name} is certified as failed: {check.id}: {check.detail}", tail(log)]
     if kept is not None:
         lines.append(f"the model that passed before is kept in {kept.relative_to(root)}")
     hint = f"less {log.relative_to(root)}"

@@ -73,8 +73,8 @@ def check(place: Place, needed: int) -> None:
         if target.is_symlink() or _is_mount(target):
             kind = "a symbolic link" if target.is_symlink() else "a mount point"
             raise ToolError(
-                f"{OUTPUTS / place.run / name} is {kind}, and a result replaces the whole folder",
-                hint=f"let {OUTPUTS} or {OUTPUTS / place.run} lead to the other disk instead",
+                f"{OUTPUTS / place.run / name} is {kind}, but a result replaces the whole folder",
+                hint=f"make {OUTPUTS} or {OUTPUTS / place.run} lead to the other disk instead",
             )
     _check_writable(place)
     free = _free(_existing(place.home))
@@ -124,7 +124,7 @@ def _check_writable(place: Place) -> None:
     files = [each for each in map(_existing, folders) if not each.is_dir()]
     if files:
         raise ToolError(
-            f"{files[0]} is a file, and results need a folder there",
+            f"{files[0]} is a file, but results need a folder there",
             hint=f"mv {shlex.quote(str(files[0]))} {shlex.quote(str(files[0]) + '.old')}",
         )
     stuck = [each for each in map(_existing, folders) if not os.access(each, os.W_OK | os.X_OK)]
@@ -139,13 +139,13 @@ def _check_writable(place: Place) -> None:
     if stuck and os.statvfs(stuck[0]).f_flag & os.ST_RDONLY:
         raise ToolError(
             f"cannot write to {stuck[0]}: read-only file system",
-            hint="work in a copy of the checkout on a disk that can be written to",
+            hint="work in a copy of the checkout on a writable disk",
         )
     if stuck:
         owner = f"{os.geteuid()}:{os.getegid()}"
         names = [str(each) for each in dict.fromkeys(stuck)][:5]
         raise ToolError(
-            f"cannot replace {stuck[0]}: this user may not write there, and a result would be lost",
+            f"cannot replace {stuck[0]}: this user may not write there, so a result would be lost",
             hint=f"sudo chown -R {shlex.join([owner, *names])}",
         )
 
@@ -232,10 +232,10 @@ def _worded(place: Place) -> Iterator[None]:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise ToolError(
-            f"run {place.run} finished and cannot be put in place: {error.strerror}{where}\n"
+            f"run {place.run} finished but cannot be put in place: {error.strerror}{where}\n"
             f"it is kept in {place.finished.relative_to(place.root)}, and what was there before "
             "stays",
-            hint=f"make room or give this user the right to write there, then ./doit certify "
+            hint=f"free some space or let this user write there, then ./doit certify "
             f"{place.run}: it does not train again",
         ) from None
 

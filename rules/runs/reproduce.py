@@ -110,7 +110,7 @@ def _tensors(one: Path, two: Path) -> Iterator[str]:
         others = {tensor.name: tensor for tensor in again}
         names = {tensor.name for tensor in first} ^ others.keys()
         if names:
-            yield f"tensors of one only: {', '.join(sorted(names)[:_SHOWN])}"
+            yield f"tensors that only one file has: {', '.join(sorted(names)[:_SHOWN])}"
         differing: list[tuple[str, int, float | None]] = []
         for tensor in first:
             other = others.get(tensor.name)
@@ -120,7 +120,7 @@ def _tensors(one: Path, two: Path) -> Iterator[str]:
             if found is not None:
                 differing.append((tensor.name, *found))
     if not differing and not names:
-        yield "every tensor is the same, the rest of the file is not"
+        yield "every tensor is the same, but the rest of the file differs"
     elif differing:
         yield _summary(differing, len(first))
 

@@ -85,7 +85,7 @@ def _own_ca(root: Path, driver: str, run: str) -> Path:
     pem = root / CAS / f"{driver}.pem"
     if not pem.is_file():
         raise ConfigError(
-            f"policy {driver} reads this checkout's CA, which does not exist yet: {pem}; "
+            f"policy {driver} uses this checkout's CA, which does not exist yet: {pem}; "
             "--root names another",
             hint=f"./doit certify {run}",
         )

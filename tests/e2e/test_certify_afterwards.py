@@ -72,7 +72,7 @@ def test_dvc_is_made_before_the_training_and_may_fail(stand_in: StandIn, tmp_pat
     )
     done = offline.doit("certify")
     assert done.returncode == 0, done.stderr
-    words = ("warning: the run goes on without DVC", "No matching distribution", "in place, but")
+    words = ("warning: the run continues without DVC", "No matching distribution", "in place, but")
     places = [done.stderr.index(word) for word in words]
     assert places == sorted(places)
     assert done.stderr.count("No matching distribution found") == 1, "one attempt a call"

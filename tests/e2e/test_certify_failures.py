@@ -332,7 +332,7 @@ def test_a_run_that_cannot_be_put_in_place_is_kept_and_not_trained_again(
     folder.unlink()
     again = checkout.doit("certify")
     assert again.returncode == 0, again.stderr
-    assert "a run that finished earlier is put in place" in again.stderr
+    assert "putting the run that finished earlier in place" in again.stderr
     assert verdict(checkout) == (0, [])
     assert_clean(checkout)
 

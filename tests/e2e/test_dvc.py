@@ -167,7 +167,7 @@ def test_a_tampered_object_is_refused_and_removed(
     pulled = clone.doit("dvc", "pull")
     assert pulled.returncode == 2, pulled.stderr
     if verify == "false":
-        assert "other bytes than dirHash:" in pulled.stderr
+        assert "DVC brought bytes that do not match dirHash:" in pulled.stderr
         name = "sub/3.jsonl" if b"row" in text else "model.safetensors"
         assert name in pulled.stderr
     files = [p for p in (clone.root / "data", clone.root / "outputs") for p in p.rglob("*")]
@@ -260,7 +260,7 @@ def test_nothing_is_linked_elsewhere_while_a_run_reads_it(untracked: Clone, tmp_
     with reading(clone.root):
         assert clone.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
         pushed = clone.doit("dvc", "push")
-    assert "not tracked yet: a run reads its inputs" in pushed.stderr
+    assert "not tracked yet: a run is reading its inputs" in pushed.stderr
     assert not list(clone.root.glob("lockfiles/*/*.dvc"))
     after = (clone.root / "data" / "readme.txt").stat()
     assert (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns)
@@ -338,7 +338,7 @@ def test_a_push_of_what_is_nowhere_is_no_success(
     shutil.rmtree(remote)
     pushed = clone.doit("dvc", "push")
     assert pushed.returncode == 2, pushed.stderr
-    assert "neither DVC's cache nor the remote has all of what is tracked" in pushed.stderr
+    assert "neither DVC's cache nor the remote has everything that is tracked" in pushed.stderr
     assert "outputs/tiny/model" in pushed.stderr
 
 

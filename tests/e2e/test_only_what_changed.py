@@ -86,7 +86,7 @@ def test_runs_go_in_parallel_and_then_only_what_changed(two: Checkout) -> None:
     assert two.doit("lock", "two").returncode == 0
     told = two.doit("why", "two").stdout
     assert told.startswith(
-        "two: would run: the certificate is of another lockfile\n  was   sha256:"
+        "two: would run: the certificate is for a different lockfile\n  was   sha256:"
     )
     assert "\ninput data\n" in told
     assert not [line for line in told.splitlines() if len(line) > 80]
@@ -110,7 +110,7 @@ def test_runs_go_in_parallel_and_then_only_what_changed(two: Checkout) -> None:
     assert both.stdout.startswith("run one\n")
     assert "\n\nrun two\n" in both.stdout
     asked = two.doit("verify", "two", "--policy", "qemu")
-    assert "error: policy qemu reads this checkout's CA" in asked.stderr
+    assert "error: policy qemu uses this checkout's CA" in asked.stderr
     assert "hint: ./doit certify two\n" in asked.stderr
 
     graph = two.doit("graph")

@@ -66,7 +66,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     example.make_example(root)
     done = checkout.doit("image", limit=BUILD_S)
     fresh = done.returncode == 2 and any(
-        words in done.stderr for words in ("no longer has", "has other bytes", "no source has")
+        words in done.stderr for words in ("no longer has", "has different bytes", "no source has")
     )
     if fresh:
         _notes.append(

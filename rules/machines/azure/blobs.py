@@ -44,8 +44,8 @@ def upload(service: Any, vhd: Vhd, name: str) -> int:
             except failure as error:
                 if number + 1 == _PASSES or not _passing(error):
                     raise ToolError(
-                        f"the upload of {name} was cut: {_words(error)}",
-                        hint="./doit certify begins again",
+                        f"the upload of {name} was interrupted: {_words(error)}",
+                        hint="./doit certify starts again",
                     ) from None
     return sent
 
@@ -107,7 +107,7 @@ def download(url: str, target: Path, most: int) -> None:
     try:
         size = blob.get_blob_properties().size
         if size > most + FOOTER:
-            raise EvidenceError(f"the output disk has {size} bytes, it was made with {most}")
+            raise EvidenceError(f"the output disk has {size} bytes, but was created with {most}")
         pieces = [
             (at, min(CHUNK, end - at))
             for begin, end in _ranges(blob)
@@ -124,9 +124,11 @@ def download(url: str, target: Path, most: int) -> None:
                 return len(data)
 
             if sum(_each(get, pieces)) != total:
-                raise ToolError("the download of the output disk was cut")
+                raise ToolError("the download of the output disk was interrupted")
     except azure_client.failures() as error:
-        raise ToolError(f"the download of the output disk was cut: {_words(error)}") from None
+        raise ToolError(
+            f"the download of the output disk was interrupted: {_words(error)}"
+        ) from None
 
 
 class Console:

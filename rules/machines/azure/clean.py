@@ -48,7 +48,7 @@ def end(items: list[Leftover]) -> None:
             failed.append(error)
     if failed:
         raise ToolError(
-            f"{len(failed)} of {len(items)} resource groups are still there and paid for",
+            f"{len(failed)} of {len(items)} resource groups still exist and cost money",
             hint="az group list --tag aicert=machine --output table",
         )
 
@@ -56,7 +56,7 @@ def end(items: list[Leftover]) -> None:
 def _cut_off(folder: Path) -> Leftover:
     return Leftover(
         name=folder.name,
-        what="a run of this checkout that was cut off",
+        what="an interrupted run of this checkout",
         remove=lambda: run.discard(Terraform(folder)),
     )
 

@@ -45,7 +45,7 @@ KNOWN = (
     _known(
         r"subscription_id.{0,40}is a required provider property|subscription ID could not be"
         r"|SubscriptionNotFound",
-        "no subscription is named, or the login does not see it",
+        "no subscription is named, or the login cannot see it",
         "export ARM_SUBSCRIPTION_ID=$(az account show --query id --output tsv)",
         ConfigError,
     ),
@@ -64,7 +64,7 @@ KNOWN = (
     _known(
         r"SkuNotAvailable|is not available in location|VMSizeNotSupported|InvalidParameter.{0,200}"
         r"vmSize|NotAvailableForSubscription",
-        "the region does not have this size, or not for this subscription",
+        "the region does not offer this size, or not to this subscription",
         "az vm list-skus --location REGION --size SIZE --output table",
         ConfigError,
     ),
@@ -76,18 +76,18 @@ KNOWN = (
     _known(
         r"StorageAccountAlreadyTaken|StorageAccountAlreadyExists|already exists - to be managed"
         r"|AccountNameUnavailable|name .{0,80}is already (?:taken|in use)",
-        "a name that this run chose is taken already",
+        "a name that this run chose is already taken",
         "./doit certify chooses another one",
     ),
     _known(
         r"AuthorizationFailed|does not have authorization|LinkedAuthorizationFailed",
-        "the login may not make what a run needs",
+        "the login may not create what a run needs",
         "az role assignment create --role Contributor --assignee LOGIN --scope /subscriptions/ID",
         ConfigError,
     ),
     _known(
         r"MissingSubscriptionRegistration|is not registered to use namespace",
-        "the subscription has not registered what a run needs",
+        "the subscription has not registered a resource provider that a run needs",
         "az provider register --namespace Microsoft.Compute  (docs/azure.md names all)",
         ConfigError,
     ),

@@ -111,7 +111,10 @@ def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
             until_done.enter_context(held(folder / MARK))
             left = cut_off(home)
         for other in left:
-            say(f"an earlier run was cut off and may be paid for: {other.name} (./doit clean)")
+            say(
+                f"an earlier run was interrupted and may still cost money: {other.name} "
+                "(./doit clean)"
+            )
         try:
             made.init()
             _apply(made, order, "store", name=name, **_facts(order))
@@ -172,14 +175,17 @@ def _apply(made: Terraform, order: Order, stage: str, **variables: object) -> No
 def _discard(made: Terraform, order: Order, error: BaseException | None) -> None:
     name = made.folder.name
     if order.keep and made.may_have_made_something:
-        say(f"{order.run}: kept, and paid for: resource group {name} (./doit clean azure ends it)")
+        say(
+            f"{order.run}: kept, and costs money: resource group {name} (./doit clean azure "
+            "ends it)"
+        )
         return
     try:
         discard(made)
     except AicertError as failure:
         first = f"{error.message}\n" if isinstance(error, AicertError) else ""
         raise ToolError(
-            f"{first}resource group {name} could not be destroyed and is paid for: "
+            f"{first}resource group {name} could not be destroyed and still costs money: "
             f"{failure.message}",
             hint=f"./doit clean azure, or: az group delete --name {name}",
         ) from None

@@ -62,8 +62,8 @@ class Terraform:
         """
         if self._resources() is None:
             raise ToolError(
-                f"{self.folder / STATE} does not tell what was made: resource group "
-                f"{self.folder.name} may exist and be paid for",
+                f"{self.folder / STATE} does not say what was created: resource group "
+                f"{self.folder.name} may exist and cost money",
                 hint=f"az group delete --name {self.folder.name}, then rm -r {self.folder}",
             )
 

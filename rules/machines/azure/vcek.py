@@ -101,7 +101,8 @@ def _judged(data: bytes, report: sev_snp.Report, family: str) -> bytes:
         sev_snp.verify(report, chip.key)
     except AicertError as error:
         raise ToolError(
-            f"what the processor's maker sent does not fit: {error.message}", hint=_HINT
+            f"the processor's maker sent a certificate that does not match: {error.message}",
+            hint=_HINT,
         ) from None
     return data
 

@@ -32,7 +32,7 @@ def choose(image: Image) -> str:
         pass
     found = "kvm" if _boots(image) else "tcg"
     if found == "tcg":
-        progress.say("KVM opens but does not boot the image here: machines are emulated")
+        progress.say("KVM opens but does not boot the image here, so machines are emulated")
     known.write_text(found, encoding="ascii")
     return found
 

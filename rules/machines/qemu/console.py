@@ -21,7 +21,7 @@ _INIT = re.compile(r"aicert-init: (.+)")
 _PANIC = re.compile(r"Kernel panic - not syncing: (.+)")
 _NOTHING_TO_BOOT = re.compile(r"No bootable option or device|failed to (?:load|start) Boot")
 _VERITY = {
-    "dm-verity device corrupted": "a byte of a volume is not the one that its root hash stands for",
+    "dm-verity device corrupted": "a volume's bytes do not match its root hash",
     "dm-verity device has I/O error": "a block of a volume could not be read",
 }
 
@@ -51,7 +51,7 @@ def end_of(lines: list[str]) -> End:
     if lines:
         words = f"it ended by itself; the last line of its console is {lines[-1][:_QUOTED]!a}"
         return End(words=words, is_chance=True)
-    return End(words="it ended by itself and said nothing on its console", is_chance=True)
+    return End(words="it ended by itself and wrote nothing to its console", is_chance=True)
 
 
 def explained(message: str, lines: list[str]) -> str:

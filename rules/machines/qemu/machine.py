@@ -65,7 +65,7 @@ def execute_in(job: Job, image: Image) -> Path:
     try:
         return _boot(job, image, volumes)
     except _NotStartedError as error:
-        progress.say(f"{job.run}: {error.message}; no run had begun, so it is booted again")
+        progress.say(f"{job.run}: {error.message}; no run had begun, so it boots again")
     _clear(job, volumes)
     try:
         return _boot(job, image, volumes)

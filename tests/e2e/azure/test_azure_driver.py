@@ -120,7 +120,7 @@ def test_a_machine_that_goes_wrong(
 REFUSALS = [
     ("account", "could not configure AzureCli Authorizer", ConfigError, "no credentials"),
     ("account", "AADSTS700082: The refresh token has expired", ToolError, "login to Azure has exp"),
-    ("account", "StorageAccountAlreadyTaken: is already taken", ToolError, "is taken already"),
+    ("account", "StorageAccountAlreadyTaken: is already taken", ToolError, "is already taken"),
     ("machine", "SkuNotAvailable: not available in location", ConfigError, "region does not have"),
     ("disks", "RequestDisallowedByPolicy: disallowed by policy", ToolError, "policy of the"),
     ("machine", "OperationNotAllowed: exceeding approved Cores quota", ToolError, "no quota"),
@@ -158,14 +158,14 @@ def test_download_that_is_cut(
 ) -> None:
     address, _, signature = azurite.partition("?")
     monkeypatch.setenv("TF_VAR_output_disk", f"{address}/disks/nothing?{signature}")
-    with pytest.raises(ToolError, match="download of the output disk was cut"):
+    with pytest.raises(ToolError, match="download of the output disk was interrupted"):
         run()
     assert world.left() == []
 
 
 def test_plan_that_is_refused(run: Run, world: World) -> None:
     (world.folder / "refuse-plan").touch()
-    with pytest.raises(ConfigError, match="login may not make"):
+    with pytest.raises(ConfigError, match="login may not create"):
         run()
     assert world.left() == []
 
@@ -187,7 +187,7 @@ def test_provider_that_cannot_be_fetched(
 
 def test_destroying_fails_then_clean_does_it(run: Run, world: World, tmp_path: Path) -> None:
     world.fails("destroy disks", "something that keeps a disk")
-    with pytest.raises(ToolError, match="could not be destroyed and is paid for") as caught:
+    with pytest.raises(ToolError, match="could not be destroyed and still costs money") as caught:
         run()
     (left,) = world.home.glob("aicert*")
     assert caught.value.hint is not None
@@ -195,7 +195,7 @@ def test_destroying_fails_then_clean_does_it(run: Run, world: World, tmp_path: P
     assert world.left() == ["account", "disks", left.name]
     found = clean.look(tmp_path / "root", ask_azure=False)
     assert [item.name for item in found] == [left.name]
-    with pytest.raises(ToolError, match="1 of 1 resource groups are still there"):
+    with pytest.raises(ToolError, match="1 of 1 resource groups still exist"):
         clean.end(found)
     world.fails("", "")
     clean.end(found)

@@ -83,7 +83,7 @@ def test_subdirectories_single_files_and_patterns(forge: Forge, transfer: Transf
     assert set(some.files) == {"a.txt"}
     with pytest.raises(LockError, match="only: no file matches"):
         remote.resolve(f"{forge.source}@main", Choice(only=("*.csv",)), transfer)
-    with pytest.raises(LockError, match="this is one file"):
+    with pytest.raises(LockError, match="this is a single file"):
         remote.resolve(f"{forge.source}@main#a.txt", Choice(only=("*",)), transfer)
     with pytest.raises(LockError, match="the commit has no 'nowhere'"):
         remote.resolve(f"{forge.source}@main#nowhere", ALL, transfer)

@@ -157,7 +157,7 @@ def test_options_may_follow_arguments(project: Path) -> None:
         (("xyzzy",), "hint: ./doit help\n"),
         (("",), "an argument is empty"),
         (("clean", "--nonsense"), "hint: ./doit help clean\n"),
-        (("clean", "everything"), "clean knows no 'everything'"),
+        (("clean", "everything"), "there is no area 'everything'"),
         (("a=b",), "named 'a=b'"),
         (("help", "claen"), "hint: ./doit clean\n"),
         (("xyzzy", "--help"), "named 'xyzzy'"),
@@ -341,7 +341,7 @@ def test_clean_keeps_what_may_be_paid_for(project: Path, state: bytes | None, ot
             (folder / name).write_bytes(data)
     code, _, err = doit(project, "clean", "--yes")
     assert code == 2
-    assert "resource group aicert0123456789ab may exist and be paid for" in err
+    assert "resource group aicert0123456789ab may exist and cost money" in err
     assert folder.is_dir()
 
 

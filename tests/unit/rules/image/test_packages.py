@@ -76,7 +76,7 @@ def test_the_one_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 def test_other_bytes_under_the_same_version_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(GoneError, match="has other bytes for a 1"):
+    with pytest.raises(GoneError, match="has different bytes for a 1"):
         fetch(tmp_path, {"a=1": b"another a"}, package("a", b"a"))
 
 

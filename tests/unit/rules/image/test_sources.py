@@ -273,7 +273,7 @@ def test_tools_that_are_gone_are_replaced_by_todays_all_together(
     used = settle(world, gone, kept, machine)
     assert used == (new[0], new[1], machine)
     assert all(world.where.store.find(each.digest) for each in new)
-    assert "tools that the lock names are gone: a 1; today's take their place" in (
+    assert "tools that the lock names are gone: a 1; today's versions replace them" in (
         capfd.readouterr().err
     )
     # What is built of them is known again without asking anybody.
@@ -301,7 +301,7 @@ def test_a_tool_that_nothing_can_replace_is_named(world: World) -> None:
     package = world.package("a", "1", "tools")
     world.lock(package)
     world.offer("mirror", world.package("b", "2", "tools"))
-    with pytest.raises(ToolError, match="and so is what could take their place") as caught:
+    with pytest.raises(ToolError, match="and so are their replacements") as caught:
         settle(world, package)
     assert caught.value.hint == "./doit image_update"
 

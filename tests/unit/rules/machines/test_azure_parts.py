@@ -23,7 +23,7 @@ SAID = [
     ("`subscription_id` is a required provider property when performing a plan/apply",
      ConfigError, "no subscription"),
     ("StorageAccountAlreadyTaken: The storage account named x is already taken",
-     ToolError, "name that this run chose is taken"),
+     ToolError, "name that this run chose is already taken"),
     ("MissingSubscriptionRegistration: not registered to use 'Microsoft.Storage'",
      ConfigError, "not registered"),
     ("RequestDisallowedByPolicy: Resource 'x' was disallowed by policy",
@@ -31,12 +31,12 @@ SAID = [
     ("OperationNotAllowed: exceeding approved standardNCADSH100v5Family Cores quota",
      ToolError, "no quota"),
     ("SkuNotAvailable: The requested VM size is currently not available in location",
-     ConfigError, "region does not have this size"),
+     ConfigError, "region does not offer this size"),
     ("AllocationFailed: Allocation failed. We do not have sufficient capacity",
      ToolError, "no free machine"),
     ("something that nobody foresaw", ToolError, "something that nobody foresaw"),
     ("AuthorizationFailed: The client does not have authorization to perform action",
-     ConfigError, "login may not make"),
+     ConfigError, "login may not create"),
 ]  # fmt: skip
 
 

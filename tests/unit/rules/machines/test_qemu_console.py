@@ -26,7 +26,7 @@ INIT = "aicert-init: the input volume does not end in its root hash: Success"
     ("lines", "words", "is_chance"),
     [
         ([PANIC, "CPU: 0 PID: 1"], "its kernel stopped: IO-APIC + timer doesn't work!", True),
-        ([CORRUPTED], "a byte of a volume is not the one that its root hash stands for", False),
+        ([CORRUPTED], "a volume's bytes do not match its root hash", False),
         (["dm-verity device has I/O error", PANIC], "its kernel stopped: IO-APIC", True),
         (
             ["Kernel panic - not syncing: dm-verity device has I/O error"],
@@ -36,7 +36,7 @@ INIT = "aicert-init: the input volume does not end in its root hash: Success"
         ([INIT, "reboot: Power down"], "its init stopped: the input volume does not end", False),
         (["BdsDxe: No bootable option or device was found."], "firmware found nothing", False),
         (["Loading \x1b]0;x"], r"the last line of its console is 'Loading \x1b]0;x'", True),
-        ([], "said nothing on its console", True),
+        ([], "wrote nothing to its console", True),
     ],
 )
 def test_the_console_becomes_a_sentence(lines: list[str], words: str, is_chance: bool) -> None:
@@ -126,7 +126,7 @@ def test_a_machine_in_which_no_runner_started_is_booted_once_more(
     assert (job.work / "inputs.img").read_bytes() == b"inputs"
     said = capfd.readouterr().err
     assert "its kernel stopped: IO-APIC + timer doesn't work!" in said
-    assert "no run had begun, so it is booted again" in said
+    assert "no run had begun, so it boots again" in said
 
 
 def test_a_second_machine_that_stops_the_same_way_is_the_last(

@@ -80,10 +80,13 @@ def test_other_machines_need_none(part: tuple[str, Any], file: Path) -> None:
     [
         (Reply(status=404), r"no certificate for it\nchip .*\n.*snp 27.*\n.*Genoa 404, Milan 404"),
         (Reply(status=429), "Genoa 429, Milan 429"),
-        (Reply(body=b"<html>"), "does not fit: not one DER certificate"),
+        (Reply(body=b"<html>"), "does not match: not one DER certificate"),
         (Reply(body=b"x" * 9000), "too large"),
-        (Reply(body=chip_forge.vcek(key=ec_key("x", "P-384"))), "does not fit: the report is not"),
-        (Reply(body=chip_forge.vcek(issuer_key=rsa_key("other ask"))), "does not fit: the chip"),
+        (
+            Reply(body=chip_forge.vcek(key=ec_key("x", "P-384"))),
+            "does not match: the report is not",
+        ),
+        (Reply(body=chip_forge.vcek(issuer_key=rsa_key("other ask"))), "does not match: the chip"),
         (Reply(body=chip_forge.vcek(), cut=100), "cannot ask the processor's maker"),
     ],
 )

@@ -60,7 +60,7 @@ def test_rows_that_a_run_would_refuse_are_said_so(
 ) -> None:
     (root / "rows.jsonl").write_bytes(b'{"a":1,"a":2}\n')
     assert add("tiny", "rows", "path:rows.jsonl") == 0
-    assert "a run would refuse them: 'rows.jsonl', row 1: key 'a'" in capsys.readouterr().err
+    assert "a run would refuse this file: 'rows.jsonl', row 1: key 'a'" in capsys.readouterr().err
     with pytest.raises(RowsRefused, match="row 1: key 'a' is given twice"):
         canonical.write(root, "path:rows.jsonl")
 

@@ -48,8 +48,8 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ("30 min", "0 min", "machines.here.time-limit"),
         ('driver = "local"', 'driver = "aws"', "not one of local"),
         ('driver = "local"', 'driver = "azure"', "machines.here.region is missing"),
-        ('driver = "local"', 'driver = "local"\nregion = "westeurope"', "is of driver azure"),
-        ('driver = "local"', 'driver = "local"\ngpu = true', "gpu is of measured machines"),
+        ('driver = "local"', 'driver = "local"\nregion = "westeurope"', "is for driver azure"),
+        ('driver = "local"', 'driver = "local"\ngpu = true', "gpu is for measured machines"),
         ('driver = "local"', 'driver = "azure"\nregion = "West Europe"', "like 'westeurope'"),
         (
             'driver = "local"',
@@ -90,7 +90,7 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         (
             '"local"',
             '"qemu"\nscratch = "4 GiB"',
-            "machines.here.scratch is more than half of its memory",
+            "machines.here.scratch is more than half of the memory",
         ),
     ],
 )

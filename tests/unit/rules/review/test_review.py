@@ -93,7 +93,9 @@ def test_what_cannot_be_read_is_a_warning(root: Path) -> None:
     (root / "data" / "train.jsonl").write_text("{}\n")
     relock(root)
     (root / "lockfiles" / "tiny" / "data.sha256").write_text("0" * 64 + "  x\n")
-    assert "listing of input data in the checkout is missing or not that of dirHash:" in told(root)
+    assert "listing of input data in the checkout is missing or does not match dirHash:" in told(
+        root
+    )
 
 
 def test_pickles_are_pointed_at(root: Path) -> None:

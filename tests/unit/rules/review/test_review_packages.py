@@ -48,7 +48,9 @@ def test_packages_of_the_training_environment_are_told(root: Path) -> None:
         ("numpy", "2.0.0", "2.1.0"),
         ("torch", "2.13.0", "2.13.0"),
     ]
-    assert warnings == ["training environment: torch 2.13.0 has other files under the same version"]
+    assert warnings == [
+        "training environment: torch 2.13.0 has different files under the same version"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_a_line_that_is_no_pin_is_told(root: Path, line: str) -> None:
     (folder / "requirements.lock").write_text(pins + line + "\n")
     warnings: list[str] = []
     assert training_section(base, Checkout(root), warnings) is not None
-    assert warnings == [f"{TRAINING[0]} has a line that locks no package: {line}"]
+    assert warnings == [f"{TRAINING[0]} has a line that does not lock a package: {line}"]
 
 
 def test_a_second_pin_does_not_hide_the_first(root: Path) -> None:
@@ -134,7 +136,9 @@ def test_a_change_of_the_committed_locks_of_image_and_training_is_told(root: Pat
     assert found.index(f"machine: {installed.name}") < found.index(f"tools: {tool.name}")
     assert f"+ {'c' * 64}" in found
     assert "dm-verity root of training" in found
-    warning = f"image: machine: {same.name} {same.version} has other files under the same version"
+    warning = (
+        f"image: machine: {same.name} {same.version} has different files under the same version"
+    )
     assert f"warning: {warning}" in found
     judged = checks_of(root)[review_packages.IMAGE]
     assert judged.verdict == "-"

@@ -96,7 +96,10 @@ def test_differing_weights_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("again", "words"),
-    [({"name": "x"}, "tensors of one only: w, x"), ({"more": "b.json"}, "NEW      b.json")],
+    [
+        ({"name": "x"}, "tensors that only one file has: w, x"),
+        ({"more": "b.json"}, "NEW      b.json"),
+    ],
 )
 def test_other_tensors_and_other_files(tmp_path: Path, again: dict[str, str], words: str) -> None:
     one, two = side(tmp_path / "a", 1), side(tmp_path / "b", 1, **again)
