@@ -87,7 +87,9 @@ RUN, every run of aicert.toml but those that say `default = false` there.
             request.nonce, request.run = bytes.fromhex(nonce), names[0]
         if request.keep and not any(run.machine.driver.cloud for run in runs):
             clouds = ", ".join(name for name, driver in DRIVERS.items() if driver.cloud)
-            raise ConfigError(f"--keep is for machines on {clouds}: others leave nothing behind")
+            raise ConfigError(
+                f"--keep is for machines on {clouds}: the others leave nothing behind"
+            )
         for run in runs:
             work.sweep(project.root, run.name)
             placing.sweep(placing.Place(root=project.root, run=run.name, outputs=run.outputs))

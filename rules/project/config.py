@@ -164,7 +164,9 @@ def _machine(name: str, table: Table) -> Machine:
     _refuse_keys_of_others(chosen, table)
     gpu = table.flag("gpu", False)
     if gpu and not driver.in_image:
-        raise ConfigError(f"{FILE}: {table.where}.gpu is of measured machines, this is {chosen}")
+        raise ConfigError(
+            f"{FILE}: {table.where}.gpu is for measured machines, but the driver is {chosen}"
+        )
     memory = table.quantity("memory", _SIZE, "8 GiB", DEFAULT_MEMORY)
     # A measured machine has no disk that it could trust: its scratch is memory.
     room = memory // 2 if driver.in_image else DEFAULT_SCRATCH
@@ -192,7 +194,7 @@ def _refuse_keys_of_others(chosen: str, table: Table) -> None:
         for key in driver.keys:
             if key in table.left and key not in DRIVERS[chosen].keys:
                 raise ConfigError(
-                    f"{FILE}: {table.where}.{key} is of driver {name}, this is {chosen}"
+                    f"{FILE}: {table.where}.{key} is for driver {name}, but the driver is {chosen}"
                 )
 
 
