@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aicert.cli.terminal import EXITS, add_format, complain, help_formatter
+from aicert.cli.verify import add_policy_options, appraised, show_result
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.text import safe
 
 if TYPE_CHECKING:
-    from aicert.cli.signing import Formatter, Subparsers
+    from aicert.cli.terminal import Subparsers
     from aicert.exports.facts import Facts
 
 # A model card is text that somebody wrote.
@@ -43,20 +45,18 @@ Appraise as `aicert verify` does and write the result as one self-contained page
 """
 
 
-def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
-    """Add this module's commands to the parser of `aicert`, whose help `raw` formats."""
-    from aicert.cli import main
-
+def add_commands(commands: "Subparsers") -> None:
+    """Add this module's commands to the parser of `aicert`."""
     export = commands.add_parser(
         "export", help="write a certificate in other formats", description=_EXPORT,
-        formatter_class=raw,
+        formatter_class=help_formatter,
     )  # fmt: skip
     export.add_argument("certificate", metavar="CERT", help="the certificate file")
     export.add_argument("folder", metavar="DIR", help="where to write")
     export.set_defaults(run=_export, format="text")
     card = commands.add_parser(
         "card", help="write a block about a certificate into a model card", description=_CARD,
-        formatter_class=raw,
+        formatter_class=help_formatter,
     )  # fmt: skip
     card.add_argument("certificate", metavar="CERT", help="the certificate file")
     card.add_argument("card", metavar="README", help="the model card; it is made if missing")
@@ -64,14 +64,14 @@ def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
     card.set_defaults(run=_card, format="text")
     report = commands.add_parser(
         "report", help="appraise, and write the result as a page", description=_REPORT,
-        epilog=main.EXITS, formatter_class=raw,
+        epilog=EXITS, formatter_class=help_formatter,
     )  # fmt: skip
     add = report.add_argument
     add("certificate", metavar="CERT", help="the certificate file")
     add("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
     add("-o", "--out", metavar="FILE", required=True, help="the page to write")
-    main.add_policy_options(report)
-    main.add_format(report)
+    add_policy_options(report)
+    add_format(report)
     report.set_defaults(run=_report)
 
 
@@ -83,9 +83,8 @@ def _facts(path: str) -> "Facts":
 
 
 def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert.cli.main import complain
     from aicert.exports.files import exports
-    from aicert.signing.sign import write_atomically
+    from aicert.files.atomic import write_atomically
 
     folder = Path(options.folder)
     if not options.folder:
@@ -108,8 +107,8 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.exports.card import update
     from aicert.exports.provenance import CERTIFICATE
+    from aicert.files.atomic import check_place, require_replaceable, write_atomically
     from aicert.files.bounded import read_bounded
-    from aicert.signing.sign import check_place, require_replaceable, write_atomically
 
     facts = _facts(options.certificate)
     path = Path(options.card)
@@ -139,12 +138,11 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
 
 def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert.cli.main import appraised, complain, show_result
     from aicert.exports import facts
     from aicert.exports.page import page
+    from aicert.files.atomic import check_place, write_atomically
     from aicert.formats import certificate
     from aicert.formats.digest import of_bytes
-    from aicert.signing.sign import check_place, write_atomically
     from aicert.verifier import verify
 
     out = Path(options.out)

@@ -1,5 +1,4 @@
-"""The `aicert` command: verify, show, sources, and what `aicert.export` and
-`aicert.records` add (design: commands).
+"""The `aicert` command: its options, errors and exit codes; each command has a module of its own.
 
 The result goes to stdout, progress and errors to stderr. Exit codes: 0 passed, 1 the evidence says
 no, 2 no verdict, 3 bad configuration or command line.
@@ -10,45 +9,24 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from aicert.cli import table
-from aicert.errors import AicertError, ConfigError, ToolError
-from aicert.text import error_lines, fitted
+from aicert.cli import verify
+from aicert.cli.terminal import EXITS, add_format, complain, help_formatter, write, write_lines
+from aicert.errors import AicertError, ToolError
+from aicert.text import error_lines
 
 if TYPE_CHECKING:
-    from argparse import _SubParsersAction
+    from aicert.cli.terminal import Subparsers, Write
 
-    from aicert.appraisal.result import AttestationResult
-    from aicert.formats.certificate import Certificate
-
-    Write = Callable[[str], None]
-
-# Commands that need nothing of aicert.export, not even to be parsed.
+# Commands whose options are added without loading those of the others.
 _OWN = ("verify", "show")
 _SIGNATURES = ("sign", "verify-signature")
 _DECIDE = ("verify", "verify-signature", "report")
 NO_VERDICT = 2
 CONFIG_EXIT = 3
 INTERRUPTED = 130
-HELP_WIDTH = 80
-
-_VERIFY = """\
-Check that the model in MODEL_DIR was made from what its lockfile names, inside a measured machine.
-
-  aicert verify certificate.json model/ --lockfile lockfiles/tiny-alpaca.lock.toml
-  aicert verify certificate.json model/ --policy local --root .aicert/ca/local.pem
-
-The policy is yours and says which platforms and machine images you accept: `default` wants a
-cloud's virtual TPM, `confidential` one in a machine that its processor protects; `local` and `qemu`
-accept the simulated platform whose root you give, whose evidence the operator could have forged;
-anything else is the path of a policy file.
-
-With --lineage, every input that is another run's output must have that run's certificate there, and
-so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
-"""
-EXITS = "exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line or policy"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -73,11 +51,6 @@ class _Version(argparse.Action):
             said = "of a checkout that is not installed"
         write(f"aicert {said}\n")
         parser.exit()
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    # A given width: asking for the terminal's imports shutil, for every option that is added.
-    return argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,7 +109,7 @@ def _parser(
         prog="aicert",
         description="Verify certificates and signatures of AI models.",
         epilog=EXITS,
-        formatter_class=_formatter,
+        formatter_class=help_formatter,
     )
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(
@@ -146,114 +119,43 @@ def _parser(
     if word not in _OWN:
         from aicert.cli import signing as signature_commands
 
-        signature_commands.add_commands(commands, _formatter)
+        signature_commands.add_commands(commands)
     if word not in (*_OWN, *_SIGNATURES):
         from aicert.cli import exports
 
-        exports.add_commands(commands, _formatter)
+        exports.add_commands(commands)
         from aicert.cli import records as row_commands
 
-        row_commands.add_commands(commands, _formatter)
+        row_commands.add_commands(commands)
     return parser, commands.choices
 
 
-def _add_commands(commands: "_SubParsersAction[Any]") -> None:
-    verify = commands.add_parser(
-        "verify",
-        help="check a certificate and the model that it is for",
-        description=_VERIFY,
-        epilog=EXITS,
-        formatter_class=_formatter,
-    )
+def _add_commands(commands: "Subparsers") -> None:
+    verify.add_command(commands)
     show = commands.add_parser(
         "show",
         help="print what a certificate claims, with no verdict",
         description="Print what a certificate claims. Nothing is verified.",
-        formatter_class=_formatter,
+        formatter_class=help_formatter,
     )
     sources = commands.add_parser(
         "sources",
         help="ask the sources of a certificate's inputs whether they have those bytes",
         description="Ask hubs and servers, by metadata where they have it. Nothing is verified.",
         epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
-        formatter_class=_formatter,
+        formatter_class=help_formatter,
     )
-    for parser, run in ((verify, _verify), (show, _show), (sources, _sources)):
+    for parser, run in ((show, _show), (sources, _sources)):
         parser.add_argument("certificate", metavar="CERT", help="the certificate file")
         parser.set_defaults(run=run)
-    verify.add_argument("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
-    add_policy_options(verify)
-    verify.add_argument(
-        "--certificate-only", action="store_true", help="exit 0 if all but the model is ok"
-    )
-    for parser in (verify, show, sources):
         add_format(parser)
-
-
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says what standard output gets."""
-    parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="what stdout gets"
-    )
-
-
-def add_policy_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of whoever appraises (`appraised`)."""
-    add = parser.add_argument
-    add("--policy", default="default", help="default, confidential, local, qemu or a policy file")
-    add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
-    add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
-    add("--image-lock", metavar="L", help="the lock of a machine image that you accept")
-    add("--nonce", metavar="HEX", help="your challenge: proves that the run came after it")
-    add("--at", metavar="TIME", help="judge certificates' validity at this time, not now")
-    add("--lineage", metavar="PATH", action="append", help="certificates of the runs it builds on")
-
-
-def _verify(options: argparse.Namespace, _: "Write") -> int:
-    if options.certificate_only and options.model is not None:
-        raise ConfigError("--certificate-only and MODEL_DIR contradict each other")
-    result = appraised(options, options.certificate)
-    return show_result(result, options.format, certificate_only=options.certificate_only)
-
-
-def appraised(options: argparse.Namespace, certificate: "str | Certificate") -> "AttestationResult":
-    """What is to be said of `certificate` and the model, by the options."""
-    from aicert.cli.progress import Progress
-    from aicert.verifier import verify as api
-
-    with Progress(options.model, complain) as progress:
-        return api.check_files(
-            certificate,
-            options.model,
-            policy=options.policy,
-            root=options.root,
-            lockfile=options.lockfile,
-            image=options.image_lock,
-            nonce=options.nonce,
-            at=options.at,
-            lineage=options.lineage,
-            on_bytes=progress.on_bytes,
-        )
-
-
-def show_result(
-    result: "AttestationResult", form: str = "text", *, certificate_only: bool = False
-) -> int:
-    """Write the result to stdout as `text` or `json`; returns the exit code that it stands for."""
-    if form == "json":
-        write(table.json_text(result))
-    else:
-        write_lines(table.text(result, colour=use_colour(), columns=terminal_columns()))
-    if certificate_only and result.verdict == "none" and result.certificate_consistent == "yes":
-        return 0
-    return result.exit_code
 
 
 def _show(options: argparse.Namespace, say: "Write") -> int:
     from aicert.cli.show import claims, claims_text
-    from aicert.verifier import verify as api
+    from aicert.verifier.verify import read_certificate
 
-    certificate = api.read_certificate(options.certificate)
+    certificate = read_certificate(options.certificate)
     if options.format == "json":
         say(json.dumps(claims(certificate), indent=2) + "\n")
     else:
@@ -264,9 +166,9 @@ def _show(options: argparse.Namespace, say: "Write") -> int:
 def _sources(options: argparse.Namespace, say: "Write") -> int:
     # Outside the trust core, with libraries of its own: the extra `sources`.
     from aicert.cli import sources as command
-    from aicert.verifier import verify as api
+    from aicert.verifier.verify import read_certificate
 
-    text, code = command.run(api.read_certificate(options.certificate), options.format)
+    text, code = command.run(read_certificate(options.certificate), options.format)
     say(text)
     return code
 
@@ -286,48 +188,3 @@ def _report(error: AicertError, form: str) -> int:
             error = unwritten
     complain(error_lines(error.message, error.hint))
     return error.exit_code
-
-
-def write(text: str) -> None:
-    """Write to stdout; a reader that went away takes nothing from the exit code."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Else the interpreter complains when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise ToolError(f"cannot write the result: {error.strerror}") from None
-
-
-def write_lines(text: str) -> None:
-    """Write lines for people to stdout, none longer than the terminal is wide."""
-    write(fitted(text, terminal_columns()))
-
-
-def complain(text: str) -> None:
-    """Write to stderr; where it is closed or full, only the exit code is left to say it."""
-    if sys.stderr is None:
-        return
-    try:
-        sys.stderr.write(fitted(text, terminal_columns(sys.stderr)))
-        sys.stderr.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-
-def use_colour() -> bool:
-    """Whether stdout is a terminal that wants styles (no-color.org)."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not plain
-
-
-def terminal_columns(stream: TextIO | None = None) -> int | None:
-    """The width of the terminal that a stream is, stdout if none is given; None where it is none,
-    or does not say.
-    """
-    try:
-        return os.get_terminal_size((stream or sys.stdout).fileno()).columns or None
-    except (OSError, ValueError):
-        return None

@@ -10,8 +10,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from aicert.cli.terminal import add_format, help_formatter
 from aicert.errors import ConfigError, ToolError
 from aicert.formats.digest import MAX_FILES, check_path
 from aicert.frozen import dataclass
@@ -22,7 +23,7 @@ from aicert.records.select import DEFAULT, choose
 from aicert.text import safe
 
 if TYPE_CHECKING:
-    from argparse import _SubParsersAction
+    from aicert.cli.terminal import Subparsers
 
 _RECORDS = """\
 Say which rows PATH holds as trainings read them: of each split how many, and the size and SHA-256
@@ -61,20 +62,19 @@ class Counted:
         }
 
 
-def add_commands(commands: "_SubParsersAction[Any]", raw: Any) -> None:
-    """Add this module's command to the parser of `aicert`, whose help `raw` formats."""
-    from aicert.cli import main
-
+def add_commands(commands: "Subparsers") -> None:
+    """Add this module's command to the parser of `aicert`."""
     parser = commands.add_parser(
         "records", help="say which rows files hold, as run reports do", description=_RECORDS,
-        epilog="exit codes: 0 said, 2 rows are refused, 3 bad command line", formatter_class=raw,
+        epilog="exit codes: 0 said, 2 rows are refused, 3 bad command line",
+        formatter_class=help_formatter,
     )  # fmt: skip
     add = parser.add_argument
     add("paths", metavar="PATH", nargs="+", help="a directory or a file with rows")
     add("--data-files", metavar="PATTERN", action="append", help="as the config's `data_files`")
     add("--split", metavar="NAME", help="only this split")
     add("--canonical", metavar="FILE", help="also write the rows to this new file")
-    main.add_format(parser)
+    add_format(parser)
     parser.set_defaults(run=_records)
 
 

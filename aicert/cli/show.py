@@ -2,7 +2,6 @@
 
 from typing import cast
 
-from aicert.cli.table import fact_lines
 from aicert.errors import AicertError
 from aicert.formats import lockfile as lockfiles
 from aicert.formats import run_report, run_report_facts
@@ -11,6 +10,7 @@ from aicert.formats.certificate import Certificate
 from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import RunReport
 from aicert.text import counted, safe
+from aicert.verifier.facts import fact_lines
 
 MAX_SHOWN = 50
 _BANK = "sha256"

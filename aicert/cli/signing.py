@@ -9,25 +9,18 @@ import json
 import os
 import shlex
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from aicert.cli.terminal import add_format, complain, help_formatter
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.text import safe
 
 if TYPE_CHECKING:
-    from argparse import _SubParsersAction
     from datetime import datetime
     from pathlib import Path
 
+    from aicert.cli.terminal import Subparsers
     from aicert.signing.keys import Signer, Trusted
-
-    Subparsers = _SubParsersAction[Any]
-
-    class Formatter(Protocol):
-        """What formats a parser's help."""
-
-        def __call__(self, prog: str) -> argparse.HelpFormatter:
-            """A formatter for the program `prog`."""
 
 
 _SIGN = """\
@@ -52,14 +45,19 @@ A certificate has to be valid now, or at the time that you state with --at.
 _EXITS = (
     "exit codes: 0 passed, 1 the signature or the files say no, 2 no verdict, 3 bad command line"
 )
+# Modules of aicert.signing that need other packages, and the extra that installs those.
+EXTRAS = {"sigstore_signer": "sigstore", "pkcs11_signer": "pkcs11", "tpm_signer": "tpm"}
 # What `--digests` reads: every file, sorted by the bytes of its path.
 _LISTING = "find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 sha256sum"
 
 
-def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
-    """Add this module's commands to the parser of `aicert`, whose help `raw` formats."""
+def add_commands(commands: "Subparsers") -> None:
+    """Add this module's commands to the parser of `aicert`."""
     sign = commands.add_parser(
-        "sign", help="sign a model or data directory (OMS)", description=_SIGN, formatter_class=raw
+        "sign",
+        help="sign a model or data directory (OMS)",
+        description=_SIGN,
+        formatter_class=help_formatter,
     )
     add = sign.add_argument
     add("target", metavar="DIR", help="the directory, or one file")
@@ -78,14 +76,14 @@ def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
     add("--ignore", metavar="PATH", action="append", default=[], help="leave this path out")
     add("--cache", metavar="FILE", help="do not read again what did not change since")
     add("--digests", metavar="FILE", help="take digests from this sha256sum listing, read nothing")
-    add("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    add_format(sign)
     sign.set_defaults(run=_sign)
     verify = commands.add_parser(
         "verify-signature",
         help="check a signature of a model or data directory (OMS)",
         description=_VERIFY,
         epilog=_EXITS,
-        formatter_class=raw,
+        formatter_class=help_formatter,
     )
     add = verify.add_argument
     add("target", metavar="DIR", help="the directory, or one file")
@@ -98,12 +96,11 @@ def add_commands(commands: "Subparsers", raw: "Formatter") -> None:
     add("--issuer", metavar="URL", help="the OpenID provider that vouches for ID")
     add("--trusted-root", metavar="FILE", help="Sigstore's root, if not the one installed here")
     add("--only", metavar="PATH", action="append", default=[], help="verify only this file")
-    add("--format", choices=("text", "json"), default="text", help="what stdout gets")
+    add_format(verify)
     verify.set_defaults(run=_verify)
 
 
 def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert.cli.main import complain
     from aicert.cli.progress import Progress
     from aicert.signing import sign as signing
     from aicert.text import counted
@@ -163,13 +160,13 @@ def _signer(options: argparse.Namespace) -> "Signer":
     if options.sigstore:
         if options.certificate is not None:
             raise ConfigError("--certificate goes with a key of yours, not with --sigstore")
-        keyless: Signer = _extra("keyless", "sigstore").load(secret, options.trust_config)
+        keyless: Signer = _extra("sigstore_signer").load(secret, options.trust_config)
         return keyless
     signer: keys.KeySigner
     if options.pkcs11 is not None:
-        signer = _extra("pkcs11_signer", "pkcs11").load(options.pkcs11, secret)
+        signer = _extra("pkcs11_signer").load(options.pkcs11, secret)
     elif options.tpm is not None:
-        signer = _extra("tpm_signer", "tpm").load(options.tpm, secret)
+        signer = _extra("tpm_signer").load(options.tpm, secret)
     else:
         signer = keys.load_signer(options.key, password=secret)
     if options.certificate is None:
@@ -180,14 +177,14 @@ def _signer(options: argparse.Namespace) -> "Signer":
     return certified(signer, options.certificate, options.certificate_chain)
 
 
-def _extra(module: str, extra: str) -> Any:
-    """A module of this package that needs more than this package does."""
+def _extra(module: str) -> Any:
+    """A signer of this package that needs more than this package does."""
     try:
         return importlib.import_module(f"aicert.signing.{module}")
     except ModuleNotFoundError as error:
         raise ToolError(
             f"this needs the package {error.name}, which is not installed",
-            hint=f"in a checkout of this project: pip install '.[{extra}]'",
+            hint=f"in a checkout of this project: pip install '.[{EXTRAS[module]}]'",
         ) from None
 
 
@@ -204,12 +201,11 @@ def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None"
         if options.trusted_root is not None:
             raise ConfigError("--trusted-root goes with --identity")
         return None
-    trust = _extra("keyless", "sigstore").trust
+    trust = _extra("sigstore_signer").trust
     return lambda data: trust(data, options.identity, options.issuer, options.trusted_root)
 
 
 def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert.cli.main import complain
     from aicert.cli.progress import Progress
     from aicert.signing import verify as verifying
 

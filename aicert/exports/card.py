@@ -8,11 +8,11 @@ digests before it becomes YAML or Markdown.
 
 import re
 
-from aicert.cli.table import fact_items
 from aicert.errors import ConfigError
 from aicert.exports.facts import Facts, kind_of
 from aicert.formats.lockfile import LockedInput
 from aicert.text import safe
+from aicert.verifier.facts import fact_items
 
 BEGIN, END = "<!-- aicert:begin -->", "<!-- aicert:end -->"
 _YAML_BEGIN, _YAML_END = "# aicert:begin", "# aicert:end"

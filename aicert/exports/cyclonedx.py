@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from aicert.cli.table import fact_items
 from aicert.exports.facts import METRICS, Facts, Kind, kind_of
 from aicert.exports.provenance import CERTIFICATE
 from aicert.formats.digest import Digest
@@ -18,6 +17,7 @@ from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
 from aicert.formats.statement import Output
 from aicert.formats.strict_json import dumps
+from aicert.verifier.facts import fact_items
 
 SPEC = "1.7"
 SCHEMA = "http://cyclonedx.org/schema/bom-1.7.schema.json"

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from aicert.appraisal.result import AttestationResult, CheckResult, tier_rank
-from aicert.cli.table import fact_items
 from aicert.exports.facts import Facts
 from aicert.exports.plot import drawable, line_plot
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
 from aicert.text import counted, safe
+from aicert.verifier.facts import fact_items
 
 MAX_ROWS = 200
 MAX_LINES = 20

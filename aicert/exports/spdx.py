@@ -7,13 +7,13 @@ profiles ai and dataset is not claimed: they want to know who supplied each mode
 it was released and from where, which no certificate says.
 """
 
-from aicert.cli.table import fact_items
 from aicert.exports.facts import METRICS, Facts, kind_of
 from aicert.exports.provenance import CERTIFICATE
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
 from aicert.formats.statement import BUILD_TYPE, Output
 from aicert.formats.strict_json import dumps
+from aicert.verifier.facts import fact_items
 
 CONTEXT = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
 SPEC = "3.0.1"

@@ -6,14 +6,13 @@ may not have meant is told in notes. Digests may come from a cache by file statu
 verifiers read every byte.
 """
 
-import contextlib
 import os
 import shlex
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.files.atomic import check_place, write_atomically
 from aicert.files.bounded import StrPath, read_bounded
 from aicert.formats.digest import check_path, check_paths
 from aicert.frozen import dataclass
@@ -145,17 +144,6 @@ def _check_key(
         )
 
 
-def check_place(path: Path) -> None:
-    """Raise ToolError where `write_atomically` surely cannot write: before much is read for it."""
-    require_replaceable(path)
-    if os.access(path.parent, os.W_OK):
-        return
-    reason, hint = "there is no such directory", f"mkdir -p {shlex.quote(str(path.parent))}"
-    if os.path.isdir(path.parent):
-        reason, hint = "the directory is not writable", "name a file in another directory"
-    raise ToolError(f"cannot write {os.fspath(path)!a}: {reason}", hint=hint)
-
-
 def _notes(
     root: Path, place: Path, ignored: Sequence[str], found: Mapping[str, str], *, listed: bool
 ) -> tuple[str, ...]:
@@ -225,39 +213,3 @@ def _ignored(root: Path, place: Path, more: Sequence[str]) -> list[str]:
 def _covered(path: str, names: Sequence[str]) -> list[str]:
     """Which of the ignored names leave this path out."""
     return [name for name in names if f"{path}/".startswith(f"{name}/")]
-
-
-def require_replaceable(path: Path) -> int | None:
-    """The mode of the file at `path`, None where there is none; ToolError for anything else.
-
-    A folder that somebody sent may hold a link to a file of the reader's, or a FIFO; and a device
-    that is replaced is gone for every program.
-    """
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None
-    if not stat.S_ISREG(mode):
-        kind = "a directory" if stat.S_ISDIR(mode) else "a link or a special file"
-        raise ToolError(f"cannot write {os.fspath(path)!a}: it is {kind}", hint="name a file")
-    return stat.S_IMODE(mode)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whose mode stays; whoever looks sees the old file or the new one."""
-    mode = require_replaceable(path)
-    beside = path.parent / f".aicert.{os.urandom(8).hex()}"
-    try:
-        with open(beside, "xb") as file:
-            file.write(data)
-        if mode is not None:
-            os.chmod(beside, mode)
-        os.replace(beside, path)
-    except OSError as error:
-        raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None
-    finally:
-        # Of what is not there, too: a read-only file system says that it is read-only.
-        with contextlib.suppress(OSError):
-            beside.unlink()

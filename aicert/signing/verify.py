@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
-from aicert.appraisal.result import CheckResult, CheckVerdict
 from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded
 from aicert.formats.digest import check_path
@@ -27,6 +26,7 @@ from aicert.signing.keys import Trusted, trust_key
 from aicert.signing.sign import default_signature, located
 from aicert.text import MAX_LINES, counted, error_lines, safe
 
+Verdict = Literal["ok", "failed", "not-checked"]
 CHECKS = ("signer.trusted", "signature.valid", "manifest.form", "files.match")
 T = TypeVar("T")
 Keyless = Callable[[bytes], Trusted]
@@ -34,10 +34,20 @@ SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureCheck:
+    """One check; `hint` is a command that helps, if there is one."""
+
+    id: str
+    verdict: Verdict
+    detail: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureResult:
     """What was found. `covered` is (files verified, files signed); `notes` are for people."""
 
-    checks: tuple[CheckResult, ...]
+    checks: tuple[SignatureCheck, ...]
     subject: str
     covered: tuple[int, int]
     notes: tuple[str, ...]
@@ -154,7 +164,7 @@ class _Steps:
     """One result per check; the first that is not ok leaves the rest unchecked."""
 
     def __init__(self) -> None:
-        self.results: list[CheckResult] = []
+        self.results: list[SignatureCheck] = []
         self.notes: list[str] = []
         self._cause: str | None = None
 
@@ -178,8 +188,8 @@ class _Steps:
         self._put(check, "ok", detail)
         return value
 
-    def _put(self, check: str, verdict: CheckVerdict, detail: str, hint: str | None = None) -> None:
-        self.results.append(CheckResult(id=check, verdict=verdict, detail=detail, hint=hint))
+    def _put(self, check: str, verdict: Verdict, detail: str, hint: str | None = None) -> None:
+        self.results.append(SignatureCheck(id=check, verdict=verdict, detail=detail, hint=hint))
 
 
 def _why(found: Trusted) -> tuple[str, Trusted]:

@@ -10,17 +10,15 @@ strong ETag.
 import datetime
 import email.utils
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx2
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
 from aicert.sources.store import Partial, room
-
-if TYPE_CHECKING:
-    from aicert.sources.transfer import Batch, Transfer, Wanted
+from aicert.sources.wanted import Batch, OnBytes, Wanted
 
 # In a row and without one new byte: then it is not a hiccup.
 ATTEMPTS = 5
@@ -45,9 +43,18 @@ class Download:
     """The fetch of one file into a partial file that is held."""
 
     def __init__(
-        self, transfer: "Transfer", wanted: "Wanted", partial: Partial, batch: "Batch"
+        self,
+        wanted: Wanted,
+        partial: Partial,
+        batch: Batch,
+        *,
+        root: Path,
+        client: Callable[[], httpx2.Client],
+        on_bytes: OnBytes,
     ) -> None:
-        self._transfer = transfer
+        self._root = root
+        self._client = client
+        self._on_bytes = on_bytes
         self._wanted = wanted
         self._partial = partial
         self._batch = batch
@@ -58,7 +65,7 @@ class Download:
 
     def run(self) -> FileFact:
         """Fetch until the file is whole; its digest is the wanted one when this returns."""
-        with room(self._transfer.store.root):
+        with room(self._root):
             self._take_up()
             self._until_whole()
             if self._is_right():
@@ -90,11 +97,11 @@ class Download:
             if self._etag is None:
                 self._restart()
                 return
-        self._partial.resume(self._transfer.on_bytes)
+        self._partial.resume(self._on_bytes)
         self._trusted = self._partial.size == 0
 
     def _restart(self) -> None:
-        self._transfer.on_bytes(-self._partial.size)
+        self._on_bytes(-self._partial.size)
         self._partial.restart()
         self._trusted = True
 
@@ -126,7 +133,7 @@ class Download:
     def _attempt(self) -> None:
         if self._partial.size and self._wanted.sha256 == self._partial.sha256:
             return
-        client = self._transfer.client
+        client = self._client()
         headers = {**self._wanted.headers, "Accept-Encoding": "identity"}
         if self._partial.size:
             headers["Range"] = f"bytes={self._partial.size}-"
@@ -184,7 +191,7 @@ class Download:
         for block in response.iter_raw():
             self._batch.check_running()
             self._partial.write(block)
-            self._transfer.on_bytes(len(block))
+            self._on_bytes(len(block))
             if self._wanted.size is not None and self._partial.size > self._wanted.size:
                 raise self._wrong(f"more than {self._wanted.size} bytes")
         if self._wanted.size is not None and self._partial.size < self._wanted.size:

@@ -22,7 +22,8 @@ from aicert.sources.choice import Choice, choose
 from aicert.sources.download import ATTEMPTS, FIRST_WAIT_S, MAX_WAIT_S, retry_after
 from aicert.sources.forms import HubSource, is_commit
 from aicert.sources.remote import Found
-from aicert.sources.transfer import Transfer, Wanted
+from aicert.sources.transfer import Transfer
+from aicert.sources.wanted import Wanted
 
 # The hub wants LFS from 10 MB on; far above it the metadata is wrong, and reading would never end.
 MAX_PLAIN = 64 << 20

@@ -15,7 +15,8 @@ import httpx2
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
-from aicert.sources.transfer import Transfer, Wanted
+from aicert.sources.transfer import Transfer
+from aicert.sources.wanted import Wanted
 
 Login = Callable[[], Mapping[str, str]]
 

@@ -11,15 +11,14 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from aicert.errors import ToolError
 from aicert.formats.digest import FileFact
 from aicert.sources.store import Store
+from aicert.sources.wanted import Batch, OnBytes, Wanted
 
 if TYPE_CHECKING:
     import httpx2
@@ -28,41 +27,6 @@ if TYPE_CHECKING:
 THREADS = 8
 CONNECT_S, READ_S = 15.0, 60.0
 MAX_REDIRECTS = 10
-
-OnBytes = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """One file to fetch. `name` is for people; `sha256` and `size` where they are known."""
-
-    url: str
-    name: str
-    headers: Mapping[str, str]
-    sha256: str | None = None
-    size: int | None = None
-
-
-class Stopped(ToolError):  # noqa: N818 - nothing is wrong with the file
-    """This file is not to blame: what it has is kept, and another one says what went wrong."""
-
-
-class Batch:
-    """Files that are fetched together: the first error, or Ctrl-C, ends all of them."""
-
-    def __init__(self, pause: Callable[[float], object] | None) -> None:
-        self.stop = threading.Event()
-        self._pause = pause or self.stop.wait
-
-    def check_running(self) -> None:
-        """Raise if the others have ended: partial files are kept."""
-        if self.stop.is_set():
-            raise Stopped("stopped, because the fetch of another file ended")
-
-    def wait(self, seconds: float) -> None:
-        """Wait, but no longer than this batch goes on."""
-        self._pause(seconds)
-        self.check_running()
 
 
 def _ignore(count: int) -> None:
@@ -164,6 +128,7 @@ class Transfer:
 
     def _file(self, wanted: Wanted, batch: Batch) -> FileFact:
         """Fetch one file into the store. Raises LockError for other bytes than were locked."""
+        # It imports the HTTP library, which costs a tenth of a second.
         from aicert.sources.download import Download
 
         key = wanted.sha256 or f"url-{hashlib.sha256(wanted.url.encode()).hexdigest()}"
@@ -172,7 +137,14 @@ class Transfer:
             if wanted.sha256 is not None and self.store.has(wanted.sha256):
                 partial.discard()
                 return FileFact(self.store.file(wanted.sha256).stat().st_size, wanted.sha256)
-            return Download(self, wanted, partial, batch).run()
+            return Download(
+                wanted,
+                partial,
+                batch,
+                root=self.store.root,
+                client=lambda: self.client,
+                on_bytes=self.on_bytes,
+            ).run()
 
 
 def new_client() -> "httpx2.Client":

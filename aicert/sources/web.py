@@ -20,7 +20,8 @@ from aicert.formats.digest import FileFact
 from aicert.sources.choice import Choice, refuse_pickles
 from aicert.sources.forms import WebSource
 from aicert.sources.remote import FILE, Found
-from aicert.sources.transfer import Transfer, Wanted
+from aicert.sources.transfer import Transfer
+from aicert.sources.wanted import Wanted
 
 # What is fetched without asking, to compare a file that is small.
 SMALL = 4 << 20

@@ -14,7 +14,7 @@ from typing import Any
 
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.policy import FIRMWARE_PCRS, Policy
-from aicert.cli import main
+from aicert.cli import terminal
 from aicert.errors import ConfigError, ToolError
 from aicert.formats import image_lock
 from aicert.formats.certificate import Certificate
@@ -76,7 +76,7 @@ named) it compares each register and prints the lines of a policy for that firmw
         if args or path.is_file():
             certificate = verify.read_certificate(path)
             lines += ["", *compare(certificate, policy, first, others, os.path.relpath(path, root))]
-        main.write("\n".join(lines) + "\n")
+        terminal.write("\n".join(lines) + "\n")
         return 0
 
 

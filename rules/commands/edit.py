@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aicert.cli import main
+from aicert.cli import terminal
 from aicert.errors import ConfigError
 from rules.commands import editing
 from rules.commands.base import Command
@@ -14,7 +14,7 @@ from rules.review import review, text
 
 
 def _show(found: review.Review) -> int:
-    main.write(text.text(found))
+    terminal.write(text.text(found))
     return 0
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aicert.cli import main
+from aicert.cli import terminal
 from aicert.errors import ConfigError
 from aicert.trust.built_in import BUILT_IN
 from aicert.verifier import verify
@@ -66,7 +66,7 @@ Exit codes: 0; 1 if a check failed; 3 bad command line.
         found = review.review(root, base, head)
         checks = _checks(root, params, base, head) if params["check"] else []
         render = text.markdown if params["format"] == "markdown" else text.text
-        main.write(render(found, checks))
+        terminal.write(render(found, checks))
         return int(any(check.verdict == "failed" for check in checks))
 
 

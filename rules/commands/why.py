@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aicert.cli import main
+from aicert.cli import terminal
 from aicert.errors import ConfigError
 from aicert.text import safe
 from rules.commands.base import Command
@@ -29,7 +29,7 @@ Compares as certify does and starts nothing. Exit code 0 whatever it finds; 3 fo
         root = Path.cwd()
         project = config.load(root)
         runs = [project.run(name) for name in args] or list(project.runs.values())
-        main.write("".join(_explain(root, project, run) for run in runs))
+        terminal.write("".join(_explain(root, project, run) for run in runs))
         return 0
 
 
@@ -77,5 +77,5 @@ class Graph(Command):
             raise ConfigError("--format is text or svg")
         root = Path.cwd()
         drawn = graph.nodes(root, config.load(root))
-        main.write(graph.svg(drawn) if params["format"] == "svg" else graph.text(drawn))
+        terminal.write(graph.svg(drawn) if params["format"] == "svg" else graph.text(drawn))
         return 0

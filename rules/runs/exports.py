@@ -57,7 +57,7 @@ def are_written(certificate: Path) -> bool:
 def write(certificate: Path) -> None:
     """Write every export beside the certificate file."""
     # Costs start-up, which a command with nothing to do has no time for.
-    from aicert.signing.sign import write_atomically
+    from aicert.files.atomic import write_atomically
 
     for name, data in _exports(certificate).items():
         write_atomically(certificate.with_name(name), data)

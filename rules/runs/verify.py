@@ -14,7 +14,7 @@ from aicert.appraisal.appraise import appraise
 from aicert.appraisal.checks.model import Model
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
-from aicert.cli import main, table
+from aicert.cli import table, terminal
 from aicert.errors import ConfigError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
@@ -116,7 +116,7 @@ def verify(root: Path, run: Run, asked: Question) -> AttestationResult:
 def show(result: AttestationResult, form: str = "text") -> None:
     """Print a result on stdout: the table, or one JSON object on one line."""
     if form == "json":
-        main.write(json.dumps(table.to_json(result)) + "\n")
+        terminal.write(json.dumps(table.to_json(result)) + "\n")
     else:
-        columns = main.terminal_columns()
-        main.write(table.text(result, colour=main.use_colour(), columns=columns))
+        columns = terminal.terminal_columns()
+        terminal.write(table.text(result, colour=terminal.use_colour(), columns=columns))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert.cli import main
+from aicert.cli import main, terminal
 from aicert.cli import table as render
 from tests.adversarial.forger import Scene
 
@@ -30,13 +30,13 @@ def test_a_terminal_gets_wrapped_details_and_a_file_does_not() -> None:
 
 def test_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert main.terminal_columns() is None
+    assert terminal.terminal_columns() is None
     with Path(os.devnull).open("w") as null:
         monkeypatch.setattr(sys, "stdout", null)
-        assert main.terminal_columns() is None
+        assert terminal.terminal_columns() is None
         monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((80, 24)))
-        assert main.terminal_columns() == 80
-        assert main.terminal_columns(null) == 80
+        assert terminal.terminal_columns() == 80
+        assert terminal.terminal_columns(null) == 80
 
 
 def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,16 +53,16 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert not main.use_colour()
+    assert not terminal.use_colour()
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert main.use_colour()
+    assert terminal.use_colour()
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not main.use_colour()
+    assert not terminal.use_colour()
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
-    assert not main.use_colour()
+    assert not terminal.use_colour()
 
 
 def test_three_styles_and_no_more() -> None:

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from aicert.cli.main import main
-from aicert.errors import ConfigError, ToolError
+from aicert.errors import ConfigError
 from aicert.exports import card, facts, files
 from aicert.exports.page import page as draw
 from aicert.formats import tpm
 from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import Value
-from aicert.signing.sign import write_atomically
 from tests.adversarial.forger import Scene
 from tests.unit.sample_certificate import sample
 
@@ -228,30 +227,6 @@ def test_a_file_keeps_its_mode_and_leaves_nothing_beside(tmp_path: Path) -> None
     assert main(["card", written(tmp_path), str(readme)]) == 0
     assert readme.stat().st_mode & 0o777 == 0o640
     assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "certificate.json"]
-
-
-def test_an_interrupted_write_leaves_nothing_beside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = tmp_path / "README.md"
-    place.write_text("before")
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(place, b"after")
-    assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
-    assert place.read_text() == "before"
-
-
-def test_a_place_that_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ToolError, match="Not a directory"):
-        write_atomically(tmp_path / "file" / "page.html", b"")
-    with pytest.raises(ToolError, match="No such file"):
-        write_atomically(tmp_path / "none" / "page.html", b"")
 
 
 def test_what_is_no_text_is_no_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

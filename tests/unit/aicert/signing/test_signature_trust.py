@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import ssl
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aicert.cli.main import main
+from aicert.cli.signing import EXTRAS
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.model_signature.reader import SINGLE, Bundle, Manifest, Piece
 from aicert.signing import hashing
@@ -210,3 +212,9 @@ def test_a_huge_payload_is_not_encoded_as_old_signers_did(tmp_path: Path) -> Non
     finally:
         tracemalloc.stop()
     assert most < 2 * len(payload)
+
+
+def test_what_needs_another_package_is_found_where_it_is_loaded_from() -> None:
+    # A module that is missing would read like a package that is not installed.
+    for module in EXTRAS:
+        assert importlib.util.find_spec(f"aicert.signing.{module}") is not None, module

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives import serialization
 
 from aicert.cli import progress
 from aicert.cli.main import main
-from aicert.errors import ToolError
 from aicert.files.tree import read_tree
 from aicert.formats.digest import listing
 from aicert.signing import sign as signing
@@ -271,19 +270,6 @@ def test_a_name_that_is_empty_is_not_the_current_directory(
     for place in ("", ".", ".."):
         assert hint(run("report", cert, "-o", place), 2) == "name a file"
     assert sorted(model.iterdir()) == before
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_nothing_half_written_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
-) -> None:
-    def cut(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(os, "replace", cut)
-    with pytest.raises((KeyboardInterrupt, ToolError)):
-        signing.write_atomically(tmp_path / "model.sig", b"new")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("terminal", [True, False])

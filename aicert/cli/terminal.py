@@ -1,0 +1,77 @@
+"""What every command shares of the terminal: writing to it, its width, and the help's form."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from aicert.errors import ToolError
+from aicert.text import fitted
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+    from collections.abc import Callable
+
+    Write = Callable[[str], None]
+    Subparsers = _SubParsersAction[Any]
+
+HELP_WIDTH = 80
+EXITS = "exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line or policy"
+
+
+def help_formatter(prog: str) -> argparse.HelpFormatter:
+    """Format the help of the program `prog`, keeping the lines of its description."""
+    # A given width: asking for the terminal's imports shutil, for every option that is added.
+    return argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH)
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what standard output gets."""
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="what stdout gets"
+    )
+
+
+def write(text: str) -> None:
+    """Write to stdout; a reader that went away takes nothing from the exit code."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Else the interpreter complains when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ToolError(f"cannot write the result: {error.strerror}") from None
+
+
+def write_lines(text: str) -> None:
+    """Write lines for people to stdout, none longer than the terminal is wide."""
+    write(fitted(text, terminal_columns()))
+
+
+def complain(text: str) -> None:
+    """Write to stderr; where it is closed or full, only the exit code is left to say it."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(fitted(text, terminal_columns(sys.stderr)))
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def use_colour() -> bool:
+    """Whether stdout is a terminal that wants styles (no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
+
+
+def terminal_columns(stream: TextIO | None = None) -> int | None:
+    """The width of the terminal that a stream is, stdout if none is given; None where it is none,
+    or does not say.
+    """
+    try:
+        return os.get_terminal_size((stream or sys.stdout).fileno()).columns or None
+    except (OSError, ValueError):
+        return None
