@@ -121,3 +121,10 @@ def test_a_part_beyond_any_size_is_refused() -> None:
     data = signed([resource], writer.subject_digest([HEX]), method="shards")
     with pytest.raises(EvidenceError, match="a part of a file beyond any size"):
         reader.read_manifest(data)
+
+
+def test_a_statement_without_files_is_refused_in_each_format() -> None:
+    for data in (signed([]), statement(reader.OLD_PREDICATE, [])):
+        with pytest.raises(EvidenceError) as caught:
+            reader.read_manifest(data)
+        assert caught.value.message == "the signature covers no file at all"
