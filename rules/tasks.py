@@ -21,7 +21,7 @@ Task = dict[str, Any]
 
 
 def task_training_env() -> Task:
-    """make the environment that Axolotl trains in (minutes, some 3 GB, once)"""
+    """make the environment that Axolotl trains in (once; minutes, about 3 GB)"""
     return {
         "actions": [partial(_done, training_env.ensure_shown, ROOT)],
         "uptodate": [partial(_training_env_is_there)],
@@ -49,7 +49,7 @@ def task_lock() -> Iterator[Task]:
 
 
 def task_certify() -> Iterator[Task]:
-    """everything a certificate needs, only what changed (the command is `./doit certify`)"""
+    """make everything that a certificate needs, if it changed (the command is `./doit certify`)"""
     yield {"name": None, "doc": task_certify.__doc__}
     for run in config.load(ROOT).runs.values():
         yield {
@@ -62,7 +62,7 @@ def task_certify() -> Iterator[Task]:
 
 
 def task_track() -> Iterator[Task]:
-    """hand DVC what lockfiles and certificates name and git does not hold (part of certify)"""
+    """give DVC what lockfiles and certificates name but git does not hold (part of certify)"""
     yield {"name": None, "doc": task_track.__doc__}
     project = config.load(ROOT)
     for run in project.runs.values():
@@ -76,7 +76,7 @@ def task_track() -> Iterator[Task]:
 
 
 def task_export() -> Iterator[Task]:
-    """what other people's tools read, beside each certificate and computed from it alone"""
+    """write what other tools read, computed from each certificate alone"""
     yield {"name": None, "doc": task_export.__doc__}
     for run in config.load(ROOT).runs.values():
         certificate = results.certificate_path(ROOT, run.name)

@@ -45,7 +45,7 @@ record      of a first real run, beside the commit of this repository
   7  the console (boot diagnostics), and which disks the machine found by which number
   8  NV 0x01C101D0: its size and padding; on a confidential size NV 0x01400001 as well"""
 UNPROVEN = """\
-unproven    nobody of this project has seen its image on Azure. PCR 4 rests on firmware
+unproven    nobody in this project has seen its image on Azure. PCR 4 rests on firmware
             that starts the image by its first boot option, PCR 11 on the image alone"""
 
 
@@ -53,12 +53,13 @@ class Calibrate(Command):
     """What a first run on Azure must show, and what one showed."""
 
     name = "azure_calibrate"
-    doc_purpose = "what a first run on Azure must record, and what one quoted"
+    doc_purpose = "say what a first run on Azure must record, or compare what it quoted"
     doc_usage = "[CERTIFICATE]"
     doc_description = f"""\
 Predicts PCR 4 and 11 from the image's bytes, lists the firmware values that the default policy
-accepts, and says what to record. With a certificate (after a run on azure: {LAST}, if no other is
-named) it compares each register and prints the lines of a policy for that firmware.
+accepts, and says what to record. With a certificate (by default {LAST},
+which a run on Azure leaves) it compares each register and prints the lines of a policy for that
+firmware.
 
   ./doit azure_calibrate
   ./doit azure_calibrate certificates/my-run/certificate.json
@@ -129,7 +130,7 @@ def compare(
     for check in wrong:
         yield f"            {check.id}: {safe(check.detail)}"
     if wrong:
-        yield "            this is no quote of Azure's: what follows calibrates nothing"
+        yield "            Azure did not sign this quote: what follows calibrates nothing"
     pcrs = certificate.evidence.pcrs
     for index in (4, 11, 12, 13):
         place = _place(index, pcrs, first, others)

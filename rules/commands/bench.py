@@ -64,8 +64,8 @@ class Bench(Command):
     doc_purpose = "measure against the project's targets; writes docs/benchmarks.md"
     doc_usage = "[NAME…] [--all] [--list]"
     doc_description = (
-        "Without names: the quick ones. "
-        "Exit codes: 0 all targets met, 1 one was missed, 2 it could not be measured."
+        "Without names, bench runs the quick ones. "
+        "Exit codes: 0 all targets met, 1 one was missed, 2 one could not be measured."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -74,7 +74,7 @@ class Bench(Command):
             "long": "all",
             "type": bool,
             "default": False,
-            "help": "the slow ones too",
+            "help": "run the slow ones too",
         },
         {
             "name": "list",
@@ -82,7 +82,7 @@ class Bench(Command):
             "long": "list",
             "type": bool,
             "default": False,
-            "help": "say what there is",
+            "help": "list the benchmarks",
         },
     )
 

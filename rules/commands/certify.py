@@ -20,18 +20,18 @@ class Certify(RunTasks):
     doc_purpose = "train, certify and verify what changed"
     doc_usage = "[RUN …]"
     doc_description = """\
-Makes the example's inputs and the training environment where they are missing, checks that each
-lockfile is the one of the bytes at hand, trains on the run's machine, measures, certifies,
+Makes the example's inputs and the training environment if they are missing, checks that each
+lockfile matches the bytes that are here, trains on the run's machine, measures, certifies,
 verifies, and puts outputs/RUN/ and certificates/RUN/ in place.
 
-Inputs from elsewhere are fetched where they are missing. A run that takes another run's output is
-certified after that one; where it has no lockfile yet, one is written and certify stops for review.
+Inputs from elsewhere are fetched if they are missing. A run that takes another run's output is
+certified after that run; if it has no lockfile yet, one is written and certify stops for review.
 
-When certificate and outputs are in place, the run succeeded: if DVC or an export fails after
+Once certificate and outputs are in place, the run has succeeded: if DVC or an export fails after
 that, a warning says why, the exit code is 0, and the next certify tries it again.
 
-A run whose certificate passes for the lockfile, outputs and runner at hand is up to date. Without
-RUN, every run of aicert.toml but those that say `default = false` there.
+A run is up to date if its certificate passes for the lockfile, outputs and runner that are here.
+Without RUN, certify takes every run of aicert.toml except those that say `default = false` there.
 
   ./doit certify tiny-alpaca
   ./doit certify -n 2                         # two runs at a time
@@ -55,7 +55,7 @@ RUN, every run of aicert.toml but those that say `default = false` there.
             "long": "accept",
             "type": bool,
             "default": False,
-            "help": "go on with a lockfile that is written here for the first time",
+            "help": "continue with a lockfile that is written here for the first time",
         },
         {
             "name": "keep",
@@ -63,7 +63,7 @@ RUN, every run of aicert.toml but those that say `default = false` there.
             "long": "keep",
             "type": bool,
             "default": False,
-            "help": "leave a cloud machine there afterwards, to debug it (it costs money)",
+            "help": "leave the cloud machine running afterwards, to debug it (it costs money)",
         },
     )
 

@@ -48,7 +48,7 @@ IMAGE_LAYERS = (
 AREAS = (
     Area(
         name="runs",
-        what="scratch of runs that were cut off",
+        what="scratch of interrupted runs",
         patterns=(".aicert/runs/*/work",),
         named=False,
     ),
@@ -68,7 +68,7 @@ AREAS = (
     ),
     Area(
         name="envs",
-        what="Python environments (minutes to make again)",
+        what="Python environments (minutes to rebuild)",
         patterns=("CACHE/envs/*", ".venv"),
         named=True,
     ),
@@ -80,7 +80,7 @@ AREAS = (
     ),
     Area(
         name="image",
-        what="layers of the machine's image (minutes to make again)",
+        what="layers of the machine's image (minutes to rebuild)",
         patterns=tuple(f"CACHE/image/{name}" for name in IMAGE_LAYERS),
         named=True,
     ),
@@ -92,7 +92,7 @@ AREAS = (
     ),
     Area(
         name="kept",
-        what="replaced models that passed; finished runs not in place",
+        what="replaced models that passed; finished runs not put in place",
         patterns=(".aicert/kept/*", ".aicert/finished/*"),
         named=True,
     ),
@@ -154,13 +154,14 @@ def remove(path: Path) -> None:
 class Clean(Command):
     """The command line of clean."""
 
-    doc_purpose = "show what takes disk space, ask, and remove it"
+    doc_purpose = "show what takes up disk space, ask, and remove it"
     doc_usage = "[AREA …] [--yes] [--dry-run]"
     doc_description = (
         "Areas: runs, caches, azure, envs, store, image, image-store, kept, outputs,\n"
-        "certificates. Without names: runs, caches, and what runs on Azure left that were\n"
-        "cut off here; all others go only when named. `azure` by name also asks Azure for\n"
-        "everything with our tag. What a running certify uses stays, and so does the local CA."
+        "certificates. Without names, clean takes runs, caches, and what interrupted runs of\n"
+        "this checkout left on Azure; the others go only when named. `azure` by name also asks\n"
+        "Azure for everything with our tag. What a running certify uses stays, and so does the\n"
+        "local CA."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -177,7 +178,7 @@ class Clean(Command):
             "long": "dry-run",
             "type": bool,
             "default": False,
-            "help": "show sizes only",
+            "help": "only show sizes",
         },
     )
 

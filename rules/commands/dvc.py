@@ -27,16 +27,16 @@ class Dvc(Command):
     doc_purpose = "run DVC (remote add, push, pull, status), comparing by SHA-256 after a pull"
     doc_usage = "DVC ARGUMENTS…"
     doc_description = """\
-Inputs and outputs that git does not hold travel by DVC. `push` first tracks what is locked or
-certified and not tracked yet; after `pull` every file is compared with lockfiles and certificates:
-DVC itself accepts a changed object. A remote that is added gets `verify = true`.
+DVC carries the inputs and outputs that git does not hold. `push` first tracks what is locked or
+certified but not tracked yet. After `pull`, every file is compared with lockfiles and certificates,
+because DVC itself accepts a changed object. A remote that you add gets `verify = true`.
 
   ./doit dvc remote add -d team s3://bucket/models
   ./doit dvc push
   ./doit dvc pull
 
-AICERT_DVC=/path/to/dvc uses another DVC: one with the plugin of your remote.
-Exit codes: 0 done, 2 DVC failed or brought other bytes.
+AICERT_DVC=/path/to/dvc uses another DVC, which has the plugin for your remote.
+Exit codes: 0 done, 2 DVC failed or brought the wrong bytes.
 """
 
     def parse_execute(self, in_args: list[str]) -> int:
@@ -66,7 +66,7 @@ Exit codes: 0 done, 2 DVC failed or brought other bytes.
             if before is not None:
                 # Also after a failure: part of it may have been brought.
                 count = tampering.compare(root, project, before, packages, failed=code != 0)
-                say(f"compared  {count} tracked inputs and outputs by SHA-256: as locked")
+                say(f"compared  {count} tracked inputs and outputs by SHA-256: all as locked")
             if action == "push" and code == 0:
                 _check_pushed(root, args[1:])
         if code != 0:

@@ -25,15 +25,16 @@ class Add(Command):
     doc_purpose = "add an input to a run in aicert.toml, lock it, show what changed"
     doc_usage = "RUN NAME SOURCE"
     doc_description = """\
-Writes the input into aicert.toml (comments, order and style stay), locks the run and shows the
-review of what changed. An input of that name gets the new source. A new run begins with its config
-and takes the first machine of aicert.toml. If the source cannot be locked, nothing is changed.
+Writes the input into aicert.toml (comments, order and style stay), locks the run and shows a
+review of what changed. If the run has an input of that name, its source is replaced. A new run
+begins with its config and takes the first machine in aicert.toml. If the source cannot be locked,
+nothing changes.
 
   ./doit add tiny-alpaca alpaca path:examples/other-rows
   ./doit add my-run config path:examples/my-run.yml
 
-Rows in any form that is read (docs/spec/records.md) can be brought into the one that runs use
-without a copy; the new file stands beside the old one and becomes the input:
+Rows in any supported form (docs/spec/records.md) can be converted to the one that runs use without
+making a copy. The new file stands beside the old one and becomes the input:
 
   ./doit add tiny-alpaca alpaca path:examples/rows.csv --canonical
 """
@@ -52,7 +53,7 @@ without a copy; the new file stands beside the old one and becomes the input:
             "long": "canonical",
             "type": bool,
             "default": False,
-            "help": "bring the rows of a file into canonical form first, and add that file",
+            "help": "convert the file's rows to canonical form first, and add that file",
         },
     )
 
@@ -78,8 +79,8 @@ class Update(Command):
     doc_purpose = "resolve inputs again, write the lockfiles, show what changed"
     doc_usage = "[RUN [INPUT]]"
     doc_description = """\
-Asks each source again what it resolves to and writes the lockfiles; aicert.toml stays as it is.
-With RUN only that run, with INPUT only that input.
+Asks each source again what it resolves to, and writes the lockfiles. aicert.toml stays as it is.
+RUN limits this to one run, INPUT to one input.
 
   ./doit update
   ./doit update tiny-alpaca alpaca

@@ -14,9 +14,9 @@ class Fetch(Command):
     doc_purpose = "fetch the locked inputs that are missing here"
     doc_usage = "[RUN …]"
     doc_description = """\
-Fetches what a lockfile names and this computer does not have, by digest, several files at once,
-into $AICERT_CACHE/store (.aicert/store). `./doit certify` does the same before it starts a machine.
-After a cut, run it again: it goes on where it was.
+Fetches what a lockfile names and this computer lacks, by digest, several files at once, into
+$AICERT_CACHE/store (.aicert/store). `./doit certify` does the same before it starts a machine. If
+it is interrupted, run it again: it continues where it stopped.
 
   HF_TOKEN=… ./doit fetch tiny-alpaca    # a gated model; HF_ENDPOINT: a mirror
 """

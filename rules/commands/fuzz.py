@@ -40,10 +40,10 @@ def fuzz(target: str, corpus: Path, seconds: int, atheris: Path | None) -> int:
 class Fuzz(Command):
     """The fuzzer's command line."""
 
-    doc_purpose = "fuzz the parsers of hostile bytes, each for some time"
+    doc_purpose = "fuzz each parser of hostile bytes for some time"
     doc_usage = "[TARGET…] [--seconds N]"
     doc_description = (
-        "Findings and what was interesting stay in .aicert/fuzz/. Exit codes: 0 nothing found, "
+        "Findings and interesting inputs stay in .aicert/fuzz/. Exit codes: 0 nothing found, "
         "1 a finding, 3 there is no such target."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (

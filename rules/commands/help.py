@@ -38,11 +38,11 @@ Certify a fine-tune and verify what was certified.
   ./doit verify --policy local  verify the certificates that are here
   ./doit lock                   after a change of aicert.toml or of an input
 
-Commands (`./doit help COMMAND` tells its options):
+Commands (`./doit help COMMAND` shows its options):
 """
 AFTER = """
-Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 configuration or
-command line. A relying party installs this project (`pip install .`) and uses
+Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad configuration
+or command line. A relying party installs this project (`pip install .`) and uses
 `aicert verify CERT MODEL_DIR`.
 """
 
@@ -51,7 +51,7 @@ class Help(_Tidy, DoitHelp):
     """Usage by example, then every command with its purpose."""
 
     name = "help"
-    doc_purpose = "this text, or the options of one command"
+    doc_purpose = "show this text, or the options of one command"
     doc_usage = "[COMMAND or TASK]"
 
     def execute(self, params: Any, args: list[str]) -> int:

@@ -21,22 +21,22 @@ class Lock(RunTasks):
     """Write the lockfiles, or only compare."""
 
     name = "lock"
-    doc_purpose = "resolve inputs and write lockfiles/, printing each PCR 14"
+    doc_purpose = "resolve inputs, write lockfiles/ and print each PCR 14"
     doc_usage = "[RUN …]"
     doc_description = """\
 Writes lockfiles/RUN.lock.toml, and the listings of directories in
-lockfiles/RUN/. Inputs of this repository are hashed; other sources are asked
-where they are new or changed in aicert.toml, and keep their pin otherwise. A
-config that no run could be made with is refused, and nothing is written.
-Review the change and commit it: a certificate says that a machine measured
+lockfiles/RUN/. Inputs in this repository are hashed. Other sources are asked
+only if they are new or changed in aicert.toml; otherwise they keep their pin.
+If no run could use the config, it is refused and nothing is written. Review
+the change and commit it: a certificate says that a machine measured exactly
 this.
 
   ./doit lock && git diff lockfiles/
   ./doit lock --check    # ask every source; exit 1 if something differs
 
---check writes no lockfile, and says of each input what was compared: a web
-server may give no more than a size. It makes the shipped example's inputs if
-they are wanted and not there.
+--check writes no lockfile. It says for each input what was compared: a web
+server may tell no more than a size. It makes the shipped example's inputs if
+they are needed and missing.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         *RunTasks.cmd_options,
@@ -46,7 +46,7 @@ they are wanted and not there.
             "long": "check",
             "type": bool,
             "default": False,
-            "help": "resolve again and compare, write nothing",
+            "help": "resolve again and compare, but write nothing",
         },
     )
 

@@ -267,7 +267,7 @@ def report(scores: list[Score], show: Iterable[str]) -> None:
 class Mutants(Command):
     """The mutation tester's command line."""
 
-    doc_purpose = "mutation testing of the trust core (hours; it can be stopped and goes on)"
+    doc_purpose = "run mutation tests of the trust core (hours; it can be stopped and continued)"
     doc_usage = "[MODULE…] [--jobs N] [--known]"
     doc_description = (
         "Modules by name: chain, tpm. The survivors that stay are explained in docs/mutants.md. "

@@ -19,12 +19,12 @@ class Reproduce(Command):
     """Execute a certified run once more and compare."""
 
     name = "reproduce"
-    doc_purpose = "execute a certified run once more and compare outputs byte for byte"
+    doc_purpose = "run a certified run once more and compare outputs byte for byte"
     doc_usage = "RUN"
     doc_description = """\
-Verifies the certificate that is here, executes the same lockfile on the run's machine, or on
-another one of aicert.toml, and compares what came out: file by file, and tensor by tensor where
-weights differ. Nothing is put in place: certificate and outputs stay as they are.
+Verifies the certificate that is here, runs the same lockfile on the run's machine or on another one
+of aicert.toml, and compares the outputs: file by file, and tensor by tensor if weights differ.
+Nothing is put in place: certificate and outputs stay as they are.
 
   ./doit reproduce tiny-alpaca
   ./doit reproduce tiny-alpaca --machine measured

@@ -19,19 +19,19 @@ class Review(Command):
     """Say what changed between two states of the lockfiles."""
 
     name = "review"
-    doc_purpose = "what changed in the lockfiles, in words and numbers"
+    doc_purpose = "show what changed in the lockfiles, in words and numbers"
     doc_description = """\
-Compares lockfiles, listings, configs, the machine's image and the training environment: inputs by
-file, rows and size of data where the bytes are at hand, fields of a config, packages, PCR 14.
+Compares lockfiles, listings, configs, the machine's image and the training environment: inputs file
+by file, rows and size of data if the bytes are here, fields of a config, packages, PCR 14.
 
   ./doit review                     # the checkout against the last commit
   ./doit review --base main         # a branch
   ./doit review --base main --head pr --check --format markdown
 
---check also checks the lockfiles of the head and the certificates that are new there, under
---policy, with the code at hand: the change is only read. A link, a device or an executable file
-below certificates/ or lockfiles/, or in aicert.toml's place, fails.
-Exit codes: 0; 1 if a check failed; 3 bad command line.
+--check also checks the head's lockfiles, and the certificates that are new there under --policy. It
+uses the code that is here; the change is only read. A link, a device or an executable file below
+certificates/ or lockfiles/, or in the place of aicert.toml, fails.
+Exit codes: 0 no check failed, 1 a check failed, 3 bad command line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = tuple(
         {

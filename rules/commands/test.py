@@ -107,14 +107,14 @@ class Test(Command):
     doc_purpose = "run ruff, mypy and all tests; with arguments, only pytest with them"
     doc_usage = "[PYTEST ARGUMENTS…]"
     doc_description = """\
-Ends with the measured machine: its image is built, booted, certified and verified, which takes half
-an hour where machines are emulated. Without those tests, and alone:
+The last part is the measured machine: its image is built, booted, certified and verified, which
+takes half an hour if machines are emulated. To leave those tests out, or to run only them:
 
   ./doit test tests
   ./doit test -m machine tests/machine
 
 The whole path, with a real training in an emulated machine, takes up to an
-hour and is left out; alone:
+hour and is left out. To run it:
 
   ./doit test -m whole tests/machine
 

@@ -19,16 +19,16 @@ class Verify(Command):
     doc_usage = "[RUN …]"
     doc_description = """\
 Reads certificates/RUN/certificate.json and outputs/RUN/, and appraises them with this repository's
-code against this repository's lockfiles. It informs the owners of the repository; a relying party
-uses `aicert verify` and a policy of its own.
+code against this repository's lockfiles. This informs the owners of the repository; a relying party
+uses `aicert verify` with a policy of its own.
 
   ./doit verify --policy local      # accepts this checkout's simulated platform
   ./doit verify tiny-alpaca-measured --policy qemu
-  ./doit verify                     # the default policy wants a cloud's TPM
+  ./doit verify                     # the default policy requires a cloud's TPM
 
 Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad configuration or command line.
-With several runs the first of 1, 2, 3 that occurred. With --format json one object a run, one a
-line.
+With several runs, the exit code is the first of 1, 2, 3 that occurred. --format json prints one
+object for each run, each on its own line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         ALL,
@@ -38,7 +38,7 @@ line.
             "long": "policy",
             "type": str,
             "default": "default",
-            "help": "default (where none is given), confidential, local, qemu, or the path of a "
+            "help": "default (if you give none), confidential, local, qemu, or the path of a "
             "policy file",
         },
         {

@@ -16,10 +16,11 @@ class Why(Command):
     """Say what certify would do, and because of which digest."""
 
     name = "why"
-    doc_purpose = "what certify would run, and because of which digest"
+    doc_purpose = "say what certify would run, and which digest is the reason"
     doc_usage = "[RUN …]"
     doc_description = """\
-Compares as certify does and starts nothing. Exit code 0 whatever it finds; 3 for an unknown run.
+Compares as certify does, but starts nothing. The exit code is 0 whatever it finds, and 3 if there
+is no such run.
 
   ./doit why tiny-alpaca
 """

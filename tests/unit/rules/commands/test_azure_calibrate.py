@@ -34,7 +34,7 @@ def test_certificate_that_is_not_azures_calibrates_nothing() -> None:
     lock = image_lock.parse((REPOSITORY / "lockfiles/image.lock.toml").read_bytes())
     policy = built_in("default")
     told = "\n".join(azure_calibrate.compare(certificate, policy, lock.pcrs, [], "x.json"))
-    assert "no quote of Azure's" in told
+    assert "Azure did not sign this quote" in told
     assert "[[firmware]]" not in told
     assert told.count("NOT as predicted") == 2
     pcrs = certificate.evidence.pcrs
