@@ -17,6 +17,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
+from tests.second_limits import limits
+
+X509 = limits("certificate.md")["X.509 certificate"]
+RSA_BITS = limits("policy.md")["bits of an RSA key"]
+STRUCTURE = limits("measurement.md")["TPM structure"]
+
 SIMULATED = "2.25.3214563613494754210343687755204269527"
 AK_PURPOSE = "2.23.133.8.3"
 UNDERSTOOD = ("2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.17", "2.5.29.32", SIMULATED)
@@ -80,7 +86,7 @@ def _der(pem: str) -> bytes:
 
 
 def strip_padding(der: bytes) -> bytes:
-    need(len(der) <= 8192 and re.match(rb"\x30\x82..", der, re.DOTALL))
+    need(len(der) <= X509 and re.match(rb"\x30\x82..", der, re.DOTALL))
     end = 4 + int.from_bytes(der[2:4])
     rest = set(der[end:])
     need(end <= len(der) and rest in (set(), {0}, {255}))
@@ -102,7 +108,7 @@ def load(der: bytes) -> x509.Certificate:
     except _UNSOUND:
         raise NoError("no certificate") from None
     if isinstance(key, rsa.RSAPublicKey):
-        need(2048 <= key.key_size <= 4096)
+        need(2048 <= key.key_size <= RSA_BITS)
     else:
         need(isinstance(key, ec.EllipticCurvePublicKey))
         need(getattr(key, "curve").name in ("secp256r1", "secp384r1"))  # noqa: B009 - of two kinds
@@ -196,7 +202,7 @@ def check_issuer(child: x509.Certificate, issuer: x509.Certificate, depth: int) 
 
 def check_signature(key: Any, signature: bytes, data: bytes) -> hashes.HashAlgorithm:
     """A TPMT_SIGNATURE by `key` over `data`; its hash."""
-    need(4 <= len(signature) <= 1024)
+    need(4 <= len(signature) <= STRUCTURE)
     scheme, number = struct.unpack_from(">HH", signature)
     need(number in HASHES)
     kind, parts = HASHES[number], []

@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from tests.second_chain import NoError, load, need, strip_padding
 from tests.second_forms import sha, strict_json
+from tests.second_limits import limits
+
+HCL = limits("confidential.md")
 
 PARTS = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
 # 1.3.6.1.4.1.3704.1
@@ -109,7 +112,9 @@ class Report:
             little(data[at : at + 4]) for at in range(1216, 1236, 4)
         )
         end = 1236 + length
-        need((version, kind, hash_, size) == (1, 2, 1, length + 20) and length <= 4096)
+        need(
+            (version, kind, hash_, size) == (1, 2, 1, length + 20) and length <= HCL["runtime data"]
+        )
         need(little(data[8:12]) == end <= len(data) and not any(data[end:]))
         self.snp, self.runtime = data[32:1216], data[1236:end]
         flags = self._number(0x48)
@@ -161,7 +166,7 @@ class Report:
 
     def check_binding(self, key: Any) -> None:
         need(self.snp[0x50:0x90] == sha(self.runtime) + bytes(32))
-        document = strict_json(self.runtime, 4096)
+        document = strict_json(self.runtime, HCL["runtime data"])
         need(type(document) is dict and type(document.get("keys")) is list)
         need(len(document["keys"]) <= 8 and all(type(one) is dict for one in document["keys"]))
         names = [one.get("kid", "") for one in document["keys"]]
@@ -174,7 +179,8 @@ class Report:
 
     @staticmethod
     def _unbase64url(text: Any) -> int:
-        need(type(text) is str and re.fullmatch("[A-Za-z0-9_-]{1,1024}", text))
+        need(type(text) is str and re.fullmatch("[A-Za-z0-9_-]+", text))
+        need(len(text) <= HCL["characters of `n`, and of `e`"])
         need(len(text) % 4 != 1)
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         need(base64.urlsafe_b64encode(data).decode().rstrip("=") == text)

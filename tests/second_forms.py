@@ -16,6 +16,17 @@ from typing import Any, NoReturn
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.second_chain import NoError, need
+from tests.second_limits import limits
+
+CERT, RUN, LOCK = limits("certificate.md"), limits("run-report.md"), limits("lockfile.md")
+TPM = limits("measurement.md")
+# Of texts and lists of numbers that have no limit of their own.
+TEXT, NUMBERS = (
+    CERT["characters of a text without a limit of its own"],
+    RUN["numbers of a `value`, and `unchangedWeights`"],
+)
+X509 = CERT["X.509 certificate"]
+STRUCTURE = CERT["each of `attest`, `signature`, `public`"]
 
 
 def sha(data: bytes) -> bytes:
@@ -26,12 +37,14 @@ def sha(data: bytes) -> bytes:
 
 
 def strict_json(data: bytes, limit: int) -> Any:
-    need(len(data) <= limit and (len(data) <= 3 << 20 or (data.isascii() and b"\\u" not in data)))
+    plain = data.isascii() and b"\\u" not in data
+    need(len(data) <= (limit if plain else CERT["JSON with `\\u` or characters beyond ASCII"]))
     depth = 0
     tokens = re.finditer(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', data, re.DOTALL)
     for count, token in enumerate(tokens, 1):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
-        need(count <= 250_000 and depth <= 32)
+        need(count <= CERT["strings, brackets, braces and commas of JSON"])
+        need(depth <= CERT["levels of JSON"])
     need(not re.search(rb"\\u[dD][89a-fA-F]", data))
     try:
         text = data.decode("utf-8")
@@ -54,12 +67,13 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _int(text: str) -> int:
-    need(len(text) <= 20 and text != "-0" and abs(int(text)) < 1 << 63)
+    greatest = CERT["greatest integer of JSON, and −1 times the least"]
+    need(len(text) <= 20 and text != "-0" and abs(int(text)) <= greatest)
     return int(text)
 
 
 def _float(text: str) -> float:
-    need(len(text) <= 32 and abs(float(text)) != float("inf"))
+    need(len(text) <= CERT["characters of another number"] and abs(float(text)) != float("inf"))
     return float(text)
 
 
@@ -112,52 +126,63 @@ def unbase64(value: str) -> bytes:
 HEX = "[0-9a-f]{64}"
 NAME = "[a-z0-9][a-z0-9-]{0,62}"
 TIME = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
-SIGNED = {"attest": b64(4096), "signature": b64(4096)}
+SIGNED = {"attest": b64(STRUCTURE), "signature": b64(STRUCTURE)}
 CERTIFICATE: Any = {
     "kind": "aicert-certificate",
     "version": lambda value: type(value) is int and value in (1, 2),
     "envelope": {
         "payloadType": "application/vnd.in-toto+json",
-        "payload": b64(1 << 23),
-        "signatures": [{"keyid": text(128), "sig": b64(1024)}, 1, 1],
+        "payload": b64(CERT["statement"]),
+        "signatures": [
+            {"keyid": text(CERT["characters of `keyid`"]), "sig": b64(CERT["`sig`"])},
+            1,
+            1,
+        ],
     },
     "evidence": {
         "kind": "tpm2",
         "nonce": like(HEX),
         "quote": SIGNED,
         "pcrs": {str(index): like(HEX) for index in range(16)},
-        "akChain": [b64(8192), 1, 6],
-        "runKey": {"public": b64(4096), "certify": SIGNED},
-        "eventLog?": b64(1 << 20),
-        "platform?": {"kind": "azure-hcl", "report": b64(8192), "chipCertificate?": b64(8192)},
-        "timestamps": [text(4096), 0, 8],
+        "akChain": [b64(X509), 1, CERT["certificates of `akChain`"]],
+        "runKey": {"public": b64(STRUCTURE), "certify": SIGNED},
+        "eventLog?": b64(CERT["`eventLog`"]),
+        "platform?": {
+            "kind": "azure-hcl",
+            "report": b64(CERT["`report` of `platform`"]),
+            "chipCertificate?": b64(X509),
+        },
+        "timestamps": [text(TEXT), 0, CERT["`timestamps`"]],
     },
-    "lockfile": ascii_text(1 << 20),
-    "imageLock?": ascii_text(1 << 20),
+    "lockfile": ascii_text(CERT["`lockfile`"]),
+    "imageLock?": ascii_text(CERT["`imageLock`"]),
 }
 DIGEST: Any = {"sha256?": like(HEX), "dirHash?": like(HEX)}
-NAMED: Any = {"name": text(8192), "digest": DIGEST}
+NAMED: Any = {"name": text(CERT["characters of a `name` with a digest"]), "digest": DIGEST}
 STATEMENT: Any = {
     "_type": "https://in-toto.io/Statement/v1",
-    "subject": [NAMED, 0, 1_000_000],
+    "subject": [NAMED, 0, CERT["entries of `subject`"]],
     "predicateType": "https://slsa.dev/provenance/v1",
     "predicate": {
         "buildDefinition": {
             "buildType": "urn:aicert:build:run:v1",
             "externalParameters": {
                 "lockfile": like(f"sha256:{HEX}"),
-                "outputs": [like(NAME), 0, 1000],
+                "outputs": [like(NAME), 0, LOCK["inputs"]],
                 "run": text(63),
                 "trainer": text(63),
             },
             "resolvedDependencies": [
-                {"name": text(63), "uri": text(4096), "digest": DIGEST},
+                {"name": text(63), "uri": text(TEXT), "digest": DIGEST},
                 0,
-                1000,
+                LOCK["inputs"],
             ],
         },
         "runDetails": {
-            "builder": {"id": text(200), "builderDependencies": [NAMED, 0, 20]},
+            "builder": {
+                "id": text(CERT["characters of `builder.id`"]),
+                "builderDependencies": [NAMED, 0, CERT["`builderDependencies`"]],
+            },
             "metadata": {
                 "invocationId": like(HEX),
                 "startedOn": like(TIME),
@@ -172,7 +197,7 @@ BYPRODUCTS: Any = (
         "name": "run-report",
         "mediaType": "application/json",
         "digest": DIGEST,
-        "content": b64(1 << 20),
+        "content": b64(RUN["run report"]),
     },
     {"name": "training-log", "digest": DIGEST},
 )
@@ -180,18 +205,18 @@ BYPRODUCTS: Any = (
 
 def _plain(value: Any) -> bool:
     if type(value) is list:
-        return len(value) <= 20_000 and all(type(one) in (int, float) for one in value)
-    return type(value) in (int, float) or text(4096)(value)
+        return len(value) <= NUMBERS and all(type(one) in (int, float) for one in value)
+    return type(value) in (int, float) or text(TEXT)(value)
 
 
 EXIT = r"\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5]|signal:[1-9]\d?|timeout|memory"
-OVERRIDE = {key: text(4096) for key in ("key", "configured", "used", "why")}
+OVERRIDE = {key: text(TEXT) for key in ("key", "configured", "used", "why")}
 ORIGIN = like("measured|derived|self-reported")
 VALUE = {"origin": ORIGIN, "value": _plain}
 
 
 def _values(values: Any) -> bool:
-    need(type(values) is dict and len(values) <= 200)
+    need(type(values) is dict and len(values) <= RUN["`values`, and `overrides`"])
     for key, value in values.items():
         need(re.fullmatch("[a-z][a-zA-Z0-9]{0,63}", key))
         fit(value, VALUE)
@@ -200,13 +225,13 @@ def _values(values: Any) -> bool:
 
 def _signatures(value: Any) -> bool:
     digest = like(f"(?:sha256|dirHash):{HEX}")
-    sized = type(value) is dict and 1 <= len(value) <= 200
+    sized = type(value) is dict and 1 <= len(value) <= RUN["`values`, and `overrides`"]
     return sized and all(like(NAME)(name) and digest(value[name]) for name in value)
 
 
 def _signers(value: Any) -> bool:
-    sized = type(value) is dict and 1 <= len(value) <= 1000
-    return sized and all(like(NAME)(name) and text(4096)(value[name]) for name in value)
+    sized = type(value) is dict and 1 <= len(value) <= LOCK["inputs"]
+    return sized and all(like(NAME)(name) and text(TEXT)(value[name]) for name in value)
 
 
 def _number(value: Any) -> bool:
@@ -219,16 +244,17 @@ def _count(least: int) -> Callable[[Any], bool]:
 
 RECORDS: Any = {
     "name": like(NAME),
-    "split": like("[!-~]{1,64}"),
+    "split": like(f"[!-~]{{1,{RUN['characters of a `split`']}}}"),
     "rows": _count(0),
     "bytes": _count(0),
     "digest": like(f"sha256:{HEX}"),
     "unreadBytes": _count(0),
-    "files": [text(4096), 0, 4096],
+    "files": [text(TEXT), 0, RUN["`files` of all `records`"]],
 }
+REASON = RUN["characters of a `reason`"]
 UNMEASURED: Any = {
     "state": like("no-loss|incomplete"),
-    "reason": lambda value: text(400)(value) and bool(value),
+    "reason": lambda value: text(REASON)(value) and bool(value),
     "comparable": lambda value: type(value) is bool,
     "rows": _count(0),
     "tokens": _count(0),
@@ -237,7 +263,7 @@ UNMEASURED: Any = {
 MEASURED: Any = {
     **UNMEASURED,
     "state": "measured",
-    "reason": text(400),
+    "reason": text(REASON),
     "rows": _count(1),
     "tokens": _count(1),
     "before": _number,
@@ -246,8 +272,8 @@ MEASURED: Any = {
 
 
 def _records(value: Any) -> bool:
-    fit(value, [RECORDS, 0, 64])
-    need(sum(len(one["files"]) for one in value) <= 4096)
+    fit(value, [RECORDS, 0, RUN["`records`"]])
+    need(sum(len(one["files"]) for one in value) <= RUN["`files` of all `records`"])
     for one in value:
         need(len(set(one["files"])) == len(one["files"]))
         check_paths(one["files"])
@@ -260,17 +286,21 @@ def _loss(value: Any) -> bool:
     return bool(value["templateTokens"] <= value["tokens"])
 
 
+LONGEST = RUN["characters of a text's name"]
+TEXT_NAME = f"[!-~]([ -~]{{0,{LONGEST - 2}}}[!-~])?"
+
+
 def _texts(value: Any) -> bool:
-    name, digest = like("[!-~]([ -~]{0,198}[!-~])?"), like(f"sha256:{HEX}")
-    sized = type(value) is dict and len(value) <= 64
+    name, digest = like(TEXT_NAME), like(f"sha256:{HEX}")
+    sized = type(value) is dict and len(value) <= RUN["`texts`"]
     return sized and all(name(one) and digest(value[one]) for one in value)
 
 
 REPORT_1: Any = {
     "version": 1,
     "exitCode": {"origin": "measured", "value": like(EXIT)},
-    "unchangedWeights": {"origin": "measured", "value": [text(4096), 0, 20_000]},
-    "overrides": [OVERRIDE, 0, 200],
+    "unchangedWeights": {"origin": "measured", "value": [text(TEXT), 0, NUMBERS]},
+    "overrides": [OVERRIDE, 0, RUN["`values`, and `overrides`"]],
     "values": _values,
     "signatures?": {"origin": "measured", "value": _signatures},
     "signers?": {"origin": "measured", "value": _signers},
@@ -281,7 +311,7 @@ REPORT_2: Any = {
     "records": {"origin": "derived", "value": _records},
     "loss?": {"origin": "measured", "value": _loss},
     "texts": {"origin": "measured", "value": _texts},
-    "removed": {"origin": "measured", "value": [text(4096), 0, 256]},
+    "removed": {"origin": "measured", "value": [text(TEXT), 0, RUN["`removed`"]]},
 }
 
 
@@ -308,8 +338,9 @@ def digest_of(entry: Any) -> str:
 
 # lockfile.md
 
-_T = r'"([ !#-\[\]-~]{1,1000})"'
-_LIST = rf"\[{_T.replace('(', '(?:')}(?:, {_T.replace('(', '(?:')})*\]"
+_T = rf'"([ !#-\[\]-~]{{1,{LOCK["characters of a value"]}}})"'
+PATTERNS = LOCK["patterns of `only`, and of `except`"]
+_LIST = rf"\[{_T.replace('(', '(?:')}(?:, {_T.replace('(', '(?:')}){{0,{PATTERNS - 1}}}\]"
 _KEY = r'"(p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132})"'
 _HEAD = re.compile(
     rf'version = 1\nrun = "({NAME})"\ntrainer = "({NAME})"\n'
@@ -341,7 +372,7 @@ class Lock:
             self.signers |= {block[1]: block[3]} if block[3] else {}
             end = block.end()
         names = [item[0] for item in self.inputs]
-        need(end == len(data) and len(names) <= 1000)
+        need(end == len(data) and len(names) <= LOCK["inputs"])
         need(names == sorted(set(names)) and self.outputs == sorted(set(self.outputs)))
         need(any(item[0] == "config" and item[3][:7] == "sha256:" for item in self.inputs))
 
@@ -356,8 +387,9 @@ def check_paths(paths: Sequence[str]) -> None:
     for path in paths:
         parts = path.split("/")
         need(path and all(part not in ("", ".", "..") for part in parts) and "\\" not in path)
-        need(len(path.encode()) <= 4096 and len(parts) <= 65)
-        need(all(len(part.encode()) <= 255 for part in parts))
+        need(len(path.encode()) <= LOCK["bytes of a path"])
+        need(len(parts) <= LOCK["folders in one another"] + 1)
+        need(all(len(part.encode()) <= LOCK["bytes of a name in a path"] for part in parts))
         need(unicodedata.normalize("NFC", path) == path)
         need(not any(unicodedata.category(c) in _INVISIBLE or c in _BLANK for c in path))
         for depth in range(1, len(parts) + 1):
@@ -366,7 +398,8 @@ def check_paths(paths: Sequence[str]) -> None:
             key = unicodedata.normalize("NFKC", piece.rstrip("/")).casefold()
             need(seen.setdefault(key, piece) == piece and key.count("/") == depth - 1)
         folded = unicodedata.normalize("NFKC", path).casefold()
-        need(len(unicodedata.normalize("NFC", folded)) <= 4 * len(path))
+        grown = LOCK["characters of a path's folded form, for each of the path"]
+        need(len(unicodedata.normalize("NFC", folded)) <= grown * len(path))
 
 
 _BLANK = {chr(n) for n in (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)}
@@ -415,11 +448,11 @@ class Attest:
     """A TPMS_ATTEST; `rest` is what its type brings."""
 
     def __init__(self, data: bytes, kind: int) -> None:
-        need(len(data) <= 1024)
+        need(len(data) <= TPM["TPM structure"])
         try:
             magic, found = struct.unpack_from(">IH", data)
-            self.signer, offset = sized(data, 6, 66)
-            self.extra, offset = sized(data, offset, 66)
+            self.signer, offset = sized(data, 6, TPM["name, and extraData"])
+            self.extra, offset = sized(data, offset, TPM["name, and extraData"])
             self.clock, *boot, safe, firmware = struct.unpack_from(">QIIBQ", data, offset)
         except struct.error:
             raise NoError("cut short") from None

@@ -14,7 +14,7 @@ class Statement:
     """What a statement says, if it is sound and repeats `lock` and `nonce`; else NoError."""
 
     def __init__(self, payload: bytes, lock: Lock | None, lockfile: str, nonce: bytes) -> None:
-        statement = forms.strict_json(payload, 1 << 23)
+        statement = forms.strict_json(payload, forms.CERT["statement"])
         forms.fit(statement, forms.STATEMENT)
         build = statement["predicate"]["buildDefinition"]
         details = statement["predicate"]["runDetails"]
@@ -66,7 +66,7 @@ class Statement:
         content = unbase64(byproducts[0]["content"])
         self.report_digest = "sha256:" + sha(content).hex()
         need(digest_of(byproducts[0]) == self.report_digest)
-        self.report = forms.strict_json(content, 1 << 20)
+        self.report = forms.strict_json(content, forms.RUN["run report"])
         forms.fit_report(self.report)
         self.exit = self.report["exitCode"]["value"]
         signed = self.report.get("signatures", {"value": {}})["value"]

@@ -97,7 +97,7 @@ class Appraisal:
 
     def __init__(self, question: Question) -> None:
         self.asked = question
-        document = forms.strict_json(question.certificate, 1 << 24)
+        document = forms.strict_json(question.certificate, forms.CERT["certificate file"])
         forms.fit(document, forms.CERTIFICATE)
         self.document, self.evidence = document, document["evidence"]
         self.payload = unbase64(document["envelope"]["payload"])
@@ -388,7 +388,7 @@ class Appraisal:
             if number in self.asked.busy or forms.claimed_run(data) not in runs:
                 continue
             self.asked.seen.add(number)
-            need(len(self.asked.seen) <= 32)
+            need(len(self.asked.seen) <= forms.CERT["ancestors that are appraised"])
             older = Appraisal(
                 replace(
                     self.asked, certificate=data, model=None, lockfile=None, nonce=None,

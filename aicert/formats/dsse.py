@@ -13,6 +13,9 @@ from aicert.frozen import dataclass
 # The largest statement (`aicert.formats.statement.MAX_BYTES`): 20,000 files with paths of 100 bytes
 # take 5 MB. Read, long paths cost 17 times their bytes, and a verifier is to stay below 200 MB.
 MAX_PAYLOAD = 1 << 23
+# ECDSA on P-521 has some 140 bytes; a key's Name has 68 digits, a Sigstore hint 64.
+MAX_SIGNATURE = 1024
+MAX_KEYID = 128
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
@@ -41,8 +44,8 @@ class Envelope:
         fields.done()
         if len(signatures) != 1:
             raise EvidenceError(f"{fields.where}.signatures: exactly one is wanted")
-        signature = b64decode(signatures[0], "sig", max_bytes=1024)
-        keyid = signatures[0].text("keyid", max_length=128)
+        signature = b64decode(signatures[0], "sig", max_bytes=MAX_SIGNATURE)
+        keyid = signatures[0].text("keyid", max_length=MAX_KEYID)
         signatures[0].done()
         return Envelope(payload=payload, signature=signature, keyid=keyid)
 

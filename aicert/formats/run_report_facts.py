@@ -20,12 +20,14 @@ MAX_RECORD_FILES = 4096
 MAX_TEXTS = 64
 MAX_REMOVED = 256
 MAX_REASON = 400
+MAX_SPLIT = 64
+MAX_TEXT_NAME = 200
 
 LossState = Literal["measured", "no-loss", "incomplete"]
 LOSS_STATES = ("measured", "no-loss", "incomplete")
 # Both are shown in tables: printable ASCII, no look-alikes.
-_SPLIT = re.compile(r"[!-~]{1,64}")
-_TEXT_NAME = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
+_SPLIT = re.compile(rf"[!-~]{{1,{MAX_SPLIT}}}")
+_TEXT_NAME = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_TEXT_NAME - 2}}}[!-~])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,11 @@ REPORT_NAME = "run-report"
 LOG_NAME = "training-log"
 # 20,000 output files (strict_json.MAX_TOKENS) need some 4 MiB; room for long names and the report.
 MAX_BYTES = MAX_PAYLOAD
+# An output, a slash and the longest path, with room.
+MAX_NAME = 8192
+MAX_BUILDER_ID = 200
+# The runner, the image, the trainer's environment, and room.
+MAX_BUILDER_FACTS = 20
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -146,8 +151,8 @@ def parse(data: bytes) -> Statement:
     metadata = details.fields("metadata")
     byproducts = details.items("byproducts", Fields, max_items=2)
     details.done()
-    builder_id = builder.text("id", max_length=200)
-    builder_facts = builder.items("builderDependencies", _named_digest, max_items=20)
+    builder_id = builder.text("id", max_length=MAX_BUILDER_ID)
+    builder_facts = builder.items("builderDependencies", _named_digest, max_items=MAX_BUILDER_FACTS)
     builder.done()
     declared = external.items("outputs", string, max_items=MAX_INPUTS)
     report, log = _byproducts(byproducts)
@@ -185,7 +190,7 @@ def _read_digest(fields: Fields) -> Digest:
 
 def _named_digest(value: object, where: str) -> tuple[str, Digest]:
     fields = Fields(value, where)
-    entry = (fields.text("name", max_length=8192), _read_digest(fields))
+    entry = (fields.text("name", max_length=MAX_NAME), _read_digest(fields))
     fields.done()
     return entry
 

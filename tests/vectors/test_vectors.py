@@ -74,7 +74,14 @@ def test_second_verifier_agrees(path: Path, tmp_path: Path) -> None:
     assert second_verifier.judge(question) == (vector.verdict, vector.check)
 
 
-SECOND = ("second_verifier", "second_forms", "second_chain", "second_chip", "second_statement")
+SECOND = (
+    "second_verifier",
+    "second_forms",
+    "second_chain",
+    "second_chip",
+    "second_limits",
+    "second_statement",
+)
 
 
 @pytest.mark.parametrize("name", SECOND)

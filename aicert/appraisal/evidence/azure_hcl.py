@@ -25,6 +25,8 @@ MAX_RUNTIME = 4096
 AK_NAME = "HCLAkPub"
 # A machine has an AK and an EK there.
 MAX_KEYS = 8
+# Base64 of an RSA modulus of 4096 bits has 683.
+MAX_NUMBER = 1024
 _REPORT_END = HEADER + sev_snp.SIZE
 _START = _REPORT_END + RUNTIME_HEADER
 
@@ -75,7 +77,7 @@ def attestation_key(runtime: bytes) -> tuple[int, int]:
 
 def _number(key: Fields, name: str) -> int:
     """Base64urlUInt (RFC 7518, clause 2), in its one encoding: without padding."""
-    text = key.text(name, max_length=1024)
+    text = key.text(name, max_length=MAX_NUMBER)
     try:
         data = base64.urlsafe_b64decode(text + "==")
     except ValueError:

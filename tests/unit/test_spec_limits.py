@@ -1,0 +1,259 @@
+"""The specification's limits and lists are the code's, in both directions."""
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aicert.appraisal.result import CHECKS
+from aicert.errors import EvidenceError
+from aicert.formats import strict_json, uncovered_names
+from tests.second_limits import SPEC, limits
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(page.name for page in SPEC.glob("*.md"))
+
+
+def _longest_number() -> int:
+    """How many characters of a number that is no integer are read."""
+    length = 3
+    while True:
+        try:
+            strict_json.loads(b"0." + b"1" * (length - 1), what="number", max_bytes=1 << 20)
+        except EvidenceError:
+            return length
+        length += 1
+
+
+def _longest_text() -> int:
+    """How many characters a text has that is read without a limit of its own."""
+    most = inspect.signature(strict_json.Fields.text).parameters["max_length"].default
+    assert isinstance(most, int)
+    strict_json.string("x" * most, "item")
+    with pytest.raises(EvidenceError):
+        strict_json.string("x" * (most + 1), "item")
+    return most
+
+
+# Page -> row -> the constants that hold this limit, or what measures it.
+ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
+    "certificate.md": {
+        "certificate file": ("aicert.formats.certificate.MAX_BYTES",),
+        "levels of JSON": ("aicert.formats.strict_json.MAX_DEPTH",),
+        "strings, brackets, braces and commas of JSON": ("aicert.formats.strict_json.MAX_TOKENS",),
+        "JSON with `\\u` or characters beyond ASCII": ("aicert.formats.strict_json.MAX_NON_ASCII",),
+        "greatest integer of JSON, and \u22121 times the least": (
+            "aicert.formats.strict_json.MAX_INT",
+        ),
+        "characters of another number": _longest_number,
+        "characters of a text without a limit of its own": _longest_text,
+        "each of `attest`, `signature`, `public`": ("aicert.formats.certificate.MAX_TPM_BYTES",),
+        "certificates of `akChain`": ("aicert.formats.certificate.MAX_CHAIN",),
+        "X.509 certificate": (
+            "aicert.formats.certificate.MAX_CERT_BYTES",
+            "aicert.crypto.x509.MAX_CERTIFICATE",
+        ),
+        "`report` of `platform`": ("aicert.formats.certificate.MAX_REPORT",),
+        "`eventLog`": ("aicert.formats.certificate.MAX_EVENT_LOG",),
+        "`timestamps`": ("aicert.formats.certificate.MAX_TIMESTAMPS",),
+        "`lockfile`": ("aicert.formats.certificate.MAX_LOCKFILE_CHARS",),
+        "`imageLock`": ("aicert.formats.certificate.MAX_IMAGE_LOCK_CHARS",),
+        "statement": (
+            "aicert.formats.dsse.MAX_PAYLOAD",
+            "aicert.formats.statement.MAX_BYTES",
+        ),
+        "`sig`": ("aicert.formats.dsse.MAX_SIGNATURE",),
+        "characters of `keyid`": ("aicert.formats.dsse.MAX_KEYID",),
+        "entries of `subject`": ("aicert.formats.statement.MAX_FILES",),
+        "characters of a `name` with a digest": ("aicert.formats.statement.MAX_NAME",),
+        "characters of `builder.id`": ("aicert.formats.statement.MAX_BUILDER_ID",),
+        "`builderDependencies`": ("aicert.formats.statement.MAX_BUILDER_FACTS",),
+        "ancestors that are appraised": ("aicert.appraisal.checks.lineage.MAX_ANCESTORS",),
+    },
+    "run-report.md": {
+        "run report": ("aicert.formats.run_report.MAX_BYTES",),
+        "`values`, and `overrides`": ("aicert.formats.run_report.MAX_VALUES",),
+        "numbers of a `value`, and `unchangedWeights`": ("aicert.formats.run_report.MAX_ITEMS",),
+        "`records`": ("aicert.formats.run_report_facts.MAX_RECORDS",),
+        "`files` of all `records`": ("aicert.formats.run_report_facts.MAX_RECORD_FILES",),
+        "characters of a `split`": ("aicert.formats.run_report_facts.MAX_SPLIT",),
+        "`texts`": ("aicert.formats.run_report_facts.MAX_TEXTS",),
+        "characters of a text's name": ("aicert.formats.run_report_facts.MAX_TEXT_NAME",),
+        "`removed`": ("aicert.formats.run_report_facts.MAX_REMOVED",),
+        "characters of a `reason`": ("aicert.formats.run_report_facts.MAX_REASON",),
+    },
+    "lockfile.md": {
+        "lockfile": ("aicert.formats.lockfile.MAX_BYTES",),
+        "inputs": ("aicert.formats.lockfile.MAX_INPUTS",),
+        "characters of a value": ("aicert.formats.lockfile.MAX_VALUE",),
+        "patterns of `only`, and of `except`": ("aicert.formats.lockfile.MAX_PATTERNS",),
+        "files of a directory": ("aicert.formats.digest.MAX_FILES",),
+        "listing of a directory": ("aicert.formats.digest.MAX_LISTING",),
+        "bytes of a path": ("aicert.formats.digest.MAX_PATH_BYTES",),
+        "bytes of a name in a path": ("aicert.formats.digest.MAX_NAME_BYTES",),
+        "folders in one another": ("aicert.formats.digest.MAX_DEPTH",),
+        "characters of a path's folded form, for each of the path": (
+            "aicert.formats.digest.MAX_GROWTH",
+        ),
+    },
+    "measurement.md": {
+        "TPM structure": ("aicert.formats.binary.MAX_STRUCTURE",),
+        "name, and extraData": ("aicert.formats.tpm.MAX_NAME",),
+        "selections that are read, of which one is accepted": (
+            "aicert.formats.tpm.MAX_SELECTIONS",
+        ),
+    },
+    "records.md": {
+        "rows": ("aicert.records.reader.MAX_ROWS",),
+        "line": ("aicert.records.grammar.MAX_LINE",),
+        "commas and opening brackets of a line": ("aicert.records.grammar.MAX_PARTS",),
+        "columns and fields": ("aicert.records.schema.MAX_NODES",),
+        "levels of lists and objects": ("aicert.records.schema.MAX_DEPTH",),
+        "characters of a name": ("aicert.records.schema.MAX_NAME",),
+        "characters of all names": ("aicert.records.schema.MAX_NAMES",),
+        "schema": ("aicert.records.schema.MAX_BYTES",),
+        "greatest `int`": ("aicert.records.grammar.MAX_INT",),
+        "characters of a number in a source": ("aicert.records.jsonrows.MAX_NUMBER",),
+        "files of one split": ("aicert.records.convert.MAX_FILES",),
+        "what any packed file may unpack to": ("aicert.records.packing.ALWAYS_ALLOWED",),
+        "beyond that, times its packed size": ("aicert.records.packing.MAX_RATIO",),
+        "window of zstd": ("aicert.records.packing._ZSTD_MAX_WINDOW",),
+        "footer of Parquet": ("aicert.records.parquet_layout.MAX_FOOTER",),
+        "page of Parquet": ("aicert.records.parquet_layout.MAX_PAGE",),
+        "header of a page of Parquet": ("aicert.records.parquet_layout._MAX_PAGE_HEADER",),
+    },
+    "model-signature.md": {
+        "bundle": ("aicert.model_signature.reader.MAX_BYTES",),
+        "certificates of a bundle": ("aicert.model_signature.reader.MAX_CERTIFICATES",),
+    },
+    "models.md": {
+        "JSON of a model": ("enclave_runner.inputs.model_json.MAX_JSON",),
+        "chat template": ("enclave_runner.inputs.model_json.MAX_TEMPLATE",),
+        "header of a safetensors file": ("aicert.formats.safetensors.MAX_HEADER",),
+        "one entry of that header": ("aicert.formats.safetensors._MAX_ENTRY",),
+        "tensors of a file": ("aicert.formats.safetensors.MAX_TENSORS",),
+        "dimensions of a tensor": ("aicert.formats.safetensors.MAX_RANK",),
+    },
+    "image.md": {
+        "image lock": ("aicert.formats.image_lock.MAX_BYTES",),
+        "packages of an image lock": ("aicert.formats.image_lock.MAX_PACKAGES",),
+        "file systems of an image lock": ("aicert.formats.image_lock.MAX_VERITY",),
+    },
+    "confidential.md": {
+        "runtime data": ("aicert.appraisal.evidence.azure_hcl.MAX_RUNTIME",),
+        "`keys` of the runtime data": ("aicert.appraisal.evidence.azure_hcl.MAX_KEYS",),
+        "characters of `n`, and of `e`": ("aicert.appraisal.evidence.azure_hcl.MAX_NUMBER",),
+    },
+    "policy.md": {
+        "policy file": ("aicert.trust.policy_file.MAX_POLICY",),
+        "policies that extend one another": ("aicert.trust.policy_file.MAX_EXTENDS",),
+        "dots of a line": ("aicert.trust.policy_file.MAX_DOTS",),
+        "file of a root": ("aicert.trust.roots.MAX_PEM",),
+        "certificates of `akChain` that are judged": ("aicert.appraisal.ak_chain.MAX_CHAIN",),
+        "bits of an RSA key": ("aicert.crypto.x509.MAX_RSA_BITS",),
+        "certificates of a lineage that are read": ("aicert.verifier.verify.MAX_LINEAGE",),
+        "their bytes, all together": ("aicert.verifier.verify.MAX_LINEAGE_BYTES",),
+    },
+}
+# Constants that limit nothing that is written down anywhere.
+INTERNAL = {
+    "aicert.records.canonical.MAX_EXACT": "a fact about doubles",
+    "aicert.records.convert.MAX_REQUEST": "between two processes of the runner",
+    "aicert.records.outcome.MAX_FACTS": "between two processes of the runner",
+    "aicert.records.outcome.MAX_REASON": "between two processes of the runner",
+    "aicert.records.packing._ZSTD_MAX_BLOCK": "zstd's own (RFC 8878, 3.1.1.2.4)",
+    "aicert.records.thrift.MAX_DEPTH": "deeper than Parquet's own structures",
+}
+LIMITED = ("formats", "files", "records", "model_signature")
+_NAMED = re.compile("_?([A-Z]+_)*MAX(_[A-Z]+)+|ALWAYS_ALLOWED")
+
+
+def constants() -> set[str]:
+    """Every limit that a module of a limited room defines, by its dotted name."""
+    found = set()
+    for room in LIMITED:
+        for path in sorted((ROOT / "aicert" / room).glob("*.py")):
+            for node in ast.parse(path.read_text()).body:
+                targets = node.targets if isinstance(node, ast.Assign) else []
+                if isinstance(node, ast.AnnAssign):
+                    targets = [node.target]
+                names = [one.id for one in targets if isinstance(one, ast.Name)]
+                found |= {
+                    f"aicert.{room}.{path.stem}.{name}" for name in names if _NAMED.fullmatch(name)
+                }
+    return found
+
+
+def value_of(dotted: str) -> int:
+    module, _, name = dotted.rpartition(".")
+    value = getattr(importlib.import_module(module), name)
+    assert isinstance(value, int)
+    return value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_states_the_limits_of_the_code(page: str) -> None:
+    stated = limits(page)
+    rows = ROWS.get(page, {})
+    assert stated.keys() == rows.keys()
+    for row, held in rows.items():
+        values = [held()] if callable(held) else [value_of(name) for name in held]
+        assert values == [stated[row]] * len(values), row
+
+
+def test_every_limit_of_the_code_is_on_a_page() -> None:
+    listed = {
+        name
+        for rows in ROWS.values()
+        for held in rows.values()
+        if not callable(held)
+        for name in held
+    }
+    assert constants() - listed == INTERNAL.keys()
+
+
+def test_a_number_of_a_table_is_read_with_its_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.second_limits.SPEC", tmp_path)
+    table = "| limit | at most |\n| --- | --- |\n"
+    (tmp_path / "page.md").write_text(
+        f"{table}| a | 16 MiB |\n| b | 2\u2076\u00b3 \u2212 1 |\n\n{table}| c | 1,024 bytes |\n"
+    )
+    assert limits("page.md") == {"a": 1 << 24, "b": 2**63 - 1, "c": 1024}
+    (tmp_path / "page.md").write_text(f"{table}| a | 1 |\n| a | 2 |\n")
+    with pytest.raises(ValueError, match="limits a twice"):
+        limits("page.md")
+
+
+def cells(page: str, heading: str) -> list[str]:
+    """The first cells of the table below `heading`."""
+    section = (SPEC / page).read_text().split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+
+
+def test_the_checks_of_the_page_are_those_of_the_code() -> None:
+    named = [
+        name
+        for cell in cells("certificate.md", "Checks")
+        for name in re.findall("`([a-z]+\\.[a-z0-9*-]+)`", cell)
+    ]
+    boot = [check for check in CHECKS if check.startswith("boot.")]
+    at = named.index("boot.*")
+    assert sorted([*named[:at], *boot, *named[at + 1 :]]) == sorted(CHECKS)
+    in_order = [name for name in CHECKS if name in named]
+    assert [name for name in named if name != "boot.*"] == in_order
+
+
+def test_the_names_that_may_stand_beside_a_model_are_those_of_the_code() -> None:
+    row = next(
+        line
+        for line in (SPEC / "certificate.md").read_text().splitlines()
+        if line.startswith("| `subject.files`")
+    )
+    listed = row.split("beside them only", 1)[1].split(", `LICENSE`", 1)[0]
+    assert set(re.findall("`([^`]+)`", listed)) == uncovered_names.FILES
