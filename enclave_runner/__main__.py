@@ -21,6 +21,7 @@ from aicert.errors import AicertError, ConfigError, ToolError
 from aicert.files.machine_code import code_digest
 from aicert.files.tree import read_file, read_tree
 from aicert.formats import lockfile as lockfile_form
+from aicert.formats import machine_io
 from aicert.formats import run_report as report_form
 from aicert.formats.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
 from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, signers
@@ -84,11 +85,11 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         result = _train(arguments, effective, shown, read.copied, events)
         # The trainer is gone: before that nobody could know these bytes.
         seed = loss_sample.seed(nonce, tpm.random(32))
-        events.send("measuring")
+        events.send(machine_io.MEASURING)
         name = lockfile.outputs[0]
-        target = arguments.out / "outputs" / name
+        target = arguments.out / machine_io.OUTPUTS / name
         files = _collect(result, target)
-        signatures = _sign(key.run_key, name, files, arguments.out / "signatures")
+        signatures = _sign(key.run_key, name, files, arguments.out / machine_io.SIGNATURES)
         run_report = replace(
             report.build(effective, read, result, measured, files, target, signatures),
             signers=signers(lockfile),
@@ -123,18 +124,18 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             started=started,
             finished=_now(),
             report=report_form.emit(run_report),
-            log=_keep_log(result.log, arguments.out / "training.log"),
+            log=_keep_log(result.log, arguments.out / machine_io.TRAINING_LOG),
         )
         certificate = attest.attest(tpm, key, statement, run_report, data)
         key.run_key.flush()
-    (arguments.out / "certificate.json").write_bytes(certificate)
-    events.send("done", exitCode=run_report.exit_code)
+    (arguments.out / machine_io.CERTIFICATE).write_bytes(certificate)
+    events.send(machine_io.DONE, exitCode=run_report.exit_code)
 
 
 def _measure_inputs(
     lockfile: Lockfile, paths: Mapping[str, Path], events: Events
 ) -> list[MeasuredInput]:
-    counter = Counter(events, "hashing", sum(item.size for item in lockfile.inputs))
+    counter = Counter(events, machine_io.HASHING, sum(item.size for item in lockfile.inputs))
     measured = measure.measure(lockfile, paths, counter.add)
     for item, found in zip(lockfile.inputs, measured, strict=True):
         measure.check_signer(item, found)
@@ -186,7 +187,7 @@ def _read_rows(
     measured: list[MeasuredInput],
     events: Events,
 ) -> rows.Rows:
-    events.send("reading")
+    events.send(machine_io.READING)
     scratch: Path = arguments.scratch
     room = rows.Room(
         folder=scratch.with_name(scratch.name + "-records"),
@@ -204,7 +205,7 @@ def _train(
     copied: int,
     events: Events,
 ) -> training.TrainingResult:
-    events.send("training", step=0)
+    events.send(machine_io.TRAINING, step=0)
     limits = _limits(arguments)
     return training.train(
         effective,
@@ -213,7 +214,7 @@ def _train(
         arguments.training_env,
         # Copies of rows are on the same disk, or in the same memory.
         replace(limits, scratch_bytes=limits.scratch_bytes - copied),
-        lambda at: events.send("training", step=at.step, total=at.total, loss=at.loss),
+        lambda at: events.send(machine_io.TRAINING, step=at.step, total=at.total, loss=at.loss),
         user=arguments.trainer_user,
         gpus=arguments.gpu,
     )
@@ -320,7 +321,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--events-fd", required=True, type=int)
     parser.add_argument("--trainer-user", type=int)
     parser.add_argument("--gpu", action="append", default=[], type=Path, metavar="NODE")
-    for limit in ("time-limit", "memory", "processes", "scratch-limit", "threads"):
+    for limit in machine_io.LIMITS:
         parser.add_argument(f"--{limit}", required=True, type=int)
     arguments = parser.parse_args(argv)
     pairs = [item.partition("=") for item in arguments.input]

@@ -4,14 +4,13 @@ Nothing here is evidence. The host treats every line as hostile; a host that sto
 loses its progress bar.
 """
 
-import json
 import os
 import threading
 import time
-from collections.abc import Mapping
 from typing import Final
 
-MAX_LINE: Final = 4096
+from aicert.formats import machine_io
+
 # People see no more than this; 50,000 small files must not be 50,000 lines.
 _INTERVAL_S: Final = 0.1
 
@@ -26,26 +25,22 @@ class Events:
         """Why the run ended: cut until it fits, since without it the host knows only a number."""
         for length in (2000, 500, 150):
             facts = {"message": message[:length], "hint": hint and hint[:length]}
-            line = _line("error", facts | {"exitCode": exit_code})
-            if len(line) <= MAX_LINE:
+            line = machine_io.emit_event(machine_io.ERROR, facts | {"exitCode": exit_code})
+            if len(line) <= machine_io.MAX_EVENT:
                 break
         self._write(line)
 
     def send(self, kind: str, **facts: str | float | None) -> None:
         """One event; a line longer than the bound is dropped, never cut into something else."""
-        self._write(_line(kind, facts))
+        self._write(machine_io.emit_event(kind, facts))
 
     def _write(self, line: bytes) -> None:
-        if self._fd is None or len(line) > MAX_LINE:
+        if self._fd is None or len(line) > machine_io.MAX_EVENT:
             return
         try:
             os.write(self._fd, line)
         except BrokenPipeError:
             self._fd = None
-
-
-def _line(kind: str, facts: Mapping[str, object]) -> bytes:
-    return json.dumps({"event": kind, **facts}, separators=(",", ":")).encode() + b"\n"
 
 
 class Counter:

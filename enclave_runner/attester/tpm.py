@@ -36,20 +36,22 @@ from tpm2_pytss import (
 )
 
 from aicert.errors import ToolError
+from aicert.formats.machine_io import (
+    AK_CERTIFICATE_NV,
+    AK_HANDLE,
+    PLATFORM_REPORT_NV,
+    RUN_KEY_ATTRIBUTES,
+)
+from aicert.formats.measurement import QUOTED_PCRS
 
 T = TypeVar("T")
 
-_AK_HANDLE: Final = 0x81000003
-_AK_CERTIFICATE_NV: Final = 0x01C101D0
-_PLATFORM_REPORT_NV: Final = 0x01400001
 _NV_BUFFER_MAX: Final = 0x12C  # TPM_PT_NV_BUFFER_MAX (Part 2, 6.13)
-_QUOTED: Final = tuple(range(16))
 # A TPM's slowest command here (a primary key) takes well under a second, in hardware some seconds.
 _ANSWER_S: Final = 60.0
 _QUOTE_TRIES: Final = 5
 _READ_TRIES: Final = 64
 _RANDOM_STEP: Final = 32
-_RUN_KEY_ATTRIBUTES: Final = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|stclear|sign"
 _SHA256_NAME: Final = b"\x00\x0b"
 _HINT: Final = "run the command again; a local platform starts from a fresh TPM each time"
 
@@ -204,8 +206,8 @@ class Tpm:
 
         Azure puts no intermediate there; verifiers pin those that cannot be fetched (ADR 10).
         """
-        what = f"read the attestation key's certificate (NV {_AK_CERTIFICATE_NV:#010x})"
-        return (cut_padding(self._read_nv(_AK_CERTIFICATE_NV, what)),)
+        what = f"read the attestation key's certificate (NV {AK_CERTIFICATE_NV:#010x})"
+        return (cut_padding(self._read_nv(AK_CERTIFICATE_NV, what)),)
 
     def platform_report(self) -> bytes | None:
         """What the platform of a confidential machine left in NV 0x01400001, whole; None where
@@ -213,15 +215,15 @@ class Tpm:
         """
 
         def first(esapi: Any) -> list[int]:
-            _, found = esapi.get_capability(TPM2_CAP.HANDLES, _PLATFORM_REPORT_NV, 1)
+            _, found = esapi.get_capability(TPM2_CAP.HANDLES, PLATFORM_REPORT_NV, 1)
             handles = found.data.handles
             return [int(handles[place]) for place in range(handles.count)]
 
         # The TPM answers with the first handle that is not below the one asked for.
-        if _PLATFORM_REPORT_NV not in self.ask("list its NV indices", first):
+        if PLATFORM_REPORT_NV not in self.ask("list its NV indices", first):
             return None
-        what = f"read the platform's report (NV {_PLATFORM_REPORT_NV:#010x})"
-        return self._read_nv(_PLATFORM_REPORT_NV, what)
+        what = f"read the platform's report (NV {PLATFORM_REPORT_NV:#010x})"
+        return self._read_nv(PLATFORM_REPORT_NV, what)
 
     def _read_nv(self, handle: int, what: str) -> bytes:
         def read(esapi: Any) -> bytes:
@@ -241,14 +243,14 @@ class Tpm:
         """The platform's attestation key, as the TSS names it."""
         if self._ak is None:
             self._ak = self.ask(
-                f"find the platform's attestation key ({_AK_HANDLE:#x})",
-                lambda esapi: esapi.tr_from_tpmpublic(_AK_HANDLE),
+                f"find the platform's attestation key ({AK_HANDLE:#x})",
+                lambda esapi: esapi.tr_from_tpmpublic(AK_HANDLE),
             )
         return self._ak
 
     def make_run_key(self) -> RunKey:
         """A fresh run key. Raises ToolError where the TPM's Name is not that of what it made."""
-        template = TPM2B_PUBLIC.parse("ecc256:ecdsa-sha256", objectAttributes=_RUN_KEY_ATTRIBUTES)
+        template = TPM2B_PUBLIC.parse("ecc256:ecdsa-sha256", objectAttributes=RUN_KEY_ATTRIBUTES)
         # A primary key is a function of hierarchy seed and template; this makes it a new one.
         template.publicArea.unique.ecc.x = secrets.token_bytes(32)
 
@@ -281,13 +283,13 @@ class Tpm:
         ak = self.attestation_key()
 
         def quote(esapi: Any) -> tuple[bytes, bytes]:
-            attest, signature = esapi.quote(ak, _selection(_QUOTED), qualifying)
+            attest, signature = esapi.quote(ak, _selection(QUOTED_PCRS), qualifying)
             return bytes(attest), bytes(signature.marshal())
 
         for _ in range(_QUOTE_TRIES):
             attest, signature = self.ask("quote its registers", quote)
-            values = self.read_pcrs(_QUOTED)
-            digest = hashlib.sha256(b"".join(values[index] for index in _QUOTED)).digest()
+            values = self.read_pcrs(QUOTED_PCRS)
+            digest = hashlib.sha256(b"".join(values[index] for index in QUOTED_PCRS)).digest()
             # TPMS_QUOTE_INFO ends in pcrDigest, a TPM2B_DIGEST (Part 2, 10.12.4).
             if attest.endswith(len(digest).to_bytes(2, "big") + digest):
                 return attest, signature, values

@@ -8,11 +8,10 @@ the certificate in it was verified.
 import os
 from pathlib import Path
 
-HEADER = b"aicert output 1\n"
-END = b"end\n"
+from aicert.formats import machine_io
+
 # Whole blocks only: for a part of one the kernel would first read the rest from the host.
 _BLOCK = 1 << 20
-_DISK_BLOCK = 4096
 
 
 def write_stream(folder: Path, device: Path) -> None:
@@ -20,15 +19,15 @@ def write_stream(folder: Path, device: Path) -> None:
     fd = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
     try:
         stream = _Blocks(fd)
-        stream.write(HEADER)
+        stream.write(machine_io.STREAM_HEADER)
         for path in _files(folder):
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 name = path.relative_to(folder).as_posix()
-                stream.write(f"file {size} {name}\n".encode())
+                stream.write(machine_io.file_line(name, size))
                 while data := file.read(_BLOCK):
                     stream.write(data)
-        stream.write(END)
+        stream.write(machine_io.STREAM_END)
         stream.finish()
         os.fsync(fd)
     finally:
@@ -51,7 +50,7 @@ class _Blocks:
         self._rest = data[whole:]
 
     def finish(self) -> None:
-        self._send(self._rest + bytes(-len(self._rest) % _DISK_BLOCK))
+        self._send(self._rest + bytes(-len(self._rest) % machine_io.BLOCK))
 
     def _send(self, data: bytes) -> None:
         left = memoryview(data)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from aicert.errors import ToolError
+from aicert.formats import machine_io
 from enclave_runner.sandbox import syscalls
 from enclave_runner.sandbox.pipes import CappedLog, Lines
 from enclave_runner.sandbox.processes import bytes_below, usage_below
@@ -315,15 +316,15 @@ class _Watch:
         self._max_rss = max(self._max_rss, now.resident_bytes)
         self._polls += 1
         if time.monotonic() - self._began > limits.seconds:
-            self._limit_hit = "time"
+            self._limit_hit = machine_io.TIME
         elif now.resident_bytes > limits.memory_bytes:
-            self._limit_hit = "memory"
+            self._limit_hit = machine_io.MEMORY
         elif now.threads > limits.processes:
-            self._limit_hit = "processes"
+            self._limit_hit = machine_io.PROCESSES
         elif self._polls % _SCRATCH_EVERY == 0:
             enough = limits.scratch_bytes
             if bytes_below(str(self._sandbox.scratch), enough=enough) > enough:
-                self._limit_hit = "scratch"
+                self._limit_hit = machine_io.SCRATCH
 
     def _take_status(self, line: bytes) -> None:
         # bubblewrap's own words; the sandbox does not hold this pipe.
@@ -375,7 +376,8 @@ class _Watch:
         if self._bubble is None or self._bubble.returncode is None:
             raise ToolError("the sandbox was never started")
         status = self._bubble.returncode
-        code = {"time": "timeout", "memory": "memory"}.get(self._limit_hit or "")
+        codes = {machine_io.TIME: "timeout", machine_io.MEMORY: "memory"}
+        code = codes.get(self._limit_hit or "")
         if code is None:
             code = exit_text(-signal.SIGKILL if self._limit_hit or self._stopped else status)
         if self._limit_hit is None and status == 1 and not self._exit_known:

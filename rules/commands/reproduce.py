@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from aicert.errors import ConfigError, EvidenceError, RejectedError
 from aicert.formats.certificate import parse
 from aicert.formats.lockfile import identity
+from aicert.formats.machine_io import CERTIFICATE, OUTPUTS
 from aicert.text import safe
 from rules.commands.base import Command
 from rules.project import config, fetch, lock, results
@@ -70,8 +71,8 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
         certificate=results.read_certificate(root, run.name), model=results.output_path(root, run)
     )
     with certify.executed(root, again, current, None) as (out, _):
-        model = out / "outputs" / run.outputs[0]
-        certificate = parse((out / "certificate.json").read_bytes())
+        model = out / OUTPUTS / run.outputs[0]
+        certificate = parse((out / CERTIFICATE).read_bytes())
         found = verify.own_question(root, again, None).appraise(
             certificate, verify.read_model(model, f"{run.name}: reading"), identity(current.data)
         )

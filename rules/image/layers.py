@@ -8,6 +8,7 @@ their roots stand on the kernel's command line, which is a section of the UKI.
 from dataclasses import dataclass
 from pathlib import Path
 
+from aicert.formats.machine_io import VERITY_VOLUMES, verity_word
 from rules.image import disk, verity
 from rules.image import initrd as image_initrd
 from rules.image.sandbox import EPOCH, Sandbox
@@ -75,7 +76,8 @@ def erofs_words(stage: Path, target: Path, identifier: str) -> list[str]:
 
 def command_line(root: Verity, training: Verity, *, gpu: bool = False) -> str:
     """The kernel's: fixed words, then what this machine is."""
-    volumes = [f"aicert.root={root.argument}", f"aicert.training={training.argument}"]
+    named = zip(VERITY_VOLUMES, (root, training), strict=True)
+    volumes = [verity_word(name, each.root.hex, each.blocks) for name, each in named]
     fixed = [word for word in COMMAND_LINE if not (gpu and word in BY_INIT)]
     return " ".join([*fixed, *volumes])
 

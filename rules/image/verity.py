@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import ToolError
+from aicert.formats import machine_io
 from aicert.formats.digest import Digest
 
-BLOCK = 4096
+BLOCK = machine_io.BLOCK
 _READ = 256 * BLOCK
 
 
@@ -25,11 +26,6 @@ class Verity:
 
     root: Digest
     blocks: int
-
-    @property
-    def argument(self) -> str:
-        """As on the machine's command line."""
-        return f"{self.root.hex},{self.blocks}"
 
 
 def append_tree(path: Path) -> Verity:

@@ -3,19 +3,18 @@
 Every line is hostile (a machine's console in the end): bounded, parsed strictly, shown escaped.
 """
 
-import json
 from contextlib import ExitStack
 from typing import Protocol
 
 from aicert.errors import AicertError, ConfigError, ToolError
+from aicert.formats import machine_io
 from rules.host import progress
 
-MAX_LINE = 4096
 _WORDS = {
-    "hashing": "hashing inputs",
-    "reading": "reading rows",
-    "training": "training",
-    "measuring": "measuring outputs",
+    machine_io.HASHING: "hashing inputs",
+    machine_io.READING: "reading rows",
+    machine_io.TRAINING: "training",
+    machine_io.MEASURING: "measuring outputs",
 }
 
 
@@ -47,27 +46,27 @@ class Follower:
         with self._stack:
             if self._before:
                 self._stack.enter_context(progress.task(f"{self._run}: {self._before}"))
-            while line := stream.readline(MAX_LINE):
+            while line := stream.readline(machine_io.MAX_EVENT):
                 self.has_started = True
-                event = _parse(line)
+                event = machine_io.parse_event(line)
                 if event is not None:
                     self._show(event)
 
     def _show(self, event: dict[str, object]) -> None:
         kind = event.get("event")
-        if kind == "error":
+        if kind == machine_io.ERROR:
             self._error = _error(event)
         elif isinstance(kind, str) and kind in _WORDS:
             if kind != self._phase or self._bar is None:
                 self._stack.close()
-                unit = "B" if kind == "hashing" else "steps"
+                unit = "B" if kind == machine_io.HASHING else "steps"
                 title = f"{self._run}: {_WORDS[kind]}"
                 self._bar = self._stack.enter_context(progress.task(title, unit=unit))
                 self._phase = kind
             self._bar.update(
-                done=_number(event, "step" if kind == "training" else "done"),
+                done=_number(event, "step" if kind == machine_io.TRAINING else "done"),
                 total=_number(event, "total"),
-                note=_note(event) if kind == "training" else None,
+                note=_note(event) if kind == machine_io.TRAINING else None,
             )
 
     def finish(self, code: int, console: str) -> None:
@@ -77,14 +76,6 @@ class Follower:
         if code != 0:
             ending = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise ToolError(f"the runner died with {ending}\n{console}".rstrip())
-
-
-def _parse(line: bytes) -> dict[str, object] | None:
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return event if isinstance(event, dict) else None
 
 
 def _note(event: dict[str, object]) -> str | None:

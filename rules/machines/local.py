@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from aicert.errors import ToolError
+from aicert.formats import machine_io
 from rules.machines.ca import local_ca
 from rules.machines.events import Follower
 from rules.machines.machine import Job, tail
@@ -28,7 +29,7 @@ def execute(job: Job) -> Path:
     scratch = job.work / "scratch"
     for folder in (out, scratch):
         folder.mkdir()
-    lockfile = job.work / "lock.toml"
+    lockfile = job.work / machine_io.LOCKFILE
     lockfile.write_bytes(job.lockfile)
     tpm = job.work / "tpm"
     tpm.mkdir()
@@ -43,7 +44,7 @@ def execute(job: Job) -> Path:
             finally:
                 _end(process)
         follower.finish(code, tail(job.work / "console"))
-    if not (out / "certificate.json").is_file():
+    if not (out / machine_io.CERTIFICATE).is_file():
         raise ToolError("the runner ended with neither an error nor a certificate")
     return out
 
@@ -54,12 +55,18 @@ def _start(
     machine = job.machine
     command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-P", "-m", "enclave_runner"]
     command += [f"--tcti={tcti}", f"--nonce={job.nonce.hex()}"]
-    command += [f"--lockfile={job.work / 'lock.toml'}", f"--events-fd={write_fd}"]
+    command += [f"--lockfile={job.work / machine_io.LOCKFILE}", f"--events-fd={write_fd}"]
     command += [f"--input={name}={path}" for name, path in job.inputs.items()]
     command += [f"--scratch={job.work / 'scratch'}", f"--out={job.work / 'out'}"]
-    command += [f"--training-env={job.training_env}", f"--time-limit={machine.time_limit}"]
-    command += [f"--memory={machine.memory}", f"--processes={machine.processes}"]
-    command += [f"--scratch-limit={machine.scratch}", f"--threads={machine.cpus or 1}"]
+    command += [f"--training-env={job.training_env}"]
+    limits = machine_io.limits(
+        seconds=machine.time_limit,
+        memory=machine.memory,
+        processes=machine.processes,
+        scratch=machine.scratch,
+        threads=machine.cpus or 1,
+    )
+    command += [f"--{name}={value}" for name, value in limits.items()]
     # Nothing else of this environment: what decides a run stands in its lockfile.
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from aicert.errors import ToolError
+from aicert.formats.machine_io import AK_CERTIFICATE_NV, AK_HANDLE
 from rules.host.signals import termination_raises
 from rules.machines.ca import Ca
 
@@ -36,8 +37,6 @@ _STATE: Final = "swtpm"
 _LOG: Final = f"{_STATE}/log"
 _START_S: Final = 30.0
 _POLL_S: Final = 0.002
-_AK_HANDLE: Final = 0x81000003
-_AK_CERTIFICATE_NV: Final = 0x01C101D0
 _NV_BUFFER_MAX: Final = 0x12C  # TPM_PT_NV_BUFFER_MAX (TPM 2.0 Library, Part 2, 6.13)
 _AK_ATTRIBUTES: Final = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|sign"
 _NV_ATTRIBUTES: Final = "platformcreate|ppwrite|ppread|ownerread|authread|no_da"
@@ -206,7 +205,7 @@ def _make_ak(tss: Any, esapi: Any) -> rsa.RSAPublicKey:
     template = tss.TPM2B_PUBLIC.parse("rsa2048:rsassa-sha256:null", objectAttributes=_AK_ATTRIBUTES)
     ak, public, *_ = esapi.create_primary(None, template, primary_handle=tss.ESYS_TR.ENDORSEMENT)
     try:
-        esapi.evict_control(tss.ESYS_TR.OWNER, ak, _AK_HANDLE)
+        esapi.evict_control(tss.ESYS_TR.OWNER, ak, AK_HANDLE)
     finally:
         esapi.flush_context(ak)
     key = serialization.load_pem_public_key(public.to_pem())
@@ -218,7 +217,7 @@ def _make_ak(tss: Any, esapi: Any) -> rsa.RSAPublicKey:
 def _write_certificate(tss: Any, esapi: Any, certificate: bytes) -> None:
     public = tss.TPM2B_NV_PUBLIC(
         tss.TPMS_NV_PUBLIC(
-            nvIndex=_AK_CERTIFICATE_NV,
+            nvIndex=AK_CERTIFICATE_NV,
             nameAlg=tss.TPM2_ALG.SHA256,
             attributes=tss.TPMA_NV.parse(_NV_ATTRIBUTES),
             dataSize=len(certificate),

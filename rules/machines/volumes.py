@@ -7,9 +7,7 @@ sizes and counts are bounded, files are made new in an empty folder, and nothing
 comes out.
 """
 
-import json
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import BinaryIO
 
 from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.formats import certificate as certificates
+from aicert.formats import machine_io
 from aicert.formats.digest import MAX_FILES, check_path
 from aicert.frozen import replace
 from aicert.verifier import verify
@@ -27,15 +26,11 @@ from rules.image.sandbox import Sandbox
 from rules.image.store import Image
 from rules.machines.machine import Job
 
-TRAILER = b"aicert inputs 1\n"
-HEADER = b"aicert output 1\n"
 # What the system itself needs beside the training: kernel, page cache, the runner.
 OWN_MEMORY = 768 << 20
 # What the machine writes beside what its scratch can hold: certificate, log, names.
 OUTPUT_ROOM = 64 << 20
 NO_RESULTS = "the machine wrote no results"
-MAX_LINE = 4400
-_FILE = re.compile(rb"file (0|[1-9][0-9]{0,15}) (.+)\n")
 _READ = 1 << 20
 
 
@@ -53,13 +48,13 @@ def make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
     machine = job.machine
     if volumes.inputs is None or volumes.output is None:
         raise ToolError("a run needs an input and an output volume")
-    limits = {
-        "time-limit": machine.time_limit,
-        "memory": max(machine.memory - OWN_MEMORY, OWN_MEMORY),
-        "processes": machine.processes,
-        "scratch-limit": machine.scratch,
-        "threads": machine.cpus or 1,
-    }
+    limits = machine_io.limits(
+        seconds=machine.time_limit,
+        memory=max(machine.memory - OWN_MEMORY, OWN_MEMORY),
+        processes=machine.processes,
+        scratch=machine.scratch,
+        threads=machine.cpus or 1,
+    )
     make_inputs(
         image.tools,
         job.work,
@@ -96,23 +91,23 @@ def make_inputs(
     for name, path in inputs.items():
         _check_readable(name, path)
     stage = work / "stage"
-    (stage / "inputs").mkdir(parents=True)
-    for folder in (stage, stage / "inputs"):
+    below = stage / machine_io.INPUTS
+    below.mkdir(parents=True)
+    for folder in (stage, below):
         folder.chmod(0o755)
-    (stage / "lock.toml").write_bytes(lockfile)
-    (stage / "nonce").write_text(nonce.hex() + "\n", encoding="ascii")
-    (stage / "limits.json").write_text(json.dumps(dict(limits)), encoding="ascii")
+    (stage / machine_io.LOCKFILE).write_bytes(lockfile)
+    (stage / machine_io.NONCE).write_bytes(machine_io.emit_nonce(nonce))
+    (stage / machine_io.LIMITS_FILE).write_bytes(machine_io.emit_limits(limits))
     mounts = {}
     for name, path in inputs.items():
-        place = stage / "inputs" / name
+        place = below / name
         place.mkdir() if path.is_dir() else place.touch()
         mounts[place] = path.resolve()
     sandbox = Sandbox(tree=tools, readable=[stage], mounts=mounts, writable=[target.parent])
     sandbox.run(layers.erofs_words(stage, target, str(disk.identifier("inputs"))))
     verity = image_verity.append_tree(target)
-    trailer = TRAILER + f"{verity.root.hex}\n{verity.blocks}\n".encode()
     with target.open("ab") as file:
-        file.write(trailer.ljust(image_verity.BLOCK, b"\0"))
+        file.write(machine_io.input_trailer(verity.root.hex, verity.blocks))
 
 
 def _check_readable(name: str, path: Path) -> None:
@@ -134,18 +129,17 @@ def read_output(volume: Path, target: Path) -> None:
     its end leaves none.
     """
     with volume.open("rb") as stream:
-        if stream.read(len(HEADER)) != HEADER:
+        header = machine_io.STREAM_HEADER
+        if stream.read(len(header)) != header:
             raise EvidenceError(NO_RESULTS)
         seen: set[str] = set()
-        while (line := stream.readline(MAX_LINE)) != b"end\n":
-            match = _FILE.fullmatch(line)
-            if match is None:
-                raise EvidenceError("the machine's results end early or are malformed")
-            name = _name(match[2])
+        while (line := stream.readline(machine_io.MAX_FILE_LINE)) != machine_io.STREAM_END:
+            path, size = machine_io.parse_file_line(line)
+            name = _name(path)
             if name in seen or len(seen) >= MAX_FILES:
                 raise EvidenceError("the machine's results repeat a name or are too many files")
             seen.add(name)
-            _take(stream, int(match[1]), target / name)
+            _take(stream, size, target / name)
 
 
 def _name(data: bytes) -> str:

@@ -22,9 +22,11 @@ from aicert.errors import (
 )
 from aicert.files.bounded import read_bounded
 from aicert.files.machine_code import code_digest
+from aicert.formats import machine_io
 from aicert.formats.certificate import MAX_BYTES, Certificate, parse
 from aicert.formats.lockfile import CONFIG_INPUT, identity
 from aicert.formats.lockfile import parse as parse_lockfile
+from aicert.formats.machine_io import CERTIFICATE, OUTPUTS, SIGNATURES, TRAINING_LOG
 from aicert.formats.run_report import parse as parse_report
 from aicert.formats.statement import parse as parse_statement
 from rules.example import example
@@ -39,12 +41,12 @@ from rules.project.input_signatures import check_signers
 from rules.project.locked import Lock
 from rules.runs import afterwards, exports, placing, verify
 
-# enclave_runner.sandbox.containment's names of limits → keys of a machine in aicert.toml.
+# The limit that a run report names → the key of a machine in aicert.toml.
 LIMIT_KEYS: Mapping[object, str] = {
-    "time": "time-limit",
-    "memory": "memory",
-    "processes": "processes",
-    "scratch": "scratch",
+    machine_io.TIME: "time-limit",
+    machine_io.MEMORY: "memory",
+    machine_io.PROCESSES: "processes",
+    machine_io.SCRATCH: "scratch",
 }
 # Failures that a certificate exists to tell: such a certificate is put in place, and never passes.
 TELLING = ("outputs.exit", "outputs.nonempty", "outputs.trained")
@@ -229,10 +231,10 @@ def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> bo
     """Refuse to place what fails for another reason than a training that failed; whether it
     passes.
     """
-    certificate = parse((out / "certificate.json").read_bytes())
-    model = verify.read_model(out / "outputs" / run.outputs[0], f"{run.name}: reading the model")
+    certificate = parse((out / CERTIFICATE).read_bytes())
+    model = verify.read_model(out / OUTPUTS / run.outputs[0], f"{run.name}: reading the model")
     result = question.appraise(certificate, model, identity(current.data))
-    exports.require_signatures(certificate, out / "signatures")
+    exports.require_signatures(certificate, out / SIGNATURES)
     if result.verdict == "passed" or (result.failed and result.failed[0].id in TELLING):
         return result.verdict == "passed"
     check = (result.failed or result.undecided)[0]
@@ -255,7 +257,7 @@ def _foreseen(current: Lock) -> int:
 
 
 def _has_finished(place: placing.Place) -> bool:
-    return (place.finished / "certificate.json").is_file()
+    return (place.finished / CERTIFICATE).is_file()
 
 
 def _is_wanted(
@@ -266,9 +268,7 @@ def _is_wanted(
     It is appraised as if it had just ended. One that is not wanted is kept aside.
     """
     try:
-        certificate = parse(
-            read_bounded(place.finished / "certificate.json", MAX_BYTES, "certificate")
-        )
+        certificate = parse(read_bounded(place.finished / CERTIFICATE, MAX_BYTES, "certificate"))
         wanted = certificate.lockfile == current.data and _accept(
             run, current, question, place.finished
         )
@@ -312,7 +312,7 @@ def _worth_keeping(
 
 
 def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None) -> RejectedError:
-    log = results.certificate_path(root, run.name).with_name("training.log")
+    log = results.certificate_path(root, run.name).with_name(TRAINING_LOG)
     check = result.failed[0]
     key = LIMIT_KEYS.get(_limit_hit(root, run))
     lines = [f"run {run.name} is certified as failed: {check.id}: {check.detail}", tail(log)]

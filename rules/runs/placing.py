@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import ToolError
+from aicert.formats import machine_io
+from aicert.formats.machine_io import CERTIFICATE, SIGNATURES, TRAINING_LOG
 from rules.host.progress import amount, say
 from rules.host.work import RUNS, locked, remove, write_whole
 from rules.project.results import certificate_path
@@ -27,7 +29,6 @@ FINISHED = Path(".aicert") / "finished"
 # What had passed and was replaced, and what a certificate does not name and somebody else wrote.
 KEPT = Path(".aicert") / "kept"
 _STAGING = ".placing"
-_LOG = "training.log"
 # On a disk with less than this nothing could be written to the end.
 _FULL = 1 << 20
 
@@ -60,7 +61,7 @@ class Place:
     @property
     def beside(self) -> tuple[str, ...]:
         """The files beside the outputs, the certificate last: it says that all others are there."""
-        return (*(f"{name}.sig" for name in self.outputs), _LOG, "certificate.json")
+        return (*(f"{name}.sig" for name in self.outputs), TRAINING_LOG, CERTIFICATE)
 
 
 def check(place: Place, needed: int) -> None:
@@ -184,14 +185,14 @@ def in_place(place: Place, *, keep: Path | None) -> None:
         remove(place.staging)
         old = keep or place.staging / "old"
         for name in place.outputs:
-            _stage(place.finished / "outputs" / name, place.staging / "new" / name)
+            _stage(place.finished / machine_io.OUTPUTS / name, place.staging / "new" / name)
         _save_beside(place, old)
         try:
             (place.certificates / place.beside[-1]).unlink(missing_ok=True)
             for name in place.outputs:
                 if os.path.lexists(place.home / name):
-                    (old / "outputs").mkdir(parents=True, exist_ok=True)
-                    _move(place.home / name, old / "outputs" / name)
+                    (old / machine_io.OUTPUTS).mkdir(parents=True, exist_ok=True)
+                    _move(place.home / name, old / machine_io.OUTPUTS / name)
                 os.rename(place.staging / "new" / name, place.home / name)
             _write_beside(place, _results(place))
         except BaseException:
@@ -203,7 +204,7 @@ def in_place(place: Place, *, keep: Path | None) -> None:
 def _clear_up(place: Place) -> None:
     """The results are in place: what cannot be removed now is litter, and no failure of the run."""
     try:
-        (place.finished / "certificate.json").unlink()
+        (place.finished / CERTIFICATE).unlink()
         remove(place.staging)
         remove(place.finished)
     except OSError as error:
@@ -297,7 +298,7 @@ def _move(source: Path, target: Path) -> None:
 
 def _results(place: Place) -> Iterator[tuple[str, Path]]:
     for name in place.beside:
-        folder = place.finished / "signatures" if name.endswith(".sig") else place.finished
+        folder = place.finished / SIGNATURES if name.endswith(".sig") else place.finished
         yield name, folder / name
 
 
@@ -325,13 +326,13 @@ def _save_beside(place: Place, old: Path) -> None:
 def _bring_back(place: Place, old: Path) -> None:
     """Put outputs and certificate of `old` back; new outputs make room, they are finished too."""
     for name in place.outputs:
-        saved, target = old / "outputs" / name, place.home / name
+        saved, target = old / machine_io.OUTPUTS / name, place.home / name
         is_new = os.path.lexists(target) and not (place.staging / "new" / name).exists()
         if saved.exists():
             if is_new:
                 remove(target)
             _move(saved, target)
-        elif is_new and not (old / "outputs").exists():
+        elif is_new and not (old / machine_io.OUTPUTS).exists():
             # There was nothing.
             remove(target)
     _write_beside(place, ((name, old / name) for name in place.beside))

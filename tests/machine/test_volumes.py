@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
+from aicert.formats import machine_io
 from rules.host.work import remove
 from rules.image import verity as image_verity
 from rules.image.sandbox import Sandbox
 from rules.image.store import Image
 from rules.machines import events
 from rules.machines.qemu import machine
-from rules.machines.volumes import TRAILER
 from tests.machine.conftest import Boot, Built, console
 from tests.machine.erofs import hide_last
 from tests.machine.nbd import Volume
@@ -126,8 +126,7 @@ def remake(built: Built, tmp_path: Path) -> Callable[..., None]:
         then(volume)
         verity = image_verity.append_tree(volume)
         with volume.open("ab") as file:
-            text = TRAILER + f"{verity.root.hex}\n{verity.blocks}\n".encode()
-            file.write(text.ljust(BLOCK, b"\0"))
+            file.write(machine_io.input_trailer(verity.root.hex, verity.blocks))
 
     return make
 

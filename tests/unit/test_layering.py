@@ -237,7 +237,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # `import aicert` gives the errors and `verify`, which imports the rest when it is called.
     "aicert": VERIFYING,
     "aicert.__main__": ("aicert.cli",),
-    "enclave_runner.events": GROUND,
+    "enclave_runner.events": VALUES,
     "enclave_runner.sandbox": MACHINE,
     "enclave_runner.inputs": (*MACHINE, "enclave_runner.sandbox"),
     "enclave_runner.axolotl": (*MACHINE, "enclave_runner.sandbox", "enclave_runner.inputs"),

@@ -12,22 +12,11 @@ from aicert.crypto.signatures import ec_key, verify_signature
 from aicert.errors import EvidenceError
 from aicert.formats import tpm
 from aicert.formats.certificate import Certificate
+from aicert.formats.machine_io import RUN_KEY_ATTRIBUTES
 from aicert.frozen import dataclass
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-
-
-# Design, 5: `fixedTPM|fixedParent|sensitiveDataOrigin|userWithAuth|stClear|sign` and no other bit:
-# made inside this TPM, not restricted (it signs statements), gone at the next reset.
-RUN_KEY_ATTRIBUTES = (
-    tpm.FIXED_TPM
-    | tpm.FIXED_PARENT
-    | tpm.SENSITIVE_DATA_ORIGIN
-    | tpm.USER_WITH_AUTH
-    | tpm.ST_CLEAR
-    | tpm.SIGN
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

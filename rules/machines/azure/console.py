@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from aicert.errors import ToolError
+from aicert.formats.machine_io import MAX_EVENT
 from rules.host.progress import seconds
 
 # The kernel's last words, at a level that `quiet` lets through; after a panic it resets, and would
@@ -19,7 +20,6 @@ _END = re.compile(
 )
 _TERMINAL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
 _KEPT = 12
-_MAX_LINE = 4096
 
 
 class ConsoleStream:
@@ -53,7 +53,7 @@ class ConsoleStream:
         # Never set: a wait that Ctrl-C ends.
         self._never = threading.Event()
 
-    def readline(self, most: int = _MAX_LINE) -> bytes:
+    def readline(self, most: int = MAX_EVENT) -> bytes:
         """The next line, or a part of a long one; empty when the machine has ended."""
         while not self._ended:
             line, feed, _ = self._buffer.partition(b"\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from aicert.errors import AicertError, ToolError
+from aicert.formats import machine_io
 from rules.host.signals import termination_raises
 from rules.image import build, verity
 from rules.image.store import Image
@@ -96,10 +97,10 @@ def carry_out(job: Job, image: Image, order: run.Order) -> Path:
     except AicertError as error:
         hint = f"less {job.work.parent / console.CONSOLE}"
         raise ToolError(explained(error.message, tail.splitlines()), hint=hint) from None
-    if not (out / "certificate.json").is_file():
+    if not (out / machine_io.CERTIFICATE).is_file():
         raise ToolError("the machine's results hold no certificate")
-    volumes.attach_lock(out / "certificate.json", image)
-    shutil.copyfile(out / "certificate.json", job.root / LAST)
+    volumes.attach_lock(out / machine_io.CERTIFICATE, image)
+    shutil.copyfile(out / machine_io.CERTIFICATE, job.root / LAST)
     return out
 
 

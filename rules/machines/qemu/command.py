@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from aicert.formats.machine_io import EVENTS_PORT, IMAGE_DISK, INPUT_DISK, OUTPUT_DISK, Disk
 from rules.image import store
 from rules.image.sandbox import Sandbox
 from rules.image.store import Image
@@ -66,11 +67,11 @@ def command(
     words += ["-m", f"{memory >> 20}M", "-smp", str(cpus), "-serial", f"file:{CONSOLE}"]
     words += _drive("firmware", FIRMWARE, "if=pflash,unit=0,readonly=on")
     words += _drive("variables", "variables.fd", "if=pflash,unit=1")
-    words += _disk("image", "/machine/image", 4, "readonly=on", ",bootindex=0")
+    words += _disk(IMAGE_DISK, "/machine/image", 4, "readonly=on", ",bootindex=0")
     if volumes.inputs is not None:
-        words += _disk("inputs", "/machine/inputs", 5, "readonly=on")
+        words += _disk(INPUT_DISK, "/machine/inputs", 5, "readonly=on")
     if volumes.output is not None:
-        words += _disk("output", "output.img", 6, "cache=unsafe")
+        words += _disk(OUTPUT_DISK, "output.img", 6, "cache=unsafe")
     if control is not None:
         words += [
             "-chardev",
@@ -82,7 +83,7 @@ def command(
     if events_fd is not None:
         words += ["-chardev", f"socket,id=events,fd={events_fd}"]
         words += ["-device", "virtio-serial-pci,addr=7"]
-        words += ["-device", "virtserialport,chardev=events,name=aicert.events"]
+        words += ["-device", f"virtserialport,chardev=events,name={EVENTS_PORT}"]
     return words
 
 
@@ -90,11 +91,11 @@ def _drive(name: str, path: str, options: str) -> list[str]:
     return ["-drive", f"id={name},file={path},format=raw,{options}"]
 
 
-def _disk(name: str, path: str, slot: int, options: str, more: str = "") -> list[str]:
+def _disk(disk: Disk, path: str, slot: int, options: str, more: str = "") -> list[str]:
     # A full or failing host disk is an error in the machine, not a machine that stands still.
-    drive = _drive(name, path, f"if=none,{options},werror=report,rerror=report")
+    drive = _drive(disk.name, path, f"if=none,{options},werror=report,rerror=report")
     return [
         *drive,
         "-device",
-        f"virtio-blk-pci,drive={name},serial=aicert-{name},addr={slot}{more}",
+        f"virtio-blk-pci,drive={disk.name},serial={disk.serial},addr={slot}{more}",
     ]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import AicertError, ToolError
+from aicert.formats import machine_io
 from rules.host import progress
 from rules.host.work import remove
 from rules.image import build
@@ -109,7 +110,7 @@ def _boot(job: Job, image: Image, volumes: Volumes) -> Path:
         if end.is_chance and not follower.has_started and error.message == NO_RESULTS:
             raise _NotStartedError(f"{NO_RESULTS}: {end.words}", console, hint) from None
         raise ToolError(qemu_console.explained(error.message, lines), hint=hint) from None
-    attach_lock(out / "certificate.json", image)
+    attach_lock(out / machine_io.CERTIFICATE, image)
     return out
 
 

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from enclave_runner.events import MAX_LINE, Events
+from aicert.formats.machine_io import MAX_EVENT
+from enclave_runner.events import Events
 
 
 @pytest.mark.parametrize("message", ["short", "x" * 9000, "\u00e9" * 9000, "\U0001f600" * 9000])
@@ -15,7 +16,7 @@ def test_an_error_always_fits_into_one_line(message: str) -> None:
     os.close(writer)
     with os.fdopen(reader, "rb") as lines:
         (line,) = lines.readlines()
-    assert len(line) <= MAX_LINE
+    assert len(line) <= MAX_EVENT
     told = json.loads(line)
     assert told["exitCode"] == 3
     assert message.startswith(told["message"])

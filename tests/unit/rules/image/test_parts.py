@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import AicertError, EvidenceError, ToolError
+from aicert.formats import machine_io
 from enclave_runner import __main__ as runner
 from enclave_runner.boot import init
 from rules.image import disk as image_disk
@@ -173,14 +174,14 @@ ROOTS = f"quiet aicert.root={'ab' * 32},12 aicert.training={'cd' * 32},7\n"
 
 
 def test_machine_is_what_its_command_line_names() -> None:
-    found = init.verity_roots(ROOTS)
+    found = machine_io.verity_roots(ROOTS)
     assert found == {"root": "sha256:" + "ab" * 32, "training": "sha256:" + "cd" * 32}
 
 
 @pytest.mark.parametrize("line", ["", "quiet", ROOTS.replace("training", "other"), ROOTS[:-80]])
 def test_machine_that_does_not_know_itself_stops(line: str) -> None:
     with pytest.raises(EvidenceError):
-        init.verity_roots(line)
+        machine_io.verity_roots(line)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +213,10 @@ def test_the_machines_runner_is_told_who_trains(
     (tmp_path / "nonce").write_text("ab" * 32 + "\n")
     for name in ("config", "model"):
         (tmp_path / "inputs" / name).mkdir(parents=True)
-    roots = init.verity_roots(ROOTS)
+    roots = machine_io.verity_roots(ROOTS)
+    (tmp_path / "cmdline").write_text(ROOTS)
     monkeypatch.setattr(init, "INPUTS", tmp_path)
-    monkeypatch.setattr(init, "verity_roots", lambda _: roots)
+    monkeypatch.setattr(init, "COMMAND_LINE", tmp_path / "cmdline")
     monkeypatch.setattr(init, "_gpus", list)
     told = runner._arguments([*init._arguments(1), "--out=out"])
     assert told.trainer_user == init.TRAINER != 0

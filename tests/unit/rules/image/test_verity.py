@@ -22,7 +22,7 @@ def test_two_blocks_are_hashed_into_one_block_of_hashes(tmp_path: Path) -> None:
     top = block(sha256(block(b"data")) + sha256(block(b"more")))
     assert path.read_bytes() == block(b"data") + block(b"more") + top
     assert (found.blocks, found.root.hex) == (2, sha256(top).hex())
-    assert found.argument == f"{sha256(top).hex()},2"
+    assert (found.root.hex, found.blocks) == (sha256(top).hex(), 2)
 
 
 def test_one_block_has_no_tree(tmp_path: Path) -> None:

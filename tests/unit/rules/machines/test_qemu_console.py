@@ -10,12 +10,13 @@ from typing import cast
 import pytest
 
 from aicert.errors import ToolError
+from aicert.formats.machine_io import STREAM_HEADER as HEADER
 from rules.image.store import Image
 from rules.machines.machine import Job
 from rules.machines.qemu import accelerator, console
 from rules.machines.qemu import machine as qemu
 from rules.machines.qemu.command import VARIABLES
-from rules.machines.volumes import HEADER, Volumes
+from rules.machines.volumes import Volumes
 
 PANIC = "[    0.71] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug"
 CORRUPTED = "[    9.1] Kernel panic - not syncing: dm-verity device corrupted"

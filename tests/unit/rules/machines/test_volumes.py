@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import EvidenceError, ToolError
+from aicert.formats.machine_io import STREAM_HEADER as HEADER
 from enclave_runner.boot.output_stream import write_stream
 from rules.image.store import Image
 from rules.machines import volumes
-from rules.machines.volumes import HEADER, read_output
+from rules.machines.volumes import read_output
 
 
 def test_an_input_that_only_its_owner_may_read_is_refused_by_name(tmp_path: Path) -> None:
