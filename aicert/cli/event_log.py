@@ -17,10 +17,12 @@ import struct
 from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
+from aicert.formats.binary import Reader
 from aicert.frozen import dataclass
 from aicert.text import safe
 
 # Eight logs of real machines have 15 to 60 kB; the certificate's own limit on the log is the same.
+_WHAT = "event log"
 MAX_BYTES = 1 << 20
 # Real logs have some 150 events; an entry takes 32 bytes or more, so this bites before MAX_BYTES.
 MAX_EVENTS = 10_000
@@ -90,9 +92,7 @@ class Fact:
 
 def parse(data: bytes) -> EventLog:
     """Read a log; whatever is malformed, too large or left over is an EvidenceError."""
-    if len(data) > MAX_BYTES:
-        raise EvidenceError(f"event log is larger than {MAX_BYTES} bytes")
-    reader = _Reader(data)
+    reader = Reader(data, _WHAT, limit=MAX_BYTES, order="little")
     first = _legacy_event(reader)
     agile = first.type == EV_NO_ACTION and first.data.startswith(_SPEC_ID)
     algorithms = _declared(first) if agile else _SHA1_ONLY
@@ -156,7 +156,7 @@ def _declared(first: Event) -> dict[int, int]:
     """The algorithms of TCG_EfiSpecIDEvent: `{number: digest size}`."""
     if first.pcr != 0 or first.digests["sha1"] != bytes(20):
         raise EvidenceError("event log: Spec ID Event03 is not of PCR 0, or has a digest")
-    body = _Reader(first.data)
+    body = Reader(first.data, _WHAT, limit=MAX_BYTES, order="little")
     body.take(len(_SPEC_ID))
     body.take(8)  # platform class, versions, size of UINTN: nothing depends on them
     count = body.u32()
@@ -178,7 +178,7 @@ def _declared(first: Event) -> dict[int, int]:
     return algorithms
 
 
-def _event(reader: "_Reader", algorithms: Mapping[int, int]) -> Event:
+def _event(reader: Reader, algorithms: Mapping[int, int]) -> Event:
     """TCG_PCR_EVENT2: one digest for each declared algorithm, in any order."""
     pcr, kind = _pcr_and_type(reader)
     count = reader.u32()
@@ -193,14 +193,14 @@ def _event(reader: "_Reader", algorithms: Mapping[int, int]) -> Event:
     return Event(pcr=pcr, type=kind, digests=digests, data=reader.take(reader.u32()))
 
 
-def _legacy_event(reader: "_Reader") -> Event:
+def _legacy_event(reader: Reader) -> Event:
     """TCG_PCClientPCREvent: one SHA-1 digest."""
     pcr, kind = _pcr_and_type(reader)
     digest = reader.take(20)
     return Event(pcr=pcr, type=kind, digests={"sha1": digest}, data=reader.take(reader.u32()))
 
 
-def _pcr_and_type(reader: "_Reader") -> tuple[int, int]:
+def _pcr_and_type(reader: Reader) -> tuple[int, int]:
     pcr, kind = reader.u32(), reader.u32()
     if pcr >= PCRS and not (kind == EV_NO_ACTION and pcr == _NO_PCR):
         raise EvidenceError(f"event log: there is no PCR {pcr}")
@@ -267,33 +267,3 @@ def _variable(data: bytes) -> tuple[bytes, str, bytes] | None:
     except UnicodeDecodeError:
         return None
     return data[:16], name, data[name_end:]
-
-
-class _Reader:
-    """Little-endian reads from bytes; reading past the end is an EvidenceError."""
-
-    __slots__ = ("_data", "_offset")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._offset = 0
-
-    def take(self, length: int) -> bytes:
-        end = self._offset + length
-        if end > len(self._data):
-            raise EvidenceError("event log ends early")
-        piece = self._data[self._offset : end]
-        self._offset = end
-        return piece
-
-    def u8(self) -> int:
-        return self.take(1)[0]
-
-    def u16(self) -> int:
-        return int.from_bytes(self.take(2), "little")
-
-    def u32(self) -> int:
-        return int.from_bytes(self.take(4), "little")
-
-    def at_end(self) -> bool:
-        return self._offset == len(self._data)

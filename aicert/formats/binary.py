@@ -1,8 +1,11 @@
-"""Bounded reads of the TPM's wire format: big-endian integers and TPM2B sized buffers.
+"""Bounded reads of binary structures: integers of one byte order, and TPM2B sized buffers.
 
-TPM 2.0 Library, Part 2, clauses 4.5 and 10.4. Reads past the end, sizes above a field's limit and
-trailing bytes are EvidenceErrors that name the structure.
+The one reader behind what a TPM signs (big-endian: TPM 2.0 Library, Part 2, clauses 4.5 and 10.4),
+event logs and processors' reports (little-endian). Reads past the end, sizes above a field's limit
+and trailing bytes are EvidenceErrors that name the structure.
 """
+
+from typing import Literal
 
 from aicert.errors import EvidenceError
 
@@ -11,16 +14,29 @@ from aicert.errors import EvidenceError
 MAX_STRUCTURE = 1024
 
 
+def u32_little(data: bytes, at: int) -> int:
+    """The little-endian integer of four octets at a fixed place, in data whose size is known."""
+    return int.from_bytes(data[at : at + 4], "little")
+
+
 class Reader:
-    """Big-endian reads from bounded bytes; `done` refuses what is left."""
+    """Reads from bounded bytes, one after another; `done` refuses what is left."""
 
-    __slots__ = ("_data", "_offset", "what")
+    __slots__ = ("_data", "_offset", "_order", "what")
 
-    def __init__(self, data: bytes, what: str) -> None:
-        if len(data) > MAX_STRUCTURE:
-            raise EvidenceError(f"{what} is larger than {MAX_STRUCTURE} bytes")
+    def __init__(
+        self,
+        data: bytes,
+        what: str,
+        *,
+        limit: int = MAX_STRUCTURE,
+        order: Literal["big", "little"] = "big",
+    ) -> None:
+        if len(data) > limit:
+            raise EvidenceError(f"{what} is larger than {limit} bytes")
         self._data = data
         self._offset = 0
+        self._order = order
         self.what = what
 
     def take(self, length: int) -> bytes:
@@ -38,15 +54,15 @@ class Reader:
 
     def u16(self) -> int:
         """The next UINT16."""
-        return int.from_bytes(self.take(2))
+        return int.from_bytes(self.take(2), self._order)
 
     def u32(self) -> int:
         """The next UINT32."""
-        return int.from_bytes(self.take(4))
+        return int.from_bytes(self.take(4), self._order)
 
     def u64(self) -> int:
         """The next UINT64."""
-        return int.from_bytes(self.take(8))
+        return int.from_bytes(self.take(8), self._order)
 
     def sized(self, limit: int, field: str) -> bytes:
         """A TPM2B: a UINT16 size of at most `limit`, then that many bytes."""
@@ -61,6 +77,10 @@ class Reader:
         if count > limit:
             raise EvidenceError(f"{self.what}: a list of {count}, more than {limit}")
         return count
+
+    def at_end(self) -> bool:
+        """Whether everything was read."""
+        return self._offset == len(self._data)
 
     def done(self) -> None:
         """Refuse trailing bytes: two readers could take them for different things."""

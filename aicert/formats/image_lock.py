@@ -34,6 +34,7 @@ from typing import Final
 from aicert.errors import EvidenceError, LockError
 from aicert.formats.canonical_toml import read
 from aicert.formats.digest import Digest, is_hex, of_bytes
+from aicert.formats.fields import Table
 from aicert.frozen import dataclass
 
 # The second says when a snapshot archive had all of the packages.
@@ -44,6 +45,7 @@ MAX_BYTES: Final = 1 << 20
 MAX_PACKAGES: Final = 5000
 # An image has two file systems at most.
 MAX_VERITY: Final = 16
+WHAT: Final = "image lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,127}")
 _TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _VALUE = re.compile(r"[!#-\[\]-~]{1,200}")
@@ -126,32 +128,36 @@ def parse(data: bytes) -> ImageLock:
     return lock
 
 
+class _Table(Table):
+    __slots__ = ()
+    between = ": "
+
+
 def _read(document: dict[str, object], digest: Digest) -> ImageLock:
     version = document.get("version")
     if type(version) is not int or version not in VERSIONS:
         raise LockError(f"image lock version is not {' or '.join(map(str, VERSIONS))}")
-    pcrs = document.get("pcrs")
-    if not isinstance(pcrs, dict):
-        raise LockError("image lock: pcrs: a table is wanted")
+    table = _Table(document, WHAT)
+    pcrs = _Table(table.take("pcrs", dict), WHAT)
     return ImageLock(
         digest=digest,
-        name=_text(document, "name"),
-        disk=Digest.parse(_text(document, "digest")),
+        name=table.text("name"),
+        disk=Digest.parse(table.text("digest")),
         pcrs={index: _pcr(pcrs, f"pcr{index}") for index in PCRS},
         verity={
-            _text(part, "name"): Digest.parse(_text(part, "digest"))
-            for part in _tables(document, "verity", MAX_VERITY)
+            part.text("name"): Digest.parse(part.text("digest"))
+            for part in _tables(table, "verity", MAX_VERITY)
         },
         packages=tuple(
             Package(
-                part=_text(package, "part"),
-                name=_text(package, "name"),
-                version=_text(package, "version"),
-                digest=Digest.parse(_text(package, "digest")),
+                part=package.text("part"),
+                name=package.text("name"),
+                version=package.text("version"),
+                digest=Digest.parse(package.text("digest")),
             )
-            for package in _tables(document, "package", MAX_PACKAGES)
+            for package in _tables(table, "package", MAX_PACKAGES)
         ),
-        snapshot=_text(document, "snapshot") if version == VERSIONS[1] else None,
+        snapshot=table.text("snapshot") if version == VERSIONS[1] else None,
     )
 
 
@@ -172,24 +178,15 @@ def _check(
         raise LockError("image lock: PCRs 4, 11, 12 and 13 are wanted, 32 bytes each")
 
 
-def _pcr(table: dict[str, object], key: str) -> bytes:
-    text = _text(table, key)
+def _pcr(table: Table, key: str) -> bytes:
+    text = table.text(key)
     if not is_hex(text):
-        raise LockError(f"image lock: {key} is not 64 hexadecimal digits")
+        raise LockError(f"{WHAT}: {key} is not 64 hexadecimal digits")
     return bytes.fromhex(text)
 
 
-def _text(table: dict[str, object], key: str) -> str:
-    value = table.get(key)
-    if type(value) is not str:
-        raise LockError(f"image lock: {key}: a string is wanted")
-    return value
-
-
-def _tables(document: dict[str, object], key: str, limit: int) -> list[dict[str, object]]:
-    tables = document.get(key, [])
-    if not isinstance(tables, list) or len(tables) > limit:
-        raise LockError(f"image lock: {key}: at most {limit} tables are wanted")
-    if not all(isinstance(table, dict) for table in tables):
-        raise LockError(f"image lock: {key}: tables are wanted, not texts")
-    return tables
+def _tables(table: Table, key: str, limit: int) -> list[_Table]:
+    values = table.tables(key, limit, f"at most {limit} tables are wanted")
+    if not all(isinstance(value, dict) for value in values):
+        raise table.wrong(key, "tables are wanted, not texts")
+    return [_Table(value, WHAT) for value in values]

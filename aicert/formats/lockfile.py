@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from aicert.errors import AicertError, LockError
 from aicert.formats.canonical_toml import read
 from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.fields import Table
 from aicert.formats.measurement import input_events, replay
 from aicert.frozen import dataclass
 
@@ -184,68 +185,40 @@ def _array(where: str, values: tuple[str, ...]) -> str:
 
 
 def _read(document: Mapping[str, object]) -> Lockfile:
-    left = dict(document)
-    if left.pop("version", None) != VERSION or isinstance(document["version"], bool):
+    version = document.get("version")
+    if type(version) is not int or version != VERSION:
         raise LockError(f"lockfile version is not {VERSION}", hint="./doit lock")
-    inputs = left.pop("input", [])
-    if not isinstance(inputs, list) or len(inputs) > MAX_INPUTS:
-        raise LockError("input: a list of tables is wanted")
+    table = Table(document, "lockfile")
+    table.take("version", int)
+    inputs = table.tables("input", MAX_INPUTS, "a list of tables is wanted")
     lockfile = Lockfile(
-        run=_text(left, "run"),
-        trainer=_text(left, "trainer"),
-        outputs=_texts(left, "outputs", "outputs"),
+        run=table.text("run"),
+        trainer=table.text("trainer"),
+        outputs=table.texts("outputs", MAX_PATTERNS),
         inputs=tuple(_read_input(item, f"input[{i}]") for i, item in enumerate(inputs)),
     )
-    _no_more(left, "lockfile")
+    table.done()
     return lockfile
 
 
 def _read_input(value: object, where: str) -> LockedInput:
-    if not isinstance(value, dict):
-        raise LockError(f"{where}: a table is wanted")
-    left: dict[str, object] = dict(value)
-    size = left.pop("size", None)
-    if type(size) is not int:
-        raise LockError(f"{where}.size: an integer is wanted")
-    allow_pickle = left.pop("allow-pickle", False)
-    if type(allow_pickle) is not bool:
-        raise LockError(f"{where}.allow-pickle: true is wanted")
+    table = Table(value, where)
     try:
-        digest = Digest.parse(_text(left, "digest", where))
+        digest = Digest.parse(table.text("digest"))
     except LockError:
         raise
     except AicertError as error:
         raise LockError(f"{where}.digest: {error}") from None
     item = LockedInput(
-        name=_text(left, "name", where),
-        source=_text(left, "from", where),
-        uri=_text(left, "uri", where),
-        size=size,
+        name=table.text("name"),
+        source=table.text("from"),
+        uri=table.text("uri"),
+        size=table.take("size", int),
         digest=digest,
-        only=_texts(left, "only", f"{where}.only") if "only" in left else (),
-        except_=_texts(left, "except", f"{where}.except") if "except" in left else (),
-        allow_pickle=allow_pickle,
-        signed_by=_text(left, "signed-by", where) if "signed-by" in left else None,
+        only=table.texts("only", MAX_PATTERNS) if table.has("only") else (),
+        except_=table.texts("except", MAX_PATTERNS) if table.has("except") else (),
+        allow_pickle=table.take("allow-pickle", bool, False),
+        signed_by=table.text("signed-by") if table.has("signed-by") else None,
     )
-    _no_more(left, where)
+    table.done()
     return item
-
-
-def _text(table: dict[str, object], key: str, where: str = "lockfile") -> str:
-    value = table.pop(key, None)
-    if type(value) is not str:
-        raise LockError(f"{where}.{key}: a string is wanted")
-    return value
-
-
-def _texts(table: dict[str, object], key: str, where: str) -> tuple[str, ...]:
-    values = table.pop(key, None)
-    if not isinstance(values, list) or len(values) > MAX_PATTERNS:
-        raise LockError(f"{where}: a list of strings is wanted")
-    holder: dict[str, object] = {str(i): value for i, value in enumerate(values)}
-    return tuple(_text(holder, str(i), where) for i in range(len(values)))
-
-
-def _no_more(left: Mapping[str, object], where: str) -> None:
-    if left:
-        raise LockError(f"{where} has an unknown key {next(iter(left))[:80]!a}")

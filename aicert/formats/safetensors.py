@@ -17,7 +17,8 @@ from itertools import chain
 from operator import attrgetter
 
 from aicert.errors import EvidenceError
-from aicert.formats.strict_json import MAX_INT, Fields, loads
+from aicert.formats.fields import MAX_INT
+from aicert.formats.strict_json import Fields, loads
 from aicert.frozen import dataclass
 
 SUFFIX = ".safetensors"

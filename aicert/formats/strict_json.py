@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar, cast
 
 from aicert.errors import EvidenceError
+from aicert.formats.fields import MAX_INT, MISSING, Reader, shown
 
 # The deepest document of ours has 8 levels; 32 leaves room and stops recursion attacks early.
 MAX_DEPTH = 32
@@ -22,12 +23,9 @@ MAX_TOKENS = 250_000
 # fold it can take half a microsecond. Only names of files in statements are not ASCII: 20,000 of
 # them, with their digests, fit. Escapes are another way to write them.
 MAX_NON_ASCII = 3 << 20
-# Sizes and counters fit 63 bits; nothing of ours is larger.
-MAX_INT = 2**63 - 1
 # RFC 8259, 7: an escaped surrogate. Pairs are legal but needless in UTF-8, so all are refused.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
-_MISSING = object()
 
 T = TypeVar("T")
 
@@ -134,31 +132,19 @@ def _number(text: str) -> float:
     return value
 
 
-class Fields:
-    """One JSON object being read: `take` each field, then `done()` refuses what is left."""
+class Fields(Reader):
+    """One JSON object being read: take each field, then `done()` refuses what is left."""
 
-    __slots__ = ("_left", "where")
+    __slots__ = ()
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
-            raise EvidenceError(f"{where}: an object is wanted, found {_kind(value)}")
-        self._left = cast(dict[str, object], dict(value))
-        self.where = where
-
-    def _take(self, key: str, kind: type[T]) -> T:
-        value = self._left.pop(key, _MISSING)
-        if value is _MISSING:
-            raise EvidenceError(f"{self.where}.{key} is missing")
-        # bool is a subclass of int: compare the exact type, as a verifier must not coerce.
-        if type(value) is not kind:
-            raise EvidenceError(
-                f"{self.where}.{key}: {kind.__name__} is wanted, found {_kind(value)}"
-            )
-        return value
+            raise EvidenceError(f"{where}: an object is wanted, found {shown(value)}")
+        super().__init__(value, where)
 
     def text(self, key: str, *, max_length: int = 4096) -> str:
         """A string of at most `max_length` characters."""
-        value = self._take(key, str)
+        value = self.take(key, str)
         if len(value) > max_length:
             raise EvidenceError(f"{self.where}.{key} is longer than {max_length} characters")
         return value
@@ -175,61 +161,41 @@ class Fields:
 
     def integer(self, key: str, *, low: int = 0, high: int = MAX_INT) -> int:
         """An integer in `low`..`high`."""
-        value = self._take(key, int)
+        value = self.take(key, int)
         if not low <= value <= high:
             raise EvidenceError(f"{self.where}.{key} is out of range: {value}")
         return value
 
     def number(self, key: str) -> float:
         """A number that is not negative, written as an integer or not."""
-        value = self._left.pop(key, _MISSING)
-        if value is _MISSING:
+        value = self._left.pop(key, MISSING)
+        if value is MISSING:
             raise EvidenceError(f"{self.where}.{key} is missing")
         if type(value) not in (int, float) or not cast(float, value) >= 0:
             raise EvidenceError(
-                f"{self.where}.{key}: a number from 0 is wanted, found {_kind(value)}"
+                f"{self.where}.{key}: a number from 0 is wanted, found {shown(value)}"
             )
         return cast(float, value)
 
     def boolean(self, key: str) -> bool:
         """True or false."""
-        return self._take(key, bool)
+        return self.take(key, bool)
 
     def fields(self, key: str) -> "Fields":
         """A nested object."""
-        return Fields(self._take(key, dict), f"{self.where}.{key}")
+        return Fields(self.take(key, dict), f"{self.where}.{key}")
 
     def items(self, key: str, read: Callable[[object, str], T], *, max_items: int) -> tuple[T, ...]:
         """A list, each item read by `read(value, where)`."""
-        values: list[object] = self._take(key, list)
+        values: list[object] = self.take(key, list)
         if len(values) > max_items:
             raise EvidenceError(f"{self.where}.{key} has more than {max_items} items")
         where = f"{self.where}.{key}"
         return tuple(read(value, f"{where}[{i}]") for i, value in enumerate(values))
 
-    def rest(self) -> dict[str, object]:
-        """Every field not taken yet; for objects whose keys are data."""
-        left, self._left = self._left, {}
-        return left
-
-    def has(self, key: str) -> bool:
-        """Whether the field is present and not taken yet."""
-        return key in self._left
-
-    def done(self) -> None:
-        """Refuse unknown keys: what no check reads must not be displayed or carried."""
-        if self._left:
-            raise EvidenceError(f"{self.where} has an unknown key {next(iter(self._left))[:80]!a}")
-
 
 def string(value: object, where: str) -> str:
     """An item that must be a string of at most 4096 characters."""
     if type(value) is not str or len(value) > 4096:
-        raise EvidenceError(f"{where}: a short string is wanted, found {_kind(value)}")
+        raise EvidenceError(f"{where}: a short string is wanted, found {shown(value)}")
     return value
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, dict | list | str):
-        return {dict: "an object", list: "a list"}.get(type(value), "a string")
-    return repr(value)[:40]

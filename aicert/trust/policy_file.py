@@ -17,7 +17,7 @@ from aicert.appraisal.result import TIERS
 from aicert.errors import AicertError, ConfigError
 from aicert.formats import image_lock
 from aicert.formats.digest import Digest, is_hex, of_bytes
-from aicert.formats.strict_json import MAX_INT
+from aicert.formats.fields import MAX_INT, Table
 from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
 from aicert.trust.roots import CHIP_FAMILIES, MAX_PEM, chip_root, pem_to_der
 
@@ -44,15 +44,15 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     tier = table.text("tier", base.tier if base else "")
     if tier not in TIERS:
         raise ConfigError(f"{path}: tier is {tier!r}, not one of {', '.join(TIERS)}")
-    roots = tuple(_root(item, path) for item in table.tables("root"))
+    roots = tuple(_root(item, path) for item in table.sections("root"))
     images = _Table(table.table("images"), path, "images")
     accepted, held = _images(images, path)
     revoked = frozenset(_digest(text, path) for text in images.texts("revoked"))
     images.done()
-    firmware = tuple(_firmware(item, path) for item in table.tables("firmware"))
-    chips = tuple(_chip(item, path) for item in table.tables("chip"))
-    launches = tuple(_launch(item, path) for item in table.tables("launch"))
-    claims = tuple(_claim(item, path) for item in table.tables("claim"))
+    firmware = tuple(_firmware(item, path) for item in table.sections("firmware"))
+    chips = tuple(_chip(item, path) for item in table.sections("chip"))
+    launches = tuple(_launch(item, path) for item in table.sections("launch"))
+    claims = tuple(_claim(item, path) for item in table.sections("claim"))
     days = table.integer("max-age-days")
     table.done()
     if days is not None and days < 1:
@@ -120,7 +120,7 @@ def _beside(path: str, name: str) -> str:
     return os.path.join(os.path.dirname(os.path.abspath(path)), name)
 
 
-def _root(item: Mapping[str, object], path: str) -> Root:
+def _root(item: object, path: str) -> Root:
     table = _Table(item, path, "root")
     name, pem = table.text("name"), table.text("certificate")
     fingerprint, tier = table.text("sha256"), table.text("tier")
@@ -158,7 +158,7 @@ def _certificate(path: str, what: str, pem: str, fingerprint: str) -> bytes:
     return der
 
 
-def _chip(item: Mapping[str, object], path: str) -> ChipRoot:
+def _chip(item: object, path: str) -> ChipRoot:
     """A maker's root that the file brings, or a pinned one by its name."""
     from aicert.appraisal.evidence.amd_vcek import COMPONENTS, issuers
 
@@ -194,7 +194,7 @@ def _chip(item: Mapping[str, object], path: str) -> ChipRoot:
     return made
 
 
-def _launch(item: Mapping[str, object], path: str) -> Launch:
+def _launch(item: object, path: str) -> Launch:
     table = _Table(item, path, "launch")
     name, digest = table.text("name"), table.text("id-key")
     svn = table.integer("minimum-svn") or 0
@@ -227,7 +227,7 @@ def _images(
     return accepted, held
 
 
-def _firmware(item: Mapping[str, object], path: str) -> Firmware:
+def _firmware(item: object, path: str) -> Firmware:
     table = _Table(item, path, "firmware")
     name = table.text("name")
     pcrs = {}
@@ -240,7 +240,7 @@ def _firmware(item: Mapping[str, object], path: str) -> Firmware:
     return Firmware(name=name, pcrs=pcrs)
 
 
-def _claim(item: Mapping[str, object], path: str) -> Claim:
+def _claim(item: object, path: str) -> Claim:
     table = _Table(item, path, "claim")
     name = table.text("name")
     low, high = table.number("at-least"), table.number("at-most")
@@ -264,83 +264,67 @@ def _digest(text: str, path: str) -> Digest:
     return digest
 
 
-class _Table:
-    """A TOML table being read: take each key, then `done()` refuses what is left."""
+class _Table(Table):
+    """A table of a policy file: no text in it is empty, and lists may be left out."""
 
-    def __init__(self, value: Mapping[str, object], path: str, where: str) -> None:
-        self._left = dict(value)
-        self._asked: list[str] = []
-        self._path = path
-        self._where = where
+    __slots__ = ()
+    error = ConfigError
+    between = ": "
 
-    def _take(self, key: str) -> object:
-        self._asked.append(key)
-        value = self._left.pop(key, None)
-        # In hexadecimal, TOML has integers that are too long for Python to print.
-        if type(value) is int and abs(value) > MAX_INT:
-            raise self._wrong(key, "an integer of 63 bits")
-        return value
-
-    def _wrong(self, key: str, wanted: str) -> ConfigError:
-        return ConfigError(f"{self._path}: {self._where}: {key}: {wanted} is wanted")
+    def __init__(self, value: object, path: str, where: str) -> None:
+        super().__init__(value, f"{path}: {where}")
 
     def text(self, key: str, default: str | None = None) -> str:
         """A string; without default it must be there."""
-        value = self._take(key)
-        if value is None and default is not None:
-            return default
-        if type(value) is not str or not value:
-            raise self._wrong(key, "a string")
+        given = self.has(key)
+        value = self.take(key, str, default)
+        if given and not value:
+            raise self.wrong(key, "a string is wanted")
         return value
 
-    def texts(self, key: str) -> list[str]:
+    def texts(self, key: str, limit: int = MAX_POLICY) -> tuple[str, ...]:
         """A list of strings, empty where absent."""
-        value = self._take(key)
-        if value is None:
-            return []
-        if not isinstance(value, list) or not all(type(item) is str and item for item in value):
-            raise self._wrong(key, "a list of strings")
-        return value
+        values = super().texts(key, limit) if self.has(key) else ()
+        if not all(values):
+            raise self.wrong(key, "a list of strings is wanted")
+        return values
+
+    def sections(self, key: str) -> list[object]:
+        """A list of tables, empty where absent."""
+        wanted = f"[[{key}]] tables is wanted"
+        values = self.tables(key, MAX_POLICY, wanted)
+        if not all(isinstance(value, dict) for value in values):
+            raise self.wrong(key, wanted)
+        return values
+
+    def table(self, key: str) -> dict[str, object]:
+        """A table, empty where absent."""
+        return self.take(key, dict, {})
 
     def integer(self, key: str) -> int | None:
         """An integer, None where absent."""
-        value = self._take(key)
-        if value is not None and type(value) is not int:
-            raise self._wrong(key, "an integer")
-        return value
+        return self._in_63_bits(key, self.take(key, int)) if self.has(key) else None
 
     def number(self, key: str) -> float | None:
         """A number, None where absent. NaN would be a bound that nothing violates."""
-        value = self._take(key)
-        if value is None:
+        if not self.has(key):
             return None
-        if (type(value) is not int and type(value) is not float) or value != value:
-            raise self._wrong(key, "a number")
+        value = self._left.pop(key)
+        if type(value) is int:
+            return self._in_63_bits(key, value)
+        if type(value) is not float or value != value:
+            raise self.wrong(key, "a number is wanted")
         return value
 
-    def table(self, key: str) -> Mapping[str, object]:
-        """A table, empty where absent."""
-        value = self._take(key)
-        if value is not None and not isinstance(value, dict):
-            raise self._wrong(key, "a table")
-        return value or {}
-
-    def tables(self, key: str) -> list[Mapping[str, object]]:
-        """A list of tables, empty where absent."""
-        value = self._take(key)
-        if value is None:
-            return []
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self._wrong(key, f"[[{key}]] tables")
+    def _in_63_bits(self, key: str, value: int) -> int:
+        # In hexadecimal, TOML has integers that are too long for Python to print.
+        if abs(value) > MAX_INT:
+            raise self.wrong(key, "an integer of 63 bits is wanted")
         return value
 
-    def done(self) -> None:
-        """Refuse a key that nobody asked for, with the nearest one that means something."""
-        for key in self._left:
-            import difflib
+    def near(self, key: str) -> str | None:
+        """The nearest key that means something."""
+        import difflib
 
-            near = difflib.get_close_matches(key, self._asked, n=1, cutoff=0)
-            raise ConfigError(
-                f"{self._path}: {self._where} has an unknown key {key[:80]!a}",
-                hint=f"the nearest key is {near[0]!r}" if near else None,
-            )
+        near = difflib.get_close_matches(key, self._asked, n=1, cutoff=0)
+        return f"the nearest key is {near[0]!r}" if near else None

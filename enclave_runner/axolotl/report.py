@@ -15,9 +15,9 @@ from aicert.errors import EvidenceError, LockError
 from aicert.files.tensors import read_header
 from aicert.formats import run_report, safetensors
 from aicert.formats.digest import Digest, FileFact
+from aicert.formats.fields import MAX_INT
 from aicert.formats.run_report import Override, RunReport, Scalar, Value
 from aicert.formats.run_report_facts import Records
-from aicert.formats.strict_json import MAX_INT
 from enclave_runner.axolotl.config import Effective
 from enclave_runner.axolotl.tensors import compare
 from enclave_runner.axolotl.training import TrainingResult

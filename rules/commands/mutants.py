@@ -67,6 +67,7 @@ MODULES = (
     "formats/certificate",
     "formats/digest",
     "formats/dsse",
+    "formats/fields",
     "formats/image_lock",
     "formats/lockfile",
     "formats/measurement",

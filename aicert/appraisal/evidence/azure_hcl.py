@@ -13,6 +13,7 @@ import hashlib
 
 from aicert.appraisal.evidence import sev_snp
 from aicert.errors import EvidenceError
+from aicert.formats.binary import u32_little
 from aicert.formats.strict_json import Fields, loads
 from aicert.frozen import dataclass
 
@@ -43,8 +44,8 @@ def parse(data: bytes) -> HclReport:
     """Read the index's content; another kind of report, or bytes to spare, is an EvidenceError."""
     if len(data) < _START:
         raise EvidenceError(f"the platform's report has {len(data)} bytes, not {_START} or more")
-    size, version, kind, hash_, length = (_u32(data, _REPORT_END + 4 * i) for i in range(5))
-    if data[:4] != b"HCLA" or _u32(data, 4) not in (1, 2):
+    size, version, kind, hash_, length = (u32_little(data, _REPORT_END + 4 * i) for i in range(5))
+    if data[:4] != b"HCLA" or u32_little(data, 4) not in (1, 2):
         raise EvidenceError("the platform's report does not begin as one of Azure's paravisor")
     if kind != SNP:
         raise EvidenceError(f"the platform's report is of kind {kind}, not of SEV-SNP ({SNP})")
@@ -53,7 +54,7 @@ def parse(data: bytes) -> HclReport:
     if length > MAX_RUNTIME:
         raise EvidenceError(f"runtime data of {length} bytes, more than {MAX_RUNTIME}")
     end = _START + length
-    sizes = (size, _u32(data, 8))
+    sizes = (size, u32_little(data, 8))
     if sizes != (RUNTIME_HEADER + length, end) or end > len(data) or data[end:].strip(b"\0"):
         raise EvidenceError("the platform's report is cut short, or something follows it")
     return HclReport(hardware=data[HEADER:_REPORT_END], runtime=data[_START:end])
@@ -86,7 +87,3 @@ def _number(key: Fields, name: str) -> int:
     if not data or base64.urlsafe_b64encode(data).decode().rstrip("=") != text:
         raise EvidenceError(f"{key.where}.{name} is not base64url")
     return int.from_bytes(data)
-
-
-def _u32(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 4], "little")

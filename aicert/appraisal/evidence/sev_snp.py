@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aicert.crypto.signatures import verify_ecdsa_sha384
 from aicert.errors import EvidenceError
+from aicert.formats.binary import u32_little
 from aicert.frozen import dataclass
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def parse(data: bytes) -> Report:
     """Read a report; an unknown version, algorithm or signing key is an EvidenceError."""
     if len(data) != SIZE:
         raise EvidenceError(f"an SEV-SNP report has {SIZE} bytes, not {len(data)}")
-    version, algorithm, flags = _u32(data, 0), _u32(data, 0x34), _u32(data, 0x48)
+    version, algorithm, flags = u32_little(data, 0), u32_little(data, 0x34), u32_little(data, 0x48)
     if version not in VERSIONS:
         raise EvidenceError(f"an SEV-SNP report of version {version} is not known")
     if algorithm != ECDSA_P384_SHA384:
@@ -62,9 +63,9 @@ def parse(data: bytes) -> Report:
     if flags & _MASK_CHIP_KEY or flags & _SIGNING_KEY:
         raise EvidenceError("the report is not signed by the chip's own key (VCEK)")
     return Report(
-        guest_svn=_u32(data, 4),
+        guest_svn=u32_little(data, 4),
         policy=int.from_bytes(data[8:16], "little"),
-        vmpl=_u32(data, 0x30),
+        vmpl=u32_little(data, 0x30),
         report_data=data[0x50:0x90],
         id_key=data[0xE0:0x110],
         tcb=data[0x180:0x188],
@@ -95,7 +96,3 @@ def check_guest(report: Report) -> None:
             f"the report was asked for at privilege level {report.vmpl:#x}, not at the guest's "
             "highest (0)"
         )
-
-
-def _u32(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 4], "little")

@@ -111,7 +111,7 @@ LATE = "^event log: StartupLocality is repeated, late or not of PCR 0$"
         ([make.event(1, 4, b"", algorithms=(0x000B,))], "1 digests, not 2"),
         ([make.event(1, 4, b"", algorithms=(0x000B, 0x000B))], "undeclared or repeated"),
         ([make.event(1, 4, b"", algorithms=(0x0004, 0x000C))], "undeclared or repeated"),
-        ([make.event(1, 4, b"abc")[:-1]], "^event log ends early$"),
+        ([make.event(1, 4, b"abc")[:-1]], "^event log ends early, at byte [0-9]+$"),
         ([make.event(1, 4, b"abc"), b"\0"], "ends early"),
         ([struct.pack("<III", 1, 4, 2**32 - 1)], "4294967295 digests"),
     ],

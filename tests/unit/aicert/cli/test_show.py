@@ -33,7 +33,9 @@ def test_show_explains_the_boot_log_where_it_replays() -> None:
     assert "a loader" not in text
     assert "Secure Boot is not told; 0 events" in show.claims_text(carrying(log, {}))
     assert "boot log  event log" in show.claims_text(carrying(b"short", {}))
-    assert show.claims(carrying(b"short", {}))["bootLog"] == {"error": "event log ends early"}
+    assert show.claims(carrying(b"short", {}))["bootLog"] == {
+        "error": "event log ends early, at byte 5"
+    }
 
 
 def test_show_has_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

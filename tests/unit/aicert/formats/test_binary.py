@@ -1,7 +1,7 @@
 import pytest
 
 from aicert.errors import EvidenceError
-from aicert.formats.binary import MAX_STRUCTURE, Reader
+from aicert.formats.binary import MAX_STRUCTURE, Reader, u32_little
 
 
 def test_integers_are_big_endian_and_nothing_is_left() -> None:
@@ -13,6 +13,21 @@ def test_integers_are_big_endian_and_nothing_is_left() -> None:
         0x08090A0B0C0D0E0F,
     )
     reader.done()
+
+
+def test_integers_are_little_endian_where_the_structure_is() -> None:
+    reader = Reader(bytes(range(1, 16)), "it", limit=15, order="little")
+    assert not reader.at_end()
+    assert (reader.u8(), reader.u16(), reader.u32(), reader.u64()) == (
+        0x01,
+        0x0302,
+        0x07060504,
+        0x0F0E0D0C0B0A0908,
+    )
+    assert reader.at_end()
+    with pytest.raises(EvidenceError, match=r"^it is larger than 14 bytes$"):
+        Reader(bytes(15), "it", limit=14)
+    assert u32_little(bytes(range(9)), 3) == 0x06050403
 
 
 def test_sized_buffers_and_counts_up_to_their_limit() -> None:

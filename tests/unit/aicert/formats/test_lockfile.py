@@ -297,7 +297,7 @@ def test_what_is_wrong_is_said_in_full(made: Lockfile, message: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'version = 1\nrun = "r"\ninput = 3\n', "input: a list of tables is wanted"),
+        (b'version = 1\nrun = "r"\ninput = 3\n', "lockfile.input: a list of tables is wanted"),
         (
             re.sub(b'digest = ".*"', b"digest = 3", lockfile.emit(SMALL)),
             "input[0].digest: a string is wanted",

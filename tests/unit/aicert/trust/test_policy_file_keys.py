@@ -192,6 +192,7 @@ def swap(folder: Path, old: str, new: str) -> str:
         ('"if-present"', '"no"', "not required or if-present"),
         ('[".vm.example"]', '".vm.example"', "a list of strings is wanted"),
         ('[".vm.example"]', "[1]", "a list of strings is wanted"),
+        ('[".vm.example"]', '[""]', "a list of strings is wanted"),
         ("middle.pem", "none.pem", "cannot read"),
         ("middle.pem", "policy.toml", "not one PEM"),
         ("middle.pem", "weak.pem", "an intermediate of root our-cloud: an RSA key of 1024 bits"),

@@ -1,0 +1,133 @@
+"""Read one object of JSON or one table of TOML: each key once, by its exact type, none left over.
+
+The one reader behind certificates, statements and reports (`strict_json.Fields`), and behind locks
+and policy files (`Table`). `done` refuses what nobody asked for, so that nothing is carried or
+believed that no reader knows. Nothing is coerced: `true` is no integer.
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar, cast
+
+from aicert.errors import AicertError, EvidenceError, LockError
+
+# Sizes and counters fit 63 bits; nothing of ours is larger.
+MAX_INT = 2**63 - 1
+MISSING = object()
+_KINDS: Mapping[type, str] = {
+    str: "a string",
+    int: "an integer",
+    bool: "true",
+    dict: "a table",
+}
+
+T = TypeVar("T")
+
+
+class Reader:
+    """What is left to be read of one object or table, and where that stands, for errors."""
+
+    __slots__ = ("_left", "where")
+    error: type[AicertError] = EvidenceError
+
+    def __init__(self, value: Mapping[str, object], where: str) -> None:
+        self._left = dict(value)
+        self.where = where
+
+    def take(self, key: str, kind: type[T], default: T | None = None) -> T:
+        """The value of `key`, exactly of that type; `default`, if given, where it is absent."""
+        value = self._left.pop(key, MISSING)
+        # bool is a subclass of int: compare the exact type, as a verifier must not coerce.
+        if type(value) is kind:
+            return value
+        if value is MISSING and default is not None:
+            return default
+        raise self.refusal(key, kind, value)
+
+    def refusal(self, key: str, kind: type, value: object) -> AicertError:
+        """The error of a value of another type, or of one that is absent (MISSING)."""
+        if value is MISSING:
+            return self.error(f"{self.where}.{key} is missing")
+        return self.error(f"{self.where}.{key}: {kind.__name__} is wanted, found {shown(value)}")
+
+    def has(self, key: str) -> bool:
+        """Whether the field is present and not taken yet."""
+        return key in self._left
+
+    def rest(self) -> dict[str, object]:
+        """Every field not taken yet; for objects whose keys are data."""
+        left, self._left = self._left, {}
+        return left
+
+    def done(self) -> None:
+        """Refuse unknown keys: what no check reads must not be displayed or carried."""
+        for key in self._left:
+            raise self.error(f"{self.where} has an unknown key {key[:80]!a}", hint=self.near(key))
+
+    def near(self, key: str) -> str | None:
+        """The hint for a key that nobody asked for."""
+        return None
+
+
+def shown(value: object) -> str:
+    """What a value is, for errors: short, whatever it holds."""
+    if isinstance(value, dict | list | str):
+        return {dict: "an object", list: "a list"}.get(type(value), "a string")
+    return repr(value)[:40]
+
+
+class Table(Reader):
+    """One table of TOML. `between` stands in errors before a key's name."""
+
+    __slots__ = ("_asked",)
+    error: type[AicertError] = LockError
+    between = "."
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise self.error(f"{where}: a table is wanted")
+        super().__init__(cast("dict[str, object]", value), where)
+        self._asked: list[str] = []
+
+    def take(self, key: str, kind: type[T], default: T | None = None) -> T:
+        """As `Reader.take`; the keys that were asked for are those that have a meaning."""
+        self._asked.append(key)
+        return super().take(key, kind, default)
+
+    def has(self, key: str) -> bool:
+        """As `Reader.has`: a key that is looked for has a meaning too."""
+        self._asked.append(key)
+        return super().has(key)
+
+    def wrong(self, key: str, wanted: str) -> AicertError:
+        """The error of a value that is not what is wanted: `a string is wanted`."""
+        return self.error(f"{self.where}{self.between}{key}: {wanted}")
+
+    def refusal(self, key: str, kind: type, value: object) -> AicertError:
+        """As `Reader.refusal`: absent or of another type are one."""
+        return self.wrong(key, f"{_KINDS[kind]} is wanted")
+
+    def text(self, key: str) -> str:
+        """A string."""
+        return self.take(key, str)
+
+    def texts(self, key: str, limit: int) -> tuple[str, ...]:
+        """A list of at most `limit` strings."""
+        wanted = "a list of strings is wanted"
+        values = self._list(key, limit, wanted)
+        if not all(type(one) is str for one in values):
+            raise self.wrong(key, wanted)
+        return tuple(cast("list[str]", values))
+
+    def tables(self, key: str, limit: int, wanted: str) -> list[object]:
+        """A list of at most `limit` tables, empty where absent; whether each is one is seen when it
+        is read. `wanted`: what is said of anything else.
+        """
+        return self._list(key, limit, wanted) if self.has(key) else []
+
+    def _list(self, key: str, limit: int, wanted: str) -> list[object]:
+        self._asked.append(key)
+        value = self._left.pop(key, None)
+        # What `[[NAME]]` made may be a list of its own type (`canonical_toml`).
+        if not isinstance(value, list) or len(value) > limit:
+            raise self.wrong(key, wanted)
+        return value

@@ -1,0 +1,74 @@
+"""The one reader of typed fields, as JSON and as TOML use it."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from aicert.errors import ConfigError, EvidenceError, LockError
+from aicert.formats.fields import Reader, Table
+
+
+class Policy(Table):
+    error = ConfigError
+    between = ": "
+
+
+def refusal(read: Callable[[], object]) -> tuple[type, str]:
+    with pytest.raises((EvidenceError, LockError, ConfigError)) as caught:
+        read()
+    return caught.type, caught.value.message
+
+
+def test_each_value_is_of_exactly_one_type_and_taken_once() -> None:
+    reader = Reader({"a": 1, "b": True, "c": None}, "top")
+    assert reader.take("a", int) == 1
+    assert refusal(lambda: reader.take("a", int)) == (EvidenceError, "top.a is missing")
+    assert reader.take("a", int, 7) == 7
+    said = "top.b: int is wanted, found True"
+    assert refusal(lambda: reader.take("b", int)) == (EvidenceError, said)
+    # Null is a value, and no default stands for it.
+    said = "top.c: str is wanted, found None"
+    assert refusal(lambda: reader.take("c", str, "x")) == (EvidenceError, said)
+
+
+def test_no_key_is_left_over() -> None:
+    reader = Reader({"a": 1, "k" * 90: 2}, "top")
+    assert reader.has("a")
+    assert reader.take("a", int) == 1
+    assert not reader.has("a")
+    said = f"top has an unknown key '{'k' * 80}'"
+    assert refusal(reader.done) == (EvidenceError, said)
+    assert reader.rest() == {"k" * 90: 2}
+    reader.done()
+
+
+WRONG: tuple[tuple[object, Callable[[Table], object], str], ...] = (
+    (1, lambda table: table.text("k"), "a string is wanted"),
+    ("x", lambda table: table.take("k", int), "an integer is wanted"),
+    (1, lambda table: table.take("k", bool), "true is wanted"),
+    ([], lambda table: table.take("k", dict), "a table is wanted"),
+    ("x", lambda table: table.texts("k", 9), "a list of strings is wanted"),
+    (["x", 1], lambda table: table.texts("k", 9), "a list of strings is wanted"),
+    (["x", "y"], lambda table: table.texts("k", 1), "a list of strings is wanted"),
+    ({}, lambda table: table.tables("k", 9, "tables"), "tables"),
+    ([{}, {}], lambda table: table.tables("k", 1, "tables"), "tables"),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "start"), [(Table, LockError, "t.k"), (Policy, ConfigError, "t: k")]
+)
+def test_a_table_says_what_is_wanted(kind: type[Table], error: type, start: str) -> None:
+    for value, read, wanted in WRONG:
+        table = kind({"k": value}, "t")
+        assert refusal(partial(read, table)) == (error, f"{start}: {wanted}")
+    assert refusal(lambda: kind([], "t")) == (error, "t: a table is wanted")
+
+
+def test_lists_up_to_their_limit() -> None:
+    table = Table({"a": ["x", "y"], "b": [{}, {}]}, "t")
+    assert table.texts("a", 2) == ("x", "y")
+    assert table.tables("b", 2, "tables") == [{}, {}]
+    assert table.tables("b", 2, "tables") == []
+    table.done()
