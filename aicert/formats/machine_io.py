@@ -49,7 +49,7 @@ def verity_roots(command_line: str) -> dict[str, str]:
     found = _VERITY_WORD.findall(command_line)
     if sorted(name for name, _ in found) != sorted(VERITY_VOLUMES):
         raise EvidenceError(
-            "the command line does not name the volumes root and training, once each"
+            "the command line does not name the volumes root and training exactly once each"
         )
     return {name: f"sha256:{root}" for name, root in found}
 

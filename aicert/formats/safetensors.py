@@ -137,7 +137,7 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The header's object as several objects that together have its entries; one if it is short."""
     text = _checked(next(blocks, b""))
     if text[:1] != b"{":
-        raise EvidenceError("not safetensors: the header is no JSON object")
+        raise EvidenceError("not safetensors: the header is not a JSON object")
     block = next(blocks, None)
     if block is None:
         yield text

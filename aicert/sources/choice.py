@@ -69,7 +69,8 @@ def refuse_pickles(paths: Iterable[str]) -> None:
     for path in paths:
         if suffix(path) in PICKLES:
             raise LockError(
-                f"{path!a} is a pickle by its name, and loading a pickle runs what it says",
+                f"{path!a} is a pickle by its name, and loading a pickle runs the code "
+                "that it names",
                 hint="choose safetensors, leave it out with `except`, or say `allow-pickle = true`",
             )
 

@@ -260,7 +260,7 @@ class _Walk:
         if _PATH_LIKE.search(value):
             raise ConfigRefused(
                 place,
-                f"{value[:80]!r} looks like a path or a hub name, and this key takes neither",
+                f"{value[:80]!r} looks like a path or a hub name, but this key takes neither",
                 hint="only keys that name a model, tokenizer, data set or adapter take `input:`",
             )
         return value
@@ -279,18 +279,18 @@ class _Walk:
         if valid and value and value not in valid:
             raise ConfigRefused(
                 place,
-                f"{value[:80]!r} is none of Axolotl's own, and others are code by name",
+                f"{value[:80]!r} is not one of Axolotl's own, and any other name would import code",
                 hint=_nearest(value, valid) or f"one of: {', '.join(valid[:8])}",
             )
         if rule in rules.IDENTIFIERS and value and not _IDENTIFIER.fullmatch(value):
-            raise ConfigRefused(place, f"{value[:80]!r} is no name of a class of transformers")
+            raise ConfigRefused(place, f"{value[:80]!r} is not the name of a class of transformers")
 
     def _reference(self, value: str, rule: str, place: str) -> str:
         match = _REFERENCE.fullmatch(value)
         if match is None:
             raise ConfigRefused(
                 place,
-                f"{value[:80]!r} is a hub name or a path, and only declared inputs can be read",
+                f"{value[:80]!r} is a hub name or a path, but only declared inputs can be read",
                 hint=self.hint(),
             )
         name, inside = match[1], match[2]

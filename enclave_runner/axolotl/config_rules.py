@@ -28,12 +28,12 @@ OUTPUT = f"{SCRATCH}/output"
 PLUGIN = "aicert_axolotl.CertifiedRun"
 DEFAULT_SEED = 42
 
-_CODE = "it imports code by name, and only the measured image's code may run"
-_HUB = "it reaches for a hub, and training has no network: lock it as an input"
-LEAVES = "it sends results away, and nothing leaves the machine but through its outputs"
-_RESUME = "it resumes, and a run starts from its inputs only"
+_CODE = "it imports code by name, but only the measured image's code may run"
+_HUB = "it needs a hub, but training has no network: lock it as an input"
+LEAVES = "it sends results away, but only outputs may leave the machine"
+_RESUME = "it resumes a training, but a run starts from its inputs only"
 _PINNED = "the input's digest names the revision"
-_PARALLEL = "it starts workers over a network, and training has none"
+_PARALLEL = "it starts workers over a network, but training has none"
 CONFIG_IS_PUBLIC = "a config is public: it is quoted in reports"
 
 # Refused unless null, false or empty.
@@ -49,7 +49,7 @@ REFUSED: Mapping[str, str] = {
     "datasets.trust_remote_code": _CODE,
     "test_datasets.trust_remote_code": _CODE,
     "pretraining_dataset.trust_remote_code": _CODE,
-    "use_kernels": "it loads kernels from a hub, and only the measured image's code may run",
+    "use_kernels": "it loads kernels from a hub, but only the measured image's code may run",
     "do_causal_lm_eval": "its metrics are code from a hub",
     "do_bench_eval": "its metric is code from a hub",
     "bench_dataset": _HUB,
@@ -189,11 +189,11 @@ _KEEPS = ("load_best_model_at_end", "early_stopping_patience")
 
 # All that the runner adds or overrides in a config, in this order. A value of None removes the key.
 OVERRIDES: tuple[Override, ...] = (
-    Override(key="output_dir", value=OUTPUT, why="the one place that outputs are taken from"),
+    Override(key="output_dir", value=OUTPUT, why="outputs are taken from this one place"),
     Override(
         key="dataset_prepared_path",
         value=f"{SCRATCH}/prepared",
-        why="an empty one: Axolotl's cache key does not cover the data",
+        why="an empty cache: Axolotl's cache key does not cover the data",
     ),
     Override(
         key="seed", value=DEFAULT_SEED, why="Axolotl's own default", only_when_absent=True
@@ -201,7 +201,7 @@ OVERRIDES: tuple[Override, ...] = (
     Override(
         key="plugins", value=[PLUGIN], why="seeds before the model and adapter, counts steps"
     ),
-    Override(key="include_tkps", value=False, why="it measures speed, and no two runs share that"),
+    Override(key="include_tkps", value=False, why="it measures speed, which always differs"),
     Override(key="save_strategy", value="no", why=_NO_CHECKPOINTS, unless=_KEEPS),
     Override(key="save_steps", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),
     Override(key="saves_per_epoch", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),

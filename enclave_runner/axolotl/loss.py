@@ -97,7 +97,7 @@ def measure(
         return Measured(loss=Loss(state="no-loss", reason=reason))
     room.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not _write_sample(room.folder / "sample.jsonl", settings, shown, seed):
-        return Measured(loss=_incomplete("there is no row to measure on"))
+        return Measured(loss=_incomplete("there is no row to measure"))
     files = {
         "config.json": {key: value for key, value in settings.items() if key not in _LEFT_OUT},
         "job.json": {"config": training.CONFIG, "seconds": seconds_for(trained_seconds)},
@@ -126,11 +126,11 @@ def without_loss(settings: Mapping[str, object]) -> str | None:
         if settings.get(key):
             return reason
     if settings.get("rl") in _WITHOUT_RL:
-        return f"rl: {settings['rl']}: what it trains on is generated, not in the rows"
+        return f"rl: {settings['rl']}: it trains on generated text, which is not in the rows"
     data = [settings.get(key) for key in ("pretraining_dataset", "datasets")]
     entries = [each for value in data if isinstance(value, list) for each in value]
     if entries and all(each.get("path") == "synthetic" for each in entries):
-        return "what it trains on is made up, not in rows"
+        return "it trains on made-up rows, which no input holds"
     return None
 
 
@@ -147,7 +147,7 @@ def seconds_for(trained_seconds: float) -> float:
 def read_result(lines: Sequence[bytes], exit_code: str, *, comparable: bool) -> Loss:
     """What the child says, as hostile; whatever is no measurement has a reason."""
     if exit_code != "0" or len(lines) != 1:
-        return _incomplete(f"the process that measures it ended with {exit_code}")
+        return _incomplete(f"the process that measures the loss ended with {exit_code}")
     try:
         fields = Fields(
             strict_json.loads(lines[0], what="measured loss", max_bytes=_MAX_BYTES), "loss"
@@ -167,9 +167,11 @@ def read_result(lines: Sequence[bytes], exit_code: str, *, comparable: bool) -> 
         )
         fields.done()
     except EvidenceError as error:
-        return _incomplete(f"the process that measures it says what cannot be: {error.message}")
+        return _incomplete(
+            f"the process that measures the loss gave an impossible answer: {error.message}"
+        )
     if loss.rows > loss_sample.MOST_ROWS or loss.template_tokens > loss.tokens:
-        return _incomplete("the process that measures it counts more than there is")
+        return _incomplete("the process that measures the loss counts more rows than there are")
     return loss
 
 

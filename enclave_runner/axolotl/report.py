@@ -51,13 +51,13 @@ def check_told(records: Sequence[Records], removed: Sequence[str]) -> None:
     try:
         size = len(run_report.emit(told))
     except EvidenceError as error:
-        raise LockError(f"a run report cannot tell what was read: {error.message}") from None
+        raise LockError(f"the run report cannot say what was read: {error.message}") from None
     # As much is left for all else.
     if size > run_report.MAX_BYTES // 2:
         raise LockError(
             f"the names of what was read fill {size} bytes of a run report, "
             f"at most {run_report.MAX_BYTES // 2} are left for them",
-            hint="join files of rows, or give them shorter names",
+            hint="merge the files of rows, or give them shorter names",
         )
 
 

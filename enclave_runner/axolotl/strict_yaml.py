@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
             if len(str(key)) > MAX_KEY:
                 raise _at(key_node, f"a key is longer than {MAX_KEY} characters")
             if str(key) in seen:
-                raise _at(key_node, f"the key {key!r} stands here twice")
+                raise _at(key_node, f"the key {key!r} appears here twice")
             seen.add(str(key))
         return super().construct_mapping(node, deep=deep)
 

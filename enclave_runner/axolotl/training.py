@@ -59,9 +59,9 @@ EXCLUDED_DIRECTORIES = re.compile(r"checkpoint-.*|runs")
 
 # What the audit hook says that it ended the training for (`plugin/aicert_guard.py`), in words.
 VIOLATIONS = {
-    "code": "it compiled or executed code from a place that makes none in a training",
-    "file": "it opened a file for writing outside of its scratch",
-    "library": "it loaded a library from outside of the image",
+    "code": "it compiled or executed code where no training does",
+    "file": "it opened a file for writing outside its scratch",
+    "library": "it loaded a library from outside the image",
     "process": "it started another program",
     "socket": "it opened a socket",
     "interpreter": "it started an interpreter in a way that no training does",
@@ -294,7 +294,7 @@ def _base_python(training_env: Path) -> Path:
         key, _, value = line.partition("=")
         if key.strip() == "home":
             return Path(value.strip()).parent
-    raise ToolError(f"{training_env}/pyvenv.cfg names no home")
+    raise ToolError(f"{training_env}/pyvenv.cfg names no Python (`home`)")
 
 
 def _versions(training_env: Path) -> dict[str, str]:

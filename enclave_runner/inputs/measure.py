@@ -63,7 +63,7 @@ def check_unchanged(inputs: list[MeasuredInput]) -> None:
                 raise EvidenceError(
                     f"input {item.name}: {path or item.path.name!a} changed while the run was "
                     "reading it",
-                    hint="run it again when nothing writes to the inputs",
+                    hint="run it again while nothing writes to the inputs",
                 )
 
 
@@ -167,7 +167,7 @@ def _stat_key(path: Path) -> StatKey:
     try:
         found = os.stat(path, follow_symlinks=False)
     except OSError as error:
-        raise EvidenceError(f"an input went away: {path.name!a}: {error.strerror}") from None
+        raise EvidenceError(f"an input disappeared: {path.name!a}: {error.strerror}") from None
     return _key(found)
 
 

@@ -113,7 +113,7 @@ def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bo
     role, inside = reference.role, reference.inside
     if item.is_file:
         raise ConfigError(
-            f"config: {reference.key}: input {item.name!r} is a file, and a {role} is a folder"
+            f"config: {reference.key}: input {item.name!r} is a file, but a {role} is a folder"
         )
     if inside in item.files:
         root, _, only = inside.rpartition("/")
@@ -124,7 +124,7 @@ def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bo
     tables = (*_TABLES[role], *(_PICKLED.get(role, ()) if pickles else ()))
     kinds = _kinds({only} if only else below, tables)
     if only and only not in kinds:
-        raise ModelFileRefused(f"{item.name}/{inside} is no file that a {role} is loaded from")
+        raise ModelFileRefused(f"{item.name}/{inside} is not a file that a {role} is loaded from")
     beside = frozenset(name for name in below if "/" not in name)
     _need(role, item.name, prefix, kinds, only or None)
     waiting = sorted(kinds)
@@ -143,7 +143,7 @@ def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bo
 def _show_file(reference: Reference, item: MeasuredInput, view: _View) -> None:
     """One file that a key names by itself: a chat template, or settings."""
     if reference.inside not in item.files:
-        raise ConfigError(f"config: {reference.key} names a folder, and takes a file")
+        raise ConfigError(f"config: {reference.key} names a folder, but takes a file")
     kind = "template" if reference.key.endswith("chat_template_jinja") else "settings"
     _show_one(item, reference.inside, kind, frozenset(), view, pickles=False)
 
@@ -158,7 +158,7 @@ def _need(role: str, name: str, prefix: str, kinds: Mapping[str, str], only: str
     if only is None and needed is not None and needed not in kinds:
         raise ModelFileRefused(
             f"input {name} holds no {prefix}{needed}, which every {role} has",
-            hint="./doit lock, after `from` names all of it",
+            hint="let `from` name the whole model, then ./doit lock",
         )
 
 
@@ -215,7 +215,7 @@ def _check_template(data: bytes, place: str) -> None:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise ModelFileRefused(f"{place} is a template that is no UTF-8") from None
+        raise ModelFileRefused(f"{place} is a template that is not UTF-8") from None
     model_json.refuse_template(text, place)
 
 

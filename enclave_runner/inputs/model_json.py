@@ -147,7 +147,7 @@ class _Document:
         why = reason or "a loader would read what is not locked"
         return ModelFileRefused(
             f"{self.name}: {place} says {value[:80]!a}: {why}",
-            hint="take that key out of the file, or use a copy of the model without it",
+            hint="use a copy of the model without that key",
         )
 
     def unique(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -168,10 +168,10 @@ def _clean(kind: str, data: bytes, document: _Document) -> Cleaned:
     except ValueError as error:
         raise ModelFileRefused(
             f"{document.name} cannot be read as JSON: {error}",
-            hint="fetch it again: a download may have been cut",
+            hint="fetch it again: the download may be incomplete",
         ) from None
     if not isinstance(value, dict):
-        raise ModelFileRefused(f"{document.name} is no JSON object")
+        raise ModelFileRefused(f"{document.name} is not a JSON object")
     KINDS[kind](value, document)
     copy = None
     if document.removed:
@@ -215,7 +215,7 @@ def _entry(key: str, within: dict[str, object], document: _Document, place: str)
     elif _NAMES.fullmatch(key):
         for text in _texts(value):
             if not _IDENTIFIER.fullmatch(text):
-                raise document.refuse(place, text, "it is no name of a class or a function")
+                raise document.refuse(place, text, "it is not the name of a class or a function")
     elif _FILE_KEY.fullmatch(key):
         _file(key, within, document, place)
     elif not _FREE.fullmatch(key):
@@ -242,7 +242,7 @@ def _refuse_code(value: dict[str, object], document: _Document) -> None:
     kind = value.get("model_type")
     if value.get("auto_map") and isinstance(kind, str) and kind not in axolotl_keys().model_types:
         raise document.refuse(
-            "model_type", kind, "its code comes with the model, and only the image's code may run"
+            "model_type", kind, "its code comes with the model, but only the image's code may run"
         )
 
 
@@ -272,7 +272,7 @@ def _tokenizer(value: dict[str, object], document: _Document) -> None:
     """All of it is read from the file itself, but vocabulary and merges, which are handed on."""
     model = value.get("model")
     if model is not None and not isinstance(model, dict):
-        raise ModelFileRefused(f"{document.name}: model is no JSON object")
+        raise ModelFileRefused(f"{document.name}: model is not a JSON object")
     for key, kinds in (("vocab", (dict, list)), ("merges", (list,))):
         below = (model or {}).get(key)
         if below is not None and not isinstance(below, kinds):
@@ -299,7 +299,7 @@ def _index(value: dict[str, object], document: _Document) -> None:
 def _adapter(value: dict[str, object], document: _Document) -> None:
     if value.get("peft_type") not in _ADAPTERS:
         raise document.refuse(
-            "peft_type", str(value.get("peft_type")), f"known is {', '.join(_ADAPTERS)}"
+            "peft_type", str(value.get("peft_type")), f"only {', '.join(_ADAPTERS)} is known"
         )
     if value.get("megatron_config"):
         raise document.refuse("megatron_config", "…", "it imports a module by its name")

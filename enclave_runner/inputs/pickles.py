@@ -49,7 +49,7 @@ def refuse_lfs_pointer(path: Path, name: str) -> None:
         head = file.read(len(_LFS))
     if head == _LFS:
         raise WeightsRefused(
-            f"{name} is a git LFS pointer: it stands for a file that was not fetched",
+            f"{name} is a git LFS pointer to a file that was not fetched",
             hint="git lfs pull",
         )
 
@@ -63,7 +63,7 @@ def weights_header(path: Path, name: str) -> safetensors.Header:
     except EvidenceError as error:
         raise WeightsRefused(
             f"{name} cannot be read as safetensors: {error.message}",
-            hint="fetch it again, it may have been cut; or save the model again as safetensors",
+            hint="fetch it again, it may be incomplete; or save the model again as safetensors",
         ) from None
 
 
@@ -75,7 +75,7 @@ def refuse_pickle(path: Path, name: str) -> None:
     reason = pickle_reason(path, name)
     if reason is not None:
         raise PickleRefused(
-            f"{name}: {reason}, and loading a pickle runs what it says",
+            f"{name}: {reason}, and loading a pickle runs the code that it names",
             hint="convert the weights to safetensors, or lock the input with allow-pickle",
         )
     if safetensors.is_named(name):

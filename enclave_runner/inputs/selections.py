@@ -103,8 +103,8 @@ class Selections:
             if count > most:
                 raise ConfigRefused(
                     ROWS[0],
-                    f"rows of {count} {what}, and the run report holds {most}",
-                    hint="join some of the files",
+                    f"rows of {count} {what}, but the run report holds {most}",
+                    hint="merge some of the files",
                 )
 
     def _entry(self, entry: dict[str, Any], key: str, default: str, *, streams: bool) -> None:
@@ -116,7 +116,7 @@ class Selections:
         if entry.get("name") not in (None, "", "default"):
             raise ConfigRefused(
                 f"{key}.name",
-                "a data set's configurations stand in its README, which is never read",
+                "a data set's configurations are in its README, which is never read",
                 hint="remove `name`, and list its files: `data_files: [input:NAME/FILE, …]`",
             )
         splits = self._chosen(path, entry.pop("data_files", None), key)
@@ -153,12 +153,12 @@ class Selections:
             if listed:
                 raise ConfigRefused(
                     f"{key}.data_files",
-                    "`path` names one file already, and Axolotl would ignore this",
+                    "`path` already names one file, so Axolotl would ignore this",
                     hint="remove `data_files`",
                 )
             if inside and form_of(inside) is None:
                 raise ConfigRefused(
-                    f"{key}.path", f"rows are not read from files like {inside[:80]!r}",
+                    f"{key}.path", f"files like {inside[:80]!r} cannot be read as rows",
                     hint=f"use {SUPPORTED}",
                 )  # fmt: skip
             return {TRAIN: (inside,)}
@@ -181,7 +181,7 @@ class Selections:
         if other != name:
             raise ConfigRefused(
                 key,
-                f"files of input {other!r}, where `path` names input {name!r}",
+                f"these are files of input {other!r}, but `path` names input {name!r}",
                 hint="give each input an entry of its own",
             )
         if not inside.startswith(below):
@@ -192,7 +192,7 @@ class Selections:
 def _refuse_unread(settings: Mapping[str, object], *, streaming: bool) -> None:
     """Refuse rows that Axolotl would leave out without a word: the run report would count them."""
     pretraining, rows = settings.get("pretraining_dataset"), settings.get("datasets")
-    first = "with `{}` Axolotl reads the first alone"
+    first = "with `{}` Axolotl reads only the first"
     if pretraining and (settings.get("rl") or rows):
         key = "pretraining_dataset" if settings.get("rl") else "datasets"
         other = "rl" if settings.get("rl") else "pretraining_dataset"
@@ -222,12 +222,12 @@ def _wanted(
         match = _SPLIT.fullmatch(part)
         if match is None:
             raise ConfigRefused(
-                f"{key}.split", f"{text[:80]!r} is no split",
+                f"{key}.split", f"{text[:80]!r} is not a split",
                 hint="for example `train`, `train[:90%]` or `train+test`",
             )  # fmt: skip
         if streams and (part != text or match["slice"]):
             raise ConfigRefused(
-                f"{key}.split", "rows that are streamed come of one whole split",
+                f"{key}.split", "streamed rows come from one whole split",
                 hint="name one split, without a slice",
             )  # fmt: skip
         if match["name"] == _EVERYTHING:
@@ -253,7 +253,7 @@ def _wanted(
 def _check_form(form: str, splits: Mapping[str, tuple[str, ...]], key: str) -> None:
     if form == "arrow":
         raise ConfigRefused(
-            key, "Arrow files are not read: they hold caches and types that rows cannot have",
+            key, "Arrow files are not read: they hold caches, and types that rows cannot have",
             hint="save the rows as `.parquet` or `.jsonl`",
         )  # fmt: skip
     for path in (each for paths in splits.values() for each in paths):

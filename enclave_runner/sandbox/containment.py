@@ -112,7 +112,7 @@ def check(user: int | None = None) -> None:
     )  # fmt: skip
     if probe.returncode != 0:
         said = probe.stderr.strip()[:300]
-        raise ToolError(f"no sandbox can be made here, and nothing trains without: {said}",
+        raise ToolError(f"training needs a sandbox, but none can be made here: {said}",
                         hint=_namespaces())  # fmt: skip
 
 
@@ -157,9 +157,7 @@ def _namespaces(sysctl: Path = Path("/proc/sys"), system: Path = Path("/")) -> s
 def _bwrap() -> str:
     found = shutil.which("bwrap")
     if found is None:
-        raise ToolError(
-            "bubblewrap (bwrap) is missing, and nothing trains without it", hint=_INSTALL
-        )
+        raise ToolError("training needs bubblewrap (bwrap), which is missing", hint=_INSTALL)
     return found
 
 

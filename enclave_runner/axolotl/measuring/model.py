@@ -43,7 +43,7 @@ def load_after(model: Any, files: Iterable[Path], scratch: Path) -> Any:
     adapter = weights.pop(_ADAPTER, None)
     if adapter is not None:
         if not hasattr(model, "peft_config"):
-            raise CannotMeasureError("the output holds an adapter, and its config makes none")
+            raise CannotMeasureError("the output holds an adapter, but the config makes none")
         return _with_adapter(model, adapter)
     if not weights:
         raise CannotMeasureError("the output holds no weights in safetensors files")

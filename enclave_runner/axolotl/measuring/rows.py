@@ -110,7 +110,7 @@ def _supervised(
         if not recorder.steps:
             raise
     if not recorder.steps:
-        raise CannotMeasureError(f"Axolotl makes no tokens of rows of type {entry.type!r}")
+        raise CannotMeasureError(f"Axolotl makes no tokens from rows of type {entry.type!r}")
     return functools.partial(_mapped, recorder.steps)
 
 

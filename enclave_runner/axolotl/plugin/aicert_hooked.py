@@ -7,4 +7,6 @@ import sys
 from pathlib import Path
 
 if "aicert_guard" not in sys.modules and Path("/aicert/plugin").is_dir():
-    raise RuntimeError("the audit hook is not installed: this environment is not a closed one")
+    raise RuntimeError(
+        "the audit hook is not installed: loaders were not cut out of this environment"
+    )

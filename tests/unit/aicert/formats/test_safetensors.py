@@ -77,9 +77,9 @@ def test_padding_with_spaces_is_read() -> None:
 @pytest.mark.parametrize(
     ("data", "size", "reason"),
     [
-        (b"", 0, "not safetensors: the header is no JSON object"),
-        (b" {}", 0, "not safetensors: the header is no JSON object"),
-        (b"[]", 0, "not safetensors: the header is no JSON object"),
+        (b"", 0, "not safetensors: the header is not a JSON object"),
+        (b" {}", 0, "not safetensors: the header is not a JSON object"),
+        (b"[]", 0, "not safetensors: the header is not a JSON object"),
         (b"{\n}", 0, "the safetensors header has more than one line"),
         (b"{", 0, "safetensors header is not JSON: "),
         (b'{"a":1}', 0, "tensor 'a': an object is wanted, found 1"),
@@ -155,7 +155,7 @@ def test_the_length_is_judged_before_anything_is_read() -> None:
     for data in (b"", b"\0" * 7, b"\x03\0\0\0\0\0\0\0{}", b"\x80\x04\x95\xff\xff\xff\xff\xff."):
         with pytest.raises(EvidenceError, match=r"^not safetensors: the header does not"):
             read(data)
-    with pytest.raises(EvidenceError, match="the header is no JSON object"):
+    with pytest.raises(EvidenceError, match="the header is not a JSON object"):
         read(bytes(8))
 
 
@@ -208,7 +208,7 @@ def test_no_more_tensors_than_memory_is_for(monkeypatch: pytest.MonkeyPatch) -> 
         (lambda data: data[:-1] + b',"a":{"b":{}}}', "is cut short, or holds no tensor"),
         (lambda data: data[:-1] + b',"n0 0":{}}', "key 'n0 0' is given twice"),
         (lambda data: data[:-1] + b',"__metadata__":{"a":1}}', "__metadata__.'a' is no text"),
-        (lambda data: b"[" + data[1:], "the header is no JSON object"),
+        (lambda data: b"[" + data[1:], "the header is not a JSON object"),
         (lambda data: b"{ " + b" " * (5 << 20) + data[1:], "is cut short, or holds no tensor"),
         (lambda data: b"{}" + data, "goes on after its end"),
     ],

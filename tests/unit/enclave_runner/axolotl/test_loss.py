@@ -47,7 +47,7 @@ def test_a_measurement_is_read() -> None:
 def test_what_cannot_be_is_no_measurement(message: object) -> None:
     found = read(message)
     assert (found.state, found.before, found.after, found.tokens) == ("incomplete", None, None, 0)
-    assert "measures it" in found.reason
+    assert "measures the loss" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_child_that_failed_measured_nothing(code: str) -> None:
     found = read(GOOD, code)
     assert (found.state, found.reason) == (
         "incomplete",
-        f"the process that measures it ended with {code}",
+        f"the process that measures the loss ended with {code}",
     )
 
 
@@ -87,7 +87,7 @@ def test_a_reason_is_shown_without_what_a_terminal_would_obey() -> None:
         ({"reward_model": True}, "a reward model"),
         ({"process_reward_model": True}, "a process reward model"),
         ({"rl": "grpo"}, "rl: grpo"),
-        ({"datasets": [{"path": "synthetic"}]}, "what it trains on is made up"),
+        ({"datasets": [{"path": "synthetic"}]}, "it trains on made-up rows"),
     ],
 )
 def test_kinds_without_a_loss_say_so_in_words(
@@ -122,7 +122,7 @@ def test_no_row_is_no_measurement(tmp_path: Path) -> None:
         loss.Room(folder=tmp_path / "new", training_env=tmp_path, limits=Limits()),
         seed=bytes(32), trained_seconds=1.0,
     ).loss  # fmt: skip
-    assert (found.state, found.reason) == ("incomplete", "there is no row to measure on")
+    assert (found.state, found.reason) == ("incomplete", "there is no row to measure")
 
 
 def test_rows_are_measured_for_a_small_part_of_a_long_run() -> None:

@@ -44,7 +44,11 @@ def test_what_a_report_can_hold_is_trained_on() -> None:
 @pytest.mark.parametrize(
     ("records", "removed", "message"),
     [
-        ([], ["a: b"] * 257, r"^a run report cannot tell .*removed\.value has more than 256 items"),
+        (
+            [],
+            ["a: b"] * 257,
+            r"^the run report cannot say .*removed\.value has more than 256 " r"items",
+        ),
         ([], ["a: \udc00"], "cannot be written as JSON"),
         ([named(4097)], [], "more than 4096 items"),
         ([replace(ROWS, files=LONG)], [], r"fill [0-9]{6} bytes of a run report, at most 524288"),

@@ -52,7 +52,7 @@ def test_any_yaml_like_text_gives_a_value_or_one_kind_of_error(text: str) -> Non
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a: 1\na: 2", "line 2: the key 'a' stands here twice"),
+        ("a: 1\na: 2", "line 2: the key 'a' appears here twice"),
         ("a: {b: 1, b: 2}", "twice"),
         ("1: a\n'1': b", "twice"),
         ("true: 1", "quote it"),

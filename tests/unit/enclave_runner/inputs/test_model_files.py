@@ -133,7 +133,7 @@ def test_a_part_of_an_input_is_seen_alone(tmp_path: Path) -> None:
     content["tokenizer.json"] = "{}"
     assert names(see(tmp_path, content, "tokenizer", "tokenizer.json")) == ["tokenizer.json"]
     content["x.py"] = ""
-    assert "no file that a tokenizer is loaded from" in str(
+    assert "is not a file that a tokenizer is loaded from" in str(
         refusal(tmp_path, content, "tokenizer", "x.py")
     )
 
@@ -377,7 +377,7 @@ def test_whatever_a_file_says_nothing_of_elsewhere_is_seen(value: object, kind: 
 
 
 def test_templates_are_text_of_some_size(tmp_path: Path) -> None:
-    assert "no UTF-8" in str(refusal(tmp_path, MODEL | {"chat_template.jinja": b"\xff"}))
+    assert "not UTF-8" in str(refusal(tmp_path, MODEL | {"chat_template.jinja": b"\xff"}))
     large = MODEL | {"chat_template.jinja": "x" * ((1 << 20) + 1)}
     assert "1,048,577 bytes" in str(refusal(tmp_path, large))
 
@@ -441,7 +441,7 @@ def test_an_input_that_is_a_file_is_no_model(tmp_path: Path) -> None:
     item = MeasuredInput(
         name="m", path=path, digest=of_bytes(b"{}"), files={"": read_file(path)}, stat_keys={}
     )
-    with pytest.raises(ConfigError, match="input 'm' is a file, and a model is a folder"):
+    with pytest.raises(ConfigError, match="input 'm' is a file, but a model is a folder"):
         prepare([Reference(key="base_model", name="m", inside="")], [item], frozenset(), path)
     # A template or settings may be one.
     for key in ("chat_template_jinja", "deepspeed"):

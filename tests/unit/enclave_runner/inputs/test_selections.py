@@ -142,12 +142,12 @@ def test_invented_rows_need_no_input() -> None:
         (
             "pretraining_dataset: [{path: input:rows}, {path: input:alpaca}]",
             "pretraining_dataset",
-            "the first alone",
+            "reads only the first",
         ),
         (
             PACKED + "datasets: [{path: input:rows}, {path: input:alpaca}]",
             "datasets",
-            "the first alone",
+            "reads only the first",
         ),
         (
             "streaming: true\ndatasets: [{path: input:rows}]\ntest_datasets: [{path: input:rows}]",
@@ -156,7 +156,11 @@ def test_invented_rows_need_no_input() -> None:
         ),
         ("datasets: [{path: input:alpaca, name: de}]", "datasets[0].name", "README"),
         ("datasets: [{path: input:alpaca, split: dev}]", "datasets[0].split", "no split 'dev'"),
-        ("datasets: [{path: input:alpaca, split: 'train['}]", "datasets[0].split", "is no split"),
+        (
+            "datasets: [{path: input:alpaca, split: 'train['}]",
+            "datasets[0].split",
+            "is not a split",
+        ),
         ("datasets: [{path: input:shards}]", "datasets[0].split", "no split 'train'"),
         ("test_datasets: [{path: input:rows}]", "test_datasets[0].split", "no split 'test'"),
         (
