@@ -105,7 +105,7 @@ def _output_device() -> Path:
         # A SCSI disk's address is host:channel:target:LUN.
         if (disk / "device").resolve().name.endswith(f":{wanted.lun}"):
             return Path("/dev", disk.name)
-    raise ToolError(f"no disk is called {wanted.serial}, or has number {wanted.lun}")
+    raise ToolError(f"no disk has the serial number {wanted.serial} or the number {wanted.lun}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_what_a_report_can_hold_is_trained_on() -> None:
         (
             [],
             ["a: b"] * 257,
-            r"^the run report cannot say .*removed\.value has more than 256 " r"items",
+            r"^the run report cannot say .*removed\.value has more than 256 items",
         ),
         ([], ["a: \udc00"], "cannot be written as JSON"),
         ([named(4097)], [], "more than 4096 items"),
