@@ -31,12 +31,13 @@ from aicert.frozen import replace
 from enclave_runner.attester import attest
 from enclave_runner.attester.tpm import RunKey, Tpm
 from enclave_runner.axolotl import config, loss, loss_sample, report, texts, training
-from enclave_runner.axolotl.config_rules import INPUTS
+from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import measure, model_files, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_files import ModelFiles
 from enclave_runner.sandbox.containment import Limits
+from enclave_runner.sandbox.places import INPUTS
 
 BUILDER_ID = "urn:aicert:machine:"
 # The input is one YAML document that people review; Axolotl's own examples have some 3 kB.
@@ -178,6 +179,7 @@ def _models(
         measured,
         frozenset(item.name for item in lockfile.inputs if item.allow_pickle),
         scratch.with_name(scratch.name + "-models"),
+        model_types=axolotl_keys().model_types,
     )
 
 

@@ -18,8 +18,10 @@ from typing import Any
 from aicert.errors import AicertError
 from aicert.formats.digest import EMPTY_DIR, FileFact
 from enclave_runner.axolotl import config
+from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs import model_files
 from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Reference
 
 
 def main() -> int:
@@ -41,6 +43,7 @@ def main() -> int:
                 at_hand.values(),
                 frozenset(name for name, item in inputs.items() if item["allowPickle"]),
                 Path(folder),
+                model_types=axolotl_keys().model_types,
             )
     except AicertError as error:
         print(json.dumps({"message": error.message, "hint": error.hint}))
@@ -48,7 +51,7 @@ def main() -> int:
     return 0
 
 
-def _is_whole(reference: config.Reference, at_hand: Mapping[str, MeasuredInput]) -> bool:
+def _is_whole(reference: Reference, at_hand: Mapping[str, MeasuredInput]) -> bool:
     """Whether to look at it now: a folder that lacks what its role needs is left to the runner."""
     item = at_hand.get(reference.name)
     needed = model_files.NEEDED.get(reference.role)

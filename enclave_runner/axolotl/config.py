@@ -19,8 +19,9 @@ from enclave_runner.axolotl import config_rules as rules
 from enclave_runner.axolotl import strict_yaml
 from enclave_runner.axolotl.config_rules import ConfigRefused
 from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.axolotl.selections import Selections
 from enclave_runner.inputs import model_json
-from enclave_runner.inputs.selections import Selection, Selections
+from enclave_runner.inputs.references import Reference, Selection
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
@@ -46,30 +47,6 @@ class AppliedOverride:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reference:
-    """An input that the config names: under which key (without list positions), and what of it.
-
-    `inside` is a path in the input, "" for all of it. `role` is what the trainer takes it for:
-    one of "model", "tokenizer", "adapter", "data" (rows) and "file" (a setting or a template).
-    """
-
-    key: str
-    name: str
-    inside: str
-
-    @property
-    def role(self) -> str:
-        if self.key.partition(".")[0] in rules.ROWS:
-            return "file" if self.key in rules.MAYBE_REFERENCES else "data"
-        return rules.ROLES.get(self.key, "file")
-
-    @property
-    def place(self) -> str:
-        """Where the trainer finds it."""
-        return "/".join(part for part in (rules.INPUTS, self.name, self.inside) if part)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Effective:
     """`config` is what Axolotl reads, byte for byte: canonical JSON, which is YAML.
 
@@ -85,6 +62,15 @@ class Effective:
     @property
     def digest(self) -> str:
         return "sha256:" + hashlib.sha256(self.config).hexdigest()
+
+
+def refer(*, key: str, name: str, inside: str) -> Reference:
+    """The reference under `key`, with the role in which Axolotl takes it."""
+    if key.partition(".")[0] in rules.ROWS:
+        role = "file" if key in rules.MAYBE_REFERENCES else "data"
+    else:
+        role = rules.ROLES.get(key, "file")
+    return Reference(key=key, name=name, inside=inside, role=role)
 
 
 def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
@@ -301,7 +287,7 @@ class _Walk:
                 f"the run declares no input {name!r}",
                 hint=_nearest(name, self._inputs) or self.hint(),
             )
-        reference = Reference(key=rule, name=name, inside=inside or "")
+        reference = refer(key=rule, name=name, inside=inside or "")
         self.references.append(reference)
         if inside is None:
             return reference.place

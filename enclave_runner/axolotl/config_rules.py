@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aicert.errors import ConfigError
+from enclave_runner.sandbox.places import OUTPUT, SCRATCH
 
 
 class ConfigRefused(ConfigError):  # noqa: N818 - says what happened, as the design does
@@ -22,9 +23,6 @@ class ConfigRefused(ConfigError):  # noqa: N818 - says what happened, as the des
         self.key = key
 
 
-INPUTS = "/aicert/inputs"
-SCRATCH = "/aicert/scratch"
-OUTPUT = f"{SCRATCH}/output"
 PLUGIN = "aicert_axolotl.CertifiedRun"
 DEFAULT_SEED = 42
 

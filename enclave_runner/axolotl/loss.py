@@ -21,16 +21,21 @@ from aicert.formats import strict_json
 from aicert.formats.run_report_facts import MAX_REASON, Loss
 from aicert.formats.strict_json import Fields
 from enclave_runner.axolotl import loss_sample, training
-from enclave_runner.axolotl.config_rules import SCRATCH
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
+from enclave_runner.sandbox.interpreter import PYTHON, interpreter
+from enclave_runner.sandbox.places import (
+    CODE,
+    CONFIG,
+    JOB,
+    PLUGIN,
+    RECORDS,
+    SAMPLE,
+    SCRATCH,
+    TRAINED,
+)
 
-CODE = "/aicert/code"
-JOB = "/aicert/loss.json"
-SAMPLE = "/aicert/sample.jsonl"
-OUTPUT = "/aicert/output"
-RECORDS = "/aicert/records"
-COMMAND = (f"{training.ENVIRONMENT}/bin/python", "-P", "-m", "enclave_runner.axolotl.measuring")
+COMMAND = (PYTHON, "-P", "-m", "enclave_runner.axolotl.measuring")
 # The child's own cap: a token whose loss is larger, or no number, counts this much.
 MOST_LOSS = 100.0
 # Rows are measured for so long, or for this part of the training's time if that is longer. What
@@ -100,7 +105,7 @@ def measure(
         return Measured(loss=_incomplete("there is no row to measure"))
     files = {
         "config.json": {key: value for key, value in settings.items() if key not in _LEFT_OUT},
-        "job.json": {"config": training.CONFIG, "seconds": seconds_for(trained_seconds)},
+        "job.json": {"config": CONFIG, "seconds": seconds_for(trained_seconds)},
     }
     for name, content in files.items():
         (room.folder / name).write_bytes(strict_json.dumps(content))
@@ -215,19 +220,19 @@ def _sandbox(
     shown: Mapping[str, Path], output: Mapping[str, Path], room: Room, scratch: Path
 ) -> Sandbox:
     environment = training.environment(room.limits)
-    environment["PYTHONPATH"] = f"{training.PLUGIN}:{CODE}"
+    environment["PYTHONPATH"] = f"{PLUGIN}:{CODE}"
     if room.gpus:
         del environment["CUDA_VISIBLE_DEVICES"]
     here = Path(__file__).parent
     return Sandbox(
         read_only={
-            **training.interpreter(room.training_env),
-            training.PLUGIN: here / "plugin",
+            **interpreter(room.training_env),
+            PLUGIN: here / "plugin",
             f"{CODE}/enclave_runner/axolotl/measuring": here / "measuring",
-            training.CONFIG: room.folder / "config.json",
+            CONFIG: room.folder / "config.json",
             JOB: room.folder / "job.json",
             SAMPLE: room.folder / "sample.jsonl",
-            **{f"{OUTPUT}/{name}": output[name] for name in weights(output)},
+            **{f"{TRAINED}/{name}": output[name] for name in weights(output)},
             **{at: path for at, path in shown.items() if not at.startswith(RECORDS + "/")},
         },
         devices=tuple(room.gpus),

@@ -18,9 +18,9 @@ from aicert.errors import EvidenceError
 from aicert.formats import strict_json
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.run_report_facts import MAX_TEXTS
-from enclave_runner.axolotl.config import Reference
-from enclave_runner.axolotl.config_rules import INPUTS
 from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Reference
+from enclave_runner.sandbox.places import INPUTS
 
 # Keys of the config, at any depth, whose values are trained on as they stand.
 _CONFIG = frozenset(

@@ -20,17 +20,15 @@ from pathlib import Path
 from aicert.errors import AicertError, ToolError
 from aicert.formats import strict_json
 from enclave_runner.axolotl.config import Effective
-from enclave_runner.axolotl.config_rules import OUTPUT, SCRATCH
 from enclave_runner.axolotl.pace import Pace
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
+from enclave_runner.sandbox.interpreter import PYTHON, interpreter
 from enclave_runner.sandbox.pipes import MAX_MESSAGE
+from enclave_runner.sandbox.places import CONFIG, ENVIRONMENT, OUTPUT, PLUGIN, SCRATCH
 
-ENVIRONMENT = "/aicert/environment"
-PLUGIN = "/aicert/plugin"
-CONFIG = "/aicert/config.json"
 COMMAND = (
-    f"{ENVIRONMENT}/bin/python", "-P", "-m", "axolotl.cli.main", "train", CONFIG,
+    PYTHON, "-P", "-m", "axolotl.cli.main", "train", CONFIG,
     "--launcher", "python",
 )  # fmt: skip
 PACKAGES = (
@@ -275,26 +273,6 @@ def _sandbox(
         directory=f"{SCRATCH}/home",
         user=user,
     )
-
-
-def interpreter(training_env: Path) -> dict[str, Path]:
-    """What a sandbox must show for the environment's Python to start."""
-    base = _base_python(training_env)
-    seen = {ENVIRONMENT: training_env}
-    return seen if base.is_relative_to("/usr") else {**seen, str(base): base}
-
-
-def _base_python(training_env: Path) -> Path:
-    """The installation that the environment's interpreter belongs to."""
-    try:
-        text = (training_env / "pyvenv.cfg").read_text(encoding="utf-8")
-    except OSError as error:
-        raise ToolError(f"no training environment at {training_env}", hint="./doit") from error
-    for line in text.splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "home":
-            return Path(value.strip()).parent
-    raise ToolError(f"{training_env}/pyvenv.cfg names no Python (`home`)")
 
 
 def _versions(training_env: Path) -> dict[str, str]:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from aicert.errors import ConfigError
 from aicert.formats import safetensors
-from enclave_runner.axolotl.config import Reference
 from enclave_runner.inputs import model_json
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_json import MAX_JSON, MAX_TEMPLATE, ModelFileRefused
@@ -26,6 +25,7 @@ from enclave_runner.inputs.pickles import (
     refuse_pickle,
     weights_header,
 )
+from enclave_runner.inputs.references import Reference
 
 _INDEX = "model.safetensors.index.json"
 _PICKLED_INDEX = "pytorch_model.bin.index.json"
@@ -85,13 +85,16 @@ def prepare(
     measured: Iterable[MeasuredInput],
     allow_pickle: frozenset[str],
     folder: Path,
+    *,
+    model_types: frozenset[str],
 ) -> ModelFiles:
     """What of `references`, but for rows, the trainer sees; copies are written below `folder`.
 
-    `allow_pickle`: names of inputs whose lockfile entry says so. Raises LockError or ConfigError.
+    `allow_pickle`: names of inputs whose lockfile entry says so. `model_types`: those whose code
+    the trainer has itself. Raises LockError or ConfigError.
     """
     found = {item.name: item for item in measured}
-    view = _View(folder=folder)
+    view = _View(folder=folder, model_types=model_types)
     for reference in references:
         item = found[reference.name]
         if reference.role in _TABLES:
@@ -104,6 +107,7 @@ def prepare(
 @dataclass(kw_only=True, slots=True)
 class _View:
     folder: Path
+    model_types: frozenset[str]
     shown: dict[str, Path] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     tensors: int = 0
@@ -191,7 +195,7 @@ def _show_one(
     if kind == "template":
         _check_template(data, place)
         return ()
-    cleaned = model_json.clean(kind, data, place, beside)
+    cleaned = model_json.clean(kind, data, place, beside, view.model_types)
     if cleaned.data is not None:
         copy = view.folder / place
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from aicert.errors import LockError
-from enclave_runner.axolotl.known_keys import axolotl_keys
 
 # The tokenizer of a large vocabulary has 33 MB, the index of 90,000 tensors 9 MB.
 MAX_JSON = 1 << 26
@@ -96,13 +95,15 @@ class Cleaned:
     names: tuple[str, ...] = ()
 
 
-def clean(kind: str, data: bytes, name: str, beside: frozenset[str]) -> Cleaned:
+def clean(
+    kind: str, data: bytes, name: str, beside: frozenset[str], model_types: frozenset[str]
+) -> Cleaned:
     """What of `data`, the JSON file `name`, the trainer reads; `beside`: the files in its folder.
 
-    Raises ModelFileRefused.
+    `model_types`: those whose code the trainer has itself. Raises ModelFileRefused.
     """
     try:
-        return _clean(kind, data, _Document(name=name, beside=beside))
+        return _clean(kind, data, _Document(name=name, beside=beside, model_types=model_types))
     except RecursionError:
         raise ModelFileRefused(f"{name} is nested too deeply") from None
 
@@ -137,9 +138,10 @@ def shards(data: bytes) -> list[str]:
 class _Document:
     """One file while it is read: what is beside it, and what was removed of it."""
 
-    def __init__(self, *, name: str, beside: frozenset[str]) -> None:
+    def __init__(self, *, name: str, beside: frozenset[str], model_types: frozenset[str]) -> None:
         self.name = name
         self.beside = beside
+        self.model_types = model_types
         self.removed: list[str] = []
         self.names: list[str] = []
 
@@ -240,7 +242,7 @@ def _file(key: str, within: dict[str, object], document: _Document, place: str) 
 def _refuse_code(value: dict[str, object], document: _Document) -> None:
     """Code that comes with a model is never loaded: it is left over where the image has its own."""
     kind = value.get("model_type")
-    if value.get("auto_map") and isinstance(kind, str) and kind not in axolotl_keys().model_types:
+    if value.get("auto_map") and isinstance(kind, str) and kind not in document.model_types:
         raise document.refuse(
             "model_type", kind, "its code comes with the model, but only the image's code may run"
         )

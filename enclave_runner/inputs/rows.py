@@ -25,14 +25,13 @@ from aicert.records.errors import RowsRefused
 from aicert.records.infer import Columns
 from aicert.records.reader import Checker, NotCanonical, blocks
 from aicert.records.schema import Schema
-from enclave_runner.axolotl import training
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.inputs.selections import Selection, canonical_name
+from enclave_runner.inputs.references import Selection, canonical_name
 from enclave_runner.sandbox import containment
-from enclave_runner.sandbox.containment import SCRATCH, Ended, Limits, Sandbox
+from enclave_runner.sandbox.containment import Ended, Limits, Sandbox
+from enclave_runner.sandbox.interpreter import PYTHON, interpreter
+from enclave_runner.sandbox.places import CODE, SCRATCH, SOURCE
 
-CODE = "/aicert/code"
-SOURCE = "/aicert/source"
 # What a child that converts one file at a time has to do.
 PROCESSES = 64
 # Limits are meant for training; these only end what hangs or is as large as no rows are.
@@ -160,7 +159,7 @@ class _Maker:
             os.chown(work, room.user, room.user)
         log = room.folder / "converter.log"
         ended = containment.run(
-            (f"{training.ENVIRONMENT}/bin/python", "-P", "-m", convert.__name__, SCRATCH),
+            (PYTHON, "-P", "-m", convert.__name__, SCRATCH),
             _sandbox(room, work, shown_at),
             # Facts and schema come on top of the rows.
             replace(
@@ -231,7 +230,7 @@ def _seen(
 def _sandbox(room: Room, work: Path, shown: Mapping[str, Path]) -> Sandbox:
     return Sandbox(
         read_only={
-            **training.interpreter(room.training_env),
+            **interpreter(room.training_env),
             f"{CODE}/aicert": Path(convert.__file__).parents[1],
             **shown,
         },

@@ -31,9 +31,9 @@ from aicert.errors import ToolError
 from aicert.formats import machine_io
 from enclave_runner.sandbox import syscalls
 from enclave_runner.sandbox.pipes import CappedLog, Lines
+from enclave_runner.sandbox.places import SCRATCH
 from enclave_runner.sandbox.processes import bytes_below, usage_below
 
-SCRATCH = "/aicert/scratch"
 _POLL_SECONDS = 0.25
 _SCRATCH_EVERY = 4
 _LAST_WAIT_SECONDS = 30.0

@@ -15,14 +15,15 @@ from aicert.formats.certificate import parse
 from aicert.formats.run_report import parse as parse_report
 from aicert.formats.statement import parse as parse_statement
 from enclave_runner.axolotl import training
-from enclave_runner.axolotl.training import ENVIRONMENT, PLUGIN, VIOLATIONS
+from enclave_runner.axolotl.training import VIOLATIONS
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Ended, Limits, Sandbox
+from enclave_runner.sandbox.interpreter import PYTHON, interpreter
+from enclave_runner.sandbox.places import PLUGIN
 from rules.host import closed, training_env
 from tests.e2e.conftest import StandIn
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = f"{ENVIRONMENT}/bin/python"
 SURVIVED = "and it went on"
 
 pytestmark = pytest.mark.slow
@@ -61,7 +62,7 @@ class Trainer:
     def start(self, command: Sequence[str]) -> Ended:
         limits = Limits(seconds=300.0)
         sandbox = Sandbox(
-            read_only={**training.interpreter(self.environment), PLUGIN: self.plugin},
+            read_only={**interpreter(self.environment), PLUGIN: self.plugin},
             scratch=self.scratch,
             environment=training.environment(limits),
         )

@@ -24,12 +24,13 @@ from aicert.formats.run_report_facts import Records
 from aicert.formats.statement import parse as parse_statement
 from aicert.records.errors import RowsRefused
 from aicert.verifier.verify import read_certificate
-from enclave_runner.axolotl import config, config_rules, training
+from enclave_runner.axolotl import config, training
 from enclave_runner.inputs import rows
 from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Selection
 from enclave_runner.inputs.rows import Room, Rows
-from enclave_runner.inputs.selections import Selection
 from enclave_runner.sandbox.containment import Limits
+from enclave_runner.sandbox.places import INPUTS
 from rules.example import example
 from rules.host import training_env
 from tests.e2e.conftest import Checkout, StandIn
@@ -356,7 +357,7 @@ def test_axolotl_streams_rows_that_were_read(environment: Path, tmp_path: Path) 
     )
     result = training.train(
         wanted,
-        {f"{config_rules.INPUTS}/model": model, **made.shown},
+        {f"{INPUTS}/model": model, **made.shown},
         tmp_path / "scratch",
         environment,
         Limits(),

@@ -12,12 +12,13 @@ import pytest
 
 from aicert.files.tree import read_tree
 from aicert.formats.digest import EMPTY_DIR
-from enclave_runner.axolotl import config, config_rules, training
+from enclave_runner.axolotl import config, training
 from enclave_runner.axolotl.config import Effective, InputView
 from enclave_runner.axolotl.training import Progress, TrainingResult
 from enclave_runner.inputs import rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.sandbox.containment import Limits
+from enclave_runner.sandbox.places import INPUTS
 from rules.example import example
 from rules.host import training_env
 
@@ -76,7 +77,7 @@ def seen_of(
         for name, path in inputs.items()
     }
     made = rows.prepare(wanted.selections, measured, room)
-    return {f"{config_rules.INPUTS}/model": inputs["model"], **made.shown}
+    return {f"{INPUTS}/model": inputs["model"], **made.shown}
 
 
 def files_of(output: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from aicert.formats.digest import Digest, FileFact
 from aicert.formats.run_report_facts import MAX_TEXTS
 from enclave_runner.axolotl import texts
-from enclave_runner.axolotl.config import Reference
+from enclave_runner.axolotl.config import refer
 from enclave_runner.inputs.measure import MeasuredInput
 
 TEMPLATE = "{% for m in messages %}another corpus{% endfor %}"
@@ -34,7 +34,7 @@ def named(
     tmp_path: Path, settings: dict[str, object], files: dict[str, bytes] | None = None
 ) -> dict[str, Digest]:
     inputs = {"model": measured("model", tmp_path, files or {})}
-    references = [Reference(key="base_model", name="model", inside="")]
+    references = [refer(key="base_model", name="model", inside="")]
     return dict(texts.name_texts(json.dumps(settings).encode(), references, inputs, tmp_path))
 
 
@@ -64,8 +64,8 @@ def test_only_inputs_that_give_a_tokenizer_are_looked_at(tmp_path: Path) -> None
     item = measured(
         "rows", tmp_path, {"chat_template.jinja": b"x", "tok/chat_template.jinja": b"y"}
     )
-    data = Reference(key="datasets.path", name="rows", inside="")
-    tokenizer = Reference(key="tokenizer_config", name="rows", inside="tok")
+    data = refer(key="datasets.path", name="rows", inside="")
+    tokenizer = refer(key="tokenizer_config", name="rows", inside="tok")
     found = texts.name_texts(b"{}", [data, tokenizer], {"rows": item}, tmp_path)
     assert found == (("rows/tok/chat_template.jinja", sha("y")),)
 
@@ -122,7 +122,7 @@ def test_names_are_ones_that_a_table_shows(tmp_path: Path) -> None:
         name="model", path=tmp_path, digest=Digest("dirHash", "0" * 64), stat_keys={},
         files={name: FileFact(size=1, sha256=sha(name).hex) for name in names},
     )  # fmt: skip
-    reference = Reference(key="base_model", name="model", inside="")
+    reference = refer(key="base_model", name="model", inside="")
     found = dict(texts.name_texts(b"{}", [reference], {"model": item}, tmp_path))
     assert len(found) == 2
     assert all(len(name) <= 200 and name.isascii() and name.isprintable() for name in found)

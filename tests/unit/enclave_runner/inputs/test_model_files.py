@@ -14,12 +14,14 @@ from aicert.errors import AicertError, ConfigError
 from aicert.files.tree import read_file, read_tree
 from aicert.formats import safetensors
 from aicert.formats.digest import dir_digest, of_bytes
-from enclave_runner.axolotl.config import Reference
+from enclave_runner.axolotl.config import refer
+from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_files import ModelFiles, prepare
 from enclave_runner.inputs.model_json import ModelFileRefused, clean
 from enclave_runner.inputs.pickles import PickleRefused, WeightsRefused
 
+TYPES = axolotl_keys().model_types
 Content = dict[str, str | bytes]
 
 WEIGHTS = (2).to_bytes(8, "little") + b"{}"
@@ -68,9 +70,11 @@ def see(
     *,
     pickles: bool = False,
 ) -> ModelFiles:
-    reference = Reference(key=KEYS.get(role, role), name="m", inside=inside)
+    reference = refer(key=KEYS.get(role, role), name="m", inside=inside)
     allowed = frozenset(("m",) if pickles else ())
-    return prepare([reference], [write(tmp_path, content)], allowed, tmp_path / "copies")
+    return prepare(
+        [reference], [write(tmp_path, content)], allowed, tmp_path / "copies", model_types=TYPES
+    )
 
 
 def refusal(tmp_path: Path, content: Content, role: str = "model", inside: str = "") -> AicertError:
@@ -369,7 +373,7 @@ DOCUMENTS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4)
 def test_whatever_a_file_says_nothing_of_elsewhere_is_seen(value: object, kind: str) -> None:
     data = json.dumps(value).encode()
     try:
-        found = clean(kind, data, "m/x.json", frozenset(("vocab.txt",)))
+        found = clean(kind, data, "m/x.json", frozenset(("vocab.txt",)), TYPES)
     except ModelFileRefused:
         return
     seen = json.loads(found.data or data)
@@ -387,7 +391,11 @@ def test_what_changed_since_it_was_hashed_is_refused(tmp_path: Path) -> None:
     (item.path / "config.json").write_text('{"model_type": "other"}')
     with pytest.raises(ModelFileRefused, match="changed while it was read"):
         prepare(
-            [Reference(key="base_model", name="m", inside="")], [item], frozenset(), tmp_path / "c"
+            [refer(key="base_model", name="m", inside="")],
+            [item],
+            frozenset(),
+            tmp_path / "c",
+            model_types=TYPES,
         )
 
 
@@ -442,10 +450,18 @@ def test_an_input_that_is_a_file_is_no_model(tmp_path: Path) -> None:
         name="m", path=path, digest=of_bytes(b"{}"), files={"": read_file(path)}, stat_keys={}
     )
     with pytest.raises(ConfigError, match="input 'm' is a file, but a model is a folder"):
-        prepare([Reference(key="base_model", name="m", inside="")], [item], frozenset(), path)
+        prepare(
+            [refer(key="base_model", name="m", inside="")],
+            [item],
+            frozenset(),
+            path,
+            model_types=TYPES,
+        )
     # A template or settings may be one.
     for key in ("chat_template_jinja", "deepspeed"):
-        found = prepare([Reference(key=key, name="m", inside="")], [item], frozenset(), path)
+        found = prepare(
+            [refer(key=key, name="m", inside="")], [item], frozenset(), path, model_types=TYPES
+        )
         assert found.shown == {"m": path}
 
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aicert.formats.run_report_facts import MAX_RECORD_FILES, MAX_RECORDS
 from aicert.records import select
 from aicert.records.errors import RowsRefused
 from aicert.records.forms import SUPPORTED, form_of
-from enclave_runner.axolotl.config_rules import INPUTS, ROWS, ConfigRefused
+from enclave_runner.axolotl.config_rules import ROWS, ConfigRefused
+from enclave_runner.inputs.references import Selection
+from enclave_runner.sandbox.places import INPUTS
 
-RECORDS = "/aicert/records"
 TRAIN, TEST = "train", "test"
 # `datasets`' own grammar of one summand of a split.
 _SPLIT = re.compile(
@@ -32,30 +32,6 @@ _MAX_SPLIT = 64
 # Half of a run report.
 _MAX_PATHS = 1 << 19
 _EVERYTHING = "all"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
-    """Files of one input, by split, in the order in which they are read.
-
-    Paths are those in the input; the one of an input that is a file is empty. `form` is the
-    config's `ds_type`, or None.
-    """
-
-    input: str
-    number: int
-    form: str | None
-    splits: Mapping[str, tuple[str, ...]]
-
-    @property
-    def place(self) -> str:
-        """The folder of the canonical rows, in the trainer's sandbox."""
-        return f"{RECORDS}/{self.input}/{self.number}"
-
-
-def canonical_name(split: str, index: int, count: int) -> str:
-    """Where a file's canonical rows lie in the place: the name tells `datasets` the split."""
-    return f"data/{split}-{index:05d}-of-{count:05d}.jsonl"
 
 
 class Selections:

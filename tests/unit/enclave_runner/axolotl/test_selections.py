@@ -8,7 +8,7 @@ import pytest
 
 from enclave_runner.axolotl.config import Effective, InputView, resolve
 from enclave_runner.axolotl.config_rules import ConfigRefused
-from enclave_runner.inputs.selections import Selection, canonical_name
+from enclave_runner.inputs.references import Selection, canonical_name
 
 INPUTS = {
     "model": InputView(is_file=False, files=frozenset(("config.json", "model.safetensors"))),

@@ -1,0 +1,49 @@
+"""What a trainer's config names of a run's inputs: references to files, and selections of rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from enclave_runner.sandbox.places import INPUTS, RECORDS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """An input that the config names: under which key (without list positions), and what of it.
+
+    `inside` is a path in the input, "" for all of it. `role` is what the trainer takes it for:
+    one of "model", "tokenizer", "adapter", "data" (rows) and "file" (a setting or a template).
+    """
+
+    key: str
+    name: str
+    inside: str
+    role: str
+
+    @property
+    def place(self) -> str:
+        """Where the trainer finds it."""
+        return "/".join(part for part in (INPUTS, self.name, self.inside) if part)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Files of one input, by split, in the order in which they are read.
+
+    Paths are those in the input; the one of an input that is a file is empty. `form` is the form
+    that the config says its rows have, or None.
+    """
+
+    input: str
+    number: int
+    form: str | None
+    splits: Mapping[str, tuple[str, ...]]
+
+    @property
+    def place(self) -> str:
+        """The folder of the canonical rows, in the trainer's sandbox."""
+        return f"{RECORDS}/{self.input}/{self.number}"
+
+
+def canonical_name(split: str, index: int, count: int) -> str:
+    """Where a file's canonical rows lie in the place: the name tells `datasets` the split."""
+    return f"data/{split}-{index:05d}-of-{count:05d}.jsonl"

@@ -1,0 +1,25 @@
+"""Where things lie in the runner's sandboxes: the trainer's, the converter's and the measuring's.
+
+The plugin and the measuring program run there, import nothing of the runner and name the same
+places themselves; `tests/unit/enclave_runner/sandbox/test_places.py` compares them.
+"""
+
+from typing import Final
+
+# The environment whose Python runs, and code that it may import besides.
+ENVIRONMENT: Final = "/aicert/environment"
+PLUGIN: Final = "/aicert/plugin"
+CODE: Final = "/aicert/code"
+# The trainer's config and inputs; data inputs as canonical rows.
+CONFIG: Final = "/aicert/config.json"
+INPUTS: Final = "/aicert/inputs"
+RECORDS: Final = "/aicert/records"
+# The one place to write, and what the trainer leaves there.
+SCRATCH: Final = "/aicert/scratch"
+OUTPUT: Final = f"{SCRATCH}/output"
+# The one input that a converter of rows sees.
+SOURCE: Final = "/aicert/source"
+# What the measuring program is to do, on which rows, and the weights that training made.
+JOB: Final = "/aicert/loss.json"
+SAMPLE: Final = "/aicert/sample.jsonl"
+TRAINED: Final = "/aicert/output"
