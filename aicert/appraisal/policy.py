@@ -54,7 +54,7 @@ class ChipRoot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class IdKeySigner:
     """Who signs what confidential guests are started with: SHA-384 of his key, as processors report
     it (ID_KEY_DIGEST), and the least security version number (GUEST_SVN).
     """
@@ -68,7 +68,7 @@ class Launch:
 class Policy:
     """What is accepted. `accepted` and `revoked` are digests of image locks; `images` are the
     locks that the verifier holds itself, by digest; `max_age_days` None sets no maximum. `chips`
-    and `launches` are asked for where a root's tier is `confidential`.
+    and `id_key_signers` are asked for where a root's tier is `confidential`.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Policy:
     images: "Mapping[Digest, ImageLock]"
     firmware: tuple[Firmware, ...] = ()
     chips: tuple[ChipRoot, ...] = ()
-    launches: tuple[Launch, ...] = ()
+    id_key_signers: tuple[IdKeySigner, ...] = ()
     claims: tuple[Claim, ...] = ()
     max_age_days: int | None = None
 
@@ -92,7 +92,7 @@ class Policy:
             _check_root(root, self.name)
         # Of two minimums for one thing, the one that is looked at first would hold.
         _check_once(self.name, "[[chip]]", "issuer", [(one.issuer, one.name) for one in self.chips])
-        keys = [(one.id_key, one.name) for one in self.launches]
+        keys = [(one.id_key, one.name) for one in self.id_key_signers]
         _check_once(self.name, "[[launch]]", "id-key", keys)
 
 

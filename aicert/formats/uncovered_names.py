@@ -30,7 +30,7 @@ _LICENSES = ("LICENSE", "LICENSE.md", "LICENSE.txt")
 _LICENSE = re.compile(r"LICENSE(?:-[A-Za-z0-9_-]{1,64})?(?:\.md|\.txt)?")
 
 
-def is_inert(path: str) -> bool:
+def may_be_uncovered(path: str) -> bool:
     """Whether a file that the certificate does not cover may stand at `path`."""
     return path.startswith(FOLDERS) or path in FILES or _LICENSE.fullmatch(path) is not None
 

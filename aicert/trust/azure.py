@@ -8,7 +8,7 @@ whose firmware starts the image as its first boot option (as the published value
 
 from collections.abc import Mapping
 
-from aicert.appraisal.policy import Firmware, Launch
+from aicert.appraisal.policy import Firmware, IdKeySigner
 
 # Trusted launch, generation 2. PCRs of the quote of June 2024 that mithril-security/blindllama-v2
 # publishes, whose AK certificate chains to Azure's root; PCR 1 to 3 hold a separator and no more.
@@ -32,8 +32,8 @@ TRUSTED_LAUNCH = (
 # Who starts Azure's confidential guests: the key whose digest is in the SEV-SNP report of a machine
 # of June 2025 that openpcc/openpcc publishes (signed by a Genoa processor, GUEST_SVN 65545), and in
 # the tokens of Microsoft's attestation service since 2023 (`x-ms-sevsnpvm-idkeydigest`).
-LAUNCHES = (
-    Launch(
+ID_KEY_SIGNERS = (
+    IdKeySigner(
         name="azure-paravisor",
         id_key=bytes.fromhex(
             "0356215882a825279a85b300b0b742931d113bf7e32dde2e"

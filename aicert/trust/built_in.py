@@ -30,7 +30,7 @@ def built_in(name: str) -> Policy:
         roots = (azure_vtpm_2023(),)
         return Policy(name=name, tier="vtpm", roots=roots, images={}, firmware=TRUSTED_LAUNCH)
     if name == "confidential":
-        from aicert.trust.azure import CHIPS, LAUNCHES
+        from aicert.trust.azure import CHIPS, ID_KEY_SIGNERS
         from aicert.trust.roots import azure_confidential_2023, chip_root
 
         return Policy(
@@ -39,7 +39,7 @@ def built_in(name: str) -> Policy:
             roots=(azure_confidential_2023(),),
             images={},
             chips=tuple(chip_root(family, least) for family, least in CHIPS.items()),
-            launches=LAUNCHES,
+            id_key_signers=ID_KEY_SIGNERS,
         )
     if name == "local":
         return Policy(name=name, tier=SIMULATED_TIERS[name], roots=(), images={})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.policy import FIRMWARE_PCRS, ChipRoot, Claim, Firmware, Launch, Policy
+from aicert.appraisal.policy import FIRMWARE_PCRS, ChipRoot, Claim, Firmware, IdKeySigner, Policy
 from aicert.appraisal.result import TIERS
 from aicert.errors import AicertError, ConfigError
 from aicert.formats import image_lock
@@ -51,7 +51,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     images.done()
     firmware = tuple(_firmware(item, path) for item in table.sections("firmware"))
     chips = tuple(_chip(item, path) for item in table.sections("chip"))
-    launches = tuple(_launch(item, path) for item in table.sections("launch"))
+    id_key_signers = tuple(_id_key_signer(item, path) for item in table.sections("launch"))
     claims = tuple(_claim(item, path) for item in table.sections("claim"))
     days = table.integer("max-age-days")
     table.done()
@@ -66,7 +66,9 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         images={**(base.images if base else {}), **held},
         firmware=(*(base.firmware if base else ()), *firmware),
         chips=_instead(base.chips if base else (), chips, lambda one: one.issuer),
-        launches=_instead(base.launches if base else (), launches, lambda one: one.id_key),
+        id_key_signers=_instead(
+            base.id_key_signers if base else (), id_key_signers, lambda one: one.id_key
+        ),
         claims=(*(base.claims if base else ()), *claims),
         max_age_days=days if days is not None or base is None else base.max_age_days,
     )
@@ -194,7 +196,7 @@ def _chip(item: object, path: str) -> ChipRoot:
     return made
 
 
-def _launch(item: object, path: str) -> Launch:
+def _id_key_signer(item: object, path: str) -> IdKeySigner:
     table = _Table(item, path, "launch")
     name, digest = table.text("name"), table.text("id-key")
     svn = table.integer("minimum-svn") or 0
@@ -205,7 +207,7 @@ def _launch(item: object, path: str) -> Launch:
         id_key = b""
     if len(id_key) != ID_KEY_BYTES or not any(id_key) or id_key.hex() != digest:
         raise ConfigError(f"{path}: launch {name}: id-key is not 96 hexadecimal digits")
-    return Launch(name=name, id_key=id_key, minimum_svn=svn)
+    return IdKeySigner(name=name, id_key=id_key, minimum_svn=svn)
 
 
 def _images(

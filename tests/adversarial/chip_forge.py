@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from aicert.appraisal.policy import ChipRoot, Launch
+from aicert.appraisal.policy import ChipRoot, IdKeySigner
 from tests.adversarial import tpm_forge
 from tests.adversarial.ca_forge import (
     FROM,
@@ -37,7 +37,7 @@ TCB = bytes((10, 0, 0, 0, 0, 0, 27, 86))
 MINIMUM = {"bootloader": 10, "tee": 0, "snp": 27, "microcode": 86}
 ID_KEY = hashlib.sha384(b"paravisor's id key").digest()
 SVN = 9
-PARAVISOR = Launch(name="test paravisor", id_key=ID_KEY, minimum_svn=SVN)
+PARAVISOR = IdKeySigner(name="test paravisor", id_key=ID_KEY, minimum_svn=SVN)
 OIDS = "1.3.6.1.4.1.3704.1."
 _TCB_OIDS = ("3.1", "3.2", "3.4", "3.5", "3.6", "3.7", "3.3", "3.8")
 

@@ -369,7 +369,7 @@ class Scene:
             images={},
             firmware=(Firmware(name="test firmware", pcrs=FIRMWARE),),
             chips=chip_forge.makers() if self.kind == "confidential" else (),
-            launches=(chip_forge.PARAVISOR,) if self.kind == "confidential" else (),
+            id_key_signers=(chip_forge.PARAVISOR,) if self.kind == "confidential" else (),
         )
 
     def make_model(self) -> dict[str, FileFact]:

@@ -125,7 +125,7 @@ def lineage_not_asked(scene: Scene) -> None:
 def as_vtpm(scene: Scene) -> None:
     """Who asks for a cloud's TPM only does not look at the processor's report."""
     (root,) = scene.get("policy").roots
-    policy(tier="vtpm", roots=(replace(root, tier="vtpm"),), chips=(), launches=())(scene)
+    policy(tier="vtpm", roots=(replace(root, tier="vtpm"),), chips=(), id_key_signers=())(scene)
 
 
 def padded_report(scene: Scene) -> None:
@@ -224,7 +224,13 @@ HONEST = (
         "platform.chip",
     ),
     Honest("policy names no processor", policy(chips=()), "confidential", "none", "platform.chip"),
-    Honest("policy names no launch", policy(launches=()), "confidential", "none", "platform.guest"),
+    Honest(
+        "policy names no launch",
+        policy(id_key_signers=()),
+        "confidential",
+        "none",
+        "platform.guest",
+    ),
     Honest("AK certificate padded with zeros", padded(b"\x00")),
     Honest("AK certificate padded with ones", padded(b"\xff"), "cloud"),
     Honest("AK certificate expired since, judged at a trusted time", expired_since),

@@ -138,7 +138,7 @@ def policy_files(policy: Policy) -> dict[str, str]:
             lines += [f'{key} = "{name}"', f'{key}-sha256 = "{ca_forge.hash_of(der)}"']
         least = ", ".join(f"{part} = {version}" for part, version in chip.minimum.items())
         lines.append(f"minimum-tcb = {{ {least} }}")
-    for launch in policy.launches:
+    for launch in policy.id_key_signers:
         lines += ["", "[[launch]]", f'name = "{launch.name}"', f'id-key = "{launch.id_key.hex()}"']
         lines.append(f"minimum-svn = {launch.minimum_svn}")
     for claim in policy.claims:

@@ -40,7 +40,7 @@ def appraise_chip(
     def guest(given: VerifiedReport) -> tuple[str, None]:
         sev_snp.check_guest(given.report)
         _check_firmware(given.chip, policy)
-        name = _launch(given.report, policy)
+        name = _started_by(given.report, policy)
         return f"started by {name}; no debugging, no migration", None
 
     def binding(given: VerifiedReport) -> tuple[str, None]:
@@ -97,16 +97,18 @@ def _check_firmware(chip: amd_vcek.CertifiedChip, policy: Policy) -> None:
         )
 
 
-def _launch(report: sev_snp.Report, policy: Policy) -> str:
+def _started_by(report: sev_snp.Report, policy: Policy) -> str:
     """Who signed what the guest was started with: whoever has another paravisor can say anything
     in its runtime data.
     """
-    if not policy.launches:
+    if not policy.id_key_signers:
         raise NotDecidedError(f"policy {policy.name} names nobody who may start guests")
-    for accepted in policy.launches:
+    for accepted in policy.id_key_signers:
         if report.id_key == accepted.id_key and report.guest_svn >= accepted.minimum_svn:
             return accepted.name
-    names = ", ".join(f"{one.name} (SVN {one.minimum_svn} or newer)" for one in policy.launches)
+    names = ", ".join(
+        f"{one.name} (SVN {one.minimum_svn} or newer)" for one in policy.id_key_signers
+    )
     raise EvidenceError(
         f"the guest was started by none of those accepted: {names}\n"
         f"found     SVN {report.guest_svn}, signed by sha384:{report.id_key.hex()}"

@@ -12,7 +12,7 @@ from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError
 from aicert.formats.digest import Defect, FileFact, fold
 from aicert.formats.statement import Output
-from aicert.formats.uncovered_names import FOLDERS, GIT, is_inert
+from aicert.formats.uncovered_names import FOLDERS, GIT, may_be_uncovered
 
 Model = Mapping[str, FileFact | Defect]
 # What is found in the directory, or how to find out.
@@ -48,11 +48,11 @@ def appraise_model(ledger: Ledger, run: VerifiedRun | None, given: GivenModel | 
 def _differences(output: Output, model: Model) -> list[str]:
     refused, lines, extra = [], [], []
     for path, found in model.items():
-        inert = path not in output.files and path.startswith(FOLDERS)
-        if isinstance(found, Defect) and not inert:
+        unread = path not in output.files and path.startswith(FOLDERS)
+        if isinstance(found, Defect) and not unread:
             # A path that a reader refused can hold anything; the reason is the reader's own text.
             refused.append(f"refused   {path[:200]!a}: {found.reason}")
-        elif path not in output.files and not is_inert(path):
+        elif path not in output.files and not may_be_uncovered(path):
             extra.append(f"extra     {path}")
     for path, digest in output.files.items():
         fact = model.get(path)
@@ -67,14 +67,14 @@ def _differences(output: Output, model: Model) -> list[str]:
 
 
 def _covered(name: str, output: Output, model: Model) -> str:
-    inert = sorted(path for path in model if path not in output.files)
+    uncovered = sorted(path for path in model if path not in output.files)
     covered = (model[path] for path in output.files)
     size = sum(fact.size for fact in covered if isinstance(fact, FileFact))
     text = f"output {name}: {len(output.files)} files, {size} bytes"
-    if not inert:
+    if not uncovered:
         return text
-    shown = ", ".join(inert[:SHOWN]) + (", …" if len(inert) > SHOWN else "")
+    shown = ", ".join(uncovered[:SHOWN]) + (", …" if len(uncovered) > SHOWN else "")
     text = f"{text}\npresent, not covered: {shown}"
-    if any(path.startswith(GIT) for path in inert):
+    if any(path.startswith(GIT) for path in uncovered):
         return f"{text}\na {GIT} of somebody else's can make git run programs: remove it"
     return text

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aicert.appraisal.policy import Launch
+from aicert.appraisal.policy import IdKeySigner
 from tests.adversarial import chip_forge
 from tests.adversarial.forger import Scene
 
@@ -29,16 +29,16 @@ def test_what_is_missing_is_named() -> None:
     verdict, detail = said("platform.chip", Scene(confidential).put("vcek", None))
     assert verdict == "not-checked"
     assert detail.startswith("the certificate carries none of the processor (VCEK)")
-    assert said("platform.guest", Scene(confidential), launches=()) == (
+    assert said("platform.guest", Scene(confidential), id_key_signers=()) == (
         "not-checked",
         "policy test names nobody who may start guests",
     )
 
 
 def test_all_that_are_accepted_are_named() -> None:
-    other = Launch(name="other", id_key=bytes(48), minimum_svn=3)
+    other = IdKeySigner(name="other", id_key=bytes(48), minimum_svn=3)
     newer = replace(chip_forge.PARAVISOR, minimum_svn=chip_forge.SVN + 1)
-    verdict, detail = said("platform.guest", Scene("confidential"), launches=(newer, other))
+    verdict, detail = said("platform.guest", Scene("confidential"), id_key_signers=(newer, other))
     assert verdict == "failed"
     assert detail.split("\n")[0] == (
         "the guest was started by none of those accepted: "
@@ -56,4 +56,4 @@ def test_a_tier_that_is_not_shown_is_not_said(unproven: tuple[str, Any]) -> None
 
 def test_who_may_start_guests_is_asked_last() -> None:
     debugged = Scene("confidential").edit("guest", lambda g: g | {"policy": 0x3001F | 1 << 19})
-    assert said("platform.guest", debugged, launches=())[0] == "failed"
+    assert said("platform.guest", debugged, id_key_signers=())[0] == "failed"

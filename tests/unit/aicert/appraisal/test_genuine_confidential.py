@@ -123,7 +123,7 @@ def judged(report: bytes, chip: bytes | None, **policy: Any) -> AttestationResul
     ak = ca_forge.issue("vm.ConfidentialVM.Azure.windows.net", key, **scene.get("ak_options"))
     scene.put("chain", (ak,))
     scene.put("platform", PlatformReport(report=report, chip_certificate=chip))
-    given = {"chips": makers(), "launches": azure.LAUNCHES} | policy
+    given = {"chips": makers(), "id_key_signers": azure.ID_KEY_SIGNERS} | policy
     scene.edit("policy", lambda made: replace(made, **given))
     return scene.appraise()
 
@@ -169,7 +169,7 @@ def test_an_older_genuine_report_binds_its_runtime_data() -> None:
     modulus, exponent = azure_hcl.attestation_key(read_.runtime)
     assert (modulus.bit_length(), exponent) == (2048, 65537)
     # A paravisor before the one whose key the policy names.
-    assert report.id_key != azure.LAUNCHES[0].id_key
+    assert report.id_key != azure.ID_KEY_SIGNERS[0].id_key
 
 
 def test_runtime_data_of_another_machine() -> None:

@@ -13,7 +13,7 @@ from aicert.errors import EvidenceError
 from aicert.formats import certificate as certificates
 from aicert.formats.digest import Defect, FileFact
 from aicert.formats.run_report import Value
-from aicert.formats.uncovered_names import FILES, ignored_paths, is_inert
+from aicert.formats.uncovered_names import FILES, ignored_paths, may_be_uncovered
 from tests.adversarial.forger import Scene, hex_of
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ def beside(*paths: str, found: FileFact | Defect = EXTRA) -> str:
         ".gitmodules", "x.git/a", ".cache/other/x", "sub/README.md",
     ],
 )  # fmt: skip
-def test_what_is_not_inert(path: str) -> None:
+def test_what_may_not_be_uncovered(path: str) -> None:
     assert f"extra     {path}" in beside(path)
 
 
@@ -51,7 +51,7 @@ def test_the_list_for_other_formats_has_whole_names() -> None:
     listed = ignored_paths()
     assert list(listed) == sorted(listed)
     assert {".git", ".cache/huggingface", "LICENSE", "LICENSE.md", "LICENSE.txt"} < set(listed)
-    assert all(is_inert(path) or is_inert(f"{path}/x") for path in listed)
+    assert all(may_be_uncovered(path) or may_be_uncovered(f"{path}/x") for path in listed)
     assert set(listed) > FILES
 
 

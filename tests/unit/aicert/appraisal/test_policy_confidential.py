@@ -7,7 +7,7 @@ import pytest
 from aicert.appraisal.ak_chain import Root
 from aicert.appraisal.policy import Policy
 from aicert.errors import ConfigError
-from aicert.trust.azure import CHIPS, LAUNCHES
+from aicert.trust.azure import CHIPS, ID_KEY_SIGNERS
 from aicert.trust.built_in import built_in
 from aicert.trust.policy_file import load_policy
 from aicert.trust.roots import chip_root
@@ -59,7 +59,7 @@ def test_built_in_policy_pins_processors_and_who_starts_guests() -> None:
     assert policy.roots[0].subjects == (".ConfidentialVM.Azure.windows.net",)
     assert policy.roots[0].der == built_in("default").roots[0].der
     assert {chip.name: chip.minimum for chip in policy.chips} == dict(CHIPS)
-    assert policy.launches == LAUNCHES
+    assert policy.id_key_signers == ID_KEY_SIGNERS
     assert not built_in("default").chips
 
 
@@ -70,11 +70,11 @@ def test_a_file_adds_its_own_and_pinned_ones_by_name(folder: Path) -> None:
     assert (ours.root, ours.issuer) == (chip_forge.ark(), chip_forge.ask())
     assert ours.minimum == {"bootloader": 1, "tee": 0, "snp": 2, "microcode": 3}
     assert milan == chip_root("amd-milan", milan.minimum)
-    assert [(one.name, one.minimum_svn) for one in policy.launches[1:]] == [
+    assert [(one.name, one.minimum_svn) for one in policy.id_key_signers[1:]] == [
         ("our-paravisor", 7),
         ("another", 0),
     ]
-    assert policy.launches[1].id_key == bytes.fromhex(ID_KEY)
+    assert policy.id_key_signers[1].id_key == bytes.fromhex(ID_KEY)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ minimum-tcb = { bootloader = 11, tee = 0, snp = 30, microcode = 90 }
 name = "azure-paravisor"
 id-key = "AZURE"
 minimum-svn = 65546
-""".replace("AZURE", LAUNCHES[0].id_key.hex())
+""".replace("AZURE", ID_KEY_SIGNERS[0].id_key.hex())
 
 
 def test_other_least_versions_take_the_place_of_those_that_are_extended(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_other_least_versions_take_the_place_of_those_that_are_extended(tmp_path
         policy = load_policy(str(tmp_path / name))
         (genoa,) = policy.chips
         assert genoa.minimum == {"bootloader": 11, "tee": 0, "snp": 30, "microcode": 90}
-        assert [one.minimum_svn for one in policy.launches] == [65546]
+        assert [one.minimum_svn for one in policy.id_key_signers] == [65546]
 
 
 @pytest.mark.parametrize(
