@@ -14,6 +14,7 @@ from aicert.formats import run_report_facts
 from aicert.formats.run_report_facts import Facts
 from aicert.text import LEAST_ROOM, MARGIN, MAX_LINE, MAX_LINES, error_lines, safe
 from aicert.verifier.facts import fact_lines
+from aicert.verifier.hints import hint_of
 
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
@@ -205,22 +206,8 @@ def _why(result: AttestationResult) -> list[str]:
     else:
         return []
     first = reason.detail.split("\n", 1)[0]
-    hint = reason.hint
-    if reason.id == "platform.chain":
-        hint = _simulated_hint(first, result.policy)
+    hint = hint_of(reason, result.policy)
     return ["", *error_lines(f"{reason.id}: {first}", hint).splitlines()]
-
-
-def _simulated_hint(said: str, policy: str) -> str | None:
-    """What accepts a simulated platform, where that is why no root of the policy fits."""
-    from aicert.appraisal.ak_chain import SIMULATED_TIERS
-
-    for driver, tier in SIMULATED_TIERS.items():
-        # The whole line, which is this program's own; nothing of the evidence is repeated.
-        whole = f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier})"
-        if said == whole and policy != driver:
-            return f"--policy {driver} --root PEM"
-    return None
 
 
 def _styled(words: str, style: str, colour: bool) -> str:

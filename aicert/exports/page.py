@@ -11,7 +11,7 @@ import html
 from collections.abc import Sequence
 from itertools import pairwise
 
-from aicert.appraisal.result import AttestationResult, CheckResult, tier_rank
+from aicert.appraisal.result import AttestationResult, CheckResult, below_vtpm
 from aicert.exports.facts import Facts
 from aicert.exports.plot import drawable, line_plot
 from aicert.formats.digest import Digest
@@ -19,22 +19,23 @@ from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
 from aicert.text import counted, safe
 from aicert.verifier.facts import fact_items
+from aicert.verifier.hints import hint_of
 
 MAX_ROWS = 200
 MAX_LINES = 20
 PACE_PARTS = 40
 _STYLE = """\
 :root{--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--paper:#fff;--soft:#f6f8fa;--good:#116329;
---bad:#a40e26;--mark:#0a53a8}
+--weak:#7d4e00;--bad:#a40e26;--mark:#0a53a8}
 @media screen and (prefers-color-scheme:dark){
 :root{--ink:#e6edf3;--dim:#9aa5b1;--line:#3d444d;--paper:#0d1117;
---soft:#161b22;--good:#56d364;--bad:#ff8182;--mark:#79b8ff}}
+--soft:#161b22;--good:#56d364;--weak:#e3b341;--bad:#ff8182;--mark:#79b8ff}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:62rem;padding:1rem;color:var(--ink);
 background:var(--paper);font:1rem/1.5 system-ui,sans-serif}
 h1{font-size:1rem;font-weight:400;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}
 p{margin:.4rem 0}h1 strong{font-size:1.5rem;font-weight:700}
 .verdict{border:2px solid;border-radius:.5rem;padding:.8rem 1rem;margin:1rem 0}
-.passed{color:var(--good)}.failed{color:var(--bad)}.none{color:var(--dim)}
+.passed{color:var(--good)}.weak{color:var(--weak)}.failed{color:var(--bad)}.none{color:var(--dim)}
 .verdict p{color:var(--ink)}
 code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
 ol.chain{list-style:none;padding:0}ol.chain li{border:1px solid var(--line);border-radius:.4rem;
@@ -44,7 +45,7 @@ ol.chain li+li::before{content:"\\2191";position:absolute;top:-1.45rem;left:1rem
 caption{text-align:left;color:var(--dim);padding:.2rem 0}
 th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid var(--line)}
 figure{margin:1rem 0}
-.lines{white-space:pre-line}td{overflow-wrap:anywhere}.fix{white-space:nowrap}
+.lines{white-space:pre-line}td{overflow-wrap:anywhere}.hint{color:var(--ink)}.fix{white-space:nowrap}
 svg{max-width:100%;height:auto}
 .dim{color:var(--dim)}
 @media screen and (max-width:40rem){table,caption,tbody,tr,td{display:block}
@@ -145,7 +146,6 @@ def _is_claim(result: AttestationResult) -> bool:
 
 
 def _verdict(facts: Facts | None, result: AttestationResult) -> str:
-    below = result.tier is not None and tier_rank(result.tier) < tier_rank("vtpm")
     tier = "The key that signed the evidence chains to no platform that the policy names."
     if result.tier is not None:
         tier = _TIERS[result.tier]
@@ -155,6 +155,7 @@ def _verdict(facts: Facts | None, result: AttestationResult) -> str:
     if result.verdict == "failed":
         first = result.failed[0]
         why = f"<p class=lines>{_code(first.id)}: {_lines(first.detail)}</p>"
+        why += _hint(first, result.policy)
     elif result.verdict == "none":
         reasons = "; ".join(f"{check.id}: {_first(check)}" for check in result.undecided[:2])
         why = f"<p>{_text(reasons)}</p>"
@@ -170,16 +171,30 @@ def _verdict(facts: Facts | None, result: AttestationResult) -> str:
         if _is_claim(result):
             why += "<p><b>But for the checks, all that stands below is what the certificate claims."
             why += "</b></p>"
-    suffix = " (the operator could have forged this)"
-    if not below or result.verdict == "failed":
-        suffix = ""
+    doubt = "" if result.verdict == "failed" else _doubt(result)
+    style = "weak" if doubt and result.verdict == "passed" else result.verdict
     return (
-        f'<section class="verdict {result.verdict}" aria-label="Verdict">'
-        f"<h1><strong>{_WORDS[result.verdict]}</strong>{suffix}</h1>"
+        f'<section class="verdict {style}" aria-label="Verdict">'
+        f"<h1><strong>{_WORDS[result.verdict]}</strong>{doubt}</h1>"
         f"{why}<p>{run}</p><p>Tier {_text(result.tier or 'none')}: {_text(tier)}</p>"
         f"<p class=dim>Under policy {_code(result.policy)}, "
         f"judged at {_fixed(_text(result.at))}.</p></section>"
     )
+
+
+def _doubt(result: AttestationResult) -> str:
+    """Who could have made such evidence without the run, if anybody could."""
+    if result.tier is not None and below_vtpm(result.tier):
+        return ", but anyone with this computer could have made this"
+    if result.lineage_tier is not None and below_vtpm(result.lineage_tier):
+        return ", but anyone with the computer of an earlier run could have made what that run says"
+    return ""
+
+
+def _hint(check: CheckResult, policy: str) -> str:
+    """What helps if the check failed, as markup; nothing if there is no hint."""
+    hint = hint_of(check, policy) if check.verdict == "failed" else None
+    return "" if hint is None else f"<p class=hint>What helps: {_code(hint)}</p>"
 
 
 def _chain(facts: Facts, result: AttestationResult) -> str:
@@ -236,7 +251,7 @@ def _checks(result: AttestationResult) -> str:
         (
             _fixed(_badge(check)),
             _fixed(_code(check.id)),
-            f"<span class=lines>{_lines(check.detail)}</span>",
+            f"<span class=lines>{_lines(check.detail)}</span>{_hint(check, result.policy)}",
         )
         for check in result.checks
     ]
@@ -253,7 +268,8 @@ def _training(facts: Facts) -> str:
         at = tuple(float(number) for number in range(1, count + 1))
         if steps is not None and isinstance(steps.data, tuple) and len(steps.data) == count:
             at = steps.data
-        figure = line_plot(at, losses.data, "Training loss by step", losses.origin)
+        axis = "loss, as the trainer reports it (nats)"
+        figure = line_plot(at, losses.data, "Training loss by step", losses.origin, axis=axis)
     figure += _pace(facts)
     speed = _throughput(facts)
     if not figure and not speed:
@@ -276,9 +292,14 @@ def _pace(facts: Facts) -> str:
         for before, later in pairwise(marks)
         if later[1] > before[1] and later[0] > before[0]
     ]
-    title = "Steps a second, by the runner's clock"
+    title = "Steps per second, by the runner's clock"
     return line_plot(
-        [x for x, _ in made], [y for _, y in made], title, steps.origin, from_zero=True
+        [x for x, _ in made],
+        [y for _, y in made],
+        title,
+        steps.origin,
+        axis="pace (steps per second)",
+        from_zero=True,
     )
 
 

@@ -3,16 +3,24 @@
 import math
 from collections.abc import Sequence
 
-WIDTH, HEIGHT = 720, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 12, 16, 36
+WIDTH, HEIGHT = 720, 290
+# On a phone letters are twice as large, and still fit.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 12, 42, 40
 # More points than pixels only cost bytes.
 MAX_POINTS = 1000
 
 
 def line_plot(
-    xs: Sequence[float], ys: Sequence[float], title: str, origin: str, *, from_zero: bool = False
+    xs: Sequence[float],
+    ys: Sequence[float],
+    title: str,
+    origin: str,
+    *,
+    axis: str,
+    from_zero: bool = False,
 ) -> str:
-    """`ys` over `xs` (same length). `title` and `origin` are this program's own words.
+    """`ys` over the steps `xs` (same length). `title`, `origin` and `axis`, which names the values
+    with their unit, are this program's own words.
 
     `from_zero`: for rates, of which small differences are no news.
     """
@@ -45,7 +53,10 @@ def line_plot(
         f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{key}-t {key}-d" '
         f'font-size="12" fill="var(--dim)"><title id="{key}-t">{title}</title>'
         f'<desc id="{key}-d">{title}, {told}</desc>{"".join(marks)}'
-        f'<text x="{_LEFT}" y="{bottom}">step {x_low:g}</text>'
+        f'<text x="0" y="22">{axis}</text>'
+        f'<text x="{_LEFT}" y="{bottom}">{x_low:g}</text>'
+        f'<text x="{(_LEFT + WIDTH - _RIGHT) // 2}" y="{bottom}" text-anchor="middle">'
+        f"training step</text>"
         f'<text x="{WIDTH - _RIGHT}" y="{bottom}" text-anchor="end">{x_high:g}</text>'
         f'<polyline fill="none" stroke="var(--mark)" stroke-width="2" '
         f'points="{" ".join(place(x, y) for x, y in points)}"/></svg>'

@@ -5,13 +5,18 @@ Screenshots go to the folder that AICERT_SCREENSHOTS names, for people to look a
 
 import base64
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from aicert.cli.main import main
+from aicert.exports import facts
+from aicert.exports.page import page as draw
+from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import Value
+from tests.adversarial.forger import Scene
 from tests.e2e.browser import Browser
 from tests.unit.sample_certificate import FILES, SOURCES, sample
 
@@ -98,6 +103,19 @@ def test_the_page_by_ear(page: Path, browser: Browser) -> None:
     assert "columnheader" in roles
     low = browser.value(CONTRAST)
     assert low == [], low
+
+
+def test_a_pass_that_could_be_forged_is_amber(tmp_path: Path, browser: Browser) -> None:
+    scene = Scene()
+    data, out = scene.get("file"), tmp_path / "page.html"
+    out.write_text(draw(of_bytes(data), facts.read(data), scene.appraise()))
+    browser.open(out)
+    for scheme in ("light", "dark"):
+        browser.look(*SIZES["desktop"], scheme=scheme)
+        colour = browser.value("getComputedStyle(document.querySelector('.verdict h1')).color")
+        red, green, blue = map(int, re.findall("[0-9]+", colour))
+        assert red > green > blue, (scheme, colour)
+        assert browser.value(CONTRAST) == [], scheme
 
 
 CUT_OFF = """

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -324,6 +325,9 @@ def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> Non
     assert not {"src", "href", "onload", "onerror", "style"} & set(tags.attributes)
     assert "default-src 'none'" in text
     assert 'lang="en"' in text
+    # Each plot names what is drawn, and in which unit.
+    assert ">loss, as the trainer reports it (nats)</text>" in text
+    assert ">training step</text>" in text
     assert "Training loss by step, from 3 at step 1 to 2 at step 3 (self-reported)" in text
     assert "300 tokens in 1.5 s: 200 tokens a second" in text
 
@@ -336,6 +340,69 @@ def test_a_page_says_measured_where_the_checks_are_ok() -> None:
     assert "<h1><strong>PASSED</strong>" in text
     assert "digests are measured" in text
     assert "certificate claims" not in text
+
+
+def drawn(scene: Scene, **changes: Any) -> str:
+    result = replace(scene.appraise(), **changes)
+    return draw(of_bytes(scene.get("file")), facts.read(scene.get("file")), result)
+
+
+@pytest.mark.parametrize("tier", ["software", "measured-vm"])
+def test_a_pass_that_somebody_could_have_forged_is_not_green(tier: str) -> None:
+    text = drawn(Scene(), tier=tier)
+    assert '<section class="verdict weak"' in text
+    words = "<strong>PASSED</strong>, but anyone with this computer could have made this</h1>"
+    assert words in text
+
+
+def test_a_pass_on_a_forgeable_lineage_is_not_green() -> None:
+    text = drawn(Scene("cloud"), lineage_tier="software")
+    assert '<section class="verdict weak"' in text
+    assert "PASSED</strong>, but anyone with the computer of an earlier run" in text
+
+
+def test_a_pass_of_a_clouds_machine_is_green() -> None:
+    for changes in ({}, {"lineage_tier": "vtpm"}):
+        text = drawn(Scene("cloud"), **changes)
+        assert '<section class="verdict passed"' in text
+        assert "<h1><strong>PASSED</strong></h1>" in text
+
+
+def test_only_a_pass_has_the_colour_of_doubt() -> None:
+    scene = Scene()
+    first, *rest = scene.appraise().checks
+    text = drawn(scene, checks=(replace(first, verdict="not-checked"), *rest))
+    assert '<section class="verdict none"' in text
+    assert "NO VERDICT</strong>, but anyone with this computer" in text
+    scene.set_pcr(14, bytes(32))
+    text = drawn(scene)
+    assert '<section class="verdict failed"' in text
+    assert "anyone with this computer" not in text
+
+
+def test_a_failed_check_shows_its_hint() -> None:
+    scene = Scene()
+    scene.edit("statement", lambda said: said)
+    result = scene.appraise()
+    hinted = replace(
+        result.check("inputs.pcr14"), verdict="failed", detail="differs", hint="git log -- <x>"
+    )
+    checks = tuple(hinted if one.id == hinted.id else one for one in result.checks)
+    text = drawn(scene, checks=checks)
+    assert text.count("What helps: <code>git log -- &lt;x&gt;</code>") == 2, "verdict and table"
+    unhinted = tuple(replace(one, hint=None) for one in checks)
+    assert "What helps" not in drawn(scene, checks=unhinted)
+
+
+def test_a_simulated_platform_has_the_hint_of_the_command_line() -> None:
+    scene = Scene()
+    detail = "the AK certificate is of a simulated platform (simulated:local, tier software)"
+    result = scene.appraise()
+    chain = replace(result.check("platform.chain"), verdict="failed", detail=detail)
+    checks = tuple(chain if one.id == chain.id else one for one in result.checks)
+    text = drawn(scene, checks=checks, policy="default")
+    assert "What helps: <code>--policy local --root PEM</code>" in text
+    assert "What helps" not in drawn(scene, checks=checks, policy="local")
 
 
 def test_a_page_is_of_the_certificate_that_was_appraised(tmp_path: Path) -> None:
@@ -369,15 +436,15 @@ def test_strings_of_a_certificate_never_become_markup(tmp_path: Path) -> None:
 
 
 def test_a_plot_needs_finite_points() -> None:
-    assert line_plot((1.0,), (2.0,), "t", "o") == ""
-    assert line_plot((1.0, 2.0), (float("inf"), 2.0), "t", "o") == ""
-    flat = line_plot((1.0, 2.0), (3.0, 3.0), "t", "o")
+    assert line_plot((1.0,), (2.0,), "t", "o", axis="a") == ""
+    assert line_plot((1.0, 2.0), (float("inf"), 2.0), "t", "o", axis="a") == ""
+    flat = line_plot((1.0, 2.0), (3.0, 3.0), "t", "o", axis="a")
     assert "nan" not in flat
-    many = line_plot(tuple(range(20_000)), (1.0, 2.0) * 10_000, "t", "o")
+    many = line_plot(tuple(range(20_000)), (1.0, 2.0) * 10_000, "t", "o", axis="a")
     assert len(many) < 40_000
-    assert line_plot((1.0, 2.0), (-1.7e308, 1.7e308), "t", "o") == ""
-    assert "nan" not in line_plot((1.0, 2.0), (1e200, 1e200), "t", "o")
-    assert "nan" not in line_plot((1.0, 2.0), (0.0, 5e-324), "t", "o")
+    assert line_plot((1.0, 2.0), (-1.7e308, 1.7e308), "t", "o", axis="a") == ""
+    assert "nan" not in line_plot((1.0, 2.0), (1e200, 1e200), "t", "o", axis="a")
+    assert "nan" not in line_plot((1.0, 2.0), (0.0, 5e-324), "t", "o", axis="a")
 
 
 @pytest.mark.parametrize(
@@ -391,5 +458,5 @@ def test_a_plot_needs_finite_points() -> None:
     ],
 )
 def test_a_plot_is_marked_at_round_numbers(losses: tuple[float, ...], marks: list[str]) -> None:
-    plot = line_plot((1.0, 2.0), losses, "t", "o")
+    plot = line_plot((1.0, 2.0), losses, "t", "o", axis="a")
     assert re.findall('text-anchor="end">([^<]*)<', plot)[:-1] == marks

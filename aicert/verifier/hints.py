@@ -1,0 +1,22 @@
+"""What helps somebody whose check failed: a command, or an option, to paste."""
+
+from aicert.appraisal.result import CheckResult
+
+
+def hint_of(check: CheckResult, policy: str) -> str | None:
+    """The hint of a check that was judged under `policy`, or None if there is none."""
+    if check.id == "platform.chain":
+        return _simulated(check.detail.split("\n", 1)[0], policy)
+    return check.hint
+
+
+def _simulated(reason: str, policy: str) -> str | None:
+    """What accepts a simulated platform, if that is why no root of the policy fits."""
+    from aicert.appraisal.ak_chain import SIMULATED_TIERS
+
+    for driver, tier in SIMULATED_TIERS.items():
+        # The whole line, which is this program's own; nothing of the evidence is repeated.
+        whole = f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier})"
+        if reason == whole and policy != driver:
+            return f"--policy {driver} --root PEM"
+    return None
