@@ -23,7 +23,8 @@ from aicert.files.tree import read_file, read_tree
 from aicert.formats import lockfile as lockfile_form
 from aicert.formats import machine_io
 from aicert.formats import run_report as report_form
-from aicert.formats.digest import EMPTY_DIR, Digest, FileFact, dir_digest, of_bytes
+from aicert.formats.digest import Digest, FileFact, of_bytes
+from aicert.formats.listing import EMPTY_DIR, dir_digest
 from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, signers
 from aicert.formats.run_report import Value
 from aicert.formats.statement import Dependency, Output, Statement

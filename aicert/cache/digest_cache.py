@@ -25,7 +25,8 @@ from typing import Any
 from aicert.cache.tree_status import Seen, look
 from aicert.errors import ConfigError
 from aicert.files.tree import read_file, read_tree
-from aicert.formats.digest import FileFact, is_hex, listing
+from aicert.formats.digest import FileFact, is_hex
+from aicert.formats.listing import listing
 from aicert.frozen import dataclass
 
 # Kernel ticks are 1 to 10 ms and some file systems count in 2 s.

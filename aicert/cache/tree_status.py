@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from aicert.formats.digest import MAX_DEPTH
+from aicert.formats.paths import MAX_DEPTH
 from aicert.frozen import dataclass
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aicert.cli.terminal import add_format, help_formatter
 from aicert.errors import ConfigError, ToolError
-from aicert.formats.digest import MAX_FILES, check_path
+from aicert.formats.paths import MAX_FILES, check_path
 from aicert.frozen import dataclass
 from aicert.records.convert import Selection, learn
 from aicert.records.errors import RowsRefused

@@ -137,7 +137,7 @@ def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
 def _digests(options: argparse.Namespace) -> dict[str, str]:
     from aicert.files.bounded import read_bounded
-    from aicert.formats.digest import MAX_LISTING, parse_listing
+    from aicert.formats.listing import MAX_LISTING, parse_listing
 
     hint = f"(cd {shlex.quote(options.target)} && {_LISTING}) > listing.sha256"
     try:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.files.tree import read_file, read_tree
-from aicert.formats.digest import Digest, FileFact, dir_digest
+from aicert.formats.digest import Digest, FileFact
+from aicert.formats.listing import dir_digest
 
 # Rooms end in `/`; a single module of `aicert/` that belongs to no room stands by itself.
 MACHINE_CODE = (

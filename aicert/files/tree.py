@@ -14,13 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from aicert.errors import EvidenceError
-from aicert.formats.digest import (
-    MAX_DEPTH,
-    MAX_FILES,
-    FileFact,
-    check_path,
-    check_paths,
-)
+from aicert.formats.digest import FileFact
+from aicert.formats.paths import MAX_DEPTH, MAX_FILES, check_path, check_paths
 
 # Fits the cache of a core; large enough that the GIL is seldom taken.
 BLOCK = 1 << 19

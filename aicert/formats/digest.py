@@ -1,4 +1,4 @@
-"""Digests of files and directories, and which paths a certified tree may hold.
+"""Digests of files and directories, and what a reader finds of one file.
 
 A file is `sha256:` and 64 lowercase hex; a directory is `dirHash:` and 64 hex, the SHA-256 of its
 `sha256sum` listing sorted by path (in-toto digest set, `dirHash`). The kind is part of the digest
@@ -6,30 +6,14 @@ everywhere: a *file* that is the listing would have the same hex.
 """
 
 import hashlib
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from typing import Literal, cast
 
 from aicert.errors import EvidenceError
 from aicert.frozen import dataclass
-from aicert.text import IGNORABLE
 
 Kind = Literal["sha256", "dirHash"]
 
 HEX = frozenset("0123456789abcdef")
-# Linux PATH_MAX and NAME_MAX: longer paths could not be written back to a disk.
-MAX_PATH_BYTES = 4096
-MAX_NAME_BYTES = 255
-# A shard list, a tokenizer and a code repository stay far below; a listing line is ~100 bytes.
-MAX_FILES = 1_000_000
-# Deeper trees do not occur; open directory descriptors are bounded by this.
-MAX_DEPTH = 64
-# MAX_FILES lines of some 130 bytes.
-MAX_LISTING = 1 << 27
-# One character can fold to 18; whole names of such would make a megabyte six.
-MAX_GROWTH = 4
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,161 +58,3 @@ def is_hex(text: str, length: int = 64) -> bool:
 def of_bytes(data: bytes) -> Digest:
     """The `sha256:` digest of `data`."""
     return Digest("sha256", hashlib.sha256(data).hexdigest())
-
-
-def check_path(path: str) -> None:
-    """Refuse a path that another system, a reader or a shell could take for a different one."""
-    _folded(path)
-
-
-def _folded(path: str) -> str:
-    """`fold(path)`, which is dear for some, of a path that `check_path` does not refuse."""
-    try:
-        raw = path.encode("utf-8")
-    except UnicodeEncodeError:
-        raise EvidenceError(f"path is not valid UTF-8: {path[:200]!a}") from None
-    if not raw or len(raw) > MAX_PATH_BYTES:
-        raise EvidenceError(f"path is empty or longer than {MAX_PATH_BYTES} bytes: {path[:80]!a}")
-    # Cc, Cf (bidi overrides, zero width), Cs, Co, Cn, Zl, Zp are invisible or ambiguous; what is
-    # printable has none of them.
-    plain = path.isprintable() or all(
-        unicodedata.category(c) not in _UNSAFE_CATEGORIES for c in path
-    )
-    if not raw.isascii():
-        plain = plain and unicodedata.is_normalized("NFC", path)
-        plain = plain and not re.search(IGNORABLE, path)
-    if not plain or "\\" in path:
-        raise EvidenceError(
-            "path has a control or invisible character, a backslash or is not in Unicode NFC: "
-            f"{path[:200]!a}"
-        )
-    folded = fold(path)
-    # Some characters fold to a slash with others around it: another system would see a folder.
-    same = folded.count("/") == path.count("/") <= MAX_DEPTH
-    if not same or len(folded) > MAX_GROWTH * len(path):
-        raise EvidenceError(
-            f"path is deeper than {MAX_DEPTH}, or has characters like a slash, or that fold to "
-            f"many: {path[:200]!a}"
-        )
-    rooted = f"/{path}/"
-    if "//" in rooted or "/./" in rooted or "/../" in rooted:
-        raise EvidenceError(f"path is not a plain relative path: {path[:200]!a}")
-    if len(raw) > MAX_NAME_BYTES and any(len(part) > MAX_NAME_BYTES for part in raw.split(b"/")):
-        raise EvidenceError(
-            f"a name in the path is longer than {MAX_NAME_BYTES} bytes: {path[:200]!a}"
-        )
-    return folded
-
-
-_UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-
-
-def check_paths(paths: Iterable[str]) -> None:
-    """`check_path` for each; refuse twins (equal but for case) and files used as folders."""
-    paths = list(paths)
-    if len(paths) > MAX_FILES:
-        raise EvidenceError(f"more than {MAX_FILES} files")
-    folded = map(str.lower if _are_plain(paths) else _folded, paths)
-    # NUL is in no path and sorts below all else: a folder's content stands together, right after
-    # a file of that name, so that comparing neighbours finds every twin.
-    keyed = sorted((key.replace("/", "\0"), path) for key, path in zip(folded, paths, strict=True))
-    for (before, one), (key, other) in pairwise(keyed):
-        if before == key:
-            raise EvidenceError(
-                f"two paths differ only in case or form: {one[:200]!a}, {other[:200]!a}"
-            )
-        if key.startswith(before + "\0"):
-            raise EvidenceError(f"a path is both a file and a directory: {one[:200]!a}")
-        mine, theirs = one.rpartition("/")[0], other.rpartition("/")[0]
-        if mine != theirs:
-            _check_folders(mine.split("/"), theirs.split("/"), before.split("\0"), key.split("\0"))
-
-
-# Names of these characters, neither `.` nor `..`, with a slash or a line end after each.
-# Possessive: nothing is kept to go back to, which for a million names would be gigabytes.
-_PLAIN = re.compile(r"(?:(?!\.{1,2}(?:[/\n]|\Z))[A-Za-z0-9._+=@, -]{1,255}+(?:[/\n]|\Z))++")
-
-
-def _are_plain(paths: list[str]) -> bool:
-    """Whether `check_path` surely has nothing to say of any: decided for all at once, in a fraction
-    of the time, for the paths that models and data sets have. False only means to look at each.
-    """
-    text = "\n".join(paths)
-    return (
-        text.isascii()
-        and text.count("\n") == len(paths) - 1
-        and max(path.count("/") for path in paths) <= MAX_DEPTH
-        and max(map(len, paths)) <= MAX_PATH_BYTES
-        # A slash before a line end is a path that ends with one; a line end at the end, no path.
-        and text[-1:] not in ("/", "\n")
-        and "/\n" not in text
-        and _PLAIN.fullmatch(text) is not None
-    )
-
-
-def _check_folders(
-    one: list[str], other: list[str], folded_one: list[str], folded_other: list[str]
-) -> None:
-    for mine, theirs, before, key in zip(one, other, folded_one, folded_other, strict=False):
-        if mine != theirs:
-            if before == key:
-                raise EvidenceError(
-                    f"two directories differ only in case or form: {mine!a}, {theirs!a}"
-                )
-            return
-
-
-def fold(path: str) -> str:
-    """The form under which a case-insensitive or normalising file system would merge two paths."""
-    if path.isascii():
-        return path.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", path).casefold())
-
-
-def listing(files: Mapping[str, FileFact] | Mapping[str, str]) -> bytes:
-    """What `sha256sum` prints for these files, sorted by path bytes: `HEX  PATH` lines.
-
-    `files` maps a path to its FileFact or to its 64 hex digits.
-    """
-    check_paths(files)
-    lines = []
-    for path in sorted(files, key=lambda p: p.encode()):
-        fact = files[path]
-        lines.append(f"{fact if isinstance(fact, str) else fact.sha256}  {path}\n")
-    return "".join(lines).encode()
-
-
-def parse_listing(data: bytes) -> dict[str, str]:
-    """Read a listing back to `{path: hex}`; only the form that `listing` gives is accepted."""
-    if len(data) > MAX_LISTING:
-        raise EvidenceError(f"listing is larger than {MAX_LISTING} bytes")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise EvidenceError("listing is not UTF-8") from None
-    files: dict[str, str] = {}
-    position = 0
-    entry = re.compile(_LINE)
-    while position < len(text):
-        line = entry.match(text, position)
-        if line is None or line[2] in files:
-            raise EvidenceError(
-                f"line {len(files) + 1} of the listing is not `HEX  PATH`, or is repeated"
-            )
-        files[line[2]] = line[1]
-        position = line.end()
-    if listing(files) != data:
-        raise EvidenceError("listing is not canonical: it is not sorted by path")
-    return files
-
-
-def dir_digest(files: Mapping[str, FileFact] | Mapping[str, str]) -> Digest:
-    """The `dirHash:` digest of a tree of files."""
-    return Digest("dirHash", hashlib.sha256(listing(files)).hexdigest())
-
-
-# `.` is no line end; every other character that a path cannot hold is refused by check_path.
-_LINE = r"([0-9a-f]{64})  (.+)\n"
-
-EMPTY_DIR = Digest("dirHash", hashlib.sha256(b"").hexdigest())
-EMPTY_FILE_HEX = hashlib.sha256(b"").hexdigest()

@@ -8,8 +8,9 @@ import re
 from typing import Literal, cast
 
 from aicert.errors import EvidenceError
-from aicert.formats.digest import Digest, check_paths
+from aicert.formats.digest import Digest
 from aicert.formats.lockfile import NAME
+from aicert.formats.paths import check_paths
 from aicert.formats.strict_json import Fields, string
 from aicert.frozen import dataclass
 

@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
-from aicert.formats.digest import MAX_FILES, Digest, check_paths, is_hex, of_bytes
+from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.dsse import MAX_PAYLOAD, b64decode
 from aicert.formats.lockfile import MAX_INPUTS, NAME
+from aicert.formats.paths import MAX_FILES, check_paths
 from aicert.formats.run_report import MAX_BYTES as MAX_REPORT_BYTES
 from aicert.formats.strict_json import Fields, dumps, loads, string
 from aicert.frozen import dataclass

@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
-from aicert.formats.digest import MAX_FILES, check_path, check_paths, is_hex
+from aicert.formats.digest import is_hex
 from aicert.formats.dsse import PAYLOAD_TYPE, b64decode
+from aicert.formats.paths import MAX_FILES, check_path, check_paths
 from aicert.formats.strict_json import Fields, loads, string
 from aicert.frozen import dataclass
 from aicert.model_signature import writer

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from aicert.errors import EvidenceError
 from aicert.files.bounded import read_bounded
-from aicert.formats.digest import MAX_PATH_BYTES
+from aicert.formats.paths import MAX_PATH_BYTES
 from aicert.formats.strict_json import Fields, loads
 from aicert.frozen import dataclass
 from aicert.records.convert import FACTS, MAX_FILES, SCHEMA

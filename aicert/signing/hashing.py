@@ -14,7 +14,8 @@ from typing import Protocol
 
 from aicert.errors import EvidenceError, ToolError
 from aicert.files.tree import BLOCK, open_file, read_file, read_some, read_tree
-from aicert.formats.digest import FileFact, check_path
+from aicert.formats.digest import FileFact
+from aicert.formats.paths import check_path
 from aicert.model_signature.reader import SINGLE, Manifest, Piece
 
 OnBytes = Callable[[int], None]

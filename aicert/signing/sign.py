@@ -14,7 +14,7 @@ from pathlib import Path
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.files.atomic import check_place, write_atomically
 from aicert.files.bounded import StrPath, read_bounded
-from aicert.formats.digest import check_path, check_paths
+from aicert.formats.paths import check_path, check_paths
 from aicert.frozen import dataclass
 from aicert.model_signature import writer
 from aicert.model_signature.reader import MAX_BYTES, SINGLE

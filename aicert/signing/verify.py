@@ -16,7 +16,7 @@ from typing import Literal, NoReturn, TypeVar
 
 from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded
-from aicert.formats.digest import check_path
+from aicert.formats.paths import check_path
 from aicert.frozen import dataclass
 from aicert.model_signature import reader as bundles
 from aicert.model_signature.reader import Bundle, Manifest

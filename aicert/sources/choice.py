@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from aicert.errors import AicertError, LockError
-from aicert.formats.digest import check_paths
+from aicert.formats.paths import check_paths
 
 # Names that loaders unpickle. Not `.npy`: only its content tells whether it holds objects.
 PICKLES = frozenset(

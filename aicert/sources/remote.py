@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from aicert.errors import AicertError, LockError, ToolError
-from aicert.formats.digest import Digest, FileFact, dir_digest, listing
+from aicert.formats.digest import Digest, FileFact
+from aicert.formats.listing import dir_digest, listing
 from aicert.formats.lockfile import LockedInput
 from aicert.sources.choice import Choice
 from aicert.sources.forms import GitSource, HubSource, Remote, WebSource, parse

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from aicert.errors import AicertError
-from aicert.formats.digest import EMPTY_DIR, FileFact
+from aicert.formats.digest import FileFact
+from aicert.formats.listing import EMPTY_DIR
 from enclave_runner.axolotl import config
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs import model_files

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from aicert.errors import EvidenceError, LockError
 from aicert.files.tree import read_file, read_tree
-from aicert.formats.digest import Digest, FileFact, dir_digest
+from aicert.formats.digest import Digest, FileFact
+from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.model_signature.signed_by import SIGNATURE
 from aicert.model_signature.signed_by import check as check_signature

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aicert.errors import AicertError, LockError
-from aicert.formats.digest import parse_listing
+from aicert.formats.listing import parse_listing
 from aicert.formats.statement import parse as parse_statement
 from rules.dvc import tracking
 from rules.dvc.program import object_at, objects_of

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from aicert.errors import AicertError, LockError, ToolError
 from aicert.formats import lockfile as lockfiles
-from aicert.formats.digest import Digest, dir_digest
+from aicert.formats.digest import Digest
+from aicert.formats.listing import dir_digest
 from aicert.formats.statement import parse as parse_statement
 from rules.dvc.program import exclusive, object_at, objects_of, run_dvc
 from rules.host.git import refused

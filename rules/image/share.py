@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aicert.errors import AicertError
-from aicert.formats.digest import dir_digest, listing, parse_listing
 from aicert.formats.image_lock import ImageLock, Package
+from aicert.formats.listing import dir_digest, listing, parse_listing
 from rules.dvc import tracking
 from rules.dvc.program import exclusive, object_at, objects_of, own_objects, run_dvc
 from rules.dvc.tracking import Tracked

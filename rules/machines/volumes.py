@@ -17,7 +17,7 @@ from typing import BinaryIO
 from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.formats import certificate as certificates
 from aicert.formats import machine_io
-from aicert.formats.digest import MAX_FILES, check_path
+from aicert.formats.paths import MAX_FILES, check_path
 from aicert.frozen import replace
 from aicert.verifier import verify
 from rules.image import disk, layers

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from aicert.errors import ConfigError, LockError, ToolError
-from aicert.formats.digest import parse_listing
+from aicert.formats.listing import parse_listing
 from aicert.formats.lockfile import CONFIG_INPUT
 from rules.project.locked import Lock
 

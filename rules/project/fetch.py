@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aicert.errors import AicertError, LockError, ToolError
-from aicert.formats.digest import Digest, of_bytes, parse_listing
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.listing import parse_listing
 from aicert.formats.lockfile import LockedInput
 from aicert.sources.store import Store
 from rules.host import progress

@@ -7,7 +7,7 @@ only its signature, which is fetched where it is not in the store.
 from pathlib import Path
 
 from aicert.errors import AicertError, LockError, ToolError
-from aicert.formats.digest import parse_listing
+from aicert.formats.listing import parse_listing
 from aicert.formats.lockfile import LockedInput
 from rules.host import progress
 from rules.project import sources

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from aicert.errors import LockError
 from aicert.formats import lockfile as form
-from aicert.formats.digest import EMPTY_FILE_HEX, of_bytes, parse_listing
+from aicert.formats.digest import of_bytes
+from aicert.formats.listing import EMPTY_FILE_HEX, parse_listing
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.sources.choice import suffix
 from rules.host import progress

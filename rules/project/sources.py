@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aicert.errors import AicertError, LockError, ToolError
-from aicert.formats.digest import Digest, listing, of_bytes
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.listing import listing
 from aicert.sources import choice as choices
 from aicert.sources import forms
 from aicert.sources.choice import Choice

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aicert.errors import AicertError
 from aicert.formats import lockfile as form
-from aicert.formats.digest import of_bytes, parse_listing
+from aicert.formats.digest import of_bytes
+from aicert.formats.listing import parse_listing
 from aicert.formats.lockfile import LockedInput, Lockfile
 from rules.host.progress import amount
 from rules.host.rows import Row, Section, moved

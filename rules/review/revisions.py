@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from aicert.errors import ConfigError, ToolError
-from aicert.formats.digest import check_path
+from aicert.formats.paths import check_path
 from rules.host.git import is_shallow, refused
 from rules.review import plain_files
 

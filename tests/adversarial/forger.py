@@ -27,8 +27,9 @@ from aicert.appraisal.result import AttestationResult
 from aicert.formats import certificate as certificates
 from aicert.formats import image_lock, lockfile, run_report, statement
 from aicert.formats.certificate import Certificate, Evidence, PlatformReport, Signed
-from aicert.formats.digest import Digest, FileFact, dir_digest, of_bytes
+from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.dsse import Envelope, pae
+from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.measurement import ZERO, input_events, output_events, replay
 from aicert.formats.run_report import RunReport, Value

@@ -8,7 +8,8 @@ import pytest
 from aicert.appraisal.checks.lineage import MAX_ANCESTORS
 from aicert.cli import table
 from aicert.formats.certificate import Certificate, emit, parse
-from aicert.formats.digest import Digest, dir_digest
+from aicert.formats.digest import Digest
+from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from tests.adversarial.forger import Scene, hex_of
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from aicert.formats import digest, lockfile
+from aicert.formats import listing as listings
+from aicert.formats import lockfile
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
 from rules.dvc import environment
@@ -437,7 +438,7 @@ def test_what_was_fetched_is_tracked_where_it_was_fetched_to(
     toml = TOML.replace('same = "path:data"', f'same = "path:data"\nrows = "{source}"')
     (clone.root / "aicert.toml").write_text(toml)
     files = {"a.jsonl": b"{}\n", "b/c.jsonl": b'{"a": 1}\n'}
-    listing = digest.listing(
+    listing = listings.listing(
         {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     )
     locked = lockfile.parse((clone.root / "lockfiles/again.lock.toml").read_bytes())

@@ -17,7 +17,8 @@ import pytest
 
 from aicert.errors import AicertError
 from aicert.files.tree import read_file, read_tree
-from aicert.formats.digest import Digest, dir_digest
+from aicert.formats.digest import Digest
+from aicert.formats.listing import dir_digest
 from aicert.formats.run_report import RunReport
 from aicert.formats.run_report import parse as parse_report
 from aicert.formats.run_report_facts import Records

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aicert.files.tree import read_tree
-from aicert.formats.digest import EMPTY_DIR
+from aicert.formats.listing import EMPTY_DIR
 from enclave_runner.axolotl import config, training
 from enclave_runner.axolotl.config import Effective, InputView
 from enclave_runner.axolotl.training import Progress, TrainingResult

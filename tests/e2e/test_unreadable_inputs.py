@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from aicert.files.tree import read_tree
-from aicert.formats.digest import dir_digest, of_bytes
+from aicert.formats.digest import of_bytes
+from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile, emit
 from rules.machines.ca import local_ca
 from rules.machines.swtpm import platform

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from aicert.formats import digest, image_lock, lockfile, run_report, strict_json
+from aicert.formats import listing as listings
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import Override, RunReport, Value
@@ -145,7 +146,7 @@ def _image_lock() -> bytes:
 
 def _listing() -> bytes:
     names = ("config.json", "a/b/c.txt", "a/é.txt", "z")
-    return digest.listing({name: _sha256(name) for name in names})
+    return listings.listing({name: _sha256(name) for name in names})
 
 
 def _lockfile() -> bytes:

@@ -14,7 +14,6 @@ from aicert.crypto import signatures
 from aicert.files.tensors import read_header
 from aicert.formats import (
     certificate,
-    digest,
     image_lock,
     lockfile,
     run_report,
@@ -22,6 +21,7 @@ from aicert.formats import (
     strict_json,
     tpm,
 )
+from aicert.formats import listing as listings
 from aicert.formats.dsse import Envelope
 from aicert.model_signature import reader
 from aicert.trust import policy_file
@@ -111,7 +111,7 @@ def _image_lock(data: bytes) -> None:
 
 
 def _listing(data: bytes) -> None:
-    _same(digest.listing(digest.parse_listing(data)), data)
+    _same(listings.listing(listings.parse_listing(data)), data)
 
 
 def _manifest(data: bytes) -> None:

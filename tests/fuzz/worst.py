@@ -25,7 +25,7 @@ from aicert.formats import (
     safetensors,
     statement,
 )
-from aicert.formats.digest import MAX_PATH_BYTES
+from aicert.formats.paths import MAX_PATH_BYTES
 from aicert.formats.strict_json import MAX_NON_ASCII, MAX_TOKENS
 from aicert.trust import policy_file
 from tests.fuzz import event_logs

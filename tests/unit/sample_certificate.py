@@ -7,8 +7,9 @@ from aicert.formats import lockfile as lockfiles
 from aicert.formats import run_report
 from aicert.formats import statement as statements
 from aicert.formats.certificate import Certificate, Evidence, Signed
-from aicert.formats.digest import Digest, dir_digest, of_bytes
+from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.dsse import Envelope
+from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import RunReport, Value
 from aicert.formats.run_report_facts import Loss, Records

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aicert.errors import EvidenceError
-from aicert.formats.digest import check_paths
+from aicert.formats.paths import check_paths
 from tests import second_chain, second_forms, second_verifier
 from tests.adversarial.ca_forge import (
     AT,

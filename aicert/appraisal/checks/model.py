@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from aicert.appraisal.checklist import Ledger, NotDecidedError
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError
-from aicert.formats.digest import Defect, FileFact, fold
+from aicert.formats.digest import Defect, FileFact
+from aicert.formats.paths import fold
 from aicert.formats.statement import Output
 from aicert.formats.uncovered_names import FOLDERS, GIT, may_be_uncovered
 

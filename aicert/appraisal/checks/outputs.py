@@ -8,7 +8,7 @@ from aicert.appraisal.checklist import Ledger, both
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError
-from aicert.formats.digest import EMPTY_FILE_HEX, dir_digest
+from aicert.formats.listing import EMPTY_FILE_HEX, dir_digest
 from aicert.formats.measurement import OUTPUT_PCR, output_events, replay
 from aicert.text import counted
 

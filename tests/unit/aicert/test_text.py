@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aicert import text
 from aicert.errors import EvidenceError
-from aicert.formats.digest import check_path
+from aicert.formats.paths import check_path
 
 GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 

@@ -16,7 +16,7 @@ from aicert.cache import digest_cache as digests
 from aicert.cache.tree_status import look
 from aicert.errors import EvidenceError
 from aicert.files.tree import read_file, read_tree
-from aicert.formats.digest import listing
+from aicert.formats.listing import listing
 
 ROOT = Path(__file__).resolve().parents[4]
 

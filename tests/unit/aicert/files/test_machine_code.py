@@ -10,7 +10,7 @@ import pytest
 from aicert.errors import ToolError
 from aicert.files.machine_code import MACHINE_CODE, code_digest, machine_code
 from aicert.files.tree import read_file
-from aicert.formats.digest import dir_digest
+from aicert.formats.listing import dir_digest
 from tests.unit.code_tree import IN_ROOMS, OUTSIDE, code_tree
 
 ROOT = Path(__file__).resolve().parents[4]

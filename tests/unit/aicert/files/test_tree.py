@@ -13,7 +13,9 @@ import pytest
 from aicert.errors import EvidenceError
 from aicert.files import tree
 from aicert.files.tree import SMALL, read_file, read_some, read_tree
-from aicert.formats.digest import MAX_DEPTH, FileFact, dir_digest, listing
+from aicert.formats.digest import FileFact
+from aicert.formats.listing import dir_digest, listing
+from aicert.formats.paths import MAX_DEPTH
 
 
 def made(root: Path, files: dict[str, bytes]) -> Path:

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from aicert.errors import EvidenceError
 from aicert.formats import digest
-from aicert.formats.digest import Digest, FileFact, check_path, check_paths, dir_digest, listing
+from aicert.formats import paths as path_rules
+from aicert.formats.digest import Digest, FileFact
+from aicert.formats.listing import EMPTY_DIR, EMPTY_FILE_HEX, dir_digest, listing, parse_listing
+from aicert.formats.paths import check_path, check_paths
 
 HEX = "0" * 64
 # Names that Linux file systems hold and that we take.
@@ -71,8 +74,8 @@ def test_the_start_of_what_is_no_digest_is_shown() -> None:
 
 def test_digests_of_bytes_and_of_nothing() -> None:
     assert digest.of_bytes(b"x") == Digest("sha256", hashlib.sha256(b"x").hexdigest())
-    assert dir_digest({}) == digest.EMPTY_DIR
-    assert digest.EMPTY_DIR.hex == digest.EMPTY_FILE_HEX
+    assert dir_digest({}) == EMPTY_DIR
+    assert EMPTY_DIR.hex == EMPTY_FILE_HEX
 
 
 def test_kinds_with_the_same_hex_differ() -> None:
@@ -260,7 +263,7 @@ def slow_check(paths: list[str]) -> bool:
         for end in range(1, len(parts) + 1):
             node = "/".join(parts[:end])
             is_file = end == len(parts)
-            known = nodes.setdefault(digest.fold(node), (node, is_file))
+            known = nodes.setdefault(path_rules.fold(node), (node, is_file))
             if known != (node, is_file):
                 return False
     return len(set(paths)) == len(paths)
@@ -281,7 +284,7 @@ def test_any_names_as_by_the_slow_rule(paths: list[str]) -> None:
 
 
 def test_too_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digest, "MAX_FILES", 2)
+    monkeypatch.setattr("aicert.formats.paths.MAX_FILES", 2)
     check_paths(["a", "b"])
     with pytest.raises(EvidenceError, match="more than 2 files"):
         check_paths(["a", "b", "c"])
@@ -293,7 +296,7 @@ def test_listings_round_trip(contents: dict[str, bytes]) -> None:
         return
     files = {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
     listed = listing(files)
-    assert digest.parse_listing(listed) == files
+    assert parse_listing(listed) == files
     assert dir_digest(files).hex == hashlib.sha256(listed).hexdigest()
     facts = {path: FileFact(0, value) for path, value in files.items()}
     assert listing(facts) == listed
@@ -343,7 +346,7 @@ GOOD = f"{HEX}  a\n{HEX}  b\n".encode()
 )
 def test_listings_in_another_form(data: bytes, message: str) -> None:
     with pytest.raises(EvidenceError, match=message):
-        digest.parse_listing(data)
+        parse_listing(data)
 
 
 @pytest.mark.parametrize(
@@ -356,16 +359,16 @@ def test_listings_in_another_form(data: bytes, message: str) -> None:
 )
 def test_what_is_wrong_with_a_listing(data: bytes, message: str) -> None:
     with pytest.raises(EvidenceError) as error:
-        digest.parse_listing(data)
+        parse_listing(data)
     assert error.value.message == message
 
 
 def test_a_listing_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digest, "MAX_LISTING", len(GOOD))
-    assert digest.parse_listing(GOOD) == {"a": HEX, "b": HEX}
-    monkeypatch.setattr(digest, "MAX_LISTING", len(GOOD) - 1)
+    monkeypatch.setattr("aicert.formats.listing.MAX_LISTING", len(GOOD))
+    assert parse_listing(GOOD) == {"a": HEX, "b": HEX}
+    monkeypatch.setattr("aicert.formats.listing.MAX_LISTING", len(GOOD) - 1)
     with pytest.raises(EvidenceError, match="larger than"):
-        digest.parse_listing(GOOD)
+        parse_listing(GOOD)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
@@ -373,7 +376,7 @@ def test_a_changed_byte_of_a_listing_is_refused_or_another_digest(at: int, chang
     data = bytearray(GOOD)
     data[at] ^= change
     try:
-        files = digest.parse_listing(bytes(data))
+        files = parse_listing(bytes(data))
     except EvidenceError:
         return
     assert dir_digest(files) != dir_digest({"a": HEX, "b": HEX})
@@ -384,14 +387,14 @@ NAMES = st.text(st.sampled_from("ab.AB/-\n\\é ~"), min_size=0, max_size=6)
 
 @given(st.lists(NAMES, max_size=4, unique=True))
 def test_plain_paths_are_those_with_which_nothing_is_wrong(paths: list[str]) -> None:
-    if digest._are_plain(paths):
+    if path_rules._are_plain(paths):
         facts = {path: FileFact(0, "00" * 32) for path in paths}
         assert len(facts) == len(paths)
         for path in paths:
-            digest.check_path(path)
+            path_rules.check_path(path)
         slow = pytest.MonkeyPatch()
         slow.setattr(digest, "_are_plain", lambda _: False)
         try:
-            digest.check_paths(paths)
+            path_rules.check_paths(paths)
         finally:
             slow.undo()

@@ -9,7 +9,7 @@ import pytest
 
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats import machine_io, tpm
-from aicert.formats.digest import MAX_PATH_BYTES
+from aicert.formats.paths import MAX_PATH_BYTES
 
 ROOT = Path(__file__).resolve().parents[4]
 INIT = (ROOT / "image/machine/init.c").read_text()

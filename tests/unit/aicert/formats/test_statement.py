@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from aicert.errors import EvidenceError
 from aicert.formats import statement
-from aicert.formats.digest import Digest, dir_digest, of_bytes
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.listing import dir_digest
 from aicert.formats.run_report import MAX_BYTES as MAX_REPORT_BYTES
 from aicert.formats.statement import Dependency, Output, Statement, emit, parse
 

@@ -14,8 +14,8 @@ from aicert.cache import digest_cache
 from aicert.cli.main import main
 from aicert.errors import EvidenceError
 from aicert.files.tree import read_tree
-from aicert.formats.digest import dir_digest, listing
 from aicert.formats.dsse import pae
+from aicert.formats.listing import dir_digest, listing
 from aicert.formats.uncovered_names import ignored_paths
 from aicert.model_signature import reader as bundle
 from aicert.model_signature import writer

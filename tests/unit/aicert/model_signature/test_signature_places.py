@@ -9,7 +9,7 @@ import pytest
 
 from aicert.cache import digest_cache
 from aicert.files.tree import read_tree
-from aicert.formats.digest import listing
+from aicert.formats.listing import listing
 from aicert.model_signature.reader import MAX_BYTES
 from tests.unit.aicert.model_signature.test_model_signatures import check, run
 from tests.unit.signing_keys import Pair, Said

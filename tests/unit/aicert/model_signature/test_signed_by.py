@@ -11,7 +11,8 @@ from aicert.cli.main import main
 from aicert.errors import ConfigError, EvidenceError, LockError
 from aicert.files.tree import read_tree
 from aicert.formats import lockfile
-from aicert.formats.digest import dir_digest, of_bytes
+from aicert.formats.digest import of_bytes
+from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.model_signature import signed_by, writer
 from aicert.signing.keys import key_signer

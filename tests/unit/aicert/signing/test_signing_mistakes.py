@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from aicert.cli import progress
 from aicert.cli.main import main
 from aicert.files.tree import read_tree
-from aicert.formats.digest import listing
+from aicert.formats.listing import listing
 from aicert.signing import sign as signing
 from tests.unit.sample_certificate import sample
 from tests.unit.signing_keys import Pair, certificate, pair

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from aicert.errors import AicertError, LockError, ToolError
-from aicert.formats.digest import dir_digest
+from aicert.formats.listing import dir_digest
 from aicert.sources import remote
 from aicert.sources.choice import Choice
 from aicert.sources.store import Store

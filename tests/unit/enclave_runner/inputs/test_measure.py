@@ -9,7 +9,8 @@ import pytest
 
 from aicert.errors import EvidenceError
 from aicert.files.tree import read_tree
-from aicert.formats.digest import Digest, dir_digest, of_bytes
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from enclave_runner.inputs import measure
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from aicert.errors import AicertError, ConfigError
 from aicert.files.tree import read_file, read_tree
 from aicert.formats import safetensors
-from aicert.formats.digest import dir_digest, of_bytes
+from aicert.formats.digest import of_bytes
+from aicert.formats.listing import dir_digest
 from enclave_runner.axolotl.config import refer
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs.measure import MeasuredInput

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ConfigError, EvidenceError, ToolError
-from aicert.formats.digest import dir_digest
+from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput
 from rules.host.rows import Row, Section
 from rules.project import locked
