@@ -393,7 +393,7 @@ def test_plain_paths_are_those_with_which_nothing_is_wrong(paths: list[str]) -> 
         for path in paths:
             path_rules.check_path(path)
         slow = pytest.MonkeyPatch()
-        slow.setattr(digest, "_are_plain", lambda _: False)
+        slow.setattr(path_rules, "_are_plain", lambda _: False)
         try:
             path_rules.check_paths(paths)
         finally:
