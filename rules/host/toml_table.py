@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from aicert.errors import ConfigError
+from aicert.formats.fields import MISSING, Reader
 from aicert.formats.lockfile import MAX_PATTERNS, NAME
 from rules.host.names import suggestion
 
@@ -20,36 +21,34 @@ _WORDS: Mapping[type[object], str] = {
 }
 
 
-class Table:
+class Table(Reader):
     """One TOML table being read. `only` comes first: a key that is misspelt is not "missing"."""
+
+    __slots__ = ()
+    error = ConfigError
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise ConfigError(f"{FILE}: {where} is not a table")
-        self.left: dict[str, object] = dict(value)
-        self.where = where
+        super().__init__(value, where)
 
     def _at(self, key: str) -> str:
         return f"{self.where}.{key}" if self.where else key
 
-    def take(self, key: str, kind: type[object], default: object = None) -> object:
-        value = self.left.pop(key, None)
-        if value is None:
-            if default is None:
-                raise ConfigError(f"{FILE}: {self._at(key)} is missing")
-            return default
-        if type(value) is not kind:
-            raise ConfigError(f"{FILE}: {self._at(key)} is not {_WORDS[kind]}")
-        return value
+    def refusal(self, key: str, kind: type, value: object) -> ConfigError:
+        """As `Reader.refusal`."""
+        if value is MISSING:
+            return ConfigError(f"{FILE}: {self._at(key)} is missing")
+        return ConfigError(f"{FILE}: {self._at(key)} is not {_WORDS[kind]}")
 
     def text(self, key: str, default: str | None = None) -> str:
-        return cast(str, self.take(key, str, default))
+        return self.take(key, str, default)
 
     def flag(self, key: str, default: bool) -> bool:
-        return cast(bool, self.take(key, bool, default))
+        return self.take(key, bool, default)
 
     def tables(self, key: str) -> dict[str, "Table"]:
-        value = cast(dict[str, object], self.take(key, dict, {}))
+        value: dict[str, object] = self.take(key, dict, {})
         for name in value:
             if not NAME.fullmatch(name):
                 raise ConfigError(
@@ -78,27 +77,27 @@ class Table:
         return text
 
     def price(self, key: str) -> float | None:
-        if key not in self.left:
+        if key not in self._left:
             return None
-        value = self.left.pop(key)
+        value = self._left.pop(key)
         if type(value) not in (int, float) or not 0 <= cast(float, value) < 1e5:
             raise ConfigError(f"{FILE}: {self._at(key)} is not a price like 0.384")
         return float(cast(float, value))
 
     def count(self, key: str, default: int) -> int:
-        value = cast(int, self.take(key, int, default))
+        value = self.take(key, int, default)
         if value < 1:
             raise ConfigError(f"{FILE}: {self._at(key)} must be at least 1")
         return value
 
     def patterns(self, key: str) -> tuple[str, ...]:
-        value = cast(list[object], self.take(key, list, []))
+        value: list[object] = self.take(key, list, [])
         if len(value) > MAX_PATTERNS or not all(isinstance(item, str) and item for item in value):
             raise ConfigError(f"{FILE}: {self._at(key)} is not a list of file patterns")
         return tuple(cast(list[str], value))
 
     def only(self, *valid: str) -> None:
         """Refuse a key that means nothing, with the nearest one that does."""
-        for key in self.left:
+        for key in self._left:
             if key not in valid:
                 raise ConfigError(f"{FILE}: unknown key {self._at(key)}{suggestion(key, valid)}")

@@ -55,7 +55,7 @@ _TABLE = (
             "region": lambda table, key: table.name(key, _REGION, "westeurope"),
             "size": lambda table, key: table.name(key, _SIZE_NAME, "Standard_D8s_v5"),
             "hourly-price": lambda table, key: table.price(key),
-            "budget": lambda table, key: table.count(key, 0) if key in table.left else 0,
+            "budget": lambda table, key: table.count(key, 0) if table.has(key) else 0,
         },
     ),
 )

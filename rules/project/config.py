@@ -183,7 +183,7 @@ def _machine(name: str, table: Table) -> Machine:
         scratch=scratch,
         time_limit=table.quantity("time-limit", _TIME, "30 min", DEFAULT_TIME),
         processes=table.count("processes", DEFAULT_PROCESSES),
-        cpus=table.count("cpus", 0) if "cpus" in table.left else None,
+        cpus=table.count("cpus", 0) if table.has("cpus") else None,
         options={key: read(table, key) for key, read in driver.keys.items()},
         gpu=gpu,
     )
@@ -192,7 +192,7 @@ def _machine(name: str, table: Table) -> Machine:
 def _refuse_keys_of_others(chosen: str, table: Table) -> None:
     for name, driver in DRIVERS.items():
         for key in driver.keys:
-            if key in table.left and key not in DRIVERS[chosen].keys:
+            if table.has(key) and key not in DRIVERS[chosen].keys:
                 raise ConfigError(
                     f"{FILE}: {table.where}.{key} is for driver {name}, but the driver is {chosen}"
                 )
@@ -219,7 +219,7 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
         Input(name=CONFIG_INPUT, source=_source(table.text("config"), f"{table.where}.config"))
     ]
     raw = Table(table.take("inputs", dict), f"{table.where}.inputs")
-    inputs += [_input(key, value, f"{raw.where}.{key}") for key, value in raw.left.items()]
+    inputs += [_input(key, value, f"{raw.where}.{key}") for key, value in raw.rest().items()]
     inputs.sort(key=lambda item: item.name)
     return Run(
         name=name,
@@ -246,7 +246,7 @@ def _input(name: str, value: object, where: str) -> Input:
         only=table.patterns("only"),
         except_=table.patterns("except"),
         allow_pickle=table.flag("allow-pickle", False),
-        signed_by=_signer(table) if "signed-by" in table.left else None,
+        signed_by=_signer(table) if table.has("signed-by") else None,
     )
 
 
