@@ -68,8 +68,8 @@ def verify(
 
     Raises:
         RejectedError: the evidence says no; `.result` has every check (`exit_code` 1).
-        EvidenceError: missing or malformed evidence; or, as `api.NoVerdictError` with `.result`,
-            checks that could not be made (`exit_code` 2).
+        EvidenceError: missing or malformed evidence; or, as `verifier.verify.NoVerdictError` with
+            `.result`, checks that could not be made (`exit_code` 2).
         ConfigError: the policy or an argument is wrong (`exit_code` 3).
     """
     from aicert.verifier import verify as api

@@ -21,8 +21,8 @@ PLATFORM_KIND = "azure-hcl"
 MAX_BYTES = 1 << 24
 # TPM structures: TPM2B_MAX_BUFFER-sized at most; RSA-4096 signatures are 512 bytes.
 MAX_TPM_BYTES = 4096
-# More than `chain` judges, so that an over-long chain is its verdict. Padded to an NV index, an AK
-# certificate of Azure has 4096 bytes.
+# More than `ak_chain` judges, so that an over-long chain is its verdict. Padded to an NV index, an
+# AK certificate of Azure has 4096 bytes.
 MAX_CHAIN = 6
 MAX_CERT_BYTES = 8192
 # An Azure confidential machine keeps its report in an NV index of 2600 bytes.

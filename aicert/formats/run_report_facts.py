@@ -1,6 +1,6 @@
 """What version 2 of the run report adds: what training read, and what was measured of it.
 
-`records`, `loss`, `texts` and `removed`; `report_form` reads and writes the report that holds them
+`records`, `loss`, `texts` and `removed`; `run_report` reads and writes the report that holds them
 (docs/spec/run-report.md). Everything is bounded here; what it must agree with is the appraisal's.
 """
 

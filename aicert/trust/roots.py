@@ -15,7 +15,7 @@ from aicert.crypto.x509 import trim_padding
 from aicert.errors import ConfigError
 
 PINNED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pinned")
-# One certificate and text beside it: base64 of chain.MAX_CERTIFICATE has 11 kB.
+# One certificate and text beside it: base64 of x509.MAX_CERTIFICATE has 11 kB.
 MAX_PEM = 65536
 PEM_HINT = "name a file with one -----BEGIN CERTIFICATE----- and its end"
 

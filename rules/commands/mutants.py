@@ -8,7 +8,7 @@ survivors are tried again, and what was killed is believed until its function ch
 folder to start afresh.
 
 What mutmut leaves out: constants of modules and classes, and decorated functions. Left out here:
-what only shows results (`cli`, `render`, `show`), and `frozen`, which is like the standard's.
+what only shows results (`cli` but its event logs), and `frozen`, which is like the standard's.
 """
 
 import json
