@@ -104,7 +104,12 @@ def _certify(run: config.Run) -> None:
     # Before the training, when somebody still looks: afterwards it could only be regretted.
     afterwards.prepare(ROOT)
     certify.certify(
-        ROOT, run, request.nonce_for(run.name), accept=request.accept, keep=request.keep
+        ROOT,
+        run,
+        request.nonce_for(run.name),
+        accept=request.accept,
+        keep=request.keep,
+        on_verdict=partial(request.verdicts.__setitem__, run.name),
     )
 
 

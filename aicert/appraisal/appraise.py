@@ -12,7 +12,7 @@ from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Ledger
 from aicert.appraisal.checks.boot import AcceptedImage, Boot, appraise_boot
 from aicert.appraisal.checks.demands import appraise_policy
-from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile, readable_lockfile
+from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile
 from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
 from aicert.appraisal.checks.model import GivenModel, appraise_model
 from aicert.appraisal.checks.outputs import appraise_outputs
@@ -87,8 +87,7 @@ def _appraise(
     lineage: Lineage | None,
 ) -> AttestationResult:
     ledger = Ledger()
-    locked = readable_lockfile(certificate)
-    appraise_lockfile(ledger, certificate, lockfile)
+    locked = appraise_lockfile(ledger, certificate, lockfile)
     key = appraise_platform(ledger, certificate, policy, at)
     quote = appraise_quote(ledger, certificate, key, nonce)
     run_key = appraise_run_key(ledger, certificate, key, quote)

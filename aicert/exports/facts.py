@@ -4,7 +4,7 @@ A certificate does not say which input is a base model and which is data; `kind_
 the source's own words or the input's name, and exports mark it as inferred.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from aicert.crypto.signatures import ec_key
@@ -65,8 +65,11 @@ class Facts:
         return writer.public_pem(ec_key(self.run_key))
 
 
-def read(data: bytes) -> Facts:
-    """Parse a certificate file; raises EvidenceError or LockError."""
+def read(data: bytes, parse_lockfile: Callable[[bytes], Lockfile] = lockfiles.parse) -> Facts:
+    """Parse a certificate file; raises EvidenceError or LockError.
+
+    `parse_lockfile`: for a caller that may have parsed the same bytes before.
+    """
     certificate = certificates.parse(data)
     statement = statements.parse(certificate.envelope.payload)
     return Facts(
@@ -74,7 +77,7 @@ def read(data: bytes) -> Facts:
         digest=of_bytes(data),
         statement=statement,
         report=run_report.parse(statement.report),
-        lockfile=lockfiles.parse(certificate.lockfile),
+        lockfile=parse_lockfile(certificate.lockfile),
     )
 
 

@@ -112,7 +112,11 @@ def parse(data: bytes) -> Lockfile:
 
 def pcr14(data: bytes) -> bytes:
     """The PCR 14 (32 bytes) that a machine has after measuring exactly this lockfile's inputs."""
-    lockfile = parse(data)
+    return pcr14_of(parse(data), data)
+
+
+def pcr14_of(lockfile: Lockfile, data: bytes) -> bytes:
+    """The same of a lockfile that was parsed already, from exactly these bytes."""
     return replay(input_events(data, [(item.name, item.digest) for item in lockfile.inputs]))
 
 

@@ -100,7 +100,8 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
         # Last, whatever else was made meanwhile: what people wait for.
         for run in runs:
             if certify.file_of(project.root, run) not in (None, before[run.name]):
-                certify.show(project.root, run, request.nonce_for(run.name))
+                verdict = request.verdicts.get(run.name)
+                certify.show(project.root, run, request.nonce_for(run.name), verdict)
         left = [] if args else [name for name in project.runs if name not in names]
         if left:
             progress.say(f"left out (default = false): {', '.join(left)}; ./doit certify --all")

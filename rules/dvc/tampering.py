@@ -21,12 +21,12 @@ from rules.dvc import tracking
 from rules.dvc.program import object_at, objects_of
 from rules.dvc.tracking import Tracked
 from rules.host.progress import say
+from rules.host.statuses import Status, files, status_of
 from rules.project import results
 from rules.project.config import Project, Run
 from rules.project.digests import cached_file, cached_tree
 
 SHOWN = 5
-Status = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Before:
 
     def had(self, path: Path) -> bool:
         """Whether this very file lay there already."""
-        status = _status(path)
+        status = status_of(path)
         return status is not None and self.seen.get(str(path)) == status
 
 
@@ -46,25 +46,9 @@ def look(root: Path, project: Project, more: Iterable[Tracked] = ()) -> Before:
     """Take note of what is there, without reading any of it. `more`: what no run has."""
     objects = objects_of(root)
     folders = {item.path for _, item in _all_recorded(root, project, more)}
-    paths = (each for folder in (objects, *folders) for each in _files(folder))
-    seen = {str(path): status for path in paths if (status := _status(path)) is not None}
+    paths = (each for folder in (objects, *folders) for each in files(folder))
+    seen = {str(path): status for path in paths if (status := status_of(path)) is not None}
     return Before(objects=objects, seen=seen)
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-    for folder, _, names in os.walk(path):
-        yield from (Path(folder, name) for name in names)
-
-
-def _status(path: Path) -> Status | None:
-    """None for what is not there. No ctime: a link to the file from DVC's cache changes it."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def compare(

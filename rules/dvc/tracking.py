@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aicert.errors import AicertError, LockError, ToolError
-from aicert.formats import lockfile as lockfiles
 from aicert.formats.digest import Digest
 from aicert.formats.listing import dir_digest
 from aicert.formats.statement import parse as parse_statement
@@ -70,7 +69,7 @@ def is_on(root: Path) -> bool:
 
 def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
     """What of `run` DVC has to track: its inputs as locked, its output as certified."""
-    lockfile = lockfiles.parse(locked.read(root, run.name))
+    lockfile = locked.parsed(locked.read(root, run.name))
     digests = {item.name: item.digest for item in lockfile.inputs}
     candidates = []
     for item in run.inputs:

@@ -17,7 +17,7 @@ from rules.host.work import write_whole
 from rules.project import sources
 from rules.project.config import TRAINER, Input, Run
 from rules.project.input_signatures import check_signers
-from rules.project.locked import DIRECTORY, Lock, listing_of, path_of, read
+from rules.project.locked import DIRECTORY, Lock, listing_of, parsed, path_of, read
 from rules.project.sources import Resolved
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def pinned(root: Path, run: Run) -> dict[str, LockedInput]:
     Only a new source, or `./doit update`, moves a pin. An unreadable lockfile pins nothing.
     """
     try:
-        locked = {item.name: item for item in form.parse(read(root, run.name)).inputs}
+        locked = {item.name: item for item in parsed(read(root, run.name)).inputs}
     except LockError:
         return {}
     keep: dict[str, LockedInput] = {}
@@ -192,7 +192,7 @@ def current(root: Path, run: Run) -> Lock:
     """
     data = read(root, run.name)
     try:
-        locked = form.parse(data)
+        locked = parsed(data)
     except LockError as error:
         path = path_of(root, run.name).relative_to(root)
         raise LockError(f"{path}: {error.message}", hint=error.hint) from None

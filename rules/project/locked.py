@@ -1,10 +1,12 @@
 """A lockfile as it lies in `lockfiles/`: where it stands, its bytes, and what it says."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aicert.errors import LockError
+from aicert.formats import lockfile as form
 from aicert.formats.lockfile import Lockfile
 
 DIRECTORY = "lockfiles"
@@ -44,3 +46,9 @@ def read(root: Path, run: str) -> bytes:
         raise LockError(f"run {run} has no lockfile", hint=f"./doit lock {run}") from None
     except OSError as error:
         raise LockError(f"cannot read {path}: {error.strerror}") from None
+
+
+@functools.lru_cache(maxsize=64)
+def parsed(data: bytes) -> Lockfile:
+    """What the bytes of a lockfile say: read once in a process, whichever task asks first."""
+    return form.parse(data)

@@ -7,8 +7,8 @@ hand. No timestamp and no database decides.
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,7 @@ from aicert.files.machine_code import code_digest
 from aicert.formats import machine_io
 from aicert.formats.certificate import MAX_BYTES, Certificate, parse
 from aicert.formats.lockfile import CONFIG_INPUT, identity
-from aicert.formats.lockfile import parse as parse_lockfile
-from aicert.formats.machine_io import CERTIFICATE, OUTPUTS, SIGNATURES, TRAINING_LOG
+from aicert.formats.machine_io import CERTIFICATE, SIGNATURES, TRAINING_LOG
 from aicert.formats.run_report import parse as parse_report
 from aicert.formats.statement import parse as parse_statement
 from rules.example import example
@@ -40,6 +39,7 @@ from rules.project.config_check import check_config
 from rules.project.input_signatures import check_signers
 from rules.project.locked import Lock
 from rules.runs import afterwards, exports, placing, verify
+from rules.runs.verdict import Verdict, appraised
 
 # The limit that a run report names → the key of a machine in aicert.toml.
 LIMIT_KEYS: Mapping[object, str] = {
@@ -98,7 +98,7 @@ def _other_lockfile(certificate: Certificate, current: Lock) -> str | None:
     if certificate.lockfile == current.data:
         return None
     try:
-        differs = lock.difference(parse_lockfile(certificate.lockfile), current.lockfile)
+        differs = lock.difference(locked.parsed(certificate.lockfile), current.lockfile)
     except AicertError:
         differs = "it cannot be read"
     found, wanted = identity(certificate.lockfile), identity(current.data)
@@ -124,9 +124,18 @@ def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
 
 
 def certify(
-    root: Path, run: Run, nonce: bytes | None, *, accept: bool = False, keep: bool = False
+    root: Path,
+    run: Run,
+    nonce: bytes | None,
+    *,
+    accept: bool = False,
+    keep: bool = False,
+    on_verdict: Callable[[Verdict], None] = lambda _: None,
 ) -> None:
-    """Execute and certify `run`; RejectedError if what was put in place does not pass."""
+    """Execute and certify `run`; RejectedError if what was put in place does not pass.
+
+    `on_verdict` gets the verdict of what was put in place.
+    """
     current = _locked(root, run, accept)
     fetch.fetch_inputs(root, current)
     check_config(root, current)
@@ -137,24 +146,25 @@ def certify(
         if is_current(root, run, nonce):
             # Another process certified it while this one waited.
             return
-        question = verify.own_question(root, run, nonce) if _has_finished(place) else None
-        if question is None or not _is_wanted(root, run, current, question, place):
+        verdict = _finished_earlier(root, run, current, nonce, place)
+        if verdict is None:
             try:
                 out = _execute(root, run, current, nonce, work, keep=keep)
             except ToolError as error:
                 placing.check_not_full(place, work, error.message)
                 raise
-            question = verify.own_question(root, run, nonce)
             placing.finish(place, out)
-        passes = _accept(run, current, question, place.finished)
-        if not passes:
+            question = verify.own_question(root, run, nonce)
+            verdict = _accepted(run, current, question, place.finished)
+        if not verdict.passes:
             placing.check_not_full(place, work, "training failed")
-        kept = _worth_keeping(place, run, question, passes=passes)
+        kept = _worth_keeping(root, place, run, passes=verdict.passes)
         placing.in_place(place, keep=kept)
-    afterwards.attempt(
-        run.name, "exported", exports.write, results.certificate_path(root, run.name)
-    )
-    result = verify.verify(root, run, question)
+        verdict.hand_on_digests(root, run)
+    on_verdict(verdict)
+    certificate = results.certificate_path(root, run.name)
+    afterwards.attempt(run.name, "exported", exports.write, certificate)
+    result = _of_what_is_in_place(root, run, nonce, verdict)
     if result.verdict != "passed":
         raise _refused(root, run, result, kept)
     if kept is not None:
@@ -162,6 +172,15 @@ def certify(
             f"kept  {kept.relative_to(root)}: what was in place held files that its certificate "
             "does not name"
         )
+
+
+def _of_what_is_in_place(
+    root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None
+) -> AttestationResult:
+    """The verdict at hand, if it is of what lies there; else everything is read and appraised."""
+    if verdict is not None and verdict.is_of_what_is_in_place(root, run):
+        return verdict.result
+    return verify.verify(root, run, verify.own_question(root, run, nonce))
 
 
 @contextmanager
@@ -196,9 +215,9 @@ def _execute(
         return implementation(run.machine.driver).execute(job)
 
 
-def show(root: Path, run: Run, nonce: bytes | None) -> None:
-    """The check table of what is in place, and where it lies."""
-    verify.show(verify.verify(root, run, verify.own_question(root, run, nonce)))
+def show(root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None) -> None:
+    """The check table of what is in place, and where it lies; `verdict`: that of this process."""
+    verify.show(_of_what_is_in_place(root, run, nonce, verdict))
     path = results.certificate_path(root, run.name).relative_to(root)
     print(f"\ncertificate  {path}", flush=True)
 
@@ -227,16 +246,15 @@ def _locked(root: Path, run: Run, accept: bool) -> Lock:
     return lock.current(root, run)
 
 
-def _accept(run: Run, current: Lock, question: verify.Question, out: Path) -> bool:
-    """Refuse to place what fails for another reason than a training that failed; whether it
-    passes.
+def _accepted(run: Run, current: Lock, question: verify.Question, out: Path) -> Verdict:
+    """The verdict on what a machine left; an error where it fails for another reason than a
+    training that failed: then it is not put in place.
     """
-    certificate = parse((out / CERTIFICATE).read_bytes())
-    model = verify.read_model(out / OUTPUTS / run.outputs[0], f"{run.name}: reading the model")
-    result = question.appraise(certificate, model, identity(current.data))
-    exports.require_signatures(certificate, out / SIGNATURES)
-    if result.verdict == "passed" or (result.failed and result.failed[0].id in TELLING):
-        return result.verdict == "passed"
+    verdict = appraised(run, current, question, out)
+    exports.require_signatures(parse(verdict.certificate), out / SIGNATURES)
+    result = verdict.result
+    if verdict.passes or (result.failed and result.failed[0].id in TELLING):
+        return verdict
     check = (result.failed or result.undecided)[0]
     message = f"the machine's evidence was refused at {check.id}: {check.detail}"
     if result.failed:
@@ -256,51 +274,45 @@ def _foreseen(current: Lock) -> int:
     return max((size for name, size in sizes.items() if name != CONFIG_INPUT), default=0)
 
 
-def _has_finished(place: placing.Place) -> bool:
-    return (place.finished / CERTIFICATE).is_file()
-
-
-def _is_wanted(
-    root: Path, run: Run, current: Lock, question: verify.Question, place: placing.Place
-) -> bool:
-    """Whether a run that finished and was never put in place is the one that is asked for now.
-
-    It is appraised as if it had just ended. One that is not wanted is kept aside.
+def _finished_earlier(
+    root: Path, run: Run, current: Lock, nonce: bytes | None, place: placing.Place
+) -> Verdict | None:
+    """The verdict on a run that finished and was never put in place, if it is the one that is asked
+    for now: it is appraised as if it had just ended. One that is not wanted is kept aside.
     """
-    try:
+    if not (place.finished / CERTIFICATE).is_file():
+        return None
+    question = verify.own_question(root, run, nonce)
+    verdict = None
+    with suppress(AicertError):
         certificate = parse(read_bounded(place.finished / CERTIFICATE, MAX_BYTES, "certificate"))
-        wanted = certificate.lockfile == current.data and _accept(
-            run, current, question, place.finished
-        )
-        wanted = wanted and _other_runner(root, run, certificate) is None
-    except AicertError:
-        wanted = False
-    if wanted:
+        if certificate.lockfile == current.data:
+            found = _accepted(run, current, question, place.finished)
+            verdict = found if _other_runner(root, run, certificate) is None else None
+    if verdict is not None:
         progress.say(f"{run.name}: putting the run that finished earlier in place")
-    else:
-        aside = placing.put_aside(place)
-        if aside is not None:
-            progress.say(
-                f"kept  {aside.relative_to(root)}: a finished run that is not the one asked for now"
-            )
-    return wanted
+        return verdict
+    aside = placing.put_aside(place)
+    if aside is not None:
+        progress.say(
+            f"kept  {aside.relative_to(root)}: a finished run that is not the one asked for now"
+        )
+    return None
 
 
-def _worth_keeping(
-    place: placing.Place, run: Run, question: verify.Question, *, passes: bool
-) -> Path | None:
+def _worth_keeping(root: Path, place: placing.Place, run: Run, *, passes: bool) -> Path | None:
     """Where what is in place goes, if it is more than a result that may be replaced.
 
     Kept are a model that passes where the new result does not (the nonce and the lockfile that are
     wanted now say nothing against it), and files that no certificate names: somebody put them
     there.
     """
-    output = results.output_path(place.root, run)
+    output = results.output_path(root, run)
     if not results.has_files(output):
         return None
     try:
-        certificate = results.read_certificate(place.root, run.name)
-        asked = verify.Question(policy=question.policy, nonce=None)
+        certificate = results.read_certificate(root, run.name)
+        asked = verify.own_question(root, run, None)
         model = digests.cached_tree(output)
         result = asked.appraise(certificate, model, identity(certificate.lockfile))
         named = parse_statement(certificate.envelope.payload).outputs[run.outputs[0]].files

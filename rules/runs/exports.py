@@ -4,6 +4,8 @@ The signatures were made by the run key inside the machine; the rest is computed
 certificate, and the packages of the training environment from its lock.
 """
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 from aicert.errors import AicertError, EvidenceError
@@ -15,6 +17,7 @@ from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.statement import parse as parse_statement
 from aicert.model_signature.reader import MAX_BYTES as MAX_SIGNATURE
 from rules.host import training_env
+from rules.project import locked
 
 MAX_LOCK = 1 << 22
 
@@ -63,8 +66,14 @@ def write(certificate: Path) -> None:
         write_atomically(certificate.with_name(name), data)
 
 
-def _exports(certificate: Path) -> dict[str, bytes]:
-    said = facts.read(read_bounded(certificate, MAX_BYTES, "certificate"))
+def _exports(certificate: Path) -> Mapping[str, bytes]:
+    return _exports_of(read_bounded(certificate, MAX_BYTES, "certificate"))
+
+
+@functools.lru_cache(maxsize=4)
+def _exports_of(certificate: bytes) -> Mapping[str, bytes]:
+    """What follows from a certificate's bytes: one task asks for it, writes it, asks again."""
+    said = facts.read(certificate, locked.parsed)
     # The runner's digest in the certificate covers these locks.
     lock = read_bounded(training_env.LOCK, MAX_LOCK, "lock of the training environment")
     if not said.packages().get("torch", "+cpu").endswith("+cpu"):

@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 
 from aicert.errors import AicertError
-from aicert.formats import lockfile as form
 from aicert.formats import statement as statements
 from aicert.text import safe
 from rules.host.terminal import fitted
@@ -62,7 +61,7 @@ def nodes(root: Path, project: Project) -> list[Node]:
 def _node(root: Path, run: Run) -> Node:
     digests: dict[str, str] = {}
     try:
-        lockfile = form.parse(locked.read(root, run.name))
+        lockfile = locked.parsed(locked.read(root, run.name))
         digests = {item.name: str(item.digest) for item in lockfile.inputs}
     except AicertError:
         digests = {}

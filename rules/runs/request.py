@@ -1,6 +1,8 @@
 """What a command line asks of the certify tasks of this process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from rules.runs.verdict import Verdict
 
 
 @dataclass
@@ -12,6 +14,8 @@ class Request:
     accept: bool = False
     keep: bool = False
     is_certifying: bool = False
+    # Of what this process put in place, by run; runs that go in parallel are other processes.
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
 
     def nonce_for(self, run: str) -> bytes | None:
         """The nonce, for the run that it was asked of and none that this one builds on."""

@@ -5,7 +5,7 @@ PCR 14 is computed from the lockfile alone and compared with the quote; no event
 
 from aicert.appraisal.checklist import Ledger, NotDecidedError, both
 from aicert.appraisal.checks.quote import VerifiedQuote
-from aicert.errors import AicertError, EvidenceError
+from aicert.errors import EvidenceError
 from aicert.formats import lockfile as lockfiles
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, of_bytes
@@ -13,24 +13,23 @@ from aicert.formats.lockfile import Lockfile
 from aicert.formats.measurement import INPUT_PCR
 
 
-def readable_lockfile(certificate: Certificate) -> Lockfile | None:
-    """The parsed lockfile; where it cannot be read, inputs.lockfile says why."""
-    try:
-        return lockfiles.parse(certificate.lockfile)
-    except AicertError:
-        return None
-
-
 def lockfile_needs(lockfile: Lockfile | None) -> tuple[str, ...]:
     """What a check that reads the lockfile needs, beside what else it needs."""
     return () if lockfile is not None else ("inputs.lockfile",)
 
 
-def appraise_lockfile(ledger: Ledger, certificate: Certificate, wanted: Digest | None) -> None:
-    """inputs.lockfile: canonical, and the one that the caller expects if it named one."""
+def appraise_lockfile(
+    ledger: Ledger, certificate: Certificate, wanted: Digest | None
+) -> Lockfile | None:
+    """inputs.lockfile: canonical, and the one that the caller expects if it named one.
+
+    The parsed lockfile, whatever the caller expects; None where it cannot be read.
+    """
+    locked: Lockfile | None = None
 
     def lockfile(data: bytes) -> tuple[str, None]:
-        lockfiles.parse(data)
+        nonlocal locked
+        locked = lockfiles.parse(data)
         found = of_bytes(data)
         if wanted is None:
             raise NotDecidedError(f"you did not say which lockfile you expect; this is\n{found}")
@@ -42,6 +41,7 @@ def appraise_lockfile(ledger: Ledger, certificate: Certificate, wanted: Digest |
         return "the lockfile that you named", None
 
     ledger.step("inputs.lockfile", lockfile, certificate.lockfile)
+    return locked
 
 
 def appraise_inputs(
@@ -53,7 +53,7 @@ def appraise_inputs(
     """inputs.pcr14, computed from the lockfile alone."""
 
     def pcr14(given: tuple[VerifiedQuote, Lockfile]) -> tuple[str, None]:
-        expected = lockfiles.pcr14(certificate.lockfile)
+        expected = lockfiles.pcr14_of(given[1], certificate.lockfile)
         found = given[0].pcrs[INPUT_PCR]
         if found != expected:
             raise EvidenceError(

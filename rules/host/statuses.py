@@ -1,0 +1,32 @@
+"""Which files lie in a folder, told without reading them: by device, inode, size and mtime.
+
+Leaves out ctime, which a link to a file, or its rename, changes as well.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+Status = tuple[int, int, int, int]
+
+
+def status_of(path: Path) -> Status | None:
+    """The status of what lies at `path`; None where nothing does."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def files(path: Path) -> Iterator[Path]:
+    """`path` if it is a file, else every file below it."""
+    if path.is_file():
+        yield path
+    for folder, _, names in os.walk(path):
+        yield from (Path(folder, name) for name in names)
+
+
+def statuses(folder: Path) -> dict[str, Status | None]:
+    """The status of every file below `folder`, by its path there."""
+    return {os.path.relpath(path, folder): status_of(path) for path in files(folder)}
