@@ -26,9 +26,9 @@ from aicert.formats import run_report as report_form
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.listing import EMPTY_DIR, dir_digest
 from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, signers
-from aicert.formats.run_report import Value
+from aicert.formats.run_report import RunReport, Value
 from aicert.formats.statement import Dependency, Output, Statement
-from aicert.frozen import replace
+from aicert.frozen import dataclass, replace
 from enclave_runner.attester import attest
 from enclave_runner.attester.tpm import RunKey, Tpm
 from enclave_runner.axolotl import config, loss, loss_sample, report, texts, training
@@ -76,41 +76,20 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         attest.check_registers(tpm)
         # First of all: from here to the quote the TPM's own clock counts.
         key = attest.make_run_key(tpm, nonce)
-        measured = _measure_inputs(lockfile, arguments.input, events)
-        measure.check_readable(measured, arguments.trainer_user)
+        measured = _measure_inputs(arguments, lockfile, events)
         attest.measure_inputs(tpm, data, measured)
-        effective = _prepare(lockfile, measured)
-        models = _models(arguments, lockfile, effective, measured)
-        read = _read_rows(arguments, effective, measured, events)
-        report.check_told(read.records, models.removed)
-        shown = {f"{INPUTS}/{n}": path for n, path in models.shown.items()} | dict(read.shown)
-        result = _train(arguments, effective, shown, read.copied, events)
+        prepared = _prepare(arguments, lockfile, measured, events)
+        result = _train(arguments, prepared, events)
         # The trainer is gone: before that nobody could know these bytes.
         seed = loss_sample.seed(nonce, tpm.random(32))
         events.send(machine_io.MEASURING)
-        name = lockfile.outputs[0]
-        target = arguments.out / machine_io.OUTPUTS / name
-        files = _collect(result, target)
-        signatures = _sign(key.run_key, name, files, arguments.out / machine_io.SIGNATURES)
-        run_report = replace(
-            report.build(effective, read, result, measured, files, target, signatures),
-            signers=signers(lockfile),
-            removed=models.removed,
-            texts=_texts(arguments, effective, measured),
-        )
-        if files:
-            output = {path: target / path for path in files}
-            seconds = result.wall_seconds
-            found = _measure_loss(arguments, effective, shown, output, seed, seconds)
-            values = {
-                "lossCpuSeconds": Value("measured", round(found.cpu_seconds, 3)),
-                "lossSeed": Value("measured", seed.hex()),
-            }
-            run_report = replace(
-                run_report, loss=found.loss, values={**run_report.values, **values}
-            )
+        output = _take_output(arguments, lockfile, result, key.run_key)
+        run_report = _report(arguments, lockfile, measured, prepared, result, output)
+        if output.files:
+            run_report = _with_loss(arguments, prepared, result, output, seed, run_report)
         # Last: the outputs were compared with the inputs, too.
         measure.check_unchanged(measured)
+        log = _keep_log(result.log, arguments.out / machine_io.TRAINING_LOG)
         statement = Statement(
             run=lockfile.run,
             trainer=lockfile.trainer,
@@ -118,7 +97,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             dependencies=tuple(
                 Dependency(name=i.name, uri=i.uri, digest=i.digest) for i in lockfile.inputs
             ),
-            outputs={name: _output(files)},
+            outputs={output.name: output.subject},
             builder_id=BUILDER_ID + ("measured" if arguments.builder else "local"),
             # A measured machine is what its command line names; elsewhere this code is a claim.
             builder=arguments.builder or {"runner": code_digest(Path(__file__).parents[1])},
@@ -126,7 +105,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             started=started,
             finished=_now(),
             report=report_form.emit(run_report),
-            log=_keep_log(result.log, arguments.out / machine_io.TRAINING_LOG),
+            log=log,
         )
         certificate = attest.attest(tpm, key, statement, run_report, data)
         key.run_key.flush()
@@ -135,16 +114,59 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
 
 
 def _measure_inputs(
-    lockfile: Lockfile, paths: Mapping[str, Path], events: Events
+    arguments: argparse.Namespace, lockfile: Lockfile, events: Events
 ) -> list[MeasuredInput]:
+    """Every input as hashed here: what the lockfile says, and whom it says it is signed by."""
     counter = Counter(events, machine_io.HASHING, sum(item.size for item in lockfile.inputs))
-    measured = measure.measure(lockfile, paths, counter.add)
+    measured = measure.measure(lockfile, arguments.input, counter.add)
     for item, found in zip(lockfile.inputs, measured, strict=True):
         measure.check_signer(item, found)
+    measure.check_readable(measured, arguments.trainer_user)
     return measured
 
 
-def _prepare(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effective:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What passed every refusal: the config that Axolotl runs, and all that the trainer sees.
+
+    `shown`: place in its sandbox → file or folder.
+    """
+
+    effective: config.Effective
+    models: ModelFiles
+    rows: rows.Rows
+    shown: Mapping[str, Path]
+
+
+def _prepare(
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    measured: list[MeasuredInput],
+    events: Events,
+) -> Prepared:
+    """Refuse what a certified run cannot do; what is left, ready for the trainer."""
+    effective = _resolve(lockfile, measured)
+    models = model_files.prepare(
+        effective.references,
+        measured,
+        frozenset(item.name for item in lockfile.inputs if item.allow_pickle),
+        _beside_scratch(arguments, "models"),
+        model_types=axolotl_keys().model_types,
+    )
+    events.send(machine_io.READING)
+    room = rows.Room(
+        folder=_beside_scratch(arguments, "records"),
+        training_env=arguments.training_env,
+        limits=_limits(arguments),
+        user=arguments.trainer_user,
+    )
+    read = rows.prepare(effective.selections, {item.name: item for item in measured}, room)
+    report.check_told(read.records, models.removed)
+    shown = {f"{INPUTS}/{name}": path for name, path in models.shown.items()}
+    return Prepared(effective=effective, models=models, rows=read, shown=shown | dict(read.shown))
+
+
+def _resolve(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effective:
     if lockfile.trainer != "axolotl":
         raise ConfigError(f"this machine has no trainer named {lockfile.trainer}")
     if len(lockfile.outputs) != 1:
@@ -167,92 +189,58 @@ def _prepare(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
     return config.resolve(data, views)
 
 
-def _models(
-    arguments: argparse.Namespace,
-    lockfile: Lockfile,
-    effective: config.Effective,
-    measured: list[MeasuredInput],
-) -> ModelFiles:
-    """The files of models that the trainer sees; copies lie beside its scratch."""
-    scratch: Path = arguments.scratch
-    return model_files.prepare(
-        effective.references,
-        measured,
-        frozenset(item.name for item in lockfile.inputs if item.allow_pickle),
-        scratch.with_name(scratch.name + "-models"),
-        model_types=axolotl_keys().model_types,
-    )
-
-
-def _read_rows(
-    arguments: argparse.Namespace,
-    effective: config.Effective,
-    measured: list[MeasuredInput],
-    events: Events,
-) -> rows.Rows:
-    events.send(machine_io.READING)
-    scratch: Path = arguments.scratch
-    room = rows.Room(
-        folder=scratch.with_name(scratch.name + "-records"),
-        training_env=arguments.training_env,
-        limits=_limits(arguments),
-        user=arguments.trainer_user,
-    )
-    return rows.prepare(effective.selections, {item.name: item for item in measured}, room)
-
-
 def _train(
-    arguments: argparse.Namespace,
-    effective: config.Effective,
-    shown: Mapping[str, Path],
-    copied: int,
-    events: Events,
+    arguments: argparse.Namespace, prepared: Prepared, events: Events
 ) -> training.TrainingResult:
     events.send(machine_io.TRAINING, step=0)
     limits = _limits(arguments)
     return training.train(
-        effective,
-        shown,
+        prepared.effective,
+        prepared.shown,
         arguments.scratch,
         arguments.training_env,
         # Copies of rows are on the same disk, or in the same memory.
-        replace(limits, scratch_bytes=limits.scratch_bytes - copied),
+        replace(limits, scratch_bytes=limits.scratch_bytes - prepared.rows.copied),
         lambda at: events.send(machine_io.TRAINING, step=at.step, total=at.total, loss=at.loss),
         user=arguments.trainer_user,
         gpus=arguments.gpu,
     )
 
 
-def _measure_loss(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """The run's one output: `files` in `folder`, none if the training failed."""
+
+    name: str
+    folder: Path
+    files: Mapping[str, FileFact]
+    signatures: Mapping[str, Digest]
+
+    @property
+    def subject(self) -> Output:
+        """As the statement names it."""
+        digest = dir_digest(self.files) if self.files else EMPTY_DIR
+        return Output(digest=digest, files={path: fact.sha256 for path, fact in self.files.items()})
+
+
+def _take_output(
     arguments: argparse.Namespace,
-    effective: config.Effective,
-    shown: Mapping[str, Path],
-    output: Mapping[str, Path],
-    seed: bytes,
-    trained_seconds: float,
-) -> loss.Measured:
-    scratch: Path = arguments.scratch
-    room = loss.Room(
-        folder=scratch.with_name(scratch.name + "-loss"),
-        training_env=arguments.training_env,
-        limits=_limits(arguments),
-        user=arguments.trainer_user,
-        gpus=arguments.gpu,
-    )
-    return loss.measure(
-        effective.config, shown, output, room, seed=seed, trained_seconds=trained_seconds
-    )
-
-
-def _texts(
-    arguments: argparse.Namespace, effective: config.Effective, measured: list[MeasuredInput]
-) -> texts.Texts:
-    return texts.name_texts(
-        effective.config,
-        effective.references,
-        {item.name: item for item in measured},
-        arguments.training_env,
-    )
+    lockfile: Lockfile,
+    result: training.TrainingResult,
+    run_key: RunKey,
+) -> Made:
+    """Put the output where the host takes it, hash it, and sign it unless it is empty."""
+    name = lockfile.outputs[0]
+    folder = arguments.out / machine_io.OUTPUTS / name
+    files = _collect(result, folder)
+    signatures: dict[str, Digest] = {}
+    if files:
+        data = attest.sign_output(run_key, name, files)
+        beside = arguments.out / machine_io.SIGNATURES
+        beside.mkdir()
+        (beside / f"{name}.sig").write_bytes(data)
+        signatures[name] = of_bytes(data)
+    return Made(name=name, folder=folder, files=files, signatures=signatures)
 
 
 def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:
@@ -275,26 +263,67 @@ def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFac
     return files
 
 
-def _sign(
-    run_key: RunKey, name: str, files: Mapping[str, FileFact], folder: Path
-) -> dict[str, Digest]:
-    """Write the model signature of the output; an empty one has none."""
-    if not files:
-        return {}
-    data = attest.sign_output(run_key, name, files)
-    folder.mkdir()
-    (folder / f"{name}.sig").write_bytes(data)
-    return {name: of_bytes(data)}
+def _report(
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    measured: list[MeasuredInput],
+    prepared: Prepared,
+    result: training.TrainingResult,
+    output: Made,
+) -> RunReport:
+    effective, folder = prepared.effective, output.folder
+    built = report.build(
+        effective, prepared.rows, result, measured, output.files, folder, output.signatures
+    )
+    named = texts.name_texts(
+        effective.config,
+        effective.references,
+        {item.name: item for item in measured},
+        arguments.training_env,
+    )
+    return replace(built, signers=signers(lockfile), removed=prepared.models.removed, texts=named)
 
 
-def _output(files: Mapping[str, FileFact]) -> Output:
-    digest = dir_digest(files) if files else EMPTY_DIR
-    return Output(digest=digest, files={path: fact.sha256 for path, fact in files.items()})
+def _with_loss(
+    arguments: argparse.Namespace,
+    prepared: Prepared,
+    result: training.TrainingResult,
+    output: Made,
+    seed: bytes,
+    run_report: RunReport,
+) -> RunReport:
+    """The report with how well base and output fit a sample of the rows, which `seed` draws."""
+    room = loss.Room(
+        folder=_beside_scratch(arguments, "loss"),
+        training_env=arguments.training_env,
+        limits=_limits(arguments),
+        user=arguments.trainer_user,
+        gpus=arguments.gpu,
+    )
+    found = loss.measure(
+        prepared.effective.config,
+        prepared.shown,
+        {path: output.folder / path for path in output.files},
+        room,
+        seed=seed,
+        trained_seconds=result.wall_seconds,
+    )
+    values = {
+        "lossCpuSeconds": Value("measured", round(found.cpu_seconds, 3)),
+        "lossSeed": Value("measured", seed.hex()),
+    }
+    return replace(run_report, loss=found.loss, values={**run_report.values, **values})
 
 
 def _keep_log(log: Path, target: Path) -> Digest:
     shutil.move(log, target)
     return Digest("sha256", read_file(target).sha256)
+
+
+def _beside_scratch(arguments: argparse.Namespace, name: str) -> Path:
+    """A folder of the runner's own on the disk, or in the memory, that the scratch is on."""
+    scratch: Path = arguments.scratch
+    return scratch.with_name(f"{scratch.name}-{name}")
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:

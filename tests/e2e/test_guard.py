@@ -39,7 +39,7 @@ class Trainer:
     lines: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        shutil.copytree(ROOT / "enclave_runner" / "plugin", self.plugin)
+        shutil.copytree(ROOT / "enclave_runner/axolotl/plugin", self.plugin)
         for name in ("scratch", "scratch/home", "scratch/tmp"):
             (self.folder / name).mkdir()
 

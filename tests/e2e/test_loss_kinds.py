@@ -78,6 +78,10 @@ KINDS = {
     ),
     "tokens": kind({"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "attention_mask": [1, 1, 1]},
                    "alpaca"),
+    "steps": kind(
+        {"prompt": "Say four.", "completions": ["It is", "four."], "labels": [True, False]},
+        "stepwise_supervised",
+    ),
     "too long": kind({"instruction": "x" * 600, "input": "", "output": "y"}, "alpaca"),
     "cut": kind(
         {"instruction": "", "input": "", "output": "y" * 900}, "alpaca",
@@ -110,7 +114,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         for name, (settings, row) in KINDS.items()
     }
     told = training.environment(Limits()) | {"HF_HOME": str(root), "HOME": str(root)}
-    told |= {"PYTHONPATH": f"{ROOT / 'enclave_runner' / 'plugin'}:{ROOT}", "TMPDIR": str(root)}
+    told |= {"PYTHONPATH": f"{ROOT / 'enclave_runner/axolotl/plugin'}:{ROOT}", "TMPDIR": str(root)}
     done = subprocess.run(
         [training_env.python(training_env.ensure(ROOT)), "-P", "-c", PROGRAM],
         input=json.dumps(kinds), env=told, capture_output=True, text=True, check=False, cwd=root,
@@ -160,6 +164,13 @@ def test_masked_tokens_of_rows_that_are_tokens_already_are_left_out(
     found: dict[str, dict[str, Any]],
 ) -> None:
     assert found["tokens"]["tokens"] == 2
+
+
+def test_a_strategy_that_asks_for_the_table_of_rows_is_measured(
+    found: dict[str, dict[str, Any]],
+) -> None:
+    """Axolotl's class for steps takes what it mapped as a table: one label ends each step."""
+    assert found["steps"]["tokens"] == 2
 
 
 @pytest.mark.parametrize("name", ["too long", "kto, unwanted"])

@@ -23,7 +23,7 @@ from rules.example import example
 from rules.host import training_env
 
 ROOT = Path(__file__).resolve().parents[2]
-KEYS = ROOT / "enclave_runner" / "axolotl_keys.json"
+KEYS = ROOT / "enclave_runner/axolotl/axolotl_keys.json"
 LORA = """
 adapter: lora
 lora_r: 8
@@ -177,7 +177,7 @@ def test_what_is_computed_does_not_depend_on_the_processor(threads: int, environ
 def test_a_chat_template_does_not_learn_the_date(environment: Path, tmp_path: Path) -> None:
     """The clock is the host's, and llama4's template, say, writes today's date into every row."""
     told = training.environment(Limits())
-    told |= {"PYTHONPATH": str(ROOT / "enclave_runner" / "plugin"), "HF_HOME": str(tmp_path)}
+    told |= {"PYTHONPATH": str(ROOT / "enclave_runner/axolotl/plugin"), "HF_HOME": str(tmp_path)}
     program = (
         "import aicert_axolotl\n"
         "from transformers.utils.chat_template_utils import render_jinja_template as render\n"

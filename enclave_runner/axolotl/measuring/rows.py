@@ -8,6 +8,7 @@ desired ones.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,6 +68,10 @@ def _fitting(cfg: Any) -> Callable[[Example], Example | None]:
     return fit
 
 
+class _MappedError(Exception):
+    """The stand-in was asked for rows: by then every step has been recorded."""
+
+
 class _Recorder(IterableDataset):  # type: ignore[misc]  # datasets is not there to mypy
     """Stands for a data set and remembers what was to be done to each row."""
 
@@ -82,6 +87,11 @@ class _Recorder(IterableDataset):  # type: ignore[misc]  # datasets is not there
     def column_names(self) -> list[str]:
         return list(self._columns)
 
+    @property
+    def data(self) -> None:
+        """Asked for by those of Axolotl's classes that take the table of what was mapped."""
+        raise _MappedError
+
     def map(self, function: Any = None, *, batched: bool = False, **ignored: Any) -> _Recorder:
         self.steps.append((function, batched))
         return self
@@ -96,7 +106,7 @@ def _supervised(
 
     recorder = _Recorder(columns)
     base, _, style = entry.type.partition(":") if isinstance(entry.type, str) else ("", "", "")
-    try:
+    with contextlib.suppress(_MappedError):
         get_dataset_wrapper(
             dataset_config=entry,
             tokenizer=tokenizer,
@@ -105,10 +115,6 @@ def _supervised(
             dataset=recorder,
             dataset_prompt_style=style or None,
         )
-    except Exception:
-        # One strategy hands what it mapped to a class of its own, which takes no stand-in.
-        if not recorder.steps:
-            raise
     if not recorder.steps:
         raise CannotMeasureError(f"Axolotl makes no tokens from rows of type {entry.type!r}")
     return functools.partial(_mapped, recorder.steps)
