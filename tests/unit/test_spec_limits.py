@@ -46,9 +46,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "levels of JSON": ("aicert.formats.strict_json.MAX_DEPTH",),
         "strings, brackets, braces and commas of JSON": ("aicert.formats.strict_json.MAX_TOKENS",),
         "JSON with `\\u` or characters beyond ASCII": ("aicert.formats.strict_json.MAX_NON_ASCII",),
-        "greatest integer of JSON, and \u22121 times the least": (
-            "aicert.formats.strict_json.MAX_INT",
-        ),
+        "greatest integer of JSON, and \u22121 times the least": ("aicert.formats.fields.MAX_INT",),
         "characters of another number": _longest_number,
         "characters of a text without a limit of its own": _longest_text,
         "each of `attest`, `signature`, `public`": ("aicert.formats.certificate.MAX_TPM_BYTES",),
@@ -142,6 +140,9 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "image lock": ("aicert.formats.image_lock.MAX_BYTES",),
         "packages of an image lock": ("aicert.formats.image_lock.MAX_PACKAGES",),
         "file systems of an image lock": ("aicert.formats.image_lock.MAX_VERITY",),
+        "`limits.json` of an input volume": ("aicert.formats.machine_io.MAX_LIMITS",),
+        "line that names a file of an output volume": ("aicert.formats.machine_io.MAX_FILE_LINE",),
+        "line of an event": ("aicert.formats.machine_io.MAX_EVENT",),
     },
     "confidential.md": {
         "runtime data": ("aicert.appraisal.evidence.azure_hcl.MAX_RUNTIME",),
@@ -161,6 +162,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
 }
 # Constants that limit nothing that is written down anywhere.
 INTERNAL = {
+    "aicert.formats.machine_io.MAX_NONCE": "how much is read to see that it is a nonce and no more",
     "aicert.records.canonical.MAX_EXACT": "a fact about doubles",
     "aicert.records.convert.MAX_REQUEST": "between two processes of the runner",
     "aicert.records.outcome.MAX_FACTS": "between two processes of the runner",

@@ -39,6 +39,18 @@ def test_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
         assert terminal.terminal_columns(null) == 80
 
 
+def test_a_full_standard_error_leaves_the_exit_code_to_say_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        terminal.complain("error: x\n")
+        # What is written now goes nowhere, and nothing complains when the stream is closed.
+        terminal.complain("error: y\n")
+    monkeypatch.setattr(sys, "stderr", None)
+    terminal.complain("error: z\n")
+
+
 def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
