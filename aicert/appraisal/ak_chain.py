@@ -73,7 +73,7 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
         raise EvidenceError(f"an AK chain of {len(chain)} certificates, not 1 to {MAX_CHAIN}")
     path = [load(der, f"ak_cert[{i}]") for i, der in enumerate(chain)]
     if len(set(path)) != len(path):
-        raise EvidenceError("a certificate stands twice in the AK chain")
+        raise EvidenceError("a certificate appears twice in the AK chain")
     last = trim_padding(chain[-1])
     root = _root_of(path, last, roots)
     anchor = load(root.der, f"root {root.name}")
@@ -189,7 +189,7 @@ def _check_issued(child: "Certificate", issuer: "Certificate", depth: int) -> No
     name = common_name(issuer)[:80]
     constraints = basic_constraints(issuer)
     if constraints is None:
-        raise EvidenceError(f"{name!a} is no CA (basic constraints)")
+        raise EvidenceError(f"{name!a} is not a CA (basic constraints)")
     if constraints.path_length is not None and depth > constraints.path_length:
         limit = constraints.path_length
         raise EvidenceError(f"{name!a} may have {limit} CAs below it, not {depth}")
@@ -200,6 +200,6 @@ def _check_issued(child: "Certificate", issuer: "Certificate", depth: int) -> No
     if purposes is not None and EKU_AK not in purposes:
         raise EvidenceError(f"{name!a} may not certify attestation keys (extended key usage)")
     if depth and simulated_driver(child) not in (None, simulated_driver(issuer)):
-        raise EvidenceError(f"a simulated CA stands under {name!a}, which is none")
+        raise EvidenceError(f"a simulated CA was issued by {name!a}, which is not simulated")
     check_key_identifier(child, issuer)
     check_signature(child, issuer)

@@ -73,7 +73,7 @@ def appraise(
         return result
     # Whoever gives a certificate may believe that a pass speaks for it.
     runs = ", ".join(unused[:SHOWN]) + (", …" if len(unused) > SHOWN else "")
-    said = f"the lineage certificates that nothing here builds on ({len(unused)}): {runs}"
+    said = f"the lineage certificates that this run does not build on ({len(unused)}): {runs}"
     return replace(result, omits=(*result.omits, said))
 
 
@@ -156,14 +156,18 @@ def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str,
         return ()
     root = key.root
     if below_vtpm(root.tier):
-        said = [f"whoever ran the machine: root {root.name} is of a TPM that its operator owns"]
+        said = [
+            (f"whoever ran the machine: root {root.name} stands for a TPM that its operator owns")
+        ]
     else:
-        said = [f"root {root.name} and the cloud behind it, whose TPM says what was booted"]
+        said = [f"root {root.name} and the cloud behind it, whose TPM says what booted"]
     if is_confidential(root.tier):
         said.append("the maker of the processor, and the paravisor that holds that TPM")
     if image is not None:
         lock = image.lock
-        said.append(f"image {lock.name}: that its lock gives these PCR values (rebuild it to see)")
+        said.append(
+            f"image {lock.name}: that its lock leads to these PCR values (rebuild it to see)"
+        )
     else:
         said.append("the software of that machine, which nothing measured")
     return tuple(said)
@@ -180,15 +184,20 @@ def _omits(ledger: Ledger, run: VerifiedRun | None, quoted: list[int]) -> tuple[
     """What a pass does not say."""
     said = [
         "whether the data and the model are any good, or may be used",
-        "where inputs really came from: their names are the builder's claim, their bytes are not",
-        "what the trainer reports of itself: losses and counts marked self-reported",
+        (
+            "where inputs really came from: their names are the builder's claim, but their "
+            "bytes are measured"
+        ),
+        "whether the trainer tells the truth about itself: losses and counts marked self-reported",
         "revocation of the platform's certificates: no list was consulted",
     ]
     if not ledger.is_ok("inputs.lockfile"):
         said.append("whether this is the lockfile that you reviewed: you named none (--lockfile)")
     if quoted:
         registers = ", ".join(map(str, quoted))
-        said.append(f"what stands in PCRs {registers}: quoted, not compared")
+        said.append(f"what PCRs {registers} hold: they are quoted but not compared")
     if run is not None:
-        said.append("when it was made: times are the machine's own unless you gave a nonce")
+        said.append(
+            "when it was made: the times are the machine's own, and only your nonce shows freshness"
+        )
     return tuple(said)

@@ -48,7 +48,7 @@ def built_in(name: str) -> Policy:
 
         firmware = tuple(BUILDS.values())
         return Policy(name=name, tier=SIMULATED_TIERS[name], roots=(), images={}, firmware=firmware)
-    raise ConfigError(f"no policy is built in as {name!r}, only {', '.join(BUILT_IN)}")
+    raise ConfigError(f"there is no built-in policy {name!r}, only {', '.join(BUILT_IN)}")
 
 
 def with_root(policy: Policy, pem: bytes, what: str) -> Policy:

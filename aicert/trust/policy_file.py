@@ -56,7 +56,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     days = table.integer("max-age-days")
     table.done()
     if days is not None and days < 1:
-        raise ConfigError(f"{path}: max-age-days is {days}, a day or more is wanted")
+        raise ConfigError(f"{path}: max-age-days is {days}, but must be 1 or more")
     return Policy(
         name=name,
         tier=tier,
@@ -249,7 +249,7 @@ def _claim(item: object, path: str) -> Claim:
     origins = frozenset(table.texts("origins")) or frozenset(("measured", "derived"))
     table.done()
     if low is None and high is None:
-        raise ConfigError(f"{path}: claim {name}: at-least or at-most is wanted")
+        raise ConfigError(f"{path}: claim {name}: at-least or at-most is missing")
     unknown = sorted(origins.difference(ORIGINS))
     if unknown:
         raise ConfigError(f"{path}: claim {name}: no origin is named {unknown[0]!r}")

@@ -163,10 +163,12 @@ def test_the_model_is_read_with_a_listener_and_everything_given_counts(tmp_path:
     assert check(nonce=NONCE.hex()) == "binds nonce, run key and statement (your nonce)"
     with pytest.raises(RejectedError) as rejected:
         check(nonce="00" * 32)
-    first = "the certificate answers another challenge"
+    first = "the certificate answers a different nonce"
     assert rejected.value.message.startswith(f"quote.nonce: {first}\nfound     ")
     assert rejected.value.hint is None
-    with pytest.raises(RejectedError, match=r"^inputs\.lockfile: the certificate is of another"):
+    with pytest.raises(
+        RejectedError, match=r"^inputs\.lockfile: the certificate is for a " r"different"
+    ):
         check(lockfile="sha256:" + "0" * 64)
 
 

@@ -96,11 +96,13 @@ def test_a_lineage_of_a_lower_tier_is_told() -> None:
     said = [item for item in result.trusts if item.startswith("for its lineage: ")]
     assert said == [
         (
-            "for its lineage: whoever ran the machine: root qemu platform CA is of a TPM that its "
+            "for its lineage: whoever ran the machine: root qemu platform CA stands for "
+            "a TPM that its "
             "operator owns"
         ),
         (
-            "for its lineage: whoever ran the machine: root local platform CA is of a TPM that its "
+            "for its lineage: whoever ran the machine: root local platform CA stands for "
+            "a TPM that its "
             "operator owns"
         ),
         "for its lineage: the software of that machine, which nothing measured",
@@ -119,7 +121,7 @@ def test_certificates_that_nothing_leads_to_are_not_judged() -> None:
     asked.ancestors = (*CHAIN, failed.get("certificate"), certificate("other"))
     result = asked.appraise()
     assert result.verdict == "passed"
-    said = "the lineage certificates that nothing here builds on (2): tiny, other"
+    said = "the lineage certificates that this run does not build on (2): tiny, other"
     assert result.omits[-1] == said
     assert said in table.text(result)
 
@@ -128,7 +130,7 @@ def test_certificates_that_are_all_built_on_are_not_mentioned() -> None:
     asked = scene("w", "x")
     # As `--lineage certificates/` gives them: with the one that is judged.
     asked.ancestors = (*CHAIN, parse(emit(asked.get("certificate"))))
-    assert "builds on" not in table.text(asked.appraise())
+    assert "build on" not in table.text(asked.appraise())
 
 
 def test_a_run_that_builds_on_nothing_says_what_it_was_given_in_vain() -> None:
@@ -136,16 +138,18 @@ def test_a_run_that_builds_on_nothing_says_what_it_was_given_in_vain() -> None:
     unreadable = Scene().put("payload", b"{}").get("certificate")
     asked.ancestors = (*CHAIN, *CHAIN, unreadable)
     said = asked.appraise().omits[-1]
-    assert said.endswith("builds on (7): z, z, y, y, x, …")
+    assert said.endswith("build on (7): z, z, y, y, x, …")
     asked.ancestors = (*CHAIN, *order(0, 1))
-    assert asked.appraise().omits[-1].endswith("builds on (5): z, z, y, y, x")
+    assert asked.appraise().omits[-1].endswith("build on (5): z, z, y, y, x")
     unnamed = Scene().edit_json(
         lambda d: d["predicate"]["buildDefinition"]["externalParameters"].update(run="all verified")
     )
     asked.ancestors = (unreadable, unnamed.get("certificate"))
-    assert asked.appraise().omits[-1].endswith("(2): none that can be read, none that can be read")
+    assert (
+        asked.appraise().omits[-1].endswith("(2): one that cannot be read, one that cannot be read")
+    )
     asked.ancestors = (unreadable,)
-    assert asked.appraise().omits[-1].endswith("builds on (1): none that can be read")
+    assert asked.appraise().omits[-1].endswith("build on (1): one that cannot be read")
 
 
 def test_of_two_certificates_of_one_run_the_one_of_this_output_counts() -> None:
@@ -164,7 +168,7 @@ def test_two_certificates_of_a_run_that_gave_something_else_fail() -> None:
     asked.ancestors = (*(other.get("certificate") for other in others), *order(0, 1))
     result = asked.appraise()
     assert [check.id for check in result.failed] == ["lineage.ancestors"]
-    assert result.ancestors[0].reason == "the certificate of that run has another output"
+    assert result.ancestors[0].reason == "the certificate of that run has a different output"
 
 
 @pytest.mark.parametrize("output", ["other", "model/model", "", "/model"])
@@ -177,7 +181,7 @@ def test_another_output_of_a_certified_run_is_not_the_one_that_was_taken(output:
     asked = scene("w", "x").edit("lockfile", renamed)
     asked.ancestors = CHAIN
     (ancestor,) = asked.appraise().ancestors
-    assert ancestor.reason == "the certificate of that run has another output"
+    assert ancestor.reason == "the certificate of that run has a different output"
 
 
 def test_two_ways_back_are_both_walked_and_shown_once() -> None:
@@ -195,7 +199,7 @@ def test_a_missing_ancestor_fails_the_whole(missing: int) -> None:
     asked.ancestors = tuple(c for i, c in enumerate(CHAIN) if i != missing)
     result = asked.appraise()
     assert result.check("lineage.ancestors").verdict == "failed"
-    assert "no certificate of that run is given" in table.text(result)
+    assert "you gave no certificate of that run" in table.text(result)
 
 
 def test_a_failed_ancestor_far_back_fails_the_whole_and_is_shown() -> None:

@@ -60,7 +60,7 @@ def test_certify_and_verify_and_reproduce(built: Built, request: pytest.FixtureR
     first = checkout.doit("certify", RUN, limit=RUN_S)
     assert first.returncode == 0, first.stderr
     assert "PASSED    (measured-vm: the operator could have forged this)" in first.stdout
-    assert "what stands in PCRs 1, 5, 6, 9, 10, 15: quoted, not compared" in first.stdout
+    assert "what PCRs 1, 5, 6, 9, 10, 15 hold: they are quoted but not compared" in first.stdout
     note_boot("tcg" if "(emulated" in first.stderr else "kvm", request.node.name)
 
     again = checkout.doit("certify", RUN)

@@ -63,7 +63,7 @@ def appraise_boot(
         found = {name: said[name] for name in wanted if name in said}
         if found != wanted:
             raise EvidenceError(
-                "the statement names other dm-verity roots than the accepted image\n"
+                "the statement and the accepted image name different dm-verity roots\n"
                 f"found     {_roots(found)}\nexpected  {_roots(wanted)}"
             )
         detail = f"policy {policy.name} accepts image {lock.name}\n{lock.digest}"
@@ -134,11 +134,11 @@ def _compare(
             found, wanted = quote.pcrs[index], accepted.lock.pcrs[index]
             if found != wanted:
                 raise EvidenceError(
-                    f"the machine booted something else than image {accepted.lock.name}\n"
+                    f"the machine booted something other than image {accepted.lock.name}\n"
                     f"quoted    PCR {index} sha256:{found.hex()}\n"
                     f"expected  PCR {index} sha256:{wanted.hex()}"
                 )
-        return f"as image {accepted.lock.name} measures", None
+        return f"matches image {accepted.lock.name}", None
 
     # An image is only accepted for a statement, and a statement only for a quote.
     ledger.step(check, compare, given, "boot.image")
@@ -151,10 +151,10 @@ def _firmware(ledger: Ledger, policy: Policy, quote: VerifiedQuote | None) -> fr
         for accepted in policy.firmware:
             if all(given.pcrs[index] == value for index, value in accepted.pcrs.items()):
                 compared = ", ".join(str(index) for index in sorted(accepted.pcrs))
-                said = f"PCRs {compared} are those of firmware {accepted.name}"
+                said = f"PCRs {compared} match firmware {accepted.name}"
                 return said, frozenset(accepted.pcrs)
         names = ", ".join(accepted.name for accepted in policy.firmware)
         quoted = "".join(f"\nquoted    PCR {i} sha256:{given.pcrs[i].hex()}" for i in FIRMWARE_PCRS)
-        raise EvidenceError(f"the firmware is none of those accepted: {names}{quoted}")
+        raise EvidenceError(f"the firmware is not one of those accepted: {names}{quoted}")
 
     return ledger.step("boot.firmware", firmware, quote, *_NEEDS)

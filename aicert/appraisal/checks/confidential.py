@@ -35,23 +35,25 @@ def appraise_chip(
     def chip(_: CertifiedKey) -> tuple[str, VerifiedReport]:
         verified = _verified_report(certificate, policy, at)
         made = verified.chip
-        return f"a processor of {made.root.name} signed ({amd_vcek.tcb_text(made.tcb)})", verified
+        return (
+            f"signed by a processor of {made.root.name} ({amd_vcek.tcb_text(made.tcb)})"
+        ), verified
 
     def guest(given: VerifiedReport) -> tuple[str, None]:
         sev_snp.check_guest(given.report)
         _check_firmware(given.chip, policy)
         name = _started_by(given.report, policy)
-        return f"started by {name}; no debugging, no migration", None
+        return f"started by {name}, without debugging or migration", None
 
     def binding(given: VerifiedReport) -> tuple[str, None]:
         if given.report.report_data != azure_hcl.report_data(given.runtime):
             raise EvidenceError(
-                "the processor's report is not over this runtime data\n"
+                "the processor's report does not cover this runtime data\n"
                 f"found     {given.report.report_data.hex()}\n"
                 f"expected  {azure_hcl.report_data(given.runtime).hex()}"
             )
         _check_same_key(azure_hcl.attestation_key(given.runtime), key)
-        return "that guest's TPM has the attestation key that signed", None
+        return "the attestation key that signed is in that guest's TPM", None
 
     verified = ledger.step("platform.chip", chip, key, "platform.chain")
     ledger.step("platform.guest", guest, verified, "platform.chip")
@@ -61,25 +63,26 @@ def appraise_chip(
 def _verified_report(certificate: Certificate, policy: Policy, at: datetime) -> VerifiedReport:
     given = certificate.evidence.platform
     if given is None:
-        raise NotDecidedError("the certificate carries no report of a confidential machine")
+        raise NotDecidedError("the certificate carries no report from a confidential machine")
     if not policy.chips:
         raise NotDecidedError(f"policy {policy.name} names no maker of processors")
     read = azure_hcl.parse(given.report)
     report = sev_snp.parse(read.hardware)
     if given.chip_certificate is None:
         raise NotDecidedError(
-            "the certificate carries none of the processor (VCEK): whoever ran the machine can add "
+            "the certificate lacks the processor's own certificate (VCEK): whoever ran "
+            "the machine can add "
             "it (docs/spec/confidential.md)"
         )
     chip = amd_vcek.certify_chip(given.chip_certificate, policy.chips, at)
     if chip.chip_id != report.chip_id:
         raise EvidenceError(
-            "the chip certificate is of another processor\n"
+            "the chip certificate is for a different processor\n"
             f"found     {chip.chip_id.hex()}\nexpected  {report.chip_id.hex()}"
         )
     if chip.tcb != report.tcb:
         raise EvidenceError(
-            "the chip certificate is for other firmware versions\n"
+            "the chip certificate is for different firmware versions\n"
             f"found     {amd_vcek.tcb_text(chip.tcb)}\nexpected  {amd_vcek.tcb_text(report.tcb)}"
         )
     sev_snp.verify(report, chip.key)
@@ -110,7 +113,7 @@ def _started_by(report: sev_snp.Report, policy: Policy) -> str:
         f"{one.name} (SVN {one.minimum_svn} or newer)" for one in policy.id_key_signers
     )
     raise EvidenceError(
-        f"the guest was started by none of those accepted: {names}\n"
+        f"the guest was not started by anyone accepted: {names}\n"
         f"found     SVN {report.guest_svn}, signed by sha384:{report.id_key.hex()}"
     )
 
@@ -118,5 +121,5 @@ def _started_by(report: sev_snp.Report, policy: Policy) -> str:
 def _check_same_key(said: tuple[int, int], key: CertifiedKey) -> None:
     if rsa_numbers(key.key) != said:
         raise EvidenceError(
-            "the attestation key is not that of the machine that the processor reports"
+            "the attestation key does not belong to the machine that the processor reports"
         )

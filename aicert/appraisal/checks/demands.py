@@ -22,7 +22,7 @@ def appraise_policy(
 
     def claims(given: VerifiedRun) -> tuple[str, None]:
         if not policy.claims:
-            raise NotApplicableError(f"policy {policy.name} asks for no report value")
+            raise NotApplicableError(f"policy {policy.name} makes no claim about the run report")
         said = [_check_claim(claim, given) for claim in policy.claims]
         return "; ".join(said), None
 
@@ -32,7 +32,7 @@ def appraise_policy(
         _check_age(parse_time(given.statement.finished), at, policy.max_age_days)
         if fresh is None:
             raise NotDecidedError(
-                "cannot tell how old it is: only a trusted time or your own nonce would say"
+                "its age is unknown: only a trusted time or your own nonce can show it"
             )
         return fresh, None
 
@@ -45,7 +45,7 @@ def _check_claim(claim: Claim, run: VerifiedRun) -> str:
     if claim.name in DERIVED:
         number, origin = DERIVED[claim.name](run), "derived"
         if number is None:
-            raise EvidenceError(f"the certificate does not say {claim.name}")
+            raise EvidenceError(f"the certificate does not state {claim.name}")
     else:
         number = run.report.number(claim.name)
         if number is None:
@@ -53,11 +53,15 @@ def _check_claim(claim: Claim, run: VerifiedRun) -> str:
         origin = run.report.values[claim.name].origin
     if origin not in claim.origins:
         wanted = " or ".join(sorted(claim.origins))
-        raise EvidenceError(f"{claim.name} is {origin}, {wanted} is wanted")
+        raise EvidenceError(f"{claim.name} is {origin}, but the policy requires {wanted}")
     if claim.at_least is not None and number < claim.at_least:
-        raise EvidenceError(f"{claim.name} is {number}, at least {claim.at_least} is wanted")
+        raise EvidenceError(
+            f"{claim.name} is {number}, but the policy requires at least {claim.at_least}"
+        )
     if claim.at_most is not None and number > claim.at_most:
-        raise EvidenceError(f"{claim.name} is {number}, at most {claim.at_most} is wanted")
+        raise EvidenceError(
+            f"{claim.name} is {number}, but the policy allows at most {claim.at_most}"
+        )
     return f"{claim.name} is {number} ({origin})"
 
 
@@ -82,7 +86,9 @@ def _check_age(finished: datetime, at: datetime, days: int) -> None:
     # Differences of times exist; a sum of the year 9999 and some days does not.
     if at - finished > timedelta(days=min(days, MAX_DAYS)):
         raise EvidenceError(
-            f"by its own clock the run ended at {stamp(finished)}, more than {days} days ago"
+            f"by its machine's clock the run ended at {stamp(finished)}, more than {days} days ago"
         )
     if finished - at > CLOCK_SKEW:
-        raise EvidenceError(f"by its own clock the run ended at {stamp(finished)}, in the future")
+        raise EvidenceError(
+            f"by its machine's clock the run ended at {stamp(finished)}, in the future"
+        )

@@ -32,13 +32,15 @@ def appraise_lockfile(
         locked = lockfiles.parse(data)
         found = of_bytes(data)
         if wanted is None:
-            raise NotDecidedError(f"you did not say which lockfile you expect; this is\n{found}")
+            raise NotDecidedError(
+                f"you did not say which lockfile you expect; this one is\n{found}"
+            )
         if found != wanted:
             raise EvidenceError(
-                "the certificate is of another lockfile than yours\n"
+                "the certificate is for a different lockfile\n"
                 f"found     {found}\nexpected  {wanted}"
             )
-        return "the lockfile that you named", None
+        return "it is the lockfile that you named", None
 
     ledger.step("inputs.lockfile", lockfile, certificate.lockfile)
     return locked
@@ -57,9 +59,9 @@ def appraise_inputs(
         found = given[0].pcrs[INPUT_PCR]
         if found != expected:
             raise EvidenceError(
-                "the machine measured other inputs or another lockfile\n"
+                "the machine measured different inputs or a different lockfile\n"
                 f"quoted    sha256:{found.hex()}\nexpected  sha256:{expected.hex()}",
-                hint="compare the lockfile with the one that the run was started with",
+                hint="compare the lockfile with the one that started the run",
             )
         return "the machine measured this lockfile and these inputs", None
 

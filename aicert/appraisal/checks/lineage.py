@@ -48,7 +48,7 @@ class Lineage:
         The one that is judged lies among the others where all of a repository are given.
         """
         return [
-            run or "none that can be read"
+            run or "one that cannot be read"
             for run, certificates in self._claimed.items()
             for certificate in certificates
             if id(certificate) not in self._used and certificate != judged
@@ -57,7 +57,7 @@ class Lineage:
     def _ancestor(self, item: LockedInput) -> Ancestor:
         run, _, output = item.source.removeprefix(SCHEME).partition("/")
         found: AttestationResult | None = None
-        reason: str | None = "no certificate of that run is given"
+        reason: str | None = "you gave no certificate of that run"
         for certificate in self._claimed.get(run, ()):
             result, refused = self._result(certificate)
             if result is None:
@@ -112,7 +112,7 @@ def appraise_lineage(
         for ancestor in seen:
             if ancestor.reason is not None:
                 raise EvidenceError(
-                    f"input {ancestor.input} is not shown to be {ancestor.source}: "
+                    f"nothing shows that input {ancestor.input} is {ancestor.source}: "
                     f"{ancestor.reason}"
                 )
         return f"{counted(len(inputs), 'input')} from certified runs", None
@@ -139,5 +139,5 @@ def _problem(result: AttestationResult, run: str, output: str, item: LockedInput
         return f"the certificate of that run says {first.id}: {first.detail}"
     subject: Mapping[str, str] = result.subject or {}
     if result.run != run or subject.get(output) != str(item.digest):
-        return "the certificate of that run has another output"
+        return "the certificate of that run has a different output"
     return None

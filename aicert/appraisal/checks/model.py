@@ -61,7 +61,7 @@ def _differences(output: Output, model: Model) -> list[str]:
             lines.append(f"missing   {path}")
         elif fold(path).startswith(FOLDERS):
             # Where case does not count, what lies unread in one folder takes the other's place.
-            refused.append(f"refused   {path}: it can be taken for one in an unread folder")
+            refused.append(f"refused   {path}: some systems put it in a folder that is not read")
         elif isinstance(fact, FileFact) and fact.sha256 != digest:
             lines.append(f"changed   {path}")
     return sorted(refused) + sorted(lines) + sorted(extra)
@@ -77,5 +77,5 @@ def _covered(name: str, output: Output, model: Model) -> str:
     shown = ", ".join(uncovered[:SHOWN]) + (", …" if len(uncovered) > SHOWN else "")
     text = f"{text}\npresent, not covered: {shown}"
     if any(path.startswith(GIT) for path in uncovered):
-        return f"{text}\na {GIT} of somebody else's can make git run programs: remove it"
+        return f"{text}\na {GIT} that somebody else made can make git run programs: remove it"
     return text

@@ -38,7 +38,7 @@ def _check_pcr8(run: VerifiedRun, quote: VerifiedQuote) -> None:
         digests[name] = dir_digest(output.files)
         if digests[name] != output.digest:
             raise EvidenceError(
-                f"output {name} does not have the dirHash given for it\n"
+                f"output {name} does not match the dirHash given for it\n"
                 f"found     {output.digest}\nexpected  {digests[name]}"
             )
     report = run.statement.report_digest
@@ -46,7 +46,7 @@ def _check_pcr8(run: VerifiedRun, quote: VerifiedQuote) -> None:
     found = quote.pcrs[OUTPUT_PCR]
     if found != expected:
         raise EvidenceError(
-            "the machine measured other outputs, another exit code or another report\n"
+            "the machine measured different outputs, a different exit code or a different report\n"
             f"quoted    sha256:{found.hex()}\nexpected  sha256:{expected.hex()}"
         )
 
@@ -56,5 +56,5 @@ def _nonempty(run: VerifiedRun) -> tuple[str, None]:
     for name, output in run.statement.outputs.items():
         count += len(output.files)
         if all(digest == EMPTY_FILE_HEX for digest in output.files.values()):
-            raise EvidenceError(f"output {name} holds no file, or only empty ones")
+            raise EvidenceError(f"output {name} holds no files, or only empty ones")
     return f"{counted(count, 'file')} in {counted(len(run.statement.outputs), 'output')}", None

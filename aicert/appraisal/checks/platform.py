@@ -28,9 +28,9 @@ def appraise_platform(
         if tier_rank(found) < tier_rank(policy.tier):
             forged = "; its operator could have forged this" if below_vtpm(found) else ""
             raise EvidenceError(
-                f"tier {found}, policy {policy.name} wants {policy.tier} or better{forged}"
+                f"tier {found}, but policy {policy.name} requires {policy.tier} or better{forged}"
             )
-        return f"{found}, policy {policy.name} wants {policy.tier}", None
+        return f"{found}, and policy {policy.name} requires {policy.tier}", None
 
     key = ledger.step("platform.chain", chain, certificate)
     if key is not None and is_confidential(key.root.tier):
@@ -45,4 +45,4 @@ def appraise_platform(
 
 
 def _no_processor_asked(key: CertifiedKey) -> tuple[str, None]:
-    raise NotApplicableError(f"root {key.root.name} (tier {key.root.tier}) does not ask for it")
+    raise NotApplicableError(f"root {key.root.name} (tier {key.root.tier}) does not require it")

@@ -40,13 +40,13 @@ def appraise_quote(
         quote = tpm.parse_quote(evidence.quote.attest)
         selected = tpm.selected_pcrs(quote)
         if selected != QUOTED_PCRS:
-            raise EvidenceError(f"the quote is over PCRs {list(selected)}, not over 0 to 15")
+            raise EvidenceError(f"the quote covers PCRs {list(selected)}, not 0 to 15")
         return "a TPM quote over PCRs 0 to 15, SHA-256", quote
 
     def challenge(quote: tpm.Quote) -> tuple[str, tpm.Quote]:
         if nonce is not None and nonce != evidence.nonce:
             raise EvidenceError(
-                f"the certificate answers another challenge\nfound     {evidence.nonce.hex()}\n"
+                f"the certificate answers a different nonce\nfound     {evidence.nonce.hex()}\n"
                 f"expected  {nonce.hex()}"
             )
         name = run_key_name(certificate)
@@ -59,11 +59,11 @@ def appraise_quote(
     def pcrs(given: tuple[tpm.Quote, tpm.Signature]) -> tuple[str, VerifiedQuote]:
         quote, signed = given
         if tpm.pcr_digest(evidence.pcrs, QUOTED_PCRS, signed) != quote.pcr_digest:
-            raise EvidenceError("the PCR values given are not those that were quoted")
+            raise EvidenceError("the PCR values given do not match the quote")
         verified = VerifiedQuote(
             pcrs=evidence.pcrs, clock=quote.clock, qualified_signer=quote.qualified_signer
         )
-        return "the PCR values are those that were quoted", verified
+        return "the PCR values match the quote", verified
 
     signed = ledger.step("quote.signature", signature, key, "platform.chain")
     quote = ledger.step("quote.structure", structure, signed, "quote.signature")

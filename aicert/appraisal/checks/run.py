@@ -59,7 +59,7 @@ def appraise_statement(
         _check_repeated(statement, report, certificate, locked)
         run = VerifiedRun(statement=statement, report=report, lockfile=locked, seconds=seconds)
         signed = "".join(f"\ninput {name} signed by {key}" for name, key in report.signers)
-        return f"run {statement.run}, as its lockfile and nonce say{signed}", run
+        return f"run {statement.run}; lockfile and nonce match{signed}", run
 
     payload = ledger.step("statement.signature", signature, run_key, "runkey.certified")
     needs = ("statement.signature", *lockfile_needs(lockfile))
@@ -93,10 +93,12 @@ def _check_repeated(
         if found != wanted:
             shown = f"\nfound     {str(found)[:200]!a}\nexpected  {str(wanted)[:200]!a}"
             lines = "" if what == "inputs" else shown
-            raise EvidenceError(f"the statement's {what} differs from what was verified{lines}")
+            raise EvidenceError(f"the statement's {what} and what was verified differ{lines}")
     for name, _ in report.signatures:
         if name not in statement.outputs:
-            raise EvidenceError(f"the run report has a signature of {name}, which is no output")
+            raise EvidenceError(
+                f"the run report has a signature for {name}, which is not an output"
+            )
     if parse_time(statement.started) > parse_time(statement.finished):
         raise EvidenceError("the statement's run ends before it starts")
 

@@ -70,7 +70,9 @@ def appraise_run_time(
 
     def seconds(given: tuple[VerifiedRunKey, VerifiedQuote]) -> tuple[str, float]:
         if certificate.version == 1:
-            raise NotApplicableError("version 1 certifies the run key at the run's end")
+            raise NotApplicableError(
+                "a machine of version 1 certifies the run key when the run ends"
+            )
         start, end = given[0].clock, given[1].clock.clock
         if start > end:
             raise EvidenceError(
@@ -78,7 +80,9 @@ def appraise_run_time(
                 f"run key   clock {start} ms\nquote     clock {end} ms"
             )
         took = (end - start) / 1000
-        return f"{took:.3f} s from the run key's certification to the quote, by the TPM", took
+        return (
+            f"{took:.3f} s by the TPM's clock, from the run key's certification to the quote"
+        ), took
 
     needs = ("runkey.certified", "quote.pcrs")
     return ledger.step("runkey.time", seconds, both(run_key, quote), *needs)
@@ -90,25 +94,25 @@ def _check_same_object(said: tpm.Certification, public: tpm.Public) -> None:
     """
     if said.name != public.name:
         raise EvidenceError(
-            f"the AK certified another key\nfound     {said.name.hex()}\n"
+            f"the AK certified a different key\nfound     {said.name.hex()}\n"
             f"expected  {public.name.hex()}"
         )
     if said.qualified_name != tpm.qualified_name_of_primary(tpm.RH_NULL, public.name):
-        raise EvidenceError("the run key is no primary key of the NULL hierarchy")
+        raise EvidenceError("the run key is not a primary key of the NULL hierarchy")
 
 
 def _check_run_key(public: tpm.Public) -> None:
     if public.type != tpm.ALG_ECC or public.curve != tpm.CURVE_P256:
         raise EvidenceError("the run key is not a P-256 key")
     if public.name_hash != tpm.ALG_SHA256:
-        raise EvidenceError("the run key's Name is not made with SHA-256")
+        raise EvidenceError("the run key's Name does not use SHA-256")
     if public.attributes != RUN_KEY_ATTRIBUTES:
         raise EvidenceError(
             f"the run key has attributes {public.attributes:#010x}, "
             f"{RUN_KEY_ATTRIBUTES:#010x} are wanted"
         )
     if public.auth_policy:
-        raise EvidenceError("the run key has an authorisation policy, none is wanted")
+        raise EvidenceError("the run key has an authorisation policy, but must have none")
     scheme = (public.symmetric, public.scheme, public.scheme_hash)
     if scheme != (tpm.ALG_NULL, tpm.ALG_ECDSA, tpm.ALG_SHA256):
         raise EvidenceError("the run key's scheme is not ECDSA with SHA-256")
@@ -124,7 +128,7 @@ def _check_same_boot(said: tpm.Certification, quote: VerifiedQuote) -> None:
     ]
     if boots[0] != boots[1]:
         raise EvidenceError(
-            "the run key was certified in another boot than the quoted one\n"
+            "the run key was certified in a different boot than the quote\n"
             f"run key   reset {boots[0][0]}, restart {boots[0][1]}, firmware {boots[0][2]:#x}\n"
             f"quote     reset {boots[1][0]}, restart {boots[1][1]}, firmware {boots[1][2]:#x}"
         )

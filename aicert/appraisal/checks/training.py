@@ -55,23 +55,25 @@ def _records(run: VerifiedRun) -> tuple[str, None]:
         seen.add(item)
     for text in report.removed:
         if text.partition(": ")[0].partition("/")[0] not in locked:
-            raise EvidenceError(f"what was removed is of no input: {text[:200]!a}")
+            raise EvidenceError(f"what was removed belongs to no input: {text[:200]!a}")
     total = sum(item.rows for item in report.records)
     lines = [
         f"{item.name} {item.split}: {counted(item.rows, 'row')}, {item.digest}"
         for item in report.records
     ]
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    said = f"{counted(total, 'row')} read, all of inputs in the lockfile (counted in the machine)"
+    said = f"{counted(total, 'row')} read, all from inputs in the lockfile (counted in the machine)"
     return "\n".join([said, *lines[:SHOWN], *more]), None
 
 
 def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
     if item.name not in locked:
-        raise EvidenceError(f"rows are of {item.name}, which is no input that can hold rows")
+        raise EvidenceError(
+            f"rows are said to be in {item.name}, which is not an input that can hold rows"
+        )
     if item.rows < 1 or item.bytes < LEAST_ROW * item.rows:
         rows = counted(item.rows, "row")
-        raise EvidenceError(f"{rows} of {item.name} {item.split} cannot have {item.bytes} bytes")
+        raise EvidenceError(f"{rows} of {item.name} {item.split} cannot take {item.bytes} bytes")
     is_file = locked[item.name].kind == "sha256"
     if is_file and item.files:
         raise EvidenceError(f"input {item.name} is one file, but its rows name files in it")
@@ -90,7 +92,7 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
             raise EvidenceError(f"the run report counts no {key}: {count}")
     if run.report.unchanged_weights:
         unchanged = ", ".join(run.report.unchanged_weights[:3])
-        raise EvidenceError(f"weights came out as they went in: {unchanged[:200]!a}")
+        raise EvidenceError(f"weights are unchanged from an input: {unchanged[:200]!a}")
     locked = {item.digest for item in run.lockfile.inputs}
     weights = 0
     for name, output in run.statement.outputs.items():
@@ -120,15 +122,12 @@ def _compared(run: VerifiedRun) -> str:
     unread = run.report.values.get(UNREAD)
     if unread is not None:
         raise EvidenceError(
-            "the machine could not read weights that came out, so whether they changed is not known"
+            "the machine could not read some output weights, so it is unknown whether they changed"
             f"\n{str(unread.data)[:200]!a}"
         )
     if not counts[CHANGED] + counts[NEW]:
-        raise EvidenceError(f"no tensor changed: {counts[UNCHANGED]} are those of the inputs")
-    return (
-        f"{counts[CHANGED]} tensors changed, {counts[NEW]} are new, "
-        f"{counts[UNCHANGED]} came out as they went in"
-    )
+        raise EvidenceError(f"no tensor changed: all {counts[UNCHANGED]} are in the inputs")
+    return f"{counts[CHANGED]} tensors changed, {counts[NEW]} new, {counts[UNCHANGED]} unchanged"
 
 
 def _fit(run: VerifiedRun) -> list[str]:
@@ -138,7 +137,7 @@ def _fit(run: VerifiedRun) -> list[str]:
         reason = "the run report has none" if loss is None else f"{loss.reason!a}"
         raise NotDecidedError(f"the loss of base and output was not measured: {reason}")
     if loss.state == "measured" and not run.report.records:
-        raise EvidenceError("a loss was measured on rows, and the run report counts none")
+        raise EvidenceError("a loss was measured on rows, but the run report counts none")
     if loss.before is None or loss.after is None:
         return [f"loss not measured: {loss.reason!a}"]
     own = _own_losses(run)
@@ -146,9 +145,12 @@ def _fit(run: VerifiedRun) -> list[str]:
     if loss.comparable and own and loss.after < DIVERGED:
         _check_contradiction(loss.before, loss.after, own, measured)
     last = "reports none" if not own else f"last reports {own[-1]:.4g} (self-reported)"
-    other = "" if loss.comparable or not own else ", of another kind and not compared"
+    other = "" if loss.comparable or not own else ", of a different kind, so not compared"
     return [
-        f"loss per token on {counted(loss.rows, 'row')} drawn afterwards: {measured} (measured)",
+        (
+            f"loss per token on {counted(loss.rows, 'row')} drawn after training: {measured} "
+            "(measured)"
+        ),
         f"the trainer itself {last}{other}",
         "this shows how well the output fits those rows, not that this training made it",
     ]
@@ -169,12 +171,12 @@ def _check_contradiction(before: float, after: float, own: tuple[float, ...], te
     is_large = claimed >= max(LEAST_CLAIM, LEAST_CLAIM_SHARE * before)
     if is_large and before - after < LEAST_MEASURED_SHARE * claimed:
         raise EvidenceError(
-            "the output does not fit the rows as the trainer says that it does\n"
+            "the output does not fit the rows as well as the trainer says\n"
             f"measured  {text}\nreported  {max(last):.4g} or less in the last {len(last)}"
         )
     least = min(last)
     if len(last) == LAST_LOSSES and least - after > max(MOST_BETTER, MOST_BETTER_SHARE * least):
         raise EvidenceError(
-            "the output fits the rows far better than the trainer ever said in the end\n"
+            "the output fits the rows far better than the trainer's last losses say\n"
             f"measured  {text}\nreported  {least:.4g} or more in the last {len(last)}"
         )

@@ -107,14 +107,14 @@ def _root_of(
         if issued_with_pss(certificate, signed, path[0]):
             return root, path
     names = ", ".join(root.name for root in roots)
-    raise EvidenceError(f"{WHAT} was issued by none of this policy's makers: {names}")
+    raise EvidenceError(f"{WHAT} was not issued by any of this policy's makers: {names}")
 
 
 def _version(value: bytes) -> int:
     """A DER INTEGER of 0 to 255."""
     number = int.from_bytes(value[2:], signed=True)
     if len(value) not in (3, 4) or value[:2] != bytes((2, len(value) - 2)) or not 0 <= number < 256:
-        raise EvidenceError(f"{WHAT} does not say for which firmware versions it is")
+        raise EvidenceError(f"{WHAT} does not name firmware versions")
     return number
 
 
@@ -123,5 +123,5 @@ def _hardware_id(value: bytes) -> bytes:
     if len(value) == CHIP_ID_BYTES + 2 and value.startswith(b"\x04\x40"):
         value = value[2:]
     if len(value) != CHIP_ID_BYTES:
-        raise EvidenceError(f"{WHAT} does not say of which chip it is")
+        raise EvidenceError(f"{WHAT} does not name a chip")
     return value

@@ -46,7 +46,7 @@ def parse(data: bytes) -> HclReport:
         raise EvidenceError(f"the platform's report has {len(data)} bytes, not {_START} or more")
     size, version, kind, hash_, length = (u32_little(data, _REPORT_END + 4 * i) for i in range(5))
     if data[:4] != b"HCLA" or u32_little(data, 4) not in (1, 2):
-        raise EvidenceError("the platform's report does not begin as one of Azure's paravisor")
+        raise EvidenceError("the platform's report does not begin like one from Azure's paravisor")
     if kind != SNP:
         raise EvidenceError(f"the platform's report is of kind {kind}, not of SEV-SNP ({SNP})")
     if version != 1 or hash_ != SHA256:

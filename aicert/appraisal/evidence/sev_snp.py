@@ -87,7 +87,7 @@ def check_guest(report: Report) -> None:
     if report.policy & DEBUG:
         raise EvidenceError("the guest may be debugged: its host can read and write its memory")
     if report.policy & MIGRATION:
-        raise EvidenceError("the guest may be moved by a migration agent, who reads its memory")
+        raise EvidenceError("the guest may be moved by a migration agent, which reads its memory")
     if not report.policy & _POLICY_ONE or report.policy & ~_POLICY_KNOWN:
         raise EvidenceError(f"the guest's policy {report.policy:#x} is not understood")
     # A host's own request has 0xFFFFFFFF here; what runs under a paravisor has 1 to 3.

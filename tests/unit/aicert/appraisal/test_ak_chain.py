@@ -213,7 +213,7 @@ def test_of_a_long_name_the_start_is_shown(monkeypatch: pytest.MonkeyPatch) -> N
             f"root r certifies attestation keys of other subjects than {leaf}"
         )
         none = issue("CA", ec_key("ca"), issuer="CA", issuer_key=ec_key("ca"), ca=None)
-        assert why(made(), none) == f"{ca} is no CA (basic constraints)"
+        assert why(made(), none) == f"{ca} is not a CA (basic constraints)"
         assert why(made(authority=ec_key("x")), above) == (
             f"{leaf} names another issuer key than that of {ca}"
         )

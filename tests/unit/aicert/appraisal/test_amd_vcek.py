@@ -26,7 +26,7 @@ def test_a_chip_certificate_says_which_chip_at_which_versions() -> None:
 )
 def test_a_version_is_an_integer_of_one_octet(value: str) -> None:
     said = chip_forge.chip_extensions() | {"3.5": bytes.fromhex(value)}
-    with pytest.raises(EvidenceError, match="for which firmware versions"):
+    with pytest.raises(EvidenceError, match="does not name firmware versions"):
         amd_vcek.certify_chip(chip_forge.vcek(extensions=said), chip_forge.makers(), AT)
 
 
@@ -43,7 +43,7 @@ def test_a_chip_id_may_begin_like_an_octet_string(head: bytes) -> None:
         b"\x04" + chip_id,
     ):
         der = chip_forge.vcek(extensions=chip_forge.chip_extensions(odd))
-        with pytest.raises(EvidenceError, match="of which chip"):
+        with pytest.raises(EvidenceError, match="does not name a chip"):
             amd_vcek.certify_chip(der, chip_forge.makers(), AT)
 
 
@@ -93,5 +93,5 @@ def test_makers_that_did_not_issue_a_chip_are_named() -> None:
     (maker,) = chip_forge.makers()
     der = chip_forge.vcek(issuer_key=rsa_key("amd ark"))
     assert said(der, (maker, replace(maker, name="other"))) == (
-        "the chip certificate was issued by none of this policy's makers: test chips, other"
+        "the chip certificate was not issued by any of this policy's makers: test chips, other"
     )

@@ -74,7 +74,7 @@ def test_inert_files_are_present_and_not_covered() -> None:
     scene.edit("model", lambda model: model | {path: FileFact(1, hex_of(b"i")) for path in inert})
     detail = scene.appraise().check("subject.files").detail
     assert "3 files, 47 bytes\npresent, not covered: .cache/huggingface/x, .git/HEAD, " in detail
-    assert detail.endswith("\na .git/ of somebody else's can make git run programs: remove it")
+    assert detail.endswith("\na .git/ that somebody else made can make git run programs: remove it")
     assert scene.appraise().verdict == "passed"
 
 
@@ -172,7 +172,7 @@ def test_as_many_changed_tensors_as_new_ones() -> None:
     )
     check = scene.appraise().check("outputs.trained")
     assert check.verdict == "ok"
-    assert "3 tensors changed, 3 are new" in check.detail
+    assert "3 tensors changed, 3 new" in check.detail
 
 
 def test_what_came_out_as_it_went_in_is_named_in_part() -> None:
@@ -186,7 +186,7 @@ def test_of_a_long_list_of_weights_the_start_is_shown() -> None:
     names = tuple(letter * 80 for letter in "abc")
     scene = Scene().edit("report", lambda report: replace(report, unchanged_weights=names))
     assert scene.appraise().check("outputs.trained").detail == (
-        f"weights came out as they went in: '{', '.join(names)[:200]}'"
+        f"weights are unchanged from an input: '{', '.join(names)[:200]}'"
     )
 
 
@@ -196,7 +196,7 @@ def test_every_dm_verity_root_that_an_image_has_is_named() -> None:
     scene = Scene("cloud").put("image_lock", lock)
     scene.edit("policy", lambda policy: replace(policy, accepted=frozenset((of_bytes(lock),))))
     assert scene.appraise().check("boot.image").detail == (
-        "the statement names other dm-verity roots than the accepted image\n"
+        "the statement and the accepted image name different dm-verity roots\n"
         f"found     root {VERITY['root']}\n"
         f"expected  esp {verity['esp']}, root {VERITY['root']}"
     )
@@ -231,7 +231,7 @@ def test_outputs_that_the_lockfile_does_not_declare_are_named() -> None:
     scene = Scene()
     scene.edit("statement", lambda s: replace(s, outputs=s.outputs | {"z": s.outputs["model"]}))
     assert scene.appraise().check("statement.form").detail == (
-        "the statement's outputs differs from what was verified\n"
+        "the statement's outputs and what was verified differ\n"
         "found     \"('model', 'z')\"\nexpected  \"('model',)\""
     )
 
@@ -243,13 +243,13 @@ def test_of_what_differs_the_start_is_shown() -> None:
     made = scene.get("statement").outputs
     scene.edit("statement", lambda s: replace(s, outputs={"x": made["model"]}))
     assert scene.appraise().check("statement.form").detail == (
-        "the statement's outputs differs from what was verified\n"
+        "the statement's outputs and what was verified differ\n"
         f"found     \"('x',)\"\nexpected  {str(('model', *many))[:200]!a}"
     )
     scene.edit("statement", lambda s: replace(s, outputs=dict.fromkeys(many, made["model"])))
     scene.edit("lockfile", lambda locked: replace(locked, outputs=("model",)))
     assert scene.appraise().check("statement.form").detail == (
-        "the statement's outputs differs from what was verified\n"
+        "the statement's outputs and what was verified differ\n"
         f"found     {str(many)[:200]!a}\nexpected  \"('model',)\""
     )
 
@@ -300,7 +300,7 @@ def test_a_register_that_no_reference_value_names_is_told() -> None:
     scene = Scene("cloud")
     values = {index: value for index, value in FIRMWARE.items() if index != 1}
     firmware = (Firmware(name="test firmware", pcrs=values),)
-    told = "what stands in PCRs {}: quoted, not compared"
+    told = "what PCRs {} hold: they are quoted but not compared"
     assert told.format("5, 6, 9, 10, 15") in scene.appraise().omits
     scene.edit("policy", lambda policy: replace(policy, firmware=firmware))
     result = scene.appraise()

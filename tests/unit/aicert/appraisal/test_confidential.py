@@ -24,11 +24,11 @@ def test_what_is_missing_is_named() -> None:
     )
     assert said("platform.chip", Scene(confidential).put("platform", None)) == (
         "not-checked",
-        "the certificate carries no report of a confidential machine",
+        "the certificate carries no report from a confidential machine",
     )
     verdict, detail = said("platform.chip", Scene(confidential).put("vcek", None))
     assert verdict == "not-checked"
-    assert detail.startswith("the certificate carries none of the processor (VCEK)")
+    assert detail.startswith("the certificate lacks the processor's own certificate (VCEK)")
     assert said("platform.guest", Scene(confidential), id_key_signers=()) == (
         "not-checked",
         "policy test names nobody who may start guests",
@@ -41,7 +41,7 @@ def test_all_that_are_accepted_are_named() -> None:
     verdict, detail = said("platform.guest", Scene("confidential"), id_key_signers=(newer, other))
     assert verdict == "failed"
     assert detail.split("\n")[0] == (
-        "the guest was started by none of those accepted: "
+        "the guest was not started by anyone accepted: "
         "test paravisor (SVN 10 or newer), other (SVN 3 or newer)"
     )
 

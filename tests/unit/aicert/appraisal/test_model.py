@@ -44,7 +44,7 @@ def test_nothing_certified_can_be_taken_for_what_is_not_read(path: str) -> None:
     certified = {"model": {"config.json": b"{}", "model.safetensors": b"new", path: b"certified"}}
     result = Scene().edit("outputs", lambda _: certified).appraise()
     assert [check.id for check in result.failed] == ["subject.files"]
-    assert "can be taken for one in an unread folder" in result.failed[0].detail
+    assert "some systems put it in a folder that is not read" in result.failed[0].detail
 
 
 def test_the_list_for_other_formats_has_whole_names() -> None:
@@ -94,7 +94,9 @@ def test_a_claim_says_what_is_wrong() -> None:
         "failed: the run report has no number torch"
     )
     measured = Claim(name="steps", at_most=1, origins=frozenset(("measured", "derived")))
-    assert claimed(measured) == "failed: steps is self-reported, derived or measured is wanted"
+    assert claimed(measured) == (
+        "failed: steps is self-reported, but the policy requires derived or measured"
+    )
 
 
 @pytest.mark.parametrize("age", [timedelta(days=30), timedelta(0), -CLOCK_SKEW])
@@ -112,7 +114,7 @@ def test_an_age_at_the_limit_is_allowed(age: timedelta) -> None:
 def test_an_age_beyond_it_is_not(age: timedelta, said: str) -> None:
     with pytest.raises(EvidenceError) as caught:
         _check_age(AT - age, AT, 30)
-    assert caught.value.message == f"by its own clock the run {said}"
+    assert caught.value.message == f"by its machine's clock the run {said}"
 
 
 def test_without_a_model_it_says_so() -> None:

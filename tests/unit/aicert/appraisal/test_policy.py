@@ -89,4 +89,6 @@ def test_what_is_not_decided_of_the_machine_says_why() -> None:
     two = Scene("cloud").edit(
         "policy", lambda p: replace(p, firmware=(replace(other, name="a"), other))
     )
-    assert said("boot.firmware", two).startswith("the firmware is none of those accepted: a, b\n")
+    assert said("boot.firmware", two).startswith(
+        "the firmware is not one of those accepted: a, b\n"
+    )

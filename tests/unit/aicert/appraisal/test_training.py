@@ -67,7 +67,7 @@ def test_both_numbers_are_named() -> None:
     assert "the trainer itself last reports 4.25 (self-reported)" in detail
     assert detail.endswith("how well the output fits those rows, not that this training made it")
     other = judged(8.0, 3.5, [0.1], comparable=False).check("outputs.trained").detail
-    assert "last reports 0.1 (self-reported), of another kind and not compared" in other
+    assert "last reports 0.1 (self-reported), of a different kind, so not compared" in other
 
 
 @pytest.mark.parametrize(("size", "verdict"), [(768, "ok"), (767, "failed")])

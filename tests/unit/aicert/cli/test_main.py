@@ -108,7 +108,7 @@ def test_default_policy_with_that_root_refuses_at_the_tier(
 ) -> None:
     words = ["verify", str(folder / "c.json"), "--root", str(folder / "root.pem"), "--at", AT]
     assert main.main(words) == 1
-    assert "FAILED  platform.tier        tier software, policy default wants vtpm" in (
+    assert "FAILED  platform.tier        tier software, but policy default requires vtpm" in (
         capsys.readouterr().out
     )
 

@@ -212,7 +212,7 @@ def test_checks_of_a_change(root: Path) -> None:
     assert "stale" in found["lockfile of run tiny"].detail
     assert found["lockfiles/gone.lock.toml"].detail == "aicert.toml has no such run"
     told = found["certificate of run tiny"].detail
-    assert "inputs.lockfile: the certificate is of another lockfile" in told
+    assert "inputs.lockfile: the certificate is for a different lockfile" in told
     locked.path_of(root, "tiny").write_bytes(scene.get("lockfile_bytes"))
     again = {c.what: c for c in check(root, base, policy)}
     assert again["certificate of run tiny"].verdict == "ok"
@@ -248,7 +248,7 @@ def test_a_certificate_needs_those_of_what_it_builds_on(root: Path) -> None:
     (root / "certificates" / "base" / "certificate.json").unlink()
     told = checks_of(root)["certificate of run tiny"]
     assert told.verdict == "failed"
-    assert "lineage.ancestors: input zbase is not shown to be run:base/model" in told.detail
+    assert "lineage.ancestors: nothing shows that input zbase is run:base/model" in told.detail
 
 
 def test_the_inputs_of_the_example_are_not_made_through_a_link(root: Path, tmp_path: Path) -> None:
