@@ -57,8 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; nothing that a user can cause is a traceback."""
     words = sys.argv[1:] if argv is None else argv
     # What is made while modules load is all kept: looking for garbage there costs a tenth of the
-    # time. Collections are put off until the verdict is out.
-    collected = gc.isenabled()
+    # time. Collections are put off until the verdict is out; where the process then ends, so that
+    # the interpreter would look once more at all that it is about to give back, for good.
+    collected = argv is not None and gc.isenabled()
     gc.disable()
     try:
         # A command must not pay for what others need to describe themselves.

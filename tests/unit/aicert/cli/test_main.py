@@ -1,5 +1,6 @@
 """The relying party's tool, as it is called."""
 
+import gc
 import io
 import json
 import os
@@ -345,8 +346,12 @@ def test_the_module_is_the_command(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["aicert", "show", str(folder / "c.json")])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_module("aicert", run_name="__main__")
+    try:
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_module("aicert", run_name="__main__")
+    finally:
+        # The command leaves its process without a collector of garbage.
+        gc.enable()
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith("claims")
 
@@ -412,3 +417,18 @@ def test_an_error_of_the_system_is_no_verdict_and_no_defect(
     text = capsys.readouterr().err
     assert words in text
     assert "defect" not in text
+
+
+def test_garbage_is_collected_again_after_a_call_and_not_at_the_end_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["show", str(tmp_path / "none.json")]
+    monkeypatch.setattr(sys, "argv", ["aicert", *words])
+    assert gc.isenabled()
+    assert main.main(words) == 2
+    assert gc.isenabled()
+    try:
+        assert main.main() == 2
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
