@@ -67,6 +67,15 @@ def test_a_line_of_the_console_is_no_event(line: bytes) -> None:
     assert machine_io.parse_event(line) is None
 
 
+def test_the_command_line_names_the_volumes_as_they_are_read() -> None:
+    roots = dict(zip(machine_io.VERITY_VOLUMES, ("ab" * 32, "cd" * 32), strict=True))
+    words = [machine_io.verity_word(name, root, 7) for name, root in roots.items()]
+    found = machine_io.verity_roots(" ".join(["quiet", *words]) + "\n")
+    assert found == {name: f"sha256:{root}" for name, root in roots.items()}
+    with pytest.raises(EvidenceError, match="once each"):
+        machine_io.verity_roots(" ".join([*words, words[0]]))
+
+
 def test_a_file_of_the_longest_path_is_read_as_it_was_written() -> None:
     name = "é" * (MAX_PATH_BYTES // 2)
     line = machine_io.file_line(name, 10**15)
@@ -107,6 +116,7 @@ def test_the_machines_init_starts_a_module_that_is_there() -> None:
 def test_the_inputs_last_block_has_the_form_that_init_reads() -> None:
     block = machine_io.input_trailer("ab" * 32, 17)
     assert len(block) == machine_io.BLOCK
+    assert machine_io.INPUT_DISK.serial == "aicert-inputs"
     assert block.rstrip(b"\0") == b"aicert inputs 1\n" + b"ab" * 32 + b"\n17\n"
 
 
