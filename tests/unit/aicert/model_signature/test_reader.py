@@ -128,3 +128,17 @@ def test_a_statement_without_files_is_refused_in_each_format() -> None:
         with pytest.raises(EvidenceError) as caught:
             reader.read_manifest(data)
         assert caught.value.message == "the signature covers no file at all"
+
+
+def test_an_old_statement_says_nothing_of_files_left_out() -> None:
+    data = statement(reader.OLD_PREDICATE, [{"name": "a", "digest": {"sha256": HEX}}])
+    found = reader.read_manifest(data)
+    assert (found.name, found.algorithm, dict(found.files)) == ("", "sha256", {"a": HEX})
+    assert [note.partition(",")[0] for note in found.notes] == [
+        "the format is that of model_signing 0.2"
+    ]
+
+
+def test_a_bundle_without_any_key_names_nobody() -> None:
+    found = reader.parse(bundle(verificationMaterial={}))
+    assert (found.hint, found.certificates, found.keyless) == (None, (), False)
