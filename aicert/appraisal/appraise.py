@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from aicert.appraisal.ak_chain import CertifiedKey
-from aicert.appraisal.checklist import Ledger
+from aicert.appraisal.checklist import Checklist
 from aicert.appraisal.checks.boot import AcceptedImage, Boot, appraise_boot
 from aicert.appraisal.checks.demands import appraise_policy
 from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile
@@ -86,26 +86,26 @@ def _appraise(
     nonce: bytes | None,
     lineage: Lineage | None,
 ) -> AttestationResult:
-    ledger = Ledger()
-    locked = appraise_lockfile(ledger, certificate, lockfile)
-    key = appraise_platform(ledger, certificate, policy, at)
-    quote = appraise_quote(ledger, certificate, key, nonce)
-    run_key = appraise_run_key(ledger, certificate, key, quote)
-    seconds = appraise_run_time(ledger, certificate, run_key, quote)
-    run = appraise_statement(ledger, certificate, run_key, locked, seconds)
-    boot = appraise_boot(ledger, certificate, policy, key, quote, run)
-    appraise_inputs(ledger, certificate, quote, locked)
-    appraise_outputs(ledger, run, quote)
-    appraise_training(ledger, run)
-    appraise_model(ledger, run, model)
+    checklist = Checklist()
+    locked = appraise_lockfile(checklist, certificate, lockfile)
+    key = appraise_platform(checklist, certificate, policy, at)
+    quote = appraise_quote(checklist, certificate, key, nonce)
+    run_key = appraise_run_key(checklist, certificate, key, quote)
+    seconds = appraise_run_time(checklist, certificate, run_key, quote)
+    run = appraise_statement(checklist, certificate, run_key, locked, seconds)
+    boot = appraise_boot(checklist, certificate, policy, key, quote, run)
+    appraise_inputs(checklist, certificate, quote, locked)
+    appraise_outputs(checklist, run, quote)
+    appraise_training(checklist, run)
+    appraise_model(checklist, run, model)
     fresh = "answers your own nonce" if nonce is not None else None
-    appraise_policy(ledger, policy, run, at, fresh)
-    found = appraise_lineage(ledger, run, lineage)
-    return _result(ledger, policy, key, quote, run, boot, at, found)
+    appraise_policy(checklist, policy, run, at, fresh)
+    found = appraise_lineage(checklist, run, lineage)
+    return _result(checklist, policy, key, quote, run, boot, at, found)
 
 
 def _result(
-    ledger: Ledger,
+    checklist: Checklist,
     policy: Policy,
     key: CertifiedKey | None,
     quote: VerifiedQuote | None,
@@ -115,16 +115,16 @@ def _result(
     ancestors: tuple[Ancestor, ...],
 ) -> AttestationResult:
     # A chain alone does not show that a machine is confidential.
-    shown = key if key is None or _shown(ledger, key) else None
+    shown = key if key is None or _shown(checklist, key) else None
     compared = boot.compared.union(RUN_PCRS)
     quoted = {} if quote is None else quote.pcrs
-    covered = run is not None and ledger.is_ok("outputs.pcr8")
-    measured = run is not None and ledger.is_ok("inputs.pcr14")
+    covered = run is not None and checklist.is_ok("outputs.pcr8")
+    measured = run is not None and checklist.is_ok("inputs.pcr14")
     open_ = {index: value for index, value in quoted.items() if index not in compared}
     before = [ancestor.result for ancestor in ancestors if ancestor.result is not None]
     tiers = [tier for result in before for tier in (result.tier, result.lineage_tier)]
     return AttestationResult(
-        checks=ledger.results(),
+        checks=checklist.results(),
         policy=policy.name,
         tier=None if shown is None else shown.root.tier,
         run=run.statement.run if run is not None else None,
@@ -138,7 +138,7 @@ def _result(
         at=stamp(at),
         quoted=open_,
         trusts=_with_lineage(_trusts(shown, boot.image), before),
-        omits=_omits(ledger, run, sorted(open_)),
+        omits=_omits(checklist, run, sorted(open_)),
         ancestors=ancestors,
         lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
         attested_seconds=run.seconds if run is not None and covered else None,
@@ -146,8 +146,8 @@ def _result(
     )
 
 
-def _shown(ledger: Ledger, key: CertifiedKey) -> bool:
-    return not is_confidential(key.root.tier) or all(map(ledger.is_ok, CHIP_CHECKS))
+def _shown(checklist: Checklist, key: CertifiedKey) -> bool:
+    return not is_confidential(key.root.tier) or all(map(checklist.is_ok, CHIP_CHECKS))
 
 
 def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ def _with_lineage(own: tuple[str, ...], before: Sequence[AttestationResult]) -> 
     return (*own, *(item for item in dict.fromkeys(said) if item.removeprefix(of) not in own))
 
 
-def _omits(ledger: Ledger, run: VerifiedRun | None, quoted: list[int]) -> tuple[str, ...]:
+def _omits(checklist: Checklist, run: VerifiedRun | None, quoted: list[int]) -> tuple[str, ...]:
     """What a pass does not say."""
     said = [
         "whether the data and the model are any good, or may be used",
@@ -191,7 +191,7 @@ def _omits(ledger: Ledger, run: VerifiedRun | None, quoted: list[int]) -> tuple[
         "whether the trainer tells the truth about itself: losses and counts marked self-reported",
         "revocation of the platform's certificates: no list was consulted",
     ]
-    if not ledger.is_ok("inputs.lockfile"):
+    if not checklist.is_ok("inputs.lockfile"):
         said.append("whether this is the lockfile that you reviewed: you named none (--lockfile)")
     if quoted:
         registers = ", ".join(map(str, quoted))

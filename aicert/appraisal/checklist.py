@@ -24,7 +24,7 @@ class NotApplicableError(Exception):
     """A check that the verifier's policy does not ask for here; its text says why."""
 
 
-class Ledger:
+class Checklist:
     """Collects one CheckResult per check id."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
-from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError, both
+from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError, both
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.policy import FIRMWARE_PCRS, Policy
@@ -44,7 +44,7 @@ class Boot:
 
 
 def appraise_boot(
-    ledger: Ledger,
+    checklist: Checklist,
     certificate: Certificate,
     policy: Policy,
     key: CertifiedKey | None,
@@ -54,7 +54,7 @@ def appraise_boot(
     """boot.*; after platform.*, quote.* and statement.*."""
     if policy.tier == "software" and key is not None and key.root.tier == "software":
         for check in BOOT_CHECKS:
-            ledger.step(check, _nothing_measured, key, "platform.tier")
+            checklist.step(check, _nothing_measured, key, "platform.tier")
         return Boot(image=None, compared=frozenset())
 
     def image(given: VerifiedRun) -> tuple[str, AcceptedImage]:
@@ -69,12 +69,12 @@ def appraise_boot(
         detail = f"policy {policy.name} accepts image {lock.name}\n{lock.digest}"
         return detail, AcceptedImage(lock=lock)
 
-    accepted = ledger.step("boot.image", image, run, "platform.tier", "statement.form")
+    accepted = checklist.step("boot.image", image, run, "platform.tier", "statement.form")
     given = both(accepted, quote)
     for check, pcrs in IMAGE_PCRS.items():
-        _compare(ledger, check, pcrs, given)
-    firmware = _firmware(ledger, policy, quote) or frozenset()
-    same = (pcrs for check, pcrs in IMAGE_PCRS.items() if ledger.is_ok(check))
+        _compare(checklist, check, pcrs, given)
+    firmware = _firmware(checklist, policy, quote) or frozenset()
+    same = (pcrs for check, pcrs in IMAGE_PCRS.items() if checklist.is_ok(check))
     return Boot(image=accepted, compared=firmware.union(*same))
 
 
@@ -123,7 +123,7 @@ def _refuse_revoked(digest: Digest) -> None:
 
 
 def _compare(
-    ledger: Ledger,
+    checklist: Checklist,
     check: str,
     pcrs: tuple[int, ...],
     given: tuple[AcceptedImage, VerifiedQuote] | None,
@@ -141,10 +141,12 @@ def _compare(
         return f"matches image {accepted.lock.name}", None
 
     # An image is only accepted for a statement, and a statement only for a quote.
-    ledger.step(check, compare, given, "boot.image")
+    checklist.step(check, compare, given, "boot.image")
 
 
-def _firmware(ledger: Ledger, policy: Policy, quote: VerifiedQuote | None) -> frozenset[int] | None:
+def _firmware(
+    checklist: Checklist, policy: Policy, quote: VerifiedQuote | None
+) -> frozenset[int] | None:
     def firmware(given: VerifiedQuote) -> tuple[str, frozenset[int]]:
         if not policy.firmware:
             raise NotDecidedError(f"policy {policy.name} names no firmware values")
@@ -157,4 +159,4 @@ def _firmware(ledger: Ledger, policy: Policy, quote: VerifiedQuote | None) -> fr
         quoted = "".join(f"\nquoted    PCR {i} sha256:{given.pcrs[i].hex()}" for i in FIRMWARE_PCRS)
         raise EvidenceError(f"the firmware is not one of those accepted: {names}{quoted}")
 
-    return ledger.step("boot.firmware", firmware, quote, *_NEEDS)
+    return checklist.step("boot.firmware", firmware, quote, *_NEEDS)

@@ -9,7 +9,7 @@ the policy's root stands for such machines.
 from datetime import datetime
 
 from aicert.appraisal.ak_chain import CertifiedKey
-from aicert.appraisal.checklist import Ledger, NotDecidedError
+from aicert.appraisal.checklist import Checklist, NotDecidedError
 from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
 from aicert.appraisal.policy import Policy
 from aicert.crypto.signatures import rsa_numbers
@@ -28,7 +28,7 @@ class VerifiedReport:
 
 
 def appraise_chip(
-    ledger: Ledger, certificate: Certificate, policy: Policy, key: CertifiedKey, at: datetime
+    checklist: Checklist, certificate: Certificate, policy: Policy, key: CertifiedKey, at: datetime
 ) -> None:
     """The three checks, after platform.chain."""
 
@@ -55,9 +55,9 @@ def appraise_chip(
         _check_same_key(azure_hcl.attestation_key(given.runtime), key)
         return "the attestation key that signed is in that guest's TPM", None
 
-    verified = ledger.step("platform.chip", chip, key, "platform.chain")
-    ledger.step("platform.guest", guest, verified, "platform.chip")
-    ledger.step("platform.binding", binding, verified, "platform.chip")
+    verified = checklist.step("platform.chip", chip, key, "platform.chain")
+    checklist.step("platform.guest", guest, verified, "platform.chip")
+    checklist.step("platform.binding", binding, verified, "platform.chip")
 
 
 def _verified_report(certificate: Certificate, policy: Policy, at: datetime) -> VerifiedReport:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError
+from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError
 from aicert.appraisal.checks.run import VerifiedRun, parse_time
 from aicert.appraisal.policy import Claim, Policy
 from aicert.crypto.x509 import stamp
@@ -16,7 +16,7 @@ MAX_DAYS = 4_000_000
 
 
 def appraise_policy(
-    ledger: Ledger, policy: Policy, run: VerifiedRun | None, at: datetime, fresh: str | None
+    checklist: Checklist, policy: Policy, run: VerifiedRun | None, at: datetime, fresh: str | None
 ) -> None:
     """policy.claims and policy.age; `fresh` says why the certificate is known to be recent."""
 
@@ -37,8 +37,8 @@ def appraise_policy(
         return fresh, None
 
     needs = ("statement.form", "outputs.pcr8")
-    ledger.step("policy.claims", claims, run, *needs)
-    ledger.step("policy.age", age, run, "statement.form")
+    checklist.step("policy.claims", claims, run, *needs)
+    checklist.step("policy.age", age, run, "statement.form")
 
 
 def _check_claim(claim: Claim, run: VerifiedRun) -> str:

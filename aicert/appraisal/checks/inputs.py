@@ -3,7 +3,7 @@
 PCR 14 is computed from the lockfile alone and compared with the quote; no event log takes part.
 """
 
-from aicert.appraisal.checklist import Ledger, NotDecidedError, both
+from aicert.appraisal.checklist import Checklist, NotDecidedError, both
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.errors import EvidenceError
 from aicert.formats import lockfile as lockfiles
@@ -19,7 +19,7 @@ def lockfile_needs(lockfile: Lockfile | None) -> tuple[str, ...]:
 
 
 def appraise_lockfile(
-    ledger: Ledger, certificate: Certificate, wanted: Digest | None
+    checklist: Checklist, certificate: Certificate, wanted: Digest | None
 ) -> Lockfile | None:
     """inputs.lockfile: canonical, and the one that the caller expects if it named one.
 
@@ -42,12 +42,12 @@ def appraise_lockfile(
             )
         return "it is the lockfile that you named", None
 
-    ledger.step("inputs.lockfile", lockfile, certificate.lockfile)
+    checklist.step("inputs.lockfile", lockfile, certificate.lockfile)
     return locked
 
 
 def appraise_inputs(
-    ledger: Ledger,
+    checklist: Checklist,
     certificate: Certificate,
     quote: VerifiedQuote | None,
     lockfile: Lockfile | None,
@@ -66,4 +66,4 @@ def appraise_inputs(
         return "the machine measured this lockfile and these inputs", None
 
     needs = ("quote.pcrs", *lockfile_needs(lockfile))
-    ledger.step("inputs.pcr14", pcr14, both(quote, lockfile), *needs)
+    checklist.step("inputs.pcr14", pcr14, both(quote, lockfile), *needs)

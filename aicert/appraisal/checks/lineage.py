@@ -8,7 +8,7 @@ failed ancestor fails the whole. Leaves out: where certificates are looked for; 
 
 from collections.abc import Callable, Mapping, Sequence
 
-from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError
+from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.result import Ancestor, AttestationResult
 from aicert.errors import EvidenceError
@@ -95,7 +95,7 @@ def run_inputs(run: VerifiedRun) -> list[LockedInput]:
 
 
 def appraise_lineage(
-    ledger: Ledger, run: VerifiedRun | None, lineage: Lineage | None
+    checklist: Checklist, run: VerifiedRun | None, lineage: Lineage | None
 ) -> tuple[Ancestor, ...]:
     """lineage.ancestors; returns what was found, also where the check failed."""
     seen: list[Ancestor] = []
@@ -117,7 +117,7 @@ def appraise_lineage(
                 )
         return f"{counted(len(inputs), 'input')} from certified runs", None
 
-    ledger.step("lineage.ancestors", ancestors, run, "statement.form", "inputs.pcr14")
+    checklist.step("lineage.ancestors", ancestors, run, "statement.form", "inputs.pcr14")
     return tuple(seen)
 
 

@@ -7,7 +7,7 @@ refused (`verifier/model_directory.py`). Only names of a closed list may stand b
 
 from collections.abc import Callable, Mapping
 
-from aicert.appraisal.checklist import Ledger, NotDecidedError
+from aicert.appraisal.checklist import Checklist, NotDecidedError
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError
 from aicert.formats.digest import Defect, FileFact
@@ -21,12 +21,12 @@ GivenModel = Model | Callable[[], Model]
 SHOWN = 5
 
 
-def appraise_model(ledger: Ledger, run: VerifiedRun | None, given: GivenModel | None) -> None:
+def appraise_model(checklist: Checklist, run: VerifiedRun | None, given: GivenModel | None) -> None:
     """subject.files: the model on disk is exactly one of the certified outputs.
 
     A directory is as large as its sender likes: it is read only for a run that was verified.
     """
-    verified = run is not None and ledger.is_ok("outputs.pcr8")
+    verified = run is not None and checklist.is_ok("outputs.pcr8")
     model = (given() if verified else {}) if callable(given) else given
 
     def files(given: VerifiedRun) -> tuple[str, None]:
@@ -43,7 +43,7 @@ def appraise_model(ledger: Ledger, run: VerifiedRun | None, given: GivenModel | 
         rest = f"\nand {more} more" if more > 0 else ""
         raise EvidenceError(f"the model directory is not output {name}\n{shown}{rest}")
 
-    ledger.step("subject.files", files, run, "statement.form", "outputs.pcr8")
+    checklist.step("subject.files", files, run, "statement.form", "outputs.pcr8")
 
 
 def _differences(output: Output, model: Model) -> list[str]:

@@ -4,7 +4,7 @@ PCR 8 is computed from the statement, whose dirHashes are computed from the file
 compared with the quote; no event log takes part.
 """
 
-from aicert.appraisal.checklist import Ledger, both
+from aicert.appraisal.checklist import Checklist, both
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError
@@ -13,7 +13,9 @@ from aicert.formats.measurement import OUTPUT_PCR, output_events, replay
 from aicert.text import counted
 
 
-def appraise_outputs(ledger: Ledger, run: VerifiedRun | None, quote: VerifiedQuote | None) -> None:
+def appraise_outputs(
+    checklist: Checklist, run: VerifiedRun | None, quote: VerifiedQuote | None
+) -> None:
     """outputs.exit, outputs.pcr8 and outputs.nonempty: how training ended, and what it gave."""
 
     def ended(given: VerifiedRun) -> tuple[str, None]:
@@ -26,9 +28,9 @@ def appraise_outputs(ledger: Ledger, run: VerifiedRun | None, quote: VerifiedQuo
         _check_pcr8(verified, quoted)
         return "the machine measured these outputs, exit code and report", None
 
-    ledger.step("outputs.exit", ended, run, "statement.form")
-    ledger.step("outputs.pcr8", pcr8, both(run, quote), "statement.form", "quote.pcrs")
-    ledger.step("outputs.nonempty", _nonempty, run, "statement.form")
+    checklist.step("outputs.exit", ended, run, "statement.form")
+    checklist.step("outputs.pcr8", pcr8, both(run, quote), "statement.form", "quote.pcrs")
+    checklist.step("outputs.nonempty", _nonempty, run, "statement.form")
 
 
 def _check_pcr8(run: VerifiedRun, quote: VerifiedQuote) -> None:

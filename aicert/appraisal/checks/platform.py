@@ -7,7 +7,7 @@ processor is asked for, and its reader imported, only where that root stands for
 from datetime import datetime
 
 from aicert.appraisal.ak_chain import CertifiedKey, verify_chain
-from aicert.appraisal.checklist import Ledger, NotApplicableError
+from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import CHIP_CHECKS, below_vtpm, is_confidential, tier_rank
 from aicert.errors import EvidenceError
@@ -15,7 +15,7 @@ from aicert.formats.certificate import Certificate
 
 
 def appraise_platform(
-    ledger: Ledger, certificate: Certificate, policy: Policy, at: datetime
+    checklist: Checklist, certificate: Certificate, policy: Policy, at: datetime
 ) -> CertifiedKey | None:
     """platform.*; the key that the policy's root vouches for."""
 
@@ -32,15 +32,15 @@ def appraise_platform(
             )
         return f"{found}, and policy {policy.name} requires {policy.tier}", None
 
-    key = ledger.step("platform.chain", chain, certificate)
+    key = checklist.step("platform.chain", chain, certificate)
     if key is not None and is_confidential(key.root.tier):
         from aicert.appraisal.checks.confidential import appraise_chip
 
-        appraise_chip(ledger, certificate, policy, key, at)
+        appraise_chip(checklist, certificate, policy, key, at)
     else:
         for check in CHIP_CHECKS:
-            ledger.step(check, _no_processor_asked, key, "platform.chain")
-    ledger.step("platform.tier", tier, key, *CHIP_CHECKS)
+            checklist.step(check, _no_processor_asked, key, "platform.chain")
+    checklist.step("platform.tier", tier, key, *CHIP_CHECKS)
     return key
 
 

@@ -7,7 +7,7 @@ and the PCR values were all checked; nothing else of the evidence is compared wi
 from collections.abc import Mapping
 
 from aicert.appraisal.ak_chain import CertifiedKey
-from aicert.appraisal.checklist import Ledger, both
+from aicert.appraisal.checklist import Checklist, both
 from aicert.crypto.signatures import verify_signature
 from aicert.errors import EvidenceError
 from aicert.formats import tpm
@@ -26,7 +26,7 @@ class VerifiedQuote:
 
 
 def appraise_quote(
-    ledger: Ledger, certificate: Certificate, key: CertifiedKey | None, nonce: bytes | None
+    checklist: Checklist, certificate: Certificate, key: CertifiedKey | None, nonce: bytes | None
 ) -> VerifiedQuote | None:
     """quote.*; `nonce` is the caller's own challenge, if it made one."""
     evidence = certificate.evidence
@@ -65,10 +65,10 @@ def appraise_quote(
         )
         return "the PCR values match the quote", verified
 
-    signed = ledger.step("quote.signature", signature, key, "platform.chain")
-    quote = ledger.step("quote.structure", structure, signed, "quote.signature")
-    bound = ledger.step("quote.nonce", challenge, quote, "quote.structure")
-    return ledger.step("quote.pcrs", pcrs, both(bound, signed), "quote.nonce")
+    signed = checklist.step("quote.signature", signature, key, "platform.chain")
+    quote = checklist.step("quote.structure", structure, signed, "quote.signature")
+    bound = checklist.step("quote.nonce", challenge, quote, "quote.structure")
+    return checklist.step("quote.pcrs", pcrs, both(bound, signed), "quote.nonce")
 
 
 def run_key_name(certificate: Certificate) -> bytes:

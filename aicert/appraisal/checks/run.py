@@ -6,7 +6,7 @@ verified elsewhere. Only `appraise_statement` makes a VerifiedRun, of which all 
 
 from datetime import datetime
 
-from aicert.appraisal.checklist import Ledger, both
+from aicert.appraisal.checklist import Checklist, both
 from aicert.appraisal.checks.inputs import lockfile_needs
 from aicert.appraisal.checks.run_key import VerifiedRunKey
 from aicert.crypto.signatures import verify_ecdsa_sha256
@@ -37,7 +37,7 @@ class VerifiedRun:
 
 
 def appraise_statement(
-    ledger: Ledger,
+    checklist: Checklist,
     certificate: Certificate,
     run_key: VerifiedRunKey | None,
     lockfile: Lockfile | None,
@@ -61,9 +61,9 @@ def appraise_statement(
         signed = "".join(f"\ninput {name} signed by {key}" for name, key in report.signers)
         return f"run {statement.run}; lockfile and nonce match{signed}", run
 
-    payload = ledger.step("statement.signature", signature, run_key, "runkey.certified")
+    payload = checklist.step("statement.signature", signature, run_key, "runkey.certified")
     needs = ("statement.signature", *lockfile_needs(lockfile))
-    return ledger.step("statement.form", form, both(payload, lockfile), *needs)
+    return checklist.step("statement.form", form, both(payload, lockfile), *needs)
 
 
 def _verify_dsse(run_key: VerifiedRunKey, certificate: Certificate) -> None:

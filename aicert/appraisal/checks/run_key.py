@@ -6,7 +6,7 @@ Only `appraise_run_key` makes a VerifiedRunKey, after the quote was verified.
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
-from aicert.appraisal.checklist import Ledger, NotApplicableError, both
+from aicert.appraisal.checklist import Checklist, NotApplicableError, both
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.crypto.signatures import ec_key, verify_signature
 from aicert.errors import EvidenceError
@@ -31,7 +31,7 @@ class VerifiedRunKey:
 
 
 def appraise_run_key(
-    ledger: Ledger,
+    checklist: Checklist,
     certificate: Certificate,
     key: CertifiedKey | None,
     quote: VerifiedQuote | None,
@@ -53,11 +53,11 @@ def appraise_run_key(
         detail = "a P-256 key of this boot, certified by that AK under the NULL hierarchy"
         return detail, VerifiedRunKey(key=ec_key(public), clock=said.clock.clock)
 
-    return ledger.step("runkey.certified", certified, both(key, quote), "quote.pcrs")
+    return checklist.step("runkey.certified", certified, both(key, quote), "quote.pcrs")
 
 
 def appraise_run_time(
-    ledger: Ledger,
+    checklist: Checklist,
     certificate: Certificate,
     run_key: VerifiedRunKey | None,
     quote: VerifiedQuote | None,
@@ -85,7 +85,7 @@ def appraise_run_time(
         ), took
 
     needs = ("runkey.certified", "quote.pcrs")
-    return ledger.step("runkey.time", seconds, both(run_key, quote), *needs)
+    return checklist.step("runkey.time", seconds, both(run_key, quote), *needs)
 
 
 def _check_same_object(said: tpm.Certification, public: tpm.Public) -> None:

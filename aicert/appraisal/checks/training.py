@@ -6,7 +6,7 @@ outputs.trained rests on what version 1 has (docs/spec/run-report.md).
 
 from collections.abc import Mapping
 
-from aicert.appraisal.checklist import Ledger, NotApplicableError, NotDecidedError
+from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError
 from aicert.formats.digest import Digest
@@ -36,10 +36,10 @@ DIVERGED = 50.0
 MOST_BETTER, MOST_BETTER_SHARE = 1.0, 0.5
 
 
-def appraise_training(ledger: Ledger, run: VerifiedRun | None) -> None:
+def appraise_training(checklist: Checklist, run: VerifiedRun | None) -> None:
     """inputs.records and outputs.trained."""
-    ledger.step("inputs.records", _records, run, "statement.form")
-    ledger.step("outputs.trained", _trained, run, "statement.form")
+    checklist.step("inputs.records", _records, run, "statement.form")
+    checklist.step("outputs.trained", _trained, run, "statement.form")
 
 
 def _records(run: VerifiedRun) -> tuple[str, None]:

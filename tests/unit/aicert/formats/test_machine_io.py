@@ -126,3 +126,12 @@ def test_azure_attaches_the_disks_under_the_same_numbers() -> None:
     numbers = {name: re.findall(r"lun += ([0-9]+)", text) for name, text in blocks}
     wanted = (machine_io.OUTPUT_DISK, machine_io.INPUT_DISK)
     assert numbers == {disk.name: [str(disk.lun)] for disk in wanted}
+
+
+def test_the_command_line_names_each_volume_once() -> None:
+    words = [machine_io.verity_word(name, "ab" * 32, 8) for name in machine_io.VERITY_VOLUMES]
+    roots = machine_io.verity_roots(" ".join(["quiet", *words]) + "\n")
+    assert roots == dict.fromkeys(machine_io.VERITY_VOLUMES, "sha256:" + "ab" * 32)
+    for wrong in ("", words[0], " ".join([*words, words[0]])):
+        with pytest.raises(EvidenceError, match="exactly once each"):
+            machine_io.verity_roots(wrong)
