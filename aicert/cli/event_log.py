@@ -155,7 +155,7 @@ def secure_boot(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> bool |
 def _declared(first: Event) -> dict[int, int]:
     """The algorithms of TCG_EfiSpecIDEvent: `{number: digest size}`."""
     if first.pcr != 0 or first.digests["sha1"] != bytes(20):
-        raise EvidenceError("event log: Spec ID Event03 is not of PCR 0, or has a digest")
+        raise EvidenceError("event log: Spec ID Event03 is not in PCR 0, or has a digest")
     body = Reader(first.data, _WHAT, limit=MAX_BYTES, order="little")
     body.take(len(_SPEC_ID))
     body.take(8)  # platform class, versions, size of UINTN: nothing depends on them
@@ -219,7 +219,7 @@ def _startup_locality(events: list[Event]) -> int:
             extended = extended or event.pcr == 0
         elif event.data.startswith(_LOCALITY):
             if found is not None or extended or event.pcr != 0:
-                raise EvidenceError("event log: StartupLocality is repeated, late or not of PCR 0")
+                raise EvidenceError("event log: StartupLocality is repeated, late or not in PCR 0")
             if len(event.data) != len(_LOCALITY) + 1 or event.data[-1] not in (0, 3, 4):
                 raise EvidenceError("event log: StartupLocality is not 0, 3 or 4")
             found = event.data[-1]
@@ -234,7 +234,7 @@ def _hash(bank: str, data: bytes) -> bytes:
     try:
         return hashlib.new(bank, data).digest()
     except ValueError:
-        raise EvidenceError(f"event log: {bank} is no hash algorithm of this machine") from None
+        raise EvidenceError(f"event log: {bank} is not a hash algorithm known here") from None
 
 
 def _text(data: bytes) -> str:

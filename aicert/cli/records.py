@@ -66,7 +66,7 @@ def add_commands(commands: "Subparsers") -> None:
     """Add this module's command to the parser of `aicert`."""
     parser = commands.add_parser(
         "records", help="say which rows files hold, as run reports do", description=_RECORDS,
-        epilog="exit codes: 0 said, 2 rows are refused, 3 bad command line",
+        epilog="exit codes: 0 done, 2 rows are refused, 3 bad command line",
         formatter_class=help_formatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -166,7 +166,7 @@ def _boot_lines(certificate: Certificate) -> list[str]:
     if "error" in said:
         return [f"boot log  {safe(str(said['error']))}"]
     events = cast(list[dict[str, object]], said["events"])
-    secure = {None: "is not told", True: "was on", False: "was off"}[
+    secure = {None: "is unknown", True: "was on", False: "was off"}[
         cast(bool | None, said["secureBoot"])
     ]
     known = f"{counted(len(events), 'event')} of PCRs that the log replays"

@@ -74,7 +74,7 @@ def add_commands(commands: "Subparsers") -> None:
     add("--certificate", metavar="PEM", help="the key's X.509 certificate, to send along")
     add("--certificate-chain", metavar="PEM", action="append", default=[], help="its issuers")
     add("--ignore", metavar="PATH", action="append", default=[], help="leave this path out")
-    add("--cache", metavar="FILE", help="do not read again what did not change since")
+    add("--cache", metavar="FILE", help="do not read files again that have not changed since")
     add("--digests", metavar="FILE", help="take digests from this sha256sum listing, read nothing")
     add_format(sign)
     sign.set_defaults(run=_sign)

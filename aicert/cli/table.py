@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from aicert.appraisal.result import Ancestor, AttestationResult, CheckResult, below_vtpm, tier_rank
 from aicert.formats import run_report_facts
 from aicert.formats.run_report_facts import Facts
-from aicert.text import LEAST_ROOM, MARGIN, MAX_LINE, MAX_LINES, error_lines, safe
+from aicert.text import LEAST_ROOM, MARGIN, MAX_LINE, MAX_LINES, counted, error_lines, safe
 from aicert.verifier.facts import fact_lines
 from aicert.verifier.hints import hint_of
 
@@ -148,7 +148,7 @@ def _check_lines(check: CheckResult, colour: bool, columns: int | None = None) -
     for line in shown:
         lines += _wrapped(indent, safe(line), len(indent), columns)
     if len(more) > len(shown):
-        lines.append(f"{indent}and {len(more) - len(shown)} lines more")
+        lines.append(f"{indent}and {counted(len(more) - len(shown), 'more line')}")
     return lines
 
 
@@ -160,7 +160,8 @@ def _verdict_line(result: AttestationResult) -> tuple[str, str]:
         return f"PASSED    {suffix}", GREEN
     if result.certificate_consistent == "yes":
         return f"NO VERDICT  certificate consistent, no model checked {suffix}", DIM
-    return f"NO VERDICT  {len(result.undecided)} checks could not be made {suffix}", DIM
+    open_checks = counted(len(result.undecided), "check")
+    return f"NO VERDICT  {open_checks} could not be made {suffix}", DIM
 
 
 def _tier_words(result: AttestationResult) -> str:

@@ -28,7 +28,7 @@ def help_formatter(prog: str) -> argparse.HelpFormatter:
 def add_format(parser: argparse.ArgumentParser) -> None:
     """Add the option that says what standard output gets."""
     parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="what stdout gets"
+        "--format", choices=("text", "json"), default="text", help="what to write to stdout"
     )
 
 

@@ -39,7 +39,7 @@ def update(card: str, facts: Facts, output: str) -> tuple[str, list[str]]:
     """
     if output not in facts.statement.outputs:
         raise ConfigError(
-            f"the certificate is of no output {output[:80]!a}",
+            f"the certificate has no output called {output[:80]!a}",
             hint=f"--output {min(facts.statement.outputs)}",
         )
     if "README.md" in facts.statement.outputs[output].files:
@@ -61,7 +61,7 @@ def _split(text: str) -> tuple[re.Match[str] | None, str]:
     """The front matter, with its rules, and the rest."""
     front = _FRONT.match(text)
     if front is None and _RULE.match(text):
-        raise ConfigError("the card's front matter has no end: a line of ---")
+        raise ConfigError("the card's front matter does not end: it needs a line of ---")
     return front, text if front is None else text[front.end() :]
 
 

@@ -105,7 +105,7 @@ def _same(
         status = os.fstat(fd)
         size = status.st_size
         if not stat.S_ISREG(status.st_mode):
-            raise EvidenceError(f"{path!a} is no regular file")
+            raise EvidenceError(f"{path!a} is not a regular file")
         pieces: tuple[Piece, ...] = (Piece(digest=manifest.files[path], start=0, end=size),)
         if manifest.parts is not None:
             pieces = manifest.parts[path]

@@ -96,7 +96,7 @@ def load_signer(key: StrPath, *, password: str | None = None) -> KeySigner:
         raise _no_private_key(key, data, password, error) from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name not in _HASHES:
         raise ConfigError(
-            f"{os.fspath(key)!a} is no key on P-256, P-384 or P-521",
+            f"{os.fspath(key)!a} is not a key on P-256, P-384 or P-521",
             hint=MAKE_KEY.format(free("p256.pem")),
         )
     return key_signer(private)
@@ -120,16 +120,16 @@ def _no_private_key(
 def _no_key(name: str, data: bytes, what: str, error: Exception, *, convert: str) -> ConfigError:
     if b"-----BEGIN" not in data:
         return ConfigError(
-            f"{name!a} is no {what} in PEM",
+            f"{name!a} is not a {what} in PEM",
             hint="if it is one in DER: " + convert.format(shlex.quote(name), free(f"{name}.pem")),
         )
     if b"-----BEGIN CERTIFICATE" in data:
         return ConfigError(
-            f"{name!a} is no {what}: it holds a certificate",
+            f"{name!a} is not a {what}: it holds a certificate",
             hint="a certificate signs with --key PEM --certificate PEM, and verifies with"
             " --certificate-chain PEM",
         )
-    return ConfigError(f"{name!a} is no {what}: {error}")
+    return ConfigError(f"{name!a} is not a {what}: {error}")
 
 
 def free(name: str) -> str:
@@ -149,7 +149,7 @@ def is_signing_key(key: object) -> TypeGuard[ec.EllipticCurvePublicKey]:
 def signing_key(key: object, what: str) -> ec.EllipticCurvePublicKey:
     """`key`, if it is one that signs models; else ConfigError."""
     if not is_signing_key(key):
-        raise ConfigError(f"{what} is no key on P-256, P-384 or P-521")
+        raise ConfigError(f"{what} is not a key on P-256, P-384 or P-521")
     return key
 
 
@@ -182,7 +182,7 @@ def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
         return trusted(key, "the key that you named (the bundle names none)" + named)
     if bundle.hint != hint:
         raise EvidenceError(
-            "signed by another key than the one that you named (SHA-256 of their PEM)"
+            "signed by a different key than the one you named (SHA-256 of their PEM)"
             f"\nfound     {bundle.hint[:80]!a}\nexpected  {hint}"
         )
     return trusted(key, "the key that you named" + named)

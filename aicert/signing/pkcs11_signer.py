@@ -39,7 +39,7 @@ def load(uri: str, pin: str | None) -> KeySigner:
     with _session(wanted, secret) as session:
         found = session.get_key(object_class=ObjectClass.PUBLIC_KEY, **_which(wanted))
         if found.key_type is not KeyType.EC:
-            raise ConfigError("the token's key is no EC key")
+            raise ConfigError("the token's key is not an EC key")
         public = serialization.load_der_public_key(encode_ec_public_key(found))
 
     key = signing_key(public, "the token's key")
@@ -69,11 +69,11 @@ def parse(uri: str) -> dict[str, str]:
             found[match[1]] = match[2]
     if (scheme, colon) != ("pkcs11", ":") or "module-path" not in found:
         raise ConfigError(
-            "a PKCS #11 URI with a module-path is wanted",
+            "expected a PKCS #11 URI with a module-path",
             hint="pkcs11:token=NAME;object=KEY?module-path=/usr/lib/softhsm/libsofthsm2.so",
         )
     if "object" not in found and "id" not in found:
-        raise ConfigError("the PKCS #11 URI names no key: object= or id= is wanted")
+        raise ConfigError("the PKCS #11 URI names no key: give object= or id=")
     return found
 
 

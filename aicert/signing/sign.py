@@ -52,7 +52,7 @@ def located(path: StrPath) -> Path:
     try:
         given = Path(path).absolute()
     except FileNotFoundError:
-        raise ToolError("the current directory is gone") from None
+        raise ToolError("the current directory no longer exists") from None
     if given.name in ("", ".."):
         return Path(os.path.realpath(given))
     return Path(os.path.realpath(given.parent)) / given.name
@@ -139,7 +139,7 @@ def _check_key(
     name = path.relative_to(home).as_posix()
     if (digests is None or name in digests) and not _covered(name, names):
         raise ConfigError(
-            f"the key {os.fspath(key)!a} lies in what is signed, and would be signed with it",
+            f"the key {os.fspath(key)!a} is among the files to be signed, and would be signed too",
             hint=f"keep it elsewhere, or --ignore {shlex.quote(name)}",
         )
 
@@ -176,7 +176,7 @@ def _check_replaceable(place: Path) -> None:
         data = b"-"
     if data and b'"dsseEnvelope"' not in data:
         raise ConfigError(
-            f"{os.fspath(place)!a} is there, and is no signature",
+            f"{os.fspath(place)!a} already exists and is not a signature",
             hint="--signature FILE, a new one",
         )
 
@@ -188,7 +188,7 @@ def _remembered(
     from aicert.cache.digest_cache import cached_file, cached_tree, check_own
 
     if cache.is_relative_to(root):
-        raise ConfigError("the cache lies in the directory that is signed", hint="--cache FILE")
+        raise ConfigError("the cache is inside the directory that is signed", hint="--cache FILE")
     check_own(cache)
     if not root.is_dir():
         return {SINGLE: cached_file(root, cache=cache, on_bytes=on_bytes).sha256}

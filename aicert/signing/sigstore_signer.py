@@ -78,7 +78,7 @@ def _config(path: StrPath) -> ClientTrustConfig:
     try:
         return ClientTrustConfig.from_json(text)
     except (Error, ValueError) as error:
-        raise ConfigError(f"{os.fspath(path)!a} is no trust config: {_first(error)}") from None
+        raise ConfigError(f"{os.fspath(path)!a} is not a trust config: {_first(error)}") from None
 
 
 def trust(data: bytes, identity: str, issuer: str, root: StrPath | None) -> Trusted:
@@ -91,9 +91,9 @@ def trust(data: bytes, identity: str, issuer: str, root: StrPath | None) -> Trus
     except VerificationError as error:
         raise EvidenceError(f"not by {identity[:200]!a}: {_first(error)}") from None
     except (Error, ValueError, x509.ExtensionNotFound) as error:
-        raise EvidenceError(f"no sound keyless signature: {_first(error)}") from None
+        raise EvidenceError(f"the keyless signature is not valid: {_first(error)}") from None
     if kind != PAYLOAD_TYPE:
-        raise EvidenceError(f"the signed payload is of another type: {kind[:80]!a}")
+        raise EvidenceError(f"the signed payload has a different type: {kind[:80]!a}")
     logged = bundle.log_entry._inner  # noqa: SLF001 - the only place that has the entry's number
     entry = f"entry {logged.log_index} of its transparency log"
     anchor = f"the newest that sigstore {sigstore.__version__} has here"

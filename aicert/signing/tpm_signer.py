@@ -34,7 +34,7 @@ def load(handle: str, password: str | None) -> KeySigner:
     """The signer with that handle; `password` is the key's authorisation value."""
     if not _HANDLE.fullmatch(handle):
         raise ConfigError(
-            f"a persistent handle like 0x81010002 is wanted, not {handle[:40]!a}",
+            f"expected a persistent handle like 0x81010002, not {handle[:40]!a}",
             hint="tpm2_getcap handles-persistent",
         )
     if password is not None and len(password.encode()) > _MAX_AUTH:
@@ -44,7 +44,7 @@ def load(handle: str, password: str | None) -> KeySigner:
         try:
             pem = public.to_pem()
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"{handle} is no key that signs models: {error}") from None
+            raise ConfigError(f"{handle} cannot sign models: {error}") from None
     key = signing_key(serialization.load_pem_public_key(pem), f"the TPM's key {handle}")
     if key.curve.name not in _HASHES:
         raise ConfigError(f"the TPM's key {handle} is not on P-256 or P-384")

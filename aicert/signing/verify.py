@@ -142,7 +142,7 @@ def _read(place: Path, root: Path, *, is_named: bool) -> bytes:
     hint = None if os.path.lexists(place) else "--signature FILE"
     if hint is None and (located(place).is_relative_to(root) or not is_named):
         if not stat.S_ISREG(place.lstat().st_mode):
-            raise EvidenceError(f"the signature {os.fspath(place)!a} is no regular file")
+            raise EvidenceError(f"the signature {os.fspath(place)!a} is not a regular file")
     elif hint and root.is_file() and default_signature(root.parent).is_file():
         folder, name = shlex.quote(str(root.parent)), shlex.quote(root.name)
         hint = f"aicert verify-signature {folder} --only {name}, with your key"
@@ -209,7 +209,8 @@ def _manifest(read: Bundle, payload: bytes | None, root: Path) -> tuple[str, Man
     if manifest.is_single == root.is_dir():
         kinds = ("a directory", "one file")
         raise EvidenceError(
-            f"the signature is of {kinds[manifest.is_single]}, this is {kinds[not root.is_dir()]}"
+            f"the signature is for {kinds[manifest.is_single]}, "
+            f"but this is {kinds[not root.is_dir()]}"
         )
     named = f" as {manifest.name[:80]!a}" if manifest.name else ""
     parts = " in parts" if manifest.parts is not None else ""
@@ -263,7 +264,7 @@ def _match_all(
         ignored.add(own.relative_to(root).as_posix())
     covered = ignored.intersection(manifest.files)
     if covered:
-        raise _MismatchError(f"signed and left out at once: {min(covered)!a}")
+        raise _MismatchError(f"both signed and left out: {min(covered)!a}")
     if manifest.algorithm == "sha256" and manifest.parts is None:
         facts = hashing.whole_files(root, ignored, on_bytes)
         sizes = {path: fact.size for path, fact in facts.items()}
@@ -328,7 +329,7 @@ def text(result: SignatureResult) -> str:
     verified, signed = result.covered
     if result.verdict == "passed":
         partial = "" if verified == signed else f", {verified} of {signed} files"
-        lines += ["", f"PASSED    signed by whom you named{partial}"]
+        lines += ["", f"PASSED    signed by the signer you named{partial}"]
         lines.append("Omits     what the model is, and where it came from: a signature says who")
     else:
         failed = [check for check in result.checks if check.verdict == "failed"]

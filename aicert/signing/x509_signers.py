@@ -42,7 +42,7 @@ def certified(signer: KeySigner, certificate: StrPath, chain: Sequence[StrPath])
         own = read(ders[0], f"{os.fspath(certificate)!a}")
         if own.public_key() != signer.public:
             raise ConfigError(
-                "the certificate is of another key than the private key",
+                "the certificate is for a different key than the private key",
                 hint=f"openssl x509 -in {shlex.quote(os.fspath(certificate))} -noout -pubkey",
             )
         _check_purpose(own)

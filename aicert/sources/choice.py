@@ -51,7 +51,7 @@ def choose(paths: Iterable[str], choice: Choice, *, weights: bool = False) -> li
     if weights and not choice.only and any(suffix(path) == SAFE for path in chosen):
         chosen = [path for path in chosen if suffix(path) not in PICKLES | OTHER_WEIGHTS]
     if not chosen:
-        raise LockError("no file is left of the source", hint=_some(everything))
+        raise LockError("no file of the source is left", hint=_some(everything))
     try:
         check_paths(chosen)
     except AicertError as error:

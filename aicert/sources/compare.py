@@ -89,7 +89,7 @@ class Asker:
             )
         if (found.size, found.digest) != (item.size, item.digest):
             raise LockError(
-                f"{item.uri} has other bytes\n  locked  {item.size} bytes  {item.digest}"
+                f"{item.uri} has different bytes\n  locked  {item.size} bytes  {item.digest}"
                 f"\n  found   {found.size} bytes  {found.digest}"
             )
         count = len(found.files)

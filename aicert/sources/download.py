@@ -86,7 +86,7 @@ class Download:
         size = "" if self._wanted.size is None else f"{self._wanted.size} bytes  "
         digest = "" if self._wanted.sha256 is None else f"sha256:{self._wanted.sha256}"
         return LockError(
-            f"{self._host} serves other bytes for {self._wanted.name}"
+            f"{self._host} serves different bytes for {self._wanted.name}"
             f"\n  wanted  {size}{digest}\n  found   {found}",
             hint="use another server; if the file was changed on purpose, ./doit update",
         )
@@ -176,7 +176,7 @@ class Download:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if match is None or int(match[1]) != self._partial.size:
                 self._restart()
-                raise _Cut("another part than was asked for")
+                raise _Cut("a different part than was asked for")
             return
         declared = response.headers.get("Content-Length", "")
         if self._wanted.size is not None and declared not in ("", str(self._wanted.size)):

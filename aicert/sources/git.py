@@ -79,7 +79,7 @@ def fetch(source: GitSource, wanted: Mapping[str, str], transfer: Transfer) -> N
         for path, sha256 in wanted.items():
             if facts[path].sha256 != sha256:
                 raise LockError(
-                    f"the repository has other bytes for {path or source.subdir!a}"
+                    f"the repository has different bytes for {path or source.subdir!a}"
                     f"\n  wanted  sha256:{sha256}\n  found   sha256:{facts[path].sha256}"
                 )
         elsewhere = {p: fact for p, fact in facts.items() if not transfer.store.has(fact.sha256)}
@@ -271,7 +271,7 @@ def _failed(text: str) -> LockError | ToolError:
     lines = [line for line in text.strip().splitlines() if line.strip()]
     said = "; ".join(line[:300] for line in lines[-2:]) or "no details"
     if "not our ref" in text or "unadvertised object" in text:
-        return LockError("the commit is not there (any more)", hint="choose another revision")
+        return LockError("the commit does not exist (any more)", hint="choose another revision")
     if any(words in text for words in _NO_LOGIN):
         return LockError(
             "the repository does not exist or needs a login",

@@ -107,7 +107,7 @@ def _check_blob(entry: RepoFile, transfer: Transfer, fact: FileFact) -> None:
     if digest.hexdigest() != entry.blob_id:
         transfer.store.remove(fact.sha256)
         raise LockError(
-            f"the hub serves other bytes for {entry.path!a} than its metadata names"
+            f"the hub serves different bytes for {entry.path!a} than its metadata names"
             f"\n  wanted  git blob {entry.blob_id[:40]!s}\n  found   git blob {digest.hexdigest()}",
             hint="use another HF_ENDPOINT",
         )

@@ -66,21 +66,23 @@ def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
         raise LockError(f"the file is gone: status {response.status_code}")
     size = response.headers.get("Content-Length", "")
     if response.status_code == 200 and size.isdigit() and int(size) != locked.size:
-        raise LockError(f"another size\n  locked  {locked.size} bytes\n  found   {size} bytes")
+        raise LockError(f"a different size\n  locked  {locked.size} bytes\n  found   {size} bytes")
     digest = _repr_digest(response)
     if digest is not None and digest != locked.sha256:
-        raise LockError(f"other bytes\n  locked  sha256:{locked.sha256}\n  found   sha256:{digest}")
+        raise LockError(
+            f"different bytes\n  locked  sha256:{locked.sha256}\n  found   sha256:{digest}"
+        )
     if digest is not None:
         return "size, and the digest that the server gives"
     if locked.size <= SMALL:
         (fact,) = transfer.files([_wanted(source, size=locked.size)])
         if fact != locked:
             raise LockError(
-                f"other bytes\n  locked  sha256:{locked.sha256}\n  found   sha256:{fact.sha256}"
+                f"different bytes\n  locked  sha256:{locked.sha256}\n  found   sha256:{fact.sha256}"
             )
         return "its bytes"
     if response.status_code != 200 or not size.isdigit():
-        raise ToolError(f"the server tells no size: status {response.status_code}")
+        raise ToolError(f"the server does not tell the size: status {response.status_code}")
     return "size only: the server gives no digest, and the bytes were not compared"
 
 

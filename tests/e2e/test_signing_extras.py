@@ -116,7 +116,7 @@ def test_a_token_that_does_not_sign_is_said_in_words(
         uri(value + PIN, "token=my%20models;object=none"): (2, "NoSuchKey"),
         uri(value + PIN, "token=none;object=release"): (2, "NoSuchToken"),
         uri("module-path=/none.so"): (2, "hint: module-path wants the library of your token"),
-        uri("pin-value=1"): (3, "a PKCS #11 URI with a module-path is wanted"),
+        uri("pin-value=1"): (3, "expected a PKCS #11 URI with a module-path"),
         uri(path="token=x"): (3, "names no key"),
         uri(path="object=x;slot-id=0"): (3, "'slot-id=0' is unknown"),
         uri(path="object=x;object=y"): (3, "given twice"),
@@ -256,7 +256,7 @@ def test_services_that_refuse_or_are_gone_are_said_in_words(
     sign = ("sign", model, "--sigstore", "--trust-config", instance.trust_config)
     done = environment.aicert(*sign, "--password-env", "TOKEN", TOKEN="none")
     assert (done.returncode, "does not know who signs" in done.stderr) == (2, True), done.stderr
-    for wrong, said in ((model / "weights", "is no trust config"), (model, "Is a directory")):
+    for wrong, said in ((model / "weights", "is not a trust config"), (model, "Is a directory")):
         done = environment.aicert("sign", model, "--sigstore", "--trust-config", wrong)
         assert (done.returncode, said in done.stderr) == (3, True), done.stderr
     instance.stop()

@@ -94,7 +94,7 @@ def test_startup_locality_is_the_last_byte_of_the_first_value(value: int) -> Non
     }
 
 
-LATE = "^event log: StartupLocality is repeated, late or not of PCR 0$"
+LATE = "^event log: StartupLocality is repeated, late or not in PCR 0$"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_malformed_events(events: list[bytes], message: str) -> None:
     refused(make.spec_id() + b"".join(events), message)
 
 
-NO_SPEC_ID = "^event log: Spec ID Event03 is not of PCR 0, or has a digest$"
+NO_SPEC_ID = "^event log: Spec ID Event03 is not in PCR 0, or has a digest$"
 TRAILING = "^event log: Spec ID Event03 has trailing bytes$"
 
 
@@ -195,7 +195,7 @@ def test_an_unknown_algorithm_is_carried_but_not_replayed() -> None:
     first = make.spec_id({0x7777: 2})
     log = event_log.parse(first + struct.pack("<III", 1, 4, 1) + b"\x77\x77ab" + make.sized(b""))
     assert log.banks == ("0x7777",)
-    with pytest.raises(EvidenceError, match="0x7777 is no hash algorithm"):
+    with pytest.raises(EvidenceError, match="0x7777 is not a hash algorithm"):
         event_log.replay(log, "0x7777")
 
 

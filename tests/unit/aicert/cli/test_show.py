@@ -31,7 +31,7 @@ def test_show_explains_the_boot_log_where_it_replays() -> None:
     assert "variable SecureBoot, 1 bytes" in text
     assert "other" not in text.partition("boot log")[2]
     assert "a loader" not in text
-    assert "Secure Boot is not told; 0 events" in show.claims_text(carrying(log, {}))
+    assert "Secure Boot is unknown; 0 events" in show.claims_text(carrying(log, {}))
     assert "boot log  event log" in show.claims_text(carrying(b"short", {}))
     assert show.claims(carrying(b"short", {}))["bootLog"] == {
         "error": "event log ends early, at byte 5"

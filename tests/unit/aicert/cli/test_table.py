@@ -93,7 +93,7 @@ def test_long_details_are_cut() -> None:
     from aicert.appraisal.result import CheckResult
 
     check = CheckResult(id="subject.files", verdict="failed", detail="\n".join("x" * 99))
-    assert render._check_lines(check, colour=False)[-1].endswith("and 86 lines more")
+    assert render._check_lines(check, colour=False)[-1].endswith("and 86 more lines")
 
 
 def test_the_verdict_line_names_the_tier() -> None:
@@ -101,6 +101,6 @@ def test_the_verdict_line_names_the_tier() -> None:
     assert "\nPASSED    (vtpm)\n" in render.text(passed)
     open_check = replace(passed.checks[0], verdict="not-checked")
     open_ = replace(passed, checks=(open_check, *passed.checks[1:]))
-    assert "\nNO VERDICT  1 checks could not be made (vtpm)\n" in render.text(open_)
+    assert "\nNO VERDICT  1 check could not be made (vtpm)\n" in render.text(open_)
     nowhere = render.text(replace(open_, tier=None))
-    assert "\nNO VERDICT  1 checks could not be made \n" in nowhere
+    assert "\nNO VERDICT  1 check could not be made \n" in nowhere

@@ -67,7 +67,7 @@ def test_a_signature_in_the_folder_is_a_regular_file(
     make(model / "model.sig")
     assert check(model, keys) == 2
     assert check(model, keys, "--signature", model / "model.sig") == 2
-    assert "is no regular file" in said()[1]
+    assert "is not a regular file" in said()[1]
 
 
 def test_a_signature_takes_the_place_of_nothing_that_it_covers(model: Path, keys: Pair) -> None:
@@ -178,7 +178,7 @@ def test_a_file_that_is_no_cache_is_left_alone(model: Path, keys: Pair, said: Sa
 
 def test_a_cache_is_no_part_of_what_is_signed(model: Path, keys: Pair, said: Said) -> None:
     assert run("sign", model, "--key", keys.key, "--cache", model / "cache") == 3
-    assert "lies in the directory that is signed" in said()[1]
+    assert "is inside the directory that is signed" in said()[1]
     assert run("sign", model, "--key", keys.key, "--cache", model.parent / "new" / "cache") == 0
     assert check(model, keys) == 0
 
@@ -191,7 +191,7 @@ def test_a_current_directory_that_is_gone_is_said_in_words(
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert run("verify-signature", "model", "--key", keys.pub) == 2
-    assert "error: the current directory is gone" in said()[1]
+    assert "error: the current directory no longer exists" in said()[1]
     assert run("sign", model, "--key", keys.key) == 0
     assert check(model, keys) == 0
 
@@ -206,7 +206,7 @@ def test_a_signature_that_is_named_replaces_a_signature_or_nothing(
         file.truncate(MAX_BYTES + 1)
     for place in (keys.key, model / "weights", tmp_path / "null", large):
         assert run("sign", model, "--key", keys.key, "--signature", place) == 3
-        assert "is there, and is no signature" in said()[1]
+        assert "already exists and is not a signature" in said()[1]
     assert keys.key.read_bytes() == secret
     assert (model / "weights").read_bytes() == b"w"
     assert (tmp_path / "null").is_symlink()

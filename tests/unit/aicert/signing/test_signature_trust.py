@@ -32,7 +32,7 @@ def carrying(*ders: bytes) -> Bundle:
 def test_a_certificate_of_another_key_or_of_none(tmp_path: Path) -> None:
     root, own = pair(tmp_path, "kr"), pair(tmp_path, "ko")
     issued = certificate(tmp_path, "leaf", own, ("root", root))
-    with pytest.raises(ConfigError, match="of another key than the private key"):
+    with pytest.raises(ConfigError, match="for a different key than the private key"):
         certified(load_signer(root.key), issued, ())
     (tmp_path / "not.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
     with pytest.raises(ConfigError, match="holds no certificate in PEM"):

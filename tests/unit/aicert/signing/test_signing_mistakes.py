@@ -232,7 +232,7 @@ def test_one_file_of_a_signed_model(model: Path, keys: Pair, run: Run) -> None:
     assert hint(run("verify-signature", model, "--key", keys.pub), 2) == "--signature FILE"
     assert hint(run("verify-signature", model / "a", "--key", keys.pub), 2) == "--signature FILE"
     (model / "model.sig").mkdir()
-    assert "is no regular file" in run("verify-signature", model, "--key", keys.pub)[2]
+    assert "is not a regular file" in run("verify-signature", model, "--key", keys.pub)[2]
 
 
 def test_a_link_to_the_model(model: Path, keys: Pair, tmp_path: Path, run: Run) -> None:

@@ -118,7 +118,7 @@ def test_patterns_choose() -> None:
     )
     with pytest.raises(LockError, match=r"no file matches '\*.parquet'"):
         choose(FILES, Choice(only=("*.parquet",)))
-    with pytest.raises(LockError, match="no file is left"):
+    with pytest.raises(LockError, match="no file of the source is left"):
         choose(FILES, Choice(except_=("*",)))
 
 

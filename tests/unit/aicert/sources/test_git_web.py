@@ -115,7 +115,7 @@ def test_what_is_not_there(forge: Forge, transfer: Transfer) -> None:
     forge.commit(a_txt="a")
     cases = {
         f"{forge.source}@gone": "no branch or tag 'gone'",
-        f"{forge.source}@{'b' * 40}": "the commit is not there",
+        f"{forge.source}@{'b' * 40}": "the commit does not exist",
         f"{forge.source}@abc123": "no branch or tag",
         f"{forge.source.replace('repo.git', 'absent.git')}@main": "there is no such repository",
     }
@@ -146,7 +146,7 @@ def test_links_submodules_and_pickles(forge: Forge, transfer: Transfer) -> None:
 
 def test_a_commit_with_other_bytes_than_were_locked(forge: Forge, transfer: Transfer) -> None:
     commit = forge.commit(a_txt="a")
-    with pytest.raises(LockError, match=r"other bytes for 'a\.txt'"):
+    with pytest.raises(LockError, match=r"different bytes for 'a\.txt'"):
         remote.fetch(f"{forge.source}@{commit}", {"a.txt": "0" * 64}, transfer)
     with pytest.raises(LockError, match="not in the locked commit"):
         remote.fetch(f"{forge.source}@{commit}", {"b.txt": "0" * 64}, transfer)
@@ -210,7 +210,7 @@ def test_an_unpinned_file_is_resumed_only_while_it_is_the_same(
 def test_changed_bytes_and_odd_answers(web: Web, transfer: Transfer) -> None:
     url = f"{web.site.url}/data.jsonl"
     web.files["/data.jsonl"] = DATA[:-1] + b"x"
-    with pytest.raises(LockError, match=r"127\.0\.0\.1 serves other bytes for 'data\.jsonl'"):
+    with pytest.raises(LockError, match=r"127\.0\.0\.1 serves different bytes for 'data\.jsonl'"):
         remote.fetch(url, {FILE: sha256(DATA)}, transfer)
     cases = {
         "/absent": (Reply(status=404), "status 404"),
@@ -283,10 +283,10 @@ def test_comparing_without_fetching(web: Web, transfer: Transfer) -> None:
     assert web.site.sent - sent < 1000
     web.files["/data.jsonl"] = DATA[:-1] + b"x"
     web.headers = {}
-    with pytest.raises(LockError, match="other bytes"):
+    with pytest.raises(LockError, match="different bytes"):
         compare(source, fact, transfer)
     web.files["/data.jsonl"] = DATA[:-1]
-    with pytest.raises(LockError, match="another size"):
+    with pytest.raises(LockError, match="a different size"):
         compare(source, fact, transfer)
     del web.files["/data.jsonl"]
     with pytest.raises(LockError, match="the file is gone"):
@@ -303,13 +303,13 @@ def test_what_a_comparison_cannot_tell(
     assert compare(source, whole, transfer) == "its bytes"
     digest = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
     web.headers = {"Repr-Digest": f"sha-256=:{digest}:"}
-    with pytest.raises(LockError, match="other bytes"):
+    with pytest.raises(LockError, match="different bytes"):
         compare(source, whole, transfer)
     web.headers = {}
     monkeypatch.setattr(web_source, "SMALL", 0)
     assert compare(source, whole, transfer).startswith("size only:")
     web.replies["/data.jsonl"] = [Reply(status=503)]
-    with pytest.raises(ToolError, match="the server tells no size: status 503"):
+    with pytest.raises(ToolError, match="the server does not tell the size: status 503"):
         compare(source, whole, transfer)
 
 
@@ -331,7 +331,7 @@ def test_inputs_of_a_web_server_are_compared_with_it(web: Web, transfer: Transfe
     right = f"sha256:{sha256(DATA)}"
     assert asked(right) == ("ok", f"{url}: its bytes")
     verdict, detail = asked(right, 1)
-    assert (verdict, detail.partition("\n")[0]) == ("failed", f"{url}: another size")
+    assert (verdict, detail.partition("\n")[0]) == ("failed", f"{url}: a different size")
     assert asked(right.replace("sha256", "dirHash"))[0] == "failed"
     web.replies["/data.jsonl"] = [Reply(status=503)] * 9
     assert asked(right)[0] == "not-checked"

@@ -141,7 +141,7 @@ def test_wrong_bytes_are_refused_by_name_and_not_kept(hub: Hub, transfer: Transf
     name = "model-00001.safetensors"
     hub.faults[name] = [Reply(body=WEIGHTS[:-1] + b"x")]
     with pytest.raises(
-        LockError, match=r"127\.0\.0\.1 serves other bytes for 'model-00001"
+        LockError, match=r"127\.0\.0\.1 serves different bytes for 'model-00001"
     ) as caught:
         remote.fetch(f"hf:org/model@{COMMIT}", wanted(name), transfer)
     assert sha256(WEIGHTS) in caught.value.message
@@ -183,7 +183,7 @@ def test_an_error_does_not_wait_for_a_file_whose_server_stalls(
 
 def test_small_files_are_checked_against_the_metadata(hub: Hub, transfer: Transfer) -> None:
     hub.faults["config.json"] = [Reply(body=b'{"a": 2}\n')]
-    with pytest.raises(LockError, match=r"other bytes for 'config\.json'"):
+    with pytest.raises(LockError, match=r"different bytes for 'config\.json'"):
         remote.resolve("hf:org/model@main", ALL, transfer)
 
 
@@ -253,7 +253,7 @@ def test_no_network(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None
         (["a.txt", "A.txt"], "differ only in case"),
         (["x\u202ey.txt"], "control or invisible character"),
         (["weights.pt"], r"'weights\.pt' is a pickle by its name"),
-        ([], "no file is left"),
+        ([], "no file of the source is left"),
     ],
 )
 def test_repositories_that_cannot_be_an_input(

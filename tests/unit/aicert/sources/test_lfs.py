@@ -188,7 +188,7 @@ def test_a_file_that_is_gone_or_other(forge: Forge, lfs: Lfs, transfer: Transfer
         fetch_one(forge, transfer)
     lfs.href = None
     lfs.objects[sha256(WEIGHTS)] = WEIGHTS[::-1]
-    with pytest.raises(LockError, match=r"127\.0\.0\.1 serves other bytes for 'big\.bin2'"):
+    with pytest.raises(LockError, match=r"127\.0\.0\.1 serves different bytes for 'big\.bin2'"):
         fetch_one(forge, transfer)
     lfs.objects.clear()
     with pytest.raises(LockError, match=r"does not give 'big\.bin2': .*does not exist") as caught:

@@ -166,7 +166,7 @@ def test_check_sees_a_source_that_has_other_bytes(
     lock_tiny(root)
     hub.repositories["org/model"].commits[COMMIT] = files(WEIGHTS[:-1] + b"x")
     assert check(root) == 1
-    assert f"hf:org/model@{COMMIT} has other bytes" in capsys.readouterr().err
+    assert f"hf:org/model@{COMMIT} has different bytes" in capsys.readouterr().err
     del hub.repositories["org/model"]
     assert check(root) == 1
     hub.front.close()
@@ -255,7 +255,7 @@ def test_sources_of_a_lockfile_are_asked_at_the_pin(root: Path, hub: Hub) -> Non
     [
         ({"uri": f"hf:evil/model@{COMMIT}"}, "which is not from hf:org/model@main"),
         ({"uri": "path:model"}, "uri is path:model, and from is"),
-        ({"size": 1}, "has other bytes"),
+        ({"size": 1}, "has different bytes"),
         ({"source": "hf:\x1b[31m", "uri": "hf:\x1b[31m"}, "not printable ASCII"),
         ({"uri": f"hf:org/model@{'c' * 40}"}, "no branch, tag or commit"),
     ],
