@@ -21,7 +21,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.files.tree import read_tree
-from rules.bench import dvc, machine, sources
+from rules.bench import dvc, machine, reads, sources
 from rules.bench import signing as bench_signing
 from rules.bench import training as bench_training
 from rules.host.progress import say
@@ -281,6 +281,17 @@ def training() -> list[Row]:
     ]
 
 
+def reading() -> list[Row]:
+    """What one `certify` of the example reads, appraises and parses on the host."""
+    with _folder() as folder:
+        found = reads.measure(folder)
+    return [
+        limit("bytes of the model read, over its size", found["bytes"] / found["size"], 1.05, "×"),
+        limit("appraisals", found["appraisals"], 1, ""),
+        limit("times that a lockfile is parsed", found["lockfiles"], 2, ""),
+    ]
+
+
 def locking() -> list[Row]:
     """A model of 200 files and 140 GB on a simulated hub."""
     took, sent, lines = sources.lock_large_model()
@@ -390,6 +401,11 @@ BENCHMARKS = {
     "verify": Benchmark(what="`aicert verify` of a certificate without a model", run=verify),
     "hashing-large": Benchmark(what="hashing large files", run=hashing_large),
     "hashing-small": Benchmark(what="hashing many small files", run=hashing_small),
+    "reading": Benchmark(
+        what="what one certify of the example reads on the host (a short training)",
+        run=reading,
+        slow=True,
+    ),
     "locking": Benchmark(what="locking a model of 200 files and 140 GB", run=locking),
     "signing": Benchmark(
         what="model signing beside the reference implementation (minutes)", run=signing, slow=True

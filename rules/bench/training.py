@@ -85,12 +85,7 @@ class Pair:
 def pairs(folder: Path) -> list[Pair]:
     """Train PAIRS times each way in `folder`, which is empty and on the repository's disk."""
     checkout = folder / "checkout"
-    copy_checkout(checkout)
-    config = yaml.safe_load(Path("examples/tiny-alpaca.yml").read_bytes())
-    config |= {"max_steps": STEPS, "num_epochs": 1000, "logging_steps": 50}
-    (checkout / "bench.yml").write_text(yaml.safe_dump(config))
-    (checkout / "aicert.toml").write_text(PROJECT)
-    _doit(checkout, "lock")
+    config = lay_out(checkout, STEPS)
     taken: list[Pair] = []
     with task("training pairs", total=PAIRS, unit="pairs") as bar:
         for number in range(PAIRS):
@@ -107,6 +102,17 @@ def pairs(folder: Path) -> list[Pair]:
     return taken
 
 
+def lay_out(checkout: Path, steps: int) -> dict[str, object]:
+    """A checkout with the one run, of `steps` steps, locked; its config."""
+    copy_checkout(checkout)
+    config: dict[str, object] = yaml.safe_load(Path("examples/tiny-alpaca.yml").read_bytes())
+    config |= {"max_steps": steps, "num_epochs": 1000, "logging_steps": 50}
+    (checkout / "bench.yml").write_text(yaml.safe_dump(config))
+    (checkout / "aicert.toml").write_text(PROJECT)
+    doit(checkout, "lock")
+    return config
+
+
 def copy_checkout(checkout: Path) -> None:
     """What of this checkout a run needs, in a new folder."""
     checkout.mkdir()
@@ -118,9 +124,10 @@ def copy_checkout(checkout: Path) -> None:
             shutil.copy(source, checkout / name)
 
 
-def _doit(checkout: Path, *arguments: str) -> None:
+def doit(checkout: Path, *arguments: str, module: str = "rules") -> None:
+    """`./doit ARGUMENTS` in `checkout`, or another `module` that is it. ToolError if it fails."""
     done = subprocess.run(
-        [sys.executable, "-m", "rules", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=checkout,
         env=os.environ | {"AICERT_CACHE": str(cache_directory())},
         stdin=subprocess.DEVNULL,
@@ -136,7 +143,7 @@ def _certified(checkout: Path) -> tuple[float, float, float]:
     measured them.
     """
     # A nonce of one's own is never up to date.
-    _doit(checkout, "certify", RUN, "--nonce", secrets.token_hex(32))
+    doit(checkout, "certify", RUN, "--nonce", secrets.token_hex(32))
     certificate = read_certificate(checkout / f"certificates/{RUN}/certificate.json")
     report = parse_report(parse_statement(certificate.envelope.payload).report)
     return _seconds(report, ""), _seconds(report, "reading"), _seconds(report, "loss")
