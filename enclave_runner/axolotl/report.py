@@ -47,9 +47,9 @@ _MAX_TEXT = 200
 
 def check_told(records: Sequence[Records], removed: Sequence[str]) -> None:
     """Refuse before training what no run report can hold afterwards. Raises LockError."""
-    told = RunReport(exit_code="0", values={}, records=tuple(records), removed=tuple(removed))
+    so_far = RunReport(exit_code="0", values={}, records=tuple(records), removed=tuple(removed))
     try:
-        size = len(run_report.emit(told))
+        size = len(run_report.emit(so_far))
     except EvidenceError as error:
         raise LockError(f"the run report cannot say what was read: {error.message}") from None
     # As much is left for all else.
@@ -133,13 +133,13 @@ def _compared(
     return values
 
 
-def _told(told: Mapping[str, object]) -> dict[str, Value]:
+def _told(self_reported: Mapping[str, object]) -> dict[str, Value]:
     values = {
-        name: Value("self-reported", cast(Scalar, told[key]))
+        name: Value("self-reported", cast(Scalar, self_reported[key]))
         for key, name in _SELF_REPORTED.items()
-        if key in told
+        if key in self_reported
     }
-    losses = cast(list[tuple[float, float]], told.get("losses"))
+    losses = cast(list[tuple[float, float]], self_reported.get("losses"))
     if losses:
         values["lossSteps"] = Value("self-reported", tuple(step for step, _ in losses))
         values["losses"] = Value("self-reported", tuple(round(loss, 6) for _, loss in losses))

@@ -70,12 +70,12 @@ def name_texts(
 ) -> Texts:
     """Every such text of a run with this effective config, sorted by name."""
     settings = json.loads(config)
-    found = dict(_of_config(settings, "", inputs))
-    found |= _built_in(settings, training_env)
+    texts = dict(_of_config(settings, "", inputs))
+    texts |= _built_in(settings, training_env)
     for reference in references:
         if reference.role in _ROLES:
-            found |= _of_files(inputs[reference.name], reference)
-    named = sorted((_plain(name), digest) for name, digest in found.items())
+            texts |= _of_files(inputs[reference.name], reference)
+    named = sorted((_plain(name), digest) for name, digest in texts.items())
     if len(named) <= MAX_TEXTS:
         return tuple(named)
     rest = named[MAX_TEXTS - 1 :]
@@ -112,7 +112,7 @@ def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, D
     """Axolotl's own chat templates that the config names."""
     entries = settings.get("datasets")
     places = [settings, *(entries if isinstance(entries, list) else ())]
-    found = {}
+    templates = {}
     for each in places:
         name = each.get("chat_template") if isinstance(each, Mapping) else None
         if not isinstance(name, str):
@@ -120,26 +120,26 @@ def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, D
         name = name.removeprefix("tokenizer_default_fallback_")
         path = training_env / _BUILT_IN / f"{name}.jinja"
         if "/" not in name and path.is_file():
-            found[f"image: chat template {name}"] = of_bytes(path.read_bytes())
-    return found
+            templates[f"image: chat template {name}"] = of_bytes(path.read_bytes())
+    return templates
 
 
 def _of_files(item: MeasuredInput, reference: Reference) -> dict[str, Digest]:
     below = f"{reference.inside}/" if reference.inside else ""
-    found: dict[str, Digest] = {}
+    digests: dict[str, Digest] = {}
     for path, fact in item.files.items():
         name = path.removeprefix(below)
         if not path.startswith(below):
             continue
         if name.startswith(_MORE_TEMPLATES) and name.endswith(".jinja"):
-            found[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
+            digests[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
         elif name in _FILES:
             keys = _FILES[name]
             if keys is None:
-                found[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
+                digests[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
             else:
-                found |= _of_keys(item.path / path, f"{item.name}/{path}", keys)
-    return found
+                digests |= _of_keys(item.path / path, f"{item.name}/{path}", keys)
+    return digests
 
 
 def _of_keys(path: Path, name: str, keys: Sequence[str]) -> dict[str, Digest]:
@@ -150,7 +150,7 @@ def _of_keys(path: Path, name: str, keys: Sequence[str]) -> dict[str, Digest]:
         return {}
     if not isinstance(document, dict):
         return {}
-    found = {}
+    digests = {}
     for key in keys:
         value = cast(object, document.get(key))
         if value not in (None, "", [], {}):
@@ -159,8 +159,8 @@ def _of_keys(path: Path, name: str, keys: Sequence[str]) -> dict[str, Digest]:
             except (EvidenceError, UnicodeEncodeError, RecursionError):
                 # Text that UTF-8 cannot say; the bytes that say it in the file can.
                 data = json.dumps(value, sort_keys=True).encode()
-            found[f"{name}: {key}"] = of_bytes(data)
-    return found
+            digests[f"{name}: {key}"] = of_bytes(data)
+    return digests
 
 
 def _plain(name: str) -> str:

@@ -141,8 +141,8 @@ def imports_of(command: Sequence[str]) -> set[str]:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         # A command that failed early imported little: that would look like a good result.
-        told = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
-        raise ToolError(f"{shlex.join(command)} failed\n{chr(10).join(told[-10:])}".rstrip())
+        errors = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+        raise ToolError(f"{shlex.join(command)} failed\n{chr(10).join(errors[-10:])}".rstrip())
     lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
@@ -317,22 +317,22 @@ def signing() -> list[Row]:
             model.mkdir()
             make(model)
             key, public = bench_signing.make_key(folder)
-            found = bench_signing.compare(folder, model, key, public, times)
+            pairs = bench_signing.compare(folder, model, key, public, times)
             size = (folder / "ours.sig").stat().st_size
             if what == bench_signing.LARGE:
                 faster = bench_signing.one_core_over_two(folder, model, key)
-        for name, pair in found.items():
-            said = f"{what}, {name}: CPU {pair.ours:.2f} s over {pair.theirs:.2f} s"
-            rows.append(limit(said, pair.ours / pair.theirs, round(most, 4), "×"))
+        for name, pair in pairs.items():
+            label = f"{what}, {name}: CPU {pair.ours:.2f} s over {pair.theirs:.2f} s"
+            rows.append(limit(label, pair.ours / pair.theirs, round(most, 4), "×"))
         if what == bench_signing.LARGE:
-            bare = found["verify"].floor / found["verify"].theirs
+            bare = pairs["verify"].floor / pairs["verify"].theirs
             rows.append(
                 Row(
                     what=f"{what}: hashing alone (`hashlib.file_digest`) over its verify",
                     measured=f"{bare:.3f} ×",
                 )
             )
-        peak = max(pair.peak for pair in found.values()) / 2**20
+        peak = max(pair.peak for pair in pairs.values()) / 2**20
         if what == bench_signing.LARGE:
             rows.append(limit(f"{what}: memory, at most", peak, 64, "MiB"))
             rows.append(at_least(f"{what}: two cores over one, wall", faster, 1.8))
@@ -369,8 +369,8 @@ def measured_machine() -> list[Row]:
     if seconds is not None:
         inside, outside = seconds
         what = f"tiny-alpaca's training in the machine over outside ({how})"
-        said = f"{inside / outside:.1f} × ({inside:.0f} s, {outside:.0f} s)"
-        rows.append(Row(what=what, measured=said))
+        ratio = f"{inside / outside:.1f} × ({inside:.0f} s, {outside:.0f} s)"
+        rows.append(Row(what=what, measured=ratio))
     return rows
 
 

@@ -99,7 +99,7 @@ def measure(root: Path, folder: Path, gigabytes: int = 1) -> Costs:
 
 def training_seconds(root: Path) -> tuple[float, float] | None:
     """Wall seconds of the same training in the machine and outside, as certificates here say."""
-    found = []
+    measured = []
     for run in (RUN, OUTSIDE):
         try:
             statement = parse_statement(read_certificate(root, run).envelope.payload)
@@ -108,8 +108,8 @@ def training_seconds(root: Path) -> tuple[float, float] | None:
         seconds = parse_report(statement.report).number("wallSeconds")
         if seconds is None:
             return None
-        found.append(seconds)
-    return found[0], found[1]
+        measured.append(seconds)
+    return measured[0], measured[1]
 
 
 def _boot_ours(root: Path, image: Image, folder: Path) -> float:
@@ -248,11 +248,11 @@ def _input_volume(image: Image, folder: Path, size: int) -> tuple[float, float]:
         image.tools, folder / "volume", lockfile=b"", nonce=bytes(32), limits={},
         inputs={"data": data}, target=folder / "volume/inputs.img",
     )  # fmt: skip
-    made = time.monotonic()
+    end = time.monotonic()
     remove(folder / "volume")
     remove(data)
     progress.say("measured: the input volume")
-    return made - hashed, hashed - began
+    return end - hashed, hashed - began
 
 
 def _sizes(image: Image) -> dict[str, int]:

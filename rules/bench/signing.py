@@ -109,16 +109,16 @@ def compare(folder: Path, model: Path, key: Path, public: Path, times: int) -> d
         ),
     }
     hashing = [sys.executable, "-I", "-c", FLOOR, str(model)]
-    found: dict[str, Pair] = {}
+    pairs: dict[str, Pair] = {}
     for name, commands in tasks.items():
         own, other, bare = in_turn([*commands, hashing], times)
-        found[name] = Pair(
+        pairs[name] = Pair(
             ours=statistics.median(one.cpu for one in own),
             theirs=statistics.median(one.cpu for one in other),
             floor=statistics.median(one.cpu for one in bare),
             peak=max(one.peak for one in own),
         )
-    return found
+    return pairs
 
 
 def signs(model: Path, key: Path, signature: Path) -> list[str]:

@@ -40,8 +40,8 @@ EXPECTED: dict[str, dict[str, str]] = {
 
 def is_needed(root: Path, sources: Iterable[str]) -> bool:
     """Whether something that these sources of a run name has still to be made."""
-    made = {f"path:{folder}" for folder in EXPECTED}
-    return not is_made(root) and not made.isdisjoint(sources)
+    example_inputs = {f"path:{folder}" for folder in EXPECTED}
+    return not is_made(root) and not example_inputs.isdisjoint(sources)
 
 
 def is_made(root: Path) -> bool:
@@ -89,10 +89,10 @@ def _put(folder: Path, content: dict[str, bytes]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        made = beside / "new"
-        made.mkdir()
+        new_folder = beside / "new"
+        new_folder.mkdir()
         for name, data in content.items():
-            (made / name).write_bytes(data)
-        os.rename(made, folder)
+            (new_folder / name).write_bytes(data)
+        os.rename(new_folder, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -241,14 +241,14 @@ _KINDS: tuple[Callable[[_Picker], Row], ...] = (
 
 def rows() -> list[Row]:
     """ROWS distinct rows; the kinds take turns until each has no new row to give."""
-    found: list[Row] = []
+    unique: list[Row] = []
     number = 0
-    while len(found) < ROWS:
+    while len(unique) < ROWS:
         row = _KINDS[number % len(_KINDS)](_Picker(number))
         number += 1
-        if row not in found:
-            found.append(row)
-    return found
+        if row not in unique:
+            unique.append(row)
+    return unique
 
 
 def jsonl() -> bytes:

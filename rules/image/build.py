@@ -167,7 +167,7 @@ def settled_tools(where: Place, packages: tuple[Package, ...]) -> tuple[Package,
         packages,
         image_makers.TOOLS,
         partial(where.apt, TOOLS_RELEASE),
-        lambda found: _tools_target(where, found).is_dir(),
+        lambda packages_used: _tools_target(where, packages_used).is_dir(),
     )
 
 

@@ -172,9 +172,9 @@ def sources(release: str) -> str:
 def _mirrors(name: str, options: Iterable[str] = ()) -> tuple[list[str], list[str]]:
     """Where this machine's apt has a release, and its security updates."""
     text = run(["apt-get", *options, "indextargets", "--format", _FORMAT])
-    found = [line.split() for line in text.splitlines()]
-    plain = [words[0] for words in found if words[1:] == [name, "main"]]
-    return plain, [words[0] for words in found if words[1:] == [f"{name}-security", "main"]]
+    suites = [line.split() for line in text.splitlines()]
+    plain = [words[0] for words in suites if words[1:] == [name, "main"]]
+    return plain, [words[0] for words in suites if words[1:] == [f"{name}-security", "main"]]
 
 
 def describe(path: Path) -> tuple[str, str]:
@@ -217,8 +217,8 @@ def obtain(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Missing]
     with suppress(ToolError):
         for path in apt.download(f"{each.name}={each.version}" for each in wanted):
             store.add(path)
-    found = (_obtain_one(store, apt, package) for package in absent(store, wanted))
-    return [missing for missing in found if missing is not None]
+    results = (_obtain_one(store, apt, package) for package in absent(store, wanted))
+    return [missing for missing in results if missing is not None]
 
 
 def _obtain_one(store: Store, apt: Apt, package: Package) -> Missing | None:
@@ -245,12 +245,14 @@ def newest(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Package]
     progress.say(f"fetching what {apt.name} has today of {len(packages)} packages")
     apt.update()
     by_name = {package.name: package.part for package in packages}
-    found: list[Package] = []
+    packages_today: list[Package] = []
     for path in apt.download(sorted(by_name)):
         name, version = describe(path)
         digest = store.add(path)
-        found.append(Package(part=by_name[name], name=name, version=version, digest=digest))
-    return found
+        packages_today.append(
+            Package(part=by_name[name], name=name, version=version, digest=digest)
+        )
+    return packages_today
 
 
 def made_on(path: Path) -> str:
@@ -298,6 +300,6 @@ def run(words: Sequence[str], *, directory: Path = Path("/")) -> str:
         cwd=directory, env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()[-2000:]
-        raise ToolError(f"{words[0]} failed with exit code {done.returncode}\n{said}")
+        output = (done.stderr or done.stdout).strip()[-2000:]
+        raise ToolError(f"{words[0]} failed with exit code {done.returncode}\n{output}")
     return done.stdout

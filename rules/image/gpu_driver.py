@@ -68,15 +68,15 @@ def resolve(
     debian.update()
     ubuntu.update()
     names = (f"linux-headers-{release}", f"linux-headers-{abi}-common", f"linux-kbuild-{abi}")
-    found = add(store, HEADERS, debian.download(names))
-    found += add(store, DRIVER, ubuntu.download([SOURCE, LIBRARIES]))
-    version = next(package.version for package in found if package.name == SOURCE)
+    packages = add(store, HEADERS, debian.download(names))
+    packages += add(store, DRIVER, ubuntu.download([SOURCE, LIBRARIES]))
+    version = next(package.version for package in packages if package.name == SOURCE)
     firmware = f"{FIRMWARE}-{version.partition('-')[0]}"
-    found += add(store, DRIVER, ubuntu.download([f"{firmware}={version}"]))
+    packages += add(store, DRIVER, ubuntu.download([f"{firmware}={version}"]))
     tree = mkosi.work.with_name("driver-tree")
     debs = mkosi.build(directory, tree, sources=debian.sources, tools=tools)
     remove(tree)
-    return found + add(store, TREE, sorted((debs / CACHE_DEBS).glob("*.deb")))
+    return packages + add(store, TREE, sorted((debs / CACHE_DEBS).glob("*.deb")))
 
 
 def build(

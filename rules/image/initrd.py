@@ -55,18 +55,18 @@ def read_modules(tree: Path, release: str, driver: Path | None = None) -> dict[s
     With those for GPUs where the folder of `driver` is given. Raises ToolError where one is
     missing, or needs one that the init does not load before it.
     """
-    found = {
+    files = {
         path.name.removesuffix(".ko.xz"): path
         for path in sorted((tree / "usr/lib/modules" / release).rglob("*.ko.xz"))
     }
     if driver is not None:
-        found |= {path.stem: path for path in sorted(driver.glob("*.ko"))}
+        files |= {path.stem: path for path in sorted(driver.glob("*.ko"))}
     modules: dict[str, bytes] = {}
     for name in (*MODULES, *(GPU_MODULES if driver is not None else ())):
-        if name not in found:
+        if name not in files:
             raise ToolError(f"the kernel {release} has no module {name}")
-        data = found[name].read_bytes()
-        data = lzma.decompress(data) if found[name].suffix == ".xz" else data
+        data = files[name].read_bytes()
+        data = lzma.decompress(data) if files[name].suffix == ".xz" else data
         match = _DEPENDS.search(data)
         needs = (
             {word.replace("-", "_") for word in match[1].decode().split(",") if word}

@@ -145,8 +145,8 @@ def explained(error: ToolError, pairs: Sequence[tuple[Package, Package]]) -> Too
     """An error of a build, and which tools were others than the lock names."""
     if not pairs or isinstance(error, AllGoneError):
         return error
-    said = "tools that the lock names are gone, and the build failed with their replacements"
-    return ToolError("\n".join([error.message, said, *_versions(pairs)]), hint=_MOVES_ON)
+    reason = "tools that the lock names are gone, and the build failed with their replacements"
+    return ToolError("\n".join([error.message, reason, *_versions(pairs)]), hint=_MOVES_ON)
 
 
 def _versions(pairs: Sequence[tuple[Package, Package]]) -> list[str]:

@@ -77,8 +77,8 @@ class Mkosi:
                 if line.startswith("‣"):
                     progress.step(f"mkosi: {line.lstrip('‣').strip()[:120]}")
         if child.returncode != 0:
-            said = "\n".join(last)
-            raise ToolError(f"mkosi failed with exit code {child.returncode}\n{said}")
+            output = "\n".join(last)
+            raise ToolError(f"mkosi failed with exit code {child.returncode}\n{output}")
 
 
 def unpack(package: Path, target: Path) -> Path:

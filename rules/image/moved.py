@@ -34,15 +34,15 @@ def _line(row: Row) -> str:
 
 def _few(rows: list[Row]) -> list[Row]:
     """Of each part that only makes the image, what moved in one row where it is much."""
-    found = [row for row in rows if not row.label.startswith(MAKERS)]
+    few = [row for row in rows if not row.label.startswith(MAKERS)]
     for maker in MAKERS:
         own = [row for row in rows if row.label.startswith(maker)]
         if len(own) <= MAX_MAKERS:
-            found += own
+            few += own
             continue
         names = ", ".join(row.label.removeprefix(maker).strip() for row in own)
-        found.append(Row(label=f"{maker} {len(own)} packages", note=names))
-    return found
+        few.append(Row(label=f"{maker} {len(own)} packages", note=names))
+    return few
 
 
 def read_lock(data: bytes | None, warnings: list[str]) -> ImageLock | None:
@@ -58,14 +58,14 @@ def read_lock(data: bytes | None, warnings: list[str]) -> ImageLock | None:
 
 def installed(lock: ImageLock | None) -> Packages:
     """Versions and digests of each package, by its part and name."""
-    found: dict[str, tuple[str, frozenset[str]]] = {}
+    versions: dict[str, tuple[str, frozenset[str]]] = {}
     for package in () if lock is None else lock.packages:
         name = f"{package.part}: {package.name}"
         # One name may be installed in two versions (kernels are).
-        version, digests = found.get(name, ("", frozenset()))
+        version, digests = versions.get(name, ("", frozenset()))
         both = f"{version} {package.version}".strip()
-        found[name] = both, digests | {str(package.digest)}
-    return found
+        versions[name] = both, digests | {str(package.digest)}
+    return versions
 
 
 def compared(old: Packages, new: Packages, warnings: list[str], where: str) -> list[Row]:

@@ -31,7 +31,7 @@ from rules.image.mkosi import CACHE_DEBS
 @umask()
 def resolve(where: Place) -> tuple[Package, ...]:
     """What the mirrors and pip give today for the machine and its tools: everything is fetched."""
-    store, found = where.store, list[Package]()
+    store, packages = where.store, list[Package]()
     progress.begin("asking the mirrors")
     apt = where.apt(TOOLS_RELEASE)
     apt.update()
@@ -39,14 +39,14 @@ def resolve(where: Place) -> tuple[Package, ...]:
     if len(kernels) != 1:
         raise ToolError(f"{KERNEL} of {TOOLS_RELEASE} does not name one kernel: {kernels}")
     for part, name in (("mkosi", "mkosi"), ("kernel", kernels[0])):
-        found += add(store, part, apt.download([name]))
-    builder = mkosi_of(where, found)
+        packages += add(store, part, apt.download([name]))
+    builder = mkosi_of(where, packages)
     work = where.cache / "resolve"
     remove(work)
     (work / "machine").mkdir(parents=True)
     progress.begin("finding the tools' packages")
     debs = builder.build(where.root / "image" / "tools", work / "tools-tree", sources=apt.sources)
-    found += add(store, "tools", sorted((debs / CACHE_DEBS).glob("*.deb")))
+    packages += add(store, "tools", sorted((debs / CACHE_DEBS).glob("*.deb")))
     progress.begin("finding the machine's packages")
     # The packages are wanted here, not what is compiled with them.
     shutil.copy(where.root / "image" / "machine" / "mkosi.conf", work / "machine")
@@ -62,14 +62,14 @@ def resolve(where: Place) -> tuple[Package, ...]:
     installed = _installed(work / "machine-tree")
     for package in add(store, "build", sorted((debs / CACHE_DEBS).glob("*.deb"))):
         part = "machine" if package.name in installed else "build"
-        found.append(
+        packages.append(
             Package(part=part, name=package.name, version=package.version, digest=package.digest)
         )
     progress.begin("fetching Python packages")
-    found += image_wheels.resolve(store, image_wheels.wanted(where.root), work)
-    adopt_tools(where, _sorted(found), work / "tools-tree")
+    packages += image_wheels.resolve(store, image_wheels.wanted(where.root), work)
+    adopt_tools(where, _sorted(packages), work / "tools-tree")
     remove(work)
-    return _sorted(found)
+    return _sorted(packages)
 
 
 @umask()
@@ -80,23 +80,23 @@ def resolve_gpu(where: Place) -> tuple[Package, ...]:
         raise ToolError(
             f"{LOCK} does not exist, and this image is made from it", hint="./doit image"
         )
-    found = [package for package in lock.packages if package.name != "torch"]
-    kernel = next(package.name for package in found if package.part == "kernel")
+    packages = [package for package in lock.packages if package.name != "torch"]
+    kernel = next(package.name for package in packages if package.part == "kernel")
     apt = where.apt(TOOLS_RELEASE)
     apt.update()
-    found += gpu_driver.resolve(
+    packages += gpu_driver.resolve(
         where.store,
         apt,
         gpu_driver.archive(where.cache, apt),
-        mkosi_of(where, found),
+        mkosi_of(where, packages),
         where.root / "image" / "driver",
-        tools_tree(where, settled_tools(where, tuple(found))),
+        tools_tree(where, settled_tools(where, tuple(packages))),
         kernel,
     )
     wheels = {"training": image_wheels.wanted_gpu(where.root)}
-    found += image_wheels.resolve(where.store, wheels, where.cache / "resolve")
+    packages += image_wheels.resolve(where.store, wheels, where.cache / "resolve")
     remove(where.cache / "resolve")
-    return _sorted(found)
+    return _sorted(packages)
 
 
 def _sorted(packages: Iterable[Package]) -> tuple[Package, ...]:

@@ -72,6 +72,6 @@ class Sandbox:
             env={"PATH": os.environ.get("PATH", os.defpath)},
         )  # fmt: skip
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip()[-2000:]
-            raise ToolError(f"{words[0]} failed with exit code {done.returncode}\n{said}")
+            output = (done.stderr or done.stdout).strip()[-2000:]
+            raise ToolError(f"{words[0]} failed with exit code {done.returncode}\n{output}")
         return done.stdout

@@ -65,13 +65,13 @@ def _listing(folder: Path, lock: ImageLock) -> Path:
 def staged(root: Path) -> list[Tracked]:
     """What can be handed to DVC: of each lock all, and nothing of one that is not here whole."""
     store = place(root).store
-    found = []
+    items = []
     for item in _of_locks(root):
         names = _names(item)
         if all((item.path / name).exists() or _has(store, name) for name in names):
             _stage(store, item, names)
-            found.append(item)
-    return found
+            items.append(item)
+    return items
 
 
 def _names(item: Tracked) -> list[str]:
@@ -112,11 +112,11 @@ def bring(where: Place, packages: Sequence[Package]) -> str:
         return "DVC's cache"
     if not _has_remote(where.root):
         return "DVC's cache (no remote is configured)"
-    said = [_fetch(where.root, item.file, item.name) for item in items]
+    reasons = [_fetch(where.root, item.file, item.name) for item in items]
     for item in items:
         # Also after a failure: it may have given some.
         _take(where, item, objects_of(where.root), wanted)
-    return "DVC's remote" + "".join(said)
+    return "DVC's remote" + "".join(reasons)
 
 
 @functools.cache

@@ -135,14 +135,14 @@ def manifest(stage: Path) -> str:
     for folder, folders, names in os.walk(stage):
         for name in (*folders, *names):
             path = os.path.join(folder, name)
-            inside, found = os.path.relpath(path, stage), os.lstat(path)
+            inside, status = os.path.relpath(path, stage), os.lstat(path)
             what = "directory"
-            if stat.S_ISLNK(found.st_mode):
+            if stat.S_ISLNK(status.st_mode):
                 what = f"-> {os.readlink(path)}"
-            elif stat.S_ISREG(found.st_mode):
+            elif stat.S_ISREG(status.st_mode):
                 with open(path, "rb") as file:
                     what = hashlib.file_digest(file, "sha256").hexdigest()
-            lines.append(f"{inside}  {stat.S_IMODE(found.st_mode):04o}  {what}\n")
+            lines.append(f"{inside}  {stat.S_IMODE(status.st_mode):04o}  {what}\n")
     return "".join(sorted(lines))
 
 

@@ -76,10 +76,10 @@ def wanted_gpu(root: Path) -> list[Wanted]:
 
 
 def _read(lock: Path) -> dict[str, Wanted]:
-    found = _BLOCK.findall(lock.read_text(encoding="ascii"))
+    blocks = _BLOCK.findall(lock.read_text(encoding="ascii"))
     return {
         name: Wanted(name=name, version=version, hashes=tuple(_HASH.findall(hashes)))
-        for name, version, hashes in found
+        for name, version, hashes in blocks
     }
 
 
@@ -108,7 +108,7 @@ def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
 
 def obtain(store: Store, packages: Sequence[Package], work: Path) -> list[Missing]:
     """Fetch what the store lacks; what pip's sources do not have."""
-    found: list[Missing] = []
+    missing: list[Missing] = []
     # By part: two of them may want two versions of one package.
     for part, own in by_part(absent(store, packages)).items():
         progress.say(f"fetching {len(own)} Python packages for the {part}")
@@ -116,8 +116,8 @@ def obtain(store: Store, packages: Sequence[Package], work: Path) -> list[Missin
             _obtain(store, own, work)
         except GoneError:
             # pip stops at the first: the others are asked for one by one.
-            found += [each for package in own if (each := _obtain_one(store, package, work))]
-    return found
+            missing += [each for package in own if (each := _obtain_one(store, package, work))]
+    return missing
 
 
 def _obtain_one(store: Store, package: Package, work: Path) -> Missing | None:

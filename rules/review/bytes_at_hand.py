@@ -45,8 +45,8 @@ class Finder:
             # What was edited here stands in the last commit as it was.
             candidates.append(lambda: self._committed(name))
         if item.source.startswith("run:"):
-            made = "/".join(("outputs", item.source.removeprefix("run:"), path))
-            candidates.append(lambda: self._checkout.read(made))
+            output = "/".join(("outputs", item.source.removeprefix("run:"), path))
+            candidates.append(lambda: self._checkout.read(output))
         candidates.append(lambda: self._dvc(run, item.name, path))
         for candidate in candidates:
             data = candidate()
@@ -78,12 +78,12 @@ class Finder:
         if out[2] is None:
             return {"": out[1]}
         listing = self._object(out[1] + out[2])
-        found: dict[str, str] = {}
+        objects: dict[str, str] = {}
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             for entry in json.loads(listing or b"[]"):
                 if _MD5.fullmatch(entry["md5"]):
-                    found[str(entry["relpath"])] = entry["md5"]
-        return found
+                    objects[str(entry["relpath"])] = entry["md5"]
+        return objects
 
     def _object(self, md5: str) -> bytes | None:
         return _small(object_at(own_objects(self._root), md5))

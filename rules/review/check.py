@@ -57,18 +57,20 @@ def check(tree: Path, base: Files, policy: Policy, change: Files | None = None) 
         project = config.load(tree)
     except AicertError as error:
         return [*odd, Check(what="aicert.toml", verdict="failed", detail=_flat(error.message))]
-    made = _make_example(tree, project)
-    found = [_lockfile(tree, run, made) for run in project.runs.values()]
+    example_is_made = _make_example(tree, project)
+    lockfiles = [_lockfile(tree, run, example_is_made) for run in project.runs.values()]
     asked = _sources(tree, project)
     locks = _strays(project, head)
-    locks += [found for path in IMAGES for found in _image(base, head, path)]
-    return [*odd, *found, *asked, *locks, *_certificates(base, head, policy)]
+    locks += [check for path in IMAGES for check in _image(base, head, path)]
+    return [*odd, *lockfiles, *asked, *locks, *_certificates(base, head, policy)]
 
 
 def _make_example(tree: Path, project: Project) -> bool:
     """The shipped run's inputs are made, not stored; not through a link that the change brought."""
-    made = {f"path:{name}" for name in (example.MODEL, example.DATA)}
-    if not any(item.source in made for run in project.runs.values() for item in run.inputs):
+    example_inputs = {f"path:{name}" for name in (example.MODEL, example.DATA)}
+    if not any(
+        item.source in example_inputs for run in project.runs.values() for item in run.inputs
+    ):
         return True
     parts = [tree / "examples", *(tree / name for name in (example.MODEL, example.DATA))]
     if any(os.path.islink(part) for part in parts):
@@ -77,12 +79,12 @@ def _make_example(tree: Path, project: Project) -> bool:
     return True
 
 
-def _lockfile(tree: Path, run: Run, made: bool) -> Check:
+def _lockfile(tree: Path, run: Run, example_is_made: bool) -> Check:
     what = f"lockfile of run {run.name}"
     try:
         form.parse(locked.read(tree, run.name))
         missing = [item.name for item in run.inputs if not _is_here(tree, item.source)]
-        if missing or not made:
+        if missing or not example_is_made:
             names = ", ".join(missing) or "examples"
             return Check(
                 what=what, verdict="-", detail=f"canonical; the bytes of {names} are not here"
@@ -105,7 +107,7 @@ def _sources(tree: Path, project: Project) -> list[Check]:
     """What each remote input is at its source, by metadata; nothing is kept of what is read."""
     from aicert.sources.compare import compare_all
 
-    found = []
+    checks = []
     for run in project.runs.values():
         try:
             lockfile = form.parse(locked.read(tree, run.name))
@@ -118,20 +120,20 @@ def _sources(tree: Path, project: Project) -> list[Check]:
             if one.verdict != "not-applicable":
                 verdict: Verdict = one.verdict if one.verdict != "not-checked" else "-"
                 what = f"source of input {one.name} of run {run.name}"
-                found.append(Check(what=what, verdict=verdict, detail=_flat(one.detail)))
-    return found
+                checks.append(Check(what=what, verdict=verdict, detail=_flat(one.detail)))
+    return checks
 
 
 def _strays(project: Project, head: Files) -> list[Check]:
     """A lockfile that no run of aicert.toml has is reviewed for nothing."""
-    found = []
+    checks = []
     for path in head.names(locked.DIRECTORY):
         name = path.removeprefix(f"{locked.DIRECTORY}/")
         run = name.removesuffix(".lock.toml")
         if "/" in name or run == name or path in IMAGES or run in project.runs:
             continue
-        found.append(Check(what=path, verdict="failed", detail="aicert.toml has no such run"))
-    return found
+        checks.append(Check(what=path, verdict="failed", detail="aicert.toml has no such run"))
+    return checks
 
 
 def _image(base: Files, head: Files, path: str) -> list[Check]:
@@ -150,23 +152,23 @@ def _image(base: Files, head: Files, path: str) -> list[Check]:
 
 def _certificates(base: Files, head: Files, policy: Policy) -> list[Check]:
     paths = [name for name in head.names(CERTIFICATES) if name.endswith("/certificate.json")]
-    found = []
+    checks = []
     for path in paths:
         if head.read(path) == base.read(path):
             continue
         run = path.removeprefix(f"{CERTIFICATES}/").removesuffix("/certificate.json")
         others = _readable(head, [other for other in paths if other != path])
-        found.append(_certificate(path, run, head, policy, others))
-    return found
+        checks.append(_certificate(path, run, head, policy, others))
+    return checks
 
 
 def _readable(head: Files, paths: Sequence[str]) -> list[Certificate]:
     """The certificates at `paths`, for lineages; one that is none is judged by itself."""
-    found = []
+    readable = []
     for data in map(head.read, paths[: verify.MAX_LINEAGE]):
         with contextlib.suppress(AicertError):
-            found.append(certificates.parse(data or b""))
-    return found
+            readable.append(certificates.parse(data or b""))
+    return readable
 
 
 def _certificate(

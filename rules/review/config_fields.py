@@ -27,15 +27,15 @@ def fields(data: bytes) -> dict[str, str] | None:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
                 return None
-        found: dict[str, str] = {}
+        values: dict[str, str] = {}
         for path, value in _flat(yaml.safe_load(text), "", 0):
             # Two fields that are written alike: one would hide what became of the other.
-            if len(found) >= MAX_FIELDS or path in found:
+            if len(values) >= MAX_FIELDS or path in values:
                 return None
-            found[path] = value
+            values[path] = value
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError):
         return None
-    return found
+    return values
 
 
 def _flat(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:

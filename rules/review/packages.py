@@ -57,18 +57,18 @@ def image_section(
 
 def _training(files: Files, warnings: list[str]) -> Packages:
     """Every pin. What is none is told, for pip would follow it: an address, an index, an option."""
-    found: dict[str, tuple[str, frozenset[str]]] = {}
+    locked: dict[str, tuple[str, frozenset[str]]] = {}
     for path in TRAINING:
         text = (files.read(path) or b"").decode("utf-8", "replace")
         for match in _PIN.finditer(text):
             name = match[1]
             # A second pin must not hide what became of the first.
-            while name in found:
+            while name in locked:
                 name += " (again)"
-            found[name] = match[2], frozenset(_HASH.findall(match[3]))
+            locked[name] = match[2], frozenset(_HASH.findall(match[3]))
         lines = (line.strip() for line in _PIN.sub("", text).splitlines())
         strange = [line for line in lines if line and not line.startswith("#")]
         warnings += [
             f"{path} has a line that does not lock a package: {line}" for line in strange[:5]
         ]
-    return found
+    return locked

@@ -59,8 +59,8 @@ def in_folder(root: Path, *, modes: bool) -> Iterator[tuple[str, str]]:
 
 def _below(root: Path, folder: str, *, modes: bool) -> Iterator[tuple[str, str]]:
     with os.scandir(root / folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
+        sorted_entries = sorted(entries, key=lambda entry: entry.name)
+    for entry in sorted_entries:
         path = f"{folder}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             yield from _below(root, path, modes=modes)

@@ -202,13 +202,13 @@ def _file_rows(
         rows.append(Row(label=f"input {name}: files", old=str(len(old)), new=str(len(new)),
                         note=", ".join(counts)))  # fmt: skip
     for path in changed[:MAX_FILES]:
-        found = [
+        contents = [
             None
             if item is None or path not in files
             else side.finder.find(run, item, path, files[path])
             for side, item, files in zip(sides, pair, (old, new), strict=True)
         ]
-        rows += _one_file(name, path, path in old, path in new, found, pair)
+        rows += _one_file(name, path, path in old, path in new, contents, pair)
     if len(changed) > MAX_FILES:
         rows.append(Row(label=f"input {name}", note=f"and {len(changed) - MAX_FILES} more files"))
     return rows
@@ -219,13 +219,13 @@ def _one_file(
     path: str,
     was: bool,
     is_: bool,
-    found: list[bytes | None],
+    contents: list[bytes | None],
     pair: tuple[LockedInput | None, LockedInput | None],
 ) -> list[Row]:
     if name == form.CONFIG_INPUT:
-        return _config_rows(found, was, is_)
+        return _config_rows(contents, was, is_)
     source = next(item.source for item in reversed(pair) if item is not None)
-    facts = [None if data is None else _content(path or source, data) for data in found]
+    facts = [None if data is None else _content(path or source, data) for data in contents]
     absent = "not at hand"
     return [
         Row(
@@ -242,10 +242,10 @@ def _content(name: str, data: bytes) -> str:
     return size if rows is None else f"{rows:,} rows, {size}"
 
 
-def _config_rows(found: list[bytes | None], was: bool, is_: bool) -> list[Row]:
-    read = [None if data is None else config_fields.fields(data) for data in found]
+def _config_rows(contents: list[bytes | None], was: bool, is_: bool) -> list[Row]:
+    read = [None if data is None else config_fields.fields(data) for data in contents]
     if (was and read[0] is None) or (is_ and read[1] is None):
-        missing = (was and found[0] is None) or (is_ and found[1] is None)
+        missing = (was and contents[0] is None) or (is_ and contents[1] is None)
         why = "the bytes are not at hand" if missing else "it is not plain YAML"
         return [Row(label="config", note=f"fields cannot be compared: {why}")]
     changed = config_fields.changes(read[0] or {}, read[1] or {})
