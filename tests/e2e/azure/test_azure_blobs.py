@@ -124,7 +124,7 @@ def test_cut_then_resumed(store: Any, wire: Wire, azurite: str, tmp_path: Path) 
     through = azurite.replace(f":{urlsplit(azurite).port}/", f":{wire.port}/")
     cut = azure_client.service(through, retry_total=0)
     wire.left = 13 * MIB
-    with pytest.raises(ToolError, match=r"the upload of image\.vhd was cut"):
+    with pytest.raises(ToolError, match=r"the upload of image\.vhd was interrupted"):
         blobs.upload(cut, vhd, "image.vhd")
     there = sum(
         end - begin for begin, end in blobs._ranges(store.get_blob_client("disks", "image.vhd"))
@@ -149,7 +149,7 @@ def test_signature_that_is_refused(azurite: str, tmp_path: Path) -> None:
 def test_disk_larger_than_it_was_made(store: Any, azurite: str, tmp_path: Path) -> None:
     blobs.upload(store, sparse(tmp_path / "disk"), "output")
     address, _, signature = azurite.partition("?")
-    with pytest.raises(EvidenceError, match="it was made with 1048576"):
+    with pytest.raises(EvidenceError, match="but was created with 1048576"):
         blobs.download(f"{address}/disks/output?{signature}", tmp_path / "back", MIB)
     with pytest.raises(ToolError, match=r"cut: .*\(HTTP 404\)"):
         blobs.download(f"{address}/disks/nothing?{signature}", tmp_path / "back", MIB)

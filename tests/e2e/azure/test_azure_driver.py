@@ -121,7 +121,7 @@ REFUSALS = [
     ("account", "could not configure AzureCli Authorizer", ConfigError, "no credentials"),
     ("account", "AADSTS700082: The refresh token has expired", ToolError, "login to Azure has exp"),
     ("account", "StorageAccountAlreadyTaken: is already taken", ToolError, "is already taken"),
-    ("machine", "SkuNotAvailable: not available in location", ConfigError, "region does not have"),
+    ("machine", "SkuNotAvailable: not available in location", ConfigError, "region does not offer"),
     ("disks", "RequestDisallowedByPolicy: disallowed by policy", ToolError, "policy of the"),
     ("machine", "OperationNotAllowed: exceeding approved Cores quota", ToolError, "no quota"),
     ("signature", "something that nobody foresaw", ToolError, "something that nobody foresaw"),
@@ -147,7 +147,7 @@ def test_upload_that_is_cut(
     relay = Wire(port, 1 << 20)
     monkeypatch.setenv("TF_VAR_store", azurite.replace(f":{port}/", f":{relay.port}/"))
     monkeypatch.setattr(client, "_PATIENT", {"retry_total": 0})
-    with pytest.raises(ToolError, match=r"the upload of image\.vhd was cut"):
+    with pytest.raises(ToolError, match=r"the upload of image\.vhd was interrupted"):
         run()
     relay.close()
     assert world.left() == []
