@@ -142,7 +142,8 @@ def _add_commands(commands: "Subparsers") -> None:
     sources = commands.add_parser(
         "sources",
         help="ask the sources of a certificate's inputs whether they have those bytes",
-        description="Ask hubs and servers, by metadata where they have it. Nothing is verified.",
+        description="Ask hubs and servers, by their metadata if they have any. Nothing is "
+        "verified.",
         epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
         formatter_class=help_formatter,
     )

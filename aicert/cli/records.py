@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from aicert.cli.terminal import Subparsers
 
 _RECORDS = """\
-Say which rows PATH holds as trainings read them: of each split how many, and the size and SHA-256
-of their canonical form. A run report says the same of the rows that a run was trained on.
+Say which rows PATH holds as a training reads them: for each split their number, and the size and
+SHA-256 of their canonical form. A run report says the same about the rows that a run trained on.
 
   aicert records examples/alpaca.jsonl
   aicert records rows/ --data-files 'data/*.parquet' --format json
@@ -65,7 +65,7 @@ class Counted:
 def add_commands(commands: "Subparsers") -> None:
     """Add this module's command to the parser of `aicert`."""
     parser = commands.add_parser(
-        "records", help="say which rows files hold, as run reports do", description=_RECORDS,
+        "records", help="say which rows files hold, as a run report does", description=_RECORDS,
         epilog="exit codes: 0 done, 2 rows are refused, 3 bad command line",
         formatter_class=help_formatter,
     )  # fmt: skip

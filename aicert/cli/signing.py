@@ -33,7 +33,7 @@ Sign every file of DIR, or one file, as OpenSSF Model Signing: readable by model
 Git's files and the signature itself are left out, and what --ignore names; the signature says so.
 """
 _VERIFY = """\
-Check that DIR, or one file, is what somebody whom you trust has signed: every file and no other.
+Check that DIR, or one file, is exactly what somebody whom you trust has signed.
 
   aicert verify-signature model/ --key key.pub
   aicert verify-signature model/ --certificate-chain ca.pem --at 2026-08-21T09:14:07Z

@@ -49,7 +49,9 @@ def add_command(commands: "Subparsers") -> None:
     parser.add_argument("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
     add_policy_options(parser)
     parser.add_argument(
-        "--certificate-only", action="store_true", help="exit 0 if all but the model is ok"
+        "--certificate-only",
+        action="store_true",
+        help="exit 0 if everything except the model is ok",
     )
     add_format(parser)
     parser.set_defaults(run=_verify)
@@ -63,7 +65,11 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
     add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
     add("--image-lock", metavar="L", help="the lock of a machine image that you accept")
     add("--nonce", metavar="HEX", help="your challenge: proves that the run came after it")
-    add("--at", metavar="TIME", help="judge certificates' validity at this time, not now")
+    add(
+        "--at",
+        metavar="TIME",
+        help="judge the validity of X.509 certificates at this time, not now",
+    )
     add("--lineage", metavar="PATH", action="append", help="certificates of the runs it builds on")
 
 
