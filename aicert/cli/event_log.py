@@ -212,18 +212,18 @@ def _startup_locality(events: list[Event]) -> int:
 
     A second StartupLocality, or one after PCR 0 was extended, would have two readings.
     """
-    found: int | None = None
+    locality: int | None = None
     extended = False
     for event in events:
         if event.type != EV_NO_ACTION:
             extended = extended or event.pcr == 0
         elif event.data.startswith(_LOCALITY):
-            if found is not None or extended or event.pcr != 0:
+            if locality is not None or extended or event.pcr != 0:
                 raise EvidenceError("event log: StartupLocality is repeated, late or not in PCR 0")
             if len(event.data) != len(_LOCALITY) + 1 or event.data[-1] not in (0, 3, 4):
                 raise EvidenceError("event log: StartupLocality is not 0, 3 or 4")
-            found = event.data[-1]
-    return found or 0
+            locality = event.data[-1]
+    return locality or 0
 
 
 def _name(number: int) -> str:

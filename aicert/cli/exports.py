@@ -158,11 +158,11 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     data = verify.read_certificate_file(options.certificate)
     result = appraised(options, certificate.parse(data))
     try:
-        said = facts.read(data)
+        facts_read = facts.read(data)
     except AicertError:
         # A check has failed for it, and the page is the verdict and the checks.
-        said = None
-    write_atomically(out, page(of_bytes(data), said, result).encode())
+        facts_read = None
+    write_atomically(out, page(of_bytes(data), facts_read, result).encode())
     code = show_result(result, options.format)
     # JSON is one document.
     say = write if options.format == "text" else complain

@@ -46,10 +46,10 @@ class _Version(argparse.Action):
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            said = version("aicert")
+            shown = version("aicert")
         except PackageNotFoundError:
-            said = "of a checkout that is not installed"
-        write(f"aicert {said}\n")
+            shown = "of a checkout that is not installed"
+        write(f"aicert {shown}\n")
         parser.exit()
 
 
@@ -96,8 +96,8 @@ def _run(options: argparse.Namespace) -> int:
         where = f": {os.fsdecode(error.filename)!a}" if error.filename else ""
         return _report(ToolError(f"{error.strerror or error}{where}"), options.format)
     except Exception as error:  # noqa: BLE001 - Python would exit with 1: "the evidence says no"
-        said = f"no verdict, a defect of this program: {type(error).__name__}: {error}"
-        complain(error_lines(said, "report it, with the certificate"))
+        message = f"no verdict, a defect of this program: {type(error).__name__}: {error}"
+        complain(error_lines(message, "report it, with the certificate"))
         return NO_VERDICT
     return code
 

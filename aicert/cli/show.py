@@ -127,8 +127,8 @@ def claims_text(certificate: Certificate) -> str:
         lines += ["", *fact_lines(report.facts)]
     lines.append("")
     for key, value in report.values.items():
-        said = f"{len(value.data)} numbers" if isinstance(value.data, tuple) else str(value.data)
-        lines.append(f"report    {safe(key):<24} {safe(said, 80)} ({value.origin})")
+        shown = f"{len(value.data)} numbers" if isinstance(value.data, tuple) else str(value.data)
+        lines.append(f"report    {safe(key):<24} {safe(shown, 80)} ({value.origin})")
     lines += [
         f"override  {safe(o.key)}: {safe(o.configured, 60)} -> {safe(o.used, 60)}"
         f" ({safe(o.why, 120)})"
@@ -160,14 +160,14 @@ def boot(certificate: Certificate) -> dict[str, object] | None:
 
 
 def _boot_lines(certificate: Certificate) -> list[str]:
-    said = boot(certificate)
-    if said is None:
+    log = boot(certificate)
+    if log is None:
         return []
-    if "error" in said:
-        return [f"boot log  {safe(str(said['error']))}"]
-    events = cast(list[dict[str, object]], said["events"])
+    if "error" in log:
+        return [f"boot log  {safe(str(log['error']))}"]
+    events = cast(list[dict[str, object]], log["events"])
     secure = {None: "is unknown", True: "was on", False: "was off"}[
-        cast(bool | None, said["secureBoot"])
+        cast(bool | None, log["secureBoot"])
     ]
     known = f"{counted(len(events), 'event')} of PCRs that the log replays"
     lines = [f"boot log  Secure Boot {secure}; {known}"]

@@ -17,27 +17,31 @@ _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": 
 
 def run(certificate: Certificate, form: str) -> tuple[str, int]:
     """What to print, as `text` or `json`, and the exit code."""
-    found = compare_all(lockfile.parse(certificate.lockfile))
-    return (to_json(found) if form == "json" else to_text(found)), exit_code(found)
+    comparisons = compare_all(lockfile.parse(certificate.lockfile))
+    return (to_json(comparisons) if form == "json" else to_text(comparisons)), exit_code(
+        comparisons
+    )
 
 
-def to_text(found: Sequence[Comparison]) -> str:
+def to_text(comparisons: Sequence[Comparison]) -> str:
     """One line or more for each input; what is shown comes out of a certificate or a server."""
     lines = ["sources of a certificate; whether it is true is for `aicert verify`", ""]
-    for one in found:
+    for one in comparisons:
         first, *more = one.detail.split("\n")
         lines.append(f"  {_WORDS[one.verdict]:<6}  {safe(one.name):<16} {safe(first)}")
         lines += [f"{'':<27}{safe(line)}" for line in more]
         if one.hint is not None and one.verdict != "ok":
             lines.append(f"{'':<27}hint: {safe(one.hint)}")
-    counts = {word: sum(one.verdict == word for one in found) for word in _WORDS}
+    counts = {word: sum(one.verdict == word for one in comparisons) for word in _WORDS}
     agree = f"{counts['ok']} agree, {counts['failed']} differ"
     rest = f"{counts['not-checked']} not asked, {counts['not-applicable']} the builder's own"
     lines += ["", f"{agree}, {rest}"]
     return "\n".join(lines) + "\n"
 
 
-def to_json(found: Sequence[Comparison]) -> str:
+def to_json(comparisons: Sequence[Comparison]) -> str:
     """The same for programs."""
-    inputs = [{"name": one.name, "verdict": one.verdict, "detail": one.detail} for one in found]
+    inputs = [
+        {"name": one.name, "verdict": one.verdict, "detail": one.detail} for one in comparisons
+    ]
     return json.dumps({"inputs": inputs}, indent=2) + "\n"

@@ -68,8 +68,8 @@ def use_colour() -> bool:
 
 
 def terminal_columns(stream: TextIO | None = None) -> int | None:
-    """The width of the terminal that a stream is, stdout if none is given; None where it is none,
-    or does not say.
+    """The width of the terminal that `stream` (by default stdout) is connected to; None if it is
+    not a terminal, or one that does not say.
     """
     try:
         return os.get_terminal_size((stream or sys.stdout).fileno()).columns or None

@@ -75,8 +75,8 @@ def _front(front: re.Match[str] | None, facts: Facts, line: str) -> tuple[str, l
         raise ConfigError(f"the card's front matter has marks that do not pair: {_YAML_BEGIN}")
     if starts:
         lines = lines[: marks.index(_YAML_BEGIN)] + lines[marks.index(_YAML_END) + 1 :]
-    told = (each.lstrip() for each in lines)
-    if next((each for each in told if each and not each.startswith("#")), "").startswith("{"):
+    stripped = (each.lstrip() for each in lines)
+    if next((each for each in stripped if each and not each.startswith("#")), "").startswith("{"):
         raise ConfigError("the card's front matter is in braces: write one key per line")
     own = {match[1] for each in lines if (match := _KEY.match(each))}
     wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}
@@ -100,8 +100,8 @@ def _front(front: re.Match[str] | None, facts: Facts, line: str) -> tuple[str, l
 
 
 def _hub_names(facts: Facts, kind: str) -> list[str]:
-    found = (_hub_name(item) for item in facts.lockfile.inputs if kind_of(item) == kind)
-    return sorted({name for name in found if name})
+    names = (_hub_name(item) for item in facts.lockfile.inputs if kind_of(item) == kind)
+    return sorted({name for name in names if name})
 
 
 def _hub_name(item: LockedInput) -> str | None:

@@ -77,8 +77,8 @@ def package(kind: str, name: str, version: str, hashes: Iterable[str] = ()) -> J
         "version": version,
         "purl": purl,
     }
-    found = [{"alg": "SHA-256", "content": value} for value in hashes]
-    return component | ({"hashes": found} if found else {})
+    listed = [{"alg": "SHA-256", "content": value} for value in hashes]
+    return component | ({"hashes": listed} if listed else {})
 
 
 def _model(facts: Facts, name: str, output: Output) -> Json:
@@ -118,13 +118,13 @@ def _model(facts: Facts, name: str, output: Output) -> Json:
 
 
 def _metrics(facts: Facts) -> list[Json]:
-    found = []
+    metrics = []
     losses = facts.log.get("losses")
     if losses is not None and isinstance(losses.data, tuple) and losses.data:
         last = Value(losses.origin, losses.data[-1])
-        found.append(_metric("training loss, last", last))
-    found += [_metric(key, facts.log[key]) for key in sorted(METRICS) if key in facts.log]
-    return found
+        metrics.append(_metric("training loss, last", last))
+    metrics += [_metric(key, facts.log[key]) for key in sorted(METRICS) if key in facts.log]
+    return metrics
 
 
 def _metric(name: str, value: Value) -> Json:

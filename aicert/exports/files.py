@@ -19,7 +19,7 @@ IMAGE_BOM = "bom.image.cdx.json"
 
 def exports(facts: Facts) -> dict[str, bytes]:
     """Every file, by name; that of the image where the certificate carries its lock (a claim)."""
-    made = {name: write(facts) for name, write in WRITERS.items()}
+    written = {name: write(facts) for name, write in WRITERS.items()}
     if facts.certificate.image_lock is not None:
-        made[IMAGE_BOM] = packages.image_bom(facts.certificate.image_lock)
-    return made
+        written[IMAGE_BOM] = packages.image_bom(facts.certificate.image_lock)
+    return written

@@ -161,10 +161,10 @@ def _verdict(facts: Facts | None, result: AttestationResult) -> str:
         why = f"<p>{_text(reasons)}</p>"
     run = "What ran cannot be read from the certificate."
     if facts is not None:
-        said = facts.statement
+        statement = facts.statement
         run = (
-            f"Run <b>{_text(facts.lockfile.run)}</b>, {_fixed(_text(said.started))} to "
-            f"{_fixed(_text(said.finished))} by the machine's own clock."
+            f"Run <b>{_text(facts.lockfile.run)}</b>, {_fixed(_text(statement.started))} to "
+            f"{_fixed(_text(statement.finished))} by the machine's own clock."
         )
         if result.attested_seconds is not None:
             run += f" {result.attested_seconds:,.1f} s by the TPM's clock, from run key to quote."
@@ -236,8 +236,8 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
 def _said(result: AttestationResult, checks: tuple[str, ...]) -> str:
     """In a line the first of the checks that failed, or was not made; else the first."""
     order = {"failed": 0, "not-checked": 1}
-    found = [check for check in result.checks if check.id.startswith(checks)]
-    check = min(found, key=lambda one: order.get(one.verdict, 2))
+    covering = [check for check in result.checks if check.id.startswith(checks)]
+    check = min(covering, key=lambda one: order.get(one.verdict, 2))
     return f"{_badge(check)} {_text(_first(check))} <span class=dim>({check.id})</span>"
 
 
@@ -287,15 +287,15 @@ def _pace(facts: Facts) -> str:
     points = list(zip(steps.data, seconds.data, strict=False))
     every = max(1, len(points) // PACE_PARTS)
     marks = points[::every]
-    made = [
+    pace = [
         (later[0], (later[0] - before[0]) / (later[1] - before[1]))
         for before, later in pairwise(marks)
         if later[1] > before[1] and later[0] > before[0]
     ]
     title = "Steps per second, by the runner's clock"
     return line_plot(
-        [x for x, _ in made],
-        [y for _, y in made],
+        [x for x, _ in pace],
+        [y for _, y in pace],
         title,
         steps.origin,
         axis="pace (steps per second)",
@@ -351,8 +351,8 @@ def _inputs(facts: Facts, result: AttestationResult) -> str:
 
 
 def _source(item: LockedInput) -> str:
-    said = f"{_code(item.uri)}<br>{_code(str(item.digest))}"
-    return said if item.signed_by is None else f"{said}<br>signed by {_code(item.signed_by)}"
+    source = f"{_code(item.uri)}<br>{_code(str(item.digest))}"
+    return source if item.signed_by is None else f"{source}<br>signed by {_code(item.signed_by)}"
 
 
 def _files(facts: Facts) -> str:

@@ -47,12 +47,12 @@ def line_plot(
     first, last = points[0], points[-1]
     # Of one page with several plots.
     key = "".join(c for c in title.lower() if c.isalpha())
-    told = f"from {first[1]:.4g} at step {first[0]:g} to {last[1]:.4g} at step {last[0]:g}"
+    ends = f"from {first[1]:.4g} at step {first[0]:g} to {last[1]:.4g} at step {last[0]:g}"
     bottom = HEIGHT - 12
     return (
         f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{key}-t {key}-d" '
         f'font-size="12" fill="var(--dim)"><title id="{key}-t">{title}</title>'
-        f'<desc id="{key}-d">{title}, {told}</desc>{"".join(marks)}'
+        f'<desc id="{key}-d">{title}, {ends}</desc>{"".join(marks)}'
         f'<text x="0" y="22">{axis}</text>'
         f'<text x="{_LEFT}" y="{bottom}">{x_low:g}</text>'
         f'<text x="{(_LEFT + WIDTH - _RIGHT) // 2}" y="{bottom}" text-anchor="middle">'
@@ -60,7 +60,7 @@ def line_plot(
         f'<text x="{WIDTH - _RIGHT}" y="{bottom}" text-anchor="end">{x_high:g}</text>'
         f'<polyline fill="none" stroke="var(--mark)" stroke-width="2" '
         f'points="{" ".join(place(x, y) for x, y in points)}"/></svg>'
-        f"<figcaption class=dim>{title}, {told} ({origin}).</figcaption></figure>"
+        f"<figcaption class=dim>{title}, {ends} ({origin}).</figcaption></figure>"
     )
 
 
@@ -72,8 +72,8 @@ def _ticks(low: float, high: float) -> list[float]:
     size = 10.0 ** math.floor(math.log10(span / 3))
     step = size * max(n for n in (1, 2, 5) if size * n <= span / 3 or n == 1)
     first = math.ceil(low / step)
-    made = [(first + number) * step for number in range(8)]
-    return [y for y in made if low <= y <= high]
+    ticks = [(first + number) * step for number in range(8)]
+    return [y for y in ticks if low <= y <= high]
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -57,8 +57,8 @@ def names(target: Path, ignored: Collection[str]) -> dict[str, int]:
     if not target.is_dir():
         return {SINGLE: target.lstat().st_size}
     unread = "0" * 64
-    found = read_tree(target, skip=ignore(ignored), known=lambda *_: unread)
-    return {path: fact.size for path, fact in found.items()}
+    tree = read_tree(target, skip=ignore(ignored), known=lambda *_: unread)
+    return {path: fact.size for path, fact in tree.items()}
 
 
 def compare(
@@ -85,8 +85,8 @@ def hasher(algorithm: str) -> Callable[[], Hasher]:
             "the signature uses BLAKE3, which needs a package",
             hint="in a checkout of this project: pip install '.[blake3]'",
         ) from None
-    made: Callable[[], Hasher] = blake3
-    return made
+    hasher: Callable[[], Hasher] = blake3
+    return hasher
 
 
 def _same(

@@ -37,20 +37,20 @@ def load(uri: str, pin: str | None) -> KeySigner:
     wanted = parse(uri)
     secret = pin if pin is not None else _pin(wanted)
     with _session(wanted, secret) as session:
-        found = session.get_key(object_class=ObjectClass.PUBLIC_KEY, **_which(wanted))
-        if found.key_type is not KeyType.EC:
+        token_key = session.get_key(object_class=ObjectClass.PUBLIC_KEY, **_which(wanted))
+        if token_key.key_type is not KeyType.EC:
             raise ConfigError("the token's key is not an EC key")
-        public = serialization.load_der_public_key(encode_ec_public_key(found))
+        public = serialization.load_der_public_key(encode_ec_public_key(token_key))
 
     key = signing_key(public, "the token's key")
 
     def sign(data: bytes) -> bytes:
         with _session(wanted, secret) as session:
             private = session.get_key(object_class=ObjectClass.PRIVATE_KEY, **_which(wanted))
-            made = private.sign(digest_of(key, data), mechanism=Mechanism.ECDSA)
+            signature = private.sign(digest_of(key, data), mechanism=Mechanism.ECDSA)
         # PKCS #11 v3.0, 2.3.1: r and s, each of half the length, big-endian.
-        half = len(made) // 2
-        r, s = (int.from_bytes(part, "big") for part in (made[:half], made[half:]))
+        half = len(signature) // 2
+        r, s = (int.from_bytes(part, "big") for part in (signature[:half], signature[half:]))
         return encode_dss_signature(r, s)
 
     return KeySigner(public=key, sign=sign)
@@ -60,21 +60,21 @@ def parse(uri: str) -> dict[str, str]:
     """The attributes of a URI, still percent-encoded; ConfigError for what is not understood."""
     scheme, colon, rest = uri.partition(":")
     path, _, query = rest.partition("?")
-    found: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     for text, mark, known in ((path, ";", _PATH), (query, "&", _QUERY)):
         for part in filter(None, text.split(mark)):
             match = _ATTRIBUTE.fullmatch(part)
-            if match is None or match[1] not in known or match[1] in found:
+            if match is None or match[1] not in known or match[1] in attributes:
                 raise ConfigError(f"in the PKCS #11 URI: {part[:80]!a} is unknown, or given twice")
-            found[match[1]] = match[2]
-    if (scheme, colon) != ("pkcs11", ":") or "module-path" not in found:
+            attributes[match[1]] = match[2]
+    if (scheme, colon) != ("pkcs11", ":") or "module-path" not in attributes:
         raise ConfigError(
             "expected a PKCS #11 URI with a module-path",
             hint="pkcs11:token=NAME;object=KEY?module-path=/usr/lib/softhsm/libsofthsm2.so",
         )
-    if "object" not in found and "id" not in found:
+    if "object" not in attributes and "id" not in attributes:
         raise ConfigError("the PKCS #11 URI names no key: give object= or id=")
-    return found
+    return attributes
 
 
 def _which(wanted: dict[str, str]) -> dict[str, object]:

@@ -100,20 +100,24 @@ def sign(
     _check_key(root, key, names, digests)
     if digests is not None:
         check_paths(digests)
-        found = {path: value for path, value in digests.items() if not _covered(path, names)}
+        digest_of_path = {
+            path: value for path, value in digests.items() if not _covered(path, names)
+        }
     elif cache is None:
-        found = {p: f.sha256 for p, f in hashing.whole_files(root, names, on_bytes).items()}
+        digest_of_path = {
+            p: f.sha256 for p, f in hashing.whole_files(root, names, on_bytes).items()
+        }
     else:
-        found = _remembered(root, located(cache), names, on_bytes)
-    payload = writer.statement(root.name, found, names if root.is_dir() or digests else ())
-    notes = _notes(root, place, ignored, found, listed=digests is not None)
+        digest_of_path = _remembered(root, located(cache), names, on_bytes)
+    payload = writer.statement(root.name, digest_of_path, names if root.is_dir() or digests else ())
+    notes = _notes(root, place, ignored, digest_of_path, listed=digests is not None)
     write_atomically(place, signer.bundle(payload))
     if digests is None:
         there = hashing.left_out(root, names)
     else:
         there = sorted({name for path in digests for name in _covered(path, names)})
     left = (name for name in there if root / name != place)
-    return Signed(signature=place, files=len(found), left_out=tuple(left), notes=notes)
+    return Signed(signature=place, files=len(digest_of_path), left_out=tuple(left), notes=notes)
 
 
 def _place(root: Path, signature: StrPath | None) -> Path:
@@ -145,7 +149,12 @@ def _check_key(
 
 
 def _notes(
-    root: Path, place: Path, ignored: Sequence[str], found: Mapping[str, str], *, listed: bool
+    root: Path,
+    place: Path,
+    ignored: Sequence[str],
+    digest_of_path: Mapping[str, str],
+    *,
+    listed: bool,
 ) -> tuple[str, ...]:
     notes = []
     if root.is_dir():
@@ -156,10 +165,10 @@ def _notes(
         ]
     if root.is_dir() and listed:
         # No error: digests may be known before the files lie there.
-        missing = [path for path in found if not os.path.lexists(root / path)]
+        missing = [path for path in digest_of_path if not os.path.lexists(root / path)]
         if missing:
             notes.append(f"{counted(len(missing), 'signed file')} not there: {min(missing)} first")
-    if SIGNATURE in found:
+    if SIGNATURE in digest_of_path:
         notes.append(f"{SIGNATURE}, another signature, is among the signed files")
     if os.path.isfile(place):
         notes.append(f"replaces the {place.name} that was there")

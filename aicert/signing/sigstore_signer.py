@@ -43,8 +43,8 @@ class KeylessSigner:
         try:
             context = SigningContext.from_trust_config(self.config)
             with context.signer(self.token) as signer:
-                made: str = signer.sign_dsse(dsse.Statement(payload)).to_json()
-                return made.encode()
+                bundle: str = signer.sign_dsse(dsse.Statement(payload)).to_json()
+                return bundle.encode()
         except (*_SERVICES, Error, OSError, ValueError) as error:
             raise ToolError(f"Sigstore did not sign: {_first(error)}") from None
 
@@ -56,12 +56,12 @@ def load(token: str | None, config: StrPath | None) -> KeylessSigner:
     """
     try:
         trust = ClientTrustConfig.production() if config is None else _config(config)
-        found = token or oidc.detect_credential()
-        if found is None:
+        credential = token or oidc.detect_credential()
+        if credential is None:
             # Opens a browser, or prints an address.
             issued = oidc.Issuer(trust.signing_config.get_oidc_url()).identity_token()
         else:
-            issued = oidc.IdentityToken(found)
+            issued = oidc.IdentityToken(credential)
     except (oidc.ExpiredIdentity, Error, OSError, ValueError) as error:
         raise ToolError(
             f"Sigstore does not know who signs: {_first(error)}",

@@ -39,8 +39,8 @@ def load(handle: str, password: str | None) -> KeySigner:
         )
     if password is not None and len(password.encode()) > _MAX_AUTH:
         raise ConfigError(f"a TPM's authorisation values have at most {_MAX_AUTH} bytes")
-    with _key(handle, password) as (esapi, found):
-        public, _, _ = esapi.read_public(found)
+    with _key(handle, password) as (esapi, key_handle):
+        public, _, _ = esapi.read_public(key_handle)
         try:
             pem = public.to_pem()
         except (ValueError, TypeError) as error:
@@ -52,9 +52,9 @@ def load(handle: str, password: str | None) -> KeySigner:
     def sign(data: bytes) -> bytes:
         scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.ECDSA)
         scheme.details.any.hashAlg = _HASHES[key.curve.name]
-        with _key(handle, password) as (esapi, found):
-            made = bytes(esapi.sign(found, digest_of(key, data), scheme).marshal())
-        signature = parse_signature(made)
+        with _key(handle, password) as (esapi, key_handle):
+            marshalled = bytes(esapi.sign(key_handle, digest_of(key, data), scheme).marshal())
+        signature = parse_signature(marshalled)
         return encode_dss_signature(signature.r, signature.s)
 
     return KeySigner(public=key, sign=sign)
@@ -66,10 +66,10 @@ def _key(handle: str, password: str | None) -> Iterator[tuple[Any, Any]]:
     os.environ.setdefault("TSS2_LOG", "all+none")
     try:
         with ESAPI(os.environ.get("TPM2TOOLS_TCTI")) as esapi:
-            found = esapi.tr_from_tpmpublic(int(handle, 16))
+            key_handle = esapi.tr_from_tpmpublic(int(handle, 16))
             if password is not None:
-                esapi.tr_set_auth(found, password)
-            yield esapi, found
+                esapi.tr_set_auth(key_handle, password)
+            yield esapi, key_handle
     except (TSS2_Exception, RuntimeError) as error:
         hint = "tpm2_getcap handles-persistent"
         if "tcti" in str(error):

@@ -192,8 +192,8 @@ class _Steps:
         self.results.append(SignatureCheck(id=check, verdict=verdict, detail=detail, hint=hint))
 
 
-def _why(found: Trusted) -> tuple[str, Trusted]:
-    return found.why, found
+def _why(trust: Trusted) -> tuple[str, Trusted]:
+    return trust.why, trust
 
 
 def _valid(read: Bundle, signer: Trusted | None) -> tuple[str, bytes]:
@@ -251,8 +251,8 @@ def _match_some(
     changed = [f"changed   {path}" for path in wanted if not same[path]]
     if changed:
         raise _MismatchError(_lines("these files are not the signed ones", changed))
-    said = f"{len(wanted)} of {len(manifest.files)} signed files, the rest was not looked at"
-    return said, len(wanted)
+    detail = f"{len(wanted)} of {len(manifest.files)} signed files, the rest was not looked at"
+    return detail, len(wanted)
 
 
 def _match_all(

@@ -104,24 +104,24 @@ def _commit(repository: Path, source: GitSource) -> str:
         repository, "ls-remote", "--quiet", "--", source.url, source.revision,
         f"{source.revision}^{{}}",
     ).splitlines()  # fmt: skip
-    found: dict[str, str] = {}
+    commits: dict[str, str] = {}
     for line in lines:
         oid, _, ref = line.partition("\t")
         name = ref.removesuffix("^{}")
         # The line of an annotated tag's commit (`^{}`) follows that of the tag itself.
         if name in names and is_commit(oid):
-            found[name] = oid
-    if not found:
+            commits[name] = oid
+    if not commits:
         raise LockError(
             f"there is no branch or tag {source.revision!a}: misspelt or deleted",
             hint=f"git ls-remote {source.url}; a commit is given by all its digits",
         )
-    if len(set(found.values())) > 1:
+    if len(set(commits.values())) > 1:
         raise LockError(
-            f"{source.revision!a} names several things: {', '.join(sorted(found))}",
+            f"{source.revision!a} names several things: {', '.join(sorted(commits))}",
             hint="give the commit itself",
         )
-    return next(iter(found.values()))
+    return next(iter(commits.values()))
 
 
 def _fetch(repository: Path, source: GitSource, commit: str, transfer: Transfer) -> None:
@@ -211,10 +211,10 @@ def _login(repository: Path, url: str) -> dict[str, str]:
         input=f"url={url}\n\n".encode(),
         capture_output=True,
     )
-    found = dict(line.partition(b"=")[::2] for line in done.stdout.splitlines())
-    if done.returncode or not found.get(b"password"):
+    answer = dict(line.partition(b"=")[::2] for line in done.stdout.splitlines())
+    if done.returncode or not answer.get(b"password"):
         return netrc_login(url)
-    pair = found.get(b"username", b"") + b":" + found[b"password"]
+    pair = answer.get(b"username", b"") + b":" + answer[b"password"]
     return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
@@ -269,7 +269,7 @@ def _failed(text: str) -> LockError | ToolError:
     # A user's url.*.insteadOf may put a token into the address that git prints.
     text = _LOGIN.sub("//", text)
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    said = "; ".join(line[:300] for line in lines[-2:]) or "no details"
+    reason = "; ".join(line[:300] for line in lines[-2:]) or "no details"
     if "not our ref" in text or "unadvertised object" in text:
         return LockError("the commit does not exist (any more)", hint="choose another revision")
     if any(words in text for words in _NO_LOGIN):
@@ -279,4 +279,4 @@ def _failed(text: str) -> LockError | ToolError:
         )
     if "not found" in text:
         return LockError("there is no such repository", hint="check the address in aicert.toml")
-    return ToolError(f"git: {said}", hint="check the network, then run it again")
+    return ToolError(f"git: {reason}", hint="check the network, then run it again")

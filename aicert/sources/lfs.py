@@ -104,8 +104,8 @@ def _post(
 
 def _wanted(path: str, fact: FileFact, answer: Any) -> Wanted:
     if "error" in answer:
-        said = str(answer["error"].get("message", ""))[:200]
-        raise LockError(f"the LFS server does not give {path!a}: {said!a}")
+        reason = str(answer["error"].get("message", ""))[:200]
+        raise LockError(f"the LFS server does not give {path!a}: {reason!a}")
     action = answer["actions"]["download"]
     href = httpx2.URL(action["href"])
     given = {str(name): str(value) for name, value in (action.get("header") or {}).items()}

@@ -111,10 +111,10 @@ def netrc_login(url: str) -> dict[str, str]:
     """
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
-        found = {**netrc.netrc(path).hosts, "default": None}.get(httpx2.URL(url).host)
+        login = {**netrc.netrc(path).hosts, "default": None}.get(httpx2.URL(url).host)
     except (OSError, netrc.NetrcParseError):
         return {}
-    if found is None:
+    if login is None:
         return {}
-    pair = f"{found[0]}:{found[2]}".encode()
+    pair = f"{login[0]}:{login[2]}".encode()
     return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
