@@ -100,6 +100,16 @@ def test_a_folder_on_another_disk(tmp_path: Path, other_disk: Path, what: str, k
         assert (kept / "certificate.json").read_bytes() == b"old"
 
 
+def test_what_a_clearing_up_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    place = placed(tmp_path)
+    finished(place, OLD, b"old")
+    (place.finished / "certificate.json").unlink()
+    out = tmp_path / "out"
+    write_tree(out, {"certificate.json": b"new", "outputs/model/more/a": b"a"})
+    placing.finish(place, out)
+    assert read_tree(place.finished) == {"certificate.json": b"new", "outputs/model/more/a": b"a"}
+
+
 _ELSEWHERE = """
 import sys; from pathlib import Path; from rules.runs import placing
 place = placing.Place(root=Path(sys.argv[1]), run="tiny", outputs=("model",))
