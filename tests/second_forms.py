@@ -321,7 +321,7 @@ def fit_report(report: Any) -> None:
 
 
 def claimed_run(certificate: bytes) -> Any:
-    """The run that a certificate says it is of; None where it says none."""
+    """The run that a certificate says it is of; None if it says none."""
     try:
         statement = json.loads(unbase64(json.loads(certificate)["envelope"]["payload"]))
         return statement["predicate"]["buildDefinition"]["externalParameters"]["run"]

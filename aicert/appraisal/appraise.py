@@ -54,10 +54,10 @@ def appraise(
     """Decide every check.
 
     `model`: what its reader found in the model directory, by path, or the reader itself, called
-    only for a verified run; None where there is no model. `at`: the time at which X.509 validity is
+    only for a verified run; None if there is no model. `at`: the time at which X.509 validity is
     judged, with a time zone. `lockfile`: the lockfile that the caller expects, its bytes or their
     digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`: certificates among which the
-    runs whose outputs this run took are looked for, and theirs; None where the caller does not ask.
+    runs whose outputs this run took are looked for, and theirs; None if the caller does not ask.
     """
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")

@@ -80,5 +80,5 @@ class Checklist:
 
 
 def both(first: A | None, second: B | None) -> tuple[A, B] | None:
-    """The pair, or None where one is missing."""
+    """The pair, or None if one is missing."""
     return None if first is None or second is None else (first, second)

@@ -71,7 +71,7 @@ class CheckResult:
 class Ancestor:
     """An input that is said to be another run's output. `reason`: why that is not shown, or None.
 
-    `result` is the appraisal of that run's certificate, None where none is given.
+    `result` is the appraisal of that run's certificate, None if none is given.
     """
 
     input: str
@@ -85,7 +85,7 @@ class Ancestor:
 class AttestationResult:
     """The appraisal of one certificate under one policy.
 
-    `tier` is that of the policy's root that the attestation key chained to, None where it chained
+    `tier` is that of the policy's root that the attestation key chained to, None if it chained
     to none, or where the root stands for confidential machines and this is not shown to be one.
     `subject` maps each certified output to its dirHash, `lockfile` is the certified lockfile's
     digest; both are None until the checks that cover them are ok. `run` and `quoted` (PCRs that

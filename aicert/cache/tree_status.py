@@ -26,7 +26,7 @@ class Seen:
 
 
 def look(root: Path) -> Seen | None:
-    """What is below `root`; None where anything but regular files and full directories is."""
+    """What is below `root`; None if anything but regular files and full directories is."""
     seen = _Look()
     try:
         seen.directory(os.open(root, _OPEN), "", 0)

@@ -83,7 +83,7 @@ class EventLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """One extended event. `text` is escaped and short; None where the digest covers no data."""
+    """One extended event. `text` is escaped and short; None if the digest covers no data."""
 
     pcr: int
     digest: bytes
@@ -138,7 +138,7 @@ def explain(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> tuple[Fact
 
 
 def secure_boot(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> bool | None:
-    """What the firmware measured of its `SecureBoot` variable; None where the log cannot say.
+    """What the firmware measured of its `SecureBoot` variable; None if the log cannot say.
 
     Only the first event of PCR 7 counts: the firmware extends it before it runs anybody's code, and
     software that ran later could extend the same bytes (Firmware Profile, "PCR[7]").
@@ -255,7 +255,7 @@ def _text(data: bytes) -> str:
 
 
 def _variable(data: bytes) -> tuple[bytes, str, bytes] | None:
-    """UEFI_VARIABLE_DATA: GUID, name, content; None where `data` is not exactly one."""
+    """UEFI_VARIABLE_DATA: GUID, name, content; None if `data` is not exactly one."""
     if len(data) < 32:
         return None
     name_length, size = struct.unpack_from("<QQ", data, 16)

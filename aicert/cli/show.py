@@ -142,7 +142,7 @@ def boot(certificate: Certificate) -> dict[str, object] | None:
     """What the boot log says of registers that it replays to the certificate's values, and no more.
 
     `secureBoot` (None: it cannot say) and `events`; `error` where the log cannot be read.
-    None where the certificate carries no log.
+    None if the certificate carries no log.
     """
     data, pcrs = certificate.evidence.event_log, certificate.evidence.pcrs
     if data is None:

@@ -35,7 +35,7 @@ def extension(driver: str) -> x509.UnrecognizedExtension:
 
 def simulated_driver(certificate: x509.Certificate) -> str | None:
     """The driver that `certificate` names as its simulator; "unknown" where the extension is there
-    but is not critical or holds another value; None where there is no such extension.
+    but is not critical or holds another value; None if there is no such extension.
     """
     for found in certificate.extensions:
         if found.oid == SIMULATED_OID:

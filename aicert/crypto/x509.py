@@ -165,7 +165,7 @@ def common_name(certificate: "Certificate") -> str:
 
 
 def extension_of(certificate: "Certificate", oid: "ObjectIdentifier") -> object:
-    """The value of an extension, None where it is absent."""
+    """The value of an extension, None if it is absent."""
     for extension in certificate.extensions:
         if extension.oid == oid:
             return extension.value
@@ -183,7 +183,7 @@ def basic_constraints(certificate: "Certificate") -> "BasicConstraints | None":
 
 
 def key_usage(certificate: "Certificate") -> "KeyUsage | None":
-    """The key usage extension, None where it is absent."""
+    """The key usage extension, None if it is absent."""
     from cryptography import x509
 
     usage = extension_of(certificate, x509.KeyUsage.oid)
@@ -191,7 +191,7 @@ def key_usage(certificate: "Certificate") -> "KeyUsage | None":
 
 
 def extended_key_usage(certificate: "Certificate") -> frozenset[str] | None:
-    """The dotted key purposes, None where the extension is absent."""
+    """The dotted key purposes, None if the extension is absent."""
     from cryptography import x509
 
     usage = extension_of(certificate, x509.ExtendedKeyUsage.oid)

@@ -82,7 +82,7 @@ _TIERS = {
 
 
 def page(certificate: Digest, facts: Facts | None, result: AttestationResult) -> str:
-    """The whole page; `facts` are None where the certificate has none that can be read."""
+    """The whole page; `facts` are None if the certificate has none that can be read."""
     parts = [_verdict(facts, result)]
     if facts is not None:
         parts.append(_chain(facts, result))

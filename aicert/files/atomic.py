@@ -21,7 +21,7 @@ def check_place(path: Path) -> None:
 
 
 def require_replaceable(path: Path) -> int | None:
-    """The mode of the file at `path`, None where there is none; ToolError for anything else.
+    """The mode of the file at `path`, None if there is none; ToolError for anything else.
 
     A folder that somebody sent may hold a link to a file of the reader's, or a FIFO; and a device
     that is replaced is gone for every program.

@@ -77,7 +77,7 @@ class RunReport:
     version: int = VERSION
 
     def number(self, key: str) -> float | None:
-        """A numeric value by key, or None where the report has none."""
+        """A numeric value by key, or None if the report has none."""
         value = self.values.get(key)
         if value is None or isinstance(value.data, str | tuple):
             return None

@@ -70,7 +70,7 @@ class Loss:
 
     @property
     def template_share(self) -> float | None:
-        """The share of the tokens that comes from no row; None where no tokens were counted."""
+        """The share of the tokens that comes from no row; None if no tokens were counted."""
         return self.template_tokens / self.tokens if self.tokens else None
 
 

@@ -150,7 +150,7 @@ class Fields(Reader):
         return value
 
     def optional_text(self, key: str, *, max_length: int = 4096) -> str | None:
-        """A string, or None where the key is absent."""
+        """A string, or None if the key is absent."""
         return self.text(key, max_length=max_length) if key in self._left else None
 
     def const(self, key: str, wanted: object) -> None:

@@ -37,7 +37,7 @@ def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
 
 
 def _fit(kind: Type, name: str) -> Fit | None:
-    """What brings a value into form; None where it is in form as it is."""
+    """What brings a value into form; None if it is in form as it is."""
     if kind == "float":
         return lambda value: _as_float(value, name)
     if isinstance(kind, ListOf):

@@ -98,7 +98,7 @@ def _names(record: list[str]) -> tuple[str, ...]:
 
 
 def _kind(able: frozenset[str] | None) -> Scalar:
-    """What a column is whose values can all be `able`; None where there is no value."""
+    """What a column is whose values can all be `able`; None if there is no value."""
     if able is None:
         return "null"
     return next((kind for kind in _CANDIDATES if kind in able), "string")

@@ -7,7 +7,7 @@ QUOTED = 80
 
 
 class RowsRefused(LockError):  # noqa: N818 - it says what happened to the rows
-    """Rows that are not trained on. `row` counts from 1; None where the whole file is meant."""
+    """Rows that are not trained on. `row` counts from 1; None if the whole file is meant."""
 
     def __init__(
         self, file: str, reason: str, *, row: int | None = None, hint: str | None = None

@@ -28,7 +28,7 @@ class FileForm:
 
 
 def form_of(path: str) -> FileForm | None:
-    """The form that a file's name says; None where rows are not read from such files."""
+    """The form that a file's name says; None if rows are not read from such files."""
     name = path.lower()
     packing = None
     for suffix, found in _PACKINGS.items():

@@ -95,7 +95,7 @@ class LineReader:
     def is_canonical(self, columns: Columns, grammar: Grammar) -> bool | None:
         """Whether the lines are canonical as they stand, for `columns` as they now are.
 
-        None where that takes reading them again.
+        None if that takes reading them again.
         """
         if self._squeeze:
             return False

@@ -175,7 +175,7 @@ class _Steps:
         *,
         no: type[EvidenceError] = EvidenceError,
     ) -> T | None:
-        """What `work` verified; None where it says no, or a check before it did."""
+        """What `work` verified; None if it says no, or a check before it did."""
         if self._cause is not None:
             self._put(check, "not-checked", f"not checked: {self._cause} failed")
             return None

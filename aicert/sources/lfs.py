@@ -30,7 +30,7 @@ MAX_POINTER, MAX_OBJECTS = 1024, 100
 
 
 def pointed(path: str, data: bytes) -> FileFact | None:
-    """The file that a pointer stands for; None where `data` is no pointer. Raises LockError."""
+    """The file that a pointer stands for; None if `data` is no pointer. Raises LockError."""
     if not data.startswith(_PREFIX):
         return None
     match = _POINTER.fullmatch(data)

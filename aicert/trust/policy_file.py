@@ -304,11 +304,11 @@ class _Table(Table):
         return self.take(key, dict, {})
 
     def integer(self, key: str) -> int | None:
-        """An integer, None where absent."""
+        """An integer, None if absent."""
         return self._in_63_bits(key, self.take(key, int)) if self.has(key) else None
 
     def number(self, key: str) -> float | None:
-        """A number, None where absent. NaN would be a bound that nothing violates."""
+        """A number, None if absent. NaN would be a bound that nothing violates."""
         if not self.has(key):
             return None
         value = self._left.pop(key)

@@ -210,7 +210,7 @@ class Tpm:
         return (cut_padding(self._read_nv(AK_CERTIFICATE_NV, what)),)
 
     def platform_report(self) -> bytes | None:
-        """What the platform of a confidential machine left in NV 0x01400001, whole; None where
+        """What the platform of a confidential machine left in NV 0x01400001, whole; None if
         there is no such index: no confidential machine.
         """
 

@@ -126,7 +126,7 @@ def measure(
 
 
 def without_loss(settings: Mapping[str, object]) -> str | None:
-    """Why the rows of such a training have no loss per token; None where they have."""
+    """Why the rows of such a training have no loss per token; None if they have."""
     for key, reason in _WITHOUT.items():
         if settings.get(key):
             return reason

@@ -69,7 +69,7 @@ def _files(place: str, split: str, shown: Mapping[str, Path]) -> tuple[Path, ...
 
 
 def draw(found: Sequence[Source], key: bytes) -> Iterator[bytes]:
-    """The sample: lines with a row and whose it is, in the order in which they were drawn."""
+    """The sample: lines with a row and its data set, in the order in which they were drawn."""
     indices = [(source, _Lines(path)) for source in found for path in source.files]
     ends: list[int] = []
     for _, lines in indices:

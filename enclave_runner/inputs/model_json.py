@@ -85,7 +85,7 @@ class ModelFileRefused(LockError):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cleaned:
-    """`data`: what the trainer reads in place of the file, None where that is the file itself.
+    """`data`: what the trainer reads in place of the file, None if that is the file itself.
 
     `removed`: dotted keys. `names`: files beside it that it names, and that are then read.
     """
@@ -119,7 +119,7 @@ def refuse_template(text: str, name: str) -> None:
 
 
 def included(template: str) -> str | None:
-    """The word by which a template takes in another; None where it does not."""
+    """The word by which a template takes in another; None if it does not."""
     found = _INCLUDES.search(template)
     return None if found is None else found[1]
 

@@ -32,7 +32,7 @@ FORBIDDEN = ("torch", "dvc", "tpm2_pytss", "huggingface_hub", "httpx2")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of a table. `met` is None where there is no target."""
+    """One line of a table. `met` is None if there is no target."""
 
     what: str
     measured: str

@@ -108,7 +108,7 @@ def _check_pushed(root: Path, arguments: list[str]) -> None:
 
 
 def _known(asked: list[str]) -> list[str] | None:
-    """Those of the options and targets of `dvc push` that `dvc data status` takes; None where it
+    """Those of the options and targets of `dvc push` that `dvc data status` takes; None if it
     would look at something else.
     """
     words: list[str] = []

@@ -93,7 +93,7 @@ def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
 
 
 def _place(root: Path, item: Input, digest: Digest) -> Path | None:
-    """Where the bytes of an input lie or will lie; None where another run makes them."""
+    """Where the bytes of an input lie or will lie; None if another run makes them."""
     if sources.run_of(item.source) is not None:
         return None
     if not sources.is_local(item.source):

@@ -75,7 +75,7 @@ class State:
 
     @property
     def left(self) -> float | None:
-        """Seconds left at the speed so far, or None where that says nothing."""
+        """Seconds left at the speed so far, or None if that says nothing."""
         elapsed, done = self.elapsed - self.moved_from[0], self.done - self.moved_from[1]
         if not (self.is_even and self.total) or done <= 0 or self.done >= self.total:
             return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A fact that differs; None where it is absent on that side. All text may be hostile."""
+    """A fact that differs; None if it is absent on that side. All text may be hostile."""
 
     label: str
     old: str | None = None

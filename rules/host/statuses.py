@@ -11,7 +11,7 @@ Status = tuple[int, int, int, int]
 
 
 def status_of(path: Path) -> Status | None:
-    """The status of what lies at `path`; None where nothing does."""
+    """The status of what lies at `path`; None if nothing does."""
     try:
         found = path.lstat()
     except OSError:

@@ -147,7 +147,7 @@ def _obtain(store: Store, packages: Sequence[Package], work: Path) -> None:
 
 
 def _gone(error: ToolError) -> GoneError | None:
-    """What pip said of a file that is to be had no more; None where something else is wrong."""
+    """What pip says about a file that is gone; None if something else is wrong."""
     name = _NOT_FOUND.search(error.message)
     # torch has an error of its own: pip was not told where.
     if error.hint or (name is None and "DO NOT MATCH THE HASHES" not in error.message):

@@ -12,7 +12,7 @@ _MAX_DEPTH = 50
 
 
 def fields(data: bytes) -> dict[str, str] | None:
-    """`{dotted.path: value as JSON}`; None where the config cannot be read as plain YAML."""
+    """`{dotted.path: value as JSON}`; None if the config cannot be read as plain YAML."""
     import yaml
 
     if len(data) > MAX_BYTES:

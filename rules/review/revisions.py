@@ -26,7 +26,7 @@ class Files(Protocol):
     name: str
 
     def read(self, path: str) -> bytes | None:
-        """A file's bytes; None where there is no such file, or it is too big to compare."""
+        """A file's bytes; None if there is no such file, or it is too big to compare."""
         ...
 
     def names(self, folder: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""How many rows a data file has, by its kind; None where that cannot be told.
+"""How many rows a data file has, by its kind; None if that cannot be told.
 
 For a reviewer's orientation: the bytes are hostile, and a number here decides nothing. Known kinds:
 JSON Lines, CSV and TSV (with a header line), Parquet (its footer, Apache Parquet format 2.10, which

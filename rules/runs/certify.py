@@ -67,7 +67,7 @@ def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
 
 
 def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
-    """The first reason for which `run` is not up to date, with its digests; None where it is."""
+    """The first reason for which `run` is not up to date, with its digests; None if it is."""
     if example.is_needed(root, (item.source for item in run.inputs)):
         return Reason(stops=False, text="the example's inputs do not exist yet; certify makes them")
     try:
@@ -339,7 +339,7 @@ def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None)
 
 
 def _limit_hit(root: Path, run: Run) -> object:
-    """The limit that ended the run in place, by the runner's report; None where none did."""
+    """The limit that ended the run in place, by the runner's report; None if none did."""
     statement = parse_statement(results.read_certificate(root, run.name).envelope.payload)
     value = parse_report(statement.report).values.get("limitHit")
     return None if value is None else value.data

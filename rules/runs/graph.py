@@ -32,7 +32,7 @@ _STYLE = (
 class Node:
     """One run: its inputs as (name, source, digest), its outputs as (name, digest), its state.
 
-    `certificate` is the file that passes for all of that, None where there is none.
+    `certificate` is the file that passes for all of that, None if there is none.
     """
 
     name: str

@@ -161,7 +161,7 @@ def finish(place: Place, out: Path) -> None:
 
 
 def put_aside(place: Place) -> Path | None:
-    """Move a finished run that is not wanted any more to what is kept; where, None without one."""
+    """Keep a finished run that is not wanted any more: its new place, or None if there is none."""
     if not place.finished.exists():
         return None
     target = next_kept(place)
@@ -180,7 +180,7 @@ def next_kept(place: Place) -> Path:
 def in_place(place: Place, *, keep: Path | None) -> None:
     """Replace what is in place by the finished run.
 
-    `keep`: a new folder for what is replaced, None where that may go. Raises ToolError where the
+    `keep`: a new folder for what is replaced, None if that may go. Raises ToolError where the
     results cannot be placed; then everything is as it was, and the finished run is still there.
     """
     with _worded(place):

@@ -136,7 +136,7 @@ def _summary(differing: Sequence[tuple[str, int, float | None]], tensors: int) -
 def _tensor(
     one: tuple[int, int, Tensor], two: tuple[int, int, Tensor]
 ) -> tuple[int, float | None] | None:
-    """How many elements differ, and by how much at most; None where the tensors are the same."""
+    """How many elements differ, and by how much at most; None if the tensors are the same."""
     tensor, again = one[2], two[2]
     if (tensor.dtype, tensor.shape) != (again.dtype, again.shape):
         return tensor.elements, None

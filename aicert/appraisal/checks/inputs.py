@@ -23,7 +23,7 @@ def appraise_lockfile(
 ) -> Lockfile | None:
     """inputs.lockfile: canonical, and the one that the caller expects if it named one.
 
-    The parsed lockfile, whatever the caller expects; None where it cannot be read.
+    The parsed lockfile, whatever the caller expects; None if it cannot be read.
     """
     locked: Lockfile | None = None
 

@@ -133,7 +133,7 @@ def _claimed_run(certificate: Certificate) -> str | None:
 
 
 def _problem(result: AttestationResult, run: str, output: str, item: LockedInput) -> str | None:
-    """Why this result does not show that `item` came out of `run`; None where it does."""
+    """Why this result does not show that `item` came out of `run`; None if it does."""
     if result.certificate_consistent == "no":
         first = (result.failed or result.undecided)[0]
         return f"the certificate of that run says {first.id}: {first.detail}"

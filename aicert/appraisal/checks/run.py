@@ -27,7 +27,7 @@ from aicert.frozen import dataclass
 class VerifiedRun:
     """A statement signed by the verified run key, its report, and the lockfile that it names.
 
-    `seconds` that the run took at most, by the TPM's clock; None where that is not attested.
+    `seconds` that the run took at most, by the TPM's clock; None if that is not attested.
     """
 
     statement: Statement

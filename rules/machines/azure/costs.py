@@ -28,7 +28,7 @@ AROUND_S = 900
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Of one size; `hourly` None where no price is known."""
+    """Of one size; `hourly` None if no price is known."""
 
     size: str
     hourly: float | None

@@ -68,7 +68,7 @@ class Terraform:
             )
 
     def _resources(self) -> bool | None:
-        """Whether the state names resources; None where something may have been made all the same:
+        """Whether the state names resources; None if something may have been made all the same:
         it is cut, or gone while a backup of it is there, or making was begun and never ended.
         """
         try:

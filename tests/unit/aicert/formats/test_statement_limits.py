@@ -35,7 +35,7 @@ def where(path: Path) -> str:
 
 
 def said(path: Path, change: Callable[[Any], Any]) -> str | None:
-    """What `parse` says of a statement whose value at `path` is changed; None where it is read."""
+    """What `parse` says of a statement whose value at `path` is changed; None if it is read."""
     document = json.loads(emit(good()))
     place: Any = document
     for key in path[:-1]:

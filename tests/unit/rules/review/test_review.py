@@ -201,7 +201,7 @@ def test_checks_of_a_change(root: Path) -> None:
     assert [(c.verdict, c.what) for c in check(root, base, policy)] == [
         ("ok", "lockfile of run tiny")
     ]
-    # The certificate is of run tiny and of another lockfile than the one here.
+    # The certificate is for run tiny and for a different lockfile than the one here.
     place = root / "certificates" / "tiny"
     place.mkdir(parents=True)
     (place / "certificate.json").write_bytes(scene.get("file"))
