@@ -31,6 +31,8 @@ driver = "local"
 """
 CODE = (".dvc", ".gitattributes", "aicert", "dodo.py", "doit", "enclave_runner", "pyproject.toml",
         "rules")  # fmt: skip
+# What DVC keeps in its folder for itself.
+OWN = {".dvc": ("cache", "tmp", "config.local")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ def lay_out(root: Path) -> None:
             shutil.copytree(
                 REPOSITORY / name,
                 root / name,
-                ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local"),
+                ignore=shutil.ignore_patterns("__pycache__", *OWN.get(name, ())),
             )
         else:
             shutil.copy2(REPOSITORY / name, root / name)
