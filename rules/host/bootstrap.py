@@ -9,7 +9,6 @@ Leaves out: package managers other than apt (the names are printed), and the tra
 """
 
 import contextlib
-import fcntl
 import hashlib
 import importlib
 import os
@@ -18,12 +17,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from rules.host import installer
+from rules.host.file_lock import alone
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_LOCK = Path("rules/build-requirements.lock")
@@ -225,17 +225,8 @@ def _same_text(one: Path, other: Path) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; say so when another process makes us wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another ./doit that is setting up")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _say_waiting() -> None:
+    say("waiting for another ./doit that is setting up")
 
 
 def ensure_environment() -> None:
@@ -245,7 +236,7 @@ def ensure_environment() -> None:
         key.update((ROOT / lock).read_bytes())
     environments = cache_directory() / "envs"
     environment = environments / f"doit-{key.hexdigest()[:12]}"
-    with _alone(environments / "setup.lock"):
+    with alone(environments / "setup.lock", _say_waiting):
         usable = _is_whole(environment) and os.access(environment / "bin/python", os.X_OK)
         if not usable:
             _make(environment)
@@ -314,7 +305,7 @@ def ensure_test_tools() -> None:
     environment = (ROOT / ".venv").resolve()
     if _same_text(ROOT / TESTS_LOCK, environment / "tests.lock"):
         return
-    with _alone(environment.parent / "setup.lock"):
+    with alone(environment.parent / "setup.lock", _say_waiting):
         _install(environment, TESTS_LOCK)
         _mark(environment, TESTS_LOCK, "tests.lock")
 

@@ -10,7 +10,6 @@ library is imported: set-up runs this before anything is installed. Leaves out w
 from: that is pip's own configuration; the hashes decide.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -25,6 +24,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from rules.host.file_lock import alone
 
 # Members of our locks that are published as source only, or were when they were locked.
 SDISTS = frozenset(
@@ -165,19 +166,10 @@ def make_environment(base: Path, environment: Path, on_line: OnLine = _no_line) 
 @contextmanager
 def only_maker(place: Path, on_line: OnLine = _no_line) -> Iterator[None]:
     """Hold the lock beside `place`; says so when another maker makes us wait."""
-    place.parent.mkdir(parents=True, exist_ok=True)
     # Not `with_suffix`: what follows a dot in a name belongs to the name.
     name = place.with_name(place.name + ".lock")
-    lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_line(f"another process is making {place.name}: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(name, lambda: on_line(f"another process is making {place.name}: waiting for it")):
         yield
-    finally:
-        os.close(lock)
 
 
 def members(text: str) -> dict[str, str]:

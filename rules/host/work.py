@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rules.host.file_lock import alone, free
 from rules.host.progress import say
 
 RUNS = Path(".aicert") / "runs"
@@ -37,17 +38,8 @@ def work_folder(root: Path, run: str) -> Iterator[Path]:
 @contextmanager
 def only_one(lock: Path, reason: str) -> Iterator[None]:
     """Hold the file `lock`; where another process does, say the `reason` and wait for it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{reason}: waiting (fuser {shlex.quote(str(lock))} says which)")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with alone(lock, lambda: say(f"{reason}: waiting (fuser {shlex.quote(str(lock))} says which)")):
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -76,8 +68,8 @@ def using(root: Path) -> Iterator[None]:
 @contextmanager
 def unused(root: Path) -> Iterator[bool]:
     """Whether no tasks run in this checkout; until the end none begin to."""
-    with _free(root / USING) as free:
-        yield free
+    with free(root / USING) as is_free:
+        yield is_free
 
 
 @contextmanager
@@ -92,20 +84,8 @@ def reading(root: Path) -> Iterator[None]:
 @contextmanager
 def unread(root: Path) -> Iterator[bool]:
     """Whether no machine reads inputs of this checkout; until the end none begins to."""
-    with _free(root / READING) as free:
-        yield free
-
-
-@contextmanager
-def _free(lock: Path) -> Iterator[bool]:
-    lock.parent.mkdir(exist_ok=True)
-    with lock.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    with free(root / READING) as is_free:
+        yield is_free
 
 
 def sweep(root: Path, run: str) -> None:
@@ -120,17 +100,8 @@ def sweep(root: Path, run: str) -> None:
 def locked(root: Path, run: str) -> Iterator[Path | None]:
     """The run's own folder, locked; None while another process holds it."""
     home = root / RUNS / run
-    home.mkdir(parents=True, exist_ok=True)
-    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield home
-    finally:
-        os.close(lock)
+    with free(home / "lock") as is_free:
+        yield home if is_free else None
 
 
 def remove(path: Path) -> None:

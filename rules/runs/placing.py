@@ -154,7 +154,7 @@ def _check_writable(place: Place) -> None:
 def finish(place: Place, out: Path) -> None:
     """Take what the machine gave, so that it outlives the folder of work; both are on one disk."""
     place.finished.parent.mkdir(parents=True, exist_ok=True)
-    if not (place.finished / "certificate.json").exists():
+    if not (place.finished / CERTIFICATE).exists():
         # Of an earlier run that was put in place, and whose clearing up was cut off.
         remove(place.finished)
     os.rename(out, place.finished)

@@ -93,7 +93,7 @@ def checkout(tmp_path: Path, cache: Path) -> Checkout:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     shutil.copy(ROOT / "doit", root)
-    for name in ("bootstrap.py", "installer.py"):
+    for name in ("bootstrap.py", "file_lock.py", "installer.py"):
         shutil.copy(ROOT / "rules/host" / name, root / "rules/host")
     (root / "rules/__main__.py").write_text(MAIN)
     (root / "rules/build-requirements.lock").write_text(wheel(wheels, "1.0"))
