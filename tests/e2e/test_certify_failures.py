@@ -93,7 +93,7 @@ def assert_clean(checkout: Checkout) -> None:
         ("pass\n", "outputs.nonempty", "holds no file"),
         ("tell(counters={'steps': 0, 'tokens': 0}); (output / 'a').write_text('x')\n",
          "outputs.trained", ""),
-        (UNTRAINED, "outputs.trained", "no tensor changed: 21 are those of the inputs"),
+        (UNTRAINED, "outputs.trained", "no tensor changed: all 21 are in the inputs"),
     ],
 )  # fmt: skip
 def test_a_failed_training_is_certified_as_failed(
