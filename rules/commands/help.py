@@ -42,8 +42,8 @@ Commands (`./doit help COMMAND` shows its options):
 """
 AFTER = """
 Exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad configuration
-or command line. A relying party installs this project (`pip install .`) and uses
-`aicert verify CERT MODEL_DIR`.
+or command line. A relying party installs this project (`pip install .`) and
+uses `aicert verify CERT MODEL_DIR`.
 """
 
 
