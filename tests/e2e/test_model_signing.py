@@ -138,7 +138,7 @@ def test_other_hashes_and_parts_of_files_are_read(
 BLAKE3 = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from aicert.cli import main
+from aicert.cli.main import main
 sys.exit(main(["verify-signature", sys.argv[2], "--key", sys.argv[3], "--signature", sys.argv[4]]))
 """
 
