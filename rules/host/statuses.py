@@ -28,5 +28,15 @@ def files(path: Path) -> Iterator[Path]:
 
 
 def statuses(folder: Path) -> dict[str, Status | None]:
-    """The status of every file below `folder`, by its path there."""
-    return {os.path.relpath(path, folder): status_of(path) for path in files(folder)}
+    """The status of everything below `folder`, by its path there; folders only if they are empty.
+
+    Whatever is added to a tree of files is a difference: a file, a link to a folder, an empty one.
+    """
+    found: dict[str, Status | None] = {}
+    for place, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for path in (Path(place, name) for name in (*names, *links)):
+            found[os.path.relpath(path, folder)] = status_of(path)
+        if not folders and not names:
+            found[os.path.relpath(place, folder)] = None
+    return found

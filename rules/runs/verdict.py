@@ -3,9 +3,11 @@
 `certify` reads a model where the machine left it. It comes to its place by links and renames, so
 its files stay what they are: same device, inode, size and mtime. Where each of them still is, the
 verdict is of what lies there. Where one is not (another disk took a copy, DVC put its own there,
-somebody wrote to it), the bytes are read and appraised again. Not compared is ctime, which links
-and renames change: whoever writes to a file and sets its mtime back in the seconds of a placing
-could do so a second later as well, when no verdict would be of those bytes either.
+somebody wrote to it or added to it), the bytes are read and appraised again. Not compared is ctime,
+which links and renames change: until all runs of this process have ended, whoever may write there
+can write to a file and set its mtime back, and see a verdict that is not of those bytes. It is the
+builder, on a screen of his own. No verdict of anybody else rests on this one: `aicert verify` and
+`./doit verify` always read.
 """
 
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""One file for each group of checks; each either records a result or ends the appraisal."""
+"""One file for each group of checks; what comes of each is recorded in the checklist."""

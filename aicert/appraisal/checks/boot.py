@@ -59,6 +59,7 @@ def appraise_boot(
 
     def image(given: VerifiedRun) -> tuple[str, AcceptedImage]:
         lock = _accepted(certificate, policy)
+        _refuse_revoked(lock)
         said, wanted = given.statement.builder, lock.verity
         found = {name: said[name] for name in wanted if name in said}
         if found != wanted:
@@ -103,7 +104,6 @@ def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
         digest = of_bytes(certificate.image_lock)
     if digest in policy.revoked:
         raise EvidenceError(f"policy {policy.name} has revoked image {digest}")
-    _refuse_revoked(digest)
     if digest not in policy.accepted:
         raise EvidenceError(f"policy {policy.name} does not accept image {digest}")
     if digest in policy.images:
@@ -113,13 +113,17 @@ def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
     return parse(certificate.image_lock or b"")
 
 
-def _refuse_revoked(digest: Digest) -> None:
-    """Whatever the policy and the time: an image that is known to certify what it must not."""
+def _refuse_revoked(lock: "ImageLock") -> None:
+    """Whatever the policy and the time: an image that is known to certify what it must not.
+
+    By PCR 11, which `boot.pcr11` compares with the quote: a lock of the same image with another
+    name, and so another digest, names the same.
+    """
     from aicert.appraisal.revoked_images import REVOKED
 
-    reason = REVOKED.get(digest)
+    reason = REVOKED.get(lock.pcrs[11])
     if reason is not None:
-        raise EvidenceError(f"image {digest} is revoked: {reason}")
+        raise EvidenceError(f"image {lock.digest} is revoked: {reason}")
 
 
 def _compare(

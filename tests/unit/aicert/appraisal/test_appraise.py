@@ -11,7 +11,7 @@ from aicert.appraisal.result import BOOT_CHECKS
 from aicert.crypto.x509 import stamp
 from aicert.errors import ConfigError
 from aicert.formats import image_lock
-from aicert.formats.digest import Digest, FileFact, of_bytes
+from aicert.formats.digest import FileFact, of_bytes
 from aicert.formats.lockfile import Lockfile
 from aicert.formats.run_report import Value
 from tests.adversarial import tpm_forge
@@ -207,24 +207,32 @@ def test_an_image_that_this_project_has_revoked_fails_under_every_policy(
 ) -> None:
     scene = Scene("cloud")
     assert scene.appraise().verdict == "passed"
-    digest = of_bytes(scene.get("image_lock"))
+    lock = image_lock.parse(scene.get("image_lock"))
     (reason,) = set(revoked_images.REVOKED.values())
-    monkeypatch.setitem(revoked_images.REVOKED, digest, reason)
+    monkeypatch.setitem(revoked_images.REVOKED, lock.pcrs[11], reason)
     # A policy of the caller's own, which accepts the image and has revoked nothing.
     result = scene.appraise()
     assert [check.id for check in result.failed] == ["boot.image"]
-    assert result.check("boot.image").detail == f"image {digest} is revoked: {reason}"
+    assert result.check("boot.image").detail == f"image {lock.digest} is revoked: {reason}"
     assert "weights that existed before the run" in reason
+
+    # The same image under a lock with another name.
+    renamed = image_lock.emit(
+        name="renamed", disk=lock.disk, pcrs=lock.pcrs, verity=lock.verity, packages=lock.packages
+    )
+    scene.put("image_lock", renamed)
+    scene.edit("policy", lambda policy: replace(policy, accepted=frozenset((of_bytes(renamed),))))
+    assert [check.id for check in scene.appraise().failed] == ["boot.image"]
 
 
 def test_the_images_of_the_trainer_that_read_data_files_are_revoked() -> None:
     """Among them the first that was committed, and the last of each kind before the reader."""
     for known in (
-        "c7cfd3798b8bf86e2d703d9206c8f0e4bb324d8bbc8d716ca0ddae02dc148f0a",
-        "d9b0f356cc4e24722b3257f2b8f77d76e0f2382c76e91db1f2112c0c04188081",
-        "42cd3578d49cba283683d6aeae0f7b48309e2a2a7ec46effb946ee89c2d730ac",
+        "0d09387c79e533b06b0ec24b1bc79e64071f09d63df9641356a3d628889f6d34",
+        "f9fd518e7d2b6e7f6979e38a9da43ff5830697c966aea1a17e8388bda504124b",
+        "12c3d773619ebd4039483c9698874e836f81ad77c0c5651864289998fda7c787",
     ):
-        assert Digest("sha256", known) in revoked_images.REVOKED
+        assert bytes.fromhex(known) in revoked_images.REVOKED
 
 
 def test_outputs_that_the_lockfile_does_not_declare_are_named() -> None:

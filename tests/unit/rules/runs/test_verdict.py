@@ -76,6 +76,14 @@ def added(root: Path) -> None:
     (results.output_path(root, RUN) / "more").touch()
 
 
+def linked(root: Path) -> None:
+    (results.output_path(root, RUN) / "more").symlink_to("part")
+
+
+def emptied(root: Path) -> None:
+    (results.output_path(root, RUN) / "more").mkdir()
+
+
 def removed(root: Path) -> None:
     (results.output_path(root, RUN) / "weights").unlink()
 
@@ -94,7 +102,17 @@ def other_lockfile(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [copied, written, added, removed, other_certificate, no_certificate, other_lockfile],
+    [
+        copied,
+        written,
+        added,
+        linked,
+        emptied,
+        removed,
+        other_certificate,
+        no_certificate,
+        other_lockfile,
+    ],
 )
 def test_whatever_else_lies_there_is_to_be_read(root: Path, change: Callable[[Path], None]) -> None:
     verdict = verdict_of(root)
