@@ -76,14 +76,14 @@ object for each run, each on its own line.
             raise ConfigError("--format is text or json")
         policy = params["policy"]
         able = [r for r in (*runs, *project.runs.values()) if r.machine.driver.policy == policy]
-        asked = verify.question(
-            root, policy, params["root"], params["nonce"], (able or runs)[0].name
-        )
+        maker = (able or runs)[0].name
+        given = (root, policy, params["root"], params["nonce"], maker)
+        asked = [verify.question(*given, gpu=run.machine.gpu) for run in runs]
         codes = []
         for number, run in enumerate(runs):
             if len(runs) > 1 and params["format"] == "text":
                 print(("\n" if number else "") + f"run {run.name}", flush=True)
-            codes.append(self._one(root, run, asked, params["format"]))
+            codes.append(self._one(root, run, asked[number], params["format"]))
         return min((code for code in codes if code), default=0)
 
     def _one(self, root: Path, run: config.Run, asked: verify.Question, form: str) -> int:

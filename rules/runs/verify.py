@@ -59,10 +59,13 @@ def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
     return Question(policy=policy, nonce=nonce)
 
 
-def question(root: Path, policy: str, pem: str, nonce: str, run: str) -> Question:
+def question(
+    root: Path, policy: str, pem: str, nonce: str, run: str, *, gpu: bool = False
+) -> Question:
     """What a command line asks: a built-in policy or a policy file, an own root, a nonce.
 
-    `run` is one whose certificate would make this checkout's CA.
+    `run` is one whose certificate would make this checkout's CA. `gpu`: of this checkout's images,
+    the one with GPU drivers is meant.
     """
     if policy not in BUILT_IN:
         policy = str(users_path(policy))
@@ -70,7 +73,7 @@ def question(root: Path, policy: str, pem: str, nonce: str, run: str) -> Questio
     if ca is None and policy in SIMULATED_TIERS:
         ca = _own_ca(root, policy, run)
     simulated = [d for d in DRIVERS.values() if d.policy == policy and policy in SIMULATED_TIERS]
-    image = _own_image(root, simulated[0]) if simulated else None
+    image = _own_image(root, simulated[0], gpu=gpu) if simulated else None
     chosen = api.choose_policy(policy, root=ca, image=image)
     return Question(policy=chosen, nonce=api.expected_nonce(nonce or None))
 

@@ -1,0 +1,26 @@
+"""Which images and roots `./doit verify` means."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aicert.formats import image_lock
+from rules.image.place import GPU_LOCK, LOCK
+from rules.machines.ca import local_ca
+from rules.runs.verify import question
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+
+
+@pytest.mark.parametrize(("gpu", "lock"), [(False, LOCK), (True, GPU_LOCK)])
+def test_a_run_with_gpus_is_verified_against_the_image_with_their_drivers(
+    tmp_path: Path, gpu: bool, lock: Path
+) -> None:
+    (tmp_path / "lockfiles").mkdir()
+    for path in (LOCK, GPU_LOCK):
+        shutil.copy(REPOSITORY / path, tmp_path / path)
+    local_ca(tmp_path, "qemu")
+    asked = question(tmp_path, "qemu", "", "", "tiny", gpu=gpu)
+    wanted = image_lock.parse((REPOSITORY / lock).read_bytes())
+    assert asked.policy.accepted == {wanted.digest}
