@@ -151,7 +151,7 @@ def test_disk_larger_than_it_was_made(store: Any, azurite: str, tmp_path: Path) 
     address, _, signature = azurite.partition("?")
     with pytest.raises(EvidenceError, match="but was created with 1048576"):
         blobs.download(f"{address}/disks/output?{signature}", tmp_path / "back", MIB)
-    with pytest.raises(ToolError, match=r"cut: .*\(HTTP 404\)"):
+    with pytest.raises(ToolError, match=r"interrupted: .*\(HTTP 404\)"):
         blobs.download(f"{address}/disks/nothing?{signature}", tmp_path / "back", MIB)
 
 
