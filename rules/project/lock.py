@@ -14,7 +14,7 @@ from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.sources.choice import suffix
 from rules.host import progress
 from rules.host.work import write_whole
-from rules.project import sources
+from rules.project import sources, stale
 from rules.project.config import TRAINER, Input, Run
 from rules.project.input_signatures import check_signers
 from rules.project.locked import DIRECTORY, Lock, listing_of, parsed, path_of, read
@@ -140,7 +140,7 @@ def pinned(root: Path, run: Run) -> dict[str, LockedInput]:
     keep: dict[str, LockedInput] = {}
     for item in run.inputs:
         old = locked.get(item.name)
-        if old is None or sources.is_local(item.source) or not _same(item, old):
+        if old is None or sources.is_local(item.source) or not stale.is_same(item, old):
             continue
         try:
             _kept(root, run.name, old)
@@ -148,13 +148,6 @@ def pinned(root: Path, run: Run) -> dict[str, LockedInput]:
             continue
         keep[item.name] = old
     return keep
-
-
-def _same(item: Input, locked: LockedInput) -> bool:
-    asked = (item.source, item.only, item.except_, item.allow_pickle, item.signed_by)
-    return asked == (
-        locked.source, locked.only, locked.except_, locked.allow_pickle, locked.signed_by
-    )  # fmt: skip
 
 
 def write(root: Path, lock: Lock) -> bool:
@@ -196,71 +189,9 @@ def current(root: Path, run: Run) -> Lock:
     except LockError as error:
         path = path_of(root, run.name).relative_to(root)
         raise LockError(f"{path}: {error.message}", hint=error.hint) from None
-    _check_configured(run, locked)
+    stale.check_configured(run, locked)
     fresh = resolve(root, run, keep={item.name: item for item in locked.inputs})
     if data == fresh.data:
-        _check_listings(root, fresh)
+        stale.check_listings(root, fresh)
         return fresh
-    raise _stale(run, difference(locked, fresh.lockfile))
-
-
-def _check_configured(run: Run, locked: Lockfile) -> None:
-    """Before anything is measured: what can be seen in the two files alone."""
-    old = {item.name: item for item in locked.inputs}
-    for item in run.inputs:
-        if item.name not in old:
-            raise _stale(run, f"input {item.name} is in aicert.toml but not locked")
-        if not _same(item, old[item.name]):
-            raise _stale(
-                run,
-                f"input {item.name}\n  locked      {_words(old[item.name])}\n  aicert.toml "
-                f"{item.source}{_choice_words(item)}",
-            )
-
-
-def _stale(run: Run, why: str) -> LockError:
-    return LockError(
-        f"lockfile of run {run.name} is stale: {why}",
-        hint=f"./doit lock {run.name} && git diff {DIRECTORY}/",
-    )
-
-
-def _check_listings(root: Path, lock: Lock) -> None:
-    for name, data in lock.listings.items():
-        path = listing_of(root, lock.lockfile.run, name)
-        if not path.is_file() or path.read_bytes() != data:
-            raise LockError(
-                f"{path.relative_to(root)} is missing or differs from the lockfile beside it",
-                hint=f"./doit lock {lock.lockfile.run}",
-            )
-
-
-def difference(locked: Lockfile, fresh: Lockfile) -> str:
-    """What differs first, in words."""
-    if locked.run != fresh.run or locked.trainer != fresh.trainer:
-        return f"it is for run {locked.run}, trainer {locked.trainer}"
-    if locked.outputs != fresh.outputs:
-        return (
-            f"outputs\n  locked  {', '.join(locked.outputs)}\n  found   {', '.join(fresh.outputs)}"
-        )
-    old = {item.name: item for item in locked.inputs}
-    new = {item.name: item for item in fresh.inputs}
-    for name in sorted(old.keys() | new.keys()):
-        if name not in new:
-            return f"input {name} is locked but no longer in aicert.toml"
-        if name not in old:
-            return f"input {name} is in aicert.toml but not locked"
-        if old[name] != new[name]:
-            return f"input {name}\n  locked  {_words(old[name])}\n  found   {_words(new[name])}"
-    return "it is not what `doit lock` writes"
-
-
-def _words(item: LockedInput) -> str:
-    return f"{item.source}  {item.size} bytes  {item.digest}{_choice_words(item)}"
-
-
-def _choice_words(item: Input | LockedInput) -> str:
-    words = f", only {' '.join(item.only)}" if item.only else ""
-    words += f", except {' '.join(item.except_)}" if item.except_ else ""
-    words += ", allow-pickle" if item.allow_pickle else ""
-    return words + (f", signed by {item.signed_by}" if item.signed_by else "")
+    raise stale.stale(run, stale.difference(locked, fresh.lockfile))

@@ -34,7 +34,7 @@ from rules.host import progress, training_env
 from rules.host.work import held, reading, work_folder
 from rules.image import tasks
 from rules.machines.machine import Job, implementation, tail
-from rules.project import digests, fetch, lock, locked, relock, results, sources
+from rules.project import digests, fetch, lock, locked, relock, results, sources, stale
 from rules.project.config import Run
 from rules.project.config_check import check_config
 from rules.project.input_signatures import check_signers
@@ -99,7 +99,7 @@ def _other_lockfile(certificate: Certificate, current: Lock) -> str | None:
     if certificate.lockfile == current.data:
         return None
     try:
-        differs = lock.difference(locked.parsed(certificate.lockfile), current.lockfile)
+        differs = stale.difference(locked.parsed(certificate.lockfile), current.lockfile)
     except AicertError:
         differs = "it cannot be read"
     found, wanted = identity(certificate.lockfile), identity(current.data)

@@ -1,0 +1,83 @@
+"""When a lockfile is stale, and what is said of it: it differs from aicert.toml or from the bytes.
+
+Compares; what is measured for it is `rules.project.lock`'s.
+"""
+
+from pathlib import Path
+
+from aicert.errors import LockError
+from aicert.formats.lockfile import LockedInput, Lockfile
+from rules.project.config import Input, Run
+from rules.project.locked import DIRECTORY, Lock, listing_of
+
+
+def is_same(item: Input, locked: LockedInput) -> bool:
+    """Whether an input is locked as aicert.toml says."""
+    asked = (item.source, item.only, item.except_, item.allow_pickle, item.signed_by)
+    return asked == (
+        locked.source, locked.only, locked.except_, locked.allow_pickle, locked.signed_by
+    )  # fmt: skip
+
+
+def check_configured(run: Run, locked: Lockfile) -> None:
+    """Before anything is measured: what can be seen in the two files alone."""
+    old = {item.name: item for item in locked.inputs}
+    for item in run.inputs:
+        if item.name not in old:
+            raise stale(run, f"input {item.name} is in aicert.toml but not locked")
+        if not is_same(item, old[item.name]):
+            raise stale(
+                run,
+                f"input {item.name}\n  locked      {_words(old[item.name])}\n  aicert.toml "
+                f"{item.source}{_choice_words(item)}",
+            )
+
+
+def stale(run: Run, why: str) -> LockError:
+    """The error that says so, with what renews the lockfile."""
+    return LockError(
+        f"lockfile of run {run.name} is stale: {why}",
+        hint=f"./doit lock {run.name} && git diff {DIRECTORY}/",
+    )
+
+
+def check_listings(root: Path, lock: Lock) -> None:
+    """The listings beside a lockfile are those that it stands for."""
+    for name, data in lock.listings.items():
+        path = listing_of(root, lock.lockfile.run, name)
+        if not path.is_file() or path.read_bytes() != data:
+            raise LockError(
+                f"{path.relative_to(root)} is missing or differs from the lockfile beside it",
+                hint=f"./doit lock {lock.lockfile.run}",
+            )
+
+
+def difference(locked: Lockfile, fresh: Lockfile) -> str:
+    """What differs first, in words."""
+    if locked.run != fresh.run or locked.trainer != fresh.trainer:
+        return f"it is for run {locked.run}, trainer {locked.trainer}"
+    if locked.outputs != fresh.outputs:
+        return (
+            f"outputs\n  locked  {', '.join(locked.outputs)}\n  found   {', '.join(fresh.outputs)}"
+        )
+    old = {item.name: item for item in locked.inputs}
+    new = {item.name: item for item in fresh.inputs}
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            return f"input {name} is locked but no longer in aicert.toml"
+        if name not in old:
+            return f"input {name} is in aicert.toml but not locked"
+        if old[name] != new[name]:
+            return f"input {name}\n  locked  {_words(old[name])}\n  found   {_words(new[name])}"
+    return "it is not what `doit lock` writes"
+
+
+def _words(item: LockedInput) -> str:
+    return f"{item.source}  {item.size} bytes  {item.digest}{_choice_words(item)}"
+
+
+def _choice_words(item: Input | LockedInput) -> str:
+    words = f", only {' '.join(item.only)}" if item.only else ""
+    words += f", except {' '.join(item.except_)}" if item.except_ else ""
+    words += ", allow-pickle" if item.allow_pickle else ""
+    return words + (f", signed by {item.signed_by}" if item.signed_by else "")
