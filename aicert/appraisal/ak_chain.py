@@ -131,11 +131,13 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> str:
     driver = simulated_driver(path[0])
     if driver is None:
         return f"the AK certificate chains to no root of this policy: {names}"
+    return f"{simulated_reason(driver)}\nroots of this policy: {names}"
+
+
+def simulated_reason(driver: str) -> str:
+    """The first line of why no root fits a simulated platform; a verifier's hint goes by it."""
     tier = SIMULATED_TIERS.get(driver, "unknown")
-    return (
-        f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier})\n"
-        f"roots of this policy: {names}"
-    )
+    return f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier})"
 
 
 SIMULATED_TIERS = {"local": "software", "qemu": "measured-vm"}

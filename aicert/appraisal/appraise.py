@@ -34,11 +34,12 @@ from aicert.crypto.x509 import stamp
 from aicert.errors import ConfigError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.measurement import INPUT_PCR, OUTPUT_PCR
 from aicert.frozen import replace
 
 SHOWN = 5
 # Of inputs and outputs; every certificate's are compared.
-RUN_PCRS = (8, 14)
+RUN_PCRS = (OUTPUT_PCR, INPUT_PCR)
 
 
 def appraise(

@@ -12,11 +12,10 @@ def hint_of(check: CheckResult, policy: str) -> str | None:
 
 def _simulated(reason: str, policy: str) -> str | None:
     """What accepts a simulated platform, if that is why no root of the policy fits."""
-    from aicert.appraisal.ak_chain import SIMULATED_TIERS
+    from aicert.appraisal.ak_chain import SIMULATED_TIERS, simulated_reason
 
-    for driver, tier in SIMULATED_TIERS.items():
+    for driver in SIMULATED_TIERS:
         # The whole line, which is this program's own; nothing of the evidence is repeated.
-        whole = f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier})"
-        if reason == whole and policy != driver:
+        if reason == simulated_reason(driver) and policy != driver:
             return f"--policy {driver} --root PEM"
     return None
