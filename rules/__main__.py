@@ -7,7 +7,7 @@ from doit.doit_cmd import DoitMain
 
 from rules.host.os_errors import closing_streams, explained, open_missing_streams
 from rules.host.reporter import show_error
-from rules.host.signals import quit_raises
+from rules.host.signals import keys_end_at_once, keys_raise
 
 DEFAULT = "certify"
 HELP = ("-h", "--help")
@@ -55,11 +55,12 @@ def main(arguments: list[str]) -> int:
 def run() -> int:
     """The whole program: exit code 1 is nobody's but a verdict's, whatever the streams do."""
     open_missing_streams()
-    quit_raises()
+    keys_raise()
     try:
         code = main(sys.argv[1:])
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else 0 if ending.code is None else 2
+    keys_end_at_once()
     return closing_streams(code)
 
 

@@ -2,11 +2,20 @@
 order: the terminal its cursor, a machine its life.
 """
 
+import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+AGAIN_AFTER_S = 0.02
 
 
 @contextmanager
@@ -15,10 +24,7 @@ def termination_raises() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
+    leaving = Leaving()
     ours = [
         number
         for number in (signal.SIGTERM, signal.SIGHUP)
@@ -26,18 +32,67 @@ def termination_raises() -> Iterator[None]:
     ]
     try:
         for number in ours:
-            signal.signal(number, leave)
+            signal.signal(number, leaving.leave)
         yield
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
 
 
-def quit_raises() -> None:
-    r"""Ctrl-\ ends the program in order too, without a core file and with the cursor shown."""
+def keys_raise() -> None:
+    r"""Ctrl-C and Ctrl-\ end the program in order, once and for sure (main thread, whole program).
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+    Ctrl-\ would leave a core file and a hidden cursor. Ctrl-C raises in Python already, but a
+    second one raises again in the middle of what the first one made others give back, and one that
+    comes while Python runs a destructor or a weak reference's callback is printed and lost.
+    """
+    leaving = Leaving()
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is usual:
+            signal.signal(number, leaving.leave)
+    signal.signal(signal.SIGALRM, leaving.again)
+    sys.unraisablehook = leaving.lost
 
-    if signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL:
-        signal.signal(signal.SIGQUIT, leave)
+
+def keys_end_at_once() -> None:
+    """Nothing is held any more: a key ends the program without a word."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+class Leaving:
+    """The first signal raises; those that follow wait for what it set off."""
+
+    def __init__(self) -> None:
+        self._ending: BaseException | None = None
+
+    def leave(self, number: int, frame: FrameType | None) -> None:
+        if self._ending is not None:
+            # Not through Python's streams, which may be in the middle of a line of theirs.
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nending in order, one moment\n")
+            return
+        self._ending = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+        raise self._ending
+
+    def lost(self, unraisable: "UnraisableHookArgs", /) -> None:
+        """Python caught what we raised, where nothing can be raised: raise it a little later."""
+        if self._ending is not None and unraisable.exc_value is self._ending:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER_S)
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    def again(self, number: int, frame: FrameType | None) -> None:
+        if self._ending is None:
+            return
+        while frame is not None:
+            if frame.f_code is Leaving.lost.__code__:
+                # On a slow computer the hook is still running, and what it raises is lost for good.
+                signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER_S)
+                return
+            frame = frame.f_back
+        raise self._ending
