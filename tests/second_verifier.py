@@ -321,7 +321,7 @@ class Appraisal:
             second_training.check_records(self.made.report, self.lock)
 
     def _trained(self) -> None:
-        need(self._number("steps") > 0 and self._number("tokens") > 0)
+        need(self._number("steps") > 0)
         need(not self.made.report["unchangedWeights"]["value"] and self.lock)
         compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]
         need(min(compared) >= 0 and sum(compared[:2]) > 0)
@@ -333,8 +333,8 @@ class Appraisal:
         files = [
             (path, f"sha256:{hex_}") for f in self.made.files.values() for path, hex_ in f.items()
         ]
-        need(not inputs & {digest for _, digest in files})
-        need(any(path.endswith(".safetensors") for path, _ in files))
+        weights = {digest for path, digest in files if path.endswith(".safetensors")}
+        need(weights and not inputs & weights)
         if self.made.report["version"] == 2 and not second_training.is_measured(self.made.report):
             raise OpenError
 

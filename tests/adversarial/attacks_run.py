@@ -69,7 +69,7 @@ def failed_as_success(scene: Scene) -> None:
 def input_as_output(kind: str) -> Change:
     def change(scene: Scene) -> None:
         if kind == "file":
-            files(lambda f: f | {"extra.json": b"config"})(scene)
+            files(lambda f: f | {"extra.safetensors": b"config"})(scene)
             return
         digest = scene.get("statement").outputs["model"].digest
 
@@ -176,7 +176,6 @@ ATTACKS = (
     Attack("no step was made", "outputs.trained", value("steps", Value("self-reported", 0))),
     Attack("no step is counted", "outputs.trained", value("steps", None)),
     Attack("steps are words", "outputs.trained", value("steps", Value("self-reported", "many"))),
-    Attack("no token was seen", "outputs.trained", value("tokens", Value("measured", 0))),
     Attack("negative steps", "outputs.trained", value("steps", Value("self-reported", -1))),
     Attack(
         "weights equal to the input's",
@@ -203,7 +202,7 @@ ATTACKS = (
         "outputs.trained",
         files(lambda f: {"pytorch_model.bin": b"pickle"}),
     ),
-    Attack("an input file as output", "outputs.trained", input_as_output("file")),
+    Attack("an input file among the weights", "outputs.trained", input_as_output("file")),
     Attack("an input directory as output", "outputs.trained", input_as_output("directory")),
     Attack(
         "model file changed", "subject.files", model(lambda m: m | {"config.json": fact(b"{}")})

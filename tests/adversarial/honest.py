@@ -16,7 +16,7 @@ from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss, LossState
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.attacks_platform import LAST_YEAR, chained, intermediate, with_intermediate
-from tests.adversarial.attacks_run import ancestor, reported
+from tests.adversarial.attacks_run import ancestor, files, reported
 from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, signers
 from tests.adversarial.attacks_version_2 import both, data_is_a_file, loss
@@ -288,6 +288,9 @@ HONEST = (
     of_2("training whose last batch was easy", losses(*[5.0] * 9, 0.5), loss(after=5.0)),
     of_2("trainer that reports no loss", reported_values("losses", None)),
     of_2("trainer that reports one number as its losses", reported_values("losses", ONE_NUMBER)),
+    of_2("trainer that counts no tokens", reported_values("tokens", Value("self-reported", 0))),
+    of_2("trainer that does not speak of tokens", reported_values("tokens", None)),
+    of_2("chat template that is an input", files(lambda f: f | {"chat_template.jinja": b"config"})),
     of_2("preference losses", loss(comparable=False, after=7.5), losses(*[0.01] * 10)),
     of_2("training of a kind without a loss", reported(loss=no_loss("no-loss"))),
     of_2("data that is made and not read", reported(records=(), loss=no_loss("no-loss"))),

@@ -84,12 +84,12 @@ def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
 def _trained(run: VerifiedRun) -> tuple[str, None]:
     """An exit code of 0 is not enough: steps were made, and weights came out that did not go in.
 
-    A header alone makes another file of the same weights, so tensors are what counts.
+    A header alone makes another file of the same weights, so tensors are what counts. Tokens do not:
+    Transformers counts none where a row has several texts.
     """
-    counts = {key: run.report.number(key) for key in (STEPS, TOKENS)}
-    for key, count in counts.items():
-        if count is None or not count > 0:
-            raise EvidenceError(f"the run report counts no {key}: {count}")
+    steps = run.report.number(STEPS)
+    if steps is None or not steps > 0:
+        raise EvidenceError(f"the run report counts no {STEPS}: {steps}")
     if run.report.unchanged_weights:
         unchanged = ", ".join(run.report.unchanged_weights[:3])
         raise EvidenceError(f"weights are unchanged from an input: {unchanged[:200]!a}")
@@ -99,17 +99,28 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
         if output.digest in locked:
             raise EvidenceError(f"output {name} is one of the inputs, unchanged")
         for path, digest in output.files.items():
+            # Other files may be an input's: a chat template, a tokenizer that training leaves alone.
+            if not path.endswith(WEIGHTS_SUFFIX):
+                continue
             if Digest("sha256", digest) in locked:
                 raise EvidenceError(f"output file {name}/{path} is one of the inputs, unchanged")
-            weights += path.endswith(WEIGHTS_SUFFIX)
+            weights += 1
     if not weights:
         raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
-    origins = {key: run.report.values[key].origin for key in counts}
-    steps = ", ".join(f"{counts[key]} {key} ({origins[key]})" for key in counts)
-    lines = [steps, f"{counted(weights, 'weight file')}: {_compared(run)}"]
+    origin = run.report.values[STEPS].origin
+    told = f"{steps} {STEPS} ({origin}), {_tokens(run)}"
+    lines = [told, f"{counted(weights, 'weight file')}: {_compared(run)}"]
     if run.report.version > 1:
         lines += _fit(run)
     return "\n".join(lines), None
+
+
+def _tokens(run: VerifiedRun) -> str:
+    """What the trainer counted; of some kinds of training (ORPO) it counts none."""
+    tokens = run.report.number(TOKENS)
+    if tokens is None or not tokens > 0:
+        return f"no {TOKENS} counted"
+    return f"{tokens} {TOKENS} ({run.report.values[TOKENS].origin})"
 
 
 def _compared(run: VerifiedRun) -> str:
