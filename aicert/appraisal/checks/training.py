@@ -84,8 +84,8 @@ def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
 def _trained(run: VerifiedRun) -> tuple[str, None]:
     """An exit code of 0 is not enough: steps were made, and weights came out that did not go in.
 
-    A header alone makes another file of the same weights, so tensors are what counts. Tokens do not:
-    Transformers counts none where a row has several texts.
+    A header alone makes another file of the same weights, so tensors are what counts.
+    Tokens do not: of rows that hold several texts Transformers counts none.
     """
     steps = run.report.number(STEPS)
     if steps is None or not steps > 0:
@@ -99,7 +99,7 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
         if output.digest in locked:
             raise EvidenceError(f"output {name} is one of the inputs, unchanged")
         for path, digest in output.files.items():
-            # Other files may be an input's: a chat template, a tokenizer that training leaves alone.
+            # Other files may be an input's: a chat template, or a tokenizer.
             if not path.endswith(WEIGHTS_SUFFIX):
                 continue
             if Digest("sha256", digest) in locked:
