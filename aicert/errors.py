@@ -31,6 +31,13 @@ class EvidenceError(AicertError):
     """A certificate, quote, statement or model cannot be read as what it claims to be."""
 
 
+class UnsupportedError(EvidenceError):
+    """Evidence of a kind, version or algorithm that this program does not know.
+
+    A reader refuses it like any other; a check cannot be made of it, which is no failed check.
+    """
+
+
 class ToolError(AicertError):
     """Something that we depend on (a TPM, a program, a file system) failed."""
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import warnings
 
 from doit.doit_cmd import DoitMain
 
@@ -56,6 +57,9 @@ def run() -> int:
     """The whole program: exit code 1 is nobody's but a verdict's, whatever the streams do."""
     open_missing_streams()
     keys_raise()
+    if not sys.warnoptions:
+        # What a library warns its callers of is none of a user's business.
+        warnings.simplefilter("ignore")
     try:
         code = main(sys.argv[1:])
     except SystemExit as ending:

@@ -107,6 +107,7 @@ def load(der: bytes) -> x509.Certificate:
         need(all(e.oid.dotted_string in UNDERSTOOD for e in certificate.extensions if e.critical))
     except _UNSOUND:
         raise NoError("no certificate") from None
+    outside(der, certificate)
     if isinstance(key, rsa.RSAPublicKey):
         need(2048 <= key.key_size <= RSA_BITS)
     else:
@@ -114,6 +115,16 @@ def load(der: bytes) -> x509.Certificate:
         need(getattr(key, "curve").name in ("secp256r1", "secp384r1"))  # noqa: B009 - of two kinds
     need(algorithm is not None and algorithm.name in ("sha256", "sha384", "sha512"))
     return certificate
+
+
+def outside(der: bytes, certificate: x509.Certificate) -> None:
+    """Rule 3 of what nobody signed: the algorithm as inside, a signature of whole octets."""
+    rest = der[4 + len(certificate.tbs_certificate_bytes) :]
+    need(rest[:1] == b"\x30" and rest[1] < 0x80)
+    algorithm, value = rest[: 2 + rest[1]], rest[2 + rest[1] :]
+    need(re.match(rb"\x03(?:[^\x80-\xff]|\x81.|\x82..)\0", value, re.DOTALL))
+    number = re.match(rb"\x30(?:\x82..|\x81.)\xa0\x03\x02\x01\x02\x02(.)", der[4:], re.DOTALL)
+    need(number and der[4 + number.end() + number[1][0] :].startswith(algorithm))
 
 
 def extension(certificate: x509.Certificate, kind: Any) -> Any:

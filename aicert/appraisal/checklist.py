@@ -1,14 +1,15 @@
 """The record of one appraisal: each check decided once, and only from what was verified before.
 
 `step` hands a check the verified values that it needs; where one of them is missing the check is
-`not-checked` and names the first cause. A check says no by raising an AicertError.
+`not-checked` and names the first cause. A check says no by raising an AicertError; what it cannot
+judge (NotDecidedError, UnsupportedError) is no failed check.
 """
 
 from collections.abc import Callable
 from typing import TypeVar
 
 from aicert.appraisal.result import CHECKS, CheckResult, CheckVerdict
-from aicert.errors import AicertError
+from aicert.errors import AicertError, UnsupportedError
 
 G = TypeVar("G")
 T = TypeVar("T")
@@ -17,7 +18,11 @@ B = TypeVar("B")
 
 
 class NotDecidedError(Exception):
-    """A check that can say neither yes nor no; its text says what is missing."""
+    """A check that can say neither yes nor no; its text says what is missing, `hint` what to do."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class NotApplicableError(Exception):
@@ -54,7 +59,10 @@ class Checklist:
             detail, value = work(given)
         except NotDecidedError as reason:
             self._causes[check] = check
-            self._put(check, "not-checked", str(reason))
+            self._put(check, "not-checked", str(reason), reason.hint)
+        except UnsupportedError as error:
+            self._causes[check] = check
+            self._put(check, "not-checked", error.message, error.hint)
         except NotApplicableError as reason:
             self._put(check, "not-applicable", str(reason))
         except AicertError as error:

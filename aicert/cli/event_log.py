@@ -2,7 +2,8 @@
 
 TCG PC Client Platform Firmware Profile, "Event Logging": a first event in the SHA-1 form
 (TCG_PCClientPCREvent) that holds TCG_EfiSpecIDEvent ("Spec ID Event03"), then TCG_PCR_EVENT2 with
-one digest per algorithm; or, as older firmware writes, the SHA-1 form throughout.
+one digest per algorithm (Windows writes SHA-256 alone, whatever was declared); or, as older
+firmware writes, the SHA-1 form throughout.
 
 The log is hostile until its replay equals quoted registers, and then only its digests are true:
 neither types nor data are extended. So `explain` speaks only of registers that replay to their
@@ -74,7 +75,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLog:
-    """`banks`: the algorithms of every entry; `events`: in order, without the Spec ID event."""
+    """`banks`: the declared algorithms of which every entry has a digest; `events`: in order,
+    without the Spec ID event.
+    """
 
     banks: tuple[str, ...]
     events: tuple[Event, ...]
@@ -102,7 +105,11 @@ def parse(data: bytes) -> EventLog:
             raise EvidenceError(f"event log has more than {MAX_EVENTS} events")
         events.append(_event(reader, algorithms) if agile else _legacy_event(reader))
     return EventLog(
-        banks=tuple(_name(number) for number in algorithms),
+        banks=tuple(
+            name
+            for name in map(_name, algorithms)
+            if all(name in event.digests for event in events)
+        ),
         events=tuple(events),
         startup_locality=_startup_locality(events),
     )
@@ -179,11 +186,11 @@ def _declared(first: Event) -> dict[int, int]:
 
 
 def _event(reader: Reader, algorithms: Mapping[int, int]) -> Event:
-    """TCG_PCR_EVENT2: one digest for each declared algorithm, in any order."""
+    """TCG_PCR_EVENT2: one digest for each declared algorithm, or for some of them, in any order."""
     pcr, kind = _pcr_and_type(reader)
     count = reader.u32()
-    if count != len(algorithms):
-        raise EvidenceError(f"event log: an event has {count} digests, not {len(algorithms)}")
+    if not 1 <= count <= len(algorithms):
+        raise EvidenceError(f"event log: an event has {count} digests, not 1 to {len(algorithms)}")
     digests: dict[str, bytes] = {}
     for _ in range(count):
         number = reader.u16()

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -56,6 +57,9 @@ class _Version(argparse.Action):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; nothing that a user can cause is a traceback."""
     words = sys.argv[1:] if argv is None else argv
+    if argv is None and not sys.warnoptions:
+        # What a library warns its callers of is none of a user's business, who sees our words only.
+        warnings.simplefilter("ignore")
     # What is made while modules load is all kept: looking for garbage there costs a tenth of the
     # time. Collections are put off until the verdict is out; where the process then ends, so that
     # the interpreter would look once more at all that it is about to give back, for good.

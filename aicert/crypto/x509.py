@@ -7,10 +7,11 @@ which is cut off. Left out: which chains are accepted (`appraisal/ak_chain.py`),
 AIA fetching, name constraints (critical: refused).
 """
 
+import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UnsupportedError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -25,6 +26,8 @@ MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 4096
 CURVES = ("secp256r1", "secp384r1")
 HASHES = ("sha256", "sha384", "sha512")
+# Broken or too short (NIST SP 800-131A). Any other hash is one that this module does not know.
+WEAK_HASHES = ("md5", "sha1", "sha224")
 
 
 # RFC 5280, 4.2.1: what this module reads when it is critical, beside the simulated extension.
@@ -35,9 +38,8 @@ _EXTENDED_KEY_USAGE = "2.5.29.37"
 # beyond the suffixes of the root, so it may be there unread.
 _SUBJECT_ALTERNATIVE_NAME = "2.5.29.17"
 _CERTIFICATE_POLICIES = "2.5.29.32"
-# What cryptography raises on DER that is none: also, for a name with an odd string type, TypeError;
-# and a warning, where the caller made warnings errors.
-_UNSOUND = (ValueError, TypeError, UserWarning)
+# What cryptography raises on DER that is none: also, for a name with an odd string type, TypeError.
+_UNSOUND = (ValueError, TypeError)
 _UNDERSTOOD = frozenset(
     (
         _BASIC_CONSTRAINTS,
@@ -74,12 +76,14 @@ def load(der: bytes, what: str) -> "Certificate":
         # (aicert.appraisal.evidence.amd_vcek).
         raise EvidenceError(f"{what}: the serial number is not positive")
     certificate = read(der, what)
+    check_outside(certificate, der, what)
     _check_critical(certificate, what)
     _check_key(certificate.public_key(), what)
     hash_ = certificate.signature_hash_algorithm
     if hash_ is None or hash_.name not in HASHES:
         found = "none" if hash_ is None else hash_.name
-        raise EvidenceError(f"{what} is signed with hash {found}, not SHA-256, SHA-384 or SHA-512")
+        kind = EvidenceError if found in WEAK_HASHES else UnsupportedError
+        raise kind(f"{what} is signed with hash {found}, not SHA-256, SHA-384 or SHA-512")
     return certificate
 
 
@@ -89,13 +93,17 @@ def read(der: bytes, what: str) -> "Certificate":
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        # They are parsed when they are first asked for: here.
-        certificate.subject, certificate.issuer, certificate.extensions  # noqa: B018 - asked for
-        certificate.public_key(), certificate.signature_hash_algorithm
+        # What cryptography warns of is refused or accepted here; nobody else has use for it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            certificate = x509.load_der_x509_certificate(der)
+            # They are parsed when they are first asked for: here.
+            certificate.subject, certificate.issuer, certificate.extensions  # noqa: B018 - asked for
+            certificate.public_key(), certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm as error:
+        raise UnsupportedError(f"{what} is of an unknown algorithm: {error}") from None
     except (
         *_UNSOUND,
-        UnsupportedAlgorithm,
         x509.DuplicateExtension,
         x509.InvalidVersion,
         # Of an x400Address or ediPartyName, wherever a GeneralName can stand.
@@ -103,6 +111,24 @@ def read(der: bytes, what: str) -> "Certificate":
     ) as error:
         raise EvidenceError(f"{what} is not a sound X.509 certificate: {error}") from None
     return certificate
+
+
+def check_outside(certificate: "Certificate", der: bytes, what: str) -> None:
+    """EvidenceError where what no signature covers differs from its one form.
+
+    After the signed part stand the algorithm, which the signed part repeats after the serial
+    number (RFC 5280, 4.1.1.2), and the signature, a BIT STRING of whole octets.
+    """
+    signature = certificate.signature
+    size = len(signature) + 1
+    octets = size.to_bytes(1 if size < 256 else 2)
+    length = octets if size < 128 else bytes((0x80 + len(octets),)) + octets
+    end = b"\x03" + length + b"\0" + signature
+    rest = der[4 + len(certificate.tbs_certificate_bytes) :]
+    algorithm = rest[: len(rest) - len(end)]
+    inside = der[serial_number(der, what).stop :]
+    if not rest.endswith(end) or not algorithm or not inside.startswith(algorithm):
+        raise EvidenceError(f"{what}: the signature or its algorithm is not in its one form")
 
 
 def serial_number(der: bytes, what: str) -> slice:
@@ -138,7 +164,7 @@ def _check_key(key: "PublicKeyTypes", what: str) -> None:
             return
         raise EvidenceError(f"{what}: an RSA key of {key.key_size} bits")
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
-        raise EvidenceError(f"{what}: the key is not RSA, P-256 or P-384")
+        raise UnsupportedError(f"{what}: the key is not RSA, P-256 or P-384")
 
 
 def check_valid_at(certificate: "Certificate", at: datetime) -> None:

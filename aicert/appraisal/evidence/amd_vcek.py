@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from aicert.appraisal.policy import ChipRoot
 from aicert.crypto.x509 import (
+    check_outside,
     check_valid_at,
     issued_with_pss,
     load,
@@ -86,6 +87,7 @@ def _read(der: bytes) -> "tuple[Certificate, bytes]":
         raise EvidenceError(f"{WHAT}: the serial number is negative")
     copy = der if serial else der[: place.stop - 1] + b"\x01" + der[place.stop :]
     certificate = read(copy, WHAT)
+    check_outside(certificate, der, WHAT)
     # The copy is as long as the original, whose outer header has four octets (trim_padding).
     return certificate, der[4 : 4 + len(certificate.tbs_certificate_bytes)]
 

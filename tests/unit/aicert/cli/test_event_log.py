@@ -108,7 +108,8 @@ LATE = "^event log: StartupLocality is repeated, late or not in PCR 0$"
         ([make.event(0, make.NO_ACTION, b"StartupLocality\0\x03\0")], "not 0, 3 or 4"),
         ([make.event(24, make.IPL, b"")], "no PCR 24"),
         ([make.event(0xFFFFFFFF, make.IPL, b"")], "no PCR"),
-        ([make.event(1, 4, b"", algorithms=(0x000B,))], "1 digests, not 2"),
+        ([struct.pack("<III", 1, 4, 0)], "0 digests, not 1 to 2"),
+        ([make.event(1, 4, b"", algorithms=(0x0004, 0x000B, 0x000C))], "3 digests, not 1 to 2"),
         ([make.event(1, 4, b"", algorithms=(0x000B, 0x000B))], "undeclared or repeated"),
         ([make.event(1, 4, b"", algorithms=(0x0004, 0x000C))], "undeclared or repeated"),
         ([make.event(1, 4, b"abc")[:-1]], "^event log ends early, at byte [0-9]+$"),
@@ -119,6 +120,23 @@ LATE = "^event log: StartupLocality is repeated, late or not in PCR 0$"
 )
 def test_malformed_events(events: list[bytes], message: str) -> None:
     refused(make.spec_id() + b"".join(events), message)
+
+
+def test_events_that_carry_fewer_digests_than_were_declared() -> None:
+    # As Windows writes them: the Spec ID event declares SHA-1, too.
+    only = [make.event(1, 4, data, algorithms=(0x000B,)) for data in (b"a", b"b")]
+    log = event_log.parse(make.spec_id() + b"".join(only))
+    assert log.banks == ("sha256",)
+    first = hashlib.sha256(bytes(32) + hashlib.sha256(b"a").digest()).digest()
+    second = hashlib.sha256(first + hashlib.sha256(b"b").digest()).digest()
+    assert event_log.replay(log, "sha256") == {1: second}
+    with pytest.raises(EvidenceError, match="no sha1 bank"):
+        event_log.replay(log, "sha1")
+    # A bank that one event leaves out cannot be replayed, whatever the others have.
+    mixed = event_log.parse(make.spec_id() + make.event(1, 4, b"a") + only[1])
+    assert mixed.banks == ("sha256",)
+    apart = event_log.parse(make.spec_id() + make.event(1, 4, b"a", algorithms=(0x0004,)) + only[1])
+    assert apart.banks == ()
 
 
 NO_SPEC_ID = "^event log: Spec ID Event03 is not in PCR 0, or has a digest$"

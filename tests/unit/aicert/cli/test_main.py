@@ -24,6 +24,7 @@ from tests.adversarial.attacks_disk import GOOD, WEIGHTS
 from tests.adversarial.forger import NONCE, Scene
 
 AT = "2026-11-01T00:00:00Z"
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture
@@ -432,3 +433,22 @@ def test_garbage_is_collected_again_after_a_call_and_not_at_the_end_of_the_comma
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_what_a_library_warns_of_does_not_reach_the_user(tmp_path: Path) -> None:
+    """Something that the command loads warns, as libraries do of what is odd or old."""
+    code = (
+        "import runpy, sys, warnings\n"
+        "class Warns:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'aicert.verifier.verify':\n"
+        "            warnings.warn('an odd certificate', UserWarning)\n"
+        "sys.meta_path.insert(0, Warns())\n"
+        "sys.argv = ['aicert', 'verify', 'absent.json']\n"
+        "runpy.run_module('aicert', run_name='__main__')\n"
+    )
+    for flags, shown in (((), False), (("-W", "always"), True)):
+        words = [sys.executable, *flags, "-c", code]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False, env=env)
+        assert (done.returncode, b"an odd certificate" in done.stderr) == (2, shown), done.stderr

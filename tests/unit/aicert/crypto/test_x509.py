@@ -1,6 +1,7 @@
 """Certificates by themselves, at the corners that chains do not reach."""
 
 import time
+import warnings
 from datetime import UTC, datetime
 
 import pytest
@@ -8,8 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.asymmetric.ec import SECP521R1, generate_private_key
 
-from aicert.crypto.x509 import MAX_CERTIFICATE, load, serial_number, stamp, trim_padding
-from aicert.errors import EvidenceError
+from aicert.crypto.x509 import MAX_CERTIFICATE, load, read, serial_number, stamp, trim_padding
+from aicert.errors import EvidenceError, UnsupportedError
 from tests.adversarial.ca_forge import EKU_AK, ec_key, issue, rsa_key, usage
 
 LEAF = issue(
@@ -27,6 +28,42 @@ def test_what_is_not_one_certificate(der: bytes) -> None:
         trim_padding(der)
 
 
+def test_what_no_signature_covers_has_one_form() -> None:
+    certificate = x509.load_der_x509_certificate(LEAF)
+    outside = 4 + len(certificate.tbs_certificate_bytes)
+    assert load(LEAF, "x") == certificate
+    # ECDSA with SHA-256 in the signed part, with SHA-384 beside it; then a bit that does not count.
+    known = bytes.fromhex("2a8648ce3d0403")
+    other = LEAF[outside:].replace(known + b"\x02", known + b"\x03")
+    unused = bytearray(LEAF)
+    unused[LEAF.index(b"\x03", outside + 12) + 2] = 1
+    for changed in (LEAF[:outside] + other, bytes(unused)):
+        with pytest.raises(EvidenceError, match=r"not in its one form|not a sound"):
+            load(changed, "x")
+
+
+def test_nobody_is_warned_of_what_is_judged_here() -> None:
+    # Warnings are errors in these tests; a caller's own filters change nothing either.
+    odd = issue("x", ec_key("x"), issuer="CA", issuer_key=ec_key("ca"))
+    copy = odd.replace(b"\x02\x01\x4d", b"\x02\x01\x00", 1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(EvidenceError, match="not positive"):
+            load(copy, "x")
+        read(copy, "x")
+    assert said == []
+
+
+def test_an_algorithm_that_is_not_known_is_none_that_failed() -> None:
+    # 1.2.840.10045.4.3.9 names nothing; .1 is ECDSA with SHA-224, which is weak.
+    known = bytes.fromhex("2a8648ce3d040302")
+    with pytest.raises(UnsupportedError, match="unknown algorithm"):
+        load(LEAF.replace(known, bytes.fromhex("2a8648ce3d040309")), "x")
+    with pytest.raises(EvidenceError, match="sha224") as caught:
+        load(LEAF.replace(known, bytes.fromhex("2a8648ce3d040301")), "x")
+    assert not isinstance(caught.value, UnsupportedError)
+
+
 def test_certificates_that_are_not_version_3_or_not_sound() -> None:
     version = LEAF.index(b"\xa0\x03\x02\x01\x02")
     for position, value in ((version + 4, 1), (version + 6, 0), (version + 6, 40)):
@@ -41,7 +78,7 @@ def test_certificates_that_are_not_version_3_or_not_sound() -> None:
 
 def test_keys_and_signatures_of_other_kinds() -> None:
     odd = generate_private_key(SECP521R1())
-    with pytest.raises(EvidenceError, match="not RSA, P-256 or P-384"):
+    with pytest.raises(UnsupportedError, match="not RSA, P-256 or P-384"):
         load(issue("x", odd, issuer="CA", issuer_key=ec_key("ca")), "x")
     large = rsa_key("large", 4104)
     with pytest.raises(EvidenceError, match="4104 bits"):
