@@ -31,10 +31,9 @@ class EvidenceError(AicertError):
     """A certificate, quote, statement or model cannot be read as what it claims to be."""
 
 
-class UnsupportedError(EvidenceError):
-    """Evidence of a kind, version or algorithm that this program does not know.
-
-    A reader refuses it like any other; a check cannot be made of it, which is no failed check.
+class UndecidedError(EvidenceError):
+    """Evidence that this program cannot judge: of an unknown kind, version or algorithm, or resting
+    on something that is missing. A reader refuses it; that is no check that was made and failed.
     """
 
 

@@ -2,14 +2,14 @@
 
 `step` hands a check the verified values that it needs; where one of them is missing the check is
 `not-checked` and names the first cause. A check says no by raising an AicertError; what it cannot
-judge (NotDecidedError, UnsupportedError) is no failed check.
+judge (NotDecidedError, UndecidedError) is no failed check.
 """
 
 from collections.abc import Callable
 from typing import TypeVar
 
 from aicert.appraisal.result import CHECKS, CheckResult, CheckVerdict
-from aicert.errors import AicertError, UnsupportedError
+from aicert.errors import AicertError, UndecidedError
 
 G = TypeVar("G")
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Checklist:
         except NotDecidedError as reason:
             self._causes[check] = check
             self._put(check, "not-checked", str(reason), reason.hint)
-        except UnsupportedError as error:
+        except UndecidedError as error:
             self._causes[check] = check
             self._put(check, "not-checked", error.message, error.hint)
         except NotApplicableError as reason:

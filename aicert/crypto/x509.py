@@ -11,7 +11,7 @@ import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from aicert.errors import EvidenceError, UnsupportedError
+from aicert.errors import EvidenceError, UndecidedError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -82,7 +82,7 @@ def load(der: bytes, what: str) -> "Certificate":
     hash_ = certificate.signature_hash_algorithm
     if hash_ is None or hash_.name not in HASHES:
         found = "none" if hash_ is None else hash_.name
-        kind = EvidenceError if found in WEAK_HASHES else UnsupportedError
+        kind = EvidenceError if found in WEAK_HASHES else UndecidedError
         raise kind(f"{what} is signed with hash {found}, not SHA-256, SHA-384 or SHA-512")
     return certificate
 
@@ -101,7 +101,7 @@ def read(der: bytes, what: str) -> "Certificate":
             certificate.subject, certificate.issuer, certificate.extensions  # noqa: B018 - asked for
             certificate.public_key(), certificate.signature_hash_algorithm
     except UnsupportedAlgorithm as error:
-        raise UnsupportedError(f"{what} is of an unknown algorithm: {error}") from None
+        raise UndecidedError(f"{what} is of an unknown algorithm: {error}") from None
     except (
         *_UNSOUND,
         x509.DuplicateExtension,
@@ -164,7 +164,7 @@ def _check_key(key: "PublicKeyTypes", what: str) -> None:
             return
         raise EvidenceError(f"{what}: an RSA key of {key.key_size} bits")
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
-        raise UnsupportedError(f"{what}: the key is not RSA, P-256 or P-384")
+        raise UndecidedError(f"{what}: the key is not RSA, P-256 or P-384")
 
 
 def check_valid_at(certificate: "Certificate", at: datetime) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.asymmetric.ec import SECP521R1, generate_private_key
 
 from aicert.crypto.x509 import MAX_CERTIFICATE, load, read, serial_number, stamp, trim_padding
-from aicert.errors import EvidenceError, UnsupportedError
+from aicert.errors import EvidenceError, UndecidedError
 from tests.adversarial.ca_forge import EKU_AK, ec_key, issue, rsa_key, usage
 
 LEAF = issue(
@@ -57,11 +57,11 @@ def test_nobody_is_warned_of_what_is_judged_here() -> None:
 def test_an_algorithm_that_is_not_known_is_none_that_failed() -> None:
     # 1.2.840.10045.4.3.9 names nothing; .1 is ECDSA with SHA-224, which is weak.
     known = bytes.fromhex("2a8648ce3d040302")
-    with pytest.raises(UnsupportedError, match="unknown algorithm"):
+    with pytest.raises(UndecidedError, match="unknown algorithm"):
         load(LEAF.replace(known, bytes.fromhex("2a8648ce3d040309")), "x")
     with pytest.raises(EvidenceError, match="sha224") as caught:
         load(LEAF.replace(known, bytes.fromhex("2a8648ce3d040301")), "x")
-    assert not isinstance(caught.value, UnsupportedError)
+    assert not isinstance(caught.value, UndecidedError)
 
 
 def test_certificates_that_are_not_version_3_or_not_sound() -> None:
@@ -78,7 +78,7 @@ def test_certificates_that_are_not_version_3_or_not_sound() -> None:
 
 def test_keys_and_signatures_of_other_kinds() -> None:
     odd = generate_private_key(SECP521R1())
-    with pytest.raises(UnsupportedError, match="not RSA, P-256 or P-384"):
+    with pytest.raises(UndecidedError, match="not RSA, P-256 or P-384"):
         load(issue("x", odd, issuer="CA", issuer_key=ec_key("ca")), "x")
     large = rsa_key("large", 4104)
     with pytest.raises(EvidenceError, match="4104 bits"):
