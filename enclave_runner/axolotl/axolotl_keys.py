@@ -1,5 +1,6 @@
 """Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level, which of the
-first level take numbers only, its dataset types, and the types of models that Transformers has.
+first level take numbers or closed words only, the keys that its own plugins add, its dataset types,
+which model each `rl` makes of a data set, and the types of models that Transformers has.
 
 Runs with the training environment's Python and prints to stdout; a test demands that the
 committed file is what this prints. Axolotl ignores keys that it does not know, so what is absent
@@ -9,6 +10,8 @@ listed.
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import inspect
 import json
 import pkgutil
@@ -17,11 +20,20 @@ import typing
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from axolotl.integrations.base import BasePlugin
+from axolotl.prompters import PromptStyle
+from axolotl.utils.config import validate_config
+from axolotl.utils.dict import DictDefault
 from axolotl.utils.schemas.config import AxolotlInputConfig, BaseModel
+from axolotl.utils.schemas.enums import RLType
 
+INTEGRATIONS = "axolotl.integrations"
+# Axolotl takes this prefix from every key of these before it reads them, but for the version's.
+PREFIXED = {"FSDPConfig": "fsdp_"}
 STRATEGIES = "axolotl.prompt_strategies"
 # Sub-packages whose members are named by a function: `chatml.intel` under `rl: dpo`.
 BY_FUNCTION = ("dpo", "kto", "orpo", "ebft")
@@ -53,10 +65,10 @@ def names_of(name: str, field: Any) -> Iterator[str]:
             yield from (choice for choice in alias.choices if isinstance(choice, str))
 
 
-def schema(root: Any) -> dict[str, dict[str, list[str]]]:
+def schema(roots: list[Any]) -> dict[str, dict[str, list[str]]]:
     """Model name -> key -> names of the models that a mapping under that key may be."""
     found: dict[str, dict[str, list[str]]] = {}
-    waiting = [root]
+    waiting = list(roots)
     while waiting:
         model = waiting.pop()
         if model.__name__ in found:
@@ -67,6 +79,9 @@ def schema(root: Any) -> dict[str, dict[str, list[str]]]:
             waiting.extend(below)
             for key in names_of(name, field):
                 keys[key] = sorted({each.__name__ for each in below})
+        prefix = PREFIXED.get(model.__name__)
+        if prefix is not None:
+            keys |= {prefix + key: keys[key] for key in keys if not key.startswith(prefix)}
         found[model.__name__] = keys
     return found
 
@@ -84,6 +99,70 @@ def numbers(root: Any) -> dict[str, str]:
     return found
 
 
+def words(root: Any) -> dict[str, list[str]]:
+    """Key -> the words that Axolotl takes there, of those that take nothing else."""
+    found: dict[str, list[str]] = {}
+    for name, field in root.model_fields.items():
+        kinds = [
+            kind
+            for kind in (typing.get_args(field.annotation) or (field.annotation,))
+            if kind is not type(None)
+        ]
+        if typing.get_origin(field.annotation) is typing.Literal:
+            kinds = [field.annotation]
+        valid: set[object] = set()
+        for kind in kinds:
+            if inspect.isclass(kind) and issubclass(kind, enum.Enum):
+                valid |= {each.value for each in kind}
+            elif typing.get_origin(kind) is typing.Literal:
+                valid |= set(typing.get_args(kind))
+            else:
+                break
+        else:
+            if all(isinstance(each, str) for each in valid):
+                found |= dict.fromkeys(names_of(name, field), sorted(map(str, valid)))
+    return found
+
+
+def plugins() -> dict[str, Any]:
+    """Each plugin of Axolotl's own that can be imported -> the model of the keys that it adds."""
+    found: dict[str, Any] = {}
+    for info in pkgutil.iter_modules(import_module(INTEGRATIONS).__path__, INTEGRATIONS + "."):
+        if not info.ispkg:
+            continue
+        try:
+            package = import_module(info.name)
+        except ImportError:  # It needs a package that the environment lacks.
+            continue
+        for name, value in tuple(vars(package).items()):
+            own = inspect.isclass(value) and value.__module__.startswith(info.name)
+            if own and issubclass(value, BasePlugin):
+                place = value().get_input_args()
+                module, _, model = (place or "").rpartition(".")
+                found[f"{info.name}.{name}"] = getattr(import_module(module), model, None)
+    return found
+
+
+def spectrum_models() -> list[str]:
+    """Models whose measurements for the plugin Spectrum come with it, as it spells them."""
+    package = Path(import_module(f"{INTEGRATIONS}.spectrum").__path__[0])
+    start = "snr_results_"
+    files = (package / "model_snr_results").glob(f"{start}*.json")
+    return sorted(path.stem.removeprefix(start) for path in files)
+
+
+def dataset_models() -> dict[str, str]:
+    """`rl` -> the model that Axolotl makes of an entry of `datasets`: other keys are lost."""
+    found = {}
+    for rl in ("", *(each.value for each in RLType)):
+        settings = DictDefault({"rl": rl or None, "datasets": [{"path": "x"}]})
+        # The entries are replaced first; what else this config lacks is of no interest.
+        with contextlib.suppress(ValueError):
+            validate_config(settings)
+        found[rl] = type(settings["datasets"][0]).__name__
+    return found
+
+
 def functions(module: ModuleType) -> Iterator[str]:
     """The public functions that the module itself defines."""
     for name, value in vars(module).items():
@@ -98,7 +177,7 @@ def dataset_types() -> list[str]:
 
     found = set(DATASET_HANDLERS)
     # The styles that the prompters of those handlers know (`alpaca:chat`).
-    found |= {f"{base}:{style}" for base in DATASET_HANDLERS for style in ("instruct", "chat")}
+    found |= {f"{base}:{style.value}" for base in DATASET_HANDLERS for style in PromptStyle}
     package = import_module(STRATEGIES)
     for info in pkgutil.walk_packages(package.__path__, STRATEGIES + "."):
         dotted = info.name.removeprefix(STRATEGIES + ".")
@@ -123,10 +202,16 @@ def model_types() -> list[str]:
 
 def main() -> int:
     """Print the file."""
+    own = plugins()
+    added = [model for model in own.values() if model is not None]
     content = {
         "axolotl": version("axolotl"),
         "root": AxolotlInputConfig.__name__,
-        "models": schema(AxolotlInputConfig),
+        "models": schema([AxolotlInputConfig, *added]),
+        "plugins": {name: model and model.__name__ for name, model in own.items()},
+        "spectrumModels": spectrum_models(),
+        "datasetModels": dataset_models(),
+        "words": words(AxolotlInputConfig),
         "numbers": numbers(AxolotlInputConfig),
         "datasetTypes": dataset_types(),
         "modelTypes": model_types(),

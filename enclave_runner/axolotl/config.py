@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from aicert.formats.run_report import MAX_VALUES
 from enclave_runner.axolotl import config_rules as rules
-from enclave_runner.axolotl import strict_yaml
+from enclave_runner.axolotl import plugins, strict_yaml
 from enclave_runner.axolotl.config_rules import ConfigRefused
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.axolotl.selections import Selections
@@ -81,14 +82,17 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
         raise ConfigRefused("", error.message) from error
     if not isinstance(document, dict) or not document:
         raise ConfigRefused("", "not a mapping of Axolotl's keys")
-    walk = _Walk(inputs)
-    keys = axolotl_keys()
-    settings = walk.mapping(document, (keys.root,), "", "")
+    # Before the keys: those of a plugin that is refused would be called unknown.
+    taken = plugins.read(document)
+    walk = _Walk(inputs, taken, rl=str(document.get("rl") or ""))
+    settings = walk.mapping(document, (axolotl_keys().root,), "", "")
     if not settings.get("base_model"):
         raise ConfigRefused("base_model", "missing", hint=walk.hint())
     rows = Selections({name: None if view.is_file else view.files for name, view in inputs.items()})
     rows.rewrite(settings)
-    overrides = _apply_overrides(settings)
+    overrides = (*walk.dropped, *_apply_overrides(settings, taken))
+    if len(overrides) > MAX_VALUES:
+        raise ConfigRefused("", f"more than {MAX_VALUES} of its values are dropped or replaced")
     return Effective(
         config=strict_yaml.canonical(settings),
         overrides=overrides,
@@ -97,7 +101,9 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
     )
 
 
-def _apply_overrides(settings: dict[str, object]) -> tuple[AppliedOverride, ...]:
+def _apply_overrides(
+    settings: dict[str, object], taken: plugins.Plugins
+) -> tuple[AppliedOverride, ...]:
     applied = []
     for each in rules.OVERRIDES:
         configured = settings.get(each.key)
@@ -105,14 +111,17 @@ def _apply_overrides(settings: dict[str, object]) -> tuple[AppliedOverride, ...]
             continue
         if each.only_when_absent and configured is not None:
             continue
-        if each.value is None:
+        used, why = each.value, each.why
+        if each.key == "plugins":
+            used = [rules.PLUGIN, *taken.run]
+            lost = (f"without {name}: {reason}" for name, reason in taken.dropped_plugins.items())
+            why = "; ".join((why, *lost))
+        if used is None:
             settings.pop(each.key, None)
         else:
-            settings[each.key] = each.value
-        if configured != each.value:
-            applied.append(
-                AppliedOverride(key=each.key, configured=configured, used=each.value, why=each.why)
-            )
+            settings[each.key] = used
+        if configured != used:
+            applied.append(AppliedOverride(key=each.key, configured=configured, used=used, why=why))
     return tuple(applied)
 
 
@@ -140,10 +149,13 @@ class _Walk:
     `rule` is the dotted key without list positions, `place` with them.
     """
 
-    def __init__(self, inputs: Mapping[str, InputView]) -> None:
+    def __init__(self, inputs: Mapping[str, InputView], taken: plugins.Plugins, *, rl: str) -> None:
         self._inputs = inputs
         self._keys = axolotl_keys()
+        self._plugins = taken
+        self._rl = rl
         self.references: list[Reference] = []
+        self.dropped: list[AppliedOverride] = []
 
     def hint(self) -> str:
         names = sorted(self._inputs)
@@ -154,9 +166,12 @@ class _Walk:
     def mapping(
         self, value: dict[object, object], models: tuple[str, ...], rule: str, place: str
     ) -> dict[str, object]:
-        known = self._known(value, models, place) if models else None
+        if rule == "":
+            models = (*models, *self._plugins.models)
+        kept = self._kept(value, models, rule, place)
+        known = self._known(kept, models, rule, place) if models else None
         result: dict[str, object] = {}
-        for key, each in value.items():
+        for key, each in kept.items():
             inner = f"{place}.{key}" if place else str(key)
             if not isinstance(key, str) and rule.rpartition(".")[2] not in rules.NUMBERED:
                 raise ConfigRefused(inner, "a key must be a string: quote it")
@@ -167,12 +182,54 @@ class _Walk:
             result[name] = self._value(each, below, inner_rule, inner)
         return result
 
+    def _kept(
+        self, value: dict[object, object], models: tuple[str, ...], rule: str, place: str
+    ) -> dict[object, object]:
+        """Without what is dropped, which is recorded, and without unknown keys that say nothing."""
+        kept: dict[object, object] = {}
+        for key, each in value.items():
+            name = str(key)
+            inner_rule = f"{rule}.{name}" if rule else name
+            why = self._why_dropped(name, inner_rule)
+            known = not models or any(name in self._keys.models[model] for model in models)
+            says = not _empty(each) or (not known and each is not None)
+            if why is not None and says and not self._is_secret(name, inner_rule):
+                self.dropped.append(
+                    AppliedOverride(
+                        key=f"{place}.{name}" if place else name,
+                        configured=each,
+                        used=None,
+                        why=why,
+                    )
+                )
+            elif each is not None or (known and why is None):
+                kept[key] = each
+        return kept
+
+    def _why_dropped(self, name: str, rule: str) -> str | None:
+        if rule != name:
+            return rules.DROPPED.get(rule)
+        if name in rules.REFUSED:
+            return None
+        if name.startswith(rules.TRACKERS) or name in rules.TRACKER_SWITCHES:
+            return rules.LEAVES
+        return self._plugins.dropped.get(name, rules.DROPPED.get(name))
+
     def _known(
-        self, value: dict[object, object], models: tuple[str, ...], place: str
+        self, value: dict[object, object], models: tuple[str, ...], rule: str, place: str
     ) -> Mapping[str, tuple[str, ...]]:
         """The keys of the models, of those allowed here, that take all of `value`."""
         names = {str(key) for key in value}
-        candidates = [self._keys.models[model] for model in models]
+        if rule == "":
+            # One model with the keys of all: so Axolotl joins its plugins' to its own.
+            joined: dict[str, tuple[str, ...]] = {}
+            for model in models:
+                joined |= self._keys.models[model]
+            candidates: list[Mapping[str, tuple[str, ...]]] = [joined]
+        elif rule == "datasets":
+            candidates = [self._keys.models[self._dataset_model(value)]]
+        else:
+            candidates = [self._keys.models[model] for model in models]
         fitting = [candidate for candidate in candidates if names <= candidate.keys()]
         if fitting:
             return {
@@ -181,11 +238,28 @@ class _Walk:
             }
         best = min(candidates, key=lambda candidate: len(names - candidate.keys()))
         unknown = next(str(key) for key in value if str(key) not in best)
-        raise ConfigRefused(
-            f"{place}.{unknown}" if place else unknown,
-            "Axolotl knows no such key and would ignore it",
-            hint=_nearest(unknown, best),
-        )
+        reason, hint = "Axolotl knows no such key and would ignore it", _nearest(unknown, best)
+        adding = plugins.adding(unknown) if rule == "" else None
+        if adding is not None:
+            reason = f"it is the plugin {adding}'s, which `plugins` does not name"
+            hint = f"add `{adding}` to `plugins`, or remove `{unknown}`"
+        elif any(unknown in self._keys.models[model] for model in models):
+            told = f"`rl: {self._rl}`" if self._rl else "this `type`"
+            reason = f"with {told} Axolotl does not read it, and would ignore it"
+            hint = f"remove `{unknown}`"
+        raise ConfigRefused(f"{place}.{unknown}" if place else unknown, reason, hint=hint)
+
+    def _dataset_model(self, entry: Mapping[object, object]) -> str:
+        """What Axolotl makes of an entry of `datasets`."""
+        model = self._keys.dataset_models.get(self._rl, self._keys.dataset_models[""])
+        plain = model == self._keys.dataset_models[""]
+        return "SyntheticDataset" if plain and entry.get("type") == "_synthetic" else model
+
+    def _is_secret(self, name: str, rule: str) -> bool:
+        if any(part in name.lower() for part in rules.SECRET_PARTS):
+            return True
+        text = any(part in rules.TEXT for part in rule.split(".")[:-1])
+        return not text and name.lower() in rules.SECRET_KEYS
 
     def _refuse(self, name: str, rule: str, place: str, value: object, *, free: bool) -> None:
         if free and name in rules.REFUSED_WHEN_FALSE and not value:
@@ -195,11 +269,7 @@ class _Walk:
         reason = rules.REFUSED.get(rule)
         if reason is None and free:
             reason = rules.REFUSED_ANYWHERE.get(name)
-        if reason is None and (name.startswith(rules.TRACKERS) or name in rules.TRACKER_SWITCHES):
-            reason = rules.LEAVES
-        secret = any(part in name.lower() for part in rules.SECRET_PARTS)
-        text = any(part in rules.TEXT for part in rule.split(".")[:-1])
-        if secret or (not text and name.lower() in rules.SECRET_KEYS):
+        if self._is_secret(name, rule):
             reason = rules.CONFIG_IS_PUBLIC
         if reason is not None:
             raise ConfigRefused(place, f"refused: {reason}", hint=f"remove `{name}`")
@@ -218,6 +288,9 @@ class _Walk:
             return self._text(value, rule, place)
         if rule in rules.REFERENCES and not _empty(value):
             raise ConfigRefused(place, "must be an `input:` reference", hint=self.hint())
+        whole = self._keys.numbers.get(rule) == "a whole number"
+        if whole and isinstance(value, float) and not value.is_integer():
+            raise ConfigRefused(place, f"{value!r} is not a whole number")
         return value
 
     def _text(self, value: str, rule: str, place: str) -> str:
@@ -240,6 +313,13 @@ class _Walk:
         wanted = self._keys.numbers.get(rule)
         if wanted and value and not _is_number(value):
             raise ConfigRefused(place, f"{value[:80]!r} is not {wanted}")
+        words = self._keys.words.get(rule)
+        if words and value and value.lower() not in {word.lower() for word in words}:
+            raise ConfigRefused(
+                place,
+                f"{value[:80]!r} is not one of Axolotl's words for it",
+                hint=_nearest(value, words) or f"one of: {', '.join(words)}",
+            )
         if any(part in rules.TEXT or part.startswith("field") for part in rule.split(".")):
             return value
         self._choice(value, name, rule, place)

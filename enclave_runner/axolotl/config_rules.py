@@ -36,7 +36,7 @@ CONFIG_IS_PUBLIC = "a config is public: it is quoted in reports"
 
 # Refused unless null, false or empty.
 REFUSED: Mapping[str, str] = {
-    "plugins": _CODE,
+    "liger_use_token_scaling": "it changes the loss, by a kernel that the environment lacks",
     "trainer_cls": _CODE,
     "torchdistx_path": _CODE,
     "trl.reward_funcs": _CODE,
@@ -51,26 +51,34 @@ REFUSED: Mapping[str, str] = {
     "do_causal_lm_eval": "its metrics are code from a hub",
     "do_bench_eval": "its metric is code from a hub",
     "bench_dataset": _HUB,
-    "revision_of_model": _PINNED,
-    "model_revision": _PINNED,
-    "datasets.revision": _PINNED,
-    "test_datasets.revision": _PINNED,
     "resume_from_checkpoint": _RESUME,
     "auto_resume_from_checkpoints": _RESUME,
     "axolotl_config_path": "the runner sets it",
-    "hub_model_id": LEAVES,
-    "hub_strategy": LEAVES,
-    "hub_revision": LEAVES,
-    "push_dataset_to_hub": LEAVES,
-    "hf_use_auth_token": LEAVES,
-    "hf_mlflow_log_artifacts": LEAVES,
     "gradio_share": LEAVES,
     "use_ray": _PARALLEL,
     "trl.use_vllm": _PARALLEL,
     "trl.vllm_server_host": _PARALLEL,
 }
 
-# Every key that starts so is a tracker's.
+_LAYOUT = "Axolotl ignores it: where parameters lie and when they move, not what they are"
+_LAYOUT_KEYS = ("backward_prefetch", "forward_prefetch", "limit_all_gathers", "sharding_strategy")
+# Dropped and recorded unless null, false or empty: they do not matter to what is trained.
+DROPPED: Mapping[str, str] = {
+    "revision_of_model": _PINNED,
+    "model_revision": _PINNED,
+    "datasets.revision": _PINNED,
+    "test_datasets.revision": _PINNED,
+    "hub_model_id": LEAVES,
+    "hub_strategy": LEAVES,
+    "hub_revision": LEAVES,
+    "push_to_hub": LEAVES,
+    "push_dataset_to_hub": LEAVES,
+    "hf_use_auth_token": LEAVES,
+    "hf_mlflow_log_artifacts": LEAVES,
+    **{f"fsdp_config.{prefix}{key}": _LAYOUT for key in _LAYOUT_KEYS for prefix in ("", "fsdp_")},
+}
+
+# Every key of the first level that starts so is a tracker's: dropped and recorded too.
 TRACKERS = ("wandb_", "mlflow_", "comet_", "trackio_", "otel_")
 TRACKER_SWITCHES = ("use_wandb", "use_mlflow", "use_comet", "use_trackio", "use_otel_metrics")
 
@@ -157,6 +165,7 @@ TEXT = frozenset(
         "rejected_format",
         "roles",
         "special_tokens",
+        "spectrum_model_name",
         "start",
         "step_separator",
         "system_format",

@@ -1,4 +1,6 @@
-"""What `axolotl_keys.json` says: keys of the locked Axolotl, its dataset types, types of models."""
+"""What `axolotl_keys.json` says: keys of the locked Axolotl, its plugins and dataset types, types
+of models.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,20 @@ _KEYS = Path(__file__).with_name("axolotl_keys.json")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AxolotlKeys:
-    """What `axolotl_keys.json` holds."""
+    """What `axolotl_keys.json` holds.
+
+    `plugins`: plugin → the model of the keys that it adds. `dataset_models`: `rl` (empty without
+    it) → what Axolotl reads of an entry of `datasets`. `words`: key → all that it may say.
+    """
 
     root: str
     models: Mapping[str, Mapping[str, tuple[str, ...]]]
     dataset_types: tuple[str, ...]
     numbers: Mapping[str, str]
+    words: Mapping[str, tuple[str, ...]]
+    plugins: Mapping[str, str | None]
+    spectrum_models: tuple[str, ...]
+    dataset_models: Mapping[str, str]
     model_types: frozenset[str]
 
 
@@ -36,5 +46,9 @@ def axolotl_keys() -> AxolotlKeys:
         models=models,
         dataset_types=types,
         numbers=content["numbers"],
+        words={key: tuple(words) for key, words in content["words"].items()},
+        plugins=content["plugins"],
+        spectrum_models=tuple(content["spectrumModels"]),
+        dataset_models=content["datasetModels"],
         model_types=frozenset(content["modelTypes"]),
     )

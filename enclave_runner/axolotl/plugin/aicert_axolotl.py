@@ -105,6 +105,14 @@ class Counter(TrainerCallback):  # type: ignore[misc]  # transformers is not the
 class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
     """Named in the effective config's `plugins`."""
 
+    def register(self, cfg: Any) -> None:
+        if "axolotl.integrations.spectrum.SpectrumPlugin" in cfg["plugins"]:
+            # It looks for its own files below the directory that the training runs in.
+            from axolotl.integrations import spectrum
+
+            folder = os.path.join(os.path.dirname(spectrum.__file__), "model_snr_results", "")
+            spectrum.SpectrumPlugin.base_path = folder
+
     def pre_model_load(self, cfg: Any) -> None:
         set_seed(cfg.seed)
 

@@ -47,6 +47,11 @@ PLACES = {
     "multiprocess.connection": {"_ConnectionBase.recv": "receives"},
     "multiprocess.queues": {"SimpleQueue.get": "receives"},
     "multiprocess.spawn": {"_main": "receives"},
+    # The classes of Axolotl's own plugins, joined by their names (`plugins.py` has the list).
+    "axolotl.integrations.config": {
+        "merge_input_args": "always",
+        "merge_training_args": "always",
+    },
     # What Axolotl changes in the functions of others: their own source, edited.
     "axolotl.monkeypatch.lora_kernels": {"patch_self_attn_lora": "always"},
     "axolotl.monkeypatch.peft.utils": {"patch_peft_prep_code": "always"},

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from enclave_runner.axolotl import config_rules
+from enclave_runner.axolotl import config_rules, plugins
 from enclave_runner.axolotl.config import Effective, InputView, resolve
 from enclave_runner.axolotl.config_rules import ConfigRefused
 from enclave_runner.axolotl.known_keys import axolotl_keys
@@ -136,14 +136,17 @@ def test_a_slip_is_refused_with_the_nearest_valid_name(text: str, key: str, hint
     "text",
     [
         *(f"{key}: x" for key in ("trainer_cls", "torchdistx_path", "resume_from_checkpoint")),
-        "plugins: [axolotl.integrations.liger.LigerPlugin]",
+        "plugins: [my_package.MyPlugin]",
+        "plugins: [axolotl.integrations.base.BasePlugin]",
+        "plugins: [os.path]",
+        "plugins: axolotl.integrations.liger.LigerPlugin",
+        "wandb_secret: abc",
         "trust_remote_code: true",
         "datasets: [{path: input:rows, trust_remote_code: true}]",
         "datasets: [{path: input:rows, type: os.system}]",
         "datasets: [{path: input:rows, type: my_module.load}]",
         "datasets: [{path: input:rows, type: chat_template, input_transform: evil}]",
         "datasets: [{path: input:rows, ds_type: input:alpaca}]",
-        "datasets: [{path: input:rows, revision: main}]",
         "datasets: [{path: json, data_files: [input:rows]}]",
         "datasets: [{path: input:alpaca, data_files: [/etc/passwd]}]",
         "pretraining_dataset: tatsu-lab/alpaca",
@@ -159,13 +162,7 @@ def test_a_slip_is_refused_with_the_nearest_valid_name(text: str, key: str, hint
         "use_ray: true",
         "do_causal_lm_eval: true",
         "do_bench_eval: true",
-        "hub_model_id: me/mine",
-        "push_dataset_to_hub: me/mine",
-        "wandb_project: mine",
-        "use_mlflow: true",
-        "use_otel_metrics: true",
         "comet_api_key: abc",
-        "hf_use_auth_token: true",
         "model_kwargs: {trust_remote_code: true}",
         "model_kwargs: {weights_only: false}",
         "model_kwargs: {weights_only: null}",
@@ -238,6 +235,96 @@ def test_text_that_axolotl_may_read_as_a_number_is_left_to_it(line: str) -> None
     accepted(line)
 
 
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("wandb_project: mine\nuse_mlflow: true", ["wandb_project", "use_mlflow"]),
+        ("hub_model_id: me/mine\npush_to_hub: true", ["hub_model_id", "push_to_hub"]),
+        ("push_dataset_to_hub: me/mine\nhf_use_auth_token: true",
+         ["push_dataset_to_hub", "hf_use_auth_token"]),
+        ("revision_of_model: 8bdb", ["revision_of_model"]),
+        ("datasets: [{path: input:rows, revision: main}]", ["datasets[0].revision"]),
+        ("fsdp_config: {fsdp_sharding_strategy: FULL_SHARD, limit_all_gathers: false}",
+         ["fsdp_config.fsdp_sharding_strategy", "fsdp_config.limit_all_gathers"]),
+        ("plugins: [axolotl.integrations.liger.LigerPlugin]\nliger_rope: true", ["liger_rope"]),
+        ("plugins: [swanlab.SwanLabPlugin]\nswanlab_project: x", ["swanlab_project"]),
+    ],
+)  # fmt: skip
+def test_what_does_not_matter_to_the_weights_is_dropped_and_told(
+    text: str, keys: list[str]
+) -> None:
+    effective = accepted(text)
+    told = {each.key: each for each in effective.overrides}
+    for key in keys:
+        assert told[key].used is None
+        assert told[key].configured is not None
+        assert key.rpartition(".")[2].encode() not in effective.config
+
+
+def test_plugins_that_run_come_after_the_runners_own_and_are_named_in_full() -> None:
+    text = "plugins: [grokfast.GrokfastPlugin, axolotl.integrations.liger.LigerPlugin]"
+    effective = accepted(f"{text}\ngrokfast_alpha: 0.9")
+    found = json.loads(effective.config)
+    grokfast = "axolotl.integrations.grokfast.GrokfastPlugin"
+    assert found["plugins"] == [config_rules.PLUGIN, grokfast]
+    assert found["grokfast_alpha"] == 0.9
+    told = next(each for each in effective.overrides if each.key == "plugins")
+    assert "without axolotl.integrations.liger.LigerPlugin" in told.why
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ("plugins: [axolotl.integrations.kernels.KernelsPlugin]\nuse_scattermoe: true",
+         "plugins[0]", "loads kernels from a hub"),
+        ("plugins: [liger.LigerPlugn]", "plugins[0]", "none of Axolotl's own"),
+        ("plugins: [spectrum.SpectrumPlugin]", "spectrum_model_name", "no measurements"),
+        ("plugins: [liger.LigerPlugin]\nliger_use_token_scaling: true",
+         "liger_use_token_scaling", "changes the loss"),
+        ("liger_rope: true", "liger_rope", "which `plugins` does not name"),
+        ("rl: dpo\ndatasets: [{path: input:rows, type: chatml.intel, roles: {user: [u]}}]",
+         "datasets[0].roles", "with `rl: dpo` Axolotl does not read it"),
+        ("datasets: [{path: input:rows, type: stepwise_supervised, step_separator: '\\n'}]",
+         "datasets[0].step_separator", "does not read it"),
+        ("rl: dppo", "rl", "'dppo' is not one of Axolotl's words"),
+        ("warmup_steps: 0.1", "warmup_steps", "0.1 is not a whole number"),
+    ],
+)  # fmt: skip
+def test_a_refusal_comes_first_for_the_right_reason(text: str, key: str, words: str) -> None:
+    error = refusal(text)
+    assert error.key == key
+    assert words in error.message
+
+
+def test_spectrum_takes_the_models_whose_measurements_it_holds() -> None:
+    found = settings(
+        "plugins: [axolotl.integrations.spectrum.SpectrumPlugin]\n"
+        "spectrum_model_name: meta-llama/Llama-3.2-1B\nspectrum_top_fraction: 0.5"
+    )
+    assert found["spectrum_model_name"] == "meta-llama/Llama-3.2-1B"
+
+
+def test_every_plugin_of_the_locked_axolotl_is_in_one_table() -> None:
+    tables = [plugins.RUN, frozenset(plugins.DROPPED), frozenset(plugins.REFUSED)]
+    assert axolotl_keys().plugins.keys() <= frozenset().union(*tables)
+    assert sum(len(table) for table in tables) == len(frozenset().union(*tables))
+    assert axolotl_keys().plugins.keys() >= plugins.RUN
+
+
+def test_unknown_keys_that_say_nothing_and_prefixed_keys_of_fsdp_are_taken() -> None:
+    found = settings(
+        "gptq_groupsize:\nfsdp_config: {fsdp_version: 2, fsdp_offload_params: true}\n"
+        "datasets: [{path: input:rows, type: 'alpaca:phi'}]"
+    )
+    assert "gptq_groupsize" not in found
+    assert found["fsdp_config"] == {"fsdp_version": 2, "fsdp_offload_params": True}
+
+
+def test_more_records_than_a_report_holds_are_refused() -> None:
+    rows = ", ".join(["{path: input:rows, revision: a}"] * 201)
+    assert "more than 200" in refusal(f"datasets: [{rows}]").message
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "just text", "{}", "seed: 1"])
 def test_a_config_without_a_base_model_is_refused(text: str) -> None:
     with pytest.raises(ConfigRefused):
@@ -252,7 +339,8 @@ def test_a_broken_document_is_refused_with_its_line() -> None:
 @pytest.mark.parametrize("rule", sorted({*config_rules.REFUSED, *config_rules.REFERENCES}))
 def test_the_tables_name_keys_that_axolotl_has(rule: str) -> None:
     keys = axolotl_keys()
-    models = [keys.models[keys.root]]
+    added = (model for model in keys.plugins.values() if model is not None)
+    models = [keys.models[name] for name in (keys.root, *added)]
     for part in rule.split("."):
         below = {name for model in models for name in model.get(part, ())}
         assert any(part in model for model in models), rule

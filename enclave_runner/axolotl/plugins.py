@@ -1,0 +1,123 @@
+"""Which of Axolotl's own plugins a config may name, and what becomes of them.
+
+A plugin is code that its name imports: only those of the locked Axolotl are known here, each is in
+one of three tables, and any other name is refused. Those that run are named in full in the
+effective config. Those that only save time or memory or report elsewhere are dropped with the keys
+that they add, and recorded. Pure.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from enclave_runner.axolotl.config_rules import LEAVES, ConfigRefused
+from enclave_runner.axolotl.known_keys import axolotl_keys
+
+_OWN = "axolotl.integrations."
+SPECTRUM = f"{_OWN}spectrum.SpectrumPlugin"
+_SPECTRUM_MODEL = "spectrum_model_name"
+
+# Pure Python in the environment: they run as they are.
+RUN = frozenset(
+    (f"{_OWN}diffusion.DiffusionPlugin", f"{_OWN}grokfast.GrokfastPlugin", SPECTRUM)
+)  # fmt: skip
+_KERNELS = "the same sums in less time and memory, by kernels that the environment lacks"
+DROPPED: Mapping[str, str] = {
+    f"{_OWN}cut_cross_entropy.CutCrossEntropyPlugin": _KERNELS,
+    f"{_OWN}liger.LigerPlugin": _KERNELS,
+    f"{_OWN}swanlab.SwanLabPlugin": LEAVES,
+}
+_LACKS = "it needs the package {}, which the training environment lacks"
+REFUSED: Mapping[str, str] = {
+    f"{_OWN}densemixer.DenseMixerPlugin": _LACKS.format("densemixer"),
+    f"{_OWN}expert_parallel.ExpertParallelPlugin": _LACKS.format("deep_ep"),
+    f"{_OWN}hatchery.HatcheryPlugin": "it trains on a service, but training has no network",
+    f"{_OWN}kd.KDPlugin": "a teacher's probabilities are no rows that the runner reads",
+    f"{_OWN}kernels.KernelsPlugin": "it loads kernels from a hub, but training has no network",
+    f"{_OWN}llm_compressor.LLMCompressorPlugin": _LACKS.format("llmcompressor"),
+    f"{_OWN}lm_eval.LMEvalPlugin": "it starts another program",
+    f"{_OWN}mora.MoraPlugin": "it needs another peft than the training environment's",
+    f"{_OWN}nemo_gym.NemoGymPlugin": "it asks servers, but training has no network",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plugins:
+    """What a config's `plugins` come to. `models`: those whose keys join the first level's.
+
+    `dropped`: keys of dropped plugins → why.
+    """
+
+    run: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    dropped_plugins: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(document: Mapping[object, object]) -> Plugins:
+    """The plugins of a config. Raises ConfigRefused."""
+    named = document.get("plugins") or []
+    if not isinstance(named, list):
+        raise ConfigRefused("plugins", "must be a list")
+    run: list[str] = []
+    models: list[str] = []
+    dropped: dict[str, str] = {}
+    dropped_plugins: dict[str, str] = {}
+    keys = axolotl_keys()
+    for index, each in enumerate(named):
+        name = _whole(each, f"plugins[{index}]")
+        model = keys.plugins.get(name)
+        if name in DROPPED:
+            dropped_plugins[name] = DROPPED[name]
+            dropped |= dict.fromkeys(keys.models[model] if model else (), DROPPED[name])
+        elif name not in run:
+            run.append(name)
+        models += [model] if model else []
+    plugins = Plugins(
+        run=tuple(run), models=tuple(models), dropped=dropped, dropped_plugins=dropped_plugins
+    )
+    _check_spectrum(plugins, document)
+    return plugins
+
+
+def adding(key: str) -> str | None:
+    """The plugin, of those that are taken, that adds a key."""
+    keys = axolotl_keys()
+    for name, model in keys.plugins.items():
+        if model is not None and key in keys.models[model] and name not in REFUSED:
+            return name
+    return None
+
+
+def _whole(named: object, place: str) -> str:
+    """The plugin's name in full: Axolotl adds its package's name where it is left out."""
+    text = str(named)
+    known = {*RUN, *DROPPED, *REFUSED}
+    name = next((each for each in (text, _OWN + text) if each in known), None)
+    if name is None:
+        close = difflib.get_close_matches(text, sorted(RUN | DROPPED.keys()), n=1, cutoff=0.6)
+        raise ConfigRefused(
+            place,
+            f"{text[:80]!r} is none of Axolotl's own plugins, and it imports code by name, "
+            "but only the measured image's code may run",
+            hint=f"did you mean `{close[0]}`?" if close else f"remove `{text[:80]}`",
+        )
+    if name in REFUSED:
+        raise ConfigRefused(place, f"{name}: {REFUSED[name]}", hint=f"remove `{text}`")
+    return name
+
+
+def _check_spectrum(plugins: Plugins, document: Mapping[object, object]) -> None:
+    """Its measurements come with Axolotl for some models; for others it asks the network."""
+    if SPECTRUM not in plugins.run:
+        return
+    models = axolotl_keys().spectrum_models
+    named = document.get(_SPECTRUM_MODEL)
+    if str(named).replace("/", "-").replace("_", "-") not in models:
+        raise ConfigRefused(
+            _SPECTRUM_MODEL,
+            f"Axolotl holds no measurements of {str(named)[:80]!r}, and training has no network",
+            hint=f"one of: {', '.join(models)}",
+        )
