@@ -39,7 +39,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of one config. `records`: key → why it was dropped or changed."""
+    """What became of one config. `records`: key or plugin → why it was dropped or changed."""
 
     name: str
     refusals: tuple[Refusal, ...]
@@ -66,11 +66,14 @@ def judge(name: str, text: str) -> Outcome:
             refusals.append(Refusal(key=error.key, reason=reason))
             if not _remove(document, error.key):
                 break
-    records = {
-        each.key: each.why
-        for each in (effective.overrides if effective else ())
-        if each.key not in _ALWAYS
-    }
+    records: dict[str, str] = {}
+    for each in effective.overrides if effective else ():
+        if each.key not in _ALWAYS:
+            records[each.key] = each.why
+        elif each.key == "plugins":
+            for lost in each.why.split("; ")[1:]:
+                plugin, _, why = lost.removeprefix("without ").partition(": ")
+                records[plugin.rpartition(".")[2]] = why
     return Outcome(name=name, refusals=tuple(refusals), records=records)
 
 
@@ -160,7 +163,7 @@ def tables(outcomes: Sequence[Outcome]) -> str:
         f"| `{key}` | {reason} | {count} | {alone[key, reason]} |"
         for (key, reason), count in _by_count(reasons)
     ]
-    lines += ["", "| recorded key | why | configs |", "| --- | --- | --: |"]
+    lines += ["", "| recorded key or plugin | why | configs |", "| --- | --- | --: |"]
     lines += [f"| `{key}` | {why} | {count} |" for (key, why), count in _by_count(records)]
     return "\n".join(lines) + "\n"
 
