@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aicert.cli.terminal import EXITS, add_format, complain, help_formatter
 from aicert.cli.verify import add_policy_options, appraised, show_result
-from aicert.errors import AicertError, ConfigError, EvidenceError
+from aicert.errors import AicertError, ConfigError, EvidenceError, ToolError
 from aicert.text import safe
 
 if TYPE_CHECKING:
@@ -105,7 +105,13 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
 
 def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert.exports.card import update
+    try:
+        from aicert.exports.card import update
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"model cards need the package {error.name}, which is not installed",
+            hint="in a checkout of this project: pip install '.[cards]'",
+        ) from None
     from aicert.exports.provenance import CERTIFICATE
     from aicert.files.atomic import check_place, require_replaceable, write_atomically
     from aicert.files.bounded import read_bounded

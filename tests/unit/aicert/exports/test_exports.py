@@ -13,7 +13,7 @@ import pytest
 import rules.runs.exports
 from aicert.cli.main import main
 from aicert.errors import ConfigError, EvidenceError
-from aicert.exports import card, facts, files, packages
+from aicert.exports import card, card_places, facts, files, packages
 from aicert.exports.page import page as draw
 from aicert.exports.plot import line_plot
 from aicert.formats import image_lock, uncovered_names
@@ -195,7 +195,7 @@ def test_every_other_byte_of_a_card_stays(text: str) -> None:
     once, _ = card.update(text, read, "model")
     assert card.update(once, read, "model")[0] == once
     rest = re.sub(r"# aicert:begin\r?\n.*?# aicert:end\r?\n", "", once, flags=re.DOTALL)
-    rest = rest[: rest.index(card.BEGIN)]
+    rest = rest[: rest.index(card_places.BEGIN)]
     if "---" not in text:
         rest = rest.removeprefix("---\n---\n")
     assert rest.startswith(text)
@@ -205,10 +205,9 @@ def test_every_other_byte_of_a_card_stays(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "---\nlicense: mit\n",
-        f"{card.BEGIN}\n",
-        f"{card.END}\n{card.BEGIN}\n",
-        f"{card.BEGIN}{card.END}{card.BEGIN}{card.END}",
+        f"{card_places.BEGIN}\n",
+        f"{card_places.END}\n{card_places.BEGIN}\n",
+        f"{card_places.BEGIN}\n{card_places.END}\n{card_places.BEGIN}\n{card_places.END}\n",
         "---\n# aicert:begin\n---\n",
         "---\n# aicert:end\n# aicert:begin\n---\n",
     ],
@@ -234,7 +233,7 @@ HOSTILE = "<script>alert(1)</script>'|`]](x)--><img src=x onerror=y>{{"
 def test_hostile_names_of_a_statement_do_not_reach_a_card() -> None:
     """Nobody verified it: only what a lockfile can hold is repeated."""
     scene = Scene()
-    hostile = {"run": f"`\n{card.END}<img src=//e>", "trainer": "`<script>"}
+    hostile = {"run": f"`\n{card_places.END}<img src=//e>", "trainer": "`<script>"}
     scene.edit("statement", lambda said: replace(said, **hostile))
     after, _ = card.update("", facts.read(scene.get("file")), "model")
     assert "<img" not in after

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from aicert.cli.main import main
-from aicert.errors import ConfigError
-from aicert.exports import card, facts, files
+from aicert.exports import card, card_places, facts, files
 from aicert.exports.page import page as draw
 from aicert.formats import tpm
 from aicert.formats.digest import of_bytes
@@ -241,33 +240,15 @@ def test_what_is_no_text_is_no_card(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     "text",
     [
-        f"Put `{card.BEGIN}` and `{card.END}` into it.\n",
-        f"Put {card.BEGIN}\nhere\n{card.END}\n",
-        f"How to:\n\n```html\n{card.BEGIN}\n{card.END}\n```\n",
-        f"~~~\n{card.BEGIN}\n{card.END}\n~~~\n",
-        "# Mine\n```sh\n~~~\n",
-        "# Mine\n````sh\n```\n",
-        "---\n{license: mit}\n---\n",
-        "---\n\n# mine\n  {license: mit,\n  tags: []}\n---\n",
-    ],
-)
-def test_marks_that_are_text_are_left_alone(text: str) -> None:
-    with pytest.raises(ConfigError):
-        card.update(text, facts.read(sample()), "model")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"````md\n```\n```sh\n````\n{card.BEGIN} \n{card.END}\t\nafter",
-        f"a\r\n{card.BEGIN}\r\nold\r\n{card.END}\r\nafter\r\n",
+        f"````md\n```\n```sh\n````\n{card_places.BEGIN} \n{card_places.END}\t\nafter",
+        f"a\r\n{card_places.BEGIN}\r\nold\r\n{card_places.END}\r\nafter\r\n",
     ],
 )
 def test_only_what_stands_between_the_marks_changes(text: str) -> None:
     read = facts.read(sample(sources={"config": "path:c"}))
     once, _ = card.update(text, read, "model")
-    assert once.startswith(text[: text.index(card.BEGIN)])
-    assert once.endswith(text[text.index(card.END) + len(card.END) :])
+    assert once.startswith(text[: text.index(card_places.BEGIN)])
+    assert once.endswith(text[text.index(card_places.END) + len(card_places.END) :])
     assert card.update(once, read, "model")[0] == once
 
 

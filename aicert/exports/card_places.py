@@ -1,0 +1,179 @@
+"""Where a model card's two blocks go: by YAML in its front matter, by CommonMark in its text.
+
+Both readers are kept libraries, and only tell where things are: every byte of the author's is
+copied from the card itself. Needs the extra `cards`.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+from markdown_it import MarkdownIt
+
+from aicert.errors import ConfigError
+
+BEGIN, END = "<!-- aicert:begin -->", "<!-- aicert:end -->"
+YAML_BEGIN, YAML_END = "# aicert:begin", "# aicert:end"
+# As the hub finds front matter: after blank lines, too. An opening rule that nothing ends is text.
+_FRONT = re.compile(
+    r"(?P<begin>\s*---[ \t]*\r?\n)(?P<lines>(?:[^\n]*\n)*?)(?P<end>---[ \t]*(?:\r?\n|\Z))"
+)
+_RULE = re.compile(r"\s*---[ \t]*\r?\n")
+# What CommonMark (0.31, 2.1) calls the end of a line; Python's splitlines knows seven more.
+_LINE_END = re.compile(r"\r\n?|\n")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """A card's front matter; `begin` and `end` are its rules, and all are "" where it has none."""
+
+    begin: str
+    lines: str
+    end: str
+
+
+def split(card: str) -> tuple[Front, str]:
+    """The front matter and the text after it."""
+    found = _FRONT.match(card)
+    if found is None:
+        return Front(begin="", lines="", end=""), card
+    return Front(**found.groupdict()), card[found.end() :]
+
+
+def with_keys(
+    card: str, front: Front, wanted: dict[str, list[str]], line: str
+) -> tuple[str, list[str]]:
+    """The front matter with `wanted` in its block, and notes on what was left to the author."""
+    own = _without_block(front.lines)
+    indent, keys = _keys(own)
+    notes = [
+        f"{key} is yours and stays as it is; the certificate names {', '.join(names)}"
+        for key, names in wanted.items()
+        if names and key in keys
+    ]
+    missing = {key: names for key, names in wanted.items() if names and key not in keys}
+    if not missing:
+        return _assembled(front, own, line), notes
+    if not front.begin and _RULE.match(card):
+        return "", [*notes, _left(missing, "the card begins with a line of --- that nothing ends")]
+    block = [f"{each}{line}" for each in (YAML_BEGIN, *_lines(missing), YAML_END)]
+    lines = own + "".join(" " * indent + each for each in block)
+    if not {*keys, *missing} <= _keys(lines)[1]:
+        reason = "the card's front matter is not one key per line"
+        return _assembled(front, own, line), [*notes, _left(missing, reason)]
+    return _assembled(front, lines, line), notes
+
+
+def _assembled(front: Front, lines: str, line: str) -> str:
+    if not front.begin:
+        return f"---{line}{lines}---{line}" if lines else ""
+    if not lines and front.lines:
+        return ""  # it held nothing but our block
+    end = front.end if front.end.endswith("\n") or lines == front.lines else front.end + line
+    return front.begin + lines + end
+
+
+def _left(missing: dict[str, list[str]], reason: str) -> str:
+    names = "; ".join(f"{key}: {', '.join(each)}" for key, each in missing.items())
+    return f"{reason}, so that it stays without {names}"
+
+
+def _lines(missing: dict[str, list[str]]) -> list[str]:
+    return [each for key, names in missing.items() for each in (f"{key}:", *_items(names))]
+
+
+def _items(names: list[str]) -> list[str]:
+    return [f"- {name}" for name in names]
+
+
+def _without_block(text: str) -> str:
+    lines = re.findall(r"[^\n]*\n", text)
+    marks = [each.strip() for each in lines]
+    starts, ends = marks.count(YAML_BEGIN), marks.count(YAML_END)
+    if (starts, ends) == (0, 0):
+        return text
+    if (starts, ends) != (1, 1) or marks.index(YAML_BEGIN) > marks.index(YAML_END):
+        number = next(i for i, mark in enumerate(marks) if mark in (YAML_BEGIN, YAML_END)) + 2
+        raise ConfigError(
+            f"line {number} of the card is a mark that does not pair: {marks[number - 2]}",
+            hint=f"remove the lines {YAML_BEGIN} and {YAML_END}; they are written anew",
+        )
+    return "".join(lines[: marks.index(YAML_BEGIN)] + lines[marks.index(YAML_END) + 1 :])
+
+
+def _keys(text: str) -> tuple[int, set[str]]:
+    """Column and names of the keys of a mapping in block style; none of anything else."""
+    try:
+        # Nodes alone: nothing is constructed, and an alias is not followed.
+        root = yaml.compose(text, Loader=_LOADER)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return 0, set()
+    if not isinstance(root, yaml.MappingNode) or root.flow_style:
+        return 0, set()
+    names = {key.value for key, _ in root.value if isinstance(key, yaml.ScalarNode)}
+    return root.start_mark.column, names
+
+
+def with_block(body: str, block: str, line: str, *, above: int) -> str:
+    """The text with `block` in the place of the old one, else where it reads as text.
+
+    `above` is how many lines of the card stand before the text, for errors.
+    """
+    marks = _marks(body)
+    if [mark for mark, _ in marks] == [BEGIN, END]:
+        (_, first), (_, last) = marks
+        offsets = _offsets(body)
+        after = body[offsets[last] :].partition(END)[2]
+        return body[: offsets[first]] + block.removesuffix(line) + after
+    if marks:
+        mark, number = marks[0]
+        raise ConfigError(
+            f"line {above + number + 1} of the card is a mark that does not pair: {mark}",
+            hint=f"remove each line that is only {BEGIN} or {END}; they are written anew",
+        )
+    for candidate in _candidates(body, block, line):
+        if [mark for mark, _ in _marks(candidate)] == [BEGIN, END]:
+            return candidate
+    raise ConfigError(
+        "the card has no place for a block of text between its own",
+        hint=f"write the lines {BEGIN} and {END} where it should stand",
+    )
+
+
+def _candidates(body: str, block: str, line: str) -> Iterator[str]:
+    """At the end; else before what nothing ends, a fence say; else at the start."""
+    # A line feed after an old Mac's line end would make one line end of two.
+    gap = "\r" if body.endswith("\r") else line if body.endswith("\n") else line * 2
+    yield f"{body}{gap if body else ''}{block}"
+    offsets = _offsets(body)
+    for start in (_tops(body)[-1].start, 0):
+        at = offsets[start]
+        yield f"{body[:at]}{block}{line}{body[at:]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """A block at the card's own level: its first line from 0, and its text if it is HTML."""
+
+    start: int
+    html: str
+
+
+def _marks(text: str) -> list[tuple[str, int]]:
+    """The marks that stand alone in a line of text, in order, with their lines from 0."""
+    return [(each.html, each.start) for each in _tops(text) if each.html in (BEGIN, END)]
+
+
+def _tops(text: str) -> list[_Block]:
+    return [
+        _Block(start=token.map[0], html=token.content.strip() if token.type == "html_block" else "")
+        for token in MarkdownIt("commonmark").disable("inline").parse(text)
+        if token.level == 0 and token.map is not None
+    ]
+
+
+def _offsets(text: str) -> list[int]:
+    """Where each line begins."""
+    return [0, *(found.end() for found in _LINE_END.finditer(text))]
