@@ -5,6 +5,7 @@ The first two repeat what a certificate claims and verify nothing, and say so; `
 """
 
 import argparse
+import importlib
 import os
 import shlex
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
 def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     try:
-        from aicert.exports.card import update
+        update = importlib.import_module("aicert.exports.card").update
     except ModuleNotFoundError as error:
         raise ToolError(
             f"model cards need the package {error.name}, which is not installed",
