@@ -1,19 +1,24 @@
-"""`./doit test`: ruff, mypy and pytest over the whole repository; aicert/ must be covered. Then the
-measured machine is built and booted, which needs Debian's tools and says with which accelerator.
+"""`./doit test`: ruff, mypy and pytest over the whole repository; aicert/ must be covered. Beside
+those tests the measured machine is built and booted, which needs Debian's tools and says with which
+accelerator: together they take half the time, because each waits a good deal.
 
 With arguments only pytest runs, and gets them: they name the tests that somebody is working on.
 """
 
+import itertools
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aicert.errors import ConfigError, ToolError
+from rules.commands import lanes
 from rules.commands.base import Command
+from rules.commands.lanes import Ended, Program
 from rules.host import bootstrap, installer
 from rules.host.progress import say, seconds
 from rules.host.terminal import users_path
@@ -21,6 +26,8 @@ from rules.host.terminal import users_path
 # Lines and branches reached in this process: what commands run as programs of their own does not
 # count. What is missing is listed.
 COVERAGE = ("--cov", "--cov-report=")
+COVERED_BY_PROGRAMS, COVERED_BY_REST = ".coverage-programs", ".coverage-rest"
+COMBINE = ("coverage", "combine", COVERED_BY_PROGRAMS, COVERED_BY_REST)
 REPORT = ("coverage", "report", "--show-missing", "--skip-covered")
 # Not the trust core: what it says is compared with bytes before it counts. Of `records` that is
 # what converts, in programs of their own and with pyarrow; the strict reader checks what they give.
@@ -32,32 +39,47 @@ AROUND = (
 )
 CORE_COVERED = (*REPORT, f"--omit={AROUND}", "--fail-under=100")
 AROUND_COVERED = (*REPORT, f"--include={AROUND}", "--fail-under=90")
-# Real boots, by themselves: they take longest and need what the others do not.
+# Tests that run whole commands, servers and trainings: half of all the time. The rest is whatever
+# does not lie here, so that no folder can be forgotten.
+PROGRAMS = ("tests/adversarial", "tests/e2e")
+REST = tuple(f"--ignore={folder}" for folder in PROGRAMS)
+# Real boots, by themselves: they need what the others do not.
 MACHINE = ("-m", "machine and not whole", "tests/machine")
+# So many programs of tests at once. Each emulated machine and each training takes one processor.
+LANES = 2
 SOURCES = ("aicert", "rules", "enclave_runner", "tests", "dodo.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One tool of the test run."""
+    """One tool of the test run. `beside`: it may run at once with its neighbours that may."""
 
     name: str
     command: tuple[str, ...]
+    beside: bool = False
+    # Where it writes what it covered.
+    coverage: str | None = None
 
 
 def parts(arguments: list[str]) -> list[Part]:
-    """What `./doit test ARGUMENTS` runs, in order: the quick ones first."""
+    """What `./doit test ARGUMENTS` runs, in order: the quick ones first, of those that run at once
+    the longest.
+    """
     if arguments:
         return [Part(name="pytest", command=("pytest", *map(_located, arguments)))]
     sources = tuple(name for name in SOURCES if Path(name).exists())
+    programs = ("pytest", *COVERAGE, *PROGRAMS)
+    rest = ("pytest", *COVERAGE, *REST)
     return [
         Part(name="ruff check", command=("ruff", "check", *sources)),
         Part(name="ruff format", command=("ruff", "format", "--check", *sources)),
         Part(name="mypy", command=("mypy", *sources)),
-        Part(name="pytest", command=("pytest", *COVERAGE)),
+        Part(name="programs", command=programs, beside=True, coverage=COVERED_BY_PROGRAMS),
+        Part(name="measured machine", command=("pytest", *MACHINE), beside=True),
+        Part(name="all other tests", command=rest, beside=True, coverage=COVERED_BY_REST),
+        Part(name="coverage of both", command=COMBINE),
         Part(name="coverage of the trust core: 100 %", command=CORE_COVERED),
         Part(name="coverage of exports, sources and row converters: 90 %", command=AROUND_COVERED),
-        Part(name="measured machine", command=("pytest", *MACHINE)),
     ]
 
 
@@ -69,21 +91,26 @@ def _located(argument: str) -> str:
 
 
 def run_parts(
-    todo: list[Part], run: Callable[[tuple[str, ...]], int], *, log: Callable[[str], None] = say
+    todo: Sequence[Part],
+    run: Callable[[Sequence[Part]], Sequence[Ended]],
+    *,
+    log: Callable[[str], None] = say,
 ) -> int:
-    """Run every part, also after one failed; say how each ended. 0, or 1 when one failed."""
-    summary: list[str] = []
-    failed = False
-    for part in todo:
-        log(f"test  {part.name}")
-        started = time.monotonic()
-        code = run(part.command)
-        failed = failed or code != 0
-        word = "ok    " if code == 0 else "FAILED"
-        summary.append(f"{word}  {part.name}  {seconds(time.monotonic() - started)}")
-    for line in summary:
-        log(line)
-    return int(failed)
+    """Run every part, also after one failed; say how each ended and which tests failed. 0, or 1
+    when one failed. `run` gets those that may run at once.
+    """
+    ended: list[Ended] = []
+    for beside, neighbours in itertools.groupby(todo, key=lambda part: part.beside):
+        together = list(neighbours)
+        for group in [together] if beside else [[part] for part in together]:
+            log(f"test  {', '.join(part.name for part in group)}")
+            ended += run(group)
+    for one in ended:
+        word = "FAILED" if one.code else "ok    "
+        log(f"{word}  {one.name}  {seconds(one.seconds)}")
+    for failure in (failure for one in ended for failure in one.failures):
+        log(failure)
+    return int(any(one.code for one in ended))
 
 
 def ensure_tools() -> None:
@@ -95,8 +122,26 @@ def ensure_tools() -> None:
         raise kind(error.message, hint=error.hint) from None
 
 
-def _run(command: tuple[str, ...]) -> int:
-    return subprocess.run([sys.executable, "-m", *command]).returncode
+def _run(together: Sequence[Part]) -> Sequence[Ended]:
+    if len(together) == 1:
+        # With our own terminal: a debugger needs it.
+        started = time.monotonic()
+        code = subprocess.run(_command(together[0])).returncode
+        return [Ended(name=together[0].name, code=code, seconds=time.monotonic() - started)]
+    programs = [
+        Program(
+            name=part.name,
+            command=_command(part),
+            environment={} if part.coverage is None else {"COVERAGE_FILE": part.coverage},
+        )
+        for part in together
+    ]
+    at_once = min(LANES, len(os.sched_getaffinity(0)))
+    return lanes.run(programs, lanes=at_once, show=lambda line: print(line, flush=True))
+
+
+def _command(part: Part) -> tuple[str, ...]:
+    return (sys.executable, "-m", *part.command)
 
 
 class Test(Command):
@@ -107,8 +152,9 @@ class Test(Command):
     doc_purpose = "run ruff, mypy and all tests; with arguments, only pytest with them"
     doc_usage = "[PYTEST ARGUMENTS…]"
     doc_description = """\
-The last part is the measured machine: its image is built, booted, certified and verified, which
-takes half an hour if machines are emulated. To leave those tests out, or to run only them:
+One part is the measured machine: its image is built, booted, certified and verified, which takes
+twenty minutes if machines are emulated. It runs beside the other tests. To leave it out, or to run
+only that:
 
   ./doit test tests
   ./doit test -m machine tests/machine

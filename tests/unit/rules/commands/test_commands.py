@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from aicert.errors import ConfigError, ToolError
 from rules.bench.benchmarks import BENCHMARKS, Row, imports_of, limit
 from rules.commands import bench, clean, test
 from rules.commands.help import OURS
+from rules.commands.lanes import Ended
 from rules.commands.test import Part, parts, run_parts
 from rules.host import work
 from rules.host.terminal import fitted, users_path
@@ -393,23 +395,65 @@ def test_test_runs_everything_without_arguments_and_only_pytest_with(
 ) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("AICERT_INVOKED_FROM", str(ROOT / "tests"))
-    names = [part.name for part in parts([])]
-    assert names[:4] == ["ruff check", "ruff format", "mypy", "pytest"]
-    assert [name.partition(" of ")[0] for name in names[4:6]] == ["coverage", "coverage"]
-    assert names[6:] == ["measured machine"]
+    every = parts([])
+    names = [part.name for part in every]
+    assert names[:3] == ["ruff check", "ruff format", "mypy"]
+    beside = ["programs", "measured machine", "all other tests"]
+    assert [part.name for part in every if part.beside] == names[3:6] == beside
+    # No folder of tests is in neither of the two, and what each covered is combined.
+    programs, _, rest = every[3:6]
+    folders = [word for word in programs.command if word.startswith("tests/")]
+    assert [word for word in rest.command if word.startswith("--ignore=")] == [
+        f"--ignore={folder}" for folder in folders
+    ]
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    assert every[6].command == ("coverage", "combine", programs.coverage, rest.coverage)
+    assert [name.partition(" of ")[0] for name in names[6:]] == ["coverage"] * 3
     only = parts(["unit/test_layering.py::test_x", "-k", "a or b", "-x"])
     located = f"{ROOT}/tests/unit/test_layering.py::test_x"
     assert only == [Part(name="pytest", command=("pytest", located, "-k", "a or b", "-x"))]
 
 
-def test_test_runs_all_parts_and_fails_if_one_did() -> None:
+def test_test_runs_all_parts_and_names_at_the_end_what_failed() -> None:
     lines: list[str] = []
-    todo = [Part(name=name, command=(name,)) for name in ("a", "b", "c")]
-    assert run_parts(todo, lambda command: int(command == ("b",)), log=lines.append) == 1
-    words = [line.split()[:2] for line in lines[-3:]]
-    assert words == [["ok", "a"], ["FAILED", "b"], ["ok", "c"]]
-    assert run_parts(todo, lambda _: 0, log=lines.append) == 0
+    todo = [Part(name=name, command=(name,), beside=name in "bc") for name in "abcd"]
+    ran: list[str] = []
+
+    def run(together: Sequence[Part]) -> list[Ended]:
+        ran.append("".join(part.name for part in together))
+        failures = {"b": ("FAILED tests/test_b.py::test_x - assert 1 == 2",)}
+        return [
+            Ended(
+                name=part.name,
+                code=int(part.name == "b"),
+                seconds=1,
+                failures=failures.get(part.name, ()),
+            )
+            for part in together
+        ]
+
+    assert run_parts(todo, run, log=lines.append) == 1
+    assert ran == ["a", "bc", "d"]
+    words = [line.split()[:2] for line in lines[-5:-1]]
+    assert words == [["ok", "a"], ["FAILED", "b"], ["ok", "c"], ["ok", "d"]]
+    assert lines[-1] == "FAILED tests/test_b.py::test_x - assert 1 == 2"
+    assert run_parts([todo[0]], run, log=lines.append) == 0
     assert test.Test.__test__ is False
+
+
+def test_tests_run_beside_each_other_with_coverage_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("one.py").write_text("import os\nprint(os.environ['COVERAGE_FILE'])\n")
+    Path("two.py").write_text("import os\nraise SystemExit('COVERAGE_FILE' in os.environ)\n")
+    monkeypatch.delenv("COVERAGE_FILE", raising=False)
+    one = Part(name="one", command=("one",), coverage=".coverage-one")
+    ended = test._run([one, Part(name="two", command=("two",))])
+    assert sorted((part.name, part.code) for part in ended) == [("one", 0), ("two", 0)]
+    assert capfd.readouterr().out == ".coverage-one\n"
+    (alone,) = test._run([Part(name="two", command=("two",))])
+    assert (alone.name, alone.code) == ("two", 0)
 
 
 def test_benchmarks_keep_the_sections_that_were_not_measured() -> None:
