@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aicert.errors import AicertError, ConfigError, ToolError
@@ -31,7 +31,16 @@ from aicert.formats.statement import Dependency, Output, Statement
 from aicert.frozen import dataclass, replace
 from enclave_runner.attester import attest
 from enclave_runner.attester.tpm import RunKey, Tpm
-from enclave_runner.axolotl import config, loss, loss_sample, report, texts, training
+from enclave_runner.axolotl import (
+    adapter_base,
+    config,
+    loss,
+    loss_sample,
+    report,
+    texts,
+    training,
+)
+from enclave_runner.axolotl.adapter_base import Base
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import measure, model_files, rows
@@ -83,7 +92,8 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         # The trainer is gone: before that nobody could know these bytes.
         seed = loss_sample.seed(nonce, tpm.random(32))
         events.send(machine_io.MEASURING)
-        output = _take_output(arguments, lockfile, result, key.run_key)
+        base = adapter_base.base_of(prepared.effective.references, lockfile)
+        output = _take_output(arguments, lockfile, result, base, key.run_key)
         run_report = _report(arguments, lockfile, measured, prepared, result, output)
         if output.files:
             run_report = _with_loss(arguments, prepared, result, output, seed, run_report)
@@ -209,12 +219,17 @@ def _train(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """The run's one output: `files` in `folder`, none if the training failed."""
+    """The run's one output: `files` in `folder`, none if the training failed.
+
+    `renamed`: the configs of adapters that the runner wrote the name of `base` into.
+    """
 
     name: str
     folder: Path
     files: Mapping[str, FileFact]
     signatures: Mapping[str, Digest]
+    base: Base
+    renamed: Sequence[str]
 
     @property
     def subject(self) -> Output:
@@ -227,12 +242,15 @@ def _take_output(
     arguments: argparse.Namespace,
     lockfile: Lockfile,
     result: training.TrainingResult,
+    base: Base,
     run_key: RunKey,
 ) -> Made:
     """Put the output where the host takes it, hash it, and sign it unless it is empty."""
     name = lockfile.outputs[0]
     folder = arguments.out / machine_io.OUTPUTS / name
     files = _collect(result, folder)
+    renamed = adapter_base.rename(folder, files, base)
+    files |= renamed
     signatures: dict[str, Digest] = {}
     if files:
         data = attest.sign_output(run_key, name, files)
@@ -240,7 +258,14 @@ def _take_output(
         beside.mkdir()
         (beside / f"{name}.sig").write_bytes(data)
         signatures[name] = of_bytes(data)
-    return Made(name=name, folder=folder, files=files, signatures=signatures)
+    return Made(
+        name=name,
+        folder=folder,
+        files=files,
+        signatures=signatures,
+        base=base,
+        renamed=sorted(renamed),
+    )
 
 
 def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:
@@ -281,7 +306,14 @@ def _report(
         {item.name: item for item in measured},
         arguments.training_env,
     )
-    return replace(built, signers=signers(lockfile), removed=prepared.models.removed, texts=named)
+    values = {**built.values, **report.of_base(output.base, output.renamed)}
+    return replace(
+        built,
+        values=values,
+        signers=signers(lockfile),
+        removed=prepared.models.removed,
+        texts=named,
+    )
 
 
 def _with_loss(

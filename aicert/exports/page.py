@@ -261,20 +261,26 @@ def _checks(result: AttestationResult) -> str:
 
 
 def _training(facts: Facts) -> str:
-    losses, steps = facts.log.get("losses"), facts.log.get("lossSteps")
-    figure = ""
-    if losses is not None and isinstance(losses.data, tuple) and len(losses.data) > 1:
-        count = len(losses.data)
-        at = tuple(float(number) for number in range(1, count + 1))
-        if steps is not None and isinstance(steps.data, tuple) and len(steps.data) == count:
-            at = steps.data
-        axis = "loss, as the trainer reports it (nats)"
-        figure = line_plot(at, losses.data, "Training loss by step", losses.origin, axis=axis)
+    figure = _losses(facts, "losses", "lossSteps", "Training loss by step")
+    figure += _losses(facts, "evalLosses", "evalLossSteps", "Evaluation loss by step")
     figure += _pace(facts)
     speed = _throughput(facts)
     if not figure and not speed:
         return ""
     return f"<section><h2>Training</h2>{figure}{speed}</section>"
+
+
+def _losses(facts: Facts, key: str, steps_key: str, title: str) -> str:
+    """A plot of some of the trainer's losses, by their steps if there is one for each."""
+    losses, steps = facts.log.get(key), facts.log.get(steps_key)
+    if losses is None or not isinstance(losses.data, tuple) or len(losses.data) < 2:
+        return ""
+    count = len(losses.data)
+    at = tuple(float(number) for number in range(1, count + 1))
+    if steps is not None and isinstance(steps.data, tuple) and len(steps.data) == count:
+        at = steps.data
+    axis = "loss, as the trainer reports it (nats)"
+    return line_plot(at, losses.data, title, losses.origin, axis=axis)
 
 
 def _pace(facts: Facts) -> str:

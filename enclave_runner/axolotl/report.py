@@ -18,6 +18,7 @@ from aicert.formats.digest import Digest, FileFact
 from aicert.formats.fields import MAX_INT
 from aicert.formats.run_report import Override, RunReport, Scalar, Value
 from aicert.formats.run_report_facts import Records
+from enclave_runner.axolotl.adapter_base import Base
 from enclave_runner.axolotl.config import Effective
 from enclave_runner.axolotl.tensors import compare
 from enclave_runner.axolotl.training import TrainingResult
@@ -116,6 +117,14 @@ def build(
     )
 
 
+def of_base(base: Base, renamed: Sequence[str]) -> dict[str, Value]:
+    """Which input the run's base model is, and the name that configs of adapters got for it."""
+    values = {"baseInput": Value("measured", base.reference)}
+    if renamed:
+        values["adapterBase"] = Value("derived", base.shown)
+    return values
+
+
 def _compared(
     inputs: list[MeasuredInput], target: Path, output: Mapping[str, FileFact]
 ) -> dict[str, Value]:
@@ -139,11 +148,20 @@ def _told(self_reported: Mapping[str, object]) -> dict[str, Value]:
         for key, name in _SELF_REPORTED.items()
         if key in self_reported
     }
-    losses = cast(list[tuple[float, float]], self_reported.get("losses"))
-    if losses:
-        values["lossSteps"] = Value("self-reported", tuple(step for step, _ in losses))
-        values["losses"] = Value("self-reported", tuple(round(loss, 6) for _, loss in losses))
+    for steps, losses in (("lossSteps", "losses"), ("evalLossSteps", "evalLosses")):
+        pairs = cast(list[tuple[float, float]], self_reported.get(losses))
+        if pairs:
+            values[steps] = Value("self-reported", tuple(step for step, _ in pairs))
+            values[losses] = Value("self-reported", tuple(round(loss, 6) for _, loss in pairs))
+    for name, number in cast(dict[str, float], self_reported.get("metrics", {})).items():
+        values.setdefault(_metric_name(name), Value("self-reported", round(number, 6)))
     return values
+
+
+def _metric_name(name: str) -> str:
+    """`eval_rewards/accuracies` as the report writes it: evalRewardsAccuracies."""
+    first, *rest = re.split(r"[^A-Za-z0-9]+", name)
+    return (first + "".join(word[:1].upper() + word[1:] for word in rest))[:64]
 
 
 def _facts(facts: Mapping[str, object]) -> dict[str, Value]:

@@ -67,6 +67,9 @@ VIOLATIONS = {
 }
 
 _MAX_LOSSES = 2100
+# Of an evaluation: what it measured last, by Trainer's names.
+_MAX_METRICS = 64
+_METRIC = re.compile(r"eval_[A-Za-z0-9_/.-]{1,55}", re.ASCII)
 _MAX_COUNT = 2**53
 _COUNTS = ("steps", "totalSteps", "tokens", "flops", "parameters", "trainableParameters", "threads")
 _NUMBERS = ("epochs", "trainSeconds")
@@ -342,11 +345,16 @@ def _checked(told: Mapping[str, object]) -> dict[str, object]:
         text = told.get(name)
         if isinstance(text, str) and len(text) <= 64 and text.isascii() and text.isprintable():
             kept[name] = text
-    losses = told.get("losses")
-    if isinstance(losses, list) and len(losses) <= _MAX_LOSSES:
-        pairs = [_loss(each) for each in losses]
-        if all(pair is not None for pair in pairs):
-            kept["losses"] = pairs
+    for name in ("losses", "evalLosses"):
+        losses = told.get(name)
+        if isinstance(losses, list) and len(losses) <= _MAX_LOSSES:
+            pairs = [_loss(each) for each in losses]
+            if all(pair is not None for pair in pairs):
+                kept[name] = pairs
+    metrics = told.get("metrics")
+    if isinstance(metrics, dict) and len(metrics) <= _MAX_METRICS:
+        numbers = {key: _number(value) for key, value in metrics.items() if _METRIC.fullmatch(key)}
+        kept["metrics"] = {key: number for key, number in numbers.items() if number is not None}
     return kept
 
 

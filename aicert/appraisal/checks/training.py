@@ -19,6 +19,8 @@ STEPS, TOKENS, LOSSES = "steps", "tokens", "losses"
 # How many tensors of the outputs are no input's, under a name of theirs or another; and are one's.
 CHANGED, NEW, UNCHANGED = "tensorsChanged", "tensorsNew", "tensorsUnchanged"
 UNREAD = "weightsUnread"
+# The input that is the base model, and the name that an adapter's config gives it.
+BASE_INPUT, ADAPTER_BASE = "baseInput", "adapterBase"
 WEIGHTS_SUFFIX = ".safetensors"
 SHOWN = 5
 # `{}` and the end of the line.
@@ -111,7 +113,7 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
     told = f"{steps} {STEPS} ({origin}), {_tokens(run)}"
     lines = [told, f"{counted(weights, 'weight file')}: {_compared(run)}"]
     if run.report.version > 1:
-        lines += _fit(run)
+        lines += [*_base(run), *_fit(run)]
     return "\n".join(lines), None
 
 
@@ -139,6 +141,17 @@ def _compared(run: VerifiedRun) -> str:
     if not counts[CHANGED] + counts[NEW]:
         raise EvidenceError(f"no tensor changed: all {counts[UNCHANGED]} are in the inputs")
     return f"{counts[CHANGED]} tensors changed, {counts[NEW]} new, {counts[UNCHANGED]} unchanged"
+
+
+def _base(run: VerifiedRun) -> list[str]:
+    """Of an adapter: the name that loaders will go by, and what it was trained on."""
+    named, base = (run.report.values.get(key) for key in (ADAPTER_BASE, BASE_INPUT))
+    if named is None or base is None:
+        return []
+    digests = {item.name: item.digest for item in run.lockfile.inputs}
+    digest = digests.get(str(base.data).partition("/")[0], "which is no input")
+    name = f"{str(named.data)[:200]!a} (claimed)" if named.data else "none"
+    return [f"base that the adapter names: {name}; trained on {str(base.data)[:200]!a}, {digest}"]
 
 
 def _fit(run: VerifiedRun) -> list[str]:

@@ -23,6 +23,8 @@ from transformers.trainer_utils import set_seed
 from transformers.utils import chat_template_utils
 
 _MAX_LOSSES = 1000
+# How fast an evaluation was, and how far: no property of the model.
+_SPEEDS = ("_runtime", "_per_second", "_epoch", "_preparation_time")
 
 
 class _FixedDate(datetime):
@@ -53,11 +55,19 @@ def _finite(value: Any) -> float | None:
     return number if number - number == 0.0 else None
 
 
+def _thinned(losses: list[list[float]]) -> list[list[float]]:
+    """Some of many, the last among them."""
+    kept = losses[:: len(losses) // _MAX_LOSSES + 1]
+    return [*kept, losses[-1]] if losses and kept[-1] != losses[-1] else kept
+
+
 class Counter(TrainerCallback):  # type: ignore[misc]  # transformers is not there to mypy
     """Follows one training and tells what it did."""
 
     def __init__(self) -> None:
         self._losses: list[list[float]] = []
+        self._eval_losses: list[list[float]] = []
+        self._metrics: dict[str, float] = {}
         self._started = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -75,19 +85,34 @@ class Counter(TrainerCallback):  # type: ignore[misc]  # transformers is not the
             self._losses.append([state.global_step, loss])
             _tell({"step": state.global_step, "total": state.max_steps, "loss": loss})
 
+    def on_evaluate(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        metrics: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in (metrics or {}).items():
+            number = _finite(value)
+            if number is None or not name.startswith("eval_") or name.endswith(_SPEEDS):
+                continue
+            if name == "eval_loss":
+                self._eval_losses.append([state.global_step, number])
+            else:
+                self._metrics[name] = number
+
     def on_train_end(
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
-        every = len(self._losses) // _MAX_LOSSES + 1
-        kept = self._losses[::every]
-        if self._losses and kept[-1] != self._losses[-1]:
-            kept.append(self._losses[-1])
         counters: dict[str, Any] = {
             "steps": state.global_step,
             "totalSteps": state.max_steps,
             "tokens": int(state.num_input_tokens_seen),
             "flops": int(state.total_flos),
-            "losses": kept,
+            "losses": _thinned(self._losses),
+            "evalLosses": _thinned(self._eval_losses),
+            "metrics": self._metrics,
             "epochs": _finite(state.epoch),
             "trainSeconds": round(time.monotonic() - self._started, 3),
             "torch": torch.__version__,

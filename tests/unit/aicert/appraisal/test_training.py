@@ -75,3 +75,32 @@ def test_rows_need_three_bytes_each(size: int, verdict: str) -> None:
     rows = (replace(FACTS["records"][0], rows=256, bytes=size),)
     scene = Scene("local", 2).edit("report", lambda report: replace(report, records=rows))
     assert scene.appraise().check("inputs.records").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"baseInput": "model", "adapterBase": "org/name@1"}, "'org/name@1' (claimed)"),
+        ({"baseInput": "model", "adapterBase": ""}, "none"),
+    ],
+)
+def test_the_name_of_an_adapters_base_is_a_claim(values: dict[str, str], line: str) -> None:
+    scene = Scene("local", 2)
+    digest = next(i.digest for i in scene.get("lockfile").inputs if i.name == "model")
+    assert f"base that the adapter names: {line}; trained on 'model', {digest}" in based(values)
+    assert "base that" not in based({"baseInput": "model"})
+
+
+def test_a_base_that_is_no_input_is_said_to_be_none() -> None:
+    told = based({"baseInput": "other/sub", "adapterBase": "x"})
+    assert "trained on 'other/sub', which is no input" in told
+
+
+def based(values: dict[str, str]) -> str:
+    more = {key: Value("measured", text) for key, text in values.items()}
+    scene = Scene("local", 2).edit(
+        "report", lambda report: replace(report, values={**report.values, **more})
+    )
+    check = scene.appraise().check("outputs.trained")
+    assert check.verdict == "ok"
+    return check.detail

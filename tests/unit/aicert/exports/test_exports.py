@@ -331,6 +331,20 @@ def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> Non
     assert "300 tokens in 1.5 s: 200 tokens a second" in text
 
 
+def test_a_page_draws_what_evaluations_said() -> None:
+    more = {
+        "evalLosses": Value("self-reported", (2.5, 2.25)),
+        "evalLossSteps": Value("self-reported", (5, 10)),
+        "evalAccuracy": Value("self-reported", 0.5),
+    }
+    scene = Scene("local", 2).edit(
+        "report", lambda report: replace(report, values={**report.values, **more})
+    )
+    text = draw(of_bytes(scene.get("file")), facts.read(scene.get("file")), scene.appraise())
+    assert "Evaluation loss by step, from 2.5 at step 5 to 2.25 at step 10 (self-repo" in text
+    assert "evalAccuracy" in text
+
+
 def test_a_page_says_measured_where_the_checks_are_ok() -> None:
     scene = Scene()
     result = scene.appraise()

@@ -9,7 +9,7 @@ import pytest
 from aicert.errors import LockError
 from aicert.files.tree import read_tree
 from aicert.formats.run_report_facts import Records
-from enclave_runner.axolotl.report import _parameters, check_told
+from enclave_runner.axolotl.report import _parameters, _told, check_told
 from tests.adversarial.attacks_disk import ATTACKS, GOOD, safetensors, tensor
 from tests.adversarial.forger import FACTS
 
@@ -59,3 +59,17 @@ def test_what_it_cannot_hold_is_refused_before_training(
 ) -> None:
     with pytest.raises(LockError, match=message):
         check_told(records, removed)
+
+
+def test_evaluations_are_the_trainers_word() -> None:
+    told = _told(
+        {
+            "evalLosses": [[5, 2.5], [10, 2.25]],
+            "metrics": {"eval_rewards/accuracies": 0.5, "eval_Losses": 9.0},
+        }
+    )
+    assert {value.origin for value in told.values()} == {"self-reported"}
+    # A metric takes no other value's name.
+    assert {key: value.data for key, value in told.items()} == {
+        "evalLossSteps": (5, 10), "evalLosses": (2.5, 2.25), "evalRewardsAccuracies": 0.5,
+    }  # fmt: skip

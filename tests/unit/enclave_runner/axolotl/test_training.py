@@ -84,6 +84,17 @@ def test_losses_that_are_not_pairs_of_numbers_are_dropped(losses: object) -> Non
     assert counters == {}
 
 
+def test_what_an_evaluation_said_is_kept_by_name_type_and_size() -> None:
+    told = {
+        "evalLosses": [[5, 2.5]],
+        "metrics": {"eval_accuracy": 0.5, "eval_x": "1", "steps": 9, "eval_\x1b": 1, "eval_": 1},
+    }
+    _, counters = read(json.dumps({"counters": told}).encode())
+    assert counters == {"evalLosses": [[5, 2.5]], "metrics": {"eval_accuracy": 0.5}}
+    many = {f"eval_{number}": 1 for number in range(65)}
+    assert read(json.dumps({"counters": {"metrics": many}}).encode()) == ([], {})
+
+
 def test_the_exclusion_table_leaves_the_model() -> None:
     assert {"debug.log", "training_args.bin"} <= training.EXCLUDED_FILES
 

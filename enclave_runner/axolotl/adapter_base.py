@@ -1,0 +1,90 @@
+"""The name of the base model in an adapter's config: what the lockfile calls it.
+
+The trainer writes the path at which it saw the base, which is nowhere else. Loaders of adapters go
+by that name, so the runner writes the locked one, as far as it is a name for loaders: a claim of
+the builder's, as every name of a source is. What was trained on is the input's digest.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import EvidenceError
+from aicert.formats import strict_json
+from aicert.formats.digest import FileFact
+from aicert.formats.lockfile import Lockfile
+from enclave_runner.inputs.references import Reference
+
+CONFIG = "adapter_config.json"
+NAME, REVISION = "base_model_name_or_path", "revision"
+_BASE_KEY = "base_model"
+_HUB = re.compile(r"hf:(?!datasets/)([^@]+)@([^@]+)")
+# PEFT writes some kilobytes.
+_MAX_CONFIG = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Base:
+    """The base of a run: `reference` as the config names it (INPUT or INPUT/PATH), and under which
+    name and revision loaders find it; none where there is no such name.
+    """
+
+    reference: str
+    name: str | None
+    revision: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """Name and revision, as people write them."""
+        return "@".join(part for part in (self.name, self.revision) if part)
+
+
+def base_of(references: Iterable[Reference], lockfile: Lockfile) -> Base:
+    """What the run's config names as its base model."""
+    found = next(each for each in references if each.key == _BASE_KEY)
+    reference = "/".join(part for part in (found.name, found.inside) if part)
+    uri = lockfile.input(found.name).uri
+    if uri.startswith("path:"):
+        path = uri.removeprefix("path:")
+        return Base(
+            reference=reference, name="/".join(part for part in (path, found.inside) if part)
+        )
+    hub = _HUB.fullmatch(uri)
+    # A loader knows no folder in a repository of the hub's.
+    if hub is None or found.inside:
+        return Base(reference=reference, name=None)
+    return Base(reference=reference, name=hub[1], revision=hub[2])
+
+
+def rename(folder: Path, files: Mapping[str, FileFact], base: Base) -> dict[str, FileFact]:
+    """Write the base's name into every adapter's config below `folder`; the files that changed.
+
+    `files` are all that there are, hashed; nothing of the trainer's runs any more. A config that
+    cannot be read is left as it is: no loader can read it either, or each in its own way.
+    """
+    changed = {}
+    for path in files:
+        if path.rpartition("/")[2] != CONFIG:
+            continue
+        data = _renamed((folder / path).read_bytes(), base)
+        if data is not None:
+            (folder / path).write_bytes(data)
+            changed[path] = FileFact(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return changed
+
+
+def _renamed(data: bytes, base: Base) -> bytes | None:
+    try:
+        config = strict_json.loads(data, what=CONFIG, max_bytes=_MAX_CONFIG)
+    except EvidenceError:
+        return None
+    if not isinstance(config, dict):
+        return None
+    kept = {key: value for key, value in config.items() if key not in (NAME, REVISION)}
+    named = {NAME: base.name, REVISION: base.revision}
+    kept |= {key: value for key, value in named.items() if value is not None}
+    # As PEFT writes it.
+    return json.dumps(kept, indent=2, sort_keys=True).encode("ascii")
