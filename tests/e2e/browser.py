@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 PROGRAM = "chromium"
-LIMIT_S = 60
+# No more than a bound on what hangs.
+LIMIT_S = 600
 
 
 class Browser:
