@@ -40,7 +40,11 @@ Check that DIR, or one file, is exactly what somebody whom you trust has signed.
   aicert verify-signature model/ --identity me@example.com --issuer https://accounts.google.com
   aicert verify-signature model/ --key key.pub --only model-00001-of-00004.safetensors
 
-A certificate has to be valid now, or at the time that you state with --at.
+  aicert verify-signature model/ --key key.pub --ignore eval/ --ignore-unsigned
+
+A certificate has to be valid now, or at the time that you state with --at. A file that nobody
+signed fails, and so does a changed one: --ignore and --ignore-unsigned say what you do not care
+about, and the verdict repeats it.
 """
 _EXITS = (
     "exit codes: 0 passed, 1 the signature or the files say no, 2 no verdict, 3 bad command line"
@@ -96,6 +100,10 @@ def add_commands(commands: "Subparsers") -> None:
     add("--issuer", metavar="URL", help="the OpenID provider that vouches for ID")
     add("--trusted-root", metavar="FILE", help="Sigstore's root, if not the one installed here")
     add("--only", metavar="PATH", action="append", default=[], help="verify only this file")
+    add("--ignore", metavar="PATH", action="append", default=[],
+        help="do not look at this path, signed or not; the verdict says so")  # fmt: skip
+    add("--ignore-unsigned", action="store_true",
+        help="let files pass that nobody signed; the verdict lists them")  # fmt: skip
     add_format(verify)
     verify.set_defaults(run=_verify)
 
@@ -221,6 +229,9 @@ def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
             keyless=_keyless(options),
             signature=options.signature,
             only=options.only,
+            ignoring=verifying.Ignoring(
+                paths=tuple(options.ignore), unsigned=options.ignore_unsigned
+            ),
             on_bytes=progress.on_bytes,
         )
     if options.format == "json":

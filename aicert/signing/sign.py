@@ -26,6 +26,8 @@ from aicert.text import counted
 
 # What model_signing leaves out of every tree by default: without them its verifier finds "extra".
 GIT_NAMES = (".git", ".gitattributes", ".github", ".gitignore")
+# What the hub's client leaves in a folder that it downloaded to.
+HUB_NAME = ".cache/huggingface"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +208,7 @@ def _remembered(
 
 
 def _ignored(root: Path, place: Path, more: Sequence[str]) -> list[str]:
-    names = list(GIT_NAMES)
+    names = [*GIT_NAMES, HUB_NAME]
     for given in more:
         path = given.rstrip("/")
         try:

@@ -2,7 +2,9 @@
 
 `signer.trusted`, `signature.valid`, `manifest.form`, `files.match`, in this order; one whose
 prerequisite failed is not checked. Every byte that is covered is read now, whatever a cache may
-know. What lies there uncovered fails, unless the signer named it as left out: then it is printed.
+know. What lies there uncovered fails, unless the signer named it as left out, it is on the closed
+list of what hubs and this program put beside a model, or the verifier asked to ignore it: what is
+there is printed each time.
 """
 
 import os
@@ -17,6 +19,7 @@ from typing import Literal, NoReturn, TypeVar
 from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded
 from aicert.formats.paths import check_path
+from aicert.formats.uncovered_names import FOLDERS, ignored_paths
 from aicert.frozen import dataclass
 from aicert.model_signature import reader as bundles
 from aicert.model_signature.reader import Bundle, Manifest
@@ -31,6 +34,25 @@ CHECKS = ("signer.trusted", "signature.valid", "manifest.form", "files.match")
 T = TypeVar("T")
 Keyless = Callable[[bytes], Trusted]
 SHOWN = 8
+# A data set's README.md says what is loaded as which rows, from the network too: never unsigned.
+MAY_BE_UNSIGNED = frozenset(ignored_paths()) - {"README.md"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignoring:
+    """What the verifier does not care about: signed or not, what is at or below `paths` is not
+    looked at; with `unsigned`, files that nobody signed may be there.
+    """
+
+    paths: tuple[str, ...] = ()
+    unsigned: bool = False
+
+    def covers(self, path: str) -> bool:
+        """Whether `path` is one that is not looked at."""
+        return any(f"{path}/".startswith(f"{each}/") for each in self.paths)
+
+
+NOTHING = Ignoring()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +67,17 @@ class SignatureCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureResult:
-    """What was found. `covered` is (files verified, files signed); `notes` are for people."""
+    """What was found. `covered` is (files verified, files signed); `notes` are for people.
+
+    `ignoring` is what the verifier asked for, and `unsigned` the files that it let pass.
+    """
 
     checks: tuple[SignatureCheck, ...]
     subject: str
     covered: tuple[int, int]
     notes: tuple[str, ...]
+    ignoring: Ignoring
+    unsigned: tuple[str, ...]
 
     @property
     def verdict(self) -> Literal["passed", "failed"]:
@@ -75,6 +102,7 @@ def verify(
     keyless: Keyless | None = None,
     signature: StrPath | None = None,
     only: Sequence[str] = (),
+    ignoring: Ignoring = NOTHING,
     on_bytes: OnBytes | None = None,
 ) -> SignatureResult:
     """Verify `target` (a directory or a file) against its signature file.
@@ -84,10 +112,11 @@ def verify(
         at: the time at which certificates are judged.
         key: PEM of the public key that you trust, or
         roots: PEM files of the certificates that you trust to certify signers, or
-        keyless: from the bytes of a signature file to whom you trust
-        (aicert.signing.sigstore_signer). signature: the signature file; by default as `aicert sign`
-        places it. only: relative paths to verify, instead of all: other files are then not looked
-        at. on_bytes: called with the number of bytes read, for progress.
+        keyless: from a signature file's bytes to whom you trust (aicert.signing.sigstore_signer).
+        signature: the signature file; by default as `aicert sign` places it.
+        only: relative paths to verify, instead of all: other files are then not looked at.
+        ignoring: what may be there unsigned or changed all the same.
+        on_bytes: called with the number of bytes read, for progress.
 
     Raises:
         EvidenceError: no or no readable signature, or files that cannot be read.
@@ -95,6 +124,7 @@ def verify(
     """
     root = located(target)
     _check_options((key is not None, bool(roots), keyless is not None), only)
+    ignoring = _checked(ignoring, only)
     place = default_signature(root) if signature is None else Path(signature)
     data = _read(place, root, is_named=signature is not None)
     read = bundles.parse(data)
@@ -108,13 +138,21 @@ def verify(
     signer = steps.take("signer.trusted", trust)
     valid = steps.take("signature.valid", lambda: _valid(read, signer))
     manifest = steps.take("manifest.form", lambda: _manifest(read, valid, root))
-    match = partial(_match, root, manifest, only, place, steps.notes, on_bytes)
+    unsigned: list[str] = []
+    if only:
+        match = partial(_match_some, root, manifest, only, on_bytes)
+    else:
+        match = partial(
+            _match_all, root, manifest, place, ignoring, steps.notes, unsigned, on_bytes
+        )
     verified = steps.take("files.match", match, no=_MismatchError)
     return SignatureResult(
         checks=tuple(steps.results),
         subject=root.name,
         covered=(verified or 0, 0 if manifest is None else len(manifest.files)),
         notes=tuple(steps.notes),
+        ignoring=ignoring,
+        unsigned=tuple(unsigned),
     )
 
 
@@ -131,6 +169,21 @@ def _check_options(trusted: tuple[bool, ...], only: Sequence[str]) -> None:
         except EvidenceError as error:
             hint = f"--only {shlex.quote(os.path.normpath(path))}"
             raise ConfigError(f"--only: {error.message}", hint=hint) from None
+
+
+def _checked(ignoring: Ignoring, only: Sequence[str]) -> Ignoring:
+    """The paths of --ignore, each a plain relative one."""
+    if only and ignoring != NOTHING:
+        raise ConfigError("--only looks at no other file: there is nothing left to ignore")
+    paths = sorted({path.rstrip("/") for path in ignoring.paths})
+    for path in paths:
+        try:
+            check_path(path)
+        except EvidenceError as error:
+            raise ConfigError(
+                f"--ignore: {error.message}", hint="paths are relative to the directory"
+            ) from None
+    return Ignoring(paths=tuple(paths), unsigned=ignoring.unsigned)
 
 
 def _read(place: Path, root: Path, *, is_named: bool) -> bytes:
@@ -220,25 +273,11 @@ def _manifest(read: Bundle, payload: bytes | None, root: Path) -> tuple[str, Man
     )
 
 
-def _match(
-    root: Path,
-    manifest: Manifest | None,
-    only: Sequence[str],
-    place: Path,
-    notes: list[str],
-    on_bytes: OnBytes | None,
+def _match_some(
+    root: Path, manifest: Manifest | None, only: Sequence[str], on_bytes: OnBytes | None
 ) -> tuple[str, int]:
     if manifest is None:
         raise ValueError("files are matched with a manifest")
-    notes.extend(manifest.notes)
-    if only:
-        return _match_some(root, manifest, only, on_bytes)
-    return _match_all(root, manifest, place, notes, on_bytes)
-
-
-def _match_some(
-    root: Path, manifest: Manifest, only: Sequence[str], on_bytes: OnBytes | None
-) -> tuple[str, int]:
     wanted = sorted(set(only))
     for path in wanted:
         if path not in manifest.files:
@@ -256,39 +295,80 @@ def _match_some(
 
 
 def _match_all(
-    root: Path, manifest: Manifest, place: Path, notes: list[str], on_bytes: OnBytes | None
+    root: Path,
+    manifest: Manifest | None,
+    place: Path,
+    ignoring: Ignoring,
+    notes: list[str],
+    unsigned: list[str],
+    on_bytes: OnBytes | None,
 ) -> tuple[str, int]:
-    ignored = set(manifest.ignored)
+    if manifest is None:
+        raise ValueError("files are matched with a manifest")
+    notes.extend(manifest.notes)
     own = located(place)
-    if own != root and own.is_relative_to(root):
-        ignored.add(own.relative_to(root).as_posix())
-    covered = ignored.intersection(manifest.files)
-    if covered:
-        raise _MismatchError(f"both signed and left out: {min(covered)!a}")
+    left_out = _left_out(root, manifest, own)
+    skipped = left_out | set(ignoring.paths)
+    signed = {path for path in manifest.files if not ignoring.covers(path)}
+    if not signed:
+        raise ConfigError("--ignore leaves no signed file to verify")
     if manifest.algorithm == "sha256" and manifest.parts is None:
-        facts = hashing.whole_files(root, ignored, on_bytes)
+        facts = hashing.whole_files(root, skipped, on_bytes)
         sizes = {path: fact.size for path, fact in facts.items()}
-        there = facts.keys() & manifest.files.keys()
+        there = facts.keys() & signed
         same = {path: facts[path].sha256 == manifest.files[path] for path in there}
     else:
-        sizes = hashing.names(root, ignored)
-        there = sizes.keys() & manifest.files.keys()
+        sizes = hashing.names(root, skipped)
+        there = sizes.keys() & signed
         same = hashing.compare(root, manifest, there, on_bytes)
-    extra = sorted(path for path in sizes if path not in manifest.files)
+    extra = sorted(path for path in sizes if path not in signed)
     if manifest.parts is not None:
         # The format names parts of files; an empty file has none.
-        empty = [path for path in extra if not sizes[path]]
+        notes.extend(
+            f"empty, and not signable in parts: {path}" for path in extra if not sizes[path]
+        )
         extra = [path for path in extra if sizes[path]]
-        notes.extend(f"empty, and not signable in parts: {path}" for path in empty)
-    lines = [f"missing   {path}" for path in manifest.files if path not in sizes]
+    if ignoring.unsigned:
+        unsigned.extend(extra)
+        extra = []
+    lines = [f"missing   {path}" for path in sorted(signed) if path not in sizes]
     lines += [f"changed   {path}" for path in sorted(same) if not same[path]]
     lines += [f"unsigned  {path}" for path in extra]
     if lines:
         raise _MismatchError(_lines("the files are not the signed ones", lines))
-    here = [name for name in hashing.left_out(root, ignored) if root / name != own]
-    notes.extend(f"present, not signed: {name}" for name in here if root.is_dir())
-    total = sum(sizes.values())
-    return f"{counted(len(same), 'file')}, {total} bytes, and no other", len(same)
+    if root.is_dir():
+        here = [name for name in hashing.left_out(root, left_out) if root / name != own]
+        notes.extend(f"present, not signed: {name}" for name in here)
+    notes.extend(
+        f"nothing is at {path}, which --ignore names"
+        for path in ignoring.paths
+        if not os.path.lexists(root / path)
+    )
+    total = sum(size for path, size in sizes.items() if path in signed)
+    rest = "and no other" if not skipped - left_out and not unsigned else "others were ignored"
+    return f"{counted(len(same), 'file')}, {total} bytes, {rest}", len(same)
+
+
+def _left_out(root: Path, manifest: Manifest, own: Path) -> set[str]:
+    """Paths that nobody signed and that may be there: the signer's list, ours, the signature."""
+    left_out = set(manifest.ignored)
+    if own != root and own.is_relative_to(root):
+        left_out.add(own.relative_to(root).as_posix())
+    covered = left_out.intersection(manifest.files)
+    if covered:
+        raise _MismatchError(f"both signed and left out: {min(covered)!a}")
+    return left_out | {name for name in MAY_BE_UNSIGNED if _is_loose(root, name, manifest)}
+
+
+def _is_loose(root: Path, name: str, manifest: Manifest) -> bool:
+    """Whether what is at a name of the closed list is what the list means, and nobody signed it."""
+    if name in manifest.files or any(path.startswith(f"{name}/") for path in manifest.files):
+        return False
+    try:
+        mode = (root / name).lstat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISDIR(mode) if f"{name}/" in FOLDERS else stat.S_ISREG(mode)
 
 
 def _lines(head: str, lines: list[str]) -> str:
@@ -311,8 +391,21 @@ def to_json(result: SignatureResult) -> dict[str, object]:
         "lockfile": None,
         "filesVerified": verified,
         "filesSigned": signed,
+        "ignored": list(result.ignoring.paths),
+        "ignoreUnsigned": result.ignoring.unsigned,
+        "unsigned": list(result.unsigned),
         "notes": list(result.notes),
     }
+
+
+def _ignored_lines(result: SignatureResult) -> list[str]:
+    """What the verdict does not speak of, because the verifier asked for it."""
+    names = [f"{path}, as asked" for path in result.ignoring.paths]
+    if result.ignoring.unsigned:
+        names.append(f"{counted(len(result.unsigned), 'unsigned file')}, as asked")
+        names += [f"  {path}" for path in result.unsigned]
+    more = [f"and {len(names) - MAX_LINES} more"] if len(names) > MAX_LINES else []
+    return [f"Ignores   {safe(name)}" for name in [*names[:MAX_LINES], *more]]
 
 
 def text(result: SignatureResult) -> str:
@@ -330,6 +423,7 @@ def text(result: SignatureResult) -> str:
     if result.verdict == "passed":
         partial = "" if verified == signed else f", {verified} of {signed} files"
         lines += ["", f"PASSED    signed by the signer you named{partial}"]
+        lines += _ignored_lines(result)
         lines.append("Omits     what the model is, and where it came from: a signature says who")
     else:
         failed = [check for check in result.checks if check.verdict == "failed"]

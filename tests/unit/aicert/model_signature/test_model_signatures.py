@@ -21,7 +21,7 @@ from aicert.model_signature import reader as bundle
 from aicert.model_signature import writer
 from aicert.signing import sign
 from aicert.signing.keys import key_signer, load_signer
-from aicert.signing.verify import SignatureResult
+from aicert.signing.verify import NOTHING, SignatureResult
 from tests.unit.signing_keys import Pair, Said, pair
 
 
@@ -55,7 +55,14 @@ def test_signing_is_canonical_and_verifies(model: Path, keys: Pair, said: Said) 
     assert statement["predicate"]["serialization"] == {
         "allow_symlinks": False,
         "hash_type": "sha256",
-        "ignore_paths": [".git", ".gitattributes", ".github", ".gitignore", "model.sig"],
+        "ignore_paths": [
+            ".cache/huggingface",
+            ".git",
+            ".gitattributes",
+            ".github",
+            ".gitignore",
+            "model.sig",
+        ],
         "method": "files",
     }
     hint = document["verificationMaterial"]["publicKey"]["hint"]
@@ -370,7 +377,11 @@ def subject(model: Path, signature: Path | None = None) -> str:
 
 def test_a_result_is_neither_true_nor_false() -> None:
     with pytest.raises(TypeError):
-        bool(SignatureResult(checks=(), subject="", covered=(0, 0), notes=()))
+        bool(
+            SignatureResult(
+                checks=(), subject="", covered=(0, 0), notes=(), ignoring=NOTHING, unsigned=()
+            )
+        )
 
 
 def test_the_signature_is_over_the_payload_as_sent(keys: Pair) -> None:
