@@ -109,12 +109,14 @@ def _certify(run: config.Run) -> None:
         request.nonce_for(run.name),
         accept=request.accept,
         keep=request.keep,
+        again=run.name in request.again,
         on_verdict=partial(request.verdicts.__setitem__, run.name),
     )
 
 
 def _is_current(run: config.Run) -> bool:
-    return certify.is_current(ROOT, run, request.nonce_for(run.name))
+    asked_again = run.name in request.again
+    return not asked_again and certify.is_current(ROOT, run, request.nonce_for(run.name))
 
 
 def _training_env_is_there() -> bool:

@@ -7,6 +7,7 @@ knows no platform's values.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import SIMULATED_TIERS, Root
@@ -66,9 +67,10 @@ class IdKeySigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What is accepted. `accepted` and `revoked` are digests of image locks; `images` are the
-    locks that the verifier holds itself, by digest; `max_age_days` None sets no maximum. `chips`
-    and `id_key_signers` are asked for where a root's tier is `confidential`.
+    """What is accepted. `accepted` and `revoked` are digests of image locks, `reasons` says why
+    some are revoked; `images` are the locks that the verifier holds itself, by digest;
+    `max_age_days` None sets no maximum. `chips` and `id_key_signers` are asked for where a root's
+    tier is `confidential`.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Policy:
     roots: tuple[Root, ...]
     accepted: frozenset[Digest] = frozenset()
     revoked: frozenset[Digest] = frozenset()
+    reasons: Mapping[Digest, str] = MappingProxyType({})
     images: "Mapping[Digest, ImageLock]"
     firmware: tuple[Firmware, ...] = ()
     chips: tuple[ChipRoot, ...] = ()

@@ -48,7 +48,9 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     images = _Table(table.table("images"), path, "images")
     accepted, held = _images(images, path)
     revoked = frozenset(_digest(text, path) for text in images.texts("revoked"))
+    given = images.table("reasons")
     images.done()
+    reasons = _reasons(given, revoked, path)
     firmware = tuple(_firmware(item, path) for item in table.sections("firmware"))
     chips = tuple(_chip(item, path) for item in table.sections("chip"))
     id_key_signers = tuple(_id_key_signer(item, path) for item in table.sections("launch"))
@@ -63,6 +65,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         roots=(*(base.roots if base else ()), *roots),
         accepted=accepted | (base.accepted if base else frozenset()),
         revoked=revoked | (base.revoked if base else frozenset()),
+        reasons={**(base.reasons if base else {}), **reasons},
         images={**(base.images if base else {}), **held},
         firmware=(*(base.firmware if base else ()), *firmware),
         chips=_instead(base.chips if base else (), chips, lambda one: one.issuer),
@@ -227,6 +230,21 @@ def _images(
             raise ConfigError(f"{path}: {name} is {lock.digest}, which `accepted` does not list")
         held[lock.digest] = lock
     return accepted, held
+
+
+def _reasons(
+    given: Mapping[str, object], revoked: frozenset[Digest], path: str
+) -> dict[Digest, str]:
+    """Why images are revoked; a reason for one that is not would be read as if it were."""
+    found = {}
+    for text, reason in given.items():
+        digest = _digest(text, path)
+        if digest not in revoked:
+            raise ConfigError(f"{path}: images: reasons: {digest} is not in `revoked`")
+        if not isinstance(reason, str) or not reason.strip():
+            raise ConfigError(f"{path}: images: reasons: {digest}: a text is wanted")
+        found[digest] = reason
+    return found
 
 
 def _firmware(item: object, path: str) -> Firmware:

@@ -1,4 +1,4 @@
-"""`./doit certify [RUN…] [--all] [--nonce HEX] [--accept]`."""
+"""`./doit certify [RUN…] [--all] [--nonce HEX] [--accept] [--again]`."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,11 @@ certified after that run; if it has no lockfile yet, one is written and certify 
 Once certificate and outputs are in place, the run has succeeded: if DVC or an export fails after
 that, a warning says why, the exit code is 0, and the next certify tries it again.
 
-A run is up to date if its certificate passes for the lockfile, outputs and runner that are here.
+A run is up to date if its certificate passes for the lockfile, outputs and runner that are here. A
+certificate that fits them, but is under another checkout's CA or of an image that is not accepted
+here, is kept; it is no verdict (exit code 2) until `./doit trust` or lockfiles/images.policy.toml
+says so. --again replaces it. That the image moved is no reason to train again.
+
 Without RUN, certify takes every run of aicert.toml except those that say `default = false` there.
 
   ./doit certify tiny-alpaca
@@ -58,6 +62,14 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
             "help": "continue with a lockfile that is written here for the first time",
         },
         {
+            "name": "again",
+            "short": "",
+            "long": "again",
+            "type": bool,
+            "default": False,
+            "help": "also what is up to date, or kept: replace its certificate and outputs",
+        },
+        {
             "name": "keep",
             "short": "",
             "long": "keep",
@@ -73,6 +85,7 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
         runs = project.chosen(args, everything=params["all"])
         names = [run.name for run in runs]
         request.accept, request.keep = params["accept"], params["keep"]
+        request.again = frozenset(names) if params["again"] else frozenset()
         request.is_certifying = True
         nonce = params["nonce"].lower()
         if nonce:

@@ -12,7 +12,7 @@ from rules.dvc import tampering, tracking
 from rules.dvc.program import exclusive, pass_through, run_dvc
 from rules.host.progress import say
 from rules.image import share
-from rules.project import config
+from rules.project import config, leftovers
 
 # Commands after which other bytes may lie in the checkout.
 BRINGING = ("pull", "fetch", "checkout")
@@ -59,7 +59,8 @@ Exit codes: 0 done, 2 DVC failed or brought the wrong bytes.
         with exclusive(root):
             packages = list(share.tracked(root)) if action in BRINGING else []
             before = tampering.look(root, project, packages) if action in BRINGING else None
-            code = pass_through(root, args)
+            given = [*args, *_of_runs_that_are_there(root, project, args)]
+            code = pass_through(root, given)
             sys.stdout.flush()
             if action == "remote" and args[1:2] == ["add"] and code == 0:
                 _verify_remotes(root)
@@ -72,6 +73,30 @@ Exit codes: 0 done, 2 DVC failed or brought the wrong bytes.
         if code != 0:
             raise ToolError(f"dvc ended with {code}", hint=_next(root, action))
         return 0
+
+
+def _of_runs_that_are_there(root: Path, project: config.Project, args: list[str]) -> list[str]:
+    """The targets of a pull that names none, where a run that is gone left `.dvc` files: its bytes
+    may be nowhere any more, and without targets DVC fails for them.
+    """
+    if not args or args[0] not in ("pull", "fetch") or _names_targets(args[1:]):
+        return []
+    gone = [file for files in leftovers.of(root, project).values() for file in files]
+    left = {file.relative_to(root).as_posix() for file in gone if file.suffix == ".dvc"}
+    if not left:
+        return []
+    say(f"left out, as their runs are gone: {', '.join(sorted(left))}; ./doit prune removes them")
+    return sorted(set(tracking.files_of_dvc(root)) - left)
+
+
+def _names_targets(words: list[str]) -> bool:
+    rest = iter(words)
+    for word in rest:
+        if word in ("-r", "--remote", "-j", "--jobs"):
+            next(rest, "")
+        elif not word.startswith("-"):
+            return True
+    return False
 
 
 def _next(root: Path, action: str) -> str:

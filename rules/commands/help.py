@@ -21,6 +21,8 @@ OURS = (
     "review",
     "why",
     "graph",
+    "trust",
+    "prune",
     "dvc",
     "test",
     "bench",

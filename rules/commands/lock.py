@@ -10,7 +10,7 @@ from rules.commands.base import RunTasks
 from rules.example import example
 from rules.host import progress
 from rules.host.reporter import show_error
-from rules.project import config, lock, locked, relock, sources
+from rules.project import config, leftovers, lock, locked, relock, sources
 from rules.project.input_signatures import check_signers
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ they are needed and missing.
         project = config.load(root)
         runs = [project.run(name) for name in args] or list(project.runs.values())
         if not params["check"]:
-            return super().execute(params, [f"lock:{run.name}" for run in runs])
+            code = super().execute(params, [f"lock:{run.name}" for run in runs])
+            if gone := leftovers.of(root, project):
+                progress.say(f"left over of runs that are gone: {', '.join(gone)}; ./doit prune")
+            return code
         example.make_example(root)
         codes = {_check(root, run) for run in runs}
         return min((code for code in codes if code), default=0)

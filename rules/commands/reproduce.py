@@ -13,6 +13,7 @@ from rules.commands.base import Command
 from rules.project import config, fetch, lock, results
 from rules.project.config_check import check_config
 from rules.runs import certify, reproduce, verify
+from rules.runs.question import own_question
 from rules.runs.reproduce import Side
 
 
@@ -57,7 +58,7 @@ Exit codes: 0 the same bytes, 1 they differ or the repeated run failed, 2 nothin
 
 
 def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
-    result = verify.verify(root, run, verify.own_question(root, run, None))
+    result = verify.verify(root, run, own_question(root, run, None))
     if result.verdict != "passed":
         check = (result.failed or result.undecided)[0]
         raise EvidenceError(
@@ -73,7 +74,7 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
     with certify.executed(root, again, current, None) as (out, _):
         model = out / OUTPUTS / run.outputs[0]
         certificate = parse((out / CERTIFICATE).read_bytes())
-        found = verify.own_question(root, again, None).appraise(
+        found = own_question(root, again, None).appraise(
             certificate, verify.read_model(model, f"{run.name}: reading"), identity(current.data)
         )
         if found.verdict != "passed":

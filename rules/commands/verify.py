@@ -9,6 +9,7 @@ from rules.commands.base import ALL, Command
 from rules.host.reporter import show_error
 from rules.project import config
 from rules.runs import verify
+from rules.runs.question import Question, question
 
 
 class Verify(Command):
@@ -78,7 +79,7 @@ object for each run, each on its own line.
         able = [r for r in (*runs, *project.runs.values()) if r.machine.driver.policy == policy]
         maker = (able or runs)[0].name
         given = (root, policy, params["root"], params["nonce"], maker)
-        asked = [verify.question(*given, gpu=run.machine.gpu) for run in runs]
+        asked = [question(*given, gpu=run.machine.gpu) for run in runs]
         codes = []
         for number, run in enumerate(runs):
             if len(runs) > 1 and params["format"] == "text":
@@ -86,7 +87,7 @@ object for each run, each on its own line.
             codes.append(self._one(root, run, asked[number], params["format"]))
         return min((code for code in codes if code), default=0)
 
-    def _one(self, root: Path, run: config.Run, asked: verify.Question, form: str) -> int:
+    def _one(self, root: Path, run: config.Run, asked: Question, form: str) -> int:
         try:
             result = verify.verify(root, run, asked)
             verify.show(result, form)

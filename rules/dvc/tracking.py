@@ -164,6 +164,13 @@ def _git(
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
+def files_of_dvc(root: Path) -> list[str]:
+    """Every file of DVC's own in the checkout, whoever made it, by its path in the repository."""
+    patterns = ("*.dvc", "dvc.yaml", "**/dvc.yaml")
+    names = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    return [name for name in _git(root, names) if (root / name).is_file()]
+
+
 def is_tracked(root: Path, project: Project, run: Run) -> bool:
     """Whether there is nothing to do; errors mean that something is."""
     try:
@@ -288,6 +295,29 @@ def _drop_others(root: Path, todo: dict[Path, Tracked]) -> None:
         if now is not None:
             file.unlink()
             say(f"moved  {file.relative_to(root)} to {now.relative_to(root)}: runs share the input")
+
+
+def hand_over(root: Path, project: Project, files: Iterable[Path]) -> dict[Path, Path]:
+    """Rename each of these `.dvc` files, of runs that are gone, whose bytes another run tracks now;
+    the bytes need not be here. Returns the new place of each.
+    """
+    if not is_on(root):
+        return {}
+    wanted: dict[Path, Tracked] = {}
+    for run in project.runs.values():
+        with contextlib.suppress(LockError):
+            wanted |= {item.path: item for item in of_run(root, project, run)}
+    moved: dict[Path, Path] = {}
+    for file in files:
+        found = _PATH.search(file.read_text(encoding="utf-8"))
+        item = wanted.get(root.resolve() / found[1].strip("\"'")) if found else None
+        if item is None or item.is_recorded or not replace(item, file=file).is_recorded:
+            continue
+        item.file.parent.mkdir(parents=True, exist_ok=True)
+        # Both lie two folders below the root, which is what they say.
+        file.rename(item.file)
+        moved[file] = item.file
+    return moved
 
 
 def _unfinished(root: Path, item: Tracked) -> bytes:

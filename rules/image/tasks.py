@@ -11,6 +11,7 @@ from typing import Any
 
 from aicert.errors import ToolError
 from aicert.formats import image_lock
+from aicert.formats.digest import of_bytes
 from aicert.formats.image_lock import Package
 from aicert.trust import ovmf
 from rules.host import progress
@@ -18,6 +19,7 @@ from rules.image import build, makers, moved, resolve, sources
 from rules.image import progress as image_progress
 from rules.image.build import Place
 from rules.image.store import FIRMWARE, Image
+from rules.project.images import LIST
 
 ROOT = Path(__file__).resolve().parents[2]
 Task = dict[str, Any]
@@ -162,6 +164,8 @@ def _write(where: Place, image: Image) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(image.lock)
     progress.say(f"{where.lock} changed: review the difference")
+    if before is not None:
+        progress.say(f"certificates of {of_bytes(before)} stay accepted where {LIST} lists it")
     for line in moved.moved_packages(before, image.lock):
         progress.say(f"  {line}")
 

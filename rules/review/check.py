@@ -1,7 +1,8 @@
 """What a pull request's lockfiles and certificates are checked for, by code of the base revision.
 
 `tree` is the change as a folder of files: data, of which nothing is executed. The policy is the
-caller's, never the change's. Certificates are judged without their models, which git does not hold.
+caller's, with the images that the base accepts, never the change's. Certificates are judged without
+their models, which git does not hold.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ from aicert.verifier import verify
 from rules.example import example
 from rules.project import config, lock, locked, sources
 from rules.project.config import Project, Run
-from rules.review import plain_files
+from rules.project.images import LIST
+from rules.review import images_list, plain_files
 from rules.review.packages import IMAGE, IMAGES
 from rules.review.revisions import Checkout, Files
 
@@ -62,7 +64,10 @@ def check(tree: Path, base: Files, policy: Policy, change: Files | None = None) 
     asked = _sources(tree, project)
     locks = _strays(project, head)
     locks += [check for path in IMAGES for check in _image(base, head, path)]
-    return [*odd, *lockfiles, *asked, *locks, *_certificates(base, head, policy)]
+    if (wrong := images_list.problem(head)) is not None:
+        locks.append(Check(what=str(LIST), verdict="failed", detail=_flat(wrong)))
+    accepting = images_list.accepted_by(base, policy)
+    return [*odd, *lockfiles, *asked, *locks, *_certificates(base, head, accepting)]
 
 
 def _make_example(tree: Path, project: Project) -> bool:

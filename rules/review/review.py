@@ -16,7 +16,7 @@ from aicert.formats.lockfile import LockedInput, Lockfile
 from rules.host.progress import amount
 from rules.host.rows import Row, Section, moved
 from rules.project.locked import DIRECTORY
-from rules.review import config_fields, table_facts
+from rules.review import config_fields, images_list, table_facts
 from rules.review.bytes_at_hand import Finder
 from rules.review.packages import IMAGES, image_section, training_section
 from rules.review.revisions import Files
@@ -69,6 +69,7 @@ def review(root: Path, base: Files, head: Files) -> Review:
     names = {run for files in (base, head) for run in _runs(files)}
     sections = [_run_section(run, old, new, warnings) for run in sorted(names)]
     sections += [image_section(base, head, warnings, path) for path in IMAGES]
+    sections.append(images_list.section(base, head, warnings))
     sections.append(training_section(base, head, warnings))
     return Review(
         base=base.name,

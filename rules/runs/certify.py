@@ -32,14 +32,24 @@ from aicert.formats.statement import parse as parse_statement
 from rules.example import example
 from rules.host import progress, training_env
 from rules.host.work import held, reading, work_folder
-from rules.image import tasks
 from rules.machines.machine import Job, implementation, tail
-from rules.project import digests, fetch, lock, locked, relock, results, sources, stale
+from rules.project import (
+    digests,
+    fetch,
+    lock,
+    locked,
+    platform_cas,
+    relock,
+    results,
+    sources,
+    stale,
+)
 from rules.project.config import Run
 from rules.project.config_check import check_config
 from rules.project.input_signatures import check_signers
 from rules.project.locked import Lock
-from rules.runs import afterwards, exports, placing, verify
+from rules.runs import afterwards, exports, kept, placing, verify
+from rules.runs.question import Question, own_question
 from rules.runs.verdict import Verdict, appraised
 
 # The limit that a run report names → the key of a machine in aicert.toml.
@@ -60,6 +70,8 @@ class Reason:
     stops: bool
     text: str
     hint: str | None = None
+    # There is a certificate of what is here, which is kept and no verdict.
+    kept: bool = False
 
 
 def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
@@ -81,11 +93,17 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
         if reason is None and nonce is not None and certificate.evidence.nonce != nonce:
             reason = "the certificate does not answer the nonce that you asked for"
         if reason is None:
-            question = verify.own_question(root, run, nonce)
+            question = own_question(root, run, nonce)
             output = results.output_path(root, run)
             # After a training that failed there may be none: the certificate says why.
             model = digests.cached_tree(output) if results.has_files(output) else {}
-            result = question.appraise(certificate, model, identity(current.data))
+            lockfile = identity(current.data)
+            result = question.appraise(certificate, model, lockfile)
+            found = kept.Found(certificate, model, lockfile, result)
+            unknown = kept.unknown(root, run, question, found)
+            if unknown is not None:
+                text = f"{unknown.text}; it is kept"
+                return Reason(stops=True, text=text, hint=unknown.hint, kept=True)
             reason = _not_passed(result) or _other_runner(root, run, certificate)
         folder = results.certificate_path(root, run.name).parent
         if reason is None and not exports.has_signatures(certificate, folder):
@@ -117,9 +135,8 @@ def _not_passed(result: AttestationResult) -> str | None:
 
 def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
     if run.machine.driver.in_image:
-        # Its code is in the image, and the policy has compared that with the image's lock.
-        current = tasks.is_current(root, gpu=run.machine.gpu)
-        return None if current else "the image was made from different code than is here"
+        # Its code is in the image, which the policy accepts: a run outlives the moves of images.
+        return None
     made, here = verify.runner_of(certificate), code_digest(root)
     return None if made == here else f"the runner's code differs\n  was   {made}\n  here  {here}"
 
@@ -131,12 +148,18 @@ def certify(
     *,
     accept: bool = False,
     keep: bool = False,
+    again: bool = False,
     on_verdict: Callable[[Verdict], None] = lambda _: None,
 ) -> None:
     """Execute and certify `run`; RejectedError if what was put in place does not pass.
 
+    A certificate that is only not known here is kept (EvidenceError), unless the run is to be made
+    `again`. A run that is up to date is made again then as well.
     `on_verdict` gets the verdict of what was put in place.
     """
+    reason = None if again else why(root, run, nonce)
+    if reason is not None and reason.kept:
+        raise EvidenceError(f"run {run.name}: no verdict: {reason.text}", hint=reason.hint)
     current = _locked(root, run, accept)
     fetch.fetch_inputs(root, current)
     check_config(root, current)
@@ -144,7 +167,7 @@ def certify(
     place = placing.Place(root=root, run=run.name, outputs=run.outputs)
     placing.check(place, _foreseen(current))
     with work_folder(root, run.name) as work:
-        if is_current(root, run, nonce):
+        if not again and is_current(root, run, nonce):
             # Another process certified it while this one waited.
             return
         verdict = _finished_earlier(root, run, current, nonce, place)
@@ -154,8 +177,9 @@ def certify(
             except ToolError as error:
                 placing.check_not_full(place, work, error.message)
                 raise
+            _put_ca(root, run, out)
             placing.finish(place, out)
-            question = verify.own_question(root, run, nonce)
+            question = own_question(root, run, nonce)
             verdict = _accepted(run, current, question, place.finished)
         if not verdict.passes:
             placing.check_not_full(place, work, "training failed")
@@ -181,7 +205,7 @@ def _of_what_is_in_place(
     """The verdict at hand, if it is of what lies there; else everything is read and appraised."""
     if verdict is not None and verdict.is_of_what_is_in_place(root, run):
         return verdict.result
-    return verify.verify(root, run, verify.own_question(root, run, nonce))
+    return verify.verify(root, run, own_question(root, run, nonce))
 
 
 @contextmanager
@@ -216,6 +240,13 @@ def _execute(
         return implementation(run.machine.driver).execute(job)
 
 
+def _put_ca(root: Path, run: Run, out: Path) -> None:
+    """Whoever gets the certificate needs the CA of its simulated platform to judge it at all."""
+    ca = platform_cas.own(root, run.machine.driver.policy)
+    if ca is not None:
+        (out / platform_cas.BESIDE).write_bytes(ca.pem)
+
+
 def show(root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None) -> None:
     """The check table of what is in place, and where it lies; `verdict`: that of this process."""
     verify.show(_of_what_is_in_place(root, run, nonce, verdict))
@@ -247,7 +278,7 @@ def _locked(root: Path, run: Run, accept: bool) -> Lock:
     return lock.current(root, run)
 
 
-def _accepted(run: Run, current: Lock, question: verify.Question, out: Path) -> Verdict:
+def _accepted(run: Run, current: Lock, question: Question, out: Path) -> Verdict:
     """The verdict on what a machine left; an error where it fails for another reason than a
     training that failed: then it is not put in place.
     """
@@ -284,7 +315,7 @@ def _finished_earlier(
     """
     if not (place.finished / CERTIFICATE).is_file():
         return None
-    question = verify.own_question(root, run, nonce)
+    question = own_question(root, run, nonce)
     verdict = None
     with suppress(AicertError):
         certificate = parse(read_bounded(place.finished / CERTIFICATE, MAX_BYTES, "certificate"))
@@ -314,7 +345,7 @@ def _worth_keeping(root: Path, place: placing.Place, run: Run, *, passes: bool) 
         return None
     try:
         certificate = results.read_certificate(root, run.name)
-        asked = verify.own_question(root, run, None)
+        asked = own_question(root, run, None)
         model = digests.cached_tree(output)
         result = asked.appraise(certificate, model, identity(certificate.lockfile))
         named = parse_statement(certificate.envelope.payload).outputs[run.outputs[0]].files

@@ -22,6 +22,7 @@ from aicert.formats import machine_io
 from aicert.formats.machine_io import CERTIFICATE, SIGNATURES, TRAINING_LOG
 from rules.host.progress import amount, say
 from rules.host.work import RUNS, locked, remove, write_whole
+from rules.project.platform_cas import BESIDE
 from rules.project.results import certificate_path
 from rules.project.sources import OUTPUTS
 
@@ -61,7 +62,7 @@ class Place:
     @property
     def beside(self) -> tuple[str, ...]:
         """The files beside the outputs, the certificate last: it says that all others are there."""
-        return (*(f"{name}.sig" for name in self.outputs), TRAINING_LOG, CERTIFICATE)
+        return (*(f"{name}.sig" for name in self.outputs), TRAINING_LOG, BESIDE, CERTIFICATE)
 
 
 def check(place: Place, needed: int) -> None:

@@ -13,6 +13,8 @@ class Request:
     run: str = ""
     accept: bool = False
     keep: bool = False
+    # Runs that are to be made although nothing of them changed.
+    again: frozenset[str] = frozenset()
     is_certifying: bool = False
     # Of what this process put in place, by run; runs that go in parallel are other processes.
     verdicts: dict[str, Verdict] = field(default_factory=dict)

@@ -24,7 +24,8 @@ from rules.host.statuses import Status, statuses
 from rules.project import digests, locked, results
 from rules.project.config import Run
 from rules.project.locked import Lock
-from rules.runs.verify import Question, read_model
+from rules.runs.question import Question
+from rules.runs.verify import read_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -479,3 +479,49 @@ def test_what_was_fetched_is_tracked_where_it_was_fetched_to(
     )  # fmt: skip
     # Nothing had to be fetched from the source, which does not exist.
     assert current.stdout == "[]\n", current.stderr
+
+
+def without(root: Path, run: str) -> None:
+    """Take a run out of aicert.toml."""
+    toml = (root / "aicert.toml").read_text()
+    before, _, rest = toml.partition(f"[runs.{run}]")
+    after = rest.partition("\n\n")[2]
+    (root / "aicert.toml").write_text(before + after)
+
+
+def test_a_pull_never_fails_for_a_run_that_is_gone(
+    origin: Clone, remote: Path, tmp_path: Path
+) -> None:
+    clone = teammate(origin, tmp_path)
+    without(clone.root, "tiny")
+    for path in [path for path in remote.rglob("*") if path.is_file()]:
+        if b'{"row": ' not in path.read_bytes() and b"rows\n" not in path.read_bytes():
+            # Its model; the listing of the data is DVC's JSON.
+            if b"sub/0.jsonl" not in path.read_bytes():
+                path.unlink()
+    assert clone.dvc("pull").returncode != 0
+    pulled = clone.doit("dvc", "pull")
+    assert pulled.returncode == 0, pulled.stderr
+    assert "certificates/tiny/model.dvc; ./doit prune removes them" in pulled.stderr
+    assert (clone.root / "data" / "readme.txt").is_file()
+    assert "left over of runs that are gone: tiny" in clone.doit("lock").stderr
+    assert clone.doit("prune", "--yes").returncode == 0
+    assert not (clone.root / "certificates" / "tiny").exists()
+    assert clone.dvc("pull").returncode == 0
+    assert clone.doit("dvc", "pull").returncode == 0
+
+
+def test_an_input_that_a_run_shared_goes_to_the_one_that_stays(
+    origin: Clone, remote: Path, tmp_path: Path
+) -> None:
+    clone = teammate(origin, tmp_path)
+    without(clone.root, "again")
+    # The bytes are only on the remote.
+    pruned = clone.doit("prune", "--yes")
+    assert pruned.returncode == 0, pruned.stderr
+    assert "moved  lockfiles/again/same.dvc to lockfiles/tiny/data.dvc" in pruned.stdout
+    assert not list((clone.root / "lockfiles").glob("again*"))
+    pulled = clone.dvc("pull")
+    assert pulled.returncode == 0, pulled.stderr
+    assert (clone.root / "data" / "readme.txt").is_file()
+    assert clone.doit("lock", "--check").returncode == 0

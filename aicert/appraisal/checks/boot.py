@@ -103,7 +103,8 @@ def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
     else:
         digest = of_bytes(certificate.image_lock)
     if digest in policy.revoked:
-        raise EvidenceError(f"policy {policy.name} has revoked image {digest}")
+        why = f": {policy.reasons[digest]}" if digest in policy.reasons else ""
+        raise EvidenceError(f"policy {policy.name} has revoked image {digest}{why}")
     if digest not in policy.accepted:
         raise EvidenceError(f"policy {policy.name} does not accept image {digest}")
     if digest in policy.images:

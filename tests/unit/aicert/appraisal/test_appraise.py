@@ -225,6 +225,17 @@ def test_an_image_that_this_project_has_revoked_fails_under_every_policy(
     assert [check.id for check in scene.appraise().failed] == ["boot.image"]
 
 
+def test_a_policy_says_why_it_revoked_an_image() -> None:
+    scene = Scene("cloud")
+    digest = of_bytes(scene.get("image_lock"))
+    revoked = frozenset((digest,))
+    scene.edit("policy", lambda policy: replace(policy, revoked=revoked))
+    told = f"policy test has revoked image {digest}"
+    assert scene.appraise().check("boot.image").detail == told
+    scene.edit("policy", lambda policy: replace(policy, reasons={digest: "its kernel"}))
+    assert scene.appraise().check("boot.image").detail == f"{told}: its kernel"
+
+
 def test_the_images_of_the_trainer_that_read_data_files_are_revoked() -> None:
     """Among them the first that was committed, and the last of each kind before the reader."""
     for known in (

@@ -36,6 +36,7 @@ intermediates = ["middle.pem"]
 accepted = ["IMAGE", "sha256:{HEX}"]
 locks = ["image.lock.toml"]
 revoked = ["sha256:{"cd" * 32}"]
+reasons = {{"sha256:{"cd" * 32}" = "its kernel"}}
 
 [[firmware]]
 name = "cloud"
@@ -80,6 +81,7 @@ def test_a_policy_file_with_every_key(folder: Path) -> None:
     assert ours.intermediates == (MIDDLE,)
     assert len(policy.accepted) == 2
     assert [lock.name for lock in policy.images.values()] == ["machine"]
+    assert policy.reasons == dict.fromkeys(policy.revoked, "its kernel")
     assert len(policy.revoked) == 1
     assert [one.name for one in policy.firmware] == ["azure-trusted-launch-2024-06", "cloud"]
     assert policy.firmware[1].pcrs == dict.fromkeys((0, 1, 2, 3, 7), bytes.fromhex(HEX))
@@ -131,6 +133,20 @@ def test_claims_and_firmware_are_read_key_by_key(tmp_path: Path) -> None:
         ("[images]\nlocks = 1", "images: locks: a list of strings is wanted"),
         ("[images]\nrevoked = 1", "images: revoked: a list of strings is wanted"),
         ('[images]\nrevoked = ["a"]', "images: not a digest: 'a'"),
+        ("[images]\nreasons = 1", "images: reasons: a table is wanted"),
+        (
+            f'[images]\nreasons = {{"sha256:{HEX}" = "a"}}',
+            f"images: reasons: sha256:{HEX} is not in `revoked`",
+        ),
+        (
+            f'[images]\nrevoked = ["sha256:{HEX}"]\nreasons = {{"sha256:{HEX}" = " "}}',
+            f"images: reasons: sha256:{HEX}: a text is wanted",
+        ),
+        (
+            f'[images]\nrevoked = ["sha256:{HEX}"]\nreasons = {{"sha256:{HEX}" = 1}}',
+            f"images: reasons: sha256:{HEX}: a text is wanted",
+        ),
+        ('[images]\nreasons = {a = "b"}', "images: not a digest: 'a'"),
         ("[images]\nx = 1", "images has an unknown key 'x'"),
         ("images = 1", "policy: images: a table is wanted"),
         ("claim = 1", "policy: claim: [[claim]] tables is wanted"),

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.formats.digest import of_bytes
 from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput
 from rules.host.rows import Row, Section
-from rules.project import locked
+from rules.project import images, locked
 from rules.review import config_fields, review, revisions, table_facts
 from rules.review import text as review_text
 from rules.review.check import Check, check
@@ -281,3 +282,50 @@ def test_a_shallow_clone_says_so(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="this clone is shallow") as refused:
         Revision(clone, "HEAD~1")
     assert refused.value.hint == "git fetch --unshallow"
+
+
+@pytest.mark.parametrize("where", ["nowhere", "in the change", "in the base"])
+def test_a_certificate_is_judged_by_the_bases_list_of_images_not_by_the_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    root = review_project.make(tmp_path / "repository", monkeypatch)
+    scene = Scene("qemu")
+    digest = of_bytes(scene.get("image_lock"))
+    listed = f'tier = "measured-vm"\n[images]\naccepted = ["{digest}"]\n'
+    if where == "in the base":
+        (root / images.LIST).write_text(listed)
+        commit(root, "an image")
+    (root / "lockfiles" / "tiny.lock.toml").write_bytes(scene.get("lockfile_bytes"))
+    path = root / "certificates" / "tiny" / "certificate.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(scene.get("file"))
+    if where == "in the change":
+        (root / images.LIST).write_text(listed)
+    policy = replace(scene.get("policy"), accepted=frozenset())
+    found = {c.what: c for c in check(root, Revision(root, "HEAD"), policy)}
+    detail = found["certificate of run tiny"].detail
+    assert ("accepts no machine image yet" in detail) == (where != "in the base"), detail
+    if where == "in the change":
+        shown = told(root).partition(f"{images.LIST}: changed\n")[2]
+        assert shown.lstrip().startswith("accepted ")
+        assert str(digest) in shown
+
+
+def test_the_list_of_images_is_shown_and_must_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = review_project.make(tmp_path / "repository", monkeypatch)
+    one, two = "sha256:" + "11" * 32, "sha256:" + "22" * 32
+    head = 'tier = "measured-vm"\n[images]\n'
+    (root / images.LIST).write_text(
+        f'{head}accepted = ["{one}"]\nrevoked = ["{two}"]\nreasons = {{"{two}" = "its kernel"}}\n'
+    )
+    said = told(root)
+    assert one in said
+    assert "its kernel" in said
+    commit(root, "images")
+    (root / images.LIST).write_text(head)
+    assert f"image {two} is revoked no longer" in told(root)
+    (root / images.LIST).write_text(f'{head}revoked = ["{two}"]\n')
+    assert "is revoked without a reason" in told(root)
+    assert checks_of(root)[str(images.LIST)].verdict == "failed"

@@ -8,7 +8,7 @@ import pytest
 from aicert.formats import image_lock
 from rules.image.place import GPU_LOCK, LOCK
 from rules.machines.ca import local_ca
-from rules.runs.verify import question
+from rules.runs.question import question
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 

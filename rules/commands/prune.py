@@ -1,0 +1,62 @@
+"""`./doit prune [--yes]`."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.cli import terminal
+from aicert.errors import ConfigError
+from aicert.text import safe
+from rules.commands.base import Command
+from rules.dvc import tracking
+from rules.project import config, leftovers
+
+
+class Prune(Command):
+    """Left-overs of runs that aicert.toml has no longer."""
+
+    name = "prune"
+    doc_purpose = "name what runs left that are gone from aicert.toml, and remove it if told to"
+    doc_description = """\
+Names the lockfiles, listings, `.dvc` files and certificates of runs that aicert.toml has no longer.
+A `.dvc` file of an input that another run shares goes to that run. Removed files are still in git's
+history; certificates of other runs that were made from the removed ones may need them for a
+lineage. Outputs stay: they are not the repository's.
+
+  ./doit prune            # only names them
+  ./doit prune --yes      # removes them
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "yes",
+            "short": "y",
+            "long": "yes",
+            "type": bool,
+            "default": False,
+            "help": "remove what is named",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Name, and remove if told to."""
+        if args:
+            raise ConfigError("prune takes no names: it is for every run that is gone")
+        root = Path.cwd()
+        project = config.load(root)
+        found = leftovers.of(root, project)
+        lines = [
+            f"{safe(run, 80)}  {safe(str(path.relative_to(root)), 200)}"
+            for run, files in found.items()
+            for path in files
+        ]
+        terminal.write("".join(f"{line}\n" for line in lines or ["nothing is left over"]))
+        if not found or not params["yes"]:
+            if found:
+                terminal.write("remove them: ./doit prune --yes\n")
+            return 0
+        files = [path for each in found.values() for path in each]
+        moved = tracking.hand_over(root, project, [path for path in files if path.suffix == ".dvc"])
+        leftovers.remove(path for path in files if path not in moved)
+        for old, new in moved.items():
+            terminal.write(f"moved  {old.relative_to(root)} to {new.relative_to(root)}\n")
+        terminal.write(f"removed {len(files) - len(moved)} files\n")
+        return 0

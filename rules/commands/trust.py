@@ -1,0 +1,110 @@
+"""`./doit trust [sha256:HEX or PEM] [--remove]`."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.cli import terminal
+from aicert.errors import ConfigError
+from aicert.formats.digest import is_hex
+from aicert.text import safe
+from rules.commands.base import Command
+from rules.host.terminal import users_path
+from rules.machines.machine import DRIVERS
+from rules.project import platform_cas
+from rules.project.platform_cas import PlatformCa
+
+
+class Trust(Command):
+    """Which other checkouts' CAs count here."""
+
+    name = "trust"
+    doc_purpose = "trust another checkout's CA of simulated machines, by its fingerprint"
+    doc_usage = "[sha256:HEX or PEM]"
+    doc_description = """\
+The software TPM of a `local` or `qemu` machine is vouched for by a CA that belongs to one checkout.
+Its owner can certify anything under it. A teammate's certificate is therefore kept, but it is no
+verdict here until you trust his CA: ask him for its fingerprint, which `./doit trust` prints in his
+checkout.
+
+  ./doit trust                # the own one, those trusted, those that came along
+  ./doit trust sha256:HEX     # one that came along: certificates/RUN/ca.pem
+  ./doit trust ~/ca.pem       # one from a file
+  ./doit trust sha256:HEX --remove
+
+What is trusted is kept in .aicert/trusted/, which is never committed. It serves this checkout
+alone: `aicert verify` reads none of it.
+"""
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "remove",
+            "short": "",
+            "long": "remove",
+            "type": bool,
+            "default": False,
+            "help": "trust it no longer",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """List, trust or distrust."""
+        root = Path.cwd()
+        if len(args) > 1:
+            raise ConfigError("trust takes one fingerprint or one file", hint="./doit trust")
+        if params["remove"]:
+            fingerprint = _fingerprint(args[0]) if args else None
+            if fingerprint is None:
+                raise ConfigError("--remove wants a fingerprint", hint="./doit trust")
+            platform_cas.distrust(root, fingerprint)
+            print(f"trusted no longer  sha256:{fingerprint}")
+        elif args:
+            _trust(root, args[0])
+        else:
+            terminal.write("".join(f"{line}\n" for line in _lines(root)))
+        return 0
+
+
+def _fingerprint(text: str) -> str | None:
+    """The hex of `sha256:HEX`; None where the text is something else, a path for instance."""
+    kind, colon, value = text.partition(":")
+    if kind != "sha256" or not colon:
+        return None
+    if not is_hex(value.lower()):
+        raise ConfigError(f"not a fingerprint: {text[:80]!a}", hint="./doit trust")
+    return value.lower()
+
+
+def _trust(root: Path, asked: str) -> None:
+    fingerprint = _fingerprint(asked)
+    if fingerprint is None:
+        ca = platform_cas.read(users_path(asked))
+    else:
+        brought = platform_cas.all_beside(root).values()
+        found = [ca for ca in brought if ca.fingerprint == fingerprint]
+        if not found:
+            raise ConfigError(
+                f"no CA with this fingerprint lies beside a certificate here: {asked}",
+                hint="./doit trust PEM, with its owner's .aicert/ca/local.pem",
+            )
+        ca = found[0]
+    mine = platform_cas.own(root, ca.driver)
+    if mine is not None and mine.fingerprint == ca.fingerprint:
+        raise ConfigError("this is the own CA of this checkout", hint="./doit trust")
+    platform_cas.trust(root, ca)
+    print(f"trusted  {_line(ca)}")
+    print("         whoever has its key can make certificates that pass in this checkout")
+
+
+def _line(ca: PlatformCa) -> str:
+    return safe(f"sha256:{ca.fingerprint}  {ca.driver}", 200)
+
+
+def _lines(root: Path) -> list[str]:
+    owned = [ca for name in DRIVERS if (ca := platform_cas.own(root, name)) is not None]
+    trusted = platform_cas.trusted(root)
+    known = {ca.fingerprint for ca in (*owned, *trusted)}
+    lines = [f"own      {_line(ca)}" for ca in owned]
+    lines += [f"trusted  {_line(ca)}" for ca in trusted]
+    for run, ca in platform_cas.all_beside(root).items():
+        if ca.fingerprint not in known:
+            lines.append(f"unknown  {_line(ca)}  of {safe(f'certificates/{run}', 120)}")
+    return lines or ["no CA yet: the first run of a simulated machine makes one"]

@@ -1,0 +1,48 @@
+"""What runs left in the repository that aicert.toml has no longer: lockfiles, `.dvc` files and
+certificates.
+
+Only what these commands write is taken for a left-over: a folder with a lockfile's listing, a
+`.dvc` file or a certificate in it. Outputs are not the repository's: `./doit clean outputs`.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from rules.project.config import Project
+from rules.project.locked import DIRECTORY
+from rules.project.results import CERTIFICATES
+
+SUFFIX = ".lock.toml"
+# Locks of the machine's images, and of no run.
+IMAGES = ("image", "image-gpu")
+
+
+def of(root: Path, project: Project) -> dict[str, list[Path]]:
+    """By run, the files of runs that are gone. Nothing behind a link is looked at."""
+    found: dict[str, list[Path]] = {}
+    for lockfile in sorted((root / DIRECTORY).glob(f"*{SUFFIX}")):
+        found.setdefault(lockfile.name.removesuffix(SUFFIX), []).append(lockfile)
+    for base, marks in ((root / DIRECTORY, (".sha256", ".dvc")), (root / CERTIFICATES, (".dvc",))):
+        for folder in sorted(base.iterdir()) if base.is_dir() else ():
+            files = _files(folder)
+            if any(file.suffix in marks or file.name == "certificate.json" for file in files):
+                found.setdefault(folder.name, []).extend(files)
+    present = {*project.runs, *IMAGES}
+    return {run: files for run, files in sorted(found.items()) if run not in present}
+
+
+def _files(folder: Path) -> list[Path]:
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.is_dir() or path.is_symlink())
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Remove these files, and each folder that is empty then."""
+    gone = list(files)
+    for path in gone:
+        path.unlink(missing_ok=True)
+    for folder in {path.parent for path in gone}:
+        if folder.name != DIRECTORY and folder.is_dir() and not any(folder.iterdir()):
+            shutil.rmtree(folder)

@@ -1,0 +1,136 @@
+"""CAs of simulated platforms: this checkout's own, other people's beside certificates, and those of
+them that this checkout trusts.
+
+Whoever holds a CA's key can make any certificate under it. So another checkout's is trusted by its
+fingerprint, which its owner told, in `.aicert/trusted/HEX.pem`: local state that git never holds.
+A CA that comes with the repository (`certificates/RUN/ca.pem`) is a claim and trusted by nothing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from aicert.crypto.simulated import DRIVERS, simulated_driver
+from aicert.crypto.x509 import load
+from aicert.errors import AicertError, ConfigError
+from aicert.files.bounded import read_bounded
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import of_bytes
+from aicert.trust.roots import MAX_PEM, pem_to_der
+from rules.host.work import write_whole
+from rules.project.results import CERTIFICATES, certificate_path
+
+OWN: Final = Path(".aicert") / "ca"
+TRUSTED: Final = Path(".aicert") / "trusted"
+# Beside a certificate: the CA of the simulated platform that vouches for it.
+BESIDE: Final = "ca.pem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformCa:
+    """A CA of simulated platforms of one driver. `fingerprint`: SHA-256 of its DER, in hex."""
+
+    path: Path
+    driver: str
+    fingerprint: str
+    certificate: x509.Certificate
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate alone, without the text that a PEM file may have around it."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    def has_issued(self, certificate: Certificate) -> bool:
+        """Whether it vouches for the attestation key of `certificate`."""
+        try:
+            key = x509.load_der_x509_certificate(certificate.evidence.ak_chain[-1])
+            key.verify_directly_issued_by(self.certificate)
+        except (ValueError, TypeError, IndexError, InvalidSignature):
+            return False
+        return True
+
+
+def read(path: Path) -> PlatformCa:
+    """The CA in a PEM file. Raises ConfigError where it is none of a simulated platform."""
+    try:
+        der = pem_to_der(read_bounded(path, MAX_PEM, "CA"), str(path))
+        driver = simulated_driver(load(der, str(path)))
+        certificate = x509.load_der_x509_certificate(der)
+    except ConfigError:
+        raise
+    except (AicertError, ValueError) as error:
+        raise ConfigError(f"cannot read the CA {path}: {error}") from None
+    if driver not in DRIVERS:
+        raise ConfigError(
+            f"{path} is not the CA of a simulated platform",
+            hint="a root of real platforms goes into a policy file (docs/spec/policy.md)",
+        )
+    return PlatformCa(
+        path=path, driver=driver, fingerprint=of_bytes(der).hex, certificate=certificate
+    )
+
+
+def own(root: Path, driver: str) -> PlatformCa | None:
+    """This checkout's own, which its first run makes."""
+    path = root / OWN / f"{driver}.pem"
+    return read(path) if path.is_file() else None
+
+
+def trusted(root: Path) -> list[PlatformCa]:
+    """Those that somebody here chose to trust; a file under another name than its fingerprint was
+    not put there by `./doit trust`.
+    """
+    found = [read(path) for path in sorted((root / TRUSTED).glob("*.pem"))]
+    for ca in found:
+        if ca.path.stem != ca.fingerprint:
+            raise ConfigError(
+                f"{ca.path.relative_to(root)} holds another CA: sha256:{ca.fingerprint}",
+                hint=f"rm {ca.path.relative_to(root)}",
+            )
+    return found
+
+
+def accepted(root: Path, driver: str) -> list[PlatformCa]:
+    """The own one, if it is there, and the trusted ones, each once."""
+    mine = own(root, driver)
+    found = [] if mine is None else [mine]
+    return found + [
+        ca
+        for ca in trusted(root)
+        if ca.driver == driver and (mine is None or ca.fingerprint != mine.fingerprint)
+    ]
+
+
+def beside(root: Path, run: str) -> PlatformCa | None:
+    """The CA that lies beside a run's certificate; None where none can be read."""
+    path = certificate_path(root, run).with_name(BESIDE)
+    try:
+        return read(path) if path.is_file() else None
+    except ConfigError:
+        return None
+
+
+def all_beside(root: Path) -> dict[str, PlatformCa]:
+    """By run, of every certificate that lies here."""
+    runs = sorted(path.parent.name for path in (root / CERTIFICATES).glob(f"*/{BESIDE}"))
+    found = {run: beside(root, run) for run in runs}
+    return {run: ca for run, ca in found.items() if ca is not None}
+
+
+def trust(root: Path, ca: PlatformCa) -> None:
+    """Accept certificates under `ca` in this checkout from now on."""
+    path = root / TRUSTED / f"{ca.fingerprint}.pem"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, ca.pem)
+
+
+def distrust(root: Path, fingerprint: str) -> None:
+    """The opposite. Raises ConfigError where it was not trusted."""
+    path = root / TRUSTED / f"{fingerprint}.pem"
+    if not path.is_file():
+        raise ConfigError(f"no CA sha256:{fingerprint} is trusted here", hint="./doit trust")
+    path.unlink()

@@ -1,0 +1,112 @@
+"""A certificate that does not pass here only for want of somebody to vouch for it.
+
+Another checkout's CA, or a machine image that is not on this project's list, says nothing against a
+certificate whose lockfile and outputs are the ones here. So nothing committed is replaced for that
+reason (`certify --again` does), and it is no verdict either way until somebody here trusts the CA
+or the list accepts the image. A revoked image is another matter: that run is trained again.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from aicert.appraisal.ak_chain import SIMULATED_TIERS
+from aicert.appraisal.checks.model import Model
+from aicert.appraisal.policy import Policy
+from aicert.appraisal.result import AttestationResult
+from aicert.errors import AicertError
+from aicert.formats import image_lock
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Digest, FileFact, of_bytes
+from aicert.formats.run_report import parse as parse_report
+from aicert.formats.statement import parse as parse_statement
+from aicert.trust.built_in import with_image, with_root
+from rules.project import images, platform_cas
+from rules.project.config import Run
+from rules.runs.question import Question
+
+
+class Found(NamedTuple):
+    """A certificate with what it was judged with, and the result."""
+
+    certificate: Certificate
+    model: Model
+    lockfile: Digest
+    result: AttestationResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """Who is not known here, in words, and what would change that."""
+
+    text: str
+    hint: str
+
+
+def unknown(root: Path, run: Run, asked: Question, found: Found) -> Unknown | None:
+    """What is missing for a pass, if it is nothing but that; None where `found` passes, or fails
+    for a reason of its own.
+    """
+    if not asked.own or found.result.verdict == "passed":
+        return None
+    if asked.policy.name != run.machine.driver.policy:
+        # Another platform's evidence is not what was asked for.
+        return None
+    policy, ca = asked.policy, None
+    if _is_vouched_for_by_another(policy, found.result):
+        ca = platform_cas.beside(root, run.name)
+        if ca is None or ca.driver != policy.name or not ca.has_issued(found.certificate):
+            return _of_a_ca_that_is_not_here(run, found)
+        policy = with_root(policy, ca.pem, str(ca.path))
+    policy, image = _accepting_its_image(policy, found.certificate)
+    if policy is asked.policy:
+        return None
+    result = replace(asked, policy=policy).appraise(found.certificate, found.model, found.lockfile)
+    if result.verdict != "passed":
+        return None
+    if ca is not None:
+        return Unknown(
+            text=f"its certificate is under the CA sha256:{ca.fingerprint} of another checkout, "
+            "which is not trusted here",
+            hint=f"./doit trust sha256:{ca.fingerprint}  # if its owner told you this fingerprint",
+        )
+    return Unknown(
+        text=f"its certificate is of the machine image {image}, which is neither this checkout's "
+        f"nor one that {images.LIST} accepts",
+        hint=f"./doit certify {run.name} --again, or list the image there after a review",
+    )
+
+
+def _is_vouched_for_by_another(policy: Policy, result: AttestationResult) -> bool:
+    return policy.name in SIMULATED_TIERS and result.check("platform.chain").verdict == "failed"
+
+
+def _accepting_its_image(policy: Policy, certificate: Certificate) -> tuple[Policy, Digest | None]:
+    """`policy` with the image that the certificate claims, unless it is known or revoked."""
+    if certificate.image_lock is None:
+        return policy, None
+    digest = of_bytes(certificate.image_lock)
+    if digest in policy.accepted or digest in policy.revoked:
+        return policy, None
+    try:
+        return with_image(policy, image_lock.parse(certificate.image_lock)), digest
+    except AicertError:
+        return policy, None
+
+
+def _of_a_ca_that_is_not_here(run: Run, found: Found) -> Unknown | None:
+    """Nothing can be said of who signed it: what it claims is compared with the bytes here."""
+    try:
+        statement = parse_statement(found.certificate.envelope.payload)
+        exit_code = parse_report(statement.report).exit_code
+    except AicertError:
+        return None
+    made = statement.outputs.get(run.outputs[0])
+    here = {path: fact.sha256 for path, fact in found.model.items() if isinstance(fact, FileFact)}
+    same = of_bytes(found.certificate.lockfile) == found.lockfile and exit_code == "0"
+    if not same or made is None or not here or dict(made.files) != here:
+        return None
+    return Unknown(
+        text="its certificate is under the CA of another checkout, which did not come with it",
+        hint=f"./doit trust PEM  # its maker has it at .aicert/ca/{run.machine.driver.policy}.pem",
+    )

@@ -1,0 +1,111 @@
+"""What is asked of a certificate of this checkout: under which policy, and which nonce it answers.
+
+A policy of simulated platforms accepts this checkout's CA and those that it trusts, and of machine
+images the one that this checkout builds and those of its reviewed list (rules.project.images).
+"""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.appraisal.ak_chain import SIMULATED_TIERS
+from aicert.appraisal.appraise import appraise
+from aicert.appraisal.checks.model import Model
+from aicert.appraisal.policy import Policy
+from aicert.appraisal.result import AttestationResult
+from aicert.errors import ConfigError
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Digest
+from aicert.trust.built_in import BUILT_IN, built_in, with_root
+from aicert.verifier import verify as api
+from rules.host.terminal import users_path
+from rules.image.place import GPU_LOCK, LOCK
+from rules.machines.machine import DRIVERS, Driver
+from rules.project import images, platform_cas, results
+from rules.project.config import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of a certificate: the policy to meet and, if the asker chose one, the nonce.
+
+    `own`: the policy is that of this checkout's own machines, and nobody named another root. What
+    it does not know is no evidence against anybody.
+    """
+
+    policy: Policy
+    nonce: bytes | None
+    own: bool = False
+
+    def appraise(
+        self, certificate: Certificate, model: Model | None, lockfile: Digest
+    ) -> AttestationResult:
+        """Appraise now, against the lockfile that is expected."""
+        now = datetime.datetime.now(datetime.UTC)
+        return appraise(
+            certificate, model, self.policy, at=now, lockfile=lockfile, nonce=self.nonce
+        )
+
+
+def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
+    """Under the policy of the run's own machine: it accepts what this checkout simulates."""
+    driver = run.machine.driver
+    image = _own_image(root, driver, gpu=run.machine.gpu)
+    if driver.policy in SIMULATED_TIERS:
+        # Somebody else's certificate is judged without any CA: it is not replaced for the lack.
+        there = results.certificate_path(root, run.name).is_file()
+        policy = _simulated(root, driver.policy, image, run.name, may_lack=there)
+    else:
+        policy = api.choose_policy(driver.policy, image=image)
+    return Question(policy=_with_list(root, policy, driver), nonce=nonce, own=True)
+
+
+def question(
+    root: Path, policy: str, pem: str, nonce: str, run: str, *, gpu: bool = False
+) -> Question:
+    """What a command line asks: a built-in policy or a policy file, an own root, a nonce.
+
+    `run` is one whose certificate would make this checkout's CA. `gpu`: of this checkout's images,
+    the one with GPU drivers is meant.
+    """
+    expected = api.expected_nonce(nonce or None)
+    simulated = [d for d in DRIVERS.values() if d.policy == policy and policy in SIMULATED_TIERS]
+    if not simulated:
+        named = policy if policy in BUILT_IN else str(users_path(policy))
+        ca = users_path(pem) if pem else None
+        return Question(policy=api.choose_policy(named, root=ca), nonce=expected)
+    image = _own_image(root, simulated[0], gpu=gpu)
+    if pem:
+        chosen = api.choose_policy(policy, root=users_path(pem), image=image)
+    else:
+        brought = any(ca.driver == policy for ca in platform_cas.all_beside(root).values())
+        chosen = _simulated(root, policy, image, run, may_lack=brought)
+    chosen = _with_list(root, chosen, simulated[0])
+    return Question(policy=chosen, nonce=expected, own=not pem)
+
+
+def _simulated(root: Path, name: str, image: Path | None, run: str, *, may_lack: bool) -> Policy:
+    """The built-in policy of simulated platforms with the CAs that this checkout accepts."""
+    cas = platform_cas.accepted(root, name)
+    if not cas and not may_lack:
+        pem = root / platform_cas.OWN / f"{name}.pem"
+        raise ConfigError(
+            f"policy {name} uses this checkout's CA, which does not exist yet: {pem}; "
+            "--root names another",
+            hint=f"./doit certify {run}",
+        )
+    policy = built_in(name)
+    for ca in cas:
+        policy = with_root(policy, ca.pem, str(ca.path))
+    # `choose_policy` wants a root; without one nothing passes.
+    return api.choose_policy(policy, image=image) if cas else policy
+
+
+def _with_list(root: Path, policy: Policy, driver: Driver) -> Policy:
+    return images.read(root).added_to(policy) if driver.in_image else policy
+
+
+def _own_image(root: Path, driver: Driver, *, gpu: bool = False) -> Path | None:
+    """This checkout's image, which its own measured machines boot."""
+    lock = root / (GPU_LOCK if gpu else LOCK)
+    return lock if driver.in_image and lock.is_file() else None

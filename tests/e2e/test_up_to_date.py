@@ -1,0 +1,125 @@
+"""A teammate who pulled everything: his CA is another, and nothing committed is replaced for it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rules.machines.ca import local_ca
+from tests.e2e.conftest import Checkout, StandIn
+
+RUN = "tiny-alpaca"
+CHILD = f"""
+[runs.child]
+config = "path:child.yml"
+machine = "local"
+outputs = ["model"]
+default = false
+[runs.child.inputs]
+model = "run:{RUN}/model"
+alpaca = "path:examples/alpaca"
+"""
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """What is committed, or stands where it will be."""
+    folders = (root / "certificates", root / "lockfiles", root / "outputs")
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def teammate(stand_in: StandIn, tmp_path: Path) -> Checkout:
+    """A checkout with what somebody else certified: all but his local state."""
+    maker = stand_in("say(1, 3)\nweights()\n")
+    config = (maker.root / "examples" / "tiny-alpaca.yml").read_text()
+    (maker.root / "child.yml").write_text(config)
+    with (maker.root / "aicert.toml").open("a") as toml:
+        toml.write(CHILD)
+    made = maker.doit("certify")
+    assert made.returncode == 0, made.stderr
+    root = tmp_path / "teammate"
+    shutil.copytree(
+        maker.root, root, symlinks=True, ignore=lambda folder, names: {".aicert"} & set(names)
+    )
+    return Checkout(root=root, environment=maker.environment)
+
+
+def fingerprint_told(words: str) -> str:
+    return words.partition("sha256:")[2][:64]
+
+
+def test_what_a_teammate_certified_is_kept_and_no_verdict_until_his_ca_is_trusted(
+    teammate: Checkout,
+) -> None:
+    before = contents(teammate.root)
+    # Neither without a CA of his own nor with one.
+    for _ in range(2):
+        kept = teammate.doit("certify")
+        assert kept.returncode == 2, kept.stderr
+        assert "no verdict: its certificate is under the CA sha256:" in kept.stderr
+        hint = kept.stderr.partition("hint: ")[2]
+        assert hint.startswith("./doit trust sha256:")
+        assert contents(teammate.root) == before
+        own = teammate.doit("verify", "--policy", "local")
+        assert own.returncode == 2, own.stdout
+        assert "is not trusted here" in own.stderr
+        assert own.stdout == ""
+        local_ca(teammate.root, "local")
+    why = teammate.doit("why", RUN)
+    assert why.stdout.startswith(f"{RUN}: would stop: its certificate is under the CA")
+
+    child = teammate.doit("certify", "child", "--accept")
+    assert child.returncode == 2
+    assert "is not trusted here" in child.stderr
+    assert "certificates/child/certificate.json" not in contents(teammate.root)
+
+    told = teammate.doit("trust").stdout
+    assert told.startswith("own      sha256:")
+    fingerprint = fingerprint_told(told.partition("unknown")[2])
+    assert fingerprint == fingerprint_told(hint)
+    # Somebody else's fingerprint brings nothing.
+    assert teammate.doit("trust", f"sha256:{'0' * 64}").returncode == 3
+    assert teammate.doit("trust", f"sha256:{fingerprint}").returncode == 0
+    assert f"trusted  sha256:{fingerprint}" in teammate.doit("trust").stdout
+
+    current = teammate.doit("certify")
+    assert current.returncode == 0, current.stderr
+    assert "nothing to do" in current.stderr
+    assert teammate.doit("verify", "--policy", "local").returncode == 0
+    assert {k: v for k, v in contents(teammate.root).items() if k in before} == before
+
+    assert teammate.doit("trust", f"sha256:{fingerprint}", "--remove").returncode == 0
+    assert teammate.doit("verify", "--policy", "local").returncode == 2
+    # A file that was changed is evidence, whoever vouches for the certificate.
+    weights = teammate.model / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data + b" ")
+    assert teammate.doit("verify", "--policy", "local").returncode == 1
+    weights.write_bytes(data)
+
+    again = teammate.doit("certify", "--again")
+    assert again.returncode == 0, again.stderr
+    after = contents(teammate.root)
+    assert after[f"certificates/{RUN}/ca.pem"] != before[f"certificates/{RUN}/ca.pem"]
+    assert teammate.doit("trust").stdout.startswith("own      sha256:")
+    assert teammate.doit("verify", "--policy", "local").returncode == 0
+    # What is up to date is made again when it is asked for, and not otherwise.
+    once_more = teammate.doit("certify", "--again")
+    assert once_more.returncode == 0
+    assert contents(teammate.root) != after
+
+
+def test_a_certificate_without_its_ca_is_kept_as_well(teammate: Checkout) -> None:
+    pem = teammate.root / "certificates" / RUN / "ca.pem"
+    sent = teammate.root.parent / "theirs.pem"
+    pem.rename(sent)
+    before = contents(teammate.root)
+    kept = teammate.doit("certify")
+    assert kept.returncode == 2, kept.stderr
+    assert "under the CA of another checkout, which did not come with it" in kept.stderr
+    assert contents(teammate.root) == before
+    trusted = teammate.doit("trust", str(sent))
+    assert trusted.returncode == 0, trusted.stderr
+    assert teammate.doit("certify").returncode == 0
+    assert teammate.doit("verify", "--policy", "local").returncode == 0

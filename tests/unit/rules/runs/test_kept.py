@@ -1,0 +1,89 @@
+"""A certificate that only wants somebody to vouch for it, and one that is wrong."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aicert.appraisal import revoked_images
+from aicert.formats import image_lock
+from aicert.formats.digest import Digest, of_bytes
+from rules.project import config, images
+from rules.runs import kept
+from rules.runs.kept import Found, Unknown
+from rules.runs.question import Question
+from tests.adversarial.forger import Scene
+
+TOML = b"""
+[runs.tiny]
+config = "path:tiny.yml"
+machine = "measured"
+outputs = ["model"]
+[runs.tiny.inputs]
+model = "path:model"
+[machines.measured]
+driver = "qemu"
+"""
+
+
+def judged(root: Path, scene: Scene, *, own: bool = True, **changes: object) -> Unknown | None:
+    """What is missing for a pass of the scene, under the policy of measured machines."""
+    policy = replace(scene.get("policy"), name="qemu", **changes)
+    asked = Question(policy=policy, nonce=None, own=own)
+    certificate, model = scene.get("certificate"), scene.get("model")
+    lockfile = of_bytes(certificate.lockfile)
+    result = asked.appraise(certificate, model, lockfile)
+    run = config.parse(root, TOML).run("tiny")
+    return kept.unknown(root, run, asked, Found(certificate, model, lockfile, result))
+
+
+def test_what_passes_lacks_nothing(tmp_path: Path) -> None:
+    assert judged(tmp_path, Scene("qemu")) is None
+
+
+def test_an_image_that_moved_is_no_reason_to_train_again(tmp_path: Path) -> None:
+    scene = Scene("qemu")
+    other = frozenset((Digest("sha256", "11" * 32),))
+    found = judged(tmp_path, scene, accepted=other)
+    assert found is not None
+    assert str(of_bytes(scene.get("image_lock"))) in found.text
+    assert str(images.LIST) in found.text
+    assert "./doit certify tiny --again" in found.hint
+    # Whoever named a root or a policy of his own gets the verdict under that.
+    assert judged(tmp_path, scene, accepted=other, own=False) is None
+
+
+def test_a_revoked_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene("qemu")
+    digest = of_bytes(scene.get("image_lock"))
+    assert judged(tmp_path, scene, accepted=frozenset(), revoked=frozenset((digest,))) is None
+    lock = image_lock.parse(scene.get("image_lock"))
+    monkeypatch.setitem(revoked_images.REVOKED, lock.pcrs[11], "why")
+    assert judged(tmp_path, scene, accepted=frozenset()) is None
+
+
+def test_neither_is_kept_that_is_wrong_as_well(tmp_path: Path) -> None:
+    scene = Scene("qemu")
+    model = scene.get("model")
+    scene.put("model", dict(list(model.items())[:-1]))
+    assert judged(tmp_path, scene, accepted=frozenset()) is None
+    assert judged(tmp_path, scene, roots=()) is None
+    scene = Scene("qemu").edit("report", lambda report: replace(report, exit_code="1"))
+    assert judged(tmp_path, scene, roots=()) is None
+    garbled = Scene("qemu").put("payload", b"{}")
+    assert judged(tmp_path, garbled, roots=()) is None
+
+
+def test_without_its_ca_the_claims_are_compared(tmp_path: Path) -> None:
+    found = judged(tmp_path, Scene("qemu"), roots=())
+    assert found is not None
+    assert found.hint.startswith("./doit trust PEM")
+    # Another platform's evidence is not what was asked for.
+    scene = Scene("qemu")
+    certificate, model = scene.get("certificate"), scene.get("model")
+    lockfile = of_bytes(certificate.lockfile)
+    asked = Question(policy=replace(scene.get("policy"), name="local", roots=()), nonce=None,
+                     own=True)  # fmt: skip
+    result = asked.appraise(certificate, model, lockfile)
+    run = config.parse(tmp_path, TOML).run("tiny")
+    assert kept.unknown(tmp_path, run, asked, Found(certificate, model, lockfile, result)) is None
