@@ -26,7 +26,7 @@ Its owner can certify anything under it. A teammate's certificate is therefore k
 verdict here until you trust his CA: ask him for its fingerprint, which `./doit trust` prints in his
 checkout.
 
-  ./doit trust                # the own one, those trusted, those that came along
+  ./doit trust                # own, trusted, and those that came along
   ./doit trust sha256:HEX     # one that came along: certificates/RUN/ca.pem
   ./doit trust ~/ca.pem       # one from a file
   ./doit trust sha256:HEX --remove
