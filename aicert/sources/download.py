@@ -4,13 +4,16 @@ RFC 9110: ranges (14), If-Range (13.1.5), Retry-After (10.2.3). Servers may redi
 does to a CDN for LFS and Xet-stored files; httpx2 drops credentials when the origin changes. An
 address that a server gave is never shown: it may carry a signature. A file of known digest is
 resumed by any later process; of one that is not yet pinned, only what was written under the same
-strong ETag.
+strong ETag. A content coding (8.4), which some servers apply although none was asked for, is
+undone: the file is what it decodes to. But where the name says that the file itself is compressed
+(`x.jsonl.gz`), or only the bytes as sent have the wanted digest, those are the file.
 """
 
 import datetime
 import email.utils
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -26,6 +29,11 @@ FIRST_WAIT_S = 0.5
 # A server that asks for more patience than this is asked again by the user.
 MAX_WAIT_S = 120.0
 _AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
+# Names of files that are compressed themselves: servers say so as a content coding.
+_COMPRESSED = (".gz", ".tgz", ".zst", ".br", ".bz2", ".xz")
+_CODINGS = frozenset(("gzip", "x-gzip", "deflate"))
+# Of zlib: 32 tells gzip from zlib by the header, 15 is the largest window.
+_GZIP_OR_ZLIB = 32 + 15
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 
 
@@ -60,6 +68,9 @@ class Download:
         self._batch = batch
         self._etag: str | None = None
         self._host = httpx2.URL(wanted.url).host
+        # Content codings are undone until that turns out to be wrong for this file.
+        self._decodes = not wanted.url.partition("?")[0].lower().endswith(_COMPRESSED)
+        self._is_decoded = False
         # Only what this process saw arrive is worth blaming a server for.
         self._trusted = True
 
@@ -70,6 +81,12 @@ class Download:
             self._until_whole()
             if self._is_right():
                 return self._partial.keep()
+            if self._is_decoded:
+                # Compressed by whoever made the file, and served under that coding.
+                self._take_as_sent()
+                self._until_whole()
+                if self._is_right():
+                    return self._partial.keep()
             if not self._trusted:
                 # What an earlier attempt left may be what is wrong.
                 self._restart()
@@ -105,6 +122,10 @@ class Download:
         self._partial.restart()
         self._trusted = True
 
+    def _take_as_sent(self) -> None:
+        self._decodes = self._is_decoded = False
+        self._restart()
+
     def _until_whole(self) -> None:
         failures, most = 0, self._partial.size
         while True:
@@ -133,6 +154,9 @@ class Download:
     def _attempt(self) -> None:
         if self._partial.size and self._wanted.sha256 == self._partial.sha256:
             return
+        if self._is_decoded:
+            # A range would be one of the bytes as sent.
+            self._restart()
         client = self._client()
         headers = {**self._wanted.headers, "Accept-Encoding": "identity"}
         if self._partial.size:
@@ -172,6 +196,18 @@ class Download:
             raise LockError(
                 f"{response.url.host} refuses {self._wanted.name}: status {code}", hint=_hint(code)
             )
+        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        self._is_decoded = coding not in ("", "identity") and self._decodes
+        if self._is_decoded and coding not in _CODINGS:
+            raise LockError(
+                f"{response.url.host} sends {self._wanted.name} in a coding that cannot be undone: "
+                f"{coding[:40]!a}",
+                hint="use another server, or an address of the file as it is",
+            )
+        if code == 206 and self._is_decoded:
+            self._restart()
+            self._is_decoded = False
+            raise _Cut("a part of the coded file")
         if code == 206:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if match is None or int(match[1]) != self._partial.size:
@@ -179,6 +215,8 @@ class Download:
                 raise _Cut("a different part than was asked for")
             return
         declared = response.headers.get("Content-Length", "")
+        if self._is_decoded:
+            declared = ""
         if self._wanted.size is not None and declared not in ("", str(self._wanted.size)):
             raise self._wrong(f"{declared[:20]} bytes")
         if self._partial.size:
@@ -186,13 +224,17 @@ class Download:
             self._restart()
 
     def _receive(self, response: httpx2.Response) -> None:
-        if self._wanted.sha256 is None and response.status_code == 200:
+        if self._wanted.sha256 is None and response.status_code == 200 and not self._is_decoded:
             self._keep_etag(response.headers.get("ETag"))
-        for block in response.iter_raw():
+        blocks = response.iter_raw()
+        for block in _decoded(blocks) if self._is_decoded else blocks:
             self._batch.check_running()
             self._partial.write(block)
             self._on_bytes(len(block))
             if self._wanted.size is not None and self._partial.size > self._wanted.size:
+                if self._is_decoded:
+                    self._take_as_sent()
+                    raise _Cut("a file that is larger without its coding", 0.0)
                 raise self._wrong(f"more than {self._wanted.size} bytes")
         if self._wanted.size is not None and self._partial.size < self._wanted.size:
             raise _Cut("the connection was closed early")
@@ -214,6 +256,25 @@ class Download:
             self._etag_file.unlink(missing_ok=True)
         else:
             self._etag_file.write_text(self._etag, "ascii")
+
+
+def _decoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """What gzip or deflate (RFC 9110, 8.4.1) stands for, whole: a stream that ends early is cut."""
+    decoder = zlib.decompressobj(wbits=_GZIP_OR_ZLIB)
+    try:
+        for block in blocks:
+            rest = block
+            while rest:
+                if decoder.eof:
+                    # RFC 1952, 2.2: members follow one another.
+                    decoder = zlib.decompressobj(wbits=_GZIP_OR_ZLIB)
+                if data := decoder.decompress(rest):
+                    yield data
+                rest = decoder.unused_data
+    except zlib.error:
+        raise _Cut("bytes that are not in the coding that the server names") from None
+    if not decoder.eof:
+        raise _Cut("the coded file ended early")
 
 
 def retry_after(text: str | None) -> float | None:

@@ -15,15 +15,18 @@ import httpx2
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
+from aicert.sources.placeholders import is_pointer
 from aicert.sources.transfer import Transfer
 from aicert.sources.wanted import Wanted
 
 Login = Callable[[], Mapping[str, str]]
 
 _MEDIA = "application/vnd.git-lfs+json"
-_PREFIX = b"version https://git-lfs.github.com/spec/"
+# As git-lfs reads them (lfs/pointer.go): also under its older names, after a conversion of line
+# ends, and without the last one.
 _POINTER = re.compile(
-    rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d{1,18})\n"
+    rb"version (?:https://(?:git-lfs|hawser)\.github\.com/spec/v1|http://git-media\.io/v/2)\r?\n"
+    rb"oid sha256:([0-9a-f]{64})\r?\nsize (\d{1,18})(?:\r?\n)?"
 )
 # A pointer has less than 1024 bytes (docs/spec.md); servers may refuse more objects than these.
 MAX_POINTER, MAX_OBJECTS = 1024, 100
@@ -31,7 +34,7 @@ MAX_POINTER, MAX_OBJECTS = 1024, 100
 
 def pointed(path: str, data: bytes) -> FileFact | None:
     """The file that a pointer stands for; None if `data` is no pointer. Raises LockError."""
-    if not data.startswith(_PREFIX):
+    if not is_pointer(data):
         return None
     match = _POINTER.fullmatch(data)
     if match is None:

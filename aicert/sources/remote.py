@@ -15,6 +15,7 @@ from aicert.formats.listing import dir_digest, listing
 from aicert.formats.lockfile import LockedInput
 from aicert.sources.choice import Choice
 from aicert.sources.forms import GitSource, HubSource, Remote, WebSource, parse
+from aicert.sources.placeholders import HEAD, refuse
 from aicert.sources.transfer import Transfer
 
 MODULES: Mapping[type[Remote], str] = {
@@ -81,7 +82,9 @@ def resolve(text: str, choice: Choice, transfer: Transfer) -> Found:
     """Resolve a remote source. Raises LockError or ToolError that begins with the source."""
     source = remote(text)
     try:
-        return scheme_of(source).resolve(source, choice, transfer)
+        found = scheme_of(source).resolve(source, choice, transfer)
+        _refuse_placeholders(text, {p: fact.sha256 for p, fact in found.files.items()}, transfer)
+        return found
     except AicertError as error:
         raise type(error)(f"{text}: {error.message}", hint=error.hint) from None
 
@@ -91,8 +94,24 @@ def fetch(uri: str, wanted: Mapping[str, str], transfer: Transfer) -> None:
     source = remote(uri)
     try:
         scheme_of(source).fetch(source, wanted, transfer)
+        _refuse_placeholders(uri, wanted, transfer)
     except AicertError as error:
         raise type(error)(f"{uri}: {error.message}", hint=error.hint) from None
+
+
+def _refuse_placeholders(source: str, files: Mapping[str, str], transfer: Transfer) -> None:
+    """Of the files `{path: sha256}`, those that are here; what is refused does not stay."""
+    for path, sha256 in files.items():
+        try:
+            with transfer.store.file(sha256).open("rb") as file:
+                head = file.read(HEAD)
+        except FileNotFoundError:
+            continue
+        try:
+            refuse(path or source.partition("?")[0].partition("#")[0].rpartition("/")[2], head)
+        except LockError:
+            transfer.store.remove(sha256)
+            raise
 
 
 def remote(text: str) -> Remote:

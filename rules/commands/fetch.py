@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rules.commands.base import Command
-from rules.project import config, fetch, lock
+from rules.project import config, config_check, fetch, lock
 
 
 class Fetch(Command):
@@ -16,7 +16,8 @@ class Fetch(Command):
     doc_description = """\
 Fetches what a lockfile names and this computer lacks, by digest, several files at once, into
 $AICERT_CACHE/store (.aicert/store). `./doit certify` does the same before it starts a machine. If
-it is interrupted, run it again: it continues where it stopped.
+it is interrupted, run it again: it continues where it stopped. Then it looks at config and models
+as the runner will: pointers and pages in place of files, pickles, headers, paths in a model's JSON.
 
   HF_TOKEN=… ./doit fetch tiny-alpaca    # a gated model; HF_ENDPOINT: a mirror
 """
@@ -28,6 +29,8 @@ it is interrupted, run it again: it continues where it stopped.
         for run in [project.run(name) for name in args] or list(project.runs.values()):
             current = lock.current(root, run)
             fetched = fetch.fetch_inputs(root, current)
+            # What the runner would refuse of them is told now, not after a machine was started.
+            config_check.check_config(root, current)
             words = f"fetched {', '.join(fetched)}" if fetched else "everything is here"
             print(f"{run.name}: {words}")
         return 0

@@ -69,6 +69,11 @@ def is_on(root: Path) -> bool:
 
 def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
     """What of `run` DVC has to track: its inputs as locked, its output as certified."""
+    return [*_not_in_git(root, _inputs(root, project, run)), *_outputs(root, run)]
+
+
+def _inputs(root: Path, project: Project, run: Run) -> list[Tracked]:
+    """Those that lie in the checkout or will, whoever holds them: git or DVC."""
     lockfile = locked.parsed(locked.read(root, run.name))
     digests = {item.name: item.digest for item in lockfile.inputs}
     candidates = []
@@ -89,7 +94,7 @@ def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
                 listing=listing,
             )
         )
-    return [*_not_in_git(root, candidates), *_outputs(root, run)]
+    return candidates
 
 
 def _place(root: Path, item: Input, digest: Digest) -> Path | None:
@@ -306,7 +311,7 @@ def hand_over(root: Path, project: Project, files: Iterable[Path]) -> dict[Path,
     wanted: dict[Path, Tracked] = {}
     for run in project.runs.values():
         with contextlib.suppress(LockError):
-            wanted |= {item.path: item for item in of_run(root, project, run)}
+            wanted |= {item.path: item for item in _inputs(root, project, run)}
     moved: dict[Path, Path] = {}
     for file in files:
         found = _PATH.search(file.read_text(encoding="utf-8"))

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from aicert.errors import ConfigError, LockError, ToolError
 from aicert.formats.listing import parse_listing
-from aicert.formats.lockfile import CONFIG_INPUT
+from aicert.formats.lockfile import CONFIG_INPUT, LockedInput
+from aicert.sources.placeholders import HEAD, refuse
 from rules.project.locked import Lock
 
 CODE = Path(__file__).resolve().parents[2]
@@ -22,6 +24,7 @@ def check_config(root: Path, lock: Lock) -> None:
 
     A config that has not been fetched yet is left to `certify`, which fetches it.
     """
+    _refuse_placeholders(lock)
     path = lock.paths[CONFIG_INPUT]
     if not path.is_file():
         return
@@ -54,3 +57,30 @@ def check_config(root: Path, lock: Lock) -> None:
     inside = path.is_relative_to(root.resolve())
     where = path.relative_to(root.resolve()) if inside else lock.lockfile.input(CONFIG_INPUT).uri
     raise ConfigError(f"run {lock.lockfile.run}: {where}: {message}", hint=hint)
+
+
+def _refuse_placeholders(lock: Lock) -> None:
+    """Refuse pointers and pages in place of files, of the inputs whose bytes are at hand."""
+    for item in lock.lockfile.inputs:
+        for name, path in _files_of(lock, item).items():
+            if not path.is_file():
+                continue
+            with path.open("rb") as file:
+                head = file.read(HEAD)
+            try:
+                refuse(name, head)
+            except LockError as error:
+                message = f"input {item.name}: {error.message}"
+                raise LockError(message, hint=error.hint) from None
+
+
+def _files_of(lock: Lock, item: LockedInput) -> Mapping[str, Path]:
+    """The files of an input by their names, and where they lie or will lie."""
+    root, listing = lock.paths[item.name], lock.listings.get(item.name)
+    if item.name in lock.parts:
+        return lock.parts[item.name]
+    if listing is not None:
+        return {name: root / name for name in parse_listing(listing)}
+    # In the store a file is named by its digest.
+    name = item.uri.rpartition("#")[2].partition("?")[0].rpartition("/")[2]
+    return {name: root}

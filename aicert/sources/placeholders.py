@@ -1,0 +1,40 @@
+"""What servers and checkouts give in place of a file: a pointer of git LFS, or a page for people.
+
+By their first bytes. A page is one that begins as HTML does under a name that no page has. Left
+out: pages under the names of texts, which somebody may want to train on.
+"""
+
+from aicert.errors import LockError
+from aicert.sources.choice import suffix
+
+# As much of a file as `refuse` looks at: a pointer is shorter (git-lfs: docs/spec.md).
+HEAD = 1024
+# git-lfs reads pointers of its older names as well (lfs/pointer.go, v1Aliases).
+VERSIONS = (
+    b"https://git-lfs.github.com/spec/",
+    b"https://hawser.github.com/spec/",
+    b"http://git-media.io/v/",
+)
+_TEXTS = frozenset((".htm", ".html", ".md", ".mdx", ".rst", ".svg", ".txt", ".xhtml", ".xml"))
+_PAGES = (b"<!doctype html", b"<html")
+_MARK = b"\xef\xbb\xbf"
+
+
+def is_pointer(head: bytes) -> bool:
+    """Whether a file that begins so is a pointer of git LFS, whatever else is wrong with it."""
+    return head.startswith(tuple(b"version " + version for version in VERSIONS))
+
+
+def refuse(name: str, head: bytes) -> None:
+    """Raise LockError where the file `name`, which begins with `head`, only stands for a file."""
+    if is_pointer(head):
+        raise LockError(
+            f"{name!a} is a git LFS pointer, not the file that it stands for",
+            hint="git lfs pull, or the address at which the file itself is served",
+        )
+    text = head.removeprefix(_MARK).lstrip().lower()
+    if text.startswith(_PAGES) and suffix(name) not in _TEXTS:
+        raise LockError(
+            f"{name!a} is an HTML page: a sign-in, an error or a preview in place of the file",
+            hint="open its address in a browser; take that of the raw file, or sign in",
+        )
