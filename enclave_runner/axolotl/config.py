@@ -220,16 +220,14 @@ class _Walk:
     ) -> Mapping[str, tuple[str, ...]]:
         """The keys of the models, of those allowed here, that take all of `value`."""
         names = {str(key) for key in value}
-        if rule == "":
+        candidates = [self._keys.models[model] for model in models]
+        if rule == "datasets":
+            # Some the runner reads itself, whatever Axolotl reads.
+            joined: dict[str, tuple[str, ...]] = dict.fromkeys(rules.OWN_ROWS_KEYS, ())
+            candidates = [joined | dict(self._keys.models[self._dataset_model(value)])]
+        elif rule == "":
             # One model with the keys of all: so Axolotl joins its plugins' to its own.
-            joined: dict[str, tuple[str, ...]] = {}
-            for model in models:
-                joined |= self._keys.models[model]
-            candidates: list[Mapping[str, tuple[str, ...]]] = [joined]
-        elif rule == "datasets":
-            candidates = [self._keys.models[self._dataset_model(value)]]
-        else:
-            candidates = [self._keys.models[model] for model in models]
+            candidates = [{key: below for each in candidates for key, below in each.items()}]
         fitting = [candidate for candidate in candidates if names <= candidate.keys()]
         if fitting:
             return {

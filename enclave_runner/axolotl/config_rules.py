@@ -127,6 +127,8 @@ MAYBE_REFERENCES = frozenset(
 
 # What the trainer takes a reference for: rows below the first, else as told here.
 ROWS = ("datasets", "test_datasets", "pretraining_dataset")
+# Keys of an entry that the runner reads: it chooses the files, and Axolotl gets their rows.
+OWN_ROWS_KEYS = ("path", "name", "data_files", "ds_type", "split")
 ROLES: Mapping[str, str] = {
     "base_model": "model",
     "base_model_config": "model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -219,6 +220,42 @@ def test_lora_gives_the_same_bytes_twice(
     assert {"adapter_config.json", "adapter_model.safetensors"} <= files.keys()
     trained = first.self_reported["trainableParameters"]
     assert trained == tensors_of(first.output / "adapter_model.safetensors")
+
+
+def test_plugins_of_axolotl_train_and_change_what_is_trained(
+    tmp_path: Path, environment: Path, inputs: dict[str, Path]
+) -> None:
+    more = """
+plugins: [grokfast.GrokfastPlugin, spectrum.SpectrumPlugin, liger.LigerPlugin]
+spectrum_model_name: meta-llama/Llama-3.2-1B
+liger_rope: true
+"""
+    wanted = effective(inputs, more, (("max_steps: 40", "max_steps: 2"),))
+    seen = seen_of(inputs, wanted, tmp_path / "seen", environment)
+    result = training.train(wanted, seen, tmp_path / "s", environment, Limits())
+    log = result.log.read_text()
+    assert result.exit_code == "0", log[-3000:]
+    assert "Adding Grokfast callback" in log
+    # Spectrum freezes the rest.
+    trained, parameters = (
+        result.self_reported[name] for name in ("trainableParameters", "parameters")
+    )
+    assert isinstance(trained, int)
+    assert isinstance(parameters, int)
+    assert 0 < trained < parameters
+
+
+def test_a_key_of_the_rows_that_axolotl_loses_ends_the_training(
+    tmp_path: Path, environment: Path, inputs: dict[str, Path]
+) -> None:
+    wanted = effective(inputs)
+    settings = json.loads(wanted.config)
+    settings["datasets"][0]["train_on_last_step_only"] = True
+    lost = dataclasses.replace(wanted, config=json.dumps(settings).encode("ascii"))
+    seen = seen_of(inputs, wanted, tmp_path / "seen", environment)
+    result = training.train(lost, seen, tmp_path / "s", environment, Limits())
+    assert result.exit_code == "1"
+    assert "dropped datasets[0].train_on_last_step_only" in result.log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Self
 
+import aicert_config  # type: ignore[import-not-found]  # it lies beside, as the next two do
 import aicert_hooked  # type: ignore[import-not-found]  # noqa: F401  # it lies beside
 import aicert_rows
 import torch
@@ -137,6 +138,13 @@ class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
 
             folder = os.path.join(os.path.dirname(spectrum.__file__), "model_snr_results", "")
             spectrum.SpectrumPlugin.base_path = folder
+
+    def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:
+        # JSON, as the runner wrote it.
+        with open(cfg.axolotl_config_path, encoding="ascii") as file:
+            lost = list(aicert_config.lost_keys(json.load(file), cfg))
+        if lost:
+            raise ValueError(f"config: Axolotl's validation dropped {', '.join(lost)}")
 
     def pre_model_load(self, cfg: Any) -> None:
         set_seed(cfg.seed)

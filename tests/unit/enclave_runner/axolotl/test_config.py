@@ -325,6 +325,12 @@ def test_more_records_than_a_report_holds_are_refused() -> None:
     assert "more than 200" in refusal(f"datasets: [{rows}]").message
 
 
+@pytest.mark.parametrize("rl", ["dpo", "ipo", "simpo", "kto", "orpo"])
+def test_files_are_chosen_by_the_runner_whatever_axolotl_reads_with_that_rl(rl: str) -> None:
+    rows = "{path: input:alpaca, data_files: [input:alpaca/train.jsonl], ds_type: json}"
+    assert accepted(f"rl: {rl}\ndatasets: [{rows}]").selections
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "just text", "{}", "seed: 1"])
 def test_a_config_without_a_base_model_is_refused(text: str) -> None:
     with pytest.raises(ConfigRefused):

@@ -1,0 +1,43 @@
+"""What the trainer's plugin finds that Axolotl's validation dropped of a config's rows."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PLUGIN = Path(__file__).resolve().parents[4] / "enclave_runner/axolotl/plugin/aicert_config.py"
+
+
+@pytest.fixture(scope="module")
+def plugin() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("aicert_config", PLUGIN)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_key_that_is_gone_is_named_with_its_place(plugin: ModuleType) -> None:
+    said = {
+        "datasets": [{"path": "a"}, {"path": "b", "roles": {"user": ["u"]}}],
+        "test_datasets": [{"path": "c", "shards": 2}],
+    }
+    understood = {
+        "datasets": [{"path": "a"}, {"path": "b"}],
+        "test_datasets": [{"path": "c", "shards": None}],
+    }
+    assert list(plugin.lost_keys(said, understood)) == [
+        "datasets[1].roles", "test_datasets[0].shards",
+    ]  # fmt: skip
+
+
+def test_what_said_nothing_or_was_read_otherwise_is_not_lost(plugin: ModuleType) -> None:
+    entry: dict[str, object] = {
+        "path": "a", "ds_type": "json", "message_field_role": "from", "shards": None, "roles": {},
+    }  # fmt: skip
+    said = {"datasets": [entry, "text"], "pretraining_dataset": "b"}
+    understood = {"datasets": [{"path": "a"}, {}], "pretraining_dataset": [{"path": "b"}]}
+    assert list(plugin.lost_keys(said, understood)) == []
+    assert list(plugin.lost_keys({"datasets": [entry]}, {})) == []
