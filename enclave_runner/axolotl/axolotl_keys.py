@@ -24,12 +24,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+
 from axolotl.integrations.base import BasePlugin
 from axolotl.prompters import PromptStyle
 from axolotl.utils.config import validate_config
 from axolotl.utils.dict import DictDefault
 from axolotl.utils.schemas.config import AxolotlInputConfig, BaseModel
-from axolotl.utils.schemas.enums import RLType
+from axolotl.utils.schemas.enums import CustomSupportedOptimizers, RLType
 
 INTEGRATIONS = "axolotl.integrations"
 # Axolotl takes this prefix from every key of these before it reads them, but for the version's.
@@ -42,6 +45,11 @@ NUMBERS = {
     frozenset((float,)): "a number",
     frozenset((int, float)): "a number",
 }
+# Text to its type, which a validator makes a number of.
+NUMBERS_AS_TEXT = {"learning_rate": "a number"}
+# No type lists these: `validate_adapter` and `core/builders/base.py` name them.
+ADAPTERS = ("llama-adapter", "lora", "qlora")
+SCHEDULERS = ("one_cycle", "rex")
 HELPERS = ("base", "jinja_template_analyzer")
 
 
@@ -91,7 +99,7 @@ def numbers(root: Any) -> dict[str, str]:
 
     Not truth values: validators of Axolotl's take any text for some.
     """
-    found: dict[str, str] = {}
+    found = dict(NUMBERS_AS_TEXT)
     for name, field in root.model_fields.items():
         kinds = frozenset(typing.get_args(field.annotation) or (field.annotation,)) - {type(None)}
         if kinds in NUMBERS:
@@ -121,7 +129,14 @@ def words(root: Any) -> dict[str, list[str]]:
         else:
             if all(isinstance(each, str) for each in valid):
                 found |= dict.fromkeys(names_of(name, field), sorted(map(str, valid)))
-    return found
+    optimizers = {
+        each.value for kind in (OptimizerNames, CustomSupportedOptimizers) for each in kind
+    }
+    return found | {
+        "adapter": sorted(ADAPTERS),
+        "lr_scheduler": sorted({*SCHEDULERS, *(each.value for each in SchedulerType)}),
+        "optimizer": sorted(optimizers),
+    }
 
 
 def plugins() -> dict[str, Any]:

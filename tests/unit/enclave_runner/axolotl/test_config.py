@@ -218,6 +218,7 @@ def test_what_axolotl_users_write_is_taken(text: str) -> None:
     ("line", "words"),
     [
         ("max_steps: forty", "max_steps: 'forty' is not a whole number"),
+        ("learning_rate: fast", "learning_rate: 'fast' is not a number"),
         ("num_epochs: one", "num_epochs: 'one' is not a number"),
         ("eval_steps: 0,1", "eval_steps: '0,1' is not a number"),
         ("seed: ['a']", "seed[0]: 'a' is not a whole number"),
@@ -229,7 +230,7 @@ def test_text_where_axolotl_takes_numbers_only_is_refused(line: str, words: str)
 
 @pytest.mark.parametrize(
     "line",
-    ["max_steps: '40'", "adam_epsilon: 1e-8", "learning_rate: fast", "bf16: auto", "fp16: 'Off'"],
+    ["max_steps: '40'", "adam_epsilon: 1e-8", "learning_rate: '2e-5'", "bf16: auto", "fp16: 'Off'"],
 )
 def test_text_that_axolotl_may_read_as_a_number_is_left_to_it(line: str) -> None:
     accepted(line)
@@ -287,6 +288,9 @@ def test_plugins_that_run_come_after_the_runners_own_and_are_named_in_full() -> 
         ("datasets: [{path: input:rows, type: stepwise_supervised, step_separator: '\\n'}]",
          "datasets[0].step_separator", "does not read it"),
         ("rl: dppo", "rl", "'dppo' is not one of Axolotl's words"),
+        ("adapter: loraa", "adapter", "'loraa' is not one of Axolotl's words"),
+        ("optimizer: adamm", "optimizer", "'adamm' is not one of Axolotl's words"),
+        ("lr_scheduler: cosin", "lr_scheduler", "'cosin' is not one of Axolotl's words"),
         ("warmup_steps: 0.1", "warmup_steps", "0.1 is not a whole number"),
     ],
 )  # fmt: skip
