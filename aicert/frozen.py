@@ -111,8 +111,8 @@ class _Fields:
         body = {"__annotations__": owner.__annotations__, "__module__": owner.__module__}
         defaults = {name: _default(value) for name, value in self._defaults.items()}
         plain = type(owner.__name__, (), body | defaults)
-        made: Any = dataclasses.dataclass(kw_only=self._kw_only)(plain)
-        return dict(made.__dataclass_fields__)
+        standard: Any = dataclasses.dataclass(kw_only=self._kw_only)(plain)
+        return dict(standard.__dataclass_fields__)
 
 
 def _default(value: Any) -> Any:

@@ -129,8 +129,8 @@ def _measure_inputs(
     """Every input as hashed here: what the lockfile says, and whom it says it is signed by."""
     counter = Counter(events, machine_io.HASHING, sum(item.size for item in lockfile.inputs))
     measured = measure.measure(lockfile, arguments.input, counter.add)
-    for item, found in zip(lockfile.inputs, measured, strict=True):
-        measure.check_signer(item, found)
+    for item, own in zip(lockfile.inputs, measured, strict=True):
+        measure.check_signer(item, own)
     measure.check_readable(measured, arguments.trainer_user)
     return measured
 
@@ -171,7 +171,7 @@ def _prepare(
         user=arguments.trainer_user,
     )
     read = rows.prepare(effective.selections, {item.name: item for item in measured}, room)
-    report.check_told(read.records, models.removed)
+    report.check_reportable(read.records, models.removed)
     shown = {f"{INPUTS}/{name}": path for name, path in models.shown.items()}
     return Prepared(effective=effective, models=models, rows=read, shown=shown | dict(read.shown))
 
@@ -181,11 +181,11 @@ def _resolve(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
         raise ConfigError(f"this machine has no trainer named {lockfile.trainer}")
     if len(lockfile.outputs) != 1:
         raise ConfigError("the axolotl trainer makes exactly one output")
-    found = next(item for item in measured if item.name == CONFIG_INPUT)
-    with found.path.open("rb") as file:
+    config_input = next(item for item in measured if item.name == CONFIG_INPUT)
+    with config_input.path.open("rb") as file:
         data = file.read(MAX_CONFIG + 1)
     # What is parsed must be what was hashed: the path may have been written to in between.
-    if hashlib.sha256(data).hexdigest() != found.digest.hex:
+    if hashlib.sha256(data).hexdigest() != config_input.digest.hex:
         raise ConfigError(
             f"the config is larger than {MAX_CONFIG} bytes or changed while it was read"
         )
@@ -332,7 +332,7 @@ def _with_loss(
         user=arguments.trainer_user,
         gpus=arguments.gpu,
     )
-    found = loss.measure(
+    measured = loss.measure(
         prepared.effective.config,
         prepared.shown,
         {path: output.folder / path for path in output.files},
@@ -341,10 +341,10 @@ def _with_loss(
         trained_seconds=result.wall_seconds,
     )
     values = {
-        "lossCpuSeconds": Value("measured", round(found.cpu_seconds, 3)),
+        "lossCpuSeconds": Value("measured", round(measured.cpu_seconds, 3)),
         "lossSeed": Value("measured", seed.hex()),
     }
-    return replace(run_report, loss=found.loss, values={**run_report.values, **values})
+    return replace(run_report, loss=measured.loss, values={**run_report.values, **values})
 
 
 def _keep_log(log: Path, target: Path) -> Digest:

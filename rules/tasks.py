@@ -90,8 +90,8 @@ def task_export() -> Iterator[Task]:
 
 
 def _needs(run: config.Run) -> list[str]:
-    made = {f"path:{folder}" for folder in (example.MODEL, example.DATA)}
-    return ["example"] if any(item.source in made for item in run.inputs) else []
+    example_paths = {f"path:{folder}" for folder in (example.MODEL, example.DATA)}
+    return ["example"] if any(item.source in example_paths for item in run.inputs) else []
 
 
 def _upstream(run: config.Run) -> list[str]:

@@ -62,7 +62,7 @@ def ec_key(public: Public) -> "EllipticCurvePublicKey":
     from cryptography.hazmat.primitives.asymmetric import ec
 
     if public.type != ALG_ECC:
-        raise EvidenceError("the public area is not of an elliptic curve key")
+        raise EvidenceError("the public area is not an elliptic curve key")
     curve = ec.SECP256R1() if public.curve == CURVE_P256 else ec.SECP384R1()
     x, y = int.from_bytes(public.x), int.from_bytes(public.y)
     try:

@@ -37,10 +37,10 @@ def simulated_driver(certificate: x509.Certificate) -> str | None:
     """The driver that `certificate` names as its simulator; "unknown" where the extension is there
     but is not critical or holds another value; None if there is no such extension.
     """
-    for found in certificate.extensions:
-        if found.oid == SIMULATED_OID:
+    for entry in certificate.extensions:
+        if entry.oid == SIMULATED_OID:
             for driver in DRIVERS:
-                if found.critical and found.value == extension(driver):
+                if entry.critical and entry.value == extension(driver):
                     return driver
             return "unknown"
     return None

@@ -58,7 +58,7 @@ def trim_padding(der: bytes) -> bytes:
     certificate of 256 to 65535 bytes has.
     """
     if len(der) > MAX_CERTIFICATE:
-        raise EvidenceError(f"an X.509 certificate of more than {MAX_CERTIFICATE} bytes")
+        raise EvidenceError(f"an X.509 certificate is larger than {MAX_CERTIFICATE} bytes")
     if der[:2] != b"\x30\x82" or len(der) < 4:
         raise EvidenceError("not one DER certificate")
     end = 4 + int.from_bytes(der[2:4])
@@ -81,9 +81,9 @@ def load(der: bytes, what: str) -> "Certificate":
     _check_key(certificate.public_key(), what)
     hash_ = certificate.signature_hash_algorithm
     if hash_ is None or hash_.name not in HASHES:
-        found = "none" if hash_ is None else hash_.name
-        kind = EvidenceError if found in WEAK_HASHES else UndecidedError
-        raise kind(f"{what} is signed with hash {found}, not SHA-256, SHA-384 or SHA-512")
+        hash_name = "none" if hash_ is None else hash_.name
+        kind = EvidenceError if hash_name in WEAK_HASHES else UndecidedError
+        raise kind(f"{what} is signed with hash {hash_name}, not SHA-256, SHA-384 or SHA-512")
     return certificate
 
 
@@ -109,7 +109,7 @@ def read(der: bytes, what: str) -> "Certificate":
         # Of an x400Address or ediPartyName, wherever a GeneralName can stand.
         x509.UnsupportedGeneralNameType,
     ) as error:
-        raise EvidenceError(f"{what} is not a sound X.509 certificate: {error}") from None
+        raise EvidenceError(f"{what} is not a well-formed X.509 certificate: {error}") from None
     return certificate
 
 
@@ -142,7 +142,7 @@ def serial_number(der: bytes, what: str) -> slice:
         raise EvidenceError(f"{what} is not an X.509 version 3 certificate")
     size = int.from_bytes(der[start + 6 : start + 7])
     if not 1 <= size <= 21:
-        raise EvidenceError(f"{what}: a serial number of {size} bytes")
+        raise EvidenceError(f"{what}: the serial number has {size} bytes")
     return slice(start + 7, start + 7 + size)
 
 
@@ -230,11 +230,14 @@ def check_key_identifier(child: "Certificate", issuer: "Certificate") -> None:
     """EvidenceError where `child` names the key of another issuer."""
     from cryptography import x509
 
-    wanted = extension_of(child, x509.AuthorityKeyIdentifier.oid)
-    found = extension_of(issuer, x509.SubjectKeyIdentifier.oid)
-    if not isinstance(wanted, x509.AuthorityKeyIdentifier) or wanted.key_identifier is None:
+    of_child = extension_of(child, x509.AuthorityKeyIdentifier.oid)
+    of_issuer = extension_of(issuer, x509.SubjectKeyIdentifier.oid)
+    if not isinstance(of_child, x509.AuthorityKeyIdentifier) or of_child.key_identifier is None:
         return
-    if not isinstance(found, x509.SubjectKeyIdentifier) or found.digest != wanted.key_identifier:
+    if (
+        not isinstance(of_issuer, x509.SubjectKeyIdentifier)
+        or of_issuer.digest != of_child.key_identifier
+    ):
         raise EvidenceError(
             f"{common_name(child)[:80]!a} names another issuer key than "
             f"that of {common_name(issuer)[:80]!a}"

@@ -221,7 +221,7 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
         ("Root", "the key that your policy trusts", ("platform.",)),
     )
     items = "".join(
-        f"<li><b>{name}</b><br>{text}<br>{_said(result, checks)}</li>"
+        f"<li><b>{name}</b><br>{text}<br>{_first_of(result, checks)}</li>"
         for name, text, checks in links
     )
     caption = "Each came out of, or is vouched for by, the one below it."
@@ -233,7 +233,7 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
     )
 
 
-def _said(result: AttestationResult, checks: tuple[str, ...]) -> str:
+def _first_of(result: AttestationResult, checks: tuple[str, ...]) -> str:
     """In a line the first of the checks that failed, or was not made; else the first."""
     order = {"failed": 0, "not-checked": 1}
     covering = [check for check in result.checks if check.id.startswith(checks)]

@@ -16,8 +16,8 @@ def read_bounded(path: StrPath, limit: int, what: str, *, hint: str | None = Non
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        said = f"cannot read {what} {os.fspath(path)!a}: {reason}"
-        raise EvidenceError(said, hint=hint) from None
+        message = f"cannot read {what} {os.fspath(path)!a}: {reason}"
+        raise EvidenceError(message, hint=hint) from None
     if len(data) > limit:
         raise EvidenceError(f"{what} {os.fspath(path)!a} is larger than {limit} bytes", hint=hint)
     return data

@@ -33,7 +33,7 @@ def machine_code(root: Path) -> dict[str, FileFact]:
     Raises ToolError if something on the list is missing or empty: a digest of less than the
     machine runs would let code change unseen.
     """
-    found: dict[str, FileFact] = {}
+    code: dict[str, FileFact] = {}
     for entry in MACHINE_CODE:
         files = _files(root, entry) if (root / entry).exists() else {}
         if not files:
@@ -41,8 +41,8 @@ def machine_code(root: Path) -> dict[str, FileFact]:
                 f"the machine's code is incomplete: there is nothing at {entry}",
                 hint="git status",
             )
-        found |= files
-    return found
+        code |= files
+    return code
 
 
 def code_digest(root: Path) -> Digest:

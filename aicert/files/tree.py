@@ -71,7 +71,7 @@ def read_tree(
     except OSError as error:
         if root.is_symlink():
             raise EvidenceError(
-                f"cannot read {str(root)!a}: it is a symbolic link, and none is followed",
+                f"cannot read {str(root)!a}: it is a symbolic link, and links are not followed",
                 hint=f"name the directory itself: {os.path.realpath(root)}",
             ) from None
         raise _unreadable(str(root), error) from None
@@ -272,7 +272,7 @@ def _hash_open(fd: int, path: str, status: os.stat_result, on_bytes: OnBytes | N
     if changed:
         raise EvidenceError(
             f"file changed while it was read: {path!a}",
-            hint="run it again when nothing writes there",
+            hint="run it again while nothing writes there",
         )
     return FileFact(total, value)
 
@@ -307,7 +307,7 @@ def _not_regular(path: str, mode: int) -> EvidenceError:
     kind = kinds.get(stat.S_IFMT(mode), "not a regular file")
     return EvidenceError(
         f"{path!a} is {kind}: only regular files can be certified",
-        hint="replace it by the file itself, for example with `cp -L`",
+        hint="replace it with the file itself, for example with `cp -L`",
     )
 
 

@@ -150,10 +150,10 @@ def _read_signed(fields: Fields) -> Signed:
 
 
 def _platform_json(platform: PlatformReport) -> dict[str, str]:
-    made = {"kind": PLATFORM_KIND, "report": b64encode(platform.report)}
+    fields = {"kind": PLATFORM_KIND, "report": b64encode(platform.report)}
     if platform.chip_certificate is not None:
-        made["chipCertificate"] = b64encode(platform.chip_certificate)
-    return made
+        fields["chipCertificate"] = b64encode(platform.chip_certificate)
+    return fields
 
 
 def _read_platform(fields: Fields) -> PlatformReport:

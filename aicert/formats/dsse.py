@@ -43,7 +43,7 @@ class Envelope:
         signatures = fields.items("signatures", Fields, max_items=1)
         fields.done()
         if len(signatures) != 1:
-            raise EvidenceError(f"{fields.where}.signatures: exactly one is wanted")
+            raise EvidenceError(f"{fields.where}.signatures: expected exactly one")
         signature = b64decode(signatures[0], "sig", max_bytes=MAX_SIGNATURE)
         keyid = signatures[0].text("keyid", max_length=MAX_KEYID)
         signatures[0].done()

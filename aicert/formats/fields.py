@@ -16,9 +16,12 @@ MISSING = object()
 _KINDS: Mapping[type, str] = {
     str: "a string",
     int: "an integer",
-    bool: "true",
-    dict: "a table",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
 }
+# The only truth value that a table of TOML holds here is true: absent is false.
+_TABLE_KINDS: Mapping[type, str] = {**_KINDS, bool: "true", dict: "a table"}
 
 T = TypeVar("T")
 
@@ -47,7 +50,7 @@ class Reader:
         """The error of a value of another type, or of one that is absent (MISSING)."""
         if value is MISSING:
             return self.error(f"{self.where}.{key} is missing")
-        return self.error(f"{self.where}.{key}: {kind.__name__} is wanted, found {shown(value)}")
+        return self.error(f"{self.where}.{key}: expected {_KINDS[kind]}, found {shown(value)}")
 
     def has(self, key: str) -> bool:
         """Whether the field is present and not taken yet."""
@@ -84,7 +87,7 @@ class Table(Reader):
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
-            raise self.error(f"{where}: a table is wanted")
+            raise self.error(f"{where}: expected a table")
         super().__init__(cast("dict[str, object]", value), where)
         self._asked: list[str] = []
 
@@ -99,12 +102,12 @@ class Table(Reader):
         return super().has(key)
 
     def wrong(self, key: str, wanted: str) -> AicertError:
-        """The error of a value that is not what is wanted: `a string is wanted`."""
+        """The error of a value that is not what is wanted: `expected a string`."""
         return self.error(f"{self.where}{self.between}{key}: {wanted}")
 
     def refusal(self, key: str, kind: type, value: object) -> AicertError:
         """As `Reader.refusal`: absent or of another type are one."""
-        return self.wrong(key, f"{_KINDS[kind]} is wanted")
+        return self.wrong(key, f"expected {_TABLE_KINDS[kind]}")
 
     def text(self, key: str) -> str:
         """A string."""
@@ -112,7 +115,7 @@ class Table(Reader):
 
     def texts(self, key: str, limit: int) -> tuple[str, ...]:
         """A list of at most `limit` strings."""
-        wanted = "a list of strings is wanted"
+        wanted = "expected a list of strings"
         values = self._list(key, limit, wanted)
         if not all(type(one) is str for one in values):
             raise self.wrong(key, wanted)
@@ -120,7 +123,7 @@ class Table(Reader):
 
     def tables(self, key: str, limit: int, wanted: str) -> list[object]:
         """A list of at most `limit` tables, empty where absent; whether each is one is seen when it
-        is read. `wanted`: what is said of anything else.
+        is read. `wanted`: the message for anything else.
         """
         return self._list(key, limit, wanted) if self.has(key) else []
 

@@ -175,7 +175,7 @@ def _check(
     if order != sorted(set(order)):
         raise LockError("image lock: packages are not sorted, or one is repeated")
     if tuple(sorted(pcrs)) != PCRS or any(len(value) != 32 for value in pcrs.values()):
-        raise LockError("image lock: PCRs 4, 11, 12 and 13 are wanted, 32 bytes each")
+        raise LockError("image lock: expected PCRs 4, 11, 12 and 13, 32 bytes each")
 
 
 def _pcr(table: Table, key: str) -> bytes:
@@ -186,7 +186,7 @@ def _pcr(table: Table, key: str) -> bytes:
 
 
 def _tables(table: Table, key: str, limit: int) -> list[_Table]:
-    values = table.tables(key, limit, f"at most {limit} tables are wanted")
+    values = table.tables(key, limit, f"expected at most {limit} tables")
     if not all(isinstance(value, dict) for value in values):
-        raise table.wrong(key, "tables are wanted, not texts")
+        raise table.wrong(key, "expected tables, not texts")
     return [_Table(value, WHAT) for value in values]

@@ -142,7 +142,7 @@ def check_signer(where: str, text: str) -> None:
     """Refuse a `signed-by` that is no public key; whether it is a point is seen when it is used."""
     if not re.fullmatch(SIGNER, text):
         raise LockError(
-            f"{where}: signed-by is no public key like p256:02…: {text[:80]!a}",
+            f"{where}: signed-by is not a public key like p256:02…: {text[:80]!a}",
             hint="aicert verify-signature DIR --key KEY.pub prints it",
         )
 
@@ -194,7 +194,7 @@ def _read(document: Mapping[str, object]) -> Lockfile:
         raise LockError(f"lockfile version is not {VERSION}", hint="./doit lock")
     table = Table(document, "lockfile")
     table.take("version", int)
-    inputs = table.tables("input", MAX_INPUTS, "a list of tables is wanted")
+    inputs = table.tables("input", MAX_INPUTS, "expected a list of tables")
     lockfile = Lockfile(
         run=table.text("run"),
         trainer=table.text("trainer"),

@@ -46,12 +46,12 @@ def verity_word(volume: str, root: str, blocks: int) -> str:
 
 def verity_roots(command_line: str) -> dict[str, str]:
     """`{volume: sha256:ROOT}`. Raises EvidenceError unless each volume is named exactly once."""
-    found = _VERITY_WORD.findall(command_line)
-    if sorted(name for name, _ in found) != sorted(VERITY_VOLUMES):
+    words = _VERITY_WORD.findall(command_line)
+    if sorted(name for name, _ in words) != sorted(VERITY_VOLUMES):
         raise EvidenceError(
             "the command line does not name the volumes root and training exactly once each"
         )
-    return {name: f"sha256:{root}" for name, root in found}
+    return {name: f"sha256:{root}" for name, root in words}
 
 
 # --- The input volume: these names in its root, and a last block that says how to open it.
@@ -107,13 +107,13 @@ def emit_limits(values: Mapping[str, int]) -> bytes:
 
 def parse_limits(data: bytes) -> dict[str, int]:
     """The limits. Raises EvidenceError unless there is a positive number for each, and no more."""
-    found = strict_json.loads(data, what=LIMITS_FILE, max_bytes=MAX_LIMITS)
-    if not isinstance(found, dict) or sorted(found) != sorted(LIMITS):
+    values = strict_json.loads(data, what=LIMITS_FILE, max_bytes=MAX_LIMITS)
+    if not isinstance(values, dict) or sorted(values) != sorted(LIMITS):
         raise EvidenceError(f"{LIMITS_FILE} must have exactly {', '.join(LIMITS)}")
-    for name, value in found.items():
+    for name, value in values.items():
         if type(value) is not int or value < 1:
             raise EvidenceError(f"{LIMITS_FILE}: {name} is not a positive number")
-    return found
+    return values
 
 
 # --- Events: one JSON object a line, on a port of their own, or between a console's lines.

@@ -56,7 +56,7 @@ def _folded(path: str) -> str:
     same = folded.count("/") == path.count("/") <= MAX_DEPTH
     if not same or len(folded) > MAX_GROWTH * len(path):
         raise EvidenceError(
-            f"path is deeper than {MAX_DEPTH}, or has characters like a slash, or that fold to "
+            f"path is deeper than {MAX_DEPTH}, or has characters like a slash or that fold to "
             f"many: {path[:200]!a}"
         )
     rooted = f"/{path}/"

@@ -168,7 +168,7 @@ def _read_names(report: Fields, key: str, of: str, most: int) -> tuple[tuple[str
     fields.done()
     rest = value.rest()
     if not 1 <= len(rest) <= most or not all(NAME.fullmatch(name) for name in rest):
-        raise EvidenceError(f"{value.where}: names of {of} are wanted")
+        raise EvidenceError(f"{value.where}: expected names of {of}")
     return tuple((name, string(rest[name], value.where)) for name in sorted(rest))
 
 
@@ -191,7 +191,7 @@ def _read_values(fields: Fields) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for key, item in rest.items():
         if not _KEY.fullmatch(key):
-            raise EvidenceError(f"{fields.where} has a key that is no name: {key[:80]!a}")
+            raise EvidenceError(f"{fields.where} has a key that is not a name: {key[:80]!a}")
         one = Fields(item, f"{fields.where}.{key}")
         origin = one.text("origin", max_length=20)
         if origin not in ("measured", "derived", "self-reported"):
@@ -205,14 +205,14 @@ def _read_values(fields: Fields) -> dict[str, Value]:
 
 def _data(rest: dict[str, object], where: str) -> Scalar | tuple[float, ...]:
     if list(rest) != ["value"]:
-        raise EvidenceError(f"{where}: origin and value are wanted")
+        raise EvidenceError(f"{where}: expected origin and value")
     value = rest["value"]
     if isinstance(value, list):
         if len(value) > MAX_ITEMS or any(type(v) not in (int, float) for v in value):
-            raise EvidenceError(f"{where}.value: at most {MAX_ITEMS} numbers are wanted")
+            raise EvidenceError(f"{where}.value: expected at most {MAX_ITEMS} numbers")
         return tuple(value)
     if type(value) is str:
         return string(value, where)
     if type(value) is int or type(value) is float:
         return value
-    raise EvidenceError(f"{where}.value: a string, a number or numbers are wanted")
+    raise EvidenceError(f"{where}.value: expected a string, a number or numbers")

@@ -202,9 +202,7 @@ def _read_texts(fields: Fields) -> tuple[tuple[str, Digest], ...]:
     fields.done()
     texts = value.rest()
     if len(texts) > MAX_TEXTS or not all(map(_TEXT_NAME.fullmatch, texts)):
-        raise EvidenceError(
-            f"{value.where}: at most {MAX_TEXTS} names of printable ASCII are wanted"
-        )
+        raise EvidenceError(f"{value.where}: expected at most {MAX_TEXTS} names of printable ASCII")
     return tuple((name, _sha256(texts[name], value.where)) for name in sorted(texts))
 
 
@@ -218,5 +216,5 @@ def _name(fields: Fields, key: str, pattern: re.Pattern[str]) -> str:
 def _sha256(value: object, where: str) -> Digest:
     digest = Digest.parse(string(value, where))
     if digest.kind != "sha256":
-        raise EvidenceError(f"{where}: a digest sha256:… is wanted")
+        raise EvidenceError(f"{where}: expected a digest sha256:…")
     return digest

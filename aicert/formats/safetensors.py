@@ -146,18 +146,18 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
     begin = at = 1
     closed = _NO_ENTRY.match(text, at)
     while closed is None:
-        found = _ENTRY.match(text, at)
-        if found is None:
+        entry = _ENTRY.match(text, at)
+        if entry is None:
             text, begin, at = text[begin:], 0, at - begin
             if block is None or len(text) > _MAX_ENTRY:
                 raise EvidenceError("the safetensors header is cut short, or holds no tensor where "
                                     "one should be")  # fmt: skip
             text, block = text + _checked(block), next(blocks, None)
             continue
-        at = found.end()
-        closed = found if found[1] == b"}" else None
+        at = entry.end()
+        closed = entry if entry[1] == b"}" else None
         if closed or at - begin >= PART:
-            yield b"{" + text[begin : found.start(1)] + b"}"
+            yield b"{" + text[begin : entry.start(1)] + b"}"
             begin = at
     for rest in chain((text[closed.end() :], block or b""), blocks):
         if _checked(rest).strip(b" \t\r"):
@@ -175,7 +175,7 @@ def _checked(block: bytes) -> bytes:
 def _check_metadata(value: object) -> None:
     for key, text in Fields(value, _METADATA).rest().items():
         if type(text) is not str:
-            raise EvidenceError(f"{_METADATA}.{_shown(key)} is no text")
+            raise EvidenceError(f"{_METADATA}.{_shown(key)} is not a string")
 
 
 def _tensor(name: str, value: object, size: int) -> Tensor:

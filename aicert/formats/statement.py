@@ -184,7 +184,7 @@ def _read_digest(fields: Fields) -> Digest:
     digest = fields.fields("digest")
     rest = digest.rest()
     if len(rest) != 1:
-        raise EvidenceError(f"{digest.where}: exactly one digest is wanted")
+        raise EvidenceError(f"{digest.where}: expected exactly one digest")
     ((kind, value),) = rest.items()
     return Digest.parse(f"{kind}:{string(value, digest.where)}")
 
@@ -230,10 +230,14 @@ def _outputs(
             raise EvidenceError(f"statement: subject {name[:200]!a} is under no declared output")
         if slash:
             if digest.kind != "sha256" or path in files[output]:
-                raise EvidenceError(f"statement: subject {name[:200]!a} is repeated or no file")
+                raise EvidenceError(
+                    f"statement: subject {name[:200]!a} is repeated or is not a file"
+                )
             files[output][path] = digest.hex
         elif digest.kind != "dirHash" or output in digests:
-            raise EvidenceError(f"statement: subject {name[:200]!a} is repeated or no directory")
+            raise EvidenceError(
+                f"statement: subject {name[:200]!a} is repeated or is not a directory"
+            )
         else:
             digests[output] = digest
     if set(digests) != set(declared):
@@ -245,7 +249,7 @@ def _outputs(
 
 def _byproducts(byproducts: tuple[Fields, ...]) -> tuple[bytes, Digest]:
     if len(byproducts) != 2:
-        raise EvidenceError("statement: two byproducts are wanted, run report and training log")
+        raise EvidenceError("statement: expected two byproducts, run report and training log")
     report, log = byproducts
     report.const("name", REPORT_NAME)
     report.const("mediaType", "application/json")

@@ -61,8 +61,8 @@ def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> ob
         raise EvidenceError(f"{what} is not UTF-8") from None
     except json.JSONDecodeError as error:
         # Some of json's messages end in the word that the place begins with.
-        said = error.msg.removesuffix(" at")
-        raise EvidenceError(f"{what} is not JSON: {said} at byte {error.pos}") from None
+        problem = error.msg.removesuffix(" at")
+        raise EvidenceError(f"{what} is not JSON: {problem} at byte {error.pos}") from None
     except RecursionError:
         raise EvidenceError(f"{what} is nested too deep") from None
     except _RefusedError as error:
@@ -139,7 +139,7 @@ class Fields(Reader):
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
-            raise EvidenceError(f"{where}: an object is wanted, found {shown(value)}")
+            raise EvidenceError(f"{where}: expected an object, found {shown(value)}")
         super().__init__(value, where)
 
     def text(self, key: str, *, max_length: int = 4096) -> str:
@@ -155,8 +155,8 @@ class Fields(Reader):
 
     def const(self, key: str, wanted: object) -> None:
         """The field must be exactly `wanted`."""
-        found = self._left.pop(key, None)
-        if type(found) is not type(wanted) or found != wanted:
+        value = self._left.pop(key, None)
+        if type(value) is not type(wanted) or value != wanted:
             raise EvidenceError(f"{self.where}.{key} is not {wanted!r}")
 
     def integer(self, key: str, *, low: int = 0, high: int = MAX_INT) -> int:
@@ -173,7 +173,7 @@ class Fields(Reader):
             raise EvidenceError(f"{self.where}.{key} is missing")
         if type(value) not in (int, float) or not cast(float, value) >= 0:
             raise EvidenceError(
-                f"{self.where}.{key}: a number from 0 is wanted, found {shown(value)}"
+                f"{self.where}.{key}: expected a number from 0, found {shown(value)}"
             )
         return cast(float, value)
 
@@ -197,5 +197,5 @@ class Fields(Reader):
 def string(value: object, where: str) -> str:
     """An item that must be a string of at most 4096 characters."""
     if type(value) is not str or len(value) > 4096:
-        raise EvidenceError(f"{where}: a short string is wanted, found {shown(value)}")
+        raise EvidenceError(f"{where}: expected a short string, found {shown(value)}")
     return value

@@ -177,7 +177,7 @@ def _attest_head(reader: Reader, wanted: int) -> tuple[bytes, bytes, Clock]:
         raise EvidenceError(f"{reader.what}: magic is {magic:#010x}, not made inside a TPM")
     kind = reader.u16()
     if kind != wanted:
-        raise EvidenceError(f"{reader.what}: type is {kind:#06x}, {wanted:#06x} is wanted")
+        raise EvidenceError(f"{reader.what}: type is {kind:#06x}, expected {wanted:#06x}")
     signer = reader.sized(MAX_NAME, "qualifiedSigner")
     extra = reader.sized(MAX_NAME, "extraData")
     clock, reset, restart = reader.u64(), reader.u32(), reader.u32()
@@ -217,7 +217,7 @@ def selected_pcrs(quote: Quote) -> tuple[int, ...]:
         raise EvidenceError(f"the quote has {len(quote.selections)} PCR selections, not one")
     selection = quote.selections[0]
     if selection.algorithm != ALG_SHA256:
-        raise EvidenceError(f"the quote is over bank {selection.algorithm:#06x}, not SHA-256")
+        raise EvidenceError(f"the quote covers bank {selection.algorithm:#06x}, not SHA-256")
     return selection.pcrs
 
 

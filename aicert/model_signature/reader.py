@@ -82,7 +82,7 @@ def parse(data: bytes) -> Bundle:
     envelope.const("payloadType", PAYLOAD_TYPE)
     signatures = envelope.items("signatures", Fields, max_items=2)
     if len(signatures) != 1:
-        raise EvidenceError("signature.dsseEnvelope.signatures: exactly one is wanted")
+        raise EvidenceError("signature.dsseEnvelope.signatures: expected exactly one")
     hint = None
     certificates: tuple[bytes, ...] = ()
     if material.has("publicKey"):
@@ -125,14 +125,14 @@ def read_manifest(payload: bytes) -> Manifest:
         raise EvidenceError(f"unknown serialization method {method!a}")
     resources = predicate.items("resources", _resource, max_items=MAX_FILES)
     if not resources:
-        raise EvidenceError("the signature covers no file at all")
+        raise EvidenceError("the signature covers no files")
     ((name, digest),) = subjects
     algorithm = _algorithm(resources)
-    found = writer.subject_digest(value for _, _, value in resources)
-    if digest != found:
+    computed = writer.subject_digest(value for _, _, value in resources)
+    if digest != computed:
         raise EvidenceError(
             "the subject's digest is not that of the resources\n"
-            f"found     {digest[:80]}\nexpected  {found}"
+            f"found     {digest[:80]}\nexpected  {computed}"
         )
     ignored: tuple[str, ...] = ()
     if serialization.has("ignore_paths"):
@@ -172,8 +172,8 @@ def _manifest(
 
 def _algorithm(resources: tuple[tuple[str, str, str], ...]) -> str:
     """The one hash of all resources, each of which has a digest of its length."""
-    found = {algorithm for _, algorithm, _ in resources}
-    algorithms = {algorithm.partition("-sharded-")[0] for algorithm in found}
+    names = {algorithm for _, algorithm, _ in resources}
+    algorithms = {algorithm.partition("-sharded-")[0] for algorithm in names}
     algorithm = algorithms.pop()
     if algorithms:
         raise EvidenceError("the signature mixes hash algorithms")
@@ -187,14 +187,14 @@ def _algorithm(resources: tuple[tuple[str, str, str], ...]) -> str:
 
 
 def _parts(resources: tuple[tuple[str, str, str], ...]) -> dict[str, tuple[Piece, ...]]:
-    found: dict[str, list[Piece]] = {}
+    by_path: dict[str, list[Piece]] = {}
     for resource, _, digest in resources:
         path, piece = _shard(resource, digest)
-        found.setdefault(path, []).append(piece)
-    for path, pieces in found.items():
+        by_path.setdefault(path, []).append(piece)
+    for path, pieces in by_path.items():
         pieces.sort(key=lambda piece: piece.start)
         _check_cover(path, pieces)
-    return {path: tuple(pieces) for path, pieces in found.items()}
+    return {path: tuple(pieces) for path, pieces in by_path.items()}
 
 
 def _old_manifest(subjects: tuple[tuple[str, str], ...]) -> Manifest:
@@ -202,9 +202,9 @@ def _old_manifest(subjects: tuple[tuple[str, str], ...]) -> Manifest:
     if len(files) != len(subjects):
         raise EvidenceError("the signature names a file twice")
     if not files:
-        raise EvidenceError("the signature covers no file at all")
+        raise EvidenceError("the signature covers no files")
     check_paths(files)
-    note = "the format is that of model_signing 0.2, which says nothing of files left out"
+    note = "the format is that of model_signing 0.2, which does not record the files left out"
     return Manifest(name="", algorithm="sha256", files=files, notes=(note,))
 
 
@@ -214,7 +214,7 @@ def _shard(resource: str, digest: str) -> tuple[str, Piece]:
     if not (path and first.isascii() and first.isdigit() and span.isascii() and span.isdigit()):
         raise EvidenceError(f"not the name of a part of a file: {resource[:200]!a}")
     if len(first) > 18 or len(span) > 18:
-        raise EvidenceError(f"a part of a file beyond any size: {resource[:200]!a}")
+        raise EvidenceError(f"a part of a file beyond any possible size: {resource[:200]!a}")
     return path, Piece(digest=digest, start=int(first), end=int(span))
 
 
@@ -238,10 +238,10 @@ def _subject(value: object, where: str) -> tuple[str, str]:
 def _resource(value: object, where: str) -> tuple[str, str, str]:
     # Fifty thousand of these are read at once: plain look-ups, and digests judged together.
     if not isinstance(value, dict):
-        raise EvidenceError(f"{where}: an object is wanted")
+        raise EvidenceError(f"{where}: expected an object")
     name, algorithm, digest = value.get("name"), value.get("algorithm"), value.get("digest")
     if type(name) is not str or type(algorithm) is not str or type(digest) is not str:
-        raise EvidenceError(f"{where}: name, algorithm and digest are wanted")
+        raise EvidenceError(f"{where}: expected name, algorithm and digest")
     return name, algorithm, digest
 
 

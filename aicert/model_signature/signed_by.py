@@ -43,7 +43,7 @@ def check(signed_by: str, files: Mapping[str, str], signature: StrPath) -> None:
     """
     if SIGNATURE not in files:
         raise EvidenceError(
-            f"signed-by wants a directory with its signature in the file {SIGNATURE}"
+            f"signed-by needs a directory with its signature in the file {SIGNATURE}"
         )
     data = read_bounded(signature, MAX_BYTES, "signature")
     if hashlib.sha256(data).hexdigest() != files[SIGNATURE]:
@@ -65,12 +65,12 @@ def _signed_files(signed_by: str, data: bytes, files: Iterable[str]) -> Iterator
         key = ec.EllipticCurvePublicKey.from_encoded_point(curve, bytes.fromhex(point))
         key.verify(bundle.signature, pae(bundle.payload), ec.ECDSA(algorithm))
     except ValueError:
-        raise EvidenceError(f"signed-by is no point of its curve: {signed_by}") from None
+        raise EvidenceError(f"signed-by is not a point on its curve: {signed_by}") from None
     except InvalidSignature:
         raise EvidenceError(f"{SIGNATURE} is not signed by {signed_by}") from None
     manifest = read_manifest(bundle.payload)
     if manifest.algorithm != "sha256" or manifest.parts is not None:
-        raise EvidenceError(f"{SIGNATURE} does not sign whole files by SHA-256")
+        raise EvidenceError(f"{SIGNATURE} does not sign whole files with SHA-256")
     for path in files:
         if path != SIGNATURE:
             if path not in manifest.files:

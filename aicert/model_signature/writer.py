@@ -63,9 +63,9 @@ def _has(paths: Sequence[str], name: str) -> bool:
     """Whether the sorted `paths` have `name`, or what lies below it."""
     below = f"{name}/"
     return any(
-        found == name or found.startswith(below)
+        path == name or path.startswith(below)
         for at in (bisect_left(paths, name), bisect_left(paths, below))
-        for found in paths[at : at + 1]
+        for path in paths[at : at + 1]
     )
 
 

@@ -25,9 +25,11 @@ def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
         try:
             line = f"{_ENCODER.encode(fit(row))}\n".encode()
         except UnicodeEncodeError:
-            raise RowRefused("a string has half of a surrogate pair") from None
+            raise RowRefused("a string has half a surrogate pair") from None
         except ValueError:
-            raise RowRefused("NaN and infinity are not numbers; null stands for none") from None
+            raise RowRefused(
+                "NaN and infinity are not numbers; write null for a missing one"
+            ) from None
         reason = oversize(line)
         if reason is not None:
             raise RowRefused(f"its canonical form is {reason}")
@@ -57,7 +59,7 @@ def _fit_struct(fields: tuple[tuple[str, Type], ...]) -> Fit:
 
     def fit_struct(value: Mapping[str, object]) -> object:
         if not value.keys() <= names.keys():
-            raise RowRefused("it has other columns than when it was read first")
+            raise RowRefused("its columns differ from those of the first reading")
         row = {name: value.get(name) for name in names}
         for name, fit in fits:
             row[name] = fit(row[name])

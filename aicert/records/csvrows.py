@@ -87,7 +87,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[str]:
 
 def _names(record: list[str]) -> tuple[str, ...]:
     if not record:
-        raise RowRefused("there is no line with the names of the columns")
+        raise RowRefused("there is no line with the column names")
     if len(record) > MAX_NODES:
         raise RowRefused(f"there are more than {MAX_NODES} columns")
     for name in record:

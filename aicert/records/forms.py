@@ -31,9 +31,9 @@ def form_of(path: str) -> FileForm | None:
     """The form that a file's name says; None if rows are not read from such files."""
     name = path.lower()
     packing = None
-    for suffix, found in _PACKINGS.items():
+    for suffix, kind in _PACKINGS.items():
         if name.endswith(suffix):
-            name, packing = name.removesuffix(suffix), found
+            name, packing = name.removesuffix(suffix), kind
     for suffix, form in _FORMS.items():
         if name.endswith(suffix) and len(name) > len(suffix) and name[-len(suffix) - 1] != "/":
             return FileForm(form, packing)

@@ -47,7 +47,7 @@ def oversize(line: bytes) -> str | None:
     if len(line) > MAX_LINE:
         return f"longer than {MAX_LINE} bytes"
     parts = sum(map(line.count, (b",", b"[", b"{")))
-    return f"of more than {MAX_PARTS} commas and brackets" if parts > MAX_PARTS else None
+    return f"longer than {MAX_PARTS} commas and brackets" if parts > MAX_PARTS else None
 
 
 class Grammar:
@@ -99,10 +99,10 @@ class Grammar:
     @staticmethod
     def _numbers_until(neutral: bytes, end: int) -> int:
         """Where the first row begins that has a number out of range or not in its one form."""
-        for found in _NUMBERS.finditer(neutral, 0, end):
-            text = found[1]
+        for number in _NUMBERS.finditer(neutral, 0, end):
+            text = number[1]
             if text is not None and not _is_number(text):
-                return neutral.rfind(b"\n", 0, found.start()) + 1
+                return neutral.rfind(b"\n", 0, number.start()) + 1
         return end
 
 

@@ -37,7 +37,7 @@ def parse_value(text: str, start: int) -> tuple[dict[str, object], int]:
     except RecursionError:
         raise RowRefused("nested too deep") from None
     if not isinstance(value, dict):
-        raise RowRefused("an object is wanted, with the columns as its keys")
+        raise RowRefused("expected an object, with the columns as its keys")
     return value, end
 
 
@@ -53,7 +53,7 @@ def as_text(data: bytes) -> str:
     """Bytes as text that people write: what holds a NUL is an archive or another program's file."""
     text = decoded(data)
     if "\0" in text:
-        raise RowRefused("a byte 0 stands in it: no text, and archives are not unpacked")
+        raise RowRefused("it holds a zero byte, so it is not text, and archives are not unpacked")
     return text
 
 
@@ -108,7 +108,7 @@ class _ArrayReader:
             return
         parts = sum(self._text.count(part, self._at) for part in ",[{")
         if parts > 2 * MAX_PARTS:
-            raise RowRefused(f"of more than {MAX_PARTS} commas and brackets")
+            raise RowRefused(f"longer than {MAX_PARTS} commas and brackets")
 
     def _peek(self) -> str:
         """The next character that is no white space; nothing at the end."""
@@ -164,7 +164,7 @@ def _constant(name: str) -> NoReturn:
 
 def _integer(text: str) -> int:
     if text == "-0":
-        raise RowRefused("-0 is no integer")
+        raise RowRefused("-0 is not an integer")
     if len(text) > 20 or not -MAX_INT - 1 <= int(text) <= MAX_INT:
         raise RowRefused(
             f"{text[:24]} does not fit 64 bits", hint="quote the numbers of that column"
@@ -175,7 +175,7 @@ def _integer(text: str) -> int:
 def _number(text: str) -> float:
     value = float(text) if len(text) <= MAX_NUMBER else float("inf")
     if value in (float("inf"), float("-inf")):
-        raise RowRefused(f"{text[:24]} is no number that a computer's float can hold")
+        raise RowRefused(f"{text[:24]} does not fit a 64-bit float")
     return value
 
 

@@ -56,13 +56,13 @@ def read(out: Path, files: tuple[str, ...]) -> Outcome:
     )
     fields.done()
     if tuple(file.path for file in outcome.files) != files:
-        raise EvidenceError("the row converter read other files than it was given")
+        raise EvidenceError("the row converter did not read exactly the files it was given")
     sums = (
         sum(file.rows for file in outcome.files),
         sum(file.unread_bytes for file in outcome.files),
     )
     if sums != (outcome.rows, outcome.unread_bytes):
-        raise EvidenceError("the row converter's sums are not those of its files")
+        raise EvidenceError("the row converter's sums do not match its files")
     return outcome
 
 

@@ -138,7 +138,7 @@ def _plain_values(data: bytes, physical: str, count: int) -> Iterator[bytes]:
     """Values in the PLAIN encoding, as their bytes (Parquet encodings, PLAIN = 0)."""
     size = _SIZES.get(physical)
     if size is None and physical != "BYTE_ARRAY":
-        raise RowRefused("a dictionary is of a type that has none")
+        raise RowRefused("a column has a dictionary, but its type cannot have one")
     at = 0
     for _ in range(count):
         if size is None:

@@ -62,7 +62,7 @@ def layout(file: BinaryIO) -> tuple[RowGroup, ...]:
     walk = _Walk(file, footer_start)
     groups = tuple(walk.row_group(group) for group in structs(footer, 4))
     if sum(group.rows for group in groups) != integer(footer, 3):
-        raise RowRefused("its row groups have other rows than its footer says")
+        raise RowRefused("its row groups do not have the rows that its footer says")
     walk.check_ranges()
     return groups
 
@@ -119,7 +119,7 @@ class _Walk:
             start = integer(meta, 11)
         codec = integer(meta, 4)
         if codec not in CODECS:
-            raise RowRefused("a column is packed in a way that few read")
+            raise RowRefused("a column uses a compression that few readers support")
         end = start + integer(meta, 7)
         self._add(start, end)
         for offset, length in ((4, 5), (6, 7)):
@@ -133,17 +133,17 @@ class _Walk:
         for number, (at, page) in enumerate(self._pages(start, end)):
             if integer(page, 1) == _DICTIONARY:
                 if number:
-                    raise RowRefused("a dictionary stands behind its column's first page")
+                    raise RowRefused("a dictionary comes after its column's first page")
                 dictionary = _dictionary(page, at, CODECS[codec])
             else:
                 values += _values(page)
         if values != integer(meta, 5):
-            raise RowRefused("a column's pages have other values than its metadata says")
+            raise RowRefused("a column's pages do not have the values that its metadata says")
         return Chunk(dictionary=dictionary)
 
     def _add(self, start: int, end: int) -> None:
         if not len(MAGIC) <= start <= end <= self._end:
-            raise RowRefused("a part of it lies outside of it")
+            raise RowRefused("one of its parts lies outside the file")
         if start < end:
             self._ranges.append((start, end))
 
@@ -165,7 +165,7 @@ class _Walk:
             if integer(page, 2) > MAX_PAGE:
                 raise RowRefused(f"a page is larger than {MAX_PAGE} bytes")
         if at != end:
-            raise RowRefused("a column's pages do not end with it")
+            raise RowRefused("a column's pages do not end where the column ends")
 
     def _header(self, at: int, end: int) -> tuple[Struct, int]:
         size = _FIRST_READ
@@ -187,7 +187,7 @@ def _values(page: Struct) -> int:
         return integer(struct(page, 5), 1)
     if kind == _DATA_V2:
         return integer(struct(page, 8), 1)
-    raise RowRefused("a page is neither of data nor a dictionary")
+    raise RowRefused("a page is neither a data page nor a dictionary page")
 
 
 def _dictionary(page: Struct, at: int, codec: str | None) -> DictionaryPage:

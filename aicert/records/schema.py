@@ -79,7 +79,7 @@ class Schema:
         except (RowRefused, RecursionError) as error:
             raise EvidenceError(f"schema of rows: {error}") from None
         if schema.emit() != data:
-            raise EvidenceError("schema of rows is not in its one form")
+            raise EvidenceError("schema of rows is not in canonical form")
         return schema
 
 
@@ -122,11 +122,11 @@ def _plain(kind: Type) -> object:
 
 def _pairs(value: object) -> tuple[tuple[str, Type], ...]:
     if not isinstance(value, list):
-        raise RowRefused("a list of names and types is wanted")
+        raise RowRefused("expected a list of names and types")
     pairs = []
     for pair in value:
         if not isinstance(pair, list) or len(pair) != 2 or type(pair[0]) is not str:
-            raise RowRefused("a name and a type are wanted")
+            raise RowRefused("expected a name and a type")
         pairs.append((pair[0], _type(pair[1])))
     return tuple(pairs)
 
@@ -138,5 +138,5 @@ def _type(value: object) -> Type:
         if "struct" in value:
             return StructOf(_pairs(value["struct"]))
     if type(value) is not str or value not in SCALARS:
-        raise RowRefused(f"{quoted(str(value))} is no type of a column")
+        raise RowRefused(f"{quoted(str(value))} is not a column type")
     return cast(Scalar, value)

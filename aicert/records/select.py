@@ -83,7 +83,7 @@ def _holds_rows(path: str) -> bool:
 
 def _by_paths(paths: list[str], where: str) -> dict[str, list[str]]:
     hint = f"name the files in data_files; rows are read from {SUPPORTED}"
-    forms = {path: found.form for path in paths if (found := form_of(path)) is not None}
+    forms = {path: known.form for path in paths if (known := form_of(path)) is not None}
     if len(set(forms.values())) > 1:
         # A licence or a list of words beside the rows.
         paths = [path for path in paths if forms[path] != "text"]
@@ -92,13 +92,13 @@ def _by_paths(paths: list[str], where: str) -> dict[str, list[str]]:
     first = paths[0]
     other = next((path for path in paths if forms[path] != forms[first]), None)
     if other is not None:
-        raise RowsRefused(where, f"{first!a} and {other!a} are of two forms", hint=hint)
+        raise RowsRefused(where, f"{first!a} and {other!a} have different formats", hint=hint)
     splits: dict[str, list[str]] = {}
     for path in paths:
         splits.setdefault(_split(path, hint), []).append(path)
     if "" in splits and len(splits) > 1:
         raise RowsRefused(
-            splits[""][0], "its name says no split, and other files' names do", hint=hint
+            splits[""][0], "its name says no split, but other files' names do", hint=hint
         )
     return {split or DEFAULT: chosen for split, chosen in splits.items()}
 
@@ -108,7 +108,7 @@ def _split(path: str, hint: str) -> str:
     part = _PART.search(path)
     if part is not None:
         return part[1]
-    said = {_SPLITS[word] for word in _BETWEEN.split(path) if word in _SPLITS}
-    if len(said) > 1:
-        raise RowsRefused(path, f"its name says {' and '.join(sorted(said))}", hint=hint)
-    return said.pop() if said else ""
+    splits = {_SPLITS[word] for word in _BETWEEN.split(path) if word in _SPLITS}
+    if len(splits) > 1:
+        raise RowsRefused(path, f"its name says {' and '.join(sorted(splits))}", hint=hint)
+    return splits.pop() if splits else ""

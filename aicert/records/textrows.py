@@ -48,7 +48,7 @@ class TextReader:
             if "\r" in text:
                 self.row += text.count("\n", 0, text.index("\r")) + 1
                 raise RowRefused(
-                    "a carriage return stands inside the line, and readers differ on its meaning"
+                    "there is a carriage return inside the line, which readers treat differently"
                 )
             lines = text[:-1].split("\n")
             self.row += len(lines)

@@ -146,7 +146,7 @@ def _parse(der: bytes) -> x509.Certificate:
         return read(der, "a certificate")
     except EvidenceError as error:
         raise EvidenceError(
-            f"the bundle holds no sound X.509 certificate: {error.message}"
+            f"the bundle holds no well-formed X.509 certificate: {error.message}"
         ) from None
 
 

@@ -182,7 +182,7 @@ def _chip(item: object, path: str) -> ChipRoot:
         return chip_root(name, least)
     if not all(pems + prints):
         raise ConfigError(
-            f"{path}: chip {name}: root, root-sha256, issuer and issuer-sha256 are wanted; "
+            f"{path}: chip {name}: expected root, root-sha256, issuer and issuer-sha256; "
             f"without them only {', '.join(CHIP_FAMILIES)} are known"
         )
     try:
@@ -242,7 +242,7 @@ def _reasons(
         if digest not in revoked:
             raise ConfigError(f"{path}: images: reasons: {digest} is not in `revoked`")
         if not isinstance(reason, str) or not reason.strip():
-            raise ConfigError(f"{path}: images: reasons: {digest}: a text is wanted")
+            raise ConfigError(f"{path}: images: reasons: {digest}: expected a string")
         found[digest] = reason
     return found
 
@@ -299,19 +299,19 @@ class _Table(Table):
         given = self.has(key)
         value = self.take(key, str, default)
         if given and not value:
-            raise self.wrong(key, "a string is wanted")
+            raise self.wrong(key, "expected a string")
         return value
 
     def texts(self, key: str, limit: int = MAX_POLICY) -> tuple[str, ...]:
         """A list of strings, empty where absent."""
         values = super().texts(key, limit) if self.has(key) else ()
         if not all(values):
-            raise self.wrong(key, "a list of strings is wanted")
+            raise self.wrong(key, "expected a list of strings")
         return values
 
     def sections(self, key: str) -> list[object]:
         """A list of tables, empty where absent."""
-        wanted = f"[[{key}]] tables is wanted"
+        wanted = f"expected [[{key}]] tables"
         values = self.tables(key, MAX_POLICY, wanted)
         if not all(isinstance(value, dict) for value in values):
             raise self.wrong(key, wanted)
@@ -333,13 +333,13 @@ class _Table(Table):
         if type(value) is int:
             return self._in_63_bits(key, value)
         if type(value) is not float or value != value:
-            raise self.wrong(key, "a number is wanted")
+            raise self.wrong(key, "expected a number")
         return value
 
     def _in_63_bits(self, key: str, value: int) -> int:
         # In hexadecimal, TOML has integers that are too long for Python to print.
         if abs(value) > MAX_INT:
-            raise self.wrong(key, "an integer of 63 bits is wanted")
+            raise self.wrong(key, "expected an integer of 63 bits")
         return value
 
     def near(self, key: str) -> str | None:

@@ -105,5 +105,5 @@ def _sign_and_quote(tpm: Tpm, key: CertifiedKey, payload: bytes) -> tuple[Eviden
 
 def _signature(run_key: RunKey, payload: bytes) -> bytes:
     """The run key's DER signature over the payload's pre-authentication encoding."""
-    made = parse_signature(run_key.sign(hashlib.sha256(pae(payload)).digest()))
-    return encode_dss_signature(made.r, made.s)
+    parsed = parse_signature(run_key.sign(hashlib.sha256(pae(payload)).digest()))
+    return encode_dss_signature(parsed.r, parsed.s)

@@ -168,7 +168,9 @@ class Tpm:
             if not missing:
                 return values
             values.update(self._read_some(missing))
-        raise ToolError(f"the TPM cannot read its registers: none of {missing} came", hint=_HINT)
+        raise ToolError(
+            f"the TPM cannot read its registers: it returned none of {missing}", hint=_HINT
+        )
 
     def _read_some(self, indices: list[int]) -> dict[int, bytes]:
         def read(esapi: Any) -> dict[int, bytes]:
@@ -176,9 +178,9 @@ class Tpm:
             if selection.count != 1 or selection[0].hash != TPM2_ALG.SHA256:
                 return {}
             bits = int.from_bytes(bytes(selection[0].pcrSelect), "little")
-            found = [index for index in range(24) if bits >> index & 1]
+            read_back = [index for index in range(24) if bits >> index & 1]
             read = [bytes(digests[place]) for place in range(digests.count)]
-            return dict(zip(found, read, strict=True))
+            return dict(zip(read_back, read, strict=True))
 
         return self.ask("read its registers", read)
 
@@ -190,7 +192,7 @@ class Tpm:
             drawn += self._draw(min(count - len(drawn), _RANDOM_STEP))
             if len(drawn) >= count:
                 return drawn[:count]
-        raise ToolError(f"the TPM drew {len(drawn)} random bytes of {count}", hint=_HINT)
+        raise ToolError(f"the TPM returned {len(drawn)} of {count} random bytes", hint=_HINT)
 
     def _draw(self, count: int) -> bytes:
         return self.ask("draw random bytes", lambda esapi: bytes(esapi.get_random(count)))
@@ -215,8 +217,8 @@ class Tpm:
         """
 
         def first(esapi: Any) -> list[int]:
-            _, found = esapi.get_capability(TPM2_CAP.HANDLES, PLATFORM_REPORT_NV, 1)
-            handles = found.data.handles
+            _, capability = esapi.get_capability(TPM2_CAP.HANDLES, PLATFORM_REPORT_NV, 1)
+            handles = capability.data.handles
             return [int(handles[place]) for place in range(handles.count)]
 
         # The TPM answers with the first handle that is not below the one asked for.
@@ -264,7 +266,7 @@ class Tpm:
         expected = _SHA256_NAME + hashlib.sha256(public).digest()
         if name != expected:
             raise ToolError(
-                "the TPM names its run key wrongly\n"
+                "the TPM's Name for its run key is wrong\n"
                 f"expected  {expected.hex()}\nfound     {name.hex()}"
             )
         return RunKey(public=public, name=name, _tpm=self, _handle=handle)

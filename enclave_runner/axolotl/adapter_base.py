@@ -44,17 +44,17 @@ class Base:
 
 def base_of(references: Iterable[Reference], lockfile: Lockfile) -> Base:
     """What the run's config names as its base model."""
-    found = next(each for each in references if each.key == _BASE_KEY)
-    reference = "/".join(part for part in (found.name, found.inside) if part)
-    uri = lockfile.input(found.name).uri
+    base = next(each for each in references if each.key == _BASE_KEY)
+    reference = "/".join(part for part in (base.name, base.inside) if part)
+    uri = lockfile.input(base.name).uri
     if uri.startswith("path:"):
         path = uri.removeprefix("path:")
         return Base(
-            reference=reference, name="/".join(part for part in (path, found.inside) if part)
+            reference=reference, name="/".join(part for part in (path, base.inside) if part)
         )
     hub = _HUB.fullmatch(uri)
     # A loader knows no folder in a repository of the hub's.
-    if hub is None or found.inside:
+    if hub is None or base.inside:
         return Base(reference=reference, name=None)
     return Base(reference=reference, name=hub[1], revision=hub[2])
 

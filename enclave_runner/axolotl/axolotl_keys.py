@@ -75,11 +75,11 @@ def names_of(name: str, field: Any) -> Iterator[str]:
 
 def schema(roots: list[Any]) -> dict[str, dict[str, list[str]]]:
     """Model name -> key -> names of the models that a mapping under that key may be."""
-    found: dict[str, dict[str, list[str]]] = {}
+    models: dict[str, dict[str, list[str]]] = {}
     waiting = list(roots)
     while waiting:
         model = waiting.pop()
-        if model.__name__ in found:
+        if model.__name__ in models:
             continue
         keys: dict[str, list[str]] = {}
         for name, field in model.model_fields.items():
@@ -90,8 +90,8 @@ def schema(roots: list[Any]) -> dict[str, dict[str, list[str]]]:
         prefix = PREFIXED.get(model.__name__)
         if prefix is not None:
             keys |= {prefix + key: keys[key] for key in keys if not key.startswith(prefix)}
-        found[model.__name__] = keys
-    return found
+        models[model.__name__] = keys
+    return models
 
 
 def numbers(root: Any) -> dict[str, str]:
@@ -99,17 +99,17 @@ def numbers(root: Any) -> dict[str, str]:
 
     Not truth values: validators of Axolotl's take any text for some.
     """
-    found = dict(NUMBERS_AS_TEXT)
+    number_keys = dict(NUMBERS_AS_TEXT)
     for name, field in root.model_fields.items():
         kinds = frozenset(typing.get_args(field.annotation) or (field.annotation,)) - {type(None)}
         if kinds in NUMBERS:
-            found |= dict.fromkeys(names_of(name, field), NUMBERS[kinds])
-    return found
+            number_keys |= dict.fromkeys(names_of(name, field), NUMBERS[kinds])
+    return number_keys
 
 
 def words(root: Any) -> dict[str, list[str]]:
     """Key -> the words that Axolotl takes there, of those that take nothing else."""
-    found: dict[str, list[str]] = {}
+    valid_words: dict[str, list[str]] = {}
     for name, field in root.model_fields.items():
         kinds = [
             kind
@@ -128,11 +128,11 @@ def words(root: Any) -> dict[str, list[str]]:
                 break
         else:
             if all(isinstance(each, str) for each in valid):
-                found |= dict.fromkeys(names_of(name, field), sorted(map(str, valid)))
+                valid_words |= dict.fromkeys(names_of(name, field), sorted(map(str, valid)))
     optimizers = {
         each.value for kind in (OptimizerNames, CustomSupportedOptimizers) for each in kind
     }
-    return found | {
+    return valid_words | {
         "adapter": sorted(ADAPTERS),
         "lr_scheduler": sorted({*SCHEDULERS, *(each.value for each in SchedulerType)}),
         "optimizer": sorted(optimizers),
@@ -141,7 +141,7 @@ def words(root: Any) -> dict[str, list[str]]:
 
 def plugins() -> dict[str, Any]:
     """Each plugin of Axolotl's own that can be imported -> the model of the keys that it adds."""
-    found: dict[str, Any] = {}
+    models: dict[str, Any] = {}
     for info in pkgutil.iter_modules(import_module(INTEGRATIONS).__path__, INTEGRATIONS + "."):
         if not info.ispkg:
             continue
@@ -154,8 +154,8 @@ def plugins() -> dict[str, Any]:
             if own and issubclass(value, BasePlugin):
                 place = value().get_input_args()
                 module, _, model = (place or "").rpartition(".")
-                found[f"{info.name}.{name}"] = getattr(import_module(module), model, None)
-    return found
+                models[f"{info.name}.{name}"] = getattr(import_module(module), model, None)
+    return models
 
 
 def spectrum_models() -> list[str]:
@@ -168,14 +168,14 @@ def spectrum_models() -> list[str]:
 
 def dataset_models() -> dict[str, str]:
     """`rl` -> the model that Axolotl makes of an entry of `datasets`: other keys are lost."""
-    found = {}
+    models = {}
     for rl in ("", *(each.value for each in RLType)):
         settings = DictDefault({"rl": rl or None, "datasets": [{"path": "x"}]})
         # The entries are replaced first; what else this config lacks is of no interest.
         with contextlib.suppress(ValueError):
             validate_config(settings)
-        found[rl] = type(settings["datasets"][0]).__name__
-    return found
+        models[rl] = type(settings["datasets"][0]).__name__
+    return models
 
 
 def functions(module: ModuleType) -> Iterator[str]:
@@ -190,9 +190,9 @@ def dataset_types() -> list[str]:
     """What `type:` of a dataset may say."""
     from axolotl.utils.data.wrappers import DATASET_HANDLERS
 
-    found = set(DATASET_HANDLERS)
+    types = set(DATASET_HANDLERS)
     # The styles that the prompters of those handlers know (`alpaca:chat`).
-    found |= {f"{base}:{style.value}" for base in DATASET_HANDLERS for style in PromptStyle}
+    types |= {f"{base}:{style.value}" for base in DATASET_HANDLERS for style in PromptStyle}
     package = import_module(STRATEGIES)
     for info in pkgutil.walk_packages(package.__path__, STRATEGIES + "."):
         dotted = info.name.removeprefix(STRATEGIES + ".")
@@ -201,11 +201,11 @@ def dataset_types() -> list[str]:
             continue
         module = import_module(info.name)
         if first in BY_FUNCTION:
-            found |= {rest} | {f"{rest}.{name}" for name in functions(module)}
+            types |= {rest} | {f"{rest}.{name}" for name in functions(module)}
         elif first != "messages":
             loaders = {name for name in functions(module) if name.startswith("load")}
-            found |= {dotted} | {f"{dotted}.{name}" for name in loaders}
-    return sorted(found)
+            types |= {dotted} | {f"{dotted}.{name}" for name in loaders}
+    return sorted(types)
 
 
 def model_types() -> list[str]:

@@ -242,8 +242,8 @@ class _Walk:
             reason = f"it is the plugin {adding}'s, which `plugins` does not name"
             hint = f"add `{adding}` to `plugins`, or remove `{unknown}`"
         elif any(unknown in self._keys.models[model] for model in models):
-            told = f"`rl: {self._rl}`" if self._rl else "this `type`"
-            reason = f"with {told} Axolotl does not read it, and would ignore it"
+            cause = f"`rl: {self._rl}`" if self._rl else "this `type`"
+            reason = f"with {cause} Axolotl does not read it, and would ignore it"
             hint = f"remove `{unknown}`"
         raise ConfigRefused(f"{place}.{unknown}" if place else unknown, reason, hint=hint)
 

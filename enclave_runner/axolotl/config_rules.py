@@ -29,7 +29,7 @@ DEFAULT_SEED = 42
 _CODE = "it imports code by name, but only the measured image's code may run"
 _HUB = "it needs a hub, but training has no network: lock it as an input"
 LEAVES = "it sends results away, but only outputs may leave the machine"
-_RESUME = "it resumes a training, but a run starts from its inputs only"
+_RESUME = "it resumes earlier training, but a run starts from its inputs only"
 _PINNED = "the input's digest names the revision"
 _PARALLEL = "it starts workers over a network, but training has none"
 CONFIG_IS_PUBLIC = "a config is public: it is quoted in reports"
@@ -97,7 +97,7 @@ REFUSED_ANYWHERE: Mapping[str, str] = {
 }
 # What such a mapping may not switch off.
 REFUSED_WHEN_FALSE: Mapping[str, str] = {
-    "weights_only": "without it, loading weights runs what their file says",
+    "weights_only": "without it, loading weights runs code that their file names",
     "use_safetensors": "without it, loaders look for pickles",
 }
 SECRET_PARTS = ("api_key", "apikey", "secret", "password", "passwd", "credential")

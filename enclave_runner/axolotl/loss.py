@@ -102,7 +102,7 @@ def measure(
         return Measured(loss=Loss(state="no-loss", reason=reason))
     room.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not _write_sample(room.folder / "sample.jsonl", settings, shown, seed):
-        return Measured(loss=_incomplete("there is no row to measure"))
+        return Measured(loss=_incomplete("there are no rows to measure"))
     files = {
         "config.json": {key: value for key, value in settings.items() if key not in _LEFT_OUT},
         "job.json": {"config": CONFIG, "seconds": seconds_for(trained_seconds)},

@@ -41,7 +41,7 @@ def seed(nonce: bytes, fresh: bytes) -> bytes:
 
 def sources(settings: Mapping[str, object], shown: Mapping[str, Path]) -> tuple[Source, ...]:
     """The data sets that a resolved config trains on; `shown`: what the trainer saw, and where."""
-    found = []
+    trained_on = []
     for key in ("pretraining_dataset", "datasets"):
         value = settings.get(key)
         entries = value if isinstance(value, list) else [value] if value else []
@@ -49,10 +49,10 @@ def sources(settings: Mapping[str, object], shown: Mapping[str, Path]) -> tuple[
             place = entry.get("path") if isinstance(entry, Mapping) else entry
             split = entry.get("split") if isinstance(entry, Mapping) else None
             files = _files(str(place), str(split or "train"), shown)
-            found.append(Source(key=key, index=index, files=files))
-        if found:
+            trained_on.append(Source(key=key, index=index, files=files))
+        if trained_on:
             break
-    return tuple(found)
+    return tuple(trained_on)
 
 
 def _files(place: str, split: str, shown: Mapping[str, Path]) -> tuple[Path, ...]:
@@ -60,17 +60,17 @@ def _files(place: str, split: str, shown: Mapping[str, Path]) -> tuple[Path, ...
     if folder is None:
         return ()
     names = set(_WORD.findall(split))
-    found = []
+    files = []
     for path in sorted((folder / "data").iterdir()):
         match = _CANONICAL.fullmatch(path.name)
         if match is not None and (match[1] in names or "all" in names):
-            found.append(shown.get(f"{place}/data/{path.name}", path))
-    return tuple(found)
+            files.append(shown.get(f"{place}/data/{path.name}", path))
+    return tuple(files)
 
 
-def draw(found: Sequence[Source], key: bytes) -> Iterator[bytes]:
+def draw(trained_on: Sequence[Source], key: bytes) -> Iterator[bytes]:
     """The sample: lines with a row and its data set, in the order in which they were drawn."""
-    indices = [(source, _Lines(path)) for source in found for path in source.files]
+    indices = [(source, _Lines(path)) for source in trained_on for path in source.files]
     ends: list[int] = []
     for _, lines in indices:
         ends.append((ends[-1] if ends else 0) + lines.count)

@@ -46,7 +46,7 @@ _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")
 _MAX_TEXT = 200
 
 
-def check_told(records: Sequence[Records], removed: Sequence[str]) -> None:
+def check_reportable(records: Sequence[Records], removed: Sequence[str]) -> None:
     """Refuse before training what no run report can hold afterwards. Raises LockError."""
     so_far = RunReport(exit_code="0", values={}, records=tuple(records), removed=tuple(removed))
     try:
@@ -98,7 +98,7 @@ def build(
     parameters = _parameters(target, output)
     if parameters:
         values["weightParameters"] = Value("measured", parameters)
-    values |= _told(result.self_reported)
+    values |= _self_reported_values(result.self_reported)
     if len(result.pace) > 1:
         values["paceSteps"] = Value("self-reported", tuple(step for step, _ in result.pace))
         values["paceSeconds"] = Value("self-reported", tuple(at for _, at in result.pace))
@@ -142,7 +142,7 @@ def _compared(
     return values
 
 
-def _told(self_reported: Mapping[str, object]) -> dict[str, Value]:
+def _self_reported_values(self_reported: Mapping[str, object]) -> dict[str, Value]:
     values = {
         name: Value("self-reported", cast(Scalar, self_reported[key]))
         for key, name in _SELF_REPORTED.items()

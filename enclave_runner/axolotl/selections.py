@@ -143,14 +143,14 @@ class Selections:
         if isinstance(listed, list) and listed:
             names = [self._listed(str(each), name, below, f"{key}.data_files") for each in listed]
         try:
-            found = select.choose(
+            by_split = select.choose(
                 (each.removeprefix(below) for each in paths if each.startswith(below)),
                 names,
                 where=f"input {name}",
             )
         except RowsRefused as error:
             raise ConfigRefused(f"{key}.path", error.message, hint=error.hint) from None
-        return {split: tuple(below + each for each in chosen) for split, chosen in found.items()}
+        return {split: tuple(below + each for each in chosen) for split, chosen in by_split.items()}
 
     def _listed(self, place: str, name: str, below: str, key: str) -> str:
         other, inside = self._parted(place)
@@ -233,6 +233,6 @@ def _check_form(form: str, splits: Mapping[str, tuple[str, ...]], key: str) -> N
             hint="save the rows as `.parquet` or `.jsonl`",
         )  # fmt: skip
     for path in (each for paths in splits.values() for each in paths):
-        found = form_of(path)
-        if found is not None and found.form != form:
-            raise ConfigRefused(key, f"{path[:80]!r} is not {form} but {found.form}")
+        actual = form_of(path)
+        if actual is not None and actual.form != form:
+            raise ConfigRefused(key, f"{path[:80]!r} is not {form} but {actual.form}")

@@ -207,14 +207,14 @@ def environment(limits: Limits) -> dict[str, str]:
 
 def facts(training_env: Path, limits: Limits) -> dict[str, object]:
     """What the runner knows of the training environment without asking it."""
-    told = environment(limits)
+    variables = environment(limits)
     repeatable = (
         "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_DOMAIN_NUM_THREADS", "OMP_NUM_THREADS",
         "ONEDNN_MAX_CPU_ISA", "PYTHONHASHSEED", "SOURCE_DATE_EPOCH",
     )  # fmt: skip
     return {
         "versions": _versions(training_env),
-        "settings": {name: told[name] for name in repeatable},
+        "settings": {name: variables[name] for name in repeatable},
     }
 
 
@@ -265,26 +265,26 @@ def _sandbox(
         CONFIG: config,
         **{place: path.resolve() for place, path in shown.items()},
     }
-    told = environment(limits)
+    variables = environment(limits)
     if gpus:
-        del told["CUDA_VISIBLE_DEVICES"]
+        del variables["CUDA_VISIBLE_DEVICES"]
     return Sandbox(
         read_only=read_only,
         devices=tuple(gpus),
         scratch=scratch,
-        environment=told,
+        environment=variables,
         directory=f"{SCRATCH}/home",
         user=user,
     )
 
 
 def _versions(training_env: Path) -> dict[str, str]:
-    found = {}
+    versions = {}
     for entry in (training_env / "lib" / "python3.11" / "site-packages").glob("*.dist-info"):
         name, _, version = entry.name.removesuffix(".dist-info").partition("-")
         if name in PACKAGES:
-            found[name] = version
-    return dict(sorted(found.items()))
+            versions[name] = version
+    return dict(sorted(versions.items()))
 
 
 class _Reader:
@@ -306,9 +306,9 @@ class _Reader:
         if isinstance(violation, str) and violation in VIOLATIONS:
             self.counters["violation"] = VIOLATIONS[violation]
             raise containment.StopRun
-        told = message.get("counters")
-        if isinstance(told, dict):
-            self.counters = _checked(told)
+        counters = message.get("counters")
+        if isinstance(counters, dict):
+            self.counters = _checked(counters)
         step, total = _count(message.get("step")), _count(message.get("total"))
         if step is None or total is None:
             return
@@ -330,28 +330,28 @@ def _number(value: object) -> float | None:
     return float(value) if math.isfinite(value) and abs(value) <= _MAX_COUNT else None
 
 
-def _checked(told: Mapping[str, object]) -> dict[str, object]:
-    """What of `told` has the right name, type and size."""
+def _checked(reported: Mapping[str, object]) -> dict[str, object]:
+    """What of `reported` has the right name, type and size."""
     kept: dict[str, object] = {}
     for name in _COUNTS:
-        count = _count(told.get(name))
+        count = _count(reported.get(name))
         if count is not None:
             kept[name] = count
     for name in _NUMBERS:
-        number = _number(told.get(name))
+        number = _number(reported.get(name))
         if number is not None:
             kept[name] = number
     for name in _TEXTS:
-        text = told.get(name)
+        text = reported.get(name)
         if isinstance(text, str) and len(text) <= 64 and text.isascii() and text.isprintable():
             kept[name] = text
     for name in ("losses", "evalLosses"):
-        losses = told.get(name)
+        losses = reported.get(name)
         if isinstance(losses, list) and len(losses) <= _MAX_LOSSES:
             pairs = [_loss(each) for each in losses]
             if all(pair is not None for pair in pairs):
                 kept[name] = pairs
-    metrics = told.get("metrics")
+    metrics = reported.get("metrics")
     if isinstance(metrics, dict) and len(metrics) <= _MAX_METRICS:
         numbers = {key: _number(value) for key, value in metrics.items() if _METRIC.fullmatch(key)}
         kept["metrics"] = {key: number for key, number in numbers.items() if number is not None}

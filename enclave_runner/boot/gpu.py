@@ -28,12 +28,12 @@ def nodes(devices: str, gpus: Iterable[str]) -> dict[str, tuple[int, int]]:
 
     Empty where there is no GPU. Raises ToolError where the driver says less than it should.
     """
-    found = [_MINOR.search(text) for text in gpus]
-    if not found:
+    minor_lines = [_MINOR.search(text) for text in gpus]
+    if not minor_lines:
         return {}
     uvm = _UVM.search(devices)
-    minors = sorted(int(match[1]) for match in found if match)
-    if uvm is None or len(minors) != len(found):
+    minors = sorted(int(match[1]) for match in minor_lines if match)
+    if uvm is None or len(minors) != len(minor_lines):
         raise ToolError("NVIDIA's driver does not say which devices it has")
     named = {f"nvidia{minor}": (_MAJOR, minor) for minor in minors}
     named["nvidiactl"] = (_MAJOR, _CONTROL)
@@ -46,10 +46,10 @@ def make_nodes() -> list[Path]:
         (gpu / "information").read_text("ascii", "replace")
         for gpu in (sorted(_GPUS.iterdir()) if _GPUS.is_dir() else ())
     ]
-    made = []
+    paths = []
     for name, (major, minor) in nodes(_DEVICES.read_text("ascii"), gpus).items():
         path = Path("/dev", name)
         os.mknod(path, stat.S_IFCHR, os.makedev(major, minor))
         path.chmod(0o666)
-        made.append(path)
-    return made
+        paths.append(path)
+    return paths

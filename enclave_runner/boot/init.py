@@ -71,10 +71,10 @@ def _arguments(events: int) -> list[str]:
 
 def _gpus() -> list[Path]:
     """Nodes of the GPUs; said where an image that is made for them finds none."""
-    found = gpu.make_nodes()
-    if gpu.FIRMWARE.is_dir() and not found:
-        print("aicert: no GPU was found: training on the processor", file=sys.stderr)
-    return found
+    nodes = gpu.make_nodes()
+    if gpu.FIRMWARE.is_dir() and not nodes:
+        print("aicert: no GPU found: training on the CPU", file=sys.stderr)
+    return nodes
 
 
 def _nonce() -> str:
@@ -105,7 +105,7 @@ def _output_device() -> Path:
         # A SCSI disk's address is host:channel:target:LUN.
         if (disk / "device").resolve().name.endswith(f":{wanted.lun}"):
             return Path("/dev", disk.name)
-    raise ToolError(f"no disk has the serial number {wanted.serial} or the number {wanted.lun}")
+    raise ToolError(f"no disk has the serial number {wanted.serial} or the LUN {wanted.lun}")
 
 
 if __name__ == "__main__":

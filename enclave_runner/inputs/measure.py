@@ -50,7 +50,9 @@ def measure(
     """Hash each input of the lockfile, in its order. Raises LockError for any difference."""
     stray = sorted(set(paths) - {item.name for item in lockfile.inputs})
     if stray:
-        raise LockError(f"the machine was given an input that is not locked: {', '.join(stray)}")
+        raise LockError(
+            f"the machine was given inputs that the lockfile does not list: {', '.join(stray)}"
+        )
     return [_measure_one(item, paths.get(item.name), on_bytes) for item in lockfile.inputs]
 
 
@@ -85,7 +87,7 @@ def check_readable(inputs: list[MeasuredInput], user: int | None) -> None:
                     raise EvidenceError(
                         f"input {item.name}: the trainer cannot read "
                         f"{path or item.path.name!a}: {error.strerror}",
-                        hint="make an input volume whose files everybody may read",
+                        hint="make an input volume whose files every user can read",
                     ) from None
 
 
@@ -104,13 +106,13 @@ def _as_user(user: int) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def check_signer(item: LockedInput, found: MeasuredInput) -> None:
+def check_signer(item: LockedInput, measured: MeasuredInput) -> None:
     """Refuse an input that the lockfile's `signed-by`, if it has one, did not sign."""
     if item.signed_by is None:
         return
-    files = {path: fact.sha256 for path, fact in found.files.items()}
+    files = {path: fact.sha256 for path, fact in measured.files.items()}
     try:
-        check_signature(item.signed_by, files, found.path / SIGNATURE)
+        check_signature(item.signed_by, files, measured.path / SIGNATURE)
     except EvidenceError as error:
         raise LockError(f"input {item.name}: {error.message}", hint=error.hint) from None
 
@@ -156,20 +158,20 @@ def _folders(root: Path) -> Iterator[str]:
         above = waiting.pop()
         try:
             with os.scandir(root / above) as entries:
-                found = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+                names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
         except OSError as error:
             raise EvidenceError(f"cannot read {above or '.'!a}: {error.strerror}") from None
-        below = [f"{above}/{name}" if above else name for name in found]
+        below = [f"{above}/{name}" if above else name for name in names]
         yield from below
         waiting += below
 
 
 def _stat_key(path: Path) -> StatKey:
     try:
-        found = os.stat(path, follow_symlinks=False)
+        status = os.stat(path, follow_symlinks=False)
     except OSError as error:
         raise EvidenceError(f"an input disappeared: {path.name!a}: {error.strerror}") from None
-    return _key(found)
+    return _key(status)
 
 
 def _key(status: os.stat_result) -> StatKey:

@@ -93,10 +93,10 @@ def prepare(
     `allow_pickle`: names of inputs whose lockfile entry says so. `model_types`: those whose code
     the trainer has itself. Raises LockError or ConfigError.
     """
-    found = {item.name: item for item in measured}
+    by_name = {item.name: item for item in measured}
     view = _View(folder=folder, model_types=model_types)
     for reference in references:
-        item = found[reference.name]
+        item = by_name[reference.name]
         if reference.role in _TABLES:
             _show(reference, item, view, pickles=item.name in allow_pickle)
         elif reference.role == "file":

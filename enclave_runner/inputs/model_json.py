@@ -120,8 +120,8 @@ def refuse_template(text: str, name: str) -> None:
 
 def included(template: str) -> str | None:
     """The word by which a template takes in another; None if it does not."""
-    found = _INCLUDES.search(template)
-    return None if found is None else found[1]
+    match = _INCLUDES.search(template)
+    return None if match is None else match[1]
 
 
 def shards(data: bytes) -> list[str]:
@@ -146,7 +146,7 @@ class _Document:
         self.names: list[str] = []
 
     def refuse(self, place: str, value: str, reason: str = "") -> ModelFileRefused:
-        why = reason or "a loader would read what is not locked"
+        why = reason or "a loader would read files that are not locked"
         return ModelFileRefused(
             f"{self.name}: {place} says {value[:80]!a}: {why}",
             hint="use a copy of the model without that key",
@@ -154,14 +154,14 @@ class _Document:
 
     def unique(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         """Of a key that is there twice the last counts, as for Python's readers."""
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    self.removed.append(f"{key[:80]} (there twice)")
+                    self.removed.append(f"{key[:80]} (appears twice)")
                 seen.add(key)
-        return found
+        return fields
 
 
 def _clean(kind: str, data: bytes, document: _Document) -> Cleaned:

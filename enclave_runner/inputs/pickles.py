@@ -92,7 +92,7 @@ def pickle_reason(path: Path, name: str) -> str | None:
     if head.startswith(_ZIP):
         return _archive_reason(path)
     if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
-        return "a tar archive, as torch once saved pickles in"
+        return "a tar archive, in which torch once saved pickles"
     if suffix in _SUFFIXES and not (suffix == ".npy" and head.startswith(_NUMPY)):
         return f"the name ends in {suffix}"
     if suffix == ".npy" and b"O" in head[10:128]:

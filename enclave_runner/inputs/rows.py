@@ -115,9 +115,9 @@ class _Maker:
     ) -> Schema:
         """Convert and check the files of one split; where they are shown, and their columns."""
         work = self._room.folder / "converter"
-        found = self._convert(selection, files, source, work)
-        checker = Checker(found.schema)
-        if found.in_place:
+        converted = self._convert(selection, files, source, work)
+        checker = Checker(converted.schema)
+        if converted.in_place:
             for index, path in enumerate(files):
                 name = canonical_name(split, index, len(files))
                 # Something for the file itself to be shown upon.
@@ -130,8 +130,10 @@ class _Maker:
             self.copied += self._check_copy(copy, source.name, checker)
         shutil.rmtree(work)
         fact = checker.fact()
-        if fact.rows != found.rows:
-            raise LockError(f"input {source.name}: {fact.rows} rows of {found.rows} were written")
+        if fact.rows != converted.rows:
+            raise LockError(
+                f"input {source.name}: {fact.rows} rows of {converted.rows} were written"
+            )
         self.records.append(
             Records(
                 name=source.name,
@@ -139,11 +141,11 @@ class _Maker:
                 rows=fact.rows,
                 bytes=fact.bytes,
                 digest=fact.digest,
-                unread_bytes=found.unread_bytes,
+                unread_bytes=converted.unread_bytes,
                 files=() if source.is_file else files,
             )
         )
-        return found.schema
+        return converted.schema
 
     def _convert(
         self, selection: Selection, files: tuple[str, ...], source: MeasuredInput, work: Path
@@ -275,7 +277,7 @@ def _death(ended: Ended, log: Path) -> str:
         file.seek(-min(_SHOWN_BYTES, log.stat().st_size), os.SEEK_END)
         tail = file.read().decode("ascii", "replace")
     shown = "".join(char if " " <= char <= "~" or char == "\n" else "?" for char in tail)
-    return f"its converter died with {ended.exit_code}\n{shown}".rstrip()
+    return f"its converter ended with {ended.exit_code}\n{shown}".rstrip()
 
 
 def _cpu_seconds() -> float:

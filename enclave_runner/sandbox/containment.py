@@ -111,8 +111,8 @@ def check(user: int | None = None) -> None:
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **_as(user),
     )  # fmt: skip
     if probe.returncode != 0:
-        said = probe.stderr.strip()[:300]
-        raise ToolError(f"training needs a sandbox, but none can be made here: {said}",
+        reason = probe.stderr.strip()[:300]
+        raise ToolError(f"training needs a sandbox, but none can be made here: {reason}",
                         hint=_namespaces())  # fmt: skip
 
 
@@ -146,19 +146,19 @@ def _namespaces(sysctl: Path = Path("/proc/sys"), system: Path = Path("/")) -> s
         return "start the container with --privileged, as `docker run --privileged …`"
     for name, forbids, allows in _SWITCHES:
         try:
-            found = (sysctl / name).read_text(encoding="ascii").strip()
+            value = (sysctl / name).read_text(encoding="ascii").strip()
         except OSError:
             continue
-        if found == forbids:
+        if value == forbids:
             return f"sudo sysctl -w {name.replace('/', '.')}={allows}"
     return f"{_INSTALL}; user namespaces may be forbidden here: unshare --user true"
 
 
 def _bwrap() -> str:
-    found = shutil.which("bwrap")
-    if found is None:
+    program = shutil.which("bwrap")
+    if program is None:
         raise ToolError("training needs bubblewrap (bwrap), which is missing", hint=_INSTALL)
-    return found
+    return program
 
 
 def _as(user: int | None) -> dict[str, Any]:
@@ -353,7 +353,7 @@ class _Watch:
                 self._init_fd is not None
                 and not select.select([self._init_fd], [], [], _LAST_WAIT_SECONDS)[0]
             ):
-                raise ToolError("the sandbox's processes do not end")
+                raise ToolError("processes in the sandbox did not stop")
             if self._init is not None:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(self._init, 0)

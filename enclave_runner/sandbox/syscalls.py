@@ -60,7 +60,7 @@ def _numbers(machine: str) -> _Numbers:
         return _TABLE[machine]
     except KeyError:
         raise ToolError(
-            f"training needs a filter of system calls, but there is none for {machine}"
+            f"training needs a system call filter, but there is none for {machine}"
         ) from None
 
 

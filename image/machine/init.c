@@ -67,14 +67,16 @@ static void stop(void)
 
 __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *form, ...)
 {
-    const char *why = errno ? strerror(errno) : "not as expected";
+    const int cause = errno;
     va_list given;
 
     fputs("aicert-init: ", stderr);
     va_start(given, form);
     vfprintf(stderr, form, given);
     va_end(given);
-    fprintf(stderr, ": %s\n", why);
+    if (cause)
+        fprintf(stderr, ": %s", strerror(cause));
+    fputs("\n", stderr);
     stop();
     __builtin_unreachable();
 }
@@ -216,7 +218,7 @@ static void look_for_disk(const char *serial, int lun, char *path, size_t size)
             continue;
         errno = 0;
         if (path[0])
-            die("two disks are called %s", serial);
+            die("two disks have the serial number %s, or its LUN", serial);
         snprintf(path, size, "/dev/%.24s", name);
     }
     if (disks)
@@ -237,7 +239,7 @@ static void find_disk(const char *serial, int lun, const char *partition, char *
         nanosleep(&step, NULL);
     }
     errno = 0;
-    die("no disk is called %s, or has number %d", serial, lun);
+    die("no disk has the serial number %s or the LUN %d", serial, lun);
 }
 
 static int is_hash(const char *text)
@@ -261,7 +263,7 @@ static void dm(int control, unsigned long request, union dm_call *call, const ch
     call->io.flags = DM_READONLY_FLAG;
     snprintf(call->io.name, sizeof(call->io.name), "%s", name);
     if (ioctl(control, request, call) != 0)
-        die("device mapper refuses %s", name);
+        die("device mapper refused %s", name);
 }
 
 /* /dev/dm-NUMBER: `blocks` blocks of `device`, whose hash tree follows them and has this root. */
@@ -279,7 +281,7 @@ static void open_verity(const char *name, unsigned number, const char *device, u
     dm(control, DM_DEV_CREATE, &call, name);
     errno = 0;
     if (minor(call.io.dev) != number)
-        die("device mapper calls %s dm-%u", name, minor(call.io.dev));
+        die("device mapper made %s as dm-%u", name, minor(call.io.dev));
     memset(call.space + sizeof(call.io), 0, sizeof(call) - sizeof(call.io));
     target->length = blocks * (BLOCK / 512);
     snprintf(target->target_type, sizeof(target->target_type), "verity");
@@ -300,7 +302,7 @@ static uint64_t from_command_line(const char *line, const char *key, char *root)
 
     errno = 0;
     if (!at || strstr(at + 1, key))
-        die("%s is not on the command line, or not once", key);
+        die("%s is not on the command line exactly once", key);
     at += strlen(key);
     if (!is_hash(at) || at[HEX] != ',')
         die("%s has no root hash", key);
@@ -355,7 +357,7 @@ static void check_erofs(const char *device)
     errno = 0;
     /* Bit 0 (zero padding) only says how compressed data would be laid out. */
     if (magic != 0xe0f5e1e2u || (features & ~1u) != 0 || devices != 0)
-        die("the input volume is no plain erofs (features %#x, devices %u)", features, devices);
+        die("the input volume is not a plain erofs (features %#x, devices %u)", features, devices);
 }
 
 /* A folder's size may cut its last name short: it is listed by its first letters and opened by all
@@ -393,13 +395,13 @@ static int check_file(const char *path, const struct stat *found, int kind, stru
 
     (void)kind;
     if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &status) != 0)
-        die("cannot look at a file of the input volume");
+        die("cannot stat a file of the input volume");
     errno = 0;
     if ((status.stx_attributes & STATX_ATTR_COMPRESSED) ||
         !(status.stx_attributes_mask & STATX_ATTR_COMPRESSED))
-        die("the input volume is no plain erofs: it has a compressed file");
+        die("the input volume is not a plain erofs: it has a compressed file");
     if (!S_ISREG(status.stx_mode) && !S_ISDIR(status.stx_mode))
-        die("the input volume holds something else than files and folders");
+        die("the input volume holds something other than files and folders");
     if (S_ISDIR(status.stx_mode))
         check_folder(path, found, place->level);
     return 0;

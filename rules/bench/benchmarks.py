@@ -284,11 +284,13 @@ def training() -> list[Row]:
 def reading() -> list[Row]:
     """What one `certify` of the example reads, appraises and parses on the host."""
     with _folder() as folder:
-        found = reads.measure(folder)
+        counts = reads.measure(folder)
     return [
-        limit("bytes of the model read, over its size", found["bytes"] / found["size"], 1.05, "×"),
-        limit("appraisals", found["appraisals"], 1, ""),
-        limit("times that a lockfile is parsed", found["lockfiles"], 2, ""),
+        limit(
+            "bytes of the model read, over its size", counts["bytes"] / counts["size"], 1.05, "×"
+        ),
+        limit("appraisals", counts["appraisals"], 1, ""),
+        limit("times that a lockfile is parsed", counts["lockfiles"], 2, ""),
     ]
 
 

@@ -32,30 +32,30 @@ def measure(folder: Path) -> dict[str, int]:
     checkout, counts = folder / "checkout", (folder / "counts.json").absolute()
     training.lay_out(checkout, 2)
     training.doit(checkout, str(counts), "certify", module=__name__)
-    found: dict[str, int] = json.loads(counts.read_bytes())
+    numbers: dict[str, int] = json.loads(counts.read_bytes())
     model = read_tree(checkout / OUTPUTS / training.RUN / "model")
-    return found | {"size": sum(fact.size for fact in model.values())}
+    return numbers | {"size": sum(fact.size for fact in model.values())}
 
 
 def run(words: Sequence[str], counts: Path) -> int:
     """`./doit WORDS` in this process, which ends soon; what was counted is in the file `counts`."""
-    found: Counter[str] = Counter(bytes=0, files=0, appraisals=0, lockfiles=0)
+    totals: Counter[str] = Counter(bytes=0, files=0, appraisals=0, lockfiles=0)
     places = tuple(f"{Path.cwd().resolve() / folder}/" for folder in (FINISHED, OUTPUTS))
 
     def is_output(name: str) -> bool:
         return os.path.abspath(name).startswith(places)
 
     for call in READING:
-        _replace(os, call, lambda real: _counting_bytes(real, found, is_output))
-    _replace(lockfile, "parse", lambda real: _counting(real, found, "lockfiles"))
-    _replace(appraise, "appraise", lambda real: _counting(real, found, "appraisals"))
+        _replace(os, call, lambda real: _counting_bytes(real, totals, is_output))
+    _replace(lockfile, "parse", lambda real: _counting(real, totals, "lockfiles"))
+    _replace(appraise, "appraise", lambda real: _counting(real, totals, "appraisals"))
 
     def opened(event: str, arguments: tuple[Any, ...]) -> None:
         # Python's own files, whose reads do not pass the calls above, have a mode.
         if event == "open" and arguments[1] and isinstance(arguments[0], str | bytes):
             name = os.fsdecode(arguments[0])
             # The certificate beside the outputs is no part of them.
-            found["files"] += is_output(name) and "/outputs/" in os.path.abspath(name)
+            totals["files"] += is_output(name) and "/outputs/" in os.path.abspath(name)
 
     sys.addaudithook(opened)
     sys.argv = ["./doit", *words]
@@ -65,7 +65,7 @@ def run(words: Sequence[str], counts: Path) -> int:
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(bool(ending.code))
     finally:
-        counts.write_text(json.dumps(found), encoding="ascii")
+        counts.write_text(json.dumps(totals), encoding="ascii")
     return 0
 
 
@@ -73,21 +73,21 @@ def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     setattr(owner, name, make(getattr(owner, name)))
 
 
-def _counting(real: Callable[..., Any], found: Counter[str], what: str) -> Callable[..., Any]:
+def _counting(real: Callable[..., Any], totals: Counter[str], what: str) -> Callable[..., Any]:
     def counted(*arguments: Any, **options: Any) -> Any:
-        found[what] += 1
+        totals[what] += 1
         return real(*arguments, **options)
 
     return counted
 
 
 def _counting_bytes(
-    real: Callable[..., Any], found: Counter[str], is_output: Callable[[str], bool]
+    real: Callable[..., Any], totals: Counter[str], is_output: Callable[[str], bool]
 ) -> Callable[..., Any]:
     def counted(fd: int, *arguments: Any) -> Any:
         got = real(fd, *arguments)
         if is_output(os.readlink(f"/proc/self/fd/{fd}")):
-            found["bytes"] += got if isinstance(got, int) else len(got)
+            totals["bytes"] += got if isinstance(got, int) else len(got)
         return got
 
     return counted

@@ -32,12 +32,12 @@ class Area:
 
     def paths(self, root: Path, cache: Path) -> list[Path]:
         """What is there now; a pattern that starts with `CACHE/` lies in the cache directory."""
-        found: set[Path] = set()
+        matching: set[Path] = set()
         for pattern in self.patterns:
             in_cache = pattern.startswith("CACHE/")
             base = cache if in_cache else root
-            found.update(base.glob(pattern.removeprefix("CACHE/")))
-        return sorted(found)
+            matching.update(base.glob(pattern.removeprefix("CACHE/")))
+        return sorted(matching)
 
 
 IMAGE_LAYERS = (
@@ -243,12 +243,12 @@ def _shown_cloud(name: str, names: list[str]) -> list[Leftover]:
     if names and name not in names:
         _say_cloud(name, "not asked for")
         return []
-    found = cloud(CLOUDS[name]).leftovers(Path.cwd(), ask=name in names)
-    for item in found:
+    leftovers = cloud(CLOUDS[name]).leftovers(Path.cwd(), ask=name in names)
+    for item in leftovers:
         print(f"destroy {name:<13} {item.name}  {item.what}")
-    if not found:
+    if not leftovers:
         _say_cloud(name, "nothing that is known here" if name not in names else "nothing")
-    return found
+    return leftovers
 
 
 def _say_cloud(name: str, text: str) -> None:

@@ -117,8 +117,8 @@ def _check_pushed(root: Path, arguments: list[str]) -> None:
         # These subcommands have no patterns; help pushes nothing.
         return
     asked = [each for each in arguments if each not in _ONLY_PUSH]
-    found = json.loads(run_dvc(root, ["status", "--cloud", "--json", *asked]))
-    missing = {name for name, status in found.items() if status == "missing"}
+    statuses = json.loads(run_dvc(root, ["status", "--cloud", "--json", *asked]))
+    missing = {name for name, status in statuses.items() if status == "missing"}
     # Of a directory whose listing is nowhere, `status` knows nothing, and says nothing.
     known = _known(asked)
     if known is not None:

@@ -13,8 +13,8 @@ from rules.project import canonical, config
 from rules.review import review, text
 
 
-def _show(found: review.Review) -> int:
-    terminal.write(text.text(found))
+def _show(comparison: review.Review) -> int:
+    terminal.write(text.text(comparison))
     return 0
 
 
@@ -67,8 +67,8 @@ making a copy. The new file stands beside the old one and becomes the input:
         if params["canonical"]:
             source = canonical.write(root, source)
         code = _show(editing.add(root, run, name, source, allow_pickle=params["allow-pickle"]))
-        if told := canonical.advice(root, run, name, source):
-            progress.say(told)
+        if advice := canonical.advice(root, run, name, source):
+            progress.say(advice)
         return code
 
 

@@ -77,10 +77,10 @@ class Fuzz(Command):
                 f"guidance\n{error.message}"
             )
             atheris = None
-        found = [
+        findings = [
             name
             for name in args or known
             if fuzz(name, STATE / name, params["seconds"], atheris) != 0
         ]
-        say(f"fuzz  {'findings in ' + ', '.join(found) if found else 'nothing found'}")
-        return int(bool(found))
+        say(f"fuzz  {'findings in ' + ', '.join(findings) if findings else 'nothing found'}")
+        return int(bool(findings))

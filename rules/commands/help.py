@@ -67,10 +67,10 @@ class Help(_Tidy, DoitHelp):
             # doit comes here when it has found no task of that name either.
             raise self._unknown(self._topic)
         print(USAGE, end="")
-        told = {name: cmds[name].doc_purpose for name in OURS if name in cmds}
-        told["doit's own"] = ", ".join(sorted(set(cmds) - set(OURS)))
-        width = max(map(len, told))
-        for name, purpose in told.items():
+        purposes = {name: cmds[name].doc_purpose for name in OURS if name in cmds}
+        purposes["doit's own"] = ", ".join(sorted(set(cmds) - set(OURS)))
+        width = max(map(len, purposes))
+        for name, purpose in purposes.items():
             line = f"  {name:<{width}}  {purpose}"
             print(textwrap.fill(line, WIDTH, subsequent_indent=" " * (width + 4)))
         print(AFTER, end="")

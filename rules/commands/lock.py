@@ -70,15 +70,15 @@ def _check(root: Path, run: config.Run) -> int:
     try:
         current = lock.current(root, run)
         check_signers(root, current)
-        found = _compared(root, run.name, current)
+        comparisons = _compared(root, run.name, current)
     except AicertError as error:
         sys.stdout.flush()
         show_error(error)
         return 2 if isinstance(error, ToolError) else 1
-    if any(one.verdict != "ok" for one in found):
-        return _differing(run.name, found)
+    if any(one.verdict != "ok" for one in comparisons):
+        return _differing(run.name, comparisons)
     relock.show_lock(root, run.name, current.data, "fresh")
-    for one in found:
+    for one in comparisons:
         # What was compared differs by source: a server may give no more than a size.
         print(f"{'':<10} input {one.name}: {safe(one.detail, 400)}", flush=True)
     return 0
@@ -97,12 +97,12 @@ def _compared(root: Path, run: str, current: locked.Lock) -> "list[Comparison]":
             return [asker.compare(item) for item in asked]
 
 
-def _differing(run: str, found: "list[Comparison]") -> int:
+def _differing(run: str, comparisons: "list[Comparison]") -> int:
     from aicert.sources.compare import exit_code
 
     sys.stdout.flush()
-    for one in found:
+    for one in comparisons:
         if one.verdict != "ok":
             message = f"run {run}: input {one.name}: {one.detail}"
             show_error(LockError(message, hint=one.hint))
-    return exit_code(found)
+    return exit_code(comparisons)

@@ -187,8 +187,10 @@ def refresh(state: Path = STATE) -> set[str]:
         # mutmut maps new tests only: a new function would seem to be reached by none.
         (state / REACHED).unlink(missing_ok=True)
     for module in MODULES:
-        source, made = (folder / "aicert" / f"{module}.py" for folder in (state, state / "mutants"))
-        if made.is_file() and b"_mutmut" not in made.read_bytes():
+        source, mutated = (
+            folder / "aicert" / f"{module}.py" for folder in (state, state / "mutants")
+        )
+        if mutated.is_file() and b"_mutmut" not in mutated.read_bytes():
             # Copied by earlier runs, which made no mutants of it.
             source.touch()
     text = CONFIG.format(
@@ -231,9 +233,9 @@ def reopen(modules: Iterable[str], changed: set[str], state: Path = STATE) -> bo
         work = work or module in changed or not known.decided or bool(known.open or known.survived)
         if known.survived:
             meta = _meta(module, state)
-            said = json.loads(meta.read_bytes())
-            said["exit_code_by_key"] |= dict.fromkeys(known.survived)
-            meta.write_text(json.dumps(said))
+            record = json.loads(meta.read_bytes())
+            record["exit_code_by_key"] |= dict.fromkeys(known.survived)
+            meta.write_text(json.dumps(record))
     return work
 
 
@@ -247,16 +249,16 @@ def believe(before: dict[Path, dict[str, Any]], state: Path = STATE) -> None:
     """Note again what was killed `before`, of functions that are the same: mutmut forgets it all
     where a file of tests is new, which cannot save a mutant.
     """
-    for meta, said in records(state).items():
+    for meta, record in records(state).items():
         known = before.get(meta, {"exit_code_by_key": {}, "hash_by_function_name": {}})
-        hashes, old = said["hash_by_function_name"], known["hash_by_function_name"]
+        hashes, old = record["hash_by_function_name"], known["hash_by_function_name"]
         same = {name for name, digest in hashes.items() if old.get(name) == digest}
-        said["exit_code_by_key"] |= {
+        record["exit_code_by_key"] |= {
             name: code
             for name, code in known["exit_code_by_key"].items()
             if code in KILLED and name.partition("__mutmut_")[0].rpartition(".")[2] in same
         }
-        meta.write_text(json.dumps(said))
+        meta.write_text(json.dumps(record))
 
 
 def report(scores: list[Score], show: Iterable[str]) -> None:
@@ -336,8 +338,8 @@ def _logged(command: list[str], folder: Path, environment: dict[str, str]) -> No
             command, cwd=folder, env=environment, stdout=output, stderr=output
         ).returncode
     if code != 0:
-        said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-        raise ToolError(f"{command[2]} failed with exit code {code}\n{said}")
+        last_lines = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise ToolError(f"{command[2]} failed with exit code {code}\n{last_lines}")
 
 
 def _changes(name: str, tools: Path) -> str:

@@ -42,18 +42,18 @@ lineage. Outputs stay: they are not the repository's.
             raise ConfigError("prune takes no names: it is for every run that is gone")
         root = Path.cwd()
         project = config.load(root)
-        found = leftovers.of(root, project)
+        files_by_run = leftovers.of(root, project)
         lines = [
             f"{safe(run, 80)}  {safe(str(path.relative_to(root)), 200)}"
-            for run, files in found.items()
+            for run, files in files_by_run.items()
             for path in files
         ]
         terminal.write("".join(f"{line}\n" for line in lines or ["nothing is left over"]))
-        if not found or not params["yes"]:
-            if found:
+        if not files_by_run or not params["yes"]:
+            if files_by_run:
                 terminal.write("remove them: ./doit prune --yes\n")
             return 0
-        files = [path for each in found.values() for path in each]
+        files = [path for each in files_by_run.values() for path in each]
         moved = tracking.hand_over(root, project, [path for path in files if path.suffix == ".dvc"])
         leftovers.remove(path for path in files if path not in moved)
         for old, new in moved.items():

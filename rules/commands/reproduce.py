@@ -74,17 +74,17 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
     with certify.executed(root, again, current, None) as (out, _):
         model = out / OUTPUTS / run.outputs[0]
         certificate = parse((out / CERTIFICATE).read_bytes())
-        found = own_question(root, again, None).appraise(
+        repeated = own_question(root, again, None).appraise(
             certificate, verify.read_model(model, f"{run.name}: reading"), identity(current.data)
         )
-        if found.verdict != "passed":
-            check = (found.failed or found.undecided)[0]
-            raise RejectedError(f"the repeated run failed: {check.id}: {check.detail}", found)
+        if repeated.verdict != "passed":
+            check = (repeated.failed or repeated.undecided)[0]
+            raise RejectedError(f"the repeated run failed: {check.id}: {check.detail}", repeated)
         compared = reproduce.compare(first, Side(certificate=certificate, model=model))
     print(
         f"certified  {first.statement.finished}, run {run.name}, lockfile {identity(current.data)}"
     )
-    print(f"again      on {again.machine.name} ({again.machine.driver.name}), tier {found.tier}")
+    print(f"again      on {again.machine.name} ({again.machine.driver.name}), tier {repeated.tier}")
     for line in compared.lines:
         print("\n".join(safe(each, 400) for each in line.split("\n")))
     return 0 if compared.equal else RejectedError.exit_code

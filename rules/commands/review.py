@@ -63,10 +63,10 @@ Exit codes: 0 no check failed, 1 a check failed, 3 bad command line.
             raise ConfigError("--format is text or markdown")
         base = Revision(root, params["base"])
         head: Files = Revision(root, params["head"]) if params["head"] else Checkout(root)
-        found = review.review(root, base, head)
+        comparison = review.review(root, base, head)
         checks = _checks(root, params, base, head) if params["check"] else []
         render = text.markdown if params["format"] == "markdown" else text.text
-        terminal.write(render(found, checks))
+        terminal.write(render(comparison, checks))
         return int(any(check.verdict == "failed" for check in checks))
 
 

@@ -79,13 +79,13 @@ def _trust(root: Path, asked: str) -> None:
         ca = platform_cas.read(users_path(asked))
     else:
         brought = platform_cas.all_beside(root).values()
-        found = [ca for ca in brought if ca.fingerprint == fingerprint]
-        if not found:
+        matching = [ca for ca in brought if ca.fingerprint == fingerprint]
+        if not matching:
             raise ConfigError(
                 f"no CA with this fingerprint lies beside a certificate here: {asked}",
                 hint="./doit trust PEM, with its owner's .aicert/ca/local.pem",
             )
-        ca = found[0]
+        ca = matching[0]
     mine = platform_cas.own(root, ca.driver)
     if mine is not None and mine.fingerprint == ca.fingerprint:
         raise ConfigError("this is the own CA of this checkout", hint="./doit trust")

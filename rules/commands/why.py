@@ -43,8 +43,8 @@ def _explain(root: Path, project: config.Project, run: config.Run) -> str:
     if reason is None:
         return f"{run.name}: up to date\n"
     word = "would stop" if reason.stops else "would run"
-    told = f"{run.name}: {word}: {reason.text}".split("\n")
-    lines = [part for line in told for part in fitted(safe(line, 400))]
+    explanation = f"{run.name}: {word}: {reason.text}".split("\n")
+    lines = [part for line in explanation for part in fitted(safe(line, 400))]
     if reason.hint:
         lines.append(f"hint: {safe(reason.hint, 400)}")
     return "".join(f"{line}\n" for line in lines)

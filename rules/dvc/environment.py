@@ -14,7 +14,7 @@ from pathlib import Path
 from aicert.errors import ConfigError
 from rules.host import installer, progress
 from rules.host.bootstrap import cache_directory
-from rules.host.training_env import install, told
+from rules.host.training_env import as_tool_errors, install
 
 LOCK = Path(__file__).resolve().parents[1] / "dvc-requirements.lock"
 _MARKER = "complete"
@@ -33,16 +33,16 @@ def program() -> Path:
     """The `dvc` to run; its environment is made first where it is missing. Raises ToolError."""
     own = os.environ.get("AICERT_DVC")
     if own:
-        found = shutil.which(own)
-        if found is None:
+        on_path = shutil.which(own)
+        if on_path is None:
             raise ConfigError(f"AICERT_DVC is not a program: {own}", hint="unset AICERT_DVC")
-        return Path(found)
+        return Path(on_path)
     environment = location()
     if not _is_complete(environment):
         progress.say("making DVC's environment (200 MB, once)")
         with progress.task("DVC's environment", unit="steps") as bar:
             note = partial(_note, bar)
-            with told(), installer.only_maker(environment, note):
+            with as_tool_errors(), installer.only_maker(environment, note):
                 if not _is_complete(environment):
                     _make(environment, bar, note)
     return environment / "bin" / "dvc"

@@ -43,8 +43,8 @@ def _quiet(root: Path, arguments: Sequence[str]) -> str:
         errors="replace",
     )
     if done.returncode != 0:
-        said = (done.stderr or done.stdout)[-_TAIL:].strip()
-        raise ToolError(f"dvc {arguments[0]} failed:\n{said}", hint="./doit dvc status")
+        reason = (done.stderr or done.stdout)[-_TAIL:].strip()
+        raise ToolError(f"dvc {arguments[0]} failed:\n{reason}", hint="./doit dvc status")
     return done.stdout
 
 

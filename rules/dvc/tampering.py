@@ -66,13 +66,13 @@ def compare(
         if item.path in seen:
             continue
         seen.add(item.path)
-        found = _judge(root, owner, item, before)
+        judgement = _judge(root, owner, item, before)
         if not failed:
-            _remove(found.brought)
-        problems += _words(item, found, removed=not failed)
-        for line in _own_words(root, item, found):
+            _remove(judgement.brought)
+        problems += _words(item, judgement, removed=not failed)
+        for line in _own_words(root, item, judgement):
             say(line)
-        right += found.is_right
+        right += judgement.is_right
     if problems:
         raise LockError(
             "\n".join(problems), hint="./doit dvc pull, from a remote that has the right bytes"
@@ -81,7 +81,7 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _Judgement:
     """What differs in one tracked input or output: names by file, or why it cannot be read."""
 
     is_right: bool = False
@@ -92,12 +92,12 @@ class _Found:
     unreadable: str | None = None
 
 
-def _judge(root: Path, run: Run | None, item: Tracked, before: Before) -> _Found:
+def _judge(root: Path, run: Run | None, item: Tracked, before: Before) -> _Judgement:
     try:
         wanted = _wanted(root, run, item)
         here = _here(item)
     except AicertError as error:
-        return _Found(unreadable=error.message)
+        return _Judgement(unreadable=error.message)
     bad = [name for name, sha256 in here.items() if wanted.get(name) != sha256]
     brought = {name: _at(item, name) for name in bad if not before.had(_at(item, name))}
     objects = tracking.recorded_objects(before.objects, item)
@@ -107,7 +107,7 @@ def _judge(root: Path, run: Run | None, item: Tracked, before: Before) -> _Found
     wrong = {name: path for name, path in new.items() if path.is_file() and not _is_own(path)}
     fetched = {name: path for name, path in wrong.items() if not before.had(path)}
     removable = {f"{name} in DVC's cache": path for name, path in fetched.items()}
-    return _Found(
+    return _Judgement(
         is_right=bool(here) and here.keys() == wanted.keys() and not bad,
         brought=brought | removable,
         names=tuple(sorted({*brought, *fetched})),
@@ -132,8 +132,8 @@ def _here(item: Tracked) -> dict[str, str]:
 def _is_own(path: Path) -> bool:
     """Whether an object of DVC's cache has the MD5 that it is named by."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    return f"{path.parent.name}{path.name}".removesuffix(".dir") == found
+        digest = hashlib.file_digest(file, "md5").hexdigest()
+    return f"{path.parent.name}{path.name}".removesuffix(".dir") == digest
 
 
 def _remove(wrong: Mapping[str, Path]) -> None:
@@ -141,25 +141,25 @@ def _remove(wrong: Mapping[str, Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _words(item: Tracked, found: _Found, *, removed: bool) -> list[str]:
-    if found.unreadable is not None:
-        return [f"{item.name}: {found.unreadable}"]
-    if not found.names:
+def _words(item: Tracked, judgement: _Judgement, *, removed: bool) -> list[str]:
+    if judgement.unreadable is not None:
+        return [f"{item.name}: {judgement.unreadable}"]
+    if not judgement.names:
         return []
     ending = "they were removed" if removed else "they were left there, because DVC failed"
     return [
         f"{item.name}: DVC brought bytes that do not match {item.digest}; {ending}"
-        + _shown(found.names)
+        + _shown(judgement.names)
     ]
 
 
-def _own_words(root: Path, item: Tracked, found: _Found) -> Iterator[str]:
+def _own_words(root: Path, item: Tracked, judgement: _Judgement) -> Iterator[str]:
     place = os.path.relpath(item.path, root)
-    if found.own:
+    if judgement.own:
         yield f"{item.name} differs from what is locked, but DVC did not write it: left alone"
-        yield from (f"  {line}" for line in _shown(found.own).splitlines() if line)
+        yield from (f"  {line}" for line in _shown(judgement.own).splitlines() if line)
         yield f"  to keep the change: ./doit lock   to drop it: ./doit dvc checkout --force {place}"
-    for path in found.stale_objects:
+    for path in judgement.stale_objects:
         yield f"DVC's cache already held bytes that do not match their name: {path}"
         yield f"  if nobody needs them: rm -f {shlex.quote(str(path))}"
 

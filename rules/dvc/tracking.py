@@ -58,8 +58,8 @@ class Tracked:
             text = self.file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return False
-        found = _DIGEST.search(text)
-        return found is not None and found[1] == str(self.digest) and MD5.search(text) is not None
+        match = _DIGEST.search(text)
+        return match is not None and match[1] == str(self.digest) and MD5.search(text) is not None
 
 
 def is_on(root: Path) -> bool:
@@ -152,11 +152,11 @@ def _not_in_git(root: Path, candidates: Sequence[Tracked]) -> list[Tracked]:
     # A directory with one file in git is git's: DVC refuses it.
     held = _git(root, ["ls-files", "-z", "--", *names])
     ignored = set(_git(root, ["check-ignore", "-z", "--stdin"], given=names, ok=(0, 1)))
-    found = [item for item in inside if item.is_recorded]
+    tracked = [item for item in inside if item.is_recorded]
     for name, item in names.items():
         if name in ignored and not any(f == name or f.startswith(f"{name}/") for f in held):
-            found.append(item)
-    return found
+            tracked.append(item)
+    return tracked
 
 
 def _git(
@@ -213,15 +213,15 @@ def _todo(
         # refuses is another matter: nothing found is not nothing to do.
         with contextlib.suppress(LockError):
             items += of_run(root, project, run)
-    found = {}
+    todo = {}
     for item in items:
         if item.is_recorded and objects is None:
             continue
         right = _is_right(item)
         has = objects is not None and item.is_recorded and _is_cached(objects, item, right)
         if right and not has:
-            found[item.file] = item
-    return found
+            todo[item.file] = item
+    return todo
 
 
 def _is_right(item: Tracked) -> bool:
@@ -239,13 +239,13 @@ def recorded_objects(objects: Path, item: Tracked) -> dict[str, str]:
     The files of a directory as far as the listing is in DVC's cache and can be read.
     """
     recorded = MD5.search(item.file.read_text(encoding="utf-8"))
-    found = {"": recorded[1]} if recorded else {}
+    by_path = {"": recorded[1]} if recorded else {}
     if recorded and recorded[1].endswith(".dir"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             for entry in json.loads(object_at(objects, recorded[1]).read_bytes()):
                 if _OBJECT.fullmatch(entry["md5"]):
-                    found[str(entry["relpath"])] = entry["md5"]
-    return found
+                    by_path[str(entry["relpath"])] = entry["md5"]
+    return by_path
 
 
 def _is_cached(objects: Path, item: Tracked, right: bool) -> bool:
@@ -254,9 +254,9 @@ def _is_cached(objects: Path, item: Tracked, right: bool) -> bool:
     It is mostly a link to what lies in the checkout, so it changes with that; `right`: that has the
     locked bytes, and what is linked to it needs no reading.
     """
-    found = recorded_objects(objects, item)
-    whole = bool(found)
-    for name, md5 in found.items():
+    by_path = recorded_objects(objects, item)
+    whole = bool(by_path)
+    for name, md5 in by_path.items():
         cached, here = object_at(objects, md5), item.path / name if name else item.path
         try:
             if right and here.is_file() and cached.samefile(here):
@@ -295,8 +295,8 @@ def _drop_others(root: Path, todo: dict[Path, Tracked]) -> None:
     """Another run shared the input and comes first by name now: one `.dvc` file a path."""
     paths = {item.path: item.file for item in todo.values()}
     for file in (root / locked.DIRECTORY).glob("*/*.dvc"):
-        found = None if file in todo else _PATH.search(file.read_text(encoding="utf-8"))
-        now = paths.get(root.resolve() / found[1].strip("\"'")) if found else None
+        match = None if file in todo else _PATH.search(file.read_text(encoding="utf-8"))
+        now = paths.get(root.resolve() / match[1].strip("\"'")) if match else None
         if now is not None:
             file.unlink()
             say(f"moved  {file.relative_to(root)} to {now.relative_to(root)}: runs share the input")
@@ -314,8 +314,8 @@ def hand_over(root: Path, project: Project, files: Iterable[Path]) -> dict[Path,
             wanted |= {item.path: item for item in _inputs(root, project, run)}
     moved: dict[Path, Path] = {}
     for file in files:
-        found = _PATH.search(file.read_text(encoding="utf-8"))
-        item = wanted.get(root.resolve() / found[1].strip("\"'")) if found else None
+        match = _PATH.search(file.read_text(encoding="utf-8"))
+        item = wanted.get(root.resolve() / match[1].strip("\"'")) if match else None
         if item is None or item.is_recorded or not replace(item, file=file).is_recorded:
             continue
         item.file.parent.mkdir(parents=True, exist_ok=True)

@@ -39,8 +39,8 @@ class Database(SqliteDB):
         return connection
 
     def _get_task_data(self, task_id: str) -> Any:
-        found = self._tried(lambda: super(Database, self)._get_task_data(task_id))
-        return found if isinstance(found, dict) else {}
+        data = self._tried(lambda: super(Database, self)._get_task_data(task_id))
+        return data if isinstance(data, dict) else {}
 
     def in_(self, task_id: str) -> bool:
         return bool(self._tried(lambda: super(Database, self).in_(task_id)))

@@ -13,10 +13,10 @@ Status = tuple[int, int, int, int]
 def status_of(path: Path) -> Status | None:
     """The status of what lies at `path`; None if nothing does."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def files(path: Path) -> Iterator[Path]:
@@ -32,11 +32,11 @@ def statuses(folder: Path) -> dict[str, Status | None]:
 
     Whatever is added to a tree of files is a difference: a file, a link to a folder, an empty one.
     """
-    found: dict[str, Status | None] = {}
+    by_path: dict[str, Status | None] = {}
     for place, folders, names in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         for path in (Path(place, name) for name in (*names, *links)):
-            found[os.path.relpath(path, folder)] = status_of(path)
+            by_path[os.path.relpath(path, folder)] = status_of(path)
         if not folders and not names:
-            found[os.path.relpath(place, folder)] = None
-    return found
+            by_path[os.path.relpath(place, folder)] = None
+    return by_path

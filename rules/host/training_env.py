@@ -102,7 +102,7 @@ def ensure(
     environment = location(root)
     if is_complete(environment):
         return environment
-    with told(), installer.only_maker(environment, on_line or _silent):
+    with as_tool_errors(), installer.only_maker(environment, on_line or _silent):
         if not is_complete(environment):
             _make(environment, on_line or _silent, on_progress or _silent_progress)
     return environment
@@ -209,7 +209,7 @@ def python_hint(release: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def as_tool_errors() -> Iterator[None]:
     """An installation that fails is a ToolError with the installer's own words."""
     try:
         yield
@@ -225,19 +225,19 @@ def install(
 ) -> None:
     """Install exactly what `lock` names, with progress. Raises InstallError."""
     total = len(installer.members(lock.read_text(encoding="ascii")))
-    found = 0
+    collected = 0
 
     def take(line: str) -> None:
-        nonlocal found
+        nonlocal collected
         on_line(line)
         if line.startswith(("Collecting ", "Processing ", "Requirement already satisfied")):
-            found = min(found + 1, total)
+            collected = min(collected + 1, total)
 
     def tell() -> None:
         # pip installs in silence: what it has put in place by then counts as well.
         there = len(list(_site_packages(environment).glob("*.dist-info")))
         if on_progress is not None:
-            on_progress(min(found + there, 2 * total - 1), 2 * total)
+            on_progress(min(collected + there, 2 * total - 1), 2 * total)
 
     installer.install(python(environment), lock, compile_code=False, on_line=take, on_tick=tell)
     if on_progress is not None:
@@ -246,8 +246,8 @@ def install(
 
 def _site_packages(environment: Path) -> Path:
     """DVC's environment may be of a newer Python; before it is made there is none."""
-    found = list(environment.glob("lib/python3*/site-packages"))
-    return found[0] if found else environment / "lib" / "python3.11" / "site-packages"
+    folders = list(environment.glob("lib/python3*/site-packages"))
+    return folders[0] if folders else environment / "lib" / "python3.11" / "site-packages"
 
 
 def _torch_is_for_cpu_only(environment: Path) -> bool:

@@ -151,7 +151,7 @@ def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None =
         used,
         image_makers.BUILDERS,
         partial(where.apt, MACHINE_RELEASE),
-        lambda found: _machine_target(where, tools, found).is_dir(),
+        lambda folder: _machine_target(where, tools, folder).is_dir(),
     )
     try:
         machine = _machine_tree(where, tools, used)
@@ -287,7 +287,7 @@ def _driver(where: Place, tools: Path, packages: tuple[Package, ...]) -> Path:
         packages,
         image_makers.COMPILER,
         apt,
-        lambda found: _driver_target(where, tools, found).is_dir(),
+        lambda folder: _driver_target(where, tools, folder).is_dir(),
     )
     target = _driver_target(where, tools, packages)
     if not where.has(target):

@@ -167,8 +167,8 @@ def _ended(process: subprocess.Popen[bytes], run_dir: Path) -> ToolError:
     lines: list[str] = []
     with contextlib.suppress(OSError):
         lines = (run_dir / _LOG).read_text(errors="replace").splitlines()
-    said = [line for line in lines if line != "Data client disconnected"][-3:]
-    message = "\n".join([f"the software TPM ended before the run did ({how})", *said])
+    last_lines = [line for line in lines if line != "Data client disconnected"][-3:]
+    message = "\n".join([f"the software TPM ended before the run did ({how})", *last_lines])
     return ToolError(message, hint="./doit certify starts again with a fresh one")
 
 
@@ -225,8 +225,8 @@ def _write_certificate(tss: Any, esapi: Any, certificate: bytes) -> None:
     )
     # The owner would get TPM_RC_ATTRIBUTES: this index is the platform's.
     index = esapi.nv_define_space(b"", public, auth_handle=tss.ESYS_TR.PLATFORM)
-    _, found = esapi.get_capability(tss.TPM2_CAP.TPM_PROPERTIES, _NV_BUFFER_MAX, 1)
-    step = int(found.data.tpmProperties[0].value)
+    _, capability = esapi.get_capability(tss.TPM2_CAP.TPM_PROPERTIES, _NV_BUFFER_MAX, 1)
+    step = int(capability.data.tpmProperties[0].value)
     for begin in range(0, len(certificate), step):
         part = certificate[begin : begin + step]
         esapi.nv_write(index, part, begin, auth_handle=tss.ESYS_TR.PLATFORM)
@@ -239,6 +239,6 @@ def _check_fresh(tss: Any, esapi: Any) -> None:
         if values != [bytes(32)] * 8:
             raise ToolError("the fresh software TPM has registers (0-15) that are not zero")
     for first in _VOLATILE:
-        _, found = esapi.get_capability(tss.TPM2_CAP.HANDLES, first, 1)
-        if found.data.handles.count:
+        _, capability = esapi.get_capability(tss.TPM2_CAP.HANDLES, first, 1)
+        if capability.data.handles.count:
             raise ToolError("the fresh software TPM still holds an object or a session")

@@ -54,16 +54,16 @@ def write(root: Path, source: str) -> str:
         )
     target = path.with_name(f"{path.name.partition('.')[0]}.canonical.jsonl")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".canonical-") as folder:
-        found = _converted(path, form, Path(folder))
-        if found.in_place:
+        conversion = _converted(path, form, Path(folder))
+        if conversion.in_place:
             return source
-        made = Path(folder, convert.ROWS)
-        if target.exists() and target.read_bytes() != made.read_bytes():
+        rows = Path(folder, convert.ROWS)
+        if target.exists() and target.read_bytes() != rows.read_bytes():
             raise ConfigError(
                 f"{os.fspath(target.relative_to(root))!a} is there already, with other rows",
                 hint=f"mv {target.relative_to(root)} {target.relative_to(root)}.old",
             )
-        made.replace(target)
+        rows.replace(target)
     return PATH + target.relative_to(root).as_posix()
 
 

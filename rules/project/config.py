@@ -94,13 +94,13 @@ class Project:
             raise ConfigError("--all means every run: leave out the names")
         if named:
             return named
-        found = [run for run in self.runs.values() if everything or run.default]
-        if not found:
+        runs = [run for run in self.runs.values() if everything or run.default]
+        if not runs:
             raise ConfigError(
                 f"every run of {FILE} has default = false",
                 hint=f"name one of them: {', '.join(self.runs)}",
             )
-        return found
+        return runs
 
 
 def load(root: Path) -> Project:

@@ -48,8 +48,8 @@ def check_config(root: Path, lock: Lock) -> None:
     if done.returncode == 0:
         return
     try:
-        told = json.loads(done.stdout)
-        message, hint = str(told["message"]), told["hint"]
+        refusal = json.loads(done.stdout)
+        message, hint = str(refusal["message"]), refusal["hint"]
     except (ValueError, KeyError, TypeError):
         raise ToolError(f"the config could not be checked\n{done.stderr[-2000:]}") from None
     if not message.startswith("config: "):

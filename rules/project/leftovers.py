@@ -20,16 +20,16 @@ IMAGES = ("image", "image-gpu")
 
 def of(root: Path, project: Project) -> dict[str, list[Path]]:
     """By run, the files of runs that are gone. Nothing behind a link is looked at."""
-    found: dict[str, list[Path]] = {}
+    by_run: dict[str, list[Path]] = {}
     for lockfile in sorted((root / DIRECTORY).glob(f"*{SUFFIX}")):
-        found.setdefault(lockfile.name.removesuffix(SUFFIX), []).append(lockfile)
+        by_run.setdefault(lockfile.name.removesuffix(SUFFIX), []).append(lockfile)
     for base, marks in ((root / DIRECTORY, (".sha256", ".dvc")), (root / CERTIFICATES, (".dvc",))):
         for folder in sorted(base.iterdir()) if base.is_dir() else ():
             files = _files(folder)
             if any(file.suffix in marks or file.name == "certificate.json" for file in files):
-                found.setdefault(folder.name, []).extend(files)
+                by_run.setdefault(folder.name, []).extend(files)
     present = {*project.runs, *IMAGES}
-    return {run: files for run, files in sorted(found.items()) if run not in present}
+    return {run: files for run, files in sorted(by_run.items()) if run not in present}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -41,14 +41,16 @@ def resolve(
     """
     keep = keep or {}
     inputs: list[LockedInput] = []
-    found: dict[str, Resolved] = {}
+    resolved_inputs: dict[str, Resolved] = {}
     for item in run.inputs:
         if item.name in keep and not sources.is_local(item.source):
             locked = keep[item.name]
-            found[item.name] = _kept(root, run.name, locked)
+            resolved_inputs[item.name] = _kept(root, run.name, locked)
         else:
-            found[item.name] = sources.naming(item.name, partial(_filled, root, item, transfer))
-            locked = _locked(item, found[item.name])
+            resolved_inputs[item.name] = sources.naming(
+                item.name, partial(_filled, root, item, transfer)
+            )
+            locked = _locked(item, resolved_inputs[item.name])
         inputs.append(locked)
     lockfile = Lockfile(
         run=run.name, trainer=TRAINER, outputs=tuple(sorted(run.outputs)), inputs=tuple(inputs)
@@ -56,16 +58,16 @@ def resolve(
     return Lock(
         lockfile=lockfile,
         data=form.emit(lockfile),
-        paths={name: resolved.path for name, resolved in found.items()},
-        listings={name: r.listing for name, r in found.items() if r.listing is not None},
-        parts={name: r.parts for name, r in found.items() if r.parts is not None},
+        paths={name: resolved.path for name, resolved in resolved_inputs.items()},
+        listings={name: r.listing for name, r in resolved_inputs.items() if r.listing is not None},
+        parts={name: r.parts for name, r in resolved_inputs.items() if r.parts is not None},
     )
 
 
 def _filled(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
-    found = _fresh(root, item, transfer)
-    _refuse_empty(found)
-    return found
+    resolved = _fresh(root, item, transfer)
+    _refuse_empty(resolved)
+    return resolved
 
 
 def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
@@ -81,26 +83,26 @@ def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
             return sources.ask(root, item.source, item.choice, own)
 
 
-def _refuse_empty(found: Resolved) -> None:
+def _refuse_empty(resolved: Resolved) -> None:
     """An upload that was cut off leaves such files, and a loader may take one for "no data"."""
     hint = "look at its source: the upload may be incomplete"
-    if not found.size:
-        raise LockError(f"{found.uri} is empty: 0 bytes", hint=hint)
-    if found.listing is not None and EMPTY_FILE_HEX.encode() in found.listing:
-        for path, digest in parse_listing(found.listing).items():
+    if not resolved.size:
+        raise LockError(f"{resolved.uri} is empty: 0 bytes", hint=hint)
+    if resolved.listing is not None and EMPTY_FILE_HEX.encode() in resolved.listing:
+        for path, digest in parse_listing(resolved.listing).items():
             if digest == EMPTY_FILE_HEX and suffix(path) in NEVER_EMPTY:
                 raise LockError(
                     f"{path!a} is empty: 0 bytes", hint=f"{hint}; or leave it out with `except`"
                 )
 
 
-def _locked(item: Input, found: Resolved) -> LockedInput:
+def _locked(item: Input, resolved: Resolved) -> LockedInput:
     return LockedInput(
         name=item.name,
         source=item.source,
-        uri=found.uri,
-        size=found.size,
-        digest=found.digest,
+        uri=resolved.uri,
+        size=resolved.size,
+        digest=resolved.digest,
         only=item.only,
         except_=item.except_,
         allow_pickle=item.allow_pickle,

@@ -84,21 +84,21 @@ def trusted(root: Path) -> list[PlatformCa]:
     """Those that somebody here chose to trust; a file under another name than its fingerprint was
     not put there by `./doit trust`.
     """
-    found = [read(path) for path in sorted((root / TRUSTED).glob("*.pem"))]
-    for ca in found:
+    cas = [read(path) for path in sorted((root / TRUSTED).glob("*.pem"))]
+    for ca in cas:
         if ca.path.stem != ca.fingerprint:
             raise ConfigError(
                 f"{ca.path.relative_to(root)} holds another CA: sha256:{ca.fingerprint}",
                 hint=f"rm {ca.path.relative_to(root)}",
             )
-    return found
+    return cas
 
 
 def accepted(root: Path, driver: str) -> list[PlatformCa]:
     """The own one, if it is there, and the trusted ones, each once."""
     mine = own(root, driver)
-    found = [] if mine is None else [mine]
-    return found + [
+    cas = [] if mine is None else [mine]
+    return cas + [
         ca
         for ca in trusted(root)
         if ca.driver == driver and (mine is None or ca.fingerprint != mine.fingerprint)
@@ -117,8 +117,8 @@ def beside(root: Path, run: str) -> PlatformCa | None:
 def all_beside(root: Path) -> dict[str, PlatformCa]:
     """By run, of every certificate that lies here."""
     runs = sorted(path.parent.name for path in (root / CERTIFICATES).glob(f"*/{BESIDE}"))
-    found = {run: beside(root, run) for run in runs}
-    return {run: ca for run, ca in found.items() if ca is not None}
+    by_run = {run: beside(root, run) for run in runs}
+    return {run: ca for run, ca in by_run.items() if ca is not None}
 
 
 def trust(root: Path, ca: PlatformCa) -> None:

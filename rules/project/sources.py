@@ -104,10 +104,10 @@ def measure(
         digest = Digest("sha256", fact.sha256)
         return Resolved(uri=source, path=path, size=fact.size, digest=digest, listing=None)
     if choice.is_everything:
-        found = cached_listing(path, on_bytes=on_bytes)
+        listed = cached_listing(path, on_bytes=on_bytes)
         if not choice.allow_pickle:
-            choices.refuse_pickles(found.names)
-        return _tree(source, path, found.size, found.listing)
+            choices.refuse_pickles(listed.names)
+        return _tree(source, path, listed.size, listed.listing)
     files = cached_tree(path, on_bytes=on_bytes)
     chosen = choices.choose(files, choice)
     files = {name: files[name] for name in chosen}
@@ -121,13 +121,13 @@ def ask(root: Path, source: str, choice: Choice, transfer: "Transfer") -> Resolv
     """Resolve a remote source at the source. Raises LockError or ToolError."""
     from aicert.sources import remote
 
-    found = remote.resolve(source, choice, transfer)
+    answer = remote.resolve(source, choice, transfer)
     return Resolved(
-        uri=found.uri,
-        path=place(store(root), found.digest),
-        size=found.size,
-        digest=found.digest,
-        listing=found.listing,
+        uri=answer.uri,
+        path=place(store(root), answer.digest),
+        size=answer.size,
+        digest=answer.digest,
+        listing=answer.listing,
     )
 
 

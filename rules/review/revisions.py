@@ -58,12 +58,12 @@ class Checkout:
 
     def names(self, folder: str) -> list[str]:
         """Every file below `folder` that is there."""
-        found = [
+        paths = [
             os.path.relpath(os.path.join(parent, name), self._root)
             for parent, _, names in os.walk(self._root / folder)
             for name in names
         ]
-        return sorted(found)
+        return sorted(paths)
 
     def odd(self) -> list[tuple[str, str]]:
         """See Files. Where git does not trust the file system's modes, nor does this."""

@@ -55,14 +55,14 @@ def attempt(run: str, what: str, action: Callable[..., Any], *args: Any) -> None
 
 def left(root: Path, project: Project, names: list[str]) -> list[str]:
     """What still has to follow the runs `names`, in words."""
-    found = []
+    undone = []
     for name in names:
         run = project.runs[name]
         if not tracking.is_tracked(root, project, run):
-            found.append(f"{name}: not tracked by DVC yet")
+            undone.append(f"{name}: not tracked by DVC yet")
         if not exports.are_written(results.certificate_path(root, name)):
-            found.append(f"{name}: its exports are not written yet")
-    return found
+            undone.append(f"{name}: its exports are not written yet")
+    return undone
 
 
 def tell(root: Path, project: Project, names: list[str]) -> None:

@@ -99,8 +99,8 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
             model = digests.cached_tree(output) if results.has_files(output) else {}
             lockfile = identity(current.data)
             result = question.appraise(certificate, model, lockfile)
-            found = kept.Found(certificate, model, lockfile, result)
-            unknown = kept.unknown(root, run, question, found)
+            evidence = kept.Found(certificate, model, lockfile, result)
+            unknown = kept.unknown(root, run, question, evidence)
             if unknown is not None:
                 text = f"{unknown.text}; it is kept"
                 return Reason(stops=True, text=text, hint=unknown.hint, kept=True)
@@ -120,9 +120,9 @@ def _other_lockfile(certificate: Certificate, current: Lock) -> str | None:
         differs = stale.difference(locked.parsed(certificate.lockfile), current.lockfile)
     except AicertError:
         differs = "it cannot be read"
-    found, wanted = identity(certificate.lockfile), identity(current.data)
+    theirs, ours = identity(certificate.lockfile), identity(current.data)
     return (
-        f"the certificate is for a different lockfile\n  was   {found}\n  here  {wanted}\n{differs}"
+        f"the certificate is for a different lockfile\n  was   {theirs}\n  here  {ours}\n{differs}"
     )
 
 
@@ -137,8 +137,10 @@ def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
     if run.machine.driver.in_image:
         # Its code is in the image, which the policy accepts: a run outlives the moves of images.
         return None
-    made, here = verify.runner_of(certificate), code_digest(root)
-    return None if made == here else f"the runner's code differs\n  was   {made}\n  here  {here}"
+    theirs, ours = verify.runner_of(certificate), code_digest(root)
+    return (
+        None if theirs == ours else f"the runner's code differs\n  was   {theirs}\n  here  {ours}"
+    )
 
 
 def certify(
@@ -257,10 +259,10 @@ def show(root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None) -> 
 def file_of(root: Path, run: Run) -> tuple[int, int] | None:
     """Which file the run's certificate is now: another one has been put in place if it changes."""
     try:
-        found = results.certificate_path(root, run.name).stat()
+        status = results.certificate_path(root, run.name).stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def _locked(root: Path, run: Run, accept: bool) -> Lock:
@@ -320,8 +322,8 @@ def _finished_earlier(
     with suppress(AicertError):
         certificate = parse(read_bounded(place.finished / CERTIFICATE, MAX_BYTES, "certificate"))
         if certificate.lockfile == current.data:
-            found = _accepted(run, current, question, place.finished)
-            verdict = found if _other_runner(root, run, certificate) is None else None
+            accepted = _accepted(run, current, question, place.finished)
+            verdict = accepted if _other_runner(root, run, certificate) is None else None
     if verdict is not None:
         progress.say(f"{run.name}: putting the run that finished earlier in place")
         return verdict

@@ -31,11 +31,11 @@ def signatures_of(certificate: Certificate) -> dict[str, Digest]:
 def require_signatures(certificate: Certificate, folder: Path) -> None:
     """Each signature that the report names is in `folder` as OUTPUT.sig; else EvidenceError."""
     for name, digest in signatures_of(certificate).items():
-        found = of_bytes(read_bounded(folder / f"{name}.sig", MAX_SIGNATURE, "model signature"))
-        if found != digest:
+        computed = of_bytes(read_bounded(folder / f"{name}.sig", MAX_SIGNATURE, "model signature"))
+        if computed != digest:
             raise EvidenceError(
                 f"the model signature {name}.sig is not the one that the run report names\n"
-                f"found     {found}\nexpected  {digest}"
+                f"found     {computed}\nexpected  {digest}"
             )
 
 
@@ -73,10 +73,10 @@ def _exports(certificate: Path) -> Mapping[str, bytes]:
 @functools.lru_cache(maxsize=4)
 def _exports_of(certificate: bytes) -> Mapping[str, bytes]:
     """What follows from a certificate's bytes: one task asks for it, writes it, asks again."""
-    said = facts.read(certificate, locked.parsed)
+    run_facts = facts.read(certificate, locked.parsed)
     # The runner's digest in the certificate covers these locks.
     lock = read_bounded(training_env.LOCK, MAX_LOCK, "lock of the training environment")
-    if not said.packages().get("torch", "+cpu").endswith("+cpu"):
+    if not run_facts.packages().get("torch", "+cpu").endswith("+cpu"):
         lock += read_bounded(training_env.CUDA_LOCK, MAX_LOCK, "lock of the CUDA libraries")
     training = {"bom.training.cdx.json": packages.bom(lock, "training environment")}
-    return files.exports(said) | training
+    return files.exports(run_facts) | training

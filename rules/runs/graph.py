@@ -53,9 +53,9 @@ class Node:
 
 def nodes(root: Path, project: Project) -> list[Node]:
     """Every run, parents first."""
-    found = {run.name: _node(root, run) for run in project.runs.values()}
-    levels = _levels(found)
-    return [found[name] for name in sorted(found, key=lambda name: (levels[name], name))]
+    by_name = {run.name: _node(root, run) for run in project.runs.values()}
+    levels = _levels(by_name)
+    return [by_name[name] for name in sorted(by_name, key=lambda name: (levels[name], name))]
 
 
 def _node(root: Path, run: Run) -> Node:
@@ -84,17 +84,17 @@ def _outputs(root: Path, run: Run, *, certified: bool) -> tuple[tuple[str, str],
     """What a certificate that passes says of the outputs; of another one nothing is told."""
     if not certified:
         return tuple((name, "not certified") for name in run.outputs)
-    made = statements.parse(results.read_certificate(root, run.name).envelope.payload).outputs
-    return tuple((name, str(made[name].digest)) for name in run.outputs)
+    outputs = statements.parse(results.read_certificate(root, run.name).envelope.payload).outputs
+    return tuple((name, str(outputs[name].digest)) for name in run.outputs)
 
 
-def _levels(found: Mapping[str, Node]) -> dict[str, int]:
+def _levels(by_name: Mapping[str, Node]) -> dict[str, int]:
     """How many runs stand before each; a ring of runs, which cannot be locked, ends the search."""
-    levels = dict.fromkeys(found, 0)
-    for _ in found:
-        for name, node in found.items():
+    levels = dict.fromkeys(by_name, 0)
+    for _ in by_name:
+        for name, node in by_name.items():
             above = [levels[parent] + 1 for parent in node.parents if parent in levels]
-            levels[name] = min(max(above, default=0), len(found))
+            levels[name] = min(max(above, default=0), len(by_name))
     return levels
 
 
@@ -135,9 +135,9 @@ def svg(drawn: Sequence[Node]) -> str:
             at = (x - _WIDTH - 60, top + number * (_HEIGHT + _GAP))
             boxes += _box(at, f"{name}  {source}", _short(digest), "")
             edges.append(_edge((at[0] + _WIDTH, at[1]), (x, y)))
-        made = ", ".join(f"{name} {_short(digest)}" for name, digest in node.outputs)
+        outputs = ", ".join(f"{name} {_short(digest)}" for name, digest in node.outputs)
         style = "open" if node.certificate is None else "certified"
-        below = node.state if node.certificate is None else f"{node.state}: {made}"
+        below = node.state if node.certificate is None else f"{node.state}: {outputs}"
         boxes += _box((x, y), node.name, below, style)
         top += rows * (_HEIGHT + _GAP) + _GAP
     for node in drawn:

@@ -43,25 +43,27 @@ class Unknown:
     hint: str
 
 
-def unknown(root: Path, run: Run, asked: Question, found: Found) -> Unknown | None:
-    """What is missing for a pass, if it is nothing but that; None where `found` passes, or fails
+def unknown(root: Path, run: Run, asked: Question, evidence: Found) -> Unknown | None:
+    """What is missing for a pass, if it is nothing but that; None where `evidence` passes, or fails
     for a reason of its own.
     """
-    if not asked.own or found.result.verdict == "passed":
+    if not asked.own or evidence.result.verdict == "passed":
         return None
     if asked.policy.name != run.machine.driver.policy:
         # Another platform's evidence is not what was asked for.
         return None
     policy, ca = asked.policy, None
-    if _is_vouched_for_by_another(policy, found.result):
+    if _is_vouched_for_by_another(policy, evidence.result):
         ca = platform_cas.beside(root, run.name)
-        if ca is None or ca.driver != policy.name or not ca.has_issued(found.certificate):
-            return _of_a_ca_that_is_not_here(run, found)
+        if ca is None or ca.driver != policy.name or not ca.has_issued(evidence.certificate):
+            return _of_a_ca_that_is_not_here(run, evidence)
         policy = with_root(policy, ca.pem, str(ca.path))
-    policy, image = _accepting_its_image(policy, found.certificate)
+    policy, image = _accepting_its_image(policy, evidence.certificate)
     if policy is asked.policy:
         return None
-    result = replace(asked, policy=policy).appraise(found.certificate, found.model, found.lockfile)
+    result = replace(asked, policy=policy).appraise(
+        evidence.certificate, evidence.model, evidence.lockfile
+    )
     if result.verdict != "passed":
         return None
     if ca is not None:
@@ -94,17 +96,19 @@ def _accepting_its_image(policy: Policy, certificate: Certificate) -> tuple[Poli
         return policy, None
 
 
-def _of_a_ca_that_is_not_here(run: Run, found: Found) -> Unknown | None:
+def _of_a_ca_that_is_not_here(run: Run, evidence: Found) -> Unknown | None:
     """Nothing can be said of who signed it: what it claims is compared with the bytes here."""
     try:
-        statement = parse_statement(found.certificate.envelope.payload)
+        statement = parse_statement(evidence.certificate.envelope.payload)
         exit_code = parse_report(statement.report).exit_code
     except AicertError:
         return None
-    made = statement.outputs.get(run.outputs[0])
-    here = {path: fact.sha256 for path, fact in found.model.items() if isinstance(fact, FileFact)}
-    same = of_bytes(found.certificate.lockfile) == found.lockfile and exit_code == "0"
-    if not same or made is None or not here or dict(made.files) != here:
+    output = statement.outputs.get(run.outputs[0])
+    here = {
+        path: fact.sha256 for path, fact in evidence.model.items() if isinstance(fact, FileFact)
+    }
+    same = of_bytes(evidence.certificate.lockfile) == evidence.lockfile and exit_code == "0"
+    if not same or output is None or not here or dict(output.files) != here:
         return None
     return Unknown(
         text="its certificate is under the CA of another checkout, which did not come with it",

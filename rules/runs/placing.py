@@ -99,8 +99,8 @@ def check_not_full(place: Place, work: Path, failure: str) -> None:
 
 
 def _free(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def _existing(path: Path) -> Path:

@@ -116,9 +116,9 @@ def _tensors(one: Path, two: Path) -> Iterator[str]:
             other = others.get(tensor.name)
             if other is None:
                 continue
-            found = _tensor((files[0], a, tensor), (files[1], b, other))
-            if found is not None:
-                differing.append((tensor.name, *found))
+            difference = _tensor((files[0], a, tensor), (files[1], b, other))
+            if difference is not None:
+                differing.append((tensor.name, *difference))
     if not differing and not names:
         yield "every tensor is the same, but the rest of the file differs"
     elif differing:

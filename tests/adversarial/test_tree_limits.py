@@ -150,7 +150,7 @@ def test_a_file_of_a_tree_that_grows_is_named(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError) as caught:
         read_tree(tmp_path, on_bytes=grow)
     assert caught.value.message == "file changed while it was read: 'large'"
-    assert caught.value.hint == "run it again when nothing writes there"
+    assert caught.value.hint == "run it again while nothing writes there"
 
 
 @pytest.mark.parametrize("name", sorted(FOLDERS))

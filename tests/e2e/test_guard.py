@@ -189,7 +189,7 @@ def test_the_hook_ends_the_run_with_a_reason(trainer: Trainer, kind: str, text: 
     assert trainer.violation() == VIOLATIONS[kind], trainer.log
     assert ended.exit_code == "signal:9"
     assert SURVIVED not in trainer.log
-    assert "aicert: the audit hook ends the training" in trainer.log
+    assert "aicert: the audit hook stops the training" in trainer.log
 
 
 @pytest.mark.parametrize("words", [("-c", "1"), ("-I", "-c", "1"), ("-E", "-c", "1"), ("-",)])
@@ -280,7 +280,7 @@ def test_the_reason_is_in_the_certificate(stand_in: StandIn) -> None:
         settings.write("include-system-site-packages = false\n")
     done = checkout.doit("certify")
     assert done.returncode == 1, done.stderr
-    assert "aicert: the audit hook ends the training" in done.stderr
+    assert "aicert: the audit hook stops the training" in done.stderr
     statement = parse_statement(parse(checkout.certificate.read_bytes()).envelope.payload)
     report = parse_report(statement.report)
     assert report.exit_code == "signal:9", done.stderr

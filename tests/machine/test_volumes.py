@@ -140,7 +140,7 @@ def test_a_compressed_input_volume_is_refused(
         (tmp_path / "work/stage/lock.toml").write_bytes(b"x" * 100_000)
         remake(volume, "-zlz4")
 
-    with pytest.raises(ToolError, match="is no plain erofs"):
+    with pytest.raises(ToolError, match="is not a plain erofs"):
         boot(before=compress)
 
 

@@ -109,7 +109,7 @@ def _check_run_key(public: tpm.Public) -> None:
     if public.attributes != RUN_KEY_ATTRIBUTES:
         raise EvidenceError(
             f"the run key has attributes {public.attributes:#010x}, "
-            f"{RUN_KEY_ATTRIBUTES:#010x} are wanted"
+            f"expected {RUN_KEY_ATTRIBUTES:#010x}"
         )
     if public.auth_policy:
         raise EvidenceError("the run key has an authorisation policy, but must have none")

@@ -86,15 +86,16 @@ def _full(model: Any, weights: dict[str, Path], scratch: Path) -> Any:
         use_safetensors=True,
     )
     _complete(facts["missing_keys"], "lacks")
-    _complete(facts["mismatched_keys"], "has another shape of")
+    _complete(facts["mismatched_keys"], "changes the shape of")
     return loaded.to(device).eval()
 
 
 def _complete(names: Iterable[Any], what: str) -> None:
-    found = sorted(str(name) for name in names)
-    if found:
+    tensors = sorted(str(name) for name in names)
+    if tensors:
         raise CannotMeasureError(
-            f"the output {what} {len(found)} tensors of the model that was trained: {found[0][:80]}"
+            f"the output {what} {len(tensors)} tensors of the model that was trained: "
+            f"{tensors[0][:80]}"
         )
 
 

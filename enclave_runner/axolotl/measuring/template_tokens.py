@@ -69,9 +69,9 @@ def texts_of(value: object) -> Iterator[str]:
 def _places(stream: str) -> dict[str, list[int]]:
     places: dict[str, list[int]] = {}
     for at in range(len(stream) - PIECE + 1):
-        found = places.setdefault(stream[at : at + PIECE], [])
-        if len(found) < _PLACES:
-            found.append(at)
+        positions = places.setdefault(stream[at : at + PIECE], [])
+        if len(positions) < _PLACES:
+            positions.append(at)
     return places
 
 

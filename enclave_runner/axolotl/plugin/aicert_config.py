@@ -16,10 +16,10 @@ RENAMED = frozenset(("message_field_role", "message_field_content"))
 UNNEEDED = frozenset(("ds_type",))
 
 
-def lost_keys(said: Mapping[str, Any], understood: Mapping[str, Any]) -> Iterator[str]:
+def lost_keys(written: Mapping[str, Any], understood: Mapping[str, Any]) -> Iterator[str]:
     """Each key of an entry that says something, and that the validated config has not got."""
     for kind in ROWS:
-        entries, after = said.get(kind), understood.get(kind)
+        entries, after = written.get(kind), understood.get(kind)
         if not isinstance(entries, list) or not isinstance(after, list):
             continue
         for index, (entry, read) in enumerate(zip(entries, after, strict=False)):

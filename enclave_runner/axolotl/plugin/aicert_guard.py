@@ -322,7 +322,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 def _end(violation: str, detail: str) -> NoReturn:
     try:
         # First the log: at the message the runner ends the run.
-        os.write(2, f"\naicert: the audit hook ends the training: {detail}\n".encode())
+        os.write(2, f"\naicert: the audit hook stops the training: {detail}\n".encode())
         # A line of its own, whatever was being written.
         os.write(_MESSAGES, f'\n{{"violation": "{violation}"}}\n'.encode("ascii"))
     except OSError:

@@ -76,7 +76,7 @@ class Rows(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets is not
         }
         folders = {Path(path).parents[1] for paths in files.values() for path in paths}
         if len(folders) != 1:
-            raise UnreadableRows(f"rows lie in one folder, not in {len(folders)}")
+            raise UnreadableRows(f"rows must be in one folder, not in {len(folders)}")
         schema = arrow_schema(json.loads((folders.pop() / SCHEMA).read_bytes()))
         self.info.features = datasets.Features.from_arrow_schema(schema)
         return [

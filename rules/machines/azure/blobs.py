@@ -54,8 +54,8 @@ def _begun(blob: Any, vhd: Vhd) -> list[tuple[int, int]]:
     """The blob made ready; [begin, end) of the pages that an earlier attempt wrote."""
     missing = azure_client.library("azure.core.exceptions").ResourceNotFoundError
     try:
-        found = blob.get_blob_properties()
-        if found.size == vhd.size and found.metadata.get(_DIGEST) == vhd.digest:
+        properties = blob.get_blob_properties()
+        if properties.size == vhd.size and properties.metadata.get(_DIGEST) == vhd.digest:
             return _ranges(blob)
     except missing:
         pass
@@ -162,9 +162,9 @@ class Console:
         try:
             for container in self._service.list_containers(name_starts_with=_CONSOLE):
                 client = self._service.get_container_client(container.name)
-                for found in client.list_blobs():
-                    if found.name.endswith(_CONSOLE_END):
-                        return client.get_blob_client(found.name)
+                for item in client.list_blobs():
+                    if item.name.endswith(_CONSOLE_END):
+                        return client.get_blob_client(item.name)
         except azure_client.failures() as error:
             if not _passing(error):
                 raise ToolError(f"the machine's console cannot be read: {_words(error)}") from None

@@ -24,17 +24,17 @@ _GROUP = re.compile(r"(/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/)([A-Za-z0
 def look(root: Path, *, ask_azure: bool, module: Path = STRAYS) -> list[Leftover]:
     """What is left: here, and with a login also what only Azure knows of."""
     home = root / run.HOME
-    found = []
+    leftovers = []
     if home.is_dir():
         with held(home, alone=True):
-            found = [_cut_off(folder) for folder in run.cut_off(home)]
+            leftovers = [_cut_off(folder) for folder in run.cut_off(home)]
     if ask_azure:
         strays = _strays(home, module)
         # What this checkout is using, or has the state of, is not a stray; runs that began while
         # Azure was asked count as well.
         known = {folder.name for folder in home.glob(run.FOLDERS)}
-        found += [item for item in strays if item.name not in known]
-    return found
+        leftovers += [item for item in strays if item.name not in known]
+    return leftovers
 
 
 def end(items: list[Leftover]) -> None:
@@ -99,6 +99,6 @@ def _end_stray(
 def _fresh(home: Path, module: Path, note: Callable[[str], None]) -> Terraform:
     folder = home / "strays"
     remove(folder)
-    made = Terraform.made(module, folder, note)
-    made.init()
-    return made
+    terraform = Terraform.in_copy_of(module, folder, note)
+    terraform.init()
+    return terraform

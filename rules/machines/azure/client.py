@@ -36,5 +36,5 @@ def blob(url: str, **options: Any) -> Any:
 
 def failures() -> type[Exception]:
     """The base of what the client raises when a request has failed for good."""
-    found: type[Exception] = library("azure.core.exceptions").AzureError
-    return found
+    base: type[Exception] = library("azure.core.exceptions").AzureError
+    return base

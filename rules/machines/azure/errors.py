@@ -110,19 +110,19 @@ KNOWN = (
 )
 
 
-def explain(action: str, said: str, log: Path) -> AicertError:
+def explain(action: str, output: str, log: Path) -> AicertError:
     """The error for what terraform said when `action` failed."""
     for known in KNOWN:
-        found = known.sign.search(said)
-        if found:
-            return known.kind(f"{known.message}: {_around(said, found)}", hint=known.hint)
-    lines = [line.strip("│╷╵ ") for line in said.splitlines() if line.strip("│╷╵ ")]
+        match = known.sign.search(output)
+        if match:
+            return known.kind(f"{known.message}: {_around(output, match)}", hint=known.hint)
+    lines = [line.strip("│╷╵ ") for line in output.splitlines() if line.strip("│╷╵ ")]
     return ToolError(f"terraform {action} failed\n" + "\n".join(lines)[-_MAX:], hint=f"less {log}")
 
 
-def _around(said: str, found: re.Match[str]) -> str:
+def _around(output: str, match: re.Match[str]) -> str:
     """The line in which it was said."""
-    begin = said.rfind("\n", 0, found.start()) + 1
-    end = said.find("\n", found.end())
-    line = said[begin : end if end >= 0 else None]
+    begin = output.rfind("\n", 0, match.start()) + 1
+    end = output.find("\n", match.end())
+    line = output[begin : end if end >= 0 else None]
     return " ".join(line.strip("│╷╵ ").split())[:300]

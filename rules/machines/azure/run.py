@@ -74,24 +74,26 @@ def execute(
     client.library()
     began = time.monotonic()
     try:
-        with provisioned(home, order) as made:
-            store = client.service(made.output("store"))
+        with provisioned(home, order) as terraform:
+            store = client.service(terraform.output("store"))
             for name, vhd in disks.items():
                 say(f"{order.run}: {name}: {blobs.show_size(vhd)}")
                 blobs.upload(store, vhd, name)
-            _apply(made, order, "machine")
+            _apply(terraform, order, "machine")
             stream = ConsoleStream(
                 blobs.Console(store).more,
                 boot_s=order.boot_s,
                 limit_s=order.limit_s,
                 look_s=order.look_s,
-                is_off=lambda: _is_off(made),
+                is_off=lambda: _is_off(terraform),
                 ask_s=order.ask_s,
             )
             follow(stream)
-            _apply(made, order, "stopped")
-            _apply(made, order, "collect")
-            blobs.download(made.output("output_disk"), output, order.output_gib * azure_vhd.GIB)
+            _apply(terraform, order, "stopped")
+            _apply(terraform, order, "collect")
+            blobs.download(
+                terraform.output("output_disk"), output, order.output_gib * azure_vhd.GIB
+            )
     finally:
         say(f"{order.run}: azure {order.region}, {costs.after(time.monotonic() - began)}")
 
@@ -106,7 +108,9 @@ def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
         # Whoever looks for what was cut off waits: a folder is not seen before its mark is held.
         with held(home, alone=True):
             with progress.task(f"{order.run}: {name}") as bar:
-                made = Terraform.made(order.module, folder, lambda line: bar.update(note=line))
+                terraform = Terraform.in_copy_of(
+                    order.module, folder, lambda line: bar.update(note=line)
+                )
             (folder / MARK).touch()
             until_done.enter_context(held(folder / MARK))
             left = cut_off(home)
@@ -116,20 +120,20 @@ def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
                 "(./doit clean)"
             )
         try:
-            made.init()
-            _apply(made, order, "store", name=name, **_facts(order))
-            yield made
+            terraform.init()
+            _apply(terraform, order, "store", name=name, **_facts(order))
+            yield terraform
         except BaseException as error:
-            _discard(made, order, error)
+            _discard(terraform, order, error)
             raise
-        _discard(made, order, None)
+        _discard(terraform, order, None)
 
 
-def _is_off(made: Terraform) -> bool:
+def _is_off(terraform: Terraform) -> bool:
     """Whether Azure says that the machine is off; no answer is none, and the time limit stays."""
     try:
-        made.refresh()
-        state = str(made.output("power_state"))
+        terraform.refresh()
+        state = str(terraform.output("power_state"))
     except AicertError:
         return False
     return state.lower().endswith(("stopped", "deallocated"))
@@ -165,23 +169,23 @@ def _facts(order: Order) -> dict[str, object]:
     }
 
 
-def _apply(made: Terraform, order: Order, stage: str, **variables: object) -> None:
+def _apply(terraform: Terraform, order: Order, stage: str, **variables: object) -> None:
     words = {"store": "making the storage account", "machine": "making disks and the machine",
              "stopped": "removing the machine", "collect": "opening its output disk"}  # fmt: skip
     with progress.task(f"{order.run}: {words[stage]}"):
-        made.apply({"stage": stage, **variables})
+        terraform.apply({"stage": stage, **variables})
 
 
-def _discard(made: Terraform, order: Order, error: BaseException | None) -> None:
-    name = made.folder.name
-    if order.keep and made.may_have_made_something:
+def _discard(terraform: Terraform, order: Order, error: BaseException | None) -> None:
+    name = terraform.folder.name
+    if order.keep and terraform.may_have_made_something:
         say(
             f"{order.run}: kept, and costs money: resource group {name} (./doit clean azure "
             "ends it)"
         )
         return
     try:
-        discard(made)
+        discard(terraform)
     except AicertError as failure:
         first = f"{error.message}\n" if isinstance(error, AicertError) else ""
         raise ToolError(
@@ -191,10 +195,10 @@ def _discard(made: Terraform, order: Order, error: BaseException | None) -> None
         ) from None
 
 
-def discard(made: Terraform) -> None:
+def discard(terraform: Terraform) -> None:
     """Destroy what the folder's state names, then remove the folder."""
-    made.check_destroyable()
-    if made.may_have_made_something:
-        with progress.task(f"destroying {made.folder.name}"):
-            made.destroy()
-    remove(made.folder)
+    terraform.check_destroyable()
+    if terraform.may_have_made_something:
+        with progress.task(f"destroying {terraform.folder.name}"):
+            terraform.destroy()
+    remove(terraform.folder)

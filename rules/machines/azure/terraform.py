@@ -42,7 +42,7 @@ class Terraform:
             )
 
     @classmethod
-    def made(cls, module: Path, folder: Path, note: Note) -> "Terraform":
+    def in_copy_of(cls, module: Path, folder: Path, note: Note) -> "Terraform":
         """A new folder with a copy of the module: later changes of it do not reach this run."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         # The state holds the storage account's key.
@@ -108,9 +108,9 @@ class Terraform:
 
     def output(self, name: str) -> Any:
         """An output of the module, secret ones too."""
-        found = json.loads(self._run("output", "-no-color", "-json"))
+        outputs = json.loads(self._run("output", "-no-color", "-json"))
         try:
-            return found[name]["value"]
+            return outputs[name]["value"]
         except (KeyError, TypeError):
             raise ToolError(f"terraform gave no output {name}") from None
 
@@ -151,7 +151,7 @@ class Terraform:
                     ended()
         text = b"".join(lines).decode("utf-8", "replace")[-_MAX_TEXT:]
         if process.returncode != 0:
-            raise azure_errors.explain(action, _said(text), self.log)
+            raise azure_errors.explain(action, _errors(text), self.log)
         return text
 
     def _show(self, line: bytes) -> None:
@@ -176,13 +176,15 @@ def _event(line: bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def _said(text: str) -> str:
+def _errors(text: str) -> str:
     """The errors among terraform's lines; all of the text where it does not speak JSON."""
     errors = []
     for line in text.splitlines():
-        found = _event(line.encode()).get("diagnostic")
-        if isinstance(found, dict) and found.get("severity") == "error":
-            errors.append(f"{found.get('summary', '')}\n{found.get('detail', '')}".strip())
+        diagnostic = _event(line.encode()).get("diagnostic")
+        if isinstance(diagnostic, dict) and diagnostic.get("severity") == "error":
+            errors.append(
+                f"{diagnostic.get('summary', '')}\n{diagnostic.get('detail', '')}".strip()
+            )
     return "\n".join(errors) or text
 
 

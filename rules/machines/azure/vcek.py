@@ -62,7 +62,7 @@ def _fetch(report: sev_snp.Report, server: str) -> bytes:
 
     places = {part: report.tcb[amd_vcek.COMPONENTS[name]] for part, name in _PARTS.items()}
     query = "&".join(f"{part}SPL={version:02}" for part, version in places.items())
-    said = []
+    answers = []
     with new_client() as client:
         for family, pinned in FAMILIES.items():
             url = f"{server}/{family}/{report.chip_id.hex()}?{query}"
@@ -75,11 +75,11 @@ def _fetch(report: sev_snp.Report, server: str) -> bytes:
                 ) from None
             if status == 200:
                 return _judged(data, report, pinned)
-            said.append(f"{family} {status}")
+            answers.append(f"{family} {status}")
     raise ToolError(
         "the processor's maker has no certificate for it\n"
         f"chip      {report.chip_id.hex()}\nfirmware  {amd_vcek.tcb_text(report.tcb)}\n"
-        f"answers   {', '.join(said)}",
+        f"answers   {', '.join(answers)}",
         hint=_HINT,
     )
 

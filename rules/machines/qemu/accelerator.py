@@ -30,11 +30,11 @@ def choose(image: Image) -> str:
         return known.read_text(encoding="ascii")
     except FileNotFoundError:
         pass
-    found = "kvm" if _boots(image) else "tcg"
-    if found == "tcg":
+    accelerator = "kvm" if _boots(image) else "tcg"
+    if accelerator == "tcg":
         progress.say("KVM opens but does not boot the image here, so machines are emulated")
-    known.write_text(found, encoding="ascii")
-    return found
+    known.write_text(accelerator, encoding="ascii")
+    return accelerator
 
 
 def _boot_id() -> str:

@@ -43,9 +43,9 @@ def end_of(lines: list[str]) -> End:
             if sign in panic[1]:
                 return End(words=f"{words}, so the kernel stopped", is_chance=False)
         return End(words=f"its kernel stopped: {panic[1][:_QUOTED]}", is_chance=True)
-    said = _INIT.findall(text)
-    if said:
-        return End(words=f"its init stopped: {said[-1][:_QUOTED]}", is_chance=False)
+    reasons = _INIT.findall(text)
+    if reasons:
+        return End(words=f"its init stopped: {reasons[-1][:_QUOTED]}", is_chance=False)
     if _NOTHING_TO_BOOT.search(text):
         return End(words="its firmware found nothing that it could boot", is_chance=False)
     if lines:

@@ -59,5 +59,5 @@ def _await(process: "subprocess.Popen[bytes]", work: Path) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.002)
         if process.returncode is not None or time.monotonic() > deadline:
-            said = (work / "tpm.log").read_text(errors="replace")[-300:]
-            raise ToolError(f"the machine's software TPM did not start\n{said}".rstrip())
+            log = (work / "tpm.log").read_text(errors="replace")[-300:]
+            raise ToolError(f"the machine's software TPM did not start\n{log}".rstrip())

@@ -347,7 +347,7 @@ def test_what_exists_is_taken_into_a_state_and_destroyed(tmp_path: Path) -> None
         'variable "group" { type = string }\n'
         'resource "terraform_data" "stray" {\n  count = var.group == "" ? 0 : 1\n}\n'
     )
-    made = Terraform.made(module, tmp_path / "state", lambda _: None)
+    made = Terraform.in_copy_of(module, tmp_path / "state", lambda _: None)
     made.init()
     made.set_variables({"group": "aicertaa"})
     said = [made.may_have_made_something]

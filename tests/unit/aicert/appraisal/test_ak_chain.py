@@ -168,7 +168,7 @@ def test_which_certificate_of_the_policy_is_unsound_is_said() -> None:
     with pytest.raises(EvidenceError, match=r"^ak_cert\[0\]: the serial number is not positive$"):
         verify_chain((negative,), (replace(ROOT, der=negative),), AT)
     short = negative[: place.start - 1] + b"\x00" + negative[place.start :]
-    assert failing(der=short) == "r: a serial number of 0 bytes"
+    assert failing(der=short) == "r: the serial number has 0 bytes"
 
 
 def test_roots_of_the_policy_are_named_where_none_fits() -> None:

@@ -83,7 +83,7 @@ def test_errors_say_of_which_certificate_they_are() -> None:
     first = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x00", 1)
     assert said(first, (maker,)) == "the chip certificate is not an X.509 version 3 certificate"
     unsound = der.replace(b"\x55\x04\x03", b"\x55\x04\xff")
-    assert said(unsound, (maker,)).startswith("the chip certificate is not a sound X.509 ")
+    assert said(unsound, (maker,)).startswith("the chip certificate is not a well-formed X.509 ")
     weak = issue("x", rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
     for broken, name in ((replace(maker, issuer=weak), "ASK"), (replace(maker, root=weak), "ARK")):
         assert said(der, (broken,)) == f"test chips: {name}: an RSA key of 1024 bits"

@@ -61,9 +61,9 @@ def test_a_number_has_one_encoding(text: str, number: int) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"[]", "an object is wanted"),
+        (b"[]", "expected an object"),
         (b"{}", "keys is missing"),
-        (b'{"keys":[3]}', "an object is wanted"),
+        (b'{"keys":[3]}', "expected an object"),
         (b'{"keys":[' + b"{}," * 8 + b"{}]}", "more than 8 items"),
         (b'{"keys":[],"keys":[]}', "given twice"),
         (b'{"keys":[{"kid":"HCLAkPub","kty":"EC"}]}', "kty is not 'RSA'"),

@@ -35,5 +35,5 @@ def test_the_key_of_a_public_area() -> None:
         read = signatures.ec_key(tpm.parse_public(tpm_forge.ecc_public(key)))
         assert read.public_numbers() == key.public_numbers()
     rsa = tpm.parse_public(tpm_forge.rsa_public(rsa_key("ak").public_key()))
-    with pytest.raises(EvidenceError, match=r"^the public area is not of an elliptic curve key$"):
+    with pytest.raises(EvidenceError, match=r"^the public area is not an elliptic curve key$"):
         signatures.ec_key(rsa)

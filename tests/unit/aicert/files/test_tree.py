@@ -145,7 +145,7 @@ def test_devices_and_folders_are_no_files(tmp_path: Path) -> None:
     for mode, name in ((stat.S_IFBLK, "a block device"), (0, "not a regular file")):
         error = tree._not_regular("x", mode)
         assert error.message == f"'x' is {name}: only regular files can be certified"
-        assert error.hint == "replace it by the file itself, for example with `cp -L`"
+        assert error.hint == "replace it with the file itself, for example with `cp -L`"
 
 
 def test_roots_that_are_no_folders(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_linked_root_is_told_with_where_it_leads(tmp_path: Path) -> None:
     link.symlink_to("models")
     with pytest.raises(EvidenceError) as error:
         read_tree(link)
-    expected = f"cannot read {str(link)!a}: it is a symbolic link, and none is followed"
+    expected = f"cannot read {str(link)!a}: it is a symbolic link, and links are not followed"
     assert error.value.message == expected
     assert error.value.hint == f"name the directory itself: {tmp_path / 'models'}"
 

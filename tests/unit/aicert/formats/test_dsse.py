@@ -46,7 +46,7 @@ def test_envelopes_round_trip(payload: bytes, signature: bytes, keyid: str) -> N
         ({"payload": "e30=\n"}, "not base64"),
         ({"payload": "-_8="}, "not base64"),
         ({"payload": "é"}, "not base64"),
-        ({"payload": 1}, "str is wanted"),
+        ({"payload": 1}, "expected a string"),
         ({"signatures": []}, "exactly one"),
         ({"signatures": good()["signatures"] * 2}, "more than 1 items"),  # type: ignore[operator]  # a list
         ({"signatures": [{"keyid": "", "sig": "", "cert": ""}]}, "unknown key 'cert'"),

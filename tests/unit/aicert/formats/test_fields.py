@@ -25,10 +25,10 @@ def test_each_value_is_of_exactly_one_type_and_taken_once() -> None:
     assert reader.take("a", int) == 1
     assert refusal(lambda: reader.take("a", int)) == (EvidenceError, "top.a is missing")
     assert reader.take("a", int, 7) == 7
-    said = "top.b: int is wanted, found True"
+    said = "top.b: expected an integer, found True"
     assert refusal(lambda: reader.take("b", int)) == (EvidenceError, said)
     # Null is a value, and no default stands for it.
-    said = "top.c: str is wanted, found None"
+    said = "top.c: expected a string, found None"
     assert refusal(lambda: reader.take("c", str, "x")) == (EvidenceError, said)
 
 
@@ -44,13 +44,13 @@ def test_no_key_is_left_over() -> None:
 
 
 WRONG: tuple[tuple[object, Callable[[Table], object], str], ...] = (
-    (1, lambda table: table.text("k"), "a string is wanted"),
-    ("x", lambda table: table.take("k", int), "an integer is wanted"),
-    (1, lambda table: table.take("k", bool), "true is wanted"),
-    ([], lambda table: table.take("k", dict), "a table is wanted"),
-    ("x", lambda table: table.texts("k", 9), "a list of strings is wanted"),
-    (["x", 1], lambda table: table.texts("k", 9), "a list of strings is wanted"),
-    (["x", "y"], lambda table: table.texts("k", 1), "a list of strings is wanted"),
+    (1, lambda table: table.text("k"), "expected a string"),
+    ("x", lambda table: table.take("k", int), "expected an integer"),
+    (1, lambda table: table.take("k", bool), "expected true"),
+    ([], lambda table: table.take("k", dict), "expected a table"),
+    ("x", lambda table: table.texts("k", 9), "expected a list of strings"),
+    (["x", 1], lambda table: table.texts("k", 9), "expected a list of strings"),
+    (["x", "y"], lambda table: table.texts("k", 1), "expected a list of strings"),
     ({}, lambda table: table.tables("k", 9, "tables"), "tables"),
     ([{}, {}], lambda table: table.tables("k", 1, "tables"), "tables"),
 )
@@ -63,7 +63,7 @@ def test_a_table_says_what_is_wanted(kind: type[Table], error: type, start: str)
     for value, read, wanted in WRONG:
         table = kind({"k": value}, "t")
         assert refusal(partial(read, table)) == (error, f"{start}: {wanted}")
-    assert refusal(lambda: kind([], "t")) == (error, "t: a table is wanted")
+    assert refusal(lambda: kind([], "t")) == (error, "t: expected a table")
 
 
 def test_lists_up_to_their_limit() -> None:

@@ -81,14 +81,14 @@ def test_anything_but_the_canonical_form_is_refused(data: bytes) -> None:
     ("data", "message"),
     [
         ("naïve".encode(), "image lock is not ASCII"),
-        (b"version = 1\npcrs = 3\n", "image lock: pcrs: a table is wanted"),
+        (b"version = 1\npcrs = 3\n", "image lock: pcrs: expected a table"),
         (b"#" * (MAX_BYTES + 1), "image lock is larger than 1048576 bytes"),
         (b"version = 3\n", "image lock version is not 1 or 2"),
         (
             written(snapshot="20261127T202000Z").replace(b"snapshot = ", b"snapshots = "),
-            "image lock: snapshot: a string is wanted",
+            "image lock: snapshot: expected a string",
         ),
-        (b"version = 1\n[pcrs]\n", "image lock: name: a string is wanted"),
+        (b"version = 1\n[pcrs]\n", "image lock: name: expected a string"),
         (
             written().replace(b"sha256:", b"md5:", 1),
             f"image lock: not a digest: 'md5:{DIGEST.hex}'",
@@ -111,7 +111,7 @@ def test_what_is_wrong_is_said_in_full(data: bytes, message: str) -> None:
         ({"name": "x" * 200}, f"image lock: '{'x' * 80}' is not a name"),
         ({"packages": PACKAGES[::-1]}, "image lock: packages are not sorted, or one is repeated"),
         ({"packages": (replace(PACKAGES[0], version=""),)}, "image lock: libc6: not a version"),
-        ({"pcrs": {}}, "image lock: PCRs 4, 11, 12 and 13 are wanted, 32 bytes each"),
+        ({"pcrs": {}}, "image lock: expected PCRs 4, 11, 12 and 13, 32 bytes each"),
     ],
 )
 def test_why_a_lock_is_not_written(changes: dict[str, object], message: str) -> None:
@@ -140,7 +140,7 @@ def test_texts_are_no_tables() -> None:
     start = head.index(b"[pcrs]")
     with pytest.raises(LockError) as caught:
         parse(head[:start] + b'package = ["a"]\n' + head[start:])
-    assert caught.value.message == "image lock: package: tables are wanted, not texts"
+    assert caught.value.message == "image lock: package: expected tables, not texts"
 
 
 def test_as_many_tables_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,10 +150,10 @@ def test_as_many_tables_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(image_lock, "MAX_BYTES", len(data))
     assert parse(data).packages == PACKAGES
     monkeypatch.setattr(image_lock, "MAX_PACKAGES", 1)
-    with pytest.raises(LockError, match=r"^image lock: package: at most 1 tables are wanted$"):
+    with pytest.raises(LockError, match=r"^image lock: package: expected at most 1 tables$"):
         parse(data)
     monkeypatch.setattr(image_lock, "MAX_VERITY", 0)
-    with pytest.raises(LockError, match=r"^image lock: verity: at most 0 tables are wanted$"):
+    with pytest.raises(LockError, match=r"^image lock: verity: expected at most 0 tables$"):
         parse(data)
     monkeypatch.setattr(image_lock, "MAX_BYTES", len(data) - 1)
     with pytest.raises(LockError, match="is larger than"):

@@ -147,22 +147,22 @@ def small(old: str, new: str) -> bytes:
         (small("size = 1", "size = " + "1" * 5000), "line 10 was"),
         (small("size = 1", "size = 01"), "line 10 was"),
         (small("size = 1", "size = 9999999999999999999"), "out of range"),
-        (small("size = 1", 'size = "1"'), "size: an integer"),
-        (small("size = 1", "size = true"), "size: an integer"),
-        (small("size = 1\n", ""), "size: an integer"),
+        (small("size = 1", 'size = "1"'), "size: expected an integer"),
+        (small("size = 1", "size = true"), "size: expected an integer"),
+        (small("size = 1\n", ""), "size: expected an integer"),
         (small("size = 1\n", "size = 1\nsize = 1\n"), "line 11 was"),
         (small("size = 1\n", "size = 1\nmore = 1\n"), "unknown key 'more'"),
         (small("size = 1\n", "allow-pickle = 1\nsize = 1\n"), "allow-pickle"),
         (small("size = 1\n", "size = 1\nallow-pickle = true\n"), "edited by hand"),
         (small("size = 1\n", "only = []\nsize = 1\n"), "edited by hand"),
         (small("size = 1\n", "only = [1]\nsize = 1\n"), "line [0-9]+ was"),
-        (small("size = 1\n", 'only = "a"\nsize = 1\n'), "only: a list"),
-        (small("size = 1\n", "signed-by = 1\nsize = 1\n"), "signed-by: a string"),
+        (small("size = 1\n", 'only = "a"\nsize = 1\n'), "only: expected a list"),
+        (small("size = 1\n", "signed-by = 1\nsize = 1\n"), "signed-by: expected a string"),
         (small("sha256:" + "c" * 64, "dirHash:" + "c" * 64), "config that is one file"),
         (small("sha256:", "md5:"), r"input\[0\]\.digest: not a digest"),
         (small('digest = "', 'digest = "x'), "not a digest"),
         (small('name = "config"', 'name = "other"'), "named config"),
-        (small('name = "config"', "name = 1"), "name: a string"),
+        (small('name = "config"', "name = 1"), "name: expected a string"),
         (small('name = "config"', 'name = "Config"'), "is not a name"),
         (small('name = "config"', 'name = "-config"'), "is not a name"),
         (small('"path:c"', '""'), "printable ASCII"),
@@ -170,7 +170,7 @@ def small(old: str, new: str) -> bytes:
         (small("version = 1", "version = 2"), "version is not 1"),
         (small("version = 1", "version = true"), "version is not 1"),
         (small("version = 1", 'version = "1"'), "version is not 1"),
-        (small('run = "r"\n', ""), "lockfile.run: a string"),
+        (small('run = "r"\n', ""), "lockfile.run: expected a string"),
         (small('run = "r"\n', 'run = "r"\nmore = "x"\n'), "lockfile has an unknown key 'more'"),
         (small('["m"]', "[]"), "at least one output"),
         (small('["m"]', '["m", "m"]'), "outputs are not sorted"),
@@ -178,18 +178,18 @@ def small(old: str, new: str) -> bytes:
         (small('["m"]', '["m",  "n"]'), "line 4 was"),
         (small('["m"]', '["m", "n", ]'), "line 4 was"),
         (small('["m"]', '["../m"]'), "output '../m' is not a name"),
-        (small('["m"]', '"m"'), "outputs: a list"),
-        (small("[[input]]", "[input]"), "input: a list of tables"),
+        (small('["m"]', '"m"'), "outputs: expected a list"),
+        (small("[[input]]", "[input]"), "input: expected a list of tables"),
         (small("[[input]]", "[[other]]"), "unknown key 'other'"),
         (small("\n\n[[input]]", "\n[[input]]"), "edited by hand"),
         (small("\n\n[[input]]", "\n\n\n[[input]]"), "edited by hand"),
         (lockfile.emit(SMALL)[:-1], "edited by hand"),
         (lockfile.emit(SMALL) + b"\n", "edited by hand"),
         (lockfile.emit(SMALL) + b" ", "line [0-9]+ was"),
-        (HEAD + b'input = ["x"]\n', r"input\[0\]: a table"),
-        (HEAD + b'input = "x"\n', "input: a list of tables"),
+        (HEAD + b'input = ["x"]\n', r"input\[0\]: expected a table"),
+        (HEAD + b'input = "x"\n', "input: expected a list of tables"),
         (HEAD, "named config"),
-        (b"version = 1\n" + b"[[input]]\n" * 1001, "input: a list of tables"),
+        (b"version = 1\n" + b"[[input]]\n" * 1001, "input: expected a list of tables"),
         (b"#" * (lockfile.MAX_BYTES + 1), "larger than"),
     ],
 )
@@ -228,9 +228,9 @@ def changed(**facts: object) -> Lockfile:
         (changed(uri="é"), "input config: uri"),
         (changed(only=("a", "")), "input config: only"),
         (changed(except_=("\t",)), "input config: except"),
-        (changed(signed_by="someone"), "input config: signed-by is no public key"),
-        (changed(signed_by=f"p256:04{'0' * 64}"), "input config: signed-by is no public key"),
-        (changed(signed_by=f"p384:02{'0' * 64}"), "input config: signed-by is no public key"),
+        (changed(signed_by="someone"), "input config: signed-by is not a public key"),
+        (changed(signed_by=f"p256:04{'0' * 64}"), "input config: signed-by is not a public key"),
+        (changed(signed_by=f"p384:02{'0' * 64}"), "input config: signed-by is not a public key"),
     ],
 )
 def test_what_a_lockfile_cannot_hold(made: Lockfile, message: str) -> None:
@@ -240,7 +240,7 @@ def test_what_a_lockfile_cannot_hold(made: Lockfile, message: str) -> None:
 
 def test_too_many_patterns_are_refused() -> None:
     many = changed(only=tuple(str(number) for number in range(101)))
-    with pytest.raises(LockError, match="only: a list"):
+    with pytest.raises(LockError, match="only: expected a list"):
         lockfile.parse(lockfile.emit(many))
 
 
@@ -279,7 +279,7 @@ def test_a_lockfile_of_the_greatest_size(monkeypatch: pytest.MonkeyPatch) -> Non
         (replace(SMALL, inputs=()), "a run has an input named config that is one file"),
         (
             changed(signed_by="x" * 81),
-            f"input config: signed-by is no public key like p256:02…: '{'x' * 80}'",
+            f"input config: signed-by is not a public key like p256:02…: '{'x' * 80}'",
         ),
         (
             changed(uri="é" * 81),
@@ -297,14 +297,14 @@ def test_what_is_wrong_is_said_in_full(made: Lockfile, message: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'version = 1\nrun = "r"\ninput = 3\n', "lockfile.input: a list of tables is wanted"),
+        (b'version = 1\nrun = "r"\ninput = 3\n', "lockfile.input: expected a list of tables"),
         (
             re.sub(b'digest = ".*"', b"digest = 3", lockfile.emit(SMALL)),
-            "input[0].digest: a string is wanted",
+            "input[0].digest: expected a string",
         ),
         (
             lockfile.emit(SMALL).replace(b'name = "config"', b"name = 3"),
-            "input[0].name: a string is wanted",
+            "input[0].name: expected a string",
         ),
     ],
 )
@@ -317,10 +317,10 @@ def test_what_is_missing_is_said_in_full(data: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({"from": 3}, "input[0].from: a string is wanted"),
-        ({"uri": 3}, "input[0].uri: a string is wanted"),
-        ({"signed-by": 3}, "input[0].signed-by: a string is wanted"),
-        ({"except": 3}, "input[0].except: a list of strings is wanted"),
+        ({"from": 3}, "input[0].from: expected a string"),
+        ({"uri": 3}, "input[0].uri: expected a string"),
+        ({"signed-by": 3}, "input[0].signed-by: expected a string"),
+        ({"except": 3}, "input[0].except: expected a list of strings"),
         ({"key": 3}, "input[0] has an unknown key 'key'"),
     ],
 )

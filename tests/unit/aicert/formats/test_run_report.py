@@ -44,7 +44,7 @@ def test_signatures_are_written_and_read() -> None:
     assert parse(emit(report)) == report
     most = tuple((f"m{number:03}", digest) for number in range(200))
     assert parse(emit(replace(report, signatures=most))).signatures == most
-    with pytest.raises(EvidenceError, match="names of outputs are wanted"):
+    with pytest.raises(EvidenceError, match="expected names of outputs"):
         emit(replace(report, signatures=(*most, ("n", digest))))
 
 
@@ -55,7 +55,7 @@ def test_signers_are_written_and_read() -> None:
     most = tuple((f"m{number:04}", "key") for number in range(1000))
     assert parse(emit(replace(report, signers=most))).signers == most
     for wrong in ((*most, ("n", "key")), (("A", "key"),)):
-        with pytest.raises(EvidenceError, match="names of inputs are wanted"):
+        with pytest.raises(EvidenceError, match="expected names of inputs"):
             emit(replace(report, signers=wrong))
 
 
@@ -100,11 +100,11 @@ def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
     [
         (lambda d: d.update(version=3), r"version is out of range: 3$"),
         (lambda d: d.update(version=0), r"version is out of range: 0$"),
-        (lambda d: d.update(version=True), "version: int is wanted"),
+        (lambda d: d.update(version=True), "version: expected an integer"),
         (lambda d: d.update(more=1), "unknown key 'more'"),
         (lambda d: d["exitCode"].update(origin="derived"), "origin is not 'measured'"),
         (lambda d: d["exitCode"].update(value="256"), "not an exit code"),
-        (lambda d: d["exitCode"].update(value=0), "str is wanted"),
+        (lambda d: d["exitCode"].update(value=0), "expected a string"),
         (lambda d: d["exitCode"].update(value="1" * 20), "not an exit code"),
         (
             lambda d: d["exitCode"].update(value="1" * 21),
@@ -119,12 +119,12 @@ def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
             lambda d: d["overrides"][0].update(more=""),
             r"^report\.overrides\[0\] has an unknown key",
         ),
-        (lambda d: d.update(overrides=[1]), "an object is wanted"),
+        (lambda d: d.update(overrides=[1]), "expected an object"),
         (lambda d: d.update(overrides=[document()["overrides"][0]] * 201), "more than 200"),
-        (lambda d: d["values"].update({"Steps": {}}), "no name"),
-        (lambda d: d["values"].update({"\x1b[2J": {}}), "no name"),
-        (lambda d: d["values"].update({"é": {}}), "no name"),
-        (lambda d: d["values"].update({"A" * 81: {}}), f"a key that is no name: '{'A' * 80}'$"),
+        (lambda d: d["values"].update({"Steps": {}}), "not a name"),
+        (lambda d: d["values"].update({"\x1b[2J": {}}), "not a name"),
+        (lambda d: d["values"].update({"é": {}}), "not a name"),
+        (lambda d: d["values"].update({"A" * 81: {}}), f"a key that is not a name: '{'A' * 80}'$"),
         (lambda d: d["values"].update({f"v{n}": {} for n in range(201)}), "more than 200"),
         (lambda d: d["values"]["steps"].update(origin="x" * 20), "is not one of"),
         (
@@ -133,21 +133,27 @@ def signed(value: object, **more: object) -> Callable[[dict[str, Any]], object]:
         ),
         (
             lambda d: d["values"]["steps"].update(more=1),
-            r"^report\.values\.steps: origin and value are wanted$",
+            r"^report\.values\.steps: expected origin and value$",
         ),
         (lambda d: d["values"]["steps"].pop("value"), "origin and value"),
         (lambda d: d["values"]["steps"].update(value=None), "a string, a number or numbers"),
         (lambda d: d["values"]["steps"].update(value=True), "a string, a number or numbers"),
         (lambda d: d["values"]["steps"].update(value={}), "a string, a number or numbers"),
-        (lambda d: d["values"]["steps"].update(value=["1"]), "numbers are wanted"),
-        (lambda d: d["values"]["steps"].update(value=[True]), "numbers are wanted"),
-        (lambda d: d["values"]["steps"].update(value=[1] * 20_001), "numbers are wanted"),
-        (lambda d: d["values"]["steps"].update(value="x" * 4097), r"^report\.values\.steps: a"),
-        (lambda d: d["values"].update(steps=40), r"^report\.values\.steps: an object is wanted"),
-        (signed({}), "names of outputs are wanted"),
-        (signed({"A": "sha256:" + "0" * 64}), "names of outputs are wanted"),
+        (lambda d: d["values"]["steps"].update(value=["1"]), "expected at most 20000 numbers"),
+        (lambda d: d["values"]["steps"].update(value=[True]), "expected at most 20000 numbers"),
+        (
+            lambda d: d["values"]["steps"].update(value=[1] * 20_001),
+            "expected at most 20000 numbers",
+        ),
+        (
+            lambda d: d["values"]["steps"].update(value="x" * 4097),
+            r"^report\.values\.steps: expected",
+        ),
+        (lambda d: d["values"].update(steps=40), r"^report\.values\.steps: expected an object"),
+        (signed({}), "expected names of outputs"),
+        (signed({"A": "sha256:" + "0" * 64}), "expected names of outputs"),
         (signed({"a": "sha256:0"}), "not a digest"),
-        (signed({"a": 1}), r"^report\.signatures\.value: a short string"),
+        (signed({"a": 1}), r"^report\.signatures\.value: expected a short string"),
         (signed({"a": "sha256:" + "0" * 64}, origin="derived"), "is not 'measured'"),
         (signed({"a": "sha256:" + "0" * 64}, more=1), "unknown key"),
     ],

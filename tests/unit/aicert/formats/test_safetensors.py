@@ -82,9 +82,9 @@ def test_padding_with_spaces_is_read() -> None:
         (b"[]", 0, "not safetensors: the header is not a JSON object"),
         (b"{\n}", 0, "the safetensors header has more than one line"),
         (b"{", 0, "safetensors header is not JSON: "),
-        (b'{"a":1}', 0, "tensor 'a': an object is wanted, found 1"),
-        (b'{"__metadata__":[]}', 0, "__metadata__: an object is wanted, found a list"),
-        (b'{"__metadata__":{"\\u001b":1}}', 0, "__metadata__.'\\x1b' is no text"),
+        (b'{"a":1}', 0, "tensor 'a': expected an object, found 1"),
+        (b'{"__metadata__":[]}', 0, "__metadata__: expected an object, found a list"),
+        (b'{"__metadata__":{"\\u001b":1}}', 0, "__metadata__.'\\x1b' is not a string"),
     ],
 )
 def test_what_is_no_header(data: bytes, size: int, reason: str) -> None:
@@ -145,9 +145,7 @@ def test_tensors_must_touch() -> None:
 def test_a_long_name_is_cut() -> None:
     with pytest.raises(EvidenceError) as caught:
         parsed({"\N{SNOWMAN}" + "x" * 500: 1}, 0)
-    assert caught.value.message == (
-        "tensor '\\u2603" + "x" * 79 + "': an object is wanted, found 1"
-    )
+    assert caught.value.message == ("tensor '\\u2603" + "x" * 79 + "': expected an object, found 1")
 
 
 def test_the_length_is_judged_before_anything_is_read() -> None:
@@ -207,7 +205,7 @@ def test_no_more_tensors_than_memory_is_for(monkeypatch: pytest.MonkeyPatch) -> 
         (lambda data: data[:-1] + b',"a":1}', "is cut short, or holds no tensor"),
         (lambda data: data[:-1] + b',"a":{"b":{}}}', "is cut short, or holds no tensor"),
         (lambda data: data[:-1] + b',"n0 0":{}}', "key 'n0 0' is given twice"),
-        (lambda data: data[:-1] + b',"__metadata__":{"a":1}}', "__metadata__.'a' is no text"),
+        (lambda data: data[:-1] + b',"__metadata__":{"a":1}}', "__metadata__.'a' is not a string"),
         (lambda data: b"[" + data[1:], "the header is not a JSON object"),
         (lambda data: b"{ " + b" " * (5 << 20) + data[1:], "is cut short, or holds no tensor"),
         (lambda data: b"{}" + data, "goes on after its end"),

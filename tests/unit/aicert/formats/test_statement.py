@@ -153,7 +153,7 @@ MODEL, LAST = ("model", "dirHash"), ("z", "dirHash")
         ),
         (
             lambda d: definition(d)["resolvedDependencies"][0].update(digest={"sha256": 1}),
-            r"resolvedDependencies\[0\]\.digest: a short string is wanted",
+            r"resolvedDependencies\[0\]\.digest: expected a short string",
         ),
         (
             lambda d: definition(d)["resolvedDependencies"][0].update(digest={"sha1": "0" * 40}),
@@ -187,10 +187,13 @@ MODEL, LAST = ("model", "dirHash"), ("z", "dirHash")
         (lambda d: details(d)["byproducts"][0].update(more=1), "unknown key"),
         (lambda d: details(d)["byproducts"][1].update(content=""), "unknown key"),
         (subject(MODEL), "has no dirHash"),
-        (subject(("model", "sha256"), LAST), "repeated or no directory"),
-        (subject(MODEL, MODEL, LAST), "repeated or no directory"),
-        (subject(MODEL, ("model/a", "dirHash"), LAST), "repeated or no file"),
-        (subject(MODEL, ("model/a", "sha256"), ("model/a", "sha256"), LAST), "repeated or no file"),
+        (subject(("model", "sha256"), LAST), "repeated or is not a directory"),
+        (subject(MODEL, MODEL, LAST), "repeated or is not a directory"),
+        (subject(MODEL, ("model/a", "dirHash"), LAST), "repeated or is not a file"),
+        (
+            subject(MODEL, ("model/a", "sha256"), ("model/a", "sha256"), LAST),
+            "repeated or is not a file",
+        ),
         (subject(MODEL, ("other", "dirHash"), LAST), "under no declared output"),
         (
             subject(("m" * 201, "dirHash"), LAST),
@@ -198,14 +201,14 @@ MODEL, LAST = ("model", "dirHash"), ("z", "dirHash")
         ),
         (
             subject(MODEL, ("model/" + "a" * 195, "dirHash"), LAST),
-            f"^statement: subject 'model/{'a' * 194}' is repeated or no file$",
+            f"^statement: subject 'model/{'a' * 194}' is repeated or is not a file$",
         ),
         (subject(MODEL, ("model/../a", "sha256"), LAST), "plain relative"),
         (subject(MODEL, ("model/", "sha256"), LAST), "path is empty"),
         (subject(MODEL, ("model/a", "sha256"), ("model/A", "sha256"), LAST), "differ only"),
         (subject(MODEL, ("model/a", "sha256"), ("model/a/b", "sha256"), LAST), "both a file"),
         (lambda d: d["subject"][0].update(uri="x"), "unknown key"),
-        (lambda d: d.update(subject={}), "list is wanted"),
+        (lambda d: d.update(subject={}), "expected a list"),
     ],
 )
 def test_other_forms_are_refused(change: Change, message: str) -> None:

@@ -67,12 +67,12 @@ def test_lists_have_their_limits_too() -> None:
     assert said(path, lambda _: many) == f"{where(path)} has more than 20 items"
     path = ("predicate", "runDetails", "byproducts")
     assert said(path, lambda two: [*two, two[0]]) == f"{where(path)} has more than 2 items"
-    two = "statement: two byproducts are wanted, run report and training log"
+    two = "statement: expected two byproducts, run report and training log"
     assert said(path, lambda two: two[:1]) == two
 
 
 def test_what_is_no_statement() -> None:
-    assert refusal(b"1") == "statement: an object is wanted, found 1"
+    assert refusal(b"1") == "statement: expected an object, found 1"
     assert (refusal(b"x") or "").startswith("statement is not JSON: ")
     assert refusal(b"{}") == "statement._type is not 'https://in-toto.io/Statement/v1'"
 
@@ -88,7 +88,7 @@ def test_lists_of_digests_are_sorted_and_say_each_name_once() -> None:
 
 def test_a_digest_is_exactly_one() -> None:
     path = ("subject", 0, "digest")
-    wanted = f"{where(path)}: exactly one digest is wanted"
+    wanted = f"{where(path)}: expected exactly one digest"
     assert said(path, lambda one: one | {"sha256": "00" * 32}) == wanted
     assert said(path, lambda _: {}) == wanted
 
@@ -107,12 +107,12 @@ def test_subjects_belong_to_declared_outputs_once() -> None:
 
     first = ("subject", 0, "name")
     assert said(first, lambda _: "other") == subject("other") + "under no declared output"
-    assert said(first, lambda _: "model/x") == subject("model/x") + "repeated or no file"
+    assert said(first, lambda _: "model/x") == subject("model/x") + "repeated or is not a file"
     listed = ("subject",)
     twice = said(listed, lambda every: [every[0], *every])
-    assert twice == subject("model") + "repeated or no directory"
+    assert twice == subject("model") + "repeated or is not a directory"
     twice = said(listed, lambda every: [every[1], *every])
-    assert twice == subject("model/a.json") + "repeated or no file"
+    assert twice == subject("model/a.json") + "repeated or is not a file"
     left = "statement: an output has no dirHash among the subjects"
     assert said(listed, lambda every: every[1:]) == left
     unsorted = "statement: outputs are not sorted names"

@@ -146,7 +146,7 @@ def fields(**values: object) -> Fields:
 
 @pytest.mark.parametrize("value", [[], "a", 1, None, True])
 def test_an_object_is_wanted(value: object) -> None:
-    with pytest.raises(EvidenceError, match="top: an object is wanted, found"):
+    with pytest.raises(EvidenceError, match="top: expected an object, found"):
         Fields(value, "top")
 
 
@@ -182,16 +182,19 @@ def test_the_value_given_is_not_changed() -> None:
 def test_wrong_fields_are_named() -> None:
     wrong: list[tuple[Callable[[], object], str]] = [
         (lambda: fields().text("a"), r"top\.a is missing"),
-        (lambda: fields(a=1).text("a"), r"top\.a: str is wanted, found 1"),
+        (lambda: fields(a=1).text("a"), r"top\.a: expected a string, found 1"),
         (lambda: fields(a="xy").text("a", max_length=1), r"top\.a is longer than 1"),
-        (lambda: fields(a=True).integer("a"), r"top\.a: int is wanted, found True"),
-        (lambda: fields(a=1.0).integer("a"), r"top\.a: int is wanted, found 1.0"),
+        (lambda: fields(a=True).integer("a"), r"top\.a: expected an integer, found True"),
+        (lambda: fields(a=1.0).integer("a"), r"top\.a: expected an integer, found 1.0"),
         (lambda: fields(a=-1).integer("a"), r"top\.a is out of range: -1"),
         (lambda: fields(a=2**63).integer("a"), r"top\.a is out of range: 9223372036854775808"),
         (lambda: fields(a=3).integer("a", high=2), r"top\.a is out of range: 3"),
-        (lambda: fields(a=[]).fields("a"), r"top\.a: dict is wanted, found a list"),
+        (lambda: fields(a=[]).fields("a"), r"top\.a: expected an object, found a list"),
         (lambda: fields(a={}).items("a", string, max_items=1), r"found an object"),
-        (lambda: fields(a=["x", 1]).items("a", string, max_items=2), r"top\.a\[1\]: a short"),
+        (
+            lambda: fields(a=["x", 1]).items("a", string, max_items=2),
+            r"a\[1\]: expected a short",
+        ),
         (lambda: fields(a=["x", "y"]).items("a", string, max_items=1), r"more than 1 items"),
         (lambda: fields(a=["x" * 4097]).items("a", string, max_items=1), r"a short string"),
         (lambda: fields(a=True).const("a", 1), r"top\.a is not 1"),
@@ -216,7 +219,7 @@ def test_an_optional_text_has_a_length_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "shown"),
     [
         ({}, "an object"),
         ([], "a list"),
@@ -225,8 +228,8 @@ def test_an_optional_text_has_a_length_too() -> None:
         (10**60, "1" + "0" * 39),
     ],
 )
-def test_what_was_found_is_said(value: object, said: str) -> None:
+def test_an_error_shows_what_was_found(value: object, shown: str) -> None:
     with pytest.raises(EvidenceError) as caught:
         fields(a=value).integer("a") if type(value) is not int else string(value, "top.a")
-    wanted = "a short string" if type(value) is int else "int"
-    assert caught.value.message == f"top.a: {wanted} is wanted, found {said}"
+    wanted = "a short string" if type(value) is int else "an integer"
+    assert caught.value.message == f"top.a: expected {wanted}, found {shown}"

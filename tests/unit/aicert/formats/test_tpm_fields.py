@@ -137,7 +137,7 @@ WRONG: list[tuple[Parse, bytes, str]] = [
     (
         tpm.parse_quote,
         QUOTE[:4] + u16(0x8017) + QUOTE[6:],
-        "the quote's TPMS_ATTEST: type is 0x8017, 0x8018 is wanted",
+        "the quote's TPMS_ATTEST: type is 0x8017, expected 0x8018",
     ),
     (
         tpm.parse_quote,

@@ -77,7 +77,7 @@ def swap(model: Path) -> None:
         # Git's files are left out of signatures, so here they have to be left out as well.
         (lambda m: (m / ".gitattributes").write_bytes(b""), "'.gitattributes' is not among"),
         (swap, "is not the file that was signed"),
-        (lambda m: (m / "model.sig").unlink(), "wants a directory with its signature"),
+        (lambda m: (m / "model.sig").unlink(), "needs a directory with its signature"),
         (lambda m: (m / "model.sig").write_bytes(b"{}"), "signature"),
     ],
 )
@@ -90,7 +90,7 @@ def test_what_was_not_signed_is_refused(
 
 
 def test_a_key_that_is_no_point_is_refused(model: Path) -> None:
-    with pytest.raises(EvidenceError, match="no point of its curve"):
+    with pytest.raises(EvidenceError, match="not a point on its curve"):
         check(model, "p256:02" + "ff" * 32)
 
 

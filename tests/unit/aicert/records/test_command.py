@@ -72,7 +72,7 @@ def test_nothing_is_left_of_rows_that_are_refused(
     (tmp_path / "a.jsonl").write_bytes(b'{"a":"\\ud800"}\n')
     made = tmp_path / "made.jsonl"
     assert main.main(["records", str(tmp_path / "a.jsonl"), "--canonical", str(made)]) == 2
-    assert "'a.jsonl', row 1: a string has half of a surrogate pair" in capsys.readouterr().err
+    assert "'a.jsonl', row 1: a string has half a surrogate pair" in capsys.readouterr().err
     assert not made.exists()
 
 
@@ -144,7 +144,7 @@ def test_the_program_leaves_what_is_read(
     assert run(request.emit(), tmp_path / "out", monkeypatch) == 0
     read = outcome.read(tmp_path / "out", files)
     assert (read.rows, [file.rows for file in read.files]) == (3, [1, 2])
-    with pytest.raises(EvidenceError, match="other files than it was given"):
+    with pytest.raises(EvidenceError, match="did not read exactly the files it was given"):
         outcome.read(tmp_path / "out", files[:1])
 
 
@@ -179,11 +179,11 @@ def test_rows_are_not_counted_for_ever(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        ({"rows": 2}, "sums are not those of its files"),
-        ({"unreadBytes": 2}, "sums are not those of its files"),
+        ({"rows": 2}, "sums do not match its files"),
+        ({"unreadBytes": 2}, "sums do not match its files"),
         ({"version": 2}, "version is not 1"),
         ({"more": 2}, "unknown key 'more'"),
-        ({"inPlace": 1}, "bool is wanted"),
+        ({"inPlace": 1}, "expected true or false"),
     ],
 )
 def test_facts_that_do_not_fit_are_refused(

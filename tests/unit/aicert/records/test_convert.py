@@ -110,7 +110,7 @@ def test_a_file_that_changes_between_its_readings_is_refused(tmp_path: Path) -> 
     path.write_bytes(b'{"a": 1}\n')
     selection = convert.learn(tmp_path, ["a.jsonl"])
     path.write_bytes(b'{"a": 1, "b": 2}\n')
-    with pytest.raises(RowsRefused, match="other columns than when it was read first"):
+    with pytest.raises(RowsRefused, match="its columns differ from those of the first reading"):
         convert.write(selection, io.BytesIO(), 100)
 
 

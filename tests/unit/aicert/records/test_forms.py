@@ -44,12 +44,12 @@ CSV_REFUSED: dict[str, tuple[bytes, str]] = {
     "many fields": (b"a,b\nx,y,z\n", "row 1: it has 3 fields"),
     "one name twice": (b"a,a\nx,y\n", "there are two columns 'a'"),
     "no name": (b",a\n0,x\n", "the name of column ''"),
-    "no names": (b"", "there is no line with the names"),
+    "no names": (b"", "there is no line with the column names"),
     "no end": (b'a\n"x\n', "row 1: not CSV"),
     "text behind quotes": (b'a\nx\n"x"y\n', "row 2: not CSV"),
     "a carriage return": (b"a\nx\ry\n", "row 1: not CSV"),
     "not UTF-8": (b"a\n\xff\n", "not UTF-8"),
-    "a byte 0": (b"a\nb\0\n", "a byte 0 stands in it"),
+    "a byte 0": (b"a\nb\0\n", "it holds a zero byte"),
     "no rows": (b"a,b\n", "there is no row"),
     "many names": (b",".join(b"%d" % n for n in range(5000)) + b"\n", "more than 4096 columns"),
 }
@@ -92,11 +92,11 @@ def test_text_without_lines_has_no_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"a\nb\rc\n", "row 2: a carriage return"),
+        (b"a\nb\rc\n", "row 2: there is a carriage return"),
         (b"a\nb\n\xff\n", "row 3: not UTF-8"),
-        (b"a\nb\0\n", "row 2: a byte 0 stands in it"),
+        (b"a\nb\0\n", "row 2: it holds a zero byte"),
         # The start of a tar archive in the form that has no magic.
-        (b"rows.txt".ljust(100, b"\0") + b"0000777\0" * 3, "row 1: a byte 0 stands in it"),
+        (b"rows.txt".ljust(100, b"\0") + b"0000777\0" * 3, "row 1: it holds a zero byte"),
     ],
 )
 def test_text_is_refused(data: bytes, reason: str, tmp_path: Path) -> None:
@@ -267,5 +267,5 @@ def test_many_values_in_a_row_of_an_array_are_refused(
     monkeypatch.setattr("aicert.records.jsonrows.MAX_PARTS", 100)
     assert rows_of(tmp_path, "a.json", b'[{"a":"' + b"x" * 300 + b'"}]') == [{"a": "x" * 300}]
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    with pytest.raises(RowsRefused, match="row 1: of more than 100 commas and brackets"):
+    with pytest.raises(RowsRefused, match="row 1: longer than 100 commas and brackets"):
         rows_of(tmp_path, "a.json", b'[{"a":[' + b"1," * 300 + b"1]}]")

@@ -175,7 +175,7 @@ def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             for start in range(0, len(data), size):
                 checker.feed(data[start : start + size])
     Checker(TEXT).feed(good * 9)
-    with pytest.raises(NotCanonical, match="row 2 is of more than 40 commas and brackets"):
+    with pytest.raises(NotCanonical, match="row 2 is longer than 40 commas and brackets"):
         Checker(TEXT).feed(good + b"[" * 41 + b"\n")
     monkeypatch.setattr("aicert.records.reader.MAX_ROWS", 3)
     assert check(io.BytesIO(good * 3), TEXT).rows == 3

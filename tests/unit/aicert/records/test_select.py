@@ -72,7 +72,7 @@ CHOSEN: dict[str, tuple[list[str], object, dict[str, list[str]]]] = {
 REFUSED: dict[str, tuple[list[str], object, str]] = {
     "nothing": ([], None, "there is no file with rows"),
     "no rows": (["a.zip", "b.py"], None, "there is no file with rows"),
-    "two forms": (["a.csv", "b.parquet"], None, "'a.csv' and 'b.parquet' are of two forms"),
+    "two forms": (["a.csv", "b.parquet"], None, "'a.csv' and 'b.parquet' have different formats"),
     "two splits in a name": (["train/test.csv"], None, "its name says test and train"),
     "a file without a split": (["train.csv", "more.csv"], None, "its name says no split"),
     "no such file": (["a.csv"], "b.csv", "no file is called 'b.csv'"),

@@ -135,7 +135,7 @@ def test_a_certificate_that_cannot_be_read_certifies_nobody(
         chain[0]["rawBytes"] = base64.b64encode(data).decode()
         signature.write_text(json.dumps(document))
         assert run("verify-signature", model, "--certificate-chain", pki.anchor) == 1, what
-        assert "no sound X.509 certificate" in said()[0], what
+        assert "no well-formed X.509 certificate" in said()[0], what
 
 
 def test_a_certificate_that_cannot_be_read_is_not_sent_along(
@@ -145,4 +145,4 @@ def test_a_certificate_that_cannot_be_read_is_not_sent_along(
     purposes = x509.UnrecognizedExtension(x509.ExtendedKeyUsage.oid, b"\x05\x00")
     leaf = pki.leaf(purposes=(), extensions=[(purposes, False)])
     assert run("sign", model, "--key", pki.own.key, "--certificate", leaf) == 3
-    assert "is not a sound X.509 certificate" in said()[1]
+    assert "is not a well-formed X.509 certificate" in said()[1]

@@ -142,7 +142,7 @@ def test_the_fingerprint_that_was_found_is_shown(folder: Path) -> None:
         ('[images]\nlocks = ["no"]', f"FILE: cannot read FOLDER/no: {NOWHERE}"),
         (
             f"max-age-days = {MOST + 1}",
-            "FILE: policy: max-age-days: an integer of 63 bits is wanted",
+            "FILE: policy: max-age-days: expected an integer of 63 bits",
         ),
     ],
 )

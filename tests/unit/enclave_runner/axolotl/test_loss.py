@@ -122,7 +122,7 @@ def test_no_row_is_no_measurement(tmp_path: Path) -> None:
         loss.Room(folder=tmp_path / "new", training_env=tmp_path, limits=Limits()),
         seed=bytes(32), trained_seconds=1.0,
     ).loss  # fmt: skip
-    assert (found.state, found.reason) == ("incomplete", "there is no row to measure")
+    assert (found.state, found.reason) == ("incomplete", "there are no rows to measure")
 
 
 def test_rows_are_measured_for_a_small_part_of_a_long_run() -> None:

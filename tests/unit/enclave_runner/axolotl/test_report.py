@@ -9,7 +9,7 @@ import pytest
 from aicert.errors import LockError
 from aicert.files.tree import read_tree
 from aicert.formats.run_report_facts import Records
-from enclave_runner.axolotl.report import _parameters, _told, check_told
+from enclave_runner.axolotl.report import _parameters, _self_reported_values, check_reportable
 from tests.adversarial.attacks_disk import ATTACKS, GOOD, safetensors, tensor
 from tests.adversarial.forger import FACTS
 
@@ -38,7 +38,7 @@ def named(count: int) -> Records:
 
 
 def test_what_a_report_can_hold_is_trained_on() -> None:
-    check_told([ROWS, named(4095)], ["model/config.json: name_or_path"] * 256)
+    check_reportable([ROWS, named(4095)], ["model/config.json: name_or_path"] * 256)
 
 
 @pytest.mark.parametrize(
@@ -58,18 +58,18 @@ def test_what_it_cannot_hold_is_refused_before_training(
     records: Sequence[Records], removed: Sequence[str], message: str
 ) -> None:
     with pytest.raises(LockError, match=message):
-        check_told(records, removed)
+        check_reportable(records, removed)
 
 
 def test_evaluations_are_the_trainers_word() -> None:
-    told = _told(
+    values = _self_reported_values(
         {
             "evalLosses": [[5, 2.5], [10, 2.25]],
             "metrics": {"eval_rewards/accuracies": 0.5, "eval_Losses": 9.0},
         }
     )
-    assert {value.origin for value in told.values()} == {"self-reported"}
+    assert {value.origin for value in values.values()} == {"self-reported"}
     # A metric takes no other value's name.
-    assert {key: value.data for key, value in told.items()} == {
+    assert {key: value.data for key, value in values.items()} == {
         "evalLossSteps": (5, 10), "evalLosses": (2.5, 2.25), "evalRewardsAccuracies": 0.5,
     }  # fmt: skip

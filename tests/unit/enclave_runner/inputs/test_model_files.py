@@ -316,7 +316,7 @@ def test_an_adapter_does_not_say_whose_it_is(tmp_path: Path) -> None:
 def test_of_a_key_that_is_there_twice_the_trainer_sees_one(tmp_path: Path) -> None:
     text = '{"vocab_size": 1, "vocab_size": 2}'
     found = see(tmp_path, MODEL | {"config.json": text})
-    assert found.removed == ("m/config.json: vocab_size (there twice)",)
+    assert found.removed == ("m/config.json: vocab_size (appears twice)",)
     assert json.loads(found.shown["m/config.json"].read_bytes()) == {"vocab_size": 2}
     text = '{"model": {"vocab": "/x", "vocab": {}}}'
     found = see(tmp_path, {"tokenizer.json": text}, "tokenizer")
