@@ -66,7 +66,7 @@ def appraise(
     lineage = None
     if ancestors is not None:
         lineage = Lineage(
-            ancestors, lambda found, given: _appraise(found, None, policy, at, None, None, given)
+            ancestors, lambda one, given: _appraise(one, None, policy, at, None, None, given)
         )
     result = _appraise(certificate, model, policy, at, wanted, nonce, lineage)
     unused = lineage.unused(certificate) if lineage is not None else []
@@ -74,8 +74,8 @@ def appraise(
         return result
     # Whoever gives a certificate may believe that a pass speaks for it.
     runs = ", ".join(unused[:SHOWN]) + (", …" if len(unused) > SHOWN else "")
-    said = f"the lineage certificates that this run does not build on ({len(unused)}): {runs}"
-    return replace(result, omits=(*result.omits, said))
+    omitted = f"the lineage certificates that this run does not build on ({len(unused)}): {runs}"
+    return replace(result, omits=(*result.omits, omitted))
 
 
 def _appraise(
@@ -101,8 +101,8 @@ def _appraise(
     appraise_model(checklist, run, model)
     fresh = "answers your own nonce" if nonce is not None else None
     appraise_policy(checklist, policy, run, at, fresh)
-    found = appraise_lineage(checklist, run, lineage)
-    return _result(checklist, policy, key, quote, run, boot, at, found)
+    ancestry = appraise_lineage(checklist, run, lineage)
+    return _result(checklist, policy, key, quote, run, boot, at, ancestry)
 
 
 def _result(
@@ -157,33 +157,33 @@ def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str,
         return ()
     root = key.root
     if below_vtpm(root.tier):
-        said = [
+        trusted = [
             (f"whoever ran the machine: root {root.name} stands for a TPM that its operator owns")
         ]
     else:
-        said = [f"root {root.name} and the cloud behind it, whose TPM says what booted"]
+        trusted = [f"root {root.name} and the cloud behind it, whose TPM says what booted"]
     if is_confidential(root.tier):
-        said.append("the maker of the processor, and the paravisor that holds that TPM")
+        trusted.append("the maker of the processor, and the paravisor that holds that TPM")
     if image is not None:
         lock = image.lock
-        said.append(
+        trusted.append(
             f"image {lock.name}: that its lock leads to these PCR values (rebuild it to see)"
         )
     else:
-        said.append("the software of that machine, which nothing measured")
-    return tuple(said)
+        trusted.append("the software of that machine, which nothing measured")
+    return tuple(trusted)
 
 
 def _with_lineage(own: tuple[str, ...], before: Sequence[AttestationResult]) -> tuple[str, ...]:
     """What a pass rests on, its ancestors' too: theirs may be other platforms and images."""
     of = "for its lineage: "
-    said = [of + item.removeprefix(of) for result in before for item in result.trusts]
-    return (*own, *(item for item in dict.fromkeys(said) if item.removeprefix(of) not in own))
+    inherited = [of + item.removeprefix(of) for result in before for item in result.trusts]
+    return (*own, *(item for item in dict.fromkeys(inherited) if item.removeprefix(of) not in own))
 
 
 def _omits(checklist: Checklist, run: VerifiedRun | None, quoted: list[int]) -> tuple[str, ...]:
     """What a pass does not say."""
-    said = [
+    omitted = [
         "whether the data and the model are any good, or may be used",
         (
             "where inputs really came from: their names are the builder's claim, but their "
@@ -193,12 +193,14 @@ def _omits(checklist: Checklist, run: VerifiedRun | None, quoted: list[int]) -> 
         "revocation of the platform's certificates: no list was consulted",
     ]
     if not checklist.is_ok("inputs.lockfile"):
-        said.append("whether this is the lockfile that you reviewed: you named none (--lockfile)")
+        omitted.append(
+            "whether this is the lockfile that you reviewed: you named none (--lockfile)"
+        )
     if quoted:
         registers = ", ".join(map(str, quoted))
-        said.append(f"what PCRs {registers} hold: they are quoted but not compared")
+        omitted.append(f"what PCRs {registers} hold: they are quoted but not compared")
     if run is not None:
-        said.append(
+        omitted.append(
             "when it was made: the times are the machine's own, and only your nonce shows freshness"
         )
-    return tuple(said)
+    return tuple(omitted)

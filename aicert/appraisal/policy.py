@@ -99,9 +99,9 @@ class Policy:
         _check_once(self.name, "[[launch]]", "id-key", keys)
 
 
-def _check_once(policy: str, table: str, what: str, found: list[tuple[bytes, str]]) -> None:
+def _check_once(policy: str, table: str, what: str, entries: list[tuple[bytes, str]]) -> None:
     seen = set()
-    for value, name in found:
+    for value, name in entries:
         if value in seen:
             raise ConfigError(f"policy {policy}: two {table} have the same {what}: {name}")
         seen.add(value)

@@ -67,12 +67,12 @@ def check_own(path: Path) -> None:
     """
     place = Path(os.path.realpath(path))
     try:
-        for found in filter(Path.exists, (place.parent, place)):
-            status = found.stat()
+        for existing in filter(Path.exists, (place.parent, place)):
+            status = existing.stat()
             if status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH:
                 raise ConfigError(
-                    f"others may write to {os.fspath(found)!a}: who writes a cache chooses what is "
-                    "signed",
+                    f"others may write to {os.fspath(existing)!a}: who writes a cache chooses "
+                    "what is signed",
                     hint="--cache ~/.cache/aicert-digests",
                 )
         if place.exists() and not (place.is_file() and _is_database(place)):
@@ -133,10 +133,10 @@ def cached_listing(
             known=lambda _, status: digests.find(status),
             learned=lambda _, status, sha256: digests.keep(status, sha256),
         )
-        found = Listed(size=sum(fact.size for fact in files.values()), listing=listing(files))
+        listed = Listed(size=sum(fact.size for fact in files.values()), listing=listing(files))
         if before is not None and before == look(path):
-            digests.keep_tree(path, before, found.listing)
-        return found
+            digests.keep_tree(path, before, listed.listing)
+        return listed
 
 
 def cached_file(
@@ -192,10 +192,10 @@ class _Digests:
     def find_tree(self, path: Path, seen: Seen) -> bytes | None:
         """The listing of the directory that was seen exactly like this, if it is known."""
         row = self._first(_FIND_TREE, (str(path.absolute()), seen.stamp))
-        found = row[0] if row else None
-        if not isinstance(found, bytes) or hashlib.sha256(found).hexdigest() != row[1]:
+        tree = row[0] if row else None
+        if not isinstance(tree, bytes) or hashlib.sha256(tree).hexdigest() != row[1]:
             return None
-        return found
+        return tree
 
     def _first(self, question: str, values: tuple[int | str, ...]) -> Any:
         if self._database is None:
@@ -213,14 +213,14 @@ class _Digests:
             if time.monotonic() - self._saved_at > SAVE_EVERY:
                 self.save()
 
-    def keep_tree(self, path: Path, seen: Seen, found: bytes) -> None:
+    def keep_tree(self, path: Path, seen: Seen, tree: bytes) -> None:
         """Remember a listing, unless a file in it is so young that a change could go unseen."""
         if self._database is None or seen.newest >= self._oldest_racy:
             return
         with contextlib.suppress(sqlite3.Error, UnicodeEncodeError), self._database:
             if self._count("trees") >= MAX_TREES:
                 self._database.execute("delete from trees")
-            row = (str(path.absolute()), seen.stamp, found, hashlib.sha256(found).hexdigest())
+            row = (str(path.absolute()), seen.stamp, tree, hashlib.sha256(tree).hexdigest())
             self._database.execute("insert or replace into trees values (?, ?, ?, ?)", row)
 
     def save(self) -> None:

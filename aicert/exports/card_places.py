@@ -36,10 +36,10 @@ class Front:
 
 def split(card: str) -> tuple[Front, str]:
     """The front matter and the text after it."""
-    found = _FRONT.match(card)
-    if found is None:
+    match = _FRONT.match(card)
+    if match is None:
         return Front(begin="", lines="", end=""), card
-    return Front(**found.groupdict()), card[found.end() :]
+    return Front(**match.groupdict()), card[match.end() :]
 
 
 def with_keys(
@@ -176,4 +176,4 @@ def _tops(text: str) -> list[_Block]:
 
 def _offsets(text: str) -> list[int]:
     """Where each line begins."""
-    return [0, *(found.end() for found in _LINE_END.finditer(text))]
+    return [0, *(match.end() for match in _LINE_END.finditer(text))]

@@ -81,18 +81,18 @@ class Asker:
         key = (text, choice_of(item))
         if key not in self._found:
             self._found[key] = resolve(text, key[1], self.transfer)
-        found = self._found[key]
-        if found.uri != item.uri:
+        offered = self._found[key]
+        if offered.uri != item.uri:
             raise LockError(
-                f"{item.source} has moved\n  locked  {item.uri}\n  found   {found.uri}",
+                f"{item.source} has moved\n  locked  {item.uri}\n  found   {offered.uri}",
                 hint=f"./doit update, or name the commit in aicert.toml (input {item.name})",
             )
-        if (found.size, found.digest) != (item.size, item.digest):
+        if (offered.size, offered.digest) != (item.size, item.digest):
             raise LockError(
                 f"{item.uri} has different bytes\n  locked  {item.size} bytes  {item.digest}"
-                f"\n  found   {found.size} bytes  {found.digest}"
+                f"\n  found   {offered.size} bytes  {offered.digest}"
             )
-        count = len(found.files)
+        count = len(offered.files)
         return f"SHA-256 of {count} {'file' if count == 1 else 'files'}"
 
 

@@ -99,12 +99,12 @@ class Download:
     def _is_right(self) -> bool:
         return self._wanted.sha256 is None or self._partial.sha256 == self._wanted.sha256
 
-    def _wrong(self, found: str) -> LockError:
+    def _wrong(self, received: str) -> LockError:
         size = "" if self._wanted.size is None else f"{self._wanted.size} bytes  "
         digest = "" if self._wanted.sha256 is None else f"sha256:{self._wanted.sha256}"
         return LockError(
             f"{self._host} serves different bytes for {self._wanted.name}"
-            f"\n  wanted  {size}{digest}\n  found   {found}",
+            f"\n  wanted  {size}{digest}\n  found   {received}",
             hint="use another server; if the file was changed on purpose, ./doit update",
         )
 

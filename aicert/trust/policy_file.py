@@ -190,13 +190,13 @@ def _chip(item: object, path: str) -> ChipRoot:
             _certificate(path, f"chip {name}", pem, fingerprint)
             for pem, fingerprint in zip(pems, prints, strict=True)
         )
-        made = ChipRoot(name=name, root=root, issuer=issuer, minimum=least)
-        issuers(made)
+        judged = ChipRoot(name=name, root=root, issuer=issuer, minimum=least)
+        issuers(judged)
     except ConfigError:
         raise
     except AicertError as error:
         raise ConfigError(f"{path}: chip {name}: {error.message}") from None
-    return made
+    return judged
 
 
 def _id_key_signer(item: object, path: str) -> IdKeySigner:
@@ -236,15 +236,15 @@ def _reasons(
     given: Mapping[str, object], revoked: frozenset[Digest], path: str
 ) -> dict[Digest, str]:
     """Why images are revoked; a reason for one that is not would be read as if it were."""
-    found = {}
+    reasons = {}
     for text, reason in given.items():
         digest = _digest(text, path)
         if digest not in revoked:
             raise ConfigError(f"{path}: images: reasons: {digest} is not in `revoked`")
         if not isinstance(reason, str) or not reason.strip():
             raise ConfigError(f"{path}: images: reasons: {digest}: expected a string")
-        found[digest] = reason
-    return found
+        reasons[digest] = reason
+    return reasons
 
 
 def _firmware(item: object, path: str) -> Firmware:

@@ -41,7 +41,7 @@ def read_certificate_file(path: StrPath) -> bytes:
 
 def read_lineage(paths: Sequence[StrPath]) -> list[Certificate]:
     """The certificates at `paths`: each is one, or a folder with `RUN/certificate.json` in it."""
-    found: list[Certificate] = []
+    lineage: list[Certificate] = []
     room = MAX_LINEAGE_BYTES
     for path in paths:
         for file in _certificates_in(path):
@@ -51,8 +51,8 @@ def read_lineage(paths: Sequence[StrPath]) -> list[Certificate]:
                 raise EvidenceError(
                     f"the certificates of the lineage have more than {MAX_LINEAGE_BYTES} bytes"
                 )
-            found.append(certificates.parse(data))
-    return found
+            lineage.append(certificates.parse(data))
+    return lineage
 
 
 def _certificates_in(path: StrPath) -> list[str]:

@@ -60,12 +60,12 @@ def appraise_boot(
     def image(given: VerifiedRun) -> tuple[str, AcceptedImage]:
         lock = _accepted(certificate, policy)
         _refuse_revoked(lock)
-        said, wanted = given.statement.builder, lock.verity
-        found = {name: said[name] for name in wanted if name in said}
-        if found != wanted:
+        stated, locked = given.statement.builder, lock.verity
+        of_image = {name: stated[name] for name in locked if name in stated}
+        if of_image != locked:
             raise EvidenceError(
                 "the statement and the accepted image name different dm-verity roots\n"
-                f"found     {_roots(found)}\nexpected  {_roots(wanted)}"
+                f"found     {_roots(of_image)}\nexpected  {_roots(locked)}"
             )
         detail = f"policy {policy.name} accepts image {lock.name}\n{lock.digest}"
         return detail, AcceptedImage(lock=lock)
@@ -136,12 +136,12 @@ def _compare(
     def compare(pair: tuple[AcceptedImage, VerifiedQuote]) -> tuple[str, None]:
         accepted, quote = pair
         for index in pcrs:
-            found, wanted = quote.pcrs[index], accepted.lock.pcrs[index]
-            if found != wanted:
+            quoted, expected = quote.pcrs[index], accepted.lock.pcrs[index]
+            if quoted != expected:
                 raise EvidenceError(
                     f"the machine booted something other than image {accepted.lock.name}\n"
-                    f"quoted    PCR {index} sha256:{found.hex()}\n"
-                    f"expected  PCR {index} sha256:{wanted.hex()}"
+                    f"quoted    PCR {index} sha256:{quoted.hex()}\n"
+                    f"expected  PCR {index} sha256:{expected.hex()}"
                 )
         return f"matches image {accepted.lock.name}", None
 
@@ -158,8 +158,8 @@ def _firmware(
         for accepted in policy.firmware:
             if all(given.pcrs[index] == value for index, value in accepted.pcrs.items()):
                 compared = ", ".join(str(index) for index in sorted(accepted.pcrs))
-                said = f"PCRs {compared} match firmware {accepted.name}"
-                return said, frozenset(accepted.pcrs)
+                detail = f"PCRs {compared} match firmware {accepted.name}"
+                return detail, frozenset(accepted.pcrs)
         names = ", ".join(accepted.name for accepted in policy.firmware)
         quoted = "".join(f"\nquoted    PCR {i} sha256:{given.pcrs[i].hex()}" for i in FIRMWARE_PCRS)
         raise EvidenceError(f"the firmware is not one of those accepted: {names}{quoted}")

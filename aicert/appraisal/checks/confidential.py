@@ -34,9 +34,9 @@ def appraise_chip(
 
     def chip(_: CertifiedKey) -> tuple[str, VerifiedReport]:
         verified = _verified_report(certificate, policy, at)
-        made = verified.chip
+        chip = verified.chip
         return (
-            f"signed by a processor of {made.root.name} ({amd_vcek.tcb_text(made.tcb)})"
+            f"signed by a processor of {chip.root.name} ({amd_vcek.tcb_text(chip.tcb)})"
         ), verified
 
     def guest(given: VerifiedReport) -> tuple[str, None]:
@@ -118,8 +118,8 @@ def _started_by(report: sev_snp.Report, policy: Policy) -> str:
     )
 
 
-def _check_same_key(said: tuple[int, int], key: CertifiedKey) -> None:
-    if rsa_numbers(key.key) != said:
+def _check_same_key(numbers: tuple[int, int], key: CertifiedKey) -> None:
+    if rsa_numbers(key.key) != numbers:
         raise EvidenceError(
             "the attestation key does not belong to the machine that the processor reports"
         )

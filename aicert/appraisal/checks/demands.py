@@ -23,8 +23,8 @@ def appraise_policy(
     def claims(given: VerifiedRun) -> tuple[str, None]:
         if not policy.claims:
             raise NotApplicableError(f"policy {policy.name} makes no claim about the run report")
-        said = [_check_claim(claim, given) for claim in policy.claims]
-        return "; ".join(said), None
+        details = [_check_claim(claim, given) for claim in policy.claims]
+        return "; ".join(details), None
 
     def age(given: VerifiedRun) -> tuple[str, None]:
         if policy.max_age_days is None:

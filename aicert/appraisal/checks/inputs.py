@@ -19,7 +19,7 @@ def lockfile_needs(lockfile: Lockfile | None) -> tuple[str, ...]:
 
 
 def appraise_lockfile(
-    checklist: Checklist, certificate: Certificate, wanted: Digest | None
+    checklist: Checklist, certificate: Certificate, expected: Digest | None
 ) -> Lockfile | None:
     """inputs.lockfile: canonical, and the one that the caller expects if it named one.
 
@@ -30,15 +30,15 @@ def appraise_lockfile(
     def lockfile(data: bytes) -> tuple[str, None]:
         nonlocal locked
         locked = lockfiles.parse(data)
-        found = of_bytes(data)
-        if wanted is None:
+        actual = of_bytes(data)
+        if expected is None:
             raise NotDecidedError(
-                f"you did not say which lockfile you expect; this one is\n{found}"
+                f"you did not say which lockfile you expect; this one is\n{actual}"
             )
-        if found != wanted:
+        if actual != expected:
             raise EvidenceError(
                 "the certificate is for a different lockfile\n"
-                f"found     {found}\nexpected  {wanted}"
+                f"found     {actual}\nexpected  {expected}"
             )
         return "it is the lockfile that you named", None
 
@@ -56,11 +56,11 @@ def appraise_inputs(
 
     def pcr14(given: tuple[VerifiedQuote, Lockfile]) -> tuple[str, None]:
         expected = lockfiles.pcr14_of(given[1], certificate.lockfile)
-        found = given[0].pcrs[INPUT_PCR]
-        if found != expected:
+        quoted = given[0].pcrs[INPUT_PCR]
+        if quoted != expected:
             raise EvidenceError(
                 "the machine measured different inputs or a different lockfile\n"
-                f"quoted    sha256:{found.hex()}\nexpected  sha256:{expected.hex()}",
+                f"quoted    sha256:{quoted.hex()}\nexpected  sha256:{expected.hex()}",
                 hint="compare the lockfile with the one that started the run",
             )
         return "the machine measured this lockfile and these inputs", None

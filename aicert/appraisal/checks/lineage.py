@@ -56,7 +56,7 @@ class Lineage:
 
     def _ancestor(self, item: LockedInput) -> Ancestor:
         run, _, output = item.source.removeprefix(SCHEME).partition("/")
-        found: AttestationResult | None = None
+        verdict: AttestationResult | None = None
         reason: str | None = "you gave no certificate of that run"
         for certificate in self._claimed.get(run, ()):
             result, refused = self._result(certificate)
@@ -65,8 +65,8 @@ class Lineage:
                 continue
             problem = _problem(result, run, output, item)
             # Of several certificates of that run, the one of this very output says most.
-            if found is None or problem is None or result.certificate_consistent == "no":
-                found, reason = result, problem
+            if verdict is None or problem is None or result.certificate_consistent == "no":
+                verdict, reason = result, problem
             if problem is None:
                 self._used.add(id(certificate))
                 break
@@ -74,7 +74,7 @@ class Lineage:
             input=item.name,
             source=item.source,
             digest=str(item.digest),
-            result=found,
+            result=verdict,
             reason=reason,
         )
 

@@ -34,8 +34,8 @@ def appraise_model(checklist: Checklist, run: VerifiedRun | None, given: GivenMo
             raise NotDecidedError("not checked: you gave no model directory")
         outputs = given.statement.outputs
         differences = {name: _differences(outputs[name], model) for name in outputs}
-        for name, found in differences.items():
-            if not found:
+        for name, paths in differences.items():
+            if not paths:
                 return _covered(name, outputs[name], model), None
         name = min(differences, key=lambda n: len(differences[n]))
         shown = "\n".join(differences[name][:SHOWN])
@@ -48,11 +48,11 @@ def appraise_model(checklist: Checklist, run: VerifiedRun | None, given: GivenMo
 
 def _differences(output: Output, model: Model) -> list[str]:
     refused, lines, extra = [], [], []
-    for path, found in model.items():
+    for path, entry in model.items():
         unread = path not in output.files and path.startswith(FOLDERS)
-        if isinstance(found, Defect) and not unread:
+        if isinstance(entry, Defect) and not unread:
             # A path that a reader refused can hold anything; the reason is the reader's own text.
-            refused.append(f"refused   {path[:200]!a}: {found.reason}")
+            refused.append(f"refused   {path[:200]!a}: {entry.reason}")
         elif path not in output.files and not may_be_uncovered(path):
             extra.append(f"extra     {path}")
     for path, digest in output.files.items():

@@ -24,13 +24,13 @@ def appraise_platform(
         return f"AK certificate chains to pinned root {key.root.name}", key
 
     def tier(key: CertifiedKey) -> tuple[str, None]:
-        found = key.root.tier
-        if tier_rank(found) < tier_rank(policy.tier):
-            forged = "; its operator could have forged this" if below_vtpm(found) else ""
+        tier = key.root.tier
+        if tier_rank(tier) < tier_rank(policy.tier):
+            forged = "; its operator could have forged this" if below_vtpm(tier) else ""
             raise EvidenceError(
-                f"tier {found}, but policy {policy.name} requires {policy.tier} or better{forged}"
+                f"tier {tier}, but policy {policy.name} requires {policy.tier} or better{forged}"
             )
-        return f"{found}, and policy {policy.name} requires {policy.tier}", None
+        return f"{tier}, and policy {policy.name} requires {policy.tier}", None
 
     key = checklist.step("platform.chain", chain, certificate)
     if key is not None and is_confidential(key.root.tier):

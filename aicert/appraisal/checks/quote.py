@@ -32,9 +32,9 @@ def appraise_quote(
     evidence = certificate.evidence
 
     def signature(by: CertifiedKey) -> tuple[str, tpm.Signature]:
-        found = tpm.parse_signature(evidence.quote.signature)
-        verify_signature(by.key, found, evidence.quote.attest)
-        return f"signed by that AK ({found})", found
+        parsed = tpm.parse_signature(evidence.quote.signature)
+        verify_signature(by.key, parsed, evidence.quote.attest)
+        return f"signed by that AK ({parsed})", parsed
 
     def structure(_: tpm.Signature) -> tuple[str, tpm.Quote]:
         quote = tpm.parse_quote(evidence.quote.attest)

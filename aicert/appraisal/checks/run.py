@@ -89,9 +89,9 @@ def _check_repeated(
         # The machine signs the one; the other, which nobody signs, decides what is attested.
         ("report version", report.version, certificate.version),
     )
-    for what, found, wanted in pairs:
-        if found != wanted:
-            shown = f"\nfound     {str(found)[:200]!a}\nexpected  {str(wanted)[:200]!a}"
+    for what, stated, expected in pairs:
+        if stated != expected:
+            shown = f"\nfound     {str(stated)[:200]!a}\nexpected  {str(expected)[:200]!a}"
             lines = "" if what == "inputs" else shown
             raise EvidenceError(f"the statement's {what} and what was verified differ{lines}")
     for name, _ in report.signatures:

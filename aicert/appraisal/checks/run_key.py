@@ -43,15 +43,15 @@ def appraise_run_key(
         by, verified = given
         signature = tpm.parse_signature(evidence.run_key_certify.signature)
         verify_signature(by.key, signature, evidence.run_key_certify.attest)
-        said = tpm.parse_certification(evidence.run_key_certify.attest)
+        certified = tpm.parse_certification(evidence.run_key_certify.attest)
         public = tpm.parse_public(evidence.run_key)
-        if said.extra_data != evidence.nonce:
+        if certified.extra_data != evidence.nonce:
             raise EvidenceError("the run key was certified for another nonce")
-        _check_same_object(said, public)
+        _check_same_object(certified, public)
         _check_run_key(public)
-        _check_same_boot(said, verified)
+        _check_same_boot(certified, verified)
         detail = "a P-256 key of this boot, certified by that AK under the NULL hierarchy"
-        return detail, VerifiedRunKey(key=ec_key(public), clock=said.clock.clock)
+        return detail, VerifiedRunKey(key=ec_key(public), clock=certified.clock.clock)
 
     return checklist.step("runkey.certified", certified, both(key, quote), "quote.pcrs")
 
@@ -88,16 +88,16 @@ def appraise_run_time(
     return checklist.step("runkey.time", seconds, both(run_key, quote), *needs)
 
 
-def _check_same_object(said: tpm.Certification, public: tpm.Public) -> None:
+def _check_same_object(certified: tpm.Certification, public: tpm.Public) -> None:
     """The certified Name is that of the public area, and of a primary under TPM_RH_NULL, which
     draws a new seed at every TPM reset (Part 1, clause 14.3).
     """
-    if said.name != public.name:
+    if certified.name != public.name:
         raise EvidenceError(
-            f"the AK certified a different key\nfound     {said.name.hex()}\n"
+            f"the AK certified a different key\nfound     {certified.name.hex()}\n"
             f"expected  {public.name.hex()}"
         )
-    if said.qualified_name != tpm.qualified_name_of_primary(tpm.RH_NULL, public.name):
+    if certified.qualified_name != tpm.qualified_name_of_primary(tpm.RH_NULL, public.name):
         raise EvidenceError("the run key is not a primary key of the NULL hierarchy")
 
 
@@ -118,13 +118,13 @@ def _check_run_key(public: tpm.Public) -> None:
         raise EvidenceError("the run key's scheme is not ECDSA with SHA-256")
 
 
-def _check_same_boot(said: tpm.Certification, quote: VerifiedQuote) -> None:
+def _check_same_boot(certified: tpm.Certification, quote: VerifiedQuote) -> None:
     """The counters are obfuscated per signing key (Part 1, clause 36.7), so two attestations by one
     AK have equal ones exactly where they are of one boot.
     """
     boots = [
         (clock.reset_count, clock.restart_count, clock.firmware_version)
-        for clock in (said.clock, quote.clock)
+        for clock in (certified.clock, quote.clock)
     ]
     if boots[0] != boots[1]:
         raise EvidenceError(
@@ -132,5 +132,5 @@ def _check_same_boot(said: tpm.Certification, quote: VerifiedQuote) -> None:
             f"run key   reset {boots[0][0]}, restart {boots[0][1]}, firmware {boots[0][2]:#x}\n"
             f"quote     reset {boots[1][0]}, restart {boots[1][1]}, firmware {boots[1][2]:#x}"
         )
-    if said.qualified_signer != quote.qualified_signer:
+    if certified.qualified_signer != quote.qualified_signer:
         raise EvidenceError("the run key and the quote were signed by different AKs")

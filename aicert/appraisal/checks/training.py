@@ -64,8 +64,10 @@ def _records(run: VerifiedRun) -> tuple[str, None]:
         for item in report.records
     ]
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    said = f"{counted(total, 'row')} read, all from inputs in the lockfile (counted in the machine)"
-    return "\n".join([said, *lines[:SHOWN], *more]), None
+    first_line = (
+        f"{counted(total, 'row')} read, all from inputs in the lockfile (counted in the machine)"
+    )
+    return "\n".join([first_line, *lines[:SHOWN], *more]), None
 
 
 def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
@@ -110,8 +112,8 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
     if not weights:
         raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
     origin = run.report.values[STEPS].origin
-    told = f"{steps} {STEPS} ({origin}), {_tokens(run)}"
-    lines = [told, f"{counted(weights, 'weight file')}: {_compared(run)}"]
+    first_line = f"{steps} {STEPS} ({origin}), {_tokens(run)}"
+    lines = [first_line, f"{counted(weights, 'weight file')}: {_compared(run)}"]
     if run.report.version > 1:
         lines += [*_base(run), *_fit(run)]
     return "\n".join(lines), None

@@ -69,11 +69,11 @@ def attestation_key(runtime: bytes) -> tuple[int, int]:
     """Modulus and exponent of the TPM's attestation key, by the runtime data."""
     document = loads(runtime, what="the runtime data", max_bytes=MAX_RUNTIME)
     keys = Fields(document, "runtime data").items("keys", Fields, max_items=MAX_KEYS)
-    found = [key for key in keys if key.optional_text("kid") == AK_NAME]
-    if len(found) != 1:
-        raise EvidenceError(f"the runtime data names {len(found)} keys {AK_NAME}, not one")
-    found[0].const("kty", "RSA")
-    return _number(found[0], "n"), _number(found[0], "e")
+    matching = [key for key in keys if key.optional_text("kid") == AK_NAME]
+    if len(matching) != 1:
+        raise EvidenceError(f"the runtime data names {len(matching)} keys {AK_NAME}, not one")
+    matching[0].const("kty", "RSA")
+    return _number(matching[0], "n"), _number(matching[0], "e")
 
 
 def _number(key: Fields, name: str) -> int:
