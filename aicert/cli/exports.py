@@ -6,6 +6,7 @@ The first two repeat what a certificate claims and verify nothing, and say so; `
 
 import argparse
 import importlib
+import json
 import os
 import shlex
 from collections.abc import Callable
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
 # A model card is text that somebody wrote.
 MAX_CARD = 1 << 22
+# As aicert.exports.cyclonedx has them, which a help text must not load.
+_VERSIONS = ("1.7", "1.6")
 _EXPORT = """\
 Write what other tools read beside a certificate: provenance.intoto.jsonl (in-toto, cosign),
-scai.intoto.json, bom.cdx.json (CycloneDX 1.7), bom.spdx.json (SPDX 3.0), run-key.pem; and of a
+scai.intoto.json, bom.cdx.json (CycloneDX), bom.spdx.json (SPDX 3.0), run-key.pem; and of a
 measured machine bom.image.cdx.json, the packages of its image.
 
   aicert export certificate.json .
+  aicert export certificate.json . --spec-version 1.6    # CycloneDX 1.6, not 1.7
 
 Nothing is verified: these files repeat what the certificate claims.
 """
@@ -52,23 +56,31 @@ def add_commands(commands: "Subparsers") -> None:
         "export", help="write a certificate in other formats", description=_EXPORT,
         formatter_class=help_formatter,
     )  # fmt: skip
-    export.add_argument("certificate", metavar="CERT", help="the certificate file")
+    export.add_argument(
+        "certificate", metavar="CERT", help="the certificate file; - is standard input"
+    )
     export.add_argument("folder", metavar="DIR", help="where to write")
-    export.set_defaults(run=_export, format="text")
+    export.add_argument("--spec-version", choices=_VERSIONS, default=_VERSIONS[0],
+        help="version of CycloneDX; %(default)s if not given")  # fmt: skip
+    add_format(export)
+    export.set_defaults(run=_export)
     card = commands.add_parser(
         "card", help="write a block about a certificate into a model card", description=_CARD,
         formatter_class=help_formatter,
     )  # fmt: skip
-    card.add_argument("certificate", metavar="CERT", help="the certificate file")
+    card.add_argument(
+        "certificate", metavar="CERT", help="the certificate file; - is standard input"
+    )
     card.add_argument("card", metavar="README", help="the model card; it is made if missing")
     card.add_argument("--output", metavar="NAME", help="the output, where there are several")
-    card.set_defaults(run=_card, format="text")
+    add_format(card)
+    card.set_defaults(run=_card)
     report = commands.add_parser(
         "report", help="appraise, and write the result as a page", description=_REPORT,
         epilog=EXITS, formatter_class=help_formatter,
     )  # fmt: skip
     add = report.add_argument
-    add("certificate", metavar="CERT", help="the certificate file")
+    add("certificate", metavar="CERT", help="the certificate file; - is standard input")
     add("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
     add("-o", "--out", metavar="FILE", required=True, help="the page to write")
     add_policy_options(report)
@@ -98,9 +110,14 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
             f"not a directory: {options.folder[:200]!a}",
             hint="name a directory to write into" if taken else make,
         )
-    for name, data in exports(_facts(options.certificate)).items():
-        write_atomically(folder / name, data)
-        write(f"written  {safe(os.fspath(folder / name))}\n")
+    made = exports(_facts(options.certificate), options.spec_version)
+    places = [folder / name for name in made]
+    for place, data in zip(places, made.values(), strict=True):
+        write_atomically(place, data)
+        if options.format == "text":
+            write(f"written  {safe(os.fspath(place))}\n")
+    if options.format == "json":
+        _write_json({"written": [os.fspath(place) for place in places], "verified": False}, write)
     complain("nothing was verified; `aicert verify` does that\n")
     return 0
 
@@ -131,17 +148,28 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     after, notes = update(before, facts, options.output or outputs[0])
     beside = path.with_name(CERTIFICATE)
     if not os.path.lexists(beside):
-        copy = shlex.join(("cp", options.certificate, os.fspath(beside)))
+        source = "CERT" if options.certificate == "-" else options.certificate
+        copy = shlex.join(("cp", source, os.fspath(beside)))
         notes.append(f"the card names {CERTIFICATE}, which is not beside it: {copy}")
+    if after != before:
+        check_place(path)
+        write_atomically(path, after.encode())
+    if options.format == "json":
+        written = [] if after == before else [os.fspath(path)]
+        _write_json({"written": written, "notes": notes, "verified": False}, write)
+        return 0
     for note in notes:
         write(f"note     {safe(note)}\n")
     if after == before:
         write("nothing to do: the card says so already\n")
-        return 0
-    check_place(path)
-    write_atomically(path, after.encode())
-    write(f"written  {safe(os.fspath(path))}\n")
+    else:
+        write(f"written  {safe(os.fspath(path))}\n")
     return 0
+
+
+def _write_json(document: dict[str, object], write: Callable[[str], None]) -> None:
+    """One JSON document with a line end."""
+    write(json.dumps(document) + "\n")
 
 
 def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:

@@ -152,7 +152,9 @@ def _add_commands(commands: "Subparsers") -> None:
         formatter_class=help_formatter,
     )
     for parser, run in ((show, _show), (sources, _sources)):
-        parser.add_argument("certificate", metavar="CERT", help="the certificate file")
+        parser.add_argument(
+            "certificate", metavar="CERT", help="the certificate file; - is standard input"
+        )
         parser.set_defaults(run=run)
         add_format(parser)
 

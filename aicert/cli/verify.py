@@ -45,7 +45,9 @@ def add_command(commands: "Subparsers") -> None:
         epilog=EXITS,
         formatter_class=help_formatter,
     )
-    parser.add_argument("certificate", metavar="CERT", help="the certificate file")
+    parser.add_argument(
+        "certificate", metavar="CERT", help="the certificate file; - is standard input"
+    )
     parser.add_argument("model", metavar="MODEL_DIR", nargs="?", help="the model's directory")
     add_policy_options(parser)
     parser.add_argument(

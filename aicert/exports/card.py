@@ -6,18 +6,12 @@ that is text (in a line, in a code block). What comes from the certificate is re
 and digests before it becomes YAML or Markdown.
 """
 
-import re
-
 from aicert.errors import ConfigError
 from aicert.exports.card_places import BEGIN, END, split, with_block, with_keys
-from aicert.exports.facts import Facts, kind_of
-from aicert.formats.lockfile import LockedInput
+from aicert.exports.facts import Facts, hub_source, kind_of
 from aicert.text import safe
 from aicert.verifier.facts import fact_items
 
-_HUB = re.compile(
-    r"hf:(?:datasets/)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@[\w.-]+)?", re.ASCII
-)
 _BADGE = "https://img.shields.io/badge/aicert-certificate-blue"
 
 
@@ -49,13 +43,8 @@ def update(card: str, facts: Facts, output: str) -> tuple[str, list[str]]:
 
 
 def _hub_names(facts: Facts, kind: str) -> list[str]:
-    names = (_hub_name(item) for item in facts.lockfile.inputs if kind_of(item) == kind)
-    return sorted({name for name in names if name})
-
-
-def _hub_name(item: LockedInput) -> str | None:
-    match = _HUB.fullmatch(item.uri)
-    return match[1] if match else None
+    sources = (hub_source(item) for item in facts.lockfile.inputs if kind_of(item) == kind)
+    return sorted({source.full_name for source in sources if source})
 
 
 def _block(facts: Facts, output: str) -> str:

@@ -1,16 +1,18 @@
-"""A certificate as CycloneDX 1.7: the model, what it was made from, how, and the evidence.
+"""A certificate as CycloneDX, 1.7 or 1.6: the model, what it was made from, how, and the evidence.
 
-https://cyclonedx.org/docs/1.7/json/. Canonical JSON: the same certificate gives the same bytes. A
-directory's dirHash is no hash that CycloneDX knows, so it stands in the property `aicert:digest`;
-a model's files are components of their own with SHA-256. Left out: energy, which no part of the
-system measures; licences, which the certificate does not cover.
+https://cyclonedx.org/docs/1.7/json/; nothing that 1.6 lacks is used. Canonical JSON: the same
+certificate gives the same bytes. A directory's dirHash is no hash that CycloneDX knows, so it
+stands in the property `aicert:digest`; a model's files are components of their own with SHA-256.
+Left out: energy, which no part of the system measures; licences, which the certificate does not
+cover.
 """
 
 import uuid
 from collections.abc import Iterable
+from typing import Literal
 from urllib.parse import quote
 
-from aicert.exports.facts import METRICS, Facts, Kind, kind_of
+from aicert.exports.facts import METRICS, Facts, Kind, hub_source, kind_of
 from aicert.exports.provenance import CERTIFICATE
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
@@ -19,8 +21,9 @@ from aicert.formats.statement import Output
 from aicert.formats.strict_json import dumps
 from aicert.verifier.facts import fact_items
 
-SPEC = "1.7"
-SCHEMA = "http://cyclonedx.org/schema/bom-1.7.schema.json"
+Version = Literal["1.7", "1.6"]
+VERSIONS: tuple[Version, ...] = ("1.7", "1.6")
+SPEC: Version = "1.7"
 NAMESPACE = uuid.UUID("6f0f7a3e-5c0b-5d43-9a6e-5d6e2c0a7d11")
 _TYPES: dict[Kind, str] = {"model": "machine-learning-model", "data": "data", "config": "data"}
 _DATA: dict[Kind, str] = {"data": "dataset", "config": "configuration", "model": "other"}
@@ -29,7 +32,17 @@ _INFERRED = {"name": "aicert:kind", "value": "inferred from the input's name and
 Json = dict[str, object]
 
 
-def bom(facts: Facts) -> bytes:
+def head(spec: Version) -> Json:
+    """What says that a document is CycloneDX, and which."""
+    return {
+        "$schema": f"http://cyclonedx.org/schema/bom-{spec}.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": spec,
+        "version": 1,
+    }
+
+
+def bom(facts: Facts, spec: Version = SPEC) -> bytes:
     """The bill of materials of everything that the run made."""
     statement = facts.statement
     names = sorted(statement.outputs)
@@ -38,12 +51,8 @@ def bom(facts: Facts) -> bytes:
     machine = _machine(facts)
     packages = [package("pypi", n, v) for n, v in facts.packages().items()]
     parts = [_ref(part) for part in (*inputs, machine, *packages)]
-    document: Json = {
-        "$schema": SCHEMA,
-        "bomFormat": "CycloneDX",
-        "specVersion": SPEC,
+    document: Json = head(spec) | {
         "serialNumber": f"urn:uuid:{uuid.uuid5(NAMESPACE, facts.digest.hex)}",
-        "version": 1,
         "metadata": {
             "timestamp": statement.finished,
             "lifecycles": [{"phase": "build"}],
@@ -142,7 +151,19 @@ def _plain(item: LockedInput) -> Json:
             _INFERRED,
         ],
     }
-    return component | _hashes(item.digest)
+    return component | _hashes(item.digest) | _from_hub(item)
+
+
+def _from_hub(item: LockedInput) -> Json:
+    """Package URL, version and supplier, as far as the claimed source says them."""
+    source = hub_source(item)
+    if source is None:
+        return {}
+    fields: Json = {
+        "purl": source.purl,
+        "supplier": {"name": source.organisation, "url": [source.supplier_url]},
+    }
+    return fields | ({} if source.commit is None else {"version": source.commit})
 
 
 def _input(item: LockedInput) -> Json:

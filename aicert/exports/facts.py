@@ -4,6 +4,7 @@ A certificate does not say which input is a base model and which is data; `kind_
 the source's own words or the input's name, and exports mark it as inferred.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -25,6 +26,55 @@ Kind = Literal["model", "data", "config"]
 VERSION_SUFFIX = "Version"
 # Report values that say how good or how large a model is; others describe the machine.
 METRICS = ("steps", "tokens", "flops", "epochs", "weightParameters", "trainableParameters")
+_HUB = re.compile(
+    r"hf:(datasets/)?([A-Za-z0-9][\w.-]*)/([A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?", re.ASCII
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSource:
+    """A repository of the Hugging Face hub, as the builder names it; `commit` is None if it is not
+    pinned.
+    """
+
+    folder: Literal["", "datasets/"]
+    organisation: str
+    name: str
+    commit: str | None
+
+    @property
+    def full_name(self) -> str:
+        """`ORG/NAME`, as cards name it."""
+        return f"{self.organisation}/{self.name}"
+
+    @property
+    def purl(self) -> str:
+        """The package URL: https://github.com/package-url/purl-spec, type `huggingface`.
+
+        The type speaks of models; what it resolves to, the path on the hub, holds for data too.
+        """
+        version = "" if self.commit is None else f"@{self.commit}"
+        return f"pkg:huggingface/{self.folder}{self.full_name}{version}"
+
+    @property
+    def supplier_url(self) -> str:
+        """The organisation's page."""
+        return f"https://huggingface.co/{self.organisation}"
+
+
+def hub_source(item: LockedInput) -> HubSource | None:
+    """The repository of the hub that an input is from; None for other sources."""
+    match = _HUB.fullmatch(item.uri)
+    if match is None:
+        return None
+    revision = match[4] or ""
+    return HubSource(
+        folder="datasets/" if match[1] else "",
+        organisation=match[2],
+        name=match[3],
+        commit=revision if _COMMIT.fullmatch(revision) else None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The packages of a training environment and of a machine image as CycloneDX 1.7, from their locks.
+"""The packages of a training environment and of a machine image as CycloneDX, from their locks.
 
 Of a training environment this reads what pip's hash-checking mode reads: `name==version`, then
 `--hash=sha256:HEX` for each of its distributions. A line of another form is an EvidenceError: a
@@ -11,7 +11,7 @@ import re
 import uuid
 
 from aicert.errors import EvidenceError
-from aicert.exports.cyclonedx import NAMESPACE, SCHEMA, SPEC, Json, package
+from aicert.exports.cyclonedx import NAMESPACE, SPEC, Json, Version, head, package
 from aicert.formats import image_lock
 from aicert.formats.strict_json import dumps
 
@@ -25,7 +25,7 @@ _PIN = re.compile(
 )
 
 
-def bom(lock: bytes, name: str) -> bytes:
+def bom(lock: bytes, name: str, spec: Version = SPEC) -> bytes:
     """The bill of materials of the environment `name` that `lock` describes."""
     digest = hashlib.sha256(lock).hexdigest()
     components = []
@@ -41,10 +41,10 @@ def bom(lock: bytes, name: str) -> bytes:
         "name": name,
         "properties": [{"name": "aicert:lock", "value": f"sha256:{digest}"}],
     }
-    return _document(digest, subject, components, components)
+    return _document(digest, subject, components, components, spec)
 
 
-def image_bom(data: bytes) -> bytes:
+def image_bom(data: bytes, spec: Version = SPEC) -> bytes:
     """The bill of materials of the machine image that the image lock `data` describes."""
     lock = image_lock.parse(data)
     known = {"aicert:image-lock": str(lock.digest)}
@@ -60,7 +60,7 @@ def image_bom(data: bytes) -> bytes:
     }
     components = [_of_image(item) for item in lock.packages]
     inside = [component for component in components if component["scope"] == "required"]
-    return _document(lock.digest.hex, subject, components, inside)
+    return _document(lock.digest.hex, subject, components, inside, spec)
 
 
 def _of_image(item: image_lock.Package) -> Json:
@@ -74,15 +74,14 @@ def _of_image(item: image_lock.Package) -> Json:
     }
 
 
-def _document(seed: str, subject: Json, components: list[Json], needed: list[Json]) -> bytes:
+def _document(
+    seed: str, subject: Json, components: list[Json], needed: list[Json], spec: Version
+) -> bytes:
     refs = [str(component["bom-ref"]) for component in needed]
     return dumps(
-        {
-            "$schema": SCHEMA,
-            "bomFormat": "CycloneDX",
-            "specVersion": SPEC,
+        head(spec)
+        | {
             "serialNumber": f"urn:uuid:{uuid.uuid5(NAMESPACE, seed)}",
-            "version": 1,
             "metadata": {"component": subject},
             "components": components,
             "dependencies": [{"ref": subject["bom-ref"], "dependsOn": refs}],

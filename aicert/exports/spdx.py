@@ -7,7 +7,7 @@ profiles ai and dataset is not claimed: they want to know who supplied each mode
 it was released and from where, which no certificate says.
 """
 
-from aicert.exports.facts import METRICS, Facts, kind_of
+from aicert.exports.facts import METRICS, Facts, hub_source, kind_of
 from aicert.exports.provenance import CERTIFICATE
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
@@ -54,6 +54,16 @@ class _Graph:
                 elif kind_of(item) == "model":
                     self._relate("descendantOf", model, [element])
         self._relate("hasOutput", build, outputs)
+        # Tools that look for a bill of materials look for this element.
+        sbom = self._add(
+            "software_Sbom",
+            "sbom",
+            name=statement.run,
+            profileConformance=["core", "software", "build"],
+            rootElement=outputs,
+            element=[str(element["spdxId"]) for element in self.made],
+            software_sbomType=["build"],
+        )
         agent: Json = {
             "type": "CreationInfo",
             "@id": _CREATION,
@@ -66,7 +76,7 @@ class _Graph:
             "spdxId": f"{self.base}:document",
             "creationInfo": _CREATION,
             "name": statement.run,
-            "rootElement": outputs,
+            "rootElement": [sbom],
             "element": [str(element["spdxId"]) for element in self.made],
             "profileConformance": ["core", "software", "build"],
         }
@@ -98,6 +108,7 @@ class _Graph:
         kind = kind_of(item)
         if kind == "config":
             return self._add("software_File", f"input:{item.name}", **fields)
+        fields |= self._from_hub(item)
         fields["software_primaryPurpose"] = kind
         if kind == "model":
             return self._add("ai_AIPackage", f"input:{item.name}", **fields)
@@ -105,6 +116,19 @@ class _Graph:
         fields["dataset_datasetType"] = ["noAssertion"]
         fields["dataset_datasetSize"] = item.size
         return self._add("dataset_DatasetPackage", f"input:{item.name}", **fields)
+
+    def _from_hub(self, item: LockedInput) -> Json:
+        """Package URL, version and supplier, as far as the claimed source says them."""
+        source = hub_source(item)
+        if source is None:
+            return {}
+        local = f"supplier:{source.organisation}"
+        supplier = f"{self.base}:{local}"
+        if all(element["spdxId"] != supplier for element in self.made):
+            self._add("Organization", local, name=source.organisation)
+        fields: Json = {"software_packageUrl": source.purl, "suppliedBy": supplier}
+        version = {} if source.commit is None else {"software_packageVersion": source.commit}
+        return fields | version
 
     def _build(self) -> str:
         facts, statement = self.facts, self.facts.statement

@@ -33,7 +33,9 @@ def read_certificate(path: StrPath) -> Certificate:
 
 
 def read_certificate_file(path: StrPath) -> bytes:
-    """The bytes of a certificate file."""
+    """The bytes of a certificate file; `-` is standard input."""
+    if path == "-":
+        return read_bounded("/dev/stdin", certificates.MAX_BYTES, "certificate")
     swapped = "name the certificate's file first, then MODEL_DIR"
     hint = swapped if os.path.isdir(path) else None
     return read_bounded(path, certificates.MAX_BYTES, "certificate", hint=hint)

@@ -1,5 +1,6 @@
 """Exports as their own communities' libraries read them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -21,9 +22,11 @@ CYCLONEDX = """
 import sys
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-error = JsonStrictValidator(SchemaVersion.V1_7).validate_str(open(sys.argv[1]).read())
+error = JsonStrictValidator(SchemaVersion.VERSION).validate_str(open(sys.argv[1]).read())
 sys.exit(str(error) if error else 0)
 """
+CYCLONEDX_1_6 = CYCLONEDX.replace("VERSION", "V1_6")
+CYCLONEDX = CYCLONEDX.replace("VERSION", "V1_7")
 SPDX = """
 import sys
 from spdx_python_model import v3_0_1 as spdx
@@ -32,6 +35,9 @@ with open(sys.argv[1], "rb") as file:
     spdx.JSONLDDeserializer().read(file, objects)
 models = list(objects.foreach_type("ai_AIPackage"))
 builds = list(objects.foreach_type("build_Build"))
+boms = list(objects.foreach_type("software_Sbom"))
+document = next(objects.foreach_type("SpdxDocument"))
+assert document.rootElement == boms and len(boms) == 1 and boms[0].rootElement
 sys.exit(0 if len(models) == 2 and len(builds) == 1 and not objects.missing_ids else "parts")
 """
 IN_TOTO = """
@@ -89,6 +95,19 @@ def test_cyclonedx_validates_the_bill_of_materials_of_the_training(tmp_path: Pat
     bom = tmp_path / "bom.training.cdx.json"
     bom.write_bytes(packages.bom(training_env.LOCK.read_bytes(), "training environment"))
     assert accepts(CYCLONEDX, bom), environment.run(CYCLONEDX, bom).stderr
+
+
+def test_cyclonedx_validates_the_version_before(tmp_path: Path) -> None:
+    (tmp_path / "certificate.json").write_bytes(sample())
+    export = ["export", str(tmp_path / "certificate.json"), str(tmp_path)]
+    assert main([*export, "--spec-version", "1.6"]) == 0
+    bom = tmp_path / "bom.cdx.json"
+    assert accepts(CYCLONEDX_1_6, bom), environment.run(CYCLONEDX_1_6, bom).stderr
+    assert json.loads(bom.read_bytes())["specVersion"] == "1.6"
+    image = tmp_path / "image.cdx.json"
+    lock = Path(__file__).resolve().parents[2] / "lockfiles" / "image.lock.toml"
+    image.write_bytes(packages.image_bom(lock.read_bytes(), "1.6"))
+    assert accepts(CYCLONEDX_1_6, image), environment.run(CYCLONEDX_1_6, image).stderr
 
 
 def test_spdx_reads_the_document(exported: Path) -> None:

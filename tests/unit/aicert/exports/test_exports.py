@@ -4,6 +4,8 @@ import html.parser
 import json
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,63 @@ def test_the_bill_of_materials_names_every_part() -> None:
         "input:alpaca", "input:config", "input:model"
     ]  # fmt: skip
     assert bom["declarations"]["claims"][0]["evidence"] == ["evidence:certificate"]
+
+
+def test_inputs_of_the_hub_have_purl_version_and_supplier() -> None:
+    made = files.exports(facts.read(sample()))
+    parts = {part["bom-ref"]: part for part in json.loads(made["bom.cdx.json"])["components"]}
+    assert parts["input:model"]["purl"] == f"pkg:huggingface/org/base-7b@{'b' * 40}"
+    assert parts["input:alpaca"]["purl"] == f"pkg:huggingface/datasets/org/alpaca@{'a' * 40}"
+    assert parts["input:model"]["version"] == "b" * 40
+    assert parts["input:model"]["supplier"] == {
+        "name": "org",
+        "url": ["https://huggingface.co/org"],
+    }
+    assert "purl" not in parts["input:config"]
+    graph = json.loads(made["bom.spdx.json"])["@graph"]
+    suppliers = [each["spdxId"] for each in graph if each["type"] == "Organization"]
+    assert len(suppliers) == 1
+    supplied = {e["software_packageUrl"]: e["suppliedBy"] for e in graph if "suppliedBy" in e}
+    assert supplied == {parts[f"input:{n}"]["purl"]: suppliers[0] for n in ("model", "alpaca")}
+
+
+def test_only_a_commit_is_a_version() -> None:
+    read = facts.read(sample(sources={**SOURCES, "model": "hf:org/base-7b"}))
+    source = facts.hub_source(next(i for i in read.lockfile.inputs if i.name == "model"))
+    assert source is not None
+    assert source.purl == "pkg:huggingface/org/base-7b"
+
+
+def test_files_written_are_told_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    certificate, readme = str(written(tmp_path)), tmp_path / "README.md"
+    assert main(["export", certificate, str(tmp_path), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["verified"] is False
+    assert {Path(path).name for path in told["written"]} == set(files.exports(facts.read(sample())))
+    for expected in ([str(readme)], []):
+        assert main(["card", certificate, str(readme), "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {
+            "written": expected, "notes": [], "verified": False
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["show", "verify", "export", "card"])
+def test_a_certificate_comes_from_standard_input(tmp_path: Path, command: str) -> None:
+    certificate = written(tmp_path)
+    more = {"export": [str(tmp_path)], "card": [str(tmp_path / "README.md")]}.get(command, [])
+    said = [
+        subprocess.run(
+            [sys.executable, "-m", "aicert", command, place, *more],
+            input=certificate.read_bytes(),
+            capture_output=True,
+            check=False,
+        )
+        for place in ("-", str(certificate))
+    ]
+    assert said[0].returncode == said[1].returncode == (2 if command == "verify" else 0)
+    # A verdict says how old the evidence is, in seconds.
+    text = [re.sub(rb"\d+", b"", done.stdout) for done in said]
+    assert text[0] == text[1] != b"" or command == "card"
 
 
 def test_packages_of_a_lock() -> None:
