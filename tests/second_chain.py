@@ -21,7 +21,7 @@ from tests.second_limits import limits
 
 X509 = limits("certificate.md")["X.509 certificate"]
 RSA_BITS = limits("policy.md")["bits of an RSA key"]
-STRUCTURE = limits("measurement.md")["TPM structure"]
+TPM = limits("measurement.md")
 
 SIMULATED = "2.25.3214563613494754210343687755204269527"
 AK_PURPOSE = "2.23.133.8.3"
@@ -213,7 +213,7 @@ def check_issuer(child: x509.Certificate, issuer: x509.Certificate, depth: int) 
 
 def check_signature(key: Any, signature: bytes, data: bytes) -> hashes.HashAlgorithm:
     """A TPMT_SIGNATURE by `key` over `data`; its hash."""
-    need(4 <= len(signature) <= STRUCTURE)
+    need(4 <= len(signature) <= TPM["TPM structure"])
     scheme, number = struct.unpack_from(">HH", signature)
     need(number in HASHES)
     kind, parts = HASHES[number], []
@@ -224,7 +224,7 @@ def check_signature(key: Any, signature: bytes, data: bytes) -> hashes.HashAlgor
         rest = rest[2 + len(parts[-1]) :]
     try:
         if scheme == 0x0018 and isinstance(key, ec.EllipticCurvePublicKey) and len(parts) == 2:
-            need(max(map(len, parts)) <= 48)
+            need(max(map(len, parts)) <= TPM["r, and s, of an ECDSA signature"])
             r, s = map(int.from_bytes, parts)
             key.verify(utils.encode_dss_signature(r, s), data, ec.ECDSA(kind))
         elif scheme == 0x0014 and isinstance(key, rsa.RSAPublicKey) and len(parts) == 1:

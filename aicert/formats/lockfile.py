@@ -16,7 +16,8 @@ from aicert.formats.measurement import input_events, replay
 from aicert.frozen import dataclass
 
 VERSION = 1
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+MAX_NAME = 63
+NAME = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{MAX_NAME - 1}}}")
 CONFIG_INPUT = "config"
 # A public key: its curve, and its point in compressed form (SEC 1, 2.3.3) in hex.
 SIGNER = "p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132}"
@@ -134,7 +135,7 @@ def check_name(kind: str, name: str) -> None:
     """Refuse a run, input or output name outside `[a-z0-9][a-z0-9-]{0,62}`."""
     if not NAME.fullmatch(name):
         raise LockError(
-            f"{kind} {name[:80]!a} is not a name: lowercase letters, digits and -, up to 63"
+            f"{kind} {name[:80]!a} is not a name: lowercase letters, digits and -, up to {MAX_NAME}"
         )
 
 

@@ -12,6 +12,7 @@ from aicert.errors import EvidenceError
 from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.dsse import MAX_PAYLOAD, b64decode
 from aicert.formats.lockfile import MAX_INPUTS, NAME
+from aicert.formats.lockfile import MAX_NAME as MAX_RUN_NAME
 from aicert.formats.paths import MAX_FILES, check_paths
 from aicert.formats.run_report import MAX_BYTES as MAX_REPORT_BYTES
 from aicert.formats.strict_json import Fields, dumps, loads, string
@@ -158,8 +159,8 @@ def parse(data: bytes) -> Statement:
     declared = external.items("outputs", string, max_items=MAX_INPUTS)
     report, log = _byproducts(byproducts)
     statement = Statement(
-        run=external.text("run", max_length=63),
-        trainer=external.text("trainer", max_length=63),
+        run=external.text("run", max_length=MAX_RUN_NAME),
+        trainer=external.text("trainer", max_length=MAX_RUN_NAME),
         lockfile=Digest.parse(external.text("lockfile", max_length=80)),
         dependencies=dependencies,
         outputs=_outputs(entries, declared),
@@ -199,7 +200,7 @@ def _named_digest(value: object, where: str) -> tuple[str, Digest]:
 def _dependency(value: object, where: str) -> Dependency:
     fields = Fields(value, where)
     dependency = Dependency(
-        name=fields.text("name", max_length=63),
+        name=fields.text("name", max_length=MAX_RUN_NAME),
         uri=fields.text("uri"),
         digest=_read_digest(fields),
     )

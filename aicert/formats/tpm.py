@@ -51,6 +51,10 @@ SIGN = 1 << 18
 
 # TPM2B_DATA and TPM2B_NAME hold at most an algorithm and a SHA-512 digest.
 MAX_NAME = 66
+# A SHA-512 digest, a number of P-384, and a number of RSA with 4096 bits.
+MAX_DIGEST = 64
+MAX_ECDSA = 48
+MAX_RSA = 512
 # A TPM has few banks; the genuine quotes that we know select in one.
 MAX_SELECTIONS = 16
 
@@ -144,7 +148,7 @@ def parse_quote(data: bytes) -> Quote:
     reader = Reader(data, "the quote's TPMS_ATTEST")
     signer, extra, clock = _attest_head(reader, ST_ATTEST_QUOTE)
     selections = tuple(_selection(reader) for _ in range(reader.count(MAX_SELECTIONS)))
-    digest = reader.sized(64, "pcrDigest")
+    digest = reader.sized(MAX_DIGEST, "pcrDigest")
     reader.done()
     return Quote(
         qualified_signer=signer,
@@ -229,10 +233,10 @@ def parse_signature(data: bytes) -> Signature:
         raise EvidenceError(f"{reader.what}: unknown scheme {scheme:#06x}")
     hash_ = _known_hash(reader)
     if scheme == ALG_ECDSA:
-        r, s = (int.from_bytes(reader.sized(48, part)) for part in ("r", "s"))
+        r, s = (int.from_bytes(reader.sized(MAX_ECDSA, part)) for part in ("r", "s"))
         reader.done()
         return Signature(scheme=scheme, hash=hash_, r=r, s=s)
-    rsa = reader.sized(512, "signature")
+    rsa = reader.sized(MAX_RSA, "signature")
     reader.done()
     return Signature(scheme=scheme, hash=hash_, rsa=rsa)
 
@@ -252,7 +256,7 @@ def parse_public(data: bytes) -> Public:
         raise EvidenceError(f"{reader.what}: object type {kind:#06x} is not a key's")
     name_hash = _known_hash(reader)
     attributes = reader.u32()
-    policy = reader.sized(64, "authPolicy")
+    policy = reader.sized(MAX_DIGEST, "authPolicy")
     symmetric = reader.u16()
     if symmetric != ALG_NULL:
         reader.take(4)  # TPMT_SYM_DEF_OBJECT: keyBits and mode
@@ -268,7 +272,7 @@ def parse_public(data: bytes) -> Public:
             raw=data, type=kind, name_hash=name_hash, attributes=attributes, auth_policy=policy,
             symmetric=symmetric, scheme=scheme, scheme_hash=scheme_hash, curve=curve, x=x, y=y,
         )  # fmt: skip
-    bits, exponent, modulus = reader.u16(), reader.u32(), reader.sized(512, "modulus")
+    bits, exponent, modulus = reader.u16(), reader.u32(), reader.sized(MAX_RSA, "modulus")
     reader.done()
     return Public(
         raw=data, type=kind, name_hash=name_hash, attributes=attributes, auth_policy=policy,

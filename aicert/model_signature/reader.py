@@ -22,6 +22,10 @@ from aicert.model_signature import writer
 MAX_BYTES = 1 << 28
 # Sigstore's chains have three.
 MAX_CERTIFICATES = 8
+MAX_CERTIFICATE = 1 << 14
+MAX_SIGNATURE = 1024
+MAX_HINT = 1000
+MAX_IGNORED = 1000
 OLD_PREDICATE = "https://model_signing/Digests/v0.1"
 # How the format names a model that is one file.
 SINGLE = "."
@@ -86,7 +90,7 @@ def parse(data: bytes) -> Bundle:
     hint = None
     certificates: tuple[bytes, ...] = ()
     if material.has("publicKey"):
-        hint = material.fields("publicKey").optional_text("hint", max_length=1000)
+        hint = material.fields("publicKey").optional_text("hint", max_length=MAX_HINT)
     elif material.has("x509CertificateChain"):
         chain = material.fields("x509CertificateChain")
         certificates = chain.items("certificates", _certificate, max_items=MAX_CERTIFICATES)
@@ -94,7 +98,7 @@ def parse(data: bytes) -> Bundle:
         certificates = (_certificate(material.fields("certificate").rest(), "certificate"),)
     return Bundle(
         payload=b64decode(envelope, "payload", max_bytes=MAX_BYTES),
-        signature=b64decode(signatures[0], "sig", max_bytes=1024),
+        signature=b64decode(signatures[0], "sig", max_bytes=MAX_SIGNATURE),
         hint=hint,
         certificates=certificates,
         keyless=bool(material.rest().get("tlogEntries")),
@@ -102,7 +106,7 @@ def parse(data: bytes) -> Bundle:
 
 
 def _certificate(value: object, where: str) -> bytes:
-    return b64decode(Fields(value, where), "rawBytes", max_bytes=16384)
+    return b64decode(Fields(value, where), "rawBytes", max_bytes=MAX_CERTIFICATE)
 
 
 def read_manifest(payload: bytes) -> Manifest:
@@ -136,7 +140,7 @@ def read_manifest(payload: bytes) -> Manifest:
         )
     ignored: tuple[str, ...] = ()
     if serialization.has("ignore_paths"):
-        ignored = serialization.items("ignore_paths", _ignored, max_items=1000)
+        ignored = serialization.items("ignore_paths", _ignored, max_items=MAX_IGNORED)
     notes: list[str] = []
     if serialization.rest().get("allow_symlinks") is True:
         notes.append("the signer followed symbolic links; here every file must be a regular one")

@@ -11,7 +11,11 @@ import pytest
 
 from aicert.appraisal.result import CHECKS
 from aicert.errors import EvidenceError
-from aicert.formats import strict_json, uncovered_names
+from aicert.formats import lockfile, run_report, strict_json, uncovered_names
+from aicert.formats.run_report_facts import MAX_TEXTS
+from enclave_runner.axolotl import loss
+from enclave_runner.axolotl.measuring.__main__ import FEWEST_ROWS
+from enclave_runner.axolotl.measuring.template_tokens import PIECE
 from tests.second_limits import SPEC, limits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +41,15 @@ def _longest_text() -> int:
     with pytest.raises(EvidenceError):
         strict_json.string("x" * (most + 1), "item")
     return most
+
+
+def _largest_loss() -> int:
+    """How much a token counts at most: to the runner, and to its child, which needs torch."""
+    source = (ROOT / "enclave_runner/axolotl/measuring/model.py").read_text()
+    of_child = re.search(r"^MOST = ([0-9.]+)$", source, re.MULTILINE)
+    assert of_child is not None
+    assert float(of_child[1]) == loss.MOST_LOSS
+    return int(loss.MOST_LOSS)
 
 
 # Page -> row -> the constants that hold this limit, or what measures it.
@@ -87,6 +100,9 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
     "lockfile.md": {
         "lockfile": ("aicert.formats.lockfile.MAX_BYTES",),
         "inputs": ("aicert.formats.lockfile.MAX_INPUTS",),
+        "characters of a name of a run, input, output or trainer": (
+            "aicert.formats.lockfile.MAX_NAME",
+        ),
         "characters of a value": ("aicert.formats.lockfile.MAX_VALUE",),
         "patterns of `only`, and of `except`": ("aicert.formats.lockfile.MAX_PATTERNS",),
         "files of a directory": ("aicert.formats.paths.MAX_FILES",),
@@ -101,6 +117,9 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
     "measurement.md": {
         "TPM structure": ("aicert.formats.binary.MAX_STRUCTURE",),
         "name, and extraData": ("aicert.formats.tpm.MAX_NAME",),
+        "`pcrDigest`, and `authPolicy`": ("aicert.formats.tpm.MAX_DIGEST",),
+        "r, and s, of an ECDSA signature": ("aicert.formats.tpm.MAX_ECDSA",),
+        "RSA signature, and modulus": ("aicert.formats.tpm.MAX_RSA",),
         "selections that are read, of which one is accepted": (
             "aicert.formats.tpm.MAX_SELECTIONS",
         ),
@@ -124,9 +143,28 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "page of Parquet": ("aicert.records.parquet_layout.MAX_PAGE",),
         "header of a page of Parquet": ("aicert.records.parquet_layout._MAX_PAGE_HEADER",),
     },
+    "data.md": {
+        "splits of a config": ("aicert.formats.run_report_facts.MAX_RECORDS",),
+        "characters of a split's name": (
+            "enclave_runner.axolotl.selections._MAX_SPLIT",
+            "aicert.formats.run_report_facts.MAX_SPLIT",
+        ),
+        "files of all splits": ("aicert.formats.run_report_facts.MAX_RECORD_FILES",),
+        "the paths of these files as JSON": ("enclave_runner.axolotl.selections._MAX_PATHS",),
+    },
+    "loss.md": {
+        "rows that are drawn": ("enclave_runner.axolotl.loss_sample.MOST_ROWS",),
+        "bytes of these rows": ("enclave_runner.axolotl.loss_sample.MOST_BYTES",),
+        "rows that are measured": ("enclave_runner.axolotl.measuring.__main__.MOST_ROWS",),
+        "nats of a token's loss": _largest_loss,
+    },
     "model-signature.md": {
         "bundle": ("aicert.model_signature.reader.MAX_BYTES",),
         "certificates of a bundle": ("aicert.model_signature.reader.MAX_CERTIFICATES",),
+        "each of these certificates": ("aicert.model_signature.reader.MAX_CERTIFICATE",),
+        "`sig`": ("aicert.model_signature.reader.MAX_SIGNATURE",),
+        "characters of `hint`": ("aicert.model_signature.reader.MAX_HINT",),
+        "`ignore_paths`": ("aicert.model_signature.reader.MAX_IGNORED",),
     },
     "models.md": {
         "JSON of a model": ("enclave_runner.inputs.model_json.MAX_JSON",),
@@ -259,3 +297,35 @@ def test_the_names_that_may_stand_beside_a_model_are_those_of_the_code() -> None
     )
     listed = row.split("beside them only", 1)[1].split(", `LICENSE`", 1)[0]
     assert set(re.findall("`([^`]+)`", listed)) == uncovered_names.FILES
+    licence = re.search(
+        "`LICENSE`, `LICENSE-` and up to ([0-9]+) of `([^`]+)`, these two also with "
+        r"`\.([a-z]+)` or `\.([a-z]+)`, at the top, and the folders `([^`]+)` and `([^`]+)`",
+        row,
+    )
+    assert licence is not None
+    most, letters, *suffixes = licence.groups()
+    assert uncovered_names._LICENSE.pattern == (
+        rf"LICENSE(?:-[{letters}]{{1,{most}}})?(?:\.{suffixes[0]}|\.{suffixes[1]})?"
+    )
+    assert tuple(suffixes[2:]) == uncovered_names.FOLDERS
+
+
+# Page -> what its sentences say of the code's constants.
+SENTENCES = {
+    "aicert-toml.md": (f"Names match `{lockfile.NAME.pattern}`",),
+    "lockfile.md": (f"match `{lockfile.NAME.pattern}`",),
+    "loss.md": (
+        f"when {FEWEST_ROWS} are, until the time is used up: {loss.SECONDS / 2:g} s or",
+        f"s or {100 * loss.PART / 2:g} % of the training's time",
+        f"in pieces of {PIECE} characters and more",
+        f"More than {MAX_TEXTS} are folded",
+    ),
+    "run-report.md": (f"`{run_report._KEY.pattern}`",),
+}
+
+
+@pytest.mark.parametrize("page", SENTENCES)
+def test_a_sentence_with_a_number_has_the_codes(page: str) -> None:
+    text = " ".join((SPEC / page).read_text().split())
+    for sentence in SENTENCES[page]:
+        assert sentence in text
