@@ -2,9 +2,10 @@
 For comfort only: the runner decides again inside.
 
 `python -m enclave_runner.axolotl.check --config FILE` reads `{"NAME": INPUT}` from stdin and exits
-0, or with a refusal's code and one JSON line `{"message", "hint"}`. INPUT: `files`, path → SHA-256,
-or null for one that is a file; `path` where its bytes are at hand, else null; `allowPickle`. Of
-these the config is opened, and of models the files that the trainer would see. Rows are not read.
+0 with the effective config, or with a refusal's code and one JSON line `{"message", "hint"}`.
+INPUT: `files`, path → SHA-256, or null for one that is a file; `path` where its bytes are at hand,
+else null; `allowPickle`. Of these the config is opened, and of models the files that the trainer
+would see. Rows are not read.
 """
 
 import argparse
@@ -49,6 +50,7 @@ def main() -> int:
     except AicertError as error:
         print(json.dumps({"message": error.message, "hint": error.hint}))
         return error.exit_code
+    print(effective.config.decode("ascii"))
     return 0
 
 

@@ -58,6 +58,7 @@ AREAS = (
         patterns=(
             ".aicert/digests.sqlite*",
             ".aicert/doit.db*",
+            "CACHE/configs",
             ".mypy_cache",
             ".pytest_cache",
             ".ruff_cache",

@@ -1,11 +1,14 @@
 """The runner's refusals of a training config and of models, early: before a lockfile is written or
-a machine is started. For comfort only: the runner decides again, inside.
+a machine is started; and Axolotl's own, where its environment is here. For comfort only: the runner
+decides again, inside, and Axolotl there.
 """
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,21 +16,97 @@ from aicert.errors import ConfigError, LockError, ToolError
 from aicert.formats.listing import parse_listing
 from aicert.formats.lockfile import CONFIG_INPUT, LockedInput
 from aicert.sources.placeholders import HEAD, refuse
+from rules.host import progress, training_env
+from rules.host.bootstrap import cache_directory
+from rules.machines.machine import Machine
+from rules.project.config_hints import without_gpu
 from rules.project.locked import Lock
 
+OWN_VALIDATION = Path(__file__).with_name("own_validation.py")
+# The exit code with which that program says no.
+_REFUSED = 3
 CODE = Path(__file__).resolve().parents[2]
 
 
-def check_config(root: Path, lock: Lock) -> None:
-    """Refuse what the runner would refuse of this config, of the names of these inputs' files, and
-    of models whose bytes are at hand.
+def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> str | None:
+    """The effective config, refusing what the runner would refuse of it, of the names of these
+    inputs' files, and of models whose bytes are at hand. With a machine, hint at what needs a GPU
+    that it lacks.
 
     A config that has not been fetched yet is left to `certify`, which fetches it.
     """
+    effective = _by_the_runner(root, lock)
+    if effective is not None and machine is not None and not _may_have_gpu(machine):
+        for key, line in without_gpu(json.loads(effective)):
+            progress.say(
+                f"hint: run {lock.lockfile.run}: machine {machine.name} has no GPU, which `{key}` "
+                f"may need: write `{line}`"
+            )
+    return effective
+
+
+def check_values(root: Path, lock: Lock, effective: str) -> None:
+    """Refuse what Axolotl's own validation refuses, where the training environment is made.
+
+    Takes seconds; a config that passed is remembered.
+    """
+    environment = training_env.location(root)
+    if not training_env.is_complete(environment):
+        return
+    identity = b"\0".join(
+        (OWN_VALIDATION.read_bytes(), environment.name.encode(), effective.encode())
+    )
+    passed = cache_directory(root) / "configs" / hashlib.sha256(identity).hexdigest()
+    if passed.exists():
+        return
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run(
+            [training_env.python(environment), "-P", OWN_VALIDATION],
+            input=effective,
+            capture_output=True,
+            text=True,
+            cwd=home,
+            env={
+                "AXOLOTL_DO_NOT_TRACK": "1",
+                "CUDA_VISIBLE_DEVICES": "",
+                "HF_HUB_OFFLINE": "1",
+                "HOME": home,
+                "OMP_NUM_THREADS": "1",
+                "PATH": os.environ.get("PATH", os.defpath),
+            },
+        )
+    if done.returncode == 0:
+        passed.parent.mkdir(parents=True, exist_ok=True)
+        passed.touch()
+        return
+    if done.returncode != _REFUSED:
+        reason = (done.stderr.strip() or "no reason").rpartition("\n")[2]
+        progress.say(f"Axolotl could not be asked about the config: {reason}")
+        return
+    words = "\n".join(line for line in done.stdout.splitlines() if line)
+    raise ConfigError(
+        f"run {lock.lockfile.run}: {_named(root, lock)}: Axolotl refuses the config:\n{words}"
+    )
+
+
+def _may_have_gpu(machine: Machine) -> bool:
+    return machine.gpu or (not machine.driver.in_image and Path("/dev/nvidiactl").exists())
+
+
+def _named(root: Path, lock: Lock) -> str:
+    path = lock.paths[CONFIG_INPUT]
+    inside = path.is_relative_to(root.resolve())
+    return (
+        str(path.relative_to(root.resolve())) if inside else lock.lockfile.input(CONFIG_INPUT).uri
+    )
+
+
+def _by_the_runner(root: Path, lock: Lock) -> str | None:
+    """The effective config, or None if the config is not here yet."""
     _refuse_placeholders(lock)
     path = lock.paths[CONFIG_INPUT]
     if not path.is_file():
-        return
+        return None
     inputs: dict[str, dict[str, object]] = {}
     for item in lock.lockfile.inputs:
         if item.name != CONFIG_INPUT:
@@ -46,7 +125,7 @@ def check_config(root: Path, lock: Lock) -> None:
         env={"PYTHONPATH": str(CODE), "PATH": os.environ.get("PATH", os.defpath)},
     )
     if done.returncode == 0:
-        return
+        return done.stdout
     try:
         refusal = json.loads(done.stdout)
         message, hint = str(refusal["message"]), refusal["hint"]
@@ -54,9 +133,7 @@ def check_config(root: Path, lock: Lock) -> None:
         raise ToolError(f"the config could not be checked\n{done.stderr[-2000:]}") from None
     if not message.startswith("config: "):
         raise LockError(f"run {lock.lockfile.run}: {message}", hint=hint)
-    inside = path.is_relative_to(root.resolve())
-    where = path.relative_to(root.resolve()) if inside else lock.lockfile.input(CONFIG_INPUT).uri
-    raise ConfigError(f"run {lock.lockfile.run}: {where}: {message}", hint=hint)
+    raise ConfigError(f"run {lock.lockfile.run}: {_named(root, lock)}: {message}", hint=hint)
 
 
 def _refuse_placeholders(lock: Lock) -> None:

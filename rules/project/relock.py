@@ -13,7 +13,9 @@ def write_lock(root: Path, run: config.Run) -> None:
     """
     sources.store(root).sweep()
     fresh = lock.resolve(root, run, keep=lock.pinned(root, run))
-    config_check.check_config(root, fresh)
+    effective = config_check.check_config(root, fresh, machine=run.machine)
+    if effective is not None:
+        config_check.check_values(root, fresh, effective)
     changed = lock.write(root, fresh)
     show_lock(root, run.name, fresh.data, "wrote" if changed else "unchanged")
 

@@ -164,7 +164,7 @@ def certify(
         raise EvidenceError(f"run {run.name}: no verdict: {reason.text}", hint=reason.hint)
     current = _locked(root, run, accept)
     fetch.fetch_inputs(root, current)
-    check_config(root, current)
+    check_config(root, current, machine=run.machine)
     check_signers(root, current)
     place = placing.Place(root=root, run=run.name, outputs=run.outputs)
     placing.check(place, _foreseen(current))

@@ -31,6 +31,14 @@ driver = "local"
 """
 CODE = (".dvc", ".gitattributes", "aicert", "dodo.py", "doit", "enclave_runner", "pyproject.toml",
         "rules")  # fmt: skip
+# What Axolotl wants at least.
+CONFIG = """\
+datasets: [{path: synthetic, type: _synthetic}]
+learning_rate: 0.1
+micro_batch_size: 1
+gradient_accumulation_steps: 1
+bf16: false
+"""
 # What DVC keeps in its folder for itself.
 OWN = {".dvc": ("cache", "tmp", "config.local")}
 
@@ -90,8 +98,8 @@ def lay_out(root: Path) -> None:
     (root / ".venv").symlink_to(Path(sys.prefix).resolve())
     (root / ".gitignore").write_text("/.aicert/\n/.venv\n/outputs/\n/data/\n__pycache__/\n")
     (root / "aicert.toml").write_text(TOML)
-    (root / "tiny.yml").write_text("base_model: input:data\n")
-    (root / "again.yml").write_text("base_model: input:same\n")
+    (root / "tiny.yml").write_text("base_model: input:data\n" + CONFIG)
+    (root / "again.yml").write_text("base_model: input:same\n" + CONFIG)
     (root / "data" / "sub").mkdir(parents=True)
     for number in range(5):
         (root / "data" / "sub" / f"{number}.jsonl").write_text(f'{{"row": {number}}}\n' * 2000)

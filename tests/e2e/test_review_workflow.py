@@ -27,6 +27,13 @@ data = "path:data"
 [machines.here]
 driver = "local"
 """
+# What Axolotl wants at least.
+CONFIG = """\
+datasets: [{path: synthetic, type: _synthetic}]
+micro_batch_size: 1
+gradient_accumulation_steps: 1
+bf16: false
+"""
 
 
 def workflow(name: str) -> Any:
@@ -57,7 +64,7 @@ class Repository:
         (root / ".venv").symlink_to(Path(sys.prefix).resolve())
         (root / ".gitignore").write_text("/.aicert/\n/.venv\n__pycache__/\n")
         (root / "aicert.toml").write_text(TOML)
-        (root / "tiny.yml").write_text("base_model: input:data\nlearning_rate: 0.1\n")
+        (root / "tiny.yml").write_text("base_model: input:data\nlearning_rate: 0.1\n" + CONFIG)
         (root / "data").mkdir()
         (root / "data" / "train.jsonl").write_text("{}\n" * 3)
         self.git("init", "--quiet", "--initial-branch=main")

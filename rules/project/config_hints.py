@@ -1,0 +1,36 @@
+"""What of a config needs a GPU, said before a machine without one is started.
+
+Hints and no refusals: what Axolotl does without a GPU is its own to say. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+_KERNELS = tuple(f"lora_{part}_kernel" for part in ("mlp", "qkv", "o", "embedding"))
+_FLASH = ("flash_attention", "xformers_attention", "flex_attention", "sage_attention")
+_ON_PROCESSORS = ("eager", "sdpa")
+
+
+def without_gpu(settings: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Key → the line to write instead, of what asks for a GPU."""
+    for key in ("bf16", "fp16", "tf32", "fp8"):
+        if settings.get(key) not in (None, False):
+            yield key, f"{key}: false"
+    if settings.get("bf16") is None and settings.get("fp16") is None:
+        yield "bf16", "bf16: false"
+    attention = settings.get("attn_implementation")
+    flash = next((key for key in _FLASH if settings.get(key)), None)
+    if flash is not None:
+        yield flash, "attn_implementation: sdpa"
+    elif isinstance(attention, str) and attention not in _ON_PROCESSORS:
+        yield "attn_implementation", "attn_implementation: sdpa"
+    if settings.get("deepspeed"):
+        yield "deepspeed", "deepspeed: null"
+    if settings.get("adapter") in ("lora", "qlora"):
+        asked = [key for key in _KERNELS if settings.get(key)]
+        for key in asked:
+            yield key, f"{key}: false"
+        if not asked and all(settings.get(key) is None for key in _KERNELS):
+            # Axolotl switches them on by itself where none is set.
+            yield "adapter", f"{_KERNELS[0]}: false"

@@ -1,0 +1,31 @@
+"""Axolotl's own validation refuses values when a run is locked, before anything is written."""
+
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import ConfigError
+from rules.host import training_env
+from rules.host.bootstrap import cache_directory
+from rules.project import config, relock
+from tests.adversarial.inputs import models
+from tests.adversarial.inputs.table import CONFIG, write
+from tests.adversarial.inputs.test_hostile_inputs import TOML
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_value_that_only_axolotl_knows_is_refused_at_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training_env.ensure(ROOT)
+    monkeypatch.setenv("AICERT_CACHE", str(cache_directory(ROOT)))
+    text = f"{CONFIG}\nchat_template: chatmll\n"
+    write({"rows/a.jsonl": b"{}\n", "hostile/x": b"x", "config.yml": text.encode()})(tmp_path)
+    (tmp_path / "aicert.toml").write_text(TOML)
+    models.model({})(tmp_path / "model")
+    with pytest.raises(ConfigError, match=r"Axolotl refuses the config:\n.*chat_template"):
+        relock.write_lock(tmp_path, config.load(tmp_path).run("hostile"))
+    assert not (tmp_path / "lockfiles").exists()

@@ -1,0 +1,31 @@
+"""A machine without a GPU is hinted at before anything starts; one with a GPU is not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rules.project import config, lock
+from rules.project.config_check import check_config
+from tests.adversarial.inputs import models
+from tests.adversarial.inputs.table import CONFIG, write
+from tests.adversarial.inputs.test_hostile_inputs import TOML
+
+
+def test_the_hint_names_the_run_the_machine_and_the_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = CONFIG.replace("bf16: false", "bf16: auto")
+    write({"rows/a.jsonl": b"{}\n", "hostile/x": b"x", "config.yml": text.encode()})(tmp_path)
+    (tmp_path / "aicert.toml").write_text(TOML)
+    models.model({})(tmp_path / "model")
+    run = config.load(tmp_path).run("hostile")
+    found = lock.resolve(tmp_path, run)
+    effective = check_config(tmp_path, found, machine=replace(run.machine, gpu=False))
+    assert effective is not None
+    assert '"bf16": "auto"' in effective or '"bf16":"auto"' in effective
+    told = capsys.readouterr().err
+    assert f"hint: run hostile: machine {run.machine.name} has no GPU" in told
+    assert "write `bf16: false`" in told
+    check_config(tmp_path, found, machine=replace(run.machine, gpu=True))
+    assert "GPU" not in capsys.readouterr().err
