@@ -15,7 +15,7 @@ from aicert.formats import run_report, tpm
 from aicert.formats import statement as statements
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, of_bytes
-from aicert.formats.lockfile import CONFIG_INPUT, LockedInput, Lockfile
+from aicert.formats.lockfile import CONFIG_INPUT, RUN_SCHEME, LockedInput, Lockfile
 from aicert.formats.run_report import RunReport, Value
 from aicert.formats.statement import Statement
 from aicert.frozen import dataclass
@@ -138,4 +138,4 @@ def kind_of(item: LockedInput) -> Kind:
     if item.uri.startswith("hf:"):
         return "data" if item.uri.startswith("hf:datasets/") else "model"
     is_model = item.name.rpartition("-")[2] in ("model", "base", "adapter")
-    return "model" if is_model or item.uri.startswith("run:") else "data"
+    return "model" if is_model or item.uri.startswith(RUN_SCHEME) else "data"

@@ -19,6 +19,8 @@ VERSION = 1
 MAX_NAME = 63
 NAME = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{MAX_NAME - 1}}}")
 CONFIG_INPUT = "config"
+# What `from` of an input begins with that is another run's output: `run:RUN/OUTPUT`.
+RUN_SCHEME = "run:"
 # A public key: its curve, and its point in compressed form (SEC 1, 2.3.3) in hex.
 SIGNER = "p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132}"
 # Read before anything is authenticated: far above any lockfile that people could review.

@@ -13,7 +13,7 @@ from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from aicert.errors import ConfigError
-from aicert.formats.lockfile import NAME
+from aicert.formats.lockfile import NAME, RUN_SCHEME
 
 _SHOWN = 120
 # The hub's own rule for names (letters, digits, - _ ., up to 96), with an organisation in front.
@@ -133,7 +133,7 @@ def _path(text: str) -> PathSource:
 
 
 def _run(text: str) -> RunSource:
-    run, slash, output = text.removeprefix("run:").partition("/")
+    run, slash, output = text.removeprefix(RUN_SCHEME).partition("/")
     if not slash or not NAME.fullmatch(run) or not NAME.fullmatch(output):
         raise _bad(text, "is not of the form run:RUN/OUTPUT", "for example run:tiny-alpaca/model")
     return RunSource(run=run, output=output)
@@ -208,7 +208,7 @@ def _revision(text: str, at: str, revision: str) -> str:
 
 SCHEMES: Mapping[str, Callable[[str], Source]] = {
     "path:": _path,
-    "run:": _run,
+    RUN_SCHEME: _run,
     "hf:": _hub,
     "git+https://": _git,
     "https://": _web,

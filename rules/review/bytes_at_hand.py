@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aicert.errors import AicertError
 from aicert.formats.digest import is_hex
-from aicert.formats.lockfile import LockedInput
+from aicert.formats.lockfile import RUN_SCHEME, LockedInput
 from rules.dvc.program import object_at, own_objects
 from rules.project.locked import DIRECTORY
 from rules.project.sources import store
@@ -44,8 +44,8 @@ class Finder:
             candidates += [lambda: self._files.read(name), lambda: self._checkout.read(name)]
             # What was edited here stands in the last commit as it was.
             candidates.append(lambda: self._committed(name))
-        if item.source.startswith("run:"):
-            output = "/".join(("outputs", item.source.removeprefix("run:"), path))
+        if item.source.startswith(RUN_SCHEME):
+            output = "/".join(("outputs", item.source.removeprefix(RUN_SCHEME), path))
             candidates.append(lambda: self._checkout.read(output))
         candidates.append(lambda: self._dvc(run, item.name, path))
         for candidate in candidates:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from aicert.errors import AicertError
 from aicert.formats import statement as statements
+from aicert.formats.lockfile import RUN_SCHEME
 from aicert.text import safe
 from rules.host.terminal import fitted
 from rules.project import locked, results
 from rules.project.config import Project, Run
 from rules.runs import certify
 
-SCHEME = "run:"
 SHORT = 12
 _WIDTH, _HEIGHT, _GAP, _COLUMN, _MARGIN = 260, 38, 10, 640, 20
 _STYLE = (
@@ -45,9 +45,9 @@ class Node:
     def parents(self) -> tuple[str, ...]:
         """The runs whose outputs this one takes."""
         return tuple(
-            source.removeprefix(SCHEME).partition("/")[0]
+            source.removeprefix(RUN_SCHEME).partition("/")[0]
             for _, source, _ in self.inputs
-            if source.startswith(SCHEME)
+            if source.startswith(RUN_SCHEME)
         )
 
 
@@ -126,7 +126,7 @@ def svg(drawn: Sequence[Node]) -> str:
     boxes: list[str] = []
     top = _MARGIN
     for node in drawn:
-        own = [item for item in node.inputs if not item[1].startswith(SCHEME)]
+        own = [item for item in node.inputs if not item[1].startswith(RUN_SCHEME)]
         rows = max(len(own), 1)
         x = _MARGIN + levels[node.name] * _COLUMN + _WIDTH + 60
         y = top + (rows - 1) * (_HEIGHT + _GAP) // 2

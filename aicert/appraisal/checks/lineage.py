@@ -14,10 +14,9 @@ from aicert.appraisal.result import Ancestor, AttestationResult
 from aicert.errors import EvidenceError
 from aicert.formats import statement as statements
 from aicert.formats.certificate import Certificate
-from aicert.formats.lockfile import NAME, LockedInput
+from aicert.formats.lockfile import NAME, RUN_SCHEME, LockedInput
 from aicert.text import counted
 
-SCHEME = "run:"
 # Far above any lineage that was ever made; longer ones are appraised piece by piece.
 MAX_ANCESTORS = 32
 
@@ -55,7 +54,7 @@ class Lineage:
         ]
 
     def _ancestor(self, item: LockedInput) -> Ancestor:
-        run, _, output = item.source.removeprefix(SCHEME).partition("/")
+        run, _, output = item.source.removeprefix(RUN_SCHEME).partition("/")
         verdict: AttestationResult | None = None
         reason: str | None = "you gave no certificate of that run"
         for certificate in self._claimed.get(run, ()):
@@ -91,7 +90,7 @@ class Lineage:
 
 def run_inputs(run: VerifiedRun) -> list[LockedInput]:
     """The inputs that the lockfile says are outputs of other runs."""
-    return [item for item in run.lockfile.inputs if item.source.startswith(SCHEME)]
+    return [item for item in run.lockfile.inputs if item.source.startswith(RUN_SCHEME)]
 
 
 def appraise_lineage(
