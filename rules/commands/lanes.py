@@ -2,7 +2,8 @@
 
 Their progress is shown as it comes, a line at a time behind the program's name. The rest of what
 they say is shown in one piece when they have ended, so that no two reports mix. Ctrl-C reaches
-each of them once, with what it started, and is waited for; a second one kills them.
+each of them once, with what it started, and is waited for; a second one kills them. SIGTERM does
+the same.
 """
 
 import contextlib
@@ -13,8 +14,9 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 
 # What pytest says of a file of tests, and of more tests of it.
 _PROGRESS = re.compile(r"(tests/\S+ )?[.FEsxX]* *(\[ *\d+%\])?")
@@ -45,20 +47,54 @@ class Ended:
 
 
 def run(programs: Sequence[Program], *, lanes: int, show: Show) -> list[Ended]:
-    """Run them all, started in this order, at most `lanes` at a time."""
+    """Run them all, started in this order, at most `lanes` at a time (main thread)."""
     waiting = deque(programs)
     width = max((len(program.name) for program in programs), default=0)
     running: list[_Running] = []
     ended: list[Ended] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < lanes:
-                running.append(_Running(waiting.popleft(), width, show))
-            ended += _step(running)
-    except BaseException:
-        _stop(running)
-        raise
+    with _noted() as signals:
+        answered = 0
+        try:
+            while waiting or running:
+                if len(signals) > answered:
+                    waiting.clear()
+                    for one in running:
+                        one.signal(signal.SIGKILL if answered else signal.SIGINT)
+                    answered = len(signals)
+                while waiting and len(running) < lanes:
+                    running.append(_Running(waiting.popleft(), width, show))
+                ended += _step(running)
+        finally:
+            # Only where something else went wrong is there one.
+            for one in running:
+                one.signal(signal.SIGKILL)
+                one.process.wait()
+    if signals:
+        first = signals[0]
+        raise KeyboardInterrupt if first == signal.SIGINT else SystemExit(128 + first)
     return ended
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[list[int]]:
+    """The signals that ask for an end, as they come. None raises: in the middle of waiting for a
+    process that would leave its lock taken, and in the middle of starting one an orphan.
+    """
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    try:
+        for number in ours:
+            signal.signal(number, note)
+        yield seen
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def _step(running: list["_Running"]) -> list[Ended]:
@@ -73,18 +109,6 @@ def _step(running: list["_Running"]) -> list[Ended]:
     for one in done:
         running.remove(one)
     return [one.result() for one in done]
-
-
-def _stop(running: list["_Running"]) -> None:
-    try:
-        for one in running:
-            one.signal(signal.SIGINT)
-        while running:
-            _step(running)
-    finally:
-        for one in running:
-            one.signal(signal.SIGKILL)
-            one.process.wait()
 
 
 class _Running:
@@ -151,12 +175,13 @@ class _Running:
         return False
 
     def result(self) -> Ended:
-        """Shows what was kept."""
+        """Shows what was kept, under the program's name."""
         self.read()
         self.is_open = False
         os.close(self.output)
         if self.rest:
             self._take(self.rest)
+        self.show(f"{self.label}ended with exit code {self.process.returncode}")
         for line in self.kept:
             self.show(line)
         return Ended(

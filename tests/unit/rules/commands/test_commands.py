@@ -451,7 +451,7 @@ def test_tests_run_beside_each_other_with_coverage_of_their_own(
     one = Part(name="one", command=("one",), coverage=".coverage-one")
     ended = test._run([one, Part(name="two", command=("two",))])
     assert sorted((part.name, part.code) for part in ended) == [("one", 0), ("two", 0)]
-    assert capfd.readouterr().out == ".coverage-one\n"
+    assert ".coverage-one\n" in capfd.readouterr().out
     (alone,) = test._run([Part(name="two", command=("two",))])
     assert (alone.name, alone.code) == ("two", 0)
 

@@ -65,14 +65,20 @@ def test_two_run_at_once(tmp_path: Path) -> None:
     both = [python("a", MEET, one, two), python("long", MEET, two, one)]
     ended = lanes.run(both, lanes=2, show=shown.append)
     assert {(program.name, program.code) for program in ended} == {("a", 0), ("long", 0)}
-    assert sorted(shown) == ["a     tests/met.py .", "long  tests/met.py ."]
+    assert sorted(shown) == [
+        "a     ended with exit code 0",
+        "a     tests/met.py .",
+        "long  ended with exit code 0",
+        "long  tests/met.py .",
+    ]
 
 
 def test_no_more_at_once_than_there_are_lanes() -> None:
     shown: list[str] = []
     todo = [python(name, f"print('{name}')") for name in ("1", "2", "3")]
     ended = lanes.run(todo, lanes=1, show=shown.append)
-    assert [program.name for program in ended] == shown == ["1", "2", "3"]
+    assert [program.name for program in ended] == ["1", "2", "3"]
+    assert shown[1::2] == ["1", "2", "3"]
 
 
 def test_progress_is_shown_at_once_and_a_report_in_one_piece() -> None:
@@ -82,7 +88,8 @@ def test_progress_is_shown_at_once_and_a_report_in_one_piece() -> None:
         ["unit", "tests/unit/test_a.py", "..F..."],
         ["unit", "....", "[100%]"],
     ]
-    assert shown[2:5] == ["=== test session starts ===", "=== FAILURES ===", "what went wrong"]
+    assert shown[2] == "unit  ended with exit code 1"
+    assert shown[3:6] == ["=== test session starts ===", "=== FAILURES ===", "what went wrong"]
     assert (ended.name, ended.code) == ("unit", 1)
     assert ended.failures == (
         "FAILED tests/unit/test_a.py::test_x - assert 1 == 2",
@@ -105,7 +112,7 @@ def test_a_line_that_does_not_go_on_is_shown(
 
     hangs = "import sys; print('tests/x.py ..', end='', flush=True); open(sys.argv[1]).read()"
     lanes.run([python("p", hangs, gate)], lanes=1, show=show)
-    assert shown == ["p  tests/x.py ..", "p  tests/x.py .."]
+    assert shown[:2] == ["p  tests/x.py ..", "p  tests/x.py .."]
 
 
 def test_what_a_program_leaves_open_is_not_waited_for(tmp_path: Path) -> None:
@@ -115,7 +122,7 @@ def test_what_a_program_leaves_open_is_not_waited_for(tmp_path: Path) -> None:
     shown: list[str] = []
     (ended,) = lanes.run([python("p", leaves, gate)], lanes=1, show=shown.append)
     gate.write_text("")
-    assert (ended.code, shown) == (0, ["left"])
+    assert (ended.code, shown[1:]) == (0, ["left"])
 
 
 def test_a_program_gets_its_environment() -> None:
@@ -125,7 +132,7 @@ def test_a_program_gets_its_environment() -> None:
     )
     shown: list[str] = []
     lanes.run([program], lanes=1, show=shown.append)
-    assert shown == ["here"]
+    assert shown[1:] == ["here"]
 
 
 def start(how: str) -> "subprocess.Popen[str]":
@@ -139,16 +146,21 @@ def start(how: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_an_interrupt_reaches_a_program_once_and_its_end_is_waited_for() -> None:
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)],
+)
+def test_an_interrupt_reaches_a_program_once_and_its_end_is_waited_for(
+    number: signal.Signals, code: int
+) -> None:
     with start("end") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("p  tests/")
         # As a terminal does it: to the whole group.
-        os.killpg(process.pid, signal.SIGINT)
-        shown, said = process.communicate()
-    assert shown == "p  tests/interrupted.py .\ncleaned up\n"
-    assert process.returncode == -signal.SIGINT
-    assert said.rstrip().endswith("KeyboardInterrupt")
+        os.killpg(process.pid, number)
+        shown, _ = process.communicate()
+    assert shown == "p  tests/interrupted.py .\np  ended with exit code 2\ncleaned up\n"
+    assert process.returncode == code
 
 
 def test_a_second_interrupt_kills_it() -> None:
@@ -173,3 +185,15 @@ def test_programs_end_with_what_runs_them() -> None:
         # Readable once it has ended.
         assert select.select([watch], [], [])[0]
         os.close(watch)
+
+
+def test_nothing_runs_on_where_something_else_goes_wrong() -> None:
+    numbers: list[int] = []
+
+    def show(line: str) -> None:
+        numbers.append(int(line.split()[1].removeprefix("tests/")))
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        lanes.run([python("p", COUNTS, "hold")], lanes=1, show=show)
+    assert not Path("/proc", str(numbers[0])).exists()
