@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         measured = _measure_inputs(arguments, lockfile, events)
         attest.measure_inputs(tpm, data, measured)
         prepared = _prepare(arguments, lockfile, measured, events)
-        result = _train(arguments, prepared, events)
+        result = _train(arguments, lockfile, prepared, events)
         # The trainer is gone: before that nobody could know these bytes.
         seed = loss_sample.seed(nonce, tpm.random(32))
         events.send(machine_io.MEASURING)
@@ -200,7 +200,7 @@ def _resolve(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
 
 
 def _train(
-    arguments: argparse.Namespace, prepared: Prepared, events: Events
+    arguments: argparse.Namespace, lockfile: Lockfile, prepared: Prepared, events: Events
 ) -> training.TrainingResult:
     events.send(machine_io.TRAINING, step=0)
     limits = _limits(arguments)
@@ -212,6 +212,7 @@ def _train(
         # Copies of rows are on the same disk, or in the same memory.
         replace(limits, scratch_bytes=limits.scratch_bytes - prepared.rows.copied),
         lambda at: events.send(machine_io.TRAINING, step=at.step, total=at.total, loss=at.loss),
+        ranks=lockfile.ranks,
         user=arguments.trainer_user,
         gpus=arguments.gpu,
     )
@@ -307,6 +308,8 @@ def _report(
         arguments.training_env,
     )
     values = {**built.values, **report.of_base(output.base, output.renamed)}
+    if lockfile.ranks > 1:
+        values["ranks"] = Value("measured", lockfile.ranks)
     return replace(
         built,
         values=values,

@@ -344,7 +344,7 @@ _LIST = rf"\[{_T.replace('(', '(?:')}(?:, {_T.replace('(', '(?:')}){{0,{PATTERNS
 _KEY = r'"(p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132})"'
 _HEAD = re.compile(
     rf'version = 1\nrun = "({NAME})"\ntrainer = "({NAME})"\n'
-    rf'outputs = \[("{NAME}"(?:, "{NAME}")*)\]\n'
+    rf'outputs = \[("{NAME}"(?:, "{NAME}")*)\]\n(?:ranks = ([1-9]\d{{0,2}})\n)?'
 )
 _BLOCK = re.compile(
     rf'\n\[\[input\]\]\nname = "({NAME})"\nfrom = {_T}\n'
@@ -363,6 +363,7 @@ class Lock:
             raise NoError("not canonical")
         self.run, self.trainer = head[1], head[2]
         self.outputs = re.findall(NAME, head[3])
+        need(head[4] is None or 1 < int(head[4]) <= LOCK["`ranks`"])
         self.inputs: list[tuple[str, str, str, str]] = []
         self.signers: dict[str, str] = {}
         end = head.end()

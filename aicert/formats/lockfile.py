@@ -29,6 +29,8 @@ MAX_BYTES = 1 << 20
 MAX_INPUTS = 1000
 MAX_PATTERNS = 100
 MAX_VALUE = 1000
+# Processes of one machine; those with most GPUs have sixteen.
+MAX_RANKS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +54,16 @@ class LockedInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lockfile:
-    """The parsed form; `emit(lockfile)` gives its bytes."""
+    """The parsed form; `emit(lockfile)` gives its bytes.
+
+    `ranks`: how many processes train together.
+    """
 
     run: str
     trainer: str
     outputs: tuple[str, ...]
     inputs: tuple[LockedInput, ...]
+    ranks: int = 1
 
     def input(self, name: str) -> LockedInput:
         """The input of that name; KeyError where there is none."""
@@ -73,6 +79,8 @@ def emit(lockfile: Lockfile) -> bytes:
         f"trainer = {_quoted('trainer', lockfile.trainer)}",
         f"outputs = {_array('outputs', lockfile.outputs)}",
     ]
+    if lockfile.ranks != 1:
+        lines.append(f"ranks = {lockfile.ranks}")
     for item in lockfile.inputs:
         where = f"input {item.name}"
         lines += ["", "[[input]]", f"name = {_quoted(where, item.name)}"]
@@ -158,6 +166,8 @@ def _check(lockfile: Lockfile) -> None:
     for output in lockfile.outputs:
         check_name("output", output)
     _check_sorted("outputs", lockfile.outputs)
+    if not 1 <= lockfile.ranks <= MAX_RANKS:
+        raise LockError(f"ranks is not a number from 1 to {MAX_RANKS}: {lockfile.ranks}")
     names = tuple(item.name for item in lockfile.inputs)
     for item in lockfile.inputs:
         check_name("input", item.name)
@@ -202,6 +212,7 @@ def _read(document: Mapping[str, object]) -> Lockfile:
         run=table.text("run"),
         trainer=table.text("trainer"),
         outputs=table.texts("outputs", MAX_PATTERNS),
+        ranks=table.take("ranks", int, 1),
         inputs=tuple(_read_input(item, f"input[{i}]") for i, item in enumerate(inputs)),
     )
     table.done()

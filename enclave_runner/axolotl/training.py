@@ -31,6 +31,16 @@ COMMAND = (
     PYTHON, "-P", "-m", "axolotl.cli.main", "train", CONFIG,
     "--launcher", "python",
 )  # fmt: skip
+# Its processes meet on the sandbox's own loopback, where nobody else is: any port is free.
+_TORCHRUN = (
+    "-m", "torch.distributed.run", "--nnodes=1", "--rdzv-backend=static",
+    "--master-addr=127.0.0.1", "--master-port=29500",
+)  # fmt: skip
+# Without the first, processes that have no GPUs train each on its own, on all rows.
+_TOGETHER = {
+    "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo",
+}  # fmt: skip
+_TRAINER = ("-m", "axolotl.cli.train", CONFIG)
 PACKAGES = (
     "accelerate", "axolotl", "datasets", "numpy", "peft", "safetensors", "tokenizers", "torch",
     "transformers", "trl",
@@ -116,10 +126,13 @@ def train(
     limits: Limits,
     on_progress: Callable[[Progress], None] | None = None,
     *,
+    ranks: int = 1,
     user: int | None = None,
     gpus: Sequence[Path] = (),
 ) -> TrainingResult:
     """Train in `scratch`, which must be empty or absent; the log lies beside it.
+
+    `ranks`: how many processes train together, each with its share of the rows.
 
     `shown`: what the trainer sees of the inputs, place → file or folder. `user`: see
     containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError where nothing could be
@@ -132,8 +145,8 @@ def train(
     log = scratch.with_name(scratch.name + "-training.log")
     reader = _Reader(on_progress)
     ended = containment.run(
-        COMMAND,
-        _sandbox(shown, scratch, config, training_env, limits, user, gpus),
+        command(ranks),
+        _sandbox(shown, scratch, config, training_env, limits, user, gpus, ranks),
         limits,
         log,
         reader.take,
@@ -151,17 +164,25 @@ def train(
         excluded=prune(output),
         self_reported=reader.counters,
         pace=reader.pace.points,
-        facts=facts(training_env, limits),
+        facts=facts(training_env, limits, ranks),
     )
 
 
-def environment(limits: Limits) -> dict[str, str]:
+def command(ranks: int) -> tuple[str, ...]:
+    """What trains, in `ranks` processes."""
+    if ranks == 1:
+        return COMMAND
+    return (PYTHON, "-P", *_TORCHRUN, f"--nproc-per-node={ranks}", *_TRAINER)
+
+
+def environment(limits: Limits, ranks: int = 1) -> dict[str, str]:
     """Every variable of the trainer's environment: nothing is inherited."""
     home = f"{SCRATCH}/home"
-    threads = str(limits.threads)
+    threads = str(max(1, limits.threads // ranks))
+    together = _TOGETHER if ranks > 1 else {}
     # Each process that only prepares rows first imports what the trainer has imported.
     workers = threads if limits.threads > 1 else "0"
-    return {
+    return together | {
         # Nothing asks a hub, and nothing tells anyone.
         "AXOLOTL_DO_NOT_TRACK": "1",
         "DO_NOT_TRACK": "1",
@@ -205,9 +226,9 @@ def environment(limits: Limits) -> dict[str, str]:
     }
 
 
-def facts(training_env: Path, limits: Limits) -> dict[str, object]:
+def facts(training_env: Path, limits: Limits, ranks: int = 1) -> dict[str, object]:
     """What the runner knows of the training environment without asking it."""
-    variables = environment(limits)
+    variables = environment(limits, ranks)
     repeatable = (
         "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_DOMAIN_NUM_THREADS", "OMP_NUM_THREADS",
         "ONEDNN_MAX_CPU_ISA", "PYTHONHASHSEED", "SOURCE_DATE_EPOCH",
@@ -258,6 +279,7 @@ def _sandbox(
     limits: Limits,
     user: int | None,
     gpus: Sequence[Path],
+    ranks: int,
 ) -> Sandbox:
     read_only = {
         **interpreter(training_env),
@@ -265,9 +287,10 @@ def _sandbox(
         CONFIG: config,
         **{place: path.resolve() for place, path in shown.items()},
     }
-    variables = environment(limits)
+    variables = environment(limits, ranks)
     if gpus:
         del variables["CUDA_VISIBLE_DEVICES"]
+        variables.pop("ACCELERATE_USE_CPU", None)
     return Sandbox(
         read_only=read_only,
         devices=tuple(gpus),

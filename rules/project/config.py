@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from aicert.errors import AicertError, ConfigError, LockError
-from aicert.formats.lockfile import CONFIG_INPUT, NAME, check_signer
+from aicert.formats.lockfile import CONFIG_INPUT, MAX_RANKS, NAME, check_signer
 from aicert.sources import forms
 from aicert.sources.choice import Choice
 from rules.host import toml_table
@@ -57,7 +57,8 @@ class Input:
 class Run:
     """One `[runs.NAME]`. `inputs` includes the config and is sorted by name.
 
-    `default`: whether commands that certify or verify mean it where no run is named.
+    `default`: whether commands that certify or verify mean it where no run is named. `ranks`: how
+    many processes train together.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Run:
     outputs: tuple[str, ...]
     inputs: tuple[Input, ...]
     default: bool = True
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +206,7 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
             f"{FILE}: {table.where}: lockfiles/{name}.lock.toml is the lock of a machine's image",
             hint="give the run another name",
         )
-    table.only("config", "machine", "outputs", "inputs", "default")
+    table.only("config", "machine", "outputs", "inputs", "default", "ranks")
     machine = table.text("machine")
     if machine not in machines:
         raise ConfigError(
@@ -221,12 +223,16 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
     raw = Table(table.take("inputs", dict), f"{table.where}.inputs")
     inputs += [_input(key, value, f"{raw.where}.{key}") for key, value in raw.rest().items()]
     inputs.sort(key=lambda item: item.name)
+    ranks = table.count("ranks", 1)
+    if ranks > MAX_RANKS:
+        raise ConfigError(f"{FILE}: {table.where}.ranks is at most {MAX_RANKS}")
     return Run(
         name=name,
         machine=machines[machine],
         outputs=(outputs[0],),
         inputs=tuple(inputs),
         default=table.flag("default", True),
+        ranks=ranks,
     )
 
 

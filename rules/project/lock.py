@@ -53,7 +53,11 @@ def resolve(
             locked = _locked(item, resolved_inputs[item.name])
         inputs.append(locked)
     lockfile = Lockfile(
-        run=run.name, trainer=TRAINER, outputs=tuple(sorted(run.outputs)), inputs=tuple(inputs)
+        run=run.name,
+        trainer=TRAINER,
+        outputs=tuple(sorted(run.outputs)),
+        inputs=tuple(inputs),
+        ranks=run.ranks,
     )
     return Lock(
         lockfile=lockfile,

@@ -21,6 +21,8 @@ def is_same(item: Input, locked: LockedInput) -> bool:
 
 def check_configured(run: Run, locked: Lockfile) -> None:
     """Before anything is measured: what can be seen in the two files alone."""
+    if run.ranks != locked.ranks:
+        raise stale(run, f"ranks\n  locked      {locked.ranks}\n  aicert.toml {run.ranks}")
     old = {item.name: item for item in locked.inputs}
     for item in run.inputs:
         if item.name not in old:
@@ -60,6 +62,8 @@ def difference(locked: Lockfile, fresh: Lockfile) -> str:
         return (
             f"outputs\n  locked  {', '.join(locked.outputs)}\n  found   {', '.join(fresh.outputs)}"
         )
+    if locked.ranks != fresh.ranks:
+        return f"ranks\n  locked  {locked.ranks}\n  found   {fresh.ranks}"
     old = {item.name: item for item in locked.inputs}
     new = {item.name: item for item in fresh.inputs}
     for name in sorted(old.keys() | new.keys()):

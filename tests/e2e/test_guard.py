@@ -150,6 +150,8 @@ PROCESS = {
     "declared words, another program": "import subprocess\n"
     "subprocess.run(['nvidia-smi', '--query-gpu=count,name', '--format=csv,noheader'],"
     " executable='/usr/bin/true')",
+    "a trainer of another module": "import subprocess, sys\n"
+    "subprocess.run([sys.executable, '-u', '-m', 'axolotl.cli.main', '/aicert/config.json'])",
     "an interpreter without its site": "import subprocess, sys\n"
     "subprocess.run([sys.executable, '-S', '-c', ''])",
     "without an event": "from multiprocessing.util import spawnv_passfds\n"

@@ -258,6 +258,23 @@ def test_a_key_of_the_rows_that_axolotl_loses_ends_the_training(
     assert "dropped datasets[0].train_on_last_step_only" in result.log.read_text()
 
 
+def test_two_processes_share_the_rows_and_give_the_same_bytes_twice(
+    tmp_path: Path, environment: Path, inputs: dict[str, Path]
+) -> None:
+    wanted = effective(inputs, change=(("max_steps: 40", "max_steps: 3"),))
+    seen = seen_of(inputs, wanted, tmp_path / "seen", environment)
+    first, second = (
+        training.train(wanted, seen, tmp_path / name, environment, Limits(), ranks=2)
+        for name in ("first", "second")
+    )
+    assert first.exit_code == second.exit_code == "0", first.log.read_text()[-3000:]
+    assert files_of(first.output) == files_of(second.output)
+    told = first.self_reported
+    assert told["losses"] == second.self_reported["losses"]
+    # 256 rows in steps of 8 for each of two processes.
+    assert (told["steps"], told["epochs"]) == (3, 3 / 16)
+
+
 @pytest.mark.parametrize(
     ("change", "limits", "code", "limit"),
     [

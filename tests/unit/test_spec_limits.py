@@ -103,6 +103,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "characters of a name of a run, input, output or trainer": (
             "aicert.formats.lockfile.MAX_NAME",
         ),
+        "`ranks`": ("aicert.formats.lockfile.MAX_RANKS",),
         "characters of a value": ("aicert.formats.lockfile.MAX_VALUE",),
         "patterns of `only`, and of `except`": ("aicert.formats.lockfile.MAX_PATTERNS",),
         "files of a directory": ("aicert.formats.paths.MAX_FILES",),

@@ -112,7 +112,9 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
     if not weights:
         raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
     origin = run.report.values[STEPS].origin
-    first_line = f"{steps} {STEPS} ({origin}), {_tokens(run)}"
+    ranks = run.lockfile.ranks
+    shared = f", in {ranks} processes" if ranks > 1 else ""
+    first_line = f"{steps} {STEPS} ({origin}), {_tokens(run)}{shared}"
     lines = [first_line, f"{counted(weights, 'weight file')}: {_compared(run)}"]
     if run.report.version > 1:
         lines += [*_base(run), *_fit(run)]

@@ -145,6 +145,9 @@ class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
             lost = list(aicert_config.lost_keys(json.load(file), cfg))
         if lost:
             raise ValueError(f"config: Axolotl's validation dropped {', '.join(lost)}")
+        if cfg.world_size > 1 and not torch.cuda.is_available():
+            # Axolotl gives each process an accelerator of its own, by number.
+            cfg.device_map = {"": "cpu"}
 
     def pre_model_load(self, cfg: Any) -> None:
         set_seed(cfg.seed)

@@ -228,8 +228,15 @@ def _of_dlopen(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
 
 def _of_process(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
     program, words = args[0], args[1]
-    declared = isinstance(words, (list, tuple)) and tuple(words) in aicert_places.PROGRAMS
+    declared = isinstance(words, (list, tuple)) and (
+        tuple(words) in aicert_places.PROGRAMS or _is_trainer(words)
+    )
     return None if declared and program == words[0] else _PROCESS
+
+
+def _is_trainer(words: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether it is one of the trainers that torchrun starts, by this interpreter."""
+    return tuple(words) == (sys.executable, *aicert_places.TRAINER)
 
 
 def _of_system(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
@@ -333,8 +340,14 @@ def _end(violation: str, detail: str) -> NoReturn:
 
 
 def _is_worker(words: list[str], programs: list[str]) -> bool:
-    """Whether it is this interpreter, with flags that leave the hook in and a declared text."""
-    if "-c" not in words or programs != [sys.executable] or words[0] != sys.executable:
+    """Whether it is this interpreter, with flags that leave the hook in and a declared text, or one
+    of the trainers that torchrun starts.
+    """
+    if programs != [sys.executable] or words[0] != sys.executable:
+        return False
+    if _is_trainer(words):
+        return True
+    if "-c" not in words:
         return False
     at = words.index("-c")
     flags, text, rest = words[1:at], words[at + 1 : at + 2], words[at + 2 :]

@@ -67,6 +67,9 @@ PLACES = {
 # Whole command lines. Accelerate asks for GPUs by name, and does without where the program is not.
 PROGRAMS = (("nvidia-smi", "--query-gpu=count,name", "--format=csv,noheader"),)
 
+# What torchrun tells each of its interpreters, where a run has several trainers.
+TRAINER = ("-u", "-m", "axolotl.cli.train", "/aicert/config.json")
+
 # What such an interpreter may be told besides: what the trainer's own was. `-S` is not among them.
 FLAGS = ("-B", "-E", "-I", "-P", "-s", "-u")
 

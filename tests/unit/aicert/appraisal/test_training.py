@@ -96,6 +96,14 @@ def test_a_base_that_is_no_input_is_said_to_be_none() -> None:
     assert "trained on 'other/sub', which is no input" in told
 
 
+def test_a_verdict_says_how_many_processes_trained() -> None:
+    scene = Scene("local", 2)
+    assert "processes" not in scene.appraise().check("outputs.trained").detail
+    scene.edit("lockfile", lambda lockfile: replace(lockfile, ranks=2))
+    detail = scene.appraise().check("outputs.trained").detail
+    assert detail.startswith("40 steps (self-reported), 5120 tokens (self-reported), in 2 proc")
+
+
 def based(values: dict[str, str]) -> str:
     more = {key: Value("measured", text) for key, text in values.items()}
     scene = Scene("local", 2).edit(

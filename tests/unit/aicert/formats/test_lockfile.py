@@ -61,6 +61,7 @@ def lockfiles(draw: st.DrawFn) -> Lockfile:
         trainer=draw(NAME),
         outputs=tuple(sorted(outputs)),
         inputs=tuple(inputs),
+        ranks=draw(st.integers(1, lockfile.MAX_RANKS)),
     )
 
 
@@ -173,6 +174,10 @@ def small(old: str, new: str) -> bytes:
         (small('run = "r"\n', ""), "lockfile.run: expected a string"),
         (small('run = "r"\n', 'run = "r"\nmore = "x"\n'), "lockfile has an unknown key 'more'"),
         (small('["m"]', "[]"), "at least one output"),
+        (small('["m"]\n', '["m"]\nranks = 1\n'), "edited by hand"),
+        (small('["m"]\n', '["m"]\nranks = 0\n'), "ranks is not a number from 1 to 64: 0"),
+        (small('["m"]\n', '["m"]\nranks = 65\n'), "ranks is not a number from 1 to 64: 65"),
+        (small('["m"]\n', '["m"]\nranks = "2"\n'), "ranks: an integer"),
         (small('["m"]', '["m", "m"]'), "outputs are not sorted"),
         (small('["m"]', '["n", "m"]'), "outputs are not sorted"),
         (small('["m"]', '["m",  "n"]'), "line 4 was"),

@@ -127,6 +127,19 @@ def test_one_thread_prepares_rows_in_the_trainers_own_process(threads: int, work
     assert (told["OMP_NUM_THREADS"], told["AXOLOTL_DATASET_NUM_PROC"]) == (str(threads), workers)
 
 
+def test_several_processes_share_the_threads_and_meet_on_the_loopback() -> None:
+    assert training.command(1) == training.COMMAND
+    words = training.command(2)
+    assert words[1:4] == ("-P", "-m", "torch.distributed.run")
+    assert {"--nproc-per-node=2", "--master-addr=127.0.0.1"} < set(words)
+    alone, shared = environment(Limits(threads=4)), environment(Limits(threads=4), 2)
+    assert (alone["OMP_NUM_THREADS"], shared["OMP_NUM_THREADS"]) == ("4", "2")
+    assert environment(Limits(), 2)["OMP_NUM_THREADS"] == "1"
+    assert {key for key in shared if key not in alone} == {
+        "ACCELERATE_USE_CPU", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME",
+    }  # fmt: skip
+
+
 def test_the_pace_is_the_runners_clock_and_stays_small() -> None:
     at = iter(range(100_000))
     pace = Pace(lambda: float(next(at)))

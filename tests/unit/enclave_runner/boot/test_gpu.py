@@ -59,8 +59,9 @@ def test_who_trains_sees_gpus_only_where_they_are_given(
     gpus: tuple[Path, ...], tmp_path: Path
 ) -> None:
     (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\n")
-    sandbox = training._sandbox({}, tmp_path, tmp_path, tmp_path, Limits(), None, gpus)
+    sandbox = training._sandbox({}, tmp_path, tmp_path, tmp_path, Limits(), None, gpus, 2)
     assert sandbox.devices == gpus
+    assert ("ACCELERATE_USE_CPU" in sandbox.environment) is not bool(gpus)
     assert ("CUDA_VISIBLE_DEVICES" in sandbox.environment) is not bool(gpus)
 
 

@@ -86,6 +86,8 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ("allow-pickle = true", "alow-pickle = true", "did you mean 'allow-pickle'?"),
         ("[machines.here]", "[runs.tiny]\n[machines.here]", "is not TOML"),
         ('"path:tiny.yml"', "3", "runs.tiny.config is not a string"),
+        ('outputs = ["model"]', 'outputs = ["model"]\nranks = 0', "ranks must be at least 1"),
+        ('outputs = ["model"]', 'outputs = ["model"]\nranks = 65', "ranks is at most 64"),
         ('outputs = ["model"]', 'outputs = ["model"]\ndefault = 1', "tiny.default is not true or"),
         (
             '"local"',

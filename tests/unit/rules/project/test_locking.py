@@ -168,3 +168,16 @@ def test_the_listing_of_an_input_that_went_is_removed(root: Path) -> None:
     (root / "aicert.toml").write_text(TOML.replace('data = "path:data"', ""))
     lock_tiny(root)
     assert not (root / "lockfiles" / "tiny").exists()
+
+
+def test_the_number_of_processes_is_locked_where_it_is_above_one(root: Path) -> None:
+    lock.write(root, lock.resolve(root, the_run(root)))
+    alone = locked.read(root, "tiny")
+    assert b"ranks" not in alone
+    toml = root / "aicert.toml"
+    toml.write_text(toml.read_text().replace('["model"]\n', '["model"]\nranks = 2\n'))
+    with pytest.raises(LockError, match=r"stale: ranks\n  locked      1\n  aicert.toml 2"):
+        lock.current(root, the_run(root))
+    lock.write(root, lock.resolve(root, the_run(root)))
+    assert b'outputs = ["model"]\nranks = 2\n' in locked.read(root, "tiny")
+    assert lock.current(root, the_run(root)).lockfile.ranks == 2
