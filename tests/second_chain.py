@@ -42,6 +42,10 @@ class NoError(Exception):
     """The evidence says no."""
 
 
+class OpenError(Exception):
+    """A question that stays open."""
+
+
 @dataclass(frozen=True)
 class Root:
     """A root of a policy: DER, tier, whether the purpose is required, subject suffixes."""
@@ -51,11 +55,18 @@ class Root:
     purpose: bool = True
     suffixes: tuple[str, ...] = ()
     pinned: tuple[bytes, ...] = ()
+    eku: str = AK_PURPOSE
 
 
 def need(condition: object, why: str = "") -> None:
     if not condition:
         raise NoError(why)
+
+
+def need_known(condition: object) -> None:
+    """What is not known cannot be judged."""
+    if not condition:
+        raise OpenError
 
 
 def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
@@ -73,7 +84,13 @@ def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
         required = given.get("ak-purpose", "required") == "required"
         suffixes = tuple(given.get("subject-suffixes", ()))
         middle = [_der((path.parent / name).read_text()) for name in given.get("intermediates", ())]
-        roots.append(Root(der, given["tier"], required, suffixes, tuple(middle)))
+        middle += [
+            _der((path.parent / one["certificate"]).read_text())
+            for one in policy.get("intermediate", [])
+            if one["root"] == given["name"]
+        ]
+        eku = given.get("ak-eku", AK_PURPOSE)
+        roots.append(Root(der, given["tier"], required, suffixes, tuple(middle), eku))
     for chip in policy.get("chip", []):
         for key in ("root", "issuer"):
             chip[key] = _der((path.parent / chip[key]).read_text())
@@ -105,15 +122,20 @@ def load(der: bytes) -> x509.Certificate:
         key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
         need(certificate.serial_number > 0)
         need(all(e.oid.dotted_string in UNDERSTOOD for e in certificate.extensions if e.critical))
+    except UnsupportedAlgorithm:
+        raise OpenError from None
     except _UNSOUND:
         raise NoError("no certificate") from None
     outside(der, certificate)
     if isinstance(key, rsa.RSAPublicKey):
         need(2048 <= key.key_size <= RSA_BITS)
     else:
-        need(isinstance(key, ec.EllipticCurvePublicKey))
-        need(getattr(key, "curve").name in ("secp256r1", "secp384r1"))  # noqa: B009 - of two kinds
-    need(algorithm is not None and algorithm.name in ("sha256", "sha384", "sha512"))
+        need_known(isinstance(key, ec.EllipticCurvePublicKey))
+        known = getattr(key, "curve").name in ("secp256r1", "secp384r1")  # noqa: B009 - of two kinds
+        need_known(known)
+    name = algorithm.name if algorithm else ""
+    need(name not in ("md5", "sha1", "sha224"))
+    need_known(name in ("sha256", "sha384", "sha512"))
     return certificate
 
 
@@ -141,9 +163,9 @@ def simulated(certificate: x509.Certificate) -> tuple[bytes, bool] | None:
     return None
 
 
-def has_purpose(certificate: x509.Certificate, absent: bool) -> bool:
+def has_purpose(certificate: x509.Certificate, purpose: str, absent: bool) -> bool:
     usage = extension(certificate, x509.ExtendedKeyUsage)
-    return absent if usage is None else AK_PURPOSE in [oid.dotted_string for oid in usage]
+    return absent if usage is None else purpose in [oid.dotted_string for oid in usage]
 
 
 def issued(child: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -160,26 +182,54 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
     path = [load(der) for der in chain]
     need(len(set(path)) == len(path))
     last = strip_padding(chain[-1])
-    for root in roots:
-        anchor = load(root.der)
-        if last == root.der:
-            path.pop()
+    brought = [root for root in roots if root.der == last]
+    if brought:
+        need(len(path) > 1, "only the root")
+    for root in brought or roots:
+        whole = complete(path[:-1] if brought else path, root, at)
+        if whole:
             break
-        if issued(path[-1], anchor):
-            break
-        middle = [load(der) for der in root.pinned if issued(path[-1], load(der))]
-        if middle:
-            path.append(middle[0])
-            break
+        if brought and path[-2].issuer == path[-1].subject:
+            raise NoError("not signed by the root that is sent along")
     else:
-        raise NoError("no root")
-    need(path, "only the root")
-    path.append(anchor)
+        raise missing(path[:-1] if brought else path, brought or roots)
+    path, anchor = whole, load(root.der)
     check_leaf(path[0], root, anchor)
     for depth, (child, issuer) in enumerate(pairwise(path)):
-        check_issuer(child, issuer, depth)
+        check_issuer(child, issuer, depth, root.eku)
     need(all(c.not_valid_before_utc <= at <= c.not_valid_after_utc for c in path))
     return path[0].public_key(), root
+
+
+def complete(
+    path: Sequence[x509.Certificate], root: Root, at: datetime
+) -> list[x509.Certificate] | None:
+    """The shortest way to the root by certificates that it pins, valid ones first."""
+    pinned = [load(der) for der in root.pinned]
+    pinned.sort(key=lambda c: not c.not_valid_before_utc <= at <= c.not_valid_after_utc)
+    ways = [list(path)]
+    while ways:
+        way = ways.pop(0)
+        if issued(way[-1], load(root.der)):
+            return [*way, load(root.der)]
+        if len(way) <= 4:
+            ways += [[*way, one] for one in pinned if one not in way and issued(way[-1], one)]
+    return None
+
+
+def missing(path: Sequence[x509.Certificate], roots: Sequence[Root]) -> Exception:
+    """Without the certificate of an issuer that nobody knows, nothing was checked that failed."""
+    known = [load(der) for root in roots for der in (root.der, *root.pinned)]
+    last = path[-1]
+    for _ in known:
+        last = next((one for one in known if issued(last, one) and one != last), last)
+    wanted = extension(last, x509.AuthorityKeyIdentifier)
+    named = last.issuer == last.subject
+    for one in known:
+        own = extension(one, x509.SubjectKeyIdentifier)
+        same = wanted is None or wanted.key_identifier in (None, own.digest if own else b"")
+        named = named or (one.subject == last.issuer and (one.issuer == one.subject or same))
+    return NoError("no root") if simulated(path[0]) or named or not roots else OpenError()
 
 
 def check_leaf(leaf: x509.Certificate, root: Root, anchor: x509.Certificate) -> None:
@@ -189,20 +239,23 @@ def check_leaf(leaf: x509.Certificate, root: Root, anchor: x509.Certificate) -> 
     usage = extension(leaf, x509.KeyUsage)
     if usage is not None:
         need(usage.digital_signature and not usage.key_cert_sign and not usage.crl_sign)
-    need(has_purpose(leaf, absent=not root.purpose))
+    need(usage is not None or root.eku == AK_PURPOSE)
+    need(has_purpose(leaf, root.eku, absent=not root.purpose))
     names = leaf.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
     need(not root.suffixes or (names and str(names[-1].value).endswith(root.suffixes)))
     need(simulated(leaf) == simulated(anchor))
 
 
-def check_issuer(child: x509.Certificate, issuer: x509.Certificate, depth: int) -> None:
+def check_issuer(
+    child: x509.Certificate, issuer: x509.Certificate, depth: int, purpose: str
+) -> None:
     """Rule 5; `depth` CAs stand below the issuer."""
     constraints = extension(issuer, x509.BasicConstraints)
     need(constraints is not None and constraints.ca)
     need(constraints.path_length is None or depth <= constraints.path_length)
     usage = extension(issuer, x509.KeyUsage)
     need(usage is None or usage.key_cert_sign)
-    need(has_purpose(issuer, absent=True))
+    need(has_purpose(issuer, purpose, absent=True))
     need(not depth or simulated(child) in (None, simulated(issuer)))
     authority = extension(child, x509.AuthorityKeyIdentifier)
     if authority is not None and authority.key_identifier is not None:

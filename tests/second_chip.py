@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from tests.second_chain import NoError, load, need, strip_padding
+from tests.second_chain import NoError, OpenError, load, need, need_known, strip_padding
 from tests.second_forms import sha, strict_json
 from tests.second_limits import limits
 
@@ -25,6 +25,8 @@ HCL = limits("confidential.md")
 PARTS = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
 # 1.3.6.1.4.1.3704.1
 AMD = bytes.fromhex("2b060104019c7801")
+# 1.2.840.113549.1.1.10
+PSS_OID = bytes.fromhex("2a864886f70d01010a")
 PSS = padding.PSS(padding.MGF1(hashes.SHA384()), 48)
 
 
@@ -48,6 +50,17 @@ def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
     return found
 
 
+def line_of(name: bytes) -> str:
+    """The last common name."""
+    found = ""
+    for _, one, _ in der(name):
+        for _, pair, _ in der(one):
+            oid, value = der(pair)
+            if oid[1] == b"\x55\4\3":
+                found = value[1].decode(errors="replace")
+    return found
+
+
 class Chip:
     """A chip's certificate: what is signed, by whom, until when, and what it says."""
 
@@ -60,7 +73,11 @@ class Chip:
         tags = [tag for tag, _, _ in fields]
         need(tags == [0xA0, 2, 0x30, 0x30, 0x30, 0x30, 0x30, 0xA3])
         need(fields[0][1] == b"\2\1\2" and fields[1][1] and fields[1][1][0] < 128)
+        # What stands outside is what stands inside.
+        need(fields[2][2] == parts[1][2])
+        self.algorithm = der(fields[2][1])[0][1]
         self.issuer = fields[3][2]
+        self.line = line_of(fields[3][1])
         self.times = [self._time(*one) for one in der(fields[4][1])]
         try:
             self.key = load_der_public_key(fields[6][2])
@@ -107,42 +124,54 @@ class Report:
     """The content of NV 0x01400001."""
 
     def __init__(self, data: bytes) -> None:
-        need(len(data) >= 1236 and data[:4] == b"HCLA" and little(data[4:8]) in (1, 2))
+        need(len(data) >= 1236 and data[:4] == b"HCLA")
+        need_known(little(data[4:8]) in (1, 2))
         size, version, kind, hash_, length = (
             little(data[at : at + 4]) for at in range(1216, 1236, 4)
         )
         end = 1236 + length
-        need(
-            (version, kind, hash_, size) == (1, 2, 1, length + 20) and length <= HCL["runtime data"]
-        )
+        need_known((version, kind, hash_) == (1, 2, 1))
+        need(size == length + 20 and length <= HCL["runtime data"])
         need(little(data[8:12]) == end <= len(data) and not any(data[end:]))
         self.snp, self.runtime = data[32:1216], data[1236:end]
         flags = self._number(0x48)
-        need(self._number(0) in (2, 3, 4, 5) and self._number(0x34) == 1 and not flags & 0x1E)
+        need_known(self._number(0) in (2, 3, 4, 5) and self._number(0x34) == 1)
+        self.signing_key = flags >> 2 & 7
+        need(not flags & 2 and self.signing_key != 7)
+        need_known(self.signing_key < 2)
 
     def _number(self, at: int, size: int = 4) -> int:
         return little(self.snp[at : at + size])
 
     def check_chip(
         self, certificate: bytes, roots: Sequence[Mapping[str, Any]], at: datetime
-    ) -> Mapping[str, int]:
-        """The least versions of the root that vouches for the chip that signed."""
+    ) -> Mapping[str, Any]:
+        """The policy's table of whoever vouches for the key that signed."""
+        kinds = ["vlek" if one.get("key") == "vlek" else "vcek" for one in roots]
+        wanted = ("vcek", "vlek")[self.signing_key]
+        need_known(wanted == "vcek" or wanted in kinds)
         chip = Chip(certificate)
-        for given in roots:
+        need_known(chip.algorithm == PSS_OID)
+        named = False
+        for given, kind in zip(roots, kinds, strict=True):  # noqa: B007 - used after
             ask, ark = load(given["issuer"]), load(given["root"])
-            if chip.issuer == ask.subject.public_bytes() and issued(
-                chip.signed, chip.signature, ask
-            ):
+            same = chip.issuer == ask.subject.public_bytes()
+            named = named or same
+            if same and issued(chip.signed, chip.signature, ask):
                 break
         else:
-            raise NoError("maker")
+            if named or chip.line in ("SEV-Genoa", "SEV-Milan"):
+                raise NoError("maker")
+            raise OpenError
+        need(kind == wanted)
         need(issued(ask.tbs_certificate_bytes, ask.signature, ark))
         need(all(c.not_valid_before_utc <= at <= c.not_valid_after_utc for c in (ask, ark)))
         need(chip.times[0] <= at <= chip.times[1])
         key = chip.key
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
             raise NoError("curve")
-        need(chip.chip_id() == self.snp[0x1A0:0x1E0])
+        need(AMD + b"\5" in chip.says or wanted == "vcek")
+        need(wanted == "vlek" or chip.chip_id() == self.snp[0x1A0:0x1E0])
         need(bytes(chip.tcb()) == self.snp[0x180:0x188])
         r, s = (self._number(at, 72) for at in (0x2A0, 0x2A0 + 72))
         try:
@@ -151,18 +180,20 @@ class Report:
             )
         except InvalidSignature:
             raise NoError("report") from None
-        least: Mapping[str, int] = given["minimum-tcb"]
-        return least
+        return given
 
     def check_guest(self, least: Mapping[str, int]) -> None:
         policy = self._number(8, 8)
-        need(policy >> 17 & 0b111 == 0b001 and policy >> 26 == 0)
+        need(policy >> 17 & 0b111 == 0b001)
         need(self._number(0x30) == 0)
+        need_known(policy >> 26 == 0)
         need(all(self.snp[0x180 + place] >= least[part] for part, place in PARTS.items()))
 
-    def check_launch(self, launches: Sequence[Mapping[str, Any]]) -> None:
-        signer, svn = self.snp[0xE0:0x110].hex(), self._number(4)
-        need(any(one["id-key"] == signer and one.get("minimum-svn", 0) <= svn for one in launches))
+    def check_launch(self, launches: Sequence[Mapping[str, Any]], chip: str, at: datetime) -> None:
+        signer, svn, today = self.snp[0xE0:0x110].hex(), self._number(4), f"{at:%Y-%m-%d}"
+        here = [one for one in launches if one.get("chip", chip) == chip]
+        now = [one for one in here if today <= one.get("until", today)]
+        need(any(one["id-key"] == signer and one.get("minimum-svn", 0) <= svn for one in now))
 
     def check_binding(self, key: Any) -> None:
         need(self.snp[0x50:0x90] == sha(self.runtime) + bytes(32))
@@ -172,7 +203,9 @@ class Report:
         names = [one.get("kid", "") for one in document["keys"]]
         need(all(type(name) is str for name in names) and names.count("HCLAkPub") == 1)
         said = document["keys"][names.index("HCLAkPub")]
-        need(said.get("kty") == "RSA" and isinstance(key, rsa.RSAPublicKey))
+        need(type(said.get("kty")) is str)
+        need_known(said["kty"] == "RSA")
+        need(isinstance(key, rsa.RSAPublicKey))
         numbers = key.public_numbers()
         need((self._unbase64url(said.get("n")), self._unbase64url(said.get("e"))) ==
              (numbers.n, numbers.e))  # fmt: skip

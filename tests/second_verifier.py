@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import second_chip, second_training
 from tests import second_forms as forms
-from tests.second_chain import NoError, Root, check_signature, need, verify_chain
+from tests.second_chain import NoError, OpenError, Root, check_signature, need, verify_chain
 from tests.second_forms import Attest, Lock, replay, sha, unbase64
 from tests.second_statement import Statement
 
@@ -57,10 +57,6 @@ CHECKS = (
 )
 TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
 EMPTY = hashlib.sha256(b"").hexdigest()
-
-
-class OpenError(Exception):
-    """The check can say neither yes nor no."""
 
 
 class NotAskedError(Exception):
@@ -189,14 +185,14 @@ class Appraisal:
         if "chipCertificate" not in given:
             raise OpenError
         der = unbase64(given["chipCertificate"])
-        self.least = self.wrapped.check_chip(der, roots, self.asked.at)
+        self.maker = self.wrapped.check_chip(der, roots, self.asked.at)
 
     def _guest(self) -> None:
-        self.wrapped.check_guest(self.least)
+        self.wrapped.check_guest(self.maker["minimum-tcb"])
         launches = self.asked.policy.get("launch", ())
         if not launches:
             raise OpenError
-        self.wrapped.check_launch(launches)
+        self.wrapped.check_launch(launches, self.maker["name"], self.asked.at)
 
     def _binding(self) -> None:
         self.wrapped.check_binding(self.ak)
@@ -288,7 +284,11 @@ class Appraisal:
         if not accepted:
             raise OpenError
         found = {f"pcr{index}": self.pcrs[index].hex() for index in (0, 1, 2, 3, 7)}
-        need(any({key: one[key] for key in found} == found for one in accepted))
+        sets = [[one] for one in accepted if "family" not in one]
+        families = {one["family"] for one in accepted if "family" in one}
+        sets += [[one for one in accepted if one.get("family") == name] for name in families]
+        need(any(all(any(one[key] == value for one in some) for key, value in found.items())
+                 for some in sets))  # fmt: skip
 
     # measurement.md
 

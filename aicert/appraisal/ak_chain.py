@@ -6,6 +6,8 @@ is certified and *which root of the policy* says so; tier and further checks fol
 never from a field of the evidence.
 
 Promises: leaf first, each certificate issued by the next, nothing reordered, repeated or left over.
+A chain that stops early is completed from intermediates that the policy pins; where one is missing
+there is no verdict, since nothing was checked that failed.
 What a sound certificate is, and what is left out of X.509, says `crypto/x509.py`.
 """
 
@@ -25,7 +27,7 @@ from aicert.crypto.x509 import (
     load,
     trim_padding,
 )
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.frozen import dataclass
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 # Leaf, two intermediates, and a root that is sent along: the longest that platforms have.
 MAX_CHAIN = 4
+# Between leaf and root, those of the policy included.
+MAX_INTERMEDIATES = 4
 
 # TCG EK Credential Profile, 3.5.15: tcg-kp-AIKCertificate.
 EKU_AK = "2.23.133.8.3"
@@ -44,9 +48,10 @@ class Root:
     """A platform root that a policy pins, and what a chain to it means.
 
     `simulated` is the driver whose simulated platforms it certifies, None for a real one;
-    `needs_eku` is whether an AK certificate must carry tcg-kp-AIKCertificate (the root's hierarchy
-    also certifies other keys); `subjects` are the suffixes, one of which the AK certificate's
-    common name must have (empty: any name); `intermediates` complete a chain that lacks them.
+    `eku` is the key purpose of its AK certificates, and `needs_eku` whether they must carry it (the
+    root's hierarchy also certifies other keys); `subjects` are the suffixes, one of which the AK
+    certificate's common name must have (empty: any name); `intermediates` complete a chain that
+    lacks them. `instance`: AK certificates say which machine of Google's cloud they are of.
     """
 
     name: str
@@ -54,17 +59,20 @@ class Root:
     tier: str
     simulated: str | None = None
     needs_eku: bool = True
+    eku: str = EKU_AK
     subjects: tuple[str, ...] = ()
     intermediates: tuple[bytes, ...] = ()
+    instance: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedKey:
-    """An attestation key, and the root of the policy that vouches for it."""
+    """An attestation key, its certificate, and the root of the policy that vouches for it."""
 
     key: "PublicKeyTypes"
     root: Root
     subject: str
+    certificate: "Certificate"
 
 
 def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) -> CertifiedKey:
@@ -74,64 +82,101 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
     path = [load(der, f"ak_cert[{i}]") for i, der in enumerate(chain)]
     if len(set(path)) != len(path):
         raise EvidenceError("a certificate appears twice in the AK chain")
-    last = trim_padding(chain[-1])
-    root = _root_of(path, last, roots)
-    anchor = load(root.der, f"root {root.name}")
-    if last == root.der:
-        path.pop()
-    if not path:
-        raise EvidenceError("the AK chain is only a root")
-    if path[-1].issuer.public_bytes() != anchor.subject.public_bytes():
-        path.append(_pinned_intermediate(path[-1], root))
-    path.append(anchor)
+    root, path = _completed(path, trim_padding(chain[-1]), roots, at)
     _check_leaf(path[0], root)
     for depth, (child, issuer) in enumerate(pairwise(path)):
-        _check_issued(child, issuer, depth)
+        _check_issued(child, issuer, depth, root.eku)
     for certificate in path:
         check_valid_at(certificate, at)
-    return CertifiedKey(key=path[0].public_key(), root=root, subject=common_name(path[0]))
+    return CertifiedKey(
+        key=path[0].public_key(), root=root, subject=common_name(path[0]), certificate=path[0]
+    )
 
 
-def _root_of(path: "Sequence[Certificate]", der: bytes, roots: Sequence[Root]) -> Root:
-    """The root that the chain ends in: by the last certificate's bytes, by its issuer's name, or by
-    an intermediate that the root pins. A name only selects, signatures are checked afterwards.
+def _completed(
+    path: "list[Certificate]", last: bytes, roots: Sequence[Root], at: datetime
+) -> "tuple[Root, list[Certificate]]":
+    """The root that the chain ends in, and the path to it: `last` is that root itself, or leads to
+    it by intermediates that the root pins.
     """
-    last = path[-1]
     for root in roots:
-        if der == root.der:
-            return root
-    candidates = [root for root in roots if _may_issue(root, last)]
-    for root in candidates:
-        if _signed_by_one_of(last, (root.der, *root.intermediates)):
-            return root
-    raise EvidenceError(_no_root(path, roots))
+        if last == root.der:
+            if len(path) == 1:
+                raise EvidenceError("the AK chain is only a root")
+            whole = _to_root(path[:-1], root, at)
+            if whole is None and path[-2].issuer != path[-1].subject:
+                raise _no_root(path[:-1], [root])
+            # Where the root did not sign what names it: which check says so is the caller's.
+            return root, whole or path
+    for root in roots:
+        whole = _to_root(path, root, at)
+        if whole is not None:
+            return root, whole
+    raise _no_root(path, roots)
 
 
-def _may_issue(root: Root, last: "Certificate") -> bool:
-    name = last.issuer.public_bytes()
-    issuers = (root.der, *root.intermediates)
-    return any(load(der, root.name).subject.public_bytes() == name for der in issuers)
+def _to_root(path: "Sequence[Certificate]", root: Root, at: datetime) -> "list[Certificate] | None":
+    """The path, with pinned intermediates of the root and the root itself; None if none lead there.
+
+    Of intermediates that issued the same certificate (a renewed one) any valid one comes first.
+    """
+    anchor = load(root.der, f"root {root.name}")
+    pinned = [load(der, f"intermediate of {root.name}") for der in root.intermediates]
+    pinned.sort(key=lambda one: not one.not_valid_before_utc <= at <= one.not_valid_after_utc)
+
+    def extended(path: "list[Certificate]") -> "list[Certificate] | None":
+        if _signed_by(path[-1], anchor):
+            return [*path, anchor]
+        issuers = pinned if len(path) <= MAX_INTERMEDIATES else []
+        further = (one for one in issuers if one not in path and _signed_by(path[-1], one))
+        return next(filter(None, (extended([*path, one]) for one in further)), None)
+
+    return extended(list(path))
 
 
-def _signed_by_one_of(last: "Certificate", issuers: Sequence[bytes]) -> bool:
-    for der in issuers:
-        try:
-            check_signature(last, load(der, "pinned issuer"))
-        except EvidenceError:
-            continue
-        return True
-    return False
+def _signed_by(child: "Certificate", issuer: "Certificate") -> bool:
+    if child.issuer.public_bytes() != issuer.subject.public_bytes():
+        return False
+    try:
+        check_signature(child, issuer)
+    except EvidenceError:
+        return False
+    return True
 
 
-def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> str:
-    """Why no root fits. What the chain says of itself explains here, and decides nothing."""
+def _names_key_of(child: "Certificate", issuer: "Certificate") -> bool:
+    try:
+        check_key_identifier(child, issuer)
+    except EvidenceError:
+        return False
+    return True
+
+
+def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceError:
+    """Why no root fits. What the chain says of itself explains here, and decides nothing else."""
     from aicert.crypto.simulated import simulated_driver
 
     names = ", ".join(f"{root.name} ({root.tier})" for root in roots)
     driver = simulated_driver(path[0])
-    if driver is None:
-        return f"the AK certificate chains to no root of this policy: {names}"
-    return f"{simulated_reason(driver)}\nroots of this policy: {names}"
+    if driver is not None:
+        return EvidenceError(f"{simulated_reason(driver)}\nroots of this policy: {names}")
+    known = [load(der, root.name) for root in roots for der in (root.der, *root.intermediates)]
+    last = path[-1]
+    for _ in known:
+        last = next((one for one in known if one != last and _signed_by(last, one)), last)
+    issuer = last.issuer
+    named = [one for one in known if one.subject == issuer]
+    # An intermediate may have another key than the one of its name that is pinned: Google's do.
+    wrong = any(one.issuer == one.subject or _names_key_of(last, one) for one in named)
+    if not roots or issuer == last.subject or wrong:
+        return EvidenceError(f"the AK certificate chains to no root of this policy: {names}")
+    return UndecidedError(
+        f"the AK chain lacks the certificate of its issuer, {issuer.rfc4514_string()[:120]!a}\n"
+        f"roots of this policy: {names}\n"
+        "if one of them certifies that issuer, a policy file names the issuer's certificate:\n"
+        f'[[intermediate]]\nroot = "{roots[0].name}"\ncertificate = "issuer.pem"',
+        hint="write a policy file with these lines that extends yours, and: --policy FILE",
+    )
 
 
 def simulated_reason(driver: str) -> str:
@@ -141,14 +186,6 @@ def simulated_reason(driver: str) -> str:
 
 
 SIMULATED_TIERS = {"local": "software", "qemu": "measured-vm"}
-
-
-def _pinned_intermediate(last: "Certificate", root: Root) -> "Certificate":
-    """The intermediate, pinned with `root`, that issued the last certificate of the chain."""
-    for der in root.intermediates:
-        if _signed_by_one_of(last, (der,)):
-            return load(der, f"intermediate of {root.name}")
-    raise EvidenceError(f"the AK chain does not reach root {root.name}")
 
 
 def _check_leaf(leaf: "Certificate", root: Root) -> None:
@@ -164,9 +201,12 @@ def _check_leaf(leaf: "Certificate", root: Root) -> None:
         raise EvidenceError("the AK certificate is not for digital signatures (key usage)")
     if usage is not None and (usage.key_cert_sign or usage.crl_sign):
         raise EvidenceError("the AK certificate may sign certificates (key usage)")
+    if usage is None and root.eku != EKU_AK:
+        # A purpose that endorsement keys have too: only the usage tells one from the other.
+        raise EvidenceError("the AK certificate does not say what its key is for (key usage)")
     purposes = extended_key_usage(leaf)
-    if (purposes is None and root.needs_eku) or (purposes is not None and EKU_AK not in purposes):
-        raise EvidenceError(f"the AK certificate lacks key purpose {EKU_AK} (attestation key)")
+    if root.needs_eku if purposes is None else root.eku not in purposes:
+        raise EvidenceError(f"the AK certificate lacks key purpose {root.eku} (attestation key)")
     if root.subjects and not common_name(leaf).endswith(root.subjects):
         raise EvidenceError(
             f"root {root.name} certifies attestation keys of other subjects than "
@@ -184,7 +224,7 @@ def _platform(driver: str | None) -> str:
     return "a real platform" if driver is None else f"a simulated platform (simulated:{driver})"
 
 
-def _check_issued(child: "Certificate", issuer: "Certificate", depth: int) -> None:
+def _check_issued(child: "Certificate", issuer: "Certificate", depth: int, eku: str) -> None:
     """`issuer` may have `depth` CAs below it, and issued `child`: RFC 5280, 6.1.4 (k)–(n)."""
     from aicert.crypto.simulated import simulated_driver
 
@@ -199,7 +239,7 @@ def _check_issued(child: "Certificate", issuer: "Certificate", depth: int) -> No
     if usage is not None and not usage.key_cert_sign:
         raise EvidenceError(f"{name!a} may not sign certificates (key usage)")
     purposes = extended_key_usage(issuer)
-    if purposes is not None and EKU_AK not in purposes:
+    if purposes is not None and eku not in purposes:
         raise EvidenceError(f"{name!a} may not certify attestation keys (extended key usage)")
     if depth and simulated_driver(child) not in (None, simulated_driver(issuer)):
         raise EvidenceError(f"a simulated CA was issued by {name!a}, which is not simulated")

@@ -7,6 +7,7 @@ knows no platform's values.
 """
 
 from collections.abc import Mapping
+from datetime import date
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,15 @@ FIRMWARE_PCRS = (0, 1, 2, 3, 7)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
-    """The values, among PCRs 0, 1, 2, 3 and 7, that one accepted platform firmware gives."""
+    """The values, among PCRs 0, 1, 2, 3 and 7, that one accepted platform firmware gives.
+
+    Sets of one `family` may be mixed: each register has its value in one of them. A set without a
+    family stands alone.
+    """
 
     name: str
     pcrs: Mapping[int, bytes]
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,24 +51,31 @@ class Claim:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChipRoot:
     """A family of processors whose reports count: the maker's root for it and the certificate, by
-    that root, that issues those of chips (DER); and the least firmware versions, by component.
+    that root, that issues those of chips (DER), or of a cloud's own keys on them (`vlek`); and the
+    least firmware versions, by component.
     """
 
     name: str
     root: bytes
     issuer: bytes
     minimum: Mapping[str, int]
+    vlek: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdKeySigner:
     """Who signs what confidential guests are started with: SHA-384 of his key, as processors report
     it (ID_KEY_DIGEST), and the least security version number (GUEST_SVN).
+
+    `chip`: the ChipRoot on whose processors this holds, empty for all: version numbers of one key
+    count apart on each. `until`: the last day on which it is accepted, None if it is not retired.
     """
 
     name: str
     id_key: bytes
     minimum_svn: int = 0
+    chip: str = ""
+    until: date | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +108,11 @@ class Policy:
             _check_root(root, self.name)
         # Of two minimums for one thing, the one that is looked at first would hold.
         _check_once(self.name, "[[chip]]", "issuer", [(one.issuer, one.name) for one in self.chips])
-        keys = [(one.id_key, one.name) for one in self.id_key_signers]
+        keys = [(one.id_key + one.chip.encode(), one.name) for one in self.id_key_signers]
+        everywhere = {one.id_key for one in self.id_key_signers if not one.chip}
+        keys += [
+            (k.id_key, k.name) for k in self.id_key_signers if k.chip and k.id_key in everywhere
+        ]
         _check_once(self.name, "[[launch]]", "id-key", keys)
 
 

@@ -16,7 +16,7 @@ from aicert.errors import EvidenceError, UndecidedError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-    from cryptography.x509 import BasicConstraints, Certificate, KeyUsage, ObjectIdentifier
+    from cryptography.x509 import BasicConstraints, Certificate, KeyUsage, Name, ObjectIdentifier
 
 
 # An NV index holds some 4 KiB; certificates in use are 0.3 to 2 KiB.
@@ -184,9 +184,18 @@ def stamp(time: datetime) -> str:
 
 def common_name(certificate: "Certificate") -> str:
     """The subject's last common name, empty where there is none."""
+    return _common_name(certificate.subject)
+
+
+def issuer_common_name(certificate: "Certificate") -> str:
+    """The issuer's last common name, empty where there is none."""
+    return _common_name(certificate.issuer)
+
+
+def _common_name(name: "Name") -> str:
     from cryptography.x509.oid import NameOID
 
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[-1].value) if names else ""
 
 

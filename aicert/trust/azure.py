@@ -3,50 +3,113 @@
 What a policy accepts because somebody published genuine evidence with it. Nobody of this project
 has seen its own image on that hardware: `./doit azure_calibrate` prints what a first run must add.
 PCR 4 and 11 are not here: they are predicted from the image (its lock) and are the same on Azure,
-whose firmware starts the image as its first boot option (as the published values of 2024 show).
+whose firmware starts the image as its first boot option (as the values of 2024 and the log of 2026
+show).
 """
 
 from collections.abc import Mapping
+from datetime import date
 
 from aicert.appraisal.policy import Firmware, IdKeySigner
 
-# Trusted launch, generation 2. PCRs of the quote of June 2024 that mithril-security/blindllama-v2
-# publishes, whose AK certificate chains to Azure's root; PCR 1 to 3 hold a separator and no more.
-# PCR 7 is that machine's Secure Boot state and keys: unproven for another.
+# What is in a register of which firmware measures nothing but the separator.
+_SEPARATOR = "3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"
+
+_BLINDLLAMA = "mithril-security/blindllama-v2"
+_OPENPCC = "openpcc/openpcc"
+_ROUTER = "Super-Protocol/confidential-router @ c0a5e613"
+_TRUSTEE = "confidential-containers/trustee @ 78962cd4"
+# When each value below was seen, by the evidence itself or else by its publication, and in whose.
+SEEN: Mapping[str, tuple[str, str]] = {
+    "azure-trusted-launch-2024-06": ("2024-06", _BLINDLLAMA),
+    "azure-snp-milan-2026": ("2026", _TRUSTEE),
+    "azure-snp-genoa-2026": ("2026", _TRUSTEE),
+    "azure-paravisor-milan": ("2026-09", f"{_ROUTER}; {_TRUSTEE}"),
+    "azure-paravisor-genoa": ("2026", _TRUSTEE),
+    "azure-paravisor-2025": ("2025-06", _OPENPCC),
+    "amd-milan": ("2026-09", f"{_ROUTER}; {_TRUSTEE}"),
+    "amd-genoa": ("2026", _TRUSTEE),
+}
+
+
+def _firmware(name: str, family: str, *values: str) -> Firmware:
+    """A set of PCR 0, 1, 2, 3 and 7."""
+    pcrs = dict(zip((0, 1, 2, 3, 7), map(bytes.fromhex, values), strict=True))
+    return Firmware(name=name, family=family, pcrs=pcrs)
+
+
+# PCR 0 (the firmware) differed on each of eight machines of Azure; PCR 7 (Secure Boot: its state,
+# its keys, whose signature the boot loader bears) recurs. So sets of one family may be mixed.
+
+# Trusted launch, generation 2. The AK certificate of that quote chains to Azure's root. PCR 7 is
+# that machine's Secure Boot state and keys: unproven for another.
 TRUSTED_LAUNCH = (
-    Firmware(
-        name="azure-trusted-launch-2024-06",
-        pcrs={
-            0: bytes.fromhex("d0d725f21ba5d701952888bcbc598e6dcef9aff4d1e03bb3606eb75368bab351"),
-            1: bytes.fromhex("3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"),
-            2: bytes.fromhex("3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"),
-            3: bytes.fromhex("3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"),
-            7: bytes.fromhex("912676b23ec83748aca6118737c82dc35ab30bf2f8fd8f737204a09a31781e39"),
-        },
+    _firmware(
+        "azure-trusted-launch-2024-06",
+        "azure-trusted-launch",
+        "d0d725f21ba5d701952888bcbc598e6dcef9aff4d1e03bb3606eb75368bab351",
+        _SEPARATOR,
+        _SEPARATOR,
+        _SEPARATOR,
+        "912676b23ec83748aca6118737c82dc35ab30bf2f8fd8f737204a09a31781e39",
     ),
 )
 
-# Confidential machines have none: the published quote of one (kinvolk/azure-cvm-tooling, 2023)
-# comes without a certificate for its key, so that nobody can tell whose values these are.
+# Confidential machines: quotes by attestation keys for which a processor's report vouches, through
+# the paravisor that it names. Their PCR 7 is that of a system that Microsoft's keys signed; Secure
+# Boot is off for our image, so that a first run adds a set (docs/azure.md).
+CONFIDENTIAL = (
+    _firmware(
+        "azure-snp-milan-2026",
+        "azure-confidential",
+        "e15c44796beabf46abcec7c57e590942041e47497e4ec27571c8b7664f48dced",
+        "7d81f145b4e06122a02048a39c4eb5832c3e4dd1d13abef1d802f5ad8d4f26e5",
+        _SEPARATOR,
+        _SEPARATOR,
+        "3b20e022416fdf61d72e4da32b4354781be3de0608116976d28ffdad8c341d2a",
+    ),
+    _firmware(
+        "azure-snp-genoa-2026",
+        "azure-confidential",
+        "afd689d0bb1c5f36f023fbaf574135f555a28a10c1f6b938d2a25e70c7783338",
+        "c58c15ef414e8d0cdc143cc79af0ff0048d9ca8ee9b514ca14f47671255455ed",
+        _SEPARATOR,
+        _SEPARATOR,
+        "3b20e022416fdf61d72e4da32b4354781be3de0608116976d28ffdad8c341d2a",
+    ),
+)
 
-# Who starts Azure's confidential guests: the key whose digest is in the SEV-SNP report of a machine
-# of June 2025 that openpcc/openpcc publishes (signed by a Genoa processor, GUEST_SVN 65545), and in
-# the tokens of Microsoft's attestation service since 2023 (`x-ms-sevsnpvm-idkeydigest`).
+# Who starts Azure's confidential guests. The versions (GUEST_SVN) of one key count apart on each
+# generation of processors: reports of 2026 have 3, 10 and 12 on Milan, and 65547 on Genoa.
+_KEY_2026 = bytes.fromhex(
+    "942fd93ebde6ea7a96efadeafc60f1c6b3d10e703b1dafd7"
+    "555b92f7f3d32d0e006767648cba5b102af3d65756af4177"
+)
+# The one before, known from the report of June 2025 and from the tokens of Microsoft's attestation
+# service since 2023 (`x-ms-sevsnpvm-idkeydigest`). No report of 2026 has it.
+_KEY_2023 = bytes.fromhex(
+    "0356215882a825279a85b300b0b742931d113bf7e32dde2e50ffde7ec743ca491ecdd7f336dc28a6e0b2bb57af7a44a3"
+)
 ID_KEY_SIGNERS = (
+    IdKeySigner(name="azure-paravisor-milan", id_key=_KEY_2026, minimum_svn=3, chip="amd-milan"),
     IdKeySigner(
-        name="azure-paravisor",
-        id_key=bytes.fromhex(
-            "0356215882a825279a85b300b0b742931d113bf7e32dde2e"
-            "50ffde7ec743ca491ecdd7f336dc28a6e0b2bb57af7a44a3"
-        ),
+        name="azure-paravisor-genoa", id_key=_KEY_2026, minimum_svn=65547, chip="amd-genoa"
+    ),
+    IdKeySigner(
+        name="azure-paravisor-2025",
+        id_key=_KEY_2023,
         minimum_svn=65545,
+        chip="amd-genoa",
+        until=date(2025, 12, 31),
     ),
 )
 
-# The least firmware versions: `snp` of AMD-SB-3020 (CVE-2025-0033: a host may write to the RMP
-# while it is made), `microcode` of AMD-SB-3027 (CVE-2025-29943), as published reviews cite these
-# bulletins; `bootloader` as in the report of June 2025, which is itself too old for the other two.
-# Milan is missing on purpose: arXiv 2605.12990 extracts the secret of all its reports by software.
+# The least firmware versions, as genuine machines report them. AMD's bulletins ask for more on
+# Genoa: `snp` 27 (AMD-SB-3020, CVE-2025-0033: a host may write to the RMP while it is made) and
+# `microcode` 86 (AMD-SB-3027, CVE-2025-29943), which no published machine of Azure has. For Milan,
+# arXiv 2605.12990 extracts the secret of all its reports by software. A policy can ask for more, or
+# refuse a family (docs/spec/confidential.md).
 CHIPS: Mapping[str, Mapping[str, int]] = {
-    "amd-genoa": {"bootloader": 10, "tee": 0, "snp": 27, "microcode": 86},
+    "amd-milan": {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219},
+    "amd-genoa": {"bootloader": 10, "tee": 0, "snp": 23, "microcode": 84},
 }

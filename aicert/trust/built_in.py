@@ -1,13 +1,14 @@
 """The policies that come with the program, and what a caller adds to one (docs/spec/policy.md).
 
-`default` wants a cloud's virtual TPM, `confidential` one in a machine that its processor protects;
-`local` and `qemu` are for simulated platforms, whose root the caller gives. Each loads its roots
-and reference values when it is asked for: an appraisal under one policy reads no other's.
+`default` wants Azure's virtual TPM, `google` that of Google's cloud, `confidential` one in a
+machine that its processor protects; `local` and `qemu` are for simulated platforms, whose root the
+caller gives. Each loads its roots and reference values when it is asked for: an appraisal under one
+policy reads no other's.
 """
 
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.ak_chain import SIMULATED_TIERS, Root
+from aicert.appraisal.ak_chain import EKU_AK, SIMULATED_TIERS, Root
 from aicert.appraisal.policy import Policy
 from aicert.crypto.simulated import simulated_driver
 from aicert.crypto.x509 import load
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from aicert.formats.image_lock import ImageLock
 
 
-BUILT_IN = ("default", "confidential", "local", "qemu")
+BUILT_IN = ("default", "confidential", "google", "local", "qemu")
 
 
 def built_in(name: str) -> Policy:
@@ -30,7 +31,7 @@ def built_in(name: str) -> Policy:
         roots = (azure_vtpm_2023(),)
         return Policy(name=name, tier="vtpm", roots=roots, images={}, firmware=TRUSTED_LAUNCH)
     if name == "confidential":
-        from aicert.trust.azure import CHIPS, ID_KEY_SIGNERS
+        from aicert.trust.azure import CHIPS, CONFIDENTIAL, ID_KEY_SIGNERS
         from aicert.trust.roots import azure_confidential_2023, chip_root
 
         return Policy(
@@ -40,7 +41,12 @@ def built_in(name: str) -> Policy:
             images={},
             chips=tuple(chip_root(family, least) for family, least in CHIPS.items()),
             id_key_signers=ID_KEY_SIGNERS,
+            firmware=CONFIDENTIAL,
         )
+    if name == "google":
+        from aicert.trust.roots import google_2022
+
+        return Policy(name=name, tier="vtpm", roots=(google_2022(),), images={})
     if name == "local":
         return Policy(name=name, tier=SIMULATED_TIERS[name], roots=(), images={})
     if name == "qemu":
@@ -108,6 +114,7 @@ def root_from_certificate(
     needs_eku: bool,
     subjects: tuple[str, ...],
     intermediates: tuple[bytes, ...] = (),
+    eku: str = EKU_AK,
 ) -> Root:
     """A root of a policy file; whether it is simulated follows from its own extension."""
     driver = simulated_driver(load(der, f"root {name}"))
@@ -119,6 +126,7 @@ def root_from_certificate(
         tier=tier,
         simulated=driver,
         needs_eku=needs_eku,
+        eku=eku,
         subjects=subjects,
         intermediates=intermediates,
     )

@@ -7,17 +7,20 @@ only. Left out: anything that would skip a check.
 """
 
 import os
+import re
 import tomllib
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
+from datetime import date
 
-from aicert.appraisal.ak_chain import Root
+from aicert.appraisal.ak_chain import EKU_AK, Root
 from aicert.appraisal.policy import FIRMWARE_PCRS, ChipRoot, Claim, Firmware, IdKeySigner, Policy
 from aicert.appraisal.result import TIERS
+from aicert.crypto.x509 import load
 from aicert.errors import AicertError, ConfigError
 from aicert.formats import image_lock
 from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.fields import MAX_INT, Table
+from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
 from aicert.trust.roots import CHIP_FAMILIES, MAX_PEM, chip_root, pem_to_der
 
@@ -31,8 +34,6 @@ MAX_EXTENDS = 8
 ID_KEY_BYTES = 48
 ORIGINS = ("measured", "derived", "self-reported")
 
-Item = TypeVar("Item")
-
 
 def load_policy(path: str, *, depth: int = 0) -> Policy:
     """Read a policy file and all that it extends."""
@@ -45,6 +46,9 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     if tier not in TIERS:
         raise ConfigError(f"{path}: tier is {tier!r}, not one of {', '.join(TIERS)}")
     roots = tuple(_root(item, path) for item in table.sections("root"))
+    roots = _with_intermediates(
+        (*(base.roots if base else ()), *roots), table.sections("intermediate"), path
+    )
     images = _Table(table.table("images"), path, "images")
     accepted, held = _images(images, path)
     revoked = frozenset(_digest(text, path) for text in images.texts("revoked"))
@@ -62,27 +66,41 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     return Policy(
         name=name,
         tier=tier,
-        roots=(*(base.roots if base else ()), *roots),
+        roots=roots,
         accepted=accepted | (base.accepted if base else frozenset()),
         revoked=revoked | (base.revoked if base else frozenset()),
         reasons={**(base.reasons if base else {}), **reasons},
         images={**(base.images if base else {}), **held},
         firmware=(*(base.firmware if base else ()), *firmware),
-        chips=_instead(base.chips if base else (), chips, lambda one: one.issuer),
-        id_key_signers=_instead(
-            base.id_key_signers if base else (), id_key_signers, lambda one: one.id_key
-        ),
+        chips=_instead_of_chips(base.chips if base else (), chips),
+        id_key_signers=_instead_of_signers(base.id_key_signers if base else (), id_key_signers),
         claims=(*(base.claims if base else ()), *claims),
         max_age_days=days if days is not None or base is None else base.max_age_days,
     )
 
 
-def _instead(
-    extended: tuple[Item, ...], own: tuple[Item, ...], of: Callable[[Item], bytes]
-) -> tuple[Item, ...]:
-    """Both; one of `own` takes the place of what is extended and of the same thing."""
-    replaced = set(map(of, own))
-    return (*(item for item in extended if of(item) not in replaced), *own)
+def _instead_of_chips(
+    extended: tuple[ChipRoot, ...], own: tuple[ChipRoot, ...]
+) -> tuple[ChipRoot, ...]:
+    """Both; one of `own` takes the place of the one with the same issuer."""
+    issuers = {one.issuer for one in own}
+    return (*(one for one in extended if one.issuer not in issuers), *own)
+
+
+def _instead_of_signers(
+    extended: tuple[IdKeySigner, ...], own: tuple[IdKeySigner, ...]
+) -> tuple[IdKeySigner, ...]:
+    """Both; one of `own` takes the place of those with the same key on the same processors."""
+    kept = [
+        before
+        for before in extended
+        if not any(
+            one.id_key == before.id_key
+            and (one.chip == before.chip or not one.chip or not before.chip)
+            for one in own
+        )
+    ]
+    return (*kept, *own)
 
 
 def _parse(path: str) -> Mapping[str, object]:
@@ -129,18 +147,24 @@ def _root(item: object, path: str) -> Root:
     table = _Table(item, path, "root")
     name, pem = table.text("name"), table.text("certificate")
     fingerprint, tier = table.text("sha256"), table.text("tier")
-    eku = table.text("ak-purpose", "required")
+    needed = table.text("ak-purpose", "required")
+    eku = table.text("ak-eku", EKU_AK)
     subjects, pinned = table.texts("subject-suffixes"), table.texts("intermediates")
     table.done()
-    if eku not in ("required", "if-present"):
-        raise ConfigError(f"{path}: root {name}: ak-purpose is {eku!r}, not required or if-present")
+    if needed not in ("required", "if-present"):
+        raise ConfigError(
+            f"{path}: root {name}: ak-purpose is {needed!r}, not required or if-present"
+        )
+    if not re.fullmatch(r"[0-2](\.(0|[1-9][0-9]{0,18})){1,20}", eku):
+        raise ConfigError(f"{path}: root {name}: ak-eku is {eku[:80]!r}, no object identifier")
     try:
         der = _certificate(path, f"root {name}", pem, fingerprint)
         return root_from_certificate(
             name,
             der,
             tier,
-            needs_eku=eku == "required",
+            needs_eku=needed == "required",
+            eku=eku,
             subjects=tuple(subjects),
             intermediates=tuple(
                 pem_to_der(_read(_beside(path, file), MAX_PEM, path), file) for file in pinned
@@ -150,6 +174,31 @@ def _root(item: object, path: str) -> Root:
         raise
     except AicertError as error:
         raise ConfigError(f"{path}: root {name}: {error.message}") from None
+
+
+def _with_intermediates(
+    roots: tuple[Root, ...], tables: list[object], path: str
+) -> tuple[Root, ...]:
+    """The roots, some with one more certificate to complete chains with."""
+    for item in tables:
+        table = _Table(item, path, "intermediate")
+        name, pem = table.text("root"), table.text("certificate")
+        table.done()
+        if name not in (root.name for root in roots):
+            known = ", ".join(root.name for root in roots)
+            raise ConfigError(f"{path}: intermediate: no root is named {name[:80]!r}: {known}")
+        try:
+            der = pem_to_der(_read(_beside(path, pem), MAX_PEM, path), pem)
+            load(der, pem)
+        except ConfigError:
+            raise
+        except AicertError as error:
+            raise ConfigError(f"{path}: intermediate: {error.message}") from None
+        roots = tuple(
+            replace(root, intermediates=(*root.intermediates, der)) if root.name == name else root
+            for root in roots
+        )
+    return roots
 
 
 def _certificate(path: str, what: str, pem: str, fingerprint: str) -> bytes:
@@ -169,6 +218,9 @@ def _chip(item: object, path: str) -> ChipRoot:
 
     table = _Table(item, path, "chip")
     name = table.text("name")
+    key = table.text("key", "vcek")
+    if key not in ("vcek", "vlek"):
+        raise ConfigError(f"{path}: chip {name}: key is {key[:80]!r}, not vcek or vlek")
     pems = [table.text(f"{part}", "") for part in ("root", "issuer")]
     prints = [table.text(f"{part}-sha256", "") for part in ("root", "issuer")]
     tcb = _Table(table.table("minimum-tcb"), path, f"chip {name}: minimum-tcb")
@@ -178,7 +230,7 @@ def _chip(item: object, path: str) -> ChipRoot:
     least = {component: number for component, number in minimum.items() if number is not None}
     if len(least) != len(COMPONENTS):
         raise ConfigError(f"{path}: chip {name}: minimum-tcb wants {', '.join(COMPONENTS)}")
-    if not any(pems + prints) and name in CHIP_FAMILIES:
+    if not any(pems + prints) and name in CHIP_FAMILIES and key == "vcek":
         return chip_root(name, least)
     if not all(pems + prints):
         raise ConfigError(
@@ -190,7 +242,7 @@ def _chip(item: object, path: str) -> ChipRoot:
             _certificate(path, f"chip {name}", pem, fingerprint)
             for pem, fingerprint in zip(pems, prints, strict=True)
         )
-        judged = ChipRoot(name=name, root=root, issuer=issuer, minimum=least)
+        judged = ChipRoot(name=name, root=root, issuer=issuer, minimum=least, vlek=key == "vlek")
         issuers(judged)
     except ConfigError:
         raise
@@ -203,14 +255,23 @@ def _id_key_signer(item: object, path: str) -> IdKeySigner:
     table = _Table(item, path, "launch")
     name, digest = table.text("name"), table.text("id-key")
     svn = table.integer("minimum-svn") or 0
+    chip, last = table.text("chip", ""), table.text("until", "")
     table.done()
+    try:
+        until = date.fromisoformat(last) if last else None
+    except ValueError:
+        until = None
+    if last and (until is None or until.isoformat() != last):
+        raise ConfigError(
+            f"{path}: launch {name}: until is {last[:80]!r}, no date such as 2026-12-31"
+        )
     try:
         id_key = bytes.fromhex(digest)
     except ValueError:
         id_key = b""
     if len(id_key) != ID_KEY_BYTES or not any(id_key) or id_key.hex() != digest:
         raise ConfigError(f"{path}: launch {name}: id-key is not 96 hexadecimal digits")
-    return IdKeySigner(name=name, id_key=id_key, minimum_svn=svn)
+    return IdKeySigner(name=name, id_key=id_key, minimum_svn=svn, chip=chip, until=until)
 
 
 def _images(
@@ -249,7 +310,7 @@ def _reasons(
 
 def _firmware(item: object, path: str) -> Firmware:
     table = _Table(item, path, "firmware")
-    name = table.text("name")
+    name, family = table.text("name"), table.text("family", "")
     pcrs = {}
     for index in FIRMWARE_PCRS:
         text = table.text(f"pcr{index}")
@@ -257,7 +318,7 @@ def _firmware(item: object, path: str) -> Firmware:
             raise ConfigError(f"{path}: firmware {name}: pcr{index} is not 64 hexadecimal digits")
         pcrs[index] = bytes.fromhex(text)
     table.done()
-    return Firmware(name=name, pcrs=pcrs)
+    return Firmware(name=name, family=family, pcrs=pcrs)
 
 
 def _claim(item: object, path: str) -> Claim:

@@ -1,8 +1,8 @@
 """The platform roots that this project pins, with their SHA-256 and where each certificate is from.
 
-An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft and AMD
-publish. Every file is compared with the fingerprint below when it is read, so that a changed file
-in an installation is an error and not another root. Left out: roots that no policy uses.
+An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft, AMD and
+Google publish. Every file is compared with the fingerprint below when it is read, so that a changed
+file in an installation is an error and not another root. Left out: roots that no policy uses.
 """
 
 import hashlib
@@ -30,6 +30,17 @@ FINGERPRINTS = {
     "azure-vtpm-ca-01.pem": "a2daccd149cd2eadb82045d3cd24336699a0b2d4e50237a76448d107896cf8c7",
     # Subject: Global Virtual TPM CA - 03, issued by that root, valid 2025-04-24 to 2027-04-24.
     "azure-vtpm-ca-03.pem": "fd7c92dabce4dcec9feaa30f8b087ada0598413189182152b881f5564064a29c",
+    # Subject: Azure Cloud Virtual TPM CA 2025, issued by that root, valid 2025-08-06 to 2031-08-05;
+    # and Azure Cloud Virtual TPM CA - 11, issued by it, valid 2025-10-02 to 2028-10-01. As the
+    # evidence of a machine of September 2026 has them (Super-Protocol/confidential-router @
+    # c0a5e613). Others of that number are in use: a policy file can add them ([[intermediate]]).
+    "azure-vtpm-ca-2025.pem": "41a1675dc1b7df8a5c59c8101c697ce500d0fa5f09bcdaa431bc4a3652363b14",
+    "azure-vtpm-ca-11.pem": "4e3a03fd2434c56fc3b9c8ef071d6e7a95471ec6eec820770fb09d36836a669f",
+    # Subject: EK/AK CA Root of Google Cloud, valid 2022-07-08 to 2122-07-08, and the intermediate
+    # of that name that it issued, valid from 2024-02-22; as openpcc/openpcc publishes both
+    # (privateca-content-62d71773-0000-21da-852e-f4f5e80d7778.storage.googleapis.com).
+    "google-ek-ak-root.pem": "594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2",
+    "google-ek-ak-ca.pem": "84606234dae2d85dc110f94216b388dabc973ebef8bee1edbcd732208c8b3d5d",
     # AMD's roots (ARK) and what they issued to certify chips (ASK), one pair for each family, of
     # https://kdsintf.amd.com/vcek/v1/{Milan,Genoa}/cert_chain, valid for 25 years. Turin's, of
     # the same place, is not here: nobody here has seen it, nor a report of such a processor.
@@ -42,12 +53,24 @@ CHIP_FAMILIES = ("amd-genoa", "amd-milan")
 
 # The common names that the hierarchy gives to the attestation keys of trusted launch and
 # confidential virtual machines; other keys that it may certify one day are none of ours.
-AZURE_CONFIDENTIAL = ".ConfidentialVM.Azure.windows.net"
+AZURE_CONFIDENTIAL = (
+    ".ConfidentialVM.Azure.Microsoft",
+    ".ConfidentialVM.Azure.windows.net",
+)
 AZURE_SUBJECTS = (
     ".TrustedVM.Azure.Microsoft",
     ".TrustedVM.Azure.windows.net",
-    AZURE_CONFIDENTIAL,
+    *AZURE_CONFIDENTIAL,
 )
+# In the order in which chains are most often completed.
+AZURE_INTERMEDIATES = (
+    "azure-vtpm-ca-11.pem",
+    "azure-vtpm-ca-2025.pem",
+    "azure-vtpm-ca-03.pem",
+    "azure-vtpm-ca-01.pem",
+)
+# TCG EK Credential Profile, 3.5.15: tcg-kp-EKCertificate, which all of Google's certificates bear.
+EKU_EK = "2.23.133.8.1"
 
 
 def azure_vtpm_2023() -> Root:
@@ -57,7 +80,7 @@ def azure_vtpm_2023() -> Root:
 
 def azure_confidential_2023() -> Root:
     """The same root, for the virtual TPMs of confidential machines only."""
-    return _azure_2023("azure-confidential-2023", "confidential", (AZURE_CONFIDENTIAL,))
+    return _azure_2023("azure-confidential-2023", "confidential", AZURE_CONFIDENTIAL)
 
 
 def _azure_2023(name: str, tier: str, subjects: tuple[str, ...]) -> Root:
@@ -68,7 +91,24 @@ def _azure_2023(name: str, tier: str, subjects: tuple[str, ...]) -> Root:
         # The intermediates also certify endorsement keys (2.23.133.8.1).
         needs_eku=True,
         subjects=subjects,
-        intermediates=(pinned("azure-vtpm-ca-01.pem"), pinned("azure-vtpm-ca-03.pem")),
+        intermediates=tuple(map(pinned, AZURE_INTERMEDIATES)),
+    )
+
+
+def google_2022() -> Root:
+    """Google's root of the endorsement and attestation keys of Compute Engine's virtual TPMs.
+
+    Its CAs bear the purpose of endorsement keys, its newer AK certificates none: what tells an AK
+    is its key usage.
+    """
+    return Root(
+        name="google-ek-ak-2022",
+        der=pinned("google-ek-ak-root.pem"),
+        tier="vtpm",
+        needs_eku=False,
+        eku=EKU_EK,
+        intermediates=(pinned("google-ek-ak-ca.pem"),),
+        instance=True,
     )
 
 

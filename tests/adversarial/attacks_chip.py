@@ -2,12 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from tests.adversarial import chip_forge
 from tests.adversarial.attacks import MALFORMED, Attack
 from tests.adversarial.attacks_platform import LAST_YEAR
-from tests.adversarial.ca_forge import ec_key, rsa_key
+from tests.adversarial.ca_forge import (
+    ec_key,
+    rsa_key,
+    with_other_algorithm,
+    with_unused_bits,
+)
 from tests.adversarial.forger import Scene
 
 OTHER = bytes(64)
@@ -58,14 +65,49 @@ def other_chips_report(scene: Scene) -> None:
     scene.chip_key = ec_key("another chip", "P-384")
 
 
+def algorithm_outside(scene: Scene) -> None:
+    """Beside what the maker signed stands another hash for RSASSA-PSS than inside."""
+    der, sha384 = scene.get("vcek"), bytes.fromhex("608648016503040202")
+    scene.put("vcek", with_other_algorithm(der, sha384, sha384[:-1] + b"\x03"))
+
+
+def unused_bits(scene: Scene) -> None:
+    """Of a signature that ends in a zero bit, which is then called unused."""
+    made = (chip_forge.vcek(serial=serial) for serial in range(1, 128))
+    scene.put("vcek", with_unused_bits(next(der for der in made if not der[-1] & 1), 256))
+
+
+def cloud_signed(
+    certificate: Callable[[], bytes], *, flags: int = 1 << 2
+) -> Callable[[Scene], object]:
+    """A report that a cloud's key signed, to a verifier that believes such keys."""
+
+    def change(scene: Scene) -> None:
+        guest(flags=flags)(scene)
+        scene.put("vcek", certificate())
+        chips = (*chip_forge.makers(), chip_forge.cloud_keys())
+        scene.edit("policy", lambda policy: replace(policy, chips=chips))
+
+    return change
+
+
+def of_other_line(scene: Scene) -> None:
+    """The number is high enough on one line of processors, and this is another."""
+    name = chip_forge.makers()[0].name
+    ours = replace(chip_forge.PARAVISOR, chip=name, minimum_svn=1 << 16)
+    other = replace(chip_forge.PARAVISOR, chip="another line")
+    scene.edit("policy", lambda policy: replace(policy, id_key_signers=(ours, other)))
+
+
+def retired(scene: Scene) -> None:
+    last = (scene.at - timedelta(days=1)).date()
+    old = replace(chip_forge.PARAVISOR, until=last)
+    scene.edit("policy", lambda policy: replace(policy, id_key_signers=(old,)))
+
+
 def small_key(scene: Scene) -> None:
     scene.chip_key = ec_key("vcek", "P-256")
     certified(key=scene.chip_key)(scene)
-
-
-def tdx(scene: Scene) -> None:
-    """A report of another maker's processor, in the same index."""
-    scene.put("hcl", chip_forge.hcl(scene.get("snp_signed"), scene.get("runtime"), kind=4))
 
 
 def wrapped(**fields: Any) -> Callable[[Scene], object]:
@@ -127,7 +169,18 @@ CHIP, GUEST, BINDING = "platform.chip", "platform.guest", "platform.binding"
 ROWS: tuple[tuple[str, str, Callable[[Scene], object]], ...] = (
     ("chip certified by somebody with the maker's name", CHIP, own_maker),
     ("chip certified by the maker's root", CHIP, certified(issuer_key=rsa_key("amd ark"))),
-    ("chip certificate of another issuer name", CHIP, certified(issuer="SEV-VLEK-Test")),
+    ("chip certificate of a line that is not accepted", CHIP, certified(
+        issuer="SEV-Milan", issuer_key=rsa_key("other ask"))),
+    ("chip certificate with another algorithm outside", CHIP, algorithm_outside),
+    ("chip certificate with unused bits", CHIP, unused_bits),
+    ("cloud's key where the chip's is claimed", CHIP, cloud_signed(chip_forge.vlek, flags=0)),
+    ("chip's key where a cloud's is claimed", CHIP, cloud_signed(chip_forge.vcek)),
+    ("cloud's key certified by another cloud", CHIP, cloud_signed(lambda: chip_forge.vlek(
+        issuer_key=rsa_key("amd ask")))),
+    ("cloud's key that names no cloud", CHIP, cloud_signed(lambda: chip_forge.vlek(
+        extensions=chip_forge.versions(chip_forge.TCB)))),
+    ("cloud's key for other firmware", CHIP, cloud_signed(lambda: chip_forge.vlek(
+        extensions=chip_forge.versions(bytes(8)) | {"5": chip_forge.CLOUD}))),
     ("chip certificate of another chip", CHIP, saying({"4": OTHER})),
     ("chip certificate for other firmware", CHIP, saying(chip_forge.versions(bytes(8)))),
     ("chip certificate that names no chip", CHIP, saying({"4": b""})),
@@ -141,12 +194,6 @@ ROWS: tuple[tuple[str, str, Callable[[Scene], object]], ...] = (
     ("report signed by another chip", CHIP, other_chips_report),
     ("debugging hidden after signing", CHIP, debug_hidden),
     ("report with the chip's key masked", CHIP, guest(flags=1 << 1)),
-    ("report signed by a cloud's key (VLEK)", CHIP, guest(flags=1 << 2)),
-    ("report of an unknown version", CHIP, guest(version=1)),
-    ("report with an unknown signature", CHIP, guest(algorithm=0)),
-    ("TDX report where SEV-SNP is asked for", CHIP, tdx),
-    ("runtime data of an unknown version", CHIP, wrapped(version=2)),
-    ("runtime data under an unknown hash", CHIP, wrapped(hash_=2)),
     ("runtime data too long", CHIP, too_long),
     ("report of no paravisor", CHIP, lambda s: s.edit("hcl", lambda h: b"XCLA" + h[4:])),
     ("report cut short", CHIP, lambda s: s.edit("hcl", lambda h: h[:-1])),
@@ -155,12 +202,13 @@ ROWS: tuple[tuple[str, str, Callable[[Scene], object]], ...] = (
     ("debugged guest", GUEST, guest(policy=0x3001F | 1 << 19)),
     ("guest that an agent may migrate", GUEST, guest(policy=0x3001F | 1 << 18)),
     ("guest policy without its constant bit", GUEST, guest(policy=0x1001F)),
-    ("guest policy with an unknown bit", GUEST, guest(policy=0x3001F | 1 << 26)),
     ("report asked for from below the paravisor", GUEST, guest(vmpl=2)),
     ("report that the host asked for", GUEST, guest(vmpl=0xFFFFFFFF)),
     ("guest with the builder's own paravisor", GUEST, guest(id_key=b"\x66" * 48)),
     ("guest that nobody signed", GUEST, guest(id_key=bytes(48))),
     ("old paravisor", GUEST, guest(svn=chip_forge.SVN - 1)),
+    ("paravisor of another line's number", GUEST, of_other_line),
+    ("paravisor that is retired", GUEST, retired),
     ("old boot loader of the processor", GUEST, firmware(0, 9)),
     ("old SNP firmware", GUEST, firmware(6, 26)),
     ("old microcode", GUEST, firmware(7, 85)),

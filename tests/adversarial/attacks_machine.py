@@ -1,11 +1,13 @@
 """Attacks on the machine: own systems, own firmware, own image locks."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from aicert.appraisal.policy import Firmware
 from aicert.formats import image_lock
 from aicert.formats.digest import Digest, of_bytes
 from tests.adversarial.attacks import Attack
-from tests.adversarial.forger import BOOT, VERITY, Scene
+from tests.adversarial.forger import BOOT, FIRMWARE, VERITY, Scene
 
 OWN_BOOT = BOOT | {11: b"\x66" * 32}
 
@@ -39,6 +41,18 @@ def no_verity(scene: Scene) -> None:
     scene.edit("statement", lambda statement: replace(statement, builder={}))
 
 
+def firmware_sets(family: str) -> Callable[[Scene], object]:
+    """The machine has PCR 0 of one set of the policy, and the others of another."""
+    new = replace(Firmware(name="new", pcrs=FIRMWARE | {0: b"\xee" * 32}), family=family)
+    old = Firmware(name="old", family=family, pcrs=FIRMWARE | {7: b"\xdd" * 32})
+
+    def change(scene: Scene) -> None:
+        scene.edit("policy", lambda policy: replace(policy, firmware=(old, new)))
+        scene.edit("pcrs", lambda pcrs: pcrs | {0: b"\xee" * 32, 7: b"\xdd" * 32})
+
+    return change
+
+
 def firmware(index: int) -> "object":
     return lambda scene: scene.set_pcr(index, b"\xee" * 32)
 
@@ -61,5 +75,6 @@ ATTACKS = (
     Attack(
         "option ROM configuration", "boot.firmware", lambda s: s.set_pcr(3, b"\xee" * 32), "cloud"
     ),
+    Attack("firmware mixed of two sets", "boot.firmware", firmware_sets(""), "cloud"),
     Attack("secure boot keys", "boot.firmware", lambda s: s.set_pcr(7, b"\xee" * 32), "cloud"),
 )

@@ -71,8 +71,8 @@ def stranger_appended(scene: Scene) -> None:
     scene.put("chain", (*scene.get("chain"), root("stranger", key)))
 
 
-def two_levels_below(scene: Scene) -> None:
-    _, middle = intermediate(scene)
+def two_levels_below(scene: Scene, **options: Any) -> None:
+    _, middle = intermediate(scene, **options)
     key = ec_key("second intermediate")
     second = issue(
         "second",
@@ -137,6 +137,60 @@ def serial_zero(scene: Scene) -> None:
 def negative_serial(scene: Scene) -> None:
     (der,) = scene.get("chain")
     scene.put("chain", (ca_forge.with_serial(der, scene.ca_key, 0x80),))
+
+
+def algorithm_outside(scene: Scene) -> None:
+    """Beside the signed part stands ECDSA with SHA-384, inside with SHA-256."""
+    (der,) = scene.get("chain")
+    ecdsa = bytes.fromhex("2a8648ce3d0403")
+    scene.put("chain", (ca_forge.with_other_algorithm(der, ecdsa + b"\2", ecdsa + b"\3"),))
+
+
+def unused_bits(scene: Scene) -> None:
+    (der,) = scene.get("chain")
+    size = len(x509.load_der_x509_certificate(der).signature)
+    scene.put("chain", (der[: -size - 1] + b"\1" + der[-size:],))
+
+
+def pinned(*intermediates: bytes) -> Any:
+    """The verifier's root pins these."""
+
+    def change(policy: Any) -> Any:
+        root_ = replace(policy.roots[0], intermediates=intermediates)
+        return replace(policy, roots=(root_,))
+
+    return lambda scene: scene.edit("policy", change)
+
+
+def own_intermediate(scene: Scene) -> None:
+    """A CA with the name of one that the root pins, whose key it names, and a key of its own."""
+    _, middle = intermediate(scene)
+    pinned(middle)(scene)
+    key = ec_key("attacker's CA")
+    pinned_key = ec_key("intermediate")
+    scene.put("chain", (ak(scene, issuer="intermediate", issuer_key=key, authority=pinned_key),))
+
+
+def pinned_two_levels_below(scene: Scene) -> None:
+    """A chain that is completed keeps the path lengths, too."""
+    two_levels_below(scene)
+    leaf, second, middle = scene.get("chain")
+    scene.put("chain", (leaf,))
+    pinned(second, middle)(scene)
+
+
+def with_ek_purpose(**options: Any) -> Any:
+    """Under a root whose CAs bear the purpose of endorsement keys, as Google's do."""
+
+    def change(policy: Any) -> Any:
+        root_ = replace(policy.roots[0], eku=EKU_EK, needs_eku=False)
+        return replace(policy, roots=(root_,))
+
+    def changed(scene: Scene) -> None:
+        scene.edit("policy", change)
+        chained(**options)(scene)
+
+    return changed
 
 
 def default_policy(scene: Scene) -> None:
@@ -238,6 +292,28 @@ ATTACKS = (
         "X.400 address of a revocation list",
         "platform.chain",
         odd_name("2.5.29.31", "300c300aa008a006a304a3020500"),
+    ),
+    Attack("AK certificate with another algorithm outside", "platform.chain", algorithm_outside),
+    Attack("AK certificate with unused bits", "platform.chain", unused_bits),
+    Attack("own CA with a pinned one's name", "platform.chain", own_intermediate, "cloud"),
+    Attack("pinned CA below one too many", "platform.chain", pinned_two_levels_below, "cloud"),
+    Attack(
+        "EK certificate under a root of EKs and AKs",
+        "platform.chain",
+        with_ek_purpose(purposes=(EKU_EK,), key_usage=usage(sign=False)),
+        "cloud",
+    ),
+    Attack(
+        "EK certificate that does not say its usage",
+        "platform.chain",
+        with_ek_purpose(purposes=(EKU_EK,), key_usage=None),
+        "cloud",
+    ),
+    Attack(
+        "AK purpose under a root with another",
+        "platform.chain",
+        with_ek_purpose(),
+        "cloud",
     ),
     Attack("serial number zero", "platform.chain", serial_zero),
     Attack("negative serial number", "platform.chain", negative_serial),

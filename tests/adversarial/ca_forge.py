@@ -190,6 +190,22 @@ def with_sha1(der: bytes, issuer_key: rsa.RSAPrivateKey) -> bytes:
     return der[:start] + tbs + tail[: -len(signature)] + signature
 
 
+def outside(der: bytes) -> int:
+    """Where the part ends that is signed."""
+    return 8 + int.from_bytes(der[6:8])
+
+
+def with_other_algorithm(der: bytes, old: bytes, new: bytes) -> bytes:
+    """The same certificate, with another algorithm named where nobody signed it."""
+    place = outside(der)
+    return der[:place] + der[place:].replace(old, new, 1)
+
+
+def with_unused_bits(der: bytes, size: int) -> bytes:
+    """The same certificate, whose signature of `size` octets has bits that do not count."""
+    return der[: -size - 1] + b"\x01" + der[-size:-1] + bytes((der[-1] & 0xFE,))
+
+
 def with_serial(der: bytes, issuer_key: ec.EllipticCurvePrivateKey, serial: int) -> bytes:
     """The same certificate with a serial number that no builder allows (one octet, EC issuer)."""
     tbs = bytearray(x509.load_der_x509_certificate(der).tbs_certificate_bytes)

@@ -30,7 +30,8 @@ from tests.adversarial.ca_forge import (
     usage,
 )
 
-ARK, ASK = "ARK-Test", "SEV-Test"
+ARK, ASK, ASVK = "ARK-Test", "SEV-Test", "SEV-VLEK-Test"
+CLOUD = b"\x16\x0acloud.test"
 CHIP_ID = hashlib.sha512(b"chip").digest()
 # As in TCB_VERSION: bootloader, tee, four reserved, snp, microcode.
 TCB = bytes((10, 0, 0, 0, 0, 0, 27, 86))
@@ -100,9 +101,20 @@ def ask() -> bytes:
     return issue(ASK, rsa_key("amd ask"), issuer=ARK, issuer_key=rsa_key("amd ark"))
 
 
+@functools.cache
+def asvk() -> bytes:
+    """What certifies the keys that a cloud has on the maker's chips."""
+    return issue(ASVK, rsa_key("other ask"), issuer=ARK, issuer_key=rsa_key("amd ark"))
+
+
 def makers() -> tuple[ChipRoot, ...]:
     """The verifier's side: the test maker's root."""
     return (ChipRoot(name="test chips", root=ark(), issuer=ask(), minimum=MINIMUM),)
+
+
+def cloud_keys() -> ChipRoot:
+    """The verifier's side, where he believes a cloud's own keys, too."""
+    return ChipRoot(name="test cloud", root=ark(), issuer=asvk(), minimum=MINIMUM, vlek=True)
 
 
 def chip_key() -> ec.EllipticCurvePrivateKey:
@@ -133,6 +145,13 @@ def vcek(**options: Any) -> bytes:
     }
     key = options.pop("key", chip_key())
     return issue("SEV-VCEK", key, **(usual | options))
+
+
+def vlek(**options: Any) -> bytes:
+    """The certificate of a cloud's key on its chips: it names the cloud and no chip."""
+    said = {oid: value for oid, value in chip_extensions().items() if oid != "4"} | {"5": CLOUD}
+    usual = {"issuer": ASVK, "issuer_key": rsa_key("other ask"), "extensions": said}
+    return vcek(**(usual | options))
 
 
 def guest() -> dict[str, Any]:

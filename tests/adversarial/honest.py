@@ -10,12 +10,34 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from aicert.appraisal.policy import Claim
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss, LossState
-from tests.adversarial import chip_forge, tpm_forge
-from tests.adversarial.attacks_platform import LAST_YEAR, chained, intermediate, with_intermediate
+from tests.adversarial import ca_forge, chip_forge, tpm_forge
+from tests.adversarial.attacks_chip import (
+    BINDING,
+    CHIP,
+    GUEST,
+    certified,
+    cloud_signed,
+    guest,
+    keys,
+    wrapped,
+)
+from tests.adversarial.attacks_machine import firmware_sets
+from tests.adversarial.attacks_platform import (
+    LAST_YEAR,
+    ak,
+    chained,
+    intermediate,
+    pinned,
+    two_levels_below,
+    with_ek_purpose,
+    with_intermediate,
+)
 from tests.adversarial.attacks_run import ancestor, files, reported
 from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, signers
@@ -68,6 +90,56 @@ def pinned_intermediate(scene: Scene) -> None:
     scene.put("chain", (leaf,))
     (root,) = scene.get("policy").roots
     policy(roots=(replace(root, intermediates=(middle,)),))(scene)
+
+
+def undecided(name: str, check: str, change: Change) -> Honest:
+    """Evidence of a confidential machine that this verifier does not know: no check failed."""
+    return Honest(name, change, "confidential", "none", check)
+
+
+def unknown_algorithm(scene: Scene) -> None:
+    """A chip's certificate with ECDSA instead of RSASSA-PSS."""
+    der = ca_forge.issue(
+        "SEV-VCEK",
+        chip_forge.chip_key(),
+        issuer=chip_forge.ASK,
+        issuer_key=ec_key("ec ask"),
+        ca=None,
+    )
+    scene.put("vcek", der)
+
+
+def launched(scene: Scene) -> None:
+    """Everywhere else another number is wanted of the same key."""
+    name = chip_forge.makers()[0].name
+    other = replace(chip_forge.PARAVISOR, chip="another line", minimum_svn=1 << 16)
+    ours = replace(chip_forge.PARAVISOR, chip=name, until=scene.at.date())
+    policy(id_key_signers=(other, ours))(scene)
+
+
+def two_pinned(scene: Scene) -> None:
+    """As the machines of Azure's newer hierarchy, of whose chains the TPM holds the first only."""
+    two_levels_below(scene, path_length=1)
+    leaf, second, middle = scene.get("chain")
+    scene.put("chain", (leaf,))
+    pinned(second, middle)(scene)
+
+
+def issuer_missing(scene: Scene) -> None:
+    leaf, _ = intermediate(scene)
+    scene.put("chain", (leaf,))
+
+
+def issuer_of_another_key(scene: Scene) -> None:
+    """A cloud has several intermediates of one name, as Google does; one of them is pinned."""
+    _, middle = intermediate(scene)
+    pinned(middle)(scene)
+    scene.put("chain", (ak(scene, issuer="intermediate", issuer_key=ec_key("its successor")),))
+
+
+def unknown_key(scene: Scene) -> None:
+    key = ec.derive_private_key(521, ec.SECP521R1())
+    scene.put("chain", (ak(scene, key=key),))
 
 
 def signed_with(key: Callable[[], tpm_forge.AkKey], scheme: int, hash_: int) -> Change:
@@ -231,6 +303,51 @@ HONEST = (
         "none",
         "platform.guest",
     ),
+    undecided("chip certificate of another issuer name", CHIP, certified(issuer="SEV-Turin")),
+    undecided("chip certificate with an unknown algorithm", CHIP, unknown_algorithm),
+    undecided("report signed by a cloud's key (VLEK)", CHIP, guest(flags=1 << 2)),
+    undecided("report signed by a key of an unknown kind", CHIP, guest(flags=3 << 2)),
+    undecided("report of an unknown version", CHIP, guest(version=6)),
+    undecided("report with an unknown signature", CHIP, guest(algorithm=2)),
+    undecided("TDX report where SEV-SNP is asked for", CHIP, wrapped(kind=4)),
+    undecided(
+        "report of a paravisor of an unknown version",
+        CHIP,
+        lambda s: s.edit("hcl", lambda h: h[:4] + b"\3" + h[5:]),
+    ),
+    undecided("runtime data of an unknown version", CHIP, wrapped(version=2)),
+    undecided("runtime data under an unknown hash", CHIP, wrapped(hash_=2)),
+    undecided("guest policy with an unknown bit", GUEST, guest(policy=0x3001F | 1 << 26)),
+    undecided(
+        "attestation key of a kind that is not known",
+        BINDING,
+        keys(lambda all_: all_[0].update(kty="EC")),
+    ),
+    Honest(
+        "report signed by a cloud's key that is believed",
+        cloud_signed(chip_forge.vlek),
+        "confidential",
+    ),
+    Honest("paravisor accepted on this line until today", launched, "confidential"),
+    Honest("firmware mixed of two sets of a family", firmware_sets("cloud"), "cloud"),
+    Honest("two intermediates pinned and not sent", two_pinned, "cloud"),
+    Honest(
+        "AK certificate without purpose under a root of EKs and AKs",
+        with_ek_purpose(purposes=()),
+        "cloud",
+    ),
+    Honest(
+        "AK certificate with the purpose of its root", with_ek_purpose(purposes=(EKU_EK,)), "cloud"
+    ),
+    Honest(
+        "issuer with the name of a pinned one",
+        issuer_of_another_key,
+        "cloud",
+        "none",
+        "platform.chain",
+    ),
+    Honest("issuer that nobody pinned", issuer_missing, "cloud", "none", "platform.chain"),
+    Honest("AK of a kind that is not known", unknown_key, "cloud", "none", "platform.chain"),
     Honest("AK certificate padded with zeros", padded(b"\x00")),
     Honest("AK certificate padded with ones", padded(b"\xff"), "cloud"),
     Honest("AK certificate expired since, judged at a trusted time", expired_since),

@@ -194,6 +194,9 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "dots of a line": ("aicert.trust.policy_file.MAX_DOTS",),
         "file of a root": ("aicert.trust.roots.MAX_PEM",),
         "certificates of `akChain` that are judged": ("aicert.appraisal.ak_chain.MAX_CHAIN",),
+        "intermediates between AK and root, pinned ones included": (
+            "aicert.appraisal.ak_chain.MAX_INTERMEDIATES",
+        ),
         "bits of an RSA key": ("aicert.crypto.x509.MAX_RSA_BITS",),
         "certificates of a lineage that are read": ("aicert.verifier.verify.MAX_LINEAGE",),
         "their bytes, all together": ("aicert.verifier.verify.MAX_LINEAGE_BYTES",),

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from aicert.appraisal.ak_chain import Root
+from aicert.appraisal.ak_chain import EKU_AK, Root
 from aicert.appraisal.policy import Policy
 from aicert.crypto.x509 import stamp
 from aicert.formats import certificate as certificates
@@ -129,11 +129,13 @@ def policy_files(policy: Policy) -> dict[str, str]:
     lines.append(f"revoked = {_digests(policy.revoked)}")
     for firmware in policy.firmware:
         lines += ["", "[[firmware]]", f'name = "{firmware.name}"']
+        lines += [f'family = "{firmware.family}"'] if firmware.family else []
         lines += [f'pcr{index} = "{value.hex()}"' for index, value in firmware.pcrs.items()]
     for number, chip in enumerate(policy.chips):
         pems = {f"ark-{number}.pem": chip.root, f"ask-{number}.pem": chip.issuer}
         files |= {name: ca_forge.pem(der).decode("ascii") for name, der in pems.items()}
         lines += ["", "[[chip]]", f'name = "{chip.name}"']
+        lines += ['key = "vlek"'] if chip.vlek else []
         for key, (name, der) in zip(("root", "issuer"), pems.items(), strict=True):
             lines += [f'{key} = "{name}"', f'{key}-sha256 = "{ca_forge.hash_of(der)}"']
         least = ", ".join(f"{part} = {version}" for part, version in chip.minimum.items())
@@ -141,6 +143,8 @@ def policy_files(policy: Policy) -> dict[str, str]:
     for launch in policy.id_key_signers:
         lines += ["", "[[launch]]", f'name = "{launch.name}"', f'id-key = "{launch.id_key.hex()}"']
         lines.append(f"minimum-svn = {launch.minimum_svn}")
+        lines += [f'chip = "{launch.chip}"'] if launch.chip else []
+        lines += [f'until = "{launch.until}"'] if launch.until else []
     for claim in policy.claims:
         lines += ["", "[[claim]]", f'name = "{claim.name}"']
         bounds = {"at-least": claim.at_least, "at-most": claim.at_most}
@@ -153,6 +157,8 @@ def _root_lines(root: Root, file: str, pinned: list[str]) -> list[str]:
     lines = ["", "[[root]]", f'name = "{root.name}"', f'certificate = "{file}"']
     lines += [f'sha256 = "{ca_forge.hash_of(root.der)}"', f'tier = "{root.tier}"']
     lines.append(f'ak-purpose = "{"required" if root.needs_eku else "if-present"}"')
+    if root.eku != EKU_AK:
+        lines.append(f'ak-eku = "{root.eku}"')
     if root.subjects:
         lines.append(f"subject-suffixes = {json.dumps(list(root.subjects))}")
     if pinned:

@@ -37,8 +37,8 @@ QUOTES_ACCEPTED_ELSEWHERE = {
     "trailing bytes in the signature",
     "wrong magic (CVE-2024-29038)",
 }
-# It reads no RSAPSS.
-QUOTES_NOT_READ = {"RSAPSS with SHA-256"}
+# It reads no RSAPSS; the other's quote is by the key that its certificate does not name.
+QUOTES_NOT_READ = {"RSAPSS with SHA-256", "AK of a kind that is not known"}
 # A web PKI knows no attestation keys: purposes, subjects, simulated platforms and roots that are
 # sent along are ours to judge; so are the form of a chain and the strength of keys.
 CHAINS_ACCEPTED_ELSEWHERE = {
@@ -46,6 +46,9 @@ CHAINS_ACCEPTED_ELSEWHERE = {
     "AK certificate signed with SHA-1",
     "AK certificate without key purpose",
     "AK may sign certificates",
+    "AK of a kind that is not known",
+    "AK purpose under a root with another",
+    "EK certificate that does not say its usage",
     "AK of 1024 bits",
     "EK certificate as AK",
     "any key purpose as AK",

@@ -27,7 +27,8 @@ def test_regenerated_corpus_is_the_same_bytes() -> None:
 
 
 def test_corpus_is_small_enough_to_review() -> None:
-    assert sum(path.stat().st_size for path in PATHS) < 5_000_000
+    # Half of it is of confidential machines, whose vectors carry four certificates each.
+    assert sum(path.stat().st_size for path in PATHS) < 7_000_000
 
 
 @by_name

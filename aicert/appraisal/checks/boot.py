@@ -6,14 +6,14 @@ is read only where its digest is one that the policy accepts, and is then what t
 Left out: the boot event log, which explains PCR values and decides nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError, both
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.appraisal.checks.run import VerifiedRun
-from aicert.appraisal.policy import FIRMWARE_PCRS, Policy
+from aicert.appraisal.policy import FIRMWARE_PCRS, Firmware, Policy
 from aicert.appraisal.result import BOOT_CHECKS
 from aicert.errors import EvidenceError
 from aicert.formats.certificate import Certificate
@@ -149,6 +149,20 @@ def _compare(
     checklist.step(check, compare, given, "boot.image")
 
 
+def _matching(
+    accepted: Firmware, all_: Sequence[Firmware], quote: VerifiedQuote
+) -> list[str] | None:
+    """The sets in which the quoted values are, each register's in one; None if one is in none."""
+    sets = [accepted, *(one for one in all_ if one.family and one.family == accepted.family)]
+    found: dict[str, None] = {}
+    for index in accepted.pcrs:
+        names = [one.name for one in sets if one.pcrs.get(index) == quote.pcrs[index]]
+        if not names:
+            return None
+        found[names[0]] = None
+    return list(found)
+
+
 def _firmware(
     checklist: Checklist, policy: Policy, quote: VerifiedQuote | None
 ) -> frozenset[int] | None:
@@ -156,9 +170,10 @@ def _firmware(
         if not policy.firmware:
             raise NotDecidedError(f"policy {policy.name} names no firmware values")
         for accepted in policy.firmware:
-            if all(given.pcrs[index] == value for index, value in accepted.pcrs.items()):
+            found = _matching(accepted, policy.firmware, given)
+            if found is not None:
                 compared = ", ".join(str(index) for index in sorted(accepted.pcrs))
-                detail = f"PCRs {compared} match firmware {accepted.name}"
+                detail = f"PCRs {compared} match firmware {', '.join(found)}"
                 return detail, frozenset(accepted.pcrs)
         names = ", ".join(accepted.name for accepted in policy.firmware)
         quoted = "".join(f"\nquoted    PCR {i} sha256:{given.pcrs[i].hex()}" for i in FIRMWARE_PCRS)

@@ -6,7 +6,7 @@ virtual TPM's. So the quote's key is in a guest that its host cannot look into. 
 the policy's root stands for such machines.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist, NotDecidedError
@@ -42,7 +42,7 @@ def appraise_chip(
     def guest(given: VerifiedReport) -> tuple[str, None]:
         sev_snp.check_guest(given.report)
         _check_firmware(given.chip, policy)
-        name = _started_by(given.report, policy)
+        name = _started_by(given, policy, at)
         return f"started by {name}, without debugging or migration", None
 
     def binding(given: VerifiedReport) -> tuple[str, None]:
@@ -74,11 +74,17 @@ def _verified_report(certificate: Certificate, policy: Policy, at: datetime) -> 
             "the machine can add "
             "it (docs/spec/confidential.md)"
         )
-    chip = amd_vcek.certify_chip(given.chip_certificate, policy.chips, at)
-    if chip.chip_id != report.chip_id:
+    vlek = report.signing_key == sev_snp.VLEK
+    if vlek and not any(root.vlek for root in policy.chips):
+        raise NotDecidedError(
+            f"a cloud's own key signed the report (VLEK), and policy {policy.name} names no "
+            '[[chip]] with key = "vlek"'
+        )
+    chip = amd_vcek.certify_chip(given.chip_certificate, policy.chips, at, vlek=vlek)
+    if chip.chip_id not in (None, report.chip_id):
         raise EvidenceError(
             "the chip certificate is for a different processor\n"
-            f"found     {chip.chip_id.hex()}\nexpected  {report.chip_id.hex()}"
+            f"found     {(chip.chip_id or b'').hex()}\nexpected  {report.chip_id.hex()}"
         )
     if chip.tcb != report.tcb:
         raise EvidenceError(
@@ -90,30 +96,37 @@ def _verified_report(certificate: Certificate, policy: Policy, at: datetime) -> 
 
 
 def _check_firmware(chip: amd_vcek.CertifiedChip, policy: Policy) -> None:
-    minimum = chip.root.minimum
-    old = [name for name, least in minimum.items() if chip.tcb[amd_vcek.COMPONENTS[name]] < least]
+    places = amd_vcek.COMPONENTS
+    old = [
+        f"{name} {chip.tcb[places[name]]} is below {least}"
+        for name, least in chip.root.minimum.items()
+        if chip.tcb[places[name]] < least
+    ]
     if old:
-        wanted = ", ".join(f"{name} {least}" for name, least in minimum.items())
         raise EvidenceError(
-            f"the processor's firmware is too old for policy {policy.name}: {', '.join(old)}\n"
-            f"found     {amd_vcek.tcb_text(chip.tcb)}\nexpected  {wanted} or newer"
+            f"the processor's firmware is too old for policy {policy.name} on {chip.root.name}: "
+            f"{', '.join(old)}\nfound     {amd_vcek.tcb_text(chip.tcb)}"
         )
 
 
-def _started_by(report: sev_snp.Report, policy: Policy) -> str:
+def _started_by(given: VerifiedReport, policy: Policy, at: datetime) -> str:
     """Who signed what the guest was started with: whoever has another paravisor can say anything
     in its runtime data.
     """
     if not policy.id_key_signers:
         raise NotDecidedError(f"policy {policy.name} names nobody who may start guests")
-    for accepted in policy.id_key_signers:
-        if report.id_key == accepted.id_key and report.guest_svn >= accepted.minimum_svn:
-            return accepted.name
+    report, chip = given.report, given.chip.root.name
+    here = [one for one in policy.id_key_signers if one.chip in ("", chip)]
+    for one in here:
+        now = one.until is None or at.astimezone(UTC).date() <= one.until
+        if report.id_key == one.id_key and report.guest_svn >= one.minimum_svn and now:
+            return one.name
     names = ", ".join(
-        f"{one.name} (SVN {one.minimum_svn} or newer)" for one in policy.id_key_signers
+        f"{one.name} (SVN {one.minimum_svn} or newer{f', until {one.until}' if one.until else ''})"
+        for one in here
     )
     raise EvidenceError(
-        f"the guest was not started by anyone accepted: {names}\n"
+        f"the guest was not started by anyone accepted on {chip}: {names or 'nobody'}\n"
         f"found     SVN {report.guest_svn}, signed by sha384:{report.id_key.hex()}"
     )
 

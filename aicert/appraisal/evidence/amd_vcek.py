@@ -7,8 +7,9 @@ key, chip and TCB at a stated time.
 
 AMD gives every VCEK the serial number 0, which RFC 5280 forbids and versions of cryptography warn
 of or refuse. The signature is verified over the certificate's own bytes; it is read from a copy in
-which the serial number is 1. Left out: keys that a cloud loads (VLEK), families with another TCB
-layout than Milan's and Genoa's (Turin), revocation lists.
+which the serial number is 1. A cloud may have its own key on a chip (VLEK), certified by another of
+AMD's keys (ASVK) under the same root: it names the cloud and no chip. Left out: families with
+another TCB layout than Milan's and Genoa's (Turin), revocation lists.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from aicert.crypto.x509 import (
     check_outside,
     check_valid_at,
     issued_with_pss,
+    issuer_common_name,
     load,
     p384_key,
     private_extensions,
@@ -27,7 +29,7 @@ from aicert.crypto.x509 import (
     serial_number,
     trim_padding,
 )
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.frozen import dataclass
 
 if TYPE_CHECKING:
@@ -41,33 +43,46 @@ CHIP_ID_BYTES = 64
 _SPL = "1.3.6.1.4.1.3704.1.3."
 _TCB_EXTENSIONS = tuple(_SPL + last for last in ("1", "2", "4", "5", "6", "7", "3", "8"))
 _HARDWARE_ID = "1.3.6.1.4.1.3704.1.4"
+_CSP_ID = "1.3.6.1.4.1.3704.1.5"
+_RSASSA_PSS = "1.2.840.113549.1.1.10"
+# Processor lines that can be judged, by the name of who certifies their chips.
+LINES: Mapping[str, str] = {"SEV-Genoa": "Genoa", "SEV-Milan": "Milan"}
 # Where each component of a TCB stands.
 COMPONENTS: Mapping[str, int] = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedChip:
-    """A processor's key, the processor, the firmware versions that the key stands for, and the root
-    of the policy that vouches for it.
+    """A processor's key, the processor (or None: any of one cloud), the firmware versions that the
+    key stands for, and the root of the policy that vouches for it.
     """
 
     key: "EllipticCurvePublicKey"
-    chip_id: bytes
+    chip_id: bytes | None
     tcb: bytes
     root: ChipRoot
 
 
-def certify_chip(der: bytes, roots: Sequence[ChipRoot], at: datetime) -> CertifiedChip:
-    """The chip of this VCEK, certified by one of `roots` at time `at`; else EvidenceError."""
+def certify_chip(
+    der: bytes, roots: Sequence[ChipRoot], at: datetime, *, vlek: bool = False
+) -> CertifiedChip:
+    """The chip of this VCEK (or the cloud of this VLEK), certified by one of `roots` at time `at`;
+    else EvidenceError.
+    """
     certificate, signed = _read(der)
     root, path = _root_of(certificate, signed, roots)
+    if root.vlek != vlek:
+        claimed = "a cloud's own key" if vlek else "the chip's own key"
+        raise EvidenceError(f"{claimed} signed the report, but the certificate is of another kind")
     for one in (certificate, *path):
         check_valid_at(one, at)
     key = p384_key(certificate, WHAT)
     values = private_extensions(certificate, WHAT)
+    if vlek and _CSP_ID not in values:
+        raise EvidenceError(f"{WHAT} is of a cloud's key (VLEK) and names no cloud")
     return CertifiedChip(
         key=key,
-        chip_id=_hardware_id(values.get(_HARDWARE_ID, b"")),
+        chip_id=None if vlek else _hardware_id(values.get(_HARDWARE_ID, b"")),
         tcb=bytes(_version(values.get(oid, b"")) for oid in _TCB_EXTENSIONS),
         root=root,
     )
@@ -104,12 +119,27 @@ def issuers(root: ChipRoot) -> "tuple[Certificate, Certificate]":
 def _root_of(
     certificate: "Certificate", signed: bytes, roots: Sequence[ChipRoot]
 ) -> "tuple[ChipRoot, tuple[Certificate, Certificate]]":
+    found = certificate.signature_algorithm_oid.dotted_string
+    if found != _RSASSA_PSS:
+        raise UndecidedError(f"{WHAT} is signed with unknown algorithm {found}")
+    issuer, line = certificate.issuer.public_bytes(), issuer_common_name(certificate)
+    named = False
     for root in roots:
         path = issuers(root)
+        named = named or issuer == path[0].subject.public_bytes()
         if issued_with_pss(certificate, signed, path[0]):
             return root, path
-    names = ", ".join(root.name for root in roots)
-    raise EvidenceError(f"{WHAT} was not issued by any of this policy's makers: {names}")
+    names = ", ".join(root.name for root in roots) or "none"
+    if named:
+        raise EvidenceError(f"{WHAT} was not issued by any of this policy's makers: {names}")
+    if line in LINES:
+        raise EvidenceError(
+            f"{WHAT} is of a {LINES[line]} processor ({line}), and this policy accepts: {names}"
+        )
+    raise UndecidedError(
+        f"{WHAT} is of a processor line or cloud that this policy does not know "
+        f"({line[:80]!a}): {names}"
+    )
 
 
 def _version(value: bytes) -> int:

@@ -12,7 +12,7 @@ import base64
 import hashlib
 
 from aicert.appraisal.evidence import sev_snp
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.binary import u32_little
 from aicert.formats.strict_json import Fields, loads
 from aicert.frozen import dataclass
@@ -45,12 +45,14 @@ def parse(data: bytes) -> HclReport:
     if len(data) < _START:
         raise EvidenceError(f"the platform's report has {len(data)} bytes, not {_START} or more")
     size, version, kind, hash_, length = (u32_little(data, _REPORT_END + 4 * i) for i in range(5))
-    if data[:4] != b"HCLA" or u32_little(data, 4) not in (1, 2):
+    if data[:4] != b"HCLA":
         raise EvidenceError("the platform's report does not begin like one from Azure's paravisor")
+    if u32_little(data, 4) not in (1, 2):
+        raise UndecidedError(f"a platform's report of version {u32_little(data, 4)} is not known")
     if kind != SNP:
-        raise EvidenceError(f"the platform's report is of kind {kind}, not of SEV-SNP ({SNP})")
+        raise UndecidedError(f"the platform's report is of kind {kind}, not of SEV-SNP ({SNP})")
     if version != 1 or hash_ != SHA256:
-        raise EvidenceError(f"runtime data of version {version}, hash {hash_} is not known")
+        raise UndecidedError(f"runtime data of version {version}, hash {hash_} is not known")
     if length > MAX_RUNTIME:
         raise EvidenceError(f"runtime data of {length} bytes, more than {MAX_RUNTIME}")
     end = _START + length
@@ -72,7 +74,9 @@ def attestation_key(runtime: bytes) -> tuple[int, int]:
     matching = [key for key in keys if key.optional_text("kid") == AK_NAME]
     if len(matching) != 1:
         raise EvidenceError(f"the runtime data names {len(matching)} keys {AK_NAME}, not one")
-    matching[0].const("kty", "RSA")
+    kind = matching[0].text("kty", max_length=MAX_NUMBER)
+    if kind != "RSA":
+        raise UndecidedError(f"an attestation key of kind {kind[:80]!a} is not known")
     return _number(matching[0], "n"), _number(matching[0], "e")
 
 

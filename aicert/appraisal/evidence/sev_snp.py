@@ -2,14 +2,14 @@
 
 AMD 56860 (SEV-SNP Firmware ABI Specification), "ATTESTATION_REPORT" and "POLICY"; integers are
 little-endian. Read here are the fields that decide whether this is the guest, in the state, on the
-firmware that a policy accepts; all of the report is signed. Left out: reports that a VLEK signed,
-and what a guest cannot be harmed by (CPUID, current and committed versions, platform flags).
+firmware that a policy accepts; all of the report is signed. Left out: what a guest cannot be harmed
+by (CPUID, current and committed versions, platform flags).
 """
 
 from typing import TYPE_CHECKING
 
 from aicert.crypto.signatures import verify_ecdsa_sha384
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.binary import u32_little
 from aicert.frozen import dataclass
 
@@ -28,9 +28,11 @@ _POLICY_ONE = 1 << 17  # reserved, always set
 MIGRATION = 1 << 18
 DEBUG = 1 << 19
 _POLICY_KNOWN = (1 << 26) - 1
-# Flags at 0x48: whether the author key signed, whether CHIP_ID is masked, which key signs (VCEK 0).
+# Flags at 0x48: whether the author key signed, whether the chip's key is masked (nothing is signed
+# then), and which key signs: the chip's (VCEK), a cloud's on that chip (VLEK), or none.
 _MASK_CHIP_KEY = 1 << 1
-_SIGNING_KEY = 0b111 << 2
+_SIGNING_KEY = 0b111
+VCEK, VLEK, _NO_KEY = 0, 1, 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,22 +48,26 @@ class Report:
     id_key: bytes
     tcb: bytes
     chip_id: bytes
+    signing_key: int
     signed: bytes
     r: int
     s: int
 
 
 def parse(data: bytes) -> Report:
-    """Read a report; an unknown version, algorithm or signing key is an EvidenceError."""
+    """Read a report; an unknown version, algorithm or signing key is an UndecidedError."""
     if len(data) != SIZE:
         raise EvidenceError(f"an SEV-SNP report has {SIZE} bytes, not {len(data)}")
     version, algorithm, flags = u32_little(data, 0), u32_little(data, 0x34), u32_little(data, 0x48)
     if version not in VERSIONS:
-        raise EvidenceError(f"an SEV-SNP report of version {version} is not known")
+        raise UndecidedError(f"an SEV-SNP report of version {version} is not known")
     if algorithm != ECDSA_P384_SHA384:
-        raise EvidenceError(f"the report's signature is of unknown kind {algorithm}")
-    if flags & _MASK_CHIP_KEY or flags & _SIGNING_KEY:
-        raise EvidenceError("the report is not signed by the chip's own key (VCEK)")
+        raise UndecidedError(f"the report's signature is of unknown kind {algorithm}")
+    signing_key = flags >> 2 & _SIGNING_KEY
+    if flags & _MASK_CHIP_KEY or signing_key == _NO_KEY:
+        raise EvidenceError("the report is signed by no key: the chip's was masked")
+    if signing_key not in (VCEK, VLEK):
+        raise UndecidedError(f"the report is signed by a key of unknown kind {signing_key}")
     return Report(
         guest_svn=u32_little(data, 4),
         policy=int.from_bytes(data[8:16], "little"),
@@ -70,6 +76,7 @@ def parse(data: bytes) -> Report:
         id_key=data[0xE0:0x110],
         tcb=data[0x180:0x188],
         chip_id=data[0x1A0:0x1E0],
+        signing_key=signing_key,
         signed=data[:_SIGNED],
         r=int.from_bytes(data[_SIGNED : _SIGNED + _NUMBER], "little"),
         s=int.from_bytes(data[_SIGNED + _NUMBER : _SIGNED + 2 * _NUMBER], "little"),
@@ -88,11 +95,13 @@ def check_guest(report: Report) -> None:
         raise EvidenceError("the guest may be debugged: its host can read and write its memory")
     if report.policy & MIGRATION:
         raise EvidenceError("the guest may be moved by a migration agent, which reads its memory")
-    if not report.policy & _POLICY_ONE or report.policy & ~_POLICY_KNOWN:
-        raise EvidenceError(f"the guest's policy {report.policy:#x} is not understood")
+    if not report.policy & _POLICY_ONE:
+        raise EvidenceError(f"the guest's policy {report.policy:#x} lacks its constant bit")
     # A host's own request has 0xFFFFFFFF here; what runs under a paravisor has 1 to 3.
     if report.vmpl != 0:
         raise EvidenceError(
             f"the report was asked for at privilege level {report.vmpl:#x}, not at the guest's "
             "highest (0)"
         )
+    if report.policy & ~_POLICY_KNOWN:
+        raise UndecidedError(f"the guest's policy {report.policy:#x} has bits that are not known")

@@ -7,12 +7,12 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from aicert.appraisal.ak_chain import Root, verify_chain
+from aicert.appraisal.ak_chain import MAX_CHAIN, MAX_INTERMEDIATES, Root, verify_chain
 from aicert.crypto.x509 import serial_number
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.frozen import replace
 from tests.adversarial import ca_forge
-from tests.adversarial.ca_forge import AT, EKU_AK, ec_key, issue, root, rsa_key, usage
+from tests.adversarial.ca_forge import AT, EKU_AK, EKU_EK, ec_key, issue, root, rsa_key, usage
 
 CA = root("CA", ec_key("ca"))
 LEAF = issue(
@@ -63,10 +63,119 @@ def test_a_pinned_intermediate_of_the_same_name_but_another_key() -> None:
     both = Root(name="r", der=CA, tier="vtpm", intermediates=(middle("first"), middle("second")))
     verify_chain((leaf,), (both,), AT)
     one = Root(name="r", der=CA, tier="vtpm", intermediates=(middle("first"),))
-    with pytest.raises(EvidenceError, match="no root"):
+    with pytest.raises(UndecidedError, match="lacks the certificate of its issuer"):
         verify_chain((leaf,), (one,), AT)
-    with pytest.raises(EvidenceError, match="does not reach root r"):
+    with pytest.raises(UndecidedError, match="lacks the certificate of its issuer"):
         verify_chain((leaf, CA), (one,), AT)
+    # The pinned key is named, so nothing is missing: it did not sign this.
+    claimed = issue(
+        "leaf", rsa_key("ak"), issuer="middle", issuer_key=ec_key("second"), purposes=(EKU_AK,),
+        authority=ec_key("first"),
+    )  # fmt: skip
+    with pytest.raises(EvidenceError, match="no root") as caught:
+        verify_chain((claimed, CA), (one,), AT)
+    assert not isinstance(caught.value, UndecidedError)
+
+
+def levels(count: int) -> tuple[list[bytes], bytes]:
+    """Intermediates, each issued by the one before it, the first by CA; and a leaf of the last."""
+    made, above, key = [], "CA", ec_key("ca")
+    for number in range(count):
+        name, own = f"level {number}", ec_key(f"level {number}")
+        made.append(
+            issue(name, own, issuer=above, issuer_key=key, ca=True, key_usage=usage(cert=True))
+        )
+        above, key = name, own
+    leaf = issue("leaf", rsa_key("ak"), issuer=above, issuer_key=key, purposes=(EKU_AK,))
+    return made, leaf
+
+
+@pytest.mark.parametrize("count", range(MAX_INTERMEDIATES + 1))
+def test_a_leaf_alone_is_completed_from_what_the_root_pins(count: int) -> None:
+    made, leaf = levels(count)
+    for order in (made, made[::-1]):
+        pinned = replace(ROOT, intermediates=tuple(order))
+        assert verify_chain((leaf,), (pinned,), AT).root == pinned
+    # The lowest ones sent along, the root, too, or not.
+    lowest = made[::-1][: MAX_CHAIN - 2]
+    for sent in ((leaf, *lowest), (leaf, *lowest, CA)):
+        assert verify_chain(sent, (replace(ROOT, intermediates=tuple(made)),), AT).subject == "leaf"
+
+
+def test_too_many_levels_lead_nowhere() -> None:
+    made, leaf = levels(MAX_INTERMEDIATES + 1)
+    with pytest.raises(EvidenceError, match="chains to no root of this policy"):
+        verify_chain((leaf,), (replace(ROOT, intermediates=tuple(made)),), AT)
+
+
+def test_pinned_certificates_that_issue_each_other_end() -> None:
+    first, second = (
+        issue(
+            one, ec_key(one), issuer=other, issuer_key=ec_key(other), ca=True,
+            key_usage=usage(cert=True),
+        )
+        for one, other in (("a", "b"), ("b", "a"))
+    )  # fmt: skip
+    leaf = issue("leaf", rsa_key("ak"), issuer="a", issuer_key=ec_key("a"), purposes=(EKU_AK,))
+    with pytest.raises(EvidenceError, match="chains to no root"):
+        verify_chain((leaf,), (replace(ROOT, intermediates=(first, second)),), AT)
+
+
+def test_of_a_renewed_intermediate_the_valid_one_counts() -> None:
+    def middle(start: datetime, end: datetime) -> bytes:
+        return issue(
+            "middle", ec_key("middle"), issuer="CA", issuer_key=ec_key("ca"), ca=True,
+            key_usage=usage(cert=True), start=start, end=end,
+        )  # fmt: skip
+
+    old = middle(ca_forge.FROM, datetime(2026, 6, 1, tzinfo=UTC))
+    new = middle(datetime(2026, 5, 1, tzinfo=UTC), ca_forge.UNTIL)
+    leaf = issue(
+        "leaf", rsa_key("ak"), issuer="middle", issuer_key=ec_key("middle"), purposes=(EKU_AK,)
+    )
+    for order in ((old, new), (new, old)):
+        for at in (datetime(2026, 2, 1, tzinfo=UTC), AT):
+            verify_chain((leaf,), (replace(ROOT, intermediates=order),), at)
+    with pytest.raises(EvidenceError, match="is valid from"):
+        verify_chain((leaf,), (replace(ROOT, intermediates=(old,)),), AT)
+
+
+def test_the_missing_issuer_is_named_and_what_to_write() -> None:
+    made, leaf = levels(2)
+    for chain, intermediates, missing in (
+        ((leaf,), (), "CN=level 1"),
+        ((leaf,), (made[1],), "CN=level 0"),
+        ((leaf, made[1]), (), "CN=level 0"),
+        ((leaf, CA), (), "CN=level 1"),
+    ):
+        with pytest.raises(UndecidedError) as caught:
+            verify_chain(chain, (replace(ROOT, intermediates=intermediates),), AT)
+        first, _, _, *lines = caught.value.message.split("\n")
+        assert first == f"the AK chain lacks the certificate of its issuer, '{missing}'"
+        assert lines == ["[[intermediate]]", 'root = "r"', 'certificate = "issuer.pem"']
+        assert caught.value.hint
+
+
+def test_a_root_may_have_another_purpose_for_its_attestation_keys() -> None:
+    """As Google's: what tells an attestation key from an endorsement key is its key usage."""
+
+    def leaf(purposes: tuple[str, ...], key_usage: x509.KeyUsage | None) -> bytes:
+        return issue(
+            "leaf", rsa_key("ak"), issuer="CA", issuer_key=ec_key("ca"), purposes=purposes,
+            key_usage=key_usage,
+        )  # fmt: skip
+
+    other = replace(ROOT, eku=EKU_EK, needs_eku=False)
+    for purposes in ((), (EKU_EK,)):
+        verify_chain((leaf(purposes, usage()),), (other,), AT)
+    with pytest.raises(EvidenceError, match=r"lacks key purpose 2\.23\.133\.8\.1"):
+        verify_chain((leaf((EKU_AK,), usage()),), (other,), AT)
+    with pytest.raises(EvidenceError, match=r"lacks key purpose 2\.23\.133\.8\.1"):
+        verify_chain((leaf((), usage()),), (replace(other, needs_eku=True),), AT)
+    with pytest.raises(EvidenceError, match="does not say what its key is for"):
+        verify_chain((leaf((EKU_EK,), None),), (other,), AT)
+    with pytest.raises(EvidenceError, match="not for digital signatures"):
+        verify_chain((leaf((EKU_EK,), usage(sign=False)),), (other,), AT)
 
 
 def test_a_certificate_without_common_name_or_identifiers() -> None:
@@ -163,18 +272,18 @@ def test_which_certificate_of_the_policy_is_unsound_is_said() -> None:
     negative = issue("CA", ec_key("ca"), issuer="CA", issuer_key=ec_key("ca"), ca=True, serial=1)
     place = serial_number(negative, "it")
     negative = negative[: place.start] + b"\x80" + negative[place.stop :]
-    assert failing(der=negative) == "r: the serial number is not positive"
+    assert failing(der=negative) == "root r: the serial number is not positive"
     # A chain that brings its root is compared with the root's bytes, and they are looked at after.
     with pytest.raises(EvidenceError, match=r"^ak_cert\[0\]: the serial number is not positive$"):
         verify_chain((negative,), (replace(ROOT, der=negative),), AT)
     short = negative[: place.start - 1] + b"\x00" + negative[place.start :]
-    assert failing(der=short) == "r: the serial number has 0 bytes"
+    assert failing(der=short) == "root r: the serial number has 0 bytes"
 
 
 def test_roots_of_the_policy_are_named_where_none_fits() -> None:
     other = [Root(name=name, der=root(name, ec_key(name)), tier="vtpm") for name in ("a", "b")]
     with pytest.raises(EvidenceError) as caught:
-        verify_chain((LEAF,), other, AT)
+        verify_chain((LEAF, CA), other, AT)
     assert caught.value.message == (
         "the AK certificate chains to no root of this policy: a (vtpm), b (vtpm)"
     )

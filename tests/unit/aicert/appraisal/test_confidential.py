@@ -41,7 +41,7 @@ def test_all_that_are_accepted_are_named() -> None:
     verdict, detail = said("platform.guest", Scene("confidential"), id_key_signers=(newer, other))
     assert verdict == "failed"
     assert detail.split("\n")[0] == (
-        "the guest was not started by anyone accepted: "
+        "the guest was not started by anyone accepted on test chips: "
         "test paravisor (SVN 10 or newer), other (SVN 3 or newer)"
     )
 

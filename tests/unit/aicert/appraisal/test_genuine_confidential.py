@@ -1,8 +1,7 @@
 """Published evidence of Azure's confidential machines, on the path that our own certificates take.
 
-What is published is never of one machine: the report that a chip certificate fits comes without a
-quote, the quotes come without a report. So each check is shown on genuine bytes, and no certificate
-of a whole genuine machine exists to pass.
+Evidence of 2023 to 2025, none of it of one machine: the report that a chip certificate fits comes
+without a quote, the quotes come without a report. Machines of 2026: `test_genuine_2026`.
 """
 
 import json
@@ -38,6 +37,7 @@ pytestmark = needs_vectors
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 # Of the one report that a chip certificate fits, of June 2025.
 THEN = {"bootloader": 10, "tee": 0, "snp": 23, "microcode": 84}
+JUNE_2025 = datetime(2025, 6, 20, tzinfo=UTC)
 
 
 def genoa_report() -> bytes:
@@ -89,7 +89,9 @@ def test_chip_certificates_chain_although_their_serial_number_is_zero(
     with pytest.raises(EvidenceError, match="is valid from"):
         amd_vcek.certify_chip(der(), makers(), datetime(2040, 1, 1, tzinfo=UTC))
     other = [root for root in makers() if root.name != family]
-    with pytest.raises(EvidenceError, match="any of this policy's makers"):
+    with pytest.raises(
+        EvidenceError, match=f"is of a {family[4:].title()} processor .*{other[0].name}"
+    ):
         amd_vcek.certify_chip(der(), other, AT)
 
 
@@ -114,10 +116,19 @@ def test_every_octet_of_a_report_counts() -> None:
             sev_snp.verify(sev_snp.parse(bytes(flipped)), chip.key)
 
 
-def judged(report: bytes, chip: bytes | None, **policy: Any) -> AttestationResult:
+def judged(
+    report: bytes, chip: bytes | None, at: datetime = AT, **policy: Any
+) -> AttestationResult:
     """A certificate with this report, by an AK that a test CA certified as the report says."""
     scene = Scene("confidential")
-    scene.at = AT
+    scene.at = at
+    # The test CA's certificates begin in 2026.
+    scene.edit("ak_options", lambda options: options | {"start": datetime(2025, 1, 1, tzinfo=UTC)})
+    old = ca_forge.issue(
+        scene.ca_name, scene.ca_key, issuer=scene.ca_name, issuer_key=scene.ca_key, ca=True,
+        start=datetime(2025, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    scene.put("root", old)
     modulus, exponent = azure_hcl.attestation_key(azure_hcl.parse(genoa_report()).runtime)
     key = RSAPublicNumbers(exponent, modulus).public_key()
     ak = ca_forge.issue("vm.ConfidentialVM.Azure.windows.net", key, **scene.get("ak_options"))
@@ -133,17 +144,28 @@ def said(result: AttestationResult) -> dict[str, str]:
 
 
 def test_a_genuine_machine_is_confidential() -> None:
-    result = judged(genoa_report(), genoa_chip())
+    result = judged(genoa_report(), genoa_chip(), JUNE_2025)
     assert set(said(result).values()) == {"ok"}
     assert result.tier == "confidential"
     # Only that machine could have signed the quote.
     assert result.failed[0].id == "quote.signature"
 
 
-def test_its_firmware_is_too_old_for_the_built_in_policy() -> None:
-    policy = built_in("confidential")
-    result = judged(genoa_report(), genoa_chip(), chips=policy.chips)
-    assert "too old for policy test: snp, microcode\n" in result.check("platform.guest").detail
+def test_its_paravisor_is_retired_since() -> None:
+    result = judged(genoa_report(), genoa_chip())
+    assert (result.failed[0].id, result.tier) == ("platform.guest", None)
+    assert "azure-paravisor-2025 (SVN 65545 or newer, until 2025-12-31)\n" in (
+        result.check("platform.guest").detail
+    )
+
+
+def test_its_firmware_is_too_old_for_whoever_wants_what_amd_published_since() -> None:
+    chips = makers(snp=27, microcode=86)
+    result = judged(genoa_report(), genoa_chip(), JUNE_2025, chips=chips)
+    assert result.check("platform.guest").detail.startswith(
+        "the processor's firmware is too old for policy test on amd-genoa: "
+        "snp 23 is below 27, microcode 84 is below 86\n"
+    )
     assert (result.failed[0].id, result.tier) == ("platform.guest", None)
 
 
@@ -168,8 +190,8 @@ def test_an_older_genuine_report_binds_its_runtime_data() -> None:
     assert report.report_data == azure_hcl.report_data(read_.runtime)
     modulus, exponent = azure_hcl.attestation_key(read_.runtime)
     assert (modulus.bit_length(), exponent) == (2048, 65537)
-    # A paravisor before the one whose key the policy names.
-    assert report.id_key != azure.ID_KEY_SIGNERS[0].id_key
+    # A paravisor before those whose keys the policy names.
+    assert report.id_key not in {one.id_key for one in azure.ID_KEY_SIGNERS}
 
 
 def test_runtime_data_of_another_machine() -> None:

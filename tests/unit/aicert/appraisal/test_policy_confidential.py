@@ -1,5 +1,7 @@
 """What a policy says of confidential machines: whose processors, and who may start guests."""
 
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from aicert.appraisal.ak_chain import Root
 from aicert.appraisal.policy import Policy
 from aicert.errors import ConfigError
-from aicert.trust.azure import CHIPS, ID_KEY_SIGNERS
+from aicert.trust.azure import CHIPS, CONFIDENTIAL, ID_KEY_SIGNERS, SEEN, TRUSTED_LAUNCH
 from aicert.trust.built_in import built_in
 from aicert.trust.policy_file import load_policy
 from aicert.trust.roots import chip_root
@@ -52,11 +54,15 @@ def folder(tmp_path: Path) -> Path:
 
 def test_built_in_policy_pins_processors_and_who_starts_guests() -> None:
     policy = built_in("confidential")
-    assert (policy.tier, policy.accepted, policy.firmware) == ("confidential", frozenset(), ())
+    assert (policy.tier, policy.accepted) == ("confidential", frozenset())
+    assert policy.firmware == CONFIDENTIAL
     assert [(one.name, one.tier) for one in policy.roots] == [
         ("azure-confidential-2023", "confidential")
     ]
-    assert policy.roots[0].subjects == (".ConfidentialVM.Azure.windows.net",)
+    assert policy.roots[0].subjects == (
+        ".ConfidentialVM.Azure.Microsoft",
+        ".ConfidentialVM.Azure.windows.net",
+    )
     assert policy.roots[0].der == built_in("default").roots[0].der
     assert {chip.name: chip.minimum for chip in policy.chips} == dict(CHIPS)
     assert policy.id_key_signers == ID_KEY_SIGNERS
@@ -70,11 +76,94 @@ def test_a_file_adds_its_own_and_pinned_ones_by_name(folder: Path) -> None:
     assert (ours.root, ours.issuer) == (chip_forge.ark(), chip_forge.ask())
     assert ours.minimum == {"bootloader": 1, "tee": 0, "snp": 2, "microcode": 3}
     assert milan == chip_root("amd-milan", milan.minimum)
-    assert [(one.name, one.minimum_svn) for one in policy.id_key_signers[1:]] == [
+    added = policy.id_key_signers[len(ID_KEY_SIGNERS) :]
+    assert [(one.name, one.minimum_svn) for one in added] == [
         ("our-paravisor", 7),
         ("another", 0),
     ]
-    assert policy.id_key_signers[1].id_key == bytes.fromhex(ID_KEY)
+    assert added[0].id_key == bytes.fromhex(ID_KEY)
+
+
+def test_every_value_of_the_program_says_when_and_where_it_was_seen() -> None:
+    values = [*TRUSTED_LAUNCH, *CONFIDENTIAL, *ID_KEY_SIGNERS]
+    assert {one.name for one in values} | set(CHIPS) == set(SEEN)
+    for when, origin in SEEN.values():
+        assert "2023" < when < "2027"
+        assert "/" in origin
+    assert {one.chip for one in ID_KEY_SIGNERS} == set(CHIPS)
+    assert all(one.family for one in (*TRUSTED_LAUNCH, *CONFIDENTIAL))
+
+
+LAUNCHES = """
+extends = "confidential"
+
+[[chip]]
+name = "our cloud"
+key = "vlek"
+root = "ark.pem"
+root-sha256 = "ARK"
+issuer = "ask.pem"
+issuer-sha256 = "ASK"
+minimum-tcb = { bootloader = 1, tee = 0, snp = 2, microcode = 3 }
+
+[[launch]]
+name = "stricter"
+id-key = "AZURE"
+minimum-svn = 12
+chip = "amd-milan"
+until = "2027-01-31"
+""".replace("AZURE", ID_KEY_SIGNERS[0].id_key.hex())
+
+
+def test_a_floor_is_of_one_key_on_one_line_of_processors(folder: Path) -> None:
+    text = LAUNCHES.replace("ARK", ca_forge.hash_of(chip_forge.ark()))
+    text = text.replace("ASK", ca_forge.hash_of(chip_forge.ask()))
+    path = folder / "launches.toml"
+    path.write_text(text)
+    policy = load_policy(str(path))
+    assert [chip.name for chip in policy.chips if chip.vlek] == ["our cloud"]
+    kept = [one for one in ID_KEY_SIGNERS if one.name != "azure-paravisor-milan"]
+    assert policy.id_key_signers[:-1] == tuple(kept)
+    own = policy.id_key_signers[-1]
+    assert (own.chip, own.minimum_svn, own.until) == ("amd-milan", 12, date(2027, 1, 31))
+    # Of all lines: it takes the place of every other of that key.
+    path.write_text(text.replace('chip = "amd-milan"\n', ""))
+    names = [one.name for one in load_policy(str(path)).id_key_signers]
+    assert names == ["azure-paravisor-2025", "stricter"]
+    # And the other way round: what is of one line takes the place of what was of all.
+    (folder / "again.toml").write_text(text.replace("confidential", "launches.toml"))
+    assert [one.chip for one in load_policy(str(folder / "again.toml")).id_key_signers] == [
+        "amd-genoa",
+        "amd-milan",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            '"2027-01-31"',
+            '"soon"',
+            ": launch stricter: until is 'soon', no date such as 2026-12-31",
+        ),
+        ('"2027-01-31"', '"20270131"', "launch stricter: until is '20270131', no date such as"),
+        ('key = "vlek"', 'key = "x"', ": chip our cloud: key is 'x', not vcek or vlek"),
+        ('root = "ark.pem"', 'root = ""', "chip: root: a string is wanted"),
+    ],
+)
+def test_mistakes_in_them_are_named(folder: Path, old: str, new: str, message: str) -> None:
+    path = folder / "launches.toml"
+    text = LAUNCHES.replace("ARK", ca_forge.hash_of(chip_forge.ark()))
+    path.write_text(text.replace("ASK", ca_forge.hash_of(chip_forge.ask())).replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_policy(str(path))
+    assert message in caught.value.message
+
+
+def test_one_key_is_accepted_on_all_lines_or_on_each() -> None:
+    both = (chip_forge.PARAVISOR, replace(chip_forge.PARAVISOR, chip="x"))
+    with pytest.raises(ConfigError, match=r"two \[\[launch\]\] have the same id-key"):
+        replace(built_in("confidential"), id_key_signers=both)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +233,7 @@ minimum-tcb = { bootloader = 11, tee = 0, snp = 30, microcode = 90 }
 [[launch]]
 name = "azure-paravisor"
 id-key = "AZURE"
-minimum-svn = 65546
+minimum-svn = 65548
 """.replace("AZURE", ID_KEY_SIGNERS[0].id_key.hex())
 
 
@@ -154,9 +243,9 @@ def test_other_least_versions_take_the_place_of_those_that_are_extended(tmp_path
     (tmp_path / "again.toml").write_text('extends = "raised.toml"\n')
     for name in ("raised.toml", "again.toml"):
         policy = load_policy(str(tmp_path / name))
-        (genoa,) = policy.chips
+        _, genoa = policy.chips
         assert genoa.minimum == {"bootloader": 11, "tee": 0, "snp": 30, "microcode": 90}
-        assert [one.minimum_svn for one in policy.id_key_signers] == [65546]
+        assert [one.minimum_svn for one in policy.id_key_signers] == [65545, 65548]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import pytest
 
 from aicert.appraisal.policy import Claim, Firmware
 from aicert.errors import ConfigError
+from aicert.frozen import replace
+from aicert.trust.built_in import built_in
 from aicert.trust.policy_file import load_policy
 from tests.adversarial import ca_forge
 from tests.adversarial.ca_forge import ec_key, issue, root
@@ -272,3 +274,70 @@ def test_a_policy_without_tier_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text('name = "x"\n')
     with pytest.raises(ConfigError, match="tier is ''"):
         load_policy(str(tmp_path / "p.toml"))
+
+
+def test_intermediates_are_added_to_roots_by_name(folder: Path) -> None:
+    path = folder / "more.toml"
+    path.write_text(
+        'extends = "policy.toml"\n'
+        '[[intermediate]]\nroot = "our-cloud"\ncertificate = "middle.pem"\n'
+        '[[intermediate]]\nroot = "azure-vtpm-2023"\ncertificate = "middle.pem"\n'
+    )
+    azure, ours = load_policy(str(path)).roots
+    (before,) = built_in("default").roots
+    assert azure == replace(before, intermediates=(*before.intermediates, MIDDLE))
+    assert ours.intermediates == (MIDDLE, MIDDLE)
+
+
+@pytest.mark.parametrize(
+    ("root", "file", "message"),
+    [
+        ("azure", "middle.pem", "intermediate: no root is named 'azure': azure-vtpm-2023"),
+        ("azure-vtpm-2023", "none.pem", "cannot read"),
+        ("azure-vtpm-2023", "weak.pem", "intermediate: weak.pem: an RSA key of 1024 bits"),
+        ("azure-vtpm-2023", "image.lock.toml", "not one PEM certificate"),
+    ],
+)
+def test_mistakes_in_intermediates_are_named(
+    folder: Path, root: str, file: str, message: str
+) -> None:
+    path = folder / "more.toml"
+    path.write_text(
+        f'extends = "default"\n[[intermediate]]\nroot = "{root}"\ncertificate = "{file}"\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_policy(str(path))
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("eku", "good"),
+    [
+        ("2.23.133.8.1", True),
+        ("1.3", True),
+        ("3.1", False),
+        ("1", False),
+        ("1.03", False),
+        ("1.x", False),
+        ("1.3\\n", False),
+    ],
+)
+def test_a_root_names_the_purpose_of_its_attestation_keys(
+    folder: Path, eku: str, good: bool
+) -> None:
+    path = folder / "eku.toml"
+    text = (folder / "policy.toml").read_text()
+    path.write_text(text.replace('name = "our-cloud"', f'name = "our-cloud"\nak-eku = "{eku}"'))
+    if good:
+        assert load_policy(str(path)).roots[1].eku == eku
+        return
+    with pytest.raises(ConfigError, match=r"root our-cloud: ak-eku is .*no object identifier"):
+        load_policy(str(path))
+
+
+def test_sets_of_firmware_may_be_of_a_family(tmp_path: Path) -> None:
+    values = "".join(f'pcr{index} = "{HEX}"\n' for index in (0, 1, 2, 3, 7))
+    path = tmp_path / "p.toml"
+    path.write_text(f'tier = "vtpm"\n[[firmware]]\nname = "f"\nfamily = "cloud"\n{values}')
+    (made,) = load_policy(str(path)).firmware
+    assert (made.name, made.family) == ("f", "cloud")
