@@ -148,7 +148,7 @@ def test_a_floor_is_of_one_key_on_one_line_of_processors(folder: Path) -> None:
         ),
         ('"2027-01-31"', '"20270131"', "launch stricter: until is '20270131', no date such as"),
         ('key = "vlek"', 'key = "x"', ": chip our cloud: key is 'x', not vcek or vlek"),
-        ('root = "ark.pem"', 'root = ""', "chip: root: a string is wanted"),
+        ('root = "ark.pem"', 'root = ""', "chip: root: expected a string"),
     ],
 )
 def test_mistakes_in_them_are_named(folder: Path, old: str, new: str, message: str) -> None:
