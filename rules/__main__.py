@@ -1,23 +1,36 @@
-"""`./doit`: doit with this project's commands (pyproject.toml registers them)."""
+"""`./doit`: doit with this project's commands (our pyproject.toml registers them)."""
 
 import shlex
 import sys
 import warnings
 
-from doit.doit_cmd import DoitMain
+from doit.doit_cmd import DoitConfig, DoitMain
 
 from rules.host.os_errors import closing_streams, explained, open_missing_streams
+from rules.host.places import CODE, IS_CHECKOUT
 from rules.host.reporter import show_error
 from rules.host.signals import keys_end_at_once, keys_raise
 
 DEFAULT = "certify"
 HELP = ("-h", "--help")
+# Of those who work on this project itself: their tests and programs are not installed.
+DEVELOPERS = ("test", "bench", "fuzz", "mutants", "azure_calibrate")
 
 
 class Main(DoitMain):
     """doit's command line under the name by which users call it."""
 
     BIN_NAME = "./doit"
+
+    def __init__(self) -> None:
+        """Settings are ours, wherever we work: another repository's pyproject.toml is its own."""
+        super().__init__(config_filenames=())
+        settings = DoitConfig().load_config_toml(str(CODE / "pyproject.toml"), "tool.doit")
+        for section, values in settings.items():
+            self.config[section].update(values)
+        if not IS_CHECKOUT:
+            for name in DEVELOPERS:
+                del self.config["COMMAND"][name]
 
     def process_args(self, cmd_args: list[str]) -> list[str]:
         """Keep arguments with `=`: doit would take `a=b` for a variable of dodo.py."""

@@ -6,6 +6,7 @@ checks the error is printed and doit ends with the error's own exit code.
 """
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,13 @@ class Loader(DodoTaskLoader):
     def setup(self, opt_values: dict[str, Any]) -> None:
         """Import `dodo.py`; doit's database needs its directory by then."""
         STATE.mkdir(exist_ok=True)
+        # doit puts the repository's folder first on the path, where a `rich.py` of its owner's
+        # would be taken for the library: what is ours is loaded before, and the folder goes last.
+        for name in ("rules.tasks", "rules.image.tasks"):
+            importlib.import_module(name)
+        before = list(sys.path)
         super().setup(opt_values)
+        sys.path[:] = [*before, *(place for place in sys.path if place not in before)]
 
     @ending
     def load_tasks(self, cmd: Any, pos_args: list[str]) -> list[Any]:

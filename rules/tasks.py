@@ -6,24 +6,23 @@ decides "up to date" are digests (rules.runs.certify.is_current), not timestamps
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rules.dvc import tracking
 from rules.example import example
 from rules.host import training_env
+from rules.host.places import PROJECT
 from rules.project import config, relock, results, sources
 from rules.runs import afterwards, certify, exports
 from rules.runs.request import request
 
-ROOT = Path(__file__).resolve().parents[1]
 Task = dict[str, Any]
 
 
 def task_training_env() -> Task:
     """make the environment that Axolotl trains in (once; minutes, about 3 GB)"""
     return {
-        "actions": [partial(_done, training_env.ensure_shown, ROOT)],
+        "actions": [partial(_done, training_env.ensure_shown, PROJECT)],
         "uptodate": [partial(_training_env_is_there)],
     }
 
@@ -31,19 +30,19 @@ def task_training_env() -> Task:
 def task_example() -> Task:
     """make the inputs of the shipped run, byte for byte the same everywhere"""
     return {
-        "actions": [partial(_done, example.make_example, ROOT)],
-        "uptodate": [partial(example.is_made, ROOT)],
+        "actions": [partial(_done, example.make_example, PROJECT)],
+        "uptodate": [partial(example.is_made, PROJECT)],
     }
 
 
 def task_lock() -> Iterator[Task]:
     """resolve each run's inputs and write lockfiles/ (the command is `./doit lock`)"""
     yield {"name": None, "doc": task_lock.__doc__}
-    for run in config.load(ROOT).runs.values():
+    for run in config.load(PROJECT).runs.values():
         yield {
             "name": run.name,
             "doc": f"lock the inputs of run {run.name}",
-            "actions": [partial(_done, relock.write_lock, ROOT, run)],
+            "actions": [partial(_done, relock.write_lock, PROJECT, run)],
             "task_dep": _needs(run),
         }
 
@@ -51,7 +50,7 @@ def task_lock() -> Iterator[Task]:
 def task_certify() -> Iterator[Task]:
     """make everything that a certificate needs, if it changed (the command is `./doit certify`)"""
     yield {"name": None, "doc": task_certify.__doc__}
-    for run in config.load(ROOT).runs.values():
+    for run in config.load(PROJECT).runs.values():
         yield {
             "name": run.name,
             "doc": f"train, certify and verify run {run.name}",
@@ -64,22 +63,24 @@ def task_certify() -> Iterator[Task]:
 def task_track() -> Iterator[Task]:
     """give DVC what lockfiles and certificates name but git does not hold (part of certify)"""
     yield {"name": None, "doc": task_track.__doc__}
-    project = config.load(ROOT)
+    project = config.load(PROJECT)
     for run in project.runs.values():
         yield {
             "name": run.name,
             "doc": f"track inputs and outputs of run {run.name} with DVC",
-            "actions": [partial(_follow, run, "tracked by DVC", afterwards.track, ROOT, project)],
+            "actions": [
+                partial(_follow, run, "tracked by DVC", afterwards.track, PROJECT, project)
+            ],
             "task_dep": [f"certify:{run.name}"],
-            "uptodate": [partial(tracking.is_tracked, ROOT, project, run)],
+            "uptodate": [partial(tracking.is_tracked, PROJECT, project, run)],
         }
 
 
 def task_export() -> Iterator[Task]:
     """write what other tools read, computed from each certificate alone"""
     yield {"name": None, "doc": task_export.__doc__}
-    for run in config.load(ROOT).runs.values():
-        certificate = results.certificate_path(ROOT, run.name)
+    for run in config.load(PROJECT).runs.values():
+        certificate = results.certificate_path(PROJECT, run.name)
         yield {
             "name": run.name,
             "doc": f"bill of materials, provenance and key of run {run.name}",
@@ -90,8 +91,8 @@ def task_export() -> Iterator[Task]:
 
 
 def _needs(run: config.Run) -> list[str]:
-    example_paths = {f"path:{folder}" for folder in (example.MODEL, example.DATA)}
-    return ["example"] if any(item.source in example_paths for item in run.inputs) else []
+    is_example = example.is_of(item.source for item in run.inputs)
+    return ["example"] if is_example else []
 
 
 def _upstream(run: config.Run) -> list[str]:
@@ -102,9 +103,9 @@ def _upstream(run: config.Run) -> list[str]:
 
 def _certify(run: config.Run) -> None:
     # Before the training, when somebody still looks: afterwards it could only be regretted.
-    afterwards.prepare(ROOT)
+    afterwards.prepare(PROJECT)
     certify.certify(
-        ROOT,
+        PROJECT,
         run,
         request.nonce_for(run.name),
         accept=request.accept,
@@ -116,11 +117,11 @@ def _certify(run: config.Run) -> None:
 
 def _is_current(run: config.Run) -> bool:
     asked_again = run.name in request.again
-    return not asked_again and certify.is_current(ROOT, run, request.nonce_for(run.name))
+    return not asked_again and certify.is_current(PROJECT, run, request.nonce_for(run.name))
 
 
 def _training_env_is_there() -> bool:
-    return training_env.is_complete(training_env.location(ROOT))
+    return training_env.is_complete(training_env.location(PROJECT))
 
 
 def _follow(run: config.Run, what: str, function: Any, *args: Any) -> None:

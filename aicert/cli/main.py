@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aicert.cli.terminal import Subparsers, Write
 
 # Commands whose options are added without loading those of the others.
-_OWN = ("verify", "show")
+_OWN = ("verify", "show", "init")
 _SIGNATURES = ("sign", "verify-signature")
 _DECIDE = ("verify", "verify-signature", "report")
 NO_VERDICT = 2
@@ -154,6 +154,20 @@ def _add_commands(commands: "Subparsers") -> None:
         epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
         formatter_class=help_formatter,
     )
+    start = commands.add_parser(
+        "init",
+        help="set `./doit` up in the git repository here",
+        description="Write what a git repository needs to lock, certify and verify runs of its "
+        "own. Nothing that is there is changed.",
+        epilog="exit codes: 0 done, 2 it could not be written, 3 the repository says no",
+        formatter_class=help_formatter,
+    )
+    start.add_argument(
+        "--upgrade",
+        action="store_true",
+        help="replace the wrapper, the recorded version and the image locks by this aicert's",
+    )
+    start.set_defaults(run=_init, format="text")
     for parser, run in ((show, _show), (sources, _sources)):
         parser.add_argument(
             "certificate", metavar="CERT", help="the certificate file; - is standard input"
@@ -172,6 +186,12 @@ def _show(options: argparse.Namespace, say: "Write") -> int:
     else:
         say(claims_text(certificate))
     return 0
+
+
+def _init(options: argparse.Namespace, say: "Write") -> int:
+    from aicert.cli import init
+
+    return init.run(options.upgrade, say)
 
 
 def _sources(options: argparse.Namespace, say: "Write") -> int:

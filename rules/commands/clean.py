@@ -15,6 +15,7 @@ from aicert.errors import ConfigError, ToolError
 from aicert.text import safe
 from rules.commands.base import Command
 from rules.host.bootstrap import cache_directory
+from rules.host.places import PROJECT, VENV
 from rules.host.progress import amount
 from rules.host.work import RUNS, USING, is_held, sweep, unused
 from rules.host.work import remove as remove_tree
@@ -70,7 +71,7 @@ AREAS = (
     Area(
         name="envs",
         what="Python environments (minutes to rebuild)",
-        patterns=("CACHE/envs/*", ".venv"),
+        patterns=("CACHE/envs/*", os.path.relpath(VENV, PROJECT)),
         named=True,
     ),
     Area(

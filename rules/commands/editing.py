@@ -14,6 +14,7 @@ from tomlkit.items import SingleKey, Table
 from aicert.errors import ConfigError
 from aicert.formats.lockfile import CONFIG_INPUT
 from rules.host.names import UnknownNameError, nearest
+from rules.host.places import documentation
 from rules.host.work import write_whole
 from rules.project import config, lock, locked
 from rules.project.config import FILE, Run
@@ -110,7 +111,9 @@ def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
             f"{FILE} has no run {run!r}", hint=f"./doit add {run} config path:examples/{run}.yml"
         )
     if not machines:
-        raise ConfigError(f"{FILE} has no machine", hint="docs/spec/aicert-toml.md shows one")
+        raise ConfigError(
+            f"{FILE} has no machine", hint=f"{documentation('docs/spec/aicert-toml.md')} shows one"
+        )
     table = tomlkit.table()
     table["config"] = source
     table["machine"] = machines[0]
@@ -127,7 +130,8 @@ def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
 def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> review.Review:
     """Add or change an input and lock the run; returns what changed."""
     old = config.read(root)
-    config.parse(root, old)
+    # The first run begins with its config, too.
+    config.parse(root, old, may_be_empty=name == CONFIG_INPUT)
     new = with_input(old, run, name, source, allow_pickle=allow_pickle)
     project = config.parse(root, new)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from aicert.errors import ConfigError
 from rules.host import installer, progress
 from rules.host.bootstrap import cache_directory
+from rules.host.places import CODE
 from rules.host.training_env import as_tool_errors, install
 
-LOCK = Path(__file__).resolve().parents[1] / "dvc-requirements.lock"
+LOCK = CODE / "rules" / "dvc-requirements.lock"
 _MARKER = "complete"
 
 

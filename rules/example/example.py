@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from aicert.errors import ToolError
+from rules.host.places import IS_CHECKOUT
 from rules.host.work import only_one
 
 LOCK = Path(".aicert") / "example.lock"
@@ -38,15 +39,22 @@ EXPECTED: dict[str, dict[str, str]] = {
 }
 
 
+def is_of(sources: Iterable[str]) -> bool:
+    """Whether one of a run's sources is the example's. Elsewhere such a folder is its owner's."""
+    return IS_CHECKOUT and not {f"path:{folder}" for folder in EXPECTED}.isdisjoint(sources)
+
+
 def is_needed(root: Path, sources: Iterable[str]) -> bool:
     """Whether something that these sources of a run name has still to be made."""
-    example_inputs = {f"path:{folder}" for folder in EXPECTED}
-    return not is_made(root) and not example_inputs.isdisjoint(sources)
+    return not is_made(root) and is_of(sources)
 
 
 def is_made(root: Path) -> bool:
-    """Whether both are there. One that somebody edited is theirs: the lockfile notices, not we."""
-    return all(os.path.lexists(root / folder) for folder in EXPECTED)
+    """Whether nothing is missing: both are there, or this is not the checkout that ships them.
+
+    One that somebody edited is theirs: the lockfile notices, not we.
+    """
+    return not IS_CHECKOUT or all(os.path.lexists(root / folder) for folder in EXPECTED)
 
 
 def make_example(root: Path, on_line: Callable[[str], None] | None = None) -> bool:

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from rules.host import installer
 from rules.host.file_lock import alone
+from rules.host.places import CODE, PROJECT, VENV
 
-ROOT = Path(__file__).resolve().parents[2]
 BUILD_LOCK = Path("rules/build-requirements.lock")
 MAIN_LOCK = Path("rules/requirements.lock")
 TESTS_LOCK = Path("tests/requirements.lock")
@@ -198,8 +198,8 @@ def _shown(*starts: str) -> installer.OnLine:
     return show
 
 
-def cache_directory(root: Path = ROOT) -> Path:
-    """Where environments, inputs and images lie: `.aicert` of the checkout `root`, or
+def cache_directory(root: Path = PROJECT) -> Path:
+    """Where environments, inputs and images lie: `.aicert` of the repository `root`, or
     `$AICERT_CACHE` to share them between checkouts.
 
     Resolved, not only absolute: either may be a link to a larger disk. What lies behind one is no
@@ -210,12 +210,12 @@ def cache_directory(root: Path = ROOT) -> Path:
 
 
 def is_ready() -> bool:
-    """Whether `.venv` is whole and made from the locks of this checkout."""
-    return os.access(ROOT / ".venv/bin/python", os.X_OK) and _is_whole(ROOT / ".venv")
+    """Whether the environment is whole and made from the locks of this code."""
+    return os.access(VENV / "bin/python", os.X_OK) and _is_whole(VENV)
 
 
 def _is_whole(environment: Path) -> bool:
-    return all(_same_text(ROOT / lock, environment / lock.name) for lock in MARKERS)
+    return all(_same_text(CODE / lock, environment / lock.name) for lock in MARKERS)
 
 
 def _same_text(one: Path, other: Path) -> bool:
@@ -233,14 +233,14 @@ def ensure_environment() -> None:
     """Make `.venv`, when it is not there or not what the locks say."""
     key = hashlib.sha256(os.path.realpath(sys.executable).encode())
     for lock in MARKERS:
-        key.update((ROOT / lock).read_bytes())
+        key.update((CODE / lock).read_bytes())
     environments = cache_directory() / "envs"
     environment = environments / f"doit-{key.hexdigest()[:12]}"
     with alone(environments / "setup.lock", _say_waiting):
         usable = _is_whole(environment) and os.access(environment / "bin/python", os.X_OK)
         if not usable:
             _make(environment)
-        _switch(ROOT / ".venv", environment)
+        _switch(VENV, environment)
 
 
 def _make(environment: Path) -> None:
@@ -256,7 +256,7 @@ def _make(environment: Path) -> None:
 
 def _check_tss(environment: Path) -> None:
     """A build of tpm2-pytss that found no cffi or no TSS ends well, without its extension."""
-    if "\ntpm2-pytss==" not in (ROOT / MAIN_LOCK).read_text():
+    if "\ntpm2-pytss==" not in (CODE / MAIN_LOCK).read_text():
         return
     python = str(environment / "bin" / "python")
     ended = installer.run([python, "-I", "-c", "import tpm2_pytss.ESAPI"])
@@ -269,7 +269,7 @@ def _check_tss(environment: Path) -> None:
 
 def _mark(environment: Path, lock: Path, name: str | None = None) -> None:
     beside = environment / "marker.new"
-    shutil.copyfile(ROOT / lock, beside)
+    shutil.copyfile(CODE / lock, beside)
     beside.replace(environment / (name or lock.name))
 
 
@@ -277,7 +277,7 @@ def _install(environment: Path, lock: Path) -> None:
     say(f"installing {lock}")
     python = environment / "bin/python"
     shown = _shown("Collecting", "Building wheel", "Installing collected", "ERROR")
-    installer.install(python, ROOT / lock, builder=python, on_line=shown)
+    installer.install(python, CODE / lock, builder=python, on_line=shown)
 
 
 def _switch(link: Path, environment: Path) -> None:
@@ -293,6 +293,7 @@ def _switch(link: Path, environment: Path) -> None:
         target = environment.relative_to(link.parent)
     if link.is_symlink() and link.readlink() == target:
         return
+    link.parent.mkdir(exist_ok=True)
     beside = link.with_name(f".venv.{os.getpid()}")
     beside.unlink(missing_ok=True)
     beside.symlink_to(target)
@@ -302,8 +303,8 @@ def _switch(link: Path, environment: Path) -> None:
 def ensure_test_tools() -> None:
     """Add `tests/requirements.lock` and the tests' system packages (`./doit test` calls this)."""
     ensure_packages(test_needs())
-    environment = (ROOT / ".venv").resolve()
-    if _same_text(ROOT / TESTS_LOCK, environment / "tests.lock"):
+    environment = VENV.resolve()
+    if _same_text(CODE / TESTS_LOCK, environment / "tests.lock"):
         return
     with alone(environment.parent / "setup.lock", _say_waiting):
         _install(environment, TESTS_LOCK)

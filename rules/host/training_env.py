@@ -24,12 +24,12 @@ from aicert.errors import ToolError
 from rules.host import closed, installer, progress
 from rules.host.bootstrap import cache_directory
 from rules.host.installer import OnLine
+from rules.host.places import CODE
 
 OnProgress = Callable[[int, int], None]
 
-HERE = Path(__file__).resolve().parents[2]
-LOCK = HERE / "enclave_runner" / "requirements.lock"
-CUDA_LOCK = HERE / "enclave_runner" / "requirements-cuda.lock"
+LOCK = CODE / "enclave_runner" / "requirements.lock"
+CUDA_LOCK = CODE / "enclave_runner" / "requirements-cuda.lock"
 _MARKER = "complete"
 # Those that have python3.11 in their own archive.
 _HAVE_3_11 = {("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "23.04"), ("ubuntu", "23.10")}
@@ -256,7 +256,7 @@ def _torch_is_for_cpu_only(environment: Path) -> bool:
 
 def main() -> int:
     """Make it and print where it is."""
-    environment = ensure(HERE, on_line=lambda line: print(line, file=sys.stderr))
+    environment = ensure(CODE, on_line=lambda line: print(line, file=sys.stderr))
     print(environment)
     return 0
 

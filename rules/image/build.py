@@ -208,7 +208,7 @@ def _fetch_kernel(where: Place, packages: Sequence[Package]) -> None:
 
 
 def _tools_target(where: Place, packages: Sequence[Package]) -> Path:
-    facts = cache_key.file_facts(where.root / "image" / "tools")
+    facts = cache_key.file_facts(where.code / "image" / "tools")
     facts += map(str, _of(packages, _TOOLS_PARTS))
     return where.cache / f"tools-{cache_key.key(facts)}"
 
@@ -223,7 +223,7 @@ def tools_tree(where: Place, packages: Sequence[Package]) -> Path:
         debs = _of(packages, ("tools",))
         debian.repository(where.store, debs, TOOLS_RELEASE, repository)
         fresh = where.cache / "tools.new"
-        directory = where.root / "image" / "tools"
+        directory = where.code / "image" / "tools"
         mkosi_of(where, packages).build(directory, fresh, repository=repository)
         fresh.rename(target)
         remove(repository)
@@ -238,9 +238,9 @@ def adopt_tools(where: Place, packages: Sequence[Package], tree: Path) -> None:
 
 
 def _machine_target(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
-    directory = where.root / "image" / "machine"
+    directory = where.code / "image" / "machine"
     debs, wheels = _of(packages, _MACHINE_PARTS), _of(packages, _WHEEL_PARTS)
-    closed = where.root / trees.CLOSED
+    closed = where.code / trees.CLOSED
     facts = [tools.name, *cache_key.file_facts(directory)]
     facts += cache_key.file_facts(closed.parent, closed.name)
     facts += [*map(str, debs), *map(str, wheels)]
@@ -256,8 +256,8 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
         debs = _of(packages, _MACHINE_PARTS)
         debian.repository(where.store, debs, MACHINE_RELEASE, repository)
         remove(source)
-        shutil.copytree(where.root / "image" / "machine", source)
-        closed = where.root / trees.CLOSED
+        shutil.copytree(where.code / "image" / "machine", source)
+        closed = where.code / trees.CLOSED
         shutil.copyfile(closed, source / closed.name)
         for name in _WHEEL_PARTS:
             own = _of(packages, (name,))
@@ -272,7 +272,7 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
 
 
 def _driver_target(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
-    directory, maker = where.root / "image/driver", where.root / "rules/image/gpu_driver.py"
+    directory, maker = where.code / "image/driver", where.code / "rules/image/gpu_driver.py"
     used = _of(packages, (*gpu_driver.PARTS, "kernel"))
     facts = [tools.name, *cache_key.file_facts(directory)]
     facts += cache_key.file_facts(maker.parent, maker.name)
@@ -301,7 +301,7 @@ def _driver(where: Place, tools: Path, packages: tuple[Package, ...]) -> Path:
         remove(fresh)
         mkosi = mkosi_of(where, packages)
         used = _of(packages, (*gpu_driver.PARTS, "kernel"))
-        directory = where.root / "image" / "driver"
+        directory = where.code / "image" / "driver"
         gpu_driver.build(where.store, used, mkosi, directory, tools, fresh)
         fresh.rename(target)
     return target
@@ -312,8 +312,8 @@ def _image(
 ) -> Image:
     driver = _driver(where, tools, packages) if where.gpu else None
     training_image, training = _training_volume(where, tools, machine)
-    code = cache_key.code_facts(where.root)
-    makers = cache_key.file_facts(where.root / "rules" / "image", "*.py")
+    code = cache_key.code_facts(where.code)
+    makers = cache_key.file_facts(where.code / "rules" / "image", "*.py")
     kernel = next(package for package in packages if package.part == "kernel")
     listed = map(str, locked.packages)
     facts = [training_image.name, machine.name, str(kernel), locked.snapshot or ""]
@@ -357,7 +357,7 @@ def _forget_old(where: Place, used: set[Path]) -> None:
 
 
 def _training_volume(where: Place, tools: Path, machine: Path) -> tuple[Path, Verity]:
-    folder = where.root / "rules" / "image"
+    folder = where.code / "rules" / "image"
     names = ("trees", "layers", "verity")
     makers = [fact for name in names for fact in cache_key.file_facts(folder, f"{name}.py")]
     key = cache_key.key([machine.name, *makers])
@@ -393,7 +393,7 @@ def _make_image(
     work.mkdir()
     package = where.store.get(kernel_package)
     tree = unpack(package, where.cache / f"kernel-{kernel_package.digest.hex[:16]}")
-    trees.stage_root(machine, where.root, work / "stage", driver and driver / "root")
+    trees.stage_root(machine, where.code, work / "stage", driver and driver / "root")
     trees.compile_code(work / "stage")
     listed = trees.manifest(work / "stage")
     (target / "root.manifest").write_text(listed, encoding="utf-8")

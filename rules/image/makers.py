@@ -102,7 +102,7 @@ def _today(
         if not set(gone).isdisjoint(debs):
             new += image_debian.newest(where.store, apt(), debs)
         if not set(gone).isdisjoint(wheels):
-            wanted = image_wheels.wanted(where.root)
+            wanted = image_wheels.wanted(where.code)
             own = {part: wanted[part] for part in group.wheels}
             new += image_wheels.resolve(where.store, own, where.cache / "wheels-work")
     except ToolError as error:

@@ -1,4 +1,4 @@
-"""Where a checkout's images are made, and of which locks."""
+"""Where a repository's images are made, and of which locks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ from aicert.errors import ToolError
 from aicert.formats import image_lock
 from aicert.formats.image_lock import ImageLock
 from rules.host.bootstrap import cache_directory
+from rules.host.places import code_of
 from rules.image.debian import Apt, Store
 
 LOCK = Path("lockfiles/image.lock.toml")
@@ -17,7 +18,7 @@ KERNEL = "linux-image-cloud-amd64"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The checkout, and where images are made: big, and all of it can be made again.
+    """The repository, and where images are made: big, and all of it can be made again.
 
     `gpu`: of the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
     """
@@ -32,6 +33,11 @@ class Place:
         if not layer.is_dir() and not self.makes:
             raise ToolError("the image is not built", hint="./doit image")
         return layer.is_dir()
+
+    @property
+    def code(self) -> Path:
+        """Where what images are made from lies: the machine's code, and `image/`."""
+        return code_of(self.root)
 
     @property
     def store(self) -> Store:

@@ -45,11 +45,11 @@ def resolve(where: Place) -> tuple[Package, ...]:
     remove(work)
     (work / "machine").mkdir(parents=True)
     progress.begin("finding the tools' packages")
-    debs = builder.build(where.root / "image" / "tools", work / "tools-tree", sources=apt.sources)
+    debs = builder.build(where.code / "image" / "tools", work / "tools-tree", sources=apt.sources)
     packages += add(store, "tools", sorted((debs / CACHE_DEBS).glob("*.deb")))
     progress.begin("finding the machine's packages")
     # The packages are wanted here, not what is compiled with them.
-    shutil.copy(where.root / "image" / "machine" / "mkosi.conf", work / "machine")
+    shutil.copy(where.code / "image" / "machine" / "mkosi.conf", work / "machine")
     script = work / "machine" / "mkosi.build.chroot"
     script.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")
     script.chmod(0o755)
@@ -66,7 +66,7 @@ def resolve(where: Place) -> tuple[Package, ...]:
             Package(part=part, name=package.name, version=package.version, digest=package.digest)
         )
     progress.begin("fetching Python packages")
-    packages += image_wheels.resolve(store, image_wheels.wanted(where.root), work)
+    packages += image_wheels.resolve(store, image_wheels.wanted(where.code), work)
     adopt_tools(where, _sorted(packages), work / "tools-tree")
     remove(work)
     return _sorted(packages)
@@ -89,11 +89,11 @@ def resolve_gpu(where: Place) -> tuple[Package, ...]:
         apt,
         gpu_driver.archive(where.cache, apt),
         mkosi_of(where, packages),
-        where.root / "image" / "driver",
+        where.code / "image" / "driver",
         tools_tree(where, settled_tools(where, tuple(packages))),
         kernel,
     )
-    wheels = {"training": image_wheels.wanted_gpu(where.root)}
+    wheels = {"training": image_wheels.wanted_gpu(where.code)}
     packages += image_wheels.resolve(where.store, wheels, where.cache / "resolve")
     remove(where.cache / "resolve")
     return _sorted(packages)

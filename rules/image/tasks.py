@@ -15,44 +15,44 @@ from aicert.formats.digest import of_bytes
 from aicert.formats.image_lock import Package
 from aicert.trust import ovmf
 from rules.host import progress
+from rules.host.places import PROJECT
 from rules.image import build, makers, moved, resolve, sources
 from rules.image import progress as image_progress
 from rules.image.build import Place
 from rules.image.store import FIRMWARE, Image
 from rules.project.images import LIST
 
-ROOT = Path(__file__).resolve().parents[2]
 Task = dict[str, Any]
 
 
 def task_image() -> Task:
     """build the measured machine's image from the locked packages; predict its PCRs"""
-    return {"actions": [partial(_done, ensure, ROOT)], "uptodate": [False]}
+    return {"actions": [partial(_done, ensure, PROJECT)], "uptodate": [False]}
 
 
 def task_image_update() -> Task:
     """move lockfiles/image.lock.toml to what the mirrors have today, and build that"""
-    return {"actions": [partial(_done, update, ROOT)], "uptodate": [False]}
+    return {"actions": [partial(_done, update, PROJECT)], "uptodate": [False]}
 
 
 def task_image_reproduce() -> Task:
     """build the image from nothing in another place and compare, file by file where it differs"""
-    return {"actions": [partial(_done, reproduce, ROOT)], "uptodate": [False]}
+    return {"actions": [partial(_done, reproduce, PROJECT)], "uptodate": [False]}
 
 
 def task_image_gpu() -> Task:
     """build the image with NVIDIA's driver and torch for CUDA (20 GB, half an hour)"""
-    return {"actions": [partial(_done, ensure, ROOT, gpu=True)], "uptodate": [False]}
+    return {"actions": [partial(_done, ensure, PROJECT, gpu=True)], "uptodate": [False]}
 
 
 def task_image_gpu_update() -> Task:
     """move lockfiles/image-gpu.lock.toml to image.lock.toml and today's driver, and build that"""
-    return {"actions": [partial(_done, update, ROOT, gpu=True)], "uptodate": [False]}
+    return {"actions": [partial(_done, update, PROJECT, gpu=True)], "uptodate": [False]}
 
 
 def task_image_gpu_reproduce() -> Task:
     """build the image with GPUs from nothing in another place and compare"""
-    return {"actions": [partial(_done, reproduce, ROOT, gpu=True)], "uptodate": [False]}
+    return {"actions": [partial(_done, reproduce, PROJECT, gpu=True)], "uptodate": [False]}
 
 
 def ensure(root: Path, *, gpu: bool = False) -> Image:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.formats import machine_io
+from rules.host.places import code_of
 from rules.machines.ca import local_ca
 from rules.machines.events import Follower
 from rules.machines.machine import Job, tail
@@ -70,7 +71,7 @@ def _start(
     # Nothing else of this environment: what decides a run stands in its lockfile.
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(job.root),
+        "PYTHONPATH": str(code_of(job.root)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "LC_ALL": "C.UTF-8",
     }

@@ -18,6 +18,7 @@ from aicert.sources import forms
 from aicert.sources.choice import Choice
 from rules.host import toml_table
 from rules.host.names import UnknownNameError, suggestion
+from rules.host.places import documentation
 from rules.host.toml_table import Table
 from rules.machines.machine import DRIVERS, Machine
 from rules.project import sources
@@ -122,13 +123,16 @@ def read(root: Path) -> bytes:
         raise ConfigError(f"cannot read {FILE}: {error.strerror}") from None
 
 
-def parse(root: Path, data: bytes) -> Project:
+def parse(root: Path, data: bytes, *, may_be_empty: bool = False) -> Project:
     """What the bytes of an `aicert.toml` in `root` say. Raises ConfigError."""
     try:
-        return _parsed(root, data)
+        project = _parsed(root, data)
+        if not (project.runs or may_be_empty):
+            raise ConfigError(f"{FILE} has no run", hint="./doit add RUN config path:CONFIG.yml")
+        return project
     except ConfigError as error:
         # How the command at hand is used would not help.
-        error.hint = error.hint or "less docs/spec/aicert-toml.md"
+        error.hint = error.hint or f"less {documentation('docs/spec/aicert-toml.md')}"
         raise
 
 
@@ -146,8 +150,6 @@ def _parsed(root: Path, data: bytes) -> Project:
     top.only("machines", "runs")
     machines = {name: _machine(name, table) for name, table in top.tables("machines").items()}
     runs = {name: _run(name, table, machines) for name, table in top.tables("runs").items()}
-    if not runs:
-        raise ConfigError(f"{FILE} has no run", hint="add a table [runs.NAME]")
     checked: set[str] = set()
     for run in runs.values():
         _check_runs(run, runs, (), checked)

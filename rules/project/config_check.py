@@ -18,6 +18,7 @@ from aicert.formats.lockfile import CONFIG_INPUT, LockedInput
 from aicert.sources.placeholders import HEAD, refuse
 from rules.host import progress, training_env
 from rules.host.bootstrap import cache_directory
+from rules.host.places import CODE
 from rules.machines.machine import Machine
 from rules.project.config_hints import without_gpu
 from rules.project.locked import Lock
@@ -25,7 +26,6 @@ from rules.project.locked import Lock
 OWN_VALIDATION = Path(__file__).with_name("own_validation.py")
 # The exit code with which that program says no.
 _REFUSED = 3
-CODE = Path(__file__).resolve().parents[2]
 
 
 def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> str | None:

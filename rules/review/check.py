@@ -72,10 +72,7 @@ def check(tree: Path, base: Files, policy: Policy, change: Files | None = None) 
 
 def _make_example(tree: Path, project: Project) -> bool:
     """The shipped run's inputs are made, not stored; not through a link that the change brought."""
-    example_inputs = {f"path:{name}" for name in (example.MODEL, example.DATA)}
-    if not any(
-        item.source in example_inputs for run in project.runs.values() for item in run.inputs
-    ):
+    if not example.is_of(item.source for run in project.runs.values() for item in run.inputs):
         return True
     parts = [tree / "examples", *(tree / name for name in (example.MODEL, example.DATA))]
     if any(os.path.islink(part) for part in parts):

@@ -31,6 +31,7 @@ from aicert.formats.run_report import parse as parse_report
 from aicert.formats.statement import parse as parse_statement
 from rules.example import example
 from rules.host import progress, training_env
+from rules.host.places import code_of
 from rules.host.work import held, reading, work_folder
 from rules.machines.machine import Job, implementation, tail
 from rules.project import (
@@ -137,7 +138,7 @@ def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
     if run.machine.driver.in_image:
         # Its code is in the image, which the policy accepts: a run outlives the moves of images.
         return None
-    theirs, ours = verify.runner_of(certificate), code_digest(root)
+    theirs, ours = verify.runner_of(certificate), code_digest(code_of(root))
     return (
         None if theirs == ours else f"the runner's code differs\n  was   {theirs}\n  here  {ours}"
     )

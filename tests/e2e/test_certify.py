@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aicert.appraisal.result import CHECKS
-from tests.e2e.conftest import REPOSITORY, Checkout
+from tests.e2e.conftest import Checkout, copy_repository
 
 
 @pytest.fixture
@@ -19,8 +19,7 @@ def installed(tmp_path: Path) -> Path:
     site = tmp_path / "site"
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "aicert"):
-        subprocess.run(["cp", "-r", REPOSITORY / name, source / name], check=True)
+    copy_repository(source)
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"),

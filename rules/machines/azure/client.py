@@ -4,12 +4,12 @@ on `azure`, imported by nothing else.
 
 import importlib
 import sys
-from pathlib import Path
 from typing import Any
 
 from rules.host import extras
+from rules.host.places import CODE
 
-LOCK = Path(__file__).resolve().parents[2] / "azure-requirements.lock"
+LOCK = CODE / "rules" / "azure-requirements.lock"
 # Twenty tries over some minutes; a connection that says nothing for a minute is none.
 _PATIENT = {"retry_total": 8, "connection_timeout": 20, "read_timeout": 60}
 

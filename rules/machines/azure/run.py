@@ -18,6 +18,7 @@ from pathlib import Path
 
 from aicert.errors import AicertError, ToolError
 from rules.host import progress
+from rules.host.places import CODE
 from rules.host.progress import say
 from rules.host.work import held, is_held, remove
 from rules.machines.azure import blobs, client
@@ -27,7 +28,7 @@ from rules.machines.azure.console import ConsoleStream
 from rules.machines.azure.terraform import Terraform
 
 HOME = Path(".aicert") / "azure"
-MODULE = Path(__file__).resolve().parents[3] / "terraform" / "azure"
+MODULE = CODE / "terraform" / "azure"
 FOLDERS = "aicert*"
 MARK = "held"
 # Copying the image into the region and back, machines that are slow to come.

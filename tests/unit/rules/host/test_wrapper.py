@@ -93,8 +93,10 @@ def checkout(tmp_path: Path, cache: Path) -> Checkout:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     shutil.copy(ROOT / "doit", root)
-    for name in ("bootstrap.py", "file_lock.py", "installer.py"):
+    for name in ("bootstrap.py", "file_lock.py", "installer.py", "places.py"):
         shutil.copy(ROOT / "rules/host" / name, root / "rules/host")
+    for name in ("__init__.py", "start.py"):
+        shutil.copy(ROOT / "rules" / name, root / "rules")
     (root / "rules/__main__.py").write_text(MAIN)
     (root / "rules/build-requirements.lock").write_text(wheel(wheels, "1.0"))
     (root / "rules/requirements.lock").write_text(wheel(wheels, "1.0"))
@@ -142,7 +144,11 @@ def test_sets_up_then_runs_from_the_root_with_the_callers_directory(
     assert f"from {tmp_path}\n" in out
     assert (checkout.root / ".venv").is_symlink()
     again = checkout.run(cwd=tmp_path, EXIT="1")
-    assert (again[0], again[2]) == (1, ""), "a second call says nothing and keeps the exit code"
+    where = f"doit  works on {checkout.root}\n"
+    assert (again[0], again[2]) == (1, where), "it says where, and keeps the exit code"
+    assert checkout.run()[2] == "", "called in the repository itself, it says nothing"
+    (checkout.root / "deep/er").mkdir(parents=True)
+    assert checkout.run(cwd=checkout.root / "deep/er")[2] == ""
 
 
 def test_called_by_a_relative_name(checkout: Checkout) -> None:
@@ -168,6 +174,29 @@ def test_called_through_a_link(checkout: Checkout, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"in {checkout.root}" in done.stdout
+    assert f"doit  works on {checkout.root}\n" in done.stderr
+
+
+def test_another_repository_that_is_named(checkout: Checkout, tmp_path: Path) -> None:
+    other = tmp_path / "another one"
+    (other / "rules").mkdir(parents=True)
+    (other / "rules/__main__.py").write_text("raise SystemExit('not ours')\n")
+    (other / ".venv").mkdir()
+    code, out, err = checkout.run("--project", str(other), "lock", "a b", cwd=other)
+    assert code == 0, err
+    assert "arguments ['lock', 'a b']\n" in out
+    assert f"in {other}\n" in out
+    assert f"from {other}\n" in out
+    assert (other / ".aicert/venv").is_symlink()
+    assert list((other / ".venv").iterdir()) == [], "that name belongs to its owner"
+    assert checkout.run("--project", str(other), cwd=other)[2] == ""
+
+
+def test_a_variable_names_no_repository(checkout: Checkout, tmp_path: Path) -> None:
+    code, out, err = checkout.run(AICERT_PROJECT=str(tmp_path))
+    assert code == 0, err
+    assert f"in {checkout.root}\n" in out
+    assert not (tmp_path / ".aicert").exists()
 
 
 def test_a_changed_lock_makes_a_new_environment_and_keeps_the_old_one(checkout: Checkout) -> None:

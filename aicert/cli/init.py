@@ -1,0 +1,176 @@
+"""`aicert init`: what a git repository needs for `./doit`, from the package's `aicert_build/`.
+
+Nothing that is there is changed: a file of its owner's stays, and lines that are missing are put at
+the end of `.gitignore` and `.gitattributes`. `--upgrade` alone replaces what is ours: the wrapper,
+the record of the version, the locks of the machine's images. Decides nothing.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aicert.errors import ConfigError, ToolError
+from aicert.files.atomic import write_atomically
+from aicert.files.tree import read_tree
+from aicert.formats.digest import Digest
+from aicert.formats.listing import dir_digest
+
+if TYPE_CHECKING:
+    from aicert.cli.terminal import Write
+
+HOME = Path(__file__).resolve().parents[2] / "aicert_build"
+# Which aicert it is: version and digest of what lies beside it. A repository keeps a copy.
+TOOL = "tool.toml"
+RECORD = "lockfiles/tool.toml"
+WRAPPER = "doit"
+_MARK = b"aicert in this repository (written by `aicert init`)"
+_STARTER = "rules/starter"
+# By their places in the repository: ours, and replaced by an upgrade.
+OURS = {
+    WRAPPER: f"{_STARTER}/doit",
+    RECORD: TOOL,
+    "lockfiles/image.lock.toml": "lockfiles/image.lock.toml",
+    "lockfiles/image-gpu.lock.toml": "lockfiles/image-gpu.lock.toml",
+}
+# Their owner's from the first moment on.
+THEIRS = {
+    "aicert.toml": f"{_STARTER}/aicert.toml",
+    "dodo.py": f"{_STARTER}/dodo.txt",
+    ".dvc/config": f"{_STARTER}/dvc-config",
+    ".dvc/.gitignore": f"{_STARTER}/dvc-gitignore",
+    ".github/workflows/aicert-review.yml": f"{_STARTER}/review.yml",
+    ".github/workflows/aicert-review-comment.yml": f"{_STARTER}/review-comment.yml",
+}
+LINES = {".gitignore": f"{_STARTER}/gitignore", ".gitattributes": f"{_STARTER}/gitattributes"}
+_DODO = "from rules.dodo import *"
+_LINK = ".aicert/tool"
+_NEXT = """\
+next      ./doit add RUN config path:CONFIG.yml
+          ./doit certify RUN
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """One file: what it becomes, None if it stays, and the word for it."""
+
+    path: str
+    data: bytes | None
+    word: str
+
+
+def digest_of(home: Path) -> Digest:
+    """The dirHash of `aicert_build/`, less what names it and what Python leaves there."""
+    facts = read_tree(home, skip=lambda path: path.endswith("__pycache__/"))
+    return dir_digest({path: fact for path, fact in facts.items() if path != TOOL})
+
+
+def tool(version: str, digest: Digest) -> str:
+    """The text of `tool.toml`."""
+    return (
+        "# The aicert that this repository was set up with: `./doit` runs no other.\n"
+        "# `aicert init --upgrade` writes the one that is installed.\n"
+        f'version = "{version}"\n'
+        f'digest = "{digest}"\n'
+    )
+
+
+def run(upgrade: bool, say: "Write") -> int:
+    """Set the repository of the current directory up; exit code 0."""
+    _require_whole(HOME)
+    root = _repository(Path.cwd())
+    changes = [*_ours(root, HOME, upgrade), *_theirs(root, HOME), *_lines(root, HOME)]
+    for change in changes:
+        if change.data is not None:
+            _write(root / change.path, change.data)
+    (root / WRAPPER).chmod(0o755)
+    _link(root / _LINK, HOME)
+    say("".join(f"{change.word:<8}  {change.path}\n" for change in changes))
+    if _DODO.encode() not in (root / "dodo.py").read_bytes():
+        say(f"add       to dodo.py, as its first line: {_DODO}\n")
+    say(f"root      {root}\n{_NEXT}")
+    return 0
+
+
+def _require_whole(home: Path) -> None:
+    try:
+        named = (home / TOOL).read_text(encoding="ascii")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(
+            "this aicert is a checkout that is not installed",
+            hint="pip install './CHECKOUT[build]'  # in a virtual environment",
+        ) from None
+    if f'digest = "{digest_of(home)}"' not in named.splitlines():
+        raise ToolError(
+            f"{home} is not what was installed: its files were changed",
+            hint="pip install --force-reinstall './CHECKOUT[build]'",
+        )
+
+
+def _repository(folder: Path) -> Path:
+    for place in (folder, *folder.parents):
+        if (place / ".git").exists():
+            return place
+    raise ConfigError(f"{os.fspath(folder)!a} is in no git repository", hint="git init")
+
+
+def _ours(root: Path, home: Path, upgrade: bool) -> Iterable[_Change]:
+    for path, source in OURS.items():
+        data, there = (home / source).read_bytes(), _read(root / path)
+        if path == WRAPPER and there is not None and _MARK not in there:
+            raise ConfigError(
+                "`doit` is there already, and it is not aicert's", hint="git mv doit doit.old"
+            )
+        if there == data:
+            yield _Change(path=path, data=None, word="there")
+        elif there is None or upgrade:
+            yield _Change(path=path, data=data, word="wrote")
+        elif path in (WRAPPER, RECORD):
+            raise ConfigError(
+                f"{path} is another aicert's", hint="aicert init --upgrade  # then: git diff"
+            )
+        else:
+            yield _Change(path=path, data=None, word="kept")
+
+
+def _theirs(root: Path, home: Path) -> Iterable[_Change]:
+    for path, source in THEIRS.items():
+        there = os.path.lexists(root / path)
+        data = None if there else (home / source).read_bytes()
+        yield _Change(path=path, data=data, word="kept" if there else "wrote")
+
+
+def _lines(root: Path, home: Path) -> Iterable[_Change]:
+    """What is there stays, and stays first; the lines that it lacks follow."""
+    for path, source in LINES.items():
+        there = _read(root / path) or b""
+        has = there.splitlines()
+        wanted = (home / source).read_bytes().splitlines(keepends=True)
+        missing = [line for line in wanted if line.rstrip(b"\n") not in has]
+        if not missing:
+            yield _Change(path=path, data=None, word="there")
+            continue
+        between = b"" if not there or there.endswith(b"\n") else b"\n"
+        word = "added to" if there else "wrote"
+        yield _Change(path=path, data=there + between + b"".join(missing), word=word)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
+
+
+def _link(path: Path, home: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    beside = path.with_name(f"tool.{os.urandom(8).hex()}")
+    beside.symlink_to(home)
+    beside.replace(path)

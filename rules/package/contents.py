@@ -1,0 +1,37 @@
+"""Which files are installed, and where.
+
+`aicert/` is the verifier. `aicert_build/` is the code of `./doit` in the shape of a checkout, with
+`aicert/` in it once more: the digests of the machine's code and the keys of its images are equal to
+a checkout's, and nothing of ours is a top-level name but these two. Caches, byte code and hidden
+files are left out.
+"""
+
+import os
+from pathlib import Path
+
+VERIFIER = "aicert"
+HOME = "aicert_build"
+FOLDERS = ("aicert", "docs", "enclave_runner", "image", "rules", "terraform")
+FILES = ("doit", "pyproject.toml", "lockfiles/image.lock.toml", "lockfiles/image-gpu.lock.toml")
+_BYTE_CODE = "__pycache__"
+
+
+def installed(code: Path) -> dict[str, Path]:
+    """Where each file of the checkout at `code` belongs, by its path among the packages."""
+    parts = {f"{folder}/{name}" for folder in FOLDERS for name in _files(code / folder)}
+    parts.update(FILES)
+    found = {f"{HOME}/{path}": code / path for path in sorted(parts)}
+    found |= {f"{VERIFIER}/{name}": code / VERIFIER / name for name in _files(code / VERIFIER)}
+    return found
+
+
+def _files(folder: Path) -> list[str]:
+    names = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != _BYTE_CODE and not name.startswith(".")]
+        inside = os.path.relpath(place, folder)
+        names += [os.path.normpath(os.path.join(inside, name)) for name in files
+                  if not name.startswith(".") and not name.endswith(".pyc")]  # fmt: skip
+    if not names:
+        raise FileNotFoundError(f"there is nothing to install in {folder}")
+    return sorted(names)
