@@ -76,7 +76,7 @@ def check_own(path: Path) -> None:
                     hint="--cache ~/.cache/aicert-digests",
                 )
         if place.exists() and not (place.is_file() and _is_database(place)):
-            raise ConfigError(f"{os.fspath(path)!a} is no cache", hint="name a new file")
+            raise ConfigError(f"{os.fspath(path)!a} is not a cache", hint="name a new file")
     except OSError as error:
         raise ConfigError(f"cannot use {os.fspath(path)!a}: {error.strerror}") from None
 

@@ -78,7 +78,7 @@ def add_commands(commands: "Subparsers") -> None:
     add("--certificate", metavar="PEM", help="the key's X.509 certificate, to send along")
     add("--certificate-chain", metavar="PEM", action="append", default=[], help="its issuers")
     add("--ignore", metavar="PATH", action="append", default=[], help="leave this path out")
-    add("--cache", metavar="FILE", help="do not read files again that have not changed since")
+    add("--cache", metavar="FILE", help="do not read unchanged files again")
     add("--digests", metavar="FILE", help="take digests from this sha256sum listing, read nothing")
     add_format(sign)
     sign.set_defaults(run=_sign)
@@ -96,7 +96,7 @@ def add_commands(commands: "Subparsers") -> None:
     add("--certificate-chain", metavar="PEM", action="append", default=[],
         help="certificates that you trust to certify signers")  # fmt: skip
     add("--at", metavar="TIME", help="judge certificates at this time, not now")
-    add("--identity", metavar="ID", help="whom you trust to sign keyless: mail address or URI")
+    add("--identity", metavar="ID", help="the identity that you trust: email address or URI")
     add("--issuer", metavar="URL", help="the OpenID provider that vouches for ID")
     add("--trusted-root", metavar="FILE", help="Sigstore's root, if not the one installed here")
     add("--only", metavar="PATH", action="append", default=[], help="verify only this file")

@@ -115,12 +115,12 @@ def _session(wanted: dict[str, str], pin: str | None) -> Iterator["pkcs11.Sessio
         name = type(error).__name__
         hint = f"p11tool --provider={shlex.quote(module)} --list-all --login"
         if not os.path.exists(module):
-            hint = "module-path wants the library of your token, like libsofthsm2.so"
+            hint = "module-path needs the library of your token, like libsofthsm2.so"
         if pin is None and name in ("NoSuchKey", "UserNotLoggedIn"):
             # Without one, a token shows no private keys.
             hint = "--password-env NAME: the environment variable that holds the PIN"
         raise ToolError(
-            f"the PKCS #11 token refuses: {name}{f': {error}' if str(error) else ''}", hint=hint
+            f"the PKCS #11 token refused: {name}{f': {error}' if str(error) else ''}", hint=hint
         ) from None
     except RuntimeError as error:
         raise ToolError(f"the PKCS #11 module cannot be used: {error}") from None

@@ -229,7 +229,7 @@ def _chip(item: object, path: str) -> ChipRoot:
     table.done()
     least = {component: number for component, number in minimum.items() if number is not None}
     if len(least) != len(COMPONENTS):
-        raise ConfigError(f"{path}: chip {name}: minimum-tcb wants {', '.join(COMPONENTS)}")
+        raise ConfigError(f"{path}: chip {name}: minimum-tcb needs {', '.join(COMPONENTS)}")
     if not any(pems + prints) and name in CHIP_FAMILIES and key == "vcek":
         return chip_root(name, least)
     if not all(pems + prints):

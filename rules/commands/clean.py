@@ -249,7 +249,7 @@ def _shown_cloud(name: str, names: list[str]) -> list[Leftover]:
     for item in leftovers:
         print(f"destroy {name:<13} {item.name}  {item.what}")
     if not leftovers:
-        _say_cloud(name, "nothing that is known here" if name not in names else "nothing")
+        _say_cloud(name, "nothing known here" if name not in names else "nothing")
     return leftovers
 
 

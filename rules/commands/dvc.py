@@ -85,7 +85,10 @@ def _of_runs_that_are_there(root: Path, project: config.Project, args: list[str]
     left = {file.relative_to(root).as_posix() for file in gone if file.suffix == ".dvc"}
     if not left:
         return []
-    say(f"left out, as their runs are gone: {', '.join(sorted(left))}; ./doit prune removes them")
+    say(
+        f"skipped, because their runs no longer exist: {', '.join(sorted(left))}; "
+        "./doit prune removes them"
+    )
     return sorted(set(tracking.files_of_dvc(root)) - left)
 
 

@@ -58,7 +58,9 @@ they are needed and missing.
         if not params["check"]:
             code = super().execute(params, [f"lock:{run.name}" for run in runs])
             if gone := leftovers.of(root, project):
-                progress.say(f"left over of runs that are gone: {', '.join(gone)}; ./doit prune")
+                progress.say(
+                    f"left over from runs that no longer exist: {', '.join(gone)}; ./doit prune"
+                )
             return code
         example.make_example(root)
         codes = {_check(root, run) for run in runs}

@@ -15,7 +15,7 @@ class Prune(Command):
     """Left-overs of runs that aicert.toml has no longer."""
 
     name = "prune"
-    doc_purpose = "name what runs left that are gone from aicert.toml, and remove it if told to"
+    doc_purpose = "list what runs removed from aicert.toml left behind; --yes removes it"
     doc_description = """\
 Names the lockfiles, listings, `.dvc` files and certificates of runs that aicert.toml has no longer.
 A `.dvc` file of an input that another run shares goes to that run. Removed files are still in git's

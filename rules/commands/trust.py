@@ -41,7 +41,7 @@ alone: `aicert verify` reads none of it.
             "long": "remove",
             "type": bool,
             "default": False,
-            "help": "trust it no longer",
+            "help": "stop trusting it",
         },
     )
 
@@ -53,9 +53,9 @@ alone: `aicert verify` reads none of it.
         if params["remove"]:
             fingerprint = _fingerprint(args[0]) if args else None
             if fingerprint is None:
-                raise ConfigError("--remove wants a fingerprint", hint="./doit trust")
+                raise ConfigError("--remove needs a fingerprint", hint="./doit trust")
             platform_cas.distrust(root, fingerprint)
-            print(f"trusted no longer  sha256:{fingerprint}")
+            print(f"no longer trusted  sha256:{fingerprint}")
         elif args:
             _trust(root, args[0])
         else:
@@ -88,7 +88,7 @@ def _trust(root: Path, asked: str) -> None:
         ca = matching[0]
     mine = platform_cas.own(root, ca.driver)
     if mine is not None and mine.fingerprint == ca.fingerprint:
-        raise ConfigError("this is the own CA of this checkout", hint="./doit trust")
+        raise ConfigError("this is this checkout's own CA", hint="./doit trust")
     platform_cas.trust(root, ca)
     print(f"trusted  {_line(ca)}")
     print("         whoever has its key can make certificates that pass in this checkout")

@@ -130,8 +130,8 @@ def judge(
         return
     if locked == built:
         progress.say(
-            f"{len(pairs)} of the tools were others than the lock names, and the image is the "
-            "locked one, byte for byte"
+            f"{len(pairs)} of the tools differ from those that the lock names, but the image is "
+            "the locked one, byte for byte"
         )
         return
     message = (
@@ -142,7 +142,7 @@ def judge(
 
 
 def explained(error: ToolError, pairs: Sequence[tuple[Package, Package]]) -> ToolError:
-    """An error of a build, and which tools were others than the lock names."""
+    """An error of a build, and which tools differed from those that the lock names."""
     if not pairs or isinstance(error, AllGoneError):
         return error
     reason = "tools that the lock names are gone, and the build failed with their replacements"

@@ -108,7 +108,7 @@ def _archive(where: Place, apt: Apt, time: str) -> Apt | None:
     if not address:
         return None
     if not re.fullmatch(r"https?://[!-~]+", address):
-        raise ConfigError(f"{VARIABLE} is no address: {address!a}", hint=f"unset {VARIABLE}")
+        raise ConfigError(f"{VARIABLE} is not an address: {address!a}", hint=f"unset {VARIABLE}")
     # Digests decide, not signatures: keys of those days may be long gone from this machine.
     stanzas = (
         f"Types: deb\nURIs: {address}/archive/{name}/{time}\nSuites: {suites}\nComponents: main\n"
@@ -157,7 +157,7 @@ def _since(where: Place, apt: Apt, package: Package) -> str:
     since = image_debian.made_on(path)
     # What moves on wants it too.
     where.store.add(path)
-    return f"replaced by {version}, which is of {since}"
+    return f"replaced by {version}, which is from {since}"
 
 
 def _last(error: ToolError) -> str:

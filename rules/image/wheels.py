@@ -210,7 +210,7 @@ def _download(requirements: Sequence[Wanted], target: Path) -> Path:
             raise ToolError(
                 f"no source that pip is configured with has {item.name} {item.version}, the build "
                 f"for CPU only that the image holds\n{error.message}",
-                hint="pip config set site.extra-index-url URL (of PyTorch's builds for CPU)",
+                hint="pip config set site.extra-index-url URL (of PyTorch's CPU builds)",
             ) from None
     return target
 

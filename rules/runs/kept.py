@@ -73,7 +73,7 @@ def unknown(root: Path, run: Run, asked: Question, evidence: Found) -> Unknown |
             hint=f"./doit trust sha256:{ca.fingerprint}  # if its owner told you this fingerprint",
         )
     return Unknown(
-        text=f"its certificate is of the machine image {image}, which is neither this checkout's "
+        text=f"its certificate is from the machine image {image}, which is neither this checkout's "
         f"nor one that {images.LIST} accepts",
         hint=f"./doit certify {run.name} --again, or list the image there after a review",
     )

@@ -503,7 +503,7 @@ def test_a_pull_never_fails_for_a_run_that_is_gone(
     assert pulled.returncode == 0, pulled.stderr
     assert "certificates/tiny/model.dvc; ./doit prune removes them" in pulled.stderr
     assert (clone.root / "data" / "readme.txt").is_file()
-    assert "left over of runs that are gone: tiny" in clone.doit("lock").stderr
+    assert "left over from runs that no longer exist: tiny" in clone.doit("lock").stderr
     assert clone.doit("prune", "--yes").returncode == 0
     assert not (clone.root / "certificates" / "tiny").exists()
     assert clone.dvc("pull").returncode == 0

@@ -115,7 +115,7 @@ def test_a_token_that_does_not_sign_is_said_in_words(
         uri(value + "1"): (2, f"PinIncorrect\nhint: p11tool --provider={MODULE} --list-all"),
         uri(value + PIN, "token=my%20models;object=none"): (2, "NoSuchKey"),
         uri(value + PIN, "token=none;object=release"): (2, "NoSuchToken"),
-        uri("module-path=/none.so"): (2, "hint: module-path wants the library of your token"),
+        uri("module-path=/none.so"): (2, "hint: module-path needs the library of your token"),
         uri("pin-value=1"): (3, "expected a PKCS #11 URI with a module-path"),
         uri(path="token=x"): (3, "names no key"),
         uri(path="object=x;slot-id=0"): (3, "'slot-id=0' is unknown"),

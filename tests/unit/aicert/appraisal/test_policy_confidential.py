@@ -170,7 +170,7 @@ def test_one_key_is_accepted_on_all_lines_or_on_each() -> None:
     ("old", "new", "message"),
     [
         ("microcode = 3", "ucode = 3", ": chip our-chips: minimum-tcb has an unknown key 'ucode'"),
-        (", microcode = 3", "", "minimum-tcb wants bootloader, tee, snp, microcode"),
+        (", microcode = 3", "", "minimum-tcb needs bootloader, tee, snp, microcode"),
         (
             "microcode = 3",
             "microcode = true",

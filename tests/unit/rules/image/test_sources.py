@@ -172,7 +172,7 @@ def test_what_is_gone_everywhere_is_named_with_what_replaced_it_when_and_what_mo
         fetch(world, gone, nameless, there)
     message = caught.value.message
     assert "the mirror no longer has a 1 (bookworm), which the image lock names" in message
-    assert "replaced by 2, which is of 2026-11-24" in message
+    assert "replaced by 2, which is from 2026-11-24" in message
     assert "the mirror has no package of this name any more" in message
     assert f"they were there at {TIME}, when {LOCK} was made" in message
     asked = message.partition("asked: ")[2]
@@ -239,7 +239,7 @@ def test_an_address_that_is_none_is_a_mistake_of_configuration(
     package = world.package("a", "1")
     world.lock(package)
     world.offer("mirror", world.package("a", "2"))
-    with pytest.raises(ConfigError, match=f"{sources.VARIABLE} is no address"):
+    with pytest.raises(ConfigError, match=f"{sources.VARIABLE} is not an address"):
         fetch(world, package)
 
 
