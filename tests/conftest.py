@@ -1,5 +1,5 @@
 """For every test: neither a busy computer nor an unlucky draw fails one that draws its inputs, and
-Ctrl-C ends the programs that a test starts, also where the tests themselves run in the background.
+signals end the programs that a test starts, also where the tests themselves run in the background.
 """
 
 import signal
@@ -14,6 +14,12 @@ settings.register_profile("same", settings.get_profile("explore"), derandomize=T
 if settings.get_current_profile_name() == "default":
     settings.load_profile("same")
 
-# A shell starts what it sends to the background with SIGINT ignored, and children inherit that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what it sends to the background with SIGINT and SIGQUIT ignored, nohup what it is
+# given with SIGHUP. Children inherit that, and tests send these to theirs.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,15 @@ def test_what_is_made_already_is_named(checkout: Path) -> None:
     assert "not made again" not in run(checkout).stderr
     (checkout / ".aicert").mkdir()
     assert "not made again" in run(checkout).stderr
+
+
+def test_tests_in_the_background_start_programs_that_signals_end() -> None:
+    ends = "import os, signal; os.kill(os.getpid(), signal.Signals[NAME]); print('went on')"
+    starts = (
+        "import subprocess, sys, tests.conftest\nfor name in ('SIGINT', 'SIGQUIT', 'SIGHUP'):\n"
+    )
+    starts += f"    program = {ends!r}.replace('NAME', repr(name))\n"
+    starts += "    print(subprocess.run([sys.executable, '-c', program]).returncode)\n"
+    shell = ["sh", "-c", 'trap "" INT QUIT HUP; exec "$0" -c "$1"', sys.executable, starts]
+    done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["-2", "-3", "-1"], done.stderr
