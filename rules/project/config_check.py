@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from aicert.errors import ConfigError, LockError, ToolError
@@ -21,6 +21,7 @@ from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 from rules.machines.machine import Machine
 from rules.project.config_hints import without_gpu
+from rules.project.config_packages import lacking, locked_packages
 from rules.project.locked import Lock
 
 OWN_VALIDATION = Path(__file__).with_name("own_validation.py")
@@ -30,19 +31,31 @@ _REFUSED = 3
 
 def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> str | None:
     """The effective config, refusing what the runner would refuse of it, of the names of these
-    inputs' files, and of models whose bytes are at hand. With a machine, hint at what needs a GPU
-    that it lacks.
+    inputs' files, and of models whose bytes are at hand. With a machine, hint at what
+    needs a package that the training environment lacks, or a GPU that it lacks.
 
     A config that has not been fetched yet is left to `certify`, which fetches it.
     """
     effective = _by_the_runner(root, lock)
-    if effective is not None and machine is not None and not _may_have_gpu(machine):
-        for key, line in without_gpu(json.loads(effective)):
-            progress.say(
-                f"hint: run {lock.lockfile.run}: machine {machine.name} has no GPU, which `{key}` "
-                f"may need: write `{line}`"
-            )
+    if effective is not None and machine is not None:
+        for hint in _hints(json.loads(effective), machine):
+            progress.say(f"hint: run {lock.lockfile.run}: {hint}")
     return effective
+
+
+def _hints(settings: Mapping[str, object], machine: Machine) -> Iterator[str]:
+    lacked = list(lacking(settings, locked_packages()))
+    for each in lacked:
+        yield (
+            f"`{each.key}` needs the package {each.package}, which the training environment "
+            f"lacks: write `{each.line}`"
+        )
+    if _may_have_gpu(machine):
+        return
+    said = {each.key for each in lacked}
+    for key, line in without_gpu(settings):
+        if key not in said:
+            yield (f"machine {machine.name} has no GPU, which `{key}` may need: write `{line}`")
 
 
 def check_values(root: Path, lock: Lock, effective: str) -> None:

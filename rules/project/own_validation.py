@@ -34,7 +34,8 @@ def main() -> int:
             words = str(each["msg"]).removeprefix("Value error, ")
             print(f"{place}: {words}" if place else words)
         return 3
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except (ValueError, TypeError, NotImplementedError, Warning) as error:
+        # A key of the past raises a warning.
         print(error)
         return 3
     except OSError:

@@ -10,6 +10,7 @@ key until it is accepted, so that every reason counts and not the first alone.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ import yaml
 
 from enclave_runner.axolotl.config import Effective, InputView, resolve
 from enclave_runner.axolotl.config_rules import OVERRIDES, REFERENCES, ROWS, ConfigRefused
+from rules.project.config_packages import lacking, locked_packages
 
 _SPLIT = re.compile(r"\w+", re.ASCII)
 _PLACE = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
@@ -39,11 +41,14 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of one config. `records`: key or plugin → why it was dropped or changed."""
+    """What became of one config. `records`: key or plugin → why it was dropped or changed; `lacks`:
+    packages that it needs and the training environment lacks.
+    """
 
     name: str
     refusals: tuple[Refusal, ...]
     records: Mapping[str, str]
+    lacks: frozenset[str]
 
     @property
     def word(self) -> str:
@@ -74,7 +79,13 @@ def judge(name: str, text: str) -> Outcome:
             for lost in each.why.split("; ")[1:]:
                 plugin, _, why = lost.removeprefix("without ").partition(": ")
                 records[plugin.rpartition(".")[2]] = why
-    return Outcome(name=name, refusals=tuple(refusals), records=records)
+    needs = lacking(json.loads(effective.config), locked_packages()) if effective else ()
+    return Outcome(
+        name=name,
+        refusals=tuple(refusals),
+        records=records,
+        lacks=frozenset(each.package for each in needs),
+    )
 
 
 def _map(document: dict[str, Any]) -> dict[str, InputView]:
@@ -157,6 +168,14 @@ def tables(outcomes: Sequence[Outcome]) -> str:
     lines = ["| outcome | configs |", "| --- | --: |"]
     lines += [
         f"| {word} | {words[word]} |" for word in ("accepted", "accepted with records", "refused")
+    ]
+    taken = [outcome for outcome in outcomes if not outcome.refusals]
+    lacked = Counter(package for outcome in taken for package in outcome.lacks)
+    lines += ["", "| of those accepted | configs |", "| --- | --: |"]
+    lines += [f"| need nothing else | {sum(not outcome.lacks for outcome in taken)} |"]
+    lines += [
+        f"| need the package `{package}`, which the training environment lacks | {count} |"
+        for package, count in sorted(lacked.items(), key=lambda item: (-item[1], item[0]))
     ]
     lines += ["", "| refused key | why | configs | only for this |", "| --- | --- | --: | --: |"]
     lines += [
