@@ -419,7 +419,7 @@ INERT = (
 )
 
 
-UNREAD = (".git/", ".cache/huggingface/")
+UNREAD = (".git/", ".cache/huggingface/", ".eval_results/")
 
 
 def unread(path: str) -> bool:

@@ -69,6 +69,11 @@ def appraise(
             ancestors, lambda one, given: _appraise(one, None, policy, at, None, None, given)
         )
     result = _appraise(certificate, model, policy, at, wanted, nonce, lineage)
+    timestamps = len(certificate.evidence.timestamps)
+    if timestamps:
+        # Whoever put them there, and whoever sees them, may believe that they prove a time.
+        said = f"evidence.timestamps ({timestamps}): nothing here reads them"
+        result = replace(result, omits=(*result.omits, said))
     unused = lineage.unused(certificate) if lineage is not None else []
     if not unused:
         return result

@@ -109,7 +109,9 @@ def read(der: bytes, what: str) -> "Certificate":
         # Of an x400Address or ediPartyName, wherever a GeneralName can stand.
         x509.UnsupportedGeneralNameType,
     ) as error:
-        raise EvidenceError(f"{what} is not a well-formed X.509 certificate: {error}") from None
+        # Of what cannot even be parsed, the library prints its own structures.
+        reason = "its DER cannot be read" if "ParseError" in str(error) else str(error)
+        raise EvidenceError(f"{what} is not a well-formed X.509 certificate: {reason}") from None
     return certificate
 
 

@@ -71,8 +71,12 @@ This text proves nothing; the certificate does. Check it yourself, offline, with
 that name is another project's):
 
 ```sh
-aicert verify certificate.json . --lockfile {facts.lockfile_digest}
+aicert verify certificate.json .
 ```
+
+The builder names the lockfile `{facts.lockfile_digest}`.
+That is a claim, and this page may be the builder's too: get the lockfile from where you trust it,
+review it, and say with `--lockfile FILE` that you mean that one.
 {END}
 """
 

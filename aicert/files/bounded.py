@@ -1,5 +1,6 @@
 """Read a file that may be anything: in bounded size, with one error."""
 
+import errno
 import os
 
 from aicert.errors import EvidenceError
@@ -16,6 +17,8 @@ def read_bounded(path: StrPath, limit: int, what: str, *, hint: str | None = Non
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            reason = "its symbolic links lead in a circle"
         message = f"cannot read {what} {os.fspath(path)!a}: {reason}"
         raise EvidenceError(message, hint=hint) from None
     if len(data) > limit:

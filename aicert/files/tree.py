@@ -6,6 +6,7 @@ is read. Only regular files and non-empty directories are accepted. Memory is fl
 in blocks, large ones in parallel (hashlib releases the GIL).
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -312,4 +313,7 @@ def _not_regular(path: str, mode: int) -> EvidenceError:
 
 
 def _unreadable(path: str, error: OSError) -> EvidenceError:
+    if error.errno == errno.ELOOP:
+        # What O_NOFOLLOW says of any link.
+        return EvidenceError(f"cannot read {path!a}: it is a symbolic link, and none is followed")
     return EvidenceError(f"cannot read {path!a}: {error.strerror or error}")

@@ -25,6 +25,18 @@ MAX_DEPTH = 64
 MAX_GROWTH = 4
 
 
+class OddNameError(EvidenceError):
+    """A path with characters that are not shown or that are read in two ways. `advice` is for who
+    can rename the file, as nobody can who only verifies.
+    """
+
+    advice: str | None = None
+
+
+class UnclearNameError(OddNameError):
+    """A path as people may honestly write it, which is not the same everywhere (NFD, joiners)."""
+
+
 def check_path(path: str) -> None:
     """Refuse a path that another system, a reader or a shell could take for a different one."""
     _folded(path)
@@ -47,10 +59,7 @@ def _folded(path: str) -> str:
         plain = plain and unicodedata.is_normalized("NFC", path)
         plain = plain and not re.search(IGNORABLE, path)
     if not plain or "\\" in path:
-        raise EvidenceError(
-            "path has a control or invisible character, a backslash or is not in Unicode NFC: "
-            f"{path[:200]!a}"
-        )
+        raise _unclear(path)
     folded = fold(path)
     # Some characters fold to a slash with others around it: another system would see a folder.
     same = folded.count("/") == path.count("/") <= MAX_DEPTH
@@ -69,6 +78,25 @@ def _folded(path: str) -> str:
     return folded
 
 
+def _unclear(path: str) -> OddNameError:
+    """What is wrong with a name, and what to do about it by the rule that it breaks first."""
+    message = (
+        "path has a control or invisible character, a backslash or is not in Unicode NFC: "
+        f"{path[:200]!a}"
+    )
+    odd = [c for c in path if c == "\\" or unicodedata.category(c) in _UNSAFE_CATEGORIES]
+    odd += re.findall(IGNORABLE, path)
+    honest = all(_JOINERS.fullmatch(c) or unicodedata.category(c) == "Cn" for c in odd)
+    error = (UnclearNameError if honest else OddNameError)(message)
+    error.advice = "rename it to NFC: convmv -f utf-8 -t utf-8 --nfc -r --notest DIR"
+    if odd:
+        error.advice = f"rename it: without the character U+{ord(odd[0]):04X}"
+    return error
+
+
+# What writing and emoji need: joiners, variation selectors, tags of flags. Letters and emoji that
+# this Python's Unicode does not know yet are as honest.
+_JOINERS = re.compile("[\u200c\u200d\ufe00-\ufe0f\U000e0020-\U000e007f]")
 _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 

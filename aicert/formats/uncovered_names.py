@@ -23,7 +23,8 @@ FILES = frozenset(
     )
 )
 GIT = ".git/"
-FOLDERS = (GIT, ".cache/huggingface/")
+# The last: where the hub keeps results of evaluations.
+FOLDERS = (GIT, ".cache/huggingface/", ".eval_results/")
 _LICENSES = ("LICENSE", "LICENSE.md", "LICENSE.txt")
 # Not `LICENSE*`: LICENSE-x/model.py and LICENSE.safetensors are no licences, and a verifier prints
 # the name.

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from aicert.errors import EvidenceError, ToolError
-from aicert.files.tree import BLOCK, open_file, read_file, read_some, read_tree
+from aicert.files.harmless import blob_of, is_lost_and_found, open_in
+from aicert.files.tree import BLOCK, Refused, open_file, read_file, read_some, read_tree
 from aicert.formats.digest import FileFact
-from aicert.formats.paths import check_path
+from aicert.formats.paths import check_path, check_paths
 from aicert.model_signature.reader import SINGLE, Manifest, Piece
 
 OnBytes = Callable[[int], None]
@@ -44,29 +45,65 @@ def left_out(root: Path, names: Iterable[str]) -> list[str]:
 
 
 def whole_files(
-    target: Path, ignored: Collection[str], on_bytes: OnBytes | None = None
+    target: Path,
+    ignored: Collection[str],
+    on_bytes: OnBytes | None = None,
+    refused: Refused | None = None,
 ) -> dict[str, FileFact]:
-    """SHA-256 of a directory's files, or of the one file as `.`."""
+    """SHA-256 of a directory's files, or of the one file as `.`.
+
+    `refused` hears of what is no file or has no clear name, and of a snapshot of the hub's cache is
+    read what its links stand for; without it, the first of those is an error.
+    """
     if not target.is_dir():
         return {SINGLE: read_file(target, on_bytes=on_bytes)}
-    return read_tree(target, skip=ignore(ignored), on_bytes=on_bytes)
+    skip = _skip(target, ignored)
+    blobs: dict[str, Path] = {}
+    told = None if refused is None else _or_blob(target, blobs, refused)
+    files = read_tree(target, skip=skip, on_bytes=on_bytes, refused=told)
+    for path, blob in blobs.items():
+        files[path] = read_file(blob, on_bytes=on_bytes)
+    check_paths(files if blobs else ())
+    return files
 
 
-def names(target: Path, ignored: Collection[str]) -> dict[str, int]:
+def names(target: Path, ignored: Collection[str], refused: Refused | None = None) -> dict[str, int]:
     """Path → size of a directory's files, unread: for signatures of other kinds than SHA-256."""
     if not target.is_dir():
         return {SINGLE: target.lstat().st_size}
     unread = "0" * 64
-    tree = read_tree(target, skip=ignore(ignored), known=lambda *_: unread)
-    return {path: fact.size for path, fact in tree.items()}
+    blobs: dict[str, Path] = {}
+    told = None if refused is None else _or_blob(target, blobs, refused)
+    skip = _skip(target, ignored)
+    tree = read_tree(target, skip=skip, known=lambda *_: unread, refused=told)
+    sizes = {path: fact.size for path, fact in tree.items()}
+    return sizes | {path: blob.lstat().st_size for path, blob in blobs.items() if blob.exists()}
+
+
+def _skip(target: Path, ignored: Collection[str]) -> Skip:
+    asked = ignore(ignored)
+    return lambda path: asked(path) or is_lost_and_found(target, path)
+
+
+def _or_blob(target: Path, blobs: dict[str, Path], refused: Refused) -> Refused:
+    def told(path: str, error: EvidenceError) -> None:
+        blob = blob_of(target, path)
+        if blob is None:
+            refused(path, error)
+        else:
+            blobs[path] = blob
+
+    return told
 
 
 def compare(
-    target: Path, manifest: Manifest, paths: Iterable[str], on_bytes: OnBytes | None = None
+    target: Path, manifest: Manifest, paths: Collection[str], on_bytes: OnBytes | None = None
 ) -> dict[str, bool]:
     """For each path: whether the file's bytes have the digests that the manifest gives."""
     if manifest.algorithm == "sha256" and manifest.parts is None and not manifest.is_single:
-        facts = read_some(target, paths, on_bytes=on_bytes)
+        blobs = {path: blob for path in paths if (blob := blob_of(target, path)) is not None}
+        facts = read_some(target, [p for p in paths if p not in blobs], on_bytes=on_bytes)
+        facts |= {path: read_file(blob, on_bytes=on_bytes) for path, blob in blobs.items()}
         return {path: fact.sha256 == manifest.files[path] for path, fact in facts.items()}
     make = hasher(manifest.algorithm)
     return {path: _same(target, path, manifest, make, on_bytes) for path in paths}
@@ -100,7 +137,7 @@ def _same(
         fd = open_file(target.parent, target.name)
     else:
         check_path(path)
-        fd = open_file(target, path)
+        fd = open_in(target, path)
     try:
         status = os.fstat(fd)
         size = status.st_size

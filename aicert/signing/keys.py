@@ -129,7 +129,16 @@ def _no_key(name: str, data: bytes, what: str, error: Exception, *, convert: str
             hint="a certificate signs with --key PEM --certificate PEM, and verifies with"
             " --certificate-chain PEM",
         )
-    return ConfigError(f"{name!a} is not a {what}: {error}")
+    reason = next((said for words, said in _REASONS.items() if words in str(error)), _DAMAGED)
+    return ConfigError(f"{name!a} is not a {what}: {reason}")
+
+
+# What the library says of a key, in its own words → what is said here.
+_REASONS = {
+    "ncorrect password": "the password is wrong",
+    "not encrypted": "a password was given, and it is not encrypted",
+}
+_DAMAGED = "it is cut, damaged or of a kind that is not known here"
 
 
 def free(name: str) -> str:

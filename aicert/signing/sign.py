@@ -14,7 +14,7 @@ from pathlib import Path
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.files.atomic import check_place, write_atomically
 from aicert.files.bounded import StrPath, read_bounded
-from aicert.formats.paths import check_path, check_paths
+from aicert.formats.paths import OddNameError, check_path, check_paths
 from aicert.frozen import dataclass
 from aicert.model_signature import writer
 from aicert.model_signature.reader import MAX_BYTES, SINGLE
@@ -99,20 +99,15 @@ def sign(
     root = located(target)
     place = _place(root, signature)
     names = _ignored(root, place, ignored)
+    _check_ignored(root, ignored, digests)
     _check_key(root, key, names, digests)
-    if digests is not None:
-        check_paths(digests)
-        digest_of_path = {
-            path: value for path, value in digests.items() if not _covered(path, names)
-        }
-    elif cache is None:
-        digest_of_path = {
-            p: f.sha256 for p, f in hashing.whole_files(root, names, on_bytes).items()
-        }
-    else:
-        digest_of_path = _remembered(root, located(cache), names, on_bytes)
+    try:
+        digest_of_path = _digest_of_path(root, names, cache, digests, on_bytes)
+    except OddNameError as error:
+        error.hint = error.advice
+        raise
     payload = writer.statement(root.name, digest_of_path, names if root.is_dir() or digests else ())
-    notes = _notes(root, place, ignored, digest_of_path, listed=digests is not None)
+    notes = _notes(root, place, digest_of_path, listed=digests is not None)
     write_atomically(place, signer.bundle(payload))
     if digests is None:
         there = hashing.left_out(root, names)
@@ -120,6 +115,21 @@ def sign(
         there = sorted({name for path in digests for name in _covered(path, names)})
     left = (name for name in there if root / name != place)
     return Signed(signature=place, files=len(digest_of_path), left_out=tuple(left), notes=notes)
+
+
+def _digest_of_path(
+    root: Path,
+    names: Sequence[str],
+    cache: StrPath | None,
+    digests: Mapping[str, str] | None,
+    on_bytes: OnBytes | None,
+) -> dict[str, str]:
+    if digests is not None:
+        check_paths(digests)
+        return {path: value for path, value in digests.items() if not _covered(path, names)}
+    if cache is not None:
+        return _remembered(root, located(cache), names, on_bytes)
+    return {path: f.sha256 for path, f in hashing.whole_files(root, names, on_bytes).items()}
 
 
 def _place(root: Path, signature: StrPath | None) -> Path:
@@ -131,6 +141,17 @@ def _place(root: Path, signature: StrPath | None) -> Path:
         _check_replaceable(place)
     check_place(place)
     return place
+
+
+def _check_ignored(root: Path, ignored: Sequence[str], digests: Mapping[str, str] | None) -> None:
+    """Raise ConfigError where nothing is at a path that is to be left out: it was not meant."""
+    for path in ignored:
+        known = any(_covered(name, [path.rstrip("/")]) for name in digests or ())
+        if not known and not os.path.lexists(root / path):
+            raise ConfigError(
+                f"nothing is at {path[:200]!a}, which --ignore names",
+                hint=f"paths are relative to the directory: ls -A {shlex.quote(str(root))}",
+            )
 
 
 def _check_key(
@@ -151,20 +172,9 @@ def _check_key(
 
 
 def _notes(
-    root: Path,
-    place: Path,
-    ignored: Sequence[str],
-    digest_of_path: Mapping[str, str],
-    *,
-    listed: bool,
+    root: Path, place: Path, digest_of_path: Mapping[str, str], *, listed: bool
 ) -> tuple[str, ...]:
-    notes = []
-    if root.is_dir():
-        notes += [
-            f"nothing is at {path}, which --ignore names: paths are relative to the directory"
-            for path in ignored
-            if not os.path.lexists(root / path)
-        ]
+    notes: list[str] = []
     if root.is_dir() and listed:
         # No error: digests may be known before the files lie there.
         missing = [path for path in digest_of_path if not os.path.lexists(root / path)]

@@ -18,7 +18,7 @@ from typing import Literal, NoReturn, TypeVar
 
 from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded
-from aicert.formats.paths import check_path
+from aicert.formats.paths import UnclearNameError, check_path
 from aicert.formats.uncovered_names import FOLDERS, ignored_paths
 from aicert.frozen import dataclass
 from aicert.model_signature import reader as bundles
@@ -234,6 +234,9 @@ class _Steps:
             return None
         try:
             detail, value = work()
+        except UnclearNameError:
+            # A signer with other rules: it says nothing against him, and cannot be judged here.
+            raise
         except no as error:
             self._cause = check
             self._put(check, "failed", error.message, error.hint)
@@ -312,13 +315,18 @@ def _match_all(
     signed = {path for path in manifest.files if not ignoring.covers(path)}
     if not signed:
         raise ConfigError("--ignore leaves no signed file to verify")
+    refused: dict[str, str] = {}
+
+    def told(path: str, error: EvidenceError) -> None:
+        refused[path] = f"refused   {path[:200]!a}: {error.message}"
+
     if manifest.algorithm == "sha256" and manifest.parts is None:
-        facts = hashing.whole_files(root, skipped, on_bytes)
+        facts = hashing.whole_files(root, skipped, on_bytes, told)
         sizes = {path: fact.size for path, fact in facts.items()}
         there = facts.keys() & signed
         same = {path: facts[path].sha256 == manifest.files[path] for path in there}
     else:
-        sizes = hashing.names(root, skipped)
+        sizes = hashing.names(root, skipped, told)
         there = sizes.keys() & signed
         same = hashing.compare(root, manifest, there, on_bytes)
     extra = sorted(path for path in sizes if path not in signed)
@@ -331,7 +339,8 @@ def _match_all(
     if ignoring.unsigned:
         unsigned.extend(extra)
         extra = []
-    lines = [f"missing   {path}" for path in sorted(signed) if path not in sizes]
+    lines = [refused[path] for path in sorted(refused)]
+    lines += [f"missing   {p}" for p in sorted(signed) if p not in sizes and p not in refused]
     lines += [f"changed   {path}" for path in sorted(same) if not same[path]]
     lines += [f"unsigned  {path}" for path in extra]
     if lines:

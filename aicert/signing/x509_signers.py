@@ -6,12 +6,15 @@ limits on names but those that it compares.
 Left out: revocation.
 """
 
+import contextlib
 import os
 import shlex
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -71,7 +74,8 @@ def trust_chain(bundle: Bundle, roots: Sequence[StrPath], at: datetime) -> Trust
         )
         chain = verifier.verify(leaf, others).chain
     except (verification.VerificationError, ValueError, x509.DuplicateExtension) as error:
-        raise EvidenceError(_why_untrusted(leaf, at, error)) from None
+        reason = _why_untrusted(leaf, [*others, *anchors], at, str(error))
+        raise EvidenceError(reason) from None
     _check_names(chain)
     _check_purpose(leaf)
     key = leaf.public_key()
@@ -130,15 +134,51 @@ def _check_purpose(leaf: x509.Certificate) -> None:
         raise EvidenceError("the certificate is not for signing code (extended key usage)")
 
 
-def _why_untrusted(leaf: x509.Certificate, at: datetime, error: Exception) -> str:
-    start, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+# What the library's verifier says, in its own words → what is said here.
+_REASONS = {
+    "may not sign certificates": "an issuer may not sign certificates (key usage)",
+    "unaccounted-for critical": "a critical extension that nothing here reads",
+    "basicConstraints": "an issuer that is no certificate authority",
+    "forbidden": "a key or a signature of a kind that is not accepted",
+}
+
+
+def _why_untrusted(
+    leaf: x509.Certificate, issuers: Sequence[x509.Certificate], at: datetime, told: str
+) -> str:
     name = common_name(leaf)[:80]
-    if not start <= at <= end:
+    if not leaf.not_valid_before_utc <= at <= leaf.not_valid_after_utc:
         return (
-            f"the certificate of {name!a} is valid from {stamp(start)} to {stamp(end)}, "
-            f"not at {stamp(at)}; nothing here tells when the signature was made"
+            f"the certificate of {name!a} {_validity(leaf, at)}; nothing here tells when the "
+            "signature was made"
         )
-    return f"the certificate of {name!a} chains to no root that you named: {error}"
+    certificate, seen = leaf, 0
+    while (issuer := _issuer(certificate, issuers)) is not None and seen < len(issuers):
+        if not issuer.not_valid_before_utc <= at <= issuer.not_valid_after_utc:
+            return (
+                f"the certificate of {name!a} is by {common_name(issuer)[:80]!a}, whose own "
+                f"{_validity(issuer, at)}"
+            )
+        certificate, seen = issuer, seen + 1
+    reason = next((f": {said}" for words, said in _REASONS.items() if words in told), "")
+    return f"the certificate of {name!a} chains to no root that you named{reason}"
+
+
+def _validity(certificate: x509.Certificate, at: datetime) -> str:
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return f"is valid from {stamp(start)} to {stamp(end)}, not at {stamp(at)}"
+
+
+def _issuer(
+    certificate: x509.Certificate, issuers: Sequence[x509.Certificate]
+) -> x509.Certificate | None:
+    """Of several of the name that issued it, one that did; None where none is known."""
+    for issuer in issuers:
+        if issuer.subject == certificate.issuer and issuer != certificate:
+            with contextlib.suppress(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+                certificate.verify_directly_issued_by(issuer)
+                return issuer
+    return None
 
 
 def _parse(der: bytes) -> x509.Certificate:
@@ -153,11 +193,17 @@ def _parse(der: bytes) -> x509.Certificate:
 def _load_certificates(path: StrPath) -> list[x509.Certificate]:
     try:
         data = read_pem(path, "certificates")
-        return x509.load_pem_x509_certificates(data)
-    except (ValueError, x509.InvalidVersion) as error:
+        # What the library warns of is refused or accepted here; a caller has no use for it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return x509.load_pem_x509_certificates(data)
+    except (ValueError, x509.InvalidVersion):
         name = os.fspath(path)
         if b"-----BEGIN" in data:
-            raise ConfigError(f"{name!a} holds no certificate in PEM: {error}") from None
+            raise ConfigError(
+                f"{name!a} holds no certificate in PEM that can be read",
+                hint=f"openssl x509 -in {shlex.quote(name)} -noout -text",
+            ) from None
         raise ConfigError(
             f"{name!a} holds no certificate in PEM",
             hint=f"if it is one in DER: openssl x509 -in {shlex.quote(name)}"

@@ -3,16 +3,20 @@
 A link, a special file, an empty directory, a name that another system or a terminal could take for
 something else, and a safetensors file with a bad header are facts about the model, not errors: they
 come back as a Defect each, and `subject.files` says no. Only what cannot be read is an error. The
-folders in which no loader looks are not read.
+folders in which no loader looks are not read. A snapshot in the hub's cache, whose files are links
+into that cache, is read as the files that they stand for (`files/harmless.py`).
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from aicert.errors import EvidenceError
+from aicert.files.harmless import blob_of, is_lost_and_found
 from aicert.files.tensors import check_named
-from aicert.files.tree import read_tree
+from aicert.files.tree import open_file, read_file, read_tree
 from aicert.formats.digest import Defect, FileFact
+from aicert.formats.paths import check_paths
 from aicert.formats.uncovered_names import FOLDERS
 
 
@@ -22,14 +26,39 @@ def read_model(
     """`{relative path: FileFact | Defect}`; `.` stands for the directory as a whole."""
     defects: dict[str, Defect] = {}
 
+    blobs: dict[str, Path] = {}
+
     def refused(path: str, error: EvidenceError) -> None:
-        defects[path] = Defect(error.message)
+        blob = blob_of(root, path)
+        if blob is None:
+            defects[path] = Defect(error.message)
+        else:
+            blobs[path] = blob
 
     def skip(path: str) -> bool:
         if path not in FOLDERS:
-            return False
+            return is_lost_and_found(root, path)
         defects[path] = Defect("not read")
         return True
 
     files = read_tree(root, on_bytes=on_bytes, skip=skip, look=check_named, refused=refused)
+    for path, blob in blobs.items():
+        try:
+            files[path] = _read_blob(path, blob, on_bytes)
+        except EvidenceError as error:
+            defects[path] = Defect(error.message)
+    try:
+        check_paths(files if blobs else ())
+    except EvidenceError as error:
+        defects["."] = Defect(error.message)
     return {**files, **defects}
+
+
+def _read_blob(path: str, blob: Path, on_bytes: Callable[[int], None] | None) -> FileFact:
+    fact = read_file(blob, on_bytes=on_bytes)
+    descriptor = open_file(blob.parent, blob.name)
+    try:
+        check_named(path, descriptor, fact.size)
+    finally:
+        os.close(descriptor)
+    return fact

@@ -105,6 +105,8 @@ def _names_targets(words: list[str]) -> bool:
 def _next(root: Path, action: str) -> str:
     if action in ("push", "pull", "fetch") and not _remotes(root):
         return "./doit dvc remote add -d team s3://bucket/models"
+    if action in ("pull", "fetch"):
+        return "./doit dvc push, in a checkout that has what is missing; or another --remote"
     return "./doit dvc doctor"
 
 

@@ -326,3 +326,12 @@ def test_a_register_that_no_reference_value_names_is_told() -> None:
     assert result.verdict == "passed"
     assert told.format("1, 5, 6, 9, 10, 15") in result.omits
     assert sorted(result.quoted) == [1, 5, 6, 9, 10, 15]
+
+
+def test_timestamps_that_nobody_reads_are_listed_as_that() -> None:
+    scene = Scene()
+    assert not [line for line in scene.appraise().omits if "timestamps" in line]
+    scene.edit_evidence(timestamps=("AAAA", "BBBB"))
+    result = scene.appraise()
+    assert result.verdict == "passed"
+    assert result.omits[-1] == "evidence.timestamps (2): nothing here reads them"

@@ -12,6 +12,7 @@ import pytest
 
 from aicert.errors import EvidenceError
 from aicert.files import tree
+from aicert.files.bounded import read_bounded
 from aicert.files.tree import SMALL, read_file, read_some, read_tree
 from aicert.formats.digest import FileFact
 from aicert.formats.listing import dir_digest, listing
@@ -349,3 +350,15 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError):
         read_tree(tmp_path)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_link_is_called_one_wherever_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("a")
+    told = f"cannot read {str(tmp_path / 'link')!a}: it is a symbolic link, and none is followed"
+    with pytest.raises(EvidenceError) as caught:
+        read_file(tmp_path / "link")
+    assert caught.value.message == told
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(EvidenceError, match="its symbolic links lead in a circle"):
+        read_bounded(tmp_path / "loop", 10, "signature")

@@ -20,7 +20,7 @@ from aicert.model_signature.reader import SINGLE, Bundle, Manifest, Piece
 from aicert.signing import hashing
 from aicert.signing.keys import load_signer, verify
 from aicert.signing.x509_signers import certified, trust_chain
-from tests.unit.signing_keys import NOW, certificate, pair
+from tests.unit.signing_keys import DAY, NOW, certificate, pair
 
 DATA = b"weights" * 1000
 
@@ -218,3 +218,45 @@ def test_what_needs_another_package_is_found_where_it_is_loaded_from() -> None:
     # A module that is missing would read like a package that is not installed.
     for module in EXTRAS:
         assert importlib.util.find_spec(f"aicert.signing.{module}") is not None, module
+
+
+def test_an_issuer_that_has_expired_is_said_to_have(tmp_path: Path) -> None:
+    root, middle, own = (pair(tmp_path, name) for name in ("kr", "km", "ko"))
+    anchor = certificate(tmp_path, "root", root, ("root", root), ca=True)
+    between = certificate(tmp_path, "middle", middle, ("root", root), ca=True, end=NOW - DAY)
+    leaf = certificate(tmp_path, "leaf", own, ("middle", middle))
+    signer = certified(load_signer(own.key), leaf, [between])
+    with pytest.raises(EvidenceError) as caught:
+        trust_chain(carrying(*signer.certificates), [anchor], NOW)
+    said = caught.value.message
+    assert said.startswith("the certificate of 'leaf' is by 'middle', whose own is valid from ")
+    assert "depth" not in said
+    old = certificate(tmp_path, "old", root, ("old", root), ca=True, end=NOW - DAY)
+    direct = certificate(tmp_path, "direct", own, ("old", root))
+    signer = certified(load_signer(own.key), direct, [])
+    with pytest.raises(EvidenceError, match="'direct' is by 'old', whose own is valid from"):
+        trust_chain(carrying(*signer.certificates), [old], NOW)
+
+
+def test_a_chain_to_nobody_is_said_in_our_words(tmp_path: Path) -> None:
+    root, own = pair(tmp_path, "kr"), pair(tmp_path, "ko")
+    anchor = certificate(tmp_path, "root", root, ("root", root), ca=True)
+    # Under the name of the root, by another key.
+    leaf = certificate(tmp_path, "leaf", own, ("root", own))
+    signer = certified(load_signer(own.key), leaf, [])
+    with pytest.raises(EvidenceError) as caught:
+        trust_chain(carrying(*signer.certificates), [anchor], NOW)
+    assert caught.value.message == "the certificate of 'leaf' chains to no root that you named"
+
+
+def test_what_a_library_says_of_pem_is_not_repeated(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
+    with pytest.raises(ConfigError) as caught:
+        trust_chain(carrying(b""), [bad], NOW)
+    assert caught.value.message == f"{str(bad)!a} holds no certificate in PEM that can be read"
+    assert caught.value.hint == f"openssl x509 -in {bad} -noout -text"
+    for text in ("PRIVATE KEY", "EC PRIVATE KEY"):
+        bad.write_text(f"-----BEGIN {text}-----\nAAAA\n")
+        with pytest.raises(ConfigError, match="it is cut, damaged or of a kind that is not known"):
+            load_signer(bad)
