@@ -52,7 +52,7 @@ class Claim:
 class ChipRoot:
     """A family of processors whose reports count: the maker's root for it and the certificate, by
     that root, that issues those of chips (DER), or of a cloud's own keys on them (`vlek`); and the
-    least firmware versions, by component.
+    least firmware versions, by component. `known`: what is known against the family, to be shown.
     """
 
     name: str
@@ -60,6 +60,7 @@ class ChipRoot:
     issuer: bytes
     minimum: Mapping[str, int]
     vlek: bool = False
+    known: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

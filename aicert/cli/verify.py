@@ -62,7 +62,11 @@ def add_command(commands: "Subparsers") -> None:
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of whoever appraises (`appraised`)."""
     add = parser.add_argument
-    add("--policy", default="default", help="default, confidential, local, qemu or a policy file")
+    add(
+        "--policy",
+        default="default",
+        help="default, confidential, google, local, qemu or a policy file",
+    )
     add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
     add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
     add("--image-lock", metavar="L", help="the lock of a machine image that you accept")

@@ -106,9 +106,9 @@ ID_KEY_SIGNERS = (
 
 # The least firmware versions, as genuine machines report them. AMD's bulletins ask for more on
 # Genoa: `snp` 27 (AMD-SB-3020, CVE-2025-0033: a host may write to the RMP while it is made) and
-# `microcode` 86 (AMD-SB-3027, CVE-2025-29943), which no published machine of Azure has. For Milan,
-# arXiv 2605.12990 extracts the secret of all its reports by software. A policy can ask for more, or
-# refuse a family (docs/spec/confidential.md).
+# `microcode` 86 (AMD-SB-3027, CVE-2025-29943), which no published machine of Azure has. What is
+# known against Milan, its verdicts say (`roots._KNOWN`). A policy can ask for more, or refuse a
+# family (docs/spec/confidential.md).
 CHIPS: Mapping[str, Mapping[str, int]] = {
     "amd-milan": {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219},
     "amd-genoa": {"bootloader": 10, "tee": 0, "snp": 23, "microcode": 84},

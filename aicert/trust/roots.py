@@ -50,6 +50,10 @@ FINGERPRINTS = {
     "amd-milan-ask.pem": "67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b",
 }
 CHIP_FAMILIES = ("amd-genoa", "amd-milan")
+# Published attacks that no firmware version ends; a verdict shows them (docs/spec/confidential.md).
+_KNOWN = {
+    "amd-milan": "arXiv 2605.12990 extracts the secret behind this family's reports by software",
+}
 
 # The common names that the hierarchy gives to the attestation keys of trusted launch and
 # confidential virtual machines; other keys that it may certify one day are none of ours.
@@ -119,6 +123,7 @@ def chip_root(family: str, minimum: Mapping[str, int]) -> ChipRoot:
         root=pinned(f"{family}-ark.pem"),
         issuer=pinned(f"{family}-ask.pem"),
         minimum=minimum,
+        known=_KNOWN.get(family, ""),
     )
 
 

@@ -44,6 +44,18 @@ record      of a first real run, beside the commit of this repository
   6  PCR 5, 9, 10, 15: quoted, not compared; only whether they change from run to run
   7  the console (boot diagnostics), and which disks the machine found by which number
   8  NV 0x01C101D0: its size and padding; on a confidential size NV 0x01400001 as well"""
+STOPS = """\
+stops       where a first run on today's hosts would stop
+  platform.chain   the TPM holds the AK's certificate alone; of its issuers, `Azure Cloud
+                   Virtual TPM CA - NN`, number 11 is pinned. For another the verdict names
+                   it, and the lines of a policy that add it ([[intermediate]])
+  boot.firmware    PCR 0 differed on each of eight machines of Azure, PCR 1 on most; PCR 7
+                   recurs. A first run adds a dated set to a policy ([[firmware]]); sets of
+                   one family may be mixed, register by register
+  platform.chip    of a confidential size: no verdict before the host added the processor's
+                   certificate (docs/spec/confidential.md), nor on a line that is not pinned
+  platform.guest   of a confidential size: a paravisor's key that is not among those of
+                   2026, or firmware below a floor; the verdict says which, and how far"""
 UNPROVEN = """\
 unproven    nobody in this project has seen its image on Azure. PCR 4 rests on firmware
             that starts the image by its first boot option, PCR 11 on the image alone"""
@@ -72,10 +84,12 @@ firmware.
         root = Path.cwd()
         policy = built_in("default")
         first, others, origin = predicted(root)
-        lines = [*_expected(policy, first, others, origin), UNPROVEN, RECORD]
+        lines = [*_expected(policy, first, others, origin), UNPROVEN, STOPS, RECORD]
         path = users_path(args[0]) if args else root / LAST
         if args or path.is_file():
             certificate = verify.read_certificate(path)
+            if certificate.evidence.platform is not None:
+                policy = built_in("confidential")
             lines += ["", *compare(certificate, policy, first, others, os.path.relpath(path, root))]
         terminal.write("\n".join(lines) + "\n")
         return 0
@@ -140,8 +154,13 @@ def compare(
         words = f"as {', '.join(known)}" if known else "in no accepted firmware"
         yield f"            PCR {index:<3} {pcrs[index].hex()}  {words}"
     if not wrong:
-        yield from ("", "# of a policy that extends `default`, once its values are understood")
+        families = [one.family for one in policy.firmware if one.family][:1]
+        yield from (
+            "",
+            f"# of a policy that extends `{policy.name}`, once its values are understood",
+        )
         yield from ("[[firmware]]", f'name = "azure-{now:%Y-%m-%d}"')
+        yield from (f'family = "{family}"' for family in families)
         yield from (f'pcr{index} = "{pcrs[index].hex()}"' for index in FIRMWARE_PCRS)
 
 

@@ -34,10 +34,9 @@ def appraise_chip(
 
     def chip(_: CertifiedKey) -> tuple[str, VerifiedReport]:
         verified = _verified_report(certificate, policy, at)
-        chip = verified.chip
-        return (
-            f"signed by a processor of {chip.root.name} ({amd_vcek.tcb_text(chip.tcb)})"
-        ), verified
+        root, tcb = verified.chip.root, amd_vcek.tcb_text(verified.chip.tcb)
+        known = f"; {root.known}" if root.known else ""
+        return f"signed by a processor of {root.name} ({tcb}){known}", verified
 
     def guest(given: VerifiedReport) -> tuple[str, None]:
         sev_snp.check_guest(given.report)

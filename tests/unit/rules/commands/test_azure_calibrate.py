@@ -1,13 +1,18 @@
 """What `./doit azure_calibrate` predicts, and what it says of a certificate."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from aicert.formats import image_lock
 from aicert.formats.certificate import parse
 from aicert.trust.built_in import built_in
+from aicert.trust.policy_file import load_policy
 from rules.commands import azure_calibrate
 from rules.image import pcrs as image_pcrs
+from tests.adversarial.forger import BOOT, FIRMWARE, Scene
 from tests.unit.rules.image.test_parts import portable_executable
 from tests.vectors import reading
 
@@ -42,3 +47,22 @@ def test_certificate_that_is_not_azures_calibrates_nothing() -> None:
     told = "\n".join(azure_calibrate.compare(certificate, policy, first, others, "x.json"))
     assert "as predicted after 2 boot options that failed" in told
     assert "NOT as predicted" not in told
+
+
+@pytest.mark.parametrize("family", ["", "azure-trusted-launch"])
+def test_a_quote_that_the_cloud_signed_gives_a_set_of_firmware(tmp_path: Path, family: str) -> None:
+    scene = Scene("cloud")
+    (firmware,) = scene.get("policy").firmware
+    policy = replace(scene.get("policy"), firmware=(replace(firmware, family=family),))
+    lines = list(azure_calibrate.compare(scene.get("certificate"), policy, BOOT, [], "x.json"))
+    lines = lines[lines.index("[[firmware]]") :]
+    (tmp_path / "p.toml").write_text("\n".join(['tier = "vtpm"', *lines]))
+    (made,) = load_policy(str(tmp_path / "p.toml")).firmware
+    assert (made.pcrs, made.family) == (FIRMWARE, family)
+
+
+def test_where_a_first_run_would_stop_is_said() -> None:
+    for check in ("platform.chain", "boot.firmware", "platform.chip", "platform.guest"):
+        assert f"\n  {check} " in azure_calibrate.STOPS
+        assert f"| `{check}`" in (REPOSITORY / "docs/azure.md").read_text() or check[:4] == "boot"
+    assert all(len(line) <= 88 for line in azure_calibrate.STOPS.split("\n"))
