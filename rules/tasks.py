@@ -111,6 +111,7 @@ def _certify(run: config.Run) -> None:
         accept=request.accept,
         keep=request.keep,
         again=run.name in request.again,
+        named=run.name in request.named or not request.is_certifying,
         on_verdict=partial(request.verdicts.__setitem__, run.name),
     )
 

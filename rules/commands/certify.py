@@ -35,6 +35,8 @@ certificate that fits them, but is under another checkout's CA or of an image th
 here, is kept; it is no verdict (exit code 2) until `./doit trust` or lockfiles/images.policy.toml
 says so. --again replaces it. That the image moved is no reason to train again.
 
+A run that failed is not trained again while nothing changed, unless it is named.
+
 Without RUN, certify takes every run of aicert.toml except those that say `default = false` there.
 
   ./doit certify tiny-alpaca
@@ -86,6 +88,7 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
         names = [run.name for run in runs]
         request.accept, request.keep = params["accept"], params["keep"]
         request.again = frozenset(names) if params["again"] else frozenset()
+        request.named = frozenset(args)
         request.is_certifying = True
         nonce = params["nonce"].lower()
         if nonce:
@@ -110,14 +113,14 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
         code = super().execute(
             params, [f"{task}:{name}" for name in names for task in ("track", "export")]
         )
-        # Last, whatever else was made meanwhile: what people wait for.
-        for run in runs:
-            if certify.file_of(project.root, run) not in (None, before[run.name]):
-                verdict = request.verdicts.get(run.name)
-                certify.show(project.root, run, request.nonce_for(run.name), verdict)
         left = [] if args else [name for name in project.runs if name not in names]
         if left:
             progress.say(f"left out (default = false): {', '.join(left)}; ./doit certify --all")
         if code == 0 and self.reporter.executed:
             afterwards.tell(project.root, project, names)
+        # Last, whatever else was made meanwhile: what people wait for.
+        for run in runs:
+            if certify.file_of(project.root, run) not in (None, before[run.name]):
+                verdict = request.verdicts.get(run.name)
+                certify.show(project.root, run, request.nonce_for(run.name), verdict)
         return code

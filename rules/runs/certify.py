@@ -49,7 +49,7 @@ from rules.project.config import Run
 from rules.project.config_check import check_config
 from rules.project.input_signatures import check_signers
 from rules.project.locked import Lock
-from rules.runs import afterwards, exports, kept, placing, verify
+from rules.runs import afterwards, exports, failed, kept, placing, verify
 from rules.runs.question import Question, own_question
 from rules.runs.verdict import Verdict, appraised
 
@@ -152,18 +152,24 @@ def certify(
     accept: bool = False,
     keep: bool = False,
     again: bool = False,
+    named: bool = True,
     on_verdict: Callable[[Verdict], None] = lambda _: None,
 ) -> None:
     """Execute and certify `run`; RejectedError if what was put in place does not pass.
 
     A certificate that is only not known here is kept (EvidenceError), unless the run is to be made
-    `again`. A run that is up to date is made again then as well.
+    `again`. A run that is up to date is made again then as well. One that failed is not, unless it
+    was `named`, or something changed.
     `on_verdict` gets the verdict of what was put in place.
     """
     reason = None if again else why(root, run, nonce)
     if reason is not None and reason.kept:
         raise EvidenceError(f"run {run.name}: no verdict: {reason.text}", hint=reason.hint)
     current = _locked(root, run, accept)
+    if not (again or named) and failed.is_known(root, run, current):
+        result = _of_what_is_in_place(root, run, nonce, None)
+        if result.failed:
+            raise failed.refusal(run, _refused(root, run, result, None))
     fetch.fetch_inputs(root, current)
     check_config(root, current, machine=run.machine)
     check_signers(root, current)
@@ -194,6 +200,7 @@ def certify(
     afterwards.attempt(run.name, "exported", exports.write, certificate)
     result = _of_what_is_in_place(root, run, nonce, verdict)
     if result.verdict != "passed":
+        failed.remember(root, run, current)
         raise _refused(root, run, result, kept)
     if kept is not None:
         progress.say(
@@ -251,10 +258,19 @@ def _put_ca(root: Path, run: Run, out: Path) -> None:
 
 
 def show(root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None) -> None:
-    """The check table of what is in place, and where it lies; `verdict`: that of this process."""
-    verify.show(_of_what_is_in_place(root, run, nonce, verdict))
-    path = results.certificate_path(root, run.name).relative_to(root)
-    print(f"\ncertificate  {path}", flush=True)
+    """The check table of what is in place, and where it lies; `verdict`: that of this process.
+
+    Of a training that failed: what its trainer said last.
+    """
+    result = _of_what_is_in_place(root, run, nonce, verdict)
+    path = results.certificate_path(root, run.name)
+    if result.failed and all(check.id in TELLING for check in result.failed):
+        # A limit that was reached is said already, and the log knows nothing of it.
+        if _limit_hit(root, run) is None:
+            failed.say_last_words(root, run, path.with_name(TRAINING_LOG))
+        return
+    verify.show(result)
+    print(f"\ncertificate  {path.relative_to(root)}", flush=True)
 
 
 def file_of(root: Path, run: Run) -> tuple[int, int] | None:

@@ -15,6 +15,8 @@ class Request:
     keep: bool = False
     # Runs that are to be made although nothing of them changed.
     again: frozenset[str] = frozenset()
+    # Runs that the command line names.
+    named: frozenset[str] = frozenset()
     is_certifying: bool = False
     # Of what this process put in place, by run; runs that go in parallel are other processes.
     verdicts: dict[str, Verdict] = field(default_factory=dict)

@@ -112,6 +112,34 @@ def test_a_failed_training_is_certified_as_failed(
     assert_clean(checkout)
 
 
+def test_a_failed_run_ends_with_its_error_and_is_not_trained_again_for_nothing(
+    stand_in: StandIn,
+) -> None:
+    checkout = stand_in("print('a step'); raise ValueError('no such optimizer')\n")
+    first = checkout.doit("certify")
+    assert first.returncode == 1, first.stderr
+    assert first.stdout == ""
+    assert first.stderr.splitlines()[-2:] == [
+        "certificates/tiny-alpaca/training.log ends with:", "ValueError: no such optimizer",
+    ]  # fmt: skip
+    made = checkout.certificate.read_bytes()
+
+    bare = checkout.doit("certify")
+    assert bare.returncode == 1
+    assert "nothing changed since then, so it is not trained again" in bare.stderr
+    assert "hint: ./doit certify tiny-alpaca" in bare.stderr
+    assert checkout.certificate.read_bytes() == made
+
+    # A limit is not locked, and still it may be what was wrong.
+    set_machine(checkout, "time-limit", '"31 min"')
+    assert "not trained again" not in checkout.doit("certify").stderr
+    changed = checkout.certificate.read_bytes()
+    assert changed != made
+    assert "not trained again" not in checkout.doit("certify", "tiny-alpaca").stderr
+    assert checkout.certificate.read_bytes() != changed
+    assert_clean(checkout)
+
+
 @pytest.mark.parametrize(
     ("limit", "trainer", "words"),
     [

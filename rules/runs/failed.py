@@ -1,0 +1,110 @@
+"""A training that failed: its last words, and that it is not tried again for nothing.
+
+What failed is remembered on this computer alone, with everything that could make it go another way:
+lockfile, code, training environment or image, and the machine's settings. For comfort only.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from aicert.errors import RejectedError
+from aicert.files.machine_code import code_digest
+from aicert.text import safe
+from rules.host import training_env
+from rules.host.progress import say
+from rules.image.place import GPU_LOCK, LOCK
+from rules.machines.machine import Machine
+from rules.project import results
+from rules.project.config import Run
+from rules.project.locked import Lock
+
+_FOLDER = Path(".aicert") / "failed"
+# Of the log: an error's own lines are at its end.
+_TAIL = 1 << 16
+_MOST_LINES = 12
+# How Python, and the audit hook, begin the line that says what went wrong.
+_ERROR = re.compile(
+    r"(?:\[rank\d+\]: )?(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|aicert: )"
+)
+# What torchrun says when one of its trainers has ended, and how its log begins.
+_OF_TORCHRUN = re.compile(r"torch\.distributed\.elastic|[WEI]\d{4} |Traceback \(most recent")
+
+
+def remember(root: Path, run: Run, current: Lock) -> None:
+    """Note that what is in place failed, with what it was made of."""
+    path = root / _FOLDER / run.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_state(root, run, current), encoding="ascii")
+
+
+def is_known(root: Path, run: Run, current: Lock) -> bool:
+    """Whether the run in place failed, and nothing that decides it has changed since."""
+    path = root / _FOLDER / run.name
+    return path.is_file() and path.read_text(encoding="ascii") == _state(root, run, current)
+
+
+def refusal(run: Run, error: RejectedError) -> RejectedError:
+    """The error for a run that is not tried again; `error` says why it failed."""
+    first = error.message.split("\n", 1)[0]
+    return RejectedError(
+        f"{first}\nnothing changed since then, so it is not trained again",
+        error.result,
+        hint=f"./doit certify {run.name}  # trains it again",
+    )
+
+
+def say_last_words(root: Path, run: Run, log: Path) -> None:
+    """The trainer's own last error, as the last that a failed run prints."""
+    say(f"./doit verify {run.name} --policy {run.machine.driver.policy} shows every check")
+    say(f"{log.relative_to(root)} ends with:")
+    for line in last_error(log):
+        say(safe(line))
+
+
+def last_error(log: Path) -> list[str]:
+    """The lines of the last error in a log; its last line, where there is no error."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL))
+            text = file.read(_TAIL).decode("utf-8", "replace")
+    except OSError:
+        return []
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    for number in reversed(range(len(lines))):
+        if _ERROR.match(lines[number]) and not _OF_TORCHRUN.match(lines[number]):
+            ends = [at for at in range(number + 1, len(lines)) if _OF_TORCHRUN.match(lines[at])]
+            return lines[number : min([*ends, number + _MOST_LINES])]
+    return lines[-1:]
+
+
+def _state(root: Path, run: Run, current: Lock) -> str:
+    certificate = results.certificate_path(root, run.name)
+    image = root / (GPU_LOCK if run.machine.gpu else LOCK)
+    in_image = run.machine.driver.in_image and image.is_file()
+    parts = (
+        current.data,
+        certificate.read_bytes() if certificate.is_file() else b"",
+        image.read_bytes() if in_image else b"",
+        str(code_digest(root)).encode(),
+        training_env.location(root).name.encode(),
+        _settings(run.machine).encode(),
+    )
+    return "\n".join(hashlib.sha256(part).hexdigest() for part in parts) + "\n"
+
+
+def _settings(machine: Machine) -> str:
+    return json.dumps(
+        [
+            machine.name,
+            machine.driver.name,
+            machine.memory,
+            machine.scratch,
+            machine.time_limit,
+            machine.processes,
+            machine.cpus,
+            machine.gpu,
+            sorted((key, str(value)) for key, value in machine.options.items()),
+        ]
+    )
