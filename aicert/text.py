@@ -12,6 +12,8 @@ import unicodedata
 MAX_LINE = 240
 # Enough to name five files that differ, and more.
 MAX_LINES = 12
+# A command to paste, with paths as long as they may be, is whole or useless.
+MAX_HINT = 4096
 # Marks above or below one letter; a tower of them would cover other lines. Scripts use up to two.
 MAX_MARKS = 2
 # Lines after the first begin below the words of the first.
@@ -99,9 +101,11 @@ def fitted(text: str, columns: int | None) -> str:
 def error_lines(message: str, hint: str | None) -> str:
     """An error as the command line shows it; further lines of the message are indented."""
     first, *more = message.split("\n")
-    lines = [f"error: {safe(first)}", *(f"       {safe(line)}" for line in more[:MAX_LINES])]
+    if len(more) > MAX_LINES:
+        more[MAX_LINES - 1 :] = [f"… and {len(more) - MAX_LINES + 1} more lines"]
+    lines = [f"error: {safe(first)}", *(f"       {safe(line)}" for line in more)]
     if hint is not None:
-        lines.append(f"hint: {safe(hint)}")
+        lines.append(f"hint: {safe(hint, MAX_HINT)}")
     return "\n".join(lines) + "\n"
 
 

@@ -40,6 +40,9 @@ _LEAST_MEMORY = 512 << 20
 _LOG_BYTES = 64 << 10
 _SHOWN_BYTES = 1000
 _SUFFIXES = {None: ".jsonl", "json": ".jsonl", "parquet": ".parquet", "csv": ".csv", "text": ".txt"}
+_FORM_HINT = (
+    "if it is not JSON, say so in the config, beside its `path`: `ds_type: parquet` (or csv, text)"
+)
 _PACKINGS = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 
@@ -185,7 +188,11 @@ class _Maker:
             file = (
                 f"{source.name} = {source.uri}" if source.is_file else f"{source.name}/{error.file}"
             )
-            raise RowsRefused(file, error.reason, row=error.row, hint=error.hint) from None
+            hint = error.hint
+            if source.is_file and selection.form is None:
+                # It has no name here that could say so: who meant another form has to.
+                hint = _FORM_HINT if hint is None else f"{hint}; or {_FORM_HINT}"
+            raise RowsRefused(file, error.reason, row=error.row, hint=hint) from None
 
     def _check_copy(self, copy: Path, name: str, checker: Checker) -> int:
         """Check a converter's rows, make them the runner's own, and return their size."""

@@ -6,10 +6,11 @@ hand. Files that did not change since they were read are known by the digest cac
 (rules.project.digests).
 """
 
+import errno
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,8 @@ LIMIT_KEYS: Mapping[object, str] = {
     machine_io.PROCESSES: "processes",
     machine_io.SCRATCH: "scratch",
 }
+# Read errors that tell of the files themselves: one is missing, or is something else.
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 # Failures that a certificate exists to tell: such a certificate is put in place, and never passes.
 TELLING = ("outputs.exit", "outputs.nonempty", "outputs.trained")
 
@@ -331,16 +334,19 @@ def _finished_earlier(
 ) -> Verdict | None:
     """The verdict on a run that finished and was never put in place, if it is the one that is asked
     for now: it is appraised as if it had just ended. One that is not wanted is kept aside.
+    ToolError where it cannot be read now: it may well be the one, and a training costs more.
     """
     if not (place.finished / CERTIFICATE).is_file():
         return None
     question = own_question(root, run, nonce)
     verdict = None
-    with suppress(AicertError):
+    try:
         certificate = parse(read_bounded(place.finished / CERTIFICATE, MAX_BYTES, "certificate"))
         if certificate.lockfile == current.data:
             accepted = _accepted(run, current, question, place.finished)
             verdict = accepted if _other_runner(root, run, certificate) is None else None
+    except AicertError as error:
+        _require_readable(place, error)
     if verdict is not None:
         progress.say(f"{run.name}: putting the run that finished earlier in place")
         return verdict
@@ -350,6 +356,17 @@ def _finished_earlier(
             f"kept  {aside.relative_to(root)}: a finished run that is not the one asked for now"
         )
     return None
+
+
+def _require_readable(place: placing.Place, error: AicertError) -> None:
+    """ToolError if `error` says that a disk or a permission failed, and nothing of the run."""
+    cause = error.__context__
+    if isinstance(cause, OSError) and cause.errno not in _NOT_THERE:
+        folder = placing.FINISHED / place.run
+        raise ToolError(
+            f"the run that finished earlier cannot be read, and it is kept: {error.message}",
+            hint=f"ls -lR {folder}    # to train again instead: mv {folder} {folder}.old",
+        ) from error
 
 
 def _worth_keeping(root: Path, place: placing.Place, run: Run, *, passes: bool) -> Path | None:

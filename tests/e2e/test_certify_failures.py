@@ -358,6 +358,15 @@ def test_a_run_that_cannot_be_put_in_place_is_kept_and_not_trained_again(
     assert "kept in .aicert/finished/tiny-alpaca" in errors
     assert folder.read_text() == "mine\n"
     folder.unlink()
+    # A disk that fails for a while: reading this file is an I/O error, whoever asks.
+    finished = checkout.root / ".aicert/finished/tiny-alpaca/certificate.json"
+    finished.rename(finished.with_name("whole"))
+    finished.symlink_to("/proc/self/mem")
+    unread = checkout.doit("certify")
+    assert unread.returncode == 2, unread.stderr
+    assert "the run that finished earlier cannot be read, and it is kept" in unread.stderr
+    assert "Input/output error" in unread.stderr
+    finished.with_name("whole").replace(finished)
     again = checkout.doit("certify")
     assert again.returncode == 0, again.stderr
     assert "putting the run that finished earlier in place" in again.stderr

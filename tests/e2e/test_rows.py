@@ -213,6 +213,20 @@ def test_every_form_gives_the_same_rows_and_no_metadata(environment: Path, tmp_p
         assert whole == streamed == expected, source.name
 
 
+def test_a_single_file_that_is_not_json_is_refused_with_the_line_to_write(
+    environment: Path, tmp_path: Path
+) -> None:
+    table, words = tmp_path / "a.parquet", tmp_path / "a.csv"
+    table.write_bytes((ROOT / "tests/fuzz/rows.parquet").read_bytes())
+    words.write_bytes(b"text\na\n")
+    for index, (path, form) in enumerate(((table, "parquet"), (words, "csv"))):
+        with pytest.raises(RowsRefused) as caught:
+            prepared(environment, path, tmp_path / str(index))
+        assert "`ds_type: parquet` (or csv, text)" in str(caught.value.hint)
+        made = prepared(environment, path, tmp_path / form, form)
+        assert made.records[0].rows > 0
+
+
 def test_canonical_files_are_used_where_they_lie(environment: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

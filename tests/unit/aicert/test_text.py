@@ -154,6 +154,12 @@ def test_no_line_is_longer_than_the_terminal() -> None:
 def test_an_error_has_few_lines_and_a_hint() -> None:
     many = text.error_lines("first\n" + "more\n" * 99, None)
     assert many.count("\n") == 1 + text.MAX_LINES
+    assert many.endswith(f"       … and {99 + 1 - text.MAX_LINES + 1} more lines\n")
+    short = "first\n" + "more\n" * (text.MAX_LINES - 1) + "last"
+    assert text.error_lines(short, None).endswith("       more\n       last\n")
+    # What is to be pasted is not cut.
+    command = "mv " + "x" * 1000
+    assert text.error_lines("a", command).endswith(f"\nhint: {command}\n")
     assert text.error_lines("a\x1b", "b\u05d0") == "error: a\\x1b\nhint: b\\u05d0\n"
 
 
