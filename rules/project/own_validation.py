@@ -34,8 +34,8 @@ def main() -> int:
             words = str(each["msg"]).removeprefix("Value error, ")
             print(f"{place}: {words}" if place else words)
         return 3
-    except (ValueError, TypeError, NotImplementedError, Warning) as error:
-        # A key of the past raises a warning.
+    except (ValueError, TypeError, NotImplementedError, ImportError, Warning) as error:
+        # Keys of the past raise warnings, and packages that are missing ImportError.
         print(error)
         return 3
     except OSError:

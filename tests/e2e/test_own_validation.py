@@ -17,15 +17,22 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
-def test_a_value_that_only_axolotl_knows_is_refused_at_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("chat_template: chatmll", "chat_template"),
+        ("tokenizer_use_mistral_common: true", "mistral-common is required"),
+    ],
+)
+def test_what_only_axolotl_knows_of_a_config_is_refused_at_lock(
+    line: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training_env.ensure(ROOT)
     monkeypatch.setenv("AICERT_CACHE", str(cache_directory(ROOT)))
-    text = f"{CONFIG}\nchat_template: chatmll\n"
+    text = f"{CONFIG}\n{line}\n"
     write({"rows/a.jsonl": b"{}\n", "hostile/x": b"x", "config.yml": text.encode()})(tmp_path)
     (tmp_path / "aicert.toml").write_text(TOML)
     models.model({})(tmp_path / "model")
-    with pytest.raises(ConfigError, match=r"Axolotl refuses the config:\n.*chat_template"):
+    with pytest.raises(ConfigError, match=rf"Axolotl refuses the config:\n.*{words}"):
         relock.write_lock(tmp_path, config.load(tmp_path).run("hostile"))
     assert not (tmp_path / "lockfiles").exists()
