@@ -16,6 +16,8 @@ from tests.oracles.environment import workflow_checker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORKFLOWS = REPOSITORY / ".github" / "workflows"
+# What `aicert init` writes.
+STARTER = REPOSITORY / "rules" / "starter"
 CODE = ("aicert", "dodo.py", "doit", "enclave_runner", "pyproject.toml", "rules")
 TOML = """\
 [runs.tiny]
@@ -189,8 +191,9 @@ def test_workflows_grant_little_and_interpolate_nothing_into_scripts(name: str) 
     assert "cache" not in re.sub(r"#.*", "", text)
 
 
-def test_checkers_that_we_did_not_write_find_nothing() -> None:
-    paths = sorted(WORKFLOWS.glob("*.yml"))
+@pytest.mark.parametrize("folder", [WORKFLOWS, STARTER])
+def test_checkers_that_we_did_not_write_find_nothing(folder: Path) -> None:
+    paths = sorted(folder.glob("*.yml"))
     schema = ("--builtin-schema", "vendor.github-workflows")
     form = workflow_checker("check-jsonschema", *schema, *paths)
     assert form.returncode == 0, form.stdout

@@ -104,3 +104,26 @@ def test_clean_leaves_the_owners_environment(project: Path) -> None:
     done = doit(project, "clean", "--yes", "envs")
     assert done.returncode == 0, done.stderr
     assert (project / ".venv/bin/python").exists()
+
+
+def test_images_and_runners_are_made_from_our_code_and_locked_in_the_repository(
+    project: Path,
+) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from rules.host.places import code_of\n"
+        "from rules.image.place import place\n"
+        "where = place(Path.cwd())\n"
+        "print(where.code, code_of(Path.cwd()), where.root, where.cache, sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project,
+        env={"PYTHONPATH": str(ROOT), "AICERT_PROJECT": str(project), "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [
+        *(str(ROOT), str(ROOT), str(project)),
+        str(project / ".aicert/image"),
+    ], done.stderr
