@@ -46,16 +46,16 @@ record      of a first real run, beside the commit of this repository
   8  NV 0x01C101D0: its size and padding; on a confidential size NV 0x01400001 as well"""
 STOPS = """\
 stops       where a first run on today's hosts would stop
-  platform.chain   the TPM holds the AK's certificate alone; of its issuers, `Azure Cloud
-                   Virtual TPM CA - NN`, number 11 is pinned. For another the verdict names
-                   it, and the lines of a policy that add it ([[intermediate]])
-  boot.firmware    PCR 0 differed on each of eight machines of Azure, PCR 1 on most; PCR 7
-                   recurs. A first run adds a dated set to a policy ([[firmware]]); sets of
-                   one family may be mixed, register by register
-  platform.chip    of a confidential size: no verdict before the host added the processor's
-                   certificate (docs/spec/confidential.md), nor on a line that is not pinned
-  platform.guest   of a confidential size: a paravisor's key that is not among those of
-                   2026, or firmware below a floor; the verdict says which, and how far"""
+  platform.chain the TPM holds the AK's certificate alone; of its issuers, `Azure Cloud
+                 Virtual TPM CA - NN`, number 11 is pinned. For another the verdict names
+                 it, and the lines of a policy that add it ([[intermediate]])
+  boot.firmware  PCR 0 differed on each of eight machines of Azure, PCR 1 on most; PCR 7
+                 recurs. A first run adds a dated set to a policy ([[firmware]]); sets of
+                 one family may be mixed, register by register
+  platform.chip  of a confidential size: no verdict before the host added the chip's
+                 certificate (docs/spec/confidential.md), nor on a line that is not pinned
+  platform.guest of a confidential size: a paravisor's key that is not among those of
+                 2026, or firmware below a floor; the verdict says which, and how far"""
 UNPROVEN = """\
 unproven    nobody in this project has seen its image on Azure. PCR 4 rests on firmware
             that starts the image by its first boot option, PCR 11 on the image alone"""
