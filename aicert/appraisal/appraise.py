@@ -72,8 +72,8 @@ def appraise(
     timestamps = len(certificate.evidence.timestamps)
     if timestamps:
         # Whoever put them there, and whoever sees them, may believe that they prove a time.
-        said = f"evidence.timestamps ({timestamps}): nothing here reads them"
-        result = replace(result, omits=(*result.omits, said))
+        unread = f"evidence.timestamps ({timestamps}): nothing here reads them"
+        result = replace(result, omits=(*result.omits, unread))
     unused = lineage.unused(certificate) if lineage is not None else []
     if not unused:
         return result

@@ -110,9 +110,9 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
             f"not a directory: {options.folder[:200]!a}",
             hint="name a directory to write into" if taken else make,
         )
-    made = exports(_facts(options.certificate), options.spec_version)
-    places = [folder / name for name in made]
-    for place, data in zip(places, made.values(), strict=True):
+    contents = exports(_facts(options.certificate), options.spec_version)
+    places = [folder / name for name in contents]
+    for place, data in zip(places, contents.values(), strict=True):
         write_atomically(place, data)
         if options.format == "text":
             write(f"written  {safe(os.fspath(place))}\n")

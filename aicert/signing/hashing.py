@@ -59,8 +59,8 @@ def whole_files(
         return {SINGLE: read_file(target, on_bytes=on_bytes)}
     skip = _skip(target, ignored)
     blobs: dict[str, Path] = {}
-    told = None if refused is None else _or_blob(target, blobs, refused)
-    files = read_tree(target, skip=skip, on_bytes=on_bytes, refused=told)
+    on_refusal = None if refused is None else _or_blob(target, blobs, refused)
+    files = read_tree(target, skip=skip, on_bytes=on_bytes, refused=on_refusal)
     for path, blob in blobs.items():
         files[path] = read_file(blob, on_bytes=on_bytes)
     check_paths(files if blobs else ())
@@ -73,9 +73,9 @@ def names(target: Path, ignored: Collection[str], refused: Refused | None = None
         return {SINGLE: target.lstat().st_size}
     unread = "0" * 64
     blobs: dict[str, Path] = {}
-    told = None if refused is None else _or_blob(target, blobs, refused)
+    on_refusal = None if refused is None else _or_blob(target, blobs, refused)
     skip = _skip(target, ignored)
-    tree = read_tree(target, skip=skip, known=lambda *_: unread, refused=told)
+    tree = read_tree(target, skip=skip, known=lambda *_: unread, refused=on_refusal)
     sizes = {path: fact.size for path, fact in tree.items()}
     return sizes | {path: blob.lstat().st_size for path, blob in blobs.items() if blob.exists()}
 
@@ -86,14 +86,14 @@ def _skip(target: Path, ignored: Collection[str]) -> Skip:
 
 
 def _or_blob(target: Path, blobs: dict[str, Path], refused: Refused) -> Refused:
-    def told(path: str, error: EvidenceError) -> None:
+    def on_refusal(path: str, error: EvidenceError) -> None:
         blob = blob_of(target, path)
         if blob is None:
             refused(path, error)
         else:
             blobs[path] = blob
 
-    return told
+    return on_refusal
 
 
 def compare(

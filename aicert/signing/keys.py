@@ -129,7 +129,9 @@ def _no_key(name: str, data: bytes, what: str, error: Exception, *, convert: str
             hint="a certificate signs with --key PEM --certificate PEM, and verifies with"
             " --certificate-chain PEM",
         )
-    reason = next((said for words, said in _REASONS.items() if words in str(error)), _DAMAGED)
+    reason = next(
+        (reason_text for words, reason_text in _REASONS.items() if words in str(error)), _DAMAGED
+    )
     return ConfigError(f"{name!a} is not a {what}: {reason}")
 
 

@@ -317,16 +317,16 @@ def _match_all(
         raise ConfigError("--ignore leaves no signed file to verify")
     refused: dict[str, str] = {}
 
-    def told(path: str, error: EvidenceError) -> None:
+    def on_refusal(path: str, error: EvidenceError) -> None:
         refused[path] = f"refused   {path[:200]!a}: {error.message}"
 
     if manifest.algorithm == "sha256" and manifest.parts is None:
-        facts = hashing.whole_files(root, skipped, on_bytes, told)
+        facts = hashing.whole_files(root, skipped, on_bytes, on_refusal)
         sizes = {path: fact.size for path, fact in facts.items()}
         there = facts.keys() & signed
         same = {path: facts[path].sha256 == manifest.files[path] for path in there}
     else:
-        sizes = hashing.names(root, skipped, told)
+        sizes = hashing.names(root, skipped, on_refusal)
         there = sizes.keys() & signed
         same = hashing.compare(root, manifest, there, on_bytes)
     extra = sorted(path for path in sizes if path not in signed)

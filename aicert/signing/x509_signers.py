@@ -144,7 +144,7 @@ _REASONS = {
 
 
 def _why_untrusted(
-    leaf: x509.Certificate, issuers: Sequence[x509.Certificate], at: datetime, told: str
+    leaf: x509.Certificate, issuers: Sequence[x509.Certificate], at: datetime, error_text: str
 ) -> str:
     name = common_name(leaf)[:80]
     if not leaf.not_valid_before_utc <= at <= leaf.not_valid_after_utc:
@@ -160,7 +160,9 @@ def _why_untrusted(
                 f"{_validity(issuer, at)}"
             )
         certificate, seen = issuer, seen + 1
-    reason = next((f": {said}" for words, said in _REASONS.items() if words in told), "")
+    reason = next(
+        (f": {reason_text}" for words, reason_text in _REASONS.items() if words in error_text), ""
+    )
     return f"the certificate of {name!a} chains to no root that you named{reason}"
 
 

@@ -82,9 +82,9 @@ def resolve(text: str, choice: Choice, transfer: Transfer) -> Found:
     """Resolve a remote source. Raises LockError or ToolError that begins with the source."""
     source = remote(text)
     try:
-        found = scheme_of(source).resolve(source, choice, transfer)
-        _refuse_placeholders(text, {p: fact.sha256 for p, fact in found.files.items()}, transfer)
-        return found
+        resolved = scheme_of(source).resolve(source, choice, transfer)
+        _refuse_placeholders(text, {p: fact.sha256 for p, fact in resolved.files.items()}, transfer)
+        return resolved
     except AicertError as error:
         raise type(error)(f"{text}: {error.message}", hint=error.hint) from None
 

@@ -20,9 +20,9 @@ def installed(code: Path) -> dict[str, Path]:
     """Where each file of the checkout at `code` belongs, by its path among the packages."""
     parts = {f"{folder}/{name}" for folder in FOLDERS for name in _files(code / folder)}
     parts.update(FILES)
-    found = {f"{HOME}/{path}": code / path for path in sorted(parts)}
-    found |= {f"{VERIFIER}/{name}": code / VERIFIER / name for name in _files(code / VERIFIER)}
-    return found
+    by_path = {f"{HOME}/{path}": code / path for path in sorted(parts)}
+    by_path |= {f"{VERIFIER}/{name}": code / VERIFIER / name for name in _files(code / VERIFIER)}
+    return by_path
 
 
 def _files(folder: Path) -> list[str]:

@@ -52,9 +52,9 @@ def _hints(settings: Mapping[str, object], machine: Machine) -> Iterator[str]:
         )
     if _may_have_gpu(machine):
         return
-    said = {each.key for each in lacked}
+    keys = {each.key for each in lacked}
     for key, line in without_gpu(settings):
-        if key not in said:
+        if key not in keys:
             yield (f"machine {machine.name} has no GPU, which `{key}` may need: write `{line}`")
 
 

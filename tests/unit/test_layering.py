@@ -443,3 +443,18 @@ def test_a_command_with_nothing_to_do_loads_no_network_library() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert not {"azure", "httpx2", "huggingface_hub", "ssl"} & set(done.stdout.split())
+
+
+def test_variables_are_named_for_what_they_hold() -> None:
+    """Not for what was done: `said`, `made`, `told`, `found` say nothing of a value."""
+    vague = {"said", "made", "told", "found"}
+    named = []
+    for folder in ("aicert", "rules", "enclave_runner"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = {
+                    getattr(node, "id", None), getattr(node, "arg", None),
+                    getattr(node, "name", None),
+                }  # fmt: skip
+                named += [f"{path.relative_to(ROOT)}: {name}" for name in names & vague]
+    assert named == []

@@ -154,13 +154,13 @@ def _matching(
 ) -> list[str] | None:
     """The sets in which the quoted values are, each register's in one; None if one is in none."""
     sets = [accepted, *(one for one in all_ if one.family and one.family == accepted.family)]
-    found: dict[str, None] = {}
+    matching: dict[str, None] = {}
     for index in accepted.pcrs:
         names = [one.name for one in sets if one.pcrs.get(index) == quote.pcrs[index]]
         if not names:
             return None
-        found[names[0]] = None
-    return list(found)
+        matching[names[0]] = None
+    return list(matching)
 
 
 def _firmware(
@@ -170,10 +170,10 @@ def _firmware(
         if not policy.firmware:
             raise NotDecidedError(f"policy {policy.name} names no firmware values")
         for accepted in policy.firmware:
-            found = _matching(accepted, policy.firmware, given)
-            if found is not None:
+            matching = _matching(accepted, policy.firmware, given)
+            if matching is not None:
                 compared = ", ".join(str(index) for index in sorted(accepted.pcrs))
-                detail = f"PCRs {compared} match firmware {', '.join(found)}"
+                detail = f"PCRs {compared} match firmware {', '.join(matching)}"
                 return detail, frozenset(accepted.pcrs)
         names = ", ".join(accepted.name for accepted in policy.firmware)
         quoted = "".join(f"\nquoted    PCR {i} sha256:{given.pcrs[i].hex()}" for i in FIRMWARE_PCRS)

@@ -21,12 +21,12 @@ def appraise_platform(
 
     def chain(given: Certificate) -> tuple[str, CertifiedKey]:
         key = verify_chain(given.evidence.ak_chain, policy.roots, at)
-        said = f"AK certificate chains to pinned root {key.root.name}"
+        detail = f"AK certificate chains to pinned root {key.root.name}"
         if key.root.instance:
             from aicert.appraisal.evidence.google_instance import instance_text
 
-            said += f", {instance_text(key.certificate)}"
-        return said, key
+            detail += f", {instance_text(key.certificate)}"
+        return detail, key
 
     def tier(key: CertifiedKey) -> tuple[str, None]:
         tier = key.root.tier

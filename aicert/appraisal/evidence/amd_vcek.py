@@ -119,9 +119,9 @@ def issuers(root: ChipRoot) -> "tuple[Certificate, Certificate]":
 def _root_of(
     certificate: "Certificate", signed: bytes, roots: Sequence[ChipRoot]
 ) -> "tuple[ChipRoot, tuple[Certificate, Certificate]]":
-    found = certificate.signature_algorithm_oid.dotted_string
-    if found != _RSASSA_PSS:
-        raise UndecidedError(f"{WHAT} is signed with unknown algorithm {found}")
+    algorithm = certificate.signature_algorithm_oid.dotted_string
+    if algorithm != _RSASSA_PSS:
+        raise UndecidedError(f"{WHAT} is signed with unknown algorithm {algorithm}")
     issuer, line = certificate.issuer.public_bytes(), issuer_common_name(certificate)
     named = False
     for root in roots:
