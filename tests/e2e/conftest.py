@@ -1,5 +1,6 @@
 """A checkout of its own for each test, and trainers that fail on purpose."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -111,7 +112,9 @@ def copy_repository(target: Path) -> None:
     for name in listed.stdout.decode().split("\0"):
         if name and not name.startswith("certificates/") and (REPOSITORY / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, target / name)
+            # What another test puts in its place at this moment has gone from where it was listed.
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy2(REPOSITORY / name, target / name)
     (target / ".venv").symlink_to(Path(sys.prefix).resolve())
 
 
