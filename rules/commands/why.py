@@ -1,13 +1,15 @@
 """`./doit why [RUN…]` and `./doit graph [--format text|svg]`."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.cli import terminal
-from aicert.errors import ConfigError
+from aicert.errors import AicertError, ConfigError
 from aicert.text import safe
 from rules.commands.base import Command
 from rules.host.terminal import fitted
+from rules.image import tasks
 from rules.project import config, sources
 from rules.runs import certify, graph
 
@@ -41,13 +43,26 @@ def _explain(root: Path, project: config.Project, run: config.Run) -> str:
             return f"{run.name}: waits for run {name}, which is not up to date\n"
     reason = certify.why(root, run, None)
     if reason is None:
-        return f"{run.name}: up to date\n"
+        return f"{run.name}: up to date{_moved(root, run)}\n"
     word = "would stop" if reason.stops else "would run"
     explanation = f"{run.name}: {word}: {reason.text}".split("\n")
     lines = [part for line in explanation for part in fitted(safe(line, 400))]
     if reason.hint:
         lines.append(f"hint: {safe(reason.hint, 400)}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _moved(root: Path, run: config.Run) -> str:
+    """That the run outlived its image, which is no reason to train again."""
+    if not run.machine.driver.in_image:
+        return ""
+    with contextlib.suppress(AicertError):
+        if tasks.is_current(root, gpu=run.machine.gpu):
+            return ""
+    return (
+        f"; the image that is built here is not of this code: ./doit certify {run.name} --again"
+        " would use a new one"
+    )
 
 
 class Graph(Command):

@@ -58,12 +58,12 @@ def read(path: Path) -> PlatformCa:
     """The CA in a PEM file. Raises ConfigError where it is none of a simulated platform."""
     try:
         der = pem_to_der(read_bounded(path, MAX_PEM, "CA"), str(path))
-        driver = simulated_driver(load(der, str(path)))
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = load(der, str(path))
     except ConfigError:
         raise
-    except (AicertError, ValueError) as error:
-        raise ConfigError(f"cannot read the CA {path}: {error}") from None
+    except AicertError as error:
+        raise ConfigError(error.message, hint=error.hint) from None
+    driver = simulated_driver(certificate)
     if driver not in DRIVERS:
         raise ConfigError(
             f"{path} is not the CA of a simulated platform",
