@@ -45,14 +45,18 @@ def error_of(call: Callable[[], object], kind: type[AicertError]) -> tuple[str, 
         ),
         (
             lambda: verify.choose_policy("locl"),
-            "no policy 'locl': neither a file nor one of "
-            "default, confidential, google, local, qemu",
+            (
+                "no policy 'locl': neither a file nor one of "
+                "default, confidential, google, local, qemu"
+            ),
             "--policy local",
         ),
         (
             lambda: verify.choose_policy("best"),
-            "no policy 'best': neither a file nor one of "
-            "default, confidential, google, local, qemu",
+            (
+                "no policy 'best': neither a file nor one of "
+                "default, confidential, google, local, qemu"
+            ),
             None,
         ),
         (
