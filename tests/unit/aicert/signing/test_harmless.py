@@ -76,6 +76,10 @@ def test_a_snapshot_of_the_hubs_cache_is_verified_in_place(tmp_path: Path, keys:
     blob.unlink()
     os.mkfifo(blob)
     assert isinstance(read_model(root)["sub/weights.bin"], Defect)
+    # No link at all, and a name that nobody could be sure of.
+    os.mkfifo(root / "pipe")
+    assert isinstance(read_model(root)["pipe"], Defect)
+    assert blob_of(root, "a\nb") is None
     (root / "sub" / "bad.safetensors").symlink_to(root / "config.json")
     assert isinstance(read_model(root)["sub/bad.safetensors"], Defect)
 
