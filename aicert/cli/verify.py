@@ -55,6 +55,9 @@ def add_command(commands: "Subparsers") -> None:
         action="store_true",
         help="exit 0 if everything except the model is ok",
     )
+    parser.add_argument(
+        "--base", metavar="DIR", help="check as well that DIR is the base model of the training"
+    )
     add_format(parser)
     parser.set_defaults(run=_verify)
 
@@ -82,8 +85,18 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
 def _verify(options: argparse.Namespace, _: "Write") -> int:
     if options.certificate_only and options.model is not None:
         raise ConfigError("--certificate-only and MODEL_DIR contradict each other")
-    result = appraised(options, options.certificate)
-    return show_result(result, options.format, certificate_only=options.certificate_only)
+    if options.base is None:
+        result = appraised(options, options.certificate)
+        return show_result(result, options.format, certificate_only=options.certificate_only)
+    from aicert.cli.base import check_copy
+    from aicert.verifier.verify import read_certificate
+
+    certificate = read_certificate(options.certificate)
+    result = appraised(options, certificate)
+    code = show_result(result, options.format, certificate_only=options.certificate_only)
+    is_same, message = check_copy(certificate, options.base)
+    complain(message + "\n")
+    return code if is_same or code else 1
 
 
 def appraised(options: argparse.Namespace, certificate: "str | Certificate") -> "AttestationResult":
