@@ -5,6 +5,7 @@ CPU seconds of a machine on which `reference` takes REFERENCE_SECONDS: each proc
 too, so that a slow or busy computer finds what a fast one does.
 """
 
+import gzip
 import json
 import os
 import resource
@@ -27,6 +28,7 @@ from aicert.formats import (
 )
 from aicert.formats.paths import MAX_PATH_BYTES
 from aicert.formats.strict_json import MAX_NON_ASCII, MAX_TOKENS
+from aicert.records.schema import MAX_NODES
 from aicert.trust import policy_file
 from tests.fuzz import event_logs
 from tests.fuzz.targets import TARGETS
@@ -267,6 +269,46 @@ def safetensors_cases() -> Iterator[Case]:
     )
 
 
+def rows_cases() -> Iterator[Case]:
+    """Sources of rows. Rows have no limit on their size, so these are what a second should read;
+    what is quadratic in it, or keeps it whole several times, misses by far.
+    """
+    size = 4 << 20
+    columns = b",".join(b"c%d" % number for number in range(MAX_NODES))
+    row = b"," * (MAX_NODES - 1) + b"\n"
+    yield "rows-csv", "as many columns as allowed", columns + b"\n" + row * (size >> 15)
+    keys = b"".join(b'{"k%d":1}\n' % number for number in range(MAX_NODES >> 3))
+    yield "rows-json", "other keys in each row", keys
+    repeated = {
+        ("rows-csv", "short lines"): (b"x\n", b"1\n", b"", size >> 5),
+        ("rows-csv", "an open quote"): (b'x\n"', b"a\n", b"", size),
+        ("rows-csv", "quotes"): (b"x\n", b'"', b"", size),
+        ("rows-csv", "empty lines"): (b"x\n", b"\n", b"", size >> 1),
+        ("rows-csv", "carriage returns"): (b"x\n", b"\r", b"", size),
+        ("rows-csv", "floats"): (b"x\n", b"0.1234567890123456\n", b"", size >> 3),
+        ("rows-json", "brackets"): (b"", b"[", b"", size),
+        ("rows-json", "objects"): (b"", b'{"a":1}\n', b"", size >> 3),
+        ("rows-json", "an array of objects"): (b"[", b'{"a":1},', b'{"a":1}]', size >> 3),
+        ("rows-json", "one text"): (b'{"a":"', b"a", b'"}\n', size),
+        ("rows-json", "escaped letters"): (b'{"a":"', b"\\u0041", b'"}\n', size),
+        ("rows-json", "escaped quotes"): (b'{"a":"', b'\\"', b'"}\n', size),
+        ("rows-json", "one number"): (b'{"a":', b"1", b"}\n", size),
+        ("rows-json", "numbers"): (b'{"a":[', b"1,", b"1]}\n", size >> 3),
+        ("rows-json", "empty lists"): (b'{"a":[', b"[],", b"[]]}\n", size >> 3),
+        ("rows-json", "spaces"): (b"", b" ", b"", size),
+        ("rows-json", "blank lines"): (b"", b"\n", b"", size),
+        ("rows-text", "empty lines"): (b"", b"\n", b"", size >> 4),
+        ("rows-text", "one line"): (b"", b"a", b"", size),
+        ("rows-text", "carriage returns"): (b"", b"\r", b"", size),
+        ("rows-thrift", "nested structs"): (b"", b"\x1c", b"", size),
+        ("rows-thrift", "a long list"): (b"\x19\xf5\xff\xff\x1f", b"\2", b"", size >> 1),
+        ("rows-gzip", "empty members"): (b"", gzip.compress(b"", mtime=0), b"", size >> 4),
+        ("rows-zstd", "empty frames"): (b"", b"\x28\xb5\x2f\xfd\x20\0\1\0\0", b"", size >> 2),
+    }
+    for (target, name), (head, body, tail, length) in repeated.items():
+        yield target, name, _filled(head, body, tail, length)
+
+
 def cases() -> Iterator[Case]:
     """Every `(target, name, input)`."""
     yield from json_cases()
@@ -275,6 +317,7 @@ def cases() -> Iterator[Case]:
     yield from toml_cases()
     yield from binary_cases()
     yield from safetensors_cases()
+    yield from rows_cases()
 
 
 def reference() -> float:
