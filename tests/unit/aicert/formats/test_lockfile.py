@@ -177,7 +177,7 @@ def small(old: str, new: str) -> bytes:
         (small('["m"]\n', '["m"]\nranks = 1\n'), "edited by hand"),
         (small('["m"]\n', '["m"]\nranks = 0\n'), "ranks is not a number from 1 to 64: 0"),
         (small('["m"]\n', '["m"]\nranks = 65\n'), "ranks is not a number from 1 to 64: 65"),
-        (small('["m"]\n', '["m"]\nranks = "2"\n'), "ranks: an integer"),
+        (small('["m"]\n', '["m"]\nranks = "2"\n'), "ranks: expected an integer"),
         (small('["m"]', '["m", "m"]'), "outputs are not sorted"),
         (small('["m"]', '["n", "m"]'), "outputs are not sorted"),
         (small('["m"]', '["m",  "n"]'), "line 4 was"),
