@@ -98,3 +98,11 @@ def test_sections_and_files_that_documents_and_code_name_exist() -> None:
     for document in DOCUMENTS:
         for target in _LINK.findall(document.read_text()):
             assert (document.parent / target).exists(), (document.name, target)
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    records = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    numbers = [int(path.name[:4]) for path in records]
+    assert len(set(numbers)) == len(numbers)
+    for number, path in zip(numbers, records, strict=True):
+        assert path.read_text().startswith(f"# {number}. "), path.name
