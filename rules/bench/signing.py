@@ -4,7 +4,6 @@ The reference lives in an environment of its own, made from the tests' hashed lo
 seconds are user and system time of the whole process, so that start-up counts for both.
 """
 
-import hashlib
 import os
 import statistics
 import subprocess
@@ -15,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import ToolError
-from rules.host.bootstrap import cache_directory
+from rules.host import installer, locked_env
+from rules.host.places import CODE
+from rules.host.progress import say
 
 LOCK = Path("tests/oracles/requirements.lock")
 PROGRAM = (sys.executable, "-m", "aicert")
@@ -40,15 +41,11 @@ class Cost:
 
 
 def oracle() -> Path:
-    """The reference's interpreter; the tests make its environment, under the digest of its lock."""
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    environment = cache_directory() / "envs" / f"oracles-{digest[:12]}"
-    if not (environment / "complete").exists():
-        raise ToolError(
-            "the reference implementation is not installed",
-            hint="./doit test tests/e2e/test_model_signing.py",
-        )
-    return environment / "bin" / "python"
+    """The reference's interpreter, in the environment that the tests use too."""
+    try:
+        return locked_env.interpreter(CODE / LOCK, "oracles", say)
+    except installer.InstallError as error:
+        raise ToolError(error.message, hint=error.hint) from None
 
 
 def cost(command: list[str]) -> Cost:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from rules.host import bootstrap, installer, training_env
+from rules.host import bootstrap, locked_env
 from rules.image import debian
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,18 +23,7 @@ NODE = Path(__file__).with_name("node")
 
 def python(lock: Path = LOCK, name: str = "oracles") -> Path:
     """The interpreter of the environment `name`."""
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
-    environments = bootstrap.cache_directory() / "envs"
-    environment = environments / f"{name}-{digest[:12]}"
-    interpreter = environment / "bin" / "python"
-    if (environment / "complete").exists():
-        return interpreter
-    with installer.only_maker(environments / name):
-        if not (environment / "complete").exists():
-            installer.make_environment(training_env.find_python(), environment)
-            installer.install(interpreter, lock)
-            (environment / "complete").touch()
-    return interpreter
+    return locked_env.interpreter(lock, name)
 
 
 def node_modules() -> Path:
