@@ -361,6 +361,10 @@ def _is_worker(words: list[str], programs: list[str]) -> bool:
 _fork_exec = _posixsubprocess.fork_exec
 
 
+def _nothing_found(name: str) -> None:
+    """In the place of what starts a program to find a library."""
+
+
 def _start(args: Any, executables: Any, close: Any, kept: Any, *more: Any) -> int:
     """`_posixsubprocess.fork_exec`, which has no event and starts the workers that prepare rows."""
     words, programs = [os.fsdecode(each) for each in args], [os.fsdecode(p) for p in executables]
@@ -377,3 +381,9 @@ def _start(args: Any, executables: Any, close: Any, kept: Any, *more: Any) -> in
 
 vars(_posixsubprocess)["fork_exec"] = _start
 sys.addaudithook(_hook)
+# CUDA's packages look for the C library by programs (ldconfig, gcc, ld) when they are imported, and
+# take its name where nothing is found. Imported after the hook, which learns what modules make.
+import ctypes.util  # noqa: E402
+
+for finder in ("_findSoname_ldconfig", "_findLib_gcc", "_findLib_ld"):
+    vars(ctypes.util)[finder] = _nothing_found
