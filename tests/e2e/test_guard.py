@@ -207,8 +207,12 @@ def test_an_interpreter_that_runs_a_file_of_scratch_is_ended(trainer: Trainer) -
 
 
 PEACEFUL = """
-import collections, dataclasses, enum, json, multiprocessing, subprocess, tempfile, typing
+import collections, ctypes.util, dataclasses, enum, json, multiprocessing, subprocess, tempfile
+import typing
 import jinja2.sandbox
+
+# As CUDA's packages do when they are imported; it would start ldconfig, gcc and ld.
+print(ctypes.util.find_library("dl"))
 
 def double(n): return 2 * n
 
