@@ -177,6 +177,7 @@ def test_what_a_lock_cannot_hold_is_not_written(changes: dict[str, object]) -> N
         written(**changes)
 
 
-def test_the_image_of_this_checkout_is_not_revoked() -> None:
-    data = (REPOSITORY / "lockfiles/image.lock.toml").read_bytes()
+@pytest.mark.parametrize("name", ["image", "image-gpu"])
+def test_no_image_of_this_checkout_is_revoked(name: str) -> None:
+    data = (REPOSITORY / f"lockfiles/{name}.lock.toml").read_bytes()
     assert parse(data).pcrs[11] not in REVOKED
