@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aicert.cli.terminal import add_format, complain, help_formatter
-from aicert.errors import ConfigError, EvidenceError
+from aicert.errors import ConfigError
 from aicert.text import safe
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def _digest(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.files.tree import read_file, read_tree
     from aicert.formats.digest import Digest
     from aicert.formats.listing import dir_digest, listing
-    from aicert.signing.hashing import ignore
+    from aicert.signing.hashing import ignore, plain_paths
     from aicert.signing.sign import located
 
     root = located(options.target)
-    ignored = _plain(options.ignore)
+    ignored = plain_paths(options.ignore, hint="paths are relative to the directory")
     with Progress(options.target, complain) as progress:
         if root.is_dir():
             facts = read_tree(root, skip=ignore(ignored), on_bytes=progress.on_bytes)
@@ -70,17 +70,3 @@ def _digest(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     else:
         write(f"{digest}  {safe(options.target)}\n")
     return 0
-
-
-def _plain(paths: list[str]) -> list[str]:
-    from aicert.formats.paths import check_path
-
-    plain = sorted({path.rstrip("/") for path in paths})
-    for path in plain:
-        try:
-            check_path(path)
-        except EvidenceError as error:
-            raise ConfigError(
-                f"--ignore: {error.message}", hint="paths are relative to the directory"
-            ) from None
-    return plain

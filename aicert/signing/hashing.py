@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from aicert.errors import EvidenceError, ToolError
+from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.files.harmless import blob_of, is_lost_and_found, open_in
 from aicert.files.tree import BLOCK, Refused, open_file, read_file, read_some, read_tree
 from aicert.formats.digest import FileFact
@@ -37,6 +37,19 @@ def ignore(names: Iterable[str]) -> Skip:
     """A `skip` for read_tree: leaves out these paths and what lies below them."""
     exact = frozenset(names)
     return lambda path: path.rstrip("/") in exact
+
+
+def plain_paths(paths: Iterable[str], *, hint: str | None = None) -> list[str]:
+    """What `--ignore` names, sorted; a ConfigError, with `hint`, where one is no plain relative
+    path. A slash at the end says a folder, and changes nothing.
+    """
+    plain = sorted({path.rstrip("/") for path in paths})
+    for path in plain:
+        try:
+            check_path(path)
+        except EvidenceError as error:
+            raise ConfigError(f"--ignore: {error.message}", hint=hint) from None
+    return plain
 
 
 def left_out(root: Path, names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.files.atomic import check_place, write_atomically
 from aicert.files.bounded import StrPath, read_bounded
-from aicert.formats.paths import OddNameError, check_path, check_paths
+from aicert.formats.paths import OddNameError, check_paths
 from aicert.frozen import dataclass
 from aicert.model_signature import writer
 from aicert.model_signature.reader import MAX_BYTES, SINGLE
@@ -218,14 +218,7 @@ def _remembered(
 
 
 def _ignored(root: Path, place: Path, more: Sequence[str]) -> list[str]:
-    names = [*GIT_NAMES, HUB_NAME]
-    for given in more:
-        path = given.rstrip("/")
-        try:
-            check_path(path)
-        except EvidenceError as error:
-            raise ConfigError(f"--ignore: {error.message}") from None
-        names.append(path)
+    names = [*GIT_NAMES, HUB_NAME, *hashing.plain_paths(more)]
     if place.is_relative_to(root) and place != root:
         names.append(place.relative_to(root).as_posix())
     return sorted(set(names))

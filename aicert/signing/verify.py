@@ -175,14 +175,7 @@ def _checked(ignoring: Ignoring, only: Sequence[str]) -> Ignoring:
     """The paths of --ignore, each a plain relative one."""
     if only and ignoring != NOTHING:
         raise ConfigError("--only looks at no other file: there is nothing left to ignore")
-    paths = sorted({path.rstrip("/") for path in ignoring.paths})
-    for path in paths:
-        try:
-            check_path(path)
-        except EvidenceError as error:
-            raise ConfigError(
-                f"--ignore: {error.message}", hint="paths are relative to the directory"
-            ) from None
+    paths = hashing.plain_paths(ignoring.paths, hint="paths are relative to the directory")
     return Ignoring(paths=tuple(paths), unsigned=ignoring.unsigned)
 
 
