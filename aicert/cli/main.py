@@ -129,6 +129,9 @@ def _parser(
         from aicert.cli import exports
 
         exports.add_commands(commands)
+        from aicert.cli import guard
+
+        guard.add_command(commands)
         from aicert.cli import digest
 
         digest.add_command(commands)

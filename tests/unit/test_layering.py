@@ -230,6 +230,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.sources": (*VALUES, "aicert.files"),
     "aicert.signing": (*READERS, "aicert.model_signature", "aicert.cache"),
     "aicert.exports": VERIFYING,
+    # Imported by no other: the command line loads it by name.
+    "aicert.guard": (*VERIFYING, "aicert.cache", "aicert.signing"),
     "aicert.cli": (
         *VERIFYING,
         "aicert.records",

@@ -1,0 +1,385 @@
+"""Where loads pass: a finder that wraps the libraries' functions as their modules are run.
+
+Which functions, and why those: docs/adr/0023-guard.md. A function that a library no longer has is
+an error of its import, so that no version is guarded in part without a word.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Self
+
+from aicert.errors import ConfigError, ToolError
+from aicert.files.bounded import StrPath
+from aicert.guard.memory import Guard
+from aicert.guard.policy import load_policy
+
+VARIABLE = "AICERT_GUARD"
+FRAMEWORKS = ("transformers", "peft", "huggingface_hub", "safetensors", "datasets")
+# Names that `from_pretrained` of one class or another gives what it loads.
+_PATHS = (
+    "pretrained_model_name_or_path", "pretrained_model_or_path", "model_id", "peft_model_id",
+    "path",
+)  # fmt: skip
+Function = Callable[..., Any]
+Wrapper = Callable[[Guard, Function], Function]
+# One of each process; a second `enable` is refused by the libraries that it has loaded, or by this.
+_STATE: dict[str, Guard] = {}
+
+
+def enable(policy: StrPath) -> Guard:
+    """Guard this process; its Python children too, where the `.pth` is installed."""
+    if _STATE:
+        raise ConfigError("the guard is enabled already")
+    loaded = [name for name in FRAMEWORKS if name in sys.modules]
+    if loaded:
+        raise ConfigError(
+            f"{loaded[0]} is imported already, and may have loaded what nobody verified",
+            hint="call aicert.guard.enable before the first import of a framework",
+        )
+    chosen = load_policy(policy)
+    guard = Guard(chosen)
+    _STATE["guard"] = guard
+    os.environ[VARIABLE] = chosen.path
+    sys.meta_path.insert(0, Finder(guard))
+    return guard
+
+
+class Finder(MetaPathFinder):
+    """Finds nothing itself: has the modules of the frameworks wrapped once they have run."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """The spec that the other finders give, its loader wrapping what the module defines."""
+        if fullname.partition(".")[0] not in FRAMEWORKS:
+            return None
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                self._wrap(spec)
+                return spec
+        return None
+
+    def _wrap(self, spec: ModuleSpec) -> None:
+        loader: Any = spec.loader
+        run = getattr(loader, "exec_module", None)
+        if run is None or isinstance(loader, type):
+            return
+
+        def exec_module(module: ModuleType) -> None:
+            run(module)
+            install(self._guard, module)
+
+        # On the loader that is there: what asks it for sources and resources still gets them.
+        try:
+            loader.exec_module = exec_module
+        except AttributeError:
+            # Of an extension module nothing is wrapped: the Python module above it is.
+            return
+
+
+def install(guard: Guard, module: ModuleType) -> None:
+    """Wrap what the table names of this module, and each class's own `from_pretrained`."""
+    for name, wrapper in TABLE.get(module.__name__, {}).items():
+        owner: Any = module
+        *classes, last = name.split(".")
+        for each in classes:
+            owner = getattr(owner, each, None)
+        original = None if owner is None else owner.__dict__.get(last)
+        if original is None:
+            raise ToolError(
+                f"this version of {module.__name__.partition('.')[0]} has no {module.__name__}."
+                f"{name}: it cannot be guarded",
+                hint="aicert guard --limits",
+            )
+        setattr(owner, last, _like(original, functools.partial(wrapper, guard)))
+    for value in list(vars(module).values()):
+        if isinstance(value, type) and value.__module__ == module.__name__:
+            own = value.__dict__.get("from_pretrained")
+            if own is not None:
+                value.from_pretrained = _like(  # type: ignore[attr-defined]
+                    own, functools.partial(_from_pretrained, guard)
+                )
+
+
+def _like(original: Any, wrap: Callable[[Function], Function]) -> Any:
+    """The wrapped function, in the kind of method that it was."""
+    for kind in (classmethod, staticmethod):
+        if isinstance(original, kind):
+            return kind(wrap(original.__func__))
+    return wrap(original)
+
+
+def _is_local(value: object) -> bool:
+    return isinstance(value, str | os.PathLike) and os.path.lexists(value)
+
+
+def _from_pretrained(guard: Guard, original: Function) -> Function:
+    @functools.wraps(original)
+    def guarded(*arguments: Any, **named: Any) -> Any:
+        with guard.loading():
+            # The first is the class, the next the path or a model that an adapter is put on.
+            candidates = (*arguments[1:3], *(named[name] for name in _PATHS if name in named))
+            for value in candidates:
+                if _is_local(value):
+                    guard.check(value)
+            return original(*arguments, **named)
+
+    return guarded
+
+
+def _cached(guard: Guard, original: Function) -> Function:
+    """`transformers.utils.hub.cached_file(s)`: a path, paths or None."""
+
+    @functools.wraps(original)
+    def guarded(path_or_repo_id: Any, *arguments: Any, **named: Any) -> Any:
+        is_rows = named.get("repo_type") == "dataset"
+        if _is_local(path_or_repo_id):
+            guard.check(path_or_repo_id, is_rows=is_rows)
+        found_paths = original(path_or_repo_id, *arguments, **named)
+        paths = [found_paths] if isinstance(found_paths, str) else found_paths or []
+        for path in paths:
+            guard.check(path, is_rows=is_rows)
+        return found_paths
+
+    return guarded
+
+
+# What a snapshot is chosen by: `hf_hub_download` has more.
+_SNAPSHOT = (
+    "repo_type", "revision", "cache_dir", "local_dir", "library_name", "library_version",
+    "user_agent", "etag_timeout", "token", "local_files_only", "headers", "endpoint",
+)  # fmt: skip
+
+
+def _hub_file(guard: Guard, original: Function) -> Function:
+    @functools.wraps(original)
+    def guarded(repo_id: str, filename: str, **named: Any) -> Any:
+        path = original(repo_id, filename, **named)
+        if named.get("dry_run"):
+            return path
+        from huggingface_hub import snapshot_download
+
+        # Says no where the rest of what was signed cannot be had.
+        chosen = {name: named[name] for name in _SNAPSHOT if name in named}
+        snapshot_download(repo_id, **chosen)
+        guard.check(path, is_rows=named.get("repo_type") == "dataset")
+        return path
+
+    return guarded
+
+
+def _own_downloads(_: Guard, original: Function) -> Function:
+    """What `snapshot_download` fetches file by file is verified as a whole, when all is there."""
+    inner: Function = original.__wrapped__  # type: ignore[attr-defined]
+    return inner
+
+
+def _snapshot(guard: Guard, original: Function) -> Function:
+    @functools.wraps(original)
+    def guarded(repo_id: str, **named: Any) -> Any:
+        # A signature covers all files: of some it could not be verified.
+        whole = {
+            name: value
+            for name, value in named.items()
+            if name not in ("allow_patterns", "ignore_patterns")
+        }
+        path = original(repo_id, **whole)
+        if not named.get("dry_run"):
+            guard.check(path, is_rows=named.get("repo_type") == "dataset")
+        return path
+
+    return guarded
+
+
+def _from_cache(guard: Guard, original: Function) -> Function:
+    @functools.wraps(original)
+    def guarded(*arguments: Any, **named: Any) -> Any:
+        path = original(*arguments, **named)
+        repo_type = arguments[4] if len(arguments) > 4 else named.get("repo_type")
+        if isinstance(path, str):
+            guard.check(path, is_rows=repo_type == "dataset")
+        return path
+
+    return guarded
+
+
+def _hub_open(guard: Guard, original: Function) -> Function:
+    @functools.wraps(original)
+    def guarded(system: Any, path: Any, mode: str = "rb", *more: Any, **named: Any) -> Any:
+        if "r" in mode:
+            guard.refuse_unverifiable(f"hf://{path}")
+        return original(system, path, mode, *more, **named)
+
+    return guarded
+
+
+def _hub_get(guard: Guard, original: Function) -> Function:
+    @functools.wraps(original)
+    def guarded(system: Any, rpath: Any, *arguments: Any, **named: Any) -> Any:
+        guard.refuse_unverifiable(f"hf://{rpath}")
+        return original(system, rpath, *arguments, **named)
+
+    return guarded
+
+
+class _Opened:
+    """A safetensors file that is open: compared once more when it is closed."""
+
+    def __init__(self, guard: Guard, opened: Any, path: StrPath) -> None:
+        self._guard, self._opened, self._path = guard, opened, path
+        self._load = guard.loading()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
+
+    def __enter__(self) -> Self:
+        self._load.__enter__()
+        self._guard.check(self._path)
+        self._opened.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> Any:
+        closed = self._opened.__exit__(*error)
+        self._load.__exit__(None, None, None)
+        return closed
+
+
+def _safe_open(guard: Guard, original: Function) -> Function:
+    @functools.wraps(original, updated=())
+    def guarded(filename: StrPath, *arguments: Any, **named: Any) -> Any:
+        guard.check(filename)
+        return _Opened(guard, original(filename, *arguments, **named), filename)
+
+    return guarded
+
+
+def _each(value: object) -> list[Any]:
+    """The names in what `data_files` may be: one, many, or many by split."""
+    if isinstance(value, Mapping):
+        return [name for part in value.values() for name in _each(part)]
+    if isinstance(value, list | tuple | set):
+        return [name for part in value for name in _each(part)]
+    return [] if value is None else [value]
+
+
+def _check_rows(guard: Guard, names: object, folder: str = "") -> None:
+    for name in _each(names):
+        text = os.fspath(name)
+        place = os.path.join(folder, text)
+        if "::" in text or ("://" in text and not text.startswith("file://")):
+            guard.refuse_unverifiable(text)
+            continue
+        place = place.removeprefix("file://")
+        # Of a pattern, the folder that it begins in.
+        while not os.path.lexists(place):
+            above = os.path.dirname(place)
+            if above == place:
+                break
+            place = above or "."
+        guard.check(place, is_rows=True)
+
+
+def _load_dataset(guard: Guard, original: Function) -> Function:
+    @functools.wraps(original)
+    def guarded(path: Any, *arguments: Any, **named: Any) -> Any:
+        with guard.loading():
+            text = os.fspath(path)
+            names = ("name", "data_dir", "data_files")
+            given = named | dict(zip(names, arguments, strict=False))
+            if os.path.lexists(text):
+                guard.check(text, is_rows=True)
+            elif not _is_packaged(text):
+                text = _fetched(text, given)
+                guard.check(text, is_rows=True)
+                # The snapshot is one revision; what the hub says of it now is not asked.
+                named.pop("revision", None)
+            folder = text if os.path.isdir(text) else ""
+            _check_rows(guard, given.get("data_files"), folder)
+            _check_rows(guard, given.get("data_dir"), folder)
+            return original(text, *arguments, **named)
+
+    return guarded
+
+
+def _is_packaged(name: str) -> bool:
+    """Whether `load_dataset(name)` is a reader of formats, like `json`, and no data set."""
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    return name in _PACKAGED_DATASETS_MODULES
+
+
+def _fetched(name: str, given: Mapping[str, Any]) -> str:
+    """The folder of a whole snapshot of a data set on the hub."""
+    from huggingface_hub import snapshot_download
+
+    chosen = {key: given[key] for key in ("revision", "token") if given.get(key) is not None}
+    return str(snapshot_download(name, repo_type="dataset", **chosen))
+
+
+def _rows_first(guard: Guard, original: Function) -> Function:
+    """The first argument names what is loaded."""
+
+    @functools.wraps(original)
+    def guarded(*arguments: Any, **named: Any) -> Any:
+        names = [arguments[0]] if arguments else list(named.values())[:1]
+        with guard.loading():
+            _check_rows(guard, names)
+            return original(*arguments, **named)
+
+    return guarded
+
+
+def _rows_second(guard: Guard, original: Function) -> Function:
+    """A method or class method: the argument after the first names what is loaded."""
+
+    @functools.wraps(original)
+    def guarded(owner: Any, *arguments: Any, **named: Any) -> Any:
+        names = [arguments[0]] if arguments else list(named.values())[:1]
+        with guard.loading():
+            _check_rows(guard, names)
+            return original(owner, *arguments, **named)
+
+    return guarded
+
+
+TABLE: dict[str, dict[str, Wrapper]] = {
+    "huggingface_hub.file_download": {
+        "hf_hub_download": _hub_file,
+        "try_to_load_from_cache": _from_cache,
+    },
+    "huggingface_hub._snapshot_download": {
+        "snapshot_download": _snapshot,
+        "hf_hub_download": _own_downloads,
+    },
+    "huggingface_hub.hf_file_system": {
+        "HfFileSystem._open": _hub_open,
+        "HfFileSystem.get_file": _hub_get,
+    },
+    "transformers.utils.hub": {"cached_file": _cached, "cached_files": _cached},
+    "safetensors": {"safe_open": _safe_open},
+    "datasets.load": {
+        "load_dataset": _load_dataset,
+        "load_dataset_builder": _load_dataset,
+        "load_from_disk": _rows_first,
+    },
+    "datasets.arrow_dataset": {
+        "Dataset.load_from_disk": _rows_first,
+        "Dataset.from_file": _rows_second,
+    },
+    "datasets.dataset_dict": {"DatasetDict.load_from_disk": _rows_first},
+    "datasets.io.abc": {"AbstractDatasetReader.__init__": _rows_second},
+}

@@ -1,0 +1,159 @@
+"""One verdict on what is about to be loaded: find its evidence, verify it, or raise.
+
+Built on the functions behind `aicert verify-signature` and `aicert verify`; adds the rule that in a
+data set no file is inert, and what happens where nobody has signed.
+"""
+
+import importlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aicert.errors import AicertError, EvidenceError
+from aicert.files.bounded import StrPath, read_bounded
+from aicert.formats.uncovered_names import FOLDERS, GIT
+from aicert.frozen import dataclass
+from aicert.guard.policy import Certificates, GuardPolicy, Signer
+from aicert.model_signature import reader as bundles
+from aicert.model_signature.signed_by import SIGNATURE
+from aicert.signing import verify as signatures
+from aicert.signing.sign import default_signature, located
+from aicert.text import safe
+from aicert.verifier import verify as api
+
+CERTIFICATE = "certificate.json"
+# Nothing is loaded from these, and the hub's client writes into the second at any time.
+UNSEEN = (GIT, ".cache/huggingface/")
+
+
+class RefusedError(AicertError):
+    """The guard lets nothing be loaded from there."""
+
+    exit_code = 1
+
+
+class UnsignedError(RefusedError):
+    """There is no evidence that the policy speaks of: `unsigned` decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is verified as one: a folder, or one file with its own signature.
+
+    `is_rows`: a data set, in which every file decides what is loaded. `has_evidence`: there is
+    something to judge.
+    """
+
+    root: str
+    is_rows: bool
+    has_evidence: bool
+
+
+def find(path: StrPath, *, is_rows: bool) -> Subject:
+    """The subject of a path that exists: the nearest folder upwards that holds evidence."""
+    place = located(path)
+    if place.is_dir():
+        # The links of a hub's snapshot are files; one to a folder is where it leads.
+        place = Path(os.path.realpath(place))
+        above = (place, *place.parents)
+    else:
+        if os.path.lexists(default_signature(place)):
+            return Subject(root=str(place), is_rows=is_rows, has_evidence=True)
+        above = tuple(place.parents)
+    for folder in above:
+        if any(os.path.lexists(folder / name) for name in (SIGNATURE, CERTIFICATE)):
+            inside = f"{place.relative_to(folder).as_posix()}/"
+            if inside.startswith(FOLDERS):
+                raise RefusedError(
+                    f"nothing is loaded from {safe(str(place))}: it may hold what nobody signed"
+                )
+            return Subject(root=str(folder), is_rows=is_rows, has_evidence=True)
+    return Subject(root=str(place), is_rows=is_rows, has_evidence=False)
+
+
+def judge(subject: Subject, policy: GuardPolicy) -> None:
+    """Return where the evidence passes; RefusedError where it says no or cannot be judged."""
+    root = Path(subject.root)
+    signature, certificate = default_signature(root), root / CERTIFICATE
+    judged = False
+    try:
+        if policy.signers and os.path.lexists(signature):
+            _judge_signature(subject, root, signature, policy.signers)
+            judged = True
+        # A certificate is for a model: rows beside it are nobody's claim.
+        if policy.certificates and not subject.is_rows and os.path.lexists(certificate):
+            _judge_certificate(root, certificate, policy.certificates)
+            judged = True
+    except RefusedError:
+        raise
+    except AicertError as error:
+        raise RefusedError(f"{safe(subject.root)}: {error.message}", hint=error.hint) from None
+    if not judged:
+        kind = "data set" if subject.is_rows else "model"
+        raise UnsignedError(
+            f"{safe(subject.root)}: the {kind} has no signature or certificate that"
+            f" {safe(policy.path)} speaks of",
+            hint=f"aicert sign {subject.root} --key key.pem",
+        )
+
+
+def _judge_signature(
+    subject: Subject, root: Path, place: Path, signers: tuple[Signer, ...]
+) -> None:
+    """One of the signers signed it. The checks of a wrong one end before any file is read."""
+    refusals: list[AicertError] = []
+    for signer in signers:
+        result = signatures.verify(
+            root,
+            at=datetime.now(UTC),
+            key=signer.key or None,
+            roots=signer.roots,
+            keyless=_keyless(signer),
+        )
+        if result.verdict == "passed":
+            if subject.is_rows and root.is_dir():
+                _check_rows(root, place)
+            return
+        first = next(check for check in result.checks if check.verdict == "failed")
+        refusals.append(
+            RefusedError(f"{safe(subject.root)}: {first.id}: {first.detail}", hint=first.hint)
+        )
+    # Who has the signer right says more than who does not know him.
+    raise max(refusals, key=lambda error: "signer.trusted" not in error.message)
+
+
+def _keyless(signer: Signer) -> signatures.Keyless | None:
+    if not signer.identity:
+        return None
+    # An extra of its own, loaded by name as the command line does.
+    extra: Any = importlib.import_module("aicert.signing.sigstore_signer")
+    root = signer.trusted_root or None
+    return lambda data: extra.trust(data, signer.identity, signer.issuer, root)
+
+
+def _check_rows(root: Path, place: Path) -> None:
+    """Whatever lies in a data set is signed, but for the signature and what no reader looks at."""
+    bundle = bundles.parse(read_bounded(place, bundles.MAX_BYTES, "signature"))
+    signed = bundles.read_manifest(bundle.payload).files
+    for folder, folders, files in os.walk(root):
+        inner = os.path.relpath(folder, root)
+        prefix = "" if inner == "." else f"{inner}/"
+        folders[:] = [name for name in folders if f"{prefix}{name}/" not in UNSEEN]
+        for name in files:
+            path = f"{prefix}{name}"
+            if path not in signed and path != SIGNATURE:
+                raise EvidenceError(
+                    f"files.match: in a data set every file counts\nnot signed  {safe(path)}"
+                )
+
+
+def _judge_certificate(root: Path, place: Path, asked: Certificates) -> None:
+    result = api.check_files(
+        place,
+        root,
+        policy=asked.policy,
+        root=asked.root or None,
+        lockfile=asked.lockfile or None,
+    )
+    api.require_passed(result)

@@ -1,0 +1,31 @@
+"""What the guard does not protect from: printed by `aicert guard --limits`."""
+
+LIMITS = (
+    (
+        "a process of the same user that writes the files while they load: the load fails, but"
+        " other bytes were parsed, and code in them may have run"
+    ),
+    "a folder above the model's that is exchanged and put back while the model loads",
+    "another model, or an older one, by a signer whom the policy trusts",
+    "code that the guarded program runs itself: it can take the guard out of its own process",
+    "python -S and interpreters without the .pth: the variable alone does nothing there",
+    "children that are not Python, like servers in other languages, and what they read",
+    (
+        "readers of vLLM and others that open weights without transformers, safetensors' safe_open"
+        " or huggingface_hub; torch.load, pickle, numpy, GGUF and ONNX files opened directly"
+    ),
+    "tokenizers.Tokenizer.from_file and pyarrow or pandas readers that are called directly",
+    "safetensors.deserialize and load: they are given bytes, not a file",
+    (
+        "what caches hold from before: prepared tables of datasets, and modules that transformers"
+        " copied from a model (HF_HOME/modules)"
+    ),
+    "rows of a streamed data set, and weights that are read lazily, after the load has returned",
+    "optimizer states and schedulers of a Trainer's checkpoint: they are read by torch.load",
+    "a signature and a certificate, of which one was taken away: the other decides",
+)
+
+
+def text() -> str:
+    """The list, for a terminal."""
+    return "The guard does not protect from:\n" + "".join(f"  - {line}\n" for line in LIMITS)

@@ -1,0 +1,179 @@
+"""What the guard of one process has verified, and whether it still lies there as it was.
+
+The key of a subject is the status of all that is in it: device, inode, size, mode, mtime, ctime; of
+a link, its own and that of what it leads to. Before, between and after, keys are compared; only a
+pass is remembered. Left out: what stands above the subject's folder.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from aicert.files.bounded import StrPath
+from aicert.guard.judge import UNSEEN, RefusedError, Subject, UnsignedError, find, judge
+from aicert.guard.policy import GuardPolicy
+from aicert.text import error_lines, safe
+
+Status = tuple[int, ...]
+Key = dict[str, Status]
+# What was verified within one load: its key, and whether that key tells every later write.
+Scope = dict["Subject", tuple[Key, bool]]
+# Two writes within one tick of the kernel's clock (10 ms at most) have one ctime.
+GRAIN_NS = 50_000_000
+
+
+def _status(status: os.stat_result) -> Status:
+    return (
+        status.st_dev, status.st_ino, status.st_size, status.st_mode, status.st_mtime_ns,
+        status.st_ctime_ns,
+    )  # fmt: skip
+
+
+def _of(path: str) -> Status:
+    """The status of a path: of a link, and then of what it leads to."""
+    own = os.lstat(path)
+    if not os.path.islink(path):
+        return _status(own)
+    try:
+        return (*_status(own), *_status(os.stat(path)))
+    except OSError:
+        return _status(own)
+
+
+def key_of(root: str) -> Key:
+    """The status of all that is in a folder, or of one file and its signature."""
+    try:
+        key = {".": _of(root)}
+        if os.path.isdir(root):
+            _add(root, "", key)
+        elif os.path.lexists(f"{root}.sig"):
+            key[".sig"] = _of(f"{root}.sig")
+    except OSError as error:
+        raise RefusedError(f"{safe(root)}: {error.strerror}") from None
+    return key
+
+
+def _add(folder: str, prefix: str, key: Key) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = f"{prefix}{entry.name}"
+            if f"{name}/" in UNSEEN:
+                continue
+            key[name] = _of(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                _add(entry.path, f"{name}/", key)
+
+
+def _newest(key: Key) -> int:
+    # Of a link the last number is that of what it leads to, the sixth its own.
+    return max(max(status[5], status[-1]) for status in key.values())
+
+
+def _moved(root: str, before: Key, after: Key) -> RefusedError:
+    names = sorted(
+        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+    )
+    return RefusedError(
+        f"{safe(root)}: it was changed while it was verified or loaded: {safe(names[0])}",
+        hint="load from a folder that nobody writes to",
+    )
+
+
+class Guard:
+    """The guard of this process: `check` before a load, `loading` around one."""
+
+    def __init__(self, policy: GuardPolicy, *, now: Callable[[], int] = time.time_ns) -> None:
+        self._policy = policy
+        self._now = now
+        self._lock = threading.RLock()
+        # A child that was forked while another thread hashed would wait for ever.
+        os.register_at_fork(after_in_child=self._renew_lock)
+        self._passed: dict[Subject, Key] = {}
+        self._warned: set[str] = set()
+        self._scopes: list[Scope] = []
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
+
+    def check(self, path: StrPath, *, is_rows: bool = False) -> None:
+        """Verify the subject of a path, or remember that it was; raises RefusedError."""
+        subject = find(path, is_rows=is_rows)
+        with self._lock:
+            try:
+                key, is_settled = self._verified(subject)
+            except UnsignedError as error:
+                self._unsigned(error)
+                return
+            for scope in self._scopes:
+                before, _ = scope.setdefault(subject, (key, is_settled))
+                if before != key:
+                    raise _moved(subject.root, before, key)
+
+    def _verified(self, subject: Subject) -> tuple[Key, bool]:
+        key, is_settled = self._settled(subject.root) if subject.has_evidence else ({}, True)
+        if key and self._passed.get(subject) == key:
+            return key, True
+        self._passed.pop(subject, None)
+        judge(subject, self._policy)
+        after = key_of(subject.root)
+        if after != key:
+            raise _moved(subject.root, key, after)
+        if is_settled:
+            self._passed[subject] = key
+        return key, is_settled
+
+    def _settled(self, root: str) -> tuple[Key, bool]:
+        """The key, and whether each write from now on changes it."""
+        key = key_of(root)
+        young = GRAIN_NS - (self._now() - _newest(key))
+        # For a file from the future there is nothing to wait for: `loading` hashes it again.
+        if 0 <= young <= GRAIN_NS:
+            time.sleep((young + 1_000_000) / 1e9)
+        before = self._now()
+        key = key_of(root)
+        return key, before - _newest(key) > GRAIN_NS
+
+    def refuse_unverifiable(self, what: str) -> None:
+        """As for what nobody signed: bytes that come from no place that could be verified."""
+        with self._lock:
+            self._unsigned(
+                UnsignedError(
+                    f"{safe(what)}: bytes from elsewhere cannot be verified",
+                    hint="hf download it, and load from its folder",
+                )
+            )
+
+    def _unsigned(self, error: UnsignedError) -> None:
+        if self._policy.unsigned == "refuse":
+            raise error
+        if error.message not in self._warned:
+            self._warned.add(error.message)
+            word = {"warn": "warning", "allow": "allowed by the policy"}[self._policy.unsigned]
+            sys.stderr.write(error_lines(f"aicert guard: {word}: {error.message}", None))
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Around a load: whatever was checked within still lies there as it was at the end."""
+        scope: Scope = {}
+        with self._lock:
+            self._scopes.append(scope)
+        try:
+            yield
+        finally:
+            with self._lock:
+                # By identity: two that are equal are two.
+                self._scopes = [one for one in self._scopes if one is not scope]
+        for subject, (key, is_settled) in scope.items():
+            with self._lock:
+                self._compare(subject, key, is_settled)
+
+    def _compare(self, subject: Subject, key: Key, is_settled: bool) -> None:
+        after = key_of(subject.root)
+        if after != key:
+            self._passed.pop(subject, None)
+            raise _moved(subject.root, key, after)
+        if not is_settled:
+            judge(subject, self._policy)
