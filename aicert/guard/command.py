@@ -92,7 +92,7 @@ def _interpreter(program: str) -> str:
         return words[0]
     raise ConfigError(
         f"{program} is no Python program that can be recognised, and would not be guarded",
-        hint=f"aicert guard --policy guard.toml -- python {shlex.quote(program)}",
+        hint="aicert guard --policy guard.toml -- python SCRIPT",
     )
 
 

@@ -5,9 +5,11 @@ an error of its import, so that no version is guarded in part without a word.
 """
 
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -123,6 +125,11 @@ def _like(original: Any, wrap: Callable[[Function], Function]) -> Any:
     return wrap(original)
 
 
+def _library(name: str) -> Any:
+    """A module of a framework, by name: aicert depends on none of them."""
+    return importlib.import_module(name)
+
+
 def _is_local(value: object) -> bool:
     return isinstance(value, str | os.PathLike) and os.path.lexists(value)
 
@@ -171,11 +178,9 @@ def _hub_file(guard: Guard, original: Function) -> Function:
         path = original(repo_id, filename, **named)
         if named.get("dry_run"):
             return path
-        from huggingface_hub import snapshot_download
-
         # Says no where the rest of what was signed cannot be had.
         chosen = {name: named[name] for name in _SNAPSHOT if name in named}
-        snapshot_download(repo_id, **chosen)
+        _library("huggingface_hub").snapshot_download(repo_id, **chosen)
         guard.check(path, is_rows=named.get("repo_type") == "dataset")
         return path
 
@@ -241,12 +246,13 @@ class _Opened:
 
     def __init__(self, guard: Guard, opened: Any, path: StrPath) -> None:
         self._guard, self._opened, self._path = guard, opened, path
-        self._load = guard.loading()
+        self._load: AbstractContextManager[None] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._opened, name)
 
     def __enter__(self) -> Self:
+        self._load = self._guard.loading()
         self._load.__enter__()
         self._guard.check(self._path)
         self._opened.__enter__()
@@ -254,7 +260,12 @@ class _Opened:
 
     def __exit__(self, *error: object) -> Any:
         closed = self._opened.__exit__(*error)
-        self._load.__exit__(None, None, None)
+        load, self._load = self._load, None
+        if load is None:
+            # transformers closes what it never entered: the load around it compares.
+            self._guard.check(self._path)
+        else:
+            load.__exit__(None, None, None)
         return closed
 
 
@@ -317,17 +328,13 @@ def _load_dataset(guard: Guard, original: Function) -> Function:
 
 def _is_packaged(name: str) -> bool:
     """Whether `load_dataset(name)` is a reader of formats, like `json`, and no data set."""
-    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
-
-    return name in _PACKAGED_DATASETS_MODULES
+    return name in vars(_library("datasets.packaged_modules"))["_PACKAGED_DATASETS_MODULES"]
 
 
 def _fetched(name: str, given: Mapping[str, Any]) -> str:
     """The folder of a whole snapshot of a data set on the hub."""
-    from huggingface_hub import snapshot_download
-
     chosen = {key: given[key] for key in ("revision", "token") if given.get(key) is not None}
-    return str(snapshot_download(name, repo_type="dataset", **chosen))
+    return str(_library("huggingface_hub").snapshot_download(name, repo_type="dataset", **chosen))
 
 
 def _rows_first(guard: Guard, original: Function) -> Function:
