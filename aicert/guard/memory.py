@@ -19,8 +19,6 @@ from aicert.text import error_lines, safe
 
 Status = tuple[int, ...]
 Key = dict[str, Status]
-# What was verified within one load: its key, and whether that key tells every later write.
-Scope = dict["Subject", tuple[Key, bool]]
 # Two writes within one tick of the kernel's clock (10 ms at most) have one ctime.
 GRAIN_NS = 50_000_000
 
@@ -82,6 +80,18 @@ def _moved(root: str, before: Key, after: Key) -> RefusedError:
     )
 
 
+class Load:
+    """One load: what was verified within it, and the first refusal in its thread.
+
+    Of each subject its key, and whether that key tells every later write.
+    """
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.keys: dict[Subject, tuple[Key, bool]] = {}
+        self.refusal: RefusedError | None = None
+
+
 class Guard:
     """The guard of this process: `check` before a load, `loading` around one."""
 
@@ -93,27 +103,40 @@ class Guard:
         os.register_at_fork(after_in_child=self._renew_lock)
         self._passed: dict[Subject, Key] = {}
         self._warned: set[str] = set()
-        self._scopes: list[Scope] = []
+        self._loads: list[Load] = []
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
 
     def check(self, path: StrPath, *, is_rows: bool = False) -> None:
         """Verify the subject of a path, or remember that it was; raises RefusedError."""
-        subject = find(path, is_rows=is_rows)
-        with self._lock:
+        with self._lock, self._refusals():
+            subject = find(path, is_rows=is_rows)
             try:
                 key, is_settled = self._verified(subject)
             except UnsignedError as error:
                 self._unsigned(error)
                 return
-            for scope in self._scopes:
-                before, _ = scope.setdefault(subject, (key, is_settled))
-                if before != key:
-                    raise _moved(subject.root, before, key)
+            for load in self._loads:
+                load.keys.setdefault(subject, (key, is_settled))
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Libraries catch exceptions and go on: the loads of this thread fail all the same."""
+        try:
+            yield
+        except RefusedError as error:
+            for load in self._loads:
+                if load.thread == threading.get_ident() and load.refusal is None:
+                    load.refusal = error
+            raise
 
     def _verified(self, subject: Subject) -> tuple[Key, bool]:
         key, is_settled = self._settled(subject.root) if subject.has_evidence else ({}, True)
+        for load in self._loads:
+            before, _ = load.keys.get(subject, (key, is_settled))
+            if before != key:
+                raise _moved(subject.root, before, key)
         if key and self._passed.get(subject) == key:
             return key, True
         self._passed.pop(subject, None)
@@ -138,7 +161,7 @@ class Guard:
 
     def refuse_unverifiable(self, what: str) -> None:
         """As for what nobody signed: bytes that come from no place that could be verified."""
-        with self._lock:
+        with self._lock, self._refusals():
             self._unsigned(
                 UnsignedError(
                     f"{safe(what)}: bytes from elsewhere cannot be verified",
@@ -156,17 +179,25 @@ class Guard:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Around a load: whatever was checked within still lies there as it was at the end."""
-        scope: Scope = {}
+        """Around a load: at its end, what was verified within it still lies there as it was.
+
+        A refusal within it is raised at the end, whatever the library made of it.
+        """
+        load = Load()
         with self._lock:
-            self._scopes.append(scope)
+            self._loads.append(load)
         try:
             yield
+        except Exception as error:
+            if load.refusal is not None and error is not load.refusal:
+                raise load.refusal from error
+            raise
         finally:
             with self._lock:
-                # By identity: two that are equal are two.
-                self._scopes = [one for one in self._scopes if one is not scope]
-        for subject, (key, is_settled) in scope.items():
+                self._loads.remove(load)
+        if load.refusal is not None:
+            raise load.refusal
+        for subject, (key, is_settled) in load.keys.items():
             with self._lock:
                 self._compare(subject, key, is_settled)
 

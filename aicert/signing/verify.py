@@ -18,6 +18,7 @@ from typing import Literal, NoReturn, TypeVar
 
 from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded
+from aicert.files.harmless import blob_of
 from aicert.formats.paths import UnclearNameError, check_path
 from aicert.formats.uncovered_names import FOLDERS, ignored_paths
 from aicert.frozen import dataclass
@@ -186,7 +187,11 @@ def _read(place: Path, root: Path, *, is_named: bool) -> bytes:
     if not os.path.lexists(root):
         raise EvidenceError(f"nothing to verify at {os.fspath(root)!a}")
     hint = None if os.path.lexists(place) else "--signature FILE"
-    if hint is None and (located(place).is_relative_to(root) or not is_named):
+    own = located(place)
+    if hint is None and own.is_relative_to(root):
+        # In a snapshot of the hub's cache, the signature is a link as every file is.
+        place = blob_of(root, own.relative_to(root).as_posix()) or place
+    if hint is None and (own.is_relative_to(root) or not is_named):
         if not stat.S_ISREG(place.lstat().st_mode):
             raise EvidenceError(f"the signature {os.fspath(place)!a} is not a regular file")
     elif hint and root.is_file() and default_signature(root.parent).is_file():

@@ -52,7 +52,7 @@ def models(environment: Guarded, keys: Pair) -> Path:
     linked = guarded.copy(signed, folder / "linked")
     (linked / "model.safetensors").rename(folder / "elsewhere.safetensors")
     (linked / "model.safetensors").symlink_to(folder / "elsewhere.safetensors")
-    for name in ("swapped", "swapped-open", "swapped-tokenizer"):
+    for name in ("swapped", "swapped-late", "swapped-open"):
         guarded.copy(signed, folder / name)
     inner = guarded.copy(signed, folder / "inner") / ".cache" / "huggingface"
     guarded.write(inner / "model", guarded.tiny_model())
@@ -75,19 +75,31 @@ attempt("pipeline: changed", lambda: transformers.pipeline(
     "text-generation", model="models/changed"))
 attempt("inner", lambda: AutoConfig.from_pretrained("models/inner/.cache/huggingface/model"))
 
+def swap(name):
+    shutil.copyfile("models/changed.bytes", f"models/{name}/model.safetensors")
+
 class Swapping(LlamaForCausalLM):
     # After the verification, before the weights are read.
     @classmethod
     def _load_pretrained_model(cls, *arguments, **named):
-        shutil.copyfile("models/changed.bytes", "models/swapped/model.safetensors")
+        swap("swapped")
         return super()._load_pretrained_model(*arguments, **named)
 
+class SwappingLate(LlamaForCausalLM):
+    # When they have been read.
+    @classmethod
+    def _load_pretrained_model(cls, *arguments, **named):
+        loaded = super()._load_pretrained_model(*arguments, **named)
+        swap("swapped-late")
+        return loaded
+
 attempt("swapped", lambda: Swapping.from_pretrained("models/swapped"))
+attempt("swapped late", lambda: SwappingLate.from_pretrained("models/swapped-late"))
 attempt("swapped, again", lambda: Swapping.from_pretrained("models/swapped"))
 
 def swapped_while_open():
     with safe_open("models/swapped-open/model.safetensors", framework="pt") as file:
-        shutil.copyfile("models/changed.bytes", "models/swapped-open/model.safetensors")
+        swap("swapped-open")
         return sorted(file.keys())
 
 attempt("swapped while open", swapped_while_open)
@@ -112,7 +124,7 @@ def tried_models(environment: Guarded, models: Path) -> dict[str, str]:
 NOT_SIGNED = "files.match: the files are not the signed ones"
 REFUSALS = {
     "unsigned": "has no signature or certificate that",
-    "stranger": "signature.valid: ",
+    "stranger": "signer.trusted: signed by a different key than the one you named",
     "changed": f"{NOT_SIGNED}\nchanged   model.safetensors",
     "added": "chat_template.jinja",
     "linked": "model.safetensors",
@@ -147,6 +159,7 @@ def test_a_file_that_was_swapped_after_the_verification_fails_the_load(
 ) -> None:
     said = "it was changed while it was verified or loaded: model.safetensors"
     assert said in tried_models["swapped"]
+    assert said in tried_models["swapped late"]
     assert said in tried_models["swapped while open"]
     assert NOT_SIGNED in tried_models["swapped, again"]
 

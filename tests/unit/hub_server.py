@@ -88,20 +88,28 @@ class Hub:
         return self._resolve(request, path)
 
     def _api(self, request: Request, path: str) -> Reply:
-        kind, organisation, name, verb, rest = (path.removeprefix("/api/") + "/").split("/", 4)
-        rest = rest.rstrip("/")
+        # Of a repository alone, its default revision.
+        words = [*path.removeprefix("/api/").split("/", 4), "revision", "main"]
+        kind, organisation, name, verb, rest = words[:5]
         key = f"{organisation}/{name}" if kind == "models" else f"datasets/{organisation}/{name}"
         refused = self._refused(key, request)
         if refused is not None:
             return refused
         repository = self.repositories[key]
-        commit = repository.revisions.get(rest, rest)
+        revision, _, folder = rest.partition("/")
+        commit = repository.revisions.get(revision, revision)
         if commit not in repository.commits:
             return Reply(status=404, headers={"X-Error-Code": "RevisionNotFound"})
         if verb == "revision":
             body: object = {"id": key.removeprefix("datasets/"), "sha": commit, "siblings": []}
             return Reply(body=json.dumps(body).encode(), headers=JSON)
-        files = repository.commits[commit]
+        files = {
+            path: file
+            for path, file in repository.commits[commit].items()
+            if path.startswith(f"{folder}/" if folder else "")
+        }
+        if folder and not files:
+            return Reply(status=404, headers={"X-Error-Code": "EntryNotFound"})
         entries: list[dict[str, object]] = [file.entry(path) for path, file in files.items()]
         folders = {path.rpartition("/")[0] for path in files} - {""}
         entries += [{"type": "directory", "oid": "0" * 40, "path": p} for p in sorted(folders)]
@@ -128,22 +136,27 @@ class Hub:
         refused = self._refused(key, request)
         if refused is not None:
             return refused
-        commit, _, name = rest.partition("/")
-        if commit not in self.repositories[key].commits:
+        revision, _, name = rest.partition("/")
+        repository = self.repositories[key]
+        commit = repository.revisions.get(revision, revision)
+        if commit not in repository.commits:
             return Reply(status=404, headers={"X-Error-Code": "RevisionNotFound"})
-        file = self.repositories[key].commits[commit].get(name)
+        at_commit = {"X-Repo-Commit": commit}
+        file = repository.commits[commit].get(name)
         if file is None:
-            return Reply(status=404, headers={"X-Error-Code": "EntryNotFound"})
+            return Reply(status=404, headers={"X-Error-Code": "EntryNotFound", **at_commit})
         if not file.lfs and not file.xet:
             if self.faults[name]:
                 return self.faults[name].pop(0)
-            return ranged(request, file.data)
+            etag = {"ETag": f'"{file.entry(name)["oid"]}"'}
+            return ranged(request, file.data, {**at_commit, **etag})
         sha256 = hashlib.sha256(file.data).hexdigest()
         self._by_digest[sha256] = (name, file)
         headers = {
             "Location": f"{self.cdn.url}/{sha256}?{SIGNATURE}",
             "X-Linked-Size": str(len(file.data)),
             "X-Linked-ETag": f'"{sha256}"',
+            **at_commit,
         }
         if file.xet:
             headers["X-Xet-Hash"] = "0" * 64

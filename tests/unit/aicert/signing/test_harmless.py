@@ -61,6 +61,22 @@ def check(root: Path, keys: Pair, place: Path, *more: str) -> int:
     return main([str(word) for word in words])
 
 
+def test_the_signature_of_a_snapshot_is_in_its_cache_too(tmp_path: Path, keys: Pair) -> None:
+    root = snapshot(tmp_path)
+    made = signature(tmp_path, keys, FILES)
+    blob = root.parents[1] / "blobs" / hashlib.sha256(made.read_bytes()).hexdigest()
+    made.rename(blob)
+    (root / "model.sig").symlink_to(f"../../blobs/{blob.name}")
+    words = ["verify-signature", str(root), "--key", str(keys.pub)]
+    assert main(words) == 0
+    blob.rename(tmp_path / "elsewhere.sig")
+    blob.symlink_to(tmp_path / "elsewhere.sig")
+    assert main(words) == 2
+    (root / "model.sig").unlink()
+    (root / "model.sig").symlink_to(tmp_path / "elsewhere.sig")
+    assert main(words) == 2
+
+
 def test_a_snapshot_of_the_hubs_cache_is_verified_in_place(tmp_path: Path, keys: Pair) -> None:
     root = snapshot(tmp_path)
     wanted = {path: FileFact(len(d), hashlib.sha256(d).hexdigest()) for path, d in FILES.items()}
