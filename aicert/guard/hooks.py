@@ -319,8 +319,10 @@ def _load_dataset(guard: Guard, original: Function) -> Function:
                 # The snapshot is one revision; what the hub says of it now is not asked.
                 named.pop("revision", None)
             folder = text if os.path.isdir(text) else ""
-            _check_rows(guard, given.get("data_files"), folder)
             _check_rows(guard, given.get("data_dir"), folder)
+            # As datasets does, relative to both.
+            inner = os.path.join(folder, given.get("data_dir") or "")
+            _check_rows(guard, given.get("data_files"), inner)
             return original(text, *arguments, **named)
 
     return guarded
