@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -10,10 +11,6 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-
-import _cffi_backend
-import cffi
-import cryptography
 
 from aicert.cli.main import main
 from rules.example import model, rows
@@ -91,8 +88,10 @@ def make(folder: Path, frameworks: Path) -> Guarded:
     python.symlink_to(base / "bin" / "python3.11")
     (environment / "pyvenv.cfg").write_text(f"home = {base}/bin\nversion = 3.11\n")
     (site / "aicert").symlink_to(ROOT / "aicert")
-    for module in (cryptography, cffi, _cffi_backend):
-        place = Path(str(module.__file__))
+    for name in ("cryptography", "cffi", "_cffi_backend"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None, name
+        place = Path(str(spec.origin))
         place = place.parent if place.name == "__init__.py" else place
         (site / place.name).symlink_to(place)
     packages = sysconfig.get_path("purelib", vars={"base": str(frameworks)})

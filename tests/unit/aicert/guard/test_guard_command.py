@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from aicert.cli.main import main
+from aicert.errors import ToolError
 from aicert.guard import command
 from tests.unit.signing_keys import pair
 
@@ -126,7 +127,7 @@ def test_it_becomes_the_command(
 
 
 def test_a_program_that_cannot_be_read(policy: Path, tmp_path: Path, capsys: Captured) -> None:
-    with pytest.raises(command.ToolError, match="cannot read"):
+    with pytest.raises(ToolError, match="cannot read"):
         command._interpreter(str(tmp_path))
 
 

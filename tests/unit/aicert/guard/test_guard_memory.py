@@ -1,5 +1,6 @@
 """What the guard verifies and remembers, on real folders and signatures."""
 
+import contextlib
 import os
 import threading
 import time
@@ -10,9 +11,9 @@ import pytest
 
 from aicert.cli.main import main
 from aicert.guard import memory
-from aicert.guard.judge import RefusedError, UnsignedError, find
+from aicert.guard.judge import RefusedError, Subject, UnsignedError, find, judge
 from aicert.guard.memory import Guard, key_of
-from aicert.guard.policy import load_policy
+from aicert.guard.policy import GuardPolicy, load_policy
 from tests.unit.signing_keys import Pair, pair
 from tests.vectors import reading
 
@@ -42,6 +43,18 @@ def model(tmp_path: Path, keys: Pair) -> Path:
     (folder / "sub/weights.bin").write_bytes(b"weights")
     assert main(["sign", str(folder), "--key", str(keys.key)]) == 0
     return folder
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Subject]:
+    """What is judged, which is when files are read."""
+    judged: list[Subject] = []
+
+    def counting(subject: Subject, policy: GuardPolicy) -> None:
+        judged.append(subject)
+        judge(subject, policy)
+
+    monkeypatch.setattr(memory, "judge", counting)
+    return judged
 
 
 def refused(guard: Guard, path: Path, *, is_rows: bool = False) -> str:
@@ -77,9 +90,7 @@ def test_one_file_with_a_signature_of_its_own(
 def test_what_was_verified_is_not_read_again(
     guard_with: MakeGuard, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged = []
-    real = memory.judge
-    monkeypatch.setattr(memory, "judge", lambda *words: (judged.append(1), real(*words)))
+    judged = counted(monkeypatch)
     guard = guard_with()
     for _ in range(3):
         guard.check(model)
@@ -93,9 +104,7 @@ def test_files_from_the_future_are_verified_again_after_the_load(
     guard_with: MakeGuard, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their ctime tells no write that comes within one tick: nothing is remembered of them."""
-    judged = []
-    real = memory.judge
-    monkeypatch.setattr(memory, "judge", lambda *words: (judged.append(1), real(*words)))
+    judged = counted(monkeypatch)
     guard = guard_with(now=lambda: time.time_ns() - 3600 * 10**9)
     with guard.loading():
         guard.check(model)
@@ -105,10 +114,9 @@ def test_files_from_the_future_are_verified_again_after_the_load(
 def test_a_change_while_it_is_verified_is_refused(
     guard_with: MakeGuard, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = memory.judge
 
-    def changing(*words: object) -> None:
-        real(*words)  # type: ignore[arg-type]
+    def changing(subject: Subject, policy: GuardPolicy) -> None:
+        judge(subject, policy)
         (model / "config.json").write_text("[]")
 
     monkeypatch.setattr(memory, "judge", changing)
@@ -157,7 +165,7 @@ def test_a_refusal_that_a_library_caught_fails_the_load(guard_with: MakeGuard, m
     (model / "config.json").write_text("[]")
     guard = guard_with()
     with pytest.raises(RefusedError, match=r"config\.json"):
-        with guard.loading(), __import__("contextlib").suppress(RefusedError):
+        with guard.loading(), contextlib.suppress(RefusedError):
             guard.check(model)
     with pytest.raises(RefusedError, match=r"config\.json"):
         with guard.loading():
