@@ -19,6 +19,8 @@ from aicert.errors import ConfigError, ToolError
 from aicert.files.bounded import StrPath
 from aicert.guard.memory import Guard
 from aicert.guard.policy import load_policy
+from aicert.guard.saving import BESIDE, sign_folder
+from aicert.model_signature.signed_by import SIGNATURE
 
 VARIABLE = "AICERT_GUARD"
 FRAMEWORKS = ("transformers", "peft", "huggingface_hub", "safetensors", "datasets")
@@ -365,6 +367,51 @@ def _rows_second(guard: Guard, original: Function) -> Function:
     return guarded
 
 
+def _checkpoint_saved(guard: Guard, original: Function) -> Function:
+    """`CallbackHandler.on_save`: all of the checkpoint is written."""
+
+    @functools.wraps(original)
+    def guarded(handler: Any, args: Any, state: Any, control: Any) -> Any:
+        given_back = original(handler, args, state, control)
+        if guard.signer is not None and args.should_save:
+            sign_folder(f"{args.output_dir}/checkpoint-{state.global_step}", guard.signer)
+        return given_back
+
+    return guarded
+
+
+def _model_saved(guard: Guard, original: Function) -> Function:
+    """`Trainer.save_model`, by a person: within other methods, files follow."""
+
+    @functools.wraps(original)
+    def guarded(trainer: Any, output_dir: Any = None, _internal_call: bool = False) -> Any:
+        given_back = original(trainer, output_dir, _internal_call)
+        if guard.signer is not None and trainer.args.should_save and not _internal_call:
+            sign_folder(output_dir or trainer.args.output_dir, guard.signer, ignore=BESIDE)
+        return given_back
+
+    return guarded
+
+
+def _upload(guard: Guard, original: Function) -> Function:
+    """`upload_folder`, which `Trainer.push_to_hub` ends in: the card is written by then."""
+
+    @functools.wraps(original)
+    def guarded(*arguments: Any, folder_path: StrPath, **named: Any) -> Any:
+        # Within a repository, a signature would be of a part.
+        if guard.signer is not None and not named.get("path_in_repo"):
+            ignore, allow = named.get("ignore_patterns"), named.get("allow_patterns")
+            sign_folder(folder_path, guard.signer, ignore=ignore, allow=allow)
+            if allow is not None:
+                named["allow_patterns"] = [
+                    *([allow] if isinstance(allow, str) else allow),
+                    SIGNATURE,
+                ]
+        return original(*arguments, folder_path=folder_path, **named)
+
+    return guarded
+
+
 TABLE: dict[str, dict[str, Wrapper]] = {
     "huggingface_hub.file_download": {
         "hf_hub_download": _hub_file,
@@ -378,6 +425,9 @@ TABLE: dict[str, dict[str, Wrapper]] = {
         "HfFileSystem._open": _hub_open,
         "HfFileSystem.get_file": _hub_get,
     },
+    "huggingface_hub.hf_api": {"HfApi.upload_folder": _upload, "upload_folder": _upload},
+    "transformers.trainer": {"Trainer.save_model": _model_saved},
+    "transformers.trainer_callback": {"CallbackHandler.on_save": _checkpoint_saved},
     "transformers.utils.hub": {"cached_file": _cached, "cached_files": _cached},
     "safetensors": {"safe_open": _safe_open},
     "datasets.load": {

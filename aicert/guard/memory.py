@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from aicert.files.bounded import StrPath
 from aicert.guard.judge import UNSEEN, RefusedError, Subject, UnsignedError, find, judge
 from aicert.guard.policy import GuardPolicy
+from aicert.guard.saving import load_key
 from aicert.text import error_lines, safe
 
 Status = tuple[int, ...]
@@ -97,6 +98,8 @@ class Guard:
 
     def __init__(self, policy: GuardPolicy, *, now: Callable[[], int] = time.time_ns) -> None:
         self._policy = policy
+        # Read now: no training ends before its key turns out to be missing.
+        self.signer = None if policy.signing is None else load_key(policy.signing)
         self._now = now
         self._lock = threading.RLock()
         # A child that was forked while another thread hashed would wait for ever.

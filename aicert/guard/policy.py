@@ -41,13 +41,25 @@ class Certificates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signing:
+    """The key that signs what a training saves; `password_env` names a variable, if it has one."""
+
+    key: str
+    password_env: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardPolicy:
-    """What may be loaded. `certificates` None: a certificate counts for nothing."""
+    """What may be loaded, and who signs what is saved.
+
+    `certificates` None: a certificate counts for nothing; `signing` None: nothing is signed.
+    """
 
     path: str
     unsigned: Unsigned
     signers: tuple[Signer, ...]
     certificates: Certificates | None
+    signing: Signing | None = None
 
 
 class _Table(Table):
@@ -84,6 +96,7 @@ def load_policy(path: StrPath) -> GuardPolicy:
     signers = tuple(_signer(item, f"{where}: signer", folder) for item in sections)
     has = table.has("certificate")
     judged = _certificates(table.take("certificate", dict, {}), where, folder) if has else None
+    signing = _signing(table.take("sign", dict), where, folder) if table.has("sign") else None
     table.done()
     if not signers and judged is None:
         raise ConfigError(f"{where}: it names neither a [[signer]] nor a [certificate]")
@@ -92,6 +105,7 @@ def load_policy(path: StrPath) -> GuardPolicy:
         unsigned=cast("Unsigned", unsigned),
         signers=signers,
         certificates=judged,
+        signing=signing,
     )
 
 
@@ -125,6 +139,15 @@ def _signer(item: object, where: str, folder: str) -> Signer:
         if place and not os.path.isfile(place):
             raise ConfigError(f"{where}: there is no file {place!a}")
     return signer
+
+
+def _signing(item: object, where: str, folder: str) -> Signing:
+    table = _Table(item, f"{where}: sign", folder)
+    signing = Signing(key=table.place("key"), password_env=table.take("password-env", str, ""))
+    table.done()
+    if not os.path.isfile(signing.key):
+        raise ConfigError(f"{where}: sign: there is no key {signing.key!a}")
+    return signing
 
 
 def _certificates(item: object, where: str, folder: str) -> Certificates:

@@ -425,3 +425,60 @@ def test_the_limits_are_a_printed_list(environment: Guarded) -> None:
     assert ended.returncode == 0
     for word in ("python -S", "not Python", "vLLM", "same user"):
         assert word in ended.stdout
+
+
+SAVING = """
+import shutil
+from pathlib import Path
+import huggingface_hub
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+from aicert.guard.callback import SigningCallback
+
+signed = "models/signed"
+trainer = Trainer(
+    model=AutoModelForCausalLM.from_pretrained(signed),
+    processing_class=AutoTokenizer.from_pretrained(signed),
+    args=TrainingArguments(output_dir="output", report_to=[], use_cpu=True, hub_model_id="org/new"),
+)
+trainer.state.global_step = 3
+trainer.save_model("output/checkpoint-3", _internal_call=True)
+trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+attempt("checkpoint", lambda: AutoModelForCausalLM.from_pretrained("output/checkpoint-3"))
+shutil.copyfile("output/checkpoint-3/model.sig", "by-guard.sig")
+Path("output/checkpoint-3/model.sig").unlink()
+SigningCallback(key="k.pem").on_save(trainer.args, trainer.state, trainer.control)
+attempt("checkpoint, by the callback", lambda: AutoModelForCausalLM.from_pretrained(
+    "output/checkpoint-3"))
+trainer.save_model()
+attempt("saved", lambda: AutoModelForCausalLM.from_pretrained("output"))
+
+def commit(self, repo_id, operations, **named):
+    # Where the client would connect: what it sends is the repository.
+    for each in operations:
+        place = Path("pushed", each.path_in_repo)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with each.as_file() as file:
+            place.write_bytes(file.read())
+
+huggingface_hub.HfApi.create_commit = commit
+huggingface_hub.HfApi.create_repo = lambda *_, **named: huggingface_hub.RepoUrl(
+    "https://huggingface.co/org/new")
+trainer.hub_model_id = "org/new"
+trainer.push_to_hub()
+results["pushed"] = sorted(path.name for path in Path("pushed").rglob("*"))
+attempt("from the hub", lambda: AutoModelForCausalLM.from_pretrained("pushed"))
+Path("pushed/README.md").write_text("changed")
+attempt("another card", lambda: AutoModelForCausalLM.from_pretrained("pushed"))
+"""
+
+
+def test_what_a_trainer_saves_and_pushes_is_signed(
+    environment: Guarded, models: Path, keys: Pair
+) -> None:
+    policy = environment.folder / "signing.toml"
+    policy.write_text('[[signer]]\nkey = "k.pub"\n[sign]\nkey = "k.pem"\n')
+    tried = environment.attempts(SAVING, policy=str(policy))
+    for name in ("checkpoint", "checkpoint, by the callback", "saved", "from the hub"):
+        assert tried[name].startswith(THROUGH), tried
+    assert {"README.md", "model.safetensors", "model.sig"} <= set(tried["pushed"])
+    assert "changed   README.md" in tried["another card"]

@@ -22,6 +22,7 @@ MAY_USE_RICH = {"aicert/cli/progress.py", "aicert/cli/table.py"}
 EXTRAS: dict[str, set[str]] = {
     "aicert/exports/card.py": set(),
     "aicert/exports/card_places.py": {"markdown_it", "yaml"},
+    "aicert/guard/callback.py": {"transformers"},
     "aicert/signing/sigstore_signer.py": {"sigstore"},
     "aicert/signing/pkcs11_signer.py": {"pkcs11"},
     "aicert/signing/tpm_signer.py": {"tpm2_pytss"},

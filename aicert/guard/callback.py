@@ -1,0 +1,25 @@
+"""For a Trainer without a guard: a callback that signs each checkpoint.
+
+    trainer = Trainer(..., callbacks=[SigningCallback(key="key.pem")])
+
+Under a guard whose policy has `[sign]`, nothing has to be said: see `hooks.py`.
+"""
+
+from typing import Any
+
+from transformers import TrainerCallback
+
+from aicert.guard.policy import Signing
+from aicert.guard.saving import load_key, sign_folder
+
+
+class SigningCallback(TrainerCallback):  # type: ignore[misc]
+    """Signs `checkpoint-STEP` when all of it is written."""
+
+    def __init__(self, key: str, password_env: str = "") -> None:
+        self._signer = load_key(Signing(key=key, password_env=password_env))
+
+    def on_save(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        """Sign the checkpoint of this step, in the one process that writes it."""
+        if args.should_save:
+            sign_folder(f"{args.output_dir}/checkpoint-{state.global_step}", self._signer)

@@ -1,0 +1,64 @@
+"""Sign what a training saves: checkpoints, the model, and the folder that goes to the hub.
+
+A signature covers a folder as it is then; what the caller will not upload is left out of it, and
+the signature names it.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from aicert.errors import ConfigError
+from aicert.files.bounded import StrPath
+from aicert.guard.policy import Signing
+from aicert.model_signature.signed_by import SIGNATURE
+from aicert.signing import sign as signing
+from aicert.signing.keys import KeySigner, load_signer
+
+# What a Trainer keeps beside the model and goes on writing to.
+BESIDE = ("checkpoint-*", "runs", "logs")
+Patterns = str | Sequence[str] | None
+
+
+def load_key(how: Signing) -> KeySigner:
+    """The signer that a policy names; read at the start, so that no training ends without it."""
+    password = None
+    if how.password_env:
+        password = os.environ.get(how.password_env)
+        if password is None:
+            raise ConfigError(f"there is no environment variable {how.password_env[:80]!a}")
+    return load_signer(how.key, password=password)
+
+
+def sign_folder(
+    folder: StrPath, signer: KeySigner, *, ignore: Patterns = (), allow: Patterns = None
+) -> None:
+    """Write the folder's `model.sig`; `ignore` and `allow` as huggingface_hub has them."""
+    root = Path(folder)
+    left_out = list(_left_out(root, "", _each(ignore), None if allow is None else _each(allow)))
+    signing.sign(root, signer, ignored=left_out)
+
+
+def _each(patterns: Patterns) -> tuple[str, ...]:
+    names = (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
+    # To the hub's client, a pattern with a slash at its end is a folder's.
+    return tuple(f"{name}*" if name.endswith("/") else name for name in names)
+
+
+def _left_out(
+    root: Path, prefix: str, ignore: Sequence[str], allow: Sequence[str] | None
+) -> Iterator[str]:
+    with os.scandir(root / prefix) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        path = f"{prefix}{entry.name}"
+        # A star stands for slashes too: `checkpoint-*` for all in such a folder.
+        if any(fnmatchcase(path, pattern) for pattern in ignore):
+            yield path
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _left_out(root, f"{path}/", ignore, allow)
+        elif allow is not None and not any(
+            fnmatchcase(path, pattern) for pattern in (*allow, SIGNATURE)
+        ):
+            yield path
