@@ -1,10 +1,11 @@
 """A server that answers as the Hugging Face hub does to `huggingface_hub`, with faults on demand.
 
 Written from the hub's API documentation and from what the client reads: repository info, the
-tree in pages (RFC 8288 `Link`), `resolve/` with LFS and Xet-stored files redirected to another
-origin by signed addresses, X-Error-Code, Retry-After.
+tree in pages (RFC 8288 `Link`), commits, `resolve/` with LFS and Xet-stored files redirected to
+another origin by signed addresses, X-Error-Code, Retry-After.
 """
 
+import base64
 import hashlib
 import json
 from collections import defaultdict
@@ -84,8 +85,40 @@ class Hub:
         if path.startswith("/api/"):
             if self.api_faults:
                 return self.api_faults.pop(0)
+            if request.method == "POST":
+                return self._write(request, path)
             return self._api(request, path)
         return self._resolve(request, path)
+
+    def _write(self, request: Request, path: str) -> Reply:
+        """What a client that uploads asks for: no file goes by LFS."""
+        if path == "/api/validate-yaml":
+            answer: dict[str, object] = {}
+        elif path == "/api/repos/create":
+            asked = json.loads(request.body)
+            name = f"{asked['organization']}/{asked['name']}"
+            self.add(name, {})
+            answer = {"url": f"{self.front.url}/{name}", "id": name}
+        elif "/preupload/" in path:
+            answer = {
+                "files": [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(request.body)["files"]
+                ]
+            }
+        else:
+            name = path.removeprefix("/api/models/").partition("/commit/")[0]
+            added = [json.loads(line) for line in request.body.splitlines()]
+            files = {
+                one["value"]["path"]: File(data=base64.b64decode(one["value"]["content"]))
+                for one in added
+                if one["key"] == "file"
+            }
+            commit = f"{len(self.repositories[name].commits):040x}"
+            latest = self.repositories[name].revisions["main"]
+            self.add(name, self.repositories[name].commits[latest] | files, commit)
+            answer = {"commitUrl": f"{self.front.url}/{name}/commit/{commit}", "commitOid": commit}
+        return Reply(body=json.dumps(answer).encode(), headers=JSON)
 
     def _api(self, request: Request, path: str) -> Reply:
         # Of a repository alone, its default revision.
