@@ -23,7 +23,7 @@ from aicert.guard.saving import BESIDE, sign_folder
 from aicert.model_signature.signed_by import SIGNATURE
 
 VARIABLE = "AICERT_GUARD"
-FRAMEWORKS = ("transformers", "peft", "huggingface_hub", "safetensors", "datasets")
+FRAMEWORKS = ("transformers", "peft", "huggingface_hub", "safetensors", "datasets", "axolotl")
 # Names that `from_pretrained` of one class or another gives what it loads.
 _PATHS = (
     "pretrained_model_name_or_path", "pretrained_model_or_path", "model_id", "peft_model_id",
@@ -393,6 +393,20 @@ def _model_saved(guard: Guard, original: Function) -> Function:
     return guarded
 
 
+def _trained(guard: Guard, original: Function) -> Function:
+    """`axolotl.train.train`: it saves by several ways, and is done when it returns."""
+
+    @functools.wraps(original)
+    def guarded(cfg: Any, *arguments: Any, **named: Any) -> Any:
+        given_back = original(cfg, *arguments, **named)
+        # torchrun's name for it: one process of many has written.
+        if guard.signer is not None and os.environ.get("RANK", "0") == "0":
+            sign_folder(cfg.output_dir, guard.signer, ignore=BESIDE)
+        return given_back
+
+    return guarded
+
+
 def _upload(guard: Guard, original: Function) -> Function:
     """`upload_folder`, which `Trainer.push_to_hub` ends in: the card is written by then."""
 
@@ -430,6 +444,7 @@ TABLE: dict[str, dict[str, Wrapper]] = {
     "transformers.trainer_callback": {"CallbackHandler.on_save": _checkpoint_saved},
     "transformers.utils.hub": {"cached_file": _cached, "cached_files": _cached},
     "safetensors": {"safe_open": _safe_open},
+    "axolotl.train": {"train": _trained},
     "datasets.load": {
         "load_dataset": _load_dataset,
         "load_dataset_builder": _load_dataset,

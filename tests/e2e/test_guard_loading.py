@@ -460,6 +460,8 @@ attempt("from the hub", lambda: AutoModelForCausalLM.from_pretrained("org/new"))
 place = Path(huggingface_hub.hf_hub_download("org/new", "README.md"))
 results["pushed"] = sorted(path.name for path in place.parent.iterdir())
 place.resolve().write_text("changed")
+import axolotl.train
+results["axolotl"] = axolotl.train.train.__wrapped__.__module__
 attempt("another card", lambda: AutoModelForCausalLM.from_pretrained("org/new"))
 """
 
@@ -475,3 +477,4 @@ def test_what_a_trainer_saves_and_pushes_is_signed(
         assert tried[name].startswith(THROUGH), tried
     assert {"README.md", "model.safetensors", "model.sig"} <= set(tried["pushed"])
     assert "changed   README.md" in tried["another card"]
+    assert tried["axolotl"] == "axolotl.train"

@@ -77,6 +77,18 @@ def test_a_checkpoint_is_signed_by_the_process_that_writes_it(
     assert verified(output / "checkpoint-3", keys) == 0
 
 
+def test_what_axolotl_trained_is_signed_by_its_first_process(
+    guard: Guard, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = hooks._trained(guard, lambda *_: "trained")
+    monkeypatch.setenv("RANK", "1")
+    assert train(SimpleNamespace(output_dir=str(output)), "rows") == "trained"
+    assert not (output / "model.sig").exists()
+    monkeypatch.delenv("RANK")
+    assert train(SimpleNamespace(output_dir=str(output)), "rows") == "trained"
+    assert signed(output) == {"model.bin", "_private", "sub/x.txt"}
+
+
 @pytest.mark.parametrize(
     ("patterns", "covered", "handed_on"),
     [
@@ -116,6 +128,7 @@ def test_without_a_key_nothing_is_signed(tmp_path: Path, keys: Pair, output: Pat
     hooks._model_saved(guard, lambda *_: None)(SimpleNamespace(args=arguments))
     state = SimpleNamespace(global_step=3)
     hooks._checkpoint_saved(guard, lambda *_: None)(None, arguments, state, None)
+    hooks._trained(guard, lambda *_: None)(arguments)
     assert list(output.rglob("model.sig")) == []
 
 
