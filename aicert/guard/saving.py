@@ -49,8 +49,8 @@ def _each(patterns: Patterns) -> tuple[str, ...]:
 def _left_out(
     root: Path, prefix: str, ignore: Sequence[str], allow: Sequence[str] | None
 ) -> Iterator[str]:
-    with os.scandir(root / prefix) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+    with os.scandir(root / prefix) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:
         path = f"{prefix}{entry.name}"
         # A star stands for slashes too: `checkpoint-*` for all in such a folder.
