@@ -21,6 +21,7 @@ LIMITS = (
         " copied from a model (HF_HOME/modules)"
     ),
     "rows of a streamed data set, and weights that are read lazily, after the load has returned",
+    "code that kernels, evaluate and the like fetch and run",
     "optimizer states and schedulers of a Trainer's checkpoint: they are read by torch.load",
     "a signature and a certificate, of which one was taken away: the other decides",
 )

@@ -104,6 +104,26 @@ def swapped_while_open():
 
 attempt("swapped while open", swapped_while_open)
 
+import peft
+from aicert.cli.main import main
+
+def base():
+    return AutoModelForCausalLM.from_pretrained("models/signed")
+
+lora = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
+peft.get_peft_model(base(), lora).save_pretrained("adapter")
+for turn in ("unsigned", "signed", "changed"):
+    if turn == "signed":
+        main(["sign", "adapter", "--key", "k.pem"])
+    if turn == "changed":
+        with open("adapter/adapter_model.safetensors", "r+b") as file:
+            file.seek(-1, 2)
+            file.write(b"x")
+    attempt(f"adapter: {turn}", lambda: peft.PeftModel.from_pretrained(base(), "adapter"))
+    attempt(f"whole adapter: {turn}", lambda: peft.AutoPeftModelForCausalLM.from_pretrained(
+        "adapter"))
+    attempt(f"added adapter: {turn}", lambda: base().load_adapter("adapter"))
+
 from aicert.guard import hooks
 guard = hooks._STATE["guard"]
 began = time.process_time()
@@ -144,6 +164,13 @@ def test_what_is_not_as_it_was_signed_does_not_load(
     said = tried_models[f"{kind}: {name}"]
     assert said.startswith(("RefusedError: ", "UnsignedError: ")), said
     assert REFUSALS[name] in said
+
+
+@pytest.mark.parametrize("kind", ["adapter", "whole adapter", "added adapter"])
+def test_an_adapter_is_verified_as_a_model_is(tried_models: dict[str, str], kind: str) -> None:
+    assert tried_models[f"{kind}: signed"].startswith(THROUGH), tried_models[f"{kind}: signed"]
+    assert REFUSALS["unsigned"] in tried_models[f"{kind}: unsigned"]
+    assert "changed   adapter_model.safetensors" in tried_models[f"{kind}: changed"]
 
 
 def test_a_pipeline_loads_through_the_same(tried_models: dict[str, str]) -> None:

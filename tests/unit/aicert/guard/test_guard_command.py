@@ -1,6 +1,7 @@
 """`aicert guard`: which command's Python would be guarded. That it is: tests/e2e."""
 
 import os
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from aicert.cli.main import main
 from aicert.errors import ToolError
 from aicert.guard import command
+from aicert.guard.line import LINE
 from tests.unit.signing_keys import pair
 
 Captured = pytest.CaptureFixture[str]
@@ -143,6 +145,19 @@ def test_the_line_is_installed_beside_the_packages(
     assert text.count("\n") == 1
     monkeypatch.delenv("AICERT_GUARD", raising=False)
     exec(text)  # noqa: S102 - as `site` does; without the variable it does nothing
+
+
+def test_a_python_without_aicert_ends_where_the_variable_is_set() -> None:
+    # Python itself goes on after an error in a `.pth`.
+    for value, code, output in (("guard.toml", 2, ""), ("", 0, "on\n")):
+        ended = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", LINE + "print('on')"],
+            env={"AICERT_GUARD": value},
+            capture_output=True,
+            text=True,
+        )
+        assert (ended.returncode, ended.stdout) == (code, output), ended.stderr
+        assert ("error: the guard did not start" in ended.stderr) is (code == 2)
 
 
 def test_the_limits_are_printed(capsys: Captured) -> None:
