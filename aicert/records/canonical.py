@@ -54,13 +54,14 @@ def _fit(kind: Type, name: str) -> Fit | None:
 
 
 def _fit_struct(fields: tuple[tuple[str, Type], ...]) -> Fit:
-    names = dict(fields)
+    missing = dict.fromkeys(name for name, _ in fields)
     fits = [(name, fit) for name, kind in fields if (fit := _fit(kind, name)) is not None]
 
     def fit_struct(value: Mapping[str, object]) -> object:
-        if not value.keys() <= names.keys():
+        if not value.keys() <= missing.keys():
             raise RowRefused("its columns differ from those of the first reading")
-        row = {name: value.get(name) for name in names}
+        # Not name by name: rows that share few of many columns are nearly all nulls.
+        row: dict[str, object] = {**missing, **value}
         for name, fit in fits:
             row[name] = fit(row[name])
         return row

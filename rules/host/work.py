@@ -105,11 +105,18 @@ def locked(root: Path, run: str) -> Iterator[Path | None]:
 
 
 def remove(path: Path) -> None:
-    """Remove a tree, also one whose directories are read-only."""
+    """Remove a tree, also one whose directories are read-only. A link goes, never what it names."""
     if not os.path.lexists(path):
         return
-    for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o700)
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    os.chmod(path, 0o700)
+    for folder, names, _ in os.walk(path):
+        # Before they are listed: who may not read a folder is told that it is empty.
+        for name in names:
+            if not os.path.islink(inner := os.path.join(folder, name)):
+                os.chmod(inner, 0o700)
     shutil.rmtree(path)
 
 
