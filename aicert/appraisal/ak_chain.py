@@ -11,8 +11,9 @@ there is no verdict, since nothing was checked that failed.
 What a sound certificate is, and what is left out of X.509, says `crypto/x509.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -134,22 +135,19 @@ def _to_root(path: "Sequence[Certificate]", root: Root, at: datetime) -> "list[C
     return extended(list(path))
 
 
+def _holds(
+    check: "Callable[[Certificate, Certificate], None]", child: "Certificate", issuer: "Certificate"
+) -> bool:
+    try:
+        check(child, issuer)
+    except EvidenceError:
+        return False
+    return True
+
+
 def _signed_by(child: "Certificate", issuer: "Certificate") -> bool:
-    if child.issuer.public_bytes() != issuer.subject.public_bytes():
-        return False
-    try:
-        check_signature(child, issuer)
-    except EvidenceError:
-        return False
-    return True
-
-
-def _names_key_of(child: "Certificate", issuer: "Certificate") -> bool:
-    try:
-        check_key_identifier(child, issuer)
-    except EvidenceError:
-        return False
-    return True
+    same = child.issuer.public_bytes() == issuer.subject.public_bytes()
+    return same and _holds(check_signature, child, issuer)
 
 
 def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceError:
@@ -166,8 +164,9 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceEr
         last = next((one for one in known if one != last and _signed_by(last, one)), last)
     issuer = last.issuer
     named = [one for one in known if one.subject == issuer]
+    fits = partial(_holds, check_key_identifier, last)
     # An intermediate may have another key than the one of its name that is pinned: Google's do.
-    wrong = any(one.issuer == one.subject or _names_key_of(last, one) for one in named)
+    wrong = any(one.issuer == one.subject or fits(one) for one in named)
     if not roots or issuer == last.subject or wrong:
         return EvidenceError(f"the AK certificate chains to no root of this policy: {names}")
     return UndecidedError(

@@ -7,10 +7,11 @@ from a field of the certificate. Every check of `result.CHECKS` is decided exact
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist
-from aicert.appraisal.checks.boot import AcceptedImage, Boot, appraise_boot
+from aicert.appraisal.checks.boot import Boot, appraise_boot
 from aicert.appraisal.checks.demands import appraise_policy
 from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile
 from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
@@ -36,6 +37,9 @@ from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.measurement import INPUT_PCR, OUTPUT_PCR
 from aicert.frozen import replace
+
+if TYPE_CHECKING:
+    from aicert.formats.image_lock import ImageLock
 
 SHOWN = 5
 # Of inputs and outputs; every certificate's are compared.
@@ -156,7 +160,7 @@ def _shown(checklist: Checklist, key: CertifiedKey) -> bool:
     return not is_confidential(key.root.tier) or all(map(checklist.is_ok, CHIP_CHECKS))
 
 
-def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str, ...]:
+def _trusts(key: CertifiedKey | None, image: "ImageLock | None") -> tuple[str, ...]:
     """What a pass rests on, in words."""
     if key is None:
         return ()
@@ -170,9 +174,8 @@ def _trusts(key: CertifiedKey | None, image: AcceptedImage | None) -> tuple[str,
     if is_confidential(root.tier):
         trusted.append("the maker of the processor, and the paravisor that holds that TPM")
     if image is not None:
-        lock = image.lock
         trusted.append(
-            f"image {lock.name}: that its lock leads to these PCR values (rebuild it to see)"
+            f"image {image.name}: that its lock leads to these PCR values (rebuild it to see)"
         )
     else:
         trusted.append("the software of that machine, which nothing measured")

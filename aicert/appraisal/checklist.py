@@ -2,7 +2,7 @@
 
 `step` hands a check the verified values that it needs; where one of them is missing the check is
 `not-checked` and names the first cause. A check says no by raising an AicertError; what it cannot
-judge (NotDecidedError, UndecidedError) is no failed check.
+judge (UndecidedError: neither yes nor no) is no failed check.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,6 @@ G = TypeVar("G")
 T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
-
-
-class NotDecidedError(Exception):
-    """A check that can say neither yes nor no; its text says what is missing, `hint` what to do."""
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 class NotApplicableError(Exception):
@@ -57,17 +49,14 @@ class Checklist:
             raise ValueError(f"check {check} lacks what it needs though {needs} are ok")
         try:
             detail, value = work(given)
-        except NotDecidedError as reason:
-            self._causes[check] = check
-            self._put(check, "not-checked", str(reason), reason.hint)
-        except UndecidedError as error:
-            self._causes[check] = check
-            self._put(check, "not-checked", error.message, error.hint)
         except NotApplicableError as reason:
             self._put(check, "not-applicable", str(reason))
         except AicertError as error:
             self._causes[check] = check
-            self._put(check, "failed", error.message, error.hint)
+            verdict: CheckVerdict = "failed"
+            if isinstance(error, UndecidedError):
+                verdict = "not-checked"
+            self._put(check, verdict, error.message, error.hint)
         else:
             self._put(check, "ok", detail)
             return value

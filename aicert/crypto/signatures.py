@@ -12,7 +12,6 @@ from aicert.formats.tpm import (
     ALG_ECDSA,
     ALG_RSAPSS,
     ALG_RSASSA,
-    ALG_SHA256,
     CURVE_P256,
     HASHES,
     Public,
@@ -28,13 +27,12 @@ if TYPE_CHECKING:
 def verify_signature(key: "PublicKeyTypes", signature: Signature, data: bytes) -> None:
     """Raise EvidenceError unless `key` made `signature` over `data`; the key's kind must fit."""
     from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-    hash_ = _cryptography_hash(signature.hash)
+    hash_ = _hash_by_name(HASHES[signature.hash])
     try:
         if signature.scheme == ALG_ECDSA and isinstance(key, ec.EllipticCurvePublicKey):
-            der = utils.encode_dss_signature(signature.r, signature.s)
-            key.verify(der, data, ec.ECDSA(hash_))
+            key.verify(ecdsa_der(signature.r, signature.s), data, ec.ECDSA(hash_))
         elif signature.scheme == ALG_RSASSA and isinstance(key, rsa.RSAPublicKey):
             key.verify(signature.rsa, data, padding.PKCS1v15(), hash_)
         elif signature.scheme == ALG_RSAPSS and isinstance(key, rsa.RSAPublicKey):
@@ -49,61 +47,51 @@ def verify_signature(key: "PublicKeyTypes", signature: Signature, data: bytes) -
         ) from None
 
 
-def _cryptography_hash(algorithm: int) -> "hashes.HashAlgorithm":
+def _hash_by_name(name: str) -> "hashes.HashAlgorithm":
     from cryptography.hazmat.primitives import hashes
 
-    if algorithm == ALG_SHA256:
-        return hashes.SHA256()
-    return hashes.SHA384() if HASHES[algorithm] == "sha384" else hashes.SHA512()
+    known = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+    return known[name]
 
 
 def ec_key(public: Public) -> "EllipticCurvePublicKey":
     """The P-256 or P-384 key of a TPM's public area; a point off the curve is an EvidenceError."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     if public.type != ALG_ECC:
         raise EvidenceError("the public area is not an elliptic curve key")
-    curve = ec.SECP256R1() if public.curve == CURVE_P256 else ec.SECP384R1()
-    x, y = int.from_bytes(public.x), int.from_bytes(public.y)
+    bits = 256 if public.curve == CURVE_P256 else 384
+    return point(public.x, public.y, bits, "the public area's point is not on its curve")
+
+
+def point(x: bytes, y: bytes, bits: int, refusal: str) -> "EllipticCurvePublicKey":
+    """The key of P-256 or P-384 that is this point; EvidenceError(refusal) where it is none."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    curve = ec.SECP256R1() if bits == 256 else ec.SECP384R1()
+    numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), curve)
     try:
-        return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
+        return numbers.public_key()
     except ValueError:
-        raise EvidenceError("the public area's point is not on its curve") from None
+        raise EvidenceError(refusal) from None
 
 
-def verify_ecdsa_sha256(
-    key: "EllipticCurvePublicKey", signature: bytes, data: bytes, refusal: str
+def verify_ecdsa(
+    key: "EllipticCurvePublicKey", signature: bytes, data: bytes, hash_: str, refusal: str
 ) -> None:
     """Raise EvidenceError(refusal) unless `key` made `signature` (DER) over `data`."""
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    _verify_ecdsa(key, signature, data, SHA256(), refusal)
-
-
-def verify_ecdsa_sha384(
-    key: "EllipticCurvePublicKey", r: int, s: int, data: bytes, refusal: str
-) -> None:
-    """Raise EvidenceError(refusal) unless `key` made the signature `r`, `s` over `data`."""
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-    from cryptography.hazmat.primitives.hashes import SHA384
-
-    _verify_ecdsa(key, encode_dss_signature(r, s), data, SHA384(), refusal)
-
-
-def _verify_ecdsa(
-    key: "EllipticCurvePublicKey",
-    signature: bytes,
-    data: bytes,
-    hash_: "hashes.HashAlgorithm",
-    refusal: str,
-) -> None:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec
 
     try:
-        key.verify(signature, data, ec.ECDSA(hash_))
+        key.verify(signature, data, ec.ECDSA(_hash_by_name(hash_)))
     except InvalidSignature:
         raise EvidenceError(refusal) from None
+
+
+def ecdsa_der(r: int, s: int) -> bytes:
+    """A signature's two numbers as DER."""
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+    return encode_dss_signature(r, s)
 
 
 def rsa_numbers(key: "PublicKeyTypes") -> tuple[int, int] | None:

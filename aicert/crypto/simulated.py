@@ -14,9 +14,6 @@ from typing import Final
 from cryptography import x509
 
 SIMULATED_OID: Final = x509.ObjectIdentifier("2.25.3214563613494754210343687755204269527")
-AK_CERTIFICATE_EKU: Final = x509.ObjectIdentifier("2.23.133.8.3")
-"""tcg-kp-AIKCertificate (TCG Credential Profiles for TPM Family 2.0, "Key Usage")."""
-
 DRIVERS: Final = ("local", "qemu")
 _UTF8_STRING: Final = 0x0C
 

@@ -9,15 +9,16 @@ AIA fetching, name constraints (critical: refused).
 
 import warnings
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aicert.errors import EvidenceError, UndecidedError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-    from cryptography.x509 import BasicConstraints, Certificate, KeyUsage, Name, ObjectIdentifier
+    from cryptography.x509 import BasicConstraints, Certificate, ExtensionType, KeyUsage, Name
 
+E = TypeVar("E", bound="ExtensionType")
 
 # An NV index holds some 4 KiB; certificates in use are 0.3 to 2 KiB.
 MAX_CERTIFICATE = 8192
@@ -201,54 +202,44 @@ def _common_name(name: "Name") -> str:
     return str(names[-1].value) if names else ""
 
 
-def extension_of(certificate: "Certificate", oid: "ObjectIdentifier") -> object:
-    """The value of an extension, None if it is absent."""
-    for extension in certificate.extensions:
-        if extension.oid == oid:
-            return extension.value
-    return None
+def extension_of(certificate: "Certificate", kind: type[E]) -> E | None:
+    """The value of an extension that RFC 5280 knows, None if it is absent."""
+    values = (extension.value for extension in certificate.extensions)
+    return next((value for value in values if isinstance(value, kind)), None)
 
 
 def basic_constraints(certificate: "Certificate") -> "BasicConstraints | None":
     """The basic constraints extension of a CA, None for any other certificate."""
-    from cryptography import x509
+    from cryptography.x509 import BasicConstraints
 
-    constraints = extension_of(certificate, x509.BasicConstraints.oid)
-    return (
-        constraints if isinstance(constraints, x509.BasicConstraints) and constraints.ca else None
-    )
+    constraints = extension_of(certificate, BasicConstraints)
+    return constraints if constraints is not None and constraints.ca else None
 
 
 def key_usage(certificate: "Certificate") -> "KeyUsage | None":
     """The key usage extension, None if it is absent."""
-    from cryptography import x509
+    from cryptography.x509 import KeyUsage
 
-    usage = extension_of(certificate, x509.KeyUsage.oid)
-    return usage if isinstance(usage, x509.KeyUsage) else None
+    return extension_of(certificate, KeyUsage)
 
 
 def extended_key_usage(certificate: "Certificate") -> frozenset[str] | None:
     """The dotted key purposes, None if the extension is absent."""
-    from cryptography import x509
+    from cryptography.x509 import ExtendedKeyUsage
 
-    usage = extension_of(certificate, x509.ExtendedKeyUsage.oid)
-    if not isinstance(usage, x509.ExtendedKeyUsage):
-        return None
-    return frozenset(oid.dotted_string for oid in usage)
+    usage = extension_of(certificate, ExtendedKeyUsage)
+    return None if usage is None else frozenset(oid.dotted_string for oid in usage)
 
 
 def check_key_identifier(child: "Certificate", issuer: "Certificate") -> None:
     """EvidenceError where `child` names the key of another issuer."""
-    from cryptography import x509
+    from cryptography.x509 import AuthorityKeyIdentifier, SubjectKeyIdentifier
 
-    of_child = extension_of(child, x509.AuthorityKeyIdentifier.oid)
-    of_issuer = extension_of(issuer, x509.SubjectKeyIdentifier.oid)
-    if not isinstance(of_child, x509.AuthorityKeyIdentifier) or of_child.key_identifier is None:
+    of_child = extension_of(child, AuthorityKeyIdentifier)
+    of_issuer = extension_of(issuer, SubjectKeyIdentifier)
+    if of_child is None or of_child.key_identifier is None:
         return
-    if (
-        not isinstance(of_issuer, x509.SubjectKeyIdentifier)
-        or of_issuer.digest != of_child.key_identifier
-    ):
+    if of_issuer is None or of_issuer.digest != of_child.key_identifier:
         raise EvidenceError(
             f"{common_name(child)[:80]!a} names another issuer key than "
             f"that of {common_name(issuer)[:80]!a}"
@@ -268,30 +259,22 @@ def check_signature(child: "Certificate", issuer: "Certificate") -> None:
         ) from None
 
 
-def p384_key(certificate: "Certificate", what: str) -> "EllipticCurvePublicKey":
-    """The certificate's key; EvidenceError unless it is on P-384."""
+def key_on(certificate: "Certificate", curve: str, what: str) -> "EllipticCurvePublicKey":
+    """The certificate's key; EvidenceError unless it is on that curve (`CURVES`)."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = certificate.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
-        raise EvidenceError(f"{what}: the key is not P-384")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != curve:
+        raise EvidenceError(f"{what}: the key is not P-{curve[4:7]}")
     return key
 
 
-def private_extensions(certificate: "Certificate", what: str) -> dict[str, bytes]:
-    """The values of extensions that RFC 5280 does not know, by dotted name; none may be critical,
-    not even of those that it knows.
-    """
+def private_extensions(certificate: "Certificate") -> dict[str, bytes]:
+    """The values of the extensions that RFC 5280 does not know, by dotted name."""
     from cryptography.x509 import UnrecognizedExtension
 
-    values = {}
-    for extension in certificate.extensions:
-        oid = extension.oid.dotted_string
-        if extension.critical:
-            raise EvidenceError(f"{what}: extension {oid} is critical and not understood")
-        if isinstance(extension.value, UnrecognizedExtension):
-            values[oid] = extension.value.value
-    return values
+    values = ((one.oid.dotted_string, one.value) for one in certificate.extensions)
+    return {oid: v.value for oid, v in values if isinstance(v, UnrecognizedExtension)}
 
 
 def issued_with_pss(child: "Certificate", signed: bytes, issuer: "Certificate") -> bool:

@@ -109,8 +109,8 @@ def _check_names(chain: Sequence[x509.Certificate]) -> None:
     """
     addressed = any(c.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS) for c in chain)
     for issuer in chain[1:]:
-        allowed = extension_of(issuer, x509.NameConstraints.oid)
-        if not isinstance(allowed, x509.NameConstraints):
+        allowed = extension_of(issuer, x509.NameConstraints)
+        if allowed is None:
             continue
         for name in (*(allowed.permitted_subtrees or ()), *(allowed.excluded_subtrees or ())):
             if isinstance(name, x509.DirectoryName) or (

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from aicert.appraisal.ak_chain import EKU_AK
 from aicert.crypto import simulated
 from aicert.errors import ToolError
 
@@ -67,7 +68,7 @@ class Ca:
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         builder = builder.add_extension(_key_usage(digital_signature=True), True)
         builder = builder.add_extension(
-            x509.ExtendedKeyUsage([simulated.AK_CERTIFICATE_EKU]), False
+            x509.ExtendedKeyUsage([x509.ObjectIdentifier(EKU_AK)]), False
         )
         builder = builder.add_extension(_authority_key_id(self.key), False)
         builder = builder.add_extension(simulated.extension(self.driver), True)

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
+from aicert.appraisal.ak_chain import EKU_AK
 from aicert.crypto import simulated
 from aicert.errors import ToolError
 from enclave_runner.attester.tpm import Tpm, cut_padding
@@ -71,7 +72,7 @@ def tool(*command: str | Path) -> str:
 def test_ak_certificate(evidence: Evidence, tmp_path: Path) -> None:
     certificate = x509.load_der_x509_certificate(evidence.ak_chain[0])
     usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(usages) == [simulated.AK_CERTIFICATE_EKU]
+    assert list(usages) == [x509.ObjectIdentifier(EKU_AK)]
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical
     assert not constraints.value.ca

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
-from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError, both
+from aicert.appraisal.checklist import Checklist, NotApplicableError, both
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.policy import FIRMWARE_PCRS, Firmware, Policy
 from aicert.appraisal.result import BOOT_CHECKS
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, of_bytes
 from aicert.frozen import dataclass
@@ -29,17 +29,12 @@ IMAGE_PCRS = {"boot.pcr4": (4,), "boot.pcr11": (11,), "boot.pcr12-13": (12, 13)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedImage:
-    """The reference values of an image that the policy accepts."""
-
-    lock: "ImageLock"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """What is known of a boot. `compared`: the registers that hold what was wanted."""
+    """What is known of a boot. `image`: the lock of one that the policy accepts; `compared`: the
+    registers that hold what was wanted.
+    """
 
-    image: AcceptedImage | None
+    image: "ImageLock | None"
     compared: frozenset[int]
 
 
@@ -57,7 +52,7 @@ def appraise_boot(
             checklist.step(check, _nothing_measured, key, "platform.tier")
         return Boot(image=None, compared=frozenset())
 
-    def image(given: VerifiedRun) -> tuple[str, AcceptedImage]:
+    def image(given: VerifiedRun) -> "tuple[str, ImageLock]":
         lock = _accepted(certificate, policy)
         _refuse_revoked(lock)
         stated, locked = given.statement.builder, lock.verity
@@ -67,8 +62,7 @@ def appraise_boot(
                 "the statement and the accepted image name different dm-verity roots\n"
                 f"found     {_roots(of_image)}\nexpected  {_roots(locked)}"
             )
-        detail = f"policy {policy.name} accepts image {lock.name}\n{lock.digest}"
-        return detail, AcceptedImage(lock=lock)
+        return f"policy {policy.name} accepts image {lock.name}\n{lock.digest}", lock
 
     accepted = checklist.step("boot.image", image, run, "platform.tier", "statement.form")
     given = both(accepted, quote)
@@ -92,10 +86,10 @@ def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
     with those of the certificate.
     """
     if not policy.accepted:
-        raise NotDecidedError(f"policy {policy.name} accepts no machine image yet")
+        raise UndecidedError(f"policy {policy.name} accepts no machine image yet")
     if certificate.image_lock is None:
         if len(policy.images) != 1:
-            raise NotDecidedError(
+            raise UndecidedError(
                 "the certificate carries no image lock: say which image you accept (--image-lock)"
             )
         (lock,) = policy.images.values()
@@ -131,19 +125,14 @@ def _compare(
     checklist: Checklist,
     check: str,
     pcrs: tuple[int, ...],
-    given: tuple[AcceptedImage, VerifiedQuote] | None,
+    given: "tuple[ImageLock, VerifiedQuote] | None",
 ) -> None:
-    def compare(pair: tuple[AcceptedImage, VerifiedQuote]) -> tuple[str, None]:
-        accepted, quote = pair
+    def compare(pair: "tuple[ImageLock, VerifiedQuote]") -> tuple[str, None]:
+        lock, quote = pair
         for index in pcrs:
-            quoted, expected = quote.pcrs[index], accepted.lock.pcrs[index]
-            if quoted != expected:
-                raise EvidenceError(
-                    f"the machine booted something other than image {accepted.lock.name}\n"
-                    f"quoted    PCR {index} sha256:{quoted.hex()}\n"
-                    f"expected  PCR {index} sha256:{expected.hex()}"
-                )
-        return f"matches image {accepted.lock.name}", None
+            refusal = f"the machine booted something other than image {lock.name}"
+            quote.check_register(index, lock.pcrs[index], refusal)
+        return f"matches image {lock.name}", None
 
     # An image is only accepted for a statement, and a statement only for a quote.
     checklist.step(check, compare, given, "boot.image")
@@ -168,7 +157,7 @@ def _firmware(
 ) -> frozenset[int] | None:
     def firmware(given: VerifiedQuote) -> tuple[str, frozenset[int]]:
         if not policy.firmware:
-            raise NotDecidedError(f"policy {policy.name} names no firmware values")
+            raise UndecidedError(f"policy {policy.name} names no firmware values")
         for accepted in policy.firmware:
             matching = _matching(accepted, policy.firmware, given)
             if matching is not None:

@@ -9,11 +9,11 @@ the policy's root stands for such machines.
 from datetime import UTC, datetime
 
 from aicert.appraisal.ak_chain import CertifiedKey
-from aicert.appraisal.checklist import Checklist, NotDecidedError
+from aicert.appraisal.checklist import Checklist
 from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
 from aicert.appraisal.policy import Policy
 from aicert.crypto.signatures import rsa_numbers
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.certificate import Certificate
 from aicert.frozen import dataclass
 
@@ -62,20 +62,20 @@ def appraise_chip(
 def _verified_report(certificate: Certificate, policy: Policy, at: datetime) -> VerifiedReport:
     given = certificate.evidence.platform
     if given is None:
-        raise NotDecidedError("the certificate carries no report from a confidential machine")
+        raise UndecidedError("the certificate carries no report from a confidential machine")
     if not policy.chips:
-        raise NotDecidedError(f"policy {policy.name} names no maker of processors")
+        raise UndecidedError(f"policy {policy.name} names no maker of processors")
     read = azure_hcl.parse(given.report)
     report = sev_snp.parse(read.hardware)
     if given.chip_certificate is None:
-        raise NotDecidedError(
+        raise UndecidedError(
             "the certificate lacks the processor's own certificate (VCEK): whoever ran "
             "the machine can add "
             "it (docs/spec/confidential.md)"
         )
     vlek = report.signing_key == sev_snp.VLEK
     if vlek and not any(root.vlek for root in policy.chips):
-        raise NotDecidedError(
+        raise UndecidedError(
             f"a cloud's own key signed the report (VLEK), and policy {policy.name} names no "
             '[[chip]] with key = "vlek"'
         )
@@ -113,7 +113,7 @@ def _started_by(given: VerifiedReport, policy: Policy, at: datetime) -> str:
     in its runtime data.
     """
     if not policy.id_key_signers:
-        raise NotDecidedError(f"policy {policy.name} names nobody who may start guests")
+        raise UndecidedError(f"policy {policy.name} names nobody who may start guests")
     report, chip = given.report, given.chip.root.name
     here = [one for one in policy.id_key_signers if one.chip in ("", chip)]
     for one in here:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError
+from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.checks.run import VerifiedRun, parse_time
 from aicert.appraisal.policy import Claim, Policy
 from aicert.crypto.x509 import stamp
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 
 # A verifier's clock and a machine's may differ; more than that and one of them is wrong.
 CLOCK_SKEW = timedelta(hours=24)
@@ -31,7 +31,7 @@ def appraise_policy(
             raise NotApplicableError(f"policy {policy.name} sets no maximum age")
         _check_age(parse_time(given.statement.finished), at, policy.max_age_days)
         if fresh is None:
-            raise NotDecidedError(
+            raise UndecidedError(
                 "its age is unknown: only a trusted time or your own nonce can show it"
             )
         return fresh, None

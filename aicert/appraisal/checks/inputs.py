@@ -3,9 +3,9 @@
 PCR 14 is computed from the lockfile alone and compared with the quote; no event log takes part.
 """
 
-from aicert.appraisal.checklist import Checklist, NotDecidedError, both
+from aicert.appraisal.checklist import Checklist, both
 from aicert.appraisal.checks.quote import VerifiedQuote
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats import lockfile as lockfiles
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, of_bytes
@@ -32,7 +32,7 @@ def appraise_lockfile(
         locked = lockfiles.parse(data)
         actual = of_bytes(data)
         if expected is None:
-            raise NotDecidedError(
+            raise UndecidedError(
                 f"you did not say which lockfile you expect; this one is\n{actual}"
             )
         if actual != expected:
@@ -56,13 +56,9 @@ def appraise_inputs(
 
     def pcr14(given: tuple[VerifiedQuote, Lockfile]) -> tuple[str, None]:
         expected = lockfiles.pcr14_of(given[1], certificate.lockfile)
-        quoted = given[0].pcrs[INPUT_PCR]
-        if quoted != expected:
-            raise EvidenceError(
-                "the machine measured different inputs or a different lockfile\n"
-                f"quoted    sha256:{quoted.hex()}\nexpected  sha256:{expected.hex()}",
-                hint="compare the lockfile with the one that started the run",
-            )
+        refusal = "the machine measured different inputs or a different lockfile"
+        hint = "compare the lockfile with the one that started the run"
+        given[0].check_register(INPUT_PCR, expected, refusal, hint=hint)
         return "the machine measured this lockfile and these inputs", None
 
     needs = ("quote.pcrs", *lockfile_needs(lockfile))

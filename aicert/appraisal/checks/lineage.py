@@ -8,10 +8,10 @@ failed ancestor fails the whole. Leaves out: where certificates are looked for; 
 
 from collections.abc import Callable, Mapping, Sequence
 
-from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError
+from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.result import Ancestor, AttestationResult
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats import statement as statements
 from aicert.formats.certificate import Certificate
 from aicert.formats.lockfile import NAME, RUN_SCHEME, LockedInput
@@ -104,7 +104,7 @@ def appraise_lineage(
         if not inputs:
             raise NotApplicableError("no input is the output of another run")
         if lineage is None:
-            raise NotDecidedError(
+            raise UndecidedError(
                 f"not asked: {inputs[0].name} is claimed to be {inputs[0].source} (--lineage)"
             )
         seen.extend(lineage.ancestors(given))

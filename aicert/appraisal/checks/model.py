@@ -7,9 +7,9 @@ refused (`verifier/model_directory.py`). Only names of a closed list may stand b
 
 from collections.abc import Callable, Mapping
 
-from aicert.appraisal.checklist import Checklist, NotDecidedError
+from aicert.appraisal.checklist import Checklist
 from aicert.appraisal.checks.run import VerifiedRun
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.digest import Defect, FileFact
 from aicert.formats.paths import fold
 from aicert.formats.statement import Output
@@ -31,7 +31,7 @@ def appraise_model(checklist: Checklist, run: VerifiedRun | None, given: GivenMo
 
     def files(given: VerifiedRun) -> tuple[str, None]:
         if model is None:
-            raise NotDecidedError("not checked: you gave no model directory")
+            raise UndecidedError("not checked: you gave no model directory")
         outputs = given.statement.outputs
         differences = {name: _differences(outputs[name], model) for name in outputs}
         for name, paths in differences.items():

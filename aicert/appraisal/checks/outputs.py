@@ -45,12 +45,8 @@ def _check_pcr8(run: VerifiedRun, quote: VerifiedQuote) -> None:
             )
     report = run.statement.report_digest
     expected = replay(output_events(run.report.exit_code, digests, report))
-    quoted = quote.pcrs[OUTPUT_PCR]
-    if quoted != expected:
-        raise EvidenceError(
-            "the machine measured different outputs, a different exit code or a different report\n"
-            f"quoted    sha256:{quoted.hex()}\nexpected  sha256:{expected.hex()}"
-        )
+    refusal = "the machine measured different outputs, a different exit code or a different report"
+    quote.check_register(OUTPUT_PCR, expected, refusal)
 
 
 def _nonempty(run: VerifiedRun) -> tuple[str, None]:

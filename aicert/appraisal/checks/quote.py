@@ -24,6 +24,17 @@ class VerifiedQuote:
     clock: tpm.Clock
     qualified_signer: bytes
 
+    def check_register(
+        self, index: int, expected: bytes, refusal: str, *, hint: str | None = None
+    ) -> None:
+        """EvidenceError, saying both values, unless that PCR holds what is expected."""
+        if self.pcrs[index] != expected:
+            raise EvidenceError(
+                f"{refusal}\nquoted    PCR {index} sha256:{self.pcrs[index].hex()}\n"
+                f"expected  PCR {index} sha256:{expected.hex()}",
+                hint=hint,
+            )
+
 
 def appraise_quote(
     checklist: Checklist, certificate: Certificate, key: CertifiedKey | None, nonce: bytes | None

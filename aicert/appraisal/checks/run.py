@@ -9,7 +9,7 @@ from datetime import datetime
 from aicert.appraisal.checklist import Checklist, both
 from aicert.appraisal.checks.inputs import lockfile_needs
 from aicert.appraisal.checks.run_key import VerifiedRunKey
-from aicert.crypto.signatures import verify_ecdsa_sha256
+from aicert.crypto.signatures import verify_ecdsa
 from aicert.errors import EvidenceError
 from aicert.formats import lockfile as lockfiles
 from aicert.formats import statement as statements
@@ -69,7 +69,7 @@ def appraise_statement(
 def _verify_dsse(run_key: VerifiedRunKey, certificate: Certificate) -> None:
     envelope = certificate.envelope
     refusal = "the statement is not signed by the run key"
-    verify_ecdsa_sha256(run_key.key, envelope.signature, pae(envelope.payload), refusal)
+    verify_ecdsa(run_key.key, envelope.signature, pae(envelope.payload), "sha256", refusal)
 
 
 def _check_repeated(

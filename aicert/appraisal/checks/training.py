@@ -6,9 +6,9 @@ outputs.trained rests on what version 1 has (docs/spec/run-report.md).
 
 from collections.abc import Mapping
 
-from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError
+from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.checks.run import VerifiedRun
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import CONFIG_INPUT
 from aicert.formats.run_report_facts import Records
@@ -163,7 +163,7 @@ def _fit(run: VerifiedRun) -> list[str]:
     loss = run.report.loss
     if loss is None or loss.state == "incomplete":
         reason = "the run report has none" if loss is None else f"{loss.reason!a}"
-        raise NotDecidedError(f"the loss of base and output was not measured: {reason}")
+        raise UndecidedError(f"the loss of base and output was not measured: {reason}")
     if loss.state == "measured" and not run.report.records:
         raise EvidenceError("a loss was measured on rows, but the run report counts none")
     if loss.before is None or loss.after is None:

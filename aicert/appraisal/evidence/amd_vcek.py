@@ -22,8 +22,8 @@ from aicert.crypto.x509 import (
     check_valid_at,
     issued_with_pss,
     issuer_common_name,
+    key_on,
     load,
-    p384_key,
     private_extensions,
     read,
     serial_number,
@@ -76,8 +76,12 @@ def certify_chip(
         raise EvidenceError(f"{claimed} signed the report, but the certificate is of another kind")
     for one in (certificate, *path):
         check_valid_at(one, at)
-    key = p384_key(certificate, WHAT)
-    values = private_extensions(certificate, WHAT)
+    key = key_on(certificate, "secp384r1", WHAT)
+    for extension in certificate.extensions:
+        if extension.critical:
+            oid = extension.oid.dotted_string
+            raise EvidenceError(f"{WHAT}: extension {oid} is critical and not understood")
+    values = private_extensions(certificate)
     if vlek and _CSP_ID not in values:
         raise EvidenceError(f"{WHAT} is of a cloud's key (VLEK) and names no cloud")
     return CertifiedChip(

@@ -8,7 +8,7 @@ by (CPUID, current and committed versions, platform flags).
 
 from typing import TYPE_CHECKING
 
-from aicert.crypto.signatures import verify_ecdsa_sha384
+from aicert.crypto.signatures import ecdsa_der, verify_ecdsa
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.binary import u32_little
 from aicert.frozen import dataclass
@@ -86,7 +86,7 @@ def parse(data: bytes) -> Report:
 def verify(report: Report, key: "EllipticCurvePublicKey") -> None:
     """Raise EvidenceError unless `key` signed the report."""
     refusal = "the report is not signed by the key of the chip certificate"
-    verify_ecdsa_sha384(key, report.r, report.s, report.signed, refusal)
+    verify_ecdsa(key, ecdsa_der(report.r, report.s), report.signed, "sha384", refusal)
 
 
 def check_guest(report: Report) -> None:

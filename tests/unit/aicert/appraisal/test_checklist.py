@@ -1,7 +1,7 @@
 import pytest
 
-from aicert.appraisal.checklist import Checklist, NotApplicableError, NotDecidedError, both
-from aicert.errors import EvidenceError
+from aicert.appraisal.checklist import Checklist, NotApplicableError, both
+from aicert.errors import EvidenceError, UndecidedError
 
 
 def fine(given: int) -> tuple[str, int]:
@@ -13,7 +13,7 @@ def bad(given: int) -> tuple[str, int]:
 
 
 def open_question(given: int) -> tuple[str, int]:
-    raise NotDecidedError("who knows")
+    raise UndecidedError("who knows")
 
 
 def beside_the_point(given: int) -> tuple[str, int]:
