@@ -30,6 +30,8 @@ BUILDER = (
     "setuptools-scm",
     "vcs-versioning",
 )
+# PyPI has no build of torch for CPU only: asked where pip's own sources have none either.
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 _BLOCK = re.compile(r"^([a-z0-9][a-z0-9.-]*)==([^ \n]+).*\n((?:    --hash=.*\n)+)", re.MULTILINE)
 _NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
@@ -204,23 +206,35 @@ def _download(requirements: Sequence[Wanted], target: Path) -> Path:
     if rest:
         _pip(rest, target)
     for item in torch:
-        try:
-            _pip([item], target)
-        except ToolError as error:
-            raise ToolError(
-                f"no source that pip is configured with has {item.name} {item.version}, the build "
-                f"for CPU only that the image holds\n{error.message}",
-                hint="pip config set site.extra-index-url URL (of PyTorch's CPU builds)",
-            ) from None
+        _download_torch(item, target)
     return target
 
 
-def _pip(requirements: Sequence[Wanted], target: Path) -> None:
+def _download_torch(torch: Wanted, target: Path) -> None:
+    """From pip's own sources, else from PyTorch's: the lock's hash decides."""
+    try:
+        _pip([torch], target)
+    except ToolError as error:
+        first = error.message
+    else:
+        return
+    progress.say(f"fetching {torch.name} {torch.version} from {TORCH_INDEX}")
+    try:
+        _pip([torch], target, "--index-url", TORCH_INDEX, "--retries", "1")
+    except ToolError:
+        raise ToolError(
+            f"neither a source that pip is configured with nor {TORCH_INDEX} has {torch.name} "
+            f"{torch.version}, the build for CPU only that the image holds\n{first}",
+            hint="pip config set site.extra-index-url URL (of PyTorch's CPU builds)",
+        ) from None
+
+
+def _pip(requirements: Sequence[Wanted], target: Path, *options: str) -> None:
     text = target.with_suffix(".txt")
     text.write_text("".join(item.line() for item in requirements), encoding="ascii")
     # pip runs what a source archive has for `setup.py` to learn its name: with what `.venv` holds.
     words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-build-isolation"]
-    words += [*installer.CLOSED, *installer.FORMATS, *installer.QUIET]
+    words += [*installer.CLOSED, *installer.FORMATS, *installer.QUIET, *options]
     run([*words, "--dest", str(target), "--requirement", str(text)])
 
 

@@ -87,6 +87,29 @@ def test_a_configuration_that_was_named_stays(checkout: Path) -> None:
     assert environment["NPM_CONFIG_USERCONFIG"] == "/dev/null"
 
 
+def test_pip_is_told_where_packages_come_from_and_nothing_else(checkout: Path) -> None:
+    sources = {
+        "PIP_INDEX_URL": "https://index.example/simple",
+        "PIP_FIND_LINKS": "/wheels",
+        "PIP_CERT": "/certificates.pem",
+        "PIP_DEFAULT_TIMEOUT": "180",
+    }
+    others = {"PIP_TARGET": "/elsewhere", "PIP_NO_BINARY": ":all:", "PIP_CONSTRAINT": "/pins.txt"}
+    run(checkout, **sources, **others)
+    given = {key: value for key, value in seen(checkout, "test").items() if key.startswith("PIP_")}
+    config = given.pop("PIP_CONFIG_FILE")
+    assert config == f"{checkout.parent}/home/.config/pip/pip.conf"
+    assert given == sources
+
+
+@pytest.mark.parametrize("build", ["torch-2.13.0+cpu", "torch-2.13.0"])
+def test_it_says_which_torch_was_trained_with(checkout: Path, build: str) -> None:
+    packages = checkout / ".aicert/envs/training-0/lib/python3.11/site-packages"
+    (packages / f"{build}.dist-info").mkdir(parents=True)
+    (checkout / "code").write_text("1")
+    assert f"ci: trained with {build}\n" in run(checkout).stderr
+
+
 def test_what_is_made_already_is_named(checkout: Path) -> None:
     assert "not made again" not in run(checkout).stderr
     (checkout / ".aicert").mkdir()

@@ -214,3 +214,43 @@ def test_python_packages_beside_one_that_is_gone_are_fetched_and_it_is_named(
     assert missing.package.name == "b"
     assert "no source has the locked file of b==1" in missing.reason
     assert [store.find(each.digest) is not None for each in wanted] == [True, False, True]
+
+
+@pytest.fixture
+def torch_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
+    """PyTorch's index, as far as pip can tell, and what it has; pip's own sources have nothing."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    nothing, index = tmp_path / "nothing" / "simple", tmp_path / "index"
+    (nothing / "torch").mkdir(parents=True)
+    (nothing / "torch" / "index.html").write_text("<!DOCTYPE html>")
+    monkeypatch.setenv("PIP_INDEX_URL", nothing.as_uri())
+    wheel = index / "torch" / "torch-1.0+cpu-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("torch-1.0+cpu.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(
+            "torch-1.0+cpu.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: torch\nVersion: 1.0+cpu\n",
+        )
+        archive.writestr("torch-1.0+cpu.dist-info/RECORD", "")
+    link = f'<!DOCTYPE html><a href="{wheel.name.replace("+", "%2B")}">{wheel.name}</a>'
+    (wheel.parent / "index.html").write_text(link)
+    monkeypatch.setattr(wheels, "TORCH_INDEX", index.as_uri())
+    digest = of_bytes(wheel.read_bytes())
+    return Package(part="training", name="torch", version="1.0+cpu", digest=digest)
+
+
+def test_torch_for_cpu_only_comes_from_pytorch_where_pip_has_none(
+    tmp_path: Path, torch_index: Package
+) -> None:
+    store = Store(folder=tmp_path / "store")
+    wheels.fetch(store, [torch_index], tmp_path / "work")
+    assert of_bytes(store.get(torch_index).read_bytes()) == torch_index.digest
+
+
+def test_the_locks_hash_decides_what_pytorch_has(tmp_path: Path, torch_index: Package) -> None:
+    wanted = replace(torch_index, digest=of_bytes(b"another"))
+    with pytest.raises(ToolError, match=r"neither a source .* nor file:.* has torch 1.0\+cpu"):
+        wheels.fetch(Store(folder=tmp_path / "store"), [wanted], tmp_path / "work")
