@@ -39,8 +39,9 @@ _EXTENDED_KEY_USAGE = "2.5.29.37"
 # beyond the suffixes of the root, so it may be there unread.
 _SUBJECT_ALTERNATIVE_NAME = "2.5.29.17"
 _CERTIFICATE_POLICIES = "2.5.29.32"
-# What cryptography raises on DER that is none: also, for a name with an odd string type, TypeError.
-_UNSOUND = (ValueError, TypeError)
+# What cryptography raises on DER that is none: also, for a name with an odd string type, TypeError,
+# and for a TLS feature that it has no name for, KeyError.
+_UNSOUND = (ValueError, TypeError, KeyError)
 _UNDERSTOOD = frozenset(
     (
         _BASIC_CONSTRAINTS,
@@ -101,6 +102,8 @@ def read(der: bytes, what: str) -> "Certificate":
             # They are parsed when they are first asked for: here.
             certificate.subject, certificate.issuer, certificate.extensions  # noqa: B018 - asked for
             certificate.public_key(), certificate.signature_hash_algorithm
+            # There is a year 0 in DER, and none in Python.
+            certificate.not_valid_before_utc, certificate.not_valid_after_utc  # noqa: B018 - same
     except UnsupportedAlgorithm as error:
         raise UndecidedError(f"{what} is of an unknown algorithm: {error}") from None
     except (
@@ -111,7 +114,8 @@ def read(der: bytes, what: str) -> "Certificate":
         x509.UnsupportedGeneralNameType,
     ) as error:
         # Of what cannot even be parsed, the library prints its own structures.
-        reason = "its DER cannot be read" if "ParseError" in str(error) else str(error)
+        unread = isinstance(error, KeyError) or "ParseError" in str(error)
+        reason = "its DER cannot be read" if unread else str(error)
         raise EvidenceError(f"{what} is not a well-formed X.509 certificate: {reason}") from None
     return certificate
 

@@ -76,6 +76,18 @@ def test_certificates_that_are_not_version_3_or_not_sound() -> None:
         load(garbage, "x")
 
 
+def test_what_cryptography_has_no_error_for_is_not_well_formed() -> None:
+    # A TLS feature that has no name (RFC 7633), and a year 0.
+    feature = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24"), b"0\3\2\1\6")
+    named = issue("x", ec_key("x"), issuer="C", issuer_key=ec_key("ca"), extra=[(feature, False)])
+    with pytest.raises(EvidenceError, match=r"not a well-formed .* its DER cannot be read"):
+        load(named, "x")
+    end = datetime(2050, 1, 2, tzinfo=UTC)
+    late = issue("x", ec_key("x"), issuer="CA", issuer_key=ec_key("ca"), end=end)
+    with pytest.raises(EvidenceError, match=r"not a well-formed .* year 0 is out of range"):
+        load(late.replace(b"20500102", b"00000102"), "x")
+
+
 def test_keys_and_signatures_of_other_kinds() -> None:
     odd = generate_private_key(SECP521R1())
     with pytest.raises(UndecidedError, match="not RSA, P-256 or P-384"):
