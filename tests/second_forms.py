@@ -349,13 +349,14 @@ _HEAD = re.compile(
 _BLOCK = re.compile(
     rf'\n\[\[input\]\]\nname = "({NAME})"\nfrom = {_T}\n'
     rf"(?:only = {_LIST}\n)?(?:except = {_LIST}\n)?"
-    rf"(?:allow-pickle = true\n)?(?:signed-by = {_KEY}\n)?uri = {_T}\n"
+    rf"(allow-pickle = true\n)?(allow-remote-code = true\n)?(?:signed-by = {_KEY}\n)?uri = {_T}\n"
     rf'size = (0|[1-9]\d{{0,18}})\ndigest = "((?:sha256|dirHash):{HEX})"\n'
 )
 
 
 class Lock:
-    """A lockfile; `inputs` are (name, from, uri, digest), `signers` the keys by input."""
+    """A lockfile; `inputs` are (name, from, uri, digest), `signers` the keys by input,
+    `code` the words that a policy must have (policy.md)."""
 
     def __init__(self, data: str) -> None:
         head = _HEAD.match(data)
@@ -366,11 +367,14 @@ class Lock:
         need(head[4] is None or 1 < int(head[4]) <= LOCK["`ranks`"])
         self.inputs: list[tuple[str, str, str, str]] = []
         self.signers: dict[str, str] = {}
+        self.code: set[str] = set()
         end = head.end()
         while block := _BLOCK.match(data, end):
-            need(int(block[5]) < 1 << 63)
-            self.inputs.append((block[1], block[2], block[4], block[6]))
-            self.signers |= {block[1]: block[3]} if block[3] else {}
+            need(int(block[7]) < 1 << 63)
+            self.inputs.append((block[1], block[2], block[6], block[8]))
+            self.signers |= {block[1]: block[5]} if block[5] else {}
+            self.code |= {"pickle"} if block[3] else set()
+            self.code |= {"remote-code"} if block[4] else set()
             end = block.end()
         names = [item[0] for item in self.inputs]
         need(end == len(data) and len(names) <= LOCK["inputs"])

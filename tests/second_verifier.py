@@ -148,9 +148,10 @@ class Appraisal:
         decide("outputs.nonempty", self._nonempty, form)
         decide("outputs.trained", self._trained, form)
         decide("subject.files", self._files, form, "outputs.pcr8")
+        self.code = set(self.lock.code) if self.lock else set()
+        decide("lineage.ancestors", self._lineage, form, "inputs.pcr14")
         decide("policy.claims", self._claims, form, "outputs.pcr8")
         decide("policy.age", self._age, form)
-        decide("lineage.ancestors", self._lineage, form, "inputs.pcr14")
 
     # certificate.md, "Checks", in its order.
 
@@ -327,7 +328,8 @@ class Appraisal:
         need(min(compared) >= 0 and sum(compared[:2]) > 0)
         need("weightsUnread" not in self.made.report["values"])
         for kind in ("Changed", "New", "Unchanged"):
-            need(self.made.report["values"][f"tensors{kind}"]["origin"] == "measured")
+            origin = self.made.report["values"][f"tensors{kind}"]["origin"]
+            need(origin == "measured" or bool(self.lock and self.lock.code))
         inputs = {digest for _, _, _, digest in self.lock.inputs} if self.lock else set()
         need(not inputs & set(self.made.digests.values()))
         files = [
@@ -351,15 +353,19 @@ class Appraisal:
         raise NoError("files")
 
     def _claims(self) -> None:
-        if not self.asked.policy.get("claim"):
+        if not self.code <= set(self.asked.policy.get("allow", ())):
+            raise OpenError
+        if not self.asked.policy.get("claim") and not self.code:
             raise NotAskedError
         derived = second_training.derived(self.made.report, self.seconds)
-        for claim in self.asked.policy["claim"]:
+        for claim in self.asked.policy.get("claim", ()):
             number = derived.get(claim["name"])
             origin = "derived"
             if claim["name"] not in derived:
                 number = self._number(claim["name"])
                 origin = self.made.report["values"][claim["name"]]["origin"]
+                own = self.lock.code if self.lock else set()
+                origin = "self-reported" if own else origin
             need(number is not None)
             need(origin in claim.get("origins", ("measured", "derived")))
             need(claim.get("at-least", number) <= number <= claim.get("at-most", number))
@@ -379,10 +385,13 @@ class Appraisal:
         if self.asked.ancestors is None:
             raise OpenError
         wanted = {(*source[4:].split("/", 1), digest) for _, source, _, digest in inputs}
-        need(wanted <= self._ancestors(self.asked.ancestors, {run for run, *_ in wanted}))
+        need(wanted <= self._ancestors(self.asked.ancestors, wanted))
 
-    def _ancestors(self, certificates: Sequence[bytes], runs: set[str]) -> set[tuple[str, ...]]:
-        """Run, output and digest of each consistent ancestor of these runs."""
+    def _ancestors(
+        self, certificates: Sequence[bytes], wanted: set[tuple[str, ...]]
+    ) -> set[tuple[str, ...]]:
+        """Run, output and digest of each consistent ancestor of the wanted runs."""
+        runs = {run for run, *_ in wanted}
         good: set[tuple[str, ...]] = set()
         for number, data in enumerate(certificates):
             if number in self.asked.busy or forms.claimed_run(data) not in runs:
@@ -397,7 +406,9 @@ class Appraisal:
             )  # fmt: skip
             if older.consistent():
                 made = older.made.digests.items()
-                good |= {(older.lock.run, *item) for item in made if older.lock}
+                shown = {(older.lock.run, *item) for item in made if older.lock}
+                good |= shown
+                self.code |= older.code if shown & wanted else set()
         return good
 
     def verdict(self) -> tuple[str, str | None]:
@@ -411,7 +422,9 @@ class Appraisal:
 
     def consistent(self) -> bool:
         """Whether nothing failed, and no more is open than may be and the model."""
-        may_be_open = (*TWO_QUESTIONS, "subject.files")
+        may_be_open: tuple[str, ...] = (*TWO_QUESTIONS, "subject.files")
+        # A descendant asks for the words again.
+        may_be_open += ("policy.claims",) if self.code else ()
         left = {self.said[check] for check in CHECKS if check not in may_be_open}
         failed = any(self.said[check] == "failed" for check in CHECKS)
         return not failed and "not-checked" not in left

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist
 from aicert.appraisal.checks.boot import Boot, appraise_boot
-from aicert.appraisal.checks.demands import appraise_policy
+from aicert.appraisal.checks.demands import appraise_policy, input_code
 from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile
 from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
 from aicert.appraisal.checks.model import GivenModel, appraise_model
@@ -109,8 +109,8 @@ def _appraise(
     appraise_training(checklist, run)
     appraise_model(checklist, run, model)
     fresh = "answers your own nonce" if nonce is not None else None
-    appraise_policy(checklist, policy, run, at, fresh)
     ancestry = appraise_lineage(checklist, run, lineage)
+    appraise_policy(checklist, policy, run, at, fresh, input_code(run, ancestry))
     return _result(checklist, policy, key, quote, run, boot, at, ancestry)
 
 
@@ -147,9 +147,10 @@ def _result(
         finished=run.statement.finished if run is not None else None,
         at=stamp(at),
         quoted=open_,
-        trusts=_with_lineage(_trusts(shown, boot.image), before),
+        trusts=_with_lineage(_trusts(shown, boot.image, run), before),
         omits=_omits(checklist, run, sorted(open_)),
         ancestors=ancestors,
+        input_code=input_code(run, ancestors),
         lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
         attested_seconds=run.seconds if run is not None and covered else None,
         facts=run.report.facts if run is not None and covered else None,
@@ -160,7 +161,9 @@ def _shown(checklist: Checklist, key: CertifiedKey) -> bool:
     return not is_confidential(key.root.tier) or all(map(checklist.is_ok, CHIP_CHECKS))
 
 
-def _trusts(key: CertifiedKey | None, image: "ImageLock | None") -> tuple[str, ...]:
+def _trusts(
+    key: CertifiedKey | None, image: "ImageLock | None", run: VerifiedRun | None
+) -> tuple[str, ...]:
     """What a pass rests on, in words."""
     if key is None:
         return ()
@@ -179,6 +182,7 @@ def _trusts(key: CertifiedKey | None, image: "ImageLock | None") -> tuple[str, .
         )
     else:
         trusted.append("the software of that machine, which nothing measured")
+    trusted += [f"code that no image holds: {text}" for _, text in input_code(run)]
     return tuple(trusted)
 
 

@@ -83,7 +83,8 @@ class IdKeySigner:
 class Policy:
     """What is accepted. `accepted` and `revoked` are digests of image locks, `reasons` says why
     some are revoked; `images` are the locks that the verifier holds itself, by digest;
-    `max_age_days` None sets no maximum. `chips` and `id_key_signers` are asked for where a root's
+    `max_age_days` None sets no maximum; `allow` are words for code of inputs that may have run in
+    the trainer (`lockfile.CODE_WORDS`). `chips` and `id_key_signers` are asked for where a root's
     tier is `confidential`.
     """
 
@@ -99,6 +100,7 @@ class Policy:
     id_key_signers: tuple[IdKeySigner, ...] = ()
     claims: tuple[Claim, ...] = ()
     max_age_days: int | None = None
+    allow: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.tier not in TIERS:

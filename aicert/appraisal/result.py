@@ -90,7 +90,9 @@ class AttestationResult:
     `subject` maps each certified output to its dirHash, `lockfile` is the certified lockfile's
     digest; both are None until the checks that cover them are ok. `run` and `quoted` (PCRs that
     were quoted, not compared) are for display; `ancestors` is the lineage, where asked, and
-    `lineage_tier` the lowest tier among them: a policy may accept several. `attested_seconds`: from
+    `lineage_tier` the lowest tier among them: a policy may accept several. `input_code`: code of
+    inputs that may have run in this run's trainer or in an ancestor's, each with the word by which
+    a policy allows it and whose it is. `attested_seconds`: from
     the run key's certification to the quote, by the TPM's clock; `facts`: what the report says of
     rows, loss, texts and what was removed. Both None until verified, and of version 1.
     """
@@ -108,6 +110,7 @@ class AttestationResult:
     omits: tuple[str, ...]
     ancestors: tuple[Ancestor, ...] = ()
     lineage_tier: str | None = None
+    input_code: tuple[tuple[str, str], ...] = ()
     attested_seconds: float | None = None
     facts: Facts | None = None
 
@@ -121,6 +124,12 @@ class AttestationResult:
         """`yes` where nothing but the model on disk is left unchecked and no check failed."""
         open_ = OPTIONAL | {"subject.files"}
         return "yes" if _verdict(self.checks, open_) == "passed" else "no"
+
+    @property
+    def is_shown(self) -> bool:
+        """The same for a descendant, of which it is asked again whether inputs' code is allowed."""
+        open_ = OPTIONAL | {"subject.files"} | ({"policy.claims"} if self.input_code else set())
+        return _verdict(self.checks, open_) == "passed"
 
     @property
     def exit_code(self) -> int:

@@ -29,6 +29,8 @@ MAX_BYTES = 1 << 20
 MAX_INPUTS = 1000
 MAX_PATTERNS = 100
 MAX_VALUE = 1000
+# Code that comes with an input: Python beside a model, and what a pickle runs when it is loaded.
+CODE_WORDS = ("remote-code", "pickle")
 # Processes of one machine; those with most GPUs have sixteen.
 MAX_RANKS = 64
 
@@ -37,8 +39,8 @@ MAX_RANKS = 64
 class LockedInput:
     """One input. `source` is what aicert.toml says (`from`), `uri` what it resolved to.
 
-    `signed_by`: the key whose model signature the input carries
-    (`aicert.model_signature.signed_by`).
+    `allow_remote_code`: the Python that lies in it may run in the trainer. `signed_by`: the key
+    whose model signature the input carries (`aicert.model_signature.signed_by`).
     """
 
     name: str
@@ -49,6 +51,7 @@ class LockedInput:
     only: tuple[str, ...] = ()
     except_: tuple[str, ...] = ()
     allow_pickle: bool = False
+    allow_remote_code: bool = False
     signed_by: str | None = None
 
 
@@ -91,6 +94,8 @@ def emit(lockfile: Lockfile) -> bytes:
             lines.append(f"except = {_array(where + ': except', item.except_)}")
         if item.allow_pickle:
             lines.append("allow-pickle = true")
+        if item.allow_remote_code:
+            lines.append("allow-remote-code = true")
         if item.signed_by is not None:
             lines.append(f"signed-by = {_quoted(where + ': signed-by', item.signed_by)}")
         lines.append(f"uri = {_quoted(where + ': uri', item.uri)}")
@@ -139,6 +144,21 @@ def identity(data: bytes) -> Digest:
 def signers(lockfile: Lockfile) -> tuple[tuple[str, str], ...]:
     """The inputs that somebody has to have signed, each with the key."""
     return tuple((i.name, i.signed_by) for i in lockfile.inputs if i.signed_by is not None)
+
+
+def input_code(lockfile: Lockfile) -> tuple[tuple[str, str], ...]:
+    """The inputs whose code may run in the trainer, each with the word by which a policy allows it:
+    one of CODE_WORDS.
+    """
+    asked = [
+        (word, item.name)
+        for item in lockfile.inputs
+        for word, allowed in zip(
+            CODE_WORDS, (item.allow_remote_code, item.allow_pickle), strict=True
+        )
+        if allowed
+    ]
+    return tuple(asked)
 
 
 def check_name(kind: str, name: str) -> None:
@@ -236,6 +256,7 @@ def _read_input(value: object, where: str) -> LockedInput:
         only=table.texts("only", MAX_PATTERNS) if table.has("only") else (),
         except_=table.texts("except", MAX_PATTERNS) if table.has("except") else (),
         allow_pickle=table.take("allow-pickle", bool, False),
+        allow_remote_code=table.take("allow-remote-code", bool, False),
         signed_by=table.text("signed-by") if table.has("signed-by") else None,
     )
     table.done()

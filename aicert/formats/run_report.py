@@ -19,7 +19,7 @@ from aicert.formats.lockfile import MAX_INPUTS, NAME
 from aicert.formats.measurement import check_exit_code
 from aicert.formats.run_report_facts import NO_FACTS, Facts, Loss, Records
 from aicert.formats.strict_json import Fields, dumps, loads, string
-from aicert.frozen import dataclass
+from aicert.frozen import dataclass, replace
 
 VERSION = 2
 # Losses of a long run dominate: 20,000 values of ~20 bytes.
@@ -82,6 +82,12 @@ class RunReport:
         if value is None or isinstance(value.data, str | tuple):
             return None
         return value.data
+
+    @property
+    def self_reported(self) -> "RunReport":
+        """The same where code of an input ran in the trainer: whatever it says of `values`."""
+        values = {key: Value("self-reported", value.data) for key, value in self.values.items()}
+        return replace(self, values=values)
 
     @property
     def facts(self) -> Facts | None:

@@ -20,6 +20,7 @@ from aicert.errors import AicertError, ConfigError
 from aicert.formats import image_lock
 from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.fields import MAX_INT, Table
+from aicert.formats.lockfile import CODE_WORDS
 from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
 from aicert.trust.roots import CHIP_FAMILIES, MAX_PEM, chip_root, pem_to_der
@@ -60,7 +61,12 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     id_key_signers = tuple(_id_key_signer(item, path) for item in table.sections("launch"))
     claims = tuple(_claim(item, path) for item in table.sections("claim"))
     days = table.integer("max-age-days")
+    allow = frozenset(table.texts("allow"))
     table.done()
+    unknown = sorted(allow.difference(CODE_WORDS))
+    if unknown:
+        words = " or ".join(CODE_WORDS)
+        raise ConfigError(f"{path}: allow: {unknown[0][:80]!r} is not {words}")
     if days is not None and days < 1:
         raise ConfigError(f"{path}: max-age-days is {days}, but must be 1 or more")
     return Policy(
@@ -76,6 +82,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         id_key_signers=_instead_of_signers(base.id_key_signers if base else (), id_key_signers),
         claims=(*(base.claims if base else ()), *claims),
         max_age_days=days if days is not None or base is None else base.max_age_days,
+        allow=allow | (base.allow if base else frozenset()),
     )
 
 

@@ -121,7 +121,7 @@ def _owner(project: Project, run: Run, item: Input) -> tuple[str, str]:
 
 def _bytes_of(item: Input) -> Input:
     """The input without what does not choose its bytes."""
-    return replace(item, name="", allow_pickle=False)
+    return replace(item, name="", allow_pickle=False, allow_remote_code=False)
 
 
 def _outputs(root: Path, run: Run) -> Iterator[Tracked]:

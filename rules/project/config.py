@@ -46,6 +46,7 @@ class Input:
     only: tuple[str, ...] = ()
     except_: tuple[str, ...] = ()
     allow_pickle: bool = False
+    allow_remote_code: bool = False
     signed_by: str | None = None
 
     @property
@@ -247,13 +248,14 @@ def _input(name: str, value: object, where: str) -> Input:
     if isinstance(value, str):
         return Input(name=name, source=_source(value, where))
     table = Table(value, where)
-    table.only("from", "only", "except", "allow-pickle", "signed-by")
+    table.only("from", "only", "except", "allow-pickle", "allow-remote-code", "signed-by")
     return Input(
         name=name,
         source=_source(table.text("from"), f"{where}.from"),
         only=table.patterns("only"),
         except_=table.patterns("except"),
         allow_pickle=table.flag("allow-pickle", False),
+        allow_remote_code=table.flag("allow-remote-code", False),
         signed_by=_signer(table) if table.has("signed-by") else None,
     )
 

@@ -129,6 +129,7 @@ def _by_the_runner(root: Path, lock: Lock) -> str | None:
                 # Chosen files lie among others.
                 "path": None if item.name in lock.parts else str(lock.paths[item.name]),
                 "allowPickle": item.allow_pickle,
+                "allowRemoteCode": item.allow_remote_code,
             }
     done = subprocess.run(
         [sys.executable, "-P", "-m", "enclave_runner.axolotl.check", f"--config={path}"],

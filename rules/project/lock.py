@@ -110,6 +110,7 @@ def _locked(item: Input, resolved: Resolved) -> LockedInput:
         only=item.only,
         except_=item.except_,
         allow_pickle=item.allow_pickle,
+        allow_remote_code=item.allow_remote_code,
         signed_by=item.signed_by,
     )
 

@@ -13,10 +13,11 @@ from rules.project.locked import DIRECTORY, Lock, listing_of
 
 def is_same(item: Input, locked: LockedInput) -> bool:
     """Whether an input is locked as aicert.toml says."""
-    asked = (item.source, item.only, item.except_, item.allow_pickle, item.signed_by)
-    return asked == (
-        locked.source, locked.only, locked.except_, locked.allow_pickle, locked.signed_by
-    )  # fmt: skip
+    asked, found = (
+        (one.source, one.only, one.except_, one.allow_pickle, one.allow_remote_code, one.signed_by)
+        for one in (item, locked)
+    )
+    return asked == found
 
 
 def check_configured(run: Run, locked: Lockfile) -> None:
@@ -84,4 +85,5 @@ def _choice_words(item: Input | LockedInput) -> str:
     words = f", only {' '.join(item.only)}" if item.only else ""
     words += f", except {' '.join(item.except_)}" if item.except_ else ""
     words += ", allow-pickle" if item.allow_pickle else ""
+    words += ", allow-remote-code" if item.allow_remote_code else ""
     return words + (f", signed by {item.signed_by}" if item.signed_by else "")

@@ -150,6 +150,11 @@ def _input_rows(
     new = pair[1]
     if new is not None and new.allow_pickle:
         warnings.append(f"run {run}: input {name} may hold pickles, which can run code")
+    if new is not None and new.allow_remote_code:
+        warnings.append(
+            f"run {run}: Python files in input {name} may run in the trainer: read them; "
+            "nobody's verdict passes unless his own policy allows remote-code"
+        )
     listings = [side.listing(run, item) for side, item in zip(sides, pair, strict=True)]
     for side, item, listing in zip(sides, pair, listings, strict=True):
         if listing is None and item is not None:
@@ -162,7 +167,17 @@ def _input_rows(
     return rows
 
 
-_ORDER = ("from", "only", "except", "allow-pickle", "signed-by", "uri", "size", "digest")
+_ORDER = (
+    "from",
+    "only",
+    "except",
+    "allow-pickle",
+    "allow-remote-code",
+    "signed-by",
+    "uri",
+    "size",
+    "digest",
+)
 
 
 def _facts(item: LockedInput | None) -> dict[str, str]:
@@ -177,6 +192,8 @@ def _facts(item: LockedInput | None) -> dict[str, str]:
         facts["except"] = " ".join(item.except_)
     if item.allow_pickle:
         facts["allow-pickle"] = "true"
+    if item.allow_remote_code:
+        facts["allow-remote-code"] = "true"
     if item.signed_by is not None:
         facts["signed-by"] = item.signed_by
     return facts

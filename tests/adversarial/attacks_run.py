@@ -111,6 +111,28 @@ def finished(time: str) -> Change:
     return change
 
 
+def input_code(**allowed: bool) -> Change:
+    """Code that comes with the base model may run in the trainer (lockfile.CODE_WORDS)."""
+
+    def edited(locked: Lockfile) -> Lockfile:
+        *others, last = locked.inputs
+        return replace(locked, inputs=(*others, replace(last, **allowed)))
+
+    return lambda scene: scene.edit("lockfile", edited)
+
+
+def words(*allow: str) -> Change:
+    """The policy allows such code."""
+    return lambda s: s.edit("policy", lambda given: replace(given, allow=frozenset(allow)))
+
+
+def beside_code_measured_is_said(scene: Scene) -> None:
+    """The report calls a number measured, but the trainer ran code of an input."""
+    input_code(allow_remote_code=True)(scene)
+    words("remote-code")(scene)
+    wants(Claim(name="totalFlops", at_least=1))(scene)
+
+
 def ancestor(change: Change, *, given: bool = True) -> Change:
     """The model came from another run, whose certificate is changed by `change`."""
 
@@ -256,6 +278,7 @@ ATTACKS = (
         "policy.claims",
         wants(Claim(name="steps", at_least=1)),
     ),
+    Attack("measured beside code of an input", "policy.claims", beside_code_measured_is_said),
     Attack("value that the report lacks", "policy.claims", wants(Claim(name="energy", at_most=1))),
     Attack("too old by its own clock", "policy.age", finished("2025-01-01T00:00:00Z")),
     Attack("from the future by its own clock", "policy.age", finished("2027-01-01T00:00:00Z")),

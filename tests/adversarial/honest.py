@@ -38,7 +38,7 @@ from tests.adversarial.attacks_platform import (
     with_ek_purpose,
     with_intermediate,
 )
-from tests.adversarial.attacks_run import ancestor, files, reported
+from tests.adversarial.attacks_run import ancestor, files, input_code, reported, words
 from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, signers
 from tests.adversarial.attacks_version_2 import both, data_is_a_file, loss
@@ -69,6 +69,14 @@ def unchanged(scene: Scene) -> None:
 def padded(octet: bytes) -> Change:
     """As a TPM gives it that fills its NV index (Azure: 4096 octets)."""
     return lambda s: s.edit("chain", lambda chain: (chain[0].ljust(4096, octet), *chain[1:]))
+
+
+def both_of(first: Change, second: Change) -> Change:
+    def changed(scene: Scene) -> None:
+        first(scene)
+        second(scene)
+
+    return changed
 
 
 def expired_since(scene: Scene) -> None:
@@ -376,6 +384,19 @@ HONEST = (
     ),
     Honest("made of another run's output", ancestor(unchanged)),
     Honest("made of another run's output, not asked", lineage_not_asked),
+    *(
+        Honest(f"{name}, {said}", both_of(change, words(*allow)), "local", verdict, check)
+        for name, change, word in (
+            ("code of an input", input_code(allow_remote_code=True), "remote-code"),
+            ("pickles of an input", input_code(allow_pickle=True), "pickle"),
+            ("code of an ancestor", ancestor(input_code(allow_remote_code=True)), "remote-code"),
+        )
+        for said, allow, verdict, check in (
+            ("not allowed", (), "none", "policy.claims"),
+            ("another word allowed", {"pickle", "remote-code"} - {word}, "none", "policy.claims"),
+            ("allowed", (word,), "passed", None),
+        )
+    ),
     Honest("no model given", no_model, "local", "none", "subject.files"),
     Honest(
         "policy accepts no image",

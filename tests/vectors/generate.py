@@ -118,6 +118,8 @@ def policy_files(policy: Policy) -> dict[str, str]:
     lines = [f'name = "{policy.name}"', f'tier = "{policy.tier}"']
     if policy.max_age_days is not None:
         lines.append(f"max-age-days = {policy.max_age_days}")
+    if policy.allow:
+        lines.append(f"allow = {json.dumps(sorted(policy.allow))}")
     if policy.name == "default":
         return {"policy.toml": 'extends = "default"\nname = "default"\n'}
     for number, root in enumerate(policy.roots):

@@ -1,29 +1,68 @@
 """Appraise what the policy itself demands of a run: policy.claims and policy.age."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.checks.run import VerifiedRun, parse_time
 from aicert.appraisal.policy import Claim, Policy
+from aicert.appraisal.result import Ancestor
 from aicert.crypto.x509 import stamp
 from aicert.errors import EvidenceError, UndecidedError
+from aicert.formats.lockfile import CODE_WORDS
+from aicert.formats.lockfile import input_code as code_of
 
 # A verifier's clock and a machine's may differ; more than that and one of them is wrong.
 CLOCK_SKEW = timedelta(hours=24)
 # More than lie between any two times.
 MAX_DAYS = 4_000_000
+_CODE = dict(
+    zip(
+        CODE_WORDS,
+        ("code that came with {} ran in the trainer", "pickles in {} can run code in the trainer"),
+        strict=True,
+    )
+)
+
+
+def input_code(
+    run: VerifiedRun | None, ancestors: Sequence[Ancestor] = ()
+) -> tuple[tuple[str, str], ...]:
+    """What code of inputs may have run in this trainer and those of ancestors: word and text."""
+    asked = [] if run is None else code_of(run.lockfile)
+    own = [
+        (word, _CODE[word].format(f"input {name} of run {run.lockfile.run}"))
+        for word, name in asked
+    ]
+    before = [each.result.input_code for each in ancestors if each.result is not None]
+    return tuple(dict.fromkeys([*own, *(one for code in before for one in code)]))
 
 
 def appraise_policy(
-    checklist: Checklist, policy: Policy, run: VerifiedRun | None, at: datetime, fresh: str | None
+    checklist: Checklist,
+    policy: Policy,
+    run: VerifiedRun | None,
+    at: datetime,
+    fresh: str | None,
+    code: Sequence[tuple[str, str]],
 ) -> None:
-    """policy.claims and policy.age; `fresh` says why the certificate is known to be recent."""
+    """policy.claims and policy.age.
+
+    `fresh` says why the certificate is known to be recent, `code` whose code may have run in the
+    trainer (`input_code`).
+    """
 
     def claims(given: VerifiedRun) -> tuple[str, None]:
-        if not policy.claims:
+        for word, text in code:
+            if word not in policy.allow:
+                raise UndecidedError(
+                    f'{text}: policy {policy.name} lacks allow = ["{word}"]',
+                    hint="--policy FILE (docs/spec/policy.md)",
+                )
+        details = [f"{text}, which policy {policy.name} allows" for _, text in code]
+        details += [_check_claim(claim, given) for claim in policy.claims]
+        if not details:
             raise NotApplicableError(f"policy {policy.name} makes no claim about the run report")
-        details = [_check_claim(claim, given) for claim in policy.claims]
         return "; ".join(details), None
 
     def age(given: VerifiedRun) -> tuple[str, None]:

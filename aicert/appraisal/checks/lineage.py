@@ -64,7 +64,7 @@ class Lineage:
                 continue
             problem = _problem(result, run, output, item)
             # Of several certificates of that run, the one of this very output says most.
-            if verdict is None or problem is None or result.certificate_consistent == "no":
+            if verdict is None or problem is None or not result.is_shown:
                 verdict, reason = result, problem
             if problem is None:
                 self._used.add(id(certificate))
@@ -133,7 +133,7 @@ def _claimed_run(certificate: Certificate) -> str | None:
 
 def _problem(result: AttestationResult, run: str, output: str, item: LockedInput) -> str | None:
     """Why this result does not show that `item` came out of `run`; None if it does."""
-    if result.certificate_consistent == "no":
+    if not result.is_shown:
         first = (result.failed or result.undecided)[0]
         return f"the certificate of that run says {first.id}: {first.detail}"
     subject: Mapping[str, str] = result.subject or {}

@@ -57,6 +57,8 @@ def appraise_statement(
         statement = statements.parse(payload)
         report = parse_report(statement.report)
         _check_repeated(statement, report, certificate, locked)
+        if lockfiles.input_code(locked):
+            report = report.self_reported
         run = VerifiedRun(statement=statement, report=report, lockfile=locked, seconds=seconds)
         signed = "".join(f"\ninput {name} signed by {key}" for name, key in report.signers)
         return f"run {statement.run}; lockfile and nonce match{signed}", run

@@ -10,7 +10,7 @@ from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.digest import Digest
-from aicert.formats.lockfile import CONFIG_INPUT
+from aicert.formats.lockfile import CONFIG_INPUT, input_code
 from aicert.formats.run_report_facts import Records
 from aicert.text import counted
 
@@ -130,11 +130,13 @@ def _tokens(run: VerifiedRun) -> str:
 
 
 def _compared(run: VerifiedRun) -> str:
+    # Beside code of an input nothing is (`checks/run.py`).
+    origin = "self-reported" if input_code(run.lockfile) else "measured"
     counts = {}
     for key in (CHANGED, NEW, UNCHANGED):
         value, number = run.report.values.get(key), run.report.number(key)
-        if value is None or number is None or value.origin != "measured" or number < 0:
-            raise EvidenceError(f"the run report has no measured number {key}")
+        if value is None or number is None or value.origin != origin or number < 0:
+            raise EvidenceError(f"the run report has no {origin} number {key}")
         counts[key] = number
     unread = run.report.values.get(UNREAD)
     if unread is not None:

@@ -16,7 +16,7 @@ from aicert.formats.lockfile import Lockfile
 from aicert.formats.run_report import Value
 from tests.adversarial import tpm_forge
 from tests.adversarial.attacks_platform import intermediate
-from tests.adversarial.attacks_run import ancestor
+from tests.adversarial.attacks_run import ancestor, input_code, words
 from tests.adversarial.attacks_statement import SIGNER
 from tests.adversarial.forger import BOOT, FIRMWARE, NONCE, VERITY, Scene, hex_of
 
@@ -104,6 +104,52 @@ def test_lineage() -> None:
     scene.ancestors = None
     result = scene.appraise()
     assert (result.check("lineage.ancestors").verdict, result.verdict) == ("not-checked", "passed")
+
+
+def test_code_of_an_input_is_said_in_the_verdict() -> None:
+    scene = Scene()
+    input_code(allow_remote_code=True, allow_pickle=True)(scene)
+    result = scene.appraise()
+    assert (result.verdict, result.exit_code, result.certificate_consistent) == ("none", 2, "no")
+    text = "code that came with input model of run tiny ran in the trainer"
+    assert result.check("policy.claims").detail.startswith(f"{text}: policy test lacks")
+    words("pickle", "remote-code")(scene)
+    result = scene.appraise()
+    assert result.verdict == "passed"
+    assert result.check("policy.claims").detail.startswith(f"{text}, which policy test allows; ")
+    assert f"code that no image holds: {text}" in result.trusts
+    assert "40 steps (self-reported)" in result.check("outputs.trained").detail
+
+
+def test_code_of_an_ancestor_is_asked_for_however_far_it_is() -> None:
+    def from_run(scene: Scene, name: str, source: str, older: Scene) -> Scene:
+        def edited(locked: Lockfile) -> Lockfile:
+            *others, last = locked.inputs
+            digest = older.get("statement").outputs["model"].digest
+            taken = replace(last, source=source, uri=source, digest=digest)
+            return replace(locked, run=name, inputs=(*others, taken))
+
+        scene.edit("outputs", lambda _: {"model": {"model.safetensors": name.encode()}})
+        return scene.edit("lockfile", edited)
+
+    def scenes() -> tuple[Scene, list[Scene]]:
+        base = Scene()
+        base.edit("lockfile", lambda locked: replace(locked, run="base"))
+        input_code(allow_remote_code=True)(base)
+        tuned = from_run(Scene(), "tuned", "run:base/model", base)
+        return from_run(Scene(), "last", "run:tuned/model", tuned), [base, tuned]
+
+    last, older = scenes()
+    last.ancestors = [each.get("certificate") for each in older]
+    result = last.appraise()
+    assert result.check("lineage.ancestors").verdict == "ok"
+    assert result.check("policy.claims").verdict == "not-checked"
+    assert "input model of run base" in result.check("policy.claims").detail
+    assert result.verdict == "none"
+    words("remote-code")(last)
+    result = last.appraise()
+    assert result.verdict == "passed"
+    assert any("input model of run base" in line for line in result.trusts)
 
 
 def test_no_run_is_its_own_ancestor() -> None:

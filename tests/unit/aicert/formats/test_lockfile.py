@@ -51,6 +51,7 @@ def lockfiles(draw: st.DrawFn) -> Lockfile:
             only=draw(PATTERNS),
             except_=draw(PATTERNS),
             allow_pickle=draw(st.booleans()),
+            allow_remote_code=draw(st.booleans()),
             signed_by=draw(st.none() | st.from_regex(lockfile.SIGNER, fullmatch=True)),
         )
         for name in sorted(names)
@@ -155,6 +156,8 @@ def small(old: str, new: str) -> bytes:
         (small("size = 1\n", "size = 1\nmore = 1\n"), "unknown key 'more'"),
         (small("size = 1\n", "allow-pickle = 1\nsize = 1\n"), "allow-pickle"),
         (small("size = 1\n", "size = 1\nallow-pickle = true\n"), "edited by hand"),
+        (small("uri =", "allow-remote-code = false\nuri ="), "edited by hand"),
+        (small("uri =", "allow-remote-code = true\nallow-pickle = true\nuri ="), "edited by hand"),
         (small("size = 1\n", "only = []\nsize = 1\n"), "edited by hand"),
         (small("size = 1\n", "only = [1]\nsize = 1\n"), "line [0-9]+ was"),
         (small("size = 1\n", 'only = "a"\nsize = 1\n'), "only: expected a list"),

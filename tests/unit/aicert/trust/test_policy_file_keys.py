@@ -24,6 +24,7 @@ name = "ours"
 extends = "base.toml"
 tier = "vtpm"
 max-age-days = 90
+allow = ["remote-code"]
 
 [[root]]
 name = "our-cloud"
@@ -60,7 +61,9 @@ def folder(tmp_path: Path) -> Path:
     lock = written()
     image = with_lock_digest(lock)
     (tmp_path / "policy.toml").write_text(FULL.replace("IMAGE", image))
-    (tmp_path / "base.toml").write_text('extends = "default"\nmax-age-days = 10\n')
+    (tmp_path / "base.toml").write_text(
+        'extends = "default"\nmax-age-days = 10\nallow = ["pickle"]\n'
+    )
     (tmp_path / "root.pem").write_bytes(ca_forge.pem(REAL))
     (tmp_path / "middle.pem").write_bytes(ca_forge.pem(MIDDLE))
     (tmp_path / "weak.pem").write_bytes(ca_forge.pem(WEAK))
@@ -77,6 +80,7 @@ def with_lock_digest(lock: bytes) -> str:
 def test_a_policy_file_with_every_key(folder: Path) -> None:
     policy = load_policy(str(folder / "policy.toml"))
     assert (policy.name, policy.tier, policy.max_age_days) == ("ours", "vtpm", 90)
+    assert policy.allow == {"remote-code", "pickle"}
     assert [one.name for one in policy.roots] == ["azure-vtpm-2023", "our-cloud"]
     ours = policy.roots[1]
     assert (ours.needs_eku, ours.subjects, ours.simulated) == (False, (".vm.example",), None)
@@ -192,6 +196,8 @@ def swap(folder: Path, old: str, new: str) -> str:
     ("old", "new", "message"),
     [
         ("max-age-days", "max-age-dais", "unknown key 'max-age-dais'"),
+        ('["remote-code"]', '["code"]', "allow: 'code' is not remote-code or pickle"),
+        ('["remote-code"]', "true", "allow: expected a list"),
         ("certificate =", "certificat =", "certificate: expected a string"),
         ("[images]", "[image]", "unknown key 'image'"),
         ("revoked =", "revokd =", "unknown key 'revokd'"),

@@ -82,6 +82,7 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ("allow-pickle = true", "only = 3", "runs.tiny.inputs.data.only is not a list"),
         ("allow-pickle = true", "except = [3]", "is not a list of file patterns"),
         ("model = ", "config = ", "cannot be an input's name"),
+        ("allow-pickle = true", "allow-remote-code = 1", "remote-code is not true or false"),
         ("allow-pickle = true", "allow-pickle = 1", "allow-pickle is not true or false"),
         ("allow-pickle = true", "alow-pickle = true", "did you mean 'allow-pickle'?"),
         ("[machines.here]", "[runs.tiny]\n[machines.here]", "is not TOML"),

@@ -170,6 +170,18 @@ def test_the_listing_of_an_input_that_went_is_removed(root: Path) -> None:
     assert not (root / "lockfiles" / "tiny").exists()
 
 
+def test_code_of_an_input_needs_words_in_the_lockfile(root: Path) -> None:
+    lock.write(root, lock.resolve(root, the_run(root)))
+    toml = root / "aicert.toml"
+    allowed = '{ from = "path:data", allow-remote-code = true }'
+    toml.write_text(toml.read_text().replace('data = "path:data"', f"data = {allowed}"))
+    with pytest.raises(LockError, match=r"(?s)stale: input data.*, allow-remote-code"):
+        lock.current(root, the_run(root))
+    lock.write(root, lock.resolve(root, the_run(root)))
+    assert b"allow-remote-code = true\nuri = " in locked.read(root, "tiny")
+    assert lock.current(root, the_run(root)).lockfile.input("data").allow_remote_code
+
+
 def test_the_number_of_processes_is_locked_where_it_is_above_one(root: Path) -> None:
     lock.write(root, lock.resolve(root, the_run(root)))
     alone = locked.read(root, "tiny")

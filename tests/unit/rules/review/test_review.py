@@ -106,6 +106,15 @@ def test_pickles_are_pointed_at(root: Path) -> None:
     assert "warning: run tiny: input data may hold pickles, which can run code" in told(root)
 
 
+def test_code_of_an_input_is_pointed_at(root: Path) -> None:
+    allowed = 'data = { from = "path:data", allow-remote-code = true }'
+    (root / "aicert.toml").write_text(TOML.replace('data = "path:data"', allowed))
+    relock(root)
+    text = told(root)
+    assert "warning: run tiny: Python files in input data may run in the trainer" in text
+    assert "allow-remote-code" in text
+
+
 HOSTILE = "</code><script>|`\n@everyone #1 ![x](http://x) \x1b[31m\u202e**b**"
 UNSEEN = "\u05d0\u3164\u2800\ufe0f"
 
