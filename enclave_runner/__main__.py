@@ -25,8 +25,9 @@ from aicert.formats import machine_io
 from aicert.formats import run_report as report_form
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.listing import EMPTY_DIR, dir_digest
-from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, signers
+from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, input_code, signers
 from aicert.formats.run_report import RunReport, Value
+from aicert.formats.run_report_facts import Loss
 from aicert.formats.statement import Dependency, Output, Statement
 from aicert.frozen import dataclass, replace
 from enclave_runner.attester import attest
@@ -47,9 +48,11 @@ from enclave_runner.inputs import measure, model_files, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_files import ModelFiles
 from enclave_runner.sandbox.containment import Limits
-from enclave_runner.sandbox.places import INPUTS
+from enclave_runner.sandbox.places import INPUTS, REMOTE_CODE
 
 BUILDER_ID = "urn:aicert:machine:"
+# Why no loss is measured of such a run.
+OWN_CODE = "code of an input may run where the model is loaded: it would measure itself"
 # The input is one YAML document that people review; Axolotl's own examples have some 3 kB.
 MAX_CONFIG = 1 << 20
 
@@ -95,7 +98,9 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         base = adapter_base.base_of(prepared.effective.references, lockfile)
         output = _take_output(arguments, lockfile, result, base, key.run_key)
         run_report = _report(arguments, lockfile, measured, prepared, result, output)
-        if output.files:
+        if output.files and input_code(lockfile):
+            run_report = replace(run_report, loss=Loss(state="no-loss", reason=OWN_CODE))
+        elif output.files:
             run_report = _with_loss(arguments, prepared, result, output, seed, run_report)
         # Last: the outputs were compared with the inputs, too.
         measure.check_unchanged(measured)
@@ -155,13 +160,14 @@ def _prepare(
     events: Events,
 ) -> Prepared:
     """Refuse what a certified run cannot do; what is left, ready for the trainer."""
-    effective = _resolve(lockfile, measured)
+    effective, views = _resolve(lockfile, measured)
     models = model_files.prepare(
         effective.references,
         measured,
         frozenset(item.name for item in lockfile.inputs if item.allow_pickle),
         _beside_scratch(arguments, "models"),
         model_types=axolotl_keys().model_types,
+        allow_code=effective.code_of(views),
     )
     events.send(machine_io.READING)
     room = rows.Room(
@@ -173,10 +179,16 @@ def _prepare(
     read = rows.prepare(effective.selections, {item.name: item for item in measured}, room)
     report.check_reportable(read.records, models.removed)
     shown = {f"{INPUTS}/{name}": path for name, path in models.shown.items()}
+    if models.code:
+        admitted = _beside_scratch(arguments, "remote-code")
+        admitted.write_text("".join(f"{digest}\n" for digest in models.code))
+        shown[REMOTE_CODE] = admitted
     return Prepared(effective=effective, models=models, rows=read, shown=shown | dict(read.shown))
 
 
-def _resolve(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effective:
+def _resolve(
+    lockfile: Lockfile, measured: list[MeasuredInput]
+) -> tuple[config.Effective, Mapping[str, config.InputView]]:
     if lockfile.trainer != "axolotl":
         raise ConfigError(f"this machine has no trainer named {lockfile.trainer}")
     if len(lockfile.outputs) != 1:
@@ -191,12 +203,14 @@ def _resolve(lockfile: Lockfile, measured: list[MeasuredInput]) -> config.Effect
         )
     views = {
         item.name: config.InputView(
-            is_file=item.is_file, files=frozenset(path for path in item.files if path)
+            is_file=item.is_file,
+            files=frozenset(path for path in item.files if path),
+            code=lockfile.input(item.name).allow_remote_code,
         )
         for item in measured
         if item.name != CONFIG_INPUT
     }
-    return config.resolve(data, views)
+    return config.resolve(data, views), views
 
 
 def _train(
@@ -310,13 +324,14 @@ def _report(
     values = {**built.values, **report.of_base(output.base, output.renamed)}
     if lockfile.ranks > 1:
         values["ranks"] = Value("measured", lockfile.ranks)
-    return replace(
+    made = replace(
         built,
         values=values,
         signers=signers(lockfile),
         removed=prepared.models.removed,
         texts=named,
     )
+    return made.self_reported if input_code(lockfile) else made
 
 
 def _with_loss(

@@ -4,7 +4,7 @@ For comfort only: the runner decides again inside.
 `python -m enclave_runner.axolotl.check --config FILE` reads `{"NAME": INPUT}` from stdin and exits
 0 with the effective config, or with a refusal's code and one JSON line `{"message", "hint"}`.
 INPUT: `files`, path → SHA-256, or null for one that is a file; `path` where its bytes are at hand,
-else null; `allowPickle`. Of these the config is opened, and of models the files that the trainer
+else null; `allowPickle` and `allowRemoteCode`. Of these the config is opened, and of models the files that the trainer
 would see. Rows are not read.
 """
 
@@ -33,7 +33,11 @@ def main() -> int:
     arguments = parser.parse_args()
     inputs: Mapping[str, Any] = json.load(sys.stdin)
     views = {
-        name: config.InputView(is_file=item["files"] is None, files=frozenset(item["files"] or ()))
+        name: config.InputView(
+            is_file=item["files"] is None,
+            files=frozenset(item["files"] or ()),
+            code=item["allowRemoteCode"],
+        )
         for name, item in inputs.items()
     }
     try:
@@ -46,6 +50,7 @@ def main() -> int:
                 frozenset(name for name, item in inputs.items() if item["allowPickle"]),
                 Path(folder),
                 model_types=axolotl_keys().model_types,
+                allow_code=effective.code_of(views),
             )
     except AicertError as error:
         print(json.dumps({"message": error.message, "hint": error.hint}))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -31,10 +32,14 @@ _PATH_LIKE = re.compile(r"[/\\]|^~|^\.\.?$|^input:")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputView:
-    """What a reference can name: a file, or the files of a directory, by path in it."""
+    """What a reference can name: a file, or the files of a directory, by path in it.
+
+    `code`: whether the lockfile lets the Python that lies in it run (`allow-remote-code`).
+    """
 
     is_file: bool
     files: frozenset[str] = frozenset()
+    code: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +68,11 @@ class Effective:
     @property
     def digest(self) -> str:
         return "sha256:" + hashlib.sha256(self.config).hexdigest()
+
+    def code_of(self, inputs: Mapping[str, InputView]) -> frozenset[str]:
+        """The inputs whose Python is to run: the lockfile lets it, and this config asks for it."""
+        asked = bool(json.loads(self.config).get(rules.REMOTE_CODE))
+        return frozenset(name for name, view in inputs.items() if asked and view.code)
 
 
 def refer(*, key: str, name: str, inside: str) -> Reference:
@@ -264,13 +274,16 @@ class _Walk:
             raise ConfigRefused(place, f"refused: {rules.REFUSED_WHEN_FALSE[name]}")
         if _empty(value):
             return
-        reason = rules.REFUSED.get(rule)
+        reason, hint = rules.REFUSED.get(rule), f"remove `{name}`"
+        if rule == rules.REMOTE_CODE:
+            hint = f"read the model's *.py, say `allow-remote-code = true` at its input; or {hint}"
+            reason = None if any(view.code for view in self._inputs.values()) else reason
         if reason is None and free:
             reason = rules.REFUSED_ANYWHERE.get(name)
         if self._is_secret(name, rule):
             reason = rules.CONFIG_IS_PUBLIC
         if reason is not None:
-            raise ConfigRefused(place, f"refused: {reason}", hint=f"remove `{name}`")
+            raise ConfigRefused(place, f"refused: {reason}", hint=hint)
 
     def _value(self, value: object, below: tuple[str, ...], rule: str, place: str) -> object:
         if isinstance(value, dict):

@@ -34,6 +34,8 @@ _PINNED = "the input's digest names the revision"
 _PARALLEL = "it starts workers over a network, but training has none"
 CONFIG_IS_PUBLIC = "a config is public: it is quoted in reports"
 
+# Taken where an input of the run has `allow-remote-code`.
+REMOTE_CODE = "trust_remote_code"
 # Refused unless null, false or empty.
 REFUSED: Mapping[str, str] = {
     "liger_use_token_scaling": "it changes the loss, by a kernel that the environment lacks",
@@ -43,7 +45,7 @@ REFUSED: Mapping[str, str] = {
     "trl.rollout_func": _CODE,
     "vllm.serve_module": _CODE,
     "vllm.worker_extension_cls": _CODE,
-    "trust_remote_code": _CODE,
+    REMOTE_CODE: _CODE,
     "datasets.trust_remote_code": _CODE,
     "test_datasets.trust_remote_code": _CODE,
     "pretraining_dataset.trust_remote_code": _CODE,

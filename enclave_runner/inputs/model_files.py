@@ -64,6 +64,10 @@ _PICKLED: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "adapter": ((r"adapter_model\.bin", "weights"),),
 }
+# With `allow-remote-code` also these, beside the model's config alone.
+_CODE: Sequence[tuple[str, str]] = ((r"[A-Za-z_]\w*\.py", "code"),)
+MAX_CODE = 1 << 20
+MAX_CODE_FILES = 64
 # Without these a loader would look on a hub, or take the folder for something else.
 NEEDED = {"model": "config.json", "adapter": "adapter_config.json"}
 _WEIGHTS = {"model": "model", "adapter": "adapter_model"}
@@ -73,11 +77,13 @@ _WEIGHTS = {"model": "model", "adapter": "adapter_model"}
 class ModelFiles:
     """`shown`: place below the inputs, as `NAME/PATH` → the file that is seen there.
 
-    `removed`: `NAME/PATH: KEY` of what the copies lack.
+    `removed`: `NAME/PATH: KEY` of what the copies lack. `code`: SHA-256 of each file of Python
+    among them, which may run in the trainer.
     """
 
     shown: Mapping[str, Path]
     removed: tuple[str, ...]
+    code: tuple[str, ...] = ()
 
 
 def prepare(
@@ -87,29 +93,35 @@ def prepare(
     folder: Path,
     *,
     model_types: frozenset[str],
+    allow_code: frozenset[str] = frozenset(),
 ) -> ModelFiles:
     """What of `references`, but for rows, the trainer sees; copies are written below `folder`.
 
     `allow_pickle`: names of inputs whose lockfile entry says so. `model_types`: those whose code
-    the trainer has itself. Raises LockError or ConfigError.
+    the trainer has itself; `allow_code`: inputs whose own is to run. Raises LockError or
+    ConfigError.
     """
     by_name = {item.name: item for item in measured}
-    view = _View(folder=folder, model_types=model_types)
+    view = _View(folder=folder, model_types=model_types, with_code=allow_code)
     for reference in references:
         item = by_name[reference.name]
         if reference.role in _TABLES:
             _show(reference, item, view, pickles=item.name in allow_pickle)
         elif reference.role == "file":
             _show_file(reference, item, view)
-    return ModelFiles(shown=view.shown, removed=tuple(sorted(view.removed)))
+    return ModelFiles(
+        shown=view.shown, removed=tuple(sorted(view.removed)), code=tuple(sorted(view.code))
+    )
 
 
 @dataclass(kw_only=True, slots=True)
 class _View:
     folder: Path
     model_types: frozenset[str]
+    with_code: frozenset[str] = frozenset()
     shown: dict[str, Path] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
+    code: set[str] = field(default_factory=set)
     tensors: int = 0
 
 
@@ -126,6 +138,8 @@ def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bo
     prefix = f"{root}/" if root else ""
     below = {path[len(prefix) :] for path in item.files if path.startswith(prefix)}
     tables = (*_TABLES[role], *(_PICKLED.get(role, ()) if pickles else ()))
+    if item.name in view.with_code and role != "adapter":
+        tables = (*tables, *_CODE)
     kinds = _kinds({only} if only else below, tables)
     if only and only not in kinds:
         raise ModelFileRefused(f"{item.name}/{inside} is not a file that a {role} is loaded from")
@@ -191,11 +205,15 @@ def _show_one(
     view.shown.setdefault(place, source)
     if kind in ("weights", "data"):
         return ()
+    if kind == "code":
+        _take_code(item, path, place, view)
+        return ()
     data = _read(item, path, place, MAX_TEMPLATE if kind == "template" else MAX_JSON)
     if kind == "template":
         _check_template(data, place)
         return ()
-    cleaned = model_json.clean(kind, data, place, beside, view.model_types)
+    own_code = item.name in view.with_code
+    cleaned = model_json.clean(kind, data, place, beside, view.model_types, own_code=own_code)
     if cleaned.data is not None:
         copy = view.folder / place
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +221,14 @@ def _show_one(
         view.shown[place] = copy
     view.removed |= {f"{place}: {key}" for key in cleaned.removed}
     return cleaned.names
+
+
+def _take_code(item: MeasuredInput, path: str, place: str, view: _View) -> None:
+    """Admit one file of Python, by the digest of the bytes that are here."""
+    _read(item, path, place, MAX_CODE)
+    view.code.add(item.files[path].sha256)
+    if len(view.code) > MAX_CODE_FILES:
+        raise ModelFileRefused(f"{place}: the model has more than {MAX_CODE_FILES} files of Python")
 
 
 def _count(header: safetensors.Header, place: str, view: _View) -> None:

@@ -28,12 +28,14 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][\w.+-]*", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _INCLUDES = re.compile(r"\{%[-+]?\s*(include|import|from|extends)\b")
 
+# Classes in code that comes with the model.
+_CLASSES = "auto_map"
 # Left by whoever saved the model: never opened, or code that is never loaded.
 _LEFT_OVER = frozenset(
     (
         "_commit_hash",
         "_name_or_path",
-        "auto_map",
+        _CLASSES,
         "auto_mapping",
         "base_model_name_or_path",
         "custom_pipelines",
@@ -96,14 +98,22 @@ class Cleaned:
 
 
 def clean(
-    kind: str, data: bytes, name: str, beside: frozenset[str], model_types: frozenset[str]
+    kind: str,
+    data: bytes,
+    name: str,
+    beside: frozenset[str],
+    model_types: frozenset[str],
+    *,
+    own_code: bool = False,
 ) -> Cleaned:
     """What of `data`, the JSON file `name`, the trainer reads; `beside`: the files in its folder.
 
-    `model_types`: those whose code the trainer has itself. Raises ModelFileRefused.
+    `model_types`: those whose code the trainer has itself; `own_code`: whether the Python that lies
+    beside is to run. Raises ModelFileRefused.
     """
+    document = _Document(name=name, beside=beside, model_types=model_types, own_code=own_code)
     try:
-        return _clean(kind, data, _Document(name=name, beside=beside, model_types=model_types))
+        return _clean(kind, data, document)
     except RecursionError:
         raise ModelFileRefused(f"{name} is nested too deeply") from None
 
@@ -138,18 +148,24 @@ def shards(data: bytes) -> list[str]:
 class _Document:
     """One file while it is read: what is beside it, and what was removed of it."""
 
-    def __init__(self, *, name: str, beside: frozenset[str], model_types: frozenset[str]) -> None:
+    def __init__(
+        self, *, name: str, beside: frozenset[str], model_types: frozenset[str], own_code: bool
+    ) -> None:
         self.name = name
+        self.left_over = _LEFT_OVER - {_CLASSES} if own_code else _LEFT_OVER
+        self.own_code = own_code
         self.beside = beside
         self.model_types = model_types
         self.removed: list[str] = []
         self.names: list[str] = []
 
-    def refuse(self, place: str, value: str, reason: str = "") -> ModelFileRefused:
+    def refuse(
+        self, place: str, value: str, reason: str = "", *, hint: str = ""
+    ) -> ModelFileRefused:
         why = reason or "a loader would read files that are not locked"
         return ModelFileRefused(
             f"{self.name}: {place} says {value[:80]!a}: {why}",
-            hint="use a copy of the model without that key",
+            hint=hint or "use a copy of the model without that key",
         )
 
     def unique(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -191,7 +207,7 @@ def _walk(value: object, document: _Document, place: str) -> None:
     if isinstance(value, dict):
         for key in list(value):
             inner = f"{place}.{key}" if place else key
-            if key in _LEFT_OVER and value[key] not in (None, "", False):
+            if key in document.left_over and value[key] not in (None, "", False):
                 del value[key]
                 document.removed.append(inner[:200])
             else:
@@ -208,6 +224,8 @@ def _entry(key: str, within: dict[str, object], document: _Document, place: str)
     if _TEMPLATE.fullmatch(key):
         for text in _texts(value):
             refuse_template(text, f"{document.name}: {place}")
+    elif key == _CLASSES:
+        _classes(value, document, place)
     elif key in _CODE and value:
         raise document.refuse(place, str(value), "only the measured image's code may run")
     elif key in _OPENED:
@@ -242,10 +260,23 @@ def _file(key: str, within: dict[str, object], document: _Document, place: str) 
 def _refuse_code(value: dict[str, object], document: _Document) -> None:
     """Code that comes with a model is never loaded: it is left over where the image has its own."""
     kind = value.get("model_type")
-    if value.get("auto_map") and isinstance(kind, str) and kind not in document.model_types:
+    known = not isinstance(kind, str) or kind in document.model_types
+    if value.get(_CLASSES) and not known and not document.own_code:
         raise document.refuse(
-            "model_type", kind, "its code comes with the model, but only the image's code may run"
+            "model_type",
+            str(kind),
+            "its code comes with the model, but only the image's code may run",
+            hint="read its *.py, then say `allow-remote-code = true` at the input",
         )
+
+
+def _classes(value: object, document: _Document, place: str) -> None:
+    """Classes of the input's own code: each in a file that lies beside, and is locked with it."""
+    for text in _texts(value):
+        module = re.fullmatch(r"([A-Za-z_]\w*)\.[A-Za-z_]\w*", text, re.ASCII)
+        if module is None or f"{module[1]}.py" not in document.beside:
+            why = "only code that lies beside it may run, as FILE.CLASS"
+            raise document.refuse(place, text, why, hint="lock a copy with the code in its folder")
 
 
 def _config(value: dict[str, object], document: _Document) -> None:

@@ -14,6 +14,8 @@ CODE: Final = "/aicert/code"
 CONFIG: Final = "/aicert/config.json"
 INPUTS: Final = "/aicert/inputs"
 RECORDS: Final = "/aicert/records"
+# SHA-256 of each file of code that came with an input and may run; absent where none may.
+REMOTE_CODE: Final = "/aicert/remote-code"
 # The one place to write, and what the trainer leaves there.
 SCRATCH: Final = "/aicert/scratch"
 OUTPUT: Final = f"{SCRATCH}/output"

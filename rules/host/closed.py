@@ -90,7 +90,13 @@ ABSENT = (
 
 _NO_CODE = 'raise OSError("the machine runs no code of a model\'s folder or of a hub")\n'
 _NO_MEDIA = 'raise NotImplementedError("rows hold no images, sound, video or documents")\n'
-_WHY_CODE = "code of a model's folder or of a hub is never run, whatever `trust_remote_code` says"
+# The runner shows this file where the lockfile lets an input's own code run (ADR 24).
+_ALLOWED = 'os.path.isfile("/aicert/remote-code")'
+_NO_OTHER_CODE = f"if not {_ALLOWED}:\n        {_NO_CODE}"
+_WHY_CODE = (
+    "code of a model's folder or of a hub is never run, whatever `trust_remote_code` says, unless "
+    "the run's lockfile lets that of an input run, and then the audit hook admits it by its digest"
+)
 _WHY_MEDIA = "it opens the path that a row names; no kind of training needs it yet"
 _WHY_JINJA = "a template is text of an input: only Jinja's sandbox makes code of it"
 
@@ -254,26 +260,26 @@ EDITS = (
     Edit(
         path="transformers/dynamic_module_utils.py",
         before="    name = os.path.normpath(module_path)\n    name = name.removesuffix",
-        after=f"    {_NO_CODE}    name = os.path.normpath(module_path)\n"
+        after=f"    {_NO_OTHER_CODE}    name = os.path.normpath(module_path)\n"
         "    name = name.removesuffix",
         why=_WHY_CODE,
     ),
     Edit(
         path="transformers/dynamic_module_utils.py",
         before="    # Download and cache module_file from the repo",
-        after=f"    {_NO_CODE}    # Download and cache module_file from the repo",
+        after=f"    {_NO_OTHER_CODE}    # Download and cache module_file from the repo",
         why=_WHY_CODE,
     ),
     Edit(
         path="transformers/dynamic_module_utils.py",
         before="    # Catch the name of the repo if it's specified in `class_reference`\n",
-        after=f"    {_NO_CODE}",
+        after=f"    {_NO_OTHER_CODE}",
         why=_WHY_CODE,
     ),
     Edit(
         path="transformers/dynamic_module_utils.py",
         before="    if error_message is None:\n        if upstream_repo is not None:\n",
-        after="    trust_remote_code = False\n"
+        after=f"    trust_remote_code = bool(trust_remote_code) and {_ALLOWED}\n"
         "    if error_message is None:\n        if upstream_repo is not None:\n",
         why=_WHY_CODE,
     ),

@@ -3,6 +3,7 @@ each forbidden thing is really tried, by code that runs where the trainer's does
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from enclave_runner.axolotl.training import VIOLATIONS
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Ended, Limits, Sandbox
 from enclave_runner.sandbox.interpreter import PYTHON, interpreter
-from enclave_runner.sandbox.places import PLUGIN
+from enclave_runner.sandbox.places import INPUTS, PLUGIN, REMOTE_CODE
 from rules.host import closed, training_env
 from tests.e2e.conftest import StandIn
 
@@ -35,6 +36,7 @@ class Trainer:
 
     folder: Path
     environment: Path
+    shown: dict[str, Path] = field(default_factory=dict)
     reader: training._Reader = field(default_factory=lambda: training._Reader(None))
     lines: list[bytes] = field(default_factory=list)
 
@@ -62,7 +64,7 @@ class Trainer:
     def start(self, command: Sequence[str]) -> Ended:
         limits = Limits(seconds=300.0)
         sandbox = Sandbox(
-            read_only={**interpreter(self.environment), PLUGIN: self.plugin},
+            read_only={**interpreter(self.environment), PLUGIN: self.plugin, **self.shown},
             scratch=self.scratch,
             environment=training.environment(limits),
         )
@@ -419,3 +421,87 @@ def test_only_local_files_and_no_caches_are_left(tried: dict[str, object]) -> No
     assert tried["caching"] is False
     assert tried["kernels in transformers"] is False
     assert tried["ran"] is False
+
+
+OWN_CONFIG = """from transformers import PretrainedConfig
+class OwnConfig(PretrainedConfig):
+    model_type = "own"
+"""
+OWN_MODEL = """import torch
+from transformers import PreTrainedModel
+from .configuration_own import OwnConfig
+class OwnModel(PreTrainedModel):
+    config_class = OwnConfig
+    def __init__(self, config):
+        super().__init__(config)
+        self.layer = torch.nn.Linear(2, 2)
+        self.post_init()
+open("/aicert/scratch/ran", "w")
+"""
+OWN_JSON = {
+    "model_type": "own",
+    "auto_map": {
+        "AutoConfig": "configuration_own.OwnConfig",
+        "AutoModelForCausalLM": "modeling_own.OwnModel",
+    },
+}
+LOAD = f"""
+from transformers import AutoConfig, AutoModelForCausalLM
+config = AutoConfig.from_pretrained("{INPUTS}/model", trust_remote_code=True)
+model = AutoModelForCausalLM.from_config(config, trust_remote_code=True)
+assert type(model).__name__ == "OwnModel"
+model.save_pretrained("/aicert/scratch/saved")
+"""
+
+
+@pytest.fixture
+def own_code(trainer: Trainer) -> Trainer:
+    """A trainer that sees a model with code of its own, and may run it."""
+    model = trainer.folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(OWN_JSON))
+    digests = []
+    for name, text in (("configuration_own.py", OWN_CONFIG), ("modeling_own.py", OWN_MODEL)):
+        (model / name).write_text(text)
+        digests.append(hashlib.sha256(text.encode()).hexdigest())
+    admitted = trainer.folder / "remote-code"
+    admitted.write_text("".join(f"{digest}\n" for digest in digests))
+    trainer.shown = {f"{INPUTS}/model": model, REMOTE_CODE: admitted}
+    return trainer
+
+
+def test_code_of_an_input_runs_where_its_digest_is_admitted(own_code: Trainer) -> None:
+    ended = own_code.run(LOAD)
+    assert ended.exit_code == "0", own_code.log[-3000:]
+    assert (own_code.scratch / "ran").exists()
+    saved = own_code.scratch / "saved"
+    assert (saved / "modeling_own.py").read_text() == OWN_MODEL
+    assert list(saved.glob("*.safetensors"))
+
+
+def test_other_code_beside_it_ends_the_run(own_code: Trainer) -> None:
+    model = own_code.shown[f"{INPUTS}/model"] / "modeling_own.py"
+    model.write_text(OWN_MODEL + "# another byte\n")
+    own_code.run(LOAD)
+    assert own_code.violation() == VIOLATIONS["code"]
+    assert not (own_code.scratch / "ran").exists()
+
+
+def test_code_that_a_run_wrote_itself_ends_it_though_others_is_admitted(own_code: Trainer) -> None:
+    own_code.run(
+        "import os, sys\n"
+        "folder = '/aicert/scratch/home/huggingface/modules'\n"
+        "os.makedirs(folder)\n"
+        "open(folder + '/planted.py', 'w').write('print(1)')\n"
+        "sys.path.append(folder)\n"
+        "import planted\n"
+    )
+    assert own_code.violation() == VIOLATIONS["code"]
+
+
+def test_code_of_an_input_stays_refused_without_the_file(own_code: Trainer) -> None:
+    del own_code.shown[REMOTE_CODE]
+    ended = own_code.run(LOAD)
+    assert ended.exit_code != "0"
+    assert own_code.violation() is None
+    assert not (own_code.scratch / "ran").exists()

@@ -173,6 +173,8 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "header of a safetensors file": ("aicert.formats.safetensors.MAX_HEADER",),
         "one entry of that header": ("aicert.formats.safetensors._MAX_ENTRY",),
         "tensors of a file": ("aicert.formats.safetensors.MAX_TENSORS",),
+        "one file of a model's code": ("enclave_runner.inputs.model_files.MAX_CODE",),
+        "files of a model's code": ("enclave_runner.inputs.model_files.MAX_CODE_FILES",),
         "dimensions of a tensor": ("aicert.formats.safetensors.MAX_RANK",),
     },
     "image.md": {

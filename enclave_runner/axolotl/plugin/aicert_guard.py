@@ -6,7 +6,8 @@ code that is compiled, executed or made by a place that is not on the list (`aic
 opened for writing outside scratch, a library loaded from outside the image, another program, a
 socket. The process ends at once, and the runner, told by one line on AICERT_PROGRESS_FD, ends all
 others. A place is a code object that the image's importer loaded from the image's file of that
-module: it is compared by identity, never by a name or file name that a caller gives.
+module: it is compared by identity, never by a name or file name that a caller gives. Code that came with an input
+is admitted by the SHA-256 of its file, where REMOTE_CODE has that: Transformers copies it to scratch.
 
 It is no boundary. Code that runs in the process can get around it (the sandbox is what holds it),
 so nothing may conclude from its silence that no foreign code ran.
@@ -37,6 +38,8 @@ SCRATCH = "/aicert/scratch"
 PLUGIN = "/aicert/plugin"
 # Where the child that measures the loss sees the runner's code for it.
 CODE = "/aicert/code"
+# SHA-256 of each file of code that came with an input and may run; absent where none may.
+REMOTE_CODE = "/aicert/remote-code"
 
 _CODE, _FILE, _LIBRARY = "code", "file", "library"
 _PROCESS, _SOCKET, _INTERPRETER = "process", "socket", "interpreter"
@@ -47,6 +50,18 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _UNIX = 1  # socket.AF_UNIX: importing socket comes too early
 
 _Code = type(os.popen.__code__)
+
+# Where Transformers puts that code, in packages of its own making, whose files are empty.
+_COPIED = SCRATCH + "/home/huggingface/modules/"
+_admitted: set[str] = set()
+if os.path.isfile(REMOTE_CODE):
+    # It is before the hook, and has no place that makes code.
+    import hashlib
+
+    with open(REMOTE_CODE, encoding="ascii") as _file:
+        _admitted = {*_file.read().split(), hashlib.sha256(b"").hexdigest()}
+# What was compiled of it: source by path.
+_taken: dict[str, bytes] = {}
 
 
 def _image() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -93,7 +108,30 @@ def _imports(frame: FrameType) -> bool:
         loader = below.f_locals.get("self")
         return type(loader) is external.ExtensionFileLoader and _is_in(loader.path, _FOLDERS)
     # `in` would compare code objects by what they hold.
-    return (below.f_code is _EXEC_MODULE or below.f_code is _TO_CODE) and _loads_from_image(below)
+    if below.f_code is not _EXEC_MODULE and below.f_code is not _TO_CODE:
+        return False
+    return _loads_from_image(below) or _loads_admitted(below, frame.f_locals["args"][0])
+
+
+def _loads_admitted(below: FrameType, given: object) -> bool:
+    """Whether the importer compiles an admitted file's bytes, or executes what they compile to."""
+    loader = below.f_locals.get("self")
+    if not _admitted or type(loader) is not external.SourceFileLoader:
+        return False
+    path = loader.path
+    if not _is_in(path, (_COPIED,)):
+        return False
+    if isinstance(given, bytes) and hashlib.sha256(given).hexdigest() in _admitted:
+        _taken[path] = given
+        return True
+    source = _taken.get(path)
+    return source is not None and isinstance(given, _Code) and given == _compiled(source, path)
+
+
+def _compiled(source: bytes, path: str) -> CodeType:
+    """As the importer compiles it; what this gives is only compared."""
+    code: CodeType = compile(source, path, "exec", dont_inherit=True)
+    return code
 
 
 def _runs_module(frame: FrameType) -> bool:
@@ -153,6 +191,7 @@ _FROZEN = bootstrap.FrozenImporter.exec_module.__code__
 _CALL: CodeType = vars(bootstrap)["_call_with_frames_removed"].__code__
 _add(_CALL, _imports)
 _add(_FROZEN)
+_add(_compiled.__code__)
 _add(vars(external)["_compile_bytecode"].__code__)
 _add(site.addpackage.__code__, _reads_settings)
 

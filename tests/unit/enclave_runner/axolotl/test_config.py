@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -368,3 +369,19 @@ def test_the_committed_keys_are_of_the_locked_axolotl() -> None:
 def test_axolotl_reads_from_the_effective_config_what_was_meant() -> None:
     effective = accepted("adam_epsilon: 0.00000001\nmodel_kwargs: {scale: 1.0e+30}\n")
     assert yaml.safe_load(effective.config) == json.loads(effective.config)
+
+
+def test_code_of_a_model_is_asked_for_by_config_and_lockfile() -> None:
+    told = refusal("trust_remote_code: true")
+    assert "allow-remote-code = true" in str(told.hint)
+    inputs = INPUTS | {"model": replace(INPUTS["model"], code=True)}
+    asked = resolve((BASE + "trust_remote_code: true\n").encode(), inputs)
+    assert json.loads(asked.config)["trust_remote_code"] is True
+    assert asked.code_of(inputs) == {"model"}
+    assert resolve(BASE.encode(), inputs).code_of(inputs) == frozenset()
+    for other in (
+        "datasets: [{path: input:rows, trust_remote_code: true}]",
+        "model_kwargs: {trust_remote_code: true}",
+    ):
+        with pytest.raises(ConfigRefused):
+            resolve(f"{BASE}{other}\n".encode(), inputs)

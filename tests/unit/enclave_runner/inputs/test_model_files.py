@@ -70,11 +70,17 @@ def see(
     inside: str = "",
     *,
     pickles: bool = False,
+    code: bool = False,
 ) -> ModelFiles:
     reference = refer(key=KEYS.get(role, role), name="m", inside=inside)
     allowed = frozenset(("m",) if pickles else ())
     return prepare(
-        [reference], [write(tmp_path, content)], allowed, tmp_path / "copies", model_types=TYPES
+        [reference],
+        [write(tmp_path, content)],
+        allowed,
+        tmp_path / "copies",
+        model_types=TYPES,
+        allow_code=frozenset(("m",) if code else ()),
     )
 
 
@@ -418,6 +424,45 @@ def test_pickles_are_seen_only_where_they_are_allowed(tmp_path: Path) -> None:
     ]
     with pytest.raises(PickleRefused, match=r"m/model\.safetensors: a pickle"):
         see(tmp_path, content | {"model.safetensors": b"\x80\x04."})
+
+
+OWN = {
+    "config.json": '{"model_type": "own", "auto_map": {"AutoConfig": "own_model.Config"}}',
+    "tokenizer_config.json": '{"auto_map": {"AutoTokenizer": [null, "own_model.Fast"]}}',
+    "model.safetensors": WEIGHTS,
+    "own_model.py": "import torch\n",
+    "sub/more.py": "import torch\n",
+    "not-a-module.py": "import torch\n",
+}
+
+
+def test_code_is_seen_and_admitted_by_its_digest_where_it_is_allowed(tmp_path: Path) -> None:
+    told = refusal(tmp_path, OWN)
+    assert "its code comes with the model" in str(told)
+    assert "allow-remote-code = true" in str(told.hint)
+    found = see(tmp_path, OWN, code=True)
+    assert names(found) == sorted(OWN.keys() - {"sub/more.py", "not-a-module.py"})
+    assert found.removed == ()
+    assert found.code == (hashlib.sha256(b"import torch\n").hexdigest(),)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["org/other--own_model.Config", "absent.Config", "sub.more.Config", "own_model", "/x.Config"],
+)
+def test_code_that_does_not_lie_beside_is_refused(tmp_path: Path, reference: str) -> None:
+    config = json.dumps({"model_type": "own", "auto_map": {"AutoConfig": reference}})
+    with pytest.raises(AicertError, match="only code that lies beside it may run"):
+        see(tmp_path, OWN | {"config.json": config}, code=True)
+
+
+def test_code_has_limits(tmp_path: Path) -> None:
+    large = OWN | {"own_model.py": "#" * (model_files.MAX_CODE + 1)}
+    with pytest.raises(AicertError, match=r"own_model\.py has 1,048,577 bytes, more than"):
+        see(tmp_path / "large", large, code=True)
+    many = {f"m{number}.py": f"x = {number}\n" for number in range(model_files.MAX_CODE_FILES)}
+    with pytest.raises(AicertError, match="more than 64 files of Python"):
+        see(tmp_path / "many", OWN | many, code=True)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "merges.txt"])

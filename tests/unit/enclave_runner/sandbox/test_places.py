@@ -15,7 +15,12 @@ AXOLOTL = Path(places.__file__).parents[1] / "axolotl"
     [
         (
             "plugin/aicert_guard.py",
-            {"SCRATCH": places.SCRATCH, "PLUGIN": places.PLUGIN, "CODE": places.CODE},
+            {
+                "SCRATCH": places.SCRATCH,
+                "PLUGIN": places.PLUGIN,
+                "CODE": places.CODE,
+                "REMOTE_CODE": places.REMOTE_CODE,
+            },
         ),
         (
             "measuring/__main__.py",
