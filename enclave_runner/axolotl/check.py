@@ -4,8 +4,8 @@ For comfort only: the runner decides again inside.
 `python -m enclave_runner.axolotl.check --config FILE` reads `{"NAME": INPUT}` from stdin and exits
 0 with the effective config, or with a refusal's code and one JSON line `{"message", "hint"}`.
 INPUT: `files`, path → SHA-256, or null for one that is a file; `path` where its bytes are at hand,
-else null; `allowPickle` and `allowRemoteCode`. Of these the config is opened, and of models the files that the trainer
-would see. Rows are not read.
+else null; `allowPickle` and `allowRemoteCode`. Of these the config is opened, and of models the
+files that the trainer would see. Rows are not read.
 """
 
 import argparse

@@ -6,8 +6,9 @@ code that is compiled, executed or made by a place that is not on the list (`aic
 opened for writing outside scratch, a library loaded from outside the image, another program, a
 socket. The process ends at once, and the runner, told by one line on AICERT_PROGRESS_FD, ends all
 others. A place is a code object that the image's importer loaded from the image's file of that
-module: it is compared by identity, never by a name or file name that a caller gives. Code that came with an input
-is admitted by the SHA-256 of its file, where REMOTE_CODE has that: Transformers copies it to scratch.
+module: it is compared by identity, never by a name or file name that a caller gives. Code that came
+with an input is admitted by the SHA-256 of its file, where REMOTE_CODE has that: Transformers
+copies it to scratch.
 
 It is no boundary. Code that runs in the process can get around it (the sandbox is what holds it),
 so nothing may conclude from its silence that no foreign code ran.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from aicert.formats.listing import dir_digest
 from enclave_runner.axolotl.config import refer
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.inputs.model_files import ModelFiles, prepare
+from enclave_runner.inputs.model_files import MAX_CODE, MAX_CODE_FILES, ModelFiles, prepare
 from enclave_runner.inputs.model_json import ModelFileRefused, clean
 from enclave_runner.inputs.pickles import PickleRefused, WeightsRefused
 
@@ -457,10 +458,10 @@ def test_code_that_does_not_lie_beside_is_refused(tmp_path: Path, reference: str
 
 
 def test_code_has_limits(tmp_path: Path) -> None:
-    large = OWN | {"own_model.py": "#" * (model_files.MAX_CODE + 1)}
+    large = OWN | {"own_model.py": "#" * (MAX_CODE + 1)}
     with pytest.raises(AicertError, match=r"own_model\.py has 1,048,577 bytes, more than"):
         see(tmp_path / "large", large, code=True)
-    many = {f"m{number}.py": f"x = {number}\n" for number in range(model_files.MAX_CODE_FILES)}
+    many = {f"m{number}.py": f"x = {number}\n" for number in range(MAX_CODE_FILES)}
     with pytest.raises(AicertError, match="more than 64 files of Python"):
         see(tmp_path / "many", OWN | many, code=True)
 
