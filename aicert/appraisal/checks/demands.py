@@ -29,11 +29,13 @@ def input_code(
     run: VerifiedRun | None, ancestors: Sequence[Ancestor] = ()
 ) -> tuple[tuple[str, str], ...]:
     """What code of inputs may have run in this trainer and those of ancestors: word and text."""
-    asked = [] if run is None else code_of(run.lockfile)
-    own = [
-        (word, _CODE[word].format(f"input {name} of run {run.lockfile.run}"))
-        for word, name in asked
-    ]
+    own = []
+    if run is not None:
+        whose = f"of run {run.lockfile.run}"
+        own = [
+            (word, _CODE[word].format(f"input {name} {whose}"))
+            for word, name in code_of(run.lockfile)
+        ]
     before = [each.result.input_code for each in ancestors if each.result is not None]
     return tuple(dict.fromkeys([*own, *(one for code in before for one in code)]))
 
