@@ -324,14 +324,14 @@ def _report(
     values = {**built.values, **report.of_base(output.base, output.renamed)}
     if lockfile.ranks > 1:
         values["ranks"] = Value("measured", lockfile.ranks)
-    made = replace(
+    whole = replace(
         built,
         values=values,
         signers=signers(lockfile),
         removed=prepared.models.removed,
         texts=named,
     )
-    return made.self_reported if input_code(lockfile) else made
+    return whole.self_reported if input_code(lockfile) else whole
 
 
 def _with_loss(

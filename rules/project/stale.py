@@ -13,11 +13,11 @@ from rules.project.locked import DIRECTORY, Lock, listing_of
 
 def is_same(item: Input, locked: LockedInput) -> bool:
     """Whether an input is locked as aicert.toml says."""
-    asked, found = (
+    asked, written = (
         (one.source, one.only, one.except_, one.allow_pickle, one.allow_remote_code, one.signed_by)
         for one in (item, locked)
     )
-    return asked == found
+    return asked == written
 
 
 def check_configured(run: Run, locked: Lockfile) -> None:

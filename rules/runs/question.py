@@ -5,7 +5,7 @@ images the one that this checkout builds and those of its reviewed list (rules.p
 """
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aicert.appraisal.ak_chain import SIMULATED_TIERS
@@ -16,6 +16,7 @@ from aicert.appraisal.result import AttestationResult
 from aicert.errors import ConfigError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
+from aicert.formats.lockfile import CODE_WORDS
 from aicert.trust.built_in import BUILT_IN, built_in, with_root
 from aicert.verifier import verify as api
 from rules.host.terminal import users_path
@@ -57,7 +58,10 @@ def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
         policy = _simulated(root, driver.policy, image, run.name, may_lack=there)
     else:
         policy = api.choose_policy(driver.policy, image=image)
-    return Question(policy=_with_list(root, policy, driver), nonce=nonce, own=True)
+    # Its own lockfile, which was reviewed, says whether code of an input runs. Other verifiers
+    # say it by policies of their own.
+    policy = replace(_with_list(root, policy, driver), allow=frozenset(CODE_WORDS))
+    return Question(policy=policy, nonce=nonce, own=True)
 
 
 def question(

@@ -111,12 +111,13 @@ def finished(time: str) -> Change:
     return change
 
 
-def input_code(**allowed: bool) -> Change:
+def input_code(*, allow_remote_code: bool = False, allow_pickle: bool = False) -> Change:
     """Code that comes with the base model may run in the trainer (lockfile.CODE_WORDS)."""
 
     def edited(locked: Lockfile) -> Lockfile:
         *others, last = locked.inputs
-        return replace(locked, inputs=(*others, replace(last, **allowed)))
+        item = replace(last, allow_remote_code=allow_remote_code, allow_pickle=allow_pickle)
+        return replace(locked, inputs=(*others, item))
 
     return lambda scene: scene.edit("lockfile", edited)
 

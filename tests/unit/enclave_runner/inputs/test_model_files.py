@@ -427,7 +427,7 @@ def test_pickles_are_seen_only_where_they_are_allowed(tmp_path: Path) -> None:
         see(tmp_path, content | {"model.safetensors": b"\x80\x04."})
 
 
-OWN = {
+OWN: Content = {
     "config.json": '{"model_type": "own", "auto_map": {"AutoConfig": "own_model.Config"}}',
     "tokenizer_config.json": '{"auto_map": {"AutoTokenizer": [null, "own_model.Fast"]}}',
     "model.safetensors": WEIGHTS,
@@ -458,10 +458,10 @@ def test_code_that_does_not_lie_beside_is_refused(tmp_path: Path, reference: str
 
 
 def test_code_has_limits(tmp_path: Path) -> None:
-    large = OWN | {"own_model.py": "#" * (MAX_CODE + 1)}
+    large: Content = OWN | {"own_model.py": "#" * (MAX_CODE + 1)}
     with pytest.raises(AicertError, match=r"own_model\.py has 1,048,577 bytes, more than"):
         see(tmp_path / "large", large, code=True)
-    many = {f"m{number}.py": f"x = {number}\n" for number in range(MAX_CODE_FILES)}
+    many: Content = {f"m{number}.py": f"x = {number}\n" for number in range(MAX_CODE_FILES)}
     with pytest.raises(AicertError, match="more than 64 files of Python"):
         see(tmp_path / "many", OWN | many, code=True)
 
