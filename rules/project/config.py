@@ -229,6 +229,11 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
     ranks = table.count("ranks", 1)
     if ranks > MAX_RANKS:
         raise ConfigError(f"{FILE}: {table.where}.ranks is at most {MAX_RANKS}")
+    if ranks > 1 and any(item.allow_remote_code for item in inputs):
+        # Each process copies the code to one place, and another may read half of a file.
+        raise ConfigError(
+            f"{FILE}: {table.where}: code of an input runs in one process, and ranks is {ranks}"
+        )
     return Run(
         name=name,
         machine=machines[machine],

@@ -170,3 +170,12 @@ def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
     assert refused.value.hint is not None
     subprocess.run(["sh", "-c", refused.value.hint], cwd=tmp_path, check=True)
     assert (tmp_path / "aicert.toml").read_bytes() == data[3:]
+
+
+def test_code_of_an_input_runs_in_one_process(tmp_path: Path) -> None:
+    text = GOOD.replace("allow-pickle", "allow-remote-code")
+    locked = {item.name: item.allow_remote_code for item in load(tmp_path, text).run("tiny").inputs}
+    assert locked == {"config": False, "data": True, "model": False}
+    ranks = text.replace('["model"]\n', '["model"]\nranks = 2\n')
+    with pytest.raises(ConfigError, match="code of an input runs in one process, and ranks is 2"):
+        load(tmp_path, ranks)
