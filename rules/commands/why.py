@@ -10,8 +10,8 @@ from aicert.text import safe
 from rules.commands.base import Command
 from rules.host.terminal import fitted
 from rules.image import tasks
-from rules.project import config, sources
-from rules.runs import certify, graph
+from rules.project import config, lock, sources
+from rules.runs import certify, failed, graph
 
 
 class Why(Command):
@@ -47,9 +47,20 @@ def _explain(root: Path, project: config.Project, run: config.Run) -> str:
     word = "would stop" if reason.stops else "would run"
     explanation = f"{run.name}: {word}: {reason.text}".split("\n")
     lines = [part for line in explanation for part in fitted(safe(line, 400))]
+    if not reason.stops and _failed_as_it_is(root, run):
+        lines.append(
+            f"only where it is named, ./doit certify {run.name}: it failed, and nothing changed since"
+        )
     if reason.hint:
         lines.append(f"hint: {safe(reason.hint, 400)}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _failed_as_it_is(root: Path, run: config.Run) -> bool:
+    """Whether a bare `./doit certify` leaves the run alone, because it would fail again."""
+    with contextlib.suppress(AicertError):
+        return failed.is_known(root, run, lock.current(root, run))
+    return False
 
 
 def _moved(root: Path, run: config.Run) -> str:
