@@ -49,7 +49,8 @@ def _explain(root: Path, project: config.Project, run: config.Run) -> str:
     lines = [part for line in explanation for part in fitted(safe(line, 400))]
     if not reason.stops and _failed_as_it_is(root, run):
         lines.append(
-            f"only where it is named, ./doit certify {run.name}: it failed, and nothing changed since"
+            f"only where it is named, ./doit certify {run.name}: "
+            "it failed, and nothing changed since"
         )
     if reason.hint:
         lines.append(f"hint: {safe(reason.hint, 400)}")
