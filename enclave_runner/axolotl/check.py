@@ -2,7 +2,8 @@
 For comfort only: the runner decides again inside.
 
 `python -m enclave_runner.axolotl.check --config FILE` reads `{"NAME": INPUT}` from stdin and exits
-0 with the effective config, or with a refusal's code and one JSON line `{"message", "hint"}`.
+0 with what of the config asked for checkpoints (`KEY: VALUE`, a JSON list on one line) and the
+effective config, or with a refusal's code and one JSON line `{"message", "hint"}`.
 INPUT: `files`, path → SHA-256, or null for one that is a file; `path` where its bytes are at hand,
 else null; `allowPickle` and `allowRemoteCode`. Of these the config is opened, and of models the
 files that the trainer would see. Rows are not read.
@@ -19,7 +20,7 @@ from typing import Any
 from aicert.errors import AicertError
 from aicert.formats.digest import FileFact
 from aicert.formats.listing import EMPTY_DIR
-from enclave_runner.axolotl import config
+from enclave_runner.axolotl import config, config_rules
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs import model_files
 from enclave_runner.inputs.measure import MeasuredInput
@@ -55,8 +56,15 @@ def main() -> int:
     except AicertError as error:
         print(json.dumps({"message": error.message, "hint": error.hint}))
         return error.exit_code
+    print(json.dumps([f"{o.key}: {o.configured}" for o in effective.overrides if _drops(o)]))
     print(effective.config.decode("ascii"))
     return 0
+
+
+def _drops(override: config.AppliedOverride) -> bool:
+    """Whether the config asks for checkpoints, which are not kept."""
+    empty = override.configured in (None, False, "no")
+    return override.why == config_rules.NO_CHECKPOINTS and not empty
 
 
 def _is_whole(reference: Reference, at_hand: Mapping[str, MeasuredInput]) -> bool:

@@ -195,7 +195,7 @@ class Override:
     only_when_absent: bool = False
 
 
-_NO_CHECKPOINTS = "checkpoints are never part of an output"
+NO_CHECKPOINTS = "checkpoints are never part of an output"
 _KEEPS = ("load_best_model_at_end", "early_stopping_patience")
 
 # All that the runner adds or overrides in a config, in this order. A value of None removes the key.
@@ -213,10 +213,10 @@ OVERRIDES: tuple[Override, ...] = (
         key="plugins", value=[PLUGIN], why="seeds before the model and adapter, counts steps"
     ),
     Override(key="include_tkps", value=False, why="it measures speed, which always differs"),
-    Override(key="save_strategy", value="no", why=_NO_CHECKPOINTS, unless=_KEEPS),
-    Override(key="save_steps", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),
-    Override(key="saves_per_epoch", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),
-    Override(key="save_first_step", value=None, why=_NO_CHECKPOINTS, unless=_KEEPS),
+    Override(key="save_strategy", value="no", why=NO_CHECKPOINTS, unless=_KEEPS),
+    Override(key="save_steps", value=None, why=NO_CHECKPOINTS, unless=_KEEPS),
+    Override(key="saves_per_epoch", value=None, why=NO_CHECKPOINTS, unless=_KEEPS),
+    Override(key="save_first_step", value=None, why=NO_CHECKPOINTS, unless=_KEEPS),
 )  # fmt: skip
 
 # Their values are never used, so a path in them is nobody's business.

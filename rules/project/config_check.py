@@ -36,8 +36,14 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
 
     A config that has not been fetched yet is left to `certify`, which fetches it.
     """
-    effective = _by_the_runner(root, lock)
-    if effective is not None and machine is not None:
+    answer = _by_the_runner(root, lock)
+    if answer is None:
+        return None
+    dropped, _, effective = answer.partition("\n")
+    if machine is not None:
+        for asked in json.loads(dropped):
+            why = "no checkpoint is kept, since outputs are what training ends with"
+            progress.say(f"hint: run {lock.lockfile.run}: `{asked}` is dropped: {why}")
         for hint in _hints(json.loads(effective), machine):
             progress.say(f"hint: run {lock.lockfile.run}: {hint}")
     return effective
@@ -115,7 +121,7 @@ def _named(root: Path, lock: Lock) -> str:
 
 
 def _by_the_runner(root: Path, lock: Lock) -> str | None:
-    """The effective config, or None if the config is not here yet."""
+    """A line of what is dropped, then the effective config; None if the config is not here yet."""
     _refuse_placeholders(lock)
     path = lock.paths[CONFIG_INPUT]
     if not path.is_file():

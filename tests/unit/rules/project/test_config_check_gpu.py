@@ -29,3 +29,17 @@ def test_the_hint_names_the_run_the_machine_and_the_line(
     assert "write `bf16: false`" in told
     check_config(tmp_path, found, machine=replace(run.machine, gpu=True))
     assert "GPU" not in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_not_kept_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"{CONFIG}\nsave_steps: 5\nsave_strategy: epoch\n"
+    write({"rows/a.jsonl": b"{}\n", "hostile/x": b"x", "config.yml": text.encode()})(tmp_path)
+    (tmp_path / "aicert.toml").write_text(TOML)
+    models.model({})(tmp_path / "model")
+    run = config.load(tmp_path).run("hostile")
+    check_config(tmp_path, lock.resolve(tmp_path, run), machine=run.machine)
+    told = capsys.readouterr().err
+    assert "hint: run hostile: `save_steps: 5` is dropped: no checkpoint is kept" in told
+    assert "`save_strategy: epoch` is dropped" in told
