@@ -3,8 +3,9 @@ why. `python -m tests.census.census FOLDER` prints the tables of docs/spec/axolo
 
 A config is mapped in the mildest way: whatever names a model, a tokenizer, an adapter, rows or a
 file becomes an `input:` reference to an input that holds what it asks for, and a subset's name is
-left out, since its files are listed instead. A refused config is asked again without the refused
-key until it is accepted, so that every reason counts and not the first alone.
+left out, since its files are listed instead; where it asks for the model's own code, the input
+allows that. A refused config is asked again without the refused key until it is accepted, so that
+every reason counts and not the first alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from typing import Any
 import yaml
 
 from enclave_runner.axolotl.config import Effective, InputView, resolve
-from enclave_runner.axolotl.config_rules import OVERRIDES, REFERENCES, ROWS, ConfigRefused
+from enclave_runner.axolotl.config_rules import (
+    OVERRIDES,
+    REFERENCES,
+    REMOTE_CODE,
+    ROWS,
+    ConfigRefused,
+)
 from rules.project.config_packages import lacking, locked_packages
 
 _SPLIT = re.compile(r"\w+", re.ASCII)
@@ -42,13 +49,14 @@ class Refusal:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What became of one config. `records`: key or plugin → why it was dropped or changed; `lacks`:
-    packages that it needs and the training environment lacks.
+    packages that it needs and the training environment lacks; `code`: the model's own is to run.
     """
 
     name: str
     refusals: tuple[Refusal, ...]
     records: Mapping[str, str]
     lacks: frozenset[str]
+    code: bool
 
     @property
     def word(self) -> str:
@@ -85,12 +93,14 @@ def judge(name: str, text: str) -> Outcome:
         refusals=tuple(refusals),
         records=records,
         lacks=frozenset(each.package for each in needs),
+        code=bool(effective and effective.code_of(views)),
     )
 
 
 def _map(document: dict[str, Any]) -> dict[str, InputView]:
     """Point what names a model, rows or a file to inputs; the inputs."""
-    views: dict[str, InputView] = {"model": InputView(is_file=False, files=frozenset(("x",)))}
+    own_code = bool(document.get(REMOTE_CODE))
+    views = {"model": InputView(is_file=False, files=frozenset(("x",)), code=own_code)}
     for key in REFERENCES - {f"{rows}{rest}" for rows in ROWS for rest in ("", ".path")}:
         if "." not in key and document.get(key):
             document[key] = "input:model"
@@ -172,7 +182,10 @@ def tables(outcomes: Sequence[Outcome]) -> str:
     taken = [outcome for outcome in outcomes if not outcome.refusals]
     lacked = Counter(package for outcome in taken for package in outcome.lacks)
     lines += ["", "| of those accepted | configs |", "| --- | --: |"]
-    lines += [f"| need nothing else | {sum(not outcome.lacks for outcome in taken)} |"]
+    free = sum(not outcome.lacks and not outcome.code for outcome in taken)
+    own_code = sum(outcome.code for outcome in taken)
+    lines += [f"| need nothing else | {free} |"]
+    lines += [f"| need `allow-remote-code = true` at the input of the model | {own_code} |"]
     lines += [
         f"| need the package `{package}`, which the training environment lacks | {count} |"
         for package, count in sorted(lacked.items(), key=lambda item: (-item[1], item[0]))
