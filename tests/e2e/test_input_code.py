@@ -89,14 +89,14 @@ def test_a_model_with_code_of_its_own_is_trained_where_its_input_allows_it(
     checkout: Checkout,
 ) -> None:
     bring_code(checkout)
-    refused = checkout.doit("lock")
+    refused = checkout.doit("lock", "tiny-alpaca")
     assert refused.returncode != 0
     assert "say `allow-remote-code = true` at its input" in refused.stderr
 
     allow(checkout, "allow-remote-code")
-    locked = checkout.doit("lock")
+    locked = checkout.doit("lock", "tiny-alpaca")
     assert locked.returncode == 0, locked.stderr
-    done = checkout.doit("certify")
+    done = checkout.doit("certify", "tiny-alpaca")
     assert done.returncode == 0, done.stderr
     assert "code that came with input model of run tiny-alpaca ran in the trainer" in done.stdout
     assert json.loads((checkout.model / "config.json").read_bytes())["model_type"] == "own"
