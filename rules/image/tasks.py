@@ -100,10 +100,17 @@ def update(root: Path, *, gpu: bool = False) -> None:
 
 
 def _update(where: Place) -> None:
-    snapshot = sources.now()
+    now = sources.now()
+    before = build.read_lock(where.root, where.lock)
     tables = (image_progress.FINDING, image_progress.BUILDING)
     with image_progress.whole("moving the image's lock", *tables):
-        image = build.build(where, _resolve(where), snapshot=snapshot)
+        packages = _resolve(where)
+        # The same packages keep their time: certificates name the lock by its digest.
+        same = before is not None and before.packages == packages
+        snapshot = before.snapshot if before is not None and same else now
+        image = build.build(where, packages, snapshot=snapshot)
+    if same:
+        progress.say(f"the mirrors have nothing newer than {where.lock}")
     _write(where, image)
     _say_if_unknown(image)
 

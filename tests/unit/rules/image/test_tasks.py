@@ -1,5 +1,6 @@
 """`./doit image`, `image_reproduce`: where they build, and what is said of a lock to be judged."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,23 +10,27 @@ from aicert.formats import image_lock
 from aicert.formats.digest import of_bytes
 from aicert.formats.image_lock import Package
 from rules.image import build as image_build
-from rules.image import tasks
+from rules.image import resolve, tasks
 from rules.image.build import LOCK, Place
-from rules.image.store import Image
+from rules.image.store import FIRMWARE, Image
 
 PACKAGES = (Package(part="machine", name="libc6", version="2", digest=of_bytes(b"libc6")),)
 
 
-def lock(pcr4: bytes) -> bytes:
+def lock(
+    pcr4: bytes, *, packages: tuple[Package, ...] = PACKAGES, snapshot: str | None = None
+) -> bytes:
     return image_lock.emit(
         name="aicert-machine",
         disk=of_bytes(b"disk"),
         pcrs={4: pcr4, 11: bytes(32), 12: bytes(32), 13: bytes(32)},
         verity={"root": of_bytes(b"root")},
-        packages=PACKAGES,
+        packages=packages,
+        snapshot=snapshot,
     )
 
 
+EARLIER = "20251127T202100Z"
 TRUE, FORGED = lock(b"\1" * 32), lock(b"\2" * 32)
 
 
@@ -62,6 +67,35 @@ def test_a_lock_that_says_something_else_is_not(root: Path) -> None:
 def test_without_a_lock_there_is_nothing_to_reproduce(root: Path) -> None:
     with pytest.raises(ToolError, match="does not exist"):
         tasks.reproduce(root)
+
+
+def test_an_update_that_finds_the_same_packages_leaves_the_lock(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its time too: certificates name the lock by its digest."""
+    (root / LOCK).write_bytes(lock(b"\1" * 32, snapshot=EARLIER))
+    tried: list[str | None] = []
+
+    def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None) -> Image:
+        tried.append(snapshot)
+        built = lock(b"\1" * 32, packages=packages, snapshot=snapshot)
+        (where.cache / FIRMWARE).parent.mkdir(parents=True, exist_ok=True)
+        (where.cache / FIRMWARE).write_bytes(b"firmware")
+        return Image(folder=where.cache, disk=where.cache, tools=where.cache, lock=built)
+
+    monkeypatch.setattr(image_build, "build", build)
+    monkeypatch.setattr(resolve, "resolve", lambda where: PACKAGES)
+    tasks.update(root)
+    assert tried == [EARLIER]
+    assert (root / LOCK).read_bytes() == lock(b"\1" * 32, snapshot=EARLIER)
+    assert f"the mirrors have nothing newer than {LOCK}" in capfd.readouterr().err
+
+    newer = (dataclasses.replace(PACKAGES[0], version="3"),)
+    monkeypatch.setattr(resolve, "resolve", lambda where: newer)
+    tasks.update(root)
+    assert tried[1:] != [EARLIER]
+    assert (root / LOCK).read_bytes() == lock(b"\1" * 32, packages=newer, snapshot=tried[1])
+    assert f"{LOCK} changed: review the difference" in capfd.readouterr().err
 
 
 def test_a_path_that_apt_cannot_read_is_named_before_anything_is_fetched(tmp_path: Path) -> None:
