@@ -17,12 +17,14 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import Override, RunReport, Value
 from aicert.formats.run_report_facts import Loss, Records
+from aicert.lease import licence, terms
 from aicert.model_signature import writer
 from enclave_runner.inputs import model_json
 from tests.adversarial import chip_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
 from tests.fuzz import event_logs, row_targets
+from tests.vectors import leases
 
 POLICY = b"""\
 name = "team"
@@ -82,6 +84,10 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         "event-log": (event_logs.machine(), event_logs.legacy(0, 8, bytes(20), b"version")),
         "image-lock": (_image_lock(), cloud.get("image_lock")),
         "json": (b'{"a":[1,-2.5e3,true,null,"\\u00e9"],"b":{"c":{}}}', b"[[[[]]]]", b'"x"'),
+        "licence": (
+            licence.emit(leases.signed()),
+            licence.emit(leases.signed(leases.BOUNDS, image=None)),
+        ),
         "listing": (_listing(),),
         "lockfile": (_lockfile(), local.get("lockfile_bytes")),
         "platform-report": (confidential.get("hcl"), confidential.get("hcl").ljust(2600, b"\0")),
@@ -105,6 +111,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
             tpm_forge.sign(ec_key("ak"), b"signed"),
         ),
         "statement": (local.get("payload"), cloud.get("payload")),
+        "terms": (terms.emit(leases.agreed()), terms.emit(leases.agreed(key=terms.TPM_ALONE))),
     }
 
 

@@ -23,6 +23,7 @@ from aicert.formats import (
 )
 from aicert.formats import listing as listings
 from aicert.formats.dsse import Envelope
+from aicert.lease import licence, terms
 from aicert.model_signature import reader
 from aicert.trust import policy_file
 from enclave_runner.axolotl.known_keys import axolotl_keys
@@ -110,6 +111,16 @@ def _image_lock(data: bytes) -> None:
     image_lock.parse(data)
 
 
+def _terms(data: bytes) -> None:
+    _same(terms.emit(terms.parse(data)), data)
+
+
+def _licence(data: bytes) -> None:
+    read = licence.parse(data)
+    _same(licence.emit(read), data)
+    licence.policy_digest(read.bounds, dict.fromkeys(licence.LICENCE_PCRS, bytes(32)))
+
+
 def _listing(data: bytes) -> None:
     _same(listings.listing(listings.parse_listing(data)), data)
 
@@ -178,6 +189,7 @@ TARGETS: dict[str, Target] = {
     "event-log": _event_log,
     "image-lock": _image_lock,
     "json": _json,
+    "licence": _licence,
     "listing": _listing,
     "lockfile": _lockfile,
     "platform-report": _platform_report,
@@ -192,4 +204,5 @@ TARGETS: dict[str, Target] = {
     "safetensors": _safetensors,
     "signature": _signature,
     "statement": _statement,
+    "terms": _terms,
 }

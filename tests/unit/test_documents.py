@@ -23,7 +23,7 @@ _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 _SECTION = re.compile(r"(docs/[a-z/-]+\.md), \"([^\"]+)\"")
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 # First lines of what a machine reads or writes, and of what it signs.
-_HEADERS = ("inputs", "output", "quote")
+_HEADERS = ("inputs", "output", "quote", "licence")
 # What follows is another program's.
 _HAND_ON = ("test", "dvc")
 

@@ -146,8 +146,13 @@ def imported_when_run(name: str) -> set[str]:
 
 
 # Where keys, certificates and signatures are handled. Model signatures have curves and encodings of
-# keys of their own (OpenSSF).
-CRYPTOGRAPHY = ("aicert/crypto/", "aicert/signing/", "aicert/model_signature/")
+# keys of their own (OpenSSF); leases have keys that TPMs load.
+CRYPTOGRAPHY = (
+    "aicert/crypto/",
+    "aicert/signing/",
+    "aicert/model_signature/",
+    "aicert/lease/keys.py",
+)
 
 
 @pytest.mark.parametrize("name", core())
@@ -227,6 +232,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.appraisal": (*READERS, "aicert.model_signature"),
     "aicert.trust": DECIDING,
     "aicert.verifier": (*DECIDING, "aicert.trust"),
+    # Of what machines carry, nothing else: machines that serve are to carry it too.
+    "aicert.lease": READERS,
     "aicert.cache": (*VALUES, "aicert.files"),
     "aicert.sources": (*VALUES, "aicert.files"),
     "aicert.signing": (*READERS, "aicert.model_signature", "aicert.cache"),

@@ -159,6 +159,16 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "rows that are measured": ("enclave_runner.axolotl.measuring.__main__.MOST_ROWS",),
         "nats of a token's loss": _largest_loss,
     },
+    "lease.md": {
+        "terms": ("aicert.lease.terms.MAX_BYTES",),
+        "`tick-tokens`": ("aicert.lease.terms.MAX_TICK_TOKENS",),
+        "`max-output-tokens`": ("aicert.lease.terms.MAX_OUTPUT_TOKENS",),
+        "`heartbeat-seconds`": ("aicert.lease.terms.MAX_HEARTBEAT",),
+        "`egress-bytes-per-token`": ("aicert.lease.terms.MAX_EGRESS",),
+        "licence": ("aicert.lease.licence.MAX_BYTES",),
+        "`budget`, `epoch` and `clock`": ("aicert.lease.licence.MAX_COUNT",),
+        "`resets` and `restarts`": ("aicert.lease.licence.MAX_BOOTS",),
+    },
     "model-signature.md": {
         "bundle": ("aicert.model_signature.reader.MAX_BYTES",),
         "certificates of a bundle": ("aicert.model_signature.reader.MAX_CERTIFICATES",),
@@ -214,7 +224,7 @@ INTERNAL = {
     "aicert.records.packing._ZSTD_MAX_BLOCK": "zstd's own (RFC 8878, 3.1.1.2.4)",
     "aicert.records.thrift.MAX_DEPTH": "deeper than Parquet's own structures",
 }
-LIMITED = ("formats", "files", "records", "model_signature")
+LIMITED = ("formats", "files", "lease", "records", "model_signature")
 _NAMED = re.compile("_?([A-Z]+_)*MAX(_[A-Z]+)+|ALWAYS_ALLOWED")
 
 

@@ -22,6 +22,7 @@ from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.elsewhere import ELSEWHERE
 from tests.adversarial.forger import Scene
 from tests.adversarial.honest import HONEST, Honest
+from tests.vectors import reading
 
 FOLDER = Path(__file__).resolve().parent
 FORMAT = 1
@@ -185,7 +186,7 @@ def main() -> None:
         if not file.exists() or file.read_bytes() != data:
             file.write_bytes(data)
             print(f"wrote    {path}")
-    for file in FOLDER.glob("*/*.json"):
+    for file in reading.paths():
         if str(file.relative_to(FOLDER)) not in wanted:
             file.unlink()
             print(f"removed  {file.relative_to(FOLDER)}")

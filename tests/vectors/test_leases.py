@@ -1,0 +1,135 @@
+"""The vectors of leases: up to date, judged as they say, and computed again from the TPM's books.
+
+The second computation is written from TPM 2.0 Part 2 and 3 with `struct`, and shares no code.
+"""
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aicert.errors import AicertError, EvidenceError
+from aicert.lease import keys, licence, terms
+from tests.vectors import leases
+
+PATHS = sorted(leases.FOLDER.glob("*.json"))
+# TPMA_NV of a counter: written, no DA, auth read, owner read, counter, auth write, owner write.
+COUNTER = 0x22060016
+
+
+def test_regenerated_vectors_are_the_same_bytes() -> None:
+    assert {path.name: path.read_bytes() for path in PATHS} == leases.files(), (
+        "python -m tests.vectors.leases"
+    )
+
+
+def of_kind(kind: str) -> list[Any]:
+    documents = [(path.stem, json.loads(path.read_bytes())) for path in PATHS]
+    return [pytest.param(one, id=name) for name, one in documents if one["kind"] == kind]
+
+
+@pytest.mark.parametrize("vector", of_kind("terms"))
+def test_terms_are_read_as_the_vector_says(vector: dict[str, Any]) -> None:
+    data, expected = vector["inputs"]["text"].encode(), vector["expected"]
+    if expected["verdict"] == "malformed":
+        with pytest.raises(AicertError):
+            terms.parse(data)
+        return
+    read = terms.parse(data)
+    assert terms.emit(read) == data
+    assert str(read.digest) == expected["digest"]
+    assert expected["digest"] == f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@pytest.mark.parametrize("vector", of_kind("licence"))
+def test_a_licence_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
+    given, expected = vector["inputs"], vector["expected"]
+    data, values = given["text"].encode(), registers(given)
+    custodian = keys.load_public(bytes.fromhex(given["custodian"]))
+    if expected["verdict"] == "malformed":
+        with pytest.raises(EvidenceError):
+            licence.parse(data)
+        return
+    read = licence.parse(data)
+    assert licence.emit(read) == data
+    if expected["verdict"] == "refused":
+        with pytest.raises(EvidenceError, match="not signed by this custodian for a machine"):
+            licence.verify(read, custodian, values)
+    else:
+        assert licence.verify(read, custodian, values).hex() == expected["policyDigest"]
+
+
+@pytest.mark.parametrize("vector", of_kind("licence"))
+def test_every_digest_follows_from_the_tpms_books(vector: dict[str, Any]) -> None:
+    given, expected = vector["inputs"], vector["expected"]
+    if expected["verdict"] == "malformed":
+        return
+    assert digests(given["text"], registers(given), given["custodian"]) == {
+        name: value for name, value in expected.items() if name != "verdict"
+    }
+
+
+def registers(given: dict[str, Any]) -> dict[int, bytes]:
+    return {int(index): bytes.fromhex(value) for index, value in given["registers"].items()}
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def pcr_term(digest: bytes, values: dict[int, bytes]) -> bytes:
+    bitmap = bytearray(3)
+    for index in values:
+        bitmap[index // 8] |= 1 << index % 8
+    selection = struct.pack(">IHB", 1, 0x000B, 3) + bitmap
+    concatenated = b"".join(value for _, value in sorted(values.items()))
+    return sha256(digest + struct.pack(">I", 0x17F) + selection + sha256(concatenated))
+
+
+def digests(text: str, values: dict[int, bytes], spki: str) -> dict[str, str]:
+    fact = dict(line.split(" ", 1) for line in text.splitlines())
+    names = [
+        b"\x00\x0b" + sha256(struct.pack(">IHIHH", index, 0x000B, COUNTER, 0, 8))
+        for index in (0x01800010, 0x01800011)
+    ]
+    digest = pcr_term(bytes(32), values)
+    for name, number, operation in ((names[0], "budget", 5), (names[1], "epoch", 0)):
+        arguments = sha256(struct.pack(">QHH", int(fact[number]), 0, operation))
+        digest = sha256(digest + struct.pack(">I", 0x149) + arguments + name)
+    for form, number, offset, operation in (
+        (">QHH", "clock", 8, 5),
+        (">IHH", "resets", 16, 9),
+        (">IHH", "restarts", 20, 9),
+    ):
+        arguments = sha256(struct.pack(form, int(fact[number]), offset, operation))
+        digest = sha256(digest + struct.pack(">I", 0x16D) + arguments)
+    digest = sha256(digest + struct.pack(">II", 0x16C, 0x15E))
+    # The point is the end of a SubjectPublicKeyInfo: x and y, 32 octets each.
+    point = bytes.fromhex(spki)[-64:]
+    public = struct.pack(">HHIHHHHH", 0x0023, 0x000B, 0x00040040, 0, 0x0010, 0x0010, 3, 0x0010)
+    public += struct.pack(">H32sH32s", 32, point[:32], 32, point[32:])
+    key_name = b"\x00\x0b" + sha256(public)
+    reference = sha256(
+        b"aicert lease 1\0"
+        + bytes.fromhex(fact["lease"])
+        + bytes.fromhex(fact["terms"].removeprefix("sha256:"))
+    )
+    by_key = sha256(bytes(32) + struct.pack(">I", 0x16A) + key_name)
+    while_serving = {index: value for index, value in values.items() if index != 14}
+    return {
+        "policyDigest": digest.hex(),
+        "policyRef": reference.hex(),
+        "custodianName": key_name.hex(),
+        "authPolicy": sha256(by_key + reference).hex(),
+        "receiptPolicy": pcr_term(bytes(32), while_serving).hex(),
+        "meterName": names[0].hex(),
+        "epochName": names[1].hex(),
+    }
+
+
+def test_the_folder_holds_nothing_else() -> None:
+    names = {path.name for path in Path(leases.FOLDER).iterdir()}
+    assert names == set(leases.files())
