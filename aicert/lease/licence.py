@@ -25,7 +25,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from aicert.crypto.signatures import verify_ecdsa_sha256
+from aicert.crypto.signatures import verify_ecdsa
 from aicert.errors import EvidenceError
 from aicert.formats.digest import Digest
 from aicert.formats.image_lock import ImageLock
@@ -225,10 +225,11 @@ def verify(
     Raises EvidenceError for any other signature. `values` has LICENCE_PCRS.
     """
     digest = policy_digest(licence.bounds, values)
-    verify_ecdsa_sha256(
+    verify_ecdsa(
         custodian,
         licence.signature,
         signed_bytes(licence.lease, licence.terms, digest),
+        "sha256",
         "the licence is not signed by this custodian for a machine with these registers",
     )
     return digest
