@@ -1,12 +1,15 @@
 """The README's commands on machines that nobody has touched: `env -i`, an empty HOME, no caches.
 
 By interpreter and by user, as far as the machine at hand allows: Debian's `python3`, another 3.11,
-root and (as root) an ordinary user; and Python 3.13 alone, as Debian 13 has it. Needs the package
-registry and some ten minutes, so it is asked for by its marker:
+root and (as root) an ordinary user; Python 3.13 alone, as Debian 13 has it; and with torch as PyPI
+alone has it. Needs the package registry, 6 GB and half an hour on a busy machine, so it is asked
+for by its marker:
 
     ./doit test -m matrix tests/matrix
+    ./doit test -m matrix tests/matrix -k cuda
 
-The training environment is made once and shared: of the system's Python, which everybody may run.
+What the commands say is shown as it comes. The training environment is made once and shared: of the
+system's Python, which everybody may run; the one with CUDA's torch goes with its test.
 """
 
 import os
@@ -15,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -48,14 +51,19 @@ def other_python() -> Path | None:
     return None
 
 
+Show = Callable[[str], None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A fresh clone with a HOME of its own."""
+    """A fresh clone with a HOME of its own. `sources`: where pip is told to look."""
 
     root: Path
     home: Path
     path: str
+    show: Show
     user: str | None = None
+    sources: dict[str, str] = field(default_factory=dict)
 
     def doit(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         words = [str(self.root / "doit"), *arguments]
@@ -63,16 +71,27 @@ class Machine:
             who = [f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
             words = ["setpriv", *who, *words]
         started = time.monotonic()
-        done = subprocess.run(
-            words,
-            cwd=self.root,
-            env={"HOME": str(self.home), "PATH": self.path, "AICERT_INSTALL": "no", **kept()},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        print(f"{time.monotonic() - started:.0f} s  ./doit {' '.join(arguments)}", file=sys.stderr)
-        return done
+        said: list[str] = []
+        with tempfile.TemporaryFile("w+") as printed:
+            with subprocess.Popen(
+                words,
+                cwd=self.root,
+                env={"HOME": str(self.home), "PATH": self.path, "AICERT_INSTALL": "no"}
+                | self.sources,
+                stdout=printed,
+                stderr=subprocess.PIPE,
+                text=True,
+                stdin=subprocess.DEVNULL,
+            ) as process:
+                assert process.stderr is not None
+                for line in process.stderr:
+                    said.append(line)
+                    self.show(line.rstrip())
+            printed.seek(0)
+            self.show(f"{time.monotonic() - started:.0f} s  ./doit {' '.join(arguments)}")
+            return subprocess.CompletedProcess(
+                words, process.returncode, stdout=printed.read(), stderr="".join(said)
+            )
 
 
 def kept() -> dict[str, str]:
@@ -96,7 +115,19 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def fresh(folder: Path, name: str, path: str, user: str | None = None) -> Machine:
+@pytest.fixture
+def show(request: pytest.FixtureRequest) -> Show:
+    """Prints a line at once: half an hour without a word looks like a program that hangs."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def print_line(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"{request.node.name}  {line}", file=sys.stderr, flush=True)
+
+    return print_line
+
+
+def fresh(folder: Path, name: str, path: str, show: Show, user: str | None = None) -> Machine:
     root, home = folder / name / "a clone", folder / name / "home"
     home.mkdir(parents=True)
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, root], check=True)
@@ -106,7 +137,7 @@ def fresh(folder: Path, name: str, path: str, user: str | None = None) -> Machin
         (root / ".aicert/envs" / shared.name).symlink_to(shared)
     if user:
         subprocess.run(["chown", "--recursive", "-h", f"{user}:{user}", folder / name], check=True)
-    return Machine(root=root, home=home, path=path, user=user)
+    return Machine(root=root, home=home, path=path, show=show, user=user, sources=kept())
 
 
 def certifies(machine: Machine, folder: Path) -> None:
@@ -124,23 +155,38 @@ def certifies(machine: Machine, folder: Path) -> None:
         (folder / made.name).symlink_to(made)
 
 
-def test_the_systems_python(folder: Path) -> None:
-    certifies(fresh(folder, "system", SYSTEM), folder)
+def test_the_systems_python(folder: Path, show: Show) -> None:
+    certifies(fresh(folder, "system", SYSTEM, show), folder)
 
 
-def test_an_ordinary_user(folder: Path) -> None:
+def test_an_ordinary_user(folder: Path, show: Show) -> None:
     # Who is none runs all of this as one.
     assert os.geteuid() == 0, "run as root: an ordinary user is made from it"
-    certifies(fresh(folder, "user", SYSTEM, NOBODY), folder)
+    certifies(fresh(folder, "user", SYSTEM, show, NOBODY), folder)
 
 
-def test_root_with_another_python(folder: Path) -> None:
+def test_root_with_another_python(folder: Path, show: Show) -> None:
     python = other_python()
     assert python is not None, "PATH has no CPython 3.11 but the system's: nothing to compare with"
-    certifies(fresh(folder, "other", f"{python.parent}:{SYSTEM}"), folder)
+    certifies(fresh(folder, "other", f"{python.parent}:{SYSTEM}", show), folder)
 
 
-def test_python_3_13_alone_gets_a_hint(folder: Path) -> None:
+def test_cuda_torch_of_the_index_alone(folder: Path, show: Show) -> None:
+    """Where pip has no source of the build for CPU only, as with PyPI alone."""
+    machine = fresh(folder, "cuda", SYSTEM, show)
+    (machine.root / ".aicert/envs" / training_env.location(ROOT).name).unlink(missing_ok=True)
+    for name in ("PIP_CONFIG_FILE", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+        machine.sources.pop(name, None)
+    done = machine.doit("certify")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "PASSED" in done.stdout
+    packages = machine.root.glob(".aicert/envs/training-*/lib/python3.11/site-packages")
+    (torch,) = (path.name for place in packages for path in place.glob("torch-*.dist-info"))
+    assert "+cpu" not in torch, "the index has the build for CPU only: this shows nothing"
+    shutil.rmtree(machine.root)
+
+
+def test_python_3_13_alone_gets_a_hint(folder: Path, show: Show) -> None:
     """As on Debian 13: everything of the system but Python 3.11."""
     programs = folder / "bin"
     programs.mkdir()
@@ -150,7 +196,7 @@ def test_python_3_13_alone_gets_a_hint(folder: Path) -> None:
     python = newest_python()
     for name in ("python3", "python3.13"):
         (programs / name).symlink_to(python)
-    machine = fresh(folder, "newer", str(programs))
+    machine = fresh(folder, "newer", str(programs), show)
     (machine.root / ".aicert/envs" / training_env.location(ROOT).name).unlink(missing_ok=True)
     done = machine.doit("certify")
     assert done.returncode == 2, done.stderr[-4000:]

@@ -390,6 +390,10 @@ def test_sizes_count_blocks_and_not_what_links_point_to(tmp_path: Path) -> None:
     assert clean.size_of(tmp_path / "gone") == 0
 
 
+def named(part: Part) -> list[str]:
+    return [word for word in part.command if word.startswith("tests/")]
+
+
 def test_test_runs_everything_without_arguments_and_only_pytest_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -398,17 +402,23 @@ def test_test_runs_everything_without_arguments_and_only_pytest_with(
     every = parts([])
     names = [part.name for part in every]
     assert names[:3] == ["ruff check", "ruff format", "mypy"]
-    beside = ["programs", "measured machine", "all other tests"]
-    assert [part.name for part in every if part.beside] == names[3:6] == beside
-    # No folder of tests is in neither of the two, and what each covered is combined.
-    programs, _, rest = every[3:6]
-    folders = [word for word in programs.command if word.startswith("tests/")]
-    assert [word for word in rest.command if word.startswith("--ignore=")] == [
-        f"--ignore={folder}" for folder in folders
-    ]
+    beside = ["programs", "measured machine", "more programs", "all other tests"]
+    assert [part.name for part in every if part.beside] == names[3:7] == beside
+    # No folder of tests is in neither of the two, nor a file of programs, and what each covered is
+    # combined.
+    programs, _, later, rest = every[3:7]
+    folders = named(programs)
+    for part, elsewhere in ((rest, folders), (programs, named(later))):
+        assert [word for word in part.command if word.startswith("--ignore=")] == [
+            f"--ignore={place}" for place in elsewhere
+        ]
     assert all((ROOT / folder).is_dir() for folder in folders)
-    assert every[6].command == ("coverage", "combine", programs.coverage, rest.coverage)
-    assert [name.partition(" of ")[0] for name in names[6:]] == ["coverage"] * 3
+    assert all((ROOT / place).exists() for place in named(later))
+    assert all(place.startswith(tuple(folders)) for place in named(later))
+    covered = (programs.coverage, later.coverage, rest.coverage)
+    assert every[7].command == ("coverage", "combine", *covered)
+    assert len(set(covered)) == 3
+    assert [name.partition(" of ")[0] for name in names[7:]] == ["coverage"] * 3
     only = parts(["unit/test_layering.py::test_x", "-k", "a or b", "-x"])
     located = f"{ROOT}/tests/unit/test_layering.py::test_x"
     assert only == [Part(name="pytest", command=("pytest", located, "-k", "a or b", "-x"))]
