@@ -5,8 +5,8 @@ TPM 2.0 Library, Part 2 (Structures): TPMS_ATTEST 10.12.12, TPMT_SIGNATURE 11.3.
 refuses what it does not know by number, and raises EvidenceError only.
 
 Left out on purpose: whether a key made a signature (`crypto/signatures.py`), SHA-1 (no signature
-and no Name made with it is accepted), attestation types other than quote and certify, and
-keyed-hash and symmetric objects.
+and no Name made with it is accepted), attestation types other than quote, certify and what an NV
+index holds, and keyed-hash and symmetric objects.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from aicert.frozen import dataclass
 TPM_GENERATED = 0xFF544347  # Part 2, 6.2
 ST_ATTEST_CERTIFY = 0x8017  # Part 2, 6.9
 ST_ATTEST_QUOTE = 0x8018
+ST_ATTEST_NV = 0x8014
 RH_NULL = 0x40000007  # Part 2, 7.4
 
 ALG_NULL = 0x0010  # Part 2, 6.3
@@ -61,6 +62,7 @@ MAX_SELECTIONS = 16
 QUOTE_CONTEXT = b"aicert quote v1\0"
 NONCE_BYTES = 32
 NAME_BYTES = 34
+COUNTER_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,17 @@ class Certification:
     clock: Clock
     name: bytes
     qualified_name: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterReading:
+    """A TPMS_ATTEST of type TPM_ST_ATTEST_NV about a counter: its Name, and the number it shows."""
+
+    qualified_signer: bytes
+    extra_data: bytes
+    clock: Clock
+    name: bytes
+    value: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,9 +172,9 @@ def parse_quote(data: bytes) -> Quote:
     )
 
 
-def parse_certification(data: bytes) -> Certification:
+def parse_certification(data: bytes, what: str = "the run key's TPMS_ATTEST") -> Certification:
     """Read what TPM2_Certify signed; strict as `parse_quote`."""
-    reader = Reader(data, "the run key's TPMS_ATTEST")
+    reader = Reader(data, what)
     signer, extra, clock = _attest_head(reader, ST_ATTEST_CERTIFY)
     name = reader.sized(MAX_NAME, "name")
     qualified_name = reader.sized(MAX_NAME, "qualifiedName")
@@ -172,6 +185,24 @@ def parse_certification(data: bytes) -> Certification:
         clock=clock,
         name=name,
         qualified_name=qualified_name,
+    )
+
+
+def parse_counter(data: bytes, what: str) -> CounterReading:
+    """Read what TPM2_NV_Certify signed about a whole counter (Part 2, 10.12.8); strict too."""
+    reader = Reader(data, what)
+    signer, extra, clock = _attest_head(reader, ST_ATTEST_NV)
+    name = reader.sized(MAX_NAME, "indexName")
+    offset, contents = reader.u16(), reader.sized(COUNTER_BYTES, "nvContents")
+    reader.done()
+    if offset or len(contents) != COUNTER_BYTES:
+        raise EvidenceError(f"{what}: it is not about a whole counter")
+    return CounterReading(
+        qualified_signer=signer,
+        extra_data=extra,
+        clock=clock,
+        name=name,
+        value=int.from_bytes(contents),
     )
 
 

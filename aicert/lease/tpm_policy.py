@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from aicert.formats.tpm import ALG_SHA256, sha256_name
+from aicert.formats.tpm import ALG_SHA256, COUNTER_BYTES, sha256_name
 
 START: Final = bytes(32)
 
@@ -42,7 +42,6 @@ COUNTER_ATTRIBUTES: Final = (
     | 0x0004_0000  # TPMA_NV_AUTHREAD
     | 0x0200_0000  # TPMA_NV_NO_DA
 )
-COUNTER_BYTES: Final = 8
 
 
 def pcr_selection(pcrs: Mapping[int, bytes]) -> bytes:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 SHA1, SHA256, SHA384, SHA512 = 0x0004, 0x000B, 0x000C, 0x000D
 RSASSA, RSAPSS, ECDSA = 0x0014, 0x0016, 0x0018
 NULL = 0x0010
-QUOTE, CERTIFY = 0x8018, 0x8017
+QUOTE, CERTIFY, NV = 0x8018, 0x8017, 0x8014
 MAGIC = 0xFF544347
 RH_OWNER, RH_NULL, RH_ENDORSEMENT = 0x40000001, 0x40000007, 0x4000000B
 RUN_KEY_ATTRIBUTES = 0x00040076
@@ -67,6 +67,10 @@ def quote_body(selected: bytes, digest: bytes) -> bytes:
 
 def certify_body(name: bytes, qualified_name: bytes) -> bytes:
     return sized(name) + sized(qualified_name)
+
+
+def counter_body(name: bytes, value: int, *, offset: int = 0, octets: int = 8) -> bytes:
+    return sized(name) + struct.pack(">H", offset) + sized(value.to_bytes(octets, "big"))
 
 
 def ecc_public(

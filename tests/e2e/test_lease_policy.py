@@ -37,7 +37,7 @@ def define(esapi: Any, index: int) -> None:
             nvIndex=index,
             nameAlg=tss.TPM2_ALG.SHA256,
             attributes=tss.TPMA_NV(tpm_policy.COUNTER_ATTRIBUTES),
-            dataSize=tpm_policy.COUNTER_BYTES,
+            dataSize=8,
         )
     )
     handle = esapi.nv_define_space(b"", public)

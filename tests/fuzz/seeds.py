@@ -80,6 +80,13 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         ),
         "certify": (local.get("certify_attest"),),
         "chip": (chip_forge.vcek(), chip_forge.vcek(serial=5)),
+        "counter": (
+            tpm_forge.attest(
+                body=tpm_forge.counter_body(tpm_forge.name_of(b"index"), 812),
+                kind=tpm_forge.NV,
+                extra=b"extra",
+            ),
+        ),
         "dsse": (strict_json.dumps(local.get("certificate").envelope.to_json()),),
         "event-log": (event_logs.machine(), event_logs.legacy(0, 8, bytes(20), b"version")),
         "image-lock": (_image_lock(), cloud.get("image_lock")),

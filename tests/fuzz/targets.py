@@ -58,6 +58,10 @@ def _certify(data: bytes) -> None:
     tpm.parse_certification(data)
 
 
+def _counter(data: bytes) -> None:
+    tpm.parse_counter(data, "the receipt")
+
+
 def _signature(data: bytes) -> None:
     str(tpm.parse_signature(data))
 
@@ -185,6 +189,7 @@ TARGETS: dict[str, Target] = {
     "certificate": _certificate,
     "certify": _certify,
     "chip": _chip,
+    "counter": _counter,
     "dsse": _dsse,
     "event-log": _event_log,
     "image-lock": _image_lock,

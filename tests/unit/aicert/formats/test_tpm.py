@@ -29,6 +29,37 @@ def test_quote_is_read_field_by_field() -> None:
     assert quote.pcr_digest == hashlib.sha256(b"pcrs").digest()
 
 
+def test_a_counters_reading_is_read_field_by_field() -> None:
+    name = tpm_forge.name_of(b"index")
+    body = tpm_forge.counter_body(name, 812)
+    reading = tpm.parse_counter(
+        tpm_forge.attest(body=body, kind=tpm_forge.NV, extra=b"n", clock=5), "the receipt"
+    )
+    assert (reading.name, reading.value, reading.extra_data) == (name, 812, b"n")
+    assert reading.clock.clock == 5
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (QUOTE, "the receipt: type is 0x8018, expected 0x8014"),
+        *(
+            (tpm_forge.attest(body=body, kind=tpm_forge.NV, extra=b""), message)
+            for body, message in (
+                (tpm_forge.counter_body(b"n", 1, offset=1), "not about a whole counter"),
+                (tpm_forge.counter_body(b"n", 1, octets=7), "not about a whole counter"),
+                (tpm_forge.counter_body(b"n", 1, octets=9), "nvContents has 9 bytes"),
+                (tpm_forge.counter_body(b"n", 1) + b"\0", "1 trailing bytes"),
+                (tpm_forge.counter_body(b"n", 1)[:-1], "ends early"),
+            )
+        ),
+    ],
+)
+def test_what_is_no_counters_reading_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(EvidenceError, match=message):
+        tpm.parse_counter(data, "the receipt")
+
+
 def test_certification_is_read_field_by_field() -> None:
     name = tpm_forge.name_of(PUBLIC)
     body = tpm_forge.certify_body(name, b"\x00\x0b" + bytes(32))
