@@ -15,7 +15,7 @@ from aicert.errors import ConfigError
 from rules.host import installer, progress
 from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
-from rules.host.training_env import as_tool_errors, install
+from rules.host.training_env import as_tool_errors, compile_code, install
 
 LOCK = CODE / "rules" / "dvc-requirements.lock"
 _MARKER = "complete"
@@ -67,6 +67,8 @@ def _make(environment: Path, bar: progress.Bar, note: installer.OnLine) -> None:
     # Any Python that `./doit` runs on will do.
     installer.make_environment(Path(sys.executable), environment, note)
     install(environment, LOCK, note, lambda done, total: bar.update(done=done, total=total))
+    # Each command would do that again where Python may not write here, and take twice as long.
+    compile_code(environment, note)
     marker = environment / (_MARKER + ".new")
     marker.write_text(_digest(), encoding="ascii")
     marker.replace(environment / _MARKER)

@@ -138,10 +138,7 @@ def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
         raise ToolError(
             f"the loaders in the packages of {LOCK.name} cannot be cut out: {error}"
         ) from error
-    on_line("compiling")
-    # Code that does not compile is a package's own matter: what imports it says so.
-    installer.run([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",
-          str(_site_packages(environment))], on_line)  # fmt: skip
+    compile_code(environment, on_line)
     marker = environment / (_MARKER + ".new")
     marker.write_text(_marker(), encoding="ascii")
     os.replace(marker, environment / _MARKER)
@@ -242,6 +239,14 @@ def install(
     installer.install(python(environment), lock, compile_code=False, on_line=take, on_tick=tell)
     if on_progress is not None:
         on_progress(2 * total, 2 * total)
+
+
+def compile_code(environment: Path, on_line: OnLine) -> None:
+    """Write byte code beside what was installed; code that does not compile is left as it is."""
+    on_line("compiling")
+    # That is a package's own matter: what imports it says so.
+    installer.run([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",
+          str(_site_packages(environment))], on_line)  # fmt: skip
 
 
 def _site_packages(environment: Path) -> Path:

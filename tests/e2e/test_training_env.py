@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
+from rules.dvc import environment as dvc_env
 from rules.host import training_env
 
 
@@ -95,6 +96,17 @@ def test_it_is_made_once_and_prefers_torch_for_cpu(shop: Shop) -> None:
     lines.clear()
     assert training_env.ensure(shop.root, on_line=lines.append) == environment
     assert lines == []
+
+
+def test_dvcs_byte_code_is_made_once_also_where_pythons_own_is_not_wanted(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("AICERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(dvc_env, "LOCK", shop.lock)
+    dvc_env.program()
+    code = dvc_env.location().glob("lib/python3*/site-packages/__pycache__/small.*.pyc")
+    assert len(list(code)) == 1
 
 
 def test_the_other_build_of_torch_brings_its_libraries(shop: Shop) -> None:
