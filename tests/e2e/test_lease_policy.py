@@ -12,6 +12,7 @@ import pytest
 import tpm2_pytss as tss
 
 from aicert.lease import keys, licence, tpm_policy
+from tests.e2e.lease_machine import define_counter
 from tests.e2e.lease_tpm import BorrowersTpm, borrowers_tpm, trial
 from tests.vectors import leases
 
@@ -27,21 +28,8 @@ def tpm() -> Iterator[BorrowersTpm]:
     with borrowers_tpm() as tpm:
         with tpm.on() as opened:
             for index in COUNTERS:
-                opened.ask("make a counter", partial(define, index=index))
+                opened.ask("make a counter", partial(define_counter, index=index))
         yield tpm
-
-
-def define(esapi: Any, index: int) -> None:
-    public = tss.TPM2B_NV_PUBLIC(
-        tss.TPMS_NV_PUBLIC(
-            nvIndex=index,
-            nameAlg=tss.TPM2_ALG.SHA256,
-            attributes=tss.TPMA_NV(tpm_policy.COUNTER_ATTRIBUTES),
-            dataSize=8,
-        )
-    )
-    handle = esapi.nv_define_space(b"", public)
-    esapi.nv_increment(handle, handle)
 
 
 def public_of(esapi: Any, index: int) -> Any:

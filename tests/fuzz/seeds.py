@@ -17,7 +17,7 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import Override, RunReport, Value
 from aicert.formats.run_report_facts import Loss, Records
-from aicert.lease import licence, terms
+from aicert.lease import blob, licence, terms
 from aicert.model_signature import writer
 from enclave_runner.inputs import model_json
 from tests.adversarial import chip_forge, tpm_forge
@@ -68,6 +68,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
     public = local.get("run_public")
     signed = writer.statement("model", {"a/b": _sha256("b"), "c": _sha256("c")}, (".git",))
     return {
+        "blob": (blob.emit(leases.BLOB),),
         "certificate": (
             local.get("file"),
             cloud.get("file"),
@@ -118,6 +119,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
             tpm_forge.sign(ec_key("ak"), b"signed"),
         ),
         "statement": (local.get("payload"), cloud.get("payload")),
+        "storage-key": (leases.STORAGE,),
         "terms": (terms.emit(leases.agreed()), terms.emit(leases.agreed(key=terms.TPM_ALONE))),
     }
 

@@ -23,7 +23,7 @@ from aicert.formats import (
 )
 from aicert.formats import listing as listings
 from aicert.formats.dsse import Envelope
-from aicert.lease import licence, terms
+from aicert.lease import blob, licence, terms
 from aicert.model_signature import reader
 from aicert.trust import policy_file
 from enclave_runner.axolotl.known_keys import axolotl_keys
@@ -115,6 +115,14 @@ def _image_lock(data: bytes) -> None:
     image_lock.parse(data)
 
 
+def _blob(data: bytes) -> None:
+    _same(blob.emit(blob.parse(data)), data)
+
+
+def _storage_key(data: bytes) -> None:
+    _same(blob.storage_key(data).key_size, 2048)
+
+
 def _terms(data: bytes) -> None:
     _same(terms.emit(terms.parse(data)), data)
 
@@ -185,6 +193,7 @@ def _runtime(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
+    "blob": _blob,
     "bundle": _bundle,
     "certificate": _certificate,
     "certify": _certify,
@@ -209,5 +218,6 @@ TARGETS: dict[str, Target] = {
     "safetensors": _safetensors,
     "signature": _signature,
     "statement": _statement,
+    "storage-key": _storage_key,
     "terms": _terms,
 }

@@ -146,12 +146,12 @@ def imported_when_run(name: str) -> set[str]:
 
 
 # Where keys, certificates and signatures are handled. Model signatures have curves and encodings of
-# keys of their own (OpenSSF); leases have keys that TPMs load.
+# keys of their own (OpenSSF); leases have keys that TPMs load, and seal.
 CRYPTOGRAPHY = (
     "aicert/crypto/",
     "aicert/signing/",
     "aicert/model_signature/",
-    "aicert/lease/keys.py",
+    "aicert/lease/",
 )
 
 

@@ -16,6 +16,7 @@ from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.image_lock import ImageLock
 from aicert.frozen import replace
 from aicert.lease import keys, licence, terms, tpm_policy
+from aicert.lease.blob import Blob
 from aicert.lease.licence import Bounds, Licence
 from aicert.lease.terms import Terms
 from tests.adversarial import ca_forge
@@ -26,6 +27,11 @@ BOUNDS = Bounds(budget=812, epoch=3, clock=5_400_000, resets=4, restarts=0)
 FIRMWARE = {index: bytes([index + 1]) * 32 for index in licence.FIRMWARE_PCRS}
 CUSTODIAN = ca_forge.ec_key("custodian")
 STRANGER = ca_forge.ec_key("another custodian")
+# A storage key as TPMs make it from TCG's template, and a blob for it: any bytes of those sizes.
+STORAGE = bytes.fromhex("0001000b00030472000000060080004300100800000000000100") + (
+    ca_forge.rsa_key("storage").public_key().public_numbers().n.to_bytes(256)
+)
+BLOB = Blob(public=b"p" * 78, duplicate=b"d" * 108, seed=b"s" * 256)
 IMAGE = ImageLock(
     digest=Digest("sha256", "9a" * 32),
     name="serve",
