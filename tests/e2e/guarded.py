@@ -44,11 +44,10 @@ class Guarded:
     ) -> subprocess.CompletedProcess[str]:
         return self.run(str(self.python), "-m", "aicert", *words, more=more)
 
-    def run(
-        self, *words: str, more: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def variables(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        """The environment of what runs here: no network, and a home of its own."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        environment = {
+        return {
             **kept,
             "HOME": str(self.folder),
             "HF_HOME": str(self.folder / "hf"),
@@ -56,10 +55,14 @@ class Guarded:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             **(more or {}),
         }
+
+    def run(
+        self, *words: str, more: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             words,
             cwd=self.folder,
-            env=environment,
+            env=self.variables(more),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -77,8 +80,8 @@ class Guarded:
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def make(folder: Path, frameworks: Path) -> Guarded:
-    """An environment over that of the training, which stays as it is."""
+def make(folder: Path, *frameworks: Path) -> Guarded:
+    """An environment over others, which stay as they are: that of the training first."""
     environment = folder / "environment"
     site = environment / "lib" / "python3.11" / "site-packages"
     site.mkdir(parents=True)
@@ -94,9 +97,9 @@ def make(folder: Path, frameworks: Path) -> Guarded:
         place = Path(str(spec.origin))
         place = place.parent if place.name == "__init__.py" else place
         (site / place.name).symlink_to(place)
-    packages = sysconfig.get_path("purelib", vars={"base": str(frameworks)})
-    # A path alone: what starts with that environment does not start with this one.
-    (site / "frameworks.pth").write_text(f"{packages}\n")
+    packages = [sysconfig.get_path("purelib", vars={"base": str(each)}) for each in frameworks]
+    # Paths alone: what starts with those environments does not start with this one.
+    (site / "frameworks.pth").write_text("\n".join(packages))
     guarded = Guarded(folder=folder, python=python)
     installed = guarded.aicert("guard", "--install")
     assert installed.returncode == 0, installed.stderr

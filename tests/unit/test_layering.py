@@ -432,6 +432,7 @@ def test_direct_dependencies_are_pinned_and_justified() -> None:
         "rules/dvc-requirements",
         "rules/azure-requirements",
         "tests/oracles/azure",
+        "tests/oracles/serving",
         "tests/requirements",
         "tests/oracles/workflows",
     ):
