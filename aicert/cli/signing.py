@@ -78,6 +78,10 @@ def add_commands(commands: "Subparsers") -> None:
     add("--certificate", metavar="PEM", help="the key's X.509 certificate, to send along")
     add("--certificate-chain", metavar="PEM", action="append", default=[], help="its issuers")
     add("--ignore", metavar="PATH", action="append", default=[], help="leave this path out")
+    add("--hash", choices=("sha256", "blake3"), default="sha256", help="SHA-256, if not given")
+    add("--shard-size", metavar="BYTES", type=int, help="sign files in parts of so many bytes")
+    add("--allow-symlinks", action="store_true",
+        help="sign links to files of DIR as these files; the signature says so")  # fmt: skip
     add("--cache", metavar="FILE", help="do not read unchanged files again")
     add("--digests", metavar="FILE", help="take digests from this sha256sum listing, read nothing")
     add_format(sign)
@@ -104,6 +108,8 @@ def add_commands(commands: "Subparsers") -> None:
         help="do not look at this path, signed or not; the verdict says so")  # fmt: skip
     add("--ignore-unsigned", action="store_true",
         help="let files pass that nobody signed; the verdict lists them")  # fmt: skip
+    add("--allow-symlinks", action="store_true",
+        help="links to files of DIR may stand for these; the verdict lists them")  # fmt: skip
     add_format(verify)
     verify.set_defaults(run=_verify)
 
@@ -111,8 +117,10 @@ def add_commands(commands: "Subparsers") -> None:
 def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.cli.progress import Progress
     from aicert.signing import sign as signing
+    from aicert.signing.forms import Form
     from aicert.text import counted
 
+    form = Form(hash=options.hash, part=options.shard_size, links=options.allow_symlinks)
     signer = _signer(options)
     digests = None if options.digests is None else _digests(options)
     with Progress(options.target, complain) as progress:
@@ -124,6 +132,7 @@ def _sign(options: argparse.Namespace, write: Callable[[str], None]) -> int:
             cache=options.cache,
             digests=digests,
             key=options.key,
+            form=form,
             on_bytes=progress.on_bytes,
         )
     if options.format == "json":
@@ -232,6 +241,7 @@ def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
             ignoring=verifying.Ignoring(
                 paths=tuple(options.ignore), unsigned=options.ignore_unsigned
             ),
+            links=options.allow_symlinks,
             on_bytes=progress.on_bytes,
         )
     if options.format == "json":

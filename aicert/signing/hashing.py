@@ -1,14 +1,15 @@
 """Hash a model as a signature describes it: whole files or parts, SHA-256 or another hash.
 
-SHA-256 of whole files is `aicert.files.tree`'s work; this adds what other signers write. No link is
-followed anywhere. Memory is flat.
+SHA-256 of whole files is `aicert.files.tree`'s work; this adds other hashes and parts of files. No
+link is followed, but where the caller asks for it those to files of the same tree. Memory is flat.
 """
 
 import hashlib
 import importlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -62,17 +63,20 @@ def whole_files(
     ignored: Collection[str],
     on_bytes: OnBytes | None = None,
     refused: Refused | None = None,
+    *,
+    links: bool = False,
 ) -> dict[str, FileFact]:
     """SHA-256 of a directory's files, or of the one file as `.`.
 
     `refused` hears of what is no file or has no clear name, and of a snapshot of the hub's cache is
-    read what its links stand for; without it, the first of those is an error.
+    read what its links stand for; without it, the first of those is an error. `links`: those to
+    files of the same directory are read where they lead.
     """
     if not target.is_dir():
         return {SINGLE: read_file(target, on_bytes=on_bytes)}
     skip = _skip(target, ignored)
     blobs: dict[str, Path] = {}
-    on_refusal = None if refused is None else _or_blob(target, blobs, refused)
+    on_refusal = _on_refusal(target, blobs, refused, links)
     files = read_tree(target, skip=skip, on_bytes=on_bytes, refused=on_refusal)
     for path, blob in blobs.items():
         files[path] = read_file(blob, on_bytes=on_bytes)
@@ -80,13 +84,19 @@ def whole_files(
     return files
 
 
-def names(target: Path, ignored: Collection[str], refused: Refused | None = None) -> dict[str, int]:
+def names(
+    target: Path,
+    ignored: Collection[str],
+    refused: Refused | None = None,
+    *,
+    links: bool = False,
+) -> dict[str, int]:
     """Path → size of a directory's files, unread: for signatures of other kinds than SHA-256."""
     if not target.is_dir():
         return {SINGLE: target.lstat().st_size}
     unread = "0" * 64
     blobs: dict[str, Path] = {}
-    on_refusal = None if refused is None else _or_blob(target, blobs, refused)
+    on_refusal = _on_refusal(target, blobs, refused, links)
     skip = _skip(target, ignored)
     tree = read_tree(target, skip=skip, known=lambda *_: unread, refused=on_refusal)
     sizes = {path: fact.size for path, fact in tree.items()}
@@ -98,28 +108,83 @@ def _skip(target: Path, ignored: Collection[str]) -> Skip:
     return lambda path: asked(path) or is_lost_and_found(target, path)
 
 
-def _or_blob(target: Path, blobs: dict[str, Path], refused: Refused) -> Refused:
+def inside(target: Path, path: str) -> Path | None:
+    """The regular file of the same directory that the link at `path` leads to, if it is one."""
+    place = target / path
+    real, root = Path(os.path.realpath(place)), Path(os.path.realpath(target))
+    if not place.is_symlink() or not real.is_relative_to(root):
+        return None
+    return real if real.is_file() else None
+
+
+def _on_refusal(
+    target: Path, blobs: dict[str, Path], refused: Refused | None, links: bool
+) -> Refused | None:
+    if refused is None and not links:
+        return None
+
     def on_refusal(path: str, error: EvidenceError) -> None:
-        blob = blob_of(target, path)
-        if blob is None:
-            refused(path, error)
-        else:
+        blob = None if refused is None else blob_of(target, path)
+        if blob is None and links:
+            blob = inside(target, path)
+        if blob is not None:
             blobs[path] = blob
+        elif refused is None:
+            raise error
+        else:
+            refused(path, error)
 
     return on_refusal
 
 
 def compare(
-    target: Path, manifest: Manifest, paths: Collection[str], on_bytes: OnBytes | None = None
+    target: Path,
+    manifest: Manifest,
+    paths: Collection[str],
+    on_bytes: OnBytes | None = None,
+    *,
+    links: bool = False,
 ) -> dict[str, bool]:
     """For each path: whether the file's bytes have the digests that the manifest gives."""
     if manifest.algorithm == "sha256" and manifest.parts is None and not manifest.is_single:
         blobs = {path: blob for path in paths if (blob := blob_of(target, path)) is not None}
+        for path in paths if links else ():
+            if (real := inside(target, path)) is not None:
+                blobs[path] = real
         facts = read_some(target, [p for p in paths if p not in blobs], on_bytes=on_bytes)
         facts |= {path: read_file(blob, on_bytes=on_bytes) for path, blob in blobs.items()}
         return {path: fact.sha256 == manifest.files[path] for path, fact in facts.items()}
     make = hasher(manifest.algorithm)
-    return {path: _same(target, path, manifest, make, on_bytes) for path in paths}
+    return {path: _same(target, path, manifest, make, on_bytes, links) for path in paths}
+
+
+def pieces_of(
+    target: Path,
+    ignored: Collection[str],
+    algorithm: str,
+    size: int | None,
+    on_bytes: OnBytes | None = None,
+    *,
+    links: bool = False,
+) -> dict[str, tuple[Piece, ...]]:
+    """Path → digests of a directory's files, in parts of `size` bytes, or whole.
+
+    An empty file has no parts.
+    """
+    make = hasher(algorithm)
+    pieces: dict[str, tuple[Piece, ...]] = {}
+    for path in names(target, ignored, links=links):
+        with _opened(target, path, links) as fd:
+            whole = os.fstat(fd).st_size
+            step = size or max(whole, 1)
+            starts = range(0, whole if size else max(whole, 1), step)
+            spans = [(start, min(start + step, whole)) for start in starts]
+            pieces[path] = tuple(
+                Piece(digest=_digest(fd, span, make(), on_bytes), start=span[0], end=span[1])
+                for span in spans
+            )
+            _check_size(fd, whole, path)
+    return pieces
 
 
 def hasher(algorithm: str) -> Callable[[], Hasher]:
@@ -139,40 +204,55 @@ def hasher(algorithm: str) -> Callable[[], Hasher]:
     return hasher
 
 
-def _same(
-    target: Path,
-    path: str,
-    manifest: Manifest,
-    make: Callable[[], Hasher],
-    on_bytes: OnBytes | None,
-) -> bool:
+@contextmanager
+def _opened(target: Path, path: str, links: bool) -> Iterator[int]:
+    """A regular file, open; an error of reading it names the path."""
+    real = inside(target, path) if links and path != SINGLE else None
     if path == SINGLE:
         fd = open_file(target.parent, target.name)
+    elif real is not None:
+        fd = open_file(real.parent, real.name)
     else:
         check_path(path)
         fd = open_in(target, path)
     try:
-        status = os.fstat(fd)
-        size = status.st_size
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise EvidenceError(f"{path!a} is not a regular file")
-        pieces: tuple[Piece, ...] = (Piece(digest=manifest.files[path], start=0, end=size),)
-        if manifest.parts is not None:
-            pieces = manifest.parts[path]
-        if pieces[-1].end != size:
-            return False
-        same = all(_digest(fd, piece, make(), on_bytes) == piece.digest for piece in pieces)
-        if os.fstat(fd).st_size != size:
-            raise EvidenceError(f"file changed while it was read: {path!a}")
-        return same
+        yield fd
     except OSError as error:
         raise EvidenceError(f"cannot read {path!a}: {error.strerror}") from None
     finally:
         os.close(fd)
 
 
-def _digest(fd: int, piece: Piece, state: Hasher, on_bytes: OnBytes | None) -> str:
-    at, end = piece.start, piece.end
+def _check_size(fd: int, size: int, path: str) -> None:
+    if os.fstat(fd).st_size != size:
+        raise EvidenceError(f"file changed while it was read: {path!a}")
+
+
+def _same(
+    target: Path,
+    path: str,
+    manifest: Manifest,
+    make: Callable[[], Hasher],
+    on_bytes: OnBytes | None,
+    links: bool,
+) -> bool:
+    with _opened(target, path, links) as fd:
+        size = os.fstat(fd).st_size
+        pieces: tuple[Piece, ...] = (Piece(digest=manifest.files[path], start=0, end=size),)
+        if manifest.parts is not None:
+            pieces = manifest.parts[path]
+        if pieces[-1].end != size:
+            return False
+        spans = (((piece.start, piece.end), piece.digest) for piece in pieces)
+        same = all(_digest(fd, span, make(), on_bytes) == digest for span, digest in spans)
+        _check_size(fd, size, path)
+        return same
+
+
+def _digest(fd: int, span: tuple[int, int], state: Hasher, on_bytes: OnBytes | None) -> str:
+    at, end = span
     buffer = bytearray(BLOCK)
     view = memoryview(buffer)
     while at < end:

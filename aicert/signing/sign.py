@@ -8,7 +8,7 @@ verifiers read every byte.
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from aicert.errors import ConfigError, EvidenceError, ToolError
@@ -19,15 +19,17 @@ from aicert.frozen import dataclass
 from aicert.model_signature import writer
 from aicert.model_signature.reader import MAX_BYTES, SINGLE
 from aicert.model_signature.signed_by import SIGNATURE
-from aicert.signing import hashing
+from aicert.signing import forms, hashing
+from aicert.signing.forms import USUAL, Form
 from aicert.signing.hashing import OnBytes
 from aicert.signing.keys import Signer
 from aicert.text import counted
 
 # What model_signing leaves out of every tree by default: without them its verifier finds "extra".
 GIT_NAMES = (".git", ".gitattributes", ".github", ".gitignore")
-# What the hub's client leaves in a folder that it downloaded to.
-HUB_NAME = ".cache/huggingface"
+# What the hub's client leaves in a folder that it downloaded to, and where the hub itself keeps
+# results of evaluations: both change without the model.
+HUB_NAMES = (".cache/huggingface", ".eval_results")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,7 @@ def sign(
     cache: StrPath | None = None,
     digests: Mapping[str, str] | None = None,
     key: StrPath | None = None,
+    form: Form = USUAL,
     on_bytes: OnBytes | None = None,
 ) -> Signed:
     """Sign `target` and write the signature file.
@@ -88,6 +91,7 @@ def sign(
         cache: a database of digests by file status; unchanged files are then not read again.
         digests: path → SHA-256 hex, known from elsewhere: nothing is read at all.
         key: where the private key is: it must not be among the signed files.
+        form: another hash than SHA-256 of whole files, or links followed: all is read then.
         on_bytes: called with the number of bytes read, for progress.
 
     Raises:
@@ -101,20 +105,29 @@ def sign(
     names = _ignored(root, place, ignored)
     _check_ignored(root, ignored, digests)
     _check_key(root, key, names, digests)
+    if form != USUAL and (cache is not None or digests is not None):
+        raise ConfigError("--cache and --digests know SHA-256 of whole files, without links")
+    notes: tuple[str, ...] = ()
+    signed: Collection[str]
     try:
-        digest_of_path = _digest_of_path(root, names, cache, digests, on_bytes)
+        if form == USUAL:
+            known = _digest_of_path(root, names, cache, digests, on_bytes)
+            ignoring = names if root.is_dir() or digests else ()
+            payload, signed = writer.statement(root.name, known, ignoring), known
+        else:
+            payload, signed, empty = forms.statement(root, form, names, on_bytes)
+            notes = tuple(f"empty, and not signable in parts: {path}" for path in empty)
     except OddNameError as error:
         error.hint = error.advice
         raise
-    payload = writer.statement(root.name, digest_of_path, names if root.is_dir() or digests else ())
-    notes = _notes(root, place, digest_of_path, listed=digests is not None)
+    notes += _notes(root, place, signed, listed=digests is not None)
     write_atomically(place, signer.bundle(payload))
     if digests is None:
         there = hashing.left_out(root, names)
     else:
         there = sorted({name for path in digests for name in _covered(path, names)})
     left = (name for name in there if root / name != place)
-    return Signed(signature=place, files=len(digest_of_path), left_out=tuple(left), notes=notes)
+    return Signed(signature=place, files=len(signed), left_out=tuple(left), notes=notes)
 
 
 def _digest_of_path(
@@ -171,16 +184,14 @@ def _check_key(
         )
 
 
-def _notes(
-    root: Path, place: Path, digest_of_path: Mapping[str, str], *, listed: bool
-) -> tuple[str, ...]:
+def _notes(root: Path, place: Path, signed: Collection[str], *, listed: bool) -> tuple[str, ...]:
     notes: list[str] = []
     if root.is_dir() and listed:
         # No error: digests may be known before the files lie there.
-        missing = [path for path in digest_of_path if not os.path.lexists(root / path)]
+        missing = [path for path in signed if not os.path.lexists(root / path)]
         if missing:
             notes.append(f"{counted(len(missing), 'signed file')} not there: {min(missing)} first")
-    if SIGNATURE in digest_of_path:
+    if SIGNATURE in signed:
         notes.append(f"{SIGNATURE}, another signature, is among the signed files")
     if os.path.isfile(place):
         notes.append(f"replaces the {place.name} that was there")
@@ -218,7 +229,7 @@ def _remembered(
 
 
 def _ignored(root: Path, place: Path, more: Sequence[str]) -> list[str]:
-    names = [*GIT_NAMES, HUB_NAME, *hashing.plain_paths(more)]
+    names = [*GIT_NAMES, *HUB_NAMES, *hashing.plain_paths(more)]
     if place.is_relative_to(root) and place != root:
         names.append(place.relative_to(root).as_posix())
     return sorted(set(names))

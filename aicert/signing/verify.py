@@ -35,6 +35,8 @@ CHECKS = ("signer.trusted", "signature.valid", "manifest.form", "files.match")
 T = TypeVar("T")
 Keyless = Callable[[bytes], Trusted]
 SHOWN = 8
+# How the reader's note on links begins: it speaks of a verifier that follows none.
+_FOLLOWED = "the signer followed symbolic links"
 # A data set's README.md says what is loaded as which rows, from the network too: never unsigned.
 MAY_BE_UNSIGNED = frozenset(ignored_paths()) - {"README.md"}
 
@@ -104,6 +106,7 @@ def verify(
     signature: StrPath | None = None,
     only: Sequence[str] = (),
     ignoring: Ignoring = NOTHING,
+    links: bool = False,
     on_bytes: OnBytes | None = None,
 ) -> SignatureResult:
     """Verify `target` (a directory or a file) against its signature file.
@@ -117,6 +120,7 @@ def verify(
         signature: the signature file; by default as `aicert sign` places it.
         only: relative paths to verify, instead of all: other files are then not looked at.
         ignoring: what may be there unsigned or changed all the same.
+        links: those to files of the same directory may be there in place of files.
         on_bytes: called with the number of bytes read, for progress.
 
     Raises:
@@ -141,10 +145,10 @@ def verify(
     manifest = steps.take("manifest.form", lambda: _manifest(read, valid, root))
     unsigned: list[str] = []
     if only:
-        match = partial(_match_some, root, manifest, only, on_bytes)
+        match = partial(_match_some, root, manifest, only, links, on_bytes)
     else:
         match = partial(
-            _match_all, root, manifest, place, ignoring, steps.notes, unsigned, on_bytes
+            _match_all, root, manifest, place, ignoring, links, steps.notes, unsigned, on_bytes
         )
     verified = steps.take("files.match", match, no=_MismatchError)
     return SignatureResult(
@@ -275,7 +279,11 @@ def _manifest(read: Bundle, payload: bytes | None, root: Path) -> tuple[str, Man
 
 
 def _match_some(
-    root: Path, manifest: Manifest | None, only: Sequence[str], on_bytes: OnBytes | None
+    root: Path,
+    manifest: Manifest | None,
+    only: Sequence[str],
+    links: bool,
+    on_bytes: OnBytes | None,
 ) -> tuple[str, int]:
     if manifest is None:
         raise ValueError("files are matched with a manifest")
@@ -287,7 +295,7 @@ def _match_some(
             )
         if not os.path.lexists(root / path):
             raise _MismatchError(f"missing   {path}")
-    same = hashing.compare(root, manifest, wanted, on_bytes)
+    same = hashing.compare(root, manifest, wanted, on_bytes, links=links)
     changed = [f"changed   {path}" for path in wanted if not same[path]]
     if changed:
         raise _MismatchError(_lines("these files are not the signed ones", changed))
@@ -300,13 +308,14 @@ def _match_all(
     manifest: Manifest | None,
     place: Path,
     ignoring: Ignoring,
+    links: bool,
     notes: list[str],
     unsigned: list[str],
     on_bytes: OnBytes | None,
 ) -> tuple[str, int]:
     if manifest is None:
         raise ValueError("files are matched with a manifest")
-    notes.extend(manifest.notes)
+    notes.extend(note for note in manifest.notes if not (links and note.startswith(_FOLLOWED)))
     own = located(place)
     left_out = _left_out(root, manifest, own)
     skipped = left_out | set(ignoring.paths)
@@ -319,14 +328,14 @@ def _match_all(
         refused[path] = f"refused   {path[:200]!a}: {error.message}"
 
     if manifest.algorithm == "sha256" and manifest.parts is None:
-        facts = hashing.whole_files(root, skipped, on_bytes, on_refusal)
+        facts = hashing.whole_files(root, skipped, on_bytes, on_refusal, links=links)
         sizes = {path: fact.size for path, fact in facts.items()}
         there = facts.keys() & signed
         same = {path: facts[path].sha256 == manifest.files[path] for path in there}
     else:
-        sizes = hashing.names(root, skipped, on_refusal)
+        sizes = hashing.names(root, skipped, on_refusal, links=links)
         there = sizes.keys() & signed
-        same = hashing.compare(root, manifest, there, on_bytes)
+        same = hashing.compare(root, manifest, there, on_bytes, links=links)
     extra = sorted(path for path in sizes if path not in signed)
     if manifest.parts is not None:
         # The format names parts of files; an empty file has none.
@@ -342,7 +351,17 @@ def _match_all(
     lines += [f"changed   {path}" for path in sorted(same) if not same[path]]
     lines += [f"unsigned  {path}" for path in extra]
     if lines:
-        raise _MismatchError(_lines("the files are not the signed ones", lines))
+        linked = not links and any(hashing.inside(root, path) for path in refused)
+        raise _MismatchError(
+            _lines("the files are not the signed ones", lines),
+            hint="--allow-symlinks" if linked else None,
+        )
+    if links:
+        notes.extend(
+            f"a link, read where it leads: {path}"
+            for path in sorted(there)
+            if (root / path).is_symlink()
+        )
     if root.is_dir():
         here = [name for name in hashing.left_out(root, left_out) if root / name != own]
         notes.extend(f"present, not signed: {name}" for name in here)

@@ -158,6 +158,72 @@ def test_blake3_is_read_where_its_package_is_installed(
     assert environment.run(BLAKE3, root, model, keys.pub, signature).returncode == 1
 
 
+# The reference's command line reads its own default form only; its library reads all.
+VERIFY_OTHERS = """
+import sys
+from model_signing import hashing, verifying
+pub, model, signature, how = sys.argv[1:]
+config = hashing.Config()
+if how == "shards":
+    config.use_shard_serialization(shard_size=500_000)
+else:
+    config.use_file_serialization(hashing_algorithm=how)
+config.set_ignored_paths(paths=["model.sig"])
+verifier = verifying.Config().use_elliptic_key_verifier(public_key=pub)
+verifier.set_hashing_config(config).verify(model, signature)
+"""
+OURS = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from aicert.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("blake3", ("--hash", "blake3")), ("shards", ("--shard-size", "500000"))]
+)
+def test_other_hashes_and_parts_of_files_are_written(
+    tmp_path: Path, how: str, words: tuple[str, ...]
+) -> None:
+    model, keys = odd_tree(tmp_path / "model"), pair(tmp_path, "k")
+    root = Path(__file__).resolve().parents[2]
+    signed = environment.run(OURS, root, "sign", model, "--key", keys.key, *words)
+    assert signed.returncode == 0, signed.stderr
+    signature = model / "model.sig"
+    verify = (VERIFY_OTHERS, keys.pub, model, signature, how)
+    done = environment.run(*verify)
+    assert done.returncode == 0, done.stderr
+    ours = (OURS, root, "verify-signature", model, "--key", keys.pub)
+    assert environment.run(*ours).returncode == 0
+    with (model / "large").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    assert environment.run(*verify).returncode != 0
+    assert environment.run(*ours).returncode == 1
+
+
+def test_links_within_the_directory_are_signed_and_verified_where_both_say_so(
+    tmp_path: Path,
+) -> None:
+    model, keys = odd_tree(tmp_path / "model"), pair(tmp_path, "k")
+    (model / "link").symlink_to("a_/b")
+    assert aicert("sign", model, "--key", keys.key, "--allow-symlinks") == 0
+    signature = model / "model.sig"
+    theirs = ("verify", "key", "--public_key", keys.pub, "--signature", signature, model)
+    succeeds(*theirs, "--allow_symlinks")
+    assert environment.model_signing(*theirs).returncode != 0
+    verify = ("verify-signature", model, "--key", keys.pub)
+    assert aicert(*verify, "--allow-symlinks") == 0
+    assert aicert(*verify) == 1
+    signature.unlink()
+    other = tmp_path / "theirs.sig"
+    succeeds(
+        "sign", "key", "--private_key", keys.key, "--signature", other, "--allow_symlinks", model
+    )
+    assert aicert(*verify, "--allow-symlinks", "--signature", other) == 0
+
+
 def test_signatures_of_version_0_2_are_read(tmp_path: Path) -> None:
     """Made by hand as that version made them; that the reference reads them shows that they are."""
     model, keys = tmp_path / "model", pair(tmp_path, "k")

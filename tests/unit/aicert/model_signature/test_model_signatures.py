@@ -57,6 +57,7 @@ def test_signing_is_canonical_and_verifies(model: Path, keys: Pair, said: Said) 
         "hash_type": "sha256",
         "ignore_paths": [
             ".cache/huggingface",
+            ".eval_results",
             ".git",
             ".gitattributes",
             ".github",

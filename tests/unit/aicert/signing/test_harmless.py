@@ -265,6 +265,21 @@ def test_a_name_that_deceives_is_evidence(tmp_path: Path, keys: Pair, name: str,
     assert check(root, keys, signature(tmp_path, keys, {name: b"text"})) == 1
 
 
+def test_results_of_evaluations_are_not_signed(
+    tmp_path: Path, keys: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "model"
+    (root / ".eval_results").mkdir(parents=True)
+    (root / "config.json").write_bytes(b"{}")
+    (root / ".eval_results" / "mmlu.yaml").write_text("value: 1\n")
+    assert main(["sign", str(root), "--key", str(keys.key)]) == 0
+    assert "left out  .eval_results\n" in capsys.readouterr().out
+    # The hub adds the results of others.
+    (root / ".eval_results" / "mmlu.yaml").write_text("value: 2\n")
+    (root / ".eval_results" / "gsm8k.yaml").write_text("value: 1\n")
+    assert main(["verify-signature", str(root), "--key", str(keys.pub)]) == 0
+
+
 def test_results_of_evaluations_may_be_beside_a_model(tmp_path: Path, keys: Pair) -> None:
     root = tmp_path / "model"
     (root / ".eval_results").mkdir(parents=True)
