@@ -49,6 +49,7 @@ def verify(
     nonce: str | bytes | None = None,
     at: "datetime | str | None" = None,
     lineage: "Sequence[StrPath] | None" = None,
+    collateral: "StrPath | None" = None,
 ) -> "AttestationResult":
     """Verify a certificate and the model that it is for.
 
@@ -62,6 +63,7 @@ def verify(
         nonce: your challenge, 32 bytes or 64 hexadecimal digits.
         at: the time at which X.509 validity is judged, with a zone; now, if None.
         lineage: certificates of the runs it builds on: files, or folders of RUN/certificate.json.
+        collateral: JSON file of what Intel says of a TDX machine's processor (docs/spec/tdx.md).
 
     Returns:
         The AttestationResult, with `verdict == "passed"`.
@@ -84,5 +86,6 @@ def verify(
         nonce=nonce,
         at=at,
         lineage=lineage,
+        collateral=collateral,
     )
     return api.require_passed(result)

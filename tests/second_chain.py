@@ -95,6 +95,9 @@ def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
         for key in ("root", "issuer"):
             chip[key] = _der((path.parent / chip[key]).read_text())
             need(hashlib.sha256(chip[key]).hexdigest() == chip[f"{key}-sha256"])
+    for maker in policy.get("tdx", []):
+        maker["root"] = _der((path.parent / maker["root"]).read_text())
+        need(hashlib.sha256(maker["root"]).hexdigest() == maker["root-sha256"])
     return policy, roots
 
 

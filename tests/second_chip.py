@@ -130,10 +130,12 @@ class Report:
             little(data[at : at + 4]) for at in range(1216, 1236, 4)
         )
         end = 1236 + length
-        need_known((version, kind, hash_) == (1, 2, 1))
+        need_known(version == 1 and kind in (2, 4) and hash_ == 1)
         need(size == length + 20 and length <= HCL["runtime data"])
         need(little(data[8:12]) == end <= len(data) and not any(data[end:]))
-        self.snp, self.runtime = data[32:1216], data[1236:end]
+        self.kind, self.snp, self.runtime = kind, data[32:1216], data[1236:end]
+
+    def check_snp(self) -> None:
         flags = self._number(0x48)
         need_known(self._number(0) in (2, 3, 4, 5) and self._number(0x34) == 1)
         self.signing_key = flags >> 2 & 7
@@ -195,8 +197,8 @@ class Report:
         now = [one for one in here if today <= one.get("until", today)]
         need(any(one["id-key"] == signer and one.get("minimum-svn", 0) <= svn for one in now))
 
-    def check_binding(self, key: Any) -> None:
-        need(self.snp[0x50:0x90] == sha(self.runtime) + bytes(32))
+    def check_binding(self, key: Any, covered: bytes) -> None:
+        need(covered == sha(self.runtime) + bytes(32))
         document = strict_json(self.runtime, HCL["runtime data"])
         need(type(document) is dict and type(document.get("keys")) is list)
         need(len(document["keys"]) <= 8 and all(type(one) is dict for one in document["keys"]))

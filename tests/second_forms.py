@@ -147,11 +147,7 @@ CERTIFICATE: Any = {
         "akChain": [b64(X509), 1, CERT["certificates of `akChain`"]],
         "runKey": {"public": b64(STRUCTURE), "certify": SIGNED},
         "eventLog?": b64(CERT["`eventLog`"]),
-        "platform?": {
-            "kind": "azure-hcl",
-            "report": b64(CERT["`report` of `platform`"]),
-            "chipCertificate?": b64(X509),
-        },
+        "platform?": lambda value: fit_platform(value),  # noqa: PLW0108 - defined below
         "timestamps": [text(TEXT), 0, CERT["`timestamps`"]],
     },
     "lockfile": ascii_text(CERT["`lockfile`"]),
@@ -313,6 +309,19 @@ REPORT_2: Any = {
     "texts": {"origin": "measured", "value": _texts},
     "removed": {"origin": "measured", "value": [text(TEXT), 0, RUN["`removed`"]]},
 }
+
+
+def fit_platform(value: Any) -> bool:
+    report, collateral = (
+        b64(CERT["`report` and `quote` of `platform`"]),
+        b64(CERT["`collateral` of `platform`"]),
+    )
+    form: Any = {"kind": "azure-hcl", "report": report, "chipCertificate?": b64(X509),
+                 "quote?": report, "collateral?": collateral}  # fmt: skip
+    if type(value) is dict and value.get("kind") == "tdx":
+        form = {"kind": "tdx", "report": report, "collateral?": collateral}
+    fit(value, form)
+    return True
 
 
 def fit_report(report: Any) -> None:

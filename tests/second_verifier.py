@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import second_chip, second_training
+from tests import second_chip, second_td, second_training
 from tests import second_forms as forms
 from tests.second_chain import NoError, OpenError, Root, check_signature, need, verify_chain
 from tests.second_forms import Attest, Lock, replay, sha, unbase64
@@ -104,6 +104,7 @@ class Appraisal:
         self.seconds: float | None = None
         self.said: dict[str, str] = {}
         self.lock: Lock | None = None
+        self.td: second_td.Quote | None = None
         self._decide_all()
 
     def _decide(self, check: str, work: Callable[[], object], *needs: str) -> None:
@@ -180,15 +181,42 @@ class Appraisal:
 
     def _chip(self) -> None:
         given, roots = self.evidence.get("platform"), self.asked.policy.get("chip", ())
-        if given is None or not roots:
+        if given is None:
             raise OpenError
-        self.wrapped = second_chip.Report(unbase64(given["report"]))
+        report = unbase64(given["report"])
+        if given["kind"] == "azure-hcl":
+            self.wrapped = second_chip.Report(report)
+        if given["kind"] == "tdx" or self.wrapped.kind == 4:
+            self._trust_domain(given)
+            return
+        if not roots:
+            raise OpenError
+        self.wrapped.check_snp()
         if "chipCertificate" not in given:
             raise OpenError
         der = unbase64(given["chipCertificate"])
         self.maker = self.wrapped.check_chip(der, roots, self.asked.at)
 
+    # tdx.md, "Checks"
+
+    def _trust_domain(self, given: Mapping[str, Any]) -> None:
+        makers = self.asked.policy.get("tdx", ())
+        quote = given.get("quote") if given["kind"] == "azure-hcl" else given["report"]
+        if not makers or quote is None:
+            raise OpenError
+        self.td = td = second_td.Quote(unbase64(quote))
+        collateral = given.get("collateral")
+        words = None if collateral is None else unbase64(collateral)
+        self.maker = td.check_chip(words, makers, self.asked.at)
+
     def _guest(self) -> None:
+        if self.td is not None:
+            self.td.check_guest(self.maker)
+            accepted = self.asked.policy.get("td", ())
+            if not accepted:
+                raise OpenError
+            self.td.check_td(accepted, self.asked.at)
+            return
         self.wrapped.check_guest(self.maker["minimum-tcb"])
         launches = self.asked.policy.get("launch", ())
         if not launches:
@@ -196,7 +224,12 @@ class Appraisal:
         self.wrapped.check_launch(launches, self.maker["name"], self.asked.at)
 
     def _binding(self) -> None:
-        self.wrapped.check_binding(self.ak)
+        if self.td is None:
+            self.wrapped.check_binding(self.ak, self.wrapped.snp[0x50:0x90])
+        elif self.evidence["platform"]["kind"] == "tdx":
+            self.td.check_bare(self.nonce, self.ak)
+        else:
+            self.wrapped.check_binding(self.ak, self.td.body[520:584])
 
     def _tier(self) -> None:
         need(TIERS.index(self.root.tier) >= TIERS.index(self.asked.policy["tier"]))

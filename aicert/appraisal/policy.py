@@ -80,12 +80,36 @@ class IdKeySigner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TdRoot:
+    """A maker's root (DER) of processors whose trust domains (TDX) count: `statuses` of firmware,
+    in the maker's words, that are accepted, and the least number of its evaluation of them.
+    """
+
+    name: str
+    root: bytes
+    statuses: frozenset[str]
+    minimum_evaluation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Td:
+    """An accepted trust domain: how it was built (MRTD), its four registers, which are zero where
+    nothing extends them; and the last day on which it is accepted, None if it is not retired.
+    """
+
+    name: str
+    mrtd: bytes
+    rtmrs: tuple[bytes, ...] = (bytes(48),) * 4
+    until: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What is accepted. `accepted` and `revoked` are digests of image locks, `reasons` says why
     some are revoked; `images` are the locks that the verifier holds itself, by digest;
     `max_age_days` None sets no maximum; `allow` are words for code of inputs that may have run in
-    the trainer (`lockfile.CODE_WORDS`). `chips` and `id_key_signers` are asked for where a root's
-    tier is `confidential`.
+    the trainer (`lockfile.CODE_WORDS`). `chips` and `id_key_signers`, or for TDX `td_roots` and
+    `tds`, are asked for where a root's tier is `confidential`.
     """
 
     name: str
@@ -98,6 +122,8 @@ class Policy:
     firmware: tuple[Firmware, ...] = ()
     chips: tuple[ChipRoot, ...] = ()
     id_key_signers: tuple[IdKeySigner, ...] = ()
+    td_roots: tuple[TdRoot, ...] = ()
+    tds: tuple[Td, ...] = ()
     claims: tuple[Claim, ...] = ()
     max_age_days: int | None = None
     allow: frozenset[str] = frozenset()
@@ -111,6 +137,7 @@ class Policy:
             _check_root(root, self.name)
         # Of two minimums for one thing, the one that is looked at first would hold.
         _check_once(self.name, "[[chip]]", "issuer", [(one.issuer, one.name) for one in self.chips])
+        _check_once(self.name, "[[tdx]]", "root", [(one.root, one.name) for one in self.td_roots])
         keys = [(one.id_key + one.chip.encode(), one.name) for one in self.id_key_signers]
         everywhere = {one.id_key for one in self.id_key_signers if not one.chip}
         keys += [

@@ -161,8 +161,9 @@ def secure_boot(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> bool |
 
 def _declared(first: Event) -> dict[int, int]:
     """The algorithms of TCG_EfiSpecIDEvent: `{number: digest size}`."""
-    if first.pcr != 0 or first.digests["sha1"] != bytes(20):
-        raise EvidenceError("event log: Spec ID Event03 is not in PCR 0, or has a digest")
+    # In the log of a trust domain (CCEL), where 0 is MRTD and 1 to 4 are its registers, in 1.
+    if first.pcr not in (0, 1) or first.digests["sha1"] != bytes(20):
+        raise EvidenceError("event log: Spec ID Event03 is not in PCR 0 or 1, or has a digest")
     body = Reader(first.data, _WHAT, limit=MAX_BYTES, order="little")
     body.take(len(_SPEC_ID))
     body.take(8)  # platform class, versions, size of UINTN: nothing depends on them

@@ -79,6 +79,7 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="judge the validity of X.509 certificates at this time, not now",
     )
+    add("--collateral", metavar="FILE", help="what Intel says of the processor of a TDX machine")
     add("--lineage", metavar="PATH", action="append", help="certificates of the runs it builds on")
 
 
@@ -115,6 +116,7 @@ def appraised(options: argparse.Namespace, certificate: "str | Certificate") -> 
             nonce=options.nonce,
             at=options.at,
             lineage=options.lineage,
+            collateral=options.collateral,
             on_bytes=progress.on_bytes,
         )
 

@@ -94,6 +94,13 @@ def ecdsa_der(r: int, s: int) -> bytes:
     return encode_dss_signature(r, s)
 
 
+def public_key_info(key: "PublicKeyTypes") -> bytes:
+    """SubjectPublicKeyInfo (RFC 5280, 4.1.2.7), DER."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def rsa_numbers(key: "PublicKeyTypes") -> tuple[int, int] | None:
     """Modulus and exponent of an RSA key, None for another kind of key."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey

@@ -15,8 +15,8 @@ from aicert.frozen import dataclass
 VERSION = 2
 KIND = "aicert-certificate"
 # A report of Azure's host compatibility layer around one of the processor
-# (aicert.appraisal.evidence.azure_hcl).
-PLATFORM_KIND = "azure-hcl"
+# (aicert.appraisal.evidence.azure_hcl), or a trust domain's own quote (td_quote).
+AZURE_HCL, TDX = PLATFORM_KINDS = ("azure-hcl", "tdx")
 # A statement of 8 MiB in base64, a boot log, a lockfile: and room.
 MAX_BYTES = 1 << 24
 # TPM structures: TPM2B_MAX_BUFFER-sized at most; RSA-4096 signatures are 512 bytes.
@@ -26,7 +26,10 @@ MAX_TPM_BYTES = 4096
 MAX_CHAIN = 6
 MAX_CERT_BYTES = 8192
 # An Azure confidential machine keeps its report in an NV index of 2600 bytes.
+# A TD quote has some 5000, in a buffer of 8000.
 MAX_REPORT = 8192
+# What Intel says of a processor has some 18 kB.
+MAX_COLLATERAL = 1 << 18
 # A real UEFI boot log has 15 to 60 kB (TCG logs of eight machines); 1 MiB is far above.
 MAX_EVENT_LOG = 1 << 20
 # Reserved, not judged: a few tokens of a few kilobytes.
@@ -47,12 +50,17 @@ class Signed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformReport:
-    """What a confidential machine's processor says of it, as NV 0x01400001 holds it; and the X.509
-    certificate of the processor's key (DER), which the host adds: no machine can fetch it.
+    """What a confidential machine's processor says of it: of kind `azure-hcl`, as NV 0x01400001
+    holds it, of kind `tdx`, a TD quote. The host adds what no machine can fetch: the X.509
+    certificate of the processor's key (DER), or Intel's collateral (JSON). `quote`: the TD quote
+    of an Azure machine, whose report only its processor could check.
     """
 
     report: bytes
     chip_certificate: bytes | None = None
+    kind: str = AZURE_HCL
+    quote: bytes | None = None
+    collateral: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,20 +158,33 @@ def _read_signed(fields: Fields) -> Signed:
 
 
 def _platform_json(platform: PlatformReport) -> dict[str, str]:
-    fields = {"kind": PLATFORM_KIND, "report": b64encode(platform.report)}
-    if platform.chip_certificate is not None:
-        fields["chipCertificate"] = b64encode(platform.chip_certificate)
-    return fields
+    fields = {"kind": platform.kind, "report": b64encode(platform.report)}
+    added = {
+        "chipCertificate": platform.chip_certificate,
+        "quote": platform.quote,
+        "collateral": platform.collateral,
+    }
+    return fields | {key: b64encode(data) for key, data in added.items() if data is not None}
 
 
 def _read_platform(fields: Fields) -> PlatformReport:
-    fields.const("kind", PLATFORM_KIND)
-    certificate = None
-    if fields.has("chipCertificate"):
-        certificate = b64decode(fields, "chipCertificate", max_bytes=MAX_CERT_BYTES)
-    report = b64decode(fields, "report", max_bytes=MAX_REPORT)
+    kind = fields.text("kind")
+    if kind not in PLATFORM_KINDS:
+        raise EvidenceError(f"{fields.where}.kind is not one of {', '.join(PLATFORM_KINDS)}")
+
+    def added(key: str, limit: int) -> bytes | None:
+        return b64decode(fields, key, max_bytes=limit) if fields.has(key) else None
+
+    platform = PlatformReport(
+        kind=kind,
+        report=b64decode(fields, "report", max_bytes=MAX_REPORT),
+        collateral=added("collateral", MAX_COLLATERAL),
+        # Of a bare quote there is nothing around it, and no certificate beside it.
+        chip_certificate=added("chipCertificate", MAX_CERT_BYTES) if kind == AZURE_HCL else None,
+        quote=added("quote", MAX_REPORT) if kind == AZURE_HCL else None,
+    )
     fields.done()
-    return PlatformReport(report=report, chip_certificate=certificate)
+    return platform
 
 
 def _read_evidence(fields: Fields) -> Evidence:

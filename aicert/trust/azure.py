@@ -10,7 +10,7 @@ show).
 from collections.abc import Mapping
 from datetime import date
 
-from aicert.appraisal.policy import Firmware, IdKeySigner
+from aicert.appraisal.policy import Firmware, IdKeySigner, Td
 
 # What is in a register of which firmware measures nothing but the separator.
 _SEPARATOR = "3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"
@@ -18,6 +18,7 @@ _SEPARATOR = "3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"
 _BLINDLLAMA = "mithril-security/blindllama-v2"
 _OPENPCC = "openpcc/openpcc"
 _ROUTER = "Super-Protocol/confidential-router @ c0a5e613"
+_FLASHBOTS = "flashbots/attested-tls @ 22334977"
 _TRUSTEE = "confidential-containers/trustee @ 78962cd4"
 # When each value below was seen, by the evidence itself or else by its publication, and in whose.
 SEEN: Mapping[str, tuple[str, str]] = {
@@ -27,6 +28,8 @@ SEEN: Mapping[str, tuple[str, str]] = {
     "azure-paravisor-milan": ("2026-09", f"{_ROUTER}; {_TRUSTEE}"),
     "azure-paravisor-genoa": ("2026", _TRUSTEE),
     "azure-paravisor-2025": ("2025-06", _OPENPCC),
+    "azure-paravisor-tdx-2025-12": ("2025-12", _FLASHBOTS),
+    "intel-tdx": ("2026-02", _FLASHBOTS),
     "amd-milan": ("2026-09", f"{_ROUTER}; {_TRUSTEE}"),
     "amd-genoa": ("2026", _TRUSTEE),
 }
@@ -113,3 +116,20 @@ CHIPS: Mapping[str, Mapping[str, int]] = {
     "amd-milan": {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219},
     "amd-genoa": {"bootloader": 10, "tee": 0, "snp": 23, "microcode": 84},
 }
+
+# Azure's paravisor on Intel's processors is what a TD is built with; nothing extends its registers.
+# A quote of 2 December 2025, whose attestation key signed a TPM quote and has a certificate of
+# Azure's. A paravisor that is updated has another value: a policy file adds it ([[td]]).
+TDS = (
+    Td(
+        name="azure-paravisor-tdx-2025-12",
+        mrtd=bytes.fromhex(
+            "12bdbc1609ef066db7a9ec7b26d7509346f4ca46e8462740"
+            "96cb25939b1e711944061ca19a30c6743f1e599148eee451"
+        ),
+    ),
+)
+# Intel's words for firmware, and the number of its evaluation that this machine's collateral of
+# February 2026 has: processor, TDX module and quoting enclave are all up to date by it.
+TDX_STATUSES = frozenset(("UpToDate",))
+TDX_EVALUATION = 18

@@ -31,8 +31,15 @@ def built_in(name: str) -> Policy:
         roots = (azure_vtpm_2023(),)
         return Policy(name=name, tier="vtpm", roots=roots, images={}, firmware=TRUSTED_LAUNCH)
     if name == "confidential":
-        from aicert.trust.azure import CHIPS, CONFIDENTIAL, ID_KEY_SIGNERS
-        from aicert.trust.roots import azure_confidential_2023, chip_root
+        from aicert.trust.azure import (
+            CHIPS,
+            CONFIDENTIAL,
+            ID_KEY_SIGNERS,
+            TDS,
+            TDX_EVALUATION,
+            TDX_STATUSES,
+        )
+        from aicert.trust.roots import azure_confidential_2023, chip_root, intel_tdx
 
         return Policy(
             name=name,
@@ -41,6 +48,8 @@ def built_in(name: str) -> Policy:
             images={},
             chips=tuple(chip_root(family, least) for family, least in CHIPS.items()),
             id_key_signers=ID_KEY_SIGNERS,
+            td_roots=(intel_tdx(TDX_STATUSES, TDX_EVALUATION),),
+            tds=TDS,
             firmware=CONFIDENTIAL,
         )
     if name == "google":

@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from datetime import date
 
 from aicert.appraisal.ak_chain import EKU_AK, Root
-from aicert.appraisal.policy import FIRMWARE_PCRS, ChipRoot, Claim, Firmware, IdKeySigner, Policy
+from aicert.appraisal.policy import (
+    FIRMWARE_PCRS,
+    ChipRoot,
+    Claim,
+    Firmware,
+    IdKeySigner,
+    Policy,
+    Td,
+    TdRoot,
+)
 from aicert.appraisal.result import TIERS
 from aicert.crypto.x509 import load
 from aicert.errors import AicertError, ConfigError
@@ -23,7 +32,14 @@ from aicert.formats.fields import MAX_INT, Table
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
-from aicert.trust.roots import CHIP_FAMILIES, MAX_PEM, chip_root, pem_to_der
+from aicert.trust.roots import (
+    CHIP_FAMILIES,
+    INTEL_TDX,
+    MAX_PEM,
+    chip_root,
+    intel_tdx,
+    pem_to_der,
+)
 
 # A policy of a large company has some hundred lines.
 MAX_POLICY = 1 << 17
@@ -31,8 +47,18 @@ MAX_POLICY = 1 << 17
 MAX_DOTS = 64
 # Somebody's chain of policies: company, team, model. Deeper ones are a loop or a mistake.
 MAX_EXTENDS = 8
-# SHA-384; all zeros is what a processor reports where nobody signed.
-ID_KEY_BYTES = 48
+SHA384_BYTES = 48
+# Intel's words for firmware that a policy may accept; what is revoked, none can.
+TDX_STATUSES = frozenset(
+    (
+        "UpToDate",
+        "SWHardeningNeeded",
+        "ConfigurationNeeded",
+        "ConfigurationAndSWHardeningNeeded",
+        "OutOfDate",
+        "OutOfDateConfigurationNeeded",
+    )
+)
 ORIGINS = ("measured", "derived", "self-reported")
 
 
@@ -59,6 +85,8 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     firmware = tuple(_firmware(item, path) for item in table.sections("firmware"))
     chips = tuple(_chip(item, path) for item in table.sections("chip"))
     id_key_signers = tuple(_id_key_signer(item, path) for item in table.sections("launch"))
+    td_roots = tuple(_td_root(item, path) for item in table.sections("tdx"))
+    tds = tuple(_td(item, path) for item in table.sections("td"))
     claims = tuple(_claim(item, path) for item in table.sections("claim"))
     days = table.integer("max-age-days")
     allow = frozenset(table.texts("allow"))
@@ -80,6 +108,8 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         firmware=(*(base.firmware if base else ()), *firmware),
         chips=_instead_of_chips(base.chips if base else (), chips),
         id_key_signers=_instead_of_signers(base.id_key_signers if base else (), id_key_signers),
+        td_roots=_instead_of_td_roots(base.td_roots if base else (), td_roots),
+        tds=_instead_of_tds(base.tds if base else (), tds),
         claims=(*(base.claims if base else ()), *claims),
         max_age_days=days if days is not None or base is None else base.max_age_days,
         allow=allow | (base.allow if base else frozenset()),
@@ -108,6 +138,20 @@ def _instead_of_signers(
         )
     ]
     return (*kept, *own)
+
+
+def _instead_of_td_roots(
+    extended: tuple[TdRoot, ...], own: tuple[TdRoot, ...]
+) -> tuple[TdRoot, ...]:
+    """Both; one of `own` takes the place of the one with the same certificate."""
+    roots = {one.root for one in own}
+    return (*(one for one in extended if one.root not in roots), *own)
+
+
+def _instead_of_tds(extended: tuple[Td, ...], own: tuple[Td, ...]) -> tuple[Td, ...]:
+    """Both; one of `own` takes the place of the one that is built alike."""
+    built = {(one.mrtd, one.rtmrs) for one in own}
+    return (*(one for one in extended if (one.mrtd, one.rtmrs) not in built), *own)
 
 
 def _parse(path: str) -> Mapping[str, object]:
@@ -262,23 +306,75 @@ def _id_key_signer(item: object, path: str) -> IdKeySigner:
     table = _Table(item, path, "launch")
     name, digest = table.text("name"), table.text("id-key")
     svn = table.integer("minimum-svn") or 0
-    chip, last = table.text("chip", ""), table.text("until", "")
+    chip, until = table.text("chip", ""), _until(table, f"{path}: launch {name}")
     table.done()
+    try:
+        id_key = bytes.fromhex(digest)
+    except ValueError:
+        id_key = b""
+    # All zeros is what a processor reports where nobody signed.
+    if len(id_key) != SHA384_BYTES or not any(id_key) or id_key.hex() != digest:
+        raise ConfigError(f"{path}: launch {name}: id-key is not 96 hexadecimal digits")
+    return IdKeySigner(name=name, id_key=id_key, minimum_svn=svn, chip=chip, until=until)
+
+
+def _until(table: "_Table", where: str) -> date | None:
+    """The last day, None if none is given."""
+    last = table.text("until", "")
     try:
         until = date.fromisoformat(last) if last else None
     except ValueError:
         until = None
     if last and (until is None or until.isoformat() != last):
+        raise ConfigError(f"{where}: until is {last[:80]!r}, no date such as 2026-12-31")
+    return until
+
+
+def _td_root(item: object, path: str) -> TdRoot:
+    """A maker's root that the file brings, or the pinned one by its name."""
+    table = _Table(item, path, "tdx")
+    name, statuses = table.text("name"), frozenset(table.texts("statuses"))
+    pem, fingerprint = table.text("root", ""), table.text("root-sha256", "")
+    evaluation = table.integer("minimum-evaluation") or 0
+    table.done()
+    unknown = sorted(statuses - TDX_STATUSES)
+    if not statuses or unknown:
         raise ConfigError(
-            f"{path}: launch {name}: until is {last[:80]!r}, no date such as 2026-12-31"
+            f"{path}: tdx {name}: statuses are not some of {', '.join(sorted(TDX_STATUSES))}"
+        )
+    if name == INTEL_TDX and not pem and not fingerprint:
+        return intel_tdx(statuses, evaluation)
+    if not pem or not fingerprint:
+        raise ConfigError(
+            f"{path}: tdx {name}: expected root and root-sha256; without them only {INTEL_TDX} "
+            "is known"
         )
     try:
-        id_key = bytes.fromhex(digest)
-    except ValueError:
-        id_key = b""
-    if len(id_key) != ID_KEY_BYTES or not any(id_key) or id_key.hex() != digest:
-        raise ConfigError(f"{path}: launch {name}: id-key is not 96 hexadecimal digits")
-    return IdKeySigner(name=name, id_key=id_key, minimum_svn=svn, chip=chip, until=until)
+        root = _certificate(path, f"tdx {name}", pem, fingerprint)
+        load(root, f"tdx {name}")
+    except ConfigError:
+        raise
+    except AicertError as error:
+        raise ConfigError(f"{path}: tdx {name}: {error.message}") from None
+    return TdRoot(name=name, root=root, statuses=statuses, minimum_evaluation=evaluation)
+
+
+def _td(item: object, path: str) -> Td:
+    table = _Table(item, path, "td")
+    name = table.text("name")
+    registers = []
+    for key in ("mrtd", *(f"rtmr{index}" for index in range(4))):
+        text = table.text(key, *(() if key == "mrtd" else (bytes(SHA384_BYTES).hex(),)))
+        try:
+            value = bytes.fromhex(text)
+        except ValueError:
+            value = b""
+        if len(value) != SHA384_BYTES or value.hex() != text:
+            raise ConfigError(f"{path}: td {name}: {key} is not 96 hexadecimal digits")
+        registers.append(value)
+    until = _until(table, f"{path}: td {name}")
+    table.done()
+    return Td(name=name, mrtd=registers[0], rtmrs=tuple(registers[1:]), until=until)
 
 
 def _images(

@@ -1,8 +1,9 @@
 """The platform roots that this project pins, with their SHA-256 and where each certificate is from.
 
-An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft, AMD and
-Google publish. Every file is compared with the fingerprint below when it is read, so that a changed
-file in an installation is an error and not another root. Left out: roots that no policy uses.
+An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft, AMD,
+Intel and Google publish. Every file is compared with the fingerprint below when it is read, so that
+a changed file in an installation is an error and not another root. Left out: roots that no policy
+uses.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import os
 from collections.abc import Mapping
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.policy import ChipRoot
+from aicert.appraisal.policy import ChipRoot, TdRoot
 from aicert.crypto.x509 import trim_padding
 from aicert.errors import ConfigError
 
@@ -41,6 +42,9 @@ FINGERPRINTS = {
     # (privateca-content-62d71773-0000-21da-852e-f4f5e80d7778.storage.googleapis.com).
     "google-ek-ak-root.pem": "594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2",
     "google-ek-ak-ca.pem": "84606234dae2d85dc110f94216b388dabc973ebef8bee1edbcd732208c8b3d5d",
+    # Subject: Intel SGX Root CA, valid 2018-05-21 to 2049-12-31; it certifies the processors whose
+    # quotes of SGX and TDX count (certificates.trustedservices.intel.com/IntelSGXRootCA.der).
+    "intel-sgx-root.pem": "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3",
     # AMD's roots (ARK) and what they issued to certify chips (ASK), one pair for each family, of
     # https://kdsintf.amd.com/vcek/v1/{Milan,Genoa}/cert_chain, valid for 25 years. Turin's, of
     # the same place, is not here: nobody here has seen it, nor a report of such a processor.
@@ -50,6 +54,7 @@ FINGERPRINTS = {
     "amd-milan-ask.pem": "67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b",
 }
 CHIP_FAMILIES = ("amd-genoa", "amd-milan")
+INTEL_TDX = "intel-tdx"
 # Published attacks that no firmware version ends; a verdict shows them (docs/spec/confidential.md).
 _KNOWN = {
     "amd-milan": "arXiv 2605.12990 extracts the secret behind this family's reports by software",
@@ -124,6 +129,16 @@ def chip_root(family: str, minimum: Mapping[str, int]) -> ChipRoot:
         issuer=pinned(f"{family}-ask.pem"),
         minimum=minimum,
         known=_KNOWN.get(family, ""),
+    )
+
+
+def intel_tdx(statuses: frozenset[str], minimum_evaluation: int) -> TdRoot:
+    """The pinned root of Intel's processors, with what the policy accepts of their firmware."""
+    return TdRoot(
+        name=INTEL_TDX,
+        root=pinned("intel-sgx-root.pem"),
+        statuses=statuses,
+        minimum_evaluation=minimum_evaluation,
     )
 
 

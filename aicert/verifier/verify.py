@@ -17,6 +17,7 @@ from aicert.formats import certificate as certificates
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, Digest, FileFact, is_hex, of_bytes
 from aicert.formats.lockfile import MAX_BYTES as MAX_LOCKFILE
+from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, require_roots, with_image, with_root
 from aicert.trust.roots import MAX_PEM
 
@@ -117,6 +118,16 @@ def choose_policy(
     return require_roots(chosen)
 
 
+def with_collateral(certificate: Certificate, path: StrPath) -> Certificate:
+    """The certificate with the caller's collateral instead of its own."""
+    data = read_bounded(path, certificates.MAX_COLLATERAL, "collateral")
+    platform = certificate.evidence.platform
+    if platform is None:
+        raise ConfigError("--collateral: the certificate carries no report of a processor")
+    evidence = replace(certificate.evidence, platform=replace(platform, collateral=data))
+    return replace(certificate, evidence=evidence)
+
+
 def expected_lockfile(text: StrPath | Digest | None) -> Digest | None:
     """The digest of the lockfile that the caller expects: a path, or `sha256:HEX`."""
     if text is None or isinstance(text, Digest):
@@ -175,6 +186,7 @@ def check_files(
     nonce: str | bytes | None = None,
     at: datetime | str | None = None,
     lineage: Sequence[StrPath] | None = None,
+    collateral: StrPath | None = None,
     on_bytes: OnBytes | None = None,
 ) -> AttestationResult:
     """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`.
@@ -189,6 +201,8 @@ def check_files(
         # To pathlib it is the current directory, which nobody named: a variable was not set.
         raise ConfigError("MODEL_DIR is empty", hint="name the model's directory")
     parsed = certificate if isinstance(certificate, Certificate) else read_certificate(certificate)
+    if collateral is not None:
+        parsed = with_collateral(parsed, collateral)
     ancestors = None if lineage is None else read_lineage(lineage)
     return appraise(
         parsed,

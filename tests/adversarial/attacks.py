@@ -2,8 +2,8 @@
 
 One row per attack: its name, the kind of scene, the change, and the one check that must refuse it.
 `malformed` rows must not even parse (EvidenceError, exit 2). Rows on the platform's own chain are
-in `attacks_platform`, those on the processor's report in `attacks_chip`, those on what was trained
-in `attacks_run`, those on what version 2 adds in `attacks_version_2`.
+in `attacks_platform`, those on the processor's report in `attacks_chip` and `attacks_td`, those on
+what was trained in `attacks_run`, those on what version 2 adds in `attacks_version_2`.
 """
 
 from collections.abc import Callable
@@ -37,6 +37,7 @@ def table() -> tuple[Attack, ...]:
         attacks_platform,
         attacks_run,
         attacks_statement,
+        attacks_td,
         attacks_tpm,
         attacks_version_2,
     )
@@ -44,6 +45,7 @@ def table() -> tuple[Attack, ...]:
     return (
         *attacks_platform.ATTACKS,
         *attacks_chip.ATTACKS,
+        *attacks_td.ATTACKS,
         *attacks_tpm.ATTACKS,
         *attacks_machine.ATTACKS,
         *attacks_statement.ATTACKS,

@@ -35,7 +35,7 @@ from aicert.formats.measurement import ZERO, input_events, output_events, replay
 from aicert.formats.run_report import RunReport, Value
 from aicert.formats.run_report_facts import Loss, Records
 from aicert.formats.statement import Dependency, Output, Statement
-from tests.adversarial import ca_forge, chip_forge, tpm_forge
+from tests.adversarial import ca_forge, chip_forge, td_forge, tpm_forge
 from tests.adversarial.ca_forge import AT, EKU_AK, ec_key, issue, root, rsa_key, usage
 
 NONCE = bytes(range(32))
@@ -45,7 +45,15 @@ FILES = {
     "tokenizer.json": b"{}",
 }
 AZURE_LIKE = "vm1.TrustedVM.Azure.windows.net"
-TIERS = {**SIMULATED_TIERS, "cloud": "vtpm", "confidential": "confidential"}
+TIERS = {
+    **SIMULATED_TIERS,
+    "cloud": "vtpm",
+    "confidential": "confidential",
+    # Trust domains of Intel's processors: below Azure's paravisor, and without one.
+    "azure td": "confidential",
+    "bare td": "confidential",
+}
+TDS = ("azure td", "bare td")
 FIRMWARE = {index: hashlib.sha256(b"firmware %d" % index).digest() for index in (0, 1, 2, 3, 7)}
 BOOT = {4: b"\x44" * 32, 11: b"\x11" * 32, 12: ZERO, 13: ZERO}
 # The quote is made at 1000 ms by the TPM's clock.
@@ -320,7 +328,58 @@ class Scene:
     def make_vcek(self) -> bytes | None:
         return chip_forge.vcek()
 
+    # A trust domain: what it is, who signs its quote, and what the processor's maker says.
+
+    def make_td(self) -> dict[str, Any]:
+        return td_forge.td(**({"rtmrs": td_forge.RTMRS} if self.kind == "bare td" else {}))
+
+    def make_td_report_data(self) -> bytes:
+        if self.kind == "bare td":
+            return td_forge.bound(self.get("nonce"), self.ak)
+        return self.get("report_data")  # type: ignore[no-any-return]
+
+    def make_td_signed(self) -> bytes:
+        return td_forge.signed_part(self.get("td"), self.get("td_report_data"))
+
+    def make_enclave(self) -> dict[str, Any]:
+        return td_forge.enclave()
+
+    def make_pck_chain(self) -> tuple[bytes, ...]:
+        return (td_forge.pck(), td_forge.pck_ca(), td_forge.certified_root())
+
+    def make_td_quote(self) -> bytes | None:
+        key = ec_key("td attestation key")
+        return td_forge.quote(
+            self.get("td_signed"), self.get("enclave"), self.get("pck_chain"), key
+        )
+
+    def make_tcb_info(self) -> dict[str, Any]:
+        return td_forge.tcb_info()
+
+    def make_qe_identity(self) -> dict[str, Any]:
+        return td_forge.qe_identity()
+
+    def make_collateral(self) -> dict[str, str]:
+        return td_forge.collateral(
+            td_forge.compact(self.get("tcb_info")), td_forge.compact(self.get("qe_identity"))
+        )
+
+    def make_collateral_file(self) -> bytes | None:
+        return json.dumps(self.get("collateral")).encode()
+
     def make_platform(self) -> PlatformReport | None:
+        if self.kind == "bare td":
+            return PlatformReport(
+                kind="tdx", report=self.get("td_quote"), collateral=self.get("collateral_file")
+            )
+        if self.kind == "azure td":
+            # The processor's own form, which is not read.
+            wrapped = chip_forge.hcl(b"\x81".ljust(1184, b"\0"), self.get("runtime"), kind=4)
+            return PlatformReport(
+                report=wrapped,
+                quote=self.get("td_quote"),
+                collateral=self.get("collateral_file"),
+            )
         if self.kind != "confidential":
             return None
         return PlatformReport(report=self.get("hcl"), chip_certificate=self.get("vcek"))
@@ -371,6 +430,8 @@ class Scene:
             firmware=(Firmware(name="test firmware", pcrs=FIRMWARE),),
             chips=chip_forge.makers() if self.kind == "confidential" else (),
             id_key_signers=(chip_forge.PARAVISOR,) if self.kind == "confidential" else (),
+            td_roots=(td_forge.maker(),) if self.kind in TDS else (),
+            tds=(td_forge.PARAVISOR, td_forge.BARE) if self.kind in TDS else (),
         )
 
     def make_model(self) -> dict[str, FileFact]:

@@ -16,7 +16,7 @@ from aicert.appraisal.policy import Claim
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss, LossState
-from tests.adversarial import ca_forge, chip_forge, tpm_forge
+from tests.adversarial import attacks_td, ca_forge, chip_forge, tpm_forge
 from tests.adversarial.attacks_chip import (
     BINDING,
     CHIP,
@@ -43,7 +43,7 @@ from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, signers
 from tests.adversarial.attacks_version_2 import both, data_is_a_file, loss
 from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, rsa_key
-from tests.adversarial.forger import FACTS, STARTED_MS, Scene, hex_of
+from tests.adversarial.forger import FACTS, STARTED_MS, TDS, Scene, hex_of
 from tests.adversarial.tpm_forge import ECDSA, RSAPSS, RSASSA, SHA256, SHA384, SHA512
 
 Change = Callable[[Scene], object]
@@ -318,6 +318,7 @@ HONEST = (
     undecided("report of an unknown version", CHIP, guest(version=6)),
     undecided("report with an unknown signature", CHIP, guest(algorithm=2)),
     undecided("TDX report where SEV-SNP is asked for", CHIP, wrapped(kind=4)),
+    undecided("report of a processor of an unknown kind", CHIP, wrapped(kind=5)),
     undecided(
         "report of a paravisor of an unknown version",
         CHIP,
@@ -337,6 +338,11 @@ HONEST = (
         "confidential",
     ),
     Honest("paravisor accepted on this line until today", launched, "confidential"),
+    *(Honest(f"{kind} run", unchanged, kind) for kind in TDS),
+    *(
+        Honest(name, change, "azure td", "passed" if check is None else "none", check)
+        for name, check, change in attacks_td.UNDECIDED
+    ),
     Honest("firmware mixed of two sets of a family", firmware_sets("cloud"), "cloud"),
     Honest("two intermediates pinned and not sent", two_pinned, "cloud"),
     Honest(

@@ -18,7 +18,16 @@ from tests.adversarial.honest import HONEST, Honest
 
 FILE = Path(__file__).with_name("words.txt")
 # Kinds of scenes, and versions.
-SCENES = (("local", 1), ("qemu", 1), ("cloud", 1), ("confidential", 1), ("local", 2), ("cloud", 2))
+SCENES = (
+    ("local", 1),
+    ("qemu", 1),
+    ("cloud", 1),
+    ("confidential", 1),
+    ("azure td", 1),
+    ("bare td", 1),
+    ("local", 2),
+    ("cloud", 2),
+)
 
 
 @cache

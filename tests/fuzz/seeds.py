@@ -20,7 +20,7 @@ from aicert.formats.run_report_facts import Loss, Records
 from aicert.lease import blob, licence, terms
 from aicert.model_signature import writer
 from enclave_runner.inputs import model_json
-from tests.adversarial import chip_forge, tpm_forge
+from tests.adversarial import chip_forge, td_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
 from tests.fuzz import event_logs, row_targets
@@ -65,6 +65,8 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
     """`{target: inputs}`."""
     local, cloud, confidential = Scene("local"), Scene("cloud"), Scene("confidential")
     newer = Scene("local", 2)
+    td, bare = Scene("azure td"), Scene("bare td")
+    longer = Scene("azure td").edit("td", lambda one: one | {"version": 5, "body_kind": 3})
     public = local.get("run_public")
     signed = writer.statement("model", {"a/b": _sha256("b"), "c": _sha256("c")}, (".git",))
     return {
@@ -74,6 +76,8 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
             cloud.get("file"),
             confidential.get("file"),
             newer.get("file"),
+            td.get("file"),
+            bare.get("file"),
         ),
         "bundle": (
             writer.bundle(signed, b"signature", {"publicKey": {"hint": _sha256("key")}}),
@@ -118,6 +122,9 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
             local.get("quote_signature"),
             tpm_forge.sign(ec_key("ak"), b"signed"),
         ),
+        "sgx-extension": (td_forge.sgx_extension(),),
+        "td-collateral": (td.get("collateral_file"),),
+        "td-quote": (td.get("td_quote"), longer.get("td_quote")),
         "statement": (local.get("payload"), cloud.get("payload")),
         "storage-key": (leases.STORAGE,),
         "terms": (terms.emit(leases.agreed()), terms.emit(leases.agreed(key=terms.TPM_ALONE))),

@@ -8,7 +8,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
+from aicert.appraisal.evidence import (
+    amd_vcek,
+    azure_hcl,
+    intel_collateral,
+    sev_snp,
+    td_quote,
+)
 from aicert.cli import event_log
 from aicert.crypto import signatures
 from aicert.files.tensors import read_header
@@ -28,6 +34,7 @@ from aicert.model_signature import reader
 from aicert.trust import policy_file
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs import model_json
+from tests.adversarial import td_forge
 from tests.adversarial.ca_forge import AT
 from tests.adversarial.chip_forge import makers
 from tests.fuzz import row_targets
@@ -187,6 +194,28 @@ def _platform_report(data: bytes) -> None:
     sev_snp.check_guest(sev_snp.parse(read.hardware))
 
 
+def _td_quote(data: bytes) -> None:
+    """What is signed, and what stands in it, are pieces of what was read."""
+    quote = td_quote.parse(data)
+    _same(data.startswith(quote.signed) and quote.mrtd in quote.signed, True)
+    _same([len(one) for one in quote.rtmrs], [48] * 4)
+    intel_collateral.certify(quote.certificates, (td_forge.maker(),), AT)
+
+
+def _td_collateral(data: bytes) -> None:
+    chain = (td_forge.pck(), td_forge.pck_ca(), td_forge.certified_root())
+    processor = intel_collateral.certify(chain, (td_forge.maker(),), AT)
+    signed = intel_collateral.verify(data, processor, AT)
+    _same(signed.evaluation >= 0, True)
+
+
+def _sgx_extension(data: bytes) -> None:
+    """A processor's certificate that says this of the processor."""
+    chain = (td_forge.pck(extension=data), td_forge.pck_ca(), td_forge.certified_root())
+    processor = intel_collateral.certify(chain, (td_forge.maker(),), AT)
+    _same(len(processor.components), intel_collateral.COMPONENTS)
+
+
 def _runtime(data: bytes) -> None:
     modulus, exponent = azure_hcl.attestation_key(data)
     _same(min(modulus, exponent) >= 0, True)
@@ -216,8 +245,11 @@ TARGETS: dict[str, Target] = {
     **row_targets.TARGETS,
     "runtime": _runtime,
     "safetensors": _safetensors,
+    "sgx-extension": _sgx_extension,
     "signature": _signature,
     "statement": _statement,
     "storage-key": _storage_key,
+    "td-collateral": _td_collateral,
+    "td-quote": _td_quote,
     "terms": _terms,
 }

@@ -4,22 +4,28 @@ Azure's paravisor ("host compatibility layer") makes the machine's virtual TPM, 
 key it writes into JSON, the runtime data; it asks the processor for a report over that text's
 SHA-256. Layout after Microsoft Learn, "Confidential VM guest attestation design": a header of 32
 bytes, the processor's report (1184 bytes), a header of 20 bytes, the runtime data, padding.
-Integers are little-endian. Left out: reports of other processors (TDX), and all else that the
+Integers are little-endian. Of a TDX machine the report is a TDREPORT, which only its processor can
+check: a TD quote with the same report data stands for it (`tdx`). Left out: all else that the
 runtime data says (machine id, console, Secure Boot, the owner's data): no check rests on it.
 """
 
 import base64
 import hashlib
+from typing import TYPE_CHECKING
 
 from aicert.appraisal.evidence import sev_snp
+from aicert.crypto.signatures import rsa_numbers
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.binary import u32_little
 from aicert.formats.strict_json import Fields, loads
 from aicert.frozen import dataclass
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
 HEADER = 32
 RUNTIME_HEADER = 20
-SNP = 2
+SNP, TDX = 2, 4
 SHA256 = 1
 # A genuine one has 1.2 kB; NV indices of virtual TPMs hold some kilobytes.
 MAX_RUNTIME = 4096
@@ -34,8 +40,11 @@ _START = _REPORT_END + RUNTIME_HEADER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HclReport:
-    """`hardware`: the processor's SEV-SNP report; `runtime`: the text that it covers."""
+    """`hardware`: the processor's report, of SEV-SNP or TDX by `kind`; `runtime`: the text that it
+    covers.
+    """
 
+    kind: int
     hardware: bytes
     runtime: bytes
 
@@ -49,8 +58,10 @@ def parse(data: bytes) -> HclReport:
         raise EvidenceError("the platform's report does not begin like one from Azure's paravisor")
     if u32_little(data, 4) not in (1, 2):
         raise UndecidedError(f"a platform's report of version {u32_little(data, 4)} is not known")
-    if kind != SNP:
-        raise UndecidedError(f"the platform's report is of kind {kind}, not of SEV-SNP ({SNP})")
+    if kind not in (SNP, TDX):
+        raise UndecidedError(
+            f"the platform's report is of kind {kind}, not of SEV-SNP ({SNP}) or TDX ({TDX})"
+        )
     if version != 1 or hash_ != SHA256:
         raise UndecidedError(f"runtime data of version {version}, hash {hash_} is not known")
     if length > MAX_RUNTIME:
@@ -59,7 +70,7 @@ def parse(data: bytes) -> HclReport:
     sizes = (size, u32_little(data, 8))
     if sizes != (RUNTIME_HEADER + length, end) or end > len(data) or data[end:].strip(b"\0"):
         raise EvidenceError("the platform's report is cut short, or something follows it")
-    return HclReport(hardware=data[HEADER:_REPORT_END], runtime=data[_START:end])
+    return HclReport(kind=kind, hardware=data[HEADER:_REPORT_END], runtime=data[_START:end])
 
 
 def report_data(runtime: bytes) -> bytes:
@@ -78,6 +89,21 @@ def attestation_key(runtime: bytes) -> tuple[int, int]:
     if kind != "RSA":
         raise UndecidedError(f"an attestation key of kind {kind[:80]!a} is not known")
     return _number(matching[0], "n"), _number(matching[0], "e")
+
+
+def check_binding(covered: bytes, runtime: bytes, key: "PublicKeyTypes") -> str:
+    """The processor's report covers the runtime data, which names the attestation key `key`."""
+    expected = report_data(runtime)
+    if covered != expected:
+        raise EvidenceError(
+            "the processor's report does not cover this runtime data\n"
+            f"found     {covered.hex()}\nexpected  {expected.hex()}"
+        )
+    if rsa_numbers(key) != attestation_key(runtime):
+        raise EvidenceError(
+            "the attestation key does not belong to the machine that the processor reports"
+        )
+    return "the attestation key that signed is in that guest's TPM"
 
 
 def _number(key: Fields, name: str) -> int:

@@ -21,7 +21,7 @@ def test_runtime_data_has_a_greatest_length_and_no_least() -> None:
     for size in (0, 1, 4096):
         text = b"x" * size
         assert azure_hcl.parse(chip_forge.hcl(hardware, text)) == azure_hcl.HclReport(
-            hardware=hardware, runtime=text
+            kind=azure_hcl.SNP, hardware=hardware, runtime=text
         )
     with pytest.raises(EvidenceError) as caught:
         azure_hcl.parse(chip_forge.hcl(hardware, b"x" * 4097))

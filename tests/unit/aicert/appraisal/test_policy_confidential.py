@@ -9,10 +9,10 @@ import pytest
 from aicert.appraisal.ak_chain import Root
 from aicert.appraisal.policy import Policy
 from aicert.errors import ConfigError
-from aicert.trust.azure import CHIPS, CONFIDENTIAL, ID_KEY_SIGNERS, SEEN, TRUSTED_LAUNCH
+from aicert.trust.azure import CHIPS, CONFIDENTIAL, ID_KEY_SIGNERS, SEEN, TDS, TRUSTED_LAUNCH
 from aicert.trust.built_in import built_in
 from aicert.trust.policy_file import load_policy
-from aicert.trust.roots import chip_root
+from aicert.trust.roots import INTEL_TDX, chip_root
 from tests.adversarial import ca_forge, chip_forge
 from tests.adversarial.ca_forge import ec_key, root
 
@@ -86,7 +86,8 @@ def test_a_file_adds_its_own_and_pinned_ones_by_name(folder: Path) -> None:
 
 def test_every_value_of_the_program_says_when_and_where_it_was_seen() -> None:
     firmware = {one.name for one in (*TRUSTED_LAUNCH, *CONFIDENTIAL)}
-    assert firmware | {one.name for one in ID_KEY_SIGNERS} | set(CHIPS) == set(SEEN)
+    tds = {one.name for one in TDS} | {INTEL_TDX}
+    assert firmware | {one.name for one in ID_KEY_SIGNERS} | set(CHIPS) | tds == set(SEEN)
     for when, origin in SEEN.values():
         assert "2023" < when < "2027"
         assert "/" in origin

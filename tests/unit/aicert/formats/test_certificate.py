@@ -101,7 +101,12 @@ def evidence(key: str, value: object) -> Change:
         (evidence("eventLog", None), "expected a string"),
         (evidence("platform", None), "expected an object"),
         (evidence("platform", {"kind": "azure-hcl"}), "report is missing"),
-        (evidence("platform", {"kind": "tdx", "report": ""}), "kind is not 'azure-hcl'"),
+        (evidence("platform", {"kind": "sev", "report": ""}), "kind is not one of azure-hcl, tdx"),
+        (evidence("platform", {"kind": 1, "report": ""}), "expected a string"),
+        (
+            evidence("platform", {"kind": "tdx", "report": "", "quote": ""}),
+            "unknown key 'quote'",
+        ),
         (
             evidence("platform", {"kind": "azure-hcl", "report": "", "chipCertificate": None}),
             "expected a string",

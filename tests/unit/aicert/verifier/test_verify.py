@@ -15,6 +15,8 @@ from tests.adversarial.forger import NONCE, Scene
 from tests.unit.aicert.cli.test_main import AT, lay_out
 from tests.unit.aicert.formats.test_image_lock import written
 
+LATE = "2026-10-31T00:00:00Z"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -76,3 +78,24 @@ def test_only_a_folder_in_the_certificates_place_is_taken_for_a_swap(folder: Pat
         with pytest.raises(EvidenceError) as unreadable:
             verify.read_certificate(path)
         assert unreadable.value.hint == hint
+
+
+def test_collateral_beside_the_certificate_takes_the_place_of_its_own(tmp_path: Path) -> None:
+    """A month later Intel's words in the certificate are expired, and newer ones answer."""
+    scene = Scene("azure td").edit("tcb_info", lambda info: info | {"nextUpdate": LATE})
+    (tmp_path / "c.json").write_bytes(scene.get("file"))
+    check = partial(
+        verify.check_files, tmp_path / "c.json", None, policy=scene.get("policy"), at=scene.at
+    )
+    chip = check().check("platform.chip")
+    assert (chip.verdict, chip.hint) == ("not-checked", "--collateral FILE")
+    (tmp_path / "collateral.json").write_bytes(Scene("azure td").get("collateral_file"))
+    newer = check(collateral=tmp_path / "collateral.json")
+    assert newer.certificate_consistent == "yes"
+    (tmp_path / "collateral.json").write_bytes(b"{}")
+    assert check(collateral=tmp_path / "collateral.json").failed[0].id == "platform.chip"
+    with pytest.raises(EvidenceError, match="cannot read"):
+        check(collateral=tmp_path / "none.json")
+    (tmp_path / "c.json").write_bytes(Scene("cloud").get("file"))
+    with pytest.raises(ConfigError, match="carries no report of a processor"):
+        check(collateral=tmp_path / "collateral.json")

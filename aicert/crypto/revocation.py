@@ -1,0 +1,48 @@
+"""Lists of revoked X.509 certificates (RFC 5280, clause 5): read, and whether one is on one.
+
+Promises: `load_list` gives a list whose times and entries were read and that has no critical
+extension, so that it is a whole one; `check_not_revoked` counts it only if the certificate's issuer
+signed it. Left out: delta lists, indirect ones, OCSP; and when a list is too old.
+"""
+
+from typing import TYPE_CHECKING
+
+from aicert.crypto.x509 import common_name, stamp
+from aicert.errors import EvidenceError, UndecidedError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate, CertificateRevocationList
+
+
+def load_list(der: bytes, what: str) -> "CertificateRevocationList":
+    """A list, not yet verified."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        revoked = x509.load_der_x509_crl(der)
+        # They are parsed when they are first asked for: here.
+        critical = any(extension.critical for extension in revoked.extensions)
+        revoked.last_update_utc, revoked.next_update_utc  # noqa: B018 - asked for
+        revoked.issuer, revoked.signature_hash_algorithm  # noqa: B018 - asked for
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+        raise EvidenceError(f"{what} is no list of revoked certificates") from None
+    if critical:
+        raise UndecidedError(f"{what} has a critical extension that is not known")
+    return revoked
+
+
+def check_not_revoked(
+    certificate: "Certificate", issuer: "Certificate", revoked: "CertificateRevocationList"
+) -> None:
+    """EvidenceError where `issuer` did not sign the list, or the certificate is on it."""
+    # Of sound certificates (`x509.load`) the key is of a kind that signs lists.
+    key = issuer.public_key()
+    if revoked.issuer != issuer.subject or not revoked.is_signature_valid(key):  # type: ignore[arg-type]
+        raise EvidenceError(
+            f"the list of revoked certificates is not signed by {common_name(issuer)[:80]!a}"
+        )
+    entry = revoked.get_revoked_certificate_by_serial_number(certificate.serial_number)
+    if entry is not None:
+        since = stamp(entry.revocation_date_utc)
+        raise EvidenceError(f"{common_name(certificate)[:80]!a} is revoked since {since}")

@@ -1,0 +1,61 @@
+"""Lists of revoked certificates, at the corners that collateral does not reach."""
+
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aicert.crypto.revocation import check_not_revoked, load_list
+from aicert.crypto.x509 import load
+from aicert.errors import EvidenceError, UndecidedError
+from tests.adversarial import td_forge
+from tests.adversarial.ca_forge import ec_key, issue, root
+
+CA = load(root("CA", ec_key("ca")), "CA")
+LEAF = load(issue("leaf", ec_key("x"), issuer="CA", issuer_key=ec_key("ca"), serial=9), "leaf")
+
+
+def listed(*serials: int, **options: object) -> bytes:
+    return bytes.fromhex(td_forge.revoked("CA", ec_key("ca"), *serials, **options))  # type: ignore[arg-type]
+
+
+def test_a_certificate_is_on_a_list_or_not() -> None:
+    check_not_revoked(LEAF, CA, load_list(listed(8, 10), "list"))
+    check_not_revoked(LEAF, CA, load_list(listed(), "list"))
+    with pytest.raises(EvidenceError, match="'leaf' is revoked since 2026-10-20T00:00:00Z"):
+        check_not_revoked(LEAF, CA, load_list(listed(8, 9), "list"))
+
+
+def test_a_list_by_anybody_else_says_nothing() -> None:
+    other = bytes.fromhex(td_forge.revoked("CA", ec_key("own maker")))
+    renamed = bytes.fromhex(td_forge.revoked("Other", ec_key("ca")))
+    for der in (other, renamed):
+        with pytest.raises(EvidenceError, match="not signed by 'CA'"):
+            check_not_revoked(LEAF, CA, load_list(der, "list"))
+
+
+def test_a_list_by_another_kind_of_key_says_nothing() -> None:
+    with pytest.raises(EvidenceError, match="is not signed by"):
+        check_not_revoked(LEAF, CA, load_list(_by_ed25519(), "list"))
+
+
+def _by_ed25519() -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    builder = x509.CertificateRevocationListBuilder().issuer_name(CA.subject)
+    builder = builder.last_update(datetime(2026, 1, 1, tzinfo=UTC))
+    builder = builder.next_update(datetime(2027, 1, 1, tzinfo=UTC))
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    return builder.sign(key, None).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("der", [b"", b"\x30\0", listed(1)[:-1], listed(1) + b"\0"])
+def test_what_is_no_list(der: bytes) -> None:
+    with pytest.raises(EvidenceError, match=r"^list is no list of revoked certificates$"):
+        load_list(der, "list")
+
+
+def test_a_critical_extension_may_change_what_a_list_means() -> None:
+    with pytest.raises(UndecidedError, match="critical extension that is not known"):
+        load_list(listed(1, critical=True), "list")
