@@ -8,7 +8,7 @@ the policy's root stands for such machines. What each kind of processor says is 
 """
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist
@@ -18,9 +18,20 @@ from aicert.errors import UndecidedError
 from aicert.formats.certificate import AZURE_HCL, Certificate, PlatformReport
 
 if TYPE_CHECKING:
-    from aicert.appraisal.evidence.tdx import VerifiedTd
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    Verified = snp_guest.VerifiedReport | VerifiedTd
+
+class Verified(Protocol):
+    """A report that a processor of one of the policy's makers signed; each answer may be a no."""
+
+    def described(self) -> str:
+        """Whose processor it is."""
+
+    def check_guest(self, policy: Policy, at: datetime, /) -> str:
+        """The guest's memory is its own, and it is one that the policy accepts."""
+
+    def check_binding(self, nonce: bytes, key: "PublicKeyTypes", /) -> str:
+        """The attestation key is that guest's."""
 
 
 def appraise_chip(
@@ -29,16 +40,16 @@ def appraise_chip(
     """The three checks, after platform.chain."""
     evidence = certificate.evidence
 
-    def chip(_: CertifiedKey) -> "tuple[str, Verified]":
+    def chip(_: CertifiedKey) -> tuple[str, Verified]:
         if evidence.platform is None:
             raise UndecidedError("the certificate carries no report from a confidential machine")
         report = _verified(evidence.platform, policy, at)
         return report.described(), report
 
-    def guest(report: "Verified") -> tuple[str, None]:
+    def guest(report: Verified) -> tuple[str, None]:
         return report.check_guest(policy, at), None
 
-    def binding(report: "Verified") -> tuple[str, None]:
+    def binding(report: Verified) -> tuple[str, None]:
         return report.check_binding(evidence.nonce, key.key), None
 
     verified: Verified | None = checklist.step("platform.chip", chip, key, "platform.chain")
@@ -46,7 +57,7 @@ def appraise_chip(
     checklist.step("platform.binding", binding, verified, "platform.chip")
 
 
-def _verified(given: PlatformReport, policy: Policy, at: datetime) -> "Verified":
+def _verified(given: PlatformReport, policy: Policy, at: datetime) -> Verified:
     """The report of an AMD guest, or of a TD: of Azure with its paravisor, or a bare one."""
     hcl = azure_hcl.parse(given.report) if given.kind == AZURE_HCL else None
     if hcl is not None and hcl.kind == azure_hcl.SNP:
