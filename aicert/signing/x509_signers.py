@@ -56,13 +56,20 @@ def certified(signer: KeySigner, certificate: StrPath, chain: Sequence[StrPath])
 
 
 def trust_chain(bundle: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
-    """The key of the bundle's certificate, where it chains to one of `roots` at time `at`."""
-    anchors = [certificate for path in roots for certificate in _load_certificates(path)]
+    """The key of the bundle's certificate, where it chains to one of `roots` at time `at`.
+
+    Of several that certify each other, as an internal CA hands them out, the chain ends at the last
+    and all are judged; one whose issuer is not among them is trusted as it is.
+    """
+    named = [certificate for path in roots for certificate in _load_certificates(path)]
+    between = [c for c in named if c.subject != c.issuer and _issuer(c, named) is not None]
+    anchors = [certificate for certificate in named if certificate not in between] or named
     if not bundle.certificates:
         raise EvidenceError(
             "the signature carries no certificate: it was made with a bare key", hint="--key PUB"
         )
-    leaf, *others = (_parse(der) for der in bundle.certificates)
+    leaf, *sent = (_parse(der) for der in bundle.certificates)
+    others = [*sent, *between]
     try:
         verifier = (
             verification.PolicyBuilder()
@@ -156,7 +163,8 @@ def _why_untrusted(
     while (issuer := _issuer(certificate, issuers)) is not None and seen < len(issuers):
         if not issuer.not_valid_before_utc <= at <= issuer.not_valid_after_utc:
             return (
-                f"the certificate of {name!a} is by {common_name(issuer)[:80]!a}, whose own "
+                f"the certificate of {common_name(certificate)[:80]!a} is by "
+                f"{common_name(issuer)[:80]!a}, whose own "
                 f"{_validity(issuer, at)}"
             )
         certificate, seen = issuer, seen + 1

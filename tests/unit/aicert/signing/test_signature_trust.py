@@ -238,6 +238,34 @@ def test_an_issuer_that_has_expired_is_said_to_have(tmp_path: Path) -> None:
         trust_chain(carrying(*signer.certificates), [old], NOW)
 
 
+def test_an_internal_ca_is_judged_with_all_its_certificates(tmp_path: Path) -> None:
+    root, middle, own = (pair(tmp_path, name) for name in ("kr", "km", "ko"))
+    anchor = certificate(tmp_path, "root", root, ("root", root), ca=True)
+    between = certificate(tmp_path, "middle", middle, ("root", root), ca=True)
+    leaf = certificate(tmp_path, "leaf", own, ("middle", middle))
+    # The leaf alone is sent along: what is between comes from the verifier, in one file or two.
+    bundle = carrying(*certified(load_signer(own.key), leaf, []).certificates)
+    both = tmp_path / "ca.pem"
+    both.write_bytes(between.read_bytes() + anchor.read_bytes())
+    for roots in ([both], [anchor, between], [between, anchor]):
+        assert "leaf <- middle <- root" in trust_chain(bundle, roots, NOW).why
+    # Who names only what is between trusts that.
+    assert "leaf <- middle\n" in trust_chain(bundle, [between], NOW).why
+    stranger = certificate(tmp_path, "stranger", own, ("stranger", own), ca=True)
+    assert "leaf <- middle\n" in trust_chain(bundle, [between, stranger], NOW).why
+    # What the root says of those below it counts.
+    old = certificate(tmp_path, "root", root, ("root", root), ca=True, end=NOW - DAY)
+    with pytest.raises(EvidenceError, match="'middle' is by 'root', whose own is valid from"):
+        trust_chain(bundle, [old, between], NOW)
+    narrow = certificate(tmp_path, "root", root, ("root", root), ca=True, path_length=0)
+    low = certificate(tmp_path, "low", middle, ("root", root), ca=True)
+    lower = certificate(tmp_path, "lower", own, ("low", middle), ca=True)
+    last = certificate(tmp_path, "last", own, ("lower", own))
+    bundle = carrying(*certified(load_signer(own.key), last, []).certificates)
+    with pytest.raises(EvidenceError, match="'last' chains to no root that you named"):
+        trust_chain(bundle, [narrow, low, lower], NOW)
+
+
 def test_a_chain_to_nobody_is_said_in_our_words(tmp_path: Path) -> None:
     root, own = pair(tmp_path, "kr"), pair(tmp_path, "ko")
     anchor = certificate(tmp_path, "root", root, ("root", root), ca=True)
