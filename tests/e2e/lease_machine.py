@@ -14,9 +14,10 @@ import tpm2_pytss as tss
 from aicert.errors import ToolError
 from aicert.formats.measurement import ZERO
 from aicert.lease import blob as blobs
-from aicert.lease import keys, licence, tpm_policy
+from aicert.lease import keys, licence, receipts, tpm_policy
 from aicert.lease.blob import Blob
 from aicert.lease.licence import Bounds, Licence
+from aicert.lease.receipts import Receipt
 from enclave_runner.attester.tpm import Tpm
 
 T = TypeVar("T")
@@ -249,3 +250,51 @@ def _run(esapi: Any, session: Any, term: str, given: Bounds) -> None:
         timer(session, given.restarts.to_bytes(4), eo.UNSIGNED_LE, 20)
     else:
         esapi.policy_command_code(session, tss.TPM2_CC.Unseal)
+
+
+def make_receipt_key(esapi: Any) -> tuple[Any, bytes]:
+    """The key of receipts, bound to the leased image, and its TPMT_PUBLIC."""
+    template = tss.TPM2B_PUBLIC.parse(
+        "ecc256:ecdsa-sha256:null",
+        objectAttributes=tss.TPMA_OBJECT(receipts.RECEIPT_KEY_ATTRIBUTES),
+    )
+    template.publicArea.authPolicy = licence.receipt_policy(REGISTERS)
+    key, public, *_ = esapi.create_primary(None, template, primary_handle=tss.ESYS_TR.ENDORSEMENT)
+    return key, bytes(public.publicArea.marshal())
+
+
+def receipt_key(tpm: Tpm) -> bytes:
+    """TPMT_PUBLIC of that key."""
+
+    def public_of(esapi: Any) -> bytes:
+        with _loaded(esapi) as keep:
+            key, public = make_receipt_key(esapi)
+            keep(key)
+            return public
+
+    return ask(tpm, public_of)
+
+
+def receipt(tpm: Tpm, index: int, body: bytes) -> Receipt:
+    """A receipt about a counter, over a body."""
+
+    def certify(esapi: Any) -> Receipt:
+        with _loaded(esapi) as keep:
+            key = keep(make_receipt_key(esapi)[0])
+            session = keep(
+                esapi.start_auth_session(
+                    tss.ESYS_TR.NONE, tss.ESYS_TR.NONE, tss.TPM2_SE.POLICY, "null",
+                    tss.TPM2_ALG.SHA256,
+                )
+            )  # fmt: skip
+            selection = "sha256:" + ",".join(map(str, licence.RECEIPT_PCRS))
+            esapi.policy_pcr(session, b"", selection)
+            counter = esapi.tr_from_tpmpublic(index)
+            scheme = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.NULL)
+            attest, signature = esapi.nv_certify(
+                key, counter, hashlib.sha256(body).digest(), scheme, 8, 0,
+                auth_handle=counter, session1=session,
+            )  # fmt: skip
+            return Receipt(body=body, attest=bytes(attest), signature=bytes(signature.marshal()))
+
+    return ask(tpm, certify)

@@ -17,13 +17,14 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import Override, RunReport, Value
 from aicert.formats.run_report_facts import Loss, Records
-from aicert.lease import blob, licence, terms
+from aicert.lease import blob, licence, receipts, terms
 from aicert.model_signature import writer
 from enclave_runner.inputs import model_json
 from tests.adversarial import chip_forge, td_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
 from tests.fuzz import event_logs, row_targets
+from tests.unit.aicert.lease import forge
 from tests.vectors import leases
 
 POLICY = b"""\
@@ -94,6 +95,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         ),
         "dsse": (strict_json.dumps(local.get("certificate").envelope.to_json()),),
         "event-log": (event_logs.machine(), event_logs.legacy(0, 8, bytes(20), b"version")),
+        "heartbeat": (receipts.emit_heartbeat(forge.heartbeat()),),
         "image-lock": (_image_lock(), cloud.get("image_lock")),
         "json": (b'{"a":[1,-2.5e3,true,null,"\\u00e9"],"b":{"c":{}}}', b"[[[[]]]]", b'"x"'),
         "licence": (
@@ -108,6 +110,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         "model-json": tuple(_model_documents()),
         "public": (public, tpm_forge.rsa_public(rsa_key("ak").public_key())),
         "quote": (local.get("quote_attest"), cloud.get("quote_attest")),
+        "receipt": (receipts.emit(forge.receipt(b"body")),),
         "report": (
             _report(),
             _report_2(),

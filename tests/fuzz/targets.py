@@ -29,7 +29,7 @@ from aicert.formats import (
 )
 from aicert.formats import listing as listings
 from aicert.formats.dsse import Envelope
-from aicert.lease import blob, licence, terms
+from aicert.lease import blob, licence, receipts, terms
 from aicert.model_signature import reader
 from aicert.trust import policy_file
 from enclave_runner.axolotl.known_keys import axolotl_keys
@@ -124,6 +124,14 @@ def _image_lock(data: bytes) -> None:
 
 def _blob(data: bytes) -> None:
     _same(blob.emit(blob.parse(data)), data)
+
+
+def _heartbeat(data: bytes) -> None:
+    _same(receipts.emit_heartbeat(receipts.parse_heartbeat(data)), data)
+
+
+def _receipt(data: bytes) -> None:
+    _same(receipts.emit(receipts.parse(data)), data)
 
 
 def _storage_key(data: bytes) -> None:
@@ -230,6 +238,7 @@ TARGETS: dict[str, Target] = {
     "counter": _counter,
     "dsse": _dsse,
     "event-log": _event_log,
+    "heartbeat": _heartbeat,
     "image-lock": _image_lock,
     "json": _json,
     "licence": _licence,
@@ -241,6 +250,7 @@ TARGETS: dict[str, Target] = {
     "policy": _policy,
     "public": _public,
     "quote": _quote,
+    "receipt": _receipt,
     "report": _report,
     **row_targets.TARGETS,
     "runtime": _runtime,

@@ -170,6 +170,13 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "blob": ("aicert.lease.blob.MAX_BYTES",),
         "its public area": ("aicert.lease.blob.MAX_PUBLIC",),
         "its wrapped half": ("aicert.lease.blob.MAX_DUPLICATE",),
+        "body of a receipt": ("aicert.lease.receipts.MAX_BODY",),
+        "receipt": ("aicert.lease.receipts.MAX_RECEIPT",),
+        "its `attest`": ("aicert.lease.receipts.MAX_ATTEST",),
+        "its `signature`": ("aicert.lease.receipts.MAX_SIGNATURE",),
+        "milliseconds that a power cut takes from the clock": (
+            "aicert.lease.ledger.MAX_CLOCK_LOSS",
+        ),
         "`budget`, `epoch` and `clock`": ("aicert.lease.licence.MAX_COUNT",),
         "`resets` and `restarts`": ("aicert.lease.licence.MAX_BOOTS",),
     },

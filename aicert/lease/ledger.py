@@ -1,0 +1,149 @@
+"""The custodian's ledger of one lease: each receipt continues the one before it, or is refused.
+
+State of a TPM that was put back, or that runs twice, shows here and nowhere else: its meter, clock
+or chain of receipts is not ahead of what was seen. Pure: `after` gives the ledger that follows, and
+whoever keeps it writes that down. It is also how anybody adds receipts up.
+"""
+
+from typing import Final
+
+from aicert.errors import EvidenceError
+from aicert.formats.tpm import CounterReading
+from aicert.frozen import dataclass, replace
+from aicert.lease.receipts import Heartbeat, Usage, body_digest
+from aicert.lease.terms import Terms
+
+# After a power cut a TPM goes on from the clock that it last wrote down, at most 2^22 ms before
+# (TPM 2.0 Library, Part 1, clause 36.3.2), and says that it is not safe.
+MAX_CLOCK_LOSS: Final = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """What was seen. `head`: SHA-256 of the last body in hex, or of the terms before the first.
+
+    `first_meter`: the meter at the start of the boot that runs; `earlier`: what the boots before it
+    served, in all.
+    """
+
+    terms: Terms
+    head: str
+    meter: int
+    clock: int
+    resets: int
+    restarts: int
+    seq: int = 0
+    boot: str = ""
+    first_meter: int = 0
+    usage: Usage = Usage()
+    earlier: Usage = Usage()
+    is_revoked: bool = False
+
+    @property
+    def total(self) -> Usage:
+        """Everything that was served."""
+        return _sum(self.earlier, self.usage)
+
+
+def opened(terms: Terms, reading: CounterReading) -> Ledger:
+    """The ledger of a machine that was enrolled: nothing was served yet."""
+    return Ledger(
+        terms=terms,
+        head=terms.digest.hex,
+        meter=reading.value,
+        clock=reading.clock.clock,
+        resets=reading.clock.reset_count,
+        restarts=reading.clock.restart_count,
+    )
+
+
+def after(
+    ledger: Ledger, body: bytes, heartbeat: Heartbeat, reading: CounterReading, nonce: str | None
+) -> Ledger:
+    """The ledger with one more receipt; EvidenceError names the check that refuses it.
+
+    `heartbeat` is what was read of `body`, `reading` what was verified with it. `nonce`: the
+    broker's own in hex, None for who reads receipts afterwards.
+    """
+    if nonce is not None and heartbeat.nonce != nonce:
+        raise EvidenceError("receipt.fresh: it answers a different nonce")
+    if ledger.is_revoked:
+        raise EvidenceError("ledger.state: the lease is revoked")
+    if heartbeat.lease != ledger.terms.lease:
+        raise EvidenceError("ledger.successor: it is for a different lease")
+    if (heartbeat.previous, heartbeat.seq) != (ledger.head, ledger.seq + 1):
+        raise EvidenceError(
+            "ledger.successor: it does not follow the last receipt: one is lost, or a copy runs\n"
+            f"found     {heartbeat.seq} after {heartbeat.previous}\n"
+            f"expected  {ledger.seq + 1} after {ledger.head}"
+        )
+    if reading.value < ledger.meter:
+        raise EvidenceError(
+            f"ledger.meter: it shows {reading.value} after {ledger.meter}: state was put back"
+        )
+    is_new = heartbeat.boot != ledger.boot
+    _check_boots(ledger, reading, is_new=is_new)
+    _check_clock(ledger, reading, is_new=is_new)
+    usage, first_meter = heartbeat.usage, ledger.meter if is_new else ledger.first_meter
+    _check_tokens(ledger, usage, is_new=is_new)
+    if usage.ticks > reading.value - first_meter:
+        raise EvidenceError(
+            f"ledger.meter: {usage.ticks} ticks, but the meter went from {first_meter} to "
+            f"{reading.value}"
+        )
+    return replace(
+        ledger,
+        head=body_digest(body).hex,
+        seq=heartbeat.seq,
+        meter=reading.value,
+        clock=reading.clock.clock,
+        resets=reading.clock.reset_count,
+        restarts=reading.clock.restart_count,
+        boot=heartbeat.boot,
+        first_meter=first_meter,
+        usage=usage,
+        earlier=ledger.total if is_new else ledger.earlier,
+    )
+
+
+def revoked(ledger: Ledger) -> Ledger:
+    """The ledger of a lease that is over, for good."""
+    return replace(ledger, is_revoked=True)
+
+
+def _check_boots(ledger: Ledger, reading: CounterReading, *, is_new: bool) -> None:
+    counts = (reading.clock.reset_count, reading.clock.restart_count)
+    known = (ledger.resets, ledger.restarts)
+    if not is_new and counts != known:
+        raise EvidenceError("ledger.boots: the TPM was reset or resumed, and the boot is the same")
+    # A lease that was only enrolled may be opened in that very boot.
+    if is_new and (counts[0] < known[0] or (ledger.boot and counts[0] == known[0])):
+        raise EvidenceError(
+            f"ledger.boots: a new boot, but the TPM counts {counts[0]} resets after {known[0]}"
+        )
+
+
+def _check_clock(ledger: Ledger, reading: CounterReading, *, is_new: bool) -> None:
+    lost = ledger.clock - reading.clock.clock
+    was_cut = is_new and not reading.clock.safe and reading.clock.reset_count > ledger.resets
+    if lost > (MAX_CLOCK_LOSS if was_cut else 0):
+        raise EvidenceError(f"ledger.clock: the TPM's clock went back by {lost} ms")
+
+
+def _check_tokens(ledger: Ledger, usage: Usage, *, is_new: bool) -> None:
+    served = usage.tokens_in + usage.tokens_out
+    if served > usage.ticks * ledger.terms.tick_tokens:
+        raise EvidenceError(
+            f"ledger.tokens: {served} tokens were served and {usage.ticks} ticks of "
+            f"{ledger.terms.tick_tokens} paid"
+        )
+    before = Usage() if is_new else ledger.usage
+    if any(getattr(usage, name) < getattr(before, name) for name in _COUNTS):
+        raise EvidenceError("ledger.tokens: a count of this boot went back")
+
+
+_COUNTS: Final = ("tokens_in", "tokens_out", "tokens_refused", "requests", "ticks")
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in _COUNTS})

@@ -1,0 +1,221 @@
+"""Receipts: what a machine says it served, under a count that its TPM signed.
+
+A receipt is a body and what TPM2_NV_Certify says of a counter, with SHA-256 of the body as its
+extraData: number, clock, resets and restarts are under one signature, with that body. The key that
+signs is bound by its policy to the leased image (`licence.receipt_policy`), so a signature says
+that this image runs. Bodies are canonical JSON: sorted keys, no spaces, each field there.
+
+Promises: `verify` gives a receipt only if that key signed it, about that counter, over that body.
+Whether it continues what came before is the ledger's question. The key itself is believed after
+an enrolment was appraised (`check_receipt_key` compares it, and proves nothing of whose it is).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from aicert.crypto.signatures import ec_key, verify_signature
+from aicert.errors import EvidenceError
+from aicert.formats import strict_json, tpm
+from aicert.formats.digest import Digest, is_hex
+from aicert.formats.dsse import b64decode, b64encode
+from aicert.formats.strict_json import Fields
+from aicert.frozen import dataclass
+from aicert.lease import licence, tpm_policy
+from aicert.lease.terms import LEASE_DIGITS
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+MAX_BODY: Final = 4096
+MAX_RECEIPT: Final = 16_384
+# TPMS_ATTEST of a counter has 149 bytes, an ECDSA signature 72.
+MAX_ATTEST: Final = 512
+MAX_SIGNATURE: Final = 256
+RH_ENDORSEMENT: Final = 0x4000_000B  # Part 2, 7.4
+# TPMA_OBJECT of the key: made inside this TPM, restricted to what a TPM says, no password.
+RECEIPT_KEY_ATTRIBUTES: Final = (
+    tpm.FIXED_TPM
+    | tpm.FIXED_PARENT
+    | tpm.SENSITIVE_DATA_ORIGIN
+    | 0x0000_0400  # noDA
+    | 0x0001_0000  # restricted
+    | tpm.SIGN
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What was served since the boot. `ticks`: how often the meter was raised for it."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_refused: int = 0
+    requests: int = 0
+    ticks: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """A body. `previous`: SHA-256 of the body before it, or of the terms before the first; `nonce`:
+    the broker's; `boot`: SHA-256 of the TLS key's SubjectPublicKeyInfo. All three in hex.
+    """
+
+    lease: str
+    seq: int
+    previous: str
+    nonce: str
+    boot: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A body's bytes, TPMS_ATTEST and TPMT_SIGNATURE."""
+
+    body: bytes
+    attest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptKey:
+    """A key that signs for the leased image; `qualified_name` is that of a primary."""
+
+    key: "EllipticCurvePublicKey"
+    name: bytes
+    qualified_name: bytes
+
+
+def emit_heartbeat(heartbeat: Heartbeat) -> bytes:
+    """The body's bytes."""
+    usage = heartbeat.usage
+    return strict_json.dumps(
+        {
+            "boot": heartbeat.boot,
+            "lease": heartbeat.lease,
+            "nonce": heartbeat.nonce,
+            "previous": heartbeat.previous,
+            "requests": usage.requests,
+            "seq": heartbeat.seq,
+            "ticks": usage.ticks,
+            "tokens": {
+                "in": usage.tokens_in,
+                "out": usage.tokens_out,
+                "refused": usage.tokens_refused,
+            },
+        }
+    )
+
+
+def parse_heartbeat(data: bytes) -> Heartbeat:
+    """Read a body in its one form, else EvidenceError."""
+    fields = Fields(
+        strict_json.loads(data, what="the heartbeat", max_bytes=MAX_BODY), "the heartbeat"
+    )
+    tokens = fields.fields("tokens")
+    heartbeat = Heartbeat(
+        lease=hex_field(fields, "lease", LEASE_DIGITS),
+        seq=fields.integer("seq"),
+        previous=hex_field(fields, "previous"),
+        nonce=hex_field(fields, "nonce"),
+        boot=hex_field(fields, "boot"),
+        usage=Usage(
+            tokens_in=tokens.integer("in"),
+            tokens_out=tokens.integer("out"),
+            tokens_refused=tokens.integer("refused"),
+            requests=fields.integer("requests"),
+            ticks=fields.integer("ticks"),
+        ),
+    )
+    tokens.done()
+    fields.done()
+    if emit_heartbeat(heartbeat) != data:
+        raise EvidenceError("the heartbeat is not in canonical form")
+    return heartbeat
+
+
+def hex_field(fields: Fields, key: str, digits: int = 64) -> str:
+    """A field of exactly so many lowercase hexadecimal digits."""
+    text = fields.text(key, max_length=digits)
+    if not is_hex(text, digits):
+        raise EvidenceError(f"{fields.where}.{key} is not {digits} hexadecimal digits")
+    return text
+
+
+def emit(receipt: Receipt) -> bytes:
+    """One line of a file of receipts, without its end."""
+    return strict_json.dumps(
+        {
+            "attest": b64encode(receipt.attest),
+            "body": b64encode(receipt.body),
+            "signature": b64encode(receipt.signature),
+        }
+    )
+
+
+def parse(data: bytes) -> Receipt:
+    """Read a receipt in its one form, else EvidenceError. Nothing is verified."""
+    fields = Fields(
+        strict_json.loads(data, what="the receipt", max_bytes=MAX_RECEIPT), "the receipt"
+    )
+    receipt = Receipt(
+        body=b64decode(fields, "body", max_bytes=MAX_BODY),
+        attest=b64decode(fields, "attest", max_bytes=MAX_ATTEST),
+        signature=b64decode(fields, "signature", max_bytes=MAX_SIGNATURE),
+    )
+    fields.done()
+    if emit(receipt) != data:
+        raise EvidenceError("the receipt is not in canonical form")
+    return receipt
+
+
+def check_receipt_key(public_area: bytes, values: Mapping[int, bytes]) -> ReceiptKey:
+    """The key of a TPMT_PUBLIC; EvidenceError unless it signs for machines with these registers.
+
+    `values` has licence.RECEIPT_PCRS at least.
+    """
+    public = tpm.parse_public(public_area)
+    scheme = (public.symmetric, public.scheme, public.scheme_hash)
+    kind = (public.type, public.curve, public.name_hash)
+    if kind != (tpm.ALG_ECC, tpm.CURVE_P256, tpm.ALG_SHA256):
+        raise EvidenceError("the receipt key is not a P-256 key with a SHA-256 Name")
+    if scheme != (tpm.ALG_NULL, tpm.ALG_ECDSA, tpm.ALG_SHA256):
+        raise EvidenceError("the receipt key's scheme is not ECDSA with SHA-256")
+    if public.attributes != RECEIPT_KEY_ATTRIBUTES:
+        raise EvidenceError(
+            f"the receipt key has attributes {public.attributes:#010x}, "
+            f"expected {RECEIPT_KEY_ATTRIBUTES:#010x}"
+        )
+    if public.auth_policy != licence.receipt_policy(values):
+        raise EvidenceError("the receipt key is not bound to this image and firmware")
+    return ReceiptKey(
+        key=ec_key(public),
+        name=public.name,
+        qualified_name=tpm.qualified_name_of_primary(RH_ENDORSEMENT, public.name),
+    )
+
+
+def verify(receipt: Receipt, key: ReceiptKey, index: int) -> tpm.CounterReading:
+    """What the TPM says of its counter at `index`; EvidenceError names the check that fails."""
+    try:
+        signature = tpm.parse_signature(receipt.signature)
+        verify_signature(key.key, signature, receipt.attest)
+    except EvidenceError as error:
+        raise EvidenceError(f"receipt.signature: {error.message}") from None
+    try:
+        reading = tpm.parse_counter(receipt.attest, "the receipt's TPMS_ATTEST")
+    except EvidenceError as error:
+        raise EvidenceError(f"receipt.form: {error.message}") from None
+    if reading.qualified_signer != key.qualified_name:
+        raise EvidenceError("receipt.signature: the key is not a primary of this TPM's endorsement")
+    if reading.name != tpm_policy.counter_name(index):
+        raise EvidenceError("receipt.index: it is about a different counter")
+    if reading.extra_data != hashlib.sha256(receipt.body).digest():
+        raise EvidenceError("receipt.body: it is for a different body")
+    return reading
+
+
+def body_digest(body: bytes) -> Digest:
+    """How the next body names this one."""
+    return Digest("sha256", hashlib.sha256(body).hexdigest())
