@@ -25,6 +25,7 @@ SEEN: Mapping[str, tuple[str, str]] = {
     "azure-trusted-launch-2024-06": ("2024-06", _BLINDLLAMA),
     "azure-snp-milan-2026": ("2026", _TRUSTEE),
     "azure-snp-genoa-2026": ("2026", _TRUSTEE),
+    "azure-tdx-2025-12": ("2025-12", _FLASHBOTS),
     "azure-paravisor-milan": ("2026-09", f"{_ROUTER}; {_TRUSTEE}"),
     "azure-paravisor-genoa": ("2026", _TRUSTEE),
     "azure-paravisor-2025": ("2025-06", _OPENPCC),
@@ -79,6 +80,17 @@ CONFIDENTIAL = (
         _SEPARATOR,
         _SEPARATOR,
         "3b20e022416fdf61d72e4da32b4354781be3de0608116976d28ffdad8c341d2a",
+    ),
+    # On Intel's processors, of a machine that booted a unified kernel image by itself. What its
+    # Secure Boot was is not published.
+    _firmware(
+        "azure-tdx-2025-12",
+        "azure-confidential-tdx",
+        "561f6f2ff90bf46e5f01b8d7c1bf960c2d64b6483325f18d78217c84630fd353",
+        _SEPARATOR,
+        "bdc04cc10b4fcd6e9f791a695be684c7c7f2aff19cc452eb663a1c35522f4b1c",
+        _SEPARATOR,
+        "124daf47b4d67179a77dc3c1bcca198ae1ee1d094a2a879974842e44ab98bb06",
     ),
 )
 

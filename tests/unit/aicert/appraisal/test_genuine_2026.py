@@ -248,6 +248,8 @@ def test_a_tdx_machines_vtpm_chains_and_quotes() -> None:
     # It booted a unified kernel image directly: PCR 11 is set, and nobody else's registers are.
     assert any(pcrs[11])
     assert not any(any(pcrs[index]) for index in (8, 12, 13, 14))
+    firmware = {one.name: one.pcrs for one in built_in("confidential").firmware}
+    assert firmware["azure-tdx-2025-12"] == {index: pcrs[index] for index in (0, 1, 2, 3, 7)}
 
 
 # google-vtpm
