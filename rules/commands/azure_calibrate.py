@@ -53,8 +53,8 @@ stops       where a first run on today's hosts would stop
                  recurs. A first run adds a dated set to a policy ([[firmware]]); sets of
                  one family may be mixed, register by register
   platform.chip  of a confidential size: no verdict before the host added the chip's
-                 certificate (docs/spec/confidential.md), on an Intel processor the TD quote
-                 and Intel's collateral (docs/spec/tdx.md); nor on a line that is not pinned
+                 certificate (docs/spec/confidential.md), on an Intel processor the TD
+                 quote and Intel's collateral (docs/spec/tdx.md); nor on an unknown line
   platform.guest of a confidential size: a paravisor's key (AMD) or MRTD (Intel) that is
                  not among those accepted, or firmware below a floor; the verdict says
                  which, and how far"""
