@@ -36,14 +36,16 @@ class Server:
     def read(self, listening: threading.Event) -> None:
         """Read all that it writes: a full pipe would stop it."""
         assert self.process.stdout is not None
-        with self.process.stdout as output:
-            for line in output:
-                self.lines.append(line)
-                match = RUNNING.search(line)
-                if match:
-                    self.address = match[1]
-                    listening.set()
-        listening.set()
+        try:
+            with self.process.stdout as output:
+                for line in output:
+                    self.lines.append(line)
+                    match = RUNNING.search(line)
+                    if match:
+                        self.address = match[1]
+                        listening.set()
+        finally:
+            listening.set()
 
     def post(self, path: str, **body: object) -> tuple[int, str]:
         """Status and text of its answer."""
@@ -94,7 +96,8 @@ def server(environment: Guarded) -> Iterator[Server]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     started = Server(process=process)
     listening = threading.Event()
