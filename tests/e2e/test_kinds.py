@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +99,7 @@ KINDS = {
     ),
     "simpo": Kind(config=PAIRS + "rl: simpo\nrl_beta: 0.1\nsimpo_gamma: 0.5\n", every=True),
     "reward model": Kind(
-        config="datasets: [{path: input:data/pairs.jsonl, type: bradley_terry.chat_template}]\n"
+        config="datasets: [{path: input:data/judged.jsonl, type: bradley_terry.chat_template}]\n"
         "chat_template: chatml\nreward_model: true\nnum_labels: 1\n"
         "model_type: AutoModelForSequenceClassification\nremove_unused_columns: false\n"
     ),
@@ -145,6 +146,10 @@ KINDS = {
         "    no_input_format: '[Q] {instruction} [A]'\n"
     ),
     "new tokens": Kind(config=ALPACA + "tokens: ['<tool>', '</tool>']\n"),
+    "qlora": Kind(config=ALPACA + LORA.replace(": lora", ": qlora") + "load_in_4bit: true\n"),
+    "one parquet file": Kind(
+        config="datasets: [{path: input:parquet/train.parquet, type: alpaca}]\n"
+    ),
 }
 
 
@@ -163,6 +168,7 @@ def write_data(folder: Path) -> None:
         add("chat", {"messages": [user, said]})
         add("talks", {"chosen": [user, said], "rejected": [user, wrong]})
         add("pairs", {"prompt": asked, "chosen": good, "rejected": bad})
+        add("judged", {"system": "", "input": asked, "chosen": good, "rejected": bad})
         add("kto", {"prompt": asked, "completion": good, "label": number % 2 == 0})
         add("text", {"text": f"{asked} {good} " * 4})
         add("own", {"q": asked, "a": good})
@@ -176,6 +182,12 @@ def write_data(folder: Path) -> None:
     )
 
 
+TO_PARQUET = """import sys
+from pyarrow import json, parquet
+parquet.write_table(json.read_json(sys.argv[1]), sys.argv[2])
+"""
+
+
 class Runs:
     """Kinds that were trained; one that builds on another has that trained first."""
 
@@ -184,12 +196,26 @@ class Runs:
         self.environment = training_env.ensure(ROOT)
         example.make_example(root)
         write_data(root / "data")
+        self._write_parquet()
         self.inputs = {
             "model": root / example.MODEL,
             "alpaca": root / example.DATA,
             "data": root / "data",
+            "parquet": root / "parquet",
         }
         self.outputs: dict[str, Path] = {}
+
+    def _write_parquet(self) -> None:
+        """Rows in Parquet, by the training environment's own pyarrow."""
+        folder, rows_of_alpaca = self.root / "parquet", self.root / example.DATA / "train.jsonl"
+        folder.mkdir()
+        subprocess.run(
+            [
+                *(training_env.python(self.environment), "-c", TO_PARQUET),
+                *(rows_of_alpaca, folder / "train.parquet"),
+            ],
+            check=True,
+        )
 
     def output(self, name: str) -> Path:
         if name not in self.outputs:
