@@ -17,7 +17,9 @@ import pytest
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.policy import Firmware
 from aicert.appraisal.result import AttestationResult
+from aicert.formats import image_lock
 from aicert.formats.certificate import Certificate, parse
+from aicert.formats.image_lock import Package
 from aicert.formats.lockfile import identity
 from aicert.trust import ovmf
 from aicert.verifier import verify
@@ -53,6 +55,11 @@ class Built:
     checkout: Checkout
     image: Image
     fresh: bool
+
+    def packages(self) -> tuple[Package, ...]:
+        """What the image was made from: those of its lock, or what replaced tools that are gone."""
+        others = dict(self.image.replaced)
+        return tuple(others.get(each, each) for each in image_lock.parse(self.image.lock).packages)
 
 
 @pytest.fixture(scope="session")

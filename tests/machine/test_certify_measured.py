@@ -110,9 +110,12 @@ def _again(where: Place, folder: Path, built: Built) -> bytes:
         subprocess.run(["cp", "-r", "--no-preserve=mode", where.root / name, root], check=True)
     lock = build.read_lock(root)
     assert lock is not None
-    machine = build._machine_tree(where, built.image.tools, lock.packages)
+    machine = build._machine_tree(where, built.image.tools, built.packages())
     training, _ = build._training_volume(where, built.image.tools, machine)
     for layer in (where.cache / "store", built.image.tools, machine, training.parent):
         (folder / layer.name).symlink_to(layer)
+    # What replaces tools that are gone is known already.
+    for others in where.cache.glob("others-*.json"):
+        (folder / others.name).symlink_to(others)
     place = replace(where, root=root, cache=folder)
     return build.build(place, lock.packages, snapshot=lock.snapshot).lock

@@ -64,7 +64,7 @@ def _image(built: Built, root: Path, folder: Path, training: tuple[Path, Verity]
     where = replace(build.place(built.checkout.root), root=root)
     lock = build.read_lock(built.checkout.root)
     assert lock is not None
-    machine = build._machine_tree(where, built.image.tools, lock.packages)
+    machine = build._machine_tree(where, built.image.tools, built.packages())
     used = training or build._training_volume(where, built.image.tools, machine)
     kernel = next(package for package in lock.packages if package.part == "kernel")
     target = folder / "image"
