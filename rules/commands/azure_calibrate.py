@@ -104,7 +104,7 @@ def predicted(root: Path) -> tuple[dict[int, bytes], list[bytes], str]:
         raise ToolError("there is no image lock", hint="./doit run image")
     where = replace(build.place(root), makes=False)
     try:
-        built = build.build(where, lock.packages)
+        built = build.build(where, lock.packages, snapshot=lock.snapshot)
     except ToolError:
         # Not built here: its lock says what the bytes give, and no more can be computed.
         return lock.pcrs, [], f"{lock.digest}, by its lock (./doit run image computes more)"

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from aicert.errors import ToolError
 from aicert.formats import image_lock
 from aicert.formats.certificate import parse
 from aicert.trust.built_in import built_in
 from aicert.trust.policy_file import load_policy
 from rules.commands import azure_calibrate
+from rules.image import build
 from rules.image import pcrs as image_pcrs
+from rules.image.build import Place
+from rules.image.store import Image
 from tests.adversarial.forger import BOOT, FIRMWARE, Scene
 from tests.unit.rules.image.test_parts import portable_executable
 from tests.vectors import reading
@@ -32,6 +36,32 @@ def test_boot_option_that_failed_adds_two_events_to_pcr_4() -> None:
         for event in [action, separator, *[returned, action] * failed, *images]:
             pcr = hashlib.sha256(pcr + bytes.fromhex(event)).digest()
         assert image_pcrs.predict(uki, failed_options=failed)[4] == pcr
+
+
+def test_what_is_predicted_is_of_the_image_that_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its layers are found by all that the lock says, its time too."""
+    lock = (REPOSITORY / "lockfiles/image.lock.toml").read_bytes()
+    (tmp_path / "lockfiles").mkdir()
+    (tmp_path / "lockfiles/image.lock.toml").write_bytes(lock)
+    kernel = portable_executable({".text": b"kernel"})
+    (tmp_path / "uki.efi").write_bytes(portable_executable({".linux": kernel}))
+    locked = image_lock.parse(lock)
+    assert locked.snapshot is not None
+
+    def built(where: Place, packages: object, *, snapshot: str | None = None) -> Image:
+        if where.makes or (packages, snapshot) != (locked.packages, locked.snapshot):
+            raise ToolError("such an image is not built")
+        return Image(folder=where.root, disk=where.root, tools=where.root, lock=lock)
+
+    monkeypatch.setenv("AICERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "build", built)
+    first, others, origin = azure_calibrate.predicted(tmp_path)
+    assert origin == f"{locked.digest}, from its bytes"
+    uki = (tmp_path / "uki.efi").read_bytes()
+    assert first == image_pcrs.predict(uki)
+    assert others[0] == image_pcrs.predict(uki, failed_options=1)[4]
 
 
 def test_certificate_that_is_not_azures_calibrates_nothing() -> None:
