@@ -5,6 +5,7 @@ extension, so that it is a whole one; `check_not_revoked` counts it only if the 
 signed it. Left out: delta lists, indirect ones, OCSP; and when a list is too old.
 """
 
+import warnings
 from typing import TYPE_CHECKING
 
 from aicert.crypto.x509 import common_name, stamp
@@ -20,12 +21,21 @@ def load_list(der: bytes, what: str) -> "CertificateRevocationList":
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        revoked = x509.load_der_x509_crl(der)
-        # They are parsed when they are first asked for: here.
-        critical = any(extension.critical for extension in revoked.extensions)
-        revoked.last_update_utc, revoked.next_update_utc  # noqa: B018 - asked for
-        revoked.issuer, revoked.signature_hash_algorithm  # noqa: B018 - asked for
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            revoked = x509.load_der_x509_crl(der)
+            # They are parsed when they are first asked for: here.
+            critical = any(extension.critical for extension in revoked.extensions)
+            revoked.last_update_utc, revoked.next_update_utc  # noqa: B018 - asked for
+            revoked.issuer, revoked.signature_hash_algorithm  # noqa: B018 - asked for
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ):
         raise EvidenceError(f"{what} is no list of revoked certificates") from None
     if critical:
         raise UndecidedError(f"{what} has a critical extension that is not known")
@@ -38,7 +48,11 @@ def check_not_revoked(
     """EvidenceError where `issuer` did not sign the list, or the certificate is on it."""
     # Of sound certificates (`x509.load`) the key is of a kind that signs lists.
     key = issuer.public_key()
-    if revoked.issuer != issuer.subject or not revoked.is_signature_valid(key):  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        # Of names, each time that they are asked for.
+        warnings.simplefilter("ignore")
+        same = revoked.issuer == issuer.subject
+    if not same or not revoked.is_signature_valid(key):  # type: ignore[arg-type]
         raise EvidenceError(
             f"the list of revoked certificates is not signed by {common_name(issuer)[:80]!a}"
         )

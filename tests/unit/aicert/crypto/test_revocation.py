@@ -1,9 +1,13 @@
 """Lists of revoked certificates, at the corners that collateral does not reach."""
 
+import warnings
 from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from aicert.crypto.revocation import check_not_revoked, load_list
 from aicert.crypto.x509 import load
@@ -40,20 +44,44 @@ def test_a_list_by_another_kind_of_key_says_nothing() -> None:
 
 
 def _by_ed25519() -> bytes:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    builder = x509.CertificateRevocationListBuilder().issuer_name(CA.subject)
-    builder = builder.last_update(datetime(2026, 1, 1, tzinfo=UTC))
-    builder = builder.next_update(datetime(2027, 1, 1, tzinfo=UTC))
     key = Ed25519PrivateKey.from_private_bytes(bytes(32))
-    return builder.sign(key, None).public_bytes(Encoding.DER)
+    return _builder().issuer_name(CA.subject).sign(key, None).public_bytes(Encoding.DER)
+
+
+def _builder() -> x509.CertificateRevocationListBuilder:
+    builder = x509.CertificateRevocationListBuilder()
+    builder = builder.last_update(datetime(2026, 1, 1, tzinfo=UTC))
+    return builder.next_update(datetime(2027, 1, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("der", [b"", b"\x30\0", listed(1)[:-1], listed(1) + b"\0"])
 def test_what_is_no_list(der: bytes) -> None:
     with pytest.raises(EvidenceError, match=r"^list is no list of revoked certificates$"):
         load_list(der, "list")
+
+
+def test_a_version_and_a_name_that_no_list_has() -> None:
+    good = listed(1)
+    later = good.replace(b"\x02\x01\x01", b"\x02\x01\x02", 1)
+    assert later != good
+    # An x400Address among the issuer's other names.
+    name = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.18"), b"0\2\xa3\0")
+    builder = _builder().issuer_name(CA.subject).add_extension(name, critical=False)
+    named = builder.sign(ec_key("ca"), SHA256()).public_bytes(Encoding.DER)
+    for der in (later, named):
+        with pytest.raises(EvidenceError, match=r"^list is no list of revoked certificates$"):
+            load_list(der, "list")
+
+
+def test_nobody_is_warned_of_a_lists_issuer() -> None:
+    # A longer name than RFC 5280 allows. Warnings are errors in these tests.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        long = x509.NameAttribute(x509.NameOID.COMMON_NAME, "x" * 65, _validate=False)
+        builder = _builder().issuer_name(x509.Name([long]))
+        der = builder.sign(ec_key("ca"), SHA256()).public_bytes(Encoding.DER)
+    with pytest.raises(EvidenceError, match="not signed by 'CA'"):
+        check_not_revoked(LEAF, CA, load_list(der, "list"))
 
 
 def test_a_critical_extension_may_change_what_a_list_means() -> None:
