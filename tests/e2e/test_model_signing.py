@@ -101,17 +101,31 @@ def test_single_files(tmp_path: Path) -> None:
     assert aicert("verify-signature", file, "--key", keys.pub) == 1
 
 
-OTHER_HASHES = """
+# The reference's command line knows its own default form only; its library knows all.
+HOW = """
 import sys
-from model_signing import hashing, signing
-key, model, out, how = sys.argv[1:]
+from model_signing import hashing
+*arguments, how = sys.argv[1:]
 config = hashing.Config()
 if how == "shards":
     config.use_shard_serialization(shard_size=500_000)
 else:
     config.use_file_serialization(hashing_algorithm=how)
+"""
+SIGN_OTHERS = f"""{HOW}
+from model_signing import signing
+key, model, out = arguments
 signer = signing.Config().use_elliptic_key_signer(private_key=key)
 signer.set_hashing_config(config).sign(model, out)
+"""
+
+
+# `aicert` of this checkout, by the reference's interpreter, which has the package blake3.
+OURS = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
+from aicert.cli.main import main
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -121,7 +135,7 @@ def test_other_hashes_and_parts_of_files_are_read(
 ) -> None:
     model, keys = odd_tree(tmp_path / "model"), pair(tmp_path, "k")
     signature = tmp_path / "theirs.sig"
-    done = environment.run(OTHER_HASHES, keys.key, model, signature, how)
+    done = environment.run(SIGN_OTHERS, keys.key, model, signature, how)
     assert done.returncode == 0, done.stderr
     verify = ("verify-signature", model, "--key", keys.pub, "--signature", signature)
     assert aicert(*verify) == 0
@@ -135,48 +149,26 @@ def test_other_hashes_and_parts_of_files_are_read(
     assert aicert(*verify, "--only", "a") == 0
 
 
-BLAKE3 = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from aicert.cli.main import main
-sys.exit(main(["verify-signature", sys.argv[2], "--key", sys.argv[3], "--signature", sys.argv[4]]))
-"""
-
-
 def test_blake3_is_read_where_its_package_is_installed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, keys = odd_tree(tmp_path / "model"), pair(tmp_path, "k")
     signature = tmp_path / "theirs.sig"
-    assert environment.run(OTHER_HASHES, keys.key, model, signature, "blake3").returncode == 0
+    assert environment.run(SIGN_OTHERS, keys.key, model, signature, "blake3").returncode == 0
     command = ("verify-signature", model, "--key", keys.pub, "--signature", signature)
     assert aicert(*command) == 2
     assert "pip install '.[blake3]'" in capsys.readouterr().err
-    root = Path(__file__).resolve().parents[2]
-    assert environment.run(BLAKE3, root, model, keys.pub, signature).returncode == 0
+    assert environment.run(OURS, *command).returncode == 0
     (model / "a").write_bytes(b"b")
-    assert environment.run(BLAKE3, root, model, keys.pub, signature).returncode == 1
+    assert environment.run(OURS, *command).returncode == 1
 
 
-# The reference's command line reads its own default form only; its library reads all.
-VERIFY_OTHERS = """
-import sys
-from model_signing import hashing, verifying
-pub, model, signature, how = sys.argv[1:]
-config = hashing.Config()
-if how == "shards":
-    config.use_shard_serialization(shard_size=500_000)
-else:
-    config.use_file_serialization(hashing_algorithm=how)
+VERIFY_OTHERS = f"""{HOW}
+from model_signing import verifying
+pub, model, signature = arguments
 config.set_ignored_paths(paths=["model.sig"])
 verifier = verifying.Config().use_elliptic_key_verifier(public_key=pub)
 verifier.set_hashing_config(config).verify(model, signature)
-"""
-OURS = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from aicert.cli.main import main
-sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -187,14 +179,13 @@ def test_other_hashes_and_parts_of_files_are_written(
     tmp_path: Path, how: str, words: tuple[str, ...]
 ) -> None:
     model, keys = odd_tree(tmp_path / "model"), pair(tmp_path, "k")
-    root = Path(__file__).resolve().parents[2]
-    signed = environment.run(OURS, root, "sign", model, "--key", keys.key, *words)
+    signed = environment.run(OURS, "sign", model, "--key", keys.key, *words)
     assert signed.returncode == 0, signed.stderr
     signature = model / "model.sig"
     verify = (VERIFY_OTHERS, keys.pub, model, signature, how)
     done = environment.run(*verify)
     assert done.returncode == 0, done.stderr
-    ours = (OURS, root, "verify-signature", model, "--key", keys.pub)
+    ours = (OURS, "verify-signature", model, "--key", keys.pub)
     assert environment.run(*ours).returncode == 0
     with (model / "large").open("r+b") as file:
         file.seek(-1, 2)
