@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aicert.errors import AicertError, EvidenceError
 from aicert.exports import facts, files, packages
+from aicert.files.atomic import require_replaceable
 from aicert.files.bounded import read_bounded
 from aicert.formats import run_report
 from aicert.formats.certificate import MAX_BYTES, Certificate
@@ -17,6 +18,7 @@ from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.statement import parse as parse_statement
 from aicert.model_signature.reader import MAX_BYTES as MAX_SIGNATURE
 from rules.host import training_env
+from rules.host.work import write_whole
 from rules.project import locked
 
 MAX_LOCK = 1 << 22
@@ -51,23 +53,29 @@ def has_signatures(certificate: Certificate, folder: Path) -> bool:
 def are_written(certificate: Path) -> bool:
     """Whether every export stands beside the certificate file as it follows from it."""
     try:
-        wanted = _exports(certificate)
-        return all(certificate.with_name(n).read_bytes() == data for n, data in wanted.items())
+        return all(_stands(path, data) for path, data in _exports(certificate))
     except (AicertError, OSError):
         return False
 
 
 def write(certificate: Path) -> None:
-    """Write every export beside the certificate file."""
-    # Costs start-up, which a command with nothing to do has no time for.
-    from aicert.files.atomic import write_atomically
+    """Write every export beside the certificate file that does not stand there."""
+    for path, data in _exports(certificate):
+        if not _stands(path, data):
+            # Also removes what a writer of this file left that was killed.
+            write_whole(path, data)
 
-    for name, data in _exports(certificate).items():
-        write_atomically(certificate.with_name(name), data)
+
+def _stands(path: Path, data: bytes) -> bool:
+    """Whether `path` is a file of these bytes; ToolError for what a file must not replace."""
+    if require_replaceable(path) is None or path.stat().st_size != len(data):
+        return False
+    return path.read_bytes() == data
 
 
-def _exports(certificate: Path) -> Mapping[str, bytes]:
-    return _exports_of(read_bounded(certificate, MAX_BYTES, "certificate"))
+def _exports(certificate: Path) -> list[tuple[Path, bytes]]:
+    files_of = _exports_of(read_bounded(certificate, MAX_BYTES, "certificate"))
+    return [(certificate.with_name(name), data) for name, data in files_of.items()]
 
 
 @functools.lru_cache(maxsize=4)
