@@ -37,9 +37,10 @@ class Follower:
         self._phase = ""
         self._bar: progress.Bar | None = None
         self._stack = ExitStack()
-        self._error: AicertError | None = None
+        self.error: AicertError | None = None
         # Whether a runner said anything at all: one that has started is not started again.
         self.has_started = False
+        self.has_trained = False
 
     def follow(self, stream: Lines) -> None:
         """Read events until the runner closes its end."""
@@ -55,8 +56,9 @@ class Follower:
     def _show(self, event: dict[str, object]) -> None:
         kind = event.get("event")
         if kind == machine_io.ERROR:
-            self._error = _error(event)
+            self.error = _error(event)
         elif isinstance(kind, str) and kind in _WORDS:
+            self.has_trained = self.has_trained or kind == machine_io.TRAINING
             if kind != self._phase or self._bar is None:
                 self._stack.close()
                 unit = "B" if kind == machine_io.HASHING else "steps"
@@ -71,8 +73,8 @@ class Follower:
 
     def finish(self, code: int, console: str) -> None:
         """Raise what went wrong, if anything did."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         if code != 0:
             ending = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise ToolError(f"the runner died with {ending}\n{console}".rstrip())

@@ -227,7 +227,7 @@ def test_a_machine_that_stops_before_its_runner_is_booted_once_more(
     assert report_of(certificate).exit_code == "0"
     told = capfd.readouterr().err
     assert "the machine wrote no results: its kernel stopped: VFS: Unable to mount root fs" in told
-    assert "no run had begun, so it boots again" in told
+    assert "no training had begun, so it boots again" in told
 
 
 def test_a_machine_that_is_killed_leaves_nothing(boot: Boot, tmp_path: Path) -> None:

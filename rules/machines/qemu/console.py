@@ -20,6 +20,8 @@ _TERMINAL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
 _INIT = re.compile(r"aicert-init: (.+)")
 _PANIC = re.compile(r"Kernel panic - not syncing: (.+)")
 _NOTHING_TO_BOOT = re.compile(r"No bootable option or device|failed to (?:load|start) Boot")
+# What Linux says of a TPM that a busy host gave no time (drivers/char/tpm/tpm-interface.c).
+_TPM_IS_LATE = "tpm tpm0: Operation Timed out"
 _VERITY = {
     "dm-verity device corrupted": "a volume's bytes do not match its root hash",
     "dm-verity device has I/O error": "a block of a volume could not be read",
@@ -52,6 +54,11 @@ def end_of(lines: list[str]) -> End:
         words = f"it ended by itself; the last line of its console is {lines[-1][:_QUOTED]!a}"
         return End(words=words, is_chance=True)
     return End(words="it ended by itself and wrote nothing to its console", is_chance=True)
+
+
+def has_late_tpm(lines: list[str]) -> bool:
+    """Whether the kernel gave up on an answer of its TPM."""
+    return any(_TPM_IS_LATE in line for line in lines)
 
 
 def explained(message: str, lines: list[str]) -> str:

@@ -66,7 +66,7 @@ def execute_in(job: Job, image: Image) -> Path:
     try:
         return _boot(job, image, volumes)
     except _NotStartedError as error:
-        progress.say(f"{job.run}: {error.message}; no run had begun, so it boots again")
+        progress.say(f"{job.run}: {error.message}; no training had begun, so it boots again")
     _clear(job, volumes)
     try:
         return _boot(job, image, volumes)
@@ -75,7 +75,7 @@ def execute_in(job: Job, image: Image) -> Path:
 
 
 class _NotStartedError(ToolError):
-    """The machine ended by itself, by chance as it seems, and no runner had started in it."""
+    """The machine ended by chance, as it seems: before its runner, or before the runner trained."""
 
     def __init__(self, message: str, console: str, hint: str) -> None:
         super().__init__(message, hint=hint)
@@ -100,11 +100,14 @@ def _boot(job: Job, image: Image, volumes: Volumes) -> Path:
     console = console_tail(job.work)
     if late.is_set():
         raise ToolError(f"the machine did not end in {limit} s\n{console}".rstrip())
+    hint, lines = f"less {job.work.parent / CONSOLE}", qemu_console.read(job.work)
+    failure = follower.error
+    if failure is not None and not follower.has_trained and qemu_console.has_late_tpm(lines):
+        raise _NotStartedError(failure.message, console, hint)
     follower.finish(code, console)
     try:
         read_output(job.work / "output.img", out)
     except AicertError as error:
-        hint, lines = f"less {job.work.parent / CONSOLE}", qemu_console.read(job.work)
         end = qemu_console.end_of(lines)
         # The output is written by a runner, and its first words come before all else.
         if end.is_chance and not follower.has_started and error.message == NO_RESULTS:
