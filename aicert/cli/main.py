@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Commands whose options are added without loading those of the others.
 _OWN = ("verify", "show", "init")
 _SIGNATURES = ("sign", "verify-signature")
+_LEASES = ("lease",)
 _DECIDE = ("verify", "verify-signature", "report")
 NO_VERDICT = 2
 CONFIG_EXIT = 3
@@ -121,11 +122,15 @@ def _parser(
         dest="command", required=True, metavar="COMMAND", prog="aicert"
     )
     _add_commands(commands)
-    if word not in _OWN:
+    if word not in (*_OWN, *_SIGNATURES):
+        from aicert.cli import lease
+
+        lease.add_command(commands)
+    if word not in (*_OWN, *_LEASES):
         from aicert.cli import signing as signature_commands
 
         signature_commands.add_commands(commands)
-    if word not in (*_OWN, *_SIGNATURES):
+    if word not in (*_OWN, *_SIGNATURES, *_LEASES):
         from aicert.cli import exports
 
         exports.add_commands(commands)
@@ -210,7 +215,7 @@ def _sources(options: argparse.Namespace, say: "Write") -> int:
 def _report(error: AicertError, form: str) -> int:
     if form == "json":
         document: dict[str, object] = {
-            "verdict": "none",
+            "verdict": "failed" if error.exit_code == 1 else "none",
             "tier": None,
             "checks": [],
             "subject": None,

@@ -47,6 +47,24 @@ def load_private(pem: bytes) -> "EllipticCurvePrivateKey":
     return key
 
 
+def generate() -> "EllipticCurvePrivateKey":
+    """A fresh key."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def private_pem(key: "EllipticCurvePrivateKey") -> bytes:
+    """The key in PEM (PKCS #8), unencrypted."""
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 def load_public(spki: bytes) -> "EllipticCurvePublicKey":
     """A P-256 key from the DER of its SubjectPublicKeyInfo; EvidenceError for anything else."""
     from cryptography.exceptions import UnsupportedAlgorithm

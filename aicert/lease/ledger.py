@@ -7,9 +7,9 @@ whoever keeps it writes that down. It is also how anybody adds receipts up.
 
 from typing import Final
 
-from aicert.errors import EvidenceError
 from aicert.formats.tpm import CounterReading
 from aicert.frozen import dataclass, replace
+from aicert.lease.checks import RefusedError
 from aicert.lease.receipts import Heartbeat, Usage, body_digest
 from aicert.lease.terms import Terms
 
@@ -31,7 +31,6 @@ class Ledger:
     meter: int
     clock: int
     resets: int
-    restarts: int
     seq: int = 0
     boot: str = ""
     first_meter: int = 0
@@ -53,43 +52,45 @@ def opened(terms: Terms, reading: CounterReading) -> Ledger:
         meter=reading.value,
         clock=reading.clock.clock,
         resets=reading.clock.reset_count,
-        restarts=reading.clock.restart_count,
     )
 
 
 def after(
     ledger: Ledger, body: bytes, heartbeat: Heartbeat, reading: CounterReading, nonce: str | None
 ) -> Ledger:
-    """The ledger with one more receipt; EvidenceError names the check that refuses it.
+    """The ledger with one more receipt; RefusedError names the check that refuses it.
 
     `heartbeat` is what was read of `body`, `reading` what was verified with it. `nonce`: the
     broker's own in hex, None for who reads receipts afterwards.
     """
     if nonce is not None and heartbeat.nonce != nonce:
-        raise EvidenceError("receipt.fresh: it answers a different nonce")
+        raise RefusedError("receipt.fresh", "it answers a different nonce")
     if ledger.is_revoked:
-        raise EvidenceError("ledger.state: the lease is revoked")
+        raise RefusedError("ledger.state", "the lease is revoked")
     if heartbeat.lease != ledger.terms.lease:
-        raise EvidenceError("ledger.successor: it is for a different lease")
+        raise RefusedError("ledger.successor", "it is for a different lease")
     if (heartbeat.previous, heartbeat.seq) != (ledger.head, ledger.seq + 1):
-        raise EvidenceError(
-            "ledger.successor: it does not follow the last receipt: one is lost, or a copy runs\n"
+        raise RefusedError(
+            "ledger.successor",
+            "it does not follow the last receipt: one is lost, or a copy runs\n"
             f"found     {heartbeat.seq} after {heartbeat.previous}\n"
-            f"expected  {ledger.seq + 1} after {ledger.head}"
+            f"expected  {ledger.seq + 1} after {ledger.head}",
         )
     if reading.value < ledger.meter:
-        raise EvidenceError(
-            f"ledger.meter: it shows {reading.value} after {ledger.meter}: state was put back"
+        raise RefusedError(
+            "ledger.meter", f"it shows {reading.value} after {ledger.meter}: state was put back"
         )
     is_new = heartbeat.boot != ledger.boot
     _check_boots(ledger, reading, is_new=is_new)
     _check_clock(ledger, reading, is_new=is_new)
+    if heartbeat.half_for and (not is_new or heartbeat.usage != Usage()):
+        raise RefusedError("ledger.boots", "a half is asked for by a boot that has begun to serve")
     usage, first_meter = heartbeat.usage, ledger.meter if is_new else ledger.first_meter
     _check_tokens(ledger, usage, is_new=is_new)
     if usage.ticks > reading.value - first_meter:
-        raise EvidenceError(
-            f"ledger.meter: {usage.ticks} ticks, but the meter went from {first_meter} to "
-            f"{reading.value}"
+        raise RefusedError(
+            "ledger.meter",
+            f"{usage.ticks} ticks, but the meter went from {first_meter} to {reading.value}",
         )
     return replace(
         ledger,
@@ -98,7 +99,6 @@ def after(
         meter=reading.value,
         clock=reading.clock.clock,
         resets=reading.clock.reset_count,
-        restarts=reading.clock.restart_count,
         boot=heartbeat.boot,
         first_meter=first_meter,
         usage=usage,
@@ -112,14 +112,13 @@ def revoked(ledger: Ledger) -> Ledger:
 
 
 def _check_boots(ledger: Ledger, reading: CounterReading, *, is_new: bool) -> None:
-    counts = (reading.clock.reset_count, reading.clock.restart_count)
-    known = (ledger.resets, ledger.restarts)
-    if not is_new and counts != known:
-        raise EvidenceError("ledger.boots: the TPM was reset or resumed, and the boot is the same")
+    resets, known = reading.clock.reset_count, ledger.resets
+    if not is_new and resets != known:
+        raise RefusedError("ledger.boots", "the TPM was reset, and the boot is the same")
     # A lease that was only enrolled may be opened in that very boot.
-    if is_new and (counts[0] < known[0] or (ledger.boot and counts[0] == known[0])):
-        raise EvidenceError(
-            f"ledger.boots: a new boot, but the TPM counts {counts[0]} resets after {known[0]}"
+    if is_new and (resets < known or (ledger.boot and resets == known)):
+        raise RefusedError(
+            "ledger.boots", f"a new boot, but the TPM counts {resets} resets after {known}"
         )
 
 
@@ -127,19 +126,20 @@ def _check_clock(ledger: Ledger, reading: CounterReading, *, is_new: bool) -> No
     lost = ledger.clock - reading.clock.clock
     was_cut = is_new and not reading.clock.safe and reading.clock.reset_count > ledger.resets
     if lost > (MAX_CLOCK_LOSS if was_cut else 0):
-        raise EvidenceError(f"ledger.clock: the TPM's clock went back by {lost} ms")
+        raise RefusedError("ledger.clock", f"the TPM's clock went back by {lost} ms")
 
 
 def _check_tokens(ledger: Ledger, usage: Usage, *, is_new: bool) -> None:
     served = usage.tokens_in + usage.tokens_out
     if served > usage.ticks * ledger.terms.tick_tokens:
-        raise EvidenceError(
-            f"ledger.tokens: {served} tokens were served and {usage.ticks} ticks of "
-            f"{ledger.terms.tick_tokens} paid"
+        raise RefusedError(
+            "ledger.tokens",
+            f"{served} tokens were served and {usage.ticks} ticks of "
+            f"{ledger.terms.tick_tokens} paid",
         )
     before = Usage() if is_new else ledger.usage
     if any(getattr(usage, name) < getattr(before, name) for name in _COUNTS):
-        raise EvidenceError("ledger.tokens: a count of this boot went back")
+        raise RefusedError("ledger.tokens", "a count of this boot went back")
 
 
 _COUNTS: Final = ("tokens_in", "tokens_out", "tokens_refused", "requests", "ticks")

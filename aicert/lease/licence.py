@@ -3,6 +3,7 @@
     aicert licence 1
     lease 719013b3e3cbb8539017a0e3b4efa6d0
     terms sha256:44c1…
+    machine 000b5d0e…
     image sha256:9a10…
     budget 812
     epoch 3
@@ -32,6 +33,7 @@ from aicert.formats.image_lock import ImageLock
 from aicert.formats.measurement import ZERO
 from aicert.frozen import dataclass
 from aicert.lease import keys, tpm_policy
+from aicert.lease.checks import checking
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -63,6 +65,7 @@ _FORM = re.compile(
     r"aicert licence 1\n"
     r"lease ([0-9a-f]{32})\n"
     r"terms (sha256:[0-9a-f]{64})\n"
+    r"machine (000b[0-9a-f]{64})\n"
     r"image (sha256:[0-9a-f]{64}|none)\n"
     r"budget (0|[1-9][0-9]{0,18})\n"
     r"epoch (0|[1-9][0-9]{0,18})\n"
@@ -86,12 +89,13 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licence:
-    """A licence. `image`: the digest of the image's lock, None where nothing measures a boot;
-    `signature`: DER.
+    """A licence. `machine`: the Name of the storage key that the sealed half is wrapped for;
+    `image`: the digest of the image's lock, None where nothing measures a boot; `signature`: DER.
     """
 
     lease: str
     terms: Digest
+    machine: bytes
     image: Digest | None
     bounds: Bounds
     signature: bytes
@@ -104,6 +108,7 @@ def emit(licence: Licence) -> bytes:
         "aicert licence 1",
         f"lease {licence.lease}",
         f"terms {licence.terms}",
+        f"machine {licence.machine.hex()}",
         f"image {licence.image or 'none'}",
         f"budget {bounds.budget}",
         f"epoch {bounds.epoch}",
@@ -124,15 +129,16 @@ def parse(data: bytes) -> Licence:
     line = _FORM.fullmatch(data.decode("ascii", "replace"))
     if line is None:
         raise EvidenceError("this is not a licence, or not in its one form")
-    budget, epoch, clock, resets, restarts = (int(number) for number in line.groups()[3:8])
+    budget, epoch, clock, resets, restarts = (int(number) for number in line.groups()[4:9])
     bounds = Bounds(budget=budget, epoch=epoch, clock=clock, resets=resets, restarts=restarts)
     _check(bounds)
-    signature = bytes.fromhex(line[9])
+    signature = bytes.fromhex(line[10])
     keys.signature_numbers(signature)
     return Licence(
         lease=line[1],
         terms=Digest.parse(line[2]),
-        image=None if line[3] == "none" else Digest.parse(line[3]),
+        machine=bytes.fromhex(line[3]),
+        image=None if line[4] == "none" else Digest.parse(line[4]),
         bounds=bounds,
         signature=signature,
     )
@@ -173,15 +179,21 @@ def with_bounds(digest: bytes, bounds: Bounds) -> bytes:
     return tpm_policy.with_command(digest, tpm_policy.CC_UNSEAL)
 
 
-def policy_reference(lease: str, terms: Digest) -> bytes:
-    """policyRef: of the signatures of one custodian, which are for this lease under these terms."""
-    named = bytes.fromhex(lease) + bytes.fromhex(terms.hex)
+def policy_reference(lease: str, terms: Digest, machine: bytes) -> bytes:
+    """policyRef: of the signatures of one custodian, which are for this lease under these terms, on
+    this machine. Without the machine, the licence of one whose meter stands higher would give
+    another of the same lease more than it was given.
+    """
+    named = bytes.fromhex(lease) + bytes.fromhex(terms.hex) + machine
     return hashlib.sha256(REFERENCE_CONTEXT + named).digest()
 
 
-def sealed_policy(custodian: "EllipticCurvePublicKey", lease: str, terms: Digest) -> bytes:
-    """authPolicy of the sealed half: whatever policy this custodian signed for this lease."""
-    return tpm_policy.authorized_by(keys.name_of(custodian), policy_reference(lease, terms))
+def sealed_policy(
+    custodian: "EllipticCurvePublicKey", lease: str, terms: Digest, machine: bytes
+) -> bytes:
+    """authPolicy of the sealed half: whatever policy this custodian signed for this lease there."""
+    reference = policy_reference(lease, terms, machine)
+    return tpm_policy.authorized_by(keys.name_of(custodian), reference)
 
 
 def receipt_policy(values: Mapping[int, bytes]) -> bytes:
@@ -192,9 +204,9 @@ def receipt_policy(values: Mapping[int, bytes]) -> bytes:
     return tpm_policy.with_pcrs(tpm_policy.START, {index: values[index] for index in RECEIPT_PCRS})
 
 
-def signed_bytes(lease: str, terms: Digest, digest: bytes) -> bytes:
+def signed_bytes(lease: str, terms: Digest, machine: bytes, digest: bytes) -> bytes:
     """What is signed with SHA-256: policyDigest ‖ policyRef (Part 3, TPM2_PolicyAuthorize)."""
-    return digest + policy_reference(lease, terms)
+    return digest + policy_reference(lease, terms, machine)
 
 
 def issue(
@@ -202,6 +214,7 @@ def issue(
     *,
     lease: str,
     terms: Digest,
+    machine: bytes,
     image: ImageLock | None,
     firmware: Mapping[int, bytes],
     bounds: Bounds,
@@ -211,9 +224,10 @@ def issue(
     return Licence(
         lease=lease,
         terms=terms,
+        machine=machine,
         image=None if image is None else image.digest,
         bounds=bounds,
-        signature=keys.sign(key, signed_bytes(lease, terms, digest)),
+        signature=keys.sign(key, signed_bytes(lease, terms, machine, digest)),
     )
 
 
@@ -222,16 +236,17 @@ def verify(
 ) -> bytes:
     """The policy digest that the custodian signed for a machine with these registers.
 
-    Raises EvidenceError for any other signature. `values` has LICENCE_PCRS.
+    Raises RefusedError (licence.tpm) for any other signature. `values` has LICENCE_PCRS.
     """
     digest = policy_digest(licence.bounds, values)
-    verify_ecdsa(
-        custodian,
-        licence.signature,
-        signed_bytes(licence.lease, licence.terms, digest),
-        "sha256",
-        "the licence is not signed by this custodian for a machine with these registers",
-    )
+    with checking("licence.tpm"):
+        verify_ecdsa(
+            custodian,
+            licence.signature,
+            signed_bytes(licence.lease, licence.terms, licence.machine, digest),
+            "sha256",
+            "the licence is not signed by this custodian for a machine with these registers",
+        )
     return digest
 
 

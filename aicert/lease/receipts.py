@@ -22,6 +22,7 @@ from aicert.formats.dsse import b64decode, b64encode
 from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 from aicert.lease import licence, tpm_policy
+from aicert.lease.checks import RefusedError, checking
 from aicert.lease.terms import LEASE_DIGITS
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ class Usage:
 class Heartbeat:
     """A body. `previous`: SHA-256 of the body before it, or of the terms before the first; `nonce`:
     the broker's; `boot`: SHA-256 of the TLS key's SubjectPublicKeyInfo. All three in hex.
+
+    `half_for`: the X25519 key of this boot, in hex, for which the broker's half is asked; empty
+    once the lease is opened. A key that no receipt names gets no half.
     """
 
     lease: str
@@ -67,6 +71,7 @@ class Heartbeat:
     nonce: str
     boot: str
     usage: Usage
+    half_for: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,7 @@ def emit_heartbeat(heartbeat: Heartbeat) -> bytes:
     return strict_json.dumps(
         {
             "boot": heartbeat.boot,
+            **({"halfFor": heartbeat.half_for} if heartbeat.half_for else {}),
             "lease": heartbeat.lease,
             "nonce": heartbeat.nonce,
             "previous": heartbeat.previous,
@@ -127,6 +133,7 @@ def parse_heartbeat(data: bytes) -> Heartbeat:
             requests=fields.integer("requests"),
             ticks=fields.integer("ticks"),
         ),
+        half_for=hex_field(fields, "halfFor") if fields.has("halfFor") else "",
     )
     tokens.done()
     fields.done()
@@ -197,22 +204,26 @@ def check_receipt_key(public_area: bytes, values: Mapping[int, bytes]) -> Receip
 
 
 def verify(receipt: Receipt, key: ReceiptKey, index: int) -> tpm.CounterReading:
-    """What the TPM says of its counter at `index`; EvidenceError names the check that fails."""
-    try:
+    """What the TPM says of its counter at `index`; RefusedError names the check that fails."""
+    with checking("receipt.signature"):
         signature = tpm.parse_signature(receipt.signature)
         verify_signature(key.key, signature, receipt.attest)
-    except EvidenceError as error:
-        raise EvidenceError(f"receipt.signature: {error.message}") from None
-    try:
+    with checking("receipt.form"):
         reading = tpm.parse_counter(receipt.attest, "the receipt's TPMS_ATTEST")
-    except EvidenceError as error:
-        raise EvidenceError(f"receipt.form: {error.message}") from None
     if reading.qualified_signer != key.qualified_name:
-        raise EvidenceError("receipt.signature: the key is not a primary of this TPM's endorsement")
+        raise RefusedError(
+            "receipt.signature", "the key is not a primary of this TPM's endorsement"
+        )
     if reading.name != tpm_policy.counter_name(index):
-        raise EvidenceError("receipt.index: it is about a different counter")
+        raise RefusedError("receipt.index", "it is about a different counter")
     if reading.extra_data != hashlib.sha256(receipt.body).digest():
-        raise EvidenceError("receipt.body: it is for a different body")
+        raise RefusedError("receipt.body", "it is for a different body")
+    # TPM2_Shutdown(STATE), a power cut and TPM2_Startup(STATE) bring a boot's registers back, and
+    # with them the key's policy, for whatever system runs then.
+    if reading.clock.restart_count:
+        raise RefusedError(
+            "receipt.boot", "the TPM was resumed: its registers are not of this boot"
+        )
     return reading
 
 

@@ -12,12 +12,16 @@ import pytest
 import tpm2_pytss as tss
 
 from aicert.errors import ToolError
+from aicert.formats.certificate import Signed
 from aicert.formats.measurement import ZERO
+from aicert.formats.tpm import sha256_name
 from aicert.lease import blob as blobs
-from aicert.lease import keys, licence, receipts, tpm_policy
+from aicert.lease import enrolment, keys, licence, receipts, tpm_policy
 from aicert.lease.blob import Blob
+from aicert.lease.enrolment import CertifiedPublic, Enrolment
 from aicert.lease.licence import Bounds, Licence
 from aicert.lease.receipts import Receipt
+from aicert.lease.terms import Terms
 from enclave_runner.attester.tpm import Tpm
 
 T = TypeVar("T")
@@ -26,6 +30,7 @@ COUNTERS = (licence.METER_INDEX, licence.EPOCH_INDEX)
 # What a boot of the leased image measures, for each register that is not zero.
 BOOT = {index: b"boot %d" % index for index in (*licence.FIRMWARE_PCRS, *licence.IMAGE_PCRS)}
 TERMS = ("pcr", "meter", "epoch", "clock", "resets", "restarts", "command")
+NO_SCHEME = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.NULL)
 NO_CIPHER = tss.TPMT_SYM_DEF_OBJECT(algorithm=tss.TPM2_ALG.NULL)
 
 
@@ -167,7 +172,7 @@ def open_lease(
             session = keep(_session(esapi))
             for term in terms:
                 _run(esapi, session, term, given.bounds)
-            reference = licence.policy_reference(given.lease, given.terms)
+            reference = licence.policy_reference(given.lease, given.terms, given.machine)
             esapi.policy_authorize(session, digest, name, ticket, reference)
             meanwhile(esapi)
             return bytes(esapi.unseal(key, session))
@@ -217,7 +222,7 @@ def _ticket(
     signature.signature.ecdsa.hash = tss.TPM2_ALG.SHA256
     signature.signature.ecdsa.signatureR = r.to_bytes(32)
     signature.signature.ecdsa.signatureS = s.to_bytes(32)
-    data = licence.signed_bytes(given.lease, given.terms, digest)
+    data = licence.signed_bytes(given.lease, given.terms, given.machine, digest)
     ticket = esapi.verify_signature(key, hashlib.sha256(data).digest(), signature)
     return ticket, public.get_name(), digest
 
@@ -252,13 +257,13 @@ def _run(esapi: Any, session: Any, term: str, given: Bounds) -> None:
         esapi.policy_command_code(session, tss.TPM2_CC.Unseal)
 
 
-def make_receipt_key(esapi: Any) -> tuple[Any, bytes]:
-    """The key of receipts, bound to the leased image, and its TPMT_PUBLIC."""
+def make_receipt_key(esapi: Any, registers: Mapping[int, bytes] = REGISTERS) -> tuple[Any, bytes]:
+    """The key of receipts, bound to a machine with these registers, and its TPMT_PUBLIC."""
     template = tss.TPM2B_PUBLIC.parse(
         "ecc256:ecdsa-sha256:null",
         objectAttributes=tss.TPMA_OBJECT(receipts.RECEIPT_KEY_ATTRIBUTES),
     )
-    template.publicArea.authPolicy = licence.receipt_policy(REGISTERS)
+    template.publicArea.authPolicy = licence.receipt_policy(registers)
     key, public, *_ = esapi.create_primary(None, template, primary_handle=tss.ESYS_TR.ENDORSEMENT)
     return key, bytes(public.publicArea.marshal())
 
@@ -275,12 +280,14 @@ def receipt_key(tpm: Tpm) -> bytes:
     return ask(tpm, public_of)
 
 
-def receipt(tpm: Tpm, index: int, body: bytes) -> Receipt:
+def receipt(
+    tpm: Tpm, index: int, body: bytes, registers: Mapping[int, bytes] = REGISTERS
+) -> Receipt:
     """A receipt about a counter, over a body."""
 
     def certify(esapi: Any) -> Receipt:
         with _loaded(esapi) as keep:
-            key = keep(make_receipt_key(esapi)[0])
+            key = keep(make_receipt_key(esapi, registers)[0])
             session = keep(
                 esapi.start_auth_session(
                     tss.ESYS_TR.NONE, tss.ESYS_TR.NONE, tss.TPM2_SE.POLICY, "null",
@@ -290,11 +297,47 @@ def receipt(tpm: Tpm, index: int, body: bytes) -> Receipt:
             selection = "sha256:" + ",".join(map(str, licence.RECEIPT_PCRS))
             esapi.policy_pcr(session, b"", selection)
             counter = esapi.tr_from_tpmpublic(index)
-            scheme = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.NULL)
             attest, signature = esapi.nv_certify(
-                key, counter, hashlib.sha256(body).digest(), scheme, 8, 0,
+                key, counter, hashlib.sha256(body).digest(), NO_SCHEME, 8, 0,
                 auth_handle=counter, session1=session,
             )  # fmt: skip
             return Receipt(body=body, attest=bytes(attest), signature=bytes(signature.marshal()))
 
     return ask(tpm, certify)
+
+
+def enrol(tpm: Tpm, terms: Terms, nonce: bytes, registers: Mapping[int, bytes]) -> Enrolment:
+    """What the machine shows of itself, its keys and its counters. They exist already."""
+    ak = tpm.attestation_key()
+
+    def certified(esapi: Any, key: Any, public: bytes) -> CertifiedPublic:
+        attest, signature = esapi.certify(key, ak, nonce, NO_SCHEME)
+        signed = Signed(attest=bytes(attest), signature=bytes(signature.marshal()))
+        return CertifiedPublic(public=public, certify=signed)
+
+    def both(esapi: Any) -> tuple[CertifiedPublic, CertifiedPublic]:
+        storage = esapi.tr_from_tpmpublic(STORAGE_HANDLE)
+        storage_public = bytes(esapi.read_public(storage)[0].publicArea.marshal())
+        with _loaded(esapi) as keep:
+            key, public = make_receipt_key(esapi, registers)
+            return (
+                certified(esapi, keep(key), public),
+                certified(esapi, storage, storage_public),
+            )
+
+    receipt_public, storage_public = ask(tpm, both)
+    names = [sha256_name(key.public) for key in (receipt_public, storage_public)]
+    attest, signature, values = tpm.quote(enrolment.quote_extra_data(nonce, terms.digest, *names))
+    meter, epoch = (receipt(tpm, index, nonce, registers) for index in COUNTERS)
+    return Enrolment(
+        lease=terms.lease,
+        terms=terms.digest,
+        nonce=nonce,
+        ak_chain=tpm.ak_chain(),
+        quote=Signed(attest=attest, signature=signature),
+        pcrs=values,
+        receipt_key=receipt_public,
+        storage_key=storage_public,
+        meter=Signed(attest=meter.attest, signature=meter.signature),
+        epoch=Signed(attest=epoch.attest, signature=epoch.signature),
+    )

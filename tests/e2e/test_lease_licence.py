@@ -20,12 +20,14 @@ from enclave_runner.attester.tpm import Tpm
 from tests.e2e import lease_machine as machine
 from tests.e2e.lease_machine import REGISTERS
 from tests.e2e.lease_tpm import BorrowersTpm, borrowers_tpm
-from tests.vectors.leases import CUSTODIAN, LEASE, STRANGER, agreed
+from tests.vectors.leases import CUSTODIAN, LEASE, MACHINE, STRANGER, agreed
 
 HALF = bytes(range(32))
 PUBLIC = CUSTODIAN.public_key()
 TERMS = agreed().digest
 METER, EPOCH = machine.COUNTERS
+# The Name by which the licences here call the machine; custodians use that of its storage key.
+HERE = MACHINE
 # Why a TPM says no: the signature is of other terms; what runs is not what was signed; what was
 # signed is not for this object; a term is false; a register moved after its term.
 SIGNATURE, DIFFERS = tss.TPM2_RC.SIGNATURE, tss.TPM2_RC.VALUE
@@ -43,18 +45,21 @@ def enrolled(tpm: Tpm) -> Blob:
     """Counters, a storage key, and the half that the custodian wrapped for it."""
     machine.boot(tpm)
     machine.make_counters(tpm)
-    policy = licence.sealed_policy(PUBLIC, LEASE, TERMS)
-    return blobs.wrap(HALF, policy, machine.make_storage_key(tpm))
+    storage = machine.make_storage_key(tpm)
+    return blobs.wrap(HALF, licence.sealed_policy(PUBLIC, LEASE, TERMS, HERE), storage)
 
 
 def granted(bounds: Bounds, **changes: Any) -> Licence:
     """A licence of the custodian for the image that boots here."""
-    given: dict[str, Any] = {"key": CUSTODIAN, "lease": LEASE, "terms": TERMS, **changes}
+    given: dict[str, Any] = {
+        "key": CUSTODIAN, "lease": LEASE, "terms": TERMS, "machine": HERE, **changes,
+    }  # fmt: skip
     digest = licence.policy_digest(bounds, REGISTERS)
-    data = licence.signed_bytes(given["lease"], given["terms"], digest)
+    data = licence.signed_bytes(given["lease"], given["terms"], given["machine"], digest)
     return Licence(
         lease=given["lease"],
         terms=given["terms"],
+        machine=given["machine"],
         image=None,
         bounds=bounds,
         signature=keys.sign(given["key"], data),
@@ -109,7 +114,7 @@ def test_licence_tpm_edited_numbers_and_left_out_terms(power: BorrowersTpm) -> N
         opens(tpm, blob, granted(more))
 
 
-def test_licence_tpm_other_custodian_lease_and_terms(power: BorrowersTpm) -> None:
+def test_licence_tpm_other_custodian_lease_terms_and_machine(power: BorrowersTpm) -> None:
     with power.on() as tpm:
         blob = enrolled(tpm)
         bounds = machine.bounds(tpm)
@@ -117,6 +122,8 @@ def test_licence_tpm_other_custodian_lease_and_terms(power: BorrowersTpm) -> Non
         refuses(tpm, blob, granted(bounds, key=STRANGER), OTHER_OBJECT, STRANGER.public_key())
         refuses(tpm, blob, granted(bounds, lease="0" * 32), OTHER_OBJECT)
         refuses(tpm, blob, granted(bounds, terms=agreed(tick_tokens=1).digest), OTHER_OBJECT)
+        # Of another machine of the same lease, whose meter may stand higher.
+        refuses(tpm, blob, granted(bounds, machine=b"\x00\x0b" + bytes(32)), OTHER_OBJECT)
         # Under the names that it is for, the signature is not one.
         other = replace(granted(bounds, lease="0" * 32), lease=LEASE)
         refuses(tpm, blob, other, SIGNATURE)

@@ -94,7 +94,7 @@ def test_the_policy_digests_are_those_of_tpm2_tools(tpm: BorrowersTpm) -> None:
     registers = {index: REGISTERS[index] for index in (0, 1, 2, 4, 7, 8, 11, 14)}
     (folder / "registers").write_bytes(b"".join(registers.values()))
     (folder / "key-name").write_bytes(keys.name_of(CUSTODIAN))
-    reference = licence.policy_reference(leases.LEASE, TERMS)
+    reference = licence.policy_reference(leases.LEASE, TERMS, leases.MACHINE)
     (folder / "reference").write_bytes(reference)
     selection = "sha256:" + ",".join(map(str, registers))
     with tpm.powered():
@@ -118,4 +118,4 @@ def test_the_policy_digests_are_those_of_tpm2_tools(tpm: BorrowersTpm) -> None:
         tpm.tool("tpm2_flushcontext", "session")
     policy, authorized = ((folder / name).read_bytes() for name in ("policy", "authorized"))
     assert policy == licence.with_bounds(tpm_policy.with_pcrs(tpm_policy.START, registers), BOUNDS)
-    assert authorized == licence.sealed_policy(CUSTODIAN, leases.LEASE, TERMS)
+    assert authorized == licence.sealed_policy(CUSTODIAN, leases.LEASE, TERMS, leases.MACHINE)

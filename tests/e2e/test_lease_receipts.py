@@ -94,9 +94,20 @@ def test_the_clock_that_a_receipt_shows_is_the_tpms_own(power: BorrowersTpm) -> 
     with power.on() as tpm:
         key, ledger = enrolled(tpm)
         assert ledger.resets == machine.now(tpm).resetCount
-        assert ledger.restarts == machine.now(tpm).restartCount
         name = formats.qualified_name_of_primary(0x4000000B, key.name)
         assert key.qualified_name == name
+
+
+def test_receipt_boot_refuses_a_tpm_that_was_resumed(power: BorrowersTpm) -> None:
+    """Registers of a good boot are back for any system, and with them the key's policy."""
+    with power.on(end=tss.TPM2_SU.STATE) as tpm:
+        key, _ = enrolled(tpm)
+        receipts.verify(machine.receipt(tpm, METER, b"body"), key, METER)
+    with power.on("startup-state") as tpm:
+        # Nothing booted, and the TPM signs.
+        forged = machine.receipt(tpm, METER, b"body")
+        with pytest.raises(EvidenceError, match=r"^receipt\.boot: the TPM was resumed"):
+            receipts.verify(forged, key, METER)
 
 
 def test_ledger_meter_refuses_state_that_was_put_back(power: BorrowersTpm) -> None:

@@ -17,10 +17,10 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import Override, RunReport, Value
 from aicert.formats.run_report_facts import Loss, Records
-from aicert.lease import blob, licence, receipts, terms
+from aicert.lease import blob, enrolment, licence, orders, receipts, serving, terms
 from aicert.model_signature import writer
 from enclave_runner.inputs import model_json
-from tests.adversarial import chip_forge, td_forge, tpm_forge
+from tests.adversarial import chip_forge, enrolment_forge, serving_forge, td_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
 from tests.fuzz import event_logs, row_targets
@@ -95,7 +95,23 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         ),
         "dsse": (strict_json.dumps(local.get("certificate").envelope.to_json()),),
         "event-log": (event_logs.machine(), event_logs.legacy(0, 8, bytes(20), b"version")),
-        "heartbeat": (receipts.emit_heartbeat(forge.heartbeat()),),
+        "custody": (leases.custody_file(),),
+        "enrolment": (enrolment.emit(enrolment_forge.Scene().signed()),),
+        "header": (leases.bundle_header(),),
+        "heartbeat": (
+            receipts.emit_heartbeat(forge.heartbeat()),
+            receipts.emit_heartbeat(forge.heartbeat(half_for="ab" * 32)),
+        ),
+        "order": tuple(map(orders.emit_order, leases.orders_of_each_kind())),
+        "serving": (serving.emit(serving_forge.Machine().signed()),),
+        "serving-statement": (
+            serving.emit_statement(serving_forge.statement(leases.agreed())),
+            serving.emit_statement(serving_forge.statement(leases.agreed(), image=None)),
+        ),
+        "signed-order": tuple(
+            orders.emit(orders.SignedOrder(order=orders.emit_order(one), signature=b"0\x06"))
+            for one in leases.orders_of_each_kind()
+        ),
         "image-lock": (_image_lock(), cloud.get("image_lock")),
         "json": (b'{"a":[1,-2.5e3,true,null,"\\u00e9"],"b":{"c":{}}}', b"[[[[]]]]", b'"x"'),
         "licence": (

@@ -29,7 +29,17 @@ from aicert.formats import (
 )
 from aicert.formats import listing as listings
 from aicert.formats.dsse import Envelope
-from aicert.lease import blob, licence, receipts, terms
+from aicert.lease import (
+    blob,
+    bundle,
+    custody,
+    enrolment,
+    licence,
+    orders,
+    receipts,
+    serving,
+    terms,
+)
 from aicert.model_signature import reader
 from aicert.trust import policy_file
 from enclave_runner.axolotl.known_keys import axolotl_keys
@@ -132,6 +142,38 @@ def _heartbeat(data: bytes) -> None:
 
 def _receipt(data: bytes) -> None:
     _same(receipts.emit(receipts.parse(data)), data)
+
+
+def _header(data: bytes) -> None:
+    read = bundle.parse(data)
+    _same(bundle.emit(read), data)
+    _same(len(read.model.hex), 64)
+
+
+def _custody(data: bytes) -> None:
+    _same(custody.emit(custody.parse(data)), data)
+
+
+def _enrolment(data: bytes) -> None:
+    read = enrolment.parse(data)
+    _same(enrolment.emit(read), data)
+    enrolment.names(read)
+
+
+def _order(data: bytes) -> None:
+    _same(orders.emit_order(orders.parse_order(data)), data)
+
+
+def _signed_order(data: bytes) -> None:
+    _same(orders.emit(orders.parse(data)), data)
+
+
+def _serving(data: bytes) -> None:
+    _same(serving.emit(serving.parse(data)), data)
+
+
+def _serving_statement(data: bytes) -> None:
+    _same(serving.emit_statement(serving.parse_statement(data)), data)
 
 
 def _storage_key(data: bytes) -> None:
@@ -238,6 +280,9 @@ TARGETS: dict[str, Target] = {
     "counter": _counter,
     "dsse": _dsse,
     "event-log": _event_log,
+    "custody": _custody,
+    "enrolment": _enrolment,
+    "header": _header,
     "heartbeat": _heartbeat,
     "image-lock": _image_lock,
     "json": _json,
@@ -250,6 +295,7 @@ TARGETS: dict[str, Target] = {
     "policy": _policy,
     "public": _public,
     "quote": _quote,
+    "order": _order,
     "receipt": _receipt,
     "report": _report,
     **row_targets.TARGETS,
@@ -258,6 +304,9 @@ TARGETS: dict[str, Target] = {
     "sgx-extension": _sgx_extension,
     "signature": _signature,
     "statement": _statement,
+    "serving": _serving,
+    "serving-statement": _serving_statement,
+    "signed-order": _signed_order,
     "storage-key": _storage_key,
     "td-collateral": _td_collateral,
     "td-quote": _td_quote,

@@ -23,7 +23,7 @@ _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 _SECTION = re.compile(r"(docs/[a-z/-]+\.md), \"([^\"]+)\"")
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 # First lines of what a machine reads or writes, and of what it signs.
-_HEADERS = ("inputs", "output", "quote", "licence")
+_HEADERS = ("inputs", "output", "quote", "licence", "enrol", "order", "half", "serve")
 # What follows is another program's.
 _HAND_ON = ("test", "dvc")
 
@@ -47,10 +47,16 @@ def aicert_options() -> dict[str, set[str]]:
         for action in main._parser(None)[0]._actions
         if isinstance(action, argparse._SubParsersAction)
     )
-    return {
-        name: {word.removeprefix("--") for word in parser._option_string_actions}
-        for name, parser in commands.choices.items()
-    }
+    return {name: options_of(parser) for name, parser in commands.choices.items()}
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Long options of a command and of its own commands."""
+    found = {word.removeprefix("--") for word in parser._option_string_actions}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found = found.union(*map(options_of, action.choices.values()))
+    return found
 
 
 def test_this_finds_commands_and_options() -> None:

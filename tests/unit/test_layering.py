@@ -234,6 +234,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.verifier": (*DECIDING, "aicert.trust"),
     # Of what machines carry, nothing else: machines that serve are to carry it too.
     "aicert.lease": READERS,
+    "aicert.leasing": (*DECIDING, "aicert.lease"),
     "aicert.cache": (*VALUES, "aicert.files"),
     "aicert.sources": (*VALUES, "aicert.files"),
     "aicert.signing": (*READERS, "aicert.model_signature", "aicert.cache"),
@@ -247,6 +248,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "aicert.sources",
         "aicert.signing",
         "aicert.exports",
+        "aicert.lease",
+        "aicert.leasing",
     ),
     # `import aicert` gives the errors and `verify`, which imports the rest when it is called.
     "aicert": VERIFYING,

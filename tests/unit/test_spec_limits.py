@@ -170,6 +170,24 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "blob": ("aicert.lease.blob.MAX_BYTES",),
         "its public area": ("aicert.lease.blob.MAX_PUBLIC",),
         "its wrapped half": ("aicert.lease.blob.MAX_DUPLICATE",),
+        "`budget`, `epoch` and `clock`": ("aicert.lease.licence.MAX_COUNT",),
+        "`resets` and `restarts`": ("aicert.lease.licence.MAX_BOOTS",),
+        "header of a bundle": ("aicert.lease.bundle.MAX_HEADER",),
+        "files of a bundle": ("aicert.lease.bundle.MAX_FILES",),
+        "chunks of a file": ("aicert.lease.bundle.MAX_CHUNKS",),
+        "file of the custodian's keys": ("aicert.lease.custody.MAX_BYTES",),
+    },
+    "lease-messages.md": {
+        "enrolment, and evidence of a serving machine": ("aicert.lease.enrolment.MAX_BYTES",),
+        "each attestation, signature and public area of an enrolment": (
+            "aicert.lease.enrolment.MAX_TPM",
+        ),
+        "certificates of `akChain`": ("aicert.lease.enrolment.MAX_CHAIN",),
+        "each of these certificates": ("aicert.lease.enrolment.MAX_CERTIFICATE",),
+        "serving statement": ("aicert.lease.serving.MAX_STATEMENT",),
+        "signed order": ("aicert.lease.orders.MAX_BYTES",),
+        "its `order`": ("aicert.lease.orders.MAX_ORDER",),
+        "signature of an order": ("aicert.lease.orders.MAX_SIGNATURE",),
         "body of a receipt": ("aicert.lease.receipts.MAX_BODY",),
         "receipt": ("aicert.lease.receipts.MAX_RECEIPT",),
         "its `attest`": ("aicert.lease.receipts.MAX_ATTEST",),
@@ -177,8 +195,6 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "milliseconds that a power cut takes from the clock": (
             "aicert.lease.ledger.MAX_CLOCK_LOSS",
         ),
-        "`budget`, `epoch` and `clock`": ("aicert.lease.licence.MAX_COUNT",),
-        "`resets` and `restarts`": ("aicert.lease.licence.MAX_BOOTS",),
     },
     "model-signature.md": {
         "bundle": ("aicert.model_signature.reader.MAX_BYTES",),
@@ -237,6 +253,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
 # Constants that limit nothing that is written down anywhere.
 INTERNAL = {
     "aicert.formats.machine_io.MAX_NONCE": "how much is read to see that it is a nonce and no more",
+    "aicert.lease.custody.MAX_PEM": "how much is read of a key that we wrote ourselves",
     "aicert.records.canonical.MAX_EXACT": "a fact about doubles",
     "aicert.records.convert.MAX_REQUEST": "between two processes of the runner",
     "aicert.records.outcome.MAX_FACTS": "between two processes of the runner",

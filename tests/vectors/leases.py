@@ -14,10 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.image_lock import ImageLock
+from aicert.formats.listing import EMPTY_FILE_HEX
+from aicert.formats.tpm import sha256_name
 from aicert.frozen import replace
-from aicert.lease import keys, licence, terms, tpm_policy
+from aicert.lease import bundle, custody, keys, licence, terms, tpm_policy
 from aicert.lease.blob import Blob
+from aicert.lease.bundle import Header, PackedFile
+from aicert.lease.custody import Secrets
 from aicert.lease.licence import Bounds, Licence
+from aicert.lease.orders import GRANT, REVOKE, SEALED_HALF, STOP, Order
 from aicert.lease.terms import Terms
 from tests.adversarial import ca_forge
 
@@ -31,6 +36,7 @@ STRANGER = ca_forge.ec_key("another custodian")
 STORAGE = bytes.fromhex("0001000b00030472000000060080004300100800000000000100") + (
     ca_forge.rsa_key("storage").public_key().public_numbers().n.to_bytes(256)
 )
+MACHINE = sha256_name(STORAGE)
 BLOB = Blob(public=b"p" * 78, duplicate=b"d" * 108, seed=b"s" * 256)
 IMAGE = ImageLock(
     digest=Digest("sha256", "9a" * 32),
@@ -68,24 +74,59 @@ def signed(
     terms_digest: Digest | None = None,
     image: ImageLock | None = IMAGE,
     firmware: dict[int, bytes] = FIRMWARE,
+    machine: bytes = MACHINE,
 ) -> Licence:
     """A licence with the signature of RFC 6979: the same bytes each time."""
     named = terms_digest or agreed().digest
     digest = licence.policy_digest(bounds, licence.registers(firmware, image))
-    data = licence.signed_bytes(lease, named, digest)
+    data = licence.signed_bytes(lease, named, machine, digest)
     return Licence(
         lease=lease,
         terms=named,
+        machine=machine,
         image=None if image is None else image.digest,
         bounds=bounds,
         signature=key.sign(data, ca_forge.ecdsa(hashes.SHA256())),
     )
 
 
+def custody_file() -> bytes:
+    """The custodian's keys, drawn from nothing."""
+    kept = Secrets(lease=LEASE, key=CUSTODIAN, tpm_half=b"\x01" * 32, broker_half=b"\x02" * 32)
+    return custody.emit(kept)
+
+
+def bundle_header() -> bytes:
+    """The header of a bundle of three files."""
+    files = (
+        PackedFile(path="config.json", size=612, sha256="c0" * 32),
+        PackedFile(path="empty", size=0, sha256=EMPTY_FILE_HEX),
+        PackedFile(path="model.safetensors", size=5 << 20, sha256="5a" * 32),
+    )
+    return bundle.emit(Header(lease=LEASE, terms=agreed().digest, files=files))
+
+
+def orders_of_each_kind() -> tuple[Order, ...]:
+    """A grant, a revocation and a stop."""
+    given = Order(
+        kind=GRANT, lease=LEASE, terms=agreed().digest, boot="b0" * 32, epoch=3, seq=1,
+        answers="a0" * 32, generation=17, licence=licence.emit(signed()), half=b"h" * SEALED_HALF,
+    )  # fmt: skip
+    bare = replace(given, licence=b"", half=b"")
+    return given, replace(bare, kind=REVOKE), replace(bare, kind=STOP)
+
+
 def corpus() -> Iterator[tuple[str, dict[str, object]]]:
     """Name and content of every file."""
+    # Its forgers use the values above.
+    from tests.vectors import lease_messages
+
     yield from _terms()
     yield from _licences()
+    yield from lease_messages.enrolments(IMAGE)
+    yield from lease_messages.machines(IMAGE)
+    yield from lease_messages.signed_receipts()
+    yield from lease_messages.signed_orders(CUSTODIAN, orders_of_each_kind())
 
 
 def _terms() -> Iterator[tuple[str, dict[str, object]]]:
@@ -123,6 +164,7 @@ def _licences() -> Iterator[tuple[str, dict[str, object]]]:
         "restarts": (b"restarts 0", b"restarts 1"),
         "lease": (LEASE.encode(), LEASE[::-1].encode()),
         "terms": (agreed().digest.hex.encode(), b"ee" * 32),
+        "machine": (MACHINE.hex().encode(), b"000b" + b"ee" * 32),
     }
     yield "licence", _licence(text, "signed")
     yield (
@@ -162,12 +204,14 @@ def _licence(
     expected: dict[str, object] = {"verdict": verdict}
     if verdict != "malformed":
         parsed = licence.parse(text)
-        reference = licence.policy_reference(parsed.lease, parsed.terms)
+        reference = licence.policy_reference(parsed.lease, parsed.terms, parsed.machine)
         expected |= {
             "policyDigest": licence.policy_digest(parsed.bounds, given).hex(),
             "policyRef": reference.hex(),
             "custodianName": keys.name_of(custodian).hex(),
-            "authPolicy": licence.sealed_policy(custodian, parsed.lease, parsed.terms).hex(),
+            "authPolicy": licence.sealed_policy(
+                custodian, parsed.lease, parsed.terms, parsed.machine
+            ).hex(),
             "receiptPolicy": licence.receipt_policy(given).hex(),
             "meterName": tpm_policy.counter_name(licence.METER_INDEX).hex(),
             "epochName": tpm_policy.counter_name(licence.EPOCH_INDEX).hex(),

@@ -5,19 +5,37 @@ The second computation is written from TPM 2.0 Part 2 and 3 with `struct`, and s
 
 import hashlib
 import json
+import ssl
 import struct
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aicert.appraisal.ak_chain import Root
+from aicert.appraisal.appraise import appraise
+from aicert.appraisal.policy import Firmware, Policy
 from aicert.errors import AicertError, EvidenceError
-from aicert.lease import keys, licence, terms
+from aicert.formats import certificate as certificates
+from aicert.frozen import replace
+from aicert.lease import enrolment, keys, licence, orders, receipts, serving, terms
+from aicert.lease.checks import RefusedError
+from aicert.lease.receipts import Heartbeat, Usage
+from aicert.leasing import enrolments
+from aicert.leasing import serving as judging
+from aicert.leasing.serving import Channel
+from tests.adversarial.forger import Scene
 from tests.vectors import leases
 
 PATHS = sorted(leases.FOLDER.glob("*.json"))
 # TPMA_NV of a counter: written, no DA, auth read, owner read, counter, auth write, owner write.
 COUNTER = 0x22060016
+HONEST = Scene()
+CONSISTENT = appraise(
+    certificates.parse(HONEST.get("file")), None, HONEST.get("policy"), at=HONEST.at
+)
 
 
 def test_regenerated_vectors_are_the_same_bytes() -> None:
@@ -116,6 +134,7 @@ def digests(text: str, values: dict[int, bytes], spki: str) -> dict[str, str]:
         b"aicert lease 1\0"
         + bytes.fromhex(fact["lease"])
         + bytes.fromhex(fact["terms"].removeprefix("sha256:"))
+        + bytes.fromhex(fact["machine"])
     )
     by_key = sha256(bytes(32) + struct.pack(">I", 0x16A) + key_name)
     while_serving = {index: value for index, value in values.items() if index != 14}
@@ -128,6 +147,86 @@ def digests(text: str, values: dict[int, bytes], spki: str) -> dict[str, str]:
         "meterName": names[0].hex(),
         "epochName": names[1].hex(),
     }
+
+
+@pytest.mark.parametrize("vector", [*of_kind("enrolment"), *of_kind("serving")])
+def test_a_machine_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
+    given, expected = vector["inputs"], vector["expected"]
+    assert refusal(lambda: judge(vector["kind"], given)) == expected.get("check")
+
+
+def judge(kind: str, given: dict[str, Any]) -> None:
+    agreed = terms.parse(given["terms"].encode())
+    rules = policy(given)
+    nonce, text = bytes.fromhex(given["nonce"]), given["text"].encode()
+    at = datetime.fromisoformat(given["at"])
+    if kind == "enrolment":
+        enrolments.appraise(enrolment.parse(text), agreed, rules, at=at, nonce=nonce)
+        return
+    channel = Channel(
+        nonce=nonce, spki=bytes.fromhex(given["spki"]), exporter=bytes.fromhex(given["exporter"])
+    )
+    # Of a certificate, only which model it is for.
+    certified = replace(CONSISTENT, subject={"model": str(agreed.model)})
+    judging.appraise(
+        serving.parse(text), channel, rules, lease=agreed.lease, certified=certified, at=at
+    )
+
+
+def policy(given: dict[str, Any]) -> Policy:
+    """What the vector accepts: one root, one image, one firmware."""
+    der = ssl.PEM_cert_to_DER_cert(given["root"])
+    root = Root(name="root", der=der, tier="measured-vm", simulated="qemu")
+    pcrs = {index: bytes.fromhex(given["image"][f"pcr{index}"]) for index in (4, 11)}
+    image = replace(leases.IMAGE, pcrs={**leases.IMAGE.pcrs, **pcrs})
+    firmware = {int(index): bytes.fromhex(value) for index, value in given["firmware"].items()}
+    return Policy(
+        name="vector", tier="measured-vm", roots=(root,), accepted=frozenset((image.digest,)),
+        images={image.digest: image}, firmware=(Firmware(name="firmware", pcrs=firmware),),
+    )  # fmt: skip
+
+
+def refusal(judge: Callable[[], object]) -> str | None:
+    """The check that says no, None if none does."""
+    try:
+        judge()
+    except RefusedError as error:
+        return error.check
+    return None
+
+
+@pytest.mark.parametrize("vector", of_kind("receipt"))
+def test_a_receipt_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
+    given, expected = vector["inputs"], vector["expected"]
+    receipt = receipts.parse(given["text"].encode())
+    values = licence.registers(leases.FIRMWARE, leases.IMAGE)
+    key = receipts.check_receipt_key(bytes.fromhex(given["receiptKey"]), values)
+    read = []
+    check = refusal(lambda: read.append(receipts.verify(receipt, key, licence.METER_INDEX)))
+    assert check == expected.get("check")
+    assert [one.value for one in read] == ([expected["meter"]] if check is None else [])
+
+
+@pytest.mark.parametrize("vector", of_kind("order"))
+def test_an_order_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
+    """Its signature is; what it answers is the machine's to compare."""
+    given, expected = vector["inputs"], vector["expected"]
+    signed = orders.parse(given["text"].encode())
+    order = orders.parse_order(signed.order)
+    custodian = keys.load_public(bytes.fromhex(given["custodian"]))
+    heartbeat = Heartbeat(
+        lease=order.lease, seq=order.seq, previous="0" * 64, nonce="0" * 64, boot=order.boot,
+        usage=Usage(),
+    )  # fmt: skip
+    check = refusal(
+        lambda: orders.accept(
+            signed, custodian, body=b"", heartbeat=heartbeat, terms=order.terms,
+            epoch=order.epoch, generation=0,
+        )
+    )  # fmt: skip
+    # Signed by the custodian, though no answer to that body.
+    assert check == expected.get("check", "order.answer")
+    assert expected.get("order", order.kind) == order.kind
 
 
 def test_the_folder_holds_nothing_else() -> None:

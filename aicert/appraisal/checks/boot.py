@@ -139,33 +139,38 @@ def _compare(
 
 
 def _matching(
-    accepted: Firmware, all_: Sequence[Firmware], quote: VerifiedQuote
+    accepted: Firmware, all_: Sequence[Firmware], quoted: Mapping[int, bytes]
 ) -> list[str] | None:
     """The sets in which the quoted values are, each register's in one; None if one is in none."""
     sets = [accepted, *(one for one in all_ if one.family and one.family == accepted.family)]
     matching: dict[str, None] = {}
     for index in accepted.pcrs:
-        names = [one.name for one in sets if one.pcrs.get(index) == quote.pcrs[index]]
+        names = [one.name for one in sets if one.pcrs.get(index) == quoted[index]]
         if not names:
             return None
         matching[names[0]] = None
     return list(matching)
 
 
+def check_firmware(policy: Policy, quoted: Mapping[int, bytes]) -> tuple[str, frozenset[int]]:
+    """Which firmware of the policy gave these registers, in words, and which were compared."""
+    if not policy.firmware:
+        raise UndecidedError(f"policy {policy.name} names no firmware values")
+    for accepted in policy.firmware:
+        matching = _matching(accepted, policy.firmware, quoted)
+        if matching is not None:
+            compared = ", ".join(str(index) for index in sorted(accepted.pcrs))
+            detail = f"PCRs {compared} match firmware {', '.join(matching)}"
+            return detail, frozenset(accepted.pcrs)
+    names = ", ".join(accepted.name for accepted in policy.firmware)
+    shown = "".join(f"\nquoted    PCR {i} sha256:{quoted[i].hex()}" for i in FIRMWARE_PCRS)
+    raise EvidenceError(f"the firmware is not one of those accepted: {names}{shown}")
+
+
 def _firmware(
     checklist: Checklist, policy: Policy, quote: VerifiedQuote | None
 ) -> frozenset[int] | None:
     def firmware(given: VerifiedQuote) -> tuple[str, frozenset[int]]:
-        if not policy.firmware:
-            raise UndecidedError(f"policy {policy.name} names no firmware values")
-        for accepted in policy.firmware:
-            matching = _matching(accepted, policy.firmware, given)
-            if matching is not None:
-                compared = ", ".join(str(index) for index in sorted(accepted.pcrs))
-                detail = f"PCRs {compared} match firmware {', '.join(matching)}"
-                return detail, frozenset(accepted.pcrs)
-        names = ", ".join(accepted.name for accepted in policy.firmware)
-        quoted = "".join(f"\nquoted    PCR {i} sha256:{given.pcrs[i].hex()}" for i in FIRMWARE_PCRS)
-        raise EvidenceError(f"the firmware is not one of those accepted: {names}{quoted}")
+        return check_firmware(policy, given.pcrs)
 
     return checklist.step("boot.firmware", firmware, quote, *_NEEDS)

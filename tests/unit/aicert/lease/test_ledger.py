@@ -50,6 +50,12 @@ def test_receipts_add_up_over_boots() -> None:
     assert ledger.meter == 99
 
 
+def test_a_boot_asks_for_its_half_before_it_serves() -> None:
+    asked: dict[str, Any] = {"changes": {"half_for": "ab" * 32}}
+    assert beat(opened(), 10, Usage(), **asked).seq == 1
+    assert beat(running(), 12, Usage(), boot=NEXT, reset=8, **asked).boot == NEXT
+
+
 def test_who_reads_afterwards_asks_for_no_nonce() -> None:
     assert beat(opened(), 10, Usage(), nonce=None).seq == 1
 
@@ -65,9 +71,12 @@ def test_who_reads_afterwards_asks_for_no_nonce() -> None:
         ("ledger.meter", {"value": 11}),
         ("ledger.meter", {"usage": Usage(tokens_in=1500, tokens_out=500, requests=2, ticks=3)}),
         ("ledger.boots", {"reset": 8}),
-        ("ledger.boots", {"restart": 1}),
+        ("receipt.boot", {"restart": 1}),
         ("ledger.boots", {"boot": NEXT}),
         ("ledger.boots", {"boot": NEXT, "reset": 6}),
+        # The broker's half is for a boot that begins.
+        ("ledger.boots", {"changes": {"half_for": "ab" * 32}}),
+        ("ledger.boots", {"changes": {"half_for": "ab" * 32}, "boot": NEXT, "reset": 8}),
         ("ledger.clock", {"clock": 999}),
         ("ledger.clock", {"clock": 999, "boot": NEXT, "reset": 8, "usage": Usage()}),
         ("ledger.tokens", {"usage": Usage(tokens_in=1501, tokens_out=500, requests=2, ticks=2)}),

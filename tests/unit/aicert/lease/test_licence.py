@@ -6,7 +6,17 @@ from aicert.errors import EvidenceError
 from aicert.formats.measurement import ZERO
 from aicert.frozen import replace
 from aicert.lease import licence
-from tests.vectors.leases import BOUNDS, CUSTODIAN, FIRMWARE, IMAGE, LEASE, STRANGER, agreed, signed
+from tests.vectors.leases import (
+    BOUNDS,
+    CUSTODIAN,
+    FIRMWARE,
+    IMAGE,
+    LEASE,
+    MACHINE,
+    STRANGER,
+    agreed,
+    signed,
+)
 
 PUBLIC = CUSTODIAN.public_key()
 VALUES = licence.registers(FIRMWARE, IMAGE)
@@ -14,8 +24,8 @@ VALUES = licence.registers(FIRMWARE, IMAGE)
 
 def issued(**changes: Any) -> licence.Licence:
     given: dict[str, Any] = {
-        "lease": LEASE, "terms": agreed().digest, "image": IMAGE, "firmware": FIRMWARE,
-        "bounds": BOUNDS,
+        "lease": LEASE, "terms": agreed().digest, "machine": MACHINE, "image": IMAGE,
+        "firmware": FIRMWARE, "bounds": BOUNDS,
     }  # fmt: skip
     return licence.issue(CUSTODIAN, **given | changes)
 
@@ -50,6 +60,7 @@ def test_a_licence_for_a_machine_that_measures_nothing() -> None:
         {"bounds": replace(BOUNDS, restarts=1)},
         {"lease": "0" * 32},
         {"terms": agreed(tick_tokens=1).digest},
+        {"machine": b"\x00\x0b" + bytes(32)},
     ],
 )
 def test_licence_tpm_refuses_an_edited_licence(changes: dict[str, Any]) -> None:
@@ -92,6 +103,7 @@ def test_the_key_of_receipts_signs_while_the_machine_serves_and_not_after_a_stop
         (b"budget 812", b"budget 9223372036854775808", "below 2\\^63"),
         (b"resets 4", b"resets 4294967296", "below 2\\^32"),
         (b"image sha256:", b"image dirHash:", "not in its one form"),
+        (b"machine 000b", b"machine 000c", "not in its one form"),
         (b"signature 30", b"signature 31", "no ECDSA signature"),
         (b"signature ", b"note\nsignature ", "not in its one form"),
     ],

@@ -77,6 +77,7 @@ def test_a_receipts_line_has_one_form(old: bytes, new: bytes, message: str) -> N
         (receipt(BODY, index=licence.EPOCH_INDEX), "receipt.index"),
         (replace(receipt(BODY), body=BODY + b" "), "receipt.body"),
         (receipt(BODY, extra=b""), "receipt.body"),
+        (receipt(BODY, restart=1), "receipt.boot"),
     ],
 )
 def test_an_edited_receipt_is_refused_by_its_check(changed: Receipt, check: str) -> None:

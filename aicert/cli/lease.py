@@ -1,0 +1,381 @@
+"""`aicert lease`: pack a certified model, issue a licence for a machine, add receipts up.
+
+Exit codes as everywhere: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line.
+"""
+
+import argparse
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aicert.cli.terminal import EXITS, add_format, complain, help_formatter
+from aicert.cli.verify import add_policy_options, appraised, show_result
+from aicert.errors import ConfigError, ToolError
+from aicert.text import counted, safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aicert.cli.terminal import Subparsers, Write
+    from aicert.lease.custody import Secrets
+    from aicert.lease.terms import Terms
+    from aicert.leasing.accounts import Account
+    from aicert.leasing.enrolments import Enrolled
+    from aicert.leasing.granting import Issued
+    from aicert.leasing.packing import Packed
+
+_LEASE = """\
+Lease a certified model: whoever borrows it runs it in a measured machine, and its TPM counts.
+
+  aicert lease pack certificate.json model/ -o leases/bot
+  aicert lease issue enrolment.json --lease leases/bot --budget 5M --until 30d -o issued/
+  aicert lease receipts receipts.jsonl --lease leases/bot --enrolment enrolment.json
+"""
+_PACK = """\
+Check the certificate against the model, and if it passes encrypt the model's certified files.
+
+  aicert lease pack certificate.json model/ -o leases/bot --policy confidential
+
+DIR gets what a borrower needs: encrypted files, header, terms, certificate. DIR.keys gets what
+opens them: it stays with you.
+"""
+_ISSUE = """\
+Judge a machine's enrolment by your policy and, if it says yes, write a licence for it and the half
+of the key that its TPM keeps.
+
+  aicert lease issue enrolment.json --lease leases/bot --budget 5M --until 30d -o issued/
+
+The budget counts from the meter that the machine showed, the time by its TPM's clock, which only
+runs while the machine does. A licence says nothing of other machines or images.
+"""
+_RECEIPTS = """\
+Verify receipts of one lease, put them in order and add them up. Lost, copied and edited ones, and
+state that was put back, are refused.
+
+  aicert lease receipts receipts.jsonl --lease leases/bot --enrolment enrolment.json --policy P
+"""
+# What may be said of a lease whose whole key the TPM holds.
+OFFLINE = (
+    "offline: whoever can put the TPM's state back can use the budget again; the count and the end "
+    "hold only where nobody can"
+)
+BROKER = "the broker's half of the key, without which the machine opens nothing"
+MAX_RECEIPTS = 1 << 28
+
+
+def add_command(commands: "Subparsers") -> None:
+    """Add `lease` and its commands to the parser of `aicert`."""
+    lease = commands.add_parser(
+        "lease",
+        help="lease a certified model: pack, issue, receipts",
+        description=_LEASE,
+        epilog=EXITS,
+        formatter_class=help_formatter,
+    )
+    parts = lease.add_subparsers(dest="part", required=True, metavar="COMMAND")
+    _add_pack(parts)
+    _add_issue(parts)
+    _add_receipts(parts)
+
+
+def _parser(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = parts.add_parser(
+        name, help=help_, description=text, epilog=EXITS, formatter_class=help_formatter
+    )
+    return parser
+
+
+def _add_pack(parts: "Subparsers") -> None:
+    parser = _parser(parts, "pack", "encrypt a certified model for a lease", _PACK)
+    add = parser.add_argument
+    add("certificate", metavar="CERT", help="the certificate file")
+    add("model", metavar="MODEL_DIR", help="the model's directory")
+    add("-o", "--output", metavar="DIR", required=True, help="the new bundle; keys in DIR.keys")
+    add("--offline", action="store_true", help="the TPM alone opens it, with no broker's half")
+    add("--tick-tokens", metavar="N", type=int, default=1000, help="tokens a tick of the meter")
+    add("--max-output-tokens", metavar="N", type=int, default=4096, help="of one answer")
+    add("--heartbeat-seconds", metavar="N", type=int, default=60, help="between two receipts")
+    add("--egress-bytes-per-token", metavar="N", type=int, default=16,
+        help="most bytes of an answer for each paid token")  # fmt: skip
+    add_policy_options(parser)
+    add_format(parser)
+    parser.set_defaults(run=_pack)
+
+
+def _add_issue(parts: "Subparsers") -> None:
+    parser = _parser(parts, "issue", "issue a licence for an enrolled machine", _ISSUE)
+    add = parser.add_argument
+    _add_machine(parser)
+    add("--budget", metavar="TOKENS", required=True, help="5M, 500k or a number")
+    add("--until", metavar="DURATION", required=True, help="30d, 12h or 90m of running time")
+    add("--boots", metavar="N", type=int, default=1, help="starts after the one that enrolled")
+    add("--offline", action="store_true", help="you know what an offline lease does not promise")
+    add("-o", "--output", metavar="DIR", required=True, help="where licence and blob are written")
+    add_format(parser)
+    parser.set_defaults(run=_issue)
+
+
+def _add_receipts(parts: "Subparsers") -> None:
+    parser = _parser(parts, "receipts", "verify receipts and add them up", _RECEIPTS)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="receipts, one a line")
+    _add_machine(parser, option=True)
+    add_format(parser)
+    parser.set_defaults(run=_receipts)
+
+
+def _add_machine(parser: argparse.ArgumentParser, *, option: bool = False) -> None:
+    """Add the enrolment, the lease, and the options of whoever judges a machine."""
+    add = parser.add_argument
+    if option:
+        add("--enrolment", metavar="FILE", required=True, help="of the machine that served")
+    else:
+        add("enrolment", metavar="ENROLMENT", help="what the machine showed")
+    add("--lease", metavar="DIR", required=True, help="the lease's bundle, with terms.toml")
+    add("--policy", default="default", help="default, google, local, qemu or a policy file")
+    add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
+    add("--image-lock", metavar="L", help="the lock of a serving image that you accept")
+    add("--nonce", metavar="HEX", help="your challenge, which the machine had to answer")
+    add("--at", metavar="TIME", help="judge the validity of X.509 certificates at this time")
+
+
+def _pack(options: argparse.Namespace, say: "Write") -> int:
+    from aicert.cli.progress import Progress
+    from aicert.lease import terms
+    from aicert.leasing import packing
+    from aicert.verifier.verify import read_certificate
+
+    certificate = read_certificate(options.certificate)
+    result = appraised(options, certificate)
+    if result.verdict != "passed":
+        return show_result(result, options.format)
+    allowed = packing.Allowed(
+        tick_tokens=options.tick_tokens,
+        routes=terms.ROUTES,
+        max_output_tokens=options.max_output_tokens,
+        heartbeat_seconds=options.heartbeat_seconds,
+        egress_bytes_per_token=options.egress_bytes_per_token,
+        is_offline=options.offline,
+    )
+    folder = Path(options.output)
+    with Progress(options.model, complain) as progress:
+        packed = packing.pack(certificate, Path(options.model), folder, allowed, progress.on_bytes)
+    if options.format == "json":
+        say(_packed_json(packed, folder))
+    else:
+        verdict = f"{_tier(result.tier or '')}, policy {safe(result.policy)}"
+        say(_lines([("PASSED", verdict)]) + _packed_text(packed, folder))
+    return 0
+
+
+def _packed_json(packed: "Packed", folder: Path) -> str:
+    from aicert.leasing.packing import keys_path
+
+    document = {
+        "lease": packed.terms.lease,
+        "terms": str(packed.terms.digest),
+        "model": str(packed.terms.model),
+        "files": len(packed.header.files),
+        "bytes": sum(file.size for file in packed.header.files),
+        "keys": str(keys_path(folder)),
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _packed_text(packed: "Packed", folder: Path) -> str:
+    from aicert.lease.terms import TPM_ALONE
+    from aicert.leasing.packing import keys_path
+
+    files = packed.header.files
+    size = sum(file.size for file in files)
+    paid = -(-size // packed.terms.egress_bytes_per_token)
+    facts = [
+        ("lease", packed.terms.lease),
+        ("terms", str(packed.terms.digest)),
+        ("model", f"{packed.terms.model}, {counted(len(files), 'file')}, {size} bytes"),
+        ("egress", f"answers to {paid} paid tokens carry as many bytes as the model has"),
+        ("bundle", safe(str(folder))),
+        ("keys", f"{safe(str(keys_path(folder)))}: whoever has this file has the model"),
+    ]
+    if packed.terms.key == TPM_ALONE:
+        facts.append(("Omits", OFFLINE))
+    return _lines(facts)
+
+
+def _lines(facts: "Sequence[tuple[str, str]]") -> str:
+    return "".join(f"{word:<10}{text}\n" for word, text in facts)
+
+
+def _terms(folder: Path) -> "Terms":
+    from aicert.files.bounded import read_bounded
+    from aicert.lease import bundle, terms
+
+    return terms.parse(read_bounded(folder / bundle.TERMS, terms.MAX_BYTES, "terms"))
+
+
+def _secrets(folder: Path) -> "Secrets":
+    from aicert.files.bounded import read_bounded
+    from aicert.lease import custody
+    from aicert.leasing import packing
+
+    path = packing.keys_path(folder)
+    return custody.parse(read_bounded(path, custody.MAX_BYTES, "keys"))
+
+
+def _machine(options: argparse.Namespace, terms: "Terms") -> "Enrolled":
+    """The machine of the enrolment, if the policy says yes."""
+    from aicert.files.bounded import read_bounded
+    from aicert.lease import enrolment
+    from aicert.leasing import enrolments
+    from aicert.verifier import verify as api
+
+    policy = api.choose_policy(options.policy, root=options.root, image=options.image_lock)
+    data = read_bounded(options.enrolment, enrolment.MAX_BYTES, "enrolment")
+    return enrolments.appraise(
+        enrolment.parse(data),
+        terms,
+        policy,
+        at=api.time_of_appraisal(options.at),
+        nonce=api.expected_nonce(options.nonce),
+    )
+
+
+def _issue(options: argparse.Namespace, say: "Write") -> int:
+    from aicert.lease import blob, licence
+    from aicert.leasing import granting
+
+    budget, duration = granting.tokens(options.budget), granting.seconds(options.until)
+    if not 0 <= options.boots <= granting.MAX_MORE_BOOTS:
+        raise ConfigError(f"--boots is from 0 to {granting.MAX_MORE_BOOTS}")
+    bundle = Path(options.lease)
+    terms = _terms(bundle)
+    machine = _machine(options, terms)
+    issued = granting.issue(
+        _secrets(bundle),
+        terms,
+        machine,
+        budget=budget,
+        duration=duration,
+        boots=options.boots,
+        is_offline=options.offline,
+    )
+    folder = Path(options.output)
+    _write_new(folder, {"licence": licence.emit(issued.licence), "blob": blob.emit(issued.blob)})
+    say(
+        _issued_json(issued, machine, terms)
+        if options.format == "json"
+        else _issued_text(issued, machine, terms, options)
+    )
+    return 0
+
+
+def _issued_json(issued: "Issued", machine: "Enrolled", terms: "Terms") -> str:
+    bounds = issued.licence.bounds
+    document = {
+        "lease": terms.lease,
+        "tier": machine.tier,
+        "image": str(issued.licence.image or "none"),
+        "meter": machine.meter.value,
+        "budget": bounds.budget,
+        "epoch": bounds.epoch,
+        "clock": bounds.clock,
+        "resets": bounds.resets,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _issued_text(
+    issued: "Issued", machine: "Enrolled", terms: "Terms", options: argparse.Namespace
+) -> str:
+    image = "none" if machine.image is None else machine.image.name
+    tokens, meter = issued.ticks * terms.tick_tokens, machine.meter.value
+    more = counted(options.boots, "boot")
+    folder = safe(options.output)
+    facts = [
+        ("machine", f"{_machine_text(machine)}, image {safe(image)}"),
+        ("budget", f"{tokens} tokens: meter {meter} to {issued.licence.bounds.budget}"),
+        ("until", f"{safe(options.until)} of running time, in this boot and {more} more"),
+        ("wrote", f"{folder}/licence, {folder}/blob"),
+    ]
+    facts.append(("Omits", OFFLINE if options.offline else BROKER))
+    return _lines(facts)
+
+
+def _write_new(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files to a directory that may exist; none of them may."""
+    for path in (folder / name for name in files):
+        if os.path.lexists(path):
+            hint = f"mkdir -p {shlex.quote(str(folder))}-new"
+            raise ConfigError(f"{str(path)!a} exists already", hint=hint)
+    try:
+        folder.mkdir(exist_ok=True)
+        for name, data in files.items():
+            with (folder / name).open("xb") as stream:
+                stream.write(data)
+    except OSError as error:
+        raise ToolError(f"cannot write {str(folder)!a}: {error.strerror}") from None
+
+
+def _tier(tier: str) -> str:
+    from aicert.appraisal.result import below_vtpm
+
+    return f"tier {tier}{' (the operator could have forged this)' if below_vtpm(tier) else ''}"
+
+
+def _machine_text(machine: "Enrolled") -> str:
+    return f"{_tier(machine.tier)}, root {safe(machine.root)}"
+
+
+def _receipts(options: argparse.Namespace, say: "Write") -> int:
+    from aicert.files.bounded import read_bounded
+    from aicert.leasing import accounts
+
+    terms = _terms(Path(options.lease))
+    machine = _machine(options, terms)
+    given = [
+        receipt
+        for path in options.files
+        for receipt in accounts.parse_lines(read_bounded(path, MAX_RECEIPTS, "receipts"))
+    ]
+    account = accounts.account(terms, machine, given)
+    say(_account_json(account) if options.format == "json" else _account_text(account, machine))
+    return 0
+
+
+def _account_json(account: "Account") -> str:
+    total, ledger, ending = account.total, account.ledger, account.ending
+    document = {
+        "lease": ledger.terms.lease,
+        "receipts": account.count,
+        "boots": account.boots,
+        "tokens": {
+            "in": total.tokens_in, "out": total.tokens_out, "refused": total.tokens_refused,
+        },
+        "requests": total.requests,
+        "ticks": total.ticks,
+        "meter": {"first": account.first.value, "last": ledger.meter},
+        "head": ledger.head,
+        "ended": None if ending is None else {"order": ending.order.kind, "epoch": ending.epoch},
+    }  # fmt: skip
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _account_text(account: "Account", machine: "Enrolled") -> str:
+    total, ledger, ending = account.total, account.ledger, account.ending
+    tokens = f"{total.tokens_in} in, {total.tokens_out} out, {total.tokens_refused} refused"
+    ticks = f"{counted(total.ticks, 'tick')} of {ledger.terms.tick_tokens} tokens"
+    ended = "no kill receipt is here"
+    if ending is not None:
+        ended = f"by order {ending.order.kind}: the epoch is {ending.epoch} since"
+    return _lines(
+        [
+            ("lease", ledger.terms.lease),
+            ("machine", _machine_text(machine)),
+            ("receipts", f"{account.count} in a row, of {counted(account.boots, 'boot')}"),
+            ("tokens", f"{tokens}, of {counted(total.requests, 'request')}"),
+            ("meter", f"{account.first.value} to {ledger.meter}, {ticks} receipted"),
+            ("ended", ended),
+            ("Omits", "what was served after the last receipt here"),
+        ]
+    )

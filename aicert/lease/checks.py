@@ -1,0 +1,51 @@
+"""The checks of leases by their ids, and the error of one that says no.
+
+A check that fails is exit code 1, as everywhere; what cannot be read stays an EvidenceError, and
+what cannot be judged an UndecidedError.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from aicert.errors import EvidenceError, UndecidedError
+
+CHECKS: Final = (
+    # The machine's, of what it is given.
+    "bundle.header", "bundle.chunks", "bundle.files", "terms.digest", "licence.tpm",
+    "order.signature", "order.answer", "order.epoch",
+    # The custodian's, of a machine that enrols.
+    "enrol.nonce", "enrol.chain", "enrol.tier", "enrol.quote", "enrol.image", "enrol.firmware",
+    "enrol.registers", "enrol.policy-ak", "enrol.storage-key", "enrol.counters",
+    # The consumer's, of a machine that serves.
+    "serve.fresh", "serve.chain", "serve.tier", "serve.quote", "serve.image", "serve.firmware",
+    "serve.channel", "serve.lease", "serve.terms", "serve.model", "serve.registers", "serve.boot",
+    # Of each receipt.
+    "receipt.signature", "receipt.form", "receipt.index", "receipt.body", "receipt.boot",
+    "receipt.fresh",
+    "ledger.successor", "ledger.meter", "ledger.clock", "ledger.boots", "ledger.tokens",
+    "ledger.state",
+)  # fmt: skip
+
+
+class RefusedError(EvidenceError):
+    """A check of CHECKS that says no; `check` is its id."""
+
+    exit_code = 1
+
+    def __init__(self, check: str, detail: str) -> None:
+        if check not in CHECKS:
+            raise ValueError(f"no check of leases is named {check}")
+        super().__init__(f"{check}: {detail}")
+        self.check = check
+
+
+@contextmanager
+def checking(check: str) -> Iterator[None]:
+    """What is refused inside, without a check of its own, is refused by `check`."""
+    try:
+        yield
+    except (UndecidedError, RefusedError):
+        raise
+    except EvidenceError as error:
+        raise RefusedError(check, error.message) from None

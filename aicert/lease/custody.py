@@ -1,0 +1,81 @@
+"""What the custodian of a lease keeps to itself: both halves of the content key, and the lease key.
+
+One file, `DIR.keys`, which only its owner may read. Nothing of it has a representation, and no
+error repeats it.
+"""
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from aicert.errors import EvidenceError
+from aicert.formats import strict_json
+from aicert.formats.strict_json import Fields
+from aicert.lease import keys
+from aicert.lease.blob import HALF_BYTES
+from aicert.lease.bundle import NO_BROKER
+from aicert.lease.receipts import hex_field
+from aicert.lease.terms import LEASE_DIGITS
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+VERSION: Final = 1
+MAX_BYTES: Final = 4096
+MAX_PEM: Final = 1024
+
+
+class Secrets:
+    """The secrets of one lease."""
+
+    __slots__ = ("broker_half", "key", "lease", "tpm_half")
+
+    def __init__(
+        self, *, lease: str, key: "EllipticCurvePrivateKey", tpm_half: bytes, broker_half: bytes
+    ) -> None:
+        self.lease = lease
+        self.key = key
+        self.tpm_half = tpm_half
+        self.broker_half = broker_half
+
+    def __repr__(self) -> str:
+        return f"Secrets(lease={self.lease!r})"
+
+
+def drawn(*, offline: bool) -> Secrets:
+    """Fresh secrets of a new lease; one that runs offline has no broker's half."""
+    return Secrets(
+        lease=secrets.token_hex(LEASE_DIGITS // 2),
+        key=keys.generate(),
+        tpm_half=secrets.token_bytes(HALF_BYTES),
+        broker_half=NO_BROKER if offline else secrets.token_bytes(HALF_BYTES),
+    )
+
+
+def emit(kept: Secrets) -> bytes:
+    """The file's bytes."""
+    return strict_json.dumps(
+        {
+            "brokerHalf": kept.broker_half.hex(),
+            "key": keys.private_pem(kept.key).decode("ascii"),
+            "lease": kept.lease,
+            "tpmHalf": kept.tpm_half.hex(),
+            "version": VERSION,
+        }
+    )
+
+
+def parse(data: bytes) -> Secrets:
+    """Read the file; EvidenceError for anything that was not written by `emit`."""
+    what = "the custodian's keys"
+    fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_BYTES), what)
+    fields.const("version", VERSION)
+    kept = Secrets(
+        lease=hex_field(fields, "lease", LEASE_DIGITS),
+        key=keys.load_private(fields.text("key", max_length=MAX_PEM).encode()),
+        tpm_half=bytes.fromhex(hex_field(fields, "tpmHalf")),
+        broker_half=bytes.fromhex(hex_field(fields, "brokerHalf")),
+    )
+    fields.done()
+    if emit(kept) != data:
+        raise EvidenceError(f"{what} are not in their one form")
+    return kept

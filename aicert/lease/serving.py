@@ -1,0 +1,173 @@
+"""What a serving machine says of itself in the attested channel, and what it measured of it.
+
+    {"boots":3,"certificate":"sha256:77aa…","image":"sha256:9a10…","lease":"719013b3…",
+     "model":"dirHash:8e1f…","receiptKey":"000b…","terms":"sha256:44c1…"}
+
+Evidence is asked for after the TLS 1.3 handshake, on that very connection. The quote's extraData
+binds the consumer's nonce, the TLS key, the connection's exporter (RFC 9266) and the statement: the
+key alone would accept a relay that holds a stolen one, an exporter alone can be reflected.
+
+The key of receipts signs the same, with the meter: its clock says whether the TPM was resumed. A
+TPM2_Startup(STATE) brings back all registers of a machine that served, for whatever system runs
+then; the attestation key may be of a hierarchy whose counts of resumes are disguised.
+Canonical JSON; reading proves nothing (`aicert.leasing` judges).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+from aicert.errors import EvidenceError
+from aicert.formats import strict_json
+from aicert.formats.certificate import Signed
+from aicert.formats.digest import Digest, is_hex
+from aicert.formats.dsse import b64decode, b64encode
+from aicert.formats.measurement import QUOTED_PCRS, replay
+from aicert.formats.strict_json import Fields
+from aicert.formats.tpm import NAME_BYTES
+from aicert.frozen import dataclass
+from aicert.lease import terms
+from aicert.lease.enrolment import (
+    MAX_BYTES,
+    CertifiedPublic,
+    certified_json,
+    read_certified,
+    read_chain,
+    read_signed,
+    signed_json,
+)
+from aicert.lease.receipts import hex_field
+from aicert.lease.terms import LEASE_DIGITS
+
+CONTEXT: Final = b"aicert serve v1\0"
+WHAT: Final = "the evidence of a serving machine"
+EXPORTER_LABEL: Final = b"EXPORTER-Channel-Binding"
+EXPORTER_BYTES: Final = 32
+MAX_STATEMENT: Final = 4096
+SERVING: Final = b"serving\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """`image`: the digest of the image's lock, None where nothing measures a boot; `receipt_key`:
+    the Name of the key that receipts are signed with, in hex.
+    """
+
+    lease: str
+    terms: Digest
+    model: Digest
+    certificate: Digest
+    image: Digest | None
+    receipt_key: str
+    boots: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """`terms` and `statement`: their bytes. `pcrs`: SHA-256 bank, 0 to 15. `meter`: what the key of
+    receipts certified of it, over the quote's extraData.
+    """
+
+    nonce: bytes
+    ak_chain: tuple[bytes, ...]
+    quote: Signed
+    pcrs: Mapping[int, bytes]
+    receipt_key: CertifiedPublic
+    meter: Signed
+    terms: bytes
+    statement: bytes
+
+
+def events(terms_bytes: bytes, model: Digest) -> list[bytes]:
+    """PCR 14 of a machine that serves: the terms, the model as it was read, `serving`."""
+    return [terms_bytes, f"model {model}\n".encode("ascii"), SERVING]
+
+
+def serving_register(terms_bytes: bytes, model: Digest) -> bytes:
+    """The value of PCR 14 after these."""
+    return replay(events(terms_bytes, model))
+
+
+def stopped_event(reason: str) -> bytes:
+    """What is measured into PCR 8 when serving ends; nothing is opened or signed after it."""
+    return f"stopped {reason}\n".encode("ascii")
+
+
+def quote_extra_data(nonce: bytes, spki: bytes, exporter: bytes, statement: bytes) -> bytes:
+    """extraData of the quote: this consumer's nonce, TLS key and connection, this statement."""
+    if len(nonce) != 32 or len(exporter) != EXPORTER_BYTES:
+        raise EvidenceError("a channel binds a nonce and an exporter of 32 bytes each")
+    digests = hashlib.sha256(spki).digest(), hashlib.sha256(statement).digest()
+    return hashlib.sha256(CONTEXT + nonce + digests[0] + exporter + digests[1]).digest()
+
+
+def emit_statement(statement: Statement) -> bytes:
+    """The statement's bytes."""
+    return strict_json.dumps(
+        {
+            "boots": statement.boots,
+            "certificate": str(statement.certificate),
+            "image": str(statement.image or "none"),
+            "lease": statement.lease,
+            "model": str(statement.model),
+            "receiptKey": statement.receipt_key,
+            "terms": str(statement.terms),
+        }
+    )
+
+
+def parse_statement(data: bytes) -> Statement:
+    """Read a statement in its one form, else EvidenceError."""
+    what = "the serving statement"
+    fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_STATEMENT), what)
+    image = fields.text("image")
+    statement = Statement(
+        lease=hex_field(fields, "lease", LEASE_DIGITS),
+        terms=Digest.parse(fields.text("terms")),
+        model=Digest.parse(fields.text("model")),
+        certificate=Digest.parse(fields.text("certificate")),
+        image=None if image == "none" else Digest.parse(image),
+        receipt_key=fields.text("receiptKey"),
+        boots=fields.integer("boots", low=1),
+    )
+    fields.done()
+    if not is_hex(statement.receipt_key, 2 * NAME_BYTES) or emit_statement(statement) != data:
+        raise EvidenceError(f"{what} is not in canonical form")
+    return statement
+
+
+def emit(evidence: Evidence) -> bytes:
+    """What is sent over the channel."""
+    return strict_json.dumps(
+        {
+            "akChain": [b64encode(der) for der in evidence.ak_chain],
+            "meter": signed_json(evidence.meter),
+            "nonce": evidence.nonce.hex(),
+            "pcrs": {str(index): value.hex() for index, value in evidence.pcrs.items()},
+            "quote": signed_json(evidence.quote),
+            "receiptKey": certified_json(evidence.receipt_key),
+            "statement": b64encode(evidence.statement),
+            "terms": b64encode(evidence.terms),
+        }
+    )
+
+
+def parse(data: bytes) -> Evidence:
+    """Read evidence in its one form, else EvidenceError."""
+    fields = Fields(strict_json.loads(data, what=WHAT, max_bytes=MAX_BYTES), WHAT)
+    pcrs = fields.fields("pcrs")
+    evidence = Evidence(
+        nonce=bytes.fromhex(hex_field(fields, "nonce")),
+        ak_chain=read_chain(fields),
+        quote=read_signed(fields.fields("quote")),
+        pcrs={index: bytes.fromhex(hex_field(pcrs, str(index))) for index in QUOTED_PCRS},
+        receipt_key=read_certified(fields.fields("receiptKey")),
+        meter=read_signed(fields.fields("meter")),
+        terms=b64decode(fields, "terms", max_bytes=terms.MAX_BYTES),
+        statement=b64decode(fields, "statement", max_bytes=MAX_STATEMENT),
+    )
+    pcrs.done()
+    fields.done()
+    if emit(evidence) != data:
+        raise EvidenceError(f"{WHAT} is not in canonical form")
+    return evidence

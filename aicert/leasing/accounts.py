@@ -1,0 +1,142 @@
+"""Add up the receipts of one lease: in the order that they continue one another, each verified.
+
+Whoever keeps receipts may have lost some, have two files of the same ones, or have been given
+copies of a machine that ran twice. Receipts are put in order by what each says of the one before;
+equal ones count once. What follows from nothing that is here, and two that continue the same one,
+are refused (`ledger.successor`). A kill receipt, about the epoch, ends the account.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from aicert.errors import EvidenceError
+from aicert.formats.tpm import CounterReading
+from aicert.frozen import dataclass
+from aicert.lease import ledger as ledgers
+from aicert.lease import licence, orders, receipts, tpm_policy
+from aicert.lease.checks import RefusedError
+from aicert.lease.ledger import Ledger
+from aicert.lease.orders import Order
+from aicert.lease.receipts import Heartbeat, Receipt, Usage
+from aicert.lease.terms import Terms
+from aicert.leasing.enrolments import Enrolled
+
+# A heartbeat a minute for a year.
+MAX_RECEIPTS: Final = 600_000
+MAX_LINE: Final = receipts.MAX_RECEIPT + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What a kill receipt proves: the order that the machine obeyed, and the epoch since."""
+
+    order: Order
+    epoch: int
+    clock: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Receipts that add up. `count` and `boots`: how many there are; `first`: the enrolment."""
+
+    ledger: Ledger
+    first: CounterReading
+    count: int
+    boots: int
+    ending: Ending | None
+
+    @property
+    def total(self) -> Usage:
+        """Everything that was served."""
+        return self.ledger.total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Beat:
+    body: bytes
+    heartbeat: Heartbeat
+    reading: CounterReading
+
+
+def parse_lines(data: bytes) -> list[Receipt]:
+    """The receipts of a file, one a line; EvidenceError names the line that is none."""
+    lines = data.split(b"\n")
+    if lines.pop():
+        raise EvidenceError("a file of receipts ends in a whole line")
+    if len(lines) > MAX_RECEIPTS:
+        raise EvidenceError(f"there are more than {MAX_RECEIPTS} receipts")
+    read = []
+    for number, line in enumerate(lines, 1):
+        try:
+            read.append(receipts.parse(line))
+        except EvidenceError as error:
+            raise EvidenceError(f"line {number}: {error.message}") from None
+    return read
+
+
+def account(terms: Terms, machine: Enrolled, given: Iterable[Receipt]) -> Account:
+    """All receipts of the enrolled machine, verified and in order; RefusedError names the check."""
+    beats: dict[str, _Beat] = {}
+    endings: dict[bytes, tuple[Receipt, CounterReading]] = {}
+    for receipt in given:
+        if _is_about_the_epoch(receipt):
+            reading = receipts.verify(receipt, machine.receipt_key, licence.EPOCH_INDEX)
+            endings[receipt.body] = (receipt, reading)
+        else:
+            _put(beats, receipt, machine)
+    ledger = ledgers.opened(terms, machine.meter)
+    boots = set()
+    while ledger.head in beats:
+        beat = beats.pop(ledger.head)
+        ledger = ledgers.after(ledger, beat.body, beat.heartbeat, beat.reading, None)
+        boots.add(beat.heartbeat.boot)
+    if beats:
+        first = min(beat.heartbeat.seq for beat in beats.values())
+        raise RefusedError(
+            "ledger.successor",
+            f"receipt {first} follows none that is here, and the last before it is {ledger.seq}",
+        )
+    return Account(
+        ledger=ledger,
+        first=machine.meter,
+        count=ledger.seq,
+        boots=len(boots),
+        ending=_ending(ledger, machine, endings),
+    )
+
+
+def _put(beats: dict[str, _Beat], receipt: Receipt, machine: Enrolled) -> None:
+    reading = receipts.verify(receipt, machine.receipt_key, licence.METER_INDEX)
+    heartbeat = receipts.parse_heartbeat(receipt.body)
+    other = beats.get(heartbeat.previous)
+    if other is not None and other.body != receipt.body:
+        raise RefusedError(
+            "ledger.successor",
+            f"receipts {other.heartbeat.seq} and {heartbeat.seq} continue the same one: the "
+            "machine's state ran twice",
+        )
+    beats[heartbeat.previous] = _Beat(body=receipt.body, heartbeat=heartbeat, reading=reading)
+
+
+def _is_about_the_epoch(receipt: Receipt) -> bool:
+    # Decides only what the receipt is verified as, which it then is.
+    return tpm_policy.counter_name(licence.EPOCH_INDEX) in receipt.attest
+
+
+def _ending(
+    ledger: Ledger, machine: Enrolled, endings: dict[bytes, tuple[Receipt, CounterReading]]
+) -> Ending | None:
+    if not endings:
+        return None
+    if len(endings) > 1:
+        raise RefusedError("ledger.state", "there are kill receipts for two orders")
+    ((receipt, reading),) = endings.values()
+    order = orders.parse_order(receipt.body)
+    if (order.lease, order.terms) != (ledger.terms.lease, ledger.terms.digest):
+        raise RefusedError("ledger.state", "the kill receipt is for a different lease")
+    if order.kind == orders.GRANT:
+        raise RefusedError("ledger.state", "the kill receipt is for an order that ends nothing")
+    # Before anything is told of an end, the machine raises the epoch: no old licence opens again.
+    if reading.value <= max(order.epoch, machine.epoch.value):
+        raise RefusedError("ledger.state", "the epoch was not raised for the kill receipt")
+    return Ending(order=order, epoch=reading.value, clock=reading.clock.clock)

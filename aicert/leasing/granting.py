@@ -1,0 +1,118 @@
+"""Issue a licence to an enrolled machine, and the blob that it opens.
+
+A licence bounds the meter that the enrolment showed, in ticks, and the TPM's clock, which only runs
+while the machine has power. It names the registers of the image and firmware that were enrolled.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from aicert.errors import ConfigError
+from aicert.formats.tpm import sha256_name
+from aicert.frozen import dataclass
+from aicert.lease import blob, keys, licence
+from aicert.lease.blob import Blob
+from aicert.lease.custody import Secrets
+from aicert.lease.licence import MAX_BOOTS, MAX_COUNT, Bounds, Licence
+from aicert.lease.terms import TPM_ALONE, Terms
+from aicert.leasing.enrolments import Enrolled
+
+_UNITS: Final[Mapping[str, int]] = MappingProxyType(
+    {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+)
+_SECONDS: Final[Mapping[str, int]] = MappingProxyType({"m": 60, "h": 3600, "d": 86_400})
+# More of either is a mistake of the keyboard.
+MAX_TOKENS: Final = 10**15
+MAX_SECONDS: Final = 10 * 366 * 86_400
+MAX_MORE_BOOTS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """What the borrower gets. `ticks`: how many the meter may still go."""
+
+    licence: Licence
+    blob: Blob
+    ticks: int
+
+
+def tokens(text: str) -> int:
+    """`5M`, `500k`, `2G` or a plain number of tokens."""
+    unit = text[-1:] if text[-1:] in _UNITS else ""
+    number = text.removesuffix(unit) if unit else text
+    if not number.isascii() or not number.isdigit() or len(number) > 15:
+        raise ConfigError(f"not a number of tokens: {text[:40]!a}", hint="--budget 5M")
+    count = int(number) * _UNITS[unit]
+    if not 1 <= count <= MAX_TOKENS:
+        raise ConfigError(f"a budget is from 1 to {MAX_TOKENS} tokens", hint="--budget 5M")
+    return count
+
+
+def seconds(text: str) -> int:
+    """`30d`, `12h` or `90m`."""
+    number, unit = text[:-1], text[-1:]
+    if not number.isascii() or not number.isdigit() or len(number) > 9 or unit not in _SECONDS:
+        raise ConfigError(f"not a duration: {text[:40]!a}", hint="--until 30d")
+    count = int(number) * _SECONDS[unit]
+    if not 1 <= count <= MAX_SECONDS:
+        raise ConfigError("a lease is issued for a minute to ten years", hint="--until 30d")
+    return count
+
+
+def issue(
+    kept: Secrets,
+    terms: Terms,
+    machine: Enrolled,
+    *,
+    budget: int,
+    duration: int,
+    boots: int,
+    is_offline: bool,
+) -> Issued:
+    """A licence for `budget` tokens and `duration` seconds from the enrolment on, in the boot that
+    was enrolled and `boots` more; and the blob, wrapped anew.
+    """
+    public = kept.key.public_key()
+    if (kept.lease, keys.spki_digest(public)) != (terms.lease, terms.custodian):
+        raise ConfigError("the keys are those of a different lease than the terms")
+    if terms.key == TPM_ALONE and not is_offline:
+        raise ConfigError(
+            "the lease is for machines that run offline", hint="aicert lease issue --offline"
+        )
+    if is_offline and terms.key != TPM_ALONE:
+        raise ConfigError(
+            "half of the key comes from a broker: this lease does not run offline",
+            hint="aicert lease pack --offline",
+        )
+    ticks = budget // terms.tick_tokens
+    if not ticks:
+        raise ConfigError(f"a tick is {terms.tick_tokens} tokens: the budget is less")
+    clock = machine.meter.clock
+    bounds = Bounds(
+        budget=_bounded(machine.meter.value + ticks, MAX_COUNT),
+        epoch=machine.epoch.value,
+        clock=_bounded(clock.clock + 1000 * duration, MAX_COUNT),
+        resets=_bounded(clock.reset_count + boots, MAX_BOOTS),
+        # Registers that a resumed TPM shows are not those of a boot.
+        restarts=0,
+    )
+    name = sha256_name(machine.storage_public)
+    issued = licence.issue(
+        kept.key,
+        lease=terms.lease,
+        terms=terms.digest,
+        machine=name,
+        image=machine.image,
+        firmware=machine.firmware,
+        bounds=bounds,
+    )
+    policy = licence.sealed_policy(public, terms.lease, terms.digest, name)
+    wrapped = blob.wrap(kept.tpm_half, policy, machine.storage_public)
+    return Issued(licence=issued, blob=wrapped, ticks=ticks)
+
+
+def _bounded(count: int, most: int) -> int:
+    if count > most:
+        raise ConfigError("the machine's counters leave no room for this licence")
+    return count

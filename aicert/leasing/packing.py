@@ -1,0 +1,166 @@
+"""Pack a certified model into a bundle: encrypt its files, and write the terms beside them.
+
+Only files of the certified output are packed, and each is hashed while it is encrypted: a file that
+is not the certified one, or changes meanwhile, ends the packing and nothing is left. Whether the
+certificate passes is for the caller to decide first.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.files.tree import open_file, read_some
+from aicert.formats import certificate as certificates
+from aicert.formats import statement as statements
+from aicert.formats.certificate import Certificate
+from aicert.formats.listing import dir_digest
+from aicert.formats.statement import Output
+from aicert.frozen import dataclass
+from aicert.lease import bundle, custody, keys, terms
+from aicert.lease.bundle import ContentKey, Header, PackedFile
+from aicert.lease.custody import Secrets
+from aicert.lease.terms import Terms
+
+KEYS: Final = ".keys"
+
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What the custodian decides of a lease; the rest of the terms follows from the model."""
+
+    tick_tokens: int
+    routes: tuple[str, ...]
+    max_output_tokens: int
+    heartbeat_seconds: int
+    egress_bytes_per_token: int
+    is_offline: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A bundle that was written."""
+
+    terms: Terms
+    header: Header
+
+
+def keys_path(folder: Path) -> Path:
+    """Where the custodian's keys of the bundle at `folder` lie: beside it."""
+    return folder.parent / (folder.name + KEYS)
+
+
+def pack(
+    certificate: Certificate, model: Path, folder: Path, allowed: Allowed, on_bytes: OnBytes
+) -> Packed:
+    """Write the bundle to `folder`, which must not exist, and its keys beside it."""
+    output = _output(certificate, model)
+    kept = custody.drawn(offline=allowed.is_offline)
+    agreed = terms.identified(_terms(certificate, output, allowed, kept))
+    header = Header(lease=kept.lease, terms=agreed.digest, files=_files(model, output))
+    with _new(folder):
+        _write_keys(keys_path(folder), custody.emit(kept))
+        data = bundle.emit(header)
+        for name, content in (
+            (bundle.HEADER, data),
+            (bundle.TERMS, terms.emit(agreed)),
+            (bundle.CERTIFICATE, certificates.emit(certificate)),
+            (bundle.CUSTODIAN, keys.spki_of(kept.key.public_key())),
+        ):
+            (folder / name).write_bytes(content)
+        (folder / bundle.DATA).mkdir()
+        content_key = ContentKey(kept.tpm_half, kept.broker_half, data)
+        for number, file in enumerate(header.files):
+            blocks = _blocks(model, file, on_bytes)
+            with (folder / bundle.DATA / str(number)).open("xb") as stream:
+                for chunk in bundle.encrypted(content_key, number, blocks):
+                    stream.write(chunk)
+    return Packed(terms=agreed, header=header)
+
+
+def _output(certificate: Certificate, model: Path) -> Output:
+    """The certified output that lies at `model`."""
+    outputs = statements.parse(certificate.envelope.payload).outputs.values()
+    there = [one for one in outputs if all((model / path).exists() for path in one.files)]
+    if len(there) > 1:
+        # Outputs with the same names: their bytes say which it is.
+        there = [one for one in there if dir_digest(read_some(model, one.files)) == one.digest]
+    if not there:
+        raise EvidenceError("the model directory holds no output of the certificate")
+    return there[0]
+
+
+def _terms(certificate: Certificate, output: Output, allowed: Allowed, kept: Secrets) -> Terms:
+    return Terms(
+        digest=output.digest,  # of its own bytes, once they are written
+        lease=kept.lease,
+        model=output.digest,
+        certificate=bundle.core_digest(certificate),
+        tick_tokens=allowed.tick_tokens,
+        routes=allowed.routes,
+        max_output_tokens=allowed.max_output_tokens,
+        heartbeat_seconds=allowed.heartbeat_seconds,
+        egress_bytes_per_token=allowed.egress_bytes_per_token,
+        key=terms.TPM_ALONE if allowed.is_offline else terms.SPLIT,
+        custodian=keys.spki_digest(kept.key.public_key()),
+    )
+
+
+def _files(model: Path, output: Output) -> tuple[PackedFile, ...]:
+    files = []
+    for path in sorted(output.files, key=str.encode):
+        descriptor = open_file(model, path)
+        try:
+            size = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        files.append(PackedFile(path=path, size=size, sha256=output.files[path]))
+    return tuple(files)
+
+
+def _blocks(model: Path, file: PackedFile, on_bytes: OnBytes) -> Iterator[bytes]:
+    """The file's content in chunks; EvidenceError at its end if it is not the certified one."""
+    hashed, left = hashlib.sha256(), file.size
+    with open(open_file(model, file.path), "rb") as stream:
+        while left:
+            block = stream.read(min(left, bundle.CHUNK))
+            if not block:
+                break
+            left -= len(block)
+            hashed.update(block)
+            on_bytes(len(block))
+            yield block
+    if left or hashed.hexdigest() != file.sha256:
+        raise EvidenceError(f"{file.path[:200]!a} changed while it was packed")
+
+
+@contextlib.contextmanager
+def _new(folder: Path) -> Iterator[None]:
+    """A new directory, and none if what is done with it fails."""
+    kept = keys_path(folder)
+    for path in (folder, kept):
+        if os.path.lexists(path):
+            raise ConfigError(f"{os.fspath(path)!a} exists already", hint="name a new directory")
+    try:
+        folder.mkdir()
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            kept.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ToolError(f"cannot write {os.fspath(folder)!a}: {error.strerror}") from None
+
+
+def _write_keys(path: Path, data: bytes) -> None:
+    # Nobody else may read it at any moment.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as stream:
+        stream.write(data)
