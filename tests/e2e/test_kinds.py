@@ -150,6 +150,21 @@ KINDS = {
     "one parquet file": Kind(
         config="datasets: [{path: input:parquet/train.parquet, type: alpaca}]\n"
     ),
+    "parquet pretraining": Kind(
+        config="pretraining_dataset: [{path: input:parquet/text.parquet, type: pretrain}]\n"
+        "special_tokens: {pad_token: </s>}\n"
+    ),
+    "parquet splits and test_datasets": Kind(
+        config="datasets: [{path: input:splits, type: alpaca, split: train}]\n"
+        "test_datasets: [{path: input:splits, type: alpaca, split: validation}]\n"
+        "eval_strategy: steps\neval_steps: 2\n",
+        reports=frozenset({"evalLosses"}),
+    ),
+    # What a hub calls a subset is a folder of files here: its names stand in a README, unread.
+    "a subset by its files": Kind(
+        config="datasets:\n- {path: input:data, data_files: [input:data/subset/part.jsonl], "
+        "type: completion}\n"
+    ),
 }
 
 
@@ -177,6 +192,8 @@ def write_data(folder: Path) -> None:
     for name, lines in files.items():
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"{name}.jsonl").write_text(text)
+    (folder / "subset").mkdir()
+    shutil.copyfile(folder / "text.jsonl", folder / "subset/part.jsonl")
     (folder / "chat.jinja").write_text(
         "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
     )
@@ -184,7 +201,8 @@ def write_data(folder: Path) -> None:
 
 TO_PARQUET = """import sys
 from pyarrow import json, parquet
-parquet.write_table(json.read_json(sys.argv[1]), sys.argv[2])
+for source, target in zip(sys.argv[1::2], sys.argv[2::2]):
+    parquet.write_table(json.read_json(source), target)
 """
 
 
@@ -202,19 +220,23 @@ class Runs:
             "alpaca": root / example.DATA,
             "data": root / "data",
             "parquet": root / "parquet",
+            "splits": root / "splits",
         }
         self.outputs: dict[str, Path] = {}
 
     def _write_parquet(self) -> None:
         """Rows in Parquet, by the training environment's own pyarrow."""
-        folder, rows_of_alpaca = self.root / "parquet", self.root / example.DATA / "train.jsonl"
-        folder.mkdir()
+        alpaca, text = self.root / example.DATA / "train.jsonl", self.root / "data/text.jsonl"
+        one, splits = self.root / "parquet", self.root / "splits/data"
+        one.mkdir()
+        splits.mkdir(parents=True)
+        files = [(alpaca, one / "train.parquet"), (text, one / "text.parquet")]
+        files += [
+            (alpaca, splits / f"{name}-00000-of-00001.parquet") for name in ("train", "validation")
+        ]
+        words = [path for pair in files for path in pair]
         subprocess.run(
-            [
-                *(training_env.python(self.environment), "-c", TO_PARQUET),
-                *(rows_of_alpaca, folder / "train.parquet"),
-            ],
-            check=True,
+            [training_env.python(self.environment), "-c", TO_PARQUET, *words], check=True
         )
 
     def output(self, name: str) -> Path:
