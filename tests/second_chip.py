@@ -36,7 +36,7 @@ def little(data: bytes) -> int:
 
 def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
     """Tag, content and whole encoding of each element of `data`."""
-    found = []
+    elements = []
     while data:
         need(len(data) >= 2 and data[1] != 0x80)
         octets = data[1] - 0x80 if data[1] > 0x80 else 0
@@ -45,20 +45,20 @@ def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
         need(not octets or size >= (0, 128, 256)[octets])
         end = 2 + octets + size
         need(end <= len(data))
-        found.append((data[0], data[2 + octets : end], data[:end]))
+        elements.append((data[0], data[2 + octets : end], data[:end]))
         data = data[end:]
-    return found
+    return elements
 
 
 def line_of(name: bytes) -> str:
     """The last common name."""
-    found = ""
+    line = ""
     for _, one, _ in der(name):
         for _, pair, _ in der(one):
             oid, value = der(pair)
             if oid[1] == b"\x55\4\3":
-                found = value[1].decode(errors="replace")
-    return found
+                line = value[1].decode(errors="replace")
+    return line
 
 
 class Chip:
@@ -204,12 +204,12 @@ class Report:
         need(len(document["keys"]) <= 8 and all(type(one) is dict for one in document["keys"]))
         names = [one.get("kid", "") for one in document["keys"]]
         need(all(type(name) is str for name in names) and names.count("HCLAkPub") == 1)
-        said = document["keys"][names.index("HCLAkPub")]
-        need(type(said.get("kty")) is str)
-        need_known(said["kty"] == "RSA")
+        jwk = document["keys"][names.index("HCLAkPub")]
+        need(type(jwk.get("kty")) is str)
+        need_known(jwk["kty"] == "RSA")
         need(isinstance(key, rsa.RSAPublicKey))
         numbers = key.public_numbers()
-        need((self._unbase64url(said.get("n")), self._unbase64url(said.get("e"))) ==
+        need((self._unbase64url(jwk.get("n")), self._unbase64url(jwk.get("e"))) ==
              (numbers.n, numbers.e))  # fmt: skip
 
     @staticmethod

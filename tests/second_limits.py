@@ -15,14 +15,14 @@ _DIGITS = str.maketrans(
 def limits(page: str) -> dict[str, int]:
     """Of the tables of a page: what is limited, and the number of it that is still accepted."""
     text = (SPEC / page).read_text(encoding="utf-8")
-    found: dict[str, int] = {}
+    by_name: dict[str, int] = {}
     for table in text.split(HEAD)[1:]:
         for row in table.split("\n\n", 1)[0].splitlines():
             name, value = (cell.strip() for cell in row.strip("|").split("|"))
-            if name in found:
+            if name in by_name:
                 raise ValueError(f"{page} limits {name} twice")
-            found[name] = _number(value)
-    return found
+            by_name[name] = _number(value)
+    return by_name
 
 
 def _number(value: str) -> int:

@@ -18,13 +18,13 @@ class Statement:
         forms.fit(statement, forms.STATEMENT)
         build = statement["predicate"]["buildDefinition"]
         details = statement["predicate"]["runDetails"]
-        said = build["externalParameters"]
+        parameters = build["externalParameters"]
         if lock is None:
             raise NoError("lockfile")
         need(details["metadata"]["invocationId"] == nonce.hex())
-        need(said["lockfile"] == "sha256:" + sha(lockfile.encode()).hex())
-        need((said["run"], said["trainer"]) == (lock.run, lock.trainer))
-        need(said["outputs"] == lock.outputs)
+        need(parameters["lockfile"] == "sha256:" + sha(lockfile.encode()).hex())
+        need((parameters["run"], parameters["trainer"]) == (lock.run, lock.trainer))
+        need(parameters["outputs"] == lock.outputs)
         inputs = [(d["name"], d["uri"], digest_of(d)) for d in build["resolvedDependencies"]]
         need(inputs == [(name, uri, digest) for name, _, uri, digest in lock.inputs])
         self._builder(details["builder"]["builderDependencies"])
@@ -60,9 +60,9 @@ class Statement:
             forms.check_paths(list(files))
 
     def _report(self, byproducts: Sequence[Any]) -> None:
-        for found, form in zip(byproducts, forms.BYPRODUCTS, strict=True):
-            forms.fit(found, form)
-            digest_of(found)
+        for byproduct, form in zip(byproducts, forms.BYPRODUCTS, strict=True):
+            forms.fit(byproduct, form)
+            digest_of(byproduct)
         content = unbase64(byproducts[0]["content"])
         self.report_digest = "sha256:" + sha(content).hex()
         need(digest_of(byproducts[0]) == self.report_digest)

@@ -141,8 +141,8 @@ def is_ca(certificate: x509.Certificate) -> bool:
 
 def path(chain: Sequence[bytes], at: datetime) -> list[x509.Certificate]:
     """The certificates of a chain that ends in a root of the policy."""
-    found = [load(one) for one in chain]
-    for depth, (child, issuer) in enumerate(pairwise(found)):
+    certificates = [load(one) for one in chain]
+    for depth, (child, issuer) in enumerate(pairwise(certificates)):
         need(is_ca(issuer))
         length = extension(issuer, x509.BasicConstraints).path_length
         need(length is None or depth <= length)
@@ -156,17 +156,17 @@ def path(chain: Sequence[bytes], at: datetime) -> list[x509.Certificate]:
             child.verify_directly_issued_by(issuer)
         except (InvalidSignature, ValueError, TypeError):
             raise NoError("issuer") from None
-    need(all(one.not_valid_before_utc <= at <= one.not_valid_after_utc for one in found))
-    return found
+    need(all(one.not_valid_before_utc <= at <= one.not_valid_after_utc for one in certificates))
+    return certificates
 
 
 def pairs(data: bytes) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
+    values: dict[bytes, bytes] = {}
     for tag, content, _ in der(data):
         parts = der(content)
-        need(tag == 0x30 and len(parts) == 2 and parts[0][0] == 6 and parts[0][1] not in found)
-        found[parts[0][1]] = parts[1][1]
-    return found
+        need(tag == 0x30 and len(parts) == 2 and parts[0][0] == 6 and parts[0][1] not in values)
+        values[parts[0][1]] = parts[1][1]
+    return values
 
 
 def masked(data: bytes, mask: bytes) -> bytes:
@@ -193,10 +193,10 @@ class Quote:
         need_known(head[12:28].hex() == "939a7233f79c4ca9940a0db3957f0607")
         size = 584
         if self.version == 5:
-            kind, said = given.number(2), given.number(4)
+            kind, stated = given.number(2), given.number(4)
             need_known(kind in (2, 3))
             size = {2: 584, 3: 648}[kind]
-            need(said == size)
+            need(stated == size)
         self.body = given.take(size)
         self.signed = data[: len(data) - len(given.left)]
         inside = Bytes(given.take(given.number(4)))
@@ -243,9 +243,9 @@ class Quote:
 
     def _read_processor(self) -> None:
         p256(self.path[0])
-        said = [e.value.public_bytes() for e in self.path[0].extensions if e.oid == SGX]
-        need(said)
-        outer = der(said[0])
+        extensions = [e.value.public_bytes() for e in self.path[0].extensions if e.oid == SGX]
+        need(extensions)
+        outer = der(extensions[0])
         need(len(outer) == 1 and outer[0][0] == 0x30)
         values = pairs(outer[0][1])
         need(all(OID + bytes((n,)) in values for n in (2, 3, 4)))
@@ -283,24 +283,24 @@ class Quote:
 
     def _list(self, given: str, at: datetime) -> Any:
         try:
-            found = x509.load_der_x509_crl(octets(given, len(given) // 2))
-            critical = any(one.critical for one in found.extensions)
+            crl = x509.load_der_x509_crl(octets(given, len(given) // 2))
+            critical = any(one.critical for one in crl.extensions)
         except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
             raise NoError("list") from None
-        need_known(not critical and found.next_update_utc is not None)
-        need_known(found.last_update_utc <= at <= found.next_update_utc)  # type: ignore[operator]
-        return found
+        need_known(not critical and crl.next_update_utc is not None)
+        need_known(crl.last_update_utc <= at <= crl.next_update_utc)  # type: ignore[operator]
+        return crl
 
     def _check_list(
         self, certificate: x509.Certificate, issuer: x509.Certificate, name: str
     ) -> None:
-        found = self.lists[name]
-        need(found.issuer == issuer.subject)
+        crl = self.lists[name]
+        need(crl.issuer == issuer.subject)
         try:
-            need(found.is_signature_valid(p256(issuer)))
+            need(crl.is_signature_valid(p256(issuer)))
         except (UnsupportedAlgorithm, ValueError, TypeError):
             raise NoError("list") from None
-        need(certificate.serial_number not in {one.serial_number for one in found})
+        need(certificate.serial_number not in {one.serial_number for one in crl})
 
     def _text(self, given: Mapping[str, str], name: str, at: datetime) -> dict[str, Any]:
         chain = pems(given[f"{name}_issuer_chain"].encode())
@@ -312,10 +312,10 @@ class Quote:
         self._check_list(signer, root, "root_ca_crl")
         document = given[name].encode()
         signed(p256(signer), octets(given[f"{name}_signature"], 64), document)
-        made = strict_json(document, TD["characters of a string of it"])
-        need(type(made) is dict)
-        need_known(time(made.get("issueDate")) <= at <= time(made.get("nextUpdate")))
-        return made  # type: ignore[no-any-return]
+        parsed = strict_json(document, TD["characters of a string of it"])
+        need(type(parsed) is dict)
+        need_known(time(parsed.get("issueDate")) <= at <= time(parsed.get("nextUpdate")))
+        return parsed  # type: ignore[no-any-return]
 
     def _check_form(self) -> None:
         """What is read has its type; what is not read may be anything."""
@@ -329,9 +329,9 @@ class Quote:
 
     def _check_enclave(self) -> None:
         wanted, qe = self.identity, self.enclave
-        for key, found, size in (("miscselect", qe[16:20], 4), ("attributes", qe[48:64], 16)):
+        for key, value, size in (("miscselect", qe[16:20], 4), ("attributes", qe[48:64], 16)):
             mask = octets(wanted.get(f"{key}Mask"), size)
-            need(masked(found, mask) == masked(octets(wanted.get(key), size), mask))
+            need(masked(value, mask) == masked(octets(wanted.get(key), size), mask))
         need(qe[128:160] == octets(wanted.get("mrsigner"), 32))
         need(little(qe[256:258]) == whole(wanted.get("isvprodid")))
 
@@ -369,11 +369,11 @@ class Quote:
         return None
 
     def check_td(self, accepted: Sequence[Mapping[str, Any]], at: datetime) -> None:
-        today, found = f"{at:%Y-%m-%d}", [self.body[136:184], *self.rtmrs]
+        today, registers = f"{at:%Y-%m-%d}", [self.body[136:184], *self.rtmrs]
         for one in accepted:
             keys = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
             values = [bytes.fromhex(one.get(key, ZERO.hex())) for key in keys]
-            if values == found and today <= one.get("until", today):
+            if values == registers and today <= one.get("until", today):
                 return
         raise NoError("td")
 

@@ -26,8 +26,8 @@ def certified(**options: Any) -> Callable[[Scene], object]:
 
 
 def saying(extensions: dict[str, bytes]) -> Callable[[Scene], object]:
-    said = chip_forge.chip_extensions() | extensions
-    return certified(extensions={oid: value for oid, value in said.items() if value})
+    extended = chip_forge.chip_extensions() | extensions
+    return certified(extensions={oid: value for oid, value in extended.items() if value})
 
 
 def guest(**fields: Any) -> Callable[[Scene], object]:
@@ -73,8 +73,8 @@ def algorithm_outside(scene: Scene) -> None:
 
 def unused_bits(scene: Scene) -> None:
     """Of a signature that ends in a zero bit, which is then called unused."""
-    made = (chip_forge.vcek(serial=serial) for serial in range(1, 128))
-    scene.put("vcek", with_unused_bits(next(der for der in made if not der[-1] & 1), 256))
+    candidates = (chip_forge.vcek(serial=serial) for serial in range(1, 128))
+    scene.put("vcek", with_unused_bits(next(der for der in candidates if not der[-1] & 1), 256))
 
 
 def cloud_signed(

@@ -53,9 +53,9 @@ def other_output_measured(scene: Scene) -> None:
 def wrong_dir_hash(scene: Scene) -> None:
     """The dirHash of other files, measured as such, over an innocent list of files."""
 
-    def change(made: Statement) -> Statement:
-        output = replace(made.outputs["model"], digest=Digest("dirHash", "77" * 32))
-        return replace(made, outputs={"model": output})
+    def change(statement: Statement) -> Statement:
+        output = replace(statement.outputs["model"], digest=Digest("dirHash", "77" * 32))
+        return replace(statement, outputs={"model": output})
 
     scene.edit("statement", change)
 
@@ -105,7 +105,7 @@ def tensors(changed: object, new: object = 0, origin: Any = "measured") -> Chang
 def finished(time: str) -> Change:
     def change(scene: Scene) -> None:
         scene.caller_nonce = scene.get("nonce")
-        scene.edit("statement", lambda made: replace(made, started=time, finished=time))
+        scene.edit("statement", lambda statement: replace(statement, started=time, finished=time))
         scene.edit("policy", lambda policy: replace(policy, max_age_days=30))
 
     return change

@@ -28,7 +28,7 @@ def bare_signature(scene: Scene) -> None:
     scene.put("dsse", scene.run_key.sign(scene.get("payload"), ecdsa(hashes.SHA256())))
 
 
-def said(**changes: Any) -> Change:
+def statement_with(**changes: Any) -> Change:
     return lambda s: s.edit("statement", lambda statement: replace(statement, **changes))
 
 
@@ -54,22 +54,25 @@ def twin(path: str) -> Change:
 
 
 def dependency_digest(scene: Scene) -> None:
-    def change(made: Statement) -> Statement:
-        first, *rest = made.dependencies
+    def change(statement: Statement) -> Statement:
+        first, *rest = statement.dependencies
         wrong = replace(first, digest=Digest("dirHash", "12" * 32))
-        return replace(made, dependencies=(wrong, *rest))
+        return replace(statement, dependencies=(wrong, *rest))
 
     scene.edit("statement", change)
 
 
 def dependencies_reordered(scene: Scene) -> None:
     scene.edit(
-        "statement", lambda made: replace(made, dependencies=tuple(reversed(made.dependencies)))
+        "statement",
+        lambda statement: replace(statement, dependencies=tuple(reversed(statement.dependencies))),
     )
 
 
 def dependency_missing(scene: Scene) -> None:
-    scene.edit("statement", lambda made: replace(made, dependencies=made.dependencies[1:]))
+    scene.edit(
+        "statement", lambda statement: replace(statement, dependencies=statement.dependencies[1:])
+    )
 
 
 def lockfile_text(change: Callable[[bytes], bytes]) -> Change:
@@ -77,7 +80,7 @@ def lockfile_text(change: Callable[[bytes], bytes]) -> Change:
     return lambda s: s.edit("lockfile_bytes", change)
 
 
-def signers(locked: bool, said: tuple[tuple[str, str], ...]) -> Change:
+def signers(locked: bool, reported: tuple[tuple[str, str], ...]) -> Change:
     """The last input is locked as signed by a key, and the machine says whose it verified."""
 
     def change(scene: Scene) -> None:
@@ -87,7 +90,7 @@ def signers(locked: bool, said: tuple[tuple[str, str], ...]) -> Change:
 
         if locked:
             scene.edit("lockfile", edited)
-        scene.edit("report", lambda report: replace(report, signers=said))
+        scene.edit("report", lambda report: replace(report, signers=reported))
 
     return change
 
@@ -120,8 +123,8 @@ def missing_pin(scene: Scene) -> None:
         return replace(locked, inputs=(*others, replace(last, source=pin, uri=pin)))
 
     scene.edit("lockfile", pinned)
-    found = f"input model dirHash:{hex_of(b'')}\n".encode()
-    input_events(lambda events: [*events[:3], found, *events[4:]])(scene)
+    event = f"input model dirHash:{hex_of(b'')}\n".encode()
+    input_events(lambda events: [*events[:3], event, *events[4:]])(scene)
 
 
 def not_from_zero(index: int, events: str) -> Change:
@@ -142,11 +145,11 @@ ATTACKS = (
     Attack("statement signed without its type", "statement.signature", bare_signature),
     Attack("no signature", "statement.signature", lambda s: s.put("dsse", b"")),
     Attack("signature of garbage", "statement.signature", lambda s: s.put("dsse", b"\x30\x00")),
-    Attack("statement's nonce differs", "statement.form", said(nonce=b"\x01" * 32)),
+    Attack("statement's nonce differs", "statement.form", statement_with(nonce=b"\x01" * 32)),
     Attack(
         "statement names another lockfile",
         "statement.form",
-        said(lockfile=Digest("sha256", "00" * 32)),
+        statement_with(lockfile=Digest("sha256", "00" * 32)),
     ),
     Attack(
         "statement names a directory as lockfile",
@@ -157,9 +160,9 @@ ATTACKS = (
             )
         ),
     ),
-    Attack("statement's run differs", "statement.form", said(run="famous-run")),
-    Attack("run with terminal escapes", "statement.form", said(run="x\x1b[2J\nPASSED")),
-    Attack("statement's trainer differs", "statement.form", said(trainer="other")),
+    Attack("statement's run differs", "statement.form", statement_with(run="famous-run")),
+    Attack("run with terminal escapes", "statement.form", statement_with(run="x\x1b[2J\nPASSED")),
+    Attack("statement's trainer differs", "statement.form", statement_with(trainer="other")),
     Attack("statement's input digest differs", "statement.form", dependency_digest),
     Attack("statement's inputs reordered", "statement.form", dependencies_reordered),
     Attack("statement leaves out an input", "statement.form", dependency_missing),
@@ -186,8 +189,16 @@ ATTACKS = (
         "statement.form",
         signers(False, (("model", SIGNER),)),
     ),
-    Attack("run ends before it starts", "statement.form", said(started="2026-10-31T11:00:00Z")),
-    Attack("time that no calendar has", "statement.form", said(finished="2026-13-31T11:00:00Z")),
+    Attack(
+        "run ends before it starts",
+        "statement.form",
+        statement_with(started="2026-10-31T11:00:00Z"),
+    ),
+    Attack(
+        "time that no calendar has",
+        "statement.form",
+        statement_with(finished="2026-13-31T11:00:00Z"),
+    ),
     Attack(
         "report under another digest",
         "statement.form",

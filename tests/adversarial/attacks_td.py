@@ -111,8 +111,8 @@ def resigned(key: str = "tcb signer", **signer: Any) -> Change:
     def change(scene: Scene) -> None:
         def exchanged(given: dict[str, str]) -> dict[str, str]:
             signature = td_forge.raw(ec_key(key), given["tcb_info"].encode()).hex()
-            made = td_forge.signer(key=ec_key(key), **signer)
-            issuers = td_forge.pems(made, td_forge.certified_root())
+            certificate = td_forge.signer(key=ec_key(key), **signer)
+            issuers = td_forge.pems(certificate, td_forge.certified_root())
             return given | {"tcb_info_signature": signature, "tcb_info_issuer_chain": issuers}
 
         scene.edit("collateral", exchanged)
@@ -134,8 +134,8 @@ def signed_by_the_processor(scene: Scene) -> None:
 def own_signer(scene: Scene) -> None:
     def exchanged(given: dict[str, str]) -> dict[str, str]:
         signature = td_forge.raw(OWN, given["tcb_info"].encode()).hex()
-        made = td_forge.signer(key=OWN, issuer_key=OWN)
-        issuers = td_forge.pems(made, root(ROOT, OWN))
+        certificate = td_forge.signer(key=OWN, issuer_key=OWN)
+        issuers = td_forge.pems(certificate, root(ROOT, OWN))
         return given | {"tcb_info_signature": signature, "tcb_info_issuer_chain": issuers}
 
     scene.edit("collateral", exchanged)
@@ -148,8 +148,8 @@ def edited(old: str, new: str) -> Change:
     )
 
 
-def lists(**made: str) -> Change:
-    return collateral(lambda: made)
+def lists(**crls: str) -> Change:
+    return collateral(lambda: crls)
 
 
 def root_list(*serials: int, key: str = "intel root", **options: Any) -> Change:
@@ -162,8 +162,8 @@ def pck_list(*serials: int, key: str = "pck ca", issuer: str = PCK_CA, **options
 
 def endless(scene: Scene) -> None:
     """A list that does not say when the next one comes (RFC 5280 has it say so)."""
-    made = bytes.fromhex(td_forge.revoked(PCK_CA, ec_key("pck ca")))
-    tbs = load_der_x509_crl(made).tbs_certlist_bytes
+    crl = bytes.fromhex(td_forge.revoked(PCK_CA, ec_key("pck ca")))
+    tbs = load_der_x509_crl(crl).tbs_certlist_bytes
     content = tbs[2 if tbs[1] < 0x80 else 3 :]
     left = td_forge.der(
         0x30, content.replace(b"\x17\x0d" + NEXT.strftime("%y%m%d%H%M%SZ").encode(), b"")

@@ -24,13 +24,13 @@ def row(name: str, check: str, change: Change) -> Attack:
 
 
 def records(*changes: dict[str, Any]) -> Change:
-    made: tuple[Records, ...] = tuple(replace(RECORDS, **change) for change in changes)
-    return reported(records=made)
+    changed: tuple[Records, ...] = tuple(replace(RECORDS, **change) for change in changes)
+    return reported(records=changed)
 
 
 def loss(**changes: Any) -> Change:
-    made: Loss = replace(FACTS["loss"], **changes)
-    return reported(loss=made)
+    changed: Loss = replace(FACTS["loss"], **changes)
+    return reported(loss=changed)
 
 
 def both(*changes: Change) -> Change:

@@ -81,9 +81,9 @@ def issue(
         known = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         builder = builder.add_extension(known, critical=False)
     pss = padding.PSS(padding.MGF1(hashes.SHA384()), 48)
-    made = builder.sign(issuer_key, hashes.SHA384(), rsa_padding=pss)
-    der = made.public_bytes(serialization.Encoding.DER)
-    tbs = made.tbs_certificate_bytes
+    certificate = builder.sign(issuer_key, hashes.SHA384(), rsa_padding=pss)
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    tbs = certificate.tbs_certificate_bytes
     if serial < 1:
         tbs = tbs.replace(b"\x02\x01\x4d", bytes((2, 1, serial & 0xFF)), 1)
     signature = tpm_forge.pss(issuer_key, tbs, "sha384")
@@ -130,8 +130,8 @@ def versions(tcb: bytes) -> dict[str, bytes]:
 
 
 def chip_extensions(chip_id: bytes = CHIP_ID, tcb: bytes = TCB) -> dict[str, bytes]:
-    said = {"1": b"\x02\x01\x00", "2": b"\x16\x04Test"}
-    return said | versions(tcb) | {"4": chip_id}
+    extensions = {"1": b"\x02\x01\x00", "2": b"\x16\x04Test"}
+    return extensions | versions(tcb) | {"4": chip_id}
 
 
 def vcek(**options: Any) -> bytes:
@@ -149,8 +149,10 @@ def vcek(**options: Any) -> bytes:
 
 def vlek(**options: Any) -> bytes:
     """The certificate of a cloud's key on its chips: it names the cloud and no chip."""
-    said = {oid: value for oid, value in chip_extensions().items() if oid != "4"} | {"5": CLOUD}
-    usual = {"issuer": ASVK, "issuer_key": rsa_key("other ask"), "extensions": said}
+    extensions = {oid: value for oid, value in chip_extensions().items() if oid != "4"} | {
+        "5": CLOUD
+    }
+    usual = {"issuer": ASVK, "issuer_key": rsa_key("other ask"), "extensions": extensions}
     return vcek(**(usual | options))
 
 
@@ -172,7 +174,7 @@ def guest() -> dict[str, Any]:
 
 def report(fields: Mapping[str, Any], report_data: bytes) -> bytes:
     """What the chip signs: 0x2A0 bytes."""
-    made = bytearray(0x2A0)
+    body = bytearray(0x2A0)
     places = {
         0x00: struct.pack("<IIQ", fields["version"], fields["svn"], fields["policy"]),
         0x30: struct.pack("<II", fields["vmpl"], fields["algorithm"]),
@@ -186,8 +188,8 @@ def report(fields: Mapping[str, Any], report_data: bytes) -> bytes:
         0x1A0: fields["chip_id"],
     }
     for place, data in places.items():
-        made[place : place + len(data)] = data
-    return bytes(made)
+        body[place : place + len(data)] = data
+    return bytes(body)
 
 
 def signed(body: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -226,9 +226,9 @@ class Scene:
     # The TPM.
 
     def make_output_events(self) -> list[bytes]:
-        made: Statement = self.get("statement")
-        outputs = {name: output.digest for name, output in made.outputs.items()}
-        return output_events(self.get("report").exit_code, outputs, of_bytes(made.report))
+        claimed: Statement = self.get("statement")
+        outputs = {name: output.digest for name, output in claimed.outputs.items()}
+        return output_events(self.get("report").exit_code, outputs, of_bytes(claimed.report))
 
     def make_pcrs(self) -> dict[int, bytes]:
         values = dict.fromkeys(range(16), ZERO)

@@ -153,14 +153,14 @@ def enclave(**fields: Any) -> dict[str, Any]:
 
 
 def enclave_report(fields: Mapping[str, Any], names: bytes) -> bytes:
-    made = bytearray(384)
+    body = bytearray(384)
     places = {
         16: fields["misc"], 48: fields["attributes"], 128: fields["signer"],
         256: struct.pack("<HH", fields["product"], fields["svn"]), 320: names,
     }  # fmt: skip
     for place, data in places.items():
-        made[place : place + len(data)] = data
-    return bytes(made)
+        body[place : place + len(data)] = data
+    return bytes(body)
 
 
 def quote(
@@ -241,8 +241,8 @@ def revoked(
     for serial in serials:
         one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(start)
         builder = builder.add_revoked_certificate(one.build())
-    made = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
-    return made.public_bytes(serialization.Encoding.DER).hex()
+    crl = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+    return crl.public_bytes(serialization.Encoding.DER).hex()
 
 
 def pems(*chain: bytes) -> str:

@@ -100,30 +100,30 @@ def test_a_wrong_argument_is_named(
 def test_a_wrong_root_or_image_is_named_with_its_path(tmp_path: Path) -> None:
     root, image = tmp_path / "root.pem", tmp_path / "image.lock.toml"
     root.write_bytes(b"none")
-    said, hint = error_of(lambda: verify.choose_policy("local", root=root), ConfigError)
-    assert said == f"{root} is not one PEM certificate"
+    message, hint = error_of(lambda: verify.choose_policy("local", root=root), ConfigError)
+    assert message == f"{root} is not one PEM certificate"
     assert hint == "name a file with one -----BEGIN CERTIFICATE----- and its end"
     image.write_bytes(written() + b"\n")
-    said, hint = error_of(lambda: verify.choose_policy(LOCAL, image=image), ConfigError)
-    assert (said, hint) == ("image lock is not in canonical form", "./doit image")
+    message, hint = error_of(lambda: verify.choose_policy(LOCAL, image=image), ConfigError)
+    assert (message, hint) == ("image lock is not in canonical form", "./doit image")
 
 
 @pytest.mark.parametrize(
     "read", [verify.read_certificate, lambda path: verify.read_lineage([path])]
 )
 def test_a_missing_certificate_is_named(read: Callable[[str], object]) -> None:
-    said, _ = error_of(lambda: read("/no"), EvidenceError)
-    assert said == f"cannot read certificate '/no': {NOWHERE}"
+    message, _ = error_of(lambda: read("/no"), EvidenceError)
+    assert message == f"cannot read certificate '/no': {NOWHERE}"
 
 
 def test_times_and_nonces_in_their_forms() -> None:
     zone = timezone(timedelta(hours=2))
     given = datetime(2026, 1, 1, 2, tzinfo=zone)
     for at in (given, "2026-01-01T02:00:00+02:00", "2026-01-01T00:00:00Z"):
-        found = verify.time_of_appraisal(at)
-        assert found == given
+        instant = verify.time_of_appraisal(at)
+        assert instant == given
         # And not the zone of this machine, which is as good here.
-        assert found.tzinfo is UTC
+        assert instant.tzinfo is UTC
     before = datetime.now(UTC)
     assert before <= verify.time_of_appraisal(None) <= datetime.now(UTC)
     assert verify.expected_nonce(None) is None
@@ -179,9 +179,9 @@ def test_the_model_is_read_with_a_listener_and_everything_given_counts(tmp_path:
 
 
 def test_ancestors_are_looked_for_where_they_are_given(tmp_path: Path) -> None:
-    for name, made in (("ancestor", scene("a")), ("judged", scene("w", "a"))):
+    for name, forged in (("ancestor", scene("a")), ("judged", scene("w", "a"))):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "certificate.json").write_bytes(made.get("file"))
+        (tmp_path / name / "certificate.json").write_bytes(forged.get("file"))
     judged = tmp_path / "judged" / "certificate.json"
     for lineage, verdict in (
         (None, "not-checked"),
@@ -194,13 +194,13 @@ def test_ancestors_are_looked_for_where_they_are_given(tmp_path: Path) -> None:
 
 
 def test_a_rejection_has_the_hint_of_the_first_failed_check() -> None:
-    made = Scene().appraise()
+    passed = Scene().appraise()
     hint = "compare the lockfiles"
-    failed = [replace(one, verdict="failed", hint=hint) for one in made.checks[:2]]
+    failed = [replace(one, verdict="failed", hint=hint) for one in passed.checks[:2]]
     failed[1] = replace(failed[1], hint="another")
-    result = replace(made, checks=(*failed, *made.checks[2:]))
-    said, hinted = error_of(lambda: verify.require_passed(result), RejectedError)
-    assert (said, hinted) == (f"{failed[0].id}: {failed[0].detail}", hint)
+    result = replace(passed, checks=(*failed, *passed.checks[2:]))
+    message, hinted = error_of(lambda: verify.require_passed(result), RejectedError)
+    assert (message, hinted) == (f"{failed[0].id}: {failed[0].detail}", hint)
 
 
 def test_no_verdict_says_the_first_three_reasons() -> None:
@@ -208,12 +208,12 @@ def test_no_verdict_says_the_first_three_reasons() -> None:
     scene.with_model = False
     scene.put("image_lock", None)
     result = scene.appraise()
-    said, _ = error_of(lambda: verify.require_passed(result), verify.NoVerdictError)
+    message, _ = error_of(lambda: verify.require_passed(result), verify.NoVerdictError)
     reasons = [f"{check.id}: {check.detail}" for check in result.undecided]
     assert len(reasons) > 3
-    assert said == "no verdict: " + "; ".join(reasons[:3])
+    assert message == "no verdict: " + "; ".join(reasons[:3])
 
 
 def test_a_policy_that_is_a_folder_is_named(tmp_path: Path) -> None:
-    said, _ = error_of(lambda: verify.choose_policy(str(tmp_path)), ConfigError)
-    assert said == f"{tmp_path}: cannot read {tmp_path}: Is a directory"
+    message, _ = error_of(lambda: verify.choose_policy(str(tmp_path)), ConfigError)
+    assert message == f"{tmp_path}: cannot read {tmp_path}: Is a directory"

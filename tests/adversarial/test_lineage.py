@@ -39,13 +39,13 @@ def scene(run: str, *parents: str, digest: Digest | None = None, kind: str = "lo
         inputs = sorted((*lock.inputs, *taken), key=lambda item: item.name)
         return replace(lock, run=run, inputs=tuple(inputs))
 
-    made = Scene(kind).edit("lockfile", locked)
-    return made.edit("outputs", lambda _: {"model": weights(run)})
+    forged = Scene(kind).edit("lockfile", locked)
+    return forged.edit("outputs", lambda _: {"model": weights(run)})
 
 
 def certificate(run: str, *parents: str) -> Certificate:
-    made: Certificate = scene(run, *parents).get("certificate")
-    return made
+    forged: Certificate = scene(run, *parents).get("certificate")
+    return forged
 
 
 CHAIN = (certificate("z"), certificate("y", "z"), certificate("x", "y"))
@@ -67,8 +67,8 @@ def test_the_order_of_the_certificates_does_not_matter(given: tuple[Certificate,
         "run:x/model", "run:y/model", "run:z/model",
     ]  # fmt: skip
     assert [len(line) - len(line.lstrip("ok ")) for line in lines] == [10, 13, 16]
-    told = json.loads(table.json_text(result))["lineage"]
-    assert told[0]["lineage"][0]["lineage"][0]["source"] == "run:z/model"
+    as_json = json.loads(table.json_text(result))["lineage"]
+    assert as_json[0]["lineage"][0]["lineage"][0]["source"] == "run:z/model"
 
 
 def test_a_lineage_of_a_lower_tier_is_told() -> None:
@@ -86,15 +86,15 @@ def test_a_lineage_of_a_lower_tier_is_told() -> None:
     asked.put("policy", merged).ancestors = [one.get("certificate") for one in (middle, first)]
     result = asked.appraise()
     assert (result.verdict, result.tier, result.lineage_tier) == ("passed", "vtpm", "software")
-    text, told = table.text(result), json.loads(table.json_text(result))
+    text, as_json = table.text(result), json.loads(table.json_text(result))
     assert "PASSED    (vtpm, its lineage software: the operator could have forged this)" in text
     assert [line.split("(")[-1] for line in text.split("lineage\n")[1].splitlines()[:3]] == [
         "measured-vm)", "software)", "software)",
     ]  # fmt: skip
-    assert told["lineageTier"] == "software"
-    assert [one["tier"] for one in told["lineage"]] == ["measured-vm", "software"]
-    said = [item for item in result.trusts if item.startswith("for its lineage: ")]
-    assert said == [
+    assert as_json["lineageTier"] == "software"
+    assert [one["tier"] for one in as_json["lineage"]] == ["measured-vm", "software"]
+    lineage_trusts = [item for item in result.trusts if item.startswith("for its lineage: ")]
+    assert lineage_trusts == [
         (
             "for its lineage: whoever ran the machine: root qemu platform CA stands for "
             "a TPM that its "
@@ -121,9 +121,9 @@ def test_certificates_that_nothing_leads_to_are_not_judged() -> None:
     asked.ancestors = (*CHAIN, failed.get("certificate"), certificate("other"))
     result = asked.appraise()
     assert result.verdict == "passed"
-    said = "the lineage certificates that this run does not build on (2): tiny, other"
-    assert result.omits[-1] == said
-    assert said in table.text(result)
+    unused = "the lineage certificates that this run does not build on (2): tiny, other"
+    assert result.omits[-1] == unused
+    assert unused in table.text(result)
 
 
 def test_certificates_that_are_all_built_on_are_not_mentioned() -> None:
@@ -137,8 +137,8 @@ def test_a_run_that_builds_on_nothing_says_what_it_was_given_in_vain() -> None:
     asked = scene("w")
     unreadable = Scene().put("payload", b"{}").get("certificate")
     asked.ancestors = (*CHAIN, *CHAIN, unreadable)
-    said = asked.appraise().omits[-1]
-    assert said.endswith("build on (7): z, z, y, y, x, …")
+    unused = asked.appraise().omits[-1]
+    assert unused.endswith("build on (7): z, z, y, y, x, …")
     asked.ancestors = (*CHAIN, *order(0, 1))
     assert asked.appraise().omits[-1].endswith("build on (5): z, z, y, y, x")
     unnamed = Scene().edit_json(
@@ -242,12 +242,12 @@ def test_a_run_may_build_on_what_a_run_of_its_own_name_made() -> None:
 def test_of_several_certificates_that_do_not_fit_a_failed_one_is_shown() -> None:
     other = scene("x").put("outputs", {"model": weights("x2")}).get("certificate")
     failed = scene("x").edit("report", lambda report: replace(report, exit_code="1"))
-    said = "the certificate of that run says outputs.exit: training failed: it ended with 1"
+    reason = "the certificate of that run says outputs.exit: training failed: it ended with 1"
     for given in ((other, failed.get("certificate")), (failed.get("certificate"), other)):
         asked = scene("w", "x")
         asked.ancestors = given
         (ancestor,) = asked.appraise().ancestors
-        assert (ancestor.reason, ancestor.digest) == (said, str(made_by("x")))
+        assert (ancestor.reason, ancestor.digest) == (reason, str(made_by("x")))
 
 
 def test_a_lineage_may_be_as_long_as_its_limit() -> None:

@@ -82,7 +82,7 @@ def test_no_line_of_a_verdict_begins_with_a_verdict_that_is_none(
 def test_no_claim_looks_like_a_verdict(tmp_path: Path) -> None:
     scene = Scene()
     claimed = "urn:x" + " " * 65 + SAID
-    scene.edit("statement", lambda said: replace(said, builder_id=claimed))
+    scene.edit("statement", lambda statement: replace(statement, builder_id=claimed))
     (tmp_path / "c.json").write_bytes(scene.get("file"))
     rows = shown(["show", str(tmp_path / "c.json")])
     assert "PASSED" in " ".join(rows)

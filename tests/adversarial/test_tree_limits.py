@@ -40,8 +40,8 @@ def test_everything_that_is_found_counts(
 
     for name in "abc":
         make(tmp_path / name)
-    found = {*read_tree(tmp_path, refused=note), *refused}
-    assert found == {"a", "b", "c"}
+    seen = {*read_tree(tmp_path, refused=note), *refused}
+    assert seen == {"a", "b", "c"}
     make(tmp_path / "d")
     with pytest.raises(EvidenceError, match=r"^more than 2 files under ''$"):
         read_tree(tmp_path, refused=note)
@@ -67,9 +67,9 @@ def test_long_names_are_shown_in_part(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_twins_are_told_of_the_whole_tree(tmp_path: Path) -> None:
     for name in ("a", "A"):
         small(tmp_path / name)
-    told: list[tuple[str, str]] = []
-    read_tree(tmp_path, refused=lambda path, error: told.append((path, error.message)))
-    assert told == [(".", "two paths differ only in case or form: 'A', 'a'")]
+    refusals: list[tuple[str, str]] = []
+    read_tree(tmp_path, refused=lambda path, error: refusals.append((path, error.message)))
+    assert refusals == [(".", "two paths differ only in case or form: 'A', 'a'")]
 
 
 @pytest.mark.parametrize("path", ["a/x", "a/b/x", "b/a/x"])
@@ -114,20 +114,20 @@ def test_what_cannot_be_read_ends_the_reading_of_all(
     assert [walk.stopped for walk in walks] == [True, True]
 
 
-def told(root: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    read_tree(root, refused=lambda path, error: found.update({path: error.message}))
-    return found
+def refusals_of(root: Path) -> dict[str, str]:
+    refusals: dict[str, str] = {}
+    read_tree(root, refused=lambda path, error: refusals.update({path: error.message}))
+    return refusals
 
 
 def test_each_refusal_is_told_of_its_own_path(tmp_path: Path) -> None:
     odd = "path has a control or invisible character, a backslash or is not in Unicode NFC: "
     empty = "an empty directory cannot be certified: "
-    assert told(tmp_path) == {".": f"{empty}'.'"}
+    assert refusals_of(tmp_path) == {".": f"{empty}'.'"}
     (tmp_path / "c").mkdir()
     small(tmp_path / "a\\b")
     (tmp_path / "d\\e").mkdir()
-    assert told(tmp_path) == {
+    assert refusals_of(tmp_path) == {
         "c/": f"{empty}'c/'",
         "a\\b": f"{odd}'a\\\\b'",
         "d\\e": f"{odd}'d\\\\e'",

@@ -66,12 +66,12 @@ def rows() -> tuple[Attack | Honest, ...]:
 
 def words() -> str:
     """The whole text."""
-    said = [unchanged(kind, version) for kind, version in SCENES]
+    sections = [unchanged(kind, version) for kind, version in SCENES]
     for row in rows():
         scene = Scene(row.kind, row.version)
         row.change(scene)
-        said.append(changed(row, judged(scene)))
-    return "".join(said)
+        sections.append(changed(row, judged(scene)))
+    return "".join(sections)
 
 
 @cache

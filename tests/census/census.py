@@ -171,9 +171,9 @@ def tables(outcomes: Sequence[Outcome]) -> str:
     alone: Counter[tuple[str, str]] = Counter()
     records: Counter[tuple[str, str]] = Counter()
     for outcome in outcomes:
-        found = {(_pattern(each.key), _pattern(each.reason)) for each in outcome.refusals}
-        reasons.update(found)
-        alone.update(found if len(found) == 1 else ())
+        patterns = {(_pattern(each.key), _pattern(each.reason)) for each in outcome.refusals}
+        reasons.update(patterns)
+        alone.update(patterns if len(patterns) == 1 else ())
         records.update({(_pattern(key), why) for key, why in outcome.records.items()})
     lines = ["| outcome | configs |", "| --- | --: |"]
     lines += [
@@ -200,8 +200,8 @@ def tables(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _by_count(found: Counter[tuple[str, str]]) -> Iterable[tuple[tuple[str, str], int]]:
-    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+def _by_count(counts: Counter[tuple[str, str]]) -> Iterable[tuple[tuple[str, str], int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def main() -> int:

@@ -70,18 +70,20 @@ def changed_text(text: str, rng: random.Random) -> str:
 
 
 def changed_bytes(data: bytes, rng: random.Random) -> bytes:
-    made = bytearray(data)
-    position = rng.randrange(len(made))
+    changed = bytearray(data)
+    position = rng.randrange(len(changed))
     how = rng.randrange(4)
     if how == 0:
-        made[position] ^= 1 << rng.randrange(8)
+        changed[position] ^= 1 << rng.randrange(8)
     elif how == 1:
-        made[position] = rng.choice((0, 1, 10, 13, 32, 34, 92, 127, 255))
+        changed[position] = rng.choice((0, 1, 10, 13, 32, 34, 92, 127, 255))
     elif how == 2:
-        del made[position : position + rng.randrange(1, 5)]
+        del changed[position : position + rng.randrange(1, 5)]
     else:
-        made[position:position] = rng.choice((b"\0", b"\n", b" ", made[: rng.randrange(1, 9)]))
-    return bytes(made)
+        changed[position:position] = rng.choice(
+            (b"\0", b"\n", b" ", changed[: rng.randrange(1, 9)])
+        )
+    return bytes(changed)
 
 
 def quote_again(scene: Scene, rng: random.Random) -> None:

@@ -28,9 +28,9 @@ def guest_again(scene: Scene, rng: random.Random) -> None:
 
 
 def changed_octet(data: bytes, rng: random.Random) -> bytes:
-    made = bytearray(data)
-    made[rng.randrange(len(made))] ^= 1 << rng.randrange(8)
-    return bytes(made)
+    changed = bytearray(data)
+    changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
 
 
 def report_again(scene: Scene, rng: random.Random) -> None:
@@ -38,8 +38,8 @@ def report_again(scene: Scene, rng: random.Random) -> None:
     body = changed_octet(scene.get("snp"), rng)
     scene.put("snp", body)
     if rng.randrange(2):
-        said = chip_forge.chip_extensions(body[0x1A0:0x1E0], body[0x180:0x188])
-        scene.put("vcek", chip_forge.vcek(extensions=said))
+        extensions = chip_forge.chip_extensions(body[0x1A0:0x1E0], body[0x180:0x188])
+        scene.put("vcek", chip_forge.vcek(extensions=extensions))
 
 
 def signed_report_again(scene: Scene, rng: random.Random) -> None:

@@ -104,8 +104,8 @@ def processor_again(scene: Scene, rng: random.Random) -> None:
     }
     drawn = {name: rng.choice(choices[name]) for name in rng.sample(sorted(choices), 2)}
     if drawn.get("start", FROM) < drawn.get("end", UNTIL):
-        made = (td_forge.pck(**drawn), td_forge.pck_ca(), td_forge.certified_root())
-        scene.put("pck_chain", made)
+        chain = (td_forge.pck(**drawn), td_forge.pck_ca(), td_forge.certified_root())
+        scene.put("pck_chain", chain)
 
 
 CHANGES: tuple[Change, ...] = (

@@ -66,15 +66,15 @@ def lay_out(row: Row | None, project: Path, environment: Path) -> None:
 
 def run(project: Path, environment: Path) -> Path:
     """Lock and run as `./doit certify` does; what the runner refuses is raised."""
-    found = config.load(project).run("hostile")
-    locked = lock.resolve(project, found)
+    declared = config.load(project).run("hostile")
+    locked = lock.resolve(project, declared)
     work = project / "work"
     work.mkdir()
     return local.execute(
         Job(
             root=project,
-            run=found.name,
-            machine=found.machine,
+            run=declared.name,
+            machine=declared.machine,
             lockfile=locked.data,
             inputs=locked.paths,
             nonce=bytes(32),
@@ -89,10 +89,10 @@ def test_it_is_refused_before_training(row: Row, tmp_path: Path, environment: Pa
     lay_out(row, tmp_path, environment)
     with pytest.raises(AicertError) as caught:
         run(tmp_path, environment)
-    said = f"{caught.value.message}\n{caught.value.hint}"
+    refusal = f"{caught.value.message}\n{caught.value.hint}"
     for words in row.words:
-        assert words in said
-    assert "allow-pickle" not in said or "pickle" in "".join(row.words)
+        assert words in refusal
+    assert "allow-pickle" not in refusal or "pickle" in "".join(row.words)
     # The trainer's scratch is made when it is started, and nothing else is written then.
     work = tmp_path / "work"
     assert not work.exists() or not list((work / "scratch").iterdir())
