@@ -103,8 +103,8 @@ class Browser:
 
     def value(self, expression: str) -> Any:
         """What an expression of the page's world is."""
-        found = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
-        return found["result"].get("value")
+        answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        return answer["result"].get("value")
 
     def picture(self, out: Path) -> bytes:
         """The whole page as PNG."""

@@ -70,7 +70,7 @@ class Checkout:
 
     def processes(self) -> list[str]:
         """Command lines of processes that work in this checkout or were given a path of it."""
-        found = []
+        command_lines = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
@@ -82,8 +82,8 @@ class Checkout:
             except OSError:
                 continue
             if str(self.root) in line or directory.startswith(str(self.root)):
-                found.append(line)
-        return found
+                command_lines.append(line)
+        return command_lines
 
 
 def kill_group(process: "subprocess.Popen[str]") -> None:

@@ -141,8 +141,8 @@ class Instance:
         )
         body = builder.sign(self.ca, SHA256).tbs_certificate_bytes
         timestamp = x509.UnrecognizedExtension(SCT_OID, self._timestamp(body))
-        made = builder.add_extension(timestamp, critical=False).sign(self.ca, SHA256)
-        return [one.public_bytes(Encoding.PEM).decode() for one in (made, self.root)]
+        certificate = builder.add_extension(timestamp, critical=False).sign(self.ca, SHA256)
+        return [one.public_bytes(Encoding.PEM).decode() for one in (certificate, self.root)]
 
     def _timestamp(self, body: bytes) -> bytes:
         """RFC 6962, 3.2 and 3.3: the list of one timestamp, as the extension has it."""

@@ -30,12 +30,12 @@ def installed(tmp_path: Path) -> Path:
     packages = Path(sysconfig.get_paths()["purelib"])
     needed = ("cryptography", "cffi", "_cffi_backend", "pycparser", "rich", "pygments")
     for name in (*needed, "markdown_it", "mdurl", "typing_extensions"):
-        for found in (
+        for entry in (
             *packages.glob(name),
             *packages.glob(f"{name}*.so"),
             *packages.glob(f"{name}.py"),
         ):
-            (site / found.name).symlink_to(found)
+            (site / entry.name).symlink_to(entry)
     return site
 
 
@@ -65,16 +65,16 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
 
     own = checkout.doit("verify", "--policy", "local", "--format", "json")
     assert own.returncode == 0, own.stderr
-    told = json.loads(own.stdout)
-    assert (told["verdict"], told["tier"]) == ("passed", "software")
-    assert [check["id"] for check in told["checks"]] == list(CHECKS)
-    assert {c["verdict"] for c in told["checks"] if c["id"].startswith("boot.")} == {
+    result = json.loads(own.stdout)
+    assert (result["verdict"], result["tier"]) == ("passed", "software")
+    assert [check["id"] for check in result["checks"]] == list(CHECKS)
+    assert {c["verdict"] for c in result["checks"] if c["id"].startswith("boot.")} == {
         "not-applicable"
     }
     # From before the inputs were hashed to after the outputs were: all of the training, and more.
     report = json.loads(aicert(installed, "show", "--format=json", checkout.certificate).stdout)
     trained = report["report"]["wallSeconds"]["value"]
-    assert trained < told["attestedSeconds"] < trained + 600
+    assert trained < result["attestedSeconds"] < trained + 600
 
     # Half of the example's rows, measured when the trainer was gone; each answer ends in `</s>`.
     loss = report["loss"]

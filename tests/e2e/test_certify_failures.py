@@ -122,7 +122,7 @@ def test_a_failed_run_ends_with_its_error_and_is_not_trained_again_for_nothing(
     assert first.stderr.splitlines()[-2:] == [
         "certificates/tiny-alpaca/training.log ends with:", "ValueError: no such optimizer",
     ]  # fmt: skip
-    made = checkout.certificate.read_bytes()
+    before = checkout.certificate.read_bytes()
 
     bare = checkout.doit("certify")
     assert bare.returncode == 1
@@ -130,13 +130,13 @@ def test_a_failed_run_ends_with_its_error_and_is_not_trained_again_for_nothing(
     alone = "only where it is named, ./doit certify tiny-alpaca: it failed, and nothing changed"
     assert alone in checkout.doit("why").stdout
     assert "hint: ./doit certify tiny-alpaca" in bare.stderr
-    assert checkout.certificate.read_bytes() == made
+    assert checkout.certificate.read_bytes() == before
 
     # A limit is not locked, and still it may be what was wrong.
     set_machine(checkout, "time-limit", '"31 min"')
     assert "not trained again" not in checkout.doit("certify").stderr
     changed = checkout.certificate.read_bytes()
-    assert changed != made
+    assert changed != before
     assert "not trained again" not in checkout.doit("certify", "tiny-alpaca").stderr
     assert checkout.certificate.read_bytes() != changed
     assert_clean(checkout)

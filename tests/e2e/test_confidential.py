@@ -43,8 +43,8 @@ def machine(content: bytes | None = None) -> Iterator[tuple[Tpm, rsa.RSAPublicKe
         assert isinstance(key, rsa.RSAPublicKey)
         text = chip_forge.runtime([chip_forge.jwk("HCLAkPub", key)])
         body = chip_forge.report(chip_forge.guest(), chip_forge.report_data(text))
-        made = chip_forge.hcl(chip_forge.signed(body, chip_forge.chip_key()), text)
-        write(tpm, made.ljust(SIZE, b"\0") if content is None else content)
+        hcl_report = chip_forge.hcl(chip_forge.signed(body, chip_forge.chip_key()), text)
+        write(tpm, hcl_report.ljust(SIZE, b"\0") if content is None else content)
         yield tpm, key
 
 
@@ -76,12 +76,12 @@ def certify(tpm: Tpm) -> Certificate:
     for event in scene.get("input_events"):
         tpm.extend(INPUT_PCR, event)
     report, lockfile = scene.get("report"), scene.get("lockfile_bytes")
-    made = attest(tpm, key, scene.get("statement"), report, lockfile)
+    attested = attest(tpm, key, scene.get("statement"), report, lockfile)
     key.run_key.flush()
-    return certificates.parse(made)
+    return certificates.parse(attested)
 
 
-def judged(made: Certificate, key: rsa.RSAPublicKey) -> AttestationResult:
+def judged(certificate: Certificate, key: rsa.RSAPublicKey) -> AttestationResult:
     """Under a confidential policy, once the host has added the processor's certificate."""
     scene = Scene("confidential")
     lock = image_lock.emit(
@@ -94,23 +94,23 @@ def judged(made: Certificate, key: rsa.RSAPublicKey) -> AttestationResult:
         firmware=(firmware,),
     )
     chain = (ca_forge.issue(AZURE_LIKE, key, **scene.get("ak_options")),)
-    platform = made.evidence.platform
+    platform = certificate.evidence.platform
     if platform is not None:
         platform = replace(platform, chip_certificate=chip_forge.vcek())
-    evidence = replace(made.evidence, ak_chain=chain, platform=platform)
-    whole = certificates.emit(replace(made, evidence=evidence, image_lock=lock))
+    evidence = replace(certificate.evidence, ak_chain=chain, platform=platform)
+    whole = certificates.emit(replace(certificate, evidence=evidence, image_lock=lock))
     model = scene.get("model")
     return appraise(certificates.parse(whole), model, policy, at=ca_forge.AT)
 
 
 def test_the_runner_takes_the_platforms_report_along() -> None:
     with machine() as (tpm, key):
-        made = certify(tpm)
-        assert made.evidence.platform is not None
-        assert made.evidence.platform.report == tpm.platform_report()
-        assert len(made.evidence.platform.report) == SIZE
-        assert made.evidence.platform.chip_certificate is None
-        result = judged(made, key)
+        certificate = certify(tpm)
+        assert certificate.evidence.platform is not None
+        assert certificate.evidence.platform.report == tpm.platform_report()
+        assert len(certificate.evidence.platform.report) == SIZE
+        assert certificate.evidence.platform.chip_certificate is None
+        result = judged(certificate, key)
     assert (result.verdict, result.tier) == ("passed", "confidential"), result.failed
 
 
@@ -129,9 +129,9 @@ def test_a_machine_without_the_index_has_no_report() -> None:
         assert tpm.platform_report() is None
         key = x509.load_der_x509_certificate(tpm.ak_chain()[0]).public_key()
         assert isinstance(key, rsa.RSAPublicKey)
-        made = certify(tpm)
-        assert made.evidence.platform is None
-        result = judged(made, key)
+        certificate = certify(tpm)
+        assert certificate.evidence.platform is None
+        result = judged(certificate, key)
     assert (result.verdict, result.undecided[0].id) == ("none", "platform.chip")
 
 

@@ -44,7 +44,7 @@ class Box:
         command = (PYTHON, "-I", "-c", text)
         return run(command, sandbox, settings, self.log, self.messages.append)
 
-    def said(self) -> str:
+    def printed(self) -> str:
         return self.log.read_text(errors="replace")
 
 
@@ -54,7 +54,7 @@ def box(tmp_path: Path) -> Box:
 
 
 def left_behind(marker: str) -> list[str]:
-    found = []
+    process_ids = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
@@ -62,8 +62,8 @@ def left_behind(marker: str) -> list[str]:
             except OSError:
                 continue
             if marker.encode() in words:
-                found.append(entry)
-    return found
+                process_ids.append(entry)
+    return process_ids
 
 
 def test_it_reads_inputs_writes_scratch_and_tells(box: Box) -> None:
@@ -76,7 +76,7 @@ def test_it_reads_inputs_writes_scratch_and_tells(box: Box) -> None:
     assert (ended.exit_code, ended.limit_hit) == ("0", None)
     assert (box.scratch / "out").read_text() == "given"
     assert box.messages == [b"one", b"two"]
-    assert box.said() == "hello\n"
+    assert box.printed() == "hello\n"
     assert ended.cpu_seconds > 0.0
 
 
@@ -88,7 +88,7 @@ def test_it_reads_inputs_writes_scratch_and_tells(box: Box) -> None:
 )  # fmt: skip
 def test_nothing_but_scratch_can_be_written(box: Box, place: str) -> None:
     ended = box.run(f"open({place!r}, 'w').write('x')")
-    assert ended.exit_code == "1", box.said()
+    assert ended.exit_code == "1", box.printed()
     assert (box.input / "file").read_text() == "given"
 
 
@@ -108,7 +108,7 @@ def test_nothing_of_the_machine_outside_is_seen(box: Box) -> None:
         "assert len([x for x in os.listdir('/proc') if x.isdigit()]) < 5\n"
         "assert os.getuid() == 65534\n"
     )
-    assert ended.exit_code == "0", box.said()
+    assert ended.exit_code == "0", box.printed()
 
 
 def test_the_environment_outside_is_seen_nowhere(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,9 +118,9 @@ def test_the_environment_outside_is_seen_nowhere(box: Box, monkeypatch: pytest.M
         "for each in os.listdir('/proc'):\n"
         "    if each.isdigit(): print(open(f'/proc/{each}/environ', 'rb').read())\n"
     )
-    assert ended.exit_code == "0", box.said()
-    assert "ONLY" in box.said()
-    assert "OUTSIDE" not in box.said()
+    assert ended.exit_code == "0", box.printed()
+    assert "ONLY" in box.printed()
+    assert "OUTSIDE" not in box.printed()
 
 
 @pytest.mark.parametrize("family", ["AF_VSOCK", "AF_ALG", "AF_PACKET", "AF_CAN"])
@@ -133,7 +133,7 @@ def test_no_socket_passes_the_network_namespace(box: Box, family: str) -> None:
         f"try: socket.socket({number}, socket.SOCK_STREAM)\n"
         "except OSError as error: raise SystemExit(error.errno)\n"
     )
-    assert ended.exit_code == str(errno.EAFNOSUPPORT), box.said()
+    assert ended.exit_code == str(errno.EAFNOSUPPORT), box.printed()
 
 
 # Without arguments the kernel would say something else than what the filter says.
@@ -145,7 +145,7 @@ def test_calls_that_reach_past_namespaces_are_refused(box: Box, number: int) -> 
         f"assert libc.syscall({number}, -1, -1, -1, -1) == -1\n"
         "raise SystemExit(ctypes.get_errno())\n"
     )
-    assert ended.exit_code == str(errno.EPERM), box.said()
+    assert ended.exit_code == str(errno.EPERM), box.printed()
 
 
 def test_no_key_of_the_session_outside_is_seen(box: Box) -> None:
@@ -157,8 +157,8 @@ def test_no_key_of_the_session_outside_is_seen(box: Box) -> None:
     key = libc.syscall(numbers.refused[0], b"user", name, b"secret", 6, session)
     libc.syscall(numbers.keyctl, set_timeout, key, 60)
     for place in ("/proc/keys", "/proc/key-users"):
-        assert box.run(f"print(open({place!r}).read())").exit_code == "1", box.said()
-    assert name.decode() not in box.said()
+        assert box.run(f"print(open({place!r}).read())").exit_code == "1", box.printed()
+    assert name.decode() not in box.printed()
 
 
 def test_no_network_is_there(box: Box) -> None:
@@ -171,7 +171,7 @@ def test_no_network_is_there(box: Box) -> None:
             "    except OSError: continue\n"
             "    raise SystemExit(7)\n"
         )
-    assert ended.exit_code == "0", box.said()
+    assert ended.exit_code == "0", box.printed()
 
 
 def test_an_abstract_socket_outside_is_out_of_reach(box: Box) -> None:
@@ -188,7 +188,7 @@ def test_an_abstract_socket_outside_is_out_of_reach(box: Box) -> None:
 
 def test_no_further_user_namespace_can_be_made(box: Box) -> None:
     ended = box.run("import ctypes\nraise SystemExit(ctypes.CDLL(None).unshare(0x10000000) != -1)")
-    assert ended.exit_code == "0", box.said()
+    assert ended.exit_code == "0", box.printed()
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_shared_memory_is_bounded(box: Box) -> None:
         memory_bytes=8 * 2**30,
     )
     assert ended.exit_code == "1"
-    assert "No space left" in box.said()
+    assert "No space left" in box.printed()
 
 
 def test_many_processes_are_stopped(box: Box) -> None:
@@ -378,7 +378,7 @@ def test_where_the_runner_is_root_the_sandbox_is_nobody_outside_too(box: Box) ->
     sandbox = Sandbox(read_only={}, scratch=box.scratch, environment={}, user=65534)
     text = "open('/aicert/scratch/out', 'w').write(open('/proc/self/status').read())"
     ended = run((PYTHON, "-I", "-c", text), sandbox, Limits(), box.log, box.messages.append)
-    assert ended.exit_code == "0", box.said()
+    assert ended.exit_code == "0", box.printed()
     assert (box.scratch / "out").stat().st_uid == 65534
     status = (box.scratch / "out").read_text().splitlines()
     assert ["Groups:"] in [line.split() for line in status]

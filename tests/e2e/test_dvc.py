@@ -90,8 +90,8 @@ def tamper(remote: Path, text: bytes) -> Path:
 def test_what_git_does_not_hold_is_tracked_beside_lockfile_and_certificate(
     origin: Clone, remote: Path
 ) -> None:
-    found = origin.root.rglob("*.dvc")
-    tracked = sorted(str(p.relative_to(origin.root)) for p in found if p.is_file())
+    dvc_files = origin.root.rglob("*.dvc")
+    tracked = sorted(str(p.relative_to(origin.root)) for p in dvc_files if p.is_file())
     # One file a path: the run `again` shares its input with `tiny`, which comes later by name.
     assert tracked == ["certificates/tiny/model.dvc", "lockfiles/again/same.dvc"]
     lockfile = (origin.root / "lockfiles/again.lock.toml").read_text()

@@ -59,12 +59,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def clone(shared: Path, tmp_path: Path) -> Clone:
     """Somebody else's checkout, with a remote of its own to spoil."""
-    made = Clone(root=tmp_path / "clone")
+    cloned = Clone(root=tmp_path / "clone")
     origin = Clone(root=shared / "origin")
-    origin.done("git", "clone", "--quiet", ".", str(made.root))
-    (made.root / ".venv").symlink_to(Path(sys.prefix).resolve())
+    origin.done("git", "clone", "--quiet", ".", str(cloned.root))
+    (cloned.root / ".venv").symlink_to(Path(sys.prefix).resolve())
     shutil.copytree(shared / "remote", tmp_path / "remote")
-    return made
+    return cloned
 
 
 def place(clone: Clone, folder: Path) -> Place:
@@ -98,8 +98,8 @@ def test_other_bytes_of_a_remote_are_not_taken_and_its_words_are_told(
     spoil(tmp_path / "remote")
     where = place(clone, tmp_path)
     assert share.bring(where, PACKAGES).startswith("DVC's remote")
-    found = [where.store.find(package.digest) is not None for package in PACKAGES]
-    assert found == [False, True]
+    is_stored = [where.store.find(package.digest) is not None for package in PACKAGES]
+    assert is_stored == [False, True]
 
 
 def test_a_pull_brings_them_and_compares_them_by_sha_256(clone: Clone, tmp_path: Path) -> None:

@@ -379,7 +379,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory, environment: Path) -> dict[s
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "outcome"),
     [
         ("reference::/aicert/scratch/reference.json", "Protocol not known: reference"),
         ("zip://rows.jsonl::/aicert/scratch/archive.zip", "Protocol not known: zip"),
@@ -411,8 +411,8 @@ def tried(tmp_path_factory: pytest.TempPathFactory, environment: Path) -> dict[s
         ("a metric", "the machine runs no code"),
     ],
 )
-def test_a_loader_that_was_cut_down(tried: dict[str, object], name: str, said: str) -> None:
-    assert said in str(tried[name])
+def test_a_loader_that_was_cut_down(tried: dict[str, object], name: str, outcome: str) -> None:
+    assert outcome in str(tried[name])
     assert str(tried[name]).startswith("went through") == (name == "canonical rows")
 
 

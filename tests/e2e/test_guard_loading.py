@@ -24,9 +24,9 @@ THROUGH = "went through"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Guarded:
-    made = guarded.make(tmp_path_factory.mktemp("guard"), training_env.ensure(ROOT))
-    (made.folder / "guard.toml").write_text('[[signer]]\nkey = "k.pub"\n')
-    return made
+    installation = guarded.make(tmp_path_factory.mktemp("guard"), training_env.ensure(ROOT))
+    (installation.folder / "guard.toml").write_text('[[signer]]\nkey = "k.pub"\n')
+    return installation
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +161,9 @@ def test_a_signed_model_loads(tried_models: dict[str, str], kind: str) -> None:
 def test_what_is_not_as_it_was_signed_does_not_load(
     tried_models: dict[str, str], kind: str, name: str
 ) -> None:
-    said = tried_models[f"{kind}: {name}"]
-    assert said.startswith(("RefusedError: ", "UnsignedError: ")), said
-    assert REFUSALS[name] in said
+    outcome = tried_models[f"{kind}: {name}"]
+    assert outcome.startswith(("RefusedError: ", "UnsignedError: ")), outcome
+    assert REFUSALS[name] in outcome
 
 
 @pytest.mark.parametrize("kind", ["adapter", "whole adapter", "added adapter"])
@@ -184,10 +184,10 @@ def test_nothing_loads_from_folders_that_may_be_uncovered(tried_models: dict[str
 def test_a_file_that_was_swapped_after_the_verification_fails_the_load(
     tried_models: dict[str, str],
 ) -> None:
-    said = "it was changed while it was verified or loaded: model.safetensors"
-    assert said in tried_models["swapped"]
-    assert said in tried_models["swapped late"]
-    assert said in tried_models["swapped while open"]
+    message = "it was changed while it was verified or loaded: model.safetensors"
+    assert message in tried_models["swapped"]
+    assert message in tried_models["swapped late"]
+    assert message in tried_models["swapped while open"]
     assert NOT_SIGNED in tried_models["swapped, again"]
 
 
@@ -197,10 +197,10 @@ def test_a_second_load_reads_no_file_again(tried_models: dict[str, str]) -> None
 
 
 def test_a_child_is_guarded_and_ends_in_our_words(tried_models: dict[str, str]) -> None:
-    said = tried_models["child"]
-    assert said.startswith("1 "), said
-    assert "error: aicert guard: " in said
-    assert "Traceback" not in said
+    outcome = tried_models["child"]
+    assert outcome.startswith("1 "), outcome
+    assert "error: aicert guard: " in outcome
+    assert "Traceback" not in outcome
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +272,7 @@ def test_a_saved_table_loads_once_it_is_signed(tried_data: dict[str, str]) -> No
 
 @pytest.mark.parametrize("kind", ["folder", "json", "split", "from_json"])
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("unsigned", "the data set has no signature or certificate that"),
         ("readme", "README.md"),
@@ -280,11 +280,11 @@ def test_a_saved_table_loads_once_it_is_signed(tried_data: dict[str, str]) -> No
     ],
 )
 def test_rows_that_are_not_as_they_were_signed_do_not_load(
-    tried_data: dict[str, str], kind: str, name: str, said: str
+    tried_data: dict[str, str], kind: str, name: str, message: str
 ) -> None:
     refused = tried_data[f"{kind}: {name}"]
     assert refused.startswith(("RefusedError: ", "UnsignedError: ")), refused
-    assert said in refused
+    assert message in refused
 
 
 @pytest.mark.parametrize("name", ["certificate.json", "provenance.intoto.jsonl", "LICENSE"])
@@ -415,14 +415,14 @@ UNGUARDED = {
 def test_a_command_that_would_not_be_guarded_is_not_started(
     environment: Guarded, keys: Pair, case: str
 ) -> None:
-    words, said = UNGUARDED[case]
+    words, message = UNGUARDED[case]
     other = training_env.python(training_env.location(ROOT))
     places = {"PYTHON": str(environment.python), "OTHER": str(other)}
     ended = environment.aicert(
         "guard", "--policy", "guard.toml", "--", *(places.get(word, word) for word in words)
     )
     assert ended.returncode == 3, ended.stderr
-    assert said in ended.stderr
+    assert message in ended.stderr
 
 
 @pytest.mark.parametrize("place", ["nowhere.toml", "broken.toml", "ignoring.toml"])

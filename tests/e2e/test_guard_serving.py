@@ -63,7 +63,7 @@ class Server:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Guarded:
     serving = oracles.python(oracles.SERVING, "serving").parents[1]
     folder = tmp_path_factory.mktemp("serving")
-    made = guarded.make(folder, training_env.ensure(ROOT), serving)
+    installation = guarded.make(folder, training_env.ensure(ROOT), serving)
     keys = pair(folder, "k")
     (folder / "guard.toml").write_text('[[signer]]\nkey = "k.pub"\n')
     signed = guarded.write(folder / "signed", guarded.tiny_model())
@@ -74,9 +74,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Guarded:
     weights[-1] ^= 1
     (changed / "model.safetensors").write_bytes(weights)
     program = folder / "transformers"
-    program.write_text(PROGRAM.format(made.python))
+    program.write_text(PROGRAM.format(installation.python))
     program.chmod(0o755)
-    return made
+    return installation
 
 
 def command(environment: Guarded, *words: str) -> list[str]:
@@ -120,15 +120,15 @@ def test_a_signed_model_answers(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("unsigned", "the model has no signature or certificate that"),
         ("changed", "files.match: the files are not the signed ones"),
     ],
 )
-def test_another_model_is_not_loaded(server: Server, name: str, said: str) -> None:
+def test_another_model_is_not_loaded(server: Server, name: str, message: str) -> None:
     _, text = server.post("/load_model", model=name)
-    assert said in text, "".join(server.lines)
+    assert message in text, "".join(server.lines)
     assert '"ready"' not in text
     status, _ = server.post("/v1/completions", model=name, prompt="a", max_tokens=2)
     assert status == 500

@@ -75,8 +75,8 @@ def bring_code(checkout: Checkout) -> None:
     """Give the example's model code of its own, under a name that Transformers does not know."""
     example.make_example(checkout.root)
     model = checkout.root / example.MODEL
-    told = json.loads((model / "config.json").read_bytes())
-    (model / "config.json").write_text(json.dumps(told | OWN_JSON))
+    settings = json.loads((model / "config.json").read_bytes())
+    (model / "config.json").write_text(json.dumps(settings | OWN_JSON))
     (model / "configuration_own.py").write_text(OWN_CONFIG)
     (model / "modeling_own.py").write_text(OWN_MODEL)
     config = checkout.root / "examples/tiny-alpaca.yml"

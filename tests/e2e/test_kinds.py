@@ -179,9 +179,9 @@ def write_data(folder: Path) -> None:
     for number in range(64):
         asked, good, bad = f"Say {number}.", f"It is {number}.", f"It is {number + 1}."
         user = {"role": "user", "content": asked}
-        said, wrong = ({"role": "assistant", "content": text} for text in (good, bad))
-        add("chat", {"messages": [user, said]})
-        add("talks", {"chosen": [user, said], "rejected": [user, wrong]})
+        right, wrong = ({"role": "assistant", "content": text} for text in (good, bad))
+        add("chat", {"messages": [user, right]})
+        add("talks", {"chosen": [user, right], "rejected": [user, wrong]})
         add("pairs", {"prompt": asked, "chosen": good, "rejected": bad})
         add("judged", {"system": "", "input": asked, "chosen": good, "rejected": bad})
         add("kto", {"prompt": asked, "completion": good, "label": number % 2 == 0})
@@ -275,11 +275,11 @@ class Runs:
         self.outputs[name] = work / "output"
         shutil.move(result.output, work / "output")
         files = read_tree(work / "output")
-        made = report.build(
+        run_report = report.build(
             effective, read, result, list(measured.values()), files, work / "output", {}
         )
-        assert not made.unchanged_weights
-        return {key: value.data for key, value in made.values.items()}
+        assert not run_report.unchanged_weights
+        return {key: value.data for key, value in run_report.values.items()}
 
     @staticmethod
     def _measured(name: str, path: Path) -> MeasuredInput:

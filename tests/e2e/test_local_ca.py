@@ -18,9 +18,9 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
 
 def test_ca_is_one_per_checkout_and_driver(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: local_ca(tmp_path, "local").certificate, range(16)))
-    assert len(set(made)) == 1
-    assert local_ca(tmp_path, "qemu").certificate not in made
+        certificates = list(pool.map(lambda _: local_ca(tmp_path, "local").certificate, range(16)))
+    assert len(set(certificates)) == 1
+    assert local_ca(tmp_path, "qemu").certificate not in certificates
     folder = tmp_path / ".aicert" / "ca"
     assert sorted(path.name for path in folder.iterdir()) == [
         "local.key",

@@ -25,8 +25,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simple = folder / "simple"
     requires = {
         (name, member.version): member.requires
-        for _, found in read().values()
-        for name, member in found.items()
+        for _, members in read().values()
+        for name, member in members.items()
     }
     digests: dict[tuple[str, str], str] = {}
     for lock, path in LOCKS.items():
@@ -55,11 +55,11 @@ def only_our_index(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def installed(target: Path) -> dict[str, str]:
-    found = {}
+    versions = {}
     for info in target.glob("*.dist-info"):
         name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
-        found[name.replace("_", "-").lower()] = version
-    return found
+        versions[name.replace("_", "-").lower()] = version
+    return versions
 
 
 @pytest.mark.parametrize("lock", LOCKS)

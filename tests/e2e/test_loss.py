@@ -73,11 +73,11 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return trained(tmp_path_factory.mktemp("lora"), LORA)
 
 
-def numbers_of(found: Loss) -> tuple[float, float]:
-    assert (found.state, found.reason, found.rows) == ("measured", "", 128)
-    assert found.before is not None
-    assert found.after is not None
-    return found.before, found.after
+def numbers_of(result: Loss) -> tuple[float, float]:
+    assert (result.state, result.reason, result.rows) == ("measured", "", 128)
+    assert result.before is not None
+    assert result.after is not None
+    return result.before, result.after
 
 
 def change_weights(
@@ -120,6 +120,6 @@ def test_an_adapter_fits_as_its_trainer_says(lora: Trained) -> None:
 
 
 def test_the_config_decides_what_the_output_is(full: Trained, lora: Trained) -> None:
-    found = full.measure(lora.result.output)
-    assert (found.state, found.before) == ("incomplete", None)
-    assert "the output holds an adapter, but the config makes none" in found.reason
+    measured = full.measure(lora.result.output)
+    assert (measured.state, measured.before) == ("incomplete", None)
+    assert "the output holds an adapter, but the config makes none" in measured.reason

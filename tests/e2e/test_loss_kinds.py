@@ -105,7 +105,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     root = tmp_path_factory.mktemp("kinds")
     example.make_example(root)
     model = str(root / example.MODEL)
@@ -113,11 +113,15 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         name: [{"base_model": model, "tokenizer_config": model} | settings, row]
         for name, (settings, row) in KINDS.items()
     }
-    told = training.environment(Limits()) | {"HF_HOME": str(root), "HOME": str(root)}
-    told |= {"PYTHONPATH": f"{ROOT / 'enclave_runner/axolotl/plugin'}:{ROOT}", "TMPDIR": str(root)}
+    variables = training.environment(Limits()) | {"HF_HOME": str(root), "HOME": str(root)}
+    variables |= {
+        "PYTHONPATH": f"{ROOT / 'enclave_runner/axolotl/plugin'}:{ROOT}",
+        "TMPDIR": str(root),
+    }
     done = subprocess.run(
         [training_env.python(training_env.ensure(ROOT)), "-P", "-c", PROGRAM],
-        input=json.dumps(kinds), env=told, capture_output=True, text=True, check=False, cwd=root,
+        input=json.dumps(kinds), env=variables, capture_output=True, text=True, check=False,
+        cwd=root,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -136,16 +140,18 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     ],
 )
 def test_answers_are_trained_and_their_ends_are_the_templates(
-    found: dict[str, dict[str, Any]], name: str, text: str, of_template: str
+    trained: dict[str, dict[str, Any]], name: str, text: str, of_template: str
 ) -> None:
-    assert found[name]["text"] == [text]
-    assert (found[name]["template"] > 0) == bool(of_template)
-    assert found[name]["template"] < found[name]["tokens"]
+    assert trained[name]["text"] == [text]
+    assert (trained[name]["template"] > 0) == bool(of_template)
+    assert trained[name]["template"] < trained[name]["tokens"]
 
 
 @pytest.mark.parametrize("name", ["chat", "orpo"])
-def test_a_chat_trains_what_the_assistant_says(found: dict[str, dict[str, Any]], name: str) -> None:
-    (text,) = found[name]["text"]
+def test_a_chat_trains_what_the_assistant_says(
+    trained: dict[str, dict[str, Any]], name: str
+) -> None:
+    (text,) = trained[name]["text"]
     assert text.startswith("It is four.")
     assert "Say" not in text
 
@@ -154,32 +160,34 @@ def test_a_chat_trains_what_the_assistant_says(found: dict[str, dict[str, Any]],
     "name", ["completion", "pretraining", "pretraining in one stream", "pretraining, packed"]
 )
 def test_of_plain_text_all_but_the_first_token_is_trained(
-    found: dict[str, dict[str, Any]], name: str
+    trained: dict[str, dict[str, Any]], name: str
 ) -> None:
-    (text,) = found[name]["text"]
+    (text,) = trained[name]["text"]
     assert text.removesuffix("</s>").endswith("is four.")
 
 
 def test_masked_tokens_of_rows_that_are_tokens_already_are_left_out(
-    found: dict[str, dict[str, Any]],
+    trained: dict[str, dict[str, Any]],
 ) -> None:
-    assert found["tokens"]["tokens"] == 2
+    assert trained["tokens"]["tokens"] == 2
 
 
 def test_a_strategy_that_asks_for_the_table_of_rows_is_measured(
-    found: dict[str, dict[str, Any]],
+    trained: dict[str, dict[str, Any]],
 ) -> None:
     """Axolotl's class for steps takes what it mapped as a table: one label ends each step."""
-    assert found["steps"]["tokens"] == 2
+    assert trained["steps"]["tokens"] == 2
 
 
 @pytest.mark.parametrize("name", ["too long", "kto, unwanted"])
-def test_what_training_leaves_out_is_left_out(found: dict[str, dict[str, Any]], name: str) -> None:
-    assert found[name] == {"text": [], "tokens": 0, "template": 0}
+def test_what_training_leaves_out_is_left_out(
+    trained: dict[str, dict[str, Any]], name: str
+) -> None:
+    assert trained[name] == {"text": [], "tokens": 0, "template": 0}
 
 
-def test_what_training_cuts_is_cut(found: dict[str, dict[str, Any]]) -> None:
-    (text,) = found["cut"]["text"]
+def test_what_training_cuts_is_cut(trained: dict[str, dict[str, Any]]) -> None:
+    (text,) = trained["cut"]["text"]
     assert text == "y" * len(text)
-    assert 0 < found["cut"]["tokens"] < 256
-    assert found["cut"]["template"] == 0
+    assert 0 < trained["cut"]["tokens"] < 256
+    assert trained["cut"]["template"] == 0

@@ -84,12 +84,12 @@ def test_runs_go_in_parallel_and_then_only_what_changed(two: Checkout) -> None:
     assert before.st_size == data.stat().st_size
 
     assert two.doit("lock", "two").returncode == 0
-    told = two.doit("why", "two").stdout
-    assert told.startswith(
+    reason = two.doit("why", "two").stdout
+    assert reason.startswith(
         "two: would run: the certificate is for a different lockfile\n  was   sha256:"
     )
-    assert "\ninput data\n" in told
-    assert not [line for line in told.splitlines() if len(line) > 80]
+    assert "\ninput data\n" in reason
+    assert not [line for line in reason.splitlines() if len(line) > 80]
     done = two.doit("certify")
     assert done.returncode == 0, done.stderr
     second = certificates(two)

@@ -77,8 +77,10 @@ def test_the_page_on_paper(tmp_path: Path, page: Path, browser: Browser) -> None
     # A4 without its margins: no column, and so no digest, is cut off.
     browser.look(717, 1000, kind="print")
     assert browser.value(CUT_OFF) == []
-    made = browser.ask("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)
-    document = base64.b64decode(made["data"])
+    printed = browser.ask(
+        "Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69
+    )
+    document = base64.b64decode(printed["data"])
     (Path(os.environ.get("AICERT_SCREENSHOTS") or tmp_path) / "page.pdf").write_bytes(document)
     assert document.startswith(b"%PDF-")
     assert 2 <= document.count(b"/Type /Page\n") + document.count(b"/Type /Page ") <= 12
@@ -88,18 +90,22 @@ def test_the_page_by_ear(page: Path, browser: Browser) -> None:
     browser.open(page)
     browser.ask("Accessibility.enable")
     nodes = browser.ask("Accessibility.getFullAXTree")["nodes"]
-    said = [(n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if "role" in n]
-    roles = [role for role, _ in said]
+    named_roles = [
+        (n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if "role" in n
+    ]
+    roles = [role for role, _ in named_roles]
     assert roles.count("main") == 1
     assert roles.count("heading") >= 8
-    assert all(name for role, name in said if role in ("heading", "columnheader"))
+    assert all(name for role, name in named_roles if role in ("heading", "columnheader"))
     levels = browser.value("[...document.querySelectorAll('h1, h2, h3')].map(h => h.tagName)")
     assert levels[0] == "H1"
     assert set(levels[1:]) == {"H2"}
     # Each frame that scrolls, each table and each plot has a name.
     for role in ("region", "table", "image", "graphics-document"):
-        assert all(name for found, name in said if found == role), role
-    assert any("Training loss by step" in name for role, name in said if role in ("image", "img"))
+        assert all(name for its_role, name in named_roles if its_role == role), role
+    assert any(
+        "Training loss by step" in name for role, name in named_roles if role in ("image", "img")
+    )
     assert "columnheader" in roles
     low = browser.value(CONTRAST)
     assert low == [], low

@@ -101,9 +101,9 @@ def test_however_it_is_written_the_rows_are_the_same(
     name: str, pa: Any, write: Write, tmp_path: Path
 ) -> None:
     table = every_type(pa)
-    found = rows(tmp_path, write(table, **WRITTEN[name]))
-    assert repr(found) == repr(table.to_pylist())
-    assert found[1]["f"] == struct.unpack("f", struct.pack("f", 0.1))[0]
+    read_rows = rows(tmp_path, write(table, **WRITTEN[name]))
+    assert repr(read_rows) == repr(table.to_pylist())
+    assert read_rows[1]["f"] == struct.unpack("f", struct.pack("f", 0.1))[0]
 
 
 def test_files_of_two_forms_are_one_set_of_rows(pa: Any, write: Write, tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_values_of_a_dictionary_that_no_row_shows_are_counted(
 ) -> None:
     text = pa.DictionaryArray.from_arrays([0, 1, 0], ["a", "b", "UNUSED SECRET"])
     (tmp_path / "a.parquet").write_bytes(write({"t": text, "n": [1, 1, 2]}))
-    read, found = converted(tmp_path, "a.parquet")
-    assert (read.unread_bytes, len(found)) == (len("UNUSED SECRET"), 3)
+    read, read_rows = converted(tmp_path, "a.parquet")
+    assert (read.unread_bytes, len(read_rows)) == (len("UNUSED SECRET"), 3)
 
 
 @pytest.mark.parametrize("kind", ["int32", "uint32", "int64", "float32", "float64", "string"])

@@ -35,12 +35,12 @@ def run_dir(tmp_path: Path) -> Path:
 def swtpm_pids(run_dir: Path) -> list[int]:
     """Every process that has this run's state in its environment, dead or alive."""
     wanted = f"TPM_PATH={run_dir.resolve()}/".encode()
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and wanted in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def assert_nothing_left(run_dir: Path) -> None:

@@ -43,8 +43,8 @@ def workflow(name: str) -> Any:
 
 
 def steps(name: str, job: str) -> list[Any]:
-    found: list[Any] = workflow(name)["jobs"][job]["steps"]
-    return found
+    listed: list[Any] = workflow(name)["jobs"][job]["steps"]
+    return listed
 
 
 def step(name: str, job: str, title: str) -> Any:
@@ -102,11 +102,11 @@ def bash(script: str, folder: Path, **environment: str) -> "subprocess.Completed
 
 @pytest.fixture
 def origin(tmp_path: Path) -> Repository:
-    made = Repository(tmp_path / "origin")
-    locked = made.doit("lock")
+    repository = Repository(tmp_path / "origin")
+    locked = repository.doit("lock")
     assert locked.returncode == 0, locked.stderr
-    made.commit()
-    return made
+    repository.commit()
+    return repository
 
 
 def reviewed(origin: Repository, head: str, tmp_path: Path) -> tuple[int, str]:
@@ -199,8 +199,8 @@ def test_checkers_that_we_did_not_write_find_nothing(folder: Path) -> None:
     assert form.returncode == 0, form.stdout
     # Its strictest view; the two triggers are ignored where they stand, with the reason.
     audit = ("--offline", "--no-progress", "--persona=auditor")
-    found = workflow_checker("zizmor", *audit, *paths)
-    assert found.returncode == 0, found.stdout
+    audited = workflow_checker("zizmor", *audit, *paths)
+    assert audited.returncode == 0, audited.stdout
     assert sum(path.read_text().count("zizmor: ignore") for path in paths) == 2
 
 
@@ -212,8 +212,8 @@ def test_checkers_find_what_is_wrong(tmp_path: Path) -> None:
     title = "${{ github.event.pull_request.title }}"
     injected = text.replace('test "$(git', f'echo "{title}"; test "$(git')
     (tmp_path / "c.yml").write_text(injected)
-    found = workflow_checker("zizmor", "--offline", "--no-progress", tmp_path / "c.yml")
-    assert "template-injection" in found.stdout
+    audited = workflow_checker("zizmor", "--offline", "--no-progress", tmp_path / "c.yml")
+    assert "template-injection" in audited.stdout
 
 
 def test_only_the_base_revision_is_checked_out() -> None:
@@ -265,8 +265,8 @@ def test_the_second_job_posts_only_what_the_first_made(
     }
     codes = []
     for entry in steps("review-comment.yml", "comment"):
-        found = re.search(r"number=(\d+)", output.read_text())
-        number = found[1] if found else ""
+        match = re.search(r"number=(\d+)", output.read_text())
+        number = match[1] if match else ""
         codes.append(bash(entry["run"], tmp_path, **environment, NUMBER=number).returncode)
         if codes[-1]:
             break

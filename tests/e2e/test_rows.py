@@ -133,9 +133,9 @@ def loaded(environment: Path, places: list[Path], home: Path) -> list[list[list[
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def shown(made: Rows, folder: Path) -> Path:
+def shown(converted: Rows, folder: Path) -> Path:
     """What the trainer's sandbox shows as the rows' folder, outside of it."""
-    for place, path in made.shown.items():
+    for place, path in converted.shown.items():
         inside = folder / place.removeprefix("/aicert/records/rows/0").lstrip("/")
         if path.is_file():
             inside.write_bytes(path.read_bytes())
@@ -149,16 +149,16 @@ def test_reader_and_trainer_read_the_same_rows_wherever_readers_disagree(
     for number, (name, data) in enumerate(TRAPS.items()):
         source = tmp_path / f"source-{number}"
         source.write_bytes(data)
-        made = prepared(environment, source, tmp_path / f"made-{number}")
-        place = shown(made, tmp_path / f"made-{number}/rows/0")
+        converted = prepared(environment, source, tmp_path / f"made-{number}")
+        place = shown(converted, tmp_path / f"made-{number}/rows/0")
         lines = b"".join(path.read_bytes() for path in sorted(place.glob("data/*"))).splitlines(
             True
         )
-        assert made.records[0].rows == len(lines), name
+        assert converted.records[0].rows == len(lines), name
         places.append(place)
         expected.append([json.loads(line) for line in lines])
-    found = loaded(environment, places, tmp_path / "home")
-    for name, wanted, (whole, streamed, first) in zip(TRAPS, expected, found, strict=True):
+    read_rows = loaded(environment, places, tmp_path / "home")
+    for name, wanted, (whole, streamed, first) in zip(TRAPS, expected, read_rows, strict=True):
         assert whole == wanted, name
         assert streamed == wanted, name
         assert first == wanted[:1], name
@@ -203,9 +203,9 @@ def test_every_form_gives_the_same_rows_and_no_metadata(environment: Path, tmp_p
     places = []
     for source in sources:
         form = source.name.partition("-")[0]
-        made = prepared(environment, source, tmp_path / source.name, form)
-        assert made.records[0].rows == 2
-        places.append(shown(made, tmp_path / source.name / "rows/0"))
+        converted = prepared(environment, source, tmp_path / source.name, form)
+        assert converted.records[0].rows == 2
+        places.append(shown(converted, tmp_path / source.name / "rows/0"))
     for source, (whole, streamed, _) in zip(
         sources, loaded(environment, places, tmp_path / "home"), strict=True
     ):
@@ -223,8 +223,8 @@ def test_a_single_file_that_is_not_json_is_refused_with_the_line_to_write(
         with pytest.raises(RowsRefused) as caught:
             prepared(environment, path, tmp_path / str(index))
         assert "`ds_type: parquet` (or csv, text)" in str(caught.value.hint)
-        made = prepared(environment, path, tmp_path / form, form)
-        assert made.records[0].rows > 0
+        converted = prepared(environment, path, tmp_path / form, form)
+        assert converted.records[0].rows > 0
 
 
 def test_canonical_files_are_used_where_they_lie(environment: Path, tmp_path: Path) -> None:
@@ -232,13 +232,13 @@ def test_canonical_files_are_used_where_they_lie(environment: Path, tmp_path: Pa
     source.mkdir()
     for name in ("a.jsonl", "b.jsonl"):
         (source / name).write_text(f'{{"text":"{name}"}}\n')
-    made = prepared(environment, source, tmp_path / "made", scratch=1)
-    assert made.copied == 0
-    assert [path for path in made.shown.values() if path.is_file()] == [
+    converted = prepared(environment, source, tmp_path / "made", scratch=1)
+    assert converted.copied == 0
+    assert [path for path in converted.shown.values() if path.is_file()] == [
         source / "a.jsonl",
         source / "b.jsonl",
     ]
-    assert made.records[0].rows == 2
+    assert converted.records[0].rows == 2
 
 
 def test_a_file_that_changed_since_it_was_hashed_is_no_rows(
@@ -326,12 +326,12 @@ def test_where_the_runner_is_root_rows_become_its_own(tmp_path: Path) -> None:
     (environment / "pyvenv.cfg").write_text("home = /usr/bin\n")
     (environment / "bin/python").symlink_to("/usr/bin/python3")
     source.write_text('{"text": "a"}\n')
-    made = rows.prepare(
+    converted = rows.prepare(
         [Selection(input="rows", number=0, form=None, splits={"train": ("",)})],
         {"rows": measured("rows", source)},
         Room(folder=tmp_path / "made", training_env=environment, limits=Limits(), user=65534),
     )
-    assert made.copied == len(ONE)
+    assert converted.copied == len(ONE)
     (copy,) = (tmp_path / "made/rows/0/data").iterdir()
     status = copy.stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 0, 0o644)
@@ -367,12 +367,12 @@ def test_axolotl_streams_rows_that_were_read(environment: Path, tmp_path: Path) 
     }
     wanted = config.resolve(STREAMED.encode(), views)
     room = Room(folder=tmp_path / "made", training_env=environment, limits=Limits())
-    made = rows.prepare(
+    converted = rows.prepare(
         wanted.selections, {"rows": measured("rows", tmp_path / example.DATA)}, room
     )
     result = training.train(
         wanted,
-        {f"{INPUTS}/model": model, **made.shown},
+        {f"{INPUTS}/model": model, **converted.shown},
         tmp_path / "scratch",
         environment,
         Limits(),

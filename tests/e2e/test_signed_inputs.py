@@ -57,7 +57,7 @@ def test_an_input_is_of_the_locked_key_or_nothing_is_trained(
     assert checkout.doit("lock").returncode == 0
     before = checkout.certificate.read_bytes()
     done = checkout.doit("certify")
-    said = "input model: model.sig is not signed by"
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    message = "input model: model.sig is not signed by"
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert checkout.certificate.read_bytes() == before
     assert read_certificate(checkout.certificate).lockfile == read.certificate.lockfile

@@ -122,9 +122,9 @@ def test_a_token_that_does_not_sign_is_said_in_words(
         uri(path="object=x;object=y"): (3, "given twice"),
         "file:x": (3, "PKCS #11 URI"),
     }
-    for text, (code, said) in wrong.items():
+    for text, (code, message) in wrong.items():
         done = token.sign(model, text)
-        assert (done.returncode, said in done.stderr) == (code, True), (text, done.stderr)
+        assert (done.returncode, message in done.stderr) == (code, True), (text, done.stderr)
     assert not (model / "model.sig").exists()
 
 
@@ -170,9 +170,9 @@ def test_a_key_in_the_tpm_signs(
     assert aicert("sign", model, "--tpm", tpm) == 2
     assert "hint: --password-env NAME" in capsys.readouterr().err
     assert aicert("sign", model, "--tpm", "0x81010003") == 2
-    said = capsys.readouterr().err
-    assert "the TPM refuses to work with 0x81010003" in said
-    assert said.endswith("hint: tpm2_getcap handles-persistent\n")
+    printed = capsys.readouterr().err
+    assert "the TPM refuses to work with 0x81010003" in printed
+    assert printed.endswith("hint: tpm2_getcap handles-persistent\n")
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("TPM2TOOLS_TCTI", "swtpm:path=/none")
         assert aicert("sign", model, "--tpm", tpm) == 2
@@ -196,8 +196,8 @@ WHO = ("--identity", "me@example.com", "--issuer", "https://login.example.com")
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[Instance]:
-    with Instance(tmp_path, identity=WHO[1], issuer=WHO[3]) as made:
-        yield made
+    with Instance(tmp_path, identity=WHO[1], issuer=WHO[3]) as running:
+        yield running
 
 
 def keyless(model: Path, instance: Instance, *more: str) -> "subprocess.CompletedProcess[str]":
@@ -256,9 +256,9 @@ def test_services_that_refuse_or_are_gone_are_said_in_words(
     sign = ("sign", model, "--sigstore", "--trust-config", instance.trust_config)
     done = environment.aicert(*sign, "--password-env", "TOKEN", TOKEN="none")
     assert (done.returncode, "does not know who signs" in done.stderr) == (2, True), done.stderr
-    for wrong, said in ((model / "weights", "is not a trust config"), (model, "Is a directory")):
+    for wrong, message in ((model / "weights", "is not a trust config"), (model, "Is a directory")):
         done = environment.aicert("sign", model, "--sigstore", "--trust-config", wrong)
-        assert (done.returncode, said in done.stderr) == (3, True), done.stderr
+        assert (done.returncode, message in done.stderr) == (3, True), done.stderr
     instance.stop()
     done = environment.aicert(*sign, "--password-env", "TOKEN", TOKEN=instance.token)
     assert (done.returncode, "Sigstore did not sign" in done.stderr) == (2, True), done.stderr

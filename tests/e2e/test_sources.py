@@ -82,8 +82,8 @@ def test_inputs_from_the_hub(stand_in: StandIn) -> None:
         kill_while_fetching(online, hub, len(data))
         done = online.doit("fetch")
         # The other run of the example has the same input.
-        said = "tiny-alpaca: fetched alpaca\ntiny-alpaca-measured: everything is here\n"
-        assert (done.returncode, done.stdout) == (0, said)
+        expected = "tiny-alpaca: fetched alpaca\ntiny-alpaca-measured: everything is here\n"
+        assert (done.returncode, done.stdout) == (0, expected)
         assert hub.cdn.requests[-1].headers["Range"] == f"bytes={len(data) // 2}-"
         done = online.doit("certify")
         assert done.returncode == 0, done.stderr
@@ -116,10 +116,10 @@ def interrupt_a_stalled_fetch(checkout: Checkout, hub: hub_server.Hub, size: int
         assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)
         # The server is held, and reading from it would end only after READ_S.
-        _, told = process.communicate(timeout=READ_S / 2)
+        _, printed = process.communicate(timeout=READ_S / 2)
     hold.set()
-    assert process.returncode == 130, told
-    assert told.endswith("interrupted\n")
+    assert process.returncode == 130, printed
+    assert printed.endswith("interrupted\n")
     assert partial_sizes(checkout) == [size // 4]
 
 

@@ -77,8 +77,8 @@ def seen_of(
         )
         for name, path in inputs.items()
     }
-    made = rows.prepare(wanted.selections, measured, room)
-    return {f"{INPUTS}/model": inputs["model"], **made.shown}
+    converted = rows.prepare(wanted.selections, measured, room)
+    return {f"{INPUTS}/model": inputs["model"], **converted.shown}
 
 
 def files_of(output: Path) -> dict[str, str]:
@@ -121,11 +121,11 @@ def test_a_full_fine_tune_gives_the_same_bytes_twice(
     assert "debug.log" in first.excluded
     given = hashlib.sha256((inputs["model"] / "model.safetensors").read_bytes()).hexdigest()
     assert files["model.safetensors"] != given
-    told = first.self_reported
-    assert told["losses"] == second.self_reported["losses"]
-    assert told["steps"] == told["totalSteps"] == 40
-    assert told["cpuCapability"] == "AVX2"
-    assert told["parameters"] == tensors_of(first.output / "model.safetensors") == 128_576
+    reported = first.self_reported
+    assert reported["losses"] == second.self_reported["losses"]
+    assert reported["steps"] == reported["totalSteps"] == 40
+    assert reported["cpuCapability"] == "AVX2"
+    assert reported["parameters"] == tensors_of(first.output / "model.safetensors") == 128_576
 
 
 # By the locked torch, on QEMU's emulations of AMD (`max`, EPYC-Milan) and of Intel (Haswell) as
@@ -177,8 +177,11 @@ def test_what_is_computed_does_not_depend_on_the_processor(threads: int, environ
 
 def test_a_chat_template_does_not_learn_the_date(environment: Path, tmp_path: Path) -> None:
     """The clock is the host's, and llama4's template, say, writes today's date into every row."""
-    told = training.environment(Limits())
-    told |= {"PYTHONPATH": str(ROOT / "enclave_runner/axolotl/plugin"), "HF_HOME": str(tmp_path)}
+    variables = training.environment(Limits())
+    variables |= {
+        "PYTHONPATH": str(ROOT / "enclave_runner/axolotl/plugin"),
+        "HF_HOME": str(tmp_path),
+    }
     program = (
         "import aicert_axolotl\n"
         "from transformers.utils.chat_template_utils import render_jinja_template as render\n"
@@ -187,7 +190,7 @@ def test_a_chat_template_does_not_learn_the_date(environment: Path, tmp_path: Pa
     )
     python = training_env.python(environment)
     done = subprocess.run(
-        [python, "-P", "-c", program], env=told, capture_output=True, text=True, check=False
+        [python, "-P", "-c", program], env=variables, capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines()[-1:] == ["['01 Jan 2025 00:00']"], done.stderr[-3000:]
 
@@ -202,8 +205,8 @@ def test_reported_flops_are_those_of_the_tokens_and_parameters(
     heard: list[Progress] = []
     result = training.train(wanted, seen, tmp_path / "s", environment, Limits(), heard.append)
     assert result.exit_code == "0"
-    told = result.self_reported
-    tokens, flops = told["tokens"], told["flops"]
+    reported = result.self_reported
+    tokens, flops = reported["tokens"], reported["flops"]
     assert isinstance(tokens, int)
     embeddings = 458 * 64
     assert flops == 6 * tokens * (128_576 - embeddings)
@@ -269,10 +272,10 @@ def test_two_processes_share_the_rows_and_give_the_same_bytes_twice(
     )
     assert first.exit_code == second.exit_code == "0", first.log.read_text()[-3000:]
     assert files_of(first.output) == files_of(second.output)
-    told = first.self_reported
-    assert told["losses"] == second.self_reported["losses"]
+    reported = first.self_reported
+    assert reported["losses"] == second.self_reported["losses"]
     # 256 rows in steps of 8 for each of two processes.
-    assert (told["steps"], told["epochs"]) == (3, 3 / 16)
+    assert (reported["steps"], reported["epochs"]) == (3, 3 / 16)
 
 
 @pytest.mark.parametrize(
@@ -301,11 +304,11 @@ def test_a_training_that_fails_is_a_result_that_says_so(
 
 
 def test_the_committed_keys_are_those_of_the_environment(environment: Path) -> None:
-    told = subprocess.run(
+    done = subprocess.run(
         [training_env.python(environment), "-P", ROOT / "enclave_runner/axolotl/axolotl_keys.py"],
         capture_output=True, check=True, env={**training.environment(Limits()), "PYTHONPATH": ""},
     )  # fmt: skip
-    assert told.stdout == KEYS.read_bytes()
+    assert done.stdout == KEYS.read_bytes()
 
 
 TEXT_IS_REFUSED = """
@@ -324,12 +327,12 @@ for key in json.load(sys.stdin)["numbers"]:
 
 
 def test_axolotl_refuses_text_where_its_keys_take_numbers_only(environment: Path) -> None:
-    told = subprocess.run(
+    done = subprocess.run(
         [training_env.python(environment), "-P", "-c", TEXT_IS_REFUSED],
         input=KEYS.read_bytes(), capture_output=True, check=True,
         env={**training.environment(Limits()), "PYTHONPATH": ""},
     )  # fmt: skip
-    assert told.stdout == b""
+    assert done.stdout == b""
 
 
 def test_versions_are_told_and_are_the_locked_ones(environment: Path) -> None:

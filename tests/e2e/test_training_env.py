@@ -68,15 +68,15 @@ class Shop:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    made = Shop(tmp_path)
-    monkeypatch.setattr(training_env, "LOCK", made.lock)
-    monkeypatch.setattr(training_env, "CUDA_LOCK", made.cuda)
+    new_shop = Shop(tmp_path)
+    monkeypatch.setattr(training_env, "LOCK", new_shop.lock)
+    monkeypatch.setattr(training_env, "CUDA_LOCK", new_shop.cuda)
     for name in [name for name in os.environ if name.startswith(("PIP_", "AICERT_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(made.wheels))
-    return made
+    monkeypatch.setenv("PIP_FIND_LINKS", str(new_shop.wheels))
+    return new_shop
 
 
 def test_it_is_made_once_and_prefers_torch_for_cpu(shop: Shop) -> None:

@@ -67,7 +67,7 @@ def test_a_file_that_the_trainer_cannot_read_ends_the_run(tmp_path: Path) -> Non
         )  # fmt: skip
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 2, done.stderr
-    said = "input model: the trainer cannot read 'generation_config.json': Permission denied"
-    assert events[-1]["message"] == said
+    message = "input model: the trainer cannot read 'generation_config.json': Permission denied"
+    assert events[-1]["message"] == message
     assert not any(event["event"] == "training" for event in events)
     assert not list((tmp_path / "out").iterdir())

@@ -36,8 +36,8 @@ def teammate(stand_in: StandIn, tmp_path: Path) -> Checkout:
     (maker.root / "child.yml").write_text(config)
     with (maker.root / "aicert.toml").open("a") as toml:
         toml.write(CHILD)
-    made = maker.doit("certify")
-    assert made.returncode == 0, made.stderr
+    certified = maker.doit("certify")
+    assert certified.returncode == 0, certified.stderr
     root = tmp_path / "teammate"
     shutil.copytree(
         maker.root, root, symlinks=True, ignore=lambda folder, names: {".aicert"} & set(names)
@@ -74,9 +74,9 @@ def test_what_a_teammate_certified_is_kept_and_no_verdict_until_his_ca_is_truste
     assert "is not trusted here" in child.stderr
     assert "certificates/child/certificate.json" not in contents(teammate.root)
 
-    told = teammate.doit("trust").stdout
-    assert told.startswith("own      sha256:")
-    fingerprint = fingerprint_told(told.partition("unknown")[2])
+    printed = teammate.doit("trust").stdout
+    assert printed.startswith("own      sha256:")
+    fingerprint = fingerprint_told(printed.partition("unknown")[2])
     assert fingerprint == fingerprint_told(hint)
     # Somebody else's fingerprint brings nothing.
     assert teammate.doit("trust", f"sha256:{'0' * 64}").returncode == 3

@@ -41,8 +41,8 @@ def test_without_a_gpu_the_same_steps_give_equal_bytes(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "gpu.json").read_text())
-    assert told["equal"]
-    assert told["firstDiffering"] is None
-    assert told["path"].startswith("no locked environment: torch ")
-    assert told["device"] == "cpu"
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert result["equal"]
+    assert result["firstDiffering"] is None
+    assert result["path"].startswith("no locked environment: torch ")
+    assert result["device"] == "cpu"

@@ -73,15 +73,15 @@ def main() -> int:
     if arguments.pass_number is not None:
         print(json.dumps(_pass(arguments.out, arguments.pass_number, bare=arguments.bare)))
         return 0
-    found: dict[str, Any] = {"gpu": asked_gpu()}
+    result: dict[str, Any] = {"gpu": asked_gpu()}
     if arguments.training_env is not None:
-        found |= _runners_path(arguments.out, arguments.training_env)
+        result |= _runners_path(arguments.out, arguments.training_env)
     else:
-        found |= _own_path(arguments.out)
-    text = json.dumps(found, indent=1, sort_keys=True)
+        result |= _own_path(arguments.out)
+    text = json.dumps(result, indent=1, sort_keys=True)
     (arguments.out / "gpu.json").write_text(text + "\n", encoding="ascii")
     print(text)
-    return 0 if found["equal"] else 1
+    return 0 if result["equal"] else 1
 
 
 def _runners_path(out: Path, training_env: Path) -> dict[str, Any]:
@@ -159,16 +159,16 @@ def _started(out: Path, number: int, *, bare: bool = False) -> dict[str, Any]:
     home = out / f"home-{number}"
     home.mkdir()
     places = {"PATH", "PYTHONPATH", "HOME", "TMPDIR", "HF_HOME", "XDG_CACHE_HOME"}
-    told = {
+    variables = {
         name: value for name, value in training.environment(Limits()).items() if name not in places
     }
     # Where GPUs are the runner does not hide them.
-    told.pop("CUDA_VISIBLE_DEVICES")
-    kept = {name: value for name, value in os.environ.items() if name not in told}
+    variables.pop("CUDA_VISIBLE_DEVICES")
+    kept = {name: value for name, value in os.environ.items() if name not in variables}
     words = [sys.executable, "-P", __file__, "--out", str(out), "--pass-number", str(number)]
     done = subprocess.run(
         [*words, *(["--bare"] if bare else [])],
-        env=kept | ({} if bare else told) | {"HOME": str(home)},
+        env=kept | ({} if bare else variables) | {"HOME": str(home)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -221,13 +221,13 @@ def _pass(out: Path, number: int, *, bare: bool) -> dict[str, Any]:
 
 def _traced(model: Any, row: Any) -> dict[str, str]:
     """Digests of each module's output in one pass, in order, then of each parameter's gradient."""
-    found: dict[str, str] = {}
+    by_part: dict[str, str] = {}
 
     def follow(name: str) -> Any:
-        def hook(_module: Any, _given: Any, made: Any) -> None:
-            first = made[0] if isinstance(made, tuple) else made
+        def hook(_module: Any, _given: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) else output
             if hasattr(first, "detach"):
-                found[f"output of {name}"] = _digest(first)
+                by_part[f"output of {name}"] = _digest(first)
 
         return hook
 
@@ -241,9 +241,9 @@ def _traced(model: Any, row: Any) -> dict[str, str]:
         handle.remove()
     for name, parameter in reversed(list(model.named_parameters())):
         if parameter.grad is not None:
-            found[f"gradient of {name}"] = _digest(parameter.grad)
+            by_part[f"gradient of {name}"] = _digest(parameter.grad)
     model.zero_grad()
-    return found
+    return by_part
 
 
 def _digest(tensor: Any) -> str:

@@ -96,15 +96,15 @@ def _places() -> dict[str, Path]:
         "enclave_runner/requirements.lock": training,
         **{lock: python.parents[1] for lock, python in oracles.items()},
     }
-    found = {
+    packages = {
         lock: next(place.glob("lib/python3*/site-packages")) for lock, place in environments.items()
     }
-    return found | tools
+    return packages | tools
 
 
 def _installed(place: Path) -> dict[str, Distribution]:
-    found = (PathDistribution(path) for path in place.glob("*.dist-info"))
-    return {canonicalize_name(item.metadata["Name"]): item for item in found}
+    distributions = (PathDistribution(path) for path in place.glob("*.dist-info"))
+    return {canonicalize_name(item.metadata["Name"]): item for item in distributions}
 
 
 def _asks(requirement: Requirement, extras_of: Mapping[str, set[str]]) -> bool:

@@ -125,9 +125,9 @@ def accelerator(
     choose = qemu_accelerator.choose
 
     def noting(image: Image) -> str:
-        found = choose(image)
-        note_boot(found, request.node.name)
-        return found
+        chosen = choose(image)
+        note_boot(chosen, request.node.name)
+        return chosen
 
     monkeypatch.setattr(qemu_accelerator, "choose", noting)
     yield

@@ -47,8 +47,8 @@ def _inode(data: bytearray, folder: str) -> int:
     (inodes,) = struct.unpack_from("<I", data, _SUPER + _INODES)
     (number,) = struct.unpack_from("<H", data, _SUPER + _ROOT)
     for part in folder.split("/"):
-        found = _entries(_content(data, inodes * BLOCK + number * _SLOT))
-        number = next(inode for name, _, inode in found if name == part.encode())
+        entries = _entries(_content(data, inodes * BLOCK + number * _SLOT))
+        number = next(inode for name, _, inode in entries if name == part.encode())
     return int(inodes * BLOCK + number * _SLOT)
 
 

@@ -73,9 +73,9 @@ def test_certify_and_verify_and_reproduce(built: Built, request: pytest.FixtureR
 
     own = checkout.doit("verify", RUN, "--policy", "qemu", "--format", "json")
     assert own.returncode == 0, own.stderr
-    told = json.loads(own.stdout)
-    assert (told["verdict"], told["tier"]) == ("passed", "measured-vm")
-    checks = {check["id"]: check["verdict"] for check in told["checks"]}
+    result = json.loads(own.stdout)
+    assert (result["verdict"], result["tier"]) == ("passed", "measured-vm")
+    checks = {check["id"]: check["verdict"] for check in result["checks"]}
     assert {name: checks[name] for name in BOOT_CHECKS} == dict.fromkeys(BOOT_CHECKS, "ok")
     assert checkout.doit("verify", RUN).returncode == 1
 

@@ -90,14 +90,14 @@ class Typing(threading.Thread):
                     self.typed += 1
 
     def _connected(self, name: str) -> socket.socket:
-        found = socket.socket(socket.AF_UNIX)
-        found.settimeout(5)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(5)
         try:
-            found.connect(str(self._work / name))
+            connection.connect(str(self._work / name))
         except OSError:
-            found.close()
+            connection.close()
             raise
-        return found
+        return connection
 
     def _ask(self, talk: TextIO, command: str, **arguments: object) -> None:
         talk.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
@@ -137,9 +137,9 @@ def test_what_the_host_adds_changes_nothing_and_a_run_cut_short_never_passes(
         certificate = boot([*CREDENTIALS, *disk], before=before, edit=with_keyboard)
     finally:
         keys.stop()
-    found = verdicts(appraised(certificate, tmp_path, image))
-    assert {check: found[check] for check in CHECKS} == dict.fromkeys(CHECKS, "ok")
-    assert found["outputs.exit"] == "failed"
+    by_check = verdicts(appraised(certificate, tmp_path, image))
+    assert {check: by_check[check] for check in CHECKS} == dict.fromkeys(CHECKS, "ok")
+    assert by_check["outputs.exit"] == "failed"
     assert keys.typed > 3
     assert "aicert-init" not in console(tmp_path)
 
@@ -190,8 +190,8 @@ def test_what_the_stub_takes_from_the_disk_is_refused(
     certificate = boot(image=changed_disk(image, tmp_path, files))
     quoted = certificate.evidence.pcrs
     assert {index for index in (12, 13) if quoted[index] == bytes(32)} == {12, 13} - {pcr}
-    found = verdicts(appraised(certificate, tmp_path, image))
-    assert (found["boot.image"], found["boot.pcr12-13"]) == ("ok", "failed")
+    by_check = verdicts(appraised(certificate, tmp_path, image))
+    assert (by_check["boot.image"], by_check["boot.pcr12-13"]) == ("ok", "failed")
 
 
 def test_another_command_line_is_refused(boot: Boot, tmp_path: Path, image: Image) -> None:
@@ -202,8 +202,8 @@ def test_another_command_line_is_refused(boot: Boot, tmp_path: Path, image: Imag
     words = [f"--linux={tmp_path / 'linux'}", f"--initrd={tmp_path / 'initrd'}"]
     uki = ukify(image, tmp_path, *words, f"--cmdline={line}", f"--stub={STUB}")
     certificate = boot(image=changed_disk(image, tmp_path, {"/EFI/BOOT/BOOTX64.EFI": uki}))
-    found = verdicts(appraised(certificate, tmp_path, image))
-    assert (found["boot.image"], found["boot.pcr4"], found["boot.pcr11"]) == (
+    by_check = verdicts(appraised(certificate, tmp_path, image))
+    assert (by_check["boot.image"], by_check["boot.pcr4"], by_check["boot.pcr11"]) == (
         "ok", "failed", "failed",
     )  # fmt: skip
 
@@ -217,12 +217,12 @@ def test_pcr11_is_what_systemd_measure_says(image: Image, tmp_path: Path) -> Non
             path = tmp_path / section.name.removeprefix(".")
             path.write_bytes(section.content)
             words.append(f"--{path.name}={path}")
-    said = Sandbox(tree=image.tools, readable=[tmp_path]).run(words)
+    output = Sandbox(tree=image.tools, readable=[tmp_path]).run(words)
     # Our machine has no phases, the tool always has one.
     after = hashlib.sha256(
         pcrs.predict(data)[11] + hashlib.sha256(b"enter-initrd").digest()
     ).hexdigest()
-    assert f"11:sha256={after}" in said
+    assert f"11:sha256={after}" in output
 
 
 def test_lock_is_of_the_image(image: Image) -> None:

@@ -112,14 +112,14 @@ def report_of(certificate: Certificate) -> RunReport:
 
 def left_in(folder: Path) -> list[str]:
     """Processes that work in the folder or were given a path of it, the tests' own left out."""
-    found = []
+    command_lines = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             inside = str(folder) in words or os.readlink(entry / "cwd").startswith(str(folder))
             if entry.name.isdigit() and int(entry.name) != os.getpid() and inside:
-                found.append(words)
-    return found
+                command_lines.append(words)
+    return command_lines
 
 
 def test_a_hostile_trainer_reaches_nothing_and_its_tries_are_in_the_log(
@@ -225,9 +225,11 @@ def test_a_machine_that_stops_before_its_runner_is_booted_once_more(
 
     certificate = boot(image=stand_in, root=project("weights()"), edit=once, time_limit=300)
     assert report_of(certificate).exit_code == "0"
-    told = capfd.readouterr().err
-    assert "the machine wrote no results: its kernel stopped: VFS: Unable to mount root fs" in told
-    assert "no training had begun, so it boots again" in told
+    printed = capfd.readouterr().err
+    assert (
+        "the machine wrote no results: its kernel stopped: VFS: Unable to mount root fs" in printed
+    )
+    assert "no training had begun, so it boots again" in printed
 
 
 def test_a_machine_that_is_killed_leaves_nothing(boot: Boot, tmp_path: Path) -> None:
@@ -260,11 +262,11 @@ def test_two_machines_at_once_do_not_meet(
         replace(make_job(root, tmp_path / name, time_limit=300), nonce=bytes([number]) * 32)
         for number, name in enumerate(("one", "two"))
     ]
-    found: dict[bytes, Certificate] = {}
+    certificates: dict[bytes, Certificate] = {}
 
     def execute(number: int) -> None:
         out = machine.execute_in(jobs[number], stand_in)
-        found[jobs[number].nonce] = parse((out / "certificate.json").read_bytes())
+        certificates[jobs[number].nonce] = parse((out / "certificate.json").read_bytes())
 
     threads = [threading.Thread(target=execute, args=(number,)) for number in range(2)]
     for thread in threads:
@@ -272,7 +274,7 @@ def test_two_machines_at_once_do_not_meet(
     for thread in threads:
         thread.join()
     for job in jobs:
-        certificate = found[job.nonce]
+        certificate = certificates[job.nonce]
         assert certificate.evidence.nonce == job.nonce
         assert report_of(certificate).exit_code == "0"
     wait_for(lambda: not left_in(tmp_path), "the sandboxes of machines to die with them")

@@ -156,7 +156,11 @@ def test_a_folder_that_hides_a_file_is_refused(
         folder = tmp_path / "work/stage/inputs/model"
         for name in files:
             (folder / name).write_text(name)
-        remake(volume, "-x-1", then=lambda made: hide_last(made, "inputs/model", letters))
+        remake(
+            volume,
+            "-x-1",
+            then=lambda volume_image: hide_last(volume_image, "inputs/model", letters),
+        )
 
     with pytest.raises(ToolError, match="does not list what it holds"):
         boot(before=hide)

@@ -71,7 +71,7 @@ class Machine:
             who = [f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
             words = ["setpriv", *who, *words]
         started = time.monotonic()
-        said: list[str] = []
+        lines: list[str] = []
         with tempfile.TemporaryFile("w+") as printed:
             with subprocess.Popen(
                 words,
@@ -85,25 +85,25 @@ class Machine:
             ) as process:
                 assert process.stderr is not None
                 for line in process.stderr:
-                    said.append(line)
+                    lines.append(line)
                     self.show(line.rstrip())
             printed.seek(0)
             self.show(f"{time.monotonic() - started:.0f} s  ./doit {' '.join(arguments)}")
             return subprocess.CompletedProcess(
-                words, process.returncode, stdout=printed.read(), stderr="".join(said)
+                words, process.returncode, stdout=printed.read(), stderr="".join(lines)
             )
 
 
 def kept() -> dict[str, str]:
     """pip's own configuration, also where it lies in the HOME that is taken away."""
-    found = {name: os.environ[name] for name in KEPT if name in os.environ}
+    variables = {name: os.environ[name] for name in KEPT if name in os.environ}
     own = Path.home() / ".config/pip/pip.conf"
     if own.is_file():
         # An ordinary user cannot read root's.
         copy = Path(tempfile.gettempdir(), f"aicert-matrix-pip-{os.getuid()}.conf")
         shutil.copyfile(own, copy)
-        found.setdefault("PIP_CONFIG_FILE", str(copy))
-    return found
+        variables.setdefault("PIP_CONFIG_FILE", str(copy))
+    return variables
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +149,10 @@ def certifies(machine: Machine, folder: Path) -> None:
     assert tested.returncode == 0, tested.stderr[-4000:] + tested.stdout[-4000:]
     again = machine.doit("certify")
     assert (again.returncode, "nothing to do" in again.stderr) == (0, True), again.stderr
-    made = machine.root / ".aicert/envs" / training_env.location(ROOT).name
-    if not made.is_symlink():
+    environment = machine.root / ".aicert/envs" / training_env.location(ROOT).name
+    if not environment.is_symlink():
         # Its own place stays the one that its scripts name.
-        (folder / made.name).symlink_to(made)
+        (folder / environment.name).symlink_to(environment)
 
 
 def test_the_systems_python(folder: Path, show: Show) -> None:

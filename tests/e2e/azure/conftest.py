@@ -70,13 +70,13 @@ def azurite() -> Iterator[str]:
         text=True,
     )
     try:
-        said = ""
+        printed = ""
         for line in process.stdout or ():
-            said += line
+            printed += line
             if "successfully listens on " in line:
                 break
         else:
-            raise AssertionError(f"Azurite did not start:\n{said}")
+            raise AssertionError(f"Azurite did not start:\n{printed}")
         url = line.split("listens on ")[1].strip()
         yield f"{url}/{ACCOUNT}?{_signature(key)}"
     finally:

@@ -91,10 +91,10 @@ def test_from_volumes_to_results_and_nothing_is_left(
         "account", "disks", "machine", "destroy machine", "signature",
         "destroy signature", "destroy disks", "destroy account",
     ]  # fmt: skip
-    told = capsys.readouterr().err
-    before, after = told.index("0.38 an hour"), told.index("used for")
+    printed = capsys.readouterr().err
+    before, after = printed.index("0.38 an hour"), printed.index("used for")
     assert before < after
-    assert "about 0.0" in told[after:]
+    assert "about 0.0" in printed[after:]
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,11 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("step", "said", "kind", "words"), REFUSALS)
+@pytest.mark.parametrize(("step", "azure_error", "kind", "words"), REFUSALS)
 def test_a_step_that_azure_refuses(
-    run: Run, world: World, step: str, said: str, kind: type[AicertError], words: str
+    run: Run, world: World, step: str, azure_error: str, kind: type[AicertError], words: str
 ) -> None:
-    world.fails(step, said)
+    world.fails(step, azure_error)
     with pytest.raises(kind, match=words) as caught:
         run()
     assert caught.value.hint
@@ -193,12 +193,12 @@ def test_destroying_fails_then_clean_does_it(run: Run, world: World, tmp_path: P
     assert caught.value.hint is not None
     assert left.name in caught.value.hint
     assert world.left() == ["account", "disks", left.name]
-    found = clean.look(tmp_path / "root", ask_azure=False)
-    assert [item.name for item in found] == [left.name]
+    leftovers = clean.look(tmp_path / "root", ask_azure=False)
+    assert [item.name for item in leftovers] == [left.name]
     with pytest.raises(ToolError, match="1 of 1 resource groups still exist"):
-        clean.end(found)
+        clean.end(leftovers)
     world.fails("", "")
-    clean.end(found)
+    clean.end(leftovers)
     assert world.left() == []
 
 
@@ -266,9 +266,9 @@ def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> No
         assert clean.look(root, ask_azure=False) == []
         process.kill()
         process.wait(600)
-    found = clean.look(root, ask_azure=False)
-    assert len(found) == 1
-    clean.end(found)
+    leftovers = clean.look(root, ask_azure=False)
+    assert len(leftovers) == 1
+    clean.end(leftovers)
     assert world.left() == []
 
 
@@ -334,9 +334,9 @@ def test_names_that_azure_says_are_checked(world: World, tmp_path: Path) -> None
         f'output "strays" {{\n  value = [\n{items}\n]\n}}\n'
     )
     root = tmp_path / "root"
-    found = clean.look(root, ask_azure=True, module=module)
-    assert [item.name for item in found] == ["aicertaa", "aicertbb"]
-    assert found[0].what == "run tiny in westeurope, to be gone by "
+    leftovers = clean.look(root, ask_azure=True, module=module)
+    assert [item.name for item in leftovers] == ["aicertaa", "aicertbb"]
+    assert leftovers[0].what == "run tiny in westeurope, to be gone by "
     assert not list((root / azure_run.HOME).glob("strays"))
 
 
@@ -347,15 +347,15 @@ def test_what_exists_is_taken_into_a_state_and_destroyed(tmp_path: Path) -> None
         'variable "group" { type = string }\n'
         'resource "terraform_data" "stray" {\n  count = var.group == "" ? 0 : 1\n}\n'
     )
-    made = Terraform.in_copy_of(module, tmp_path / "state", lambda _: None)
-    made.init()
-    made.set_variables({"group": "aicertaa"})
-    said = [made.may_have_made_something]
-    made.adopt("terraform_data.stray[0]", "an-identity")
-    said.append(made.may_have_made_something)
-    made.destroy()
-    said.append(made.may_have_made_something)
-    assert said == [False, True, False]
+    terraform = Terraform.in_copy_of(module, tmp_path / "state", lambda _: None)
+    terraform.init()
+    terraform.set_variables({"group": "aicertaa"})
+    answers = [terraform.may_have_made_something]
+    terraform.adopt("terraform_data.stray[0]", "an-identity")
+    answers.append(terraform.may_have_made_something)
+    terraform.destroy()
+    answers.append(terraform.may_have_made_something)
+    assert answers == [False, True, False]
 
 
 def test_nothing_of_azure_is_loaded_where_nothing_is_to_do() -> None:

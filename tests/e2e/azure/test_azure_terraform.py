@@ -143,9 +143,9 @@ def test_every_reference_names_something(module: list[dict[str, Any]]) -> None:
         for kind in ("resource", "data")
         for type_, name, _ in blocks(module, kind)
     }
-    found = _REFERENCE.findall(json.dumps(module))
-    assert found
-    for data, type_, name, attribute in found:
+    references = _REFERENCE.findall(json.dumps(module))
+    assert references
+    for data, type_, name, attribute in references:
         kind = "data" if data else "resource"
         assert (kind, type_, name) in there, f"{type_}.{name}"
         camel = re.sub(r"_(\w)", lambda match: match[1].upper(), attribute)
@@ -189,18 +189,21 @@ def test_all_modules_ask_for_the_same_versions() -> None:
     """Each is a root of its own and has to say it; a folder that is new is looked at, too."""
     assert {path.parent for path in (REPOSITORY / "terraform").rglob("*.tf")} == set(MODULES)
     asked = re.compile(r'^ *(required_version|version) *= *"([^"]+)"', re.MULTILINE)
-    found: dict[str, dict[str, set[str]]] = {}
+    modules_by_version: dict[str, dict[str, set[str]]] = {}
     for module in (*MODULES, REPOSITORY / "tests/e2e/azure/rehearsal"):
         for path in module.glob("*.tf"):
             for what, version in asked.findall(path.read_text()):
-                found.setdefault(what, {}).setdefault(version, set()).add(module.name)
-    assert [len(versions) for versions in found.values()] == [1, 1], found
-    (terraform,), (provider,) = found["required_version"], found["version"]
-    assert found["required_version"][terraform] == {"azure", "strays", "rehearsal"}
-    assert found["version"][provider] == {"azure", "strays"}
-    said = (REPOSITORY / "docs/azure.md").read_text()
-    assert f"`hashicorp/azurerm` {provider} |" in said
-    assert f"| {terraform.removeprefix('>= ')} or newer" in said
+                modules_by_version.setdefault(what, {}).setdefault(version, set()).add(module.name)
+    assert [len(versions) for versions in modules_by_version.values()] == [1, 1], modules_by_version
+    (terraform,), (provider,) = (
+        modules_by_version["required_version"],
+        modules_by_version["version"],
+    )
+    assert modules_by_version["required_version"][terraform] == {"azure", "strays", "rehearsal"}
+    assert modules_by_version["version"][provider] == {"azure", "strays"}
+    page = (REPOSITORY / "docs/azure.md").read_text()
+    assert f"`hashicorp/azurerm` {provider} |" in page
+    assert f"| {terraform.removeprefix('>= ')} or newer" in page
 
 
 def test_nothing_that_would_open_the_machine_is_there() -> None:
