@@ -67,7 +67,7 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch, *, within: bool = False) -
     return root
 
 
-def told(root: Path, base: str = "HEAD") -> str:
+def reviewed_text(root: Path, base: str = "HEAD") -> str:
     return text.text(review.review(root, Revision(root, base), Checkout(root)))
 
 

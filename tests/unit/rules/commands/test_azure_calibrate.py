@@ -68,15 +68,15 @@ def test_certificate_that_is_not_azures_calibrates_nothing() -> None:
     certificate = parse(reading.read(reading.FOLDER / "honest/cloud-run.json").certificate)
     lock = image_lock.parse((REPOSITORY / "lockfiles/image.lock.toml").read_bytes())
     policy = built_in("default")
-    told = "\n".join(azure_calibrate.compare(certificate, policy, lock.pcrs, [], "x.json"))
-    assert "Azure did not sign this quote" in told
-    assert "[[firmware]]" not in told
-    assert told.count("NOT as predicted") == 2
+    text = "\n".join(azure_calibrate.compare(certificate, policy, lock.pcrs, [], "x.json"))
+    assert "Azure did not sign this quote" in text
+    assert "[[firmware]]" not in text
+    assert text.count("NOT as predicted") == 2
     pcrs = certificate.evidence.pcrs
     first, others = {**lock.pcrs, 11: pcrs[11]}, [bytes(32), pcrs[4]]
-    told = "\n".join(azure_calibrate.compare(certificate, policy, first, others, "x.json"))
-    assert "as predicted after 2 boot options that failed" in told
-    assert "NOT as predicted" not in told
+    text = "\n".join(azure_calibrate.compare(certificate, policy, first, others, "x.json"))
+    assert "as predicted after 2 boot options that failed" in text
+    assert "NOT as predicted" not in text
 
 
 @pytest.mark.parametrize("family", ["", "azure-trusted-launch"])
@@ -87,8 +87,8 @@ def test_a_quote_that_the_cloud_signed_gives_a_set_of_firmware(tmp_path: Path, f
     lines = list(azure_calibrate.compare(scene.get("certificate"), policy, BOOT, [], "x.json"))
     lines = lines[lines.index("[[firmware]]") :]
     (tmp_path / "p.toml").write_text("\n".join(['tier = "vtpm"', *lines]))
-    (made,) = load_policy(str(tmp_path / "p.toml")).firmware
-    assert (made.pcrs, made.family) == (FIRMWARE, family)
+    (reread,) = load_policy(str(tmp_path / "p.toml")).firmware
+    assert (reread.pcrs, reread.family) == (FIRMWARE, family)
 
 
 def test_where_a_first_run_would_stop_is_said() -> None:

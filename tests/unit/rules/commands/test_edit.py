@@ -19,11 +19,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_add_keeps_comments_order_and_style_and_shows_the_change(root: Path) -> None:
     (root / "more.txt").write_text("x")
-    found = editing.add(root, "tiny", "more", "path:more.txt", allow_pickle=False)
+    review = editing.add(root, "tiny", "more", "path:more.txt", allow_pickle=False)
     assert (root / "aicert.toml").read_text() == TOML.replace(
         'data = "path:data"\n', 'data = "path:data"\nmore = "path:more.txt"\n'
     )
-    assert "input more: from" in review_text.text(found)
+    assert "input more: from" in review_text.text(review)
     editing.add(root, "tiny", "more", "path:more.txt", allow_pickle=True)
     text = (root / "aicert.toml").read_text()
     assert 'more = {from = "path:more.txt", allow-pickle = true}' in text
@@ -45,9 +45,9 @@ def test_add_keeps_comments_order_and_style_and_shows_the_change(root: Path) -> 
 )
 def test_an_input_is_added_below_the_last_one(before: str, after: str) -> None:
     head = "[runs.a]\n"
-    made = editing.with_input(f"{head}{before}".encode(), "a", "more", "z", allow_pickle=False)
-    assert after in made.decode()
-    assert made.decode().count("more") == 1
+    edited = editing.with_input(f"{head}{before}".encode(), "a", "more", "z", allow_pickle=False)
+    assert after in edited.decode()
+    assert edited.decode().count("more") == 1
 
 
 def test_the_output_of_another_run_is_told_from_what_is_here(root: Path) -> None:
@@ -55,14 +55,14 @@ def test_the_output_of_another_run_is_told_from_what_is_here(root: Path) -> None
     output.mkdir(parents=True)
     (output / "rows.jsonl").write_text("{}\n" * 3)
     editing.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
-    found = editing.add(root, "next", "base", "run:tiny/model", allow_pickle=False)
-    assert "input base: rows.jsonl" in review_text.text(found)
-    assert "3 rows, 9 B" in review_text.text(found)
+    review = editing.add(root, "next", "base", "run:tiny/model", allow_pickle=False)
+    assert "input base: rows.jsonl" in review_text.text(review)
+    assert "3 rows, 9 B" in review_text.text(review)
 
 
 def test_add_makes_a_run_from_its_config(root: Path) -> None:
-    found = editing.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
-    assert [section.title for section in found.sections] == ["run next"]
+    review = editing.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
+    assert [section.title for section in review.sections] == ["run next"]
     project = config.load(root)
     assert project.run("next").machine.name == "here"
     with pytest.raises(ConfigError, match="no run 'absent'"):
@@ -96,8 +96,8 @@ def test_update_shows_what_moved(root: Path) -> None:
     assert "train.jsonl" in review_text.text(editing.update(root, runs, "data"))
     # What it was is known from the last commit.
     (root / "tiny.yml").write_text("learning_rate: 0.2\ndatasets:\n  - path: input:data\n")
-    told = review_text.text(editing.update(root, runs, "config"))
-    assert re.search(r"config: learning_rate +0\.1 -> 0\.2\n", told)
+    text = review_text.text(editing.update(root, runs, "config"))
+    assert re.search(r"config: learning_rate +0\.1 -> 0\.2\n", text)
     with pytest.raises(ConfigError, match="no input 'datum'"):
         editing.update(root, runs, "datum")
 

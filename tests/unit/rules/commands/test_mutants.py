@@ -25,15 +25,19 @@ ROOT = Path(__file__).resolve().parents[4]
 def recorded(state: Path, module: str, **codes: int | None) -> None:
     meta = state / "mutants" / "aicert" / f"{module}.py.meta"
     meta.parent.mkdir(parents=True, exist_ok=True)
-    said = {"exit_code_by_key": codes, "hash_by_function_name": {"f": "1"}}
-    meta.write_text(json.dumps(said))
+    results = {"exit_code_by_key": codes, "hash_by_function_name": {"f": "1"}}
+    meta.write_text(json.dumps(results))
 
 
 def test_a_mutant_is_killed_where_a_test_failed_crashed_or_ran_out_of_time(tmp_path: Path) -> None:
     recorded(tmp_path, "formats/tpm", a=1, b=0, c=33, d=-11, e=36, f=None, g=35)
-    found = score("formats/tpm", tmp_path)
-    assert (found.killed, found.survived, found.open) == (("a", "d", "e"), ("b", "c", "g"), ("f",))
-    assert " ".join(str(found).split()) == "formats/tpm 3 of 6 killed 50.0 %, 1 not tried"
+    scored = score("formats/tpm", tmp_path)
+    assert (scored.killed, scored.survived, scored.open) == (
+        ("a", "d", "e"),
+        ("b", "c", "g"),
+        ("f",),
+    )
+    assert " ".join(str(scored).split()) == "formats/tpm 3 of 6 killed 50.0 %, 1 not tried"
     assert " ".join(str(score("dsse", tmp_path)).split()) == "dsse 0 of 0 killed -"
 
 
@@ -57,9 +61,9 @@ def test_what_was_killed_is_believed_until_its_function_changes(tmp_path: Path) 
     (meta,) = before
     before[meta]["hash_by_function_name"] = dict.fromkeys(("x_a", "x_b", "x_c"), "1")
     recorded(tmp_path, "formats/tpm", **dict.fromkeys(names))
-    said = json.loads(meta.read_bytes())
-    said["hash_by_function_name"] = {"x_a": "1", "x_b": "1", "x_c": "2", "x_d": "1"}
-    meta.write_text(json.dumps(said))
+    results = json.loads(meta.read_bytes())
+    results["hash_by_function_name"] = {"x_a": "1", "x_b": "1", "x_c": "2", "x_d": "1"}
+    meta.write_text(json.dumps(results))
     recorded(tmp_path, "dsse", a=None)
     believe(before, tmp_path)
     assert score("formats/tpm", tmp_path).killed == (names[0],)
@@ -70,8 +74,8 @@ def test_what_was_killed_is_believed_until_its_function_changes(tmp_path: Path) 
 def test_modules_count_together(tmp_path: Path) -> None:
     recorded(tmp_path, "formats/tpm", a=1, b=0)
     recorded(tmp_path, "dsse", c=1, d=None)
-    found = total(score(module, tmp_path) for module in ("formats/tpm", "dsse", "statement"))
-    assert " ".join(str(found).split()) == "together 2 of 3 killed 66.7 %, 1 not tried"
+    scored = total(score(module, tmp_path) for module in ("formats/tpm", "dsse", "statement"))
+    assert " ".join(str(scored).split()) == "together 2 of 3 killed 66.7 %, 1 not tried"
 
 
 def test_the_copy_keeps_the_times_of_what_did_not_change(

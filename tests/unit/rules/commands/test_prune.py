@@ -49,9 +49,9 @@ def test_left_overs_are_named_and_go_only_when_told(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prune(yes=False) == 0
-    said = capsys.readouterr().out
-    assert [line.split()[1] for line in said.splitlines()[:-1]] == list(GONE)
-    assert said.endswith("remove them: ./doit prune --yes\n")
+    printed = capsys.readouterr().out
+    assert [line.split()[1] for line in printed.splitlines()[:-1]] == list(GONE)
+    assert printed.endswith("remove them: ./doit prune --yes\n")
     assert there(project) == {*GONE, *STAYS}
 
     assert prune(yes=True) == 0

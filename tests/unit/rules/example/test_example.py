@@ -16,18 +16,18 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_what_is_made_has_the_committed_digests(tmp_path: Path) -> None:
-    said: list[str] = []
-    assert example.make_example(tmp_path, said.append)
-    assert said == ["making examples/alpaca", "making examples/tiny-llama"]
+    messages: list[str] = []
+    assert example.make_example(tmp_path, messages.append)
+    assert messages == ["making examples/alpaca", "making examples/tiny-llama"]
     assert example.is_made(tmp_path)
-    assert not example.make_example(tmp_path, said.append)
-    assert len(said) == 2
+    assert not example.make_example(tmp_path, messages.append)
+    assert len(messages) == 2
     for folder, files in example.EXPECTED.items():
-        found = {
+        digests = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in (tmp_path / folder).iterdir()
         }
-        assert found == files
+        assert digests == files
     assert sorted(path.name for path in (tmp_path / "examples").iterdir()) == [
         "alpaca",
         "tiny-llama",

@@ -63,5 +63,7 @@ def test_the_variable_names_another(
 
 def test_nothing_else_reads_the_variable() -> None:
     reads = re.compile(r"environ(?:\.get\(|\[)\s*\"AICERT_CACHE\"")
-    found = [path.name for path in (ROOT / "rules").rglob("*.py") if reads.search(path.read_text())]
-    assert found == ["bootstrap.py"]
+    readers = [
+        path.name for path in (ROOT / "rules").rglob("*.py") if reads.search(path.read_text())
+    ]
+    assert readers == ["bootstrap.py"]

@@ -54,7 +54,7 @@ def test_what_a_link_shares_with_elsewhere_stays(packages: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda place: (place / "one/__init__.py").write_text("other"), "holds 0 times"),
         (lambda place: (place / "one/__init__.py").unlink(), "holds 0 times"),
@@ -68,11 +68,11 @@ def test_what_a_link_shares_with_elsewhere_stays(packages: Path, tmp_path: Path)
     ],
 )
 def test_packages_that_the_list_does_not_fit_are_refused(
-    packages: Path, change: object, said: str
+    packages: Path, change: object, message: str
 ) -> None:
     assert callable(change)
     change(packages)
-    with pytest.raises(NotAsListedError, match=said):
+    with pytest.raises(NotAsListedError, match=message):
         closed.close(packages)
 
 

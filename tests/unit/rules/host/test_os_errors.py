@@ -37,10 +37,10 @@ REPOSITORY = Path(__file__).resolve().parents[4]
     ],
 )  # fmt: skip
 def test_errors_of_the_system_are_words(error: OSError, message: str, hint: str) -> None:
-    found = explained(error)
-    assert found.exit_code == 2
-    assert message in found.message
-    assert hint in (found.hint or "")
+    shown = explained(error)
+    assert shown.exit_code == 2
+    assert message in shown.message
+    assert hint in (shown.hint or "")
 
 
 DUBIOUS = """fatal: detected dubious ownership in repository at '/x'
@@ -59,10 +59,10 @@ To add an exception for this directory, call:
     ],
 )  # fmt: skip
 def test_gits_reason_is_kept_and_hinted(tmp_path: Path, reason: str, hint: str | None) -> None:
-    found = git.refused(tmp_path, "ls-files", reason.encode())
-    assert reason in found.message
-    assert (found.hint or "").startswith(hint or "")
-    assert (found.hint is None) == (hint is None)
+    refusal = git.refused(tmp_path, "ls-files", reason.encode())
+    assert reason in refusal.message
+    assert (refusal.hint or "").startswith(hint or "")
+    assert (refusal.hint is None) == (hint is None)
 
 
 @pytest.mark.parametrize(

@@ -123,9 +123,9 @@ def restricted(checkout: Checkout, folder: Path, *programs: str) -> Path:
     """Leave `checkout` only the programs named and those that every Debian has."""
     folder.mkdir()
     for name in ("sh", "env", "cmp"):
-        found = shutil.which(name)
-        assert found
-        (folder / name).symlink_to(found)
+        path = shutil.which(name)
+        assert path
+        (folder / name).symlink_to(path)
     for name in programs:
         program(folder / name, "")
     # Used by those who are not root: a sudo that asks for nothing.

@@ -45,9 +45,9 @@ def test_driver_without_a_module_is_refused(name: str, tmp_path: Path) -> None:
         (modules / f"{module}.ko.xz").write_bytes(lzma.compress(module.encode()))
     for module in gpu_driver.MODULES:
         (driver / f"{module}.ko").write_bytes(module.encode())
-    found = initrd.read_modules(tmp_path, "6.12", driver)
-    assert tuple(found) == (*initrd.MODULES, *initrd.GPU_MODULES)
-    assert found["nvidia"] == b"nvidia"
+    taken = initrd.read_modules(tmp_path, "6.12", driver)
+    assert tuple(taken) == (*initrd.MODULES, *initrd.GPU_MODULES)
+    assert taken["nvidia"] == b"nvidia"
     assert tuple(initrd.read_modules(tmp_path, "6.12")) == initrd.MODULES
     path = driver / name if name.endswith(".ko") else modules / Path(name).name
     path.unlink()
@@ -105,8 +105,8 @@ def test_of_the_driver_libraries_and_firmware_are_taken(tmp_path: Path) -> None:
     (firmware / "gsp_ga10x.bin").write_bytes(b"gsp")
     root = tmp_path / "root"
     gpu_driver._take(files, root)
-    found = {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
-    assert found == {
+    taken = {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+    assert taken == {
         "usr/lib/firmware/nvidia/580.1/gsp_ga10x.bin",
         "usr/lib/x86_64-linux-gnu/libcuda.so.1",
         "usr/lib/x86_64-linux-gnu/libcuda.so.580.1",

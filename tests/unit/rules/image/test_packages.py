@@ -102,7 +102,7 @@ def test_parts_may_want_two_versions_of_one_python_package(
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("pip_error", "kind"),
     [
         ("ERROR: No matching distribution found for idna==3.20", GoneError),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", GoneError),
@@ -110,14 +110,14 @@ def test_parts_may_want_two_versions_of_one_python_package(
     ],
 )
 def test_a_python_package_that_is_gone_is_told_from_a_source_that_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, kind: type
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip_error: str, kind: type
 ) -> None:
     def pip(*_: object) -> None:
-        raise ToolError(f"python failed with exit code 1\n{said}")
+        raise ToolError(f"python failed with exit code 1\n{pip_error}")
 
     monkeypatch.setattr(wheels, "_pip", pip)
     wanted = Package(part="runner", name="idna", version="3.20", digest=of_bytes(b"x"))
-    with pytest.raises(ToolError, match=said[:40]) as caught:
+    with pytest.raises(ToolError, match=pip_error[:40]) as caught:
         wheels.fetch(Store(folder=tmp_path / "store"), [wanted], tmp_path / "work")
     assert type(caught.value) is kind
 
@@ -184,7 +184,7 @@ def test_a_wheel_that_came_by_digest_alone_gets_the_name_that_its_tags_give(
     package = replace(package, digest=store.add(path))
     text = wheels.place(store, [package], tmp_path / "wheels")
     assert text == f"a-b==1.0+cpu --hash={package.digest}\n"
-    assert [found.name for found in (tmp_path / "wheels").iterdir()] == [name]
+    assert [entry.name for entry in (tmp_path / "wheels").iterdir()] == [name]
 
 
 def test_what_is_no_wheel_is_a_source_archive_and_a_name_of_its_own_stays(tmp_path: Path) -> None:

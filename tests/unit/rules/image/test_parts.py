@@ -17,7 +17,7 @@ from rules.image.store import Image
 
 def newc(archive: bytes) -> dict[str, tuple[int, bytes]]:
     """Another reading of the format: field by field, as the kernel's documentation lists them."""
-    found: dict[str, tuple[int, bytes]] = {}
+    entries: dict[str, tuple[int, bytes]] = {}
     at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
@@ -26,18 +26,18 @@ def newc(archive: bytes) -> dict[str, tuple[int, bytes]]:
         name = archive[at + 110 : at + 110 + name_size - 1].decode()
         at += -(-(110 + name_size) // 4) * 4
         if name == "TRAILER!!!":
-            return found
-        found[name] = (mode, archive[at : at + size])
+            return entries
+        entries[name] = (mode, archive[at : at + size])
         at += -(-size // 4) * 4
 
 
 def test_initrd_holds_the_init_and_its_modules() -> None:
     modules = {name: name.encode() for name in initrd.MODULES}
     archive = initrd.build(b"init", modules)
-    found = newc(archive)
-    assert found["init"] == (0o100755, b"init")
-    assert found["modules/erofs.ko"] == (0o100644, b"erofs")
-    assert found["dev"] == (0o040755, b"")
+    entries = newc(archive)
+    assert entries["init"] == (0o100755, b"init")
+    assert entries["modules/erofs.ko"] == (0o100644, b"erofs")
+    assert entries["dev"] == (0o040755, b"")
     assert archive == initrd.build(b"init", dict(reversed(modules.items())))
     assert len(archive) % 512 == 0
 
@@ -55,9 +55,9 @@ def test_modules_are_those_that_the_init_loads() -> None:
 def test_every_word_of_the_command_line_is_explained() -> None:
     text = (Path(__file__).parents[4] / "docs/spec/image.md").read_text(encoding="utf-8")
     table = text.partition("## The command line")[2].partition("\n## ")[0]
-    told = {word for cell in re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    explained = {word for cell in re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
             for word in cell.split()}  # fmt: skip
-    assert told == set(layers.COMMAND_LINE)
+    assert explained == set(layers.COMMAND_LINE)
 
 
 def test_kernel_without_a_module_is_refused(tmp_path: Path) -> None:
@@ -98,16 +98,16 @@ def test_signature_and_checksum_do_not_change_what_is_measured() -> None:
 def test_every_section_is_measured_but_the_signatures_of_policies() -> None:
     kernel = portable_executable({".text": b"kernel"})
     sections = {".linux": kernel, ".cmdline": b"quiet", ".initrd": b"i", ".text": b"stub"}
-    found = pcrs.predict(portable_executable(sections))
-    assert found[12] == found[13] == bytes(32)
+    predicted = pcrs.predict(portable_executable(sections))
+    assert predicted[12] == predicted[13] == bytes(32)
     for name in (".linux", ".cmdline", ".initrd"):
         content = kernel + b"\0" if name == ".linux" else b"other"
         other = pcrs.predict(portable_executable(sections | {name: content}))
-        assert other[11] != found[11]
-        assert other[4] != found[4]
+        assert other[11] != predicted[11]
+        assert other[4] != predicted[4]
     other = pcrs.predict(portable_executable(sections | {".text": b"other"}))
-    assert other[11] == found[11]
-    assert other[4] != found[4]
+    assert other[11] == predicted[11]
+    assert other[4] != predicted[4]
 
 
 @pytest.mark.parametrize("data", [b"", b"MZ", b"MZ" + bytes(100), portable_executable({})])
@@ -174,8 +174,8 @@ ROOTS = f"quiet aicert.root={'ab' * 32},12 aicert.training={'cd' * 32},7\n"
 
 
 def test_machine_is_what_its_command_line_names() -> None:
-    found = machine_io.verity_roots(ROOTS)
-    assert found == {"root": "sha256:" + "ab" * 32, "training": "sha256:" + "cd" * 32}
+    roots = machine_io.verity_roots(ROOTS)
+    assert roots == {"root": "sha256:" + "ab" * 32, "training": "sha256:" + "cd" * 32}
 
 
 @pytest.mark.parametrize("line", ["", "quiet", ROOTS.replace("training", "other"), ROOTS[:-80]])
@@ -218,11 +218,16 @@ def test_the_machines_runner_is_told_who_trains(
     monkeypatch.setattr(init, "INPUTS", tmp_path)
     monkeypatch.setattr(init, "COMMAND_LINE", tmp_path / "cmdline")
     monkeypatch.setattr(init, "_gpus", list)
-    told = runner._arguments([*init._arguments(1), "--out=out"])
-    assert told.trainer_user == init.TRAINER != 0
-    assert told.input == {name: tmp_path / "inputs" / name for name in ("config", "model")}
-    assert {name: str(digest) for name, digest in told.builder.items()} == roots
-    assert (told.nonce, told.gpu, told.threads, told.scratch_limit) == ("ab" * 32, [], 7, 7)
+    arguments = runner._arguments([*init._arguments(1), "--out=out"])
+    assert arguments.trainer_user == init.TRAINER != 0
+    assert arguments.input == {name: tmp_path / "inputs" / name for name in ("config", "model")}
+    assert {name: str(digest) for name, digest in arguments.builder.items()} == roots
+    assert (arguments.nonce, arguments.gpu, arguments.threads, arguments.scratch_limit) == (
+        "ab" * 32,
+        [],
+        7,
+        7,
+    )
 
 
 def test_an_image_that_differs_is_told_file_by_file(tmp_path: Path) -> None:
@@ -235,6 +240,6 @@ def test_an_image_that_differs_is_told_file_by_file(tmp_path: Path) -> None:
         (folder / "training.manifest").write_text("same  0644  dd\n")
         (folder / "lock.toml").write_text(f'digest = "{digest}"\n')
         images.append(Image(folder=folder, disk=folder, tools=folder, lock=b""))
-    told = list(tasks._compare(*images))
-    assert {f"-{line}aa", f"+{line}bb", '-digest = "aa"', '+digest = "bb"'} < set(told)
-    assert not [words for words in told if "same" in words or "training" in words]
+    differences = list(tasks._compare(*images))
+    assert {f"-{line}aa", f"+{line}bb", '-digest = "aa"', '+digest = "bb"'} < set(differences)
+    assert not [words for words in differences if "same" in words or "training" in words]

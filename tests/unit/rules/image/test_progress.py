@@ -17,15 +17,15 @@ def facts(bar: Bar) -> str:
 
 @pytest.fixture
 def bars(monkeypatch: pytest.MonkeyPatch) -> list[Bar]:
-    found: list[Bar] = []
+    drawn: list[Bar] = []
     init = Bar.__init__
 
     def kept(self: Bar, *args: object) -> None:
         init(self, *args)  # type: ignore[arg-type]  # passed through
-        found.append(self)
+        drawn.append(self)
 
     monkeypatch.setattr(Bar, "__init__", kept)
-    return found
+    return drawn
 
 
 def test_parts_and_their_steps_become_percents(bars: list[Bar]) -> None:

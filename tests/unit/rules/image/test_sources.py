@@ -110,8 +110,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
             path = folder / "served" / place / rest.partition("/")[0] / "dists" / rest
         else:
             place, _, rest = request.path.strip("/").partition("/pool/")
-            found = (folder / "served" / place).glob(f"*/pool/{rest}")
-            path = next(found, folder / "none")
+            matches = (folder / "served" / place).glob(f"*/pool/{rest}")
+            path = next(matches, folder / "none")
         return Reply(body=path.read_bytes()) if path.is_file() else Reply(status=404)
 
     root = tmp_path / "checkout"
@@ -258,7 +258,7 @@ def settle(
 ) -> tuple[Package, ...]:
     known = built or {}
     return makers.settle(
-        world.where, packages, TOOLS, world.apt, lambda found: known.get(found, False)
+        world.where, packages, TOOLS, world.apt, lambda candidate: known.get(candidate, False)
     )
 
 
@@ -328,6 +328,6 @@ def test_the_image_of_other_tools_is_the_locked_one_or_none(
     # What they could not build at all says whose fault that may be.
     failed = ToolError("mkosi failed")
     assert makers.explained(failed, ()) is failed
-    told = makers.explained(failed, pairs)
-    assert told.message.splitlines()[0] == "mkosi failed"
-    assert told.message.splitlines()[-1] == "  tools: a 1, used 2"
+    error = makers.explained(failed, pairs)
+    assert error.message.splitlines()[0] == "mkosi failed"
+    assert error.message.splitlines()[-1] == "  tools: a 1, used 2"

@@ -40,12 +40,12 @@ SAID = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "kind", "words"), SAID)
-def test_what_azure_says_in_one_line(said: str, kind: type[AicertError], words: str) -> None:
-    error = errors.explain("apply", f"Error: creating\n\n{said}\n\n  with x", Path("log"))
+@pytest.mark.parametrize(("azure_error", "kind", "words"), SAID)
+def test_what_azure_says_in_one_line(azure_error: str, kind: type[AicertError], words: str) -> None:
+    error = errors.explain("apply", f"Error: creating\n\n{azure_error}\n\n  with x", Path("log"))
     assert isinstance(error, kind)
     assert words in error.message
-    assert said.split(maxsplit=1)[0] in error.message
+    assert azure_error.split(maxsplit=1)[0] in error.message
     assert error.hint
 
 
@@ -117,14 +117,16 @@ def test_widened_volume_keeps_its_last_block_last(tmp_path: Path, blocks: int) -
             assert not any(file.read(4096))
 
 
-def said(*parts: bytes) -> Callable[[], bytes]:
+def console(*parts: bytes) -> Callable[[], bytes]:
     left = list(parts)
     return lambda: left.pop(0) if left else b""
 
 
 def test_console_ends_with_the_machine() -> None:
     stream = ConsoleStream(
-        said(b"boot\r\n{\"event\"", b"", b": 1}\r\n\x1b[2Jwords\nreboot: Power down", b"\nmore\n"),
+        console(
+            b"boot\r\n{\"event\"", b"", b": 1}\r\n\x1b[2Jwords\nreboot: Power down", b"\nmore\n"
+        ),
         boot_s=5, limit_s=5, look_s=0,
     )  # fmt: skip
     lines = []
@@ -135,7 +137,7 @@ def test_console_ends_with_the_machine() -> None:
 
 
 def test_console_line_without_an_end_is_cut() -> None:
-    stream = ConsoleStream(said(b"x" * 9000 + b"\nreboot: Power down\n"), boot_s=5, limit_s=5)
+    stream = ConsoleStream(console(b"x" * 9000 + b"\nreboot: Power down\n"), boot_s=5, limit_s=5)
     assert len(stream.readline(4096)) == 4096
     assert len(stream.readline(4096)) == 4096
     assert stream.readline(4096) == b"x" * 808 + b"\n"
@@ -143,7 +145,7 @@ def test_console_line_without_an_end_is_cut() -> None:
 
 @pytest.mark.parametrize(("text", "words"), [(b"", "did not boot"), (b"a\n", "did not end")])
 def test_console_that_stands_still(text: bytes, words: str) -> None:
-    stream = ConsoleStream(said(text), boot_s=0, limit_s=0, look_s=0)
+    stream = ConsoleStream(console(text), boot_s=0, limit_s=0, look_s=0)
     with pytest.raises(ToolError, match=words):
         while stream.readline():
             pass
@@ -157,7 +159,7 @@ def test_console_of_a_machine_that_went_off_without_a_word() -> None:
         return len(asked) == 2
 
     stream = ConsoleStream(
-        said(b"a\n", b"", b"", b"last\nwords"), boot_s=9, limit_s=9, look_s=0, is_off=is_off,
+        console(b"a\n", b"", b"", b"last\nwords"), boot_s=9, limit_s=9, look_s=0, is_off=is_off,
         ask_s=0,
     )  # fmt: skip
     assert [stream.readline(), stream.readline(), stream.readline()] == [b"a\n", b"last\n", b""]

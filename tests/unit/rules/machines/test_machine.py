@@ -27,12 +27,12 @@ def test_a_row_names_the_module_that_does_the_work(name: str) -> None:
 
 
 def test_nobody_else_compares_a_drivers_name() -> None:
-    found = []
+    comparisons = []
     for path in RULES.rglob("*.py"):
         if path.is_relative_to(RULES / "machines"):
             continue
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Compare):
                 constants = [c.value for c in ast.walk(node) if isinstance(c, ast.Constant)]
-                found += [f"{path}:{node.lineno}" for c in constants if c in DRIVERS]
-    assert found == []
+                comparisons += [f"{path}:{node.lineno}" for c in constants if c in DRIVERS]
+    assert comparisons == []

@@ -135,9 +135,9 @@ def test_a_machine_in_which_no_runner_started_is_booted_once_more(
     assert machines.started == 2
     assert (out / "certificate.json").read_bytes() == b"{}"
     assert (job.work / "inputs.img").read_bytes() == b"inputs"
-    said = capfd.readouterr().err
-    assert "its kernel stopped: IO-APIC + timer doesn't work!" in said
-    assert "no training had begun, so it boots again" in said
+    printed = capfd.readouterr().err
+    assert "its kernel stopped: IO-APIC + timer doesn't work!" in printed
+    assert "no training had begun, so it boots again" in printed
 
 
 def test_a_machine_whose_tpm_was_late_is_booted_once_more(

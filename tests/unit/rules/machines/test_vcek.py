@@ -45,9 +45,9 @@ def test_what_the_maker_answers_completes_the_certificate(file: Path) -> None:
     scene = Scene("confidential")
 
     def judged() -> str:
-        made = certificates.parse(file.read_bytes())
+        certificate = certificates.parse(file.read_bytes())
         policy = scene.get("policy")
-        return appraise(made, scene.get("model"), policy, at=scene.at).verdict
+        return appraise(certificate, scene.get("model"), policy, at=scene.at).verdict
 
     with site(vcek) as server:
         assert judged() == "none"

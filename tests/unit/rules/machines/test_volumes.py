@@ -25,8 +25,8 @@ def read(tmp_path: Path, stream: bytes) -> dict[str, bytes]:
     volume.write_bytes(stream + bytes(5000))
     target.mkdir()
     read_output(volume, target)
-    found = (path for path in target.rglob("*") if path.is_file())
-    return {path.relative_to(target).as_posix(): path.read_bytes() for path in found}
+    files = (path for path in target.rglob("*") if path.is_file())
+    return {path.relative_to(target).as_posix(): path.read_bytes() for path in files}
 
 
 def test_what_the_machine_writes_is_what_the_host_reads(tmp_path: Path) -> None:
@@ -74,16 +74,16 @@ def test_anything_else_is_refused(tmp_path: Path, stream: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "words"), [(b"", "not JSON"), (None, "cannot read certificate"), (1, "larger than")]
+    ("content", "words"), [(b"", "not JSON"), (None, "cannot read certificate"), (1, "larger than")]
 )
 def test_a_machine_that_leaves_no_certificate_is_told(
-    tmp_path: Path, found: bytes | int | None, words: str
+    tmp_path: Path, content: bytes | int | None, words: str
 ) -> None:
     image = Image(folder=tmp_path, disk=tmp_path, tools=tmp_path, lock=b"")
     path = tmp_path / "certificate.json"
-    if isinstance(found, bytes):
-        path.write_bytes(found)
-    elif found is not None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
         with path.open("wb") as file:
             file.truncate(1 << 40)
     with pytest.raises(EvidenceError, match=words):

@@ -61,9 +61,9 @@ def repository(tmp_path: Path) -> Repository:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{packages}" exec "{sys.executable}" -S "$@"\n')
     python.chmod(0o755)
-    made = Repository(root=root, packages=packages)
-    made.install("1")
-    return made
+    new_repository = Repository(root=root, packages=packages)
+    new_repository.install("1")
+    return new_repository
 
 
 def test_it_hands_over_to_the_aicert_that_is_recorded(repository: Repository) -> None:

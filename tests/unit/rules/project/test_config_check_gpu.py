@@ -20,14 +20,14 @@ def test_the_hint_names_the_run_the_machine_and_the_line(
     (tmp_path / "aicert.toml").write_text(TOML)
     models.model({})(tmp_path / "model")
     run = config.load(tmp_path).run("hostile")
-    found = lock.resolve(tmp_path, run)
-    effective = check_config(tmp_path, found, machine=replace(run.machine, gpu=False))
+    resolved = lock.resolve(tmp_path, run)
+    effective = check_config(tmp_path, resolved, machine=replace(run.machine, gpu=False))
     assert effective is not None
     assert '"bf16": "auto"' in effective or '"bf16":"auto"' in effective
-    told = capsys.readouterr().err
-    assert f"hint: run hostile: machine {run.machine.name} has no GPU" in told
-    assert "write `bf16: false`" in told
-    check_config(tmp_path, found, machine=replace(run.machine, gpu=True))
+    printed = capsys.readouterr().err
+    assert f"hint: run hostile: machine {run.machine.name} has no GPU" in printed
+    assert "write `bf16: false`" in printed
+    check_config(tmp_path, resolved, machine=replace(run.machine, gpu=True))
     assert "GPU" not in capsys.readouterr().err
 
 
@@ -40,6 +40,6 @@ def test_a_checkpoint_that_is_not_kept_is_said(
     models.model({})(tmp_path / "model")
     run = config.load(tmp_path).run("hostile")
     check_config(tmp_path, lock.resolve(tmp_path, run), machine=run.machine)
-    told = capsys.readouterr().err
-    assert "hint: run hostile: `save_steps: 5` is dropped: no checkpoint is kept" in told
-    assert "`save_strategy: epoch` is dropped" in told
+    printed = capsys.readouterr().err
+    assert "hint: run hostile: `save_steps: 5` is dropped: no checkpoint is kept" in printed
+    assert "`save_strategy: epoch` is dropped" in printed

@@ -21,10 +21,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def check(project: Path, *, fetched: bool = True) -> None:
-    found = lock.resolve(project, config.load(project).run("hostile"))
+    resolved = lock.resolve(project, config.load(project).run("hostile"))
     if not fetched:
         (project / "model").rename(project / "elsewhere")
-    check_config(project, found)
+    check_config(project, resolved)
 
 
 def test_a_model_that_is_fine(project: Path) -> None:

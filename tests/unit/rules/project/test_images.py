@@ -24,10 +24,10 @@ def test_the_list_of_this_repository_is_one_and_of_no_list_nothing_follows(tmp_p
 
 def test_what_it_accepts_is_added_to_a_policy() -> None:
     lines = f'accepted = ["{ONE}"]\nrevoked = ["{TWO}"]\nreasons = {{"{TWO}" = "why"}}'
-    found = images.parse(HEAD + lines.encode())
-    assert found == Images(accepted=frozenset((ONE,)), revoked={TWO: "why"})
+    listed = images.parse(HEAD + lines.encode())
+    assert listed == Images(accepted=frozenset((ONE,)), revoked={TWO: "why"})
     policy = Scene("qemu").get("policy")
-    wider = found.added_to(policy)
+    wider = listed.added_to(policy)
     assert wider.accepted == policy.accepted | {ONE}
     assert wider.revoked == frozenset((TWO,))
     assert wider.reasons == {TWO: "why"}
@@ -56,10 +56,10 @@ def test_anything_else_in_it_is_refused_and_named(data: bytes, message: str) -> 
 
 def test_no_verifier_ever_reads_it() -> None:
     """`aicert` does not know its name; only rules do, which a relying party never runs."""
-    found = subprocess.run(
+    done = subprocess.run(
         ["git", "grep", "--untracked", "-lF", LIST.name, "--", "aicert", "enclave_runner"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    assert (found.returncode, found.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (1, "")

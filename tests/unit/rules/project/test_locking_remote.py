@@ -144,8 +144,8 @@ def test_a_moved_branch_moves_no_pin(
 ) -> None:
     old = lock_tiny(root)
     assert check(root) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[-2:] == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
         f"{'':<10} input data: hf:datasets/org/data@{COMMIT}: SHA-256 of 1 file",
         f"{'':<10} input model: hf:org/model@{COMMIT}: SHA-256 of 2 files",
     ]
@@ -237,17 +237,17 @@ def test_no_token_anywhere(root: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 def test_sources_of_a_lockfile_are_asked_at_the_pin(root: Path, hub: Hub) -> None:
     lockfile = lock_tiny(root)
     hub.add("org/model", files(b"moved on"), NEXT)
-    found = compare.compare_all(lockfile)
-    verdicts = {one.name: one.verdict for one in found}
+    answers = compare.compare_all(lockfile)
+    verdicts = {one.name: one.verdict for one in answers}
     assert verdicts == {
         "config": "not-applicable",
         "data": "ok",
         "model": "ok",
         "near": "not-applicable",
     }
-    assert compare.exit_code(found) == 0
-    assert f"ok      model            hf:org/model@{COMMIT}: SHA-256 of 2 files" in to_text(found)
-    assert json.loads(to_json(found))["inputs"][0]["name"] == "config"
+    assert compare.exit_code(answers) == 0
+    assert f"ok      model            hf:org/model@{COMMIT}: SHA-256 of 2 files" in to_text(answers)
+    assert json.loads(to_json(answers))["inputs"][0]["name"] == "config"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from rules.review.check import Check, check
 from rules.review.revisions import Revision
 from tests.adversarial.forger import Scene, hex_of
 from tests.unit import review_project
-from tests.unit.review_project import TOML, checks_of, commit, git, make, relock, told
+from tests.unit.review_project import TOML, checks_of, commit, git, make, relock, reviewed_text
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_changed(root: Path) -> None:
-    assert review_text.NOTHING in told(root)
+    assert review_text.NOTHING in reviewed_text(root)
 
 
 def test_files_rows_sizes_and_fields_are_told(root: Path) -> None:
@@ -41,7 +41,7 @@ def test_files_rows_sizes_and_fields_are_told(root: Path) -> None:
     old = locked.read(root, "tiny")
     relock(root)
     new = locked.read(root, "tiny")
-    lines = " ".join(told(root).split())
+    lines = " ".join(reviewed_text(root).split())
     for data in (old, new):
         assert f"sha256:{hashlib.sha256(data).hexdigest()}" in lines
     assert "PCR 14 - sha256:" in lines
@@ -59,7 +59,7 @@ def test_a_revision_of_too_many_files_is_refused_and_not_cut(
     """Files that come first by name would make a lockfile look removed."""
     monkeypatch.setattr(revisions, "_MAX_NAMES", 3)
     with pytest.raises(ToolError, match="has more than 3 files"):
-        told(root)
+        reviewed_text(root)
 
 
 def test_a_new_and_a_removed_run(root: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_new_and_a_removed_run(root: Path) -> None:
     )
     relock(root)
     (root / "lockfiles" / "tiny.lock.toml").unlink()
-    text = told(root)
+    text = reviewed_text(root)
     assert "run other: new" in text
     assert "run tiny: removed" in text
 
@@ -79,9 +79,9 @@ def test_two_revisions_are_compared_without_the_checkout(root: Path) -> None:
     relock(root)
     head = commit(root, "head")
     git(root, "checkout", "--quiet", base)
-    found = review.review(root, Revision(root, base), Revision(root, head))
-    assert "train.jsonl" in review_text.text(found)
-    assert f"{head[:10]}" in found.head
+    compared = review.review(root, Revision(root, base), Revision(root, head))
+    assert "train.jsonl" in review_text.text(compared)
+    assert f"{head[:10]}" in compared.head
     with pytest.raises(ConfigError):
         Revision(root, "--all")
 
@@ -89,13 +89,14 @@ def test_two_revisions_are_compared_without_the_checkout(root: Path) -> None:
 def test_what_cannot_be_read_is_a_warning(root: Path) -> None:
     path = locked.path_of(root, "tiny")
     path.write_bytes(path.read_bytes() + b"\n")
-    assert "warning: run tiny: lockfile in the checkout cannot be read" in told(root)
+    assert "warning: run tiny: lockfile in the checkout cannot be read" in reviewed_text(root)
     relock(root)
     (root / "data" / "train.jsonl").write_text("{}\n")
     relock(root)
     (root / "lockfiles" / "tiny" / "data.sha256").write_text("0" * 64 + "  x\n")
-    assert "listing of input data in the checkout is missing or does not match dirHash:" in told(
-        root
+    assert (
+        "listing of input data in the checkout is missing or does not match dirHash:"
+        in reviewed_text(root)
     )
 
 
@@ -103,14 +104,16 @@ def test_pickles_are_pointed_at(root: Path) -> None:
     allowed = 'data = { from = "path:data", allow-pickle = true }'
     (root / "aicert.toml").write_text(TOML.replace('data = "path:data"', allowed))
     relock(root)
-    assert "warning: run tiny: input data may hold pickles, which can run code" in told(root)
+    assert "warning: run tiny: input data may hold pickles, which can run code" in reviewed_text(
+        root
+    )
 
 
 def test_code_of_an_input_is_pointed_at(root: Path) -> None:
     allowed = 'data = { from = "path:data", allow-remote-code = true }'
     (root / "aicert.toml").write_text(TOML.replace('data = "path:data"', allowed))
     relock(root)
-    text = told(root)
+    text = reviewed_text(root)
     assert "warning: run tiny: Python files in input data may run in the trainer" in text
     assert "allow-remote-code" in text
 
@@ -122,13 +125,15 @@ UNSEEN = "\u05d0\u3164\u2800\ufe0f"
 def test_hostile_text_is_no_markup_and_moves_no_cursor() -> None:
     row = Row(label=HOSTILE, old=HOSTILE, new=UNSEEN, note=HOSTILE)
     section = Section(title=HOSTILE, word="new", rows=(row,))
-    found = review.Review(base=HOSTILE, head=HOSTILE, sections=(section,), warnings=(HOSTILE,))
+    hostile_review = review.Review(
+        base=HOSTILE, head=HOSTILE, sections=(section,), warnings=(HOSTILE,)
+    )
     checks = (Check(what=HOSTILE, verdict="failed", detail=HOSTILE),)
-    text = review_text.text(found, checks)
+    text = review_text.text(hostile_review, checks)
     assert all(line.isprintable() for line in text.split("\n"))
     assert not set(UNSEEN) & set(text)
     assert ascii(UNSEEN)[1:-1] in text
-    comment = review_text.markdown(found, checks)
+    comment = review_text.markdown(hostile_review, checks)
     assert comment.startswith(review_text.MARKER + "\n")
     for forbidden in ("<script", "@", "![", "](", "\x1b", "\u202e", "**b", "`\n", "#1 "):
         assert forbidden not in comment, forbidden
@@ -139,8 +144,8 @@ def test_hostile_text_is_no_markup_and_moves_no_cursor() -> None:
 def test_a_comment_fits_on_github() -> None:
     rows = tuple(Row(label=f"file {i}", old="x" * 200, new="y" * 200) for i in range(2000))
     section = Section(title="run", word="changed", rows=rows)
-    found = review.Review(base="a", head="b", sections=(section,) * 3, warnings=())
-    comment = review_text.markdown(found)
+    large_review = review.Review(base="a", head="b", sections=(section,) * 3, warnings=())
+    comment = review_text.markdown(large_review)
     assert len(comment) < 65_536
     assert "This comment is full" in comment
 
@@ -217,12 +222,12 @@ def test_checks_of_a_change(root: Path) -> None:
     (place / "certificate.json").write_bytes(scene.get("file"))
     (root / "data" / "train.jsonl").write_text("{}\n")
     (root / "lockfiles" / "gone.lock.toml").write_text("x")
-    found = {c.what: c for c in check(root, base, policy)}
-    assert found["lockfile of run tiny"].verdict == "failed"
-    assert "stale" in found["lockfile of run tiny"].detail
-    assert found["lockfiles/gone.lock.toml"].detail == "aicert.toml has no such run"
-    told = found["certificate of run tiny"].detail
-    assert "inputs.lockfile: the certificate is for a different lockfile" in told
+    checks = {c.what: c for c in check(root, base, policy)}
+    assert checks["lockfile of run tiny"].verdict == "failed"
+    assert "stale" in checks["lockfile of run tiny"].detail
+    assert checks["lockfiles/gone.lock.toml"].detail == "aicert.toml has no such run"
+    detail = checks["certificate of run tiny"].detail
+    assert "inputs.lockfile: the certificate is for a different lockfile" in detail
     locked.path_of(root, "tiny").write_bytes(scene.get("lockfile_bytes"))
     again = {c.what: c for c in check(root, base, policy)}
     assert again["certificate of run tiny"].verdict == "ok"
@@ -237,8 +242,8 @@ def test_checks_of_a_change(root: Path) -> None:
 
 
 def test_a_certificate_needs_those_of_what_it_builds_on(root: Path) -> None:
-    made = Scene().edit("outputs", lambda _: {"model": {"w.safetensors": b"base"}})
-    base = made.edit("lockfile", lambda locked: replace(locked, run="base"))
+    base_scene = Scene().edit("outputs", lambda _: {"model": {"w.safetensors": b"base"}})
+    base = base_scene.edit("lockfile", lambda locked: replace(locked, run="base"))
     taken = LockedInput(
         name="zbase",
         source="run:base/model",
@@ -253,19 +258,24 @@ def test_a_certificate_needs_those_of_what_it_builds_on(root: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "certificate.json").write_bytes(scene.get("file"))
         locked.path_of(root, run).write_bytes(scene.get("lockfile_bytes"))
-    found = checks_of(root)
-    assert found["certificate of run tiny"].verdict == "ok", found["certificate of run tiny"].detail
+    checks = checks_of(root)
+    assert checks["certificate of run tiny"].verdict == "ok", checks[
+        "certificate of run tiny"
+    ].detail
     (root / "certificates" / "base" / "certificate.json").unlink()
-    told = checks_of(root)["certificate of run tiny"]
-    assert told.verdict == "failed"
-    assert "lineage.ancestors: nothing shows that input zbase is run:base/model" in told.detail
+    certificate_check = checks_of(root)["certificate of run tiny"]
+    assert certificate_check.verdict == "failed"
+    assert (
+        "lineage.ancestors: nothing shows that input zbase is run:base/model"
+        in certificate_check.detail
+    )
 
 
 def test_the_inputs_of_the_example_are_not_made_through_a_link(root: Path, tmp_path: Path) -> None:
     (root / "examples").symlink_to(tmp_path)
     (root / "aicert.toml").write_text(TOML.replace("path:data", "path:examples/alpaca"))
-    found = check(root, Revision(root, "HEAD"), Scene().get("policy"))
-    assert found[0].verdict == "-"
+    checks = check(root, Revision(root, "HEAD"), Scene().get("policy"))
+    assert checks[0].verdict == "-"
     assert not (tmp_path / "alpaca").exists()
 
 
@@ -273,15 +283,15 @@ def test_a_project_that_is_a_folder_of_a_larger_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = review_project.make(tmp_path / "repository" / "models", monkeypatch, within=True)
-    assert "no lockfile, machine image or training environment differs" in told(root)
+    assert "no lockfile, machine image or training environment differs" in reviewed_text(root)
     with (root / "data" / "train.jsonl").open("a") as file:
         file.write('{"a": 2}\n')
     review_project.relock(root)
-    text = told(root)
+    text = reviewed_text(root)
     assert "11" in text
     assert "new run" not in text
     # As it was before there was such a folder.
-    assert "tiny" in told(root, "HEAD~1")
+    assert "tiny" in reviewed_text(root, "HEAD~1")
 
 
 def test_a_shallow_clone_says_so(root: Path, tmp_path: Path) -> None:
@@ -311,11 +321,11 @@ def test_a_certificate_is_judged_by_the_bases_list_of_images_not_by_the_changes(
     if where == "in the change":
         (root / images.LIST).write_text(listed)
     policy = replace(scene.get("policy"), accepted=frozenset())
-    found = {c.what: c for c in check(root, Revision(root, "HEAD"), policy)}
-    detail = found["certificate of run tiny"].detail
+    checks = {c.what: c for c in check(root, Revision(root, "HEAD"), policy)}
+    detail = checks["certificate of run tiny"].detail
     assert ("accepts no machine image yet" in detail) == (where != "in the base"), detail
     if where == "in the change":
-        shown = told(root).partition(f"{images.LIST}: changed\n")[2]
+        shown = reviewed_text(root).partition(f"{images.LIST}: changed\n")[2]
         assert shown.lstrip().startswith("accepted ")
         assert str(digest) in shown
 
@@ -329,12 +339,12 @@ def test_the_list_of_images_is_shown_and_must_be_one(
     (root / images.LIST).write_text(
         f'{head}accepted = ["{one}"]\nrevoked = ["{two}"]\nreasons = {{"{two}" = "its kernel"}}\n'
     )
-    said = told(root)
-    assert one in said
-    assert "its kernel" in said
+    text = reviewed_text(root)
+    assert one in text
+    assert "its kernel" in text
     commit(root, "images")
     (root / images.LIST).write_text(head)
-    assert f"image {two} is revoked no longer" in told(root)
+    assert f"image {two} is revoked no longer" in reviewed_text(root)
     (root / images.LIST).write_text(f'{head}revoked = ["{two}"]\n')
-    assert "is revoked without a reason" in told(root)
+    assert "is revoked without a reason" in reviewed_text(root)
     assert checks_of(root)[str(images.LIST)].verdict == "failed"

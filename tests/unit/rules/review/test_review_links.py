@@ -12,7 +12,7 @@ from rules.review.check import Check, check
 from rules.review.plain_files import in_tree
 from rules.review.revisions import Checkout, Revision
 from tests.adversarial.forger import Scene
-from tests.unit.review_project import checks_of, commit, git, make, relock, told
+from tests.unit.review_project import checks_of, commit, git, make, relock, reviewed_text
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_of_the_checkout(root: Path, change: Change, path: str, kind: str) -> No
     assert not [each for each in checks_of(root).values() if each.verdict == "failed"]
     change(root, path)
     assert checks_of(root)[path] == failed(path, kind)
-    assert f"warning: {path} is {kind}: only plain files may be there" in told(root)
+    assert f"warning: {path} is {kind}: only plain files may be there" in reviewed_text(root)
 
 
 @pytest.mark.parametrize(("change", "path", "kind"), IN_GIT)
@@ -121,8 +121,8 @@ def test_of_a_revision(root: Path, change: Change, path: str, kind: str, tmp_pat
     tree.mkdir()
     head.lay_out(tree)
     path += "/x" if "which is a folder" in kind else ""
-    found = {each.what: each for each in check(tree, base, Scene().get("policy"), head)}
-    assert found[path] == failed(path, kind)
+    checks = {each.what: each for each in check(tree, base, Scene().get("policy"), head)}
+    assert checks[path] == failed(path, kind)
     warnings = review.review(root, base, head).warnings
     assert f"{path} is {kind}: only plain files may be there" in warnings
 

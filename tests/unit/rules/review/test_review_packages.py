@@ -10,7 +10,7 @@ from rules.image.moved import moved_packages
 from rules.review import packages as review_packages
 from rules.review.packages import TRAINING, training_section
 from rules.review.revisions import Checkout, Revision
-from tests.unit.review_project import checks_of, commit, make, told
+from tests.unit.review_project import checks_of, commit, make, reviewed_text
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 PINS = """\
@@ -95,10 +95,10 @@ def test_a_second_pin_does_not_hide_the_first(root: Path) -> None:
 def test_the_image_with_gpus_is_told_by_itself(root: Path) -> None:
     path = root / review_packages.IMAGES[1]
     path.write_bytes((REPOSITORY / review_packages.IMAGE).read_bytes())
-    found = told(root)
-    assert "machine image with GPUs: new" in found
+    text = reviewed_text(root)
+    assert "machine image with GPUs: new" in text
     # It is no run's.
-    assert "aicert.toml has no such run" not in found
+    assert "aicert.toml has no such run" not in text
     judged = checks_of(root)
     assert "image_gpu_reproduce" in judged[review_packages.IMAGES[1]].detail
     assert "failed" not in {check.verdict for check in judged.values()}
@@ -130,23 +130,23 @@ def test_a_change_of_the_committed_locks_of_image_and_training_is_told(root: Pat
     pins = training.read_text()
     version = pins.partition("\nsafetensors==")[2].partition(" ")[0]
     training.write_text(pins.replace(f"\nsafetensors=={version} ", "\nsafetensors==99.0 "))
-    found = told(root)
-    assert f"machine: {installed.name}" in found
-    assert f"{installed.version} -> 0:9.9" in found
-    assert found.index(f"machine: {installed.name}") < found.index(f"tools: {tool.name}")
-    assert f"+ {'c' * 64}" in found
-    assert "dm-verity root of training" in found
+    text = reviewed_text(root)
+    assert f"machine: {installed.name}" in text
+    assert f"{installed.version} -> 0:9.9" in text
+    assert text.index(f"machine: {installed.name}") < text.index(f"tools: {tool.name}")
+    assert f"+ {'c' * 64}" in text
+    assert "dm-verity root of training" in text
     warning = (
         f"image: machine: {same.name} {same.version} has different files under the same version"
     )
-    assert f"warning: {warning}" in found
+    assert f"warning: {warning}" in text
     judged = checks_of(root)[review_packages.IMAGE]
     assert judged.verdict == "-"
     assert "rebuild it before it is merged" in judged.detail
     image.write_text(text + "\n")
     assert "is not in canonical form" in checks_of(root)[review_packages.IMAGE].detail
-    assert "training environment: changed" in found
-    assert f"safetensors  {version} -> 99.0" in found
+    assert "training environment: changed" in text
+    assert f"safetensors  {version} -> 99.0" in text
 
 
 def test_an_update_of_many_tools_is_a_few_lines() -> None:

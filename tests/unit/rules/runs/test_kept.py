@@ -44,11 +44,11 @@ def test_what_passes_lacks_nothing(tmp_path: Path) -> None:
 def test_an_image_that_moved_is_no_reason_to_train_again(tmp_path: Path) -> None:
     scene = Scene("qemu")
     other = frozenset((Digest("sha256", "11" * 32),))
-    found = judged(tmp_path, scene, accepted=other)
-    assert found is not None
-    assert str(of_bytes(scene.get("image_lock"))) in found.text
-    assert str(images.LIST) in found.text
-    assert "./doit certify tiny --again" in found.hint
+    reason = judged(tmp_path, scene, accepted=other)
+    assert reason is not None
+    assert str(of_bytes(scene.get("image_lock"))) in reason.text
+    assert str(images.LIST) in reason.text
+    assert "./doit certify tiny --again" in reason.hint
     # Whoever named a root or a policy of his own gets the verdict under that.
     assert judged(tmp_path, scene, accepted=other, own=False) is None
 
@@ -75,9 +75,9 @@ def test_neither_is_kept_that_is_wrong_as_well(tmp_path: Path) -> None:
 
 
 def test_without_its_ca_the_claims_are_compared(tmp_path: Path) -> None:
-    found = judged(tmp_path, Scene("qemu"), roots=())
-    assert found is not None
-    assert found.hint.startswith("./doit trust PEM")
+    reason = judged(tmp_path, Scene("qemu"), roots=())
+    assert reason is not None
+    assert reason.hint.startswith("./doit trust PEM")
     # Another platform's evidence is not what was asked for.
     scene = Scene("qemu")
     certificate, model = scene.get("certificate"), scene.get("model")

@@ -259,8 +259,8 @@ def test_whatever_step_fails_the_old_stays_and_the_new_is_kept(
             assert (state(place)[0] | AS_NEW[0]) == state(place)[0]
             placing.sweep(place)
         else:
-            found = {n: d for n, d in state(place)[0].items() if not n.startswith(".placing/")}
-            assert (found, state(place)[1]) == before, number
+            left = {n: d for n, d in state(place)[0].items() if not n.startswith(".placing/")}
+            assert (left, state(place)[1]) == before, number
             assert read_tree(place.finished / "outputs" / "model") == NEW
             placing.in_place(place, keep=None)
         assert state(place) == AS_NEW

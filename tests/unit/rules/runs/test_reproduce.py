@@ -19,7 +19,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Said:
+class Signed:
     outputs: dict[str, Output]
     report: bytes
 
@@ -28,13 +28,13 @@ class Said:
 class Found:
     """A Side whose certificate was read already."""
 
-    said: Said
+    signed: Signed
     model: Path
     pcr14: bytes = bytes(32)
 
     @property
-    def statement(self) -> Said:
-        return self.said
+    def statement(self) -> Signed:
+        return self.signed
 
     @property
     def certificate(self) -> "Found":
@@ -70,13 +70,13 @@ def side(folder: Path, *values: float, name: str = "w", more: str = "", cpu: str
         files[more] = "0" * 64
     values_ = {"processor": Value("measured", cpu), "wallSeconds": Value("measured", len(cpu))}
     report = emit(RunReport(exit_code="0", values=values_))
-    return cast(Side, Found(Said({"model": Output(files)}, report), folder))
+    return cast(Side, Found(Signed({"model": Output(files)}, report), folder))
 
 
 def test_equal_outputs_are_reproduced_and_differing_reports_are_told(tmp_path: Path) -> None:
-    found = reproduce.compare(side(tmp_path / "a", 1, 2), side(tmp_path / "b", 1, 2, cpu="bb"))
-    assert found.equal
-    assert found.lines == (
+    comparison = reproduce.compare(side(tmp_path / "a", 1, 2), side(tmp_path / "b", 1, 2, cpu="bb"))
+    assert comparison.equal
+    assert comparison.lines == (
         f"PCR 14     sha256:{bytes(32).hex()}, the same",
         "  same     model.safetensors",
         "report     processor: a; again: bb",
@@ -85,13 +85,13 @@ def test_equal_outputs_are_reproduced_and_differing_reports_are_told(tmp_path: P
 
 
 def test_differing_weights_are_counted(tmp_path: Path) -> None:
-    found = reproduce.compare(side(tmp_path / "a", 1, 2, 3), side(tmp_path / "b", 1, 2.5, 2))
-    assert not found.equal
-    line = next(line for line in found.lines if "DIFFERS" in line)
+    comparison = reproduce.compare(side(tmp_path / "a", 1, 2, 3), side(tmp_path / "b", 1, 2.5, 2))
+    assert not comparison.equal
+    line = next(line for line in comparison.lines if "DIFFERS" in line)
     assert line == (
         "  DIFFERS  model.safetensors: 1 of 1 tensors differ, in 2 elements, by at most 1; first w"
     )
-    assert found.lines[-1] == "NOT REPRODUCED  1 of 1 files differ"
+    assert comparison.lines[-1] == "NOT REPRODUCED  1 of 1 files differ"
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_differing_weights_are_counted(tmp_path: Path) -> None:
 )
 def test_other_tensors_and_other_files(tmp_path: Path, again: dict[str, str], words: str) -> None:
     one, two = side(tmp_path / "a", 1), side(tmp_path / "b", 1, **again)
-    found = reproduce.compare(one, two)
-    assert any(words in line for line in found.lines)
-    assert not found.equal
+    comparison = reproduce.compare(one, two)
+    assert any(words in line for line in comparison.lines)
+    assert not comparison.equal
     back = reproduce.compare(two, one)
     assert not back.equal
 
