@@ -17,7 +17,7 @@ def test_an_error_always_fits_into_one_line(message: str) -> None:
     with os.fdopen(reader, "rb") as lines:
         (line,) = lines.readlines()
     assert len(line) <= MAX_EVENT
-    told = json.loads(line)
-    assert told["exitCode"] == 3
-    assert message.startswith(told["message"])
-    assert told["message"]
+    event = json.loads(line)
+    assert event["exitCode"] == 3
+    assert message.startswith(event["message"])
+    assert event["message"]

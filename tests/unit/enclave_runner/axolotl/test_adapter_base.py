@@ -77,8 +77,8 @@ def test_what_no_loader_reads_is_left_alone(tmp_path: Path, data: bytes) -> None
 
 def test_the_report_has_input_and_name() -> None:
     base = Base(reference="model", name="org/name", revision="main")
-    told = {key: (value.origin, value.data) for key, value in of_base(base, [CONFIG]).items()}
-    assert told == {
+    values = {key: (value.origin, value.data) for key, value in of_base(base, [CONFIG]).items()}
+    assert values == {
         "baseInput": ("measured", "model"), "adapterBase": ("derived", "org/name@main"),
     }  # fmt: skip
     assert list(of_base(base, [])) == ["baseInput"]

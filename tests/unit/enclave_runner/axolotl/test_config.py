@@ -38,22 +38,22 @@ def refusal(text: str) -> ConfigRefused:
 
 
 def test_references_become_paths_in_the_sandbox() -> None:
-    found = settings(
+    used = settings(
         "tokenizer_config: input:model/sub\n"
         "datasets: [{path: 'input:alpaca/train.jsonl', type: alpaca}, {path: 'input:rows'}]\n"
         "chat_template: jinja\nchat_template_jinja: input:alpaca/chat.jinja\n"
     )
-    assert found["base_model"] == "/aicert/inputs/model"
-    assert found["tokenizer_config"] == "/aicert/inputs/model/sub"
-    assert found["chat_template_jinja"] == "/aicert/inputs/alpaca/chat.jinja"
-    assert found["datasets"] == [
+    assert used["base_model"] == "/aicert/inputs/model"
+    assert used["tokenizer_config"] == "/aicert/inputs/model/sub"
+    assert used["chat_template_jinja"] == "/aicert/inputs/alpaca/chat.jinja"
+    assert used["datasets"] == [
         {"path": "/aicert/records/alpaca/0", "split": "train", "type": "alpaca"},
         {"path": "/aicert/records/rows/0", "split": "train"},
     ]
 
 
 def test_references_are_told_with_what_the_trainer_takes_them_for() -> None:
-    found = accepted(
+    references = accepted(
         "tokenizer_config: input:model/sub\nlora_model_dir: input:model\n"
         "datasets: [{path: 'input:alpaca', data_files: ['input:alpaca/train.jsonl'],\n"
         "            type: alpaca,\n"
@@ -62,7 +62,7 @@ def test_references_are_told_with_what_the_trainer_takes_them_for() -> None:
         "chat_template: jinja\nchat_template_jinja: input:alpaca/chat.jinja\n"
     ).references
     assert [
-        (each.role, each.key, each.place.removeprefix("/aicert/inputs/")) for each in found
+        (each.role, each.key, each.place.removeprefix("/aicert/inputs/")) for each in references
     ] == [
         ("model", "base_model", "model"),
         ("tokenizer", "tokenizer_config", "model/sub"),
@@ -77,23 +77,23 @@ def test_references_are_told_with_what_the_trainer_takes_them_for() -> None:
 
 def test_every_override_is_applied_and_told() -> None:
     effective = accepted("output_dir: ./out\nsave_steps: 5\ninclude_tkps: true\nseed: 7\n")
-    found = json.loads(effective.config)
-    assert found["output_dir"] == "/aicert/scratch/output"
-    assert found["plugins"] == [config_rules.PLUGIN]
-    assert found["save_strategy"] == "no"
-    assert found["seed"] == 7
-    assert "save_steps" not in found
-    told = {each.key: (each.configured, each.used) for each in effective.overrides}
-    assert told["output_dir"] == ("./out", "/aicert/scratch/output")
-    assert told["save_steps"] == (5, None)
-    assert told["include_tkps"] == (True, False)
-    assert "seed" not in told
+    used = json.loads(effective.config)
+    assert used["output_dir"] == "/aicert/scratch/output"
+    assert used["plugins"] == [config_rules.PLUGIN]
+    assert used["save_strategy"] == "no"
+    assert used["seed"] == 7
+    assert "save_steps" not in used
+    overrides = {each.key: (each.configured, each.used) for each in effective.overrides}
+    assert overrides["output_dir"] == ("./out", "/aicert/scratch/output")
+    assert overrides["save_steps"] == (5, None)
+    assert overrides["include_tkps"] == (True, False)
+    assert "seed" not in overrides
 
 
 def test_a_config_that_needs_checkpoints_keeps_them() -> None:
-    found = settings("load_best_model_at_end: true\nsave_steps: 5\n")
-    assert found["save_steps"] == 5
-    assert "save_strategy" not in found
+    used = settings("load_best_model_at_end: true\nsave_steps: 5\n")
+    assert used["save_steps"] == 5
+    assert "save_strategy" not in used
 
 
 def test_the_effective_config_does_not_depend_on_order() -> None:
@@ -256,22 +256,22 @@ def test_what_does_not_matter_to_the_weights_is_dropped_and_told(
     text: str, keys: list[str]
 ) -> None:
     effective = accepted(text)
-    told = {each.key: each for each in effective.overrides}
+    overrides = {each.key: each for each in effective.overrides}
     for key in keys:
-        assert told[key].used is None
-        assert told[key].configured is not None
+        assert overrides[key].used is None
+        assert overrides[key].configured is not None
         assert key.rpartition(".")[2].encode() not in effective.config
 
 
 def test_plugins_that_run_come_after_the_runners_own_and_are_named_in_full() -> None:
     text = "plugins: [grokfast.GrokfastPlugin, axolotl.integrations.liger.LigerPlugin]"
     effective = accepted(f"{text}\ngrokfast_alpha: 0.9")
-    found = json.loads(effective.config)
+    used = json.loads(effective.config)
     grokfast = "axolotl.integrations.grokfast.GrokfastPlugin"
-    assert found["plugins"] == [config_rules.PLUGIN, grokfast]
-    assert found["grokfast_alpha"] == 0.9
-    told = next(each for each in effective.overrides if each.key == "plugins")
-    assert "without axolotl.integrations.liger.LigerPlugin" in told.why
+    assert used["plugins"] == [config_rules.PLUGIN, grokfast]
+    assert used["grokfast_alpha"] == 0.9
+    override = next(each for each in effective.overrides if each.key == "plugins")
+    assert "without axolotl.integrations.liger.LigerPlugin" in override.why
 
 
 @pytest.mark.parametrize(
@@ -302,11 +302,11 @@ def test_a_refusal_comes_first_for_the_right_reason(text: str, key: str, words: 
 
 
 def test_spectrum_takes_the_models_whose_measurements_it_holds() -> None:
-    found = settings(
+    used = settings(
         "plugins: [axolotl.integrations.spectrum.SpectrumPlugin]\n"
         "spectrum_model_name: meta-llama/Llama-3.2-1B\nspectrum_top_fraction: 0.5"
     )
-    assert found["spectrum_model_name"] == "meta-llama/Llama-3.2-1B"
+    assert used["spectrum_model_name"] == "meta-llama/Llama-3.2-1B"
 
 
 def test_every_plugin_of_the_locked_axolotl_is_in_one_table() -> None:
@@ -317,12 +317,12 @@ def test_every_plugin_of_the_locked_axolotl_is_in_one_table() -> None:
 
 
 def test_unknown_keys_that_say_nothing_and_prefixed_keys_of_fsdp_are_taken() -> None:
-    found = settings(
+    used = settings(
         "gptq_groupsize:\nfsdp_config: {fsdp_version: 2, fsdp_offload_params: true}\n"
         "datasets: [{path: input:rows, type: 'alpaca:phi'}]"
     )
-    assert "gptq_groupsize" not in found
-    assert found["fsdp_config"] == {"fsdp_version": 2, "fsdp_offload_params": True}
+    assert "gptq_groupsize" not in used
+    assert used["fsdp_config"] == {"fsdp_version": 2, "fsdp_offload_params": True}
 
 
 def test_more_records_than_a_report_holds_are_refused() -> None:
@@ -372,8 +372,8 @@ def test_axolotl_reads_from_the_effective_config_what_was_meant() -> None:
 
 
 def test_code_of_a_model_is_asked_for_by_config_and_lockfile() -> None:
-    told = refusal("trust_remote_code: true")
-    assert "allow-remote-code = true" in str(told.hint)
+    refused = refusal("trust_remote_code: true")
+    assert "allow-remote-code = true" in str(refused.hint)
     inputs = INPUTS | {"model": replace(INPUTS["model"], code=True)}
     asked = resolve((BASE + "trust_remote_code: true\n").encode(), inputs)
     assert json.loads(asked.config)["trust_remote_code"] is True

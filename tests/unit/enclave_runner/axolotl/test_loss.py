@@ -45,9 +45,14 @@ def test_a_measurement_is_read() -> None:
     ],
 )
 def test_what_cannot_be_is_no_measurement(message: object) -> None:
-    found = read(message)
-    assert (found.state, found.before, found.after, found.tokens) == ("incomplete", None, None, 0)
-    assert "measures the loss" in found.reason
+    result = read(message)
+    assert (result.state, result.before, result.after, result.tokens) == (
+        "incomplete",
+        None,
+        None,
+        0,
+    )
+    assert "measures the loss" in result.reason
 
 
 @pytest.mark.parametrize(
@@ -60,8 +65,8 @@ def test_lines_that_are_no_json_are_no_measurement(line: bytes) -> None:
 
 @pytest.mark.parametrize("code", ["1", "signal:9", "timeout", "memory"])
 def test_a_child_that_failed_measured_nothing(code: str) -> None:
-    found = read(GOOD, code)
-    assert (found.state, found.reason) == (
+    result = read(GOOD, code)
+    assert (result.state, result.reason) == (
         "incomplete",
         f"the process that measures the loss ended with {code}",
     )
@@ -74,10 +79,10 @@ def test_one_line_is_wanted(count: int) -> None:
 
 
 def test_a_reason_is_shown_without_what_a_terminal_would_obey() -> None:
-    found = read({"incomplete": "no \x1b[31mtensor\n\u202e of it " + "x" * 9000})
-    assert found.state == "incomplete"
-    assert found.reason.startswith("no [31mtensor of it xxx")
-    assert len(found.reason) == 400
+    result = read({"incomplete": "no \x1b[31mtensor\n\u202e of it " + "x" * 9000})
+    assert result.state == "incomplete"
+    assert result.reason.startswith("no [31mtensor of it xxx")
+    assert len(result.reason) == 400
     assert read({"incomplete": "\n"}).reason == "no reason"
 
 
@@ -93,13 +98,13 @@ def test_a_reason_is_shown_without_what_a_terminal_would_obey() -> None:
 def test_kinds_without_a_loss_say_so_in_words(
     settings: dict[str, object], reason: str, tmp_path: Path
 ) -> None:
-    found = loss.measure(
+    result = loss.measure(
         json.dumps(settings).encode(), {}, {},
         loss.Room(folder=tmp_path, training_env=tmp_path, limits=Limits()),
         seed=bytes(32), trained_seconds=1.0,
     ).loss  # fmt: skip
-    assert (found.state, found.before, found.rows) == ("no-loss", None, 0)
-    assert found.reason.startswith(reason)
+    assert (result.state, result.before, result.rows) == ("no-loss", None, 0)
+    assert result.reason.startswith(reason)
     assert not list(tmp_path.iterdir())
 
 
@@ -117,12 +122,12 @@ def test_data_of_which_some_is_rows_has_a_loss() -> None:
 
 
 def test_no_row_is_no_measurement(tmp_path: Path) -> None:
-    found = loss.measure(
+    result = loss.measure(
         b'{"datasets":[]}', {}, {},
         loss.Room(folder=tmp_path / "new", training_env=tmp_path, limits=Limits()),
         seed=bytes(32), trained_seconds=1.0,
     ).loss  # fmt: skip
-    assert (found.state, found.reason) == ("incomplete", "there are no rows to measure")
+    assert (result.state, result.reason) == ("incomplete", "there are no rows to measure")
 
 
 def test_rows_are_measured_for_a_small_part_of_a_long_run() -> None:

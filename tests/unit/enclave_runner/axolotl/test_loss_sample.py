@@ -60,8 +60,8 @@ def test_a_line_longer_than_a_block_is_whole(tmp_path: Path) -> None:
 
 def test_each_line_says_whose_row_it_is(tmp_path: Path) -> None:
     files = [put(tmp_path / "a", range(1)), put(tmp_path / "b", range(1, 2))]
-    found = [source(files[0]), source(files[1], key="pretraining_dataset", index=4)]
-    drawn = [json.loads(line) for line in loss_sample.draw(found, SEED)]
+    sources = [source(files[0]), source(files[1], key="pretraining_dataset", index=4)]
+    drawn = [json.loads(line) for line in loss_sample.draw(sources, SEED)]
     assert {(line["row"]["n"], line["key"], line["index"]) for line in drawn} == {
         (0, "datasets", 0),
         (1, "pretraining_dataset", 4),
@@ -93,8 +93,8 @@ def test_files_are_those_of_the_splits_that_the_config_reads(tmp_path: Path) -> 
     shown = {place: folder, f"{place}/data/train-00001-of-00002.jsonl": elsewhere}
 
     def files(entry: dict[str, object]) -> list[Path]:
-        (found,) = loss_sample.sources({"datasets": [{"path": place} | entry]}, shown)
-        return list(found.files)
+        (only,) = loss_sample.sources({"datasets": [{"path": place} | entry]}, shown)
+        return list(only.files)
 
     train = [folder / "data" / "train-00000-of-00002.jsonl", elsewhere]
     test = sorted((folder / "data").glob("test-*"))
@@ -107,7 +107,7 @@ def test_pretraining_takes_the_place_of_data_sets(tmp_path: Path) -> None:
     place = "/aicert/records/x/0"
     put(tmp_path / "data" / "train-00000-of-00001.jsonl", range(1))
     settings = {"datasets": [{"path": "/elsewhere"}], "pretraining_dataset": [{"path": place}]}
-    (found,) = loss_sample.sources(settings, {place: tmp_path})
-    assert (found.key, found.index, len(found.files)) == ("pretraining_dataset", 0, 1)
+    (only,) = loss_sample.sources(settings, {place: tmp_path})
+    assert (only.key, only.index, len(only.files)) == ("pretraining_dataset", 0, 1)
     settings = {"datasets": [{"path": "synthetic"}, {"path": place}]}
     assert [len(each.files) for each in loss_sample.sources(settings, {place: tmp_path})] == [0, 1]

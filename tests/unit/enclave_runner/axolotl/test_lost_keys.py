@@ -20,7 +20,7 @@ def plugin() -> ModuleType:
 
 
 def test_a_key_that_is_gone_is_named_with_its_place(plugin: ModuleType) -> None:
-    said = {
+    written = {
         "datasets": [{"path": "a"}, {"path": "b", "roles": {"user": ["u"]}}],
         "test_datasets": [{"path": "c", "shards": 2}],
     }
@@ -28,7 +28,7 @@ def test_a_key_that_is_gone_is_named_with_its_place(plugin: ModuleType) -> None:
         "datasets": [{"path": "a"}, {"path": "b"}],
         "test_datasets": [{"path": "c", "shards": None}],
     }
-    assert list(plugin.lost_keys(said, understood)) == [
+    assert list(plugin.lost_keys(written, understood)) == [
         "datasets[1].roles", "test_datasets[0].shards",
     ]  # fmt: skip
 
@@ -37,7 +37,7 @@ def test_what_said_nothing_or_was_read_otherwise_is_not_lost(plugin: ModuleType)
     entry: dict[str, object] = {
         "path": "a", "ds_type": "json", "message_field_role": "from", "shards": None, "roles": {},
     }  # fmt: skip
-    said = {"datasets": [entry, "text"], "pretraining_dataset": "b"}
+    written = {"datasets": [entry, "text"], "pretraining_dataset": "b"}
     understood = {"datasets": [{"path": "a"}, {}], "pretraining_dataset": [{"path": "b"}]}
-    assert list(plugin.lost_keys(said, understood)) == []
+    assert list(plugin.lost_keys(written, understood)) == []
     assert list(plugin.lost_keys({"datasets": [entry]}, {})) == []

@@ -27,9 +27,9 @@ def resolved(text: str) -> Effective:
 
 
 def entries(text: str, key: str = "datasets") -> list[dict[str, object]]:
-    found = json.loads(resolved(text).config)[key]
-    assert isinstance(found, list)
-    return found
+    listed = json.loads(resolved(text).config)[key]
+    assert isinstance(listed, list)
+    return listed
 
 
 def refusal(text: str) -> ConfigRefused:
@@ -118,8 +118,8 @@ def test_what_is_streamed_for_pretraining_is_selected(text: str) -> None:
 
 
 def test_a_form_that_fits_becomes_that_of_canonical_rows() -> None:
-    found = entries("datasets: [{path: input:mixed/more/a.parquet, ds_type: parquet}]")
-    assert found[0]["ds_type"] == "json"
+    data_sets = entries("datasets: [{path: input:mixed/more/a.parquet, ds_type: parquet}]")
+    assert data_sets[0]["ds_type"] == "json"
     assert resolved("datasets: [{path: input:rows, ds_type: csv}]").selections[0].form == "csv"
 
 

@@ -49,9 +49,9 @@ def test_a_tokenizers_rules_and_templates_are_named(tmp_path: Path) -> None:
         "config.json": "{}",
         "other/tokenizer.json": "{}",
     }
-    found = named(tmp_path, {}, {path: text.encode() for path, text in files.items()})
+    digests = named(tmp_path, {}, {path: text.encode() for path, text in files.items()})
     form = '{"content":"x","pattern":{"Regex":".*"},"type":"Replace"}'
-    assert found == {
+    assert digests == {
         "model/additional_chat_templates/tools.jinja": sha("tools"),
         "model/chat_template.jinja": sha(TEMPLATE),
         "model/tokenizer.json: normalizer": sha(form),
@@ -66,8 +66,8 @@ def test_only_inputs_that_give_a_tokenizer_are_looked_at(tmp_path: Path) -> None
     )
     data = refer(key="datasets.path", name="rows", inside="")
     tokenizer = refer(key="tokenizer_config", name="rows", inside="tok")
-    found = texts.name_texts(b"{}", [data, tokenizer], {"rows": item}, tmp_path)
-    assert found == (("rows/tok/chat_template.jinja", sha("y")),)
+    named_texts = texts.name_texts(b"{}", [data, tokenizer], {"rows": item}, tmp_path)
+    assert named_texts == (("rows/tok/chat_template.jinja", sha("y")),)
 
 
 def test_the_configs_own_texts_are_named_by_key(tmp_path: Path) -> None:
@@ -105,10 +105,10 @@ def test_what_no_loader_reads_names_nothing(content: bytes, tmp_path: Path) -> N
 
 
 def test_text_that_utf8_cannot_say_has_a_digest(tmp_path: Path) -> None:
-    found = named(
+    digests = named(
         tmp_path, {}, {"tokenizer.json": rb'{"normalizer":"\ud800","decoder":["\ud800"]}'}
     )
-    assert found == {
+    assert digests == {
         "model/tokenizer.json: decoder": sha(rb'["\ud800"]'),
         "model/tokenizer.json: normalizer": sha(rb'"\ud800"'),
     }
@@ -117,21 +117,21 @@ def test_text_that_utf8_cannot_say_has_a_digest(tmp_path: Path) -> None:
 def test_names_are_ones_that_a_table_shows(tmp_path: Path) -> None:
     long = "additional_chat_templates/" + "é" * 100 + "x" * 200
     names = [f"{long}{n}.jinja" for n in (1, 2)]
-    found = named(tmp_path, {}, {})
+    digests = named(tmp_path, {}, {})
     item = MeasuredInput(
         name="model", path=tmp_path, digest=Digest("dirHash", "0" * 64), stat_keys={},
         files={name: FileFact(size=1, sha256=sha(name).hex) for name in names},
     )  # fmt: skip
     reference = refer(key="base_model", name="model", inside="")
-    found = dict(texts.name_texts(b"{}", [reference], {"model": item}, tmp_path))
-    assert len(found) == 2
-    assert all(len(name) <= 200 and name.isascii() and name.isprintable() for name in found)
+    digests = dict(texts.name_texts(b"{}", [reference], {"model": item}, tmp_path))
+    assert len(digests) == 2
+    assert all(len(name) <= 200 and name.isascii() and name.isprintable() for name in digests)
 
 
 def test_more_texts_than_a_report_holds_are_folded_into_one(tmp_path: Path) -> None:
     files = {f"additional_chat_templates/{n:03d}.jinja": b"%d" % n for n in range(MAX_TEXTS + 5)}
-    found = named(tmp_path, {}, files)
-    assert len(found) == MAX_TEXTS
-    assert "~ 6 more" in found
+    digests = named(tmp_path, {}, files)
+    assert len(digests) == MAX_TEXTS
+    assert "~ 6 more" in digests
     files["additional_chat_templates/068.jinja"] = b"changed"
-    assert named(tmp_path, {}, files)["~ 6 more"] != found["~ 6 more"]
+    assert named(tmp_path, {}, files)["~ 6 more"] != digests["~ 6 more"]

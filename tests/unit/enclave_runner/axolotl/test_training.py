@@ -54,11 +54,11 @@ def test_what_makes_no_sense_is_ignored(line: bytes) -> None:
 
 
 def test_counters_are_kept_where_name_type_and_size_fit() -> None:
-    told = {
+    sent = {
         "steps": 4, "tokens": -1, "flops": 1.5, "epochs": 1.25, "trainSeconds": "long",
         "torch": "2.13.0", "device": "\x1b[31m", "evil": 1, "losses": [[1, 2.5], [2, 2]],
     }  # fmt: skip
-    _, counters = read(json.dumps({"counters": told}).encode())
+    _, counters = read(json.dumps({"counters": sent}).encode())
     assert counters == {
         "steps": 4, "epochs": 1.25, "torch": "2.13.0", "losses": [[1, 2.5], [2, 2.0]],
     }  # fmt: skip
@@ -73,9 +73,9 @@ def test_a_violation_ends_the_run_and_is_told_in_words(kind: str) -> None:
     assert reader.counters == {"steps": 4, "violation": VIOLATIONS[kind]}
 
 
-@pytest.mark.parametrize("told", ['"other"', "1", "null", '["code"]', '{"code": 1}'])
-def test_a_violation_of_no_known_kind_is_none(told: str) -> None:
-    assert read(b'{"violation": %b}' % told.encode()) == ([], {})
+@pytest.mark.parametrize("violation", ['"other"', "1", "null", '["code"]', '{"code": 1}'])
+def test_a_violation_of_no_known_kind_is_none(violation: str) -> None:
+    assert read(b'{"violation": %b}' % violation.encode()) == ([], {})
 
 
 @pytest.mark.parametrize("losses", [[[1]], [["1", 2]], [[1, None]], [[1, 2.0]] * 5000, "x"])
@@ -85,11 +85,11 @@ def test_losses_that_are_not_pairs_of_numbers_are_dropped(losses: object) -> Non
 
 
 def test_what_an_evaluation_said_is_kept_by_name_type_and_size() -> None:
-    told = {
+    sent = {
         "evalLosses": [[5, 2.5]],
         "metrics": {"eval_accuracy": 0.5, "eval_x": "1", "steps": 9, "eval_\x1b": 1, "eval_": 1},
     }
-    _, counters = read(json.dumps({"counters": told}).encode())
+    _, counters = read(json.dumps({"counters": sent}).encode())
     assert counters == {"evalLosses": [[5, 2.5]], "metrics": {"eval_accuracy": 0.5}}
     many = {f"eval_{number}": 1 for number in range(65)}
     assert read(json.dumps({"counters": {"metrics": many}}).encode()) == ([], {})
@@ -123,8 +123,11 @@ def test_nothing_of_the_caller_s_environment_reaches_the_trainer(
 
 @pytest.mark.parametrize(("threads", "workers"), [(1, "0"), (4, "4")])
 def test_one_thread_prepares_rows_in_the_trainers_own_process(threads: int, workers: str) -> None:
-    told = environment(Limits(threads=threads))
-    assert (told["OMP_NUM_THREADS"], told["AXOLOTL_DATASET_NUM_PROC"]) == (str(threads), workers)
+    variables = environment(Limits(threads=threads))
+    assert (variables["OMP_NUM_THREADS"], variables["AXOLOTL_DATASET_NUM_PROC"]) == (
+        str(threads),
+        workers,
+    )
 
 
 def test_several_processes_share_the_threads_and_meet_on_the_loopback() -> None:

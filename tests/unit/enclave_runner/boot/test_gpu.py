@@ -31,8 +31,8 @@ GPU Excluded:\t No
 
 
 def test_nodes_of_two_gpus() -> None:
-    found = gpu.nodes(DEVICES, [INFORMATION.format(1), INFORMATION.format(0)])
-    assert found == {
+    nodes = gpu.nodes(DEVICES, [INFORMATION.format(1), INFORMATION.format(0)])
+    assert nodes == {
         "nvidia0": (195, 0),
         "nvidia1": (195, 1),
         "nvidiactl": (195, 255),
@@ -46,12 +46,12 @@ def test_no_gpu_no_nodes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "told"),
+    ("devices", "information"),
     [(DEVICES, ""), (DEVICES.replace("nvidia-uvm", "x"), INFORMATION.format(0))],
 )
-def test_driver_that_says_too_little(devices: str, told: str) -> None:
+def test_driver_that_says_too_little(devices: str, information: str) -> None:
     with pytest.raises(ToolError, match="does not say which devices"):
-        gpu.nodes(devices, [told])
+        gpu.nodes(devices, [information])
 
 
 @pytest.mark.parametrize("gpus", [(), (Path("/dev/nvidia0"), Path("/dev/nvidiactl"))])

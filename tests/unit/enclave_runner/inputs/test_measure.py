@@ -73,10 +73,10 @@ def test_an_input_that_cannot_be_read_is_named(folder: Path) -> None:
 def test_whatever_is_written_added_or_removed_is_noticed(
     folder: Path, change: Callable[[Path], object]
 ) -> None:
-    found = measured(folder)
+    before = measured(folder)
     change(folder)
     with pytest.raises(EvidenceError, match=r"changed while the run was reading|went away"):
-        measure.check_unchanged(found)
+        measure.check_unchanged(before)
 
 
 NOBODY = 65534
@@ -119,8 +119,8 @@ def test_what_the_runner_hashed_and_the_trainer_cannot_read_is_refused(
     folder.chmod(0o755)
     measure.check_readable(measured(folder), NOBODY)
     hide(folder)
-    found = measured(folder)
+    hidden = measured(folder)
     with pytest.raises(EvidenceError, match=f"the trainer cannot read '{named}'"):
-        measure.check_readable(found, NOBODY)
+        measure.check_readable(hidden, NOBODY)
     assert os.geteuid() == 0
-    measure.check_readable(found, None)
+    measure.check_readable(hidden, None)

@@ -91,8 +91,8 @@ def refusal(tmp_path: Path, content: Content, role: str = "model", inside: str =
     return caught.value
 
 
-def names(found: ModelFiles) -> list[str]:
-    return sorted(place.removeprefix("m/") for place in found.shown)
+def names(model_files: ModelFiles) -> list[str]:
+    return sorted(place.removeprefix("m/") for place in model_files.shown)
 
 
 def test_only_what_a_loader_opens_is_seen(tmp_path: Path) -> None:
@@ -123,11 +123,11 @@ def test_only_what_a_loader_opens_is_seen(tmp_path: Path) -> None:
         "sub/config.json": "[",
         "additional_chat_templates/x/y.jinja": "{% include 'x' %}",
     }
-    found = see(tmp_path, seen | unseen)
-    assert names(found) == sorted(seen)
-    assert found.removed == ()
+    model_files = see(tmp_path, seen | unseen)
+    assert names(model_files) == sorted(seen)
+    assert model_files.removed == ()
     # Nothing was left over, so everything is the file itself.
-    assert all(path == tmp_path / "in" / place[2:] for place, path in found.shown.items())
+    assert all(path == tmp_path / "in" / place[2:] for place, path in model_files.shown.items())
 
 
 def test_a_tokenizer_and_an_adapter_are_seen_without_a_model_s_weights(tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ def places(quoted: str) -> list[tuple[str, str, str]]:
 def test_a_name_elsewhere_is_refused_under_every_key(tmp_path: Path, value: str) -> None:
     whole = {"model": MODEL, "tokenizer": {}, "adapter": ADAPTER}
     for number, (role, name, text) in enumerate(places(json.dumps(value))):
-        told = str(refusal(tmp_path / str(number), whole[role] | {name: text}, role))
-        assert f"m/{name}" in told, told
+        message = str(refusal(tmp_path / str(number), whole[role] | {name: text}, role))
+        assert f"m/{name}" in message, message
 
 
 def test_a_file_that_lies_beside_is_named_by_keys_for_files_only(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_what_is_left_over_is_removed_and_told(tmp_path: Path) -> None:
         "vocab_file": "/root/.cache/vocab.json",
         "model_max_length": 10**30,
     }
-    found = see(
+    model_files = see(
         tmp_path,
         {
             **MODEL,
@@ -276,7 +276,7 @@ def test_what_is_left_over_is_removed_and_told(tmp_path: Path) -> None:
             "tokenizer_config.json": json.dumps(tokenizer),
         },
     )
-    assert found.removed == (
+    assert model_files.removed == (
         "m/config.json: _name_or_path",
         "m/config.json: auto_map",
         "m/config.json: vision_config._name_or_path",
@@ -285,13 +285,13 @@ def test_what_is_left_over_is_removed_and_told(tmp_path: Path) -> None:
         "m/tokenizer_config.json: tokenizer_file",
         "m/tokenizer_config.json: vocab_file",
     )
-    copy = found.shown["m/config.json"]
+    copy = model_files.shown["m/config.json"]
     assert copy == tmp_path / "copies" / "m" / "config.json"
     assert copy.read_bytes() == (
         b'{\n  "vision_config": {\n    "hidden_size": 4\n  },\n'
         b'  "_commit_hash": null,\n  "hidden_size": 8\n}\n'
     )
-    assert json.loads(found.shown["m/tokenizer_config.json"].read_bytes()) == {
+    assert json.loads(model_files.shown["m/tokenizer_config.json"].read_bytes()) == {
         "model_max_length": 10**30
     }
     # What the input holds is as it was.
@@ -305,29 +305,31 @@ def test_code_that_comes_with_a_model_is_left_over_where_the_image_has_the_model
         json.dumps({"model_type": kind, "auto_map": {"AutoConfig": "configuration_x.X"}})
         for kind in ("qwen2", "of-my-own")
     )
-    found = see(tmp_path, MODEL | {"config.json": known})
-    assert found.removed == ("m/config.json: auto_map",)
-    told = str(refusal(tmp_path, MODEL | {"config.json": own}))
-    assert "model_type says 'of-my-own': its code comes with the model" in told
+    model_files = see(tmp_path, MODEL | {"config.json": known})
+    assert model_files.removed == ("m/config.json: auto_map",)
+    message = str(refusal(tmp_path, MODEL | {"config.json": own}))
+    assert "model_type says 'of-my-own': its code comes with the model" in message
 
 
 def test_an_adapter_does_not_say_whose_it_is(tmp_path: Path) -> None:
     text = '{"peft_type": "LORA", "base_model_name_or_path": "/x", "target_modules": "a/.*\\\\.b"}'
-    found = see(tmp_path, ADAPTER | {"adapter_config.json": text}, "adapter")
-    assert found.removed == ("m/adapter_config.json: base_model_name_or_path",)
+    model_files = see(tmp_path, ADAPTER | {"adapter_config.json": text}, "adapter")
+    assert model_files.removed == ("m/adapter_config.json: base_model_name_or_path",)
     text = '{"peft_type": "LORA", "megatron_config": {"a": 1}, "megatron_core": "os"}'
-    told = str(refusal(tmp_path, ADAPTER | {"adapter_config.json": text}, "adapter"))
-    assert "megatron_config" in told
+    message = str(refusal(tmp_path, ADAPTER | {"adapter_config.json": text}, "adapter"))
+    assert "megatron_config" in message
 
 
 def test_of_a_key_that_is_there_twice_the_trainer_sees_one(tmp_path: Path) -> None:
     text = '{"vocab_size": 1, "vocab_size": 2}'
-    found = see(tmp_path, MODEL | {"config.json": text})
-    assert found.removed == ("m/config.json: vocab_size (appears twice)",)
-    assert json.loads(found.shown["m/config.json"].read_bytes()) == {"vocab_size": 2}
+    model_files = see(tmp_path, MODEL | {"config.json": text})
+    assert model_files.removed == ("m/config.json: vocab_size (appears twice)",)
+    assert json.loads(model_files.shown["m/config.json"].read_bytes()) == {"vocab_size": 2}
     text = '{"model": {"vocab": "/x", "vocab": {}}}'
-    found = see(tmp_path, {"tokenizer.json": text}, "tokenizer")
-    assert json.loads(found.shown["m/tokenizer.json"].read_bytes()) == {"model": {"vocab": {}}}
+    model_files = see(tmp_path, {"tokenizer.json": text}, "tokenizer")
+    assert json.loads(model_files.shown["m/tokenizer.json"].read_bytes()) == {
+        "model": {"vocab": {}}
+    }
 
 
 @pytest.mark.parametrize(
@@ -351,9 +353,9 @@ def test_code_from_elsewhere_is_refused(tmp_path: Path, key: str) -> None:
 def test_a_template_that_reads_a_file_is_refused(tmp_path: Path, name: str, word: str) -> None:
     template = f"a {{%- {word} '/etc/passwd' %}}"
     text = template if name.endswith("jinja") else json.dumps({"chat_template": [{"x": template}]})
-    told = str(refusal(tmp_path, MODEL | {name: text}))
-    assert f"m/{name}" in told
-    assert f"`{word}`" in told
+    message = str(refusal(tmp_path, MODEL | {name: text}))
+    assert f"m/{name}" in message
+    assert f"`{word}`" in message
 
 
 NAMES = ("a", "x_file", "model_type", "vocab", "architectures", "auto_map", "deep", "x_path")
@@ -381,10 +383,10 @@ DOCUMENTS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4)
 def test_whatever_a_file_says_nothing_of_elsewhere_is_seen(value: object, kind: str) -> None:
     data = json.dumps(value).encode()
     try:
-        found = clean(kind, data, "m/x.json", frozenset(("vocab.txt",)), TYPES)
+        cleaned = clean(kind, data, "m/x.json", frozenset(("vocab.txt",)), TYPES)
     except ModelFileRefused:
         return
-    seen = json.loads(found.data or data)
+    seen = json.loads(cleaned.data or data)
     assert not set(ELSEWHERE) & set(texts(seen))
 
 
@@ -409,8 +411,8 @@ def test_what_changed_since_it_was_hashed_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_role_needs_is_there(tmp_path: Path) -> None:
     assert "holds no config.json, which every model has" in str(refusal(tmp_path, {"x": "y"}))
-    told = str(refusal(tmp_path, {**MODEL}, "adapter"))
-    assert "holds no adapter_config.json, which every adapter has" in told
+    message = str(refusal(tmp_path, {**MODEL}, "adapter"))
+    assert "holds no adapter_config.json, which every adapter has" in message
 
 
 def test_pickles_are_seen_only_where_they_are_allowed(tmp_path: Path) -> None:
@@ -438,13 +440,13 @@ OWN: Content = {
 
 
 def test_code_is_seen_and_admitted_by_its_digest_where_it_is_allowed(tmp_path: Path) -> None:
-    told = refusal(tmp_path, OWN)
-    assert "its code comes with the model" in str(told)
-    assert "allow-remote-code = true" in str(told.hint)
-    found = see(tmp_path, OWN, code=True)
-    assert names(found) == sorted(OWN.keys() - {"sub/more.py", "not-a-module.py"})
-    assert found.removed == ()
-    assert found.code == (hashlib.sha256(b"import torch\n").hexdigest(),)
+    refused = refusal(tmp_path, OWN)
+    assert "its code comes with the model" in str(refused)
+    assert "allow-remote-code = true" in str(refused.hint)
+    model_files = see(tmp_path, OWN, code=True)
+    assert names(model_files) == sorted(OWN.keys() - {"sub/more.py", "not-a-module.py"})
+    assert model_files.removed == ()
+    assert model_files.code == (hashlib.sha256(b"import torch\n").hexdigest(),)
 
 
 @pytest.mark.parametrize(
@@ -506,10 +508,10 @@ def test_an_input_that_is_a_file_is_no_model(tmp_path: Path) -> None:
         )
     # A template or settings may be one.
     for key in ("chat_template_jinja", "deepspeed"):
-        found = prepare(
+        model_files = prepare(
             [refer(key=key, name="m", inside="")], [item], frozenset(), path, model_types=TYPES
         )
-        assert found.shown == {"m": path}
+        assert model_files.shown == {"m": path}
 
 
 def test_a_file_that_a_key_names_is_checked(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_an_archive_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def two_faced(*, wide: bool) -> bytes:
     """zipfile takes the directory before the end record, torch the one that it points to."""
-    made = torch_archive("archive/data.pkl")
-    size, offset = struct.unpack("<II", made[-10:-2])
+    archive = torch_archive("archive/data.pkl")
+    size, offset = struct.unpack("<II", archive[-10:-2])
     name = b"readme.txt"
     fields = (20, 0, 20, 0, *(0,) * 7, len(name), 0, size - 46 - len(name), 0, 0, 0, 0)
     other = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", *fields) + name
@@ -68,7 +68,7 @@ def two_faced(*, wide: bool) -> bytes:
         at = offset + 2 * size
         end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, size, offset)
         end = end64 + struct.pack("<4sLQL", b"PK\6\7", 0, at, 1) + end
-    return made[:-22] + other.ljust(size) + end
+    return archive[:-22] + other.ljust(size) + end
 
 
 @pytest.mark.parametrize("wide", [False, True])

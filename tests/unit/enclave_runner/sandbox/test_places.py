@@ -35,12 +35,12 @@ AXOLOTL = Path(places.__file__).parents[1] / "axolotl"
 )
 def test_programs_in_the_sandbox_know_where_things_are(program: str, named: dict[str, str]) -> None:
     tree = ast.parse((AXOLOTL / program).read_bytes())
-    found = {}
+    constants = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             texts = [each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
-            found[node.targets[0].id] = texts
-    assert {name: found[name] for name in named} == {n: [place] for n, place in named.items()}
+            constants[node.targets[0].id] = texts
+    assert {name: constants[name] for name in named} == {n: [place] for n, place in named.items()}
 
 
 def test_places_that_are_written_out_are_places_of_ours() -> None:
