@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.signing_keys import Pair, Said, pair
+from tests.unit.signing_keys import Pair, Printed, pair
 
 
 @pytest.fixture
@@ -13,5 +13,5 @@ def keys(tmp_path: Path) -> Pair:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
     return capsys.readouterr

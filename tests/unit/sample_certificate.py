@@ -56,7 +56,7 @@ def sample(
     lockfile = lockfiles.emit(
         Lockfile(run="tiny", trainer="axolotl", outputs=("model",), inputs=inputs)
     )
-    made = FILES if files is None else files
+    model_files = FILES if files is None else files
     report = RunReport(
         exit_code=exit_code,
         records=RECORDS if exit_code == "0" else (),
@@ -79,7 +79,7 @@ def sample(
         trainer="axolotl",
         lockfile=of_bytes(lockfile),
         dependencies=tuple(Dependency(name=i.name, uri=i.uri, digest=i.digest) for i in inputs),
-        outputs={"model": Output(digest=dir_digest(made), files=made)},
+        outputs={"model": Output(digest=dir_digest(model_files), files=model_files)},
         builder_id="urn:aicert:machine:local",
         builder={"runner": Digest("dirHash", "33" * 32)},
         nonce=b"\x44" * 32,

@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 # Standard output and error since the last time.
-Said = Callable[[], tuple[str, str]]
+Printed = Callable[[], tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)

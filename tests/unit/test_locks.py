@@ -84,25 +84,25 @@ def unmet(name: str, python: str) -> set[str]:
     locks = TOGETHER[name][0]
     known = read()
     together = {n: member for lock in locks for n, member in known[lock][1].items()}
-    found = set()
+    lacking = set()
     for member, requirement in needs(locks, together, python):
         got = together.get(canonicalize_name(requirement.name))
         if got is None or not requirement.specifier.contains(got.version, prereleases=True):
-            found.add(f"{member}: {requirement}")
+            lacking.add(f"{member}: {requirement}")
     for member, facts in together.items():
         if not SpecifierSet(facts.python).contains(f"{python}.9"):
-            found.add(f"{member}: Python {facts.python}")
-    return found
+            lacking.add(f"{member}: Python {facts.python}")
+    return lacking
 
 
 @pytest.mark.parametrize("lock", read())
 def test_the_requirements_are_of_this_lock(lock: str) -> None:
-    of_lock, found = read()[lock]
+    of_lock, recorded = read()[lock]
     hint = ".venv/bin/python -m tests.locks.requirements_of"
     assert of_lock == digest(lock), f"{FILE.name} is of another lock: {hint}"
     named = members((ROOT / lock).read_text(encoding="ascii"))
-    assert set(named) == set(found)
-    for name, member in found.items():
+    assert set(named) == set(recorded)
+    for name, member in recorded.items():
         # Of torch, the build for CPU only is installed.
         assert named[name].startswith(f"{name}=={Version(member.version).public} ")
 

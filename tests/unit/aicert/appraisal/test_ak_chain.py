@@ -79,33 +79,36 @@ def test_a_pinned_intermediate_of_the_same_name_but_another_key() -> None:
 
 def levels(count: int) -> tuple[list[bytes], bytes]:
     """Intermediates, each issued by the one before it, the first by CA; and a leaf of the last."""
-    made, above, key = [], "CA", ec_key("ca")
+    intermediates, above, key = [], "CA", ec_key("ca")
     for number in range(count):
         name, own = f"level {number}", ec_key(f"level {number}")
-        made.append(
+        intermediates.append(
             issue(name, own, issuer=above, issuer_key=key, ca=True, key_usage=usage(cert=True))
         )
         above, key = name, own
     leaf = issue("leaf", rsa_key("ak"), issuer=above, issuer_key=key, purposes=(EKU_AK,))
-    return made, leaf
+    return intermediates, leaf
 
 
 @pytest.mark.parametrize("count", range(MAX_INTERMEDIATES + 1))
 def test_a_leaf_alone_is_completed_from_what_the_root_pins(count: int) -> None:
-    made, leaf = levels(count)
-    for order in (made, made[::-1]):
+    intermediates, leaf = levels(count)
+    for order in (intermediates, intermediates[::-1]):
         pinned = replace(ROOT, intermediates=tuple(order))
         assert verify_chain((leaf,), (pinned,), AT).root == pinned
     # The lowest ones sent along, the root, too, or not.
-    lowest = made[::-1][: MAX_CHAIN - 2]
+    lowest = intermediates[::-1][: MAX_CHAIN - 2]
     for sent in ((leaf, *lowest), (leaf, *lowest, CA)):
-        assert verify_chain(sent, (replace(ROOT, intermediates=tuple(made)),), AT).subject == "leaf"
+        assert (
+            verify_chain(sent, (replace(ROOT, intermediates=tuple(intermediates)),), AT).subject
+            == "leaf"
+        )
 
 
 def test_too_many_levels_lead_nowhere() -> None:
-    made, leaf = levels(MAX_INTERMEDIATES + 1)
+    intermediates, leaf = levels(MAX_INTERMEDIATES + 1)
     with pytest.raises(EvidenceError, match="chains to no root of this policy"):
-        verify_chain((leaf,), (replace(ROOT, intermediates=tuple(made)),), AT)
+        verify_chain((leaf,), (replace(ROOT, intermediates=tuple(intermediates)),), AT)
 
 
 def test_pinned_certificates_that_issue_each_other_end() -> None:
@@ -141,11 +144,11 @@ def test_of_a_renewed_intermediate_the_valid_one_counts() -> None:
 
 
 def test_the_missing_issuer_is_named_and_what_to_write() -> None:
-    made, leaf = levels(2)
+    issuers, leaf = levels(2)
     for chain, intermediates, missing in (
         ((leaf,), (), "CN=level 1"),
-        ((leaf,), (made[1],), "CN=level 0"),
-        ((leaf, made[1]), (), "CN=level 0"),
+        ((leaf,), (issuers[1],), "CN=level 0"),
+        ((leaf, issuers[1]), (), "CN=level 0"),
         ((leaf, CA), (), "CN=level 1"),
     ):
         with pytest.raises(UndecidedError) as caught:
@@ -308,7 +311,7 @@ def test_of_a_long_name_the_start_is_shown(monkeypatch: pytest.MonkeyPatch) -> N
             verify_chain((leaf, above), (pinned,), AT)
         return caught.value.message
 
-    def made(**changes: object) -> bytes:
+    def leaf_with(**changes: object) -> bytes:
         words: dict[str, object] = {
             "issuer": "CA", "issuer_key": ec_key("ca"), "purposes": (EKU_AK,),
         }  # fmt: skip
@@ -318,18 +321,18 @@ def test_of_a_long_name_the_start_is_shown(monkeypatch: pytest.MonkeyPatch) -> N
     with warnings.catch_warnings():
         _long_named(monkeypatch)
         above = root("CA", ec_key("ca"))
-        assert why(made(), above, subjects=(".x",)) == (
+        assert why(leaf_with(), above, subjects=(".x",)) == (
             f"root r certifies attestation keys of other subjects than {leaf}"
         )
         none = issue("CA", ec_key("ca"), issuer="CA", issuer_key=ec_key("ca"), ca=None)
-        assert why(made(), none) == f"{ca} is not a CA (basic constraints)"
-        assert why(made(authority=ec_key("x")), above) == (
+        assert why(leaf_with(), none) == f"{ca} is not a CA (basic constraints)"
+        assert why(leaf_with(authority=ec_key("x")), above) == (
             f"{leaf} names another issuer key than that of {ca}"
         )
-        assert why(made(issuer_key=ec_key("x"), authority=ec_key("ca")), above) == (
+        assert why(leaf_with(issuer_key=ec_key("x"), authority=ec_key("ca")), above) == (
             f"{leaf} was not issued by {ca}"
         )
-        assert why(made(end=datetime(2026, 2, 1, tzinfo=UTC)), above) == (
+        assert why(leaf_with(end=datetime(2026, 2, 1, tzinfo=UTC)), above) == (
             f"{leaf} is valid from 2026-01-01T00:00:00Z to 2026-02-01T00:00:00Z, "
             "not at 2026-11-01T00:00:00Z"
         )

@@ -25,16 +25,16 @@ def test_a_chip_certificate_says_which_chip_at_which_versions() -> None:
     "value", ["", "0201", "020101ff", "03010a", "02020100", "0203000001", "0a0101", "020180"]
 )
 def test_a_version_is_an_integer_of_one_octet(value: str) -> None:
-    said = chip_forge.chip_extensions() | {"3.5": bytes.fromhex(value)}
+    extensions = chip_forge.chip_extensions() | {"3.5": bytes.fromhex(value)}
     with pytest.raises(EvidenceError, match="does not name firmware versions"):
-        amd_vcek.certify_chip(chip_forge.vcek(extensions=said), chip_forge.makers(), AT)
+        amd_vcek.certify_chip(chip_forge.vcek(extensions=extensions), chip_forge.makers(), AT)
 
 
 @pytest.mark.parametrize("head", [b"\x04\x40", b"\x04\x3e"])
 def test_a_chip_id_may_begin_like_an_octet_string(head: bytes) -> None:
     chip_id = head + chip_forge.CHIP_ID[2:]
-    said = chip_forge.chip_extensions(chip_id)
-    der = chip_forge.vcek(extensions=said)
+    extensions = chip_forge.chip_extensions(chip_id)
+    der = chip_forge.vcek(extensions=extensions)
     assert amd_vcek.certify_chip(der, chip_forge.makers(), AT).chip_id == chip_id
     for odd in (
         chip_id[:63],
@@ -71,7 +71,7 @@ def test_a_known_extension_says_nothing_of_chips() -> None:
     assert amd_vcek.certify_chip(der, chip_forge.makers(), AT).chip_id == chip_forge.CHIP_ID
 
 
-def said(der: bytes, makers: tuple[ChipRoot, ...]) -> str:
+def refusal(der: bytes, makers: tuple[ChipRoot, ...]) -> str:
     with pytest.raises(EvidenceError) as caught:
         amd_vcek.certify_chip(der, makers, AT)
     return caught.value.message
@@ -81,17 +81,17 @@ def test_errors_say_of_which_certificate_they_are() -> None:
     (maker,) = chip_forge.makers()
     der = chip_forge.vcek()
     first = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x00", 1)
-    assert said(first, (maker,)) == "the chip certificate is not an X.509 version 3 certificate"
+    assert refusal(first, (maker,)) == "the chip certificate is not an X.509 version 3 certificate"
     unsound = der.replace(b"\x55\x04\x03", b"\x55\x04\xff")
-    assert said(unsound, (maker,)).startswith("the chip certificate is not a well-formed X.509 ")
+    assert refusal(unsound, (maker,)).startswith("the chip certificate is not a well-formed X.509 ")
     weak = issue("x", rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
     for broken, name in ((replace(maker, issuer=weak), "ASK"), (replace(maker, root=weak), "ARK")):
-        assert said(der, (broken,)) == f"test chips: {name}: an RSA key of 1024 bits"
+        assert refusal(der, (broken,)) == f"test chips: {name}: an RSA key of 1024 bits"
 
 
 def test_makers_that_did_not_issue_a_chip_are_named() -> None:
     (maker,) = chip_forge.makers()
     der = chip_forge.vcek(issuer_key=rsa_key("amd ark"))
-    assert said(der, (maker, replace(maker, name="other"))) == (
+    assert refusal(der, (maker, replace(maker, name="other"))) == (
         "the chip certificate was not issued by any of this policy's makers: test chips, other"
     )

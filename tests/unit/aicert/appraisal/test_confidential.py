@@ -10,26 +10,26 @@ from tests.adversarial import chip_forge
 from tests.adversarial.forger import Scene
 
 
-def said(check: str, scene: Scene, **policy: Any) -> tuple[str, str]:
+def verdict_and_detail(check: str, scene: Scene, **policy: Any) -> tuple[str, str]:
     scene.edit("policy", lambda given: replace(given, **policy))
-    found = scene.appraise().check(check)
-    return found.verdict, found.detail
+    appraised = scene.appraise().check(check)
+    return appraised.verdict, appraised.detail
 
 
 def test_what_is_missing_is_named() -> None:
     confidential = "confidential"
-    assert said("platform.chip", Scene(confidential), chips=()) == (
+    assert verdict_and_detail("platform.chip", Scene(confidential), chips=()) == (
         "not-checked",
         "policy test names no maker of processors",
     )
-    assert said("platform.chip", Scene(confidential).put("platform", None)) == (
+    assert verdict_and_detail("platform.chip", Scene(confidential).put("platform", None)) == (
         "not-checked",
         "the certificate carries no report from a confidential machine",
     )
-    verdict, detail = said("platform.chip", Scene(confidential).put("vcek", None))
+    verdict, detail = verdict_and_detail("platform.chip", Scene(confidential).put("vcek", None))
     assert verdict == "not-checked"
     assert detail.startswith("the certificate lacks the processor's own certificate (VCEK)")
-    assert said("platform.guest", Scene(confidential), id_key_signers=()) == (
+    assert verdict_and_detail("platform.guest", Scene(confidential), id_key_signers=()) == (
         "not-checked",
         "policy test names nobody who may start guests",
     )
@@ -38,7 +38,9 @@ def test_what_is_missing_is_named() -> None:
 def test_all_that_are_accepted_are_named() -> None:
     other = IdKeySigner(name="other", id_key=bytes(48), minimum_svn=3)
     newer = replace(chip_forge.PARAVISOR, minimum_svn=chip_forge.SVN + 1)
-    verdict, detail = said("platform.guest", Scene("confidential"), id_key_signers=(newer, other))
+    verdict, detail = verdict_and_detail(
+        "platform.guest", Scene("confidential"), id_key_signers=(newer, other)
+    )
     assert verdict == "failed"
     assert detail.split("\n")[0] == (
         "the guest was not started by anyone accepted on test chips: "
@@ -56,4 +58,4 @@ def test_a_tier_that_is_not_shown_is_not_said(unproven: tuple[str, Any]) -> None
 
 def test_who_may_start_guests_is_asked_last() -> None:
     debugged = Scene("confidential").edit("guest", lambda g: g | {"policy": 0x3001F | 1 << 19})
-    assert said("platform.guest", debugged, id_key_signers=())[0] == "failed"
+    assert verdict_and_detail("platform.guest", debugged, id_key_signers=())[0] == "failed"

@@ -46,7 +46,7 @@ def judged(
     """
     scene = Scene("confidential")
     scene.at = at
-    scene.edit("policy", lambda made: replace(built_in("confidential"), accepted=made.accepted))
+    scene.edit("policy", lambda policy: replace(built_in("confidential"), accepted=policy.accepted))
     if chain is None:
         modulus, exponent = azure_hcl.attestation_key(azure_hcl.parse(report).runtime)
         key = RSAPublicNumbers(exponent, modulus).public_key()
@@ -76,10 +76,10 @@ def chip_ok(verdict: str = "ok") -> dict[str, str]:
 def genoa() -> tuple[bytes, bytes, dict[str, Any]]:
     document = json.loads(read(f"{SNP}/evidence-genoa.json"))
     quote = {name: document["quote"][name] for name in ("message", "signature", "pcrs")}
-    made = {name: bytes(quote[name]) for name in ("message", "signature")}
+    quoted = {name: bytes(quote[name]) for name in ("message", "signature")}
     pcrs = {index: bytes(value) for index, value in enumerate(quote["pcrs"])}
     (vcek,) = pem_ders(document["vcek"].encode())
-    return bytes(document["report"]), vcek, made | {"pcrs": pcrs}
+    return bytes(document["report"]), vcek, quoted | {"pcrs": pcrs}
 
 
 def url64(text: str) -> bytes:
@@ -89,19 +89,19 @@ def url64(text: str) -> bytes:
 def milan() -> tuple[bytes, bytes, dict[str, Any]]:
     document = json.loads(read(f"{SNP}/evidence-v1.json"))
     quote = document["tpm_quote"]
-    made = {name: bytes.fromhex(quote[name]) for name in ("message", "signature")}
+    quoted = {name: bytes.fromhex(quote[name]) for name in ("message", "signature")}
     pcrs = {index: bytes.fromhex(value) for index, value in enumerate(quote["pcrs"])}
-    return url64(document["hcl_report"]), url64(document["vcek"]), made | {"pcrs": pcrs}
+    return url64(document["hcl_report"]), url64(document["vcek"]), quoted | {"pcrs": pcrs}
 
 
 def check_quote(key: Any, quote: dict[str, Any]) -> tpm.Quote:
     """Signature and digest of the registers; what the quote says."""
     signature = tpm.Signature(scheme=tpm.ALG_RSASSA, hash=tpm.ALG_SHA256, rsa=quote["signature"])
     signatures.verify_signature(key, signature, quote["message"])
-    said = tpm.parse_quote(quote["message"])
-    selected = tpm.selected_pcrs(said)
-    assert tpm.pcr_digest(quote["pcrs"], selected, signature) == said.pcr_digest
-    return said
+    attested = tpm.parse_quote(quote["message"])
+    selected = tpm.selected_pcrs(attested)
+    assert tpm.pcr_digest(quote["pcrs"], selected, signature) == attested.pcr_digest
+    return attested
 
 
 def ak_of(report: bytes) -> RSAPublicKey:
@@ -226,9 +226,9 @@ def tdx() -> tuple[bytes, bytes, dict[int, bytes], bytes]:
     (leaf,) = pem_ders(re.sub(r"\n +", "\n", text).encode())
 
     def numbers(name: str) -> bytes:
-        found = re.search(rf"{name}: \[([0-9,\s]*)\]", text)
-        assert found is not None
-        return bytes(int(one) for one in found[1].replace(",", " ").split())
+        match = re.search(rf"{name}: \[([0-9,\s]*)\]", text)
+        assert match is not None
+        return bytes(int(one) for one in match[1].replace(",", " ").split())
 
     lists = re.search(r"pcrs:\n(.*?)\n\n", text, re.DOTALL)
     assert lists is not None
@@ -272,10 +272,12 @@ def test_a_google_machines_key_chains_and_names_its_instance() -> None:
     for sent in (chain, chain[:1], [*chain, roots[0].der]):
         key = verify_chain(tuple(sent), roots, SEPTEMBER)
         assert key.root.tier == "vtpm"
-    said = google_instance.instance_text(key.certificate)
-    assert said.startswith("instance jfquinn-tdx-tpm-ubuntu-test-us-west1-b (8033817256003918212)")
-    assert "of project nonvolatile-dev (" in said
-    assert said.endswith("zone us-west1-b")
+    instance = google_instance.instance_text(key.certificate)
+    assert instance.startswith(
+        "instance jfquinn-tdx-tpm-ubuntu-test-us-west1-b (8033817256003918212)"
+    )
+    assert "of project nonvolatile-dev (" in instance
+    assert instance.endswith("zone us-west1-b")
     with pytest.raises(EvidenceError):
         verify_chain(tuple(chain), built_in("default").roots, SEPTEMBER)
 
@@ -290,7 +292,7 @@ def test_googles_certificates_whose_issuers_nobody_publishes_are_not_judged(name
 
 def fields(data: bytes) -> list[tuple[int, bytes | int]]:
     """A protobuf message: numbers and byte strings, by field."""
-    found: list[tuple[int, bytes | int]] = []
+    pairs: list[tuple[int, bytes | int]] = []
     place = 0
 
     def number() -> int:
@@ -306,11 +308,11 @@ def fields(data: bytes) -> list[tuple[int, bytes | int]]:
         tag = number()
         size = number()
         if tag & 7 == 2:
-            found.append((tag >> 3, data[place : place + size]))
+            pairs.append((tag >> 3, data[place : place + size]))
             place += size
         else:
-            found.append((tag >> 3, size))
-    return found
+            pairs.append((tag >> 3, size))
+    return pairs
 
 
 def one(message: list[tuple[int, bytes | int]], field: int) -> bytes:
@@ -331,14 +333,14 @@ def test_a_google_machines_quotes() -> None:
         attest, raw = one(quote, 1), one(quote, 2)
         signature = tpm.parse_signature(raw)
         signatures.verify_signature(key, signature, attest)
-        said = tpm.parse_quote(attest)
-        assert said.extra_data == bytes.fromhex("9009")
+        attested = tpm.parse_quote(attest)
+        assert attested.extra_data == bytes.fromhex("9009")
         registers = fields(one(quote, 3))
         (algorithm,) = (number for field, number in registers if field == 1)
         banks.append(algorithm)
         if algorithm != tpm.ALG_SHA256:
             with pytest.raises(EvidenceError, match="not SHA-256"):
-                tpm.selected_pcrs(said)
+                tpm.selected_pcrs(attested)
             continue
         pcrs = {}
         for entry in (value for field, value in registers if field == 2):
@@ -346,8 +348,8 @@ def test_a_google_machines_quotes() -> None:
             index, digest = dict(fields(entry)).get(1, 0), one(fields(entry), 2)
             assert isinstance(index, int)
             pcrs[index] = digest
-        selected = tpm.selected_pcrs(said)
-        assert tpm.pcr_digest(pcrs, selected, signature) == said.pcr_digest
+        selected = tpm.selected_pcrs(attested)
+        assert tpm.pcr_digest(pcrs, selected, signature) == attested.pcr_digest
         log = event_log.parse(one(message, 3))
         values = event_log.replay(log, "sha256")
         assert values.items() <= pcrs.items()

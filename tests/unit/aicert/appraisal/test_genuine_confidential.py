@@ -42,9 +42,9 @@ JUNE_2025 = datetime(2025, 6, 20, tzinfo=UTC)
 
 def genoa_report() -> bytes:
     text = read("azure-hcl/azure_sevsnp_report.txt").decode()
-    found = re.search("BEGIN REPORT-----(.*?)-----END", text, re.DOTALL)
-    assert found is not None
-    return b64decode(found[1])
+    match = re.search("BEGIN REPORT-----(.*?)-----END", text, re.DOTALL)
+    assert match is not None
+    return b64decode(match[1])
 
 
 def genoa_chip() -> bytes:
@@ -135,17 +135,17 @@ def judged(
     scene.put("chain", (ak,))
     scene.put("platform", PlatformReport(report=report, chip_certificate=chip))
     given = {"chips": makers(), "id_key_signers": azure.ID_KEY_SIGNERS} | policy
-    scene.edit("policy", lambda made: replace(made, **given))
+    scene.edit("policy", lambda default: replace(default, **given))
     return scene.appraise()
 
 
-def said(result: AttestationResult) -> dict[str, str]:
+def platform_verdicts(result: AttestationResult) -> dict[str, str]:
     return {c.id: c.verdict for c in result.checks if c.id.startswith("platform.")}
 
 
 def test_a_genuine_machine_is_confidential() -> None:
     result = judged(genoa_report(), genoa_chip(), JUNE_2025)
-    assert set(said(result).values()) == {"ok"}
+    assert set(platform_verdicts(result).values()) == {"ok"}
     assert result.tier == "confidential"
     # Only that machine could have signed the quote.
     assert result.failed[0].id == "quote.signature"
@@ -236,8 +236,12 @@ def test_a_confidential_machines_certificate_without_its_report(index: int, tmp_
     file = tmp_path / "certificate.json"
     file.write_bytes(scene.get("file"))
     result = verify.check_files(file, None, policy="confidential", at=AT)
-    assert said(result)["platform.chain"] == "ok"
-    assert said(result)["platform.chip"] == said(result)["platform.tier"] == "not-checked"
+    assert platform_verdicts(result)["platform.chain"] == "ok"
+    assert (
+        platform_verdicts(result)["platform.chip"]
+        == platform_verdicts(result)["platform.tier"]
+        == "not-checked"
+    )
     assert (result.tier, result.trusts) == (None, ())
 
 

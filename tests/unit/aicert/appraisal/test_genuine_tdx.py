@@ -39,17 +39,17 @@ APPENDED = b"\nextra bytes(only for testing purpose)\n"
 
 
 def base64_of(name: str) -> bytes:
-    found = re.search(rf"{name}: \|-\n((?:  .*\n)+)", read(AZURE).decode())
-    assert found is not None
-    return urlsafe_b64decode("".join(found[1].split()) + "==")
+    match = re.search(rf"{name}: \|-\n((?:  .*\n)+)", read(AZURE).decode())
+    assert match is not None
+    return urlsafe_b64decode("".join(match[1].split()) + "==")
 
 
 def azure_collateral() -> dict[str, str]:
     parts = re.findall(
         r"(\w+): \|-\n((?:  .*\n)+)", read("azure-tdx/azure-collateral.yaml").decode()
     )
-    made = {name: re.sub("^  ", "", text, flags=re.MULTILINE) for name, text in parts}
-    return {name: text if "chain" in name else text.strip() for name, text in made.items()}
+    texts = {name: re.sub("^  ", "", text, flags=re.MULTILINE) for name, text in parts}
+    return {name: text if "chain" in name else text.strip() for name, text in texts.items()}
 
 
 def collateral_file() -> bytes:
@@ -79,8 +79,8 @@ def accepting(*tds: Td) -> Policy:
 
 
 def as_it_is(name: str) -> Td:
-    said = td_quote.parse(quote(name))
-    return Td(name=name, mrtd=said.mrtd, rtmrs=said.rtmrs)
+    parsed = td_quote.parse(quote(name))
+    return Td(name=name, mrtd=parsed.mrtd, rtmrs=parsed.rtmrs)
 
 
 # Quotes.
@@ -114,9 +114,9 @@ def test_bytes_that_somebody_appended_are_refused() -> None:
 def test_quotes_of_the_kind_that_there_is_collateral_of_are_good(name: str) -> None:
     policy = accepting(as_it_is(name))
     td = tdx.verify(quote(name), collateral_file(), policy, MARCH)
-    said = td.check_guest(policy, MARCH)
-    assert said.startswith(f"built as {name}, without debugging or migration; ")
-    assert said.count("UpToDate") == 3
+    detail = td.check_guest(policy, MARCH)
+    assert detail.startswith(f"built as {name}, without debugging or migration; ")
+    assert detail.count("UpToDate") == 3
 
 
 @pytest.mark.parametrize("name", sorted({*QUOTES} - {*JUDGED}))
@@ -175,21 +175,25 @@ def test_published_answers_of_intels_service_are_signed_by_its_signer(name: str,
 def test_newer_tcb_info_of_the_same_kind_gives_the_same() -> None:
     text = read("tdx/sample_tcbinfo_response_v5").decode()
     info = text[len('{"tcbInfo":') : text.rindex(',"signature"')]
-    made = azure_collateral() | {
+    collateral = azure_collateral() | {
         "tcb_info": info, "tcb_info_signature": json.loads(text)["signature"],
     }  # fmt: skip
     policy = accepting(as_it_is(JUDGED[1]))
     at = datetime(2026, 2, 20, tzinfo=UTC)
-    td = tdx.verify(quote(JUDGED[1]), json.dumps(made).encode(), policy, at)
+    td = tdx.verify(quote(JUDGED[1]), json.dumps(collateral).encode(), policy, at)
     assert "processor UpToDate" in td.check_guest(policy, at)
 
 
 @pytest.mark.parametrize("name", ["tcb_info", "qe_identity"])
 def test_a_changed_word_of_intels_is_refused(name: str) -> None:
-    made = azure_collateral()
-    made[name] = made[name].replace("OutOfDate", "UpToDate ").replace('isvsvn":4', 'isvsvn":0')
+    collateral = azure_collateral()
+    collateral[name] = (
+        collateral[name].replace("OutOfDate", "UpToDate ").replace('isvsvn":4', 'isvsvn":0')
+    )
     with pytest.raises(EvidenceError, match=f"{name} is not signed by Intel"):
-        tdx.verify(quote(JUDGED[0]), json.dumps(made).encode(), built_in("confidential"), MARCH)
+        tdx.verify(
+            quote(JUDGED[0]), json.dumps(collateral).encode(), built_in("confidential"), MARCH
+        )
 
 
 # A whole machine of Azure.
@@ -199,7 +203,7 @@ def machine(**platform: Any) -> AttestationResult:
     """The built-in policy, on a genuine report, quote and AK certificate."""
     scene = Scene("azure td")
     scene.at = MARCH
-    scene.edit("policy", lambda made: replace(built_in("confidential"), accepted=made.accepted))
+    scene.edit("policy", lambda policy: replace(built_in("confidential"), accepted=policy.accepted))
     scene.put("chain", (azure_machine()[0],))
     given = PlatformReport(
         report=base64_of("hcl_report_base64"),
@@ -212,8 +216,8 @@ def machine(**platform: Any) -> AttestationResult:
 
 def test_a_whole_machine_with_collateral_is_confidential() -> None:
     result = machine()
-    found = {c.id: c.verdict for c in result.checks if c.id.startswith("platform.")}
-    assert set(found.values()) == {"ok"}, result.failed
+    verdicts = {c.id: c.verdict for c in result.checks if c.id.startswith("platform.")}
+    assert set(verdicts.values()) == {"ok"}, result.failed
     assert result.tier == "confidential"
     assert "azure-paravisor-tdx-2025-12" in result.check("platform.guest").detail
     # Only that machine could have signed a quote of ours.
@@ -226,9 +230,9 @@ def test_the_report_of_another_machine_is_refused() -> None:
 
 
 def test_the_other_machine_is_bound_by_its_own_quote() -> None:
-    said = td_quote.parse(quote("azure-tdx/td-quote.bin"))
+    parsed = td_quote.parse(quote("azure-tdx/td-quote.bin"))
     runtime = azure_hcl.parse(read("azure-tdx/hcl-report.bin")).runtime
-    assert said.report_data == azure_hcl.report_data(runtime)
+    assert parsed.report_data == azure_hcl.report_data(runtime)
     document = json.loads(read("azure-tdx/evidence-v1.json"))
     assert urlsafe_b64decode(document["td_quote"] + "==") == quote("azure-tdx/td-quote.bin")
 
@@ -238,11 +242,11 @@ def test_the_other_machine_is_bound_by_its_own_quote() -> None:
 
 def test_a_boot_log_replays_to_the_registers_of_its_quote() -> None:
     """RTMR 0 to 2; events name them 1 to 3, and 0 is MRTD."""
-    said = td_quote.parse(quote("tdx/cos-113-tdx-quote.dat"))
+    parsed = td_quote.parse(quote("tdx/cos-113-tdx-quote.dat"))
     log = event_log.parse(read("tdx/ccel_data.dat").rstrip(b"\xff"))
     values = event_log.replay(log, "sha384")
-    assert tuple(values[register] for register in (1, 2, 3)) == said.rtmrs[:3]
-    assert said.report_data == read("tdx/nonce.dat")
+    assert tuple(values[register] for register in (1, 2, 3)) == parsed.rtmrs[:3]
+    assert parsed.report_data == read("tdx/nonce.dat")
 
 
 # Oracles.
@@ -255,8 +259,8 @@ def openssl(*words: str, data: bytes = b"") -> str:
 
 @pytest.mark.parametrize("name", QUOTES)
 def test_openssl_agrees_on_chains_and_signatures(name: str, tmp_path: Path) -> None:
-    said = td_quote.parse(quote(name))
-    for number, der in enumerate(said.certificates):
+    parsed = td_quote.parse(quote(name))
+    for number, der in enumerate(parsed.certificates):
         (tmp_path / f"{number}.der").write_bytes(der)
         pem = openssl("x509", "-inform", "DER", data=der)
         assert pem.startswith("-----BEGIN")
@@ -265,17 +269,17 @@ def test_openssl_agrees_on_chains_and_signatures(name: str, tmp_path: Path) -> N
     at = str(int(MARCH.timestamp()))
     checked = openssl("verify", "-attime", at, "-CAfile", root, "-untrusted", middle, leaf)
     assert checked == f"{leaf}: OK\n"
-    assert said.certificates[2] == pinned("intel-sgx-root.pem")
+    assert parsed.certificates[2] == pinned("intel-sgx-root.pem")
     # The processor's key over the enclave's report.
     (tmp_path / "pub.pem").write_text(openssl("x509", "-in", leaf, "-noout", "-pubkey"))
-    assert verified(tmp_path, said.qe_signature, said.qe.signed)
-    assert not verified(tmp_path, said.qe_signature, said.qe.signed[:-1] + b"\1")
+    assert verified(tmp_path, parsed.qe_signature, parsed.qe.signed)
+    assert not verified(tmp_path, parsed.qe_signature, parsed.qe.signed[:-1] + b"\1")
     # The enclave's key (SubjectPublicKeyInfo of P-256) over the TD.
     head = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
-    public = openssl("pkey", "-pubin", "-inform", "DER", data=head + said.attestation_key)
+    public = openssl("pkey", "-pubin", "-inform", "DER", data=head + parsed.attestation_key)
     (tmp_path / "pub.pem").write_text(public)
-    assert verified(tmp_path, said.signature, said.signed)
-    assert not verified(tmp_path, said.signature, said.signed[:-1] + b"\1")
+    assert verified(tmp_path, parsed.signature, parsed.signed)
+    assert not verified(tmp_path, parsed.signature, parsed.signed[:-1] + b"\1")
 
 
 def verified(folder: Path, signature: bytes, data: bytes) -> bool:
@@ -287,18 +291,18 @@ def verified(folder: Path, signature: bytes, data: bytes) -> bool:
     numbers = integer(signature[:32]) + integer(signature[32:])
     (folder / "signature").write_bytes(bytes((0x30, len(numbers))) + numbers)
     (folder / "data").write_bytes(data)
-    said = openssl(
+    answer = openssl(
         "dgst", "-sha256", "-verify", str(folder / "pub.pem"), "-signature",
         str(folder / "signature"), str(folder / "data"),
     )  # fmt: skip
-    return said == "Verified OK\n"
+    return answer == "Verified OK\n"
 
 
 def test_openssl_agrees_on_revocations(tmp_path: Path) -> None:
-    made = azure_collateral()
+    collateral = azure_collateral()
     for name, subject in (("root_ca_crl", "Root CA"), ("pck_crl", "PCK Platform CA")):
-        der = bytes.fromhex(made[name])
-        chain = pem_ders(made["pck_crl_issuer_chain"].encode())
+        der = bytes.fromhex(collateral[name])
+        chain = pem_ders(collateral["pck_crl_issuer_chain"].encode())
         issuer = tmp_path / f"{name}.pem"
         number = 1 if name == "root_ca_crl" else 0
         issuer.write_text(openssl("x509", "-inform", "DER", data=chain[number]))
@@ -311,11 +315,11 @@ def test_openssl_agrees_on_revocations(tmp_path: Path) -> None:
 def test_a_second_reading_agrees(name: str) -> None:
     makers = [{"root": pinned("intel-sgx-root.pem"), "statuses": ["UpToDate"],
                "minimum-evaluation": 18}]  # fmt: skip
-    said = second_td.Quote(quote(name))
-    said.check_chip(collateral_file(), makers, MARCH)
-    said.check_guest(makers[0])
+    second = second_td.Quote(quote(name))
+    second.check_chip(collateral_file(), makers, MARCH)
+    second.check_guest(makers[0])
     td = as_it_is(name)
-    assert (said.body[136:184], tuple(said.rtmrs)) == (td.mrtd, td.rtmrs)
+    assert (second.body[136:184], tuple(second.rtmrs)) == (td.mrtd, td.rtmrs)
 
 
 @pytest.mark.parametrize("name", QUOTES)

@@ -36,22 +36,22 @@ def extension(value: bytes) -> tuple[x509.ExtensionType, bool]:
     return x509.UnrecognizedExtension(x509.ObjectIdentifier(OID), value), False
 
 
-def said(value: bytes) -> str:
-    made = ca_forge.issue(
+def described(value: bytes) -> str:
+    certificate = ca_forge.issue(
         "vm", rsa_key("ak"), issuer="CA", issuer_key=ec_key("ca"), extra=(extension(value),)
     )
-    return instance_text(x509.load_der_x509_certificate(made))
+    return instance_text(x509.load_der_x509_certificate(certificate))
 
 
 def test_the_instance_is_named() -> None:
-    assert said(der(0x30, WHOLE)) == (
+    assert described(der(0x30, WHOLE)) == (
         "instance a-machine (9223372036854775813) of project a-project (123), zone us-west1-b"
     )
     long = der(12, b"n" * 200)
-    assert f"instance {'n' * 200} (7)" in said(
+    assert f"instance {'n' * 200} (7)" in described(
         der(0x30, ZONE + integer(1) + PROJECT + integer(7) + long)
     )
-    assert " (?) of project" in said(
+    assert " (?) of project" in described(
         der(0x30, ZONE + integer(1) + PROJECT + integer(1 << 80) + NAME)
     )
 
@@ -73,14 +73,14 @@ def test_the_instance_is_named() -> None:
     ],
 )
 def test_what_it_is_not_is_said(value: bytes, why: str) -> None:
-    text = said(value)
+    text = described(value)
     assert text.startswith("of an instance that cannot be named: its description ")
     assert why in text
 
 
 @given(st.binary(max_size=200))
 def test_nothing_there_is_an_error(value: bytes) -> None:
-    assert "instance" in said(value)
+    assert "instance" in described(value)
 
 
 def shown(**changes: Any) -> str:

@@ -20,9 +20,9 @@ AT = datetime(2026, 11, 1, tzinfo=UTC)
 EXTRA = FileFact(1, hex_of(b"x"))
 
 
-def beside(*paths: str, found: FileFact | Defect = EXTRA) -> str:
+def beside(*paths: str, entry: FileFact | Defect = EXTRA) -> str:
     """What subject.files says of a model with these beside it."""
-    scene = Scene().edit("model", lambda model: model | dict.fromkeys(paths, found))
+    scene = Scene().edit("model", lambda model: model | dict.fromkeys(paths, entry))
     return scene.appraise().check("subject.files").detail
 
 
@@ -57,21 +57,21 @@ def test_the_list_for_other_formats_has_whole_names() -> None:
 
 def test_five_inert_files_are_named() -> None:
     names = ["LICENSE", "LICENSE-A", "LICENSE-" + "B" * 64, "LICENSE-C_2.md", "LICENSE-D.txt"]
-    said = "output model: 3 files, 47 bytes\npresent, not covered: " + ", ".join(names)
-    assert beside(*names) == said
-    assert beside(*names, "README.md") == said + ", …"
+    expected = "output model: 3 files, 47 bytes\npresent, not covered: " + ", ".join(names)
+    assert beside(*names) == expected
+    assert beside(*names, "README.md") == expected + ", …"
 
 
 def test_a_long_path_that_was_refused_is_cut() -> None:
-    said = beside("\n" * 300, found=Defect("no name")).split("\n")
-    assert said[1:] == ["refused   '" + "\\n" * 200 + "': no name"]
+    lines = beside("\n" * 300, entry=Defect("no name")).split("\n")
+    assert lines[1:] == ["refused   '" + "\\n" * 200 + "': no name"]
 
 
 def test_five_differences_are_shown() -> None:
     paths = [f"x{number}" for number in range(5)]
-    said = ["the model directory is not output model", *(f"extra     {path}" for path in paths)]
-    assert beside(*paths).split("\n") == said
-    assert beside(*paths, "x5").split("\n") == [*said, "and 1 more"]
+    expected = ["the model directory is not output model", *(f"extra     {path}" for path in paths)]
+    assert beside(*paths).split("\n") == expected
+    assert beside(*paths, "x5").split("\n") == [*expected, "and 1 more"]
 
 
 def claimed(claim: Claim, **values: Value) -> str:
@@ -105,23 +105,23 @@ def test_an_age_at_the_limit_is_allowed(age: timedelta) -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "said"),
+    ("age", "complaint"),
     [
         (timedelta(days=30, seconds=1), "ended at 2026-10-01T23:59:59Z, more than 30 days ago"),
         (-CLOCK_SKEW - timedelta(seconds=1), "ended at 2026-11-02T00:00:01Z, in the future"),
     ],
 )
-def test_an_age_beyond_it_is_not(age: timedelta, said: str) -> None:
+def test_an_age_beyond_it_is_not(age: timedelta, complaint: str) -> None:
     with pytest.raises(EvidenceError) as caught:
         _check_age(AT - age, AT, 30)
-    assert caught.value.message == f"by its machine's clock the run {said}"
+    assert caught.value.message == f"by its machine's clock the run {complaint}"
 
 
 def test_without_a_model_it_says_so() -> None:
     scene = Scene()
     scene.with_model = False
-    said = scene.appraise().check("subject.files")
-    assert (said.verdict, said.detail) == (
+    check = scene.appraise().check("subject.files")
+    assert (check.verdict, check.detail) == (
         "not-checked",
         "not checked: you gave no model directory",
     )
@@ -151,7 +151,7 @@ def test_a_directory_is_not_read_for_outputs_that_nobody_measured() -> None:
 def test_the_output_with_the_fewest_differences_is_shown() -> None:
     scene = Scene()
     scene.edit("lockfile", lambda locked: replace(locked, outputs=("adapter", "model")))
-    scene.edit("outputs", lambda made: made | {"adapter": {"a.safetensors": b"delta"}})
+    scene.edit("outputs", lambda outputs: outputs | {"adapter": {"a.safetensors": b"delta"}})
     scene.edit("model", lambda model: model | {"x": EXTRA})
-    said = scene.appraise().check("subject.files").detail
-    assert said == "the model directory is not output model\nextra     x"
+    detail = scene.appraise().check("subject.files").detail
+    assert detail == "the model directory is not output model\nextra     x"

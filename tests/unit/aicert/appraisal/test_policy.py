@@ -73,22 +73,22 @@ def test_a_policy_that_accepts_no_image_or_firmware_gives_no_verdict() -> None:
 
 
 def test_what_is_not_decided_of_the_machine_says_why() -> None:
-    def said(check: str, scene: Scene) -> str:
+    def detail(check: str, scene: Scene) -> str:
         return scene.appraise().check(check).detail
 
     without = Scene("cloud").edit("policy", lambda p: replace(p, accepted=frozenset(), images={}))
-    assert said("boot.image", without) == "policy test accepts no machine image yet"
+    assert detail("boot.image", without) == "policy test accepts no machine image yet"
     unnamed = Scene("cloud").edit("policy", lambda p: replace(p, firmware=()))
-    assert said("boot.firmware", unnamed) == "policy test names no firmware values"
+    assert detail("boot.firmware", unnamed) == "policy test names no firmware values"
     bare = Scene("cloud").edit("certificate", lambda c: replace(c, image_lock=None))
     bare.edit("policy", lambda p: replace(p, images={}))
-    assert said("boot.image", bare) == (
+    assert detail("boot.image", bare) == (
         "the certificate carries no image lock: say which image you accept (--image-lock)"
     )
     other = Firmware(name="b", pcrs={index: bytes(32) for index in FIRMWARE})
     two = Scene("cloud").edit(
         "policy", lambda p: replace(p, firmware=(replace(other, name="a"), other))
     )
-    assert said("boot.firmware", two).startswith(
+    assert detail("boot.firmware", two).startswith(
         "the firmware is not one of those accepted: a, b\n"
     )

@@ -285,17 +285,17 @@ def test_what_was_read_before_an_interruption_is_not_read_again(
 def test_old_files_survive_many_readers_at_once(tmp_path: Path, cache: Path, aged: None) -> None:
     folder = tree(tmp_path / "t")
     expected = read_tree(folder)
-    found: list[bool] = []
+    agreed: list[bool] = []
 
     def read() -> None:
-        found.extend(digests.cached_tree(folder, cache=cache) == expected for _ in range(20))
+        agreed.extend(digests.cached_tree(folder, cache=cache) == expected for _ in range(20))
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [True] * 80
+    assert agreed == [True] * 80
 
 
 def test_two_processes_share_it(tmp_path: Path, cache: Path, aged: None) -> None:

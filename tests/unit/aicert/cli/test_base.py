@@ -32,13 +32,13 @@ def scene(
     *names: str, base: str | None = "model", digest: Digest | None = None, **patterns: tuple[str]
 ) -> Scene:
     """A run on a base model of the files `names`, locked with `patterns`."""
-    found = digest or dir_digest({name: hex_of(FILES[name]) for name in names})
+    locked_digest = digest or dir_digest({name: hex_of(FILES[name]) for name in names})
 
     def locked(lockfile: Lockfile) -> Lockfile:
         *others, model = lockfile.inputs
         changed = replace(
             model,
-            digest=found,
+            digest=locked_digest,
             only=patterns.get("only", ()),
             except_=patterns.get("except_", ()),
         )
@@ -53,7 +53,7 @@ def scene(
 
 
 @pytest.mark.parametrize(
-    "made",
+    "forged",
     [
         scene(*FILES),
         scene(*FILES, base="model/sub"),
@@ -61,8 +61,8 @@ def scene(
         scene("config.json", only=("*.json",)),
     ],
 )
-def test_the_same_files_are_the_base(copy: Path, made: Scene) -> None:
-    is_same, message = check_copy(made.get("certificate"), str(copy))
+def test_the_same_files_are_the_base(copy: Path, forged: Scene) -> None:
+    is_same, message = check_copy(forged.get("certificate"), str(copy))
     assert is_same
     assert f"{copy} is input model, dirHash:" in message
 
@@ -76,20 +76,20 @@ def test_other_files_are_not(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "made", [scene(*FILES, base=None), scene(*FILES, base="none"), scene(digest=of_bytes(b""))]
+    "forged", [scene(*FILES, base=None), scene(*FILES, base="none"), scene(digest=of_bytes(b""))]
 )
-def test_a_certificate_that_names_no_base_says_nothing(copy: Path, made: Scene) -> None:
+def test_a_certificate_that_names_no_base_says_nothing(copy: Path, forged: Scene) -> None:
     with pytest.raises(EvidenceError, match="does not say which input is the base model"):
-        check_copy(made.get("certificate"), str(copy))
+        check_copy(forged.get("certificate"), str(copy))
 
 
 @pytest.mark.parametrize(("names", "code"), [(tuple(FILES), 0), (("config.json",), 1)])
 def test_the_program_says_no_by_its_exit_code(
     tmp_path: Path, copy: Path, capsys: pytest.CaptureFixture[str], names: tuple[str], code: int
 ) -> None:
-    made = scene(*names)
-    (tmp_path / "c.json").write_bytes(made.get("file"))
-    (tmp_path / "root.pem").write_bytes(ca_forge.pem(made.get("root")))
+    forged = scene(*names)
+    (tmp_path / "c.json").write_bytes(forged.get("file"))
+    (tmp_path / "root.pem").write_bytes(ca_forge.pem(forged.get("root")))
     words = ["verify", str(tmp_path / "c.json"), "--policy", "local", "--at", AT]
     words += ["--root", str(tmp_path / "root.pem"), "--certificate-only", "--base", str(copy)]
     assert main(words) == code

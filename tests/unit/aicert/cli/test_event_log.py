@@ -295,7 +295,7 @@ ON = make.variable("SecureBoot", b"\x01")
 
 
 @pytest.mark.parametrize(
-    ("event", "said"),
+    ("event", "expected"),
     [
         (make.event(7, make.VARIABLE, ON), True),
         (make.event(7, make.VARIABLE, make.variable("SecureBoot", b"\x00")), False),
@@ -308,10 +308,10 @@ ON = make.variable("SecureBoot", b"\x01")
         (make.event(8, make.VARIABLE, ON), None),
     ],
 )
-def test_secure_boot(event: bytes, said: bool | None) -> None:
+def test_secure_boot(event: bytes, expected: bool | None) -> None:
     log = event_log.parse(make.spec_id() + event)
     quoted = event_log.replay(log, "sha256")
-    assert event_log.secure_boot(log, "sha256", quoted) is said
+    assert event_log.secure_boot(log, "sha256", quoted) is expected
     assert event_log.secure_boot(log, "sha256", {**quoted, 7: bytes(32)}) is None
 
 

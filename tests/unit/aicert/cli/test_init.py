@@ -57,10 +57,10 @@ def test_an_empty_repository(
     assert (repository / init.RECORD).read_bytes() == (home / init.TOOL).read_bytes()
     assert (repository / "doit").stat().st_mode & 0o777 == 0o755
     assert (repository / ".aicert/tool").readlink() == home
-    said = capsys.readouterr().out
-    assert "wrote     aicert.toml\n" in said
-    assert f"root      {repository}\n" in said
-    assert "add       to dodo.py" not in said
+    printed = capsys.readouterr().out
+    assert "wrote     aicert.toml\n" in printed
+    assert f"root      {repository}\n" in printed
+    assert "add       to dodo.py" not in printed
 
 
 def test_again_nothing_changes(
@@ -89,13 +89,13 @@ def test_what_is_there_stays(
     (repository / ".gitignore").write_bytes(b"*.pyc\n/outputs/")
     (repository / ".gitattributes").write_bytes(b"* text\n")
     assert main(["init"]) == 0
-    found = tree(repository)
-    assert {name: found[name] for name in theirs} == theirs
-    assert found[".gitignore"] == b"*.pyc\n/outputs/\n# aicert\n/.aicert/\n"
-    assert found[".gitattributes"].startswith(b"* text\n#")
-    said = capsys.readouterr().out
-    assert "kept      dodo.py\n" in said
-    assert f"add       to dodo.py, as its first line: {init._DODO}\n" in said
+    files = tree(repository)
+    assert {name: files[name] for name in theirs} == theirs
+    assert files[".gitignore"] == b"*.pyc\n/outputs/\n# aicert\n/.aicert/\n"
+    assert files[".gitattributes"].startswith(b"* text\n#")
+    printed = capsys.readouterr().out
+    assert "kept      dodo.py\n" in printed
+    assert f"add       to dodo.py, as its first line: {init._DODO}\n" in printed
 
 
 def test_from_a_folder_inside(

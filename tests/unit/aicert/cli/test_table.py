@@ -55,8 +55,8 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     def absent(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    for found, words in ((lambda _: "1.2", "aicert 1.2\n"), (absent, "aicert of a checkout")):
-        monkeypatch.setattr(importlib.metadata, "version", found)
+    for version_of, words in ((lambda _: "1.2", "aicert 1.2\n"), (absent, "aicert of a checkout")):
+        monkeypatch.setattr(importlib.metadata, "version", version_of)
         with pytest.raises(SystemExit) as ended:
             main.main(["--version"])
         assert ended.value.code == 0

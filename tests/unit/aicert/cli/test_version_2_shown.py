@@ -64,12 +64,12 @@ def test_nothing_is_shown_that_is_not_verified_or_not_said(version: int) -> None
 
 
 def test_what_a_certificate_claims_is_shown_as_a_claim() -> None:
-    made = Scene("local", 2).get("certificate")
-    text = show.claims_text(made)
+    certificate = Scene("local", 2).get("certificate")
+    text = show.claims_text(certificate)
     assert text.startswith(show.BANNER)
     assert "rows      alpaca train: 256 rows" in text
     assert "took      0.750 s by the TPM's clock" in text.splitlines()
-    claims = show.claims(made)
+    claims = show.claims(certificate)
     assert [claims[key] for key in ("version", "attestedSeconds")] == [2, 0.75]
     assert claims["removed"] == ["model/config.json: name_or_path"]
     older = show.claims(Scene("local", 1).get("certificate"))
@@ -87,21 +87,21 @@ def test_what_a_certificate_claims_is_shown_as_a_claim() -> None:
 def test_a_time_that_cannot_be_derived_is_not_shown(change: Callable[[Scene], object]) -> None:
     scene = Scene("local", 2)
     change(scene)
-    made = scene.get("certificate")
-    assert show.claims(made)["attestedSeconds"] is None
-    assert "took " not in show.claims_text(made)
+    certificate = scene.get("certificate")
+    assert show.claims(certificate)["attestedSeconds"] is None
+    assert "took " not in show.claims_text(certificate)
 
 
 def test_the_page_and_the_exports_have_it() -> None:
     scene = Scene("cloud", 2)
     text = paged(scene)
     assert "0.8 s by the TPM's clock" in text
-    for said in ("alpaca train", "6.125 before, 4 after", "chat template", "name_or_path"):
-        assert said in text
-    made = exported(scene)
+    for words in ("alpaca train", "6.125 before, 4 after", "chat template", "name_or_path"):
+        assert words in text
+    contents = exported(scene)
     for name in ("bom.cdx.json", "bom.spdx.json"):
-        assert b"alpaca train: 256 rows" in made[name]
-        assert b"6.125 before, 4 after" in made[name]
+        assert b"alpaca train: 256 rows" in contents[name]
+        assert b"6.125 before, 4 after" in contents[name]
     assert (
         "- rows: `alpaca train: 256 rows"
         in card.update("", facts.read(scene.get("file")), "model")[0]
@@ -129,7 +129,7 @@ def test_some_of_many_are_shown_and_how_many_are_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "said"),
+    ("loss", "row"),
     [
         (Loss(state="no-loss", reason="a reason"), "loss      not measured: a reason"),
         (Loss(state="incomplete", reason="no\ntime"), "loss      not measured: no\\ntime"),
@@ -139,9 +139,9 @@ def test_some_of_many_are_shown_and_how_many_are_not() -> None:
         ),
     ],
 )
-def test_a_loss_that_was_not_measured_is_shown_with_its_reason(loss: Any, said: str) -> None:
+def test_a_loss_that_was_not_measured_is_shown_with_its_reason(loss: Any, row: str) -> None:
     scene = Scene("local", 2).edit("report", lambda report: replace(report, loss=loss))
-    assert said in table.text(scene.appraise()).splitlines()
+    assert row in table.text(scene.appraise()).splitlines()
     assert all(line.isprintable() for line in table.text(scene.appraise()).splitlines())
 
 

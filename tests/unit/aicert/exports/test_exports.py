@@ -41,11 +41,11 @@ def test_export_wants_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_exports_are_the_same_bytes_for_the_same_certificate(tmp_path: Path) -> None:
     read = facts.read(sample())
-    made = files.exports(read)
-    assert made == files.exports(facts.read(sample()))
-    assert set(made) < uncovered_names.FILES
+    contents = files.exports(read)
+    assert contents == files.exports(facts.read(sample()))
+    assert set(contents) < uncovered_names.FILES
     assert main(["export", str(written(tmp_path)), str(tmp_path)]) == 0
-    for name, data in made.items():
+    for name, data in contents.items():
         assert (tmp_path / name).read_bytes() == data
     assert main(["export", str(tmp_path / "certificate.json"), str(tmp_path / "none")]) == 3
 
@@ -79,8 +79,8 @@ def test_the_bill_of_materials_names_every_part() -> None:
 
 
 def test_inputs_of_the_hub_have_purl_version_and_supplier() -> None:
-    made = files.exports(facts.read(sample()))
-    parts = {part["bom-ref"]: part for part in json.loads(made["bom.cdx.json"])["components"]}
+    contents = files.exports(facts.read(sample()))
+    parts = {part["bom-ref"]: part for part in json.loads(contents["bom.cdx.json"])["components"]}
     assert parts["input:model"]["purl"] == f"pkg:huggingface/org/base-7b@{'b' * 40}"
     assert parts["input:alpaca"]["purl"] == f"pkg:huggingface/datasets/org/alpaca@{'a' * 40}"
     assert parts["input:model"]["version"] == "b" * 40
@@ -89,7 +89,7 @@ def test_inputs_of_the_hub_have_purl_version_and_supplier() -> None:
         "url": ["https://huggingface.co/org"],
     }
     assert "purl" not in parts["input:config"]
-    graph = json.loads(made["bom.spdx.json"])["@graph"]
+    graph = json.loads(contents["bom.spdx.json"])["@graph"]
     suppliers = [each["spdxId"] for each in graph if each["type"] == "Organization"]
     assert len(suppliers) == 1
     supplied = {e["software_packageUrl"]: e["suppliedBy"] for e in graph if "suppliedBy" in e}
@@ -106,9 +106,11 @@ def test_only_a_commit_is_a_version() -> None:
 def test_files_written_are_told_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     certificate, readme = str(written(tmp_path)), tmp_path / "README.md"
     assert main(["export", certificate, str(tmp_path), "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["verified"] is False
-    assert {Path(path).name for path in told["written"]} == set(files.exports(facts.read(sample())))
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["verified"] is False
+    assert {Path(path).name for path in printed["written"]} == set(
+        files.exports(facts.read(sample()))
+    )
     for expected in ([str(readme)], []):
         assert main(["card", certificate, str(readme), "--format", "json"]) == 0
         assert json.loads(capsys.readouterr().out) == {
@@ -120,7 +122,7 @@ def test_files_written_are_told_as_json(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_certificate_comes_from_standard_input(tmp_path: Path, command: str) -> None:
     certificate = written(tmp_path)
     more = {"export": [str(tmp_path)], "card": [str(tmp_path / "README.md")]}.get(command, [])
-    said = [
+    runs = [
         subprocess.run(
             [sys.executable, "-m", "aicert", command, place, *more],
             input=certificate.read_bytes(),
@@ -130,10 +132,10 @@ def test_a_certificate_comes_from_standard_input(tmp_path: Path, command: str) -
         for place in ("-", str(certificate))
     ]
     # This sample's chain of certificates is none.
-    assert said[0].returncode == said[1].returncode
-    assert said[0].returncode in ((1, 2) if command == "verify" else (0,))
+    assert runs[0].returncode == runs[1].returncode
+    assert runs[0].returncode in ((1, 2) if command == "verify" else (0,))
     # A verdict says how old the evidence is, in seconds.
-    text = [re.sub(rb"\d+", b"", done.stdout) for done in said]
+    text = [re.sub(rb"\d+", b"", done.stdout) for done in runs]
     assert text[0] == text[1] != b"" or command == "card"
 
 
@@ -145,7 +147,7 @@ def test_packages_of_a_lock() -> None:
     bom = json.loads(packages.bom(lock, "env"))
     (part,) = bom["components"]
     assert part["purl"] == "pkg:pypi/a-b@1.0%2Bx"
-    assert [found["content"] for found in part["hashes"]] == ["11" * 32, "22" * 32]
+    assert [entry["content"] for entry in part["hashes"]] == ["11" * 32, "22" * 32]
     for bad in (b"a\n", b"a==1\n", b"-e .\n", b"a==1 --hash=md5:00\n", b"\xff"):
         with pytest.raises(EvidenceError):
             packages.bom(bad, "env")
@@ -185,10 +187,10 @@ def test_the_driver_of_a_gpu_image_is_in_it() -> None:
 def test_packages_of_an_image() -> None:
     lock = (ROOT / "lockfiles" / "image.lock.toml").read_bytes()
     read = facts.read(sample(image=lock))
-    made = files.exports(read)["bom.image.cdx.json"]
+    image_bom = files.exports(read)["bom.image.cdx.json"]
     assert files.IMAGE_BOM in uncovered_names.FILES
-    assert made == packages.image_bom(lock)
-    bom = json.loads(made)
+    assert image_bom == packages.image_bom(lock)
+    bom = json.loads(image_bom)
     parts = {part["bom-ref"]: part for part in bom["components"]}
     locked = image_lock.parse(lock).packages
     assert len(parts) == len(locked)
@@ -295,7 +297,7 @@ def test_hostile_names_of_a_statement_do_not_reach_a_card() -> None:
     """Nobody verified it: only what a lockfile can hold is repeated."""
     scene = Scene()
     hostile = {"run": f"`\n{card_places.END}<img src=//e>", "trainer": "`<script>"}
-    scene.edit("statement", lambda said: replace(said, **hostile))
+    scene.edit("statement", lambda statement: replace(statement, **hostile))
     after, _ = card.update("", facts.read(scene.get("file")), "model")
     assert "<img" not in after
     assert "<script" not in after
@@ -456,7 +458,7 @@ def test_only_a_pass_has_the_colour_of_doubt() -> None:
 
 def test_a_failed_check_shows_its_hint() -> None:
     scene = Scene()
-    scene.edit("statement", lambda said: said)
+    scene.edit("statement", lambda statement: statement)
     result = scene.appraise()
     hinted = replace(
         result.check("inputs.pcr14"), verdict="failed", detail="differs", hint="git log -- <x>"

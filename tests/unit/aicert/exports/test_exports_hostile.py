@@ -29,7 +29,7 @@ class Words(html.parser.HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[str] = []
+        self.texts: list[str] = []
         self.title = ""
         self._tag = ""
 
@@ -40,7 +40,7 @@ class Words(html.parser.HTMLParser):
         if self._tag == "title":
             self.title += data.strip()
         elif self._tag != "style" and data.strip():
-            self.said.append(data.strip())
+            self.texts.append(data.strip())
 
 
 def written(tmp_path: Path, data: bytes | None = None) -> str:
@@ -60,16 +60,16 @@ def page(tmp_path: Path, data: bytes) -> tuple[int, Words, str]:
 
 def test_the_verdict_is_the_first_that_a_page_says(tmp_path: Path) -> None:
     """A statement that nobody verified may give its run any name."""
-    scene = Scene().edit("statement", lambda said: replace(said, run=BOAST))
+    scene = Scene().edit("statement", lambda statement: replace(statement, run=BOAST))
     code, words, text = page(tmp_path, scene.get("file"))
     assert code == 1
-    assert words.said[0] == "FAILED"
+    assert words.texts[0] == "FAILED"
     assert words.title == "FAILED: tiny"
     assert BOAST not in text
 
 
 def not_canonical(scene: Scene) -> None:
-    scene.edit("certificate", lambda made: replace(made, lockfile=b"nonsense"))
+    scene.edit("certificate", lambda certificate: replace(certificate, lockfile=b"nonsense"))
 
 
 def no_statement(scene: Scene) -> None:
@@ -88,9 +88,9 @@ def test_what_cannot_be_read_fails_in_a_page_as_in_verify(
     change(scene)
     code, words, _ = page(tmp_path, scene.get("file"))
     assert code == main(["verify", str(tmp_path / "certificate.json")]) == 1
-    assert words.said[0] == words.title == "FAILED"
-    assert "Checks" in words.said
-    assert "The chain" not in words.said
+    assert words.texts[0] == words.title == "FAILED"
+    assert "Checks" in words.texts
+    assert "The chain" not in words.texts
 
 
 def test_a_page_of_an_image_that_nobody_accepted_claims(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_value_is_one_line_of_a_page(tmp_path: Path) -> None:
     _, words, _ = page(
         tmp_path, sample(values={"kernel": Value("measured", "6.12\nok\nboot.image")})
     )
-    assert "6.12\\nok\\nboot.image" in words.said
+    assert "6.12\\nok\\nboot.image" in words.texts
 
 
 def test_marks_do_not_pile_up_over_other_lines(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_numbers_that_are_no_rate_make_no_sentence(tmp_path: Path) -> None:
 
 def test_whose_word_a_value_is_stands_over_it(tmp_path: Path) -> None:
     _, words, _ = page(tmp_path, sample())
-    at = words.said.index
+    at = words.texts.index
     assert at("Run report: measured") < at("kernel") < at("Run report: self-reported")
     assert at("Run report: self-reported") < at("tokens")
 
@@ -214,9 +214,9 @@ def test_only_regular_files_are_replaced(
 @pytest.mark.parametrize("out", ["", ".", "..", "/"])
 def test_a_page_needs_a_name(tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", written(tmp_path), "-o", out]) == 2
-    said = capsys.readouterr().err
-    assert "is a directory" in said
-    assert "defect" not in said
+    printed = capsys.readouterr().err
+    assert "is a directory" in printed
+    assert "defect" not in printed
 
 
 def test_a_file_keeps_its_mode_and_leaves_nothing_beside(tmp_path: Path) -> None:
@@ -230,10 +230,13 @@ def test_a_file_keeps_its_mode_and_leaves_nothing_beside(tmp_path: Path) -> None
 
 def test_what_is_no_text_is_no_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     readme = tmp_path / "README.md"
-    for data, said in ((b"\xff\n", "is not UTF-8"), (b" " * (1 << 22) + b"\n", "is larger than")):
+    for data, message in (
+        (b"\xff\n", "is not UTF-8"),
+        (b" " * (1 << 22) + b"\n", "is larger than"),
+    ):
         readme.write_bytes(data)
         assert main(["card", written(tmp_path), str(readme)]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert readme.read_bytes() == data
 
 
@@ -308,8 +311,8 @@ def test_the_key_that_a_report_names_is_the_one_that_was_certified() -> None:
 
 def test_versions_do_not_leave_their_place_in_a_package_url() -> None:
     version = "1.0?repository_url=https://example.com/#x@y z"
-    made = sample(values={"torchVersion": Value("measured", version)})
-    bom = json.loads(files.exports(facts.read(made))["bom.cdx.json"])
+    data = sample(values={"torchVersion": Value("measured", version)})
+    bom = json.loads(files.exports(facts.read(data))["bom.cdx.json"])
     (purl,) = (c["purl"] for c in bom["components"] if c["name"] == "torch")
     assert not set("?# ") & set(purl)
     assert purl.count("@") == 1

@@ -19,7 +19,7 @@ from aicert.formats.listing import dir_digest, listing
 from aicert.formats.paths import MAX_DEPTH
 
 
-def made(root: Path, files: dict[str, bytes]) -> Path:
+def write_files(root: Path, files: dict[str, bytes]) -> Path:
     for name, data in files.items():
         place = root / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ FILES = {
 
 @pytest.mark.parametrize("threads", [None, 1, 3])
 def test_every_file_is_measured(tmp_path: Path, threads: int | None) -> None:
-    made(tmp_path, FILES)
+    write_files(tmp_path, FILES)
     seen: list[int] = []
     files = read_tree(tmp_path, on_bytes=seen.append, threads=threads)
     assert files == {name: fact(data) for name, data in FILES.items()}
@@ -54,7 +54,7 @@ def test_every_file_is_measured(tmp_path: Path, threads: int | None) -> None:
 
 
 def test_sha256sum_agrees(tmp_path: Path) -> None:
-    made(tmp_path / "tree", FILES)
+    write_files(tmp_path / "tree", FILES)
     files = read_tree(tmp_path / "tree")
     (tmp_path / "list").write_bytes(listing(files))
     check = ["sha256sum", "--strict", "--quiet", "-c", "../list"]
@@ -120,7 +120,7 @@ SPECIAL = [
 @pytest.mark.parametrize(("make", "kind"), SPECIAL)
 @pytest.mark.parametrize("with_cache", [False, True])
 def test_special_files_in_a_tree(tmp_path: Path, make: Maker, kind: str, with_cache: bool) -> None:
-    made(tmp_path, {"a/b": b""})
+    write_files(tmp_path, {"a/b": b""})
     make(tmp_path / "a" / "special")
     known = (lambda path, status: "0" * 64) if with_cache else None
     with pytest.raises(EvidenceError, match=f"'a/special' is a {kind}: only regular files"):
@@ -158,7 +158,7 @@ def test_roots_that_are_no_folders(tmp_path: Path) -> None:
 
 
 def test_a_linked_root_is_told_with_where_it_leads(tmp_path: Path) -> None:
-    made(tmp_path, {"models/weights": b""})
+    write_files(tmp_path, {"models/weights": b""})
     link = tmp_path / "link"
     link.symlink_to("models")
     with pytest.raises(EvidenceError) as error:
@@ -173,9 +173,9 @@ def test_empty_folders(tmp_path: Path) -> None:
         EvidenceError, match=r"an empty directory cannot be certified: '\.'"
     ) as error:
         read_tree(tmp_path)
-    said = "remove it, or put a file there: `find DIR -type d -empty` shows all of them"
-    assert error.value.hint == said
-    made(tmp_path, {"a/b": b""})
+    hint = "remove it, or put a file there: `find DIR -type d -empty` shows all of them"
+    assert error.value.hint == hint
+    write_files(tmp_path, {"a/b": b""})
     (tmp_path / "a" / "c").mkdir()
     with pytest.raises(EvidenceError, match="empty directory cannot be certified: 'a/c/'"):
         read_tree(tmp_path)
@@ -208,26 +208,26 @@ def test_names_that_could_mislead(tmp_path: Path, name: bytes, as_folder: bool) 
 
 @pytest.mark.parametrize("names", [("a", "A"), ("a/x", "A/y"), ("é", "É")])
 def test_twins(tmp_path: Path, names: tuple[str, str]) -> None:
-    made(tmp_path, dict.fromkeys(names, b""))
+    write_files(tmp_path, dict.fromkeys(names, b""))
     with pytest.raises(EvidenceError, match="differ only in case"):
         read_tree(tmp_path)
 
 
 def test_too_deep_and_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deepest = "/".join("d" * MAX_DEPTH)
-    made(tmp_path, {f"{deepest}/x": b""})
+    write_files(tmp_path, {f"{deepest}/x": b""})
     assert list(read_tree(tmp_path)) == [f"{deepest}/x"]
-    made(tmp_path, {f"{deepest}/d/x": b""})
+    write_files(tmp_path, {f"{deepest}/d/x": b""})
     with pytest.raises(EvidenceError, match="nested deeper than 64"):
         read_tree(tmp_path)
-    made(tmp_path / "many", {str(number): b"" for number in range(3)})
+    write_files(tmp_path / "many", {str(number): b"" for number in range(3)})
     monkeypatch.setattr(tree, "MAX_FILES", 1)
     with pytest.raises(EvidenceError, match="more than 1 files"):
         read_tree(tmp_path / "many")
 
 
 def test_what_is_left_out_is_not_read(tmp_path: Path) -> None:
-    made(tmp_path, {"keep": b"k", "skip": b"s", "folder/x": b"x", "only/skip": b""})
+    write_files(tmp_path, {"keep": b"k", "skip": b"s", "folder/x": b"x", "only/skip": b""})
     fifo(tmp_path / "folder" / "pipe")
     asked: list[str] = []
 
@@ -240,7 +240,7 @@ def test_what_is_left_out_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_cache_is_asked_and_told(tmp_path: Path) -> None:
-    made(tmp_path, {"old": b"old", "new": b"new", "large": LARGE})
+    write_files(tmp_path, {"old": b"old", "new": b"new", "large": LARGE})
     learned: dict[str, str] = {}
     sizes: dict[str, int] = {}
 
@@ -265,7 +265,7 @@ def test_a_read_error_is_typed() -> None:
 
 
 def test_some_files_are_read_by_name_and_no_others(tmp_path: Path) -> None:
-    made(tmp_path, FILES)
+    write_files(tmp_path, FILES)
     fifo(tmp_path / "pipe")
     wanted = ["above", "weights/1.safetensors"]
     seen: list[int] = []
@@ -289,7 +289,7 @@ def test_files_are_read_by_a_thread_for_each_core_and_eight_at_most(
     cores: int | None,
     workers: int,
 ) -> None:
-    made(tmp_path, {"x": b""})
+    write_files(tmp_path, {"x": b""})
     asked: list[int | None] = []
 
     class Pool(ThreadPoolExecutor):
@@ -306,7 +306,7 @@ def test_files_are_read_by_a_thread_for_each_core_and_eight_at_most(
 
 @pytest.mark.parametrize("name", ["empty", "above"])
 def test_an_error_while_a_file_is_looked_at_is_typed(tmp_path: Path, name: str) -> None:
-    made(tmp_path, {name: FILES[name]})
+    write_files(tmp_path, {name: FILES[name]})
 
     def broken(path: str, fd: int, size: int) -> None:
         raise OSError(5, "Input/output error")
@@ -329,7 +329,7 @@ def test_a_folder_that_cannot_be_listed_is_named(
 def test_a_file_that_may_not_be_opened_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made(tmp_path, {"sub/secret": b"x"})
+    write_files(tmp_path, {"sub/secret": b"x"})
     opened = os.open
 
     def forbidden(path: Any, *arguments: Any, **more: Any) -> int:
@@ -343,7 +343,7 @@ def test_a_file_that_may_not_be_opened_is_named(
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:
-    made(tmp_path, FILES)
+    write_files(tmp_path, FILES)
     before = len(os.listdir("/proc/self/fd"))
     read_tree(tmp_path)
     fifo(tmp_path / "weights" / "pipe")
@@ -355,10 +355,10 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
 def test_a_link_is_called_one_wherever_it_lies(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     (tmp_path / "link").symlink_to("a")
-    told = f"cannot read {str(tmp_path / 'link')!a}: it is a symbolic link, and none is followed"
+    message = f"cannot read {str(tmp_path / 'link')!a}: it is a symbolic link, and none is followed"
     with pytest.raises(EvidenceError) as caught:
         read_file(tmp_path / "link")
-    assert caught.value.message == told
+    assert caught.value.message == message
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(EvidenceError, match="its symbolic links lead in a circle"):
         read_bounded(tmp_path / "loop", 10, "signature")

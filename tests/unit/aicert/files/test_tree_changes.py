@@ -8,7 +8,7 @@ import pytest
 from aicert.errors import EvidenceError
 from aicert.files import tree
 from aicert.files.tree import read_file, read_tree
-from tests.unit.aicert.files.test_tree import LARGE, Maker, fifo, link, made
+from tests.unit.aicert.files.test_tree import LARGE, Maker, fifo, link, write_files
 
 
 def test_a_large_file_that_grows_is_refused_and_reading_it_ends(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_small_file_that_shrinks_is_refused(
 
 
 def test_a_folder_swapped_for_a_link_is_not_followed(tmp_path: Path) -> None:
-    made(tmp_path, {"tree/a/x": b"", "elsewhere/x": b"secret"})
+    write_files(tmp_path, {"tree/a/x": b"", "elsewhere/x": b"secret"})
 
     def swap(path: str) -> bool:
         if path == "a/":
@@ -74,7 +74,7 @@ def vanish(path: Path) -> None:
 @pytest.mark.parametrize("make", [link, fifo, Path.mkdir, vanish])
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_a_file_swapped_before_it_is_opened(tmp_path: Path, make: Maker, size: str) -> None:
-    made(tmp_path, {"x": b"x" if size == "small" else LARGE})
+    write_files(tmp_path, {"x": b"x" if size == "small" else LARGE})
 
     def swap(path: str) -> bool:
         (tmp_path / path).unlink()
@@ -88,7 +88,7 @@ def test_a_file_swapped_before_it_is_opened(tmp_path: Path, make: Maker, size: s
 @pytest.mark.parametrize("make", [link, fifo, Path.mkdir, vanish])
 @pytest.mark.parametrize("name", ["a/second", "a"])
 def test_a_large_file_swapped_while_another_is_read(tmp_path: Path, make: Maker, name: str) -> None:
-    root = made(tmp_path / "tree", {"first": LARGE * 2, "a/second": LARGE})
+    root = write_files(tmp_path / "tree", {"first": LARGE * 2, "a/second": LARGE})
     swapped: list[int] = []
 
     def swap(count: int) -> None:

@@ -25,11 +25,11 @@ def test_each_value_is_of_exactly_one_type_and_taken_once() -> None:
     assert reader.take("a", int) == 1
     assert refusal(lambda: reader.take("a", int)) == (EvidenceError, "top.a is missing")
     assert reader.take("a", int, 7) == 7
-    said = "top.b: expected an integer, found True"
-    assert refusal(lambda: reader.take("b", int)) == (EvidenceError, said)
+    message = "top.b: expected an integer, found True"
+    assert refusal(lambda: reader.take("b", int)) == (EvidenceError, message)
     # Null is a value, and no default stands for it.
-    said = "top.c: expected a string, found None"
-    assert refusal(lambda: reader.take("c", str, "x")) == (EvidenceError, said)
+    message = "top.c: expected a string, found None"
+    assert refusal(lambda: reader.take("c", str, "x")) == (EvidenceError, message)
 
 
 def test_no_key_is_left_over() -> None:
@@ -37,8 +37,8 @@ def test_no_key_is_left_over() -> None:
     assert reader.has("a")
     assert reader.take("a", int) == 1
     assert not reader.has("a")
-    said = f"top has an unknown key '{'k' * 80}'"
-    assert refusal(reader.done) == (EvidenceError, said)
+    message = f"top has an unknown key '{'k' * 80}'"
+    assert refusal(reader.done) == (EvidenceError, message)
     assert reader.rest() == {"k" * 90: 2}
     reader.done()
 

@@ -67,12 +67,12 @@ def lockfiles(draw: st.DrawFn) -> Lockfile:
 
 
 @given(lockfiles())
-def test_what_is_written_is_read_and_is_toml(made: Lockfile) -> None:
-    data = lockfile.emit(made)
-    assert lockfile.parse(data) == made
+def test_what_is_written_is_read_and_is_toml(locked: Lockfile) -> None:
+    data = lockfile.emit(locked)
+    assert lockfile.parse(data) == locked
     assert lockfile.emit(lockfile.parse(data)) == data
     document = tomllib.loads(data.decode())
-    assert [item["name"] for item in document["input"]] == [item.name for item in made.inputs]
+    assert [item["name"] for item in document["input"]] == [item.name for item in locked.inputs]
     assert all(byte == 10 or 32 <= byte < 127 for byte in data)
 
 
@@ -212,7 +212,7 @@ def changed(**facts: object) -> Lockfile:
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
+    ("locked", "message"),
     [
         (replace(SMALL, run=""), "run '' is not a name"),
         (replace(SMALL, trainer="a" * 64), "is not a name"),
@@ -241,9 +241,9 @@ def changed(**facts: object) -> Lockfile:
         (changed(signed_by=f"p384:02{'0' * 64}"), "input config: signed-by is not a public key"),
     ],
 )
-def test_what_a_lockfile_cannot_hold(made: Lockfile, message: str) -> None:
+def test_what_a_lockfile_cannot_hold(locked: Lockfile, message: str) -> None:
     with pytest.raises(LockError, match=message):
-        lockfile.emit(made)
+        lockfile.emit(locked)
 
 
 def test_too_many_patterns_are_refused() -> None:
@@ -269,7 +269,7 @@ def test_a_lockfile_of_the_greatest_size(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
+    ("locked", "message"),
     [
         (
             replace(SMALL, run="R" * 81),
@@ -296,9 +296,9 @@ def test_a_lockfile_of_the_greatest_size(monkeypatch: pytest.MonkeyPatch) -> Non
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_full(made: Lockfile, message: str) -> None:
+def test_what_is_wrong_is_said_in_full(locked: Lockfile, message: str) -> None:
     with pytest.raises(LockError) as error:
-        lockfile.emit(made)
+        lockfile.emit(locked)
     assert error.value.message == message
 
 

@@ -70,8 +70,8 @@ def test_a_line_of_the_console_is_no_event(line: bytes) -> None:
 def test_the_command_line_names_the_volumes_as_they_are_read() -> None:
     roots = dict(zip(machine_io.VERITY_VOLUMES, ("ab" * 32, "cd" * 32), strict=True))
     words = [machine_io.verity_word(name, root, 7) for name, root in roots.items()]
-    found = machine_io.verity_roots(" ".join(["quiet", *words]) + "\n")
-    assert found == {name: f"sha256:{root}" for name, root in roots.items()}
+    read_roots = machine_io.verity_roots(" ".join(["quiet", *words]) + "\n")
+    assert read_roots == {name: f"sha256:{root}" for name, root in roots.items()}
     with pytest.raises(EvidenceError, match="once each"):
         machine_io.verity_roots(" ".join([*words, words[0]]))
 

@@ -138,8 +138,8 @@ def test_tensors_must_touch() -> None:
         tensors = {"a": entry("U8", [4], 0, 4), "b": entry("U8", [4], begin, end)}
         with pytest.raises(EvidenceError) as caught:
             parsed(tensors, 9)
-        said = f"tensor 'b' begins at {begin}, the one before it ends at 4"
-        assert caught.value.message == said
+        message = f"tensor 'b' begins at {begin}, the one before it ends at 4"
+        assert caught.value.message == message
 
 
 def test_a_long_name_is_cut() -> None:

@@ -65,9 +65,9 @@ def good() -> Statement:
 
 
 @given(STATEMENT)
-def test_what_is_written_is_read(made: Statement) -> None:
-    data = emit(made)
-    assert parse(data) == made
+def test_what_is_written_is_read(valid: Statement) -> None:
+    data = emit(valid)
+    assert parse(data) == valid
     assert emit(parse(data)) == data
 
 
@@ -101,13 +101,13 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def definition(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = document["predicate"]["buildDefinition"]
-    return found
+    section: dict[str, Any] = document["predicate"]["buildDefinition"]
+    return section
 
 
 def details(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = document["predicate"]["runDetails"]
-    return found
+    section: dict[str, Any] = document["predicate"]["runDetails"]
+    return section
 
 
 def metadata(key: str, value: object) -> Change:
@@ -119,8 +119,8 @@ def external(key: str, value: object) -> Change:
 
 
 def subject(*entries: tuple[str, str]) -> Change:
-    made = [{"name": name, "digest": {kind: "0" * 64}} for name, kind in entries]
-    return lambda d: d.update(subject=made)
+    subjects = [{"name": name, "digest": {kind: "0" * 64}} for name, kind in entries]
+    return lambda d: d.update(subject=subjects)
 
 
 MODEL, LAST = ("model", "dirHash"), ("z", "dirHash")
@@ -219,7 +219,7 @@ def test_other_forms_are_refused(change: Change, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "made",
+    "unwritable",
     [
         replace(good(), nonce=bytes(31)),
         replace(good(), started="now"),
@@ -228,9 +228,9 @@ def test_other_forms_are_refused(change: Change, message: str) -> None:
         replace(good(), builder={"": of_bytes(b"")}),
     ],
 )
-def test_what_a_statement_cannot_hold(made: Statement) -> None:
+def test_what_a_statement_cannot_hold(unwritable: Statement) -> None:
     with pytest.raises(EvidenceError):
-        emit(made)
+        emit(unwritable)
 
 
 def test_a_statement_too_large() -> None:

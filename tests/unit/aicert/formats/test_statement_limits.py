@@ -34,7 +34,7 @@ def where(path: Path) -> str:
     return "statement" + "".join(f"[{key}]" if type(key) is int else f".{key}" for key in path)
 
 
-def said(path: Path, change: Callable[[Any], Any]) -> str | None:
+def refusal_of(path: Path, change: Callable[[Any], Any]) -> str | None:
     """What `parse` says of a statement whose value at `path` is changed; None if it is read."""
     document = json.loads(emit(good()))
     place: Any = document
@@ -55,20 +55,20 @@ def refusal(data: bytes) -> str | None:
 @pytest.mark.parametrize(("path", "limit"), TEXTS, ids=[where(path) for path, _ in TEXTS])
 def test_a_text_is_as_long_as_its_limit_at_most(path: Path, limit: int) -> None:
     wanted = f"{where(path)} is longer than {limit} characters"
-    assert said(path, lambda _: "a" * (limit + 1)) == wanted
-    assert "longer" not in (said(path, lambda _: "a" * limit) or "")
+    assert refusal_of(path, lambda _: "a" * (limit + 1)) == wanted
+    assert "longer" not in (refusal_of(path, lambda _: "a" * limit) or "")
 
 
 def test_lists_have_their_limits_too() -> None:
     entry = {"digest": {"sha256": "00" * 32}}
     path: Path = (*BUILDER, "builderDependencies")
     many = [entry | {"name": f"n{number:02}"} for number in range(21)]
-    assert said(path, lambda _: many[:20]) is None
-    assert said(path, lambda _: many) == f"{where(path)} has more than 20 items"
+    assert refusal_of(path, lambda _: many[:20]) is None
+    assert refusal_of(path, lambda _: many) == f"{where(path)} has more than 20 items"
     path = ("predicate", "runDetails", "byproducts")
-    assert said(path, lambda two: [*two, two[0]]) == f"{where(path)} has more than 2 items"
+    assert refusal_of(path, lambda two: [*two, two[0]]) == f"{where(path)} has more than 2 items"
     two = "statement: expected two byproducts, run report and training log"
-    assert said(path, lambda two: two[:1]) == two
+    assert refusal_of(path, lambda two: two[:1]) == two
 
 
 def test_what_is_no_statement() -> None:
@@ -80,25 +80,25 @@ def test_what_is_no_statement() -> None:
 def test_lists_of_digests_are_sorted_and_say_each_name_once() -> None:
     path = (*BUILDER, "builderDependencies")
     wrong = "statement: builderDependencies is not sorted, or has a name twice"
-    assert said(path, lambda two: two[::-1]) == wrong
-    assert said(path, lambda two: [two[0], two[0]]) == wrong
+    assert refusal_of(path, lambda two: two[::-1]) == wrong
+    assert refusal_of(path, lambda two: [two[0], two[0]]) == wrong
     named = "statement: builderDependencies has a name outside [a-z0-9-]"
-    assert said((*path, 0, "name"), lambda _: "Root") == named
+    assert refusal_of((*path, 0, "name"), lambda _: "Root") == named
 
 
 def test_a_digest_is_exactly_one() -> None:
     path = ("subject", 0, "digest")
     wanted = f"{where(path)}: expected exactly one digest"
-    assert said(path, lambda one: one | {"sha256": "00" * 32}) == wanted
-    assert said(path, lambda _: {}) == wanted
+    assert refusal_of(path, lambda one: one | {"sha256": "00" * 32}) == wanted
+    assert refusal_of(path, lambda _: {}) == wanted
 
 
 def test_nonce_and_times_have_their_form() -> None:
     nonce = "statement: invocationId is not 64 hexadecimal digits"
-    assert said((*METADATA, "invocationId"), lambda text: text[:-1] + "G") == nonce
+    assert refusal_of((*METADATA, "invocationId"), lambda text: text[:-1] + "G") == nonce
     for key in ("startedOn", "finishedOn"):
         wanted = f"statement: {key} is not a UTC time like 2026-08-21T09:14:07Z"
-        assert said((*METADATA, key), lambda text: text.replace("Z", "z")) == wanted
+        assert refusal_of((*METADATA, key), lambda text: text.replace("Z", "z")) == wanted
 
 
 def test_subjects_belong_to_declared_outputs_once() -> None:
@@ -106,17 +106,19 @@ def test_subjects_belong_to_declared_outputs_once() -> None:
         return f"statement: subject '{name}' is "
 
     first = ("subject", 0, "name")
-    assert said(first, lambda _: "other") == subject("other") + "under no declared output"
-    assert said(first, lambda _: "model/x") == subject("model/x") + "repeated or is not a file"
+    assert refusal_of(first, lambda _: "other") == subject("other") + "under no declared output"
+    assert (
+        refusal_of(first, lambda _: "model/x") == subject("model/x") + "repeated or is not a file"
+    )
     listed = ("subject",)
-    twice = said(listed, lambda every: [every[0], *every])
+    twice = refusal_of(listed, lambda every: [every[0], *every])
     assert twice == subject("model") + "repeated or is not a directory"
-    twice = said(listed, lambda every: [every[1], *every])
+    twice = refusal_of(listed, lambda every: [every[1], *every])
     assert twice == subject("model/a.json") + "repeated or is not a file"
     left = "statement: an output has no dirHash among the subjects"
-    assert said(listed, lambda every: every[1:]) == left
+    assert refusal_of(listed, lambda every: every[1:]) == left
     unsorted = "statement: outputs are not sorted names"
     declared = (*EXTERNAL, "outputs")
-    assert said(declared, lambda _: ["z", "model"]) == unsorted
-    assert said(declared, lambda _: ["model", "model", "z"]) == unsorted
-    assert said(declared, lambda _: ["model", "Z"]) == unsorted
+    assert refusal_of(declared, lambda _: ["z", "model"]) == unsorted
+    assert refusal_of(declared, lambda _: ["model", "model", "z"]) == unsorted
+    assert refusal_of(declared, lambda _: ["model", "Z"]) == unsorted

@@ -98,8 +98,8 @@ def test_what_is_refused(data: bytes, message: str) -> None:
     ],
 )
 def test_what_is_read(data: bytes, value: object) -> None:
-    found = read(data)
-    assert value is None or found == value
+    parsed = read(data)
+    assert value is None or parsed == value
 
 
 def test_what_somebody_else_signed_may_be_deep_but_not_for_python() -> None:

@@ -63,11 +63,11 @@ def test_what_is_no_counters_reading_is_refused(data: bytes, message: str) -> No
 def test_certification_is_read_field_by_field() -> None:
     name = tpm_forge.name_of(PUBLIC)
     body = tpm_forge.certify_body(name, b"\x00\x0b" + bytes(32))
-    said = tpm.parse_certification(
+    certification = tpm.parse_certification(
         tpm_forge.attest(body=body, kind=tpm_forge.CERTIFY, extra=b"n", safe=0)
     )
-    assert (said.name, said.qualified_name[:2]) == (name, b"\x00\x0b")
-    assert not said.clock.safe
+    assert (certification.name, certification.qualified_name[:2]) == (name, b"\x00\x0b")
+    assert not certification.clock.safe
 
 
 @pytest.mark.parametrize("length", range(len(QUOTE)))

@@ -70,14 +70,14 @@ SHAPES: dict[str, tuple[Parse, str, tuple[Piece, ...]]] = {
 
 def built(pieces: tuple[Piece, ...], longer: str | None = None) -> bytes:
     """Every field is as long as it may be, but for one that has an octet more."""
-    made = b""
+    data = b""
     for piece in pieces:
         if isinstance(piece, bytes):
-            made += piece
+            data += piece
         else:
             size = piece[1] + (piece[0] == longer)
-            made += u16(size) + b"\x05" * size
-    return made
+            data += u16(size) + b"\x05" * size
+    return data
 
 
 FIELDS = [
@@ -100,8 +100,8 @@ def test_every_field_may_be_as_long_as_its_limit(shape: str) -> None:
 @pytest.mark.parametrize(("shape", "field", "limit"), FIELDS)
 def test_no_field_may_be_longer(shape: str, field: str, limit: int) -> None:
     parse, what, pieces = SHAPES[shape]
-    said = f"{what}: {field} has {limit + 1} bytes, more than {limit}"
-    assert refusal(parse, built(pieces, field)) == said
+    message = f"{what}: {field} has {limit + 1} bytes, more than {limit}"
+    assert refusal(parse, built(pieces, field)) == message
 
 
 def refusal(parse: Parse, data: bytes) -> str:
@@ -158,9 +158,11 @@ WRONG: list[tuple[Parse, bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("parse", "data", "said"), WRONG, ids=[said for _, _, said in WRONG])
-def test_a_wrong_value_is_named(parse: Parse, data: bytes, said: str) -> None:
-    assert refusal(parse, data) == said
+@pytest.mark.parametrize(
+    ("parse", "data", "message"), WRONG, ids=[message for _, _, message in WRONG]
+)
+def test_a_wrong_value_is_named(parse: Parse, data: bytes, message: str) -> None:
+    assert refusal(parse, data) == message
 
 
 def test_a_selection_of_four_octets_ends_at_register_31() -> None:
@@ -185,8 +187,8 @@ def test_a_public_area_is_read_whole() -> None:
 def test_what_a_quote_binds_has_its_sizes() -> None:
     with pytest.raises(EvidenceError) as refused:
         tpm.quote_extra_data(bytes(32), bytes(33), b"")
-    said = "a quote binds a nonce of 32 bytes and a run key Name of 34"
-    assert refused.value.message == said
+    message = "a quote binds a nonce of 32 bytes and a run key Name of 34"
+    assert refused.value.message == message
 
 
 def test_a_time_without_a_zone_is_no_time() -> None:

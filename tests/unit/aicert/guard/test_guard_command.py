@@ -60,17 +60,17 @@ def test_the_interpreter_of_a_script_is_found(
 ) -> None:
     (tmp_path / "python3").symlink_to(sys.executable)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    for text, found in (
+    for text, interpreter in (
         ("#!/opt/bin/python3.11 -I\n", "/opt/bin/python3.11"),
         ("#!/usr/bin/env python3\n", str(tmp_path / "python3")),
         ("#!/bin/sh\n'''exec' \"/a b/bin/python\" \"$0\" \"$@\"\n' '''\n", "/a b/bin/python"),
         ("#!/bin/sh\n'''exec' /a/bin/python \"$0\" \"$@\"\n' '''\n", "/a/bin/python"),
     ):
-        assert command._interpreter(script(tmp_path, text)) == found
+        assert command._interpreter(script(tmp_path, text)) == interpreter
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("#!/bin/sh\n", "is no Python program that can be recognised"),
         ("#!/usr/bin/env no-such-python\n", "is no Python program that can be recognised"),
@@ -80,15 +80,15 @@ def test_the_interpreter_of_a_script_is_found(
     ],
 )
 def test_what_would_not_be_guarded_is_not_started(
-    policy: Path, tmp_path: Path, capsys: Captured, text: str, said: str
+    policy: Path, tmp_path: Path, capsys: Captured, text: str, message: str
 ) -> None:
     code = main(["guard", "--policy", str(policy), "--", script(tmp_path, text)])
     assert code in (2, 3)
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_wrong_command_lines(policy: Path, capsys: Captured) -> None:
-    for words, said in (
+    for words, message in (
         (["guard"], "a guard needs a policy"),
         (["guard", "--policy", str(policy)], "no command"),
         (["guard", "--policy", str(policy), "--", "no-such-program"], "no program"),
@@ -96,7 +96,7 @@ def test_wrong_command_lines(policy: Path, capsys: Captured) -> None:
         (["guard", "--policy", str(policy), "--", sys.executable, "x.py"], "no aicert-guard.pth"),
     ):
         assert main(words) == 3
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 class BecameError(Exception):

@@ -48,7 +48,7 @@ def test_the_default_refuses(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "neither a [[signer]] nor a [certificate]"),
         ("x = ", "not TOML"),
@@ -69,10 +69,10 @@ def test_the_default_refuses(folder: Path) -> None:
         ("[certificate]\nother = 1\n", "unknown key 'other'"),
     ],
 )
-def test_what_is_no_policy_is_refused(folder: Path, text: str, said: str) -> None:
+def test_what_is_no_policy_is_refused(folder: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load_policy(written(folder, text))
-    assert said in raised.value.message
+    assert message in raised.value.message
 
 
 def test_a_policy_that_is_not_there(tmp_path: Path) -> None:

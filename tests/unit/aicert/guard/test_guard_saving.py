@@ -136,14 +136,14 @@ def test_the_key_is_read_at_the_start(
     tmp_path: Path, keys: Pair, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "guard.toml"
-    for sign, said in (
+    for sign, message in (
         ('key = "absent.pem"', "there is no key"),
         ('key = ""', "there is no key"),
         ('key = "k.pem"\nother = 1', "unknown key 'other'"),
         ('key = "k.pem"\npassword-env = "SECRET_OF_K"', "there is no environment variable"),
     ):
         place.write_text(f'[[signer]]\nkey = "k.pub"\n[sign]\n{sign}\n')
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             Guard(load_policy(place))
     locked = tmp_path / "locked.pem"
     locked.write_bytes(

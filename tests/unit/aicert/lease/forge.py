@@ -38,7 +38,7 @@ def receipt(
 ) -> Receipt:  # fmt: skip
     """What a TPM with that key would say of a counter."""
     name = tpm_policy.counter_name(index)
-    made = tpm_forge.attest(
+    attested = tpm_forge.attest(
         **{
             "body": tpm_forge.counter_body(name, value),
             "kind": tpm_forge.NV,
@@ -47,4 +47,4 @@ def receipt(
             **attest,
         }
     )
-    return Receipt(body=body, attest=made, signature=tpm_forge.sign(key, made))
+    return Receipt(body=body, attest=attested, signature=tpm_forge.sign(key, attested))

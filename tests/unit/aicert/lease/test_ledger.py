@@ -117,10 +117,10 @@ def test_ledger_successor_takes_receipts_in_their_order_only(order: list[int]) -
     """Replayed, dropped, reordered: whatever comes, what was taken is a beginning of the story."""
     ledger, sent = opened(), []
     for value, usage in STORY:
-        said = heartbeat(seq=ledger.seq + 1, previous=ledger.head, usage=usage)
-        body = receipts.emit_heartbeat(said)
-        sent.append((body, said, reading(body, value)))
-        ledger = ledgers.after(ledger, body, said, sent[-1][2], NONCE)
+        message = heartbeat(seq=ledger.seq + 1, previous=ledger.head, usage=usage)
+        body = receipts.emit_heartbeat(message)
+        sent.append((body, message, reading(body, value)))
+        ledger = ledgers.after(ledger, body, message, sent[-1][2], NONCE)
     ledger, taken, refused = opened(), [], set()
     for place in order:
         try:

@@ -31,9 +31,9 @@ def issued(**changes: Any) -> licence.Licence:
 
 
 def test_what_is_issued_is_read_back_and_verified() -> None:
-    made = issued()
-    read = licence.parse(licence.emit(made))
-    assert read == made
+    granted = issued()
+    read = licence.parse(licence.emit(granted))
+    assert read == granted
     assert licence.verify(read, PUBLIC, VALUES) == licence.policy_digest(BOUNDS, VALUES)
 
 
@@ -43,11 +43,11 @@ def test_a_licence_is_small() -> None:
 
 def test_a_licence_for_a_machine_that_measures_nothing() -> None:
     zero = dict.fromkeys(licence.FIRMWARE_PCRS, ZERO)
-    made = issued(image=None, firmware=zero)
-    assert b"image none\n" in licence.emit(made)
-    licence.verify(made, PUBLIC, dict.fromkeys(licence.LICENCE_PCRS, ZERO))
+    granted = issued(image=None, firmware=zero)
+    assert b"image none\n" in licence.emit(granted)
+    licence.verify(granted, PUBLIC, dict.fromkeys(licence.LICENCE_PCRS, ZERO))
     with pytest.raises(EvidenceError, match="not signed by this custodian"):
-        licence.verify(made, PUBLIC, VALUES)
+        licence.verify(granted, PUBLIC, VALUES)
 
 
 @pytest.mark.parametrize(

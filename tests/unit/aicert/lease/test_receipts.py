@@ -22,10 +22,10 @@ def test_a_heartbeat_is_read_back() -> None:
 
 
 def test_a_receipt_is_read_back_and_verified() -> None:
-    made = receipt(BODY, 812, clock=5, reset=3)
-    line = receipts.emit(made)
-    assert receipts.parse(line) == made
-    reading = receipts.verify(made, KEY, licence.METER_INDEX)
+    original = receipt(BODY, 812, clock=5, reset=3)
+    line = receipts.emit(original)
+    assert receipts.parse(line) == original
+    reading = receipts.verify(original, KEY, licence.METER_INDEX)
     assert (reading.value, reading.clock.clock, reading.clock.reset_count) == (812, 5, 3)
 
 
@@ -87,12 +87,12 @@ def test_an_edited_receipt_is_refused_by_its_check(changed: Receipt, check: str)
 
 @given(st.data())
 def test_no_byte_of_a_receipt_can_be_changed(data: st.DataObject) -> None:
-    made = receipt(BODY)
+    original = receipt(BODY)
     part = data.draw(st.sampled_from(("body", "attest", "signature")))
-    old = getattr(made, part)
+    old = getattr(original, part)
     at = data.draw(st.integers(0, len(old) - 1))
     new = data.draw(st.integers(0, 255).filter(lambda value: value != old[at]))
-    changed = replace(made, **{part: old[:at] + bytes([new]) + old[at + 1 :]})
+    changed = replace(original, **{part: old[:at] + bytes([new]) + old[at + 1 :]})
     with pytest.raises(EvidenceError, match=r"^receipt\."):
         receipts.verify(changed, KEY, licence.METER_INDEX)
 

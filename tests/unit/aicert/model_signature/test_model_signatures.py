@@ -22,7 +22,7 @@ from aicert.model_signature import writer
 from aicert.signing import sign
 from aicert.signing.keys import key_signer, load_signer
 from aicert.signing.verify import NOTHING, SignatureResult
-from tests.unit.signing_keys import Pair, Said, pair
+from tests.unit.signing_keys import Pair, Printed, pair
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def check(model: Path, keys: Pair, *more: object) -> int:
     return run("verify-signature", model, "--key", keys.pub, *more)
 
 
-def test_signing_is_canonical_and_verifies(model: Path, keys: Pair, said: Said) -> None:
+def test_signing_is_canonical_and_verifies(model: Path, keys: Pair, printed: Printed) -> None:
     assert run("sign", model, "--key", keys.key) == 0
     document = json.loads((model / "model.sig").read_bytes())
     payload = base64.b64decode(document["dsseEnvelope"]["payload"])
@@ -68,13 +68,13 @@ def test_signing_is_canonical_and_verifies(model: Path, keys: Pair, said: Said) 
     }
     hint = document["verificationMaterial"]["publicKey"]["hint"]
     assert hint == hashlib.sha256(keys.pub.read_bytes()).hexdigest()
-    said()
+    printed()
     assert check(model, keys) == 0
-    assert "PASSED    signed by the signer you named" in said()[0]
+    assert "PASSED    signed by the signer you named" in printed()[0]
     assert check(model, keys, "--format", "json") == 0
-    told = json.loads(said()[0])
-    assert told["verdict"] == "passed"
-    assert [entry["verdict"] for entry in told["checks"]] == ["ok"] * 4
+    result = json.loads(printed()[0])
+    assert result["verdict"] == "passed"
+    assert [entry["verdict"] for entry in result["checks"]] == ["ok"] * 4
 
 
 @pytest.mark.parametrize(
@@ -88,25 +88,25 @@ def test_signing_is_canonical_and_verifies(model: Path, keys: Pair, said: Said) 
     ],
 )
 def test_other_files_fail(
-    model: Path, keys: Pair, said: Said, change: Callable[[Path], object], shown: str
+    model: Path, keys: Pair, printed: Printed, change: Callable[[Path], object], shown: str
 ) -> None:
     run("sign", model, "--key", keys.key)
     change(model)
-    said()
+    printed()
     assert check(model, keys) == 1
-    assert shown in said()[0]
+    assert shown in printed()[0]
 
 
-def test_what_is_left_out_is_printed_by_both(model: Path, keys: Pair, said: Said) -> None:
+def test_what_is_left_out_is_printed_by_both(model: Path, keys: Pair, printed: Printed) -> None:
     (model / ".git").mkdir()
     (model / ".git" / "HEAD").write_bytes(b"x")
     (model / "notes").mkdir()
     assert run("sign", model, "--key", keys.key, "--ignore", "notes/") == 0
-    out, _ = said()
+    out, _ = printed()
     assert "left out  .git\n" in out
     assert "left out  notes\n" in out
     assert check(model, keys) == 0
-    assert "present, not signed: notes" in said()[0]
+    assert "present, not signed: notes" in printed()[0]
     assert run("sign", model, "--key", keys.key, "--ignore", "../x") == 3
 
 
@@ -134,12 +134,12 @@ def empty(model: Path) -> None:
     ],
 )
 def test_what_cannot_be_signed_is_an_error(
-    model: Path, keys: Pair, said: Said, spoil: Callable[[Path], object]
+    model: Path, keys: Pair, printed: Printed, spoil: Callable[[Path], object]
 ) -> None:
     spoil(model)
     assert run("sign", model, "--key", keys.key) == 2
     assert not (model / "model.sig").exists()
-    assert said()[1].startswith("error: ")
+    assert printed()[1].startswith("error: ")
 
 
 def test_a_model_without_files_is_none_to_the_machine_either() -> None:
@@ -210,16 +210,16 @@ def resource(name: str, algorithm: str = "sha256", digest: str = "00" * 32) -> d
     ],
 )
 def test_a_signed_statement_that_is_not_sound_fails(
-    model: Path, keys: Pair, said: Said, changes: dict[str, object]
+    model: Path, keys: Pair, printed: Printed, changes: dict[str, object]
 ) -> None:
     assert check(model, keys, "--signature", forged(keys, model, **changes)) == 1
-    assert "FAILED  manifest.form" in said()[0]
+    assert "FAILED  manifest.form" in printed()[0]
 
 
-def test_nothing_is_signed_and_left_out_at_once(model: Path, keys: Pair, said: Said) -> None:
+def test_nothing_is_signed_and_left_out_at_once(model: Path, keys: Pair, printed: Printed) -> None:
     signature = forged(keys, model, serialization={"ignore_paths": ["weights"]})
     assert check(model, keys, "--signature", signature) == 1
-    assert "both signed and left out: 'weights'" in said()[0]
+    assert "both signed and left out: 'weights'" in printed()[0]
 
 
 @pytest.mark.parametrize(
@@ -261,43 +261,45 @@ def test_no_signature_file_no_verdict(model: Path, keys: Pair, tmp_path: Path, d
     assert check(tmp_path / "nowhere", keys) == 2
 
 
-def test_another_key_fails(model: Path, keys: Pair, tmp_path: Path, said: Said) -> None:
+def test_another_key_fails(model: Path, keys: Pair, tmp_path: Path, printed: Printed) -> None:
     run("sign", model, "--key", keys.key)
     other = pair(tmp_path, "other")
     assert check(model, other) == 1
-    assert "signed by a different key" in said()[0]
+    assert "signed by a different key" in printed()[0]
     document = json.loads((model / "model.sig").read_bytes())
     document["verificationMaterial"]["publicKey"]["hint"] = hashlib.sha256(
         other.pub.read_bytes()
     ).hexdigest()
     (model / "model.sig").write_text(json.dumps(document))
     assert check(model, other) == 1
-    assert "FAILED  signature.valid" in said()[0]
+    assert "FAILED  signature.valid" in printed()[0]
 
 
-def test_a_wrong_command_line_is_3(model: Path, keys: Pair, tmp_path: Path, said: Said) -> None:
+def test_a_wrong_command_line_is_3(
+    model: Path, keys: Pair, tmp_path: Path, printed: Printed
+) -> None:
     run("sign", model, "--key", keys.key)
     assert run("verify-signature", model) == 3
     assert check(model, keys, "--certificate-chain", keys.pub) == 3
     assert run("verify-signature", model, "--key", keys.key) == 3
-    assert f"hint: openssl pkey -in {keys.key} -pubout -out key.pub" in said()[1]
+    assert f"hint: openssl pkey -in {keys.key} -pubout -out key.pub" in printed()[1]
     assert run("verify-signature", model, "--key", tmp_path / "none") == 3
     assert run("verify-signature", model, "--key", model / "model.sig") == 3
-    assert "is not a public key" in said()[1]
+    assert "is not a public key" in printed()[1]
     assert run("sign", model, "--key", keys.pub) == 3
-    assert "is a public key: the private one signs\nhint: --key key.pem" in said()[1]
+    assert "is a public key: the private one signs\nhint: --key key.pem" in printed()[1]
     assert run("sign", model, "--key", keys.key, "--certificate-chain", keys.pub) == 3
     verify = ("verify-signature", model, "--certificate-chain", keys.pub)
     assert run(*verify, "--at", "yesterday") == 3
-    assert "not a time with a zone" in said()[1]
+    assert "not a time with a zone" in printed()[1]
 
 
-def test_one_file_can_be_verified_alone(model: Path, keys: Pair, said: Said) -> None:
+def test_one_file_can_be_verified_alone(model: Path, keys: Pair, printed: Printed) -> None:
     run("sign", model, "--key", keys.key)
     (model / "weights").unlink()
-    said()
+    printed()
     assert check(model, keys, "--only", "a", "--only", "sub/b") == 0
-    assert "2 of 3 files" in said()[0]
+    assert "2 of 3 files" in printed()[0]
     assert check(model, keys, "--only", "weights") == 1
     assert check(model, keys, "--only", "nothing") == 1
     (model / "a").write_bytes(b"b")
@@ -321,7 +323,7 @@ def test_signing_again_reads_only_what_changed(
 
 
 def test_digests_from_elsewhere_are_signed_unread(
-    model: Path, keys: Pair, tmp_path: Path, said: Said
+    model: Path, keys: Pair, tmp_path: Path, printed: Printed
 ) -> None:
     known = tmp_path / "model.sha256"
     known.write_bytes(listing(read_tree(model)))
@@ -363,7 +365,7 @@ def test_the_subject_digest_covers_no_names_and_ours_does() -> None:
 
 
 def test_a_renamed_model_is_refused_though_its_subject_digest_is_the_same(
-    model: Path, keys: Pair, said: Said
+    model: Path, keys: Pair, printed: Printed
 ) -> None:
     run("sign", model, "--key", keys.key)
     before = subject(model)

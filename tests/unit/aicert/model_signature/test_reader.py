@@ -71,19 +71,19 @@ def test_a_bundle_is_of_a_version_that_is_read() -> None:
 
 def test_a_certificate_alone_is_a_chain_of_one() -> None:
     raw = {"rawBytes": base64.b64encode(b"der").decode()}
-    found = reader.parse(bundle(verificationMaterial={"certificate": raw}))
-    assert (found.certificates, found.hint, found.keyless) == ((b"der",), None, False)
-    found = reader.parse(
+    parsed = reader.parse(bundle(verificationMaterial={"certificate": raw}))
+    assert (parsed.certificates, parsed.hint, parsed.keyless) == ((b"der",), None, False)
+    parsed = reader.parse(
         bundle(verificationMaterial={"certificate": raw, "tlogEntries": [{}]}),
     )
-    assert found.keyless
+    assert parsed.keyless
 
 
 def test_what_other_signers_followed_is_noted() -> None:
     resource = {"name": "a", "algorithm": "sha256", "digest": HEX}
     digest = writer.subject_digest([HEX])
-    found = reader.read_manifest(signed([resource], digest, allow_symlinks=True))
-    assert found.notes == (
+    manifest = reader.read_manifest(signed([resource], digest, allow_symlinks=True))
+    assert manifest.notes == (
         "the signer followed symbolic links; here every file must be a regular one",
     )
     assert reader.read_manifest(signed([resource], digest, allow_symlinks=False)).notes == ()
@@ -132,13 +132,13 @@ def test_a_statement_without_files_is_refused_in_each_format() -> None:
 
 def test_an_old_statement_says_nothing_of_files_left_out() -> None:
     data = statement(reader.OLD_PREDICATE, [{"name": "a", "digest": {"sha256": HEX}}])
-    found = reader.read_manifest(data)
-    assert (found.name, found.algorithm, dict(found.files)) == ("", "sha256", {"a": HEX})
-    assert [note.partition(",")[0] for note in found.notes] == [
+    manifest = reader.read_manifest(data)
+    assert (manifest.name, manifest.algorithm, dict(manifest.files)) == ("", "sha256", {"a": HEX})
+    assert [note.partition(",")[0] for note in manifest.notes] == [
         "the format is that of model_signing 0.2"
     ]
 
 
 def test_a_bundle_without_any_key_names_nobody() -> None:
-    found = reader.parse(bundle(verificationMaterial={}))
-    assert (found.hint, found.certificates, found.keyless) == (None, (), False)
+    parsed = reader.parse(bundle(verificationMaterial={}))
+    assert (parsed.hint, parsed.certificates, parsed.keyless) == (None, (), False)

@@ -12,7 +12,7 @@ from aicert.files.tree import read_tree
 from aicert.formats.listing import listing
 from aicert.model_signature.reader import MAX_BYTES
 from tests.unit.aicert.model_signature.test_model_signatures import check, run
-from tests.unit.signing_keys import Pair, Said
+from tests.unit.signing_keys import Pair, Printed
 
 OTHERS = 65534
 
@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_a_folder_behind_a_link_is_the_one_that_the_system_opens(
-    tmp_path: Path, model: Path, keys: Pair, said: Said
+    tmp_path: Path, model: Path, keys: Pair, printed: Printed
 ) -> None:
     assert run("sign", model, "--key", keys.key) == 0
     other = tmp_path / "other" / "model"
@@ -38,7 +38,7 @@ def test_a_folder_behind_a_link_is_the_one_that_the_system_opens(
     named = f"{tmp_path}/link/../model"
     assert Path(named, "weights").read_bytes() == b"evil"
     assert run("verify-signature", named, "--key", keys.pub) == 1
-    assert "changed   weights" in said()[0]
+    assert "changed   weights" in printed()[0]
     assert run("sign", named, "--key", keys.key) == 0
     assert check(other, keys) == 0
     # Below it, the folder itself is no link.
@@ -48,7 +48,7 @@ def test_a_folder_behind_a_link_is_the_one_that_the_system_opens(
 
 
 def test_no_name_is_no_folder(
-    model: Path, keys: Pair, said: Said, monkeypatch: pytest.MonkeyPatch
+    model: Path, keys: Pair, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("sign", model, "--key", keys.key) == 0
     monkeypatch.chdir(model)
@@ -56,18 +56,18 @@ def test_no_name_is_no_folder(
     assert run("sign", "", "--key", keys.key) == 3
     assert run("sign", ".", "--key", keys.key, "--signature", "") == 3
     assert run("sign", ".", "--key", keys.key, "--cache", "") == 3
-    assert "error: a path is empty" in said()[1]
+    assert "error: a path is empty" in printed()[1]
     assert run("verify-signature", ".", "--key", keys.pub) == 0
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda place: place.symlink_to("/dev/zero")])
 def test_a_signature_in_the_folder_is_a_regular_file(
-    model: Path, keys: Pair, said: Said, make: Callable[[Path], None]
+    model: Path, keys: Pair, printed: Printed, make: Callable[[Path], None]
 ) -> None:
     make(model / "model.sig")
     assert check(model, keys) == 2
     assert check(model, keys, "--signature", model / "model.sig") == 2
-    assert "is not a regular file" in said()[1]
+    assert "is not a regular file" in printed()[1]
 
 
 def test_a_signature_takes_the_place_of_nothing_that_it_covers(model: Path, keys: Pair) -> None:
@@ -78,7 +78,7 @@ def test_a_signature_takes_the_place_of_nothing_that_it_covers(model: Path, keys
 
 
 def test_what_a_listing_names_and_is_left_out_is_printed(
-    tmp_path: Path, model: Path, keys: Pair, said: Said
+    tmp_path: Path, model: Path, keys: Pair, printed: Printed
 ) -> None:
     for name in (".gitignore", "model.sig", "notes"):
         (model / name).write_bytes(b"x")
@@ -87,7 +87,7 @@ def test_what_a_listing_names_and_is_left_out_is_printed(
     known = tmp_path / "known"
     known.write_bytes(listing(read_tree(model)))
     assert run("sign", model, "--key", keys.key, "--digests", known, "--ignore", "notes") == 0
-    assert [line for line in said()[0].splitlines() if line.startswith("left out")] == [
+    assert [line for line in printed()[0].splitlines() if line.startswith("left out")] == [
         "left out  .github",
         "left out  .gitignore",
         "left out  notes",
@@ -147,57 +147,57 @@ def poisoned(tmp_path: Path, model: Path) -> Path:
     ],
 )
 def test_digests_come_from_no_cache_that_others_write(
-    model: Path, keys: Pair, said: Said, poisoned: Path, change: Callable[[Path, Path], None]
+    model: Path, keys: Pair, printed: Printed, poisoned: Path, change: Callable[[Path, Path], None]
 ) -> None:
     change(poisoned.parent, poisoned)
     assert run("sign", model, "--key", keys.key, "--cache", poisoned) == 3
-    assert "others may write" in said()[1]
+    assert "others may write" in printed()[1]
     assert not (model / "model.sig").exists()
 
 
 def test_digests_come_from_no_cache_of_somebody_else(
-    model: Path, keys: Pair, said: Said, poisoned: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, keys: Pair, printed: Printed, poisoned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if os.geteuid() == 0:
         os.chown(poisoned, OTHERS, OTHERS)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: OTHERS)
     assert run("sign", model, "--key", keys.key, "--cache", poisoned) == 3
-    assert "others may write" in said()[1]
+    assert "others may write" in printed()[1]
 
 
-def test_a_file_that_is_no_cache_is_left_alone(model: Path, keys: Pair, said: Said) -> None:
+def test_a_file_that_is_no_cache_is_left_alone(model: Path, keys: Pair, printed: Printed) -> None:
     before = keys.key.read_bytes()
     assert run("sign", model, "--key", keys.key, "--cache", keys.key) == 3
-    assert "is not a cache" in said()[1]
+    assert "is not a cache" in printed()[1]
     assert keys.key.read_bytes() == before
     assert run("sign", model, "--key", keys.key, "--cache", model) == 3
     assert run("sign", model, "--key", keys.key, "--cache", model.parent / ("x" * 300)) == 3
-    assert "cannot use" in said()[1]
+    assert "cannot use" in printed()[1]
 
 
-def test_a_cache_is_no_part_of_what_is_signed(model: Path, keys: Pair, said: Said) -> None:
+def test_a_cache_is_no_part_of_what_is_signed(model: Path, keys: Pair, printed: Printed) -> None:
     assert run("sign", model, "--key", keys.key, "--cache", model / "cache") == 3
-    assert "is inside the directory that is signed" in said()[1]
+    assert "is inside the directory that is signed" in printed()[1]
     assert run("sign", model, "--key", keys.key, "--cache", model.parent / "new" / "cache") == 0
     assert check(model, keys) == 0
 
 
 def test_a_current_directory_that_is_gone_is_said_in_words(
-    tmp_path: Path, model: Path, keys: Pair, said: Said, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: Path, keys: Pair, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert run("verify-signature", "model", "--key", keys.pub) == 2
-    assert "error: the current directory no longer exists" in said()[1]
+    assert "error: the current directory no longer exists" in printed()[1]
     assert run("sign", model, "--key", keys.key) == 0
     assert check(model, keys) == 0
 
 
 def test_a_signature_that_is_named_replaces_a_signature_or_nothing(
-    tmp_path: Path, model: Path, keys: Pair, said: Said
+    tmp_path: Path, model: Path, keys: Pair, printed: Printed
 ) -> None:
     secret = keys.key.read_bytes()
     (tmp_path / "null").symlink_to("/dev/null")
@@ -206,7 +206,7 @@ def test_a_signature_that_is_named_replaces_a_signature_or_nothing(
         file.truncate(MAX_BYTES + 1)
     for place in (keys.key, model / "weights", tmp_path / "null", large):
         assert run("sign", model, "--key", keys.key, "--signature", place) == 3
-        assert "already exists and is not a signature" in said()[1]
+        assert "already exists and is not a signature" in printed()[1]
     assert keys.key.read_bytes() == secret
     assert (model / "weights").read_bytes() == b"w"
     assert (tmp_path / "null").is_symlink()

@@ -126,9 +126,9 @@ def measured(model: Path, key: str | None) -> tuple[LockedInput, measure.Measure
     config_file = model.parent / "c.yml"
     config_file.write_bytes(b"")
     locked = LockedInput(name="config", source="path:c", uri="path:c", size=0, digest=of_bytes(b""))
-    made = Lockfile(run="r", trainer="axolotl", outputs=("m",), inputs=(locked, item))
+    locked_run = Lockfile(run="r", trainer="axolotl", outputs=("m",), inputs=(locked, item))
     paths = {"model": model, "config": config_file}
-    return item, measure.measure(made, paths, lambda _: None)[1]
+    return item, measure.measure(locked_run, paths, lambda _: None)[1]
 
 
 def test_the_machine_refuses_what_the_locked_key_did_not_sign(

@@ -58,10 +58,10 @@ def test_people_are_shown_the_same(folder: Path, capsys: pytest.CaptureFixture[s
 def test_the_canonical_form_is_written_once(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = tmp_path / "made.jsonl"
-    command = ["records", str(folder), "--split", "test", "--canonical", str(made)]
+    canonical = tmp_path / "made.jsonl"
+    command = ["records", str(folder), "--split", "test", "--canonical", str(canonical)]
     assert main.main(command) == 0
-    assert made.read_bytes() == b'{"a":2}\n'
+    assert canonical.read_bytes() == b'{"a":2}\n'
     assert main.main(command) == 2
     assert "File exists" in capsys.readouterr().err
 
@@ -70,10 +70,10 @@ def test_nothing_is_left_of_rows_that_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"a":"\\ud800"}\n')
-    made = tmp_path / "made.jsonl"
-    assert main.main(["records", str(tmp_path / "a.jsonl"), "--canonical", str(made)]) == 2
+    canonical = tmp_path / "made.jsonl"
+    assert main.main(["records", str(tmp_path / "a.jsonl"), "--canonical", str(canonical)]) == 2
     assert "'a.jsonl', row 1: a string has half a surrogate pair" in capsys.readouterr().err
-    assert not made.exists()
+    assert not canonical.exists()
 
 
 @pytest.mark.parametrize(

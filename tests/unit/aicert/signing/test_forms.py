@@ -12,7 +12,7 @@ from aicert.cli.main import main
 from aicert.signing.forms import Form
 from aicert.signing.keys import load_signer
 from aicert.signing.sign import sign
-from tests.unit.signing_keys import Pair, Said, pair
+from tests.unit.signing_keys import Pair, Printed, pair
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
     return lambda: tuple(capsys.readouterr())  # type: ignore[return-value]
 
 
@@ -43,10 +43,10 @@ def statement(model: Path) -> dict[str, Any]:
     return dict(json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"])))
 
 
-def test_files_are_signed_in_parts(model: Path, keys: Pair, said: Said) -> None:
+def test_files_are_signed_in_parts(model: Path, keys: Pair, printed: Printed) -> None:
     (model / "empty").write_bytes(b"")
     assert run("sign", model, keys.key, "--shard-size", "4") == 0
-    assert "note      empty, and not signable in parts: empty\n" in said()[0]
+    assert "note      empty, and not signable in parts: empty\n" in printed()[0]
     predicate = statement(model)["predicate"]
     names = [resource["name"] for resource in predicate["resources"]]
     assert names == ["sub/b:0:1", "weights:0:4", "weights:4:8", "weights:8:10"]
@@ -57,7 +57,7 @@ def test_files_are_signed_in_parts(model: Path, keys: Pair, said: Said) -> None:
     assert run("verify-signature", model, keys.pub) == 0
     (model / "weights").write_bytes(b"012345678x")
     assert run("verify-signature", model, keys.pub) == 1
-    assert "changed   weights" in said()[0]
+    assert "changed   weights" in printed()[0]
 
 
 def test_one_file_is_signed_in_parts(model: Path, keys: Pair) -> None:
@@ -77,44 +77,46 @@ def test_one_file_is_signed_in_parts(model: Path, keys: Pair) -> None:
     ],
 )
 def test_forms_that_do_not_exist_are_errors(
-    model: Path, keys: Pair, said: Said, words: tuple[str, ...], message: str
+    model: Path, keys: Pair, printed: Printed, words: tuple[str, ...], message: str
 ) -> None:
     assert run("sign", model, keys.key, *words) == 3
-    assert message in said()[1]
+    assert message in printed()[1]
     assert not (model / "model.sig").exists()
 
 
 def test_more_parts_than_a_verifier_reads_are_not_signed(
-    model: Path, keys: Pair, said: Said, monkeypatch: pytest.MonkeyPatch
+    model: Path, keys: Pair, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aicert.signing.forms.MAX_FILES", 10)
     assert run("sign", model, keys.key, "--shard-size", "1") == 3
-    assert "hint: --shard-size 16" in said()[1]
+    assert "hint: --shard-size 16" in printed()[1]
 
 
-def test_a_directory_of_empty_files_has_no_parts(tmp_path: Path, keys: Pair, said: Said) -> None:
+def test_a_directory_of_empty_files_has_no_parts(
+    tmp_path: Path, keys: Pair, printed: Printed
+) -> None:
     root = tmp_path / "empty"
     root.mkdir()
     (root / "a").write_bytes(b"")
     assert run("sign", root, keys.key, "--shard-size", "4") == 2
-    assert "a model without files cannot be signed" in said()[1]
+    assert "a model without files cannot be signed" in printed()[1]
 
 
 @pytest.mark.parametrize("words", [(), ("--shard-size", "4")])
 def test_a_link_within_the_directory_is_signed_as_its_file(
-    model: Path, keys: Pair, said: Said, words: tuple[str, ...]
+    model: Path, keys: Pair, printed: Printed, words: tuple[str, ...]
 ) -> None:
     (model / "link").symlink_to("sub/b")
     assert run("sign", model, keys.key, *words) == 2
     assert run("sign", model, keys.key, *words, "--allow-symlinks") == 0
     assert statement(model)["predicate"]["serialization"]["allow_symlinks"] is True
-    said()
+    printed()
     assert run("verify-signature", model, keys.pub) == 1
-    out = said()[0]
+    out = printed()[0]
     assert "refused   'link'" in out
     assert "hint: --allow-symlinks" in out
     assert run("verify-signature", model, keys.pub, "--allow-symlinks") == 0
-    out = said()[0]
+    out = printed()[0]
     assert "note    a link, read where it leads: link\n" in out
     assert "the signer followed symbolic links" not in out
     assert run("verify-signature", model, keys.pub, "--allow-symlinks", "--only", "link") == 0
@@ -125,7 +127,7 @@ def test_a_link_within_the_directory_is_signed_as_its_file(
     (model / "link").unlink()
     (model / "link").symlink_to("weights")
     assert run("verify-signature", model, keys.pub, "--allow-symlinks") == 1
-    assert "changed   link" in said()[0]
+    assert "changed   link" in printed()[0]
 
 
 @pytest.mark.parametrize("kind", ["outside", "a folder", "nothing", "itself", "a pipe"])
@@ -146,7 +148,7 @@ def test_other_links_are_refused_all_the_same(
 
 
 def test_a_link_out_of_the_directory_is_no_signed_file(
-    model: Path, tmp_path: Path, keys: Pair, said: Said
+    model: Path, tmp_path: Path, keys: Pair, printed: Printed
 ) -> None:
     (model / "link").symlink_to("sub/b")
     sign(model, load_signer(keys.key), form=Form(links=True))
@@ -154,6 +156,6 @@ def test_a_link_out_of_the_directory_is_no_signed_file(
     (model / "link").unlink()
     (model / "link").symlink_to(tmp_path / "same")
     assert run("verify-signature", model, keys.pub, "--allow-symlinks") == 1
-    out = said()[0]
+    out = printed()[0]
     assert "refused   'link'" in out
     assert "hint:" not in out

@@ -63,9 +63,9 @@ def check(root: Path, keys: Pair, place: Path, *more: str) -> int:
 
 def test_the_signature_of_a_snapshot_is_in_its_cache_too(tmp_path: Path, keys: Pair) -> None:
     root = snapshot(tmp_path)
-    made = signature(tmp_path, keys, FILES)
-    blob = root.parents[1] / "blobs" / hashlib.sha256(made.read_bytes()).hexdigest()
-    made.rename(blob)
+    signed = signature(tmp_path, keys, FILES)
+    blob = root.parents[1] / "blobs" / hashlib.sha256(signed.read_bytes()).hexdigest()
+    signed.rename(blob)
     (root / "model.sig").symlink_to(f"../../blobs/{blob.name}")
     words = ["verify-signature", str(root), "--key", str(keys.pub)]
     assert main(words) == 0
@@ -230,9 +230,9 @@ def test_an_honest_name_in_a_valid_signature_is_no_verdict(
     assert "FAILED" not in capsys.readouterr().out
     # Signing it says which rule, and what to do.
     assert main(["sign", str(root), "--key", str(keys.key)]) == 2
-    said = capsys.readouterr().err
-    assert "hint: rename it" in said
-    assert ("convmv" in said) == (name == HONEST[0])
+    printed = capsys.readouterr().err
+    assert "hint: rename it" in printed
+    assert ("convmv" in printed) == (name == HONEST[0])
 
 
 def is_plain(name: str) -> bool:

@@ -14,7 +14,7 @@ from aicert.signing import sign
 from aicert.signing.keys import load_signer
 from aicert.signing.x509_signers import certified
 from tests.unit.aicert.model_signature.test_model_signatures import run
-from tests.unit.signing_keys import DAY, NOW, Said, certificate, pair
+from tests.unit.signing_keys import DAY, NOW, Printed, certificate, pair
 
 
 @pytest.fixture
@@ -43,17 +43,17 @@ class Pki:
 
 
 def test_an_expired_certificate_fails_and_at_says_when(
-    model: Path, tmp_path: Path, said: Said
+    model: Path, tmp_path: Path, printed: Printed
 ) -> None:
     pki = Pki(tmp_path)
     pki.signs(model, pki.leaf(end=NOW - DAY))
     verify = ("verify-signature", model, "--certificate-chain", pki.anchor)
     assert run(*verify) == 1
-    assert "nothing here tells when the signature was made" in said()[0]
+    assert "nothing here tells when the signature was made" in printed()[0]
     assert run(*verify, "--at", (NOW - 2 * DAY).isoformat()) == 0
 
 
-def test_chains_that_prove_nothing_fail(model: Path, tmp_path: Path, said: Said) -> None:
+def test_chains_that_prove_nothing_fail(model: Path, tmp_path: Path, printed: Printed) -> None:
     pki = Pki(tmp_path)
     verify = ("verify-signature", model, "--certificate-chain", pki.anchor)
     stranger = pair(tmp_path, "ks")
@@ -70,7 +70,7 @@ def test_chains_that_prove_nothing_fail(model: Path, tmp_path: Path, said: Said)
     assert run(*verify) == 1
     run("sign", model, "--key", pki.own.key)
     assert run(*verify) == 1
-    assert "it was made with a bare key" in said()[0]
+    assert "it was made with a bare key" in printed()[0]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_an_issuer_that_may_name_some_only_names_no_others(
 
 
 def test_a_certificate_that_cannot_be_read_certifies_nobody(
-    model: Path, tmp_path: Path, said: Said
+    model: Path, tmp_path: Path, printed: Printed
 ) -> None:
     pki = Pki(tmp_path)
     pki.signs(model, pki.leaf())
@@ -135,14 +135,14 @@ def test_a_certificate_that_cannot_be_read_certifies_nobody(
         chain[0]["rawBytes"] = base64.b64encode(data).decode()
         signature.write_text(json.dumps(document))
         assert run("verify-signature", model, "--certificate-chain", pki.anchor) == 1, what
-        assert "no well-formed X.509 certificate" in said()[0], what
+        assert "no well-formed X.509 certificate" in printed()[0], what
 
 
 def test_a_certificate_that_cannot_be_read_is_not_sent_along(
-    model: Path, tmp_path: Path, said: Said
+    model: Path, tmp_path: Path, printed: Printed
 ) -> None:
     pki = Pki(tmp_path)
     purposes = x509.UnrecognizedExtension(x509.ExtendedKeyUsage.oid, b"\x05\x00")
     leaf = pki.leaf(purposes=(), extensions=[(purposes, False)])
     assert run("sign", model, "--key", pki.own.key, "--certificate", leaf) == 3
-    assert "is not a well-formed X.509 certificate" in said()[1]
+    assert "is not a well-formed X.509 certificate" in printed()[1]

@@ -190,8 +190,8 @@ def test_programs_are_told_what_was_signed(
     (model / "a").write_bytes(b"a")
     (model / ".gitignore").write_bytes(b"a")
     assert main(["sign", str(model), "--key", str(key.key), "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {
         "signature": str(model / "model.sig"),
         "files": 1,
         "leftOut": [".gitignore"],
@@ -228,9 +228,9 @@ def test_an_issuer_that_has_expired_is_said_to_have(tmp_path: Path) -> None:
     signer = certified(load_signer(own.key), leaf, [between])
     with pytest.raises(EvidenceError) as caught:
         trust_chain(carrying(*signer.certificates), [anchor], NOW)
-    said = caught.value.message
-    assert said.startswith("the certificate of 'leaf' is by 'middle', whose own is valid from ")
-    assert "depth" not in said
+    message = caught.value.message
+    assert message.startswith("the certificate of 'leaf' is by 'middle', whose own is valid from ")
+    assert "depth" not in message
     old = certificate(tmp_path, "old", root, ("old", root), ca=True, end=NOW - DAY)
     direct = certificate(tmp_path, "direct", own, ("old", root))
     signer = certified(load_signer(own.key), direct, [])

@@ -48,11 +48,11 @@ def hint(run: tuple[int, str, str], code: int) -> str:
 
 
 def test_no_key_yet(model: Path, tmp_path: Path, run: Run) -> None:
-    made = hint(run("sign", model, "--key", tmp_path / "none"), 3)
-    assert made == f"openssl ecparam -name prime256v1 -genkey -noout -out {tmp_path / 'none'}"
+    command = hint(run("sign", model, "--key", tmp_path / "none"), 3)
+    assert command == f"openssl ecparam -name prime256v1 -genkey -noout -out {tmp_path / 'none'}"
     run("sign", model, "--key", pair(tmp_path, "k").key)
-    made = hint(run("verify-signature", model, "--key", tmp_path / "none"), 3)
-    assert made == f"openssl pkey -in key.pem -pubout -out {tmp_path / 'none'}"
+    command = hint(run("verify-signature", model, "--key", tmp_path / "none"), 3)
+    assert command == f"openssl pkey -in key.pem -pubout -out {tmp_path / 'none'}"
     assert "hint" not in run("sign", model, "--key", tmp_path)[2]
 
 
@@ -106,9 +106,9 @@ def paste(command: str) -> None:
 
 
 def hint_command(done: tuple[int, str, str]) -> str:
-    said = hint(done, 3)
-    assert said.startswith("if it is one in DER: openssl ")
-    return said.partition(": ")[2]
+    text = hint(done, 3)
+    assert text.startswith("if it is one in DER: openssl ")
+    return text.partition(": ")[2]
 
 
 def test_a_certificate_for_a_key_and_the_other_way_round(
@@ -138,8 +138,8 @@ def test_a_certificate_that_says_nothing_of_signing(
     shutil.copy(keys.key, "key.pem")
     make = ["openssl", "req", "-x509", "-key", "key.pem", "-subj", "/CN=me", "-out", "bare.pem"]
     subprocess.run(make, check=True, capture_output=True)
-    made = hint(run("sign", model, "--key", "key.pem", "--certificate", "bare.pem"), 3)
-    paste(made)
+    command = hint(run("sign", model, "--key", "key.pem", "--certificate", "bare.pem"), 3)
+    paste(command)
     assert run("sign", model, "--key", "key.pem", "--certificate", "signer.pem")[0] == 0
     assert run("verify-signature", model, "--certificate-chain", "signer.pem")[0] == 0
 
@@ -186,8 +186,8 @@ def test_a_listing_of_another_form(
     monkeypatch.chdir(tmp_path)
     (model / "Z").write_bytes(b"")
     Path("listing.sha256").write_text(f"{'0' * 64}  ./a\n")
-    made = hint(run("sign", "model", "--key", keys.key, "--digests", "listing.sha256"), 3)
-    paste(made)
+    command = hint(run("sign", "model", "--key", keys.key, "--digests", "listing.sha256"), 3)
+    paste(command)
     code, out, _ = run("sign", "model", "--key", keys.key, "--digests", "listing.sha256")
     assert (code, out) == (0, "signed    3 files: model/model.sig\n")
     assert run("verify-signature", "model", "--key", keys.pub)[0] == 0
@@ -228,8 +228,8 @@ def test_paths_of_only(model: Path, keys: Pair, run: Run) -> None:
 
 def test_one_file_of_a_signed_model(model: Path, keys: Pair, run: Run) -> None:
     run("sign", model, "--key", keys.key)
-    said = hint(run("verify-signature", model / "a", "--key", keys.pub), 2)
-    assert said == f"aicert verify-signature {model} --only a, with your key"
+    advice = hint(run("verify-signature", model / "a", "--key", keys.pub), 2)
+    assert advice == f"aicert verify-signature {model} --only a, with your key"
     (model / "model.sig").unlink()
     assert hint(run("verify-signature", model, "--key", keys.pub), 2) == "--signature FILE"
     assert hint(run("verify-signature", model / "a", "--key", keys.pub), 2) == "--signature FILE"
@@ -239,8 +239,8 @@ def test_one_file_of_a_signed_model(model: Path, keys: Pair, run: Run) -> None:
 
 def test_a_link_to_the_model(model: Path, keys: Pair, tmp_path: Path, run: Run) -> None:
     (tmp_path / "link").symlink_to("model")
-    said = hint(run("sign", tmp_path / "link", "--key", keys.key), 2)
-    assert said == f"name the directory itself: {model}"
+    advice = hint(run("sign", tmp_path / "link", "--key", keys.key), 2)
+    assert advice == f"name the directory itself: {model}"
 
 
 def test_places_that_cannot_be_written(
@@ -307,9 +307,9 @@ def test_ctrl_c_while_signing(
 def test_a_report_as_json_is_one_document(tmp_path: Path, run: Run) -> None:
     cert, out = tmp_path / "certificate.json", tmp_path / "p.html"
     cert.write_bytes(sample())
-    code, said, err = run("report", cert, "-o", out, "--format", "json")
+    code, printed, err = run("report", cert, "-o", out, "--format", "json")
     plain, _, _ = run("verify", cert, "--format", "json")
-    assert (code, json.loads(said)["verdict"]) == (plain, "failed")
+    assert (code, json.loads(printed)["verdict"]) == (plain, "failed")
     assert err == f"\nwritten  {out}\n"
     assert run("export", tmp_path, tmp_path)[2].endswith("then MODEL_DIR\n")
 
@@ -321,10 +321,10 @@ def test_a_card_wants_its_certificate_beside_it(
     Path("my model").mkdir()
     Path("certificate.json").write_bytes(sample())
     card = ("card", "certificate.json", "my model/README.md")
-    said = run(*card)[1].splitlines()[0]
+    first_line = run(*card)[1].splitlines()[0]
     note = "note     the card names certificate.json, which is not beside it: "
-    assert said.startswith(note)
-    paste(said.removeprefix(note))
+    assert first_line.startswith(note)
+    paste(first_line.removeprefix(note))
     assert run(*card) == (0, "nothing to do: the card says so already\n", "")
     assert hint(run(*card, "--output", "none"), 3) == "--output model"
 

@@ -47,10 +47,10 @@ def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Forge]:
 
 def test_a_branch_becomes_a_commit_with_hashed_files(forge: Forge, transfer: Transfer) -> None:
     commit = forge.commit(a_txt="a", data__b_txt="b", empty_txt="")
-    found = remote.resolve(f"{forge.source}@main", ALL, transfer)
-    assert found.uri == f"{forge.source}@{commit}"
+    resolved = remote.resolve(f"{forge.source}@main", ALL, transfer)
+    assert resolved.uri == f"{forge.source}@{commit}"
     expected = {"a.txt": "a", "data/b.txt": "b", "empty.txt": ""}
-    assert {p: f.sha256 for p, f in found.files.items()} == {
+    assert {p: f.sha256 for p, f in resolved.files.items()} == {
         path: sha256(text.encode()) for path, text in expected.items()
     }
     # What was read is kept: nothing has to be fetched again.
@@ -66,8 +66,8 @@ def test_progress_moves_while_git_fetches_and_counts_the_files_in_the_end(
     monkeypatch.setattr("aicert.sources.git.LOOK_EVERY_S", 0.001)
     moved: list[int] = []
     with Transfer(Store(tmp_path / "store"), on_bytes=moved.append) as transfer:
-        found = remote.resolve(f"{forge.source}@{commit}", ALL, transfer)
-    assert sum(moved) == found.size
+        resolved = remote.resolve(f"{forge.source}@{commit}", ALL, transfer)
+    assert sum(moved) == resolved.size
     assert min(moved) < -100_000, "what was in the pack is not counted twice"
 
 
@@ -182,8 +182,8 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 
 def test_a_file_is_pinned_when_it_is_locked(web: Web, transfer: Transfer) -> None:
     url = f"{web.site.url}/data.jsonl"
-    found = remote.resolve(url, ALL, transfer)
-    assert (found.uri, found.is_file, found.size) == (url, True, len(DATA))
+    resolved = remote.resolve(url, ALL, transfer)
+    assert (resolved.uri, resolved.is_file, resolved.size) == (url, True, len(DATA))
     assert transfer.store.file(sha256(DATA)).read_bytes() == DATA
     asked = len(web.site.requests)
     remote.fetch(url, {FILE: sha256(DATA)}, transfer)
@@ -257,8 +257,8 @@ def test_what_netrc_has_for_any_host_is_sent_to_none(
 def test_a_comparison_does_not_believe_an_unprotected_address(web: Web, transfer: Transfer) -> None:
     """Whoever is on the way could repeat the locked digest."""
     digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
-    said = Reply(headers={"Repr-Digest": f"sha-256=:{digest}:"}, body=DATA)
-    with site(lambda request: said) as plain:
+    reply = Reply(headers={"Repr-Digest": f"sha-256=:{digest}:"}, body=DATA)
+    with site(lambda request: reply) as plain:
         web.replies["/f"] = [Reply(status=302, headers={"Location": f"{plain.url}/f"})]
         with pytest.raises(LockError, match="to an unprotected address"):
             compare(WebSource(url=f"{web.site.url}/f"), FileFact(len(DATA), sha256(DATA)), transfer)
@@ -325,8 +325,8 @@ def test_inputs_of_a_web_server_are_compared_with_it(web: Web, transfer: Transfe
 
     def asked(digest: str, size: int = len(DATA)) -> tuple[str, str]:
         item = LockedInput(name="rows", source=url, uri=url, digest=Digest.parse(digest), size=size)
-        found = Asker(transfer=transfer, pinned=True).compare(item)
-        return found.verdict, found.detail
+        answer = Asker(transfer=transfer, pinned=True).compare(item)
+        return answer.verdict, answer.detail
 
     right = f"sha256:{sha256(DATA)}"
     assert asked(right) == ("ok", f"{url}: its bytes")

@@ -63,11 +63,11 @@ def wanted(*names: str) -> dict[str, str]:
 def test_locking_takes_digests_from_metadata_and_hashes_small_files(
     hub: Hub, transfer: Transfer
 ) -> None:
-    found = remote.resolve("hf:org/model@main", ALL, transfer)
-    assert found.uri == f"hf:org/model@{COMMIT}"
-    assert {p: f.sha256 for p, f in found.files.items()} == wanted(*SAFE)
-    assert found.size == sum(len(MODEL[name].data) for name in SAFE)
-    assert found.digest == dir_digest(found.files)
+    resolved = remote.resolve("hf:org/model@main", ALL, transfer)
+    assert resolved.uri == f"hf:org/model@{COMMIT}"
+    assert {p: f.sha256 for p, f in resolved.files.items()} == wanted(*SAFE)
+    assert resolved.size == sum(len(MODEL[name].data) for name in SAFE)
+    assert resolved.digest == dir_digest(resolved.files)
     assert hub.cdn.requests == []
     asked = {request.path.partition("/org/")[0] for request in hub.front.requests}
     assert asked == {"/api/models", ""}, "nothing but the repository is asked for"
@@ -88,9 +88,9 @@ def test_fetching_brings_the_bytes_and_keeps_the_token_from_the_cdn(
 
 def test_a_data_set(hub: Hub, transfer: Transfer) -> None:
     hub.add("datasets/org/data", {"train.jsonl": File(data=b"{}\n"), "x.gguf": File(data=b"g")})
-    found = remote.resolve("hf:datasets/org/data@main", ALL, transfer)
-    assert found.uri == f"hf:datasets/org/data@{COMMIT}"
-    assert set(found.files) == {"train.jsonl", "x.gguf"}
+    resolved = remote.resolve("hf:datasets/org/data@main", ALL, transfer)
+    assert resolved.uri == f"hf:datasets/org/data@{COMMIT}"
+    assert set(resolved.files) == {"train.jsonl", "x.gguf"}
     only = remote.resolve("hf:datasets/org/data@main", Choice(only=("*.jsonl",)), transfer)
     assert set(only.files) == {"train.jsonl"}
 
@@ -108,10 +108,10 @@ def test_a_model_of_200_files_and_140_gb_is_locked_by_metadata_alone(
     files |= {f"part/{i}.json": File(data=b"{}" * 2000) for i in range(10)}
     hub.add("org/large", files)
     sent = hub.sent
-    found = remote.resolve("hf:org/large@main", ALL, transfer)
+    resolved = remote.resolve("hf:org/large@main", ALL, transfer)
     assert hub.sent - sent <= 1_000_000
-    assert len(found.files) == 200
-    assert found.size > 139_000_000_000
+    assert len(resolved.files) == 200
+    assert resolved.size > 139_000_000_000
 
 
 def test_a_cut_is_resumed_where_it_was(hub: Hub, transfer: Transfer) -> None:

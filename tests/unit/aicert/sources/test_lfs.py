@@ -109,28 +109,28 @@ def test_a_pointer_locks_its_file_without_its_bytes(
     forge: Forge, lfs: Lfs, transfer: Transfer
 ) -> None:
     forge.commit(a_txt="a", big_safetensors=lfs.add(WEIGHTS))
-    found = remote.resolve(f"{forge.source}@main", ALL, transfer)
-    assert found.files["big.safetensors"] == FileFact(len(WEIGHTS), sha256(WEIGHTS))
-    assert found.files["a.txt"] == FileFact(1, sha256(b"a"))
+    resolved = remote.resolve(f"{forge.source}@main", ALL, transfer)
+    assert resolved.files["big.safetensors"] == FileFact(len(WEIGHTS), sha256(WEIGHTS))
+    assert resolved.files["a.txt"] == FileFact(1, sha256(b"a"))
     assert lfs.batches == []
     assert not transfer.store.has(sha256(pointer(WEIGHTS).encode()))
 
-    wanted = {path: fact.sha256 for path, fact in found.files.items()}
-    remote.fetch(found.uri, wanted, transfer)
+    wanted = {path: fact.sha256 for path, fact in resolved.files.items()}
+    remote.fetch(resolved.uri, wanted, transfer)
     assert transfer.store.file(sha256(WEIGHTS)).read_bytes() == WEIGHTS
     assert len(lfs.batches) == 1
-    remote.fetch(found.uri, wanted, transfer)
+    remote.fetch(resolved.uri, wanted, transfer)
     assert len(lfs.batches) == 1, "what is here is not asked for"
     one = remote.resolve(f"{forge.source}@main#big.safetensors", ALL, transfer)
-    assert one.files[FILE] == found.files["big.safetensors"]
+    assert one.files[FILE] == resolved.files["big.safetensors"]
 
 
 def test_many_files_are_asked_for_in_parts(forge: Forge, lfs: Lfs, transfer: Transfer) -> None:
     forge.commit(**{f"f{i}_txt": lfs.add(f"file {i}".encode()) for i in range(120)})
-    found = remote.resolve(f"{forge.source}@main", ALL, transfer)
-    remote.fetch(found.uri, {p: fact.sha256 for p, fact in found.files.items()}, transfer)
+    resolved = remote.resolve(f"{forge.source}@main", ALL, transfer)
+    remote.fetch(resolved.uri, {p: fact.sha256 for p, fact in resolved.files.items()}, transfer)
     assert [len(json.loads(b.body)["objects"]) for b in lfs.batches] == [100, 20]
-    assert all(transfer.store.has(fact.sha256) for fact in found.files.values())
+    assert all(transfer.store.has(fact.sha256) for fact in resolved.files.values())
 
 
 @pytest.mark.parametrize("way", ["helper", "netrc", "none"])
@@ -145,21 +145,21 @@ def test_a_login_is_the_one_that_git_has(
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password pass\n")
         (tmp_path / "netrc").chmod(0o600)
     forge.commit(big_bin2=lfs.add(WEIGHTS))
-    found = remote.resolve(f"{forge.source}@main", ALL, transfer)
-    wanted = {path: fact.sha256 for path, fact in found.files.items()}
+    resolved = remote.resolve(f"{forge.source}@main", ALL, transfer)
+    wanted = {path: fact.sha256 for path, fact in resolved.files.items()}
     if way == "none":
         with pytest.raises(LockError, match="needs a login"):
-            remote.fetch(found.uri, wanted, transfer)
+            remote.fetch(resolved.uri, wanted, transfer)
         return
-    remote.fetch(found.uri, wanted, transfer)
+    remote.fetch(resolved.uri, wanted, transfer)
     assert [b.headers.get("Authorization") for b in lfs.batches] == [None, LOGIN]
     (download,) = [r for r in forge.site.requests if r.path.startswith("/lfs/")]
     assert download.headers.get("Authorization") is None, "only what the server asked for"
 
 
 def fetch_one(forge: Forge, transfer: Transfer) -> None:
-    found = remote.resolve(f"{forge.source}@main", ALL, transfer)
-    remote.fetch(found.uri, {p: fact.sha256 for p, fact in found.files.items()}, transfer)
+    resolved = remote.resolve(f"{forge.source}@main", ALL, transfer)
+    remote.fetch(resolved.uri, {p: fact.sha256 for p, fact in resolved.files.items()}, transfer)
 
 
 @pytest.mark.parametrize(

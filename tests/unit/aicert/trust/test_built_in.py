@@ -88,8 +88,8 @@ def test_images_that_the_caller_holds() -> None:
 
 
 def test_a_root_of_a_file_is_simulated_where_it_says_so() -> None:
-    made = root_from_certificate("ours", LOCAL, "software", needs_eku=True, subjects=(".x",))
-    assert made == Root(
+    ours = root_from_certificate("ours", LOCAL, "software", needs_eku=True, subjects=(".x",))
+    assert ours == Root(
         name="ours", der=LOCAL, tier="software", simulated="local", needs_eku=True, subjects=(".x",)
     )
     weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))

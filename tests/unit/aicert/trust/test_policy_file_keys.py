@@ -345,5 +345,5 @@ def test_sets_of_firmware_may_be_of_a_family(tmp_path: Path) -> None:
     values = "".join(f'pcr{index} = "{HEX}"\n' for index in (0, 1, 2, 3, 7))
     path = tmp_path / "p.toml"
     path.write_text(f'tier = "vtpm"\n[[firmware]]\nname = "f"\nfamily = "cloud"\n{values}')
-    (made,) = load_policy(str(path)).firmware
-    assert (made.name, made.family) == ("f", "cloud")
+    (firmware,) = load_policy(str(path)).firmware
+    assert (firmware.name, firmware.family) == ("f", "cloud")

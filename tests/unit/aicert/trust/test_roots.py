@@ -14,8 +14,8 @@ def test_pinned_files_have_their_fingerprints(name: str) -> None:
 
 
 def test_nothing_else_is_pinned() -> None:
-    found = {path.name for path in Path(roots.PINNED).iterdir()}
-    assert found == set(roots.FINGERPRINTS)
+    names = {path.name for path in Path(roots.PINNED).iterdir()}
+    assert names == set(roots.FINGERPRINTS)
 
 
 def test_azures_root_certifies_other_keys_than_attestation_keys() -> None:

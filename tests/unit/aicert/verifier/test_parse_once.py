@@ -56,10 +56,10 @@ def test_an_image_lock_is_parsed_once(given: bool) -> None:
     with Parsed() as counts:
         if given:
             policy = with_image(policy, image_lock.parse(scene.get("image_lock")))
-        found = appraise(
+        result = appraise(
             certificate.parse(data), None, policy, at=datetime(2026, 11, 1, tzinfo=UTC)
         )
-    assert not found.failed
+    assert not result.failed
     assert counts == {
         "certificate": 1, "image_lock": 1, "lockfile": 1, "run_report": 1, "statement": 1
     }  # fmt: skip
