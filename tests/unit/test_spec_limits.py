@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from aicert.appraisal.result import CHECKS
-from aicert.errors import EvidenceError
-from aicert.formats import lockfile, run_report, strict_json, uncovered_names
+from aicert.crypto import x509
+from aicert.errors import AicertError, EvidenceError
+from aicert.formats import image_lock, lockfile, run_report, strict_json, uncovered_names
+from aicert.formats.digest import Digest
 from aicert.formats.run_report_facts import MAX_TEXTS
+from aicert.model_signature import reader
 from enclave_runner.axolotl import loss
 from enclave_runner.axolotl.measuring.__main__ import FEWEST_ROWS
 from enclave_runner.axolotl.measuring.template_tokens import PIECE
@@ -50,6 +53,68 @@ def _largest_loss() -> int:
     assert of_child is not None
     assert float(of_child[1]) == loss.MOST_LOSS
     return int(loss.MOST_LOSS)
+
+
+def _most(accepts: Callable[[int], bool]) -> int:
+    """The greatest size that is accepted, of those up to a thousand."""
+    accepted = [size for size in range(1, 1000) if accepts(size)]
+    assert accepted == list(range(accepted[0], accepted[-1] + 1))
+    return accepted[-1]
+
+
+def _takes(emit: Callable[[], object]) -> bool:
+    try:
+        emit()
+    except AicertError:
+        return False
+    return True
+
+
+def _image_lock(
+    name: str = "n", verity: str = "v", part: str = "p", package: str = "k", version: str = "1"
+) -> bytes:
+    """A lock of one package, as it is written."""
+    digest = Digest("sha256", "00" * 32)
+    packages = (image_lock.Package(part=part, name=package, version=version, digest=digest),)
+    pcrs = dict.fromkeys(image_lock.PCRS, bytes(32))
+    return image_lock.emit(
+        name=name, disk=digest, pcrs=pcrs, verity={verity: digest}, packages=packages
+    )
+
+
+def _longest_image_name() -> int:
+    """Every name of an image lock has the same limit."""
+
+    def longest(key: str) -> int:
+        return _most(lambda size: _takes(lambda: _image_lock(**{key: "a" * size})))
+
+    (most,) = {longest(key) for key in ("name", "verity", "part", "package")}
+    return most
+
+
+def _longest_version() -> int:
+    return _most(lambda size: _takes(lambda: _image_lock(version="1" * size)))
+
+
+def _longest_serial() -> int:
+    """In octets, with the zero that keeps a number positive."""
+
+    def certificate(size: int) -> bytes:
+        # Two SEQUENCEs with lengths of two octets, version 3, and an INTEGER's head.
+        head = b"\x30\x82\0\0\x30\x82\0\0\xa0\x03\x02\x01\x02"
+        return head + b"\x02" + bytes((size,)) + bytes(size)
+
+    return _most(
+        lambda size: size < 128 and _takes(lambda: x509.serial_number(certificate(size), "it"))
+    )
+
+
+def _longest_shard() -> int:
+    """Digits of where a signed part of a file begins, and ends."""
+    first = _most(lambda size: _takes(lambda: reader._shard(f"a:{'1' * size}:2", "00" * 32)))
+    last = _most(lambda size: _takes(lambda: reader._shard(f"a:1:{'1' * size}", "00" * 32)))
+    assert first == last
+    return last
 
 
 # Page -> row -> the constants that hold this limit, or what measures it.
@@ -203,6 +268,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "`sig`": ("aicert.model_signature.reader.MAX_SIGNATURE",),
         "characters of `hint`": ("aicert.model_signature.reader.MAX_HINT",),
         "`ignore_paths`": ("aicert.model_signature.reader.MAX_IGNORED",),
+        "digits of `START`, and of `END`": _longest_shard,
     },
     "models.md": {
         "JSON of a model": ("enclave_runner.inputs.model_json.MAX_JSON",),
@@ -218,6 +284,8 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "image lock": ("aicert.formats.image_lock.MAX_BYTES",),
         "packages of an image lock": ("aicert.formats.image_lock.MAX_PACKAGES",),
         "file systems of an image lock": ("aicert.formats.image_lock.MAX_VERITY",),
+        "characters of a name in an image lock": _longest_image_name,
+        "characters of a package's version": _longest_version,
         "`limits.json` of an input volume": ("aicert.formats.machine_io.MAX_LIMITS",),
         "line that names a file of an output volume": ("aicert.formats.machine_io.MAX_FILE_LINE",),
         "line of an event": ("aicert.formats.machine_io.MAX_EVENT",),
@@ -246,6 +314,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
             "aicert.appraisal.ak_chain.MAX_INTERMEDIATES",
         ),
         "bits of an RSA key": ("aicert.crypto.x509.MAX_RSA_BITS",),
+        "octets of a serial number": _longest_serial,
         "certificates of a lineage that are read": ("aicert.verifier.verify.MAX_LINEAGE",),
         "their bytes, all together": ("aicert.verifier.verify.MAX_LINEAGE_BYTES",),
     },
