@@ -27,9 +27,9 @@ MAX_CARD = 1 << 22
 # As aicert.exports.cyclonedx has them, which a help text must not load.
 _VERSIONS = ("1.7", "1.6")
 _EXPORT = """\
-Write what other tools read beside a certificate: provenance.intoto.jsonl (in-toto, cosign),
-scai.intoto.json, bom.cdx.json (CycloneDX), bom.spdx.json (SPDX 3.0), run-key.pem; and of a
-measured machine bom.image.cdx.json, the packages of its image.
+Write the files that other tools read: provenance.intoto.jsonl (in-toto, cosign), scai.intoto.json,
+bom.cdx.json (CycloneDX), bom.spdx.json (SPDX 3.0), run-key.pem, and for a measured machine
+bom.image.cdx.json, the packages of its image.
 
   aicert export certificate.json .
   aicert export certificate.json . --spec-version 1.6    # CycloneDX 1.6, not 1.7

@@ -157,8 +157,8 @@ def _add_commands(commands: "Subparsers") -> None:
     sources = commands.add_parser(
         "sources",
         help="ask the sources of a certificate's inputs whether they have those bytes",
-        description="Ask hubs and servers, by their metadata if they have any. Nothing is "
-        "verified.",
+        description="Ask hubs and servers whether they have the bytes of a certificate's inputs, "
+        "by their metadata if they have any. Nothing is verified.",
         epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
         formatter_class=help_formatter,
     )
@@ -166,14 +166,14 @@ def _add_commands(commands: "Subparsers") -> None:
         "init",
         help="set `./doit` up in the git repository here",
         description="Write what a git repository needs to lock, certify and verify runs of its "
-        "own. Nothing that is there is changed.",
+        "own. It changes nothing that is there already.",
         epilog="exit codes: 0 done, 2 it could not be written, 3 the repository says no",
         formatter_class=help_formatter,
     )
     start.add_argument(
         "--upgrade",
         action="store_true",
-        help="replace the wrapper, the recorded version and the image locks by this aicert's",
+        help="replace the wrapper, the recorded version and the image locks with this aicert's",
     )
     start.set_defaults(run=_init, format="text")
     for parser, run in ((show, _show), (sources, _sources)):

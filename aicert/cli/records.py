@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aicert.cli.terminal import Subparsers
 
 _RECORDS = """\
-Say which rows PATH holds as a training reads them: for each split their number, and the size and
+Say which rows a training reads from PATH: for each split, how many there are, and the size and
 SHA-256 of their canonical form. A run report says the same about the rows that a run trained on.
 
   aicert records examples/alpaca.jsonl
@@ -71,7 +71,7 @@ def add_commands(commands: "Subparsers") -> None:
     )  # fmt: skip
     add = parser.add_argument
     add("paths", metavar="PATH", nargs="+", help="a directory or a file with rows")
-    add("--data-files", metavar="PATTERN", action="append", help="as the config's `data_files`")
+    add("--data-files", metavar="PATTERN", action="append", help="like the config's `data_files`")
     add("--split", metavar="NAME", help="only this split")
     add("--canonical", metavar="FILE", help="also write the rows to this new file")
     add_format(parser)

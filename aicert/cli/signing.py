@@ -30,7 +30,7 @@ Sign every file of DIR, or one file, as OpenSSF Model Signing: readable by model
   aicert sign model/ --key key.pem --certificate signer.pem --certificate-chain ca.pem
   aicert sign model/ --pkcs11 'pkcs11:token=T;object=K?module-path=/usr/lib/…' --password-env PIN
 
-Git's files and the signature itself are left out, and what --ignore names; the signature says so.
+Git's files, the signature itself and whatever --ignore names are left out; the signature says so.
 """
 _VERIFY = """\
 Check that DIR, or one file, is exactly what somebody whom you trust has signed.
@@ -44,7 +44,7 @@ Check that DIR, or one file, is exactly what somebody whom you trust has signed.
 
 A certificate has to be valid now, or at the time that you state with --at. A file that nobody
 signed fails, and so does a changed one: --ignore and --ignore-unsigned say what you do not care
-about, and the verdict repeats it.
+about; the verdict repeats it.
 """
 _EXITS = (
     "exit codes: 0 passed, 1 the signature or the files say no, 2 no verdict, 3 bad command line"
@@ -78,10 +78,10 @@ def add_commands(commands: "Subparsers") -> None:
     add("--certificate", metavar="PEM", help="the key's X.509 certificate, to send along")
     add("--certificate-chain", metavar="PEM", action="append", default=[], help="its issuers")
     add("--ignore", metavar="PATH", action="append", default=[], help="leave this path out")
-    add("--hash", choices=("sha256", "blake3"), default="sha256", help="SHA-256, if not given")
-    add("--shard-size", metavar="BYTES", type=int, help="sign files in parts of so many bytes")
+    add("--hash", choices=("sha256", "blake3"), default="sha256", help="%(default)s if not given")
+    add("--shard-size", metavar="BYTES", type=int, help="sign files in parts of this many bytes")
     add("--allow-symlinks", action="store_true",
-        help="sign links to files of DIR as these files; the signature says so")  # fmt: skip
+        help="sign a link to a file of DIR as that file; the signature says so")  # fmt: skip
     add("--cache", metavar="FILE", help="do not read unchanged files again")
     add("--digests", metavar="FILE", help="take digests from this sha256sum listing, read nothing")
     add_format(sign)
@@ -95,7 +95,7 @@ def add_commands(commands: "Subparsers") -> None:
     )
     add = verify.add_argument
     add("target", metavar="DIR", help="the directory, or one file")
-    add("--signature", metavar="FILE", help="DIR/model.sig, or FILE.sig, if not given")
+    add("--signature", metavar="FILE", help="the signature; DIR/model.sig or FILE.sig if not given")
     add("--key", metavar="PUB", help="the public key that you trust (PEM)")
     add("--certificate-chain", metavar="PEM", action="append", default=[],
         help="certificates that you trust to certify signers")  # fmt: skip
@@ -109,7 +109,7 @@ def add_commands(commands: "Subparsers") -> None:
     add("--ignore-unsigned", action="store_true",
         help="let files pass that nobody signed; the verdict lists them")  # fmt: skip
     add("--allow-symlinks", action="store_true",
-        help="links to files of DIR may stand for these; the verdict lists them")  # fmt: skip
+        help="read a link to a file of DIR as that file; the verdict lists it")  # fmt: skip
     add_format(verify)
     verify.set_defaults(run=_verify)
 

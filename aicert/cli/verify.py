@@ -28,7 +28,7 @@ Check that the model in MODEL_DIR was made from what its lockfile names, inside 
 
 The policy is yours and says which platforms and machine images you accept: `default` wants a
 cloud's virtual TPM, `confidential` one in a machine that its processor protects; `local` and `qemu`
-accept the simulated platform whose root you give, whose evidence the operator could have forged;
+accept a simulated platform, whose root you give and whose operator could have forged the evidence;
 anything else is the path of a policy file.
 
 With --lineage, every input that is another run's output must have that run's certificate there, and
@@ -56,7 +56,7 @@ def add_command(commands: "Subparsers") -> None:
         help="exit 0 if everything except the model is ok",
     )
     parser.add_argument(
-        "--base", metavar="DIR", help="check as well that DIR is the base model of the training"
+        "--base", metavar="DIR", help="also check that DIR is the base model of the training"
     )
     add_format(parser)
     parser.set_defaults(run=_verify)

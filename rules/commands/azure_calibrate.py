@@ -52,12 +52,12 @@ stops       where a first run on today's hosts would stop
   boot.firmware  PCR 0 differed on each of eight machines of Azure, PCR 1 on most; PCR 7
                  recurs. A first run adds a dated set to a policy ([[firmware]]); sets of
                  one family may be mixed, register by register
-  platform.chip  of a confidential size: no verdict before the host added the chip's
-                 certificate (docs/spec/confidential.md), on an Intel processor the TD
-                 quote and Intel's collateral (docs/spec/tdx.md); nor on an unknown line
-  platform.guest of a confidential size: a paravisor's key (AMD) or MRTD (Intel) that is
-                 not among those accepted, or firmware below a floor; the verdict says
-                 which, and how far"""
+  platform.chip  confidential sizes: no verdict until the host adds the chip's certificate
+                 (docs/spec/confidential.md) or, on Intel, the TD quote and Intel's
+                 collateral (docs/spec/tdx.md); none for an unknown line of processors
+  platform.guest confidential sizes: a paravisor's key (AMD) or MRTD (Intel) that is not
+                 accepted, or firmware below a floor; the verdict says which, and by how
+                 much"""
 UNPROVEN = """\
 unproven    nobody in this project has seen its image on Azure. PCR 4 rests on firmware
             that starts the image by its first boot option, PCR 11 on the image alone"""

@@ -31,7 +31,7 @@ ALL: dict[str, Any] = {
     "long": "all",
     "type": bool,
     "default": False,
-    "help": "every run, also those with default = false in aicert.toml",
+    "help": "every run, including those with default = false in aicert.toml",
 }
 
 

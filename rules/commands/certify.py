@@ -31,11 +31,12 @@ Once certificate and outputs are in place, the run has succeeded: if DVC or an e
 that, a warning says why, the exit code is 0, and the next certify tries it again.
 
 A run is up to date if its certificate passes for the lockfile, outputs and runner that are here. A
-certificate that fits them, but is under another checkout's CA or of an image that is not accepted
-here, is kept; it is no verdict (exit code 2) until `./doit trust` or lockfiles/images.policy.toml
-says so. --again replaces it. That the image moved is no reason to train again.
+certificate that fits them, but chains to another checkout's CA or comes from an image that is not
+accepted here, is kept: there is no verdict (exit code 2) until `./doit trust` or
+lockfiles/images.policy.toml accepts it. --again replaces it. A new image is no reason to train
+again.
 
-A run that failed is not trained again while nothing changed, unless it is named.
+A run that failed is not trained again until something changes, unless you name it.
 
 Without RUN, certify takes every run of aicert.toml except those that say `default = false` there.
 
@@ -69,7 +70,7 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
             "long": "again",
             "type": bool,
             "default": False,
-            "help": "also what is up to date, or kept: replace its certificate and outputs",
+            "help": "also run what is up to date or kept, and replace its certificate and outputs",
         },
         {
             "name": "keep",

@@ -12,15 +12,15 @@ from rules.project import config, leftovers
 
 
 class Prune(Command):
-    """Left-overs of runs that aicert.toml has no longer."""
+    """Left-overs of runs that are no longer in aicert.toml."""
 
     name = "prune"
     doc_purpose = "list what runs removed from aicert.toml left behind; --yes removes it"
     doc_description = """\
-Names the lockfiles, listings, `.dvc` files and certificates of runs that aicert.toml has no longer.
-A `.dvc` file of an input that another run shares goes to that run. Removed files are still in git's
-history; certificates of other runs that were made from the removed ones may need them for a
-lineage. Outputs stay: they are not the repository's.
+Names the lockfiles, listings, `.dvc` files and certificates of runs that are no longer in
+aicert.toml. A `.dvc` file of an input that another run shares goes to that run. Removed files are
+still in git's history; certificates of other runs that were made from the removed ones may need
+them for a lineage. Outputs stay: they are not the repository's.
 
   ./doit prune            # only names them
   ./doit prune --yes      # removes them

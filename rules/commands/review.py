@@ -30,7 +30,7 @@ by file, rows and size of data if the bytes are here, fields of a config, packag
 
 --check also checks the head's lockfiles and, under --policy, the certificates that are new there.
 It uses the code that is here; the change is only read. A link, a device or an executable file below
-certificates/ or lockfiles/, or in the place of aicert.toml, fails.
+certificates/ or lockfiles/, or in place of aicert.toml, fails.
 Exit codes: 0 no check failed, 1 a check failed, 3 bad command line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = tuple(

@@ -22,9 +22,9 @@ class Trust(Command):
     doc_usage = "[sha256:HEX or PEM]"
     doc_description = """\
 The software TPM of a `local` or `qemu` machine is vouched for by a CA that belongs to one checkout.
-Its owner can certify anything under it. A teammate's certificate is therefore kept, but it is no
-verdict here until you trust his CA: ask him for its fingerprint, which `./doit trust` prints in his
-checkout.
+Its owner can certify anything under it. A teammate's certificate is therefore kept, but gives
+no verdict here until you trust their CA: ask them for its fingerprint, which `./doit trust` prints
+in their checkout.
 
   ./doit trust                # own, trusted, and those that came along
   ./doit trust sha256:HEX     # one that came along: certificates/RUN/ca.pem
