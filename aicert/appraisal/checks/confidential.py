@@ -69,6 +69,6 @@ def _verified(given: PlatformReport, policy: Policy, at: datetime) -> Verified:
     quote = given.report if hcl is None else given.quote
     if quote is None:
         raise UndecidedError(
-            "the certificate lacks the TD quote, and its report only its own processor could check"
+            "the certificate lacks the TD quote, and only its processor could check the report"
         )
     return tdx.verify(quote, given.collateral, policy, at, None if hcl is None else hcl.runtime)

@@ -125,7 +125,7 @@ def _check_attributes(quote: td_quote.Quote) -> None:
 def _check_enclave(qe: td_quote.QeReport, wanted: intel_collateral.Enclave) -> None:
     given = _masked(qe.misc_select, wanted.misc[1]), _masked(qe.attributes, wanted.attributes[1])
     if given != (_masked(*wanted.misc), _masked(*wanted.attributes)):
-        raise EvidenceError("the quoting enclave has other properties than Intel's")
+        raise EvidenceError("the quoting enclave's properties are not those of Intel's")
     if (qe.mr_signer, qe.product) != (wanted.signer, wanted.product):
         raise EvidenceError(
             "the quoting enclave is not Intel's\n"
@@ -217,6 +217,6 @@ def _built_by(quote: td_quote.Quote, policy: Policy, at: datetime) -> str:
     )
     registers = "".join(f"\n          RTMR{i} {value.hex()}" for i, value in enumerate(quote.rtmrs))
     raise EvidenceError(
-        f"the TD is none that policy {policy.name} accepts: {names}\n"
+        f"policy {policy.name} does not accept this TD; it accepts {names}\n"
         f"found     MRTD {quote.mrtd.hex()}{registers}"
     )
