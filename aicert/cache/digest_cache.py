@@ -71,8 +71,8 @@ def check_own(path: Path) -> None:
             status = existing.stat()
             if status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH:
                 raise ConfigError(
-                    f"others may write to {os.fspath(existing)!a}: who writes a cache chooses "
-                    "what is signed",
+                    f"others may write to {os.fspath(existing)!a}: whoever writes a cache "
+                    "chooses what is signed",
                     hint="--cache ~/.cache/aicert-digests",
                 )
         if place.exists() and not (place.is_file() and _is_database(place)):

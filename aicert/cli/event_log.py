@@ -169,7 +169,7 @@ def _declared(first: Event) -> dict[int, int]:
     body.take(8)  # platform class, versions, size of UINTN: nothing depends on them
     count = body.u32()
     if not 1 <= count <= MAX_ALGORITHMS:
-        raise EvidenceError(f"event log declares {count} algorithms, 1 to {MAX_ALGORITHMS} can be")
+        raise EvidenceError(f"event log declares {count} algorithms, not 1 to {MAX_ALGORITHMS}")
     algorithms: dict[int, int] = {}
     for _ in range(count):
         number, size = body.u16(), body.u16()

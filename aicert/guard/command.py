@@ -91,7 +91,7 @@ def _interpreter(program: str) -> str:
             raise ConfigError("python -S reads no .pth: it would not be guarded")
         return words[0]
     raise ConfigError(
-        f"{program} is no Python program that can be recognised, and would not be guarded",
+        f"{program} is not recognised as a Python program, so it would not be guarded",
         hint="aicert guard --policy guard.toml -- python SCRIPT",
     )
 

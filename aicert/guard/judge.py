@@ -34,7 +34,7 @@ class RefusedError(AicertError):
 
 
 class UnsignedError(RefusedError):
-    """There is no evidence that the policy speaks of: `unsigned` decides."""
+    """There is no evidence that the policy mentions: `unsigned` decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ def judge(subject: Subject, policy: GuardPolicy) -> None:
         kind = "data set" if subject.is_rows else "model"
         raise UnsignedError(
             f"{safe(subject.root)}: the {kind} has no signature or certificate that"
-            f" {safe(policy.path)} speaks of",
+            f" {safe(policy.path)} mentions",
             hint=f"aicert sign {subject.root} --key key.pem",
         )
 

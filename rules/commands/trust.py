@@ -88,7 +88,7 @@ def _trust(root: Path, asked: str) -> None:
         ca = matching[0]
     mine = platform_cas.own(root, ca.driver)
     if mine is not None and mine.fingerprint == ca.fingerprint:
-        raise ConfigError("this is this checkout's own CA", hint="./doit trust")
+        raise ConfigError("that is this checkout's own CA", hint="./doit trust")
     platform_cas.trust(root, ca)
     print(f"trusted  {_line(ca)}")
     print("         whoever has its key can make certificates that pass in this checkout")

@@ -138,7 +138,7 @@ def reproduce(root: Path, *, gpu: bool = False) -> None:
     image = ensure(root, gpu=gpu)
     if image.lock != locked:
         raise ToolError(
-            f"{where.lock} is not the lock of what its packages and this code give",
+            f"{where.lock} does not match what its packages and this code give",
             hint=f"git diff {where.lock}",
         )
     lock = image_lock.parse(locked)

@@ -137,7 +137,7 @@ def read_output(volume: Path, target: Path) -> None:
             path, size = machine_io.parse_file_line(line)
             name = _name(path)
             if name in seen or len(seen) >= MAX_FILES:
-                raise EvidenceError("the machine's results repeat a name or are too many files")
+                raise EvidenceError("the machine's results repeat a name or hold too many files")
             seen.add(name)
             _take(stream, size, target / name)
 

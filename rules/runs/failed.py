@@ -49,7 +49,7 @@ def refusal(run: Run, error: RejectedError) -> RejectedError:
     """The error for a run that is not tried again; `error` says why it failed."""
     first = error.message.split("\n", 1)[0]
     return RejectedError(
-        f"{first}\nnothing changed since then, so it is not trained again",
+        f"{first}\nnothing has changed since, so it is not trained again",
         error.result,
         hint=f"./doit certify {run.name}  # trains it again",
     )

@@ -207,7 +207,7 @@ def test_a_machine_that_does_not_end_is_ended(
     boot: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "_BOOT_S", 3)
-    with pytest.raises(ToolError, match="did not end in 4 s"):
+    with pytest.raises(ToolError, match="did not finish within 4 s"):
         boot()
     wait_for(lambda: not left_in(tmp_path), "the sandboxes of machines to die with them")
 

@@ -46,7 +46,7 @@ def appraise_run_key(
         certified = tpm.parse_certification(evidence.run_key_certify.attest)
         public = tpm.parse_public(evidence.run_key)
         if certified.extra_data != evidence.nonce:
-            raise EvidenceError("the run key was certified for another nonce")
+            raise EvidenceError("the run key was certified for a different nonce")
         _check_same_object(certified, public)
         _check_run_key(public)
         _check_same_boot(certified, verified)

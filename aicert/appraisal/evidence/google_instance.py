@@ -43,7 +43,7 @@ def _fields(value: bytes) -> list[str]:
     for kind in _FIELDS:
         tag, content, body = _element(body)
         if tag != kind:
-            raise EvidenceError("its description has other fields than are known")
+            raise EvidenceError("its description has unknown fields")
         fields.append(_shown(kind, content))
     return fields
 

@@ -143,8 +143,8 @@ def _check_versions(td: VerifiedTd, policy: Policy) -> str:
     root, signed = td.platform.root, td.collateral
     if signed.evaluation < root.minimum_evaluation:
         raise EvidenceError(
-            f"the collateral is of evaluation {signed.evaluation}, policy {policy.name} asks for "
-            f"{root.minimum_evaluation} or newer"
+            f"the collateral has evaluation number {signed.evaluation}, but policy {policy.name} "
+            f"requires {root.minimum_evaluation} or above"
         )
     levels = {
         "processor": _processor(td),

@@ -93,7 +93,9 @@ class ConsoleStream:
                 hint="./doit certify --keep, and look at its boot diagnostics in the portal",
             )
         if passed > self._limit_s:
-            raise ToolError(f"the machine did not end in {seconds(self._limit_s)}\n{self.tail()}")
+            raise ToolError(
+                f"the machine did not finish within {seconds(self._limit_s)}\n{self.tail()}"
+            )
         self._never.wait(self._look_s)
 
     def _seen(self, line: bytes) -> bytes:

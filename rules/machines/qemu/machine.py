@@ -99,7 +99,7 @@ def _boot(job: Job, image: Image, volumes: Volumes) -> Path:
             code = started.process.wait()
     console = console_tail(job.work)
     if late.is_set():
-        raise ToolError(f"the machine did not end in {limit} s\n{console}".rstrip())
+        raise ToolError(f"the machine did not finish within {limit} s\n{console}".rstrip())
     hint, lines = f"less {job.work.parent / CONSOLE}", qemu_console.read(job.work)
     failure = follower.error
     if failure is not None and not follower.has_trained and qemu_console.has_late_tpm(lines):

@@ -66,7 +66,7 @@ def test_the_instance_is_named() -> None:
         (b"\x30\x05\x0c", "cut short"),
         (der(0x31, WHOLE), "not one DER SEQUENCE"),
         (der(0x30, WHOLE) + b"\0", "not one DER SEQUENCE"),
-        (der(0x30, ZONE + PROJECT), "other fields than are known"),
+        (der(0x30, ZONE + PROJECT), "has unknown fields"),
         (der(0x30, ZONE + integer(1)), "cut short"),
         (der(0x30, der(12, b"\xff") + WHOLE[len(ZONE) :]), "not UTF-8"),
         (der(0x30, WHOLE + bytes(MAX_BYTES)), "more than 1024 bytes"),

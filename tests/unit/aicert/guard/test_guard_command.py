@@ -72,9 +72,9 @@ def test_the_interpreter_of_a_script_is_found(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("#!/bin/sh\n", "is no Python program that can be recognised"),
-        ("#!/usr/bin/env no-such-python\n", "is no Python program that can be recognised"),
-        ("\x7fELF", "is no Python program that can be recognised"),
+        ("#!/bin/sh\n", "is not recognised as a Python program"),
+        ("#!/usr/bin/env no-such-python\n", "is not recognised as a Python program"),
+        ("\x7fELF", "is not recognised as a Python program"),
         ("#!/opt/bin/python -S\n", "python -S reads no .pth"),
         ("#!/no/such/folder/python\n", "cannot start '/no/such/folder/python'"),
     ],
