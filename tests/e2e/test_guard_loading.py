@@ -404,7 +404,7 @@ def test_enable_comes_before_the_frameworks(environment: Guarded, keys: Pair) ->
 UNGUARDED = {
     "without its site": (("PYTHON", "-S", "x.py"), "python -S reads no .pth"),
     "among other options": (("PYTHON", "-BS", "x.py"), "python -S reads no .pth"),
-    "another program": (("/bin/sh", "-c", "true"), "is no Python program"),
+    "another program": (("/bin/sh", "-c", "true"), "is not recognised as a Python program"),
     "another Python": (("OTHER", "x.py"), "would not be guarded: it has no aicert-guard.pth"),
     "nothing": ((), "no command"),
     "no such program": (("no-such-program",), "no program 'no-such-program'"),
