@@ -143,7 +143,7 @@ def test_console_line_without_an_end_is_cut() -> None:
     assert stream.readline(4096) == b"x" * 808 + b"\n"
 
 
-@pytest.mark.parametrize(("text", "words"), [(b"", "did not boot"), (b"a\n", "did not end")])
+@pytest.mark.parametrize(("text", "words"), [(b"", "did not boot"), (b"a\n", "did not finish")])
 def test_console_that_stands_still(text: bytes, words: str) -> None:
     stream = ConsoleStream(console(text), boot_s=0, limit_s=0, look_s=0)
     with pytest.raises(ToolError, match=words):
