@@ -62,11 +62,11 @@ class Machine:
 
     def signed(self) -> Evidence:
         text = terms.emit(self.of)
-        said = self.statement or serving.emit_statement(statement(self.of, **self.stated))
+        claims = self.statement or serving.emit_statement(statement(self.of, **self.stated))
         serves = serving.serving_register(text, self.of.model)
         values = registers(**{"pcr14": serves, **self.values})
         extra = serving.quote_extra_data(
-            self.bound.nonce, self.bound.spki, self.bound.exporter, self.bound_statement or said
+            self.bound.nonce, self.bound.spki, self.bound.exporter, self.bound_statement or claims
         )
         joined = b"".join(values[index] for index in range(16))
         body = tpm_forge.quote_body(
@@ -87,7 +87,7 @@ class Machine:
             receipt_key=CertifiedPublic(public=public, certify=self._certify(public)),
             meter=self._meter(public, extra),
             terms=text if self.terms is None else self.terms,
-            statement=said,
+            statement=claims,
         )
 
     def _certify(self, public: bytes) -> Signed:

@@ -36,7 +36,7 @@ from tests.adversarial.forger import Scene
 from tests.e2e import lease_machine as machine
 from tests.e2e.lease_tpm import BorrowersTpm, borrowers_tpm
 from tests.unit.aicert.cli.test_main import AT, lay_out
-from tests.unit.signing_keys import Said
+from tests.unit.signing_keys import Printed
 
 # Nothing measures a boot.
 ZERO = dict.fromkeys(licence.LICENCE_PCRS, bytes(32))
@@ -66,7 +66,7 @@ def power(ca: Ca) -> Iterator[BorrowersTpm]:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
     return capsys.readouterr
 
 
@@ -121,15 +121,15 @@ def model(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_lease_from_certificate_to_kill_receipt(
-    folder: Path, power: BorrowersTpm, said: Said
+    folder: Path, power: BorrowersTpm, printed: Printed
 ) -> None:
     agreed = pack(folder)
     kept = custody.parse((folder / "bot.keys").read_bytes())
     lines: list[bytes] = []
 
     def sent(tpm: Tpm, index: int, body: bytes) -> None:
-        made = machine.receipt(tpm, index, body, ZERO)
-        lines.append(receipts.emit(made) + b"\n")
+        receipt = machine.receipt(tpm, index, body, ZERO)
+        lines.append(receipts.emit(receipt) + b"\n")
 
     with power.on() as tpm:
         enrol(tpm, folder, agreed)
@@ -165,10 +165,10 @@ def test_a_lease_from_certificate_to_kill_receipt(
         # What was issued opens no more, in whichever boot.
         machine.refused(tpm, lambda: half_of(tpm, folder))
     (folder / "receipts.jsonl").write_bytes(b"".join(lines))
-    said()
+    printed()
     words = ["receipts", str(folder / "receipts.jsonl"), "--enrolment"]
     assert judged(folder, *words, str(folder / "enrolment.json")) == 0
-    text = said()[0]
+    text = printed()[0]
     assert "\ntokens    700 in, 200 out, 0 refused, of 1 request\n" in text
     assert "\nended     by order revoke: the epoch is " in text
 
@@ -181,7 +181,7 @@ def test_an_offline_lease_opens_without_a_broker(folder: Path, power: BorrowersT
         assert unpacked(folder, half_of(tpm, folder), bundle.NO_BROKER) == model(folder)
 
 
-def test_enrol_counters_that_are_none(folder: Path, power: BorrowersTpm, said: Said) -> None:
+def test_enrol_counters_that_are_none(folder: Path, power: BorrowersTpm, printed: Printed) -> None:
     agreed = pack(folder)
     with power.on() as tpm:
         machine.make_counters(tpm)
@@ -192,16 +192,16 @@ def test_enrol_counters_that_are_none(folder: Path, power: BorrowersTpm, said: S
         shown = machine.enrol(tpm, agreed, NONCE, ZERO)
         (folder / "enrolment.json").write_bytes(enrolment.emit(shown))
     assert issue(folder) == 1
-    assert "error: enrol.counters: receipt.index: " in said()[1]
+    assert "error: enrol.counters: receipt.index: " in printed()[1]
 
 
 def test_enrol_registers_of_a_machine_that_serves(
-    folder: Path, power: BorrowersTpm, said: Said
+    folder: Path, power: BorrowersTpm, printed: Printed
 ) -> None:
     agreed = pack(folder)
     with power.on() as tpm:
         tpm.extend(licence.SERVING_PCR, b"serving\n")
         enrol(tpm, folder, agreed)
     assert issue(folder) == 1
-    assert "error: enrol.registers: PCR 14 is not zero" in said()[1]
+    assert "error: enrol.registers: PCR 14 is not zero" in printed()[1]
     assert not os.path.exists(folder / "issued")

@@ -105,11 +105,11 @@ def signed_receipts() -> Iterator[Row]:
         ),
         "receipt-over-another-body": ("receipt.body", forge.receipt(body, extra=OTHER)),
     }  # fmt: skip
-    for name, (verdict, made) in rows.items():
+    for name, (verdict, receipt) in rows.items():
         expected: dict[str, Any] = {"verdict": "refused", "check": verdict}
         if verdict == "ok":
             expected = {"verdict": "ok", "meter": 812}
-        inputs = {"receiptKey": forge.public().hex(), "text": receipts.emit(made).decode()}
+        inputs = {"receiptKey": forge.public().hex(), "text": receipts.emit(receipt).decode()}
         yield name, {"kind": "receipt", "inputs": inputs, "expected": expected}
 
 

@@ -17,7 +17,7 @@ from tests.adversarial.enrolment_forge import CA, NONCE, RECEIPTS, Scene, ak_cer
 from tests.unit.aicert.cli.test_main import AT, lay_out
 from tests.unit.aicert.lease import forge
 from tests.unit.aicert.lease.test_orders import bare
-from tests.unit.signing_keys import Said
+from tests.unit.signing_keys import Printed
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
     return capsys.readouterr
 
 
@@ -78,9 +78,9 @@ def count(folder: Path, *more: str) -> int:
     return judge(folder, *words, "--enrolment", str(folder / "enrolment.json"))
 
 
-def test_pack_says_what_it_wrote(folder: Path, said: Said) -> None:
+def test_pack_says_what_it_wrote(folder: Path, printed: Printed) -> None:
     assert pack(folder) == 0
-    out, err = said()
+    out, err = printed()
     of = agreed(folder)
     size = sum(path.stat().st_size for path in (folder / "model").iterdir())
     files = len(list((folder / "model").iterdir()))
@@ -98,36 +98,36 @@ def test_pack_says_what_it_wrote(folder: Path, said: Said) -> None:
     assert set(outputs) == {"model"}
 
 
-def test_pack_takes_the_terms_and_speaks_json(folder: Path, said: Said) -> None:
+def test_pack_takes_the_terms_and_speaks_json(folder: Path, printed: Printed) -> None:
     more = ["--offline", "--tick-tokens", "10", "--heartbeat-seconds", "5", "--format", "json"]
     assert pack(folder, *more) == 0
-    document = json.loads(said()[0])
+    document = json.loads(printed()[0])
     of = agreed(folder)
     assert (of.key, of.tick_tokens, of.heartbeat_seconds) == ("tpm", 10, 5)
     assert (document["lease"], document["model"]) == (of.lease, str(of.model))
     assert document["keys"] == str(folder / "bot.keys")
 
 
-def test_pack_of_a_model_that_does_not_pass_writes_nothing(folder: Path, said: Said) -> None:
+def test_pack_of_a_model_that_does_not_pass_writes_nothing(folder: Path, printed: Printed) -> None:
     (folder / "model" / "added.bin").write_bytes(b"x")
     assert pack(folder) == 1
-    assert "FAILED  subject.files" in said()[0]
+    assert "FAILED  subject.files" in printed()[0]
     assert not (folder / "bot").exists()
     assert not (folder / "bot.keys").exists()
 
 
-def test_terms_that_cannot_be(folder: Path, said: Said) -> None:
+def test_terms_that_cannot_be(folder: Path, printed: Printed) -> None:
     assert pack(folder, "--tick-tokens", "0") == 2
-    assert "tick-tokens is not from 1 to 1048576" in said()[1]
+    assert "tick-tokens is not from 1 to 1048576" in printed()[1]
     assert not (folder / "bot").exists()
 
 
-def test_issue_writes_what_the_machine_opens(folder: Path, said: Said) -> None:
+def test_issue_writes_what_the_machine_opens(folder: Path, printed: Printed) -> None:
     pack(folder)
     enrol(folder)
-    said()
+    printed()
     assert issue(folder, "--nonce", NONCE.hex()) == 0
-    assert said()[0] == (
+    assert printed()[0] == (
         "machine   tier software (the operator could have forged this), root simulated:local, "
         "image none\n"
         "budget    5000000 tokens: meter 10 to 5010\n"
@@ -144,38 +144,38 @@ def test_issue_writes_what_the_machine_opens(folder: Path, said: Said) -> None:
     (folder / "issued/licence").unlink()
     assert issue(folder) == 3
     assert not (folder / "issued/licence").exists()
-    assert "exists already" in said()[1]
+    assert "exists already" in printed()[1]
 
 
-def test_issue_speaks_json(folder: Path, said: Said) -> None:
+def test_issue_speaks_json(folder: Path, printed: Printed) -> None:
     pack(folder)
     enrol(folder)
-    said()
+    printed()
     assert issue(folder, "--format", "json", "--boots", "0") == 0
-    document = json.loads(said()[0])
+    document = json.loads(printed()[0])
     assert (document["tier"], document["image"]) == ("software", "none")
     assert (document["meter"], document["budget"], document["epoch"]) == (10, 5010, 3)
 
 
-def test_an_offline_lease_says_what_it_omits(folder: Path, said: Said) -> None:
+def test_an_offline_lease_says_what_it_omits(folder: Path, printed: Printed) -> None:
     pack(folder, "--offline")
-    assert "\nOmits     offline: whoever can put the TPM's state back" in said()[0]
+    assert "\nOmits     offline: whoever can put the TPM's state back" in printed()[0]
     enrol(folder)
     assert issue(folder) == 3
-    assert "aicert lease issue --offline" in said()[1]
+    assert "aicert lease issue --offline" in printed()[1]
     assert issue(folder, "--offline") == 0
-    assert "\nOmits     offline: whoever can put the TPM's state back" in said()[0]
+    assert "\nOmits     offline: whoever can put the TPM's state back" in printed()[0]
 
 
-def test_a_machine_that_is_refused_gets_nothing(folder: Path, said: Said) -> None:
+def test_a_machine_that_is_refused_gets_nothing(folder: Path, printed: Printed) -> None:
     pack(folder)
     shown = scene(folder)
     shown.values[11] = b"\xee" * 32
     enrol(folder, shown)
     assert issue(folder) == 1
-    assert "error: enrol.image: PCR 11 of a software platform is not zero" in said()[1]
+    assert "error: enrol.image: PCR 11 of a software platform is not zero" in printed()[1]
     assert issue(folder, "--format", "json") == 1
-    assert json.loads(said()[0])["verdict"] == "failed"
+    assert json.loads(printed()[0])["verdict"] == "failed"
     assert not (folder / "issued").exists()
     assert issue(folder, "--nonce", "00" * 32) == 1
     (folder / "enrolment.json").write_bytes(b"{}")
@@ -184,14 +184,14 @@ def test_a_machine_that_is_refused_gets_nothing(folder: Path, said: Said) -> Non
     assert issue(folder, "--until", "30") == 3
 
 
-def test_where_nothing_can_be_written(folder: Path, said: Said) -> None:
+def test_where_nothing_can_be_written(folder: Path, printed: Printed) -> None:
     pack(folder)
     enrol(folder)
     (folder / "issued").write_bytes(b"a file")
     assert issue(folder) == 2
     words = ["issue", str(folder / "enrolment.json"), "-o", str(folder / "none/issued")]
     assert judge(folder, *words, "--budget", "5M", "--until", "30d") == 2
-    assert "cannot write" in said()[1]
+    assert "cannot write" in printed()[1]
 
 
 def receipted(folder: Path, *usages: Usage, value: int = 12) -> list[bytes]:
@@ -214,7 +214,7 @@ def receipted(folder: Path, *usages: Usage, value: int = 12) -> list[bytes]:
     return [*lines, receipts.emit(kill) + b"\n"]
 
 
-def test_receipts_add_up(folder: Path, said: Said) -> None:
+def test_receipts_add_up(folder: Path, printed: Printed) -> None:
     pack(folder)
     enrol(folder)
     *lines, kill = receipted(
@@ -223,9 +223,9 @@ def test_receipts_add_up(folder: Path, said: Said) -> None:
         Usage(tokens_in=1000, tokens_out=200, tokens_refused=5, requests=2, ticks=2),
     )
     (folder / "receipts.jsonl").write_bytes(b"".join(lines))
-    said()
+    printed()
     assert count(folder) == 0
-    assert said()[0] == (
+    assert printed()[0] == (
         f"lease     {agreed(folder).lease}\n"
         "machine   tier software (the operator could have forged this), root simulated:local\n"
         "receipts  2 in a row, of 1 boot\n"
@@ -236,33 +236,33 @@ def test_receipts_add_up(folder: Path, said: Said) -> None:
     )
     (folder / "more.jsonl").write_bytes(lines[0] + kill)
     assert count(folder, str(folder / "more.jsonl")) == 0
-    assert "\nended     by order revoke: the epoch is 4 since\n" in said()[0]
+    assert "\nended     by order revoke: the epoch is 4 since\n" in printed()[0]
     assert count(folder, str(folder / "more.jsonl"), "--format", "json") == 0
-    document = json.loads(said()[0])
+    document = json.loads(printed()[0])
     assert document["tokens"] == {"in": 1000, "out": 200, "refused": 5}
     assert document["meter"] == {"first": 10, "last": 12}
     assert document["ended"] == {"order": "revoke", "epoch": 4}
 
 
-def test_receipts_that_do_not_add_up(folder: Path, said: Said) -> None:
+def test_receipts_that_do_not_add_up(folder: Path, printed: Printed) -> None:
     pack(folder)
     enrol(folder)
     lines = receipted(folder, Usage(), Usage())
     (folder / "receipts.jsonl").write_bytes(lines[1])
     assert count(folder, "--format", "json") == 1
-    out, err = said()
+    out, err = printed()
     assert json.loads(out[out.index("{") :])["verdict"] == "failed"
     assert "error: ledger.successor: receipt 2 follows none that is here" in err
     (folder / "receipts.jsonl").write_bytes(b"{}\n")
     assert count(folder) == 2
     (folder / "receipts.jsonl").write_bytes(lines[0])
     assert count(folder, "--format", "json") == 0
-    assert json.loads(said()[0])["ended"] is None
+    assert json.loads(printed()[0])["ended"] is None
 
 
-def test_keys_of_another_lease_issue_nothing(folder: Path, said: Said) -> None:
+def test_keys_of_another_lease_issue_nothing(folder: Path, printed: Printed) -> None:
     pack(folder)
     enrol(folder)
     (folder / "bot.keys").write_bytes(custody.emit(custody.drawn(offline=False)))
     assert issue(folder) == 3
-    assert "those of a different lease" in said()[1]
+    assert "those of a different lease" in printed()[1]

@@ -186,10 +186,10 @@ def test_what_no_bundle_holds(files: tuple[PackedFile, ...], message: str) -> No
 
 
 def test_a_content_key_says_nothing_of_itself() -> None:
-    made = key()
-    assert repr(made) == "ContentKey()"
-    assert repr(made.file(0)) == "FileCipher()"
+    content_key = key()
+    assert repr(content_key) == "ContentKey()"
+    assert repr(content_key.file(0)) == "FileCipher()"
     with pytest.raises(TypeError, match="not written anywhere"):
-        pickle.dumps(made)
+        pickle.dumps(content_key)
     with pytest.raises(EvidenceError, match="has 32 bytes"):
         ContentKey(b"", bytes(32), b"")

@@ -26,14 +26,14 @@ def receipt(body: bytes, value: int, **how: Any) -> Receipt:
 
 def story(*beats: tuple[int, Usage], boot: str = "b0") -> list[Receipt]:
     """Receipts of one boot, each after the one before it."""
-    previous, made = TERMS.digest.hex, []
+    previous, signed = TERMS.digest.hex, []
     for seq, (value, usage) in enumerate(beats, 1):
         body = receipts.emit_heartbeat(
             forge.heartbeat(seq=seq, previous=previous, usage=usage, boot=boot * 32)
         )
-        made.append(receipt(body, value))
+        signed.append(receipt(body, value))
         previous = hashlib.sha256(body).hexdigest()
-    return made
+    return signed
 
 
 GOOD = story(
@@ -54,10 +54,15 @@ def killed(by: Any = None, value: int = 4, **how: Any) -> Receipt:
 
 
 def test_receipts_add_up_in_any_order_and_count_once() -> None:
-    made = account(GOOD[2], *GOOD, GOOD[0])
-    assert made.total == Usage(tokens_in=2000, tokens_out=1000, requests=3, ticks=3)
-    assert (made.count, made.boots, made.first.value, made.ledger.meter) == (3, 1, 10, 13)
-    assert made.ending is None
+    accounted = account(GOOD[2], *GOOD, GOOD[0])
+    assert accounted.total == Usage(tokens_in=2000, tokens_out=1000, requests=3, ticks=3)
+    assert (accounted.count, accounted.boots, accounted.first.value, accounted.ledger.meter) == (
+        3,
+        1,
+        10,
+        13,
+    )
+    assert accounted.ending is None
     assert account().count == 0
 
 

@@ -49,8 +49,8 @@ def values_of(row: Any) -> Any:
 
 
 def test_every_check_refuses_something() -> None:
-    found = {check for module in MODULES for check in caught(module)}
-    assert found == set(CHECKS)
+    raised = {check for module in MODULES for check in caught(module)}
+    assert raised == set(CHECKS)
 
 
 def test_an_error_names_a_check_that_exists() -> None:

@@ -35,24 +35,24 @@ def issued(
 
 
 def test_a_licence_counts_from_the_machine_that_enrolled() -> None:
-    made, kept, given = issued()
-    bounds = made.licence.bounds
-    assert (made.ticks, bounds.budget) == (5000, MACHINE.meter.value + 5000)
+    granted, kept, given = issued()
+    bounds = granted.licence.bounds
+    assert (granted.ticks, bounds.budget) == (5000, MACHINE.meter.value + 5000)
     clock = MACHINE.meter.clock
     assert bounds.clock == clock.clock + 60_000
     assert (bounds.resets, bounds.restarts) == (clock.reset_count + 2, 0)
     assert bounds.epoch == MACHINE.epoch.value
     values = licence.registers(FIRMWARE, IMAGE)
-    licence.verify(made.licence, kept.key.public_key(), values)
-    assert (made.licence.terms, made.licence.image) == (given.digest, IMAGE.digest)
+    licence.verify(granted.licence, kept.key.public_key(), values)
+    assert (granted.licence.terms, granted.licence.image) == (given.digest, IMAGE.digest)
 
 
 def test_the_blob_is_for_this_lease() -> None:
-    made, kept, given = issued()
+    granted, kept, given = issued()
     name = sha256_name(MACHINE.storage_public)
     policy = licence.sealed_policy(kept.key.public_key(), given.lease, given.digest, name)
-    assert policy in made.blob.public
-    assert made.licence.machine == name
+    assert policy in granted.blob.public
+    assert granted.licence.machine == name
 
 
 def test_offline_is_said_on_both_sides() -> None:
