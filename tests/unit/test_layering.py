@@ -235,6 +235,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # Of what machines carry, nothing else: machines that serve are to carry it too.
     "aicert.lease": READERS,
     "aicert.leasing": (*DECIDING, "aicert.lease"),
+    # Bytes and values, for machines to carry; the command line brings it rows.
+    "aicert.audits": VALUES,
     "aicert.cache": (*VALUES, "aicert.files"),
     "aicert.sources": (*VALUES, "aicert.files"),
     "aicert.signing": (*READERS, "aicert.model_signature", "aicert.cache"),
@@ -244,6 +246,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.cli": (
         *VERIFYING,
         "aicert.records",
+        "aicert.audits",
         "aicert.cache",
         "aicert.sources",
         "aicert.signing",

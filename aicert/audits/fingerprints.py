@@ -1,0 +1,95 @@
+"""Fingerprints of passages: two texts that share a run of 50 folded words share one.
+
+Winnowing (Schleimer, Wilkerson and Aiken, 2003): of all runs of RUN words that begin in WINDOW
+places one after another, the one with the smallest hash is selected. A shared passage of
+RUN + WINDOW - 1 words has a whole window inside, in both texts. The hash is a polynomial over the
+words' SHA-256, modulo 2^64: fast, and not resistant to collisions. Who makes some gets matches,
+never an absence; the guarantee holds for any hash.
+"""
+
+import hashlib
+import struct
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+RUN: Final = 13
+WINDOW: Final = 38
+# The length of a passage that is always found.
+PASSAGE: Final = RUN + WINDOW - 1
+HASH_BYTES: Final = 8
+_FACTOR: Final = 0x9E3779B97F4A7C15
+# Words have hashes of 60 bits: RUN products of one with a factor of 64 bits fit into 128.
+_WORD_BITS: Final = 60
+_LANE: Final = 16
+_FACTORS: Final = sum(pow(_FACTOR, power, 2**64) << 8 * _LANE * power for power in range(RUN))
+# Hashes of words are kept: texts repeat them. Each takes some 200 bytes.
+_MOST_KEPT: Final = 400_000
+
+
+class _Hashes(dict[str, bytes]):
+    """The hash of each word, as a number of _LANE bytes."""
+
+    def __missing__(self, word: str) -> bytes:
+        if len(self) >= _MOST_KEPT:
+            self.clear()
+        digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
+        value = int.from_bytes(digest[:HASH_BYTES], "big") >> 8 * HASH_BYTES - _WORD_BITS
+        self[word] = lane = value.to_bytes(_LANE, "little")
+        return lane
+
+
+_HASHES = _Hashes()
+
+
+def of_words(words: list[str]) -> set[int]:
+    """The fingerprints of a text, given as its folded words; none if it has less than RUN."""
+    if len(words) < RUN:
+        return set()
+    # The hashes of all runs at once, as one product of numbers whose digits are lanes: lane i of it
+    # is the sum of the hashes of words i - RUN + 1 to i, each times its power of the factor.
+    lanes = int.from_bytes(b"".join(map(_HASHES.__getitem__, words)), "little") * _FACTORS
+    size = len(words) + RUN
+    halves = struct.unpack(f"<{2 * size}Q", lanes.to_bytes(size * _LANE, "little"))
+    return _smallest_of_windows(halves[2 * (RUN - 1) : 2 * len(words) : 2])
+
+
+def _smallest_of_windows(runs: tuple[int, ...]) -> set[int]:
+    """The smallest of each WINDOW in turn; of all, where there is no whole window."""
+    window = runs[:WINDOW]
+    begin, selected = 0, set()
+    while True:
+        smallest = min(window)
+        place = begin + window.index(smallest)
+        end = begin + len(window)
+        selected.add(smallest)
+        # It is the smallest of those windows that hold it, until a smaller one comes.
+        coming = runs[end : place + WINDOW]
+        while coming and min(coming) < smallest:
+            place = end + next(i for i, value in enumerate(coming) if value < smallest)
+            smallest = runs[place]
+            selected.add(smallest)
+            end = place + 1
+            coming = runs[end : place + WINDOW]
+        begin = place + 1
+        window = runs[begin : begin + WINDOW]
+        if len(window) < WINDOW:
+            return selected
+
+
+class Fingerprints:
+    """Many fingerprints, each once, in eight bytes: sorted by their first byte as they come."""
+
+    def __init__(self) -> None:
+        self._parts = [array("Q") for _ in range(256)]
+
+    def add(self, fingerprints: Iterable[int]) -> None:
+        """Add some; they may be there already."""
+        for fingerprint in fingerprints:
+            self._parts[fingerprint >> 56].append(fingerprint)
+
+    def sorted(self) -> Iterator[int]:
+        """All of them in order, each once; to be asked once, since it forgets as it goes."""
+        for place, part in enumerate(self._parts):
+            self._parts[place] = array("Q")
+            yield from sorted(set(part))

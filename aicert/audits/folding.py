@@ -1,0 +1,81 @@
+"""Folding: texts that a reader takes for the same give the same words (docs/spec/audit.md).
+
+NFKD and case folding twice over; marks, controls and what nothing shows are dropped; look-alikes
+become one character (UTS 39); a run of letters and digits is a word, and each character of a script
+without spaces is one. ASCII alone takes a short way, to the same words.
+
+The tables are those of this Python's Unicode (`UNICODE`): code points that a later one assigns
+may fold otherwise, so results name the version.
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+from aicert.audits.look_alikes import LOOK_ALIKES
+from aicert.text import IGNORABLE
+
+UNICODE: Final = unicodedata.unidata_version
+# A longer run of letters is no word: spaces may have been taken out.
+LONG_WORD: Final = 40
+# Han, kana, Thai, Lao, Myanmar and Khmer (Unicode's Scripts.txt, whole blocks).
+_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3021-\u3029\u3038-\u303b"
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_INVISIBLE = re.compile(IGNORABLE)
+_SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f \x85")
+# One letter for two, and two digits that are read as letters.
+_PAIR, _ONE = "rn", "m"
+_LETTERS = {"0": "o", "1": "l"}
+
+
+class _Characters(dict[int, str]):
+    """What becomes of each character before look-alikes are: itself, nothing, or a space."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = image = _image(chr(code))
+        return image
+
+
+def _image(character: str) -> str:
+    if _WITHOUT_SPACES.match(character):
+        return f" {character} " if character.isalnum() else ""
+    if character.isalnum():
+        return "" if _INVISIBLE.match(character) else character
+    if character in _SPACES:
+        return " "
+    # Marks, controls, formats (tags are), and code points without a character.
+    is_dropped = unicodedata.category(character)[0] in "MC" or _INVISIBLE.match(character)
+    return "" if is_dropped else " "
+
+
+_CHARACTERS = _Characters()
+_PLAIN = {code: _image(chr(code)).lower() for code in range(128)}
+_PLAIN |= {ord(digit): letter for digit, letter in _LETTERS.items()}
+_ALIKE = {ord(source): _LETTERS.get(target, target) for source, target in LOOK_ALIKES.items()}
+_ALIKE |= {ord(digit): letter for digit, letter in _LETTERS.items()}
+_LATIN = re.compile("[a-z]")
+_FOREIGN = re.compile(f"[{''.join(s for s, t in LOOK_ALIKES.items() if t.isascii())}]")
+
+
+def words(text: str) -> list[str]:
+    """The folded words of a text, in order."""
+    if text.isascii():
+        return text.translate(_PLAIN).replace(_PAIR, _ONE).split()
+    return _spelled(text).translate(_ALIKE).replace(_PAIR, _ONE).split()
+
+
+def mixed_words(text: str) -> int:
+    """How many words have letters of ASCII and, beside them, look-alikes of such letters."""
+    if text.isascii():
+        return 0
+    return sum(
+        1 for word in _spelled(text).split() if _LATIN.search(word) and _FOREIGN.search(word)
+    )
+
+
+def _spelled(text: str) -> str:
+    """The words as they are written, in one case and without what nobody sees."""
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return folded.translate(_CHARACTERS)
