@@ -6,6 +6,7 @@ the tree's shape. What keeps trees of different kinds apart stands in the leaves
 """
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -31,7 +32,8 @@ class Tree:
 
     def __init__(self, chosen: Iterable[int] = ()) -> None:
         self.count = 0
-        self.paths: dict[int, list[bytes]] = {index: [] for index in chosen}
+        self._chosen = sorted(set(chosen))
+        self.paths: dict[int, list[bytes]] = {index: [] for index in self._chosen}
         # Whole subtrees, largest first: one for each bit of `count`.
         self._whole: list[bytes] = []
 
@@ -41,7 +43,7 @@ class Tree:
         size = 1
         while index & size:
             left = self._whole.pop()
-            if self.paths:
+            if self._chosen:
                 self._step(index + 1 - 2 * size, index + 1 - size, left, node)
             node = _node(left, node)
             size *= 2
@@ -64,12 +66,11 @@ class Tree:
         return node
 
     def _step(self, begin: int, middle: int, left: bytes, right: bytes) -> None:
-        """Two subtrees become one; the second begins at leaf `middle` and is the last so far."""
-        for index, path in self.paths.items():
-            if begin <= index < middle:
-                path.append(right)
-            elif middle <= index <= self.count:
-                path.append(left)
+        """Two subtrees become one; the second begins at leaf `middle` and ends with the last."""
+        chosen = self._chosen
+        for place in range(bisect_left(chosen, begin), bisect_right(chosen, self.count)):
+            index = chosen[place]
+            self.paths[index].append(right if index < middle else left)
 
 
 def root_of(data: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes:

@@ -143,6 +143,9 @@ def _parser(
         from aicert.cli import records as row_commands
 
         row_commands.add_commands(commands)
+        from aicert.cli import audits
+
+        audits.add_commands(commands)
     return parser, commands.choices
 
 

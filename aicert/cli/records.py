@@ -82,7 +82,7 @@ def _records(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     chosen = [
         (path, split, files)
         for path in map(Path, options.paths)
-        for split, files in _chosen(path, options.data_files).items()
+        for split, files in chosen_files(path, options.data_files).items()
         if options.split in (None, split)
     ]
     if not chosen:
@@ -110,7 +110,8 @@ def _text(counted: Counted) -> str:
     return "\n".join([*lines, *(f"          {safe(path)}" for path in counted.files)]) + "\n"
 
 
-def _chosen(path: Path, data_files: list[str] | None) -> dict[str, list[str]]:
+def chosen_files(path: Path, data_files: list[str] | None = None) -> dict[str, list[str]]:
+    """The files of each split of a path, in the order of their rows; of a file, itself."""
     if path.is_dir():
         return choose(list_files(path), data_files, where=path.name)
     if data_files is not None:
@@ -158,11 +159,9 @@ def _written(path: Path, split: str, files: list[str], canonical: Path) -> Count
 
 def _counted(path: Path, split: str, files: list[str], also: Callable[[bytes], object]) -> Counted:
     """Convert and count; each block of canonical rows is given to `also`, too."""
-    is_file = files == [""]
-    root, names = (path.parent, [path.name]) if is_file else (path, files)
-    selection = learn(root, names)
+    selection = learned(path, files)
     checker = Checker(selection.schema)
-    for block in _rows(selection):
+    for block in canonical_blocks(selection):
         checker.feed(block)
         also(block)
     return Counted(
@@ -171,11 +170,17 @@ def _counted(path: Path, split: str, files: list[str], also: Callable[[bytes], o
         fact=checker.fact(),
         unread_bytes=sum(source.unread_bytes for source in selection.sources),
         in_place=selection.in_place,
-        files=() if is_file else tuple(files),
+        files=() if files == [""] else tuple(files),
     )
 
 
-def _rows(selection: Selection) -> Iterator[bytes]:
+def learned(path: Path, files: list[str]) -> Selection:
+    """What `chosen_files` gave of a path, read once."""
+    return learn(path.parent, [path.name]) if files == [""] else learn(path, files)
+
+
+def canonical_blocks(selection: Selection) -> Iterator[bytes]:
+    """The canonical rows of a selection; the strict reader has not seen them yet."""
     for source in selection.sources:
         if selection.in_place:
             with source.path.open("rb") as stream:

@@ -1,0 +1,123 @@
+"""The config of an audit: closed TOML (docs/spec/audit.md has an example with every key).
+
+It names inputs of the run for the key and the lists; every other input is data, so that none can
+be left out. Parameters are those of a kind's version: there are none to choose.
+"""
+
+import tomllib
+from typing import Final
+
+from aicert.audits.fingerprints import PASSAGE
+from aicert.errors import AicertError, ConfigError
+from aicert.formats.fields import Table
+from aicert.formats.lockfile import CONFIG_INPUT, NAME
+from aicert.frozen import dataclass
+
+DOMAINS: Final = "domains/v1"
+EXACT: Final = "exact/v1"
+PASSAGES: Final = "passages/v1"
+PATTERNS: Final = "patterns/v1"
+# Whether a kind has a list, and whether it must have a column.
+KINDS: Final = {
+    DOMAINS: (True, True),
+    EXACT: (True, False),
+    PASSAGES: (True, False),
+    PATTERNS: (False, False),
+}
+# `tomllib` takes quadratic time for a key with many dots.
+MAX_BYTES: Final = 1 << 14
+MAX_CHECKS: Final = 64
+MAX_COLUMN: Final = 256
+_REFERENCE: Final = "input:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One question. `column`: of which column, by default of all text; `list`: an input's name."""
+
+    name: str
+    kind: str
+    column: str | None
+    list: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditConfig:
+    """What an audit does. `key`: the input that salts the record tree; `passages`: whether there is
+    a tree of passages, too.
+    """
+
+    key: str
+    passages: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The inputs that are no data: the config, the key and the lists."""
+        lists = (check.list for check in self.checks if check.list is not None)
+        return frozenset((CONFIG_INPUT, self.key, *lists))
+
+
+def parse(data: bytes) -> AuditConfig:
+    """Read a config. Raises ConfigError."""
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"the audit's config is larger than {MAX_BYTES} bytes")
+    try:
+        document = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"the audit's config is not TOML: {error}") from None
+    table = _Table(document, "config")
+    records = _Table(table.take("records", dict), "records")
+    key = _input(records, "key")
+    records.done()
+    has_passages = table.has("passages")
+    if has_passages:
+        _read_passages(_Table(table.take("passages", dict), "passages"))
+    checks = tuple(
+        _check(value, f"check[{place}]")
+        for place, value in enumerate(table.tables("check", MAX_CHECKS, "expected [[check]]"))
+    )
+    table.done()
+    names = [check.name for check in checks]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two checks are called {name}")
+    if key in {check.list for check in checks}:
+        raise ConfigError(f"records.key: input {key} is a list, too")
+    return AuditConfig(key=key, passages=has_passages, checks=checks)
+
+
+class _Table(Table):
+    __slots__ = ()
+    error: type[AicertError] = ConfigError
+
+
+def _read_passages(table: _Table) -> None:
+    if table.take("words", int) != PASSAGE:
+        raise table.wrong("words", f"{PASSAGES} is of {PASSAGE} words")
+    table.done()
+
+
+def _check(value: object, where: str) -> Check:
+    table = _Table(value, where)
+    name, kind = table.text("name"), table.text("kind")
+    if not NAME.fullmatch(name):
+        raise table.wrong("name", "expected small letters, digits and hyphens")
+    if kind not in KINDS:
+        raise table.wrong("kind", f"not one of {', '.join(KINDS)}")
+    has_list, must_have_column = KINDS[kind]
+    column = None
+    if must_have_column or table.has("column"):
+        column = table.text("column")
+        if not 0 < len(column) <= MAX_COLUMN or not column.isprintable():
+            raise table.wrong("column", "expected the name of a column")
+    listed = _input(table, "list") if has_list else None
+    table.done()
+    return Check(name=name, kind=kind, column=column, list=listed)
+
+
+def _input(table: _Table, key: str) -> str:
+    scheme, _, name = table.text(key).partition(":")
+    if f"{scheme}:" != _REFERENCE or not NAME.fullmatch(name) or name == CONFIG_INPUT:
+        raise table.wrong(key, "expected `input:NAME`")
+    return name

@@ -1,0 +1,83 @@
+"""domains/v1: the host of a URL, as browsers take it apart, and whether a list has it.
+
+After WHATWG's URL standard where that decides which host is asked: spaces around, tabs and line
+ends, backslashes, users, ports, escapes, full-width dots, capitals, IDNA. A value that browsers
+would not take for a URL counts as unparsable, but for a bare `example.org/page`. Left out: numbers
+as addresses in other than four decimal parts, and the validity of `xn--` labels.
+"""
+
+import re
+import unicodedata
+from typing import Final
+from urllib.parse import unquote
+
+from aicert.text import IGNORABLE
+
+MAX_HOST: Final = 253
+MAX_LABEL: Final = 63
+# Longer values are no URL that anybody fetched.
+MAX_URL: Final = 1 << 16
+_AROUND: Final = "".join(map(chr, range(0x21)))
+_DROPPED = str.maketrans("", "", "\t\n\r")
+# Schemes whose slashes browsers do not need, or any scheme with two; else the host itself.
+_AUTHORITY = re.compile(
+    r"(?:(?:(?:https?|ftp|wss?):[/\\]*+|(?:[a-z][a-z0-9+.-]*+:)?+[/\\]{2,}+)([^/\\?#]*+)"
+    r"|([^/\\?#:@]++)(?:[/\\?#:]|\Z))",
+    re.IGNORECASE,
+)
+_PORT = re.compile(r":[0-9]*\Z")
+_IGNORED = re.compile(rf"[\u00ad\u200b-\u200d\u2060\ufeff]|{IGNORABLE}")
+_LABEL = re.compile(rf"[a-z0-9_](?:[a-z0-9_-]{{0,{MAX_LABEL - 2}}}[a-z0-9_])?")
+_ADDRESS = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
+_ADDRESS_6 = re.compile(r"\[[0-9a-f:.]{2,45}\]")
+_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
+
+
+def host_of(url: str) -> str | None:
+    """The host of a URL, folded; None where it has none."""
+    if len(url) > MAX_URL:
+        return None
+    matched = _AUTHORITY.match(url.strip(_AROUND).translate(_DROPPED))
+    if matched is None:
+        return None
+    if matched[1] is None:
+        host = folded_host(matched[2])
+        # A word alone is no address.
+        return host if host is not None and "." in host else None
+    host = matched[1].rpartition("@")[2]
+    return folded_host(_PORT.sub("", host))
+
+
+def folded_host(text: str) -> str | None:
+    """A host in its one form: ASCII, small letters, no dot at the end; None if it is none."""
+    try:
+        host = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return None
+    host = unicodedata.normalize("NFKC", _IGNORED.sub("", host.translate(_DOTS)))
+    host = unicodedata.normalize("NFKC", host.lower()).translate(_DOTS).removesuffix(".")
+    if _ADDRESS_6.fullmatch(host):
+        return host
+    labels = [_ascii_label(label) for label in host.split(".")]
+    folded = ".".join(labels)
+    if len(folded) > MAX_HOST or not all(map(_LABEL.fullmatch, labels)):
+        return None
+    if labels[-1].isdecimal() and not _ADDRESS.fullmatch(folded):
+        return None
+    return folded
+
+
+def _ascii_label(label: str) -> str:
+    # Punycode takes quadratic time.
+    if label.isascii() or len(label) > MAX_LABEL:
+        return label
+    return f"xn--{label.encode('punycode').decode('ascii')}"
+
+
+def is_listed(host: str, domains: frozenset[str]) -> bool:
+    """Whether a list has the host, or a domain that it lies in."""
+    while host not in domains:
+        _, dot, host = host.partition(".")
+        if not dot:
+            return False
+    return True

@@ -1,0 +1,290 @@
+"""The results of an audit: canonical JSON, one form, joined to trainings by the digests of rows.
+
+`data` has what was read, one entry for an input's split, in the form in which a run report says
+the same (`records`); each entry has the counts of every check, in the order of `checks`. Nothing
+here says what is good enough: a policy does.
+"""
+
+import re
+from typing import Final
+
+from aicert.audits.config import KINDS, MAX_CHECKS, MAX_COLUMN, PATTERNS
+from aicert.audits.merkle import HASH_BYTES, MAX_LEAVES
+from aicert.audits.patterns import NAMES
+from aicert.errors import EvidenceError
+from aicert.formats.digest import Digest, is_hex
+from aicert.formats.lockfile import NAME
+from aicert.formats.strict_json import Fields, dumps, loads
+from aicert.frozen import dataclass
+
+VERSION: Final = 1
+WHAT: Final = "audit results"
+MAX_BYTES: Final = 1 << 22
+# As many as run reports have.
+MAX_DATA: Final = 64
+_SPLIT = re.compile("[!-~]{1,64}")
+_UNICODE = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListFact:
+    """A list: the input's name and digest, its entries, and how many of them cannot match."""
+
+    name: str
+    digest: Digest
+    entries: int
+    unusable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckFact:
+    """A check as the config asks for it, and its list."""
+
+    name: str
+    kind: str
+    column: str | None
+    list: ListFact | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Rows by what a check made of them. `missing`: without the column or with null in it;
+    `unparsable`: with a value that the kind cannot read; `found`: for `patterns`, rows by pattern.
+    """
+
+    matches: int
+    missing: int
+    unparsable: int
+    found: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeFact:
+    """A tree: its root says something together with the number of leaves only."""
+
+    count: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFact:
+    """Folded words, those of mixed letters (look-alikes), and those too long to be one."""
+
+    words: int
+    mixed_words: int
+    long_words: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFact:
+    """One split of one input: what run reports say of it too, its trees, and counts by check."""
+
+    name: str
+    split: str
+    bytes: int
+    digest: Digest
+    unread_bytes: int
+    rows: TreeFact
+    passages: TreeFact | None
+    text: TextFact | None
+    checks: tuple[Counts, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """`unicode`: the version of the tables that texts were folded by."""
+
+    unicode: str
+    checks: tuple[CheckFact, ...]
+    data: tuple[DataFact, ...]
+
+    def of(self, name: str, split: str) -> DataFact:
+        """What is said of one split; EvidenceError where nothing is."""
+        for fact in self.data:
+            if (fact.name, fact.split) == (name, split):
+                return fact
+        raise EvidenceError(f"the {WHAT} say nothing of input {name!a}, split {split!a}")
+
+
+def emit(results: Results) -> bytes:
+    """The canonical bytes, with a line end."""
+    document = {
+        "checks": [_check_json(check) for check in results.checks],
+        "data": [_data_json(fact) for fact in results.data],
+        "unicode": results.unicode,
+        "version": VERSION,
+    }
+    return dumps(document) + b"\n"
+
+
+def parse(data: bytes) -> Results:
+    """Read what `emit` writes, and nothing else. Raises EvidenceError."""
+    fields = Fields(loads(data, what=WHAT, max_bytes=MAX_BYTES), WHAT)
+    fields.const("version", VERSION)
+    checks = fields.items("checks", _read_check, max_items=MAX_CHECKS)
+    results = Results(
+        unicode=fields.text("unicode", max_length=11),
+        checks=checks,
+        data=fields.items(
+            "data", lambda value, where: _read_data(value, where, checks), max_items=MAX_DATA
+        ),
+    )
+    fields.done()
+    if not _UNICODE.fullmatch(results.unicode):
+        raise EvidenceError(f"{WHAT}.unicode is no version")
+    _check_order([fact.name for fact in checks], f"{WHAT}.checks", is_sorted=False)
+    _check_order([f"{fact.name} {fact.split}" for fact in results.data], f"{WHAT}.data")
+    if emit(results) != data:
+        raise EvidenceError(f"{WHAT} are not in canonical form")
+    return results
+
+
+def _check_order(names: list[str], where: str, *, is_sorted: bool = True) -> None:
+    if len(set(names)) != len(names) or (is_sorted and names != sorted(names)):
+        raise EvidenceError(f"{where}: a name is given twice or out of order")
+
+
+def _check_json(check: CheckFact) -> dict[str, object]:
+    document: dict[str, object] = {"kind": check.kind, "name": check.name}
+    if check.column is not None:
+        document["column"] = check.column
+    if check.list is not None:
+        document["list"] = {
+            "digest": str(check.list.digest),
+            "entries": check.list.entries,
+            "name": check.list.name,
+            "unusable": check.list.unusable,
+        }
+    return document
+
+
+def _read_check(value: object, where: str) -> CheckFact:
+    fields = Fields(value, where)
+    name, kind = _name(fields, "name"), fields.text("kind", max_length=32)
+    if kind not in KINDS:
+        raise EvidenceError(f"{where}.kind is no kind of check: {kind!a}")
+    has_list, must_have_column = KINDS[kind]
+    column = None
+    if must_have_column or fields.has("column"):
+        column = fields.text("column", max_length=MAX_COLUMN)
+    listed = _read_list(fields.fields("list")) if has_list else None
+    fields.done()
+    return CheckFact(name=name, kind=kind, column=column, list=listed)
+
+
+def _read_list(fields: Fields) -> ListFact:
+    fact = ListFact(
+        name=_name(fields, "name"),
+        digest=Digest.parse(fields.text("digest", max_length=80)),
+        entries=fields.integer("entries"),
+        unusable=fields.integer("unusable"),
+    )
+    fields.done()
+    if fact.unusable > fact.entries:
+        raise EvidenceError(f"{fields.where} has more unusable entries than entries")
+    return fact
+
+
+def _data_json(fact: DataFact) -> dict[str, object]:
+    document: dict[str, object] = {
+        "bytes": fact.bytes,
+        "checks": [_counts_json(counts) for counts in fact.checks],
+        "digest": str(fact.digest),
+        "name": fact.name,
+        "rows": _tree_json(fact.rows),
+        "split": fact.split,
+        "unreadBytes": fact.unread_bytes,
+    }
+    if fact.passages is not None:
+        document["passages"] = _tree_json(fact.passages)
+    if fact.text is not None:
+        document["text"] = {
+            "longWords": fact.text.long_words,
+            "mixedWords": fact.text.mixed_words,
+            "words": fact.text.words,
+        }
+    return document
+
+
+def _read_data(value: object, where: str, checks: tuple[CheckFact, ...]) -> DataFact:
+    fields = Fields(value, where)
+    name, split = _name(fields, "name"), fields.text("split", max_length=64)
+    if not _SPLIT.fullmatch(split):
+        raise EvidenceError(f"{where}.split is no name: {split!a}")
+    rows = _read_tree(fields.fields("rows"))
+    counts = fields.items("checks", _read_counts, max_items=MAX_CHECKS)
+    if len(counts) != len(checks):
+        raise EvidenceError(f"{where}.checks are not as many as the checks")
+    for check, each in zip(checks, counts, strict=True):
+        is_patterns = check.kind == PATTERNS
+        if [label for label, _ in each.found] != (list(NAMES) if is_patterns else []):
+            raise EvidenceError(f"{where}: {check.name} does not count what its kind does")
+        if each.matches + each.missing + each.unparsable > rows.count:
+            raise EvidenceError(f"{where}: {check.name} counts more rows than there are")
+    fact = DataFact(
+        name=name,
+        split=split,
+        bytes=fields.integer("bytes"),
+        digest=Digest.parse(fields.text("digest", max_length=80)),
+        unread_bytes=fields.integer("unreadBytes"),
+        rows=rows,
+        passages=_read_tree(fields.fields("passages")) if fields.has("passages") else None,
+        text=_read_text(fields.fields("text")) if fields.has("text") else None,
+        checks=counts,
+    )
+    fields.done()
+    return fact
+
+
+def _counts_json(counts: Counts) -> dict[str, object]:
+    return {
+        "found": dict(counts.found),
+        "matches": counts.matches,
+        "missing": counts.missing,
+        "unparsable": counts.unparsable,
+    }
+
+
+def _read_counts(value: object, where: str) -> Counts:
+    fields = Fields(value, where)
+    found = fields.fields("found")
+    labels = tuple((label, found.integer(label)) for label in NAMES if found.has(label))
+    found.done()
+    counts = Counts(
+        matches=fields.integer("matches"),
+        missing=fields.integer("missing"),
+        unparsable=fields.integer("unparsable"),
+        found=labels,
+    )
+    fields.done()
+    return counts
+
+
+def _tree_json(tree: TreeFact) -> dict[str, object]:
+    return {"count": tree.count, "root": tree.root.hex()}
+
+
+def _read_tree(fields: Fields) -> TreeFact:
+    count = fields.integer("count", high=MAX_LEAVES)
+    root = fields.text("root", max_length=2 * HASH_BYTES)
+    fields.done()
+    if not is_hex(root, 2 * HASH_BYTES):
+        raise EvidenceError(f"{fields.where}.root is no hash")
+    return TreeFact(count=count, root=bytes.fromhex(root))
+
+
+def _read_text(fields: Fields) -> TextFact:
+    fact = TextFact(
+        words=fields.integer("words"),
+        mixed_words=fields.integer("mixedWords"),
+        long_words=fields.integer("longWords"),
+    )
+    fields.done()
+    return fact
+
+
+def _name(fields: Fields, key: str) -> str:
+    name = fields.text(key, max_length=64)
+    if not NAME.fullmatch(name):
+        raise EvidenceError(f"{fields.where}.{key} is no name: {name!a}")
+    return name

@@ -1,0 +1,284 @@
+"""An audit: rows in, results out. A function of the config, the key, the lists and the rows alone.
+
+`Audit(config, key, lists)`; for each split of each data input `reader = audit.reading(name, split)`
+gets the canonical rows, which the strict reader (`aicert.records.reader`) has matched, through
+`reader.feed(block)`, and `reader.fact(unread_bytes)` ends it; `audit.results()` is of all of them.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from aicert.audits.config import DOMAINS, EXACT, PASSAGES, AuditConfig, Check
+from aicert.audits.domains import host_of, is_listed
+from aicert.audits.fingerprints import Fingerprints, of_words
+from aicert.audits.folding import LONG_WORD, UNICODE, mixed_words, words
+from aicert.audits.lists import AnyList, DomainList, ExactList, TextList, exact_digest
+from aicert.audits.merkle import Tree
+from aicert.audits.patterns import NAMES, found
+from aicert.audits.results import (
+    MAX_DATA,
+    CheckFact,
+    Counts,
+    DataFact,
+    ListFact,
+    Results,
+    TextFact,
+    TreeFact,
+)
+from aicert.audits.trees import KEY_BYTES, Salts, passage_leaf, row_leaf
+from aicert.errors import ConfigError, EvidenceError
+from aicert.formats.digest import Digest
+from aicert.frozen import dataclass
+
+_MATCH = ("",)
+# What a kind makes of a value: names of what matched, none, or None for what it cannot read.
+_Matcher = Callable[[object], tuple[str, ...] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenList:
+    """A list that was read, and the digest of the input that it is."""
+
+    digest: Digest
+    entries: AnyList
+
+
+def text_of(value: object) -> str:
+    """All texts in a value, in their order, with spaces between; names of fields are none."""
+    return value if type(value) is str else " ".join(_texts(value))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if type(value) is str:
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+class Audit:
+    """One audit. ConfigError if what it is given is not what the config asks for."""
+
+    def __init__(self, config: AuditConfig, key: bytes, lists: Mapping[str, GivenList]) -> None:
+        if len(key) != KEY_BYTES:
+            raise ConfigError(
+                f"records.key: expected {KEY_BYTES} bytes, found {len(key)}",
+                hint=f"head -c {KEY_BYTES} /dev/urandom > record-key",
+            )
+        self._config = config
+        self._key = key
+        self._lists = lists
+        self._matchers = [_matcher(check, lists) for check in config.checks]
+        self._begun: set[tuple[str, str]] = set()
+        self._data: list[DataFact] = []
+
+    def reading(self, name: str, split: str) -> "Reading":
+        """What reads the rows of one split of an input."""
+        if name in self._config.named:
+            raise ConfigError(f"input {name} is a key or a list of the audit, and no data")
+        if (name, split) in self._begun or len(self._begun) == MAX_DATA:
+            raise EvidenceError(f"input {name!a}, split {split!a}: read already, or one too many")
+        self._begun.add((name, split))
+        return Reading(self._config, self._key, self._matchers, name, split, self._data)
+
+    def results(self) -> Results:
+        """The results, when all was read; EvidenceError where nothing was."""
+        if not self._data:
+            raise EvidenceError("the audit read no rows")
+        checks = tuple(
+            CheckFact(
+                name=check.name,
+                kind=check.kind,
+                column=check.column,
+                list=None if check.list is None else _list_fact(check.list, self._lists),
+            )
+            for check in self._config.checks
+        )
+        data = sorted(self._data, key=lambda fact: f"{fact.name} {fact.split}")
+        return Results(unicode=UNICODE, checks=checks, data=tuple(data))
+
+
+class Reading:
+    """The rows of one split, as they come."""
+
+    def __init__(
+        self,
+        config: AuditConfig,
+        key: bytes,
+        matchers: list[_Matcher],
+        name: str,
+        split: str,
+        done: list[DataFact],
+    ) -> None:
+        self._name, self._split = name, split
+        self._salts = Salts(key, name, split)
+        self._tallies = [
+            _Tally(check, matcher) for check, matcher in zip(config.checks, matchers, strict=True)
+        ]
+        is_text = config.passages or any(check.kind == PASSAGES for check in config.checks)
+        self._text = _Text() if is_text else None
+        self._passages = Fingerprints() if config.passages else None
+        self._tree = Tree()
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+        self._rest = b""
+        self._done = done
+
+    def feed(self, block: bytes) -> None:
+        """More of the rows; a block may end anywhere."""
+        self._hash.update(block)
+        self._bytes += len(block)
+        *rows, self._rest = (self._rest + block).split(b"\n")
+        for row in rows:
+            self._add(row)
+
+    def _add(self, row: bytes) -> None:
+        self._tree.add(row_leaf(self._salts.salt(self._tree.count), row))
+        if self._tallies or self._text is not None:
+            value = json.loads(row)
+            for tally in self._tallies:
+                tally.add(value)
+            if self._text is not None:
+                listed = self._text.add(text_of(value))
+                if self._passages is not None:
+                    self._passages.add(of_words(listed))
+
+    def fact(self, unread_bytes: int) -> DataFact:
+        """What was read. `unread_bytes`: bytes of the files that no row holds."""
+        if self._rest:
+            raise EvidenceError("the rows do not end in a line feed")
+        passages = None
+        if self._passages is not None:
+            tree = Tree()
+            for fingerprint in self._passages.sorted():
+                tree.add(passage_leaf(fingerprint))
+            passages = TreeFact(count=tree.count, root=tree.root())
+        fact = DataFact(
+            name=self._name,
+            split=self._split,
+            bytes=self._bytes,
+            digest=Digest("sha256", self._hash.hexdigest()),
+            unread_bytes=unread_bytes,
+            rows=TreeFact(count=self._tree.count, root=self._tree.root()),
+            passages=passages,
+            text=None if self._text is None else self._text.fact(),
+            checks=tuple(tally.counts() for tally in self._tallies),
+        )
+        self._done.append(fact)
+        return fact
+
+
+class _Text:
+    """Counts of the words of rows."""
+
+    def __init__(self) -> None:
+        self._words = self._mixed = self._long = 0
+
+    def add(self, text: str) -> list[str]:
+        listed = words(text)
+        self._words += len(listed)
+        self._mixed += mixed_words(text)
+        self._long += sum(len(word) > LONG_WORD for word in listed)
+        return listed
+
+    def fact(self) -> TextFact:
+        return TextFact(words=self._words, mixed_words=self._mixed, long_words=self._long)
+
+
+class _Tally:
+    """Rows counted by what one check makes of them."""
+
+    def __init__(self, check: Check, matcher: _Matcher) -> None:
+        self._column = check.column
+        self._match = matcher
+        self._labels = () if check.list is not None else NAMES
+        self._matches = self._missing = self._unparsable = 0
+        self._found: Counter[str] = Counter()
+
+    def add(self, row: dict[str, object]) -> None:
+        value = row if self._column is None else row.get(self._column)
+        if value is None:
+            self._missing += 1
+            return
+        names = self._match(value)
+        if names is None:
+            self._unparsable += 1
+        elif names:
+            self._matches += 1
+            self._found.update(names)
+
+    def counts(self) -> Counts:
+        return Counts(
+            matches=self._matches,
+            missing=self._missing,
+            unparsable=self._unparsable,
+            found=tuple((label, self._found[label]) for label in self._labels),
+        )
+
+
+def _matcher(check: Check, lists: Mapping[str, GivenList]) -> _Matcher:
+    if check.list is None:
+        return lambda value: found(text_of(value))
+    given = lists.get(check.list)
+    if given is None:
+        raise ConfigError(f"check {check.name}: there is no input {check.list}")
+    entries = given.entries
+    if check.kind == DOMAINS and isinstance(entries, DomainList):
+        return _Domains(entries)
+    if check.kind == EXACT and isinstance(entries, ExactList):
+        return _Exact(entries)
+    if check.kind == PASSAGES and isinstance(entries, TextList):
+        return _Passages(entries)
+    raise ConfigError(f"check {check.name}: input {check.list} is no list for {check.kind}")
+
+
+class _Domains:
+    def __init__(self, entries: DomainList) -> None:
+        self._domains = entries.domains
+
+    def __call__(self, value: object) -> tuple[str, ...] | None:
+        host = host_of(value) if type(value) is str else None
+        if host is None:
+            return None
+        return _MATCH if is_listed(host, self._domains) else ()
+
+
+class _Exact:
+    """A text is named by its UTF-8, any other value, a row too, by its canonical JSON."""
+
+    def __init__(self, entries: ExactList) -> None:
+        self._list = entries
+
+    def __call__(self, value: object) -> tuple[str, ...]:
+        data = value.encode() if type(value) is str else canonical(value)
+        return _MATCH if exact_digest(self._list.salt, data) in self._list.digests else ()
+
+
+class _Passages:
+    def __init__(self, entries: TextList) -> None:
+        self._fingerprints = entries.fingerprints
+
+    def __call__(self, value: object) -> tuple[str, ...]:
+        shared = of_words(words(text_of(value))) & self._fingerprints
+        return _MATCH if shared else ()
+
+
+def canonical(value: object) -> bytes:
+    """A value as canonical rows write it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def _list_fact(name: str, lists: Mapping[str, GivenList]) -> ListFact:
+    given = lists[name]
+    return ListFact(
+        name=name,
+        digest=given.digest,
+        entries=given.entries.entries,
+        unusable=given.entries.unusable,
+    )

@@ -1,0 +1,293 @@
+"""`aicert audit`, `prove-record`, `prove-absence` and `verify-proof`: what data can answer.
+
+An audit that is run here says what it finds in the files here and certifies nothing. A proof is
+about results whose digest the caller has from somewhere else: a certificate of the audit.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aicert.cli.records import canonical_blocks, chosen_files, learned
+from aicert.cli.terminal import help_formatter
+from aicert.errors import ConfigError, RejectedError
+from aicert.files.bounded import read_bounded
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.lockfile import CONFIG_INPUT, NAME
+from aicert.records.reader import Checker
+from aicert.text import safe
+
+if TYPE_CHECKING:
+    from aicert.audits.config import AuditConfig
+    from aicert.audits.results import Results, TreeFact
+    from aicert.audits.run import GivenList
+    from aicert.cli.terminal import Subparsers
+
+_AUDIT = """\
+Run an audit on the files here and print its results. Nothing is certified: it shows what an audit
+run of these inputs would say. Every input that CONFIG does not name is data.
+
+  aicert audit audit.toml --input alpaca=rows/ --input record-key=key --input opt-out=list.txt
+"""
+_RECORD = """\
+Print a proof that row N of DATA stood in the data of an audit. All rows are read. The key is the
+audit's; the proof shows the row's salt, and the hashes beside it.
+
+  aicert prove-record rows/ --name alpaca --key record-key --results results.json --row 7
+"""
+_ABSENCE = """\
+Print a proof that no passage of 50 words of a text stood in the data of an audit. All rows are
+read. The proof shows two fingerprints of DATA for each of the text: for private data, ask by
+another audit.
+
+  aicert prove-absence rows/ --name alpaca --results results.json --text story.txt
+"""
+_VERIFY = """\
+Verify a proof about SUBJECT, a file with the row or the text, against the results of an audit. The
+digest of the results has to come from a certificate of the audit that passed, not from who sent
+the proof.
+
+  aicert verify-proof proof.json row.json --results results.json --results-digest sha256:HEX
+
+That a row stood in the data does not say that a model learned from it.
+"""
+_MADE = "exit codes: 0 done, 1 it is not so, 2 it cannot be read, 3 bad command line or config"
+_JUDGED = "exit codes: 0 the proof holds, 1 it does not, 2 no verdict, 3 bad command line"
+# Texts that somebody asks about, and rows: as long as the longest row.
+MAX_SUBJECT: Final = 16 << 20
+DEFAULT_SPLIT: Final = "train"
+
+
+def add_commands(commands: "Subparsers") -> None:
+    """Add this module's commands to the parser of `aicert`."""
+    audit = _command(commands, "audit", "say what an audit finds in files here", _AUDIT, _MADE)
+    audit.add_argument("config", metavar="CONFIG", help="the audit's config")
+    audit.add_argument("--input", metavar="NAME=PATH", action="append", default=[], help="an input")
+    audit.set_defaults(run=_audit)
+
+    record = _command(
+        commands, "prove-record", "prove that a row stood in audited data", _RECORD, _MADE
+    )
+    record.add_argument("--key", metavar="FILE", required=True, help="the audit's record key")
+    record.add_argument("--row", metavar="N", type=int, required=True, help="counted from 1")
+    record.set_defaults(run=_prove_record)
+    absence = _command(
+        commands, "prove-absence", "prove that audited data has no passage of a text", _ABSENCE,
+        _MADE,
+    )  # fmt: skip
+    absence.add_argument("--text", metavar="FILE", required=True, help="the text, in UTF-8")
+    absence.set_defaults(run=_prove_absence)
+    for parser in (record, absence):
+        parser.add_argument("data", metavar="DATA", help="the input's directory or file")
+        parser.add_argument("--name", metavar="NAME", required=True, help="the input's name")
+        parser.add_argument("--split", metavar="SPLIT", default=DEFAULT_SPLIT, help="train, if not")
+
+    verify = _command(
+        commands, "verify-proof", "verify a proof about audited data", _VERIFY, _JUDGED
+    )
+    verify.add_argument("proof", metavar="PROOF", help="the proof")
+    verify.add_argument("subject", metavar="SUBJECT", help="the file with the row or the text")
+    verify.add_argument(
+        "--results-digest", metavar="DIGEST", required=True, help="as the certificate names it"
+    )
+    verify.set_defaults(run=_verify_proof, format="text")
+    for parser in (record, absence, verify):
+        parser.add_argument("--results", metavar="FILE", required=True, help="the audit's results")
+
+
+def _command(
+    commands: "Subparsers", name: str, summary: str, description: str, codes: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=description, epilog=codes, formatter_class=help_formatter
+    )
+    # What these print is for programs: no line is broken for a terminal's sake.
+    parser.set_defaults(format="json")
+    return parser
+
+
+def _audit(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    from aicert.audits import config as configs
+    from aicert.audits import results as forms
+    from aicert.audits.run import Audit
+    from aicert.audits.trees import KEY_BYTES
+
+    config = configs.parse(read_bounded(options.config, configs.MAX_BYTES, "the audit's config"))
+    inputs = _inputs(options.input)
+    for name in sorted(config.named - {CONFIG_INPUT}):
+        if name not in inputs:
+            raise ConfigError(f"the config names input {name}", hint=f"--input {name}=PATH")
+    key = read_bounded(inputs[config.key], KEY_BYTES, "the record key")
+    audit = Audit(config, key, _lists(config, inputs))
+    for name in sorted(inputs.keys() - config.named):
+        for split, files in chosen_files(inputs[name]).items():
+            reading = audit.reading(name, split)
+            selection = learned(inputs[name], files)
+            checker = Checker(selection.schema)
+            for block in canonical_blocks(selection):
+                checker.feed(block)
+                reading.feed(block)
+            checker.fact()
+            reading.fact(sum(source.unread_bytes for source in selection.sources))
+    say(forms.emit(audit.results()).decode())
+    return 0
+
+
+def _inputs(words: list[str]) -> dict[str, Path]:
+    inputs: dict[str, Path] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        if not equals or not NAME.fullmatch(name) or name in {*inputs, CONFIG_INPUT}:
+            raise ConfigError(f"--input {word[:80]!a}: expected NAME=PATH, each name once")
+        inputs[name] = Path(path)
+    return inputs
+
+
+def _lists(config: "AuditConfig", inputs: dict[str, Path]) -> dict[str, "GivenList"]:
+    from aicert.audits import config as configs
+    from aicert.audits import lists as readers
+    from aicert.audits.run import GivenList
+
+    given: dict[str, GivenList] = {}
+    for check in config.checks:
+        if check.list is None or check.list in given:
+            continue
+        path = inputs[check.list]
+        entries: readers.AnyList
+        if check.kind == configs.PASSAGES:
+            entries = readers.texts(_texts(path))
+        else:
+            data = read_bounded(path, readers.MAX_BYTES, "list")
+            entries = (readers.domains if check.kind == configs.DOMAINS else readers.exact)(data)
+        given[check.list] = GivenList(digest=_digest(path), entries=entries)
+    return given
+
+
+def _digest(path: Path) -> Digest:
+    """The digest by which a lockfile would name this input."""
+    from aicert.files.tree import read_file, read_tree
+    from aicert.formats.listing import dir_digest
+
+    if path.is_dir():
+        return dir_digest(read_tree(path))
+    return Digest("sha256", read_file(path).sha256)
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The text of each row of a path, in all splits."""
+    import json
+
+    from aicert.audits.run import text_of
+
+    for files in chosen_files(path).values():
+        for row in _rows(path, files):
+            yield text_of(json.loads(row))
+
+
+def _rows(path: Path, files: list[str]) -> Iterator[bytes]:
+    """Canonical rows that the strict reader has matched, each without its line feed."""
+    selection = learned(path, files)
+    checker = Checker(selection.schema)
+    rest = b""
+    for block in canonical_blocks(selection):
+        checker.feed(block)
+        *rows, rest = (rest + block).split(b"\n")
+        yield from rows
+    checker.fact()
+
+
+def _split(options: argparse.Namespace) -> tuple[Path, list[str]]:
+    path = Path(options.data)
+    files = chosen_files(path).get(options.split)
+    if files is None:
+        raise ConfigError(f"no split is called {options.split[:80]!a}")
+    return path, files
+
+
+def _results(options: argparse.Namespace) -> tuple[bytes, "Results"]:
+    from aicert.audits import results as forms
+
+    data = read_bounded(options.results, forms.MAX_BYTES, forms.WHAT)
+    return data, forms.parse(data)
+
+
+def _prove_record(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    from aicert.audits import proofs
+    from aicert.audits.trees import KEY_BYTES, Salts
+
+    _, results = _results(options)
+    expected = results.of(options.name, options.split).rows
+    if not 0 < options.row <= expected.count:
+        raise ConfigError(f"--row {options.row}: the audit read {expected.count} rows")
+    key = read_bounded(options.key, KEY_BYTES, "the record key")
+    salts = Salts(key, options.name, options.split)
+    salt, path = proofs.prove_record(_rows(*_split(options)), options.row - 1, salts, expected)
+    proof = proofs.RecordProof(
+        name=options.name, split=options.split, row=options.row, salt=salt, path=path
+    )
+    say(proofs.emit(proof).decode())
+    return 0
+
+
+def _prove_absence(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    import json
+
+    from aicert.audits import proofs
+    from aicert.audits.fingerprints import Fingerprints, of_words
+    from aicert.audits.folding import words
+    from aicert.audits.run import text_of
+
+    _, results = _results(options)
+    expected = _passages(results, options)
+    wanted = proofs.passages_of(_text(options.text))
+    fingerprints = Fingerprints()
+    for row in _rows(*_split(options)):
+        fingerprints.add(of_words(words(text_of(json.loads(row)))))
+    gaps = proofs.prove_absence(fingerprints.sorted(), wanted, expected)
+    proof = proofs.AbsenceProof(name=options.name, split=options.split, gaps=gaps)
+    say(proofs.emit(proof).decode())
+    return 0
+
+
+def _passages(results: "Results", options: argparse.Namespace) -> "TreeFact":
+    tree = results.of(options.name, options.split).passages
+    if tree is None:
+        raise ConfigError(
+            "the audit made no tree of passages", hint="[passages] with words = 50 in its config"
+        )
+    return tree
+
+
+def _text(path: str) -> str:
+    data = read_bounded(path, MAX_SUBJECT, "text")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path!a} is not UTF-8") from None
+
+
+def _verify_proof(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    from aicert.audits import proofs
+
+    data, results = _results(options)
+    digest = of_bytes(data)
+    if str(digest) != options.results_digest:
+        raise RejectedError(
+            "these are other results than the certificate names\n"
+            f"expected  {options.results_digest}\nfound     {digest}",
+            digest,
+        )
+    proof = proofs.parse(read_bounded(options.proof, proofs.MAX_BYTES, proofs.WHAT))
+    where = f"input {proof.name}, split {safe(proof.split)}"
+    rows = results.of(proof.name, proof.split)
+    if isinstance(proof, proofs.RecordProof):
+        row = read_bounded(options.subject, MAX_SUBJECT, "row").removesuffix(b"\n")
+        proofs.check_record(proof, row, results)
+        line = f"holds     these bytes stood in {where}, as row {proof.row} of {rows.rows.count}"
+    else:
+        proofs.check_absence(proof, _text(options.subject), results)
+        line = f"holds     no passage of 50 words of this text stood in {where}"
+    lines = [line, f"rows      {rows.digest}", f"results   {digest}"]
+    say("".join(f"{each}\n" for each in lines))
+    return 0

@@ -1,0 +1,95 @@
+"""The audit's config: what it accepts, and that it accepts nothing else."""
+
+import pytest
+
+from aicert.audits import config
+from aicert.errors import ConfigError
+
+WHOLE = """\
+[records]
+key = "input:record-key"
+[passages]
+words = 50
+[[check]]
+name = "opt-out"
+kind = "domains/v1"
+column = "url"
+list = "input:opt-out"
+[[check]]
+name = "known"
+kind = "exact/v1"
+list = "input:known"
+[[check]]
+name = "books"
+kind = "passages/v1"
+column = "text"
+list = "input:books"
+[[check]]
+name = "pii"
+kind = "patterns/v1"
+"""
+
+
+def test_a_whole_config_is_read() -> None:
+    read = config.parse(WHOLE.encode())
+    assert (read.key, read.passages) == ("record-key", True)
+    assert [(check.kind, check.column, check.list) for check in read.checks] == [
+        ("domains/v1", "url", "opt-out"),
+        ("exact/v1", None, "known"),
+        ("passages/v1", "text", "books"),
+        ("patterns/v1", None, None),
+    ]
+    assert read.named == {"config", "record-key", "opt-out", "known", "books"}
+
+
+def test_a_key_alone_is_a_config() -> None:
+    read = config.parse(b'[records]\nkey = "input:k"\n')
+    assert (read.checks, read.passages) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("[records]\n", "[records]\nsalt = 1\n", "unknown key 'salt'"),
+        ('key = "input:record-key"', "", "records.key"),
+        ("input:record-key", "path:record-key", "expected `input:NAME`"),
+        ("input:record-key", "input:config", "expected `input:NAME`"),
+        ("input:record-key", "input:../key", "expected `input:NAME`"),
+        ("input:record-key", "input:opt-out", "opt-out is a list, too"),
+        ("words = 50", "words = 30", "passages/v1 is of 50 words"),
+        ("words = 50", "words = true", "passages.words"),
+        ("words = 50", "words = 50\nrun = 13", "unknown key 'run'"),
+        ("[passages]", "[other]", "unknown key 'other'"),
+        ('"domains/v1"', '"domains/v2"', "not one of domains/v1, exact/v1"),
+        ('column = "url"\n', "", "column"),
+        ('column = "url"', 'column = ""', "expected the name of a column"),
+        ('column = "url"', f'column = "{"x" * 300}"', "expected the name of a column"),
+        ('column = "url"', 'column = "a\\u0007"', "expected the name of a column"),
+        ('list = "input:opt-out"\n', "", "list"),
+        ('"patterns/v1"', '"patterns/v1"\nlist = "input:x"', "unknown key 'list'"),
+        ('name = "pii"', 'name = "books"', "two checks are called books"),
+        ('name = "pii"', 'name = "P I"', "expected small letters"),
+        ("[[check]]\n", "[check]\n", "not TOML"),
+        ("[records]", "records", "not TOML"),
+    ],
+)
+def test_anything_else_is_refused(old: str, new: str, reason: str) -> None:
+    text = WHOLE.replace(old, new, 1)
+    assert text != WHOLE
+    with pytest.raises(ConfigError, match=reason):
+        config.parse(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\xff", "not TOML"),
+        (b"#" * (1 << 15), "larger than"),
+        (b'check = 1\n[records]\nkey = "input:k"\n', r"\[\[check\]\]"),
+        (b'check = [1]\n[records]\nkey = "input:k"\n', "expected a table"),
+        (b"a = " + b"[" * 5000, "not TOML"),
+    ],
+)
+def test_what_is_no_config_at_all_is_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        config.parse(data)
