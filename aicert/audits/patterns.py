@@ -53,7 +53,7 @@ _IBAN_LENGTHS: Final = {
 # Numbers may begin inside of others: those are looked at again.
 _EMAIL = re.compile(r"(?<=[\w.%+'-])@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,63}+(?!\w|\.\w)")
 _CARD = re.compile(r"(?<![0-9])(?=([2-6](?:[ -]?[0-9]){12,18}+)(?![0-9]))")
-_IBAN = re.compile(r"(?<![A-Z0-9])(?=([A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,28}+))", re.IGNORECASE)
+_IBAN = re.compile(r"(?<![A-Za-z0-9])(?=([A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,28}+))")
 _PHONE = re.compile(r"\+(?=([0-9(][0-9 ().-]{6,30}))")
 _SSN = re.compile(r"(?<![0-9-])(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![0-9-])")
 _TWO_DIGITS = re.compile("[0-9][0-9]")

@@ -1,6 +1,7 @@
 """`aicert audit`, `prove-record`, `prove-absence` and `verify-proof`: what data can answer.
 
-An audit that is run here says what it finds in the files here and certifies nothing. A proof is
+What is for programs, results and proofs, is written as it is: no line is broken for a terminal's
+sake. An audit that is run here says what it finds in the files here and certifies nothing. A proof is
 about results whose digest the caller has from somewhere else: a certificate of the audit.
 """
 
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aicert.cli.records import canonical_blocks, chosen_files, learned
-from aicert.cli.terminal import help_formatter
+from aicert.cli.terminal import help_formatter, write
 from aicert.errors import ConfigError, RejectedError
 from aicert.files.bounded import read_bounded
 from aicert.formats.digest import Digest, of_bytes
@@ -91,7 +92,7 @@ def add_commands(commands: "Subparsers") -> None:
     verify.add_argument(
         "--results-digest", metavar="DIGEST", required=True, help="as the certificate names it"
     )
-    verify.set_defaults(run=_verify_proof, format="text")
+    verify.set_defaults(run=_verify_proof)
     for parser in (record, absence, verify):
         parser.add_argument("--results", metavar="FILE", required=True, help="the audit's results")
 
@@ -102,8 +103,7 @@ def _command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=description, epilog=codes, formatter_class=help_formatter
     )
-    # What these print is for programs: no line is broken for a terminal's sake.
-    parser.set_defaults(format="json")
+    parser.set_defaults(format="text")
     return parser
 
 
@@ -130,7 +130,7 @@ def _audit(options: argparse.Namespace, say: Callable[[str], None]) -> int:
                 reading.feed(block)
             checker.fact()
             reading.fact(sum(source.unread_bytes for source in selection.sources))
-    say(forms.emit(audit.results()).decode())
+    write(forms.emit(audit.results()).decode())
     return 0
 
 
@@ -226,7 +226,7 @@ def _prove_record(options: argparse.Namespace, say: Callable[[str], None]) -> in
     proof = proofs.RecordProof(
         name=options.name, split=options.split, row=options.row, salt=salt, path=path
     )
-    say(proofs.emit(proof).decode())
+    write(proofs.emit(proof).decode())
     return 0
 
 
@@ -246,7 +246,7 @@ def _prove_absence(options: argparse.Namespace, say: Callable[[str], None]) -> i
         fingerprints.add(of_words(words(text_of(json.loads(row)))))
     gaps = proofs.prove_absence(fingerprints.sorted(), wanted, expected)
     proof = proofs.AbsenceProof(name=options.name, split=options.split, gaps=gaps)
-    say(proofs.emit(proof).decode())
+    write(proofs.emit(proof).decode())
     return 0
 
 

@@ -1,0 +1,208 @@
+"""`aicert audit` and the commands about proofs, from outside."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aicert.audits.lists import exact_digest
+from aicert.cli import main
+from aicert.formats.digest import of_bytes
+from tests.unit.aicert.audits.test_config import WHOLE
+from tests.unit.aicert.audits.texts import text
+
+ROWS = [{"url": f"https://a{n}.org/x", "text": text(n, 60)} for n in range(5)]
+LINES = [json.dumps(row, separators=(",", ":")) + "\n" for row in ROWS]
+LISTED = text(2, 55)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.jsonl").write_text("".join(LINES))
+    row = {"url": "https://b.org", "text": text(8, 60)}
+    (tmp_path / "rows" / "test.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "audit.toml").write_text(WHOLE)
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "domains").write_text("a3.org\n")
+    digest = exact_digest(bytes(32), LINES[0].rstrip("\n").encode()).hex()
+    (tmp_path / "exact").write_text(f"salt {'00' * 32}\n{digest}\n")
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "all.jsonl").write_text(json.dumps({"t": LISTED, "n": 1}) + "\n")
+    (tmp_path / "absent.txt").write_text(text(99, 80))
+    (tmp_path / "present.txt").write_text(LISTED)
+    (tmp_path / "row").write_text(LINES[3])
+    return tmp_path
+
+
+def words(folder: Path, rows: str = "rows") -> list[str]:
+    named = {
+        "alpaca": rows, "record-key": "key", "opt-out": "domains", "known": "exact",
+        "books": "books",
+    }  # fmt: skip
+    inputs = [f"--input={name}={folder / path}" for name, path in named.items()]
+    return ["audit", str(folder / "audit.toml"), *inputs]
+
+
+@pytest.fixture
+def audited(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The folder, with the audit's results."""
+    assert main.main(words(folder)) == 0
+    (folder / "results").write_text(capsys.readouterr().out)
+    return folder
+
+
+def prove(folder: Path, capsys: pytest.CaptureFixture[str], kind: str, *more: str) -> int:
+    results = str(folder / "results")
+    code = main.main([f"prove-{kind}", str(folder / "rows"), "--results", results, *more])
+    (folder / "proof").write_text(capsys.readouterr().out)
+    return code
+
+
+def verify(folder: Path, subject: str, digest: str | None = None) -> int:
+    results = folder / "results"
+    named = digest or str(of_bytes(results.read_bytes()))
+    return main.main(
+        ["verify-proof", str(folder / "proof"), str(folder / subject),
+         "--results", str(results), "--results-digest", named]
+    )  # fmt: skip
+
+
+def test_an_audit_counts_and_names_its_lists(audited: Path) -> None:
+    read = json.loads((audited / "results").read_text())
+    by_name = {check["name"]: check for check in read["checks"]}
+    for name, path in (("opt-out", "domains"), ("known", "exact")):
+        digest = of_bytes((audited / path).read_bytes())
+        assert by_name[name]["list"]["digest"] == str(digest)
+    assert by_name["books"]["list"]["digest"].startswith("dirHash:")
+    test, train = read["data"]
+    assert (test["split"], train["split"]) == ("test", "train")
+    assert [each["matches"] for each in train["checks"]] == [1, 1, 1, 0]
+    assert [each["matches"] for each in test["checks"]] == [0, 0, 0, 0]
+
+
+def test_an_audit_says_the_same_again(audited: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(words(audited)) == 0
+    assert capsys.readouterr().out == (audited / "results").read_text()
+
+
+def test_rows_in_another_form_have_the_same_results(
+    audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audited / "other").mkdir()
+    for path in (audited / "rows").iterdir():
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        (audited / "other" / f"{path.stem}.json").write_text(json.dumps(rows, indent=1))
+    assert main.main(words(audited, "other")) == 0
+    assert capsys.readouterr().out == (audited / "results").read_text()
+
+
+def test_a_row_is_proven_and_verified(audited: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = str(audited / "key")
+    assert prove(audited, capsys, "record", "--name=alpaca", "--key", key, "--row=4") == 0
+    assert verify(audited, "row") == 0
+    out = capsys.readouterr().out
+    assert "these bytes stood in input alpaca, split train, as row 4 of 5" in out
+    (audited / "row").write_text(LINES[2])
+    assert verify(audited, "row") == 1
+    assert "does not lead from this row" in capsys.readouterr().err
+
+
+def test_an_absence_is_proven_and_verified(
+    audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = ("--name=alpaca", f"--text={audited / 'absent.txt'}")
+    assert prove(audited, capsys, "absence", *about) == 0
+    assert verify(audited, "absent.txt") == 0
+    assert "no passage of 50 words of this text stood in" in capsys.readouterr().out
+    assert verify(audited, "present.txt") == 1
+    assert prove(audited, capsys, "absence", *about, "--split=test") == 0
+    assert verify(audited, "absent.txt") == 0
+
+
+def test_what_is_there_is_not_proven_absent(
+    audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = ("--name=alpaca", f"--text={audited / 'present.txt'}")
+    assert prove(audited, capsys, "absence", *about) == 1
+
+
+def test_results_are_those_that_the_certificate_names(
+    audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = ("--name=alpaca", f"--text={audited / 'absent.txt'}")
+    assert prove(audited, capsys, "absence", *about) == 0
+    assert verify(audited, "absent.txt", str(of_bytes(b""))) == 1
+    assert "other results than the certificate names" in capsys.readouterr().err
+
+
+def test_changed_data_proves_nothing(audited: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (audited / "rows" / "train.jsonl").write_text("".join(LINES[::-1]))
+    key = str(audited / "key")
+    assert prove(audited, capsys, "record", "--name=alpaca", "--key", key, "--row=4") == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        (("--name=alpaca", "--row=6"), 3),
+        (("--name=alpaca", "--row=0"), 3),
+        (("--name=other", "--row=1"), 2),
+        (("--name=alpaca", "--row=1", "--split=dev"), 2),
+    ],
+)
+def test_a_row_that_was_not_read_is_said(
+    audited: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], code: int
+) -> None:
+    assert prove(audited, capsys, "record", "--key", str(audited / "key"), *more) == code
+
+
+def test_a_split_that_is_not_here_is_said(
+    audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audited / "rows" / "test.jsonl").unlink()
+    about = ("--name=alpaca", f"--text={audited / 'absent.txt'}", "--split=test")
+    assert prove(audited, capsys, "absence", *about) == 3
+
+
+def test_an_audit_without_passages_proves_no_absence(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "audit.toml").write_text('[records]\nkey = "input:record-key"\n')
+    inputs = [f"--input=alpaca={folder / 'rows'}", f"--input=record-key={folder / 'key'}"]
+    assert main.main(["audit", str(folder / "audit.toml"), *inputs]) == 0
+    (folder / "results").write_text(capsys.readouterr().out)
+    about = ("--name=alpaca", f"--text={folder / 'absent.txt'}")
+    assert prove(folder, capsys, "absence", *about) == 3
+
+
+def test_a_text_is_utf_8(audited: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (audited / "absent.txt").write_bytes(b"\xff")
+    about = ("--name=alpaca", f"--text={audited / 'absent.txt'}")
+    assert prove(audited, capsys, "absence", *about) == 3
+
+
+@pytest.mark.parametrize("wrong", ["alpaca", "ALPACA=x", "alpaca=x", "config=x", "../x=y"])
+def test_inputs_are_named_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    assert main.main([*words(folder), f"--input={wrong}"]) == 3
+    assert "expected NAME=PATH, each name once" in capsys.readouterr().err
+
+
+def test_an_input_that_the_config_names_is_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [word for word in words(folder) if "opt-out" not in word]
+    assert main.main(command) == 3
+    assert "--input opt-out=PATH" in capsys.readouterr().err
+
+
+def test_one_list_may_serve_two_checks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = (
+        '[[check]]\nname = "again"\nkind = "domains/v1"\ncolumn = "text"\nlist = "input:opt-out"\n'
+    )
+    (folder / "audit.toml").write_text(WHOLE + more)
+    assert main.main(words(folder)) == 0
+    train = json.loads(capsys.readouterr().out)["data"][1]
+    assert train["checks"][4]["unparsable"] == len(ROWS)
