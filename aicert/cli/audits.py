@@ -1,8 +1,8 @@
 """`aicert audit`, `prove-record`, `prove-absence` and `verify-proof`: what data can answer.
 
-What is for programs, results and proofs, is written as it is: no line is broken for a terminal's
-sake. An audit that is run here says what it finds in the files here and certifies nothing. A proof is
-about results whose digest the caller has from somewhere else: a certificate of the audit.
+An audit that is run here says what it finds in the files here and certifies nothing. A proof is
+about results whose digest the caller has from somewhere else: a certificate of the audit. Results
+and proofs are for programs: no line of them is broken for a terminal's sake.
 """
 
 import argparse

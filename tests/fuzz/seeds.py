@@ -23,7 +23,7 @@ from enclave_runner.inputs import model_json
 from tests.adversarial import chip_forge, enrolment_forge, serving_forge, td_forge, tpm_forge
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
-from tests.fuzz import event_logs, row_targets
+from tests.fuzz import audit_targets, event_logs, row_targets
 from tests.unit.aicert.lease import forge
 from tests.vectors import leases
 
@@ -71,6 +71,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
     public = local.get("run_public")
     signed = writer.statement("model", {"a/b": _sha256("b"), "c": _sha256("c")}, (".git",))
     return {
+        **audit_targets.seeds(),
         "blob": (blob.emit(leases.BLOB),),
         "certificate": (
             local.get("file"),

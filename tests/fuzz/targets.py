@@ -47,7 +47,7 @@ from enclave_runner.inputs import model_json
 from tests.adversarial import td_forge
 from tests.adversarial.ca_forge import AT
 from tests.adversarial.chip_forge import makers
-from tests.fuzz import row_targets
+from tests.fuzz import audit_targets, row_targets
 
 Target = Callable[[bytes], None]
 
@@ -272,6 +272,7 @@ def _runtime(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
+    **audit_targets.TARGETS,
     "blob": _blob,
     "bundle": _bundle,
     "certificate": _certificate,
