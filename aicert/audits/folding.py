@@ -61,18 +61,20 @@ _FOREIGN = re.compile(f"[{''.join(s for s, t in LOOK_ALIKES.items() if t.isascii
 
 def words(text: str) -> list[str]:
     """The folded words of a text, in order."""
-    if text.isascii():
-        return text.translate(_PLAIN).replace(_PAIR, _ONE).split()
-    return _spelled(text).translate(_ALIKE).replace(_PAIR, _ONE).split()
+    return words_and_mixed(text)[0]
 
 
-def mixed_words(text: str) -> int:
-    """How many words have letters of ASCII and, beside them, look-alikes of such letters."""
+def words_and_mixed(text: str) -> tuple[list[str], int]:
+    """The folded words of a text, and how many of them have both letters of ASCII and look-alikes
+    of such letters.
+    """
     if text.isascii():
-        return 0
-    return sum(
-        1 for word in _spelled(text).split() if _LATIN.search(word) and _FOREIGN.search(word)
-    )
+        return text.translate(_PLAIN).replace(_PAIR, _ONE).split(), 0
+    spelled = _spelled(text)
+    mixed = 0
+    if _FOREIGN.search(spelled):
+        mixed = sum(bool(_LATIN.search(w) and _FOREIGN.search(w)) for w in spelled.split())
+    return spelled.translate(_ALIKE).replace(_PAIR, _ONE).split(), mixed
 
 
 def _spelled(text: str) -> str:

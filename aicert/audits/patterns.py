@@ -61,7 +61,7 @@ _CARD_DIGITS: Final = 13
 _PHONE_DIGITS: Final = range(8, 16)
 
 
-def found(text: str) -> tuple[str, ...]:
+def patterns_in(text: str) -> tuple[str, ...]:
     """The names of the patterns that a text matches, sorted."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_PLAIN)

@@ -49,13 +49,14 @@ class CheckFact:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """Rows by what a check made of them. `missing`: without the column or with null in it;
-    `unparsable`: with a value that the kind cannot read; `found`: for `patterns`, rows by pattern.
+    `unparsable`: with a value that the kind cannot read; `patterns`: rows by pattern, if the kind
+    has patterns.
     """
 
     matches: int
     missing: int
     unparsable: int
-    found: tuple[tuple[str, int], ...] = ()
+    patterns: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +218,7 @@ def _read_data(value: object, where: str, checks: tuple[CheckFact, ...]) -> Data
         raise EvidenceError(f"{where}.checks are not as many as the checks")
     for check, each in zip(checks, counts, strict=True):
         is_patterns = check.kind == PATTERNS
-        if [label for label, _ in each.found] != (list(NAMES) if is_patterns else []):
+        if [label for label, _ in each.patterns] != (list(NAMES) if is_patterns else []):
             raise EvidenceError(f"{where}: {check.name} does not count what its kind does")
         if each.matches + each.missing + each.unparsable > rows.count:
             raise EvidenceError(f"{where}: {check.name} counts more rows than there are")
@@ -238,7 +239,7 @@ def _read_data(value: object, where: str, checks: tuple[CheckFact, ...]) -> Data
 
 def _counts_json(counts: Counts) -> dict[str, object]:
     return {
-        "found": dict(counts.found),
+        "patterns": dict(counts.patterns),
         "matches": counts.matches,
         "missing": counts.missing,
         "unparsable": counts.unparsable,
@@ -247,14 +248,14 @@ def _counts_json(counts: Counts) -> dict[str, object]:
 
 def _read_counts(value: object, where: str) -> Counts:
     fields = Fields(value, where)
-    found = fields.fields("found")
-    labels = tuple((label, found.integer(label)) for label in NAMES if found.has(label))
-    found.done()
+    by_pattern = fields.fields("patterns")
+    labels = tuple((label, by_pattern.integer(label)) for label in NAMES if by_pattern.has(label))
+    by_pattern.done()
     counts = Counts(
         matches=fields.integer("matches"),
         missing=fields.integer("missing"),
         unparsable=fields.integer("unparsable"),
-        found=labels,
+        patterns=labels,
     )
     fields.done()
     return counts

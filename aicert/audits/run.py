@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from aicert.audits.config import DOMAINS, EXACT, PASSAGES, AuditConfig, Check
 from aicert.audits.domains import host_of, is_listed
 from aicert.audits.fingerprints import Fingerprints, of_words
-from aicert.audits.folding import LONG_WORD, UNICODE, mixed_words, words
+from aicert.audits.folding import LONG_WORD, UNICODE, words, words_and_mixed
 from aicert.audits.lists import AnyList, DomainList, ExactList, TextList, exact_digest
 from aicert.audits.merkle import Tree
-from aicert.audits.patterns import NAMES, found
+from aicert.audits.patterns import NAMES, patterns_in
 from aicert.audits.results import (
     MAX_DATA,
     CheckFact,
@@ -180,9 +180,9 @@ class _Text:
         self._words = self._mixed = self._long = 0
 
     def add(self, text: str) -> list[str]:
-        listed = words(text)
+        listed, mixed = words_and_mixed(text)
         self._words += len(listed)
-        self._mixed += mixed_words(text)
+        self._mixed += mixed
         self._long += sum(len(word) > LONG_WORD for word in listed)
         return listed
 
@@ -198,7 +198,7 @@ class _Tally:
         self._match = matcher
         self._labels = () if check.list is not None else NAMES
         self._matches = self._missing = self._unparsable = 0
-        self._found: Counter[str] = Counter()
+        self._by_pattern: Counter[str] = Counter()
 
     def add(self, row: dict[str, object]) -> None:
         value = row if self._column is None else row.get(self._column)
@@ -210,20 +210,20 @@ class _Tally:
             self._unparsable += 1
         elif names:
             self._matches += 1
-            self._found.update(names)
+            self._by_pattern.update(names)
 
     def counts(self) -> Counts:
         return Counts(
             matches=self._matches,
             missing=self._missing,
             unparsable=self._unparsable,
-            found=tuple((label, self._found[label]) for label in self._labels),
+            patterns=tuple((label, self._by_pattern[label]) for label in self._labels),
         )
 
 
 def _matcher(check: Check, lists: Mapping[str, GivenList]) -> _Matcher:
     if check.list is None:
-        return lambda value: found(text_of(value))
+        return lambda value: patterns_in(text_of(value))
     given = lists.get(check.list)
     if given is None:
         raise ConfigError(f"check {check.name}: there is no input {check.list}")

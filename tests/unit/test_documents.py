@@ -23,7 +23,10 @@ _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 _SECTION = re.compile(r"(docs/[a-z/-]+\.md), \"([^\"]+)\"")
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 # First lines of what a machine reads or writes, and of what it signs.
-_HEADERS = ("inputs", "output", "quote", "licence", "enrol", "order", "half", "serve")
+_HEADERS = (
+    "inputs", "output", "quote", "licence", "enrol", "order", "half", "serve", "exact", "record",
+    "passage",
+)  # fmt: skip
 # What follows is another program's.
 _HAND_ON = ("test", "dvc")
 

@@ -225,6 +225,21 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "rows that are measured": ("enclave_runner.axolotl.measuring.__main__.MOST_ROWS",),
         "nats of a token's loss": _largest_loss,
     },
+    "audit.md": {
+        "config": ("aicert.audits.config.MAX_BYTES",),
+        "checks of a config": ("aicert.audits.config.MAX_CHECKS",),
+        "characters of a column's name": ("aicert.audits.config.MAX_COLUMN",),
+        "characters of a URL": ("aicert.audits.domains.MAX_URL",),
+        "characters of a host": ("aicert.audits.domains.MAX_HOST",),
+        "characters of a host's label": ("aicert.audits.domains.MAX_LABEL",),
+        "list of domains or digests": ("aicert.audits.lists.MAX_BYTES",),
+        "entries, or fingerprints, of a list": ("aicert.audits.lists.MAX_ENTRIES",),
+        "leaves of a tree": ("aicert.audits.merkle.MAX_LEAVES",),
+        "results": ("aicert.audits.results.MAX_BYTES",),
+        "splits of all inputs": ("aicert.audits.results.MAX_DATA",),
+        "proof": ("aicert.audits.proofs.MAX_BYTES",),
+        "fingerprints of a text": ("aicert.audits.proofs.MAX_FINGERPRINTS",),
+    },
     "lease.md": {
         "terms": ("aicert.lease.terms.MAX_BYTES",),
         "`tick-tokens`": ("aicert.lease.terms.MAX_TICK_TOKENS",),
@@ -321,6 +336,8 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
 }
 # Constants that limit nothing that is written down anywhere.
 INTERNAL = {
+    "aicert.audits.proofs._MAX_PATH": "follows from the leaves of a tree",
+    "aicert.audits.proofs._MAX_PATH_TEXT": "follows from the leaves of a tree",
     "aicert.formats.machine_io.MAX_NONCE": "how much is read to see that it is a nonce and no more",
     "aicert.lease.custody.MAX_PEM": "how much is read of a key that we wrote ourselves",
     "aicert.records.canonical.MAX_EXACT": "a fact about doubles",
@@ -330,7 +347,7 @@ INTERNAL = {
     "aicert.records.packing._ZSTD_MAX_BLOCK": "zstd's own (RFC 8878, 3.1.1.2.4)",
     "aicert.records.thrift.MAX_DEPTH": "deeper than Parquet's own structures",
 }
-LIMITED = ("formats", "files", "lease", "records", "model_signature")
+LIMITED = ("audits", "formats", "files", "lease", "records", "model_signature")
 _NAMED = re.compile("_?([A-Z]+_)*MAX(_[A-Z]+)+|ALWAYS_ALLOWED")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicert.audits import folding
-from aicert.audits.folding import mixed_words, words
+from aicert.audits.folding import words, words_and_mixed
 from aicert.audits.look_alikes import LOOK_ALIKES
 
 SENTENCE = "Modern corn is good for a naïve hero of Ham"
@@ -74,9 +74,9 @@ def test_words_are_folded_once_and_for_all(text: str) -> None:
 
 
 def test_words_of_mixed_letters_are_counted() -> None:
-    assert mixed_words("plain words 10") == 0
-    assert mixed_words("naïve Ночь на") == 0
-    assert mixed_words("p\u0430ypal is p\u0430yp\u0430l, \u0440\u0430") == 2
+    assert words_and_mixed("plain words 10")[1] == 0
+    assert words_and_mixed("naïve Ночь на")[1] == 0
+    assert words_and_mixed("p\u0430ypal is p\u0430yp\u0430l, \u0440\u0430")[1] == 2
 
 
 def test_every_look_alike_is_one_character_that_is_folded_once() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aicert.audits.patterns import NAMES, found
+from aicert.audits.patterns import NAMES, patterns_in
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from aicert.audits.patterns import NAMES, found
 )
 def test_each_kind_is_found(name: str, text: str) -> None:
     assert name in NAMES
-    assert name in found(text)
+    assert name in patterns_in(text)
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_each_kind_is_found(name: str, text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_only_looks_like_it_is_not(text: str) -> None:
-    assert found(text) == ()
+    assert patterns_in(text) == ()
 
 
 def test_all_that_a_text_has_is_named_once() -> None:
     text = "a@b.org a@b.org 123-45-6789 +49 170 1234567 4111111111111111 NO93 8601 1117 947"
-    assert found(text) == NAMES
+    assert patterns_in(text) == NAMES
 
 
 @pytest.mark.parametrize("part", ["4", "4 ", "a@", "@a.", "DE12", "DE12 A", "+1", "+1(", "1-", "a"])
 def test_time_is_linear(part: str) -> None:
     """A quadratic look at that many characters would not end today."""
-    found(part * (200_000 // len(part)) + "@22+")
+    patterns_in(part * (200_000 // len(part)) + "@22+")

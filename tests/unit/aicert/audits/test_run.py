@@ -21,7 +21,7 @@ from tests.unit.aicert.audits.texts import text
 KEY = bytes(range(32))
 SALT = bytes(32)
 PASSAGE = text(5, 50)
-ROWS = [
+ROWS: list[dict[str, str | None]] = [
     {"url": "https://www.listed.org/1", "text": "plain"},
     {"url": "https://fine.org/2", "text": f"a {PASSAGE} b"},
     {"url": None, "text": "write to a@b.org or c@d.org"},
@@ -30,7 +30,7 @@ ROWS = [
 ]
 LINES = b"".join(canonical(row) + b"\n" for row in ROWS)
 EXACT = sorted(lists.exact_digest(SALT, canonical(row)).hex() for row in ROWS[:2])
-LISTS = {
+LISTS: dict[str, lists.AnyList] = {
     "opt-out": lists.domains(b"listed.org\n-\n"),
     "known": lists.exact(f"salt {SALT.hex()}\n{EXACT[0]}\n{EXACT[1]}\n".encode()),
     "books": lists.texts([PASSAGE.upper(), "too short"]),
@@ -61,7 +61,7 @@ def test_every_kind_counts_its_rows() -> None:
         "books": (1, 1, 0),
         "pii": (1, 0, 0),
     }
-    assert dict(by_name["pii"].found) == dict.fromkeys(NAMES, 0) | {"email": 1}
+    assert dict(by_name["pii"].patterns) == dict.fromkeys(NAMES, 0) | {"email": 1}
     listed = {check.name: check.list for check in read.checks}
     assert listed["pii"] is None
     assert listed["opt-out"] == results.ListFact(
@@ -211,9 +211,9 @@ def put(*path: Any) -> Callable[[Document], None]:
         (put("checks", 3, "list", {}), "unknown key"),
         (put("data", 0, "split", "a b"), "is no name"),
         (put("data", 0, "checks", []), "not as many"),
-        (put("data", 0, "checks", 0, "found", {"card": 0}), "does not count what its kind does"),
-        (put("data", 0, "checks", 3, "found", {}), "does not count what its kind does"),
-        (put("data", 0, "checks", 3, "found", "other", 1), "unknown key"),
+        (put("data", 0, "checks", 0, "patterns", {"card": 0}), "does not count what its kind does"),
+        (put("data", 0, "checks", 3, "patterns", {}), "does not count what its kind does"),
+        (put("data", 0, "checks", 3, "patterns", "other", 1), "unknown key"),
         (put("data", 0, "checks", 0, "matches", 4), "more rows than there are"),
         (put("data", 0, "checks", 0, "more", 4), "unknown key"),
         (put("data", 0, "digest", "sha256:0"), "not a digest"),
