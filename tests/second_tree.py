@@ -53,10 +53,10 @@ def follow(leaf: bytes, index: int, count: int, siblings: list[bytes]) -> bytes 
 
 
 def run_hash(words: list[str]) -> int:
-    """The hash of one run of words: Horner's rule, modulo 2^64, over 60 bits of each."""
+    """The hash of one run of words: Horner's rule, modulo 2^64, over the first 64 bits."""
     value = 0
     for word in words:
-        value = value * 0x9E3779B97F4A7C15 + (int.from_bytes(sha256(word.encode())[:8], "big") >> 4)
+        value = value * 0x9E3779B97F4A7C15 + int.from_bytes(sha256(word.encode())[:8], "big")
     return value % 2**64
 
 

@@ -8,6 +8,7 @@ as addresses in other than four decimal parts, and the validity of `xn--` labels
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -48,6 +49,7 @@ def host_of(url: str) -> str | None:
     return folded_host(_PORT.sub("", host))
 
 
+@lru_cache(maxsize=1 << 16)
 def folded_host(text: str) -> str | None:
     """A host in its one form: ASCII, small letters, no dot at the end; None if it is none."""
     try:

@@ -8,7 +8,7 @@ never an absence; the guarantee holds for any hash.
 """
 
 import hashlib
-import struct
+import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -19,10 +19,11 @@ WINDOW: Final = 38
 PASSAGE: Final = RUN + WINDOW - 1
 HASH_BYTES: Final = 8
 _FACTOR: Final = 0x9E3779B97F4A7C15
-# Words have hashes of 60 bits: RUN products of one with a factor of 64 bits fit into 128.
-_WORD_BITS: Final = 60
 _LANE: Final = 16
-_FACTORS: Final = sum(pow(_FACTOR, power, 2**64) << 8 * _LANE * power for power in range(RUN))
+_LANE_BITS: Final = 8 * _LANE
+_MASK: Final = b"\xff" * HASH_BYTES + b"\0" * HASH_BYTES
+# Of the native words of a row of lanes, the lower ones, lowest lane first.
+_LOW: Final = slice(None, None, 2 if sys.byteorder == "little" else -2)
 # Hashes of words are kept: texts repeat them. Each takes some 200 bytes.
 _MOST_KEPT: Final = 400_000
 
@@ -34,8 +35,7 @@ class _Hashes(dict[str, bytes]):
         if len(self) >= _MOST_KEPT:
             self.clear()
         digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
-        value = int.from_bytes(digest[:HASH_BYTES], "big") >> 8 * HASH_BYTES - _WORD_BITS
-        self[word] = lane = value.to_bytes(_LANE, "little")
+        self[word] = lane = digest[HASH_BYTES - 1 :: -1].ljust(_LANE, b"\0")
         return lane
 
 
@@ -46,15 +46,29 @@ def of_words(words: list[str]) -> set[int]:
     """The fingerprints of a text, given as its folded words; none if it has less than RUN."""
     if len(words) < RUN:
         return set()
-    # The hashes of all runs at once, as one product of numbers whose digits are lanes: lane i of it
-    # is the sum of the hashes of words i - RUN + 1 to i, each times its power of the factor.
-    lanes = int.from_bytes(b"".join(map(_HASHES.__getitem__, words)), "little") * _FACTORS
-    size = len(words) + RUN
-    halves = struct.unpack(f"<{2 * size}Q", lanes.to_bytes(size * _LANE, "little"))
-    return _smallest_of_windows(halves[2 * (RUN - 1) : 2 * len(words) : 2])
+    # The hashes of all runs at once, in numbers whose digits are lanes of 128 bits. Lane i of `one`
+    # is the hash of word i; of `two`, `four`, …, that of the run of so many words that ends there.
+    size = len(words) * _LANE
+    mask = int.from_bytes(_MASK * len(words), "little")
+    one = int.from_bytes(b"".join(map(_HASHES.__getitem__, words)), "little")
+    two = _joined(one, one, 1, mask)
+    four = _joined(two, two, 2, mask)
+    eight = _joined(four, four, 4, mask)
+    runs = _joined(_joined(eight, four, 4, mask), one, 1, mask)
+    lows = memoryview(runs.to_bytes(size, sys.byteorder)).cast("Q")[_LOW]
+    return _smallest_of_windows(lows[RUN - 1 :].tolist())
 
 
-def _smallest_of_windows(runs: tuple[int, ...]) -> set[int]:
+def _joined(first: int, second: int, length: int, mask: int) -> int:
+    """In each lane the hash of a run of `first` and one of `second`, of `length` words, behind it.
+
+    A lane has room for a product of two numbers of 64 bits and a third.
+    """
+    factor = pow(_FACTOR, length, 2**64)
+    return ((first << length * _LANE_BITS) * factor + second) & mask
+
+
+def _smallest_of_windows(runs: list[int]) -> set[int]:
     """The smallest of each WINDOW in turn; of all, where there is no whole window."""
     window = runs[:WINDOW]
     begin, selected = 0, set()

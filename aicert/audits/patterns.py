@@ -49,13 +49,17 @@ _IBAN_LENGTHS: Final = {
     )
     for country in countries.split()
 }
-# Each begins with what is rare in texts, and looks at some dozen characters for each such place.
+# Each begins with what is rare in texts, since a search for it is fast, and looks at some dozen
+# characters around each such place.
 # Numbers may begin inside of others: those are looked at again.
 _EMAIL = re.compile(r"(?<=[\w.%+'-])@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,63}+(?!\w|\.\w)")
-_CARD = re.compile(r"(?<![0-9])(?=([2-6](?:[ -]?[0-9]){12,18}+)(?![0-9]))")
-_IBAN = re.compile(r"(?<![A-Za-z0-9])(?=([A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,28}+))")
+_CARD = re.compile(r"[2-6](?<![0-9].)(?=((?:[ -]?[0-9]){12,18}+)(?![0-9]))")
+_IBAN = re.compile(
+    r"[0-9](?<=[A-Za-z]{2}.)(?<![A-Za-z0-9]...)(?=([0-9](?:[ -]?[A-Za-z0-9]){11,28}+))"
+)
 _PHONE = re.compile(r"\+(?=([0-9(][0-9 ().-]{6,30}))")
-_SSN = re.compile(r"(?<![0-9-])(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![0-9-])")
+_SSN = re.compile(r"[0-9](?<![0-9-].)[0-9]{2}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![0-9-])")
+_NO_SSN = ("000", "666", "9")
 _TWO_DIGITS = re.compile("[0-9][0-9]")
 _CARD_DIGITS: Final = 13
 _PHONE_DIGITS: Final = range(8, 16)
@@ -67,15 +71,17 @@ def patterns_in(text: str) -> tuple[str, ...]:
         text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
     names = []
     has_digits = _TWO_DIGITS.search(text) is not None
-    if has_digits and any(_is_card(match[1]) for match in _CARD.finditer(text)):
+    if has_digits and any(_is_card(match[0] + match[1]) for match in _CARD.finditer(text)):
         names.append("card")
     if "@" in text and _EMAIL.search(text):
         names.append("email")
-    if has_digits and any(_is_iban(match[1]) for match in _IBAN.finditer(text)):
+    if has_digits and any(
+        _is_iban(text[match.start() - 2 : match.end(1)]) for match in _IBAN.finditer(text)
+    ):
         names.append("iban")
     if "+" in text and any(_is_phone(match[1]) for match in _PHONE.finditer(text)):
         names.append("phone")
-    if has_digits and _SSN.search(text):
+    if has_digits and any(not m[0].startswith(_NO_SSN) for m in _SSN.finditer(text)):
         names.append("ssn")
     return tuple(names)
 

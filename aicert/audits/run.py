@@ -183,7 +183,8 @@ class _Text:
         listed, mixed = words_and_mixed(text)
         self._words += len(listed)
         self._mixed += mixed
-        self._long += sum(len(word) > LONG_WORD for word in listed)
+        if listed and max(map(len, listed)) > LONG_WORD:
+            self._long += sum(len(word) > LONG_WORD for word in listed)
         return listed
 
     def fact(self) -> TextFact:
