@@ -14,14 +14,13 @@ form. Characters of other widths and decimal digits of other scripts are read as
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final
 
 from aicert.audits.look_alikes import LOOK_ALIKES
 
 NAMES: Final = ("card", "email", "iban", "phone", "ssn")
-_GAPS: Final = " -.()"
-_BETWEEN = str.maketrans("", "", _GAPS)
+_BETWEEN = str.maketrans("", "", " -")
 _DIGITS = {ord(source): target for source, target in LOOK_ALIKES.items() if target.isdecimal()}
 _INVISIBLE = dict.fromkeys((0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF))
 _PLAIN = _DIGITS | _INVISIBLE
@@ -49,19 +48,16 @@ _IBAN_LENGTHS: Final = {
     )
     for country in countries.split()
 }
-# Each begins with what is rare in texts, since a search for it is fast, and looks at some dozen
-# characters around each such place.
-# Numbers may begin inside of others: those are looked at again.
+# What is rare in texts is looked for first: an at sign, a plus, the beginning of a number. From
+# there on each pattern looks at some dozen characters.
 _EMAIL = re.compile(r"(?<=[\w.%+'-])@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,63}+(?!\w|\.\w)")
-_CARD = re.compile(r"[2-6](?<![0-9].)(?=((?:[ -]?[0-9]){12,18}+)(?![0-9]))")
-_IBAN = re.compile(
-    r"[0-9](?<=[A-Za-z]{2}.)(?<![A-Za-z0-9]...)(?=([0-9](?:[ -]?[A-Za-z0-9]){11,28}+))"
-)
 _PHONE = re.compile(r"\+(?=([0-9(][0-9 ().-]{6,30}))")
-_SSN = re.compile(r"[0-9](?<![0-9-].)[0-9]{2}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![0-9-])")
-_NO_SSN = ("000", "666", "9")
-_TWO_DIGITS = re.compile("[0-9][0-9]")
+_NUMBER = re.compile(r"[0-9](?<![0-9].)")
+_CARD = re.compile(r"[2-6](?:[ -]?[0-9]){12,18}+(?![0-9])")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,28}+")
+_SSN = re.compile(r"(?<!-)(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![0-9-])")
 _CARD_DIGITS: Final = 13
+_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _PHONE_DIGITS: Final = range(8, 16)
 
 
@@ -69,39 +65,34 @@ def patterns_in(text: str) -> tuple[str, ...]:
     """The names of the patterns that a text matches, sorted."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
-    names = []
-    has_digits = _TWO_DIGITS.search(text) is not None
-    if has_digits and any(_is_card(match[0] + match[1]) for match in _CARD.finditer(text)):
-        names.append("card")
+    names = set()
     if "@" in text and _EMAIL.search(text):
-        names.append("email")
-    if has_digits and any(
-        _is_iban(text[match.start() - 2 : match.end(1)]) for match in _IBAN.finditer(text)
-    ):
-        names.append("iban")
+        names.add("email")
     if "+" in text and any(_is_phone(match[1]) for match in _PHONE.finditer(text)):
-        names.append("phone")
-    if has_digits and any(not m[0].startswith(_NO_SSN) for m in _SSN.finditer(text)):
-        names.append("ssn")
-    return tuple(names)
+        names.add("phone")
+    for number in _NUMBER.finditer(text):
+        for name, letters, pattern, holds in _OF_NUMBERS:
+            if name not in names:
+                matched = pattern.match(text, number.start() - letters)
+                if matched is not None and holds(matched[0]):
+                    names.add(name)
+    return tuple(sorted(names))
 
 
 def _is_card(text: str) -> bool:
-    """Luhn's sum (ISO/IEC 7812-1, annex B)."""
-    return any(len(digits) >= _CARD_DIGITS and _luhn(digits) == 0 for digits in _up_to_gaps(text))
-
-
-def _up_to_gaps(text: str) -> Iterator[str]:
-    """All digits, and those up to each gap: another number may follow."""
-    for place, character in enumerate(text):
-        if character in _GAPS:
-            yield text[:place].translate(_BETWEEN)
-    yield text.translate(_BETWEEN)
-
-
-def _luhn(digits: str) -> int:
-    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
-    return (sum(doubled) + sum(map(int, digits[-1::-2]))) % 10
+    """Luhn's sum (ISO/IEC 7812-1, annex B) of all digits, or of those up to a gap."""
+    # By the parity of the number's length, which says what digits are doubled.
+    sums = [0, 0]
+    count = 0
+    for character in f"{text} ":
+        if character.isdecimal():
+            digit = int(character)
+            sums[count & 1] += _DOUBLED[digit]
+            sums[~count & 1] += digit
+            count += 1
+        elif count >= _CARD_DIGITS and sums[count & 1] % 10 == 0:
+            return True
+    return False
 
 
 def _is_iban(text: str) -> bool:
@@ -115,4 +106,19 @@ def _is_iban(text: str) -> bool:
 
 
 def _is_phone(text: str) -> bool:
-    return text[0] != "0" and any(len(digits) in _PHONE_DIGITS for digits in _up_to_gaps(text))
+    """Whether all digits, or those up to a gap, are as many as E.164 has."""
+    count = 0
+    for character in f"{text} ":
+        if character.isdecimal():
+            count += 1
+        elif count in _PHONE_DIGITS:
+            return text[0] != "0"
+    return False
+
+
+# Name, letters before the number, form, and what else has to hold.
+_OF_NUMBERS: tuple[tuple[str, int, re.Pattern[str], Callable[[str], bool]], ...] = (
+    ("card", 0, _CARD, _is_card),
+    ("iban", 2, _IBAN, _is_iban),
+    ("ssn", 0, _SSN, bool),
+)

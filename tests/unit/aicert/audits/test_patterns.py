@@ -57,4 +57,4 @@ def test_all_that_a_text_has_is_named_once() -> None:
 @pytest.mark.parametrize("part", ["4", "4 ", "a@", "@a.", "DE12", "DE12 A", "+1", "+1(", "1-", "a"])
 def test_time_is_linear(part: str) -> None:
     """A quadratic look at that many characters would not end today."""
-    patterns_in(part * (200_000 // len(part)) + "@22+")
+    patterns_in(part * (20_000 // len(part)) + "@22+")
