@@ -1,7 +1,7 @@
 """Characters that are read as another: which one each is folded to. Data, made from Unicode's.
 
 From the confusable characters of UTS 39 (Unicode 15.1, as confusable_homoglyphs 3.3.1 has them),
-by these rules, so that letters of either case go the same way:
+by these rules (tests/oracles/look_alikes.py), so that letters of either case go the same way:
 
 - a letter beyond ASCII that looks like a letter of ASCII, itself or else its capital, becomes that
   letter in lower case; the decimal digits of all scripts become those of ASCII;
