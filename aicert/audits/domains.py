@@ -16,6 +16,8 @@ from aicert.text import IGNORABLE
 
 MAX_HOST: Final = 253
 MAX_LABEL: Final = 63
+# A host whose every character is escaped, and some more.
+_MOST_ESCAPED: Final = 4 * MAX_HOST
 # Longer values are no URL that anybody fetched.
 MAX_URL: Final = 1 << 16
 _AROUND: Final = "".join(map(chr, range(0x21)))
@@ -49,15 +51,16 @@ def host_of(url: str) -> str | None:
     return folded_host(_PORT.sub("", host))
 
 
-@lru_cache(maxsize=1 << 16)
 def folded_host(text: str) -> str | None:
     """A host in its one form: ASCII, small letters, no dot at the end; None if it is none."""
-    try:
-        host = unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        return None
-    host = unicodedata.normalize("NFKC", _IGNORED.sub("", host.translate(_DOTS)))
-    host = unicodedata.normalize("NFKC", host.lower()).translate(_DOTS).removesuffix(".")
+    return None if len(text) > _MOST_ESCAPED else _folded(text)
+
+
+# Data has few hosts and many pages of each.
+@lru_cache(maxsize=1 << 14)
+def _folded(text: str) -> str | None:
+    host = text.lower() if text.isascii() and "%" not in text else _undone(text)
+    host = host.removesuffix(".")
     if _ADDRESS_6.fullmatch(host):
         return host
     labels = [_ascii_label(label) for label in host.split(".")]
@@ -67,6 +70,16 @@ def folded_host(text: str) -> str | None:
     if labels[-1].isdecimal() and not _ADDRESS.fullmatch(folded):
         return None
     return folded
+
+
+def _undone(text: str) -> str:
+    """A host without escapes and what only looks otherwise; empty if it is none."""
+    try:
+        host = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return ""
+    host = unicodedata.normalize("NFKC", _IGNORED.sub("", host.translate(_DOTS)))
+    return unicodedata.normalize("NFKC", host.lower()).translate(_DOTS)
 
 
 def _ascii_label(label: str) -> str:

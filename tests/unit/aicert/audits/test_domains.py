@@ -67,6 +67,7 @@ def test_hosts_have_one_form(url: str, host: str) -> None:
         f"https://{'a.' * 130}org", "https://1.2.3", "https://256.1.1.1", "https://0x7f.1",
         "https://%ff.org", "https://a%20b.org", "https://[::1",
         "https://a.org" + "/" * MAX_URL, "data:text/plain,x",
+        f"https://{'%61' * 400}.org",
     ],
 )  # fmt: skip
 def test_what_is_no_url_has_no_host(text: str) -> None:
