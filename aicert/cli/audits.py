@@ -16,6 +16,7 @@ from aicert.errors import ConfigError, RejectedError
 from aicert.files.bounded import read_bounded
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.lockfile import CONFIG_INPUT, NAME
+from aicert.records.grammar import MAX_LINE
 from aicert.records.reader import Checker
 from aicert.text import safe
 
@@ -55,8 +56,8 @@ That a row stood in the data does not say that a model learned from it.
 """
 _MADE = "exit codes: 0 done, 1 it is not so, 2 it cannot be read, 3 bad command line or config"
 _JUDGED = "exit codes: 0 the proof holds, 1 it does not, 2 no verdict, 3 bad command line"
-# Texts that somebody asks about, and rows: as long as the longest row.
-MAX_SUBJECT: Final = 16 << 20
+# Texts that somebody asks about, and rows: as long as the longest row, and its line end.
+MAX_SUBJECT: Final = MAX_LINE + 1
 DEFAULT_SPLIT: Final = "train"
 
 
@@ -205,18 +206,17 @@ def _split(options: argparse.Namespace) -> tuple[Path, list[str]]:
     return path, files
 
 
-def _results(options: argparse.Namespace) -> tuple[bytes, "Results"]:
+def _results(options: argparse.Namespace) -> "Results":
     from aicert.audits import results as forms
 
-    data = read_bounded(options.results, forms.MAX_BYTES, forms.WHAT)
-    return data, forms.parse(data)
+    return forms.parse(read_bounded(options.results, forms.MAX_BYTES, forms.WHAT))
 
 
 def _prove_record(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     from aicert.audits import proofs
     from aicert.audits.trees import KEY_BYTES, Salts
 
-    _, results = _results(options)
+    results = _results(options)
     expected = results.of(options.name, options.split).rows
     if not 0 < options.row <= expected.count:
         raise ConfigError(f"--row {options.row}: the audit read {expected.count} rows")
@@ -238,7 +238,7 @@ def _prove_absence(options: argparse.Namespace, say: Callable[[str], None]) -> i
     from aicert.audits.folding import words
     from aicert.audits.run import text_of
 
-    _, results = _results(options)
+    results = _results(options)
     expected = _passages(results, options)
     wanted = proofs.passages_of(_text(options.text))
     fingerprints = Fingerprints()
@@ -269,8 +269,9 @@ def _text(path: str) -> str:
 
 def _verify_proof(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     from aicert.audits import proofs
+    from aicert.audits import results as forms
 
-    data, results = _results(options)
+    data = read_bounded(options.results, forms.MAX_BYTES, forms.WHAT)
     digest = of_bytes(data)
     if str(digest) != options.results_digest:
         raise RejectedError(
@@ -278,6 +279,7 @@ def _verify_proof(options: argparse.Namespace, say: Callable[[str], None]) -> in
             f"expected  {options.results_digest}\nfound     {digest}",
             digest,
         )
+    results = forms.parse(data)
     proof = proofs.parse(read_bounded(options.proof, proofs.MAX_BYTES, proofs.WHAT))
     where = f"input {proof.name}, split {safe(proof.split)}"
     rows = results.of(proof.name, proof.split)

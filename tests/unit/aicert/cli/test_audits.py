@@ -8,6 +8,7 @@ import pytest
 from aicert.audits.lists import exact_digest
 from aicert.cli import main
 from aicert.formats.digest import of_bytes
+from aicert.records.grammar import MAX_LINE
 from tests.unit.aicert.audits.test_config import WHOLE
 from tests.unit.aicert.audits.texts import text
 
@@ -134,6 +135,20 @@ def test_results_are_those_that_the_certificate_names(
     assert prove(audited, capsys, "absence", *about) == 0
     assert verify(audited, "absent.txt", str(of_bytes(b""))) == 1
     assert "other results than the certificate names" in capsys.readouterr().err
+    named = str(of_bytes((audited / "results").read_bytes()))
+    (audited / "results").write_text("of any form")
+    assert verify(audited, "absent.txt", named) == 1
+    assert "other results than the certificate names" in capsys.readouterr().err
+
+
+def test_the_longest_row_may_end_in_a_line_feed(
+    audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = str(audited / "key")
+    assert prove(audited, capsys, "record", "--name=alpaca", "--key", key, "--row=4") == 0
+    (audited / "row").write_bytes(b"x" * MAX_LINE + b"\n")
+    assert verify(audited, "row") == 1
+    assert "does not lead from this row" in capsys.readouterr().err
 
 
 def test_changed_data_proves_nothing(audited: Path, capsys: pytest.CaptureFixture[str]) -> None:
