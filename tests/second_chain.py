@@ -153,16 +153,16 @@ def outside(der: bytes, certificate: x509.Certificate) -> None:
 
 
 def extension(certificate: x509.Certificate, kind: Any) -> Any:
-    found = [e.value for e in certificate.extensions if e.oid == kind.oid]
-    return found[0] if found else None
+    values = [e.value for e in certificate.extensions if e.oid == kind.oid]
+    return values[0] if values else None
 
 
 def simulated(certificate: x509.Certificate) -> tuple[bytes, bool] | None:
-    for found in certificate.extensions:
-        if found.oid.dotted_string == SIMULATED and isinstance(
-            found.value, x509.UnrecognizedExtension
+    for other in certificate.extensions:
+        if other.oid.dotted_string == SIMULATED and isinstance(
+            other.value, x509.UnrecognizedExtension
         ):
-            return found.value.value, found.critical
+            return other.value.value, other.critical
     return None
 
 

@@ -464,13 +464,13 @@ class Attest:
     def __init__(self, data: bytes, kind: int) -> None:
         need(len(data) <= TPM["TPM structure"])
         try:
-            magic, found = struct.unpack_from(">IH", data)
+            magic, stated = struct.unpack_from(">IH", data)
             self.signer, offset = sized(data, 6, TPM["name, and extraData"])
             self.extra, offset = sized(data, offset, TPM["name, and extraData"])
             self.clock, *boot, safe, firmware = struct.unpack_from(">QIIBQ", data, offset)
         except struct.error:
             raise NoError("cut short") from None
-        need(magic == 0xFF544347 and found == kind and safe <= 1)
+        need(magic == 0xFF544347 and stated == kind and safe <= 1)
         self.boot = (*boot, firmware, self.signer)
         self.rest = data[offset + 25 :]
 

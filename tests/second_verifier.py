@@ -102,33 +102,33 @@ class Appraisal:
         self.run_public = unbase64(self.evidence["runKey"]["public"])
         self.lockfile = document["lockfile"]
         self.seconds: float | None = None
-        self.said: dict[str, str] = {}
+        self.verdicts: dict[str, str] = {}
         self.lock: Lock | None = None
         self.td: second_td.Quote | None = None
         self._decide_all()
 
     def _decide(self, check: str, work: Callable[[], object], *needs: str) -> None:
-        if any(self.said[one] != "ok" for one in needs):
-            self.said[check] = "not-checked"
+        if any(self.verdicts[one] != "ok" for one in needs):
+            self.verdicts[check] = "not-checked"
             return
         try:
             work()
         except NoError:
-            self.said[check] = "failed"
+            self.verdicts[check] = "failed"
         except OpenError:
-            self.said[check] = "not-checked"
+            self.verdicts[check] = "not-checked"
         except NotAskedError:
-            self.said[check] = "not-applicable"
+            self.verdicts[check] = "not-applicable"
         else:
-            self.said[check] = "ok"
+            self.verdicts[check] = "ok"
 
     def _decide_all(self) -> None:
         decide = self._decide
         try:
             self.lock = Lock(self.lockfile)
-            self.said["readable"] = "ok"
+            self.verdicts["readable"] = "ok"
         except NoError:
-            self.said["readable"] = "failed"
+            self.verdicts["readable"] = "failed"
         decide("inputs.lockfile", self._lockfile)
         decide("platform.chain", self._chain)
         self._decide_chip()
@@ -144,7 +144,7 @@ class Appraisal:
         decide("inputs.pcr14", self._pcr14, "quote.pcrs", "readable")
         form = "statement.form"
         decide("inputs.records", self._records, form)
-        decide("outputs.exit", lambda: need(self.made.exit == "0"), form)
+        decide("outputs.exit", lambda: need(self.statement.exit == "0"), form)
         decide("outputs.pcr8", self._pcr8, form, "quote.pcrs")
         decide("outputs.nonempty", self._nonempty, form)
         decide("outputs.trained", self._trained, form)
@@ -170,8 +170,8 @@ class Appraisal:
 
     def _decide_chip(self) -> None:
         checks, decide = CHECKS[1:4], self._decide
-        if self.said["platform.chain"] == "ok" and self.root.tier not in TIERS[3:]:
-            self.said |= dict.fromkeys(checks, "not-applicable")
+        if self.verdicts["platform.chain"] == "ok" and self.root.tier not in TIERS[3:]:
+            self.verdicts |= dict.fromkeys(checks, "not-applicable")
             decide("platform.tier", self._tier)
             return
         decide("platform.chip", self._chip, "platform.chain")
@@ -259,13 +259,13 @@ class Appraisal:
 
     def _run_key(self) -> None:
         attest, _ = self._signed(self.evidence["runKey"]["certify"])
-        said = Attest(attest, 0x8017)
+        attested = Attest(attest, 0x8017)
         name = self._name()
         qualified = b"\x00\x0b" + sha(bytes.fromhex("40000007") + name)
-        need(said.rest == b"\x00\x22" + name + b"\x00\x22" + qualified)
-        need(said.extra == self.nonce and said.boot == self.quote.boot)
+        need(attested.rest == b"\x00\x22" + name + b"\x00\x22" + qualified)
+        need(attested.extra == self.nonce and attested.boot == self.quote.boot)
         self.run_key = forms.run_key_of(self.run_public)
-        self.started = said.clock
+        self.started = attested.clock
 
     def _run_time(self) -> None:
         if self.document["version"] == 1:
@@ -283,15 +283,15 @@ class Appraisal:
             raise NoError("statement") from None
 
     def _statement_form(self) -> None:
-        self.made = Statement(self.payload, self.lock, self.lockfile, self.nonce)
-        need(self.made.report["version"] == self.document["version"])
+        self.statement = Statement(self.payload, self.lock, self.lockfile, self.nonce)
+        need(self.statement.report["version"] == self.document["version"])
 
     # policy.md, "Machine images"
 
     def _decide_boot(self) -> None:
-        tier_ok = self.said["platform.tier"] == "ok"
+        tier_ok = self.verdicts["platform.tier"] == "ok"
         if tier_ok and self.asked.policy["tier"] == self.root.tier == "software":
-            self.said |= {check: "not-applicable" for check in CHECKS if check[:5] == "boot."}
+            self.verdicts |= {check: "not-applicable" for check in CHECKS if check[:5] == "boot."}
             return
         self._decide("boot.image", self._image, "platform.tier", "statement.form")
         for check, pcrs in (("pcr4", (4,)), ("pcr11", (11,)), ("pcr12-13", (12, 13))):
@@ -307,7 +307,7 @@ class Appraisal:
         need(digest not in images.get("revoked", []) and digest in images["accepted"])
         self.image = tomllib.loads(text)
         for part in self.image.get("verity", []):
-            need(self.made.builder.get(part["name"]) == part["digest"])
+            need(self.statement.builder.get(part["name"]) == part["digest"])
 
     def _booted(self, pcrs: Sequence[int]) -> None:
         for index in pcrs:
@@ -317,11 +317,11 @@ class Appraisal:
         accepted = self.asked.policy.get("firmware", [])
         if not accepted:
             raise OpenError
-        found = {f"pcr{index}": self.pcrs[index].hex() for index in (0, 1, 2, 3, 7)}
+        registers = {f"pcr{index}": self.pcrs[index].hex() for index in (0, 1, 2, 3, 7)}
         sets = [[one] for one in accepted if "family" not in one]
         families = {one["family"] for one in accepted if "family" in one}
         sets += [[one for one in accepted if one.get("family") == name] for name in families]
-        need(any(all(any(one[key] == value for one in some) for key, value in found.items())
+        need(any(all(any(one[key] == value for one in some) for key, value in registers.items())
                  for some in sets))  # fmt: skip
 
     # measurement.md
@@ -333,51 +333,62 @@ class Appraisal:
         need(self.pcrs[14] == replay([t.encode() for t in (self.lockfile, *events, "sealed\n")]))
 
     def _pcr8(self) -> None:
-        made = self.made
-        for name, digest in made.digests.items():
-            need(forms.dir_hash(made.files[name]) == digest)
-        outputs = [f"output {name} {made.digests[name]}\n" for name in sorted(made.digests)]
-        lines = [f"exit {made.exit}\n", *outputs, f"report {made.report_digest}\n", "sealed\n"]
+        statement = self.statement
+        for name, digest in statement.digests.items():
+            need(forms.dir_hash(statement.files[name]) == digest)
+        outputs = [
+            f"output {name} {statement.digests[name]}\n" for name in sorted(statement.digests)
+        ]
+        lines = [
+            f"exit {statement.exit}\n",
+            *outputs,
+            f"report {statement.report_digest}\n",
+            "sealed\n",
+        ]
         need(self.pcrs[8] == replay([line.encode() for line in lines]))
 
     def _nonempty(self) -> None:
-        need(all(set(files.values()) - {EMPTY} for files in self.made.files.values()))
+        need(all(set(files.values()) - {EMPTY} for files in self.statement.files.values()))
 
     def _number(self, key: str) -> Any:
-        value = self.made.report["values"].get(key, {}).get("value")
+        value = self.statement.report["values"].get(key, {}).get("value")
         need(type(value) in (int, float))
         return value
 
     def _records(self) -> None:
-        if self.made.report["version"] == 1:
+        if self.statement.report["version"] == 1:
             raise NotAskedError
         if self.lock:
-            second_training.check_records(self.made.report, self.lock)
+            second_training.check_records(self.statement.report, self.lock)
 
     def _trained(self) -> None:
         need(self._number("steps") > 0)
-        need(not self.made.report["unchangedWeights"]["value"] and self.lock)
+        need(not self.statement.report["unchangedWeights"]["value"] and self.lock)
         compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]
         need(min(compared) >= 0 and sum(compared[:2]) > 0)
-        need("weightsUnread" not in self.made.report["values"])
+        need("weightsUnread" not in self.statement.report["values"])
         for kind in ("Changed", "New", "Unchanged"):
-            origin = self.made.report["values"][f"tensors{kind}"]["origin"]
+            origin = self.statement.report["values"][f"tensors{kind}"]["origin"]
             need(origin == "measured" or bool(self.lock and self.lock.code))
         inputs = {digest for _, _, _, digest in self.lock.inputs} if self.lock else set()
-        need(not inputs & set(self.made.digests.values()))
+        need(not inputs & set(self.statement.digests.values()))
         files = [
-            (path, f"sha256:{hex_}") for f in self.made.files.values() for path, hex_ in f.items()
+            (path, f"sha256:{hex_}")
+            for f in self.statement.files.values()
+            for path, hex_ in f.items()
         ]
         weights = {digest for path, digest in files if path.endswith(".safetensors")}
         need(weights and not inputs & weights)
-        if self.made.report["version"] == 2 and not second_training.is_measured(self.made.report):
+        if self.statement.report["version"] == 2 and not second_training.is_measured(
+            self.statement.report
+        ):
             raise OpenError
 
     def _files(self) -> None:
         model = self.asked.model
         if model is None:
             raise OpenError
-        for files in self.made.files.values():
+        for files in self.statement.files.values():
             beside = set(model) - set(files)
             same = {path: model.get(path) for path in files} == files
             same = same and not any(map(forms.unread, files))
@@ -390,13 +401,13 @@ class Appraisal:
             raise OpenError
         if not self.asked.policy.get("claim") and not self.code:
             raise NotAskedError
-        derived = second_training.derived(self.made.report, self.seconds)
+        derived = second_training.derived(self.statement.report, self.seconds)
         for claim in self.asked.policy.get("claim", ()):
             number = derived.get(claim["name"])
             origin = "derived"
             if claim["name"] not in derived:
                 number = self._number(claim["name"])
-                origin = self.made.report["values"][claim["name"]]["origin"]
+                origin = self.statement.report["values"][claim["name"]]["origin"]
                 own = self.lock.code if self.lock else set()
                 origin = "self-reported" if own else origin
             need(number is not None)
@@ -406,7 +417,7 @@ class Appraisal:
     def _age(self) -> None:
         if "max-age-days" not in self.asked.policy:
             raise NotAskedError
-        age = self.asked.at - self.made.finished
+        age = self.asked.at - self.statement.finished
         need(timedelta(hours=-24) <= age <= timedelta(days=self.asked.policy["max-age-days"]))
         if self.asked.nonce is None:
             raise OpenError
@@ -438,8 +449,8 @@ class Appraisal:
                 )
             )  # fmt: skip
             if older.consistent():
-                made = older.made.digests.items()
-                shown = {(older.lock.run, *item) for item in made if older.lock}
+                certified = older.statement.digests.items()
+                shown = {(older.lock.run, *item) for item in certified if older.lock}
                 good |= shown
                 self.code |= older.code if shown & wanted else set()
         return good
@@ -449,7 +460,7 @@ class Appraisal:
         for word, verdict in (("failed", "failed"), ("not-checked", "none")):
             for check in CHECKS:
                 optional = verdict == "none" and check in TWO_QUESTIONS
-                if self.said[check] == word and not optional:
+                if self.verdicts[check] == word and not optional:
                     return verdict, check
         return "passed", None
 
@@ -458,6 +469,6 @@ class Appraisal:
         may_be_open: tuple[str, ...] = (*TWO_QUESTIONS, "subject.files")
         # A descendant asks for the words again.
         may_be_open += ("policy.claims",) if self.code else ()
-        left = {self.said[check] for check in CHECKS if check not in may_be_open}
-        failed = any(self.said[check] == "failed" for check in CHECKS)
+        left = {self.verdicts[check] for check in CHECKS if check not in may_be_open}
+        failed = any(self.verdicts[check] == "failed" for check in CHECKS)
         return not failed and "not-checked" not in left

@@ -391,13 +391,13 @@ HONEST = (
     Honest("made of another run's output", ancestor(unchanged)),
     Honest("made of another run's output, not asked", lineage_not_asked),
     *(
-        Honest(f"{name}, {said}", both_of(change, words(*allow)), "local", verdict, check)
+        Honest(f"{name}, {condition}", both_of(change, words(*allow)), "local", verdict, check)
         for name, change, word in (
             ("code of an input", input_code(allow_remote_code=True), "remote-code"),
             ("pickles of an input", input_code(allow_pickle=True), "pickle"),
             ("code of an ancestor", ancestor(input_code(allow_remote_code=True)), "remote-code"),
         )
-        for said, allow, verdict, check in (
+        for condition, allow, verdict, check in (
             ("not allowed", (), "none", "policy.claims"),
             ("another word allowed", {"pickle", "remote-code"} - {word}, "none", "policy.claims"),
             ("allowed", (word,), "passed", None),

@@ -143,10 +143,10 @@ def transient(tpm: Tpm) -> list[int]:
 
 def refused(tpm: Tpm, command: Callable[[], object]) -> int:
     """Why the TPM refused, which it must (TPM_RC without what it is of); it keeps nothing of it."""
-    with pytest.raises(ToolError) as told:
+    with pytest.raises(ToolError) as caught:
         command()
     assert transient(tpm) == []
-    cause = told.value.__cause__
+    cause = caught.value.__cause__
     assert isinstance(cause, tss.TSS2_Exception)
     return int(cause.error)
 

@@ -361,9 +361,9 @@ def measure(target: str, name: str, data: bytes) -> Cost:
     os.close(writer)
     _, _, usage = os.wait4(child, 0)
     with os.fdopen(reader, "rb") as pipe:
-        told = pipe.read()
+        message = pipe.read()
     # One that died of its memory has told nothing.
-    seconds, outcome = json.loads(told) if told else (0.0, "the child died")
+    seconds, outcome = json.loads(message) if message else (0.0, "the child died")
     return Cost(
         target=target,
         name=name,

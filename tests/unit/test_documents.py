@@ -34,13 +34,13 @@ _HAND_ON = ("test", "dvc")
 def doit_options() -> dict[str, set[str]]:
     """Long options by command; a task, run by its name, has none of its own."""
     commands = Main().get_cmds()
-    found: dict[str, set[str]] = {
+    by_command: dict[str, set[str]] = {
         name.removeprefix("task_"): set() for name in dodo.__all__ if name.startswith("task_")
     }
     for name in commands:
         options = commands.get_plugin(name).cmd_options
-        found[name] = {option["long"] for option in options if option.get("long")}
-    return found
+        by_command[name] = {option["long"] for option in options if option.get("long")}
+    return by_command
 
 
 def aicert_options() -> dict[str, set[str]]:
@@ -55,24 +55,26 @@ def aicert_options() -> dict[str, set[str]]:
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
     """Long options of a command and of its own commands."""
-    found = {word.removeprefix("--") for word in parser._option_string_actions}
+    options = {word.removeprefix("--") for word in parser._option_string_actions}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            found = found.union(*map(options_of, action.choices.values()))
-    return found
+            options = options.union(*map(options_of, action.choices.values()))
+    return options
 
 
 def test_this_finds_commands_and_options() -> None:
     assert "accept" in doit_options()["certify"]
     assert doit_options()["image"] == set()
     assert "lockfile" in aicert_options()["verify"]
-    told = _OURS.findall("`aicert verify C --root R # --x`\n./doit lock --check\nwhat aicert does")
-    assert told == [("aicert", "verify", " C --root R "), ("", "lock", " --check")]
+    commands = _OURS.findall(
+        "`aicert verify C --root R # --x`\n./doit lock --check\nwhat aicert does"
+    )
+    assert commands == [("aicert", "verify", " C --root R "), ("", "lock", " --check")]
 
 
-def check(told: list[tuple[str, str, str]]) -> None:
+def check(commands: list[tuple[str, str, str]]) -> None:
     known = {"aicert": aicert_options(), "": doit_options()}
-    for program, command, rest in told:
+    for program, command, rest in commands:
         if program and command in _HEADERS:
             continue
         words = f"{program or './doit'} {command}{rest}"
@@ -91,15 +93,15 @@ def test_what_a_document_names_exists(document: Path) -> None:
 def test_what_a_hint_names_exists() -> None:
     folders = ("aicert", "rules", "enclave_runner")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    told = [found for path in files for found in _HINT.findall(path.read_text())]
-    assert len(told) > 20
-    check(told)
+    commands = [command for path in files for command in _HINT.findall(path.read_text())]
+    assert len(commands) > 20
+    check(commands)
 
 
 def test_sections_and_files_that_documents_and_code_name_exist() -> None:
     folders = ("aicert", "rules", "enclave_runner", "tests")
     code = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    named = [found for path in code for found in _SECTION.findall(path.read_text())]
+    named = [section for path in code for section in _SECTION.findall(path.read_text())]
     assert named
     for document, section in named:
         text = (ROOT / document).read_text()

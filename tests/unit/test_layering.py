@@ -76,7 +76,7 @@ def modules(*folders: str) -> list[str]:
 
 def imports(name: str) -> dict[str, bool]:
     """Top-level names that a module imports; the value says whether at the top of the module."""
-    found: dict[str, bool] = {}
+    imported: dict[str, bool] = {}
     tree = ast.parse((ROOT / name).read_bytes())
     top = set(tree.body)
     for node in ast.walk(tree):
@@ -88,8 +88,8 @@ def imports(name: str) -> dict[str, bool]:
             targets = [node.module or ""]
         for target in targets:
             base = target.partition(".")[0]
-            found[base] = found.get(base, False) or node in top
-    return found
+            imported[base] = imported.get(base, False) or node in top
+    return imported
 
 
 def test_there_is_something_to_look_at() -> None:
@@ -169,8 +169,10 @@ def test_sources_add_only_the_extra(name: str) -> None:
 @pytest.mark.parametrize("name", core())
 def test_the_trust_core_starts_nothing_and_opens_no_connection(name: str) -> None:
     # Taking a URI apart opens nothing.
-    found = {module for module in imported_modules(name) if not module.startswith("urllib.parse")}
-    bases = {module.partition(".")[0] for module in found}
+    imported = {
+        module for module in imported_modules(name) if not module.startswith("urllib.parse")
+    }
+    bases = {module.partition(".")[0] for module in imported}
     assert not {"subprocess", "socket", "http", "urllib", "ctypes", "pickle"} & bases
 
 
@@ -201,14 +203,14 @@ def test_rules_import_heavy_libraries_only_in_actions(name: str) -> None:
 
 def imported_modules(name: str) -> set[str]:
     """Dotted names that a module imports, and those that it imports from."""
-    found: set[str] = set()
+    dotted: set[str] = set()
     for node in ast.walk(ast.parse((ROOT / name).read_bytes())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            dotted.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+            dotted.add(node.module or "")
+            dotted.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return dotted
 
 
 # Which rooms a room may import; a room below another stands before it. The modules of a package
@@ -328,8 +330,8 @@ def test_each_room_says_what_it_is_for() -> None:
     folders -= {"rules", "enclave_runner"}
     folders -= {f"enclave_runner/axolotl/{name}" for name in ("plugin", "measuring")}
     for folder in folders:
-        said = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_bytes()))
-        assert said, folder
+        purpose = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_bytes()))
+        assert purpose, folder
 
 
 def test_no_two_modules_import_each_other() -> None:
@@ -421,8 +423,10 @@ def test_text_ends_lines_with_lf_only(name: str) -> None:
 def test_nobody_is_sent_to_another_project_of_that_name() -> None:
     # `aicert` on PyPI is not this project.
     for name in ours(".py", ".md", ".toml", ".yml"):
-        told = re.findall(r"pip install [^\n`\"]*", (ROOT / name).read_text())
-        assert not [line for line in told if re.search(r"(?<![\w./-])aicert(?![\w/-])", line)], name
+        commands = re.findall(r"pip install [^\n`\"]*", (ROOT / name).read_text())
+        assert not [
+            line for line in commands if re.search(r"(?<![\w./-])aicert(?![\w/-])", line)
+        ], name
 
 
 @pytest.mark.parametrize("name", modules("aicert", "rules", "enclave_runner"))
@@ -466,7 +470,7 @@ def test_variables_are_named_for_what_they_hold() -> None:
     """Not for what was done: `said`, `made`, `told`, `found` say nothing of a value."""
     vague = {"said", "made", "told", "found"}
     named = []
-    for folder in ("aicert", "rules", "enclave_runner"):
+    for folder in ("aicert", "rules", "enclave_runner", "tests"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 names = {

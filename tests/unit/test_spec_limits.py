@@ -353,7 +353,7 @@ _NAMED = re.compile("_?([A-Z]+_)*MAX(_[A-Z]+)+|ALWAYS_ALLOWED")
 
 def constants() -> set[str]:
     """Every limit that a module of a limited room defines, by its dotted name."""
-    found = set()
+    limits = set()
     for room in LIMITED:
         for path in sorted((ROOT / "aicert" / room).glob("*.py")):
             for node in ast.parse(path.read_text()).body:
@@ -361,10 +361,10 @@ def constants() -> set[str]:
                 if isinstance(node, ast.AnnAssign):
                     targets = [node.target]
                 names = [one.id for one in targets if isinstance(one, ast.Name)]
-                found |= {
+                limits |= {
                     f"aicert.{room}.{path.stem}.{name}" for name in names if _NAMED.fullmatch(name)
                 }
-    return found
+    return limits
 
 
 def value_of(dotted: str) -> int:

@@ -56,13 +56,13 @@ def vector(row: Attack | Honest) -> dict[str, object]:
     """One scenario: what the verifier is given, and what it must say."""
     scene = Scene(row.kind, row.version)
     row.change(scene)
-    made: dict[str, object] = {"format": FORMAT, "name": row.name, "expected": _expected(row)}
+    scenario: dict[str, object] = {"format": FORMAT, "name": row.name, "expected": _expected(row)}
     described = [text for text, names in ELSEWHERE.items() if row.name in names]
     if described:
-        made["acceptedElsewhere"] = described[0]
+        scenario["acceptedElsewhere"] = described[0]
     wanted = scene.caller_lockfile
     nonce = scene.caller_nonce
-    made["inputs"] = {
+    scenario["inputs"] = {
         "at": stamp(scene.at),
         "lockfile": str(wanted) if isinstance(wanted, Digest) else None,
         "nonce": None if nonce is None else nonce.hex(),
@@ -75,7 +75,7 @@ def vector(row: Attack | Honest) -> dict[str, object]:
         ),
         "certificate": pieces(scene.get("file")),
     }
-    return made
+    return scenario
 
 
 def _expected(row: Attack | Honest) -> dict[str, object]:
@@ -97,27 +97,27 @@ def _model(scene: Scene) -> dict[str, object] | None:
 
 def pieces(data: bytes) -> list[dict[str, object]]:
     """Bytes as JSON: pieces of text or, where they are no UTF-8, of hex; some are repeated."""
-    made: list[dict[str, object]] = []
+    parts: list[dict[str, object]] = []
     start = 0
     for run in _RUN.finditer(data) if len(data) > LARGE else ():
-        made += _plain(data[start : run.start()])
+        parts += _plain(data[start : run.start()])
         (unit,) = _plain(run[1])
-        made.append(unit | {"times": len(run[0]) // len(run[1])})
+        parts.append(unit | {"times": len(run[0]) // len(run[1])})
         start = run.end()
-    return made + _plain(data[start:])
+    return parts + _plain(data[start:])
 
 
 def _plain(data: bytes) -> list[dict[str, object]]:
-    made: list[dict[str, object]] = []
+    parts: list[dict[str, object]] = []
     while data:
         try:
-            return [*made, {"text": data.decode("utf-8")}]
+            return [*parts, {"text": data.decode("utf-8")}]
         except UnicodeDecodeError as error:
             if error.start:
-                made.append({"text": data[: error.start].decode("utf-8")})
-            made.append({"hex": data[error.start : error.end].hex()})
+                parts.append({"text": data[: error.start].decode("utf-8")})
+            parts.append({"hex": data[error.start : error.end].hex()})
             data = data[error.end :]
-    return made
+    return parts
 
 
 def policy_files(policy: Policy) -> dict[str, str]:
@@ -190,8 +190,8 @@ def _digests(digests: frozenset[Digest]) -> str:
     return json.dumps([str(digest) for digest in sorted(digests)])
 
 
-def _bytes(made: dict[str, object]) -> bytes:
-    return (json.dumps(made, indent=1, ensure_ascii=True) + "\n").encode("ascii")
+def _bytes(document: dict[str, object]) -> bytes:
+    return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode("ascii")
 
 
 def main() -> None:

@@ -230,8 +230,8 @@ def _licence(
 def files() -> dict[str, bytes]:
     """Every file by its name in FOLDER."""
     return {
-        f"{name}.json": (json.dumps({"format": 1, **made}, indent=1) + "\n").encode("ascii")
-        for name, made in corpus()
+        f"{name}.json": (json.dumps({"format": 1, **content}, indent=1) + "\n").encode("ascii")
+        for name, content in corpus()
     }
 
 

@@ -20,9 +20,9 @@ by_name = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 def test_regenerated_corpus_is_the_same_bytes() -> None:
     wanted = dict(generate.corpus())
-    found = {str(path.relative_to(reading.FOLDER)): path.read_bytes() for path in PATHS}
-    assert sorted(found) == sorted(wanted)
-    differ = [path for path, data in wanted.items() if found[path] != data]
+    committed = {str(path.relative_to(reading.FOLDER)): path.read_bytes() for path in PATHS}
+    assert sorted(committed) == sorted(wanted)
+    differ = [path for path, data in wanted.items() if committed[path] != data]
     assert not differ, "python -m tests.vectors.generate"
 
 

@@ -276,10 +276,10 @@ def test_a_policy_says_why_it_revoked_an_image() -> None:
     digest = of_bytes(scene.get("image_lock"))
     revoked = frozenset((digest,))
     scene.edit("policy", lambda policy: replace(policy, revoked=revoked))
-    told = f"policy test has revoked image {digest}"
-    assert scene.appraise().check("boot.image").detail == told
+    detail = f"policy test has revoked image {digest}"
+    assert scene.appraise().check("boot.image").detail == detail
     scene.edit("policy", lambda policy: replace(policy, reasons={digest: "its kernel"}))
-    assert scene.appraise().check("boot.image").detail == f"{told}: its kernel"
+    assert scene.appraise().check("boot.image").detail == f"{detail}: its kernel"
 
 
 def test_the_images_of_the_trainer_that_read_data_files_are_revoked() -> None:
@@ -305,13 +305,13 @@ def test_of_what_differs_the_start_is_shown() -> None:
     scene = Scene()
     many = tuple(f"output-{number:03}" for number in range(30))
     scene.edit("lockfile", lambda locked: replace(locked, outputs=("model", *many)))
-    made = scene.get("statement").outputs
-    scene.edit("statement", lambda s: replace(s, outputs={"x": made["model"]}))
+    outputs = scene.get("statement").outputs
+    scene.edit("statement", lambda s: replace(s, outputs={"x": outputs["model"]}))
     assert scene.appraise().check("statement.form").detail == (
         "the statement's outputs and what was verified differ\n"
         f"found     \"('x',)\"\nexpected  {str(('model', *many))[:200]!a}"
     )
-    scene.edit("statement", lambda s: replace(s, outputs=dict.fromkeys(many, made["model"])))
+    scene.edit("statement", lambda s: replace(s, outputs=dict.fromkeys(many, outputs["model"])))
     scene.edit("lockfile", lambda locked: replace(locked, outputs=("model",)))
     assert scene.appraise().check("statement.form").detail == (
         "the statement's outputs and what was verified differ\n"
@@ -335,11 +335,11 @@ def test_each_input_that_somebody_signed_is_named_in_a_line_of_its_own() -> None
 
 def test_a_result_says_when_and_of_what_it_is() -> None:
     scene = Scene()
-    made = scene.get("statement")
+    statement = scene.get("statement")
     result = scene.appraise()
-    assert (result.at, result.finished) == (stamp(scene.at), made.finished)
-    assert (result.run, result.lockfile) == (made.run, str(made.lockfile))
-    assert result.subject == {name: str(out.digest) for name, out in made.outputs.items()}
+    assert (result.at, result.finished) == (stamp(scene.at), statement.finished)
+    assert (result.run, result.lockfile) == (statement.run, str(statement.lockfile))
+    assert result.subject == {name: str(out.digest) for name, out in statement.outputs.items()}
 
 
 @pytest.mark.parametrize(("pcr", "check"), [(8, "outputs.pcr8"), (14, "inputs.pcr14")])
@@ -365,12 +365,12 @@ def test_a_register_that_no_reference_value_names_is_told() -> None:
     scene = Scene("cloud")
     values = {index: value for index, value in FIRMWARE.items() if index != 1}
     firmware = (Firmware(name="test firmware", pcrs=values),)
-    told = "what PCRs {} hold: they are quoted but not compared"
-    assert told.format("5, 6, 9, 10, 15") in scene.appraise().omits
+    omission = "what PCRs {} hold: they are quoted but not compared"
+    assert omission.format("5, 6, 9, 10, 15") in scene.appraise().omits
     scene.edit("policy", lambda policy: replace(policy, firmware=firmware))
     result = scene.appraise()
     assert result.verdict == "passed"
-    assert told.format("1, 5, 6, 9, 10, 15") in result.omits
+    assert omission.format("1, 5, 6, 9, 10, 15") in result.omits
     assert sorted(result.quoted) == [1, 5, 6, 9, 10, 15]
 
 

@@ -36,9 +36,9 @@ def lay_out(scene: Scene, folder: Path) -> Path:
     """The files of a scene: certificate, root, lockfile, and a model whose weights can be read."""
     scene.edit(
         "outputs",
-        lambda made: {
+        lambda outputs: {
             name: files | ({WEIGHTS: GOOD} if WEIGHTS in files else {})
-            for name, files in made.items()
+            for name, files in outputs.items()
         },
     )
     (folder / "c.json").write_bytes(scene.get("file"))

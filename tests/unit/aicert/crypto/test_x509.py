@@ -46,12 +46,12 @@ def test_nobody_is_warned_of_what_is_judged_here() -> None:
     # Warnings are errors in these tests; a caller's own filters change nothing either.
     odd = issue("x", ec_key("x"), issuer="CA", issuer_key=ec_key("ca"))
     copy = odd.replace(b"\x02\x01\x4d", b"\x02\x01\x00", 1)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(EvidenceError, match="not positive"):
             load(copy, "x")
         read(copy, "x")
-    assert said == []
+    assert caught == []
 
 
 def test_an_algorithm_that_is_not_known_is_none_that_failed() -> None:

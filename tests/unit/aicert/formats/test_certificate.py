@@ -56,10 +56,10 @@ def good() -> Certificate:
 
 
 @given(CERTIFICATE)
-def test_what_is_written_is_read(made: Certificate) -> None:
-    data = emit(made)
+def test_what_is_written_is_read(certificate: Certificate) -> None:
+    data = emit(certificate)
     if b"\\\\ud" not in data.lower():
-        assert parse(data) == made
+        assert parse(data) == certificate
         assert emit(parse(data)) == data
         assert data.endswith(b"}\n")
 

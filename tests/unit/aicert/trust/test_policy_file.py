@@ -74,8 +74,8 @@ def test_eight_files_may_be_extended(tmp_path: Path) -> None:
         text = f'extends = "{number - 1}.toml"\n' if number else 'tier = "vtpm"\n'
         (tmp_path / f"{number}.toml").write_text(text)
     assert load_policy(str(tmp_path / "8.toml")).tier == "vtpm"
-    said, _ = refused(str(tmp_path / "9.toml"))
-    assert said == f"{tmp_path}/0.toml: more than 8 policies extend one another"
+    message, _ = refused(str(tmp_path / "9.toml"))
+    assert message == f"{tmp_path}/0.toml: more than 8 policies extend one another"
 
 
 def test_a_file_has_a_greatest_size_and_a_line_a_number_of_dots(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_a_file_without_end_is_not_read_to_it(tmp_path: Path) -> None:
 def test_a_root_wants_keys_for_attestation_unless_it_says_otherwise(
     folder: Path, given: dict[str, str], needed: bool
 ) -> None:
-    (made,) = load_policy(file(folder, entry(**given))).roots
-    assert made.needs_eku is needed
+    (root,) = load_policy(file(folder, entry(**given))).roots
+    assert root.needs_eku is needed
 
 
 def test_a_wrong_tier_is_told_the_right_ones(folder: Path) -> None:
@@ -154,9 +154,9 @@ def test_errors_name_the_file(folder: Path, text: str, message: str) -> None:
 
 
 def test_the_nearest_key_is_named_however_far_it_is(folder: Path) -> None:
-    said, hint = refused(file(folder, "zzz = 1"))
-    assert said.endswith("policy has an unknown key 'zzz'")
+    message, hint = refused(file(folder, "zzz = 1"))
+    assert message.endswith("policy has an unknown key 'zzz'")
     assert hint is not None
     assert hint.startswith("the nearest key is ")
-    said, _ = refused(file(folder, f"{'z' * 81} = 1"))
-    assert said.endswith(f"policy has an unknown key '{'z' * 80}'")
+    message, _ = refused(file(folder, f"{'z' * 81} = 1"))
+    assert message.endswith(f"policy has an unknown key '{'z' * 80}'")
