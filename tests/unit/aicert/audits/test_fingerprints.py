@@ -48,15 +48,15 @@ def test_a_shared_passage_of_fifty_words_is_always_found() -> None:
 
 
 def test_a_shared_passage_of_thirty_words_is_not_always_found() -> None:
-    found = 0
+    matched = 0
     for seed in range(60):
         shared = text(seed + 1000, 30)
         first, second = (
             of_words(words(f"{text(seed + n, 100)} {shared} {text(seed + n + 1, 100)}"))
             for n in (2000, 3000)
         )
-        found += bool(first & second)
-    assert 0 < found < 60
+        matched += bool(first & second)
+    assert 0 < matched < 60
 
 
 def test_texts_without_a_common_passage_have_no_common_fingerprint() -> None:
@@ -120,9 +120,9 @@ EVASIONS: dict[str, tuple[Callable[[str], str], str]] = {
 @pytest.mark.parametrize("name", EVASIONS)
 def test_evasions_are_found_or_known_not_to_be(name: str) -> None:
     hide, expected = EVASIONS[name]
-    found = sum(bool(of_words(words(hide(t))) & of_words(words(t))) for t in TEXTS)
-    outcome = {0: "none", len(TEXTS): "all"}.get(found, "some")
-    assert outcome == expected, found
+    matched = sum(bool(of_words(words(hide(t))) & of_words(words(t))) for t in TEXTS)
+    outcome = {0: "none", len(TEXTS): "all"}.get(matched, "some")
+    assert outcome == expected, matched
 
 
 def test_many_fingerprints_are_sorted_each_once() -> None:
