@@ -33,11 +33,11 @@ def leaves(count: int) -> list[bytes]:
 
 
 def tree(data: list[bytes], chosen: tuple[int, ...] = ()) -> tuple[bytes, dict[int, list[bytes]]]:
-    made = Tree(chosen)
+    grown = Tree(chosen)
     for item in data:
-        made.add(item)
-    assert made.count == len(data)
-    return made.root(), made.paths
+        grown.add(item)
+    assert grown.count == len(data)
+    return grown.root(), grown.paths
 
 
 @pytest.mark.parametrize("count", CT_ROOTS)

@@ -91,15 +91,15 @@ def test_the_trees_are_those_of_the_specification() -> None:
         for salt, row in zip(salts, LINES.splitlines(), strict=True)
     ]
     assert fact.rows.root == second_tree.mth(leaves)
-    found: set[int] = set()
+    fingerprints: set[int] = set()
     for row in ROWS:
         plain = f"{row['url'] or ''} {row['text'] or ''}"
         if plain.isascii():
             listed = re.findall("[a-z0-9]+", plain.lower())
             listed = [w.replace("0", "o").replace("1", "l").replace("rn", "m") for w in listed]
-            found |= second_tree.fingerprints(listed)
+            fingerprints |= second_tree.fingerprints(listed)
     assert fact.passages is not None
-    keys = [b"aicert passage v1\0" + key.to_bytes(8, "big") for key in sorted(found)]
+    keys = [b"aicert passage v1\0" + key.to_bytes(8, "big") for key in sorted(fingerprints)]
     assert (fact.passages.count, fact.passages.root) == (len(keys), second_tree.mth(keys))
 
 
