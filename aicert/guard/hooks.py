@@ -97,6 +97,9 @@ class Finder(MetaPathFinder):
 
 def install(guard: Guard, module: ModuleType) -> None:
     """Wrap what the table names of this module, and each class's own `from_pretrained`."""
+    if module.__name__ == "datasets.fingerprint":
+        # What `Dataset.map` wrote earlier would be read again, and nobody has verified that.
+        module.disable_caching()
     for name, wrapper in TABLE.get(module.__name__, {}).items():
         owner: Any = module
         *classes, last = name.split(".")
@@ -367,6 +370,20 @@ def _rows_second(guard: Guard, original: Function) -> Function:
     return guarded
 
 
+def _own_rows(guard: Guard, original: Function) -> Function:
+    """`Dataset.from_file`, with which a `Dataset` also reads what it wrote itself."""
+    judged = _rows_second(guard, original)
+
+    @functools.wraps(original)
+    def guarded(owner: Any, filename: StrPath, *arguments: Any, **named: Any) -> Any:
+        # Made by this process or the one that it was forked from, and closed to others.
+        own = _library("datasets.fingerprint").get_temporary_cache_files_directory()
+        is_own = os.path.dirname(os.path.realpath(filename)) == os.path.realpath(own)
+        return (original if is_own else judged)(owner, filename, *arguments, **named)
+
+    return guarded
+
+
 def _checkpoint_saved(guard: Guard, original: Function) -> Function:
     """`CallbackHandler.on_save`: all of the checkpoint is written."""
 
@@ -452,7 +469,7 @@ TABLE: dict[str, dict[str, Wrapper]] = {
     },
     "datasets.arrow_dataset": {
         "Dataset.load_from_disk": _rows_first,
-        "Dataset.from_file": _rows_second,
+        "Dataset.from_file": _own_rows,
     },
     "datasets.dataset_dict": {"DatasetDict.load_from_disk": _rows_first},
     "datasets.io.abc": {"AbstractDatasetReader.__init__": _rows_second},

@@ -245,6 +245,10 @@ attempt("chained", lambda: datasets.load_dataset(
 datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk("data/saved")
 attempt("saved", lambda: datasets.load_from_disk("data/saved")["text"][:])
 attempt("saved, by its class", lambda: datasets.Dataset.load_from_disk("data/saved")["text"][:])
+loaded = datasets.load_dataset("data/signed", split="train")
+attempt("mapped", lambda: loaded.map(lambda row: {"text": row["text"] * 2}, num_proc=2)["text"][:])
+attempt("mapped once more", lambda: loaded.map(lambda row: {"text": row["text"] * 2})["text"][:])
+results["left"] = [name for name in os.listdir("data/signed") if "cache" in name]
 from aicert.cli.main import main
 main(["sign", "data/saved", "--key", "k.pem"])
 attempt("saved and signed", lambda: datasets.load_from_disk("data/saved")["text"][:])
@@ -262,6 +266,12 @@ def tried_data(environment: Guarded, data: Path) -> dict[str, str]:
 )
 def test_signed_rows_load(tried_data: dict[str, str], name: str) -> None:
     assert tried_data[name] == f"{THROUGH}: ['a', 'b']"
+
+
+def test_rows_are_mapped_and_the_process_reads_what_it_wrote(tried_data: dict[str, str]) -> None:
+    for name in ("mapped", "mapped once more"):
+        assert tried_data[name] == f"{THROUGH}: ['aa', 'bb']"
+    assert tried_data["left"] == []
 
 
 def test_a_saved_table_loads_once_it_is_signed(tried_data: dict[str, str]) -> None:
