@@ -36,16 +36,16 @@ attn_implementation: sdpa
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Guarded:
-    made = guarded.make(tmp_path_factory.mktemp("training"), training_env.ensure(ROOT))
-    keys = pair(made.folder, "k")
+    guarded_python = guarded.make(tmp_path_factory.mktemp("training"), training_env.ensure(ROOT))
+    keys = pair(guarded_python.folder, "k")
     policy = f'[[signer]]\nkey = "k.pub"\n\n[sign]\nkey = "{keys.key.name}"\n'
-    (made.folder / "guard.toml").write_text(policy)
-    (made.folder / "config.yaml").write_text(CONFIG)
-    base = guarded.write(made.folder / "base", guarded.tiny_model())
-    data = guarded.write(made.folder / "rows", {"train.jsonl": rows.jsonl()})
+    (guarded_python.folder / "guard.toml").write_text(policy)
+    (guarded_python.folder / "config.yaml").write_text(CONFIG)
+    base = guarded.write(guarded_python.folder / "base", guarded.tiny_model())
+    data = guarded.write(guarded_python.folder / "rows", {"train.jsonl": rows.jsonl()})
     for folder in (base, data):
         guarded.sign(folder, keys.key)
-    return made
+    return guarded_python
 
 
 def train(environment: Guarded) -> subprocess.CompletedProcess[str]:
@@ -76,7 +76,7 @@ def test_axolotl_trains_on_signed_inputs_and_signs_its_output(
 def test_axolotl_does_not_train_on_rows_that_were_changed(environment: Guarded) -> None:
     place = environment.folder / "rows/train.jsonl"
     place.write_bytes(place.read_bytes().replace(b"a", b"e", 1))
-    # Rows that Axolotl prepared earlier are as if unsigned, whatever they were made from.
+    # Rows that Axolotl prepared earlier are as if unsigned, whatever they were guarded_python from.
     again = train(environment)
     assert "last_run_prepared" in again.stderr
     assert "the data set has no signature or certificate" in again.stderr
