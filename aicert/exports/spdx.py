@@ -33,7 +33,7 @@ class _Graph:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.base = f"urn:aicert:certificate:{facts.digest.hex}"
-        self.made: list[Json] = []
+        self.nodes: list[Json] = []
         self.count = 0
 
     def elements(self) -> list[Json]:
@@ -61,7 +61,7 @@ class _Graph:
             name=statement.run,
             profileConformance=["core", "software", "build"],
             rootElement=outputs,
-            element=[str(element["spdxId"]) for element in self.made],
+            element=[str(element["spdxId"]) for element in self.nodes],
             software_sbomType=["build"],
         )
         agent: Json = {
@@ -77,14 +77,14 @@ class _Graph:
             "creationInfo": _CREATION,
             "name": statement.run,
             "rootElement": [sbom],
-            "element": [str(element["spdxId"]) for element in self.made],
+            "element": [str(element["spdxId"]) for element in self.nodes],
             "profileConformance": ["core", "software", "build"],
         }
-        return [agent, *self.made, root]
+        return [agent, *self.nodes, root]
 
     def _add(self, kind: str, local: str, **fields: object) -> str:
         identity = f"{self.base}:{local}"
-        self.made.append({"type": kind, "spdxId": identity, "creationInfo": _CREATION, **fields})
+        self.nodes.append({"type": kind, "spdxId": identity, "creationInfo": _CREATION, **fields})
         return identity
 
     def _relate(self, kind: str, source: str, targets: list[str]) -> None:
@@ -124,7 +124,7 @@ class _Graph:
             return {}
         local = f"supplier:{source.organisation}"
         supplier = f"{self.base}:{local}"
-        if all(element["spdxId"] != supplier for element in self.made):
+        if all(element["spdxId"] != supplier for element in self.nodes):
             self._add("Organization", local, name=source.organisation)
         fields: Json = {"software_packageUrl": source.purl, "suppliedBy": supplier}
         version = {} if source.commit is None else {"software_packageVersion": source.commit}

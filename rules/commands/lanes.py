@@ -117,7 +117,7 @@ class _Running:
         self.label = f"{program.name:{width}}  "
         self.show = show
         self.started = self.heard = time.monotonic()
-        self.rest = self.told = b""
+        self.rest = self.shown = b""
         self.kept: list[str] = []
         self.output, theirs = os.pipe()
         try:
@@ -169,8 +169,8 @@ class _Running:
         """Whether the program has: what it started may hold its output open still."""
         if self.process.poll() is not None:
             return True
-        if time.monotonic() - self.heard > _STALLED_S and self.rest != self.told:
-            self.told = self.rest
+        if time.monotonic() - self.heard > _STALLED_S and self.rest != self.shown:
+            self.shown = self.rest
             self.show(self.label + self.rest.decode("utf-8", "replace"))
         return False
 

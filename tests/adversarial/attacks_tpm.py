@@ -26,7 +26,7 @@ def bit_flip(scene: Scene) -> None:
     attest = scene.get("quote_attest")
     scene.get("quote_signature")
     flipped = bytes([*attest[:-1], attest[-1] ^ 1])
-    scene.made["quote_attest"] = flipped
+    scene.parts["quote_attest"] = flipped
 
 
 def ecdsa_by_rsa(scene: Scene) -> None:

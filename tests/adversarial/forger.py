@@ -102,7 +102,7 @@ class Scene:
         self.driver = kind if kind in SIMULATED_TIERS else None
         self.tier = TIERS[kind]
         self.edits: dict[str, list[Callable[[Any], Any]]] = defaultdict(list)
-        self.made: dict[str, Any] = {}
+        self.parts: dict[str, Any] = {}
         self.ca_key = ec_key(f"ca {kind}")
         self.ca_name = f"{kind} platform CA"
         self.ak: tpm_forge.AkKey = rsa_key("ak")
@@ -120,19 +120,19 @@ class Scene:
         if not hasattr(self, f"make_{part}"):
             raise KeyError(part)
         self.edits[part].append(change)
-        self.made.clear()
+        self.parts.clear()
         return self
 
     def put(self, part: str, value: object) -> "Scene":
         return self.edit(part, lambda _: value)
 
     def get(self, part: str) -> Any:
-        if part not in self.made:
+        if part not in self.parts:
             value = getattr(self, f"make_{part}")()
             for change in self.edits[part]:
                 value = change(value)
-            self.made[part] = value
-        return self.made[part]
+            self.parts[part] = value
+        return self.parts[part]
 
     # The machine's inputs and outputs.
 

@@ -473,9 +473,6 @@ def test_variables_are_named_for_what_they_hold() -> None:
     for folder in ("aicert", "rules", "enclave_runner", "tests"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                names = {
-                    getattr(node, "id", None), getattr(node, "arg", None),
-                    getattr(node, "name", None),
-                }  # fmt: skip
+                names = {getattr(node, key, None) for key in ("id", "arg", "name", "attr")}
                 named += [f"{path.relative_to(ROOT)}: {name}" for name in names & vague]
     assert named == []
