@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +11,8 @@ from typing import Any, Self
 PROGRAM = "chromium"
 # No more than a bound on what hangs.
 LIMIT_S = 600
+# How long it may take to end by itself.
+END_S = 60
 
 
 class Browser:
@@ -23,12 +26,14 @@ class Browser:
         options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                    "--no-first-run", "--disable-background-networking", "--hide-scrollbars",
                    "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}")  # fmt: skip
+        bounded = ["timeout", f"--kill-after={END_S}", str(LIMIT_S)]
         self._process = subprocess.Popen(
-            ["timeout", str(LIMIT_S), "bash", "-c", wrapper, "bash", PROGRAM, *options],
+            [*bounded, "bash", "-c", wrapper, "bash", PROGRAM, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(command_read, answer_write),
+            start_new_session=True,
         )
         os.close(command_read)
         os.close(answer_write)
@@ -54,11 +59,17 @@ class Browser:
         self.close()
 
     def close(self) -> None:
-        """End the browser."""
-        self._process.terminate()
-        self._process.wait()
+        """End the browser. On a busy computer one was stopped by its own crash handler when it
+        was to end, and would have stayed so for ever.
+        """
         os.close(self._write)
         os.close(self._read)
+        self._process.terminate()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def ask(self, method: str, **parameters: object) -> dict[str, Any]:
         """One command and its result; events that come in between are noted."""

@@ -6,6 +6,7 @@ Screenshots go to the folder that AICERT_SCREENSHOTS names, for people to look a
 import base64
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,20 @@ def test_a_pass_that_could_be_forged_is_amber(tmp_path: Path, browser: Browser) 
         red, green, blue = map(int, re.findall("[0-9]+", colour))
         assert red > green > blue, (scheme, colour)
         assert browser.value(CONTRAST) == [], scheme
+
+
+def test_a_browser_that_does_not_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "stuck"
+    program.write_text("#!/bin/sh\ntrap '' TERM\necho ready >&4\nsleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("tests.e2e.browser.PROGRAM", str(program))
+    monkeypatch.setattr("tests.e2e.browser.END_S", 0.1)
+    stuck = Browser(tmp_path)
+    assert os.read(stuck._read, 6) == b"ready\n"
+    stuck.close()
+    assert stuck._process.returncode == -signal.SIGKILL
 
 
 CUT_OFF = """
