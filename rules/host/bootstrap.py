@@ -2,13 +2,14 @@
 
 Promises: an interrupted set-up is redone, a changed lock makes a new environment, two at once wait
 for each other, and a doit that is running keeps the environment it runs in. `.venv` is a link that
-is switched only when the environment behind it is whole. Nothing but the standard library is
-imported: this runs before anything is installed (`./doit` starts it by the system's Python).
+is switched only when the environment behind it is whole. Nothing that is installed is imported:
+this runs before anything is (`./doit` starts it by the system's Python).
 
 Leaves out: package managers other than apt (the names are printed), and the training environment.
 """
 
 import contextlib
+import errno
 import hashlib
 import importlib
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from rules.host import installer
 from rules.host.file_lock import alone
+from rules.host.os_errors import explained
 from rules.host.places import CODE, PROJECT, VENV
 
 BUILD_LOCK = Path("rules/build-requirements.lock")
@@ -296,7 +298,16 @@ def _switch(link: Path, environment: Path) -> None:
     link.parent.mkdir(exist_ok=True)
     beside = link.with_name(f".venv.{os.getpid()}")
     beside.unlink(missing_ok=True)
-    beside.symlink_to(target)
+    try:
+        beside.symlink_to(target)
+    except OSError as error:
+        # What exFAT and some network shares answer.
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        raise SetupError(
+            f"{link} cannot be made: this file system has no symbolic links",
+            hint="work in a copy of the checkout on a disk that has them",
+        ) from None
     beside.replace(link)
 
 
@@ -318,12 +329,21 @@ def main() -> int:
         if not is_ready():
             ensure_environment()
     except installer.InstallError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return _ended(error.message, error.hint, error.exit_code)
+    except OSError as error:
+        reason = explained(error)
+        return _ended(reason.message, reason.hint, reason.exit_code)
     except KeyboardInterrupt:
         print("interrupted: ./doit continues from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _ended(message: str, hint: str | None, exit_code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    if hint is not None:
+        print(f"hint: {hint}", file=sys.stderr)
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ stand-in for the trainer; every row then meets one piece of bad luck.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -176,3 +178,30 @@ def test_without_git(certified: Checkout, tmp_path: Path) -> None:
     assert review.returncode in (2, 3), review.stderr
     assert "git" in review.stderr
     assert "Traceback" not in review.stderr
+
+
+REFUSING = Path(__file__).resolve().parents[1] / "refusing.py"
+
+
+def on_a_poorer_disk(
+    checkout: Checkout, error: str, calls: str, command: str
+) -> "subprocess.CompletedProcess[str]":
+    return sh(checkout, f"{shlex.quote(sys.executable)} {REFUSING} {error} {calls} {command}")
+
+
+@pytest.mark.parametrize("command", ["certify", "verify --policy local", "lock"])
+def test_a_file_system_without_symbolic_links(certified: Checkout, command: str) -> None:
+    """What is set up already needs none."""
+    done = on_a_poorer_disk(certified, "EPERM", "symlink,symlinkat", f"./doit {command}")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["certify", "certify --again", "clean --yes"])
+def test_a_file_system_without_locks(certified: Checkout, command: str) -> None:
+    done = on_a_poorer_disk(certified, "ENOLCK", "flock", f"./doit {command}")
+    assert done.returncode == 2, done.stderr
+    assert "no locks available" in done.stderr
+    assert "work in a copy of the checkout on a local disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert certified.certificate.exists()

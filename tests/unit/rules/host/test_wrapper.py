@@ -93,8 +93,11 @@ def checkout(tmp_path: Path, cache: Path) -> Checkout:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     shutil.copy(ROOT / "doit", root)
-    for name in ("bootstrap.py", "file_lock.py", "installer.py", "places.py"):
+    for name in ("bootstrap.py", "file_lock.py", "installer.py", "os_errors.py", "places.py"):
         shutil.copy(ROOT / "rules/host" / name, root / "rules/host")
+    (root / "aicert").mkdir()
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(ROOT / "aicert" / name, root / "aicert")
     for name in ("__init__.py", "start.py"):
         shutil.copy(ROOT / "rules" / name, root / "rules")
     (root / "rules/__main__.py").write_text(MAIN)
@@ -314,3 +317,29 @@ def test_a_foreign_venv_is_left_alone(checkout: Checkout) -> None:
     assert code == 3
     assert "hint: mv " in err
     assert (checkout.root / ".venv/keep").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "calls", "words"),
+    [
+        ("EPERM", "symlink,symlinkat", "cannot be made: this file system has no symbolic links"),
+        ("ENOLCK", "flock", "no locks available"),
+    ],
+)
+def test_a_poorer_file_system_is_said_in_words(
+    checkout: Checkout, error: str, calls: str, words: str
+) -> None:
+    """Never exit code 1: doit's own, and a verdict's."""
+    assert checkout.run()[0] == 0
+    (checkout.root / ".venv").unlink()
+    refusing = [sys.executable, str(ROOT / "tests/refusing.py"), error, calls]
+    done = subprocess.run(
+        [*refusing, checkout.root / "doit"],
+        env=checkout.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
