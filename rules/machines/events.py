@@ -37,9 +37,11 @@ class Follower:
         self._phase = ""
         self._bar: progress.Bar | None = None
         self._stack = ExitStack()
+        # What the runner failed of, in its own words.
         self.error: AicertError | None = None
         # Whether a runner said anything at all: one that has started is not started again.
         self.has_started = False
+        # Whether its trainer was started: what fails before that has cost no training.
         self.has_trained = False
 
     def follow(self, stream: Lines) -> None:

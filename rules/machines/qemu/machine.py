@@ -100,14 +100,15 @@ def _boot(job: Job, image: Image, volumes: Volumes) -> Path:
     console = console_tail(job.work)
     if late.is_set():
         raise ToolError(f"the machine did not finish within {limit} s\n{console}".rstrip())
-    hint, lines = f"less {job.work.parent / CONSOLE}", qemu_console.read(job.work)
-    failure = follower.error
-    if failure is not None and not follower.has_trained and qemu_console.has_late_tpm(lines):
+    hint = f"less {job.work.parent / CONSOLE}"
+    failure = None if follower.has_trained else follower.error
+    if failure is not None and qemu_console.has_late_tpm(qemu_console.read(job.work)):
         raise _NotStartedError(failure.message, console, hint)
     follower.finish(code, console)
     try:
         read_output(job.work / "output.img", out)
     except AicertError as error:
+        lines = qemu_console.read(job.work)
         end = qemu_console.end_of(lines)
         # The output is written by a runner, and its first words come before all else.
         if end.is_chance and not follower.has_started and error.message == NO_RESULTS:
