@@ -271,6 +271,11 @@ def check_signature(key: Any, signature: bytes, data: bytes) -> hashes.HashAlgor
     """A TPMT_SIGNATURE by `key` over `data`; its hash."""
     need(4 <= len(signature) <= TPM["TPM structure"])
     scheme, number = struct.unpack_from(">HH", signature)
+    # None, and what is too weak, is a no; what nobody here knows is not.
+    if scheme not in (0x0010, 0x0014, 0x0016, 0x0018):
+        raise OpenError("scheme")
+    if scheme != 0x0010 and number not in (*HASHES, 0x0004):
+        raise OpenError("hash")
     need(number in HASHES)
     kind, parts = HASHES[number], []
     rest = signature[4:]

@@ -12,7 +12,7 @@ index holds, and keyed-hash and symmetric objects.
 import hashlib
 from collections.abc import Mapping
 
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.binary import Reader
 from aicert.frozen import dataclass
 
@@ -31,7 +31,7 @@ ALG_ECDSA = 0x0018
 ALG_ECDAA = 0x001A
 ALG_RSAES = 0x0015
 ALG_SHA256 = 0x000B
-# SHA-1 (0x0004) is missing on purpose.
+ALG_SHA1 = 0x0004  # too weak: missing below on purpose
 HASHES: Mapping[int, str] = {ALG_SHA256: "sha256", 0x000C: "sha384", 0x000D: "sha512"}
 SIGNATURE_SCHEMES: Mapping[int, str] = {
     ALG_RSASSA: "RSASSA",
@@ -257,11 +257,14 @@ def selected_pcrs(quote: Quote) -> tuple[int, ...]:
 
 
 def parse_signature(data: bytes) -> Signature:
-    """Read a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA, with SHA-256, SHA-384 or SHA-512."""
+    """Read a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA, with SHA-256, SHA-384 or SHA-512; another
+    scheme or hash is an UndecidedError, unless it is none or too weak.
+    """
     reader = Reader(data, "the TPMT_SIGNATURE")
     scheme = reader.u16()
     if scheme not in SIGNATURE_SCHEMES:
-        raise EvidenceError(f"{reader.what}: unknown scheme {scheme:#06x}")
+        kind = EvidenceError if scheme == ALG_NULL else UndecidedError
+        raise kind(f"{reader.what}: unknown scheme {scheme:#06x}")
     hash_ = _known_hash(reader)
     if scheme == ALG_ECDSA:
         r, s = (int.from_bytes(reader.sized(MAX_ECDSA, part)) for part in ("r", "s"))
@@ -275,7 +278,8 @@ def parse_signature(data: bytes) -> Signature:
 def _known_hash(reader: Reader) -> int:
     hash_ = reader.u16()
     if hash_ not in HASHES:
-        raise EvidenceError(f"{reader.what}: hash {hash_:#06x} is not SHA-256, SHA-384 or SHA-512")
+        kind = EvidenceError if hash_ == ALG_SHA1 else UndecidedError
+        raise kind(f"{reader.what}: hash {hash_:#06x} is not SHA-256, SHA-384 or SHA-512")
     return hash_
 
 

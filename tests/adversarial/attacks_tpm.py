@@ -179,7 +179,7 @@ ATTACKS = (
         "trailing bytes in the signature", "quote.signature", quote_signature(lambda s: s + b"\0")
     ),
     Attack(
-        "unknown signature scheme", "quote.signature", quote_signature(lambda s: b"\0\x10" + s[2:])
+        "signature of no scheme", "quote.signature", quote_signature(lambda s: b"\0\x10" + s[2:])
     ),
     Attack("wrong magic (CVE-2024-29038)", "quote.structure", quoted(magic=0xFF544348)),
     Attack("certification shown as a quote", "quote.structure", quoted(kind=tpm_forge.CERTIFY)),

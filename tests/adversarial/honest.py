@@ -41,6 +41,7 @@ from tests.adversarial.attacks_platform import (
 from tests.adversarial.attacks_run import ancestor, files, input_code, reported, words
 from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, signers
+from tests.adversarial.attacks_tpm import quote_signature
 from tests.adversarial.attacks_version_2 import both, data_is_a_file, loss
 from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, rsa_key
 from tests.adversarial.forger import FACTS, STARTED_MS, TDS, Scene, hex_of
@@ -103,6 +104,11 @@ def pinned_intermediate(scene: Scene) -> None:
 def undecided(name: str, check: str, change: Change) -> Honest:
     """Evidence of a confidential machine that this verifier does not know: no check failed."""
     return Honest(name, change, "confidential", "none", check)
+
+
+def with_number(at: int, number: int) -> Callable[[bytes], bytes]:
+    """Another scheme (at 0) or hash (at 2) in a TPM's signature."""
+    return lambda signature: signature[:at] + number.to_bytes(2) + signature[at + 2 :]
 
 
 def unknown_algorithm(scene: Scene) -> None:
@@ -342,6 +348,22 @@ HONEST = (
     *(
         Honest(name, change, "azure td", "passed" if check is None else "none", check)
         for name, check, change in attacks_td.UNDECIDED
+    ),
+    # SM2, ECSCHNORR; SM3 and SHA3-256.
+    *(
+        Honest(
+            f"quote signed with {what} {number:#06x}",
+            quote_signature(with_number(at, number)),
+            "cloud",
+            "none",
+            "quote.signature",
+        )
+        for what, at, number in (
+            ("scheme", 0, 0x001B),
+            ("scheme", 0, 0x001C),
+            ("hash", 2, 0x0012),
+            ("hash", 2, 0x0027),
+        )
     ),
     Honest("firmware mixed of two sets of a family", firmware_sets("cloud"), "cloud"),
     Honest("two intermediates pinned and not sent", two_pinned, "cloud"),

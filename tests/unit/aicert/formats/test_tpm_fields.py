@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aicert.errors import ConfigError, EvidenceError
+from aicert.errors import ConfigError, EvidenceError, UndecidedError
 from aicert.formats import tpm
 from tests.adversarial.forger import Scene
 
@@ -108,6 +108,22 @@ def refusal(parse: Parse, data: bytes) -> str:
     with pytest.raises(EvidenceError) as refused:
         parse(data)
     return refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("scheme", "hash_", "is_known"),
+    [
+        (0x0010, 0x000B, True),
+        (0x0014, 0x0004, True),
+        (0x001B, 0x000B, False),
+        (0x0014, 0x0012, False),
+    ],
+)
+def test_what_nobody_knows_is_undecided(scheme: int, hash_: int, is_known: bool) -> None:
+    """No signature and one of SHA-1 are refused."""
+    with pytest.raises(EvidenceError) as refused:
+        tpm.parse_signature(u16(scheme, hash_))
+    assert isinstance(refused.value, UndecidedError) != is_known
 
 
 QUOTE = built(SHAPES["quote"][2])
