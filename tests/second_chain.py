@@ -91,6 +91,12 @@ def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
         ]
         eku = given.get("ak-eku", AK_PURPOSE)
         roots.append(Root(der, given["tier"], required, suffixes, tuple(middle), eku))
+    for authority in policy.get("time-authority", []):
+        der = _der((path.parent / authority["certificate"]).read_text())
+        need(hashlib.sha256(der).hexdigest() == authority["sha256"])
+        authority["certificate"] = der
+        names = authority.get("intermediates", ())
+        authority["intermediates"] = [_der((path.parent / name).read_text()) for name in names]
     for chip in policy.get("chip", []):
         for key in ("root", "issuer"):
             chip[key] = _der((path.parent / chip[key]).read_text())

@@ -148,7 +148,7 @@ CERTIFICATE: Any = {
         "runKey": {"public": b64(STRUCTURE), "certify": SIGNED},
         "eventLog?": b64(CERT["`eventLog`"]),
         "platform?": lambda value: fit_platform(value),  # noqa: PLW0108 - defined below
-        "timestamps": [text(TEXT), 0, CERT["`timestamps`"]],
+        "timestamps": [text(CERT["characters of one of `timestamps`"]), 0, CERT["`timestamps`"]],
     },
     "lockfile": ascii_text(CERT["`lockfile`"]),
     "imageLock?": ascii_text(CERT["`imageLock`"]),

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import second_chip, second_td, second_training
+from tests import second_chip, second_td, second_time, second_training
 from tests import second_forms as forms
 from tests.second_chain import NoError, OpenError, Root, check_signature, need, verify_chain
 from tests.second_forms import Attest, Lock, replay, sha, unbase64
@@ -25,6 +25,7 @@ from tests.second_statement import Statement
 
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
 CHECKS = (
+    "time.token",
     "platform.chain",
     "platform.chip",
     "platform.guest",
@@ -36,6 +37,7 @@ CHECKS = (
     "quote.pcrs",
     "runkey.certified",
     "runkey.time",
+    "time.not-before",
     "statement.signature",
     "statement.form",
     "boot.image",
@@ -102,6 +104,8 @@ class Appraisal:
         self.run_public = unbase64(self.evidence["runKey"]["public"])
         self.lockfile = document["lockfile"]
         self.seconds: float | None = None
+        self.existed: datetime | None = None
+        self.began: datetime | None = None
         self.verdicts: dict[str, str] = {}
         self.lock: Lock | None = None
         self.td: second_td.Quote | None = None
@@ -130,6 +134,7 @@ class Appraisal:
         except NoError:
             self.verdicts["readable"] = "failed"
         decide("inputs.lockfile", self._lockfile)
+        decide("time.token", self._token)
         decide("platform.chain", self._chain)
         self._decide_chip()
         decide("quote.signature", self._quote_signature, "platform.chain")
@@ -138,6 +143,7 @@ class Appraisal:
         decide("quote.pcrs", self._quote_pcrs, "quote.nonce")
         decide("runkey.certified", self._run_key, "quote.pcrs")
         decide("runkey.time", self._run_time, "runkey.certified")
+        decide("time.not-before", self._not_before, "runkey.certified")
         decide("statement.signature", self._statement_signature, "runkey.certified")
         decide("statement.form", self._statement_form, "statement.signature", "readable")
         self._decide_boot()
@@ -162,14 +168,26 @@ class Appraisal:
             raise OpenError
         need(self.asked.lockfile == "sha256:" + sha(self.lockfile.encode()).hex())
 
+    # time.md, "Checks"
+
+    def _token(self) -> None:
+        self.existed = second_time.existed(self.document, self.asked.policy, self.asked.at)
+        if self.existed is None:
+            raise NotAskedError
+
+    def _not_before(self) -> None:
+        self.began = second_time.began(self.document, self.asked.policy, self.asked.at)
+        if self.began is None:
+            raise NotAskedError
+
     def _chain(self) -> None:
         chain = [unbase64(one) for one in self.evidence["akChain"]]
-        self.ak, self.root = verify_chain(chain, self.asked.roots, self.asked.at)
+        self.ak, self.root = verify_chain(chain, self.asked.roots, self.existed or self.asked.at)
 
     # confidential.md, "Checks"
 
     def _decide_chip(self) -> None:
-        checks, decide = CHECKS[1:4], self._decide
+        checks, decide = CHECKS[2:5], self._decide
         if self.verdicts["platform.chain"] == "ok" and self.root.tier not in TIERS[3:]:
             self.verdicts |= dict.fromkeys(checks, "not-applicable")
             decide("platform.tier", self._tier)
@@ -246,7 +264,7 @@ class Appraisal:
         self.pcr_digest = forms.quote_digest(self.quote.rest)
 
     def _quote_nonce(self) -> None:
-        need(self.asked.nonce in (None, self.nonce))
+        need(self.asked.nonce is None or second_time.answers(self.document, self.asked.nonce))
         bound = b"aicert quote v1\0" + self.nonce + self._name() + sha(self.payload)
         need(self.quote.extra == sha(bound))
 
@@ -417,9 +435,10 @@ class Appraisal:
     def _age(self) -> None:
         if "max-age-days" not in self.asked.policy:
             raise NotAskedError
-        age = self.asked.at - self.statement.finished
-        need(timedelta(hours=-24) <= age <= timedelta(days=self.asked.policy["max-age-days"]))
-        if self.asked.nonce is None:
+        age, most = self.asked.at - self.statement.finished, self.asked.policy["max-age-days"]
+        need(timedelta(hours=-24) <= age <= timedelta(days=most))
+        young = self.began is not None and self.asked.at - self.began <= timedelta(days=most)
+        if self.asked.nonce is None and not young:
             raise OpenError
 
     def _lineage(self) -> None:

@@ -21,6 +21,7 @@ from aicert.appraisal.checks.platform import appraise_platform
 from aicert.appraisal.checks.quote import VerifiedQuote, appraise_quote
 from aicert.appraisal.checks.run import VerifiedRun, appraise_statement
 from aicert.appraisal.checks.run_key import appraise_run_key, appraise_run_time
+from aicert.appraisal.checks.time import appraise_not_before, appraise_token, unread
 from aicert.appraisal.checks.training import appraise_training
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import (
@@ -73,11 +74,11 @@ def appraise(
             ancestors, lambda one, given: _appraise(one, None, policy, at, None, None, given)
         )
     result = _appraise(certificate, model, policy, at, wanted, nonce, lineage)
-    timestamps = len(certificate.evidence.timestamps)
+    timestamps = unread(certificate, policy)
     if timestamps:
         # Whoever put them there, and whoever sees them, may believe that they prove a time.
-        unread = f"evidence.timestamps ({timestamps}): nothing here reads them"
-        result = replace(result, omits=(*result.omits, unread))
+        omitted = f"evidence.timestamps ({timestamps}): no check under this policy reads them"
+        result = replace(result, omits=(*result.omits, omitted))
     unused = lineage.unused(certificate) if lineage is not None else []
     if not unused:
         return result
@@ -98,10 +99,13 @@ def _appraise(
 ) -> AttestationResult:
     checklist = Checklist()
     locked = appraise_lockfile(checklist, certificate, lockfile)
-    key = appraise_platform(checklist, certificate, policy, at)
+    existed = appraise_token(checklist, certificate, policy, at)
+    then = at if existed is None else existed[0]
+    key = appraise_platform(checklist, certificate, policy, at, then)
     quote = appraise_quote(checklist, certificate, key, nonce)
     run_key = appraise_run_key(checklist, certificate, key, quote)
     seconds = appraise_run_time(checklist, certificate, run_key, quote)
+    began = appraise_not_before(checklist, certificate, policy, at)
     run = appraise_statement(checklist, certificate, run_key, locked, seconds)
     boot = appraise_boot(checklist, certificate, policy, key, quote, run)
     appraise_inputs(checklist, certificate, quote, locked)
@@ -110,8 +114,14 @@ def _appraise(
     appraise_model(checklist, run, model)
     fresh = "answers your own nonce" if nonce is not None else None
     ancestry = appraise_lineage(checklist, run, lineage)
-    appraise_policy(checklist, policy, run, at, fresh, input_code(run, ancestry))
-    return _result(checklist, policy, key, quote, run, boot, at, ancestry)
+    after = None if began is None else began[0]
+    appraise_policy(checklist, policy, run, at, fresh, after, input_code(run, ancestry))
+    result = _result(checklist, policy, key, quote, run, boot, at, ancestry)
+    authorities = sorted({time[1] for time in (existed, began) if time is not None})
+    trusted = [
+        f"time authority {name}: its clock, and its keys even expired" for name in authorities
+    ]
+    return replace(result, trusts=(*result.trusts, *trusted))
 
 
 def _result(
@@ -213,6 +223,6 @@ def _omits(checklist: Checklist, run: VerifiedRun | None, quoted: list[int]) -> 
         omitted.append(f"what PCRs {registers} hold: they are quoted but not compared")
     if run is not None:
         omitted.append(
-            "when it was made: the times are the machine's own, and only your nonce shows freshness"
+            "when it was made, but for time.* and your nonce: other times are the machine's own"
         )
     return tuple(omitted)

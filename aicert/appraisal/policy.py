@@ -7,7 +7,7 @@ knows no platform's values.
 """
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from aicert.formats.image_lock import ImageLock
 
 FIRMWARE_PCRS = (0, 1, 2, 3, 7)
+# A verifier's clock and another may differ; more than that and one of them is wrong.
+CLOCK_SKEW = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,17 @@ class Td:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeAuthority:
+    """Whose time stamps count: the root of its certificates (DER), and others that complete the way
+    there for tokens that lack them.
+    """
+
+    name: str
+    root: bytes
+    intermediates: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What is accepted. `accepted` and `revoked` are digests of image locks, `reasons` says why
     some are revoked; `images` are the locks that the verifier holds itself, by digest;
@@ -127,6 +140,8 @@ class Policy:
     claims: tuple[Claim, ...] = ()
     max_age_days: int | None = None
     allow: frozenset[str] = frozenset()
+    time_authorities: tuple[TimeAuthority, ...] = ()
+    require: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.tier not in TIERS:
@@ -135,6 +150,8 @@ class Policy:
             raise ConfigError(f"policy {self.name}: a root is given twice")
         for root in self.roots:
             _check_root(root, self.name)
+        roots = [(one.root, one.name) for one in self.time_authorities]
+        _check_once(self.name, "[[time-authority]]", "root", roots)
         # Of two minimums for one thing, the one that is looked at first would hold.
         _check_once(self.name, "[[chip]]", "issuer", [(one.issuer, one.name) for one in self.chips])
         _check_once(self.name, "[[tdx]]", "root", [(one.root, one.name) for one in self.td_roots])

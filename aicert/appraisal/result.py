@@ -14,6 +14,7 @@ CheckVerdict = Literal["ok", "failed", "not-checked", "not-applicable"]
 Verdict = Literal["passed", "failed", "none"]
 
 CHECKS = (
+    "time.token",
     "platform.chain",
     "platform.chip",
     "platform.guest",
@@ -25,6 +26,7 @@ CHECKS = (
     "quote.pcrs",
     "runkey.certified",
     "runkey.time",
+    "time.not-before",
     "statement.signature",
     "statement.form",
     "boot.image",
@@ -45,6 +47,7 @@ CHECKS = (
     "lineage.ancestors",
 )
 CHIP_CHECKS = ("platform.chip", "platform.guest", "platform.binding")
+TIME_CHECKS = ("time.token", "time.not-before")
 BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
 
 # A caller may leave these two questions open: which lockfile it expects, and where inputs came
@@ -166,8 +169,8 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
     for check in checks:
         if check.verdict == "not-checked" and check.id not in optional:
             return "none"
-        # No confidential machine, nothing measured at boot or from another run, nothing asked; a
-        # certificate of version 1.
+        # No confidential machine, nothing measured at boot or from another run, nothing asked; no
+        # word of a time authority; a certificate of version 1.
         if check.verdict == "not-applicable" and check.id not in _MAY_NOT_APPLY:
             return "none"
     return "passed"
@@ -180,6 +183,7 @@ _MAY_NOT_APPLY = frozenset(
         *CHIP_CHECKS,
         *BOOT_CHECKS,
         *VERSION_2_CHECKS,
+        *TIME_CHECKS,
         "policy.claims",
         "policy.age",
         "lineage.ancestors",

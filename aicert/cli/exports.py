@@ -177,7 +177,6 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.exports.page import page
     from aicert.files.atomic import check_place, write_atomically
     from aicert.formats import certificate
-    from aicert.formats.digest import of_bytes
     from aicert.verifier import verify
 
     out = Path(options.out)
@@ -191,13 +190,14 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
             hint="put the page elsewhere",
         )
     data = verify.read_certificate_file(options.certificate)
-    result = appraised(options, certificate.parse(data))
+    parsed = certificate.parse(data)
+    result = appraised(options, parsed)
     try:
         facts_read = facts.read(data)
     except AicertError:
         # A check has failed for it, and the page is the verdict and the checks.
         facts_read = None
-    write_atomically(out, page(of_bytes(data), facts_read, result).encode())
+    write_atomically(out, page(certificate.core_digest(parsed), facts_read, result).encode())
     code = show_result(result, options.format)
     # JSON is one document.
     say = write if options.format == "text" else complain

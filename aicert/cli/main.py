@@ -140,6 +140,9 @@ def _parser(
         from aicert.cli import digest
 
         digest.add_command(commands)
+        from aicert.cli import timestamp
+
+        timestamp.add_command(commands)
         from aicert.cli import records as row_commands
 
         row_commands.add_commands(commands)

@@ -6,7 +6,7 @@ from aicert.errors import AicertError
 from aicert.formats import lockfile as lockfiles
 from aicert.formats import run_report, run_report_facts
 from aicert.formats import statement as statements
-from aicert.formats.certificate import Certificate
+from aicert.formats.certificate import Certificate, core_digest
 from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import RunReport
 from aicert.text import counted, safe
@@ -23,6 +23,7 @@ def claims(certificate: Certificate) -> dict[str, object]:
     report = run_report.parse(statement.report)
     return {
         "verified": False,
+        "digest": str(core_digest(certificate)),
         "run": statement.run,
         "trainer": statement.trainer,
         "started": statement.started,
@@ -32,6 +33,7 @@ def claims(certificate: Certificate) -> dict[str, object]:
         "lockfile": str(of_bytes(certificate.lockfile)),
         "lockfileReadable": _lockfile_state(certificate),
         "nonce": certificate.evidence.nonce.hex(),
+        "timestamps": list(certificate.evidence.timestamps),
         "inputs": [
             {"name": d.name, "uri": d.uri, "digest": str(d.digest)} for d in statement.dependencies
         ],
@@ -94,6 +96,12 @@ def _lockfile_state(certificate: Certificate) -> str:
     return "canonical"
 
 
+def _timestamps(certificate: Certificate) -> list[str]:
+    """What is said of the time, by kind: nothing of it is verified."""
+    kinds = [entry.partition(":")[0] for entry in certificate.evidence.timestamps]
+    return [f"stamped   {safe(', '.join(kinds))}"] if kinds else []
+
+
 def claims_text(certificate: Certificate) -> str:
     """The claims for people."""
     statement = statements.parse(certificate.envelope.payload)
@@ -109,6 +117,8 @@ def claims_text(certificate: Certificate) -> str:
         f"builder   {safe(statement.builder_id)}",
         f"lockfile  {of_bytes(certificate.lockfile)} ({safe(_lockfile_state(certificate))})",
         f"nonce     {certificate.evidence.nonce.hex()}",
+        f"digest    {core_digest(certificate)} (of the certificate, but for its time stamps)",
+        *_timestamps(certificate),
         "",
     ]
     lines += _limited(

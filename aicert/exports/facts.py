@@ -79,7 +79,7 @@ def hub_source(item: LockedInput) -> HubSource | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """One certificate, parsed. `digest` is that of the certificate file itself."""
+    """One certificate, parsed. `digest` is its core digest (docs/spec/certificate.md)."""
 
     certificate: Certificate
     digest: Digest
@@ -124,7 +124,7 @@ def read(data: bytes, parse_lockfile: Callable[[bytes], Lockfile] = lockfiles.pa
     statement = statements.parse(certificate.envelope.payload)
     return Facts(
         certificate=certificate,
-        digest=of_bytes(data),
+        digest=certificates.core_digest(certificate),
         statement=statement,
         report=run_report.parse(statement.report),
         lockfile=parse_lockfile(certificate.lockfile),

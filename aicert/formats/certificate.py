@@ -7,10 +7,12 @@ Reading it authenticates nothing. Everything in it is bounded here, before any s
 from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
+from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.dsse import Envelope, b64decode, b64encode
+from aicert.formats.fields import shown
 from aicert.formats.measurement import QUOTED_PCRS
-from aicert.formats.strict_json import Fields, dumps, loads, string
-from aicert.frozen import dataclass
+from aicert.formats.strict_json import Fields, dumps, loads
+from aicert.frozen import dataclass, replace
 
 VERSION = 2
 KIND = "aicert-certificate"
@@ -32,8 +34,12 @@ MAX_REPORT = 8192
 MAX_COLLATERAL = 1 << 18
 # A real UEFI boot log has 15 to 60 kB (TCG logs of eight machines); 1 MiB is far above.
 MAX_EVENT_LOG = 1 << 20
-# Reserved, not judged: a few tokens of a few kilobytes.
+# A few tokens of a few kilobytes each, in base64, or a proof of a log.
 MAX_TIMESTAMPS = 8
+MAX_TIMESTAMP_CHARS = 1 << 17
+# What they begin with (docs/spec/time.md).
+RFC3161 = "rfc3161:"
+NOT_BEFORE = "not-before:"
 # That of lockfiles.
 MAX_LOCKFILE_CHARS = 1 << 20
 # An image lock lists some 500 packages.
@@ -65,7 +71,10 @@ class PlatformReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the TPM gave. `pcrs`: SHA-256 bank, 0–15; `ak_chain`: DER, leaf first, without root."""
+    """What the TPM gave. `pcrs`: SHA-256 bank, 0–15; `ak_chain`: DER, leaf first, without root.
+
+    `timestamps`: what others say of the time (docs/spec/time.md); they may be added afterwards.
+    """
 
     nonce: bytes
     quote: Signed
@@ -118,6 +127,16 @@ def emit(certificate: Certificate) -> bytes:
     if certificate.image_lock is not None:
         document["imageLock"] = certificate.image_lock.decode("ascii")
     return dumps(document) + b"\n"
+
+
+def core_digest(certificate: Certificate) -> Digest:
+    """*The* digest of a certificate: of its bytes as emitted with `timestamps` empty.
+
+    What says when the certificate was made is put into it afterwards, so it cannot cover itself;
+    and whatever names a certificate keeps naming it when another token is added.
+    """
+    bare = replace(certificate.evidence, timestamps=())
+    return of_bytes(emit(replace(certificate, evidence=bare)))
 
 
 def parse(data: bytes) -> Certificate:
@@ -202,11 +221,20 @@ def _read_evidence(fields: Fields) -> Evidence:
         run_key_certify=_read_signed(run_key.fields("certify")),
         event_log=event_log,
         platform=_read_platform(fields.fields("platform")) if fields.has("platform") else None,
-        timestamps=fields.items("timestamps", string, max_items=MAX_TIMESTAMPS),
+        timestamps=fields.items("timestamps", _timestamp, max_items=MAX_TIMESTAMPS),
     )
     run_key.done()
     fields.done()
     return evidence
+
+
+def _timestamp(value: object, where: str) -> str:
+    if type(value) is not str or len(value) > MAX_TIMESTAMP_CHARS:
+        raise EvidenceError(
+            f"{where}: expected a string of at most {MAX_TIMESTAMP_CHARS} characters, "
+            f"found {shown(value)}"
+        )
+    return value
 
 
 def _read_pcrs(fields: Fields) -> dict[int, bytes]:

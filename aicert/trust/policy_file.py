@@ -9,7 +9,7 @@ only. Left out: anything that would skip a check.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from aicert.appraisal.ak_chain import EKU_AK, Root
@@ -22,6 +22,7 @@ from aicert.appraisal.policy import (
     Policy,
     Td,
     TdRoot,
+    TimeAuthority,
 )
 from aicert.appraisal.result import TIERS
 from aicert.crypto.x509 import load
@@ -59,6 +60,8 @@ TDX_STATUSES = frozenset(
         "OutOfDateConfigurationNeeded",
     )
 )
+# Evidence that a policy may ask for and no certificate must have.
+REQUIRABLE = ("time",)
 ORIGINS = ("measured", "derived", "self-reported")
 
 
@@ -88,6 +91,8 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     td_roots = tuple(_td_root(item, path) for item in table.sections("tdx"))
     tds = tuple(_td(item, path) for item in table.sections("td"))
     claims = tuple(_claim(item, path) for item in table.sections("claim"))
+    authorities = tuple(_time_authority(item, path) for item in table.sections("time-authority"))
+    require = _required(table, path, (*(base.time_authorities if base else ()), *authorities))
     days = table.integer("max-age-days")
     allow = frozenset(table.texts("allow"))
     table.done()
@@ -113,6 +118,8 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         claims=(*(base.claims if base else ()), *claims),
         max_age_days=days if days is not None or base is None else base.max_age_days,
         allow=allow | (base.allow if base else frozenset()),
+        time_authorities=(*(base.time_authorities if base else ()), *authorities),
+        require=require | (base.require if base else frozenset()),
     )
 
 
@@ -217,14 +224,44 @@ def _root(item: object, path: str) -> Root:
             needs_eku=needed == "required",
             eku=eku,
             subjects=tuple(subjects),
-            intermediates=tuple(
-                pem_to_der(_read(_beside(path, file), MAX_PEM, path), file) for file in pinned
-            ),
+            intermediates=_pinned(path, pinned),
         )
     except ConfigError:
         raise
     except AicertError as error:
         raise ConfigError(f"{path}: root {name}: {error.message}") from None
+
+
+def _required(table: "_Table", path: str, authorities: tuple[TimeAuthority, ...]) -> frozenset[str]:
+    require = frozenset(table.texts("require"))
+    unknown = sorted(require.difference(REQUIRABLE))
+    if unknown:
+        raise ConfigError(f"{path}: require: {unknown[0][:80]!r} is not {' or '.join(REQUIRABLE)}")
+    if "time" in require and not authorities:
+        raise ConfigError(f"{path}: require: time, but no [[time-authority]] says it")
+    return require
+
+
+def _time_authority(item: object, path: str) -> TimeAuthority:
+    table = _Table(item, path, "time-authority")
+    name, pem = table.text("name"), table.text("certificate")
+    fingerprint, pinned = table.text("sha256"), table.texts("intermediates")
+    table.done()
+    what = f"time-authority {name}"
+    try:
+        root, intermediates = _certificate(path, what, pem, fingerprint), _pinned(path, pinned)
+        for number, der in enumerate((root, *intermediates)):
+            load(der, pem if not number else pinned[number - 1])
+    except ConfigError:
+        raise
+    except AicertError as error:
+        raise ConfigError(f"{path}: {what}: {error.message}") from None
+    return TimeAuthority(name=name, root=root, intermediates=intermediates)
+
+
+def _pinned(path: str, files: Sequence[str]) -> tuple[bytes, ...]:
+    """The DER of certificates that a policy file names and does not pin."""
+    return tuple(pem_to_der(_read(_beside(path, file), MAX_PEM, path), file) for file in files)
 
 
 def _with_intermediates(

@@ -8,7 +8,7 @@ import codecs
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -60,7 +60,7 @@ class Run:
     """One `[runs.NAME]`. `inputs` includes the config and is sorted by name.
 
     `default`: whether commands that certify or verify mean it where no run is named. `ranks`: how
-    many processes train together.
+    many processes train together. `time_authority`: the URL that is asked for time stamps.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Run:
     inputs: tuple[Input, ...]
     default: bool = True
     ranks: int = 1
+    time_authority: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,13 +149,28 @@ def _parsed(root: Path, data: bytes) -> Project:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{FILE} is not TOML: {error}") from None
     top = Table(document, "")
-    top.only("machines", "runs")
+    top.only("machines", "runs", "time-authority")
     machines = {name: _machine(name, table) for name, table in top.tables("machines").items()}
-    runs = {name: _run(name, table, machines) for name, table in top.tables("runs").items()}
+    url = _time_authority(top)
+    runs = {
+        name: replace(_run(name, table, machines), time_authority=url)
+        for name, table in top.tables("runs").items()
+    }
     checked: set[str] = set()
     for run in runs.values():
         _check_runs(run, runs, (), checked)
     return Project(root=root, runs=runs, machines=machines)
+
+
+def _time_authority(top: Table) -> str | None:
+    if not top.has("time-authority"):
+        return None
+    table = Table(top.take("time-authority", dict), "time-authority")
+    table.only("url")
+    url = table.text("url")
+    if not url.startswith(("https://", "http://")) or not url.isascii() or not url.isprintable():
+        raise ConfigError(f"{FILE}: time-authority.url is no URL of http or https: {url[:80]!a}")
+    return url
 
 
 def _machine(name: str, table: Table) -> Machine:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from aicert.appraisal.checks.time import answers
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import (
     AicertError,
@@ -50,7 +51,7 @@ from rules.project.config import Run
 from rules.project.config_check import check_config
 from rules.project.input_signatures import check_signers
 from rules.project.locked import Lock
-from rules.runs import afterwards, exports, failed, kept, placing, verify
+from rules.runs import afterwards, exports, failed, kept, placing, time_stamps, verify
 from rules.runs.question import Question, own_question
 from rules.runs.verdict import Verdict, appraised
 
@@ -94,7 +95,7 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
     try:
         certificate = results.read_certificate(root, run.name)
         reason = _other_lockfile(certificate, current)
-        if reason is None and nonce is not None and certificate.evidence.nonce != nonce:
+        if reason is None and nonce is not None and not answers(certificate, nonce):
             reason = "the certificate does not answer the nonce that you asked for"
         if reason is None:
             question = own_question(root, run, nonce)
@@ -184,13 +185,18 @@ def certify(
             return
         verdict = _finished_earlier(root, run, current, nonce, place)
         if verdict is None:
+            answer = time_stamps.before(run, current.data, nonce)
+            answered = nonce if answer is None else answer.nonce
             try:
-                out = _execute(root, run, current, nonce, work, keep=keep)
+                out = _execute(root, run, current, answered, work, keep=keep)
             except ToolError as error:
                 placing.check_not_full(place, work, error.message)
                 raise
             _put_ca(root, run, out)
+            time_stamps.add_answer(out / CERTIFICATE, answer)
             placing.finish(place, out)
+            placed = results.certificate_path(root, run.name).relative_to(root)
+            time_stamps.add_token(run, place.finished / CERTIFICATE, placed)
             question = own_question(root, run, nonce)
             verdict = _accepted(run, current, question, place.finished)
         if not verdict.passes:

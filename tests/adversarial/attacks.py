@@ -3,7 +3,8 @@
 One row per attack: its name, the kind of scene, the change, and the one check that must refuse it.
 `malformed` rows must not even parse (EvidenceError, exit 2). Rows on the platform's own chain are
 in `attacks_platform`, those on the processor's report in `attacks_chip` and `attacks_td`, those on
-what was trained in `attacks_run`, those on what version 2 adds in `attacks_version_2`.
+what was trained in `attacks_run`, those on what version 2 adds in `attacks_version_2`,
+those on time stamps in `attacks_time`.
 """
 
 from collections.abc import Callable
@@ -38,6 +39,7 @@ def table() -> tuple[Attack, ...]:
         attacks_run,
         attacks_statement,
         attacks_td,
+        attacks_time,
         attacks_tpm,
         attacks_version_2,
     )
@@ -52,4 +54,5 @@ def table() -> tuple[Attack, ...]:
         *attacks_run.ATTACKS,
         *attacks_file.ATTACKS,
         *attacks_version_2.ATTACKS,
+        *attacks_time.ATTACKS,
     )

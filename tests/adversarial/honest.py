@@ -41,6 +41,7 @@ from tests.adversarial.attacks_platform import (
 from tests.adversarial.attacks_run import ancestor, files, input_code, reported, words
 from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, signers
+from tests.adversarial.attacks_time import RIGHT
 from tests.adversarial.attacks_tpm import quote_signature
 from tests.adversarial.attacks_version_2 import both, data_is_a_file, loss
 from tests.adversarial.ca_forge import EKU_AK, EKU_EK, ec_key, rsa_key
@@ -473,4 +474,5 @@ HONEST = (
         check="outputs.trained",
     ),
     of_2("nothing measured", reported(loss=None), verdict="none", check="outputs.trained"),
+    *(Honest(name, change, verdict=verdict, check=check) for name, change, verdict, check in RIGHT),
 )

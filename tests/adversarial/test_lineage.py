@@ -11,6 +11,7 @@ from aicert.formats.certificate import Certificate, emit, parse
 from aicert.formats.digest import Digest
 from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile
+from tests.adversarial.attacks_time import timestamps
 from tests.adversarial.forger import Scene, hex_of
 
 
@@ -131,6 +132,15 @@ def test_certificates_that_are_all_built_on_are_not_mentioned() -> None:
     # As `--lineage certificates/` gives them: with the one that is judged.
     asked.ancestors = (*CHAIN, parse(emit(asked.get("certificate"))))
     assert "build on" not in table.text(asked.appraise())
+
+
+def test_a_time_stamp_that_is_added_later_breaks_no_lineage() -> None:
+    asked = scene("w", "x")
+    later = [timestamps(one, "rfc3161:AAAA") for one in (*CHAIN, asked.get("certificate"))]
+    asked.ancestors = later
+    result = asked.appraise()
+    assert result.check("lineage.ancestors").verdict == "ok"
+    assert "build on" not in table.text(result)
 
 
 def test_a_run_that_builds_on_nothing_says_what_it_was_given_in_vain() -> None:

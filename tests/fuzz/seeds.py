@@ -21,8 +21,10 @@ from aicert.lease import blob, enrolment, licence, orders, receipts, serving, te
 from aicert.model_signature import writer
 from enclave_runner.inputs import model_json
 from tests.adversarial import chip_forge, enrolment_forge, serving_forge, td_forge, tpm_forge
+from tests.adversarial.attacks_time import accuracy
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
+from tests.adversarial.time_forge import Token
 from tests.fuzz import audit_targets, event_logs, row_targets
 from tests.unit.aicert.lease import forge
 from tests.vectors import leases
@@ -148,6 +150,10 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         "statement": (local.get("payload"), cloud.get("payload")),
         "storage-key": (leases.STORAGE,),
         "terms": (terms.emit(leases.agreed()), terms.emit(leases.agreed(key=terms.TPM_ALONE))),
+        "time-stamp": (
+            Token(digest=bytes(32)).der(),
+            Token(digest=bytes(32), key=rsa_key("time authority"), accuracy=accuracy(1, 5)).der(),
+        ),
     }
 
 

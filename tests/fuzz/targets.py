@@ -14,6 +14,7 @@ from aicert.appraisal.evidence import (
     intel_collateral,
     sev_snp,
     td_quote,
+    trusted_time,
 )
 from aicert.cli import event_log
 from aicert.crypto import signatures
@@ -47,6 +48,7 @@ from enclave_runner.inputs import model_json
 from tests.adversarial import td_forge
 from tests.adversarial.ca_forge import AT
 from tests.adversarial.chip_forge import makers
+from tests.adversarial.time_forge import Token
 from tests.fuzz import audit_targets, row_targets
 
 Target = Callable[[bytes], None]
@@ -271,6 +273,15 @@ def _runtime(data: bytes) -> None:
     _same(min(modulus, exponent) >= 0, True)
 
 
+def _time_stamp(data: bytes) -> None:
+    stamped, by = trusted_time.verify(data, [Token().authority()])
+    _same(by.name, Token().authority().name)
+    # Both are times that there are.
+    _same(stamped.time - stamped.accuracy <= stamped.time + stamped.accuracy, True)
+    entry = trusted_time.encode_not_before(bytes(32), data)
+    _same(trusted_time.decode_not_before(entry), (bytes(32), data))
+
+
 TARGETS: dict[str, Target] = {
     **audit_targets.TARGETS,
     "blob": _blob,
@@ -312,4 +323,5 @@ TARGETS: dict[str, Target] = {
     "td-collateral": _td_collateral,
     "td-quote": _td_quote,
     "terms": _terms,
+    "time-stamp": _time_stamp,
 }

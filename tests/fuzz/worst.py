@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from aicert.appraisal.evidence import azure_hcl
+from aicert.appraisal.evidence import azure_hcl, trusted_time
 from aicert.cli import event_log
 from aicert.errors import AicertError
 from aicert.formats import (
@@ -30,6 +30,8 @@ from aicert.formats.paths import MAX_PATH_BYTES
 from aicert.formats.strict_json import MAX_NON_ASCII, MAX_TOKENS
 from aicert.records.schema import MAX_NODES
 from aicert.trust import policy_file
+from tests.adversarial.ca_forge import ec_key, issue, usage
+from tests.adversarial.time_forge import Token
 from tests.fuzz import event_logs
 from tests.fuzz.targets import TARGETS
 
@@ -228,6 +230,23 @@ def binary_cases() -> Iterator[Case]:
     yield "listing", "deep folders", lines
 
 
+def time_cases() -> Iterator[Case]:
+    """As many certificates as a time stamp may carry, each of which issued all others."""
+    key, name = ec_key("busy"), "busy"
+    alike = tuple(
+        issue(
+            name, key, issuer=name, issuer_key=key, ca=True, key_usage=usage(cert=True),
+            serial=serial,
+        )
+        for serial in range(1, trusted_time.MAX_CERTIFICATES)
+    )  # fmt: skip
+    unknown = Token(digest=bytes(32), root_name=name, root_key=key, extra_certificates=alike)
+    yield "time-stamp", "certificates that issued one another", unknown.der()
+    longest = bytes(trusted_time.MAX_TOKEN - 4)
+    yield "time-stamp", "one long element", b"\x30\x82\x3f\xfc" + longest
+    yield "time-stamp", "empty elements", b"\x30\x82\x3f\xfc" + b"\x30\x00" * (len(longest) // 2)
+
+
 def _header(head: bytes, body: bytes, tail: bytes) -> bytes:
     """A safetensors file of the largest header; it is in memory once."""
     size = safetensors.MAX_HEADER.to_bytes(8, "little")
@@ -318,6 +337,7 @@ def cases() -> Iterator[Case]:
     yield from binary_cases()
     yield from safetensors_cases()
     yield from rows_cases()
+    yield from time_cases()
 
 
 def reference() -> float:

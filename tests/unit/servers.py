@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import os
 import re
+import socket
 import ssl
 import subprocess
 import threading
@@ -123,6 +124,14 @@ def site(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[Site
         yield running
     finally:
         running.close()
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """The URL of a port at which nobody answers, and that nobody else can take meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def ranged(request: Request, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:

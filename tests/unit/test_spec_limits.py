@@ -137,6 +137,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "`collateral` of `platform`": ("aicert.formats.certificate.MAX_COLLATERAL",),
         "`eventLog`": ("aicert.formats.certificate.MAX_EVENT_LOG",),
         "`timestamps`": ("aicert.formats.certificate.MAX_TIMESTAMPS",),
+        "characters of one of `timestamps`": ("aicert.formats.certificate.MAX_TIMESTAMP_CHARS",),
         "`lockfile`": ("aicert.formats.certificate.MAX_LOCKFILE_CHARS",),
         "`imageLock`": ("aicert.formats.certificate.MAX_IMAGE_LOCK_CHARS",),
         "statement": (
@@ -318,6 +319,17 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "characters of a string of it": ("aicert.appraisal.evidence.intel_collateral.MAX_TEXT",),
         "`tcbLevels`": ("aicert.appraisal.evidence.intel_collateral.MAX_LEVELS",),
         "`tdxModuleIdentities`": ("aicert.appraisal.evidence.intel_collateral.MAX_MODULES",),
+    },
+    "time.md": {
+        "token": ("aicert.appraisal.evidence.trusted_time.MAX_TOKEN",),
+        "certificates of a token": ("aicert.appraisal.evidence.trusted_time.MAX_CERTIFICATES",),
+        "CAs between signer and root": (
+            "aicert.appraisal.evidence.trusted_time.MAX_INTERMEDIATES",
+        ),
+        "signed attributes, and extensions": (
+            "aicert.appraisal.evidence.trusted_time.MAX_ATTRIBUTES",
+        ),
+        "seconds of `accuracy`": ("aicert.appraisal.evidence.trusted_time.MAX_ACCURACY",),
     },
     "policy.md": {
         "policy file": ("aicert.trust.policy_file.MAX_POLICY",),

@@ -27,6 +27,7 @@ CORE = sorted(
     for path in (ROOT / "aicert" / room).rglob("*.py")
     if path not in KINDS
 )
+EVIDENCE = "aicert.appraisal.evidence"
 # What decides nothing.
 OUTSIDE = {f"aicert.{room}" for room in ("cli", "exports", "signing", "sources", "cache")}
 _NO_CODE = {
@@ -113,6 +114,12 @@ def test_a_trust_domain_loads_its_kind_of_evidence(tmp_path: Path) -> None:
     of_intel = {f"aicert.appraisal.evidence.{kind}" for kind in kinds}
     for vector in ("azure-td-run", "bare-td-run"):
         assert of_intel <= loaded(vector, tmp_path)
+
+
+@pytest.mark.parametrize("vector", ["time-stamp", "earlier-time-stamp"])
+def test_a_policy_that_names_a_time_authority_loads_its_reader(vector: str, tmp_path: Path) -> None:
+    kinds = {name for name in loaded(vector, tmp_path) if name.startswith(EVIDENCE)}
+    assert kinds - {EVIDENCE} == {f"{EVIDENCE}.trusted_time"}
 
 
 def test_contributing_says_how_to_read_all_of_it() -> None:

@@ -128,6 +128,8 @@ def policy_files(policy: Policy) -> dict[str, str]:
         lines.append(f"max-age-days = {policy.max_age_days}")
     if policy.allow:
         lines.append(f"allow = {json.dumps(sorted(policy.allow))}")
+    if policy.require:
+        lines.append(f"require = {json.dumps(sorted(policy.require))}")
     if policy.name == "default":
         return {"policy.toml": 'extends = "default"\nname = "default"\n'}
     for number, root in enumerate(policy.roots):
@@ -165,6 +167,14 @@ def policy_files(policy: Policy) -> dict[str, str]:
         lines += ["", "[[td]]", f'name = "{td.name}"', f'mrtd = "{td.mrtd.hex()}"']
         lines += [f'rtmr{i} = "{value.hex()}"' for i, value in enumerate(td.rtmrs) if any(value)]
         lines += [f'until = "{td.until}"'] if td.until else []
+    for number, authority in enumerate(policy.time_authorities):
+        pems = {f"time-{number}.pem": authority.root}
+        middle = {f"time-{number}-{i}.pem": der for i, der in enumerate(authority.intermediates)}
+        files |= {name: ca_forge.pem(der).decode("ascii") for name, der in (pems | middle).items()}
+        lines += ["", "[[time-authority]]", f'name = "{authority.name}"']
+        lines += [f'certificate = "time-{number}.pem"']
+        lines += [f'sha256 = "{ca_forge.hash_of(authority.root)}"']
+        lines += [f"intermediates = {json.dumps(list(middle))}"] if middle else []
     for claim in policy.claims:
         lines += ["", "[[claim]]", f'name = "{claim.name}"']
         bounds = {"at-least": claim.at_least, "at-most": claim.at_most}

@@ -24,6 +24,7 @@ VECTORS = [vector for vector in map(reading.read, reading.paths()) if vector.ver
 QUOTES_ACCEPTED_ELSEWHERE = {
     "another register relabelled by the selection (CVE-2024-29039)",
     "answers another challenge",
+    "earlier time stamp that answers somebody else",
     "empty selection",
     "no selection",
     "quote larger than a TPM makes",
@@ -39,6 +40,8 @@ QUOTES_ACCEPTED_ELSEWHERE = {
 }
 # It reads no RSAPSS; the other's quote is by the key that its certificate does not name.
 QUOTES_NOT_READ = {"RSAPSS with SHA-256", "AK of a kind that is not known"}
+# It is asked for the time of appraisal; ours is judged at that of its time stamp.
+CHAINS_OF_ANOTHER_TIME = {"certificate in ten years with a time stamp"}
 # A web PKI knows no attestation keys: purposes, subjects, simulated platforms and roots that are
 # sent along are ours to judge; so are the form of a chain and the strength of keys.
 CHAINS_ACCEPTED_ELSEWHERE = {
@@ -121,7 +124,7 @@ def test_openssl_accepts_our_chains(tmp_path: Path) -> None:
             chain = certificate.parse(vector.certificate).evidence.ak_chain
             distinct[chain, vector.policy["root-0.pem"], vector.at] = vector
     refused = [v.name for v in distinct.values() if not accepted_chain(v, tmp_path)]
-    assert not refused
+    assert set(refused) == CHAINS_OF_ANOTHER_TIME
     assert len(distinct) >= 10
 
 

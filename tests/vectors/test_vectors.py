@@ -82,6 +82,7 @@ SECOND = (
     "second_chip",
     "second_limits",
     "second_statement",
+    "second_time",
 )
 
 

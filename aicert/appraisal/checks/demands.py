@@ -5,15 +5,13 @@ from datetime import datetime, timedelta
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.checks.run import VerifiedRun, parse_time
-from aicert.appraisal.policy import Claim, Policy
+from aicert.appraisal.policy import CLOCK_SKEW, Claim, Policy
 from aicert.appraisal.result import Ancestor
 from aicert.crypto.x509 import stamp
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.formats.lockfile import input_code as code_of
 
-# A verifier's clock and a machine's may differ; more than that and one of them is wrong.
-CLOCK_SKEW = timedelta(hours=24)
 # More than lie between any two times.
 MAX_DAYS = 4_000_000
 _CODE = dict(
@@ -46,12 +44,14 @@ def appraise_policy(
     run: VerifiedRun | None,
     at: datetime,
     fresh: str | None,
+    began: datetime | None,
     code: Sequence[tuple[str, str]],
 ) -> None:
     """policy.claims and policy.age.
 
     `fresh` says why the certificate is known to be recent, `code` whose code may have run in the
-    trainer (`input_code`).
+    trainer (`input_code`). What it `began` after shows its age too; a token never does, which
+    anybody can put on an old one today.
     """
 
     def claims(given: VerifiedRun) -> tuple[str, None]:
@@ -71,6 +71,9 @@ def appraise_policy(
         if policy.max_age_days is None:
             raise NotApplicableError(f"policy {policy.name} sets no maximum age")
         _check_age(parse_time(given.statement.finished), at, policy.max_age_days)
+        most = timedelta(days=min(policy.max_age_days, MAX_DAYS))
+        if fresh is None and began is not None and at - began <= most:
+            return f"the machine answered after {stamp(began)}", None
         if fresh is None:
             raise UndecidedError(
                 "its age is unknown: only a trusted time or your own nonce can show it"

@@ -13,7 +13,7 @@ from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.result import Ancestor, AttestationResult
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats import statement as statements
-from aicert.formats.certificate import Certificate
+from aicert.formats.certificate import Certificate, core_digest
 from aicert.formats.lockfile import NAME, RUN_SCHEME, LockedInput
 from aicert.text import counted
 
@@ -44,13 +44,15 @@ class Lineage:
     def unused(self, judged: Certificate) -> list[str]:
         """What the certificates that no ancestor was found in claim to be of, unverified.
 
-        The one that is judged lies among the others where all of a repository are given.
+        The one that is judged lies among the others where all of a repository are given, perhaps
+        without its time stamps.
         """
+        core = core_digest(judged)
         return [
             run or "one that cannot be read"
             for run, certificates in self._claimed.items()
             for certificate in certificates
-            if id(certificate) not in self._used and certificate != judged
+            if id(certificate) not in self._used and core_digest(certificate) != core
         ]
 
     def _ancestor(self, item: LockedInput) -> Ancestor:

@@ -10,18 +10,25 @@ from aicert.appraisal.ak_chain import CertifiedKey, verify_chain
 from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import CHIP_CHECKS, below_vtpm, is_confidential, tier_rank
+from aicert.crypto.x509 import stamp
 from aicert.errors import EvidenceError
 from aicert.formats.certificate import Certificate
 
 
 def appraise_platform(
-    checklist: Checklist, certificate: Certificate, policy: Policy, at: datetime
+    checklist: Checklist, certificate: Certificate, policy: Policy, at: datetime, then: datetime
 ) -> CertifiedKey | None:
-    """platform.*; the key that the policy's root vouches for."""
+    """platform.*; the key that the policy's root vouches for.
+
+    `then`: when the certificate is known to have existed, else `at`. What was signed while the AK's
+    chain was valid stays good.
+    """
 
     def chain(given: Certificate) -> tuple[str, CertifiedKey]:
-        key = verify_chain(given.evidence.ak_chain, policy.roots, at)
+        key = verify_chain(given.evidence.ak_chain, policy.roots, then)
         detail = f"AK certificate chains to pinned root {key.root.name}"
+        if then != at:
+            detail += f", valid at {stamp(then)} (time.token)"
         if key.root.instance:
             from aicert.appraisal.evidence.google_instance import instance_text
 

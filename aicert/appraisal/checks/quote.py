@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist, both
+from aicert.appraisal.checks.time import answers
 from aicert.crypto.signatures import verify_signature
 from aicert.errors import EvidenceError
 from aicert.formats import tpm
@@ -55,7 +56,7 @@ def appraise_quote(
         return "a TPM quote over PCRs 0 to 15, SHA-256", quote
 
     def challenge(quote: tpm.Quote) -> tuple[str, tpm.Quote]:
-        if nonce is not None and nonce != evidence.nonce:
+        if nonce is not None and not answers(certificate, nonce):
             raise EvidenceError(
                 f"the certificate answers a different nonce\nfound     {evidence.nonce.hex()}\n"
                 f"expected  {nonce.hex()}"

@@ -380,4 +380,4 @@ def test_timestamps_that_nobody_reads_are_listed_as_that() -> None:
     scene.edit_evidence(timestamps=("AAAA", "BBBB"))
     result = scene.appraise()
     assert result.verdict == "passed"
-    assert result.omits[-1] == "evidence.timestamps (2): nothing here reads them"
+    assert result.omits[-1] == "evidence.timestamps (2): no check under this policy reads them"

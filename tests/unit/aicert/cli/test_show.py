@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from aicert.cli import event_log, main, show
-from aicert.formats.certificate import Certificate
+from aicert.formats.certificate import Certificate, core_digest
+from tests.adversarial.attacks_time import timestamps
 from tests.adversarial.forger import Scene
 from tests.fuzz import event_logs
 from tests.unit.aicert.cli.test_main import lay_out
@@ -71,3 +72,18 @@ def test_show_escapes_and_limits(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "not in canonical form" in out
     assert main.main(["show", str(tmp_path / "c.json"), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["overrides"][0]["why"] == "\u202e"
+
+
+def test_show_names_the_digest_and_what_is_said_of_the_time() -> None:
+    certificate = Scene("local", 2).get("certificate")
+    digest = f"digest    {core_digest(certificate)} (of the certificate, but for its time stamps)"
+    shown = show.claims_text(certificate)
+    assert digest in shown.splitlines()
+    assert "stamped" not in shown
+    more = timestamps(certificate, "rfc3161:AAAA", "\x1b[31m:x")
+    shown = show.claims_text(more)
+    assert digest in shown.splitlines()
+    assert "stamped   rfc3161, \\x1b[31m" in shown.splitlines()
+    claims = show.claims(more)
+    assert claims["digest"] == str(core_digest(certificate))
+    assert claims["timestamps"] == ["rfc3161:AAAA", "\x1b[31m:x"]

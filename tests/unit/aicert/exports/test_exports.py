@@ -19,6 +19,7 @@ from aicert.exports import card, card_places, facts, files, packages
 from aicert.exports.page import page as draw
 from aicert.exports.plot import line_plot
 from aicert.formats import image_lock, uncovered_names
+from aicert.formats.certificate import emit
 from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import Value
 from tests.adversarial.forger import Scene
@@ -48,6 +49,15 @@ def test_exports_are_the_same_bytes_for_the_same_certificate(tmp_path: Path) -> 
     for name, data in contents.items():
         assert (tmp_path / name).read_bytes() == data
     assert main(["export", str(tmp_path / "certificate.json"), str(tmp_path / "none")]) == 3
+
+
+def test_a_time_stamp_that_is_added_later_changes_no_export() -> None:
+    certificate = facts.read(sample()).certificate
+    evidence = replace(certificate.evidence, timestamps=("rfc3161:AAAA",))
+    stamped = emit(replace(certificate, evidence=evidence))
+    assert stamped != sample()
+    assert facts.read(stamped).digest == facts.read(sample()).digest
+    assert files.exports(facts.read(stamped)) == files.exports(facts.read(sample()))
 
 
 def test_the_provenance_is_the_envelope_as_it_is() -> None:

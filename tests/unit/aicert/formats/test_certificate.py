@@ -1,6 +1,9 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,16 @@ from hypothesis import strategies as st
 
 from aicert.errors import EvidenceError
 from aicert.formats import certificate
-from aicert.formats.certificate import Certificate, Evidence, PlatformReport, Signed, emit, parse
+from aicert.formats.certificate import (
+    Certificate,
+    Evidence,
+    PlatformReport,
+    Signed,
+    core_digest,
+    emit,
+    parse,
+)
+from aicert.formats.digest import of_bytes
 from aicert.formats.dsse import Envelope
 
 ASCII = st.text(st.characters(codec="ascii"), max_size=20).map(str.encode)
@@ -96,7 +108,8 @@ def evidence(key: str, value: object) -> Change:
         (evidence("akChain", [1]), "expected a string"),
         (evidence("akChain", ["e30"]), r"^certificate\.evidence\.akChain\.0 is not base64$"),
         (evidence("akChain", ["A" * 20000]), "too long|longer"),
-        (evidence("timestamps", [1]), "a short string"),
+        (evidence("timestamps", [1]), "a string of at most 131072 characters, found 1"),
+        (evidence("timestamps", ["x" * 131_073]), "characters, found a string"),
         (evidence("timestamps", [""] * 9), "more than 8 items"),
         (evidence("eventLog", None), "expected a string"),
         (evidence("platform", None), "expected an object"),
@@ -155,3 +168,30 @@ def test_a_newer_version_has_a_way_forward() -> None:
 def test_a_certificate_too_large() -> None:
     with pytest.raises(EvidenceError, match="larger than"):
         parse(b" " * (certificate.MAX_BYTES + 1))
+
+
+def stamped(*entries: str) -> Certificate:
+    certificate = good()
+    return replace(certificate, evidence=replace(certificate.evidence, timestamps=entries))
+
+
+def test_the_digest_of_a_certificate_is_that_of_its_bytes_without_timestamps() -> None:
+    bare = stamped()
+    assert core_digest(bare) == of_bytes(emit(bare))
+    assert core_digest(stamped("rfc3161:AAAA", "x")) == core_digest(bare)
+    assert core_digest(replace(bare, lockfile=b"other")) != core_digest(bare)
+
+
+def test_the_page_has_a_command_that_prints_the_digest() -> None:
+    page = (Path(__file__).parents[4] / "docs/spec/certificate.md").read_text()
+    command = page.partition("with `timestamps` empty:\n\n```sh\n")[2].partition("\n```")[0]
+    certificate = replace(stamped("rfc3161:AAAA"), envelope=replace(good().envelope, keyid="é"))
+    # However it is written.
+    document = json.dumps(json.loads(emit(certificate)), indent=1).encode()
+    program, _, rest = command.partition(" <certificate.json | sha256sum")
+    assert rest == ""
+    code = program.removeprefix("python3 -c '").removesuffix("'")
+    printed = subprocess.run(
+        [sys.executable, "-X", "utf8", "-c", code], input=document, capture_output=True, check=True
+    )
+    assert of_bytes(printed.stdout) == core_digest(parse(document))

@@ -160,3 +160,55 @@ def test_the_nearest_key_is_named_however_far_it_is(folder: Path) -> None:
     assert hint.startswith("the nearest key is ")
     message, _ = refused(file(folder, f"{'z' * 81} = 1"))
     assert message.endswith(f"policy has an unknown key '{'z' * 80}'")
+
+
+def authority(**changes: str) -> str:
+    """A [[time-authority]] table; `intermediates` is TOML."""
+    keys = {"name": "clock", "certificate": "root.pem", "sha256": ca_forge.hash_of(ROOT)}
+    lists = {key: changes.pop(key) for key in ("intermediates",) if key in changes}
+    lines = [f'{key} = "{value}"' for key, value in (keys | changes).items()]
+    lines += [f"{key} = {value}" for key, value in lists.items()]
+    return "\n".join(("[[time-authority]]", *lines)) + "\n"
+
+
+def test_time_authorities_are_read_and_added_to_those_of_the_base(folder: Path) -> None:
+    other = root("other CA", ec_key("other ca"))
+    (folder / "other.pem").write_bytes(ca_forge.pem(other))
+    (folder / "base.toml").write_text(
+        'tier = "vtpm"\nrequire = ["time"]\n' + authority(intermediates='["other.pem"]')
+    )
+    (folder / "more.toml").write_text(
+        'extends = "base.toml"\n'
+        + authority(name="other", certificate="other.pem", sha256=ca_forge.hash_of(other))
+    )
+    policy = load_policy(str(folder / "more.toml"))
+    assert policy.require == {"time"}
+    first, second = policy.time_authorities
+    assert (first.name, first.root, first.intermediates) == ("clock", ROOT, (other,))
+    assert (second.name, second.root, second.intermediates) == ("other", other, ())
+    assert load_policy(file(folder, entry())).time_authorities == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('require = ["tide"]\n', "require: 'tide' is not time"),
+        ('require = ["time"]\n', "require: time, but no [[time-authority]] says it"),
+        ("require = 1\n", "policy: require: expected a list of strings"),
+        (authority(sha256="00"), "time-authority clock has another fingerprint"),
+        (authority(certificate="none.pem"), "none.pem: No such file"),
+        (authority(intermediates='["none.pem"]'), "none.pem: No such file"),
+        (authority(intermediates='["policy.toml"]'), "is not one PEM certificate"),
+        (authority(more="1"), "unknown key 'more'"),
+        (authority() * 2, "two [[time-authority]] have the same root: clock"),
+    ],
+)
+def test_a_wrong_time_authority_is_named(folder: Path, text: str, reason: str) -> None:
+    assert reason in refused(file(folder, text))[0]
+
+
+def test_a_root_of_time_that_cannot_be_judged_is_refused(folder: Path) -> None:
+    weak = root("weak CA", ca_forge.rsa_key("weak", 1024))
+    (folder / "root.pem").write_bytes(ca_forge.pem(weak))
+    path = file(folder, authority(sha256=ca_forge.hash_of(weak)))
+    assert refused(path)[0] == f"{path}: time-authority clock: root.pem: an RSA key of 1024 bits"

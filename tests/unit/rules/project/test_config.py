@@ -23,6 +23,9 @@ time-limit = "30 min"
 """
 
 
+AUTHORITY = '[time-authority]\nurl = "%s"\n[machines.here]'
+
+
 def load(tmp_path: Path, text: str) -> config.Project:
     (tmp_path / "aicert.toml").write_text(text)
     return config.load(tmp_path)
@@ -43,6 +46,11 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ('machine = "here"', 'machine = "her"', "did you mean 'here'"),
         ("memory =", "memroy =", "unknown key machines.here.memroy, did you mean 'memory'?"),
         ("[machines.here]", "[machine.here]", "unknown key machine, did you mean 'machines'?"),
+        ("[machines.here]", AUTHORITY % "ftp://tsa", "no URL of http or https: 'ftp://tsa'"),
+        ("[machines.here]", AUTHORITY % "http://t\\n", "time-authority.url is no URL"),
+        ("[machines.here]", AUTHORITY.replace("url", "uri"), "unknown key time-authority.uri"),
+        ("[machines.here]", "[time-authority]\n[machines.here]", "authority.url is missing"),
+        ("\n[runs.tiny]", "time-authority = 1\n[runs.tiny]", "time-authority is not a table"),
         ('config = "path:tiny.yml"', 'confg = "path:tiny.yml"', "did you mean 'config'?"),
         ("6 GiB", "6 GB", "machines.here.memory is '6 GB'"),
         ("30 min", "0 min", "machines.here.time-limit"),

@@ -1,0 +1,107 @@
+"""DER as signed structures have it (X.690, 8 and 10): elements of one definite, shortest length.
+
+A `Der` reads the elements of one structure in order: each is taken by its tag, and `done` refuses
+what is left. Tags are of one octet; more are in nothing that is read here. Left out: indefinite
+lengths (BER), and what an element's content means.
+"""
+
+from aicert.errors import EvidenceError
+from aicert.frozen import dataclass
+
+BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OBJECT_ID = 0x01, 0x02, 0x03, 0x04, 0x06
+GENERALIZED_TIME, SEQUENCE, SET = 0x18, 0x30, 0x31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Element:
+    """One element: its tag, its content, and all of its bytes."""
+
+    tag: int
+    content: bytes
+    encoded: bytes
+
+
+class Der:
+    """The elements of `data`, which `what` names in errors, in order."""
+
+    __slots__ = ("_rest", "what")
+
+    def __init__(self, data: bytes, what: str) -> None:
+        self._rest = data
+        self.what = what
+
+    def take(self, tag: int) -> Element:
+        """The next element, which must have this tag."""
+        if not self.follows(tag):
+            present = f"0x{self._rest[0]:02x}" if self._rest else "its end"
+            raise EvidenceError(f"{self.what}: expected DER tag 0x{tag:02x}, found {present}")
+        element = _element(self._rest, self.what)
+        self._rest = self._rest[len(element.encoded) :]
+        return element
+
+    def inside(self, tag: int) -> "Der":
+        """The elements inside the next one."""
+        return Der(self.take(tag).content, self.what)
+
+    def integer(self) -> int:
+        """The next element, an INTEGER in its shortest form."""
+        content = self.take(INTEGER).content
+        # 8.3.2: the first nine bits are not alike.
+        padded = len(content) > 1 and content[0] == (0xFF if content[1] & 0x80 else 0)
+        if not content or padded:
+            raise EvidenceError(f"{self.what}: an INTEGER is not in its shortest form")
+        return int.from_bytes(content, signed=True)
+
+    def follows(self, tag: int) -> bool:
+        """Whether the next element has this tag."""
+        return self._rest[:1] == bytes((tag,))
+
+    def rest(self, tag: int, most: int) -> list[Element]:
+        """Every element that is left, at most `most`, each with this tag."""
+        elements: list[Element] = []
+        while self._rest:
+            if len(elements) == most:
+                raise EvidenceError(f"{self.what}: more than {most} elements in one place")
+            elements.append(self.take(tag))
+        return elements
+
+    def done(self) -> None:
+        """EvidenceError where anything is left."""
+        if self._rest:
+            raise EvidenceError(f"{self.what}: {len(self._rest)} bytes too many")
+
+
+def one(data: bytes, tag: int, what: str) -> Der:
+    """The elements inside the one element that `data` is."""
+    outer = Der(data, what)
+    inner = outer.inside(tag)
+    outer.done()
+    return inner
+
+
+def _element(data: bytes, what: str) -> Element:
+    first = data[1] if len(data) > 1 else 0x80
+    octets = first - 0x80 if first > 0x80 else 0
+    start = 2 + octets
+    size = int.from_bytes(data[2:start]) if octets else first
+    # 10.1: definite, and no octet more than needed. Nothing that is read here has three octets.
+    shortest = size >= (0x80 if octets == 1 else 0x100) if octets else first != 0x80
+    if octets > 2 or not shortest:
+        raise EvidenceError(f"{what}: a length is not in DER's one form")
+    if start + size > len(data):
+        raise EvidenceError(f"{what} is cut short")
+    return Element(tag=data[0], content=data[start : start + size], encoded=data[: start + size])
+
+
+def encode(tag: int, *contents: bytes) -> bytes:
+    """One element around `contents`."""
+    content = b"".join(contents)
+    size = len(content)
+    octets = b"" if size < 0x80 else size.to_bytes((size.bit_length() + 7) // 8)
+    length = bytes((0x80 + len(octets),)) + octets if octets else bytes((size,))
+    return bytes((tag,)) + length + content
+
+
+def encode_integer(value: int) -> bytes:
+    """An INTEGER that is not negative."""
+    return encode(INTEGER, value.to_bytes(value.bit_length() // 8 + 1))

@@ -1,0 +1,72 @@
+"""Ask a time authority for a time stamp of a digest (RFC 3161, 2.4 and 3.4: over HTTP).
+
+The answer is only taken apart here: whether its token is about that digest, and by whom it is, is
+for whoever asked.
+"""
+
+import httpx2
+
+from aicert.errors import ConfigError, ToolError
+from aicert.formats import der
+from aicert.formats.der import Der
+from aicert.sources.transfer import new_client
+
+# A token has 16 KiB at most, and a refusal some words.
+MAX_ANSWER = 1 << 16
+_SHA256 = bytes.fromhex("608648016503040201")
+_TRUE = der.encode(der.BOOLEAN, b"\xff")
+_UTF8 = 0x0C
+
+
+def ask(url: str, digest: bytes, nonce: int) -> bytes:
+    """The token that the authority at `url` makes over a SHA-256. Raises ToolError."""
+    if not url.startswith(("https://", "http://")):
+        raise ConfigError(f"not a URL of a time authority: {url[:80]!a}", hint="--tsa https://…")
+    where = url[:200]
+    headers = {"Content-Type": "application/timestamp-query", "Accept-Encoding": "identity"}
+    try:
+        with (
+            new_client() as client,
+            client.stream("POST", url, content=request(digest, nonce), headers=headers) as answer,
+        ):
+            if answer.status_code != 200:
+                raise ToolError(f"the time authority {where!a} answers {answer.status_code}")
+            data = b""
+            for piece in answer.iter_raw():
+                data += piece
+                if len(data) > MAX_ANSWER:
+                    raise ToolError(f"the time authority {where!a} sends more than a time stamp")
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise ToolError(
+            f"cannot reach the time authority {where!a}: {type(error).__name__}",
+            hint="check the address and the network",
+        ) from None
+    return token_of(data)
+
+
+def request(digest: bytes, nonce: int) -> bytes:
+    """A TimeStampReq: a SHA-256, a nonce, and the wish for the authority's certificates."""
+    algorithm = der.encode(der.SEQUENCE, der.encode(der.OBJECT_ID, _SHA256))
+    imprint = der.encode(der.SEQUENCE, algorithm, der.encode(der.OCTET_STRING, digest))
+    return der.encode(
+        der.SEQUENCE, der.encode_integer(1), imprint, der.encode_integer(nonce), _TRUE
+    )
+
+
+def token_of(answer: bytes) -> bytes:
+    """The token of a TimeStampResp, if it was granted; ToolError with the authority's reason."""
+    response = der.one(answer, der.SEQUENCE, "answer of the time authority")
+    information = response.inside(der.SEQUENCE)
+    status = information.integer()
+    if status not in (0, 1):
+        raise ToolError(f"the time authority refuses: status {status}{_reason(information)}")
+    token = response.take(der.SEQUENCE).encoded
+    response.done()
+    return token
+
+
+def _reason(information: Der) -> str:
+    if not information.follows(der.SEQUENCE):
+        return ""
+    texts = information.inside(der.SEQUENCE).rest(_UTF8, 8)
+    return "".join(f", {one.content[:200].decode('utf-8', 'replace')!a}" for one in texts)

@@ -1,0 +1,78 @@
+"""Time stamps of a run that is certified, where aicert.toml names a time authority.
+
+One is asked for before the run, and the nonce is made of it: the machine answered after that time.
+Another is asked for when the run has finished. A run that finished is worth more than its time
+stamp: that failure is a warning, and `aicert timestamp` adds one at any time later.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.appraisal.evidence.trusted_time import (
+    NO_CHALLENGE,
+    encode_not_before,
+    nonce_after,
+)
+from aicert.cli.timestamp import asked, stamped_certificate
+from aicert.crypto.x509 import stamp
+from aicert.errors import AicertError, ToolError
+from aicert.files.atomic import write_atomically
+from aicert.files.bounded import read_bounded
+from aicert.formats.certificate import MAX_BYTES, emit, parse
+from aicert.formats.lockfile import identity
+from aicert.frozen import replace
+from rules.host import progress
+from rules.host.reporter import show_error
+from rules.project.config import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The nonce that the machine is to answer, and how it was made, for `timestamps`."""
+
+    nonce: bytes
+    entry: str
+
+
+def before(run: Run, lockfile: bytes, challenge: bytes | None) -> Answer | None:
+    """A nonce that nobody could know before now; None where no authority is named.
+
+    `challenge`: the relying party's. The authority sees the lockfile's digest, and nothing else.
+    """
+    if run.time_authority is None:
+        return None
+    try:
+        token, stamped = asked(run.time_authority, bytes.fromhex(identity(lockfile).hex))
+    except AicertError as error:
+        raise ToolError(
+            f"run {run.name} has not begun: {error.message}",
+            hint="try again, or take [time-authority] out of aicert.toml",
+        ) from None
+    progress.say(f"{run.name}: begins after {stamp(stamped.time)}, by {run.time_authority}")
+    known = challenge or NO_CHALLENGE
+    return Answer(nonce=nonce_after(known, token), entry=encode_not_before(known, token))
+
+
+def add_answer(certificate: Path, answer: Answer | None) -> None:
+    """Say in the certificate of what its nonce was made."""
+    if answer is None:
+        return
+    parsed = parse(read_bounded(certificate, MAX_BYTES, "certificate"))
+    evidence = replace(parsed.evidence, timestamps=(*parsed.evidence.timestamps, answer.entry))
+    write_atomically(certificate, emit(replace(parsed, evidence=evidence)))
+
+
+def add_token(run: Run, certificate: Path, placed: Path) -> None:
+    """A time stamp of the certificate of a run that has finished; what fails is only said."""
+    if run.time_authority is None:
+        return
+    try:
+        parsed = parse(read_bounded(certificate, MAX_BYTES, "certificate"))
+        stamped, token = stamped_certificate(parsed, run.time_authority)
+        write_atomically(certificate, emit(stamped))
+    except AicertError as error:
+        hint = f"aicert timestamp {placed} --tsa {run.time_authority}"
+        message = f"run {run.name} has no time stamp: {error.message}"
+        show_error(ToolError(message, hint=hint), word="warning")
+    else:
+        progress.say(f"{run.name}: stamped {stamp(token.time)}, by {run.time_authority}")

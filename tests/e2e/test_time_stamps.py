@@ -1,0 +1,137 @@
+"""A project that names a time authority: both time stamps of a run, and what a verifier says.
+
+The authority is `openssl ts` behind HTTP; the trainer is a stand-in.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import time_authority
+from tests.adversarial import ca_forge
+from tests.e2e.conftest import Checkout, StandIn
+from tests.time_authority import TimeAuthority
+from tests.unit.servers import Reply, Request, Site, site
+
+pytestmark = pytest.mark.slow
+
+GOOD = "weights(b'\\2')\n"
+CHALLENGE = bytes(range(32)).hex()
+# No certificate of a platform that we simulate is valid for so long; the authority's root is not.
+LATER = "2095-01-01T00:00:00Z"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> TimeAuthority:
+    folder = tmp_path / "authority"
+    folder.mkdir()
+    return time_authority.set_up(folder)
+
+
+@pytest.fixture
+def running(authority: TimeAuthority) -> Iterator[Site]:
+    def answer(request: Request) -> Reply:
+        return Reply(body=authority.reply(request.body))
+
+    with site(answer) as server:
+        yield server
+
+
+def with_authority(checkout: Checkout, url: str) -> Checkout:
+    with (checkout.root / "aicert.toml").open("a") as file:
+        file.write(f'\n[time-authority]\nurl = "{url}"\n')
+    return checkout
+
+
+def verified(checkout: Checkout, folder: Path, *words: str, more: str = "") -> dict[str, Any]:
+    """As somebody whose policy names the authority: verdict and checks."""
+    root = ca_forge.hash_of(folder_root(folder))
+    policy = folder / "policy.toml"
+    policy.write_text(
+        f'extends = "local"\n{more}[[time-authority]]\nname = "openssl"\n'
+        f'certificate = "root.pem"\nsha256 = "{root}"\n'
+    )
+    command = [sys.executable, "-m", "aicert", "verify", str(checkout.certificate)]
+    command += [str(checkout.model), "--policy", str(policy), "--format", "json", *words]
+    command.append(f"--root={checkout.root}/.aicert/ca/local.pem")
+    done = subprocess.run(command, cwd=checkout.root, capture_output=True, text=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return {"verdict": document["verdict"]} | {
+        check["id"]: check["verdict"] for check in document["checks"]
+    }
+
+
+def folder_root(folder: Path) -> bytes:
+    from aicert.trust.roots import pem_to_der
+
+    return pem_to_der((folder / "root.pem").read_bytes(), "root")
+
+
+def test_a_run_lies_between_two_time_stamps(
+    stand_in: StandIn, authority: TimeAuthority, running: Site
+) -> None:
+    checkout, folder = with_authority(stand_in(GOOD), running.url), authority.folder
+    done = checkout.doit("certify", "tiny-alpaca", "--nonce", CHALLENGE)
+    assert done.returncode == 0, done.stderr
+    assert "tiny-alpaca: begins after 2" in done.stderr
+    assert "tiny-alpaca: stamped 2" in done.stderr
+    assert len(running.requests) == 2
+    again = checkout.doit("certify", "tiny-alpaca", "--nonce", CHALLENGE)
+    assert again.returncode == 0, again.stderr
+    assert len(running.requests) == 2, "it answers the challenge, by way of the time stamp"
+
+    strict = 'require = ["time"]\nmax-age-days = 1\n'
+    young = verified(checkout, folder, more=strict)
+    assert young["verdict"] == "passed", young
+    assert [young[f"time.{name}"] for name in ("token", "not-before")] == ["ok", "ok"]
+    assert young["policy.age"] == "ok"
+    assert verified(checkout, folder, "--nonce", CHALLENGE, more=strict)["verdict"] == "passed"
+    assert verified(checkout, folder, "--nonce", "11" * 32)["quote.nonce"] == "failed"
+    # Both ways of asking whether a certificate that is read much later is good.
+    assert verified(checkout, folder, "--at", LATER)["verdict"] == "passed"
+    bare = json.loads(checkout.certificate.read_bytes())
+    bare["evidence"]["timestamps"] = bare["evidence"]["timestamps"][:1]
+    checkout.certificate.write_text(json.dumps(bare))
+    refused = verified(checkout, folder, "--at", LATER)
+    assert (refused["verdict"], refused["platform.chain"]) == ("failed", "failed")
+
+
+def test_no_run_begins_without_an_answer_and_none_that_ended_is_lost(
+    stand_in: StandIn, authority: TimeAuthority
+) -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Reply:
+        asked.append(request)
+        # When the run has finished, and before another one begins.
+        if len(asked) in (2, 4):
+            return Reply(status=503)
+        return Reply(body=authority.reply(request.body))
+
+    with site(answer) as server:
+        checkout, folder = with_authority(stand_in(GOOD), server.url), authority.folder
+        done = checkout.doit("certify")
+        assert done.returncode == 0, done.stderr
+        assert "warning: run tiny-alpaca has no time stamp" in done.stderr
+        hint = f"aicert timestamp certificates/tiny-alpaca/certificate.json --tsa {server.url}"
+        assert hint in done.stderr
+        assert verified(checkout, folder, more='require = ["time"]\n')["verdict"] == "none"
+        added = subprocess.run(
+            [sys.executable, "-m", *hint.split()], cwd=checkout.root, env=os.environ,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert added.returncode == 0, added.stderr
+        assert verified(checkout, folder, more='require = ["time"]\n')["verdict"] == "passed"
+        kept = checkout.doit("certify")
+        assert kept.returncode == 0, kept.stderr
+        assert "nothing to do" in kept.stderr, "a time stamp that was added later changes nothing"
+        stopped = checkout.doit("certify", "tiny-alpaca", "--again")
+        assert stopped.returncode == 2
+        assert "run tiny-alpaca has not begun: the time authority" in stopped.stderr
+        assert "answers 503" in stopped.stderr

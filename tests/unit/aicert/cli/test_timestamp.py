@@ -1,0 +1,142 @@
+"""`aicert timestamp`: a time stamp is added, or nothing is changed."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aicert.cli.main import main
+from aicert.formats import certificate as certificates
+from aicert.formats.der import SEQUENCE, Der, encode, encode_integer
+from tests.adversarial import ca_forge
+from tests.adversarial.attacks_time import IN_TEN_YEARS, timestamps
+from tests.adversarial.forger import Scene
+from tests.adversarial.time_forge import Token, integer
+from tests.unit.servers import Reply, Request, Site, site
+from tests.vectors.generate import policy_files
+
+
+class Authority:
+    """It answers each question; `token` makes its time stamps, but for `changes`."""
+
+    def __init__(self) -> None:
+        self.token = Token()
+        self.changes: dict[str, Any] = {}
+
+    def answer(self, request: Request) -> Reply:
+        query = Der(request.body, "request").inside(SEQUENCE)
+        query.integer()
+        imprint = query.inside(SEQUENCE)
+        imprint.take(SEQUENCE)
+        digest, nonce = imprint.take(4).content, query.integer()
+        asked = {"digest": digest, "more_info": integer(nonce)}
+        token = self.token.with_(**asked | self.changes)
+        granted = encode(SEQUENCE, encode_integer(0))
+        return Reply(body=encode(SEQUENCE, granted, token.der()))
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def running(authority: Authority) -> Iterator[Site]:
+    with site(authority.answer) as server:
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "certificate.json"
+    file.write_bytes(Scene("cloud", 2).get("file"))
+    return file
+
+
+def run(*words: object) -> int:
+    return main(["timestamp", *map(str, words)])
+
+
+def test_a_certificate_is_stamped_and_verifies_when_its_platform_has_expired(
+    path: Path, authority: Authority, running: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = Scene("cloud", 2)
+    policy = path.parent / "policy.toml"
+    made = scene.get("policy")
+    pem = path.parent / "time.pem"
+    pem.write_bytes(ca_forge.pem(authority.token.root()))
+    for name, text in policy_files(made).items():
+        (path.parent / name).write_text(text)
+    policy.write_text(
+        policy.read_text() + f'[[time-authority]]\nname = "t"\ncertificate = "time.pem"\n'
+        f'sha256 = "{ca_forge.hash_of(authority.token.root())}"\n'
+    )
+    words = ["verify", str(path), "--policy", str(policy), "--certificate-only", "--at"]
+    assert main([*words, IN_TEN_YEARS.isoformat()]) == 1
+    assert "platform.chain" in capsys.readouterr().out
+
+    assert run(path, "--tsa", running.url) == 0
+    digest = certificates.core_digest(certificates.parse(scene.get("file")))
+    assert capsys.readouterr().out == (
+        f"stamped  {path}\ndigest   {digest}\ntime     2026-10-31T18:00:00Z, by {running.url}\n"
+    )
+    assert main([*words, IN_TEN_YEARS.isoformat()]) == 0
+    shown = capsys.readouterr().out
+    assert "time of t" in shown
+
+    assert run(path, "--tsa", running.url, "--format", "json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"certificate": str(digest), "time": "2026-10-31T18:00:00Z"}
+    assert len(certificates.parse(path.read_bytes()).evidence.timestamps) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"digest": bytes(32)}, "answers a different question"),
+        ({"more_info": integer(1)}, "answers a different question"),
+        ({"more_info": b""}, "answers a different question"),
+        ({"signature": b"\x30\x06\x02\x01\x01\x02\x01\x01"}, "not by this key"),
+    ],
+)
+def test_another_answer_changes_nothing(
+    changes: dict[str, Any],
+    message: str,
+    path: Path,
+    authority: Authority,
+    running: Site,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    authority.changes = changes
+    before = path.read_bytes()
+    assert run(path, "--tsa", running.url) == 2
+    assert message in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_certificate_holds_so_many(
+    path: Path, running: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = timestamps(certificates.parse(path.read_bytes()), *["x"] * 8)
+    path.write_bytes(certificates.emit(full))
+    assert run(path, "--tsa", running.url) == 2
+    assert "has 8 time stamps already" in capsys.readouterr().err
+    assert running.requests == []
+
+
+def test_a_file_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-", "--tsa", "https://tsa.example") == 3
+    assert "name it" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_says_how_to_get_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    monkeypatch.delitem(sys.modules, "aicert.sources.time_authority", raising=False)
+    assert run(path, "--tsa", "https://tsa.example") == 2
+    assert "pip install '.[sources]'" in capsys.readouterr().err
