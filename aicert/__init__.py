@@ -50,13 +50,15 @@ def verify(
     at: "datetime | str | None" = None,
     lineage: "Sequence[StrPath] | None" = None,
     collateral: "StrPath | None" = None,
+    gpu_collateral: "StrPath | None" = None,
 ) -> "AttestationResult":
     """Verify a certificate and the model that it is for.
 
     Args:
         certificate: path of the certificate file.
         model: directory of the model's files. Without it there is never a pass.
-        policy: `default`, `confidential`, `local`, `qemu`, a policy file's path, or a `Policy`.
+        policy: `default`, `confidential`, `confidential-gpu`, `google`, `local`, `qemu`, a policy
+            file's path, or a `Policy`.
         root: PEM file with the root of a simulated platform that you trust.
         lockfile: the lockfile that you expect: a path, `sha256:HEX` or a Digest.
         image_lock: path of the lock of a machine image that you accept.
@@ -64,6 +66,7 @@ def verify(
         at: the time at which X.509 validity is judged, with a zone; now, if None.
         lineage: certificates of the runs it builds on: files, or folders of RUN/certificate.json.
         collateral: JSON file of what Intel says of a TDX machine's processor (docs/spec/tdx.md).
+        gpu_collateral: JSON file of what NVIDIA says of the GPUs (docs/spec/gpu.md).
 
     Returns:
         The AttestationResult, with `verdict == "passed"`.
@@ -87,5 +90,6 @@ def verify(
         at=at,
         lineage=lineage,
         collateral=collateral,
+        gpu_collateral=gpu_collateral,
     )
     return api.require_passed(result)

@@ -104,6 +104,10 @@ def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
     for maker in policy.get("tdx", []):
         maker["root"] = _der((path.parent / maker["root"]).read_text())
         need(hashlib.sha256(maker["root"]).hexdigest() == maker["root-sha256"])
+    for maker in policy.get("gpu", []):
+        for key in ("root", "rim-root"):
+            maker[key] = _der((path.parent / maker[key]).read_text())
+            need(hashlib.sha256(maker[key]).hexdigest() == maker[f"{key}-sha256"])
     return policy, roots
 
 

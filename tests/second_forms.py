@@ -19,6 +19,7 @@ from tests.second_chain import NoError, need
 from tests.second_limits import limits
 
 CERT, RUN, LOCK = limits("certificate.md"), limits("run-report.md"), limits("lockfile.md")
+GPU = limits("gpu.md")
 TPM = limits("measurement.md")
 # Of texts and lists of numbers that have no limit of their own.
 TEXT, NUMBERS = (
@@ -148,6 +149,7 @@ CERTIFICATE: Any = {
         "runKey": {"public": b64(STRUCTURE), "certify": SIGNED},
         "eventLog?": b64(CERT["`eventLog`"]),
         "platform?": lambda value: fit_platform(value),  # noqa: PLW0108 - defined below
+        "gpus?": lambda value: fit_gpus(value),  # noqa: PLW0108 - defined below
         "timestamps": [text(CERT["characters of one of `timestamps`"]), 0, CERT["`timestamps`"]],
     },
     "lockfile": ascii_text(CERT["`lockfile`"]),
@@ -321,6 +323,14 @@ def fit_platform(value: Any) -> bool:
     if type(value) is dict and value.get("kind") == "tdx":
         form = {"kind": "tdx", "report": report, "collateral?": collateral}
     fit(value, form)
+    return True
+
+
+def fit_gpus(value: Any) -> bool:
+    device = {"report": b64(GPU["`report` of a device"]),
+              "chain": [b64(X509), 1, GPU["certificates of a device"]]}  # fmt: skip
+    fit(value, {"devices": [device, 1, GPU["`devices`"]],
+                "collateral?": b64(GPU["`collateral` of `gpus`"])})  # fmt: skip
     return True
 
 

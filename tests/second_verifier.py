@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import second_chip, second_td, second_time, second_training
+from tests import second_chip, second_gpu, second_td, second_time, second_training
 from tests import second_forms as forms
 from tests.second_chain import NoError, OpenError, Root, check_signature, need, verify_chain
 from tests.second_forms import Attest, Lock, replay, sha, unbase64
@@ -30,6 +30,7 @@ CHECKS = (
     "platform.chip",
     "platform.guest",
     "platform.binding",
+    "platform.gpu",
     "platform.tier",
     "quote.signature",
     "quote.structure",
@@ -146,6 +147,7 @@ class Appraisal:
         decide("time.not-before", self._not_before, "runkey.certified")
         decide("statement.signature", self._statement_signature, "runkey.certified")
         decide("statement.form", self._statement_form, "statement.signature", "readable")
+        self._decide_tier()
         self._decide_boot()
         decide("inputs.pcr14", self._pcr14, "quote.pcrs", "readable")
         form = "statement.form"
@@ -190,12 +192,32 @@ class Appraisal:
         checks, decide = CHECKS[2:5], self._decide
         if self.verdicts["platform.chain"] == "ok" and self.root.tier not in TIERS[3:]:
             self.verdicts |= dict.fromkeys(checks, "not-applicable")
-            decide("platform.tier", self._tier)
             return
         decide("platform.chip", self._chip, "platform.chain")
         decide("platform.guest", self._guest, "platform.chip")
         decide("platform.binding", self._binding, "platform.chip")
-        decide("platform.tier", self._tier, "platform.chain", *checks)
+
+    # gpu.md, "Check"
+
+    def _decide_tier(self) -> None:
+        checks = tuple(one for one in CHECKS[2:5] if self.verdicts[one] != "not-applicable")
+        if self.verdicts["platform.chain"] != "ok" or self.root.tier != TIERS[4]:
+            self._decide("platform.gpu", self._not_asked, "platform.chain")
+        else:
+            self._decide("platform.gpu", self._gpu, *checks, "statement.form")
+            checks = (*checks, "platform.gpu")
+        self._decide("platform.tier", self._tier, "platform.chain", *checks)
+
+    def _not_asked(self) -> None:
+        raise NotAskedError
+
+    def _gpu(self) -> None:
+        given, makers = self.evidence.get("gpus"), self.asked.policy.get("gpu", ())
+        if given is None or not makers:
+            raise OpenError
+        second_gpu.check_named(given, self.statement.builder.get("gpus"))
+        nonce = sha(b"aicert gpu v1\0" + self.nonce + self._name())
+        second_gpu.check(given, makers, nonce, self.asked.at)
 
     def _chip(self) -> None:
         given, roots = self.evidence.get("platform"), self.asked.policy.get("chip", ())

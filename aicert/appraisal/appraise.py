@@ -17,7 +17,7 @@ from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile
 from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
 from aicert.appraisal.checks.model import GivenModel, appraise_model
 from aicert.appraisal.checks.outputs import appraise_outputs
-from aicert.appraisal.checks.platform import appraise_platform
+from aicert.appraisal.checks.platform import appraise_platform, appraise_tier
 from aicert.appraisal.checks.quote import VerifiedQuote, appraise_quote
 from aicert.appraisal.checks.run import VerifiedRun, appraise_statement
 from aicert.appraisal.checks.run_key import appraise_run_key, appraise_run_time
@@ -25,11 +25,12 @@ from aicert.appraisal.checks.time import appraise_not_before, appraise_token, un
 from aicert.appraisal.checks.training import appraise_training
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import (
-    CHIP_CHECKS,
     Ancestor,
     AttestationResult,
     below_vtpm,
+    has_gpus,
     is_confidential,
+    shown_by,
     tier_rank,
 )
 from aicert.crypto.x509 import stamp
@@ -107,6 +108,7 @@ def _appraise(
     seconds = appraise_run_time(checklist, certificate, run_key, quote)
     began = appraise_not_before(checklist, certificate, policy, at)
     run = appraise_statement(checklist, certificate, run_key, locked, seconds)
+    appraise_tier(checklist, certificate, policy, key, run, at)
     boot = appraise_boot(checklist, certificate, policy, key, quote, run)
     appraise_inputs(checklist, certificate, quote, locked)
     appraise_outputs(checklist, run, quote)
@@ -168,7 +170,7 @@ def _result(
 
 
 def _shown(checklist: Checklist, key: CertifiedKey) -> bool:
-    return not is_confidential(key.root.tier) or all(map(checklist.is_ok, CHIP_CHECKS))
+    return all(map(checklist.is_ok, shown_by(key.root.tier)))
 
 
 def _trusts(
@@ -186,6 +188,8 @@ def _trusts(
         trusted = [f"root {root.name} and the cloud behind it, whose TPM says what booted"]
     if is_confidential(root.tier):
         trusted.append("the maker of the processor, and the paravisor that holds that TPM")
+    if has_gpus(root.tier):
+        trusted.append("the maker of the GPUs, and the image, which asked those of its machine")
     if image is not None:
         trusted.append(
             f"image {image.name}: that its lock leads to these PCR values (rebuild it to see)"

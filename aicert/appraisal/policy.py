@@ -117,12 +117,26 @@ class TimeAuthority:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuRoot:
+    """A maker's roots (DER) of GPUs and the switches between them, and of what it publishes of
+    them; and which versions of driver and VBIOS are accepted, empty for any that it published.
+    """
+
+    name: str
+    root: bytes
+    rim_root: bytes
+    drivers: frozenset[str] = frozenset()
+    vbios: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What is accepted. `accepted` and `revoked` are digests of image locks, `reasons` says why
     some are revoked; `images` are the locks that the verifier holds itself, by digest;
     `max_age_days` None sets no maximum; `allow` are words for code of inputs that may have run in
     the trainer (`lockfile.CODE_WORDS`). `chips` and `id_key_signers`, or for TDX `td_roots` and
-    `tds`, are asked for where a root's tier is `confidential`.
+    `tds`, are asked for where a root's tier is `confidential`, and `gpus` too where it is
+    `confidential-gpu`.
     """
 
     name: str
@@ -137,6 +151,7 @@ class Policy:
     id_key_signers: tuple[IdKeySigner, ...] = ()
     td_roots: tuple[TdRoot, ...] = ()
     tds: tuple[Td, ...] = ()
+    gpus: tuple[GpuRoot, ...] = ()
     claims: tuple[Claim, ...] = ()
     max_age_days: int | None = None
     allow: frozenset[str] = frozenset()
@@ -155,6 +170,7 @@ class Policy:
         # Of two minimums for one thing, the one that is looked at first would hold.
         _check_once(self.name, "[[chip]]", "issuer", [(one.issuer, one.name) for one in self.chips])
         _check_once(self.name, "[[tdx]]", "root", [(one.root, one.name) for one in self.td_roots])
+        _check_once(self.name, "[[gpu]]", "root", [(one.root, one.name) for one in self.gpus])
         keys = [(one.id_key + one.chip.encode(), one.name) for one in self.id_key_signers]
         everywhere = {one.id_key for one in self.id_key_signers if not one.chip}
         keys += [
@@ -174,10 +190,6 @@ def _check_once(policy: str, table: str, what: str, entries: list[tuple[bytes, s
 def _check_root(root: Root, policy: str) -> None:
     if root.tier not in TIERS:
         raise ConfigError(f"policy {policy}: root {root.name}: no tier is named {root.tier!r}")
-    if root.tier == TIERS[-1]:
-        raise ConfigError(
-            f"policy {policy}: root {root.name}: no evidence of tier {root.tier} can be judged yet"
-        )
     driver = simulated_driver(load(root.der, f"root {root.name}"))
     tier = root.tier if driver is None else SIMULATED_TIERS.get(driver)
     if driver != root.simulated or root.tier != tier:

@@ -19,6 +19,7 @@ CHECKS = (
     "platform.chip",
     "platform.guest",
     "platform.binding",
+    "platform.gpu",
     "platform.tier",
     "quote.signature",
     "quote.structure",
@@ -47,6 +48,7 @@ CHECKS = (
     "lineage.ancestors",
 )
 CHIP_CHECKS = ("platform.chip", "platform.guest", "platform.binding")
+GPU_CHECK = "platform.gpu"
 TIME_CHECKS = ("time.token", "time.not-before")
 BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
 
@@ -181,6 +183,7 @@ VERSION_2_CHECKS = ("runkey.time", "inputs.records")
 _MAY_NOT_APPLY = frozenset(
     (
         *CHIP_CHECKS,
+        GPU_CHECK,
         *BOOT_CHECKS,
         *VERSION_2_CHECKS,
         *TIME_CHECKS,
@@ -199,6 +202,18 @@ def below_vtpm(tier: str) -> bool:
 def is_confidential(tier: str) -> bool:
     """Whether machines of that tier are protected by their processor, which must then say so."""
     return tier_rank(tier) >= TIERS.index("confidential")
+
+
+def has_gpus(tier: str) -> bool:
+    """Whether machines of that tier have GPUs that are protected too, which must then say so."""
+    return tier == TIERS[-1]
+
+
+def shown_by(tier: str) -> tuple[str, ...]:
+    """The checks that, beside the chain, show that a machine is of that tier."""
+    if not is_confidential(tier):
+        return ()
+    return (*CHIP_CHECKS, GPU_CHECK) if has_gpus(tier) else CHIP_CHECKS
 
 
 def tier_rank(tier: str) -> int:

@@ -68,7 +68,7 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--policy",
         default="default",
-        help="default, confidential, google, local, qemu or a policy file",
+        help="default, confidential, confidential-gpu, google, local, qemu or a policy file",
     )
     add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
     add("--lockfile", metavar="L", help="the lockfile you expect: a path or sha256:HEX")
@@ -80,6 +80,7 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
         help="judge the validity of X.509 certificates at this time, not now",
     )
     add("--collateral", metavar="FILE", help="what Intel says of the processor of a TDX machine")
+    add("--gpu-collateral", metavar="FILE", help="what NVIDIA says of the machine's GPUs")
     add("--lineage", metavar="PATH", action="append", help="certificates of the runs it builds on")
 
 
@@ -117,6 +118,7 @@ def appraised(options: argparse.Namespace, certificate: "str | Certificate") -> 
             at=options.at,
             lineage=options.lineage,
             collateral=options.collateral,
+            gpu_collateral=options.gpu_collateral,
             on_bytes=progress.on_bytes,
         )
 

@@ -7,8 +7,9 @@ Reading it authenticates nothing. Everything in it is bounded here, before any s
 from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
+from aicert.formats import gpu
 from aicert.formats.digest import Digest, of_bytes
-from aicert.formats.dsse import Envelope, b64decode, b64encode
+from aicert.formats.dsse import Envelope, b64decode, b64decode_items, b64encode
 from aicert.formats.fields import shown
 from aicert.formats.measurement import QUOTED_PCRS
 from aicert.formats.strict_json import Fields, dumps, loads
@@ -26,7 +27,7 @@ MAX_TPM_BYTES = 4096
 # More than `ak_chain` judges, so that an over-long chain is its verdict. Padded to an NV index, an
 # AK certificate of Azure has 4096 bytes.
 MAX_CHAIN = 6
-MAX_CERT_BYTES = 8192
+MAX_CERT_BYTES = gpu.MAX_CERT_BYTES
 # An Azure confidential machine keeps its report in an NV index of 2600 bytes.
 # A TD quote has some 5000, in a buffer of 8000.
 MAX_REPORT = 8192
@@ -84,6 +85,7 @@ class Evidence:
     run_key_certify: Signed
     event_log: bytes | None = None
     platform: PlatformReport | None = None
+    gpus: gpu.Gpus | None = None
     timestamps: tuple[str, ...] = ()
 
 
@@ -122,7 +124,8 @@ def emit(certificate: Certificate) -> bytes:
             "timestamps": list(evidence.timestamps),
         }
         | ({} if evidence.event_log is None else {"eventLog": b64encode(evidence.event_log)})
-        | ({} if evidence.platform is None else {"platform": _platform_json(evidence.platform)}),
+        | ({} if evidence.platform is None else {"platform": _platform_json(evidence.platform)})
+        | ({} if evidence.gpus is None else {"gpus": gpu.to_json(evidence.gpus)}),
     }
     if certificate.image_lock is not None:
         document["imageLock"] = certificate.image_lock.decode("ascii")
@@ -221,6 +224,7 @@ def _read_evidence(fields: Fields) -> Evidence:
         run_key_certify=_read_signed(run_key.fields("certify")),
         event_log=event_log,
         platform=_read_platform(fields.fields("platform")) if fields.has("platform") else None,
+        gpus=gpu.read(fields.fields("gpus")) if fields.has("gpus") else None,
         timestamps=fields.items("timestamps", _timestamp, max_items=MAX_TIMESTAMPS),
     )
     run_key.done()
@@ -244,13 +248,10 @@ def _read_pcrs(fields: Fields) -> dict[int, bytes]:
 
 
 def _read_chain(fields: Fields) -> tuple[bytes, ...]:
-    chain = fields.items("akChain", lambda value, where: (value, where), max_items=MAX_CHAIN)
+    chain = b64decode_items(fields, "akChain", max_items=MAX_CHAIN, max_bytes=MAX_CERT_BYTES)
     if not chain:
         raise EvidenceError(f"{fields.where}.akChain is empty")
-    holder = Fields(
-        {str(i): value for i, (value, _) in enumerate(chain)}, f"{fields.where}.akChain"
-    )
-    return tuple(b64decode(holder, str(i), max_bytes=MAX_CERT_BYTES) for i in range(len(chain)))
+    return chain
 
 
 def _hex(text: str, where: str) -> bytes:

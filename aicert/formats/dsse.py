@@ -71,3 +71,12 @@ def b64decode(fields: Fields, key: str, *, max_bytes: int) -> bytes:
     if len(data) > max_bytes or b64encode(data) != text:
         raise EvidenceError(f"{fields.where}.{key} is too long or not canonical base64")
     return data
+
+
+def b64decode_items(
+    fields: Fields, key: str, *, max_items: int, max_bytes: int
+) -> tuple[bytes, ...]:
+    """A list of such strings."""
+    values = fields.items(key, lambda value, _: value, max_items=max_items)
+    items = Fields({str(i): value for i, value in enumerate(values)}, f"{fields.where}.{key}")
+    return tuple(b64decode(items, str(i), max_bytes=max_bytes) for i in range(len(values)))

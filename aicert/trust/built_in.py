@@ -1,9 +1,9 @@
 """The policies that come with the program, and what a caller adds to one (docs/spec/policy.md).
 
 `default` wants Azure's virtual TPM, `google` that of Google's cloud, `confidential` one in a
-machine that its processor protects; `local` and `qemu` are for simulated platforms, whose root the
-caller gives. Each loads its roots and reference values when it is asked for: an appraisal under one
-policy reads no other's.
+machine that its processor protects, `confidential-gpu` such a one with GPUs; `local` and `qemu` are
+for simulated platforms, whose root the caller gives. Each loads its roots and reference values when
+it is asked for: an appraisal under one policy reads no other's.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aicert.formats.image_lock import ImageLock
 
 
-BUILT_IN = ("default", "confidential", "google", "local", "qemu")
+BUILT_IN = ("default", "confidential", "confidential-gpu", "google", "local", "qemu")
 
 
 def built_in(name: str) -> Policy:
@@ -30,7 +30,7 @@ def built_in(name: str) -> Policy:
 
         roots = (azure_vtpm_2023(),)
         return Policy(name=name, tier="vtpm", roots=roots, images={}, firmware=TRUSTED_LAUNCH)
-    if name == "confidential":
+    if name in ("confidential", "confidential-gpu"):
         from aicert.trust.azure import (
             CHIPS,
             CONFIDENTIAL,
@@ -39,17 +39,18 @@ def built_in(name: str) -> Policy:
             TDX_EVALUATION,
             TDX_STATUSES,
         )
-        from aicert.trust.roots import azure_confidential_2023, chip_root, intel_tdx
+        from aicert.trust.roots import azure_confidential_2023, chip_root, intel_tdx, nvidia
 
         return Policy(
             name=name,
             tier=name,
-            roots=(azure_confidential_2023(),),
+            roots=(azure_confidential_2023(name),),
             images={},
             chips=tuple(chip_root(family, least) for family, least in CHIPS.items()),
             id_key_signers=ID_KEY_SIGNERS,
             td_roots=(intel_tdx(TDX_STATUSES, TDX_EVALUATION),),
             tds=TDS,
+            gpus=(nvidia(),) if name == "confidential-gpu" else (),
             firmware=CONFIDENTIAL,
         )
     if name == "google":

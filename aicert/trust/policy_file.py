@@ -18,6 +18,7 @@ from aicert.appraisal.policy import (
     ChipRoot,
     Claim,
     Firmware,
+    GpuRoot,
     IdKeySigner,
     Policy,
     Td,
@@ -37,8 +38,10 @@ from aicert.trust.roots import (
     CHIP_FAMILIES,
     INTEL_TDX,
     MAX_PEM,
+    NVIDIA,
     chip_root,
     intel_tdx,
+    nvidia,
     pem_to_der,
 )
 
@@ -90,6 +93,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     id_key_signers = tuple(_id_key_signer(item, path) for item in table.sections("launch"))
     td_roots = tuple(_td_root(item, path) for item in table.sections("tdx"))
     tds = tuple(_td(item, path) for item in table.sections("td"))
+    gpus = tuple(_gpu(item, path) for item in table.sections("gpu"))
     claims = tuple(_claim(item, path) for item in table.sections("claim"))
     authorities = tuple(_time_authority(item, path) for item in table.sections("time-authority"))
     require = _required(table, path, (*(base.time_authorities if base else ()), *authorities))
@@ -115,6 +119,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         id_key_signers=_instead_of_signers(base.id_key_signers if base else (), id_key_signers),
         td_roots=_instead_of_td_roots(base.td_roots if base else (), td_roots),
         tds=_instead_of_tds(base.tds if base else (), tds),
+        gpus=_instead_of_gpus(base.gpus if base else (), gpus),
         claims=(*(base.claims if base else ()), *claims),
         max_age_days=days if days is not None or base is None else base.max_age_days,
         allow=allow | (base.allow if base else frozenset()),
@@ -159,6 +164,14 @@ def _instead_of_tds(extended: tuple[Td, ...], own: tuple[Td, ...]) -> tuple[Td, 
     """Both; one of `own` takes the place of the one that is built alike."""
     built = {(one.mrtd, one.rtmrs) for one in own}
     return (*(one for one in extended if (one.mrtd, one.rtmrs) not in built), *own)
+
+
+def _instead_of_gpus(
+    extended: tuple[GpuRoot, ...], own: tuple[GpuRoot, ...]
+) -> tuple[GpuRoot, ...]:
+    """Both; one of `own` takes the place of the one with the same certificate."""
+    roots = {one.root for one in own}
+    return (*(one for one in extended if one.root not in roots), *own)
 
 
 def _parse(path: str) -> Mapping[str, object]:
@@ -412,6 +425,35 @@ def _td(item: object, path: str) -> Td:
     until = _until(table, f"{path}: td {name}")
     table.done()
     return Td(name=name, mrtd=registers[0], rtmrs=tuple(registers[1:]), until=until)
+
+
+def _gpu(item: object, path: str) -> GpuRoot:
+    """A maker's two roots that the file brings, or the pinned ones by their name."""
+    table = _Table(item, path, "gpu")
+    name = table.text("name")
+    drivers, vbios = frozenset(table.texts("drivers")), frozenset(table.texts("vbios"))
+    pems = [table.text(key, "") for key in ("root", "rim-root")]
+    prints = [table.text(f"{key}-sha256", "") for key in ("root", "rim-root")]
+    table.done()
+    if name == NVIDIA and not any(pems + prints):
+        return nvidia(drivers, vbios)
+    if not all(pems + prints):
+        raise ConfigError(
+            f"{path}: gpu {name}: expected root, root-sha256, rim-root and rim-root-sha256; "
+            f"without them only {NVIDIA} is known"
+        )
+    try:
+        root, rim_root = (
+            _certificate(path, f"gpu {name}", pem, fingerprint)
+            for pem, fingerprint in zip(pems, prints, strict=True)
+        )
+        load(root, f"gpu {name}")
+        load(rim_root, f"gpu {name}")
+    except ConfigError:
+        raise
+    except AicertError as error:
+        raise ConfigError(f"{path}: gpu {name}: {error.message}") from None
+    return GpuRoot(name=name, root=root, rim_root=rim_root, drivers=drivers, vbios=vbios)
 
 
 def _images(

@@ -1,9 +1,9 @@
 """The platform roots that this project pins, with their SHA-256 and where each certificate is from.
 
 An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft, AMD,
-Intel and Google publish. Every file is compared with the fingerprint below when it is read, so that
-a changed file in an installation is an error and not another root. Left out: roots that no policy
-uses.
+Intel, NVIDIA and Google publish. Every file is compared with the fingerprint below when it is read,
+so that a changed file in an installation is an error and not another root. Left out: roots that no
+policy uses.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.policy import ChipRoot, TdRoot
+from aicert.appraisal.policy import ChipRoot, GpuRoot, TdRoot
 from aicert.crypto.x509 import trim_padding
 from aicert.errors import ConfigError
 
@@ -45,6 +45,11 @@ FINGERPRINTS = {
     # Subject: Intel SGX Root CA, valid 2018-05-21 to 2049-12-31; it certifies the processors whose
     # quotes of SGX and TDX count (certificates.trustedservices.intel.com/IntelSGXRootCA.der).
     "intel-sgx-root.pem": "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3",
+    # Subject: NVIDIA Device Identity CA, valid 2021-11-05 to 9999-12-31; it certifies GPUs and
+    # switches. And NVIDIA CoRIM signing Root CA, valid 2023-03-16 to 2053-03-08; it certifies what
+    # signs their reference measurements. As NVIDIA/attestation-sdk @ 73c032ea publishes both.
+    "nvidia-device-root.pem": "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48",
+    "nvidia-rim-root.pem": "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1",
     # AMD's roots (ARK) and what they issued to certify chips (ASK), one pair for each family, of
     # https://kdsintf.amd.com/vcek/v1/{Milan,Genoa}/cert_chain, valid for 25 years. Turin's, of
     # the same place, is not here: nobody here has seen it, nor a report of such a processor.
@@ -55,6 +60,7 @@ FINGERPRINTS = {
 }
 CHIP_FAMILIES = ("amd-genoa", "amd-milan")
 INTEL_TDX = "intel-tdx"
+NVIDIA = "nvidia"
 # Published attacks that no firmware version ends; a verdict shows them (docs/spec/confidential.md).
 _KNOWN = {
     "amd-milan": "arXiv 2605.12990 extracts the secret behind this family's reports by software",
@@ -87,9 +93,11 @@ def azure_vtpm_2023() -> Root:
     return _azure_2023("azure-vtpm-2023", "vtpm", AZURE_SUBJECTS)
 
 
-def azure_confidential_2023() -> Root:
-    """The same root, for the virtual TPMs of confidential machines only."""
-    return _azure_2023("azure-confidential-2023", "confidential", AZURE_CONFIDENTIAL)
+def azure_confidential_2023(tier: str = "confidential") -> Root:
+    """The same root, for the virtual TPMs of confidential machines only: of all of them, or (tier
+    `confidential-gpu`) of those with GPUs, which must then say so.
+    """
+    return _azure_2023(f"azure-{tier}-2023", tier, AZURE_CONFIDENTIAL)
 
 
 def _azure_2023(name: str, tier: str, subjects: tuple[str, ...]) -> Root:
@@ -139,6 +147,17 @@ def intel_tdx(statuses: frozenset[str], minimum_evaluation: int) -> TdRoot:
         root=pinned("intel-sgx-root.pem"),
         statuses=statuses,
         minimum_evaluation=minimum_evaluation,
+    )
+
+
+def nvidia(drivers: frozenset[str] = frozenset(), vbios: frozenset[str] = frozenset()) -> GpuRoot:
+    """The pinned roots of NVIDIA's GPUs, with the versions that a policy accepts (empty: any)."""
+    return GpuRoot(
+        name=NVIDIA,
+        root=pinned("nvidia-device-root.pem"),
+        rim_root=pinned("nvidia-rim-root.pem"),
+        drivers=drivers,
+        vbios=vbios,
     )
 
 

@@ -14,6 +14,7 @@ from aicert.appraisal.result import AttestationResult
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.files.bounded import StrPath, read_bounded
 from aicert.formats import certificate as certificates
+from aicert.formats import gpu
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, Digest, FileFact, is_hex, of_bytes
 from aicert.formats.lockfile import MAX_BYTES as MAX_LOCKFILE
@@ -128,6 +129,16 @@ def with_collateral(certificate: Certificate, path: StrPath) -> Certificate:
     return replace(certificate, evidence=evidence)
 
 
+def with_gpu_collateral(certificate: Certificate, path: StrPath) -> Certificate:
+    """The same of its GPUs."""
+    data = read_bounded(path, gpu.MAX_COLLATERAL, "collateral")
+    gpus = certificate.evidence.gpus
+    if gpus is None:
+        raise ConfigError("--gpu-collateral: the certificate carries no reports of GPUs")
+    evidence = replace(certificate.evidence, gpus=replace(gpus, collateral=data))
+    return replace(certificate, evidence=evidence)
+
+
 def expected_lockfile(text: StrPath | Digest | None) -> Digest | None:
     """The digest of the lockfile that the caller expects: a path, or `sha256:HEX`."""
     if text is None or isinstance(text, Digest):
@@ -187,6 +198,7 @@ def check_files(
     at: datetime | str | None = None,
     lineage: Sequence[StrPath] | None = None,
     collateral: StrPath | None = None,
+    gpu_collateral: StrPath | None = None,
     on_bytes: OnBytes | None = None,
 ) -> AttestationResult:
     """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`.
@@ -203,6 +215,8 @@ def check_files(
     parsed = certificate if isinstance(certificate, Certificate) else read_certificate(certificate)
     if collateral is not None:
         parsed = with_collateral(parsed, collateral)
+    if gpu_collateral is not None:
+        parsed = with_gpu_collateral(parsed, gpu_collateral)
     ancestors = None if lineage is None else read_lineage(lineage)
     return appraise(
         parsed,

@@ -3,8 +3,8 @@
 One row per attack: its name, the kind of scene, the change, and the one check that must refuse it.
 `malformed` rows must not even parse (EvidenceError, exit 2). Rows on the platform's own chain are
 in `attacks_platform`, those on the processor's report in `attacks_chip` and `attacks_td`, those on
-what was trained in `attacks_run`, those on what version 2 adds in `attacks_version_2`,
-those on time stamps in `attacks_time`.
+GPUs in `attacks_gpu`, those on what was trained in `attacks_run`, those on what version 2 adds in
+`attacks_version_2`, those on time stamps in `attacks_time`.
 """
 
 from collections.abc import Callable
@@ -34,6 +34,7 @@ def table() -> tuple[Attack, ...]:
     from tests.adversarial import (
         attacks_chip,
         attacks_file,
+        attacks_gpu,
         attacks_machine,
         attacks_platform,
         attacks_run,
@@ -48,6 +49,7 @@ def table() -> tuple[Attack, ...]:
         *attacks_platform.ATTACKS,
         *attacks_chip.ATTACKS,
         *attacks_td.ATTACKS,
+        *attacks_gpu.ATTACKS,
         *attacks_tpm.ATTACKS,
         *attacks_machine.ATTACKS,
         *attacks_statement.ATTACKS,

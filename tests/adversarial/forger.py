@@ -29,13 +29,14 @@ from aicert.formats import image_lock, lockfile, run_report, statement
 from aicert.formats.certificate import Certificate, Evidence, PlatformReport, Signed
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.dsse import Envelope, pae
+from aicert.formats.gpu import DeviceReport, Gpus
 from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.measurement import ZERO, input_events, output_events, replay
 from aicert.formats.run_report import RunReport, Value
 from aicert.formats.run_report_facts import Loss, Records
 from aicert.formats.statement import Dependency, Output, Statement
-from tests.adversarial import ca_forge, chip_forge, td_forge, tpm_forge
+from tests.adversarial import ca_forge, chip_forge, nvidia_forge, td_forge, tpm_forge
 from tests.adversarial.ca_forge import AT, EKU_AK, ec_key, issue, root, rsa_key, usage
 
 NONCE = bytes(range(32))
@@ -52,7 +53,10 @@ TIERS = {
     # Trust domains of Intel's processors: below Azure's paravisor, and without one.
     "azure td": "confidential",
     "bare td": "confidential",
+    # As `confidential`, with GPUs.
+    "gpu": "confidential-gpu",
 }
+SNP = ("confidential", "gpu")
 TDS = ("azure td", "bare td")
 FIRMWARE = {index: hashlib.sha256(b"firmware %d" % index).digest() for index in (0, 1, 2, 3, 7)}
 BOOT = {4: b"\x44" * 32, 11: b"\x11" * 32, 12: ZERO, 13: ZERO}
@@ -202,13 +206,23 @@ class Scene:
             ),
             outputs=outputs,
             builder_id="urn:aicert:builder:test",
-            builder={"runner": Digest("sha256", "cd" * 32), **VERITY},
+            builder=self.get("builder"),
             nonce=self.get("nonce"),
             started="2026-10-31T10:00:00Z",
             finished="2026-10-31T10:05:00Z",
             report=self.get("report_bytes"),
             log=Digest("sha256", hex_of(b"log")),
         )
+
+    def make_builder(self) -> dict[str, Digest]:
+        """What the machine knows of itself: its devices' answers too, where it has any."""
+        known = {"runner": Digest("sha256", "cd" * 32), **VERITY}
+        if self.kind == "gpu":
+            devices: tuple[DeviceReport, ...] = self.get("device_reports")
+            data = (part for one in devices for part in (one.report, *one.chain))
+            parts = b"".join(hashlib.sha256(part).digest() for part in data)
+            known["gpus"] = Digest("sha256", hex_of(parts))
+        return known
 
     def make_nonce(self) -> bytes:
         return NONCE
@@ -380,9 +394,39 @@ class Scene:
                 quote=self.get("td_quote"),
                 collateral=self.get("collateral_file"),
             )
-        if self.kind != "confidential":
+        if self.kind not in SNP:
             return None
         return PlatformReport(report=self.get("hcl"), chip_certificate=self.get("vcek"))
+
+    # GPUs: what they are, what they answered, and what their maker says.
+
+    def make_devices(self) -> list[dict[str, Any]]:
+        return [nvidia_forge.device()]
+
+    def make_gpu_nonce(self) -> bytes:
+        name = tpm_forge.name_of(self.get("run_public"))
+        return hashlib.sha256(b"aicert gpu v1\0" + self.get("nonce") + name).digest()
+
+    def make_device_reports(self) -> tuple[DeviceReport, ...]:
+        answers = [
+            nvidia_forge.answer_of(one, self.get("gpu_nonce")) for one in self.get("devices")
+        ]
+        return tuple(DeviceReport(report=report, chain=chain) for report, chain in answers)
+
+    def make_rims(self) -> list[bytes]:
+        return nvidia_forge.rims()
+
+    def make_answers(self) -> dict[int, bytes]:
+        return nvidia_forge.answers()
+
+    def make_gpu_collateral(self) -> bytes | None:
+        return nvidia_forge.collateral(self.get("rims"), [*self.get("answers").values()])
+
+    def make_gpus(self) -> Gpus | None:
+        if self.kind != "gpu":
+            return None
+        collateral = self.get("gpu_collateral")
+        return Gpus(devices=self.get("device_reports"), collateral=collateral)
 
     # The certificate and what the verifier is given.
 
@@ -401,6 +445,7 @@ class Scene:
                     attest=self.get("certify_attest"), signature=self.get("certify_signature")
                 ),
                 platform=self.get("platform"),
+                gpus=self.get("gpus"),
             ),
             lockfile=self.get("lockfile_bytes"),
             image_lock=self.get("image_lock"),
@@ -428,10 +473,11 @@ class Scene:
             accepted=frozenset((lock.digest,)),
             images={},
             firmware=(Firmware(name="test firmware", pcrs=FIRMWARE),),
-            chips=chip_forge.makers() if self.kind == "confidential" else (),
-            id_key_signers=(chip_forge.PARAVISOR,) if self.kind == "confidential" else (),
+            chips=chip_forge.makers() if self.kind in SNP else (),
+            id_key_signers=(chip_forge.PARAVISOR,) if self.kind in SNP else (),
             td_roots=(td_forge.maker(),) if self.kind in TDS else (),
             tds=(td_forge.PARAVISOR, td_forge.BARE) if self.kind in TDS else (),
+            gpus=(nvidia_forge.maker(),) if self.kind == "gpu" else (),
         )
 
     def make_model(self) -> dict[str, FileFact]:

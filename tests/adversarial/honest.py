@@ -16,7 +16,7 @@ from aicert.appraisal.policy import Claim
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss, LossState
-from tests.adversarial import attacks_td, ca_forge, chip_forge, tpm_forge
+from tests.adversarial import attacks_gpu, attacks_td, ca_forge, chip_forge, tpm_forge
 from tests.adversarial.attacks_chip import (
     BINDING,
     CHIP,
@@ -365,6 +365,11 @@ HONEST = (
             ("hash", 2, 0x0012),
             ("hash", 2, 0x0027),
         )
+    ),
+    Honest("run with a GPU", unchanged, "gpu"),
+    *(
+        Honest(name, change, "gpu", "passed" if check is None else "none", check)
+        for name, check, change in attacks_gpu.UNDECIDED
     ),
     Honest("firmware mixed of two sets of a family", firmware_sets("cloud"), "cloud"),
     Honest("two intermediates pinned and not sent", two_pinned, "cloud"),

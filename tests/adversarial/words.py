@@ -25,6 +25,7 @@ SCENES = (
     ("confidential", 1),
     ("azure td", 1),
     ("bare td", 1),
+    ("gpu", 1),
     ("local", 2),
     ("cloud", 2),
 )

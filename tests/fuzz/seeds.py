@@ -20,7 +20,14 @@ from aicert.formats.run_report_facts import Loss, Records
 from aicert.lease import blob, enrolment, licence, orders, receipts, serving, terms
 from aicert.model_signature import writer
 from enclave_runner.inputs import model_json
-from tests.adversarial import chip_forge, enrolment_forge, serving_forge, td_forge, tpm_forge
+from tests.adversarial import (
+    chip_forge,
+    enrolment_forge,
+    nvidia_forge,
+    serving_forge,
+    td_forge,
+    tpm_forge,
+)
 from tests.adversarial.attacks_time import accuracy
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
@@ -63,12 +70,16 @@ minimum-svn = 1
 """ % (b"ab" * 48)
 
 
+# A GPU that sends through switches, by both fields that say so.
+SWITCHED = dict(nvidia_forge.FIELDS) | {21: b"\xaa", 22: nvidia_forge.LINKS, 36: b"\2\0"}
+
+
 @cache
 def seeds() -> dict[str, tuple[bytes, ...]]:
     """`{target: inputs}`."""
     local, cloud, confidential = Scene("local"), Scene("cloud"), Scene("confidential")
     newer = Scene("local", 2)
-    td, bare = Scene("azure td"), Scene("bare td")
+    td, bare, gpu = Scene("azure td"), Scene("bare td"), Scene("gpu")
     longer = Scene("azure td").edit("td", lambda one: one | {"version": 5, "body_kind": 3})
     public = local.get("run_public")
     signed = writer.statement("model", {"a/b": _sha256("b"), "c": _sha256("c")}, (".git",))
@@ -82,6 +93,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
             newer.get("file"),
             td.get("file"),
             bare.get("file"),
+            gpu.get("file"),
         ),
         "bundle": (
             writer.bundle(signed, b"signature", {"publicKey": {"hint": _sha256("key")}}),
@@ -98,6 +110,16 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         ),
         "dsse": (strict_json.dumps(local.get("certificate").envelope.to_json()),),
         "event-log": (event_logs.machine(), event_logs.legacy(0, 8, bytes(20), b"version")),
+        "gpu-answer": (
+            *gpu.get("answers").values(),
+            nvidia_forge.answer(5, revoked=6),
+        ),
+        "gpu-collateral": (gpu.get("gpu_collateral"),),
+        "gpu-report": (
+            gpu.get("device_reports")[0].report,
+            nvidia_forge.report(fields=nvidia_forge.fields_of(SWITCHED)),
+        ),
+        "gpu-rim": tuple(gpu.get("rims")),
         "custody": (leases.custody_file(),),
         "enrolment": (enrolment.emit(enrolment_forge.Scene().signed()),),
         "header": (leases.bundle_header(),),

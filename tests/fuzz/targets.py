@@ -12,7 +12,12 @@ from aicert.appraisal.evidence import (
     amd_vcek,
     azure_hcl,
     intel_collateral,
+    nvidia,
+    nvidia_device,
+    nvidia_ocsp,
+    nvidia_rim,
     sev_snp,
+    spdm_report,
     td_quote,
     trusted_time,
 )
@@ -45,7 +50,7 @@ from aicert.model_signature import reader
 from aicert.trust import policy_file
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs import model_json
-from tests.adversarial import td_forge
+from tests.adversarial import nvidia_forge, td_forge
 from tests.adversarial.ca_forge import AT
 from tests.adversarial.chip_forge import makers
 from tests.adversarial.time_forge import Token
@@ -268,6 +273,37 @@ def _sgx_extension(data: bytes) -> None:
     _same(len(processor.components), intel_collateral.COMPONENTS)
 
 
+def _gpu_report(data: bytes) -> None:
+    """What is signed stands in what was read; and a device that signed this."""
+    report = spdm_report.parse(data)
+    _same(data, report.signed + report.signature)
+    _same({len(one) for one in report.measurements}, {48})
+    signed = report.signed + nvidia_forge.signed(report.signed, nvidia_forge.DEVICE_KEY)
+    chain, root = nvidia_forge.chain(), nvidia_forge.ca_root()
+    device = nvidia_device.verify(signed, chain, root, report.nonce, AT)
+    _same(device.mode in (0, 1, 2), True)
+    if nvidia_device.IDENTITY in report.fields:
+        _same(device.switches == {one for one in device.switches if len(one) == 8}, True)
+
+
+def _gpu_rim(data: bytes) -> None:
+    """Whoever signed: the same bytes are read as the same, and canonical text is canonical."""
+    element = nvidia_rim.parse(data)
+    text = "".join(nvidia_rim.canonical(element, {})).encode()
+    _same("".join(nvidia_rim.canonical(nvidia_rim.parse(text), {})).encode(), text)
+    nvidia_rim.load(data, nvidia_forge.ca_root(), AT)
+
+
+def _gpu_answer(data: bytes) -> None:
+    answer = nvidia_ocsp.read(data)
+    _same(answer.signed in data and answer.signature in data, True)
+    _same(answer.status in (nvidia_ocsp.GOOD, nvidia_ocsp.REVOKED, nvidia_ocsp.UNKNOWN), True)
+
+
+def _gpu_collateral(data: bytes) -> None:
+    nvidia.read_collateral(data, nvidia_forge.maker(), AT)
+
+
 def _runtime(data: bytes) -> None:
     modulus, exponent = azure_hcl.attestation_key(data)
     _same(min(modulus, exponent) >= 0, True)
@@ -295,6 +331,10 @@ TARGETS: dict[str, Target] = {
     "custody": _custody,
     "enrolment": _enrolment,
     "header": _header,
+    "gpu-answer": _gpu_answer,
+    "gpu-collateral": _gpu_collateral,
+    "gpu-report": _gpu_report,
+    "gpu-rim": _gpu_rim,
     "heartbeat": _heartbeat,
     "image-lock": _image_lock,
     "json": _json,

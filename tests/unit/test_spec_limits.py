@@ -131,6 +131,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "certificates of `akChain`": ("aicert.formats.certificate.MAX_CHAIN",),
         "X.509 certificate": (
             "aicert.formats.certificate.MAX_CERT_BYTES",
+            "aicert.formats.gpu.MAX_CERT_BYTES",
             "aicert.crypto.x509.MAX_CERTIFICATE",
         ),
         "`report` and `quote` of `platform`": ("aicert.formats.certificate.MAX_REPORT",),
@@ -240,6 +241,24 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "splits of all inputs": ("aicert.audits.results.MAX_DATA",),
         "proof": ("aicert.audits.proofs.MAX_BYTES",),
         "fingerprints of a text": ("aicert.audits.proofs.MAX_FINGERPRINTS",),
+    },
+    "gpu.md": {
+        "`devices`": ("aicert.formats.gpu.MAX_DEVICES",),
+        "`report` of a device": (
+            "aicert.formats.gpu.MAX_REPORT",
+            "aicert.appraisal.evidence.spdm_report.MAX_REPORT",
+        ),
+        "certificates of a device": ("aicert.formats.gpu.MAX_CHAIN",),
+        "`collateral` of `gpus`": ("aicert.formats.gpu.MAX_COLLATERAL",),
+        "fields of a report": ("aicert.appraisal.evidence.spdm_report.MAX_FIELDS",),
+        "`rims`": ("aicert.appraisal.evidence.nvidia.MAX_RIMS",),
+        "one of `rims`": ("aicert.appraisal.evidence.nvidia_rim.MAX_RIM",),
+        "elements of it": ("aicert.appraisal.evidence.nvidia_rim.MAX_ELEMENTS",),
+        "elements in one another": ("aicert.appraisal.evidence.nvidia_rim.MAX_DEPTH",),
+        "`alternatives`": ("aicert.appraisal.evidence.nvidia_rim.MAX_ALTERNATIVES",),
+        "`ocsp`": ("aicert.appraisal.evidence.nvidia.MAX_ANSWERS",),
+        "one of `ocsp`": ("aicert.appraisal.evidence.nvidia_ocsp.MAX_ANSWER",),
+        "certificates of it": ("aicert.appraisal.evidence.nvidia_ocsp.MAX_CERTIFICATES",),
     },
     "lease.md": {
         "terms": ("aicert.lease.terms.MAX_BYTES",),

@@ -122,6 +122,15 @@ def test_a_policy_that_names_a_time_authority_loads_its_reader(vector: str, tmp_
     assert kinds - {EVIDENCE} == {f"{EVIDENCE}.trusted_time"}
 
 
+def test_gpus_load_their_kind_of_evidence(tmp_path: Path) -> None:
+    kinds = {path.stem for path in KINDS if path.stem.startswith(("nvidia", "spdm"))}
+    assert {f"aicert.appraisal.evidence.{kind}" for kind in kinds} <= loaded(
+        "run-with-a-gpu", tmp_path
+    )
+    others = loaded("confidential-run", tmp_path)
+    assert not {f"aicert.appraisal.evidence.{kind}" for kind in kinds} & others
+
+
 def test_contributing_says_how_to_read_all_of_it() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     heading = "\n## Reading the trust core in an afternoon\n"

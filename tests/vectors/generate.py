@@ -38,10 +38,10 @@ def corpus() -> Iterator[tuple[str, bytes]]:
     rows: tuple[Attack | Honest, ...] = (*table(), *HONEST)
     seen = set()
     for row in rows:
-        # A trust domain carries what its processor's maker says, 30 kB: one vector for each kind
-        # and result. `test_differential_td` holds both verifiers to all rows.
+        # A trust domain and a GPU carry what their makers say, 30 kB: one vector for each kind and
+        # result. `test_differential_td` and `_gpu` hold both verifiers to all rows.
         result = row.kind, isinstance(row, Attack), row.check
-        if row.kind in TDS and result in seen:
+        if row.kind in (*TDS, "gpu") and result in seen:
             continue
         seen.add(result)
         folder = "forged" if isinstance(row, Attack) else "honest"
@@ -163,6 +163,14 @@ def policy_files(policy: Policy) -> dict[str, str]:
         lines += [f'root-sha256 = "{ca_forge.hash_of(maker.root)}"']
         lines += [f"statuses = {json.dumps(sorted(maker.statuses))}"]
         lines += [f"minimum-evaluation = {maker.minimum_evaluation}"]
+    for number, one in enumerate(policy.gpus):
+        lines += ["", "[[gpu]]", f'name = "{one.name}"']
+        for key, der in (("root", one.root), ("rim-root", one.rim_root)):
+            name = f"gpu-{number}-{key}.pem"
+            files[name] = ca_forge.pem(der).decode("ascii")
+            lines += [f'{key} = "{name}"', f'{key}-sha256 = "{ca_forge.hash_of(der)}"']
+        for key, versions in (("drivers", one.drivers), ("vbios", one.vbios)):
+            lines += [f"{key} = {json.dumps(sorted(versions))}"] if versions else []
     for td in policy.tds:
         lines += ["", "[[td]]", f'name = "{td.name}"', f'mrtd = "{td.mrtd.hex()}"']
         lines += [f'rtmr{i} = "{value.hex()}"' for i, value in enumerate(td.rtmrs) if any(value)]

@@ -1,15 +1,24 @@
 """Appraise the platform: whose attestation key it is, and how well that protects (platform.*).
 
 Which further checks apply follows from the policy's root that the key chained to: the evidence of a
-processor is asked for, and its reader imported, only where that root stands for such machines.
+processor, or of GPUs, is asked for, and its reader imported, only where that root stands for such
+machines. GPUs come last: which of them a machine asked, its verified statement says.
 """
 
 from datetime import datetime
 
 from aicert.appraisal.ak_chain import CertifiedKey, verify_chain
 from aicert.appraisal.checklist import Checklist, NotApplicableError
+from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.policy import Policy
-from aicert.appraisal.result import CHIP_CHECKS, below_vtpm, is_confidential, tier_rank
+from aicert.appraisal.result import (
+    CHIP_CHECKS,
+    GPU_CHECK,
+    below_vtpm,
+    has_gpus,
+    is_confidential,
+    tier_rank,
+)
 from aicert.crypto.x509 import stamp
 from aicert.errors import EvidenceError
 from aicert.formats.certificate import Certificate
@@ -18,7 +27,7 @@ from aicert.formats.certificate import Certificate
 def appraise_platform(
     checklist: Checklist, certificate: Certificate, policy: Policy, at: datetime, then: datetime
 ) -> CertifiedKey | None:
-    """platform.*; the key that the policy's root vouches for.
+    """platform.chain and what the processor says; the key that the policy's root vouches for.
 
     `then`: when the certificate is known to have existed, else `at`. What was signed while the AK's
     chain was valid stays good.
@@ -35,6 +44,32 @@ def appraise_platform(
             detail += f", {instance_text(key.certificate)}"
         return detail, key
 
+    key = checklist.step("platform.chain", chain, certificate)
+    if key is not None and is_confidential(key.root.tier):
+        from aicert.appraisal.checks.confidential import appraise_chip
+
+        appraise_chip(checklist, certificate, policy, key, at)
+    else:
+        for check in CHIP_CHECKS:
+            checklist.step(check, _not_asked, key, "platform.chain")
+    return key
+
+
+def appraise_tier(
+    checklist: Checklist,
+    certificate: Certificate,
+    policy: Policy,
+    key: CertifiedKey | None,
+    run: VerifiedRun | None,
+    at: datetime,
+) -> None:
+    """platform.gpu and platform.tier."""
+
+    def gpus(given: VerifiedRun) -> tuple[str, None]:
+        from aicert.appraisal.evidence import nvidia
+
+        return nvidia.judge(certificate.evidence, policy, given.statement.builder, at), None
+
     def tier(key: CertifiedKey) -> tuple[str, None]:
         tier = key.root.tier
         if tier_rank(tier) < tier_rank(policy.tier):
@@ -44,17 +79,12 @@ def appraise_platform(
             )
         return f"{tier}, and policy {policy.name} requires {policy.tier}", None
 
-    key = checklist.step("platform.chain", chain, certificate)
-    if key is not None and is_confidential(key.root.tier):
-        from aicert.appraisal.checks.confidential import appraise_chip
-
-        appraise_chip(checklist, certificate, policy, key, at)
+    if key is not None and has_gpus(key.root.tier):
+        checklist.step(GPU_CHECK, gpus, run, *CHIP_CHECKS, "statement.form")
     else:
-        for check in CHIP_CHECKS:
-            checklist.step(check, _no_processor_asked, key, "platform.chain")
-    checklist.step("platform.tier", tier, key, *CHIP_CHECKS)
-    return key
+        checklist.step(GPU_CHECK, _not_asked, key, "platform.chain")
+    checklist.step("platform.tier", tier, key, *CHIP_CHECKS, GPU_CHECK)
 
 
-def _no_processor_asked(key: CertifiedKey) -> tuple[str, None]:
+def _not_asked(key: CertifiedKey) -> tuple[str, None]:
     raise NotApplicableError(f"root {key.root.name} (tier {key.root.tier}) does not require it")

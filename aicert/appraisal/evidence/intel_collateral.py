@@ -14,17 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from aicert.appraisal.evidence.maker_path import certified_path
 from aicert.appraisal.evidence.td_quote import pem_chain, verify_raw
 from aicert.appraisal.policy import TdRoot
 from aicert.crypto.revocation import check_not_revoked, load_list
 from aicert.crypto.x509 import (
     basic_constraints,
-    check_key_identifier,
-    check_signature,
-    check_valid_at,
     common_name,
     key_on,
-    key_usage,
     load,
     private_extensions,
     stamp,
@@ -121,7 +118,7 @@ def certify(chain: Sequence[bytes], roots: Sequence[TdRoot], at: datetime) -> Pl
         raise EvidenceError(
             f"the processor's certificate chains to no root of this policy: {names}"
         )
-    path = _path(chain, "the processor's certificate", at)
+    path = certified_path(chain, "the processor's certificate", at)
     if basic_constraints(path[0]) is not None:
         raise EvidenceError("the processor's certificate is a CA's")
     tcb, values = _extension(path[0])
@@ -158,7 +155,7 @@ def verify(data: bytes, platform: Platform, at: datetime) -> Collateral:
         chain = _chain(texts, f"{name}_issuer_chain")
         if len(chain) != 2 or chain[1] != platform.root.root:
             raise EvidenceError(f"collateral: {name} chains to another root than the processor's")
-        signer, _ = path = _path(chain, f"collateral: {name}", at)
+        signer, _ = path = certified_path(chain, f"collateral: {name}", at)
         if basic_constraints(signer) is not None or common_name(signer) != TCB_SIGNER:
             raise EvidenceError(f"collateral: {name} is signed by {common_name(signer)[:80]!a}")
         check_not_revoked(signer, path[1], revoked["root_ca_crl"])
@@ -194,23 +191,6 @@ _NAMES = (
 
 def _chain(texts: dict[str, str], name: str) -> tuple[bytes, ...]:
     return pem_chain(texts[name].encode(), f"collateral.{name}")
-
-
-def _path(chain: Sequence[bytes], what: str, at: datetime) -> "tuple[Certificate, ...]":
-    """The certificates of a chain to a pinned root: each issued by the next one, and valid."""
-    path = tuple(load(der, what) for der in chain)
-    for place, child in enumerate(path[:-1]):
-        issuer = path[place + 1]
-        constraints, usage = basic_constraints(issuer), key_usage(issuer)
-        if constraints is None or (usage is not None and not usage.key_cert_sign):
-            raise EvidenceError(f"{common_name(issuer)[:80]!a} may not sign certificates")
-        if constraints.path_length is not None and place > constraints.path_length:
-            raise EvidenceError(f"{common_name(issuer)[:80]!a} may not have {place} CAs below it")
-        check_key_identifier(child, issuer)
-        check_signature(child, issuer)
-    for certificate in path:
-        check_valid_at(certificate, at)
-    return path
 
 
 def _revocations(text: str, what: str, at: datetime) -> "CertificateRevocationList":

@@ -136,11 +136,11 @@ def verify_raw(key: "EllipticCurvePublicKey", signature: bytes, data: bytes, ref
     verify_ecdsa(key, der, data, "sha256", refusal)
 
 
-def pem_chain(data: bytes, what: str) -> tuple[bytes, ...]:
-    """The DER of one to three PEM certificates, and nothing between them but line ends."""
+def pem_chain(data: bytes, what: str, most: int = _MAX_CERTIFICATES) -> tuple[bytes, ...]:
+    """The DER of one to `most` PEM certificates, and nothing between them but line ends."""
     bodies = _PEM.findall(data)
-    if not 1 <= len(bodies) <= _MAX_CERTIFICATES or _PEM.sub(b"", data):
-        raise EvidenceError(f"{what}: expected one to {_MAX_CERTIFICATES} PEM certificates")
+    if not 1 <= len(bodies) <= most or _PEM.sub(b"", data):
+        raise EvidenceError(f"{what}: expected one to {most} PEM certificates")
     try:
         return tuple(b64decode(b"".join(body.split()), validate=True) for body in bodies)
     except binascii.Error:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.policy import Firmware, Policy
+from aicert.appraisal.policy import Firmware, GpuRoot, Policy
 from aicert.errors import ConfigError, EvidenceError
 from aicert.trust.built_in import (
     with_image,
@@ -42,10 +42,8 @@ def test_policies_are_sound() -> None:
     assert refused(tier="best") == "policy p: no tier is named 'best'"
     other = Root(name="r", der=REAL, tier="x")
     assert refused(roots=(other,)) == "policy p: root r: no tier is named 'x'"
-    future = Root(name="r", der=REAL, tier="confidential-gpu")
-    assert refused(roots=(future,)) == (
-        "policy p: root r: no evidence of tier confidential-gpu can be judged yet"
-    )
+    maker = GpuRoot(name="g", root=REAL, rim_root=REAL)
+    assert refused(gpus=(maker, maker)) == "policy p: two [[gpu]] have the same root: g"
     weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
     with pytest.raises(EvidenceError, match=r"^root r: an RSA key of 1024 bits$"):
         refused(roots=(Root(name="r", der=weak, tier="vtpm"),))

@@ -6,6 +6,7 @@ import pytest
 from aicert.appraisal.result import (
     CHECKS,
     CHIP_CHECKS,
+    GPU_CHECK,
     OPTIONAL,
     TIERS,
     VERSION_2_CHECKS,
@@ -13,7 +14,9 @@ from aicert.appraisal.result import (
     CheckResult,
     CheckVerdict,
     below_vtpm,
+    has_gpus,
     is_confidential,
+    shown_by,
 )
 
 
@@ -52,7 +55,7 @@ def test_what_was_not_checked_prevents_a_pass(check: str) -> None:
 @pytest.mark.parametrize("check", CHECKS)
 def test_only_some_checks_may_not_apply(check: str) -> None:
     may = check.startswith(("boot.", "policy.", "lineage.", "time."))
-    may = may or check in (*CHIP_CHECKS, *VERSION_2_CHECKS)
+    may = may or check in (*CHIP_CHECKS, GPU_CHECK, *VERSION_2_CHECKS)
     assert result({check: "not-applicable"}).exit_code == (0 if may else 2)
 
 
@@ -82,6 +85,11 @@ def test_failed_undecided_and_by_id() -> None:
 
 def test_tiers_above_a_cloud() -> None:
     assert [tier for tier in TIERS if is_confidential(tier)] == ["confidential", "confidential-gpu"]
+
+
+def test_what_shows_a_tier() -> None:
+    assert [tier for tier in TIERS if has_gpus(tier)] == ["confidential-gpu"]
+    assert [len(shown_by(tier)) for tier in TIERS] == [0, 0, 0, 3, 4]
 
 
 def test_tiers_below_a_cloud() -> None:

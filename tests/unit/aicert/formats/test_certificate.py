@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicert.errors import EvidenceError
-from aicert.formats import certificate
+from aicert.formats import certificate, gpu
 from aicert.formats.certificate import (
     Certificate,
     Evidence,
@@ -42,6 +42,20 @@ CERTIFICATE = st.builds(
         event_log=st.none() | BYTES,
         platform=st.none()
         | st.builds(PlatformReport, report=BYTES, chip_certificate=st.none() | BYTES),
+        gpus=st.none()
+        | st.builds(
+            gpu.Gpus,
+            devices=st.lists(
+                st.builds(
+                    gpu.DeviceReport,
+                    report=BYTES,
+                    chain=st.lists(BYTES, min_size=1, max_size=6).map(tuple),
+                ),
+                min_size=1,
+                max_size=3,
+            ).map(tuple),
+            collateral=st.none() | BYTES,
+        ),
         timestamps=st.lists(ASCII.map(bytes.decode), max_size=3).map(tuple),
     ),
     lockfile=ASCII,

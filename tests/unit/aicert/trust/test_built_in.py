@@ -55,7 +55,9 @@ def test_built_in_policies_say_their_names() -> None:
 
 
 def test_no_other_policy_is_built_in() -> None:
-    with pytest.raises(ConfigError, match="default, confidential, google, local, qemu"):
+    with pytest.raises(
+        ConfigError, match="default, confidential, confidential-gpu, google, local, qemu"
+    ):
         built_in("azure")
 
 

@@ -80,6 +80,22 @@ def test_only_a_folder_in_the_certificates_place_is_taken_for_a_swap(folder: Pat
         assert unreadable.value.hint == hint
 
 
+def test_gpu_collateral_beside_the_certificate_takes_the_place_of_its_own(tmp_path: Path) -> None:
+    scene = Scene("gpu").edit("answers", lambda given: {})
+    (tmp_path / "c.json").write_bytes(scene.get("file"))
+    check = partial(
+        verify.check_files, tmp_path / "c.json", None, policy=scene.get("policy"), at=scene.at
+    )
+    gpus = check().check("platform.gpu")
+    assert (gpus.verdict, gpus.hint) == ("not-checked", "--gpu-collateral FILE")
+    (tmp_path / "collateral.json").write_bytes(Scene("gpu").get("gpu_collateral"))
+    newer = check(gpu_collateral=tmp_path / "collateral.json")
+    assert (newer.certificate_consistent, newer.tier) == ("yes", "confidential-gpu")
+    (tmp_path / "c.json").write_bytes(Scene("cloud").get("file"))
+    with pytest.raises(ConfigError, match="carries no reports of GPUs"):
+        check(gpu_collateral=tmp_path / "collateral.json")
+
+
 def test_collateral_beside_the_certificate_takes_the_place_of_its_own(tmp_path: Path) -> None:
     """A month later Intel's words in the certificate are expired, and newer ones answer."""
     scene = Scene("azure td").edit("tcb_info", lambda info: info | {"nextUpdate": LATE})

@@ -1,0 +1,195 @@
+"""Judge NVIDIA's GPUs and switches: for platform.gpu (docs/spec/gpu.md).
+
+The machine's statement names the answers of the devices that its runner asked, so that they are of
+this machine as far as its measured software is trusted. Each answers the run's nonce by a key that
+leads to the policy's root; what it measured is what NVIDIA published for its driver and VBIOS; none
+of the certificates was revoked. Where GPUs talk in the clear, the switches between them answered
+too. Reference measurements and answers about revocation are collateral: they prove themselves, and
+anybody may give them.
+
+What a report does not say is whether the tools of developers may look into the GPU: the runner asks
+the driver and makes no such statement (`enclave_runner`).
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from aicert.appraisal.evidence import nvidia_device, nvidia_ocsp, nvidia_rim
+from aicert.appraisal.evidence.nvidia_device import SWITCHED, Device
+from aicert.appraisal.policy import GpuRoot, Policy
+from aicert.errors import EvidenceError, UndecidedError
+from aicert.formats import gpu, tpm
+from aicert.formats.certificate import Evidence
+from aicert.formats.digest import Digest
+from aicert.formats.dsse import b64decode_items
+from aicert.formats.strict_json import Fields, loads
+from aicert.frozen import dataclass
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+# The driver's, and one for each VBIOS.
+MAX_RIMS = 8
+# One for each device, and those of the CAs above.
+MAX_ANSWERS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collateral:
+    """What NVIDIA says: reference measurements, verified, and answers about revocation."""
+
+    rims: tuple[nvidia_rim.Rim, ...]
+    answers: tuple[nvidia_ocsp.Answer, ...]
+
+
+def judge(evidence: Evidence, policy: Policy, builder: Mapping[str, Digest], at: datetime) -> str:
+    """One line for people. `builder`: what the machine knows of itself, by its verified statement,
+    and among it the name of its devices' answers.
+    """
+    given = evidence.gpus
+    if given is None:
+        raise UndecidedError("the certificate carries no reports of GPUs")
+    if not policy.gpus:
+        raise UndecidedError(f"policy {policy.name} names no maker of GPUs")
+    _check_named(given.devices, builder.get(gpu.BUILDER_FACT))
+    nonce = gpu.nonce(evidence.nonce, tpm.sha256_name(evidence.run_key))
+    root, devices = _verified(given.devices, policy, nonce, at)
+    collateral = read_collateral(given.collateral, root, at)
+    for path in dict.fromkeys(one.path[1:] for one in devices):
+        _check_revocation(path, collateral.answers, at)
+    for one in devices:
+        _check_version(one, root, policy)
+        _check_measured(one, collateral, at)
+    _check_links(devices)
+    return _described(devices)
+
+
+def _check_named(devices: Sequence[gpu.DeviceReport], named: Digest | None) -> None:
+    if named is None:
+        raise UndecidedError(
+            "the statement does not name the GPUs that its machine asked: they may be elsewhere"
+        )
+    actual = gpu.digest(devices)
+    if named != actual:
+        raise EvidenceError(
+            "the reports are not of the GPUs that this machine asked\n"
+            f"found     {actual}\nexpected  {named}"
+        )
+
+
+def _verified(
+    reports: Sequence[gpu.DeviceReport], policy: Policy, nonce: bytes, at: datetime
+) -> tuple[GpuRoot, list[Device]]:
+    """The devices, and the root of all of them."""
+    roots = {one.root: one for one in policy.gpus}
+    # Which of the policy's it is decides nothing but which error is shown.
+    root = roots.get(reports[0].chain[-1], policy.gpus[0])
+    devices = []
+    for number, one in enumerate(reports):
+        try:
+            devices.append(nvidia_device.verify(one.report, one.chain, root.root, nonce, at))
+        except EvidenceError as error:
+            raise type(error)(f"device {number}: {error.message}", hint=error.hint) from None
+    if len({one.path[0] for one in devices}) != len(devices):
+        raise EvidenceError("two reports are of one device")
+    if all(one.is_switch for one in devices):
+        raise EvidenceError("none of the devices is a GPU")
+    return root, devices
+
+
+def read_collateral(data: bytes | None, root: GpuRoot, at: datetime) -> Collateral:
+    """Its reference measurements are verified, its answers about revocation not yet."""
+    if data is None:
+        raise UndecidedError(
+            "the certificate lacks what NVIDIA says of these devices, which anybody can give "
+            "(docs/spec/gpu.md)",
+            hint=nvidia_ocsp.HINT,
+        )
+    document = loads(data, what="the GPUs' collateral", max_bytes=gpu.MAX_COLLATERAL)
+    fields = Fields(document, "the GPUs' collateral")
+    rims = b64decode_items(fields, "rims", max_items=MAX_RIMS, max_bytes=nvidia_rim.MAX_RIM)
+    answers = b64decode_items(
+        fields, "ocsp", max_items=MAX_ANSWERS, max_bytes=nvidia_ocsp.MAX_ANSWER
+    )
+    fields.done()
+    return Collateral(
+        rims=tuple(nvidia_rim.load(one, root.rim_root, at) for one in rims),
+        answers=tuple(map(nvidia_ocsp.read, answers)),
+    )
+
+
+def _check_revocation(
+    path: "Sequence[Certificate]", answers: Sequence[nvidia_ocsp.Answer], at: datetime
+) -> None:
+    """All but the root. (The first of a device is its own, which nobody could revoke.)"""
+    for certificate, issuer in pairwise(path):
+        nvidia_ocsp.check(certificate, issuer, answers, at)
+
+
+def _check_version(device: Device, root: GpuRoot, policy: Policy) -> None:
+    """It runs what the policy accepts, where that names any."""
+    for what, version, accepted in (
+        ("driver", device.driver, root.drivers),
+        ("VBIOS", device.vbios, root.vbios),
+    ):
+        if version and accepted and version not in accepted:
+            raise EvidenceError(
+                f"{device.model} runs {what} {version}, policy {policy.name} accepts "
+                f"{', '.join(sorted(accepted))}"
+            )
+
+
+def _check_measured(device: Device, collateral: Collateral, at: datetime) -> None:
+    """What it measured is what was published: for its driver, and for one board with its VBIOS."""
+    rims, mine = collateral.rims, (device.model, device.driver)
+    drivers = [one for one in rims if (one.product, one.version) == mine]
+    boards = [one for one in rims if one.version.upper() == device.vbios.upper()]
+    if not boards or not (drivers or device.is_switch):
+        raise UndecidedError(
+            f"the collateral lacks reference measurements of {device.model}, driver "
+            f"{device.driver or 'none'}, VBIOS {device.vbios} (docs/spec/gpu.md)",
+            hint=nvidia_ocsp.HINT,
+        )
+    driver = drivers[0] if drivers else None
+    for one in (*drivers[:1], *boards):
+        _check_revocation(one.path, collateral.answers, at)
+    for board in boards:
+        try:
+            nvidia_rim.compare(device, driver, board)
+        except EvidenceError as error:
+            refusal = error
+        else:
+            return
+    raise refusal
+
+
+def _check_links(devices: Sequence[Device]) -> None:
+    """What GPUs send each other is encrypted, or passes only switches that answered."""
+    modes = {one.mode for one in devices if not one.is_switch}
+    if len(modes) > 1:
+        raise EvidenceError("some of the GPUs protect what they send in another way than others")
+    if modes != {SWITCHED}:
+        return
+    known = {one for device in devices if device.is_switch for one in device.switches}
+    for device in devices:
+        missing = device.switches - known
+        if missing or not device.switches:
+            raise UndecidedError(
+                "a GPU sends in the clear through switches that gave no report: "
+                f"{', '.join(sorted(one.hex() for one in missing)) or 'it names none'}"
+            )
+
+
+def _described(devices: Sequence[Device]) -> str:
+    kinds: dict[str, int] = {}
+    for one in devices:
+        version = f"driver {one.driver}, VBIOS" if one.driver else "BIOS"
+        kind = f"{one.model} ({version} {one.vbios})"
+        kinds[kind] = kinds.get(kind, 0) + 1
+    which = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    return (
+        f"{which}, as NVIDIA published them; that they are in this machine is what its measured "
+        "software says"
+    )

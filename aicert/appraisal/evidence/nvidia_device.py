@@ -1,0 +1,159 @@
+"""Whose device signed a report, in which state it is, and on which nonce: NVIDIA's GPUs, switches.
+
+A device's key is made from its identity and the firmware that started (DICE), and is certified in
+five steps up to NVIDIA's root. The leaf names the model and, in DICE's extension
+(`2.23.133.5.4.1`), the firmware's digest (FWID), which newer reports repeat. The report says which
+driver and VBIOS run and how the device is protected; whether its measurements are those that NVIDIA
+published for them is `nvidia_rim`'s.
+
+What a report does not say: that the device sits in this machine. Only a machine's own evidence can
+bind it. Left out: revocation (`nvidia_ocsp`), devices of several tenants.
+"""
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from aicert.appraisal.evidence import spdm_report
+from aicert.appraisal.evidence.maker_path import certified_path
+from aicert.crypto.x509 import basic_constraints, key_on, private_extensions
+from aicert.errors import EvidenceError, UndecidedError
+from aicert.frozen import dataclass
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+WHAT = "the device's certificate"
+CHAIN = 5
+_DICE = "2.23.133.5.4.1"
+# The end of DiceTcbInfo as NVIDIA writes it: SEQUENCE of the algorithm (SHA-384) and the digest.
+_FWID = bytes.fromhex("303d06096086480165030402020430")
+_FWID_BYTES = 48
+_ALTERNATIVE_NAME = "2.5.29.17"
+_MODEL = re.compile(rb"\x0c.NVIDIA:([A-Z0-9_]{2,16}):[0-9A-F]{16}", re.DOTALL)
+# Hopper and its switch; and Blackwell, of which nobody here saw a report. Others are not known.
+GPUS, SWITCHES = ("GH100", "GB100"), ("LS_10",)
+# Numbers of fields; 22: of a GPU the identities of the switches that it is connected to, with their
+# octets in reverse, of a switch its own.
+DRIVER, VBIOS, NVDEC, FWID, PROTECTED_PCIE, IDENTITY, FEATURES = 3, 6, 11, 20, 21, 22, 36
+ENABLED, DISABLED = b"\xaa", b"\x55"
+_IDENTITY_BYTES = 8
+# How a GPU protects what it sends (field 36): alone, several by encrypted links, or several by
+# links in the clear through switches that are attested with them.
+ALONE, LINKED, SWITCHED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device whose report was verified. `driver` is empty for a switch; `path`: the certificates
+    of its key, the device's own first.
+    """
+
+    model: str
+    driver: str
+    vbios: str
+    report: spdm_report.Report
+    path: "tuple[Certificate, ...]"
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it connects GPUs and is none."""
+        return self.model in SWITCHES
+
+    @property
+    def mode(self) -> int:
+        """How a GPU protects what it sends. Reports before 2025 say only whether by switches."""
+        fields = self.report.fields
+        flag = fields.get(FEATURES)
+        if flag is None:
+            return SWITCHED if fields.get(PROTECTED_PCIE) == ENABLED else ALONE
+        mode = int.from_bytes(flag, "little")
+        if mode not in (ALONE, LINKED, SWITCHED):
+            raise UndecidedError(f"a GPU's way of protection {mode:#x} is not known")
+        return mode
+
+    @property
+    def switches(self) -> frozenset[bytes]:
+        """Of a GPU, the switches that it is connected to; of a switch, itself."""
+        value = self.report.fields.get(IDENTITY, b"")
+        if not value or len(value) % _IDENTITY_BYTES:
+            raise EvidenceError("the device's report does not say which switches it is of")
+        if self.is_switch:
+            return frozenset((value,))
+        parts = (value[i : i + _IDENTITY_BYTES] for i in range(0, len(value), _IDENTITY_BYTES))
+        # Zero: a link that is not used.
+        return frozenset(one[::-1] for one in parts if any(one))
+
+
+def verify(
+    data: bytes, chain: tuple[bytes, ...], root: bytes, nonce: bytes, at: datetime
+) -> Device:
+    """The device that answered `nonce`, if `root` certifies its key at time `at`."""
+    report = spdm_report.parse(data)
+    path = _certify(chain, root, at)
+    leaf = path[0]
+    key, model, fwid = key_on(leaf, "secp384r1", WHAT), _model(leaf), _firmware(leaf)
+    spdm_report.verify(report, key)
+    if report.nonce != nonce:
+        raise EvidenceError(
+            "the device's report answers another nonce\n"
+            f"found     {report.nonce.hex()}\nexpected  {nonce.hex()}"
+        )
+    if report.fields.get(FWID, fwid) != fwid:
+        raise EvidenceError("the device's report is of other firmware than its certificate")
+    is_switch = model in SWITCHES
+    return Device(
+        model=model,
+        driver="" if is_switch else _text(report, DRIVER),
+        vbios=_text(report, VBIOS) if is_switch else _vbios(report),
+        report=report,
+        path=path,
+    )
+
+
+def _certify(chain: tuple[bytes, ...], root: bytes, at: datetime) -> "tuple[Certificate, ...]":
+    if len(chain) != CHAIN or chain[-1] != root:
+        raise EvidenceError(f"{WHAT} does not chain to the accepted root in {CHAIN} steps")
+    path = certified_path(chain, WHAT, at)
+    if basic_constraints(path[0]) is not None:
+        raise EvidenceError(f"{WHAT} is a CA's")
+    return path
+
+
+def _model(leaf: "Certificate") -> str:
+    names = [
+        one.value.public_bytes()
+        for one in leaf.extensions
+        if one.oid.dotted_string == _ALTERNATIVE_NAME
+    ]
+    matches = _MODEL.findall(b"".join(names))
+    if len(matches) != 1:
+        raise EvidenceError(f"{WHAT} does not name one model")
+    model = matches[0].decode("ascii")
+    if model not in (*GPUS, *SWITCHES):
+        raise UndecidedError(f"a device of model {model} is not known")
+    return str(model)
+
+
+def _firmware(leaf: "Certificate") -> bytes:
+    value = private_extensions(leaf).get(_DICE, b"")
+    start = len(value) - _FWID_BYTES
+    if value[start - len(_FWID) : start] != _FWID:
+        raise EvidenceError(f"{WHAT} does not name the device's firmware")
+    return value[start:]
+
+
+def _text(report: spdm_report.Report, field: int) -> str:
+    """ASCII, with a zero octet at its end or none."""
+    value = report.fields.get(field, b"").removesuffix(b"\0")
+    if not re.fullmatch(rb"[A-Za-z0-9.]{1,32}", value):
+        raise EvidenceError(f"the device's report has no readable field {field}")
+    return value.decode("ascii")
+
+
+def _vbios(report: spdm_report.Report) -> str:
+    """`96.00.5E.00.01`: four octets from the last on, and the one after them."""
+    value = report.fields.get(VBIOS, b"")
+    if len(value) != 8 or any(value[5:]):
+        raise EvidenceError("the device's report does not name its VBIOS")
+    return ".".join(f"{octet:02X}" for octet in (*value[3::-1], value[4]))

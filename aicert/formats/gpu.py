@@ -1,0 +1,93 @@
+"""What GPUs and the switches between them say of themselves, as a certificate carries it.
+
+Reading authenticates nothing. A report does not say in which machine its device sits: the machine's
+runner asks its own devices, with a nonce that follows from the run, and its statement names
+what they answered by `digest` (docs/spec/gpu.md).
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from aicert.errors import EvidenceError
+from aicert.formats.digest import Digest
+from aicert.formats.dsse import b64decode, b64decode_items, b64encode
+from aicert.formats.strict_json import Fields
+from aicert.frozen import dataclass
+
+# The name of that digest among what the machine knows of itself (`Statement.builder`).
+BUILDER_FACT = "gpus"
+# Eight GPUs and four switches, and room.
+MAX_DEVICES = 16
+# Genuine reports have 2.2 and 4.3 kB.
+MAX_REPORT = 16384
+# More than are judged, so that an over-long chain is a verdict.
+MAX_CHAIN = 6
+MAX_CERT_BYTES = 8192
+# Reference measurements have some 20 kB, of drivers and of each VBIOS.
+MAX_COLLATERAL = 1 << 20
+_CONTEXT = b"aicert gpu v1\0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceReport:
+    """The answer of one device, and the certificates of its key (DER), the device's own first."""
+
+    report: bytes
+    chain: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpus:
+    """The answers of all GPUs and switches that the machine asked, in its order. The host adds
+    `collateral`: what their maker says of them (JSON).
+    """
+
+    devices: tuple[DeviceReport, ...]
+    collateral: bytes | None = None
+
+
+def nonce(run_nonce: bytes, run_key_name: bytes) -> bytes:
+    """What the devices are asked with: nobody knows it before the run key was made."""
+    return hashlib.sha256(_CONTEXT + run_nonce + run_key_name).digest()
+
+
+def digest(devices: Sequence[DeviceReport]) -> Digest:
+    """The name of all answers: SHA-256 of the digests of each report and its certificates."""
+    parts = [hashlib.sha256(data).digest() for one in devices for data in (one.report, *one.chain)]
+    return Digest("sha256", hashlib.sha256(b"".join(parts)).hexdigest())
+
+
+def to_json(gpus: Gpus) -> dict[str, object]:
+    """As a certificate has it."""
+    devices = [
+        {"report": b64encode(one.report), "chain": [b64encode(der) for der in one.chain]}
+        for one in gpus.devices
+    ]
+    document: dict[str, object] = {"devices": devices}
+    if gpus.collateral is not None:
+        document["collateral"] = b64encode(gpus.collateral)
+    return document
+
+
+def read(fields: Fields) -> Gpus:
+    """Read it; raises EvidenceError."""
+    devices = fields.items("devices", _device, max_items=MAX_DEVICES)
+    if not devices:
+        raise EvidenceError(f"{fields.where}.devices is empty")
+    collateral = None
+    if fields.has("collateral"):
+        collateral = b64decode(fields, "collateral", max_bytes=MAX_COLLATERAL)
+    fields.done()
+    return Gpus(devices=devices, collateral=collateral)
+
+
+def _device(value: object, where: str) -> DeviceReport:
+    fields = Fields(value, where)
+    device = DeviceReport(
+        report=b64decode(fields, "report", max_bytes=MAX_REPORT),
+        chain=b64decode_items(fields, "chain", max_items=MAX_CHAIN, max_bytes=MAX_CERT_BYTES),
+    )
+    fields.done()
+    if not device.chain:
+        raise EvidenceError(f"{where}.chain is empty")
+    return device
