@@ -75,18 +75,19 @@ def appraise(
             ancestors, lambda one, given: _appraise(one, None, policy, at, None, None, given)
         )
     result = _appraise(certificate, model, policy, at, wanted, nonce, lineage)
+    omits = list(result.omits)
     timestamps = unread(certificate, policy)
     if timestamps:
         # Whoever put them there, and whoever sees them, may believe that they prove a time.
-        omitted = f"evidence.timestamps ({timestamps}): no check under this policy reads them"
-        result = replace(result, omits=(*result.omits, omitted))
+        omits.append(f"evidence.timestamps ({timestamps}): no check under this policy reads them")
     unused = lineage.unused(certificate) if lineage is not None else []
-    if not unused:
-        return result
-    # Whoever gives a certificate may believe that a pass speaks for it.
-    runs = ", ".join(unused[:SHOWN]) + (", …" if len(unused) > SHOWN else "")
-    omitted = f"the lineage certificates that this run does not build on ({len(unused)}): {runs}"
-    return replace(result, omits=(*result.omits, omitted))
+    if unused:
+        # Whoever gives a certificate may believe that a pass speaks for it.
+        runs = ", ".join(unused[:SHOWN]) + (", …" if len(unused) > SHOWN else "")
+        omits.append(
+            f"the lineage certificates that this run does not build on ({len(unused)}): {runs}"
+        )
+    return replace(result, omits=tuple(omits))
 
 
 def _appraise(
@@ -114,15 +115,12 @@ def _appraise(
     appraise_outputs(checklist, run, quote)
     appraise_training(checklist, run)
     appraise_model(checklist, run, model)
-    fresh = "answers your own nonce" if nonce is not None else None
     ancestry = appraise_lineage(checklist, run, lineage)
     after = None if began is None else began[0]
-    appraise_policy(checklist, policy, run, at, fresh, after, input_code(run, ancestry))
+    appraise_policy(checklist, policy, run, at, nonce is not None, after, input_code(run, ancestry))
     result = _result(checklist, policy, key, quote, run, boot, at, ancestry)
-    authorities = sorted({time[1] for time in (existed, began) if time is not None})
-    trusted = [
-        f"time authority {name}: its clock, and its keys even expired" for name in authorities
-    ]
+    names = sorted({time[1] for time in (existed, began) if time is not None})
+    trusted = (f"time authority {name}: its clock, and its keys even expired" for name in names)
     return replace(result, trusts=(*result.trusts, *trusted))
 
 

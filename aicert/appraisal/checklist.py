@@ -53,10 +53,8 @@ class Checklist:
             self._put(check, "not-applicable", str(reason))
         except AicertError as error:
             self._causes[check] = check
-            verdict: CheckVerdict = "failed"
-            if isinstance(error, UndecidedError):
-                verdict = "not-checked"
-            self._put(check, verdict, error.message, error.hint)
+            open_ = isinstance(error, UndecidedError)
+            self._put(check, "not-checked" if open_ else "failed", error.message, error.hint)
         else:
             self._put(check, "ok", detail)
             return value

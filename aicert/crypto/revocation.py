@@ -5,10 +5,9 @@ extension, so that it is a whole one; `check_not_revoked` counts it only if the 
 signed it. Left out: delta lists, indirect ones, OCSP; and when a list is too old.
 """
 
-import warnings
 from typing import TYPE_CHECKING
 
-from aicert.crypto.x509 import common_name, stamp
+from aicert.crypto.x509 import common_name, quiet, stamp
 from aicert.errors import EvidenceError, UndecidedError
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ def load_list(der: bytes, what: str) -> "CertificateRevocationList":
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             revoked = x509.load_der_x509_crl(der)
             # They are parsed when they are first asked for: here.
             critical = any(extension.critical for extension in revoked.extensions)
@@ -48,9 +46,8 @@ def check_not_revoked(
     """EvidenceError where `issuer` did not sign the list, or the certificate is on it."""
     # Of sound certificates (`x509.load`) the key is of a kind that signs lists.
     key = issuer.public_key()
-    with warnings.catch_warnings():
-        # Of names, each time that they are asked for.
-        warnings.simplefilter("ignore")
+    # Of names it warns each time that they are asked for.
+    with quiet():
         same = revoked.issuer == issuer.subject
     if not same or not revoked.is_signature_valid(key):  # type: ignore[arg-type]
         raise EvidenceError(

@@ -18,16 +18,12 @@ DRIVERS: Final = ("local", "qemu")
 _UTF8_STRING: Final = 0x0C
 
 
-def _value(driver: str) -> bytes:
-    text = f"simulated:{driver}".encode("ascii")
-    return bytes((_UTF8_STRING, len(text))) + text
-
-
 def extension(driver: str) -> x509.UnrecognizedExtension:
     """The extension (to be added as critical) of a platform that `driver` simulates."""
     if driver not in DRIVERS:
         raise ValueError(f"no simulated platform is named {driver!r}")
-    return x509.UnrecognizedExtension(SIMULATED_OID, _value(driver))
+    text = f"simulated:{driver}".encode("ascii")
+    return x509.UnrecognizedExtension(SIMULATED_OID, bytes((_UTF8_STRING, len(text))) + text)
 
 
 def simulated_driver(certificate: x509.Certificate) -> str | None:

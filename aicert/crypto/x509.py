@@ -31,24 +31,19 @@ HASHES = ("sha256", "sha384", "sha512")
 WEAK_HASHES = ("md5", "sha1", "sha224")
 
 
-# RFC 5280, 4.2.1: what this module reads when it is critical, beside the simulated extension.
-_BASIC_CONSTRAINTS = "2.5.29.19"
-_KEY_USAGE = "2.5.29.15"
-_EXTENDED_KEY_USAGE = "2.5.29.37"
-# An empty subject makes the alternative name critical; no rule here rests on a subject's name
-# beyond the suffixes of the root, so it may be there unread.
-_SUBJECT_ALTERNATIVE_NAME = "2.5.29.17"
-_CERTIFICATE_POLICIES = "2.5.29.32"
 # What cryptography raises on DER that is none: also, for a name with an odd string type, TypeError,
 # and for a TLS feature that it has no name for, KeyError.
 _UNSOUND = (ValueError, TypeError, KeyError)
+# RFC 5280, 4.2.1: what this module reads when it is critical, beside the simulated extension.
 _UNDERSTOOD = frozenset(
     (
-        _BASIC_CONSTRAINTS,
-        _KEY_USAGE,
-        _EXTENDED_KEY_USAGE,
-        _SUBJECT_ALTERNATIVE_NAME,
-        _CERTIFICATE_POLICIES,
+        "2.5.29.19",  # basic constraints
+        "2.5.29.15",  # key usage
+        "2.5.29.37",  # extended key usage
+        # An empty subject makes the alternative name critical; no rule here rests on a subject's
+        # name beyond the suffixes of the root, so it may be there unread.
+        "2.5.29.17",
+        "2.5.29.32",  # certificate policies
     )
 )
 
@@ -89,15 +84,18 @@ def load(der: bytes, what: str) -> "Certificate":
     return certificate
 
 
+def quiet() -> "warnings.catch_warnings[None]":
+    """What cryptography warns of is refused or accepted here; nobody else has use for it."""
+    return warnings.catch_warnings(action="ignore")
+
+
 def read(der: bytes, what: str) -> "Certificate":
     """One certificate whose names, extensions, key and hash can all be read."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        # What cryptography warns of is refused or accepted here; nobody else has use for it.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             certificate = x509.load_der_x509_certificate(der)
             # They are parsed when they are first asked for: here.
             certificate.subject, certificate.issuer, certificate.extensions  # noqa: B018 - asked for

@@ -60,7 +60,8 @@ class PlatformReport:
     """What a confidential machine's processor says of it: of kind `azure-hcl`, as NV 0x01400001
     holds it, of kind `tdx`, a TD quote. The host adds what no machine can fetch: the X.509
     certificate of the processor's key (DER), or Intel's collateral (JSON). `quote`: the TD quote
-    of an Azure machine, whose report only its processor could check.
+    of an Azure machine, whose report only its processor could check. `given_collateral`: the
+    verifier's own, which counts instead and is no part of the certificate or of its digest.
     """
 
     report: bytes
@@ -68,6 +69,7 @@ class PlatformReport:
     kind: str = AZURE_HCL
     quote: bytes | None = None
     collateral: bytes | None = None
+    given_collateral: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

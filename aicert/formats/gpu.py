@@ -39,11 +39,13 @@ class DeviceReport:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
     """The answers of all GPUs and switches that the machine asked, in its order. The host adds
-    `collateral`: what their maker says of them (JSON).
+    `collateral`: what their maker says of them (JSON). `given_collateral`: the verifier's own,
+    which counts instead and is no part of the certificate or of its digest.
     """
 
     devices: tuple[DeviceReport, ...]
     collateral: bytes | None = None
+    given_collateral: bytes | None = None
 
 
 def nonce(run_nonce: bytes, run_key_name: bytes) -> bytes:

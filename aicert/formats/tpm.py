@@ -265,7 +265,7 @@ def parse_signature(data: bytes) -> Signature:
     if scheme not in SIGNATURE_SCHEMES:
         kind = EvidenceError if scheme == ALG_NULL else UndecidedError
         raise kind(f"{reader.what}: unknown scheme {scheme:#06x}")
-    hash_ = _known_hash(reader)
+    hash_ = _known_hash(reader, UndecidedError)
     if scheme == ALG_ECDSA:
         r, s = (int.from_bytes(reader.sized(MAX_ECDSA, part)) for part in ("r", "s"))
         reader.done()
@@ -275,10 +275,10 @@ def parse_signature(data: bytes) -> Signature:
     return Signature(scheme=scheme, hash=hash_, rsa=rsa)
 
 
-def _known_hash(reader: Reader) -> int:
+def _known_hash(reader: Reader, unknown: type[EvidenceError]) -> int:
     hash_ = reader.u16()
     if hash_ not in HASHES:
-        kind = EvidenceError if hash_ == ALG_SHA1 else UndecidedError
+        kind = EvidenceError if hash_ == ALG_SHA1 else unknown
         raise kind(f"{reader.what}: hash {hash_:#06x} is not SHA-256, SHA-384 or SHA-512")
     return hash_
 
@@ -289,7 +289,8 @@ def parse_public(data: bytes) -> Public:
     kind = reader.u16()
     if kind not in (ALG_RSA, ALG_ECC):
         raise EvidenceError(f"{reader.what}: object type {kind:#06x} is not a key's")
-    name_hash = _known_hash(reader)
+    # That of a run key is SHA-256: of any other the answer is a no.
+    name_hash = _known_hash(reader, EvidenceError)
     attributes = reader.u32()
     policy = reader.sized(MAX_DIGEST, "authPolicy")
     symmetric = reader.u16()

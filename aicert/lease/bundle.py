@@ -22,10 +22,10 @@ from aicert.formats import certificate as certificates
 from aicert.formats import statement as statements
 from aicert.formats import strict_json
 from aicert.formats.certificate import Certificate
-from aicert.formats.digest import Digest, FileFact, of_bytes
+from aicert.formats.digest import Digest, FileFact
 from aicert.formats.listing import dir_digest
 from aicert.formats.strict_json import Fields
-from aicert.frozen import dataclass, replace
+from aicert.frozen import dataclass
 from aicert.lease.blob import HALF_BYTES
 from aicert.lease.checks import RefusedError, checking
 from aicert.lease.receipts import hex_field
@@ -229,19 +229,11 @@ def check_terms(header: Header, terms: Terms) -> None:
         )
 
 
-def core_digest(certificate: Certificate) -> Digest:
-    """The digest by which terms name a certificate: of its bytes without timestamps, which may be
-    added later.
-    """
-    evidence = replace(certificate.evidence, timestamps=())
-    return of_bytes(certificates.emit(replace(certificate, evidence=evidence)))
-
-
 def check_certificate(header: Header, terms: Terms, certificate: Certificate) -> None:
     """RefusedError unless it is the certificate of the terms, and exactly these files are one of
     its outputs. Whether it passes is for whoever asks the machine, under his own policy.
     """
-    if core_digest(certificate) != terms.certificate:
+    if certificates.core_digest(certificate) != terms.certificate:
         raise RefusedError("bundle.files", "the certificate is not the one of the terms")
     held = {file.path: file.sha256 for file in header.files}
     outputs = statements.parse(certificate.envelope.payload).outputs.values()

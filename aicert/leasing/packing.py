@@ -101,7 +101,7 @@ def _terms(certificate: Certificate, output: Output, allowed: Allowed, kept: Sec
         digest=output.digest,  # of its own bytes, once they are written
         lease=kept.lease,
         model=output.digest,
-        certificate=bundle.core_digest(certificate),
+        certificate=certificates.core_digest(certificate),
         tick_tokens=allowed.tick_tokens,
         routes=allowed.routes,
         max_output_tokens=allowed.max_output_tokens,

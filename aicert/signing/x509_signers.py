@@ -9,7 +9,6 @@ Left out: revocation.
 import contextlib
 import os
 import shlex
-import warnings
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -19,7 +18,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from aicert.crypto.x509 import common_name, extended_key_usage, extension_of, key_usage, read, stamp
+from aicert.crypto.x509 import (
+    common_name,
+    extended_key_usage,
+    extension_of,
+    key_usage,
+    quiet,
+    read,
+    stamp,
+)
 from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import StrPath
 from aicert.frozen import replace
@@ -203,9 +210,7 @@ def _parse(der: bytes) -> x509.Certificate:
 def _load_certificates(path: StrPath) -> list[x509.Certificate]:
     try:
         data = read_pem(path, "certificates")
-        # What the library warns of is refused or accepted here; a caller has no use for it.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return x509.load_pem_x509_certificates(data)
     except (ValueError, x509.InvalidVersion):
         name = os.fspath(path)

@@ -120,12 +120,12 @@ def choose_policy(
 
 
 def with_collateral(certificate: Certificate, path: StrPath) -> Certificate:
-    """The certificate with the caller's collateral instead of its own."""
+    """The certificate with the caller's collateral beside its own, of which it takes the place."""
     data = read_bounded(path, certificates.MAX_COLLATERAL, "collateral")
     platform = certificate.evidence.platform
     if platform is None:
         raise ConfigError("--collateral: the certificate carries no report of a processor")
-    evidence = replace(certificate.evidence, platform=replace(platform, collateral=data))
+    evidence = replace(certificate.evidence, platform=replace(platform, given_collateral=data))
     return replace(certificate, evidence=evidence)
 
 
@@ -135,7 +135,7 @@ def with_gpu_collateral(certificate: Certificate, path: StrPath) -> Certificate:
     gpus = certificate.evidence.gpus
     if gpus is None:
         raise ConfigError("--gpu-collateral: the certificate carries no reports of GPUs")
-    evidence = replace(certificate.evidence, gpus=replace(gpus, collateral=data))
+    evidence = replace(certificate.evidence, gpus=replace(gpus, given_collateral=data))
     return replace(certificate, evidence=evidence)
 
 

@@ -350,7 +350,7 @@ HONEST = (
         Honest(name, change, "azure td", "passed" if check is None else "none", check)
         for name, check, change in attacks_td.UNDECIDED
     ),
-    # SM2, ECSCHNORR; SM3 and SHA3-256.
+    # SM2, and SM3.
     *(
         Honest(
             f"quote signed with {what} {number:#06x}",
@@ -361,9 +361,7 @@ HONEST = (
         )
         for what, at, number in (
             ("scheme", 0, 0x001B),
-            ("scheme", 0, 0x001C),
             ("hash", 2, 0x0012),
-            ("hash", 2, 0x0027),
         )
     ),
     Honest("run with a GPU", unchanged, "gpu"),

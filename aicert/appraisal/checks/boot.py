@@ -6,7 +6,7 @@ is read only where its digest is one that the policy accepts, and is then what t
 Left out: the boot event log, which explains PCR values and decides nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
@@ -23,7 +23,6 @@ from aicert.frozen import dataclass
 if TYPE_CHECKING:
     from aicert.formats.image_lock import ImageLock
 
-_NEEDS = ("platform.tier", "quote.pcrs")
 # Register(s) that an image's lock gives, by the check that compares them.
 IMAGE_PCRS = {"boot.pcr4": (4,), "boot.pcr11": (11,), "boot.pcr12-13": (12, 13)}
 
@@ -65,12 +64,18 @@ def appraise_boot(
         return f"policy {policy.name} accepts image {lock.name}\n{lock.digest}", lock
 
     accepted = checklist.step("boot.image", image, run, "platform.tier", "statement.form")
+
+    def firmware(given: VerifiedQuote) -> tuple[str, frozenset[int]]:
+        return check_firmware(policy, given.pcrs)
+
     given = both(accepted, quote)
     for check, pcrs in IMAGE_PCRS.items():
-        _compare(checklist, check, pcrs, given)
-    firmware = _firmware(checklist, policy, quote) or frozenset()
+        # An image is only accepted for a statement, and a statement only for a quote.
+        checklist.step(check, _matches(pcrs), given, "boot.image")
+    needs = ("platform.tier", "quote.pcrs")
+    compared = checklist.step("boot.firmware", firmware, quote, *needs) or frozenset()
     same = (pcrs for check, pcrs in IMAGE_PCRS.items() if checklist.is_ok(check))
-    return Boot(image=accepted, compared=firmware.union(*same))
+    return Boot(image=accepted, compared=compared.union(*same))
 
 
 def _roots(verity: Mapping[str, Digest]) -> str:
@@ -121,12 +126,11 @@ def _refuse_revoked(lock: "ImageLock") -> None:
         raise EvidenceError(f"image {lock.digest} is revoked: {reason}")
 
 
-def _compare(
-    checklist: Checklist,
-    check: str,
+def _matches(
     pcrs: tuple[int, ...],
-    given: "tuple[ImageLock, VerifiedQuote] | None",
-) -> None:
+) -> "Callable[[tuple[ImageLock, VerifiedQuote]], tuple[str, None]]":
+    """The check that these registers are those of an image."""
+
     def compare(pair: "tuple[ImageLock, VerifiedQuote]") -> tuple[str, None]:
         lock, quote = pair
         for index in pcrs:
@@ -134,8 +138,7 @@ def _compare(
             quote.check_register(index, lock.pcrs[index], refusal)
         return f"matches image {lock.name}", None
 
-    # An image is only accepted for a statement, and a statement only for a quote.
-    checklist.step(check, compare, given, "boot.image")
+    return compare
 
 
 def _matching(
@@ -165,12 +168,3 @@ def check_firmware(policy: Policy, quoted: Mapping[int, bytes]) -> tuple[str, fr
     names = ", ".join(accepted.name for accepted in policy.firmware)
     shown = "".join(f"\nquoted    PCR {i} sha256:{quoted[i].hex()}" for i in FIRMWARE_PCRS)
     raise EvidenceError(f"the firmware is not one of those accepted: {names}{shown}")
-
-
-def _firmware(
-    checklist: Checklist, policy: Policy, quote: VerifiedQuote | None
-) -> frozenset[int] | None:
-    def firmware(given: VerifiedQuote) -> tuple[str, frozenset[int]]:
-        return check_firmware(policy, given.pcrs)
-
-    return checklist.step("boot.firmware", firmware, quote, *_NEEDS)

@@ -71,4 +71,5 @@ def _verified(given: PlatformReport, policy: Policy, at: datetime) -> Verified:
         raise UndecidedError(
             "the certificate lacks the TD quote, and only its processor could check the report"
         )
-    return tdx.verify(quote, given.collateral, policy, at, None if hcl is None else hcl.runtime)
+    collateral = given.collateral if given.given_collateral is None else given.given_collateral
+    return tdx.verify(quote, collateral, policy, at, None if hcl is None else hcl.runtime)

@@ -43,13 +43,13 @@ def appraise_policy(
     policy: Policy,
     run: VerifiedRun | None,
     at: datetime,
-    fresh: str | None,
+    is_fresh: bool,
     began: datetime | None,
     code: Sequence[tuple[str, str]],
 ) -> None:
     """policy.claims and policy.age.
 
-    `fresh` says why the certificate is known to be recent, `code` whose code may have run in the
+    `is_fresh`: it answers the caller's own nonce. `code`: whose code may have run in the
     trainer (`input_code`). What it `began` after shows its age too; a token never does, which
     anybody can put on an old one today.
     """
@@ -71,17 +71,16 @@ def appraise_policy(
         if policy.max_age_days is None:
             raise NotApplicableError(f"policy {policy.name} sets no maximum age")
         _check_age(parse_time(given.statement.finished), at, policy.max_age_days)
+        if is_fresh:
+            return "answers your own nonce", None
         most = timedelta(days=min(policy.max_age_days, MAX_DAYS))
-        if fresh is None and began is not None and at - began <= most:
+        if began is not None and at - began <= most:
             return f"the machine answered after {stamp(began)}", None
-        if fresh is None:
-            raise UndecidedError(
-                "its age is unknown: only a trusted time or your own nonce can show it"
-            )
-        return fresh, None
+        raise UndecidedError(
+            "its age is unknown: only a trusted time or your own nonce can show it"
+        )
 
-    needs = ("statement.form", "outputs.pcr8")
-    checklist.step("policy.claims", claims, run, *needs)
+    checklist.step("policy.claims", claims, run, "statement.form", "outputs.pcr8")
     checklist.step("policy.age", age, run, "statement.form")
 
 
@@ -98,15 +97,12 @@ def _check_claim(claim: Claim, run: VerifiedRun) -> str:
     if origin not in claim.origins:
         wanted = " or ".join(sorted(claim.origins))
         raise EvidenceError(f"{claim.name} is {origin}, but the policy requires {wanted}")
+    stated = f"{claim.name} is {number}"
     if claim.at_least is not None and number < claim.at_least:
-        raise EvidenceError(
-            f"{claim.name} is {number}, but the policy requires at least {claim.at_least}"
-        )
+        raise EvidenceError(f"{stated}, but the policy requires at least {claim.at_least}")
     if claim.at_most is not None and number > claim.at_most:
-        raise EvidenceError(
-            f"{claim.name} is {number}, but the policy allows at most {claim.at_most}"
-        )
-    return f"{claim.name} is {number} ({origin})"
+        raise EvidenceError(f"{stated}, but the policy allows at most {claim.at_most}")
+    return f"{stated} ({origin})"
 
 
 def _template_share(run: VerifiedRun) -> float | None:
@@ -127,12 +123,9 @@ DERIVED: Mapping[str, Callable[[VerifiedRun], float | None]] = {
 
 def _check_age(finished: datetime, at: datetime, days: int) -> None:
     """The machine's clock is the builder's claim, believed where it speaks against him."""
+    ended = f"by its machine's clock the run ended at {stamp(finished)}"
     # Differences of times exist; a sum of the year 9999 and some days does not.
     if at - finished > timedelta(days=min(days, MAX_DAYS)):
-        raise EvidenceError(
-            f"by its machine's clock the run ended at {stamp(finished)}, more than {days} days ago"
-        )
+        raise EvidenceError(f"{ended}, more than {days} days ago")
     if finished - at > CLOCK_SKEW:
-        raise EvidenceError(
-            f"by its machine's clock the run ended at {stamp(finished)}, in the future"
-        )
+        raise EvidenceError(f"{ended}, in the future")

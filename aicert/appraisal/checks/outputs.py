@@ -23,17 +23,13 @@ def appraise_outputs(
             raise EvidenceError(f"training failed: it ended with {given.report.exit_code}")
         return "training ended with exit code 0", None
 
-    def pcr8(given: tuple[VerifiedRun, VerifiedQuote]) -> tuple[str, None]:
-        verified, quoted = given
-        _check_pcr8(verified, quoted)
-        return "the machine measured these outputs, exit code and report", None
-
     checklist.step("outputs.exit", ended, run, "statement.form")
-    checklist.step("outputs.pcr8", pcr8, both(run, quote), "statement.form", "quote.pcrs")
+    checklist.step("outputs.pcr8", _pcr8, both(run, quote), "statement.form", "quote.pcrs")
     checklist.step("outputs.nonempty", _nonempty, run, "statement.form")
 
 
-def _check_pcr8(run: VerifiedRun, quote: VerifiedQuote) -> None:
+def _pcr8(given: tuple[VerifiedRun, VerifiedQuote]) -> tuple[str, None]:
+    run, quote = given
     digests = {}
     for name, output in run.statement.outputs.items():
         # From the files that the statement lists, so that no digest stands for other files.
@@ -47,6 +43,7 @@ def _check_pcr8(run: VerifiedRun, quote: VerifiedQuote) -> None:
     expected = replay(output_events(run.report.exit_code, digests, report))
     refusal = "the machine measured different outputs, a different exit code or a different report"
     quote.check_register(OUTPUT_PCR, expected, refusal)
+    return "the machine measured these outputs, exit code and report", None
 
 
 def _nonempty(run: VerifiedRun) -> tuple[str, None]:

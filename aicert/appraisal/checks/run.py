@@ -49,8 +49,9 @@ def appraise_statement(
     """
 
     def signature(given: VerifiedRunKey) -> tuple[str, bytes]:
-        _verify_dsse(given, certificate)
-        return "signed by that run key", certificate.envelope.payload
+        envelope, refusal = certificate.envelope, "the statement is not signed by the run key"
+        verify_ecdsa(given.key, envelope.signature, pae(envelope.payload), "sha256", refusal)
+        return "signed by that run key", envelope.payload
 
     def form(given: tuple[bytes, Lockfile]) -> tuple[str, VerifiedRun]:
         payload, locked = given
@@ -66,12 +67,6 @@ def appraise_statement(
     payload = checklist.step("statement.signature", signature, run_key, "runkey.certified")
     needs = ("statement.signature", *lockfile_needs(lockfile))
     return checklist.step("statement.form", form, both(payload, lockfile), *needs)
-
-
-def _verify_dsse(run_key: VerifiedRunKey, certificate: Certificate) -> None:
-    envelope = certificate.envelope
-    refusal = "the statement is not signed by the run key"
-    verify_ecdsa(run_key.key, envelope.signature, pae(envelope.payload), "sha256", refusal)
 
 
 def _check_repeated(

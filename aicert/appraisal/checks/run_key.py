@@ -80,9 +80,8 @@ def appraise_run_time(
                 f"run key   clock {start} ms\nquote     clock {end} ms"
             )
         took = (end - start) / 1000
-        return (
-            f"{took:.3f} s by the TPM's clock, from the run key's certification to the quote"
-        ), took
+        detail = f"{took:.3f} s by the TPM's clock, from the run key's certification to the quote"
+        return detail, took
 
     needs = ("runkey.certified", "quote.pcrs")
     return checklist.step("runkey.time", seconds, both(run_key, quote), *needs)

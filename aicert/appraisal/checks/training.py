@@ -64,10 +64,8 @@ def _records(run: VerifiedRun) -> tuple[str, None]:
         for item in report.records
     ]
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    first_line = (
-        f"{counted(total, 'row')} read, all from inputs in the lockfile (counted in the machine)"
-    )
-    return "\n".join([first_line, *lines[:SHOWN], *more]), None
+    read = f"{counted(total, 'row')} read, all from inputs in the lockfile (counted in the machine)"
+    return "\n".join([read, *lines[:SHOWN], *more]), None
 
 
 def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:

@@ -56,7 +56,8 @@ def judge(evidence: Evidence, policy: Policy, builder: Mapping[str, Digest], at:
     _check_named(given.devices, builder.get(gpu.BUILDER_FACT))
     nonce = gpu.nonce(evidence.nonce, tpm.sha256_name(evidence.run_key))
     root, devices = _verified(given.devices, policy, nonce, at)
-    collateral = read_collateral(given.collateral, root, at)
+    data = given.collateral if given.given_collateral is None else given.given_collateral
+    collateral = read_collateral(data, root, at)
     for path in dict.fromkeys(one.path[1:] for one in devices):
         _check_revocation(path, collateral.answers, at)
     for one in devices:

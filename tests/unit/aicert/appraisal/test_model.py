@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aicert.appraisal.appraise import appraise
-from aicert.appraisal.checks.demands import CLOCK_SKEW, _check_age
+from aicert.appraisal.checks.demands import _check_age
 from aicert.appraisal.checks.model import Model
-from aicert.appraisal.policy import Claim
+from aicert.appraisal.policy import CLOCK_SKEW, Claim
 from aicert.errors import EvidenceError
 from aicert.formats import certificate as certificates
 from aicert.formats.digest import Defect, FileFact

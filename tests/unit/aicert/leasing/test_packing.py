@@ -66,7 +66,7 @@ def test_what_is_packed_is_unpacked(tmp_path: Path) -> None:
     assert {file.path for file in packed.header.files} == set(outputs)
     assert any(file.chunks > 1 for file in packed.header.files)
     copy = certificates.parse((tmp_path / "bot/certificate.json").read_bytes())
-    assert packed.terms.certificate == bundle.core_digest(copy)
+    assert packed.terms.certificate == certificates.core_digest(copy)
     custodian = keys.load_public((tmp_path / "bot/custodian.der").read_bytes())
     assert packed.terms.custodian == keys.spki_digest(custodian)
 
@@ -112,7 +112,7 @@ def test_an_offline_lease_says_so(tmp_path: Path) -> None:
 def test_a_timestamp_does_not_change_a_certificates_digest() -> None:
     certificate = certificates.parse(Scene().get("file"))
     stamped = replace(certificate, evidence=replace(certificate.evidence, timestamps=("later",)))
-    assert bundle.core_digest(stamped) == bundle.core_digest(certificate)
+    assert certificates.core_digest(stamped) == certificates.core_digest(certificate)
 
 
 def broken(error: type[AicertError], match: str, certificate: Certificate, folder: Path) -> None:

@@ -11,6 +11,7 @@ from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.formats.digest import Digest
 from aicert.trust.built_in import built_in
 from aicert.verifier import verify
+from tests.adversarial.attacks_time import stamped
 from tests.adversarial.forger import NONCE, Scene
 from tests.unit.aicert.cli.test_main import AT, lay_out
 from tests.unit.aicert.formats.test_image_lock import written
@@ -81,7 +82,9 @@ def test_only_a_folder_in_the_certificates_place_is_taken_for_a_swap(folder: Pat
 
 
 def test_gpu_collateral_beside_the_certificate_takes_the_place_of_its_own(tmp_path: Path) -> None:
+    """It changes nothing that a time stamp covers."""
     scene = Scene("gpu").edit("answers", lambda given: {})
+    stamped()(scene)
     (tmp_path / "c.json").write_bytes(scene.get("file"))
     check = partial(
         verify.check_files, tmp_path / "c.json", None, policy=scene.get("policy"), at=scene.at
@@ -91,14 +94,18 @@ def test_gpu_collateral_beside_the_certificate_takes_the_place_of_its_own(tmp_pa
     (tmp_path / "collateral.json").write_bytes(Scene("gpu").get("gpu_collateral"))
     newer = check(gpu_collateral=tmp_path / "collateral.json")
     assert (newer.certificate_consistent, newer.tier) == ("yes", "confidential-gpu")
+    assert newer.check("time.token").verdict == "ok"
     (tmp_path / "c.json").write_bytes(Scene("cloud").get("file"))
     with pytest.raises(ConfigError, match="carries no reports of GPUs"):
         check(gpu_collateral=tmp_path / "collateral.json")
 
 
 def test_collateral_beside_the_certificate_takes_the_place_of_its_own(tmp_path: Path) -> None:
-    """A month later Intel's words in the certificate are expired, and newer ones answer."""
+    """A month later Intel's words in the certificate are expired, and newer ones answer. They
+    change nothing that a time stamp covers.
+    """
     scene = Scene("azure td").edit("tcb_info", lambda info: info | {"nextUpdate": LATE})
+    stamped()(scene)
     (tmp_path / "c.json").write_bytes(scene.get("file"))
     check = partial(
         verify.check_files, tmp_path / "c.json", None, policy=scene.get("policy"), at=scene.at
@@ -108,6 +115,7 @@ def test_collateral_beside_the_certificate_takes_the_place_of_its_own(tmp_path: 
     (tmp_path / "collateral.json").write_bytes(Scene("azure td").get("collateral_file"))
     newer = check(collateral=tmp_path / "collateral.json")
     assert newer.certificate_consistent == "yes"
+    assert newer.check("time.token").verdict == "ok"
     (tmp_path / "collateral.json").write_bytes(b"{}")
     assert check(collateral=tmp_path / "collateral.json").failed[0].id == "platform.chip"
     with pytest.raises(EvidenceError, match="cannot read"):
