@@ -65,8 +65,8 @@ class Device:
         need(not is_ca(leaf))
         key = p384(leaf)
         self.model = self._model(leaf)
-        said = [one.value for one in leaf.extensions if one.oid.dotted_string == "2.23.133.5.4.1"]
-        value = said[0].public_bytes() if said else b""
+        values = [one.value for one in leaf.extensions if one.oid.dotted_string == "2.23.133.5.4.1"]
+        value = values[0].public_bytes() if values else b""
         need(value[-63:-48] == DICE and len(value) >= 63)
         check_signed(key, data[-96:], data[:-96])
         need(self.nonce == nonce)
@@ -273,10 +273,10 @@ class Rim:
         return int(value)
 
     def _check_signature(self, top: Element, signature: Element, root: bytes, at: datetime) -> None:
-        made = signature.only("SignedInfo", DSIG).canonical()
+        signed = signature.only("SignedInfo", DSIG).canonical()
         top.inner.remove(signature)
-        digest = re.search("<ds:DigestValue>([A-Za-z0-9+/=]*)</ds:DigestValue>", made)
-        need_known(digest and made.partition(">")[2] == info(digest[1]))
+        digest = re.search("<ds:DigestValue>([A-Za-z0-9+/=]*)</ds:DigestValue>", signed)
+        need_known(digest and signed.partition(">")[2] == info(digest[1]))
         actual = hashlib.sha384(top.canonical().encode()).digest()
         need(loose_base64(digest[1] if digest else "") == actual)
         data = signature.only("KeyInfo", DSIG).only("X509Data", DSIG)
@@ -285,7 +285,7 @@ class Rim:
         self.path = path(chain, at)
         need(not is_ca(self.path[0]))
         value = loose_base64(signature.only("SignatureValue", DSIG).text())
-        check_signed(p384(self.path[0]), value, made.encode())
+        check_signed(p384(self.path[0]), value, signed.encode())
 
 
 class Answer:

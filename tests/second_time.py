@@ -65,8 +65,8 @@ class Node:
 
 def split(data: bytes, most: int = 1 << 20) -> list[Node]:
     """The elements of these octets, the first ones."""
-    found: list[Node] = []
-    while data and len(found) < most:
+    nodes: list[Node] = []
+    while data and len(nodes) < most:
         need(len(data) > 1)
         start, size = 2, data[1]
         if size > 127:
@@ -75,9 +75,9 @@ def split(data: bytes, most: int = 1 << 20) -> list[Node]:
             size = int.from_bytes(data[2:start])
             need(size > 127 and (start == 3 or size > 255))
         need(len(data) >= start + size)
-        found.append(Node(data[0], data[start : start + size], data[: start + size]))
+        nodes.append(Node(data[0], data[start : start + size], data[: start + size]))
         data = data[start + size :]
-    return found
+    return nodes
 
 
 def dotted(node: Node) -> str:
@@ -96,16 +96,16 @@ def structure(node: Node, *tags: int | tuple[int, ...]) -> list[Any]:
     """The parts of a SEQUENCE with these tags; a tuple's may be absent, None then."""
     need(node.tag == 0x30)
     left: list[Node] = node.parts()
-    found: list[Node | None] = []
+    parts: list[Node | None] = []
     for tag in tags:
         here = left[0].tag if left else None
         if here == tag or (isinstance(tag, tuple) and here in tag):
-            found.append(left.pop(0))
+            parts.append(left.pop(0))
         else:
             need(isinstance(tag, tuple))
-            found.append(None)
+            parts.append(None)
     need(not left)
-    return found
+    return parts
 
 
 def identifier(node: Any) -> str:
@@ -174,15 +174,15 @@ def extensions(given: list[Node]) -> None:
 
 
 def parse_time(text: bytes) -> datetime:
-    found = re.fullmatch(rb"(\d{14})(?:\.(\d{1,9})(?<!0))?Z", text)
-    if found is None:
+    match = re.fullmatch(rb"(\d{14})(?:\.(\d{1,9})(?<!0))?Z", text)
+    if match is None:
         raise NoError
     try:
-        time = datetime.strptime(found[1].decode() + "+0000", "%Y%m%d%H%M%S%z")
+        time = datetime.strptime(match[1].decode() + "+0000", "%Y%m%d%H%M%S%z")
     except ValueError:
         raise NoError from None
     need(2001 <= time.year <= 9998)
-    fraction = (found[2] or b"0").decode()
+    fraction = (match[2] or b"0").decode()
     micros = int(float("0." + fraction[:6]) * 1_000_000 + 0.5)
     return time.astimezone(UTC).replace(microsecond=micros)
 
@@ -238,19 +238,19 @@ def _judge(
     need_known(known in ALGORITHMS)
     scheme, named = ALGORITHMS[known]
     need(named in (None, hash_.name))
-    said = info_of(content)
+    stamped = info_of(content)
     issuer, number = structure(name, 0x30, 2)
     fits = (one for one in carried if names(one) == (issuer.whole, number.number()))
-    found = next(fits, None)
-    if found is None:
+    leaf = next(fits, None)
+    if leaf is None:
         raise OpenError
-    der = found.whole
+    der = leaf.whole
     certificate = load(der)
     check_attributes(attributes, hash_, content, der)
     signed = b"\x31" + attributes.whole[1:]
     check(certificate.public_key(), scheme, hash_, signature.body, signed)
-    check_way(certificate, [one.whole for one in carried], authorities, said[2])
-    return said
+    check_way(certificate, [one.whole for one in carried], authorities, stamped[2])
+    return stamped
 
 
 def names(certificate: Node) -> tuple[bytes, int] | None:
@@ -411,15 +411,15 @@ def began(document: Mapping[str, Any], policy: Mapping[str, Any], at: datetime) 
 
 
 def answered(entry: str) -> tuple[bytes, bytes]:
-    found = re.fullmatch("not-before:([0-9a-f]{64}):rfc3161:(.*)", entry, re.DOTALL)
-    if found is None:
+    match = re.fullmatch("not-before:([0-9a-f]{64}):rfc3161:(.*)", entry, re.DOTALL)
+    if match is None:
         raise NoError
-    return bytes.fromhex(found[1]), token_of(found[2])
+    return bytes.fromhex(match[1]), token_of(match[2])
 
 
 def nonce_of(challenge: bytes, token: bytes) -> str:
-    made = b"aicert not-before v1\0" + challenge + hashlib.sha256(token).digest()
-    return hashlib.sha256(made).hexdigest()
+    bound = b"aicert not-before v1\0" + challenge + hashlib.sha256(token).digest()
+    return hashlib.sha256(bound).hexdigest()
 
 
 def answers(document: Mapping[str, Any], challenge: bytes) -> bool:

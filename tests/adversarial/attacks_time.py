@@ -97,15 +97,15 @@ def earlier(
     def changed(scene: Scene) -> None:
         token = make(Token(digest=hashlib.sha256(b"any").digest(), time=BEFORE))
         der = token.der()
-        made = hashlib.sha256(b"aicert not-before v1\0" + challenge + sha(der)).digest()
-        shown = (entry or said)(challenge, token)
+        nonce = hashlib.sha256(b"aicert not-before v1\0" + challenge + sha(der)).digest()
+        shown = (entry or answering)(challenge, token)
         names(token.authority())(scene)
-        scene.put("nonce", made).edit("certificate", lambda one: timestamps(one, shown))
+        scene.put("nonce", nonce).edit("certificate", lambda one: timestamps(one, shown))
 
     return changed
 
 
-def said(challenge: bytes, token: Token) -> str:
+def answering(challenge: bytes, token: Token) -> str:
     return f"not-before:{challenge.hex()}:{token.entry()}"
 
 
@@ -243,7 +243,7 @@ ATTACKS = (
     row("earlier time stamp of another run", NOT_BEFORE, both(
         earlier(), lambda scene: scene.put("nonce", bytes(range(32))))),
     row("earlier time stamp for another challenge", NOT_BEFORE, earlier(
-        entry=lambda challenge, token: said(CHALLENGE, token))),
+        entry=lambda challenge, token: answering(CHALLENGE, token))),
     row("earlier time stamp that nobody signed", NOT_BEFORE, earlier(
         lambda token: token.with_(signature=sequence(integer(1), integer(1))))),
     row("two earlier time stamps", NOT_BEFORE, both(earlier(), earlier(

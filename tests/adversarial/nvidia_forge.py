@@ -275,12 +275,12 @@ def answer(
         status = der(0xA1, _time(start), reason)
     single = der(0x30, about, status, _time(start), b"" if end is None else der(0xA0, _time(end)))
     by = hashlib.sha1(_point(key), usedforsecurity=False).digest()
-    made = der(0xA2, der(4, by)) + _time(start) + der(0x30, single * number)
+    data = der(0xA2, der(4, by)) + _time(start) + der(0x30, single * number)
     if critical is not False:
         nonce = bytes.fromhex("06092b0601050507300102") + (b"\1\1\xff" if critical else b"")
         nonce += der(4, der(4, bytes(16)))
-        made += der(0xA1, der(0x30, der(0x30, nonce)))
-    signed_part = der(0x30, made)
+        data += der(0xA1, der(0x30, der(0x30, nonce)))
+    signed_part = der(0x30, data)
     signature = der(3, b"\0" + key.sign(signed_part, ecdsa(hashes.SHA384())))
     certificates = (responder(),) if signer is None else signer
     given = der(0xA0, der(0x30, *certificates)) if certificates else b""
@@ -291,8 +291,8 @@ def answer(
 
 def answers() -> dict[int, bytes]:
     """By serial number; of one, the CA signed itself."""
-    made = {serial: answer(serial) for serial in (*BETWEEN, SIGNER)}
-    return made | {BETWEEN[1]: answer(BETWEEN[1], key=CA_KEY, signer=())}
+    by_number = {serial: answer(serial) for serial in (*BETWEEN, SIGNER)}
+    return by_number | {BETWEEN[1]: answer(BETWEEN[1], key=CA_KEY, signer=())}
 
 
 def collateral(rims: Sequence[bytes], answers: Sequence[bytes]) -> bytes:

@@ -132,12 +132,12 @@ class Token:
 
     def intermediates(self) -> list[bytes]:
         """From the root downwards."""
-        issuer, issuer_key, made = self.root_name, self.root_key, []
+        issuer, issuer_key, certificates = self.root_name, self.root_key, []
         for options in self.middle:
             name = options["name"]
             others = {key: value for key, value in options.items() if key != "name"}
             defaults: dict[str, Any] = {"ca": True, "key_usage": usage(cert=True)}
-            made.append(
+            certificates.append(
                 issue(
                     name,
                     ec_key(name),
@@ -147,7 +147,7 @@ class Token:
                 )
             )
             issuer, issuer_key = name, ec_key(name)
-        return made
+        return certificates
 
     def certificate(self) -> bytes:
         """The signer's."""
@@ -199,10 +199,10 @@ class Token:
         named, hash_ = HASHES[self.hash]
         signed = tlv(0x31, attributes)
         if isinstance(self.key, rsa.RSAPrivateKey):
-            made = self.key.sign(signed, padding.PKCS1v15(), hash_)
+            signature = self.key.sign(signed, padding.PKCS1v15(), hash_)
             kind = algorithm(RSA, b"\x05\x00")
         else:
-            made = self.key.sign(signed, ca_forge.ecdsa(hash_))
+            signature = self.key.sign(signed, ca_forge.ecdsa(hash_))
             kind = algorithm(ECDSA + {"sha256": "2", "sha384": "3", "sha512": "4"}[self.hash])
         return sequence(
             integer(self.signer_version),
@@ -210,7 +210,7 @@ class Token:
             algorithm(named, b"\x05\x00"),
             tlv(0xA0, attributes),
             self.signature_algorithm or kind,
-            tlv(4, made if self.signature is None else self.signature),
+            tlv(4, signature if self.signature is None else self.signature),
             self.unsigned,
         )
 

@@ -116,8 +116,8 @@ def stamps() -> Iterator[Stamp]:
             continue
         digest = bytes.fromhex(core_digest(certificate).hex)
         try:
-            said, _ = trusted_time.verify(token, authorities)
-            at, accepted = said.time, said.imprint == ("sha256", digest.hex())
+            stamped, _ = trusted_time.verify(token, authorities)
+            at, accepted = stamped.time, stamped.imprint == ("sha256", digest.hex())
         except AicertError:
             # Where it says another time, that is what is wrong with it.
             at, accepted = MADE, False

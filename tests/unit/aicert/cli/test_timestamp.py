@@ -64,10 +64,9 @@ def test_a_certificate_is_stamped_and_verifies_when_its_platform_has_expired(
 ) -> None:
     scene = Scene("cloud", 2)
     policy = path.parent / "policy.toml"
-    made = scene.get("policy")
     pem = path.parent / "time.pem"
     pem.write_bytes(ca_forge.pem(authority.token.root()))
-    for name, text in policy_files(made).items():
+    for name, text in policy_files(scene.get("policy")).items():
         (path.parent / name).write_text(text)
     policy.write_text(
         policy.read_text() + f'[[time-authority]]\nname = "t"\ncertificate = "time.pem"\n'
@@ -87,8 +86,8 @@ def test_a_certificate_is_stamped_and_verifies_when_its_platform_has_expired(
     assert "time of t" in shown
 
     assert run(path, "--tsa", running.url, "--format", "json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"certificate": str(digest), "time": "2026-10-31T18:00:00Z"}
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {"certificate": str(digest), "time": "2026-10-31T18:00:00Z"}
     assert len(certificates.parse(path.read_bytes()).evidence.timestamps) == 2
 
 
