@@ -39,8 +39,8 @@ object for each run, each on its own line.
             "long": "policy",
             "type": str,
             "default": "default",
-            "help": "default (if you give none), confidential, google, local, qemu, or the path "
-            "of a policy file",
+            "help": "default (if you give none), confidential, confidential-gpu, google, local, "
+            "qemu, or the path of a policy file",
         },
         {
             "name": "root",

@@ -47,7 +47,7 @@ def error_of(call: Callable[[], object], kind: type[AicertError]) -> tuple[str, 
             lambda: verify.choose_policy("locl"),
             (
                 "no policy 'locl': neither a file nor one of "
-                "default, confidential, google, local, qemu"
+                "default, confidential, confidential-gpu, google, local, qemu"
             ),
             "--policy local",
         ),
@@ -55,7 +55,7 @@ def error_of(call: Callable[[], object], kind: type[AicertError]) -> tuple[str, 
             lambda: verify.choose_policy("best"),
             (
                 "no policy 'best': neither a file nor one of "
-                "default, confidential, google, local, qemu"
+                "default, confidential, confidential-gpu, google, local, qemu"
             ),
             None,
         ),

@@ -38,8 +38,14 @@ QUOTES_ACCEPTED_ELSEWHERE = {
     "trailing bytes in the signature",
     "wrong magic (CVE-2024-29038)",
 }
-# It reads no RSAPSS; the other's quote is by the key that its certificate does not name.
-QUOTES_NOT_READ = {"RSAPSS with SHA-256", "AK of a kind that is not known"}
+# It reads no RSAPSS; another's quote is by the key that its certificate does not name; and two are
+# said to be signed by algorithms that neither program knows.
+QUOTES_NOT_READ = {
+    "RSAPSS with SHA-256",
+    "AK of a kind that is not known",
+    "quote signed with hash 0x0012",
+    "quote signed with scheme 0x001b",
+}
 # It is asked for the time of appraisal; ours is judged at that of its time stamp.
 CHAINS_OF_ANOTHER_TIME = {"certificate in ten years with a time stamp"}
 # A web PKI knows no attestation keys: purposes, subjects, simulated platforms and roots that are
