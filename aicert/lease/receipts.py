@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from aicert.crypto.signatures import ec_key, verify_signature
-from aicert.errors import EvidenceError
+from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats import strict_json, tpm
 from aicert.formats.digest import Digest, is_hex
 from aicert.formats.dsse import b64decode, b64encode
@@ -206,7 +206,11 @@ def check_receipt_key(public_area: bytes, values: Mapping[int, bytes]) -> Receip
 def verify(receipt: Receipt, key: ReceiptKey, index: int) -> tpm.CounterReading:
     """What the TPM says of its counter at `index`; RefusedError names the check that fails."""
     with checking("receipt.signature"):
-        signature = tpm.parse_signature(receipt.signature)
+        try:
+            signature = tpm.parse_signature(receipt.signature)
+        except UndecidedError as error:
+            # The key's own scheme is known, and no other is its.
+            raise EvidenceError(error.message) from None
         verify_signature(key.key, signature, receipt.attest)
     with checking("receipt.form"):
         reading = tpm.parse_counter(receipt.attest, "the receipt's TPMS_ATTEST")

@@ -97,6 +97,15 @@ def test_no_byte_of_a_receipt_can_be_changed(data: st.DataObject) -> None:
         receipts.verify(changed, KEY, licence.METER_INDEX)
 
 
+@pytest.mark.parametrize("at", range(4))
+def test_a_scheme_or_hash_that_is_not_the_keys_is_refused(at: int) -> None:
+    original = receipt(BODY)
+    old = original.signature
+    changed = replace(original, signature=old[:at] + bytes([old[at] ^ 1]) + old[at + 1 :])
+    with pytest.raises(EvidenceError, match=r"^receipt\.signature: the TPMT_SIGNATURE"):
+        receipts.verify(changed, KEY, licence.METER_INDEX)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
