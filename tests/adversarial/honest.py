@@ -364,6 +364,13 @@ HONEST = (
             ("hash", 2, 0x0012),
         )
     ),
+    Honest(
+        "run key certified with scheme 0x001b",
+        lambda scene: scene.edit("certify_signature", with_number(0, 0x001B)),
+        "cloud",
+        "none",
+        "runkey.certified",
+    ),
     Honest("run with a GPU", unchanged, "gpu"),
     *(
         Honest(name, change, "gpu", "passed" if check is None else "none", check)
