@@ -188,9 +188,10 @@ def test_a_slip_is_refused_with_the_nearest_valid_name(text: str, key: str, hint
         "learning_rate: input:rows",
         "dynamic_checkpoint: {trigger_file_path: /tmp/x}",
         "axolotl_config_path: x",
+        "merge_lora: true",
     ],
 )
-def test_what_reaches_outside_or_runs_other_code_is_refused(text: str) -> None:
+def test_what_a_training_cannot_do_is_refused(text: str) -> None:
     error = refusal(text)
     assert error.key
     assert error.exit_code == 3
