@@ -7,6 +7,7 @@ be meant in two ways is refused, so that no file is left out without a word.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from aicert.records.errors import RowsRefused
 from aicert.records.forms import SUPPORTED, form_of
@@ -23,9 +24,6 @@ _SPLITS = {word: split for split, words in _WORDS.items() for word in words}
 # How the Hub names the parts of a split.
 _PART = re.compile(r"(?:^|/)data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*$")
 _BETWEEN = re.compile(r"[-._ 0-9/]+")
-# `*` and `?` match no slash, `**/` any folders.
-_PARTS = re.compile(r"\*\*/|\*\*|[*?]|[^*?]+")
-_WILD = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 # What `datasets` itself writes beside rows.
 _BESIDE = {
     "config.json",
@@ -54,8 +52,8 @@ def _named(listed: Sequence[str], names: str | Sequence[str], where: str) -> lis
     """What a list of paths and patterns names: in its order, each pattern's sorted by path."""
     chosen: list[str] = []
     for name in (names,) if isinstance(names, str) else names:
-        pattern = re.compile(_pattern(name.removeprefix("./")))
-        matching = [path for path in listed if pattern.fullmatch(path)]
+        pattern = name.removeprefix("./")
+        matching = [path for path in listed if path == pattern or _matches(path, pattern)]
         if not matching:
             raise RowsRefused(where, f"no file is called {name!a}, which data_files names")
         for path in matching:
@@ -71,8 +69,25 @@ def _named(listed: Sequence[str], names: str | Sequence[str], where: str) -> lis
     return chosen
 
 
-def _pattern(name: str) -> str:
-    return "".join(_WILD.get(part) or re.escape(part) for part in _PARTS.findall(name))
+def _matches(path: str, pattern: str) -> bool:
+    """`*` and `?` match no slash; `**` between slashes any folders, and none.
+
+    Part by part: one expression for all would take exponential time for some patterns.
+    """
+    parts = path.split("/")
+    # How many parts of the path the pattern can have taken so far.
+    taken = {0}
+    for part in pattern.split("/"):
+        if part == "**":
+            taken = {count for count in range(len(parts) + 1) if count >= min(taken)}
+        else:
+            # To fnmatch, a bracket opens a set of characters.
+            wild = part.replace("[", "[[]")
+            fitting = (count for count in taken if count < len(parts))
+            taken = {count + 1 for count in fitting if fnmatchcase(parts[count], wild)}
+        if not taken:
+            return False
+    return len(parts) in taken
 
 
 def _holds_rows(path: str) -> bool:

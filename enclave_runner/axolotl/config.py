@@ -27,6 +27,7 @@ from enclave_runner.inputs.references import Reference, Selection
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
+_PATTERN = re.compile(r"[*?]")
 _PATH_LIKE = re.compile(r"[/\\]|^~|^\.\.?$|^input:")
 
 
@@ -384,6 +385,9 @@ class _Walk:
             return reference.place
         if view.is_file:
             raise ConfigRefused(place, f"input {name!r} is a file", hint=f"use `input:{name}`")
+        if rule.endswith(".data_files") and _PATTERN.search(inside):
+            # Which files it names is for the selection of rows to find.
+            return reference.place
         if inside not in view.files and not any(
             each.startswith(inside + "/") for each in view.files
         ):

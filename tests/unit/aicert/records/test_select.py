@@ -62,6 +62,17 @@ CHOSEN: dict[str, tuple[list[str], object, dict[str, list[str]]]] = {
         {"train": ["d.csv", "x/b.csv", "x/y/c.csv"]},
     ),
     "everything": (["x/b.csv", "x/y/c.csv"], "x/**", {"train": ["x/b.csv", "x/y/c.csv"]}),
+    "folders in the middle": (
+        ["x/a.csv", "x/y/z/a.csv", "y/x/a.csv"],
+        "x/**/a.csv",
+        {"train": ["x/a.csv", "x/y/z/a.csv"]},
+    ),
+    "a bracket is itself": (["[ab].csv", "a.csv", "b.csv"], "[ab].*", {"train": ["[ab].csv"]}),
+    "stars that could stand for much": (
+        [f"{'a' * 200}/{'a' * 200}.csv", f"{'a' * 200}/b.csv"],
+        f"**/**/**/{'*a' * 60}*/{'*a' * 60}.csv",
+        {"train": [f"{'a' * 200}/{'a' * 200}.csv"]},
+    ),
     "splits": (
         ["a.csv", "b.json"],
         {"test": "b.json", "train": ["a.csv"]},
@@ -77,6 +88,7 @@ REFUSED: dict[str, tuple[list[str], object, str]] = {
     "a file without a split": (["train.csv", "more.csv"], None, "its name says no split"),
     "no such file": (["a.csv"], "b.csv", "no file is called 'b.csv'"),
     "no pattern matches": (["a/b.csv"], "*.csv", "no file is called"),
+    "stars that match nothing": ([f"{'a' * 200}.csv"], f"{'*a' * 60}b.csv", "no file is called"),
     "another kind": (["a.zip"], "a.zip", "rows are not read from files of this kind"),
     "twice": (["a.csv"], ["*.csv", "a.csv"], "data_files names it twice"),
     "no name": (["a.csv"], [], "data_files names no file"),

@@ -77,6 +77,14 @@ def test_listed_files_are_the_split_train_in_the_order_listed() -> None:
     assert "data_files" not in entries(text)[0]
 
 
+def test_a_pattern_names_the_files_that_match_it() -> None:
+    text = "datasets: [{path: input:shards, data_files: ['input:shards/data/*-00001-of-*']}]"
+    assert splits(text) == [{"train": ("data/train_sft-00001-of-00003.parquet",)}]
+    error = refusal(text.replace("*-00001", "*-00007"))
+    assert error.key == "datasets[0].path"
+    assert "no file is called 'data/*-00007-of-*'" in error.message
+
+
 def test_slices_stay_and_equal_selections_are_one() -> None:
     text = (
         "datasets: [{path: 'input:alpaca/train.jsonl', split: 'train[:90%]'}]\n"
