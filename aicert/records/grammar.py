@@ -27,13 +27,14 @@ _CONTROLS = bytes(byte for byte in range(32) if byte != 10)
 _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 # Pairs of backslashes first: then each one left begins an escape. 127 stands in no name and in no
 # structure, so what is replaced outside a string matches nothing; nor does a backslash there.
-_PAIRS = (rb"\\", rb"\"")
+_PAIR = re.compile(rb'\\[\\"]')
 _NO_ESCAPE = re.compile(rb"\\(?![nrtbf]|u00(?:0[0-7bef]|1[0-9a-f]))")
 _NO_JSON_ESCAPE = re.compile(rb"\\(?![nrtbf/]|u[0-9a-fA-F]{4})")
 _STRING = rb'"[^"]*+"'
 _FLOAT = rb"-?[0-9]{1,22}(?:\.[0-9]{1,22}(?:e[-+][0-9]{1,3})?+|e[-+][0-9]{1,3})"
 _INT = rb"0|-?[1-9][0-9]{0,18}"
-_NUMBERS = re.compile(_STRING + rb"|(-?[0-9][-+.e0-9]*+)")
+_NUMBER = re.compile(rb"-?[0-9][-+.e0-9]*+")
+_NUMBERS = re.compile(_STRING + rb"|(" + _NUMBER.pattern + rb")")
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 # Shorter ones fit 64 bits.
 _LONG = b"0" * 19
@@ -99,11 +100,15 @@ class Grammar:
     @staticmethod
     def _numbers_until(neutral: bytes, end: int) -> int:
         """Where the first row begins that has a number out of range or not in its one form."""
-        for number in _NUMBERS.finditer(neutral, 0, end):
-            text = number[1]
-            if text is not None and not _is_number(text):
-                return neutral.rfind(b"\n", 0, number.start()) + 1
-        return end
+        structure = b" ".join(neutral[:end].split(b'"')[::2])
+        if all(map(_is_number, _NUMBER.findall(structure))):
+            return end
+        starts = (
+            number.start()
+            for number in _NUMBERS.finditer(neutral, 0, end)
+            if number[1] is not None and not _is_number(number[1])
+        )
+        return neutral.rfind(b"\n", 0, next(starts, 0)) + 1
 
 
 def _is_number(text: bytes) -> bool:
@@ -126,9 +131,7 @@ def _plain_until(block: bytes) -> int:
 
 
 def _without_quotes_inside(block: bytes) -> bytes:
-    for pair in _PAIRS if b"\\" in block else ():
-        block = block.replace(pair, b"\x7f\x7f")
-    return block
+    return _PAIR.sub(b"\x7f\x7f", block) if b"\\" in block else block
 
 
 def _name(name: str) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from aicert.records.canonical import line_writer
 from aicert.records.errors import RowRefused
@@ -11,11 +11,20 @@ from aicert.records.infer import Columns
 from aicert.records.jsonrows import parse_row
 from aicert.records.schema import Schema
 
-# A string, what is neither space nor string, and space between two parts of a number or a word,
-# which has to stay for the parser to refuse.
-_PARTS = re.compile(
-    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^ \t\r"]++|(?<=[-+.\w])[ \t\r]++(?=[-+.\w])', re.DOTALL
-)
+# Two escapes that a search for quotes would stumble over, and what stands for either meanwhile: no
+# JSON has this byte.
+_PAIR = re.compile(rb'\\[\\"]')
+_MARK = b"\x00"
+# Escapes that are needless, or that the canonical form writes in another way. It begins with a
+# backslash, which a search finds quickly.
+_ESCAPES = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|/)(?:\\(?:u[0-9a-fA-F]{4}|/))*+")
+# Half of a surrogate pair stands for no character.
+_HALF = re.compile(rb"\\u[dD]")
+# Space, but between two parts of a number or a word, where some stays for the parser to refuse.
+_SPACE = re.compile(rb"(?<![-+.\w])[ \t\r]++|[ \t\r]++(?![-+.\w])")
+_SPACE_AFTER_WORD = re.compile(rb"[-+.\w][ \t\r]")
+# What stands between strings is mostly the same in all rows.
+_MOST_KEPT = 1 << 12
 _BLANK = re.compile(rb"(?:[ \t\r]*+\n)++")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _LEAST = 1 << 6
@@ -44,22 +53,25 @@ def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 class LineReader:
     """The lines of one source, in two passes: `learn` widens columns, `rows` writes rows.
 
-    `row` is the number of the row that was read last, for whoever has to name it.
+    `row` is the number of the row that was read last, for whoever has to name it. `matched`, once
+    learned, says where lines begin that all match a schema loosely; it is given to the second pass.
     """
 
     def __init__(self) -> None:
         self.row = 0
+        self.matched: tuple[Schema, int] | None = None
         self._squeeze = False
         self._window = _LEAST
         # What is known of whether the lines are canonical (`is_canonical`).
         self._plain = True
         self._matched_at: set[int] = set()
         self._parsed: list[bytes] = []
+        self._matched_from = 0
 
     def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
         """Widen `columns` by what the lines hold."""
         grammar = loose = None
-        quiet = 0
+        quiet = start = 0
         for block in whole_lines(blocks):
             at = 0
             while at < len(block):
@@ -73,6 +85,7 @@ class LineReader:
                     if at == len(block):
                         break
                 line, at = _line(block, at)
+                self._matched_from = start + at
                 before = columns.changes
                 self._learn_line(line, columns)
                 if columns.changes != before:
@@ -82,6 +95,8 @@ class LineReader:
                     # To make a grammar costs about as much as to read some rows.
                     if quiet * 8 >= columns.nodes and self.row:
                         grammar = Grammar(columns.schema())
+            start += len(block)
+        self.matched = None if grammar is None else (columns.schema(), self._matched_from)
 
     def _learn_line(self, line: bytes, columns: Columns) -> None:
         self._plain = self._plain and len(self._parsed) < _MOST_PARSED
@@ -107,9 +122,18 @@ class LineReader:
         """The canonical rows, in blocks."""
         grammar = Grammar(schema)
         write = line_writer(schema)
+        matched, matched_from = self.matched or (None, 0)
+        start = 0
         for block in whole_lines(blocks):
             at = 0
             while at < len(block):
+                # What matched loosely needs no second look: the strict reader gives it one.
+                if matched == schema and start + at >= matched_from:
+                    text = squeezed(block[at:])
+                    if _HALF.search(text) is None:
+                        self.row += text.count(b"\n")
+                        yield text
+                        break
                 canonical, at = self._canonical(block, at, grammar)
                 self.row += canonical.count(b"\n")
                 yield canonical
@@ -117,6 +141,7 @@ class LineReader:
                     line, at = _line(block, at)
                     if self._next(line):
                         yield write(parse_row(line))
+            start += len(block)
 
     def _next(self, line: bytes) -> bool:
         """Whether the line is a row."""
@@ -161,23 +186,58 @@ class LineReader:
         return 0 < grammar.prefix(text) == len(text)
 
 
+class _Kept(dict[bytes, bytes]):
+    """What `make` makes of a text: of short ones it is kept, as far as there is room."""
+
+    def __init__(self, make: Callable[[bytes], bytes]) -> None:
+        self._make = make
+
+    def __missing__(self, text: bytes) -> bytes:
+        short = self._make(text)
+        if len(self) < _MOST_KEPT and len(text) < _LEAST:
+            self[text] = short
+        return short
+
+
+def _without_space(part: bytes) -> bytes:
+    """What stands between strings, without space that means nothing."""
+    if _SPACE_AFTER_WORD.search(part) is None:
+        return part.translate(None, b" \t\r")
+    return _SPACE.sub(b"", part)
+
+
+def _written(escapes: bytes) -> bytes:
+    """Escapes in their one form, or as they are where they have none."""
+    try:
+        halves = escapes.replace(rb"\/", b"/").decode("raw-unicode-escape")
+        text = halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        return _ENCODER.encode(text).encode()[1:-1]
+    except ValueError:
+        return escapes
+
+
+_STRUCTURE = _Kept(_without_space)
+_WRITTEN = _Kept(_written)
+
+
 def squeezed(lines: bytes) -> bytes:
     """`lines` without spaces and escapes that mean nothing in JSON. What is no JSON stays none."""
-    parts = _PARTS.findall(lines)
-    if b"\\u" in lines or b"\\/" in lines:
-        # Outside of strings an escape has to stay for the parser to refuse.
-        parts = [
-            _string(part) if b"\\" in part and part.startswith(b'"') else part for part in parts
-        ]
-    return b"".join(parts)
-
-
-def _string(token: bytes) -> bytes:
-    """A string in its one form, or as it is where it has none."""
-    try:
-        return _ENCODER.encode(json.loads(token.decode())).encode()
-    except ValueError:
-        return token
+    if _MARK in lines:
+        return lines
+    pairs = _PAIR.findall(lines) if b"\\" in lines else []
+    parts = (_PAIR.sub(_MARK, lines) if pairs else lines).split(b'"')
+    structure = [*map(_STRUCTURE.__getitem__, parts[::2])]
+    parts[::2] = structure
+    text = b'"'.join(parts)
+    # Outside of strings an escape has to stay for the parser to refuse.
+    if _ESCAPES.search(text) and b"\\" not in b"".join(structure):
+        text = _ESCAPES.sub(lambda escapes: _WRITTEN[escapes[0]], text)
+    if not pairs:
+        return text
+    # The marks are as many as before and in their order.
+    whole = [b""] * (2 * len(pairs) + 1)
+    whole[::2], whole[1::2] = text.split(_MARK), pairs
+    return b"".join(whole)
 
 
 def _line(block: bytes, at: int) -> tuple[bytes, int]:

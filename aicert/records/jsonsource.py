@@ -32,6 +32,15 @@ class JsonReader:
     def row(self, value: int) -> None:
         self._lines.row = value
 
+    @property
+    def matched(self) -> tuple[Schema, int] | None:
+        """What was learned of where lines match (`LineReader`)."""
+        return self._lines.matched
+
+    @matched.setter
+    def matched(self, value: tuple[Schema, int] | None) -> None:
+        self._lines.matched = value
+
     def learn(self, columns: Columns) -> None:
         """Widen `columns` by what the rows hold."""
         self._is_array, blocks = _look(self._blocks)

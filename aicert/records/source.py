@@ -70,6 +70,8 @@ class Source:
     def rows(self, schema: Schema) -> Iterator[bytes]:
         """The canonical rows of this file, in blocks."""
         with self._reader() as reader:
+            if self._learned is not None and isinstance(reader, JsonReader):
+                reader.matched = self._learned.matched
             yield from reader.rows(schema)
 
     def is_canonical(self, columns: Columns, schema: Schema) -> bool:

@@ -7,6 +7,10 @@ import pytest
 from aicert.records import convert, outcome
 from aicert.records.errors import RowsRefused
 from aicert.records.reader import RowsFact, check
+from tests.unit.aicert.records.rows import rows_of
+
+# Lines of more than a block: what comes after them is matched, and no parser sees it.
+MANY = 9000
 
 
 def converted(folder: Path, *files: str, scratch: int = 1 << 20) -> tuple[outcome.Outcome, bytes]:
@@ -112,6 +116,39 @@ def test_a_file_that_changes_between_its_readings_is_refused(tmp_path: Path) -> 
     path.write_bytes(b'{"a": 1, "b": 2}\n')
     with pytest.raises(RowsRefused, match="its columns differ from those of the first reading"):
         convert.write(selection, io.BytesIO(), 100)
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        # What is no text, after many lines that were taken without a parser.
+        (rb'{"a": "\ud83d", "b": 1}', None),
+        (rb'{"a": "\ud83d\u0041", "b": 1}', None),
+        (b'{"a": "\x00", "b": 1}', None),
+        (rb'{"\u0061": "x", "b": 1}', {"a": "x", "b": 1}),
+        (rb'{\u0022a": "x", "b": 1}', None),
+        (rb'{"a": "x\\", "b": 1}', {"a": "x\\", "b": 1}),
+        (rb'{"a": "x\u0022, \u005c", "b" : 1}', {"a": 'x", \\', "b": 1}),
+        (rb'{"a": "\u0000\/\\\" : {", "b": 1}', {"a": '\0/\\" : {', "b": 1}),
+        (rb'{"a": "x", "b": 1 2}', None),
+        (b'{"a":\t"x  y",\r "b": -1\r}\r', {"a": "x  y", "b": -1}),
+        (rb'{"a": "x", "b": 1}', {"a": "x", "b": 1}),
+    ],
+)
+@pytest.mark.parametrize("blank", [b"", b" \t\r\n\n"])
+def test_lines_with_spaces_mean_what_a_parser_says(
+    tmp_path: Path, line: bytes, row: object, blank: bytes
+) -> None:
+    plain = rb'{"a": "\u00e9 \"b\" \\", "b": 12}' + b"\n"
+    data = plain * MANY + blank + line + b"\n" + blank + plain * 3
+    if row is None:
+        with pytest.raises(RowsRefused) as refused:
+            rows_of(tmp_path, "rows.jsonl", data)
+        assert (refused.value.file, refused.value.row) == ("rows.jsonl", MANY + 1)
+    else:
+        assert json.loads(line) == row
+        expected = [json.loads(plain)] * MANY
+        assert rows_of(tmp_path, "rows.jsonl", data) == [*expected, row, *expected[:3]]
 
 
 def test_a_copy_that_scratch_cannot_hold_says_by_how_much(tmp_path: Path) -> None:
