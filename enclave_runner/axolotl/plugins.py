@@ -23,10 +23,15 @@ _SPECTRUM_MODEL = "spectrum_model_name"
 RUN = frozenset(
     (f"{_OWN}diffusion.DiffusionPlugin", f"{_OWN}grokfast.GrokfastPlugin", SPECTRUM)
 )  # fmt: skip
-_KERNELS = "the same sums in less time and memory, by kernels that the environment lacks"
+# Liger's kernels are built while it trains, by programs, and the audit hook lets none start
+# (docs/adr/0012-gpu-image.md). The other's fork lies in a git repository alone, and locks hold what
+# package indexes have.
+_SAME = "the same sums in less time and memory, "
+_BUILT = _SAME + "by kernels that would be compiled during the training"
+_FORK = _SAME + "by a fork that no package index has"
 DROPPED: Mapping[str, str] = {
-    f"{_OWN}cut_cross_entropy.CutCrossEntropyPlugin": _KERNELS,
-    f"{_OWN}liger.LigerPlugin": _KERNELS,
+    f"{_OWN}cut_cross_entropy.CutCrossEntropyPlugin": _FORK,
+    f"{_OWN}liger.LigerPlugin": _BUILT,
     f"{_OWN}swanlab.SwanLabPlugin": LEAVES,
 }
 _LACKS = "it needs the package {}, which the training environment lacks"

@@ -60,8 +60,8 @@ _GPU_KEPT = re.compile(
 _TRAINING_CUTS = re.compile(
     r"(?:PIL/_avif|pillow\.libs/libavif-)[^/]*"
     r"|art/.*|setuptools/.*"
-    # Plugins, which no certified run may name.
-    r"|axolotl/integrations/(?!__pycache__/)[^/]+/.*"
+    # Plugins, but for those that a config may name, and for one that FSDP looks into.
+    r"|axolotl/integrations/(?!(?:__pycache__|diffusion|expert_parallel|grokfast|spectrum)/)[^/]+/.*"
     r"|hf_xet/[^/]*\.so"
     r"|numpy/(?:distutils|f2py)/.*"
     r"|pyarrow/libarrow_(?:flight|s3)\.so\..*|pyarrow/_(?:flight|s3fs)\..*"

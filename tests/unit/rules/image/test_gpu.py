@@ -11,6 +11,7 @@ from aicert.errors import ConfigError, ToolError
 from aicert.formats import image_lock
 from aicert.formats.digest import of_bytes
 from aicert.formats.image_lock import Package
+from enclave_runner.axolotl import plugins
 from rules.image import build, gpu_driver, initrd, layers, trees, wheels
 from rules.image import debian as image_debian
 from rules.image.verity import Verity
@@ -66,11 +67,23 @@ def test_driver_without_a_module_is_refused(name: str, tmp_path: Path) -> None:
         ("triton/backends/nvidia/bin/ptxas", False, True),
         ("triton/backends/amd/lib/ockl.bc", False, False),
         ("torch/include/torch/torch.h", False, False),
+        ("axolotl/integrations/base.py", True, True),
+        ("axolotl/integrations/spectrum/model_snr_results/any.json", True, True),
+        ("axolotl/integrations/expert_parallel/shard.py", True, True),
+        ("axolotl/integrations/kernels/plugin.py", False, False),
     ],
 )
 def test_what_of_the_training_side_is_taken(name: str, ordinary: bool, gpu: bool) -> None:
     assert trees.is_trained_with(name, gpu=False) is ordinary
     assert trees.is_trained_with(name, gpu=True) is gpu
+
+
+@pytest.mark.parametrize("name", sorted(plugins.RUN))
+def test_plugins_that_a_config_may_name_are_in_both_images(name: str) -> None:
+    module = name.rpartition(".")[0].replace(".", "/")
+    for file in (f"{module}/__init__.py", f"{module}/args.py"):
+        assert trees.is_trained_with(file, gpu=False)
+        assert trees.is_trained_with(file, gpu=True)
 
 
 def test_torch_is_pypis_own_with_the_libraries_that_it_loads() -> None:
