@@ -20,8 +20,8 @@ from pathlib import Path
 from aicert.errors import AicertError, ConfigError, ToolError
 from aicert.files.machine_code import code_digest
 from aicert.files.tree import read_file, read_tree
+from aicert.formats import gpu, machine_io
 from aicert.formats import lockfile as lockfile_form
-from aicert.formats import machine_io
 from aicert.formats import run_report as report_form
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.listing import EMPTY_DIR, dir_digest
@@ -30,7 +30,7 @@ from aicert.formats.run_report import RunReport, Value
 from aicert.formats.run_report_facts import Loss
 from aicert.formats.statement import Dependency, Output, Statement
 from aicert.frozen import dataclass, replace
-from enclave_runner.attester import attest
+from enclave_runner.attester import attest, gpus
 from enclave_runner.attester.tpm import RunKey, Tpm
 from enclave_runner.axolotl import (
     adapter_base,
@@ -88,6 +88,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         attest.check_registers(tpm)
         # First of all: from here to the quote the TPM's own clock counts.
         key = attest.make_run_key(tpm, nonce)
+        devices = _ask_gpus(arguments, key)
         measured = _measure_inputs(arguments, lockfile, events)
         attest.measure_inputs(tpm, data, measured)
         prepared = _prepare(arguments, lockfile, measured, events)
@@ -115,17 +116,28 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             outputs={output.name: output.subject},
             builder_id=BUILDER_ID + ("measured" if arguments.builder else "local"),
             # A measured machine is what its command line names; elsewhere this code is a claim.
-            builder=arguments.builder or {"runner": code_digest(Path(__file__).parents[1])},
+            builder=attest.with_gpus(
+                arguments.builder or {"runner": code_digest(Path(__file__).parents[1])}, devices
+            ),
             nonce=nonce,
             started=started,
             finished=_now(),
             report=report_form.emit(run_report),
             log=log,
         )
-        certificate = attest.attest(tpm, key, statement, run_report, data)
+        certificate = attest.attest(tpm, key, statement, run_report, data, devices)
         key.run_key.flush()
     (arguments.out / machine_io.CERTIFICATE).write_bytes(certificate)
     events.send(machine_io.DONE, exitCode=run_report.exit_code)
+
+
+def _ask_gpus(
+    arguments: argparse.Namespace, key: attest.CertifiedKey
+) -> tuple[gpu.DeviceReport, ...]:
+    """What the GPUs of a measured machine say of themselves, before anything runs on them."""
+    if not arguments.gpu:
+        return ()
+    return gpus.ask(gpus.load(), gpu.nonce(key.nonce, key.run_key.name))
 
 
 def _measure_inputs(

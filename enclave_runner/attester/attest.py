@@ -7,12 +7,13 @@ exchanged for another run's.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from aicert.crypto.signatures import ec_key
 from aicert.errors import ToolError
+from aicert.formats import gpu
 from aicert.formats.certificate import Certificate, Evidence, PlatformReport, Signed, emit
 from aicert.formats.digest import Digest, FileFact
 from aicert.formats.dsse import Envelope, pae
@@ -22,7 +23,7 @@ from aicert.formats.statement import Statement
 from aicert.formats.statement import emit as emit_statement
 from aicert.formats.tpm import parse_public, parse_signature, quote_extra_data
 from aicert.formats.uncovered_names import ignored_paths
-from aicert.frozen import dataclass
+from aicert.frozen import dataclass, replace
 from aicert.model_signature import writer
 from enclave_runner.attester.tpm import RunKey, Tpm
 from enclave_runner.inputs.measure import MeasuredInput
@@ -69,15 +70,32 @@ def sign_output(run_key: RunKey, name: str, files: Mapping[str, FileFact]) -> by
     )
 
 
+def with_gpus(
+    builder: Mapping[str, Digest], devices: Sequence[gpu.DeviceReport]
+) -> Mapping[str, Digest]:
+    """What the machine knows of itself, and among it the name of what its GPUs answered."""
+    return {**builder, gpu.BUILDER_FACT: gpu.digest(devices)} if devices else builder
+
+
 def attest(
-    tpm: Tpm, key: CertifiedKey, statement: Statement, report: RunReport, lockfile: bytes
+    tpm: Tpm,
+    key: CertifiedKey,
+    statement: Statement,
+    report: RunReport,
+    lockfile: bytes,
+    devices: Sequence[gpu.DeviceReport] = (),
 ) -> bytes:
-    """Extend PCR 8, sign the statement, quote. Returns the certificate's bytes."""
+    """Extend PCR 8, sign the statement, quote. Returns the certificate's bytes.
+
+    `devices`: what GPUs answered, which the statement names.
+    """
     outputs: dict[str, Digest] = {n: o.digest for n, o in statement.outputs.items()}
     for event in output_events(report.exit_code, outputs, statement.report_digest):
         tpm.extend(OUTPUT_PCR, event)
     payload = emit_statement(statement)
     evidence, signature = _sign_and_quote(tpm, key, payload)
+    if devices:
+        evidence = replace(evidence, gpus=gpu.Gpus(devices=tuple(devices)))
     certificate = Certificate(
         envelope=Envelope(payload=payload, signature=signature, keyid=key.run_key.name.hex()),
         evidence=evidence,

@@ -18,15 +18,17 @@ from aicert.appraisal.policy import Firmware
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import ToolError
 from aicert.formats import certificate as certificates
-from aicert.formats import image_lock
+from aicert.formats import gpu, image_lock
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
 from aicert.formats.measurement import INPUT_PCR, ZERO
-from enclave_runner.attester.attest import attest, make_run_key
+from enclave_runner.attester import gpus
+from enclave_runner.attester.attest import attest, make_run_key, with_gpus
 from enclave_runner.attester.tpm import Tpm
 from tests.adversarial import ca_forge, chip_forge
 from tests.adversarial.forger import AZURE_LIKE, VERITY, Scene
 from tests.e2e.make_evidence import fresh_tpm
+from tests.nvml import Driver
 
 INDEX = 0x01400001
 # The largest index of a software TPM; Azure had 2048 bytes, too, and has 2600 now.
@@ -69,21 +71,28 @@ def write(tpm: Tpm, content: bytes, index: int = INDEX) -> None:
     tpm.ask("define an index", define)
 
 
-def certify(tpm: Tpm) -> Certificate:
-    """What the runner does at both ends of a run."""
+def certify(tpm: Tpm, driver: Driver | None = None) -> Certificate:
+    """What the runner does at both ends of a run; `driver` is asked for its GPUs."""
     scene = Scene("confidential", 2)
     key = make_run_key(tpm, scene.get("nonce"))
+    devices: tuple[gpu.DeviceReport, ...] = ()
+    if driver is not None:
+        devices = gpus.ask(gpus.Nvml(driver.library), gpu.nonce(key.nonce, key.run_key.name))
     for event in scene.get("input_events"):
         tpm.extend(INPUT_PCR, event)
     report, lockfile = scene.get("report"), scene.get("lockfile_bytes")
-    attested = attest(tpm, key, scene.get("statement"), report, lockfile)
+    statement = scene.get("statement")
+    statement = replace(statement, builder=with_gpus(statement.builder, devices))
+    attested = attest(tpm, key, statement, report, lockfile, devices)
     key.run_key.flush()
     return certificates.parse(attested)
 
 
-def judged(certificate: Certificate, key: rsa.RSAPublicKey) -> AttestationResult:
-    """Under a confidential policy, once the host has added the processor's certificate."""
-    scene = Scene("confidential")
+def judged(
+    certificate: Certificate, key: rsa.RSAPublicKey, kind: str = "confidential"
+) -> AttestationResult:
+    """Under a policy of that kind, once the host has added what makers say."""
+    scene = Scene(kind)
     lock = image_lock.emit(
         name="machine", disk=Digest("sha256", "ef" * 32), pcrs=BOOT, verity=VERITY
     )
@@ -97,7 +106,10 @@ def judged(certificate: Certificate, key: rsa.RSAPublicKey) -> AttestationResult
     platform = certificate.evidence.platform
     if platform is not None:
         platform = replace(platform, chip_certificate=chip_forge.vcek())
-    evidence = replace(certificate.evidence, ak_chain=chain, platform=platform)
+    devices = certificate.evidence.gpus
+    if devices is not None:
+        devices = replace(devices, collateral=scene.get("gpu_collateral"))
+    evidence = replace(certificate.evidence, ak_chain=chain, platform=platform, gpus=devices)
     whole = certificates.emit(replace(certificate, evidence=evidence, image_lock=lock))
     model = scene.get("model")
     return appraise(certificates.parse(whole), model, policy, at=ca_forge.AT)
@@ -112,6 +124,18 @@ def test_the_runner_takes_the_platforms_report_along() -> None:
         assert certificate.evidence.platform.chip_certificate is None
         result = judged(certificate, key)
     assert (result.verdict, result.tier) == ("passed", "confidential"), result.failed
+
+
+def test_the_runner_takes_along_what_gpus_say() -> None:
+    with machine() as (tpm, key):
+        result = judged(certify(tpm, Driver()), key, "gpu")
+        assert (result.verdict, result.tier) == ("passed", "confidential-gpu"), result.failed
+    # Developers may look in: nothing is said of them, and that is no verdict.
+    with machine() as (tpm, key):
+        certificate = certify(tpm, Driver(developers=1))
+        assert certificate.evidence.gpus is None
+        result = judged(certificate, key, "gpu")
+    assert (result.verdict, result.undecided[0].id) == ("none", "platform.gpu")
 
 
 def test_a_report_of_another_machine_in_the_index_is_refused() -> None:

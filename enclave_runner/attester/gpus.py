@@ -1,0 +1,160 @@
+"""Ask the machine's GPUs for their reports, through NVIDIA's driver (NVML).
+
+Only GPUs in confidential computing say anything: others, and those that the tools of developers may
+look into, get no statement, and then `platform.gpu` is no verdict (docs/spec/gpu.md). Functions,
+constants and the layout of what they fill in are those of NVIDIA's nvml.h, driver 580. Switches
+between GPUs are not asked: that takes another library than the image's driver has.
+
+None of it has run with a GPU.
+"""
+
+import ctypes
+from ctypes import POINTER, Array, Structure, byref, c_ubyte, c_uint, c_void_p
+from typing import Any, cast
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
+
+from aicert.errors import ToolError
+from aicert.formats.gpu import MAX_DEVICES, DeviceReport
+
+LIBRARY = "libnvidia-ml.so.1"
+_SUCCESS = 0
+_SETTINGS_V1 = 1 << 24
+_ENVIRONMENT_PRODUCTION = 2
+_FEATURE_ON, _DEVELOPERS_OFF, _PROTECTED_PCIE = 1, 0, 1
+_ACCEPTING = 1
+
+
+class Settings(Structure):
+    """nvmlSystemConfComputeSettings_v1_t."""
+
+    _fields_ = (
+        ("version", c_uint),
+        ("environment", c_uint),
+        ("ccFeature", c_uint),
+        ("devToolsMode", c_uint),
+        ("multiGpuMode", c_uint),
+    )
+
+
+class Certificates(Structure):
+    """nvmlConfComputeGpuCertificate_t."""
+
+    _fields_ = (
+        ("certChainSize", c_uint),
+        ("attestationCertChainSize", c_uint),
+        ("certChain", c_ubyte * 0x1000),
+        ("attestationCertChain", c_ubyte * 0x1400),
+    )
+
+
+class Report(Structure):
+    """nvmlConfComputeGpuAttestationReport_t."""
+
+    _fields_ = (
+        ("isCecAttestationReportPresent", c_uint),
+        ("attestationReportSize", c_uint),
+        ("cecAttestationReportSize", c_uint),
+        ("nonce", c_ubyte * 0x20),
+        ("attestationReport", c_ubyte * 0x2000),
+        ("cecAttestationReport", c_ubyte * 0x1000),
+    )
+
+
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "nvmlInit_v2": (),
+    "nvmlShutdown": (),
+    "nvmlSystemGetConfComputeSettings": (POINTER(Settings),),
+    "nvmlSystemSetConfComputeGpusReadyState": (c_uint,),
+    "nvmlDeviceGetCount_v2": (POINTER(c_uint),),
+    "nvmlDeviceGetHandleByIndex_v2": (c_uint, POINTER(c_void_p)),
+    "nvmlDeviceGetConfComputeGpuCertificate": (c_void_p, POINTER(Certificates)),
+    "nvmlDeviceGetConfComputeGpuAttestationReport": (c_void_p, POINTER(Report)),
+}
+
+
+class Nvml:
+    """NVIDIA's library, of which each call that fails is a ToolError."""
+
+    def __init__(self, library: Any) -> None:
+        self._functions = {name: getattr(library, name) for name in _FUNCTIONS}
+        for name, function in self._functions.items():
+            function.argtypes, function.restype = _FUNCTIONS[name], c_uint
+
+    def call(self, name: str, *arguments: object) -> None:
+        """Call a function of `_FUNCTIONS`."""
+        code = self._functions[name](*arguments)
+        if code != _SUCCESS:
+            raise ToolError(f"NVIDIA's driver: {name} gave {code}")
+
+
+def load() -> Nvml | None:
+    """The library of the image's driver; None where there is none, or an older one."""
+    try:
+        return Nvml(ctypes.CDLL(LIBRARY))
+    except (OSError, AttributeError):
+        return None
+
+
+def ask(nvml: Nvml | None, nonce: bytes) -> tuple[DeviceReport, ...]:
+    """What all GPUs answer to `nonce` (`formats.gpu`), in the driver's order.
+
+    Nothing where they are not protected. A protected GPU computes only after this: the driver waits
+    for somebody to say that it was asked. ToolError where one that should answer does not.
+    """
+    if nvml is None:
+        return ()
+    nvml.call("nvmlInit_v2")
+    try:
+        if not _are_protected(nvml):
+            return ()
+        devices = tuple(_ask_one(nvml, index, nonce) for index in range(_count(nvml)))
+        nvml.call("nvmlSystemSetConfComputeGpusReadyState", c_uint(_ACCEPTING))
+        return devices
+    finally:
+        nvml.call("nvmlShutdown")
+
+
+def _are_protected(nvml: Nvml) -> bool:
+    """Whether the driver says so, and that developers may not look in."""
+    settings = Settings(version=ctypes.sizeof(Settings) | _SETTINGS_V1)
+    try:
+        nvml.call("nvmlSystemGetConfComputeSettings", byref(settings))
+    except ToolError:
+        # A GPU that cannot: the driver says that this is not supported.
+        return False
+    is_on: bool = settings.ccFeature == _FEATURE_ON or settings.multiGpuMode == _PROTECTED_PCIE
+    is_closed: bool = settings.devToolsMode == _DEVELOPERS_OFF
+    return is_on and is_closed and settings.environment == _ENVIRONMENT_PRODUCTION
+
+
+def _count(nvml: Nvml) -> int:
+    count = c_uint()
+    nvml.call("nvmlDeviceGetCount_v2", byref(count))
+    if not 0 < count.value <= MAX_DEVICES:
+        raise ToolError(f"NVIDIA's driver has {count.value} GPUs, of at most {MAX_DEVICES}")
+    return count.value
+
+
+def _ask_one(nvml: Nvml, index: int, nonce: bytes) -> DeviceReport:
+    device = c_void_p()
+    nvml.call("nvmlDeviceGetHandleByIndex_v2", c_uint(index), byref(device))
+    certificates = Certificates()
+    nvml.call("nvmlDeviceGetConfComputeGpuCertificate", device, byref(certificates))
+    report = Report(nonce=(c_ubyte * 0x20)(*nonce))
+    nvml.call("nvmlDeviceGetConfComputeGpuAttestationReport", device, byref(report))
+    pem = _first(certificates.attestationCertChain, certificates.attestationCertChainSize)
+    try:
+        chain = load_pem_x509_certificates(pem)
+    except ValueError:
+        raise ToolError(f"GPU {index} gave no certificates of its key") from None
+    return DeviceReport(
+        report=_first(report.attestationReport, report.attestationReportSize),
+        chain=tuple(one.public_bytes(Encoding.DER) for one in chain),
+    )
+
+
+def _first(data: object, size: int) -> bytes:
+    """So many bytes, as the driver says; never more than it was given room for."""
+    return bytes(cast("Array[c_ubyte]", data))[:size]
