@@ -1,33 +1,8 @@
 """What `doit` can do: configuration is in pyproject.toml, tasks and commands are in rules/."""
 
-from rules.image.tasks import (
-    task_image,
-    task_image_gpu,
-    task_image_gpu_reproduce,
-    task_image_gpu_update,
-    task_image_reproduce,
-    task_image_update,
-)
-from rules.tasks import (
-    task_certify,
-    task_example,
-    task_export,
-    task_lock,
-    task_track,
-    task_training_env,
-)
+from rules import dodo
+from rules.dodo import *  # noqa: F403  # what every repository has; here the example besides
+from rules.tasks import task_example
 
-__all__ = [
-    "task_certify",
-    "task_example",
-    "task_export",
-    "task_image",
-    "task_image_gpu",
-    "task_image_gpu_reproduce",
-    "task_image_gpu_update",
-    "task_image_reproduce",
-    "task_image_update",
-    "task_lock",
-    "task_track",
-    "task_training_env",
-]
+__all__ = ["task_example"]
+__all__ += dodo.__all__

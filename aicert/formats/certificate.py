@@ -116,12 +116,12 @@ def emit(certificate: Certificate) -> bytes:
         "evidence": {
             "kind": "tpm2",
             "nonce": evidence.nonce.hex(),
-            "quote": _signed_json(evidence.quote),
+            "quote": signed_json(evidence.quote),
             "pcrs": {str(index): value.hex() for index, value in evidence.pcrs.items()},
             "akChain": [b64encode(der) for der in evidence.ak_chain],
             "runKey": {
                 "public": b64encode(evidence.run_key),
-                "certify": _signed_json(evidence.run_key_certify),
+                "certify": signed_json(evidence.run_key_certify),
             },
             "timestamps": list(evidence.timestamps),
         }
@@ -168,14 +168,16 @@ def parse(data: bytes) -> Certificate:
     return certificate
 
 
-def _signed_json(signed: Signed) -> dict[str, str]:
+def signed_json(signed: Signed) -> dict[str, str]:
+    """An attestation and its signature, as JSON-ready values."""
     return {"attest": b64encode(signed.attest), "signature": b64encode(signed.signature)}
 
 
-def _read_signed(fields: Fields) -> Signed:
+def read_signed(fields: Fields, *, max_bytes: int = MAX_TPM_BYTES) -> Signed:
+    """Read them back; each has at most `max_bytes`."""
     signed = Signed(
-        attest=b64decode(fields, "attest", max_bytes=MAX_TPM_BYTES),
-        signature=b64decode(fields, "signature", max_bytes=MAX_TPM_BYTES),
+        attest=b64decode(fields, "attest", max_bytes=max_bytes),
+        signature=b64decode(fields, "signature", max_bytes=max_bytes),
     )
     fields.done()
     return signed
@@ -219,11 +221,11 @@ def _read_evidence(fields: Fields) -> Evidence:
         event_log = b64decode(fields, "eventLog", max_bytes=MAX_EVENT_LOG)
     evidence = Evidence(
         nonce=_hex(fields.text("nonce", max_length=64), "nonce"),
-        quote=_read_signed(fields.fields("quote")),
+        quote=read_signed(fields.fields("quote")),
         pcrs=_read_pcrs(fields.fields("pcrs")),
         ak_chain=_read_chain(fields),
         run_key=b64decode(run_key, "public", max_bytes=MAX_TPM_BYTES),
-        run_key_certify=_read_signed(run_key.fields("certify")),
+        run_key_certify=read_signed(run_key.fields("certify")),
         event_log=event_log,
         platform=_read_platform(fields.fields("platform")) if fields.has("platform") else None,
         gpus=gpu.read(fields.fields("gpus")) if fields.has("gpus") else None,

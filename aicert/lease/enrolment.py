@@ -12,7 +12,7 @@ from typing import Final
 
 from aicert.errors import EvidenceError
 from aicert.formats import strict_json
-from aicert.formats.certificate import Signed
+from aicert.formats.certificate import Signed, read_signed, signed_json
 from aicert.formats.digest import Digest
 from aicert.formats.dsse import b64decode, b64encode
 from aicert.formats.measurement import QUOTED_PCRS
@@ -109,12 +109,12 @@ def parse(data: bytes) -> Enrolment:
         terms=Digest.parse(fields.text("terms")),
         nonce=bytes.fromhex(hex_field(fields, "nonce")),
         ak_chain=read_chain(fields),
-        quote=read_signed(fields.fields("quote")),
+        quote=read_signed(fields.fields("quote"), max_bytes=MAX_TPM),
         pcrs={index: bytes.fromhex(hex_field(pcrs, str(index))) for index in QUOTED_PCRS},
         receipt_key=read_certified(fields.fields("receiptKey")),
         storage_key=read_certified(fields.fields("storageKey")),
-        meter=read_signed(counters.fields("meter")),
-        epoch=read_signed(counters.fields("epoch")),
+        meter=read_signed(counters.fields("meter"), max_bytes=MAX_TPM),
+        epoch=read_signed(counters.fields("epoch"), max_bytes=MAX_TPM),
     )
     for each in (counters, pcrs, fields):
         each.done()
@@ -123,31 +123,16 @@ def parse(data: bytes) -> Enrolment:
     return enrolment
 
 
-def signed_json(signed: Signed) -> dict[str, str]:
-    """An attestation and its signature, as JSON-ready values."""
-    return {"attest": b64encode(signed.attest), "signature": b64encode(signed.signature)}
-
-
 def certified_json(key: CertifiedPublic) -> dict[str, object]:
     """A certified key, as JSON-ready values."""
     return {"certify": signed_json(key.certify), "public": b64encode(key.public)}
-
-
-def read_signed(fields: Fields) -> Signed:
-    """Read them back."""
-    signed = Signed(
-        attest=b64decode(fields, "attest", max_bytes=MAX_TPM),
-        signature=b64decode(fields, "signature", max_bytes=MAX_TPM),
-    )
-    fields.done()
-    return signed
 
 
 def read_certified(fields: Fields) -> CertifiedPublic:
     """Read it back."""
     key = CertifiedPublic(
         public=b64decode(fields, "public", max_bytes=MAX_TPM),
-        certify=read_signed(fields.fields("certify")),
+        certify=read_signed(fields.fields("certify"), max_bytes=MAX_TPM),
     )
     fields.done()
     return key

@@ -19,7 +19,7 @@ from typing import Final
 
 from aicert.errors import EvidenceError
 from aicert.formats import strict_json
-from aicert.formats.certificate import Signed
+from aicert.formats.certificate import Signed, read_signed, signed_json
 from aicert.formats.digest import Digest, is_hex
 from aicert.formats.dsse import b64decode, b64encode
 from aicert.formats.measurement import QUOTED_PCRS, replay
@@ -29,12 +29,11 @@ from aicert.frozen import dataclass
 from aicert.lease import terms
 from aicert.lease.enrolment import (
     MAX_BYTES,
+    MAX_TPM,
     CertifiedPublic,
     certified_json,
     read_certified,
     read_chain,
-    read_signed,
-    signed_json,
 )
 from aicert.lease.receipts import hex_field
 from aicert.lease.terms import LEASE_DIGITS
@@ -159,10 +158,10 @@ def parse(data: bytes) -> Evidence:
     evidence = Evidence(
         nonce=bytes.fromhex(hex_field(fields, "nonce")),
         ak_chain=read_chain(fields),
-        quote=read_signed(fields.fields("quote")),
+        quote=read_signed(fields.fields("quote"), max_bytes=MAX_TPM),
         pcrs={index: bytes.fromhex(hex_field(pcrs, str(index))) for index in QUOTED_PCRS},
         receipt_key=read_certified(fields.fields("receiptKey")),
-        meter=read_signed(fields.fields("meter")),
+        meter=read_signed(fields.fields("meter"), max_bytes=MAX_TPM),
         terms=b64decode(fields, "terms", max_bytes=terms.MAX_BYTES),
         statement=b64decode(fields, "statement", max_bytes=MAX_STATEMENT),
     )

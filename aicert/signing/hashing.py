@@ -117,6 +117,14 @@ def inside(target: Path, path: str) -> Path | None:
     return real if real.is_file() else None
 
 
+def _behind(target: Path, path: str, *, links: bool, cached: bool = True) -> Path | None:
+    """The file that is read for the link at `path`, if any: a blob where a snapshot of the hub's
+    cache may have them (`cached`), a file of the same directory where the caller asked (`links`).
+    """
+    blob = blob_of(target, path) if cached else None
+    return inside(target, path) if blob is None and links else blob
+
+
 def _on_refusal(
     target: Path, blobs: dict[str, Path], refused: Refused | None, links: bool
 ) -> Refused | None:
@@ -124,11 +132,9 @@ def _on_refusal(
         return None
 
     def on_refusal(path: str, error: EvidenceError) -> None:
-        blob = None if refused is None else blob_of(target, path)
-        if blob is None and links:
-            blob = inside(target, path)
-        if blob is not None:
-            blobs[path] = blob
+        real = _behind(target, path, cached=refused is not None, links=links)
+        if real is not None:
+            blobs[path] = real
         elif refused is None:
             raise error
         else:
@@ -147,12 +153,12 @@ def compare(
 ) -> dict[str, bool]:
     """For each path: whether the file's bytes have the digests that the manifest gives."""
     if manifest.algorithm == "sha256" and manifest.parts is None and not manifest.is_single:
-        blobs = {path: blob for path in paths if (blob := blob_of(target, path)) is not None}
-        for path in paths if links else ():
-            if (real := inside(target, path)) is not None:
-                blobs[path] = real
-        facts = read_some(target, [p for p in paths if p not in blobs], on_bytes=on_bytes)
-        facts |= {path: read_file(blob, on_bytes=on_bytes) for path, blob in blobs.items()}
+        behind = {path: _behind(target, path, links=links) for path in paths}
+        plain = [path for path, real in behind.items() if real is None]
+        facts = read_some(target, plain, on_bytes=on_bytes)
+        for path, real in behind.items():
+            if real is not None:
+                facts[path] = read_file(real, on_bytes=on_bytes)
         return {path: fact.sha256 == manifest.files[path] for path, fact in facts.items()}
     make = hasher(manifest.algorithm)
     return {path: _same(target, path, manifest, make, on_bytes, links) for path in paths}

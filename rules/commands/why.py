@@ -49,8 +49,7 @@ def _explain(root: Path, project: config.Project, run: config.Run) -> str:
     lines = [part for line in explanation for part in fitted(safe(line, 400))]
     if not reason.stops and _failed_as_it_is(root, run):
         lines.append(
-            f"only where it is named, ./doit certify {run.name}: "
-            "it failed, and nothing changed since"
+            f"it failed, and {failed.UNCHANGED}: only ./doit certify {run.name} trains it again"
         )
     if reason.hint:
         lines.append(f"hint: {safe(reason.hint, 400)}")

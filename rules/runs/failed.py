@@ -20,6 +20,8 @@ from rules.project import results
 from rules.project.config import Run
 from rules.project.locked import Lock
 
+# The words of `why` and of `certify` for a run that is not tried again.
+UNCHANGED = "nothing has changed since"
 _FOLDER = Path(".aicert") / "failed"
 # Of the log: an error's own lines are at its end.
 _TAIL = 1 << 16
@@ -49,7 +51,7 @@ def refusal(run: Run, error: RejectedError) -> RejectedError:
     """The error for a run that is not tried again; `error` says why it failed."""
     first = error.message.split("\n", 1)[0]
     return RejectedError(
-        f"{first}\nnothing has changed since, so it is not trained again",
+        f"{first}\n{UNCHANGED}, so it is not trained again",
         error.result,
         hint=f"./doit certify {run.name}  # trains it again",
     )
