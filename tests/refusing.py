@@ -14,8 +14,8 @@ import sys
 
 # Numbers of x86-64 and aarch64 (asm/unistd.h); the second has no `symlink`.
 CALLS = {
-    "x86_64": {"symlink": 88, "symlinkat": 266, "flock": 73},
-    "aarch64": {"symlinkat": 36, "flock": 32},
+    "x86_64": {"symlink": 88, "symlinkat": 266, "flock": 73, "unshare": 272},
+    "aarch64": {"symlinkat": 36, "flock": 32, "unshare": 97},
 }
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, FAIL = 0x7FFF0000, 0x00050000

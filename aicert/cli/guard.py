@@ -23,6 +23,7 @@ policy's signers or certificates do not cover.
   aicert guard --policy guard.toml -- python serve.py
   AICERT_GUARD=guard.toml python serve.py
 
+--copy loads models from a copy in memory, which no other process can write to.
 --install puts a .pth file beside the packages of the Python that runs it. --limits prints what is
 not protected.
 """
@@ -39,6 +40,7 @@ def add_command(commands: "Subparsers") -> None:
     )
     add = parser.add_argument
     add("--policy", metavar="P", help="the guard's policy file")
+    add("--copy", action="store_true", help="load models from a copy in memory, sealed")
     add("--install", action="store_true", help="guard this Python where AICERT_GUARD is set")
     add("--limits", action="store_true", help="print what the guard does not protect from")
     add("words", metavar="CMD", nargs="*", help="the command and its arguments, after --")
@@ -55,7 +57,7 @@ def _run(options: argparse.Namespace, write: "Write") -> int:
     if options.policy is None:
         raise ConfigError("a guard needs a policy", hint="aicert guard --policy guard.toml -- CMD")
     # Returns only where it raises: the command takes the place of this process.
-    _guard("command").run(options.policy, options.words)
+    _guard("command").run(options.policy, options.words, copy=options.copy)
     return 0
 
 

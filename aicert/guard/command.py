@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aicert.errors import ConfigError, ToolError
 from aicert.files.atomic import write_atomically
+from aicert.guard.copies import VARIABLE as COPY_VARIABLE
 from aicert.guard.hooks import VARIABLE
 from aicert.guard.line import LINE
 from aicert.guard.policy import load_policy
@@ -34,7 +35,7 @@ def install() -> Path:
     return place
 
 
-def run(policy: str, words: Sequence[str]) -> None:
+def run(policy: str, words: Sequence[str], *, copy: bool = False) -> None:
     """Become the command, guarded by the policy; ConfigError where its Python would not be."""
     if not words:
         raise ConfigError("no command", hint="aicert guard --policy guard.toml -- python serve.py")
@@ -45,7 +46,7 @@ def run(policy: str, words: Sequence[str]) -> None:
     interpreter = _interpreter(program)
     if interpreter == program and _skips_site(words[1:]):
         raise ConfigError("python -S reads no .pth: it would not be guarded")
-    environment = os.environ | {VARIABLE: place}
+    environment = os.environ | {VARIABLE: place} | ({COPY_VARIABLE: "1"} if copy else {})
     code = _exit_code(interpreter, environment)
     if code == 97:
         raise ConfigError(

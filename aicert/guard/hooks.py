@@ -17,6 +17,8 @@ from typing import Any, Self
 
 from aicert.errors import ConfigError, ToolError
 from aicert.files.bounded import StrPath
+from aicert.guard.copies import VARIABLE as COPY_VARIABLE
+from aicert.guard.copies import Copies
 from aicert.guard.memory import Guard
 from aicert.guard.policy import load_policy
 from aicert.guard.saving import BESIDE, sign_folder
@@ -35,7 +37,7 @@ Wrapper = Callable[[Guard, Function], Function]
 _STATE: dict[str, Guard] = {}
 
 
-def enable(policy: StrPath) -> Guard:
+def enable(policy: StrPath, *, copy: bool = False) -> Guard:
     """Guard this process; its Python children too, where the `.pth` is installed."""
     if _STATE:
         raise ConfigError("the guard is enabled already")
@@ -46,9 +48,11 @@ def enable(policy: StrPath) -> Guard:
             hint="call aicert.guard.enable before the first import of a framework",
         )
     chosen = load_policy(policy)
-    guard = Guard(chosen)
+    guard = Guard(chosen, copies=Copies() if copy else None)
     _STATE["guard"] = guard
     os.environ[VARIABLE] = chosen.path
+    if copy:
+        os.environ[COPY_VARIABLE] = "1"
     sys.meta_path.insert(0, Finder(guard))
     return guard
 
@@ -143,12 +147,15 @@ def _from_pretrained(guard: Guard, original: Function) -> Function:
     @functools.wraps(original)
     def guarded(*arguments: Any, **named: Any) -> Any:
         with guard.loading():
+            words = list(arguments)
             # The first is the class, the next the path or a model that an adapter is put on.
-            candidates = (*arguments[1:3], *(named[name] for name in _PATHS if name in named))
-            for value in candidates:
+            for index, value in enumerate(words[1:3], 1):
                 if _is_local(value):
-                    guard.check(value)
-            return original(*arguments, **named)
+                    words[index] = guard.check(value)
+            for name in _PATHS:
+                if _is_local(named.get(name)):
+                    named[name] = guard.check(named[name])
+            return original(*words, **named)
 
     return guarded
 
@@ -160,12 +167,11 @@ def _cached(guard: Guard, original: Function) -> Function:
     def guarded(path_or_repo_id: Any, *arguments: Any, **named: Any) -> Any:
         is_rows = named.get("repo_type") == "dataset"
         if _is_local(path_or_repo_id):
-            guard.check(path_or_repo_id, is_rows=is_rows)
-        found_paths = original(path_or_repo_id, *arguments, **named)
-        paths = [found_paths] if isinstance(found_paths, str) else found_paths or []
-        for path in paths:
-            guard.check(path, is_rows=is_rows)
-        return found_paths
+            path_or_repo_id = guard.check(path_or_repo_id, is_rows=is_rows)
+        paths = original(path_or_repo_id, *arguments, **named)
+        if isinstance(paths, str):
+            return guard.check(paths, is_rows=is_rows)
+        return None if paths is None else [guard.check(path, is_rows=is_rows) for path in paths]
 
     return guarded
 
@@ -186,8 +192,7 @@ def _hub_file(guard: Guard, original: Function) -> Function:
         # Says no where the rest of what was signed cannot be had.
         chosen = {name: named[name] for name in _SNAPSHOT if name in named}
         _library("huggingface_hub").snapshot_download(repo_id, **chosen)
-        guard.check(path, is_rows=named.get("repo_type") == "dataset")
-        return path
+        return guard.check(path, is_rows=named.get("repo_type") == "dataset")
 
     return guarded
 
@@ -208,9 +213,9 @@ def _snapshot(guard: Guard, original: Function) -> Function:
             if name not in ("allow_patterns", "ignore_patterns")
         }
         path = original(repo_id, **whole)
-        if not named.get("dry_run"):
-            guard.check(path, is_rows=named.get("repo_type") == "dataset")
-        return path
+        if named.get("dry_run"):
+            return path
+        return guard.check(path, is_rows=named.get("repo_type") == "dataset")
 
     return guarded
 
@@ -220,9 +225,7 @@ def _from_cache(guard: Guard, original: Function) -> Function:
     def guarded(*arguments: Any, **named: Any) -> Any:
         path = original(*arguments, **named)
         repo_type = arguments[4] if len(arguments) > 4 else named.get("repo_type")
-        if isinstance(path, str):
-            guard.check(path, is_rows=repo_type == "dataset")
-        return path
+        return guard.check(path, is_rows=repo_type == "dataset") if isinstance(path, str) else path
 
     return guarded
 
@@ -277,7 +280,7 @@ class _Opened:
 def _safe_open(guard: Guard, original: Function) -> Function:
     @functools.wraps(original, updated=())
     def guarded(filename: StrPath, *arguments: Any, **named: Any) -> Any:
-        guard.check(filename)
+        filename = guard.check(filename)
         return _Opened(guard, original(filename, *arguments, **named), filename)
 
     return guarded

@@ -42,12 +42,13 @@ class Subject:
     """What is verified as one: a folder, or one file with its own signature.
 
     `is_rows`: a data set, in which every file decides what is loaded. `has_evidence`: there is
-    something to judge.
+    something to judge. `read_from`: where its copy is, if it is read from one.
     """
 
     root: str
     is_rows: bool
     has_evidence: bool
+    read_from: str = ""
 
 
 def find(path: StrPath, *, is_rows: bool) -> Subject:
@@ -74,7 +75,7 @@ def find(path: StrPath, *, is_rows: bool) -> Subject:
 
 def judge(subject: Subject, policy: GuardPolicy) -> None:
     """Return where the evidence passes; RefusedError where it says no or cannot be judged."""
-    root = Path(subject.root)
+    root = Path(subject.read_from or subject.root)
     signature, certificate = default_signature(root), root / CERTIFICATE
     judged = False
     try:

@@ -3,9 +3,11 @@
 LIMITS = (
     (
         "a process of the same user that writes the files while they load: the load fails, but"
-        " other bytes were parsed, and code in them may have run"
+        " other bytes were parsed, and code in them may have run (not so with --copy, for models)"
     ),
-    "a folder above the model's that is exchanged and put back while the model loads",
+    "a folder above the model's that is exchanged and put back while the model loads (the same)",
+    "with --copy, the writing of data sets: datasets keeps what it read where others may write",
+    "root, and whoever may trace the processes of others",
     "another model, or an older one, by a signer whom the policy trusts",
     "code that the guarded program runs itself: it can take the guard out of its own process",
     "python -S and interpreters without the .pth: the variable alone does nothing there",

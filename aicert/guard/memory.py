@@ -2,7 +2,8 @@
 
 The key of a subject is the status of all that is in it: device, inode, size, mode, mtime, ctime; of
 a link, its own and that of what it leads to. Before, between and after, keys are compared; only a
-pass is remembered. Left out: what stands above the subject's folder.
+pass is remembered. Left out: what stands above the subject's folder. Where copies are made, the key
+only says whether the copy of before will do: nothing can change what is loaded.
 """
 
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aicert.files.bounded import StrPath
+from aicert.guard.copies import Copies
 from aicert.guard.judge import UNSEEN, RefusedError, Subject, UnsignedError, find, judge
 from aicert.guard.policy import GuardPolicy
 from aicert.guard.saving import load_key
@@ -96,8 +98,15 @@ class Load:
 class Guard:
     """The guard of this process: `check` before a load, `loading` around one."""
 
-    def __init__(self, policy: GuardPolicy, *, now: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        policy: GuardPolicy,
+        *,
+        copies: Copies | None = None,
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._policy = policy
+        self._copies = copies
         # Read now: no training ends before its key turns out to be missing.
         self.signer = None if policy.signing is None else load_key(policy.signing)
         self._now = now
@@ -111,17 +120,30 @@ class Guard:
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
 
-    def check(self, path: StrPath, *, is_rows: bool = False) -> None:
-        """Verify the subject of a path, or remember that it was; raises RefusedError."""
+    def check(self, path: StrPath, *, is_rows: bool = False) -> StrPath:
+        """Verify the subject of a path, or remember that it was; raises RefusedError.
+
+        Gives back the path to load from, which is in a copy where copies are made.
+        """
         with self._lock, self._refusals():
+            if self._copies is not None and self._copies.holds(path):
+                return path
             subject = find(path, is_rows=is_rows)
             try:
                 key, is_settled = self._verified(subject)
             except UnsignedError as error:
                 self._unsigned(error)
-                return
+                return path
+            copies = self._copies_for(subject)
+            if copies is not None:
+                return copies.at(subject, path)
             for load in self._loads:
                 load.keys.setdefault(subject, (key, is_settled))
+            return path
+
+    def _copies_for(self, subject: Subject) -> Copies | None:
+        """None for rows: datasets writes what it read to a cache that others may write to."""
+        return self._copies if subject.has_evidence and not subject.is_rows else None
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -143,6 +165,11 @@ class Guard:
         if key and self._passed.get(subject) == key:
             return key, True
         self._passed.pop(subject, None)
+        copies = self._copies_for(subject)
+        if copies is not None:
+            copies.make(subject, lambda copied: judge(copied, self._policy))
+            self._passed[subject] = key
+            return key, True
         judge(subject, self._policy)
         after = key_of(subject.root)
         if after != key:

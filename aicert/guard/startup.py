@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from aicert.errors import AicertError
+from aicert.guard.copies import VARIABLE as COPY_VARIABLE
 from aicert.guard.hooks import VARIABLE, enable
 from aicert.text import error_lines
 
@@ -30,7 +31,7 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
 def start() -> None:
     """Guard this process by the policy that the variable names."""
     try:
-        enable(os.environ[VARIABLE])
+        enable(os.environ[VARIABLE], copy=bool(os.environ.get(COPY_VARIABLE)))
     except AicertError as error:
         _end(error)
     sys.excepthook = _show

@@ -70,12 +70,16 @@ class Guarded:
         )
 
     def attempts(
-        self, text: str, more: dict[str, str] | None = None, policy: str = "guard.toml"
+        self,
+        text: str,
+        *words: str,
+        more: dict[str, str] | None = None,
+        policy: str = "guard.toml",
     ) -> dict[str, str]:
-        """What a program said of each of its attempts, started by `aicert guard`."""
+        """What a program said of each of its attempts, started by `aicert guard WORDS`."""
         (self.folder / "attempts.py").write_text(RESULTS + text + "\ndone()\n")
         command = (str(self.python), "attempts.py")
-        done = self.aicert("guard", "--policy", policy, "--", *command, more=more)
+        done = self.aicert("guard", "--policy", policy, *words, "--", *command, more=more)
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -380,6 +380,66 @@ def test_data_sets_of_the_hub_are_loaded_from_what_was_verified(tried_hub: dict[
     assert tried_hub["streamed"].startswith("UnsignedError: hf://")
 
 
+COPIED = """
+import shutil
+import transformers
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from aicert.guard import hooks
+import datasets
+
+class Swapping(LlamaForCausalLM):
+    @classmethod
+    def _load_pretrained_model(cls, *arguments, **named):
+        shutil.copyfile("models/changed.bytes", "models/copied/model.safetensors")
+        return super()._load_pretrained_model(*arguments, **named)
+
+def weights(loaded):
+    return {name: each.numpy().tobytes() for name, each in loaded.state_dict().items()}
+
+signed = weights(AutoModelForCausalLM.from_pretrained("models/signed"))
+attempt("swapped", lambda: weights(Swapping.from_pretrained("models/copied")) == signed)
+attempt("swapped, again", lambda: Swapping.from_pretrained("models/copied"))
+for name in ("unsigned", "changed", "linked"):
+    attempt(f"model: {name}", lambda: AutoModelForCausalLM.from_pretrained(f"models/{name}"))
+attempt("pipeline", lambda: len(transformers.pipeline(
+    "text-generation", model="models/signed", max_new_tokens=1)("a")))
+
+def opened():
+    with safe_open("models/signed/model.safetensors", framework="pt") as file:
+        return len(list(file.keys())) > 0
+
+attempt("file", opened)
+
+def hub():
+    return weights(AutoModelForCausalLM.from_pretrained("org/signed")) == signed
+
+for turn in ("", ", again"):
+    attempt(f"hub{turn}", hub)
+    attempt(f"hub tokenizer{turn}", lambda: len(AutoTokenizer.from_pretrained("org/signed")) > 0)
+attempt("hub: changed", lambda: AutoModelForCausalLM.from_pretrained("org/changed"))
+attempt("rows", lambda: datasets.load_dataset("data/whole")["train"]["text"][:])
+results["copies"] = str(len(hooks._STATE["guard"]._copies._all))
+"""
+
+
+def test_what_loads_from_a_copy_is_what_was_verified(
+    environment: Guarded, models: Path, data: Path, hub: Hub
+) -> None:
+    guarded.copy(models / "signed", models / "copied")
+    tried = environment.attempts(COPIED, "--copy", more=online(hub))
+    for name in ("swapped", "file", "hub", "hub, again", "hub tokenizer", "hub tokenizer, again"):
+        assert tried[name] == f"{THROUGH}: True", tried
+    assert tried["pipeline"] == f"{THROUGH}: 1", tried
+    assert tried["rows"] == f"{THROUGH}: ['a', 'b']", tried
+    for name in ("unsigned", "changed", "linked"):
+        assert REFUSALS[name] in tried[f"model: {name}"], tried
+    assert REFUSALS["changed"] in tried["hub: changed"]
+    assert NOT_SIGNED in tried["swapped, again"]
+    # Of the model, the one that was swapped, and the snapshot: one for all that is loaded of each.
+    assert tried["copies"] == "3"
+
+
 @pytest.mark.parametrize(("unsigned", "word"), [("warn", "warning"), ("allow", "allowed by")])
 def test_an_unsigned_model_loads_where_the_policy_says_so_and_never_in_silence(
     environment: Guarded, models: Path, unsigned: str, word: str

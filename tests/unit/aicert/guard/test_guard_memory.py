@@ -27,10 +27,12 @@ def keys(tmp_path: Path) -> Pair:
 
 @pytest.fixture
 def guard_with(tmp_path: Path, keys: Pair) -> MakeGuard:
-    def make(text: str = '[[signer]]\nkey = "k.pub"\n', **more: Callable[[], int]) -> Guard:
+    def make(
+        text: str = '[[signer]]\nkey = "k.pub"\n', now: Callable[[], int] = time.time_ns
+    ) -> Guard:
         place = tmp_path / "guard.toml"
         place.write_text(text)
-        return Guard(load_policy(place), **more)
+        return Guard(load_policy(place), now=now)
 
     return make
 
