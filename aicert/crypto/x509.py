@@ -184,7 +184,8 @@ def check_valid_at(certificate: "Certificate", at: datetime) -> None:
 
 def stamp(time: datetime) -> str:
     """A time as people and RFC 3339 write it."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not `strftime`, which writes a year before 1000 in four digits on some systems only.
+    return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def common_name(certificate: "Certificate") -> str:

@@ -143,6 +143,7 @@ def test_a_time_is_written_in_utc_wherever_it_is_read(monkeypatch: pytest.Monkey
     time.tzset()
     try:
         assert stamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00Z"
+        assert stamp(datetime(1, 1, 1, 2, 3, 4, 5, tzinfo=UTC)) == "0001-01-01T02:03:04Z"
     finally:
         monkeypatch.undo()
         time.tzset()
