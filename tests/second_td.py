@@ -285,7 +285,10 @@ class Quote:
         try:
             crl = x509.load_der_x509_crl(octets(given, len(given) // 2))
             critical = any(one.critical for one in crl.extensions)
-        except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+            need(crl.signature_hash_algorithm is not None)
+        except (UnsupportedAlgorithm, x509.InvalidVersion):
+            need_known(False)
+        except (ValueError, TypeError, x509.DuplicateExtension):
             raise NoError("list") from None
         need_known(not critical and crl.next_update_utc is not None)
         need_known(crl.last_update_utc <= at <= crl.next_update_utc)  # type: ignore[operator]

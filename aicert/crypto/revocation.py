@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_list(der: bytes, what: str) -> "CertificateRevocationList":
-    """A list, not yet verified."""
+    """A list, not yet verified; an unknown version or algorithm is an UndecidedError."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -26,14 +26,9 @@ def load_list(der: bytes, what: str) -> "CertificateRevocationList":
             critical = any(extension.critical for extension in revoked.extensions)
             revoked.last_update_utc, revoked.next_update_utc  # noqa: B018 - asked for
             revoked.issuer, revoked.signature_hash_algorithm  # noqa: B018 - asked for
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.InvalidVersion,
-        x509.UnsupportedGeneralNameType,
-    ):
+    except (UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise UndecidedError(f"{what} is of an unknown version or algorithm: {error}") from None
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise EvidenceError(f"{what} is no list of revoked certificates") from None
     if critical:
         raise UndecidedError(f"{what} has a critical extension that is not known")

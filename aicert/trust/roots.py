@@ -37,11 +37,15 @@ FINGERPRINTS = {
     # c0a5e613). Others of that number are in use: a policy file can add them ([[intermediate]]).
     "azure-vtpm-ca-2025.pem": "41a1675dc1b7df8a5c59c8101c697ce500d0fa5f09bcdaa431bc4a3652363b14",
     "azure-vtpm-ca-11.pem": "4e3a03fd2434c56fc3b9c8ef071d6e7a95471ec6eec820770fb09d36836a669f",
-    # Subject: EK/AK CA Root of Google Cloud, valid 2022-07-08 to 2122-07-08, and the intermediate
-    # of that name that it issued, valid from 2024-02-22; as openpcc/openpcc publishes both
-    # (privateca-content-62d71773-0000-21da-852e-f4f5e80d7778.storage.googleapis.com).
+    # Subject: EK/AK CA Root of Google Cloud, valid 2022-07-08 to 2122-07-08, and two of its
+    # intermediates, all with one name: of machines since 2024, valid from 2024-02-22, as
+    # openpcc/openpcc publishes it with the root
+    # (privateca-content-62d71773-0000-21da-852e-f4f5e80d7778.storage.googleapis.com); and of those
+    # before, valid from 2022-08-23, as google/go-tpm-tools has it
+    # (server/ca-certs/gcp_ek_ak_ca_intermediate_v3.crt).
     "google-ek-ak-root.pem": "594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2",
     "google-ek-ak-ca.pem": "84606234dae2d85dc110f94216b388dabc973ebef8bee1edbcd732208c8b3d5d",
+    "google-ek-ak-ca-2022.pem": "c84de8116dfaf5a908f21e810487791f5437e206d00ad8025050cca6bd2ff627",
     # Subject: Intel SGX Root CA, valid 2018-05-21 to 2049-12-31; it certifies the processors whose
     # quotes of SGX and TDX count (certificates.trustedservices.intel.com/IntelSGXRootCA.der).
     "intel-sgx-root.pem": "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3",
@@ -124,7 +128,7 @@ def google_2022() -> Root:
         tier="vtpm",
         needs_eku=False,
         eku=EKU_EK,
-        intermediates=(pinned("google-ek-ak-ca.pem"),),
+        intermediates=(pinned("google-ek-ak-ca.pem"), pinned("google-ek-ak-ca-2022.pem")),
         instance=True,
     )
 

@@ -169,9 +169,15 @@ def endless(scene: Scene) -> None:
         0x30, content.replace(b"\x17\x0d" + NEXT.strftime("%y%m%d%H%M%SZ").encode(), b"")
     )
     signature = b"\0" + ec_key("pck ca").sign(left, ecdsa(SHA256()))
-    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    algorithm = td_forge.der(0x30, td_forge.der(6, td_forge.ECDSA))
     whole = td_forge.der(0x30, left, algorithm, td_forge.der(3, signature))
     lists(pck_crl=whole.hex())(scene)
+
+
+def unknown_algorithm(scene: Scene) -> None:
+    """A list that is signed in a way that nobody knows."""
+    crl = bytes.fromhex(td_forge.revoked(PCK_CA, ec_key("pck ca")))
+    lists(pck_crl=crl.replace(td_forge.ECDSA, td_forge.ECDSA[:-1] + b"\x7f").hex())(scene)
 
 
 def retired(scene: Scene) -> None:
@@ -353,6 +359,7 @@ UNDECIDED: tuple[tuple[str, str | None, Change], ...] = (
     ("list of revoked CAs that is expired", CHIP, root_list(end=ISSUED + timedelta(days=1))),
     ("list of revoked processors without an end", CHIP, endless),
     ("list of revoked processors with an unknown extension", CHIP, pck_list(critical=True)),
+    ("list of revoked processors by an unknown algorithm", CHIP, unknown_algorithm),
     ("TDX module that the maker does not speak of", GUEST, td(
         tcb_svn=bytes((7, 2, 3)) + bytes(13))),
     ("TD with unknown attributes", GUEST, td(attributes=1 << 40)),

@@ -34,6 +34,8 @@ RTMRS = (*(hashlib.sha384(b"rtmr %d" % index).digest() for index in range(3)), b
 PARAVISOR = Td(name="test td paravisor", mrtd=MRTD)
 BARE = Td(name="test td", mrtd=MRTD, rtmrs=RTMRS)
 SGX = "1.2.840.113741.1.13.1"
+# ecdsa-with-SHA256.
+ECDSA = bytes.fromhex("2a8648ce3d040302")
 
 
 def certified_root() -> bytes:

@@ -256,9 +256,8 @@ def test_a_tdx_machines_vtpm_chains_and_quotes() -> None:
 # google-vtpm
 
 
-GOOGLE = [f"google-vtpm/pca_tpm_{kind}_{use}_cert.pem"
-          for kind in ("ecc", "rsa") for use in ("sign", "enc")]  # fmt: skip
-OLDER = [name.replace("pca_", "uca_") for name in GOOGLE]
+OLDER = [f"google-vtpm/uca_tpm_{kind}_{use}_cert.pem"
+         for kind in ("ecc", "rsa") for use in ("sign", "enc")]  # fmt: skip
 
 
 def test_google_root_and_intermediate_are_the_published_ones() -> None:
@@ -283,11 +282,27 @@ def test_a_google_machines_key_chains_and_names_its_instance() -> None:
         verify_chain(tuple(chain), built_in("default").roots, SEPTEMBER)
 
 
-@pytest.mark.parametrize("name", [*GOOGLE, *OLDER])
-def test_googles_certificates_whose_issuers_nobody_publishes_are_not_judged(name: str) -> None:
-    """Of the newer hierarchy another intermediate of the same name, of the older one a signer."""
-    (der,) = pem_ders(read(name))
+@pytest.mark.parametrize("kind", ["ecc", "rsa"])
+def test_google_machines_before_2024_have_keys_of_another_intermediate(kind: str) -> None:
+    """Of the same name. Its endorsement keys chain too, and are refused as attestation keys."""
+    roots = built_in("google").roots
+    (signing,) = pem_ders(read(f"google-vtpm/pca_tpm_{kind}_sign_cert.pem"))
+    key = verify_chain((signing,), roots, SEPTEMBER)
+    text = google_instance.instance_text(key.certificate)
+    assert text.startswith("instance cs-debug-pca (218557372616137117) of project google.com:")
+    (encrypting,) = pem_ders(read(f"google-vtpm/pca_tpm_{kind}_enc_cert.pem"))
+    with pytest.raises(EvidenceError, match="is not for digital signatures"):
+        verify_chain((encrypting,), roots, SEPTEMBER)
+    newest = (replace(roots[0], intermediates=roots[0].intermediates[:1]),)
     with pytest.raises(UndecidedError, match="lacks the certificate of its issuer"):
+        verify_chain((signing,), newest, SEPTEMBER)
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_googles_oldest_certificates_lack_their_issuer(name: str) -> None:
+    """`tpm_ek_intermediate_3` and its root, which are not pinned: no verdict, and its name."""
+    (der,) = pem_ders(read(name))
+    with pytest.raises(UndecidedError, match=r"lacks the certificate of its issuer, .*signer-0"):
         verify_chain((der,), built_in("google").roots, SEPTEMBER)
 
 

@@ -60,17 +60,35 @@ def test_what_is_no_list(der: bytes) -> None:
         load_list(der, "list")
 
 
-def test_a_version_and_a_name_that_no_list_has() -> None:
-    good = listed(1)
-    later = good.replace(b"\x02\x01\x01", b"\x02\x01\x02", 1)
-    assert later != good
+def test_a_name_that_no_list_has() -> None:
     # An x400Address among the issuer's other names.
     name = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.18"), b"0\2\xa3\0")
     builder = _builder().issuer_name(CA.subject).add_extension(name, critical=False)
     named = builder.sign(ec_key("ca"), SHA256()).public_bytes(Encoding.DER)
-    for der in (later, named):
+    with pytest.raises(EvidenceError, match=r"^list is no list of revoked certificates$"):
+        load_list(named, "list")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"\x02\x01\x01", b"\x02\x01\x02", "2 is not a valid CRL version"),
+        # ecdsa-with-SHA256, inside what is signed and beside it, and a number that nobody has.
+        (td_forge.ECDSA, td_forge.ECDSA[:-1] + b"\x7f", "Signature algorithm OID"),
+    ],
+)
+def test_a_version_or_algorithm_that_nobody_knows_gives_no_verdict(
+    old: bytes, new: bytes, words: str
+) -> None:
+    with pytest.raises(UndecidedError, match=f"list is of an unknown version or .*: {words}"):
+        load_list(listed(1).replace(old, new), "list")
+
+
+def test_another_algorithm_beside_what_is_signed_is_refused() -> None:
+    head, _, end = listed(1).rpartition(td_forge.ECDSA)
+    for last in (b"\3", b"\4"):
         with pytest.raises(EvidenceError, match=r"^list is no list of revoked certificates$"):
-            load_list(der, "list")
+            load_list(head + td_forge.ECDSA[:-1] + last + end, "list")
 
 
 def test_nobody_is_warned_of_a_lists_issuer() -> None:
