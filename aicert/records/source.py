@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO, Protocol
 
+from aicert.formats import lfs
 from aicert.records.csvrows import CsvReader
 from aicert.records.errors import RowRefused, RowsRefused
 from aicert.records.forms import SUPPORTED, FileForm, Form, form_of
@@ -104,6 +105,7 @@ class Source:
         reader: RowReader | None = None
         try:
             with self._opened() as file:
+                self._refuse_pointer(file)
                 packing = self.form.packing
                 content = blocks(file) if packing is None else unpacked(file, packing)
                 if self.form.form != "parquet":
@@ -119,6 +121,16 @@ class Source:
         except RowRefused as error:
             row = None if reader is None else reader.row or None
             raise error.at(self.name, row) from None
+
+    def _refuse_pointer(self, file: BinaryIO) -> None:
+        """As text or CSV it would be rows."""
+        if lfs.is_pointer(file.read(lfs.HEAD)):
+            raise RowsRefused(
+                self.name,
+                "a git LFS pointer to a file that was not fetched",
+                hint="git lfs pull",
+            )
+        file.seek(0)
 
     def _opened(self) -> BinaryIO:
         # What stands there was measured as a file, and is opened as nothing else.

@@ -15,7 +15,7 @@ import httpx2
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
-from aicert.sources.placeholders import is_pointer
+from aicert.formats.lfs import is_pointer
 from aicert.sources.transfer import Transfer
 from aicert.sources.wanted import Wanted
 

@@ -5,24 +5,14 @@ out: pages under the names of texts, which somebody may want to train on.
 """
 
 from aicert.errors import LockError
+from aicert.formats.lfs import is_pointer
 from aicert.sources.choice import suffix
 
 # As much of a file as `refuse` looks at: a pointer is shorter (git-lfs: docs/spec.md).
 HEAD = 1024
-# git-lfs reads pointers of its older names as well (lfs/pointer.go, v1Aliases).
-VERSIONS = (
-    b"https://git-lfs.github.com/spec/",
-    b"https://hawser.github.com/spec/",
-    b"http://git-media.io/v/",
-)
 _TEXTS = frozenset((".htm", ".html", ".md", ".mdx", ".rst", ".svg", ".txt", ".xhtml", ".xml"))
 _PAGES = (b"<!doctype html", b"<html")
 _MARK = b"\xef\xbb\xbf"
-
-
-def is_pointer(head: bytes) -> bool:
-    """Whether a file that begins so is a pointer of git LFS, whatever else is wrong with it."""
-    return head.startswith(tuple(b"version " + version for version in VERSIONS))
 
 
 def refuse(name: str, head: bytes) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from aicert.errors import EvidenceError, LockError
 from aicert.files.tensors import read_header
-from aicert.formats import safetensors
+from aicert.formats import lfs, safetensors
 from enclave_runner.inputs.model_json import shards
 
 # Names that transformers, peft, torch, datasets and numpy unpickle. Text of a data set has others.
@@ -26,7 +26,6 @@ _SUFFIXES = frozenset(
 _PROTOCOLS = frozenset((2, 3, 4, 5))
 _ZIP = b"PK\x03\x04"
 _TAR_AT, _TAR = 257, b"ustar"
-_LFS = b"version https://git-lfs.github.com/spec/"
 _NUMPY = b"\x93NUMPY"
 _INDEX = re.compile(r".*\.index(?:\.[^/]*)?\.json", re.DOTALL)
 # One of 15,000 tensors has 2 MB.
@@ -46,8 +45,8 @@ class WeightsRefused(LockError):  # noqa: N818 - says what happened
 def refuse_lfs_pointer(path: Path, name: str) -> None:
     """Raise WeightsRefused where `path`, the file `name` of an input, only stands for a file."""
     with path.open("rb") as file:
-        head = file.read(len(_LFS))
-    if head == _LFS:
+        head = file.read(lfs.HEAD)
+    if lfs.is_pointer(head):
         raise WeightsRefused(
             f"{name} is a git LFS pointer to a file that was not fetched",
             hint="git lfs pull",
@@ -70,8 +69,10 @@ def weights_header(path: Path, name: str) -> safetensors.Header:
 def refuse_pickle(path: Path, name: str) -> None:
     """Raise PickleRefused where `path`, the file `name` of an input, is or may be a pickle.
 
-    Raises WeightsRefused where it is named safetensors and is not that.
+    Raises WeightsRefused where it is named safetensors and is not that, or only stands for a file.
     """
+    # First: to allow pickles would not help.
+    refuse_lfs_pointer(path, name)
     reason = pickle_reason(path, name)
     if reason is not None:
         raise PickleRefused(

@@ -4,8 +4,8 @@
 fetched or checked. The libraries that ask are imported then and never for a no-op.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from aicert.errors import AicertError, LockError, ToolError
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.listing import listing
 from aicert.sources import choice as choices
-from aicert.sources import forms
+from aicert.sources import forms, placeholders
 from aicert.sources.choice import Choice
 from aicert.sources.forms import PathSource, RunSource
 from aicert.sources.store import Store
@@ -99,17 +99,19 @@ def measure(
                 "`only` and `except` choose files of a directory, but this is a single file"
             )
         if not choice.allow_pickle:
-            choices.refuse_pickles([path.name])
+            _refuse_pickles(path.parent, [path.name])
         fact = cached_file(path, on_bytes=on_bytes)
         digest = Digest("sha256", fact.sha256)
         return Resolved(uri=source, path=path, size=fact.size, digest=digest, listing=None)
     if choice.is_everything:
         listed = cached_listing(path, on_bytes=on_bytes)
         if not choice.allow_pickle:
-            choices.refuse_pickles(listed.names)
+            _refuse_pickles(path, listed.names)
         return _tree(source, path, listed.size, listed.listing)
     files = cached_tree(path, on_bytes=on_bytes)
-    chosen = choices.choose(files, choice)
+    chosen = choices.choose(files, replace(choice, allow_pickle=True))
+    if not choice.allow_pickle:
+        _refuse_pickles(path, chosen)
     files = {name: files[name] for name in chosen}
     data = listing(files)
     place = store(root).tree(of_bytes(data).hex)
@@ -143,6 +145,15 @@ def naming(name: str, function: Callable[[], Resolved]) -> Resolved:
     except AicertError as error:
         kind = ToolError if isinstance(error, ToolError) else LockError
         raise kind(f"input {name}: {error.message}", hint=error.hint) from None
+
+
+def _refuse_pickles(folder: Path, names: Iterable[str]) -> None:
+    """Refuse pickles by their names, but say it where one only stands for a file."""
+    pickles = [name for name in names if choices.suffix(name) in choices.PICKLES]
+    for name in pickles:
+        with (folder / name).open("rb") as file:
+            placeholders.refuse(name, file.read(placeholders.HEAD))
+    choices.refuse_pickles(pickles)
 
 
 def _tree(

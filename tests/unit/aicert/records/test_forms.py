@@ -61,6 +61,7 @@ TEXT: dict[str, tuple[bytes, list[str]]] = {
         ["a\u2028b\x0bc\x0cd\x85e\x1c"],
     ),
     "a mark": (b"\xef\xbb\xbfa\n", ["a"]),
+    "a mark inside is a character": (b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", ["a", "\ufeffb"]),
     "JSON is text": (b'{"a":1}\n', ['{"a":1}']),
 }
 
@@ -102,6 +103,14 @@ def test_text_without_lines_has_no_rows(tmp_path: Path) -> None:
 def test_text_is_refused(data: bytes, reason: str, tmp_path: Path) -> None:
     with pytest.raises(RowsRefused, match=reason):
         rows_of(tmp_path, "a.txt", data)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl", "a.parquet", "a.txt.gz", "a.csv.zst"])
+def test_a_pointer_of_git_lfs_is_no_rows(name: str, tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+    with pytest.raises(RowsRefused, match=f"^'{name}': a git LFS pointer") as caught:
+        rows_of(tmp_path, name, pointer)
+    assert caught.value.hint == "git lfs pull"
 
 
 def test_files_without_types_agree_on_text(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
@@ -111,16 +112,21 @@ def test_what_only_claims_to_be_safetensors_is_refused(tmp_path: Path, data: byt
     assert "pickle" not in f"{caught.value.message}{caught.value.hint}"
 
 
-def test_a_cut_download_and_an_lfs_pointer_are_told_as_such(tmp_path: Path) -> None:
+def test_a_cut_download_is_told_as_such(tmp_path: Path) -> None:
     header = b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}'
     whole = len(header).to_bytes(8, "little") + header + b"1234"
     check(tmp_path, "a.safetensors", whole)
     with pytest.raises(WeightsRefused, match=r"a\.safetensors cannot be read .* file's 2 bytes"):
         check(tmp_path, "a.safetensors", whole[:-2])
-    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
-    with pytest.raises(WeightsRefused, match=r"a\.safetensors is a git LFS pointer") as caught:
-        check(tmp_path, "a.safetensors", pointer)
-    assert caught.value.hint == "git lfs pull"
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "pytorch_model.bin", "a.pt", "config.json"])
+def test_an_lfs_pointer_is_told_as_such_under_any_name(tmp_path: Path, name: str) -> None:
+    rest = b"oid sha256:" + b"0" * 64 + b"\nsize 9\n"
+    for version in (b"https://git-lfs.github.com/spec/v1", b"https://hawser.github.com/spec/v1"):
+        with pytest.raises(WeightsRefused, match=f"{re.escape(name)} is a git LFS") as caught:
+            check(tmp_path, name, b"version " + version + b"\n" + rest)
+        assert "pickle" not in f"{caught.value.message}{caught.value.hint}"
 
 
 def test_the_hint_says_what_to_do(tmp_path: Path) -> None:

@@ -54,6 +54,17 @@ def test_pickles_that_are_allowed(project: Path) -> None:
     check(project)
 
 
+@pytest.mark.parametrize("more", ["", ', except = ["no.txt"]'])
+def test_a_pointer_to_pickles_is_no_pickle(project: Path, more: str) -> None:
+    folder = project / "model"
+    models.model({"pytorch_model.bin": models.POINTER, "no.txt": b"x"})(folder)
+    named = f'model = {{from = "path:model"{more}}}'
+    (project / "aicert.toml").write_text(TOML.replace('model = "path:model"', named))
+    with pytest.raises(LockError, match=r"'pytorch_model\.bin' is a git LFS pointer") as caught:
+        check(project)
+    assert "pickle =" not in str(caught.value.hint)
+
+
 def test_a_model_that_is_not_here_is_left_to_the_runner(project: Path) -> None:
     models.changed("tokenizer_config.json", vocab="/proc/partitions")(project / "model")
     check(project, fetched=False)

@@ -1,0 +1,15 @@
+"""A pointer of git LFS: what a checkout without LFS has in place of a file (git-lfs: docs/spec.md)."""
+
+# As much of a file as `is_pointer` looks at.
+HEAD = 64
+# git-lfs reads pointers of its older names as well (lfs/pointer.go, v1Aliases).
+_VERSIONS = (
+    b"version https://git-lfs.github.com/spec/",
+    b"version https://hawser.github.com/spec/",
+    b"version http://git-media.io/v/",
+)
+
+
+def is_pointer(head: bytes) -> bool:
+    """Whether a file that begins so is a pointer of git LFS, whatever else is wrong with it."""
+    return head.startswith(_VERSIONS)
