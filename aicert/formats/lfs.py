@@ -1,4 +1,4 @@
-"""A pointer of git LFS: what a checkout without LFS has in place of a file (git-lfs: docs/spec.md)."""
+"""A pointer of git LFS: what stands for a file where LFS was not asked (git-lfs: docs/spec.md)."""
 
 # As much of a file as `is_pointer` looks at.
 HEAD = 64

@@ -115,7 +115,8 @@ class _Walk:
             raise RowRefused("a column is encrypted")
         meta = struct(chunk, 3)
         first = start = integer(meta, 9)
-        if 11 in meta and 0 < integer(meta, 11) < first:
+        # Without any value there may be no data page, which then begins at 0.
+        if 11 in meta and (0 < integer(meta, 11) < first or first == 0):
             start = integer(meta, 11)
         codec = integer(meta, 4)
         if codec not in CODECS:
@@ -142,10 +143,11 @@ class _Walk:
         return Chunk(dictionary=dictionary)
 
     def _add(self, start: int, end: int) -> None:
-        if not len(MAGIC) <= start <= end <= self._end:
+        if start == end:
+            return
+        if not len(MAGIC) <= start < end <= self._end:
             raise RowRefused("one of its parts lies outside the file")
-        if start < end:
-            self._ranges.append((start, end))
+        self._ranges.append((start, end))
 
     def _add_bloom_filter(self, meta: Struct) -> None:
         start = integer(meta, 14)

@@ -106,6 +106,14 @@ def test_however_it_is_written_the_rows_are_the_same(
     assert read_rows[1]["f"] == struct.unpack("f", struct.pack("f", 0.1))[0]
 
 
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_file_without_rows_adds_none(name: str, pa: Any, write: Write, tmp_path: Path) -> None:
+    table = every_type(pa)
+    (tmp_path / "a.parquet").write_bytes(write(table.slice(0, 0), **WRITTEN[name]))
+    (tmp_path / "b.parquet").write_bytes(write(table))
+    assert repr(converted(tmp_path, "a.parquet", "b.parquet")[1]) == repr(table.to_pylist())
+
+
 def test_files_of_two_forms_are_one_set_of_rows(pa: Any, write: Write, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(write({"x": [1, 2], "t": ["a", None]}))
     (tmp_path / "b.csv").write_bytes(b"t,x\nc,0.5\n")
