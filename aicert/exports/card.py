@@ -7,7 +7,7 @@ and digests before it becomes YAML or Markdown.
 """
 
 from aicert.errors import ConfigError
-from aicert.exports.card_places import BEGIN, END, split, with_block, with_keys
+from aicert.exports.card_places import BEGIN, END, line_end, split, with_block, with_keys
 from aicert.exports.facts import Facts, hub_source, kind_of
 from aicert.text import safe
 from aicert.verifier.facts import fact_items
@@ -32,8 +32,7 @@ def update(card: str, facts: Facts, output: str) -> tuple[str, list[str]]:
         )
     mark = "\ufeff" if card.startswith("\ufeff") else ""
     text = card.removeprefix(mark)
-    # What is added ends lines as the card's first line does; every other byte stays.
-    line = "\r\n" if text.find("\r") == text.find("\n") - 1 and "\r" in text else "\n"
+    line = line_end(text)
     front, body = split(text)
     wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}
     kept, notes = with_keys(text, front, wanted, line)

@@ -34,6 +34,11 @@ class Front:
     end: str
 
 
+def line_end(card: str) -> str:
+    """How what is added ends its lines: as the card's first line does. Every other byte stays."""
+    return "\r\n" if card.find("\r") == card.find("\n") - 1 and "\r" in card else "\n"
+
+
 def split(card: str) -> tuple[Front, str]:
     """The front matter and the text after it."""
     match = _FRONT.match(card)

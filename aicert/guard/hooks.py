@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
 from aicert.errors import ConfigError, ToolError
 from aicert.files.bounded import StrPath
+from aicert.guard.card import write_block
 from aicert.guard.copies import VARIABLE as COPY_VARIABLE
 from aicert.guard.copies import Copies
 from aicert.guard.memory import Guard
@@ -435,6 +437,7 @@ def _upload(guard: Guard, original: Function) -> Function:
         # Within a repository, a signature would be of a part.
         if guard.signer is not None and not named.get("path_in_repo"):
             ignore, allow = named.get("ignore_patterns"), named.get("allow_patterns")
+            write_block(Path(folder_path), guard.signer)
             sign_folder(folder_path, guard.signer, ignore=ignore, allow=allow)
             if allow is not None:
                 named["allow_patterns"] = [

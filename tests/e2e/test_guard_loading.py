@@ -556,6 +556,7 @@ trainer.push_to_hub()
 attempt("from the hub", lambda: AutoModelForCausalLM.from_pretrained("org/new"))
 place = Path(huggingface_hub.hf_hub_download("org/new", "README.md"))
 results["pushed"] = sorted(path.name for path in place.parent.iterdir())
+results["card"] = place.read_text()
 place.resolve().write_text("changed")
 import axolotl.train
 results["axolotl"] = axolotl.train.train.__wrapped__.__module__
@@ -573,5 +574,8 @@ def test_what_a_trainer_saves_and_pushes_is_signed(
     for name in ("checkpoint", "checkpoint, by the callback", "saved", "from the hub"):
         assert tried[name].startswith(THROUGH), tried
     assert {"README.md", "model.safetensors", "model.sig"} <= set(tried["pushed"])
+    # The Trainer's own card, and the block that says who signed.
+    for words in ("library_name: transformers", "## Who signed these files", "the key `p256:"):
+        assert words in tried["card"], tried["card"]
     assert "changed   README.md" in tried["another card"]
     assert tried["axolotl"] == "axolotl.train"

@@ -252,7 +252,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.signing": (*READERS, "aicert.model_signature", "aicert.cache"),
     "aicert.exports": VERIFYING,
     # Imported by no other: the command line loads it by name.
-    "aicert.guard": (*VERIFYING, "aicert.cache", "aicert.signing"),
+    "aicert.guard": (*VERIFYING, "aicert.cache", "aicert.signing", "aicert.exports"),
     "aicert.cli": (
         *VERIFYING,
         "aicert.records",

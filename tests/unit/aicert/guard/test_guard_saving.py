@@ -1,5 +1,6 @@
 """What is signed when a training saves. That a real Trainer comes here: tests/e2e."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,10 @@ from aicert.guard.memory import Guard
 from aicert.guard.policy import Signing, load_policy
 from aicert.guard.saving import load_key, sign_folder
 from aicert.model_signature import reader
+from aicert.model_signature.signed_by import key_text
 from tests.unit.signing_keys import Pair, pair
+
+BEGIN, END = b"<!-- aicert:begin -->", b"<!-- aicert:end -->"
 
 
 @pytest.fixture
@@ -112,6 +116,71 @@ def test_the_signature_is_of_what_is_uploaded(
     assert signed(output) == covered
     assert asked["folder_path"] == output
     assert asked.get("allow_patterns") == handed_on
+
+
+def uploaded(guard: Guard, folder: Path) -> None:
+    hooks._upload(guard, lambda **_: None)(folder_path=folder)
+
+
+@pytest.mark.parametrize(
+    ("front", "text"),
+    [
+        (b"---\nlicense: mit\n---\n", b"# Mine\n"),
+        (b"\xef\xbb\xbf---\r\n{}\r\n---\r\n", b"# Mine\r\n\r\n1. ```sh\r\n   x\r\n"),
+        (b"", b"```\nopen"),
+    ],
+)
+def test_a_card_that_goes_to_the_hub_says_who_signed(
+    guard: Guard, output: Path, keys: Pair, front: bytes, text: bytes
+) -> None:
+    place = output / "README.md"
+    place.write_bytes(front + text)
+    uploaded(guard, output)
+    after = place.read_bytes()
+    block = after[after.index(BEGIN) : after.index(END) + len(END)]
+    assert after.startswith(front)
+    assert text in after
+    assert key_text(keys.private.public_key()).encode() in block
+    assert (b"\r\n" in block) is (b"\r\n" in text)
+    assert b"--key publisher.pub" in block
+    # The signature is over the card with its block, which is renewed and not repeated.
+    assert verified(output, keys) == 0
+    uploaded(guard, output)
+    assert place.read_bytes() == after
+
+
+def test_a_card_is_only_written_where_it_takes_a_block(
+    guard: Guard, output: Path, keys: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uploaded(guard, output)
+    assert not (output / "README.md").exists()
+    place = output / "README.md"
+    for data, words in (
+        (b"\xff", "it is not UTF-8"),
+        (b"# Mine\n\n" + BEGIN + b"\n", "line 3 of the card is a mark that does not pair"),
+    ):
+        place.write_bytes(data)
+        uploaded(guard, output)
+        assert place.read_bytes() == data
+        assert f"gets no block: {words}" in capsys.readouterr().err
+        assert verified(output, keys) == 0
+    # Of a certified model, `aicert card` writes the block.
+    (output / "certificate.json").write_text("{}")
+    place.write_text("# Mine\n")
+    uploaded(guard, output)
+    assert place.read_text() == "# Mine\n"
+
+
+def test_without_the_cards_extra_the_upload_goes_on(
+    guard: Guard, output: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (output / "README.md").write_text("# Mine\n")
+    monkeypatch.setitem(sys.modules, "markdown_it", None)
+    monkeypatch.delitem(sys.modules, "aicert.exports.card_places", raising=False)
+    uploaded(guard, output)
+    assert "gets no block: the package markdown_it is not installed" in capsys.readouterr().err
+    assert "README.md" in signed(output)
 
 
 def test_a_part_of_a_repository_is_not_signed(guard: Guard, output: Path) -> None:
