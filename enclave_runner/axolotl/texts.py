@@ -10,6 +10,7 @@ much of what was trained such texts made is measured with the loss.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -48,12 +49,26 @@ _FILES: Mapping[str, tuple[str, ...] | None] = {
     "added_tokens.json": None,
     "chat_template.jinja": None,
     "chat_template.json": None,
+    "sentencepiece.bpe.model": None,
+    "sentencepiece.model": None,
+    "source.spm": None,
     "special_tokens_map.json": None,
     "spiece.model": None,
+    "spm.model": None,
+    "spm_char.model": None,
+    "target.spm": None,
+    "tekken.json": ("special_tokens",),
     "tokenizer.json": ("added_tokens", "decoder", "normalizer", "post_processor", "pre_tokenizer"),
     "tokenizer.model": None,
-    "tokenizer_config.json": ("added_tokens_decoder", "chat_template"),
+    "tokenizer_config.json": (
+        "added_tokens_decoder",
+        "additional_special_tokens",
+        "chat_template",
+        "extra_special_tokens",
+    ),
 }
+# Loaders take `tokenizer.4.0.0.json` and `tokenizer.model.v3` for such a file as well.
+_VERSION = re.compile(r"\.\d+\.\d+\.\d+(?=\.json$)|(?<=\.model)\.v\d+$", re.ASCII)
 _MORE_TEMPLATES = "additional_chat_templates/"
 _ROLES = ("model", "tokenizer")
 _BUILT_IN = "lib/python3.11/site-packages/axolotl/utils/chat_templates/templates"
@@ -133,8 +148,8 @@ def _of_files(item: MeasuredInput, reference: Reference) -> dict[str, Digest]:
             continue
         if name.startswith(_MORE_TEMPLATES) and name.endswith(".jinja"):
             digests[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
-        elif name in _FILES:
-            keys = _FILES[name]
+        elif (known := _VERSION.sub("", name)) in _FILES:
+            keys = _FILES[known]
             if keys is None:
                 digests[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
             else:

@@ -60,6 +60,25 @@ def test_a_tokenizers_rules_and_templates_are_named(tmp_path: Path) -> None:
     }
 
 
+def test_the_rules_of_a_tokenizer_under_its_other_names_are_named(tmp_path: Path) -> None:
+    tokens = json.dumps({"extra_special_tokens": ["<a>"], "additional_special_tokens": ["<b>"]})
+    files = {
+        "tokenizer.4.0.0.json": b'{"normalizer":"x"}',
+        "tokenizer.model.v3": b"binary",
+        "sentencepiece.bpe.model": b"rules",
+        "tokenizer_config.json": tokens.encode(),
+        "tokenizer.4.0.json": b'{"normalizer":"no loader reads it"}',
+        "vocab.4.0.0.json": b"{}",
+    }
+    assert named(tmp_path, {}, files) == {
+        "model/sentencepiece.bpe.model": sha("rules"),
+        "model/tokenizer.4.0.0.json: normalizer": sha("x"),
+        "model/tokenizer.model.v3": sha("binary"),
+        "model/tokenizer_config.json: additional_special_tokens": sha('["<b>"]'),
+        "model/tokenizer_config.json: extra_special_tokens": sha('["<a>"]'),
+    }
+
+
 def test_only_inputs_that_give_a_tokenizer_are_looked_at(tmp_path: Path) -> None:
     item = measured(
         "rows", tmp_path, {"chat_template.jinja": b"x", "tok/chat_template.jinja": b"y"}
