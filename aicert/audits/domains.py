@@ -28,6 +28,8 @@ _AUTHORITY = re.compile(
     r"|([^/\\?#:@]++)(?:[/\\?#:]|\Z))",
     re.IGNORECASE,
 )
+# Nearly every URL in data; the next pattern finds the same host, in more time.
+_PLAIN = re.compile(r"https?://([a-z0-9.-]++)(?:[/?#]|\Z)")
 _PORT = re.compile(r":[0-9]*\Z")
 _IGNORED = re.compile(rf"[\u00ad\u200b-\u200d\u2060\ufeff]|{IGNORABLE}")
 _LABEL = re.compile(rf"[a-z0-9_](?:[a-z0-9_-]{{0,{MAX_LABEL - 2}}}[a-z0-9_])?")
@@ -40,6 +42,9 @@ def host_of(url: str) -> str | None:
     """The host of a URL, folded; None where it has none."""
     if len(url) > MAX_URL:
         return None
+    plain = _PLAIN.match(url)
+    if plain is not None:
+        return folded_host(plain[1])
     matched = _AUTHORITY.match(url.strip(_AROUND).translate(_DROPPED))
     if matched is None:
         return None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from aicert.audits.config import DOMAINS, EXACT, PASSAGES, AuditConfig, Check
 from aicert.audits.domains import host_of, is_listed
 from aicert.audits.fingerprints import Fingerprints, of_words
-from aicert.audits.folding import LONG_WORD, UNICODE, words, words_and_mixed
+from aicert.audits.folding import LONG_WORD, UNICODE, words_and_mixed
 from aicert.audits.lists import AnyList, DomainList, ExactList, TextList, exact_digest
 from aicert.audits.merkle import Tree
 from aicert.audits.patterns import NAMES, patterns_in
@@ -34,7 +34,7 @@ from aicert.frozen import dataclass
 
 _MATCH = ("",)
 # What a kind makes of a value: names of what matched, none, or None for what it cannot read.
-_Matcher = Callable[[object], tuple[str, ...] | None]
+_Matcher = Callable[["_Value"], tuple[str, ...] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,36 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(inner)
+
+
+class _Value:
+    """A row or a value in it. What checks make of it is made once, when first asked for."""
+
+    __slots__ = ("_fingerprints", "_text", "_words", "value")
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self._text: str | None = None
+        self._words: tuple[list[str], int] | None = None
+        self._fingerprints: set[int] | None = None
+
+    def text(self) -> str:
+        """All texts in it."""
+        if self._text is None:
+            self._text = text_of(self.value)
+        return self._text
+
+    def words(self) -> tuple[list[str], int]:
+        """Its folded words, and how many are of mixed letters."""
+        if self._words is None:
+            self._words = words_and_mixed(self.text())
+        return self._words
+
+    def fingerprints(self) -> set[int]:
+        """The fingerprints of its passages."""
+        if self._fingerprints is None:
+            self._fingerprints = of_words(self.words()[0])
+        return self._fingerprints
 
 
 class Audit:
@@ -135,18 +165,20 @@ class Reading:
         self._bytes += len(block)
         *rows, self._rest = (self._rest + block).split(b"\n")
         for row in rows:
-            self._add(row)
-
-    def _add(self, row: bytes) -> None:
-        self._tree.add(row_leaf(self._salts.salt(self._tree.count), row))
+            self._tree.add(row_leaf(self._salts.salt(self._tree.count), row))
         if self._tallies or self._text is not None:
-            value = json.loads(row)
-            for tally in self._tallies:
-                tally.add(value)
-            if self._text is not None:
-                listed = self._text.add(text_of(value))
-                if self._passages is not None:
-                    self._passages.add(of_words(listed))
+            # One list is read in two thirds of the time that its items take alone.
+            for row in json.loads(b"[%b]" % b",".join(rows)):
+                self._look_at(row)
+
+    def _look_at(self, row: dict[str, object]) -> None:
+        whole = _Value(row)
+        for tally in self._tallies:
+            tally.add(row, whole)
+        if self._text is not None:
+            self._text.add(*whole.words())
+            if self._passages is not None:
+                self._passages.add(whole.fingerprints())
 
     def fact(self, unread_bytes: int) -> DataFact:
         """What was read. `unread_bytes`: bytes of the files that no row holds."""
@@ -179,13 +211,11 @@ class _Text:
     def __init__(self) -> None:
         self._words = self._mixed = self._long = 0
 
-    def add(self, text: str) -> list[str]:
-        listed, mixed = words_and_mixed(text)
+    def add(self, listed: list[str], mixed: int) -> None:
         self._words += len(listed)
         self._mixed += mixed
         if listed and max(map(len, listed)) > LONG_WORD:
             self._long += sum(len(word) > LONG_WORD for word in listed)
-        return listed
 
     def fact(self) -> TextFact:
         return TextFact(words=self._words, mixed_words=self._mixed, long_words=self._long)
@@ -201,12 +231,14 @@ class _Tally:
         self._matches = self._missing = self._unparsable = 0
         self._by_pattern: Counter[str] = Counter()
 
-    def add(self, row: dict[str, object]) -> None:
-        value = row if self._column is None else row.get(self._column)
-        if value is None:
+    def add(self, row: dict[str, object], whole: _Value) -> None:
+        if self._column is None:
+            names = self._match(whole)
+        elif (value := row.get(self._column)) is not None:
+            names = self._match(_Value(value))
+        else:
             self._missing += 1
             return
-        names = self._match(value)
         if names is None:
             self._unparsable += 1
         elif names:
@@ -224,7 +256,7 @@ class _Tally:
 
 def _matcher(check: Check, lists: Mapping[str, GivenList]) -> _Matcher:
     if check.list is None:
-        return lambda value: patterns_in(text_of(value))
+        return lambda value: patterns_in(value.text())
     given = lists.get(check.list)
     if given is None:
         raise ConfigError(f"check {check.name}: there is no input {check.list}")
@@ -242,8 +274,8 @@ class _Domains:
     def __init__(self, entries: DomainList) -> None:
         self._domains = entries.domains
 
-    def __call__(self, value: object) -> tuple[str, ...] | None:
-        host = host_of(value) if type(value) is str else None
+    def __call__(self, given: _Value) -> tuple[str, ...] | None:
+        host = host_of(given.value) if type(given.value) is str else None
         if host is None:
             return None
         return _MATCH if is_listed(host, self._domains) else ()
@@ -255,7 +287,8 @@ class _Exact:
     def __init__(self, entries: ExactList) -> None:
         self._list = entries
 
-    def __call__(self, value: object) -> tuple[str, ...]:
+    def __call__(self, given: _Value) -> tuple[str, ...]:
+        value = given.value
         data = value.encode() if type(value) is str else canonical(value)
         return _MATCH if exact_digest(self._list.salt, data) in self._list.digests else ()
 
@@ -264,9 +297,8 @@ class _Passages:
     def __init__(self, entries: TextList) -> None:
         self._fingerprints = entries.fingerprints
 
-    def __call__(self, value: object) -> tuple[str, ...]:
-        shared = of_words(words(text_of(value))) & self._fingerprints
-        return _MATCH if shared else ()
+    def __call__(self, given: _Value) -> tuple[str, ...]:
+        return () if self._fingerprints.isdisjoint(given.fingerprints()) else _MATCH
 
 
 def canonical(value: object) -> bytes:

@@ -1,6 +1,8 @@
 """domains/v1: which host a URL asks, however it is written."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aicert.audits.domains import MAX_URL, host_of, is_listed
 
@@ -72,6 +74,13 @@ def test_hosts_have_one_form(url: str, host: str) -> None:
 )  # fmt: skip
 def test_what_is_no_url_has_no_host(text: str) -> None:
     assert host_of(text) is None
+
+
+@given(st.text("ahtps:/.@-_%?# A1\n\u3002", max_size=30))
+def test_the_short_way_of_plain_urls_gives_the_same_hosts(rest: str) -> None:
+    # A space in front is dropped, and takes the long way.
+    for url in (f"https://{rest}", f"http://a.{rest}"):
+        assert host_of(url) == host_of(f" {url}")
 
 
 def test_a_domain_stands_for_what_lies_in_it() -> None:
