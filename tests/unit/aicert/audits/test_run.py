@@ -134,6 +134,17 @@ def test_words_are_counted_where_passages_are_looked_for(name: str, has_text: bo
     assert [counts.matches for counts in fact.checks] == [1]
 
 
+def test_passages_of_whole_rows_are_looked_for_in_the_same_fingerprints() -> None:
+    whole = WHOLE.replace('column = "text"\nlist = "input:books"', 'list = "input:books"')
+    assert whole != WHOLE
+    audit = Audit(config.parse(whole.encode()), KEY, GIVEN)
+    reading = audit.reading("a", "train")
+    reading.feed(LINES)
+    fact = reading.fact(0)
+    assert [counts.matches for counts in fact.checks] == [1, 2, 1, 1]
+    assert fact.passages == audited().data[0].passages
+
+
 def test_texts_of_a_row_are_joined_in_their_order() -> None:
     row = {"a": "x", "n": 1, "m": [{"role": "user", "content": "hi"}, None, ["y"]], "z": True}
     assert text_of(row) == "x user hi y"
