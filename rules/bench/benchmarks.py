@@ -21,6 +21,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.files.tree import read_tree
+from rules.bench import audits as bench_audits
 from rules.bench import dvc, machine, reads, sources
 from rules.bench import signing as bench_signing
 from rules.bench import training as bench_training
@@ -309,6 +310,18 @@ def locking() -> list[Row]:
     ]
 
 
+def audits() -> list[Row]:
+    """What an audit makes of a million rows of 780 MB, and verifying a proof about one of them."""
+    tree, beside, sorting, verifying = bench_audits.measure()
+    most = {name: limit_ for name, (_, limit_) in bench_audits.QUESTIONS.items()}
+    return [
+        limit("tree of the rows, CPU", tree, bench_audits.TREE_SECONDS, "s"),
+        *(limit(f"{name} beside it, CPU", beside[name], most[name], "s") for name in most),
+        Row(what="sorting fingerprints into their tree, CPU", measured=f"{sorting:.1f} s"),
+        limit("verifying that a row stood there", verifying, 1, "ms"),
+    ]
+
+
 def signing() -> list[Row]:
     """Signing and verifying models, beside the reference implementation."""
     rows: list[Row] = []
@@ -412,6 +425,7 @@ BENCHMARKS = {
     "signing": Benchmark(
         what="model signing beside the reference implementation (minutes)", run=signing, slow=True
     ),
+    "audits": Benchmark(what="audits of a million rows", run=audits, slow=True),
     "hostile": Benchmark(what="the worst inputs that parsers let in", run=hostile, slow=True),
     "machine": Benchmark(
         what="the measured machine beside a stock Debian 13 (a quarter of an hour)",
