@@ -1,4 +1,4 @@
-"""What of this repository runs in the machine: the runner, and the rooms of `aicert/` it imports.
+"""What of this repository runs in a machine: the runner, and the rooms of `aicert/` it imports.
 
 One list: the image is staged from it, the image's cache key is of it, and on a local machine the
 runner's code digest is of it. Code outside it can be changed without a new image, and without a new
@@ -25,16 +25,41 @@ MACHINE_CODE = (
     "aicert/records/",
     "enclave_runner/",
 )
+# Machines that serve a leased model have a list of their own, and the room that only it holds is no
+# part of the first: what is changed for one kind of machine makes nothing stale for the other.
+SERVING_ROOM = "enclave_runner/serving/"
+SERVING_CODE = (
+    "aicert/__init__.py",
+    "aicert/errors.py",
+    "aicert/frozen.py",
+    "aicert/text.py",
+    "aicert/crypto/",
+    "aicert/files/",
+    "aicert/formats/",
+    "aicert/lease/",
+    "aicert/model_signature/",
+    "enclave_runner/attester/__init__.py",
+    "enclave_runner/attester/tpm.py",
+    "enclave_runner/inputs/__init__.py",
+    "enclave_runner/inputs/measure.py",
+    "enclave_runner/inputs/model_files.py",
+    "enclave_runner/inputs/model_json.py",
+    "enclave_runner/inputs/pickles.py",
+    "enclave_runner/inputs/references.py",
+    "enclave_runner/sandbox/__init__.py",
+    "enclave_runner/sandbox/places.py",
+    SERVING_ROOM,
+)
 
 
-def machine_code(root: Path) -> dict[str, FileFact]:
-    """Every file of MACHINE_CODE in the checkout at `root`, by its path there.
+def machine_code(root: Path, entries: tuple[str, ...] = MACHINE_CODE) -> dict[str, FileFact]:
+    """Every file of the list in the checkout at `root`, by its path there.
 
     Raises ToolError if something on the list is missing or empty: a digest of less than the
     machine runs would let code change unseen.
     """
     code: dict[str, FileFact] = {}
-    for entry in MACHINE_CODE:
+    for entry in entries:
         files = _files(root, entry) if (root / entry).exists() else {}
         if not files:
             raise ToolError(
@@ -56,9 +81,9 @@ def code_digest(root: Path) -> Digest:
 def _files(root: Path, entry: str) -> dict[str, FileFact]:
     if not entry.endswith("/"):
         return {entry: read_file(root / entry)}
-    files = read_tree(root / entry, skip=_is_compiled)
+
+    def skip(path: str) -> bool:
+        return path.endswith("__pycache__/") or entry + path == SERVING_ROOM
+
+    files = read_tree(root / entry, skip=skip)
     return {entry + path: fact for path, fact in files.items()}
-
-
-def _is_compiled(path: str) -> bool:
-    return path.endswith("__pycache__/")

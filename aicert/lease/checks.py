@@ -12,7 +12,8 @@ from aicert.errors import EvidenceError, UndecidedError
 
 CHECKS: Final = (
     # The machine's, of what it is given.
-    "bundle.header", "bundle.chunks", "bundle.files", "terms.digest", "licence.tpm",
+    "bundle.header", "bundle.chunks", "bundle.files", "bundle.inert", "terms.digest",
+    "licence.tpm",
     "order.signature", "order.answer", "order.epoch",
     # The custodian's, of a machine that enrols.
     "enrol.nonce", "enrol.chain", "enrol.tier", "enrol.quote", "enrol.image", "enrol.firmware",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert.files.machine_code import MACHINE_CODE
+from aicert.files.machine_code import MACHINE_CODE, SERVING_CODE
 
 ROOT = Path(__file__).resolve().parents[2]
 TRUSTED = {"aicert", "cryptography"}
@@ -280,6 +280,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "enclave_runner.axolotl",
         "enclave_runner.attester",
     ),
+    # The image of serving machines alone holds it, with what leases say.
+    "enclave_runner.serving": (
+        *READERS,
+        "aicert.lease",
+        "enclave_runner.attester",
+        "enclave_runner.inputs",
+    ),
     "enclave_runner.boot": (*MACHINE, "enclave_runner.events", "enclave_runner.__main__"),
 }
 # The rooms of the rules, lowest first: each imports those before it, and any of `aicert`. The
@@ -353,18 +360,14 @@ def test_no_two_modules_import_each_other() -> None:
     graphlib.TopologicalSorter(imported).prepare()
 
 
-def listed_in_the_machine(module: str) -> str | None:
-    """The entry of the list of the machine's code that this module is of."""
+def listed(module: str, entries: tuple[str, ...]) -> str | None:
+    """The entry of a list of a machine's code that this module is of."""
     paths = module.replace(".", "/") + ".py", module.replace(".", "/") + "/__init__.py"
-    return next((entry for entry in MACHINE_CODE if any(path.startswith(entry) for path in paths)),
-                None)  # fmt: skip
+    return next((entry for entry in entries if any(path.startswith(entry) for path in paths)), None)
 
 
-def test_the_machine_carries_what_the_runner_imports_and_nothing_else() -> None:
-    """Every module that the runner may ever import is of the list, imports inside functions
-    included; and whatever is listed has such a module.
-    """
-    waiting = {dotted(name) for name in modules("enclave_runner")}
+def reached_from(waiting: set[str]) -> set[str]:
+    """Every module that these may ever import, imports inside functions included."""
     closure: set[str] = set()
     while waiting:
         module = waiting.pop()
@@ -375,9 +378,26 @@ def test_the_machine_carries_what_the_runner_imports_and_nothing_else() -> None:
         inner = imported_modules(path) if (ROOT / path).exists() else set()
         parents = {module.rpartition(".")[0]} - {""}
         waiting |= ((inner & EVERY) | parents) - closure
-    entries = {module: listed_in_the_machine(module) for module in closure}
+    return closure
+
+
+SERVES = "enclave_runner.serving"
+
+
+@pytest.mark.parametrize("serves", [False, True], ids=["trains", "serves"])
+def test_a_machine_carries_what_its_runner_imports_and_nothing_else(serves: bool) -> None:
+    """Every module that the runner may ever import is of the list; and whatever is listed has such
+    a module. A machine that trains has nothing of one that serves.
+    """
+    runner = {dotted(name) for name in modules("enclave_runner")}
+    serving = {module for module in runner if room(module) == SERVES}
+    closure = reached_from(serving if serves else runner - serving)
+    assert serves or not closure & serving
+    code = SERVING_CODE if serves else MACHINE_CODE
+    # The package's own `__init__` has no content.
+    entries = {module: listed(module, code) for module in closure - {"enclave_runner"}}
     assert [module for module, entry in sorted(entries.items()) if entry is None] == []
-    assert set(entries.values()) == set(MACHINE_CODE)
+    assert set(entries.values()) == set(code)
 
 
 def test_rows_are_read_without_pyarrow_until_a_file_needs_it() -> None:

@@ -296,6 +296,14 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
             "aicert.lease.ledger.MAX_CLOCK_LOSS",
         ),
     },
+    "serving.md": {
+        "request": ("enclave_runner.serving.requests.MAX_BODY",),
+        "messages of a request": ("enclave_runner.serving.requests.MAX_MESSAGES",),
+        "texts of `stop`": ("enclave_runner.serving.requests.MAX_STOPS",),
+        "tokens that a request may reserve": ("enclave_runner.serving.meter.MAX_RESERVE",),
+        "tokens around a message": ("enclave_runner.serving.requests.AROUND_MESSAGE",),
+        "tokens around a request": ("enclave_runner.serving.requests.AROUND_ALL",),
+    },
     "model-signature.md": {
         "bundle": ("aicert.model_signature.reader.MAX_BYTES",),
         "certificates of a bundle": ("aicert.model_signature.reader.MAX_CERTIFICATES",),

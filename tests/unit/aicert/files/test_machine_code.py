@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
-from aicert.files.machine_code import MACHINE_CODE, code_digest, machine_code
+from aicert.files.machine_code import (
+    MACHINE_CODE,
+    SERVING_CODE,
+    SERVING_ROOM,
+    code_digest,
+    machine_code,
+)
 from aicert.files.tree import read_file
 from aicert.formats.listing import dir_digest
 from tests.unit.code_tree import IN_ROOMS, OUTSIDE, code_tree
@@ -41,6 +47,21 @@ def test_code_that_the_machine_runs_changes_the_digest(tmp_path: Path, name: str
     before = code_digest(tmp_path)
     (tmp_path / name).write_bytes(b"changed")
     assert code_digest(tmp_path) != before
+
+
+def test_a_machine_that_serves_has_a_list_of_its_own(tmp_path: Path) -> None:
+    serving = set(machine_code(ROOT, SERVING_CODE))
+    training = set(machine_code(ROOT))
+    room = {name for name in serving if name.startswith(SERVING_ROOM)}
+    assert room
+    assert not room & training
+    assert {name for name in serving if name.startswith("aicert/lease/")} - training
+    # What only one of them runs makes nothing stale for the other.
+    code_tree(tmp_path)
+    before = code_digest(tmp_path)
+    (tmp_path / SERVING_ROOM).mkdir()
+    (tmp_path / SERVING_ROOM / "one.py").write_bytes(b"changed")
+    assert code_digest(tmp_path) == before
 
 
 @pytest.mark.parametrize("entry", MACHINE_CODE)

@@ -17,10 +17,11 @@ from tests.unit.aicert.lease import (
     test_receipts,
 )
 from tests.unit.aicert.leasing import test_accounts, test_enrolments, test_serving
+from tests.unit.enclave_runner.serving import test_load
 
 MODULES = (
     test_accounts, test_bundle, test_enrolments, test_lease_licence, test_lease_receipts,
-    test_lease_story, test_ledger, test_licence, test_orders, test_receipts,
+    test_lease_story, test_ledger, test_licence, test_load, test_orders, test_receipts,
     test_serving,
 )  # fmt: skip
 

@@ -1,0 +1,424 @@
+"""What a serving machine asks of its TPM: counters, keys, the sealed half, receipts.
+
+Promises: a lease is opened in a session of its own, salted to the storage key so that what is
+unsealed is encrypted on its way, and flushed whatever happens: a session that was satisfied would
+unseal after the deadline. Every key and counter is compared with what it must be before it is used.
+Registers are read once, before anything is served.
+
+Leaves out: deciding. What is refused here is refused by the TPM; what may be asked, by the caller.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from tpm2_pytss import (
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_CAP,
+    TPM2_CC,
+    TPM2_EO,
+    TPM2_SE,
+    TPM2B_ENCRYPTED_SECRET,
+    TPM2B_NV_PUBLIC,
+    TPM2B_PRIVATE,
+    TPM2B_PUBLIC,
+    TPMA_NV,
+    TPMA_OBJECT,
+    TPMA_SESSION,
+    TPMS_NV_PUBLIC,
+    TPMT_SIG_SCHEME,
+    TPMT_SIGNATURE,
+    TPMT_SYM_DEF_OBJECT,
+    TSS2_Exception,
+)
+
+from aicert.errors import EvidenceError, ToolError
+from aicert.formats.certificate import Signed
+from aicert.formats.measurement import ZERO
+from aicert.formats.tpm import COUNTER_BYTES, sha256_name
+from aicert.frozen import dataclass
+from aicert.lease import blob as blobs
+from aicert.lease import enrolment, keys, licence, receipts, serving, tpm_policy
+from aicert.lease.blob import Blob
+from aicert.lease.checks import RefusedError
+from aicert.lease.enrolment import CertifiedPublic, Enrolment
+from aicert.lease.licence import EPOCH_INDEX, METER_INDEX, Licence
+from aicert.lease.receipts import Receipt
+from aicert.lease.serving import Evidence
+from aicert.lease.terms import Terms
+from enclave_runner.attester.tpm import Tpm
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+STORAGE_HANDLE: Final = 0x8100_0010
+_NO_CIPHER: Final = TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL)
+_NO_SCHEME: Final = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
+_COUNTERS: Final = (METER_INDEX, EPOCH_INDEX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """The TPM's own: milliseconds with power, resets, and resumes since the last of them."""
+
+    milliseconds: int
+    resets: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What a machine shows of what it serves: the bytes of terms and statement."""
+
+    terms: bytes
+    statement: bytes
+
+
+class LeaseTpm:
+    """A TPM as one boot of a serving machine uses it: a context manager over an open Tpm."""
+
+    def __init__(self, tpm: Tpm) -> None:
+        self._tpm = tpm
+        self._key: Any = None
+        self._key_public = b""
+        self._storage_name = b""
+        self.registers: Mapping[int, bytes] = {}
+        """PCRs of a licence, as they were when the machine started."""
+
+    def __enter__(self) -> Self:
+        self.registers = self._tpm.read_pcrs(licence.LICENCE_PCRS)
+        for index in licence.ZERO_PCRS:
+            if self.registers[index] != ZERO:
+                raise ToolError(
+                    f"PCR {index} is not zero at the start: {self.registers[index].hex()}",
+                    hint="restart the machine: a lease is opened once a boot",
+                )
+        self._ask("make its counters", self._make_counters)
+        self._storage_name = self._ask("make its storage key", self._make_storage_key)
+        self._key, self._key_public = self._ask("make its receipt key", self._make_receipt_key)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        key, self._key = self._key, None
+        if key is not None:
+            self._ask("flush its receipt key", lambda esapi: esapi.flush_context(key))
+
+    def _ask(self, what: str, command: Any) -> Any:
+        return self._tpm.ask(what, command)
+
+    # --- What has to be there: made at the first boot, compared at every one.
+
+    def _make_counters(self, esapi: Any) -> None:
+        for index in _COUNTERS:
+            if not _exists(esapi, index):
+                public = TPMS_NV_PUBLIC(
+                    nvIndex=index,
+                    nameAlg=TPM2_ALG.SHA256,
+                    attributes=TPMA_NV(tpm_policy.COUNTER_ATTRIBUTES),
+                    dataSize=COUNTER_BYTES,
+                )
+                handle = esapi.nv_define_space(b"", TPM2B_NV_PUBLIC(public))
+                esapi.nv_increment(handle, handle)
+            _, name = esapi.nv_read_public(esapi.tr_from_tpmpublic(index))
+            if bytes(name) != tpm_policy.counter_name(index):
+                raise ToolError(
+                    f"NV {index:#010x} of this TPM is not a lease's counter",
+                    hint=f"tpm2_nvundefine -C o {index:#010x}",
+                )
+
+    def _make_storage_key(self, esapi: Any) -> bytes:
+        """The key's Name."""
+        if not _exists(esapi, STORAGE_HANDLE):
+            template = TPM2B_PUBLIC.parse(
+                "rsa2048:null:aes128cfb", objectAttributes=TPMA_OBJECT(blobs.STORAGE_ATTRIBUTES)
+            )
+            key, *_ = esapi.create_primary(None, template)
+            try:
+                esapi.evict_control(ESYS_TR.OWNER, key, STORAGE_HANDLE)
+            finally:
+                esapi.flush_context(key)
+        public = self._storage_public(esapi)
+        try:
+            blobs.storage_key(public)
+        except EvidenceError as error:
+            raise ToolError(
+                f"{STORAGE_HANDLE:#010x} of this TPM is another key: {error.message}",
+                hint=f"tpm2_evictcontrol -C o -c {STORAGE_HANDLE:#010x}",
+            ) from None
+        return sha256_name(public)
+
+    def _storage_public(self, esapi: Any) -> bytes:
+        public, *_ = esapi.read_public(esapi.tr_from_tpmpublic(STORAGE_HANDLE))
+        return bytes(public.publicArea.marshal())
+
+    def _make_receipt_key(self, esapi: Any) -> tuple[Any, bytes]:
+        template = TPM2B_PUBLIC.parse(
+            "ecc256:ecdsa-sha256:null",
+            objectAttributes=TPMA_OBJECT(receipts.RECEIPT_KEY_ATTRIBUTES),
+        )
+        template.publicArea.authPolicy = licence.receipt_policy(self.registers)
+        # The endorsement hierarchy: its keys show resets as they are.
+        key, public, *_ = esapi.create_primary(None, template, primary_handle=ESYS_TR.ENDORSEMENT)
+        return key, bytes(public.publicArea.marshal())
+
+    @property
+    def receipt_key_name(self) -> bytes:
+        """The Name of the key that receipts are signed with."""
+        return sha256_name(self._key_public)
+
+    # --- What it says.
+
+    def clock(self) -> Clock:
+        """Now, by the TPM."""
+        info = self._ask("read its clock", lambda esapi: esapi.read_clock()).clockInfo
+        return Clock(
+            milliseconds=int(info.clock),
+            resets=int(info.resetCount),
+            restarts=int(info.restartCount),
+        )
+
+    def meter(self) -> int:
+        """What was paid."""
+        return self._count(METER_INDEX)
+
+    def epoch(self) -> int:
+        """Which licences count."""
+        return self._count(EPOCH_INDEX)
+
+    def _count(self, index: int) -> int:
+        def read(esapi: Any) -> int:
+            handle = esapi.tr_from_tpmpublic(index)
+            return int.from_bytes(bytes(esapi.nv_read(handle, COUNTER_BYTES, 0, handle)))
+
+        count: int = self._ask("read a counter", read)
+        return count
+
+    def tick(self) -> None:
+        """Pay one tick: before anything is served for it."""
+        self._increment(METER_INDEX)
+
+    def end_epoch(self) -> None:
+        """No licence that was ever issued opens again."""
+        self._increment(EPOCH_INDEX)
+
+    def _increment(self, index: int) -> None:
+        def add(esapi: Any) -> None:
+            handle = esapi.tr_from_tpmpublic(index)
+            esapi.nv_increment(handle, handle)
+
+        self._ask("raise a counter", add)
+
+    def extend(self, pcr: int, event: bytes) -> None:
+        """Measure an event: what is served, or that serving ended."""
+        self._tpm.extend(pcr, event)
+
+    def receipt(self, body: bytes, index: int = METER_INDEX) -> Receipt:
+        """The counter's number and the clock, signed together with `body`."""
+
+        def certify(esapi: Any) -> Receipt:
+            with _flushing(esapi) as keep:
+                session = keep(
+                    esapi.start_auth_session(
+                        ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, "null", TPM2_ALG.SHA256
+                    )
+                )
+                esapi.policy_pcr(session, b"", _selection(licence.RECEIPT_PCRS))
+                counter = esapi.tr_from_tpmpublic(index)
+                attest, signature = esapi.nv_certify(
+                    self._key,
+                    counter,
+                    hashlib.sha256(body).digest(),
+                    _NO_SCHEME,
+                    COUNTER_BYTES,
+                    0,
+                    auth_handle=counter,
+                    session1=session,
+                )
+                return Receipt(
+                    body=body, attest=bytes(attest), signature=bytes(signature.marshal())
+                )
+
+        signed: Receipt = self._ask("sign a receipt", certify)
+        return signed
+
+    def enrol(self, terms: Terms, nonce: bytes) -> Enrolment:
+        """What a custodian asks to see, for his nonce."""
+        receipt_key, storage_key = self._certified(nonce)
+        attest, signature, values = self._tpm.quote(
+            enrolment.quote_extra_data(
+                nonce, terms.digest, self.receipt_key_name, sha256_name(storage_key.public)
+            )
+        )
+        meter, epoch = (self.receipt(nonce, index) for index in _COUNTERS)
+        return Enrolment(
+            lease=terms.lease,
+            terms=terms.digest,
+            nonce=nonce,
+            ak_chain=self._tpm.ak_chain(),
+            quote=Signed(attest=attest, signature=signature),
+            pcrs=values,
+            receipt_key=receipt_key,
+            storage_key=storage_key,
+            meter=Signed(attest=meter.attest, signature=meter.signature),
+            epoch=Signed(attest=epoch.attest, signature=epoch.signature),
+        )
+
+    def _certified(self, nonce: bytes) -> tuple[CertifiedPublic, CertifiedPublic]:
+        """Receipt key and storage key, certified by the platform's attestation key."""
+        ak = self._tpm.attestation_key()
+
+        def certify(esapi: Any) -> list[CertifiedPublic]:
+            storage = esapi.tr_from_tpmpublic(STORAGE_HANDLE)
+            certified = []
+            for key, public in (
+                (self._key, self._key_public),
+                (storage, self._storage_public(esapi)),
+            ):
+                attest, signature = esapi.certify(key, ak, nonce, _NO_SCHEME)
+                signed = Signed(attest=bytes(attest), signature=bytes(signature.marshal()))
+                certified.append(CertifiedPublic(public=public, certify=signed))
+            return certified
+
+        receipt_key, storage_key = self._ask("certify its keys", certify)
+        return receipt_key, storage_key
+
+    def evidence(self, nonce: bytes, spki: bytes, exporter: bytes, served: Served) -> Evidence:
+        """What a consumer asks to see, for his nonce and his end of the connection."""
+        bound = serving.quote_extra_data(nonce, spki, exporter, served.statement)
+        attest, signature, values = self._tpm.quote(bound)
+        receipt_key, _ = self._certified(nonce)
+        meter = self.receipt(bound)
+        return Evidence(
+            nonce=nonce,
+            ak_chain=self._tpm.ak_chain(),
+            quote=Signed(attest=attest, signature=signature),
+            pcrs=values,
+            receipt_key=receipt_key,
+            meter=Signed(attest=meter.attest, signature=meter.signature),
+            terms=served.terms,
+            statement=served.statement,
+        )
+
+    # --- What it gives.
+
+    def open(self, blob: Blob, given: Licence, custodian: "EllipticCurvePublicKey") -> bytes:
+        """The TPM's half of the content key. RefusedError (licence.tpm) for a licence that the
+        custodian did not sign for this machine; ToolError where the TPM finds a term false.
+        """
+        digest = licence.verify(given, custodian, self.registers)
+        if given.machine != self._storage_name:
+            raise RefusedError("licence.tpm", "the licence is for a different machine")
+
+        def unseal(esapi: Any) -> bytes:
+            # A TPM has room for three objects: the custodian's key goes before the other comes.
+            ticket, name = _ticket(esapi, given, custodian, digest)
+            with _flushing(esapi) as keep:
+                sealed = keep(_imported(esapi, blob))
+                session = keep(_salted(esapi))
+                _run_terms(esapi, session, given)
+                reference = licence.policy_reference(given.lease, given.terms, given.machine)
+                esapi.policy_authorize(session, digest, name, ticket, reference)
+                return bytes(esapi.unseal(sealed, session))
+
+        half: bytes = self._ask("open the lease: a term of the licence is not met", unseal)
+        return half
+
+
+def _exists(esapi: Any, handle: int) -> bool:
+    """Whether there is such an NV index or persistent object."""
+    _, capability = esapi.get_capability(TPM2_CAP.HANDLES, handle, 1)
+    handles = capability.data.handles
+    # The TPM answers with the first handle that is not below the one asked for.
+    return handles.count == 1 and int(handles[0]) == handle
+
+
+def _selection(pcrs: tuple[int, ...]) -> str:
+    return "sha256:" + ",".join(map(str, pcrs))
+
+
+@contextmanager
+def _flushing(esapi: Any) -> Iterator[Any]:
+    """Whatever was kept is gone from the TPM afterwards."""
+    handles: list[Any] = []
+
+    def keep(handle: Any) -> Any:
+        handles.append(handle)
+        return handle
+
+    try:
+        yield keep
+    finally:
+        for handle in reversed(handles):
+            try:
+                esapi.flush_context(handle)
+            except TSS2_Exception:
+                # A session that authorised its one command is gone already.
+                continue
+
+
+def _imported(esapi: Any, blob: Blob) -> Any:
+    parent = esapi.tr_from_tpmpublic(STORAGE_HANDLE)
+    public = _public(blob.public)
+    private = esapi.import_(
+        parent,
+        b"",
+        public,
+        TPM2B_PRIVATE(buffer=blob.duplicate),
+        TPM2B_ENCRYPTED_SECRET(secret=blob.seed),
+        _NO_CIPHER,
+    )
+    return esapi.load(parent, private, public)
+
+
+def _public(area: bytes) -> Any:
+    public, _ = TPM2B_PUBLIC.unmarshal(len(area).to_bytes(2) + area)
+    return public
+
+
+def _ticket(
+    esapi: Any, given: Licence, custodian: "EllipticCurvePublicKey", digest: bytes
+) -> tuple[Any, Any]:
+    """The TPM's own word that the custodian signed this digest, and the Name of his key."""
+    public = _public(keys.public_area(custodian))
+    r, s = keys.signature_numbers(given.signature)
+    signature = TPMT_SIGNATURE(sigAlg=TPM2_ALG.ECDSA)
+    signature.signature.ecdsa.hash = TPM2_ALG.SHA256
+    signature.signature.ecdsa.signatureR = r.to_bytes(32)
+    signature.signature.ecdsa.signatureS = s.to_bytes(32)
+    data = licence.signed_bytes(given.lease, given.terms, given.machine, digest)
+    with _flushing(esapi) as keep:
+        # A ticket of the NULL hierarchy is good for nothing.
+        key = keep(esapi.load_external(public, hierarchy=ESYS_TR.OWNER))
+        ticket = esapi.verify_signature(key, hashlib.sha256(data).digest(), signature)
+    return ticket, public.get_name()
+
+
+def _salted(esapi: Any) -> Any:
+    session = esapi.start_auth_session(
+        esapi.tr_from_tpmpublic(STORAGE_HANDLE),
+        ESYS_TR.NONE,
+        TPM2_SE.POLICY,
+        "aes128cfb",
+        TPM2_ALG.SHA256,
+    )
+    # Not continued: the TPM ends it with the command that it authorises.
+    esapi.trsess_set_attributes(session, TPMA_SESSION.ENCRYPT)
+    return session
+
+
+def _run_terms(esapi: Any, session: Any, given: Licence) -> None:
+    """The terms in the order of `licence.policy_digest`."""
+    bounds = given.bounds
+    meter, epoch = (esapi.tr_from_tpmpublic(index) for index in _COUNTERS)
+    esapi.policy_pcr(session, b"", _selection(licence.LICENCE_PCRS))
+    esapi.policy_nv(meter, meter, session, bounds.budget.to_bytes(8), TPM2_EO.UNSIGNED_LT)
+    esapi.policy_nv(epoch, epoch, session, bounds.epoch.to_bytes(8), TPM2_EO.EQ)
+    for (offset, size), operand, operation in (
+        (tpm_policy.CLOCK, bounds.clock, TPM2_EO.UNSIGNED_LT),
+        (tpm_policy.RESET_COUNT, bounds.resets, TPM2_EO.UNSIGNED_LE),
+        (tpm_policy.RESTART_COUNT, bounds.restarts, TPM2_EO.UNSIGNED_LE),
+    ):
+        esapi.policy_counter_timer(session, operand.to_bytes(size), operation, offset)
+    esapi.policy_command_code(session, TPM2_CC.Unseal)

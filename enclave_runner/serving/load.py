@@ -1,0 +1,152 @@
+"""Decrypt a bundle into memory, and see that it is what the certificate is about.
+
+The bundle comes from the host: its header is of the lease, its chunks are in their places, and each
+file is the certified one, byte for byte, or nothing is served (`bundle.*`, `terms.digest`). Files
+are written into an empty directory of a memory file system that the caller names.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aicert.errors import ConfigError, LockError, ToolError
+from aicert.files.bounded import read_bounded
+from aicert.files.tree import open_file
+from aicert.formats import certificate as certificates
+from aicert.formats.digest import FileFact
+from aicert.frozen import dataclass
+from aicert.lease import bundle, keys
+from aicert.lease import terms as lease_terms
+from aicert.lease.bundle import ContentKey, Header, PackedFile
+from aicert.lease.checks import RefusedError
+from aicert.lease.terms import Terms
+from enclave_runner.inputs import model_files
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Reference
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+# A P-256 key's has 91 bytes.
+_MAX_SPKI: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """A bundle that fits together; nothing of it is decrypted. `header_bytes` are part of the key,
+    `terms_bytes` of what is measured.
+    """
+
+    folder: Path
+    terms: Terms
+    terms_bytes: bytes
+    header: Header
+    header_bytes: bytes
+    custodian: "EllipticCurvePublicKey"
+
+
+def read_bundle(folder: Path) -> Offered:
+    """The bundle at `folder`; RefusedError where header, terms, certificate and key do not fit."""
+    terms_bytes = read_bounded(folder / bundle.TERMS, lease_terms.MAX_BYTES, "terms")
+    header_bytes = read_bounded(folder / bundle.HEADER, bundle.MAX_HEADER, "header")
+    certificate = certificates.parse(
+        read_bounded(folder / bundle.CERTIFICATE, certificates.MAX_BYTES, "certificate")
+    )
+    custodian = keys.load_public(
+        read_bounded(folder / bundle.CUSTODIAN, _MAX_SPKI, "custodian's key")
+    )
+    terms, header = lease_terms.parse(terms_bytes), bundle.parse(header_bytes)
+    bundle.check_terms(header, terms)
+    bundle.check_certificate(header, terms, certificate)
+    if keys.spki_digest(custodian) != terms.custodian:
+        raise RefusedError("terms.digest", "the custodian's key is not the one of the terms")
+    return Offered(
+        folder=folder,
+        terms=terms,
+        terms_bytes=terms_bytes,
+        header=header,
+        header_bytes=header_bytes,
+        custodian=custodian,
+    )
+
+
+def decrypt(offered: Offered, key: ContentKey, target: Path) -> None:
+    """Write every file below `target`, which must be empty. Of a bundle that is refused nothing is
+    left there.
+    """
+    if any(target.iterdir()):
+        raise ToolError(f"{os.fspath(target)!a} is not empty")
+    written: list[Path] = []
+    try:
+        for number, file in enumerate(offered.header.files):
+            path = target / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written.append(path)
+            with path.open("xb") as stream:
+                chunks = _chunks(offered.folder / bundle.DATA, number, file)
+                bundle.decrypt_file(key, number, file, chunks, stream.write)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _chunks(folder: Path, number: int, file: PackedFile) -> Iterator[bytes]:
+    """The chunks of `data/N`, and what follows them if there is more."""
+    with open(open_file(folder, str(number)), "rb") as stream:
+        for place in range(file.chunks):
+            size = min(bundle.CHUNK, file.size - place * bundle.CHUNK) + bundle.TAG
+            chunk = stream.read(size)
+            if not chunk:
+                return
+            yield chunk
+        more = stream.read(1)
+        if more:
+            yield more
+
+
+def require_memory(target: Path) -> None:
+    """ToolError unless `target` lies in memory: weights are never on a disk."""
+    kind = _file_system(target)
+    if kind not in ("tmpfs", "ramfs"):
+        raise ToolError(f"{os.fspath(target)!a} is in a file system of kind {kind}, not in memory")
+
+
+def _file_system(target: Path) -> str:
+    """The kind of the mount that holds `target`, by the longest mount point above it."""
+    real = os.path.realpath(target)
+    best, kind = "", "unknown"
+    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        _, point, name, *_ = line.split(" ")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        # Of two mounts on one point the later one is on top.
+        if inside and len(point) >= len(best):
+            best, kind = point, name
+    return kind
+
+
+def inert(
+    offered: Offered, root: Path, copies: Path, *, model_types: frozenset[str]
+) -> Mapping[str, Path]:
+    """The files that the engine may see, by their names below the model, of those decrypted to
+    `root`: a closed list, JSON without what loads code, weights without code. Copies of what was
+    cleaned are written to `copies`. RefusedError (bundle.inert) where something is not inert.
+
+    The same rules as for a training's base model; `model_types`: those that the engine has itself.
+    """
+    files = {file.path: FileFact(file.size, file.sha256) for file in offered.header.files}
+    model = MeasuredInput(
+        name=_MODEL, path=root, digest=offered.terms.model, files=files, stat_keys={}
+    )
+    reference = Reference(key=_MODEL, name=_MODEL, inside="", role="model")
+    try:
+        seen = model_files.prepare(
+            [reference], [model], frozenset(), copies, model_types=model_types
+        )
+    except (LockError, ConfigError) as error:
+        raise RefusedError("bundle.inert", error.message) from None
+    return {place.removeprefix(f"{_MODEL}/"): path for place, path in seen.shown.items()}
+
+
+_MODEL: Final = "model"
