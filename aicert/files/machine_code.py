@@ -40,14 +40,16 @@ SERVING_CODE = (
     "aicert/model_signature/",
     "enclave_runner/attester/__init__.py",
     "enclave_runner/attester/tpm.py",
+    "enclave_runner/axolotl/__init__.py",
+    "enclave_runner/axolotl/axolotl_keys.json",
+    "enclave_runner/axolotl/known_keys.py",
     "enclave_runner/inputs/__init__.py",
     "enclave_runner/inputs/measure.py",
     "enclave_runner/inputs/model_files.py",
     "enclave_runner/inputs/model_json.py",
     "enclave_runner/inputs/pickles.py",
     "enclave_runner/inputs/references.py",
-    "enclave_runner/sandbox/__init__.py",
-    "enclave_runner/sandbox/places.py",
+    "enclave_runner/sandbox/",
     SERVING_ROOM,
 )
 

@@ -9,6 +9,7 @@ Leaves out: deciding. What is refused here is refused by the TPM; what may be as
 """
 
 import hashlib
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -84,6 +85,8 @@ class LeaseTpm:
         self._key: Any = None
         self._key_public = b""
         self._storage_name = b""
+        # One connection to the TPM, and many threads that ask.
+        self._lock = threading.RLock()
         self.registers: Mapping[int, bytes] = {}
         """PCRs of a licence, as they were when the machine started."""
 
@@ -106,7 +109,8 @@ class LeaseTpm:
             self._ask("flush its receipt key", lambda esapi: esapi.flush_context(key))
 
     def _ask(self, what: str, command: Any) -> Any:
-        return self._tpm.ask(what, command)
+        with self._lock:
+            return self._tpm.ask(what, command)
 
     # --- What has to be there: made at the first boot, compared at every one.
 
@@ -212,7 +216,8 @@ class LeaseTpm:
 
     def extend(self, pcr: int, event: bytes) -> None:
         """Measure an event: what is served, or that serving ended."""
-        self._tpm.extend(pcr, event)
+        with self._lock:
+            self._tpm.extend(pcr, event)
 
     def receipt(self, body: bytes, index: int = METER_INDEX) -> Receipt:
         """The counter's number and the clock, signed together with `body`."""
@@ -246,7 +251,7 @@ class LeaseTpm:
     def enrol(self, terms: Terms, nonce: bytes) -> Enrolment:
         """What a custodian asks to see, for his nonce."""
         receipt_key, storage_key = self._certified(nonce)
-        attest, signature, values = self._tpm.quote(
+        attest, signature, values = self._quote(
             enrolment.quote_extra_data(
                 nonce, terms.digest, self.receipt_key_name, sha256_name(storage_key.public)
             )
@@ -256,7 +261,7 @@ class LeaseTpm:
             lease=terms.lease,
             terms=terms.digest,
             nonce=nonce,
-            ak_chain=self._tpm.ak_chain(),
+            ak_chain=self._ak_chain(),
             quote=Signed(attest=attest, signature=signature),
             pcrs=values,
             receipt_key=receipt_key,
@@ -265,9 +270,18 @@ class LeaseTpm:
             epoch=Signed(attest=epoch.attest, signature=epoch.signature),
         )
 
+    def _quote(self, bound: bytes) -> tuple[bytes, bytes, dict[int, bytes]]:
+        with self._lock:
+            return self._tpm.quote(bound)
+
+    def _ak_chain(self) -> tuple[bytes, ...]:
+        with self._lock:
+            return self._tpm.ak_chain()
+
     def _certified(self, nonce: bytes) -> tuple[CertifiedPublic, CertifiedPublic]:
         """Receipt key and storage key, certified by the platform's attestation key."""
-        ak = self._tpm.attestation_key()
+        with self._lock:
+            ak = self._tpm.attestation_key()
 
         def certify(esapi: Any) -> list[CertifiedPublic]:
             storage = esapi.tr_from_tpmpublic(STORAGE_HANDLE)
@@ -287,12 +301,12 @@ class LeaseTpm:
     def evidence(self, nonce: bytes, spki: bytes, exporter: bytes, served: Served) -> Evidence:
         """What a consumer asks to see, for his nonce and his end of the connection."""
         bound = serving.quote_extra_data(nonce, spki, exporter, served.statement)
-        attest, signature, values = self._tpm.quote(bound)
+        attest, signature, values = self._quote(bound)
         receipt_key, _ = self._certified(nonce)
         meter = self.receipt(bound)
         return Evidence(
             nonce=nonce,
-            ak_chain=self._tpm.ak_chain(),
+            ak_chain=self._ak_chain(),
             quote=Signed(attest=attest, signature=signature),
             pcrs=values,
             receipt_key=receipt_key,
@@ -303,13 +317,20 @@ class LeaseTpm:
 
     # --- What it gives.
 
-    def open(self, blob: Blob, given: Licence, custodian: "EllipticCurvePublicKey") -> bytes:
-        """The TPM's half of the content key. RefusedError (licence.tpm) for a licence that the
-        custodian did not sign for this machine; ToolError where the TPM finds a term false.
+    def verified(self, given: Licence, custodian: "EllipticCurvePublicKey") -> bytes:
+        """The policy digest that the custodian signed for this machine, as it started; RefusedError
+        (licence.tpm) for anything else.
         """
         digest = licence.verify(given, custodian, self.registers)
         if given.machine != self._storage_name:
             raise RefusedError("licence.tpm", "the licence is for a different machine")
+        return digest
+
+    def open(self, blob: Blob, given: Licence, custodian: "EllipticCurvePublicKey") -> bytes:
+        """The TPM's half of the content key. RefusedError (licence.tpm) for a licence that the
+        custodian did not sign for this machine; ToolError where the TPM finds a term false.
+        """
+        digest = self.verified(given, custodian)
 
         def unseal(esapi: Any) -> bytes:
             # A TPM has room for three objects: the custodian's key goes before the other comes.

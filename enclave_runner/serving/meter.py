@@ -57,10 +57,10 @@ class Meter:
         with self._lock:
             return self._usage
 
-    def renew(self, more: int) -> None:
-        """A new licence allows so many ticks more."""
+    def renew(self, budget: int) -> None:
+        """A new licence: the most ticks of this boot, those that were paid included."""
         with self._lock:
-            self._budget += more
+            self._budget = budget
 
     def reserve(self, wanted: Reserve) -> None:
         """Pay for the most that a request can cost, before it is served."""
@@ -82,8 +82,10 @@ class Meter:
             self._credit -= tokens
             self._count(requests=1)
 
-    def settle(self, reserved: Reserve, tokens_in: object, tokens_out: object) -> None:
-        """Count what the engine says that it served, and keep the rest of the reserve as credit."""
+    def settle(self, reserved: Reserve, tokens_in: object, tokens_out: object) -> tuple[int, int]:
+        """Count what the engine says that it served, and keep the rest of the reserve as credit.
+        Gives both numbers back.
+        """
         if not (
             _is_count(tokens_in, reserved.tokens_in)
             and _is_count(tokens_out, reserved.tokens_out)
@@ -93,10 +95,15 @@ class Meter:
             self.forfeit(reserved)
             raise UsageError("meter.usage: the engine's usage is absent, or more than was reserved")
         self._settle(reserved, tokens_in, tokens_out)
+        return tokens_in, tokens_out
 
     def forfeit(self, reserved: Reserve) -> None:
-        """Count all of it: the engine died, or the client left before it said anything."""
+        """Count all of it: the engine died while it answered."""
         self._settle(reserved, reserved.tokens_in, reserved.tokens_out)
+
+    def release(self, reserved: Reserve) -> None:
+        """Count none of it: the engine refused, and no byte of an answer left the machine."""
+        self._settle(reserved, 0, 0)
 
     def _settle(self, reserved: Reserve, tokens_in: int, tokens_out: int) -> None:
         with self._lock:

@@ -58,7 +58,8 @@ class RequestRefused(AicertError):  # noqa: N818 - says what happened
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What goes to the engine. `reserve`: None where it costs nothing; `max_bytes`: of an answer's
-    text; `is_streamed`: whether the answer comes in parts.
+    text; `is_streamed`: whether the client gets it in parts; `asks_usage`: and its counts in a part
+    of their own.
     """
 
     route: str
@@ -66,6 +67,7 @@ class Request:
     reserve: Reserve | None
     max_bytes: int
     is_streamed: bool
+    asks_usage: bool = False
 
 
 def read(
@@ -76,10 +78,11 @@ def read(
     terms: Terms,
     *,
     model: str,
+    engine_model: str,
     template_tokens: int,
 ) -> Request:
-    """The request as the engine gets it. `model`: the one name that the engine knows;
-    `template_tokens`: the most that its chat template adds beside messages.
+    """The request as the engine gets it. `model`: the one name that clients know, `engine_model`:
+    the engine's; `template_tokens`: the most that its chat template adds beside messages.
     """
     route = _route(method, target, terms)
     _check_headers(headers, route, len(body))
@@ -87,7 +90,10 @@ def read(
         if body:
             _refuse(400, "a request for the list of models has no body")
         return Request(route=route, body=b"", reserve=None, max_bytes=MAX_BODY, is_streamed=False)
-    return _completion(route, _json(body), terms, model, template_tokens)
+    asked = _json(body)
+    if asked.pop("model", model) != model:
+        _refuse(404, "the machine serves one model, by the name that /v1/models gives")
+    return _completion(route, asked, terms, engine_model, template_tokens)
 
 
 def _route(method: str, target: str, terms: Terms) -> str:
@@ -124,7 +130,8 @@ def _check_headers(headers: Sequence[tuple[str, str]], route: str, size: int) ->
 
 def _json(body: bytes) -> dict[str, object]:
     try:
-        value = strict_json.loads(body, what="the request", max_bytes=MAX_BODY)
+        # Many clients escape characters beyond the BMP as two; 1 MiB bounds the work.
+        value = strict_json.loads(body, what="the request", max_bytes=MAX_BODY, signed=True)
     except EvidenceError as error:
         _refuse(400, error.message)
     if not isinstance(value, dict):
@@ -136,10 +143,13 @@ def _completion(
     route: str, asked: dict[str, object], terms: Terms, model: str, template_tokens: int
 ) -> Request:
     left = dict(asked)
-    if left.pop("model", model) != model:
-        _refuse(404, "the machine serves one model, by the name that /v1/models gives")
     _refuse_many(left)
-    forwarded: dict[str, object] = {"model": model}
+    # Always in parts: an answer has one reader, whatever form the client gets.
+    forwarded: dict[str, object] = {
+        "model": model,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     if route == CHAT:
         forwarded["messages"], tokens_in = _messages(left.pop("messages", None))
         tokens_in += template_tokens
@@ -155,9 +165,8 @@ def _completion(
     if type(streamed) is not bool:
         _refuse(400, "stream is true or false")
     # What was served is counted from it, so it is asked for whatever the client asks.
-    left.pop("stream_options", None)
-    if streamed:
-        forwarded |= {"stream": True, "stream_options": {"include_usage": True}}
+    options = left.pop("stream_options", None)
+    asks_usage = isinstance(options, dict) and options.get("include_usage") is True
     left.pop("user", None)
     if left:
         _refuse(400, f"this gateway does not know {min(left)[:40]!a}")
@@ -167,6 +176,7 @@ def _completion(
         reserve=Reserve(tokens_in=tokens_in + AROUND_ALL, tokens_out=tokens_out),
         max_bytes=tokens_out * terms.egress_bytes_per_token,
         is_streamed=bool(streamed),
+        asks_usage=bool(streamed) and asks_usage,
     )
 
 

@@ -49,9 +49,19 @@ def test_a_budget_ends_before_anything_is_served() -> None:
     with pytest.raises(BudgetError, match="does not cover a request of up to 1001 tokens"):
         meter.reserve(Reserve(tokens_in=1, tokens_out=1000))
     assert (counter.value, meter.usage) == (0, Usage(tokens_refused=1001))
-    meter.renew(1)
+    meter.renew(2)
     meter.reserve(Reserve(tokens_in=1, tokens_out=1000))
     assert counter.value == 2
+
+
+def test_a_request_that_the_engine_refuses_costs_nothing() -> None:
+    meter, counter = metered(budget=1)
+    meter.reserve(Reserve(tokens_in=400, tokens_out=600))
+    meter.release(Reserve(tokens_in=400, tokens_out=600))
+    assert meter.usage == Usage(requests=1, ticks=1)
+    # What was paid is there for the next one.
+    meter.reserve(Reserve(tokens_in=500, tokens_out=500))
+    assert counter.value == 1
 
 
 @pytest.mark.parametrize("tokens", [(0, 0), (-1, 5), (5, -1), (MAX_RESERVE, 1), (0, 10**9)])

@@ -33,7 +33,7 @@ def read(
     usual.append(("Content-Length", str(len(data))))
     return requests.read(
         method, target, usual if headers is None else headers, data, terms, model="bot",
-        template_tokens=100,
+        engine_model="/model", template_tokens=100,
     )  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def chat(**more: Any) -> Request:
 def test_a_chat_is_written_anew_and_bounded() -> None:
     request = chat(model="bot", max_tokens=50, temperature=0.5, seed=7, stop="\n", user="me")
     assert json.loads(request.body) == {
-        "model": "bot", "messages": MESSAGES, "max_tokens": 50, "temperature": 0.5, "seed": 7,
-        "stop": ["\n"],
+        "model": "/model", "messages": MESSAGES, "max_tokens": 50, "temperature": 0.5, "seed": 7,
+        "stop": ["\n"], "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip
     assert request.reserve is not None
     assert request.reserve.tokens_in == 5 + AROUND_MESSAGE + 100 + AROUND_ALL
@@ -61,7 +61,8 @@ def test_usage_is_asked_for_whatever_the_client_asks() -> None:
 def test_a_completion_and_the_list_of_models() -> None:
     request = read({"prompt": "text"}, target=COMPLETIONS)
     assert json.loads(request.body) == {
-        "model": "bot", "prompt": "text", "max_tokens": TERMS.max_output_tokens,
+        "model": "/model", "prompt": "text", "max_tokens": TERMS.max_output_tokens,
+        "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip
     listed = read(target=MODELS, method="GET", raw=b"", headers=[("Host", "m")])
     assert (listed.body, listed.reserve) == (b"", None)
@@ -235,7 +236,7 @@ def test_whatever_is_asked_is_refused_or_bounded(asked: dict[str, Any]) -> None:
     forwarded = json.loads(request.body)
     assert request.reserve is not None
     assert 1 <= forwarded["max_tokens"] == request.reserve.tokens_out <= TERMS.max_output_tokens
-    assert forwarded["model"] == "bot"
+    assert forwarded["model"] == "/model"
     assert set(forwarded) <= {
         "model", "messages", "max_tokens", "temperature", "top_p", "presence_penalty",
         "frequency_penalty", "seed", "stop", "stream", "stream_options",

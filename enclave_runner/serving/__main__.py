@@ -1,0 +1,133 @@
+"""A serving machine as a process: `python -m enclave_runner.serving …`.
+
+The courier's lines come on standard input, and the machine's go to standard output. A courier who
+leaves ends nothing: the deadline does. Exit code 0 where serving ended as it was told or licensed.
+"""
+
+import argparse
+import functools
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+from aicert.errors import AicertError, ToolError
+from aicert.formats.digest import Digest
+from aicert.lease import courier
+from aicert.lease.courier import Message
+from enclave_runner.attester.tpm import Tpm
+from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.serving import load, running, tls
+from enclave_runner.serving.lease_tpm import LeaseTpm
+from enclave_runner.serving.machine import ASKED, Machine, Place
+from enclave_runner.serving.running import EngineSettings, Running
+
+
+class Teller:
+    """Writes lines whole, whichever thread they come from; silent once nobody reads."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream: BinaryIO | None = stream
+        self._lock = threading.Lock()
+
+    def tell(self, message: Message) -> None:
+        """One line."""
+        with self._lock:
+            if self._stream is None:
+                return
+            try:
+                self._stream.write(courier.emit(message))
+                self._stream.flush()
+            except BrokenPipeError:
+                self._stream = None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until it is over."""
+    arguments = _arguments(argv)
+    try:
+        with Tpm(arguments.tcti) as opened, LeaseTpm(opened) as tpm:
+            _serve(arguments, tpm)
+    except AicertError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> None:
+    load.require_memory(arguments.memory)
+    settings = running.transformers(
+        EngineSettings(
+            environment=arguments.environment,
+            command=(),
+            scratch=arguments.scratch,
+            log=arguments.log,
+            memory_bytes=arguments.engine_memory,
+            threads=arguments.threads,
+            user=arguments.engine_user,
+        )
+    )
+    place = Place(
+        memory=arguments.memory,
+        copies=arguments.copies,
+        address=(arguments.host, arguments.port),
+        model_types=axolotl_keys().model_types,
+        start=functools.partial(Running, settings),
+    )
+    teller = Teller(sys.stdout.buffer)
+    machine = Machine(
+        tpm,
+        load.read_bundle(arguments.bundle),
+        place,
+        tls.make_identity(),
+        teller.tell,
+        image=arguments.image,
+    )
+    # A handler runs between any two steps of this thread, which may hold what the end needs.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _in_a_thread(machine))
+    machine.ready()
+    threading.Thread(target=_listen, args=(machine,), daemon=True).start()
+    machine.over.wait()
+
+
+def _listen(machine: Machine) -> None:
+    while line := sys.stdin.buffer.readline(courier.MAX_LINE):
+        machine.asked(line)
+
+
+def _in_a_thread(machine: Machine) -> None:
+    threading.Thread(target=machine.end, args=(ASKED,)).start()
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="enclave_runner.serving", description=__doc__)
+    add = parser.add_argument
+    add("--tcti", required=True)
+    add("--bundle", type=Path, required=True)
+    add("--memory", type=_folder, required=True, help="an empty folder in memory, for weights")
+    add("--copies", type=_folder, required=True, help="an empty folder, for files made anew")
+    add("--scratch", type=Path, required=True)
+    add("--log", type=Path, required=True)
+    add("--environment", type=Path, required=True, help="the engine's environment of Python")
+    add("--engine-memory", type=int, default=16 << 30)
+    add("--engine-user", type=int)
+    add("--threads", type=int, default=os.cpu_count() or 1)
+    add("--host", default="127.0.0.1")
+    add("--port", type=int, default=0)
+    add("--image", type=Digest.parse)
+    return parser.parse_args(argv)
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    path.mkdir(exist_ok=True)
+    if any(path.iterdir()):
+        raise ToolError(f"{text!a} is not empty")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Answers: read from the engine as hostile, and written anew for the client.
+
+The engine sends server-sent events; of each only text, the reason of the end and `usage` are taken,
+and the client gets these in the form that he asked for. So an answer carries its text and nothing
+else: how many bytes is bounded (`egress-bytes-per-token`), and what the engine puts beside it stays
+in the machine.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from aicert.errors import AicertError, EvidenceError
+from aicert.formats import strict_json
+from aicert.frozen import dataclass
+from enclave_runner.serving.requests import CHAT
+
+MAX_LINE: Final = 1 << 16
+# Beside those with text: roles, the reason of the end, usage, and signs of life.
+MORE_LINES: Final = 4096
+_DATA: Final = b"data:"
+_LAST: Final = b"[DONE]"
+_REASONS: Final = ("stop", "length")
+
+
+class EngineError(AicertError):
+    """The engine said something that no engine says, or nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What one event brings: text, a reason of the end, or what the engine counted. The counts are
+    whatever it says: `meter` judges them.
+    """
+
+    text: str = ""
+    reason: str = ""
+    usage: tuple[object, object] | None = None
+
+
+def pieces(lines: Iterable[bytes], route: str, *, max_bytes: int, most: int) -> Iterator[Piece]:
+    """The pieces of an answer, until the engine says that it was the last. EngineError otherwise.
+
+    Text past `max_bytes` is not given on; `most`: of pieces with text.
+    """
+    left, number = max_bytes, 0
+    for line in lines:
+        number += 1
+        if number > 2 * most + MORE_LINES:
+            raise EngineError("the engine sends more than was asked for")
+        data = _data(line)
+        if data == _LAST:
+            return
+        if not data:
+            continue
+        piece = _piece(data, route)
+        text = _cut(piece.text, left)
+        left -= len(text.encode())
+        yield Piece(text=text, reason=piece.reason, usage=piece.usage)
+    raise EngineError("the engine's answer ended early")
+
+
+def _data(line: bytes) -> bytes:
+    """What an event says; nothing for blank lines, comments and other fields."""
+    if len(line) > MAX_LINE:
+        raise EngineError("the engine sends lines without end")
+    return line[len(_DATA) :].strip() if line.startswith(_DATA) else b""
+
+
+def _piece(data: bytes, route: str) -> Piece:
+    try:
+        # Characters beyond the BMP may be escaped as two; the line's length bounds the work.
+        event = strict_json.loads(data, what="the engine's answer", max_bytes=MAX_LINE, signed=True)
+    except EvidenceError as error:
+        raise EngineError(error.message) from None
+    if not isinstance(event, dict):
+        raise EngineError("the engine's answer is no object")
+    usage = event.get("usage")
+    counts = None
+    if isinstance(usage, dict):
+        counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    choices = event.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return Piece(usage=counts)
+    choice = choices[0]
+    if len(choices) > 1 or not isinstance(choice, dict):
+        raise EngineError("the engine answers more than once")
+    reason = choice.get("finish_reason")
+    return Piece(
+        text=_text(choice, route),
+        reason=reason if reason in _REASONS else ("stop" if reason else ""),
+        usage=counts,
+    )
+
+
+def _text(choice: dict[str, object], route: str) -> str:
+    source: object = choice
+    if route == CHAT:
+        source = choice.get("delta")
+    if not isinstance(source, dict):
+        return ""
+    text = source.get("content" if route == CHAT else "text")
+    return text if isinstance(text, str) else ""
+
+
+def _cut(text: str, most: int) -> str:
+    """As much of it as has so many bytes."""
+    data = text.encode()
+    return text if len(data) <= most else data[:most].decode(errors="ignore")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What was counted of one answer."""
+
+    tokens_in: int
+    tokens_out: int
+
+    def document(self) -> dict[str, int]:
+        """As clients read it."""
+        return {
+            "prompt_tokens": self.tokens_in,
+            "completion_tokens": self.tokens_out,
+            "total_tokens": self.tokens_in + self.tokens_out,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """The form of one answer. `name`: the answer's own; `created`: seconds since 1970."""
+
+    route: str
+    model: str
+    name: str
+    created: int
+
+    def part(self, piece: Piece) -> bytes:
+        """An event with text or a reason."""
+        choice: dict[str, object] = {"index": 0, "finish_reason": piece.reason or None}
+        if self.route == CHAT:
+            delta = {"role": "assistant", "content": piece.text} if piece.text else {}
+            choice["delta"] = delta
+        else:
+            choice["text"] = piece.text
+        return _event(self._document("chat.completion.chunk", [choice]))
+
+    def counts(self, usage: Usage) -> bytes:
+        """The event after all others, for clients who ask for it."""
+        document = self._document("chat.completion.chunk", [])
+        return _event(document | {"usage": usage.document()})
+
+    def whole(self, text: str, reason: str, usage: Usage) -> bytes:
+        """The answer in one."""
+        choice: dict[str, object] = {"index": 0, "finish_reason": reason or "stop"}
+        if self.route == CHAT:
+            choice["message"] = {"role": "assistant", "content": text}
+        else:
+            choice["text"] = text
+        document = self._document("chat.completion", [choice])
+        return _json(document | {"usage": usage.document()})
+
+    def _document(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
+        return {
+            "id": self.name,
+            "object": kind if self.route == CHAT else "text_completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+
+
+def last() -> bytes:
+    """The event that ends a stream."""
+    return _DATA + b" " + _LAST + b"\n\n"
+
+
+def models(model: str) -> bytes:
+    """The list of the one model."""
+    entry = {"id": model, "object": "model", "created": 0, "owned_by": "lease"}
+    return _json({"object": "list", "data": [entry]})
+
+
+def error(message: str, kind: str) -> bytes:
+    """Why there is no answer, or no more of it."""
+    return _json({"error": {"message": message, "type": kind, "code": kind}})
+
+
+def error_event(message: str, kind: str) -> bytes:
+    """The same within a stream."""
+    return _DATA + b" " + error(message, kind) + b"\n\n"
+
+
+def _event(document: dict[str, object]) -> bytes:
+    return _DATA + b" " + _json(document) + b"\n\n"
+
+
+def _json(document: dict[str, object]) -> bytes:
+    return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode("ascii")

@@ -1,0 +1,88 @@
+"""The process whose child is the engine's sandbox: whoever kills it ends every process in there.
+
+`python -m enclave_runner.serving.engine_process JOB`, with a JSON object as JOB. A process of its
+own, because a sandbox ends with the thread that made it, and polls what it uses; and because one
+SIGKILL is how serving stops. It dies with its parent, too.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from aicert.errors import AicertError, ToolError
+from aicert.frozen import dataclass
+from enclave_runner.sandbox import containment
+from enclave_runner.sandbox.containment import Limits, Sandbox
+
+_PR_SET_PDEATHSIG: Final = 1
+# As long as a lease may be, and then some: what ends serving is not this limit.
+_SECONDS: Final = 20 * 366 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What runs. `show`: place in the sandbox → path outside; `parent`: who starts it."""
+
+    command: list[str]
+    show: Mapping[str, str]
+    scratch: str
+    log: str
+    environment: Mapping[str, str]
+    memory_bytes: int
+    processes: int
+    scratch_bytes: int
+    user: int | None
+    parent: int
+
+
+def emit(job: Job) -> str:
+    """For the command line."""
+    return json.dumps(asdict(job))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job to its end: the sandbox's exit code, or 1 where there is no sandbox."""
+    job = Job(**json.loads(arguments[0]))
+    _die_with_parent(job.parent)
+    try:
+        ended = containment.run(
+            job.command,
+            Sandbox(
+                read_only={place: Path(path) for place, path in job.show.items()},
+                scratch=Path(job.scratch),
+                environment=job.environment,
+                user=job.user,
+            ),
+            Limits(
+                seconds=_SECONDS,
+                memory_bytes=job.memory_bytes,
+                processes=job.processes,
+                scratch_bytes=job.scratch_bytes,
+            ),
+            Path(job.log),
+            lambda _: None,
+        )
+    except AicertError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    print(f"the engine ended: {ended.exit_code}", file=sys.stderr)
+    return 1
+
+
+def _die_with_parent(parent: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise ToolError(f"prctl: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != parent:
+        # It was gone before it could be watched.
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

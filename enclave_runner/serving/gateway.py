@@ -1,0 +1,251 @@
+"""One connection of a client: evidence when asked, and answers that were paid before.
+
+Nobody reaches the engine but through here. Each request is read in its one form, bounded, paid,
+written anew; each answer is read as hostile, bounded, counted, written anew. A client who leaves
+in the middle is counted as one who stays: the engine is listened to until it says what it served.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from aicert.errors import AicertError, EvidenceError
+from aicert.formats import strict_json
+from aicert.formats.strict_json import Fields
+from aicert.lease.receipts import hex_field
+from aicert.lease.terms import Terms
+from enclave_runner.serving import answers, requests, wire
+from enclave_runner.serving.answers import EngineError, Piece, Writer
+from enclave_runner.serving.engine import Engine, EngineRefusedError
+from enclave_runner.serving.meter import BudgetError, Meter, Reserve, UsageError
+from enclave_runner.serving.requests import Request, RequestRefused
+from enclave_runner.serving.wire import Raw
+
+EVIDENCE: Final = "/aicert/evidence"
+# Between two requests, for one request, and for a client to take what he is sent.
+IDLE_S: Final = 60.0
+REQUEST_S: Final = 30.0
+TAKE_S: Final = 30.0
+# Requests that the engine works on at once; others wait as long, or are told to come again.
+SLOTS: Final = 4
+QUEUE_S: Final = 30.0
+# Why a machine ends that a gateway no longer trusts.
+USAGE: Final = "usage"
+
+
+class Connection(Protocol):
+    """What a gateway needs of a connection: `tls.Channel`, or a test's."""
+
+    until: float
+    exporter: bytes
+
+    def receive(self, size: int) -> bytes:
+        """Some bytes; none at the end."""
+
+    def send(self, data: bytes) -> None:
+        """All of them."""
+
+
+class Gateway:
+    """What all connections of a machine share. `attest` gives evidence for a nonce and a
+    connection's exporter; `distrust` is told why serving has to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        terms: Terms,
+        engine: Engine,
+        engine_model: str,
+        template_tokens: int,
+        meter: Meter,
+        attest: Callable[[bytes, bytes], bytes],
+        distrust: Callable[[str], None],
+    ) -> None:
+        self._terms = terms
+        self._engine = engine
+        self._engine_model = engine_model
+        self._template_tokens = template_tokens
+        self._meter = meter
+        self._attest = attest
+        self._distrust = distrust
+        self._slots = threading.BoundedSemaphore(SLOTS)
+
+    @property
+    def model(self) -> str:
+        """The one name that clients may give the model."""
+        return self._terms.lease
+
+    def serve(self, connection: Connection) -> None:
+        """Every request of a connection, until it ends or one is refused."""
+        reader = wire.Reader(connection.receive)
+        is_open = True
+        while is_open:
+            connection.until = time.monotonic() + IDLE_S
+            try:
+                raw = reader.request()
+                if raw is None:
+                    return
+                is_open = self._answer(raw, connection)
+            except RequestRefused as refused:
+                body = answers.error(refused.message, refused.check)
+                connection.until = time.monotonic() + TAKE_S
+                connection.send(wire.answer(refused.status, body, is_last=True))
+                return
+
+    def _answer(self, raw: Raw, connection: Connection) -> bool:
+        """Answer; whether another request may follow."""
+        connection.until = time.monotonic() + TAKE_S
+        if raw.target == EVIDENCE:
+            body = self._evidence(raw, connection.exporter)
+            connection.send(wire.answer(200, body, is_last=False))
+            return True
+        request = requests.read(
+            raw.method,
+            raw.target,
+            raw.headers,
+            raw.body,
+            self._terms,
+            model=self.model,
+            engine_model=self._engine_model,
+            template_tokens=self._template_tokens,
+        )
+        if request.reserve is None:
+            connection.send(wire.answer(200, answers.models(self.model), is_last=False))
+            return True
+        return self._complete(request, request.reserve, connection)
+
+    def _evidence(self, raw: Raw, exporter: bytes) -> bytes:
+        if raw.method != "POST":
+            raise RequestRefused("gateway.route", 405, "the route takes POST")
+        try:
+            what = "the request"
+            fields = Fields(strict_json.loads(raw.body, what=what, max_bytes=256), what)
+            nonce = bytes.fromhex(hex_field(fields, "nonce"))
+            fields.done()
+        except EvidenceError as error:
+            raise RequestRefused("gateway.request", 400, error.message) from None
+        return self._attest(nonce, exporter)
+
+    def _complete(self, request: Request, reserve: Reserve, connection: Connection) -> bool:
+        if not self._slots.acquire(timeout=QUEUE_S):
+            return _said(connection, 503, "the machine works on other requests", "busy")
+        try:
+            self._meter.reserve(reserve)
+        except BudgetError as error:
+            self._slots.release()
+            return _said(connection, 402, error.message, "budget")
+        try:
+            return self._paid(request, reserve, connection)
+        finally:
+            self._slots.release()
+
+    def _paid(self, request: Request, reserve: Reserve, connection: Connection) -> bool:
+        """Serve what was paid for, and count it."""
+        answer = _Answer(request, self.model, connection)
+        try:
+            with self._engine.asked(request.route, request.body) as lines:
+                answer.take(
+                    answers.pieces(
+                        lines,
+                        request.route,
+                        max_bytes=request.max_bytes,
+                        most=reserve.tokens_out,
+                    )
+                )
+        except EngineRefusedError as error:
+            self._meter.release(reserve)
+            return _said(connection, 502, error.message, "engine")
+        except EngineError as error:
+            self._meter.forfeit(reserve)
+            return answer.broken(error.message)
+        except BaseException:
+            self._meter.forfeit(reserve)
+            raise
+        try:
+            tokens_in, tokens_out = self._meter.settle(reserve, *answer.counted)
+        except UsageError as error:
+            self._distrust(USAGE)
+            return answer.broken(error.message)
+        return answer.finish(answers.Usage(tokens_in=tokens_in, tokens_out=tokens_out))
+
+
+class _Answer:
+    """An answer on its way to a client who may leave at any time."""
+
+    def __init__(self, request: Request, model: str, connection: Connection) -> None:
+        self._request = request
+        self._connection = connection
+        self._writer = Writer(
+            route=request.route,
+            model=model,
+            name=f"aicert-{secrets.token_hex(12)}",
+            created=int(time.time()),
+        )
+        self._texts: list[str] = []
+        self._reason = ""
+        self._begun = False
+        self._gone = False
+        self._patience = TAKE_S
+        self.counted: tuple[object, object] = (None, None)
+        """What the engine says that it served."""
+
+    def take(self, pieces: Iterator[Piece]) -> None:
+        """All pieces: given on as they come, or kept for the end."""
+        for piece in pieces:
+            self.counted = piece.usage or self.counted
+            self._reason = piece.reason or self._reason
+            if not piece.text:
+                continue
+            if self._request.is_streamed:
+                self._send_part(self._writer.part(Piece(text=piece.text)))
+            else:
+                self._texts.append(piece.text)
+
+    def finish(self, usage: answers.Usage) -> bool:
+        """The end of an answer that was counted; whether the connection may be used again."""
+        if not self._request.is_streamed:
+            whole = self._writer.whole("".join(self._texts), self._reason, usage)
+            self._send(wire.answer(200, whole, is_last=False))
+            return not self._gone
+        self._send_part(self._writer.part(Piece(reason=self._reason or "stop")))
+        if self._request.asks_usage:
+            self._send_part(self._writer.counts(usage))
+        self._send_part(answers.last())
+        self._send(wire.LAST_CHUNK)
+        return not self._gone
+
+    def broken(self, message: str) -> bool:
+        """The answer ends here, and the connection with it."""
+        if self._begun:
+            self._send_part(answers.error_event(message, "engine"))
+        else:
+            self._send(wire.answer(502, answers.error(message, "engine"), is_last=True))
+        return False
+
+    def _send_part(self, event: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            self._send(wire.stream_head())
+        self._send(wire.chunk(event))
+
+    def _send(self, data: bytes) -> None:
+        if self._gone:
+            return
+        began = time.monotonic()
+        self._connection.until = began + self._patience
+        try:
+            self._connection.send(data)
+        except AicertError:
+            # What he does not read was served all the same, and is counted.
+            self._gone = True
+        # Of all of an answer: who takes a byte a second holds the engine no longer than others.
+        self._patience -= time.monotonic() - began
+
+
+def _said(connection: Connection, status: int, message: str, kind: str) -> bool:
+    connection.until = time.monotonic() + TAKE_S
+    connection.send(wire.answer(status, answers.error(message, kind), is_last=False))
+    return True

@@ -1,0 +1,98 @@
+"""The one inbound port: TLS connections, each in a thread of its own, so many and no more.
+
+Whoever connects costs a thread until his handshake is done or its time is over; who comes when all
+are taken is turned away at once, and those who are being served notice nothing.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from enclave_runner.serving.tls import Channel, ChannelError
+
+MOST: Final = 64
+HANDSHAKE_S: Final = 10.0
+_BACKLOG: Final = 64
+
+
+class Listener:
+    """Connections to `address` until `stop`; `serve` gets each after its handshake."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        context: Any,
+        serve: Callable[[Channel], None],
+        *,
+        most: int = MOST,
+        handshake_s: float = HANDSHAKE_S,
+    ) -> None:
+        self._server = socket.create_server(address, backlog=_BACKLOG)
+        self._context = context
+        self._serve = serve
+        self._handshake_s = handshake_s
+        self._rooms = threading.BoundedSemaphore(most)
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        number: int = self._server.getsockname()[1]
+        return number
+
+    def start(self) -> None:
+        """Let connections in."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No connection any more: those that are open end now, whatever they do."""
+        with self._lock:
+            self._is_over = True
+            for each in (self._server, *self._open):
+                _shut(each)
+        self._thread.join()
+        self._server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connected, _ = self._server.accept()
+            except OSError:
+                if self._is_over:
+                    return
+                # Of that one connection, which is gone; or no descriptor is free for a moment.
+                time.sleep(0.01)
+                continue
+            with self._lock:
+                if self._is_over or not self._rooms.acquire(blocking=False):
+                    connected.close()
+                    continue
+                self._open.add(connected)
+            threading.Thread(target=self._one, args=(connected,), daemon=True).start()
+
+    def _one(self, connected: socket.socket) -> None:
+        try:
+            channel = Channel(self._context, connected, time.monotonic() + self._handshake_s)
+            self._serve(channel)
+            channel.close()
+        except ChannelError:
+            # The other end left, or was not there in time: nobody is told.
+            return
+        finally:
+            with self._lock:
+                self._open.discard(connected)
+                connected.close()
+            self._rooms.release()
+
+
+def _shut(each: socket.socket) -> None:
+    try:
+        each.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        # It ended by itself.
+        return

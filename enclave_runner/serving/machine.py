@@ -1,0 +1,305 @@
+"""One boot of a serving machine, from the courier's first line to the end.
+
+    started ── enrol, resume, heartbeat ── opened ── serving ── ended
+
+What is asked comes from a courier who may lie: what counts is signed by the custodian, and checked
+here or by the TPM. A lease is opened once; what ends serving (an order, the deadline, a count that
+is not believed, an engine that is gone) ends it for this boot: no connection, no engine and no
+weights are left before the end is signed and measured, and nothing is signed after that.
+
+Left out: sockets of the courier, and how the engine is made, which the caller gives.
+"""
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from aicert.errors import AicertError, EvidenceError
+from aicert.formats.digest import Digest
+from aicert.frozen import dataclass
+from aicert.lease import blob as blobs
+from aicert.lease import bundle, courier, enrolment, licence, orders, receipts, serving
+from aicert.lease.blob import Blob
+from aicert.lease.bundle import ContentKey
+from aicert.lease.checks import RefusedError
+from aicert.lease.courier import Message
+from aicert.lease.licence import Licence
+from aicert.lease.orders import Order, SignedOrder
+from aicert.lease.receipts import Heartbeat, Usage
+from aicert.lease.terms import SPLIT
+from enclave_runner.serving import load
+from enclave_runner.serving.lease_tpm import LeaseTpm
+from enclave_runner.serving.load import Offered
+from enclave_runner.serving.opened import Boot, Opened, Started
+from enclave_runner.serving.tls import Identity
+
+# Why a boot ends, beside the kinds of orders that end it and what `opened` names; measured, so it
+# says no more than this.
+ASKED: Final = "asked"
+REFUSED: Final = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What the machine has. `memory`: an empty folder of a memory file system, for weights;
+    `copies`: an empty one, for files that were cleaned; `start`: runs the engine on these files.
+    """
+
+    memory: Path
+    copies: Path
+    address: tuple[str, int]
+    model_types: frozenset[str]
+    start: Callable[[Mapping[str, Path]], Started]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Latest:
+    """The latest heartbeat, which an order has to answer."""
+
+    body: bytes
+    heartbeat: Heartbeat
+
+
+class Machine:
+    """A boot. `tell` sends a line to the courier, and is called by several threads."""
+
+    def __init__(
+        self,
+        tpm: LeaseTpm,
+        offered: Offered,
+        place: Place,
+        identity: Identity,
+        tell: Callable[[Message], None],
+        *,
+        image: Digest | None = None,
+    ) -> None:
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        self._boot = Boot(
+            tpm=tpm,
+            offered=offered,
+            identity=identity,
+            image=image,
+            address=place.address,
+            end=self.end,
+        )
+        self._place = place
+        self._tell = tell
+        self._half_key = X25519PrivateKey.generate()
+        self._blob: Blob | None = None
+        self._seq, self._previous = 0, offered.terms.digest.hex
+        self._latest: _Latest | None = None
+        self._generation = 0
+        self._opened: Opened | None = None
+        # What is signed is signed one after the other.
+        self._speaking = threading.RLock()
+        self._ending = threading.Lock()
+        self._is_ended = False
+        self.over = threading.Event()
+        """Set once nothing runs any more."""
+
+    # --- What a courier asks.
+
+    def asked(self, line: bytes) -> None:
+        """Do what a line says, and tell; what is refused is told, and changes nothing."""
+        try:
+            message = courier.parse(line, courier.ASKS)
+            self._commands()[message.kind](message)
+        except AicertError as error:
+            text = error.message.encode("ascii", "replace")[: courier.MAX_TEXT]
+            self._tell(Message(kind=courier.REFUSED, data=text))
+
+    def _commands(self) -> Mapping[str, Callable[[Message], None]]:
+        return {
+            courier.ENROL: self._enrol,
+            courier.RESUME: self._resume,
+            courier.HEARTBEAT: lambda message: self._heartbeat(message.data),
+            courier.BLOB: self._take_blob,
+            courier.LICENCE: self._take_licence,
+            courier.ORDER: self._take_order,
+            courier.STOP: lambda _: self.end(ASKED),
+        }
+
+    def ready(self) -> None:
+        """Tell that the machine is there, and by which key it will be known."""
+        self._tell(Message(kind=courier.READY, data=bytes.fromhex(self._boot.identity.boot)))
+
+    def _enrol(self, message: Message) -> None:
+        shown = self._boot.tpm.enrol(self._boot.offered.terms, message.data)
+        self._tell(Message(kind=courier.ENROLMENT, data=enrolment.emit(shown)))
+
+    def _resume(self, message: Message) -> None:
+        """Where the receipts of earlier boots ended. A lie is a chain that no ledger continues."""
+        with self._speaking:
+            if self._latest is not None:
+                raise EvidenceError("receipts of this boot were signed already")
+            self._seq, self._previous = message.number["seq"], message.data.hex()
+
+    def _heartbeat(self, nonce: bytes) -> None:
+        with self._speaking:
+            if self._is_ended:
+                raise EvidenceError("the machine has ended")
+            self._sign(nonce)
+
+    def _sign(self, nonce: bytes) -> None:
+        """The next receipt about the meter."""
+        needs_half = self._boot.offered.terms.key == SPLIT and self._opened is None
+        heartbeat = Heartbeat(
+            lease=self._boot.offered.terms.lease,
+            seq=self._seq + 1,
+            previous=self._previous,
+            nonce=nonce.hex(),
+            boot=self._boot.identity.boot,
+            usage=self.usage,
+            half_for=_raw(self._half_key) if needs_half else "",
+        )
+        body = receipts.emit_heartbeat(heartbeat)
+        signed = self._boot.tpm.receipt(body)
+        self._seq, self._previous = heartbeat.seq, receipts.body_digest(body).hex
+        self._latest = _Latest(body=body, heartbeat=heartbeat)
+        self._tell(Message(kind=courier.RECEIPT, data=receipts.emit(signed)))
+
+    @property
+    def usage(self) -> Usage:
+        """What was served in this boot."""
+        return Usage() if self._opened is None else self._opened.usage
+
+    def _take_blob(self, message: Message) -> None:
+        self._blob = blobs.parse(message.data)
+
+    def _take_licence(self, message: Message) -> None:
+        """A licence without an order: it opens a lease that needs no broker, or renews."""
+        if self._boot.offered.terms.key == SPLIT:
+            # It could be older than what a broker said since.
+            raise RefusedError("order.answer", "a licence of this lease comes with an order")
+        given = self._licence(message.data)
+        if self._opened is not None:
+            self._renew(self._opened, given)
+        else:
+            self._open(given, bundle.NO_BROKER)
+
+    def _licence(self, data: bytes) -> Licence:
+        """A licence of this lease; whether it holds here is for the TPM, or `Opened`."""
+        given, terms = licence.parse(data), self._boot.offered.terms
+        if (given.lease, given.terms) != (terms.lease, terms.digest):
+            raise RefusedError("terms.digest", "the licence is for a different lease or terms")
+        return given
+
+    def _renew(self, opened: Opened, given: Licence) -> None:
+        opened.renew(given)
+        self._tell(opened.state())
+
+    def _take_order(self, message: Message) -> None:
+        signed = orders.parse(message.data)
+        with self._speaking:
+            order, heartbeat = self._accepted(signed)
+        if order.kind != orders.GRANT:
+            self.end(order.kind, signed)
+            return
+        given = self._licence(order.licence)
+        if self._opened is not None:
+            self._renew(self._opened, given)
+        elif not order.half:
+            raise RefusedError("order.answer", "the grant brings no half")
+        else:
+            digest = self._boot.offered.terms.digest
+            half = orders.open_half(order.half, self._half_key, heartbeat, digest)
+            self._open(given, half)
+
+    def _accepted(self, signed: SignedOrder) -> tuple[Order, Heartbeat]:
+        latest = self._latest
+        if latest is None:
+            raise RefusedError("order.answer", "the machine said nothing that it could answer")
+        order = orders.accept(
+            signed,
+            self._boot.offered.custodian,
+            body=latest.body,
+            heartbeat=latest.heartbeat,
+            terms=self._boot.offered.terms.digest,
+            epoch=self._boot.tpm.epoch(),
+            generation=self._generation,
+        )
+        self._generation = order.generation
+        return order, latest.heartbeat
+
+    # --- Opening, and what follows from a licence.
+
+    def _open(self, given: Licence, broker_half: bytes) -> None:
+        boot = self._boot
+        if self._blob is None:
+            raise EvidenceError("there is no blob yet")
+        before = boot.tpm.meter()
+        half = boot.tpm.open(self._blob, given, boot.offered.custodian)
+        try:
+            self._serve(given, before, ContentKey(half, broker_half, boot.offered.header_bytes))
+        except BaseException:
+            # The key was here: whatever is wrong, this boot opens nothing more.
+            self.end(REFUSED)
+            raise
+
+    def _serve(self, given: Licence, before: int, key: ContentKey) -> None:
+        boot, place = self._boot, self._place
+        opened = Opened(boot, given, before)
+        load.decrypt(boot.offered, key, place.memory)
+        files = load.inert(boot.offered, place.memory, place.copies, model_types=place.model_types)
+        for event in serving.events(boot.offered.terms_bytes, boot.offered.terms.model):
+            boot.tpm.extend(licence.SERVING_PCR, event)
+        self._opened = opened
+        opened.start(place.start, files, self._tell)
+
+    # --- The end.
+
+    def end(self, reason: str, order: SignedOrder | None = None) -> None:
+        """Serve nothing more in this boot. `order`: what was obeyed. A second call does nothing."""
+        with self._ending:
+            if self._is_ended:
+                return
+            self._is_ended = True
+        failed = []
+        for step in (
+            self._stop,
+            self._remove,
+            lambda: self._sign_the_end(order),
+            lambda: self._boot.tpm.extend(licence.STOPPED_PCR, serving.stopped_event(reason)),
+        ):
+            try:
+                step()
+            except (AicertError, OSError) as error:
+                # One that fails keeps no other from being done.
+                failed.append(f": {error}")
+        text = "".join([reason, *failed]).encode("ascii", "replace")
+        self._tell(Message(kind=courier.ENDED, data=text[: courier.MAX_TEXT]))
+        self.over.set()
+
+    def _stop(self) -> None:
+        """No byte to anybody from here on."""
+        if self._opened is not None:
+            self._opened.stop()
+
+    def _remove(self) -> None:
+        """No weights from here on."""
+        for folder in (self._place.memory, self._place.copies):
+            for path in folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+    def _sign_the_end(self, order: SignedOrder | None) -> None:
+        with self._speaking:
+            if self._latest is not None:
+                # What was served since the last receipt.
+                self._sign(bytes.fromhex(self._latest.heartbeat.nonce))
+            if order is not None:
+                self._boot.tpm.end_epoch()
+                killed = self._boot.tpm.receipt(order.order, licence.EPOCH_INDEX)
+                self._tell(Message(kind=courier.RECEIPT, data=receipts.emit(killed)))
+
+
+def _raw(key: Any) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public: bytes = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return public.hex()

@@ -1,0 +1,209 @@
+"""A lease that is open: engine, gateway and port of one boot, under the licence that is latest.
+
+The TPM decided about the licence that opened the lease; about those that renew it nobody but this
+module does, so each of their terms is looked at here. It also looks each second whether the lease
+is over by time, or the engine gone.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from aicert.errors import ToolError
+from aicert.formats.digest import Digest
+from aicert.frozen import dataclass
+from aicert.lease import courier, serving
+from aicert.lease.checks import RefusedError
+from aicert.lease.courier import Message
+from aicert.lease.licence import Licence
+from aicert.lease.receipts import Usage
+from aicert.lease.serving import Statement
+from enclave_runner.serving.engine import Engine
+from enclave_runner.serving.gateway import Gateway
+from enclave_runner.serving.lease_tpm import LeaseTpm, Served
+from enclave_runner.serving.listener import Listener
+from enclave_runner.serving.load import Offered
+from enclave_runner.serving.meter import Meter
+from enclave_runner.serving.tls import Identity, server_context
+from enclave_runner.serving.watch import Deadline
+
+# Why a boot ends by itself.
+DEADLINE: Final = "deadline"
+ENGINE: Final = "engine"
+BROKEN: Final = "tpm"
+WATCH_S: Final = 1.0
+# What a chat template may say beside messages; what it repeats is counted with each message.
+TEMPLATE_TOKENS: Final = 4096
+
+
+class Started(Protocol):
+    """An engine that runs: `running.Running`, or a test's."""
+
+    model: str
+    engine: Engine
+
+    def await_ready(self) -> None:
+        """Wait until it answers; ToolError where it does not."""
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """What does not change while a machine runs. `image`: the digest of its image's lock, None
+    where nothing measures a boot; `end`: ends serving, for a reason.
+    """
+
+    tpm: LeaseTpm
+    offered: Offered
+    identity: Identity
+    image: Digest | None
+    address: tuple[str, int]
+    end: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bound:
+    """A licence that holds, and its end by both clocks."""
+
+    licence: Licence
+    deadline: Deadline
+
+
+class Opened:
+    """Runs from `start` to `stop`. `given`: the licence that the TPM opened the lease for when its
+    meter was at `before`.
+    """
+
+    def __init__(self, boot: Boot, given: Licence, before: int) -> None:
+        self._boot = boot
+        self._before = before
+        self._bound = _Bound(licence=given, deadline=self._deadline_of(given))
+        self._meter = Meter(
+            boot.tpm.tick,
+            tick_tokens=boot.offered.terms.tick_tokens,
+            budget=given.bounds.budget - before,
+        )
+        self._engine: Started | None = None
+        self._listener: Listener | None = None
+        self._over = threading.Event()
+
+    def start(
+        self,
+        run: Callable[[Mapping[str, Path]], Started],
+        files: Mapping[str, Path],
+        tell: Callable[[Message], None],
+    ) -> None:
+        """Run the engine on these files, and let clients in."""
+        boot = self._boot
+        engine = self._engine = run(files)
+        engine.await_ready()
+        gateway = Gateway(
+            terms=boot.offered.terms,
+            engine=engine.engine,
+            engine_model=engine.model,
+            template_tokens=TEMPLATE_TOKENS,
+            meter=self._meter,
+            attest=self._attest,
+            distrust=boot.end,
+        )
+        listener = Listener(boot.address, server_context(boot.identity), gateway.serve)
+        self._listener = listener
+        threading.Thread(target=self._watch, args=(engine, tell), daemon=True).start()
+        listener.start()
+        tell(Message(kind=courier.SERVING, numbers=(("port", listener.port),)))
+
+    def stop(self) -> None:
+        """No byte to anybody from here on."""
+        self._over.set()
+        if self._listener is not None:
+            self._listener.stop()
+        if self._engine is not None:
+            self._engine.kill()
+
+    @property
+    def usage(self) -> Usage:
+        """What was served."""
+        return self._meter.usage
+
+    def renew(self, given: Licence) -> None:
+        """Go on under another licence; RefusedError where it does not hold here and now."""
+        boot, bounds = self._boot, given.bounds
+        boot.tpm.verified(given, boot.offered.custodian)
+        clock = boot.tpm.clock()
+        if bounds.epoch != boot.tpm.epoch():
+            raise RefusedError("order.epoch", f"the licence is for epoch {bounds.epoch}")
+        if clock.resets > bounds.resets or clock.restarts > bounds.restarts:
+            raise RefusedError("licence.tpm", "the licence is for fewer boots than there were")
+        self._meter.renew(bounds.budget - self._before)
+        self._bound = _Bound(licence=given, deadline=self._deadline_of(given))
+
+    def state(self) -> Message:
+        """What a person who runs the machine wants to see."""
+        usage = self.usage
+        return Message(
+            kind=courier.STATE,
+            numbers=(
+                ("budget", self._bound.licence.bounds.budget),
+                ("meter", self._before + usage.ticks),
+                ("refused", usage.tokens_refused),
+                ("requests", usage.requests),
+                ("seconds", max(0, int(self._seconds_left()))),
+                ("tokensIn", usage.tokens_in),
+                ("tokensOut", usage.tokens_out),
+            ),
+        )
+
+    def _deadline_of(self, given: Licence) -> Deadline:
+        return Deadline(
+            licensed=given.bounds.clock,
+            tpm=self._boot.tpm.clock().milliseconds,
+            kernel=_kernel_clock(),
+        )
+
+    def _seconds_left(self) -> float:
+        clock = self._boot.tpm.clock().milliseconds
+        return self._bound.deadline.left(tpm=clock, kernel=_kernel_clock())
+
+    def _watch(self, engine: Started, tell: Callable[[Message], None]) -> None:
+        while not self._over.wait(WATCH_S):
+            reason = self._over_by(engine)
+            if reason:
+                self._boot.end(reason)
+                return
+            tell(self.state())
+
+    def _over_by(self, engine: Started) -> str:
+        """Why the lease is over; empty while it is not."""
+        try:
+            left = self._seconds_left()
+        except ToolError:
+            return BROKEN
+        if left <= 0:
+            return DEADLINE
+        return "" if engine.is_alive() else ENGINE
+
+    def _attest(self, nonce: bytes, exporter: bytes) -> bytes:
+        boot, terms = self._boot, self._boot.offered.terms
+        statement = Statement(
+            lease=terms.lease,
+            terms=terms.digest,
+            model=terms.model,
+            certificate=terms.certificate,
+            image=boot.image,
+            receipt_key=boot.tpm.receipt_key_name.hex(),
+            boots=max(1, boot.tpm.clock().resets),
+        )
+        served = Served(terms=boot.offered.terms_bytes, statement=serving.emit_statement(statement))
+        evidence = boot.tpm.evidence(nonce, boot.identity.spki, exporter, served)
+        return serving.emit(evidence)
+
+
+def _kernel_clock() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -1,0 +1,144 @@
+"""Start the engine in its sandbox, and end it at once.
+
+One engine contract: a command that serves the OpenAI routes on a loopback port and says `usage`.
+The engine sees the model's files, an environment of Python and a scratch; no TPM, no network, none
+of the runner's memory. `kill` returns when its process is gone, and with it all of the sandbox.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from aicert.errors import ToolError
+from aicert.frozen import dataclass, replace
+from enclave_runner.sandbox.interpreter import PYTHON, interpreter
+from enclave_runner.sandbox.places import PLUGIN, SCRATCH
+from enclave_runner.serving import engine_process
+from enclave_runner.serving.engine import SOCKET, Engine
+from enclave_runner.serving.engine_process import Job
+
+# Where the engine finds the model, and the loopback port of its own network that it listens on.
+MODEL: Final = "/aicert/model"
+PORT: Final = 8000
+_BRIDGE: Final = f"{PLUGIN}/bridge.py"
+_POLL_S: Final = 0.05
+# Loading: reading a model of a hundred gigabytes from memory, on a slow machine.
+_LOADS_S: Final = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How the engine is run. `command` follows the environment's Python; `show`: more that it
+    sees, by place.
+    """
+
+    environment: Path
+    command: tuple[str, ...]
+    scratch: Path
+    log: Path
+    memory_bytes: int
+    processes: int = 256
+    scratch_bytes: int = 1 << 30
+    threads: int = 1
+    user: int | None = None
+    show: tuple[tuple[str, Path], ...] = ()
+
+
+# Nothing of the host's, nothing looked up anywhere, and one thread count for all libraries.
+_TRANSFORMERS: Final = (
+    "-P", "-m", "transformers.cli.transformers", "serve", MODEL, "--host", "127.0.0.1",
+    "--port", str(PORT), "--device", "cpu", "--no-continuous-batching", "--log-level", "warning",
+)  # fmt: skip
+
+
+def transformers(settings: EngineSettings) -> EngineSettings:
+    """`transformers serve`, which loads safetensors as they are."""
+    return replace(settings, command=_TRANSFORMERS)
+
+
+class Running:
+    """An engine that was started. `engine`: how to ask it."""
+
+    model: str = MODEL
+
+    def __init__(self, settings: EngineSettings, files: Mapping[str, Path]) -> None:
+        settings.scratch.mkdir(exist_ok=True)
+        self.engine = Engine(settings.scratch)
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "enclave_runner.serving.engine_process",
+                engine_process.emit(_job(settings, files)),
+            ],
+            stdin=subprocess.DEVNULL,
+            # The courier's.
+            stdout=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def await_ready(self, *, seconds: float = _LOADS_S) -> None:
+        """Wait until it answers; ToolError where it ends or takes too long."""
+        until = time.monotonic() + seconds
+        while not self.engine.is_there():
+            if not self.is_alive():
+                raise ToolError("the engine ended before it served")
+            if time.monotonic() > until:
+                raise ToolError(f"the engine did not serve within {seconds:.0f} s")
+            time.sleep(_POLL_S)
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it, whatever it does. A second call does nothing."""
+        if self.is_alive():
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+def _job(settings: EngineSettings, files: Mapping[str, Path]) -> Job:
+    show = {
+        **interpreter(settings.environment),
+        **{f"{MODEL}/{name}": path for name, path in files.items()},
+        _BRIDGE: Path(__file__).with_name("bridge.py"),
+        **dict(settings.show),
+    }
+    return Job(
+        command=_command(settings.command),
+        show={place: os.fspath(path) for place, path in show.items()},
+        scratch=os.fspath(settings.scratch),
+        log=os.fspath(settings.log),
+        environment=_environment(settings.threads),
+        memory_bytes=settings.memory_bytes,
+        processes=settings.processes,
+        scratch_bytes=settings.scratch_bytes,
+        user=settings.user,
+        parent=os.getpid(),
+    )
+
+
+def _command(command: Sequence[str]) -> list[str]:
+    return [
+        PYTHON, "-P", _BRIDGE, f"{SCRATCH}/{SOCKET}", str(PORT), "--", PYTHON, *command,
+    ]  # fmt: skip
+
+
+def _environment(threads: int) -> dict[str, str]:
+    return {
+        "HF_HOME": f"{SCRATCH}/hf",
+        "HF_HUB_OFFLINE": "1",
+        "HOME": SCRATCH,
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": SCRATCH,
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_OFFLINE": "1",
+    }
