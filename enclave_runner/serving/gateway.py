@@ -167,8 +167,9 @@ class Gateway:
         try:
             tokens_in, tokens_out = self._meter.settle(reserve, *answer.counted)
         except UsageError as error:
+            answer.broken(error.message)
             self._distrust(USAGE)
-            return answer.broken(error.message)
+            return False
         return answer.finish(answers.Usage(tokens_in=tokens_in, tokens_out=tokens_out))
 
 

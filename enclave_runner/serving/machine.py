@@ -257,21 +257,20 @@ class Machine:
             if self._is_ended:
                 return
             self._is_ended = True
-        failed = []
-        for step in (
-            self._stop,
-            self._remove,
-            lambda: self._sign_the_end(order),
-            lambda: self._boot.tpm.extend(licence.STOPPED_PCR, serving.stopped_event(reason)),
-        ):
-            try:
-                step()
-            except (AicertError, OSError) as error:
+        failed: list[str] = []
+        try:
+            for step in (
+                self._stop,
+                self._remove,
+                lambda: self._sign_the_end(order),
+                lambda: self._boot.tpm.extend(licence.STOPPED_PCR, serving.stopped_event(reason)),
+            ):
                 # One that fails keeps no other from being done.
-                failed.append(f": {error}")
-        text = "".join([reason, *failed]).encode("ascii", "replace")
-        self._tell(Message(kind=courier.ENDED, data=text[: courier.MAX_TEXT]))
-        self.over.set()
+                failed += _failure(step)
+        finally:
+            text = "".join([reason, *failed]).encode("ascii", "replace")
+            self._tell(Message(kind=courier.ENDED, data=text[: courier.MAX_TEXT]))
+            self.over.set()
 
     def _stop(self) -> None:
         """No byte to anybody from here on."""
@@ -296,6 +295,15 @@ class Machine:
                 self._boot.tpm.end_epoch()
                 killed = self._boot.tpm.receipt(order.order, licence.EPOCH_INDEX)
                 self._tell(Message(kind=courier.RECEIPT, data=receipts.emit(killed)))
+
+
+def _failure(step: Callable[[], None]) -> list[str]:
+    """What went wrong, for whoever reads why a machine ended."""
+    try:
+        step()
+    except (AicertError, OSError) as error:
+        return [f": {error}"]
+    return []
 
 
 def _raw(key: Any) -> str:
