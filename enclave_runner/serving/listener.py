@@ -30,6 +30,8 @@ class Listener:
         handshake_s: float = HANDSHAKE_S,
     ) -> None:
         self._server = socket.create_server(address, backlog=_BACKLOG)
+        self.port: int = self._server.getsockname()[1]
+        """Where it listens."""
         self._context = context
         self._serve = serve
         self._handshake_s = handshake_s
@@ -38,12 +40,6 @@ class Listener:
         self._lock = threading.Lock()
         self._is_over = False
         self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        number: int = self._server.getsockname()[1]
-        return number
 
     def start(self) -> None:
         """Let connections in."""
