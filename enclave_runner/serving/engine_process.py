@@ -2,32 +2,31 @@
 
 `python -m enclave_runner.serving.engine_process JOB`, with a JSON object as JOB. A process of its
 own, because a sandbox ends with the thread that made it, and polls what it uses; and because one
-SIGKILL is how serving stops. It dies with its parent, too.
+SIGKILL is how serving stops. It dies with its parent, too, who holds the other end of its input.
 """
 
-import ctypes
 import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from aicert.errors import AicertError, ToolError
+from aicert.errors import AicertError
 from aicert.frozen import dataclass
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
 
-_PR_SET_PDEATHSIG: Final = 1
 # As long as a lease may be, and then some: what ends serving is not this limit.
 _SECONDS: Final = 20 * 366 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What runs. `show`: place in the sandbox → path outside; `parent`: who starts it."""
+    """What runs. `show`: place in the sandbox → path outside."""
 
     command: list[str]
     show: Mapping[str, str]
@@ -38,7 +37,6 @@ class Job:
     processes: int
     scratch_bytes: int
     user: int | None
-    parent: int
 
 
 def emit(job: Job) -> str:
@@ -49,7 +47,7 @@ def emit(job: Job) -> str:
 def main(arguments: list[str]) -> int:
     """Run the job to its end: the sandbox's exit code, or 1 where there is no sandbox."""
     job = Job(**json.loads(arguments[0]))
-    _die_with_parent(job.parent)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         ended = containment.run(
             job.command,
@@ -75,13 +73,10 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def _die_with_parent(parent: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise ToolError(f"prctl: {os.strerror(ctypes.get_errno())}")
-    if os.getppid() != parent:
-        # It was gone before it could be watched.
-        raise SystemExit(1)
+def _die_with_parent() -> None:
+    """Nothing is ever written there: it ends when nobody holds it any more."""
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ of the runner's memory. `kill` returns when its process is gone, and with it all
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -76,7 +75,8 @@ class Running:
                 "enclave_runner.serving.engine_process",
                 engine_process.emit(_job(settings, files)),
             ],
-            stdin=subprocess.DEVNULL,
+            # Held until this process ends: the engine's ends with it.
+            stdin=subprocess.PIPE,
             # The courier's.
             stdout=subprocess.DEVNULL,
             cwd=Path(__file__).parents[2],
@@ -98,9 +98,11 @@ class Running:
 
     def kill(self) -> None:
         """End it, whatever it does. A second call does nothing."""
-        if self.is_alive():
-            self._process.send_signal(signal.SIGKILL)
+        # Does nothing to one that ended and was waited for.
+        self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 def _job(settings: EngineSettings, files: Mapping[str, Path]) -> Job:
@@ -120,7 +122,6 @@ def _job(settings: EngineSettings, files: Mapping[str, Path]) -> Job:
         processes=settings.processes,
         scratch_bytes=settings.scratch_bytes,
         user=settings.user,
-        parent=os.getpid(),
     )
 
 

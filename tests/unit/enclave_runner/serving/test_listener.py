@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 
@@ -16,6 +15,7 @@ from tests.e2e.serving_client import Client
 
 NONCE = b"\x11" * 32
 LONG = 600.0
+PART = 1 << 15
 
 
 def echo(channel: Channel) -> None:
@@ -39,10 +39,13 @@ def listener(identity: Identity) -> Iterator[Listener]:
 
 
 def echoed(client: Client, data: bytes) -> bytes:
-    threading.Thread(target=client.tls.sendall, args=(data,)).start()
+    """What comes back, part by part: a connection has one user at a time."""
     received = b""
-    while len(received) < len(data):
-        received += client.tls.recv(1 << 16)
+    for start in range(0, len(data), PART):
+        part = data[start : start + PART]
+        client.tls.sendall(part)
+        while len(received) < start + len(part):
+            received += client.tls.recv(1 << 16)
     return received
 
 
