@@ -39,11 +39,12 @@ class Piece:
 
 
 def pieces(lines: Iterable[bytes], route: str, *, max_bytes: int, most: int) -> Iterator[Piece]:
-    """The pieces of an answer, until the engine says that it was the last. EngineError otherwise.
+    """The pieces of an answer, until the engine says that it was the last, or ends after its counts
+    (`transformers serve` does, of a completion). EngineError otherwise.
 
     Text past `max_bytes` is not given on; `most`: of pieces with text.
     """
-    left, number = max_bytes, 0
+    left, number, is_counted = max_bytes, 0, False
     for line in lines:
         number += 1
         if number > 2 * most + MORE_LINES:
@@ -56,8 +57,10 @@ def pieces(lines: Iterable[bytes], route: str, *, max_bytes: int, most: int) -> 
         piece = _piece(data, route)
         text = _cut(piece.text, left)
         left -= len(text.encode())
+        is_counted = is_counted or piece.usage is not None
         yield Piece(text=text, reason=piece.reason, usage=piece.usage)
-    raise EngineError("the engine's answer ended early")
+    if not is_counted:
+        raise EngineError("the engine's answer ended early")
 
 
 def _data(line: bytes) -> bytes:

@@ -17,7 +17,8 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import Override, RunReport, Value
 from aicert.formats.run_report_facts import Loss, Records
-from aicert.lease import blob, enrolment, licence, orders, receipts, serving, terms
+from aicert.lease import blob, courier, enrolment, licence, orders, receipts, serving, terms
+from aicert.lease.courier import Message
 from aicert.model_signature import writer
 from enclave_runner.inputs import model_json
 from tests.adversarial import (
@@ -110,6 +111,10 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         ),
         "dsse": (strict_json.dumps(local.get("certificate").envelope.to_json()),),
         "event-log": (event_logs.machine(), event_logs.legacy(0, 8, bytes(20), b"version")),
+        "courier": (
+            courier.emit(Message(kind=courier.HEARTBEAT, data=bytes(32))),
+            courier.emit(Message(kind=courier.SERVING, numbers=(("port", 8443),))),
+        ),
         "gpu-answer": (
             *gpu.get("answers").values(),
             nvidia_forge.answer(5, revoked=6),

@@ -38,6 +38,7 @@ from aicert.formats.dsse import Envelope
 from aicert.lease import (
     blob,
     bundle,
+    courier,
     custody,
     enrolment,
     licence,
@@ -155,6 +156,11 @@ def _header(data: bytes) -> None:
     read = bundle.parse(data)
     _same(bundle.emit(read), data)
     _same(len(read.model.hex), 64)
+
+
+def _courier(data: bytes) -> None:
+    kinds = courier.ASKS if b'"heartbeat"' in data else courier.TELLS
+    _same(courier.emit(courier.parse(data, kinds)), data)
 
 
 def _custody(data: bytes) -> None:
@@ -328,6 +334,7 @@ TARGETS: dict[str, Target] = {
     "counter": _counter,
     "dsse": _dsse,
     "event-log": _event_log,
+    "courier": _courier,
     "custody": _custody,
     "enrolment": _enrolment,
     "header": _header,

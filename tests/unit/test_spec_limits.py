@@ -297,6 +297,17 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         ),
     },
     "serving.md": {
+        "line of a courier": ("aicert.lease.courier.MAX_LINE",),
+        "characters of a reason that the machine tells": ("aicert.lease.courier.MAX_TEXT",),
+        "head of a request": ("enclave_runner.serving.wire.MAX_HEAD",),
+        "headers of a request": ("enclave_runner.serving.wire.MAX_HEADERS",),
+        "line of an engine's answer": ("enclave_runner.serving.answers.MAX_LINE",),
+        "lines of an engine's answer beside two a token": (
+            "enclave_runner.serving.answers.MORE_LINES",
+        ),
+        "tokens of a chat template beside messages": (
+            "enclave_runner.serving.opened.TEMPLATE_TOKENS",
+        ),
         "request": ("enclave_runner.serving.requests.MAX_BODY",),
         "messages of a request": ("enclave_runner.serving.requests.MAX_MESSAGES",),
         "texts of `stop`": ("enclave_runner.serving.requests.MAX_STOPS",),
