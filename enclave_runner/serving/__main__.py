@@ -67,6 +67,7 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> None:
             memory_bytes=arguments.engine_memory,
             threads=arguments.threads,
             user=arguments.engine_user,
+            packages=tuple(arguments.packages),
         )
     )
     place = Place(
@@ -112,6 +113,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--scratch", type=Path, required=True)
     add("--log", type=Path, required=True)
     add("--environment", type=Path, required=True, help="the engine's environment of Python")
+    add("--packages", type=Path, action="append", default=[], help="beside the environment's")
     add("--engine-memory", type=int, default=16 << 30)
     add("--engine-user", type=int)
     add("--threads", type=int, default=os.cpu_count() or 1)

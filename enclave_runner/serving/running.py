@@ -32,8 +32,8 @@ _LOADS_S: Final = 1800.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """How the engine is run. `command` follows the environment's Python; `show`: more that it
-    sees, by place.
+    """How the engine is run. `command` follows the environment's Python; `packages`: folders of
+    packages beside the environment's own; `show`: more that it sees, by place.
     """
 
     environment: Path
@@ -45,6 +45,7 @@ class EngineSettings:
     scratch_bytes: int = 1 << 30
     threads: int = 1
     user: int | None = None
+    packages: tuple[Path, ...] = ()
     show: tuple[tuple[str, Path], ...] = ()
 
 
@@ -110,6 +111,7 @@ def _job(settings: EngineSettings, files: Mapping[str, Path]) -> Job:
         **interpreter(settings.environment),
         **{f"{MODEL}/{name}": path for name, path in files.items()},
         _BRIDGE: Path(__file__).with_name("bridge.py"),
+        **{os.fspath(path): path for path in settings.packages},
         **dict(settings.show),
     }
     return Job(
@@ -117,7 +119,7 @@ def _job(settings: EngineSettings, files: Mapping[str, Path]) -> Job:
         show={place: os.fspath(path) for place, path in show.items()},
         scratch=os.fspath(settings.scratch),
         log=os.fspath(settings.log),
-        environment=_environment(settings.threads),
+        environment=_environment(settings),
         memory_bytes=settings.memory_bytes,
         processes=settings.processes,
         scratch_bytes=settings.scratch_bytes,
@@ -131,7 +133,8 @@ def _command(command: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(settings: EngineSettings) -> dict[str, str]:
+    threads = settings.threads
     return {
         "HF_HOME": f"{SCRATCH}/hf",
         "HF_HUB_OFFLINE": "1",
@@ -139,6 +142,7 @@ def _environment(threads: int) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(threads),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": ":".join(map(os.fspath, settings.packages)),
         "TMPDIR": SCRATCH,
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_OFFLINE": "1",

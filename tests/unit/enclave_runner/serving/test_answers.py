@@ -93,8 +93,8 @@ def test_an_answer_may_end_after_its_counts() -> None:
     """As `transformers serve` 5.16.1 ends a completion: without a last mark."""
     given = [
         b'data: {"choices":[{"index":0,"text":"="}],"object":"text_completion"}\n', b"\n",
-        b'data: {"choices":[{"finish_reason":"length","index":0,"text":""}],'
-        b'"usage":{"completion_tokens":5,"prompt_tokens":4,"total_tokens":9}}\n', b"\n",
+        b'data: {"choices":[{"finish_reason":"length","index":0,"text":""}],"usage":'
+        + json.dumps({"completion_tokens": 5, "prompt_tokens": 4}).encode() + b"}\n",
     ]  # fmt: skip
     assert list(answers.pieces(given, COMPLETIONS, max_bytes=10, most=5)) == [
         Piece(text="="), Piece(reason="length", usage=(4, 5)),

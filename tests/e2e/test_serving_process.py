@@ -1,0 +1,183 @@
+"""`python -m enclave_runner.serving` with `transformers serve`: a certified model answers.
+
+One process, one boot, real weights: whatever needs the engine itself is asked of this one.
+"""
+
+import json
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from aicert.formats import certificate as certificates
+from aicert.lease import courier, receipts
+from aicert.lease.courier import Message
+from rules.host import training_env
+from rules.machines import swtpm
+from rules.machines.ca import local_ca
+from tests.adversarial import ca_forge
+from tests.adversarial.forger import Scene
+from tests.e2e import guarded
+from tests.e2e.guarded import ROOT
+from tests.e2e.lease_tpm import borrowers_tpm
+from tests.e2e.serving_client import CHAT, Client
+from tests.e2e.test_lease_story import NONCE, issue, pack
+from tests.e2e.test_serving_machine import appraised
+from tests.oracles import environment as oracles
+
+pytestmark = pytest.mark.slow
+
+TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+# A busy computer imports the engine's libraries in minutes.
+PATIENCE = 1800.0
+
+
+@dataclass
+class Process:
+    """A machine that runs, and what it told."""
+
+    folder: Path
+    process: "subprocess.Popen[bytes]"
+    told: "queue.Queue[Message]" = field(default_factory=queue.Queue)
+    lines: list[Message] = field(default_factory=list)
+
+    def listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.told.put(courier.parse(line, courier.TELLS))
+
+    def send(self, kind: str, data: bytes = b"") -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(courier.emit(Message(kind=kind, data=data)))
+        self.process.stdin.flush()
+
+    def wait_for(self, kind: str) -> Message:
+        """The next line of this kind; what is refused in between is a failure."""
+        while True:
+            message = self.told.get(timeout=PATIENCE)
+            self.lines.append(message)
+            assert message.kind in (kind, courier.STATE, courier.RECEIPT), message
+            if message.kind == kind:
+                return message
+
+    @property
+    def port(self) -> int:
+        return next(line for line in self.lines if line.kind == courier.SERVING).number["port"]
+
+
+def lay_out(folder: Path) -> None:
+    """A certificate of a model that has a chat template, and the model."""
+    files = guarded.tiny_model()
+    settings = json.loads(files["tokenizer_config.json"])
+    files["tokenizer_config.json"] = json.dumps(settings | {"chat_template": TEMPLATE}).encode()
+    scene = Scene().edit("outputs", lambda _: {"model": files})
+    (folder / "c.json").write_bytes(scene.get("file"))
+    (folder / "root.pem").write_bytes(ca_forge.pem(scene.get("root")))
+    guarded.write(folder / "model", files)
+    assert certificates.parse(scene.get("file"))
+
+
+def command(folder: Path, memory: Path, tcti: str) -> list[str]:
+    serving = oracles.python(oracles.SERVING, "serving").parents[1]
+    packages = next(serving.glob("lib/python3*/site-packages"))
+    words = ["-m", "enclave_runner.serving", "--tcti", tcti, "--bundle", str(folder / "bot")]
+    words += ["--memory", str(memory / "weights"), "--copies", str(memory / "copies")]
+    words += ["--scratch", str(folder / "scratch"), "--log", str(folder / "log")]
+    words += ["--environment", str(training_env.ensure(ROOT)), "--packages", str(packages)]
+    return [sys.executable, *words, "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("serving")
+    ca = local_ca(tmp_path_factory.mktemp("checkout"), "local")
+    (folder / "platform.pem").write_bytes(ca.certificate.public_bytes(Encoding.PEM))
+    lay_out(folder)
+    pack(folder, "--offline")
+    with ExitStack() as stack:
+        memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
+        power = stack.enter_context(borrowers_tpm())
+        stack.enter_context(power.powered())
+        swtpm._prepare(power.tcti, ca)
+        process = stack.enter_context(
+            subprocess.Popen(
+                command(folder, memory, power.tcti),
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )  # fmt: skip
+        )
+        stack.callback(process.kill)
+        made = Process(folder, process)
+        listening = threading.Thread(target=made.listen)
+        listening.start()
+        stack.callback(listening.join)
+        stack.callback(process.kill)
+        opened(made)
+        yield made
+        made.send(courier.STOP)
+        assert made.wait_for(courier.ENDED).data == b"asked"
+        assert process.wait() == 0
+        assert list((memory / "weights").iterdir()) == []
+        shutil.rmtree(folder / "bot")
+
+
+def opened(made: Process) -> None:
+    made.wait_for(courier.READY)
+    made.send(courier.ENROL, NONCE)
+    shown = made.wait_for(courier.ENROLMENT)
+    (made.folder / "enrolment.json").write_bytes(shown.data)
+    assert issue(made.folder, "--offline", "--budget", "100k") == 0
+    made.send(courier.BLOB, (made.folder / "issued/blob").read_bytes())
+    made.send(courier.LICENCE, (made.folder / "issued/licence").read_bytes())
+    made.wait_for(courier.SERVING)
+
+
+def test_a_certified_model_answers_who_judged_the_machine(machine: Process) -> None:
+    with Client(machine.port) as client:
+        assert appraised(client, machine.folder).tier == "software"
+        first = client.chat(temperature=0, max_tokens=5).document
+        again = client.chat(temperature=0, max_tokens=5).document
+        assert first["choices"] == again["choices"]
+        usage = first["usage"]
+        assert 1 <= usage["completion_tokens"] <= 5
+        assert usage["prompt_tokens"] >= 5
+        events = client.chat(
+            temperature=0, max_tokens=5, stream=True, stream_options={"include_usage": True}
+        ).events
+        text = "".join(event["choices"][0]["delta"].get("content", "") for event in events[:-1])
+        assert text == first["choices"][0]["message"]["content"]
+        assert events[-1]["usage"] == usage
+        done: Any = client.ask("/v1/completions", {"prompt": "Numbers", "max_tokens": 4}).document
+        assert done["usage"]["completion_tokens"] <= 4
+
+
+def test_what_the_engine_would_do_for_anybody_is_not_reached(machine: Process) -> None:
+    log = (machine.folder / "log").read_bytes()
+    for target in ("/load_model", "/reset", "/v1/responses", "/v1/models/x", "//v1/models"):
+        with Client(machine.port) as client:
+            assert client.ask(target, {"model": "/etc"}).status == 404
+            assert client.is_closed()
+    with Client(machine.port) as client:
+        assert client.ask(CHAT, {"messages": [], "logprobs": True}).status == 400
+    assert (machine.folder / "log").read_bytes() == log
+
+
+def test_receipts_say_what_was_served(machine: Process) -> None:
+    with Client(machine.port) as client:
+        served = client.chat(max_tokens=2).document["usage"]["completion_tokens"]
+    machine.send(courier.HEARTBEAT, NONCE)
+    told = machine.wait_for(courier.RECEIPT)
+    usage = receipts.parse_heartbeat(receipts.parse(told.data).body).usage
+    assert usage.tokens_out >= served
+    assert usage.tokens_in + usage.tokens_out <= 1000 * usage.ticks
