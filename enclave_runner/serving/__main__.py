@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -95,8 +96,23 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> None:
 
 
 def _listen(machine: Machine) -> None:
-    while line := sys.stdin.buffer.readline(courier.MAX_LINE):
+    for line in lines(sys.stdin.fileno()):
         machine.asked(line)
+
+
+def lines(descriptor: int) -> Iterator[bytes]:
+    """Each line; one without end is given in parts, which nobody takes for a message.
+
+    Not the stream's own reader: a thread that waits in there is fatal when the process ends.
+    """
+    held = b""
+    while data := os.read(descriptor, courier.MAX_LINE):
+        *whole, held = (held + data).split(b"\n")
+        for line in whole:
+            yield line + b"\n"
+        if len(held) > courier.MAX_LINE:
+            yield held
+            held = b""
 
 
 def _in_a_thread(machine: Machine) -> None:

@@ -115,7 +115,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-            )  # fmt: skip
+            )
         )
         stack.callback(process.kill)
         made = Process(folder, process)
@@ -166,7 +166,8 @@ def test_what_the_engine_would_do_for_anybody_is_not_reached(machine: Process) -
     log = (machine.folder / "log").read_bytes()
     for target in ("/load_model", "/reset", "/v1/responses", "/v1/models/x", "//v1/models"):
         with Client(machine.port) as client:
-            assert client.ask(target, {"model": "/etc"}).status == 404
+            answer = client.ask(target, {"model": "/etc"})
+            assert (answer.status, answer.document["error"]["code"]) == (404, "gateway.route")
             assert client.is_closed()
     with Client(machine.port) as client:
         assert client.ask(CHAT, {"messages": [], "logprobs": True}).status == 400

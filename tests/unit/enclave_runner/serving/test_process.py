@@ -1,0 +1,58 @@
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import ToolError
+from aicert.lease import courier
+from aicert.lease.courier import Message
+from enclave_runner.serving import __main__ as process
+from enclave_runner.serving.__main__ import Teller
+
+
+def read(data: bytes) -> list[bytes]:
+    """The lines of a pipe that brings these bytes."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as stream:
+        stream.write(data)
+    try:
+        return list(process.lines(reading))
+    finally:
+        os.close(reading)
+
+
+def test_lines_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(b'{"kind":"stop"}\nx\n\ny') == [b'{"kind":"stop"}\n', b"x\n", b"\n"]
+    # Read in parts, and one without end, which is then no message.
+    monkeypatch.setattr(courier, "MAX_LINE", 4)
+    assert read(b"abc\ndefghijkl\nm\n") == [b"abc\n", b"defghijk", b"l\n", b"m\n"]
+
+
+def test_a_line_is_written_whole_until_nobody_reads() -> None:
+    stream = io.BytesIO()
+    teller = Teller(stream)
+    teller.tell(Message(kind=courier.READY, data=bytes(32)))
+    assert stream.getvalue() == courier.emit(Message(kind=courier.READY, data=bytes(32)))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb", buffering=0) as pipe:
+        teller = Teller(pipe)
+        for _ in range(2):
+            teller.tell(Message(kind=courier.READY, data=bytes(32)))
+
+
+def test_what_cannot_start_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ToolError, match="is not empty"):
+        (tmp_path / "x").write_bytes(b"")
+        process._folder(str(tmp_path))
+    assert process._folder(str(tmp_path / "new")).is_dir()
+    assert process.main(arguments(tmp_path)) == ToolError.exit_code
+    assert capsys.readouterr().err.startswith("error: the TPM cannot answer")
+
+
+def arguments(folder: Path) -> list[str]:
+    words = ["--tcti", f"swtpm:path={folder}/none", "--bundle", str(folder)]
+    for name in ("memory", "copies", "scratch", "log", "environment"):
+        words += [f"--{name}", str(folder / name)]
+    return words
