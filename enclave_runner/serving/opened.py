@@ -41,8 +41,13 @@ TEMPLATE_TOKENS: Final = 4096
 class Started(Protocol):
     """An engine that runs: `running.Running`, or a test's."""
 
-    model: str
-    engine: Engine
+    @property
+    def model(self) -> str:
+        """Its own name of the model."""
+
+    @property
+    def engine(self) -> Engine:
+        """How it is asked."""
 
     def await_ready(self) -> None:
         """Wait until it answers; ToolError where it does not."""

@@ -12,7 +12,7 @@ import pytest
 from aicert.errors import ToolError
 from enclave_runner.sandbox.places import CODE
 from enclave_runner.serving import answers, engine_process, running
-from enclave_runner.serving.engine import EngineError
+from enclave_runner.serving.answers import EngineError
 from enclave_runner.serving.requests import CHAT
 from enclave_runner.serving.running import MODEL, PORT, EngineSettings, Running
 

@@ -13,7 +13,8 @@ import pytest
 from aicert.frozen import replace
 from aicert.lease.receipts import Usage
 from enclave_runner.serving import gateway
-from enclave_runner.serving.engine import Engine, EngineError
+from enclave_runner.serving.answers import EngineError
+from enclave_runner.serving.engine import Engine
 from enclave_runner.serving.gateway import EVIDENCE, Gateway
 from enclave_runner.serving.meter import Meter
 from enclave_runner.serving.requests import CHAT, COMPLETIONS, MODELS
@@ -152,6 +153,7 @@ def test_evidence_is_given_for_a_nonce_and_this_connection(stub: StubEngine) -> 
     data = served.over(request(EVIDENCE, {"nonce": "11" * 32}), chat())
     assert statuses(data) == [200, 200]
     assert b"of " + b"\x11" * 32 + EXPORTER in data
+    document: Any
     for document in ({"nonce": "11"}, {}, {"nonce": "11" * 32, "x": 1}, [], "x" * 300):
         refused = served.over(request(EVIDENCE, document), chat())
         assert statuses(refused) == [400]
