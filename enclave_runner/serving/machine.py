@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from aicert.errors import AicertError, EvidenceError
+from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.formats.digest import Digest
 from aicert.frozen import dataclass
 from aicert.lease import blob as blobs
@@ -237,6 +237,8 @@ class Machine:
         except BaseException:
             # The key was here: whatever is wrong, this boot opens nothing more.
             self.end(REFUSED)
+            # Where it was ended meanwhile, more was written since.
+            self._remove()
             raise
 
     def _serve(self, given: Licence, before: int, key: ContentKey) -> None:
@@ -246,7 +248,10 @@ class Machine:
         files = load.inert(boot.offered, place.memory, place.copies, model_types=place.model_types)
         for event in serving.events(boot.offered.terms_bytes, boot.offered.terms.model):
             boot.tpm.extend(licence.SERVING_PCR, event)
-        self._opened = opened
+        with self._ending:
+            if self._is_ended:
+                raise ToolError("the machine was ended while it opened the lease")
+            self._opened = opened
         opened.start(place.start, files, self._tell)
 
     # --- The end.

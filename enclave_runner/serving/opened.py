@@ -7,7 +7,8 @@ is over by time, or the engine gone.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -97,6 +98,7 @@ class Opened:
         )
         self._engine: Started | None = None
         self._listener: Listener | None = None
+        self._lock = threading.Lock()
         self._over = threading.Event()
 
     def start(
@@ -105,9 +107,10 @@ class Opened:
         files: Mapping[str, Path],
         tell: Callable[[Message], None],
     ) -> None:
-        """Run the engine on these files, and let clients in."""
+        """Run the engine on these files, and let clients in; ToolError where it was stopped."""
         boot = self._boot
-        engine = self._engine = run(files)
+        with self._unless_over():
+            engine = self._engine = run(files)
         engine.await_ready()
         gateway = Gateway(
             terms=boot.offered.terms,
@@ -118,15 +121,25 @@ class Opened:
             attest=self._attest,
             distrust=boot.end,
         )
-        listener = Listener(boot.address, server_context(boot.identity), gateway.serve)
-        self._listener = listener
+        with self._unless_over():
+            listener = Listener(boot.address, server_context(boot.identity), gateway.serve)
+            listener.start()
+            self._listener = listener
         threading.Thread(target=self._watch, args=(engine, tell), daemon=True).start()
-        listener.start()
         tell(Message(kind=courier.SERVING, numbers=(("port", listener.port),)))
+
+    @contextmanager
+    def _unless_over(self) -> Iterator[None]:
+        """What is begun inside is there for `stop`, or is not begun."""
+        with self._lock:
+            if self._over.is_set():
+                raise ToolError("the machine was ended while it loaded the model")
+            yield
 
     def stop(self) -> None:
         """No byte to anybody from here on."""
-        self._over.set()
+        with self._lock:
+            self._over.set()
         if self._listener is not None:
             self._listener.stop()
         if self._engine is not None:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from aicert.errors import ToolError
 from enclave_runner.serving.engine import SOCKET, Engine
 
 WORDS = ("one", " two", " three")
@@ -29,7 +30,9 @@ def event(text: str = "", reason: str | None = None, usage: Any = None, route: s
 
 @dataclass
 class StubEngine:
-    """`say` overrides what an answer is; `status`: of every answer; `asked`: bodies that came."""
+    """`say` overrides what an answer is; `status`: of every answer; `asked`: bodies that came;
+    `loads`: until it is killed.
+    """
 
     folder: Path
     say: Say | None = None
@@ -37,6 +40,8 @@ class StubEngine:
     model: str = "/aicert/model"
     asked: list[dict[str, Any]] = field(default_factory=list)
     alive: bool = True
+    loads: bool = False
+    loading: threading.Event = field(default_factory=threading.Event)
     held: threading.Event = field(default_factory=threading.Event)
     files: Mapping[str, Path] = field(default_factory=dict)
 
@@ -51,6 +56,10 @@ class StubEngine:
 
     def await_ready(self) -> None:
         assert self.engine.is_there()
+        if self.loads:
+            self.loading.set()
+            assert self.held.wait(600)
+            raise ToolError("the engine ended before it served")
 
     def is_alive(self) -> bool:
         return self.alive

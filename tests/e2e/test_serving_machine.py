@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.result import AttestationResult
 from aicert.formats import certificate as certificates
+from aicert.formats.measurement import replay
 from aicert.lease import courier, custody, licence, orders, receipts, terms
 from aicert.lease.checks import RefusedError
 from aicert.lease.courier import Message
@@ -290,6 +291,27 @@ def test_an_engine_that_is_gone_ends_serving(
         assert [line.data for line in carried.of(courier.ENDED)] == [b"engine"]
         # And nothing is signed or opened after the end.
         assert carried.ask(courier.HEARTBEAT, NONCE).data == b"the machine has ended"
+
+
+def test_a_machine_that_is_ended_while_it_loads_serves_nothing(
+    folder: Path, power: BorrowersTpm, stub: StubEngine
+) -> None:
+    pack(folder, "--offline")
+    stub.loads = True
+    with power.on() as opened, LeaseTpm(opened) as tpm:
+        carried = Courier(folder, tpm, stub)
+        given = carried.enrol_and_issue("--offline")
+        opening = threading.Thread(target=carried.ask, args=(courier.LICENCE, licence.emit(given)))
+        opening.start()
+        assert stub.loading.wait(600)
+        carried.machine.end("asked")
+        opening.join()
+        assert [line.data for line in carried.of(courier.ENDED)] == [b"asked"]
+        assert carried.of(courier.SERVING) == []
+        assert list(carried.memory.iterdir()) == []
+        # The TPM says it, too: nothing is opened or signed in this boot any more.
+        values = opened.read_pcrs((licence.STOPPED_PCR,))
+        assert values[licence.STOPPED_PCR] == replay([b"stopped asked\n"])
 
 
 def test_bundle_files_that_are_refused_end_the_boot(
