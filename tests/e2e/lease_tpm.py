@@ -60,10 +60,18 @@ class BorrowersTpm:
         )  # fmt: skip
         try:
             self._await(process)
+            self._process = process
             yield
         finally:
+            self._process = None
             process.kill()
             process.wait()
+
+    def cut(self) -> None:
+        """Cut the power now, whoever is connected."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def _await(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + STARTS_S

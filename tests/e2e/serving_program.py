@@ -1,0 +1,36 @@
+"""A serving machine with a stub engine as a process of its own, for tests that kill it.
+
+`python -m tests.e2e.serving_program TCTI BUNDLE FOLDER`.
+"""
+
+import sys
+from pathlib import Path
+
+from enclave_runner.attester.tpm import Tpm
+from enclave_runner.serving import load, tls
+from enclave_runner.serving.__main__ import Teller, lines
+from enclave_runner.serving.lease_tpm import LeaseTpm
+from enclave_runner.serving.machine import Machine, Place
+from tests.e2e import stub_engine
+
+
+def main(tcti: str, bundle: Path, folder: Path) -> None:
+    """Serve until the courier leaves."""
+    for name in ("memory", "copies"):
+        (folder / name).mkdir()
+    with stub_engine.running(folder) as stub, Tpm(tcti) as opened, LeaseTpm(opened) as tpm:
+        place = Place(
+            memory=folder / "memory", copies=folder / "copies", address=("127.0.0.1", 0),
+            model_types=frozenset(("llama",)), start=stub.started_with,
+        )  # fmt: skip
+        teller = Teller(sys.stdout.buffer)
+        offered = load.read_bundle(bundle)
+        machine = Machine(tpm, offered, place, tls.make_identity(), teller.tell)
+        machine.ready()
+        for line in lines(sys.stdin.fileno()):
+            machine.asked(line)
+        machine.end("asked")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,169 @@
+"""However a machine dies, what was served was paid, and its receipts go on adding up."""
+
+import hashlib
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from aicert.lease import courier, enrolment, licence, receipts, terms
+from aicert.lease.courier import Message
+from enclave_runner.serving.lease_tpm import LeaseTpm
+from rules.machines import swtpm
+from rules.machines.ca import Ca
+from tests.e2e import lease_machine, test_serving_machine
+from tests.e2e.lease_tpm import BorrowersTpm, borrowers_tpm
+from tests.e2e.serving_client import CHAT, MESSAGES, Client
+from tests.e2e.test_lease_story import NONCE, issue, judged, pack
+from tests.unit.signing_keys import Said
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = 12
+TICK = 100
+METER = licence.METER_INDEX
+
+ca = test_serving_machine.ca
+folder = test_serving_machine.folder
+said = test_serving_machine.said
+
+
+@dataclass
+class Process:
+    """One boot, until it is killed."""
+
+    process: "subprocess.Popen[bytes]"
+    receipts: list[bytes] = field(default_factory=list)
+
+    def ask(self, kind: str, data: bytes, until: str, **numbers: int) -> Message:
+        """What it tells of that kind; other lines but receipts say nothing here."""
+        self.send(kind, data, **numbers)
+        return self.wait_for(until)
+
+    def send(self, kind: str, data: bytes, **numbers: int) -> None:
+        assert self.process.stdin is not None
+        message = Message(kind=kind, data=data, numbers=tuple(numbers.items()))
+        self.process.stdin.write(courier.emit(message))
+        self.process.stdin.flush()
+
+    def wait_for(self, kind: str) -> Message:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            message = courier.parse(line, courier.TELLS)
+            if message.kind == courier.RECEIPT:
+                self.receipts.append(message.data)
+            if message.kind == kind:
+                return message
+            assert message.kind == courier.STATE, message
+        raise AssertionError(f"it ended before it told {kind}")
+
+
+@contextmanager
+def started(power: BorrowersTpm, folder: Path) -> Iterator[Process]:
+    # Names of sockets are short.
+    with power.powered(), tempfile.TemporaryDirectory(prefix="aicert-") as room:
+        words = ["-m", "tests.e2e.serving_program", power.tcti, str(folder / "bot"), room]
+        with subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            try:
+                made = Process(process)
+                made.wait_for(courier.READY)
+                yield made
+            finally:
+                process.kill()
+
+
+@pytest.fixture
+def power(ca: Ca) -> Iterator[BorrowersTpm]:
+    with borrowers_tpm() as power:
+        with power.powered():
+            swtpm._prepare(power.tcti, ca)
+        yield power
+
+
+def opened(made: Process, folder: Path, lines: list[bytes]) -> int:
+    """Open the lease, and continue its receipts; the port."""
+    if lines:
+        body = receipts.parse(lines[-1]).body
+        seq = receipts.parse_heartbeat(body).seq
+        made.send(courier.RESUME, hashlib.sha256(body).digest(), seq=seq)
+    made.ask(courier.HEARTBEAT, NONCE, courier.RECEIPT)
+    made.send(courier.BLOB, (folder / "issued/blob").read_bytes())
+    data = (folder / "issued/licence").read_bytes()
+    return made.ask(courier.LICENCE, data, courier.SERVING).number["port"]
+
+
+def asked(client: Client) -> int:
+    """The tokens of a whole answer."""
+    answer = client.ask(CHAT, {"messages": MESSAGES, "max_tokens": 3})
+    tokens: int = answer.document["usage"]["total_tokens"]
+    return tokens
+
+
+def test_what_was_served_was_paid_however_it_dies(
+    folder: Path, power: BorrowersTpm, said: Said
+) -> None:
+    pack(folder, "--offline", "--tick-tokens", str(TICK))
+    agreed = terms.parse((folder / "bot/terms.toml").read_bytes())
+    with power.on() as tpm, LeaseTpm(tpm) as lease:
+        shown = lease.enrol(agreed, NONCE)
+        first = lease.meter()
+        enrolled(folder, enrolment.emit(shown))
+    chance = random.Random(7)  # noqa: S311 - where it dies needs no secrecy, and can be repeated
+    lines: list[bytes] = []
+    served = 0
+    for _ in range(ROUNDS):
+        with started(power, folder) as made:
+            port = opened(made, folder, lines)
+            lines += made.receipts
+            with Client(port) as client:
+                for _ in range(chance.randrange(3)):
+                    served += asked(client)
+            with Client(port) as client:
+                # In the middle of an answer, or before it: the client has read so many bytes.
+                client.tls.sendall(streamed())
+                for _ in range(chance.randrange(4)):
+                    client.tls.recv(64)
+                made.process.kill()
+    with power.on() as tpm:
+        paid = TICK * (lease_machine.count(tpm, METER) - first)
+    assert 0 < served <= paid
+    (folder / "receipts.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    said()
+    words = ["receipts", str(folder / "receipts.jsonl"), "--enrolment"]
+    assert judged(folder, *words, str(folder / "enrolment.json")) == 0
+    assert f"\nreceipts  {ROUNDS} in a row, of {ROUNDS} boots\n" in said()[0]
+
+
+def enrolled(folder: Path, shown: bytes) -> None:
+    (folder / "enrolment.json").write_bytes(shown)
+    more = ["--offline", "--budget", "10M", "--boots", str(ROUNDS + 2)]
+    assert issue(folder, *more) == 0
+
+
+def streamed() -> bytes:
+    body = b'{"messages":[{"role":"user","content":"hello"}],"max_tokens":3,"stream":true}'
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_a_tpm_that_is_gone_ends_serving(folder: Path, power: BorrowersTpm) -> None:
+    """Nothing more is served once nothing more can be counted."""
+    pack(folder, "--offline")
+    agreed = terms.parse((folder / "bot/terms.toml").read_bytes())
+    with power.on() as tpm, LeaseTpm(tpm) as lease:
+        enrolled(folder, enrolment.emit(lease.enrol(agreed, NONCE)))
+    with started(power, folder) as made:
+        port = opened(made, folder, [])
+        with Client(port) as client:
+            assert asked(client) == 10
+            power.cut()
+            ended = made.wait_for(courier.ENDED)
+            assert ended.data.startswith(b"tpm: ")
+            assert client.is_closed()
