@@ -7,6 +7,7 @@ leaves ends nothing: the deadline does. Exit code 0 where serving ended as it wa
 import argparse
 import functools
 import os
+import resource
 import signal
 import sys
 import threading
@@ -48,6 +49,8 @@ class Teller:
 def main(argv: list[str] | None = None) -> int:
     """Serve until it is over."""
     arguments = _arguments(argv)
+    # A process that fails leaves no picture of its memory, where keys and weights are.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         with Tpm(arguments.tcti) as opened, LeaseTpm(opened) as tpm:
             _serve(arguments, tpm)

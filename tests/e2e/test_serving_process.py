@@ -5,6 +5,7 @@ One process, one boot, real weights: whatever needs the engine itself is asked o
 
 import json
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,7 @@ class Process:
     """A machine that runs, and what it told."""
 
     folder: Path
+    memory: Path
     process: "subprocess.Popen[bytes]"
     told: "queue.Queue[Message]" = field(default_factory=queue.Queue)
     lines: list[Message] = field(default_factory=list)
@@ -118,7 +120,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
             )
         )
         stack.callback(process.kill)
-        made = Process(folder, process)
+        made = Process(folder, memory, process)
         listening = threading.Thread(target=made.listen)
         listening.start()
         stack.callback(listening.join)
@@ -172,6 +174,22 @@ def test_what_the_engine_would_do_for_anybody_is_not_reached(machine: Process) -
     with Client(machine.port) as client:
         assert client.ask(CHAT, {"messages": [], "logprobs": True}).status == 400
     assert (machine.folder / "log").read_bytes() == log
+
+
+def test_weights_are_in_memory_and_nowhere_else(machine: Process) -> None:
+    """The canary: found where they must be, so that not finding them elsewhere says something."""
+    weights = (machine.folder / "model/model.safetensors").read_bytes()
+    canary = weights[len(weights) // 2 :][:64]
+    assert len(set(canary)) > 8
+    own = machine.folder / "model"
+    places = [path for path in machine.folder.rglob("*") if path.is_file()]
+    assert any(path.is_relative_to(machine.folder / "bot/data") for path in places)
+    for path in places:
+        assert path.is_relative_to(own) or canary not in path.read_bytes(), path
+    (held,) = machine.memory.glob("weights/model.safetensors")
+    assert canary in held.read_bytes()
+    limits = Path(f"/proc/{machine.process.pid}/limits").read_text()
+    assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
 
 
 def test_receipts_say_what_was_served(machine: Process) -> None:
