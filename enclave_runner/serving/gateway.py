@@ -21,7 +21,7 @@ from enclave_runner.serving.answers import EngineError, Piece, Writer
 from enclave_runner.serving.engine import Engine, EngineRefusedError
 from enclave_runner.serving.meter import BudgetError, Meter, Reserve, UsageError
 from enclave_runner.serving.requests import Request, RequestRefused
-from enclave_runner.serving.wire import Raw
+from enclave_runner.serving.wire import ChannelError, Raw
 
 EVIDENCE: Final = "/aicert/evidence"
 # Between two requests, for one request, and for a client to take what he is sent.
@@ -90,9 +90,13 @@ class Gateway:
                     return
                 is_open = self._answer(raw, connection)
             except RequestRefused as refused:
-                body = answers.error(refused.message, refused.check)
-                connection.until = time.monotonic() + TAKE_S
-                connection.send(wire.answer(refused.status, body, is_last=True))
+                _end(connection, refused.status, refused.message, refused.check)
+                return
+            except ChannelError:
+                raise
+            except AicertError as error:
+                # The TPM, without which nothing can be counted or shown: `watch` ends serving.
+                _end(connection, 503, error.message, "machine")
                 return
 
     def _answer(self, raw: Raw, connection: Connection) -> bool:
@@ -134,11 +138,9 @@ class Gateway:
             return _said(connection, 503, "the machine works on other requests", "busy")
         try:
             self._meter.reserve(reserve)
-        except BudgetError as error:
-            self._slots.release()
-            return _said(connection, 402, error.message, "budget")
-        try:
             return self._paid(request, reserve, connection)
+        except BudgetError as error:
+            return _said(connection, 402, error.message, "budget")
         finally:
             self._slots.release()
 
@@ -244,6 +246,11 @@ class _Answer:
             self._gone = True
         # Of all of an answer: who takes a byte a second holds the engine no longer than others.
         self._patience -= time.monotonic() - began
+
+
+def _end(connection: Connection, status: int, message: str, kind: str) -> None:
+    connection.until = time.monotonic() + TAKE_S
+    connection.send(wire.answer(status, answers.error(message, kind), is_last=True))
 
 
 def _said(connection: Connection, status: int, message: str, kind: str) -> bool:

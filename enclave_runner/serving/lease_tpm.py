@@ -10,7 +10,7 @@ Leaves out: deciding. What is refused here is refused by the TPM; what may be as
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -250,7 +250,8 @@ class LeaseTpm:
 
     def enrol(self, terms: Terms, nonce: bytes) -> Enrolment:
         """What a custodian asks to see, for his nonce."""
-        receipt_key, storage_key = self._certified(nonce)
+        receipt_key = self._certified_receipt_key(nonce)
+        storage_key = self._certified_storage_key(nonce)
         attest, signature, values = self._quote(
             enrolment.quote_extra_data(
                 nonce, terms.digest, self.receipt_key_name, sha256_name(storage_key.public)
@@ -278,31 +279,34 @@ class LeaseTpm:
         with self._lock:
             return self._tpm.ak_chain()
 
-    def _certified(self, nonce: bytes) -> tuple[CertifiedPublic, CertifiedPublic]:
-        """Receipt key and storage key, certified by the platform's attestation key."""
+    def _certified_receipt_key(self, nonce: bytes) -> CertifiedPublic:
+        """The receipt key, certified by the platform's attestation key."""
+        return self._certified(lambda _: self._key, self._key_public, nonce)
+
+    def _certified_storage_key(self, nonce: bytes) -> CertifiedPublic:
+        """The storage key, certified by the same."""
+        public = self._ask("read its storage key", self._storage_public)
+        return self._certified(lambda esapi: esapi.tr_from_tpmpublic(STORAGE_HANDLE), public, nonce)
+
+    def _certified(
+        self, key_of: Callable[[Any], Any], public: bytes, nonce: bytes
+    ) -> CertifiedPublic:
         with self._lock:
             ak = self._tpm.attestation_key()
 
-        def certify(esapi: Any) -> list[CertifiedPublic]:
-            storage = esapi.tr_from_tpmpublic(STORAGE_HANDLE)
-            certified = []
-            for key, public in (
-                (self._key, self._key_public),
-                (storage, self._storage_public(esapi)),
-            ):
-                attest, signature = esapi.certify(key, ak, nonce, _NO_SCHEME)
-                signed = Signed(attest=bytes(attest), signature=bytes(signature.marshal()))
-                certified.append(CertifiedPublic(public=public, certify=signed))
-            return certified
+        def certify(esapi: Any) -> CertifiedPublic:
+            attest, signature = esapi.certify(key_of(esapi), ak, nonce, _NO_SCHEME)
+            signed = Signed(attest=bytes(attest), signature=bytes(signature.marshal()))
+            return CertifiedPublic(public=public, certify=signed)
 
-        receipt_key, storage_key = self._ask("certify its keys", certify)
-        return receipt_key, storage_key
+        certified: CertifiedPublic = self._ask("certify its keys", certify)
+        return certified
 
     def evidence(self, nonce: bytes, spki: bytes, exporter: bytes, served: Served) -> Evidence:
         """What a consumer asks to see, for his nonce and his end of the connection."""
         bound = serving.quote_extra_data(nonce, spki, exporter, served.statement)
         attest, signature, values = self._quote(bound)
-        receipt_key, _ = self._certified(nonce)
+        receipt_key = self._certified_receipt_key(nonce)
         meter = self.receipt(bound)
         return Evidence(
             nonce=nonce,

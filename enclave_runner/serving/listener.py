@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from enclave_runner.serving.tls import Channel, ChannelError
+from enclave_runner.serving.tls import Channel
+from enclave_runner.serving.wire import ChannelError
 
 MOST: Final = 64
 HANDSHAKE_S: Final = 10.0

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-from aicert.errors import AicertError
 from aicert.frozen import dataclass
 from aicert.lease import keys
 from aicert.lease.serving import EXPORTER_BYTES, EXPORTER_LABEL
+from enclave_runner.serving.wire import ChannelError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -33,10 +33,6 @@ T = TypeVar("T")
 _STEP: Final = 1 << 16
 # Nobody believes the certificate's dates: what it is worth is said by evidence.
 _VALID_DAYS: Final = 3650
-
-
-class ChannelError(AicertError):
-    """The connection ended, or the other end said nothing for too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from aicert.errors import AicertError
 from aicert.frozen import dataclass
 from enclave_runner.serving.requests import MAX_BODY, RequestRefused
 
@@ -41,6 +42,10 @@ _REASONS: Final[Mapping[int, str]] = MappingProxyType(
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class ChannelError(AicertError):
+    """The connection ended, or the other end said nothing for too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aicert.errors import ToolError
 from aicert.frozen import replace
 from aicert.lease.receipts import Usage
 from enclave_runner.serving import gateway
@@ -18,7 +19,7 @@ from enclave_runner.serving.engine import Engine
 from enclave_runner.serving.gateway import EVIDENCE, Gateway
 from enclave_runner.serving.meter import Meter
 from enclave_runner.serving.requests import CHAT, COMPLETIONS, MODELS
-from enclave_runner.serving.tls import ChannelError
+from enclave_runner.serving.wire import ChannelError
 from tests.e2e import stub_engine
 from tests.e2e.stub_engine import StubEngine, event
 from tests.vectors.leases import LEASE, agreed
@@ -57,6 +58,7 @@ class Served:
     stub: StubEngine
     budget: int = 100
     ticks: int = 0
+    is_broken: bool = False
     reasons: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -72,6 +74,8 @@ class Served:
         )
 
     def _tick(self) -> None:
+        if self.is_broken:
+            raise ToolError("the TPM cannot raise a counter: it is gone")
         self.ticks += 1
 
     def over(self, *requests: bytes, takes: int = 1 << 30) -> bytes:
@@ -187,6 +191,20 @@ def test_a_budget_ends_before_the_engine_is_asked(stub: StubEngine) -> None:
     assert statuses(data) == [402, 200]
     assert stub.asked == []
     assert served.meter.usage == Usage(tokens_refused=RESERVED)
+
+
+def test_what_cannot_be_counted_is_not_served(
+    stub: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "SLOTS", 1)
+    served = Served(stub)
+    served.is_broken = True
+    for _ in range(2):
+        data = served.over(chat(), chat())
+        assert (statuses(data), body(data)["error"]["code"]) == ([503], "machine")
+    assert stub.asked == []
+    served.is_broken = False
+    assert statuses(served.over(chat())) == [200]
 
 
 def says(*lines: bytes) -> Any:

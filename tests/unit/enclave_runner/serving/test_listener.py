@@ -10,7 +10,8 @@ from OpenSSL import SSL
 
 from enclave_runner.serving import tls
 from enclave_runner.serving.listener import Listener
-from enclave_runner.serving.tls import Channel, ChannelError, Identity
+from enclave_runner.serving.tls import Channel, Identity
+from enclave_runner.serving.wire import ChannelError
 from tests.e2e.serving_client import Client
 
 NONCE = b"\x11" * 32
