@@ -7,43 +7,69 @@ leaves ends nothing: the deadline does. Exit code 0 where serving ended as it wa
 import argparse
 import functools
 import os
+import queue
 import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Final
 
 from aicert.errors import AicertError, ToolError
 from aicert.formats.digest import Digest
-from aicert.lease import courier
+from aicert.lease import courier, orders
 from aicert.lease.courier import Message
 from enclave_runner.attester.tpm import Tpm
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.serving import load, running, tls
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from enclave_runner.serving.machine import ASKED, Machine, Place
+from enclave_runner.serving.opened import DEADLINE
 from enclave_runner.serving.running import EngineSettings, Running
+
+_AS_LICENSED: Final = (ASKED, DEADLINE, orders.REVOKE, orders.STOP)
+# Lines that wait for a courier who reads slowly, and how long his last ones are waited for.
+_WAITING: Final = 256
+_LAST_WORDS_S: Final = 10.0
+_POLL_S: Final = 0.01
 
 
 class Teller:
-    """Writes lines whole, whichever thread they come from; silent once nobody reads."""
+    """Writes lines whole to `descriptor`, and waits for nobody: who does not read loses lines. What
+    watches the deadline tells, too, and a courier must not be able to hold it up.
+    """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream: BinaryIO | None = stream
-        self._lock = threading.Lock()
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lines: queue.Queue[bytes] = queue.Queue(_WAITING)
+        threading.Thread(target=self._write, name="teller", daemon=True).start()
 
     def tell(self, message: Message) -> None:
         """One line."""
-        with self._lock:
-            if self._stream is None:
-                return
+        try:
+            self._lines.put_nowait(courier.emit(message))
+        except queue.Full:
+            # A receipt that is lost like this is the courier's loss: the next one names it.
+            return
+
+    def finish(self, seconds: float) -> None:
+        """Wait until what was told is written, but no longer than that."""
+        until = time.monotonic() + seconds
+        while self._lines.unfinished_tasks and time.monotonic() < until:
+            time.sleep(_POLL_S)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
             try:
-                self._stream.write(courier.emit(message))
-                self._stream.flush()
-            except BrokenPipeError:
-                self._stream = None
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            except OSError:
+                # Nobody reads any more: what follows is thrown away.
+                pass
+            self._lines.task_done()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,14 +79,14 @@ def main(argv: list[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         with Tpm(arguments.tcti) as opened, LeaseTpm(opened) as tpm:
-            _serve(arguments, tpm)
+            return 0 if _serve(arguments, tpm) in _AS_LICENSED else 1
     except AicertError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code
-    return 0
 
 
-def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> None:
+def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
+    """Why it is over."""
     load.require_memory(arguments.memory)
     settings = running.transformers(
         EngineSettings(
@@ -81,7 +107,7 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> None:
         model_types=axolotl_keys().model_types,
         start=functools.partial(Running, settings),
     )
-    teller = Teller(sys.stdout.buffer)
+    teller = Teller(sys.stdout.fileno())
     machine = Machine(
         tpm,
         load.read_bundle(arguments.bundle),
@@ -96,6 +122,8 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> None:
     machine.ready()
     threading.Thread(target=_listen, args=(machine,), daemon=True).start()
     machine.over.wait()
+    teller.finish(_LAST_WORDS_S)
+    return machine.reason
 
 
 def _listen(machine: Machine) -> None:

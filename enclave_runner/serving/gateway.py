@@ -167,7 +167,9 @@ class Gateway:
             self._meter.forfeit(reserve)
             raise
         try:
-            tokens_in, tokens_out = self._meter.settle(reserve, *answer.counted)
+            tokens_in, tokens_out = self._meter.settle(
+                reserve, *answer.counted(self._terms.egress_bytes_per_token)
+            )
         except UsageError as error:
             answer.broken(error.message)
             self._distrust(USAGE)
@@ -192,20 +194,31 @@ class _Answer:
         self._begun = False
         self._gone = False
         self._patience = TAKE_S
-        self.counted: tuple[object, object] = (None, None)
-        """What the engine says that it served."""
+        self._usage: tuple[object, object] = (None, None)
+        self._bytes = 0
 
     def take(self, pieces: Iterator[Piece]) -> None:
         """All pieces: given on as they come, or kept for the end."""
         for piece in pieces:
-            self.counted = piece.usage or self.counted
+            self._usage = piece.usage or self._usage
             self._reason = piece.reason or self._reason
             if not piece.text:
                 continue
+            self._bytes += len(piece.text.encode())
             if self._request.is_streamed:
                 self._send_part(self._writer.part(Piece(text=piece.text)))
             else:
                 self._texts.append(piece.text)
+
+    def counted(self, bytes_per_token: int) -> tuple[object, object]:
+        """What the engine says that it served; of tokens out at least so many that their bytes were
+        agreed, or an engine that says too little would carry more out than was paid.
+        """
+        tokens_in, tokens_out = self._usage
+        least = -(-self._bytes // bytes_per_token)
+        if type(tokens_out) is int and 0 <= tokens_out < least:
+            tokens_out = least
+        return tokens_in, tokens_out
 
     def finish(self, usage: answers.Usage) -> bool:
         """The end of an answer that was counted; whether the connection may be used again."""

@@ -63,7 +63,9 @@ class _Latest:
 
 
 class Machine:
-    """A boot. `tell` sends a line to the courier, and is called by several threads."""
+    """A boot. `tell` sends a line to the courier: it is called by several threads, and may not wait
+    for him.
+    """
 
     def __init__(
         self,
@@ -99,6 +101,8 @@ class Machine:
         self._is_ended = False
         self.over = threading.Event()
         """Set once nothing runs any more."""
+        self.reason = ""
+        """Why, then."""
 
     # --- What a courier asks.
 
@@ -107,8 +111,9 @@ class Machine:
         try:
             message = courier.parse(line, courier.ASKS)
             self._commands()[message.kind](message)
-        except AicertError as error:
-            text = error.message.encode("ascii", "replace")[: courier.MAX_TEXT]
+        except (AicertError, OSError) as error:
+            # OSError: no room for the model, say.
+            text = str(error).encode("ascii", "replace")[: courier.MAX_TEXT]
             self._tell(Message(kind=courier.REFUSED, data=text))
 
     def _commands(self) -> Mapping[str, Callable[[Message], None]]:
@@ -262,6 +267,7 @@ class Machine:
             if self._is_ended:
                 return
             self._is_ended = True
+            self.reason = reason
         failed: list[str] = []
         try:
             for step in (

@@ -164,6 +164,9 @@ class Opened:
 
     def state(self) -> Message:
         """What a person who runs the machine wants to see."""
+        return self._state(self._seconds_left())
+
+    def _state(self, left: float) -> Message:
         usage = self.usage
         return Message(
             kind=courier.STATE,
@@ -172,7 +175,7 @@ class Opened:
                 ("meter", self._before + usage.ticks),
                 ("refused", usage.tokens_refused),
                 ("requests", usage.requests),
-                ("seconds", max(0, int(self._seconds_left()))),
+                ("seconds", max(0, int(left))),
                 ("tokensIn", usage.tokens_in),
                 ("tokensOut", usage.tokens_out),
             ),
@@ -190,22 +193,23 @@ class Opened:
         return self._bound.deadline.left(tpm=clock, kernel=_kernel_clock())
 
     def _watch(self, engine: Started, tell: Callable[[Message], None]) -> None:
-        while not self._over.wait(WATCH_S):
-            reason = self._over_by(engine)
-            if reason:
-                self._boot.end(reason)
-                return
-            tell(self.state())
-
-    def _over_by(self, engine: Started) -> str:
-        """Why the lease is over; empty while it is not."""
+        reason = BROKEN
         try:
-            left = self._seconds_left()
+            while not self._over.wait(WATCH_S):
+                left = self._seconds_left()
+                if left <= 0:
+                    reason = DEADLINE
+                    return
+                if not engine.is_alive():
+                    reason = ENGINE
+                    return
+                tell(self._state(left))
         except ToolError:
-            return BROKEN
-        if left <= 0:
-            return DEADLINE
-        return "" if engine.is_alive() else ENGINE
+            # The TPM says no time any more.
+            return
+        finally:
+            # Whatever happens, nothing is served that nobody watches.
+            self._boot.end(reason)
 
     def _attest(self, nonce: bytes, exporter: bytes) -> bytes:
         boot, terms = self._boot, self._boot.offered.terms

@@ -23,13 +23,14 @@ def main(tcti: str, bundle: Path, folder: Path) -> None:
             memory=folder / "memory", copies=folder / "copies", address=("127.0.0.1", 0),
             model_types=frozenset(("llama",)), start=stub.started_with,
         )  # fmt: skip
-        teller = Teller(sys.stdout.buffer)
+        teller = Teller(sys.stdout.fileno())
         offered = load.read_bundle(bundle)
         machine = Machine(tpm, offered, place, tls.make_identity(), teller.tell)
         machine.ready()
         for line in lines(sys.stdin.fileno()):
             machine.asked(line)
         machine.end("asked")
+        teller.finish(600)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         stack.callback(process.kill)
         opened(made)
         yield made
-        made.send(courier.STOP)
+        process.terminate()
         assert made.wait_for(courier.ENDED).data == b"asked"
         assert process.wait() == 0
         assert list((memory / "weights").iterdir()) == []

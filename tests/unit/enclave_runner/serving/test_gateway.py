@@ -292,6 +292,15 @@ def test_an_answer_has_at_most_the_bytes_that_were_agreed(stub: StubEngine) -> N
     assert len(answer["choices"][0]["message"]["content"]) == 3 * agreed().egress_bytes_per_token
 
 
+def test_bytes_count_where_an_engine_says_too_little(stub: StubEngine) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 1}
+    stub.say = says(event(17 * "x", usage=usage, route=CHAT))
+    served = Served(stub)
+    assert agreed().egress_bytes_per_token == 16
+    assert body(served.over(chat()))["usage"]["completion_tokens"] == 2
+    assert served.meter.usage.tokens_out == 2
+
+
 def test_requests_beyond_what_the_engine_takes_wait_and_are_told(
     stub: StubEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

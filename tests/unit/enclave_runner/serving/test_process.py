@@ -1,4 +1,3 @@
-import io
 import os
 import subprocess
 import sys
@@ -31,17 +30,39 @@ def test_lines_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(b"abc\ndefghijkl\nm\n") == [b"abc\n", b"defghijk", b"l\n", b"m\n"]
 
 
-def test_a_line_is_written_whole_until_nobody_reads() -> None:
-    stream = io.BytesIO()
-    teller = Teller(stream)
-    teller.tell(Message(kind=courier.READY, data=bytes(32)))
-    assert stream.getvalue() == courier.emit(Message(kind=courier.READY, data=bytes(32)))
+MESSAGE = Message(kind=courier.READY, data=bytes(32))
+
+
+def test_lines_are_written_whole_until_nobody_reads() -> None:
     reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "wb", buffering=0) as pipe:
-        teller = Teller(pipe)
-        for _ in range(2):
-            teller.tell(Message(kind=courier.READY, data=bytes(32)))
+    try:
+        teller = Teller(writing)
+        for _ in range(3):
+            teller.tell(MESSAGE)
+        teller.finish(600)
+        assert os.read(reading, 1 << 16) == 3 * courier.emit(MESSAGE)
+        os.close(reading)
+        for _ in range(3):
+            teller.tell(MESSAGE)
+        teller.finish(600)
+    finally:
+        os.close(writing)
+
+
+def test_a_courier_who_does_not_read_holds_nothing_up() -> None:
+    """What watches the deadline tells, too."""
+    reading, writing = os.pipe()
+    try:
+        teller = Teller(writing)
+        big = Message(kind=courier.ENROLMENT, data=bytes(1 << 16))
+        for _ in range(1000):
+            teller.tell(big)
+        teller.finish(0)
+    finally:
+        # Its thread ends its write, and throws the rest away.
+        os.close(reading)
+        teller.finish(600)
+        os.close(writing)
 
 
 def test_what_cannot_start_is_said(tmp_path: Path) -> None:
