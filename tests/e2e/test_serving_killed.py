@@ -21,7 +21,7 @@ from tests.e2e import lease_machine, test_serving_machine
 from tests.e2e.lease_tpm import BorrowersTpm, borrowers_tpm
 from tests.e2e.serving_client import CHAT, MESSAGES, Client
 from tests.e2e.test_lease_story import NONCE, issue, judged, pack
-from tests.unit.signing_keys import Said
+from tests.unit.signing_keys import Printed
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 12
@@ -30,7 +30,7 @@ METER = licence.METER_INDEX
 
 ca = test_serving_machine.ca
 folder = test_serving_machine.folder
-said = test_serving_machine.said
+printed = test_serving_machine.printed
 
 
 @dataclass
@@ -72,9 +72,9 @@ def started(power: BorrowersTpm, folder: Path) -> Iterator[Process]:
             [sys.executable, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as process:
             try:
-                made = Process(process)
-                made.wait_for(courier.READY)
-                yield made
+                machine = Process(process)
+                machine.wait_for(courier.READY)
+                yield machine
             finally:
                 process.kill()
 
@@ -87,16 +87,16 @@ def power(ca: Ca) -> Iterator[BorrowersTpm]:
         yield power
 
 
-def opened(made: Process, folder: Path, lines: list[bytes]) -> int:
+def opened(machine: Process, folder: Path, lines: list[bytes]) -> int:
     """Open the lease, and continue its receipts; the port."""
     if lines:
         body = receipts.parse(lines[-1]).body
         seq = receipts.parse_heartbeat(body).seq
-        made.send(courier.RESUME, hashlib.sha256(body).digest(), seq=seq)
-    made.ask(courier.HEARTBEAT, NONCE, courier.RECEIPT)
-    made.send(courier.BLOB, (folder / "issued/blob").read_bytes())
+        machine.send(courier.RESUME, hashlib.sha256(body).digest(), seq=seq)
+    machine.ask(courier.HEARTBEAT, NONCE, courier.RECEIPT)
+    machine.send(courier.BLOB, (folder / "issued/blob").read_bytes())
     data = (folder / "issued/licence").read_bytes()
-    return made.ask(courier.LICENCE, data, courier.SERVING).number["port"]
+    return machine.ask(courier.LICENCE, data, courier.SERVING).number["port"]
 
 
 def asked(client: Client) -> int:
@@ -107,7 +107,7 @@ def asked(client: Client) -> int:
 
 
 def test_what_was_served_was_paid_however_it_dies(
-    folder: Path, power: BorrowersTpm, said: Said
+    folder: Path, power: BorrowersTpm, printed: Printed
 ) -> None:
     pack(folder, "--offline", "--tick-tokens", str(TICK))
     agreed = terms.parse((folder / "bot/terms.toml").read_bytes())
@@ -119,9 +119,9 @@ def test_what_was_served_was_paid_however_it_dies(
     lines: list[bytes] = []
     served = 0
     for _ in range(ROUNDS):
-        with started(power, folder) as made:
-            port = opened(made, folder, lines)
-            lines += made.receipts
+        with started(power, folder) as machine:
+            port = opened(machine, folder, lines)
+            lines += machine.receipts
             with Client(port) as client:
                 for _ in range(chance.randrange(3)):
                     served += asked(client)
@@ -130,15 +130,15 @@ def test_what_was_served_was_paid_however_it_dies(
                 client.tls.sendall(streamed())
                 for _ in range(chance.randrange(4)):
                     client.tls.recv(64)
-                made.process.kill()
+                machine.process.kill()
     with power.on() as tpm:
         paid = TICK * (lease_machine.count(tpm, METER) - first)
     assert 0 < served <= paid
     (folder / "receipts.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-    said()
+    printed()
     words = ["receipts", str(folder / "receipts.jsonl"), "--enrolment"]
     assert judged(folder, *words, str(folder / "enrolment.json")) == 0
-    assert f"\nreceipts  {ROUNDS} in a row, of {ROUNDS} boots\n" in said()[0]
+    assert f"\nreceipts  {ROUNDS} in a row, of {ROUNDS} boots\n" in printed()[0]
 
 
 def enrolled(folder: Path, shown: bytes) -> None:
@@ -159,11 +159,11 @@ def test_a_tpm_that_is_gone_ends_serving(folder: Path, power: BorrowersTpm) -> N
     agreed = terms.parse((folder / "bot/terms.toml").read_bytes())
     with power.on() as tpm, LeaseTpm(tpm) as lease:
         enrolled(folder, enrolment.emit(lease.enrol(agreed, NONCE)))
-    with started(power, folder) as made:
-        port = opened(made, folder, [])
+    with started(power, folder) as machine:
+        port = opened(machine, folder, [])
         with Client(port) as client:
             assert asked(client) == 10
             power.cut()
-            ended = made.wait_for(courier.ENDED)
+            ended = machine.wait_for(courier.ENDED)
             assert ended.data.startswith(b"tpm: ")
             assert client.is_closed()

@@ -41,7 +41,7 @@ from tests.e2e.stub_engine import StubEngine
 from tests.e2e.test_lease_story import NONCE, issue, judged, pack
 from tests.unit.aicert.cli.test_main import lay_out
 from tests.unit.enclave_runner.serving.test_load import FILES
-from tests.unit.signing_keys import Said
+from tests.unit.signing_keys import Printed
 
 MODEL_TYPES = frozenset(("llama",))
 
@@ -73,7 +73,7 @@ def stub(power: BorrowersTpm) -> Iterator[StubEngine]:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
     return capsys.readouterr
 
 
@@ -182,7 +182,7 @@ def count(folder: Path) -> int:
 
 
 def test_a_machine_serves_until_it_is_revoked(
-    folder: Path, power: BorrowersTpm, stub: StubEngine, said: Said
+    folder: Path, power: BorrowersTpm, stub: StubEngine, printed: Printed
 ) -> None:
     agreed = pack(folder)
     with power.on() as opened, LeaseTpm(opened) as tpm:
@@ -219,9 +219,9 @@ def test_a_machine_serves_until_it_is_revoked(
         second.ask(courier.RESUME, head, seq=receipts.parse_heartbeat(last.body).seq)
         refused = second.grant(tpm.epoch())
         assert b"a term of the licence is not met" in refused.data
-    said()
+    printed()
     assert count(folder) == 0
-    text = said()[0]
+    text = printed()[0]
     assert "\ntokens    7 in, 3 out, 0 refused, of 1 request\n" in text
     assert "\nended     by order revoke: the epoch is " in text
 
@@ -235,7 +235,7 @@ def offline(folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0) -> C
 
 
 def test_meter_usage_that_is_not_believed_ends_serving(
-    folder: Path, power: BorrowersTpm, stub: StubEngine, said: Said
+    folder: Path, power: BorrowersTpm, stub: StubEngine, printed: Printed
 ) -> None:
     """And all that was reserved counts."""
     pack(folder, "--offline")
@@ -383,8 +383,8 @@ def test_a_licence_renews_what_runs_only_where_it_holds(
             (issued(machine=b"\x00\x0b" + bytes(32)), b"licence.tpm"),
             (licence.emit(given).replace(b"\nbudget ", b"\nbudget 9"), b"licence.tpm"),
         ):
-            told = carried.ask(courier.LICENCE, refused)
-            assert (told.kind, told.data[: len(check)]) == (courier.REFUSED, check)
+            refusal = carried.ask(courier.LICENCE, refused)
+            assert (refusal.kind, refusal.data[: len(check)]) == (courier.REFUSED, check)
         # To what is paid already: the next request is not served, and the machine goes on.
         carried.ask(courier.LICENCE, issued(budget=given.bounds.budget - 10))
         assert carried.of(courier.STATE)[-1].number["budget"] == given.bounds.budget - 10

@@ -45,18 +45,18 @@ PATIENCE = 1800.0
 
 @dataclass
 class Process:
-    """A machine that runs, and what it told."""
+    """A machine that runs, and what it tells."""
 
     folder: Path
     memory: Path
     process: "subprocess.Popen[bytes]"
-    told: "queue.Queue[Message]" = field(default_factory=queue.Queue)
+    messages: "queue.Queue[Message]" = field(default_factory=queue.Queue)
     lines: list[Message] = field(default_factory=list)
 
     def listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.told.put(courier.parse(line, courier.TELLS))
+            self.messages.put(courier.parse(line, courier.TELLS))
 
     def send(self, kind: str, data: bytes = b"") -> None:
         assert self.process.stdin is not None
@@ -66,7 +66,7 @@ class Process:
     def wait_for(self, kind: str) -> Message:
         """The next line of this kind; what is refused in between is a failure."""
         while True:
-            message = self.told.get(timeout=PATIENCE)
+            message = self.messages.get(timeout=PATIENCE)
             self.lines.append(message)
             assert message.kind in (kind, courier.STATE, courier.RECEIPT), message
             if message.kind == kind:
@@ -120,29 +120,29 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
             )
         )
         stack.callback(process.kill)
-        made = Process(folder, memory, process)
-        listening = threading.Thread(target=made.listen)
+        running = Process(folder, memory, process)
+        listening = threading.Thread(target=running.listen)
         listening.start()
         stack.callback(listening.join)
         stack.callback(process.kill)
-        opened(made)
-        yield made
+        opened(running)
+        yield running
         process.terminate()
-        assert made.wait_for(courier.ENDED).data == b"asked"
+        assert running.wait_for(courier.ENDED).data == b"asked"
         assert process.wait() == 0
         assert list((memory / "weights").iterdir()) == []
         shutil.rmtree(folder / "bot")
 
 
-def opened(made: Process) -> None:
-    made.wait_for(courier.READY)
-    made.send(courier.ENROL, NONCE)
-    shown = made.wait_for(courier.ENROLMENT)
-    (made.folder / "enrolment.json").write_bytes(shown.data)
-    assert issue(made.folder, "--offline", "--budget", "100k") == 0
-    made.send(courier.BLOB, (made.folder / "issued/blob").read_bytes())
-    made.send(courier.LICENCE, (made.folder / "issued/licence").read_bytes())
-    made.wait_for(courier.SERVING)
+def opened(running: Process) -> None:
+    running.wait_for(courier.READY)
+    running.send(courier.ENROL, NONCE)
+    shown = running.wait_for(courier.ENROLMENT)
+    (running.folder / "enrolment.json").write_bytes(shown.data)
+    assert issue(running.folder, "--offline", "--budget", "100k") == 0
+    running.send(courier.BLOB, (running.folder / "issued/blob").read_bytes())
+    running.send(courier.LICENCE, (running.folder / "issued/licence").read_bytes())
+    running.wait_for(courier.SERVING)
 
 
 def test_a_certified_model_answers_who_judged_the_machine(machine: Process) -> None:
@@ -196,7 +196,7 @@ def test_receipts_say_what_was_served(machine: Process) -> None:
     with Client(machine.port) as client:
         served = client.chat(max_tokens=2).document["usage"]["completion_tokens"]
     machine.send(courier.HEARTBEAT, NONCE)
-    told = machine.wait_for(courier.RECEIPT)
-    usage = receipts.parse_heartbeat(receipts.parse(told.data).body).usage
+    receipt = machine.wait_for(courier.RECEIPT)
+    usage = receipts.parse_heartbeat(receipts.parse(receipt.data).body).usage
     assert usage.tokens_out >= served
     assert usage.tokens_in + usage.tokens_out <= 1000 * usage.ticks

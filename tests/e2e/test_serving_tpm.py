@@ -84,12 +84,12 @@ def loaded(tpm: Tpm) -> list[int]:
     """Sessions and objects that the TPM holds."""
 
     def sessions(esapi: Any) -> list[int]:
-        found = []
+        loaded_handles = []
         for first in (0x02000000, 0x03000000):
             _, capability = esapi.get_capability(tss.TPM2_CAP.HANDLES, first, 8)
             handles = capability.data.handles
-            found += [int(handles[place]) for place in range(handles.count)]
-        return found
+            loaded_handles += [int(handles[place]) for place in range(handles.count)]
+        return loaded_handles
 
     return machine.ask(tpm, sessions) + machine.transient(tpm)
 

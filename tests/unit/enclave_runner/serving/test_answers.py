@@ -164,6 +164,6 @@ def test_a_completion_is_written_in_the_usual_form() -> None:
 def test_what_else_is_said() -> None:
     assert answers.last() == b"data: [DONE]\n\n"
     assert json.loads(answers.models("bot"))["data"][0]["id"] == "bot"
-    said = {"error": {"message": "why", "type": "budget", "code": "budget"}}
-    assert json.loads(answers.error("why", "budget")) == said
-    assert document(answers.error_event("why", "budget")) == said
+    expected = {"error": {"message": "why", "type": "budget", "code": "budget"}}
+    assert json.loads(answers.error("why", "budget")) == expected
+    assert document(answers.error_event("why", "budget")) == expected

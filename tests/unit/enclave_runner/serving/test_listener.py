@@ -33,10 +33,10 @@ def identity() -> Identity:
 
 @pytest.fixture
 def listener(identity: Identity) -> Iterator[Listener]:
-    made = Listener(("127.0.0.1", 0), tls.server_context(identity), echo, most=2)
-    made.start()
-    yield made
-    made.stop()
+    listener = Listener(("127.0.0.1", 0), tls.server_context(identity), echo, most=2)
+    listener.start()
+    yield listener
+    listener.stop()
 
 
 def echoed(client: Client, data: bytes) -> bytes:

@@ -46,8 +46,8 @@ def decrypted(folder: Path) -> load.Offered:
 
 def test_what_was_packed_is_in_memory(packed: Path) -> None:
     offered = decrypted(packed)
-    found = {path.name: path.read_bytes() for path in (packed / "memory").iterdir()}
-    assert found == FILES
+    decrypted_files = {path.name: path.read_bytes() for path in (packed / "memory").iterdir()}
+    assert decrypted_files == FILES
     shown = load.inert(
         offered, packed / "memory", packed / "copies", model_types=frozenset(("llama",))
     )

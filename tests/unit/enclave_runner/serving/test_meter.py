@@ -73,16 +73,16 @@ def test_an_absurd_request_is_refused(tokens: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "usage",
     [(0, 0), (None, 5), (5, None), (-1, 5), (5, -1), (501, 5), (5, 1001), (10**20, 5), (True, 5),
      (5.0, 5), ("5", 5), (0, 5)],
 )  # fmt: skip
-def test_meter_usage_that_cannot_be_counts_as_the_whole_reserve(said: tuple[Any, Any]) -> None:
+def test_meter_usage_that_cannot_be_counts_as_the_whole_reserve(usage: tuple[Any, Any]) -> None:
     meter, _ = metered()
     wanted = Reserve(tokens_in=500, tokens_out=1000)
     meter.reserve(wanted)
     with pytest.raises(UsageError, match=r"^meter\.usage: "):
-        meter.settle(wanted, *said)
+        meter.settle(wanted, *usage)
     assert served(meter.usage) == wanted.tokens
 
 
