@@ -1,8 +1,9 @@
-"""The process whose child is the engine's sandbox: whoever kills it ends every process in there.
+"""The process whose child is the engine's sandbox: it ends when the last process in there is gone.
 
 `python -m enclave_runner.serving.engine_process JOB`, with a JSON object as JOB. A process of its
-own, because a sandbox ends with the thread that made it, and polls what it uses; and because one
-SIGKILL is how serving stops. It dies with its parent, too, who holds the other end of its input.
+own, because a sandbox ends with the thread that made it, and polls what it uses. SIGTERM ends it,
+and so does its parent's end, who holds the other end of its input. After SIGKILL the kernel ends
+the sandbox, but a moment later.
 """
 
 import json
@@ -47,7 +48,8 @@ def emit(job: Job) -> str:
 def main(arguments: list[str]) -> int:
     """Run the job to its end: the sandbox's exit code, or 1 where there is no sandbox."""
     job = Job(**json.loads(arguments[0]))
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _stopped)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         ended = containment.run(
             job.command,
@@ -73,10 +75,15 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def _die_with_parent() -> None:
+def _stopped(number: int, frame: object) -> None:
+    # Where the sandbox is waited for, this ends it and waits until nothing of it is left.
+    raise SystemExit(1)
+
+
+def _end_with_parent() -> None:
     """Nothing is ever written there: it ends when nobody holds it any more."""
     os.read(sys.stdin.fileno(), 1)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 One engine contract: a command that serves the OpenAI routes on a loopback port and says `usage`.
 The engine sees the model's files, an environment of Python and a scratch; no TPM, no network, none
-of the runner's memory. `kill` returns when its process is gone, and with it all of the sandbox.
+of the runner's memory. `kill` returns when its process is gone, and before it all of the sandbox.
 """
 
 import os
@@ -28,6 +28,8 @@ _BRIDGE: Final = f"{PLUGIN}/bridge.py"
 _POLL_S: Final = 0.05
 # Loading: reading a model of a hundred gigabytes from memory, on a slow machine.
 _LOADS_S: Final = 1800.0
+# It ends in milliseconds; where it hangs, the kernel ends what is in the sandbox.
+_ENDS_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +101,13 @@ class Running:
 
     def kill(self) -> None:
         """End it, whatever it does. A second call does nothing."""
-        # Does nothing to one that ended and was waited for.
-        self._process.kill()
-        self._process.wait()
+        # Neither does anything to one that ended and was waited for.
+        self._process.terminate()
+        try:
+            self._process.wait(_ENDS_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
 
