@@ -87,7 +87,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
     """Why it is over."""
-    load.require_memory(arguments.memory)
+    # An engine that was broken can write what it has into its scratch and its log.
+    for folder in (
+        arguments.memory,
+        arguments.copies,
+        arguments.scratch.parent,
+        arguments.log.parent,
+    ):
+        load.require_memory(folder)
     settings = running.transformers(
         EngineSettings(
             environment=arguments.environment,

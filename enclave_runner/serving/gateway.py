@@ -24,9 +24,8 @@ from enclave_runner.serving.requests import Request, RequestRefused
 from enclave_runner.serving.wire import ChannelError, Raw
 
 EVIDENCE: Final = "/aicert/evidence"
-# Between two requests, for one request, and for a client to take what he is sent.
+# For a whole request, from the end of the one before; and for a client to take what he is sent.
 IDLE_S: Final = 60.0
-REQUEST_S: Final = 30.0
 TAKE_S: Final = 30.0
 # Requests that the engine works on at once; others wait as long, or are told to come again.
 SLOTS: Final = 4

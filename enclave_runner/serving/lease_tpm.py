@@ -167,6 +167,11 @@ class LeaseTpm:
         key, public, *_ = esapi.create_primary(None, template, primary_handle=ESYS_TR.ENDORSEMENT)
         return key, bytes(public.publicArea.marshal())
 
+    def _receipt_key(self) -> Any:
+        if self._key is None:
+            raise ToolError("the TPM cannot sign: the machine has ended")
+        return self._key
+
     @property
     def receipt_key_name(self) -> bytes:
         """The Name of the key that receipts are signed with."""
@@ -232,7 +237,7 @@ class LeaseTpm:
                 esapi.policy_pcr(session, b"", _selection(licence.RECEIPT_PCRS))
                 counter = esapi.tr_from_tpmpublic(index)
                 attest, signature = esapi.nv_certify(
-                    self._key,
+                    self._receipt_key(),
                     counter,
                     hashlib.sha256(body).digest(),
                     _NO_SCHEME,
@@ -281,7 +286,7 @@ class LeaseTpm:
 
     def _certified_receipt_key(self, nonce: bytes) -> CertifiedPublic:
         """The receipt key, certified by the platform's attestation key."""
-        return self._certified(lambda _: self._key, self._key_public, nonce)
+        return self._certified(lambda _: self._receipt_key(), self._key_public, nonce)
 
     def _certified_storage_key(self, nonce: bytes) -> CertifiedPublic:
         """The storage key, certified by the same."""

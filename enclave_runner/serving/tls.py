@@ -128,14 +128,6 @@ class Channel:
         finally:
             self._socket.close()
 
-    def abort(self) -> None:
-        """End it from another thread, whatever it waits for."""
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            # It ended by itself.
-            return
-
     def _whenever(self, command: Callable[[], T]) -> T:
         """What the command gives once it has what it needs from the other end."""
         while True:

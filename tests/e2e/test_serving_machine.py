@@ -389,8 +389,8 @@ def test_a_licence_renews_what_runs_only_where_it_holds(
         carried.ask(courier.LICENCE, issued(budget=given.bounds.budget - 10))
         assert carried.of(courier.STATE)[-1].number["budget"] == given.bounds.budget - 10
         with Client(carried.port) as client:
-            refusal = client.chat()
-            assert (refusal.status, refusal.document["error"]["code"]) == (402, "budget")
+            answer = client.chat()
+            assert (answer.status, answer.document["error"]["code"]) == (402, "budget")
             carried.ask(courier.LICENCE, issued(budget=given.bounds.budget + 10))
             assert client.chat().status == 200
         carried.ask(courier.STOP)

@@ -45,7 +45,7 @@ PATIENCE = 1800.0
 
 @dataclass
 class Process:
-    """A machine that runs, and what it tells."""
+    """A machine that runs, and what it tells. `folder`: on a disk; `memory`: what is in none."""
 
     folder: Path
     memory: Path
@@ -94,7 +94,7 @@ def command(folder: Path, memory: Path, tcti: str) -> list[str]:
     packages = next(serving.glob("lib/python3*/site-packages"))
     words = ["-m", "enclave_runner.serving", "--tcti", tcti, "--bundle", str(folder / "bot")]
     words += ["--memory", str(memory / "weights"), "--copies", str(memory / "copies")]
-    words += ["--scratch", str(folder / "scratch"), "--log", str(folder / "log")]
+    words += ["--scratch", str(memory / "scratch"), "--log", str(memory / "log")]
     words += ["--environment", str(training_env.ensure(ROOT)), "--packages", str(packages)]
     return [sys.executable, *words, "--threads", "1"]
 
@@ -165,7 +165,7 @@ def test_a_certified_model_answers_who_judged_the_machine(machine: Process) -> N
 
 
 def test_what_the_engine_would_do_for_anybody_is_not_reached(machine: Process) -> None:
-    log = (machine.folder / "log").read_bytes()
+    log = (machine.memory / "log").read_bytes()
     for target in ("/load_model", "/reset", "/v1/responses", "/v1/models/x", "//v1/models"):
         with Client(machine.port) as client:
             answer = client.ask(target, {"model": "/etc"})
@@ -173,7 +173,7 @@ def test_what_the_engine_would_do_for_anybody_is_not_reached(machine: Process) -
             assert client.is_closed()
     with Client(machine.port) as client:
         assert client.ask(CHAT, {"messages": [], "logprobs": True}).status == 400
-    assert (machine.folder / "log").read_bytes() == log
+    assert (machine.memory / "log").read_bytes() == log
 
 
 def test_weights_are_in_memory_and_nowhere_else(machine: Process) -> None:
