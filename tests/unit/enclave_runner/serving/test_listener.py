@@ -119,6 +119,23 @@ def test_who_says_nothing_is_not_waited_for(identity: Identity) -> None:
     listener.stop()
 
 
+def test_a_flood_of_connections_leaves_nothing_behind(listener: Listener) -> None:
+    """Most are turned away, some hold a place until they leave; then there is room again."""
+    flood = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(100)]
+    turned_away = [each for each in flood[2:] if each.recv(1) == b""]
+    assert len(turned_away) == 98
+    for each in flood:
+        each.close()
+    # Whoever closed a connection is gone a moment later.
+    while True:
+        try:
+            with Client(listener.port) as client:
+                assert echoed(client, b"x") == b"x"
+                return
+        except SSL.SysCallError:
+            continue
+
+
 def test_stop_ends_every_connection(listener: Listener) -> None:
     with Client(listener.port) as client:
         assert echoed(client, b"x") == b"x"
