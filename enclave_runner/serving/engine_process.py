@@ -6,6 +6,7 @@ and so does its parent's end, who holds the other end of its input. After SIGKIL
 the sandbox, but a moment later.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from aicert.frozen import dataclass
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
 
+_PR_SET_CHILD_SUBREAPER: Final = 36
 # As long as a lease may be, and then some: what ends serving is not this limit.
 _SECONDS: Final = 20 * 366 * 86_400.0
 
@@ -48,6 +50,13 @@ def emit(job: Job) -> str:
 def main(arguments: list[str]) -> int:
     """Run the job to its end: the sandbox's exit code, or 1 where there is no sandbox."""
     job = Job(**json.loads(arguments[0]))
+    try:
+        return _run(job)
+    finally:
+        _end_children()
+
+
+def _run(job: Job) -> int:
     signal.signal(signal.SIGTERM, _stopped)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -78,6 +87,19 @@ def main(arguments: list[str]) -> int:
 def _stopped(number: int, frame: object) -> None:
     # Where the sandbox is waited for, this ends it and waits until nothing of it is left.
     raise SystemExit(1)
+
+
+def _end_children() -> None:
+    """What was being started when this process was told to end: a sandbox that nobody has heard of
+    yet waits for its other half for ever, once that is gone.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    while children := Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        for child in map(int, children):
+            os.kill(child, signal.SIGKILL)
+            # Its children are this process's then.
+            os.waitpid(child, 0)
 
 
 def _end_with_parent() -> None:

@@ -58,6 +58,7 @@ def test_an_engine_is_reached_by_the_gateway_alone(tmp_path: Path) -> None:
         engine.kill()
         assert not engine.is_alive()
         assert not engine.engine.is_there()
+        assert left_of(tmp_path) == []
         with pytest.raises(EngineError, match="does not answer"), engine.engine.asked(CHAT, b"{}"):
             pass
         engine.kill()
@@ -91,12 +92,26 @@ def process(folder: Path, *command: str) -> Iterator["subprocess.Popen[str]"]:
         yield started
 
 
+def left_of(folder: Path) -> list[str]:
+    """Processes whose command names a test's folder."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            # It ended meanwhile.
+            continue
+        commands += [command] if str(folder) in command else []
+    return commands
+
+
 def test_an_engine_ends_with_whoever_started_it(tmp_path: Path) -> None:
     """Also when that one is killed: the sandbox's end of a pipe outlives nobody."""
     with process(tmp_path, "-c", "import time; time.sleep(600)") as started:
         assert started.stdin is not None
         started.stdin.close()
         assert started.wait() == 1
+    assert left_of(tmp_path) == []
 
 
 def test_a_sandbox_that_cannot_be_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
