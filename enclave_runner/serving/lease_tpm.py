@@ -87,6 +87,7 @@ class LeaseTpm:
         self._storage_name = b""
         # One connection to the TPM, and many threads that ask.
         self._lock = threading.RLock()
+        self._is_closed = False
         self.registers: Mapping[int, bytes] = {}
         """PCRs of a licence, as they were when the machine started."""
 
@@ -105,12 +106,24 @@ class LeaseTpm:
 
     def __exit__(self, *_: object) -> None:
         key, self._key = self._key, None
-        if key is not None:
-            self._ask("flush its receipt key", lambda esapi: esapi.flush_context(key))
+        with self._lock:
+            try:
+                if key is not None:
+                    self._tpm.ask("flush its receipt key", lambda esapi: esapi.flush_context(key))
+            finally:
+                # A thread that watches may be about to ask, and the connection is closed next.
+                self._is_closed = True
 
     def _ask(self, what: str, command: Any) -> Any:
+        with self._alone() as tpm:
+            return tpm.ask(what, command)
+
+    @contextmanager
+    def _alone(self) -> Iterator[Tpm]:
         with self._lock:
-            return self._tpm.ask(what, command)
+            if self._is_closed:
+                raise ToolError("the TPM cannot be asked: the machine has ended")
+            yield self._tpm
 
     # --- What has to be there: made at the first boot, compared at every one.
 
@@ -221,8 +234,8 @@ class LeaseTpm:
 
     def extend(self, pcr: int, event: bytes) -> None:
         """Measure an event: what is served, or that serving ended."""
-        with self._lock:
-            self._tpm.extend(pcr, event)
+        with self._alone() as tpm:
+            tpm.extend(pcr, event)
 
     def receipt(self, body: bytes, index: int = METER_INDEX) -> Receipt:
         """The counter's number and the clock, signed together with `body`."""
@@ -277,12 +290,12 @@ class LeaseTpm:
         )
 
     def _quote(self, bound: bytes) -> tuple[bytes, bytes, dict[int, bytes]]:
-        with self._lock:
-            return self._tpm.quote(bound)
+        with self._alone() as tpm:
+            return tpm.quote(bound)
 
     def _ak_chain(self) -> tuple[bytes, ...]:
-        with self._lock:
-            return self._tpm.ak_chain()
+        with self._alone() as tpm:
+            return tpm.ak_chain()
 
     def _certified_receipt_key(self, nonce: bytes) -> CertifiedPublic:
         """The receipt key, certified by the platform's attestation key."""
@@ -296,8 +309,8 @@ class LeaseTpm:
     def _certified(
         self, key_of: Callable[[Any], Any], public: bytes, nonce: bytes
     ) -> CertifiedPublic:
-        with self._lock:
-            ak = self._tpm.attestation_key()
+        with self._alone() as tpm:
+            ak = tpm.attestation_key()
 
         def certify(esapi: Any) -> CertifiedPublic:
             attest, signature = esapi.certify(key_of(esapi), ak, nonce, _NO_SCHEME)

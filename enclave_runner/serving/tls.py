@@ -93,7 +93,10 @@ class Channel:
         self._tls = SSL.Connection(context, None)
         self.until = until
         self._tls.set_accept_state()
-        self._whenever(self._tls.do_handshake)
+        try:
+            self._whenever(self._tls.do_handshake)
+        except SSL.ZeroReturnError:
+            raise ChannelError("the other end left within the handshake") from None
         self._flush()
         self.exporter: bytes = self._tls.export_keying_material(EXPORTER_LABEL, EXPORTER_BYTES, b"")
 

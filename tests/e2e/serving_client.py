@@ -44,7 +44,11 @@ class Client:
         context.set_verify(SSL.VERIFY_NONE, lambda *_: True)
         self.tls = SSL.Connection(context, self._socket)
         self.tls.set_connect_state()
-        self.tls.do_handshake()
+        try:
+            self.tls.do_handshake()
+        except SSL.Error:
+            self._socket.close()
+            raise
 
     def channel(self, nonce: bytes) -> Channel:
         """This end of the connection."""

@@ -107,6 +107,9 @@ def test_a_lease_is_opened_once_a_boot_and_leaves_no_session(power: BorrowersTpm
                 tpm.open(wrapped, given, PUBLIC)
             assert loaded(opened) == before
         assert loaded(opened) == []
+        # Nor does a thread that watches still ask, while the connection is being closed.
+        with pytest.raises(ToolError, match="cannot be asked: the machine has ended"):
+            tpm.clock()
         with pytest.raises(ToolError, match="PCR 14 is not zero at the start"):
             LeaseTpm(opened).__enter__()
 

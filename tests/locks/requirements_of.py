@@ -107,6 +107,14 @@ def _installed(place: Path) -> dict[str, Distribution]:
     return {canonicalize_name(item.metadata["Name"]): item for item in distributions}
 
 
+def _said(item: Distribution) -> Member:
+    return Member(
+        version=item.version,
+        python=str(item.metadata.json.get("requires_python", "")),
+        requires=tuple(item.requires or ()),
+    )
+
+
 def _asks(requirement: Requirement, extras_of: Mapping[str, set[str]]) -> bool:
     """Whether the requirement's extra, if it is one of an extra, is asked for by anybody."""
     if requirement.marker is None or "extra" not in str(requirement.marker):
@@ -116,11 +124,17 @@ def _asks(requirement: Requirement, extras_of: Mapping[str, set[str]]) -> bool:
 
 
 def _document() -> dict[str, Any]:
+    before = {lock: own for lock, (_, own) in read().items()}
     document: dict[str, Any] = {}
     for lock, place in sorted(_places().items()):
-        installed = _installed(place)
-        names = sorted(members((ROOT / lock).read_text(encoding="ascii")))
-        lines = {n: [Requirement(t) for t in installed[n].requires or ()] for n in names}
+        pinned = members((ROOT / lock).read_text(encoding="ascii"))
+        packages = {name: _said(item) for name, item in _installed(place).items()}
+        for name in pinned.keys() - packages.keys():
+            # An environment may be closed to it since: then what this version said before is kept.
+            packages[name] = before[lock][name]
+            assert f"{name}=={packages[name].version} " in pinned[name], f"{lock}: no {name}"
+        names = sorted(pinned)
+        lines = {name: [Requirement(text) for text in packages[name].requires] for name in names}
         extras_of: dict[str, set[str]] = {}
         for requirement in (*requested_extras(lock), *(r for own in lines.values() for r in own)):
             extras_of.setdefault(canonicalize_name(requirement.name), set()).update(
@@ -130,8 +144,8 @@ def _document() -> dict[str, Any]:
             "sha256": digest(lock),
             "members": {
                 name: {
-                    "version": installed[name].version,
-                    "python": installed[name].metadata.json.get("requires_python", ""),
+                    "version": packages[name].version,
+                    "python": packages[name].python,
                     "requires": sorted({str(r) for r in lines[name] if _asks(r, extras_of)}),
                 }
                 for name in names

@@ -155,6 +155,16 @@ def test_a_channel_waits_until_its_deadline(identity: Identity) -> None:
             Channel(tls.server_context(identity), ours, time.monotonic() + LONG)
 
 
+def test_who_leaves_within_the_handshake_is_an_end_like_others(identity: Identity) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        # The alert close_notify, before anything else.
+        theirs.sendall(b"\x15\x03\x03\x00\x02\x01\x00")
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(ChannelError):
+            Channel(tls.server_context(identity), ours, time.monotonic() + LONG)
+
+
 def test_a_boot_has_a_key_of_its_own(identity: Identity) -> None:
     other = tls.make_identity()
     assert other.boot != identity.boot
