@@ -1,13 +1,17 @@
-"""Builds the wheel (PEP 517): setuptools, on a copy laid out as it is installed.
+"""Builds the wheel (PEP 517): setuptools, on a copy laid out as it is installed; and the source
+distribution, which holds what that wheel is made from, so that it gives the same wheel.
 
-Promises: the same files give the same wheel, whatever their times and modes and whatever earlier
-builds left behind; the checkout is not written to. A wheel is all that there is: what it holds are
-sources. Used by pip alone, with setuptools from pyproject.toml.
+Promises: the same files give the same bytes, whatever their times and modes and whatever earlier
+builds left behind; the checkout is not written to. Used by pip and the like alone, with setuptools
+from pyproject.toml.
 """
 
 import contextlib
+import gzip
+import io
 import os
 import shutil
+import tarfile
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -36,6 +40,34 @@ def build_wheel(
             return str(build_meta.build_wheel(target, config_settings))
 
 
+def build_sdist(sdist_directory: str, config_settings: object = None) -> str:
+    """The source distribution of the checkout in the current directory; returns its name."""
+    code, top = Path.cwd(), f"aicert-{_version(Path.cwd())}"
+    with tempfile.TemporaryDirectory(prefix="aicert-sdist-") as folder:
+        lay_out(code, Path(folder))
+        with _inside(Path(folder)):
+            info = Path(build_meta.prepare_metadata_for_build_wheel(folder))
+        metadata = (Path(folder) / info / "METADATA").read_bytes()
+    sources = [*contents.installed(code).values(), *(code / name for name in _DESCRIBED)]
+    files = {f"{top}/{source.relative_to(code)}": source for source in sources}
+    path = Path(sdist_directory, f"{top}.tar.gz")
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=int(_EPOCH)) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        _add(archive, f"{top}/PKG-INFO", metadata, 0o644)
+        for name, source in sorted(files.items()):
+            _add(archive, name, source.read_bytes(), _mode(source))
+    return path.name
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = len(data), mode, int(_EPOCH)
+    archive.addfile(member, io.BytesIO(data))
+
+
 def lay_out(code: Path, target: Path) -> None:
     """Copy what is installed into `target`, and what describes it."""
     places = contents.installed(code) | {name: code / name for name in _DESCRIBED}
@@ -44,11 +76,19 @@ def lay_out(code: Path, target: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
         # A checkout's follow its owner's umask, and a wheel keeps them.
-        copy.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+        copy.chmod(_mode(source))
     home = target / contents.HOME
-    version = tomllib.loads((code / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    text = tool(version, digest_of(home))
+    text = tool(_version(code), digest_of(home))
     (home / TOOL).write_text(text, encoding="ascii")
+
+
+def _mode(source: Path) -> int:
+    return 0o755 if source.stat().st_mode & 0o100 else 0o644
+
+
+def _version(code: Path) -> str:
+    project = tomllib.loads((code / "pyproject.toml").read_text("utf-8"))["project"]
+    return str(project["version"])
 
 
 @contextlib.contextmanager

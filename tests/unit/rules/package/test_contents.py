@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rules.image import cache_key
 from rules.package import contents
 
 ROOT = Path(__file__).resolve().parents[4]
+NAME = f"aicert-{tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}"
 
 
 def tracked(folder: str) -> set[str]:
@@ -78,6 +80,25 @@ def test_it_is_built_the_same_from_files_with_other_times_and_modes(
     assert build(copy, tmp_path / "wheel").read_bytes() == wheel.read_bytes()
     left = [path for path in copy.rglob("*") if "__pycache__" not in path.parts]
     assert sorted(left) == [path for path in before if "__pycache__" not in path.parts]
+
+
+def test_a_source_distribution_gives_the_same_wheel(
+    wheel: Path, checkout: Path, tmp_path: Path
+) -> None:
+    words = (
+        "from rules.package import backend; print(backend.build_sdist(*__import__('sys').argv[1:]))"
+    )
+    archives: list[bytes] = []
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        subprocess.run([sys.executable, "-c", words, tmp_path / folder], cwd=checkout, check=True)
+        archives.append((tmp_path / folder / f"{NAME}.tar.gz").read_bytes())
+    assert archives[0] == archives[1]
+    assert build(tmp_path / "first" / f"{NAME}.tar.gz", tmp_path).read_bytes() == wheel.read_bytes()
+    unpacking = ["tar", "-xzOf", str(tmp_path / "first" / f"{NAME}.tar.gz"), f"{NAME}/PKG-INFO"]
+    metadata = subprocess.run(unpacking, check=True, capture_output=True).stdout
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read(f"{NAME}.dist-info/METADATA") == metadata
 
 
 def test_what_the_machine_runs_has_one_digest_wherever_it_lies(wheel: Path, tmp_path: Path) -> None:
