@@ -27,6 +27,8 @@ from rules.project.locked import Lock
 OWN_VALIDATION = Path(__file__).with_name("own_validation.py")
 # The exit code with which that program says no.
 _REFUSED = 3
+# What Axolotl does not train without, beside `base_model`: one key of each line.
+NEEDED = (("datasets", "pretraining_dataset"), ("learning_rate",))
 
 
 def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> str | None:
@@ -65,12 +67,14 @@ def _hints(settings: Mapping[str, object], machine: Machine) -> Iterator[str]:
 
 
 def check_values(root: Path, lock: Lock, effective: str) -> None:
-    """Refuse what Axolotl's own validation refuses, where the training environment is made.
+    """Refuse what Axolotl's own validation refuses, where the training environment is made; else
+    what lacks a key that every training needs.
 
     Takes seconds; a config that passed is remembered.
     """
     environment = training_env.location(root)
     if not training_env.is_complete(environment):
+        _require_keys(root, lock, json.loads(effective))
         return
     identity = b"\0".join(
         (OWN_VALIDATION.read_bytes(), environment.name.encode(), effective.encode())
@@ -106,6 +110,15 @@ def check_values(root: Path, lock: Lock, effective: str) -> None:
     raise ConfigError(
         f"run {lock.lockfile.run}: {_named(root, lock)}: Axolotl refuses the config:\n{words}"
     )
+
+
+def _require_keys(root: Path, lock: Lock, settings: Mapping[str, object]) -> None:
+    for one_of in NEEDED:
+        if all(settings.get(key) is None for key in one_of):
+            raise ConfigError(
+                f"run {lock.lockfile.run}: {_named(root, lock)}: config: {one_of[0]}: missing",
+                hint=f"Axolotl needs {' or '.join(f'`{key}`' for key in one_of)}",
+            )
 
 
 def _may_have_gpu(machine: Machine) -> bool:

@@ -35,6 +35,7 @@ near = {from = "path:near", except = ["*.md"]}
 driver = "local"
 """
 WEIGHTS = b"\x08\0\0\0\0\0\0\0{}      " + b"w" * 500_000
+CONFIG = "datasets: [{path: synthetic, type: _synthetic}]\nlearning_rate: 0.1\n"
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AICERT_CACHE", raising=False)
     (tmp_path / "aicert.toml").write_text(TOML)
-    (tmp_path / "tiny.yml").write_text("base_model: input:model\n")
+    (tmp_path / "tiny.yml").write_text("base_model: input:model\n" + CONFIG)
     (tmp_path / "near").mkdir()
     (tmp_path / "near" / "a.txt").write_text("a")
     (tmp_path / "near" / "b.md").write_text("b")
@@ -293,7 +294,7 @@ driver = "local"
 
 
 def test_a_retrained_upstream_makes_the_lockfile_stale(root: Path) -> None:
-    (root / "tiny.yml").write_text("base_model: input:near\n")
+    (root / "tiny.yml").write_text("base_model: input:near\n" + CONFIG)
     (root / "aicert.toml").write_text(RUNS)
     run = config.load(root).run("next")
     with pytest.raises(ToolError, match="run base has no output model here yet") as caught:
