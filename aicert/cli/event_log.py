@@ -53,6 +53,11 @@ EV_NO_ACTION = 0x00000003
 _SPEC_ID = b"Spec ID Event03\0"
 _LOCALITY = b"StartupLocality\0"
 _SHA1_ONLY: Mapping[int, int] = {0x0004: 20}
+# Beside digests and data: register, type, a digest of SHA-1 and a size; or two numbers instead.
+_LEGACY_BYTES, _AGILE_BYTES = 32, 16
+# Where the log of a trust domain (CCEL) begins, whose numbers are 0 for MRTD and 1 to 4 for its
+# registers.
+_CCEL_PCR = 1
 # An informative event may name no register at all.
 _NO_PCR = 0xFFFFFFFF
 # EFI_GLOBAL_VARIABLE, 8be4df61-93ca-11d2-aa0d-00e098032b8c, as it lies in memory.
@@ -100,10 +105,18 @@ def parse(data: bytes) -> EventLog:
     agile = first.type == EV_NO_ACTION and first.data.startswith(_SPEC_ID)
     algorithms = _declared(first) if agile else _SHA1_ONLY
     events = [] if agile else [first]
-    while not reader.at_end():
+    # A trust domain's firmware hands its log over in a larger buffer, whose rest it fills so. No
+    # event begins like that.
+    padded = agile and first.pcr == _CCEL_PCR
+    end = len(data.rstrip(b"\xff")) if padded else len(data)
+    place = _LEGACY_BYTES + len(first.data)
+    while place < end:
         if len(events) >= MAX_EVENTS:
             raise EvidenceError(f"event log has more than {MAX_EVENTS} events")
-        events.append(_event(reader, algorithms) if agile else _legacy_event(reader))
+        event = _event(reader, algorithms) if agile else _legacy_event(reader)
+        digests = sum(2 + len(digest) for digest in event.digests.values())
+        place += len(event.data) + (_AGILE_BYTES + digests if agile else _LEGACY_BYTES)
+        events.append(event)
     return EventLog(
         banks=tuple(
             name
@@ -161,8 +174,7 @@ def secure_boot(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> bool |
 
 def _declared(first: Event) -> dict[int, int]:
     """The algorithms of TCG_EfiSpecIDEvent: `{number: digest size}`."""
-    # In the log of a trust domain (CCEL), where 0 is MRTD and 1 to 4 are its registers, in 1.
-    if first.pcr not in (0, 1) or first.digests["sha1"] != bytes(20):
+    if first.pcr not in (0, _CCEL_PCR) or first.digests["sha1"] != bytes(20):
         raise EvidenceError("event log: Spec ID Event03 is not in PCR 0 or 1, or has a digest")
     body = Reader(first.data, _WHAT, limit=MAX_BYTES, order="little")
     body.take(len(_SPEC_ID))

@@ -1,19 +1,20 @@
 """What a certificate claims, for `aicert show`: read, bounded, escaped, and not verified."""
 
+from collections.abc import Mapping
 from typing import cast
 
 from aicert.errors import AicertError
 from aicert.formats import lockfile as lockfiles
 from aicert.formats import run_report, run_report_facts
 from aicert.formats import statement as statements
-from aicert.formats.certificate import Certificate, core_digest
+from aicert.formats.certificate import TDX, Certificate, core_digest
 from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import RunReport
 from aicert.text import counted, safe
 from aicert.verifier.facts import fact_lines
 
 MAX_SHOWN = 50
-_BANK = "sha256"
+_PCR, _BANK = "pcr", "sha256"
 BANNER = "claims of a certificate; nothing here was verified (aicert verify does that)"
 
 
@@ -154,19 +155,38 @@ def boot(certificate: Certificate) -> dict[str, object] | None:
     `secureBoot` (None: it cannot say) and `events`; `error` where the log cannot be read.
     None if the certificate carries no log.
     """
-    data, pcrs = certificate.evidence.event_log, certificate.evidence.pcrs
+    data = certificate.evidence.event_log
     if data is None:
         return None
     from aicert.cli import event_log
 
     try:
         log = event_log.parse(data)
-        facts = event_log.explain(log, _BANK, pcrs)
-        secure_boot = event_log.secure_boot(log, _BANK, pcrs)
+        key, bank, first, values = _registers(certificate, log.banks)
+        facts = event_log.explain(log, bank, values)
+        secure_boot = event_log.secure_boot(log, bank, values) if key == _PCR else None
     except AicertError as error:
         return {"error": error.message}
-    events = [{"pcr": f.pcr, "digest": f"{_BANK}:{f.digest.hex()}", "data": f.text} for f in facts]
+    events = [
+        {key: f.pcr - first, "digest": f"{bank}:{f.digest.hex()}", "data": f.text} for f in facts
+    ]
     return {"secureBoot": secure_boot, "events": events}
+
+
+def _registers(
+    certificate: Certificate, banks: tuple[str, ...]
+) -> tuple[str, str, int, Mapping[int, bytes]]:
+    """What the log speaks of: its name, bank and first number, and the values that are claimed.
+
+    A trust domain's log (CCEL) has its four registers, which its quote has, and no PCR's bank.
+    """
+    evidence = certificate.evidence
+    if evidence.platform is None or evidence.platform.kind != TDX or _BANK in banks:
+        return _PCR, _BANK, 0, evidence.pcrs
+    from aicert.appraisal.evidence import td_quote
+
+    quote = td_quote.parse(evidence.platform.report)
+    return "rtmr", "sha384", 1, dict(enumerate(quote.rtmrs, 1))
 
 
 def _boot_lines(certificate: Certificate) -> list[str]:
@@ -179,11 +199,12 @@ def _boot_lines(certificate: Certificate) -> list[str]:
     secure = {None: "is unknown", True: "was on", False: "was off"}[
         cast(bool | None, log["secureBoot"])
     ]
-    known = f"{counted(len(events), 'event')} of PCRs that the log replays"
+    known = f"{counted(len(events), 'event')} of registers that the log replays"
     lines = [f"boot log  Secure Boot {secure}; {known}"]
     for event in events:
+        name = next(iter(event))
         data = "" if event["data"] is None else f"  {event['data']}"
-        lines.append(f"          PCR {event['pcr']:<3} {event['digest']}{data}")
+        lines.append(f"          {name.upper()} {event[name]:<3} {event['digest']}{data}")
     return lines
 
 

@@ -31,6 +31,12 @@ def spec_id(algorithms: dict[int, int] | None = None, **options: bytes | int) ->
     return legacy(0, NO_ACTION, bytes(20), spec_id_data(declared, **options))  # type: ignore[arg-type]  # passed on
 
 
+def ccel(*events: bytes, size: int = 4096, filler: bytes = b"\xff") -> bytes:
+    """The log of a trust domain, in the buffer that its firmware hands over."""
+    first = legacy(1, NO_ACTION, bytes(20), spec_id_data({0x000C: 48}))
+    return (first + b"".join(events)).ljust(size, filler)
+
+
 def event(
     pcr: int,
     kind: int,

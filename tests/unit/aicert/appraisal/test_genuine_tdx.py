@@ -19,7 +19,7 @@ import pytest
 from aicert.appraisal.evidence import azure_hcl, intel_collateral, td_quote, tdx
 from aicert.appraisal.policy import Policy, Td
 from aicert.appraisal.result import AttestationResult
-from aicert.cli import event_log
+from aicert.cli import event_log, show
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.certificate import PlatformReport
 from aicert.trust.built_in import built_in
@@ -242,12 +242,19 @@ def test_the_other_machine_is_bound_by_its_own_quote() -> None:
 
 
 def test_a_boot_log_replays_to_the_registers_of_its_quote() -> None:
-    """RTMR 0 to 2; events name them 1 to 3, and 0 is MRTD."""
+    """RTMR 0 to 2; events name them 1 to 3, and 0 is MRTD. The buffer's rest is filled."""
     parsed = td_quote.parse(quote("tdx/cos-113-tdx-quote.dat"))
-    log = event_log.parse(read("tdx/ccel_data.dat").rstrip(b"\xff"))
+    log = event_log.parse(read("tdx/ccel_data.dat"))
     values = event_log.replay(log, "sha384")
     assert tuple(values[register] for register in (1, 2, 3)) == parsed.rtmrs[:3]
     assert parsed.report_data == read("tdx/nonce.dat")
+    scene = Scene("bare td")
+    scene.put("td_quote", quote("tdx/cos-113-tdx-quote.dat"))
+    certificate = scene.get("certificate")
+    evidence = replace(certificate.evidence, event_log=read("tdx/ccel_data.dat"))
+    boot = show.boot(replace(certificate, evidence=evidence))
+    assert boot is not None
+    assert {event["rtmr"] for event in boot["events"]} == {0, 1, 2}  # type: ignore[attr-defined]
 
 
 # Oracles.

@@ -139,6 +139,25 @@ def test_events_that_carry_fewer_digests_than_were_declared() -> None:
     assert apart.banks == ()
 
 
+def test_the_buffer_of_a_trust_domains_log_is_filled_with_ones() -> None:
+    # Data may end like the filler, and an informative event names no register.
+    only = (0x000C,)
+    events = (
+        make.event(1, make.IPL, b"a\xff\xff", algorithms=only),
+        make.event(0xFFFFFFFF, make.NO_ACTION, b"\xff" * 9, algorithms=only),
+    )
+    bare = event_log.parse(make.ccel(*events, size=0))
+    assert len(bare.events) == 2
+    assert event_log.parse(make.ccel(*events)) == bare
+    assert event_log.parse(make.ccel()).events == ()
+    refused(make.ccel(*events, filler=b"\0"), "an event has 0 digests")
+    refused(make.ccel(*events) + b"\0", "there is no PCR 4294967295")
+    refused(make.ccel(*events, size=0)[:-1], "ends early")
+    # A TPM's log has no such end.
+    refused(make.spec_id() + make.event(1, 4, b"a") + b"\xff" * 64, "there is no PCR")
+    refused(make.spec_id() + b"\xff", "ends early")
+
+
 NO_SPEC_ID = "^event log: Spec ID Event03 is not in PCR 0 or 1, or has a digest$"
 TRAILING = "^event log: Spec ID Event03 has trailing bytes$"
 

@@ -1,5 +1,6 @@
 """`aicert show`: no verdict, nothing unescaped; of a boot log only what the PCRs here cover."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aicert.cli import event_log, main, show
-from aicert.formats.certificate import Certificate, core_digest
+from aicert.formats.certificate import TDX, Certificate, PlatformReport, core_digest
 from tests.adversarial.attacks_time import timestamps
 from tests.adversarial.forger import Scene
 from tests.fuzz import event_logs
@@ -28,7 +29,7 @@ def test_show_explains_the_boot_log_where_it_replays() -> None:
         return replace(bare, evidence=evidence)
 
     text = show.claims_text(carrying(log, {7: values[7]}))
-    assert "boot log  Secure Boot was on; 2 events of PCRs that the log replays" in text
+    assert "boot log  Secure Boot was on; 2 events of registers that the log replays" in text
     assert "variable SecureBoot, 1 bytes" in text
     assert "other" not in text.partition("boot log")[2]
     assert "a loader" not in text
@@ -37,6 +38,34 @@ def test_show_explains_the_boot_log_where_it_replays() -> None:
     assert show.claims(carrying(b"short", {}))["bootLog"] == {
         "error": "event log ends early, at byte 5"
     }
+
+
+def test_show_explains_the_log_of_a_trust_domain_by_its_quote() -> None:
+    scene = Scene("bare td")
+    padded = event_logs.ccel(
+        event_logs.event(1, event_logs.IPL, b"firmware", algorithms=(0x000C,)),
+        event_logs.event(3, event_logs.IPL, b"a kernel that is not there", algorithms=(0x000C,)),
+    )
+    value = event_log.replay(event_log.parse(padded), "sha384")[1]
+    scene.edit("td", lambda td: td | {"rtmrs": (value, *td["rtmrs"][1:])})
+    bare: Certificate = scene.get("certificate")
+
+    def carrying(data: bytes) -> Certificate:
+        return replace(bare, evidence=replace(bare.evidence, event_log=data))
+
+    text = show.claims_text(carrying(padded))
+    assert "boot log  Secure Boot is unknown; 1 event of registers that the log replays" in text
+    assert f"          RTMR 0   sha384:{hashlib.sha384(b'firmware').hexdigest()}  firmware" in text
+    assert "a kernel" not in text
+    boot = show.claims(carrying(padded))["bootLog"]
+    assert isinstance(boot, dict)
+    assert [(event["rtmr"], event["data"]) for event in boot["events"]] == [(0, "firmware")]
+    # Its TPM's log, if it has one, is of PCRs.
+    of_tpm = event_logs.spec_id() + event_logs.event(7, event_logs.IPL, b"x")
+    assert "; 0 events of registers" in show.claims_text(carrying(of_tpm))
+    scene.put("platform", PlatformReport(kind=TDX, report=b"no quote"))
+    bare = scene.get("certificate")
+    assert show.claims(carrying(padded))["bootLog"] == {"error": "a TD quote of 8 bytes"}
 
 
 def test_show_has_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
