@@ -52,7 +52,7 @@ from enclave_runner.sandbox.places import INPUTS, REMOTE_CODE
 
 BUILDER_ID = "urn:aicert:machine:"
 # Why no loss is measured of such a run.
-OWN_CODE = "code of an input may run where the model is loaded: it would measure itself"
+OWN_CODE = "code from an input may run where the model is loaded, so it would measure itself"
 # The input is one YAML document that people review; Axolotl's own examples have some 3 kB.
 MAX_CONFIG = 1 << 20
 

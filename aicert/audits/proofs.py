@@ -204,7 +204,7 @@ def parse(data: bytes) -> Proof:
     kind = fields.text("kind", max_length=32)
     name, split = fields.text("name", max_length=64), fields.text("split", max_length=64)
     if not NAME.fullmatch(name):
-        raise EvidenceError(f"{WHAT}.name is no name: {name!a}")
+        raise EvidenceError(f"{WHAT}.name is not a name: {name!a}")
     proof: Proof
     if kind == RECORD:
         proof = RecordProof(

@@ -211,7 +211,7 @@ def _read_data(value: object, where: str, checks: tuple[CheckFact, ...]) -> Data
     fields = Fields(value, where)
     name, split = _name(fields, "name"), fields.text("split", max_length=64)
     if not _SPLIT.fullmatch(split):
-        raise EvidenceError(f"{where}.split is no name: {split!a}")
+        raise EvidenceError(f"{where}.split is not a name: {split!a}")
     rows = _read_tree(fields.fields("rows"))
     counts = fields.items("checks", _read_counts, max_items=MAX_CHECKS)
     if len(counts) != len(checks):
@@ -287,5 +287,5 @@ def _read_text(fields: Fields) -> TextFact:
 def _name(fields: Fields, key: str) -> str:
     name = fields.text(key, max_length=64)
     if not NAME.fullmatch(name):
-        raise EvidenceError(f"{fields.where}.{key} is no name: {name!a}")
+        raise EvidenceError(f"{fields.where}.{key} is not a name: {name!a}")
     return name

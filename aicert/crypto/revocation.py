@@ -27,11 +27,11 @@ def load_list(der: bytes, what: str) -> "CertificateRevocationList":
             revoked.last_update_utc, revoked.next_update_utc  # noqa: B018 - asked for
             revoked.issuer, revoked.signature_hash_algorithm  # noqa: B018 - asked for
     except (UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise UndecidedError(f"{what} is of an unknown version or algorithm: {error}") from None
+        raise UndecidedError(f"{what} has an unknown version or algorithm: {error}") from None
     except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        raise EvidenceError(f"{what} is no list of revoked certificates") from None
+        raise EvidenceError(f"{what} is not a certificate revocation list") from None
     if critical:
-        raise UndecidedError(f"{what} has a critical extension that is not known")
+        raise UndecidedError(f"{what} has an unknown critical extension")
     return revoked
 
 
@@ -45,10 +45,8 @@ def check_not_revoked(
     with quiet():
         same = revoked.issuer == issuer.subject
     if not same or not revoked.is_signature_valid(key):  # type: ignore[arg-type]
-        raise EvidenceError(
-            f"the list of revoked certificates is not signed by {common_name(issuer)[:80]!a}"
-        )
+        raise EvidenceError(f"the revocation list is not signed by {common_name(issuer)[:80]!a}")
     entry = revoked.get_revoked_certificate_by_serial_number(certificate.serial_number)
     if entry is not None:
         since = stamp(entry.revocation_date_utc)
-        raise EvidenceError(f"{common_name(certificate)[:80]!a} is revoked since {since}")
+        raise EvidenceError(f"{common_name(certificate)[:80]!a} was revoked at {since}")

@@ -40,10 +40,10 @@ def verify_signature(key: "PublicKeyTypes", signature: Signature, data: bytes) -
             pss = padding.PSS(padding.MGF1(hash_), padding.PSS.AUTO)
             key.verify(signature.rsa, data, pss, hash_)
         else:
-            raise EvidenceError(f"a signature of kind {signature} cannot be by this kind of key")
+            raise EvidenceError(f"this kind of key cannot make a signature of kind {signature}")
     except InvalidSignature:
         raise EvidenceError(
-            f"the {signature} signature is not by this key over these bytes"
+            f"the {signature} signature was not made by this key over these bytes"
         ) from None
 
 

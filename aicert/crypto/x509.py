@@ -103,7 +103,7 @@ def read(der: bytes, what: str) -> "Certificate":
             # There is a year 0 in DER, and none in Python.
             certificate.not_valid_before_utc, certificate.not_valid_after_utc  # noqa: B018 - same
     except UnsupportedAlgorithm as error:
-        raise UndecidedError(f"{what} is of an unknown algorithm: {error}") from None
+        raise UndecidedError(f"{what} uses an unknown algorithm: {error}") from None
     except (
         *_UNSOUND,
         x509.DuplicateExtension,
@@ -133,7 +133,7 @@ def check_outside(certificate: "Certificate", der: bytes, what: str) -> None:
     algorithm = rest[: len(rest) - len(end)]
     inside = der[serial_number(der, what).stop :]
     if not rest.endswith(end) or not algorithm or not inside.startswith(algorithm):
-        raise EvidenceError(f"{what}: the signature or its algorithm is not in its one form")
+        raise EvidenceError(f"{what}: the signature or its algorithm is not in its canonical form")
 
 
 def serial_number(der: bytes, what: str) -> slice:
@@ -244,7 +244,7 @@ def check_key_identifier(child: "Certificate", issuer: "Certificate") -> None:
         return
     if of_issuer is None or of_issuer.digest != of_child.key_identifier:
         raise EvidenceError(
-            f"{common_name(child)[:80]!a} names another issuer key than "
+            f"{common_name(child)[:80]!a} names a different issuer key from "
             f"that of {common_name(issuer)[:80]!a}"
         )
 

@@ -18,7 +18,7 @@ def read_bounded(path: StrPath, limit: int, what: str, *, hint: str | None = Non
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
-            reason = "its symbolic links lead in a circle"
+            reason = "its symbolic links form a loop"
         message = f"cannot read {what} {os.fspath(path)!a}: {reason}"
         raise EvidenceError(message, hint=hint) from None
     if len(data) > limit:

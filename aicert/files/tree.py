@@ -315,5 +315,7 @@ def _not_regular(path: str, mode: int) -> EvidenceError:
 def _unreadable(path: str, error: OSError) -> EvidenceError:
     if error.errno == errno.ELOOP:
         # What O_NOFOLLOW says of any link.
-        return EvidenceError(f"cannot read {path!a}: it is a symbolic link, and none is followed")
+        return EvidenceError(
+            f"cannot read {path!a}: it is a symbolic link, and links are not followed"
+        )
     return EvidenceError(f"cannot read {path!a}: {error.strerror or error}")

@@ -75,7 +75,7 @@ class Reader:
         """The UINT32 count of a list, at most `limit`."""
         count = self.u32()
         if count > limit:
-            raise EvidenceError(f"{self.what}: a list of {count}, more than {limit}")
+            raise EvidenceError(f"{self.what}: a list of {count} items, more than {limit}")
         return count
 
     def at_end(self) -> bool:

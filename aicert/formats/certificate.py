@@ -151,7 +151,7 @@ def parse(data: bytes) -> Certificate:
     version = fields.integer("version", low=1)
     if version > VERSION:
         raise EvidenceError(
-            f"certificate has format version {version}, this program reads up to {VERSION}",
+            f"certificate has format version {version}, but this program reads up to {VERSION}",
             hint="in a checkout of this project: git pull && pip install .",
         )
     image_lock = None

@@ -61,14 +61,14 @@ class Der:
         elements: list[Element] = []
         while self._rest:
             if len(elements) == most:
-                raise EvidenceError(f"{self.what}: more than {most} elements in one place")
+                raise EvidenceError(f"{self.what}: more than {most} elements in one structure")
             elements.append(self.take(tag))
         return elements
 
     def done(self) -> None:
         """EvidenceError where anything is left."""
         if self._rest:
-            raise EvidenceError(f"{self.what}: {len(self._rest)} bytes too many")
+            raise EvidenceError(f"{self.what}: {len(self._rest)} trailing bytes")
 
 
 def one(data: bytes, tag: int, what: str) -> Der:
@@ -87,7 +87,7 @@ def _element(data: bytes, what: str) -> Element:
     # 10.1: definite, and no octet more than needed. Nothing that is read here has three octets.
     shortest = size >= (0x80 if octets == 1 else 0x100) if octets else first != 0x80
     if octets > 2 or not shortest:
-        raise EvidenceError(f"{what}: a length is not in DER's one form")
+        raise EvidenceError(f"{what}: a length is not in its shortest form")
     if start + size > len(data):
         raise EvidenceError(f"{what} is cut short")
     return Element(tag=data[0], content=data[start : start + size], encoded=data[: start + size])

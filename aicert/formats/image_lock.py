@@ -188,5 +188,5 @@ def _pcr(table: Table, key: str) -> bytes:
 def _tables(table: Table, key: str, limit: int) -> list[_Table]:
     values = table.tables(key, limit, f"expected at most {limit} tables")
     if not all(isinstance(value, dict) for value in values):
-        raise table.wrong(key, "expected tables, not texts")
+        raise table.wrong(key, "expected tables, not strings")
     return [_Table(value, WHAT) for value in values]

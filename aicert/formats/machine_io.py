@@ -109,7 +109,7 @@ def parse_limits(data: bytes) -> dict[str, int]:
     """The limits. Raises EvidenceError unless there is a positive number for each, and no more."""
     values = strict_json.loads(data, what=LIMITS_FILE, max_bytes=MAX_LIMITS)
     if not isinstance(values, dict) or sorted(values) != sorted(LIMITS):
-        raise EvidenceError(f"{LIMITS_FILE} must have exactly {', '.join(LIMITS)}")
+        raise EvidenceError(f"{LIMITS_FILE} must have exactly the keys {', '.join(LIMITS)}")
     for name, value in values.items():
         if type(value) is not int or value < 1:
             raise EvidenceError(f"{LIMITS_FILE}: {name} is not a positive number")

@@ -90,7 +90,7 @@ def _unclear(path: str) -> OddNameError:
     error = (UnclearNameError if honest else OddNameError)(message)
     error.advice = "rename it to NFC: convmv -f utf-8 -t utf-8 --nfc -r --notest DIR"
     if odd:
-        error.advice = f"rename it: without the character U+{ord(odd[0]):04X}"
+        error.advice = f"rename it without the character U+{ord(odd[0]):04X}"
     return error
 
 

@@ -209,7 +209,7 @@ def _read_texts(fields: Fields) -> tuple[tuple[str, Digest], ...]:
 def _name(fields: Fields, key: str, pattern: re.Pattern[str]) -> str:
     text = fields.text(key, max_length=64)
     if not pattern.fullmatch(text):
-        raise EvidenceError(f"{fields.where}.{key} is no name: {text!a}")
+        raise EvidenceError(f"{fields.where}.{key} is not a name: {text!a}")
     return text
 
 

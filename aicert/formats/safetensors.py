@@ -161,7 +161,7 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
             begin = at
     for rest in chain((text[closed.end() :], block or b""), blocks):
         if _checked(rest).strip(b" \t\r"):
-            raise EvidenceError("the safetensors header goes on after its end")
+            raise EvidenceError("something follows the JSON object in the safetensors header")
 
 
 def _checked(block: bytes) -> bytes:
@@ -189,10 +189,10 @@ def _tensor(name: str, value: object, size: int) -> Tensor:
     offsets = fields.items("data_offsets", _number, max_items=2)
     fields.done()
     if len(offsets) != 2 or not offsets[0] <= offsets[1] <= size:
-        raise EvidenceError(f"{where} lies outside of the file's {size} bytes")
+        raise EvidenceError(f"{where} lies outside the file's {size} bytes")
     elements = _product(shape)
     if elements * bits != 8 * (offsets[1] - offsets[0]):
-        raise EvidenceError(f"{where} has not as many bytes as its dtype and shape need")
+        raise EvidenceError(f"{where} does not have the bytes that its dtype and shape need")
     begin, end = offsets
     return Tensor(begin=begin, end=end, name=name, dtype=dtype, shape=shape, elements=elements)
 
@@ -210,7 +210,7 @@ def _product(shape: tuple[int, ...]) -> int:
 
 def _number(value: object, where: str) -> int:
     if type(value) is not int or value < 0:
-        raise EvidenceError(f"{where} is no size")
+        raise EvidenceError(f"{where} is not a size")
     return value
 
 

@@ -228,7 +228,7 @@ def _outputs(
     for name, digest in entries:
         output, slash, path = name.partition("/")
         if output not in files:
-            raise EvidenceError(f"statement: subject {name[:200]!a} is under no declared output")
+            raise EvidenceError(f"statement: subject {name[:200]!a} is not in any declared output")
         if slash:
             if digest.kind != "sha256" or path in files[output]:
                 raise EvidenceError(

@@ -64,7 +64,7 @@ def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> ob
         problem = error.msg.removesuffix(" at")
         raise EvidenceError(f"{what} is not JSON: {problem} at byte {error.pos}") from None
     except RecursionError:
-        raise EvidenceError(f"{what} is nested too deep") from None
+        raise EvidenceError(f"{what} is nested too deeply") from None
     except _RefusedError as error:
         raise EvidenceError(f"{what}: {error}") from None
 

@@ -196,7 +196,7 @@ def parse_counter(data: bytes, what: str) -> CounterReading:
     offset, contents = reader.u16(), reader.sized(COUNTER_BYTES, "nvContents")
     reader.done()
     if offset or len(contents) != COUNTER_BYTES:
-        raise EvidenceError(f"{what}: it is not about a whole counter")
+        raise EvidenceError(f"{what}: it does not cover a whole counter")
     return CounterReading(
         qualified_signer=signer,
         extra_data=extra,
@@ -209,7 +209,7 @@ def parse_counter(data: bytes, what: str) -> CounterReading:
 def _attest_head(reader: Reader, wanted: int) -> tuple[bytes, bytes, Clock]:
     magic = reader.u32()
     if magic != TPM_GENERATED:
-        raise EvidenceError(f"{reader.what}: magic is {magic:#010x}, not made inside a TPM")
+        raise EvidenceError(f"{reader.what}: magic is {magic:#010x}, so no TPM made it")
     kind = reader.u16()
     if kind != wanted:
         raise EvidenceError(f"{reader.what}: type is {kind:#06x}, expected {wanted:#06x}")

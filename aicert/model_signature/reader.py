@@ -119,7 +119,7 @@ def read_manifest(payload: bytes) -> Manifest:
     if kind == OLD_PREDICATE:
         return _old_manifest(subjects)
     if kind != writer.PREDICATE_TYPE:
-        raise EvidenceError(f"the signed statement is no model signature: {kind!a}")
+        raise EvidenceError(f"the signed statement is not a model signature: {kind!a}")
     if len(subjects) != 1:
         raise EvidenceError(f"the statement has {len(subjects)} subjects, not one")
     predicate = fields.fields("predicate")

@@ -33,7 +33,7 @@ def key_text(key: ec.EllipticCurvePublicKey) -> str:
         if curve.name == key.curve.name:
             encoding, form = serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
             return f"{name}:{key.public_bytes(encoding, form).hex()}"
-    raise EvidenceError(f"a key on {key.curve.name} signs no models: P-256, P-384 or P-521 do")
+    raise EvidenceError(f"a key on {key.curve.name} cannot sign models; P-256, P-384 and P-521 can")
 
 
 def check(signed_by: str, files: Mapping[str, str], signature: StrPath) -> None:

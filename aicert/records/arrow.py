@@ -12,6 +12,6 @@ def pyarrow(what: str, module: str = "pyarrow") -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise ConfigError(
-            f"to read {what} files takes pyarrow, which is not installed",
+            f"reading {what} files needs pyarrow, which is not installed",
             hint="in a checkout of this project: pip install '.[records]'",
         ) from None

@@ -97,7 +97,7 @@ def learn(root: Path, files: Sequence[str]) -> Selection:
     for source in sources:
         source.learn(columns)
     if not any(source.row_count for source in sources):
-        raise RowsRefused(files[0] if files else ".", "there is no row")
+        raise RowsRefused(files[0] if files else ".", "there are no rows")
     try:
         schema = columns.schema()
     except RowRefused as error:

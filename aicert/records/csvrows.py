@@ -62,7 +62,7 @@ class CsvReader:
     def _check_width(self, names: Sequence[str], values: Sequence[str]) -> None:
         self.row += 1
         if len(values) != len(names):
-            raise RowRefused(f"it has {len(values)} fields, and there are {len(names)} columns")
+            raise RowRefused(f"it has {len(values)} fields, but there are {len(names)} columns")
 
     def _records(self, blocks: Iterator[bytes]) -> Iterator[list[str]]:
         csv.field_size_limit(MAX_LINE)

@@ -35,7 +35,7 @@ def parse_value(text: str, start: int) -> tuple[dict[str, object], int]:
     except json.JSONDecodeError as error:
         raise IncompleteError(f"not JSON: {error.msg} at character {error.pos - start}") from None
     except RecursionError:
-        raise RowRefused("nested too deep") from None
+        raise RowRefused("nested too deeply") from None
     if not isinstance(value, dict):
         raise RowRefused("expected an object, with the columns as its keys")
     return value, end

@@ -82,7 +82,7 @@ def check_frames(file: BinaryIO) -> int:
     frames = 0
     while magic := file.read(4):
         if magic != _ZSTD_MAGIC:
-            raise RowRefused("not zstd, or there are bytes or skippable frames beside its frames")
+            raise RowRefused("not zstd, or there are bytes or skippable frames outside its frames")
         _check_frame(file)
         frames += 1
     return frames

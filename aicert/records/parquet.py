@@ -223,7 +223,7 @@ def _type(kind: Any, name: str, depth: int = 0) -> Type:
 def _why(types: Any, kind: Any, name: str) -> str:
     column = f"column {quoted(name)} holds"
     if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
-        return f"{column} bytes, as images and sounds do, and no kind of training reads them yet"
+        return f"{column} bytes, such as images or sounds, which no training reads yet"
     return f"{column} values of type {quoted(str(kind))}: write them as strings or numbers"
 
 

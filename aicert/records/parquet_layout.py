@@ -62,7 +62,7 @@ def layout(file: BinaryIO) -> tuple[RowGroup, ...]:
     walk = _Walk(file, footer_start)
     groups = tuple(walk.row_group(group) for group in structs(footer, 4))
     if sum(group.rows for group in groups) != integer(footer, 3):
-        raise RowRefused("its row groups do not have the rows that its footer says")
+        raise RowRefused("its row groups do not have as many rows as its footer says")
     walk.check_ranges()
     return groups
 
@@ -139,7 +139,7 @@ class _Walk:
             else:
                 values += _values(page)
         if values != integer(meta, 5):
-            raise RowRefused("a column's pages do not have the values that its metadata says")
+            raise RowRefused("a column's pages do not have as many values as its metadata says")
         return Chunk(dictionary=dictionary)
 
     def _add(self, start: int, end: int) -> None:

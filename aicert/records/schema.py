@@ -55,7 +55,7 @@ class Schema:
 
     def __post_init__(self) -> None:
         if not self.columns:
-            raise RowRefused("there is no column")
+            raise RowRefused("there are no columns")
         sizes = list(_checked(StructOf(self.columns), 0))
         if len(sizes) > MAX_NODES or sum(sizes) > MAX_NAMES:
             raise RowRefused(

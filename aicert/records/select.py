@@ -113,7 +113,7 @@ def _by_paths(paths: list[str], where: str) -> dict[str, list[str]]:
         splits.setdefault(_split(path, hint), []).append(path)
     if "" in splits and len(splits) > 1:
         raise RowsRefused(
-            splits[""][0], "its name says no split, but other files' names do", hint=hint
+            splits[""][0], "its name names no split, but other files' names do", hint=hint
         )
     return {split or DEFAULT: chosen for split, chosen in splits.items()}
 

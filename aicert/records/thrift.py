@@ -24,7 +24,7 @@ class ThriftReader:
     def struct(self, depth: int = 0) -> Struct:
         """The struct that begins here."""
         if depth > MAX_DEPTH:
-            raise RowRefused("its metadata is nested too deep")
+            raise RowRefused("its metadata is nested too deeply")
         fields: Struct = {}
         number = 0
         while head := self._byte():

@@ -86,7 +86,7 @@ class Nvml:
         """Call a function of `_FUNCTIONS`."""
         code = self._functions[name](*arguments)
         if code != _SUCCESS:
-            raise ToolError(f"NVIDIA's driver: {name} gave {code}")
+            raise ToolError(f"NVIDIA's driver: {name} returned {code}")
 
 
 def load() -> Nvml | None:
@@ -133,7 +133,7 @@ def _count(nvml: Nvml) -> int:
     count = c_uint()
     nvml.call("nvmlDeviceGetCount_v2", byref(count))
     if not 0 < count.value <= MAX_DEVICES:
-        raise ToolError(f"NVIDIA's driver has {count.value} GPUs, of at most {MAX_DEVICES}")
+        raise ToolError(f"NVIDIA's driver lists {count.value} GPUs, not 1 to {MAX_DEVICES}")
     return count.value
 
 
@@ -148,7 +148,7 @@ def _ask_one(nvml: Nvml, index: int, nonce: bytes) -> DeviceReport:
     try:
         chain = load_pem_x509_certificates(pem)
     except ValueError:
-        raise ToolError(f"GPU {index} gave no certificates of its key") from None
+        raise ToolError(f"GPU {index} gave no certificates for its key") from None
     return DeviceReport(
         report=_first(report.attestationReport, report.attestationReportSize),
         chain=tuple(one.public_bytes(Encoding.DER) for one in chain),

@@ -247,10 +247,10 @@ class _Walk:
             }
         best = min(candidates, key=lambda candidate: len(names - candidate.keys()))
         unknown = next(str(key) for key in value if str(key) not in best)
-        reason, hint = "Axolotl knows no such key and would ignore it", _nearest(unknown, best)
+        reason, hint = "Axolotl has no such key and would ignore it", _nearest(unknown, best)
         adding = plugins.adding(unknown) if rule == "" else None
         if adding is not None:
-            reason = f"it is the plugin {adding}'s, which `plugins` does not name"
+            reason = f"it belongs to the plugin {adding}, which `plugins` does not name"
             hint = f"add `{adding}` to `plugins`, or remove `{unknown}`"
         elif any(unknown in self._keys.models[model] for model in models):
             cause = f"`rl: {self._rl}`" if self._rl else "this `type`"

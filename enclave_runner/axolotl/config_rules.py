@@ -63,7 +63,7 @@ REFUSED: Mapping[str, str] = {
     "trl.vllm_server_host": _PARALLEL,
 }
 
-_LAYOUT = "Axolotl ignores it: where parameters lie and when they move, not what they are"
+_LAYOUT = "Axolotl ignores it: it says where parameters lie and when they move, not what they are"
 _LAYOUT_KEYS = ("backward_prefetch", "forward_prefetch", "limit_all_gathers", "sharding_strategy")
 # Dropped and recorded unless null, false or empty: they do not matter to what is trained.
 DROPPED: Mapping[str, str] = {
@@ -100,7 +100,7 @@ REFUSED_ANYWHERE: Mapping[str, str] = {
 }
 # What such a mapping may not switch off.
 REFUSED_WHEN_FALSE: Mapping[str, str] = {
-    "weights_only": "without it, loading weights runs code that their file names",
+    "weights_only": "without it, loading weights runs code that the file names",
     "use_safetensors": "without it, loaders look for pickles",
 }
 SECRET_PARTS = ("api_key", "apikey", "secret", "password", "passwd", "credential")

@@ -39,11 +39,11 @@ REFUSED: Mapping[str, str] = {
     f"{_OWN}densemixer.DenseMixerPlugin": _LACKS.format("densemixer"),
     f"{_OWN}expert_parallel.ExpertParallelPlugin": _LACKS.format("deep_ep"),
     f"{_OWN}hatchery.HatcheryPlugin": "it trains on a service, but training has no network",
-    f"{_OWN}kd.KDPlugin": "a teacher's probabilities are no rows that the runner reads",
+    f"{_OWN}kd.KDPlugin": "a teacher's probabilities are not rows that the runner can read",
     f"{_OWN}kernels.KernelsPlugin": "it loads kernels from a hub, but training has no network",
     f"{_OWN}llm_compressor.LLMCompressorPlugin": _LACKS.format("llmcompressor"),
     f"{_OWN}lm_eval.LMEvalPlugin": "it starts another program",
-    f"{_OWN}mora.MoraPlugin": "it needs another peft than the training environment's",
+    f"{_OWN}mora.MoraPlugin": "it needs another version of peft than the training environment's",
     f"{_OWN}nemo_gym.NemoGymPlugin": "it asks servers, but training has no network",
 }
 
@@ -105,7 +105,7 @@ def _whole(named: object, place: str) -> str:
         close = difflib.get_close_matches(text, sorted(RUN | DROPPED.keys()), n=1, cutoff=0.6)
         raise ConfigRefused(
             place,
-            f"{text[:80]!r} is none of Axolotl's own plugins, and it imports code by name, "
+            f"{text[:80]!r} is not one of Axolotl's own plugins, and it imports code by name, "
             "but only the measured image's code may run",
             hint=f"did you mean `{close[0]}`?" if close else f"remove `{text[:80]}`",
         )

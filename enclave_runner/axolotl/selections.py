@@ -79,7 +79,7 @@ class Selections:
             if count > most:
                 raise ConfigRefused(
                     ROWS[0],
-                    f"rows of {count} {what}, but the run report holds {most}",
+                    f"the rows have {count} {what}, but a run report holds at most {most}",
                     hint="merge some of the files",
                 )
 
@@ -161,7 +161,7 @@ class Selections:
                 hint="give each input an entry of its own",
             )
         if not inside.startswith(below):
-            raise ConfigRefused(key, f"{inside[:80]!r} is not below what `path` names")
+            raise ConfigRefused(key, f"{inside[:80]!r} is not inside what `path` names")
         return inside.removeprefix(below)
 
 

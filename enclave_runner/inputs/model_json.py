@@ -298,7 +298,7 @@ def _numbers(value: dict[str, object], document: _Document) -> None:
     """Tokens and their numbers."""
     for key, number in value.items():
         if type(number) is not int:
-            raise ModelFileRefused(f"{document.name}: the token {key[:80]!a} has no number")
+            raise ModelFileRefused(f"{document.name}: the token {key[:80]!a} has no ID")
 
 
 def _tokenizer(value: dict[str, object], document: _Document) -> None:
@@ -332,7 +332,7 @@ def _index(value: dict[str, object], document: _Document) -> None:
 def _adapter(value: dict[str, object], document: _Document) -> None:
     if value.get("peft_type") not in _ADAPTERS:
         raise document.refuse(
-            "peft_type", str(value.get("peft_type")), f"only {', '.join(_ADAPTERS)} is known"
+            "peft_type", str(value.get("peft_type")), f"only {', '.join(_ADAPTERS)} is supported"
         )
     if value.get("megatron_config"):
         raise document.refuse("megatron_config", "…", "it imports a module by its name")

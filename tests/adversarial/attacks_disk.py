@@ -148,10 +148,10 @@ def _rows() -> Iterator[DiskAttack]:
         ("bytes after tensors", "end at 4 of 8", {"a": tensor(0, 4)}),
         ("out of range", "outside of the file", {"a": tensor(0, 12, (3,))}),
         ("backwards", "outside of the file", {"a": tensor(8, 0, (0,))}),
-        ("shape that needs more", "not as many bytes", {"a": tensor(0, 8, (3,))}),
-        ("shape beyond all", "not as many bytes", {"a": tensor(0, 8, (2**62, 2**62))}),
+        ("shape that needs more", "not have the bytes", {"a": tensor(0, 8, (3,))}),
+        ("shape beyond all", "not have the bytes", {"a": tensor(0, 8, (2**62, 2**62))}),
         ("unknown dtype", "unknown dtype", {"a": tensor(0, 8, (1,), "X64")}),
-        ("negative shape", "is no size", {"a": tensor(0, 8, (-1, -2))}),
+        ("negative shape", "is not a size", {"a": tensor(0, 8, (-1, -2))}),
         ("key given twice", "given twice", b'{"__metadata__":{},"__metadata__":{}}'),
     ):  # fmt: skip
         yield row(name=f"safetensors: {name}", shown=shown, weights=safetensors(tensors))

@@ -67,7 +67,7 @@ def _audited(data: bytes) -> None:
     checker = Checker(SCHEMA)
     checker.feed(data)
     if not checker.fact().rows:
-        raise EvidenceError("there is no row")
+        raise EvidenceError("there are no rows")
     audit = Audit(config.parse(CONFIG), audits.KEY, {"opt-out": DOMAINS})
     reading = audit.reading("rows", "train")
     reading.feed(data)

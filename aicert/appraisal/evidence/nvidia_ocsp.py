@@ -140,10 +140,10 @@ def _single(data: Der) -> Der:
 
 
 def _status(single: Der) -> tuple[int, str]:
-    """Good, revoked or unknown, and in words since when."""
+    """Good, revoked or unknown, and in words when."""
     if single.follows(REVOKED):
         info = single.inside(REVOKED)
-        words = f"since {stamp(_time(info))}"
+        words = f"at {stamp(_time(info))}"
         if info.follows(0xA0) and info.inside(0xA0).take(_ENUMERATED).content == _ON_HOLD:
             words += " (on hold)"
         info.done()
@@ -160,7 +160,7 @@ def _check_extensions(structure: Der, tag: int) -> None:
         extension = Der(element.content, _WHAT)
         extension.take(der.OBJECT_ID)
         if extension.follows(der.BOOLEAN):
-            raise UndecidedError(f"{_WHAT} has a critical extension that is not known")
+            raise UndecidedError(f"{_WHAT} has an unknown critical extension")
 
 
 def _time(structure: Der) -> datetime:
@@ -188,7 +188,7 @@ def check(
         if answer.end is None or not answer.start <= at <= answer.end:
             continue
         if answer.status == REVOKED:
-            raise EvidenceError(f"{name} is revoked {answer.revoked}")
+            raise EvidenceError(f"{name} was revoked {answer.revoked}")
         good = good or answer.status == GOOD
     if not good:
         raise UndecidedError(

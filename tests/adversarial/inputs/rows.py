@@ -127,7 +127,7 @@ ROWS = (
         name="an image by the library's metadata",
         loader="parquet",
         lay_out=parquet(IMAGE),
-        words=("hostile", "instruction", "bytes, as images and sounds do"),
+        words=("hostile", "instruction", "bytes, such as images or sounds"),
     ),
     Row(
         name="bytes behind the footer",

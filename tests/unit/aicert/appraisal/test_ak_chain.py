@@ -327,7 +327,7 @@ def test_of_a_long_name_the_start_is_shown(monkeypatch: pytest.MonkeyPatch) -> N
         none = issue("CA", ec_key("ca"), issuer="CA", issuer_key=ec_key("ca"), ca=None)
         assert why(leaf_with(), none) == f"{ca} is not a CA (basic constraints)"
         assert why(leaf_with(authority=ec_key("x")), above) == (
-            f"{leaf} names another issuer key than that of {ca}"
+            f"{leaf} names a different issuer key from that of {ca}"
         )
         assert why(leaf_with(issuer_key=ec_key("x"), authority=ec_key("ca")), above) == (
             f"{leaf} was not issued by {ca}"

@@ -208,7 +208,7 @@ def test_azure_quote_is_by_its_own_key_and_not_by_the_one_certified() -> None:
     der = read("azure-vtpm-mismatched-ak/akcert_0x01C101D0.der")
     at = datetime(2026, 9, 1, tzinfo=UTC)
     certified = verify_chain((der,), (azure_vtpm_2023(),), at)
-    with pytest.raises(EvidenceError, match="not by this key"):
+    with pytest.raises(EvidenceError, match="not made by this key"):
         signatures.verify_signature(certified.key, signature, attest)
     assert x509.load_der_x509_certificate(der).serial_number > 0
 

@@ -195,7 +195,7 @@ def test_a_quote_of_another_key() -> None:
     quote = {name: read(f"{SNP}/tpm-quote.{end}")
              for name, end in (("message", "msg"), ("signature", "sig"))}  # fmt: skip
     for report in (milan()[0], genoa()[0]):
-        with pytest.raises(EvidenceError, match="not by this key"):
+        with pytest.raises(EvidenceError, match="not made by this key"):
             check_quote(ak_of(report), quote | {"pcrs": {}})
 
 

@@ -64,7 +64,7 @@ def test_a_good_answer_is_good_to_its_last_second() -> None:
 def test_one_that_says_no_is_enough() -> None:
     for answers in ((forge.answer(42), forge.answer(42, revoked=1)),
                     (forge.answer(42, revoked=6), forge.answer(42))):  # fmt: skip
-        with pytest.raises(EvidenceError, match="'subject' is revoked since 2026-10-20T00:00:00Z"):
+        with pytest.raises(EvidenceError, match="'subject' was revoked at 2026-10-20T00:00:00Z"):
             check(*answers)
 
 
@@ -105,11 +105,11 @@ UNSIGNED = "06092b0601050507300101"
         ),
         (forge.answer(42, number=3), UndecidedError, "is about 3 certificates"),
         (forge.answer(42, number=0), UndecidedError, "is about 0 certificates"),
-        (forge.answer(42, critical=True), UndecidedError, "critical extension that is not known"),
+        (forge.answer(42, critical=True), UndecidedError, "unknown critical extension"),
         (changed(b"20261119".hex(), b"20269919".hex()), EvidenceError, "has no time such as"),
         (changed(b"20261119".hex(), b"2026 119".hex()), EvidenceError, "has no time such as"),
         (forge.answer(42)[:-1], EvidenceError, "cut short"),
-        (forge.answer(42) + b"\0", EvidenceError, "bytes too many"),
+        (forge.answer(42) + b"\0", EvidenceError, "trailing bytes"),
         (bytes(8193), EvidenceError, "8193 bytes, more than 8192"),
         (
             forge.answer(42, signer=(forge.responder(),) * 5),
@@ -129,5 +129,5 @@ def test_an_extension_that_is_not_critical_is_not_read() -> None:
 
 
 def test_no_reason_is_a_revocation_too() -> None:
-    with pytest.raises(EvidenceError, match=r"is revoked since 2026-10-20T00:00:00Z$"):
+    with pytest.raises(EvidenceError, match=r"was revoked at 2026-10-20T00:00:00Z$"):
         check(forge.answer(42, revoked=-1))

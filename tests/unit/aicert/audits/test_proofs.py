@@ -129,7 +129,7 @@ ABSENCE = json.loads(proofs.emit(audits.absence(audits.ABSENT)))
     [
         (RECORD, {"version": 2}, "version"),
         (RECORD, {"kind": "record/v2"}, "unknown kind"),
-        (RECORD, {"name": "A B"}, "is no name"),
+        (RECORD, {"name": "A B"}, "is not a name"),
         (RECORD, {"row": 0}, "out of range"),
         (RECORD, {"salt": base64.b64encode(bytes(15)).decode()}, "not of 16 bytes"),
         (RECORD, {"salt": base64.b64encode(bytes(17)).decode()}, "longer than 16 bytes"),

@@ -22,10 +22,10 @@ from tests.adversarial.ca_forge import ec_key, rsa_key
 def test_signatures_in_every_scheme(key: tpm_forge.AkKey, scheme: int, hash_: int) -> None:
     signature = tpm.parse_signature(tpm_forge.sign(key, b"data", scheme=scheme, hash_=hash_))
     signatures.verify_signature(key.public_key(), signature, b"data")
-    with pytest.raises(EvidenceError, match="not by this key"):
+    with pytest.raises(EvidenceError, match="not made by this key"):
         signatures.verify_signature(key.public_key(), signature, b"Data")
     other = ec_key("unit") if scheme != tpm_forge.ECDSA else rsa_key("ak")
-    with pytest.raises(EvidenceError, match="cannot be by this kind of key"):
+    with pytest.raises(EvidenceError, match="this kind of key cannot make"):
         signatures.verify_signature(other.public_key(), signature, b"data")
 
 

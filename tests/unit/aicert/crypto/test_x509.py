@@ -38,7 +38,7 @@ def test_what_no_signature_covers_has_one_form() -> None:
     unused = bytearray(LEAF)
     unused[LEAF.index(b"\x03", outside + 12) + 2] = 1
     for changed in (LEAF[:outside] + other, bytes(unused)):
-        with pytest.raises(EvidenceError, match=r"not in its one form|not a well-formed"):
+        with pytest.raises(EvidenceError, match=r"not in its canonical form|not a well-formed"):
             load(changed, "x")
 
 

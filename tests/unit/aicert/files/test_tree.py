@@ -355,10 +355,12 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
 def test_a_link_is_called_one_wherever_it_lies(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     (tmp_path / "link").symlink_to("a")
-    message = f"cannot read {str(tmp_path / 'link')!a}: it is a symbolic link, and none is followed"
+    message = (
+        f"cannot read {str(tmp_path / 'link')!a}: it is a symbolic link, and links are not followed"
+    )
     with pytest.raises(EvidenceError) as caught:
         read_file(tmp_path / "link")
     assert caught.value.message == message
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(EvidenceError, match="its symbolic links lead in a circle"):
+    with pytest.raises(EvidenceError, match="its symbolic links form a loop"):
         read_bounded(tmp_path / "loop", 10, "signature")

@@ -48,7 +48,7 @@ def test_what_is_wrong_is_named() -> None:
         Reader(bytes(3), "it").u32()
     with pytest.raises(EvidenceError, match=r"^it: name has 3 bytes, more than 2$"):
         Reader(b"\x00\x03abc", "it").sized(2, "name")
-    with pytest.raises(EvidenceError, match=r"^it: a list of 4, more than 3$"):
+    with pytest.raises(EvidenceError, match=r"^it: a list of 4 items, more than 3$"):
         Reader(b"\x00\x00\x00\x04", "it").count(3)
     reader = Reader(bytes(5), "it")
     reader.u16()

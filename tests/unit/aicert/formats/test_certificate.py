@@ -102,7 +102,7 @@ def evidence(key: str, value: object) -> Change:
     [
         (lambda d: d.update(kind="x"), "kind is not"),
         (lambda d: d.update(version=0), "out of range"),
-        (lambda d: d.update(version=3), "format version 3, this program reads up to 2"),
+        (lambda d: d.update(version=3), "format version 3, but this program reads up to 2"),
         (lambda d: d.update(version="1"), "expected an integer"),
         (lambda d: d.update(more=1), "unknown key 'more'"),
         (lambda d: d.pop("lockfile"), "lockfile is missing"),

@@ -140,7 +140,7 @@ def test_texts_are_no_tables() -> None:
     start = head.index(b"[pcrs]")
     with pytest.raises(LockError) as caught:
         parse(head[:start] + b'package = ["a"]\n' + head[start:])
-    assert caught.value.message == "image lock: package: expected tables, not texts"
+    assert caught.value.message == "image lock: package: expected tables, not strings"
 
 
 def test_as_many_tables_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,11 +159,11 @@ def in_texts(value: object) -> Callable[[dict[str, Any]], object]:
             (lambda d, key=key: d[key].pop("value"), rf"^report\.{key}\.value is missing$")
             for key in ("records", "loss", "texts", "removed")
         ],
-        (in_records(name="A"), r"^report\.records\.value\[0\]\.name is no name: 'A'$"),
-        (in_records(name="a" * 64), r"name is no name"),
-        (in_records(split="a b"), r"^report\.records\.value\[0\]\.split is no name: 'a b'$"),
-        (in_records(split=""), "split is no name: ''"),
-        (in_records(split="é"), "split is no name"),
+        (in_records(name="A"), r"^report\.records\.value\[0\]\.name is not a name: 'A'$"),
+        (in_records(name="a" * 64), r"name is not a name"),
+        (in_records(split="a b"), r"^report\.records\.value\[0\]\.split is not a name: 'a b'$"),
+        (in_records(split=""), "split is not a name: ''"),
+        (in_records(split="é"), "split is not a name"),
         (in_records(split="s" * 65), "split is longer than 64 characters"),
         (in_records(rows=-1), r"rows is out of range: -1$"),
         (in_records(rows=1.0), "expected an integer"),

@@ -140,7 +140,7 @@ MODEL, LAST = ("model", "dirHash"), ("z", "dirHash")
         (external("outputs", ["z", "model"]), "not sorted names"),
         (external("outputs", ["model", "model"]), "not sorted names"),
         (external("outputs", ["Model"]), "not sorted names"),
-        (external("outputs", ["model"]), "under no declared output"),
+        (external("outputs", ["model"]), "not in any declared output"),
         (external("outputs", ["a", "model", "z"]), "has no dirHash"),
         (external("run", "r" * 64), "longer than 63"),
         (lambda d: definition(d)["resolvedDependencies"][0].update(more=1), "unknown key"),
@@ -194,10 +194,10 @@ MODEL, LAST = ("model", "dirHash"), ("z", "dirHash")
             subject(MODEL, ("model/a", "sha256"), ("model/a", "sha256"), LAST),
             "repeated or is not a file",
         ),
-        (subject(MODEL, ("other", "dirHash"), LAST), "under no declared output"),
+        (subject(MODEL, ("other", "dirHash"), LAST), "not in any declared output"),
         (
             subject(("m" * 201, "dirHash"), LAST),
-            f"^statement: subject '{'m' * 200}' is under no declared output$",
+            f"^statement: subject '{'m' * 200}' is not in any declared output$",
         ),
         (
             subject(MODEL, ("model/" + "a" * 195, "dirHash"), LAST),

@@ -106,7 +106,7 @@ def test_subjects_belong_to_declared_outputs_once() -> None:
         return f"statement: subject '{name}' is "
 
     first = ("subject", 0, "name")
-    assert refusal_of(first, lambda _: "other") == subject("other") + "under no declared output"
+    assert refusal_of(first, lambda _: "other") == subject("other") + "not in any declared output"
     assert (
         refusal_of(first, lambda _: "model/x") == subject("model/x") + "repeated or is not a file"
     )

@@ -111,7 +111,7 @@ def test_what_somebody_else_signed_may_be_deep_but_not_for_python() -> None:
         with pytest.raises(EvidenceError, match="surrogate"):
             trusted(alone)
     assert trusted(b"[" * 40 + b"]" * 40)
-    with pytest.raises(EvidenceError, match="nested too deep"):
+    with pytest.raises(EvidenceError, match="nested too deeply"):
         trusted(b"[" * 100_000)
 
 

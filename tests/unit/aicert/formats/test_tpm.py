@@ -46,8 +46,8 @@ def test_a_counters_reading_is_read_field_by_field() -> None:
         *(
             (tpm_forge.attest(body=body, kind=tpm_forge.NV, extra=b""), message)
             for body, message in (
-                (tpm_forge.counter_body(b"n", 1, offset=1), "not about a whole counter"),
-                (tpm_forge.counter_body(b"n", 1, octets=7), "not about a whole counter"),
+                (tpm_forge.counter_body(b"n", 1, offset=1), "does not cover a whole counter"),
+                (tpm_forge.counter_body(b"n", 1, octets=7), "does not cover a whole counter"),
                 (tpm_forge.counter_body(b"n", 1, octets=9), "nvContents has 9 bytes"),
                 (tpm_forge.counter_body(b"n", 1) + b"\0", "1 trailing bytes"),
                 (tpm_forge.counter_body(b"n", 1)[:-1], "ends early"),

@@ -148,7 +148,7 @@ WRONG: list[tuple[Parse, bytes, str]] = [
     (
         tpm.parse_quote,
         b"\xfe" + QUOTE[1:],
-        "the quote's TPMS_ATTEST: magic is 0xfe544347, not made inside a TPM",
+        "the quote's TPMS_ATTEST: magic is 0xfe544347, so no TPM made it",
     ),
     (
         tpm.parse_quote,
@@ -168,7 +168,7 @@ WRONG: list[tuple[Parse, bytes, str]] = [
     (
         tpm.parse_quote,
         built((*head(0x8018), bytes((0, 0, 0, 17)))),
-        "the quote's TPMS_ATTEST: a list of 17, more than 16",
+        "the quote's TPMS_ATTEST: a list of 17 items, more than 16",
     ),
     (tpm.parse_quote, bytes(1025), "the quote's TPMS_ATTEST is larger than 1024 bytes"),
 ]

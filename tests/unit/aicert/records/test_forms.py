@@ -40,7 +40,7 @@ CSV: dict[str, tuple[bytes, list[object]]] = {
     "no line feed at the end": (b"a\nx", [{"a": "x"}]),
 }
 CSV_REFUSED: dict[str, tuple[bytes, str]] = {
-    "few fields": (b"a,b\nx,y\nx\n", "row 2: it has 1 fields, and there are 2 columns"),
+    "few fields": (b"a,b\nx,y\nx\n", "row 2: it has 1 fields, but there are 2 columns"),
     "many fields": (b"a,b\nx,y,z\n", "row 1: it has 3 fields"),
     "one name twice": (b"a,a\nx,y\n", "there are two columns 'a'"),
     "no name": (b",a\n0,x\n", "the name of column ''"),
@@ -50,7 +50,7 @@ CSV_REFUSED: dict[str, tuple[bytes, str]] = {
     "a carriage return": (b"a\nx\ry\n", "row 1: not CSV"),
     "not UTF-8": (b"a\n\xff\n", "not UTF-8"),
     "a byte 0": (b"a\nb\0\n", "it holds a zero byte"),
-    "no rows": (b"a,b\n", "there is no row"),
+    "no rows": (b"a,b\n", "there are no rows"),
     "many names": (b",".join(b"%d" % n for n in range(5000)) + b"\n", "more than 4096 columns"),
 }
 TEXT: dict[str, tuple[bytes, list[str]]] = {
@@ -86,7 +86,7 @@ def test_text(name: str, tmp_path: Path) -> None:
 
 
 def test_text_without_lines_has_no_rows(tmp_path: Path) -> None:
-    with pytest.raises(RowsRefused, match="there is no row"):
+    with pytest.raises(RowsRefused, match="there are no rows"):
         rows_of(tmp_path, "a.txt", b"")
 
 

@@ -36,7 +36,7 @@ def test_a_byte_less_anywhere_is_refused(at: int) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"\x1c" * 20, "nested too deep"),
+        (b"\x1c" * 20, "nested too deeply"),
         (b"\x19" + b"\x19" * 20, "ends too early"),
         (b"\x19\xf9\x7f", "ends too early"),
         (b"\x15" + b"\xff" * 12, "a number that is too long"),

@@ -85,7 +85,7 @@ REFUSED: dict[str, tuple[list[str], object, str]] = {
     "no rows": (["a.zip", "b.py"], None, "there is no file with rows"),
     "two forms": (["a.csv", "b.parquet"], None, "'a.csv' and 'b.parquet' have different formats"),
     "two splits in a name": (["train/test.csv"], None, "its name says test and train"),
-    "a file without a split": (["train.csv", "more.csv"], None, "its name says no split"),
+    "a file without a split": (["train.csv", "more.csv"], None, "its name names no split"),
     "no such file": (["a.csv"], "b.csv", "no file is called 'b.csv'"),
     "no pattern matches": (["a/b.csv"], "*.csv", "no file is called"),
     "stars that match nothing": ([f"{'a' * 200}.csv"], f"{'*a' * 60}b.csv", "no file is called"),

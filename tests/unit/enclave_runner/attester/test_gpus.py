@@ -55,14 +55,14 @@ def test_gpus_without_protection_get_no_statement(how: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"count": 0}, "has 0 GPUs"),
-        ({"count": 17}, "has 17 GPUs, of at most 16"),
+        ({"count": 0}, "lists 0 GPUs"),
+        ({"count": 17}, "lists 17 GPUs, not 1 to 16"),
         ({"pem": b"nothing of the kind"}, "GPU 0 gave no certificates"),
         (
             {"fails": {"nvmlDeviceGetConfComputeGpuAttestationReport": UNKNOWN}},
-            "nvmlDeviceGetConfComputeGpuAttestationReport gave 999",
+            "nvmlDeviceGetConfComputeGpuAttestationReport returned 999",
         ),
-        ({"fails": {"nvmlInit_v2": 9}}, "nvmlInit_v2 gave 9"),
+        ({"fails": {"nvmlInit_v2": 9}}, "nvmlInit_v2 returned 9"),
     ],
 )
 def test_a_protected_gpu_that_does_not_answer_ends_the_run(how: dict[str, Any], words: str) -> None:

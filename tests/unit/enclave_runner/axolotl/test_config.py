@@ -280,7 +280,7 @@ def test_plugins_that_run_come_after_the_runners_own_and_are_named_in_full() -> 
     [
         ("plugins: [axolotl.integrations.kernels.KernelsPlugin]\nuse_scattermoe: true",
          "plugins[0]", "loads kernels from a hub"),
-        ("plugins: [liger.LigerPlugn]", "plugins[0]", "none of Axolotl's own"),
+        ("plugins: [liger.LigerPlugn]", "plugins[0]", "not one of Axolotl's own"),
         ("plugins: [spectrum.SpectrumPlugin]", "spectrum_model_name", "no measurements"),
         ("plugins: [liger.LigerPlugin]\nliger_use_token_scaling: true",
          "liger_use_token_scaling", "changes the loss"),

@@ -189,7 +189,7 @@ def test_invented_rows_need_no_input() -> None:
         (
             "datasets: [{path: input:mixed/more, data_files: 'input:mixed/x/b.csv'}]",
             "datasets[0].data_files",
-            "not below",
+            "not inside",
         ),
         ("datasets: [{path: input:rows, ds_type: arrow}]", "datasets[0].ds_type", "Arrow"),
         (
