@@ -16,7 +16,7 @@ from rules.image import build, verity
 from rules.image.store import Image
 from rules.image.tasks import ensure
 from rules.machines import volumes
-from rules.machines.azure import clean, run, vhd
+from rules.machines.azure import clean, run, terraform, vhd
 from rules.machines.azure.console import ConsoleStream
 from rules.machines.events import Follower
 from rules.machines.machine import Job, Leftover, Machine
@@ -29,6 +29,8 @@ LAST = run.HOME / "last-certificate.json"
 
 def execute(job: Job) -> Path:
     """Run the job in this checkout's image; on Azure."""
+    # Before the image is built, which may take a long time.
+    terraform.require_program()
     image = ensure(job.root, gpu=job.machine.gpu)
     with build.in_use(build.place(job.root)):
         return execute_in(job, image)

@@ -27,6 +27,15 @@ _MAX_TEXT = 1 << 20
 Note = Callable[[str], None]
 
 
+def require_program() -> None:
+    """Raise ToolError where there is no terraform."""
+    if shutil.which("terraform") is None:
+        raise ToolError(
+            "terraform is not installed",
+            hint="https://developer.hashicorp.com/terraform/install (1.6 or newer)",
+        )
+
+
 class Terraform:
     """One module in one folder. Every method raises an AicertError of azure_errors."""
 
@@ -35,11 +44,7 @@ class Terraform:
         # Beside the folder, which is gone when everything went well, or ill in order.
         self.log = folder.with_name(LOG)
         self._note = note
-        if shutil.which("terraform") is None:
-            raise ToolError(
-                "terraform is not installed",
-                hint="https://developer.hashicorp.com/terraform/install (1.6 or newer)",
-            )
+        require_program()
 
     @classmethod
     def in_copy_of(cls, module: Path, folder: Path, note: Note) -> "Terraform":

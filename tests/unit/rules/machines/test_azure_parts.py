@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import AicertError, ConfigError, ToolError
-from rules.machines.azure import costs, errors
+from rules.machines.azure import costs, errors, machine
 from rules.machines.azure import vhd as azure_vhd
 from rules.machines.azure.console import ConsoleStream
+from rules.machines.machine import DRIVERS, Job, Machine
 from tests.oracles import environment
 
 GIB = 1 << 30
@@ -173,3 +174,20 @@ def test_costs_are_said_before_and_after() -> None:
     own = costs.of("Standard_NC40ads_H100_v5", 2.0)
     assert "2.00 an hour (hourly-price in aicert.toml)" in own.before(3600)
     assert "no price is known" in costs.of("Standard_X", None).before(3600)
+
+
+def test_without_terraform_no_image_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A build would find no lock of an image here, and say that.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    driver = DRIVERS["azure"]
+    cloud = Machine(
+        name="cloud", driver=driver, memory=GIB, scratch=GIB, time_limit=60, processes=1, cpus=None
+    )
+    job = Job(
+        root=tmp_path, run="r", machine=cloud, lockfile=b"", inputs={}, nonce=bytes(32),
+        training_env=None, work=tmp_path,
+    )  # fmt: skip
+    with pytest.raises(ToolError, match="terraform is not installed"):
+        machine.execute(job)
