@@ -22,12 +22,14 @@ from pathlib import Path
 from aicert.errors import ToolError
 from aicert.files.tree import read_tree
 from rules.bench import audits as bench_audits
-from rules.bench import dvc, machine, reads, sources
+from rules.bench import dvc, machine, reads, records, sources
 from rules.bench import signing as bench_signing
 from rules.bench import training as bench_training
 from rules.host.progress import say
 
 RUN = "tiny-alpaca"
+# MB of JSON lines per second of one core.
+READ_RATE = 60
 FORBIDDEN = ("torch", "dvc", "tpm2_pytss", "huggingface_hub", "httpx2")
 
 
@@ -295,6 +297,31 @@ def reading() -> list[Row]:
     ]
 
 
+def reading_rows() -> list[Row]:
+    """Rows of JSON, brought into form and checked, and the memory that it takes."""
+    with _folder() as folder:
+        measured = records.measure(folder)
+    more = (measured.large.memory - measured.spaced.memory) / (1 << 20)
+    size = f"{records.LARGE / 1e9:.1f} GB"
+    return [
+        _rate("JSON with spaces and escapes", measured.spaced.rate),
+        _rate(f"the same, {size}", measured.large.rate),
+        _rate("canonical, in place", measured.in_place.rate),
+        _rate("canonical, but copied", measured.copied.rate),
+        Row(what="memory", measured=f"{measured.spaced.memory / (1 << 20):.0f} MiB"),
+        limit(f"more of it for {size}, at most", max(0.0, more), 16, "MiB"),
+    ]
+
+
+def _rate(what: str, rate: float) -> Row:
+    return Row(
+        what=f"{what}, per second of CPU",
+        measured=f"{rate:.0f} MB",
+        target=f"≥ {READ_RATE} MB",
+        met=rate >= READ_RATE,
+    )
+
+
 def locking() -> list[Row]:
     """A model of 200 files and 140 GB on a simulated hub."""
     took, sent, lines = sources.lock_large_model()
@@ -419,6 +446,11 @@ BENCHMARKS = {
     "reading": Benchmark(
         what="what one certify of the example reads on the host (a short training)",
         run=reading,
+        slow=True,
+    ),
+    "rows": Benchmark(
+        what="reading rows of JSON, converting and checking them (minutes, 2 GB of disk)",
+        run=reading_rows,
         slow=True,
     ),
     "locking": Benchmark(what="locking a model of 200 files and 140 GB", run=locking),
