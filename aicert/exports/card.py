@@ -7,7 +7,7 @@ and digests before it becomes YAML or Markdown.
 """
 
 from aicert.errors import ConfigError
-from aicert.exports.card_places import BEGIN, END, line_end, split, with_block, with_keys
+from aicert.exports.card_places import BEGIN, END, line_end, split, under, with_keys
 from aicert.exports.facts import Facts, hub_source, kind_of
 from aicert.text import safe
 from aicert.verifier.facts import fact_items
@@ -36,9 +36,8 @@ def update(card: str, facts: Facts, output: str) -> tuple[str, list[str]]:
     front, body = split(text)
     wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}
     kept, notes = with_keys(text, front, wanted, line)
-    block = _block(facts, output).replace("\n", line)
     above = text[: len(text) - len(body)].count("\n")
-    return mark + kept + with_block(body, block, line, above=above), notes
+    return mark + under(kept, body, _block(facts, output), line, above=above), notes
 
 
 def _hub_names(facts: Facts, kind: str) -> list[str]:

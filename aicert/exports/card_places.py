@@ -121,6 +121,16 @@ def _keys(text: str) -> tuple[int, set[str]]:
     return root.start_mark.column, names
 
 
+def under(front: str, body: str, block: str, line: str, *, above: int) -> str:
+    """The card: front matter as it is to be, and the text with `block`, given with line feeds.
+
+    `above` is how many lines of the author's card stand before the text, for errors.
+    """
+    # A card may be front matter alone, and its last line need not end.
+    gap = line if front and not front.endswith("\n") else ""
+    return front + gap + with_block(body, block.replace("\n", line), line, above=above)
+
+
 def with_block(body: str, block: str, line: str, *, above: int) -> str:
     """The text with `block` in the place of the old one, else where it reads as text.
 
@@ -172,6 +182,10 @@ def _marks(text: str) -> list[tuple[str, int]]:
 
 
 def _tops(text: str) -> list[_Block]:
+    # To CommonMark, the end of the file ends a line; in the library, open HTML in a list in a
+    # quote is an IndexError without it.
+    if not text.endswith(("\n", "\r")):
+        text += "\n"
     return [
         _Block(start=token.map[0], html=token.content.strip() if token.type == "html_block" else "")
         for token in MarkdownIt("commonmark").disable("inline").parse(text)

@@ -58,8 +58,8 @@ def _with_block(before: str, signer: KeySigner) -> str:
     line = places.line_end(text)
     _, body = places.split(text)
     front = text[: len(text) - len(body)]
-    block = _block(places.BEGIN, places.END, signer).replace("\n", line)
-    return f"{mark}{front}{places.with_block(body, block, line, above=front.count(chr(10)))}"
+    block = _block(places.BEGIN, places.END, signer)
+    return mark + str(places.under(front, body, block, line, above=front.count("\n")))
 
 
 def _block(begin: str, end: str, signer: KeySigner) -> str:

@@ -30,7 +30,7 @@ def renewed(text: str) -> tuple[str, list[str]]:
     read = facts.read(sample())
     after, notes = card.update(text, read, "model")
     assert card.update(after, read, "model")[0] == after
-    assert HEADING in MarkdownIt("commonmark").render(after)
+    assert HEADING in MarkdownIt("commonmark").render(after + "\n")
     assert text in {place.sub("", FRONT.sub("", after)) for place in PLACES} or "---" in text[:5]
     return after, notes
 
@@ -48,6 +48,8 @@ def renewed(text: str) -> tuple[str, list[str]]:
         "Text\n\n<!-- a remark\n\n# not a heading\n",
         "Text\n\n<script>\n\nlet a;\n",
         "<pre>\n",
+        # Where the library is not told that the last line ends, it fails.
+        "> - <!-- a remark\n> ",
         "```",
         # Marks that are text.
         f"Put `{BEGIN}` and `{END}` into it.\n",
