@@ -1,12 +1,14 @@
 """What is said where nothing is decided; words of refusals: tests/adversarial/words.txt."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from aicert.appraisal.policy import IdKeySigner
-from tests.adversarial import chip_forge
+from tests.adversarial import chip_forge, nvidia_forge
+from tests.adversarial.ca_forge import ec_key
 from tests.adversarial.forger import Scene
 
 
@@ -59,3 +61,31 @@ def test_a_tier_that_is_not_shown_is_not_said(unproven: tuple[str, Any]) -> None
 def test_who_may_start_guests_is_asked_last() -> None:
     debugged = Scene("confidential").edit("guest", lambda g: g | {"policy": 0x3001F | 1 << 19})
     assert verdict_and_detail("platform.guest", debugged, id_key_signers=())[0] == "failed"
+
+
+def with_four_gpus() -> Scene:
+    keys = (ec_key(f"nvidia device {index}", "P-384") for index in range(4))
+    return Scene("gpu").put("devices", [nvidia_forge.device(key=key) for key in keys])
+
+
+@pytest.mark.parametrize(
+    ("scene", "seconds"),
+    [
+        (Scene("confidential"), 0.02),
+        (Scene("azure td"), 0.02),
+        (Scene("bare td"), 0.02),
+        (with_four_gpus(), 0.06),
+    ],
+    ids=["confidential", "azure td", "bare td", "four GPUs"],
+)
+def test_a_whole_appraisal_takes_a_few_milliseconds(scene: Scene, seconds: float) -> None:
+    """Of processor time: the best of several, with room for a computer that is five times slower
+    than one on which it may take so long.
+    """
+    assert scene.appraise().verdict == "passed"
+    taken = []
+    for _ in range(5):
+        start = time.process_time()
+        scene.appraise()
+        taken.append(time.process_time() - start)
+    assert min(taken) < 5 * seconds
