@@ -123,7 +123,10 @@ def test_what_was_served_was_paid_however_it_dies(
             port = opened(machine, folder, lines)
             lines += machine.receipts
             with Client(port) as client:
-                for _ in range(chance.randrange(3)):
+                # At least once: libtpms calls its clock safe that it has not written down yet, and
+                # a tick writes both. A boot that took seconds, and whose clock was lost, would be
+                # one whose clock went back.
+                for _ in range(1 + chance.randrange(2)):
                     served += asked(client)
             with Client(port) as client:
                 # In the middle of an answer, or before it: the client has read so many bytes.
