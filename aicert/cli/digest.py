@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aicert.cli.terminal import add_format, complain, help_formatter
-from aicert.errors import ConfigError
+from aicert.errors import ConfigError, EvidenceError
 from aicert.text import safe
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ name it. Every byte is read now. A dirHash is the SHA-256 of the listing that --
   aicert digest model/ --ignore README.md --ignore .cache
   aicert digest model/ --files > model.sha256
 
+A snapshot in the hub's cache is read as the files that its links stand for; an empty lost+found is
+the file system's, and left out.
 A digest names bytes. It does not say whose they are: `aicert verify` and `verify-signature` do.
 """
 
@@ -42,19 +44,25 @@ def add_command(commands: "Subparsers") -> None:
     digest.set_defaults(run=_digest)
 
 
+def _refuse(path: str, error: EvidenceError) -> None:
+    """Whatever is no file has no digest, but for the links of a snapshot in the hub's cache."""
+    del path
+    raise error
+
+
 def _digest(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.cli.progress import Progress
-    from aicert.files.tree import read_file, read_tree
+    from aicert.files.tree import read_file
     from aicert.formats.digest import Digest
     from aicert.formats.listing import dir_digest, listing
-    from aicert.signing.hashing import ignore, plain_paths
+    from aicert.signing.hashing import plain_paths, whole_files
     from aicert.signing.sign import located
 
     root = located(options.target)
     ignored = plain_paths(options.ignore, hint="paths are relative to the directory")
     with Progress(options.target, complain) as progress:
         if root.is_dir():
-            facts = read_tree(root, skip=ignore(ignored), on_bytes=progress.on_bytes)
+            facts = whole_files(root, ignored, progress.on_bytes, _refuse)
             digest = dir_digest(facts)
             files = {path: facts[path].sha256 for path in sorted(facts)}
         elif options.files or ignored:

@@ -65,6 +65,28 @@ def test_what_is_left_out_is_as_if_it_were_not_there(
     assert main(["digest", str(model), "--ignore", "../x"]) == 3
 
 
+def test_what_verify_takes_as_harmless_is_so_here(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A snapshot in the hub's cache is links into its blobs; a disk has its lost+found."""
+    assert main(["digest", str(model), "--files"]) == 0
+    expected = capsys.readouterr().out
+    cache = tmp_path / "models--org--name"
+    snapshot = cache / "snapshots" / ("a" * 40)
+    (snapshot / "sub").mkdir(parents=True)
+    (cache / "blobs").mkdir()
+    for index, name in enumerate(NAMES):
+        blob = cache / "blobs" / f"{index:040x}"
+        blob.write_text(name)
+        (snapshot / name).symlink_to(f"{'../' * (name.count('/') + 2)}blobs/{blob.name}")
+    (snapshot / "lost+found").mkdir()
+    assert main(["digest", str(snapshot), "--files"]) == 0
+    assert capsys.readouterr().out == expected
+    (snapshot / "link").symlink_to("/etc/hostname")
+    assert main(["digest", str(snapshot)]) == 2
+    assert "'link' is a symbolic link" in capsys.readouterr().err
+
+
 def test_what_cannot_be_read_has_no_digest(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
