@@ -79,7 +79,7 @@ class CertifiedKey:
 def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) -> CertifiedKey:
     """The key of `chain[0]`, certified up to one of `roots` at time `at`; else EvidenceError."""
     if not 1 <= len(chain) <= MAX_CHAIN:
-        raise EvidenceError(f"an AK chain of {len(chain)} certificates, not 1 to {MAX_CHAIN}")
+        raise EvidenceError(f"the AK chain has {len(chain)} certificates, not 1 to {MAX_CHAIN}")
     path = [load(der, f"ak_cert[{i}]") for i, der in enumerate(chain)]
     if len(set(path)) != len(path):
         raise EvidenceError("a certificate appears twice in the AK chain")
@@ -181,7 +181,7 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceEr
 def simulated_reason(driver: str) -> str:
     """The first line of why no root fits a simulated platform; a verifier's hint goes by it."""
     tier = SIMULATED_TIERS.get(driver, "unknown")
-    return f"the AK certificate is of a simulated platform (simulated:{driver}, tier {tier})"
+    return f"the AK certificate is for a simulated platform (simulated:{driver}, tier {tier})"
 
 
 SIMULATED_TIERS = {"local": "software", "qemu": "measured-vm"}
@@ -194,7 +194,7 @@ def _check_leaf(leaf: "Certificate", root: Root) -> None:
     from aicert.crypto.simulated import simulated_driver
 
     if basic_constraints(leaf) is not None:
-        raise EvidenceError("the AK certificate is a CA's (basic constraints)")
+        raise EvidenceError("the AK certificate is a CA certificate (basic constraints)")
     usage = key_usage(leaf)
     if usage is not None and not usage.digital_signature:
         raise EvidenceError("the AK certificate is not for digital signatures (key usage)")
@@ -214,7 +214,7 @@ def _check_leaf(leaf: "Certificate", root: Root) -> None:
     driver = simulated_driver(leaf)
     if driver != root.simulated:
         raise EvidenceError(
-            f"the AK certificate is of {_platform(driver)}, root {root.name} of "
+            f"the AK certificate is for {_platform(driver)}, but root {root.name} of "
             f"{_platform(root.simulated)}"
         )
 

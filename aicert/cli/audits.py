@@ -40,8 +40,8 @@ audit's; the proof shows the row's salt, and the hashes beside it.
 """
 _ABSENCE = """\
 Print a proof that no passage of 50 words of a text stood in the data of an audit. All rows are
-read. The proof shows two fingerprints of DATA for each of the text: for private data, ask by
-another audit.
+read. For each fingerprint of the text, the proof shows two of DATA: if DATA is private, run another
+audit instead.
 
   aicert prove-absence rows/ --name alpaca --results results.json --text story.txt
 """
@@ -54,7 +54,7 @@ the proof.
 
 That a row stood in the data does not say that a model learned from it.
 """
-_MADE = "exit codes: 0 done, 1 it is not so, 2 it cannot be read, 3 bad command line or config"
+_MADE = "exit codes: 0 done, 1 the data says no, 2 it cannot be read, 3 bad command line or config"
 _JUDGED = "exit codes: 0 the proof holds, 1 it does not, 2 no verdict, 3 bad command line"
 # Texts that somebody asks about, and rows: as long as the longest row, and its line end.
 MAX_SUBJECT: Final = MAX_LINE + 1
@@ -63,7 +63,9 @@ DEFAULT_SPLIT: Final = "train"
 
 def add_commands(commands: "Subparsers") -> None:
     """Add this module's commands to the parser of `aicert`."""
-    audit = _command(commands, "audit", "say what an audit finds in files here", _AUDIT, _MADE)
+    audit = _command(
+        commands, "audit", "run an audit on files here; nothing is certified", _AUDIT, _MADE
+    )
     audit.add_argument("config", metavar="CONFIG", help="the audit's config")
     audit.add_argument("--input", metavar="NAME=PATH", action="append", default=[], help="an input")
     audit.set_defaults(run=_audit)
@@ -83,7 +85,9 @@ def add_commands(commands: "Subparsers") -> None:
     for parser in (record, absence):
         parser.add_argument("data", metavar="DATA", help="the input's directory or file")
         parser.add_argument("--name", metavar="NAME", required=True, help="the input's name")
-        parser.add_argument("--split", metavar="SPLIT", default=DEFAULT_SPLIT, help="train, if not")
+        parser.add_argument(
+            "--split", metavar="SPLIT", default=DEFAULT_SPLIT, help="default: train"
+        )
 
     verify = _command(
         commands, "verify-proof", "verify a proof about audited data", _VERIFY, _JUDGED

@@ -71,7 +71,7 @@ def add_commands(commands: "Subparsers") -> None:
     card.add_argument(
         "certificate", metavar="CERT", help="the certificate file; - is standard input"
     )
-    card.add_argument("card", metavar="README", help="the model card; it is made if missing")
+    card.add_argument("card", metavar="README", help="the model card; it is created if missing")
     card.add_argument("--output", metavar="NAME", help="the output, where there are several")
     add_format(card)
     card.set_defaults(run=_card)

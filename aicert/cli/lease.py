@@ -48,11 +48,11 @@ of the key that its TPM keeps.
   aicert lease issue enrolment.json --lease leases/bot --budget 5M --until 30d -o issued/
 
 The budget counts from the meter that the machine showed, the time by its TPM's clock, which only
-runs while the machine does. A licence says nothing of other machines or images.
+runs while the machine does. A licence says nothing about other machines or images.
 """
 _RECEIPTS = """\
-Verify receipts of one lease, put them in order and add them up. Lost, copied and edited ones, and
-state that was put back, are refused.
+Verify receipts of one lease, put them in order and add them up. Lost, copied or edited ones,
+and a TPM's restored state, are refused.
 
   aicert lease receipts receipts.jsonl --lease leases/bot --enrolment enrolment.json --policy P
 """
@@ -94,9 +94,23 @@ def _add_pack(parts: "Subparsers") -> None:
     add("model", metavar="MODEL_DIR", help="the model's directory")
     add("-o", "--output", metavar="DIR", required=True, help="the new bundle; keys in DIR.keys")
     add("--offline", action="store_true", help="the TPM alone opens it, with no broker's half")
-    add("--tick-tokens", metavar="N", type=int, default=1000, help="tokens a tick of the meter")
-    add("--max-output-tokens", metavar="N", type=int, default=4096, help="of one answer")
-    add("--heartbeat-seconds", metavar="N", type=int, default=60, help="between two receipts")
+    add(
+        "--tick-tokens",
+        metavar="N",
+        type=int,
+        default=1000,
+        help="tokens for each tick of the meter",
+    )
+    add(
+        "--max-output-tokens", metavar="N", type=int, default=4096, help="most tokens of one answer"
+    )
+    add(
+        "--heartbeat-seconds",
+        metavar="N",
+        type=int,
+        default=60,
+        help="seconds between two receipts",
+    )
     add("--egress-bytes-per-token", metavar="N", type=int, default=16,
         help="most bytes of an answer for each paid token")  # fmt: skip
     add_policy_options(parser)
@@ -110,7 +124,7 @@ def _add_issue(parts: "Subparsers") -> None:
     _add_machine(parser)
     add("--budget", metavar="TOKENS", required=True, help="5M, 500k or a number")
     add("--until", metavar="DURATION", required=True, help="30d, 12h or 90m of running time")
-    add("--boots", metavar="N", type=int, default=1, help="starts after the one that enrolled")
+    add("--boots", metavar="N", type=int, default=1, help="how many more times it may start")
     add("--offline", action="store_true", help="you know what an offline lease does not promise")
     add("-o", "--output", metavar="DIR", required=True, help="where licence and blob are written")
     add_format(parser)
@@ -129,7 +143,12 @@ def _add_machine(parser: argparse.ArgumentParser, *, option: bool = False) -> No
     """Add the enrolment, the lease, and the options of whoever judges a machine."""
     add = parser.add_argument
     if option:
-        add("--enrolment", metavar="FILE", required=True, help="of the machine that served")
+        add(
+            "--enrolment",
+            metavar="FILE",
+            required=True,
+            help="the enrolment of the machine that served",
+        )
     else:
         add("enrolment", metavar="ENROLMENT", help="what the machine showed")
     add("--lease", metavar="DIR", required=True, help="the lease's bundle, with terms.toml")

@@ -65,7 +65,7 @@ class Counted:
 def add_commands(commands: "Subparsers") -> None:
     """Add this module's command to the parser of `aicert`."""
     parser = commands.add_parser(
-        "records", help="say which rows files hold, as a run report does", description=_RECORDS,
+        "records", help="print which rows are in files, as a run report does", description=_RECORDS,
         epilog="exit codes: 0 done, 2 rows are refused, 3 bad command line",
         formatter_class=help_formatter,
     )  # fmt: skip

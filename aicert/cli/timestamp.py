@@ -1,4 +1,4 @@
-"""`aicert timestamp CERT --tsa URL`: have a time authority say that a certificate exists.
+"""`aicert timestamp CERT --tsa URL`: ask a time authority for a time stamp of a certificate.
 
 Nothing is verified but that the authority answered the question that was asked: whose time stamps
 count is for a verifier's policy (docs/spec/time.md).
@@ -27,7 +27,7 @@ that the certificate can still be verified when they have expired.
 
   aicert timestamp certificate.json --tsa https://tsa.example/
 
-It shows that the certificate existed then, and does not make it young.
+It shows that the certificate existed at that time; it does not make it any fresher.
 """
 
 
@@ -35,9 +35,9 @@ def add_command(commands: "Subparsers") -> None:
     """Add `timestamp` to the parser of `aicert`."""
     parser = commands.add_parser(
         "timestamp",
-        help="have a time authority say that a certificate exists",
+        help="ask a time authority for a time stamp of a certificate",
         description=_TIMESTAMP,
-        epilog="exit codes: 0 added, 2 the authority gives none, 3 bad command line",
+        epilog="exit codes: 0 added, 2 the authority gave none, 3 bad command line",
         formatter_class=help_formatter,
     )
     parser.add_argument("certificate", metavar="CERT", help="the certificate file; it is replaced")

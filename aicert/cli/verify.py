@@ -79,8 +79,10 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="judge the validity of X.509 certificates at this time, not now",
     )
-    add("--collateral", metavar="FILE", help="what Intel says of the processor of a TDX machine")
-    add("--gpu-collateral", metavar="FILE", help="what NVIDIA says of the machine's GPUs")
+    add(
+        "--collateral", metavar="FILE", help="Intel's collateral for the processor of a TDX machine"
+    )
+    add("--gpu-collateral", metavar="FILE", help="NVIDIA's collateral for the machine's GPUs")
     add("--lineage", metavar="PATH", action="append", help="certificates of the runs it builds on")
 
 

@@ -89,7 +89,7 @@ def with_root(policy: Policy, pem: bytes, what: str) -> Policy:
         )
     if policy.name in SIMULATED_TIERS and driver != policy.name:
         raise ConfigError(
-            f"{what} certifies simulated:{driver} platforms, policy {policy.name} wants "
+            f"{what} certifies simulated:{driver} platforms, but policy {policy.name} wants "
             f"simulated:{policy.name}",
             hint=f"--policy {driver}",
         )

@@ -227,7 +227,7 @@ def _root(item: object, path: str) -> Root:
             f"{path}: root {name}: ak-purpose is {needed!r}, not required or if-present"
         )
     if not re.fullmatch(r"[0-2](\.(0|[1-9][0-9]{0,18})){1,20}", eku):
-        raise ConfigError(f"{path}: root {name}: ak-eku is {eku[:80]!r}, no object identifier")
+        raise ConfigError(f"{path}: root {name}: ak-eku is {eku[:80]!r}, not an object identifier")
     try:
         der = _certificate(path, f"root {name}", pem, fingerprint)
         return root_from_certificate(
@@ -251,7 +251,7 @@ def _required(table: "_Table", path: str, authorities: tuple[TimeAuthority, ...]
     if unknown:
         raise ConfigError(f"{path}: require: {unknown[0][:80]!r} is not {' or '.join(REQUIRABLE)}")
     if "time" in require and not authorities:
-        raise ConfigError(f"{path}: require: time, but no [[time-authority]] says it")
+        raise ConfigError(f"{path}: require: time, but there is no [[time-authority]]")
     return require
 
 
@@ -307,7 +307,7 @@ def _certificate(path: str, what: str, pem: str, fingerprint: str) -> bytes:
     der = pem_to_der(_read(_beside(path, pem), MAX_PEM, path), pem)
     if of_bytes(der).hex != fingerprint:
         raise ConfigError(
-            f"{path}: {what} has another fingerprint\n"
+            f"{path}: {what} has a different fingerprint\n"
             f"expected  {fingerprint[:80]}\nfound     {of_bytes(der).hex}"
         )
     return der
@@ -376,7 +376,7 @@ def _until(table: "_Table", where: str) -> date | None:
     except ValueError:
         until = None
     if last and (until is None or until.isoformat() != last):
-        raise ConfigError(f"{where}: until is {last[:80]!r}, no date such as 2026-12-31")
+        raise ConfigError(f"{where}: until is {last[:80]!r}, not a date such as 2026-12-31")
     return until
 
 

@@ -71,7 +71,7 @@ def _certificates_in(path: StrPath) -> list[str]:
     if not files or len(files) > MAX_LINEAGE:
         raise EvidenceError(
             f"{os.fspath(path)!a} holds {len(files)} certificates at RUN/certificate.json, "
-            f"wanted: 1 to {MAX_LINEAGE}"
+            f"expected 1 to {MAX_LINEAGE}"
         )
     return files
 

@@ -34,7 +34,7 @@ nothing changes.
   ./doit add my-run config path:examples/my-run.yml
 
 Rows in any supported form (docs/spec/records.md) can be converted to the one that runs use without
-making a copy. The new file stands beside the old one and becomes the input:
+making a copy. The new file is written beside the old one and becomes the input:
 
   ./doit add tiny-alpaca alpaca path:examples/rows.csv --canonical
 """

@@ -16,8 +16,9 @@ class Fetch(Command):
     doc_description = """\
 Fetches what a lockfile names and this computer lacks, by digest, several files at once, into
 $AICERT_CACHE/store (.aicert/store). `./doit certify` does the same before it starts a machine. If
-it is interrupted, run it again: it continues where it stopped. Then it looks at config and models
-as the runner will: pointers and pages in place of files, pickles, headers, paths in a model's JSON.
+it is interrupted, run it again: it continues where it stopped. Then it checks config and models
+as the runner will: LFS pointers or web pages in place of files, pickles, headers, paths in a
+model's JSON.
 
   HF_TOKEN=… ./doit fetch tiny-alpaca    # a gated model; HF_ENDPOINT: a mirror
 """

@@ -30,9 +30,13 @@ from rules.host.progress import say
 LOCK = Path("tests/mutants/requirements.lock")
 STATE = Path(".aicert/mutants")
 REACHED = Path("mutants", "mutmut-stats.json")
-COPIED = ("aicert", "enclave_runner", "rules", "tests", "pyproject.toml")
-# Slow, or about programs and not about functions.
-LEFT_OUT = ("e2e", "vectors", "__pycache__")
+# What is no code is read by tests.
+COPIED = (
+    "aicert", "enclave_runner", "rules", "tests",
+    "docs/spec", "image/machine", "terraform/azure",
+    "pyproject.toml",
+)  # fmt: skip
+LEFT_OUT = ("__pycache__",)
 # What decides PASSED, and what reads hostile bytes for it.
 MODULES = (
     "appraisal/ak_chain",
@@ -49,6 +53,7 @@ MODULES = (
     "appraisal/checks/quote",
     "appraisal/checks/run",
     "appraisal/checks/run_key",
+    "appraisal/checks/time",
     "appraisal/checks/training",
     "appraisal/evidence/amd_vcek",
     "appraisal/evidence/azure_hcl",
@@ -63,6 +68,7 @@ MODULES = (
     "appraisal/evidence/spdm_report",
     "appraisal/evidence/td_quote",
     "appraisal/evidence/tdx",
+    "appraisal/evidence/trusted_time",
     "appraisal/policy",
     "appraisal/result",
     "cli/event_log",
@@ -120,7 +126,10 @@ source_paths = aicert
 only_mutate =
 {modules}
 also_copy =
+    docs
     enclave_runner
+    image
+    terraform
     rules
 pytest_add_cli_args =
 {arguments}
@@ -286,7 +295,8 @@ class Mutants(Command):
     doc_purpose = "run mutation tests of the trust core (hours; it can be stopped and continued)"
     doc_usage = "[MODULE…] [--jobs N] [--known]"
     doc_description = (
-        "Modules by name: chain, tpm. The survivors that stay are explained in docs/mutants.md. "
+        "MODULE is a file of aicert/: appraisal/ak_chain, formats/tpm. The survivors that stay "
+        "are explained in docs/mutants.md. "
         "Exit codes: 0 all mutants were tried and at least 95 % of them killed, 1 they were not, "
         "2 mutmut failed, 3 there is no such module."
     )

@@ -15,7 +15,7 @@ class Prune(Command):
     """Left-overs of runs that are no longer in aicert.toml."""
 
     name = "prune"
-    doc_purpose = "list what runs removed from aicert.toml left behind; --yes removes it"
+    doc_purpose = "list what removed runs left behind; --yes deletes it"
     doc_description = """\
 Names the lockfiles, listings, `.dvc` files and certificates of runs that are no longer in
 aicert.toml. A `.dvc` file of an input that another run shares goes to that run. Removed files are

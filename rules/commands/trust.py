@@ -31,8 +31,8 @@ in their checkout.
   ./doit trust ~/ca.pem       # one from a file
   ./doit trust sha256:HEX --remove
 
-What is trusted is kept in .aicert/trusted/, which is never committed. It serves this checkout
-alone: `aicert verify` reads none of it.
+What is trusted is kept in .aicert/trusted/, which is never committed. It applies to this
+checkout alone; `aicert verify` never reads it.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {

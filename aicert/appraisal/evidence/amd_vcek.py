@@ -73,7 +73,7 @@ def certify_chip(
     root, path = _root_of(certificate, signed, roots)
     if root.vlek != vlek:
         claimed = "a cloud's own key" if vlek else "the chip's own key"
-        raise EvidenceError(f"{claimed} signed the report, but the certificate is of another kind")
+        raise EvidenceError(f"{claimed} signed the report, but the certificate is for another")
     for one in (certificate, *path):
         check_valid_at(one, at)
     key = key_on(certificate, "secp384r1", WHAT)
@@ -83,7 +83,7 @@ def certify_chip(
             raise EvidenceError(f"{WHAT}: extension {oid} is critical and not understood")
     values = private_extensions(certificate)
     if vlek and _CSP_ID not in values:
-        raise EvidenceError(f"{WHAT} is of a cloud's key (VLEK) and names no cloud")
+        raise EvidenceError(f"{WHAT} is for a cloud's key (VLEK), but names no cloud")
     return CertifiedChip(
         key=key,
         chip_id=None if vlek else _hardware_id(values.get(_HARDWARE_ID, b"")),
@@ -138,10 +138,10 @@ def _root_of(
         raise EvidenceError(f"{WHAT} was not issued by any of this policy's makers: {names}")
     if line in LINES:
         raise EvidenceError(
-            f"{WHAT} is of a {LINES[line]} processor ({line}), and this policy accepts: {names}"
+            f"{WHAT} is for a {LINES[line]} processor ({line}), but this policy accepts: {names}"
         )
     raise UndecidedError(
-        f"{WHAT} is of a processor line or cloud that this policy does not know "
+        f"{WHAT} is for a processor line or cloud that this policy does not know "
         f"({line[:80]!a}): {names}"
     )
 

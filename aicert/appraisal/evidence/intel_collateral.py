@@ -111,7 +111,7 @@ _Versions = tuple[tuple[int, ...], tuple[int, ...], int]
 def certify(chain: Sequence[bytes], roots: Sequence[TdRoot], at: datetime) -> Platform:
     """The processor of a quote's certificates, by one of `roots` at time `at`."""
     if len(chain) != 3:
-        raise EvidenceError(f"a processor's chain of {len(chain)} certificates, not 3")
+        raise EvidenceError(f"the processor's chain has {len(chain)} certificates, not 3")
     root = next((one for one in roots if one.root == chain[-1]), None)
     if root is None:
         names = ", ".join(one.name for one in roots)
@@ -120,7 +120,7 @@ def certify(chain: Sequence[bytes], roots: Sequence[TdRoot], at: datetime) -> Pl
         )
     path = certified_path(chain, "the processor's certificate", at)
     if basic_constraints(path[0]) is not None:
-        raise EvidenceError("the processor's certificate is a CA's")
+        raise EvidenceError("the processor's certificate is a CA certificate")
     tcb, values = _extension(path[0])
     return Platform(
         key=key_on(path[0], "secp256r1", "the processor's certificate"),
@@ -149,12 +149,14 @@ def verify(data: bytes, platform: Platform, at: datetime) -> Collateral:
     check_not_revoked(platform.path[0], platform.path[1], revoked["pck_crl"])
     issuers = _chain(texts, "pck_crl_issuer_chain")
     if load(issuers[0], "collateral.pck_crl_issuer_chain") != platform.path[1]:
-        raise UndecidedError("the collateral's list of revoked processors is of another CA's")
+        raise UndecidedError("the collateral's revocation list is from a different CA")
     signed, issued = {}, []
     for name in ("tcb_info", "qe_identity"):
         chain = _chain(texts, f"{name}_issuer_chain")
         if len(chain) != 2 or chain[1] != platform.root.root:
-            raise EvidenceError(f"collateral: {name} chains to another root than the processor's")
+            raise EvidenceError(
+                f"collateral: {name} chains to a different root than the processor's"
+            )
         signer, _ = path = certified_path(chain, f"collateral: {name}", at)
         if basic_constraints(signer) is not None or common_name(signer) != TCB_SIGNER:
             raise EvidenceError(f"collateral: {name} is signed by {common_name(signer)[:80]!a}")
@@ -202,11 +204,11 @@ def _revocations(text: str, what: str, at: datetime) -> "CertificateRevocationLi
 
 def _check_between(start: datetime, end: datetime | None, what: str, at: datetime) -> None:
     if end is None:
-        raise UndecidedError(f"{what} does not say until when it is valid")
+        raise UndecidedError(f"{what} does not say how long it is valid")
     if not start <= at <= end:
         raise UndecidedError(
             f"{what} is {'expired' if at > end else 'not yet valid'}: "
-            f"it is from {stamp(start)} to {stamp(end)}, and the time is {stamp(at)}",
+            f"it is valid from {stamp(start)} to {stamp(end)}, and the time is {stamp(at)}",
             hint="--collateral FILE",
         )
 
@@ -216,7 +218,7 @@ def _time(fields: Fields, key: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
-        raise EvidenceError(f"{fields.where}.{key} is no time") from None
+        raise EvidenceError(f"{fields.where}.{key} is not a time") from None
 
 
 def _hex(text: str, size: int, what: str) -> bytes:

@@ -75,7 +75,7 @@ def _check_named(devices: Sequence[gpu.DeviceReport], named: Digest | None) -> N
     actual = gpu.digest(devices)
     if named != actual:
         raise EvidenceError(
-            "the reports are not of the GPUs that this machine asked\n"
+            "the reports are not from the GPUs that this machine asked\n"
             f"found     {actual}\nexpected  {named}"
         )
 
@@ -94,7 +94,7 @@ def _verified(
         except EvidenceError as error:
             raise type(error)(f"device {number}: {error.message}", hint=error.hint) from None
     if len({one.path[0] for one in devices}) != len(devices):
-        raise EvidenceError("two reports are of one device")
+        raise EvidenceError("two reports are from one device")
     if all(one.is_switch for one in devices):
         raise EvidenceError("none of the devices is a GPU")
     return root, devices
@@ -104,8 +104,8 @@ def read_collateral(data: bytes | None, root: GpuRoot, at: datetime) -> Collater
     """Its reference measurements are verified, its answers about revocation not yet."""
     if data is None:
         raise UndecidedError(
-            "the certificate lacks what NVIDIA says of these devices, which anybody can give "
-            "(docs/spec/gpu.md)",
+            "the certificate lacks NVIDIA's collateral for these devices, which anybody can "
+            "provide (docs/spec/gpu.md)",
             hint=nvidia_ocsp.HINT,
         )
     document = loads(data, what="the GPUs' collateral", max_bytes=gpu.MAX_COLLATERAL)
@@ -170,7 +170,7 @@ def _check_links(devices: Sequence[Device]) -> None:
     """What GPUs send each other is encrypted, or passes only switches that answered."""
     modes = {one.mode for one in devices if not one.is_switch}
     if len(modes) > 1:
-        raise EvidenceError("some of the GPUs protect what they send in another way than others")
+        raise EvidenceError("the GPUs do not all protect what they send in the same way")
     if modes != {SWITCHED}:
         return
     known = {one for device in devices if device.is_switch for one in device.switches}
@@ -191,6 +191,6 @@ def _described(devices: Sequence[Device]) -> str:
         kinds[kind] = kinds.get(kind, 0) + 1
     which = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
     return (
-        f"{which}, as NVIDIA published them; that they are in this machine is what its measured "
-        "software says"
+        f"{which}, as NVIDIA published them; that they are in this machine is the word of its "
+        "measured software"
     )

@@ -69,7 +69,7 @@ class Device:
             return SWITCHED if fields.get(PROTECTED_PCIE) == ENABLED else ALONE
         mode = int.from_bytes(flag, "little")
         if mode not in (ALONE, LINKED, SWITCHED):
-            raise UndecidedError(f"a GPU's way of protection {mode:#x} is not known")
+            raise UndecidedError(f"a GPU's protection mode {mode:#x} is unknown")
         return mode
 
     @property
@@ -77,7 +77,7 @@ class Device:
         """Of a GPU, the switches that it is connected to; of a switch, itself."""
         value = self.report.fields.get(IDENTITY, b"")
         if not value or len(value) % _IDENTITY_BYTES:
-            raise EvidenceError("the device's report does not say which switches it is of")
+            raise EvidenceError("the device's report does not name its switches")
         if self.is_switch:
             return frozenset((value,))
         parts = (value[i : i + _IDENTITY_BYTES] for i in range(0, len(value), _IDENTITY_BYTES))
@@ -96,11 +96,11 @@ def verify(
     spdm_report.verify(report, key)
     if report.nonce != nonce:
         raise EvidenceError(
-            "the device's report answers another nonce\n"
+            "the device's report answers a different nonce\n"
             f"found     {report.nonce.hex()}\nexpected  {nonce.hex()}"
         )
     if report.fields.get(FWID, fwid) != fwid:
-        raise EvidenceError("the device's report is of other firmware than its certificate")
+        raise EvidenceError("the device's report and certificate name different firmware")
     is_switch = model in SWITCHES
     return Device(
         model=model,
@@ -116,7 +116,7 @@ def _certify(chain: tuple[bytes, ...], root: bytes, at: datetime) -> "tuple[Cert
         raise EvidenceError(f"{WHAT} does not chain to the accepted root in {CHAIN} steps")
     path = certified_path(chain, WHAT, at)
     if basic_constraints(path[0]) is not None:
-        raise EvidenceError(f"{WHAT} is a CA's")
+        raise EvidenceError(f"{WHAT} is a CA certificate")
     return path
 
 

@@ -83,10 +83,10 @@ def read(data: bytes) -> Answer:
     outer = der.one(data, der.SEQUENCE, _WHAT)
     status = outer.take(_ENUMERATED).content
     if status != b"\0":
-        raise UndecidedError(f"{_WHAT} only says why there is none ({status.hex()})")
+        raise UndecidedError(f"{_WHAT} is only an error status ({status.hex()})")
     kind = outer.inside(0xA0).inside(der.SEQUENCE)
     if kind.take(der.OBJECT_ID).content != _BASIC:
-        raise UndecidedError(f"{_WHAT} is of another kind than the basic one")
+        raise UndecidedError(f"{_WHAT} is not a basic OCSP response")
     basic = der.one(kind.take(der.OCTET_STRING).content, der.SEQUENCE, _WHAT)
     for structure in (outer, kind):
         structure.done()
@@ -99,7 +99,7 @@ def read(data: bytes) -> Answer:
         certificates = tuple(element.encoded for element in held)
     basic.done()
     if algorithm not in _SIGNING or signature[:1] != b"\0":
-        raise UndecidedError(f"{_WHAT} is signed in a way that is not known")
+        raise UndecidedError(f"{_WHAT} is signed with an unknown algorithm")
     single = _single(Der(signed.content, _WHAT))
     about = single.inside(der.SEQUENCE)
     hash_ = _NAMING.get(about.inside(der.SEQUENCE).take(der.OBJECT_ID).content)
@@ -135,7 +135,7 @@ def _single(data: Der) -> Der:
     _check_extensions(data, 0xA1)
     data.done()
     if len(answers) != 1:
-        raise UndecidedError(f"{_WHAT} is about {len(answers)} certificates")
+        raise UndecidedError(f"{_WHAT} is about {len(answers)} certificates, not one")
     return Der(answers[0].content, _WHAT)
 
 
@@ -219,7 +219,7 @@ def _key(certificate: "Certificate") -> "EllipticCurvePublicKey":
             return key_on(certificate, curve, _WHAT)
         except EvidenceError:
             continue
-    raise UndecidedError(f"{_WHAT} is by a kind of key that is not known")
+    raise UndecidedError(f"{_WHAT} is signed with an unknown kind of key")
 
 
 def _signer(answer: Answer, issuer: "Certificate", at: datetime) -> "Certificate":

@@ -126,13 +126,13 @@ def load(data: bytes, root: bytes, at: datetime) -> Rim:
     """The RIM, if somebody whom `root` certifies signed it."""
     document = parse(data)
     if document.resolved() != (_SWID, "SoftwareIdentity"):
-        raise UndecidedError("the RIM is no SWID tag")
+        raise UndecidedError("the RIM is not a SWID tag")
     signature = document.one(_DSIG, "Signature")
     path = _check_signature(document, signature, root, at)
     meta = document.one(_SWID, "Meta")
     product, version = meta.value("", "product"), meta.value("", "colloquialVersion")
     if product is None or version is None:
-        raise EvidenceError("the RIM does not say of which product and version it is")
+        raise EvidenceError("the RIM does not say which product and version it is for")
     allowed = _allowed(document.one(_SWID, "Payload"))
     return Rim(product=product, version=version, allowed=allowed, path=path)
 
@@ -144,9 +144,9 @@ def compare(device: Device, driver: Rim | None, vbios: Rim) -> int:
         if rim is None:
             continue
         if rim.version.upper() != version.upper():
-            raise UndecidedError(f"the RIM is of {what} {rim.version}, the device runs {version}")
+            raise UndecidedError(f"the RIM is for {what} {rim.version}, the device runs {version}")
         if allowed.keys() & rim.allowed.keys():
-            raise EvidenceError("two RIMs speak of one measurement")
+            raise EvidenceError("two RIMs give the same measurement")
         allowed |= rim.allowed
     if device.report.fields.get(NVDEC) == DISABLED:
         allowed.pop(_NVDEC_INDEX, None)
@@ -158,8 +158,8 @@ def compare(device: Device, driver: Rim | None, vbios: Rim) -> int:
     ]
     if wrong or not allowed:
         raise EvidenceError(
-            f"the device's measurements {wrong} are none that NVIDIA published for driver "
-            f"{device.driver or 'none'} and VBIOS {device.vbios}"
+            f"the device's measurements {wrong} are not among those that NVIDIA published for "
+            f"driver {device.driver or 'none'} and VBIOS {device.vbios}"
         )
     return len(allowed)
 
@@ -167,7 +167,7 @@ def compare(device: Device, driver: Rim | None, vbios: Rim) -> int:
 def parse(data: bytes) -> Element:
     """The root of a document, of which nothing is verified."""
     if len(data) > MAX_RIM:
-        raise EvidenceError(f"a RIM of {len(data)} bytes, more than {MAX_RIM}")
+        raise EvidenceError(f"the RIM has {len(data)} bytes, more than {MAX_RIM}")
     odd = _ODD.search(data)
     if odd is not None:
         raise UndecidedError(f"the RIM has {odd[0]!r}, which is not read")
@@ -210,7 +210,7 @@ def _check_signature(
     _, end, body = signed.partition(">")
     stated = re.search(r"<ds:DigestValue>([A-Za-z0-9+/=]*)</ds:DigestValue>", body)
     if not end or stated is None or body != _SIGNED_INFO % stated[1]:
-        raise UndecidedError("the RIM's signature is not of the one kind that is known")
+        raise UndecidedError("the RIM's signature is not of the one supported kind")
     if _base64(stated[1]) != digest:
         raise EvidenceError("the RIM is not the one that was signed")
     data = signature.one(_DSIG, "KeyInfo").one(_DSIG, "X509Data")
@@ -219,7 +219,7 @@ def _check_signature(
         raise EvidenceError("the RIM's certificates do not chain to the accepted root")
     path = certified_path(chain, "the RIM's certificate", at)
     if basic_constraints(path[0]) is not None:
-        raise EvidenceError("the RIM's certificate is a CA's")
+        raise EvidenceError("the RIM's certificate is a CA certificate")
     value = _base64(signature.one(_DSIG, "SignatureValue").text())
     half = len(value) // 2
     der = ecdsa_der(int.from_bytes(value[:half]), int.from_bytes(value[half:]))

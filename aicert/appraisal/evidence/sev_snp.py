@@ -65,7 +65,7 @@ def parse(data: bytes) -> Report:
         raise UndecidedError(f"the report's signature is of unknown kind {algorithm}")
     signing_key = flags >> 2 & _SIGNING_KEY
     if flags & _MASK_CHIP_KEY or signing_key == _NO_KEY:
-        raise EvidenceError("the report is signed by no key: the chip's was masked")
+        raise EvidenceError("the report is not signed: the chip's key was masked")
     if signing_key not in (VCEK, VLEK):
         raise UndecidedError(f"the report is signed by a key of unknown kind {signing_key}")
     return Report(

@@ -111,6 +111,6 @@ def _fields(data: bytes) -> dict[int, bytes]:
         if len(head) < 4 or place > len(data):
             raise EvidenceError("the device's fields are cut short")
         if kind in fields or len(fields) == MAX_FIELDS:
-            raise EvidenceError(f"the device's field {kind} stands twice, or there are too many")
+            raise EvidenceError(f"the device's field {kind} appears twice, or there are too many")
         fields[kind] = data[place - size : place]
     return fields

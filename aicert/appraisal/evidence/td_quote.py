@@ -152,11 +152,15 @@ def _version(data: bytes) -> int:
     if version not in (4, 5):
         raise UndecidedError(f"a TD quote of version {version} is not known")
     if u32_little(data, 4) != TDX:
-        raise UndecidedError(f"the quote is of a TEE of kind {u32_little(data, 4):#x}, not of a TD")
+        raise UndecidedError(
+            f"the quote is from a TEE of kind {u32_little(data, 4):#x}, not of a TD"
+        )
     if key_kind != ECDSA_P256:
         raise UndecidedError(f"the TD quote is signed by a key of unknown kind {key_kind}")
     if data[12:28] != _INTEL_QE:
-        raise UndecidedError(f"the TD quote is of an unknown maker's enclave: {data[12:28].hex()}")
+        raise UndecidedError(
+            f"the TD quote is from an unknown maker's enclave: {data[12:28].hex()}"
+        )
     return version
 
 

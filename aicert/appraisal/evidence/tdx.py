@@ -88,7 +88,7 @@ def verify(
     if quote.qe.report_data != named + bytes(32):
         raise EvidenceError("the quoting enclave's report does not name the key of the quote")
     x, y = quote.attestation_key[:32], quote.attestation_key[32:]
-    key = point(x, y, 256, "the TD quote: its key is no point on P-256")
+    key = point(x, y, 256, "the TD quote: its key is not a point on P-256")
     refusal = "the TD quote is not signed by the key that it names"
     td_quote.verify_raw(key, quote.signature, quote.signed, refusal)
     if collateral is None:
@@ -192,7 +192,7 @@ def _module(td: VerifiedTd) -> Level | None:
     name = f"TDX_{major:02X}" if major else ""
     module = td.collateral.modules.get(name)
     if module is None:
-        raise UndecidedError(f"the collateral says nothing of TDX module {name}")
+        raise UndecidedError(f"the collateral says nothing about TDX module {name}")
     attributes = _masked(quote.module_attributes, module.mask)
     if quote.module_signer != module.signer or attributes != _masked(
         module.attributes, module.mask

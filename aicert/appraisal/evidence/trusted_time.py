@@ -186,7 +186,7 @@ def existed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str
             stamped, by = verify(decode(entry), policy.time_authorities)
             if stamped.imprint != (core.kind, core.hex):
                 raise EvidenceError(
-                    "the time stamp is of something else\n"
+                    "the time stamp is for something else\n"
                     f"found     {':'.join(stamped.imprint)}\nexpected  {core}"
                 )
             times.append(_usable(stamped.time + stamped.accuracy, by, at))
@@ -207,10 +207,10 @@ def began(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, 
         raise NotApplicableError(f"{_LACKS} {NOT_BEFORE[:-1]} time stamp")
     # A nonce was made of one token.
     if len(entries) > 1:
-        raise EvidenceError("the certificate says of more than one time stamp that it came before")
+        raise EvidenceError("the certificate has more than one time stamp from before the run")
     challenge, token = decode_not_before(entries[0])
     if nonce_after(challenge, token) != certificate.evidence.nonce:
-        raise EvidenceError("the nonce was not made of this time stamp")
+        raise EvidenceError("the nonce was not made from this time stamp")
     try:
         stamped, by = verify(token, policy.time_authorities)
         time, authority = _usable(stamped.time - stamped.accuracy, by, at)
@@ -234,7 +234,7 @@ def _entries(certificate: Certificate, kind: str) -> list[str]:
 
 def _usable(time: datetime, by: TimeAuthority, at: datetime) -> TrustedTime:
     if time - at > CLOCK_SKEW:
-        raise UndecidedError(f"the time stamp is of {stamp(time)}, after the time of appraisal")
+        raise UndecidedError(f"the time stamp is dated {stamp(time)}, after the time of appraisal")
     return time, by.name
 
 
@@ -253,7 +253,7 @@ def _read(token: bytes) -> _Signed:
     wrapped.done()
     # Version 3: the content is no plain data.
     if data.integer() != 3:
-        raise EvidenceError("time stamp token: SignedData is not of version 3")
+        raise EvidenceError("time stamp token: SignedData is not version 3")
     data.take(der.SET)
     info = data.inside(der.SEQUENCE)
     _expect(info, _TST_INFO, "TSTInfo")
@@ -321,11 +321,11 @@ def _scheme(algorithm: Der, hash_: int) -> int:
     if identifier == _RSA:
         return tpm.ALG_RSASSA
     if identifier not in _SIGNATURES:
-        raise UndecidedError("a time stamp is signed by an algorithm that is not known here")
+        raise UndecidedError("a time stamp is signed with an unknown algorithm")
     scheme, named = _SIGNATURES[identifier]
     if named != hash_:
         raise EvidenceError(
-            f"a time stamp is signed with {tpm.HASHES[named]}, and says {tpm.HASHES[hash_]}"
+            f"a time stamp is signed with {tpm.HASHES[named]}, but says {tpm.HASHES[hash_]}"
         )
     return scheme
 
@@ -342,7 +342,7 @@ def _read_content(content: bytes) -> Token:
     """RFC 3161, 2.4.2: TSTInfo."""
     info = der.one(content, der.SEQUENCE, "TSTInfo")
     if info.integer() != 1:
-        raise EvidenceError("TSTInfo is not of version 1")
+        raise EvidenceError("TSTInfo is not version 1")
     info.take(der.OBJECT_ID)
     imprint = info.inside(der.SEQUENCE)
     hash_ = tpm.HASHES[_hash(imprint.inside(der.SEQUENCE))]
@@ -372,7 +372,7 @@ def _check_extensions(extensions: Der) -> None:
         extension.take(der.OBJECT_ID)
         if extension.follows(der.BOOLEAN):
             extension.take(der.BOOLEAN)
-            raise UndecidedError("TSTInfo has an extension that is critical and not understood")
+            raise UndecidedError("TSTInfo has an unknown critical extension")
         extension.take(der.OCTET_STRING)
         extension.done()
 
@@ -466,11 +466,11 @@ def _check_attributes(signed: _Signed, signer: bytes) -> None:
     ):
         value = values.get(kind)
         if value is None or value.take(tag).content != wanted:
-            raise EvidenceError("the signed attributes of a time stamp are of another content")
+            raise EvidenceError("the signed attributes of a time stamp are for different content")
         value.done()
     kinds = [kind for kind in (_CERTIFICATE_V1, _CERTIFICATE_V2) if kind in values]
     if not kinds:
-        raise EvidenceError("a time stamp does not say for which certificate it was signed")
+        raise EvidenceError("a time stamp does not name its signer's certificate")
     for kind in kinds:
         _check_certificate(values[kind], signer, first=kind == _CERTIFICATE_V1)
 
@@ -488,7 +488,9 @@ def _check_certificate(value: Der, signer: bytes, *, first: bool) -> None:
     if not first and named.follows(der.SEQUENCE):
         hash_ = tpm.HASHES[_hash(named.inside(der.SEQUENCE))]
     if named.take(der.OCTET_STRING).content != _digest(hash_, signer):
-        raise EvidenceError("a time stamp was signed for another certificate than it carries")
+        raise EvidenceError(
+            "a time stamp names a different signer's certificate from the one it carries"
+        )
 
 
 def _digest(name: str, data: bytes) -> bytes:
@@ -508,7 +510,7 @@ def _path(
             return authority, path
     names = ", ".join(authority.name for authority in authorities)
     raise UndecidedError(
-        f"the time stamp is by no authority of this policy ({names}): its signer is "
+        f"the time stamp is from no authority of this policy ({names}): its signer is "
         f"{common_name(signer)[:80]!a}"
     )
 
@@ -555,11 +557,13 @@ def _check_signer(signer: "X509Certificate") -> None:
     """RFC 3161, 2.3: a key for time stamping alone, which its certificate says critically."""
     purposes = [one for one in signer.extensions if one.oid.dotted_string == _PURPOSES]
     if extended_key_usage(signer) != frozenset((TIME_STAMPING,)) or not purposes[0].critical:
-        raise EvidenceError("the certificate of a time stamp is not for time stamping alone")
+        raise EvidenceError("the certificate of a time stamp is not only for time stamping")
     usage = key_usage(signer)
     signs = usage is None or usage.digital_signature or usage.content_commitment
     if not signs or basic_constraints(signer) is not None:
-        raise EvidenceError("the certificate of a time stamp is a CA's, or not for signatures")
+        raise EvidenceError(
+            "the certificate of a time stamp is a CA certificate, or not for signatures"
+        )
 
 
 def _check_issued(child: "X509Certificate", issuer: "X509Certificate", depth: int) -> None:

@@ -247,7 +247,7 @@ def test_the_longest_chain_that_platforms_have() -> None:
         )  # fmt: skip
     leaf = issue("leaf", rsa_key("ak"), issuer="lower", issuer_key=keys[2], purposes=(EKU_AK,))
     assert verify_chain((leaf, *chain), (ROOT,), AT).subject == "leaf"
-    with pytest.raises(EvidenceError, match=r"^an AK chain of 5 certificates, not 1 to 4$"):
+    with pytest.raises(EvidenceError, match=r"^the AK chain has 5 certificates, not 1 to 4$"):
         verify_chain((leaf, *chain, CA), (ROOT,), AT)
 
 

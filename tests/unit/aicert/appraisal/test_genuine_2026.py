@@ -186,7 +186,7 @@ def test_machines_of_both_lines_are_confidential(evidence: Any, line: str) -> No
 def test_a_milan_chip_under_a_policy_for_genoa() -> None:
     report, chip, _ = milan()
     only = tuple(one for one in built_in("confidential").chips if one.name == "amd-genoa")
-    with pytest.raises(EvidenceError, match=r"is of a Milan processor \(SEV-Milan\).*amd-genoa"):
+    with pytest.raises(EvidenceError, match=r"is for a Milan processor \(SEV-Milan\).*amd-genoa"):
         amd_vcek.certify_chip(chip, only, SEPTEMBER)
     assert len(azure_hcl.parse(report).hardware) == sev_snp.SIZE
 

@@ -90,7 +90,7 @@ def test_chip_certificates_chain_although_their_serial_number_is_zero(
         amd_vcek.certify_chip(der(), makers(), datetime(2040, 1, 1, tzinfo=UTC))
     other = [root for root in makers() if root.name != family]
     with pytest.raises(
-        EvidenceError, match=f"is of a {family[4:].title()} processor .*{other[0].name}"
+        EvidenceError, match=f"is for a {family[4:].title()} processor .*{other[0].name}"
     ):
         amd_vcek.certify_chip(der(), other, AT)
 

@@ -144,7 +144,7 @@ def test_the_report_of_another_device_is_refused() -> None:
 
 def test_another_nonce_is_refused() -> None:
     report, pem, nonce = sent("hopper_evidence")
-    with pytest.raises(EvidenceError, match="answers another nonce"):
+    with pytest.raises(EvidenceError, match="answers a different nonce"):
         judged((report, pem, nonce[::-1]))
 
 
@@ -330,14 +330,16 @@ def test_measurements_that_are_allowed() -> None:
 def test_a_measurement_that_is_not_allowed_is_refused() -> None:
     device, driver, vbios = hopper()
     driver[7] = (True, [b"\2" * 48])
-    with pytest.raises(EvidenceError, match=r"measurements \[7\] are none that NVIDIA published"):
+    with pytest.raises(
+        EvidenceError, match=r"measurements \[7\] are not among those that NVIDIA published"
+    ):
         nvidia_rim.compare(device, rim_of(device.driver, driver), rim_of(device.vbios, vbios))
 
 
 def test_a_measurement_that_the_report_lacks_is_refused() -> None:
     device, driver, vbios = hopper()
     driver[64] = (True, [bytes(48)])
-    with pytest.raises(EvidenceError, match=r"measurements \[64\] are none"):
+    with pytest.raises(EvidenceError, match=r"measurements \[64\] are not among those"):
         nvidia_rim.compare(device, rim_of(device.driver, driver), rim_of(device.vbios, vbios))
 
 
@@ -345,15 +347,17 @@ def test_where_the_decoder_is_on_it_counts() -> None:
     device, driver, vbios = hopper()
     fields = dict(device.report.fields) | {nvidia_device.NVDEC: nvidia_device.ENABLED}
     on = replace(device, report=replace(device.report, fields=fields))
-    with pytest.raises(EvidenceError, match=r"measurements \[35\] are none"):
+    with pytest.raises(EvidenceError, match=r"measurements \[35\] are not among those"):
         nvidia_rim.compare(on, rim_of(device.driver, driver), rim_of(device.vbios, vbios))
 
 
 def test_a_rim_of_another_version_says_nothing() -> None:
     device, driver, vbios = hopper()
-    with pytest.raises(UndecidedError, match=r"the RIM is of driver 1\.2, the device runs 590\.12"):
+    with pytest.raises(
+        UndecidedError, match=r"the RIM is for driver 1\.2, the device runs 590\.12"
+    ):
         nvidia_rim.compare(device, rim_of("1.2", driver), rim_of(device.vbios, vbios))
-    with pytest.raises(UndecidedError, match="the RIM is of driver 550"):
+    with pytest.raises(UndecidedError, match="the RIM is for driver 550"):
         nvidia_rim.compare(
             device, nvidia_rim.load(read(RIM), rim_root(), AT), rim_of(device.vbios, vbios)
         )
@@ -362,14 +366,14 @@ def test_a_rim_of_another_version_says_nothing() -> None:
 def test_two_rims_may_not_speak_of_one_measurement() -> None:
     device, driver, vbios = hopper()
     vbios[7] = driver[7]
-    with pytest.raises(EvidenceError, match="two RIMs speak of one measurement"):
+    with pytest.raises(EvidenceError, match="two RIMs give the same measurement"):
         nvidia_rim.compare(device, rim_of(device.driver, driver), rim_of(device.vbios, vbios))
 
 
 def test_no_measurement_is_no_match() -> None:
     device, _, _ = hopper()
     nothing: Wanted = {0: (False, [bytes(48)])}
-    with pytest.raises(EvidenceError, match=r"measurements \[\] are none"):
+    with pytest.raises(EvidenceError, match=r"measurements \[\] are not among those"):
         nvidia_rim.compare(device, rim_of(device.driver, nothing), rim_of(device.vbios, {}))
 
 

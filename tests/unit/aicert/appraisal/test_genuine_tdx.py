@@ -127,7 +127,7 @@ def test_collateral_of_another_kind_of_processor_gives_no_verdict(name: str) -> 
 @pytest.mark.parametrize(
     ("at", "words"),
     [
-        (datetime(2026, 3, 21, tzinfo=UTC), "is expired: it is from 2026-02-18T10:4"),
+        (datetime(2026, 3, 21, tzinfo=UTC), "is expired: it is valid from 2026-02-18T10:4"),
         (datetime(2025, 12, 2, tzinfo=UTC), "is not yet valid"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_certificate_is_stamped_and_verifies_when_its_platform_has_expired(
         ({"digest": bytes(32)}, "answers a different question"),
         ({"more_info": integer(1)}, "answers a different question"),
         ({"more_info": b""}, "answers a different question"),
-        ({"signature": b"\x30\x06\x02\x01\x01\x02\x01\x01"}, "not by this key"),
+        ({"signature": b"\x30\x06\x02\x01\x01\x02\x01\x01"}, "not made by this key"),
     ],
 )
 def test_another_answer_changes_nothing(

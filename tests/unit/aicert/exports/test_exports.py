@@ -482,7 +482,7 @@ def test_a_failed_check_shows_its_hint() -> None:
 
 def test_a_simulated_platform_has_the_hint_of_the_command_line() -> None:
     scene = Scene()
-    detail = "the AK certificate is of a simulated platform (simulated:local, tier software)"
+    detail = "the AK certificate is for a simulated platform (simulated:local, tier software)"
     result = scene.appraise()
     chain = replace(result.check("platform.chain"), verdict="failed", detail=detail)
     checks = tuple(chain if one.id == chain.id else one for one in result.checks)

@@ -120,7 +120,7 @@ def test_a_wrong_tier_is_told_the_right_ones(folder: Path) -> None:
 def test_the_fingerprint_that_was_found_is_shown(folder: Path) -> None:
     path = file(folder, entry(sha256="0" * 99))
     assert refused(path)[0] == (
-        f"{path}: root ours has another fingerprint\n"
+        f"{path}: root ours has a different fingerprint\n"
         f"expected  {'0' * 80}\nfound     {ca_forge.hash_of(ROOT)}"
     )
     path = file(
@@ -128,7 +128,7 @@ def test_the_fingerprint_that_was_found_is_shown(folder: Path) -> None:
         '[[chip]]\nname = "c"\nroot = "root.pem"\nroot-sha256 = "0"\nissuer = "root.pem"\n'
         'issuer-sha256 = "0"\nminimum-tcb = {bootloader = 1, tee = 1, snp = 1, microcode = 1}\n',
     )
-    assert refused(path)[0].startswith(f"{path}: chip c has another fingerprint\n")
+    assert refused(path)[0].startswith(f"{path}: chip c has a different fingerprint\n")
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ def test_time_authorities_are_read_and_added_to_those_of_the_base(folder: Path) 
     ("text", "reason"),
     [
         ('require = ["tide"]\n', "require: 'tide' is not time"),
-        ('require = ["time"]\n', "require: time, but no [[time-authority]] says it"),
+        ('require = ["time"]\n', "require: time, but there is no [[time-authority]]"),
         ("require = 1\n", "policy: require: expected a list of strings"),
-        (authority(sha256="00"), "time-authority clock has another fingerprint"),
+        (authority(sha256="00"), "time-authority clock has a different fingerprint"),
         (authority(certificate="none.pem"), "none.pem: No such file"),
         (authority(intermediates='["none.pem"]'), "none.pem: No such file"),
         (authority(intermediates='["policy.toml"]'), "is not one PEM certificate"),

@@ -58,7 +58,7 @@ def test_the_same_maker_is_replaced(tmp_path: Path) -> None:
         (PINNED + 'note = "x"\n', "note"),
         (PINNED + "drivers = [1]\n", "expected a list of strings"),
         (PINNED + 'vbios = [""]\n', "expected a list of strings"),
-        (OURS.replace(PRINT, "00" * 32), "has another fingerprint"),
+        (OURS.replace(PRINT, "00" * 32), "has a different fingerprint"),
         (OURS.replace("root.pem", "none.pem"), "cannot read"),
         (OURS + OURS.replace('"ours"', '"again"'), "same root: again"),
         ("gpu = 1\n", r"\[\[gpu\]\]"),

@@ -234,7 +234,7 @@ def swap(folder: Path, old: str, new: str) -> str:
         ("= 90", f"= {'9' * 5000}", "is not TOML"),
         ("image.lock.toml", "root.pem", "image lock is not in canonical form: line 1"),
         ("image.lock.toml", "none.toml", "cannot read"),
-        (f'sha256 = "{ca_forge.hash_of(REAL)}"', f'sha256 = "{HEX}"', "another fingerprint"),
+        (f'sha256 = "{ca_forge.hash_of(REAL)}"', f'sha256 = "{HEX}"', "a different fingerprint"),
     ],
 )
 def test_mistakes_in_a_policy_file_are_named(
@@ -337,7 +337,7 @@ def test_a_root_names_the_purpose_of_its_attestation_keys(
     if good:
         assert load_policy(str(path)).roots[1].eku == eku
         return
-    with pytest.raises(ConfigError, match=r"root our-cloud: ak-eku is .*no object identifier"):
+    with pytest.raises(ConfigError, match=r"root our-cloud: ak-eku is .*not an object identifier"):
         load_policy(str(path))
 
 

@@ -71,7 +71,7 @@ INTEL = '[[tdx]]\nname = "intel-tdx"\n'
         (INTEL + STATUSES + 'minimum-evaluation = "x"\n', "minimum-evaluation"),
         (INTEL + STATUSES + 'root = "root.pem"\n', "expected root and root-sha256"),
         (INTEL.replace("intel", "other") + STATUSES, "only intel-tdx is known"),
-        (OURS.replace(PRINT, "00" * 32) + STATUSES, "has another fingerprint"),
+        (OURS.replace(PRINT, "00" * 32) + STATUSES, "has a different fingerprint"),
         (OURS.replace("root.pem", "none.pem") + STATUSES, "cannot read"),
         (OURS + STATUSES + OURS.replace('"ours"', '"again"') + STATUSES, "same root: again"),
         ('[[td]]\nname = "a"\n', "mrtd"),
