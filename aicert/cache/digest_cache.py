@@ -24,6 +24,7 @@ from typing import Any
 
 from aicert.cache.tree_status import Seen, look
 from aicert.errors import ConfigError
+from aicert.files.bounded import why
 from aicert.files.tree import read_file, read_tree
 from aicert.formats.digest import FileFact, is_hex
 from aicert.formats.listing import listing
@@ -78,7 +79,7 @@ def check_own(path: Path) -> None:
         if place.exists() and not (place.is_file() and _is_database(place)):
             raise ConfigError(f"{os.fspath(path)!a} is not a cache", hint="name a new file")
     except OSError as error:
-        raise ConfigError(f"cannot use {os.fspath(path)!a}: {error.strerror}") from None
+        raise ConfigError(f"cannot use {os.fspath(path)!a}: {why(error)}") from None
 
 
 def _is_database(path: Path) -> bool:

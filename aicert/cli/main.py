@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from aicert.cli import verify
 from aicert.cli.terminal import EXITS, add_format, complain, help_formatter, write, write_lines
 from aicert.errors import AicertError, ToolError
+from aicert.files.bounded import why
 from aicert.text import error_lines
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
         return INTERRUPTED
     except OSError as error:
         where = f": {os.fsdecode(error.filename)!a}" if error.filename else ""
-        return _report(ToolError(f"{error.strerror or error}{where}"), options.format)
+        return _report(ToolError(f"{why(error)}{where}"), options.format)
     except Exception as error:  # noqa: BLE001 - Python would exit with 1: "the evidence says no"
         message = f"no verdict, a defect of this program: {type(error).__name__}: {error}"
         complain(error_lines(message, "report it, with the certificate"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aicert.cli.terminal import add_format, help_formatter
 from aicert.errors import ConfigError, ToolError
+from aicert.files.bounded import why
 from aicert.formats.paths import MAX_FILES, check_path
 from aicert.frozen import dataclass
 from aicert.records.convert import Selection, learn
@@ -123,7 +124,7 @@ def list_files(root: Path) -> Iterator[str]:
     """Every file below `root`; links and what else is no file are refused."""
 
     def refuse(error: OSError) -> None:
-        raise ToolError(f"cannot read {error.filename!a}: {error.strerror}")
+        raise ToolError(f"cannot read {error.filename!a}: {why(error)}")
 
     count = 0
     for folder, folders, names in os.walk(root, onerror=refuse):
@@ -154,7 +155,7 @@ def _written(path: Path, split: str, files: list[str], canonical: Path) -> Count
                 canonical.unlink()
                 raise
     except OSError as error:
-        raise ToolError(f"cannot write {os.fspath(canonical)!a}: {error.strerror}") from None
+        raise ToolError(f"cannot write {os.fspath(canonical)!a}: {why(error)}") from None
 
 
 def _counted(path: Path, split: str, files: list[str], also: Callable[[bytes], object]) -> Counted:

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from aicert.errors import ToolError
+from aicert.files.bounded import why
 
 
 def check_place(path: Path) -> None:
@@ -31,7 +32,7 @@ def require_replaceable(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None
+        raise ToolError(f"cannot write {os.fspath(path)!a}: {why(error)}") from None
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "a link or a special file"
         raise ToolError(f"cannot write {os.fspath(path)!a}: it is {kind}", hint="name a file")
@@ -49,7 +50,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.chmod(beside, mode)
         os.replace(beside, path)
     except OSError as error:
-        raise ToolError(f"cannot write {os.fspath(path)!a}: {error.strerror}") from None
+        raise ToolError(f"cannot write {os.fspath(path)!a}: {why(error)}") from None
     finally:
         # Of what is not there, too: a read-only file system says that it is read-only.
         with contextlib.suppress(OSError):

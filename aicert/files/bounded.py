@@ -8,6 +8,13 @@ from aicert.errors import EvidenceError
 StrPath = str | os.PathLike[str]
 
 
+def why(error: OSError) -> str:
+    """The system's reason in words that say what to look at."""
+    if error.errno == errno.ELOOP:
+        return "its symbolic links form a loop"
+    return error.strerror or str(error)
+
+
 def read_bounded(path: StrPath, limit: int, what: str, *, hint: str | None = None) -> bytes:
     """A file's bytes; an EvidenceError, with `hint`, where it cannot be read or is larger than
     `limit`.
@@ -16,9 +23,7 @@ def read_bounded(path: StrPath, limit: int, what: str, *, hint: str | None = Non
         with open(path, "rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        if isinstance(error, OSError) and error.errno == errno.ELOOP:
-            reason = "its symbolic links form a loop"
+        reason = why(error) if isinstance(error, OSError) else error
         message = f"cannot read {what} {os.fspath(path)!a}: {reason}"
         raise EvidenceError(message, hint=hint) from None
     if len(data) > limit:

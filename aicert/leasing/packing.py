@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.files.bounded import why
 from aicert.files.tree import open_file, read_some
 from aicert.formats import certificate as certificates
 from aicert.formats import statement as statements
@@ -156,7 +157,7 @@ def _new(folder: Path) -> Iterator[None]:
             kept.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise ToolError(f"cannot write {os.fspath(folder)!a}: {error.strerror}") from None
+        raise ToolError(f"cannot write {os.fspath(folder)!a}: {why(error)}") from None
 
 
 def _write_keys(path: Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aicert.errors import ToolError
+from aicert.files.bounded import why
 from aicert.formats.digest import FileFact
 
 BLOCK = 1 << 20
@@ -200,7 +201,7 @@ def room(folder: Path) -> Iterator[None]:
                 hint="make room, or put AICERT_CACHE on another disk; then run it again",
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EIO):
-            raise ToolError(f"cannot write to {folder}: {error.strerror}") from None
+            raise ToolError(f"cannot write to {folder}: {why(error)}") from None
         raise
 
 

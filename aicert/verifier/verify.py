@@ -12,7 +12,7 @@ from aicert.appraisal.appraise import appraise
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
-from aicert.files.bounded import StrPath, read_bounded
+from aicert.files.bounded import StrPath, read_bounded, why
 from aicert.formats import certificate as certificates
 from aicert.formats import gpu
 from aicert.formats.certificate import Certificate
@@ -65,7 +65,7 @@ def _certificates_in(path: StrPath) -> list[str]:
     try:
         inside = [os.path.join(path, name, "certificate.json") for name in os.listdir(path)]
     except OSError as error:
-        raise EvidenceError(f"cannot read {os.fspath(path)!a}: {error.strerror}") from None
+        raise EvidenceError(f"cannot read {os.fspath(path)!a}: {why(error)}") from None
     # Whoever sent the folder may have put a FIFO there, from which a read would never return.
     files = sorted(file for file in inside if os.path.isfile(file))
     if not files or len(files) > MAX_LINEAGE:

@@ -69,11 +69,18 @@ def weights_header(path: Path, name: str) -> safetensors.Header:
 def refuse_pickle(path: Path, name: str) -> None:
     """Raise PickleRefused where `path`, the file `name` of an input, is or may be a pickle.
 
-    Raises WeightsRefused where it is named safetensors and is not that, or only stands for a file.
+    Raises WeightsRefused where it is named safetensors and is not that, is an archive that is cut
+    short, or only stands for a file.
     """
     # First: to allow pickles would not help.
     refuse_lfs_pointer(path, name)
-    reason = pickle_reason(path, name)
+    try:
+        reason = pickle_reason(path, name)
+    except zipfile.BadZipFile:
+        # Refused all the same: a loader may be more forgiving than this reader.
+        raise WeightsRefused(
+            f"{name} is an archive that cannot be read", hint="fetch it again, it may be incomplete"
+        ) from None
     if reason is not None:
         raise PickleRefused(
             f"{name}: {reason}, and loading a pickle runs the code that it names",
@@ -84,7 +91,7 @@ def refuse_pickle(path: Path, name: str) -> None:
 
 
 def pickle_reason(path: Path, name: str) -> str | None:
-    """Why the file counts as a pickle, or None."""
+    """Why the file counts as a pickle, or None. BadZipFile where it is an archive cut short."""
     with path.open("rb") as file:
         head = file.read(512)
     suffix = PurePosixPath(name).suffix.lower()
@@ -123,9 +130,8 @@ def _archive_reason(path: Path) -> str | None:
             start = archive.start_dir
         if not _has_one_reading(path, start):
             return "an archive that other readers may read differently"
-    except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError, ValueError):
-        # A loader may be more forgiving than this reader.
-        return "an archive that cannot be read"
+    except (OSError, NotImplementedError, ValueError) as error:
+        raise zipfile.BadZipFile(str(error)) from None
     for name in names:
         if PurePosixPath(name).suffix.lower() in (".pkl", ".pickle", ".npy", ".pt", ".bin"):
             return f"an archive that holds {name[:80]!r}"

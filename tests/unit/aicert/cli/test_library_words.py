@@ -59,6 +59,8 @@ LOOPS = [
     "export certificate.json loop",
     "card certificate.json loop",
     "report certificate.json -o loop",
+    "report certificate.json -o loop/page.html",
+    "sign model --key k.pem --signature loop/model.sig",
     "digest loop",
     "sign loop --key k.pem",
     "sign model --key loop",

@@ -52,9 +52,13 @@ def test_a_torch_archive_is_refused_under_any_name(tmp_path: Path, name: str) ->
         check(tmp_path, name, torch_archive("archive/data.pkl"))
 
 
-def test_an_archive_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PickleRefused, match="cannot be read"):
-        check(tmp_path, "x.zip", torch_archive("data.pkl")[:-30])
+@pytest.mark.parametrize("name", ["x.zip", "pytorch_model.bin", "model.safetensors"])
+@pytest.mark.parametrize("left", [4, 60, -1, -30])
+def test_an_archive_that_cannot_be_read_is_refused(tmp_path: Path, name: str, left: int) -> None:
+    with pytest.raises(WeightsRefused, match="an archive that cannot be read") as caught:
+        check(tmp_path, name, torch_archive("data.pkl")[:left])
+    # To allow pickles would not make it whole.
+    assert caught.value.hint == "fetch it again, it may be incomplete"
 
 
 def two_faced(*, wide: bool) -> bytes:
