@@ -8,9 +8,9 @@ import pytest
 from aicert.appraisal.evidence import trusted_time
 from aicert.errors import EvidenceError
 from aicert.formats.der import Der
-from tests.adversarial.attacks_time import BEFORE, accuracy, earlier
+from tests.adversarial.attacks_time import accuracy, earlier
 from tests.adversarial.forger import Scene
-from tests.adversarial.time_forge import Token
+from tests.adversarial.time_forge import BEFORE, Token
 
 NOON = datetime(2026, 8, 21, 12, tzinfo=UTC)
 
