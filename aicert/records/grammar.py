@@ -27,7 +27,11 @@ _CONTROLS = bytes(byte for byte in range(32) if byte != 10)
 _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 # Pairs of backslashes first: then each one left begins an escape. 127 stands in no name and in no
 # structure, so what is replaced outside a string matches nothing; nor does a backslash there.
+_PAIRS = (rb"\\", rb"\"")
 _PAIR = re.compile(rb'\\[\\"]')
+# Above that, one at a time: a search for both is quicker where they are few, and takes many times
+# the memory of a line that is full of them.
+_MOST_AT_ONCE = 1 << 20
 _NO_ESCAPE = re.compile(rb"\\(?![nrtbf]|u00(?:0[0-7bef]|1[0-9a-f]))")
 _NO_JSON_ESCAPE = re.compile(rb"\\(?![nrtbf/]|u[0-9a-fA-F]{4})")
 _STRING = rb'"[^"]*+"'
@@ -131,7 +135,11 @@ def _plain_until(block: bytes) -> int:
 
 
 def _without_quotes_inside(block: bytes) -> bytes:
-    return _PAIR.sub(b"\x7f\x7f", block) if b"\\" in block else block
+    if b"\\" in block and len(block) <= _MOST_AT_ONCE:
+        return _PAIR.sub(b"\x7f\x7f", block)
+    for pair in _PAIRS if b"\\" in block else ():
+        block = block.replace(pair, b"\x7f\x7f")
+    return block
 
 
 def _name(name: str) -> bytes:

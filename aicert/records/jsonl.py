@@ -31,6 +31,8 @@ _LEAST = 1 << 6
 # Lines that are kept to be looked at again; each schema begins with some.
 _MOST_PARSED = 100
 _MOST = 1 << 18
+# The parts of more than that take too much memory, and the parser reads it.
+_MOST_SQUEEZED = 1 << 20
 
 
 def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -128,7 +130,8 @@ class LineReader:
             at = 0
             while at < len(block):
                 # What matched loosely needs no second look: the strict reader gives it one.
-                if matched == schema and start + at >= matched_from:
+                is_known = matched == schema and start + at >= matched_from
+                if is_known and len(block) - at <= _MOST_SQUEEZED:
                     text = squeezed(block[at:])
                     if _HALF.search(text) is None:
                         self.row += text.count(b"\n")
@@ -222,7 +225,7 @@ _WRITTEN = _Kept(_written)
 
 def squeezed(lines: bytes) -> bytes:
     """`lines` without spaces and escapes that mean nothing in JSON. What is no JSON stays none."""
-    if _MARK in lines:
+    if _MARK in lines or len(lines) > _MOST_SQUEEZED:
         return lines
     pairs = _PAIR.findall(lines) if b"\\" in lines else []
     parts = (_PAIR.sub(_MARK, lines) if pairs else lines).split(b'"')

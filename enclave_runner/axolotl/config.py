@@ -315,6 +315,13 @@ class _Walk:
             if value.startswith("input:"):
                 return self._reference(value, rule, place)
             if name == "chat_template_jinja" and "{" in value:
+                # A folder's name may have braces, too.
+                if value.startswith("/") or ".." in value.split("/"):
+                    raise ConfigRefused(
+                        place,
+                        "Axolotl opens a template that is a path",
+                        hint="give the template as a file: input:NAME/FILE",
+                    )
                 word = model_json.included(value)
                 if word is not None:
                     raise ConfigRefused(place, f"its `{word}` would read another file")

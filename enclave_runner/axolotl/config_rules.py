@@ -56,6 +56,7 @@ REFUSED: Mapping[str, str] = {
     "resume_from_checkpoint": _RESUME,
     "auto_resume_from_checkpoints": _RESUME,
     "axolotl_config_path": "the runner sets it",
+    "processor_type": "it opens the pictures, sound and video that rows name, which are not read",
     "merge_lora": "merging is another command of Axolotl's: a training leaves the adapter",
     "gradio_share": LEAVES,
     "use_ray": _PARALLEL,

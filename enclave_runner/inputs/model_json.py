@@ -62,6 +62,10 @@ _FREE = re.compile(
     r"|modules_in_block_to_quantize|llm_int8_skip_modules|target_modules|exclude_modules"
     r"|modules_to_save|target_parameters|layers_pattern|exclude(?:_layers)?|pat_str|pattern"
 )
+# Tables of tokens by name. Transformers writes each beside the tokenizer's own keys when it saves,
+# so that a token of another name would be one of these, which no check has seen.
+_NAMED_TOKENS = frozenset(("extra_special_tokens", "model_specific_special_tokens"))
+_TOKEN_NAME = re.compile(r"[A-Za-z0-9_]*_token")
 # What tokenizers are saved in: a path to one of these names, elsewhere, is left over as well.
 _SAVED = frozenset(
     (
@@ -238,6 +242,8 @@ def _entry(key: str, within: dict[str, object], document: _Document, place: str)
                 raise document.refuse(place, text, "it is not the name of a class or a function")
     elif _FILE_KEY.fullmatch(key):
         _file(key, within, document, place)
+    elif key in _NAMED_TOKENS and isinstance(value, dict):
+        _token_names(value, document, place)
     elif not _FREE.fullmatch(key):
         _walk(value, document, place)
 
@@ -284,9 +290,17 @@ def _config(value: dict[str, object], document: _Document) -> None:
     _walk(value, document, "")
 
 
+def _token_names(tokens: dict[str, object], document: _Document, place: str) -> None:
+    for name in tokens:
+        if not _TOKEN_NAME.fullmatch(name):
+            raise document.refuse(place, name, "the name of a token ends in _token")
+
+
 def _special_tokens(value: dict[str, object], document: _Document) -> None:
     """Its keys are handed to the tokenizer last, over all else: only tokens are taken."""
     for key, each in value.items():
+        if key in _NAMED_TOKENS and isinstance(each, dict):
+            _token_names(each, document, key)
         if not _TOKEN_KEY.fullmatch(key):
             text = next(_texts(each), None)
             if text is not None or key in _OPENED | _LEFT_OVER or _FILE_KEY.fullmatch(key):

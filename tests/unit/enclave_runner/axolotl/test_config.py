@@ -185,6 +185,11 @@ def test_a_slip_is_refused_with_the_nearest_valid_name(text: str, key: str, hint
         "deepspeed: deepspeed_configs/zero3.json",
         "chat_template_jinja: /etc/passwd",
         "chat_template_jinja: templates",
+        # Folders may be called so, and /proc is the host's to write.
+        "chat_template_jinja: '//aicert/inputs/model/{a}/../../../../proc/partitions'",
+        "chat_template_jinja: /aicert/inputs/model/{a}/t",
+        "chat_template_jinja: 'output/{a}/../../../proc/partitions'",
+        "processor_type: AutoProcessor",
         "learning_rate: input:rows",
         "dynamic_checkpoint: {trigger_file_path: /tmp/x}",
         "axolotl_config_path: x",
@@ -209,6 +214,7 @@ def test_what_a_training_cannot_do_is_refused(text: str) -> None:
         "deepspeed: input:rows",
         "unfrozen_parameters: ['^lm_head.weight$', 'model/layers']",
         "chat_template_jinja: '{{ a / b }}'",
+        "chat_template_jinja: '{{ a }}../..{{ b }}'",
         "lora_target_modules: [q_proj, v_proj]",
     ],
 )

@@ -298,6 +298,22 @@ def test_what_is_left_over_is_removed_and_told(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "in" / "config.json").read_bytes()) == config
 
 
+@pytest.mark.parametrize("table", ["extra_special_tokens", "model_specific_special_tokens"])
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_a_token_does_not_have_the_name_of_another_key(
+    tmp_path: Path, table: str, file: str
+) -> None:
+    names = ("vocab", "vocab_file", "auto_map", "chat_template", "image_token/x", "")
+    for number, name in enumerate(names):
+        text = json.dumps({table: {"image_token": "<image>", name: "/proc/partitions"}})
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        message = str(refusal(folder, MODEL | {file: text}))
+        assert f"{table} says {name!a}: the name of a token ends in _token" in message
+    text = json.dumps({table: {"image_token": "<image>", "boi_token": {"content": "/b"}}})
+    assert see(tmp_path, MODEL | {file: text}).removed == ()
+
+
 def test_code_that_comes_with_a_model_is_left_over_where_the_image_has_the_model(
     tmp_path: Path,
 ) -> None:
