@@ -151,6 +151,16 @@ def test_lines_with_spaces_mean_what_a_parser_says(
         assert rows_of(tmp_path, "rows.jsonl", data) == [*expected, row, *expected[:3]]
 
 
+@pytest.mark.parametrize("separator", [":", ": "])
+def test_a_long_line_full_of_quotes_is_a_row_like_others(tmp_path: Path, separator: str) -> None:
+    plain = f'{{"a"{separator}"b"}}\n'.encode()
+    long = json.dumps({"a": '"\\' * 400_000}, separators=(",", separator)).encode() + b"\n"
+    assert len(long) > 1 << 20
+    data = plain * MANY + long + plain * 3
+    expected = [json.loads(line) for line in data.splitlines()]
+    assert rows_of(tmp_path, "rows.jsonl", data) == expected
+
+
 def test_a_copy_that_scratch_cannot_hold_says_by_how_much(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' * 100)
     with pytest.raises(RowsRefused, match="take 800 bytes, and scratch is short by 101 bytes"):
