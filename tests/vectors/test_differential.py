@@ -7,7 +7,7 @@ and on the first check that fails.
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from aicert.errors import EvidenceError
 from aicert.formats.paths import check_paths
 from tests import second_chain, second_forms, second_verifier
+from tests.adversarial.attacks import MALFORMED, Attack
 from tests.adversarial.ca_forge import (
     AT,
     EKU_AK,
@@ -226,6 +227,23 @@ def second(scene: Scene, folder: Path) -> tuple[str, str | None]:
             model={path: fact.sha256 for path, fact in scene.get("model").items()},
         )
     )
+
+
+def agree_on_every_row(
+    rows: Iterable[Attack], undecided: Iterable[Any], kind: str, tmp_path: Path
+) -> None:
+    """The second verifier answers as the tables say; `undecided` changes scenes of `kind`."""
+    for attack in rows:
+        scene = Scene(attack.kind)
+        attack.change(scene)
+        is_read = attack.check != MALFORMED
+        wanted = ("failed", attack.check) if is_read else (MALFORMED, None)
+        assert second(scene, tmp_path) == wanted, attack.name
+    for name, check, change in undecided:
+        scene = Scene(kind)
+        change(scene)
+        verdict = "passed" if check is None else "none"
+        assert second(scene, tmp_path) == (verdict, check), name
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

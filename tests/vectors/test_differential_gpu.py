@@ -13,10 +13,15 @@ import pytest
 
 from tests.adversarial import attacks_gpu
 from tests.adversarial import nvidia_forge as forge
-from tests.adversarial.attacks import MALFORMED
 from tests.adversarial.ca_forge import AT, FROM, UNTIL
 from tests.adversarial.forger import Scene
-from tests.vectors.test_differential import changed_bytes, changed_json, first, second
+from tests.vectors.test_differential import (
+    agree_on_every_row,
+    changed_bytes,
+    changed_json,
+    first,
+    second,
+)
 from tests.vectors.test_differential_chip import changed_octet
 
 ROUNDS = 12
@@ -152,14 +157,4 @@ def test_no_octet_of_an_answer_can_change(tmp_path: Path) -> None:
 
 
 def test_verifiers_agree_on_every_row(tmp_path: Path) -> None:
-    for attack in attacks_gpu.ATTACKS:
-        scene = Scene(attack.kind)
-        attack.change(scene)
-        is_read = attack.check != MALFORMED
-        wanted = ("failed", attack.check) if is_read else (MALFORMED, None)
-        assert second(scene, tmp_path) == wanted, attack.name
-    for name, check, change in attacks_gpu.UNDECIDED:
-        scene = Scene("gpu")
-        change(scene)
-        verdict = "passed" if check is None else "none"
-        assert second(scene, tmp_path) == (verdict, check), name
+    agree_on_every_row(attacks_gpu.ATTACKS, attacks_gpu.UNDECIDED, "gpu", tmp_path)

@@ -12,10 +12,15 @@ from typing import Any
 import pytest
 
 from tests.adversarial import attacks_td, td_forge
-from tests.adversarial.attacks import MALFORMED
 from tests.adversarial.ca_forge import AT, FROM, UNTIL, ec_key, rsa_key
 from tests.adversarial.forger import Scene
-from tests.vectors.test_differential import changed_bytes, changed_json, first, second
+from tests.vectors.test_differential import (
+    agree_on_every_row,
+    changed_bytes,
+    changed_json,
+    first,
+    second,
+)
 from tests.vectors.test_differential_chip import changed_octet
 
 ROUNDS = 24
@@ -124,14 +129,4 @@ def test_verifiers_agree(change: Change, tmp_path: Path) -> None:
 
 
 def test_verifiers_agree_on_every_row(tmp_path: Path) -> None:
-    for attack in attacks_td.ATTACKS:
-        scene = Scene(attack.kind)
-        attack.change(scene)
-        is_read = attack.check != MALFORMED
-        wanted = ("failed", attack.check) if is_read else (MALFORMED, None)
-        assert second(scene, tmp_path) == wanted, attack.name
-    for name, check, change in attacks_td.UNDECIDED:
-        scene = Scene("azure td")
-        change(scene)
-        verdict = "passed" if check is None else "none"
-        assert second(scene, tmp_path) == (verdict, check), name
+    agree_on_every_row(attacks_td.ATTACKS, attacks_td.UNDECIDED, "azure td", tmp_path)
