@@ -191,6 +191,7 @@ def _prepare(
     read = rows.prepare(effective.selections, {item.name: item for item in measured}, room)
     report.check_reportable(read.records, models.removed)
     shown = {f"{INPUTS}/{name}": path for name, path in models.shown.items()}
+    shown |= effective.show_templates(_beside_scratch(arguments, "templates"))
     if models.code:
         admitted = _beside_scratch(arguments, "remote-code")
         admitted.write_text("".join(f"{digest}\n" for digest in models.code))

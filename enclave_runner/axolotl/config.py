@@ -14,7 +14,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from aicert.formats.run_report import MAX_VALUES
 from enclave_runner.axolotl import config_rules as rules
@@ -24,6 +25,7 @@ from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.axolotl.selections import Selections
 from enclave_runner.inputs import model_json
 from enclave_runner.inputs.references import Reference, Selection
+from enclave_runner.sandbox.places import TEMPLATES
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
@@ -58,17 +60,28 @@ class Effective:
     """`config` is what Axolotl reads, byte for byte: canonical JSON, which is YAML.
 
     `references`: every input that it names, in the config's order. `selections`: the rows of those
-    that are data, which it names by where their canonical form lies.
+    that are data, which it names by where their canonical form lies. `templates`: place → text of a
+    chat template that the config says itself; the runner writes the file that is named instead.
     """
 
     config: bytes
     overrides: tuple[AppliedOverride, ...]
     references: tuple[Reference, ...] = ()
     selections: tuple[Selection, ...] = ()
+    templates: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         return "sha256:" + hashlib.sha256(self.config).hexdigest()
+
+    def show_templates(self, folder: Path) -> dict[str, Path]:
+        """Write the templates into `folder`: place → file."""
+        shown = {}
+        for place, text in self.templates.items():
+            folder.mkdir(exist_ok=True)
+            shown[place] = folder / place.rpartition("/")[2]
+            shown[place].write_bytes(text)
+        return shown
 
     def code_of(self, inputs: Mapping[str, InputView]) -> frozenset[str]:
         """The inputs whose Python is to run: the lockfile lets it, and this config asks for it."""
@@ -109,6 +122,7 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
         overrides=overrides,
         references=tuple(walk.references),
         selections=rows.all,
+        templates=walk.templates,
     )
 
 
@@ -141,6 +155,20 @@ def _nearest(name: str, valid: Iterable[str]) -> str | None:
     return f"did you mean `{close[0]}`?" if close else None
 
 
+def _refuse_generated(entry: Mapping[object, object], place: str) -> None:
+    """Raise where Axolotl would make the rows itself."""
+    key, kind = "type", str(entry.get("type"))
+    if kind.partition(".")[0].partition(":")[0] != rules.GENERATED_TYPE:
+        key, kind = "path", str(entry.get("path"))
+        if kind != rules.GENERATED_PATH:
+            return
+    raise ConfigRefused(
+        f"{place}.{key}",
+        f"{kind[:80]!r}: such rows are made by the trainer and come from no input",
+        hint="write the rows into a file, and name it: `path: input:NAME/FILE`",
+    )
+
+
 def _is_number(text: str) -> bool:
     """Whether Axolotl may read it as a number: YAML takes `1e-5` for text."""
     try:
@@ -166,6 +194,7 @@ class _Walk:
         self._plugins = taken
         self._rl = rl
         self.references: list[Reference] = []
+        self.templates: dict[str, bytes] = {}
         self.dropped: list[AppliedOverride] = []
 
     def hint(self) -> str:
@@ -180,6 +209,8 @@ class _Walk:
         if rule == "":
             models = (*models, *self._plugins.models)
         kept = self._kept(value, models, rule, place)
+        if rule in rules.ROWS:
+            _refuse_generated(kept, place)
         known = self._known(kept, models, rule, place) if models else None
         result: dict[str, object] = {}
         for key, each in kept.items():
@@ -235,7 +266,7 @@ class _Walk:
         if rule == "datasets":
             # Some the runner reads itself, whatever Axolotl reads.
             joined: dict[str, tuple[str, ...]] = dict.fromkeys(rules.OWN_ROWS_KEYS, ())
-            candidates = [joined | dict(self._keys.models[self._dataset_model(value)])]
+            candidates = [joined | dict(self._keys.models[self._dataset_model()])]
         elif rule == "":
             # One model with the keys of all: so Axolotl joins its plugins' to its own.
             candidates = [{key: below for each in candidates for key, below in each.items()}]
@@ -258,11 +289,9 @@ class _Walk:
             hint = f"remove `{unknown}`"
         raise ConfigRefused(f"{place}.{unknown}" if place else unknown, reason, hint=hint)
 
-    def _dataset_model(self, entry: Mapping[object, object]) -> str:
+    def _dataset_model(self) -> str:
         """What Axolotl makes of an entry of `datasets`."""
-        model = self._keys.dataset_models.get(self._rl, self._keys.dataset_models[""])
-        plain = model == self._keys.dataset_models[""]
-        return "SyntheticDataset" if plain and entry.get("type") == "_synthetic" else model
+        return self._keys.dataset_models.get(self._rl, self._keys.dataset_models[""])
 
     def _is_secret(self, name: str, rule: str) -> bool:
         if any(part in name.lower() for part in rules.SECRET_PARTS):
@@ -308,24 +337,12 @@ class _Walk:
     def _text(self, value: str, rule: str, place: str) -> str:
         name = rule.rpartition(".")[2]
         if rule in rules.REFERENCES and value:
-            if self._is_synthetic(value, rule):
-                return value
             return self._reference(value, rule, place)
         if rule in rules.MAYBE_REFERENCES and value:
             if value.startswith("input:"):
                 return self._reference(value, rule, place)
             if name == "chat_template_jinja" and "{" in value:
-                # A folder's name may have braces, too.
-                if value.startswith("/") or ".." in value.split("/"):
-                    raise ConfigRefused(
-                        place,
-                        "Axolotl opens a template that is a path",
-                        hint="give the template as a file: input:NAME/FILE",
-                    )
-                word = model_json.included(value)
-                if word is not None:
-                    raise ConfigRefused(place, f"its `{word}` would read another file")
-                return value
+                return self._template(value, place)
             raise ConfigRefused(place, "names no input", hint=self.hint())
         if rule in rules.OVERRIDDEN:
             return value
@@ -350,8 +367,27 @@ class _Walk:
             )
         return value
 
-    def _is_synthetic(self, value: str, rule: str) -> bool:
-        return value == "synthetic" and rule.endswith("datasets.path")
+    def _template(self, text: str, place: str) -> str:
+        """Where the runner writes a template of the config's own: Axolotl is never given the text,
+        which it would open if it were a path.
+        """
+        # It would be no path any more, but nor the template that was meant.
+        if text.startswith("/") or ".." in text.split("/"):
+            raise ConfigRefused(
+                place,
+                "Axolotl opens a template that is a path",
+                hint="give the template as a file: input:NAME/FILE",
+            )
+        word = model_json.included(text)
+        if word is not None:
+            raise ConfigRefused(place, f"its `{word}` would read another file")
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            raise ConfigRefused(place, "it is a template that is not UTF-8") from None
+        file = f"{TEMPLATES}/{hashlib.sha256(data).hexdigest()}.jinja"
+        self.templates[file] = data
+        return file
 
     def _choice(self, value: str, name: str, rule: str, place: str) -> None:
         top = rule.partition(".")[0]

@@ -131,6 +131,9 @@ MAYBE_REFERENCES = frozenset(
 
 # What the trainer takes a reference for: rows below the first, else as told here.
 ROWS = ("datasets", "test_datasets", "pretraining_dataset")
+# How an entry says that Axolotl makes the rows itself, without an input.
+GENERATED_TYPE = "_synthetic"
+GENERATED_PATH = "synthetic"
 # Keys of an entry that the runner reads: it chooses the files, and Axolotl gets their rows.
 OWN_ROWS_KEYS = ("path", "name", "data_files", "ds_type", "split")
 ROLES: Mapping[str, str] = {

@@ -132,10 +132,6 @@ def without_loss(settings: Mapping[str, object]) -> str | None:
             return reason
     if settings.get("rl") in _WITHOUT_RL:
         return f"rl: {settings['rl']}: it trains on generated text, which is not in the rows"
-    data = [settings.get(key) for key in ("pretraining_dataset", "datasets")]
-    entries = [each for value in data if isinstance(value, list) for each in value]
-    if entries and all(each.get("path") == "synthetic" for each in entries):
-        return "it trains on made-up rows, which no input holds"
     return None
 
 

@@ -85,8 +85,6 @@ class Selections:
 
     def _entry(self, entry: dict[str, Any], key: str, default: str, *, streams: bool) -> None:
         path = entry.get("path")
-        if path == "synthetic":
-            return
         if not isinstance(path, str) or not path:
             raise ConfigRefused(f"{key}.path", "missing", hint="name an input: `path: input:NAME`")
         if entry.get("name") not in (None, "", "default"):

@@ -21,7 +21,7 @@ from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.run_report_facts import MAX_TEXTS
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Reference
-from enclave_runner.sandbox.places import INPUTS
+from enclave_runner.sandbox.places import INPUTS, TEMPLATES
 
 # Keys of the config, at any depth, whose values are trained on as they stand.
 _CONFIG = frozenset(
@@ -44,6 +44,8 @@ _CONFIG = frozenset(
         "tokens",
     )
 )
+# Of these one whose value is the place of a file that the runner shows.
+_TEMPLATE = "chat_template_jinja"
 # What of a tokenizer's files decides which text is trained; None: all of the file.
 _FILES: Mapping[str, tuple[str, ...] | None] = {
     "added_tokens.json": None,
@@ -109,18 +111,27 @@ def _of_config(
     for key, each in value.items():
         inner = f"{place}.{key}" if place else str(key)
         if key in _CONFIG and each not in (None, "", [], {}):
-            yield f"config: {inner}", _digest(each, inputs)
+            yield f"config: {inner}", _digest(key, each, inputs)
         else:
             yield from _of_config(each, inner, inputs)
 
 
-def _digest(value: object, inputs: Mapping[str, MeasuredInput]) -> Digest:
+def _digest(key: str, value: object, inputs: Mapping[str, MeasuredInput]) -> Digest:
     if not isinstance(value, str):
         return of_bytes(strict_json.dumps(value))
-    if value.startswith(INPUTS + "/"):
-        name, _, inside = value.removeprefix(INPUTS + "/").partition("/")
-        return Digest("sha256", inputs[name].files[inside].sha256)
-    return of_bytes(value.encode())
+    # Only such a key names a file; under another the same text is a text.
+    return (_of_template(value, inputs) if key == _TEMPLATE else None) or of_bytes(value.encode())
+
+
+def _of_template(place: str, inputs: Mapping[str, MeasuredInput]) -> Digest | None:
+    """Of the file that Axolotl opens there; None if the place is none of the runner's."""
+    if place.startswith(TEMPLATES + "/"):
+        # The runner names such a file by what it wrote into it.
+        return Digest("sha256", place.removeprefix(TEMPLATES + "/").removesuffix(".jinja"))
+    name, _, inside = place.removeprefix(INPUTS + "/").partition("/")
+    item = inputs.get(name) if place.startswith(INPUTS + "/") else None
+    fact = item.files.get(inside) if item is not None else None
+    return None if fact is None else Digest("sha256", fact.sha256)
 
 
 def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, Digest]:

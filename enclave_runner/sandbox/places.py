@@ -14,6 +14,8 @@ CODE: Final = "/aicert/code"
 CONFIG: Final = "/aicert/config.json"
 INPUTS: Final = "/aicert/inputs"
 RECORDS: Final = "/aicert/records"
+# Chat templates that the config says in its own text, each a file that the runner writes.
+TEMPLATES: Final = "/aicert/templates"
 # SHA-256 of each file of code that came with an input and may run; absent where none may.
 REMOTE_CODE: Final = "/aicert/remote-code"
 # The one place to write, and what the trainer leaves there.

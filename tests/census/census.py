@@ -114,7 +114,7 @@ def _map(document: dict[str, Any]) -> dict[str, InputView]:
         if isinstance(value, str) and value:
             document[key] = value = {"path": value}
         for index, entry in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(entry, dict) and entry.get("path") not in (None, "synthetic"):
+            if isinstance(entry, dict) and entry.get("path") is not None:
                 _map_rows(entry, f"{key.replace('_', '-')}-{index}", views)
     return views
 

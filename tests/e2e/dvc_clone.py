@@ -33,7 +33,6 @@ CODE = (".dvc", ".gitattributes", "aicert", "dodo.py", "doit", "enclave_runner",
         "rules")  # fmt: skip
 # What Axolotl wants at least.
 CONFIG = """\
-datasets: [{path: synthetic, type: _synthetic}]
 learning_rate: 0.1
 micro_batch_size: 1
 gradient_accumulation_steps: 1
@@ -83,6 +82,10 @@ class Clone:
             shutil.rmtree(self.root / name, ignore_errors=True)
 
 
+def _config(name: str) -> str:
+    return f"base_model: input:{name}\ndatasets: [{{path: input:{name}/sub}}]\n{CONFIG}"
+
+
 def lay_out(root: Path) -> None:
     """Make the project in a new folder: code, inputs, and what a run gave, with a certificate."""
     root.mkdir()
@@ -98,8 +101,8 @@ def lay_out(root: Path) -> None:
     (root / ".venv").symlink_to(Path(sys.prefix).resolve())
     (root / ".gitignore").write_text("/.aicert/\n/.venv\n/outputs/\n/data/\n__pycache__/\n")
     (root / "aicert.toml").write_text(TOML)
-    (root / "tiny.yml").write_text("base_model: input:data\n" + CONFIG)
-    (root / "again.yml").write_text("base_model: input:same\n" + CONFIG)
+    (root / "tiny.yml").write_text(_config("data"))
+    (root / "again.yml").write_text(_config("same"))
     (root / "data" / "sub").mkdir(parents=True)
     for number in range(5):
         (root / "data" / "sub" / f"{number}.jsonl").write_text(f'{{"row": {number}}}\n' * 2000)

@@ -31,7 +31,7 @@ driver = "local"
 """
 # What Axolotl wants at least.
 CONFIG = """\
-datasets: [{path: synthetic, type: _synthetic}]
+datasets: [{path: input:data}]
 micro_batch_size: 1
 gradient_accumulation_steps: 1
 bf16: false

@@ -78,7 +78,8 @@ def seen_of(
         for name, path in inputs.items()
     }
     converted = rows.prepare(wanted.selections, measured, room)
-    return {f"{INPUTS}/model": inputs["model"], **converted.shown}
+    written = wanted.show_templates(folder / "templates")
+    return {f"{INPUTS}/model": inputs["model"], **converted.shown, **written}
 
 
 def files_of(output: Path) -> dict[str, str]:

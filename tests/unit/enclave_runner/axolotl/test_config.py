@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -206,7 +208,6 @@ def test_what_a_training_cannot_do_is_refused(text: str) -> None:
     "text",
     [
         "plugins: []\nwandb_project:\nhub_model_id: ''\ntrust_remote_code: false",
-        "datasets: [{path: synthetic, type: _synthetic, length: 8}]",
         "rl: dpo\ndatasets: [{path: input:rows, type: chatml.intel}]",
         "datasets: [{path: input:rows, type: {format: 'input: {input} /', field_output: a/b}}]",
         "special_tokens: {pad_token: </s>}",
@@ -220,6 +221,46 @@ def test_what_a_training_cannot_do_is_refused(text: str) -> None:
 )
 def test_what_axolotl_users_write_is_taken(text: str) -> None:
     accepted(text)
+
+
+def test_a_template_of_the_config_is_a_file_that_the_runner_writes(tmp_path: Path) -> None:
+    first, second = "{{ messages }}\u20ac", "proc/{a}"
+    effective = accepted(
+        f"chat_template_jinja: '{first}'\n"
+        f"datasets: [{{path: input:rows, type: chat_template, chat_template_jinja: '{second}'}}]\n"
+    )
+    used = json.loads(effective.config)
+    written = effective.show_templates(tmp_path / "templates")
+    places = (used["chat_template_jinja"], used["datasets"][0]["chat_template_jinja"])
+    assert [written[place].read_text("utf-8") for place in places] == [first, second]
+    # Axolotl is given neither text, whatever files there are.
+    assert "messages" not in effective.config.decode()
+    assert "{a}" not in effective.config.decode()
+    for place, file in written.items():
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert place == f"/aicert/templates/{digest}.jinja"
+    assert accepted("").show_templates(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("datasets: [{path: synthetic, type: _synthetic, length: 8}]", "datasets[0].type"),
+        ("datasets: [{path: input:rows}, {type: _synthetic, seed: 1}]", "datasets[1].type"),
+        ("datasets: [{path: input:rows, type: _synthetic.load}]", "datasets[0].type"),
+        ("rl: dpo\ndatasets: [{path: input:rows, type: '_synthetic:x'}]", "datasets[0].type"),
+        ("test_datasets: [{path: synthetic, type: alpaca}]", "test_datasets[0].path"),
+        ("pretraining_dataset: [{path: synthetic}]", "pretraining_dataset[0].path"),
+    ],
+)
+def test_rows_that_the_trainer_would_make_are_refused(text: str, key: str) -> None:
+    error = refusal(text)
+    assert error.key == key
+    assert "come from no input" in error.message
+
+
+def test_a_template_that_no_file_can_hold_is_refused() -> None:
+    assert "UTF-8" in refusal('chat_template_jinja: "{{ a }}\\uD800"\n').message
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,6 @@ def test_a_reason_is_shown_without_what_a_terminal_would_obey() -> None:
         ({"reward_model": True}, "a reward model"),
         ({"process_reward_model": True}, "a process reward model"),
         ({"rl": "grpo"}, "rl: grpo"),
-        ({"datasets": [{"path": "synthetic"}]}, "it trains on made-up rows"),
     ],
 )
 def test_kinds_without_a_loss_say_so_in_words(
@@ -115,10 +114,6 @@ def test_only_losses_of_tokens_compare_with_the_trainers(kind: str | None) -> No
     assert not loss.comparable({"use_eaft": True})
     assert not loss.comparable({"neftune_noise_alpha": 5})
     assert not loss.comparable({"curriculum_sampling": True})
-
-
-def test_data_of_which_some_is_rows_has_a_loss() -> None:
-    assert loss.without_loss({"datasets": [{"path": "synthetic"}, {"path": "/x"}]}) is None
 
 
 def test_no_row_is_no_measurement(tmp_path: Path) -> None:

@@ -109,5 +109,5 @@ def test_pretraining_takes_the_place_of_data_sets(tmp_path: Path) -> None:
     settings = {"datasets": [{"path": "/elsewhere"}], "pretraining_dataset": [{"path": place}]}
     (only,) = loss_sample.sources(settings, {place: tmp_path})
     assert (only.key, only.index, len(only.files)) == ("pretraining_dataset", 0, 1)
-    settings = {"datasets": [{"path": "synthetic"}, {"path": place}]}
+    settings = {"datasets": [{"path": "/elsewhere"}, {"path": place}]}
     assert [len(each.files) for each in loss_sample.sources(settings, {place: tmp_path})] == [0, 1]

@@ -131,12 +131,6 @@ def test_a_form_that_fits_becomes_that_of_canonical_rows() -> None:
     assert resolved("datasets: [{path: input:rows, ds_type: csv}]").selections[0].form == "csv"
 
 
-def test_invented_rows_need_no_input() -> None:
-    text = "datasets: [{path: synthetic, type: _synthetic}]"
-    assert resolved(text).selections == ()
-    assert entries(text) == [{"path": "synthetic", "type": "_synthetic"}]
-
-
 @pytest.mark.parametrize(
     ("text", "key", "words"),
     [

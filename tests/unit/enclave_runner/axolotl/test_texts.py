@@ -105,6 +105,25 @@ def test_the_configs_own_texts_are_named_by_key(tmp_path: Path) -> None:
     }
 
 
+def test_a_template_that_the_runner_wrote_is_named_by_its_text(tmp_path: Path) -> None:
+    template = sha(TEMPLATE)
+    settings: dict[str, object] = {"chat_template_jinja": f"/aicert/templates/{template.hex}.jinja"}
+    assert named(tmp_path, settings) == {"config: chat_template_jinja": template}
+
+
+@pytest.mark.parametrize("inside", ["", "/", "/a", "/a/b", "/model", "/model/", "/model/none"])
+def test_a_text_that_looks_like_a_place_is_a_text(tmp_path: Path, inside: str) -> None:
+    text = f"/aicert/inputs{inside}"
+    settings: dict[str, object] = {
+        "default_system_message": text,
+        "datasets": [{"message_property_mappings": {"chat_template_jinja": text}}],
+    }
+    assert named(tmp_path, settings, {"x": b"x"}) == {
+        "config: datasets[0].message_property_mappings.chat_template_jinja": sha(text),
+        "config: default_system_message": sha(text),
+    }
+
+
 @pytest.mark.parametrize("name", ["chatml", "tokenizer_default_fallback_chatml"])
 def test_a_template_of_the_image_is_named(name: str, tmp_path: Path) -> None:
     folder = tmp_path / texts._BUILT_IN

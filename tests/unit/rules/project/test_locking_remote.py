@@ -35,7 +35,7 @@ near = {from = "path:near", except = ["*.md"]}
 driver = "local"
 """
 WEIGHTS = b"\x08\0\0\0\0\0\0\0{}      " + b"w" * 500_000
-CONFIG = "datasets: [{path: synthetic, type: _synthetic}]\nlearning_rate: 0.1\n"
+CONFIG = "datasets: [{path: input:near}]\nlearning_rate: 0.1\n"
 
 
 @pytest.fixture
