@@ -63,15 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What a library warns its callers of is none of a user's business, who sees our words only.
         warnings.simplefilter("ignore")
     # What is made while modules load is all kept: looking for garbage there costs a tenth of the
-    # time. Collections are put off until the verdict is out; where the process then ends, so that
-    # the interpreter would look once more at all that it is about to give back, for good.
-    collected = argv is not None and gc.isenabled()
+    # time. Collections are put off until the verdict is out.
+    collected = gc.isenabled()
     gc.disable()
     try:
         # A command must not pay for what others need to describe themselves.
         return _run(_options(words))
     finally:
-        if collected:
+        if argv is None:
+            # The process ends, and the interpreter would look once more, whatever is disabled, at
+            # all that it is about to give back: another tenth of the time.
+            gc.freeze()
+        elif collected:
             gc.enable()
 
 

@@ -16,6 +16,8 @@ from aicert.cli.terminal import (
 from aicert.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aicert.appraisal.result import AttestationResult
     from aicert.cli.terminal import Subparsers, Write
     from aicert.formats.certificate import Certificate
@@ -105,24 +107,36 @@ def _verify(options: argparse.Namespace, _: "Write") -> int:
 
 def appraised(options: argparse.Namespace, certificate: "str | Certificate") -> "AttestationResult":
     """What is to be said of `certificate` and the model, by the options."""
+    if options.model is None:
+        # Nothing to read, and no progress to tell of.
+        return _appraised(options, certificate, None)
     from aicert.cli.progress import Progress
-    from aicert.verifier import verify as api
 
     with Progress(options.model, complain) as progress:
-        return api.check_files(
-            certificate,
-            options.model,
-            policy=options.policy,
-            root=options.root,
-            lockfile=options.lockfile,
-            image=options.image_lock,
-            nonce=options.nonce,
-            at=options.at,
-            lineage=options.lineage,
-            collateral=options.collateral,
-            gpu_collateral=options.gpu_collateral,
-            on_bytes=progress.on_bytes,
-        )
+        return _appraised(options, certificate, progress.on_bytes)
+
+
+def _appraised(
+    options: argparse.Namespace,
+    certificate: "str | Certificate",
+    on_bytes: "Callable[[int], None] | None",
+) -> "AttestationResult":
+    from aicert.verifier import verify as api
+
+    return api.check_files(
+        certificate,
+        options.model,
+        policy=options.policy,
+        root=options.root,
+        lockfile=options.lockfile,
+        image=options.image_lock,
+        nonce=options.nonce,
+        at=options.at,
+        lineage=options.lineage,
+        collateral=options.collateral,
+        gpu_collateral=options.gpu_collateral,
+        on_bytes=on_bytes,
+    )
 
 
 def show_result(

@@ -352,6 +352,7 @@ def test_the_module_is_the_command(
             runpy.run_module("aicert", run_name="__main__")
     finally:
         # The command leaves its process without a collector of garbage.
+        gc.unfreeze()
         gc.enable()
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith("claims")
@@ -420,18 +421,21 @@ def test_an_error_of_the_system_is_no_verdict_and_no_defect(
     assert "defect" not in text
 
 
-def test_garbage_is_collected_again_after_a_call_and_not_at_the_end_of_the_command(
+def test_garbage_is_collected_after_a_call_again_and_not_where_the_command_ends(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     words = ["show", str(tmp_path / "none.json")]
     monkeypatch.setattr(sys, "argv", ["aicert", *words])
     assert gc.isenabled()
+    frozen = gc.get_freeze_count()
     assert main.main(words) == 2
-    assert gc.isenabled()
+    assert (gc.isenabled(), gc.get_freeze_count()) == (True, frozen)
     try:
         assert main.main() == 2
         assert not gc.isenabled()
+        assert gc.get_freeze_count() > frozen
     finally:
+        gc.unfreeze()
         gc.enable()
 
 
