@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 from aicert.errors import ToolError
 from aicert.formats import machine_io
-from enclave_runner.sandbox import syscalls
+from enclave_runner.sandbox import kernel_files, syscalls
 from enclave_runner.sandbox.pipes import CappedLog, Lines
 from enclave_runner.sandbox.places import SCRATCH
 from enclave_runner.sandbox.processes import bytes_below, usage_below
@@ -193,10 +193,7 @@ def _command(sandbox: Sandbox, *, writable: bool = True) -> list[str]:
     # Where the runner is root, the kernel takes the sandbox's user for root in /proc/sys, whose
     # core_pattern runs programs outside; bubblewrap leaves it writable.
     words += ["--remount-ro", "/proc"]
-    # Names of the user's keys outside; bubblewrap's bind cannot be read, for it is of a device.
-    for name in ("/proc/keys", "/proc/key-users"):
-        if Path(name).exists():
-            words += ["--ro-bind", "/dev/null", name]
+    words += kernel_files.hidden(gpus=bool(sandbox.devices))
     # bubblewrap's own root and /dev are file systems in memory that the sandbox could fill.
     words += ["--size", str(_SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
     words += ["--remount-ro", "/dev"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import platform
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ToolError
-from enclave_runner.sandbox import containment, syscalls
+from enclave_runner.sandbox import containment, kernel_files, syscalls
 from enclave_runner.sandbox.containment import Ended, Limits, Sandbox, run
 from tests.e2e.conftest import wait_for
 
@@ -84,7 +85,8 @@ def test_it_reads_inputs_writes_scratch_and_tells(box: Box) -> None:
     "place",
     ["/x", "/aicert/x", "/aicert/inputs/data/x", "/aicert/inputs/data/file", "/usr/x", "/dev/x",
      "/var/x", "/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern",
-     "/proc/sysrq-trigger", "/proc/self/oom_score_adj", "/root/x", "/home/x"],
+     "/proc/sysrq-trigger", "/proc/acpi/x", "/proc/sys/x", "/proc/sys/vm/overcommit_memory",
+     "/proc/self/oom_score_adj", "/root/x", "/home/x"],
 )  # fmt: skip
 def test_nothing_but_scratch_can_be_written(box: Box, place: str) -> None:
     ended = box.run(f"open({place!r}, 'w').write('x')")
@@ -146,6 +148,28 @@ def test_calls_that_reach_past_namespaces_are_refused(box: Box, number: int) -> 
         "raise SystemExit(ctypes.get_errno())\n"
     )
     assert ended.exit_code == str(errno.EPERM), box.printed()
+
+
+def test_of_the_kernel_only_what_training_reads_is_seen(box: Box) -> None:
+    ended = box.run(
+        "import json, os\n"
+        "seen = []\n"
+        "for name in os.listdir('/proc'):\n"
+        "    if name.isdigit() or os.path.islink('/proc/' + name): continue\n"
+        "    for folder, _, files in os.walk('/proc/' + name):\n"
+        "        seen += [folder + '/' + each for each in files]\n"
+        "    if os.path.isfile('/proc/' + name) or not os.path.isdir('/proc/' + name):\n"
+        "        seen.append('/proc/' + name)\n"
+        "def read(path):\n"
+        "    try: return bool(open(path, 'rb').read())\n"
+        "    except OSError: return False\n"
+        "print(json.dumps(sorted(path for path in seen if read(path))))\n"
+        "assert not os.path.exists('/sys') and not os.path.exists('/proc/sys/kernel')\n"
+    )
+    assert ended.exit_code == "0", box.printed()
+    seen = [f"/proc/{name}" for name in kernel_files.SEEN]
+    seen += [f"/proc/sys/{name}" for name in kernel_files.SEEN_IN_SYS]
+    assert json.loads(box.printed()) == sorted(seen)
 
 
 def test_no_key_of_the_session_outside_is_seen(box: Box) -> None:
