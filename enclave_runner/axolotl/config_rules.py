@@ -57,6 +57,10 @@ REFUSED: Mapping[str, str] = {
     "auto_resume_from_checkpoints": _RESUME,
     "axolotl_config_path": "the runner sets it",
     "processor_type": "it opens the pictures, sound and video that rows name, which are not read",
+    "added_tokens_overrides": (
+        "Axolotl saves the tokenizer, edits its files and loads what nobody has checked: "
+        "give the tokens their names in an input, as `tokenizer_config: input:NAME`"
+    ),
     "merge_lora": "merging is another command of Axolotl's: a training leaves the adapter",
     "gradio_share": LEAVES,
     "use_ray": _PARALLEL,
@@ -156,7 +160,6 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 # Text that people write for models: a slash in it is no path. Everything below these keys is text.
 TEXT = frozenset(
     (
-        "added_tokens_overrides",
         "chat_template_kwargs",
         "completion_format",
         "chosen_format",
@@ -186,7 +189,7 @@ TEXT = frozenset(
 )
 
 # Mappings whose keys are numbers.
-NUMBERED = frozenset(("added_tokens_overrides", "max_memory", "peft_trainable_token_indices"))
+NUMBERED = frozenset(("max_memory", "peft_trainable_token_indices"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

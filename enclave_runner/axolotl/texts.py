@@ -26,7 +26,6 @@ from enclave_runner.sandbox.places import INPUTS, TEMPLATES
 # Keys of the config, at any depth, whose values are trained on as they stand.
 _CONFIG = frozenset(
     (
-        "added_tokens_overrides",
         "chat_template_jinja",
         "chat_template_kwargs",
         "chosen_format",

@@ -6,8 +6,9 @@ from enclave_runner.sandbox import kernel_files
 
 
 def proc(root: Path) -> Path:
-    for name in ("1/maps", "partitions", "stat", "devices", "acpi/x", "driver/nvidia/params",
-                 "sys/kernel/hostname", "sys/vm/mmap_min_addr", "sys/vm/overcommit_memory"):  # fmt: skip
+    files = ("1/maps", "partitions", "stat", "devices", "acpi/x", "driver/nvidia/params")
+    settings = ("kernel/hostname", "vm/mmap_min_addr", "vm/overcommit_memory")
+    for name in (*files, *(f"sys/{each}" for each in settings)):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     (root / "mounts").symlink_to("1/maps")
