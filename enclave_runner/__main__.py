@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aicert.errors import AicertError, ConfigError, ToolError
@@ -32,6 +32,7 @@ from aicert.formats.statement import Dependency, Output, Statement
 from aicert.frozen import dataclass, replace
 from enclave_runner.attester import attest, gpus
 from enclave_runner.attester.tpm import RunKey, Tpm
+from enclave_runner.audit import auditing, child
 from enclave_runner.axolotl import (
     adapter_base,
     config,
@@ -44,7 +45,7 @@ from enclave_runner.axolotl import (
 from enclave_runner.axolotl.adapter_base import Base
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.events import Counter, Events
-from enclave_runner.inputs import measure, model_files, rows
+from enclave_runner.inputs import measure, model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_files import ModelFiles
 from enclave_runner.sandbox.containment import Limits
@@ -91,21 +92,10 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         devices = _ask_gpus(arguments, key)
         measured = _measure_inputs(arguments, lockfile, events)
         attest.measure_inputs(tpm, data, measured)
-        prepared = _prepare(arguments, lockfile, measured, events)
-        result = _train(arguments, lockfile, prepared, events)
-        # The trainer is gone: before that nobody could know these bytes.
-        seed = loss_sample.seed(nonce, tpm.random(32))
-        events.send(machine_io.MEASURING)
-        base = adapter_base.base_of(prepared.effective.references, lockfile)
-        output = _take_output(arguments, lockfile, result, base, key.run_key)
-        run_report = _report(arguments, lockfile, measured, prepared, result, output)
-        if output.files and input_code(lockfile):
-            run_report = replace(run_report, loss=Loss(state="no-loss", reason=OWN_CODE))
-        elif output.files:
-            run_report = _with_loss(arguments, prepared, result, output, seed, run_report)
+        ran = _trainer(lockfile)(Machine(tpm=tpm, key=key), arguments, lockfile, measured, events)
         # Last: the outputs were compared with the inputs, too.
         measure.check_unchanged(measured)
-        log = _keep_log(result.log, arguments.out / machine_io.TRAINING_LOG)
+        log = _keep_log(ran.log, arguments.out / machine_io.TRAINING_LOG)
         statement = Statement(
             run=lockfile.run,
             trainer=lockfile.trainer,
@@ -113,7 +103,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             dependencies=tuple(
                 Dependency(name=i.name, uri=i.uri, digest=i.digest) for i in lockfile.inputs
             ),
-            outputs={output.name: output.subject},
+            outputs={lockfile.outputs[0]: ran.subject},
             builder_id=BUILDER_ID + ("measured" if arguments.builder else "local"),
             # A measured machine is what its command line names; elsewhere this code is a claim.
             builder=attest.with_gpus(
@@ -122,13 +112,97 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             nonce=nonce,
             started=started,
             finished=_now(),
-            report=report_form.emit(run_report),
+            report=report_form.emit(ran.report),
             log=log,
         )
-        certificate = attest.attest(tpm, key, statement, run_report, data, devices)
+        certificate = attest.attest(tpm, key, statement, ran.report, data, devices)
         key.run_key.flush()
     (arguments.out / machine_io.CERTIFICATE).write_bytes(certificate)
-    events.send(machine_io.DONE, exitCode=run_report.exit_code)
+    events.send(machine_io.DONE, exitCode=ran.report.exit_code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What attests: the TPM, and the key of this run."""
+
+    tpm: Tpm
+    key: attest.CertifiedKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a trainer ended: its one output, what is reported of it, and what it said."""
+
+    subject: Output
+    report: RunReport
+    log: Path
+
+
+def _trained(
+    machine: Machine,
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    measured: list[MeasuredInput],
+    events: Events,
+) -> Ran:
+    """A training by Axolotl: a model, and how well it fits the rows."""
+    prepared = _prepare(arguments, lockfile, measured, events)
+    result = _train(arguments, lockfile, prepared, events)
+    # The trainer is gone: before that nobody could know these bytes.
+    seed = loss_sample.seed(machine.key.nonce, machine.tpm.random(32))
+    events.send(machine_io.MEASURING)
+    base = adapter_base.base_of(prepared.effective.references, lockfile)
+    output = _take_output(arguments, lockfile, result, base, machine.key.run_key)
+    run_report = _report(arguments, lockfile, measured, prepared, result, output)
+    if output.files and input_code(lockfile):
+        run_report = replace(run_report, loss=Loss(state="no-loss", reason=OWN_CODE))
+    elif output.files:
+        run_report = _with_loss(arguments, prepared, result, output, seed, run_report)
+    return Ran(subject=output.subject, report=run_report, log=result.log)
+
+
+def _audited(
+    machine: Machine,
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    measured: list[MeasuredInput],
+    events: Events,
+) -> Ran:
+    """An audit of rows: results, and no model."""
+    auditing.check(lockfile)
+    inputs = {item.name: item for item in measured}
+    settings = auditing.read_config(_config_of(measured), inputs)
+    events.send(machine_io.READING)
+    audited = auditing.run(
+        settings,
+        inputs,
+        _room(arguments),
+        arguments.scratch,
+        lambda: events.send(machine_io.TRAINING, step=0),
+    )
+    name = lockfile.outputs[0]
+    files: Mapping[str, FileFact] = {}
+    if audited.results is not None:
+        folder = arguments.out / machine_io.OUTPUTS / name
+        folder.mkdir(parents=True)
+        (folder / child.RESULTS).write_bytes(audited.results)
+        files = read_tree(folder)
+    run_report = replace(
+        auditing.report(audited, inputs),
+        signatures=tuple(_signed(arguments, name, files, machine.key.run_key).items()),
+        signers=signers(lockfile),
+    )
+    return Ran(subject=_subject(files), report=run_report, log=audited.log)
+
+
+# What this machine can run. A trainer is a room beside `axolotl`; the verifier knows each by name.
+TRAINERS: Mapping[str, Callable[..., Ran]] = {"audit": _audited, "axolotl": _trained}
+
+
+def _trainer(lockfile: Lockfile) -> Callable[..., Ran]:
+    if lockfile.trainer not in TRAINERS:
+        raise ConfigError(f"this machine has no trainer named {lockfile.trainer}")
+    return TRAINERS[lockfile.trainer]
 
 
 def _ask_gpus(
@@ -182,14 +256,9 @@ def _prepare(
         allow_code=effective.code_of(views),
     )
     events.send(machine_io.READING)
-    room = rows.Room(
-        folder=_beside_scratch(arguments, "records"),
-        training_env=arguments.training_env,
-        limits=_limits(arguments),
-        user=arguments.trainer_user,
-    )
-    read = rows.prepare(effective.selections, {item.name: item for item in measured}, room)
-    report.check_reportable(read.records, models.removed)
+    inputs = {item.name: item for item in measured}
+    read = rows.prepare(effective.selections, inputs, _room(arguments))
+    reportable.check_reportable(read.records, models.removed)
     shown = {f"{INPUTS}/{name}": path for name, path in models.shown.items()}
     shown |= effective.show_templates(_beside_scratch(arguments, "templates"))
     if models.code:
@@ -202,18 +271,8 @@ def _prepare(
 def _resolve(
     lockfile: Lockfile, measured: list[MeasuredInput]
 ) -> tuple[config.Effective, Mapping[str, config.InputView]]:
-    if lockfile.trainer != "axolotl":
-        raise ConfigError(f"this machine has no trainer named {lockfile.trainer}")
     if len(lockfile.outputs) != 1:
         raise ConfigError("the axolotl trainer makes exactly one output")
-    config_input = next(item for item in measured if item.name == CONFIG_INPUT)
-    with config_input.path.open("rb") as file:
-        data = file.read(MAX_CONFIG + 1)
-    # What is parsed must be what was hashed: the path may have been written to in between.
-    if hashlib.sha256(data).hexdigest() != config_input.digest.hex:
-        raise ConfigError(
-            f"the config is larger than {MAX_CONFIG} bytes or changed while it was read"
-        )
     views = {
         item.name: config.InputView(
             is_file=item.is_file,
@@ -223,7 +282,28 @@ def _resolve(
         for item in measured
         if item.name != CONFIG_INPUT
     }
-    return config.resolve(data, views), views
+    return config.resolve(_config_of(measured), views), views
+
+
+def _config_of(measured: list[MeasuredInput]) -> bytes:
+    config_input = next(item for item in measured if item.name == CONFIG_INPUT)
+    with config_input.path.open("rb") as file:
+        data = file.read(MAX_CONFIG + 1)
+    # What is parsed must be what was hashed: the path may have been written to in between.
+    if hashlib.sha256(data).hexdigest() != config_input.digest.hex:
+        raise ConfigError(
+            f"the config is larger than {MAX_CONFIG} bytes or changed while it was read"
+        )
+    return data
+
+
+def _room(arguments: argparse.Namespace) -> rows.Room:
+    return rows.Room(
+        folder=_beside_scratch(arguments, "records"),
+        training_env=arguments.training_env,
+        limits=_limits(arguments),
+        user=arguments.trainer_user,
+    )
 
 
 def _train(
@@ -262,8 +342,12 @@ class Made:
     @property
     def subject(self) -> Output:
         """As the statement names it."""
-        digest = dir_digest(self.files) if self.files else EMPTY_DIR
-        return Output(digest=digest, files={path: fact.sha256 for path, fact in self.files.items()})
+        return _subject(self.files)
+
+
+def _subject(files: Mapping[str, FileFact]) -> Output:
+    digest = dir_digest(files) if files else EMPTY_DIR
+    return Output(digest=digest, files={path: fact.sha256 for path, fact in files.items()})
 
 
 def _take_output(
@@ -279,21 +363,27 @@ def _take_output(
     files = _collect(result, folder)
     renamed = adapter_base.rename(folder, files, base)
     files |= renamed
-    signatures: dict[str, Digest] = {}
-    if files:
-        data = attest.sign_output(run_key, name, files)
-        beside = arguments.out / machine_io.SIGNATURES
-        beside.mkdir()
-        (beside / f"{name}.sig").write_bytes(data)
-        signatures[name] = of_bytes(data)
     return Made(
         name=name,
         folder=folder,
         files=files,
-        signatures=signatures,
+        signatures=_signed(arguments, name, files, run_key),
         base=base,
         renamed=sorted(renamed),
     )
+
+
+def _signed(
+    arguments: argparse.Namespace, name: str, files: Mapping[str, FileFact], run_key: RunKey
+) -> dict[str, Digest]:
+    """Sign an output that is not empty; its name and the signature's digest."""
+    if not files:
+        return {}
+    data = attest.sign_output(run_key, name, files)
+    beside = arguments.out / machine_io.SIGNATURES
+    beside.mkdir()
+    (beside / f"{name}.sig").write_bytes(data)
+    return {name: of_bytes(data)}
 
 
 def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:

@@ -82,8 +82,14 @@ def parse(data: bytes) -> AuditConfig:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two checks are called {name}")
-    if key in {check.list for check in checks}:
-        raise ConfigError(f"records.key: input {key} is a list, too")
+    kinds: dict[str, str] = {}
+    for check in checks:
+        if check.list == key:
+            raise ConfigError(f"records.key: input {key} is a list, too")
+        if check.list is not None and kinds.setdefault(check.list, check.kind) != check.kind:
+            raise ConfigError(
+                f"check {check.name}: input {check.list} is a list for {kinds[check.list]}"
+            )
     return AuditConfig(key=key, passages=has_passages, checks=checks)
 
 

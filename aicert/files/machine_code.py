@@ -18,6 +18,7 @@ MACHINE_CODE = (
     "aicert/errors.py",
     "aicert/frozen.py",
     "aicert/text.py",
+    "aicert/audits/",
     "aicert/crypto/",
     "aicert/files/",
     "aicert/formats/",

@@ -5,19 +5,18 @@ left out.
 """
 
 import json
-import platform
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from aicert.errors import EvidenceError, LockError
+from aicert.errors import EvidenceError
 from aicert.files.tensors import read_header
-from aicert.formats import run_report, safetensors
+from aicert.formats import safetensors
 from aicert.formats.digest import Digest, FileFact
 from aicert.formats.fields import MAX_INT
 from aicert.formats.run_report import Override, RunReport, Scalar, Value
-from aicert.formats.run_report_facts import Records
+from enclave_runner import machine_facts
 from enclave_runner.axolotl.adapter_base import Base
 from enclave_runner.axolotl.config import Effective
 from enclave_runner.axolotl.tensors import compare
@@ -41,25 +40,7 @@ _SELF_REPORTED = {
     "device": "device",
     "violation": "auditViolation",
 }
-# Processor features that choose another code path in the kernels of torch.
-_FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")
 _MAX_TEXT = 200
-
-
-def check_reportable(records: Sequence[Records], removed: Sequence[str]) -> None:
-    """Refuse before training what no run report can hold afterwards. Raises LockError."""
-    so_far = RunReport(exit_code="0", values={}, records=tuple(records), removed=tuple(removed))
-    try:
-        size = len(run_report.emit(so_far))
-    except EvidenceError as error:
-        raise LockError(f"the run report cannot say what was read: {error.message}") from None
-    # As much is left for all else.
-    if size > run_report.MAX_BYTES // 2:
-        raise LockError(
-            f"the names of what was read fill {size} bytes of a run report, "
-            f"at most {run_report.MAX_BYTES // 2} are left for them",
-            hint="merge the files of rows, or give them shorter names",
-        )
 
 
 def build(
@@ -83,9 +64,7 @@ def build(
         "maxMemoryBytes": Value("measured", result.max_rss),
         "outputBytes": Value("measured", sum(fact.size for fact in output.values())),
         "inputBytes": Value("measured", sum(f.size for i in inputs for f in i.files.values())),
-        "processor": Value("measured", _processor()),
-        "processorFeatures": Value("measured", _features()),
-        "kernel": Value("measured", platform.release()[:_MAX_TEXT]),
+        **machine_facts.values(),
     }
     if result.limit_hit is not None:
         values["limitHit"] = Value("measured", result.limit_hit)
@@ -178,24 +157,6 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return (value if isinstance(value, str) else json.dumps(value, sort_keys=True))[:_MAX_TEXT]
-
-
-def _processor() -> str:
-    return _cpuinfo("model name") or platform.machine()
-
-
-def _features() -> str:
-    flags = set(_cpuinfo("flags").split())
-    return " ".join(name for name in _FEATURES if name in flags)
-
-
-def _cpuinfo(key: str) -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    match = re.search(rf"^{key}\s*:\s*(.*)$", text, re.MULTILINE)
-    return match[1] if match else ""
 
 
 def _parameters(target: Path, output: Mapping[str, FileFact]) -> int:

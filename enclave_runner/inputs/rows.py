@@ -165,7 +165,7 @@ class _Maker:
         log = room.folder / "converter.log"
         ended = containment.run(
             (PYTHON, "-P", "-m", convert.__name__, SCRATCH),
-            _sandbox(room, work, shown_at),
+            sandbox(room, work, shown_at),
             # Facts and schema come on top of the rows.
             replace(
                 room.limits,
@@ -196,7 +196,7 @@ class _Maker:
 
     def _check_copy(self, copy: Path, name: str, checker: Checker) -> int:
         """Check a converter's rows, make them the runner's own, and return their size."""
-        with _opened(copy) as file:
+        with opened(copy) as file:
             os.fchmod(file.fileno(), 0o644)
             if self._room.user is not None:
                 os.fchown(file.fileno(), os.getuid(), os.getgid())
@@ -207,7 +207,7 @@ class _Maker:
 def _check_in_place(source: MeasuredInput, path: str, checker: Checker) -> None:
     """Check a file where it lies; what is read must be what was hashed."""
     digest = hashlib.sha256()
-    with _opened(source.path / path) as file:
+    with opened(source.path / path) as file:
         _feed(file, checker, source.name, digest.update)
     if digest.hexdigest() != source.files[path].sha256:
         raise EvidenceError(f"input {source.name}: {path or 'it'} changed while it was read")
@@ -236,7 +236,8 @@ def _seen(
     return {f"{SOURCE}/{name}": source.path.resolve()}, (name,)
 
 
-def _sandbox(room: Room, work: Path, shown: Mapping[str, Path]) -> Sandbox:
+def sandbox(room: Room, work: Path, shown: Mapping[str, Path]) -> Sandbox:
+    """What a program of ours that reads rows sees, and where it may write."""
     return Sandbox(
         read_only={
             **interpreter(room.training_env),
@@ -271,7 +272,8 @@ def _check_left(work: Path, name: str) -> None:
                 raise LockError(f"input {name}: its converter left {entry.name[:80]!a} behind")
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """A file that somebody else left there, and no link to another."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.fdopen(os.open(path, flags), "rb")
 

@@ -229,7 +229,8 @@ VALUES = (*GROUND, "aicert.formats")
 READERS = (*VALUES, "aicert.crypto", "aicert.files")
 DECIDING = (*READERS, "aicert.model_signature", "aicert.appraisal")
 VERIFYING = (*DECIDING, "aicert.trust", "aicert.verifier")
-MACHINE = (*READERS, "aicert.model_signature", "aicert.records")
+MACHINE = (*READERS, "aicert.model_signature", "aicert.records", "aicert.audits")
+BELOW_TRAINERS = ("enclave_runner.machine_facts", "enclave_runner.sandbox", "enclave_runner.inputs")
 ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.errors": (),
     "aicert.frozen": (),
@@ -245,7 +246,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # Of what machines carry, nothing else: machines that serve are to carry it too.
     "aicert.lease": READERS,
     "aicert.leasing": (*DECIDING, "aicert.lease"),
-    # Bytes and values, for machines to carry; the command line brings it rows.
+    # Bytes and values; the machine and the command line bring it rows.
     "aicert.audits": VALUES,
     "aicert.cache": (*VALUES, "aicert.files"),
     "aicert.sources": (*VALUES, "aicert.files"),
@@ -268,16 +269,18 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert": VERIFYING,
     "aicert.__main__": ("aicert.cli",),
     "enclave_runner.events": VALUES,
+    "enclave_runner.machine_facts": VALUES,
     "enclave_runner.sandbox": MACHINE,
     "enclave_runner.inputs": (*MACHINE, "enclave_runner.sandbox"),
-    "enclave_runner.axolotl": (*MACHINE, "enclave_runner.sandbox", "enclave_runner.inputs"),
+    "enclave_runner.axolotl": (*MACHINE, *BELOW_TRAINERS),
+    "enclave_runner.audit": (*MACHINE, *BELOW_TRAINERS),
     "enclave_runner.attester": (*MACHINE, "enclave_runner.inputs"),
     "enclave_runner.__main__": (
         *MACHINE,
         "enclave_runner.events",
-        "enclave_runner.sandbox",
-        "enclave_runner.inputs",
+        *BELOW_TRAINERS,
         "enclave_runner.axolotl",
+        "enclave_runner.audit",
         "enclave_runner.attester",
     ),
     # The image of serving machines alone holds it, with what leases say.

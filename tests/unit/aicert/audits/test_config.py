@@ -69,6 +69,7 @@ def test_a_key_alone_is_a_config() -> None:
         ('"patterns/v1"', '"patterns/v1"\nlist = "input:x"', "unknown key 'list'"),
         ('name = "pii"', 'name = "books"', "two checks are called books"),
         ('name = "pii"', 'name = "P I"', "expected small letters"),
+        ('"input:books"', '"input:known"', "check books: input known is a list for exact/v1"),
         ("[[check]]\n", "[check]\n", "not TOML"),
         ("[records]", "records", "not TOML"),
     ],

@@ -9,7 +9,8 @@ import pytest
 from aicert.errors import LockError
 from aicert.files.tree import read_tree
 from aicert.formats.run_report_facts import Records
-from enclave_runner.axolotl.report import _parameters, _self_reported_values, check_reportable
+from enclave_runner.axolotl.report import _parameters, _self_reported_values
+from enclave_runner.inputs.reportable import check_reportable
 from tests.adversarial.attacks_disk import ATTACKS, GOOD, safetensors, tensor
 from tests.adversarial.forger import FACTS
 

@@ -1,0 +1,33 @@
+"""Results beside what else is known of their run: whether they speak of its inputs and its rows."""
+
+from collections.abc import Iterable, Mapping
+
+from aicert.audits.results import CheckFact, Results
+from aicert.errors import EvidenceError
+from aicert.formats.digest import Digest
+from aicert.formats.run_report_facts import Records
+
+
+def check_rows(results: Results, records: Iterable[Records]) -> None:
+    """EvidenceError unless the results are of exactly these rows."""
+    read = {(each.name, each.split): _of_records(each) for each in records}
+    said = {
+        (fact.name, fact.split): (fact.rows.count, fact.bytes, fact.digest, fact.unread_bytes)
+        for fact in results.data
+    }
+    for name, split in sorted(read.keys() | said.keys()):
+        if read.get((name, split)) != said.get((name, split)):
+            raise EvidenceError(
+                f"the results and the run report differ about the rows of {name}, split {split!a}"
+            )
+
+
+def _of_records(records: Records) -> tuple[int, int, Digest, int]:
+    return records.rows, records.bytes, records.digest, records.unread_bytes
+
+
+def check_lists(checks: Iterable[CheckFact], inputs: Mapping[str, Digest]) -> None:
+    """EvidenceError unless every list is an input of the run, by name and digest."""
+    for check in checks:
+        if check.list is not None and inputs.get(check.list.name) != check.list.digest:
+            raise EvidenceError(f"the list of check {check.name} is no input of the run")

@@ -1,0 +1,213 @@
+"""An audit in the machine: what its config asks for, the child that counts, what comes of it.
+
+The config names a key and lists; every other input is data. Rows are made and checked as for a
+training. What the child leaves is believed only as far as it speaks of these rows and lists.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aicert.audits import config, joining, results
+from aicert.audits.config import AuditConfig, Check
+from aicert.audits.trees import KEY_BYTES
+from aicert.errors import ConfigError, LockError, ToolError
+from aicert.formats.lockfile import Lockfile, input_code
+from aicert.formats.run_report import RunReport, Value
+from aicert.formats.run_report_facts import Records
+from aicert.records import select
+from enclave_runner import machine_facts
+from enclave_runner.audit import child
+from enclave_runner.audit.child import RESULTS, DataRows, Job
+from enclave_runner.inputs import reportable, rows
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Selection
+from enclave_runner.inputs.rows import Room, Rows
+from enclave_runner.sandbox import containment
+from enclave_runner.sandbox.containment import Ended
+from enclave_runner.sandbox.interpreter import PYTHON
+from enclave_runner.sandbox.places import CODE, INPUTS, SCRATCH
+
+NAME = "audit"
+# For the results, and no more.
+_SCRATCH_BYTES = 4 * results.MAX_BYTES
+_LOG_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audited:
+    """How an audit ended: `results` is None where it failed; `log` is what the child said."""
+
+    results: bytes | None
+    rows: Rows
+    data: tuple[Records, ...]
+    ended: Ended
+    log: Path
+
+
+def check(lockfile: Lockfile) -> None:
+    """Refuse a lockfile with what no audit has. Raises ConfigError."""
+    if len(lockfile.outputs) != 1:
+        raise ConfigError("an audit makes exactly one output")
+    if lockfile.ranks != 1:
+        raise ConfigError("an audit is one process", hint="remove `ranks`")
+    for word, name in input_code(lockfile):
+        raise ConfigError(f"an audit runs no code of inputs: {word} of {name}")
+
+
+def read_config(data: bytes, inputs: Mapping[str, MeasuredInput]) -> AuditConfig:
+    """The config, if the run has what it names. Raises ConfigError."""
+    settings = config.parse(data)
+    for name in sorted(settings.named):
+        if name not in inputs:
+            raise ConfigError(f"the audit's config names input {name}, which the run does not have")
+    if inputs.keys() <= settings.named:
+        raise ConfigError("every input is a key or a list of the audit: there is no data")
+    key = inputs[settings.key]
+    if not key.is_file or key.files[""].size != KEY_BYTES:
+        raise ConfigError(f"records.key: input {key.name} is not a file of {KEY_BYTES} bytes")
+    for entry in settings.checks:
+        if entry.list is not None and not _is_text_list(entry) and not inputs[entry.list].is_file:
+            raise ConfigError(f"check {entry.name}: input {entry.list} is not one file")
+    return settings
+
+
+def run(
+    settings: AuditConfig,
+    inputs: Mapping[str, MeasuredInput],
+    room: Room,
+    scratch: Path,
+    begin: Callable[[], None],
+) -> Audited:
+    """Make the rows, then audit them, which `begin` announces, in a child that writes to `scratch`.
+
+    LockError where the child's results are not about these inputs.
+    """
+    texts = {entry.list for entry in settings.checks if _is_text_list(entry)}
+    selections = [
+        Selection(input=name, number=0, form=None, splits=_splits(item))
+        for name, item in inputs.items()
+        if name in texts or name not in settings.named
+    ]
+    made = rows.prepare(selections, inputs, room)
+    data = tuple(each for each in made.records if each.name not in texts)
+    reportable.check_reportable(data, ())
+    begin()
+    job = Job(
+        inputs=INPUTS,
+        digests={name: str(inputs[name].digest) for name in _lists(settings.checks)},
+        data=[_place(each, selections, made) for each in data],
+        texts=[_place(each, selections, made) for each in made.records if each.name in texts],
+    )
+    named = {f"{INPUTS}/{name}": inputs[name].path for name in settings.named - texts}
+    log = scratch.with_name(f"{scratch.name}-audit.log")
+    ended = _contained(job, {**named, **made.shown}, room, scratch, log)
+    return Audited(
+        results=_taken(scratch / RESULTS, settings, inputs, data) if _is_well(ended) else None,
+        rows=made,
+        data=data,
+        ended=ended,
+        log=log,
+    )
+
+
+def _is_well(ended: Ended) -> bool:
+    return ended.exit_code == "0" and ended.limit_hit is None
+
+
+def _is_text_list(entry: Check) -> bool:
+    return entry.kind == config.PASSAGES
+
+
+def _lists(checks: Sequence[Check]) -> list[str]:
+    return [entry.list for entry in checks if entry.list is not None]
+
+
+def _splits(item: MeasuredInput) -> dict[str, tuple[str, ...]]:
+    """The files of every split, as `aicert audit` chooses them."""
+    if item.is_file:
+        return {select.DEFAULT: ("",)}
+    chosen = select.choose(item.files, where=f"input {item.name}")
+    return {split: tuple(files) for split, files in chosen.items()}
+
+
+def _place(records: Records, selections: Sequence[Selection], made: Rows) -> DataRows:
+    """Where a child finds these rows: in one file, or in several that are used where they lie."""
+    place = next(each.place for each in selections if each.input == records.name)
+    name = re.compile(rf"{re.escape(records.split)}-[0-9]+-of-[0-9]+\.jsonl")
+    found = sorted(path.name for path in (made.shown[place] / "data").iterdir())
+    return DataRows(
+        name=records.name,
+        split=records.split,
+        unread_bytes=records.unread_bytes,
+        files=[f"{place}/data/{path}" for path in found if name.fullmatch(path)],
+    )
+
+
+def _contained(job: Job, shown: Mapping[str, Path], room: Room, scratch: Path, log: Path) -> Ended:
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(scratch.iterdir()):
+        raise ToolError(f"{scratch} is not empty: a run starts from nothing")
+    if room.user is not None:
+        os.chown(scratch, room.user, room.user)
+    written = log.with_suffix(".json")
+    written.write_bytes(job.emit())
+    return containment.run(
+        (PYTHON, "-P", "-m", child.__name__, SCRATCH),
+        rows.sandbox(
+            room, scratch, {**shown, f"{CODE}/enclave_runner/audit": Path(child.__file__).parent}
+        ),
+        replace(
+            room.limits,
+            processes=rows.PROCESSES,
+            scratch_bytes=_SCRATCH_BYTES,
+            log_bytes=_LOG_BYTES,
+        ),
+        log,
+        lambda _: None,
+        stdin=written,
+    )
+
+
+def _taken(
+    path: Path,
+    settings: AuditConfig,
+    inputs: Mapping[str, MeasuredInput],
+    data: Sequence[Records],
+) -> bytes:
+    """The results that a child left, if they answer this config about these rows and lists."""
+    if not path.is_file():
+        raise LockError("the audit ended well and left no results")
+    with rows.opened(path) as file:
+        written = file.read(results.MAX_BYTES + 1)
+    found = results.parse(written)
+    asked = [(each.name, each.kind, each.column, each.list) for each in settings.checks]
+    if [(e.name, e.kind, e.column, e.list and e.list.name) for e in found.checks] != asked:
+        raise LockError("the audit's results are of other checks than its config asks for")
+    joining.check_rows(found, data)
+    joining.check_lists(found.checks, {name: item.digest for name, item in inputs.items()})
+    return written
+
+
+def report(audited: Audited, inputs: Mapping[str, MeasuredInput]) -> RunReport:
+    """What the runner says of an audit."""
+    ended = audited.ended
+    size = len(audited.results or b"")
+    values = {
+        "wallSeconds": Value("measured", round(ended.wall_seconds, 3)),
+        "cpuSeconds": Value("measured", round(ended.cpu_seconds, 3)),
+        "readingCpuSeconds": Value("measured", round(audited.rows.cpu_seconds, 3)),
+        "maxMemoryBytes": Value("measured", ended.max_rss),
+        "outputBytes": Value("measured", size),
+        "inputBytes": Value(
+            "measured", sum(f.size for item in inputs.values() for f in item.files.values())
+        ),
+        **machine_facts.values(),
+    }
+    if ended.limit_hit is not None:
+        values["limitHit"] = Value("measured", ended.limit_hit)
+    if ended.log_truncated:
+        values["logTruncated"] = Value("measured", 1)
+    return RunReport(exit_code=ended.exit_code, values=values, records=audited.data)

@@ -1,0 +1,109 @@
+"""The program that audits: in a sandbox, it reads texts that anybody may have written.
+
+On stdin a job (`Job`); in the sandbox the inputs that the audit's config names, and rows that the
+strict reader has matched. It leaves `results.json`, which the runner compares with what it counted
+itself.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from aicert.audits import config, lists, results
+from aicert.audits.run import Audit, GivenList, text_of
+from aicert.errors import AicertError
+from aicert.formats.digest import Digest
+from aicert.formats.lockfile import CONFIG_INPUT
+
+RESULTS = "results.json"
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataRows:
+    """Files of canonical rows, by place: one split of an input."""
+
+    name: str
+    split: str
+    unread_bytes: int
+    files: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """`inputs`: where the config, the key and the lists lie; `digests`: of the lists, by name;
+    `data`: what is audited; `texts`: rows that are lists.
+    """
+
+    inputs: str
+    digests: dict[str, str]
+    data: Sequence[DataRows]
+    texts: Sequence[DataRows]
+
+    def emit(self) -> bytes:
+        """What the child reads."""
+        return json.dumps(asdict(self)).encode()
+
+
+def read_job(data: bytes) -> Job:
+    """What `emit` wrote: the runner's own."""
+    document = json.loads(data)
+    for key in ("data", "texts"):
+        document[key] = [DataRows(**each) for each in document[key]]
+    return Job(**document)
+
+
+def audit(job: Job) -> bytes:
+    """The results, in their one form."""
+    inputs = Path(job.inputs)
+    settings = config.parse((inputs / CONFIG_INPUT).read_bytes())
+    given = {
+        check.list: GivenList(
+            digest=Digest.parse(job.digests[check.list]),
+            entries=_entries(check.kind, check.list, job),
+        )
+        for check in settings.checks
+        if check.list is not None
+    }
+    whole = Audit(settings, (inputs / settings.key).read_bytes(), given)
+    for rows in job.data:
+        reading = whole.reading(rows.name, rows.split)
+        for path in rows.files:
+            with open(path, "rb") as file:
+                while block := file.read(BLOCK):
+                    reading.feed(block)
+        reading.fact(rows.unread_bytes)
+    return results.emit(whole.results())
+
+
+def _entries(kind: str, name: str, job: Job) -> lists.AnyList:
+    if kind == config.PASSAGES:
+        return lists.texts(_texts(name, job))
+    data = (Path(job.inputs) / name).read_bytes()
+    return lists.domains(data) if kind == config.DOMAINS else lists.exact(data)
+
+
+def _texts(name: str, job: Job) -> Iterator[str]:
+    for rows in job.texts:
+        if rows.name == name:
+            for path in rows.files:
+                with open(path, "rb") as file:
+                    for line in file:
+                        yield text_of(json.loads(line))
+
+
+def main(folder: Path, job: bytes) -> int:
+    """Audit, and leave the results in `folder`."""
+    try:
+        data = audit(read_job(job))
+    except AicertError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_code
+    (folder / RESULTS).write_bytes(data)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.stdin.buffer.read()))
