@@ -11,12 +11,12 @@ from aicert.formats.run_report_facts import Records
 def check_rows(results: Results, records: Iterable[Records]) -> None:
     """EvidenceError unless the results are of exactly these rows."""
     read = {(each.name, each.split): _of_records(each) for each in records}
-    said = {
+    audited = {
         (fact.name, fact.split): (fact.rows.count, fact.bytes, fact.digest, fact.unread_bytes)
         for fact in results.data
     }
-    for name, split in sorted(read.keys() | said.keys()):
-        if read.get((name, split)) != said.get((name, split)):
+    for name, split in sorted(read.keys() | audited.keys()):
+        if read.get((name, split)) != audited.get((name, split)):
             raise EvidenceError(
                 f"the results and the run report differ about the rows of {name}, split {split!a}"
             )

@@ -91,22 +91,25 @@ def run(
         for name, item in inputs.items()
         if name in texts or name not in settings.named
     ]
-    made = rows.prepare(selections, inputs, room)
-    data = tuple(each for each in made.records if each.name not in texts)
+    prepared = rows.prepare(selections, inputs, room)
+    data = tuple(each for each in prepared.records if each.name not in texts)
+    listed = tuple(each for each in prepared.records if each.name in texts)
     reportable.check_reportable(data, ())
     begin()
     job = Job(
         inputs=INPUTS,
         digests={name: str(inputs[name].digest) for name in _lists(settings.checks)},
-        data=[_place(each, selections, made) for each in data],
-        texts=[_place(each, selections, made) for each in made.records if each.name in texts],
+        data=[_place(each, selections, prepared) for each in data],
+        texts=[
+            _place(each, selections, prepared) for each in prepared.records if each.name in texts
+        ],
     )
     named = {f"{INPUTS}/{name}": inputs[name].path for name in settings.named - texts}
     log = scratch.with_name(f"{scratch.name}-audit.log")
-    ended = _contained(job, {**named, **made.shown}, room, scratch, log)
+    ended = _contained(job, {**named, **prepared.shown}, room, scratch, log)
     return Audited(
         results=_taken(scratch / RESULTS, settings, inputs, data) if _is_well(ended) else None,
-        rows=made,
+        rows=prepared,
         data=data,
         ended=ended,
         log=log,
@@ -133,16 +136,16 @@ def _splits(item: MeasuredInput) -> dict[str, tuple[str, ...]]:
     return {split: tuple(files) for split, files in chosen.items()}
 
 
-def _place(records: Records, selections: Sequence[Selection], made: Rows) -> DataRows:
+def _place(records: Records, selections: Sequence[Selection], prepared: Rows) -> DataRows:
     """Where a child finds these rows: in one file, or in several that are used where they lie."""
     place = next(each.place for each in selections if each.input == records.name)
     name = re.compile(rf"{re.escape(records.split)}-[0-9]+-of-[0-9]+\.jsonl")
-    found = sorted(path.name for path in (made.shown[place] / "data").iterdir())
+    files = sorted(path.name for path in (prepared.shown[place] / "data").iterdir())
     return DataRows(
         name=records.name,
         split=records.split,
         unread_bytes=records.unread_bytes,
-        files=[f"{place}/data/{path}" for path in found if name.fullmatch(path)],
+        files=[f"{place}/data/{path}" for path in files if name.fullmatch(path)],
     )
 
 
@@ -182,12 +185,12 @@ def _taken(
         raise LockError("the audit ended well and left no results")
     with rows.opened(path) as file:
         written = file.read(results.MAX_BYTES + 1)
-    found = results.parse(written)
+    parsed = results.parse(written)
     asked = [(each.name, each.kind, each.column, each.list) for each in settings.checks]
-    if [(e.name, e.kind, e.column, e.list and e.list.name) for e in found.checks] != asked:
+    if [(e.name, e.kind, e.column, e.list and e.list.name) for e in parsed.checks] != asked:
         raise LockError("the audit's results are of other checks than its config asks for")
-    joining.check_rows(found, data)
-    joining.check_lists(found.checks, {name: item.digest for name, item in inputs.items()})
+    joining.check_rows(parsed, data)
+    joining.check_lists(parsed.checks, {name: item.digest for name, item in inputs.items()})
     return written
 
 
