@@ -100,9 +100,7 @@ def run(
         inputs=INPUTS,
         digests={name: str(inputs[name].digest) for name in _lists(settings.checks)},
         data=[_place(each, selections, prepared) for each in data],
-        texts=[
-            _place(each, selections, prepared) for each in prepared.records if each.name in texts
-        ],
+        texts=[_place(each, selections, prepared) for each in listed],
     )
     named = {f"{INPUTS}/{name}": inputs[name].path for name in settings.named - texts}
     log = scratch.with_name(f"{scratch.name}-audit.log")
