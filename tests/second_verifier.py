@@ -53,6 +53,7 @@ CHECKS = (
     "outputs.pcr8",
     "outputs.nonempty",
     "outputs.trained",
+    "outputs.results",
     "subject.files",
     "policy.claims",
     "policy.age",
@@ -156,6 +157,7 @@ class Appraisal:
         decide("outputs.pcr8", self._pcr8, form, "quote.pcrs")
         decide("outputs.nonempty", self._nonempty, form)
         decide("outputs.trained", self._trained, form)
+        decide("outputs.results", self._results, form)
         decide("subject.files", self._files, form, "outputs.pcr8")
         self.code = set(self.lock.code) if self.lock else set()
         decide("lineage.ancestors", self._lineage, form, "inputs.pcr14")
@@ -401,7 +403,22 @@ class Appraisal:
         if self.lock:
             second_training.check_records(self.statement.report, self.lock)
 
+    def _kind(self, own: str) -> None:
+        trainer = self.lock.trainer if self.lock else ""
+        if trainer not in ("audit", "axolotl"):
+            raise OpenError
+        if trainer != own:
+            raise NotAskedError
+
+    def _results(self) -> None:
+        self._kind("audit")
+        report = self.made.report
+        need([list(files) for files in self.made.files.values()] == [["results.json"]])
+        need("loss" not in report and not report["unchangedWeights"]["value"])
+        need(report["version"] == 2 and report["records"]["value"])
+
     def _trained(self) -> None:
+        self._kind("axolotl")
         need(self._number("steps") > 0)
         need(not self.statement.report["unchangedWeights"]["value"] and self.lock)
         compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]

@@ -14,6 +14,7 @@ from aicert.appraisal.checklist import Checklist
 from aicert.appraisal.checks.boot import Boot, appraise_boot
 from aicert.appraisal.checks.demands import appraise_policy, input_code
 from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile
+from aicert.appraisal.checks.kinds import appraise_results, kind_of
 from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
 from aicert.appraisal.checks.model import GivenModel, appraise_model
 from aicert.appraisal.checks.outputs import appraise_outputs
@@ -114,6 +115,7 @@ def _appraise(
     appraise_inputs(checklist, certificate, quote, locked)
     appraise_outputs(checklist, run, quote)
     appraise_training(checklist, run)
+    appraise_results(checklist, run)
     appraise_model(checklist, run, model)
     ancestry = appraise_lineage(checklist, run, lineage)
     after = None if began is None else began[0]
@@ -148,6 +150,7 @@ def _result(
         policy=policy.name,
         tier=None if shown is None else shown.root.tier,
         run=run.statement.run if run is not None else None,
+        kind=kind_of(run),
         subject=(
             {name: str(out.digest) for name, out in run.statement.outputs.items()}
             if run is not None and covered

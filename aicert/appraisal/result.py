@@ -42,6 +42,7 @@ CHECKS = (
     "outputs.pcr8",
     "outputs.nonempty",
     "outputs.trained",
+    "outputs.results",
     "subject.files",
     "policy.claims",
     "policy.age",
@@ -50,6 +51,8 @@ CHECKS = (
 CHIP_CHECKS = ("platform.chip", "platform.guest", "platform.binding")
 GPU_CHECK = "platform.gpu"
 TIME_CHECKS = ("time.token", "time.not-before")
+# What a run shows, by its kind: of each run one of them applies.
+KIND_CHECKS = ("outputs.trained", "outputs.results")
 BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
 
 # A caller may leave these two questions open: which lockfile it expects, and where inputs came
@@ -98,7 +101,8 @@ class AttestationResult:
     `lineage_tier` the lowest tier among them: a policy may accept several. `input_code`: code of
     inputs that may have run in this run's trainer or in an ancestor's, each with the word by which
     a policy allows it and whose it is. `attested_seconds`: from
-    the run key's certification to the quote, by the TPM's clock; `facts`: what the report says of
+    the run key's certification to the quote, by the TPM's clock; `kind`: `train` or `audit`, None
+    where it is not verified or not known; `facts`: what the report says of
     rows, loss, texts and what was removed. Both None until verified, and of version 1.
     """
 
@@ -117,6 +121,7 @@ class AttestationResult:
     lineage_tier: str | None = None
     input_code: tuple[tuple[str, str], ...] = ()
     attested_seconds: float | None = None
+    kind: str | None = None
     facts: Facts | None = None
 
     @property
@@ -175,6 +180,8 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
         # word of a time authority; a certificate of version 1.
         if check.verdict == "not-applicable" and check.id not in _MAY_NOT_APPLY:
             return "none"
+    if not any(check.id in KIND_CHECKS and check.verdict == "ok" for check in checks):
+        return "none"
     return "passed"
 
 
@@ -185,6 +192,7 @@ _MAY_NOT_APPLY = frozenset(
         *CHIP_CHECKS,
         GPU_CHECK,
         *BOOT_CHECKS,
+        *KIND_CHECKS,
         *VERSION_2_CHECKS,
         *TIME_CHECKS,
         "policy.claims",

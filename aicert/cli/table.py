@@ -19,6 +19,8 @@ from aicert.verifier.hints import hint_of
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
 _STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
+# What a verdict is about, where that is no model.
+_AS_WHAT = {"audit": "results of an audit, no model "}
 _ID_WIDTH = 20
 
 
@@ -49,6 +51,7 @@ def to_json(result: AttestationResult) -> dict[str, object]:
         "subject": None if result.subject is None else dict(result.subject),
         "lockfile": result.lockfile,
         "run": result.run,
+        "kind": result.kind,
         "policy": result.policy,
         "at": result.at,
         "quotedNotCompared": {str(i): value.hex() for i, value in sorted(result.quoted.items())},
@@ -155,7 +158,7 @@ def _check_lines(check: CheckResult, colour: bool, columns: int | None = None) -
 def _verdict_line(result: AttestationResult) -> tuple[str, str]:
     if result.verdict == "failed":
         return f"FAILED    {len(result.failed)} of {len(result.checks)} checks", RED
-    suffix = _tier_words(result)
+    suffix = _AS_WHAT.get(result.kind or "", "") + _tier_words(result)
     if result.verdict == "passed":
         return f"PASSED    {suffix}", GREEN
     if result.certificate_consistent == "yes":

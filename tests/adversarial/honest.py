@@ -38,6 +38,7 @@ from tests.adversarial.attacks_platform import (
     with_ek_purpose,
     with_intermediate,
 )
+from tests.adversarial.attacks_results import audit, trainer
 from tests.adversarial.attacks_run import ancestor, files, input_code, reported, words
 from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, signers
@@ -480,6 +481,13 @@ HONEST = (
     of_2(
         "measurement that was not completed",
         reported(loss=no_loss("incomplete")),
+        verdict="none",
+        check="outputs.trained",
+    ),
+    of_2("an audit", audit()),
+    of_2(
+        "run of a trainer that nobody knows",
+        trainer("other"),
         verdict="none",
         check="outputs.trained",
     ),

@@ -7,6 +7,7 @@ outputs.trained rests on what version 1 has (docs/spec/run-report.md).
 from collections.abc import Mapping
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
+from aicert.appraisal.checks.kinds import check_kind
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.digest import Digest
@@ -89,6 +90,7 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
     A header alone makes another file of the same weights, so tensors are what counts.
     Tokens do not: of rows that hold several texts Transformers counts none.
     """
+    check_kind(run, "train")
     steps = run.report.number(STEPS)
     if steps is None or not steps > 0:
         raise EvidenceError(f"the run report counts no {STEPS}: {steps}")

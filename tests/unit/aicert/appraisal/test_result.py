@@ -7,6 +7,7 @@ from aicert.appraisal.result import (
     CHECKS,
     CHIP_CHECKS,
     GPU_CHECK,
+    KIND_CHECKS,
     OPTIONAL,
     TIERS,
     VERSION_2_CHECKS,
@@ -55,8 +56,12 @@ def test_what_was_not_checked_prevents_a_pass(check: str) -> None:
 @pytest.mark.parametrize("check", CHECKS)
 def test_only_some_checks_may_not_apply(check: str) -> None:
     may = check.startswith(("boot.", "policy.", "lineage.", "time."))
-    may = may or check in (*CHIP_CHECKS, GPU_CHECK, *VERSION_2_CHECKS)
+    may = may or check in (*CHIP_CHECKS, GPU_CHECK, *VERSION_2_CHECKS, *KIND_CHECKS)
     assert result({check: "not-applicable"}).exit_code == (0 if may else 2)
+
+
+def test_a_run_shows_what_its_kind_does() -> None:
+    assert result(dict.fromkeys(KIND_CHECKS, "not-applicable")).exit_code == 2
 
 
 def test_consistent_is_all_but_the_model() -> None:

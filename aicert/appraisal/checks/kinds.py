@@ -1,0 +1,51 @@
+"""Which trainers are known, and of what kind their runs are; and outputs.results of an audit.
+
+Of a trainer that is not known, nobody knows what its runs show: neither outputs.trained nor
+outputs.results can be decided. Of a known one exactly one of the two applies.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from aicert.appraisal.checklist import Checklist, NotApplicableError
+from aicert.appraisal.checks.run import VerifiedRun
+from aicert.errors import EvidenceError, UndecidedError
+from aicert.text import counted
+
+Kind = Literal["train", "audit"]
+KINDS: Final[Mapping[str, Kind]] = {"audit": "audit", "axolotl": "train"}
+# The one file that an audit makes (docs/spec/audit.md).
+RESULTS: Final = "results.json"
+
+
+def kind_of(run: VerifiedRun | None) -> Kind | None:
+    """Of what kind a run is; None where that is not verified, or nobody knows."""
+    return None if run is None else KINDS.get(run.statement.trainer)
+
+
+def check_kind(run: VerifiedRun, expected: Kind) -> None:
+    """Whether a check of that kind of runs applies."""
+    kind = kind_of(run)
+    if kind is None:
+        raise UndecidedError(f"what runs of trainer {run.statement.trainer} show is not known here")
+    if kind != expected:
+        raise NotApplicableError(f"the run is of another kind: {kind}")
+
+
+def appraise_results(checklist: Checklist, run: VerifiedRun | None) -> None:
+    """outputs.results: what an audit read, and that it made nothing but results."""
+    checklist.step("outputs.results", _results, run, "statement.form")
+
+
+def _results(run: VerifiedRun) -> tuple[str, None]:
+    check_kind(run, "audit")
+    files = [list(output.files) for output in run.statement.outputs.values()]
+    if files != [[RESULTS]]:
+        raise EvidenceError(f"an audit makes one output with {RESULTS}, and nothing else")
+    report = run.report
+    if report.loss is not None or report.unchanged_weights:
+        raise EvidenceError("an audit has no model, but its report speaks of one")
+    rows = sum(records.rows for records in report.records)
+    if not rows:
+        raise EvidenceError("the audit read no rows")
+    return f"{RESULTS} about {counted(rows, 'row')}", None
