@@ -5,9 +5,11 @@ be left out. Parameters are those of a kind's version: there are none to choose.
 """
 
 import tomllib
+from collections.abc import Mapping
 from typing import Final
 
 from aicert.audits.fingerprints import PASSAGE
+from aicert.audits.trees import KEY_BYTES
 from aicert.errors import AicertError, ConfigError
 from aicert.formats.fields import Table
 from aicert.formats.lockfile import CONFIG_INPUT, NAME
@@ -91,6 +93,27 @@ def parse(data: bytes) -> AuditConfig:
                 f"check {check.name}: input {check.list} is a list for {kinds[check.list]}"
             )
     return AuditConfig(key=key, passages=has_passages, checks=checks)
+
+
+def check_inputs(config: AuditConfig, sizes: Mapping[str, int | None]) -> None:
+    """Whether a run has what its config names. Raises ConfigError.
+
+    `sizes`: of its inputs that are one file, in bytes; None for directories.
+    """
+    for name in sorted(config.named):
+        if name not in sizes:
+            raise ConfigError(f"the audit's config names input {name}, which the run does not have")
+    if sizes.keys() <= config.named:
+        raise ConfigError("every input is a key or a list of the audit: there is no data")
+    if sizes[config.key] != KEY_BYTES:
+        raise ConfigError(
+            f"records.key: input {config.key} is not a file of {KEY_BYTES} bytes",
+            hint=f"head -c {KEY_BYTES} /dev/urandom > record-key",
+        )
+    for check in config.checks:
+        # Lists of texts are rows, and may lie in several files.
+        if check.list is not None and check.kind != PASSAGES and sizes[check.list] is None:
+            raise ConfigError(f"check {check.name}: input {check.list} is not one file")
 
 
 class _Table(Table):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from aicert.audits import config, joining, results
 from aicert.audits.config import AuditConfig, Check
-from aicert.audits.trees import KEY_BYTES
 from aicert.errors import ConfigError, LockError, ToolError
 from aicert.formats.lockfile import Lockfile, input_code
 from aicert.formats.run_report import RunReport, Value
@@ -60,17 +59,8 @@ def check(lockfile: Lockfile) -> None:
 def read_config(data: bytes, inputs: Mapping[str, MeasuredInput]) -> AuditConfig:
     """The config, if the run has what it names. Raises ConfigError."""
     settings = config.parse(data)
-    for name in sorted(settings.named):
-        if name not in inputs:
-            raise ConfigError(f"the audit's config names input {name}, which the run does not have")
-    if inputs.keys() <= settings.named:
-        raise ConfigError("every input is a key or a list of the audit: there is no data")
-    key = inputs[settings.key]
-    if not key.is_file or key.files[""].size != KEY_BYTES:
-        raise ConfigError(f"records.key: input {key.name} is not a file of {KEY_BYTES} bytes")
-    for entry in settings.checks:
-        if entry.list is not None and not _is_text_list(entry) and not inputs[entry.list].is_file:
-            raise ConfigError(f"check {entry.name}: input {entry.list} is not one file")
+    sizes = {name: item.files[""].size if item.is_file else None for name, item in inputs.items()}
+    config.check_inputs(settings, sizes)
     return settings
 
 

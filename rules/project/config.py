@@ -24,7 +24,9 @@ from rules.machines.machine import DRIVERS, Machine
 from rules.project import sources
 
 FILE = toml_table.FILE
-TRAINER = "axolotl"
+# What a run may be: the rooms of the runner that do it (docs/spec/aicert-toml.md).
+AXOLOTL, AUDIT = "axolotl", "audit"
+TRAINERS = (AUDIT, AXOLOTL)
 # Whose locks lie beside those of runs.
 IMAGES = ("image", "image-gpu")
 # The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.
@@ -61,6 +63,7 @@ class Run:
 
     `default`: whether commands that certify or verify mean it where no run is named. `ranks`: how
     many processes train together. `time_authority`: the URL that is asked for time stamps.
+    `trainer`: one of TRAINERS.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Run:
     default: bool = True
     ranks: int = 1
     time_authority: str | None = None
+    trainer: str = AXOLOTL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +229,13 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
             f"{FILE}: {table.where}: lockfiles/{name}.lock.toml is the lock of a machine's image",
             hint="give the run another name",
         )
-    table.only("config", "machine", "outputs", "inputs", "default", "ranks")
+    table.only("config", "machine", "outputs", "inputs", "default", "ranks", "trainer")
+    trainer = table.text("trainer") if table.has("trainer") else AXOLOTL
+    if trainer not in TRAINERS:
+        raise ConfigError(
+            f"{FILE}: {table.where}.trainer names no trainer: {trainer!r}"
+            f"{suggestion(trainer, TRAINERS)}"
+        )
     machine = table.text("machine")
     if machine not in machines:
         raise ConfigError(
@@ -234,7 +244,7 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
         )
     outputs = cast(list[object], table.take("outputs", list))
     if len(outputs) != 1 or not isinstance(outputs[0], str) or not NAME.fullmatch(outputs[0]):
-        # One output directory is what the axolotl trainer makes.
+        # One output directory is what every trainer makes.
         raise ConfigError(f'{FILE}: {table.where}.outputs must be one name, like ["model"]')
     inputs = [
         Input(name=CONFIG_INPUT, source=_source(table.text("config"), f"{table.where}.config"))
@@ -257,6 +267,7 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
         inputs=tuple(inputs),
         default=table.flag("default", True),
         ranks=ranks,
+        trainer=trainer,
     )
 
 

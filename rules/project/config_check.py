@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from aicert.errors import ConfigError, LockError, ToolError
+from aicert.audits import config as audit_config
+from aicert.errors import AicertError, ConfigError, LockError, ToolError
+from aicert.files.bounded import read_bounded
 from aicert.formats.listing import parse_listing
 from aicert.formats.lockfile import CONFIG_INPUT, LockedInput
 from aicert.sources.placeholders import HEAD, refuse
@@ -20,6 +22,7 @@ from rules.host import progress, training_env
 from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 from rules.machines.machine import Machine
+from rules.project.config import AUDIT
 from rules.project.config_hints import without_gpu
 from rules.project.config_packages import lacking, locked_packages
 from rules.project.locked import Lock
@@ -36,8 +39,12 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
     inputs' files, and of models whose bytes are at hand. With a machine, hint at what
     needs a package that the training environment lacks, or a GPU that it lacks.
 
-    A config that has not been fetched yet is left to `certify`, which fetches it.
+    A config that has not been fetched yet is left to `certify`, which fetches it. Of an audit there
+    is no effective config: None.
     """
+    if lock.lockfile.trainer == AUDIT:
+        _check_audit(root, lock)
+        return None
     answer = _by_the_runner(root, lock)
     if answer is None:
         return None
@@ -49,6 +56,24 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
         for hint in _hints(json.loads(effective), machine):
             progress.say(f"hint: run {lock.lockfile.run}: {hint}")
     return effective
+
+
+def _check_audit(root: Path, lock: Lock) -> None:
+    """Refuse what the runner would refuse of an audit's config, which has no effective form."""
+    _refuse_placeholders(lock)
+    path = lock.paths[CONFIG_INPUT]
+    if not path.is_file():
+        return
+    sizes = {
+        item.name: item.size if item.digest.kind == "sha256" else None
+        for item in lock.lockfile.inputs
+    }
+    try:
+        data = read_bounded(path, audit_config.MAX_BYTES, "the audit's config")
+        audit_config.check_inputs(audit_config.parse(data), sizes)
+    except AicertError as error:
+        where = f"run {lock.lockfile.run}: {_named(root, lock)}"
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
 
 
 def _hints(settings: Mapping[str, object], machine: Machine) -> Iterator[str]:

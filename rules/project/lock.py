@@ -15,7 +15,7 @@ from aicert.sources.choice import suffix
 from rules.host import progress
 from rules.host.work import write_whole
 from rules.project import sources, stale
-from rules.project.config import TRAINER, Input, Run
+from rules.project.config import Input, Run
 from rules.project.input_signatures import check_signers
 from rules.project.locked import DIRECTORY, Lock, listing_of, parsed, path_of, read
 from rules.project.sources import Resolved
@@ -54,7 +54,7 @@ def resolve(
         inputs.append(locked)
     lockfile = Lockfile(
         run=run.name,
-        trainer=TRAINER,
+        trainer=run.trainer,
         outputs=tuple(sorted(run.outputs)),
         inputs=tuple(inputs),
         ranks=run.ranks,

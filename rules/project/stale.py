@@ -22,6 +22,8 @@ def is_same(item: Input, locked: LockedInput) -> bool:
 
 def check_configured(run: Run, locked: Lockfile) -> None:
     """Before anything is measured: what can be seen in the two files alone."""
+    if run.trainer != locked.trainer:
+        raise stale(run, f"trainer\n  locked      {locked.trainer}\n  aicert.toml {run.trainer}")
     if run.ranks != locked.ranks:
         raise stale(run, f"ranks\n  locked      {locked.ranks}\n  aicert.toml {run.ranks}")
     old = {item.name: item for item in locked.inputs}
