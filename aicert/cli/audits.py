@@ -46,11 +46,11 @@ audit instead.
   aicert prove-absence rows/ --name alpaca --results results.json --text story.txt
 """
 _VERIFY = """\
-Verify a proof about SUBJECT, a file with the row or the text, against the results of an audit. The
-digest of the results has to come from a certificate of the audit that passed, not from who sent
-the proof.
+Verify a proof about SUBJECT, a file with the row or the text, against the results of an audit that
+is certified: by its certificate, which is judged first, or by the digest of the results that such
+a certificate names. Neither may come from who sent the proof alone.
 
-  aicert verify-proof proof.json row.json --results results.json --results-digest sha256:HEX
+  aicert verify-proof proof.json row.json --results results.json --certificate certificate.json
 
 That a row stood in the data does not say that a model learned from it.
 """
@@ -94,9 +94,12 @@ def add_commands(commands: "Subparsers") -> None:
     )
     verify.add_argument("proof", metavar="PROOF", help="the proof")
     verify.add_argument("subject", metavar="SUBJECT", help="the file with the row or the text")
-    verify.add_argument(
-        "--results-digest", metavar="DIGEST", required=True, help="as the certificate names it"
-    )
+    named = verify.add_mutually_exclusive_group(required=True)
+    named.add_argument("--certificate", metavar="FILE", help="of the audit; judged by --policy")
+    named.add_argument("--results-digest", metavar="DIGEST", help="as the certificate names it")
+    verify.add_argument("--policy", metavar="POLICY", default="default", help="as `aicert verify`")
+    verify.add_argument("--root", metavar="PEM", help="as `aicert verify`")
+    verify.add_argument("--at", metavar="TIME", help="as `aicert verify`")
     verify.set_defaults(run=_verify_proof)
     for parser in (record, absence, verify):
         parser.add_argument("--results", metavar="FILE", required=True, help="the audit's results")
@@ -277,13 +280,16 @@ def _verify_proof(options: argparse.Namespace, say: Callable[[str], None]) -> in
 
     data = read_bounded(options.results, forms.MAX_BYTES, forms.WHAT)
     digest = of_bytes(data)
-    if str(digest) != options.results_digest:
+    if options.certificate is not None:
+        results, certified = _certified(options, data)
+    elif str(digest) != options.results_digest:
         raise RejectedError(
             "these are other results than the certificate names\n"
             f"expected  {options.results_digest}\nfound     {digest}",
             digest,
         )
-    results = forms.parse(data)
+    else:
+        results, certified = forms.parse(data), []
     proof = proofs.parse(read_bounded(options.proof, proofs.MAX_BYTES, proofs.WHAT))
     where = f"input {proof.name}, split {safe(proof.split)}"
     rows = results.of(proof.name, proof.split)
@@ -294,6 +300,22 @@ def _verify_proof(options: argparse.Namespace, say: Callable[[str], None]) -> in
     else:
         proofs.check_absence(proof, _text(options.subject), results)
         line = f"holds     no passage of 50 words of this text stood in {where}"
-    lines = [line, f"rows      {rows.digest}", f"results   {digest}"]
+    lines = [line, f"rows      {rows.digest}", f"results   {digest}", *certified]
     say("".join(f"{each}\n" for each in lines))
     return 0
+
+
+def _certified(options: argparse.Namespace, data: bytes) -> tuple["Results", list[str]]:
+    """The results, if a certificate that passes names them; and what it is, in words."""
+    from aicert.audits import results as forms
+    from aicert.cli import audit_certificate
+    from aicert.verifier.verify import read_certificate
+
+    certificate = read_certificate(options.certificate)
+    verdict = audit_certificate.judge(
+        certificate, data, policy=options.policy, root=options.root, at=options.at
+    )
+    results = forms.parse(data)
+    audit_certificate.check_joined(results, certificate, verdict)
+    run = f"run {safe(verdict.run or '')}, tier {verdict.tier}"
+    return results, [f"certified {run}, policy {safe(verdict.policy)}, judged at {verdict.at}"]

@@ -66,7 +66,7 @@ def test_an_audit_is_locked_with_its_trainer(root: Path) -> None:
 def test_a_lockfile_of_another_trainer_is_stale(root: Path) -> None:
     lock.write(root, resolve(root, the_run(root)))
     (root / "aicert.toml").write_text(TOML.replace('trainer = "audit"\n', ""))
-    with pytest.raises(LockError, match="trainer\n  locked      audit\n  aicert.toml axolotl"):
+    with pytest.raises(LockError, match=r"trainer\n  locked      audit\n  aicert\.toml axolotl"):
         lock.current(root, the_run(root))
 
 
