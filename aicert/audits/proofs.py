@@ -144,7 +144,9 @@ def check_record(proof: RecordProof, row: bytes, results: Results) -> None:
     root = root_of(row_leaf(proof.salt, row), proof.row - 1, tree.count, proof.path)
     if root != tree.root:
         raise RejectedError(
-            f"the proof does not lead from this row to the root of input {proof.name}", proof
+            f"the proof does not lead from this row to the root of input {proof.name}",
+            proof,
+            hint="aicert records DATA --canonical ROWS writes rows in the form that was hashed",
         )
 
 
