@@ -53,6 +53,7 @@ GPU_CHECK = "platform.gpu"
 TIME_CHECKS = ("time.token", "time.not-before")
 # What a run shows, by its kind: of each run one of them applies.
 KIND_CHECKS = ("outputs.trained", "outputs.results")
+TRAINING = "train"
 BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
 
 # A caller may leave these two questions open: which lockfile it expects, and where inputs came

@@ -163,12 +163,13 @@ def _pack(options: argparse.Namespace, say: "Write") -> int:
     from aicert.cli.progress import Progress
     from aicert.lease import terms
     from aicert.leasing import packing
-    from aicert.verifier.verify import read_certificate
+    from aicert.verifier.verify import read_certificate, require_model
 
     certificate = read_certificate(options.certificate)
     result = appraised(options, certificate)
     if result.verdict != "passed":
         return show_result(result, options.format)
+    require_model(result)
     allowed = packing.Allowed(
         tick_tokens=options.tick_tokens,
         routes=terms.ROUTES,

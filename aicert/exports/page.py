@@ -171,6 +171,8 @@ def _verdict(facts: Facts | None, result: AttestationResult) -> str:
         if _is_claim(result):
             why += "<p><b>But for the checks, all that stands below is what the certificate claims."
             why += "</b></p>"
+    if result.kind == "audit":
+        why += "<p><b>It is about results of an audit, and no model.</b></p>"
     doubt = "" if result.verdict == "failed" else _doubt(result)
     style = "weak" if doubt and result.verdict == "passed" else result.verdict
     return (

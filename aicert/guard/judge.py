@@ -157,4 +157,4 @@ def _judge_certificate(root: Path, place: Path, asked: Certificates) -> None:
         root=asked.root or None,
         lockfile=asked.lockfile or None,
     )
-    api.require_passed(result)
+    api.require_model(result)

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.policy import FIRMWARE_PCRS, Policy
-from aicert.appraisal.result import AttestationResult
+from aicert.appraisal.result import TRAINING, AttestationResult
 from aicert.errors import EvidenceError, LockError, UndecidedError
 from aicert.formats import tpm
 from aicert.formats.image_lock import ImageLock
@@ -112,6 +112,8 @@ def _check_model(terms: Terms, certified: AttestationResult) -> None:
             first = certified.failed[0]
             raise RefusedError("serve.model", f"the certificate does not pass: {first.id}")
         raise UndecidedError("serve.model: there is no verdict on the certificate")
+    if certified.kind != TRAINING:
+        raise RefusedError("serve.model", f"what is certified is of kind {certified.kind}")
     subjects = (certified.subject or {}).values()
     if str(terms.model) not in subjects:
         raise RefusedError(

@@ -10,7 +10,7 @@ from functools import partial
 
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.policy import Policy
-from aicert.appraisal.result import AttestationResult
+from aicert.appraisal.result import TRAINING, AttestationResult
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.files.bounded import StrPath, read_bounded, why
 from aicert.formats import certificate as certificates
@@ -238,6 +238,14 @@ def require_passed(result: AttestationResult) -> AttestationResult:
         raise RejectedError(f"{first.id}: {first.detail}", result, hint=first.hint)
     reasons = "; ".join(f"{check.id}: {check.detail}" for check in result.undecided[:3])
     raise NoVerdictError(f"no verdict: {reasons}", result)
+
+
+def require_model(result: AttestationResult) -> AttestationResult:
+    """The same of what is to be a model: results of an audit are none, however well certified."""
+    require_passed(result)
+    if result.kind != TRAINING:
+        raise RejectedError(f"what is certified is no model, but of kind {result.kind}", result)
+    return result
 
 
 class NoVerdictError(EvidenceError):

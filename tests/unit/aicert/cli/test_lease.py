@@ -13,6 +13,7 @@ from aicert.lease import blob, custody, enrolment, licence, orders, receipts, te
 from aicert.lease.receipts import Usage
 from aicert.lease.terms import Terms
 from tests.adversarial import ca_forge
+from tests.adversarial.attacks_results import RESULTS, audit
 from tests.adversarial.enrolment_forge import CA, NONCE, RECEIPTS, Scene, ak_certificate
 from tests.unit.aicert.cli.test_main import AT, lay_out
 from tests.unit.aicert.lease import forge
@@ -114,6 +115,20 @@ def test_pack_of_a_model_that_does_not_pass_writes_nothing(folder: Path, printed
     assert "FAILED  subject.files" in printed()[0]
     assert not (folder / "bot").exists()
     assert not (folder / "bot.keys").exists()
+
+
+def test_pack_of_results_of_an_audit_writes_nothing(folder: Path, printed: Printed) -> None:
+    """Certified, but no model."""
+    results = certified()
+    results.version = 2
+    audit()(results)
+    (folder / "c.json").write_bytes(results.get("file"))
+    for path in (folder / "model").iterdir():
+        path.unlink()
+    (folder / "model" / "results.json").write_bytes(RESULTS["results.json"])
+    assert pack(folder) == 1
+    assert "what is certified is no model, but of kind audit" in printed()[1]
+    assert not (folder / "bot").exists()
 
 
 def test_terms_that_cannot_be(folder: Path, printed: Printed) -> None:

@@ -22,6 +22,7 @@ from aicert.formats import image_lock, uncovered_names
 from aicert.formats.certificate import emit
 from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import Value
+from tests.adversarial.attacks_results import audit
 from tests.adversarial.forger import Scene
 from tests.unit.sample_certificate import FILES, SOURCES, sample
 
@@ -431,6 +432,13 @@ def test_a_page_says_measured_where_the_checks_are_ok() -> None:
 def drawn(scene: Scene, **changes: Any) -> str:
     result = replace(scene.appraise(), **changes)
     return draw(of_bytes(scene.get("file")), facts.read(scene.get("file")), result)
+
+
+def test_a_page_about_results_speaks_of_no_model() -> None:
+    scene = Scene("local", 2)
+    audit()(scene)
+    assert "about results of an audit, and no model" in drawn(scene)
+    assert "and no model" not in drawn(Scene())
 
 
 @pytest.mark.parametrize("tier", ["software", "measured-vm"])

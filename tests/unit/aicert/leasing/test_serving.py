@@ -131,6 +131,11 @@ def test_serve_lease_that_is_asked_for() -> None:
     assert judged(machine(), CERTIFIED, lease=LEASE).terms.lease == LEASE
 
 
+def test_serve_model_of_a_certificate_of_results() -> None:
+    with pytest.raises(RefusedError, match=r"^serve\.model: .*is of kind audit"):
+        judged(machine(), replace(CERTIFIED, kind="audit"))
+
+
 def test_serve_model_of_a_certificate_that_does_not_pass() -> None:
     worse = replace(
         CERTIFIED,
