@@ -412,8 +412,8 @@ class Appraisal:
 
     def _results(self) -> None:
         self._kind("audit")
-        report = self.made.report
-        need([list(files) for files in self.made.files.values()] == [["results.json"]])
+        report = self.statement.report
+        need([list(files) for files in self.statement.files.values()] == [["results.json"]])
         need("loss" not in report and not report["unchangedWeights"]["value"])
         need(report["version"] == 2 and report["records"]["value"])
 

@@ -20,9 +20,11 @@ def trainer(name: str) -> Change:
 def audit(*changes: Change) -> Change:
     """An audit of the scene's rows: another trainer, output and report."""
 
-    def report(made: RunReport) -> RunReport:
+    def report(trained: RunReport) -> RunReport:
         values = {"wallSeconds": Value("measured", 2.5)}
-        return RunReport(version=made.version, exit_code="0", values=values, **facts(made.version))
+        return RunReport(
+            version=trained.version, exit_code="0", values=values, **facts(trained.version)
+        )
 
     def edited(scene: Scene) -> None:
         trainer("audit")(scene)

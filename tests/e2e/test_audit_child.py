@@ -45,14 +45,14 @@ def inputs(tmp_path: Path) -> dict[str, MeasuredInput]:
         (folder / "canonical" / f"train-{number}.jsonl").write_bytes(plain)
     listed = json.dumps({"t": text(2, 55)}).encode()
     (folder / "books" / "all.jsonl.gz").write_bytes(gzip.compress(listed, mtime=0))
-    found = {}
+    measured = {}
     for path in sorted(folder.iterdir()):
         files = {"": read_file(path)} if path.is_file() else read_tree(path)
         digest = Digest("sha256", files[""].sha256) if path.is_file() else dir_digest(files)
-        found[path.name] = MeasuredInput(
+        measured[path.name] = MeasuredInput(
             name=path.name, path=path, digest=digest, files=files, stat_keys={}
         )
-    return found
+    return measured
 
 
 def run(inputs: dict[str, MeasuredInput], folder: Path) -> auditing.Audited:

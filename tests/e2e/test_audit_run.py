@@ -71,11 +71,11 @@ def test_an_audit_is_certified_and_proves_a_row(audited: Checkout, tmp_path: Pat
 
     proof, row = tmp_path / "proof.json", tmp_path / "row"
     mine = audited.root / "mine"
-    made = aicert(
+    proven = aicert(
         audited, "prove-record", mine / "rows", "--name=rows", "--key", mine / "key",
         "--results", results, "--row=4",
     )  # fmt: skip
-    proof.write_text(made.stdout)
+    proof.write_text(proven.stdout)
     certificates = audited.root / "certificates" / "look"
     trusted = ("--policy=local", "--root", certificates / "ca.pem")
     for text, code in ((ROWS[3], 0), (ROWS[2], 1)):

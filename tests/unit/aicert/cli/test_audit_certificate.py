@@ -22,7 +22,7 @@ from tests.vectors import audits
 RESULTS = results.emit(audits.audited())
 
 
-def said(fact: DataFact) -> Records:
+def records_of(fact: DataFact) -> Records:
     """What a run report says of the same rows."""
     return Records(
         name=fact.name, split=fact.split, rows=fact.rows.count, bytes=fact.bytes,
@@ -30,7 +30,7 @@ def said(fact: DataFact) -> Records:
     )  # fmt: skip
 
 
-RECORDS = tuple(map(said, audits.audited().data))
+RECORDS = tuple(map(records_of, audits.audited().data))
 
 
 def certified(data: bytes, *changes: Callable[[Scene], object]) -> Scene:

@@ -46,14 +46,14 @@ def folder(tmp_path: Path) -> Path:
 
 def measured(folder: Path) -> dict[str, MeasuredInput]:
     """The inputs, as the runner hashed them."""
-    found = {}
+    inputs = {}
     for path in sorted((folder / "inputs").iterdir()):
         files = {"": read_file(path)} if path.is_file() else read_tree(path)
         digest = Digest("sha256", files[""].sha256) if path.is_file() else dir_digest(files)
-        found[path.name] = MeasuredInput(
+        inputs[path.name] = MeasuredInput(
             name=path.name, path=path, digest=digest, files=files, stat_keys={}
         )
-    return found
+    return inputs
 
 
 def job(folder: Path) -> Job:
@@ -188,8 +188,8 @@ def test_keys_and_lists_are_files_of_their_kind(folder: Path) -> None:
 
 def lockfile(**changes: object) -> Lockfile:
     item = LockedInput(name="config", source="path:a", uri="path:a", size=1, digest=of_bytes(b""))
-    made = Lockfile(run="r", trainer="audit", outputs=("results",), inputs=(item,))
-    return replace(made, **changes)
+    plain = Lockfile(run="r", trainer="audit", outputs=("results",), inputs=(item,))
+    return replace(plain, **changes)
 
 
 def test_an_audit_is_one_process_without_code_of_inputs() -> None:
