@@ -188,19 +188,9 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
 
 # What a certificate of version 1 does not say.
 VERSION_2_CHECKS = ("runkey.time", "inputs.records")
-_MAY_NOT_APPLY = frozenset(
-    (
-        *CHIP_CHECKS,
-        GPU_CHECK,
-        *BOOT_CHECKS,
-        *KIND_CHECKS,
-        *VERSION_2_CHECKS,
-        *TIME_CHECKS,
-        "policy.claims",
-        "policy.age",
-        "lineage.ancestors",
-    )
-)
+_NOT_ASKED = ("policy.claims", "policy.age", "lineage.ancestors", *TIME_CHECKS)
+_OF_MACHINES = (*CHIP_CHECKS, GPU_CHECK, *BOOT_CHECKS)
+_MAY_NOT_APPLY = frozenset((*_NOT_ASKED, *_OF_MACHINES, *KIND_CHECKS, *VERSION_2_CHECKS))
 
 
 def below_vtpm(tier: str) -> bool:

@@ -1,1 +1,1 @@
-"""X.509 and signatures: the only rooms of the verifier that import `cryptography` are here."""
+"""X.509 and signatures, on `cryptography`: what decides for every certificate."""

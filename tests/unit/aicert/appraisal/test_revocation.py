@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from aicert.crypto.revocation import check_not_revoked, load_list
+from aicert.appraisal.evidence.revocation import check_not_revoked, load_list
 from aicert.crypto.x509 import load
 from aicert.errors import EvidenceError, UndecidedError
 from tests.adversarial import td_forge
