@@ -178,7 +178,7 @@ def _audited(
         inputs,
         _room(arguments),
         arguments.scratch,
-        lambda: events.send(machine_io.TRAINING, step=0),
+        lambda: events.send(machine_io.AUDITING),
     )
     name = lockfile.outputs[0]
     files: Mapping[str, FileFact] = {}

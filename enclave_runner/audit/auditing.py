@@ -29,7 +29,6 @@ from enclave_runner.sandbox.containment import Ended
 from enclave_runner.sandbox.interpreter import PYTHON
 from enclave_runner.sandbox.places import CODE, INPUTS, SCRATCH
 
-NAME = "audit"
 # For the results, and no more.
 _SCRATCH_BYTES = 4 * results.MAX_BYTES
 _LOG_BYTES = 64 << 10

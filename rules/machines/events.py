@@ -14,8 +14,11 @@ _WORDS = {
     machine_io.HASHING: "hashing inputs",
     machine_io.READING: "reading rows",
     machine_io.TRAINING: "training",
+    machine_io.AUDITING: "auditing rows",
     machine_io.MEASURING: "measuring outputs",
 }
+# What a trainer does, of either kind.
+_TRAINERS = (machine_io.TRAINING, machine_io.AUDITING)
 
 
 class Lines(Protocol):
@@ -41,7 +44,7 @@ class Follower:
         self.error: AicertError | None = None
         # Whether a runner said anything at all: one that has started is not started again.
         self.has_started = False
-        # Whether its trainer was started: what fails before that has cost no training.
+        # Whether its trainer was started: what fails before that has cost little.
         self.has_trained = False
 
     def follow(self, stream: Lines) -> None:
@@ -60,7 +63,7 @@ class Follower:
         if kind == machine_io.ERROR:
             self.error = _error(event)
         elif isinstance(kind, str) and kind in _WORDS:
-            self.has_trained = self.has_trained or kind == machine_io.TRAINING
+            self.has_trained = self.has_trained or kind in _TRAINERS
             if kind != self._phase or self._bar is None:
                 self._stack.close()
                 unit = "B" if kind == machine_io.HASHING else "steps"

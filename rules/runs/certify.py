@@ -200,7 +200,7 @@ def certify(
             question = own_question(root, run, nonce)
             verdict = _accepted(run, current, question, place.finished)
         if not verdict.passes:
-            placing.check_not_full(place, work, "training failed")
+            placing.check_not_full(place, work, "the run failed")
         kept = _worth_keeping(root, place, run, passes=verdict.passes)
         placing.in_place(place, keep=kept)
         verdict.hand_on_digests(root, run)

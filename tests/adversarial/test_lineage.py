@@ -252,7 +252,7 @@ def test_a_run_may_build_on_what_a_run_of_its_own_name_made() -> None:
 def test_of_several_certificates_that_do_not_fit_a_failed_one_is_shown() -> None:
     other = scene("x").put("outputs", {"model": weights("x2")}).get("certificate")
     failed = scene("x").edit("report", lambda report: replace(report, exit_code="1"))
-    reason = "the certificate of that run says outputs.exit: training failed: it ended with 1"
+    reason = "the certificate of that run says outputs.exit: the run failed: it ended with 1"
     for given in ((other, failed.get("certificate")), (failed.get("certificate"), other)):
         asked = scene("w", "x")
         asked.ancestors = given

@@ -16,12 +16,12 @@ from aicert.text import counted
 def appraise_outputs(
     checklist: Checklist, run: VerifiedRun | None, quote: VerifiedQuote | None
 ) -> None:
-    """outputs.exit, outputs.pcr8 and outputs.nonempty: how training ended, and what it gave."""
+    """outputs.exit, outputs.pcr8 and outputs.nonempty: how the run ended, and what it gave."""
 
     def ended(given: VerifiedRun) -> tuple[str, None]:
         if given.report.exit_code != "0":
-            raise EvidenceError(f"training failed: it ended with {given.report.exit_code}")
-        return "training ended with exit code 0", None
+            raise EvidenceError(f"the run failed: it ended with {given.report.exit_code}")
+        return "the run ended with exit code 0", None
 
     checklist.step("outputs.exit", ended, run, "statement.form")
     checklist.step("outputs.pcr8", _pcr8, both(run, quote), "statement.form", "quote.pcrs")

@@ -43,6 +43,13 @@ def test_each_phase_is_a_bar_and_so_is_the_time_before_the_first_word(titles: li
     ]  # fmt: skip
 
 
+def test_an_audit_is_no_training(titles: list[str]) -> None:
+    follower = Follower("run")
+    follower.follow(io.BytesIO(b'{"event":"reading"}\n{"event":"auditing"}\n'))
+    assert titles == ["run: reading rows", "over", "run: auditing rows", "over"]
+    assert follower.has_trained
+
+
 def test_a_process_on_this_machine_is_not_waited_for(titles: list[str]) -> None:
     Follower("run").follow(io.BytesIO(b""))
     assert titles == []
