@@ -153,6 +153,9 @@ def _parser(
         from aicert.cli import audits
 
         audits.add_commands(commands)
+        from aicert.cli import connect
+
+        connect.add_command(commands)
     return parser, commands.choices
 
 

@@ -1,0 +1,185 @@
+"""`aicert connect`: a local OpenAI endpoint in front of a machine that serves a leased model.
+
+Exit codes: 0 ended by Ctrl-C, 1 the evidence says no, 2 it cannot be told, 3 bad command line.
+"""
+
+import argparse
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+from aicert.cli.terminal import add_format, complain, help_formatter, use_colour
+from aicert.cli.verify import add_policy_options, appraised, show_result
+from aicert.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aicert.appraisal.result import AttestationResult
+    from aicert.cli.terminal import Subparsers, Write
+    from aicert.leasing.serving import Served
+    from aicert.serving.endpoint import Endpoint
+
+_CONNECT = """\
+Open a local OpenAI endpoint. Each connection to the machine is judged before a prompt goes over it:
+it is the machine that your policy accepts, it serves this lease and the model of this certificate,
+and nobody stands between you and it.
+
+  aicert connect https://10.0.0.4:8443 --lease 719013b3e3cbb8539017a0e3b4efa6d0 \\
+    --certificate certificate.json --machine-image-lock image-serve.lock.toml
+
+Then, in another terminal, any client of OpenAI's with the OPENAI_BASE_URL that is shown. Ctrl-C
+ends it; so does the first evidence that says no.
+"""
+_EXITS = (
+    "exit codes: 0 ended by Ctrl-C, 1 the evidence says no, 2 it cannot be told, 3 bad command line"
+)
+# What each check of the machine means where it is ok; in their order.
+MEANINGS = {
+    "serve.fresh": "the evidence answers this connection's nonce",
+    "serve.chain": "the attestation key chains to root {root}",
+    "serve.tier": "{tier}, as the policy wants or better",
+    "serve.quote": "signed by that key, with the values of PCRs 0 to 15",
+    "serve.image": "{image}",
+    "serve.firmware": "{firmware}",
+    "serve.channel": "binds this TLS key and this connection: nobody stands between",
+    "serve.lease": "{lease}",
+    "serve.terms": "the terms that were measured, {terms}",
+    "serve.model": "{model}, of a certificate that is consistent",
+    "serve.registers": "the machine measured that it serves it, and did not stop",
+    "serve.boot": "boot {boots}, not resumed; its meter is at {meter}",
+}
+OMITS = (
+    "whether answers are right, and how long they are: who sees the network sees their sizes",
+    "below tier confidential, who has the machine's host: its memory holds prompts and answers",
+    "other programs of this computer: they can ask through the endpoint, too",
+)
+
+
+def add_command(commands: "Subparsers") -> None:
+    """Add `connect` to the parser of `aicert`."""
+    parser = commands.add_parser(
+        "connect",
+        help="talk to a machine that serves a leased model",
+        description=_CONNECT,
+        epilog=_EXITS,
+        formatter_class=help_formatter,
+    )
+    add = parser.add_argument
+    add("url", metavar="URL", help="where the machine is: https://HOST:PORT")
+    add("--lease", metavar="ID", required=True, help="the lease that it has to serve")
+    add("--certificate", metavar="CERT", required=True, help="the certificate of its model")
+    add("--port", metavar="N", type=int, default=0, help="where to listen; any that is free")
+    add_policy_options(parser)
+    add("--machine-root", metavar="PEM", help="--root of the machine, if it is another")
+    add("--machine-image-lock", metavar="L", help="the lock of a serving image that you accept")
+    add_format(parser)
+    # The machine has the model's files.
+    parser.set_defaults(run=_connect, model=None)
+
+
+def _connect(options: argparse.Namespace, say: "Write") -> int:
+    from aicert.serving.endpoint import Endpoint
+    from aicert.serving.judged import wanted
+    from aicert.verifier import verify as api
+
+    certified = appraised(options, api.read_certificate(options.certificate))
+    if certified.certificate_consistent != "yes":
+        # A certificate alone never passes: of this one, more is open than its model's files.
+        return show_result(certified, options.format)
+    policy = api.choose_policy(
+        options.policy,
+        root=options.machine_root or options.root,
+        image=options.machine_image_lock or options.image_lock,
+    )
+    machine = wanted(options.url, options.lease, certified, policy)
+    with Endpoint(machine, options.port) as endpoint:
+        try:
+            as_json = options.format == "json"
+            say(_json(endpoint) if as_json else _text(options, endpoint, certified))
+            endpoint.wait()
+        except KeyboardInterrupt:
+            complain("\nended: nothing listens any more\n")
+    return 0
+
+
+def _json(endpoint: "Endpoint") -> str:
+    served = endpoint.served
+    document = {
+        "verdict": "passed",
+        "baseUrl": endpoint.base_url,
+        "tier": served.tier,
+        "root": served.root,
+        "image": None if served.image is None else str(served.image.digest),
+        "lease": served.terms.lease,
+        "terms": str(served.terms.digest),
+        "model": str(served.terms.model),
+        "boots": served.statement.boots,
+        "meter": served.meter,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _text(options: argparse.Namespace, endpoint: "Endpoint", certified: "AttestationResult") -> str:
+    """What was verified, once: every later connection is to the same boot."""
+    from aicert.appraisal.result import below_vtpm
+
+    served = endpoint.served
+    tier = served.tier
+    if below_vtpm(tier):
+        tier += ": the operator could have forged this"
+    head = [
+        ("machine", safe(options.url)),
+        ("lease", f"{served.terms.lease}, terms {served.terms.digest}"),
+        ("model", f"{served.terms.model}, certificate {safe(options.certificate)}"),
+        ("policy", f"{safe(certified.policy)}, certificate judged at {certified.at}"),
+    ]
+    url = endpoint.base_url
+    end = [
+        *(("Trusts" if not n else "", line) for n, line in enumerate(_trusts(served))),
+        *(("Omits" if not n else "", line) for n, line in enumerate(OMITS)),
+        ("endpoint", f"{url}, model {served.terms.lease}; Ctrl-C ends it"),
+    ]
+    verdict = _green(f"PASSED    ({tier})")
+    paste = f"  export OPENAI_BASE_URL={shlex.quote(url)} OPENAI_API_KEY=none\n"
+    return f"{_lines(head)}\n{_checks(served)}\n{verdict}\n{_lines(end)}\n{paste}"
+
+
+def _checks(served: "Served") -> str:
+    image = served.image
+    facts = {
+        "root": safe(served.root),
+        "tier": served.tier,
+        "image": "none: nothing measures a boot of this platform",
+        "firmware": "not measured",
+        "terms": served.terms.digest,
+        "lease": served.terms.lease,
+        "model": served.terms.model,
+        "boots": served.statement.boots,
+        "meter": served.meter,
+    }
+    if image is not None:
+        facts["image"] = f"{safe(image.name)}, {image.digest}"
+        facts["firmware"] = "PCRs 0 to 3 and 7 are of a firmware that the policy accepts"
+    return "".join(
+        f"  {_green('ok    ')}  {check:<20} {meaning.format(**facts)}\n"
+        for check, meaning in MEANINGS.items()
+    )
+
+
+def _trusts(served: "Served") -> tuple[str, str]:
+    image = "that platform's system" if served.image is None else f"image {safe(served.image.name)}"
+    return (
+        f"root {safe(served.root)}, for the TPM that signed",
+        f"{image}, to show prompts to nobody and to serve what it measured",
+    )
+
+
+def _lines(facts: "Sequence[tuple[str, str]]") -> str:
+    return "".join(f"{word:<10}{text}\n" for word, text in facts)
+
+
+def _green(words: str) -> str:
+    from aicert.cli.table import GREEN, PLAIN
+
+    return f"{GREEN}{words}{PLAIN}" if use_colour() else words

@@ -1,0 +1,90 @@
+"""A consumer's end of a machine that serves a leased model: it judges, and only then asks.
+
+    import aicert.serving, openai
+
+    with aicert.serving.connect(
+        "https://10.0.0.4:8443", lease="719013b3e3cbb8539017a0e3b4efa6d0", certificate="c.json"
+    ) as endpoint:
+        client = openai.OpenAI(base_url=endpoint.base_url, api_key="none")
+
+`docs/spec/serving.md` has what is judged, and what is not promised. Needs the extra `connect`; no
+verdict on a certificate needs this room.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from aicert.appraisal.policy import Policy
+    from aicert.files.bounded import StrPath
+    from aicert.formats.digest import Digest
+    from aicert.serving.endpoint import Endpoint
+
+
+def connect(
+    url: str,
+    *,
+    lease: str,
+    certificate: "StrPath",
+    policy: "str | Policy" = "default",
+    root: "StrPath | None" = None,
+    lockfile: "StrPath | Digest | None" = None,
+    image_lock: "StrPath | None" = None,
+    nonce: str | bytes | None = None,
+    at: "datetime | str | None" = None,
+    lineage: "Sequence[StrPath] | None" = None,
+    collateral: "StrPath | None" = None,
+    gpu_collateral: "StrPath | None" = None,
+    machine_root: "StrPath | None" = None,
+    machine_image_lock: "StrPath | None" = None,
+    port: int = 0,
+) -> "Endpoint":
+    """Judge a serving machine, and open a local endpoint for prompts to it.
+
+    Args:
+        url: where the machine is, `https://HOST:PORT`.
+        lease: the lease that it has to serve, 32 hexadecimal digits.
+        certificate: path of the certificate of the model that it has to serve.
+        policy: what you accept, of the certificate and of the machine; as `aicert.verify` has it,
+            and so are `root`, `lockfile`, `image_lock`, `nonce`, `at`, `lineage` and both
+            collaterals, which are about the certificate.
+        machine_root: the root of a simulated platform that the machine may be; `root`, if None.
+        machine_image_lock: path of the lock of a serving image that you accept; `image_lock`, if
+            None.
+        port: of this computer's loopback; 0 is any that is free.
+
+    Returns:
+        The Endpoint: its `base_url` is for OpenAI's clients, `served` is what was verified. It ends
+        with `close()` or its `with` block, and by itself with the first evidence that says no.
+
+    Raises:
+        RejectedError, RefusedError: certificate or machine say no (`exit_code` 1).
+        EvidenceError, ToolError: it cannot be told: missing or malformed evidence, no connection
+            (`exit_code` 2).
+        ConfigError: an argument is wrong (`exit_code` 3).
+    """
+    from aicert.serving.endpoint import Endpoint
+    from aicert.serving.judged import wanted
+    from aicert.verifier import verify as api
+
+    certified = api.check_files(
+        certificate,
+        None,
+        policy=policy,
+        root=root,
+        lockfile=lockfile,
+        image=image_lock,
+        nonce=nonce,
+        at=at,
+        lineage=lineage,
+        collateral=collateral,
+        gpu_collateral=gpu_collateral,
+    )
+    if certified.certificate_consistent != "yes":
+        api.require_passed(certified)
+    machine = api.choose_policy(
+        policy, root=machine_root or root, image=machine_image_lock or image_lock
+    )
+    return Endpoint(wanted(url, lease, certified, machine), port)

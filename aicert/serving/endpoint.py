@@ -1,0 +1,277 @@
+"""A local OpenAI endpoint: what asks it needs to know nothing of leases, machines or evidence.
+
+It listens on this computer's loopback alone. Of a request, method, route and body go on; a key that
+a client sends along stays here. What comes back was read in its one form (`wire`), so nothing sends
+a client elsewhere. The first evidence that says no, or cannot be judged, ends it: every request
+from then on is refused, and nothing goes out any more.
+"""
+
+import json
+import socket
+import socketserver
+import threading
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from aicert.errors import AicertError, ConfigError, EvidenceError
+from aicert.lease.checks import RefusedError
+from aicert.serving import wire
+from aicert.serving.judged import MOST, Judged, Pool, Shown, Wanted, open_judged
+
+if TYPE_CHECKING:
+    from aicert.leasing.serving import Served
+
+LOOPBACK: Final = "127.0.0.1"
+# What a gateway reads of one request.
+MAX_BODY: Final = 1 << 20
+# Local connections, and for how long one may be silent, or a request waits for its turn.
+CLIENTS: Final = 256
+SILENCE_S: Final = 600.0
+QUEUE_S: Final = 60.0
+_METHODS: Final = {"/v1/models": "GET"}
+
+
+class LocalRefusal(AicertError):  # noqa: N818 - says what happened
+    """A local request that is not sent on; `status` is HTTP's."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Endpoint:
+    """What listens. `served`: what was judged of the machine before anything was asked."""
+
+    def __init__(self, machine: Wanted, port: int = 0) -> None:
+        if not 0 <= port < 1 << 16:
+            raise ConfigError("a port is from 1 to 65535, or 0 for any that is free")
+        self._machine = machine
+        first = open_judged(machine)
+        first.close()
+        self._shown: Shown = first.shown
+        self._pool = Pool(self._opened)
+        self._rooms = threading.BoundedSemaphore(MOST)
+        self._over = threading.Event()
+        self.error: AicertError | None = None
+        """Why nothing goes to the machine any more."""
+        try:
+            self._server = _Server((LOOPBACK, port), self)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {LOOPBACK}:{port}: {error.strerror}", hint="--port 0"
+            ) from None
+        self.port: int = self._server.server_address[1]
+        """Where it listens."""
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="endpoint", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def served(self) -> "Served":
+        """The machine, as it was judged first; every later connection is to the same boot of it."""
+        return self._shown.served
+
+    @property
+    def base_url(self) -> str:
+        """What OpenAI's clients take."""
+        return f"http://{LOOPBACK}:{self.port}/v1"
+
+    def wait(self) -> None:
+        """Until nothing goes to the machine any more; raises the reason."""
+        self._over.wait()
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        """Stop listening, and end what is open."""
+        self._server.shutdown()
+        self._server.end_all()
+        self._pool.close()
+        self._thread.join()
+        self._over.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _opened(self) -> Judged:
+        """Another judged connection; the last one where the evidence does not say yes."""
+        try:
+            return open_judged(self._machine, self._shown)
+        except EvidenceError as error:
+            self._end(error)
+            raise
+
+    def _end(self, error: AicertError) -> None:
+        if self.error is None:
+            self.error = error
+        self._over.set()
+
+    def forward(self, method: str, target: str, body: bytes, client: "_Client") -> None:
+        """Ask the machine, and give `client` the answer."""
+        if self.error is not None:
+            raise self.error
+        if not self._rooms.acquire(timeout=QUEUE_S):
+            raise LocalRefusal(503, "the endpoint works on other requests")
+        try:
+            with self._pool.taken() as judged:
+                self._answer(judged, judged.ask(method, target, body), client)
+        except wire.AnswerError as error:
+            self._end(error)
+            raise
+        finally:
+            self._rooms.release()
+
+    def _answer(self, judged: Judged, head: wire.Head, client: "_Client") -> None:
+        if head.length is not None:
+            client.say(head.status, judged.whole(head))
+            return
+        client.begin_stream()
+        for event in judged.events():
+            client.send_chunk(event)
+        client.send_chunk(b"")
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Local connections, each in a thread, which ends with the process."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(address, _Client)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether there is a place for another one."""
+        with self._lock:
+            if len(self._open) >= CLIENTS:
+                return False
+            self._open.add(request)
+            return True
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.discard(request)
+            super().shutdown_request(request)
+
+    def end_all(self) -> None:
+        """Listen no more; who is connected sees the end, and his thread with him."""
+        self.server_close()
+        with self._lock:
+            for connected in self._open:
+                try:
+                    connected.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    # It ended by itself.
+                    continue
+
+
+class _Client(BaseHTTPRequestHandler):
+    """One local connection."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = SILENCE_S
+    disable_nagle_algorithm = True
+    server: _Server
+    _begun = False
+
+    def handle(self) -> None:
+        """Its requests, until it leaves."""
+        try:
+            super().handle()
+        except OSError:
+            # It left, or does not read: what it asked for goes with it.
+            self.close_connection = True
+
+    def do_GET(self) -> None:
+        self._asked()
+
+    def do_POST(self) -> None:
+        self._asked()
+
+    def _asked(self) -> None:
+        self._begun = False
+        try:
+            body = self._read()
+            self.server.endpoint.forward(self.command, self.path, body, self)
+        except LocalRefusal as refused:
+            self._refuse(refused.status, refused.message, "endpoint")
+        except AicertError as error:
+            kind = error.check if isinstance(error, RefusedError) else "endpoint"
+            self._refuse(502, error.message, kind)
+
+    def _read(self) -> bytes:
+        """The request's body, if it may go on."""
+        endpoint = self.server.endpoint
+        names = {f"{name}:{endpoint.port}" for name in (LOOPBACK, "localhost")}
+        given = self.headers.get_all("host") or []
+        # A page of another origin, whose name somebody may have made point to this computer.
+        if len(given) != 1 or given[0].lower() not in names or "origin" in self.headers:
+            raise LocalRefusal(403, "the endpoint is for programs of this computer")
+        if self.request_version != self.protocol_version:
+            raise LocalRefusal(400, "the request is not of HTTP/1.1")
+        if self.path not in endpoint.served.terms.routes:
+            raise LocalRefusal(404, "this lease has no such route")
+        if self.command != _METHODS.get(self.path, "POST"):
+            raise LocalRefusal(405, f"the route takes {_METHODS.get(self.path, 'POST')}")
+        lengths = self.headers.get_all("content-length") or ["0"]
+        if len(lengths) != 1 or not _is_number(lengths[0]) or "transfer-encoding" in self.headers:
+            raise LocalRefusal(411, "a request has one content-length, and no transfer-encoding")
+        if int(lengths[0]) > MAX_BODY:
+            raise LocalRefusal(413, f"a request is larger than {MAX_BODY} bytes")
+        body = self.rfile.read(int(lengths[0]))
+        if len(body) != int(lengths[0]):
+            raise ConnectionResetError("the connection ended within a request")
+        if self.command == "GET" and body:
+            raise LocalRefusal(400, "a request for the list of models has no body")
+        return body
+
+    def say(self, status: int, body: bytes) -> None:
+        """A whole answer."""
+        self.send_response_only(status)
+        self.send_header("content-type", wire.JSON)
+        self.send_header("content-length", str(len(body)))
+        if self.close_connection:
+            self.send_header("connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def begin_stream(self) -> None:
+        """What stands before events."""
+        self._begun = True
+        self.send_response_only(200)
+        self.send_header("content-type", wire.EVENTS)
+        self.send_header("transfer-encoding", "chunked")
+        self.send_header("cache-control", "no-store")
+        self.end_headers()
+
+    def send_chunk(self, data: bytes) -> None:
+        """An event; an empty one is the end."""
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _refuse(self, status: int, message: str, kind: str) -> None:
+        """Say why there is no answer; within one, nothing can be said: it ends without its end."""
+        self.close_connection = True
+        if not self._begun:
+            error = {"message": message, "type": kind, "code": kind}
+            self.say(status, json.dumps({"error": error}).encode("ascii"))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the library refuses by itself, in the form of all other errors."""
+        self.request_version = self.protocol_version
+        self._refuse(int(code), message or "the request is not of HTTP/1.1", "endpoint")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        """Nothing: what is asked is nobody's business."""
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10

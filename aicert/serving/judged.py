@@ -1,0 +1,301 @@
+"""Connections to a serving machine, none of which carries a prompt before it was judged.
+
+`open_judged` is the one way to a `Judged`, and a Judged is the one thing that asks: so a prompt
+goes only over a connection whose machine showed, after the handshake and on that connection, what
+the consumer's policy wants. A second connection is judged like the first, and has to be to the same
+boot: what was shown to a person once stays true.
+"""
+
+import importlib
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from aicert.appraisal.policy import Policy
+from aicert.appraisal.result import AttestationResult
+from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.formats import strict_json
+from aicert.formats.digest import is_hex
+from aicert.frozen import dataclass, replace
+from aicert.lease import enrolment, serving
+from aicert.lease.checks import RefusedError
+from aicert.lease.terms import LEASE_DIGITS
+from aicert.leasing import serving as judging
+from aicert.serving.wire import Head, Reader, request
+
+if TYPE_CHECKING:
+    from aicert.leasing.serving import Served
+
+EVIDENCE: Final = "/aicert/evidence"
+# A machine of another cloud is reached in 200 ms; a hardware TPM signs twice in one second.
+CONNECT_S: Final = 10.0
+EVIDENCE_S: Final = 60.0
+SEND_S: Final = 60.0
+# A busy machine lets requests wait, and an engine without a GPU takes long for one token.
+ANSWER_S: Final = 600.0
+# A gateway closes what was idle for 60 seconds; and a judgement is not good for ever.
+IDLE_S: Final = 30.0
+AGE_S: Final = 300.0
+# Connections at once, of the 64 that a machine has for everybody.
+MOST: Final = 16
+
+
+class Channel(Protocol):
+    """A connection after its handshake: `aicert.serving.tls.Channel`, which needs an extra."""
+
+    until: float
+    spki: bytes
+    exporter: bytes
+
+    def receive(self, size: int) -> bytes: ...
+
+    def send(self, data: bytes) -> None: ...
+
+    def is_quiet(self) -> bool: ...
+
+    def shut(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The machine that the consumer wants to talk to. `certified`: his own appraisal of the
+    certificate whose model it has to serve; `policy`: what he accepts of the machine.
+    """
+
+    host: str
+    port: int
+    lease: str
+    certified: AttestationResult
+    policy: Policy
+
+    @property
+    def authority(self) -> str:
+        """How requests name it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def wanted(url: str, lease: str, certified: AttestationResult, policy: Policy) -> Wanted:
+    """The machine at `url`; ConfigError where that is no `https://HOST[:PORT]`."""
+    host, port = _address(url)
+    if not is_hex(lease, LEASE_DIGITS):
+        raise ConfigError(
+            f"a lease has {LEASE_DIGITS} hexadecimal digits", hint="grep lease terms.toml"
+        )
+    return Wanted(host=host, port=port, lease=lease, certified=certified, policy=policy)
+
+
+def _address(url: str) -> tuple[str, int]:
+    wrong = ConfigError(
+        f"not the address of a serving machine: {url[:80]!a}", hint="https://HOST:8443"
+    )
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise wrong
+    try:
+        parts = urlsplit(url)
+        port = 443 if parts.port is None else parts.port
+    except ValueError:
+        raise wrong from None
+    more = parts.path.strip("/") or parts.query or parts.fragment
+    if parts.scheme != "https" or not parts.hostname or more or "@" in parts.netloc or not port:
+        raise wrong
+    return parts.hostname, port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a person was shown of a machine; every later connection has to be to the same."""
+
+    spki: bytes
+    served: "Served"
+
+
+class Judged:
+    """A connection whose machine was judged: the only one that asks."""
+
+    def __init__(self, channel: Channel, reader: Reader, shown: Shown, authority: str) -> None:
+        self.shown = shown
+        self._channel = channel
+        self._reader = reader
+        self._authority = authority
+        self._since = self._used = time.monotonic()
+        self._is_last = False
+
+    def ask(self, method: str, target: str, body: bytes) -> Head:
+        """Send a request; what stands before its answer."""
+        self._channel.until = time.monotonic() + SEND_S
+        self._channel.send(request(method, target, self._authority, body))
+        self._wait()
+        head = self._reader.head()
+        self._is_last = head.is_last
+        return head
+
+    def whole(self, head: Head) -> bytes:
+        """The body of that answer."""
+        self._wait()
+        return self._reader.whole(head)
+
+    def events(self) -> Iterator[bytes]:
+        """The events of that answer."""
+        for event in self._reader.events():
+            yield event
+            self._wait()
+
+    def is_usable(self) -> bool:
+        """Whether another request may go over it: it is fresh, and its other end is silent."""
+        now = time.monotonic()
+        is_fresh = now - self._used < IDLE_S and now - self._since < AGE_S
+        is_ahead = self._is_last or self._reader.is_ahead
+        return is_fresh and not is_ahead and self._channel.is_quiet()
+
+    def rest(self) -> None:
+        """Its answer was read to the end."""
+        self._used = time.monotonic()
+
+    def shut(self) -> None:
+        """End it while another thread waits for an answer: that thread closes it."""
+        self._channel.shut()
+
+    def close(self) -> None:
+        """End it."""
+        self._channel.close()
+
+    def _wait(self) -> None:
+        self._channel.until = time.monotonic() + ANSWER_S
+
+
+def open_judged(machine: Wanted, before: Shown | None = None) -> Judged:
+    """A new connection, judged. `before`: what was shown of the machine first.
+
+    Raises ToolError where it is not reached, RefusedError where the evidence says no, EvidenceError
+    or UndecidedError where it cannot be told.
+    """
+    channel = _handshake(machine)
+    try:
+        if before is not None and channel.spki != before.spki:
+            raise _other("has another TLS key")
+        nonce = secrets.token_bytes(32)
+        channel.until = time.monotonic() + EVIDENCE_S
+        body = strict_json.dumps({"nonce": nonce.hex()})
+        channel.send(request("POST", EVIDENCE, machine.authority, body))
+        reader = Reader(channel.receive)
+        head = reader.head()
+        evidence = reader.whole(head, enrolment.MAX_BYTES)
+        if head.status != 200 or head.is_last:
+            raise EvidenceError(f"the machine shows no evidence: status {head.status}")
+        served = judging.appraise(
+            serving.parse(evidence),
+            judging.Channel(nonce=nonce, spki=channel.spki, exporter=channel.exporter),
+            machine.policy,
+            lease=machine.lease,
+            certified=machine.certified,
+            at=datetime.now(UTC),
+        )
+        # Counted since; everything else is of the boot.
+        if before is not None and replace(served, meter=0) != replace(before.served, meter=0):
+            raise _other("states something else")
+        return Judged(channel, reader, Shown(spki=channel.spki, served=served), machine.authority)
+    except BaseException:
+        channel.close()
+        raise
+
+
+def _other(what: str) -> RefusedError:
+    return RefusedError(
+        "serve.boot",
+        f"the machine {what} than when it was judged first: it was started anew, or is another",
+    )
+
+
+def _handshake(machine: Wanted) -> Channel:
+    tls = _extra()
+    until = time.monotonic() + CONNECT_S
+    try:
+        connected = socket.create_connection((machine.host, machine.port), timeout=CONNECT_S)
+    except (OSError, UnicodeError) as error:
+        raise ToolError(f"cannot reach {machine.authority}: {error}") from None
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        channel: Channel = tls.Channel(connected, until)
+    except BaseException:
+        connected.close()
+        raise
+    return channel
+
+
+def _extra() -> Any:
+    try:
+        return importlib.import_module("aicert.serving.tls")
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"this needs the package {error.name}, which is not installed",
+            hint="in a checkout of this project: pip install '.[connect]'",
+        ) from None
+
+
+class Pool:
+    """The judged connections to one machine that nobody uses right now, and those in use.
+
+    `opened`: gives another one, judged.
+    """
+
+    def __init__(self, opened: Callable[[], Judged]) -> None:
+        self._opened = opened
+        self._idle: list[Judged] = []
+        self._open: set[Judged] = set()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    @contextmanager
+    def taken(self) -> Iterator[Judged]:
+        """One for one request; after an error, and where its other end spoke or left, it ends."""
+        judged = self._idle_one()
+        if judged is None:
+            judged = self._opened()
+            with self._lock:
+                self._open.add(judged)
+        try:
+            if self._over.is_set():
+                raise ToolError("the endpoint was closed")
+            yield judged
+        except BaseException:
+            self._drop(judged)
+            raise
+        judged.rest()
+        with self._lock:
+            if not self._over.is_set():
+                self._idle.append(judged)
+                return
+        judged.close()
+
+    def _idle_one(self) -> Judged | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                judged = self._idle.pop()
+            if judged.is_usable():
+                return judged
+            self._drop(judged)
+
+    def _drop(self, judged: Judged) -> None:
+        with self._lock:
+            self._open.discard(judged)
+        judged.close()
+
+    def close(self) -> None:
+        """End all of them."""
+        with self._lock:
+            self._over.set()
+            for judged in self._open:
+                judged.shut()
+            while self._idle:
+                self._idle.pop().close()

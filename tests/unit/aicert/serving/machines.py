@@ -1,0 +1,170 @@
+"""Serving machines on ports of this computer: the real TLS, gateway and engine's stub around
+evidence that the forger signs; and servers that say whatever a test wants.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from aicert.appraisal.policy import Policy
+from aicert.lease import serving
+from aicert.leasing import serving as judging
+from aicert.serving.judged import Wanted
+from enclave_runner.serving import tls
+from enclave_runner.serving.gateway import Gateway
+from enclave_runner.serving.listener import Listener
+from enclave_runner.serving.meter import Meter
+from enclave_runner.serving.tls import Channel, Identity
+from tests.adversarial.enrolment_forge import policy
+from tests.e2e.stub_engine import StubEngine
+from tests.unit.aicert.leasing.test_serving import CERTIFIED, leased, machine
+from tests.vectors.leases import LEASE
+
+PROMPT = "the secret of the prompt"
+MESSAGES = [{"role": "user", "content": PROMPT}]
+LONG = 600.0
+Forged = Callable[[bytes, judging.Channel], bytes]
+
+
+def honest(nonce: bytes, channel: judging.Channel, **changes: Any) -> bytes:
+    """The evidence of a machine that is what it says."""
+    given: dict[str, Any] = {"nonce": nonce, "bound": channel}
+    return serving.emit(machine(**given | changes).signed())
+
+
+@dataclass
+class Machine:
+    """One that serves until it is left. `forged`: its evidence; `seen`: what came over TLS."""
+
+    stub: StubEngine
+    identity: Identity = field(default_factory=tls.make_identity)
+    forged: Forged = honest
+    port: int = 0
+    seen: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    budget: int = 100
+
+    def __post_init__(self) -> None:
+        self._meter = Meter(lambda: None, tick_tokens=1000, budget=self.budget)
+
+    def _serve(self, channel: Channel) -> None:
+        self.connections += 1
+
+        def attest(nonce: bytes, exporter: bytes) -> bytes:
+            bound = judging.Channel(nonce=nonce, spki=self.identity.spki, exporter=exporter)
+            return self.forged(nonce, bound)
+
+        gateway = Gateway(
+            terms=leased(), engine=self.stub.engine, engine_model=self.stub.model,
+            template_tokens=100, meter=self._meter, attest=attest, distrust=lambda _: None,
+        )  # fmt: skip
+        gateway.serve(_Watched(channel, self.seen))
+
+    def __enter__(self) -> Self:
+        context = tls.server_context(self.identity)
+        self._listener = Listener(("127.0.0.1", self.port), context, self._serve)
+        self.port = self._listener.port
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.stop()
+
+    def was_asked(self) -> bool:
+        """Whether a byte of a prompt came."""
+        return PROMPT.encode() in b"".join(self.seen)
+
+
+class _Watched:
+    """A connection whose other end's words are kept."""
+
+    def __init__(self, channel: Channel, seen: list[bytes]) -> None:
+        self._channel = channel
+        self._seen = seen
+        self.until = channel.until
+        self.exporter = channel.exporter
+
+    def receive(self, size: int) -> bytes:
+        self._channel.until = self.until
+        data = self._channel.receive(size)
+        self._seen.append(data)
+        return data
+
+    def send(self, data: bytes) -> None:
+        self._channel.until = self.until
+        self._channel.send(data)
+
+
+def wanted(port: int, **changes: Any) -> Wanted:
+    """The consumer's side of it."""
+    rules: Policy = policy()
+    given: dict[str, Any] = {
+        "host": "127.0.0.1", "port": port, "lease": LEASE, "certified": CERTIFIED, "policy": rules,
+    }  # fmt: skip
+    return Wanted(**given | changes)
+
+
+@contextmanager
+def relay(to: int, identity: Identity, seen: list[bytes]) -> Iterator[int]:
+    """Somebody between: TLS with a key of his to the consumer, TLS to the machine; he reads all."""
+
+    def between(channel: Channel) -> None:
+        with Upstream(to) as machine:
+            while True:
+                channel.until = machine.until
+                data = channel.receive(1 << 16)
+                if not data:
+                    return
+                seen.append(data)
+                machine.channel.send(data)
+                channel.send(machine.channel.receive(1 << 17))
+
+    listener = Listener(("127.0.0.1", 0), tls.server_context(identity), between)
+    listener.start()
+    try:
+        yield listener.port
+    finally:
+        listener.stop()
+
+
+class Upstream:
+    """The relay's own connection to the machine."""
+
+    def __init__(self, port: int) -> None:
+        from aicert.serving.tls import Channel as Consumers
+
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self.until = time.monotonic() + LONG
+        self.channel = Consumers(self._socket, self.until)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+
+
+@contextmanager
+def saying(
+    answers: Callable[[bytes, Channel], bytes | None], identity: Identity | None = None
+) -> Iterator[int]:
+    """A TLS server that answers what it receives with whatever a test wants; None ends it."""
+
+    def serve(channel: Channel) -> None:
+        channel.until = time.monotonic() + LONG
+        while data := channel.receive(1 << 16):
+            answer = answers(data, channel)
+            if answer is None:
+                return
+            channel.send(answer)
+
+    context = tls.server_context(identity or tls.make_identity())
+    listener = Listener(("127.0.0.1", 0), context, serve)
+    listener.start()
+    try:
+        yield listener.port
+    finally:
+        listener.stop()
