@@ -2,6 +2,8 @@
 
 # As much of a file as `is_pointer` looks at.
 HEAD = 64
+# What is said where one stands in place of a file, and what to do about it.
+REASON, HINT = "a git LFS pointer to a file that was not fetched", "git lfs pull"
 # git-lfs reads pointers of its older names as well (lfs/pointer.go, v1Aliases).
 _VERSIONS = (
     b"version https://git-lfs.github.com/spec/",

@@ -8,8 +8,8 @@ of the bytes, no nesting recurses, and no reader's leniency decides.
 Four looks at a block of lines. No byte below 32 but the line feed that ends a line. Escaped quotes
 and backslashes are replaced by as many bytes 127, so that strings have no quote inside; a backslash
 that is left begins one of the other escapes that are written. Then the structure. Then what is no
-matter of form:
-UTF-8, that an integer fits 64 bits, and that a float is the shortest text that gives it.
+matter of form: UTF-8, that an integer fits 64 bits, and that a float is the shortest text that
+gives it.
 """
 
 import json
@@ -23,22 +23,26 @@ MAX_INT = 2**63 - 1
 MAX_LINE = 16 << 20
 # Commas and opening brackets on a line: each may be a value that takes a parser 150 bytes.
 MAX_PARTS = 1 << 20
-_CONTROLS = bytes(byte for byte in range(32) if byte != 10)
-_CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
+_CONTROLS = bytes(range(32))
 # Pairs of backslashes first: then each one left begins an escape. 127 stands in no name and in no
 # structure, so what is replaced outside a string matches nothing; nor does a backslash there.
-_PAIRS = (rb"\\", rb"\"")
-_PAIR = re.compile(rb'\\[\\"]')
-# Above that, one at a time: a search for both is quicker where they are few, and takes many times
-# the memory of a line that is full of them.
+PAIR = re.compile(rb'(\\[\\"])')
+_NEUTRAL = b"\x7f\x7f"
+# A search for both is quicker where they are few, as the beginning tells. It takes many times the
+# memory of a line that is full of them.
 _MOST_AT_ONCE = 1 << 20
+_BEGINNING = 1 << 12
 _NO_ESCAPE = re.compile(rb"\\(?![nrtbf]|u00(?:0[0-7bef]|1[0-9a-f]))")
-_NO_JSON_ESCAPE = re.compile(rb"\\(?![nrtbf/]|u[0-9a-fA-F]{4})")
+# Nor half of a surrogate pair, which stands for no character.
+_NO_JSON_ESCAPE = re.compile(
+    rb"\\(?![nrtbf/]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}"
+    rb"|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?<=\\u[dD][89abAB][0-9a-fA-F]{2}\\)u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
 _STRING = rb'"[^"]*+"'
 _FLOAT = rb"-?[0-9]{1,22}(?:\.[0-9]{1,22}(?:e[-+][0-9]{1,3})?+|e[-+][0-9]{1,3})"
 _INT = rb"0|-?[1-9][0-9]{0,18}"
 _NUMBER = re.compile(rb"-?[0-9][-+.e0-9]*+")
-_NUMBERS = re.compile(_STRING + rb"|(" + _NUMBER.pattern + rb")")
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 # Shorter ones fit 64 bits.
 _LONG = b"0" * 19
@@ -56,63 +60,62 @@ def oversize(line: bytes) -> str | None:
 
 
 class Grammar:
-    """The canonical rows of one schema; if `loose`, also with spaces and needless escapes.
-
-    The loose ones only say that rows bring no new column: halves of surrogate pairs pass.
-    """
+    """The canonical rows of one schema; if `loose`, also with spaces and needless escapes."""
 
     def __init__(self, schema: Schema, *, loose: bool = False) -> None:
         form = _Form(rb" *+" if loose else b"")
+        self._head = re.compile(form.head(schema))
         self._no_escape = _NO_JSON_ESCAPE if loose else _NO_ESCAPE
         self._rows = re.compile(rb"(?:" + form.row(schema) + rb"\n)*+")
-        # What may not follow a line feed; and what does, where that is the same in every row.
-        self._inside = re.compile(rb"\n(?!" + form.head(schema) + rb")")
-        self._head = None if loose else b"\n{" + _name(schema.columns[0][0])
         leaves = set(_leaves(StructOf(schema.columns)))
         self._has_floats = "float" in leaves
         self._has_ints = "int" in leaves
 
-    def prefix(self, block: bytes) -> int:
-        """How many bytes of `block`, which is whole lines, are canonical rows from its start.
+    def count(self, lines: bytes) -> int | None:
+        """How many rows `lines` are, which begin alike; None where one is not canonical."""
+        head = self._head.match(lines)
+        if head is None:
+            return None
+        # All line feeds but the last are followed by the head of a row, and there is no other
+        # control character, if these are as many. In a string no head can be: its quote would end
+        # the string, and no name begins with what may come after one.
+        rows = lines.count(b"\n" + head[0]) + 1
+        if len(lines.translate(None, _CONTROLS)) + rows != len(lines):
+            return None
+        try:
+            lines.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+        neutral = _without_quotes_inside(lines)
+        if self._no_escape.search(neutral) or self._rows.fullmatch(neutral) is None:
+            return None
+        return rows if self._are_numbers(neutral) else None
+
+    def prefix(self, block: bytes) -> tuple[int, int]:
+        """How many rows, and bytes, of `block`, which is whole lines, are canonical from its start.
 
         What follows them begins with a line that is none.
         """
-        end = _plain_until(block)
-        neutral = _without_quotes_inside(block[:end])
-        wrong = self._no_escape.search(neutral)
-        if wrong is not None:
-            neutral = neutral[: neutral.rfind(b"\n", 0, wrong.start()) + 1]
-        matched = self._rows.match(neutral)
-        end = 0 if matched is None else matched.end()
-        end = self._lines_until(neutral, end)
+        rows = good = 0
+        end = bad = len(block)
+        while end > good:
+            count = self.count(block[good:end])
+            if count is None:
+                bad = end
+            else:
+                rows, good = rows + count, end
+            # Half of the lines that are left, by their bytes.
+            middle = (good + bad) // 2
+            end = block.find(b"\n", middle, bad - 1) + 1 or block.rfind(b"\n", good, middle) + 1
+        return rows, good
+
+    def _are_numbers(self, neutral: bytes) -> bool:
+        """Whether all numbers are in range and in their one form."""
         may_be_long = self._has_ints and _LONG in neutral.translate(_DIGITS)
-        return self._numbers_until(neutral, end) if self._has_floats or may_be_long else end
-
-    def _lines_until(self, neutral: bytes, end: int) -> int:
-        """Where the first row begins that has a line feed in a string.
-
-        What follows a line feed is the head of a row. In a string it cannot be: the quote in it
-        would end the string, and no name begins with what may come after one.
-        """
-        if self._head is not None:
-            heads = neutral.count(self._head, 0, end) + (end > 0)
-            if heads == neutral.count(b"\n", 0, end):
-                return end
-        inside = self._inside.search(neutral, 0, end - 1)
-        return end if inside is None else neutral.rfind(b"\n", 0, inside.start()) + 1
-
-    @staticmethod
-    def _numbers_until(neutral: bytes, end: int) -> int:
-        """Where the first row begins that has a number out of range or not in its one form."""
-        structure = b" ".join(neutral[:end].split(b'"')[::2])
-        if all(map(_is_number, _NUMBER.findall(structure))):
-            return end
-        starts = (
-            number.start()
-            for number in _NUMBERS.finditer(neutral, 0, end)
-            if number[1] is not None and not _is_number(number[1])
-        )
-        return neutral.rfind(b"\n", 0, next(starts, 0)) + 1
+        if not self._has_floats and not may_be_long:
+            return True
+        structure = b" ".join(neutral.split(b'"')[::2])
+        return all(map(_is_number, _NUMBER.findall(structure)))
 
 
 def _is_number(text: bytes) -> bool:
@@ -121,25 +124,17 @@ def _is_number(text: bytes) -> bool:
     return len(text) < len(_LONG) or -MAX_INT - 1 <= int(text) <= MAX_INT
 
 
-def _plain_until(block: bytes) -> int:
-    """Where the first line begins that has a control character or is not UTF-8."""
-    end = len(block)
-    if len(block.translate(None, _CONTROLS)) != end:
-        control = _CONTROL.search(block)
-        end = end if control is None else control.start()
-    try:
-        block[:end].decode("utf-8")
-    except UnicodeDecodeError as error:
-        end = error.start
-    return end if end == len(block) else block.rfind(b"\n", 0, end) + 1
+def _without_quotes_inside(lines: bytes) -> bytes:
+    if b"\\" not in lines:
+        return lines
+    if len(lines) <= _MOST_AT_ONCE and not is_full_of_escapes(lines):
+        return PAIR.sub(_NEUTRAL, lines)
+    return lines.replace(rb"\\", _NEUTRAL).replace(rb"\"", _NEUTRAL)
 
 
-def _without_quotes_inside(block: bytes) -> bytes:
-    if b"\\" in block and len(block) <= _MOST_AT_ONCE:
-        return _PAIR.sub(b"\x7f\x7f", block)
-    for pair in _PAIRS if b"\\" in block else ():
-        block = block.replace(pair, b"\x7f\x7f")
-    return block
+def is_full_of_escapes(lines: bytes) -> bool:
+    """Whether there are so many that it is quicker to replace each kind by itself."""
+    return lines.count(b"\\", 0, _BEGINNING) > _BEGINNING >> 6
 
 
 def _name(name: str) -> bytes:

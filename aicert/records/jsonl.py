@@ -2,31 +2,29 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+from aicert.frozen import dataclass
 from aicert.records.canonical import line_writer
 from aicert.records.errors import RowRefused
-from aicert.records.grammar import MAX_LINE, Grammar, oversize
+from aicert.records.grammar import MAX_LINE, PAIR, Grammar, is_full_of_escapes, oversize
 from aicert.records.infer import Columns
 from aicert.records.jsonrows import parse_row
 from aicert.records.schema import Schema
 
-# Two escapes that a search for quotes would stumble over, and what stands for either meanwhile: no
-# JSON has this byte.
-_PAIR = re.compile(rb'\\[\\"]')
-_MARK = b"\x00"
+# What stands for two escapes that a search for quotes would stumble over: no JSON has these bytes.
+_MARKS = {b"\x00": rb"\\", b"\x01": rb"\""}
 # Escapes that are needless, or that the canonical form writes in another way. It begins with a
 # backslash, which a search finds quickly.
-_ESCAPES = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|/)(?:\\(?:u[0-9a-fA-F]{4}|/))*+")
-# Half of a surrogate pair stands for no character.
-_HALF = re.compile(rb"\\u[dD]")
+_ESCAPES = re.compile(rb"(\\(?:u[0-9a-fA-F]{4}|/)(?:\\(?:u[0-9a-fA-F]{4}|/))*+)")
 # Space, but between two parts of a number or a word, where some stays for the parser to refuse.
 _SPACE = re.compile(rb"(?<![-+.\w])[ \t\r]++|[ \t\r]++(?![-+.\w])")
-_SPACE_AFTER_WORD = re.compile(rb"[-+.\w][ \t\r]")
-# What stands between strings is mostly the same in all rows.
-_MOST_KEPT = 1 << 12
+_WORD = b"-+._0123456789" + b"abcdefghijklmnopqrstuvwxyz" + b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_SPACE_OR_WORD = bytes.maketrans(b"\t\r" + _WORD, b"  " + b"w" * len(_WORD))
 _BLANK = re.compile(rb"(?:[ \t\r]*+\n)++")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
+# Most texts have the same few escapes over and over.
+_MOST_KEPT = 1 << 12
 _LEAST = 1 << 6
 # Lines that are kept to be looked at again; each schema begins with some.
 _MOST_PARSED = 100
@@ -52,16 +50,25 @@ def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join((*rest, b"\n"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """From `start` on all lines match `schema`, some only loosely if `squeeze`."""
+
+    schema: Schema
+    start: int
+    squeeze: bool
+
+
 class LineReader:
     """The lines of one source, in two passes: `learn` widens columns, `rows` writes rows.
 
     `row` is the number of the row that was read last, for whoever has to name it. `matched`, once
-    learned, says where lines begin that all match a schema loosely; it is given to the second pass.
+    learned, is given to the second pass.
     """
 
     def __init__(self) -> None:
         self.row = 0
-        self.matched: tuple[Schema, int] | None = None
+        self.matched: Matched | None = None
         self._squeeze = False
         self._window = _LEAST
         # What is known of whether the lines are canonical (`is_canonical`).
@@ -82,7 +89,6 @@ class LineReader:
                         loose = Grammar(columns.schema(), loose=True)
                     rows, at = self._canonical(block, at, grammar, loose)
                     if rows:
-                        self.row += rows.count(b"\n")
                         self._matched_at.add(columns.changes)
                     if at == len(block):
                         break
@@ -98,7 +104,12 @@ class LineReader:
                     if quiet * 8 >= columns.nodes and self.row:
                         grammar = Grammar(columns.schema())
             start += len(block)
-        self.matched = None if grammar is None else (columns.schema(), self._matched_from)
+            if len(block) > _MOST_SQUEEZED:
+                self._matched_from = start
+        if grammar is not None:
+            self.matched = Matched(
+                schema=columns.schema(), start=self._matched_from, squeeze=self._squeeze
+            )
 
     def _learn_line(self, line: bytes, columns: Columns) -> None:
         self._plain = self._plain and len(self._parsed) < _MOST_PARSED
@@ -118,27 +129,22 @@ class LineReader:
             return False
         if not self._plain or not self._matched_at <= {columns.changes}:
             return None
-        return grammar.prefix(parsed := b"".join(self._parsed)) == len(parsed)
+        return not self._parsed or grammar.count(b"".join(self._parsed)) is not None
 
     def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
         """The canonical rows, in blocks."""
         grammar = Grammar(schema)
         write = line_writer(schema)
-        matched, matched_from = self.matched or (None, 0)
+        matched = self.matched if self.matched and self.matched.schema == schema else None
         start = 0
         for block in whole_lines(blocks):
             at = 0
             while at < len(block):
-                # What matched loosely needs no second look: the strict reader gives it one.
-                is_known = matched == schema and start + at >= matched_from
-                if is_known and len(block) - at <= _MOST_SQUEEZED:
-                    text = squeezed(block[at:])
-                    if _HALF.search(text) is None:
-                        self.row += text.count(b"\n")
-                        yield text
-                        break
+                # What matched needs no second look: the strict reader gives it one.
+                if matched is not None and start + at >= matched.start:
+                    yield squeezed(block[at:]) if matched.squeeze else block[at:]
+                    break
                 canonical, at = self._canonical(block, at, grammar)
-                self.row += canonical.count(b"\n")
                 yield canonical
                 if at < len(block):
                     line, at = _line(block, at)
@@ -164,18 +170,19 @@ class LineReader:
         parts = []
         while at < len(block):
             end = block.find(b"\n", min(at + self._window, len(block)) - 1) + 1
-            lines = block[at:end]
-            text = lines
-            matched = (loose or grammar).prefix(lines) if loose or not self._squeeze else 0
-            if matched < len(lines) and self._squeeze:
-                text = squeezed(lines)
-                matched = grammar.prefix(text)
+            text = lines = block[at:end]
+            count = None if loose is None else loose.count(lines)
+            if count is None:
+                text = squeezed(lines) if self._squeeze else lines
+                count, matched = grammar.prefix(text)
+            else:
+                matched = len(text)
+            self.row += count
             parts.append(text[:matched])
             if matched == len(text):
                 at = end
                 self._window = min(2 * self._window, _MOST)
                 continue
-            count = text.count(b"\n", 0, matched)
             at += sum(map(len, lines.split(b"\n", count)[:count])) + count
             self._window = _LEAST
             if self._squeeze or not self._fits_squeezed(block, at, grammar):
@@ -186,31 +193,20 @@ class LineReader:
     @staticmethod
     def _fits_squeezed(block: bytes, at: int, grammar: Grammar) -> bool:
         text = squeezed(_line(block, at)[0])
-        return 0 < grammar.prefix(text) == len(text)
+        return grammar.count(text) is not None
 
 
-class _Kept(dict[bytes, bytes]):
-    """What `make` makes of a text: of short ones it is kept, as far as there is room."""
+class _Written(dict[bytes, bytes]):
+    """Escapes in their one form, or as they are where they have none; short ones are kept."""
 
-    def __init__(self, make: Callable[[bytes], bytes]) -> None:
-        self._make = make
-
-    def __missing__(self, text: bytes) -> bytes:
-        short = self._make(text)
-        if len(self) < _MOST_KEPT and len(text) < _LEAST:
-            self[text] = short
-        return short
-
-
-def _without_space(part: bytes) -> bytes:
-    """What stands between strings, without space that means nothing."""
-    if _SPACE_AFTER_WORD.search(part) is None:
-        return part.translate(None, b" \t\r")
-    return _SPACE.sub(b"", part)
+    def __missing__(self, escapes: bytes) -> bytes:
+        written = _written(escapes)
+        if len(self) < _MOST_KEPT and len(escapes) < _LEAST:
+            self[escapes] = written
+        return written
 
 
 def _written(escapes: bytes) -> bytes:
-    """Escapes in their one form, or as they are where they have none."""
     try:
         halves = escapes.replace(rb"\/", b"/").decode("raw-unicode-escape")
         text = halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
@@ -219,28 +215,45 @@ def _written(escapes: bytes) -> bytes:
         return escapes
 
 
-_STRUCTURE = _Kept(_without_space)
-_WRITTEN = _Kept(_written)
+_WRITTEN = _Written()
 
 
 def squeezed(lines: bytes) -> bytes:
     """`lines` without spaces and escapes that mean nothing in JSON. What is no JSON stays none."""
-    if _MARK in lines or len(lines) > _MOST_SQUEEZED:
+    if len(lines) > _MOST_SQUEEZED or any(mark in lines for mark in _MARKS):
         return lines
-    pairs = _PAIR.findall(lines) if b"\\" in lines else []
-    parts = (_PAIR.sub(_MARK, lines) if pairs else lines).split(b'"')
-    structure = [*map(_STRUCTURE.__getitem__, parts[::2])]
-    parts[::2] = structure
+    if is_full_of_escapes(lines):
+        for mark, pair in _MARKS.items():
+            lines = lines.replace(pair, mark)
+        lines = _squeezed(lines)
+        for mark, pair in _MARKS.items():
+            lines = lines.replace(mark, pair)
+        return lines
+    kept = PAIR.split(lines)
+    if len(kept) == 1:
+        return _squeezed(lines)
+    # The marks are as many afterwards, and in their order.
+    (mark, *_) = _MARKS
+    kept[::2] = _squeezed(mark.join(kept[::2])).split(mark)
+    return b"".join(kept)
+
+
+def _squeezed(neutral: bytes) -> bytes:
+    """Lines without a quote inside a string, squeezed."""
+    parts = neutral.split(b'"')
+    structure = b'"'.join(parts[::2])
+    if b"w " in structure.translate(_SPACE_OR_WORD):
+        structure = _SPACE.sub(b"", structure)
+    else:
+        structure = structure.translate(None, b" \t\r")
+    parts[::2] = structure.split(b'"')
     text = b'"'.join(parts)
     # Outside of strings an escape has to stay for the parser to refuse.
-    if _ESCAPES.search(text) and b"\\" not in b"".join(structure):
-        text = _ESCAPES.sub(lambda escapes: _WRITTEN[escapes[0]], text)
-    if not pairs:
+    if b"\\" not in text or b"\\" in structure:
         return text
-    # The marks are as many as before and in their order.
-    whole = [b""] * (2 * len(pairs) + 1)
-    whole[::2], whole[1::2] = text.split(_MARK), pairs
-    return b"".join(whole)
+    pieces = _ESCAPES.split(text)
+    pieces[1::2] = map(_WRITTEN.__getitem__, pieces[1::2])
+    return b"".join(pieces)
 
 
 def _line(block: bytes, at: int) -> tuple[bytes, int]:

@@ -7,7 +7,7 @@ from aicert.records.canonical import line_writer
 from aicert.records.errors import RowRefused
 from aicert.records.grammar import MAX_LINE, Grammar
 from aicert.records.infer import Columns
-from aicert.records.jsonl import LineReader
+from aicert.records.jsonl import LineReader, Matched
 from aicert.records.jsonrows import array_rows
 from aicert.records.schema import Schema
 
@@ -33,12 +33,12 @@ class JsonReader:
         self._lines.row = value
 
     @property
-    def matched(self) -> tuple[Schema, int] | None:
+    def matched(self) -> Matched | None:
         """What was learned of where lines match (`LineReader`)."""
         return self._lines.matched
 
     @matched.setter
-    def matched(self, value: tuple[Schema, int] | None) -> None:
+    def matched(self, value: Matched | None) -> None:
         self._lines.matched = value
 
     def learn(self, columns: Columns) -> None:

@@ -125,11 +125,7 @@ class Source:
     def _refuse_pointer(self, file: BinaryIO) -> None:
         """As text or CSV it would be rows."""
         if lfs.is_pointer(file.read(lfs.HEAD)):
-            raise RowsRefused(
-                self.name,
-                "a git LFS pointer to a file that was not fetched",
-                hint="git lfs pull",
-            )
+            raise RowsRefused(self.name, lfs.REASON, hint=lfs.HINT)
         file.seek(0)
 
     def _opened(self) -> BinaryIO:

@@ -47,10 +47,7 @@ def refuse_lfs_pointer(path: Path, name: str) -> None:
     with path.open("rb") as file:
         head = file.read(lfs.HEAD)
     if lfs.is_pointer(head):
-        raise WeightsRefused(
-            f"{name} is a git LFS pointer to a file that was not fetched",
-            hint="git lfs pull",
-        )
+        raise WeightsRefused(f"{name} is {lfs.REASON}", hint=lfs.HINT)
 
 
 def weights_header(path: Path, name: str) -> safetensors.Header:

@@ -79,8 +79,8 @@ def _rows(data: bytes) -> None:
     good = 0
     while good < len(lines) and is_canonical(lines[good], SCHEMA):
         good += 1
-    if matched != sum(len(line) + 1 for line in lines[:good]):
-        raise DisagreementError(f"{matched} bytes of {good} rows: {data!r:.300}")
+    if matched != (good, sum(len(line) + 1 for line in lines[:good])):
+        raise DisagreementError(f"{matched} of {good} rows: {data!r:.300}")
     Checker(SCHEMA).feed(data)
 
 

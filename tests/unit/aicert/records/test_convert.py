@@ -161,6 +161,27 @@ def test_a_long_line_full_of_quotes_is_a_row_like_others(tmp_path: Path, separat
     assert rows_of(tmp_path, "rows.jsonl", data) == expected
 
 
+@pytest.mark.parametrize("escape", [r"\"", r"\\", r"\n", r"\u00e9", r"\/", r"\ud83d\ude00"])
+@pytest.mark.parametrize("share", [1, 40])
+def test_lines_with_few_and_with_many_escapes_are_read_alike(
+    tmp_path: Path, escape: str, share: int
+) -> None:
+    plain = "x, y: z" * 40
+    text = (escape * share + plain) * (2 if share == 1 else 20)
+    good = f'{{"a": "{text}", "b": 1}}\n'.encode()
+    # As many lines as are looked at together, and one that only a parser reads.
+    data = good * 200 + b'{"b": 2, "a": "\\\\"}\n' + good * 200
+    rows = [json.loads(line) for line in data.splitlines()]
+    assert rows_of(tmp_path, "rows.jsonl", data) == rows
+    # A mark that stands for an escape meanwhile is none.
+    for byte in (b"\x00", b"\x01", b"\xff"):
+        (folder := tmp_path / byte.hex()).mkdir()
+        bad = good.replace(b"z", byte, 1)
+        with pytest.raises(RowsRefused) as refused:
+            rows_of(folder, "rows.jsonl", good * 300 + bad + good)
+        assert refused.value.row == 301
+
+
 def test_a_copy_that_scratch_cannot_hold_says_by_how_much(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' * 100)
     with pytest.raises(RowsRefused, match="take 800 bytes, and scratch is short by 101 bytes"):

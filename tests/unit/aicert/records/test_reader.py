@@ -220,4 +220,4 @@ def test_json_agrees_wherever_one_byte_is_another(
     while good < len(lines) and is_canonical(lines[good], ALL):
         good += 1
     matched = Grammar(ALL).prefix(bytes(changed))
-    assert matched == sum(len(each) + 1 for each in lines[:good])
+    assert matched == (good, sum(len(each) + 1 for each in lines[:good]))
