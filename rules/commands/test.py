@@ -60,7 +60,7 @@ REST = tuple(f"--ignore={folder}" for folder in PROGRAMS)
 MACHINE = ("-m", "machine and not whole", "tests/machine")
 # So many programs of tests at once. Each emulated machine and each training takes one processor.
 LANES = 2
-SOURCES = ("aicert", "rules", "enclave_runner", "tests", "dodo.py")
+SOURCES = ("aicert", "browser", "rules", "enclave_runner", "tests", "dodo.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ TOP_LEVEL = {
     ".dvc",
     ".github",
     "aicert",
+    "browser",
     "certificates",
     "docs",
     "enclave_runner",

@@ -1,0 +1,343 @@
+"""Strict DER (X.690): one encoding for each value, and no other is read.
+
+Promises: a `Reader` hands out the elements of some bytes from first to last; a tag or a length that
+is not in its shortest form, an element that is cut short, a value in another form than its one, is
+a `ParseError`, whose words are those of `cryptography`'s reader. Left out: REAL, EXTERNAL and other
+types that no certificate has, and lengths of more than four octets.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OID = 1, 2, 3, 4, 5, 6
+UTF8_STRING, PRINTABLE_STRING, IA5_STRING, UTC_TIME, GENERALIZED_TIME = 12, 19, 22, 23, 24
+VISIBLE_STRING, UNIVERSAL_STRING, BMP_STRING = 26, 28, 30
+SEQUENCE, SET = 0x30, 0x31
+CONTEXT, CONSTRUCTED = 0x80, 0x20
+# The reader of `cryptography` stores no longer ones.
+MAX_OID_OCTETS = 63
+_MAX_OCTETS_OF_LENGTH = 4
+_CLASSES = ("Universal", "Application", "ContextSpecific", "Private")
+
+INVALID_VALUE = "invalid value"
+INVALID_TAG = "invalid tag"
+INVALID_LENGTH = "invalid length"
+EXTRA_DATA = "extra data"
+SET_ORDER = "SET value was ordered incorrectly"
+ENCODED_DEFAULT = "DEFAULT value was explicitly encoded"
+INTEGER_OVERFLOW = "integer overflow"
+
+
+class ParseError(ValueError):
+    """These bytes are not DER of what was asked for; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"ParseError: {reason}")
+        self.reason = reason
+
+
+class Tag:
+    """A tag as it stands in the encoding: its first octet, and its number."""
+
+    __slots__ = ("first", "number")
+
+    def __init__(self, first: int, number: int) -> None:
+        self.first = first
+        self.number = number
+
+    def is_octet(self, octet: int) -> bool:
+        """Whether this is the tag of one octet that is `octet`."""
+        return self.number < 0x1F and self.first == octet
+
+    def __str__(self) -> str:
+        constructed = str(bool(self.first & CONSTRUCTED)).lower()
+        kind = _CLASSES[self.first >> 6]
+        return f"Tag {{ value: {self.number}, constructed: {constructed}, class: {kind} }}"
+
+
+def unexpected(tag: Tag) -> ParseError:
+    """The error for an element of another type than the one that must stand there."""
+    return ParseError(f"unexpected tag (got {tag})")
+
+
+class Reader:
+    """Reads elements one after the other."""
+
+    __slots__ = ("data", "place")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.place = 0
+
+    def more(self) -> bool:
+        """Whether anything is left."""
+        return self.place < len(self.data)
+
+    def end(self) -> None:
+        """ParseError unless nothing is left."""
+        if self.more():
+            raise ParseError(EXTRA_DATA)
+
+    def peek(self) -> Tag | None:
+        """The next element's tag, None if there is none or it is none."""
+        place = self.place
+        try:
+            return self._tag()
+        except ParseError:
+            return None
+        finally:
+            self.place = place
+
+    def next_is(self, octet: int) -> bool:
+        """Whether the next element has this tag."""
+        tag = self.peek()
+        return tag is not None and tag.is_octet(octet)
+
+    def element(self) -> tuple[Tag, bytes, bytes]:
+        """The next element: its tag, its content, and all of its octets."""
+        start = self.place
+        tag = self._tag()
+        content = self._octets(self._length())
+        return tag, content, self.data[start : self.place]
+
+    def content(self, octet: int) -> bytes:
+        """The content of the next element, which must have this tag."""
+        tag, content, _ = self.element()
+        if not tag.is_octet(octet):
+            raise unexpected(tag)
+        return content
+
+    def whole(self, octet: int) -> bytes:
+        """All octets of the next element, which must have this tag."""
+        start = self.place
+        self.content(octet)
+        return self.data[start : self.place]
+
+    def inside(self, octet: int = SEQUENCE) -> "Reader":
+        """A reader of the elements inside the next one."""
+        return Reader(self.content(octet))
+
+    def explicit(self, number: int, read: Callable[["Reader"], Value]) -> Value | None:
+        """What is inside an optional explicit tag, None if it is absent."""
+        octet = CONTEXT | CONSTRUCTED | number
+        if not self.next_is(octet):
+            return None
+        inner = self.inside(octet)
+        value = read(inner)
+        inner.end()
+        return value
+
+    def _tag(self) -> Tag:
+        if not self.more():
+            raise ParseError("short data (needed at least 1 additional bytes)")
+        first = self.data[self.place]
+        self.place += 1
+        if first & 0x1F != 0x1F:
+            return Tag(first, first & 0x1F)
+        number, read = base128(self.data[self.place :], INVALID_TAG)
+        self.place += read
+        if number < 0x1F or number >= 1 << 32:
+            raise ParseError(INVALID_TAG)
+        return Tag(first, number)
+
+    def _octets(self, size: int) -> bytes:
+        end = self.place + size
+        if end > len(self.data):
+            missing = end - len(self.data)
+            raise ParseError(f"short data (needed at least {missing} additional bytes)")
+        octets = self.data[self.place : end]
+        self.place = end
+        return octets
+
+    def _length(self) -> int:
+        first = self._octets(1)[0]
+        if first < 0x80:
+            return first
+        size = first & 0x7F
+        if not 1 <= size <= _MAX_OCTETS_OF_LENGTH:
+            raise ParseError(INVALID_LENGTH)
+        length = int.from_bytes(self._octets(size))
+        if length < (0x80 if size == 1 else 1 << 8 * (size - 1)):
+            raise ParseError(INVALID_LENGTH)
+        return length
+
+
+def single(data: bytes, read: Callable[[Reader], Value]) -> Value:
+    """The one value that these bytes are."""
+    reader = Reader(data)
+    value = read(reader)
+    reader.end()
+    return value
+
+
+def items(data: bytes, read: Callable[[Reader], Value]) -> list[Value]:
+    """Every element of a SEQUENCE OF's content."""
+    reader = Reader(data)
+    values = []
+    while reader.more():
+        values.append(read(reader))
+    return values
+
+
+def set_items(data: bytes, read: Callable[[Reader], Value]) -> list[Value]:
+    """Every element of a SET OF's content, which must be sorted (X.690, 11.6)."""
+    reader = Reader(data)
+    values = []
+    last = b""
+    while reader.more():
+        start = reader.place
+        tag = Reader(reader.data[start:])
+        encoded = tag.element()[2]
+        values.append(read(reader))
+        if encoded < last:
+            raise ParseError(SET_ORDER)
+        last = encoded
+    return values
+
+
+def base128(data: bytes, reason: str) -> tuple[int, int]:
+    """A number of seven bits an octet, and how many octets it has."""
+    number = 0
+    for place, octet in enumerate(data):
+        if place == 0 and octet == 0x80:
+            break
+        number = number << 7 | octet & 0x7F
+        if not octet & 0x80:
+            return number, place + 1
+    raise ParseError(reason)
+
+
+def integer_content(content: bytes) -> int:
+    """A signed INTEGER."""
+    if not content or (len(content) > 1 and content[0] in (0, 0xFF)
+                       and (content[0] ^ content[1]) < 0x80):  # fmt: skip
+        raise ParseError(INVALID_VALUE)
+    return int.from_bytes(content, signed=True)
+
+
+def unsigned_content(content: bytes) -> int:
+    """An INTEGER that is not negative."""
+    number = integer_content(content)
+    if number < 0:
+        raise ParseError(INVALID_VALUE)
+    return number
+
+
+def unsigned(reader: Reader, octet: int = INTEGER) -> int:
+    """The next element: an INTEGER that is not negative."""
+    return unsigned_content(reader.content(octet))
+
+
+def small(reader: Reader, bits: int, octet: int = INTEGER) -> int:
+    """The next element: an INTEGER of at most that many bits, not negative."""
+    number = unsigned(reader, octet)
+    if number >= 1 << bits:
+        raise ParseError(INTEGER_OVERFLOW)
+    return number
+
+
+def boolean(reader: Reader, octet: int = BOOLEAN) -> bool:
+    """The next element: TRUE or FALSE."""
+    content = reader.content(octet)
+    if content not in (b"\0", b"\xff"):
+        raise ParseError(INVALID_VALUE)
+    return content == b"\xff"
+
+
+def optional_true(reader: Reader) -> bool:
+    """A BOOLEAN DEFAULT FALSE, which stands there only if it is TRUE (X.690, 11.5)."""
+    if not reader.next_is(BOOLEAN):
+        return False
+    if not boolean(reader):
+        raise ParseError(ENCODED_DEFAULT)
+    return True
+
+
+def null(reader: Reader) -> None:
+    """The next element: NULL."""
+    if reader.content(NULL):
+        raise ParseError(INVALID_VALUE)
+
+
+def oid_content(content: bytes) -> str:
+    """An OBJECT IDENTIFIER, dotted."""
+    if not content:
+        raise ParseError(INVALID_VALUE)
+    if len(content) > MAX_OID_OCTETS:
+        raise ParseError("OBJECT IDENTIFIER was too large to be stored in rust-asn1's buffer")
+    numbers = []
+    place = 0
+    while place < len(content):
+        number, read = base128(content[place:], INVALID_VALUE)
+        if number >= 1 << 128:
+            raise ParseError(INVALID_VALUE)
+        numbers.append(number)
+        place += read
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
+
+
+def oid(reader: Reader, octet: int = OID) -> str:
+    """The next element: an OBJECT IDENTIFIER, dotted."""
+    return oid_content(reader.content(octet))
+
+
+class BitString:
+    """A BIT STRING: its octets, and how many bits of the last one it does not have."""
+
+    __slots__ = ("octets", "unused")
+
+    def __init__(self, content: bytes) -> None:
+        if not content:
+            raise ParseError(INVALID_VALUE)
+        self.unused, self.octets = content[0], content[1:]
+        if self.unused > 7 or (self.unused and not self.octets):
+            raise ParseError(INVALID_VALUE)
+        if self.unused and self.octets[-1] & ((1 << self.unused) - 1):
+            raise ParseError(INVALID_VALUE)
+
+    def bit(self, number: int) -> bool:
+        """Whether this bit is there and set; the first is number 0."""
+        octet = number // 8
+        return octet < len(self.octets) and bool(self.octets[octet] >> (7 - number % 8) & 1)
+
+
+def bits(reader: Reader, octet: int = BIT_STRING) -> BitString:
+    """The next element: a BIT STRING."""
+    return BitString(reader.content(octet))
+
+
+def text(content: bytes, encoding: str) -> str:
+    """A string in this encoding; else ParseError."""
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        raise ParseError(INVALID_VALUE) from None
+
+
+def encoded(octet: int, content: bytes) -> bytes:
+    """One element of this tag."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((octet, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((octet, 0x80 | len(length))) + length + content
+
+
+def encoded_integer(number: int) -> bytes:
+    """An INTEGER that is not negative."""
+    return encoded(INTEGER, number.to_bytes(number.bit_length() // 8 + 1))
+
+
+def encoded_oid(dotted: str) -> bytes:
+    """An OBJECT IDENTIFIER."""
+    first, second, *others = map(int, dotted.split("."))
+    content = bytearray()
+    for number in (40 * first + second, *others):
+        octets = [number & 0x7F]
+        while number := number >> 7:
+            octets.append(0x80 | number & 0x7F)
+        content += bytes(reversed(octets))
+    return encoded(OID, bytes(content))

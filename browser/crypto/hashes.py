@@ -1,0 +1,85 @@
+"""Hash functions by name, as `cryptography` hands them about."""
+
+import hashlib
+
+
+class HashAlgorithm:
+    """A hash function; `name` is what Python's `hashlib` calls it, but for a hyphen."""
+
+    name = ""
+    digest_size = 0
+
+
+class MD5(HashAlgorithm):
+    """Broken; read so that it can be named when it is refused."""
+
+    name = "md5"
+    digest_size = 16
+
+
+class SHA1(HashAlgorithm):
+    """Broken; read so that it can be named when it is refused."""
+
+    name = "sha1"
+    digest_size = 20
+
+
+class SHA224(HashAlgorithm):
+    """FIPS 180-4."""
+
+    name = "sha224"
+    digest_size = 28
+
+
+class SHA256(HashAlgorithm):
+    """FIPS 180-4."""
+
+    name = "sha256"
+    digest_size = 32
+
+
+class SHA384(HashAlgorithm):
+    """FIPS 180-4."""
+
+    name = "sha384"
+    digest_size = 48
+
+
+class SHA512(HashAlgorithm):
+    """FIPS 180-4."""
+
+    name = "sha512"
+    digest_size = 64
+
+
+class SHA3224(HashAlgorithm):
+    """FIPS 202."""
+
+    name = "sha3-224"
+    digest_size = 28
+
+
+class SHA3256(HashAlgorithm):
+    """FIPS 202."""
+
+    name = "sha3-256"
+    digest_size = 32
+
+
+class SHA3384(HashAlgorithm):
+    """FIPS 202."""
+
+    name = "sha3-384"
+    digest_size = 48
+
+
+class SHA3512(HashAlgorithm):
+    """FIPS 202."""
+
+    name = "sha3-512"
+    digest_size = 64
+
+
+def digest(algorithm: HashAlgorithm, data: bytes) -> bytes:
+    """The hash of these bytes."""
+    return hashlib.new(algorithm.name.replace("-", "_"), data).digest()

@@ -1,0 +1,110 @@
+"""SubjectPublicKeyInfo (RFC 5280, 4.1.2.7): the public key of a certificate.
+
+Promises: a key of a known kind, checked, or why it is none. Of a kind that signs nothing here, as
+X25519, only the length is looked at. Stricter than `cryptography`: DSA and Diffie-Hellman are
+kinds that are not known.
+"""
+
+from dataclasses import dataclass
+
+from browser.crypto import algorithms, der
+from browser.crypto.curves import BY_OID
+from browser.crypto.ec import EC_PUBLIC_KEY, EllipticCurvePublicKey, decoded
+from browser.crypto.ed25519 import Ed25519PublicKey
+from browser.crypto.errors import UnsupportedAlgorithmError
+from browser.crypto.rsa import RSAPublicKey
+
+# How many octets a key of these kinds has.
+_SIZES = {
+    algorithms.ED448: 57,
+    algorithms.X25519: 32,
+    algorithms.X448: 56,
+    **dict(zip(algorithms.ML_DSA, (1312, 1952, 2592), strict=True)),
+    **dict(zip(algorithms.ML_KEM, (1184, 1568), strict=True)),
+}
+_UNREADABLE = (
+    "Could not deserialize key data. The data may be in an incorrect format, it may be encrypted "
+    "with an unsupported algorithm, or it may be an unsupported key type (e.g. EC curves with "
+    "explicit parameters). Details: ASN.1 parsing error: {}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherKey:
+    """A key that signs nothing here."""
+
+    oid: str
+    octets: bytes
+
+
+PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | OtherKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyInfo:
+    """A key as it is written: its kind, and its bits."""
+
+    algorithm: algorithms.Algorithm
+    key: der.BitString
+
+
+def read(reader: der.Reader) -> KeyInfo:
+    """The next element."""
+    inner = reader.inside()
+    info = KeyInfo(algorithm=algorithms.read(inner), key=der.bits(inner))
+    inner.end()
+    return info
+
+
+def public_key(info: KeyInfo) -> PublicKey:
+    """The key; ValueError if it is none, UnsupportedAlgorithmError for another kind."""
+    oid, octets = info.algorithm.oid, info.key.octets
+    if info.key.unused:
+        raise ValueError("Invalid key")
+    if oid == EC_PUBLIC_KEY:
+        return _on_a_curve(info.algorithm.curve, octets)
+    if oid in (algorithms.RSA, algorithms.RSASSA_PSS):
+        return _rsa(octets)
+    if oid == algorithms.ED25519:
+        return Ed25519PublicKey(octets)
+    if oid not in _SIZES:
+        raise UnsupportedAlgorithmError(f"Unknown key type: {oid}")
+    if len(octets) != _SIZES[oid]:
+        raise ValueError("Invalid key")
+    return OtherKey(oid, octets)
+
+
+def _on_a_curve(oid: str | None, octets: bytes) -> EllipticCurvePublicKey:
+    if not oid:
+        raise UnsupportedAlgorithmError(
+            "ECDSA keys with explicit parameters are only supported when they map to secp256r1, "
+            "secp384r1, or secp521r1. No custom curves are supported."
+        )
+    if oid not in BY_OID:
+        raise UnsupportedAlgorithmError(f"Curve {oid} is not supported")
+    return decoded(BY_OID[oid], octets)
+
+
+def _rsa(octets: bytes) -> RSAPublicKey:
+    """RSAPublicKey (RFC 8017, A.1.1)."""
+
+    def numbers(reader: der.Reader) -> tuple[int, int]:
+        inner = reader.inside()
+        n, e = der.unsigned(inner), der.unsigned(inner)
+        inner.end()
+        return n, e
+
+    try:
+        n, e = der.single(octets, numbers)
+    except der.ParseError as error:
+        raise ValueError(_UNREADABLE.format(error.reason)) from None
+    return RSAPublicKey(n, e)
+
+
+def load_der_public_key(data: bytes) -> PublicKey:
+    """A key by itself, as SubjectPublicKeyInfo."""
+    try:
+        info = der.single(data, read)
+    except der.ParseError as error:
+        raise ValueError(_UNREADABLE.format(error.reason)) from None
+    return public_key(info)

@@ -1,0 +1,160 @@
+"""RSA signatures (RFC 8017): RSASSA-PKCS1-v1_5 and RSASSA-PSS, verified.
+
+Promises: `verify` raises unless the key made the signature; padding is compared whole, never
+parsed leniently. As OpenSSL does, it verifies nothing by a key that is too large to be one.
+"""
+
+from browser.crypto.errors import InvalidSignatureError
+from browser.crypto.hashes import HashAlgorithm, digest
+
+# OpenSSL's limits: bits of a modulus, and of an exponent beside a modulus that is not small.
+MAX_MODULUS_BITS = 16384
+SMALL_MODULUS_BITS = 3072
+MAX_EXPONENT_BITS = 64
+# RFC 8017, 9.2, note 1: what stands before the digest.
+_DIGEST_INFO = {
+    "sha1": "3021300906052b0e03021a05000414",
+    "sha224": "302d300d06096086480165030402040500041c",
+    "sha256": "3031300d060960864801650304020105000420",
+    "sha384": "3041300d060960864801650304020205000430",
+    "sha512": "3051300d060960864801650304020305000440",
+    "sha3-224": "302d300d06096086480165030402070500041c",
+    "sha3-256": "3031300d060960864801650304020805000420",
+    "sha3-384": "3041300d060960864801650304020905000430",
+    "sha3-512": "3051300d060960864801650304020a05000440",
+}
+
+
+class PKCS1v15:
+    """RSASSA-PKCS1-v1_5."""
+
+
+class MGF1:
+    """The mask generation function, over this hash."""
+
+    def __init__(self, algorithm: HashAlgorithm) -> None:
+        self.algorithm = algorithm
+
+
+class PSS:
+    """RSASSA-PSS: `salt_length` octets, or AUTO: however many there are."""
+
+    AUTO = -1
+
+    def __init__(self, mgf: MGF1, salt_length: int) -> None:
+        self.mgf = mgf
+        self.salt_length = salt_length
+
+
+class RSAPublicNumbers:
+    """Exponent and modulus."""
+
+    def __init__(self, e: int, n: int) -> None:
+        self.e = e
+        self.n = n
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RSAPublicNumbers) and (self.e, self.n) == (other.e, other.n)
+
+    def __hash__(self) -> int:
+        return hash((self.e, self.n))
+
+    def public_key(self) -> "RSAPublicKey":
+        return RSAPublicKey(self.n, self.e)
+
+
+class RSAPublicKey:
+    """A key of modulus `n` and exponent `e`; ValueError where no key has them."""
+
+    def __init__(self, n: int, e: int) -> None:
+        if n < 3:
+            raise ValueError("n must be >= 3.")
+        if not 3 <= e < n:
+            raise ValueError("e must be >= 3 and < n.")
+        if e % 2 == 0:
+            raise ValueError("e must be odd.")
+        self._n = n
+        self._e = e
+
+    @property
+    def key_size(self) -> int:
+        return self._n.bit_length()
+
+    def public_numbers(self) -> RSAPublicNumbers:
+        return RSAPublicNumbers(self._e, self._n)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RSAPublicKey) and (self._n, self._e) == (other._n, other._e)
+
+    def __hash__(self) -> int:
+        return hash((self._n, self._e))
+
+    def verify(
+        self, signature: bytes, data: bytes, padding: PKCS1v15 | PSS, algorithm: HashAlgorithm
+    ) -> None:
+        """InvalidSignatureError unless this key made `signature` over `data`."""
+        message, hashed = self._message(signature), digest(algorithm, data)
+        if isinstance(padding, PSS):
+            # OpenSSL, unlike RFC 8017, 8.1.2, does without zeros at the beginning.
+            _check_pss(message, self.key_size - 1, padding, algorithm, hashed)
+        elif len(signature) != len(message) or message != _pkcs1(len(message), algorithm, hashed):
+            raise InvalidSignatureError
+
+    def _message(self, signature: bytes) -> bytes:
+        """RFC 8017, 5.2.2: what was signed, as many octets as the modulus has."""
+        bits = self._n.bit_length()
+        too_large = bits > MAX_MODULUS_BITS or (
+            bits > SMALL_MODULUS_BITS and self._e.bit_length() > MAX_EXPONENT_BITS
+        )
+        number = int.from_bytes(signature)
+        # Nobody signs with an even modulus, and OpenSSL's arithmetic does not know it.
+        if too_large or self._n % 2 == 0:
+            raise InvalidSignatureError
+        size = (bits + 7) // 8
+        if len(signature) > size or number >= self._n:
+            raise InvalidSignatureError
+        return pow(number, self._e, self._n).to_bytes(size)
+
+
+def _pkcs1(size: int, algorithm: HashAlgorithm, hashed: bytes) -> bytes:
+    """RFC 8017, 9.2: the one encoding of a digest."""
+    info = bytes.fromhex(_DIGEST_INFO.get(algorithm.name, "")) + hashed
+    padding = size - len(info) - 3
+    if algorithm.name not in _DIGEST_INFO or padding < 8:
+        raise InvalidSignatureError
+    return b"\0\1" + b"\xff" * padding + b"\0" + info
+
+
+def _check_pss(
+    message: bytes, bits: int, padding: PSS, algorithm: HashAlgorithm, hashed: bytes
+) -> None:
+    """RFC 8017, 9.1.2, of an encoding of that many bits."""
+    size, hash_size = (bits + 7) // 8, len(hashed)
+    message, before = message[len(message) - size :], message[: len(message) - size]
+    if any(before) or size < hash_size + 2 or message[-1] != 0xBC:
+        raise InvalidSignatureError
+    masked, tail = message[: size - hash_size - 1], message[size - hash_size - 1 : -1]
+    spare = 8 * size - bits
+    if masked[0] >> (8 - spare):
+        raise InvalidSignatureError
+    mask = _mgf1(padding.mgf.algorithm, tail, len(masked))
+    block = bytearray(a ^ b for a, b in zip(masked, mask, strict=True))
+    block[0] &= 0xFF >> spare
+    salt = bytes(block).lstrip(b"\0")
+    if salt[:1] != b"\1":
+        raise InvalidSignatureError
+    salt = salt[1:]
+    if padding.salt_length not in (PSS.AUTO, len(salt)):
+        raise InvalidSignatureError
+    if digest(algorithm, bytes(8) + hashed + salt) != tail:
+        raise InvalidSignatureError
+
+
+def _mgf1(algorithm: HashAlgorithm, seed: bytes, size: int) -> bytes:
+    """RFC 8017, B.2.1."""
+    mask = b""
+    counter = 0
+    while len(mask) < size:
+        mask += digest(algorithm, seed + counter.to_bytes(4))
+        counter += 1
+    return mask[:size]

@@ -1,0 +1,27 @@
+"""How keys are written down."""
+
+import base64
+import enum
+
+
+class Encoding(enum.Enum):
+    """Of a key."""
+
+    PEM = "PEM"
+    DER = "DER"
+    X962 = "ANSI X9.62"
+
+
+class PublicFormat(enum.Enum):
+    """Of a public key."""
+
+    SubjectPublicKeyInfo = "X.509 subjectPublicKeyInfo"
+    CompressedPoint = "X9.62 compressed"
+    UncompressedPoint = "X9.62 uncompressed"
+
+
+def as_pem(content: bytes, label: str) -> bytes:
+    """RFC 7468, 64 characters a line."""
+    text = base64.b64encode(content).decode()
+    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----\n")).encode()

@@ -1,0 +1,201 @@
+"""Cases for `judging.py`: the corpus, scenes changed at random and signed again, and certificates.
+
+Each is drawn from a fixed seed, so that a run is the same everywhere.
+"""
+
+import base64
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from tests.adversarial.ca_forge import (
+    EKU_AK,
+    ec_key,
+    issue,
+    rsa_key,
+    usage,
+)
+from tests.adversarial.forger import Scene
+from tests.browser.judging import Case
+from tests.vectors import generate, reading, test_differential, test_differential_chip
+
+TEXT = dict[str, Any]
+
+
+def of_vector(vector: reading.Vector) -> Case:
+    """A scenario of the corpus."""
+    ancestors = vector.ancestors
+    return {
+        "certificate": _text(vector.certificate),
+        "policy": vector.policy,
+        "at": vector.at.isoformat(),
+        "model": vector.model,
+        "lockfile": vector.lockfile,
+        "nonce": None if vector.nonce is None else vector.nonce.hex(),
+        "ancestors": None if ancestors is None else [_text(one) for one in ancestors],
+    }
+
+
+def of_scene(scene: Scene) -> Case:
+    """A forged certificate and the verifier that it is shown to."""
+    model = {path: [fact.size, fact.sha256] for path, fact in scene.get("model").items()}
+    return {
+        "certificate": _text(scene.get("file")),
+        "policy": generate.policy_files(scene.get("policy")),
+        "at": scene.at.isoformat(),
+        "model": model,
+        "lockfile": None,
+        "nonce": None,
+        "ancestors": None,
+    }
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def scenes(count: int, seed: str = "browser") -> Iterator[Case]:
+    """As many scenes as are asked for, of every kind of change in turn."""
+    changes = [*test_differential.CHANGES, *test_differential_chip.CHANGES]
+    # Chains are what the stand-in reads: they come in twice as often as the rest.
+    changes += [test_differential.chain_again, test_differential.chain_rebuilt]
+    for number in range(count):
+        change = changes[number % len(changes)]
+        rng = random.Random(f"{seed} {change.__name__} {number}")  # noqa: S311 - to repeat
+        if change in test_differential_chip.CHANGES:
+            scene = Scene("confidential")
+        else:
+            scene = Scene("cloud" if number % 3 == 0 else "local", 1 + number % 2)
+        change(scene, rng)
+        try:
+            yield of_scene(scene)
+        except UnicodeEncodeError:
+            # A surrogate that no file can have.
+            continue
+
+
+def ders() -> list[bytes]:
+    """Certificates to begin with: all of the corpus, and of each kind of key."""
+    found: set[bytes] = set()
+    for path in reading.paths():
+        vector = reading.read(path)
+        try:
+            chain = json.loads(vector.certificate)["evidence"]["akChain"]
+            found.update(base64.b64decode(one) for one in chain)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            continue
+    for key in (ec_key("x"), ec_key("x", "P-384"), rsa_key("ak")):
+        found.add(issue("x", key, issuer="x", issuer_key=key, ca=True, key_usage=usage(cert=True)))
+        found.add(issue("y", key, issuer="x", issuer_key=key, purposes=(EKU_AK,)))
+    return sorted(found)
+
+
+# Tags, and lengths near the borders of their forms.
+_OCTETS = (0, 1, 2, 3, 4, 5, 6, 0x0C, 0x13, 0x16, 0x17, 0x18, 0x1E, 0x30, 0x31, 0x7F, 0x80, 0x81,
+           0x82, 0x85, 0xA0, 0xA1, 0xA3, 0xFF)  # fmt: skip
+
+
+def mutants(count: int, seed: str = "browser") -> Iterator[Case]:
+    """Certificates with octets or whole elements changed, taken out, doubled or exchanged."""
+    rng = random.Random(seed)  # noqa: S311 - to repeat, not to hide
+    seeds = [der for der in ders() if len(der) > 20]
+    for _ in range(count):
+        der = rng.choice(seeds)
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            der = element_changed(der, rng) if rng.randrange(2) else octet_changed(der, rng)
+        yield {"der": _text(der)}
+
+
+def octet_changed(der: bytes, rng: random.Random) -> bytes:
+    made = bytearray(der or b"\0")
+    place = rng.randrange(len(made))
+    how = rng.randrange(5)
+    if how == 0:
+        made[place] ^= 1 << rng.randrange(8)
+    elif how == 1:
+        made[place] = rng.choice(_OCTETS)
+    elif how == 2:
+        del made[place]
+    elif how == 3:
+        made.insert(place, rng.choice(_OCTETS))
+    else:
+        other = rng.randrange(len(made))
+        made[place], made[other] = made[other], made[place]
+    if made[:2] == b"\x30\x82" and rng.randrange(4):
+        made[2:4] = (len(made) - 4).to_bytes(2)
+    return bytes(made)
+
+
+Node = tuple[int, "bytes | list[Node]"]
+
+
+def parsed(data: bytes) -> "list[Node] | None":
+    """The tree of elements that these bytes are, None if they are none."""
+    nodes: list[Node] = []
+    while data:
+        if len(data) < 2 or data[0] & 0x1F == 0x1F:
+            return None
+        octets = data[1] & 0x7F if data[1] & 0x80 else 0
+        start = 2 + octets
+        size = int.from_bytes(data[2:start]) if octets else data[1]
+        if start + size > len(data) or octets > 2:
+            return None
+        content = data[start : start + size]
+        inner = parsed(content) if data[0] & 0x20 or data[0] == 4 else None
+        nodes.append((data[0], content if inner is None else inner))
+        data = data[start + size :]
+    return nodes
+
+
+def written(nodes: "list[Node]") -> bytes:
+    """The bytes of such a tree, with lengths to fit."""
+    whole = b""
+    for tag, inner in nodes:
+        content = inner if isinstance(inner, bytes) else written(inner)
+        size = len(content)
+        octets = b"" if size < 0x80 else size.to_bytes((size.bit_length() + 7) // 8)
+        length = bytes((0x80 | len(octets),)) + octets if octets else bytes((size,))
+        whole += bytes((tag,)) + length + content
+    return whole
+
+
+def element_changed(der: bytes, rng: random.Random) -> bytes:
+    """One element changed, and every length around it made to fit."""
+    tree = parsed(der)
+    if not tree:
+        return octet_changed(der, rng)
+    places: list[tuple[list[Node], int]] = []
+
+    def walk(nodes: list[Node]) -> None:
+        for index, (_, inner) in enumerate(nodes):
+            places.append((nodes, index))
+            if isinstance(inner, list):
+                walk(inner)
+
+    walk(tree)
+    nodes, index = rng.choice(places)
+    tag, inner = nodes[index]
+    how = rng.randrange(6)
+    if how == 0:
+        nodes[index] = (rng.choice(_OCTETS) & 0xDF | tag & 0x20, inner)
+    elif how == 1:
+        del nodes[index]
+    elif how == 2:
+        nodes.insert(index, nodes[index])
+    elif how == 3:
+        other, place = rng.choice(places)
+        if place < len(other):
+            nodes[index] = other[place] if not _holds(other[place][1], nodes) else (tag, b"")
+    elif isinstance(inner, bytes) and inner:
+        nodes[index] = (tag, octet_changed(inner, rng) if how == 4 else b"")
+    else:
+        nodes[index] = (tag, [])
+    return written(tree)
+
+
+def _holds(inner: "bytes | list[Node]", nodes: list[Node]) -> bool:
+    """Whether an element holds the list that it would be put into."""
+    if isinstance(inner, bytes):
+        return False
+    return inner is nodes or any(_holds(child, nodes) for _, child in inner)

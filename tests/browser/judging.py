@@ -1,0 +1,129 @@
+"""Judge cases with whatever `cryptography` is imported: `python -m tests.browser.judging …`.
+
+A case is JSON, so that it can be carried to another interpreter, or into a browser, and an answer
+is all that the verifier says: each check with its words, or the error in its words. Nothing of
+pytest is imported, nor of `cryptography` itself.
+"""
+
+import base64
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+Case = Mapping[str, Any]
+Answer = list[Any]
+# Within the validity of most certificates of the tests.
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def judge(case: Case) -> Answer:
+    """The answer to one case: a whole scenario, or one X.509 certificate by itself."""
+    return _scenario(case) if "certificate" in case else _x509(base64.b64decode(case["der"]))
+
+
+def _scenario(case: Case) -> Answer:
+    from aicert.appraisal.appraise import appraise
+    from aicert.errors import AicertError
+    from aicert.formats import certificate
+    from aicert.formats.digest import Digest, FileFact
+    from aicert.trust.policy_file import load_policy
+    from aicert.verifier.verify import choose_policy
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in case["policy"].items():
+            Path(folder, name).write_text(text)
+        policy = load_policy(str(Path(folder, "policy.toml")))
+    model, ancestors = case["model"], case["ancestors"]
+    try:
+        result = appraise(
+            certificate.parse(base64.b64decode(case["certificate"])),
+            None if model is None else {path: FileFact(*fact) for path, fact in model.items()},
+            choose_policy(policy),
+            at=datetime.fromisoformat(case["at"]),
+            lockfile=None if case["lockfile"] is None else Digest.parse(case["lockfile"]),
+            nonce=None if case["nonce"] is None else bytes.fromhex(case["nonce"]),
+            ancestors=None
+            if ancestors is None
+            else [certificate.parse(base64.b64decode(one)) for one in ancestors],
+        )
+    except AicertError as error:
+        return ["malformed", None, type(error).__name__, error.message]
+    reasons = result.failed or result.undecided
+    checks = [[check.id, check.verdict, check.detail, check.hint] for check in result.checks]
+    return [result.verdict, reasons[0].id if reasons else None, result.tier, checks]
+
+
+def _x509(data: bytes) -> Answer:
+    from aicert.crypto import x509
+    from aicert.errors import AicertError
+
+    try:
+        certificate = x509.load(data, "it")
+        x509.check_valid_at(certificate, AT)
+        private = [
+            [extension.oid.dotted_string, extension.critical]
+            for extension in certificate.extensions
+        ]
+    except AicertError as error:
+        return [type(error).__name__, error.message]
+    purposes = x509.extended_key_usage(certificate)
+    usage, constraints = x509.key_usage(certificate), x509.basic_constraints(certificate)
+    key = certificate.public_key()
+    return [
+        "read",
+        x509.common_name(certificate),
+        x509.issuer_common_name(certificate),
+        certificate.issuer.public_bytes().hex(),
+        certificate.subject.public_bytes().hex(),
+        certificate.subject.rfc4514_string(),
+        certificate.tbs_certificate_bytes.hex(),
+        certificate.signature.hex(),
+        str(certificate.not_valid_before_utc),
+        str(certificate.not_valid_after_utc),
+        certificate.signature_algorithm_oid.dotted_string,
+        private,
+        None if purposes is None else sorted(purposes),
+        None if usage is None else [usage.key_cert_sign, usage.digital_signature],
+        None if constraints is None else constraints.path_length,
+        getattr(getattr(key, "curve", None), "name", None),
+        [_numbers(key), _issued(certificate, certificate)],
+    ]
+
+
+def _numbers(key: Any) -> list[int]:
+    numbers = key.public_numbers()
+    return [numbers.n, numbers.e] if hasattr(numbers, "n") else [numbers.x, numbers.y]
+
+
+def _issued(child: Any, issuer: Any) -> str:
+    from aicert.crypto import x509
+    from aicert.errors import EvidenceError
+
+    try:
+        x509.check_key_identifier(child, issuer)
+        x509.check_signature(child, issuer)
+    except EvidenceError as error:
+        return error.message
+    return "issued by itself"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer the cases of one file into another, with the stand-in if that is asked for."""
+    if arguments[0] == "--stand-in":
+        from browser.crypto.install import install
+
+        install()
+        arguments = arguments[1:]
+    cases, answers = map(Path, arguments)
+    with cases.open(encoding="utf-8") as lines, answers.open("w", encoding="utf-8") as out:
+        for line in lines:
+            out.write(json.dumps(judge(json.loads(line))) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
