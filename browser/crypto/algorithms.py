@@ -11,7 +11,6 @@ from browser.crypto import der, domains, hashes, rsa
 from browser.crypto.ec import EC_PUBLIC_KEY, ECDSA
 from browser.crypto.errors import UnsupportedAlgorithmError
 
-RSA = "1.2.840.113549.1.1.1"
 MGF1 = "1.2.840.113549.1.1.8"
 RSASSA_PSS = "1.2.840.113549.1.1.10"
 ED25519 = "1.3.101.112"
@@ -80,7 +79,7 @@ _NAMED_HASHES: Mapping[str, type[hashes.HashAlgorithm] | None] = {
     **_ECDSA_SIGNATURES,
 }
 # With NULL beside them, or nothing.
-_NULL_OR_NOTHING = {RSA, *HASHES, *_RSA_SIGNATURES, "1.2.840.113549.2.7", "1.2.840.113549.2.9"}
+_NULL_OR_NOTHING = {rsa.RSA, *HASHES, *_RSA_SIGNATURES, "1.2.840.113549.2.7", "1.2.840.113549.2.9"}
 # With nothing beside them.
 _NOTHING = {
     ED25519, ED448, X25519, X448, *ML_DSA, *ML_KEM, *_ECDSA_SIGNATURES, *_DSA_SIGNATURES,

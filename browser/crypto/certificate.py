@@ -10,7 +10,7 @@ from datetime import datetime
 from browser.crypto import algorithms, der, extensions, keys, names, times
 from browser.crypto.ec import EllipticCurvePublicKey
 from browser.crypto.ed25519 import Ed25519PublicKey
-from browser.crypto.errors import DuplicateExtensionError, InvalidVersionError
+from browser.crypto.errors import InvalidVersionError
 from browser.crypto.hashes import HashAlgorithm
 from browser.crypto.names import Name, ObjectIdentifier
 from browser.crypto.rsa import RSAPublicKey
@@ -79,13 +79,8 @@ class Certificate:
 
     @property
     def extensions(self) -> list[extensions.Extension]:
-        """In order, each read; errors as of `extensions.parsed`."""
-        known: set[str] = set()
-        for raw in self._extensions:
-            if raw.oid in known:
-                raise DuplicateExtensionError(f"Duplicate {raw.oid} extension found")
-            known.add(raw.oid)
-        return [extensions.parsed(raw) for raw in self._extensions]
+        """In order, each read; errors as of `extensions.parsed_all`."""
+        return extensions.parsed_all(self._extensions, extensions.READERS)
 
     @property
     def signature_algorithm_oid(self) -> ObjectIdentifier:

@@ -7,11 +7,11 @@ one that cannot be read is none. Stricter than `cryptography`: the extension of 
 """
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from browser.crypto import der, names
-from browser.crypto.errors import UnsupportedAlgorithmError
+from browser.crypto.errors import DuplicateExtensionError, UnsupportedAlgorithmError
 from browser.crypto.names import ObjectIdentifier
 from browser.crypto.times import generalized_time
 
@@ -116,14 +116,25 @@ def read(reader: der.Reader) -> RawExtension:
     return extension
 
 
-def parsed(raw: RawExtension) -> Extension:
-    """The extension with its value read; ValueError, TypeError and others for an odd one."""
+def parsed_all(
+    raw: Sequence[RawExtension], readers: Mapping[str, Callable[[der.Reader], object]]
+) -> list[Extension]:
+    """Each with its value read; ValueError, TypeError and others for an odd one."""
+    known: set[str] = set()
+    for one in raw:
+        if one.oid in known:
+            raise DuplicateExtensionError(f"Duplicate {one.oid} extension found")
+        known.add(one.oid)
+    return [_parsed(one, readers) for one in raw]
+
+
+def _parsed(raw: RawExtension, readers: Mapping[str, Callable[[der.Reader], object]]) -> Extension:
     oid = ObjectIdentifier(raw.oid)
-    if raw.oid == _ADMISSIONS:
+    if raw.oid == _ADMISSIONS and readers is READERS:
         raise UnsupportedAlgorithmError(f"extension {raw.oid}")
     value: object = UnrecognizedExtension(oid, raw.value)
-    if raw.oid in _READERS:
-        value = der.single(raw.value, _READERS[raw.oid]) or CheckedExtension(oid)
+    if raw.oid in readers:
+        value = der.single(raw.value, readers[raw.oid]) or CheckedExtension(oid)
     return Extension(oid, raw.critical, value)
 
 
@@ -332,7 +343,7 @@ def _distribution_points(reader: der.Reader) -> None:
 
 def _distribution_point(reader: der.Reader) -> _Point:
     inner = reader.inside()
-    full, relative = inner.explicit(0, _point_name) or (None, None)
+    full, relative = inner.explicit(0, point_name) or (None, None)
     if inner.next_is(0x81):
         der.bits(inner, 0x81)
     issuer = names.general_names(inner.content(0xA2)) if inner.next_is(0xA2) else None
@@ -340,9 +351,10 @@ def _distribution_point(reader: der.Reader) -> _Point:
     return _Point(full=full, relative=relative, issuer=issuer)
 
 
-def _point_name(
+def point_name(
     reader: der.Reader,
 ) -> tuple[list[names.GeneralName] | None, list[names.RawAttribute] | None]:
+    """A DistributionPointName: whole, or beside the issuer's; one of the two is None."""
     tag, content, _ = reader.element()
     if tag.is_octet(0xA0):
         return names.general_names(content), None
@@ -425,7 +437,7 @@ def _check_timestamp(data: bytes) -> None:
         raise ValueError("Invalid SCT length")
 
 
-_READERS: Mapping[str, Callable[[der.Reader], object]] = {
+READERS: Mapping[str, Callable[[der.Reader], object]] = {
     "2.5.29.14": _subject_key_identifier,
     "2.5.29.15": _key_usage,
     "2.5.29.16": _usage_period,

@@ -16,6 +16,7 @@ from browser.crypto import (
     hashes,
     keys,
     names,
+    revocation,
     rsa,
     serialization,
 )
@@ -47,6 +48,7 @@ MODULES: dict[str, dict[str, object]] = {
         "UnrecognizedExtension": extensions.UnrecognizedExtension,
         "UnsupportedGeneralNameType": errors.UnsupportedGeneralNameTypeError,
         "load_der_x509_certificate": certificate.load_der_x509_certificate,
+        "load_der_x509_crl": revocation.load_der_x509_crl,
     },
     "cryptography.x509.oid": {"NameOID": NameOID},
     "cryptography.hazmat": {},

@@ -12,7 +12,7 @@ from browser.crypto.curves import BY_OID
 from browser.crypto.ec import EC_PUBLIC_KEY, EllipticCurvePublicKey, decoded
 from browser.crypto.ed25519 import Ed25519PublicKey
 from browser.crypto.errors import UnsupportedAlgorithmError
-from browser.crypto.rsa import RSAPublicKey
+from browser.crypto.rsa import RSA, RSAPublicKey
 
 # How many octets a key of these kinds has.
 _SIZES = {
@@ -63,7 +63,7 @@ def public_key(info: KeyInfo) -> PublicKey:
         raise ValueError("Invalid key")
     if oid == EC_PUBLIC_KEY:
         return _on_a_curve(info.algorithm.curve, octets)
-    if oid in (algorithms.RSA, algorithms.RSASSA_PSS):
+    if oid in (RSA, algorithms.RSASSA_PSS):
         return _rsa(octets)
     if oid == algorithms.ED25519:
         return Ed25519PublicKey(octets)

@@ -1,7 +1,6 @@
 """Names (RFC 5280, 4.1.2.4) and GeneralNames (4.2.1.6).
 
-Promises: every string of a name is in the alphabet of its type, no set has an attribute twice. The
-value of a name is compared as its encoding.
+Promises: every string of a name is in the alphabet of its type, no set has an attribute twice.
 """
 
 import ipaddress
@@ -68,10 +67,14 @@ class Name:
         return self._encoded
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Name) and self._encoded == other._encoded
+        """Whether the same attributes stand in the same sets, whatever types their values have."""
+        return isinstance(other, Name) and self._facts() == other._facts()
 
     def __hash__(self) -> int:
-        return hash(self._encoded)
+        return hash(self._facts())
+
+    def _facts(self) -> tuple[frozenset[NameAttribute], ...]:
+        return tuple(map(frozenset, self._sets))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,12 @@ Promises: `verify` raises unless the key made the signature; padding is compared
 parsed leniently. As OpenSSL does, it verifies nothing by a key that is too large to be one.
 """
 
+from browser.crypto import der
 from browser.crypto.errors import InvalidSignatureError
 from browser.crypto.hashes import HashAlgorithm, digest
+from browser.crypto.serialization import Encoding, PublicFormat, as_pem
 
+RSA = "1.2.840.113549.1.1.1"
 # OpenSSL's limits: bits of a modulus, and of an exponent beside a modulus that is not small.
 MAX_MODULUS_BITS = 16384
 SMALL_MODULUS_BITS = 3072
@@ -82,6 +85,16 @@ class RSAPublicKey:
 
     def public_numbers(self) -> RSAPublicNumbers:
         return RSAPublicNumbers(self._e, self._n)
+
+    def public_bytes(self, encoding: Encoding, form: PublicFormat) -> bytes:
+        """SubjectPublicKeyInfo (RFC 3279, 2.3.1)."""
+        if form is not PublicFormat.SubjectPublicKeyInfo or encoding is Encoding.X962:
+            raise ValueError("an RSA key is written as SubjectPublicKeyInfo")
+        numbers = der.encoded_integer(self._n) + der.encoded_integer(self._e)
+        kind = der.encoded(der.SEQUENCE, der.encoded_oid(RSA) + der.encoded(der.NULL, b""))
+        bits = der.encoded(der.BIT_STRING, b"\0" + der.encoded(der.SEQUENCE, numbers))
+        info = der.encoded(der.SEQUENCE, kind + bits)
+        return info if encoding is Encoding.DER else as_pem(info, "PUBLIC KEY")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RSAPublicKey) and (self._n, self._e) == (other._n, other._e)

@@ -9,9 +9,17 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from tests.adversarial.ca_forge import (
     EKU_AK,
+    FROM,
+    UNTIL,
+    distinguished,
     ec_key,
+    ecdsa,
     issue,
     rsa_key,
     usage,
@@ -105,6 +113,47 @@ def mutants(count: int, seed: str = "browser") -> Iterator[Case]:
         for _ in range(rng.choice((1, 1, 1, 2))):
             der = element_changed(der, rng) if rng.randrange(2) else octet_changed(der, rng)
         yield {"der": _text(der)}
+
+
+def lists(count: int, seed: str = "browser") -> Iterator[Case]:
+    """Lists of revoked certificates, changed in the same ways; half are signed again."""
+    rng = random.Random(seed)  # noqa: S311 - to repeat, not to hide
+    key = ec_key("lists")
+    issuer = issue("x", key, issuer="x", issuer_key=key, ca=True, key_usage=usage(cert=True))
+    der = issue("y", ec_key("y"), issuer="x", issuer_key=key)
+    seeds = list(_lists())
+    for number in range(count):
+        made = seeds[number] if number < len(seeds) else rng.choice(seeds)
+        if number >= len(seeds):
+            made = element_changed(made, rng) if rng.randrange(3) else octet_changed(made, rng)
+        tree = parsed(made) if rng.randrange(2) else None
+        if tree and len(tree) == 1 and isinstance(tree[0][1], list) and len(tree[0][1]) == 3:
+            body = tree[0][1]
+            signature = key.sign(written(body[:1]), ecdsa(hashes.SHA256()))
+            body[2] = (3, b"\0" + signature)
+            made = written(tree)
+        yield {"list": _text(made), "issuer": _text(issuer), "der": _text(der)}
+
+
+def _lists() -> Iterator[bytes]:
+    """One that names the certificate, one that does not, an empty one; with extensions."""
+    own = distinguished("x")
+    number = x509.CRLNumber(1)
+    point = x509.IssuingDistributionPoint(
+        [x509.DNSName("x")], None, False, False, None, False, False
+    )  # fmt: skip
+    authority = x509.AuthorityKeyIdentifier(b"x" * 20, [x509.DirectoryName(own)], 5)
+    for serials in ((77,), (5, 6), ()):
+        for extensions in ([], [number], [number, point, authority]):
+            builder = x509.CertificateRevocationListBuilder(own, FROM, UNTIL)
+            for serial in serials:
+                entry = x509.RevokedCertificateBuilder(serial, FROM)
+                entry = entry.add_extension(x509.CRLReason(x509.ReasonFlags.superseded), False)
+                builder = builder.add_revoked_certificate(entry.build())
+            for extension in extensions:
+                builder = builder.add_extension(extension, critical=False)
+            made = builder.sign(ec_key("lists"), hashes.SHA256(), ecdsa_deterministic=True)
+            yield made.public_bytes(Encoding.DER)
 
 
 def octet_changed(der: bytes, rng: random.Random) -> bytes:

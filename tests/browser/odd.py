@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from browser.crypto import algorithms
 from browser.crypto.curves import BY_NAME
 from browser.crypto.der import encoded, encoded_integer, encoded_oid
+from browser.crypto.rsa import RSA
 
 SHA256_WITH_ECDSA = encoded(0x30, encoded_oid("1.2.840.10045.4.3.2"))
 POINT = b"\4" + b"".join(
@@ -31,7 +32,7 @@ def key(kind: bytes, bits: bytes, unused: int = 0) -> bytes:
 
 def rsa_key(modulus: int, exponent: int) -> bytes:
     numbers = encoded(0x30, encoded_integer(modulus) + encoded_integer(exponent))
-    return key(encoded_oid(algorithms.RSA) + b"\5\0", numbers)
+    return key(encoded_oid(RSA) + b"\5\0", numbers)
 
 
 def certificate(
@@ -221,10 +222,10 @@ def keys() -> Iterator[bytes]:
     for modulus in (0, 1, 3, 15, 2**511 + 1, 2**2046 + 1, 2**2047, 2**4095 + 1, 2**4096 + 1):
         yield rsa_key(modulus, 65537)
     for kind in (b"", b"\2\1\1", b"\5\0"):
-        yield key(encoded_oid(algorithms.RSA) + kind, encoded(0x30, b"\2\1\7\2\1\3"))
+        yield key(encoded_oid(RSA) + kind, encoded(0x30, b"\2\1\7\2\1\3"))
         yield key(encoded_oid(algorithms.RSASSA_PSS) + kind, encoded(0x30, b"\2\1\7\2\1\3"))
     for body in (b"", b"\2\1\1", b"\x30\5\2\1\1", b"\x30\6\2\1\xff\2\1\3", b"\x30\7\2\2\0\7\2\1\3"):
-        yield key(encoded_oid(algorithms.RSA) + b"\5\0", body)
+        yield key(encoded_oid(RSA) + b"\5\0", body)
     sizes = {
         algorithms.ED25519: 32, algorithms.ED448: 57, algorithms.X25519: 32, algorithms.X448: 56,
         algorithms.ML_DSA[0]: 1312, algorithms.ML_DSA[2]: 2592, algorithms.ML_KEM[0]: 1184,

@@ -15,7 +15,7 @@ from tests.browser.compare import ROOT, differences, stand_in
 from tests.browser.judging import Answer, Case
 from tests.vectors import reading
 
-SCENES, MUTANTS = 500, 1000
+SCENES, MUTANTS, LISTS = 500, 1000, 1000
 
 
 def test_every_scenario_of_the_corpus_gets_the_same_answer() -> None:
@@ -38,6 +38,14 @@ def test_certificates_changed_at_random_get_the_same_answer() -> None:
     # Not all of them are refused, nor all for one reason.
     kinds = {str(answer[:2]) for answer in stand_in(asked)}
     assert len(kinds) > 30
+
+
+def test_lists_of_revoked_certificates_get_the_same_answer() -> None:
+    asked = list(cases.lists(LISTS))
+    assert differences(asked) == []
+    answers = {str(answer[:2]) for answer in stand_in(asked)}
+    revoked = "['read', \"'y' is revoked since 2026-01-01T00:00:00Z\"]"
+    assert {"['read', None]", revoked} <= answers
 
 
 def test_certificates_that_are_odd_by_hand_get_the_same_answer() -> None:
