@@ -24,7 +24,7 @@ from aicert.verifier.hints import hint_of
 MAX_ROWS = 200
 MAX_LINES = 20
 PACE_PARTS = 40
-_STYLE = """\
+STYLE = """\
 :root{--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--paper:#fff;--soft:#f6f8fa;--good:#116329;
 --weak:#7d4e00;--bad:#a40e26;--mark:#0a53a8}
 @media screen and (prefers-color-scheme:dark){
@@ -83,6 +83,26 @@ _TIERS = {
 
 def page(certificate: Digest, facts: Facts | None, result: AttestationResult) -> str:
     """The whole page; `facts` are None if the certificate has none that can be read."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'\">\n"
+        f"<title>{title(facts, result)}</title>\n<style>\n{STYLE}</style></head>\n"
+        f"<body><main>\n{body(facts, result)}\n</main><footer class=dim><p>Made by aicert from "
+        f"certificate {_code(str(certificate))}. This page repeats what <code>aicert verify</code> "
+        "said and proves nothing itself.</p></footer></body></html>\n"
+    )
+
+
+def title(facts: Facts | None, result: AttestationResult) -> str:
+    """The verdict and the run, as markup."""
+    run = "" if facts is None else f": {_text(facts.lockfile.run)}"
+    return f"{_WORDS[result.verdict]}{run}"
+
+
+def body(facts: Facts | None, result: AttestationResult) -> str:
+    """The sections, which `STYLE` is for."""
     parts = [_verdict(facts, result)]
     if facts is not None:
         parts.append(_chain(facts, result))
@@ -98,19 +118,7 @@ def page(certificate: Digest, facts: Facts | None, result: AttestationResult) ->
             _overrides(facts),
         ]
     parts.append(_limits(result))
-    run = "" if facts is None else f": {_text(facts.lockfile.run)}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'\">\n"
-        f"<title>{_WORDS[result.verdict]}{run}</title>\n<style>\n{_STYLE}</style></head>\n"
-        "<body><main>\n"
-        + "\n".join(part for part in parts if part)
-        + f"\n</main><footer class=dim><p>Made by aicert from certificate "
-        f"{_code(str(certificate))}. This page repeats what <code>aicert verify</code> said and "
-        "proves nothing itself.</p></footer></body></html>\n"
-    )
+    return "\n".join(part for part in parts if part)
 
 
 def _text(text: str, limit: int = 400) -> str:

@@ -1,0 +1,43 @@
+"""`./doit page`: build `verify.html`, which verifies certificates in a browser."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aicert.errors import ConfigError
+from aicert.files.atomic import write_atomically
+from rules.commands.base import Command
+from rules.host.places import CODE
+from rules.host.progress import say
+from rules.page.build import build
+
+
+class Page(Command):
+    """The page's command line."""
+
+    doc_purpose = "build verify.html, which verifies in a browser, offline"
+    doc_usage = "[--out FILE]"
+    doc_description = (
+        "One file with all that it needs; the same source gives the same bytes, whose digest is "
+        "printed. Exit codes: 0 built, 2 a part cannot be had or is not the locked one."
+    )
+    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
+        {
+            "name": "out",
+            "short": "o",
+            "long": "out",
+            "type": str,
+            "default": "verify.html",
+            "help": "where to write it",
+        },
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Build it and say its digest."""
+        if args:
+            raise ConfigError(f"./doit page takes no {args[0]!r}")
+        data = build(CODE)
+        out = Path(params["out"])
+        write_atomically(out, data)
+        say(f"page  {out}  {len(data):,} bytes  sha256:{hashlib.sha256(data).hexdigest()}")
+        return 0

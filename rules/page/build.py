@@ -1,0 +1,103 @@
+"""One file out of the page's text, its scripts, the verifier and Python: the same bytes each time.
+
+The verifier is carried as it stands in `aicert/`, without compression, in an archive whose dates
+are fixed; Pyodide as npm packed it. So nothing here depends on how some version of a library
+compresses. The page's policy (CSP) lets one script run, by its hash, and nothing be fetched.
+"""
+
+import base64
+import hashlib
+import io
+import tomllib
+import zipfile
+from pathlib import Path
+
+from aicert.errors import ConfigError
+from aicert.exports.page import STYLE
+from rules.page.parts import LOCK, pyodide, read_lock
+
+SOURCES = Path("browser/page")
+# What the bridge imports and what that needs; `aicert.cli.table` is the one face among it.
+ROOMS = (
+    "appraisal", "crypto", "files", "formats", "model_signature", "trust", "verifier",
+)  # fmt: skip
+SINGLE = (
+    "aicert/__init__.py", "aicert/errors.py", "aicert/frozen.py", "aicert/text.py",
+    "aicert/cli/__init__.py", "aicert/cli/table.py", "aicert/exports/__init__.py",
+    "aicert/exports/facts.py", "aicert/exports/page.py", "aicert/exports/plot.py",
+    "browser/__init__.py", "browser/page/__init__.py", "browser/page/bridge.py",
+)  # fmt: skip
+# Zip has no date before this one.
+DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def carried(root: Path) -> list[str]:
+    """The files of this repository that are in the page, sorted."""
+    folders = [root / "aicert" / room for room in ROOMS] + [root / "browser/crypto"]
+    files = [path for folder in folders for path in folder.rglob("*")]
+    kept = [path for path in files if path.suffix in (".py", ".pem", ".toml", ".json")]
+    names = sorted({*SINGLE, *(path.relative_to(root).as_posix() for path in kept)})
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing or len(names) < len(SINGLE) + len(ROOMS):
+        raise ConfigError(f"{', '.join(missing) or root} is not here")
+    return names
+
+
+def archive(root: Path) -> bytes:
+    """A zip of what is carried."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
+        for name in carried(root):
+            entry = zipfile.ZipInfo(name, DATE)
+            entry.create_system, entry.external_attr = 3, 0o100644 << 16
+            packed.writestr(entry, (root / name).read_bytes())
+    return out.getvalue()
+
+
+def build(root: Path) -> bytes:
+    """The page."""
+    if not (root / SOURCES).is_dir():
+        raise ConfigError("the page is built in aicert's own repository, and this is another one")
+    lock = read_lock(root / LOCK)
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = {
+        name: (root / SOURCES / name).read_text(encoding="utf-8")
+        for name in ("page.html", "page.css", "main.js", "worker.js")
+    }
+    script = "\n" + texts["main.js"]
+    for name in ("main.js", "worker.js"):
+        if "</script" in texts[name].lower() or "<!--" in texts[name]:
+            raise ConfigError(f"{name} would end the element that it stands in")
+    values = {
+        "POLICY": policy(script),
+        "STYLE": STYLE + texts["page.css"],
+        "VERSION": project["version"],
+        "PYODIDE": lock.version,
+        "INTEGRITY": lock.integrity,
+        "TARBALL": _lines(pyodide(lock)),
+        "APP": _lines(archive(root)),
+        "WORKER": texts["worker.js"],
+        "MAIN": script,
+    }
+    page = texts["page.html"]
+    pieces = page.split("@")
+    # Every second piece is the name of a value: the text itself has no @.
+    if len(pieces) % 2 == 0 or set(pieces[1::2]) != set(values):
+        raise ConfigError(f"{SOURCES / 'page.html'} does not name each of {', '.join(values)} once")
+    filled = [values[piece] if index % 2 else piece for index, piece in enumerate(pieces)]
+    return "".join(filled).encode()
+
+
+def policy(script: str) -> str:
+    """What the page may do: run this script and the worker that it makes, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}' 'wasm-unsafe-eval'; worker-src blob:; "
+        "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _lines(data: bytes) -> str:
+    """Base64 in lines that editors and diffs can hold."""
+    text = base64.b64encode(data).decode()
+    return "\n".join(text[start : start + 4096] for start in range(0, len(text), 4096))
