@@ -27,8 +27,8 @@ from aicert.text import error_lines
 from aicert.verifier import verify
 
 UNSEEN = (
-    "links and empty folders: a browser does not show them, so they were not checked here; "
-    "`aicert verify` does"
+    "links and empty folders in the model's folder, which a browser does not show; "
+    "aicert verify checks them"
 )
 
 
@@ -69,9 +69,9 @@ class Model:
         self._file = None
 
     def facts(self) -> dict[str, FileFact | Defect]:
-        """As `verifier/model_directory.py` has them; an empty folder is an EvidenceError."""
+        """As `verifier/model_directory.py` has them."""
         if not self._measured:
-            raise EvidenceError("an empty directory cannot be certified: '.'")
+            return {".": Defect("an empty directory cannot be certified: '.'")}
         files = [path for path, fact in self._measured.items() if isinstance(fact, FileFact)]
         try:
             check_paths(files)
@@ -129,8 +129,8 @@ def answer(question: str, model: Model | None) -> str:
 
     `certificate`, `policy` (a name or a path), `root`, `lockfile`, `imageLock`, `nonce`, `at`,
     `lineage` (paths), `expected` (the digest that a link named), each a text or null. The answer
-    has `exitCode`, and `title`, `report` (markup), `text` and `result` (as `--format json` has it),
-    or `error`.
+    has `exitCode`, and `title`, `report` (markup), `text`, `result` (as `--format json` has it) and
+    `unseen`, or `error`.
     """
     asked = json.loads(question)
     try:
@@ -144,6 +144,7 @@ def answer(question: str, model: Model | None) -> str:
     return json.dumps(
         {
             "exitCode": result.exit_code,
+            "unseen": None if model is None else UNSEEN,
             "title": title(facts, result),
             "report": body(facts, result),
             "text": table.text(result),
@@ -178,12 +179,12 @@ def _appraised(
 def _with_unseen(result: AttestationResult) -> AttestationResult:
     """The same verdicts, and what of the model's folder could not be seen."""
     checks = tuple(
-        replace(check, detail=f"{check.detail}\n{UNSEEN}")
+        replace(check, detail=f"{check.detail}\nnot checked: {UNSEEN}")
         if check.id == "subject.files" and check.verdict == "ok"
         else check
         for check in result.checks
     )
-    return replace(result, checks=checks, omits=(UNSEEN, *result.omits))
+    return replace(result, checks=checks, omits=(f"whether there are {UNSEEN}", *result.omits))
 
 
 def _check_expected(data: bytes, expected: str | None) -> None:

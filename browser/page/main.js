@@ -236,6 +236,9 @@ function show(answer) {
   const plain = document.createElement("details");
   plain.append(element("summary", "The same as text"), element("pre", answer.text));
   byId("result").replaceChildren(...parsed.body.childNodes, plain);
+  if (answer.unseen) {
+    byId("result").firstElementChild.after(element("p", `Not checked here: ${answer.unseen}.`, "notice"));
+  }
   const name = new DOMParser().parseFromString(answer.title, "text/html").body.textContent;
   document.title = name;
   say(`${name}.`);

@@ -10,11 +10,12 @@ import hashlib
 import io
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from aicert.errors import ConfigError
 from aicert.exports.page import STYLE
-from rules.page.parts import LOCK, pyodide, read_lock
+from rules.page.parts import LOCK, Lock, pyodide, read_lock
 
 SOURCES = Path("browser/page")
 # What the bridge imports and what that needs; `aicert.cli.table` is the one face among it.
@@ -43,11 +44,11 @@ def carried(root: Path) -> list[str]:
     return names
 
 
-def archive(root: Path) -> bytes:
-    """A zip of what is carried."""
+def archive(root: Path, more: Sequence[str] = ()) -> bytes:
+    """A zip of what is carried, and of what a test needs beside it."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
-        for name in carried(root):
+        for name in (*carried(root), *more):
             entry = zipfile.ZipInfo(name, DATE)
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
             packed.writestr(entry, (root / name).read_bytes())
@@ -59,30 +60,35 @@ def build(root: Path) -> bytes:
     if not (root / SOURCES).is_dir():
         raise ConfigError("the page is built in aicert's own repository, and this is another one")
     lock = read_lock(root / LOCK)
+    worker = (root / SOURCES / "worker.js").read_text(encoding="utf-8")
+    return assemble(root, lock, pyodide(lock), archive(root), worker)
+
+
+def assemble(root: Path, lock: Lock, tarball: bytes, app: bytes, worker: str) -> bytes:
+    """The page of these parts."""
+    page, style, script = (
+        (root / SOURCES / name).read_text(encoding="utf-8")
+        for name in ("page.html", "page.css", "main.js")
+    )
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    texts = {
-        name: (root / SOURCES / name).read_text(encoding="utf-8")
-        for name in ("page.html", "page.css", "main.js", "worker.js")
-    }
-    script = "\n" + texts["main.js"]
-    for name in ("main.js", "worker.js"):
-        if "</script" in texts[name].lower() or "<!--" in texts[name]:
-            raise ConfigError(f"{name} would end the element that it stands in")
+    script = "\n" + script
+    for text in (worker, script):
+        if "</script" in text.lower() or "<!--" in text:
+            raise ConfigError("a script of the page would end the element that it stands in")
     values = {
         "POLICY": policy(script),
-        "STYLE": STYLE + texts["page.css"],
+        "STYLE": STYLE + style,
         "VERSION": project["version"],
         "PYODIDE": lock.version,
         "INTEGRITY": lock.integrity,
-        "TARBALL": _lines(pyodide(lock)),
-        "APP": _lines(archive(root)),
-        "WORKER": texts["worker.js"],
+        "TARBALL": _lines(tarball),
+        "APP": _lines(app),
+        "WORKER": worker,
         "MAIN": script,
     }
-    page = texts["page.html"]
     pieces = page.split("@")
     # Every second piece is the name of a value: the text itself has no @.
-    if len(pieces) % 2 == 0 or set(pieces[1::2]) != set(values):
+    if sorted(pieces[1::2]) != sorted(values):
         raise ConfigError(f"{SOURCES / 'page.html'} does not name each of {', '.join(values)} once")
     filled = [values[piece] if index % 2 else piece for index, piece in enumerate(pieces)]
     return "".join(filled).encode()

@@ -138,6 +138,11 @@ def _issued(child: Any, issuer: Any) -> str:
     return "issued by itself"
 
 
+def judge_all(lines: str) -> str:
+    """The answers to cases, both as JSON, one a line."""
+    return "".join(json.dumps(judge(json.loads(line))) + "\n" for line in lines.splitlines())
+
+
 def main(arguments: Sequence[str]) -> int:
     """Answer the cases of one file into another, with the stand-in if that is asked for."""
     if arguments[0] == "--stand-in":
@@ -146,9 +151,7 @@ def main(arguments: Sequence[str]) -> int:
         install()
         arguments = arguments[1:]
     cases, answers = map(Path, arguments)
-    with cases.open(encoding="utf-8") as lines, answers.open("w", encoding="utf-8") as out:
-        for line in lines:
-            out.write(json.dumps(judge(json.loads(line))) + "\n")
+    answers.write_text(judge_all(cases.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

@@ -1,0 +1,201 @@
+"""What the page says is what `aicert verify` says: of models, of certificates, of bad input."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from aicert.cli.main import main
+from aicert.formats.digest import Defect, FileFact
+from aicert.verifier.verify import read_model
+from browser.page import bridge
+from tests.adversarial import ca_forge
+from tests.adversarial.forger import Scene
+from tests.vectors.generate import policy_files
+
+BLOCK = 7
+
+
+def picked(folder: Path) -> bridge.Model:
+    """A folder's files as a browser gives them, in blocks."""
+    model = bridge.Model()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            if model.begin(path.relative_to(folder).as_posix(), len(data)):
+                for start in range(0, len(data), BLOCK):
+                    model.block(memoryview(data[start : start + BLOCK]))
+                model.end()
+    return model
+
+
+def header(text: bytes, tensors: bytes = b"") -> bytes:
+    return len(text).to_bytes(8, "little") + text + tensors
+
+
+FILES: dict[str, bytes] = {
+    "config.json": b"{}",
+    "sub/deep/tokenizer.json": b"x" * 100,
+    "empty": b"",
+    ".git/HEAD": b"ref",
+    ".git/objects/aa": b"1",
+    ".cache/huggingface/x": b"1",
+    "README.md": b"# model",
+    "good.safetensors": header(b'{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}', b"abc"),
+    "none.safetensors": header(b"{}"),
+    "short.safetensors": b"abc",
+    "nothing.safetensors": b"",
+    "long.safetensors": header(b"x" * 20)[:12],
+    "odd.safetensors": header(b'{"a":1}'),
+    "rest.safetensors": header(b"{}", b"left"),
+    "UPPER.SAFETENSORS": header(b"no json"),
+    "a\nb": b"1",
+    "caf\u00e9": b"1",
+    "bad\\name": b"1",
+    "x" * 200: b"1",
+}
+
+
+MODEL = {name: FILES[name] for name in ("config.json", "good.safetensors")}
+
+
+def written(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def test_a_picked_folder_is_measured_as_one_on_disk(tmp_path: Path) -> None:
+    folder = written(tmp_path, FILES)
+    facts = picked(folder).facts()
+    assert facts == read_model(folder)
+    assert len([fact for fact in facts.values() if isinstance(fact, Defect)]) > 8
+    assert len([fact for fact in facts.values() if isinstance(fact, FileFact)]) > 5
+
+
+def test_names_that_only_differ_in_case_are_no_model(tmp_path: Path) -> None:
+    folder = written(tmp_path, {"a": b"1", "A": b"2"})
+    assert picked(folder).facts() == read_model(folder)
+    assert "." in picked(folder).facts()
+
+
+def test_a_file_that_changed_while_it_was_read() -> None:
+    model = bridge.Model()
+    assert model.begin("config.json", 5)
+    model.block(b"1234")
+    model.end()
+    (defect,) = model.facts().values()
+    assert isinstance(defect, Defect)
+    assert "changed while it was read" in defect.reason
+
+
+def shown(folder: Path, scene: Scene) -> dict[str, str | None]:
+    """The files of a scene, and what the page asks of them."""
+    (folder / "certificate.json").write_bytes(scene.get("file"))
+    for name, text in policy_files(scene.get("policy")).items():
+        (folder / name).write_text(text)
+    names = ("root", "lockfile", "imageLock", "nonce", "lineage", "expected")
+    return {
+        **dict.fromkeys(names),
+        "certificate": str(folder / "certificate.json"),
+        "policy": str(folder / "policy.toml"),
+        "at": scene.at.isoformat(),
+    }
+
+
+def model_of(folder: Path, scene: Scene) -> Path:
+    return written(folder / "model", next(iter(scene.get("outputs").values())))
+
+
+@pytest.mark.parametrize("kind", ["local", "cloud", "confidential"])
+@pytest.mark.parametrize("with_model", [True, False])
+def test_the_same_result_as_the_command_line(
+    kind: str, with_model: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = Scene(kind, 2).put("outputs", {"model": MODEL})
+    asked = shown(tmp_path, scene)
+    folder = model_of(tmp_path, scene)
+    answer = json.loads(bridge.answer(json.dumps(asked), picked(folder) if with_model else None))
+    words = ["verify", str(asked["certificate"]), *([str(folder)] if with_model else [])]
+    words += ["--policy", str(asked["policy"]), "--at", str(asked["at"]), "--format", "json"]
+    assert main(words) == answer["exitCode"] == (0 if with_model else 2)
+    said = json.loads(capsys.readouterr().out)
+    result = answer["result"]
+    if with_model:
+        # What a browser does not show stands in one check's words and first among what is omitted.
+        assert bridge.UNSEEN in result["omits"].pop(0)
+        (check,) = [check for check in result["checks"] if check["id"] == "subject.files"]
+        check["detail"], _, unseen = check["detail"].rpartition("\n")
+        assert unseen == f"not checked: {bridge.UNSEEN}"
+        assert answer["unseen"] == bridge.UNSEEN
+    assert result == said
+    assert ("PASSED" if with_model else "NO VERDICT") in answer["report"]
+
+
+BAD: dict[str, dict[str, str]] = {
+    "no certificate": {"certificate": ""},
+    "no json": {"certificate": "{"},
+    "unknown policy": {"policy": "defualt"},
+    "no root": {"policy": "local"},
+    "a nonce that is none": {"nonce": "xyz"},
+    "a time without a zone": {"at": "2026-01-01"},
+    "a lockfile digest that is none": {"lockfile": "sha256:zz"},
+    "a root that is none": {"policy": "local", "root": "no pem"},
+    "an image lock that is none": {"policy": "qemu", "imageLock": "x = 1"},
+    "a lineage that is none": {"lineage": "[]"},
+}
+OPTIONS = {
+    "policy": "--policy", "root": "--root", "nonce": "--nonce", "at": "--at",
+    "lockfile": "--lockfile", "imageLock": "--image-lock", "lineage": "--lineage",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gives_the_words_of_the_command_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, object] = dict(shown(tmp_path, Scene()))
+    for key, text in BAD[name].items():
+        value = text
+        if key in ("certificate", "root", "imageLock", "lineage"):
+            (tmp_path / key).write_text(text)
+            value = str(tmp_path / key)
+        asked[key] = [value] if key == "lineage" else value
+    answer = json.loads(bridge.answer(json.dumps(asked), None))
+    words = ["verify", str(asked["certificate"])]
+    for key, option in OPTIONS.items():
+        if asked[key] is not None:
+            given = asked[key]
+            words += [option, str(given[0] if isinstance(given, list) else given)]
+    assert main(words) == answer["exitCode"]
+    assert capsys.readouterr().err == answer["error"]
+
+
+def test_a_link_names_the_certificate_that_it_is_for(tmp_path: Path) -> None:
+    scene = Scene()
+    asked = shown(tmp_path, scene)
+    digest = ca_forge.hash_of(scene.get("file"))
+    good = json.loads(bridge.answer(json.dumps({**asked, "expected": f"sha256:{digest}"}), None))
+    assert "report" in good
+    other = json.loads(bridge.answer(json.dumps({**asked, "expected": "sha256:00"}), None))
+    assert other["exitCode"] == 3
+    assert "not the certificate that the link named" in other["error"]
+    assert digest in other["error"]
+
+
+def test_no_file_of_a_model_is_an_empty_folder(tmp_path: Path) -> None:
+    asked = shown(tmp_path, Scene())
+    (tmp_path / "model").mkdir()
+    assert bridge.Model().facts() == read_model(tmp_path / "model")
+    answer = json.loads(bridge.answer(json.dumps(asked), bridge.Model()))
+    assert answer["exitCode"] == 1
+    assert "an empty directory cannot be certified" in answer["text"]
+
+
+def test_files_are_put_where_they_are_asked_for(tmp_path: Path) -> None:
+    bridge.put(str(tmp_path / "in/root/x.pem"), memoryview(b"data"))
+    assert (tmp_path / "in/root/x.pem").read_bytes() == b"data"
+    assert os.listdir(tmp_path / "in") == ["root"]
