@@ -95,7 +95,8 @@ async function answer(question, tell) {
       asked.lineage.push(await put(bridge, `/in/lineage/${number}.json`, file));
     }
   }
-  const model = picked.model === null ? null : await measure(bridge, picked.model, tell);
+  // Of JavaScript's two, only this one is Python's None.
+  const model = picked.model === null ? undefined : await measure(bridge, picked.model, tell);
   tell({ kind: "appraising" });
   const text = bridge.answer(JSON.stringify(asked), model);
   model?.destroy();

@@ -26,11 +26,27 @@ def judge(case: Case) -> Answer:
     with warnings.catch_warnings():
         # The original warns of names that are too long, each time that one is asked for.
         warnings.simplefilter("ignore")
+        if "paths" in case:
+            return _paths(case["paths"])
         if "certificate" in case:
             return _scenario(case)
         if "list" in case:
             return _list(*(base64.b64decode(case[name]) for name in ("list", "issuer", "der")))
         return _x509(base64.b64decode(case["der"]))
+
+
+def _paths(paths: list[str]) -> Answer:
+    from aicert.errors import AicertError
+    from aicert.formats.paths import check_paths
+
+    try:
+        check_paths(paths)
+    except AicertError as error:
+        return [type(error).__name__, error.message]
+    except UnicodeEncodeError:
+        # A surrogate, which no file's name gives.
+        return ["UnicodeEncodeError"]
+    return ["fine"]
 
 
 def _scenario(case: Case) -> Answer:
