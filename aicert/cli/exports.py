@@ -73,6 +73,9 @@ def add_commands(commands: "Subparsers") -> None:
     )
     card.add_argument("card", metavar="README", help="the model card; it is created if missing")
     card.add_argument("--output", metavar="NAME", help="the output, where there are several")
+    card.add_argument(
+        "--page", metavar="URL", help="link this copy of verify.html, for this certificate"
+    )
     add_format(card)
     card.set_defaults(run=_card)
     report = commands.add_parser(
@@ -145,7 +148,7 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     outputs = sorted(facts.statement.outputs)
     if options.output is None and len(outputs) != 1:
         raise ConfigError(f"say which output: {', '.join(outputs)}", hint="--output NAME")
-    after, notes = update(before, facts, options.output or outputs[0])
+    after, notes = update(before, facts, options.output or outputs[0], options.page)
     beside = path.with_name(CERTIFICATE)
     if not os.path.lexists(beside):
         source = "CERT" if options.certificate == "-" else options.certificate

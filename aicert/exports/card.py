@@ -6,20 +6,29 @@ that is text (in a line, in a code block). What comes from the certificate is re
 and digests before it becomes YAML or Markdown.
 """
 
+import re
+
 from aicert.errors import ConfigError
 from aicert.exports.card_places import BEGIN, END, line_end, split, under, with_keys
 from aicert.exports.facts import Facts, hub_source, kind_of
 from aicert.text import safe
 from aicert.verifier.facts import fact_items
 
+# A web address, or a file beside the card: nothing that Markdown could read otherwise.
+_PAGE = re.compile(r"(?:https://)?[A-Za-z0-9][A-Za-z0-9._~/%-]{0,400}")
 _BADGE = "https://img.shields.io/badge/aicert-certificate-blue"
 
 
-def update(card: str, facts: Facts, output: str) -> tuple[str, list[str]]:
+def update(card: str, facts: Facts, output: str, page: str | None = None) -> tuple[str, list[str]]:
     """The card with its blocks made or renewed, and what to tell; ConfigError if it cannot be.
 
-    `output` is the output whose card this is.
+    `output` is the output whose card this is; `page`: where the page that verifies lies, to link.
     """
+    if page is not None and not _PAGE.fullmatch(page):
+        raise ConfigError(
+            f"no place of a page: {page[:80]!a}",
+            hint="--page https://example.org/verify.html",
+        )
     if output not in facts.statement.outputs:
         raise ConfigError(
             f"the certificate has no output called {output[:80]!a}",
@@ -37,7 +46,7 @@ def update(card: str, facts: Facts, output: str) -> tuple[str, list[str]]:
     wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}
     kept, notes = with_keys(text, front, wanted, line)
     above = text[: len(text) - len(body)].count("\n")
-    return mark + under(kept, body, _block(facts, output), line, above=above), notes
+    return mark + under(kept, body, _block(facts, output, page), line, above=above), notes
 
 
 def _hub_names(facts: Facts, kind: str) -> list[str]:
@@ -45,7 +54,17 @@ def _hub_names(facts: Facts, kind: str) -> list[str]:
     return sorted({source.full_name for source in sources if source})
 
 
-def _block(facts: Facts, output: str) -> str:
+def _link(facts: Facts, page: str | None) -> str:
+    """Where to verify in a browser. What follows the `#` is sent to nobody."""
+    if page is None:
+        return ""
+    return f"""
+Or in a browser, which sends nothing anywhere: [verify this certificate]({page}#{facts.digest}).
+Whoever publishes that page could lie, too: it says how to check it.
+"""
+
+
+def _block(facts: Facts, output: str, page: str | None) -> str:
     # Run and trainer by the lockfile, which holds names: a statement that nobody verified may hold
     # any text.
     digest = facts.statement.outputs[output].digest
@@ -71,7 +90,7 @@ that name is another project's):
 ```sh
 aicert verify certificate.json .
 ```
-
+{_link(facts, page)}
 The builder names the lockfile `{facts.lockfile_digest}`.
 That is a claim, and this page may be the builder's too: get the lockfile from where you trust it,
 review it, and say with `--lockfile FILE` that you mean that one.

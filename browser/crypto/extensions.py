@@ -188,9 +188,9 @@ def _authority_key_identifier(reader: der.Reader) -> AuthorityKeyIdentifier:
 
 
 def _alternative_name(reader: der.Reader) -> None:
-    found = names.general_names(reader.content(der.SEQUENCE))
+    general = names.general_names(reader.content(der.SEQUENCE))
     reader.end()
-    names.check_general_names(found)
+    names.check_general_names(general)
 
 
 def _access(reader: der.Reader) -> None:
@@ -226,9 +226,9 @@ def _policies(reader: der.Reader) -> None:
 def _policy(reader: der.Reader) -> list[tuple[str, bool]]:
     inner = reader.inside()
     der.oid(inner)
-    found = der.items(inner.content(der.SEQUENCE), _qualifier) if inner.next_is(0x30) else []
+    qualifiers = der.items(inner.content(der.SEQUENCE), _qualifier) if inner.next_is(0x30) else []
     inner.end()
-    return found
+    return qualifiers
 
 
 def _qualifier(reader: der.Reader) -> tuple[str, bool]:

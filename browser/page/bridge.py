@@ -189,11 +189,11 @@ def _with_unseen(result: AttestationResult) -> AttestationResult:
 
 def _check_expected(data: bytes, expected: str | None) -> None:
     """ConfigError where the page was opened for another certificate."""
-    found = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    if expected is not None and expected != found:
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if expected is not None and expected != digest:
         raise ConfigError(
             "this is not the certificate that the link named"
-            f"\n  named  {expected[:80]!a}\n  found  {found}",
+            f"\n  named  {expected[:80]!a}\n  found  {digest}",
             hint="take the certificate from where the link was, or open the page without it",
         )
 

@@ -1,5 +1,8 @@
 """`./doit fuzz`: look for inputs that a parser of hostile bytes does not refuse as it should.
 
+The target `stand-in` is of another kind: it asks `cryptography` and what stands in for it in a
+browser the same of many forged certificates, and takes as long as it takes.
+
 Every target of `tests/fuzz/targets.py` gets its share of the time, starting from seeds that our own
 emitters made and from what earlier runs found interesting. With atheris where pip has a wheel of it
 for this Python, else by blind mutation, and then it says so. Findings stay in `.aicert/fuzz/`.
@@ -18,6 +21,9 @@ from rules.host.progress import say
 
 LOCK = Path("tests/fuzz/requirements.lock")
 STATE = Path(".aicert/fuzz")
+STAND_IN = "stand-in"
+# Scenes signed again, X.509 certificates and lists of revoked ones.
+COMPARED = ("10000", "20000", "10000")
 # A compiler's libFuzzer prints a line per new input; these are what a person wants of it.
 SHOWN = ("Done", "stat::number_of_executed_units", "stat::peak_rss_mb", "==", "SUMMARY")
 
@@ -34,6 +40,17 @@ def fuzz(target: str, corpus: Path, seconds: int, atheris: Path | None) -> int:
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith((*SHOWN, f"{target}:")) or "finding-" in line:
             say(f"      {line[:160]}")
+    return code
+
+
+def compare() -> int:
+    """The stand-in beside the original; the exit code is not 0 where they differ."""
+    say(f"fuzz  {STAND_IN}  {' + '.join(COMPARED)} cases")
+    command = [sys.executable, "-m", "tests.browser.compare", *COMPARED]
+    log = STATE / f"{STAND_IN}.log"
+    with log.open("wb") as output:
+        code = subprocess.run(command, stdout=output, stderr=output).returncode
+    say(f"      {log.read_text(encoding='utf-8', errors='replace').splitlines()[-1][:160]}")
     return code
 
 
@@ -64,7 +81,7 @@ class Fuzz(Command):
         seeding = [sys.executable, "-m", "tests.fuzz.seeds", str(STATE)]
         STATE.mkdir(parents=True, exist_ok=True)
         subprocess.run(seeding, check=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
-        known = sorted(path.name for path in STATE.iterdir() if path.is_dir())
+        known = [*sorted(path.name for path in STATE.iterdir() if path.is_dir()), STAND_IN]
         for name in args:
             if name not in known:
                 raise ConfigError(f"there is no target {name!r}; there are {', '.join(known)}")
@@ -80,7 +97,12 @@ class Fuzz(Command):
         findings = [
             name
             for name in args or known
-            if fuzz(name, STATE / name, params["seconds"], atheris) != 0
+            if (
+                compare()
+                if name == STAND_IN
+                else fuzz(name, STATE / name, params["seconds"], atheris)
+            )
+            != 0
         ]
         say(f"fuzz  {'findings in ' + ', '.join(findings) if findings else 'nothing found'}")
         return int(bool(findings))

@@ -1,4 +1,6 @@
-"""Ask `cryptography` and its stand-in the same: `python -m tests.browser.compare SCENES MUTANTS`.
+"""Ask `cryptography` and its stand-in the same.
+
+`python -m tests.browser.compare SCENES CERTIFICATES LISTS`: how many of each.
 
 Prints every case that the two say different things of, and leaves it beside the answers.
 """
@@ -40,9 +42,13 @@ def differences(asked: Sequence[Case]) -> list[tuple[Case, Answer, Answer]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare so many scenes and so many certificates; 0 if there is no difference."""
-    scenes, mutants = map(int, arguments)
-    asked = chain(cases.scenes(scenes, "longer"), cases.mutants(mutants, "longer"))
+    """Compare so many scenes, certificates and lists; 0 if there is no difference."""
+    scenes, mutants, lists = map(int, arguments)
+    asked = chain(
+        cases.scenes(scenes, "longer"),
+        cases.mutants(mutants, "longer"),
+        cases.lists(lists, "longer"),
+    )
     count, differ = 0, 0
     while batch := [case for _, case in zip(range(2000), asked, strict=False)]:
         count += len(batch)

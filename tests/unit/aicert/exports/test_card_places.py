@@ -35,6 +35,19 @@ def renewed(text: str) -> tuple[str, list[str]]:
     return after, notes
 
 
+def test_the_block_links_a_page_for_this_certificate() -> None:
+    read = facts.read(sample())
+    page = "https://example.org/verify.html"
+    after, _ = card.update("", read, "model", page)
+    assert f"[verify this certificate]({page}#{read.digest})" in after
+    assert f'<a href="{page}#{read.digest}">' in MarkdownIt("commonmark").render(after)
+    # Asked without it, the card has no link again.
+    assert card.update(after, read, "model")[0] == card.update("", read, "model")[0]
+    for odd in ("javascript:alert(1)", "http://example.org", "https://x/)", "//x", "a b", ""):
+        with pytest.raises(ConfigError, match="no place of a page"):
+            card.update("", read, "model", odd)
+
+
 @pytest.mark.parametrize(
     "text",
     [
