@@ -7,9 +7,10 @@ where its bytes changed; files of rows that are gone are removed. The format is 
 What a row expects is checked against the verifier in test_vectors.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from aicert.appraisal.ak_chain import EKU_AK, Root
@@ -26,6 +27,9 @@ from tests.vectors import reading
 
 FOLDER = Path(__file__).resolve().parent
 FORMAT = 1
+# Of PROTOCOL.md: how a verifier is called.
+PROTOCOL = 1
+INDEX = "index.json"
 # A run of at most 16 octets, 64 times or more: otherwise the largest attacks would fill 45 MB. Only
 # looked for in certificates that are much larger than others: those are to be read as they are.
 LARGE = 50_000
@@ -212,9 +216,36 @@ def _bytes(document: dict[str, object]) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode("ascii")
 
 
+def index(files: Mapping[str, bytes]) -> bytes:
+    """All scenarios in order, each with its digest; the digest of all is that of these lines:
+    SHA-256, two spaces, the path, as `sha256sum` prints them.
+    """
+    scenarios = []
+    listing = ""
+    for path in sorted(files):
+        scenario, digest = json.loads(files[path]), hashlib.sha256(files[path]).hexdigest()
+        expected = scenario["expected"]
+        listing += f"{digest}  {path}\n"
+        scenarios.append(
+            {
+                "path": path,
+                "name": scenario["name"],
+                "verdict": expected["verdict"],
+                "check": expected["check"],
+                "sha256": digest,
+            }
+        )
+    digest = hashlib.sha256(listing.encode()).hexdigest()
+    return _bytes(
+        {"format": FORMAT, "protocol": PROTOCOL, "digest": f"sha256:{digest}",
+         "scenarios": scenarios}
+    )  # fmt: skip
+
+
 def main() -> None:
     """Bring the files beside this script up to date; print what changed."""
     wanted = dict(corpus())
+    wanted[INDEX] = index(wanted)
     for path, data in wanted.items():
         file = FOLDER / path
         file.parent.mkdir(exist_ok=True)
