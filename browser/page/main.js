@@ -215,12 +215,18 @@ function element(name, text, style = "") {
   return made;
 }
 
+// Eyes and a screen reader go to the beginning of what was said.
+function lookAtResult() {
+  byId("result").focus({ preventScroll: true });
+  byId("result").scrollIntoView({ block: "start" });
+}
+
 function showError(text) {
   const box = element("section", "", "verdict none");
   box.setAttribute("aria-label", "Error");
   box.append(element("h2", "No verdict"), element("pre", text));
   byId("result").replaceChildren(box);
-  byId("result").focus();
+  lookAtResult();
 }
 
 function show(answer) {
@@ -242,7 +248,7 @@ function show(answer) {
   const name = new DOMParser().parseFromString(answer.title, "text/html").body.textContent;
   document.title = name;
   say(`${name}.`);
-  byId("result").focus();
+  lookAtResult();
 }
 
 byId("form").addEventListener("submit", onSubmit);
