@@ -20,7 +20,7 @@ from browser.crypto import serialization as own_serialization
 from browser.crypto.curves import BY_NAME
 from browser.crypto.errors import InvalidSignatureError
 from browser.crypto.keys import load_der_public_key
-from tests.adversarial.ca_forge import ec_key, rsa_key
+from tests.adversarial.ca_forge import ec_key, ecdsa, rsa_key
 
 DATA = b"what was signed"
 HASHES: tuple[tuple[hashes.HashAlgorithm, own_hashes.HashAlgorithm], ...] = (
@@ -47,7 +47,7 @@ def spoiled(signature: bytes, rng: random.Random) -> Iterator[bytes]:
     """The signature, and what is nearly it."""
     yield signature
     yield from (b"", signature[:-1], signature + b"\0", b"\0" + signature, signature[1:])
-    for _ in range(24):
+    for _ in range(16):
         changed = bytearray(signature)
         changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
         yield bytes(changed)
@@ -182,7 +182,7 @@ def test_ecdsa(name: str, pair: HashPair) -> None:
         theirs = key.public_key()
         numbers = theirs.public_numbers()
         ours = own_ec.EllipticCurvePublicNumbers(numbers.x, numbers.y, curve).public_key()
-        made = key.sign(DATA, ec.ECDSA(pair[0]))
+        made = key.sign(DATA, ecdsa(pair[0]))
         r, s = utils.decode_dss_signature(made)
         assert own_ec.decode_dss_signature(made) == (r, s)
         assert own_ec.encode_dss_signature(r, s) == made
