@@ -19,7 +19,7 @@ from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.exports import facts as exported
 from aicert.exports.page import body, title
 from aicert.formats import certificate as certificates
-from aicert.formats.digest import Defect, FileFact
+from aicert.formats.digest import Defect, FileFact, of_bytes
 from aicert.formats.paths import check_path, check_paths
 from aicert.formats.safetensors import LENGTH, header_length, is_named, parse_header
 from aicert.formats.uncovered_names import FOLDERS
@@ -27,7 +27,8 @@ from aicert.text import error_lines
 from aicert.verifier import verify
 
 UNSEEN = (
-    "links and empty folders in the model's folder, which a browser does not show; "
+    "links, empty folders, special files and names that some systems do not allow (a:b, a~, with a "
+    "backslash, not Unicode) in the model's folder, which a browser does not show as they are; "
     "aicert verify checks them"
 )
 
@@ -49,6 +50,10 @@ class Model:
             check_path(path)
         except EvidenceError as error:
             self._measured[path] = Defect(error.message)
+            return False
+        if path in self._measured:
+            # A browser may show a backslash in a folder's name as a slash.
+            self._measured[path] = Defect(f"more than one file is shown as {path!a}")
             return False
         self._file = _File(path, size)
         return True
@@ -127,16 +132,14 @@ class _File:
 def answer(question: str, model: Model | None) -> str:
     """JSON in and out. Files are paths in the browser's own file system.
 
-    `certificate`, `policy` (a name or a path), `root`, `lockfile`, `imageLock`, `nonce`, `at`,
-    `lineage` (paths), `expected` (the digest that a link named), each a text or null. The answer
-    has `exitCode`, and `title`, `report` (markup), `text`, `result` (as `--format json` has it) and
-    `unseen`, or `error`.
+    `certificate`, `policy` (a name or a path), `root`, `lockfile`, `imageLock`, `collateral`,
+    `nonce`, `at`, `lineage` (paths), `expected` (the digest that a link named), each a text or
+    null. The answer has `exitCode`, and `certificate` (its digest), `title`, `report` (markup),
+    `text`, `result` (as `--format json` has it) and `unseen`, or `error`.
     """
     asked = json.loads(question)
     try:
-        data = verify.read_certificate_file(asked["certificate"])
-        _check_expected(data, asked["expected"])
-        result = _appraised(asked, data, model)
+        data, result = _appraised(asked, model)
     except AicertError as error:
         lines = error_lines(error.message, error.hint)
         return json.dumps({"exitCode": error.exit_code, "error": lines})
@@ -144,6 +147,7 @@ def answer(question: str, model: Model | None) -> str:
     return json.dumps(
         {
             "exitCode": result.exit_code,
+            "certificate": str(of_bytes(data)),
             "unseen": None if model is None else UNSEEN,
             "title": title(facts, result),
             "report": body(facts, result),
@@ -154,15 +158,21 @@ def answer(question: str, model: Model | None) -> str:
 
 
 def _appraised(
-    asked: Mapping[str, str | None], data: bytes, model: Model | None
-) -> AttestationResult:
-    """In the order of `verify.check_files`, so that the same thing is found wrong first."""
+    asked: Mapping[str, str | None], model: Model | None
+) -> tuple[bytes, AttestationResult]:
+    """The certificate's bytes, and what is said of them; in the order of `verify.check_files`, so
+    that the same thing is found wrong first.
+    """
     policy = verify.choose_policy(
         str(asked["policy"]), root=asked["root"], image=asked["imageLock"]
     )
     lockfile = verify.expected_lockfile(asked["lockfile"])
     nonce, at = verify.expected_nonce(asked["nonce"]), verify.time_of_appraisal(asked["at"])
+    data = verify.read_certificate_file(str(asked["certificate"]))
+    _check_expected(data, asked["expected"])
     certificate = certificates.parse(data)
+    if asked["collateral"] is not None:
+        certificate = verify.with_collateral(certificate, asked["collateral"])
     lineage = asked["lineage"]
     result = appraise(
         certificate,
@@ -173,7 +183,7 @@ def _appraised(
         nonce=nonce,
         ancestors=None if lineage is None else verify.read_lineage(list(lineage)),
     )
-    return result if model is None else _with_unseen(result)
+    return data, result if model is None else _with_unseen(result)
 
 
 def _with_unseen(result: AttestationResult) -> AttestationResult:
@@ -189,11 +199,10 @@ def _with_unseen(result: AttestationResult) -> AttestationResult:
 
 def _check_expected(data: bytes, expected: str | None) -> None:
     """ConfigError where the page was opened for another certificate."""
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    if expected is not None and expected != digest:
+    if expected is not None and expected != str(of_bytes(data)):
         raise ConfigError(
             "this is not the certificate that the link named"
-            f"\n  named  {expected[:80]!a}\n  found  {digest}",
+            f"\n  named  {expected[:80]!a}\n  found  {of_bytes(data)}",
             hint="take the certificate from where the link was, or open the page without it",
         )
 

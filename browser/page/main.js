@@ -1,10 +1,11 @@
 // The page's own thread: takes the files, starts the verifier, shows what it says. No text of a
 // certificate is made into markup here; the report that the verifier draws has escaped all of it,
-// and the page's policy lets no script but this one run.
+// and the page's policy lets no script but this one run. What stands under the form is always about
+// what stands in it: whatever is picked, typed or linked anew takes the last result away.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
-const WORDS = { 0: "passed", 1: "failed", 2: "none", 3: "none" };
+const TITLE = document.title;
 
 function decoded(id) {
   const text = atob(byId(id).textContent.trim());
@@ -61,16 +62,34 @@ async function startWorker() {
 
 let worker = null;
 let ready = false;
-let waiting = null;
+// While the model is listed or hashed nothing else can be picked.
+let busy = false;
+// Of the result that is shown or awaited; of an older one nothing is shown any more.
+let number = 0;
 
 function say(text) {
   byId("status").textContent = text;
 }
 
+function setBusy(is) {
+  busy = is;
+  for (const control of byId("form").elements) control.disabled = is;
+  byId("go").disabled = is || !ready;
+}
+
+// Take away what was said of other files.
+function forget() {
+  number++;
+  byId("result").replaceChildren();
+  document.title = TITLE;
+  delete document.body.dataset.exit;
+  say(ready ? "Ready." : "Python starts…");
+}
+
 function broken(message) {
-  waiting = null;
+  setBusy(false);
   byId("progress").hidden = true;
-  byId("go").disabled = !ready;
+  byId("reading").textContent = "";
   showError(`error: this page cannot verify anything in this browser\n       ${message}`);
   say("");
 }
@@ -80,16 +99,19 @@ const mega = (bytes) => (bytes / 1e6).toLocaleString("en", { maximumFractionDigi
 function onMessage({ data }) {
   if (data.kind === "ready") {
     ready = true;
-    byId("go").disabled = false;
+    byId("go").disabled = busy;
     say("Ready.");
-    if (waiting) ask(waiting);
   } else if (data.kind === "progress") {
     byId("progress").value = data.total ? data.done / data.total : 1;
     byId("reading").textContent = `${mega(data.done)} of ${mega(data.total)} MB: ${data.path}`;
   } else if (data.kind === "appraising") {
     say("Checking…");
   } else if (data.kind === "answer") {
-    show(data.answer);
+    setBusy(false);
+    byId("progress").hidden = true;
+    byId("reading").textContent = "";
+    if (data.number === number) show(data.answer);
+    else say("Ready.");
   } else {
     broken(data.message);
   }
@@ -97,61 +119,118 @@ function onMessage({ data }) {
 
 // What was picked or dropped for the model: from a folder picker, or by walking a dropped folder.
 let model = null;
+let modelName = "";
 
+// In these paths a backslash of a name became a slash: such a file goes by its bare name, which the
+// verifier refuses.
 function pickedFolder(files) {
-  return [...files].map((file) => ({
-    path: file.webkitRelativePath.split("/").slice(1).join("/"),
-    file,
-  }));
+  return [...files].map((file) => {
+    const parts = file.webkitRelativePath.split("/").slice(1);
+    return { path: parts.at(-1) === file.name ? parts.join("/") : file.name, file };
+  });
 }
 
-async function droppedFolder(entry, prefix = "") {
-  const found = [];
+// Chromium lists a dropped folder in a page from a disk by the newer of its two ways alone; Firefox
+// and Safari have the older one alone.
+async function* filesIn(handle, prefix = "") {
+  for await (const one of handle.values()) {
+    if (one.kind === "directory") yield* filesIn(one, `${prefix}${one.name}/`);
+    else yield { path: prefix + one.name, file: await one.getFile() };
+  }
+}
+
+async function* filesBelow(entry, prefix = "") {
   const reader = entry.createReader();
   for (;;) {
     const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!entries.length) return found;
+    if (!entries.length) return;
     for (const one of entries) {
       if (one.isDirectory) {
-        found.push(...(await droppedFolder(one, `${prefix}${one.name}/`)));
+        yield* filesBelow(one, `${prefix}${one.name}/`);
       } else {
         const file = await new Promise((resolve, reject) => one.file(resolve, reject));
-        found.push({ path: prefix + one.name, file });
+        yield { path: prefix + one.name, file };
       }
     }
   }
 }
 
-function showModel(name) {
-  const bytes = model.reduce((sum, one) => sum + one.file.size, 0);
-  byId("model-picked").textContent = `${name}: ${model.length} files, ${mega(bytes)} MB`;
+async function droppedFolder({ entry, handle }) {
+  const opened = await handle;
+  const files = [];
+  for await (const file of opened ? filesIn(opened) : filesBelow(entry)) files.push(file);
+  return files;
+}
+
+function setModel(name, files) {
+  model = files;
+  modelName = "";
+  if (files) {
+    const bytes = files.reduce((sum, one) => sum + one.file.size, 0);
+    modelName = `${name}: ${files.length} files, ${mega(bytes)} MB`;
+  }
+  byId("model-picked").textContent = modelName;
 }
 
 async function onDrop(event) {
   event.preventDefault();
   document.body.classList.remove("over");
-  for (const item of [...event.dataTransfer.items]) {
+  if (busy) return;
+  // All at once: after the first pause, what was dropped can no longer be asked for.
+  const folders = [];
+  const files = [];
+  for (const item of event.dataTransfer.items) {
     const entry = item.webkitGetAsEntry?.();
-    if (entry?.isDirectory) {
-      model = await droppedFolder(entry);
-      showModel(entry.name);
-    } else if (entry) {
-      take(item.getAsFile());
-    }
+    if (entry?.isDirectory) folders.push({ entry, handle: item.getAsFileSystemHandle?.() });
+    else if (item.kind === "file") files.push(item.getAsFile());
+  }
+  if (!folders.length && !files.length) return;
+  forget();
+  if (folders.length > 1) return showError("error: one model is one folder: more than one was dropped");
+  const error = take(files);
+  if (error) return showError(error);
+  if (folders.length) await walk(folders[0]);
+}
+
+// Until a dropped folder is listed to its end, there is no model.
+async function walk(folder) {
+  byId("model").value = "";
+  setModel("", null);
+  setBusy(true);
+  try {
+    setModel(folder.entry.name, await droppedFolder(folder));
+  } catch (error) {
+    showError(`error: cannot read the folder ${folder.entry.name}: ${error.message}`);
+  } finally {
+    setBusy(false);
   }
 }
 
 // A dropped file goes where its name says that it belongs.
-function take(file) {
-  const place = file.name.endsWith(".pem") ? "root"
-    : file.name.startsWith("image") && file.name.endsWith(".lock.toml") ? "imageLock"
-    : file.name.endsWith(".lock.toml") ? "lockfile"
-    : file.name.endsWith(".toml") ? "policyFiles"
+function placeOf(name) {
+  return name.endsWith(".pem") ? "root"
+    : name.startsWith("image") && name.endsWith(".lock.toml") ? "imageLock"
+    : name.endsWith(".lock.toml") ? "lockfile"
+    : name.endsWith(".toml") ? "policyFiles"
+    : name.startsWith("collateral") ? "collateral"
     : "certificate";
-  const list = new DataTransfer();
-  list.items.add(file);
-  byId(place).files = list.files;
-  if (place === "policyFiles") byId("policy").value = "file";
+}
+
+// Put dropped files into the form; an error where one control would get two.
+function take(files) {
+  const lists = new Map();
+  for (const file of files) {
+    const place = placeOf(file.name);
+    if (lists.has(place)) {
+      const names = `${lists.get(place).files[0].name} and ${file.name}`;
+      return `error: it is not clear what ${names} are: choose each where it belongs`;
+    }
+    lists.set(place, new DataTransfer());
+    lists.get(place).items.add(file);
+  }
+  for (const [place, list] of lists) byId(place).files = list.files;
+  if (lists.has("policyFiles")) byId("policy").value = "file";
+  return "";
 }
 
 function question() {
@@ -160,8 +239,9 @@ function question() {
   const own = byId("policy").value === "file";
   return {
     kind: "ask",
+    number,
     texts: {
-      certificate: null, root: null, imageLock: null, lineage: null,
+      certificate: null, root: null, imageLock: null, collateral: null, lineage: null,
       lockfile: text("lockfileDigest"), nonce: text("nonce"), at: text("at"),
       policy: own ? "" : byId("policy").value, expected: expected(),
     },
@@ -170,6 +250,7 @@ function question() {
       root: files("root")[0] ?? null,
       lockfile: files("lockfile")[0] ?? null,
       imageLock: files("imageLock")[0] ?? null,
+      collateral: files("collateral")[0] ?? null,
       policy: own ? files("policyFiles") : [],
       lineage: files("lineage"),
       model,
@@ -177,42 +258,56 @@ function question() {
   };
 }
 
-// The digest of the certificate that a link to this page named, behind the `#`.
-function expected() {
-  const named = decodeURIComponent(location.hash.slice(1));
-  return named === "" ? null : named;
+// What is missing, or said twice; nothing where the verifier can be asked.
+function mistake({ texts, files }) {
+  if (!files.certificate) return "error: no certificate was chosen";
+  const policies = files.policy.filter((file) => file.name.endsWith(".toml")).length;
+  if (texts.policy === "" && policies !== 1) {
+    return `error: ${policies || "no"} policy files (.toml) were chosen, wanted: one, and what it names`;
+  }
+  if (files.lockfile && texts.lockfile) {
+    return "error: a lockfile and the digest of one: say which you expect";
+  }
+  return "";
 }
 
-function ask(asked) {
-  waiting = null;
-  byId("go").disabled = true;
-  byId("progress").hidden = !asked.files.model;
-  byId("progress").value = 0;
-  byId("reading").textContent = "";
-  say(asked.files.model ? "Hashing the model…" : "Checking…");
-  worker.postMessage(asked);
+// The digest of the certificate that a link to this page named, behind the `#`.
+function expected() {
+  const named = location.hash.slice(1);
+  try {
+    return decodeURIComponent(named) || null;
+  } catch {
+    return named;
+  }
 }
+
+function showExpected() {
+  byId("expected").hidden = !expected();
+  byId("expected-digest").textContent = expected() ?? "";
+}
+
+// What the answer will be about, in words.
+let subject = "";
 
 function onSubmit(event) {
   event.preventDefault();
+  forget();
   const asked = question();
-  if (!asked.files.certificate) return showError("error: no certificate was chosen");
-  if (byId("policy").value === "file" && !asked.files.policy.length) {
-    return showError("error: no policy file was chosen");
-  }
-  byId("result").replaceChildren();
-  if (ready) ask(asked);
-  else {
-    waiting = asked;
-    say("Python starts…");
-  }
+  const error = mistake(asked);
+  if (error) return showError(error);
+  subject = `${asked.files.certificate.name}, ${model ? `and ${modelName}` : "without a model"}`;
+  setBusy(true);
+  byId("progress").hidden = !model;
+  byId("progress").value = 0;
+  say(model ? "Hashing the model…" : "Checking…");
+  worker.postMessage(asked);
 }
 
 function element(name, text, style = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  made.className = style;
-  return made;
+  const node = document.createElement(name);
+  node.textContent = text;
+  node.className = style;
+  return node;
 }
 
 // Eyes and a screen reader go to the beginning of what was said.
@@ -230,9 +325,6 @@ function showError(text) {
 }
 
 function show(answer) {
-  byId("progress").hidden = true;
-  byId("reading").textContent = "";
-  byId("go").disabled = false;
   document.body.dataset.exit = answer.exitCode;
   if (answer.error) {
     say("No verdict.");
@@ -242,9 +334,9 @@ function show(answer) {
   const plain = document.createElement("details");
   plain.append(element("summary", "The same as text"), element("pre", answer.text));
   byId("result").replaceChildren(...parsed.body.childNodes, plain);
-  if (answer.unseen) {
-    byId("result").firstElementChild.after(element("p", `Not checked here: ${answer.unseen}.`, "notice"));
-  }
+  const verdict = byId("result").firstElementChild;
+  if (answer.unseen) verdict.after(element("p", `Not checked here: ${answer.unseen}.`, "notice"));
+  verdict.after(element("p", `About ${subject}. Certificate ${answer.certificate}`, "subject"));
   const name = new DOMParser().parseFromString(answer.title, "text/html").body.textContent;
   document.title = name;
   say(`${name}.`);
@@ -252,10 +344,14 @@ function show(answer) {
 }
 
 byId("form").addEventListener("submit", onSubmit);
-byId("model").addEventListener("change", ({ target }) => {
-  model = target.files.length ? pickedFolder(target.files) : null;
-  if (model) showModel(target.files[0].webkitRelativePath.split("/")[0]);
-  else byId("model-picked").textContent = "";
+byId("form").addEventListener("input", forget, true);
+byId("form").addEventListener("change", forget, true);
+byId("model").addEventListener("change", ({ target: { files } }) => {
+  setModel("", null);
+  if (!files.length) return;
+  const name = files[0].webkitRelativePath.split("/")[0];
+  if (name) setModel(name, pickedFolder(files));
+  else showError("error: this browser cannot choose a folder");
 });
 byId("policyFiles").addEventListener("change", () => (byId("policy").value = "file"));
 document.addEventListener("dragover", (event) => {
@@ -264,13 +360,16 @@ document.addEventListener("dragover", (event) => {
 });
 document.addEventListener("dragleave", () => document.body.classList.remove("over"));
 document.addEventListener("drop", onDrop);
-if (expected()) {
-  byId("expected").hidden = false;
-  byId("expected-digest").textContent = expected();
-}
+window.addEventListener("hashchange", () => {
+  forget();
+  showExpected();
+});
+showExpected();
+// Firefox would bring back what was disabled when the page was left.
+setBusy(false);
 startWorker().then(
-  (made) => {
-    worker = made;
+  (started) => {
+    worker = started;
     worker.onmessage = onMessage;
     worker.onerror = (event) => broken(event.message);
   },

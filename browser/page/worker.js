@@ -4,6 +4,9 @@
 "use strict";
 
 const BLOCK = 4 << 20;
+// The verifier reads no more of any file but a model's (16 MiB of a certificate); one byte more
+// shows it that there is more.
+const MOST = (16 << 20) + 1;
 const PARTS = "https://parts.invalid/";
 
 // Pyodide asks for its parts by `fetch`. There is no network here (the page's policy forbids all of
@@ -48,10 +51,15 @@ async function* blocksOf(file) {
   }
 }
 
+// A picked file that was changed since, or is gone.
+class Unreadable extends Error {}
+
 // Where a picked file lies in Python's file system.
 async function put(bridge, path, file) {
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  const data = python.toPy(bytes);
+  const bytes = await file.slice(0, MOST).arrayBuffer().catch(() => {
+    throw new Unreadable(file.name);
+  });
+  const data = python.toPy(new Uint8Array(bytes));
   bridge.put(path, data);
   data.destroy();
   return path;
@@ -80,7 +88,7 @@ async function answer(question, tell) {
   const asked = { ...question.texts };
   const picked = question.files;
   python.runPython("import shutil; shutil.rmtree('/in', ignore_errors=True)");
-  for (const name of ["certificate", "root", "lockfile", "imageLock"]) {
+  for (const name of ["certificate", "root", "lockfile", "imageLock", "collateral"]) {
     if (picked[name]) asked[name] = await put(bridge, `/in/${name}/${picked[name].name}`, picked[name]);
   }
   if (picked.policy.length) {
@@ -113,9 +121,11 @@ self.onmessage = async ({ data }) => {
       python = await start(data);
       tell({ kind: "ready" });
     } else {
-      tell({ kind: "answer", answer: await answer(data, tell) });
+      tell({ kind: "answer", number: data.number, answer: await answer(data, tell) });
     }
   } catch (error) {
-    tell({ kind: "broken", message: String(error) });
+    if (!(error instanceof Unreadable)) return tell({ kind: "broken", message: String(error) });
+    const words = `error: cannot read ${error.message}\nhint: choose it again: it was changed, or is gone`;
+    tell({ kind: "answer", number: data.number, answer: { exitCode: 2, error: words } });
   }
 };

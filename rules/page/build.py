@@ -15,7 +15,8 @@ from pathlib import Path
 
 from aicert.errors import ConfigError
 from aicert.exports.page import STYLE
-from rules.page.parts import LOCK, Lock, pyodide, read_lock
+from rules.page import parts
+from rules.page.parts import LOCK, Lock, read_lock
 
 SOURCES = Path("browser/page")
 # What the bridge imports and what that needs; `aicert.cli.table` is the one face among it.
@@ -61,7 +62,7 @@ def build(root: Path) -> bytes:
         raise ConfigError("the page is built in aicert's own repository, and this is another one")
     lock = read_lock(root / LOCK)
     worker = (root / SOURCES / "worker.js").read_text(encoding="utf-8")
-    return assemble(root, lock, pyodide(lock), archive(root), worker)
+    return assemble(root, lock, parts.archive(lock), archive(root), worker)
 
 
 def assemble(root: Path, lock: Lock, tarball: bytes, app: bytes, worker: str) -> bytes:

@@ -1,7 +1,7 @@
 """What the page takes from others: Pyodide, as npm has it, by the integrity in the lock.
 
-Promises: `pyodide(place)` gives the bytes that the lock names, whoever served them. They are kept
-in the cache; what is there and is not the same is fetched again.
+Promises: `archive(lock)` gives the bytes that the lock names, whoever served them. They are kept in
+the cache; what is there and is not the same is fetched again. Nothing of a package is run.
 """
 
 import base64
@@ -26,20 +26,21 @@ LIMIT_S = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """Pyodide's version, and the SHA-512 of its package as npm writes it."""
+    """A package of npm's, its version, and the SHA-512 of its archive as npm writes it."""
 
+    name: str
     version: str
     integrity: str
 
 
-def read_lock(path: Path) -> Lock:
-    """The lock; ConfigError where it is none."""
-    part = tomllib.loads(path.read_text(encoding="utf-8")).get("pyodide")
+def read_lock(path: Path, name: str = "pyodide") -> Lock:
+    """What the lock says of the package; ConfigError where it is none."""
+    part = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
     version, integrity = (str(part.get(key)) if isinstance(part, dict) else "" for key in
                           ("version", "integrity"))  # fmt: skip
     if not _VERSION.fullmatch(version) or not _INTEGRITY.fullmatch(integrity):
-        raise ConfigError(f"{path} names no version of Pyodide and its integrity")
-    return Lock(version=version, integrity=integrity)
+        raise ConfigError(f"{path} names no version of {name} and its integrity")
+    return Lock(name=name, version=version, integrity=integrity)
 
 
 def integrity_of(data: bytes) -> str:
@@ -47,18 +48,19 @@ def integrity_of(data: bytes) -> str:
     return f"sha512-{base64.b64encode(hashlib.sha512(data).digest()).decode()}"
 
 
-def pyodide(lock: Lock) -> bytes:
+def archive(lock: Lock) -> bytes:
     """The package's archive."""
-    place = cache_directory() / f"pyodide-{lock.version}.tgz"
+    package = f"{lock.name}@{lock.version}"
+    place = cache_directory() / f"{lock.name}-{lock.version}.tgz"
     if place.is_file():
         data = place.read_bytes()
         if integrity_of(data) == lock.integrity:
             return data
-    say(f"fetching pyodide {lock.version} from npm")
-    data = _fetched(lock.version)
+    say(f"fetching {package} from npm")
+    data = _fetched(package)
     if integrity_of(data) != lock.integrity:
         raise ToolError(
-            f"npm gave another pyodide {lock.version} than the lock names"
+            f"npm gave another {package} than the lock names"
             f"\n  locked  {lock.integrity}\n  found   {integrity_of(data)}"
         )
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -66,9 +68,9 @@ def pyodide(lock: Lock) -> bytes:
     return data
 
 
-def _fetched(version: str) -> bytes:
+def _fetched(package: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        command = ["npm", "pack", "--silent", f"pyodide@{version}", "--pack-destination", folder]
+        command = ["npm", "pack", "--loglevel=error", package, "--pack-destination", folder]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
         except FileNotFoundError:
@@ -77,5 +79,5 @@ def _fetched(version: str) -> bytes:
             raise ToolError(f"npm did not answer within {LIMIT_S} s") from None
         archives = list(Path(folder).glob("*.tgz"))
         if done.returncode or len(archives) != 1:
-            raise ToolError(f"npm cannot fetch pyodide {version}\n{done.stderr.strip()[-400:]}")
+            raise ToolError(f"npm cannot fetch {package}\n{done.stderr.strip()[-400:]}")
         return archives[0].read_bytes()

@@ -85,18 +85,20 @@ def scenes(count: int, seed: str = "browser") -> Iterator[Case]:
 
 def ders() -> list[bytes]:
     """Certificates to begin with: all of the corpus, and of each kind of key."""
-    found: set[bytes] = set()
+    certificates: set[bytes] = set()
     for path in reading.paths():
         vector = reading.read(path)
         try:
             chain = json.loads(vector.certificate)["evidence"]["akChain"]
-            found.update(base64.b64decode(one) for one in chain)
+            certificates.update(base64.b64decode(one) for one in chain)
         except (ValueError, TypeError, LookupError, RecursionError):
             continue
     for key in (ec_key("x"), ec_key("x", "P-384"), rsa_key("ak")):
-        found.add(issue("x", key, issuer="x", issuer_key=key, ca=True, key_usage=usage(cert=True)))
-        found.add(issue("y", key, issuer="x", issuer_key=key, purposes=(EKU_AK,)))
-    return sorted(found)
+        certificates.add(
+            issue("x", key, issuer="x", issuer_key=key, ca=True, key_usage=usage(cert=True))
+        )
+        certificates.add(issue("y", key, issuer="x", issuer_key=key, purposes=(EKU_AK,)))
+    return sorted(certificates)
 
 
 # Tags, and lengths near the borders of their forms.
@@ -123,16 +125,18 @@ def lists(count: int, seed: str = "browser") -> Iterator[Case]:
     der = issue("y", ec_key("y"), issuer="x", issuer_key=key)
     seeds = list(_lists())
     for number in range(count):
-        made = seeds[number] if number < len(seeds) else rng.choice(seeds)
+        der_list = seeds[number] if number < len(seeds) else rng.choice(seeds)
         if number >= len(seeds):
-            made = element_changed(made, rng) if rng.randrange(3) else octet_changed(made, rng)
-        tree = parsed(made) if rng.randrange(2) else None
+            der_list = (
+                element_changed(der_list, rng) if rng.randrange(3) else octet_changed(der_list, rng)
+            )
+        tree = parsed(der_list) if rng.randrange(2) else None
         if tree and len(tree) == 1 and isinstance(tree[0][1], list) and len(tree[0][1]) == 3:
             body = tree[0][1]
             signature = key.sign(written(body[:1]), ecdsa(hashes.SHA256()))
             body[2] = (3, b"\0" + signature)
-            made = written(tree)
-        yield {"list": _text(made), "issuer": _text(issuer), "der": _text(der)}
+            der_list = written(tree)
+        yield {"list": _text(der_list), "issuer": _text(issuer), "der": _text(der)}
 
 
 def _lists() -> Iterator[bytes]:
@@ -152,28 +156,28 @@ def _lists() -> Iterator[bytes]:
                 builder = builder.add_revoked_certificate(entry.build())
             for extension in extensions:
                 builder = builder.add_extension(extension, critical=False)
-            made = builder.sign(ec_key("lists"), hashes.SHA256(), ecdsa_deterministic=True)
-            yield made.public_bytes(Encoding.DER)
+            signed = builder.sign(ec_key("lists"), hashes.SHA256(), ecdsa_deterministic=True)
+            yield signed.public_bytes(Encoding.DER)
 
 
 def octet_changed(der: bytes, rng: random.Random) -> bytes:
-    made = bytearray(der or b"\0")
-    place = rng.randrange(len(made))
+    octets = bytearray(der or b"\0")
+    place = rng.randrange(len(octets))
     how = rng.randrange(5)
     if how == 0:
-        made[place] ^= 1 << rng.randrange(8)
+        octets[place] ^= 1 << rng.randrange(8)
     elif how == 1:
-        made[place] = rng.choice(_OCTETS)
+        octets[place] = rng.choice(_OCTETS)
     elif how == 2:
-        del made[place]
+        del octets[place]
     elif how == 3:
-        made.insert(place, rng.choice(_OCTETS))
+        octets.insert(place, rng.choice(_OCTETS))
     else:
-        other = rng.randrange(len(made))
-        made[place], made[other] = made[other], made[place]
-    if made[:2] == b"\x30\x82" and rng.randrange(4):
-        made[2:4] = (len(made) - 4).to_bytes(2)
-    return bytes(made)
+        other = rng.randrange(len(octets))
+        octets[place], octets[other] = octets[other], octets[place]
+    if octets[:2] == b"\x30\x82" and rng.randrange(4):
+        octets[2:4] = (len(octets) - 4).to_bytes(2)
+    return bytes(octets)
 
 
 Node = tuple[int, "bytes | list[Node]"]

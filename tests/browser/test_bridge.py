@@ -82,6 +82,16 @@ def test_names_that_only_differ_in_case_are_no_model(tmp_path: Path) -> None:
     assert "." in picked(folder).facts()
 
 
+def test_two_files_of_one_path_are_no_model() -> None:
+    """`a/b`, and a file of the folder that some systems call `a` and a backslash."""
+    model = bridge.Model()
+    for data in (b"bad", b"good"):
+        if model.begin("a/b", len(data)):
+            model.block(data)
+            model.end()
+    assert model.facts() == {"a/b": Defect("more than one file is shown as 'a/b'")}
+
+
 def test_a_file_that_changed_while_it_was_read() -> None:
     model = bridge.Model()
     assert model.begin("config.json", 5)
@@ -97,7 +107,7 @@ def shown(folder: Path, scene: Scene) -> dict[str, str | None]:
     (folder / "certificate.json").write_bytes(scene.get("file"))
     for name, text in policy_files(scene.get("policy")).items():
         (folder / name).write_text(text)
-    names = ("root", "lockfile", "imageLock", "nonce", "lineage", "expected")
+    names = ("root", "lockfile", "imageLock", "collateral", "nonce", "lineage", "expected")
     return {
         **dict.fromkeys(names),
         "certificate": str(folder / "certificate.json"),
@@ -122,7 +132,7 @@ def test_the_same_result_as_the_command_line(
     words = ["verify", str(asked["certificate"]), *([str(folder)] if with_model else [])]
     words += ["--policy", str(asked["policy"]), "--at", str(asked["at"]), "--format", "json"]
     assert main(words) == answer["exitCode"] == (0 if with_model else 2)
-    said = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     result = answer["result"]
     if with_model:
         # What a browser does not show stands in one check's words and first among what is omitted.
@@ -131,7 +141,7 @@ def test_the_same_result_as_the_command_line(
         check["detail"], _, unseen = check["detail"].rpartition("\n")
         assert unseen == f"not checked: {bridge.UNSEEN}"
         assert answer["unseen"] == bridge.UNSEEN
-    assert result == said
+    assert result == printed
     assert ("PASSED" if with_model else "NO VERDICT") in answer["report"]
 
 
@@ -146,10 +156,13 @@ BAD: dict[str, dict[str, str]] = {
     "a root that is none": {"policy": "local", "root": "no pem"},
     "an image lock that is none": {"policy": "qemu", "imageLock": "x = 1"},
     "a lineage that is none": {"lineage": "[]"},
+    "collateral that nothing needs": {"collateral": "{}"},
+    "two things at once": {"certificate": "{", "nonce": "xyz", "policy": "local"},
 }
 OPTIONS = {
     "policy": "--policy", "root": "--root", "nonce": "--nonce", "at": "--at",
     "lockfile": "--lockfile", "imageLock": "--image-lock", "lineage": "--lineage",
+    "collateral": "--collateral",
 }  # fmt: skip
 
 
@@ -160,7 +173,7 @@ def test_bad_input_gives_the_words_of_the_command_line(
     asked: dict[str, object] = dict(shown(tmp_path, Scene()))
     for key, text in BAD[name].items():
         value = text
-        if key in ("certificate", "root", "imageLock", "lineage"):
+        if key in ("certificate", "root", "imageLock", "collateral", "lineage"):
             (tmp_path / key).write_text(text)
             value = str(tmp_path / key)
         asked[key] = [value] if key == "lineage" else value

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import ConfigError, ToolError
+from aicert.trust.built_in import BUILT_IN
 from rules.page import build, parts
 from rules.page.parts import Lock, integrity_of, read_lock
 from tests.browser.compare import ROOT
 
 TARBALL = b"not Pyodide, but some bytes"
-LOCK = Lock(version="1.2.3", integrity=integrity_of(TARBALL))
+LOCK = Lock(name="pyodide", version="1.2.3", integrity=integrity_of(TARBALL))
 
 
 def page() -> str:
@@ -25,8 +26,8 @@ def page() -> str:
 
 
 def embedded(text: str, name: str) -> bytes:
-    (found,) = re.findall(f'<script type="application/base64" id="{name}">([^<]*)</script>', text)
-    return base64.b64decode(found)
+    (part,) = re.findall(f'<script type="application/base64" id="{name}">([^<]*)</script>', text)
+    return base64.b64decode(part)
 
 
 def test_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -60,6 +61,11 @@ def test_what_it_may_do() -> None:
         assert name not in text.partition("<script type")[0] + script, name
 
 
+def test_it_offers_every_policy_that_is_built_in() -> None:
+    offered = re.findall('<option value="([a-z]+)">', page())
+    assert offered == [*BUILT_IN, "file"]
+
+
 def test_what_it_carries() -> None:
     text = page()
     assert embedded(text, "pyodide") == TARBALL
@@ -87,8 +93,8 @@ def test_it_carries_all_that_it_needs(tmp_path: Path) -> None:
         "    package = importlib.import_module(f'aicert.{room}')\n"
         "    for one in pkgutil.walk_packages(package.__path__, f'aicert.{room}.'):\n"
         "        importlib.import_module(one.name)\n"
-        "asked = dict.fromkeys(('root', 'lockfile', 'imageLock', 'nonce', 'at', 'lineage',"
-        " 'expected'))\n"
+        "asked = dict.fromkeys(('root', 'lockfile', 'imageLock', 'collateral', 'nonce', 'at',"
+        " 'lineage', 'expected'))\n"
         "print(bridge.answer(json.dumps({**asked, 'certificate': 'none', 'policy': 'default'}),"
         " None))\n"
     )
@@ -122,7 +128,7 @@ def test_the_lock_names_pyodide() -> None:
 )
 def test_a_lock_that_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "lock").write_text(text)
-    with pytest.raises(ConfigError, match="names no version"):
+    with pytest.raises(ConfigError, match="names no version of pyodide and its integrity"):
         read_lock(tmp_path / "lock")
 
 
@@ -138,17 +144,17 @@ def test_what_npm_gives_must_be_what_is_locked(
     monkeypatch.setenv("AICERT_CACHE", str(tmp_path / "cache"))
     program(tmp_path / "bin", f"shift 4; printf '{TARBALL.decode()}' > \"$1/pyodide-1.2.3.tgz\"")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
-    assert parts.pyodide(LOCK) == TARBALL
-    other = Lock(version="1.2.3", integrity=integrity_of(b"other"))
-    with pytest.raises(ToolError, match=r"another pyodide 1\.2\.3 than the lock names"):
-        parts.pyodide(other)
+    assert parts.archive(LOCK) == TARBALL
+    other = Lock(name="pyodide", version="1.2.3", integrity=integrity_of(b"other"))
+    with pytest.raises(ToolError, match=r"another pyodide@1\.2\.3 than the lock names"):
+        parts.archive(other)
     # What was fetched once is kept, and fetched again where it was changed.
     program_gone = tmp_path / "bin/npm"
     program_gone.write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
-    assert parts.pyodide(LOCK) == TARBALL
+    assert parts.archive(LOCK) == TARBALL
     (tmp_path / "cache/pyodide-1.2.3.tgz").write_bytes(b"changed")
     with pytest.raises(ToolError, match="no network"):
-        parts.pyodide(LOCK)
+        parts.archive(LOCK)
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(ToolError, match="npm is not installed"):
-        parts.pyodide(LOCK)
+        parts.archive(LOCK)

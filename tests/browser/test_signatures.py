@@ -94,23 +94,23 @@ def test_rsa_with_pss(bits: int, pair: HashPair, mask: HashPair) -> None:
     size = pair[0].digest_size
     most = (bits - 1 + 7) // 8 - size - 2
     for salt in sorted({0, 1, min(size, most), most}):
-        made = key.sign(DATA, padding.PSS(padding.MGF1(mask[0]), salt), pair[0])
+        signature = key.sign(DATA, padding.PSS(padding.MGF1(mask[0]), salt), pair[0])
         for asked in (own_rsa.PSS.AUTO, 0, 1, size, most, most + 1, 65535):
-            accepted = both(key.public_key(), made, asked, mask, pair)
+            accepted = both(key.public_key(), signature, asked, mask, pair)
             assert accepted == (asked in (own_rsa.PSS.AUTO, salt))
-        assert not both(key.public_key(), made, own_rsa.PSS.AUTO, HASHES[2], pair)
-        assert not both(key.public_key(), made, None, mask, pair)
-        verdicts = [both(key.public_key(), one, -1, mask, pair) for one in spoiled(made, rng)]
+        assert not both(key.public_key(), signature, own_rsa.PSS.AUTO, HASHES[2], pair)
+        assert not both(key.public_key(), signature, None, mask, pair)
+        verdicts = [both(key.public_key(), one, -1, mask, pair) for one in spoiled(signature, rng)]
         # A zero at the beginning may be left out, of one signature in 256.
-        assert (verdicts[0], sum(verdicts)) == (True, 2 if made[0] == 0 else 1)
+        assert (verdicts[0], sum(verdicts)) == (True, 2 if signature[0] == 0 else 1)
 
 
 def test_rsa_with_pss_without_a_zero_at_the_beginning() -> None:
     key, pair = rsa_key("stand-in", 1024), HASHES[0]
     way = padding.PSS(padding.MGF1(pair[0]), 32)
-    made = next(one for _ in count() if not (one := key.sign(DATA, way, pair[0]))[0])
-    assert both(key.public_key(), made[1:], own_rsa.PSS.AUTO, pair, pair)
-    assert not both(key.public_key(), made[2:], own_rsa.PSS.AUTO, pair, pair)
+    signature = next(one for _ in count() if not (one := key.sign(DATA, way, pair[0]))[0])
+    assert both(key.public_key(), signature[1:], own_rsa.PSS.AUTO, pair, pair)
+    assert not both(key.public_key(), signature[2:], own_rsa.PSS.AUTO, pair, pair)
 
 
 def raised(key: rsa.RSAPrivateKey, encoded: bytes) -> bytes:
@@ -147,8 +147,8 @@ def test_rsa_moduli_that_nobody_has() -> None:
     pair = HASHES[0]
     key = rsa_key("ak")
     n = key.public_key().public_numbers().n
-    made = key.sign(DATA, padding.PKCS1v15(), pair[0])
-    above = (int.from_bytes(made) + n).to_bytes(257)
+    signature = key.sign(DATA, padding.PKCS1v15(), pair[0])
+    above = (int.from_bytes(signature) + n).to_bytes(257)
     assert not both(key.public_key(), above, None, pair, pair)
     assert not both(key.public_key(), above[1:], None, pair, pair)
     info = bytes.fromhex("3031300d060960864801650304020105000420")
@@ -182,20 +182,29 @@ def test_ecdsa(name: str, pair: HashPair) -> None:
         theirs = key.public_key()
         numbers = theirs.public_numbers()
         ours = own_ec.EllipticCurvePublicNumbers(numbers.x, numbers.y, curve).public_key()
-        made = key.sign(DATA, ecdsa(pair[0]))
-        r, s = utils.decode_dss_signature(made)
-        assert own_ec.decode_dss_signature(made) == (r, s)
-        assert own_ec.encode_dss_signature(r, s) == made
+        signature = key.sign(DATA, ecdsa(pair[0]))
+        r, s = utils.decode_dss_signature(signature)
+        assert own_ec.decode_dss_signature(signature) == (r, s)
+        assert own_ec.encode_dss_signature(r, s) == signature
         near = (
             (r, curve.n - s), (r + curve.n, s), (0, s), (r, 0), (curve.n, s), (r, curve.n), (s, r),
             (r, s + curve.n), (1, 1), (curve.n - r, s),
         )  # fmt: skip
         signatures = [utils.encode_dss_signature(*pair_) for pair_ in near]
-        long_form = b"\x30\x81" + made[1:] if made[1] < 0x80 else b"\x30\x82\0" + made[2:]
+        long_form = (
+            b"\x30\x81" + signature[1:] if signature[1] < 0x80 else b"\x30\x82\0" + signature[2:]
+        )
         negative = b"\x30\6\2\1\xff\2\1\1"
-        padded = b"\x30" + bytes((made[1] + 1,)) + b"\2" + bytes((made[3] + 1,)) + b"\0" + made[4:]
+        padded = (
+            b"\x30"
+            + bytes((signature[1] + 1,))
+            + b"\2"
+            + bytes((signature[3] + 1,))
+            + b"\0"
+            + signature[4:]
+        )
         seen = set()
-        for one in (*spoiled(made, rng), *signatures, long_form, negative, padded):
+        for one in (*spoiled(signature, rng), *signatures, long_form, negative, padded):
             good = accepts(theirs.verify, one, DATA, ec.ECDSA(pair[0]))
             assert accepts(ours.verify, one, DATA, own_ec.ECDSA(pair[1])) == good, one.hex()
             seen.add(good)
@@ -234,11 +243,11 @@ def test_ed25519() -> None:
         theirs = key.public_key()
         octets = theirs.public_bytes_raw()
         ours = own_ed25519.Ed25519PublicKey.from_public_bytes(octets)
-        made = key.sign(DATA)
-        above = int.from_bytes(made[32:], "little") + own_ed25519.ORDER
-        again = made[:32] + above.to_bytes(32, "little")
+        signature = key.sign(DATA)
+        above = int.from_bytes(signature[32:], "little") + own_ed25519.ORDER
+        again = signature[:32] + above.to_bytes(32, "little")
         verdicts = []
-        for one in (*spoiled(made, rng), again, bytes(64)):
+        for one in (*spoiled(signature, rng), again, bytes(64)):
             good = accepts(theirs.verify, one, DATA)
             assert accepts(ours.verify, one, DATA) == good
             verdicts.append(good)

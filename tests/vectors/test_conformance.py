@@ -32,12 +32,12 @@ def suite(entrypoint: str, *words: str) -> tuple[int, str]:
 def test_two_verifiers_agree(name: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     entrypoint = f"{sys.executable} {ADAPTERS / name}.py"
-    code, said = suite(entrypoint, "--only", SOME, "--report", str(report))
-    assert code == 0, said
+    code, output = suite(entrypoint, "--only", SOME, "--report", str(report))
+    assert code == 0, output
     outcomes = json.loads(report.read_bytes())["outcomes"]
     assert len(outcomes) > 5
-    assert f"{len(outcomes)} of {len(outcomes)} agree" in said
-    assert f"{len(outcomes)} named their check" in said
+    assert f"{len(outcomes)} of {len(outcomes)} agree" in output
+    assert f"{len(outcomes)} named their check" in output
     assert all(not outcome["why"] for outcome in outcomes)
 
 
@@ -69,20 +69,20 @@ def verifier(folder: Path, script: str) -> str:
 
 
 def test_a_verifier_that_accepts_all_is_found_out(tmp_path: Path) -> None:
-    code, said = suite(verifier(tmp_path, "exit 0"), "--only", "honest/local-run")
-    assert code == 0, said
-    code, said = suite(verifier(tmp_path, "exit 0"), "--only", SOME)
+    code, output = suite(verifier(tmp_path, "exit 0"), "--only", "honest/local-run")
+    assert code == 0, output
+    code, output = suite(verifier(tmp_path, "exit 0"), "--only", SOME)
     assert code == 1
-    assert "expected failed, found passed" in said
-    assert "\n0 of " in f"\n{said.splitlines()[-1]}"
+    assert "expected failed, found passed" in output
+    assert "\n0 of " in f"\n{output.splitlines()[-1]}"
 
 
 def test_a_check_that_is_named_must_be_the_one(tmp_path: Path) -> None:
-    code, said = suite(verifier(tmp_path, "echo runkey.time; exit 1"), "--only", SOME)
+    code, output = suite(verifier(tmp_path, "echo runkey.time; exit 1"), "--only", SOME)
     assert code == 1
-    assert "expected quote.structure, found runkey.time" in said
-    code, said = suite(verifier(tmp_path, "exit 1"), "--only", SOME)
-    assert "; 0 named their check" in said
+    assert "expected quote.structure, found runkey.time" in output
+    code, output = suite(verifier(tmp_path, "exit 1"), "--only", SOME)
+    assert "; 0 named their check" in output
 
 
 def test_other_exit_codes_and_no_answer_differ(tmp_path: Path) -> None:
@@ -96,12 +96,12 @@ def test_what_is_known_to_differ(tmp_path: Path) -> None:
     paths = [path for path in reading.paths() if SOME in str(path)]
     known = tmp_path / "known.txt"
     known.write_text("".join(f"{path.relative_to(reading.FOLDER)}\n" for path in paths))
-    code, said = suite(verifier(tmp_path, "exit 0"), "--only", SOME, "--xfail", str(known))
+    code, output = suite(verifier(tmp_path, "exit 0"), "--only", SOME, "--xfail", str(known))
     assert code == 0
-    assert f"{len(paths)} of the others were expected to differ" in said
+    assert f"{len(paths)} of the others were expected to differ" in output
     entrypoint = f"{sys.executable} {ADAPTERS / 'first'}.py"
-    code, said = suite(entrypoint, "--only", str(paths[0].name), "--xfail", str(known))
-    assert "AGREES" in said
+    code, output = suite(entrypoint, "--only", str(paths[0].name), "--xfail", str(known))
+    assert "AGREES" in output
 
 
 def test_the_index_is_current_and_can_be_checked_with_sha256sum() -> None:
