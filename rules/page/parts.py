@@ -79,5 +79,5 @@ def _fetched(package: str) -> bytes:
             raise ToolError(f"npm did not answer within {LIMIT_S} s") from None
         archives = list(Path(folder).glob("*.tgz"))
         if done.returncode or len(archives) != 1:
-            raise ToolError(f"npm cannot fetch {package}\n{done.stderr.strip()[-400:]}")
+            raise ToolError(f"npm cannot fetch {package}\n{done.stderr.strip()[-2000:]}")
         return archives[0].read_bytes()
