@@ -18,7 +18,7 @@ END_S = 60
 class Browser:
     """One page, and what it asked for and complained about since it was opened."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit_s: int = LIMIT_S) -> None:
         command_read, self._write = os.pipe()
         self._read, answer_write = os.pipe()
         # What the protocol wants: commands on descriptor 3, answers on 4 (NUL after each).
@@ -26,7 +26,7 @@ class Browser:
         options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                    "--no-first-run", "--disable-background-networking", "--hide-scrollbars",
                    "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}")  # fmt: skip
-        bounded = ["timeout", f"--kill-after={END_S}", str(LIMIT_S)]
+        bounded = ["timeout", f"--kill-after={END_S}", str(limit_s)]
         self._process = subprocess.Popen(
             [*bounded, "bash", "-c", wrapper, "bash", PROGRAM, *options],
             stdin=subprocess.DEVNULL,
