@@ -1,9 +1,10 @@
 """The extensions of certificates (RFC 5280, 4.2): each that `cryptography` reads is read here.
 
-What the verifier asks of is kept: basic constraints, key usage, key purposes, key identifiers, and
-the value of whatever is not known. Of the others only the form is checked, since a certificate with
-one that cannot be read is none. Stricter than `cryptography`: the extension of admissions
-(1.3.36.8.3.3) is not read, so that a certificate with one is of a kind that is not known.
+What the verifier asks of is kept: basic constraints, key usage, key purposes, key identifiers,
+alternative names as they are written, and the value of whatever is not known. Of the others only
+the form is checked, since a certificate with one that cannot be read is none. Stricter than
+`cryptography`: the extension of admissions (1.3.36.8.3.3) is not read, so that a certificate with
+one is of a kind that is not known.
 """
 
 import datetime
@@ -77,6 +78,17 @@ class SubjectKeyIdentifier:
 
     oid = ObjectIdentifier("2.5.29.14")
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectAlternativeName:
+    """Other names of the subject (4.2.1.6), as they are written."""
+
+    oid = ObjectIdentifier("2.5.29.17")
+    encoded: bytes
+
+    def public_bytes(self) -> bytes:
+        return self.encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +203,14 @@ def _alternative_name(reader: der.Reader) -> None:
     general = names.general_names(reader.content(der.SEQUENCE))
     reader.end()
     names.check_general_names(general)
+
+
+def _subject_alternative_name(reader: der.Reader) -> SubjectAlternativeName:
+    # Strict DER has one form: these octets are those that the original writes anew.
+    encoded = reader.whole(der.SEQUENCE)
+    der.single(encoded, _alternative_name)
+    reader.end()
+    return SubjectAlternativeName(encoded)
 
 
 def _access(reader: der.Reader) -> None:
@@ -441,7 +461,7 @@ READERS: Mapping[str, Callable[[der.Reader], object]] = {
     "2.5.29.14": _subject_key_identifier,
     "2.5.29.15": _key_usage,
     "2.5.29.16": _usage_period,
-    "2.5.29.17": _alternative_name,
+    "2.5.29.17": _subject_alternative_name,
     "2.5.29.18": _alternative_name,
     "2.5.29.19": _basic_constraints,
     "2.5.29.30": _name_constraints,

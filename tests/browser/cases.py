@@ -7,7 +7,6 @@ import base64
 import json
 import random
 from collections.abc import Iterator
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -26,9 +25,21 @@ from tests.adversarial.ca_forge import (
 )
 from tests.adversarial.forger import Scene
 from tests.browser.judging import Case
-from tests.vectors import generate, reading, test_differential, test_differential_chip
+from tests.vectors import (
+    generate,
+    reading,
+    test_differential,
+    test_differential_chip,
+    test_differential_gpu,
+    test_differential_td,
+)
 
-TEXT = dict[str, Any]
+# Changes of what only some kinds of machine have.
+KINDS = {
+    **dict.fromkeys(test_differential_chip.CHANGES, "confidential"),
+    **dict.fromkeys(test_differential_gpu.CHANGES, "gpu"),
+    **dict.fromkeys(test_differential_td.CHANGES, "azure td"),
+}
 
 
 def of_vector(vector: reading.Vector) -> Case:
@@ -65,16 +76,14 @@ def _text(data: bytes) -> str:
 
 def scenes(count: int, seed: str = "browser") -> Iterator[Case]:
     """As many scenes as are asked for, of every kind of change in turn."""
-    changes = [*test_differential.CHANGES, *test_differential_chip.CHANGES]
+    changes = [*test_differential.CHANGES, *KINDS]
     # Chains are what the stand-in reads: they come in twice as often as the rest.
     changes += [test_differential.chain_again, test_differential.chain_rebuilt]
     for number in range(count):
         change = changes[number % len(changes)]
         rng = random.Random(f"{seed} {change.__name__} {number}")  # noqa: S311 - to repeat
-        if change in test_differential_chip.CHANGES:
-            scene = Scene("confidential")
-        else:
-            scene = Scene("cloud" if number % 3 == 0 else "local", 1 + number % 2)
+        usual = "cloud" if number % 3 == 0 else "local", 1 + number % 2
+        scene = Scene(KINDS[change]) if change in KINDS else Scene(*usual)
         change(scene, rng)
         try:
             yield of_scene(scene)

@@ -97,6 +97,11 @@ def _x509(data: bytes) -> Answer:
     purposes = x509.extended_key_usage(certificate)
     usage, constraints = x509.key_usage(certificate), x509.basic_constraints(certificate)
     key = certificate.public_key()
+    names = [
+        extension.value.public_bytes().hex()
+        for extension in certificate.extensions
+        if extension.oid.dotted_string == "2.5.29.17"
+    ]
     return [
         "read",
         x509.common_name(certificate),
@@ -115,6 +120,7 @@ def _x509(data: bytes) -> Answer:
         None if constraints is None else constraints.path_length,
         getattr(getattr(key, "curve", None), "name", None),
         [_numbers(key), _issued(certificate, certificate)],
+        names,
     ]
 
 

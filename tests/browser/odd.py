@@ -287,6 +287,9 @@ def certificates() -> Iterator[bytes]:
     for oid, values in VALUES.items():
         yield from (certificate(rest=extensions((oid, bytes.fromhex(one)))) for one in values)
     yield from (certificate(rest=extensions(("2.5.29.32", one))) for one in policies())
+    for one in names():
+        alternative = encoded(0x30, encoded(0xA4, one) + encoded(0x82, b"b"))
+        yield certificate(rest=extensions(("2.5.29.17", alternative)))
     scts = "1.3.6.1.4.1.11129.2.4.2"
     yield from (certificate(rest=extensions((scts, one))) for one in timestamps())
     for dotted in OIDS:

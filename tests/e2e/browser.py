@@ -3,10 +3,13 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 from typing import Any, Self
+
+from aicert.errors import ToolError
 
 PROGRAM = "chromium"
 # No more than a bound on what hangs.
@@ -19,6 +22,8 @@ class Browser:
     """One page, and what it asked for and complained about since it was opened."""
 
     def __init__(self, folder: Path, limit_s: int = LIMIT_S) -> None:
+        if shutil.which(PROGRAM) is None:
+            raise ToolError(f"{PROGRAM} is not installed", hint=f"sudo apt-get install {PROGRAM}")
         command_read, self._write = os.pipe()
         self._read, answer_write = os.pipe()
         # What the protocol wants: commands on descriptor 3, answers on 4 (NUL after each).
@@ -48,7 +53,7 @@ class Browser:
             target = self.ask("Target.createTarget", url="about:blank")["targetId"]
             attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
             self._session = attached["sessionId"]
-            for domain in ("Page", "Network", "Log", "Runtime"):
+            for domain in ("Page", "Network", "Log", "Runtime", "Inspector"):
                 self.ask(f"{domain}.enable")
         except BaseException:
             self.close()
@@ -88,16 +93,22 @@ class Browser:
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             block = os.read(self._read, 1 << 16)
-            assert block, "the browser ended"
+            assert block, f"the browser ended, or ran longer than its time\n{self.told()}"
             self._buffer += block
         text, _, self._buffer = self._buffer.partition(b"\0")
         answer: dict[str, Any] = json.loads(text)
+        # Its answers would never come.
+        assert answer.get("method") != "Inspector.targetCrashed", f"crashed\n{self.told()}"
         method, parameters = answer.get("method"), answer.get("params", {})
         if method == "Network.requestWillBeSent":
             self.requests.append(parameters["request"]["url"])
         elif method in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
             self.complaints.append(json.dumps(parameters))
         return answer
+
+    def told(self) -> str:
+        """What the page's console holds, for people."""
+        return "\n".join(("console of the page:", *self.complaints))
 
     def open(self, page: Path) -> None:
         """Load the page to its end."""
