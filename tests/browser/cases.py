@@ -6,7 +6,7 @@ Each is drawn from a fixed seed, so that a run is the same everywhere.
 import base64
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -35,7 +35,7 @@ from tests.vectors import (
 )
 
 # Changes of what only some kinds of machine have.
-KINDS = {
+KINDS: dict[Callable[[Scene, random.Random], object], str] = {
     **dict.fromkeys(test_differential_chip.CHANGES, "confidential"),
     **dict.fromkeys(test_differential_gpu.CHANGES, "gpu"),
     **dict.fromkeys(test_differential_td.CHANGES, "azure td"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from aicert.cli.main import main
+from aicert.errors import ToolError
 from aicert.exports import facts
 from aicert.exports.page import page as draw
 from aicert.formats.digest import of_bytes
@@ -137,6 +138,14 @@ def test_a_browser_that_does_not_end_is_killed(
     assert os.read(stuck._read, 6) == b"ready\n"
     stuck.close()
     assert stuck._process.returncode == -signal.SIGKILL
+
+
+def test_without_a_browser_the_set_up_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.e2e.browser.PROGRAM", str(tmp_path / "chromium"))
+    with pytest.raises(ToolError, match="chromium is not installed"):
+        Browser(tmp_path)
 
 
 CUT_OFF = """

@@ -4,11 +4,13 @@ Screenshots go to the folder that AICERT_SCREENSHOTS names, for people to look a
 """
 
 import base64
+import gzip
 import io
 import json
 import os
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -479,3 +481,24 @@ def test_a_link_names_its_certificate(browser: Browser, page: Path, tmp_path: Pa
     pick(browser, "certificate", scene_in(tmp_path)["certificate"])
     assert answered(browser) == 3
     assert "not the certificate that the link named" in browser.value("document.body.innerText")
+
+
+def test_a_page_that_cannot_start_says_so(tmp_path: Path) -> None:
+    """In words of its own, and at once: nothing waits for a verdict that will not come."""
+    lock = read_lock(ROOT / LOCK)
+    python, app = archive(lock), build.archive(ROOT)
+    worker = (ROOT / build.SOURCES / "worker.js").read_text()
+    nothing = io.BytesIO()
+    zipfile.ZipFile(nothing, "w").close()
+    out = tmp_path / "verify.html"
+    with Browser(tmp_path) as browser:
+        for why, parts in {
+            "Pyodide is not the one that was locked": (gzip.compress(b""), app, worker),
+            "No module named 'browser'": (python, nothing.getvalue(), worker),
+            "no worker": (python, app, "throw new Error('no worker')"),
+        }.items():
+            out.write_bytes(build.assemble(ROOT, lock, *parts))
+            with pytest.raises(AssertionError, match=f"(?s)cannot verify anything.*{why}"):
+                load(browser, out)
+            assert browser.value("document.getElementById('go').disabled") is True
+            assert browser.value("document.getElementById('status').textContent") == ""

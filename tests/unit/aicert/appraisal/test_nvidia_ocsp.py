@@ -89,6 +89,10 @@ def changed(old: str, new: str, answer: bytes = forge.answer(42)) -> bytes:
     return data
 
 
+def test_a_year_before_1000_is_read_on_every_system() -> None:
+    assert nvidia_ocsp.read(changed(b"20261119".hex(), b"05261119".hex())) is not None
+
+
 UNSIGNED = "06092b0601050507300101"
 
 
