@@ -62,7 +62,7 @@ def test_what_it_may_do() -> None:
 
 
 def test_it_offers_every_policy_that_is_built_in() -> None:
-    offered = re.findall('<option value="([a-z]+)">', page())
+    offered = re.findall('<option value="([a-z-]+)">', page())
     assert offered == [*BUILT_IN, "file"]
 
 
