@@ -93,12 +93,12 @@ class Browser:
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             block = os.read(self._read, 1 << 16)
-            assert block, f"the browser ended, or ran longer than its time\n{self.told()}"
+            assert block, f"the browser ended, or ran longer than its time\n{self.console()}"
             self._buffer += block
         text, _, self._buffer = self._buffer.partition(b"\0")
         answer: dict[str, Any] = json.loads(text)
         # Its answers would never come.
-        assert answer.get("method") != "Inspector.targetCrashed", f"crashed\n{self.told()}"
+        assert answer.get("method") != "Inspector.targetCrashed", f"crashed\n{self.console()}"
         method, parameters = answer.get("method"), answer.get("params", {})
         if method == "Network.requestWillBeSent":
             self.requests.append(parameters["request"]["url"])
@@ -106,7 +106,7 @@ class Browser:
             self.complaints.append(json.dumps(parameters))
         return answer
 
-    def told(self) -> str:
+    def console(self) -> str:
         """What the page's console holds, for people."""
         return "\n".join(("console of the page:", *self.complaints))
 

@@ -99,8 +99,8 @@ def until(browser: Browser, condition: str) -> None:
     end = time.monotonic() + LIMIT_S
     while not browser.value(condition):
         stuck = browser.value("document.getElementById('result')?.textContent") or ""
-        assert "this page cannot verify anything" not in stuck, f"{stuck}\n{browser.told()}"
-        assert time.monotonic() < end, f"{condition}\n{browser.told()}"
+        assert "this page cannot verify anything" not in stuck, f"{stuck}\n{browser.console()}"
+        assert time.monotonic() < end, f"{condition}\n{browser.console()}"
         time.sleep(0.05)
 
 
@@ -134,7 +134,7 @@ def judged(browser: Browser, asked: list[dict[str, object]]) -> list[Answer]:
         " port1.onmessage = ({ data }) => resolve(data);"
         f" worker.postMessage({{ kind: 'judge', lines: {lines} }}, [port2]); }})",
     )
-    assert "error" not in got, f"{got['error']}\n{browser.told()}"
+    assert "error" not in got, f"{got['error']}\n{browser.console()}"
     return [json.loads(line) for line in got["lines"].splitlines()]
 
 
