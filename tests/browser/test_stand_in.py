@@ -44,7 +44,7 @@ def test_lists_of_revoked_certificates_get_the_same_answer() -> None:
     asked = list(cases.lists(LISTS))
     assert differences(asked) == []
     answers = {str(answer[:2]) for answer in stand_in(asked)}
-    revoked = "['read', \"'y' is revoked since 2026-01-01T00:00:00Z\"]"
+    revoked = "['read', \"'y' was revoked at 2026-01-01T00:00:00Z\"]"
     assert {"['read', None]", revoked} <= answers
 
 
