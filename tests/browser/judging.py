@@ -126,7 +126,8 @@ def _x509(data: bytes) -> Answer:
 
 def _list(listed: bytes, issuer: bytes, der: bytes) -> Answer:
     """What is said of a certificate by its issuer's list of those that are revoked."""
-    from aicert.crypto import revocation, x509
+    from aicert.appraisal.evidence import revocation
+    from aicert.crypto import x509
     from aicert.errors import AicertError
 
     try:
