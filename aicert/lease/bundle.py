@@ -135,7 +135,7 @@ class _FileCipher:
             self._aead.decrypt_into(nonce, sealed, self._associated, into)
         except InvalidTag:
             raise RefusedError(
-                "bundle.chunks", f"chunk {number} is not what was encrypted there"
+                "bundle.chunks", f"chunk {number} was changed, or is out of place"
             ) from None
 
 
@@ -220,7 +220,9 @@ def _check(header: Header) -> None:
 def check_terms(header: Header, terms: Terms) -> None:
     """EvidenceError unless the bundle holds the model of these terms."""
     if (header.lease, header.terms) != (terms.lease, terms.digest):
-        raise RefusedError("terms.digest", "the bundle is of a different lease, or of other terms")
+        raise RefusedError(
+            "terms.digest", "the bundle is for a different lease, or for other terms"
+        )
     if header.model != terms.model:
         raise RefusedError(
             "bundle.files",
@@ -234,11 +236,11 @@ def check_certificate(header: Header, terms: Terms, certificate: Certificate) ->
     its outputs. Whether it passes is for whoever asks the machine, under his own policy.
     """
     if certificates.core_digest(certificate) != terms.certificate:
-        raise RefusedError("bundle.files", "the certificate is not the one of the terms")
+        raise RefusedError("bundle.files", "the certificate is not the one in the terms")
     held = {file.path: file.sha256 for file in header.files}
     outputs = statements.parse(certificate.envelope.payload).outputs.values()
     if not any(held == dict(output.files) for output in outputs):
-        raise RefusedError("bundle.files", "the files are no output of the certificate")
+        raise RefusedError("bundle.files", "the files are not an output of the certificate")
 
 
 def encrypted(key: ContentKey, number: int, blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -273,7 +275,7 @@ def decrypt_file(
     room = memoryview(bytearray(min(file.size, CHUNK)))
     for chunk in sealed:
         if count == file.chunks:
-            raise RefusedError("bundle.chunks", "there is more than the header says")
+            raise RefusedError("bundle.chunks", "there is more data than the header says")
         size = min(CHUNK, file.size - count * CHUNK)
         if len(chunk) != size + TAG:
             raise RefusedError("bundle.chunks", f"chunk {count} has another size")
@@ -285,4 +287,4 @@ def decrypt_file(
     if count != file.chunks:
         raise RefusedError("bundle.chunks", "the last chunks are missing")
     if hashed.hexdigest() != file.sha256:
-        raise RefusedError("bundle.files", f"{file.path[:200]!a} is not the file of the header")
+        raise RefusedError("bundle.files", f"{file.path[:200]!a} does not match the header")

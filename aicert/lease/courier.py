@@ -101,7 +101,7 @@ def parse(line: bytes, kinds: Mapping[str, int]) -> Message:
     fields = Fields(strict_json.loads(line[:-1], what=what, max_bytes=MAX_LINE), what)
     kind = fields.text("kind")
     if kind not in kinds:
-        raise EvidenceError(f"{what} is none of {', '.join(kinds)}")
+        raise EvidenceError(f"{what} is not one of {', '.join(kinds)}")
     most = kinds[kind]
     message = Message(
         kind=kind,
@@ -110,7 +110,7 @@ def parse(line: bytes, kinds: Mapping[str, int]) -> Message:
     )
     fields.done()
     if bool(message.data) != bool(most) or (most == _EXACT and len(message.data) != most):
-        raise EvidenceError(f"{what} {kind} brings something else")
+        raise EvidenceError(f"{what} {kind} carries something else")
     if emit(message) != line:
         raise EvidenceError(f"{what} is not in canonical form")
     return message

@@ -77,5 +77,5 @@ def parse(data: bytes) -> Secrets:
     )
     fields.done()
     if emit(kept) != data:
-        raise EvidenceError(f"{what} are not in their one form")
+        raise EvidenceError(f"{what} are not in canonical form")
     return kept

@@ -74,7 +74,7 @@ def load_public(spki: bytes) -> "EllipticCurvePublicKey":
     try:
         key = load_der_public_key(spki)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise EvidenceError("the custodian's key is no SubjectPublicKeyInfo") from None
+        raise EvidenceError("the custodian's key is not a SubjectPublicKeyInfo") from None
     # One form: a compressed point would have another digest.
     p256 = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1"
     if not isinstance(key, ec.EllipticCurvePublicKey) or not p256 or spki_of(key) != spki:
@@ -133,8 +133,8 @@ def signature_numbers(der: bytes) -> tuple[int, int]:
     try:
         r, s = decode_dss_signature(der)
     except ValueError:
-        raise EvidenceError("the signature is no ECDSA signature") from None
+        raise EvidenceError("the signature is not an ECDSA signature") from None
     most = 1 << 8 * _NUMBER_BYTES
     if not (0 < r < most and 0 < s < most) or encode_dss_signature(r, s) != der:
-        raise EvidenceError("the signature is not in its one form, or of another curve")
+        raise EvidenceError("the signature is not in canonical form, or is for another curve")
     return r, s

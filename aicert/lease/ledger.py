@@ -72,7 +72,7 @@ def after(
     if (heartbeat.previous, heartbeat.seq) != (ledger.head, ledger.seq + 1):
         raise RefusedError(
             "ledger.successor",
-            "it does not follow the last receipt: one is lost, or a copy runs\n"
+            "it does not follow the last receipt: one is missing, or a copy is running\n"
             f"found     {heartbeat.seq} after {heartbeat.previous}\n"
             f"expected  {ledger.seq + 1} after {ledger.head}",
         )
@@ -84,7 +84,9 @@ def after(
     _check_boots(ledger, reading, is_new=is_new)
     _check_clock(ledger, reading, is_new=is_new)
     if heartbeat.half_for and (not is_new or heartbeat.usage != Usage()):
-        raise RefusedError("ledger.boots", "a half is asked for by a boot that has begun to serve")
+        raise RefusedError(
+            "ledger.boots", "a boot that has begun to serve asks for half of the key"
+        )
     usage, first_meter = heartbeat.usage, ledger.meter if is_new else ledger.first_meter
     _check_tokens(ledger, usage, is_new=is_new)
     if usage.ticks > reading.value - first_meter:
@@ -114,7 +116,7 @@ def revoked(ledger: Ledger) -> Ledger:
 def _check_boots(ledger: Ledger, reading: CounterReading, *, is_new: bool) -> None:
     resets, known = reading.clock.reset_count, ledger.resets
     if not is_new and resets != known:
-        raise RefusedError("ledger.boots", "the TPM was reset, and the boot is the same")
+        raise RefusedError("ledger.boots", "the TPM was reset, but the boot is the same")
     # A lease that was only enrolled may be opened in that very boot.
     if is_new and (resets < known or (ledger.boot and resets == known)):
         raise RefusedError(

@@ -128,7 +128,7 @@ def parse(data: bytes) -> Licence:
         raise EvidenceError(f"the licence is larger than {MAX_BYTES} bytes")
     line = _FORM.fullmatch(data.decode("ascii", "replace"))
     if line is None:
-        raise EvidenceError("this is not a licence, or not in its one form")
+        raise EvidenceError("this is not a licence in canonical form")
     budget, epoch, clock, resets, restarts = (int(number) for number in line.groups()[4:9])
     bounds = Bounds(budget=budget, epoch=epoch, clock=clock, resets=resets, restarts=restarts)
     _check(bounds)

@@ -125,9 +125,9 @@ def _licence(fields: Fields) -> bytes:
 
 def _check(order: Order) -> None:
     if order.kind not in KINDS:
-        raise EvidenceError(f"the order is none of {', '.join(KINDS)}")
+        raise EvidenceError(f"the order is not one of {', '.join(KINDS)}")
     if (order.kind == GRANT) != bool(order.licence) or (order.half and order.kind != GRANT):
-        raise EvidenceError("a grant brings a licence; no other order brings anything")
+        raise EvidenceError("a grant carries a licence, and no other order carries anything")
     if len(order.half) not in (0, SEALED_HALF):
         raise EvidenceError(f"an encrypted half has {SEALED_HALF} bytes")
 
@@ -219,7 +219,7 @@ def seal_half(half: bytes, heartbeat: Heartbeat, terms: Digest) -> bytes:
         sealed: bytes = _suite().encrypt(half, public, half_context(heartbeat, terms))
     except ValueError:
         # A point of small order: nobody's key.
-        raise EvidenceError("the heartbeat's key is none that can be encrypted to") from None
+        raise EvidenceError("nothing can be encrypted to the heartbeat's key") from None
     return sealed
 
 

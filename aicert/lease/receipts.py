@@ -226,7 +226,7 @@ def verify(receipt: Receipt, key: ReceiptKey, index: int) -> tpm.CounterReading:
     # with them the key's policy, for whatever system runs then.
     if reading.clock.restart_count:
         raise RefusedError(
-            "receipt.boot", "the TPM was resumed: its registers are not of this boot"
+            "receipt.boot", "the TPM was resumed: its registers are not from this boot"
         )
     return reading
 

@@ -72,6 +72,6 @@ def _fit_struct(fields: tuple[tuple[str, Type], ...]) -> Fit:
 def _as_float(value: object, name: str) -> float | None:
     if isinstance(value, int) and not -MAX_EXACT <= value <= MAX_EXACT:
         raise RowRefused(
-            f"column {quoted(name)} has floats, and {value} may not be exact as one of them"
+            f"column {quoted(name)} has floats, and {value} may not be exact as a float"
         )
     return None if value is None else float(cast(float, value))

@@ -107,7 +107,7 @@ def _check_frame(file: BinaryIO) -> None:
         header = int.from_bytes(_exactly(file, 3), "little")
         last, kind, length = bool(header & 1), header >> 1 & 3, header >> 3
         if kind == 3 or length > _ZSTD_MAX_BLOCK:
-            raise RowRefused("not zstd: a block has no kind or is too long")
+            raise RowRefused("not zstd: a block has no valid kind or is too long")
         # One byte, repeated.
         _exactly(file, 1 if kind == 1 else length)
     _exactly(file, 4 if checksum else 0)

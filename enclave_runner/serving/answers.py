@@ -77,7 +77,7 @@ def _piece(data: bytes, route: str) -> Piece:
     except EvidenceError as error:
         raise EngineError(error.message) from None
     if not isinstance(event, dict):
-        raise EngineError("the engine's answer is no object")
+        raise EngineError("the engine's answer is not an object")
     usage = event.get("usage")
     counts = None
     if isinstance(usage, dict):

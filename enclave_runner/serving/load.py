@@ -60,7 +60,7 @@ def read_bundle(folder: Path) -> Offered:
     bundle.check_terms(header, terms)
     bundle.check_certificate(header, terms, certificate)
     if keys.spki_digest(custodian) != terms.custodian:
-        raise RefusedError("terms.digest", "the custodian's key is not the one of the terms")
+        raise RefusedError("terms.digest", "the custodian's key is not the one in the terms")
     return Offered(
         folder=folder,
         terms=terms,

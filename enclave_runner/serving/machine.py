@@ -216,7 +216,7 @@ class Machine:
     def _accepted(self, signed: SignedOrder) -> tuple[Order, Heartbeat]:
         latest = self._latest
         if latest is None:
-            raise RefusedError("order.answer", "the machine said nothing that it could answer")
+            raise RefusedError("order.answer", "it answers nothing that this machine said")
         order = orders.accept(
             signed,
             self._boot.offered.custodian,

@@ -95,17 +95,17 @@ def test_the_key_of_receipts_signs_while_the_machine_serves_and_not_after_a_stop
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b"aicert licence 1", b"aicert licence 2", "not in its one form"),
-        (b"\n", b"\r\n", "not in its one form"),
-        (b"budget 812", b"budget 0812", "not in its one form"),
-        (b"budget 812", b"budget -1", "not in its one form"),
-        (b"budget 812", b"budget " + "٣".encode(), "not in its one form"),
+        (b"aicert licence 1", b"aicert licence 2", "not a licence in canonical form"),
+        (b"\n", b"\r\n", "not a licence in canonical form"),
+        (b"budget 812", b"budget 0812", "not a licence in canonical form"),
+        (b"budget 812", b"budget -1", "not a licence in canonical form"),
+        (b"budget 812", b"budget " + "٣".encode(), "not a licence in canonical form"),
         (b"budget 812", b"budget 9223372036854775808", "below 2\\^63"),
         (b"resets 4", b"resets 4294967296", "below 2\\^32"),
-        (b"image sha256:", b"image dirHash:", "not in its one form"),
-        (b"machine 000b", b"machine 000c", "not in its one form"),
-        (b"signature 30", b"signature 31", "no ECDSA signature"),
-        (b"signature ", b"note\nsignature ", "not in its one form"),
+        (b"image sha256:", b"image dirHash:", "not a licence in canonical form"),
+        (b"machine 000b", b"machine 000c", "not a licence in canonical form"),
+        (b"signature 30", b"signature 31", "not an ECDSA signature"),
+        (b"signature ", b"note\nsignature ", "not a licence in canonical form"),
     ],
 )
 def test_anything_but_the_one_form_is_refused(old: bytes, new: bytes, message: str) -> None:
@@ -123,5 +123,5 @@ def test_licences_are_short() -> None:
 def test_what_a_licence_cannot_say_is_not_signed_or_written() -> None:
     with pytest.raises(EvidenceError, match="below 2\\^63"):
         issued(bounds=replace(BOUNDS, clock=1 << 63))
-    with pytest.raises(EvidenceError, match="not in its one form"):
+    with pytest.raises(EvidenceError, match="not a licence in canonical form"):
         licence.emit(replace(signed(), lease="x"))

@@ -55,7 +55,7 @@ def test_a_grant_brings_licence_and_half() -> None:
 def test_other_orders_bring_nothing(kind: str) -> None:
     assert accepted(orders.sign(CUSTODIAN, bare(kind))).kind == kind
     for changes in ({"licence": LICENCE, "half": b""}, {"licence": b""}):
-        with pytest.raises(EvidenceError, match="no other order brings anything"):
+        with pytest.raises(EvidenceError, match="no other order carries anything"):
             orders.sign(CUSTODIAN, order(kind=kind, **changes))
 
 
@@ -106,8 +106,8 @@ def test_a_licences_signature_signs_no_order() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b'"kind":"grant"', b'"kind":"other"', "none of grant, revoke, stop"),
-        (b'"kind":"grant"', b'"kind":"stop"', "no other order brings anything"),
+        (b'"kind":"grant"', b'"kind":"other"', "not one of grant, revoke, stop"),
+        (b'"kind":"grant"', b'"kind":"stop"', "no other order carries anything"),
         (b'"kind":"grant"', b'"kind": "grant"', "not in canonical form"),
         (b'"kind":', b'"note":1,"kind":', "unknown key 'note'"),
         (b"aicert licence 1", b"aicert licence 2", "not a licence"),
@@ -164,7 +164,7 @@ def test_a_half_is_for_one_boot_nonce_lease_and_terms() -> None:
 def test_nobody_is_given_a_half_who_did_not_ask_with_a_key() -> None:
     with pytest.raises(EvidenceError, match="asks for no half"):
         orders.seal_half(HALF, heartbeat(), TERMS)
-    with pytest.raises(EvidenceError, match="none that can be encrypted to"):
+    with pytest.raises(EvidenceError, match="nothing can be encrypted to"):
         orders.seal_half(HALF, heartbeat(half_for="00" * 32), TERMS)
 
 

@@ -195,7 +195,7 @@ ZSTD: dict[str, tuple[bytes, str]] = {
     "a large window": (frame(0, b"\xf0", RAW), "window is larger"),
     "an early end": (frame(0x20, b"\x08", RAW[:-1]), "ends too early"),
     "no checksum": (frame(0x24, b"\x08", RAW), "ends too early"),
-    "no kind": (frame(0x20, b"\x08", b"\x07\0\0"), "a block has no kind"),
+    "no kind": (frame(0x20, b"\x08", b"\x07\0\0"), "a block has no valid kind"),
     "a long block": (frame(0x20, b"\x08", b"\xf9\xff\xff"), "is too long"),
 }
 

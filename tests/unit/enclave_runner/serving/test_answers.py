@@ -64,7 +64,7 @@ def test_text_past_the_bound_is_cut_between_characters() -> None:
     ("data", "message"),
     [
         (b"data: {", "is not JSON"),
-        (b"data: []", "is no object"),
+        (b"data: []", "is not an object"),
         (b'data: {"choices": [{}, {}]}', "answers more than once"),
         (b'data: {"choices": [5]}', "answers more than once"),
         (b'data: {"a": 1, "a": 2}', "repeated|twice|duplicate"),
