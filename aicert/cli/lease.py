@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.cli.terminal import EXITS, add_format, complain, help_formatter
+from aicert.cli.terminal import EXITS, add_format, complain, help_formatter, write
 from aicert.cli.verify import add_policy_options, appraised, show_result
 from aicert.errors import ConfigError, ToolError
 from aicert.text import counted, safe
@@ -52,7 +52,7 @@ runs while the machine does. A licence says nothing about other machines or imag
 """
 _RECEIPTS = """\
 Verify receipts of one lease, put them in order and add them up. Lost, copied or edited ones,
-and a TPM's restored state, are refused.
+and a TPM's restored state, are refused. --format csv has a line for each receipt.
 
   aicert lease receipts receipts.jsonl --lease leases/bot --enrolment enrolment.json --policy P
 """
@@ -135,7 +135,8 @@ def _add_receipts(parts: "Subparsers") -> None:
     parser = _parser(parts, "receipts", "verify receipts and add them up", _RECEIPTS)
     parser.add_argument("files", metavar="FILE", nargs="+", help="receipts, one a line")
     _add_machine(parser, option=True)
-    add_format(parser)
+    parser.add_argument("--format", choices=("text", "json", "csv"), default="text",
+        help="what to write to stdout; csv has a line for each receipt")  # fmt: skip
     parser.set_defaults(run=_receipts)
 
 
@@ -359,8 +360,26 @@ def _receipts(options: argparse.Namespace, say: "Write") -> int:
         for receipt in accounts.parse_lines(read_bounded(path, MAX_RECEIPTS, "receipts"))
     ]
     account = accounts.account(terms, machine, given)
-    say(_account_json(account) if options.format == "json" else _account_text(account, machine))
+    if options.format == "csv":
+        # For programs: no line is broken for a terminal's sake.
+        write(_account_csv(account))
+    else:
+        say(_account_json(account) if options.format == "json" else _account_text(account, machine))
     return 0
+
+
+def _account_csv(account: "Account") -> str:
+    """A line for each receipt, with what was served since the one before: columns add up."""
+    head = "receipt,boot,clock-ms,resets,meter,tokens-in,tokens-out,tokens-refused,requests,ticks"
+    lines = [head]
+    for entry in account.entries:
+        usage = entry.usage
+        values = (
+            entry.seq, entry.boot, entry.clock, entry.resets, entry.meter, usage.tokens_in,
+            usage.tokens_out, usage.tokens_refused, usage.requests, usage.ticks,
+        )  # fmt: skip
+        lines.append(",".join(map(str, values)))
+    return "\n".join(lines) + "\n"
 
 
 def _account_json(account: "Account") -> str:

@@ -36,14 +36,37 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One receipt of an account. `usage`: what was served since the one before it; `boot`: SHA-256
+    of the TLS key of its boot, in hex; `clock`: of the TPM, in milliseconds.
+    """
+
+    seq: int
+    boot: str
+    clock: int
+    resets: int
+    meter: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Receipts that add up. `count` and `boots`: how many there are; `first`: the enrolment."""
+    """Receipts that add up. `entries`: one each, in order; `first`: the enrolment."""
 
     ledger: Ledger
     first: CounterReading
-    count: int
-    boots: int
+    entries: tuple[Entry, ...]
     ending: Ending | None
+
+    @property
+    def count(self) -> int:
+        """How many receipts there are."""
+        return len(self.entries)
+
+    @property
+    def boots(self) -> int:
+        """How many boots they are of."""
+        return len({entry.boot for entry in self.entries})
 
     @property
     def total(self) -> Usage:
@@ -85,11 +108,12 @@ def account(terms: Terms, machine: Enrolled, given: Iterable[Receipt]) -> Accoun
         else:
             _put(beats, receipt, machine)
     ledger = ledgers.opened(terms, machine.meter)
-    boots = set()
+    entries = []
     while ledger.head in beats:
         beat = beats.pop(ledger.head)
+        before = ledger.total
         ledger = ledgers.after(ledger, beat.body, beat.heartbeat, beat.reading, None)
-        boots.add(beat.heartbeat.boot)
+        entries.append(_entry(ledger, before))
     if beats:
         first = min(beat.heartbeat.seq for beat in beats.values())
         raise RefusedError(
@@ -99,9 +123,26 @@ def account(terms: Terms, machine: Enrolled, given: Iterable[Receipt]) -> Accoun
     return Account(
         ledger=ledger,
         first=machine.meter,
-        count=ledger.seq,
-        boots=len(boots),
+        entries=tuple(entries),
         ending=_ending(ledger, machine, endings),
+    )
+
+
+def _entry(ledger: Ledger, before: Usage) -> Entry:
+    total = ledger.total
+    return Entry(
+        seq=ledger.seq,
+        boot=ledger.boot,
+        clock=ledger.clock,
+        resets=ledger.resets,
+        meter=ledger.meter,
+        usage=Usage(
+            tokens_in=total.tokens_in - before.tokens_in,
+            tokens_out=total.tokens_out - before.tokens_out,
+            tokens_refused=total.tokens_refused - before.tokens_refused,
+            requests=total.requests - before.requests,
+            ticks=total.ticks - before.ticks,
+        ),
     )
 
 

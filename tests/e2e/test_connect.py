@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 import aicert.serving
 from aicert.cli import main
 from aicert.lease import courier
+from aicert.lease.checks import RefusedError
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from rules.machines import swtpm
 from rules.machines.ca import Ca, local_ca
@@ -29,6 +30,7 @@ from tests.e2e.test_lease_story import pack
 from tests.e2e.test_serving_machine import Courier, offline, scene
 from tests.oracles import environment as oracles
 from tests.unit.aicert.cli.test_main import AT, lay_out
+from tests.unit.aicert.serving import machines
 from tests.unit.aicert.serving.test_endpoint import Client
 from tests.unit.signing_keys import Printed
 
@@ -198,6 +200,21 @@ def test_a_machine_that_ended_is_not_asked_any_more(served: Courier) -> None:
         served.ask(courier.STOP)
         assert client(LATE, endpoint.base_url) == "502 endpoint\n"
         assert endpoint.error is None
+
+
+def test_serve_boot_of_another_machine_at_its_address_ends_the_command(served: Courier) -> None:
+    heard: list[bytes] = []
+
+    def taken_over(text: str) -> None:
+        served.ask(courier.STOP)
+        with machines.saying(lambda data, _: heard.append(data), port=served.port):
+            base_url = json.loads(text)["baseUrl"]
+            assert client(LATE, base_url) == "502 serve.boot\n"
+
+    options = main._options(words(served, format="json"))
+    with pytest.raises(RefusedError, match=r"^serve\.boot: the machine has another TLS key"):
+        options.run(options, taken_over)
+    assert heard == []
 
 
 def test_ctrl_c_of_a_process_ends_it_cleanly(served: Courier) -> None:

@@ -1,5 +1,6 @@
 """`aicert lease`: what a custodian types, from a certificate to receipts that add up."""
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -257,6 +258,33 @@ def test_receipts_add_up(folder: Path, printed: Printed) -> None:
     assert document["tokens"] == {"in": 1000, "out": 200, "refused": 5}
     assert document["meter"] == {"first": 10, "last": 12}
     assert document["ended"] == {"order": "revoke", "epoch": 4}
+
+
+def test_receipts_as_a_table_whose_columns_add_up(folder: Path, printed: Printed) -> None:
+    pack(folder)
+    enrol(folder)
+    usages = (
+        Usage(tokens_in=900, tokens_out=100, requests=1, ticks=1),
+        Usage(tokens_in=1000, tokens_out=200, tokens_refused=5, requests=2, ticks=2),
+    )
+    *lines, _ = receipted(folder, *usages)
+    (folder / "receipts.jsonl").write_bytes(b"".join(reversed(lines)))
+    printed()
+    assert count(folder, "--format", "csv") == 0
+    rows = list(csv.DictReader(printed()[0].splitlines()))
+    assert [row["receipt"] for row in rows] == ["1", "2"]
+    assert [row["meter"] for row in rows] == ["12", "12"]
+    assert {len(row["boot"]) for row in rows} == {64}
+    for column, total in (
+        ("tokens-in", 1000), ("tokens-out", 200), ("tokens-refused", 5), ("requests", 2),
+        ("ticks", 2),
+    ):  # fmt: skip
+        assert sum(int(row[column]) for row in rows) == total
+    # A gap is refused whatever the form.
+    (folder / "receipts.jsonl").write_bytes(lines[1])
+    assert count(folder, "--format", "csv") == 1
+    out, err = printed()
+    assert (out, err.startswith("error: ledger.successor: ")) == ("", True)
 
 
 def test_receipts_that_do_not_add_up(folder: Path, printed: Printed) -> None:

@@ -149,7 +149,9 @@ class Upstream:
 
 @contextmanager
 def saying(
-    answers: Callable[[bytes, Channel], bytes | None], identity: Identity | None = None
+    answers: Callable[[bytes, Channel], bytes | None],
+    identity: Identity | None = None,
+    port: int = 0,
 ) -> Iterator[int]:
     """A TLS server that answers what it receives with whatever a test wants; None ends it."""
 
@@ -162,7 +164,7 @@ def saying(
             channel.send(answer)
 
     context = tls.server_context(identity or tls.make_identity())
-    listener = Listener(("127.0.0.1", 0), context, serve)
+    listener = Listener(("127.0.0.1", port), context, serve)
     listener.start()
     try:
         yield listener.port
