@@ -40,6 +40,7 @@ from enclave_runner.axolotl import (
     loss_sample,
     report,
     texts,
+    token_columns,
     training,
 )
 from enclave_runner.axolotl.adapter_base import Base
@@ -258,6 +259,7 @@ def _prepare(
     events.send(machine_io.READING)
     inputs = {item.name: item for item in measured}
     read = rows.prepare(effective.selections, inputs, _room(arguments))
+    token_columns.check(effective.config, read.columns)
     reportable.check_reportable(read.records, models.removed)
     shown = {f"{INPUTS}/{name}": path for name, path in models.shown.items()}
     shown |= effective.show_templates(_beside_scratch(arguments, "templates"))

@@ -60,12 +60,14 @@ class Room:
 class Rows:
     """`shown`: what the trainer sees, place → file or folder. `copied`: bytes that copies take.
 
-    `cpu_seconds`: of converting and checking.
+    `columns`: names of columns, by the place of their rows. `cpu_seconds`: of converting and
+    checking.
     """
 
     shown: Mapping[str, Path]
     records: tuple[Records, ...]
     copied: int
+    columns: Mapping[str, tuple[str, ...]]
     cpu_seconds: float
 
 
@@ -85,6 +87,7 @@ def prepare(
         # Two entries of a config may read the same rows.
         records=tuple(dict.fromkeys(maker.records)),
         copied=maker.copied,
+        columns=maker.columns,
         cpu_seconds=_cpu_seconds() - began,
     )
 
@@ -97,6 +100,7 @@ class _Maker:
         self.shown: dict[str, Path] = {}
         self.records: list[Records] = []
         self.copied = 0
+        self.columns: dict[str, tuple[str, ...]] = {}
 
     def make(self, selection: Selection, source: MeasuredInput) -> None:
         folder = self._room.folder / selection.input / str(selection.number)
@@ -106,7 +110,9 @@ class _Maker:
         for split, files in selection.splits.items():
             columns.absorb_schema(self._split(selection, split, files, source, folder))
         # One for all splits: a column that only one of them has is null in the others.
-        (folder / convert.SCHEMA).write_bytes(columns.schema().emit())
+        schema = columns.schema()
+        (folder / convert.SCHEMA).write_bytes(schema.emit())
+        self.columns[selection.place] = tuple(name for name, _ in schema.columns)
 
     def _split(
         self,

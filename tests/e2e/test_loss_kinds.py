@@ -77,7 +77,11 @@ KINDS = {
         "input_output",
     ),
     "tokens": kind({"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "attention_mask": [1, 1, 1]},
-                   "alpaca"),
+                   None),
+    "tokens beside text": kind(
+        {"instruction": "Say four.", "input": "", "output": "It is four.",
+         "input_ids": [5, 6, 7], "labels": [-100, 6, 7], "attention_mask": [1, 1, 1]}, "alpaca",
+    ),
     "steps": kind(
         {"prompt": "Say four.", "completions": ["It is", "four."], "labels": [True, False]},
         "stepwise_supervised",
@@ -132,6 +136,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     [
         ("alpaca", "It is four.</s>", "</s>"),
         ("a format", "It is four.</s>", "</s>"),
+        ("tokens beside text", "It is four.</s>", "</s>"),
         ("segments", "It is four.", ""),
         ("dpo", "It is four." + END, END),
         ("ipo", "It is four." + END, END),

@@ -100,7 +100,8 @@ class _Recorder(IterableDataset):  # type: ignore[misc]  # datasets is not there
 def _supervised(
     cfg: Any, tokenizer: Any, entry: Any, columns: Sequence[str]
 ) -> Callable[[Row], Iterator[Example]]:
-    if {"input_ids", "attention_mask", "labels"} <= set(columns):
+    # With a type, rows that hold tokens besides were refused before the training.
+    if not entry.type or (cfg.skip_prepare_dataset and isinstance(entry.type, str)):
         return _examples
     from axolotl.utils.data.wrappers import get_dataset_wrapper
 

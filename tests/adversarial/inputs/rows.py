@@ -14,6 +14,10 @@ from pathlib import Path
 from tests.adversarial.inputs.table import Row, one, write
 
 ALPACA = b'{"instruction":"a","input":"","output":"b"}\n'
+TOKENS = (
+    b'{"instruction":"a","input":"","output":"b",'
+    b'"input_ids":[1,2,3],"attention_mask":[1,1,1],"labels":[1,2,3]}\n'
+)
 # Run in the training environment after a row is laid out, and removed.
 SCRIPT = "make.py"
 PREAMBLE = """
@@ -284,6 +288,12 @@ ROWS = (
         loader="links",
         lay_out=linked,
         words=("more.jsonl",),
+    ),
+    Row(
+        name="tokens that say something else than the text beside",
+        loader="jsonl",
+        lay_out=write({"train.jsonl": TOKENS}),
+        words=("config: datasets[0].type", "input_ids", "trains on whatever the type"),
     ),
     Row(
         name="files by a URL",
