@@ -32,7 +32,7 @@ from aicert.formats import machine_io
 from enclave_runner.sandbox import kernel_files, syscalls
 from enclave_runner.sandbox.pipes import CappedLog, Lines
 from enclave_runner.sandbox.places import SCRATCH
-from enclave_runner.sandbox.processes import bytes_below, usage_below
+from enclave_runner.sandbox.processes import bytes_below, children_of, usage_below
 
 _POLL_SECONDS = 0.25
 _SCRATCH_EVERY = 4
@@ -344,7 +344,7 @@ class _Watch:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._init_fd, signal.SIGKILL)
             else:
-                bubble.kill()
+                _kill_with_children(bubble)
             self._wait_for(bubble)
             if (
                 self._init_fd is not None
@@ -386,6 +386,26 @@ class _Watch:
             max_rss=self._max_rss,
             log_truncated=self._log.truncated,
         )
+
+
+def _kill_with_children(bubble: subprocess.Popen[bytes]) -> None:
+    """Kill a bubblewrap that has not named its child yet. Without it that child, the sandbox's
+    init, would wait for ever: it is told only later to die with its parent.
+    """
+    if bubble.poll() is not None:
+        return
+    bubble.send_signal(signal.SIGSTOP)
+    # What is stopped starts nothing more, and takes no notice of a child's end: no process ID of
+    # its children is another's by now.
+    os.waitid(os.P_PID, bubble.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    children = children_of(bubble.pid)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    bubble.kill()
+    bubble.wait()
+    # They are the runner's now (`_adopting_orphans`).
+    for child in children:
+        os.waitpid(child, 0)
 
 
 def _cpu_of_children() -> float:

@@ -7,6 +7,7 @@ sets: pages that processes share count once for each.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -29,15 +30,26 @@ def usage_below(pid: int) -> Usage:
         current = waiting.pop()
         try:
             tasks = os.listdir(f"/proc/{current}/task")
-            for task in tasks:
-                children = _read(f"/proc/{current}/task/{task}/children")
-                waiting.extend(int(each) for each in children.split())
+            waiting.extend(_children(current, tasks))
             pages += int(_read(f"/proc/{current}/statm").split()[_RESIDENT])
         except (FileNotFoundError, ProcessLookupError, IndexError):
             continue
         processes += 1
         threads += len(tasks)
     return Usage(processes=processes, threads=threads, resident_bytes=pages * _PAGE)
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that `pid` has started and that nobody has waited for; none if it is gone."""
+    try:
+        return list(_children(pid, os.listdir(f"/proc/{pid}/task")))
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _children(pid: int, tasks: Iterable[str]) -> Iterator[int]:
+    for task in tasks:
+        yield from map(int, _read(f"/proc/{pid}/task/{task}/children").split())
 
 
 def _read(path: str) -> str:

@@ -351,6 +351,37 @@ def test_an_interrupt_leaves_nothing(box: Box) -> None:
     assert left_behind("interrupt-marker") == []
 
 
+# Stands for a bubblewrap that is stopped before it has named its child: it waits, as that one does.
+UNNAMED = """\
+#!/usr/bin/python3
+import os, signal, sys
+messages = int(sys.argv[sys.argv.index("AICERT_PROGRESS_FD") + 1])
+child = os.fork()
+if child:
+    os.write(messages, b"%d\\n" % child)
+signal.pause()
+"""
+
+
+def test_a_sandbox_that_ends_before_its_init_is_named_leaves_nothing(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = box.log.with_name("bwrap")
+    stand_in.write_text(UNNAMED)
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stand_in.parent))
+    named: list[int] = []
+
+    def stop(line: bytes) -> None:
+        named.append(int(line))
+        raise containment.StopRun
+
+    sandbox = Sandbox(read_only={}, scratch=box.scratch, environment={})
+    ended = run(("true",), sandbox, Limits(seconds=60.0), box.log, stop)
+    assert ended.exit_code == "signal:9"
+    assert not Path(f"/proc/{named[0]}").exists()
+
+
 def test_the_death_of_the_runner_ends_the_sandbox(box: Box) -> None:
     program = (
         "import sys\nfrom pathlib import Path\n"
