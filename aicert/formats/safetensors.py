@@ -56,6 +56,10 @@ _ENTRY = re.compile(
 _NO_ENTRY = re.compile(_SPACE + rb"\}")
 
 
+class BeyondLimits(EvidenceError):  # noqa: N818 - says what it is
+    """A header that may be a good one, but has more in it than is read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """What one file holds: how many tensors, and how many elements they have together."""
@@ -87,7 +91,7 @@ def header_length(octets: bytes, size: int) -> int:
     if size < LENGTH or length > size - LENGTH:
         raise EvidenceError("not safetensors: the header does not fit into the file")
     if length > MAX_HEADER:
-        raise EvidenceError(f"not safetensors: the header is larger than {MAX_HEADER} bytes")
+        raise BeyondLimits(f"not safetensors: the header is larger than {MAX_HEADER} bytes")
     return length
 
 
@@ -118,7 +122,7 @@ def parse_tensors(blocks: Iterator[bytes], size: int) -> tuple[Tensor, ...]:
             else:
                 tensors.append(_tensor(name, entry, size))
         if len(tensors) > MAX_TENSORS:
-            raise EvidenceError(f"the safetensors header has more than {MAX_TENSORS} tensors")
+            raise BeyondLimits(f"the safetensors header has more than {MAX_TENSORS} tensors")
     tensors.sort(key=attrgetter("begin", "end", "name"))
     end = 0
     for tensor in tensors:

@@ -23,7 +23,8 @@ from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Reference
 from enclave_runner.sandbox.places import INPUTS, TEMPLATES
 
-# Keys of the config, at any depth, whose values are trained on as they stand.
+# Keys of the config, at any depth, whose values are trained on as they stand, or say which of a
+# row's fields a template is given, under which name and by which role.
 _CONFIG = frozenset(
     (
         "chat_template_jinja",
@@ -33,9 +34,12 @@ _CONFIG = frozenset(
         "default_system_message",
         "eot_tokens",
         "format",
+        "message_property_mappings",
         "no_input_format",
         "prompt_format",
         "rejected_format",
+        "roles",
+        "roles_to_train",
         "special_tokens",
         "step_separator",
         "system_format",

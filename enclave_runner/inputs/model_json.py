@@ -47,9 +47,26 @@ _LEFT_OVER = frozenset(
 )
 # Code from elsewhere that a loader would look for and miss.
 _CODE = frozenset(("custom_generate", "kernel_config", "use_kernels"))
+# Models, weights and dictionaries of other forms, which a loader looks for by name, in settings of
+# its own: none is a file that is shown.
+_CLOSED = frozenset(
+    (
+        "backbone",
+        "gguf_file",
+        "jumanpp_kwargs",
+        "mecab_kwargs",
+        "mecab_option",
+        "sudachi_kwargs",
+        "use_pretrained_backbone",
+        "use_timm_backbone",
+    )
+)
 # Constructors of tokenizers take a path here as well as what it holds.
 _OPENED = frozenset(("init_inputs", "merges", "tokenizer_object", "vocab"))
 _FILE_KEY = re.compile(r".*_(?:files?|path|paths|dir|filename)|transformers_weights")
+# Of these one that says which weights are loaded.
+_WEIGHTS = "transformers_weights"
+_SHARD = re.compile(r"[\w.-]+\.safetensors(?:\.index\.json)?", re.ASCII)
 # Names of classes and functions: an identifier, or one of torch's.
 _NAMES = re.compile(
     r"architectures|model_type|(?:torch_)?dtype|.*(?:_class|_extractor_type|_processor_type)"
@@ -232,6 +249,10 @@ def _entry(key: str, within: dict[str, object], document: _Document, place: str)
         _classes(value, document, place)
     elif key in _CODE and value:
         raise document.refuse(place, str(value), "only the measured image's code may run")
+    elif key in _CLOSED and value:
+        raise document.refuse(
+            place, str(value), "a loader would look for what is no file of a model"
+        )
     elif key in _OPENED:
         # Each is a table or a list of what it holds; a text in it would be opened.
         for text in _texts(value):
@@ -253,6 +274,8 @@ def _file(key: str, within: dict[str, object], document: _Document, place: str) 
     name is left over from where it was saved: loaders look beside, for that name.
     """
     for text in _texts(within[key]):
+        if key == _WEIGHTS and (text not in document.beside or not _SHARD.fullmatch(text)):
+            raise document.refuse(place, text, "the input holds no such safetensors file beside it")
         if text in document.beside:
             document.names.append(text)
         elif key.endswith("_file") and text.rpartition("/")[2] in _SAVED and within[key] == text:

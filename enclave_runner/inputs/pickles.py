@@ -56,6 +56,9 @@ def weights_header(path: Path, name: str) -> safetensors.Header:
     try:
         with path.open("rb") as file:
             return read_header(file.fileno(), os.fstat(file.fileno()).st_size)
+    except safetensors.BeyondLimits as error:
+        # To fetch it again would not help.
+        raise WeightsRefused(f"{name}: {error.message}") from None
     except EvidenceError as error:
         raise WeightsRefused(
             f"{name} cannot be read as safetensors: {error.message}",

@@ -94,12 +94,17 @@ def test_the_configs_own_texts_are_named_by_key(tmp_path: Path) -> None:
         "default_system_message": "Say this.",
         "special_tokens": {"pad_token": "</s>"},
         "tokens": [],
-        "datasets": [{"path": "/aicert/records/x/0", "type": {"format": "[Q] {instruction}"}}],
+        "datasets": [
+            {"path": "/aicert/records/x/0", "type": {"format": "[Q] {instruction}"}},
+            {"roles": {"the text": ["user"]}, "message_property_mappings": {"content": "x"}},
+        ],
         "chat_template_jinja": "/aicert/inputs/model/deep/mine.jinja",
     }
     assert named(tmp_path, settings, {"deep/mine.jinja": b"jinja"}) == {
         "config: chat_template_jinja": sha("jinja"),
         "config: datasets[0].type.format": sha("[Q] {instruction}"),
+        "config: datasets[1].message_property_mappings": sha('{"content":"x"}'),
+        "config: datasets[1].roles": sha('{"the text":["user"]}'),
         "config: default_system_message": sha("Say this."),
         "config: special_tokens": sha('{"pad_token":"</s>"}'),
     }
@@ -116,10 +121,10 @@ def test_a_text_that_looks_like_a_place_is_a_text(tmp_path: Path, inside: str) -
     text = f"/aicert/inputs{inside}"
     settings: dict[str, object] = {
         "default_system_message": text,
-        "datasets": [{"message_property_mappings": {"chat_template_jinja": text}}],
+        "datasets": [{"other": {"chat_template_jinja": text}}],
     }
     assert named(tmp_path, settings, {"x": b"x"}) == {
-        "config: datasets[0].message_property_mappings.chat_template_jinja": sha(text),
+        "config: datasets[0].other.chat_template_jinja": sha(text),
         "config: default_system_message": sha(text),
     }
 

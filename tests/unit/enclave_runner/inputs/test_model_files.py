@@ -214,6 +214,31 @@ def test_a_name_elsewhere_is_refused_under_every_key(tmp_path: Path, value: str)
         assert f"m/{name}" in message, message
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("config.json", {"backbone": "resnet50"}),
+        ("config.json", {"vision_config": {"use_timm_backbone": True}}),
+        ("config.json", {"transformers_weights": "absent.safetensors"}),
+        ("config.json", {"transformers_weights": "config.json"}),
+        ("tokenizer_config.json", {"gguf_file": "x.gguf"}),
+        ("tokenizer_config.json", {"gguf_file": "config.json"}),
+        ("tokenizer_config.json", {"mecab_kwargs": {"mecab_option": "-r x"}}),
+        ("tokenizer_config.json", {"word": {"mecab_option": "-d x -r y"}}),
+        ("tokenizer_config.json", {"sudachi_kwargs": {"sudachi_resource_dir": "x"}}),
+    ],
+)
+def test_what_a_loader_would_look_for_elsewhere_has_no_name(
+    tmp_path: Path, name: str, settings: dict[str, object]
+) -> None:
+    assert f"m/{name}" in str(refusal(tmp_path, MODEL | {name: json.dumps(settings)}))
+
+
+def test_weights_beside_may_be_named_and_nothing_by_keys_that_are_closed(tmp_path: Path) -> None:
+    settings = {"transformers_weights": "model.safetensors", "backbone": None, "mecab_kwargs": {}}
+    assert see(tmp_path, MODEL | {"config.json": json.dumps(settings)}).removed == ()
+
+
 def test_a_file_that_lies_beside_is_named_by_keys_for_files_only(tmp_path: Path) -> None:
     content: Content = {"vocab.txt": "a\n", "tokenizer_config.json": '{"vocab_file": "vocab.txt"}'}
     assert len(see(tmp_path, content, "tokenizer").shown) == 2
@@ -506,6 +531,11 @@ def test_more_tensors_than_can_be_read_of_an_output_are_foreseen(
     assert len(see(tmp_path, content).shown) == 3
     monkeypatch.setattr(safetensors, "MAX_TENSORS", 59)
     assert "more than 59 tensors" in str(refusal(tmp_path, content))
+    monkeypatch.setattr(safetensors, "MAX_TENSORS", 29)
+    error = refusal(tmp_path, content)
+    assert "more than 29 tensors" in str(error)
+    # It was fetched well, and fetching it again would give the same.
+    assert error.hint is None
 
 
 def test_an_input_that_is_a_file_is_no_model(tmp_path: Path) -> None:
