@@ -70,6 +70,7 @@ VIOLATIONS = {
     "code": "it compiled or executed code where no training does",
     "file": "it opened a file for writing outside its scratch",
     "library": "it loaded a library from outside the image",
+    "loader": "a loader opened a file that a row or a setting names",
     "process": "it started another program",
     "socket": "it opened a socket",
     "interpreter": "it started an interpreter in a way that no training does",

@@ -146,6 +146,13 @@ LOADED = {
     "l = m.ExtensionFileLoader('_ctypes', '/aicert/scratch/tried.so')\n"
     "u.module_from_spec(u.spec_from_loader('_ctypes', l))",
 }
+LOADER = {
+    "a picture": PLANTED + "from transformers.image_utils import load_image\n"
+    "load_image('/aicert/scratch/planted.py')",
+    "a template that is a path": PLANTED
+    + "from axolotl.utils.chat_templates.base import get_chat_template\n"
+    "get_chat_template('jinja', '/aicert/plugin/../scratch/planted.py')",
+}
 PROCESS = {
     "subprocess": "import subprocess; subprocess.run(['/usr/bin/true'])",
     "a declared program, other words": "import subprocess; subprocess.run(['nvidia-smi', '-q'])",
@@ -181,7 +188,8 @@ SOCKET = {
 TRIED = [
     pytest.param(kind, text, id=f"{kind}: {name}")
     for kind, cases in {
-        "code": CODE, "file": FILE, "library": LOADED, "process": PROCESS, "socket": SOCKET,
+        "code": CODE, "file": FILE, "library": LOADED, "loader": LOADER, "process": PROCESS,
+        "socket": SOCKET,
     }.items()
     for name, text in cases.items()
 ]  # fmt: skip

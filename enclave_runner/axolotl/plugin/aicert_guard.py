@@ -44,6 +44,7 @@ REMOTE_CODE = "/aicert/remote-code"
 
 _CODE, _FILE, _LIBRARY = "code", "file", "library"
 _PROCESS, _SOCKET, _INTERPRETER = "process", "socket", "interpreter"
+_LOADER = "loader"
 
 _WRITABLE = ("/dev/null", "/dev/zero")
 _WRITABLE_BELOW = (SCRATCH + "/", "/dev/shm/")  # noqa: S108 - the sandbox's own
@@ -84,6 +85,8 @@ _MESSAGES = int(os.environ.get("AICERT_PROGRESS_FD", "-1"))
 # Code objects that may compile, execute or make code, by identity (each is kept, so its id is its
 # own), with what else must hold of the frame.
 _places: dict[int, tuple[CodeType, Callable[[FrameType], bool]]] = {}
+# Code objects that open what a value names, in the same way, and the folders that they may open.
+_readers: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
 
 
 def _is_in(path: object, folders: tuple[str, ...]) -> bool:
@@ -211,13 +214,17 @@ def _learn(code: CodeType, frame: FrameType) -> None:
         name = frame.f_locals["spec"].name
     else:
         return
-    wanted = aicert_places.PLACES.get(name)
-    if wanted is None:
+    wanted = aicert_places.PLACES.get(name, {})
+    readers = aicert_places.READERS.get(name, {})
+    if not wanted and not readers:
         return
     for place in (code, *_below(code)):
         condition = wanted.get(place.co_qualname)
         if condition is not None:
             _add(place, _CONDITIONS[condition])
+        if place.co_qualname in readers:
+            folders = tuple(f"{folder}/" for folder in readers[place.co_qualname])
+            _readers[id(place)] = (place, folders)
 
 
 def _below(code: CodeType) -> Iterator[CodeType]:
@@ -244,13 +251,27 @@ def _of_open(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
     writes = isinstance(flags, int) and bool(flags & _WRITING)
     if isinstance(mode, str):
         writes = writes or not set(mode).isdisjoint("wax+")
-    if not writes or isinstance(path, int):
+    if isinstance(path, int):
         return None
+    if not writes:
+        return _of_reading(os.fsdecode(path), frame)
     if isinstance(path, bytes):
         path = os.fsdecode(path)
     whole = os.path.realpath(path)
     allowed = whole in _WRITABLE or f"{whole}/".startswith(_WRITABLE_BELOW)
     return None if allowed else _FILE
+
+
+def _of_reading(path: str, frame: FrameType | None) -> str | None:
+    """What is opened below a place that opens what a value names."""
+    # Modules that it imports, too.
+    above = None if _is_in(path, _FOLDERS) else frame
+    while above is not None:
+        reader = _readers.get(id(above.f_code))
+        if reader is not None:
+            return None if _is_in(path, reader[1]) else _LOADER
+        above = above.f_back
+    return None
 
 
 def _of_import(args: tuple[Any, ...], frame: FrameType | None) -> str | None:

@@ -64,6 +64,23 @@ PLACES = {
     },
 }
 
+# Functions that take a file's name for what is in the file: they open what a row or a setting
+# names. Module → function → the folders in which it may open something.
+READERS: "dict[str, dict[str, tuple[str, ...]]]" = {
+    # The runner shows templates in these two and names them itself.
+    "axolotl.utils.chat_templates.base": {
+        "get_chat_template": ("/aicert/inputs", "/aicert/templates")
+    },
+    # It saves a tokenizer and loads what was saved.
+    "axolotl.loaders.tokenizer": {"modify_tokenizer_files": ()},
+    # Pictures, sound and video, which rows do not hold.
+    "transformers.audio_utils": {"load_audio": (), "load_audio_as": ()},
+    "transformers.image_utils": {"load_image": (), "load_image_as_tensor": ()},
+    "transformers.video_utils": {"load_video": ()},
+    # Weights and tokenizers of another form, which no model input shows.
+    "transformers.modeling_gguf_pytorch_utils": {"load_gguf_checkpoint": ()},
+}
+
 # Whole command lines. Accelerate asks for GPUs by name, and does without where the program is not.
 PROGRAMS = (("nvidia-smi", "--query-gpu=count,name", "--format=csv,noheader"),)
 
