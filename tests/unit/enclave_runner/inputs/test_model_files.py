@@ -235,7 +235,11 @@ def test_what_a_loader_would_look_for_elsewhere_has_no_name(
 
 
 def test_weights_beside_may_be_named_and_nothing_by_keys_that_are_closed(tmp_path: Path) -> None:
-    settings = {"transformers_weights": "model.safetensors", "backbone": None, "mecab_kwargs": {}}
+    settings: dict[str, object] = {
+        "transformers_weights": "model.safetensors",
+        "backbone": None,
+        "mecab_kwargs": {},
+    }
     assert see(tmp_path, MODEL | {"config.json": json.dumps(settings)}).removed == ()
 
 
