@@ -23,8 +23,6 @@ _WORD = b"-+._0123456789" + b"abcdefghijklmnopqrstuvwxyz" + b"ABCDEFGHIJKLMNOPQR
 _SPACE_OR_WORD = bytes.maketrans(b"\t\r" + _WORD, b"  " + b"w" * len(_WORD))
 _BLANK = re.compile(rb"(?:[ \t\r]*+\n)++")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
-# Most texts have the same few escapes over and over.
-_MOST_KEPT = 1 << 12
 _LEAST = 1 << 6
 # Lines that are kept to be looked at again; each schema begins with some.
 _MOST_PARSED = 100
@@ -196,17 +194,8 @@ class LineReader:
         return grammar.count(text) is not None
 
 
-class _Written(dict[bytes, bytes]):
-    """Escapes in their one form, or as they are where they have none; short ones are kept."""
-
-    def __missing__(self, escapes: bytes) -> bytes:
-        written = _written(escapes)
-        if len(self) < _MOST_KEPT and len(escapes) < _LEAST:
-            self[escapes] = written
-        return written
-
-
 def _written(escapes: bytes) -> bytes:
+    """Escapes in their one form, or as they are where they have none."""
     try:
         halves = escapes.replace(rb"\/", b"/").decode("raw-unicode-escape")
         text = halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
@@ -215,7 +204,11 @@ def _written(escapes: bytes) -> bytes:
         return escapes
 
 
-_WRITTEN = _Written()
+def _all_written(escapes: list[bytes]) -> list[bytes]:
+    # All at once, with the rarest character between them that has a short form.
+    written = _written(b"\b".join(escapes)).split(rb"\b")
+    # If it was in them too, or one has no form: one by one.
+    return written if len(written) == len(escapes) else [*map(_written, escapes)]
 
 
 def squeezed(lines: bytes) -> bytes:
@@ -252,7 +245,8 @@ def _squeezed(neutral: bytes) -> bytes:
     if b"\\" not in text or b"\\" in structure:
         return text
     pieces = _ESCAPES.split(text)
-    pieces[1::2] = map(_WRITTEN.__getitem__, pieces[1::2])
+    if len(pieces) > 1:
+        pieces[1::2] = _all_written(pieces[1::2])
     return b"".join(pieces)
 
 

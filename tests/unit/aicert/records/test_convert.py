@@ -130,6 +130,7 @@ def test_a_file_that_changes_between_its_readings_is_refused(tmp_path: Path) -> 
         (rb'{"a": "x\\", "b": 1}', {"a": "x\\", "b": 1}),
         (rb'{"a": "x\u0022, \u005c", "b" : 1}', {"a": 'x", \\', "b": 1}),
         (rb'{"a": "\u0000\/\\\" : {", "b": 1}', {"a": '\0/\\" : {', "b": 1}),
+        (rb'{"a": "\u0041 \u0008\u005cb \b\u005c\u0062", "b": 1}', {"a": "A \b\\b \b\\b", "b": 1}),
         (rb'{"a": "x", "b": 1 2}', None),
         (b'{"a":\t"x  y",\r "b": -1\r}\r', {"a": "x  y", "b": -1}),
         (rb'{"a": "x", "b": 1}', {"a": "x", "b": 1}),
