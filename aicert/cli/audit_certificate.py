@@ -17,12 +17,18 @@ RESULTS = "results.json"
 
 
 def judge(
-    certificate: Certificate, data: bytes, *, policy: str, root: str | None, at: str | None
+    certificate: Certificate,
+    data: bytes,
+    *,
+    policy: str,
+    root: str | None,
+    at: str | None,
+    image: str | None = None,
 ) -> AttestationResult:
     """The verdict on a certificate that names exactly these results. AicertError where it does not,
     or where the verdict is not that it passes.
     """
-    result = check_files(certificate, None, policy=policy, root=root, at=at)
+    result = check_files(certificate, None, policy=policy, root=root, image=image, at=at)
     hint = f"aicert verify certificate.json --policy {policy}"
     if result.failed:
         first = result.failed[0]

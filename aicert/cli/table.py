@@ -119,9 +119,9 @@ def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
     return lines
 
 
-def json_text(result: AttestationResult) -> str:
-    """`to_json` as ASCII text, so that nothing in it reaches a terminal raw."""
-    return json.dumps(to_json(result), indent=2) + "\n"
+def json_text(result: AttestationResult, **more: object) -> str:
+    """`to_json` and `more` as ASCII text, so that nothing in it reaches a terminal raw."""
+    return json.dumps(to_json(result) | more, indent=2) + "\n"
 
 
 def _head(result: AttestationResult) -> list[str]:

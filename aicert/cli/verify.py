@@ -1,6 +1,7 @@
 """`aicert verify`: appraise a certificate and the model that it is for, and show the result."""
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from aicert.cli.terminal import (
@@ -16,9 +17,11 @@ from aicert.cli.terminal import (
 from aicert.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from aicert.appraisal.checks.model import Model
     from aicert.appraisal.result import AttestationResult
+    from aicert.cli.evidence import Given
     from aicert.cli.terminal import Subparsers, Write
     from aicert.formats.certificate import Certificate
 
@@ -35,6 +38,12 @@ anything else is the path of a policy file.
 
 With --lineage, every input that is another run's output must have that run's certificate there, and
 so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
+
+With --evidence, what audits say of the rows that the model was trained on is shown too: DIR has
+RUN/certificate.json, and beside an audit's its results.json. Then CERT may be left out, if it is
+one of those.
+
+  aicert verify model/ --evidence evidence/
 """
 
 
@@ -59,6 +68,9 @@ def add_command(commands: "Subparsers") -> None:
     )
     parser.add_argument(
         "--base", metavar="DIR", help="also check that DIR is the base model of the training"
+    )
+    parser.add_argument(
+        "--evidence", metavar="DIR", help="also show what audits in DIR say of the rows it read"
     )
     add_format(parser)
     parser.set_defaults(run=_verify)
@@ -91,6 +103,8 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
 def _verify(options: argparse.Namespace, _: "Write") -> int:
     if options.certificate_only and options.model is not None:
         raise ConfigError("--certificate-only and MODEL_DIR contradict each other")
+    if options.evidence is not None:
+        return _with_evidence(options)
     if options.base is None:
         result = appraised(options, options.certificate)
         return show_result(result, options.format, certificate_only=options.certificate_only)
@@ -105,27 +119,62 @@ def _verify(options: argparse.Namespace, _: "Write") -> int:
     return code if is_same or code else 1
 
 
+def _with_evidence(options: argparse.Namespace) -> int:
+    if options.base is not None:
+        raise ConfigError("--base and --evidence: ask for one at a time")
+    from aicert.cli import evidence, table
+
+    given, refused = evidence.read(options.evidence)
+    if options.model is None and os.path.isdir(options.certificate):
+        result = _of_model(options, options.certificate, given)
+    else:
+        result = appraised(options, options.certificate)
+    known = evidence.gather(given, refused, options)
+    if options.format == "json":
+        write(table.json_text(result, evidence=evidence.to_json(known, result)))
+        return exit_code(result, certificate_only=options.certificate_only)
+    code = show_result(result, certificate_only=options.certificate_only)
+    write_lines("".join(f"{line}\n" for line in ("", *evidence.lines(known, result))))
+    return code
+
+
+def _of_model(
+    options: argparse.Namespace, model: str, given: "Sequence[Given]"
+) -> "AttestationResult":
+    """Of a model whose certificate is among those given."""
+    from aicert.cli import evidence
+    from aicert.cli.progress import Progress
+    from aicert.verifier import verify as api
+
+    if options.certificate_only:
+        raise ConfigError("--certificate-only and MODEL_DIR contradict each other")
+    with Progress(model, complain) as progress:
+        files = api.read_model(model, progress.on_bytes)
+    return _appraised(options, evidence.find(options.evidence, given, files), files, None)
+
+
 def appraised(options: argparse.Namespace, certificate: "str | Certificate") -> "AttestationResult":
     """What is to be said of `certificate` and the model, by the options."""
     if options.model is None:
         # Nothing to read, and no progress to tell of.
-        return _appraised(options, certificate, None)
+        return _appraised(options, certificate, None, None)
     from aicert.cli.progress import Progress
 
     with Progress(options.model, complain) as progress:
-        return _appraised(options, certificate, progress.on_bytes)
+        return _appraised(options, certificate, options.model, progress.on_bytes)
 
 
 def _appraised(
     options: argparse.Namespace,
     certificate: "str | Certificate",
+    model: "str | Model | None",
     on_bytes: "Callable[[int], None] | None",
 ) -> "AttestationResult":
     from aicert.verifier import verify as api
 
     return api.check_files(
         certificate,
-        options.model,
+        model,
         policy=options.policy,
         root=options.root,
         lockfile=options.lockfile,
@@ -150,6 +199,11 @@ def show_result(
         write(table.json_text(result))
     else:
         write_lines(table.text(result, colour=use_colour(), columns=terminal_columns()))
+    return exit_code(result, certificate_only=certificate_only)
+
+
+def exit_code(result: "AttestationResult", *, certificate_only: bool = False) -> int:
+    """The exit code that a result stands for."""
     if certificate_only and result.verdict == "none" and result.certificate_consistent == "yes":
         return 0
     return result.exit_code

@@ -4,11 +4,12 @@ Everything is read in bounded size. Built on `appraisal.appraise`, which is pure
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 from aicert.appraisal.appraise import appraise
+from aicert.appraisal.checks.model import GivenModel, Model
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import TRAINING, AttestationResult
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
@@ -188,7 +189,7 @@ def time_of_appraisal(at: datetime | str | None) -> datetime:
 
 def check_files(
     certificate: StrPath | Certificate,
-    model: StrPath | None,
+    model: StrPath | Model | None,
     *,
     policy: str | Policy = "default",
     root: StrPath | None = None,
@@ -204,12 +205,16 @@ def check_files(
     """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`.
 
     Whoever shows more of the certificate gives the one that was read: a path may have another one
-    the next time.
+    the next time. So does who has read the model.
     """
     chosen = choose_policy(policy, root=root, image=image)
     wanted, challenge = expected_lockfile(lockfile), expected_nonce(nonce)
     time = time_of_appraisal(at)
-    if model is not None and not os.fspath(model):
+    if isinstance(model, Mapping) or model is None:
+        files: GivenModel | None = model
+    elif os.fspath(model):
+        files = partial(read_model, model, on_bytes)
+    else:
         # To pathlib it is the current directory, which nobody named: a variable was not set.
         raise ConfigError("MODEL_DIR is empty", hint="name the model's directory")
     parsed = certificate if isinstance(certificate, Certificate) else read_certificate(certificate)
@@ -220,7 +225,7 @@ def check_files(
     ancestors = None if lineage is None else read_lineage(lineage)
     return appraise(
         parsed,
-        None if model is None else partial(read_model, model, on_bytes),
+        files,
         chosen,
         at=time,
         lockfile=wanted,

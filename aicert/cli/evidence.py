@@ -1,0 +1,264 @@
+"""`aicert verify --evidence DIR`: what audits there say of the rows that a model was trained on.
+
+A certificate of an audit and one of a training join by the digest of rows, which both name,
+whatever an input is called in either. The audits are judged by the same policy, root and time as
+the training. Nothing here changes a verdict: what does not count is said, with the reason.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from aicert.appraisal.result import AttestationResult
+from aicert.audits import results as forms
+from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, Results, TextFact
+from aicert.cli import audit_certificate
+from aicert.errors import AicertError, EvidenceError
+from aicert.files.bounded import read_bounded, why
+from aicert.formats import certificate as certificates
+from aicert.formats import statement
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Defect, Digest, FileFact, of_bytes
+from aicert.formats.run_report_facts import Facts, Records
+from aicert.formats.statement import Output, Statement
+from aicert.formats.uncovered_names import may_be_uncovered
+from aicert.frozen import dataclass
+from aicert.text import MARGIN, counted, safe
+from aicert.verifier.verify import MAX_LINEAGE, MAX_LINEAGE_BYTES
+
+AUDIT = "audit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A folder of the evidence: a certificate, what it states, not judged yet, and where the
+    results of an audit would be.
+    """
+
+    name: str
+    certificate: Certificate
+    stated: Statement
+    results: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """An audit whose certificate passes; `digest` is of its results."""
+
+    run: str
+    tier: str
+    digest: Digest
+    results: Results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What counts, and of the rest why not, by folder."""
+
+    audits: tuple[Audit, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+def read(path: str) -> tuple[list[Given], list[tuple[str, str]]]:
+    """The certificates at RUN/certificate.json; those that are none, with the reason."""
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        raise EvidenceError(f"cannot read {path!a}: {why(error)}") from None
+    files = {name: os.path.join(path, name, "certificate.json") for name in names}
+    # Whoever sent the folder may have put a FIFO there, from which a read would never return.
+    there = {name: file for name, file in files.items() if os.path.isfile(file)}
+    if not there or len(there) > MAX_LINEAGE:
+        raise EvidenceError(
+            f"{path!a} holds {len(there)} certificates at RUN/certificate.json, "
+            f"expected 1 to {MAX_LINEAGE}"
+        )
+    given: list[Given] = []
+    refused: list[tuple[str, str]] = []
+    room = MAX_LINEAGE_BYTES
+    for name, file in there.items():
+        try:
+            data = read_bounded(file, min(room, certificates.MAX_BYTES), "certificate")
+            room -= len(data)
+            certificate = certificates.parse(data)
+            stated = statement.parse(certificate.envelope.payload)
+        except AicertError as error:
+            refused.append((name, error.message))
+        else:
+            beside = os.path.join(path, name, audit_certificate.RESULTS)
+            given.append(Given(name=name, certificate=certificate, stated=stated, results=beside))
+    return given, refused
+
+
+def find(path: str, given: Sequence[Given], files: Mapping[str, FileFact | Defect]) -> Certificate:
+    """The certificate that names exactly these files; it is judged after that.
+
+    Of several the first: they differ in what is beside the files, and any verdict is on one.
+    """
+    for one in given:
+        if any(_is_of(output, files) for output in one.stated.outputs.values()):
+            return one.certificate
+    raise EvidenceError(
+        f"none of the {counted(len(given), 'certificate')} in {path!a} names the files of the model"
+    )
+
+
+def _is_of(output: Output, files: Mapping[str, FileFact | Defect]) -> bool:
+    hashes = {
+        path: fact.sha256 if isinstance(fact, FileFact) else "" for path, fact in files.items()
+    }
+    extra = hashes.keys() - output.files.keys()
+    return all(map(may_be_uncovered, extra)) and all(
+        hashes.get(path) == digest for path, digest in output.files.items()
+    )
+
+
+def gather(
+    given: Sequence[Given], refused: list[tuple[str, str]], options: argparse.Namespace
+) -> Evidence:
+    """Judge every audit of the folder by the options of whoever asks."""
+    refused = list(refused)
+    audits: list[Audit] = []
+    for one in given:
+        if one.stated.trainer != AUDIT:
+            continue
+        try:
+            audits.append(_judged(one, options))
+        except AicertError as error:
+            refused.append((one.name, error.message))
+    return Evidence(audits=tuple(audits), refused=tuple(sorted(refused)))
+
+
+def _judged(one: Given, options: argparse.Namespace) -> Audit:
+    if not os.path.isfile(one.results):
+        raise EvidenceError(f"{audit_certificate.RESULTS} is not beside its certificate")
+    data = read_bounded(one.results, forms.MAX_BYTES, forms.WHAT)
+    verdict = audit_certificate.judge(
+        one.certificate,
+        data,
+        policy=options.policy,
+        root=options.root,
+        image=options.image_lock,
+        at=options.at,
+    )
+    results = forms.parse(data)
+    audit_certificate.check_joined(results, one.certificate, verdict)
+    return Audit(
+        run=verdict.run or "", tier=verdict.tier or "", digest=of_bytes(data), results=results
+    )
+
+
+def runs_of(result: AttestationResult) -> dict[str, Facts | None]:
+    """What was read by this run and by those that it builds on, by run."""
+    facts = {result.run or "": result.facts}
+    for ancestor in result.ancestors:
+        if ancestor.result is not None:
+            facts |= runs_of(ancestor.result)
+    return facts
+
+
+def _about(rows: Records, audits: Sequence[Audit]) -> list[tuple[Audit, DataFact]]:
+    return [
+        (audit, fact)
+        for audit in audits
+        for fact in audit.results.data
+        if (fact.digest, fact.rows.count, fact.bytes) == (rows.digest, rows.rows, rows.bytes)
+    ]
+
+
+def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
+    """What people are shown."""
+    yield "evidence"
+    for run, facts in runs_of(result).items():
+        if facts is None:
+            yield f"  -       what {f'run {safe(run)}' if run else 'the run'} read is not verified"
+            continue
+        for rows in facts.records:
+            yield from _row_lines(run, rows, evidence)
+        if facts.texts:
+            texts = counted(len(facts.texts), "text")
+            yield f"  -       run {safe(run)}: {texts} beside its rows: audits read rows only"
+    for name, reason in evidence.refused:
+        first = reason.split("\n", 1)[0]
+        yield f"  -       {safe(name)} does not count: {safe(first)}"
+
+
+def _row_lines(run: str, rows: Records, evidence: Evidence) -> Iterator[str]:
+    what = f"{rows.name} {safe(rows.split)} of run {safe(run)}"
+    about = _about(rows, evidence.audits)
+    if not about:
+        yield f"  -       {what}: not audited"
+    for audit, fact in about:
+        by = f"run {safe(audit.run)}, tier {audit.tier}, results {audit.digest}"
+        yield f"  audited {what} by {by}"
+        if fact.unread_bytes:
+            yield f"{MARGIN}{fact.unread_bytes} bytes of its files are in no row"
+        if fact.text is not None:
+            odd = f"{fact.text.mixed_words} mix letters of several scripts"
+            odd += f", {fact.text.long_words} are too long"
+            yield f"{MARGIN}of {counted(fact.text.words, 'word')} {odd}"
+        for check, counts in zip(audit.results.checks, fact.checks, strict=True):
+            yield MARGIN + _check_line(check, counts, rows.rows)
+
+
+def _check_line(check: CheckFact, counts: Counts, rows: int) -> str:
+    of = f" of column {safe(check.column)}" if check.column is not None else ""
+    line = f"{check.name}: {counts.matches} of {counted(rows, 'row')} match {check.kind}{of}"
+    line += f", {counts.missing} missing, {counts.unparsable} unparsable"
+    if check.list is not None:
+        unusable = f"{check.list.unusable} of its {check.list.entries} entries unusable"
+        line += f"; list {check.list.digest}, {unusable}"
+    return line
+
+
+def to_json(evidence: Evidence, result: AttestationResult) -> dict[str, object]:
+    """The same for programs: each selection of rows with the audits that read it."""
+    return {
+        "rows": [
+            {
+                "run": run,
+                "name": rows.name,
+                "split": rows.split,
+                "digest": str(rows.digest),
+                "audits": [_audit_json(*each) for each in _about(rows, evidence.audits)],
+            }
+            for run, facts in runs_of(result).items()
+            for rows in (() if facts is None else facts.records)
+        ],
+        "notCounted": [{"name": name, "reason": reason} for name, reason in evidence.refused],
+    }
+
+
+def _audit_json(audit: Audit, fact: DataFact) -> dict[str, object]:
+    return {
+        "run": audit.run,
+        "tier": audit.tier,
+        "results": str(audit.digest),
+        "unreadBytes": fact.unread_bytes,
+        "text": None if fact.text is None else _text_json(fact.text),
+        "checks": [
+            {
+                "name": check.name,
+                "kind": check.kind,
+                "column": check.column,
+                "list": None if check.list is None else _list_json(check.list),
+                "matches": counts.matches,
+                "missing": counts.missing,
+                "unparsable": counts.unparsable,
+            }
+            for check, counts in zip(audit.results.checks, fact.checks, strict=True)
+        ],
+    }
+
+
+def _list_json(given: ListFact) -> dict[str, object]:
+    return {
+        "name": given.name,
+        "digest": str(given.digest),
+        "entries": given.entries,
+        "unusable": given.unusable,
+    }
+
+
+def _text_json(text: TextFact) -> dict[str, object]:
+    return {"words": text.words, "mixedWords": text.mixed_words, "longWords": text.long_words}
