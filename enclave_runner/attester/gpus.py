@@ -5,7 +5,9 @@ look into, get no statement, and then `platform.gpu` is no verdict (docs/spec/gp
 constants and the layout of what they fill in are those of NVIDIA's nvml.h, driver 580. Switches
 between GPUs are not asked: that takes another library than the image's driver has.
 
-None of it has run with a GPU.
+Seen on an H200 with driver 580.159.04, which was not in confidential computing: the layouts are
+those of NVIDIA's own module for Python, the settings are all zero, so nothing is asked; asked all
+the same, it gives no certificate (999). A GPU that answers was never seen.
 """
 
 import ctypes

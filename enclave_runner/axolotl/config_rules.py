@@ -43,8 +43,6 @@ REFUSED: Mapping[str, str] = {
     "torchdistx_path": _CODE,
     "trl.reward_funcs": _CODE,
     "trl.rollout_func": _CODE,
-    "vllm.serve_module": _CODE,
-    "vllm.worker_extension_cls": _CODE,
     REMOTE_CODE: _CODE,
     "datasets.trust_remote_code": _CODE,
     "test_datasets.trust_remote_code": _CODE,
@@ -66,6 +64,7 @@ REFUSED: Mapping[str, str] = {
     "use_ray": _PARALLEL,
     "trl.use_vllm": _PARALLEL,
     "trl.vllm_server_host": _PARALLEL,
+    "vllm": "it configures a server that no training here starts",
 }
 
 _LAYOUT = "Axolotl ignores it: it says where parameters lie and when they move, not what they are"

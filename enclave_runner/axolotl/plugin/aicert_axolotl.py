@@ -18,7 +18,7 @@ import aicert_config  # type: ignore[import-not-found]  # it lies beside, as the
 import aicert_hooked  # type: ignore[import-not-found]  # noqa: F401  # it lies beside
 import aicert_rows
 import torch
-from axolotl.integrations.base import BasePlugin
+from axolotl.integrations.base import BasePlugin, PluginManager
 from transformers import TrainerCallback
 from transformers.trainer_utils import set_seed
 from transformers.utils import chat_template_utils
@@ -140,6 +140,12 @@ class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
             spectrum.SpectrumPlugin.base_path = folder
 
     def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:
+        # Axolotl logs that a plugin could not be imported, and would train without it.
+        absent = [
+            name for name in cfg["plugins"] if name not in PluginManager.get_instance().plugins
+        ]
+        if absent:
+            raise ValueError(f"config: Axolotl could not import {', '.join(absent)}")
         # JSON, as the runner wrote it.
         with open(cfg.axolotl_config_path, encoding="ascii") as file:
             lost = list(aicert_config.lost_keys(json.load(file), cfg))

@@ -158,6 +158,7 @@ def test_a_slip_is_refused_with_the_nearest_valid_name(text: str, key: str, hint
         "trl: {reward_funcs: [rewards.good]}",
         "trl: {rollout_func: rollouts.it}",
         "trl: {use_vllm: true}",
+        "vllm: {max_model_len: 2048}",
         "vllm: {serve_module: x.y}",
         "vllm: {worker_extension_cls: x.y}",
         "auto_resume_from_checkpoints: true",

@@ -41,6 +41,30 @@ def test_nodes_of_two_gpus() -> None:
     }
 
 
+# Of an H200, driver 580.159.04, without the line of the card's own number; the nodes were there.
+H200 = """\
+Model: \t\t NVIDIA H200
+IRQ:   \t\t 41
+Video BIOS: \t 96.00.a5.00.1a
+Bus Type: \t PCIe
+DMA Size: \t 52 bits
+DMA Mask: \t 0xfffffffffffff
+Bus Location: \t 0000:00:06.0
+Device Minor: \t 0
+GPU Firmware: \t 580.159.04
+GPU Excluded:\t No
+"""
+
+
+def test_nodes_of_a_real_gpu() -> None:
+    assert gpu.nodes(DEVICES.replace("240", "238"), [H200]) == {
+        "nvidia0": (195, 0),
+        "nvidiactl": (195, 255),
+        "nvidia-uvm": (238, 0),
+        "nvidia-uvm-tools": (238, 1),
+    }
+
+
 def test_no_gpu_no_nodes() -> None:
     assert gpu.nodes(DEVICES, []) == {}
 
