@@ -252,7 +252,7 @@ liger_rope: true
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         (
             lambda settings: settings["datasets"][0].update(train_on_last_step_only=True),
@@ -269,7 +269,7 @@ def test_what_axolotl_loses_of_a_config_ends_the_training(
     environment: Path,
     inputs: dict[str, Path],
     change: Callable[[dict[str, Any]], None],
-    said: str,
+    reason: str,
 ) -> None:
     wanted = effective(inputs)
     settings = json.loads(wanted.config)
@@ -278,7 +278,7 @@ def test_what_axolotl_loses_of_a_config_ends_the_training(
     seen = seen_of(inputs, wanted, tmp_path / "seen", environment)
     result = training.train(lost, seen, tmp_path / "s", environment, Limits())
     assert result.exit_code == "1"
-    assert said in result.log.read_text()
+    assert reason in result.log.read_text()
 
 
 def test_two_processes_share_the_rows_and_give_the_same_bytes_twice(
