@@ -1,4 +1,5 @@
-"""`aicert lease`: pack a certified model, issue a licence for a machine, add receipts up.
+"""`aicert lease`: pack a certified model, issue a licence for a machine, add receipts up. What a
+broker's custodian types is in `aicert.cli.broker`.
 
 Exit codes as everywhere: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line.
 """
@@ -10,6 +11,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aicert.cli import broker
 from aicert.cli.terminal import EXITS, add_format, complain, help_formatter, write
 from aicert.cli.verify import add_policy_options, appraised, show_result
 from aicert.errors import ConfigError, ToolError
@@ -30,8 +32,15 @@ _LEASE = """\
 Lease a certified model: whoever borrows it runs it in a measured machine, and its TPM counts.
 
   aicert lease pack certificate.json model/ -o leases/bot
-  aicert lease issue enrolment.json --lease leases/bot --budget 5M --until 30d -o issued/
+  aicert lease grant leases/bot --budget 5M --until 30d --borrower acme --ledger leases/ledger.db
+  aicert lease broker --ledger leases/ledger.db --policy P --tls-certificate tls.pem --tls-key K
+  aicert lease status --ledger leases/ledger.db
+  aicert lease revoke leases/bot --ledger leases/ledger.db
   aicert lease receipts receipts.jsonl --lease leases/bot --enrolment enrolment.json
+
+Offline, without a broker:
+
+  aicert lease issue enrolment.json --lease leases/bot --budget 5M --until 30d -o issued/
 """
 _PACK = """\
 Check the certificate against the model, and if it passes encrypt the model's certified files.
@@ -69,7 +78,7 @@ def add_command(commands: "Subparsers") -> None:
     """Add `lease` and its commands to the parser of `aicert`."""
     lease = commands.add_parser(
         "lease",
-        help="lease a certified model: pack, issue, receipts",
+        help="lease a certified model: pack, grant, broker, receipts",
         description=_LEASE,
         epilog=EXITS,
         formatter_class=help_formatter,
@@ -78,6 +87,7 @@ def add_command(commands: "Subparsers") -> None:
     _add_pack(parts)
     _add_issue(parts)
     _add_receipts(parts)
+    broker.add_commands(parts)
 
 
 def _parser(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:

@@ -73,9 +73,7 @@ def issue(
     """A licence for `budget` tokens and `duration` seconds from the enrolment on, in the boot that
     was enrolled and `boots` more; and the blob, wrapped anew.
     """
-    public = kept.key.public_key()
-    if (kept.lease, keys.spki_digest(public)) != (terms.lease, terms.custodian):
-        raise ConfigError("the keys are those of a different lease than the terms")
+    require_own(kept, terms)
     if terms.key == TPM_ALONE and not is_offline:
         raise ConfigError(
             "the lease is for machines that run offline", hint="aicert lease issue --offline"
@@ -97,19 +95,35 @@ def issue(
         # Registers that a resumed TPM shows are not those of a boot.
         restarts=0,
     )
-    name = sha256_name(machine.storage_public)
-    issued = licence.issue(
+    issued = licensed(kept, terms, machine, bounds)
+    wrapped = wrap(kept, terms, machine)
+    return Issued(licence=issued, blob=wrapped, ticks=ticks)
+
+
+def licensed(kept: Secrets, terms: Terms, machine: Enrolled, bounds: Bounds) -> Licence:
+    """A licence with these bounds, for the image and firmware that were enrolled."""
+    return licence.issue(
         kept.key,
         lease=terms.lease,
         terms=terms.digest,
-        machine=name,
+        machine=sha256_name(machine.storage_public),
         image=machine.image,
         firmware=machine.firmware,
         bounds=bounds,
     )
-    policy = licence.sealed_policy(public, terms.lease, terms.digest, name)
-    wrapped = blob.wrap(kept.tpm_half, policy, machine.storage_public)
-    return Issued(licence=issued, blob=wrapped, ticks=ticks)
+
+
+def wrap(kept: Secrets, terms: Terms, machine: Enrolled) -> Blob:
+    """The TPM's half of the key, for this machine's TPM alone."""
+    name = sha256_name(machine.storage_public)
+    policy = licence.sealed_policy(kept.key.public_key(), terms.lease, terms.digest, name)
+    return blob.wrap(kept.tpm_half, policy, machine.storage_public)
+
+
+def require_own(kept: Secrets, terms: Terms) -> None:
+    """ConfigError where keys and terms are of two leases."""
+    if (kept.lease, keys.spki_digest(kept.key.public_key())) != (terms.lease, terms.custodian):
+        raise ConfigError("the keys are those of a different lease than the terms")
 
 
 def _bounded(count: int, most: int) -> int:

@@ -26,6 +26,7 @@ from rules.dvc import environment as dvc_env
 from rules.host import extras, training_env
 from rules.host.installer import members
 from rules.machines.azure import client
+from tests.e2e import broker_process
 from tests.oracles import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,7 @@ def _places() -> dict[str, Path]:
     training = training_env.ensure(ROOT)
     tools = {
         str(client.LOCK.relative_to(ROOT)): extras.install("azure", client.LOCK),
+        "rules/broker-requirements.lock": broker_process.uvicorn_folder(),
         str(fuzz.LOCK): extras.install("fuzz", fuzz.LOCK),
         str(mutants.LOCK): extras.install("mutants", mutants.LOCK),
     }

@@ -23,6 +23,7 @@ EXTRAS: dict[str, set[str]] = {
     "aicert/exports/card.py": set(),
     "aicert/exports/card_places.py": {"markdown_it", "yaml"},
     "aicert/guard/callback.py": {"transformers"},
+    "aicert/broker/server.py": {"uvicorn"},
     "aicert/signing/sigstore_signer.py": {"sigstore"},
     "aicert/signing/pkcs11_signer.py": {"pkcs11"},
     "aicert/signing/tpm_signer.py": {"tpm2_pytss"},
@@ -254,6 +255,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # Of what machines carry, nothing else: machines that serve are to carry it too.
     "aicert.lease": READERS,
     "aicert.leasing": (*DECIDING, "aicert.lease"),
+    # Imported by no other: the command line loads it by name.
+    "aicert.broker": (*DECIDING, "aicert.lease", "aicert.leasing"),
     # Bytes and values; the machine and the command line bring it rows.
     "aicert.audits": VALUES,
     "aicert.cache": (*VALUES, "aicert.files"),
@@ -504,6 +507,7 @@ def test_direct_dependencies_are_pinned_and_justified() -> None:
         "rules/requirements",
         "rules/dvc-requirements",
         "rules/azure-requirements",
+        "rules/broker-requirements",
         "tests/oracles/azure",
         "tests/oracles/serving",
         "tests/requirements",

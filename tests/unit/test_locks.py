@@ -21,6 +21,7 @@ TOGETHER = {
     "doit": (MAIN, ("3.11", "3.12", "3.13", "3.14")),
     "tests": ((*MAIN, "tests/requirements.lock"), ("3.11", "3.12", "3.13", "3.14")),
     "azure": ((*MAIN, "rules/azure-requirements.lock"), ("3.11", "3.12", "3.13", "3.14")),
+    "broker": ((*MAIN, "rules/broker-requirements.lock"), ("3.11", "3.12", "3.13", "3.14")),
     "dvc": (("rules/dvc-requirements.lock",), ("3.11", "3.12", "3.13", "3.14")),
     "fuzz": ((*MAIN, "tests/fuzz/requirements.lock"), ("3.11",)),
     "mutants": ((*MAIN, "tests/requirements.lock", "tests/mutants/requirements.lock"), ("3.11",)),

@@ -323,6 +323,16 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "connections of local clients": ("aicert.serving.endpoint.CLIENTS",),
         "connections of an endpoint to its machine": ("aicert.serving.judged.MOST",),
     },
+    "broker.md": {
+        "body of `/v1/nonce`": ("aicert.broker.app.MAX_BOOT",),
+        "heartbeats between a receipt and the end of the licence that answers it": (
+            "aicert.broker.broker.HEARTBEATS_AHEAD",
+        ),
+        "characters of a borrower's name": ("aicert.broker.custodian.MAX_BORROWER",),
+        "characters of a reason that a courier is told": ("aicert.broker.app.MAX_REASON",),
+        "connections at once": ("aicert.broker.app.MAX_CONNECTIONS",),
+        "head of a request to the broker": ("aicert.broker.app.MAX_HEAD",),
+    },
     "model-signature.md": {
         "bundle": ("aicert.model_signature.reader.MAX_BYTES",),
         "certificates of a bundle": ("aicert.model_signature.reader.MAX_CERTIFICATES",),

@@ -1,0 +1,401 @@
+"""What the broker gives to a machine, and when it gives nothing.
+
+    token ── challenge, enrolment ── nonce, receipt, order ── … ── kill receipt
+
+A token enrols one machine, once; from then on it only lets a courier ask for nonces and hand in
+what that machine signed. A grant answers a receipt that this machine's TPM signed, that continues
+the last one, and whose nonce is the broker's latest. The half of the key is sealed to the key that
+such a receipt names, and to no other. A licence runs three heartbeats ahead.
+
+A boot is granted only when the one before it surely serves no more: its kill receipt is here, or
+its last licence has run out by the broker's clock. In the second case what that licence let it
+serve without a receipt is charged: whoever runs a copy of a machine's state pays for both.
+
+What was answered is answered again, letter for letter, to the same receipt: an answer may be lost.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from aicert.appraisal.policy import Policy
+from aicert.broker import generation
+from aicert.broker import seen as rows
+from aicert.broker.errors import TokenError, WaitError
+from aicert.broker.seen import Seen
+from aicert.broker.store import Grant, Lease, Rows, Store
+from aicert.errors import AicertError, EvidenceError, ToolError
+from aicert.formats.digest import is_hex
+from aicert.formats.tpm import CounterReading
+from aicert.frozen import dataclass, replace
+from aicert.lease import blob, enrolment, ledger, licence, orders, receipts, tpm_policy
+from aicert.lease.checks import RefusedError, checking
+from aicert.lease.custody import Secrets
+from aicert.lease.licence import MAX_COUNT, Bounds
+from aicert.lease.orders import Order
+from aicert.lease.receipts import Heartbeat, Receipt
+from aicert.leasing import enrolments, granting
+from aicert.leasing.enrolments import Enrolled
+
+TOKEN_DIGITS: Final = 64
+NONCE_BYTES: Final = 32
+# A licence ends so many heartbeats after the receipt that it answers.
+HEARTBEATS_AHEAD: Final = 3
+
+Keys = Callable[[Path], Secrets]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a machine needs for its next receipt: a nonce, and where its receipts ended."""
+
+    nonce: bytes
+    seq: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """Whom a request is about, inside a transaction."""
+
+    rows: Rows
+    lease: Lease
+    grant: Grant
+    now: int
+
+    @property
+    def is_revoked(self) -> bool:
+        return self.lease.revoked_at is not None or self.grant.closed_at is not None
+
+    @property
+    def seen(self) -> Seen:
+        if self.grant.seen is None:
+            raise TokenError("the token has enrolled no machine yet")
+        try:
+            return rows.parse(self.grant.seen, self.lease.terms)
+        except EvidenceError as error:
+            # The custodian's file, not the borrower's message.
+            raise ToolError(f"the ledger is damaged: {error.message}") from None
+
+
+def digest_of(token: str) -> bytes:
+    """What the ledger knows of a token."""
+    return hashlib.sha256(b"aicert token v1\0" + token.encode("utf-8", "replace")).digest()
+
+
+class Broker:
+    """Answers couriers from a ledger. `keys`: reads the secrets of the lease whose bundle lies at a
+    folder; `policy`: says which machines may enrol, and is asked again whenever a broker starts.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        policy: Policy,
+        keys: Keys,
+        *,
+        now: Callable[[], int] = lambda: int(time.time()),
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._keys = keys
+        self._now = now
+        self._machines: dict[int, Enrolled] = {}
+
+    # --- Enrolment.
+
+    def challenge(self, token: str) -> bytes:
+        """The nonce that the machine's enrolment has to answer; the one before is void."""
+        with self._case(token) as case:
+            self._require_grantable(case)
+            if case.grant.enrolment is not None:
+                raise TokenError("the token has enrolled a machine already")
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            case.rows.change(case.grant.number, challenge=nonce)
+            return nonce
+
+    def enrol(self, token: str, data: bytes) -> bytes:
+        """The blob for the machine of this enrolment, if the policy accepts it."""
+        with self._case(token, gives=True) as case:
+            grant, terms = case.grant, case.lease.terms
+            if grant.enrolment is not None and grant.blob is not None:
+                if grant.enrolment == data:
+                    return grant.blob
+                raise TokenError("the token has enrolled a machine already")
+            self._require_grantable(case)
+            if grant.challenge is None:
+                raise RefusedError("enrol.nonce", "it answers no nonce of this broker")
+            machine = self._appraised(data, case, case.now, nonce=grant.challenge)
+            if machine.meter.value + grant.ticks > MAX_COUNT:
+                raise RefusedError("enrol.counters", "the meter leaves no room for the budget")
+            wrapped = blob.emit(granting.wrap(self._secrets(case.lease), terms, machine))
+            first = Seen(ledger=ledger.opened(terms, machine.meter), epoch=machine.epoch.value)
+            case.rows.change(
+                grant.number, enrolment=data, enrolled_at=case.now, blob=wrapped,
+                seen=rows.emit(first),
+            )  # fmt: skip
+            return wrapped
+
+    # --- Serving.
+
+    def nonce(self, token: str, boot: str) -> Asked:
+        """The nonce for the next receipt of the boot with this TLS key (SHA-256, hex).
+
+        WaitError while the boot before it may still serve: a receipt that is refused for that would
+        break the machine's chain.
+        """
+        with self._case(token) as case:
+            seen = case.seen
+            if seen.ledger.is_revoked:
+                raise RefusedError("ledger.state", "the lease is revoked")
+            if boot != seen.ledger.boot:
+                _require_ended(seen, case.now)
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            case.rows.put_seen(case.grant.number, replace(seen, nonce=nonce.hex()))
+            return Asked(nonce=nonce, seq=seen.ledger.seq, head=seen.ledger.head)
+
+    def receipt(self, token: str, data: bytes) -> bytes:
+        """The order that answers a receipt, signed; empty for one that nothing answers: what a
+        machine says after its end, and of it.
+        """
+        given = receipts.parse(data)
+        with self._case(token, gives=True) as case:
+            machine = self._machine(case)
+            if tpm_policy.counter_name(licence.EPOCH_INDEX) in given.attest:
+                return self._killed(case, given, machine, data)
+            reading = receipts.verify(given, machine.receipt_key, licence.METER_INDEX)
+            with checking("receipt.form"):
+                heartbeat = receipts.parse_heartbeat(given.body)
+            seen = case.seen
+            if receipts.body_digest(given.body).hex == seen.ledger.head:
+                return seen.order
+            if _is_after_the_end(heartbeat, seen):
+                new = ledger.after(seen.ledger, given.body, heartbeat, reading, seen.answered)
+                later = replace(seen, ledger=new, order=b"")
+            else:
+                later = self._answered(case, seen, given.body, heartbeat, reading)
+            case.rows.put_seen(case.grant.number, later)
+            case.rows.keep(case.grant.number, case.now, data, later)
+            return later.order
+
+    def end(self, token: str) -> None:
+        """The borrower wants to end this boot: the next receipt is answered by an order to stop,
+        so that the boot after it need not wait, nor pay for what this one did not serve.
+        """
+        with self._case(token) as case:
+            case.rows.put_seen(case.grant.number, replace(case.seen, wants_end=True))
+
+    def state(self, token: str) -> dict[str, object]:
+        """What a borrower may know of his own grant."""
+        with self._case(token) as case:
+            grant, terms = case.grant, case.lease.terms
+            document: dict[str, object] = {
+                "budget": grant.ticks * terms.tick_tokens,
+                "enrolled": grant.enrolment is not None,
+                "lease": terms.lease,
+                "revoked": case.is_revoked,
+                "until": grant.until,
+            }
+            if grant.seen is not None:
+                seen = case.seen
+                total = seen.ledger.total
+                document |= {
+                    "charged": seen.charged * terms.tick_tokens,
+                    "head": seen.ledger.head,
+                    "seq": seen.ledger.seq,
+                    "tokensIn": total.tokens_in,
+                    "tokensOut": total.tokens_out,
+                }
+            return document
+
+    def require_known(self, token: str) -> None:
+        """Raise TokenError unless the token was given to somebody."""
+        with self._store.transaction() as stored:
+            if not is_hex(token, TOKEN_DIGITS) or stored.grant_of(digest_of(token)) is None:
+                raise TokenError("nobody was given this token")
+
+    def note_refusal(self, token: str, words: str) -> None:
+        """Keep the last reason for which a machine was refused, for the custodian to see."""
+        with self._store.transaction() as stored:
+            grant = stored.grant_of(digest_of(token))
+            if grant is not None:
+                stored.change(grant.number, refusal=words, refused_at=self._now())
+
+    # --- Inside.
+
+    @contextmanager
+    def _case(self, token: str, *, gives: bool = False) -> Iterator[_Case]:
+        """A transaction about the grant of a token. What it `gives` is counted beside the keys
+        before anybody is told.
+        """
+        if not is_hex(token, TOKEN_DIGITS):
+            raise TokenError("nobody was given this token")
+        with self._store.transaction() as stored:
+            grant = stored.grant_of(digest_of(token))
+            lease = None if grant is None else stored.lease(grant.lease)
+            if grant is None or lease is None:
+                raise TokenError("nobody was given this token")
+            generation.check(lease.folder, lease.generation)
+            yield _Case(rows=stored, lease=lease, grant=grant, now=self._now())
+            number = stored.raise_generation(lease.terms.lease) if gives else lease.generation
+        generation.record(lease.folder, number)
+
+    def _require_grantable(self, case: _Case) -> None:
+        if case.is_revoked:
+            raise RefusedError("ledger.state", "the lease is revoked")
+        if case.now >= case.grant.until:
+            raise TokenError("the grant has ended")
+
+    def _appraised(self, data: bytes, case: _Case, at: int, nonce: bytes | None = None) -> Enrolled:
+        return enrolments.appraise(
+            enrolment.parse(data),
+            case.lease.terms,
+            self._policy,
+            at=datetime.fromtimestamp(at, UTC),
+            nonce=nonce,
+        )
+
+    def _machine(self, case: _Case) -> Enrolled:
+        """The enrolled machine, appraised by the policy of today."""
+        grant = case.grant
+        if grant.enrolment is None or grant.enrolled_at is None:
+            raise TokenError("the token has enrolled no machine yet")
+        if grant.number not in self._machines:
+            machine = self._appraised(grant.enrolment, case, grant.enrolled_at)
+            self._machines[grant.number] = machine
+        return self._machines[grant.number]
+
+    def _secrets(self, lease: Lease) -> Secrets:
+        try:
+            kept = self._keys(lease.folder)
+            granting.require_own(kept, lease.terms)
+        except AicertError as error:
+            # The custodian's own files: whoever asks is told nothing of them.
+            raise ToolError(f"the lease's keys cannot be used: {error.message}") from None
+        return kept
+
+    def _answered(
+        self, case: _Case, seen: Seen, body: bytes, heartbeat: Heartbeat, reading: CounterReading
+    ) -> Seen:
+        """What is seen after this receipt, with the order that answers it."""
+        if not seen.nonce:
+            raise RefusedError("receipt.fresh", "it answers no nonce of this broker")
+        new = ledger.after(seen.ledger, body, heartbeat, reading, seen.nonce)
+        later = replace(seen, ledger=new, nonce="", answered=heartbeat.nonce)
+        is_new = new.boot != seen.ledger.boot
+        if is_new:
+            later = replace(_started(later, seen, reading, case.now), ending=b"")
+        limit = self._machine(case).meter.value + case.grant.ticks - later.charged
+        kind = orders.GRANT
+        if case.is_revoked:
+            kind = orders.REVOKE
+        elif later.wants_end or case.now >= case.grant.until or (is_new and limit <= reading.value):
+            kind = orders.STOP
+        return self._ordered(case, later, kind, heartbeat, reading, limit)
+
+    def _ordered(
+        self, case: _Case, later: Seen, kind: str, heartbeat: Heartbeat, reading: CounterReading,
+        limit: int,
+    ) -> Seen:  # fmt: skip
+        terms, kept = case.lease.terms, self._secrets(case.lease)
+        given = half = b""
+        if kind == orders.GRANT:
+            seconds = min(HEARTBEATS_AHEAD * terms.heartbeat_seconds, case.grant.until - case.now)
+            bounds = Bounds(
+                budget=min(limit, reading.value + case.grant.advance),
+                epoch=later.epoch,
+                clock=min(reading.clock.clock + 1000 * seconds, MAX_COUNT),
+                # This boot and no other.
+                resets=reading.clock.reset_count,
+                restarts=0,
+            )
+            given = licence.emit(granting.licensed(kept, terms, self._machine(case), bounds))
+            if heartbeat.half_for:
+                half = orders.seal_half(kept.broker_half, heartbeat, terms.digest)
+            later = replace(later, licensed=bounds.budget, licensed_until=case.now + seconds)
+        order = Order(
+            kind=kind,
+            lease=terms.lease,
+            terms=terms.digest,
+            boot=heartbeat.boot,
+            epoch=later.epoch,
+            seq=heartbeat.seq,
+            answers=later.ledger.head,
+            # What this transaction raises it to.
+            generation=case.lease.generation + 1,
+            licence=given,
+            half=half,
+        )
+        signed = orders.sign(kept.key, order)
+        ending = later.ending if kind == orders.GRANT else signed.order
+        return replace(later, order=orders.emit(signed), ending=ending)
+
+    def _killed(self, case: _Case, given: Receipt, machine: Enrolled, data: bytes) -> bytes:
+        """Take a kill receipt: what the machine says of its end, and proves by the epoch."""
+        reading = receipts.verify(given, machine.receipt_key, licence.EPOCH_INDEX)
+        seen = case.seen
+        if given.body != seen.ending:
+            raise RefusedError(
+                "ledger.state", "the kill receipt is for an order that was not given"
+            )
+        order = orders.parse_order(seen.ending)
+        if reading.value <= order.epoch:
+            raise RefusedError("ledger.state", "the epoch was not raised for the kill receipt")
+        if seen.is_over:
+            return b""
+        is_revoked = order.kind == orders.REVOKE
+        later = replace(
+            seen,
+            ledger=ledger.revoked(seen.ledger) if is_revoked else seen.ledger,
+            epoch=reading.value,
+            licensed=0,
+            licensed_until=0,
+            wants_end=False,
+            is_over=True,
+        )
+        case.rows.put_seen(case.grant.number, later)
+        case.rows.keep(case.grant.number, case.now, data, later)
+        return b""
+
+
+def _is_after_the_end(heartbeat: Heartbeat, seen: Seen) -> bool:
+    """Whether a machine repeats the nonce of its last receipt: it has none that is newer when it
+    ends. Such a receipt counts, and gets nothing.
+    """
+    return (heartbeat.nonce, heartbeat.boot) == (seen.answered, seen.ledger.boot)
+
+
+def _require_ended(seen: Seen, now: int) -> None:
+    """Raise WaitError while the boot that was granted last may still serve."""
+    if seen.licensed_until > now:
+        left = seen.licensed_until - now
+        raise WaitError(
+            f"ledger.boots: the boot before this one may still serve for {left} s; it could have "
+            "ended by an order to stop",
+            left,
+        )
+
+
+def _started(later: Seen, seen: Seen, reading: CounterReading, now: int) -> Seen:
+    """A boot begins: the one before it serves no more, and is charged for what it was let serve
+    unseen, unless its end is proved. A copy of its state could have served that.
+    """
+    try:
+        _require_ended(seen, now)
+    except WaitError as error:
+        raise RefusedError("ledger.boots", error.message.partition(": ")[2]) from None
+    lost = max(0, seen.licensed - reading.value)
+    return replace(
+        later, charged=seen.charged + lost, licensed=0, licensed_until=0, is_over=False,
+        wants_end=False,
+    )  # fmt: skip
+
+
+def refusal_of(error: AicertError) -> str:
+    """A refusal in one line, for the custodian."""
+    return error.message.partition("\n")[0]

@@ -1,0 +1,164 @@
+"""What the custodian does with a ledger: grant, revoke, go on after a backup was restored."""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+from aicert.broker import generation
+from aicert.broker.broker import TOKEN_DIGITS, Keys, digest_of
+from aicert.broker.errors import StaleLedgerError
+from aicert.broker.store import Lease, Rows, Store
+from aicert.errors import ConfigError
+from aicert.files.bounded import read_bounded
+from aicert.frozen import dataclass
+from aicert.lease import bundle
+from aicert.lease import terms as lease_terms
+from aicert.lease.terms import TPM_ALONE, Terms
+from aicert.leasing import granting
+
+MAX_BORROWER: Final = 200
+# What a licence lets a machine serve ahead of its receipts: a machine that ends without a kill
+# receipt is charged for it.
+LEAST_ADVANCE: Final = 1_000_000
+_PART: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a borrower may be given: tokens, and seconds from now on."""
+
+    borrower: str
+    budget: int
+    duration: int
+    advance: int | None = None
+
+
+class Granted:
+    """A grant that was written down. The token is nowhere else, and in no representation."""
+
+    __slots__ = ("advance", "terms", "ticks", "token", "until")
+
+    def __init__(self, *, terms: Terms, ticks: int, advance: int, until: int, token: str) -> None:
+        self.terms = terms
+        self.ticks = ticks
+        self.advance = advance
+        self.until = until
+        self.token = token
+
+    def __repr__(self) -> str:
+        return f"Granted(lease={self.terms.lease!r})"
+
+
+def terms_of(folder: Path) -> Terms:
+    """The terms of the bundle at `folder`."""
+    return lease_terms.parse(
+        read_bounded(folder / bundle.TERMS, lease_terms.MAX_BYTES, "lease terms")
+    )
+
+
+def grant(store: Store, folder: Path, keys: Keys, wanted: Wanted, *, now: int) -> Granted:
+    """Write a grant down; a broker gives what it says to whoever has its token."""
+    place = folder.resolve()
+    terms = terms_of(place)
+    granting.require_own(keys(place), terms)
+    if terms.key == TPM_ALONE:
+        raise ConfigError(
+            "the lease is for machines that run offline: no broker has half of its key",
+            hint="aicert lease issue ENROLMENT --offline",
+        )
+    ticks, advance = _ticks(terms, wanted)
+    if not 0 < len(wanted.borrower) <= MAX_BORROWER:
+        raise ConfigError(f"a borrower's name has 1 to {MAX_BORROWER} characters")
+    token = secrets.token_hex(TOKEN_DIGITS // 2)
+    until = now + wanted.duration
+    with store.transaction() as rows:
+        lease = _lease(rows, terms, place)
+        if lease.revoked_at is not None:
+            raise ConfigError("the lease is revoked, for good", hint="aicert lease pack")
+        rows.add_grant(
+            digest_of(token), lease=terms.lease, borrower=wanted.borrower, ticks=ticks,
+            advance=advance, until=until, granted_at=now,
+        )  # fmt: skip
+        number = rows.raise_generation(terms.lease)
+    generation.record(place, number)
+    return Granted(terms=terms, ticks=ticks, advance=advance, until=until, token=token)
+
+
+def _ticks(terms: Terms, wanted: Wanted) -> tuple[int, int]:
+    advance = wanted.advance
+    if advance is None:
+        advance = max(LEAST_ADVANCE, wanted.budget // _PART)
+    tokens = (wanted.budget, min(advance, wanted.budget))
+    ticks, ahead = (count // terms.tick_tokens for count in tokens)
+    if not ticks or not ahead:
+        raise ConfigError(f"a tick is {terms.tick_tokens} tokens: the budget is less")
+    return ticks, ahead
+
+
+def _lease(rows: Rows, terms: Terms, folder: Path) -> Lease:
+    """The lease's row, made if it is new; what was given of it is not forgotten."""
+    lease = rows.lease(terms.lease)
+    if lease is None:
+        rows.add_lease(terms, folder)
+        lease = Lease(terms=terms, folder=folder, generation=0, revoked_at=None)
+    elif lease.terms.digest != terms.digest:
+        raise ConfigError("the ledger has this lease under different terms")
+    rows.move_lease(terms.lease, folder)
+    if (given := generation.kept(folder)) > lease.generation:
+        raise StaleLedgerError(
+            "the ledger is older than what was given: it is at "
+            f"{lease.generation}, its lease at {given}"
+        )
+    return lease
+
+
+def revoke(store: Store, folder: Path, *, now: int, borrower: str | None = None) -> int:
+    """End the lease, or what one borrower was granted of it; how many grants that ends."""
+    place = folder.resolve()
+    terms = terms_of(place)
+    with store.transaction() as rows:
+        lease = rows.lease(terms.lease)
+        if lease is None:
+            raise ConfigError("the ledger has no such lease")
+        which = [
+            grant
+            for grant in rows.grants(terms.lease)
+            if borrower is None or grant.borrower == borrower
+        ]
+        if borrower is not None and not which:
+            raise ConfigError(
+                "nothing was granted to this borrower", hint="aicert lease status --ledger FILE"
+            )
+        _close(rows, [grant.number for grant in which if grant.closed_at is None], now)
+        if borrower is None:
+            rows.revoke(terms.lease, now)
+        number = lease.generation
+        # A ledger that is behind stays behind: raised, it would look like one that is not.
+        if number >= generation.kept(place):
+            number = rows.raise_generation(terms.lease)
+    generation.record(place, number)
+    return len(which)
+
+
+def resume(store: Store, folder: Path, *, now: int) -> int:
+    """Go on with a ledger that has forgotten what it gave: every grant that it knows of is ended,
+    because it may know of too little. How many that were.
+    """
+    place = folder.resolve()
+    terms = terms_of(place)
+    with store.transaction() as rows:
+        if rows.lease(terms.lease) is None:
+            rows.add_lease(terms, place)
+        rows.move_lease(terms.lease, place)
+        open_grants = [
+            grant.number for grant in rows.grants(terms.lease) if grant.closed_at is None
+        ]
+        _close(rows, open_grants, now)
+        number = rows.raise_generation(terms.lease, generation.kept(place))
+    generation.record(place, number)
+    return len(open_grants)
+
+
+def _close(rows: Rows, numbers: list[int], now: int) -> None:
+    for number in numbers:
+        rows.change(number, closed_at=now)

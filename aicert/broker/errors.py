@@ -1,0 +1,26 @@
+"""What a broker says no with, beside the checks of leases."""
+
+from aicert.errors import AicertError
+
+
+class TokenError(AicertError):
+    """Nobody was given this token, or it is good for nothing any more."""
+
+    exit_code = 1
+
+
+class WaitError(AicertError):
+    """What was asked for will be given in `seconds`, and not before."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class StaleLedgerError(AicertError):
+    """The ledger has forgotten what it gave: only its custodian can say how to go on."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="aicert lease resume LEASE --ledger FILE")

@@ -1,0 +1,83 @@
+"""Serve the broker's application: uvicorn, with TLS 1.3 and nothing else. Extra: `broker`.
+
+uvicorn writes no log: what goes wrong in a request is the application's to say, without values.
+"""
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+
+from aicert.broker.app import MAX_CONNECTIONS, MAX_HEAD
+from aicert.errors import ConfigError, ToolError
+from aicert.frozen import dataclass
+from aicert.text import safe
+
+_IDLE_S: Final = 10
+_ENDS_S: Final = 10
+# As uvicorn's `log_level`: nothing is that bad.
+_SILENT: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where to listen, and the certificate (PEM, chain included) and key that couriers see."""
+
+    host: str
+    port: int
+    certificate: Path
+    key: Path
+
+
+def serve(app: Any, place: Place, on_ready: Callable[[int, Callable[[], None]], None]) -> None:
+    """Serve until told to end. `on_ready` gets the port, and what ends it, once it listens."""
+    config = uvicorn.Config(
+        app,
+        host=place.host,
+        port=place.port,
+        ssl_certfile=str(place.certificate),
+        ssl_keyfile=str(place.key),
+        interface="asgi3",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level=_SILENT,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=_IDLE_S,
+        timeout_graceful_shutdown=_ENDS_S,
+        h11_max_incomplete_event_size=MAX_HEAD,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"the TLS certificate and key cannot be used: {error.strerror or 'they do not fit'}",
+            hint="openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+            "-keyout tls.key -out tls.pem -subj /CN=custodian.example -days 90",
+        ) from None
+    # Python's own default takes TLS 1.2, too.
+    config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
+    server = uvicorn.Server(config)
+    started = server.startup
+
+    def end() -> None:
+        server.should_exit = True
+
+    async def startup(*words: Any, **more: Any) -> None:
+        await started(*words, **more)
+        on_ready(server.servers[0].sockets[0].getsockname()[1], end)
+
+    server.startup = startup
+    try:
+        server.run()
+    except SystemExit:
+        raise ToolError(
+            f"cannot listen on {safe(place.host)}:{place.port}", hint="--listen 127.0.0.1:8444"
+        ) from None

@@ -1,0 +1,188 @@
+"""What was granted of each lease and used of it, for its custodian: as text, as JSON, as files.
+
+Counts are those of receipts that were verified when they came. Nothing here decides anything, and
+no secret is among it.
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from aicert.broker import seen as rows
+from aicert.broker.store import Grant, Lease, Rows, Store
+from aicert.errors import ToolError
+from aicert.files.bounded import why
+from aicert.frozen import dataclass
+from aicert.text import counted, safe
+
+DAYS: Final = 60
+_DAY: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """One grant. Counts are of tokens; `days`: what each day's receipts added, oldest first, by
+    the day's name; `last_at`: when the last receipt came; `state`: in a word or two.
+    """
+
+    lease: str
+    number: int
+    borrower: str
+    state: str
+    budget: int
+    tokens_in: int
+    tokens_out: int
+    charged: int
+    requests: int
+    receipts: int
+    until: int
+    last_at: int | None
+    refusal: str | None
+    days: tuple[tuple[str, int], ...]
+
+    @property
+    def used(self) -> int:
+        """Tokens that receipts show."""
+        return self.tokens_in + self.tokens_out
+
+
+def uses(store: Store, *, now: int) -> list[Use]:
+    """Every grant of every lease."""
+    with store.transaction() as stored:
+        return [
+            _use(stored, lease, grant, now)
+            for lease in stored.leases()
+            for grant in stored.grants(lease.terms.lease)
+        ]
+
+
+def _use(stored: Rows, lease: Lease, grant: Grant, now: int) -> Use:
+    seen = None if grant.seen is None else rows.parse(grant.seen, lease.terms)
+    tick = lease.terms.tick_tokens
+    days: dict[str, int] = {}
+    before, count, last_at = 0, 0, None
+    for kept in stored.receipts(grant.number):
+        total = kept.tokens_in + kept.tokens_out
+        name = datetime.fromtimestamp(kept.at, UTC).strftime("%Y-%m-%d")
+        days[name] = days.get(name, 0) + total - before
+        before, count, last_at = total, count + 1, kept.at
+    total_usage = None if seen is None else seen.ledger.total
+    return Use(
+        lease=grant.lease,
+        number=grant.number,
+        borrower=grant.borrower,
+        state=_state(lease, grant, seen, now),
+        budget=grant.ticks * tick,
+        tokens_in=0 if total_usage is None else total_usage.tokens_in,
+        tokens_out=0 if total_usage is None else total_usage.tokens_out,
+        charged=0 if seen is None else seen.charged * tick,
+        requests=0 if total_usage is None else total_usage.requests,
+        receipts=count,
+        until=grant.until,
+        last_at=last_at,
+        refusal=grant.refusal,
+        days=tuple(sorted(days.items())[-DAYS:]),
+    )
+
+
+def _state(lease: Lease, grant: Grant, seen: rows.Seen | None, now: int) -> str:
+    if lease.revoked_at is not None or grant.closed_at is not None:
+        if seen is not None and seen.ledger.is_revoked:
+            return "revoked, obeyed"
+        serves = seen is not None and seen.licensed_until > now
+        return "revoked, may serve on" if serves else "revoked"
+    if now >= grant.until:
+        return "ended"
+    if seen is None:
+        return "not enrolled"
+    if seen.licensed_until > now:
+        return "serving"
+    if not seen.ledger.boot:
+        return "enrolled"
+    return "stopped" if seen.is_over else "silent"
+
+
+def to_json(given: list[Use]) -> str:
+    """A list of objects."""
+    document = [
+        {
+            "lease": use.lease,
+            "grant": use.number,
+            "borrower": use.borrower,
+            "state": use.state,
+            "budget": use.budget,
+            "tokens": {"in": use.tokens_in, "out": use.tokens_out},
+            "charged": use.charged,
+            "requests": use.requests,
+            "receipts": use.receipts,
+            "until": use.until,
+            "lastReceipt": use.last_at,
+            "refusal": use.refusal,
+            "days": dict(use.days),
+        }
+        for use in given
+    ]
+    return json.dumps(document, indent=2) + "\n"
+
+
+def moment(seconds: int) -> str:
+    """A time as people read it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def text(given: list[Use], now: int) -> str:
+    """For a terminal: one paragraph a grant."""
+    if not given:
+        return "nothing was granted yet\n"
+    return "\n".join(_paragraph(use, now) for use in given)
+
+
+def _paragraph(use: Use, now: int) -> str:
+    left = max(0, use.budget - use.used - use.charged)
+    facts = [
+        ("lease", use.lease),
+        ("borrower", safe(use.borrower)),
+        ("state", use.state),
+        ("used", f"{use.tokens_in} in, {use.tokens_out} out, {counted(use.requests, 'request')}"),
+        ("budget", f"{use.budget} tokens, at most {left} left"),
+        ("until", moment(use.until)),
+        ("receipts", _last(use, now)),
+    ]
+    if use.charged:
+        facts.insert(5, ("charged", f"{use.charged} tokens of boots that ended without a word"))
+    if use.refusal is not None:
+        facts.append(("refused", safe(use.refusal)))
+    if use.days:
+        facts.append(("days", ", ".join(f"{day} {tokens}" for day, tokens in use.days[-7:])))
+    return "".join(f"{word:<10}{value}\n" for word, value in facts)
+
+
+def _last(use: Use, now: int) -> str:
+    if use.last_at is None:
+        return "none"
+    return f"{use.receipts}, the last {max(0, now - use.last_at)} s ago"
+
+
+def write_receipts(store: Store, folder: Path) -> None:
+    """For each grant whose machine enrolled: `N/enrolment.json` and `N/receipts.jsonl`, as
+    `aicert lease receipts` reads them.
+    """
+    with store.transaction() as stored:
+        try:
+            folder.mkdir(exist_ok=True)
+            for lease in stored.leases():
+                for grant in stored.grants(lease.terms.lease):
+                    if grant.enrolment is not None:
+                        _write(stored, grant, grant.enrolment, folder / str(grant.number))
+        except OSError as error:
+            raise ToolError(f"cannot write {os.fspath(folder)!a}: {why(error)}") from None
+
+
+def _write(stored: Rows, grant: Grant, enrolment: bytes, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "enrolment.json").write_bytes(enrolment)
+    with (folder / "receipts.jsonl").open("wb") as stream:
+        for kept in stored.receipts(grant.number):
+            stream.write(kept.data + b"\n")

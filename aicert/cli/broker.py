@@ -1,0 +1,297 @@
+"""`aicert lease grant`, `broker`, `revoke`, `resume`, `status`: the custodian's broker and ledger.
+
+The broker's own room is loaded by name, when one of these is asked for.
+"""
+
+import argparse
+import gc
+import importlib
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aicert.cli.terminal import EXITS, add_format, complain, help_formatter
+from aicert.errors import ConfigError, ToolError
+from aicert.text import counted, safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aicert.cli.terminal import Subparsers, Write
+    from aicert.lease.custody import Secrets
+
+_GRANT = """\
+Write into the ledger what one machine of a borrower may be given, and print the token for it. The
+broker grants nothing else.
+
+  aicert lease grant leases/bot --budget 5M --until 30d --borrower acme --ledger leases/ledger.db
+
+The token enrols one machine, once. It is printed here and kept nowhere.
+"""
+_BROKER = """\
+Answer the couriers of borrowers: enrol machines that the policy accepts, take receipts, and answer
+them with licences, until the grant ends or is revoked.
+
+  aicert lease broker --ledger leases/ledger.db --policy policy.toml \\
+      --listen 0.0.0.0:8444 --tls-certificate tls.pem --tls-key tls.key
+
+A machine serves three heartbeats at most after the last receipt that was answered.
+"""
+_REVOKE = """\
+End a lease, or what one borrower was granted of it. The next receipt is answered by the order; a
+machine that sends none runs out three heartbeats after its last one.
+
+  aicert lease revoke leases/bot --borrower acme --ledger leases/ledger.db
+"""
+_RESUME = """\
+Go on with a ledger that was restored from a backup. It has forgotten what was given since, so every
+grant of the lease is ended: grant anew. Wait three heartbeats, until machines that it does not know
+of have run out.
+
+  aicert lease resume leases/bot --ledger leases/ledger.db
+"""
+_STATUS = """\
+What was granted, and what was used of it, day by day. Receipts of machines were verified when they
+came; --receipts writes them out, to be verified and added up by anybody.
+
+  aicert lease status --ledger leases/ledger.db --html leases.html
+  aicert lease status --ledger leases/ledger.db --receipts audit/
+"""
+
+
+def add_commands(parts: "Subparsers") -> None:
+    """Add this module's commands to those of `aicert lease`."""
+    _add_grant(parts)
+    _add_broker(parts)
+    _add_revoke(parts)
+    _add_status(parts)
+
+
+def _parser(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = parts.add_parser(
+        name, help=help_, description=text, epilog=EXITS, formatter_class=help_formatter
+    )
+    parser.add_argument("--ledger", metavar="FILE", required=True, help="the broker's ledger")
+    return parser
+
+
+def _add_grant(parts: "Subparsers") -> None:
+    parser = _parser(parts, "grant", "let a borrower enrol a machine", _GRANT)
+    add = parser.add_argument
+    add("lease", metavar="LEASE", help="the bundle's directory, with its keys beside it")
+    add("--budget", metavar="TOKENS", required=True, help="5M, 500k or a number")
+    add("--until", metavar="DURATION", required=True, help="30d, 12h or 90m from now")
+    add("--borrower", metavar="NAME", required=True, help="whom it is for, in your own words")
+    add(
+        "--advance",
+        metavar="TOKENS",
+        help="how far a licence runs ahead of the last receipt: what a machine is charged that "
+        "ends without an order; 1M or a tenth of the budget if not given",
+    )
+    add_format(parser)
+    parser.set_defaults(run=_grant)
+
+
+def _add_broker(parts: "Subparsers") -> None:
+    parser = _parser(parts, "broker", "grant what the ledger allows, over HTTPS", _BROKER)
+    add = parser.add_argument
+    # No default: a broker says which machines it leases to.
+    add("--policy", required=True, help="google, local, qemu or a policy file")
+    add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
+    add("--image-lock", metavar="L", help="the lock of a serving image that you accept")
+    add("--listen", metavar="ADDR", default="127.0.0.1:8444", help="%(default)s if not given")
+    add("--tls-certificate", metavar="PEM", required=True, help="what couriers see, with its chain")
+    add("--tls-key", metavar="PEM", required=True, help="its private key")
+    parser.set_defaults(run=_broker, format="text")
+
+
+def _add_revoke(parts: "Subparsers") -> None:
+    parser = _parser(parts, "revoke", "end a lease, or one borrower's part", _REVOKE)
+    parser.add_argument("lease", metavar="LEASE", help="the bundle's directory")
+    parser.add_argument("--borrower", metavar="NAME", help="only what this borrower was granted")
+    add_format(parser)
+    parser.set_defaults(run=_revoke)
+    parser = _parser(parts, "resume", "go on with a restored ledger", _RESUME)
+    parser.add_argument("lease", metavar="LEASE", help="the bundle's directory")
+    add_format(parser)
+    parser.set_defaults(run=_resume)
+
+
+def _add_status(parts: "Subparsers") -> None:
+    parser = _parser(parts, "status", "what was granted and used", _STATUS)
+    parser.add_argument("--html", metavar="FILE", help="write it as one page, too")
+    parser.add_argument("--receipts", metavar="DIR", help="write enrolments and receipts there")
+    add_format(parser)
+    parser.set_defaults(run=_status)
+
+
+def _room(module: str) -> Any:
+    """A module of aicert.broker, which nothing imports: by name, when it is asked for."""
+    try:
+        return importlib.import_module(f"aicert.broker.{module}")
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"this needs the package {error.name}, which is not installed",
+            hint="in a checkout of this project: pip install '.[broker]'",
+        ) from None
+
+
+def _keys(folder: Path) -> "Secrets":
+    """The secrets of the lease whose bundle lies at `folder`."""
+    from aicert.files.bounded import read_bounded
+    from aicert.lease import custody
+    from aicert.leasing import packing
+
+    path = packing.keys_path(folder)
+    return custody.parse(read_bounded(path, custody.MAX_BYTES, "keys"))
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _lines(facts: "Sequence[tuple[str, str]]") -> str:
+    return "".join(f"{word:<10}{text}\n" for word, text in facts)
+
+
+def _grant(options: argparse.Namespace, say: "Write") -> int:
+    from aicert.leasing import granting
+
+    custodian, store = _room("custodian"), _room("store")
+    wanted = custodian.Wanted(
+        borrower=options.borrower,
+        budget=granting.tokens(options.budget),
+        duration=granting.seconds(options.until),
+        advance=None if options.advance is None else granting.tokens(options.advance),
+    )
+    ledger = store.Store(Path(options.ledger), create=True)
+    try:
+        granted = custodian.grant(ledger, Path(options.lease), _keys, wanted, now=_now())
+    finally:
+        ledger.close()
+    terms = granted.terms
+    budget, advance = (count * terms.tick_tokens for count in (granted.ticks, granted.advance))
+    if options.format == "json":
+        document = {
+            "lease": terms.lease,
+            "borrower": options.borrower,
+            "budget": budget,
+            "advance": advance,
+            "until": granted.until,
+            "token": granted.token,
+        }
+        say(json.dumps(document, indent=2) + "\n")
+        return 0
+    ahead = 3 * terms.heartbeat_seconds
+    say(
+        _lines(
+            [
+                ("lease", terms.lease),
+                ("borrower", safe(options.borrower)),
+                ("budget", f"{budget} tokens, a licence for at most {advance} ahead of receipts"),
+                ("until", f"{_time(granted.until)}; without receipts, {ahead} s after the last"),
+                ("token", granted.token),
+                ("Omits", "the token is kept nowhere: give it to the borrower, it enrols once"),
+            ]
+        )
+    )
+    return 0
+
+
+def _broker(options: argparse.Namespace, say: "Write") -> int:
+    from aicert.verifier import verify as api
+
+    host, port = _address(options.listen)
+    policy = api.choose_policy(options.policy, root=options.root, image=options.image_lock)
+    server = _room("server")
+    place = server.Place(
+        host=host, port=port, certificate=Path(options.tls_certificate), key=Path(options.tls_key)
+    )
+    ledger = _room("store").Store(Path(options.ledger))
+    app = _room("app").App(_room("broker").Broker(ledger, policy, _keys), _log)
+
+    def on_ready(bound: int, end: "Callable[[], None]") -> None:
+        del end
+        complain(f"listening on https://{host}:{bound}, policy {safe(policy.name)}\n")
+
+    # Off while a command starts; this one runs for months.
+    gc.enable()
+    try:
+        server.serve(app, place, on_ready)
+    except KeyboardInterrupt:
+        # How a broker is ended at a terminal; what it was doing is done.
+        complain("ended\n")
+    finally:
+        app.close()
+        ledger.close()
+    return 0
+
+
+def _log(line: str) -> None:
+    complain(f"{_time(_now())}  {line}\n")
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"not an address to listen on: {text[:80]!a}", hint="127.0.0.1:8444")
+    return host, int(port)
+
+
+def _revoke(options: argparse.Namespace, say: "Write") -> int:
+    ledger = _room("store").Store(Path(options.ledger))
+    try:
+        count = _room("custodian").revoke(
+            ledger, Path(options.lease), now=_now(), borrower=options.borrower
+        )
+    finally:
+        ledger.close()
+    if options.format == "json":
+        say(json.dumps({"revoked": count}) + "\n")
+        return 0
+    say(
+        _lines(
+            [
+                ("revoked", counted(count, "grant")),
+                ("Omits", "machines that send no receipt run out; `status` shows who has obeyed"),
+            ]
+        )
+    )
+    return 0
+
+
+def _resume(options: argparse.Namespace, say: "Write") -> int:
+    ledger = _room("store").Store(Path(options.ledger), create=True)
+    try:
+        count = _room("custodian").resume(ledger, Path(options.lease), now=_now())
+    finally:
+        ledger.close()
+    if options.format == "json":
+        say(json.dumps({"ended": count}) + "\n")
+    else:
+        say(_lines([("ended", counted(count, "grant")), ("next", "aicert lease grant, anew")]))
+    return 0
+
+
+def _status(options: argparse.Namespace, say: "Write") -> int:
+    ledger = _room("store").Store(Path(options.ledger))
+    try:
+        uses = _room("status").uses(ledger, now=_now())
+        if options.receipts is not None:
+            _room("status").write_receipts(ledger, Path(options.receipts))
+    finally:
+        ledger.close()
+    if options.html is not None:
+        from aicert.files.atomic import write_atomically
+
+        write_atomically(Path(options.html), _room("page").page(uses, _now()).encode())
+    document = options.format == "json"
+    say(_room("status").to_json(uses) if document else _room("status").text(uses, _now()))
+    return 0

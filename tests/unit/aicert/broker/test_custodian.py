@@ -1,0 +1,253 @@
+"""Grants, revocations, and ledgers that are older than what they gave."""
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from aicert.broker import custodian, generation
+from aicert.broker.custodian import Granted, Wanted
+from aicert.broker.errors import StaleLedgerError
+from aicert.broker.store import Store
+from aicert.errors import ConfigError, ToolError
+from aicert.frozen import replace
+from aicert.lease import terms
+from aicert.lease.checks import RefusedError
+from aicert.lease.orders import GRANT, REVOKE
+from aicert.lease.terms import TPM_ALONE
+from tests.unit.aicert.broker.forged import AHEAD, HEARTBEAT, TERMS, Bench, keys
+
+
+def granted(bench: Bench, **more: int | str | None) -> Granted:
+    given = {"borrower": "acme", "budget": 5_000_000, "duration": 60, **more}
+    wanted = Wanted(**given)  # type: ignore[arg-type]
+    return custodian.grant(bench.store, bench.bundle, keys, wanted, now=bench.now)
+
+
+def test_a_grant_is_written_down_and_its_token_is_not(bench: Bench) -> None:
+    given = granted(bench)
+    assert (given.ticks, given.advance, given.until) == (5000, 1000, bench.now + 60)
+    assert granted(bench, budget=50_000_000).advance == 5000
+    assert granted(bench, budget=10_000, advance=4_999).advance == 4
+    assert granted(bench, advance=10**9).advance == 5000
+    assert given.token not in repr(given)
+    data = bench.ledger.read_bytes() + Path(f"{bench.ledger}-wal").read_bytes()
+    assert b"acme" in data
+    assert given.token.encode() not in data
+    assert bytes.fromhex(given.token) not in data
+    for path in (bench.ledger, Path(f"{bench.ledger}-wal"), generation.path_of(bench.bundle)):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_granted(bench: Bench) -> None:
+    for budget, advance in ((999, None), (5000, 999)):
+        with pytest.raises(ConfigError, match="a tick is 1000 tokens"):
+            granted(bench, budget=budget, advance=advance)
+    for name in ("", "x" * 201):
+        with pytest.raises(ConfigError, match="a borrower's name"):
+            granted(bench, borrower=name)
+    granted(bench)
+    path = bench.bundle / "terms.toml"
+    path.write_bytes(terms.emit(replace(TERMS, tick_tokens=500)))
+    with pytest.raises(ConfigError, match="under different terms"):
+        granted(bench)
+    path.write_bytes(terms.emit(replace(TERMS, key=TPM_ALONE)))
+    with pytest.raises(ConfigError, match="run offline") as offline:
+        granted(bench)
+    assert offline.value.hint == "aicert lease issue ENROLMENT --offline"
+    path.write_bytes(terms.emit(replace(TERMS, custodian="00" * 32)))
+    with pytest.raises(ConfigError, match="keys are those of a different lease"):
+        granted(bench)
+
+
+def test_a_revocation_is_for_good(bench: Bench) -> None:
+    granted(bench)
+    granted(bench, borrower="other")
+    with pytest.raises(ConfigError, match="nothing was granted to this borrower"):
+        custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="nobody")
+    assert custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="other") == 1
+    assert custodian.revoke(bench.store, bench.bundle, now=bench.now) == 2
+    with pytest.raises(ConfigError, match="the lease is revoked"):
+        granted(bench)
+
+
+def test_one_borrower_is_revoked_and_another_serves_on(bench: Bench) -> None:
+    mine = bench.machine(bench.grant(borrower="mine"))
+    other = bench.machine(bench.grant(borrower="other"))
+    custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="other")
+    assert (mine.beat().kind, other.beat().kind) == (GRANT, REVOKE)
+
+
+def test_a_bundle_that_moved_is_granted_from_where_it_lies(bench: Bench) -> None:
+    token = bench.grant()
+    bench.bundle = bench.bundle.rename(bench.folder / "moved")
+    for suffix in (".keys", ".generation"):
+        (bench.folder / f"bot{suffix}").rename(bench.folder / f"moved{suffix}")
+    with pytest.raises(StaleLedgerError, match="is missing"):
+        bench.broker.challenge(token)
+    bench.grant()
+    assert bench.machine(token).beat().kind == GRANT
+
+
+# --- Row 40: a ledger that was restored from a backup. Row 35: two brokers.
+
+
+def backup(bench: Bench) -> Path:
+    kept = bench.folder / "backup.db"
+    with sqlite3.connect(bench.ledger) as source, sqlite3.connect(kept) as copy:
+        source.backup(copy)
+    source.close()
+    copy.close()
+    return kept
+
+
+def restore(bench: Bench, kept: Path) -> None:
+    bench.store.close()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{bench.ledger}{suffix}").unlink(missing_ok=True)
+    shutil.copyfile(kept, bench.ledger)
+    bench.store = bench.opened()
+    bench.broker = bench.started()
+
+
+def test_an_older_ledger_gives_nothing_until_its_custodian_says_so(bench: Bench) -> None:
+    machine = bench.machine()
+    unused = bench.grant()
+    machine.beat()
+    kept = backup(bench)
+    machine.serve(5000)
+    machine.beat()
+    restore(bench, kept)
+    for ask in (machine.ask, lambda: bench.broker.challenge(unused), bench.grant):
+        with pytest.raises(StaleLedgerError, match="the ledger is older") as stale:
+            ask()
+    assert stale.value.hint == "aicert lease resume LEASE --ledger FILE"
+    # It can revoke, and stays an older one.
+    custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="acme")
+    with pytest.raises(StaleLedgerError):
+        machine.ask()
+    assert custodian.resume(bench.store, bench.bundle, now=bench.now) == 0
+    # What was forgotten is not granted twice: neither the machine nor the token.
+    with pytest.raises(RefusedError, match=r"^ledger\.successor"):
+        machine.beat()
+    with pytest.raises(RefusedError, match=r"^ledger\.state"):
+        bench.broker.challenge(unused)
+    bench.now += AHEAD
+    again = bench.machine()
+    assert again.beat().generation > 8
+
+
+def test_resuming_ends_what_was_open(bench: Bench) -> None:
+    machine = bench.machine()
+    machine.beat()
+    assert custodian.resume(bench.store, bench.bundle, now=bench.now) == 1
+    assert machine.beat().kind == REVOKE
+
+
+def test_a_new_ledger_for_an_old_lease_is_an_older_one(bench: Bench) -> None:
+    bench.machine().beat()
+    other = Store(bench.folder / "other.db", create=True)
+    with pytest.raises(StaleLedgerError):
+        custodian.grant(
+            other, bench.bundle, keys, Wanted(borrower="x", budget=1000, duration=60),
+            now=bench.now,
+        )  # fmt: skip
+    with pytest.raises(ConfigError, match="the ledger has no such lease"):
+        custodian.revoke(other, bench.bundle, now=bench.now)
+    assert custodian.resume(other, bench.bundle, now=bench.now) == 0
+    custodian.grant(
+        other, bench.bundle, keys, Wanted(borrower="x", budget=1000, duration=60), now=bench.now
+    )
+    # And now the first one is.
+    with pytest.raises(StaleLedgerError):
+        bench.grant()
+    other.close()
+
+
+def test_two_brokers_on_one_ledger_are_one(bench: Bench) -> None:
+    machine = bench.machine()
+    first = bench.broker
+    bench.store = bench.opened()
+    second = bench.started()
+    data = machine.sign(first.nonce(machine.token, machine.boot).nonce)
+    answer = second.receipt(machine.token, data)
+    assert first.receipt(machine.token, data) == answer
+    order = machine.accepted(answer, data)
+    bench.now += HEARTBEAT
+    data = machine.sign(second.nonce(machine.token, machine.boot).nonce)
+    later = machine.accepted(first.receipt(machine.token, data), data)
+    assert later.generation > order.generation
+
+
+def test_generations_only_rise(tmp_path: Path) -> None:
+    folder = tmp_path / "bot"
+    assert generation.kept(folder) == 0
+    for number in (0, 5, 3):
+        generation.record(folder, number)
+    assert generation.kept(folder) == 5
+    generation.check(folder, 5)
+    path = generation.path_of(folder)
+    path.write_bytes(b"")
+    assert generation.kept(folder) == 0
+    for damaged in (b"5\n", b"x" * 21, b"0" * 22):
+        path.write_bytes(damaged)
+        with pytest.raises(StaleLedgerError, match="is damaged"):
+            generation.kept(folder)
+    path.unlink()
+    path.mkdir()
+    for use in (generation.kept, lambda it: generation.check(it, 1),
+                lambda it: generation.record(it, 1)):  # fmt: skip
+        with pytest.raises(ToolError, match="cannot use"):
+            use(folder)
+
+
+def test_a_disk_that_is_full_when_the_generation_is_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has it, nobody was told: the same receipt gets its answer later."""
+    machine = bench.machine()
+    data = machine.sign(machine.ask())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", full)
+        with pytest.raises(ToolError, match="No space left"):
+            bench.broker.receipt(machine.token, data)
+    assert machine.accepted(bench.broker.receipt(machine.token, data), data).kind == GRANT
+
+
+# --- The file.
+
+
+def test_files_that_are_no_ledger(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no ledger") as absent:
+        Store(tmp_path / "none.db")
+    assert absent.value.hint is not None
+    (tmp_path / "text").write_text("not a database, and longer than its header would be\n" * 9)
+    with pytest.raises(ToolError, match="file is not a database"):
+        Store(tmp_path / "text")
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE x (y)")
+    other.close()
+    with pytest.raises(ConfigError, match="is not a ledger of this version"):
+        Store(tmp_path / "other.db")
+    with pytest.raises(ToolError, match="cannot open ledger"):
+        Store(tmp_path / "nowhere/ledger.db", create=True)
+
+
+def test_a_ledger_with_other_terms_than_it_had(bench: Bench) -> None:
+    token = bench.grant()
+    with bench.store.transaction() as rows:
+        rows._db.execute("UPDATE leases SET terms = ?", (b"x",))
+    with pytest.raises(ToolError, match="the ledger is damaged"):
+        bench.broker.challenge(token)
+
+
+def test_only_columns_that_change_are_changed(bench: Bench) -> None:
+    bench.grant()
+    with bench.store.transaction() as rows, pytest.raises(ValueError, match="no column"):
+        rows.change(1, budget=5)
