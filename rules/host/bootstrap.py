@@ -107,8 +107,9 @@ def test_needs() -> list[Need]:
         Need(package="nodejs", present=_program("node")),
         Need(package="npm", present=_program("npm")),
         Need(package="softhsm2", present=_program("softhsm2-util")),
-        # It looks at the page that `aicert report` makes.
+        # They look at the pages that `aicert report` and `./doit page` make.
         Need(package="chromium", present=_program("chromium")),
+        Need(package="firefox-esr", present=_program("firefox-esr")),
     ]
 
 

@@ -128,6 +128,14 @@ class Browser:
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"].get("value")
 
+    def promised(self, expression: str) -> Any:
+        """What a promise of the page's world is kept with."""
+        answer = self.ask(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
     def picture(self, out: Path) -> bytes:
         """The whole page as PNG."""
         shot = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)

@@ -6,14 +6,10 @@ Screenshots go to the folder that AICERT_SCREENSHOTS names, for people to look a
 import base64
 import gzip
 import io
-import json
 import os
-import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,46 +21,31 @@ from tests.adversarial.ca_forge import hash_of
 from tests.adversarial.forger import Scene
 from tests.browser import cases, odd
 from tests.browser.compare import ROOT, library
-from tests.browser.judging import Answer
-from tests.browser.test_bridge import FILES, header, shown, written
+from tests.browser.test_bridge import FILES, shown, written
 from tests.e2e.browser import Browser
+from tests.e2e.page_driver import (
+    BROWSER_LIMIT_S,
+    MODEL,
+    READY,
+    answered,
+    built,
+    certificates,
+    judged,
+    policy_of,
+    scene_in,
+    until,
+    violations,
+)
+from tests.e2e.test_page import CUT_OFF
 from tests.vectors import reading, test_differential
 
 pytestmark = pytest.mark.slow
-MODEL = {
-    "config.json": b"{}",
-    "sub/tokenizer.json": b"x" * 5_000_000,
-    "model.safetensors": header(b'{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}', b"abc"),
-}
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
-# Beside the product's own: what lets a test ask the verifier in the page directly.
-JUDGE = """
-const product = self.onmessage;
-self.onmessage = (event) => {
-  if (event.data.kind !== "judge") return product(event);
-  const [port] = event.ports;
-  try {
-    const judging = python.pyimport("tests.browser.judging");
-    port.postMessage({ lines: judging.judge_all(event.data.lines) });
-  } catch (error) {
-    port.postMessage({ error: String(error) });
-  }
-};
-"""
-# No more than bounds on what hangs: one wait, and all of them.
-LIMIT_S, BROWSER_LIMIT_S = 600, 3600
-AXE = Path(__file__).with_name("axe.lock.toml")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page, whose worker also takes cases."""
-    lock = read_lock(ROOT / LOCK)
-    worker = (ROOT / build.SOURCES / "worker.js").read_text()
-    app = build.archive(ROOT, ["tests/browser/judging.py"])
-    out = tmp_path_factory.mktemp("page") / "verify.html"
-    out.write_bytes(build.assemble(ROOT, lock, archive(lock), app, worker + JUDGE))
-    return out
+    return built(tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +64,7 @@ def load(browser: Browser, page: Path, fragment: str = "") -> None:
     browser.complaints.clear()
     browser.ask("Page.navigate", url="about:blank")
     browser.ask("Page.navigate", url=page.as_uri() + fragment)
-    until(browser, "document.getElementById('go')?.disabled === false")
+    until(browser, READY)
 
 
 def fresh(browser: Browser) -> None:
@@ -92,16 +73,6 @@ def fresh(browser: Browser) -> None:
     browser.value("location.hash = ''")
     until(browser, "document.getElementById('expected').hidden")
     browser.value("document.getElementById('form').reset(); setModel('', null); forget()")
-
-
-def until(browser: Browser, condition: str) -> None:
-    """Until the page says so; or it complains, or is stuck."""
-    end = time.monotonic() + LIMIT_S
-    while not browser.value(condition):
-        stuck = browser.value("document.getElementById('result')?.textContent") or ""
-        assert "this page cannot verify anything" not in stuck, f"{stuck}\n{browser.console()}"
-        assert time.monotonic() < end, f"{condition}\n{browser.console()}"
-        time.sleep(0.05)
 
 
 def pick(browser: Browser, name: str, *paths: object) -> None:
@@ -118,35 +89,6 @@ def pick_model(browser: Browser, folder: Path) -> None:
     until(browser, "document.getElementById('model-picked').textContent !== ''")
 
 
-def answered(browser: Browser) -> int:
-    """Press the button; the exit code that the answer stands for."""
-    browser.value("document.getElementById('go').click()")
-    until(browser, "document.body.dataset.exit !== undefined")
-    return int(browser.value("document.body.dataset.exit"))
-
-
-def judged(browser: Browser, asked: list[dict[str, object]]) -> list[Answer]:
-    """The answers of the verifier in the page."""
-    lines = json.dumps("".join(json.dumps(case) + "\n" for case in asked))
-    got = promised(
-        browser,
-        "new Promise((resolve) => { const { port1, port2 } = new MessageChannel();"
-        " port1.onmessage = ({ data }) => resolve(data);"
-        f" worker.postMessage({{ kind: 'judge', lines: {lines} }}, [port2]); }})",
-    )
-    assert "error" not in got, f"{got['error']}\n{browser.console()}"
-    return [json.loads(line) for line in got["lines"].splitlines()]
-
-
-def promised(browser: Browser, expression: str) -> Any:
-    """What a promise of the page's world is kept with."""
-    got = browser.ask(
-        "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-    )
-    assert "exceptionDetails" not in got, got["exceptionDetails"]
-    return got["result"]["value"]
-
-
 def test_every_scenario_of_the_corpus_gets_the_same_answer(browser: Browser) -> None:
     # With another version of Python than this one's: each word of each check, all the same.
     for start in range(0, len(reading.paths()), 50):
@@ -159,9 +101,7 @@ def test_every_scenario_of_the_corpus_gets_the_same_answer(browser: Browser) -> 
 
 
 def test_odd_certificates_and_paths_get_the_same_answer(browser: Browser) -> None:
-    asked: list[dict[str, object]] = [
-        {"der": base64.b64encode(der).decode()} for der in odd.certificates()
-    ]
+    asked = certificates(list(odd.certificates()))
     asked += [dict(case) for case in cases.mutants(300, "in a browser")]
     asked += [dict(case) for case in cases.lists(100, "in a browser")]
     for here, there in zip(library(asked), judged(browser, asked), strict=True):
@@ -170,16 +110,6 @@ def test_odd_certificates_and_paths_get_the_same_answer(browser: Browser) -> Non
     # Versions of Python have their own tables of Unicode.
     asked = [{"paths": list(case)} for case in test_differential.some_paths(1000)]
     assert judged(browser, asked) == library(asked)
-
-
-def scene_in(folder: Path, kind: str = "local") -> dict[str, str | None]:
-    scene = Scene(kind, 2).put("outputs", {"model": MODEL})
-    written(folder / "model", MODEL)
-    return shown(folder, scene)
-
-
-def policy_of(folder: Path) -> list[Path]:
-    return [*folder.glob("policy.toml"), *folder.glob("*.pem")]
 
 
 def test_a_person_verifies_a_model(browser: Browser, tmp_path: Path) -> None:
@@ -426,15 +356,6 @@ def test_how_it_looks(
     assert browser.value(small) == 0
 
 
-def axe() -> str:
-    """Deque's checker of what is accessible, as npm packs it."""
-    data = archive(read_lock(AXE, "axe-core"))
-    with tarfile.open(fileobj=io.BytesIO(data)) as packed:
-        script = packed.extractfile("package/axe.min.js")
-        assert script is not None
-        return script.read().decode()
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("with_model", [True, False])
 def test_axe_has_nothing_to_say(
@@ -450,11 +371,7 @@ def test_axe_has_nothing_to_say(
         pick_model(browser, tmp_path / "model")
         browser.value(f"document.getElementById('at').value = {asked['at']!r}")
     assert answered(browser) == (0 if with_model else 2)
-    # The debugger's scripts are not bound by the page's policy.
-    browser.value(axe() + "; 0")
-    report = json.loads(promised(browser, "axe.run().then(JSON.stringify)"))
-    violations = [(one["id"], one["nodes"][0]["html"]) for one in report["violations"]]
-    assert (len(report["passes"]) > 20, violations) == (True, [])
+    assert violations(browser) == []
 
 
 def test_by_ear_and_by_keyboard(browser: Browser) -> None:
@@ -473,6 +390,61 @@ def test_by_ear_and_by_keyboard(browser: Browser) -> None:
     assert (
         browser.value("document.querySelectorAll('[tabindex]:not([tabindex=\"-1\"])').length") == 0
     )
+
+
+def press(browser: Browser, key: str, code: int, text: str = "") -> None:
+    """One key, down and up."""
+    for kind in ("keyDown", "keyUp"):
+        browser.ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text,
+                    windowsVirtualKeyCode=code)  # fmt: skip
+
+
+def test_the_keyboard_reaches_all_and_asks(browser: Browser, tmp_path: Path) -> None:
+    fresh(browser)
+    browser.look(1280, 900)
+    browser.ask("Emulation.setFocusEmulationEnabled", enabled=True)
+    pick(browser, "certificate", scene_in(tmp_path)["certificate"])
+    browser.value("document.querySelector('#form details').open = true")
+    browser.value("document.getElementById('certificate').focus()")
+    focused = "document.activeElement.id || document.activeElement.localName"
+    reached = []
+    while browser.value(focused) != "go":
+        reached.append(browser.value(focused))
+        assert len(reached) < 50, reached
+        press(browser, "Tab", 9)
+    assert reached == [
+        "certificate", "model", "policy", "policyFiles", "root", "summary", "lockfile",
+        "lockfileDigest", "imageLock", "collateral", "lineage", "nonce", "at",
+    ]  # fmt: skip
+    press(browser, "Enter", 13, "\r")
+    until(browser, "document.body.dataset.exit !== undefined")
+    # Whoever hears the page is told, and goes on from there.
+    assert browser.value("document.activeElement.id") == "result"
+
+
+def test_on_paper(browser: Browser, tmp_path: Path) -> None:
+    """The verdict and what it is about, without the form; nothing is cut off."""
+    fresh(browser)
+    asked = scene_in(tmp_path)
+    pick(browser, "certificate", asked["certificate"])
+    pick(browser, "policyFiles", *policy_of(tmp_path))
+    pick_model(browser, tmp_path / "model")
+    browser.value(f"document.getElementById('at').value = {asked['at']!r}")
+    assert answered(browser) == 0
+    # A4 without its margins.
+    browser.look(717, 1000, kind="print")
+    names = "['form', 'header', 'footer', '.verdict', '.subject', '.notice', '#result table']"
+    seen = f"{names}.map((name) => document.querySelector(name).checkVisibility())"
+    assert browser.value(seen) == [False, False, False, True, True, True, True]
+    assert browser.value(CUT_OFF) == []
+    printed = browser.ask(
+        "Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69
+    )
+    document = base64.b64decode(printed["data"])
+    folder = Path(os.environ.get("AICERT_SCREENSHOTS") or tmp_path)
+    (folder / "verify.pdf").write_bytes(document)
+    assert document.startswith(b"%PDF-")
+    browser.look(1280, 900)
 
 
 def test_a_link_names_its_certificate(browser: Browser, page: Path, tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""What tests of `verify.html` do in any browser: build it so that it can be asked, wait, ask."""
+
+import base64
+import io
+import json
+import tarfile
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from rules.page import build
+from rules.page.parts import LOCK, archive, read_lock
+from tests.adversarial.forger import Scene
+from tests.browser.compare import ROOT
+from tests.browser.judging import Answer
+from tests.browser.test_bridge import header, shown, written
+
+MODEL = {
+    "config.json": b"{}",
+    "sub/tokenizer.json": b"x" * 5_000_000,
+    "model.safetensors": header(b'{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}', b"abc"),
+}
+# Beside the product's own: what lets a test ask the verifier in the page directly.
+JUDGE = """
+const product = self.onmessage;
+self.onmessage = (event) => {
+  if (event.data.kind !== "judge") return product(event);
+  const [port] = event.ports;
+  try {
+    const judging = python.pyimport("tests.browser.judging");
+    port.postMessage({ lines: judging.judge_all(event.data.lines) });
+  } catch (error) {
+    port.postMessage({ error: String(error) });
+  }
+};
+"""
+# No more than bounds on what hangs: one wait, and all of them.
+LIMIT_S, BROWSER_LIMIT_S = 600, 3600
+READY = "document.getElementById('go')?.disabled === false"
+AXE = Path(__file__).with_name("axe.lock.toml")
+
+
+class Page(Protocol):
+    """A page in some browser."""
+
+    def value(self, expression: str) -> Any:
+        """What an expression of the page's world is."""
+
+    def promised(self, expression: str) -> Any:
+        """What a promise of the page's world is kept with."""
+
+    def console(self) -> str:
+        """What was said of it, for people."""
+
+
+def built(folder: Path) -> Path:
+    """The page, whose worker also takes cases."""
+    lock = read_lock(ROOT / LOCK)
+    worker = (ROOT / build.SOURCES / "worker.js").read_text()
+    app = build.archive(ROOT, ["tests/browser/judging.py"])
+    out = folder / "verify.html"
+    out.write_bytes(build.assemble(ROOT, lock, archive(lock), app, worker + JUDGE))
+    return out
+
+
+def until(page: Page, condition: str) -> None:
+    """Until the page says so; or it complains, or is stuck."""
+    end = time.monotonic() + LIMIT_S
+    while not page.value(condition):
+        stuck = page.value("document.getElementById('result')?.textContent") or ""
+        assert "this page cannot verify anything" not in stuck, f"{stuck}\n{page.console()}"
+        assert time.monotonic() < end, f"{condition}\n{page.console()}"
+        time.sleep(0.05)
+
+
+def answered(page: Page) -> int:
+    """Press the button; the exit code that the answer stands for."""
+    page.value("document.getElementById('go').click()")
+    until(page, "document.body.dataset.exit !== undefined")
+    return int(page.value("document.body.dataset.exit"))
+
+
+def judged(page: Page, asked: list[dict[str, object]]) -> list[Answer]:
+    """The answers of the verifier in the page."""
+    lines = json.dumps("".join(json.dumps(case) + "\n" for case in asked))
+    got = page.promised(
+        "new Promise((resolve) => { const { port1, port2 } = new MessageChannel();"
+        " port1.onmessage = ({ data }) => resolve(data);"
+        f" worker.postMessage({{ kind: 'judge', lines: {lines} }}, [port2]); }})",
+    )
+    assert "error" not in got, f"{got['error']}\n{page.console()}"
+    return [json.loads(line) for line in got["lines"].splitlines()]
+
+
+def certificates(ders: list[bytes]) -> list[dict[str, object]]:
+    """Cases of X.509 certificates."""
+    return [{"der": base64.b64encode(der).decode()} for der in ders]
+
+
+def scene_in(folder: Path, kind: str = "local") -> dict[str, str | None]:
+    """The files of a certificate and its model."""
+    scene = Scene(kind, 2).put("outputs", {"model": MODEL})
+    written(folder / "model", MODEL)
+    return shown(folder, scene)
+
+
+def policy_of(folder: Path) -> list[Path]:
+    """The policy file there and what it names."""
+    return [*folder.glob("policy.toml"), *folder.glob("*.pem")]
+
+
+def violations(page: Page) -> list[tuple[str, str]]:
+    """What Deque's checker of what is accessible, as npm packs it, finds; it ran if this ends."""
+    data = archive(read_lock(AXE, "axe-core"))
+    with tarfile.open(fileobj=io.BytesIO(data)) as packed:
+        script = packed.extractfile("package/axe.min.js")
+        assert script is not None
+        # The debugger's scripts are not bound by the page's policy.
+        page.value(script.read().decode() + "; 0")
+    report = json.loads(page.promised("axe.run().then(JSON.stringify)"))
+    assert len(report["passes"]) > 20
+    return [(one["id"], one["nodes"][0]["html"]) for one in report["violations"]]
