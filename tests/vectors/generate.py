@@ -26,7 +26,9 @@ from tests.adversarial.honest import HONEST, Honest
 from tests.vectors import reading
 
 FOLDER = Path(__file__).resolve().parent
+# 2: pieces may be taken from another scenario's certificate.
 FORMAT = 1
+WITH_COPIES = 2
 # Of PROTOCOL.md: how a verifier is called.
 PROTOCOL = 1
 INDEX = "index.json"
@@ -34,33 +36,57 @@ INDEX = "index.json"
 # looked for in certificates that are much larger than others: those are to be read as they are.
 LARGE = 50_000
 _RUN = re.compile(rb"(.{1,16}?)\1{63,}", re.DOTALL)
+# The least that is worth naming.
+SHARED = 32
 EXIT_CODES = {"passed": 0, "failed": 1, "none": 2, MALFORMED: 2}
 
 
 def corpus() -> Iterator[tuple[str, bytes]]:
     """Every file of the corpus: path below this folder, bytes."""
     rows: tuple[Attack | Honest, ...] = (*table(), *HONEST)
+    # A trust domain and a GPU carry what their makers say, 30 kB: in full, it is there once for
+    # each kind and result. All other rows name what they share with the honest one of their kind.
+    bases = {row.kind: row for row in reversed(HONEST) if row.kind in (*TDS, "gpu")}
     seen = set()
     for row in rows:
-        # A trust domain and a GPU carry what their makers say, 30 kB: one vector for each kind and
-        # result. `test_differential_td` and `_gpu` hold both verifiers to all rows.
         result = row.kind, isinstance(row, Attack), row.check
-        if row.kind in (*TDS, "gpu") and result in seen:
-            continue
+        base = bases[row.kind] if row.kind in bases and result in seen else None
         seen.add(result)
-        folder = "forged" if isinstance(row, Attack) else "honest"
-        yield f"{folder}/{slug(row.name)}.json", _bytes(vector(row))
+        yield place(row), _bytes(vector(row, base))
+
+
+def place(row: Attack | Honest) -> str:
+    """A row's file."""
+    folder = "forged" if isinstance(row, Attack) else "honest"
+    return f"{folder}/{slug(row.name)}.json"
+
+
+def certificate_of(row: Attack | Honest) -> bytes:
+    """The certificate file of a row's scene."""
+    scene = Scene(row.kind, row.version)
+    row.change(scene)
+    data: bytes = scene.get("file")
+    return data
 
 
 def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def vector(row: Attack | Honest) -> dict[str, object]:
-    """One scenario: what the verifier is given, and what it must say."""
+def vector(row: Attack | Honest, base: Honest | None = None) -> dict[str, object]:
+    """One scenario: what the verifier is given, and what it must say. Where there is a `base`, the
+    certificate names what it shares with that one's.
+    """
     scene = Scene(row.kind, row.version)
     row.change(scene)
-    scenario: dict[str, object] = {"format": FORMAT, "name": row.name, "expected": _expected(row)}
+    certificate = pieces(scene.get("file"))
+    if base is not None:
+        shared = copies(scene.get("file"), certificate_of(base), place(base))
+        certificate = min(certificate, shared, key=lambda parts: len(json.dumps(parts)))
+    uses = any("of" in part for part in certificate)
+    scenario: dict[str, object] = {
+        "format": WITH_COPIES if uses else FORMAT, "name": row.name, "expected": _expected(row),
+    }  # fmt: skip
     described = [text for text, names in ELSEWHERE.items() if row.name in names]
     if described:
         scenario["acceptedElsewhere"] = described[0]
@@ -77,7 +103,7 @@ def vector(row: Attack | Honest) -> dict[str, object]:
             if scene.ancestors is None
             else [pieces(certificates.emit(older)) for older in scene.ancestors]
         ),
-        "certificate": pieces(scene.get("file")),
+        "certificate": certificate,
     }
     return scenario
 
@@ -109,6 +135,33 @@ def pieces(data: bytes) -> list[dict[str, object]]:
         parts.append(unit | {"times": len(run[0]) // len(run[1])})
         start = run.end()
     return parts + _plain(data[start:])
+
+
+def copies(data: bytes, base: bytes, path: str) -> list[dict[str, object]]:
+    """Bytes as pieces, of which some are taken from the certificate of the scenario at `path`."""
+    places: dict[bytes, int] = {}
+    for at in range(0, len(base) - SHARED + 1, SHARED):
+        places.setdefault(base[at : at + SHARED], at)
+    parts: list[dict[str, object]] = []
+    at = done = 0
+    while at < len(data):
+        start, place = at, places.get(data[at : at + SHARED])
+        if place is None:
+            at += 1
+            continue
+        while start > done and place > 0 and data[start - 1] == base[place - 1]:
+            start, place = start - 1, place - 1
+        size = at - start + SHARED
+        while (
+            start + size < len(data)
+            and place + size < len(base)
+            and data[start + size] == base[place + size]
+        ):
+            size += 1
+        parts += pieces(data[done:start])
+        parts.append({"of": path, "at": place, "size": size})
+        at = done = start + size
+    return parts + pieces(data[done:])
 
 
 def _plain(data: bytes) -> list[dict[str, object]]:

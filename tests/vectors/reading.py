@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,22 @@ def read(path: Path) -> Vector:
 
 
 def joined(pieces: list[dict[str, Any]]) -> bytes:
-    """The bytes that pieces of text or hex stand for."""
-    return b"".join(
-        (piece["text"].encode() if "text" in piece else bytes.fromhex(piece["hex"]))
-        * piece.get("times", 1)
-        for piece in pieces
-    )
+    """The bytes that pieces stand for."""
+    return b"".join(_bytes_of(piece) for piece in pieces)
+
+
+def _bytes_of(piece: dict[str, Any]) -> bytes:
+    if "of" in piece:
+        return _certificate(piece["of"])[piece["at"] : piece["at"] + piece["size"]]
+    data = piece["text"].encode() if "text" in piece else bytes.fromhex(piece["hex"])
+    times: int = piece.get("times", 1)
+    return data * times
+
+
+@cache
+def _certificate(path: str) -> bytes:
+    """That of another scenario, which is there in full."""
+    return read(FOLDER / path).certificate
 
 
 def write_policy(vector: Vector, folder: Path) -> Path:
