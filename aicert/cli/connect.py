@@ -71,6 +71,7 @@ def add_command(commands: "Subparsers") -> None:
     add("--certificate", metavar="CERT", required=True, help="the certificate of its model")
     add("--port", metavar="N", type=int, default=0, help="where to listen; any that is free")
     add_policy_options(parser)
+    add("--machine-policy", metavar="P", help="--policy of the machine, if it is another")
     add("--machine-root", metavar="PEM", help="--root of the machine, if it is another")
     add("--machine-image-lock", metavar="L", help="the lock of a serving image that you accept")
     add_format(parser)
@@ -79,20 +80,23 @@ def add_command(commands: "Subparsers") -> None:
 
 
 def _connect(options: argparse.Namespace, say: "Write") -> int:
+    from aicert.serving import judged
     from aicert.serving.endpoint import Endpoint
-    from aicert.serving.judged import wanted
     from aicert.verifier import verify as api
 
     certified = appraised(options, api.read_certificate(options.certificate))
     if certified.certificate_consistent != "yes":
         # A certificate alone never passes: of this one, more is open than its model's files.
         return show_result(certified, options.format)
-    policy = api.choose_policy(
+    policy = judged.machine_policy(
+        options.machine_policy,
         options.policy,
-        root=options.machine_root or options.root,
-        image=options.machine_image_lock or options.image_lock,
+        root=options.machine_root,
+        image=options.machine_image_lock,
+        certificates_root=options.root,
+        certificates_image=options.image_lock,
     )
-    machine = wanted(options.url, options.lease, certified, policy)
+    machine = judged.wanted(options.url, options.lease, certified, policy)
     with Endpoint(machine, options.port) as endpoint:
         try:
             as_json = options.format == "json"

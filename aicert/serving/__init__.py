@@ -37,6 +37,7 @@ def connect(
     lineage: "Sequence[StrPath] | None" = None,
     collateral: "StrPath | None" = None,
     gpu_collateral: "StrPath | None" = None,
+    machine_policy: "str | Policy | None" = None,
     machine_root: "StrPath | None" = None,
     machine_image_lock: "StrPath | None" = None,
     port: int = 0,
@@ -50,9 +51,11 @@ def connect(
         policy: what you accept, of the certificate and of the machine; as `aicert.verify` has it,
             and so are `root`, `lockfile`, `image_lock`, `nonce`, `at`, `lineage` and both
             collaterals, which are about the certificate.
-        machine_root: the root of a simulated platform that the machine may be; `root`, if None.
-        machine_image_lock: path of the lock of a serving image that you accept; `image_lock`, if
-            None.
+        machine_policy: what you accept of the machine, if that is something else.
+        machine_root: the root of a simulated platform that the machine may be; if None, and there
+            is no `machine_policy`, it is `root`.
+        machine_image_lock: path of the lock of a serving image that you accept; the same with
+            `image_lock`.
         port: of this computer's loopback; 0 is any that is free.
 
     Returns:
@@ -65,8 +68,8 @@ def connect(
             (`exit_code` 2).
         ConfigError: an argument is wrong (`exit_code` 3).
     """
+    from aicert.serving import judged
     from aicert.serving.endpoint import Endpoint
-    from aicert.serving.judged import wanted
     from aicert.verifier import verify as api
 
     certified = api.check_files(
@@ -84,7 +87,12 @@ def connect(
     )
     if certified.certificate_consistent != "yes":
         api.require_passed(certified)
-    machine = api.choose_policy(
-        policy, root=machine_root or root, image=machine_image_lock or image_lock
+    machine = judged.machine_policy(
+        machine_policy,
+        policy,
+        root=machine_root,
+        image=machine_image_lock,
+        certificates_root=root,
+        certificates_image=image_lock,
     )
-    return Endpoint(wanted(url, lease, certified, machine), port)
+    return Endpoint(judged.wanted(url, lease, certified, machine), port)

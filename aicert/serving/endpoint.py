@@ -113,7 +113,8 @@ class Endpoint:
     def forward(self, method: str, target: str, body: bytes, client: "_Client") -> None:
         """Ask the machine, and give `client` the answer."""
         if self.error is not None:
-            raise self.error
+            # Anew each time: its trace would grow with every request.
+            raise self.error.with_traceback(None)
         if not self._rooms.acquire(timeout=QUEUE_S):
             raise LocalRefusal(503, "the endpoint works on other requests")
         try:

@@ -27,9 +27,11 @@ from aicert.lease import enrolment, serving
 from aicert.lease.checks import RefusedError
 from aicert.lease.terms import LEASE_DIGITS
 from aicert.leasing import serving as judging
-from aicert.serving.wire import Head, Reader, request
+from aicert.serving.wire import AnswerError, Head, Reader, request
+from aicert.verifier.verify import choose_policy
 
 if TYPE_CHECKING:
+    from aicert.files.bounded import StrPath
     from aicert.leasing.serving import Served
 
 EVIDENCE: Final = "/aicert/evidence"
@@ -93,6 +95,25 @@ def wanted(url: str, lease: str, certified: AttestationResult, policy: Policy) -
     return Wanted(host=host, port=port, lease=lease, certified=certified, policy=policy)
 
 
+def machine_policy(
+    own: str | Policy | None,
+    certificates: str | Policy,
+    *,
+    root: "StrPath | None",
+    image: "StrPath | None",
+    certificates_root: "StrPath | None",
+    certificates_image: "StrPath | None",
+) -> Policy:
+    """What the consumer accepts of the machine: a policy of its `own`, or that of the certificate
+    with what was added to it; `root` and `image` take the place of those.
+    """
+    if own is not None:
+        return choose_policy(own, root=root, image=image)
+    return choose_policy(
+        certificates, root=root or certificates_root, image=image or certificates_image
+    )
+
+
 def _address(url: str) -> tuple[str, int]:
     wrong = ConfigError(
         f"not the address of a serving machine: {url[:80]!a}", hint="https://HOST:8443"
@@ -131,6 +152,9 @@ class Judged:
 
     def ask(self, method: str, target: str, body: bytes) -> Head:
         """Send a request; what stands before its answer."""
+        if self._reader.is_ahead:
+            # It would be taken for the answer to what is asked now.
+            raise AnswerError("the other end answers before it is asked")
         self._channel.until = time.monotonic() + SEND_S
         self._channel.send(request(method, target, self._authority, body))
         self._wait()

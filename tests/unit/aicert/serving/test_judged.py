@@ -16,7 +16,7 @@ from aicert.frozen import replace
 from aicert.lease import serving
 from aicert.lease.checks import RefusedError
 from aicert.leasing.serving import Channel
-from aicert.serving import judged
+from aicert.serving import judged, wire
 from aicert.serving.judged import Pool, open_judged
 from enclave_runner.serving import tls
 from enclave_runner.serving.requests import CHAT
@@ -396,6 +396,39 @@ def test_a_connection_whose_other_end_spoke_unasked_or_left_is_not_used_again(
                 assert connection.whole(connection.ask("GET", "/v1/models", b"")) == body
         assert len(kept) == 2
         pool.close()
+
+
+def test_what_answers_before_it_is_asked_is_asked_nothing() -> None:
+    """Bytes behind the evidence would be taken for the answer to the first prompt."""
+    identity = tls.make_identity()
+    seen: list[bytes] = []
+
+    def answers(data: bytes, channel: tls.Channel) -> bytes:
+        seen.append(data)
+        nonce = bytes.fromhex(data.rpartition(b'"nonce":"')[2][:64].decode())
+        shown = Channel(nonce=nonce, spki=identity.spki, exporter=channel.exporter)
+        evidence = honest(nonce, shown)
+        return HEAD + b"%d\r\n\r\n" % len(evidence) + evidence + HEAD + b"2\r\n\r\n{}"
+
+    with machines.saying(answers, identity) as port:
+        connection = open_judged(wanted(port))
+        with pytest.raises(wire.AnswerError, match="answers before it is asked"):
+            connection.ask("POST", CHAT, ASKED)
+        connection.close()
+    assert len(seen) == 1
+
+
+def test_what_is_accepted_of_the_machine_may_be_something_else() -> None:
+    given: dict[str, Any] = dict.fromkeys(
+        ("root", "image", "certificates_root", "certificates_image")
+    )
+    of_certificate, own = policy(), policy(name="own")
+    assert judged.machine_policy(None, of_certificate, **given) is of_certificate
+    assert judged.machine_policy(own, of_certificate, **given) is own
+    given["certificates_root"] = "missing.pem"
+    assert judged.machine_policy(own, of_certificate, **given) is own
+    with pytest.raises(ConfigError, match=r"missing\.pem"):
+        judged.machine_policy(None, of_certificate, **given)
 
 
 @pytest.mark.parametrize(
