@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+import aicert.serving
 from aicert.formats import certificate as certificates
-from aicert.lease import courier, receipts
+from aicert.lease import courier, receipts, terms
 from aicert.lease.courier import Message
 from rules.host import training_env
 from rules.machines import swtpm
@@ -32,9 +33,11 @@ from tests.e2e import guarded
 from tests.e2e.guarded import ROOT
 from tests.e2e.lease_tpm import borrowers_tpm
 from tests.e2e.serving_client import CHAT, Client
+from tests.e2e.test_connect import client as openai_client
 from tests.e2e.test_lease_story import NONCE, issue, pack
 from tests.e2e.test_serving_machine import appraised
 from tests.oracles import environment as oracles
+from tests.unit.aicert.cli.test_main import AT
 
 pytestmark = pytest.mark.slow
 
@@ -162,6 +165,36 @@ def test_a_certified_model_answers_who_judged_the_machine(machine: Process) -> N
         assert events[-1]["usage"] == usage
         done: Any = client.ask("/v1/completions", {"prompt": "Numbers", "max_tokens": 4}).document
         assert done["usage"]["completion_tokens"] <= 4
+
+
+def test_openais_client_streams_from_it_through_aicert_connect(machine: Process) -> None:
+    """The whole chain with the engine itself: certified, packed, served, judged, asked."""
+    lease = terms.parse((machine.folder / "bot/terms.toml").read_bytes()).lease
+    with aicert.serving.connect(
+        f"https://127.0.0.1:{machine.port}", lease=lease, policy="local", at=AT,
+        certificate=machine.folder / "c.json", root=machine.folder / "root.pem",
+        machine_root=machine.folder / "platform.pem",
+    ) as endpoint:  # fmt: skip
+        answer = json.loads(openai_client(OPENAI, endpoint.base_url))
+    assert answer["model"] == lease
+    assert answer["whole"] == answer["streamed"]
+    assert answer["tokens"] == answer["counted"]
+
+
+OPENAI = """
+import json, openai
+client = openai.OpenAI(timeout=1800, max_retries=0)
+(model,) = client.models.list().data
+asked = dict(model=model.id, messages=[{"role": "user", "content": "hello"}], max_tokens=5,
+             temperature=0)
+whole = client.chat.completions.create(**asked)
+parts = list(client.chat.completions.create(
+    **asked, stream=True, stream_options={"include_usage": True}
+))
+text = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
+print(json.dumps({"model": model.id, "whole": whole.choices[0].message.content, "streamed": text,
+                  "tokens": whole.usage.total_tokens, "counted": parts[-1].usage.total_tokens}))
+"""
 
 
 def test_what_the_engine_would_do_for_anybody_is_not_reached(machine: Process) -> None:
