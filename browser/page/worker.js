@@ -42,12 +42,22 @@ async function start({ parts, lock, app }) {
 }
 
 // A file that was moved or changed since it was picked cannot be read to its end: then the blocks
-// end early, which the bridge sees.
+// end early, which the bridge sees. All are read into the same memory: new memory for each would
+// pile up until the browser looks for garbage. (Where that cannot be, the browser does as it likes.)
 async function* blocksOf(file) {
-  for (let at = 0; at < file.size; at += BLOCK) {
-    const block = await file.slice(at, at + BLOCK).arrayBuffer().catch(() => null);
-    if (block === null) return;
-    yield new Uint8Array(block);
+  const stream = file.stream();
+  let reader;
+  try {
+    reader = stream.getReader({ mode: "byob" });
+  } catch {
+    reader = stream.getReader();
+  }
+  let memory = new ArrayBuffer(BLOCK);
+  for (;;) {
+    const read = await reader.read(new Uint8Array(memory)).catch(() => ({ done: true }));
+    if (read.done) return;
+    yield read.value;
+    memory = read.value.buffer;
   }
 }
 
