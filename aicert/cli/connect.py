@@ -129,9 +129,7 @@ def _text(options: argparse.Namespace, endpoint: "Endpoint", certified: "Attesta
     from aicert.appraisal.result import below_vtpm
 
     served = endpoint.served
-    tier = served.tier
-    if below_vtpm(tier):
-        tier += ": the operator could have forged this"
+    forged = ": the operator could have forged this" if below_vtpm(served.tier) else ""
     head = [
         ("machine", safe(options.url)),
         ("lease", f"{served.terms.lease}, terms {served.terms.digest}"),
@@ -144,7 +142,7 @@ def _text(options: argparse.Namespace, endpoint: "Endpoint", certified: "Attesta
         *(("Omits" if not n else "", line) for n, line in enumerate(OMITS)),
         ("endpoint", f"{url}, model {served.terms.lease}; Ctrl-C ends it"),
     ]
-    verdict = _green(f"PASSED    ({tier})")
+    verdict = _green(f"PASSED    ({served.tier}{forged})")
     paste = f"  export OPENAI_BASE_URL={shlex.quote(url)} OPENAI_API_KEY=none\n"
     return f"{_lines(head)}\n{_checks(served)}\n{verdict}\n{_lines(end)}\n{paste}"
 
