@@ -91,7 +91,7 @@ def _budget(use: Use) -> str:
 
 
 def _days(use: Use) -> str:
-    """Use over time: a bar a day, of the days that had receipts."""
+    """Use over time: a bar a day."""
     if not use.days:
         return ""
     most = max(1, *(tokens for _, tokens in use.days))

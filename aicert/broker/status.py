@@ -24,7 +24,8 @@ _DAY: Final = 86_400
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
     """One grant. Counts are of tokens; `days`: what each day's receipts added, oldest first, by
-    the day's name; `last_at`: when the last receipt came; `state`: in a word or two.
+    the day's name (UTC), none left out; `last_at`: when the last receipt came; `state`: in a word
+    or two.
     """
 
     lease: str
@@ -61,12 +62,12 @@ def uses(store: Store, *, now: int) -> list[Use]:
 def _use(stored: Rows, lease: Lease, grant: Grant, now: int) -> Use:
     seen = None if grant.seen is None else rows.parse(grant.seen, lease.terms)
     tick = lease.terms.tick_tokens
-    days: dict[str, int] = {}
+    days: dict[int, int] = {}
     before, count, last_at = 0, 0, None
     for kept in stored.receipts(grant.number):
         total = kept.tokens_in + kept.tokens_out
-        name = datetime.fromtimestamp(kept.at, UTC).strftime("%Y-%m-%d")
-        days[name] = days.get(name, 0) + total - before
+        day = kept.at // _DAY
+        days[day] = days.get(day, 0) + total - before
         before, count, last_at = total, count + 1, kept.at
     total_usage = None if seen is None else seen.ledger.total
     return Use(
@@ -83,7 +84,19 @@ def _use(stored: Rows, lease: Lease, grant: Grant, now: int) -> Use:
         until=grant.until,
         last_at=last_at,
         refusal=grant.refusal,
-        days=tuple(sorted(days.items())[-DAYS:]),
+        days=_by_name(days),
+    )
+
+
+def _by_name(days: dict[int, int]) -> tuple[tuple[str, int], ...]:
+    """The latest days, those without receipts between them included."""
+    if not days:
+        return ()
+    last = max(days)
+    listed = range(max(min(days), last - DAYS + 1), last + 1)
+    return tuple(
+        (datetime.fromtimestamp(day * _DAY, UTC).strftime("%Y-%m-%d"), days.get(day, 0))
+        for day in listed
     )
 
 

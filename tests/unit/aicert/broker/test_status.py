@@ -58,7 +58,7 @@ def used(bench: Bench) -> Machine:
     machine.beat()
     machine.serve(1500)
     machine.beat()
-    bench.now += DAY
+    bench.now += 2 * DAY
     machine.reboot()
     machine.beat()
     machine.serve(2500)
@@ -72,7 +72,7 @@ def used(bench: Bench) -> Machine:
 def test_use_is_added_up_by_day(bench: Bench) -> None:
     used(bench)
     (use,) = uses(bench)
-    assert use.days == (("2026-11-01", 1500), ("2026-11-02", 2500))
+    assert use.days == (("2026-11-01", 1500), ("2026-11-02", 0), ("2026-11-03", 2500))
     assert (use.used, use.requests, use.receipts, use.charged) == (4000, 2, 4, 10_000)
     text = status.text([use], bench.now + 7)
     for line in (
@@ -83,11 +83,11 @@ def test_use_is_added_up_by_day(bench: Bench) -> None:
         "charged   10000 tokens of boots that ended without a word",
         "receipts  4, the last 7 s ago",
         "refused   ledger.meter: it shows 1",
-        "days      2026-11-01 1500, 2026-11-02 2500",
+        "days      2026-11-01 1500, 2026-11-02 0, 2026-11-03 2500",
     ):
         assert f"{line}\n" in text
     (document,) = json.loads(status.to_json([use]))
-    assert document["days"] == {"2026-11-01": 1500, "2026-11-02": 2500}
+    assert document["days"] == dict(use.days)
     assert document["tokens"] == {"in": 0, "out": 4000}
 
 
@@ -119,7 +119,7 @@ def test_the_page_escapes_what_others_say(bench: Bench) -> None:
     assert "alert(1)" in html.unescape(text)
     assert not {"\u202e", "\x1b"} & set(text)
     assert "4 receipts" not in text
-    assert "Tokens a day from 2026-11-01 to 2026-11-02, at most 2,500 in one" in text
+    assert "Tokens a day from 2026-11-01 to 2026-11-03, at most 2,500 in one" in text
     assert "\x1b" not in status.text(uses(bench), bench.now)
 
 

@@ -1,0 +1,83 @@
+"""35: wherever a broker is killed, its ledger is whole, and the next one goes on rightly."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aicert.broker import generation, seen
+from aicert.lease import enrolment, receipts
+from aicert.lease.orders import GRANT
+from aicert.leasing import accounts, enrolments
+from tests.adversarial import ca_forge, enrolment_forge
+from tests.unit.aicert.broker.forged import METER, TERMS, Bench, Machine
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def killed(bench: Bench, point: int, what: str, token: str, data: bytes) -> bytes:
+    """What a broker of its own answers, which dies at this point; empty where it died."""
+    words = ["-m", "tests.unit.aicert.broker.killed", str(bench.ledger), str(bench.now)]
+    done = subprocess.run(
+        [sys.executable, *words, str(point), what, token], cwd=ROOT, input=data,
+        capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == (0 if point == 4 else -signal.SIGKILL), done.stderr
+    return done.stdout
+
+
+def whole(bench: Bench) -> None:
+    """SQLite finds nothing wrong, and what was seen is what the kept receipts say."""
+    with sqlite3.connect(bench.ledger) as ledger:
+        assert ledger.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    ledger.close()
+    with bench.store.transaction() as rows:
+        (grant,) = rows.grants(TERMS.lease)
+        lease = rows.lease(TERMS.lease)
+        kept = [receipts.parse(one.data) for one in rows.receipts(grant.number)]
+    assert lease is not None
+    assert generation.kept(bench.bundle) <= lease.generation
+    if grant.enrolment is None:
+        assert kept == []
+        return
+    machine = enrolments.appraise(
+        enrolment.parse(grant.enrolment), TERMS, bench.policy, at=ca_forge.AT
+    )
+    assert grant.seen is not None
+    assert seen.parse(grant.seen, TERMS).ledger == accounts.account(TERMS, machine, kept).ledger
+
+
+@pytest.mark.parametrize("point", [1, 2, 3, 4])
+def test_a_broker_that_is_killed_while_it_enrols(bench: Bench, point: int) -> None:
+    token = bench.grant()
+    nonce = bench.broker.challenge(token)
+    data = enrolment.emit(enrolment_forge.Scene(nonce=nonce, bound_nonce=nonce).signed())
+    answer = killed(bench, point, "enrol", token, data)
+    whole(bench)
+    # The courier asks again: one machine is enrolled, with one blob.
+    again = bench.broker.enrol(token, data)
+    assert answer in (b"", again)
+    assert bench.broker.enrol(token, data) == again
+    assert Machine(bench, token).beat().kind == GRANT
+    whole(bench)
+
+
+@pytest.mark.parametrize("point", [1, 2, 3, 4])
+def test_a_broker_that_is_killed_while_it_grants(bench: Bench, point: int) -> None:
+    machine = bench.machine()
+    machine.beat()
+    machine.serve(1500)
+    data = machine.sign(machine.ask())
+    answer = killed(bench, point, "receipt", machine.token, data)
+    whole(bench)
+    again = bench.broker.receipt(machine.token, data)
+    assert answer in (b"", again)
+    order = machine.accepted(again, data)
+    # Granted once: the budget is that of one receipt, and of no boot that ended.
+    assert machine.bounds(order).budget == METER + 100
+    assert bench.broker.state(machine.token)["charged"] == 0
+    assert machine.beat().kind == GRANT
+    whole(bench)
