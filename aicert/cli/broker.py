@@ -4,6 +4,7 @@ The broker's own room is loaded by name, when one of these is asked for.
 """
 
 import argparse
+import functools
 import gc
 import importlib
 import json
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aicert.cli import lease_keys
 from aicert.cli.terminal import EXITS, add_format, complain, help_formatter
 from aicert.errors import ConfigError, ToolError
 from aicert.text import counted, safe
@@ -90,6 +92,7 @@ def _add_grant(parts: "Subparsers") -> None:
         help="how far a licence runs ahead of the last receipt: what a machine is charged that "
         "ends without an order; 1M or a tenth of the budget if not given",
     )
+    lease_keys.add_password(parser)
     add_format(parser)
     parser.set_defaults(run=_grant)
 
@@ -104,6 +107,7 @@ def _add_broker(parts: "Subparsers") -> None:
     add("--listen", metavar="ADDR", default="127.0.0.1:8444", help="%(default)s if not given")
     add("--tls-certificate", metavar="PEM", required=True, help="what couriers see, with its chain")
     add("--tls-key", metavar="PEM", required=True, help="its private key")
+    lease_keys.add_password(parser)
     parser.set_defaults(run=_broker, format="text")
 
 
@@ -138,14 +142,9 @@ def _room(module: str) -> Any:
         ) from None
 
 
-def _keys(folder: Path) -> "Secrets":
-    """The secrets of the lease whose bundle lies at `folder`."""
-    from aicert.files.bounded import read_bounded
-    from aicert.lease import custody
-    from aicert.leasing import packing
-
-    path = packing.keys_path(folder)
-    return custody.parse(read_bounded(path, custody.MAX_BYTES, "keys"))
+def _keys(options: argparse.Namespace) -> "Callable[[Path], Secrets]":
+    """Reads the secrets of the lease whose bundle lies at a folder."""
+    return functools.partial(lease_keys.read, secret=lease_keys.password(options))
 
 
 def _now() -> int:
@@ -172,7 +171,7 @@ def _grant(options: argparse.Namespace, say: "Write") -> int:
     )
     ledger = store.Store(Path(options.ledger), create=True)
     try:
-        granted = custodian.grant(ledger, Path(options.lease), _keys, wanted, now=_now())
+        granted = custodian.grant(ledger, Path(options.lease), _keys(options), wanted, now=_now())
     finally:
         ledger.close()
     terms = granted.terms
@@ -214,7 +213,7 @@ def _broker(options: argparse.Namespace, say: "Write") -> int:
         host=host, port=port, certificate=Path(options.tls_certificate), key=Path(options.tls_key)
     )
     ledger = _room("store").Store(Path(options.ledger))
-    app = _room("app").App(_room("broker").Broker(ledger, policy, _keys), _log)
+    app = _room("app").App(_room("broker").Broker(ledger, policy, _keys(options)), _log)
 
     def on_ready(bound: int, end: "Callable[[], None]") -> None:
         del end

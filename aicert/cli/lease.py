@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.cli import broker
+from aicert.cli import broker, lease_keys
 from aicert.cli.terminal import EXITS, add_format, complain, help_formatter, write
 from aicert.cli.verify import add_policy_options, appraised, show_result
 from aicert.errors import ConfigError, ToolError
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aicert.cli.terminal import Subparsers, Write
-    from aicert.lease.custody import Secrets
     from aicert.lease.terms import Terms
     from aicert.leasing.accounts import Account
     from aicert.leasing.enrolments import Enrolled
@@ -104,6 +103,8 @@ def _add_pack(parts: "Subparsers") -> None:
     add("model", metavar="MODEL_DIR", help="the model's directory")
     add("-o", "--output", metavar="DIR", required=True, help="the new bundle; keys in DIR.keys")
     add("--offline", action="store_true", help="the TPM alone opens it, with no broker's half")
+    add("--key-at", metavar="URI", help="a lease key of yours: pkcs11:… (RFC 7512) or tpm:HANDLE")
+    lease_keys.add_password(parser)
     add(
         "--tick-tokens",
         metavar="N",
@@ -137,6 +138,7 @@ def _add_issue(parts: "Subparsers") -> None:
     add("--boots", metavar="N", type=int, default=1, help="how many more times it may start")
     add("--offline", action="store_true", help="you know what an offline lease does not promise")
     add("-o", "--output", metavar="DIR", required=True, help="where licence and blob are written")
+    lease_keys.add_password(parser)
     add_format(parser)
     parser.set_defaults(run=_issue)
 
@@ -190,8 +192,12 @@ def _pack(options: argparse.Namespace, say: "Write") -> int:
         is_offline=options.offline,
     )
     folder = Path(options.output)
+    secret = lease_keys.password(options)
+    key = None if options.key_at is None else lease_keys.held_key(options.key_at, secret)
     with Progress(options.model, complain) as progress:
-        packed = packing.pack(certificate, Path(options.model), folder, allowed, progress.on_bytes)
+        packed = packing.pack(
+            certificate, Path(options.model), folder, allowed, progress.on_bytes, key=key
+        )
     if options.format == "json":
         say(_packed_json(packed, folder))
     else:
@@ -245,15 +251,6 @@ def _terms(folder: Path) -> "Terms":
     return terms.parse(read_bounded(folder / bundle.TERMS, terms.MAX_BYTES, "terms"))
 
 
-def _secrets(folder: Path) -> "Secrets":
-    from aicert.files.bounded import read_bounded
-    from aicert.lease import custody
-    from aicert.leasing import packing
-
-    path = packing.keys_path(folder)
-    return custody.parse(read_bounded(path, custody.MAX_BYTES, "keys"))
-
-
 def _machine(options: argparse.Namespace, terms: "Terms") -> "Enrolled":
     """The machine of the enrolment, if the policy says yes."""
     from aicert.files.bounded import read_bounded
@@ -283,7 +280,7 @@ def _issue(options: argparse.Namespace, say: "Write") -> int:
     terms = _terms(bundle)
     machine = _machine(options, terms)
     issued = granting.issue(
-        _secrets(bundle),
+        lease_keys.read(bundle, lease_keys.password(options)),
         terms,
         machine,
         budget=budget,

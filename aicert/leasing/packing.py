@@ -26,6 +26,8 @@ from aicert.lease import bundle, custody, keys, terms
 from aicert.lease.bundle import ContentKey, Header, PackedFile
 from aicert.lease.custody import Secrets
 from aicert.lease.terms import Terms
+from aicert.leasing import held
+from aicert.leasing.held import HeldKey
 
 KEYS: Final = ".keys"
 
@@ -58,15 +60,24 @@ def keys_path(folder: Path) -> Path:
 
 
 def pack(
-    certificate: Certificate, model: Path, folder: Path, allowed: Allowed, on_bytes: OnBytes
+    certificate: Certificate,
+    model: Path,
+    folder: Path,
+    allowed: Allowed,
+    on_bytes: OnBytes,
+    *,
+    key: HeldKey | None = None,
 ) -> Packed:
-    """Write the bundle to `folder`, which must not exist, and its keys beside it."""
+    """Write the bundle to `folder`, which must not exist, and its keys beside it. `key`: one that
+    lies in a token or TPM; else one is made.
+    """
     output = _output(certificate, model)
-    kept = custody.drawn(offline=allowed.is_offline)
+    is_offline = allowed.is_offline
+    kept = custody.drawn(offline=is_offline) if key is None else held.drawn(key, offline=is_offline)
     agreed = terms.identified(_terms(certificate, output, allowed, kept))
     header = Header(lease=kept.lease, terms=agreed.digest, files=_files(model, output))
     with _new(folder):
-        _write_keys(keys_path(folder), custody.emit(kept))
+        _write_keys(keys_path(folder), held.emit(kept))
         data = bundle.emit(header)
         for name, content in (
             (bundle.HEADER, data),

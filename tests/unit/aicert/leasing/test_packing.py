@@ -99,7 +99,7 @@ def test_bundle_files_are_an_output_of_the_certificate(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"^bundle\.files: the certificate is not the one"):
         bundle.check_certificate(packed.header, packed.terms, other)
     fewer = replace(packed.header, files=packed.header.files[1:])
-    with pytest.raises(RefusedError, match=r"^bundle\.files: the files are no output"):
+    with pytest.raises(RefusedError, match=r"^bundle\.files: the files are not an output"):
         bundle.check_certificate(fewer, packed.terms, certificate)
 
 

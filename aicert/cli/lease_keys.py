@@ -1,0 +1,76 @@
+"""Where the commands of leases get the keys of a lease from: its file, a token or a TPM."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aicert.errors import ConfigError, ToolError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from aicert.lease.custody import Secrets
+    from aicert.leasing.held import HeldKey
+
+PKCS11, TPM = "pkcs11:", "tpm:"
+_MODULES = {PKCS11: ("pkcs11_signer", "pkcs11"), TPM: ("tpm_signer", "tpm")}
+
+
+def add_password(parser: "argparse.ArgumentParser") -> None:
+    """Add the option that says what opens a token or a TPM's key."""
+    parser.add_argument(
+        "--password-env",
+        metavar="NAME",
+        help="environment variable with the PIN or authorisation of a lease key that lies in a "
+        "token or TPM",
+    )
+
+
+def password(options: "argparse.Namespace") -> str | None:
+    """What that variable holds."""
+    name: str | None = options.password_env
+    if name is not None and name not in os.environ:
+        raise ConfigError(f"there is no environment variable {name[:80]!a}")
+    return None if name is None else os.environ[name]
+
+
+def read(folder: Path, secret: str | None) -> "Secrets":
+    """The secrets of the lease whose bundle lies at `folder`."""
+    from aicert.files.bounded import read_bounded
+    from aicert.lease import custody
+    from aicert.leasing import held, packing
+
+    data = read_bounded(packing.keys_path(folder), custody.MAX_BYTES, "keys")
+    return held.parse(data, lambda place, signed: signer(place, secret).sign(signed))
+
+
+def held_key(place: str, secret: str | None) -> "HeldKey":
+    """The key at a place, for a lease that is packed."""
+    from aicert.leasing import held
+
+    opened = signer(place, secret)
+    if opened.public.curve.name != "secp256r1":
+        raise ConfigError("a lease key is a key on P-256")
+    if len(place) > held.MAX_PLACE:
+        raise ConfigError(f"where a key lies has at most {held.MAX_PLACE} characters")
+    return held.HeldKey(place, opened.public, lambda at, data: signer(at, secret).sign(data))
+
+
+def signer(place: str, secret: str | None) -> Any:
+    """What signs with the key at `pkcs11:…` (RFC 7512) or `tpm:HANDLE`."""
+    scheme = place[: place.find(":") + 1]
+    if scheme not in _MODULES:
+        raise ConfigError(
+            f"a lease key is at pkcs11:… or tpm:HANDLE, not at {place[:40]!a}",
+            hint="--key-at tpm:0x81010002",
+        )
+    module, extra = _MODULES[scheme]
+    try:
+        loaded: Any = importlib.import_module(f"aicert.signing.{module}")
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"this needs the package {error.name}, which is not installed",
+            hint=f"in a checkout of this project: pip install '.[{extra}]'",
+        ) from None
+    return loaded.load(place.removeprefix(TPM), secret)

@@ -1,0 +1,109 @@
+"""A lease's keys where the one that signs stays in a token or a TPM.
+
+    {"brokerHalf":"…","keyAt":"pkcs11:token=leases;object=bot?module-path=…","lease":"…",
+     "public":"…","tpmHalf":"…","version":2}
+
+`DIR.keys` then has both halves of the content key, and where the lease key is: it signs licences
+and orders, and cannot be copied with the file. Both halves are what opens the model: whoever has
+the file has that, wherever the key is.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from aicert.crypto.signatures import verify_ecdsa
+from aicert.errors import EvidenceError, ToolError
+from aicert.formats import strict_json
+from aicert.formats.dsse import b64decode, b64encode
+from aicert.formats.strict_json import Fields
+from aicert.lease import custody, keys
+from aicert.lease.custody import Secrets
+from aicert.lease.receipts import hex_field
+from aicert.lease.terms import LEASE_DIGITS
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+VERSION: Final = 2
+MAX_PLACE: Final = 2048
+_MAX_PUBLIC: Final = 256
+_WHAT: Final = "the custodian's keys"
+
+# Signs bytes with the key at a place, ECDSA with SHA-256; gives the DER signature.
+Sign = Callable[[str, bytes], bytes]
+
+
+class HeldKey:
+    """A P-256 key that signs where it lies. Nothing of it has a representation but the place."""
+
+    __slots__ = ("_public", "_sign", "place")
+
+    def __init__(self, place: str, public: "EllipticCurvePublicKey", sign: Sign) -> None:
+        self.place = place
+        self._public = public
+        self._sign = sign
+
+    def __repr__(self) -> str:
+        return "HeldKey()"
+
+    def public_key(self) -> "EllipticCurvePublicKey":
+        """The public half, as the file has it."""
+        return self._public
+
+    def sign(self, data: bytes, _: object) -> bytes:
+        """The signature over the SHA-256 of `data`, verified before anybody gets it."""
+        signature = self._sign(self.place, data)
+        try:
+            keys.signature_numbers(signature)
+            verify_ecdsa(self._public, signature, data, "sha256", "it is by a different key")
+        except EvidenceError as error:
+            raise ToolError(f"the key that was named does not sign: {error.message}") from None
+        return signature
+
+
+def drawn(key: HeldKey, *, offline: bool) -> Secrets:
+    """Fresh secrets of a new lease whose key lies elsewhere."""
+    fresh = custody.drawn(offline=offline)
+    return _secrets(fresh.lease, key, fresh.tpm_half, fresh.broker_half)
+
+
+def emit(kept: Secrets) -> bytes:
+    """The file's bytes, in whichever form."""
+    key: Any = kept.key
+    if not isinstance(key, HeldKey):
+        return custody.emit(kept)
+    return strict_json.dumps(
+        {
+            "brokerHalf": kept.broker_half.hex(),
+            "keyAt": key.place,
+            "lease": kept.lease,
+            "public": b64encode(keys.spki_of(key.public_key())),
+            "tpmHalf": kept.tpm_half.hex(),
+            "version": VERSION,
+        }
+    )
+
+
+def parse(data: bytes, sign: Sign) -> Secrets:
+    """Read the file; EvidenceError for anything that was not written by `emit`."""
+    fields = Fields(strict_json.loads(data, what=_WHAT, max_bytes=custody.MAX_BYTES), _WHAT)
+    if not fields.has("keyAt"):
+        return custody.parse(data)
+    fields.const("version", VERSION)
+    place = fields.text("keyAt", max_length=MAX_PLACE)
+    public = keys.load_public(b64decode(fields, "public", max_bytes=_MAX_PUBLIC))
+    kept = _secrets(
+        hex_field(fields, "lease", LEASE_DIGITS),
+        HeldKey(place, public, sign),
+        bytes.fromhex(hex_field(fields, "tpmHalf")),
+        bytes.fromhex(hex_field(fields, "brokerHalf")),
+    )
+    fields.done()
+    if emit(kept) != data:
+        raise EvidenceError(f"{_WHAT} are not in their one form")
+    return kept
+
+
+def _secrets(lease: str, key: HeldKey, tpm_half: bytes, broker_half: bytes) -> Secrets:
+    # Licences and orders ask a key for its public half and for signatures, and for nothing else.
+    return Secrets(lease=lease, key=cast("Any", key), tpm_half=tpm_half, broker_half=broker_half)
