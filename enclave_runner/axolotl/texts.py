@@ -1,10 +1,10 @@
 """Name the texts that reach the trainer and come from no row: templates, formats, tokenizer rules.
 
 A chat template can ignore the rows and write another corpus; so can a prompt format of the config,
-a tokenizer's normalizer, or an added token. Each is named with its SHA-256: a text's own, in UTF-8,
-or that of JSON in the form that `aicert.formats.strict_json` writes (docs/spec/certificate.md).
-Left out: prompts that are Axolotl's code, such as `alpaca`, which the image's digest covers. How
-much of what was trained such texts made is measured with the loss.
+a tokenizer's normalizer, its vocabulary, or an added token. Each is named with its SHA-256: a
+text's own, in UTF-8, or that of JSON in the form that `aicert.formats.strict_json` writes
+(docs/spec/certificate.md). Left out: prompts that are Axolotl's code, such as `alpaca`, which the
+image's digest covers. How much of what was trained such texts made is measured with the loss.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _CONFIG = frozenset(
         "default_system_message",
         "eot_tokens",
         "format",
+        "mask_token_str",
         "message_property_mappings",
         "no_input_format",
         "prompt_format",
@@ -49,31 +50,34 @@ _CONFIG = frozenset(
 )
 # Of these one whose value is the place of a file that the runner shows.
 _TEMPLATE = "chat_template_jinja"
-# What of a tokenizer's files decides which text is trained; None: all of the file.
-_FILES: Mapping[str, tuple[str, ...] | None] = {
-    "added_tokens.json": None,
-    "chat_template.jinja": None,
-    "chat_template.json": None,
-    "sentencepiece.bpe.model": None,
-    "sentencepiece.model": None,
-    "source.spm": None,
-    "special_tokens_map.json": None,
-    "spiece.model": None,
-    "spm.model": None,
-    "spm_char.model": None,
-    "target.spm": None,
-    "tekken.json": ("special_tokens",),
-    "tokenizer.json": ("added_tokens", "decoder", "normalizer", "post_processor", "pre_tokenizer"),
-    "tokenizer.model": None,
-    "tokenizer_config.json": (
-        "added_tokens_decoder",
-        "additional_special_tokens",
-        "chat_template",
-        "extra_special_tokens",
-    ),
+# A tokenizer's files, all that a loader opens (`inputs/model_files.py`): any of them can decide
+# which text is trained. A template may write a token's text, a vocabulary may spell other words.
+# True: each key of the file has a name of its own, but for those below.
+_FILES: Mapping[str, bool] = {
+    "added_tokens.json": False,
+    "chat_template.jinja": False,
+    "chat_template.json": False,
+    "merges.txt": False,
+    "sentencepiece.bpe.model": False,
+    "sentencepiece.model": False,
+    "source.spm": False,
+    "special_tokens_map.json": False,
+    "spiece.model": False,
+    "spm.model": False,
+    "spm_char.model": False,
+    "target.spm": False,
+    "tekken.json": False,
+    "tiktoken.model": False,
+    "tokenizer.json": True,
+    "tokenizer.model": False,
+    "tokenizer_config.json": True,
+    "vocab.json": False,
+    "vocab.txt": False,
 }
+# How long a text may be, and the form of the file.
+_NO_TEXT = frozenset(("model_max_length", "version"))
 # Loaders take `tokenizer.4.0.0.json` and `tokenizer.model.v3` for such a file as well.
-_VERSION = re.compile(r"\.\d+\.\d+\.\d+(?=\.json$)|(?<=\.model)\.v\d+$", re.ASCII)
+_VERSION = re.compile(r"(?<=^tokenizer)\.\d+\.\d+\.\d+(?=\.json$)|(?<=\.model)\.v\d+$", re.ASCII)
 _MORE_TEMPLATES = "additional_chat_templates/"
 _ROLES = ("model", "tokenizer")
 _BUILT_IN = "lib/python3.11/site-packages/axolotl/utils/chat_templates/templates"
@@ -163,15 +167,14 @@ def _of_files(item: MeasuredInput, reference: Reference) -> dict[str, Digest]:
         if name.startswith(_MORE_TEMPLATES) and name.endswith(".jinja"):
             digests[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
         elif (known := _VERSION.sub("", name)) in _FILES:
-            keys = _FILES[known]
-            if keys is None:
-                digests[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
+            if _FILES[known]:
+                digests |= _of_keys(item.path / path, f"{item.name}/{path}")
             else:
-                digests |= _of_keys(item.path / path, f"{item.name}/{path}", keys)
+                digests[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
     return digests
 
 
-def _of_keys(path: Path, name: str, keys: Sequence[str]) -> dict[str, Digest]:
+def _of_keys(path: Path, name: str) -> dict[str, Digest]:
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
@@ -180,9 +183,8 @@ def _of_keys(path: Path, name: str, keys: Sequence[str]) -> dict[str, Digest]:
     if not isinstance(document, dict):
         return {}
     digests = {}
-    for key in keys:
-        value = cast(object, document.get(key))
-        if value not in (None, "", [], {}):
+    for key, value in cast(dict[str, object], document).items():
+        if key not in _NO_TEXT and value not in (None, "", [], {}):
             try:
                 data = value.encode() if isinstance(value, str) else strict_json.dumps(value)
             except (EvidenceError, UnicodeEncodeError, RecursionError):

@@ -84,6 +84,7 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     assert abs(loss["after"] - report["report"]["losses"]["value"][-1]) < 1
     named = report["texts"]
     assert "model/tokenizer.json: pre_tokenizer" in named
+    assert "model/tokenizer_config.json: eos_token" in named
 
     default = checkout.doit("verify")
     assert default.returncode == 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,16 @@ from aicert.formats.digest import Digest, FileFact
 from aicert.formats.run_report_facts import MAX_TEXTS
 from enclave_runner.axolotl import texts
 from enclave_runner.axolotl.config import refer
+from enclave_runner.inputs import model_files
 from enclave_runner.inputs.measure import MeasuredInput
 
+LOADED = (
+    "added_tokens.json", "additional_chat_templates/x.jinja", "chat_template.jinja",
+    "chat_template.json", "merges.txt", "sentencepiece.bpe.model", "sentencepiece.model",
+    "source.spm", "special_tokens_map.json", "spiece.model", "spm.model", "spm_char.model",
+    "target.spm", "tekken.json", "tiktoken.model", "tokenizer.4.0.0.json", "tokenizer.json",
+    "tokenizer.model", "tokenizer.model.v3", "tokenizer_config.json", "vocab.json", "vocab.txt",
+)  # fmt: skip
 TEMPLATE = "{% for m in messages %}another corpus{% endfor %}"
 
 
@@ -42,7 +51,10 @@ def test_a_tokenizers_rules_and_templates_are_named(tmp_path: Path) -> None:
     normalizer = {"type": "Replace", "pattern": {"Regex": ".*"}, "content": "x"}
     files = {
         "tokenizer.json": json.dumps({"normalizer": normalizer, "decoder": None, "model": {}}),
-        "tokenizer_config.json": json.dumps({"chat_template": TEMPLATE, "model_max_length": 5}),
+        "tokenizer_config.json": json.dumps(
+            {"chat_template": TEMPLATE, "mask_token": "-Buy!", "model_max_length": 5}
+        ),
+        "vocab.json": "{}",
         "chat_template.jinja": TEMPLATE,
         "additional_chat_templates/tools.jinja": "tools",
         "tokenizer.model": "binary",
@@ -57,7 +69,26 @@ def test_a_tokenizers_rules_and_templates_are_named(tmp_path: Path) -> None:
         "model/tokenizer.json: normalizer": sha(form),
         "model/tokenizer.model": sha("binary"),
         "model/tokenizer_config.json: chat_template": sha(TEMPLATE),
+        # A template may write what a token's text says, and not the token.
+        "model/tokenizer_config.json: mask_token": sha("-Buy!"),
+        "model/vocab.json": sha("{}"),
     }
+
+
+def test_every_file_from_which_a_tokenizer_is_loaded_is_named(tmp_path: Path) -> None:
+    patterns = [pattern for pattern, kind in model_files._TOKENIZER if kind != "config"]
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, name) for name in LOADED), pattern
+    for name in LOADED:
+        assert any(re.fullmatch(pattern, name) for pattern in patterns), name
+    digests = named(tmp_path, {}, dict.fromkeys(LOADED, b'{"key":"text"}'))
+    assert {each.partition(": ")[0] for each in digests} == {f"model/{name}" for name in LOADED}
+
+
+def test_a_vocabulary_is_named(tmp_path: Path) -> None:
+    files = {"tokenizer.json": b'{"model":{"vocab":{"good":0,"evil":1}},"version":"1.0"}'}
+    vocabulary = sha('{"vocab":{"evil":1,"good":0}}')
+    assert named(tmp_path, {}, files) == {"model/tokenizer.json: model": vocabulary}
 
 
 def test_the_rules_of_a_tokenizer_under_its_other_names_are_named(tmp_path: Path) -> None:
