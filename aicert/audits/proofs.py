@@ -170,7 +170,7 @@ def check_absence(proof: AbsenceProof, text: str, results: Results) -> None:
 def _check_gap(fingerprint: int, gap: Gap, tree: TreeFact) -> None:
     """That two leaves beside each other, or the tree's ends, leave no room for it."""
     if gap.index > tree.count:
-        raise RejectedError("a gap lies outside of the tree", gap)
+        raise RejectedError("a gap lies outside the tree", gap)
     if (gap.left is None) != (gap.index == 0) or (gap.right is None) != (gap.index == tree.count):
         raise RejectedError("a gap lacks a neighbour, or has one too many", gap)
     below = -1 if gap.left is None else gap.left.fingerprint
@@ -217,7 +217,7 @@ def parse(data: bytes) -> Proof:
             path=_path(fields),
         )
         if len(proof.salt) != SALT_BYTES:
-            raise EvidenceError(f"{WHAT}.salt is not of {SALT_BYTES} bytes")
+            raise EvidenceError(f"{WHAT}.salt does not have {SALT_BYTES} bytes")
     elif kind == ABSENCE:
         gaps = fields.items("gaps", _read_gap, max_items=MAX_FINGERPRINTS)
         proof = AbsenceProof(name=name, split=split, gaps=gaps)
@@ -271,7 +271,7 @@ def _text(data: bytes) -> str:
 def _path(fields: Fields) -> tuple[bytes, ...]:
     data = _bytes(fields, "path", _MAX_PATH * HASH_BYTES)
     if len(data) % HASH_BYTES:
-        raise EvidenceError(f"{fields.where}.path is not of whole hashes")
+        raise EvidenceError(f"{fields.where}.path is not a whole number of hashes")
     return tuple(data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES))
 
 

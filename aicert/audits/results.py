@@ -104,7 +104,7 @@ class Results:
         for fact in self.data:
             if (fact.name, fact.split) == (name, split):
                 return fact
-        raise EvidenceError(f"the {WHAT} say nothing of input {name!a}, split {split!a}")
+        raise EvidenceError(f"the {WHAT} say nothing about input {name!a}, split {split!a}")
 
 
 def emit(results: Results) -> bytes:
@@ -132,7 +132,7 @@ def parse(data: bytes) -> Results:
     )
     fields.done()
     if not _UNICODE.fullmatch(results.unicode):
-        raise EvidenceError(f"{WHAT}.unicode is no version")
+        raise EvidenceError(f"{WHAT}.unicode is not a version")
     _check_order([fact.name for fact in checks], f"{WHAT}.checks", is_sorted=False)
     _check_order([f"{fact.name} {fact.split}" for fact in results.data], f"{WHAT}.data")
     if emit(results) != data:
@@ -163,7 +163,7 @@ def _read_check(value: object, where: str) -> CheckFact:
     fields = Fields(value, where)
     name, kind = _name(fields, "name"), fields.text("kind", max_length=32)
     if kind not in KINDS:
-        raise EvidenceError(f"{where}.kind is no kind of check: {kind!a}")
+        raise EvidenceError(f"{where}.kind is not a kind of check: {kind!a}")
     has_list, must_have_column = KINDS[kind]
     column = None
     if must_have_column or fields.has("column"):
@@ -270,7 +270,7 @@ def _read_tree(fields: Fields) -> TreeFact:
     root = fields.text("root", max_length=2 * HASH_BYTES)
     fields.done()
     if not is_hex(root, 2 * HASH_BYTES):
-        raise EvidenceError(f"{fields.where}.root is no hash")
+        raise EvidenceError(f"{fields.where}.root is not a hash")
     return TreeFact(count=count, root=bytes.fromhex(root))
 
 

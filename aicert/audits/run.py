@@ -110,7 +110,7 @@ class Audit:
     def reading(self, name: str, split: str) -> "Reading":
         """What reads the rows of one split of an input."""
         if name in self._config.named:
-            raise ConfigError(f"input {name} is a key or a list of the audit, and no data")
+            raise ConfigError(f"input {name} is a key or a list of the audit, not data")
         if (name, split) in self._begun or len(self._begun) == MAX_DATA:
             raise EvidenceError(f"input {name!a}, split {split!a}: read already, or one too many")
         self._begun.add((name, split))
@@ -267,7 +267,7 @@ def _matcher(check: Check, lists: Mapping[str, GivenList]) -> _Matcher:
         return _Exact(entries)
     if check.kind == PASSAGES and isinstance(entries, TextList):
         return _Passages(entries)
-    raise ConfigError(f"check {check.name}: input {check.list} is no list for {check.kind}")
+    raise ConfigError(f"check {check.name}: input {check.list} is not a list for {check.kind}")
 
 
 class _Domains:

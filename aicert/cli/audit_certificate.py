@@ -44,7 +44,7 @@ def judge(
         raise RejectedError(f"the certificate is of no audit, but of kind {result.kind}", result)
     digest = dir_digest({RESULTS: FileFact(len(data), of_bytes(data).hex)})
     if list((result.subject or {}).values()) != [str(digest)]:
-        raise RejectedError("these are other results than the certificate names", result)
+        raise RejectedError("these are not the results that the certificate names", result)
     return result
 
 

@@ -284,7 +284,7 @@ def _verify_proof(options: argparse.Namespace, say: Callable[[str], None]) -> in
         results, certified = _certified(options, data)
     elif str(digest) != options.results_digest:
         raise RejectedError(
-            "these are other results than the certificate names\n"
+            "these are not the results that the certificate names\n"
             f"expected  {options.results_digest}\nfound     {digest}",
             digest,
         )

@@ -213,7 +213,7 @@ def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None"
         )
     if "" in (options.identity, options.issuer):
         # To sigstore's policy, no issuer is any.
-        raise ConfigError("--identity and --issuer say who: neither is empty")
+        raise ConfigError("--identity and --issuer must not be empty")
     if options.identity is None:
         if options.trusted_root is not None:
             raise ConfigError("--trusted-root goes with --identity")

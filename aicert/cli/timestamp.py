@@ -98,5 +98,5 @@ def asked(url: str, digest: bytes) -> "tuple[bytes, Token]":
     der = cast(bytes, ask(url, digest, nonce))
     token = read_signed(der)
     if token.imprint != ("sha256", digest.hex()) or token.nonce != nonce:
-        raise EvidenceError("the time authority answers a different question")
+        raise EvidenceError("the time authority answered a different request")
     return der, token

@@ -46,7 +46,7 @@ def write_block(folder: Path, signer: KeySigner) -> None:
 
 
 def _say(place: Path, error: AicertError) -> None:
-    text = f"aicert guard: the card {safe(str(place))} gets no block: {error.message}"
+    text = f"aicert guard: the card {safe(str(place))} was given no block: {error.message}"
     sys.stderr.write(error_lines(text, error.hint))
 
 

@@ -45,7 +45,7 @@ def run(policy: str, words: Sequence[str], *, copy: bool = False) -> None:
         raise ConfigError(f"no program {words[0][:80]!a}")
     interpreter = _interpreter(program)
     if interpreter == program and _skips_site(words[1:]):
-        raise ConfigError("python -S reads no .pth: it would not be guarded")
+        raise ConfigError("python -S reads no .pth file, so it would not be guarded")
     environment = os.environ | {VARIABLE: place} | ({COPY_VARIABLE: "1"} if copy else {})
     code = _exit_code(interpreter, environment)
     if code == 97:
@@ -89,7 +89,7 @@ def _interpreter(program: str) -> str:
         words = [shutil.which(words[1]) or ""]
     if words and _PYTHON.fullmatch(os.path.basename(words[0])):
         if _skips_site(words[1:]):
-            raise ConfigError("python -S reads no .pth: it would not be guarded")
+            raise ConfigError("python -S reads no .pth file, so it would not be guarded")
         return words[0]
     raise ConfigError(
         f"{program} is not recognised as a Python program, so it would not be guarded",

@@ -88,7 +88,7 @@ def load_policy(path: StrPath) -> GuardPolicy:
     table = _Table(_parse(place, where), where, folder)
     for key in _FORBIDDEN:
         if table.has(key):
-            raise ConfigError(f"{where}: a guard looks at every file: {key} has no place in it")
+            raise ConfigError(f"{where}: a guard checks every file, so {key} has no place in it")
     unsigned = table.take("unsigned", str, "refuse")
     if unsigned not in UNSIGNED:
         raise ConfigError(f"{where}: unsigned is {unsigned[:40]!a}, not {', '.join(UNSIGNED)}")

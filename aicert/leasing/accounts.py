@@ -85,7 +85,7 @@ def parse_lines(data: bytes) -> list[Receipt]:
     """The receipts of a file, one a line; EvidenceError names the line that is none."""
     lines = data.split(b"\n")
     if lines.pop():
-        raise EvidenceError("a file of receipts ends in a whole line")
+        raise EvidenceError("the last line of a file of receipts is cut short")
     if len(lines) > MAX_RECEIPTS:
         raise EvidenceError(f"there are more than {MAX_RECEIPTS} receipts")
     read = []
@@ -118,7 +118,7 @@ def account(terms: Terms, machine: Enrolled, given: Iterable[Receipt]) -> Accoun
         first = min(beat.heartbeat.seq for beat in beats.values())
         raise RefusedError(
             "ledger.successor",
-            f"receipt {first} follows none that is here, and the last before it is {ledger.seq}",
+            f"receipt {first} follows none that is here: the last one before it is {ledger.seq}",
         )
     return Account(
         ledger=ledger,

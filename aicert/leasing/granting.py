@@ -75,9 +75,7 @@ def issue(
     """
     require_own(kept, terms)
     if terms.key == TPM_ALONE and not is_offline:
-        raise ConfigError(
-            "the lease is for machines that run offline", hint="aicert lease issue --offline"
-        )
+        raise ConfigError("the lease is for offline machines", hint="aicert lease issue --offline")
     if is_offline and terms.key != TPM_ALONE:
         raise ConfigError(
             "half of the key comes from a broker: this lease does not run offline",
@@ -85,7 +83,7 @@ def issue(
         )
     ticks = budget // terms.tick_tokens
     if not ticks:
-        raise ConfigError(f"a tick is {terms.tick_tokens} tokens: the budget is less")
+        raise ConfigError(f"the budget is less than one tick of {terms.tick_tokens} tokens")
     clock = machine.meter.clock
     bounds = Bounds(
         budget=_bounded(machine.meter.value + ticks, MAX_COUNT),
@@ -123,7 +121,7 @@ def wrap(kept: Secrets, terms: Terms, machine: Enrolled) -> Blob:
 def require_own(kept: Secrets, terms: Terms) -> None:
     """ConfigError where keys and terms are of two leases."""
     if (kept.lease, keys.spki_digest(kept.key.public_key())) != (terms.lease, terms.custodian):
-        raise ConfigError("the keys are those of a different lease than the terms")
+        raise ConfigError("the keys and the terms are for different leases")
 
 
 def _bounded(count: int, most: int) -> int:

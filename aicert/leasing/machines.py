@@ -52,8 +52,8 @@ def platform(chain: Sequence[bytes], policy: Policy, at: datetime, ids: Ids) -> 
         )
     if is_confidential(tier):
         raise UndecidedError(
-            f"root {ak.root.name} stands for confidential machines, and no report of a processor "
-            "is read of machines with leases yet"
+            f"root {ak.root.name} is for confidential machines, but leases read no processor's "
+            "report yet"
         )
     return ak
 
@@ -84,9 +84,7 @@ def booted(
     with checking(ids.firmware):
         check_firmware(policy, pcrs)
     if not policy.images:
-        raise UndecidedError(
-            f"policy {policy.name} holds no lock of an image", hint="--image-lock LOCK"
-        )
+        raise UndecidedError(f"policy {policy.name} has no image lock", hint="--image-lock LOCK")
     revoked = REVOKED.get(pcrs[11])
     if revoked is not None:
         raise RefusedError(ids.image, f"the image is revoked: {revoked}")
@@ -110,12 +108,12 @@ def certified(
     if attested.name != name:
         raise EvidenceError("the attestation key certified a different key")
     if attested.qualified_name != tpm.qualified_name_of_primary(hierarchy, name):
-        raise EvidenceError("it is not a primary key of the hierarchy that it must be of")
+        raise EvidenceError("it is not a primary key of the hierarchy that it should belong to")
     if attested.qualified_signer != quote.qualified_signer:
         raise EvidenceError("it and the quote were signed by different keys")
     # Both are signed by one key, so that even disguised counts are equal within one boot.
     if boot(attested.clock) != boot(quote.clock):
-        raise EvidenceError("it was certified in a different boot than the quote")
+        raise EvidenceError("it was certified in a different boot from that of the quote")
 
 
 def boot(clock: tpm.Clock) -> tuple[int, int, int]:

@@ -66,7 +66,7 @@ def appraise(
         raise RefusedError(
             "serve.channel",
             "the quote does not bind this nonce, key, connection and statement: somebody is "
-            "between you and the machine, or the evidence is another's",
+            "between you and the machine, or the evidence is another machine's",
         )
     image = machines.booted(given.pcrs, ak, policy, machines.SERVE)
     with checking("serve.terms"):
@@ -101,9 +101,13 @@ def _check_terms(statement: Statement, terms: Terms, image: ImageLock | None) ->
     wanted = (terms.lease, terms.digest, terms.model, terms.certificate)
     stated = (statement.lease, statement.terms, statement.model, statement.certificate)
     if stated != wanted:
-        raise RefusedError("serve.terms", "the statement is about other terms than it shows")
+        raise RefusedError(
+            "serve.terms", "the statement names different terms from those it carries"
+        )
     if statement.image != (None if image is None else image.digest):
-        raise RefusedError("serve.image", "the statement names a different image than booted")
+        raise RefusedError(
+            "serve.image", "the statement names a different image from the one that booted"
+        )
 
 
 def _check_model(terms: Terms, certified: AttestationResult) -> None:
@@ -118,7 +122,7 @@ def _check_model(terms: Terms, certified: AttestationResult) -> None:
     if str(terms.model) not in subjects:
         raise RefusedError(
             "serve.model",
-            f"the machine serves a different model than the certificate is for\n"
+            f"the machine serves a different model from the one in the certificate\n"
             f"found     {terms.model}\nexpected  {', '.join(subjects)}",
         )
 

@@ -108,7 +108,9 @@ def _no_private_key(
     """What is wrong with a file that was to hold a private key, and what to do."""
     name = os.fspath(key)
     if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY"):
-        return ConfigError(f"{name!a} is a public key: the private one signs", hint="--key key.pem")
+        return ConfigError(
+            f"{name!a} is a public key, but the private one signs", hint="--key key.pem"
+        )
     if b"ENCRYPTED" in data and not password:
         return ConfigError(
             f"{name!a} is encrypted, and no password was given",
@@ -138,9 +140,9 @@ def _no_key(name: str, data: bytes, what: str, error: Exception, *, convert: str
 # What the library says of a key, in its own words → what is said here.
 _REASONS = {
     "ncorrect password": "the password is wrong",
-    "not encrypted": "a password was given, and it is not encrypted",
+    "not encrypted": "a password was given, but it is not encrypted",
 }
-_DAMAGED = "it is cut, damaged or of a kind that is not known here"
+_DAMAGED = "it is cut short, damaged or of an unsupported kind"
 
 
 def free(name: str) -> str:
@@ -179,7 +181,7 @@ def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
         if b"PRIVATE KEY-----" in data:
             hint = f"openssl pkey -in {shlex.quote(name)} -pubout -out {free('key.pub')}"
             raise ConfigError(
-                f"{name!a} is a private key: the public one verifies", hint=hint
+                f"{name!a} is a private key, but the public one verifies", hint=hint
             ) from None
         convert = "openssl pkey -pubin -in {} -out {}"
         raise _no_key(name, data, "public key", error, convert=convert) from None
@@ -187,7 +189,7 @@ def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
     hint = writer.key_hint(writer.public_pem(key))
     named = f"\n{key_text(key)}"
     if bundle.certificates:
-        why = "the key that you named (the bundle's certificates are unread)"
+        why = "the key that you named (the bundle's certificates were not read)"
         return trusted(key, why + named)
     if bundle.hint is None:
         return trusted(key, "the key that you named (the bundle names none)" + named)

@@ -106,7 +106,7 @@ def sign(
     _check_ignored(root, ignored, digests)
     _check_key(root, key, names, digests)
     if form != USUAL and (cache is not None or digests is not None):
-        raise ConfigError("--cache and --digests know SHA-256 of whole files, without links")
+        raise ConfigError("--cache and --digests are for SHA-256 of whole files, without links")
     notes: tuple[str, ...] = ()
     signed: Collection[str]
     try:
@@ -116,7 +116,7 @@ def sign(
             payload, signed = writer.statement(root.name, known, ignoring), known
         else:
             payload, signed, empty = forms.statement(root, form, names, on_bytes)
-            notes = tuple(f"empty, and not signable in parts: {path}" for path in empty)
+            notes = tuple(f"an empty file cannot be signed in parts: {path}" for path in empty)
     except OddNameError as error:
         error.hint = error.advice
         raise
@@ -162,7 +162,7 @@ def _check_ignored(root: Path, ignored: Sequence[str], digests: Mapping[str, str
         known = any(_covered(name, [path.rstrip("/")]) for name in digests or ())
         if not known and not os.path.lexists(root / path):
             raise ConfigError(
-                f"nothing is at {path[:200]!a}, which --ignore names",
+                f"--ignore names {path[:200]!a}, but nothing is there",
                 hint=f"paths are relative to the directory: ls -A {shlex.quote(str(root))}",
             )
 

@@ -64,8 +64,8 @@ def load(token: str | None, config: StrPath | None) -> KeylessSigner:
             issued = oidc.IdentityToken(credential)
     except (oidc.ExpiredIdentity, Error, OSError, ValueError) as error:
         raise ToolError(
-            f"Sigstore does not know who signs: {_first(error)}",
-            hint="it is asked over the network; --trust-config FILE names another instance",
+            f"Sigstore could not identify the signer: {_first(error)}",
+            hint="this needs the network; --trust-config FILE names another instance",
         ) from None
     return KeylessSigner(config=trust, token=issued)
 
@@ -89,7 +89,7 @@ def trust(data: bytes, identity: str, issuer: str, root: StrPath | None) -> Trus
         wanted = policy.Identity(identity=identity, issuer=issuer)
         kind, payload = verifier.verify_dsse(bundle, wanted)
     except VerificationError as error:
-        raise EvidenceError(f"not by {identity[:200]!a}: {_first(error)}") from None
+        raise EvidenceError(f"not signed by {identity[:200]!a}: {_first(error)}") from None
     except (Error, ValueError, x509.ExtensionNotFound) as error:
         raise EvidenceError(f"the keyless signature is not valid: {_first(error)}") from None
     if kind != PAYLOAD_TYPE:

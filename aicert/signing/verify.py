@@ -164,7 +164,7 @@ def verify(
 def _check_options(trusted: tuple[bool, ...], only: Sequence[str]) -> None:
     if sum(trusted) != 1:
         raise ConfigError(
-            "name one: a public key, certificates, or an identity that you trust",
+            "say whom you trust: by a public key, certificates or an identity",
             hint="--key PUB, --certificate-chain PEM, or --identity ID --issuer URL",
         )
     for path in only:
@@ -340,7 +340,7 @@ def _match_all(
     if manifest.parts is not None:
         # The format names parts of files; an empty file has none.
         notes.extend(
-            f"empty, and not signable in parts: {path}" for path in extra if not sizes[path]
+            f"an empty file cannot be signed in parts: {path}" for path in extra if not sizes[path]
         )
         extra = [path for path in extra if sizes[path]]
     if ignoring.unsigned:
@@ -366,7 +366,7 @@ def _match_all(
         here = [name for name in hashing.left_out(root, left_out) if root / name != own]
         notes.extend(f"present, not signed: {name}" for name in here)
     notes.extend(
-        f"nothing is at {path}, which --ignore names"
+        f"--ignore names {path}, but nothing is there"
         for path in ignoring.paths
         if not os.path.lexists(root / path)
     )

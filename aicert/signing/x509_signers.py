@@ -152,7 +152,7 @@ def _check_purpose(leaf: x509.Certificate) -> None:
 _REASONS = {
     "may not sign certificates": "an issuer may not sign certificates (key usage)",
     "unaccounted-for critical": "a critical extension that nothing here reads",
-    "basicConstraints": "an issuer that is no certificate authority",
+    "basicConstraints": "an issuer that is not a certificate authority",
     "forbidden": "a key or a signature of a kind that is not accepted",
 }
 

@@ -51,7 +51,7 @@ class Asker:
             if not isinstance(source, Remote) or not isinstance(pinned, Remote):
                 detail = f"{item.uri} is in the builder's repository"
                 if item.uri != item.source:
-                    raise LockError(f"uri is {item.uri}, and from is {item.source}")
+                    raise LockError(f"uri is {item.uri}, but from is {item.source}")
                 return Comparison(name=item.name, verdict="not-applicable", detail=detail)
             if source.place != pinned.place:
                 raise LockError(f"uri is {item.uri}, which is not from {item.source}")
@@ -69,7 +69,7 @@ class Asker:
     def _compare(self, item: LockedInput, source: Remote) -> str:
         if isinstance(source, WebSource):
             if item.digest.kind != "sha256":
-                raise LockError(f"{item.uri} is one file, and a directory is locked")
+                raise LockError(f"{item.uri} is one file, but a directory is locked")
             try:
                 scheme_of(source)
                 from aicert.sources import web

@@ -168,7 +168,7 @@ class Download:
                 self._check_status(response)
                 self._receive(response)
         except httpx2.TooManyRedirects:
-            raise LockError(f"{self._host} redirects {self._wanted.name} without end") from None
+            raise LockError(f"{self._host} redirects {self._wanted.name} too many times") from None
         except httpx2.ConnectError as error:
             # Where nobody answers there is no network: long patience would only hide that.
             raise _Cut(f"{type(error).__name__} ({_plain(error)})", attempts=2) from None
@@ -179,14 +179,16 @@ class Download:
     def _check_status(self, response: httpx2.Response) -> None:
         hops = [*response.history, response]
         if self._wanted.url.startswith("https:") and any(h.url.scheme != "https" for h in hops):
-            raise LockError(f"{self._host} redirects {self._wanted.name} to an unprotected address")
+            raise LockError(
+                f"{self._host} redirects {self._wanted.name} to an address without https"
+            )
         code = response.status_code
         if code in _AGAIN:
             wait = retry_after(response.headers.get("Retry-After"))
             if wait is not None and wait > MAX_WAIT_S:
                 raise ToolError(
-                    f"{response.url.host} asks to come back in {wait:.0f} seconds",
-                    hint="run it again then: what was fetched is kept",
+                    f"{response.url.host} asks us to wait {wait:.0f} seconds",
+                    hint="run it again after that: what was fetched is kept",
                 )
             raise _Cut(f"status {code}", wait)
         if code == 416 and self._partial.size:
@@ -200,9 +202,9 @@ class Download:
         self._is_decoded = coding not in ("", "identity") and self._decodes
         if self._is_decoded and coding not in _CODINGS:
             raise LockError(
-                f"{response.url.host} sends {self._wanted.name} in a coding that cannot be undone: "
+                f"{response.url.host} sends {self._wanted.name} in an unknown encoding: "
                 f"{coding[:40]!a}",
-                hint="use another server, or an address of the file as it is",
+                hint="use another server, or an address that serves the file unencoded",
             )
         if code == 206 and self._is_decoded:
             self._restart()

@@ -105,7 +105,7 @@ def parse(text: str) -> Source:
     if ":" not in text:
         raise _bad(text, f"has no scheme, did you mean {f'path:{text[:_SHOWN]}'!a}?")
     raise ConfigError(
-        f"source {text[:_SHOWN]!a} has a scheme that does not exist",
+        f"source {text[:_SHOWN]!a} has an unknown scheme",
         hint=f"schemes: {', '.join(SCHEMES)}",
     )
 
@@ -191,7 +191,7 @@ def _url(text: str, url: str) -> SplitResult:
         # Not shown: what stands before the @ is a user's name or worse.
         raise ConfigError(
             f"a source at {(parts.hostname or '')[:_SHOWN]!a} has a login in its address",
-            hint="credentials belong into git's credential helper or ~/.netrc, not into files here",
+            hint="credentials belong in git's credential helper or ~/.netrc, not in files here",
         )
     if not parts.hostname or port == 0:
         raise _bad(text, "names no host")

@@ -114,12 +114,12 @@ def _commit(repository: Path, source: GitSource) -> str:
     if not commits:
         raise LockError(
             f"there is no branch or tag {source.revision!a}: misspelt or deleted",
-            hint=f"git ls-remote {source.url}; a commit is given by all its digits",
+            hint=f"git ls-remote {source.url}; a commit needs all its digits",
         )
     if len(set(commits.values())) > 1:
         raise LockError(
-            f"{source.revision!a} names several things: {', '.join(sorted(commits))}",
-            hint="give the commit itself",
+            f"{source.revision!a} is ambiguous, it names: {', '.join(sorted(commits))}",
+            hint="name the commit itself",
         )
     return next(iter(commits.values()))
 

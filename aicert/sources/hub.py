@@ -94,7 +94,7 @@ def _from_metadata(entry: RepoFile) -> FileFact | None:
 
 def _small(entry: RepoFile) -> int:
     if not 0 <= entry.size <= MAX_PLAIN:
-        raise LockError(f"{entry.path!a} has {entry.size} bytes and no SHA-256 in the metadata")
+        raise LockError(f"{entry.path!a} has {entry.size} bytes, but no SHA-256 in the metadata")
     return int(entry.size)
 
 
@@ -134,7 +134,7 @@ def _client(transfer: Transfer, source: HubSource) -> Iterator[HfApi]:
     except errors.RevisionNotFoundError:
         raise LockError(
             f"there is no branch, tag or commit {source.revision!a}: misspelt or deleted",
-            hint="choose one that is there and change it in aicert.toml",
+            hint="choose one that exists, and change aicert.toml",
         ) from None
     except errors.OfflineModeIsEnabled:
         raise ToolError("the hub's client is offline", hint="unset HF_HUB_OFFLINE") from None
@@ -147,7 +147,7 @@ def _client(transfer: Transfer, source: HubSource) -> Iterator[HfApi]:
             ) from None
         raise ToolError(f"{host} answers with status {code}", hint="try again later") from None
     except (errors.HFValidationError, KeyError, TypeError, ValueError) as error:
-        raise LockError(f"{host} does not answer as a hub does: {type(error).__name__}") from None
+        raise LockError(f"{host} does not answer like a hub: {type(error).__name__}") from None
     except (httpx2.HTTPError, OSError) as error:
         raise ToolError(
             f"cannot reach {host}: {type(error).__name__}", hint="check the network and HF_ENDPOINT"

@@ -40,7 +40,7 @@ def pointed(path: str, data: bytes) -> FileFact | None:
     if match is None:
         raise LockError(
             f"{path!a} is a git LFS pointer with more or less than a SHA-256 and a size",
-            hint="leave it out with `except`, or take the file itself by an https: source",
+            hint="leave it out with `except`, or lock the file itself from an https: source",
         )
     return FileFact(int(match[2]), match[1].decode())
 
@@ -86,7 +86,7 @@ def _locate(
         answers = {answer["oid"]: answer for answer in response.json()["objects"]}
         return [_wanted(path, fact, answers[fact.sha256]) for path, fact in files.items()]
     except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL):
-        raise LockError(f"{host} does not answer as an LFS server does") from None
+        raise LockError(f"{host} does not answer like an LFS server") from None
 
 
 def _post(
@@ -108,12 +108,12 @@ def _post(
 def _wanted(path: str, fact: FileFact, answer: Any) -> Wanted:
     if "error" in answer:
         reason = str(answer["error"].get("message", ""))[:200]
-        raise LockError(f"the LFS server does not give {path!a}: {reason!a}")
+        raise LockError(f"the LFS server did not return {path!a}: {reason!a}")
     action = answer["actions"]["download"]
     href = httpx2.URL(action["href"])
     given = {str(name): str(value) for name, value in (action.get("header") or {}).items()}
     if href.scheme != "https" or not all(map(str.isascii, (*given, *given.values()))):
-        raise LockError(f"the LFS server gives no protected address of {path!a}")
+        raise LockError(f"the LFS server gives no https address for {path!a}")
     return Wanted(
         url=str(href), name=ascii(path), headers=given, sha256=fact.sha256, size=fact.size
     )

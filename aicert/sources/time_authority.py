@@ -35,7 +35,7 @@ def ask(url: str, digest: bytes, nonce: int) -> bytes:
             for piece in answer.iter_raw():
                 data += piece
                 if len(data) > MAX_ANSWER:
-                    raise ToolError(f"the time authority {where!a} sends more than a time stamp")
+                    raise ToolError(f"the time authority {where!a} sent more than a time stamp")
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise ToolError(
             f"cannot reach the time authority {where!a}: {type(error).__name__}",

@@ -61,7 +61,7 @@ def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
             hint="check the network",
         ) from None
     if any(hop.url.scheme != "https" for hop in (*response.history, response)):
-        raise LockError(f"{httpx2.URL(source.url).host} redirects it to an unprotected address")
+        raise LockError(f"{httpx2.URL(source.url).host} redirects it to an address without https")
     if response.status_code in (404, 410):
         raise LockError(f"the file is gone: status {response.status_code}")
     coded = response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
@@ -84,7 +84,7 @@ def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
             )
         return "its bytes"
     if response.status_code != 200 or not size.isdigit():
-        raise ToolError(f"the server does not tell the size: status {response.status_code}")
+        raise ToolError(f"the server does not state the size: status {response.status_code}")
     return "size only: the server gives no digest, and the bytes were not compared"
 
 

@@ -77,7 +77,7 @@ class Fuzz(Command):
     def execute(self, params: Any, args: list[str]) -> int:
         """Make the seeds, then run the targets one after the other."""
         if params["seconds"] < 1:
-            raise ConfigError("fuzzing for less than a second finds nothing")
+            raise ConfigError("fuzz for a second or longer")
         seeding = [sys.executable, "-m", "tests.fuzz.seeds", str(STATE)]
         STATE.mkdir(parents=True, exist_ok=True)
         subprocess.run(seeding, check=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())})

@@ -25,7 +25,7 @@ def file_facts(folder: Path, pattern: str = "**/*") -> list[str]:
     ]
     if not facts:
         raise ToolError(
-            f"the image cannot be named: {str(folder)!a} holds no file like {pattern}",
+            f"the image's cache key cannot be made: {str(folder)!a} holds no file like {pattern}",
             hint="git status",
         )
     return facts

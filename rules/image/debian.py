@@ -71,7 +71,7 @@ class Store:
         path = self.find(package.digest)
         if path is None:
             raise ToolError(
-                f"the store lost {package.name} {package.version}, or its bytes changed",
+                f"the store no longer has {package.name} {package.version}, or its bytes changed",
                 hint="./doit image",
             )
         return path

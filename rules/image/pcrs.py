@@ -108,7 +108,7 @@ def parse(data: bytes) -> Image:
         count, optional_size = struct.unpack_from("<H12xH", data, start + 6)
         optional = start + 24
         if struct.unpack_from("<H", data, optional)[0] != _PE32_PLUS:
-            raise ToolError("not a PE image for 64 bits")
+            raise ToolError("not a 64-bit PE image")
         table = optional + optional_size
         sections = tuple(_section(data, table + 40 * index) for index in range(count))
     except struct.error:

@@ -258,7 +258,7 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
     if ranks > 1 and any(item.allow_remote_code for item in inputs):
         # Each process copies the code to one place, and another may read half of a file.
         raise ConfigError(
-            f"{FILE}: {table.where}: code of an input runs in one process, and ranks is {ranks}"
+            f"{FILE}: {table.where}: code of an input runs in one process, but ranks is {ranks}"
         )
     return Run(
         name=name,

@@ -76,7 +76,7 @@ def difference(locked: Lockfile, fresh: Lockfile) -> str:
             return f"input {name} is in aicert.toml but not locked"
         if old[name] != new[name]:
             return f"input {name}\n  locked  {_words(old[name])}\n  found   {_words(new[name])}"
-    return "it is not what `doit lock` writes"
+    return "`./doit lock` would write something else"
 
 
 def _words(item: LockedInput) -> str:

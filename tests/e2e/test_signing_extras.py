@@ -255,7 +255,9 @@ def test_services_that_refuse_or_are_gone_are_said_in_words(
 ) -> None:
     sign = ("sign", model, "--sigstore", "--trust-config", instance.trust_config)
     done = environment.aicert(*sign, "--password-env", "TOKEN", TOKEN="none")
-    assert (done.returncode, "does not know who signs" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "could not identify the signer" in done.stderr) == (2, True), (
+        done.stderr
+    )
     for wrong, message in ((model / "weights", "is not a trust config"), (model, "Is a directory")):
         done = environment.aicert("sign", model, "--sigstore", "--trust-config", wrong)
         assert (done.returncode, message in done.stderr) == (3, True), done.stderr

@@ -253,12 +253,20 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "fields of a report": ("aicert.appraisal.evidence.spdm_report.MAX_FIELDS",),
         "`rims`": ("aicert.appraisal.evidence.nvidia.MAX_RIMS",),
         "one of `rims`": ("aicert.appraisal.evidence.nvidia_rim.MAX_RIM",),
+        "certificates of a RIM's signer, up to the root": (
+            "aicert.appraisal.evidence.nvidia_rim.MAX_CERTIFICATES",
+        ),
         "elements of it": ("aicert.appraisal.evidence.nvidia_rim.MAX_ELEMENTS",),
         "elements in one another": ("aicert.appraisal.evidence.nvidia_rim.MAX_DEPTH",),
         "`alternatives`": ("aicert.appraisal.evidence.nvidia_rim.MAX_ALTERNATIVES",),
         "`ocsp`": ("aicert.appraisal.evidence.nvidia.MAX_ANSWERS",),
         "one of `ocsp`": ("aicert.appraisal.evidence.nvidia_ocsp.MAX_ANSWER",),
         "certificates of it": ("aicert.appraisal.evidence.nvidia_ocsp.MAX_CERTIFICATES",),
+    },
+    "guard.md": {
+        "policy of a guard": ("aicert.guard.policy.MAX_POLICY",),
+        "signers of a policy": ("aicert.guard.policy.MAX_SIGNERS",),
+        "model card": ("aicert.guard.card._MAX_CARD", "aicert.cli.exports.MAX_CARD"),
     },
     "lease.md": {
         "terms": ("aicert.lease.terms.MAX_BYTES",),
@@ -276,6 +284,10 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "files of a bundle": ("aicert.lease.bundle.MAX_FILES",),
         "chunks of a file": ("aicert.lease.bundle.MAX_CHUNKS",),
         "file of the custodian's keys": ("aicert.lease.custody.MAX_BYTES",),
+        "tokens of a budget that is issued": ("aicert.leasing.granting.MAX_TOKENS",),
+        "seconds of `--until`": ("aicert.leasing.granting.MAX_SECONDS",),
+        "`--boots`": ("aicert.leasing.granting.MAX_MORE_BOOTS",),
+        "receipts that are added up": ("aicert.leasing.accounts.MAX_RECEIPTS",),
     },
     "lease-messages.md": {
         "enrolment, and evidence of a serving machine": ("aicert.lease.enrolment.MAX_BYTES",),
@@ -343,7 +355,10 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "digits of `START`, and of `END`": _longest_shard,
     },
     "models.md": {
-        "JSON of a model": ("enclave_runner.inputs.model_json.MAX_JSON",),
+        "JSON of a model": (
+            "enclave_runner.inputs.model_json.MAX_JSON",
+            "enclave_runner.inputs.pickles._MAX_INDEX",
+        ),
         "chat template": ("enclave_runner.inputs.model_json.MAX_TEMPLATE",),
         "header of a safetensors file": ("aicert.formats.safetensors.MAX_HEADER",),
         "one entry of that header": ("aicert.formats.safetensors._MAX_ENTRY",),
@@ -398,24 +413,46 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         ),
         "bits of an RSA key": ("aicert.crypto.x509.MAX_RSA_BITS",),
         "octets of a serial number": _longest_serial,
+        "octets that describe a machine of Google's": (
+            "aicert.appraisal.evidence.google_instance.MAX_BYTES",
+        ),
         "certificates of a lineage that are read": ("aicert.verifier.verify.MAX_LINEAGE",),
         "their bytes, all together": ("aicert.verifier.verify.MAX_LINEAGE_BYTES",),
     },
 }
 # Constants that limit nothing that is written down anywhere.
 INTERNAL = {
+    "aicert.appraisal.checks.demands.MAX_DAYS": "more than Python has: its years end with 9999",
     "aicert.audits.proofs._MAX_PATH": "follows from the leaves of a tree",
     "aicert.audits.proofs._MAX_PATH_TEXT": "follows from the leaves of a tree",
     "aicert.formats.machine_io.MAX_NONCE": "how much is read to see that it is a nonce and no more",
     "aicert.lease.custody.MAX_PEM": "how much is read of a key that we wrote ourselves",
+    "aicert.leasing.accounts.MAX_LINE": "a receipt and its line feed",
     "aicert.records.canonical.MAX_EXACT": "a fact about doubles",
     "aicert.records.convert.MAX_REQUEST": "between two processes of the runner",
     "aicert.records.outcome.MAX_FACTS": "between two processes of the runner",
     "aicert.records.outcome.MAX_REASON": "between two processes of the runner",
     "aicert.records.packing._ZSTD_MAX_BLOCK": "zstd's own (RFC 8878, 3.1.1.2.4)",
     "aicert.records.thrift.MAX_DEPTH": "deeper than Parquet's own structures",
+    "enclave_runner.serving.load._MAX_SPKI": "longer than the one form of a P-256 key",
 }
-LIMITED = ("audits", "formats", "files", "lease", "records", "model_signature")
+LIMITED = (
+    "aicert/appraisal",
+    "aicert/audits",
+    "aicert/crypto",
+    "aicert/files",
+    "aicert/formats",
+    "aicert/guard",
+    "aicert/lease",
+    "aicert/leasing",
+    "aicert/model_signature",
+    "aicert/records",
+    "aicert/serving",
+    "aicert/trust",
+    "aicert/verifier",
+    "enclave_runner/inputs",
+    "enclave_runner/serving",
+)
 _NAMED = re.compile("_?([A-Z]+_)*MAX(_[A-Z]+)+|ALWAYS_ALLOWED")
 
 
@@ -423,15 +460,14 @@ def constants() -> set[str]:
     """Every limit that a module of a limited room defines, by its dotted name."""
     limits = set()
     for room in LIMITED:
-        for path in sorted((ROOT / "aicert" / room).glob("*.py")):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             for node in ast.parse(path.read_text()).body:
                 targets = node.targets if isinstance(node, ast.Assign) else []
                 if isinstance(node, ast.AnnAssign):
                     targets = [node.target]
                 names = [one.id for one in targets if isinstance(one, ast.Name)]
-                limits |= {
-                    f"aicert.{room}.{path.stem}.{name}" for name in names if _NAMED.fullmatch(name)
-                }
+                limits |= {f"{module}.{name}" for name in names if _NAMED.fullmatch(name)}
     return limits
 
 

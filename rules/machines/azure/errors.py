@@ -104,7 +104,7 @@ KNOWN = (
     ),
     _known(
         r"Error acquiring the state lock",
-        "another terraform works on this run",
+        "another terraform is working on this run",
         "wait for it to end",
     ),
 )

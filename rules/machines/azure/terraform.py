@@ -117,7 +117,7 @@ class Terraform:
         try:
             return outputs[name]["value"]
         except (KeyError, TypeError):
-            raise ToolError(f"terraform gave no output {name}") from None
+            raise ToolError(f"terraform returned no output {name}") from None
 
     def adopt(self, address: str, identity: str) -> None:
         """Take something that exists into this state."""

@@ -131,11 +131,11 @@ ABSENCE = json.loads(proofs.emit(audits.absence(audits.ABSENT)))
         (RECORD, {"kind": "record/v2"}, "unknown kind"),
         (RECORD, {"name": "A B"}, "is not a name"),
         (RECORD, {"row": 0}, "out of range"),
-        (RECORD, {"salt": base64.b64encode(bytes(15)).decode()}, "not of 16 bytes"),
+        (RECORD, {"salt": base64.b64encode(bytes(15)).decode()}, "does not have 16 bytes"),
         (RECORD, {"salt": base64.b64encode(bytes(17)).decode()}, "longer than 16 bytes"),
         (RECORD, {"salt": "AAAA AAAA"}, "not base64"),
         (RECORD, {"path": "é"}, "not base64"),
-        (RECORD, {"path": base64.b64encode(bytes(31)).decode()}, "whole hashes"),
+        (RECORD, {"path": base64.b64encode(bytes(31)).decode()}, "whole number of hashes"),
         (RECORD, {"path": base64.b64encode(bytes(32 * 50)).decode()}, "longer than"),
         (RECORD, {"more": 1}, "unknown key"),
         (ABSENCE, {"gaps": [{}]}, "index is missing"),
@@ -163,5 +163,5 @@ def test_the_fingerprints_of_a_text_are_its_own() -> None:
     assert fact is not None
     gap = proofs.Gap(index=fact.count + 1, left=None, right=None)
     proof = proofs.AbsenceProof(name=audits.NAME, split=audits.SPLIT, gaps=(gap,))
-    with pytest.raises(RejectedError, match="outside of the tree"):
+    with pytest.raises(RejectedError, match="outside the tree"):
         proofs.check_absence(proof, text(98, 50), RESULTS)

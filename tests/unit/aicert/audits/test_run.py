@@ -159,7 +159,7 @@ def test_an_audit_is_given_what_its_config_asks_for() -> None:
         Audit(read, KEY, {})
     for name in ("opt-out", "known", "books"):
         other = GIVEN["books" if name != "books" else "known"]
-        with pytest.raises(ConfigError, match=f"input {name} is no list for"):
+        with pytest.raises(ConfigError, match=f"input {name} is not a list for"):
             Audit(read, KEY, GIVEN | {name: other})
     audit = Audit(read, KEY, GIVEN)
     with pytest.raises(ConfigError, match="a key or a list of the audit"):
@@ -184,7 +184,7 @@ def test_results_have_one_form() -> None:
     assert data == results.emit(results.parse(data))
     with pytest.raises(EvidenceError, match="not in canonical form"):
         results.parse(json.dumps(json.loads(data)).encode())
-    with pytest.raises(EvidenceError, match="say nothing of input 'alpaca', split 'test'"):
+    with pytest.raises(EvidenceError, match="say nothing about input 'alpaca', split 'test'"):
         audited().of("alpaca", "test")
 
 
@@ -211,10 +211,10 @@ def put(*path: Any) -> Callable[[Document], None]:
     [
         (put("version", 2), "version"),
         (put("more", 1), "unknown key"),
-        (put("unicode", "new"), "is no version"),
+        (put("unicode", "new"), "is not a version"),
         (put("checks", 0, "name", "pii"), "given twice"),
         (put("checks", 0, "name", "A"), "is not a name"),
-        (put("checks", 0, "kind", "domains/v2"), "no kind of check"),
+        (put("checks", 0, "kind", "domains/v2"), "not a kind of check"),
         (put("checks", 0, "column", ...), "column is missing"),
         (put("checks", 0, "list", ...), "list is missing"),
         (put("checks", 0, "list", "unusable", 3), "more unusable entries"),
@@ -228,7 +228,7 @@ def put(*path: Any) -> Callable[[Document], None]:
         (put("data", 0, "checks", 0, "matches", 4), "more rows than there are"),
         (put("data", 0, "checks", 0, "more", 4), "unknown key"),
         (put("data", 0, "digest", "sha256:0"), "not a digest"),
-        (put("data", 0, "rows", "root", "X" * 64), "is no hash"),
+        (put("data", 0, "rows", "root", "X" * 64), "is not a hash"),
         (put("data", 0, "rows", "more", 1), "unknown key"),
         (put("data", 0, "text", "more", 1), "unknown key"),
         (put("data", 0, "more", 1), "unknown key"),

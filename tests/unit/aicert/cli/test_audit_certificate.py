@@ -77,7 +77,7 @@ def with_other_records(**changes: Any) -> Callable[[Scene], object]:
 @pytest.mark.parametrize(
     ("scene", "reason"),
     [
-        (certified(RESULTS + b" "), "other results than the certificate names"),
+        (certified(RESULTS + b" "), "not the results that the certificate names"),
         (certified(RESULTS, reported(exit_code="1")), "fails: outputs.exit"),
         (certified(RESULTS, trainer("axolotl")), "fails: outputs.trained"),
         (Scene("local", 2), "is of no audit, but of kind train"),

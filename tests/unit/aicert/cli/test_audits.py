@@ -134,11 +134,11 @@ def test_results_are_those_that_the_certificate_names(
     about = ("--name=alpaca", f"--text={audited / 'absent.txt'}")
     assert prove(audited, capsys, "absence", *about) == 0
     assert verify(audited, "absent.txt", str(of_bytes(b""))) == 1
-    assert "other results than the certificate names" in capsys.readouterr().err
+    assert "not the results that the certificate names" in capsys.readouterr().err
     named = str(of_bytes((audited / "results").read_bytes()))
     (audited / "results").write_text("of any form")
     assert verify(audited, "absent.txt", named) == 1
-    assert "other results than the certificate names" in capsys.readouterr().err
+    assert "not the results that the certificate names" in capsys.readouterr().err
 
 
 def test_the_longest_row_may_end_in_a_line_feed(

@@ -308,4 +308,4 @@ def test_keys_of_another_lease_issue_nothing(folder: Path, printed: Printed) -> 
     enrol(folder)
     (folder / "bot.keys").write_bytes(custody.emit(custody.drawn(offline=False)))
     assert issue(folder) == 3
-    assert "those of a different lease" in printed()[1]
+    assert "are for different leases" in printed()[1]

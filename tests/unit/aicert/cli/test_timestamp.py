@@ -94,9 +94,9 @@ def test_a_certificate_is_stamped_and_verifies_when_its_platform_has_expired(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"digest": bytes(32)}, "answers a different question"),
-        ({"more_info": integer(1)}, "answers a different question"),
-        ({"more_info": b""}, "answers a different question"),
+        ({"digest": bytes(32)}, "answered a different request"),
+        ({"more_info": integer(1)}, "answered a different request"),
+        ({"more_info": b""}, "answered a different request"),
         ({"signature": b"\x30\x06\x02\x01\x01\x02\x01\x01"}, "not made by this key"),
     ],
 )

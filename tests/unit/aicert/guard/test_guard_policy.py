@@ -52,7 +52,7 @@ def test_the_default_refuses(folder: Path) -> None:
     [
         ("", "neither a [[signer]] nor a [certificate]"),
         ("x = ", "not TOML"),
-        (f"ignore = ['a']\n{KEY}", "looks at every file: ignore has no place"),
+        (f"ignore = ['a']\n{KEY}", "checks every file, so ignore has no place"),
         (f"ignore-unsigned = true\n{KEY}", "ignore-unsigned has no place"),
         (f"unsigned = 'maybe'\n{KEY}", "unsigned is 'maybe', not refuse, warn, allow"),
         (f"{KEY}ignore = ['a']\n", "unknown key 'ignore'"),

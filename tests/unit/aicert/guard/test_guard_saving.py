@@ -162,7 +162,7 @@ def test_a_card_is_only_written_where_it_takes_a_block(
         place.write_bytes(data)
         uploaded(guard, output)
         assert place.read_bytes() == data
-        assert f"gets no block: {words}" in capsys.readouterr().err
+        assert f"was given no block: {words}" in capsys.readouterr().err
         assert verified(output, keys) == 0
     # Of a certified model, `aicert card` writes the block.
     (output / "certificate.json").write_text("{}")
@@ -179,7 +179,7 @@ def test_without_the_cards_extra_the_upload_goes_on(
     monkeypatch.setitem(sys.modules, "markdown_it", None)
     monkeypatch.delitem(sys.modules, "aicert.exports.card_places", raising=False)
     uploaded(guard, output)
-    assert "gets no block: the package markdown_it is not installed" in capsys.readouterr().err
+    assert "was given no block: the package markdown_it is not installed" in capsys.readouterr().err
     assert "README.md" in signed(output)
 
 

@@ -101,7 +101,7 @@ def test_what_does_not_add_up_is_refused_by_its_check(check: str, given: list[Re
 def test_a_file_of_receipts_has_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     line = receipts.emit(GOOD[0])
     for data, message in (
-        (line, "ends in a whole line"),
+        (line, "is cut short"),
         (line + b"\n\n", "line 2: "),
         (line + b"\n{}\n", "line 2: the receipt.body is missing"),
     ):

@@ -139,14 +139,14 @@ def test_enrol_tier_below_the_policys() -> None:
         judged(scene, policy(tier="confidential", roots=(real,)))
     assert judged(scene, policy(tier="vtpm", roots=(real,))).tier == "vtpm"
     guarded = replace(real, tier="confidential")
-    with pytest.raises(UndecidedError, match="no report of a processor is read"):
+    with pytest.raises(UndecidedError, match="leases read no processor's report yet"):
         judged(scene, policy(tier="confidential", roots=(guarded,)))
 
 
 def test_what_a_policy_does_not_say_is_no_verdict() -> None:
     for lacking, message in (
         ({"firmware": ()}, "names no firmware values"),
-        ({"images": {}}, "holds no lock of an image"),
+        ({"images": {}}, "has no image lock"),
     ):
         with pytest.raises(UndecidedError, match=message) as undecided:
             judged(Scene(), policy(**lacking))

@@ -46,7 +46,7 @@ def statement(model: Path) -> dict[str, Any]:
 def test_files_are_signed_in_parts(model: Path, keys: Pair, printed: Printed) -> None:
     (model / "empty").write_bytes(b"")
     assert run("sign", model, keys.key, "--shard-size", "4") == 0
-    assert "note      empty, and not signable in parts: empty\n" in printed()[0]
+    assert "note      an empty file cannot be signed in parts: empty\n" in printed()[0]
     predicate = statement(model)["predicate"]
     names = [resource["name"] for resource in predicate["resources"]]
     assert names == ["sub/b:0:1", "weights:0:4", "weights:4:8", "weights:8:10"]
@@ -73,7 +73,7 @@ def test_one_file_is_signed_in_parts(model: Path, keys: Pair) -> None:
     [
         (("--shard-size", "0"), "--shard-size is a number of bytes"),
         (("--shard-size", "4", "--hash", "blake3"), "--shard-size goes with SHA-256"),
-        (("--shard-size", "4", "--cache", "c"), "--cache and --digests know SHA-256 of whole"),
+        (("--shard-size", "4", "--cache", "c"), "--cache and --digests are for SHA-256 of whole"),
     ],
 )
 def test_forms_that_do_not_exist_are_errors(

@@ -95,7 +95,7 @@ def test_ignoring_takes_plain_paths_and_leaves_something(model: Path, keys: Pair
     assert run(*check, "README.md", "--only", "weights")[0] == 3
     code, out, _ = run(*check, "nowhere")
     assert code == 0
-    assert "note    nothing is at nowhere, which --ignore names\n" in out
+    assert "note    --ignore names nowhere, but nothing is there\n" in out
 
 
 def test_what_a_hub_and_this_program_put_beside_a_model(model: Path, keys: Pair, run: Run) -> None:

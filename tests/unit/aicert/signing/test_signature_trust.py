@@ -144,7 +144,7 @@ def test_a_hash_whose_package_is_missing_is_no_verdict(
         (["sign", "--sigstore", "--certificate", "c"], "--certificate goes with a key of yours"),
         (["verify-signature", "--identity", "a@b"], "--identity and --issuer go together"),
         (["verify-signature", "--key", "KEY", "--trusted-root", "r"], "goes with --identity"),
-        (["verify-signature", "--identity", "a@b", "--issuer", ""], "neither is empty"),
+        (["verify-signature", "--identity", "a@b", "--issuer", ""], "must not be empty"),
         (
             [
                 "verify-signature",
@@ -157,7 +157,7 @@ def test_a_hash_whose_package_is_missing_is_no_verdict(
             ],
             "--at goes with --certificate-chain",
         ),
-        (["verify-signature", "--identity", "", "--issuer", "https://a"], "neither is empty"),
+        (["verify-signature", "--identity", "", "--issuer", "https://a"], "must not be empty"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -286,5 +286,5 @@ def test_what_a_library_says_of_pem_is_not_repeated(tmp_path: Path) -> None:
     assert caught.value.hint == f"openssl x509 -in {bad} -noout -text"
     for text in ("PRIVATE KEY", "EC PRIVATE KEY"):
         bad.write_text(f"-----BEGIN {text}-----\nAAAA\n")
-        with pytest.raises(ConfigError, match="it is cut, damaged or of a kind that is not known"):
+        with pytest.raises(ConfigError, match="it is cut short, damaged or of an unsupported kind"):
             load_signer(bad)

@@ -204,7 +204,7 @@ def test_what_may_not_have_been_meant_is_told(
     assert "note      replaces the model.sig that was there\n" in run(*sign)[1]
     code, _, err = run(*sign, "--ignore", "*.md")
     assert code == 3
-    assert "error: nothing is at '*.md', which --ignore names\nhint: paths are relative" in err
+    assert "error: --ignore names '*.md', but nothing is there\nhint: paths are relative" in err
     _, out, _ = run(*sign, "--signature", tmp_path / "other", "--format", "json")
     assert json.loads(out)["notes"] == ["model.sig, another signature, is among the signed files"]
 

@@ -51,9 +51,9 @@ def test_every_form(text: str, source: forms.Source) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("ftp://host/x", "a scheme that does not exist"),
-        ("http://host/x", "a scheme that does not exist"),
-        ("git+ssh://host/x@main", "a scheme that does not exist"),
+        ("ftp://host/x", "an unknown scheme"),
+        ("http://host/x", "an unknown scheme"),
+        ("git+ssh://host/x@main", "an unknown scheme"),
         ("hf:name@main", "hf:ORG/NAME@REVISION"),
         ("hf:datasets/name@main", "hf:datasets/ORG/NAME@REVISION"),
         ("hf:org/../x@main", "hf:ORG/NAME@REVISION"),

@@ -167,9 +167,9 @@ def fetch_one(forge: Forge, transfer: Transfer) -> None:
     [
         (Reply(status=404), LockError, "serves no LFS files of this repository: status 404"),
         (Reply(status=503), ToolError, "answers with status 503"),
-        (Reply(body=b"<html>"), LockError, "does not answer as an LFS server does"),
-        (Reply(body=b'{"objects": [{}]}'), LockError, "does not answer as an LFS server does"),
-        (Reply(body=b'{"objects": 3}'), LockError, "does not answer as an LFS server does"),
+        (Reply(body=b"<html>"), LockError, "does not answer like an LFS server"),
+        (Reply(body=b'{"objects": [{}]}'), LockError, "does not answer like an LFS server"),
+        (Reply(body=b'{"objects": 3}'), LockError, "does not answer like an LFS server"),
     ],
 )
 def test_servers_that_do_not_serve(
@@ -184,14 +184,14 @@ def test_servers_that_do_not_serve(
 def test_a_file_that_is_gone_or_other(forge: Forge, lfs: Lfs, transfer: Transfer) -> None:
     forge.commit(big_bin2=lfs.add(WEIGHTS))
     lfs.href = f"http://127.0.0.1:9/{sha256(WEIGHTS)}"
-    with pytest.raises(LockError, match=r"no protected address of 'big\.bin2'"):
+    with pytest.raises(LockError, match=r"no https address for 'big\.bin2'"):
         fetch_one(forge, transfer)
     lfs.href = None
     lfs.objects[sha256(WEIGHTS)] = WEIGHTS[::-1]
     with pytest.raises(LockError, match=r"127\.0\.0\.1 serves different bytes for 'big\.bin2'"):
         fetch_one(forge, transfer)
     lfs.objects.clear()
-    with pytest.raises(LockError, match=r"does not give 'big\.bin2': .*does not exist") as caught:
+    with pytest.raises(LockError, match=r"did not return 'big\.bin2': .*does not exist") as caught:
         fetch_one(forge, transfer)
     assert "\x1b" not in caught.value.message
 

@@ -110,7 +110,7 @@ def test_a_coded_file_that_is_not_whole_or_not_coded_is_no_file(
 
 
 def test_a_coding_that_cannot_be_undone_is_refused(web: Web, transfer: Transfer) -> None:
-    with pytest.raises(LockError, match="in a coding that cannot be undone: 'br'"):
+    with pytest.raises(LockError, match="in an unknown encoding: 'br'"):
         web.lock("rows.jsonl", transfer, coded(ROWS, "br"))
 
 

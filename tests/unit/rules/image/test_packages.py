@@ -157,7 +157,7 @@ def test_a_store_whose_bytes_changed_says_whose(tmp_path: Path) -> None:
     package = Package(part="machine", name="a", version="1", digest=store.add(tmp_path / "a_1.deb"))
     assert store.get(package).read_bytes() == b"a"
     store.get(package).write_bytes(b"other")
-    with pytest.raises(ToolError, match="the store lost a 1") as caught:
+    with pytest.raises(ToolError, match="the store no longer has a 1") as caught:
         store.get(package)
     assert caught.value.hint == "./doit image"
 

@@ -77,7 +77,7 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ("path:base", "path:../up", "outside the repository"),
         ("path:base", "path:a/../b", "plain relative path"),
         ("path:base", "path:.", "plain relative path"),
-        ("path:base", "hg:org/name@main", "a scheme that does not exist"),
+        ("path:base", "hg:org/name@main", "an unknown scheme"),
         ("path:base", "mine/base", "has no scheme, did you mean 'path:mine/base'?"),
         (
             "path:base",
@@ -185,5 +185,5 @@ def test_code_of_an_input_runs_in_one_process(tmp_path: Path) -> None:
     locked = {item.name: item.allow_remote_code for item in load(tmp_path, text).run("tiny").inputs}
     assert locked == {"config": False, "data": True, "model": False}
     ranks = text.replace('["model"]\n', '["model"]\nranks = 2\n')
-    with pytest.raises(ConfigError, match="code of an input runs in one process, and ranks is 2"):
+    with pytest.raises(ConfigError, match="code of an input runs in one process, but ranks is 2"):
         load(tmp_path, ranks)
