@@ -58,7 +58,7 @@ def test_what_cannot_be_granted(bench: Bench) -> None:
         granted(bench)
     assert offline.value.hint == "aicert lease issue ENROLMENT --offline"
     path.write_bytes(terms.emit(replace(TERMS, custodian="00" * 32)))
-    with pytest.raises(ConfigError, match="keys are those of a different lease"):
+    with pytest.raises(ConfigError, match="the keys and the terms are for different leases"):
         granted(bench)
 
 
