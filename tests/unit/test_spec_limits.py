@@ -288,6 +288,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "seconds of `--until`": ("aicert.leasing.granting.MAX_SECONDS",),
         "`--boots`": ("aicert.leasing.granting.MAX_MORE_BOOTS",),
         "receipts that are added up": ("aicert.leasing.accounts.MAX_RECEIPTS",),
+        "characters of `keyAt`": ("aicert.leasing.held.MAX_PLACE",),
     },
     "lease-messages.md": {
         "enrolment, and evidence of a serving machine": ("aicert.lease.enrolment.MAX_BYTES",),
@@ -428,6 +429,7 @@ INTERNAL = {
     "aicert.formats.machine_io.MAX_NONCE": "how much is read to see that it is a nonce and no more",
     "aicert.lease.custody.MAX_PEM": "how much is read of a key that we wrote ourselves",
     "aicert.leasing.accounts.MAX_LINE": "a receipt and its line feed",
+    "aicert.leasing.held._MAX_PUBLIC": "longer than the one form of a P-256 key",
     "aicert.records.canonical.MAX_EXACT": "a fact about doubles",
     "aicert.records.convert.MAX_REQUEST": "between two processes of the runner",
     "aicert.records.outcome.MAX_FACTS": "between two processes of the runner",
