@@ -169,7 +169,7 @@ def test_programs_get_the_same(folder: Path, capsys: pytest.CaptureFixture[str])
     ("scene", "data", "reason"),
     [
         (audit_scene(), None, "results.json is not beside its certificate"),
-        (audit_scene(), RESULTS + b" ", "these are other results than the certificate names"),
+        (audit_scene(), RESULTS + b" ", "these are not the results that the certificate names"),
         (
             audit_scene(reported(exit_code="1")),
             RESULTS,

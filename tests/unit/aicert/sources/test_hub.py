@@ -237,7 +237,7 @@ def test_a_commit_that_was_deleted_after_locking(hub: Hub, transfer: Transfer) -
         LockError, match=r"refuses 'model-00001\.safetensors': status 404"
     ) as caught:
         remote.fetch(f"hf:org/model@{COMMIT}", wanted("model-00001.safetensors"), transfer)
-    assert "change aicert.toml" in (caught.value.hint or "")
+    assert "change it in aicert.toml" in (caught.value.hint or "")
 
 
 def test_no_network(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None:
