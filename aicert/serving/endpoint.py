@@ -99,6 +99,7 @@ class Endpoint:
 
     def _opened(self) -> Judged:
         """Another judged connection; the last one where the evidence does not say yes."""
+        self._require_no_end()
         try:
             return open_judged(self._machine, self._shown)
         except EvidenceError as error:
@@ -110,15 +111,20 @@ class Endpoint:
             self.error = error
         self._over.set()
 
-    def forward(self, method: str, target: str, body: bytes, client: "_Client") -> None:
-        """Ask the machine, and give `client` the answer."""
+    def _require_no_end(self) -> None:
         if self.error is not None:
             # Anew each time: its trace would grow with every request.
             raise self.error.with_traceback(None)
+
+    def forward(self, method: str, target: str, body: bytes, client: "_Client") -> None:
+        """Ask the machine, and give `client` the answer."""
+        self._require_no_end()
         if not self._rooms.acquire(timeout=QUEUE_S):
             raise LocalRefusal(503, "the endpoint works on other requests")
         try:
             with self._pool.taken() as judged:
+                # It may have come to an end while this request waited for its turn.
+                self._require_no_end()
                 self._answer(judged, judged.ask(method, target, body), client)
         except wire.AnswerError as error:
             self._end(error)
@@ -267,6 +273,8 @@ class _Client(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the library refuses by itself, in the form of all other errors."""
+        # Of a request that was not read yet: an answer to the one before it was whole.
+        self._begun = False
         self.request_version = self.protocol_version
         self._refuse(int(code), message or "the request is not of HTTP/1.1", "endpoint")
 

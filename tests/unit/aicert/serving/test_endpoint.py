@@ -17,8 +17,6 @@ from aicert.serving import endpoint as endpoints
 from aicert.serving.endpoint import Endpoint
 from enclave_runner.serving import tls
 from enclave_runner.serving.requests import CHAT, COMPLETIONS, MODELS
-from tests.adversarial import ca_forge
-from tests.adversarial.enrolment_forge import ROOT
 from tests.adversarial.forger import Scene
 from tests.e2e.stub_engine import StubEngine, event
 from tests.unit.aicert.cli.test_main import AT, lay_out
@@ -226,6 +224,81 @@ def test_an_answer_that_no_gateway_sends_reaches_nobody(answer: bytes, is_over: 
         assert isinstance(endpoint.error, EvidenceError) == is_over
 
 
+def test_a_request_that_waits_for_its_turn_is_not_sent_after_a_no(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two ask at once, in one place: the first is answered by a redirect, and the prompt of the
+    second stays here.
+    """
+    monkeypatch.setattr(endpoints, "MOST", 1)
+    identity = tls.make_identity()
+    entered, waits = threading.Event(), threading.Event()
+    prompts = []
+
+    def answers(data: bytes, channel: tls.Channel) -> bytes | None:
+        if data.startswith(b"POST /aicert"):
+            return evidence(data, channel, identity)
+        prompts.append(data)
+        entered.set()
+        assert waits.wait(600)
+        channel.send(REDIRECT)
+        return None
+
+    class Rooms:
+        """Says when the second asks for a place."""
+
+        def __init__(self, inner: threading.BoundedSemaphore) -> None:
+            self.release = inner.release
+            self._inner = inner
+
+        def acquire(self, timeout: float) -> bool:
+            if entered.is_set():
+                waits.set()
+            return self._inner.acquire(timeout=timeout)
+
+    with machines.saying(answers, identity) as port, Endpoint(wanted(port)) as endpoint:
+        endpoint._rooms = Rooms(endpoint._rooms)  # type: ignore[assignment]
+        given: list[tuple[int, Any]] = []
+        first = threading.Thread(target=lambda: given.append(asked(endpoint)))
+        first.start()
+        assert entered.wait(600)
+        given.append(asked(endpoint))
+        first.join()
+        assert [status for status, _ in given] == [502, 502]
+        assert isinstance(endpoint.error, EvidenceError)
+    assert len(prompts) == 1
+
+
+def test_a_no_that_comes_while_a_connection_is_judged_keeps_the_prompt_here(
+    stub: StubEngine,
+) -> None:
+    with Machine(stub) as machine, Endpoint(wanted(machine.port)) as endpoint:
+
+        def no(nonce: bytes, channel: Any) -> bytes:
+            # What another request met.
+            endpoint._end(EvidenceError("no"))
+            return honest(nonce, channel)
+
+        machine.forged = no
+        status, document = asked(endpoint)
+        assert (status, document["error"]["message"]) == (502, "no")
+        assert not machine.was_asked()
+
+
+def test_a_request_that_is_none_is_told_so_after_a_stream_too(stub: StubEngine) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 1}
+    stub.say = lambda _: iter(
+        [event("one", reason="stop", usage=usage, route=CHAT), b"data: [DONE]\n\n"]
+    )
+    with Machine(stub) as machine, Endpoint(wanted(machine.port)) as endpoint:
+        body = json.dumps(ASKED | {"stream": True}).encode()
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1:{endpoint.port}\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        answer = raw(endpoint, head.encode() + body + b"nonsense\r\n\r\n")
+        assert b"data: [DONE]" in answer
+        assert b"\r\n0\r\n\r\nHTTP/1.1 400 " in answer
+
+
 def evidence(data: bytes, channel: tls.Channel, identity: tls.Identity) -> bytes:
     """What an honest machine shows on that connection."""
     from aicert.leasing.serving import Channel
@@ -249,7 +322,11 @@ def test_a_stream_that_breaks_off_has_no_end_for_the_client(stub: StubEngine) ->
         assert asked(endpoint)[0] == 200
 
 
-def test_a_client_who_leaves_takes_nothing_from_others(stub: StubEngine) -> None:
+def test_a_client_who_leaves_takes_nothing_from_others(
+    stub: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # His place, the only one, is free again.
+    monkeypatch.setattr(endpoints, "MOST", 1)
     left = threading.Event()
 
     def words(_: Any) -> Any:
@@ -318,13 +395,7 @@ def test_a_port_that_is_taken_or_none_is_said(stub: StubEngine) -> None:
 def files(folder: Path) -> dict[str, Any]:
     """What a consumer gives `connect`, of a machine that is simulated by qemu."""
     lay_out(Scene(), folder)
-    (folder / "policy.toml").write_text(POLICY)
-    for name, der in (("machine.pem", ROOT.der),):
-        (folder / name).write_bytes(ca_forge.pem(der))
     return {"lease": LEASE, "certificate": folder / "c.json", "root": folder / "root.pem", "at": AT}
-
-
-POLICY = ""
 
 
 def test_connect_judges_the_certificate_first(tmp_path: Path) -> None:
