@@ -148,13 +148,15 @@ def _judged(one: Given, options: argparse.Namespace) -> Audit:
     )
 
 
-def runs_of(result: AttestationResult) -> dict[str, Facts | None]:
-    """What was read by this run and by those that it builds on, by run."""
-    facts = {result.run or "": result.facts}
+def runs_of(result: AttestationResult) -> list[tuple[str, Facts | None]]:
+    """What was read by this run and by those that it builds on, each once. Two runs may have one
+    name: whoever trains chooses it.
+    """
+    runs = [(result.run or "", result.facts)]
     for ancestor in result.ancestors:
         if ancestor.result is not None:
-            facts |= runs_of(ancestor.result)
-    return facts
+            runs += [each for each in runs_of(ancestor.result) if each not in runs]
+    return runs
 
 
 def _about(rows: Records, audits: Sequence[Audit]) -> list[tuple[Audit, DataFact]]:
@@ -169,7 +171,7 @@ def _about(rows: Records, audits: Sequence[Audit]) -> list[tuple[Audit, DataFact
 def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
     """What people are shown."""
     yield "evidence"
-    for run, facts in runs_of(result).items():
+    for run, facts in runs_of(result):
         if facts is None:
             yield f"  -       what {f'run {safe(run)}' if run else 'the run'} read is not verified"
             continue
@@ -222,7 +224,7 @@ def to_json(evidence: Evidence, result: AttestationResult) -> dict[str, object]:
                 "digest": str(rows.digest),
                 "audits": [_audit_json(*each) for each in _about(rows, evidence.audits)],
             }
-            for run, facts in runs_of(result).items()
+            for run, facts in runs_of(result)
             for rows in (() if facts is None else facts.records)
         ],
         "notCounted": [{"name": name, "reason": reason} for name, reason in evidence.refused],

@@ -242,6 +242,23 @@ def test_rows_of_ancestors_are_looked_for_too() -> None:
     ]
 
 
+def test_rows_of_runs_with_one_name_are_all_there() -> None:
+    """Whoever trains chooses the name: an ancestor's hides no rows of the run."""
+    own = replace(trained().appraise(), ancestors=())
+    base = Scene("local", 2).appraise()
+    ancestor = Ancestor(input="model", source="run:tiny/m", digest="", result=base, reason=None)
+    # It is found twice, and shown once.
+    whole = replace(own, ancestors=(ancestor, ancestor))
+    none = Evidence(audits=(), refused=())
+    rows = [line for line in report.lines(none, whole) if "not audited" in line]
+    assert rows == [
+        "  -       alpaca train of run tiny: not audited",
+        "  -       alpaca test of run tiny: not audited",
+        "  -       alpaca train of run tiny: not audited",
+    ]
+    assert len(report.to_json(none, whole)["rows"]) == 3  # type: ignore[arg-type]
+
+
 def test_nothing_is_said_of_what_is_not_there() -> None:
     whole = Audit(config.parse(b'[records]\nkey = "input:record-key"\n'), bytes(32), {})
     reading = whole.reading("model", "train")
