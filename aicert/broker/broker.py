@@ -215,7 +215,7 @@ class Broker:
 
     def require_known(self, token: str) -> None:
         """Raise TokenError unless the token was given to somebody."""
-        with self._store.transaction() as stored:
+        with self._store.transaction(reads=True) as stored:
             if not is_hex(token, TOKEN_DIGITS) or stored.grant_of(digest_of(token)) is None:
                 raise TokenError("nobody was given this token")
 

@@ -104,11 +104,10 @@ def _lease(rows: Rows, terms: Terms, folder: Path) -> Lease:
     elif lease.terms.digest != terms.digest:
         raise ConfigError("the ledger has this lease under different terms")
     rows.move_lease(terms.lease, folder)
-    if (given := generation.kept(folder)) > lease.generation:
-        raise StaleLedgerError(
-            "the ledger is older than what was given: it is at "
-            f"{lease.generation}, its lease at {given}"
-        )
+    # A lease of which nothing was given has no file yet; of any other, one that is missing was lost
+    # with what it knew.
+    if lease.generation or generation.kept(folder):
+        generation.check(folder, lease.generation)
     return lease
 
 
@@ -132,12 +131,21 @@ def revoke(store: Store, folder: Path, *, now: int, borrower: str | None = None)
         _close(rows, [grant.number for grant in which if grant.closed_at is None], now)
         if borrower is None:
             rows.revoke(terms.lease, now)
-        number = lease.generation
-        # A ledger that is behind stays behind: raised, it would look like one that is not.
-        if number >= generation.kept(place):
-            number = rows.raise_generation(terms.lease)
-    generation.record(place, number)
+        number = _raised(rows, lease)
+    if number is not None:
+        generation.record(lease.folder, number)
     return len(which)
+
+
+def _raised(rows: Rows, lease: Lease) -> int | None:
+    """The next number of a lease; None of a ledger that is behind, and stays it: raised, it would
+    look like one that is not.
+    """
+    try:
+        generation.check(lease.folder, lease.generation)
+    except StaleLedgerError:
+        return None
+    return rows.raise_generation(lease.terms.lease)
 
 
 def resume(store: Store, folder: Path, *, now: int) -> int:

@@ -1,6 +1,7 @@
 """Serve the broker's application: uvicorn, with TLS 1.3 and nothing else. Extra: `broker`.
 
 uvicorn writes no log: what goes wrong in a request is the application's to say, without values.
+It would wait for ever for the head of a request; here whoever connects and asks nothing is left.
 """
 
 import ssl
@@ -9,12 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aicert.broker.app import MAX_CONNECTIONS, MAX_HEAD
 from aicert.errors import ConfigError, ToolError
 from aicert.frozen import dataclass
 from aicert.text import safe
 
+# Until the head of a request is whole, of a connection's first one and of every later one; before
+# that, a connection on which nothing comes ends in good order.
+HEAD_S: Final = 20.0
 _IDLE_S: Final = 10
 _ENDS_S: Final = 10
 # As uvicorn's `log_level`: nothing is that bad.
@@ -31,6 +36,38 @@ class Place:
     key: Path
 
 
+class _Connection(H11Protocol):  # type: ignore[misc]
+    """One that ends where a request is not there in time: else a few that ask nothing keep
+    everybody out.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        """It is open, TLS included."""
+        super().connection_made(transport)
+        self._expect()
+
+    def handle_events(self) -> None:
+        """Something came: whether that makes a request."""
+        super().handle_events()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._late.cancel()
+
+    def on_response_complete(self) -> None:
+        """The next request may come, or be there already."""
+        self._late.cancel()
+        self._expect()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._late.cancel()
+        super().connection_lost(exc)
+
+    def _expect(self) -> None:
+        # At once: a close would wait until the other end says so, too.
+        self._late = self.loop.call_later(HEAD_S, self.transport.abort)
+
+
 def serve(app: Any, place: Place, on_ready: Callable[[int, Callable[[], None]], None]) -> None:
     """Serve until told to end. `on_ready` gets the port, and what ends it, once it listens."""
     config = uvicorn.Config(
@@ -40,7 +77,7 @@ def serve(app: Any, place: Place, on_ready: Callable[[int, Callable[[], None]], 
         ssl_certfile=str(place.certificate),
         ssl_keyfile=str(place.key),
         interface="asgi3",
-        http="h11",
+        http=_Connection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -51,7 +51,7 @@ class Use:
 
 def uses(store: Store, *, now: int) -> list[Use]:
     """Every grant of every lease."""
-    with store.transaction() as stored:
+    with store.transaction(reads=True) as stored:
         return [
             _use(stored, lease, grant, now)
             for lease in stored.leases()
@@ -182,7 +182,7 @@ def write_receipts(store: Store, folder: Path) -> None:
     """For each grant whose machine enrolled: `N/enrolment.json` and `N/receipts.jsonl`, as
     `aicert lease receipts` reads them.
     """
-    with store.transaction() as stored:
+    with store.transaction(reads=True) as stored:
         try:
             folder.mkdir(exist_ok=True)
             for lease in stored.leases():

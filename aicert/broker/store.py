@@ -129,10 +129,12 @@ class Store:
         self._db.close()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator["Rows"]:
-        """Everything inside happens, or nothing of it."""
+    def transaction(self, *, reads: bool = False) -> Iterator["Rows"]:
+        """Everything inside happens, or nothing of it. One that only `reads` sees the ledger as it
+        was when it began, and lets no broker wait.
+        """
         with self._lock, self._failing():
-            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
             try:
                 yield Rows(self._db)
                 self._db.execute("COMMIT")
@@ -266,8 +268,8 @@ class Rows:
         """One more receipt of the grant's machine."""
         total = seen.ledger.total
         self._db.execute(
-            "INSERT INTO receipts SELECT ?, count(*) + 1, ?, ?, ?, ?, ? FROM receipts"
-            " WHERE grant_number = ?",
+            "INSERT INTO receipts SELECT ?, coalesce(max(place), 0) + 1, ?, ?, ?, ?, ?"
+            " FROM receipts WHERE grant_number = ?",
             (number, at, total.tokens_in, total.tokens_out, total.requests, data, number),
         )
 

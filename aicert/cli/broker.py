@@ -4,7 +4,6 @@ The broker's own room is loaded by name, when one of these is asked for.
 """
 
 import argparse
-import functools
 import gc
 import importlib
 import json
@@ -144,7 +143,9 @@ def _room(module: str) -> Any:
 
 def _keys(options: argparse.Namespace) -> "Callable[[Path], Secrets]":
     """Reads the secrets of the lease whose bundle lies at a folder."""
-    return functools.partial(lease_keys.read, secret=lease_keys.password(options))
+    secret = lease_keys.password(options)
+    # Not a partial, whose representation has what it was given.
+    return lambda folder: lease_keys.read(folder, secret)
 
 
 def _now() -> int:
@@ -267,7 +268,8 @@ def _revoke(options: argparse.Namespace, say: "Write") -> int:
 
 
 def _resume(options: argparse.Namespace, say: "Write") -> int:
-    ledger = _room("store").Store(Path(options.ledger), create=True)
+    # Never a new one: a mistyped name would make the ledger that is in use an older one.
+    ledger = _room("store").Store(Path(options.ledger))
     try:
         count = _room("custodian").resume(ledger, Path(options.lease), now=_now())
     finally:

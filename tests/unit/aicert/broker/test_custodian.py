@@ -139,6 +139,44 @@ def test_an_older_ledger_gives_nothing_until_its_custodian_says_so(bench: Bench)
     assert again.beat().generation > 8
 
 
+def test_a_ledger_whose_generations_were_lost_gives_nothing_either(bench: Bench) -> None:
+    """A new disk: ledger and keys are from the backup, where no generations are. No command but
+    `resume` makes a file of what that ledger knows.
+    """
+    machine = bench.machine()
+    machine.beat()
+    kept = backup(bench)
+    machine.serve(5000)
+    machine.beat()
+    restore(bench, kept)
+    generation.path_of(bench.bundle).unlink()
+    assert custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="acme") == 1
+    for ask in (machine.ask, lambda: bench.grant(borrower="other")):
+        with pytest.raises(StaleLedgerError, match="is missing"):
+            ask()
+    assert not generation.path_of(bench.bundle).exists()
+    # The revocation is there.
+    assert custodian.resume(bench.store, bench.bundle, now=bench.now) == 0
+    bench.grant(borrower="other")
+
+
+def test_a_copy_of_a_bundle_makes_no_older_ledger_a_newer_one(bench: Bench) -> None:
+    """Generations are read where the broker reads them."""
+    machine = bench.machine()
+    machine.beat()
+    kept = backup(bench)
+    for _ in range(2):
+        machine.serve(1000)
+        machine.beat()
+    restore(bench, kept)
+    copy = bench.folder / "copy"
+    shutil.copytree(bench.bundle, copy)
+    for _ in range(4):
+        custodian.revoke(bench.store, copy, now=bench.now)
+    with pytest.raises(StaleLedgerError, match="the ledger is older"):
+        machine.ask()
+
+
 def test_resuming_ends_what_was_open(bench: Bench) -> None:
     machine = bench.machine()
     machine.beat()
@@ -221,6 +259,22 @@ def test_a_disk_that_is_full_when_the_generation_is_written(
 
 
 # --- The file.
+
+
+def test_what_only_reads_lets_no_broker_wait(bench: Bench) -> None:
+    """`status` of a year's receipts takes its time; a machine's deadline does not wait for it."""
+    machine = bench.machine()
+    machine.beat()
+    other = Store(bench.ledger)
+    with other.transaction(reads=True) as rows:
+        (grant,) = rows.grants(TERMS.lease)
+        before = len(list(rows.receipts(grant.number)))
+        assert machine.beat().kind == GRANT
+        # And it sees the ledger as it was when it began.
+        assert len(list(rows.receipts(grant.number))) == before == 1
+    with other.transaction() as rows:
+        assert [kept.place for kept in rows.receipts(grant.number)] == [1, 2]
+    other.close()
 
 
 def test_files_that_are_no_ledger(tmp_path: Path) -> None:

@@ -1,17 +1,23 @@
 """The custodian's commands, and the broker as it is started, in this process."""
 
+import argparse
+import contextlib
 import http.client
 import json
+import queue
+import socket
 import ssl
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aicert.cli import broker as commands
 from aicert.cli import main
+from aicert.lease.orders import GRANT
 from tests.e2e import broker_process
 from tests.unit.aicert.broker import conftest as desk
 from tests.unit.aicert.broker.forged import Bench
@@ -78,6 +84,15 @@ def test_a_lease_is_revoked_resumed_and_looked_at(bench: Bench, printed: Printed
 def test_a_ledger_that_is_not_there(tmp_path: Path, printed: Printed) -> None:
     assert main.main(["lease", "status", "--ledger", str(tmp_path / "none")]) == 3
     assert printed()[1].startswith("error: there is no ledger at ")
+
+
+def test_a_mistyped_ledger_is_not_resumed(bench: Bench, printed: Printed) -> None:
+    """It would be the newer one, and every machine of the other's would run out."""
+    machine = bench.machine()
+    words = ["lease", "resume", str(bench.bundle), "--ledger", str(bench.folder / "legder.db")]
+    assert main.main(words) == 3
+    assert printed()[1].startswith("error: there is no ledger at ")
+    assert machine.beat().kind == GRANT
 
 
 def started(bench: Bench, *more: str) -> int:
@@ -152,6 +167,64 @@ def test_a_broker_answers_until_it_is_told_to_end(
     thread.join()
     assert codes == [0]
     assert printed()[1].startswith(f"listening on https://127.0.0.1:{port}, policy google\n")
+
+
+def test_who_connects_and_asks_nothing_keeps_nobody_out(
+    bench: Bench, uvicorn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No token is needed to connect: places that nobody uses are free again."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        # For the next request of the connection.
+        monkeypatch.setattr(server, "HEAD_S", 0.01)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    broker_process.write_tls(bench.folder)
+    server = commands._room("server")
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(server, "HEAD_S", 0.01)
+    running: queue.Queue[tuple[int, Callable[[], None]]] = queue.Queue()
+    place = server.Place(
+        host="127.0.0.1", port=0, certificate=bench.folder / "tls.pem", key=bench.folder / "tls.key"
+    )
+
+    def on_ready(port: int, end: Callable[[], None]) -> None:
+        running.put((port, end))
+
+    thread = threading.Thread(target=server.serve, args=(answer, place, on_ready), daemon=True)
+    thread.start()
+    port, end = running.get(timeout=600)
+    context = ssl.create_default_context(cafile=str(bench.folder / "tls.pem"))
+
+    def connected(data: bytes) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", port), timeout=600)
+        tls = context.wrap_socket(plain, server_hostname="127.0.0.1")
+        with contextlib.suppress(OSError):
+            tls.sendall(data)
+        return tls
+
+    def rest(tls: ssl.SSLSocket) -> bytes:
+        with tls:
+            received = b""
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                while part := tls.recv(1 << 16):
+                    received += part
+            return received
+
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    waiting = [connected(data) for data in (b"", b"G", request[:-2])]
+    assert [rest(tls) for tls in waiting] == [b"", b"", b""]
+    for more in (request[:5], b""):
+        monkeypatch.setattr(server, "HEAD_S", 600.0)
+        assert rest(connected(request + more)).count(b"HTTP/1.1 204 ") == 1
+    end()
+    thread.join()
+
+
+def test_what_opens_a_token_is_in_no_representation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIN", "canary")
+    assert "canary" not in repr(commands._keys(argparse.Namespace(password_env="PIN")))
 
 
 def test_a_broker_that_is_interrupted_has_ended_well(
