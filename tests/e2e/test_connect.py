@@ -91,14 +91,16 @@ def folder(tmp_path: Path, ca: Ca) -> Path:
 
 @pytest.fixture
 def served(folder: Path, ca: Ca) -> Iterator[Courier]:
-    """A machine that serves the model of the folder's certificate."""
+    """A machine that serves the model of the folder's certificate. Its port stays its own after
+    its end.
+    """
     pack(folder, "--offline")
-    with borrowers_tpm() as power:
+    with borrowers_tpm() as power, machines.kept_port() as port:
         with power.powered():
             swtpm._prepare(power.tcti, ca)
         with stub_engine.running(power.folder) as stub, power.on() as opened:
             with LeaseTpm(opened) as tpm:
-                carried = offline(folder, tpm, stub)
+                carried = offline(folder, tpm, stub, port=port)
                 yield carried
                 carried.ask(courier.STOP)
 

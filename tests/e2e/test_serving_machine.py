@@ -93,7 +93,9 @@ def certified(folder: Path) -> AttestationResult:
 class Courier:
     """Carries lines to a machine, and keeps what it tells."""
 
-    def __init__(self, folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0) -> None:
+    def __init__(
+        self, folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0, port: int = 0
+    ) -> None:
         self.lines: list[Message] = []
         self.folder = folder
         room = folder / f"boot{number}"
@@ -102,7 +104,7 @@ class Courier:
             (room / name).mkdir()
         self.memory = room / "memory"
         place = Place(
-            memory=self.memory, copies=room / "copies", address=("127.0.0.1", 0),
+            memory=self.memory, copies=room / "copies", address=("127.0.0.1", port),
             model_types=MODEL_TYPES, start=stub.started_with,
         )  # fmt: skip
         offered = load.read_bundle(folder / "bot")
@@ -228,9 +230,11 @@ def test_a_machine_serves_until_it_is_revoked(
     assert "\nended     by order revoke: the epoch is " in text
 
 
-def offline(folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0) -> Courier:
+def offline(
+    folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0, port: int = 0
+) -> Courier:
     """A machine that serves without a broker."""
-    carried = Courier(folder, tpm, stub, number)
+    carried = Courier(folder, tpm, stub, number, port)
     given = carried.enrol_and_issue("--offline")
     assert carried.ask(courier.LICENCE, licence.emit(given)).kind == courier.SERVING
     return carried

@@ -1,4 +1,4 @@
-"""An engine's stub for the machines of these tests."""
+"""An engine's stub for the machines of these tests, and a port that stays theirs."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e import stub_engine
 from tests.e2e.stub_engine import StubEngine
+from tests.unit.aicert.serving import machines
 
 
 @pytest.fixture
@@ -16,3 +17,9 @@ def stub() -> Iterator[StubEngine]:
     with tempfile.TemporaryDirectory(prefix="aicert-") as name:
         with stub_engine.running(Path(name)) as stub:
             yield stub
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with machines.kept_port() as port:
+        yield port

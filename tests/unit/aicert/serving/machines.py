@@ -3,9 +3,10 @@ evidence that the forger signs; and servers that say whatever a test wants.
 """
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -27,6 +28,41 @@ PROMPT = "the secret of the prompt"
 MESSAGES = [{"role": "user", "content": PROMPT}]
 LONG = 600.0
 Forged = Callable[[bytes, judging.Channel], bytes]
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A port for servers that come one after the other. Between them nobody is there, and it is
+    given to no stranger: it stays bound, and who asks for a port by its number may still listen.
+    """
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
+
+
+@contextmanager
+def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    """A server for one connection, which is over when this is left."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        # It ends where nobody comes, or who came leaves in the middle.
+        with suppress(OSError), server.accept()[0] as connected:
+            connected.settimeout(LONG)
+            serve(connected)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        with suppress(OSError):
+            # Who waits for a connection is woken by this, and not by a close.
+            server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(LONG)
+    assert not thread.is_alive()
 
 
 def honest(nonce: bytes, channel: judging.Channel, **changes: Any) -> bytes:

@@ -171,26 +171,28 @@ def test_serve_channel_of_a_later_connection_ends_the_endpoint(stub: StubEngine)
         assert refused.value.exit_code == 1
 
 
-def test_serve_boot_of_a_machine_that_was_started_anew_ends_the_endpoint(stub: StubEngine) -> None:
-    with Machine(stub) as machine:
-        endpoint = Endpoint(wanted(machine.port))
-    with endpoint, Machine(stub, port=machine.port) as again:
+def test_serve_boot_of_a_machine_that_was_started_anew_ends_the_endpoint(
+    stub: StubEngine, port: int
+) -> None:
+    with Machine(stub, port=port):
+        endpoint = Endpoint(wanted(port))
+    with endpoint, Machine(stub, port=port) as again:
         assert asked(endpoint)[1]["error"]["code"] == "serve.boot"
         assert isinstance(endpoint.error, RefusedError)
     assert again.seen == []
 
 
-def test_a_machine_that_cannot_be_reached_may_come_back(stub: StubEngine) -> None:
+def test_a_machine_that_cannot_be_reached_may_come_back(stub: StubEngine, port: int) -> None:
     identity = tls.make_identity()
-    with Machine(stub, identity) as machine:
-        endpoint = Endpoint(wanted(machine.port))
+    with Machine(stub, identity, port=port):
+        endpoint = Endpoint(wanted(port))
         assert asked(endpoint)[0] == 200
     with endpoint:
         status, document = asked(endpoint)
         assert (status, document["error"]["code"]) == (502, "endpoint")
         assert "cannot reach" in document["error"]["message"]
         assert endpoint.error is None
-        with Machine(stub, identity, port=machine.port):
+        with Machine(stub, identity, port=port):
             assert asked(endpoint)[0] == 200
 
 
@@ -263,7 +265,7 @@ def test_a_request_that_waits_for_its_turn_is_not_sent_after_a_no(
         first.start()
         assert entered.wait(600)
         given.append(asked(endpoint))
-        first.join()
+        first.join(600)
         assert [status for status, _ in given] == [502, 502]
         assert isinstance(endpoint.error, EvidenceError)
     assert len(prompts) == 1
@@ -325,8 +327,9 @@ def test_a_stream_that_breaks_off_has_no_end_for_the_client(stub: StubEngine) ->
 def test_a_client_who_leaves_takes_nothing_from_others(
     stub: StubEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # His place, the only one, is free again.
+    # His place, the only one, is free again, however slow this computer is.
     monkeypatch.setattr(endpoints, "MOST", 1)
+    monkeypatch.setattr(endpoints, "QUEUE_S", 600.0)
     left = threading.Event()
 
     def words(_: Any) -> Any:

@@ -4,8 +4,6 @@ no byte of a prompt has left.
 
 import socket
 import ssl
-import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -164,14 +162,14 @@ def test_serve_model_of_another_certificate(stub: StubEngine) -> None:
     assert error.check == "serve.model"
 
 
-def test_serve_boot_that_is_another_than_the_first(stub: StubEngine) -> None:
+def test_serve_boot_that_is_another_than_the_first(stub: StubEngine, port: int) -> None:
     """Started anew with a new key: nothing is asked of it, not even evidence."""
-    with Machine(stub) as machine:
-        first = open_judged(wanted(machine.port))
+    with Machine(stub, port=port):
+        first = open_judged(wanted(port))
         first.close()
-    with Machine(stub, port=machine.port) as again:
+    with Machine(stub, port=port) as again:
         with pytest.raises(RefusedError, match=r"^serve\.boot: .*another TLS key") as refused:
-            open_judged(wanted(again.port), first.shown)
+            open_judged(wanted(port), first.shown)
         assert refused.value.exit_code == 1
     assert b"".join(again.seen) == b""
 
@@ -238,28 +236,15 @@ def broken(_: bytes, channel: tls.Channel) -> None:
     channel.send(HEAD)
 
 
-def test_a_server_that_leaves_is_not_reached_or_ends_early() -> None:
-    with machines.saying(lambda *_: None) as port:
+def test_a_server_that_leaves_is_not_reached_or_ends_early(port: int) -> None:
+    with machines.saying(lambda *_: None, port=port):
         assert isinstance(refusal(port), ToolError)
         # In the middle of what it says.
-    with machines.saying(broken) as port:
+    with machines.saying(broken, port=port):
         assert isinstance(refusal(port), ToolError)
     error = refusal(port)
     assert isinstance(error, ToolError)
     assert "cannot reach 127.0.0.1:" in error.message
-
-
-def listening(serve: Callable[[socket.socket], object]) -> tuple[int, threading.Thread]:
-    """A server for one connection."""
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def run() -> None:
-        with server, server.accept()[0] as connected:
-            serve(connected)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return server.getsockname()[1], thread
 
 
 def test_a_downgrade_to_an_older_tls_is_refused(tmp_path: Any) -> None:
@@ -278,38 +263,44 @@ def test_a_downgrade_to_an_older_tls_is_refused(tmp_path: Any) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(tmp_path / "server.pem")
 
-    def serve(connected: socket.socket) -> None:
-        with pytest.raises(ssl.SSLError):
-            context.wrap_socket(connected, server_side=True)
+    refused: list[ssl.SSLError] = []
 
-    port, thread = listening(serve)
-    error = refusal(port)
-    thread.join()
+    def serve(connected: socket.socket) -> None:
+        try:
+            context.wrap_socket(connected, server_side=True)
+        except ssl.SSLError as error:
+            refused.append(error)
+
+    with machines.listening(serve) as port:
+        error = refusal(port)
     assert isinstance(error, ToolError)
     assert "does not speak TLS 1.3" in error.message
+    assert len(refused) == 1
 
 
 @pytest.mark.parametrize(
     "data", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28"]
 )
 def test_no_tls_at_all_is_refused(data: bytes) -> None:
-    def serve(connected: socket.socket) -> None:
-        hello = connected.recv(1 << 16)
-        assert b"evidence" not in hello
-        connected.sendall(data)
-        connected.recv(1 << 16)
+    heard: list[bytes] = []
 
-    port, thread = listening(serve)
-    error = refusal(port)
-    thread.join()
+    def serve(connected: socket.socket) -> None:
+        heard.append(connected.recv(1 << 16))
+        connected.sendall(data)
+        heard.append(connected.recv(1 << 16))
+
+    with machines.listening(serve) as port:
+        error = refusal(port)
     assert isinstance(error, ToolError)
+    assert heard[0]
+    assert b"evidence" not in b"".join(heard)
 
 
 def test_a_server_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judged, "CONNECT_S", 0.05)
-    port, thread = listening(lambda connected: connected.recv(1 << 20) and connected.recv(1))
-    error = refusal(port)
-    thread.join()
+    silent = machines.listening(lambda connected: connected.recv(1 << 20) and connected.recv(1))
+    with silent as port:
+        error = refusal(port)
     assert isinstance(error, ToolError)
 
 
