@@ -18,7 +18,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -46,6 +46,8 @@ TOKEN_DIGITS: Final = 64
 NONCE_BYTES: Final = 32
 # A licence ends so many heartbeats after the receipt that it answers.
 HEARTBEATS_AHEAD: Final = 3
+# A clock that is set right by steps goes back by less.
+CLOCK_SLACK_S: Final = 5
 
 Keys = Callable[[Path], Secrets]
 
@@ -235,15 +237,30 @@ class Broker:
         """
         if not is_hex(token, TOKEN_DIGITS):
             raise TokenError("nobody was given this token")
-        with self._store.transaction() as stored:
-            grant = stored.grant_of(digest_of(token))
-            lease = None if grant is None else stored.lease(grant.lease)
-            if grant is None or lease is None:
-                raise TokenError("nobody was given this token")
-            generation.check(lease.folder, lease.generation)
-            yield _Case(rows=stored, lease=lease, grant=grant, now=self._now())
-            number = stored.raise_generation(lease.terms.lease) if gives else lease.generation
-        generation.record(lease.folder, number)
+        with ExitStack() as after:
+            with self._store.transaction() as stored:
+                grant = stored.grant_of(digest_of(token))
+                lease = None if grant is None else stored.lease(grant.lease)
+                if grant is None or lease is None:
+                    raise TokenError("nobody was given this token")
+                held = after.enter_context(generation.held(lease.folder))
+                held.check(lease.generation)
+                yield _Case(rows=stored, lease=lease, grant=grant, now=self._time(stored))
+                number = stored.raise_generation(lease.terms.lease) if gives else lease.generation
+            held.record(number)
+
+    def _time(self, stored: Rows) -> int:
+        """Now, and never before what the ledger has seen: a clock that was set back would let a
+        boot in while another serves, and lengthen grants.
+        """
+        now, newest = self._now(), stored.newest()
+        if now < newest - CLOCK_SLACK_S:
+            raise ToolError(
+                f"the clock is {newest - now} s behind the newest entry of the ledger: nothing is "
+                "given before it is right",
+                hint="timedatectl",
+            )
+        return max(now, newest)
 
     def _require_grantable(self, case: _Case) -> None:
         if case.is_revoked:
@@ -288,6 +305,8 @@ class Broker:
         new = ledger.after(seen.ledger, body, heartbeat, reading, seen.nonce)
         later = replace(seen, ledger=new, nonce="", answered=heartbeat.nonce)
         is_new = new.boot != seen.ledger.boot
+        if seen.is_over and not is_new:
+            raise RefusedError("ledger.state", "the boot has ended: its kill receipt is here")
         if is_new:
             later = replace(_started(later, seen, reading, case.now), ending=b"")
         limit = self._machine(case).meter.value + case.grant.ticks - later.charged

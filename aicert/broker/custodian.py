@@ -1,6 +1,7 @@
 """What the custodian does with a ledger: grant, revoke, go on after a backup was restored."""
 
 import secrets
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -71,16 +72,21 @@ def grant(store: Store, folder: Path, keys: Keys, wanted: Wanted, *, now: int) -
         raise ConfigError(f"a borrower's name has 1 to {MAX_BORROWER} characters")
     token = secrets.token_hex(TOKEN_DIGITS // 2)
     until = now + wanted.duration
-    with store.transaction() as rows:
-        lease = _lease(rows, terms, place)
-        if lease.revoked_at is not None:
-            raise ConfigError("the lease is revoked, for good", hint="aicert lease pack")
-        rows.add_grant(
-            digest_of(token), lease=terms.lease, borrower=wanted.borrower, ticks=ticks,
-            advance=advance, until=until, granted_at=now,
-        )  # fmt: skip
-        number = rows.raise_generation(terms.lease)
-    generation.record(place, number)
+    with ExitStack() as after:
+        with store.transaction() as rows:
+            lease = _lease(rows, terms, place)
+            # A lease of which nothing was given has no file yet; of any other, one that is missing
+            # was lost with what it knew.
+            held = after.enter_context(generation.held(place, create=not lease.generation))
+            held.check(lease.generation)
+            if lease.revoked_at is not None:
+                raise ConfigError("the lease is revoked, for good", hint="aicert lease pack")
+            rows.add_grant(
+                digest_of(token), lease=terms.lease, borrower=wanted.borrower, ticks=ticks,
+                advance=advance, until=until, granted_at=now,
+            )  # fmt: skip
+            number = rows.raise_generation(terms.lease)
+        held.record(number)
     return Granted(terms=terms, ticks=ticks, advance=advance, until=until, token=token)
 
 
@@ -104,48 +110,50 @@ def _lease(rows: Rows, terms: Terms, folder: Path) -> Lease:
     elif lease.terms.digest != terms.digest:
         raise ConfigError("the ledger has this lease under different terms")
     rows.move_lease(terms.lease, folder)
-    # A lease of which nothing was given has no file yet; of any other, one that is missing was lost
-    # with what it knew.
-    if lease.generation or generation.kept(folder):
-        generation.check(folder, lease.generation)
     return lease
 
 
 def revoke(store: Store, folder: Path, *, now: int, borrower: str | None = None) -> int:
-    """End the lease, or what one borrower was granted of it; how many grants that ends."""
+    """End the lease, or what one borrower was granted of it; how many grants that ends: those that
+    had ended before are not among them.
+    """
     place = folder.resolve()
     terms = terms_of(place)
-    with store.transaction() as rows:
-        lease = rows.lease(terms.lease)
-        if lease is None:
-            raise ConfigError("the ledger has no such lease")
-        which = [
-            grant
-            for grant in rows.grants(terms.lease)
-            if borrower is None or grant.borrower == borrower
-        ]
-        if borrower is not None and not which:
-            raise ConfigError(
-                "nothing was granted to this borrower", hint="aicert lease status --ledger FILE"
-            )
-        _close(rows, [grant.number for grant in which if grant.closed_at is None], now)
-        if borrower is None:
-            rows.revoke(terms.lease, now)
-        number = _raised(rows, lease)
-    if number is not None:
-        generation.record(lease.folder, number)
-    return len(which)
+    with ExitStack() as after:
+        with store.transaction() as rows:
+            lease = rows.lease(terms.lease)
+            if lease is None:
+                raise ConfigError("the ledger has no such lease")
+            which = [
+                grant
+                for grant in rows.grants(terms.lease)
+                if borrower is None or grant.borrower == borrower
+            ]
+            if borrower is not None and not which:
+                raise ConfigError(
+                    "nothing was granted to this borrower", hint="aicert lease status --ledger FILE"
+                )
+            closed = [grant.number for grant in which if grant.closed_at is None]
+            _close(rows, closed, now)
+            if borrower is None:
+                rows.revoke(terms.lease, now)
+            held = _unless_behind(lease, after)
+            number = 0 if held is None else rows.raise_generation(terms.lease)
+        if held is not None:
+            held.record(number)
+    return len(closed)
 
 
-def _raised(rows: Rows, lease: Lease) -> int | None:
-    """The next number of a lease; None of a ledger that is behind, and stays it: raised, it would
-    look like one that is not.
+def _unless_behind(lease: Lease, after: ExitStack) -> generation.Held | None:
+    """The lease's file; None where the ledger is behind it, and stays that: raised, it would look
+    like one that is not.
     """
     try:
-        generation.check(lease.folder, lease.generation)
+        held = after.enter_context(generation.held(lease.folder))
+        held.check(lease.generation)
     except StaleLedgerError:
         return None
-    return rows.raise_generation(lease.terms.lease)
+    return held
 
 
 def resume(store: Store, folder: Path, *, now: int) -> int:
@@ -154,16 +162,18 @@ def resume(store: Store, folder: Path, *, now: int) -> int:
     """
     place = folder.resolve()
     terms = terms_of(place)
-    with store.transaction() as rows:
-        if rows.lease(terms.lease) is None:
-            rows.add_lease(terms, place)
-        rows.move_lease(terms.lease, place)
-        open_grants = [
-            grant.number for grant in rows.grants(terms.lease) if grant.closed_at is None
-        ]
-        _close(rows, open_grants, now)
-        number = rows.raise_generation(terms.lease, generation.kept(place))
-    generation.record(place, number)
+    with ExitStack() as after:
+        with store.transaction() as rows:
+            if rows.lease(terms.lease) is None:
+                rows.add_lease(terms, place)
+            rows.move_lease(terms.lease, place)
+            open_grants = [
+                grant.number for grant in rows.grants(terms.lease) if grant.closed_at is None
+            ]
+            _close(rows, open_grants, now)
+            held = after.enter_context(generation.held(place, create=True))
+            number = rows.raise_generation(terms.lease, held.number)
+        held.record(number)
     return len(open_grants)
 
 

@@ -5,11 +5,15 @@ budget again. So whatever the ledger gives raises a number in it, and the same n
 no backup has. A ledger that is behind the file gives nothing until its custodian says what to do.
 
 The ledger is written first and the file before anything is answered: a broker that dies in between
-leaves a ledger that is ahead, and has told nobody.
+leaves a ledger that is ahead, and has told nobody. The file is locked from the look at it until the
+number is written: of two ledgers that are copies of each other one is behind before it has given.
 """
 
+import contextlib
 import fcntl
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -27,55 +31,84 @@ def path_of(folder: Path) -> Path:
     return folder.parent / (folder.name + SUFFIX)
 
 
-def check(folder: Path, number: int) -> None:
-    """Raise StaleLedgerError where more was given than a ledger with this number knows."""
+class Held:
+    """The file, while nobody else looks at it or writes to it."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @property
+    def number(self) -> int:
+        """What was given by now."""
+        try:
+            data = os.pread(self._descriptor, _DIGITS + 2, 0)
+        except OSError as error:
+            raise _unusable(self._path, error) from None
+        if len(data) != _DIGITS + 1 or not data[:-1].isdigit() or data[-1:] != b"\n":
+            raise StaleLedgerError(f"{str(self._path)!a} is damaged: delete it before")
+        return int(data)
+
+    def check(self, number: int) -> None:
+        """Raise StaleLedgerError where more was given than a ledger with this number knows."""
+        if (kept := self.number) > number:
+            raise StaleLedgerError(
+                f"the ledger is older than what was given: it is at {number}, its lease at {kept}"
+            )
+
+    def record(self, number: int) -> None:
+        """Raise the number to at least this one; it is on the disk when this returns."""
+        if self.number >= number:
+            return
+        try:
+            os.pwrite(self._descriptor, _form(number), 0)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise _unusable(self._path, error) from None
+
+
+@contextlib.contextmanager
+def held(folder: Path, *, create: bool = False) -> Iterator[Held]:
+    """The lease's file, locked: to be entered within a transaction, and left after it.
+
+    StaleLedgerError where it is missing, unless it is to be created: then it begins at 0.
+    """
+    path = path_of(folder)
     try:
-        data = path_of(folder).read_bytes()
+        if create and not path.exists():
+            _create(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise StaleLedgerError(f"{str(path_of(folder))!a} is missing") from None
+        raise StaleLedgerError(f"{str(path)!a} is missing") from None
     except OSError as error:
-        raise _unusable(folder, error) from None
-    if (kept := _read(data)) > number:
-        raise StaleLedgerError(
-            f"the ledger is older than what was given: it is at {number}, its lease at {kept}"
-        )
-
-
-def kept(folder: Path) -> int:
-    """The number of the file; 0 where there is none."""
+        raise _unusable(path, error) from None
     try:
-        return _read(path_of(folder).read_bytes())
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise _unusable(folder, error) from None
-
-
-def record(folder: Path, number: int) -> None:
-    """Raise the file's number to at least this one; it is on the disk when this returns."""
-    try:
-        descriptor = os.open(path_of(folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unusable(folder, error) from None
-    try:
-        # Several programs write to one ledger: the number of none of them may be lost.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _read(os.pread(descriptor, _DIGITS + 2, 0)) < number:
-            os.pwrite(descriptor, b"%0*d\n" % (_DIGITS, number), 0)
-            os.fsync(descriptor)
-    except OSError as error:
-        raise _unusable(folder, error) from None
+        _lock(path, descriptor)
+        yield Held(path, descriptor)
     finally:
         os.close(descriptor)
 
 
-def _read(data: bytes) -> int:
-    if not data:
-        return 0
-    if len(data) != _DIGITS + 1 or not data[:-1].isdigit() or data[-1:] != b"\n":
-        raise StaleLedgerError("the lease's file of generations is damaged")
-    return int(data)
+def _lock(path: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        raise _unusable(path, error) from None
 
 
-def _unusable(folder: Path, error: OSError) -> ToolError:
-    return ToolError(f"cannot use {str(path_of(folder))!a}: {why(error)}")
+def _create(path: Path) -> None:
+    """It is there with its number or not at all: an empty one would be a damaged one."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".generation-") as new:
+        new.write(_form(0))
+        new.flush()
+        os.fsync(new.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(new.name, path)
+
+
+def _form(number: int) -> bytes:
+    return b"%0*d\n" % (_DIGITS, number)
+
+
+def _unusable(path: Path, error: OSError) -> ToolError:
+    return ToolError(f"cannot use {str(path)!a}: {why(error)}")

@@ -145,18 +145,29 @@ class Store:
 
     def _set_up(self) -> None:
         one = self._db.execute
+        one("PRAGMA trusted_schema = OFF")
+        # Before anything is written: what is no ledger stays as it is.
+        one("BEGIN")
+        self._is_empty()
+        one("COMMIT")
         one("PRAGMA journal_mode = WAL")
         one("PRAGMA synchronous = FULL")
         one("PRAGMA foreign_keys = ON")
-        one("PRAGMA trusted_schema = OFF")
         one("BEGIN IMMEDIATE")
-        if one("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
+        if self._is_empty():
             for statement in _SCHEMA.split(";"):
                 one(statement)
         one("COMMIT")
+
+    def _is_empty(self) -> bool:
+        """Whether it is still to be set up; ConfigError for what is neither that nor a ledger."""
+        one = self._db.execute
         kind = (*one("PRAGMA application_id").fetchone(), *one("PRAGMA user_version").fetchone())
-        if kind != (APPLICATION, VERSION):
+        if kind == (APPLICATION, VERSION):
+            return False
+        if kind != (0, 0) or one("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
             raise ConfigError(f"{str(self._path)!a} is not a ledger of this version")
+        return True
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
@@ -263,6 +274,14 @@ class Rows:
     def put_seen(self, number: int, seen: Seen) -> None:
         """What was seen of the machine of a grant."""
         self.change(number, seen=rows.emit(seen))
+
+    def newest(self) -> int:
+        """When the ledger was last told of something, by the clock of then; 0 for never."""
+        (at,) = self._db.execute(
+            "SELECT max(max(granted_at, coalesce(enrolled_at, 0), coalesce((SELECT at FROM receipts"
+            " WHERE grant_number = number ORDER BY place DESC LIMIT 1), 0))) FROM grants"
+        ).fetchone()
+        return at or 0
 
     def keep(self, number: int, at: int, data: bytes, seen: Seen) -> None:
         """One more receipt of the grant's machine."""

@@ -46,13 +46,14 @@ def main(ledger: str, now: str, point: str, what: str, token: str) -> None:
     data = sys.stdin.buffer.read()
     Database.point = int(point)
     if int(point) == 3:
-        record = generation.record
+        record = generation.Held.record
 
-        def recorded(folder: Path, number: int) -> None:
-            record(folder, number)
+        def recorded(held: generation.Held, number: int) -> None:
+            record(held, number)
             die()
 
-        generation.record = recorded
+        held: Any = generation.Held
+        held.record = recorded
     answer = broker.enrol(token, data) if what == "enrol" else broker.receipt(token, data)
     sys.stdout.buffer.write(answer)
 

@@ -187,13 +187,28 @@ def test_no_verdict_is_not_a_refusal(desk: Desk, monkeypatch: pytest.MonkeyPatch
 def test_what_is_wrong_at_the_custodians_is_his_to_read(desk: Desk) -> None:
     machine = desk.bench.machine()
     machine.beat()
-    generation.record(desk.bench.bundle, 99)
+    with generation.held(desk.bench.bundle) as held:
+        held.record(99)
     answer = desk.ask("/v1/nonce", json.dumps({"boot": machine.boot}).encode(), token=machine.token)
     assert answer.status == 503
     assert str(desk.bench.folder) not in answer.body.decode()
     assert desk.lines == [
         "cannot answer: the ledger is older than what was given: it is at 3, its lease at 99"
     ]
+
+
+def test_a_clock_that_was_set_back_gives_nothing(desk: Desk) -> None:
+    machine = desk.bench.machine()
+    desk.bench.now += 1000
+    machine.beat()
+    boot = json.dumps({"boot": machine.boot}).encode()
+    desk.bench.now -= 6
+    answer = desk.ask("/v1/nonce", boot, token=machine.token)
+    assert (answer.status, set(answer.document)) == (503, {"error"})
+    (line,) = desk.lines
+    assert line.startswith("cannot answer: the clock is 6 s behind the newest entry of the ledger")
+    desk.bench.now += 1
+    assert desk.ask("/v1/nonce", boot, token=machine.token).status == 200
 
 
 def test_a_defect_is_an_answer_without_values(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -426,6 +426,51 @@ def test_ledger_state_kill_receipts_of_something_else(bench: Bench) -> None:
     assert bench.broker.receipt(machine.token, machine.kill_receipt(data)) == b""
 
 
+@pytest.mark.parametrize("seconds", [6, AHEAD])
+def test_a_clock_that_was_set_back_enrols_and_grants_nothing(bench: Bench, seconds: int) -> None:
+    machine = bench.machine()
+    unused = bench.grant()
+    bench.now += 10 * AHEAD
+    machine.beat()
+    data = machine.sign(machine.ask())
+    bench.now -= seconds
+    for ask in (
+        machine.ask, lambda: bench.broker.challenge(unused),
+        lambda: bench.broker.receipt(machine.token, data),
+    ):  # fmt: skip
+        with pytest.raises(ToolError, match=rf"the clock is {seconds} s behind the newest entry"):
+            ask()
+    bench.now += seconds
+    assert machine.accepted(bench.broker.receipt(machine.token, data), data).kind == GRANT
+
+
+def test_a_clock_that_goes_back_by_little_is_never_before_the_ledger(bench: Bench) -> None:
+    """Else it would go back by little again and again."""
+    machine = bench.machine()
+    bench.now += 100
+    before = bench.now
+    for _ in range(3):
+        machine.beat()
+        bench.now -= 2
+    with bench.store.transaction() as rows:
+        (grant,) = rows.grants(TERMS.lease)
+        assert {kept.at for kept in rows.receipts(grant.number)} == {before}
+    with pytest.raises(ToolError, match="the clock is 6 s behind"):
+        machine.beat()
+
+
+def test_ledger_state_of_a_boot_after_its_kill_receipt(bench: Bench) -> None:
+    """Its epoch is over: whoever goes on in its name is no machine that ended."""
+    machine = bench.machine()
+    machine.beat()
+    bench.broker.end(machine.token)
+    machine.obey(machine.beat())
+    head = bench.broker.state(machine.token)["head"]
+    with refused("ledger.state"):
+        machine.beat()
+    assert bench.broker.state(machine.token)["head"] == head
+
+
 def test_keys_of_another_lease_give_nothing(bench: Bench) -> None:
     machine = bench.machine()
     nonce = machine.ask()

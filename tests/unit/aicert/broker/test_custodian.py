@@ -1,13 +1,16 @@
 """Grants, revocations, and ledgers that are older than what they gave."""
 
+import fcntl
 import os
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
 from aicert.broker import custodian, generation
+from aicert.broker.broker import Broker
 from aicert.broker.custodian import Granted, Wanted
 from aicert.broker.errors import StaleLedgerError
 from aicert.broker.store import Store
@@ -68,7 +71,9 @@ def test_a_revocation_is_for_good(bench: Bench) -> None:
     with pytest.raises(ConfigError, match="nothing was granted to this borrower"):
         custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="nobody")
     assert custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="other") == 1
-    assert custodian.revoke(bench.store, bench.bundle, now=bench.now) == 2
+    # The other has ended already.
+    assert custodian.revoke(bench.store, bench.bundle, now=bench.now) == 1
+    assert custodian.revoke(bench.store, bench.bundle, now=bench.now) == 0
     with pytest.raises(ConfigError, match="the lease is revoked"):
         granted(bench)
 
@@ -221,24 +226,97 @@ def test_two_brokers_on_one_ledger_are_one(bench: Bench) -> None:
 
 def test_generations_only_rise(tmp_path: Path) -> None:
     folder = tmp_path / "bot"
-    assert generation.kept(folder) == 0
-    for number in (0, 5, 3):
-        generation.record(folder, number)
-    assert generation.kept(folder) == 5
-    generation.check(folder, 5)
+    with pytest.raises(StaleLedgerError, match="is missing"):
+        with generation.held(folder):
+            pass
+    for number, after in ((0, 0), (5, 5), (3, 5)):
+        with generation.held(folder, create=True) as held:
+            held.record(number)
+            assert held.number == after
+    with generation.held(folder) as held:
+        held.check(5)
+        with pytest.raises(StaleLedgerError, match="the ledger is older"):
+            held.check(4)
+    # Nothing else was left there.
     path = generation.path_of(folder)
-    path.write_bytes(b"")
-    assert generation.kept(folder) == 0
-    for damaged in (b"5\n", b"x" * 21, b"0" * 22):
+    assert list(tmp_path.iterdir()) == [path]
+    # An empty one, too: it would let the oldest ledger give everything again.
+    for damaged in (b"", b"5\n", b"x" * 21, b"0" * 22):
         path.write_bytes(damaged)
-        with pytest.raises(StaleLedgerError, match="is damaged"):
-            generation.kept(folder)
+        with generation.held(folder, create=True) as held:
+            for use in (held.check, held.record):
+                with pytest.raises(StaleLedgerError, match="is damaged: delete it before"):
+                    use(1)
     path.unlink()
     path.mkdir()
-    for use in (generation.kept, lambda it: generation.check(it, 1),
-                lambda it: generation.record(it, 1)):  # fmt: skip
-        with pytest.raises(ToolError, match="cannot use"):
-            use(folder)
+    with pytest.raises(ToolError, match="cannot use"):
+        with generation.held(folder):
+            pass
+
+
+@pytest.mark.parametrize("name", ["pread", "pwrite"])
+def test_a_file_of_generations_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with generation.held(tmp_path / "bot", create=True) as held:
+        monkeypatch.setattr(os, name, fails)
+        with pytest.raises(ToolError, match="Input/output error"):
+            held.record(1)
+
+
+def test_a_file_of_generations_that_cannot_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with pytest.raises(ToolError, match="No locks available"):
+        with generation.held(tmp_path / "bot", create=True):
+            pass
+
+
+def test_two_copies_of_a_ledger_at_once_give_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looks at the file when the first has given, but not written its number yet."""
+    machine = bench.machine()
+    nonce = machine.ask()
+    data = machine.signed(nonce)
+    copy = Store(backup(bench))
+    other = Broker(copy, bench.policy, keys, now=lambda: bench.now)
+    record, results = generation.Held.record, []
+
+    def second() -> None:
+        with pytest.raises(StaleLedgerError, match="the ledger is older") as stale:
+            other.receipt(machine.token, data)
+        results.append(stale.value)
+
+    thread = threading.Thread(target=second)
+
+    def recorded(held: generation.Held, number: int) -> None:
+        if not thread.ident:
+            thread.start()
+            assert waits.wait(600)
+        record(held, number)
+
+    # The other thread is about to lock.
+    waits, flock = threading.Event(), fcntl.flock
+
+    def locked(descriptor: int, how: int) -> None:
+        if threading.current_thread() is thread:
+            waits.set()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(generation.Held, "record", recorded)
+    monkeypatch.setattr(fcntl, "flock", locked)
+    assert bench.broker.receipt(machine.token, data)
+    thread.join(600)
+    assert len(results) == 1
+    copy.close()
 
 
 def test_a_disk_that_is_full_when_the_generation_is_written(
@@ -287,8 +365,11 @@ def test_files_that_are_no_ledger(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("CREATE TABLE x (y)")
     other.close()
+    before = (tmp_path / "other.db").read_bytes()
     with pytest.raises(ConfigError, match="is not a ledger of this version"):
         Store(tmp_path / "other.db")
+    # Not even its journal was changed.
+    assert (tmp_path / "other.db").read_bytes() == before
     with pytest.raises(ToolError, match="cannot open ledger"):
         Store(tmp_path / "nowhere/ledger.db", create=True)
 

@@ -39,7 +39,8 @@ def whole(bench: Bench) -> None:
         lease = rows.lease(TERMS.lease)
         kept = [receipts.parse(one.data) for one in rows.receipts(grant.number)]
     assert lease is not None
-    assert generation.kept(bench.bundle) <= lease.generation
+    with generation.held(bench.bundle) as held:
+        held.check(lease.generation)
     if grant.enrolment is None:
         assert kept == []
         return
