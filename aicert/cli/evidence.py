@@ -19,6 +19,7 @@ from aicert.formats import certificate as certificates
 from aicert.formats import statement
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, Digest, FileFact, of_bytes
+from aicert.formats.lockfile import RUN_SCHEME
 from aicert.formats.run_report_facts import Facts, Records
 from aicert.formats.statement import Output, Statement
 from aicert.formats.uncovered_names import may_be_uncovered
@@ -149,14 +150,25 @@ def _judged(one: Given, options: argparse.Namespace) -> Audit:
 
 
 def runs_of(result: AttestationResult) -> list[tuple[str, Facts | None]]:
-    """What was read by this run and by those that it builds on, each once. Two runs may have one
-    name: whoever trains chooses it.
+    """What was read by this run and by those that it builds on, each once; None of a run of which
+    it is not verified, or that is not shown to be the one. Two runs may have one name: whoever
+    trains chooses it.
     """
     runs = [(result.run or "", result.facts)]
     for ancestor in result.ancestors:
-        if ancestor.result is not None:
-            runs += [each for each in runs_of(ancestor.result) if each not in runs]
+        if ancestor.result is None or ancestor.reason is not None:
+            name = ancestor.source.removeprefix(RUN_SCHEME).partition("/")[0]
+            theirs: list[tuple[str, Facts | None]] = [(name, None)]
+        else:
+            theirs = runs_of(ancestor.result)
+        runs += [each for each in theirs if each not in runs]
     return runs
+
+
+def _was_lineage_asked(result: AttestationResult) -> bool:
+    """False where inputs are said to be of other runs, and no certificate of those was given."""
+    (check,) = (check for check in result.checks if check.id == "lineage.ancestors")
+    return check.verdict != "not-checked"
 
 
 def _about(rows: Records, audits: Sequence[Audit]) -> list[tuple[Audit, DataFact]]:
@@ -180,6 +192,9 @@ def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
         if facts.texts:
             texts = counted(len(facts.texts), "text")
             yield f"  -       run {safe(run)}: {texts} beside its rows: audits read rows only"
+    if result.facts is not None and not _was_lineage_asked(result):
+        run = safe(result.run or "")
+        yield f"  -       what the runs before run {run} read is not verified (--lineage)"
     for name, reason in evidence.refused:
         first = reason.split("\n", 1)[0]
         yield f"  -       {safe(name)} does not count: {safe(first)}"
@@ -227,6 +242,7 @@ def to_json(evidence: Evidence, result: AttestationResult) -> dict[str, object]:
             for run, facts in runs_of(result)
             for rows in (() if facts is None else facts.records)
         ],
+        "notVerified": [run for run, facts in runs_of(result) if facts is None],
         "notCounted": [{"name": name, "reason": reason} for name, reason in evidence.refused],
     }
 

@@ -239,7 +239,36 @@ def test_rows_of_ancestors_are_looked_for_too() -> None:
         "  -       alpaca train of run base: not audited",
         "  -       alpaca test of run base: not audited",
         "  -       run base: 1 text beside its rows: audits read rows only",
+        "  -       what run base read is not verified",
     ]
+    assert report.to_json(none, whole)["notVerified"] == ["base"]
+
+
+def test_what_a_run_read_that_was_not_found_is_not_verified() -> None:
+    """Rows of a certificate that is not shown to be the ancestor's are none of its rows."""
+    own = Scene("local", 2).appraise()
+    other = Ancestor(
+        input="model", source="run:base/model", digest="", result=trained().appraise(),
+        reason="the certificate of that run has a different output",
+    )  # fmt: skip
+    absent = replace(other, source="run:\x1b/x", result=None)
+    none = Evidence(audits=(), refused=())
+    assert list(report.lines(none, replace(own, ancestors=(other, absent))))[-2:] == [
+        "  -       what run base read is not verified",
+        "  -       what run \\x1b read is not verified",
+    ]
+
+
+def test_without_a_lineage_it_is_said_that_there_is_one() -> None:
+    own = Scene("local", 2).appraise()
+    none = Evidence(audits=(), refused=())
+    line = "  -       what the runs before run tiny read is not verified (--lineage)"
+    assert line not in list(report.lines(none, own))
+    checks = tuple(
+        replace(check, verdict="not-checked") if check.id == "lineage.ancestors" else check
+        for check in own.checks
+    )
+    assert list(report.lines(none, replace(own, checks=checks)))[-1] == line
 
 
 def test_rows_of_runs_with_one_name_are_all_there() -> None:
