@@ -256,10 +256,12 @@ def _revoke(options: argparse.Namespace, say: "Write") -> int:
     if options.format == "json":
         say(json.dumps({"revoked": count}) + "\n")
         return 0
+    grants = counted(count, "grant")
+    what = grants if options.borrower is not None else f"the lease, and with it {grants}"
     say(
         _lines(
             [
-                ("revoked", counted(count, "grant")),
+                ("revoked", what),
                 ("Omits", "machines that send no receipt run out; `status` shows who has obeyed"),
             ]
         )

@@ -97,13 +97,15 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
         certificates_image=options.image_lock,
     )
     machine = judged.wanted(options.url, options.lease, certified, policy)
-    with Endpoint(machine, options.port) as endpoint:
-        try:
-            as_json = options.format == "json"
+    as_json = options.format == "json"
+    endpoint = Endpoint(machine, options.port)
+    try:
+        with endpoint:
             say(_json(endpoint) if as_json else _text(options, endpoint, certified))
             endpoint.wait()
-        except KeyboardInterrupt:
-            complain("\nended: nothing listens any more\n")
+    except KeyboardInterrupt:
+        # Said when it is true.
+        complain("\nended: nothing listens any more\n")
     return 0
 
 

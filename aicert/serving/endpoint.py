@@ -28,6 +28,7 @@ MAX_BODY: Final = 1 << 20
 CLIENTS: Final = 256
 SILENCE_S: Final = 600.0
 QUEUE_S: Final = 60.0
+_HTTP: Final = 80
 _METHODS: Final = {"/v1/models": "GET"}
 
 
@@ -219,6 +220,9 @@ class _Client(BaseHTTPRequestHandler):
         """The request's body, if it may go on."""
         endpoint = self.server.endpoint
         names = {f"{name}:{endpoint.port}" for name in (LOOPBACK, "localhost")}
+        if endpoint.port == _HTTP:
+            # Which clients leave out.
+            names |= {LOOPBACK, "localhost"}
         given = self.headers.get_all("host") or []
         # A page of another origin, whose name somebody may have made point to this computer.
         if len(given) != 1 or given[0].lower() not in names or "origin" in self.headers:

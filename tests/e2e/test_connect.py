@@ -18,9 +18,11 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import aicert.serving
+from aicert.cli import connect as commands
 from aicert.cli import main
 from aicert.lease import courier
 from aicert.lease.checks import RefusedError
+from aicert.serving.endpoint import Endpoint
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from rules.machines import swtpm
 from rules.machines.ca import Ca, local_ca
@@ -154,9 +156,19 @@ def test_openais_own_client_works_through_it_unchanged(served: Courier, printed:
     assert served.machine.usage.requests == 3
 
 
-def test_what_was_verified_is_shown_once(served: Courier, printed: Printed) -> None:
+def test_what_was_verified_is_shown_once(served: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    close = Endpoint.close
+
+    def closed(endpoint: Endpoint) -> None:
+        close(endpoint)
+        order.append("closed")
+
+    monkeypatch.setattr(Endpoint, "close", closed)
+    monkeypatch.setattr(commands, "complain", order.append)
     code, text = connected(served, lambda _: None)
     assert code == 0
+    assert order == ["closed", "\nended: nothing listens any more\n"]
     assert "\n  ok      serve.channel        binds this TLS key and this connection" in text
     assert "\n  ok      serve.image          none: nothing measures a boot" in text
     assert "\nPASSED    (software: the operator could have forged this)\n" in text

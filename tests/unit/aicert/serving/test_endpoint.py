@@ -151,6 +151,20 @@ def test_local_requests_that_no_program_here_sends_are_refused(stub: StubEngine)
         assert b" 200 OK\r\n" in raw(endpoint, b"GET /v1/models HTTP/1.1\r\n" + localhost)
 
 
+def test_the_port_of_http_is_left_out_by_clients(
+    stub: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Machine(stub) as machine, Endpoint(wanted(machine.port)) as endpoint:
+        bare = b"GET /v1/models HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
+        for host in (b"127.0.0.1", b"LocalHost"):
+            assert raw(endpoint, bare % host).startswith(b"HTTP/1.1 403 ")
+            with monkeypatch.context() as patched:
+                # As if it listened there, which not everybody may.
+                patched.setattr(endpoints, "_HTTP", endpoint.port)
+                assert raw(endpoint, bare % host).startswith(b"HTTP/1.1 200 ")
+                assert raw(endpoint, bare % b"evil.example").startswith(b"HTTP/1.1 403 ")
+
+
 def test_serve_channel_of_a_later_connection_ends_the_endpoint(stub: StubEngine) -> None:
     """The first was honest; the second goes through a relay: its prompt stays here, and so does
     every one after it, wherever it would go.
