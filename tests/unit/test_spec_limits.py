@@ -341,6 +341,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "heartbeats between a receipt and the end of the licence that answers it": (
             "aicert.broker.broker.HEARTBEATS_AHEAD",
         ),
+        "seconds that the clock may be behind the ledger": ("aicert.broker.broker.CLOCK_SLACK_S",),
         "characters of a borrower's name": ("aicert.broker.custodian.MAX_BORROWER",),
         "characters of a reason that a courier is told": ("aicert.broker.app.MAX_REASON",),
         "connections at once": ("aicert.broker.app.MAX_CONNECTIONS",),
