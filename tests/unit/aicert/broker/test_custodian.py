@@ -1,16 +1,15 @@
 """Grants, revocations, and ledgers that are older than what they gave."""
 
 import fcntl
+import itertools
 import os
 import shutil
 import sqlite3
-import threading
 from pathlib import Path
 
 import pytest
 
 from aicert.broker import custodian, generation
-from aicert.broker.broker import Broker
 from aicert.broker.custodian import Granted, Wanted
 from aicert.broker.errors import StaleLedgerError
 from aicert.broker.store import Store
@@ -279,44 +278,45 @@ def test_a_file_of_generations_that_cannot_be_locked(
             pass
 
 
-def test_two_copies_of_a_ledger_at_once_give_once(
+def test_the_file_is_locked_from_the_look_at_it_to_the_new_number(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second looks at the file when the first has given, but not written its number yet."""
+    """Else two copies of a ledger, asked at once, would both give before either is behind."""
+    steps: list[tuple[str, generation.Held]] = []
+
+    def is_locked() -> bool:
+        with generation.path_of(bench.bundle).open("rb") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def watched(name: str) -> None:
+        step = getattr(generation.Held, name)
+
+        def watching(held: generation.Held, number: int) -> None:
+            assert is_locked()
+            steps.append((name, held))
+            step(held, number)
+
+        monkeypatch.setattr(generation.Held, name, watching)
+
+    watched("check")
+    watched("record")
     machine = bench.machine()
-    nonce = machine.ask()
-    data = machine.signed(nonce)
-    copy = Store(backup(bench))
-    other = Broker(copy, bench.policy, keys, now=lambda: bench.now)
-    record, results = generation.Held.record, []
-
-    def second() -> None:
-        with pytest.raises(StaleLedgerError, match="the ledger is older") as stale:
-            other.receipt(machine.token, data)
-        results.append(stale.value)
-
-    thread = threading.Thread(target=second)
-
-    def recorded(held: generation.Held, number: int) -> None:
-        if not thread.ident:
-            thread.start()
-            assert waits.wait(600)
-        record(held, number)
-
-    # The other thread is about to lock.
-    waits, flock = threading.Event(), fcntl.flock
-
-    def locked(descriptor: int, how: int) -> None:
-        if threading.current_thread() is thread:
-            waits.set()
-        flock(descriptor, how)
-
-    monkeypatch.setattr(generation.Held, "record", recorded)
-    monkeypatch.setattr(fcntl, "flock", locked)
-    assert bench.broker.receipt(machine.token, data)
-    thread.join(600)
-    assert len(results) == 1
-    copy.close()
+    for give in (
+        machine.beat,
+        lambda: custodian.revoke(bench.store, bench.bundle, now=bench.now),
+        lambda: custodian.resume(bench.store, bench.bundle, now=bench.now),
+    ):
+        give()
+        assert steps[-1][0] == "record"
+        assert not is_locked()
+    # Each look was at the file that was written to, under one lock.
+    for (before, looked), (after, wrote) in itertools.pairwise(steps):
+        if before == "check":
+            assert (after, looked is wrote) == ("record", True)
 
 
 def test_a_disk_that_is_full_when_the_generation_is_written(
