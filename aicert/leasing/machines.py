@@ -13,7 +13,7 @@ from aicert.appraisal.ak_chain import CertifiedKey, verify_chain
 from aicert.appraisal.checks.boot import check_firmware
 from aicert.appraisal.policy import FIRMWARE_PCRS, Policy
 from aicert.appraisal.result import below_vtpm, is_confidential, tier_rank
-from aicert.appraisal.revoked_images import REVOKED
+from aicert.appraisal.revoked_images import why_revoked
 from aicert.crypto.signatures import verify_signature
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats import tpm
@@ -85,7 +85,7 @@ def booted(
         check_firmware(policy, pcrs)
     if not policy.images:
         raise UndecidedError(f"policy {policy.name} has no image lock", hint="--image-lock LOCK")
-    revoked = REVOKED.get(pcrs[11])
+    revoked = why_revoked(pcrs[11])
     if revoked is not None:
         raise RefusedError(ids.image, f"the image is revoked: {revoked}")
     for digest, lock in policy.images.items():

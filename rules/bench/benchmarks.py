@@ -267,7 +267,10 @@ def training() -> list[Row]:
     by_hand = statistics.median(pair.by_hand for pair in taken)
     return [
         limit(
-            "certified over by hand, CPU, median of 3 pairs", statistics.median(ratios), 1.05, "×"
+            f"certified over by hand, CPU, median of {bench_training.PAIRS} pairs",
+            statistics.median(ratios),
+            1.05,
+            "×",
         ),
         limit("the trainer of it alone over by hand", alone, 1.02, "×"),
         Row(what="the pairs' ratios", measured=f"{min(ratios):.3f} to {max(ratios):.3f}"),
@@ -465,7 +468,7 @@ BENCHMARKS = {
         slow=True,
     ),
     "training": Benchmark(
-        what="a training through certify and by hand (a quarter of an hour)",
+        what="a training through certify and by hand (half an hour)",
         run=training,
         slow=True,
     ),

@@ -119,9 +119,9 @@ def _refuse_revoked(lock: "ImageLock") -> None:
     By PCR 11, which `boot.pcr11` compares with the quote: a lock of the same image with another
     name, and so another digest, names the same.
     """
-    from aicert.appraisal.revoked_images import REVOKED
+    from aicert.appraisal.revoked_images import why_revoked
 
-    reason = REVOKED.get(lock.pcrs[11])
+    reason = why_revoked(lock.pcrs[11])
     if reason is not None:
         raise EvidenceError(f"image {lock.digest} is revoked: {reason}")
 

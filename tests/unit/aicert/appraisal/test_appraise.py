@@ -20,6 +20,9 @@ from tests.adversarial.attacks_run import ancestor, input_code, words
 from tests.adversarial.attacks_statement import SIGNER
 from tests.adversarial.forger import BOOT, FIRMWARE, NONCE, VERITY, Scene, hex_of
 
+# PCR 11 of the first image that was committed.
+FIRST_IMAGE = "0d09387c79e533b06b0ec24b1bc79e64071f09d63df9641356a3d628889f6d34"
+
 
 def test_without_a_model_there_is_no_verdict() -> None:
     scene = Scene()
@@ -254,8 +257,8 @@ def test_an_image_that_this_project_has_revoked_fails_under_every_policy(
     scene = Scene("cloud")
     assert scene.appraise().verdict == "passed"
     lock = image_lock.parse(scene.get("image_lock"))
-    (reason,) = set(revoked_images.REVOKED.values())
-    monkeypatch.setitem(revoked_images.REVOKED, lock.pcrs[11], reason)
+    reason = revoked_images.REVOKED[bytes.fromhex(FIRST_IMAGE[:32])]
+    monkeypatch.setitem(revoked_images.REVOKED, lock.pcrs[11][:16], reason)
     # A policy of the caller's own, which accepts the image and has revoked nothing.
     result = scene.appraise()
     assert [check.id for check in result.failed] == ["boot.image"]
@@ -282,14 +285,37 @@ def test_a_policy_says_why_it_revoked_an_image() -> None:
     assert scene.appraise().check("boot.image").detail == f"{detail}: its kernel"
 
 
-def test_the_images_of_the_trainer_that_read_data_files_are_revoked() -> None:
-    """Among them the first that was committed, and the last of each kind before the reader."""
-    for known in (
-        "0d09387c79e533b06b0ec24b1bc79e64071f09d63df9641356a3d628889f6d34",
-        "f9fd518e7d2b6e7f6979e38a9da43ff5830697c966aea1a17e8388bda504124b",
-        "12c3d773619ebd4039483c9698874e836f81ad77c0c5651864289998fda7c787",
-    ):
-        assert bytes.fromhex(known) in revoked_images.REVOKED
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        (FIRST_IMAGE, "weights that existed before the run"),
+        # The last of each kind before the runner read the rows.
+        (
+            "f9fd518e7d2b6e7f6979e38a9da43ff5830697c966aea1a17e8388bda504124b",
+            "weights that existed before the run",
+        ),
+        (
+            "12c3d773619ebd4039483c9698874e836f81ad77c0c5651864289998fda7c787",
+            "weights that existed before the run",
+        ),
+        # The first after that, and the last of each kind whose reports lacked texts.
+        (
+            "a3892067d52cc87493a9c7b9384fc9633e39a9ab57632810395a2d5f6b25ffb8",
+            "trained on text of no input",
+        ),
+        (
+            "4d0680f9d54ecbe7d091f4ed3e95a634b97bd026557043a10fbe19c06f079d20",
+            "trained on text of no input",
+        ),
+        (
+            "2317dfcf2075c66784cd3840103296f89644688dee7864463e827d4a01f5673a",
+            "trained on text of no input",
+        ),
+    ],
+)
+def test_images_that_certify_what_they_must_not_are_revoked(known: str, reason: str) -> None:
+    assert reason in (revoked_images.why_revoked(bytes.fromhex(known)) or "")
+    assert revoked_images.why_revoked(bytes.fromhex(known[:31] + "f" + known[32:])) is None
 
 
 def test_outputs_that_the_lockfile_does_not_declare_are_named() -> None:
