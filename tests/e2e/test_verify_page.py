@@ -89,6 +89,16 @@ def pick_model(browser: Browser, folder: Path) -> None:
     until(browser, "document.getElementById('model-picked').textContent !== ''")
 
 
+def fill(browser: Browser, folder: Path) -> dict[str, str | None]:
+    """Lay a scene out in `folder`, and choose its certificate, policy, model and time."""
+    asked = scene_in(folder)
+    pick(browser, "certificate", asked["certificate"])
+    pick(browser, "policyFiles", *policy_of(folder))
+    pick_model(browser, folder / "model")
+    browser.value(f"document.getElementById('at').value = {asked['at']!r}")
+    return asked
+
+
 def test_every_scenario_of_the_corpus_gets_the_same_answer(browser: Browser) -> None:
     # With another version of Python than this one's: each word of each check, all the same.
     for start in range(0, len(reading.paths()), 50):
@@ -114,11 +124,7 @@ def test_odd_certificates_and_paths_get_the_same_answer(browser: Browser) -> Non
 
 def test_a_person_verifies_a_model(browser: Browser, tmp_path: Path) -> None:
     fresh(browser)
-    asked = scene_in(tmp_path)
-    pick(browser, "certificate", asked["certificate"])
-    pick(browser, "policyFiles", *policy_of(tmp_path))
-    pick_model(browser, tmp_path / "model")
-    browser.value(f"document.getElementById('at').value = {asked['at']!r}")
+    asked = fill(browser, tmp_path)
     assert browser.value("document.getElementById('model-picked').textContent").startswith(
         "model: 3"
     )
@@ -279,12 +285,7 @@ def changed_later(path: Path) -> None:
 
 def test_a_file_that_changed_since_it_was_chosen(browser: Browser, tmp_path: Path) -> None:
     fresh(browser)
-    asked = scene_in(tmp_path)
-    certificate = Path(str(asked["certificate"]))
-    pick(browser, "certificate", certificate)
-    pick(browser, "policyFiles", *policy_of(tmp_path))
-    pick_model(browser, tmp_path / "model")
-    browser.value(f"document.getElementById('at').value = {asked['at']!r}")
+    certificate = Path(str(fill(browser, tmp_path)["certificate"]))
     changed_later(tmp_path / "model/config.json")
     assert answered(browser) == 1
     assert "file changed while it was read: 'config.json'" in shown_result(browser)
@@ -342,11 +343,7 @@ def test_how_it_looks(
 ) -> None:
     browser.look(width, height, scheme=scheme)
     fresh(browser)
-    asked = scene_in(tmp_path)
-    pick(browser, "certificate", asked["certificate"])
-    pick(browser, "policyFiles", *policy_of(tmp_path))
-    pick_model(browser, tmp_path / "model")
-    browser.value(f"document.getElementById('at').value = {asked['at']!r}")
+    fill(browser, tmp_path)
     assert answered(browser) == 0
     folder = Path(os.environ.get("AICERT_SCREENSHOTS") or tmp_path)
     browser.picture(folder / f"verify-{width}-{scheme}.png")
@@ -425,11 +422,7 @@ def test_the_keyboard_reaches_all_and_asks(browser: Browser, tmp_path: Path) -> 
 def test_on_paper(browser: Browser, tmp_path: Path) -> None:
     """The verdict and what it is about, without the form; nothing is cut off."""
     fresh(browser)
-    asked = scene_in(tmp_path)
-    pick(browser, "certificate", asked["certificate"])
-    pick(browser, "policyFiles", *policy_of(tmp_path))
-    pick_model(browser, tmp_path / "model")
-    browser.value(f"document.getElementById('at').value = {asked['at']!r}")
+    fill(browser, tmp_path)
     assert answered(browser) == 0
     # A4 without its margins.
     browser.look(717, 1000, kind="print")

@@ -153,9 +153,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def make_job(root: Path, folder: Path, **limits: int) -> Job:
     """The measured example of `root`, to be executed in `folder`, for a second of training."""
-    run = config.load(root).run("tiny-alpaca-measured")
     given = {"memory": 2 << 30, "time_limit": 1, **limits}
-    run = replace(run, machine=replace(run.machine, **given))  # type: ignore[arg-type]  # by name
+    return job_of(root, folder, "tiny-alpaca-measured", **given)
+
+
+def job_of(root: Path, folder: Path, name: str, **limits: int) -> Job:
+    """A run of `root`, locked as it is there, to be executed in `folder`."""
+    run = config.load(root).run(name)
+    run = replace(run, machine=replace(run.machine, **limits))  # type: ignore[arg-type]  # by name
     work = folder / "work"
     work.mkdir(parents=True)
     current = lock.resolve(root, run)

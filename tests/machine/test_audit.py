@@ -8,10 +8,8 @@ import pytest
 from aicert.appraisal.result import BOOT_CHECKS
 from aicert.audits import results
 from aicert.formats.certificate import parse
-from rules.machines.machine import Job
 from rules.machines.qemu import machine
-from rules.project import config, lock
-from tests.machine.conftest import NONCE, Built, appraised, verdicts
+from tests.machine.conftest import Built, appraised, job_of, verdicts
 from tests.unit.aicert.audits.test_config import WHOLE
 from tests.unit.aicert.audits.texts import text
 
@@ -57,21 +55,7 @@ def lay_out(root: Path) -> None:
 def test_an_audit_is_certified_in_the_machine(built: Built, tmp_path: Path) -> None:
     root = tmp_path / "project"
     lay_out(root)
-    run = config.load(root).run("look")
-    work = tmp_path / "work"
-    work.mkdir()
-    locked = lock.resolve(root, run)
-    job = Job(
-        root=tmp_path,
-        run=run.name,
-        machine=run.machine,
-        lockfile=locked.data,
-        inputs=locked.paths,
-        nonce=NONCE,
-        training_env=None,
-        work=work,
-    )
-    out = machine.execute_in(job, built.image)
+    out = machine.execute_in(job_of(root, tmp_path, "look"), built.image)
     judged = appraised(parse((out / "certificate.json").read_bytes()), tmp_path, built.image)
     by_check = verdicts(judged)
     # What was given as a model is an empty folder.

@@ -1,19 +1,16 @@
 """The worst hostile inputs, in the booted machine: refused by the runner inside, untrained."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aicert.errors import AicertError
 from rules.host import training_env
-from rules.machines.machine import Job
 from rules.machines.qemu import machine
-from rules.project import config, lock
 from tests.adversarial.inputs.table import Row, table
 from tests.adversarial.inputs.test_hostile_inputs import TOML, lay_out
 from tests.e2e.conftest import REPOSITORY
-from tests.machine.conftest import NONCE, Built
+from tests.machine.conftest import Built, job_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
@@ -33,21 +30,7 @@ def test_it_is_refused_in_the_machine(row: Row, built: Built, tmp_path: Path) ->
     root.mkdir()
     lay_out(row, root, training_env.ensure(REPOSITORY))
     (root / "aicert.toml").write_text(MEASURED)
-    run = config.load(root).run("hostile")
-    run = replace(run, machine=replace(run.machine, memory=2 << 30, time_limit=60))
-    work = tmp_path / "work"
-    work.mkdir()
-    locked = lock.resolve(root, run)
-    job = Job(
-        root=tmp_path,
-        run=run.name,
-        machine=run.machine,
-        lockfile=locked.data,
-        inputs=locked.paths,
-        nonce=NONCE,
-        training_env=None,
-        work=work,
-    )
+    job = job_of(root, tmp_path, "hostile", memory=2 << 30, time_limit=60)
     with pytest.raises(AicertError) as caught:
         machine.execute_in(job, built.image)
     for words in row.words:
