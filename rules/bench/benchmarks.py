@@ -468,7 +468,7 @@ BENCHMARKS = {
         slow=True,
     ),
     "training": Benchmark(
-        what="a training through certify and by hand (half an hour)",
+        what="a training through certify and by hand, at the same time (twenty minutes)",
         run=training,
         slow=True,
     ),
