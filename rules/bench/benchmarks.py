@@ -468,7 +468,7 @@ BENCHMARKS = {
         slow=True,
     ),
     "training": Benchmark(
-        what="a training through certify and by hand, at the same time (twenty minutes)",
+        what="a training through certify and by hand, at the same time (ten minutes)",
         run=training,
         slow=True,
     ),
