@@ -30,6 +30,7 @@ from aicert.formats.run_report import RunReport, Value
 from aicert.formats.run_report_facts import Loss
 from aicert.formats.statement import Dependency, Output, Statement
 from aicert.frozen import dataclass, replace
+from enclave_runner import machine_facts
 from enclave_runner.attester import attest, gpus
 from enclave_runner.attester.tpm import RunKey, Tpm
 from enclave_runner.audit import auditing, child
@@ -91,11 +92,13 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
         # First of all: from here to the quote the TPM's own clock counts.
         key = attest.make_run_key(tpm, nonce)
         devices = _ask_gpus(arguments, key)
+        units = machine_facts.units(arguments.gpu)
         measured = _measure_inputs(arguments, lockfile, events)
         attest.measure_inputs(tpm, data, measured)
         ran = _trainer(lockfile)(Machine(tpm=tpm, key=key), arguments, lockfile, measured, events)
         # Last: the outputs were compared with the inputs, too.
         measure.check_unchanged(measured)
+        run_report = _with_units(ran.report, units, lockfile)
         log = _keep_log(ran.log, arguments.out / machine_io.TRAINING_LOG)
         statement = Statement(
             run=lockfile.run,
@@ -113,13 +116,19 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             nonce=nonce,
             started=started,
             finished=_now(),
-            report=report_form.emit(ran.report),
+            report=report_form.emit(run_report),
             log=log,
         )
-        certificate = attest.attest(tpm, key, statement, ran.report, data, devices)
+        certificate = attest.attest(tpm, key, statement, run_report, data, devices)
         key.run_key.flush()
     (arguments.out / machine_io.CERTIFICATE).write_bytes(certificate)
-    events.send(machine_io.DONE, exitCode=ran.report.exit_code)
+    events.send(machine_io.DONE, exitCode=run_report.exit_code)
+
+
+def _with_units(run_report: RunReport, units: Mapping[str, Value], lockfile: Lockfile) -> RunReport:
+    """The report with what there was to compute on."""
+    whole = replace(run_report, values={**run_report.values, **units})
+    return whole.self_reported if input_code(lockfile) else whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -426,7 +435,11 @@ def _report(
         {item.name: item for item in measured},
         arguments.training_env,
     )
-    values = {**built.values, **report.of_base(output.base, output.renamed)}
+    values = {
+        **built.values,
+        **report.of_base(output.base, output.renamed),
+        **report.of_weights(prepared.models.shown),
+    }
     if lockfile.ranks > 1:
         values["ranks"] = Value("measured", lockfile.ranks)
     whole = replace(

@@ -2,6 +2,7 @@
 
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from aicert.formats.run_report import Value
@@ -9,6 +10,11 @@ from aicert.formats.run_report import Value
 # Processor features that choose another code path in the kernels of torch.
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")
 _MAX_TEXT = 200
+# Ranges such as 0-3,8: processors that the kernel may run code on, those that are switched off too.
+_PRESENT = Path("/sys/devices/system/cpu/present")
+_RANGES = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", re.ASCII)
+# The node of one GPU; those beside it are the driver's own.
+_GPU = re.compile(r"nvidia[0-9]+", re.ASCII)
 
 
 def values() -> dict[str, Value]:
@@ -18,6 +24,37 @@ def values() -> dict[str, Value]:
         "processorFeatures": Value("measured", _features()),
         "kernel": Value("measured", platform.release()[:_MAX_TEXT]),
     }
+
+
+def units(gpus: Sequence[Path], present: Path = _PRESENT) -> dict[str, Value]:
+    """How many processors and accelerators this machine can compute on, to be counted before it
+    does: one that is taken out later has computed, one that comes later no program here switches
+    on. `gpus`: the nodes that programs here are given; no other accelerator has one.
+
+    Without `processorCount` where the kernel does not say.
+    """
+    values = {
+        "acceleratorCount": Value("measured", sum(bool(_GPU.fullmatch(gpu.name)) for gpu in gpus))
+    }
+    processors = _counted(present)
+    if processors:
+        values["processorCount"] = Value("measured", processors)
+    return values
+
+
+def _counted(present: Path) -> int:
+    """How many numbers a list of ranges has; 0 where there is none."""
+    try:
+        ranges = present.read_text("ascii", "replace").strip()
+    except OSError:
+        return 0
+    if not _RANGES.fullmatch(ranges):
+        return 0
+    numbers = 0
+    for part in ranges.split(","):
+        first, _, last = part.partition("-")
+        numbers += max(0, int(last or first) - int(first) + 1)
+    return numbers
 
 
 def _processor() -> str:

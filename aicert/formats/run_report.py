@@ -17,7 +17,7 @@ from aicert.formats import run_report_facts
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import MAX_INPUTS, NAME
 from aicert.formats.measurement import check_exit_code
-from aicert.formats.run_report_facts import NO_FACTS, Facts, Loss, Records
+from aicert.formats.run_report_facts import NO_FACTS, ComputeFacts, Facts, Loss, Records
 from aicert.formats.strict_json import Fields, dumps, loads, string
 from aicert.frozen import dataclass, replace
 
@@ -95,6 +95,29 @@ class RunReport:
         if self.version == 1:
             return None
         return Facts(records=self.records, loss=self.loss, texts=self.texts, removed=self.removed)
+
+    @property
+    def compute(self) -> ComputeFacts:
+        """What it could compute on; of another origin than `measured`, nothing counts."""
+        weights = self._measured("weightInputs")
+        return ComputeFacts(
+            processors=self._count("processorCount", 1),
+            accelerators=self._count("acceleratorCount", 0),
+            weight_inputs=_names(weights) if isinstance(weights, str) else None,
+            flops=self.number("flops"),
+        )
+
+    def _measured(self, key: str) -> Scalar | tuple[float, ...] | None:
+        value = self.values.get(key)
+        return value.data if value is not None and value.origin == "measured" else None
+
+    def _count(self, key: str, least: int) -> int | None:
+        data = self._measured(key)
+        return data if isinstance(data, int) and data >= least else None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(", ")) if text else ()
 
 
 def emit(report: RunReport) -> bytes:

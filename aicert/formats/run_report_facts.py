@@ -84,6 +84,20 @@ class Facts:
     removed: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeFacts:
+    """What a run could compute on: processors and accelerators that the machine counted, and the
+    inputs of which its trainer saw weights. Each is None where the machine does not say.
+
+    `flops` is the trainer's own count of what it computed, which nobody has to believe.
+    """
+
+    processors: int | None = None
+    accelerators: int | None = None
+    weight_inputs: tuple[str, ...] | None = None
+    flops: float | None = None
+
+
 NO_FACTS = Facts()
 
 

@@ -6,7 +6,7 @@ left out.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -41,6 +41,9 @@ _SELF_REPORTED = {
     "violation": "auditViolation",
 }
 _MAX_TEXT = 200
+_MAX_NAMES = 1000
+# Weights as `inputs.model_files` shows them to a trainer.
+_WEIGHTS = (".safetensors", ".bin")
 
 
 def build(
@@ -102,6 +105,15 @@ def of_base(base: Base, renamed: Sequence[str]) -> dict[str, Value]:
     if renamed:
         values["adapterBase"] = Value("derived", base.shown)
     return values
+
+
+def of_weights(shown: Iterable[str]) -> dict[str, Value]:
+    """The inputs of which the trainer saw weights, by the places of all model files that it saw;
+    nothing where the names are too long to be listed.
+    """
+    names = {place.partition("/")[0] for place in shown if place.endswith(_WEIGHTS)}
+    text = ", ".join(sorted(names))
+    return {"weightInputs": Value("measured", text)} if len(text) <= _MAX_NAMES else {}
 
 
 def _compared(

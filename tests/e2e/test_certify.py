@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aicert.appraisal.result import CHECKS
+from enclave_runner import machine_facts
 from tests.e2e.conftest import Checkout, copy_repository
 
 
@@ -75,6 +76,12 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     report = json.loads(aicert(installed, "show", "--format=json", checkout.certificate).stdout)
     trained = report["report"]["wallSeconds"]["value"]
     assert trained < result["attestedSeconds"] < trained + 600
+    # What a ceiling of its compute is made of.
+    assert report["report"]["processorCount"] == {
+        "value": machine_facts.units(())["processorCount"].data, "origin": "measured"
+    }  # fmt: skip
+    assert report["report"]["acceleratorCount"] == {"value": 0, "origin": "measured"}
+    assert report["report"]["weightInputs"] == {"value": "model", "origin": "measured"}
 
     # Half of the example's rows, measured when the trainer was gone; each answer ends in `</s>`.
     loss = report["loss"]

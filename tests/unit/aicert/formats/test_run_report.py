@@ -12,6 +12,7 @@ from aicert.errors import EvidenceError
 from aicert.formats import run_report
 from aicert.formats.digest import Digest
 from aicert.formats.run_report import Override, RunReport, Value, emit, parse
+from aicert.formats.run_report_facts import ComputeFacts
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(
     lambda text: "\\ud" not in text.lower()
@@ -73,6 +74,42 @@ def test_numbers_by_name() -> None:
     assert report.number("wallSeconds") == 1.5
     for key in ("torch", "losses", "missing"):
         assert report.number(key) is None
+
+
+COUNTED: dict[str, Value] = {
+    "processorCount": Value("measured", 8),
+    "acceleratorCount": Value("measured", 0),
+    "weightInputs": Value("measured", "adapter, base"),
+    "flops": Value("self-reported", 1e9),
+}
+
+
+def test_what_a_run_could_compute_on() -> None:
+    report = RunReport(exit_code="0", values=COUNTED)
+    assert report.compute == ComputeFacts(
+        processors=8, accelerators=0, weight_inputs=("adapter", "base"), flops=1e9
+    )
+    assert RunReport(exit_code="0", values={}).compute == ComputeFacts()
+    assert report.self_reported.compute == ComputeFacts(flops=1e9)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field", "expected"),
+    [
+        ("processorCount", Value("measured", 0), "processors", None),
+        ("processorCount", Value("measured", 1.5), "processors", None),
+        ("processorCount", Value("measured", "8"), "processors", None),
+        ("processorCount", Value("measured", (8,)), "processors", None),
+        ("processorCount", Value("derived", 8), "processors", None),
+        ("acceleratorCount", Value("measured", -1), "accelerators", None),
+        ("weightInputs", Value("measured", ""), "weight_inputs", ()),
+        ("weightInputs", Value("measured", 3), "weight_inputs", None),
+        ("flops", Value("self-reported", "many"), "flops", None),
+    ],
+)
+def test_what_is_no_count_is_unknown(key: str, value: Value, field: str, expected: object) -> None:
+    compute = RunReport(exit_code="0", values={**COUNTED, key: value}).compute
+    assert getattr(compute, field) == expected
 
 
 def document() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from aicert.errors import LockError
 from aicert.files.tree import read_tree
 from aicert.formats.run_report_facts import Records
-from enclave_runner.axolotl.report import _parameters, _self_reported_values
+from enclave_runner.axolotl.report import _parameters, _self_reported_values, of_weights
 from enclave_runner.inputs.reportable import check_reportable
 from tests.adversarial.attacks_disk import ATTACKS, GOOD, safetensors, tensor
 from tests.adversarial.forger import FACTS
@@ -74,3 +74,18 @@ def test_evaluations_are_the_trainers_word() -> None:
     assert {key: value.data for key, value in values.items()} == {
         "evalLossSteps": (5, 10), "evalLosses": (2.5, 2.25), "evalRewardsAccuracies": 0.5,
     }  # fmt: skip
+
+
+def test_inputs_of_which_the_trainer_saw_weights_are_named() -> None:
+    shown = [
+        "base/model-00001-of-00002.safetensors",
+        "base/config.json",
+        "tokenizer/tokenizer.json",
+        "adapter/v1/adapter_model.bin",
+    ]
+    assert of_weights(shown)["weightInputs"].data == "adapter, base"
+    assert of_weights(["tokenizer/tokenizer.json"])["weightInputs"].data == ""
+
+
+def test_inputs_that_are_too_many_to_be_named_are_unknown() -> None:
+    assert of_weights(f"{number:062}/model.safetensors" for number in range(16)) == {}
