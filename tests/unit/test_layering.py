@@ -158,6 +158,8 @@ CRYPTOGRAPHY = (
     "aicert/signing/",
     "aicert/model_signature/",
     "aicert/lease/",
+    # Keys of logs and witnesses, in notes.
+    "aicert/tlog/",
     # Lists that only one kind of evidence has.
     "aicert/appraisal/evidence/revocation.py",
 )
@@ -236,7 +238,9 @@ def imported_modules(name: str) -> set[str]:
 GROUND = ("aicert.errors", "aicert.frozen", "aicert.text")
 VALUES = (*GROUND, "aicert.formats")
 READERS = (*VALUES, "aicert.crypto", "aicert.files")
-DECIDING = (*READERS, "aicert.model_signature", "aicert.appraisal")
+# The tree that audits and logs hash is one; what else audits do, nothing that decides imports.
+BELOW_APPRAISAL = ("aicert.model_signature", "aicert.audits", "aicert.tlog")
+DECIDING = (*READERS, *BELOW_APPRAISAL, "aicert.appraisal")
 VERIFYING = (*DECIDING, "aicert.trust", "aicert.verifier")
 MACHINE = (*READERS, "aicert.model_signature", "aicert.records", "aicert.audits")
 BELOW_TRAINERS = ("enclave_runner.machine_facts", "enclave_runner.sandbox", "enclave_runner.inputs")
@@ -249,7 +253,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.files": VALUES,
     "aicert.model_signature": READERS,
     "aicert.records": (*VALUES, "aicert.files"),
-    "aicert.appraisal": (*READERS, "aicert.model_signature"),
+    # Bytes and values; the machine and the command line bring it rows.
+    "aicert.audits": VALUES,
+    "aicert.tlog": VALUES,
+    "aicert.appraisal": (*READERS, *BELOW_APPRAISAL),
     "aicert.trust": DECIDING,
     "aicert.verifier": (*DECIDING, "aicert.trust"),
     # Of what machines carry, nothing else: machines that serve are to carry it too.
@@ -257,8 +264,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.leasing": (*DECIDING, "aicert.lease"),
     # Imported by no other: the command line loads it by name.
     "aicert.broker": (*DECIDING, "aicert.lease", "aicert.leasing"),
-    # Bytes and values; the machine and the command line bring it rows.
-    "aicert.audits": VALUES,
     "aicert.cache": (*VALUES, "aicert.files"),
     "aicert.sources": (*VALUES, "aicert.files"),
     "aicert.signing": (*READERS, "aicert.model_signature", "aicert.cache"),
@@ -270,7 +275,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.cli": (
         *VERIFYING,
         "aicert.records",
-        "aicert.audits",
         "aicert.cache",
         "aicert.sources",
         "aicert.signing",

@@ -1,0 +1,104 @@
+"""Checkpoints of logs, and what witnesses sign of them (C2SP tlog-checkpoint, tlog-cosignature).
+
+Promises: a checkpoint is its log's where the log's key signed it and it names that log as its
+origin; a cosignature is of the whole text, so one of another log's checkpoint is none of this.
+Lines after the third are signed with the rest and not judged. Left out: ML-DSA-44 cosignatures.
+"""
+
+from typing import Final
+
+from aicert.errors import EvidenceError
+from aicert.formats.fields import MAX_INT
+from aicert.frozen import dataclass
+from aicert.tlog.encoding import hash_of, number, to_base64
+from aicert.tlog.notes import (
+    COSIGNATURE,
+    ED25519,
+    MAX_KEY_NAME,
+    SIGNATURE_BYTES,
+    Note,
+    VerifierKey,
+    check_key_name,
+)
+
+TIME_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """How many leaves a log has, and the root of their tree (RFC 6962, 2.1)."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def text(self) -> bytes:
+        """What is signed, without further lines."""
+        return f"{self.origin}\n{self.size}\n{to_base64(self.root)}\n".encode()
+
+    @classmethod
+    def parse(cls, text: bytes) -> "Checkpoint":
+        """Read a note's text; nothing is verified. Raises EvidenceError."""
+        lines = text.decode().split("\n")
+        # What follows the last line feed is no line; a note's text ends in one.
+        if len(lines) < 4 or not all(lines[:-1]):
+            raise EvidenceError("a checkpoint is not three lines: origin, size and root")
+        origin, size, root = lines[:3]
+        check_key_name(origin)
+        return cls(
+            origin=origin,
+            size=number(size, "the size of a checkpoint"),
+            root=hash_of(root, "the root of a checkpoint"),
+        )
+
+
+def open_checkpoint(data: bytes, key: VerifierKey) -> Checkpoint:
+    """The checkpoint that the log with `key` signed.
+
+    UndecidedError where it signed nothing here; EvidenceError where the signature is not its own,
+    or what it signed is no checkpoint of that log.
+    """
+    return checkpoint_of(Note.parse(data), key)
+
+
+def checkpoint_of(note: Note, key: VerifierKey) -> Checkpoint:
+    """As `open_checkpoint`, of a note that was read before."""
+    if key.algorithm != ED25519:
+        raise EvidenceError(f"the key of {key.name} is a witness's, not a log's")
+    note.verify(key)
+    checkpoint = Checkpoint.parse(note.text)
+    if checkpoint.origin != key.name:
+        raise EvidenceError(
+            f"a checkpoint is of another log\nfound     {checkpoint.origin[:MAX_KEY_NAME]!a}\n"
+            f"expected  {key.name!a}"
+        )
+    return checkpoint
+
+
+def cosigned_text(text: bytes, time: int) -> bytes:
+    """What a witness signs (cosignature/v1): that at `time`, in seconds since 1970, the checkpoint
+    with this text was the log's largest that it saw.
+    """
+    return f"cosignature/v1\ntime {time}\n".encode() + text
+
+
+def cosignature(time: int, signature: bytes) -> bytes:
+    """What stands in a witness's line: the time, and its signature over `cosigned_text`."""
+    return time.to_bytes(TIME_BYTES) + signature
+
+
+def cosigned_at(note: Note, key: VerifierKey) -> tuple[int, ...]:
+    """When the witness with `key` cosigned a checkpoint, each time; the earliest comes first.
+
+    UndecidedError where it did not; EvidenceError where a signature in its name is not its own.
+    """
+    if key.algorithm != COSIGNATURE:
+        raise EvidenceError(f"the key of {key.name} is not a witness's")
+    times = []
+    for data in note.by(key):
+        time = int.from_bytes(data[:TIME_BYTES])
+        if len(data) != TIME_BYTES + SIGNATURE_BYTES or time > MAX_INT:
+            raise EvidenceError(f"a cosignature of {key.name} is not a time and a signature")
+        key.check(data[TIME_BYTES:], cosigned_text(note.text, time))
+        times.append(time)
+    return tuple(sorted(times))

@@ -1,0 +1,178 @@
+"""Signed notes and the keys that sign them (C2SP signed-note), with Ed25519.
+
+Promises: a note has one reading, its text is what was signed, and a key counts only where a line
+bears its name and its id and the signature is its own: an id alone is four bytes that anybody can
+hit. Lines of other keys are kept and prove nothing. Left out: other kinds of signatures (ECDSA,
+ML-DSA), whose lines are those of an unknown key.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from aicert.errors import EvidenceError, UndecidedError
+from aicert.formats.digest import is_hex
+from aicert.frozen import dataclass
+from aicert.tlog.encoding import to_base64, unbase64
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+# Kinds of signatures, in a key's id and encoding: of a note's text, and of witnesses.
+ED25519: Final = 1
+COSIGNATURE: Final = 4
+ALGORITHMS: Final = (ED25519, COSIGNATURE)
+KEY_BYTES: Final = 32
+ID_BYTES: Final = 4
+SIGNATURE_BYTES: Final = 64
+# Sixteen post-quantum signatures of 2,424 bytes take 52,000.
+MAX_NOTE: Final = 1 << 16
+MAX_SIGNATURES: Final = 32
+MAX_KEY_NAME: Final = 255
+_DASH: Final = "\u2014 "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierKey:
+    """A public key, what it signs (`algorithm`), and the name that its signatures bear."""
+
+    name: str
+    algorithm: int
+    public: bytes
+
+    def __post_init__(self) -> None:
+        check_key_name(self.name)
+        if self.algorithm not in ALGORITHMS or len(self.public) != KEY_BYTES:
+            raise EvidenceError(f"the key of {self.name} is not an Ed25519 key of a known kind")
+
+    @property
+    def id(self) -> bytes:
+        """The first bytes of the key's digest: which key it may be, and no more."""
+        encoded = bytes((self.algorithm,)) + self.public
+        return hashlib.sha256(self.name.encode() + b"\n" + encoded).digest()[:ID_BYTES]
+
+    def __str__(self) -> str:
+        """NAME+ID+BASE64, as policies name a key."""
+        return f"{self.name}+{self.id.hex()}+{to_base64(bytes((self.algorithm,)) + self.public)}"
+
+    @classmethod
+    def parse(cls, text: str) -> "VerifierKey":
+        """A key of the form that `str` gives; EvidenceError for another."""
+        name, _, rest = text.partition("+")
+        given, _, encoded = rest.partition("+")
+        if not is_hex(given, 2 * ID_BYTES) or len(encoded) > 2 * KEY_BYTES:
+            raise EvidenceError("a verifier key is not NAME+ID+BASE64")
+        data = unbase64(encoded, "a verifier key")
+        key = cls(name=name, algorithm=data[0] if data else 0, public=data[1:])
+        if key.id.hex() != given:
+            raise EvidenceError(
+                f"the verifier key of {name} has another id\nfound     {given}\n"
+                f"expected  {key.id.hex()}"
+            )
+        return key
+
+    def check(self, signature: bytes, data: bytes) -> None:
+        """EvidenceError unless this key made `signature` over `data`."""
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            _public_key(self.public).verify(signature, data)
+        except InvalidSignature:
+            raise EvidenceError(
+                f"a signature in the name of {self.name} was not made by its key"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """A line below a note: whose name it bears, the id of the key, and what it signed with."""
+
+    name: str
+    id: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A text, its last line feed included, and the lines that are said to sign it."""
+
+    text: bytes
+    signatures: tuple[Signature, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Note":
+        """Read a note; nothing is verified. Raises EvidenceError."""
+        if len(data) > MAX_NOTE:
+            raise EvidenceError(f"a signed note is larger than {MAX_NOTE} bytes")
+        try:
+            whole = data.decode("utf-8")
+        except UnicodeDecodeError:
+            raise EvidenceError("a signed note is not UTF-8") from None
+        if any(character < " " and character != "\n" for character in whole):
+            raise EvidenceError("a signed note has a control character")
+        text, blank, lines = whole.rpartition("\n\n")
+        if not blank or not lines.endswith("\n"):
+            raise EvidenceError("a signed note does not end in a blank line and signatures")
+        given = lines[:-1].split("\n", MAX_SIGNATURES)
+        if len(given) > MAX_SIGNATURES:
+            raise EvidenceError(f"a signed note has more than {MAX_SIGNATURES} signatures")
+        return cls(text=(text + "\n").encode(), signatures=tuple(map(_signature, given)))
+
+    def by(self, key: VerifierKey) -> list[bytes]:
+        """What stands in the lines that bear a key's name and id; UndecidedError if there are none.
+
+        Nothing is verified.
+        """
+        by = (key.name, key.id)
+        # The same line again costs nobody anything.
+        named = list(dict.fromkeys(one.data for one in self.signatures if by == (one.name, one.id)))
+        if not named:
+            raise UndecidedError(f"the note has no signature of {key.name}")
+        return named
+
+    def verify(self, key: VerifierKey) -> None:
+        """UndecidedError where `key` signed nothing here; EvidenceError where it signed another."""
+        for signature in self.by(key):
+            key.check(signature, self.text)
+
+
+def check_key_name(name: str) -> None:
+    """EvidenceError unless `name` may be a key's: no space, no `+`, nothing that controls."""
+    forbidden = any(one.isspace() or one < " " or one == "+" for one in name)
+    if not name or forbidden or len(name.encode()) > MAX_KEY_NAME:
+        raise EvidenceError(f"a key's name is empty, too long, or has a space or +: {name[:80]!a}")
+
+
+def signature_line(key: VerifierKey, data: bytes) -> bytes:
+    """The line with a signature of `key`: its 64 bytes, or of a witness 8 of the time and these."""
+    return f"{_DASH}{key.name} {to_base64(key.id + data)}\n".encode()
+
+
+def sign(seed: bytes, data: bytes) -> bytes:
+    """The signature over `data` by the private key of this seed (RFC 8032, 5.1.5)."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(seed).sign(data)
+
+
+def public_of(seed: bytes) -> bytes:
+    """The public key of a seed."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+def _public_key(public: bytes) -> "Ed25519PublicKey":
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    return Ed25519PublicKey.from_public_bytes(public)
+
+
+def _signature(line: str) -> Signature:
+    name, gap, encoded = line.removeprefix(_DASH).partition(" ")
+    if not line.startswith(_DASH) or not gap:
+        raise EvidenceError("a line below a note is not a signature")
+    check_key_name(name)
+    data = unbase64(encoded, f"a signature of {name[:80]!a}")
+    if len(data) <= ID_BYTES:
+        raise EvidenceError(f"a signature of {name[:80]!a} is empty")
+    return Signature(name=name, id=data[:ID_BYTES], data=data[ID_BYTES:])
