@@ -10,7 +10,6 @@ image's digest covers. How much of what was trained such texts made is measured 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -20,6 +19,7 @@ from aicert.formats import strict_json
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.run_report_facts import MAX_TEXTS
 from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.model_files import tokenizer_texts
 from enclave_runner.inputs.references import Reference
 from enclave_runner.sandbox.places import INPUTS, TEMPLATES
 
@@ -50,35 +50,8 @@ _CONFIG = frozenset(
 )
 # Of these one whose value is the place of a file that the runner shows.
 _TEMPLATE = "chat_template_jinja"
-# A tokenizer's files, all that a loader opens (`inputs/model_files.py`): any of them can decide
-# which text is trained. A template may write a token's text, a vocabulary may spell other words.
-# True: each key of the file has a name of its own, but for those below.
-_FILES: Mapping[str, bool] = {
-    "added_tokens.json": False,
-    "chat_template.jinja": False,
-    "chat_template.json": False,
-    "merges.txt": False,
-    "sentencepiece.bpe.model": False,
-    "sentencepiece.model": False,
-    "source.spm": False,
-    "special_tokens_map.json": False,
-    "spiece.model": False,
-    "spm.model": False,
-    "spm_char.model": False,
-    "target.spm": False,
-    "tekken.json": False,
-    "tiktoken.model": False,
-    "tokenizer.json": True,
-    "tokenizer.model": False,
-    "tokenizer_config.json": True,
-    "vocab.json": False,
-    "vocab.txt": False,
-}
-# How long a text may be, and the form of the file.
+# Keys of a tokenizer's files: how long a text may be, and the form of the file.
 _NO_TEXT = frozenset(("model_max_length", "version"))
-# Loaders take `tokenizer.4.0.0.json` and `tokenizer.model.v3` for such a file as well.
-_VERSION = re.compile(r"(?<=^tokenizer)\.\d+\.\d+\.\d+(?=\.json$)|(?<=\.model)\.v\d+$", re.ASCII)
-_MORE_TEMPLATES = "additional_chat_templates/"
 _ROLES = ("model", "tokenizer")
 _BUILT_IN = "lib/python3.11/site-packages/axolotl/utils/chat_templates/templates"
 _MAX_NAME = 200
@@ -159,18 +132,14 @@ def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, D
 
 def _of_files(item: MeasuredInput, reference: Reference) -> dict[str, Digest]:
     below = f"{reference.inside}/" if reference.inside else ""
+    names = (path.removeprefix(below) for path in item.files if path.startswith(below))
     digests: dict[str, Digest] = {}
-    for path, fact in item.files.items():
-        name = path.removeprefix(below)
-        if not path.startswith(below):
-            continue
-        if name.startswith(_MORE_TEMPLATES) and name.endswith(".jinja"):
-            digests[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
-        elif (known := _VERSION.sub("", name)) in _FILES:
-            if _FILES[known]:
-                digests |= _of_keys(item.path / path, f"{item.name}/{path}")
-            else:
-                digests[f"{item.name}/{path}"] = Digest("sha256", fact.sha256)
+    for name, by_key in tokenizer_texts(names).items():
+        path = below + name
+        if by_key:
+            digests |= _of_keys(item.path / path, f"{item.name}/{path}")
+        else:
+            digests[f"{item.name}/{path}"] = Digest("sha256", item.files[path].sha256)
     return digests
 
 

@@ -44,6 +44,8 @@ _TOKENIZER: Sequence[tuple[str, str]] = (
     (r"sentencepiece(?:\.bpe)?\.model|spiece\.model|spm(?:_char)?\.model", "data"),
     (r"(?:source|target)\.spm", "data"),
 )
+# Kinds of which each key decides something by itself: each can be named by itself.
+_BY_KEY = frozenset(("settings", "tokenizer"))
 _MODEL: Sequence[tuple[str, str]] = (
     *_TOKENIZER,
     (r"generation_config\.json", "settings"),
@@ -164,6 +166,15 @@ def _show_file(reference: Reference, item: MeasuredInput, view: _View) -> None:
         raise ConfigError(f"config: {reference.key} names a folder, but takes a file")
     kind = "template" if reference.key.endswith("chat_template_jinja") else "settings"
     _show_one(item, reference.inside, kind, frozenset(), view, pickles=False)
+
+
+def tokenizer_texts(names: Iterable[str]) -> dict[str, bool]:
+    """The files of a tokenizer among them: each can decide which text is trained, since a template
+    may write a token's text, and a vocabulary may spell other words. True: JSON whose keys each
+    have a meaning of their own.
+    """
+    kinds = _kinds(names, _TOKENIZER)
+    return {name: kind in _BY_KEY for name, kind in kinds.items() if kind != "config"}
 
 
 def _kinds(names: Iterable[str], table: Iterable[tuple[str, str]]) -> dict[str, str]:

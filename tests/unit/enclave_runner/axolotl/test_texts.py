@@ -189,17 +189,23 @@ def test_text_that_utf8_cannot_say_has_a_digest(tmp_path: Path) -> None:
 
 
 def test_names_are_ones_that_a_table_shows(tmp_path: Path) -> None:
-    long = "additional_chat_templates/" + "é" * 100 + "x" * 200
-    names = [f"{long}{n}.jinja" for n in (1, 2)]
-    digests = named(tmp_path, {}, {})
+    names = [f"{'é' * 100}/additional_chat_templates/{'x' * 200}{n}.jinja" for n in (1, 2)]
     item = MeasuredInput(
         name="model", path=tmp_path, digest=Digest("dirHash", "0" * 64), stat_keys={},
         files={name: FileFact(size=1, sha256=sha(name).hex) for name in names},
     )  # fmt: skip
-    reference = refer(key="base_model", name="model", inside="")
+    reference = refer(key="base_model", name="model", inside="é" * 100)
     digests = dict(texts.name_texts(b"{}", [reference], {"model": item}, tmp_path))
     assert len(digests) == 2
     assert all(len(name) <= 200 and name.isascii() and name.isprintable() for name in digests)
+
+
+def test_what_no_loader_opens_is_not_named(tmp_path: Path) -> None:
+    files = dict.fromkeys(
+        ("additional_chat_templates/é.jinja", "additional_chat_templates/a/b.jinja", "spm.model.v3",
+         "config.json", "generation_config.json", "README.md"), b"{}",
+    )  # fmt: skip
+    assert named(tmp_path, {}, files) == {}
 
 
 def test_more_texts_than_a_report_holds_are_folded_into_one(tmp_path: Path) -> None:
