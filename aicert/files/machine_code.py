@@ -34,6 +34,7 @@ SERVING_CODE = (
     "aicert/errors.py",
     "aicert/frozen.py",
     "aicert/text.py",
+    "aicert/channel/",
     "aicert/crypto/",
     "aicert/files/",
     "aicert/formats/",

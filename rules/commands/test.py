@@ -32,11 +32,11 @@ COMBINE = ("coverage", "combine", COVERED_BY_PROGRAMS, COVERED_BY_LATER, COVERED
 REPORT = ("coverage", "report", "--show-missing", "--skip-covered")
 # Not the trust core: what it says is compared with bytes before it counts. Of `records` that is
 # what converts, in programs of their own and with pyarrow; the strict reader checks what they give.
-# Of `serving`, what carries bytes over connections, which end whenever they like.
+# Of `channel` and `serving`, what carries bytes over connections, which end whenever they like.
 AROUND = (
     "aicert/exports/*,aicert/signing/*,aicert/sources/*,aicert/cache/*,"
     "aicert/guard/*,aicert/cli/guard.py,aicert/broker/*,aicert/cli/broker.py,"
-    "aicert/serving/endpoint.py,aicert/serving/tls.py,"
+    "aicert/channel/*,aicert/serving/endpoint.py,aicert/serving/tls.py,"
     "aicert/cli/signing.py,aicert/cli/exports.py,aicert/cli/sources.py,"
     "aicert/records/arrow.py,aicert/records/packing.py,aicert/records/parquet*.py,"
     "aicert/records/source.py,aicert/records/convert.py"

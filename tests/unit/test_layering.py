@@ -1,4 +1,4 @@
-"""Which way imports go, and what the repository's shape promises (design, section 2)."""
+"""Which way imports go, and what the repository's shape promises (docs/architecture.md)."""
 
 import ast
 import graphlib
@@ -27,11 +27,12 @@ EXTRAS: dict[str, set[str]] = {
     "aicert/signing/sigstore_signer.py": {"sigstore"},
     "aicert/signing/pkcs11_signer.py": {"pkcs11"},
     "aicert/signing/tpm_signer.py": {"tpm2_pytss"},
+    "aicert/channel/tls.py": {"OpenSSL"},
     "aicert/serving/tls.py": {"OpenSSL"},
 }
 # A consumer's connection to a machine, which no verdict needs: it speaks to somebody, and listens
 # for programs of its own computer.
-SERVING = "aicert/serving/"
+SERVING = ("aicert/channel/", "aicert/serving/")
 TOP_LEVEL = {
     # files
     ".gitattributes",
@@ -261,6 +262,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.verifier": (*DECIDING, "aicert.trust"),
     # Of what machines carry, nothing else: machines that serve are to carry it too.
     "aicert.lease": READERS,
+    # A connection between a consumer and a machine that serves: both ends import it.
+    "aicert.channel": (*GROUND, "aicert.lease"),
     "aicert.leasing": (*DECIDING, "aicert.lease"),
     # Imported by no other: the command line loads it by name.
     "aicert.broker": (*DECIDING, "aicert.lease", "aicert.leasing"),
@@ -271,7 +274,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # Imported by no other: the command line loads it by name.
     "aicert.guard": (*VERIFYING, "aicert.cache", "aicert.signing", "aicert.exports"),
     # Imported by no other but the command line, when it is asked to connect.
-    "aicert.serving": (*VERIFYING, "aicert.lease", "aicert.leasing"),
+    "aicert.serving": (*VERIFYING, "aicert.lease", "aicert.leasing", "aicert.channel"),
     "aicert.cli": (
         *VERIFYING,
         "aicert.records",
@@ -305,6 +308,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "enclave_runner.serving": (
         *READERS,
         "aicert.lease",
+        "aicert.channel",
         "enclave_runner.sandbox",
         "enclave_runner.attester",
         "enclave_runner.inputs",
