@@ -2,7 +2,8 @@
 
 `AICERT_MUTANTS` names the modules, `AICERT_MUTANTS_JOBS` how many forks run at once. mutmut wrote
 the mutants and noted which tests reach which function (`mutmut-stats.json`); its own loop starts
-pytest anew for each mutant, which takes ten times as long. Results go where mutmut keeps them.
+pytest anew for each mutant, which takes ten times as long. Results go where mutmut keeps them. A
+mutant that has survived for a second waits until all others were tried.
 """
 
 import gc
@@ -12,9 +13,10 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,10 @@ KILLED, SURVIVED, UNREACHED = 1, 0, 33
 # Of what the tests took unchanged: a mutant that runs longer never ends.
 PATIENCE = 20
 SPARE_SECONDS = 20
+# Seconds of CPU after which a mutant that still lives waits until all others were tried: it is
+# likely to survive, and whoever does is asked every test that reaches it.
+QUICK_SECONDS = 1.0
+WAITS = 77
 # A test that killed one of the last mutants is likely to kill the next one.
 LATELY = 8
 BROAD = 4
@@ -57,14 +63,19 @@ class _Module:
         self._unkept = 0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
-    """A mutant in a fork, which writes into `killer` the place of the test that failed."""
+    """A mutant in a fork, which writes into `place` that of the test it has come to. `limit`:
+    seconds of CPU after which it is taken to run for ever; `quick`: after which it waits, if not
+    None.
+    """
 
     module: _Module
     mutant: str
     items: list[pytest.Item]
-    killer: mmap.mmap
+    limit: int
+    quick: float | None
+    place: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 4))
 
 
 class _Tests:
@@ -85,39 +96,75 @@ class _Tests:
             self._killers.remove(item.nodeid)
         self._killers.appendleft(item.nodeid)
 
-    def of(self, mutant: str) -> tuple[list[pytest.Item], float]:
+    def of(self, mutant: str) -> tuple[list[pytest.Item], int]:
         names = self._reaching.get(mutant.partition("__mutmut_")[0], [])
         known = {name: self._seconds.get(name, 0.0) for name in names if name in self._items}
         lately = [name for name in self._killers if name in known]
         rest = sorted(known.keys() - lately, key=lambda name: (self._breadth[name], known[name]))
         rest = [*rest[-BROAD:], *rest[:-BROAD]]
-        return [self._items[name] for name in (*lately, *rest)], sum(known.values())
+        limit = int(PATIENCE * sum(known.values())) + SPARE_SECONDS
+        return [self._items[name] for name in (*lately, *rest)], limit
+
+
+class _Forks:
+    """The mutants that are tried right now, and in `waiting` those that have to wait."""
+
+    def __init__(self, tests: _Tests, jobs: int, folder: Path) -> None:
+        self._tests = tests
+        self._jobs = jobs
+        self._folder = folder
+        self._running: dict[int, _Trial] = {}
+        self.waiting: list[_Trial] = []
+
+    def begin(self, trial: _Trial) -> None:
+        while len(self._running) >= self._jobs:
+            self._take_one()
+        self._running[_start(trial)] = trial
+
+    def finish(self) -> None:
+        while self._running:
+            self._take_one()
+
+    def _take_one(self) -> None:
+        child, status = os.wait()
+        # A test that was stopped may leave folders that are too deep for Python.
+        subprocess.run(["rm", "-rf", str(self._folder / str(child))])
+        trial = self._running.pop(child)
+        code = os.waitstatus_to_exitcode(status)
+        place = int.from_bytes(trial.place[:])
+        if code == WAITS:
+            rest = trial.items[place + 1 :]
+            self.waiting.append(replace(trial, items=rest, quick=None, place=mmap.mmap(-1, 4)))
+            return
+        if code != SURVIVED:
+            self._tests.killed_by(trial.items[place])
+        trial.module.note(trial.mutant, code)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool:
-    """Try every mutant that has no result."""
+    """Try every mutant that has no result: all of them for a moment, then those that still live."""
     tests = _Tests(session.items)
     modules = [_Module(name) for name in os.environ["AICERT_MUTANTS"].split()]
-    jobs = int(os.environ["AICERT_MUTANTS_JOBS"])
-    running: dict[int, _Trial] = {}
     _warm()
     # Made before the forks: each would remove what stands there, and with it what others use.
     folder = _temporary(session.config).getbasetemp()
+    forks = _Forks(tests, int(os.environ["AICERT_MUTANTS_JOBS"]), folder)
     gc.collect()
     gc.freeze()
     try:
         for module, mutant in _open(modules):
-            items, seconds = tests.of(mutant)
+            items, limit = tests.of(mutant)
             if not items:
                 module.note(mutant, UNREACHED)
                 continue
-            while len(running) >= jobs:
-                _finish(running, tests, folder)
-            trial = _Trial(module=module, mutant=mutant, items=items, killer=mmap.mmap(-1, 4))
-            running[_start(trial, seconds)] = trial
-        while running:
-            _finish(running, tests, folder)
+            forks.begin(
+                _Trial(module=module, mutant=mutant, items=items, limit=limit, quick=QUICK_SECONDS)
+            )
+        forks.finish()
+        for trial in forks.waiting:
+            forks.begin(trial)
+        forks.finish()
     finally:
         for module in modules:
             module.keep()
@@ -138,45 +185,36 @@ def _open(modules: list[_Module]) -> Iterator[tuple[_Module, str]]:
             yield module, mutant
 
 
-def _start(trial: _Trial, seconds: float) -> int:
+def _start(trial: _Trial) -> int:
     child = os.fork()
     if child:
         return child
     code = KILLED
     try:
-        limit = int(PATIENCE * seconds) + SPARE_SECONDS
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
-        signal.alarm(4 * limit)
+        resource.setrlimit(resource.RLIMIT_CPU, (trial.limit, trial.limit + 1))
+        signal.alarm(4 * trial.limit)
         factory = _temporary(trial.items[0].config)
         factory._basetemp = factory.getbasetemp() / str(os.getpid())
         factory._basetemp.mkdir()
         set_mutant_under_test(trial.mutant)
-        code = KILLED if _fails(trial) else SURVIVED
+        code = _ask(trial)
     finally:
         os._exit(code)
 
 
-def _fails(trial: _Trial) -> bool:
+def _ask(trial: _Trial) -> int:
+    begun = time.process_time()
     for index, item in enumerate(trial.items):
-        trial.killer[:] = index.to_bytes(4)
+        trial.place[:] = index.to_bytes(4)
         following = trial.items[index + 1] if index + 1 < len(trial.items) else None
         if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
-            return True
-    return False
+            return KILLED
+        is_over = trial.quick is not None and time.process_time() - begun > trial.quick
+        if is_over and following is not None:
+            return WAITS
+    return SURVIVED
 
 
 def _temporary(config: pytest.Config) -> pytest.TempPathFactory:
     factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]  # pytest sets it
     return factory
-
-
-def _finish(running: dict[int, _Trial], tests: _Tests, folder: Path) -> None:
-    child, status = os.wait()
-    # A test that was stopped may leave folders that are too deep for Python.
-    subprocess.run(["rm", "-rf", str(folder / str(child))])
-    trial = running.pop(child)
-    code = os.waitstatus_to_exitcode(status)
-    if code != SURVIVED:
-        tests.killed_by(trial.items[int.from_bytes(trial.killer[:])])
-    trial.killer.close()
-    trial.module.note(trial.mutant, code)

@@ -116,6 +116,22 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
     assert not reached.exists()
 
 
+# What of these rooms decides no verdict: it carries, writes or shows. What runs when it is imported
+# has run before a mutant is chosen.
+DECIDES_NOTHING = {"formats/lfs", "formats/machine_io", "verifier/facts", "verifier/hints"}
+RUNS_WHEN_IMPORTED = {"trust/azure"}
+
+
+def test_every_module_that_decides_a_verdict_has_mutants() -> None:
+    functions = {
+        str(path.relative_to(ROOT / "aicert").with_suffix(""))
+        for room in ("appraisal", "crypto", "formats", "trust", "verifier")
+        for path in (ROOT / "aicert" / room).rglob("*.py")
+        if "def " in path.read_text()
+    }
+    assert functions - set(MODULES) == DECIDES_NOTHING | RUNS_WHEN_IMPORTED
+
+
 def test_the_modules_and_their_tests_exist() -> None:
     assert all((ROOT / "aicert" / f"{name}.py").is_file() for name in MODULES)
     assert [path for path in TESTS if not (ROOT / path).is_dir()] == []
