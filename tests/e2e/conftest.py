@@ -11,10 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rules.host import training_env
+from rules.machines.ca import Ca, local_ca
+from tests.unit.signing_keys import Printed
+
+if TYPE_CHECKING:
+    from tests.e2e.lease_tpm import BorrowersTpm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Nothing here may wait for ever: the slowest command is one real training.
@@ -185,3 +191,26 @@ def weights(data=b"\\1", name="a"):
     (output / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
     tell(counters={"steps": 3, "tokens": 30, "losses": [[1, 2.0]]})
 """
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
+    """The authority of simulated platforms."""
+    return local_ca(tmp_path_factory.mktemp("checkout"), "local")
+
+
+@pytest.fixture
+def power(ca: Ca) -> "Iterator[BorrowersTpm]":
+    """A borrower's TPM whose platform gave it an attestation key."""
+    from rules.machines import swtpm
+    from tests.e2e.lease_tpm import borrowers_tpm
+
+    with borrowers_tpm() as power:
+        with power.powered():
+            swtpm._prepare(power.tcti, ca)
+        yield power
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
+    return capsys.readouterr

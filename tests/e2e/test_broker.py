@@ -24,11 +24,8 @@ from tests.e2e.test_lease_story import judged, pack
 from tests.e2e.test_serving_machine import Courier, appraised
 from tests.unit.signing_keys import Printed
 
-ca = test_serving_machine.ca
 folder = test_serving_machine.folder
-power = test_serving_machine.power
 stub = test_serving_machine.stub
-printed = test_serving_machine.printed
 
 
 def packed(folder: Path) -> Terms:

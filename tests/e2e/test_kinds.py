@@ -27,6 +27,7 @@ from enclave_runner.sandbox.containment import Limits
 from enclave_runner.sandbox.places import INPUTS
 from rules.example import example
 from rules.host import training_env
+from tests.e2e.test_training import LORA
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = """
@@ -43,16 +44,6 @@ fp16: false
 tf32: false
 attn_implementation: sdpa
 logging_steps: 1
-"""
-LORA = """
-adapter: lora
-lora_r: 8
-lora_alpha: 16
-lora_target_linear: true
-lora_mlp_kernel: false
-lora_qkv_kernel: false
-lora_o_kernel: false
-lora_embedding_kernel: false
 """
 ALPACA = "datasets: [{path: input:alpaca/train.jsonl, type: alpaca}]\n"
 CHAT = "datasets: [{path: input:data/chat.jsonl, type: chat_template}]\n"

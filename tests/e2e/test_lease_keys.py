@@ -20,10 +20,7 @@ from tests.unit.signing_keys import Printed, pair
 
 pytestmark = pytest.mark.slow
 
-ca = test_lease_story.ca
 folder = test_lease_story.folder
-power = test_lease_story.power
-printed = test_lease_story.printed
 tpm = test_signing_extras.tpm
 
 

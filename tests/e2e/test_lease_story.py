@@ -6,7 +6,6 @@ measures a boot, and only a policy for simulated platforms says yes.
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,11 +29,10 @@ from aicert.lease.orders import Order
 from aicert.lease.receipts import Heartbeat, Usage
 from aicert.lease.terms import Terms
 from enclave_runner.attester.tpm import Tpm
-from rules.machines import swtpm
-from rules.machines.ca import Ca, local_ca
+from rules.machines.ca import Ca
 from tests.adversarial.forger import Scene
 from tests.e2e import lease_machine as machine
-from tests.e2e.lease_tpm import BorrowersTpm, borrowers_tpm
+from tests.e2e.lease_tpm import BorrowersTpm
 from tests.unit.aicert.cli.test_main import AT, lay_out
 from tests.unit.signing_keys import Printed
 
@@ -45,29 +43,10 @@ NONCE = hashlib.sha256(b"the custodian's challenge").digest()
 BOOT = "b0" * 32
 
 
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return local_ca(tmp_path_factory.mktemp("checkout"), "local")
-
-
 @pytest.fixture
 def folder(tmp_path: Path, ca: Ca) -> Path:
     (tmp_path / "platform.pem").write_bytes(ca.certificate.public_bytes(Encoding.PEM))
     return lay_out(Scene(), tmp_path)
-
-
-@pytest.fixture
-def power(ca: Ca) -> Iterator[BorrowersTpm]:
-    """A TPM whose platform gave it an attestation key."""
-    with borrowers_tpm() as power:
-        with power.powered():
-            swtpm._prepare(power.tcti, ca)
-        yield power
-
-
-@pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
-    return capsys.readouterr
 
 
 def pack(folder: Path, *more: str) -> Terms:

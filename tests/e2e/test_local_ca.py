@@ -11,11 +11,6 @@ from aicert.errors import ToolError
 from rules.machines.ca import Ca, local_ca
 
 
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return local_ca(tmp_path_factory.mktemp("checkout"), "local")
-
-
 def test_ca_is_one_per_checkout_and_driver(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         certificates = list(pool.map(lambda _: local_ca(tmp_path, "local").certificate, range(16)))

@@ -18,7 +18,7 @@ from aicert.crypto import simulated
 from aicert.errors import ToolError
 from enclave_runner.attester.tpm import Tpm, cut_padding
 from rules.machines import swtpm
-from rules.machines.ca import Ca, local_ca
+from rules.machines.ca import Ca
 from tests.e2e.make_evidence import (
     Evidence,
     fresh_tpm,
@@ -31,11 +31,6 @@ NONCE = hashlib.sha256(b"nonce").digest()
 STATEMENT = b'{"_type": "a statement"}'
 EVENTS = ((14, b"the lockfile's bytes"), (14, b"sealed\n"), (8, b"exit 0\n"))
 TPM_RH_NULL = 0x40000007
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return local_ca(tmp_path_factory.mktemp("checkout"), "local")
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,10 @@ import pytest
 from aicert.errors import ToolError
 from enclave_runner.attester.tpm import Tpm
 from rules.machines import swtpm
-from rules.machines.ca import Ca, local_ca
+from rules.machines.ca import Ca
 from tests.e2e.make_evidence import working_directory
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return local_ca(tmp_path_factory.mktemp("checkout"), "local")
 
 
 @pytest.fixture

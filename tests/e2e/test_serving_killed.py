@@ -10,15 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from aicert.lease import courier, enrolment, licence, receipts, terms
 from aicert.lease.courier import Message
 from enclave_runner.serving.lease_tpm import LeaseTpm
-from rules.machines import swtpm
-from rules.machines.ca import Ca
 from tests.e2e import lease_machine, test_serving_machine
-from tests.e2e.lease_tpm import BorrowersTpm, borrowers_tpm
+from tests.e2e.lease_tpm import BorrowersTpm
 from tests.e2e.serving_client import CHAT, MESSAGES, Client
 from tests.e2e.test_lease_story import NONCE, issue, judged, pack
 from tests.unit.signing_keys import Printed
@@ -28,9 +24,7 @@ ROUNDS = 12
 TICK = 100
 METER = licence.METER_INDEX
 
-ca = test_serving_machine.ca
 folder = test_serving_machine.folder
-printed = test_serving_machine.printed
 
 
 @dataclass
@@ -77,14 +71,6 @@ def started(power: BorrowersTpm, folder: Path) -> Iterator[Process]:
                 yield machine
             finally:
                 process.kill()
-
-
-@pytest.fixture
-def power(ca: Ca) -> Iterator[BorrowersTpm]:
-    with borrowers_tpm() as power:
-        with power.powered():
-            swtpm._prepare(power.tcti, ca)
-        yield power
 
 
 def opened(machine: Process, folder: Path, lines: list[bytes]) -> int:

@@ -33,11 +33,10 @@ from aicert.trust.built_in import built_in, with_root
 from enclave_runner.serving import load, tls
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from enclave_runner.serving.machine import Machine, Place
-from rules.machines import swtpm
-from rules.machines.ca import Ca, local_ca
+from rules.machines.ca import Ca
 from tests.adversarial.forger import Scene
 from tests.e2e import stub_engine
-from tests.e2e.lease_tpm import BorrowersTpm, borrowers_tpm
+from tests.e2e.lease_tpm import BorrowersTpm
 from tests.e2e.serving_client import CHAT, Client
 from tests.e2e.stub_engine import StubEngine
 from tests.e2e.test_lease_story import NONCE, issue, judged, pack
@@ -48,11 +47,6 @@ from tests.unit.signing_keys import Printed
 MODEL_TYPES = frozenset(("llama",))
 
 
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return local_ca(tmp_path_factory.mktemp("checkout"), "local")
-
-
 @pytest.fixture
 def folder(tmp_path: Path, ca: Ca) -> Path:
     (tmp_path / "platform.pem").write_bytes(ca.certificate.public_bytes(Encoding.PEM))
@@ -60,23 +54,10 @@ def folder(tmp_path: Path, ca: Ca) -> Path:
 
 
 @pytest.fixture
-def power(ca: Ca) -> Iterator[BorrowersTpm]:
-    with borrowers_tpm() as power:
-        with power.powered():
-            swtpm._prepare(power.tcti, ca)
-        yield power
-
-
-@pytest.fixture
 def stub(power: BorrowersTpm) -> Iterator[StubEngine]:
     """Its socket lies where names are short."""
     with stub_engine.running(power.folder) as stub:
         yield stub
-
-
-@pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
-    return capsys.readouterr
 
 
 def scene() -> Scene:

@@ -1,6 +1,5 @@
 """What a serving machine asks of its TPM, on a real swtpm whose platform is simulated."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,30 +34,16 @@ from aicert.trust.built_in import built_in, with_root
 from enclave_runner.attester.tpm import Tpm
 from enclave_runner.serving import lease_tpm
 from enclave_runner.serving.lease_tpm import LeaseTpm, Served
-from rules.machines import swtpm
-from rules.machines.ca import Ca, local_ca
+from rules.machines.ca import Ca
 from tests.adversarial.forger import Scene
 from tests.e2e import lease_machine as machine
-from tests.e2e.lease_tpm import BorrowersTpm, borrowers_tpm
+from tests.e2e.lease_tpm import BorrowersTpm
 from tests.vectors.leases import CUSTODIAN, LEASE, STRANGER, agreed
 
 HALF = bytes(range(32))
 PUBLIC = CUSTODIAN.public_key()
 TERMS = agreed()
 NONCE = b"\x0f" * 32
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return local_ca(tmp_path_factory.mktemp("checkout"), "local")
-
-
-@pytest.fixture
-def power(ca: Ca) -> Iterator[BorrowersTpm]:
-    with borrowers_tpm() as power:
-        with power.powered():
-            swtpm._prepare(power.tcti, ca)
-        yield power
 
 
 def issued(tpm: LeaseTpm, *, milliseconds: int = 600_000) -> tuple[Blob, Licence]:

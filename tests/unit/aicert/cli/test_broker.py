@@ -27,14 +27,11 @@ bench = desk.bench
 
 
 @pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
-    return capsys.readouterr
-
-
-@pytest.fixture
-def uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
+def uvicorn(monkeypatch: pytest.MonkeyPatch, printed: Printed) -> None:
     """The extra, as somebody has it who installed it."""
     folder = str(broker_process.uvicorn_folder())
+    # Where it was not here yet, its installation says so.
+    printed()
     monkeypatch.setattr(sys, "path", [*sys.path, folder])
 
 

@@ -30,11 +30,6 @@ def folder(tmp_path: Path) -> Path:
     return lay_out(certified(), tmp_path)
 
 
-@pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
-    return capsys.readouterr
-
-
 def certified() -> Any:
     from tests.adversarial.forger import Scene as Certified
 
