@@ -1,4 +1,4 @@
-"""The errors of aicert: one base, one exit code each (design: exit codes).
+"""The errors of aicert: one base, one exit code each.
 
 A message is lower case and has no full stop; `hint` is a command to paste or the next thing to
 do. 1 means "the evidence says no"; 2 "no verdict"; 3 "bad configuration or command line". They

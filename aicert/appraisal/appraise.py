@@ -1,4 +1,4 @@
-"""Appraise a certificate under a policy: what decides PASSED (design: verifying).
+"""Appraise a certificate under a policy: what decides PASSED (docs/spec/policy.md).
 
 Pure: the certificate is parsed, the model is what a reader measures, time is an argument. Which
 checks apply follows from the policy and from its root that the attestation key chained to, never

@@ -1,4 +1,4 @@
-"""What an appraisal says: one verdict per check, and the verdict over all (design: verifying).
+"""What an appraisal says: one verdict per check, and the verdict over all.
 
 The check ids are stable: policies, tests and other programs name them. An `AttestationResult` has
 no truth value on purpose: the caller must say which of the three verdicts it acts on.

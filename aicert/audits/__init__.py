@@ -2,5 +2,5 @@
 
 Folding and the kinds of checks, the trees over rows and over passages, the proofs from them, the
 config of an audit and its results. Nothing here opens a file; rows come as their canonical lines.
-Imports values only, and is for the machine to carry once a trainer runs audits (ADR 27).
+Imports values only. The machine carries it for runs whose trainer is `audit` (ADR 27).
 """

@@ -73,7 +73,7 @@ def exact(data: bytes) -> ExactList:
     if lines[-1] or first != f"{_SALT}{salt}" or not is_hex(salt, SALT_DIGITS):
         raise EvidenceError(f"{what}: expected `salt` and {SALT_DIGITS} digits, then digests")
     if not all(map(is_hex, digests)) or digests != sorted(set(digests)):
-        raise EvidenceError(f"{what}: expected one SHA-256 in hex a line, sorted, none twice")
+        raise EvidenceError(f"{what}: expected sorted SHA-256 in hex, one a line, none twice")
     known = frozenset(map(bytes.fromhex, digests))
     return ExactList(salt=bytes.fromhex(salt), digests=known, entries=len(digests))
 

@@ -155,11 +155,11 @@ def check_absence(proof: AbsenceProof, text: str, results: Results) -> None:
     if not text.isascii() and results.unicode != UNICODE:
         raise UndecidedError(
             f"the audit folded texts by Unicode {results.unicode}, and this Python has {UNICODE}",
-            hint="verify it with a Python of that version of Unicode",
+            hint="verify it with a Python that has that version of Unicode",
         )
     tree = results.of(proof.name, proof.split).passages
     if tree is None:
-        raise EvidenceError(f"the audit made no tree of the passages of input {proof.name}")
+        raise EvidenceError(f"the audit built no tree of the passages of input {proof.name}")
     fingerprints = passages_of(text)
     if len(fingerprints) != len(proof.gaps):
         raise RejectedError("the proof is not about the fingerprints of this text", proof)

@@ -25,7 +25,7 @@ from typing import Final
 
 from aicert.appraisal.policy import Policy
 from aicert.broker import generation
-from aicert.broker import seen as rows
+from aicert.broker import seen as form
 from aicert.broker.errors import TokenError, WaitError
 from aicert.broker.seen import Seen
 from aicert.broker.store import Grant, Lease, Rows, Store
@@ -79,7 +79,7 @@ class _Case:
         if self.grant.seen is None:
             raise TokenError("the token has enrolled no machine yet")
         try:
-            return rows.parse(self.grant.seen, self.lease.terms)
+            return form.parse(self.grant.seen, self.lease.terms)
         except EvidenceError as error:
             # The custodian's file, not the borrower's message.
             raise ToolError(f"the ledger is damaged: {error.message}") from None
@@ -131,7 +131,7 @@ class Broker:
                 raise TokenError("the token has enrolled a machine already")
             self._require_grantable(case)
             if grant.challenge is None:
-                raise RefusedError("enrol.nonce", "it answers no nonce of this broker")
+                raise RefusedError("enrol.nonce", "it answers no nonce that this broker gave")
             machine = self._appraised(data, case, case.now, nonce=grant.challenge)
             if machine.meter.value + grant.ticks > MAX_COUNT:
                 raise RefusedError("enrol.counters", "the meter leaves no room for the budget")
@@ -139,7 +139,7 @@ class Broker:
             first = Seen(ledger=ledger.opened(terms, machine.meter), epoch=machine.epoch.value)
             case.rows.change(
                 grant.number, enrolment=data, enrolled_at=case.now, blob=wrapped,
-                seen=rows.emit(first),
+                seen=form.emit(first),
             )  # fmt: skip
             return wrapped
 
@@ -219,7 +219,7 @@ class Broker:
         """Raise TokenError unless the token was given to somebody."""
         with self._store.transaction(reads=True) as stored:
             if not is_hex(token, TOKEN_DIGITS) or stored.grant_of(digest_of(token)) is None:
-                raise TokenError("nobody was given this token")
+                raise TokenError("there is no grant with this token")
 
     def note_refusal(self, token: str, words: str) -> None:
         """Keep the last reason for which a machine was refused, for the custodian to see."""
@@ -236,13 +236,13 @@ class Broker:
         before anybody is told.
         """
         if not is_hex(token, TOKEN_DIGITS):
-            raise TokenError("nobody was given this token")
+            raise TokenError("there is no grant with this token")
         with ExitStack() as after:
             with self._store.transaction() as stored:
                 grant = stored.grant_of(digest_of(token))
                 lease = None if grant is None else stored.lease(grant.lease)
                 if grant is None or lease is None:
-                    raise TokenError("nobody was given this token")
+                    raise TokenError("there is no grant with this token")
                 held = after.enter_context(generation.held(lease.folder))
                 held.check(lease.generation)
                 yield _Case(rows=stored, lease=lease, grant=grant, now=self._time(stored))
@@ -301,7 +301,7 @@ class Broker:
     ) -> Seen:
         """What is seen after this receipt, with the order that answers it."""
         if not seen.nonce:
-            raise RefusedError("receipt.fresh", "it answers no nonce of this broker")
+            raise RefusedError("receipt.fresh", "it answers no nonce that this broker gave")
         new = ledger.after(seen.ledger, body, heartbeat, reading, seen.nonce)
         later = replace(seen, ledger=new, nonce="", answered=heartbeat.nonce)
         is_new = new.boot != seen.ledger.boot

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from aicert.broker import seen as rows
+from aicert.broker import seen as form
 from aicert.broker.store import Grant, Lease, Rows, Store
 from aicert.errors import ToolError
 from aicert.files.bounded import why
@@ -60,7 +60,7 @@ def uses(store: Store, *, now: int) -> list[Use]:
 
 
 def _use(stored: Rows, lease: Lease, grant: Grant, now: int) -> Use:
-    seen = None if grant.seen is None else rows.parse(grant.seen, lease.terms)
+    seen = None if grant.seen is None else form.parse(grant.seen, lease.terms)
     tick = lease.terms.tick_tokens
     days: dict[int, int] = {}
     before, count, last_at = 0, 0, None
@@ -100,7 +100,7 @@ def _by_name(days: dict[int, int]) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _state(lease: Lease, grant: Grant, seen: rows.Seen | None, now: int) -> str:
+def _state(lease: Lease, grant: Grant, seen: form.Seen | None, now: int) -> str:
     if lease.revoked_at is not None or grant.closed_at is not None:
         if seen is not None and seen.ledger.is_revoked:
             return "revoked, obeyed"

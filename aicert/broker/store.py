@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from aicert.broker import seen as rows
+from aicert.broker import seen as form
 from aicert.broker.seen import Seen
 from aicert.errors import ConfigError, LockError, ToolError
 from aicert.files.bounded import why
@@ -273,7 +273,7 @@ class Rows:
 
     def put_seen(self, number: int, seen: Seen) -> None:
         """What was seen of the machine of a grant."""
-        self.change(number, seen=rows.emit(seen))
+        self.change(number, seen=form.emit(seen))
 
     def newest(self) -> int:
         """When the ledger was last told of something, by the clock of then; 0 for never."""

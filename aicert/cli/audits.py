@@ -261,7 +261,7 @@ def _passages(results: "Results", options: argparse.Namespace) -> "TreeFact":
     tree = results.of(options.name, options.split).passages
     if tree is None:
         raise ConfigError(
-            "the audit made no tree of passages", hint="[passages] with words = 50 in its config"
+            "the audit built no tree of passages", hint="[passages] with words = 50 in its config"
         )
     return tree
 

@@ -32,13 +32,13 @@ broker grants nothing else.
 The token enrols one machine, once. It is printed here and kept nowhere.
 """
 _BROKER = """\
-Answer the couriers of borrowers: enrol machines that the policy accepts, take receipts, and answer
+Answer borrowers' couriers: enrol machines that the policy accepts, take receipts, and answer
 them with licences, until the grant ends or is revoked.
 
   aicert lease broker --ledger leases/ledger.db --policy policy.toml \\
       --listen 0.0.0.0:8444 --tls-certificate tls.pem --tls-key tls.key
 
-A machine serves three heartbeats at most after the last receipt that was answered.
+A machine serves for at most three heartbeats after the last receipt that was answered.
 """
 _REVOKE = """\
 End a lease, or what one borrower was granted of it. The next receipt is answered by the order; a
@@ -47,9 +47,9 @@ machine that sends none runs out three heartbeats after its last one.
   aicert lease revoke leases/bot --borrower acme --ledger leases/ledger.db
 """
 _RESUME = """\
-Go on with a ledger that was restored from a backup. It has forgotten what was given since, so every
-grant of the lease is ended: grant anew. Wait three heartbeats, until machines that it does not know
-of have run out.
+Continue with a ledger that was restored from a backup. It does not know what was granted since, so
+every grant of the lease is ended: grant anew. Wait three heartbeats, until machines that it does
+not know of have run out.
 
   aicert lease resume leases/bot --ledger leases/ledger.db
 """
@@ -82,8 +82,8 @@ def _add_grant(parts: "Subparsers") -> None:
     parser = _parser(parts, "grant", "let a borrower enrol a machine", _GRANT)
     add = parser.add_argument
     add("lease", metavar="LEASE", help="the bundle's directory, with its keys beside it")
-    add("--budget", metavar="TOKENS", required=True, help="5M, 500k or a number")
-    add("--until", metavar="DURATION", required=True, help="30d, 12h or 90m from now")
+    add("--budget", metavar="TOKENS", required=True, help="5M, 500k or a plain number")
+    add("--until", metavar="DURATION", required=True, help="how long it lasts: 30d, 12h or 90m")
     add("--borrower", metavar="NAME", required=True, help="whom it is for, in your own words")
     add(
         "--advance",
@@ -104,19 +104,19 @@ def _add_broker(parts: "Subparsers") -> None:
     add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
     add("--image-lock", metavar="L", help="the lock of a serving image that you accept")
     add("--listen", metavar="ADDR", default="127.0.0.1:8444", help="%(default)s if not given")
-    add("--tls-certificate", metavar="PEM", required=True, help="what couriers see, with its chain")
-    add("--tls-key", metavar="PEM", required=True, help="its private key")
+    add("--tls-certificate", metavar="PEM", required=True, help="its certificate, with the chain")
+    add("--tls-key", metavar="PEM", required=True, help="the certificate's private key")
     lease_keys.add_password(parser)
     parser.set_defaults(run=_broker, format="text")
 
 
 def _add_revoke(parts: "Subparsers") -> None:
-    parser = _parser(parts, "revoke", "end a lease, or one borrower's part", _REVOKE)
+    parser = _parser(parts, "revoke", "end a lease, or one borrower's share of it", _REVOKE)
     parser.add_argument("lease", metavar="LEASE", help="the bundle's directory")
     parser.add_argument("--borrower", metavar="NAME", help="only what this borrower was granted")
     add_format(parser)
     parser.set_defaults(run=_revoke)
-    parser = _parser(parts, "resume", "go on with a restored ledger", _RESUME)
+    parser = _parser(parts, "resume", "continue with a restored ledger", _RESUME)
     parser.add_argument("lease", metavar="LEASE", help="the bundle's directory")
     add_format(parser)
     parser.set_defaults(run=_resume)

@@ -22,18 +22,16 @@ if TYPE_CHECKING:
 
 _CONNECT = """\
 Open a local OpenAI endpoint. Each connection to the machine is judged before a prompt goes over it:
-it is the machine that your policy accepts, it serves this lease and the model of this certificate,
-and nobody stands between you and it.
+your policy accepts the machine, it serves this lease and the model of this certificate, and nobody
+is between you and it.
 
   aicert connect https://10.0.0.4:8443 --lease 719013b3e3cbb8539017a0e3b4efa6d0 \\
     --certificate certificate.json --machine-image-lock image-serve.lock.toml
 
-Then, in another terminal, any client of OpenAI's with the OPENAI_BASE_URL that is shown. Ctrl-C
+Then, in another terminal, start any OpenAI client with the OPENAI_BASE_URL that is shown. Ctrl-C
 ends it; so does the first evidence that says no.
 """
-_EXITS = (
-    "exit codes: 0 ended by Ctrl-C, 1 the evidence says no, 2 it cannot be told, 3 bad command line"
-)
+_EXITS = "exit codes: 0 ended by Ctrl-C, 1 the evidence says no, 2 no verdict, 3 bad command line"
 # What each check of the machine means where it is ok; in their order.
 MEANINGS = {
     "serve.fresh": "the evidence answers this connection's nonce",
@@ -42,17 +40,17 @@ MEANINGS = {
     "serve.quote": "signed by that key, with the values of PCRs 0 to 15",
     "serve.image": "{image}",
     "serve.firmware": "{firmware}",
-    "serve.channel": "binds this TLS key and this connection: nobody stands between",
+    "serve.channel": "bound to this TLS key and this connection: nobody is in between",
     "serve.lease": "{lease}",
     "serve.terms": "the terms that were measured, {terms}",
     "serve.model": "{model}, of a certificate that is consistent",
-    "serve.registers": "the machine measured that it serves it, and did not stop",
+    "serve.registers": "the machine measured that it serves this model, and has not stopped",
     "serve.boot": "boot {boots}, not resumed; its meter is at {meter}",
 }
 OMITS = (
-    "whether answers are right, and how long they are: who sees the network sees their sizes",
-    "below tier confidential, who has the machine's host: its memory holds prompts and answers",
-    "other programs of this computer: they can ask through the endpoint, too",
+    "whether answers are right; how long they are, which whoever watches the network can see",
+    "below tier confidential, the operator of the host: its memory holds prompts and answers",
+    "other programs on this computer, which can use the endpoint, too",
 )
 
 
@@ -69,10 +67,10 @@ def add_command(commands: "Subparsers") -> None:
     add("url", metavar="URL", help="where the machine is: https://HOST:PORT")
     add("--lease", metavar="ID", required=True, help="the lease that it has to serve")
     add("--certificate", metavar="CERT", required=True, help="the certificate of its model")
-    add("--port", metavar="N", type=int, default=0, help="where to listen; any that is free")
+    add("--port", metavar="N", type=int, default=0, help="the local port; any free one")
     add_policy_options(parser)
-    add("--machine-policy", metavar="P", help="--policy of the machine, if it is another")
-    add("--machine-root", metavar="PEM", help="--root of the machine, if it is another")
+    add("--machine-policy", metavar="P", help="--policy for the machine, if it differs")
+    add("--machine-root", metavar="PEM", help="--root for the machine, if it differs")
     add("--machine-image-lock", metavar="L", help="the lock of a serving image that you accept")
     add_format(parser)
     # The machine has the model's files.
@@ -105,7 +103,7 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
             endpoint.wait()
     except KeyboardInterrupt:
         # Said when it is true.
-        complain("\nended: nothing listens any more\n")
+        complain("\nclosed: the endpoint no longer listens\n")
     return 0
 
 

@@ -133,7 +133,7 @@ def _add_issue(parts: "Subparsers") -> None:
     parser = _parser(parts, "issue", "issue a licence for an enrolled machine", _ISSUE)
     add = parser.add_argument
     _add_machine(parser)
-    add("--budget", metavar="TOKENS", required=True, help="5M, 500k or a number")
+    add("--budget", metavar="TOKENS", required=True, help="5M, 500k or a plain number")
     add("--until", metavar="DURATION", required=True, help="30d, 12h or 90m of running time")
     add("--boots", metavar="N", type=int, default=1, help="how many more times it may start")
     add("--offline", action="store_true", help="you know what an offline lease does not promise")

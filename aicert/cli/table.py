@@ -1,4 +1,4 @@
-"""Show an AttestationResult, as text for people and as JSON for programs (design: commands).
+"""Show an AttestationResult, as text for people and as JSON for programs.
 
 Output rules: the verdict column comes first; a pass ends with what it rests on and what it does not
 say; below tier `vtpm` the verdict line says who could have forged it. Text that came out of a
@@ -40,7 +40,7 @@ def text(result: AttestationResult, *, colour: bool = False, columns: int | None
 
 
 def to_json(result: AttestationResult) -> dict[str, object]:
-    """The result as JSON-ready values (design: commands)."""
+    """The result as JSON-ready values."""
     return {
         "verdict": result.verdict,
         "tier": result.tier,

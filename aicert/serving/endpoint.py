@@ -240,7 +240,7 @@ class _Client(BaseHTTPRequestHandler):
             raise LocalRefusal(413, f"a request is larger than {MAX_BODY} bytes")
         body = self.rfile.read(int(lengths[0]))
         if len(body) != int(lengths[0]):
-            raise ConnectionResetError("the connection ended within a request")
+            raise ConnectionResetError("the connection ended in the middle of a request")
         if self.command == "GET" and body:
             raise LocalRefusal(400, "a request for the list of models has no body")
         return body

@@ -154,7 +154,7 @@ class Judged:
         """Send a request; what stands before its answer."""
         if self._reader.is_ahead:
             # It would be taken for the answer to what is asked now.
-            raise AnswerError("the other end answers before it is asked")
+            raise AnswerError("the machine answered before it was asked")
         self._channel.until = time.monotonic() + SEND_S
         self._channel.send(request(method, target, self._authority, body))
         self._wait()

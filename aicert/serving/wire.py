@@ -76,7 +76,7 @@ class Reader:
         line = self._line(room)
         status = _STATUS.fullmatch(line)
         if status is None:
-            raise AnswerError("the answer is not of HTTP/1.1")
+            raise AnswerError("the answer is not HTTP/1.1")
         if int(status[1]) not in STATUSES:
             raise AnswerError(f"the answer has status {int(status[1])}, which no gateway sends")
         headers: dict[str, str] = {}
@@ -90,7 +90,7 @@ class Reader:
     def whole(self, head: Head, most: int = MAX_WHOLE) -> bytes:
         """A body of JSON; AnswerError where it is larger than `most`, or a stream."""
         if head.length is None:
-            raise AnswerError("the answer comes in parts, which nobody asked for")
+            raise AnswerError("the answer is a stream, which nobody asked for")
         if head.length > most:
             raise AnswerError(f"the answer is larger than {most} bytes")
         return self._exactly(head.length)
@@ -101,29 +101,29 @@ class Reader:
         while True:
             line = self._line(16)
             if not _SIZE.fullmatch(line) or int(line, 16) > MAX_EVENT:
-                raise AnswerError("the size of a part of the answer is none")
+                raise AnswerError("a chunk of the answer has a malformed size")
             size = int(line, 16)
             left -= size
             if left < 0:
                 raise AnswerError(f"the answer is larger than {MAX_STREAM} bytes")
             event = self._exactly(size)
             if self._exactly(len(_END)) != _END:
-                raise AnswerError("a part of the answer is longer than it says")
+                raise AnswerError("a chunk of the answer is longer than its size says")
             if not size:
                 return
             if not _EVENT.fullmatch(event):
-                raise AnswerError("a part of the answer is not one event")
+                raise AnswerError("a chunk of the answer is not one event")
             yield event
 
     def _line(self, most: int) -> bytes:
         """Up to the next line end, which is left out."""
         while _END not in self._held:
             if len(self._held) > most:
-                raise AnswerError("the answer has lines without end")
+                raise AnswerError("a line of the answer is too long")
             self._more(_STEP)
         line, _, held = self._held.partition(_END)
         if len(line) > most:
-            raise AnswerError("the answer has lines without end")
+            raise AnswerError("a line of the answer is too long")
         self._held = held
         return line
 
@@ -142,14 +142,14 @@ class Reader:
     def _more(self, size: int) -> None:
         data = self._receive(size)
         if not data:
-            raise ToolError("the machine closed the connection within an answer")
+            raise ToolError("the machine closed the connection in the middle of an answer")
         self._held += data
 
 
 def _add(headers: dict[str, str], line: bytes) -> None:
     match = _HEADER.fullmatch(line)
     if match is None:
-        raise AnswerError("the answer has a header of no form that is read here")
+        raise AnswerError("the answer has a malformed header")
     name = match[1].decode("ascii").lower()
     if name in headers or len(headers) == MAX_HEADERS:
         raise AnswerError(f"the answer has header {name} twice, or more than {MAX_HEADERS}")
@@ -161,7 +161,7 @@ def _head(status: int, headers: dict[str, str]) -> Head:
     length = headers.get("content-length")
     is_last = headers.get("connection", "").lower() == "close"
     if "content-encoding" in headers or "upgrade" in headers or "location" in headers:
-        raise AnswerError("the answer is packed, or leads elsewhere")
+        raise AnswerError("the answer is compressed, or redirects elsewhere")
     if (status, kind, coding, length) == (200, EVENTS, "chunked", None):
         return Head(status=status, length=None, is_last=is_last)
     if kind != JSON or coding is not None or length is None or not _LENGTH.fullmatch(length):

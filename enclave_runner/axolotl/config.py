@@ -1,10 +1,11 @@
-"""Turn the config that a lockfile pins into the one that Axolotl runs, or refuse it (design 5.3).
+"""Turn the config that a lockfile pins into the one that Axolotl runs, or refuse it.
 
-`resolve` is pure and gives the same bytes on every machine: the host calls it early, for
-comfort; the runner's call counts. `input:NAME` and `input:NAME/PATH` stand for whole scalars and
-become paths in the sandbox. What Axolotl would ignore, fetch, import, resume or send is refused
-by name, with the nearest valid one; so is text where Axolotl takes numbers only. Left out: all else
-of the types of values, which Axolotl checks, and the files' content (`pickles.py`).
+docs/spec/axolotl.md says what is read, dropped and refused. `resolve` is pure and gives the same
+bytes on every machine: the host calls it early, for comfort; the runner's call counts. `input:NAME`
+and `input:NAME/PATH` stand for whole scalars and become paths in the sandbox. What Axolotl would
+ignore, fetch, import, resume or send is refused by name, with the nearest valid one; so is text
+where Axolotl takes numbers only. Left out: all else of the types of values, which Axolotl checks,
+and the files' content (`pickles.py`).
 """
 
 from __future__ import annotations

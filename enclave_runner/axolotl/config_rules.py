@@ -15,7 +15,7 @@ from aicert.errors import ConfigError
 from enclave_runner.sandbox.places import OUTPUT, SCRATCH
 
 
-class ConfigRefused(ConfigError):  # noqa: N818 - says what happened, as the design does
+class ConfigRefused(ConfigError):  # noqa: N818 - says what happened
     """The config says something that a certified run cannot do; `key` is the field."""
 
     def __init__(self, key: str, reason: str, *, hint: str | None = None) -> None:

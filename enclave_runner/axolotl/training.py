@@ -1,5 +1,4 @@
-"""The trainer of a run: Axolotl, in a sandbox, with everything it is told fixed here (design 5.3,
-5.4).
+"""The trainer of a run: Axolotl, in a sandbox, with all that it is given fixed here (ADR 2).
 
 `train` gives inputs and an effective config in, outputs and facts out; a trainer that fails is a
 result, not an error. What the plugin says of steps, tokens and losses comes from inside the
@@ -98,7 +97,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingResult:
-    """`exit_code` is CODE of design section 5. Unless it is `0`, nothing in `output` counts.
+    """`exit_code`: CODE of docs/spec/measurement.md. Unless it is `0`, nothing in `output` counts.
 
     `self_reported` holds only what the plugin told, checked for type and size: may be empty.
     `facts` are the runner's own: versions by the environment's files, settings as told.

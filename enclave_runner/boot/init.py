@@ -1,4 +1,4 @@
-"""The measured machine's way into the runner: one boot, one run (design section 5).
+"""The measured machine's way into the runner: one boot, one run (docs/spec/image.md).
 
 The machine's init (image/machine/init.c) starts this when the volumes are open, and powers off when
 it ends. Everything that the host says is on the input volume: `lock.toml`, `nonce`, `limits.json`

@@ -1,4 +1,4 @@
-"""Refuse files that a loader would unpickle (design 5.3): unpickling runs whatever the file says.
+"""Refuse files that a loader would unpickle: unpickling runs whatever the file says.
 
 A file is refused for its content (a pickle's or a torch archive's first bytes, under any name)
 and for its name (loaders choose by it). What cannot be told by its first bytes is a protocol 0

@@ -1,5 +1,4 @@
-"""Run one command in a sandbox of its own, within limits, and see nothing of it left (design 5.4,
-5.5).
+"""Run one command in a sandbox of its own, within limits, and see nothing of it left (ADR 2).
 
 The sandbox is bubblewrap's: own user, process, network, mount and IPC namespaces, no further
 ones, no capability, user 65534. It sees the given directories read-only, one writable scratch, a
@@ -85,7 +84,7 @@ class StopRun(Exception):  # noqa: N818  # nothing went wrong in what raises it
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
-    """`exit_code` is design section 5's CODE; `limit_hit` names the limit that ended the run."""
+    """`exit_code`: CODE of docs/spec/measurement.md; `limit_hit`: the limit that ended the run."""
 
     exit_code: str
     limit_hit: str | None

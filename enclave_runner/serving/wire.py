@@ -92,7 +92,7 @@ class Reader:
             more = self._receive(_STEP)
             if not more:
                 if self._held:
-                    raise refused(400, "the connection ended within a request")
+                    raise refused(400, "the connection ended in the middle of a request")
                 return None
             self._held += more
         head, _, self._held = self._held.partition(_END)
@@ -105,7 +105,7 @@ class Reader:
         while there < length:
             more = self._receive(min(_STEP, length - there))
             if not more:
-                raise refused(400, "the connection ended within a request")
+                raise refused(400, "the connection ended in the middle of a request")
             parts.append(more)
             there += len(more)
         whole = b"".join(parts)

@@ -170,6 +170,6 @@ def _take(stream: BinaryIO, size: int, path: Path) -> None:
 
 
 def attach_lock(path: Path, image: Image) -> None:
-    """Put the image's lock beside the evidence, unsigned: a claim (design section 7)."""
+    """Put the image's lock beside the evidence, unsigned: a claim (docs/spec/certificate.md)."""
     certificate = verify.read_certificate(path)
     path.write_bytes(certificates.emit(replace(certificate, image_lock=image.lock)))

@@ -1,4 +1,4 @@
-"""`lockfiles/`: resolve a run to its lockfile, write it, and tell when it is stale (design 4.6)."""
+"""Resolve a run to its lockfile, write it, and tell when it is stale (docs/spec/lockfile.md)."""
 
 import shutil
 from collections.abc import Mapping

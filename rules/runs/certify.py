@@ -1,6 +1,6 @@
 """Certify a run: refuse early, execute it on its machine, appraise, and only then put in place.
 
-Up to date means verified (design section 9): the certificate at hand is of the lockfile at hand
+Up to date means verified: the certificate at hand is of the lockfile at hand
 and of the runner's code at hand, and passes under the machine's own policy with the outputs at
 hand. Files that did not change since they were read are known by the digest cache
 (rules.project.digests).

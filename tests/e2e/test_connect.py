@@ -25,7 +25,7 @@ from aicert.lease.checks import RefusedError
 from aicert.serving.endpoint import Endpoint
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from rules.machines import swtpm
-from rules.machines.ca import Ca, local_ca
+from rules.machines.ca import Ca
 from tests.e2e import stub_engine
 from tests.e2e.lease_tpm import borrowers_tpm
 from tests.e2e.test_lease_story import pack
@@ -80,11 +80,6 @@ def client(program: str, base_url: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return local_ca(tmp_path_factory.mktemp("checkout"), "local")
-
-
 @pytest.fixture
 def folder(tmp_path: Path, ca: Ca) -> Path:
     (tmp_path / "platform.pem").write_bytes(ca.certificate.public_bytes(Encoding.PEM))
@@ -105,11 +100,6 @@ def served(folder: Path, ca: Ca) -> Iterator[Courier]:
                 carried = offline(folder, tpm, stub, port=port)
                 yield carried
                 carried.ask(courier.STOP)
-
-
-@pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
-    return capsys.readouterr
 
 
 def words(served: Courier, **changes: str) -> list[str]:
@@ -151,7 +141,7 @@ def test_openais_own_client_works_through_it_unchanged(served: Courier, printed:
         "refused": "gateway.request",
     }  # fmt: skip
     assert json.loads(text)["tier"] == "software"
-    assert printed()[1] == "\nended: nothing listens any more\n"
+    assert printed()[1] == "\nclosed: the endpoint no longer listens\n"
     # What was paid is what was served.
     assert served.machine.usage.requests == 3
 
@@ -168,8 +158,8 @@ def test_what_was_verified_is_shown_once(served: Courier, monkeypatch: pytest.Mo
     monkeypatch.setattr(commands, "complain", order.append)
     code, text = connected(served, lambda _: None)
     assert code == 0
-    assert order == ["closed", "\nended: nothing listens any more\n"]
-    assert "\n  ok      serve.channel        binds this TLS key and this connection" in text
+    assert order == ["closed", "\nclosed: the endpoint no longer listens\n"]
+    assert "\n  ok      serve.channel        bound to this TLS key and this connection" in text
     assert "\n  ok      serve.image          none: nothing measures a boot" in text
     assert "\nPASSED    (software: the operator could have forged this)\n" in text
     assert f"\nlease     {served.terms.lease}, terms {served.terms.digest}\n" in text
@@ -247,4 +237,4 @@ def test_ctrl_c_of_a_process_ends_it_cleanly(served: Courier) -> None:
         finally:
             process.kill()
     assert process.returncode == 0
-    assert err == "\nended: nothing listens any more\n"
+    assert err == "\nclosed: the endpoint no longer listens\n"

@@ -1,4 +1,4 @@
-"""Lineage: an input that is another run's output has a certificate of that run (design: verifying).
+"""Lineage: an input that is another run's output has a certificate of that run.
 
 An ancestor is found by what it made: its run, its output's name and that output's dirHash, which is
 the input's digest (certificates of one model differ in nonce and time). Every ancestor is appraised

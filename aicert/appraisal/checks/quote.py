@@ -1,4 +1,4 @@
-"""Appraise the quote: quote.* (design: verifying).
+"""Appraise the quote: quote.* (docs/spec/certificate.md).
 
 Only `appraise_quote` makes a VerifiedQuote, after the AK's signature, the structure, the challenge
 and the PCR values were all checked; nothing else of the evidence is compared with expectations.

@@ -1,4 +1,4 @@
-"""Appraise what training read and what it did, by the machine's own report (design: verifying).
+"""Appraise what training read and what it did, by the machine's own report.
 
 Certificates of version 1 say nothing of rows and loss: of them inputs.records is not applicable and
 outputs.trained rests on what version 1 has (docs/spec/run-report.md).

@@ -89,7 +89,7 @@ def test_what_is_no_file_line_is_refused(line: bytes) -> None:
         machine_io.parse_file_line(line)
 
 
-def test_the_run_key_has_the_attributes_that_the_design_names() -> None:
+def test_the_run_key_has_the_attributes_that_the_specification_names() -> None:
     # fixedTPM|fixedParent|sensitiveDataOrigin|userWithAuth|stClear|sign: Part 2, 8.3.2.
     bits = (1, 4, 5, 6, 2, 18)
     assert sum(1 << bit for bit in bits) == machine_io.RUN_KEY_ATTRIBUTES

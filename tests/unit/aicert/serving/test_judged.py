@@ -403,7 +403,7 @@ def test_what_answers_before_it_is_asked_is_asked_nothing() -> None:
 
     with machines.saying(answers, identity) as port:
         connection = open_judged(wanted(port))
-        with pytest.raises(wire.AnswerError, match="answers before it is asked"):
+        with pytest.raises(wire.AnswerError, match="answered before it was asked"):
             connection.ask("POST", CHAT, ASKED)
         connection.close()
     assert len(seen) == 1
