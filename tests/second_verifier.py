@@ -26,6 +26,8 @@ from tests.second_statement import Statement
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
 CHECKS = (
     "time.token",
+    "log.included",
+    "log.witnessed",
     "platform.chain",
     "platform.chip",
     "platform.guest",
@@ -56,9 +58,18 @@ CHECKS = (
     "outputs.results",
     "subject.files",
     "policy.claims",
+    "policy.compute",
     "policy.age",
     "lineage.ancestors",
+    "audit.present",
+    "audit.list",
+    "audit.result",
 )
+CHIP = ("platform.chip", "platform.guest", "platform.binding")
+# No policy has a word for them yet.
+NOT_ASKED = (
+    "log.included", "log.witnessed", "policy.compute", "audit.present", "audit.list", "audit.result"
+)  # fmt: skip
 TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
 EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -163,6 +174,7 @@ class Appraisal:
         decide("lineage.ancestors", self._lineage, form, "inputs.pcr14")
         decide("policy.claims", self._claims, form, "outputs.pcr8")
         decide("policy.age", self._age, form)
+        self.verdicts |= dict.fromkeys(NOT_ASKED, "not-applicable")
 
     # certificate.md, "Checks", in its order.
 
@@ -191,7 +203,7 @@ class Appraisal:
     # confidential.md, "Checks"
 
     def _decide_chip(self) -> None:
-        checks, decide = CHECKS[2:5], self._decide
+        checks, decide = CHIP, self._decide
         if self.verdicts["platform.chain"] == "ok" and self.root.tier not in TIERS[3:]:
             self.verdicts |= dict.fromkeys(checks, "not-applicable")
             return
@@ -202,7 +214,7 @@ class Appraisal:
     # gpu.md, "Check"
 
     def _decide_tier(self) -> None:
-        checks = tuple(one for one in CHECKS[2:5] if self.verdicts[one] != "not-applicable")
+        checks = tuple(one for one in CHIP if self.verdicts[one] != "not-applicable")
         if self.verdicts["platform.chain"] != "ok" or self.root.tier != TIERS[4]:
             self._decide("platform.gpu", self._not_asked, "platform.chain")
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist
+from aicert.appraisal.checks.asked import appraise_asked
 from aicert.appraisal.checks.boot import Boot, appraise_boot
 from aicert.appraisal.checks.demands import appraise_policy, input_code
 from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile
@@ -22,7 +23,7 @@ from aicert.appraisal.checks.platform import appraise_platform, appraise_tier
 from aicert.appraisal.checks.quote import VerifiedQuote, appraise_quote
 from aicert.appraisal.checks.run import VerifiedRun, appraise_statement
 from aicert.appraisal.checks.run_key import appraise_run_key, appraise_run_time
-from aicert.appraisal.checks.time import appraise_not_before, appraise_token, unread
+from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.checks.training import appraise_training
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import (
@@ -36,7 +37,7 @@ from aicert.appraisal.result import (
 )
 from aicert.crypto.x509 import stamp
 from aicert.errors import ConfigError
-from aicert.formats.certificate import Certificate
+from aicert.formats.certificate import NOT_BEFORE, RFC3161, Certificate
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.measurement import INPUT_PCR, OUTPUT_PCR
 from aicert.frozen import replace
@@ -70,14 +71,19 @@ def appraise(
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
     wanted = of_bytes(lockfile) if isinstance(lockfile, bytes) else lockfile
+    seen = Seen(certificate=certificate, policy=policy, at=at)
     lineage = None
     if ancestors is not None:
         lineage = Lineage(
-            ancestors, lambda one, given: _appraise(one, None, policy, at, None, None, given)
+            ancestors,
+            lambda one, given: _appraise(
+                replace(seen, certificate=one), None, lockfile=None, nonce=None, lineage=given
+            ),
         )
-    result = _appraise(certificate, model, policy, at, wanted, nonce, lineage)
+    result = _appraise(seen, model, lockfile=wanted, nonce=nonce, lineage=lineage)
     omits = list(result.omits)
-    timestamps = unread(certificate, policy)
+    known = (RFC3161, NOT_BEFORE) if policy.time_authorities else ()
+    timestamps = sum(not one.startswith(known) for one in certificate.evidence.timestamps)
     if timestamps:
         # Whoever put them there, and whoever sees them, may believe that they prove a time.
         omits.append(f"evidence.timestamps ({timestamps}): no check under this policy reads them")
@@ -92,23 +98,25 @@ def appraise(
 
 
 def _appraise(
-    certificate: Certificate,
+    seen: Seen,
     model: GivenModel | None,
-    policy: Policy,
-    at: datetime,
+    *,
     lockfile: Digest | None,
     nonce: bytes | None,
     lineage: Lineage | None,
 ) -> AttestationResult:
+    certificate, policy, at = seen.certificate, seen.policy, seen.at
     checklist = Checklist()
     locked = appraise_lockfile(checklist, certificate, lockfile)
-    existed = appraise_token(checklist, certificate, policy, at)
+    existed = appraise_asked(checklist, "time.token", seen)
+    for check in ("log.included", "log.witnessed"):
+        appraise_asked(checklist, check, seen)
     then = at if existed is None else existed[0]
     key = appraise_platform(checklist, certificate, policy, at, then)
     quote = appraise_quote(checklist, certificate, key, nonce)
     run_key = appraise_run_key(checklist, certificate, key, quote)
     seconds = appraise_run_time(checklist, certificate, run_key, quote)
-    began = appraise_not_before(checklist, certificate, policy, at)
+    began = appraise_asked(checklist, "time.not-before", seen)
     run = appraise_statement(checklist, certificate, run_key, locked, seconds)
     appraise_tier(checklist, certificate, policy, key, run, at)
     boot = appraise_boot(checklist, certificate, policy, key, quote, run)
@@ -120,6 +128,9 @@ def _appraise(
     ancestry = appraise_lineage(checklist, run, lineage)
     after = None if began is None else began[0]
     appraise_policy(checklist, policy, run, at, nonce is not None, after, input_code(run, ancestry))
+    seen = replace(seen, quote=quote, run=run, ancestors=ancestry)
+    for check in ("policy.compute", "audit.present", "audit.list", "audit.result"):
+        appraise_asked(checklist, check, seen)
     result = _result(checklist, policy, key, quote, run, boot, at, ancestry)
     names = sorted({time[1] for time in (existed, began) if time is not None})
     trusted = (f"time authority {name}: its clock, and its keys even expired" for name in names)

@@ -13,44 +13,29 @@ from aicert.frozen import dataclass
 CheckVerdict = Literal["ok", "failed", "not-checked", "not-applicable"]
 Verdict = Literal["passed", "failed", "none"]
 
+# In the order in which they are listed; the first that fails is the reason.
 CHECKS = (
-    "time.token",
-    "platform.chain",
-    "platform.chip",
-    "platform.guest",
-    "platform.binding",
-    "platform.gpu",
+    "time.token", "log.included", "log.witnessed",
+    "platform.chain", "platform.chip", "platform.guest", "platform.binding", "platform.gpu",
     "platform.tier",
-    "quote.signature",
-    "quote.structure",
-    "quote.nonce",
-    "quote.pcrs",
-    "runkey.certified",
-    "runkey.time",
-    "time.not-before",
-    "statement.signature",
-    "statement.form",
-    "boot.image",
-    "boot.pcr4",
-    "boot.pcr11",
-    "boot.pcr12-13",
-    "boot.firmware",
-    "inputs.lockfile",
-    "inputs.pcr14",
-    "inputs.records",
-    "outputs.exit",
-    "outputs.pcr8",
-    "outputs.nonempty",
-    "outputs.trained",
-    "outputs.results",
+    "quote.signature", "quote.structure", "quote.nonce", "quote.pcrs",
+    "runkey.certified", "runkey.time", "time.not-before",
+    "statement.signature", "statement.form",
+    "boot.image", "boot.pcr4", "boot.pcr11", "boot.pcr12-13", "boot.firmware",
+    "inputs.lockfile", "inputs.pcr14", "inputs.records",
+    "outputs.exit", "outputs.pcr8", "outputs.nonempty", "outputs.trained", "outputs.results",
     "subject.files",
-    "policy.claims",
-    "policy.age",
+    "policy.claims", "policy.compute", "policy.age",
     "lineage.ancestors",
-)
+    "audit.present", "audit.list", "audit.result",
+)  # fmt: skip
 CHIP_CHECKS = ("platform.chip", "platform.guest", "platform.binding")
 GPU_CHECK = "platform.gpu"
-TIME_CHECKS = ("time.token", "time.not-before")
+# What a policy may ask for beside the standard checks (`checks/asked.py`).
+ASKED_CHECKS = (
+    "time.token", "log.included", "log.witnessed", "time.not-before", "policy.compute",
+    "audit.present", "audit.list", "audit.result",
+)  # fmt: skip
 # What a run shows, by its kind: of each run one of them applies.
 KIND_CHECKS = ("outputs.trained", "outputs.results")
 TRAINING = "train"
@@ -177,8 +162,8 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
     for check in checks:
         if check.verdict == "not-checked" and check.id not in optional:
             return "none"
-        # No confidential machine, nothing measured at boot or from another run, nothing asked; no
-        # word of a time authority; a certificate of version 1.
+        # No confidential machine, nothing measured at boot or from another run, nothing asked; a
+        # certificate of version 1.
         if check.verdict == "not-applicable" and check.id not in _MAY_NOT_APPLY:
             return "none"
     if not any(check.id in KIND_CHECKS and check.verdict == "ok" for check in checks):
@@ -188,7 +173,7 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
 
 # What a certificate of version 1 does not say.
 VERSION_2_CHECKS = ("runkey.time", "inputs.records")
-_NOT_ASKED = ("policy.claims", "policy.age", "lineage.ancestors", *TIME_CHECKS)
+_NOT_ASKED = ("policy.claims", "policy.age", "lineage.ancestors", *ASKED_CHECKS)
 _OF_MACHINES = (*CHIP_CHECKS, GPU_CHECK, *BOOT_CHECKS)
 _MAY_NOT_APPLY = frozenset((*_NOT_ASKED, *_OF_MACHINES, *KIND_CHECKS, *VERSION_2_CHECKS))
 

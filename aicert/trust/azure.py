@@ -10,7 +10,8 @@ show).
 from collections.abc import Mapping
 from datetime import date
 
-from aicert.appraisal.policy import Firmware, IdKeySigner, Td
+from aicert.appraisal.evidence.accepted import IdKeySigner, Td
+from aicert.appraisal.policy import Firmware
 
 # What is in a register of which firmware measures nothing but the separator.
 _SEPARATOR = "3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"

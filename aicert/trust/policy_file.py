@@ -13,27 +13,25 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 from aicert.appraisal.ak_chain import EKU_AK, Root
-from aicert.appraisal.policy import (
-    FIRMWARE_PCRS,
+from aicert.appraisal.evidence.accepted import (
     ChipRoot,
-    Claim,
-    Firmware,
     GpuRoot,
     IdKeySigner,
-    Policy,
     Td,
     TdRoot,
     TimeAuthority,
 )
+from aicert.appraisal.policy import FIRMWARE_PCRS, Firmware, Policy
 from aicert.appraisal.result import TIERS
 from aicert.crypto.x509 import load
 from aicert.errors import AicertError, ConfigError
 from aicert.formats import image_lock
 from aicert.formats.digest import Digest, is_hex, of_bytes
-from aicert.formats.fields import MAX_INT, Table
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
+from aicert.trust.policy_demands import claim
+from aicert.trust.policy_table import MAX_POLICY, PolicyTable
 from aicert.trust.roots import (
     CHIP_FAMILIES,
     INTEL_TDX,
@@ -45,8 +43,6 @@ from aicert.trust.roots import (
     pem_to_der,
 )
 
-# A policy of a large company has some hundred lines.
-MAX_POLICY = 1 << 17
 # `tomllib` takes quadratic time for the parts of a dotted key; no key of a policy has any.
 MAX_DOTS = 64
 # Somebody's chain of policies: company, team, model. Deeper ones are a loop or a mistake.
@@ -65,14 +61,13 @@ TDX_STATUSES = frozenset(
 )
 # Evidence that a policy may ask for and no certificate must have.
 REQUIRABLE = ("time",)
-ORIGINS = ("measured", "derived", "self-reported")
 
 
 def load_policy(path: str, *, depth: int = 0) -> Policy:
     """Read a policy file and all that it extends."""
     if depth > MAX_EXTENDS:
         raise ConfigError(f"{path}: more than {MAX_EXTENDS} policies extend one another")
-    table = _Table(_parse(path), path, "policy")
+    table = PolicyTable(_parse(path), path, "policy")
     name = table.text("name", os.path.splitext(os.path.basename(path))[0])
     base = _base(table, path, depth)
     tier = table.text("tier", base.tier if base else "")
@@ -82,7 +77,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     roots = _with_intermediates(
         (*(base.roots if base else ()), *roots), table.sections("intermediate"), path
     )
-    images = _Table(table.table("images"), path, "images")
+    images = PolicyTable(table.table("images"), path, "images")
     accepted, held = _images(images, path)
     revoked = frozenset(_digest(text, path) for text in images.texts("revoked"))
     given = images.table("reasons")
@@ -94,7 +89,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     td_roots = tuple(_td_root(item, path) for item in table.sections("tdx"))
     tds = tuple(_td(item, path) for item in table.sections("td"))
     gpus = tuple(_gpu(item, path) for item in table.sections("gpu"))
-    claims = tuple(_claim(item, path) for item in table.sections("claim"))
+    claims = tuple(claim(item, path) for item in table.sections("claim"))
     authorities = tuple(_time_authority(item, path) for item in table.sections("time-authority"))
     require = _required(table, path, (*(base.time_authorities if base else ()), *authorities))
     days = table.integer("max-age-days")
@@ -201,7 +196,7 @@ def _read(path: str, limit: int, where: str) -> bytes:
     return data
 
 
-def _base(table: "_Table", path: str, depth: int) -> Policy | None:
+def _base(table: PolicyTable, path: str, depth: int) -> Policy | None:
     extends = table.text("extends", "")
     if not extends:
         return None
@@ -215,7 +210,7 @@ def _beside(path: str, name: str) -> str:
 
 
 def _root(item: object, path: str) -> Root:
-    table = _Table(item, path, "root")
+    table = PolicyTable(item, path, "root")
     name, pem = table.text("name"), table.text("certificate")
     fingerprint, tier = table.text("sha256"), table.text("tier")
     needed = table.text("ak-purpose", "required")
@@ -245,7 +240,9 @@ def _root(item: object, path: str) -> Root:
         raise ConfigError(f"{path}: root {name}: {error.message}") from None
 
 
-def _required(table: "_Table", path: str, authorities: tuple[TimeAuthority, ...]) -> frozenset[str]:
+def _required(
+    table: PolicyTable, path: str, authorities: tuple[TimeAuthority, ...]
+) -> frozenset[str]:
     require = frozenset(table.texts("require"))
     unknown = sorted(require.difference(REQUIRABLE))
     if unknown:
@@ -256,7 +253,7 @@ def _required(table: "_Table", path: str, authorities: tuple[TimeAuthority, ...]
 
 
 def _time_authority(item: object, path: str) -> TimeAuthority:
-    table = _Table(item, path, "time-authority")
+    table = PolicyTable(item, path, "time-authority")
     name, pem = table.text("name"), table.text("certificate")
     fingerprint, pinned = table.text("sha256"), table.texts("intermediates")
     table.done()
@@ -282,7 +279,7 @@ def _with_intermediates(
 ) -> tuple[Root, ...]:
     """The roots, some with one more certificate to complete chains with."""
     for item in tables:
-        table = _Table(item, path, "intermediate")
+        table = PolicyTable(item, path, "intermediate")
         name, pem = table.text("root"), table.text("certificate")
         table.done()
         if name not in (root.name for root in roots):
@@ -317,14 +314,14 @@ def _chip(item: object, path: str) -> ChipRoot:
     """A maker's root that the file brings, or a pinned one by its name."""
     from aicert.appraisal.evidence.amd_vcek import COMPONENTS, issuers
 
-    table = _Table(item, path, "chip")
+    table = PolicyTable(item, path, "chip")
     name = table.text("name")
     key = table.text("key", "vcek")
     if key not in ("vcek", "vlek"):
         raise ConfigError(f"{path}: chip {name}: key is {key[:80]!r}, not vcek or vlek")
     pems = [table.text(f"{part}", "") for part in ("root", "issuer")]
     prints = [table.text(f"{part}-sha256", "") for part in ("root", "issuer")]
-    tcb = _Table(table.table("minimum-tcb"), path, f"chip {name}: minimum-tcb")
+    tcb = PolicyTable(table.table("minimum-tcb"), path, f"chip {name}: minimum-tcb")
     minimum = {component: tcb.integer(component) for component in COMPONENTS}
     tcb.done()
     table.done()
@@ -353,7 +350,7 @@ def _chip(item: object, path: str) -> ChipRoot:
 
 
 def _id_key_signer(item: object, path: str) -> IdKeySigner:
-    table = _Table(item, path, "launch")
+    table = PolicyTable(item, path, "launch")
     name, digest = table.text("name"), table.text("id-key")
     svn = table.integer("minimum-svn") or 0
     chip, until = table.text("chip", ""), _until(table, f"{path}: launch {name}")
@@ -368,7 +365,7 @@ def _id_key_signer(item: object, path: str) -> IdKeySigner:
     return IdKeySigner(name=name, id_key=id_key, minimum_svn=svn, chip=chip, until=until)
 
 
-def _until(table: "_Table", where: str) -> date | None:
+def _until(table: PolicyTable, where: str) -> date | None:
     """The last day, None if none is given."""
     last = table.text("until", "")
     try:
@@ -382,7 +379,7 @@ def _until(table: "_Table", where: str) -> date | None:
 
 def _td_root(item: object, path: str) -> TdRoot:
     """A maker's root that the file brings, or the pinned one by its name."""
-    table = _Table(item, path, "tdx")
+    table = PolicyTable(item, path, "tdx")
     name, statuses = table.text("name"), frozenset(table.texts("statuses"))
     pem, fingerprint = table.text("root", ""), table.text("root-sha256", "")
     evaluation = table.integer("minimum-evaluation") or 0
@@ -410,7 +407,7 @@ def _td_root(item: object, path: str) -> TdRoot:
 
 
 def _td(item: object, path: str) -> Td:
-    table = _Table(item, path, "td")
+    table = PolicyTable(item, path, "td")
     name = table.text("name")
     registers = []
     for key in ("mrtd", *(f"rtmr{index}" for index in range(4))):
@@ -429,7 +426,7 @@ def _td(item: object, path: str) -> Td:
 
 def _gpu(item: object, path: str) -> GpuRoot:
     """A maker's two roots that the file brings, or the pinned ones by their name."""
-    table = _Table(item, path, "gpu")
+    table = PolicyTable(item, path, "gpu")
     name = table.text("name")
     drivers, vbios = frozenset(table.texts("drivers")), frozenset(table.texts("vbios"))
     pems = [table.text(key, "") for key in ("root", "rim-root")]
@@ -457,7 +454,7 @@ def _gpu(item: object, path: str) -> GpuRoot:
 
 
 def _images(
-    table: "_Table", path: str
+    table: PolicyTable, path: str
 ) -> tuple[frozenset[Digest], dict[Digest, image_lock.ImageLock]]:
     """`accepted` is what counts; `locks` are files with the values of accepted digests."""
     accepted = frozenset(_digest(text, path) for text in table.texts("accepted"))
@@ -491,7 +488,7 @@ def _reasons(
 
 
 def _firmware(item: object, path: str) -> Firmware:
-    table = _Table(item, path, "firmware")
+    table = PolicyTable(item, path, "firmware")
     name, family = table.text("name"), table.text("family", "")
     pcrs = {}
     for index in FIRMWARE_PCRS:
@@ -503,20 +500,6 @@ def _firmware(item: object, path: str) -> Firmware:
     return Firmware(name=name, family=family, pcrs=pcrs)
 
 
-def _claim(item: object, path: str) -> Claim:
-    table = _Table(item, path, "claim")
-    name = table.text("name")
-    low, high = table.number("at-least"), table.number("at-most")
-    origins = frozenset(table.texts("origins")) or frozenset(("measured", "derived"))
-    table.done()
-    if low is None and high is None:
-        raise ConfigError(f"{path}: claim {name}: at-least or at-most is missing")
-    unknown = sorted(origins.difference(ORIGINS))
-    if unknown:
-        raise ConfigError(f"{path}: claim {name}: no origin is named {unknown[0]!r}")
-    return Claim(name=name, at_least=low, at_most=high, origins=origins)
-
-
 def _digest(text: str, path: str) -> Digest:
     try:
         digest = Digest.parse(text)
@@ -525,69 +508,3 @@ def _digest(text: str, path: str) -> Digest:
     if digest.kind != "sha256":
         raise ConfigError(f"{path}: images: an image lock is a file, {digest} is a directory's")
     return digest
-
-
-class _Table(Table):
-    """A table of a policy file: no text in it is empty, and lists may be left out."""
-
-    __slots__ = ()
-    error = ConfigError
-    between = ": "
-
-    def __init__(self, value: object, path: str, where: str) -> None:
-        super().__init__(value, f"{path}: {where}")
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """A string; without default it must be there."""
-        given = self.has(key)
-        value = self.take(key, str, default)
-        if given and not value:
-            raise self.wrong(key, "expected a string")
-        return value
-
-    def texts(self, key: str, limit: int = MAX_POLICY) -> tuple[str, ...]:
-        """A list of strings, empty where absent."""
-        values = super().texts(key, limit) if self.has(key) else ()
-        if not all(values):
-            raise self.wrong(key, "expected a list of strings")
-        return values
-
-    def sections(self, key: str) -> list[object]:
-        """A list of tables, empty where absent."""
-        wanted = f"expected [[{key}]] tables"
-        values = self.tables(key, MAX_POLICY, wanted)
-        if not all(isinstance(value, dict) for value in values):
-            raise self.wrong(key, wanted)
-        return values
-
-    def table(self, key: str) -> dict[str, object]:
-        """A table, empty where absent."""
-        return self.take(key, dict, {})
-
-    def integer(self, key: str) -> int | None:
-        """An integer, None if absent."""
-        return self._in_63_bits(key, self.take(key, int)) if self.has(key) else None
-
-    def number(self, key: str) -> float | None:
-        """A number, None if absent. NaN would be a bound that nothing violates."""
-        if not self.has(key):
-            return None
-        value = self._left.pop(key)
-        if type(value) is int:
-            return self._in_63_bits(key, value)
-        if type(value) is not float or value != value:
-            raise self.wrong(key, "expected a number")
-        return value
-
-    def _in_63_bits(self, key: str, value: int) -> int:
-        # In hexadecimal, TOML has integers that are too long for Python to print.
-        if abs(value) > MAX_INT:
-            raise self.wrong(key, "expected an integer of 63 bits")
-        return value
-
-    def near(self, key: str) -> str | None:
-        """The nearest key that means something."""
-        import difflib
-
-        near = difflib.get_close_matches(key, self._asked, n=1, cutoff=0)
-        return f"the nearest key is {near[0]!r}" if near else None

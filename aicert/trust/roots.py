@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.policy import ChipRoot, GpuRoot, TdRoot
+from aicert.appraisal.evidence.accepted import ChipRoot, GpuRoot, TdRoot
 from aicert.crypto.x509 import trim_padding
 from aicert.errors import ConfigError
 

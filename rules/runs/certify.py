@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from aicert.appraisal.checks.time import answers
+from aicert.appraisal.checks.quote import answers
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import (
     AicertError,

@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import load_der_x509_crl
 
-from aicert.appraisal.policy import Td
+from aicert.appraisal.evidence.accepted import Td
 from tests.adversarial import chip_forge, td_forge
 from tests.adversarial.attacks import MALFORMED, Attack
 from tests.adversarial.attacks_chip import json_platform, second

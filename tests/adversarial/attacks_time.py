@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography import x509
 
-from aicert.appraisal.policy import TimeAuthority
+from aicert.appraisal.evidence.accepted import TimeAuthority
 from aicert.formats.certificate import Certificate, core_digest
 from tests.adversarial.attacks import Attack
 from tests.adversarial.ca_forge import AT, ec_key, rsa_key, usage

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from aicert.appraisal.policy import ChipRoot, IdKeySigner
+from aicert.appraisal.evidence.accepted import ChipRoot, IdKeySigner
 from tests.adversarial import tpm_forge
 from tests.adversarial.ca_forge import (
     FROM,

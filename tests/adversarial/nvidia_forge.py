@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from aicert.appraisal.policy import GpuRoot
+from aicert.appraisal.evidence.accepted import GpuRoot
 from tests.adversarial.ca_forge import UNTIL, distinguished, ec_key, ecdsa, issue, root, usage
 from tests.adversarial.td_forge import ISSUED, NEXT, der
 

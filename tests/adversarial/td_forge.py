@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from aicert.appraisal.policy import Td, TdRoot
+from aicert.appraisal.evidence.accepted import Td, TdRoot
 from tests.adversarial.ca_forge import Key, distinguished, ec_key, ecdsa, issue, pem, usage
 from tests.adversarial.ca_forge import root as self_signed
 

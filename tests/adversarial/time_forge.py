@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from aicert.appraisal.policy import TimeAuthority
+from aicert.appraisal.evidence.accepted import TimeAuthority
 from tests.adversarial import ca_forge
 from tests.adversarial.ca_forge import AT, Key, ec_key, issue, usage
 

@@ -87,7 +87,7 @@ def test_it_carries_all_that_it_needs(tmp_path: Path) -> None:
         "import json, sys; sys.path.insert(0, '.')\n"
         "from browser.crypto.install import install; install()\n"
         "from browser.page import bridge\n"
-        "import aicert.appraisal.checks.confidential, aicert.trust.policy_file\n"
+        "import aicert.appraisal.evidence.confidential, aicert.trust.policy_file\n"
         "import pkgutil, importlib, aicert\n"
         "for room in ('appraisal', 'trust', 'verifier', 'formats', 'crypto'):\n"
         "    package = importlib.import_module(f'aicert.{room}')\n"

@@ -29,7 +29,7 @@ from aicert.formats import (
 from aicert.formats.paths import MAX_PATH_BYTES
 from aicert.formats.strict_json import MAX_NON_ASCII, MAX_TOKENS
 from aicert.records.schema import MAX_NODES
-from aicert.trust import policy_file
+from aicert.trust import policy_table
 from tests.adversarial.ca_forge import ec_key, issue, usage
 from tests.adversarial.time_forge import Token
 from tests.fuzz import event_logs
@@ -176,7 +176,7 @@ def toml_cases() -> Iterator[Case]:
     limits = {
         "lockfile": lockfile.MAX_BYTES,
         "image-lock": image_lock.MAX_BYTES,
-        "policy": policy_file.MAX_POLICY,
+        "policy": policy_table.MAX_POLICY,
     }
     repeated = {
         "brackets": (b"a=", b"[", b""),

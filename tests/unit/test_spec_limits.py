@@ -405,7 +405,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "seconds of `accuracy`": ("aicert.appraisal.evidence.trusted_time.MAX_ACCURACY",),
     },
     "policy.md": {
-        "policy file": ("aicert.trust.policy_file.MAX_POLICY",),
+        "policy file": ("aicert.trust.policy_table.MAX_POLICY",),
         "policies that extend one another": ("aicert.trust.policy_file.MAX_EXTENDS",),
         "dots of a line": ("aicert.trust.policy_file.MAX_DOTS",),
         "file of a root": ("aicert.trust.roots.MAX_PEM",),

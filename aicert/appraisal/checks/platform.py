@@ -46,7 +46,7 @@ def appraise_platform(
 
     key = checklist.step("platform.chain", chain, certificate)
     if key is not None and is_confidential(key.root.tier):
-        from aicert.appraisal.checks.confidential import appraise_chip
+        from aicert.appraisal.evidence.confidential import appraise_chip
 
         appraise_chip(checklist, certificate, policy, key, at)
     else:

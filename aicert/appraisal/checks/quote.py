@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist, both
-from aicert.appraisal.checks.time import answers
 from aicert.crypto.signatures import verify_signature
 from aicert.errors import EvidenceError
 from aicert.formats import tpm
@@ -89,3 +88,12 @@ def run_key_name(certificate: Certificate) -> bytes:
     Whether these bytes are a public area at all, and this their Name, is runkey.certified's.
     """
     return tpm.sha256_name(certificate.evidence.run_key)
+
+
+def answers(certificate: Certificate, challenge: bytes) -> bool:
+    """Whether the nonce is the caller's challenge, or was made of it and of an earlier token."""
+    if challenge == certificate.evidence.nonce:
+        return True
+    from aicert.appraisal.evidence.trusted_time import answers_later
+
+    return answers_later(certificate, challenge)

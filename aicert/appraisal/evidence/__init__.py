@@ -1,1 +1,1 @@
-"""One file for each kind of platform evidence: how its bytes are read and judged."""
+"""One file for each kind of evidence that not every policy asks for: how it is read and judged."""

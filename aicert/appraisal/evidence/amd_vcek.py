@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.policy import ChipRoot
+from aicert.appraisal.evidence.accepted import ChipRoot
 from aicert.crypto.x509 import (
     check_outside,
     check_valid_at,

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from aicert.appraisal.evidence.accepted import TdRoot
 from aicert.appraisal.evidence.maker_path import certified_path
 from aicert.appraisal.evidence.revocation import check_not_revoked, load_list
 from aicert.appraisal.evidence.td_quote import pem_chain, verify_raw
-from aicert.appraisal.policy import TdRoot
 from aicert.crypto.x509 import (
     basic_constraints,
     common_name,

@@ -17,8 +17,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.evidence import nvidia_device, nvidia_ocsp, nvidia_rim
+from aicert.appraisal.evidence.accepted import GpuRoot
 from aicert.appraisal.evidence.nvidia_device import SWITCHED, Device
-from aicert.appraisal.policy import GpuRoot, Policy
+from aicert.appraisal.policy import Policy
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats import gpu, tpm
 from aicert.formats.certificate import Evidence

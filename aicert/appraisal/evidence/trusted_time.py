@@ -18,7 +18,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.checklist import NotApplicableError
-from aicert.appraisal.policy import CLOCK_SKEW, Policy, TimeAuthority
+from aicert.appraisal.evidence.accepted import TimeAuthority
+from aicert.appraisal.policy import CLOCK_SKEW, Policy
 from aicert.crypto.signatures import verify_signature
 from aicert.crypto.x509 import (
     basic_constraints,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from aicert.appraisal.evidence import amd_vcek
-from aicert.appraisal.policy import ChipRoot
+from aicert.appraisal.evidence.accepted import ChipRoot
 from aicert.errors import EvidenceError
 from tests.adversarial import chip_forge
 from tests.adversarial.ca_forge import AT, ec_key, issue, rsa_key

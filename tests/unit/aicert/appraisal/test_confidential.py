@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aicert.appraisal.policy import IdKeySigner
+from aicert.appraisal.evidence.accepted import IdKeySigner
 from tests.adversarial import chip_forge, nvidia_forge
 from tests.adversarial.ca_forge import ec_key
 from tests.adversarial.forger import Scene

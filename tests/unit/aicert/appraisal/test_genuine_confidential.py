@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from aicert.appraisal.ak_chain import verify_chain
 from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
-from aicert.appraisal.policy import ChipRoot
+from aicert.appraisal.evidence.accepted import ChipRoot
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import EvidenceError
 from aicert.formats import certificate as certificates

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from aicert.appraisal.evidence import azure_hcl, intel_collateral, td_quote, tdx
-from aicert.appraisal.policy import Policy, Td
+from aicert.appraisal.evidence.accepted import Td
+from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
 from aicert.cli import event_log, show
 from aicert.errors import EvidenceError, UndecidedError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from aicert.appraisal.evidence.accepted import TimeAuthority
 from aicert.appraisal.evidence.trusted_time import verify
-from aicert.appraisal.policy import TimeAuthority
 from aicert.errors import UndecidedError
 from aicert.sources.time_authority import token_of
 from tests import second_time

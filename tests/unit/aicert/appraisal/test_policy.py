@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.policy import Firmware, GpuRoot, Policy
+from aicert.appraisal.evidence.accepted import GpuRoot
+from aicert.appraisal.policy import Firmware, Policy
 from aicert.errors import ConfigError, EvidenceError
 from aicert.trust.built_in import (
     with_image,

@@ -7,7 +7,8 @@ import pytest
 from aicert.appraisal.policy import Claim
 from aicert.errors import ConfigError
 from aicert.formats.digest import of_bytes
-from aicert.trust.policy_file import MAX_POLICY, load_policy
+from aicert.trust.policy_file import load_policy
+from aicert.trust.policy_table import MAX_POLICY
 from aicert.trust.roots import PEM_HINT
 from tests.adversarial import ca_forge
 from tests.adversarial.ca_forge import ec_key, root

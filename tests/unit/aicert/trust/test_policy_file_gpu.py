@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from aicert.appraisal.policy import GpuRoot, Policy
+from aicert.appraisal.evidence.accepted import GpuRoot
+from aicert.appraisal.policy import Policy
 from aicert.errors import ConfigError
 from aicert.trust.built_in import built_in
 from aicert.trust.policy_file import load_policy

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert.appraisal.policy import Td
+from aicert.appraisal.evidence.accepted import Td
 from aicert.errors import ConfigError
 from aicert.trust.azure import TDS, TDX_EVALUATION, TDX_STATUSES
 from aicert.trust.built_in import built_in

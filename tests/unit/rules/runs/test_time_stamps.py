@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert.appraisal.checks.time import answers
+from aicert.appraisal.checks.quote import answers
 from aicert.errors import ToolError
 from aicert.formats import certificate as certificates
 from aicert.formats.certificate import Certificate

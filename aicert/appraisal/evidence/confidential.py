@@ -3,8 +3,8 @@
 The processor's report is believed only once its signature led to a root of the policy. Then it says
 whose guest it is and in which state; and that guest's paravisor says which attestation key is its
 virtual TPM's. So the quote's key is in a guest that its host cannot look into. Imported only where
-the policy's root stands for such machines. What each kind of processor says is judged in
-`evidence/`, by `snp_guest.py` and `tdx.py`.
+the policy's root stands for such machines. What each kind of processor says is judged by
+`snp_guest.py` and `tdx.py`.
 """
 
 from datetime import datetime

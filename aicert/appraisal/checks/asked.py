@@ -1,0 +1,63 @@
+"""Appraise what a policy may ask for beside the standard checks: one row of a table for each.
+
+A check is `not-applicable` where the policy does not ask for it, and where it has no row: then no
+policy can. Its kind of evidence is imported only where the policy asks.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aicert.appraisal.checklist import Checklist, NotApplicableError
+from aicert.appraisal.checks.seen import Seen
+from aicert.appraisal.policy import Policy
+from aicert.frozen import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """`asks`: whether a policy asks for the check, and what one that does not `lacks`; `needs`: the
+    checks that must be ok before `judge` is called, whose answer is `Checklist.step`'s.
+    """
+
+    asks: Callable[[Policy], object]
+    lacks: str
+    judge: Callable[[Seen], tuple[str, Any]]
+    needs: tuple[str, ...] = ()
+
+
+def _times(policy: Policy) -> object:
+    return policy.time_authorities or "time" in policy.require
+
+
+def _token(seen: Seen) -> tuple[str, Any]:
+    from aicert.appraisal.evidence import trusted_time
+
+    return trusted_time.existed(seen.certificate, seen.policy, seen.at)
+
+
+def _not_before(seen: Seen) -> tuple[str, Any]:
+    from aicert.appraisal.evidence import trusted_time
+
+    return trusted_time.began(seen.certificate, seen.policy, seen.at)
+
+
+_NO_TIME = "names no time authority"
+ROWS: Mapping[str, Row] = {
+    "time.token": Row(asks=_times, lacks=_NO_TIME, judge=_token),
+    "time.not-before": Row(
+        asks=_times, lacks=_NO_TIME, judge=_not_before, needs=("runkey.certified",)
+    ),
+}
+
+
+def appraise_asked(checklist: Checklist, check: str, seen: Seen) -> Any:
+    """Decide a check of `result.ASKED_CHECKS`; what it verified, None unless it is ok."""
+    row = ROWS.get(check)
+    if row is not None and row.asks(seen.policy):
+        return checklist.step(check, row.judge, seen, *row.needs)
+    lacks = "has no way to ask for it" if row is None else row.lacks
+    return checklist.step(check, _not_asked, f"policy {seen.policy.name} {lacks}")
+
+
+def _not_asked(reason: str) -> tuple[str, None]:
+    raise NotApplicableError(reason)

@@ -1,0 +1,24 @@
+"""What a check that a policy may ask for beside the standard ones is given (`checks/asked.py`)."""
+
+from datetime import datetime
+
+from aicert.appraisal.checks.quote import VerifiedQuote
+from aicert.appraisal.checks.run import VerifiedRun
+from aicert.appraisal.policy import Policy
+from aicert.appraisal.result import Ancestor
+from aicert.formats.certificate import Certificate
+from aicert.frozen import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was given, and what of it is verified: until then `run` and `quote` are None, and
+    `ancestors` empty. So a row of `asked.ROWS` needs the checks that verify what its judge reads.
+    """
+
+    certificate: Certificate
+    policy: Policy
+    at: datetime
+    quote: VerifiedQuote | None = None
+    run: VerifiedRun | None = None
+    ancestors: tuple[Ancestor, ...] = ()

@@ -1,0 +1,88 @@
+"""What a policy accepts of each kind of evidence (docs/spec/policy.md): records that judge nothing.
+
+Each is judged by the module of its kind beside this one; a policy holds them.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+from aicert.frozen import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChipRoot:
+    """A family of processors whose reports count: the maker's root for it and the certificate, by
+    that root, that issues those of chips (DER), or of a cloud's own keys on them (`vlek`); and the
+    least firmware versions, by component. `known`: what is known against the family, to be shown.
+    """
+
+    name: str
+    root: bytes
+    issuer: bytes
+    minimum: Mapping[str, int]
+    vlek: bool = False
+    known: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdKeySigner:
+    """Who signs what confidential guests are started with: SHA-384 of his key, as processors report
+    it (ID_KEY_DIGEST), and the least security version number (GUEST_SVN).
+
+    `chip`: the ChipRoot on whose processors this holds, empty for all: version numbers of one key
+    count apart on each. `until`: the last day on which it is accepted, None if it is not retired.
+    """
+
+    name: str
+    id_key: bytes
+    minimum_svn: int = 0
+    chip: str = ""
+    until: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdRoot:
+    """A maker's root (DER) of processors whose trust domains (TDX) count: `statuses` of firmware,
+    in the maker's words, that are accepted, and the least number of its evaluation of them.
+    """
+
+    name: str
+    root: bytes
+    statuses: frozenset[str]
+    minimum_evaluation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Td:
+    """An accepted trust domain: how it was built (MRTD), its four registers, which are zero where
+    nothing extends them; and the last day on which it is accepted, None if it is not retired.
+    """
+
+    name: str
+    mrtd: bytes
+    rtmrs: tuple[bytes, ...] = (bytes(48),) * 4
+    until: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeAuthority:
+    """Whose time stamps count: the root of its certificates (DER), and others that complete the way
+    there for tokens that lack them.
+    """
+
+    name: str
+    root: bytes
+    intermediates: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuRoot:
+    """A maker's roots (DER) of GPUs and the switches between them, and of what it publishes of
+    them; and which versions of driver and VBIOS are accepted, empty for any that it published.
+    """
+
+    name: str
+    root: bytes
+    rim_root: bytes
+    drivers: frozenset[str] = frozenset()
+    vbios: frozenset[str] = frozenset()
