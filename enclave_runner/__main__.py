@@ -50,6 +50,7 @@ from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import measure, model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_files import ModelFiles
+from enclave_runner.merge import merging, settings
 from enclave_runner.sandbox.containment import Limits
 from enclave_runner.sandbox.places import INPUTS, REMOTE_CODE
 
@@ -181,10 +182,10 @@ def _audited(
     """An audit of rows: results, and no model."""
     auditing.check(lockfile)
     inputs = {item.name: item for item in measured}
-    settings = auditing.read_config(_config_of(measured), inputs)
+    asked = auditing.read_config(_config_of(measured), inputs)
     events.send(machine_io.READING)
     audited = auditing.run(
-        settings,
+        asked,
         inputs,
         _room(arguments),
         arguments.scratch,
@@ -205,8 +206,39 @@ def _audited(
     return Ran(subject=_subject(files), report=run_report, log=audited.log)
 
 
+def _merged(
+    machine: Machine,
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    measured: list[MeasuredInput],
+    events: Events,
+) -> Ran:
+    """A merge of a model and an adapter: a model, of which nothing was trained."""
+    settings.check(lockfile)
+    named = settings.read(_config_of(measured), {item.name: not item.is_file for item in measured})
+    prepared = merging.prepare(named, measured, _beside_scratch(arguments, "models"))
+    events.send(machine_io.MERGING)
+    result = merging.run(prepared, _room(arguments), arguments.scratch)
+    events.send(machine_io.MEASURING)
+    name = lockfile.outputs[0]
+    folder = arguments.out / machine_io.OUTPUTS / name
+    files = _collect(result, folder)
+    # Before it is signed: what is not the merge that was asked for is nobody's model.
+    merged = merging.report_of(prepared, result, measured, files, folder)
+    run_report = replace(
+        merged,
+        signatures=tuple(_signed(arguments, name, files, machine.key.run_key).items()),
+        signers=signers(lockfile),
+    )
+    return Ran(subject=_subject(files), report=run_report, log=result.log)
+
+
 # What this machine can run. A trainer is a room beside `axolotl`; the verifier knows each by name.
-TRAINERS: Mapping[str, Callable[..., Ran]] = {"audit": _audited, "axolotl": _trained}
+TRAINERS: Mapping[str, Callable[..., Ran]] = {
+    "audit": _audited,
+    "axolotl": _trained,
+    "axolotl-merge": _merged,
+}
 
 
 def _trainer(lockfile: Lockfile) -> Callable[..., Ran]:

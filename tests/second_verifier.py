@@ -55,6 +55,7 @@ CHECKS = (
     "outputs.pcr8",
     "outputs.nonempty",
     "outputs.trained",
+    "outputs.derived",
     "outputs.results",
     "subject.files",
     "policy.claims",
@@ -168,6 +169,7 @@ class Appraisal:
         decide("outputs.pcr8", self._pcr8, form, "quote.pcrs")
         decide("outputs.nonempty", self._nonempty, form)
         decide("outputs.trained", self._trained, form)
+        decide("outputs.derived", self._derived, form)
         decide("outputs.results", self._results, form)
         decide("subject.files", self._files, form, "outputs.pcr8")
         self.code = set(self.lock.code) if self.lock else set()
@@ -417,7 +419,7 @@ class Appraisal:
 
     def _kind(self, own: str) -> None:
         trainer = self.lock.trainer if self.lock else ""
-        if trainer not in ("audit", "axolotl"):
+        if trainer not in ("audit", "axolotl", "axolotl-merge"):
             raise OpenError
         if trainer != own:
             raise NotAskedError
@@ -429,16 +431,31 @@ class Appraisal:
         need("loss" not in report and not report["unchangedWeights"]["value"])
         need(report["version"] == 2 and report["records"]["value"])
 
-    def _trained(self) -> None:
-        self._kind("axolotl")
-        need(self._number("steps") > 0)
-        need(not self.statement.report["unchangedWeights"]["value"] and self.lock)
+    def _compared(self) -> list[Any]:
         compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]
         need(min(compared) >= 0 and sum(compared[:2]) > 0)
         need("weightsUnread" not in self.statement.report["values"])
         for kind in ("Changed", "New", "Unchanged"):
             origin = self.statement.report["values"][f"tensors{kind}"]["origin"]
             need(origin == "measured" or bool(self.lock and self.lock.code))
+        return compared
+
+    def _derived(self) -> None:
+        self._kind("axolotl-merge")
+        report, lock = self.statement.report, self.lock
+        need(report.get("loss") is None and not report.get("records", {}).get("value"))
+        need(self._compared()[1] == 0 and lock and not lock.code)
+        names = {name for name, _, _, _ in lock.inputs if name != "config"} if lock else set()
+        for key in ("baseInput", "adapterInput"):
+            named = report["values"].get(key, {})
+            need(named.get("origin") == "measured")
+            need(str(named.get("value")).split("/")[0] in names)
+
+    def _trained(self) -> None:
+        self._kind("axolotl")
+        need(self._number("steps") > 0)
+        need(not self.statement.report["unchangedWeights"]["value"] and self.lock)
+        self._compared()
         inputs = {digest for _, _, _, digest in self.lock.inputs} if self.lock else set()
         need(not inputs & set(self.statement.digests.values()))
         files = [

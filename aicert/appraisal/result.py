@@ -23,7 +23,8 @@ CHECKS = (
     "statement.signature", "statement.form",
     "boot.image", "boot.pcr4", "boot.pcr11", "boot.pcr12-13", "boot.firmware",
     "inputs.lockfile", "inputs.pcr14", "inputs.records",
-    "outputs.exit", "outputs.pcr8", "outputs.nonempty", "outputs.trained", "outputs.results",
+    "outputs.exit", "outputs.pcr8", "outputs.nonempty",
+    "outputs.trained", "outputs.derived", "outputs.results",
     "subject.files",
     "policy.claims", "policy.compute", "policy.age",
     "lineage.ancestors",
@@ -37,8 +38,9 @@ ASKED_CHECKS = (
     "audit.present", "audit.list", "audit.result",
 )  # fmt: skip
 # What a run shows, by its kind: of each run one of them applies.
-KIND_CHECKS = ("outputs.trained", "outputs.results")
-TRAINING = "train"
+KIND_CHECKS = ("outputs.trained", "outputs.derived", "outputs.results")
+# What makes models.
+MODELS = frozenset(("train", "merge"))
 BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
 
 # A caller may leave these two questions open: which lockfile it expects, and where inputs came
@@ -86,10 +88,10 @@ class AttestationResult:
     were quoted, not compared) are for display; `ancestors` is the lineage, where asked, and
     `lineage_tier` the lowest tier among them: a policy may accept several. `input_code`: code of
     inputs that may have run in this run's trainer or in an ancestor's, each with the word by which
-    a policy allows it and whose it is. `attested_seconds`: from
-    the run key's certification to the quote, by the TPM's clock; `kind`: `train` or `audit`, None
-    where it is not verified or not known; `facts`: what the report says of
-    rows, loss, texts and what was removed. Both None until verified, and of version 1.
+    a policy allows it and whose it is. `attested_seconds`: from the run key's certification to the
+    quote, by the TPM's clock; `kind`: `train`, `merge` or `audit`, None where it is not verified or
+    not known; `facts`: what the report says of rows, loss, texts and what was removed. Both None
+    until verified, and of version 1.
     """
 
     checks: tuple[CheckResult, ...]

@@ -19,8 +19,8 @@ from aicert.verifier.hints import hint_of
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
 _STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
-# What a verdict is about, where that is no model.
-_AS_WHAT = {"audit": "results of an audit, no model "}
+# What a verdict is about, where that is no trained model.
+_AS_WHAT = {"audit": "results of an audit, no model ", "merge": "a merge, nothing was trained "}
 _ID_WIDTH = 20
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import quote
 
+from aicert.appraisal.checks.kinds import KINDS
 from aicert.exports.facts import METRICS, Facts, Kind, hub_source, kind_of
 from aicert.exports.provenance import CERTIFICATE
 from aicert.formats.digest import Digest
@@ -196,7 +197,10 @@ def _formula(facts: Facts, inputs: list[Json], outputs: list[Json]) -> Json:
         {"name": step, "description": text}
         for step, text in (
             ("measure-inputs", "every input is hashed and extended into PCR 14"),
-            ("train", f"trainer {statement.trainer}, ended with {facts.report.exit_code}"),
+            (
+                KINDS.get(statement.trainer, "run"),
+                f"trainer {statement.trainer}, ended with {facts.report.exit_code}",
+            ),
             ("measure-outputs", "every output is hashed and extended into PCR 8"),
             ("quote", "the TPM signs PCRs 0 to 15 with nonce, run key and statement"),
         )

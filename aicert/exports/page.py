@@ -66,6 +66,11 @@ _ORIGINS = {
     "derived": "Computed by the runner from what it measured",
     "self-reported": "By the trainer, which ran the builder's config and may say anything",
 }
+# What a verdict is about, where that is no trained model.
+_AS_WHAT = {
+    "audit": "It is about results of an audit, and no model.",
+    "merge": "It is about a merge: nothing was trained.",
+}
 _WORDS = {
     "passed": "PASSED",
     "failed": "FAILED",
@@ -179,8 +184,8 @@ def _verdict(facts: Facts | None, result: AttestationResult) -> str:
         if _is_claim(result):
             why += "<p><b>But for the checks, all that stands below is what the certificate claims."
             why += "</b></p>"
-    if result.kind == "audit":
-        why += "<p><b>It is about results of an audit, and no model.</b></p>"
+    if result.kind in _AS_WHAT:
+        why += f"<p><b>{_AS_WHAT[result.kind]}</b></p>"
     doubt = "" if result.verdict == "failed" else _doubt(result)
     style = "weak" if doubt and result.verdict == "passed" else result.verdict
     return (

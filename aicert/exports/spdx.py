@@ -157,7 +157,7 @@ class _Graph:
             software_primaryPurpose="model",
             builtTime=facts.statement.finished,
             ai_informationAboutTraining=(
-                f"trained by {facts.statement.trainer} on a measured machine; see {CERTIFICATE}"
+                f"made by {facts.statement.trainer} on a measured machine; see {CERTIFICATE}"
             ),
             ai_metric=[
                 *(_entry(f"{k} ({v.origin})", str(v.data)) for k, v in settings.items()),

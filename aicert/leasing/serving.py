@@ -10,7 +10,7 @@ from datetime import datetime
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.policy import FIRMWARE_PCRS, Policy
-from aicert.appraisal.result import TRAINING, AttestationResult
+from aicert.appraisal.result import MODELS, AttestationResult
 from aicert.errors import EvidenceError, LockError, UndecidedError
 from aicert.formats import tpm
 from aicert.formats.image_lock import ImageLock
@@ -116,7 +116,7 @@ def _check_model(terms: Terms, certified: AttestationResult) -> None:
             first = certified.failed[0]
             raise RefusedError("serve.model", f"the certificate does not pass: {first.id}")
         raise UndecidedError("serve.model: there is no verdict on the certificate")
-    if certified.kind != TRAINING:
+    if certified.kind not in MODELS:
         raise RefusedError("serve.model", f"what is certified is of kind {certified.kind}")
     subjects = (certified.subject or {}).values()
     if str(terms.model) not in subjects:

@@ -11,7 +11,7 @@ from functools import partial
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.checks.model import GivenModel, Model
 from aicert.appraisal.policy import Policy
-from aicert.appraisal.result import TRAINING, AttestationResult
+from aicert.appraisal.result import MODELS, AttestationResult
 from aicert.errors import AicertError, ConfigError, EvidenceError, RejectedError
 from aicert.files.bounded import StrPath, read_bounded, why
 from aicert.formats import certificate as certificates
@@ -248,7 +248,7 @@ def require_passed(result: AttestationResult) -> AttestationResult:
 def require_model(result: AttestationResult) -> AttestationResult:
     """The same of what is to be a model: results of an audit are none, however well certified."""
     require_passed(result)
-    if result.kind != TRAINING:
+    if result.kind not in MODELS:
         raise RejectedError(f"what is certified is no model, but of kind {result.kind}", result)
     return result
 

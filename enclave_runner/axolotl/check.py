@@ -43,10 +43,10 @@ def main() -> int:
     }
     try:
         effective = config.resolve(arguments.config.read_bytes(), views)
-        at_hand = {item.name: item for item in _at_hand(inputs)}
+        at_hand = {item.name: item for item in inputs_at_hand(inputs)}
         with tempfile.TemporaryDirectory() as folder:
             model_files.prepare(
-                [each for each in effective.references if _is_whole(each, at_hand)],
+                [each for each in effective.references if is_whole(each, at_hand)],
                 at_hand.values(),
                 frozenset(name for name, item in inputs.items() if item["allowPickle"]),
                 Path(folder),
@@ -67,7 +67,7 @@ def _drops(override: config.AppliedOverride) -> bool:
     return override.why == config_rules.NO_CHECKPOINTS and not empty
 
 
-def _is_whole(reference: Reference, at_hand: Mapping[str, MeasuredInput]) -> bool:
+def is_whole(reference: Reference, at_hand: Mapping[str, MeasuredInput]) -> bool:
     """Whether to look at it now: a folder that lacks what its role needs is left to the runner."""
     item = at_hand.get(reference.name)
     needed = model_files.NEEDED.get(reference.role)
@@ -75,7 +75,7 @@ def _is_whole(reference: Reference, at_hand: Mapping[str, MeasuredInput]) -> boo
     return item is not None and (needed is None or place in item.files)
 
 
-def _at_hand(inputs: Mapping[str, Any]) -> Iterator[MeasuredInput]:
+def inputs_at_hand(inputs: Mapping[str, Any]) -> Iterator[MeasuredInput]:
     """Folders whose every file is here; they were hashed when they were locked or fetched."""
     for name, item in inputs.items():
         if item["path"] is None or item["files"] is None:

@@ -59,7 +59,7 @@ REFUSED: Mapping[str, str] = {
         "Axolotl saves the tokenizer, edits its files and loads what nobody has checked: "
         "give the tokens their names in an input, as `tokenizer_config: input:NAME`"
     ),
-    "merge_lora": "merging is another command of Axolotl's: a training leaves the adapter",
+    "merge_lora": "a training leaves the adapter: merge it in a run with trainer = axolotl-merge",
     "gradio_share": LEAVES,
     "use_ray": _PARALLEL,
     "trl.use_vllm": _PARALLEL,

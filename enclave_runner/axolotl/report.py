@@ -19,7 +19,7 @@ from aicert.formats.run_report import Override, RunReport, Scalar, Value
 from enclave_runner import machine_facts
 from enclave_runner.axolotl.adapter_base import Base
 from enclave_runner.axolotl.config import Effective
-from enclave_runner.axolotl.tensors import compare
+from enclave_runner.axolotl.tensors import Counts, compare
 from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.inputs.measure import MeasuredInput, unchanged_weights
 from enclave_runner.inputs.rows import Rows
@@ -61,26 +61,11 @@ def build(
     """
     values = {
         "effectiveConfig": Value("measured", effective.digest),
-        "wallSeconds": Value("measured", round(result.wall_seconds, 3)),
-        "cpuSeconds": Value("measured", round(result.cpu_seconds, 3)),
         "readingCpuSeconds": Value("measured", round(rows.cpu_seconds, 3)),
-        "maxMemoryBytes": Value("measured", result.max_rss),
-        "outputBytes": Value("measured", sum(fact.size for fact in output.values())),
-        "inputBytes": Value("measured", sum(f.size for i in inputs for f in i.files.values())),
-        **machine_facts.values(),
+        **common(result, inputs, output, target),
+        **_compared(inputs, target, output),
+        **_self_reported_values(result.self_reported),
     }
-    if result.limit_hit is not None:
-        values["limitHit"] = Value("measured", result.limit_hit)
-    if result.excluded:
-        values["excludedFiles"] = Value("measured", ", ".join(result.excluded)[:_MAX_TEXT])
-    if result.log_truncated:
-        values["logTruncated"] = Value("measured", 1)
-    values |= _facts(result.facts)
-    values |= _compared(inputs, target, output)
-    parameters = _parameters(target, output)
-    if parameters:
-        values["weightParameters"] = Value("measured", parameters)
-    values |= _self_reported_values(result.self_reported)
     if len(result.pace) > 1:
         values["paceSteps"] = Value("self-reported", tuple(step for step, _ in result.pace))
         values["paceSeconds"] = Value("self-reported", tuple(at for _, at in result.pace))
@@ -97,6 +82,34 @@ def build(
         signatures=tuple(sorted(signatures.items())),
         records=rows.records,
     )
+
+
+def common(
+    result: TrainingResult,
+    inputs: list[MeasuredInput],
+    output: Mapping[str, FileFact],
+    target: Path,
+) -> dict[str, Value]:
+    """What is measured of anything that runs on the training environment."""
+    values = {
+        "wallSeconds": Value("measured", round(result.wall_seconds, 3)),
+        "cpuSeconds": Value("measured", round(result.cpu_seconds, 3)),
+        "maxMemoryBytes": Value("measured", result.max_rss),
+        "outputBytes": Value("measured", sum(fact.size for fact in output.values())),
+        "inputBytes": Value("measured", sum(f.size for i in inputs for f in i.files.values())),
+        **machine_facts.values(),
+    }
+    if result.limit_hit is not None:
+        values["limitHit"] = Value("measured", result.limit_hit)
+    if result.excluded:
+        values["excludedFiles"] = Value("measured", ", ".join(result.excluded)[:_MAX_TEXT])
+    if result.log_truncated:
+        values["logTruncated"] = Value("measured", 1)
+    values |= _facts(result.facts)
+    parameters = _parameters(target, output)
+    if parameters:
+        values["weightParameters"] = Value("measured", parameters)
+    return values
 
 
 def of_base(base: Base, renamed: Sequence[str]) -> dict[str, Value]:
@@ -123,6 +136,11 @@ def _compared(
         [(item.path / path, fact.size) for item in inputs for path, fact in item.files.items()],
         [(target / path, fact.size) for path, fact in output.items() if safetensors.is_named(path)],
     )
+    return of_tensors(counts)
+
+
+def of_tensors(counts: Counts) -> dict[str, Value]:
+    """How many tensors of the output are new, and how many an input's."""
     values = {
         "tensorsChanged": Value("measured", counts.changed),
         "tensorsNew": Value("measured", counts.new),

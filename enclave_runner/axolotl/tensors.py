@@ -52,6 +52,44 @@ class _Place:
 _Key = tuple[str, tuple[int, ...], bytes]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ByName:
+    """The tensors of outputs beside those of one model, by their names.
+
+    `reshaped`: those of another type or shape, which are among `changed`. `unread`: as in Counts.
+    """
+
+    unchanged: frozenset[str]
+    changed: frozenset[str]
+    reshaped: frozenset[str]
+    new: frozenset[str]
+    lost: frozenset[str]
+    unread: tuple[str, ...] = ()
+
+
+def by_name(model: Iterable[Sized], outputs: Iterable[Sized]) -> ByName:
+    """Compare each tensor with the one that has its name in `model`, whose files can be read."""
+    places = {tensor.name: (key, place) for tensor, key, place in _tensors(model, [])}
+    same: dict[str, bool] = {}
+    reshaped: set[str] = set()
+    unread: list[str] = []
+    for tensor, key, place in _tensors(outputs, unread):
+        before, other = places.get(tensor.name, (None, place))
+        if tensor.name in same:
+            unread.append(f"{place.path.name}: it has a tensor that another file has as well")
+        same[tensor.name] = key == before and _equal(place, other)
+        if before is not None and before[:2] != key[:2]:
+            reshaped.add(tensor.name)
+    return ByName(
+        unchanged=frozenset(name for name, is_same in same.items() if is_same),
+        changed=frozenset(name for name in places if not same.get(name, True)),
+        reshaped=frozenset(reshaped),
+        new=frozenset(same.keys() - places.keys()),
+        lost=frozenset(places.keys() - same.keys()),
+        unread=tuple(unread),
+    )
+
+
 def compare(inputs: Iterable[Sized], outputs: Iterable[Sized]) -> Counts:
     """Count the tensors of `outputs`; files are given with their sizes, any without header too."""
     places: dict[_Key, list[_Place]] = {}

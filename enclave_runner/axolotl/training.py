@@ -24,7 +24,7 @@ from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
 from enclave_runner.sandbox.interpreter import PYTHON, interpreter
 from enclave_runner.sandbox.pipes import MAX_MESSAGE
-from enclave_runner.sandbox.places import CONFIG, ENVIRONMENT, OUTPUT, PLUGIN, SCRATCH
+from enclave_runner.sandbox.places import CODE, CONFIG, ENVIRONMENT, OUTPUT, PLUGIN, SCRATCH
 
 COMMAND = (
     PYTHON, "-P", "-m", "axolotl.cli.main", "train", CONFIG,
@@ -142,15 +142,57 @@ def train(
     make_scratch(scratch, user)
     config = scratch.with_name(scratch.name + "-config.json")
     config.write_bytes(effective.config)
-    log = scratch.with_name(scratch.name + "-training.log")
-    reader = _Reader(on_progress)
-    ended = containment.run(
-        command(ranks),
-        _sandbox(shown, scratch, config, training_env, limits, user, gpus, ranks),
-        limits,
-        log,
-        reader.take,
+    variables = environment(limits, ranks)
+    if gpus:
+        del variables["CUDA_VISIBLE_DEVICES"]
+        variables.pop("ACCELERATE_USE_CPU", None)
+    sandbox = Sandbox(
+        read_only={**_environment_shown(training_env), CONFIG: config, **_resolved(shown)},
+        devices=tuple(gpus),
+        scratch=scratch,
+        environment=variables,
+        directory=f"{SCRATCH}/home",
+        user=user,
     )
+    return _run(command(ranks), sandbox, training_env, limits, _Reader(on_progress), ranks)
+
+
+def work(
+    words: Sequence[str],
+    shown: Mapping[str, Path],
+    scratch: Path,
+    training_env: Path,
+    limits: Limits,
+    *,
+    user: int | None = None,
+) -> TrainingResult:
+    """Run another program of ours on the trainer's environment, as `train` runs the trainer.
+
+    It has one process and no GPU. `shown` holds its code, below CODE.
+    """
+    containment.check(user)
+    make_scratch(scratch, user)
+    sandbox = Sandbox(
+        read_only={**_environment_shown(training_env), **_resolved(shown)},
+        scratch=scratch,
+        environment={**environment(limits), "PYTHONPATH": f"{PLUGIN}:{CODE}"},
+        directory=f"{SCRATCH}/home",
+        user=user,
+    )
+    return _run(words, sandbox, training_env, limits, _Reader(None), 1)
+
+
+def _run(
+    words: Sequence[str],
+    sandbox: Sandbox,
+    training_env: Path,
+    limits: Limits,
+    reader: _Reader,
+    ranks: int,
+) -> TrainingResult:
+    scratch = sandbox.scratch
+    log = scratch.with_name(scratch.name + "-training.log")
+    ended = containment.run(words, sandbox, limits, log, reader.take)
     output = scratch / Path(OUTPUT).relative_to(SCRATCH)
     return TrainingResult(
         exit_code=ended.exit_code,
@@ -271,34 +313,12 @@ def make_scratch(scratch: Path, user: int | None) -> None:
             os.chown(folder, user, user)
 
 
-def _sandbox(
-    shown: Mapping[str, Path],
-    scratch: Path,
-    config: Path,
-    training_env: Path,
-    limits: Limits,
-    user: int | None,
-    gpus: Sequence[Path],
-    ranks: int,
-) -> Sandbox:
-    read_only = {
-        **interpreter(training_env),
-        PLUGIN: Path(__file__).with_name("plugin"),
-        CONFIG: config,
-        **{place: path.resolve() for place, path in shown.items()},
-    }
-    variables = environment(limits, ranks)
-    if gpus:
-        del variables["CUDA_VISIBLE_DEVICES"]
-        variables.pop("ACCELERATE_USE_CPU", None)
-    return Sandbox(
-        read_only=read_only,
-        devices=tuple(gpus),
-        scratch=scratch,
-        environment=variables,
-        directory=f"{SCRATCH}/home",
-        user=user,
-    )
+def _environment_shown(training_env: Path) -> dict[str, Path]:
+    return {**interpreter(training_env), PLUGIN: Path(__file__).with_name("plugin")}
+
+
+def _resolved(shown: Mapping[str, Path]) -> dict[str, Path]:
+    return {place: path.resolve() for place, path in shown.items()}
 
 
 def _versions(training_env: Path) -> dict[str, str]:

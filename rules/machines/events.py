@@ -15,10 +15,11 @@ _WORDS = {
     machine_io.READING: "reading rows",
     machine_io.TRAINING: "training",
     machine_io.AUDITING: "auditing rows",
+    machine_io.MERGING: "merging",
     machine_io.MEASURING: "measuring outputs",
 }
-# What a trainer does, of either kind.
-_TRAINERS = (machine_io.TRAINING, machine_io.AUDITING)
+# What a trainer does, of whatever kind.
+_TRAINERS = (machine_io.TRAINING, machine_io.AUDITING, machine_io.MERGING)
 
 
 class Lines(Protocol):

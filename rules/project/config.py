@@ -25,8 +25,8 @@ from rules.project import sources
 
 FILE = toml_table.FILE
 # What a run may be: the rooms of the runner that do it (docs/spec/aicert-toml.md).
-AXOLOTL, AUDIT = "axolotl", "audit"
-TRAINERS = (AUDIT, AXOLOTL)
+AXOLOTL, AUDIT, MERGE = "axolotl", "audit", "axolotl-merge"
+TRAINERS = (AUDIT, AXOLOTL, MERGE)
 # Whose locks lie beside those of runs.
 IMAGES = ("image", "image-gpu")
 # The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.

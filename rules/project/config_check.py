@@ -22,7 +22,7 @@ from rules.host import progress, training_env
 from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 from rules.machines.machine import Machine
-from rules.project.config import AUDIT
+from rules.project.config import AUDIT, MERGE
 from rules.project.config_hints import without_gpu
 from rules.project.config_packages import lacking, locked_packages
 from rules.project.locked import Lock
@@ -30,6 +30,8 @@ from rules.project.locked import Lock
 OWN_VALIDATION = Path(__file__).with_name("own_validation.py")
 # The exit code with which that program says no.
 _REFUSED = 3
+# The runner's own, by whether the run is a merge.
+_CHECKS = {False: "enclave_runner.axolotl.check", True: "enclave_runner.merge.check"}
 # What Axolotl does not train without, beside `base_model`: one key of each line.
 NEEDED = (("datasets", "pretraining_dataset"), ("learning_rate",))
 
@@ -39,14 +41,14 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
     inputs' files, and of models whose bytes are at hand. With a machine, hint at what
     needs a package that the training environment lacks, or a GPU that it lacks.
 
-    A config that has not been fetched yet is left to `certify`, which fetches it. Of an audit there
-    is no effective config: None.
+    A config that has not been fetched yet is left to `certify`, which fetches it. Of an audit and
+    of a merge there is no effective config: None.
     """
     if lock.lockfile.trainer == AUDIT:
         _check_audit(root, lock)
         return None
     answer = _by_the_runner(root, lock)
-    if answer is None:
+    if not answer:
         return None
     dropped, _, effective = answer.partition("\n")
     if machine is not None:
@@ -159,7 +161,9 @@ def _named(root: Path, lock: Lock) -> str:
 
 
 def _by_the_runner(root: Path, lock: Lock) -> str | None:
-    """A line of what is dropped, then the effective config; None if the config is not here yet."""
+    """A line of what is dropped, then the effective config; nothing of a merge. None if the config
+    is not here yet.
+    """
     _refuse_placeholders(lock)
     path = lock.paths[CONFIG_INPUT]
     if not path.is_file():
@@ -175,8 +179,9 @@ def _by_the_runner(root: Path, lock: Lock) -> str | None:
                 "allowPickle": item.allow_pickle,
                 "allowRemoteCode": item.allow_remote_code,
             }
+    checking = _CHECKS[lock.lockfile.trainer == MERGE]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "enclave_runner.axolotl.check", f"--config={path}"],
+        [sys.executable, "-P", "-m", checking, f"--config={path}"],
         input=json.dumps(inputs),
         capture_output=True,
         text=True,

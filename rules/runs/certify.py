@@ -65,7 +65,9 @@ LIMIT_KEYS: Mapping[object, str] = {
 # Read errors that tell of the files themselves: one is missing, or is something else.
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 # Failures that a certificate exists to tell: such a certificate is put in place, and never passes.
-TELLING = ("outputs.exit", "outputs.nonempty", "outputs.trained", "outputs.results")
+TELLING = (
+    "outputs.exit", "outputs.nonempty", "outputs.trained", "outputs.derived", "outputs.results",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

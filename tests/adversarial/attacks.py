@@ -4,7 +4,8 @@ One row per attack: its name, the kind of scene, the change, and the one check t
 `malformed` rows must not even parse (EvidenceError, exit 2). Rows on the platform's own chain are
 in `attacks_platform`, those on the processor's report in `attacks_chip` and `attacks_td`, those on
 GPUs in `attacks_gpu`, those on what was trained in `attacks_run`, on audits in `attacks_results`,
-those on what version 2 adds in `attacks_version_2`, those on time stamps in `attacks_time`.
+on merges in `attacks_merge`, those on what version 2 adds in `attacks_version_2`, those on time
+stamps in `attacks_time`.
 """
 
 from collections.abc import Callable
@@ -36,6 +37,7 @@ def table() -> tuple[Attack, ...]:
         attacks_file,
         attacks_gpu,
         attacks_machine,
+        attacks_merge,
         attacks_platform,
         attacks_results,
         attacks_run,
@@ -56,6 +58,7 @@ def table() -> tuple[Attack, ...]:
         *attacks_statement.ATTACKS,
         *attacks_run.ATTACKS,
         *attacks_results.ATTACKS,
+        *attacks_merge.ATTACKS,
         *attacks_file.ATTACKS,
         *attacks_version_2.ATTACKS,
         *attacks_time.ATTACKS,

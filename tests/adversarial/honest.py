@@ -28,6 +28,7 @@ from tests.adversarial.attacks_chip import (
     wrapped,
 )
 from tests.adversarial.attacks_machine import firmware_sets
+from tests.adversarial.attacks_merge import merge
 from tests.adversarial.attacks_platform import (
     LAST_YEAR,
     ak,
@@ -485,6 +486,7 @@ HONEST = (
         check="outputs.trained",
     ),
     of_2("an audit", audit()),
+    of_2("a merge", merge()),
     of_2(
         "run of a trainer that nobody knows",
         trainer("other"),

@@ -23,6 +23,7 @@ from enclave_runner.axolotl.config import InputView
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs import model_files, rows
 from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.merge import merging, settings
 from enclave_runner.sandbox.containment import Limits
 from enclave_runner.sandbox.places import INPUTS
 from rules.example import example
@@ -45,6 +46,7 @@ tf32: false
 attn_implementation: sdpa
 logging_steps: 1
 """
+MERGE = "base_model: input:base\nlora_model_dir: input:adapter\n"
 ALPACA = "datasets: [{path: input:alpaca/train.jsonl, type: alpaca}]\n"
 CHAT = "datasets: [{path: input:data/chat.jsonl, type: chat_template}]\n"
 PAIRS = "datasets: [{path: input:data/pairs.jsonl, type: chatml}]\nchat_template: chatml\n"
@@ -272,6 +274,21 @@ class Runs:
         assert not run_report.unchanged_weights
         return {key: value.data for key, value in run_report.values.items()}
 
+    def merged(self, name: str) -> Mapping[str, object]:
+        """Merge the adapter that a kind trains, and what the run report says of it."""
+        work = self.root / f"merged-{name}"
+        work.mkdir()
+        inputs = {"adapter": self.output(name), "base": self.root / example.MODEL}
+        measured = [self._measured(key, path) for key, path in inputs.items()]
+        named = settings.read(MERGE.encode(), dict.fromkeys(inputs, True))
+        prepared = merging.prepare(named, measured, work / "models")
+        room = rows.Room(folder=work / "records", training_env=self.environment, limits=Limits())
+        result = merging.run(prepared, room, work / "scratch")
+        assert result.exit_code == "0", result.log.read_text()[-3000:]
+        files = read_tree(result.output)
+        run_report = merging.report_of(prepared, result, measured, files, result.output)
+        return {key: value.data for key, value in run_report.values.items()}
+
     @staticmethod
     def _measured(name: str, path: Path) -> MeasuredInput:
         files = read_tree(path)
@@ -302,6 +319,16 @@ def trains(runs: Runs, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.every])
 def test_a_common_kind_trains(runs: Runs, name: str) -> None:
     trains(runs, name)
+
+
+@pytest.mark.slow
+def test_a_trained_adapter_is_merged(runs: Runs) -> None:
+    values = runs.merged("lora")
+    assert (values["tensorsChanged"], values["tensorsTargeted"], values["tensorsNew"]) == (
+        14,
+        14,
+        0,
+    )
 
 
 @pytest.mark.kinds

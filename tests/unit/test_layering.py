@@ -295,6 +295,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "enclave_runner.inputs": (*MACHINE, "enclave_runner.sandbox"),
     "enclave_runner.axolotl": (*MACHINE, *BELOW_TRAINERS),
     "enclave_runner.audit": (*MACHINE, *BELOW_TRAINERS),
+    # It is Axolotl's as well.
+    "enclave_runner.merge": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
     "enclave_runner.attester": (*MACHINE, "enclave_runner.inputs"),
     "enclave_runner.__main__": (
         *MACHINE,
@@ -302,6 +304,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *BELOW_TRAINERS,
         "enclave_runner.axolotl",
         "enclave_runner.audit",
+        "enclave_runner.merge",
         "enclave_runner.attester",
     ),
     # The image of serving machines alone holds it, with what leases say.

@@ -1,7 +1,7 @@
 """Which trainers are known, and of what kind their runs are; and outputs.results of an audit.
 
-Of a trainer that is not known, nobody knows what its runs show: neither outputs.trained nor
-outputs.results can be decided. Of a known one exactly one of the two applies.
+Of a trainer that is not known, nobody knows what its runs show: none of outputs.trained,
+outputs.derived and outputs.results can be decided. Of a known one exactly one of them applies.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.text import counted
 
-Kind = Literal["train", "audit"]
-KINDS: Final[Mapping[str, Kind]] = {"audit": "audit", "axolotl": "train"}
+Kind = Literal["train", "merge", "audit"]
+KINDS: Final[Mapping[str, Kind]] = {"audit": "audit", "axolotl": "train", "axolotl-merge": "merge"}
 # The one file that an audit makes (docs/spec/audit.md).
 RESULTS: Final = "results.json"
 

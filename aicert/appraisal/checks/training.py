@@ -1,5 +1,7 @@
 """Appraise what training read and what it did, by the machine's own report.
 
+A merge trains nothing: of what it did, outputs.derived.
+
 Certificates of version 1 say nothing of rows and loss: of them inputs.records is not applicable and
 outputs.trained rests on what version 1 has (docs/spec/run-report.md).
 """
@@ -20,8 +22,9 @@ STEPS, TOKENS, LOSSES = "steps", "tokens", "losses"
 # How many tensors of the outputs are no input's, under a name of theirs or another; and are one's.
 CHANGED, NEW, UNCHANGED = "tensorsChanged", "tensorsNew", "tensorsUnchanged"
 UNREAD = "weightsUnread"
-# The input that is the base model, and the name that an adapter's config gives it.
-BASE_INPUT, ADAPTER_BASE = "baseInput", "adapterBase"
+# The input that is the base model, and the name that an adapter's config gives it; of a merge, the
+# input that is merged into the base.
+BASE_INPUT, ADAPTER_BASE, ADAPTER_INPUT = "baseInput", "adapterBase", "adapterInput"
 WEIGHTS_SUFFIX = ".safetensors"
 SHOWN = 5
 # `{}` and the end of the line.
@@ -40,9 +43,10 @@ MOST_BETTER, MOST_BETTER_SHARE = 1.0, 0.5
 
 
 def appraise_training(checklist: Checklist, run: VerifiedRun | None) -> None:
-    """inputs.records and outputs.trained."""
+    """inputs.records, outputs.trained and outputs.derived."""
     checklist.step("inputs.records", _records, run, "statement.form")
     checklist.step("outputs.trained", _trained, run, "statement.form")
+    checklist.step("outputs.derived", _derived, run, "statement.form")
 
 
 def _records(run: VerifiedRun) -> tuple[str, None]:
@@ -118,6 +122,24 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
     lines = [first_line, f"{counted(weights, 'weight file')}: {_compared(run)}"]
     if run.report.version > 1:
         lines += [*_base(run), *_fit(run)]
+    return "\n".join(lines), None
+
+
+def _derived(run: VerifiedRun) -> tuple[str, None]:
+    """A merge: weights that are no input's, made of those of two inputs, and of nothing else."""
+    check_kind(run, "merge")
+    if run.report.records or run.report.loss is not None:
+        raise EvidenceError("a merge reads no rows, but its report speaks of some")
+    digests = {item.name: item.digest for item in run.lockfile.inputs if item.name != CONFIG_INPUT}
+    lines = [f"merged, nothing was trained: {_compared(run)}"]
+    if run.report.number(NEW):
+        raise EvidenceError("the merged model has tensors that its base lacks")
+    for key in (BASE_INPUT, ADAPTER_INPUT):
+        value = run.report.values.get(key)
+        name = "" if value is None else str(value.data).partition("/")[0]
+        if value is None or value.origin != "measured" or name not in digests:
+            raise EvidenceError(f"the run report names no input as its {key}")
+        lines.append(f"{key} (measured): {str(value.data)[:200]!a}, {digests[name]}")
     return "\n".join(lines), None
 
 

@@ -22,6 +22,7 @@ from aicert.formats import image_lock, uncovered_names
 from aicert.formats.certificate import emit
 from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import Value
+from tests.adversarial.attacks_merge import merge
 from tests.adversarial.attacks_results import audit
 from tests.adversarial.forger import Scene
 from tests.unit.sample_certificate import FILES, SOURCES, sample
@@ -439,6 +440,13 @@ def test_a_page_about_results_speaks_of_no_model() -> None:
     audit()(scene)
     assert "about results of an audit, and no model" in drawn(scene)
     assert "and no model" not in drawn(Scene())
+
+
+def test_a_merge_is_not_called_a_training() -> None:
+    scene = Scene("local", 2)
+    merge()(scene)
+    assert "about a merge: nothing was trained" in drawn(scene)
+    assert "nothing was trained" not in drawn(Scene())
 
 
 @pytest.mark.parametrize("tier", ["software", "measured-vm"])

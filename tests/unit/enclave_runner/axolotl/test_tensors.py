@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from enclave_runner.axolotl.tensors import Counts, compare
+from enclave_runner.axolotl.tensors import ByName, Counts, by_name, compare
 from tests.adversarial.attacks_disk import safetensors
 
 LONG = bytes(range(256)) * 5000
@@ -69,3 +69,41 @@ def test_every_input_counts(tmp_path: Path) -> None:
     sizes = {p.name: p.stat().st_size for p in tmp_path.iterdir()}
     inputs = [(tmp_path / name, sizes[name]) for name in ("x", "base")]
     assert compare(inputs, [(tmp_path / "out", sizes["out"])]).unchanged == 1
+
+
+def compared(tmp_path: Path, *outputs: bytes) -> ByName:
+    files = {"base": BASE} | {f"out{n}": data for n, data in enumerate(outputs)}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    base, *out = [(tmp_path / name, len(data)) for name, data in files.items()]
+    return by_name([base], out)
+
+
+def test_tensors_are_compared_with_those_of_their_names(tmp_path: Path) -> None:
+    other = LONG[:-1] + b"x"
+    one = weights(("a", "U8", other), ("b", "I8", b"b"), ("more", "U8", LONG))
+    assert compared(tmp_path, one) == ByName(
+        unchanged=frozenset(),
+        changed=frozenset("ab"),
+        reshaped=frozenset("b"),
+        new=frozenset({"more"}),
+        lost=frozenset({"empty"}),
+    )
+
+
+def test_files_of_an_output_are_one_model(tmp_path: Path) -> None:
+    parts = weights(("b", "U8", b"b"), ("empty", "U8", b"")), weights(("a", "U8", LONG))
+    assert compared(tmp_path, *parts) == ByName(
+        unchanged=frozenset({"a", "b", "empty"}),
+        changed=frozenset(),
+        reshaped=frozenset(),
+        new=frozenset(),
+        lost=frozenset(),
+    )
+
+
+def test_a_tensor_that_is_there_twice_has_no_reading(tmp_path: Path) -> None:
+    twice = compared(tmp_path, BASE, weights(("a", "U8", LONG)))
+    assert twice.unread == ("out1: it has a tensor that another file has as well",)
+    (reason,) = compared(tmp_path, b"no header").unread
+    assert reason.startswith("out0: not safetensors")

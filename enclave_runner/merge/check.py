@@ -1,0 +1,41 @@
+"""The runner's refusals of a merge, early: what the host runs before it starts a machine. For
+comfort only: the runner decides again inside.
+
+Reads and answers as `enclave_runner.axolotl.check` does, but that a merge has no effective config:
+it says nothing where it refuses nothing.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aicert.errors import AicertError
+from enclave_runner.axolotl.check import inputs_at_hand, is_whole
+from enclave_runner.merge import merging, settings
+
+
+def main() -> int:
+    """Check one config, and the models that it names where both are here."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, type=Path)
+    arguments = parser.parse_args()
+    inputs: Mapping[str, Any] = json.load(sys.stdin)
+    folders = {name: item["files"] is not None for name, item in inputs.items()}
+    try:
+        named = settings.read(arguments.config.read_bytes(), folders)
+        at_hand = {item.name: item for item in inputs_at_hand(inputs)}
+        if all(is_whole(each, at_hand) for each in (named.base, named.adapter)):
+            with tempfile.TemporaryDirectory() as folder:
+                merging.prepare(named, list(at_hand.values()), Path(folder))
+    except AicertError as error:
+        print(json.dumps({"message": error.message, "hint": error.hint}))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""A merge in the machine: what its config names, the child that merges, and whether it did.
+
+What comes out is compared with the base, tensor by tensor: what the adapter names may have changed,
+and all else is the base's, byte for byte. Else there is no certificate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import LockError
+from aicert.formats import safetensors
+from aicert.formats.digest import FileFact
+from aicert.formats.run_report import RunReport, Value
+from enclave_runner.axolotl import report, tensors, training
+from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.axolotl.tensors import Counts
+from enclave_runner.axolotl.training import TrainingResult
+from enclave_runner.inputs import model_files, reportable
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Reference
+from enclave_runner.inputs.rows import Room
+from enclave_runner.merge import child, fitting
+from enclave_runner.merge.settings import Settings
+from enclave_runner.sandbox.interpreter import PYTHON
+from enclave_runner.sandbox.places import CODE, INPUTS, OUTPUT
+
+BASE_INPUT, ADAPTER_INPUT, TARGETED = "baseInput", "adapterInput", "tensorsTargeted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What passed every refusal: the files that the child sees, and what it is to change.
+
+    `shown`: place below the inputs → file. `base`: the weights among them; `targets`: which of
+    their tensors the adapter names.
+    """
+
+    settings: Settings
+    shown: Mapping[str, Path]
+    removed: tuple[str, ...]
+    base: tuple[Path, ...]
+    targets: frozenset[str]
+
+
+def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> Prepared:
+    """Refuse what cannot be merged; copies of JSON files are written below `folder`."""
+    models = model_files.prepare(
+        (settings.base, settings.adapter),
+        measured,
+        frozenset(),
+        folder,
+        model_types=axolotl_keys().model_types,
+    )
+    reportable.check_reportable((), models.removed)
+    base, adapter = (
+        _weights(reference, models.shown) for reference in (settings.base, settings.adapter)
+    )
+    targets = fitting.targets(fitting.tensors_of(adapter), fitting.tensors_of(base))
+    return Prepared(
+        settings=settings,
+        shown=models.shown,
+        removed=models.removed,
+        base=base,
+        targets=targets,
+    )
+
+
+def _weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...]:
+    """The weights that the child reads of it."""
+    below = reference.place.removeprefix(f"{INPUTS}/") + "/"
+    weights = tuple(
+        shown[place]
+        for place in sorted(shown)
+        if place.startswith(below) and safetensors.is_named(place)
+    )
+    if not weights:
+        raise LockError(
+            f"input {reference.name} holds no weights that {reference.key} could be of",
+            hint="let `from` name the whole model, then ./doit lock",
+        )
+    return weights
+
+
+def run(prepared: Prepared, room: Room, scratch: Path) -> TrainingResult:
+    """Merge, in a child that writes to `scratch`."""
+    settings = prepared.settings
+    return training.work(
+        (PYTHON, "-P", "-m", child.__name__, settings.base.place, settings.adapter.place, OUTPUT),
+        {
+            f"{CODE}/{child.__name__.replace('.', '/')}.py": Path(child.__file__),
+            **{f"{INPUTS}/{place}": path for place, path in prepared.shown.items()},
+        },
+        scratch,
+        room.training_env,
+        room.limits,
+        user=room.user,
+    )
+
+
+def compare(prepared: Prepared, folder: Path, output: Mapping[str, FileFact]) -> Counts:
+    """How many tensors changed. LockError where others did than those that the adapter names."""
+    compared = tensors.by_name(
+        [(path, path.stat().st_size) for path in prepared.base],
+        [(folder / path, fact.size) for path, fact in output.items() if safetensors.is_named(path)],
+    )
+    if compared.unread:
+        raise LockError(f"merged weights cannot be read: {compared.unread[0][:200]!a}")
+    wrong = {
+        "are not the base's": compared.new,
+        "of the base are missing": compared.lost,
+        "have another type or shape": compared.reshaped,
+        "changed that the adapter does not name": compared.changed - prepared.targets,
+    }
+    for what, names in wrong.items():
+        if names:
+            raise LockError(
+                f"the merge went wrong: {len(names)} tensors {what}: {min(names)[:120]!a}"
+            )
+    return Counts(
+        unchanged=len(compared.unchanged), changed=len(compared.changed), new=len(compared.new)
+    )
+
+
+def report_of(
+    prepared: Prepared,
+    result: TrainingResult,
+    measured: list[MeasuredInput],
+    output: Mapping[str, FileFact],
+    folder: Path,
+) -> RunReport:
+    """What the runner says of a merge; a failed one has no output, so nothing was compared."""
+    settings = prepared.settings
+    values = {
+        BASE_INPUT: Value("measured", _named(settings.base)),
+        ADAPTER_INPUT: Value("measured", _named(settings.adapter)),
+        TARGETED: Value("measured", len(prepared.targets)),
+        **report.of_weights(prepared.shown),
+        **report.common(result, measured, output, folder),
+    }
+    if "violation" in result.self_reported:
+        values["auditViolation"] = Value("self-reported", str(result.self_reported["violation"]))
+    if output:
+        values |= report.of_tensors(compare(prepared, folder, output))
+    return RunReport(exit_code=result.exit_code, values=values, removed=prepared.removed)
+
+
+def _named(reference: Reference) -> str:
+    return "/".join(part for part in (reference.name, reference.inside) if part)

@@ -1,0 +1,69 @@
+"""Attacks on certificates of merges: of nothing, of other things, or trained ones."""
+
+from aicert.formats.run_report import RunReport, Value
+from tests.adversarial.attacks import Attack
+from tests.adversarial.attacks_results import Change, audit, facts, trainer
+from tests.adversarial.attacks_run import input_code, reported, value, words
+from tests.adversarial.forger import FACTS, Scene
+
+MERGE = trainer("axolotl-merge")
+
+
+def merge(*changes: Change) -> Change:
+    """A merge of the scene's other input into its base: another trainer and report."""
+
+    def report(trained: RunReport) -> RunReport:
+        values = {
+            "adapterInput": Value("measured", "alpaca/sub"),
+            "baseInput": Value("measured", "model"),
+            "tensorsChanged": Value("measured", 2),
+            "tensorsNew": Value("measured", 0),
+            "tensorsTargeted": Value("measured", 2),
+            "tensorsUnchanged": Value("measured", 3),
+        }
+        return RunReport(version=trained.version, exit_code="0", values=values)
+
+    def edited(scene: Scene) -> None:
+        MERGE(scene)
+        scene.edit("report", report)
+        for change in changes:
+            change(scene)
+
+    return edited
+
+
+def row(name: str, change: Change, *, check: str = "outputs.derived", version: int = 2) -> Attack:
+    return Attack(name, check, change, version=version)
+
+
+ATTACKS = (
+    row("training that is called a merge", MERGE),
+    row("a merge that is called a training", merge(trainer("axolotl")), check="outputs.trained"),
+    row("a merge that is called an audit", merge(trainer("audit")), check="outputs.results"),
+    row("an audit that is called a merge", audit(MERGE)),
+    row("a merge that read rows", merge(reported(**facts(2)))),
+    row("a merge with a loss", merge(reported(loss=FACTS["loss"]))),
+    row("a merge that changed nothing", merge(value("tensorsChanged", Value("measured", 0)))),
+    row("a merge with new tensors", merge(value("tensorsNew", Value("measured", 1)))),
+    row("a merge of new tensors only", merge(
+        value("tensorsChanged", Value("measured", 0)), value("tensorsNew", Value("measured", 1))
+    )),
+    row("a merge that was not compared", merge(value("tensorsUnchanged", None))),
+    row(
+        "a merge that the trainer compared",
+        merge(value("tensorsChanged", Value("self-reported", 2))),
+    ),
+    row(
+        "a merge of weights that cannot be read",
+        merge(value("weightsUnread", Value("measured", "model.safetensors: no header"))),
+    ),
+    row("a merge with code of an input", merge(input_code(allow_pickle=True), words("pickle"))),
+    row("a merge that names no base", merge(value("baseInput", None))),
+    row("a merge that names no adapter", merge(value("adapterInput", None))),
+    row("a merge into what is no input", merge(value("baseInput", Value("measured", "other")))),
+    row("a merge into its own config", merge(value("baseInput", Value("measured", "config")))),
+    row(
+        "a merge whose adapter the trainer names",
+        merge(value("adapterInput", Value("self-reported", "alpaca"))),
+    ),
+)  # fmt: skip
