@@ -5,12 +5,10 @@ words, but for what a browser does not show of a folder, which the report says w
 Nothing is kept between two questions.
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.result import AttestationResult
@@ -21,10 +19,10 @@ from aicert.exports.page import body, title
 from aicert.formats import certificate as certificates
 from aicert.formats.digest import Defect, FileFact, of_bytes
 from aicert.formats.paths import check_path, check_paths
-from aicert.formats.safetensors import LENGTH, header_length, is_named, parse_header
 from aicert.formats.uncovered_names import FOLDERS
 from aicert.text import error_lines
 from aicert.verifier import verify
+from browser.page import hashing
 
 UNSEEN = (
     "links, empty folders, special files and names that some systems do not allow (a:b, a~, with a "
@@ -32,15 +30,18 @@ UNSEEN = (
     "aicert verify checks them"
 )
 
+# Reads a model's files, or has them.
+Reader = Callable[[], dict[str, FileFact | Defect]]
+
 
 class Model:
-    """The files of a model's folder, measured block by block as the scripts read them."""
+    """The files of a model's folder, as they are measured by `hashing.File` one by one."""
 
     def __init__(self) -> None:
+        self._awaited: set[str] = set()
         self._measured: dict[str, FileFact | Defect] = {}
-        self._file: _File | None = None
 
-    def begin(self, path: str, size: int) -> bool:
+    def begin(self, path: str) -> bool:
         """Whether the file at `path` is to be read; else what is wrong with it is noted."""
         folder = next((folder for folder in FOLDERS if path.startswith(folder)), None)
         if folder is not None:
@@ -51,82 +52,33 @@ class Model:
         except EvidenceError as error:
             self._measured[path] = Defect(error.message)
             return False
-        if path in self._measured:
+        if path in self._awaited:
             # A browser may show a backslash in a folder's name as a slash.
             self._measured[path] = Defect(f"more than one file is shown as {path!a}")
             return False
-        self._file = _File(path, size)
+        self._awaited.add(path)
         return True
 
-    def block(self, data: bytes | memoryview) -> None:
-        """The next bytes of the file that was begun."""
-        if self._file is not None:
-            self._file.block(data)
-
-    def end(self) -> None:
-        """The file was read to its end."""
-        if self._file is None:
-            return
-        try:
-            self._measured[self._file.path] = self._file.fact()
-        except EvidenceError as error:
-            self._measured[self._file.path] = Defect(error.message)
-        self._file = None
+    def take(self, path: str, measured: str) -> None:
+        """What was measured of a file that was begun, as `hashing.File.end` gives it."""
+        self._measured.setdefault(path, hashing.measured(measured))
 
     def facts(self) -> dict[str, FileFact | Defect]:
         """As `verifier/model_directory.py` has them."""
-        if not self._measured:
+        unread = {path: Defect("not read") for path in self._awaited - self._measured.keys()}
+        measured = {**self._measured, **unread}
+        if not measured:
             return {".": Defect("an empty directory cannot be certified: '.'")}
-        files = [path for path, fact in self._measured.items() if isinstance(fact, FileFact)]
+        files = [path for path, fact in measured.items() if isinstance(fact, FileFact)]
         try:
             check_paths(files)
         except EvidenceError as error:
-            return {**self._measured, ".": Defect(error.message)}
-        return self._measured
+            return {**measured, ".": Defect(error.message)}
+        return measured
 
 
-class _File:
-    """One file: its hash so far, and the header of a file that is named safetensors."""
-
-    def __init__(self, path: str, size: int) -> None:
-        self.path = path
-        self._size = size
-        self._read = 0
-        self._hash = hashlib.sha256()
-        self._header = bytearray()
-        # How many of the first bytes are kept: first the length, then the header that it gives.
-        self._kept = LENGTH if is_named(path) else 0
-        self._refusal: EvidenceError | None = None
-
-    def block(self, data: bytes | memoryview) -> None:
-        self._hash.update(data)
-        self._read += len(data)
-        try:
-            self._keep(data)
-        except EvidenceError as error:
-            self._refusal, self._kept = error, 0
-
-    def _keep(self, data: bytes | memoryview) -> None:
-        start = 0
-        while len(self._header) < self._kept and start < len(data):
-            part = data[start : start + self._kept - len(self._header)]
-            self._header += part
-            start += len(part)
-            if len(self._header) == LENGTH == self._kept:
-                self._kept += header_length(bytes(self._header), self._size)
-
-    def fact(self) -> FileFact:
-        """What was read; EvidenceError where that is no file to be certified."""
-        if self._read != self._size:
-            raise EvidenceError(f"file changed while it was read: {self.path!a}")
-        if self._refusal is not None:
-            raise self._refusal
-        if is_named(self.path):
-            if len(self._header) < LENGTH:
-                # Of a shorter file, this says what is wrong.
-                header_length(bytes(self._header), self._size)
-            parse_header(bytes(self._header[LENGTH:]), self._size - self._kept)
-        return FileFact(self._size, self._hash.hexdigest())
+class _WantedError(Exception):
+    """The answer hangs on the model's files."""
 
 
 def answer(question: str, model: Model | None) -> str:
@@ -137,20 +89,38 @@ def answer(question: str, model: Model | None) -> str:
     null. The answer has `exitCode`, and `certificate` (its digest), `title`, `report` (markup),
     `text`, `result` (as `--format json` has it) and `unseen`, or `error`.
     """
-    asked = json.loads(question)
+    return _answer(json.loads(question), None if model is None else model.facts)
+
+
+def answer_unread(question: str) -> str | None:
+    """The same where it is clear before a byte of the model was read; None where it is not.
+
+    As `aicert verify` does, which reads a model for a run that was verified, and for no other.
+    """
+
+    def facts() -> dict[str, FileFact | Defect]:
+        raise _WantedError
+
     try:
-        data, result = _appraised(asked, model)
+        return _answer(json.loads(question), facts)
+    except _WantedError:
+        return None
+
+
+def _answer(asked: Mapping[str, str | None], facts: Reader | None) -> str:
+    try:
+        data, result = _appraised(asked, facts)
     except AicertError as error:
         lines = error_lines(error.message, error.hint)
         return json.dumps({"exitCode": error.exit_code, "error": lines})
-    facts = _facts(data)
+    claims = _facts(data)
     return json.dumps(
         {
             "exitCode": result.exit_code,
             "certificate": str(of_bytes(data)),
-            "unseen": None if model is None else UNSEEN,
-            "title": title(facts, result),
-            "report": body(facts, result),
+            "unseen": None if facts is None else UNSEEN,
+            "title": title(claims, result),
+            "report": body(claims, result),
             "text": table.text(result),
             "result": table.to_json(result),
         }
@@ -158,7 +128,7 @@ def answer(question: str, model: Model | None) -> str:
 
 
 def _appraised(
-    asked: Mapping[str, str | None], model: Model | None
+    asked: Mapping[str, str | None], facts: Reader | None
 ) -> tuple[bytes, AttestationResult]:
     """The certificate's bytes, and what is said of them; in the order of `verify.check_files`, so
     that the same thing is found wrong first.
@@ -176,14 +146,14 @@ def _appraised(
     lineage = asked["lineage"]
     result = appraise(
         certificate,
-        None if model is None else partial(model.facts),
+        facts,
         policy,
         at=at,
         lockfile=lockfile,
         nonce=nonce,
         ancestors=None if lineage is None else verify.read_lineage(list(lineage)),
     )
-    return data, result if model is None else _with_unseen(result)
+    return data, result if facts is None else _with_unseen(result)
 
 
 def _with_unseen(result: AttestationResult) -> AttestationResult:

@@ -43,32 +43,62 @@ function asScript(module) {
   return `const createPyodideModule = (() => {${inside}; return _createPyodideModule})();\n`;
 }
 
-async function startWorker() {
+// What every worker is made of. Blobs: the browser holds their bytes once, for all of them.
+let script = "";
+let parts = null;
+
+async function unpack() {
   const files = filesOf(await unpacked(decoded("pyodide")));
   const text = (name) => new TextDecoder().decode(files.get(name));
   // Pyodide tells one kind of worker, which it refuses, by whether an empty script can be loaded.
   const before = "self.importScripts = () => { throw new TypeError('nothing is loaded') };\n";
   const python = [asScript(text("pyodide.asm.mjs")), text("pyodide.js"), "\n;"];
   const scripts = [before, ...python, byId("worker").textContent];
-  const worker = new Worker(URL.createObjectURL(new Blob(scripts, { type: "text/javascript" })));
-  const parts = {};
-  for (const name of ["pyodide.asm.wasm", "python_stdlib.zip"]) parts[name] = files.get(name);
-  const app = decoded("app");
-  const lock = JSON.parse(text("pyodide-lock.json"));
-  const moved = [...Object.values(parts), app].map((bytes) => bytes.buffer);
-  worker.postMessage({ kind: "start", parts, lock, app }, moved);
-  return worker;
+  script = URL.createObjectURL(new Blob(scripts, { type: "text/javascript" }));
+  const names = ["pyodide.asm.wasm", "python_stdlib.zip"];
+  parts = {
+    parts: Object.fromEntries(names.map((name) => [name, new Blob([files.get(name)])])),
+    lock: JSON.parse(text("pyodide-lock.json")),
+    app: new Blob([decoded("app")]),
+  };
+}
+
+// A worker that verifies; or, with a port, one that hashes for the one at its other end.
+function startWorker(port = null) {
+  const started = new Worker(script);
+  started.onerror = (event) => broken(event.message);
+  started.postMessage({ kind: "start", ...parts, port }, port ? [port] : []);
+  return started;
+}
+
+// From so many bytes on, several files are hashed at once: a helper takes seconds to start.
+let helped = 1e9;
+const helpers = [];
+
+function startHelpers(files) {
+  const bytes = files.reduce((sum, one) => sum + one.file.size, 0);
+  const most = bytes < helped ? 0 : Math.min(navigator.hardwareConcurrency || 1, 4, files.length) - 1;
+  while (helpers.length < most) {
+    const { port1, port2 } = new MessageChannel();
+    const helper = startWorker(port1);
+    helper.onmessage = ({ data }) => data.kind === "broken" && broken(data.message);
+    helpers.push(helper);
+    worker.postMessage({ kind: "helper", port: port2 }, [port2]);
+  }
 }
 
 let worker = null;
 let ready = false;
+// Once something went wrong that is not of the files, nothing is verified until it is opened anew.
+let failed = false;
 // While the model is listed or hashed nothing else can be picked.
 let busy = false;
 // Of the result that is shown or awaited; of an older one nothing is shown any more.
 let number = 0;
 
+// A screen reader reads out each change, and nothing is changed for the same words.
 function say(text) {
-  byId("status").textContent = text;
+  if (byId("status").textContent !== text) byId("status").textContent = text;
 }
 
 function setBusy(is) {
@@ -83,10 +113,12 @@ function forget() {
   byId("result").replaceChildren();
   document.title = TITLE;
   delete document.body.dataset.exit;
-  say(ready ? "Ready." : "Python starts…");
+  say(failed ? "Open this page anew." : ready ? "Ready." : "Python starts…");
 }
 
 function broken(message) {
+  failed = true;
+  ready = false;
   setBusy(false);
   byId("progress").hidden = true;
   byId("reading").textContent = "";
@@ -97,11 +129,14 @@ function broken(message) {
 const mega = (bytes) => (bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 0 });
 
 function onMessage({ data }) {
+  if (failed) return;
   if (data.kind === "ready") {
     ready = true;
     byId("go").disabled = busy;
     say("Ready.");
   } else if (data.kind === "progress") {
+    say("Hashing the model…");
+    byId("progress").hidden = false;
     byId("progress").value = data.total ? data.done / data.total : 1;
     byId("reading").textContent = `${mega(data.done)} of ${mega(data.total)} MB: ${data.path}`;
   } else if (data.kind === "appraising") {
@@ -297,9 +332,9 @@ function onSubmit(event) {
   if (error) return showError(error);
   subject = `${asked.files.certificate.name}, ${model ? `and ${modelName}` : "without a model"}`;
   setBusy(true);
-  byId("progress").hidden = !model;
   byId("progress").value = 0;
-  say(model ? "Hashing the model…" : "Checking…");
+  say("Checking…");
+  if (model) startHelpers(model);
   worker.postMessage(asked);
 }
 
@@ -367,11 +402,10 @@ window.addEventListener("hashchange", () => {
 showExpected();
 // Firefox would bring back what was disabled when the page was left.
 setBusy(false);
-startWorker().then(
-  (started) => {
-    worker = started;
+unpack().then(
+  () => {
+    worker = startWorker();
     worker.onmessage = onMessage;
-    worker.onerror = (event) => broken(event.message);
   },
   (error) => broken(String(error)),
 );

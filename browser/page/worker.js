@@ -1,13 +1,20 @@
 // Runs the verifier, away from the page's own thread. It is put behind Pyodide's two scripts, which
-// define `loadPyodide` and `createPyodideModule`. The first message brings the bytes of Python and of
-// the verifier; each later one asks a question.
+// define `loadPyodide` and `createPyodideModule`. The first message brings Python and the verifier;
+// each later one asks a question. Where a model is large, the page starts helpers too: workers of the
+// same script that hash files for the verifier, over a port, and do nothing else.
 "use strict";
 
 const BLOCK = 4 << 20;
+// After so many bytes more, how far it is is shown anew: that takes a processor, too.
+const STEP = 32 << 20;
 // The verifier reads no more of any file but a model's (16 MiB of a certificate); one byte more
 // shows it that there is more.
 const MOST = (16 << 20) + 1;
 const PARTS = "https://parts.invalid/";
+let python = null;
+// What of Python is asked: `browser/page/hashing.py`, and in the verifier `browser/page/bridge.py`.
+let hashing = null;
+let bridge = null;
 
 // Pyodide asks for its parts by `fetch`. There is no network here (the page's policy forbids all of
 // it): the parts are handed out from memory, and nothing else is.
@@ -22,9 +29,9 @@ function serveFrom(parts) {
   };
 }
 
-async function start({ parts, lock, app }) {
+async function start({ parts, lock, app, port }) {
   serveFrom(parts);
-  const python = await loadPyodide({
+  python = await loadPyodide({
     indexURL: PARTS,
     createPyodideModule,
     lockFileContents: { ...lock, packages: {} },
@@ -32,18 +39,17 @@ async function start({ parts, lock, app }) {
     stdout: () => {},
     stderr: (line) => console.error(line),
   });
-  python.unpackArchive(app, "zip", { extractDir: "/app" });
-  python.runPython(
-    "import sys; sys.path.insert(0, '/app')\n" +
-      "from browser.crypto.install import install; install()\n" +
-      "import browser.page.bridge",
-  );
-  return python;
+  python.unpackArchive(await app.arrayBuffer(), "zip", { extractDir: "/app" });
+  python.runPython("import sys; sys.path.insert(0, '/app')");
+  hashing = python.pyimport("browser.page.hashing");
+  if (port) return help(port);
+  python.runPython("from browser.crypto.install import install; install()");
+  bridge = python.pyimport("browser.page.bridge");
 }
 
 // A file that was moved or changed since it was picked cannot be read to its end: then the blocks
-// end early, which the bridge sees. All are read into the same memory: new memory for each would
-// pile up until the browser looks for garbage. (Where that cannot be, the browser does as it likes.)
+// end early, which Python sees. All are read into the same memory: new memory for each would pile up
+// until the browser looks for garbage. (Where that cannot be, the browser does as it likes.)
 async function* blocksOf(file) {
   const stream = file.stream();
   let reader;
@@ -61,11 +67,57 @@ async function* blocksOf(file) {
   }
 }
 
+// What is measured of one file of the model; `count` takes how much of it was read.
+async function measured({ path, file }, count) {
+  const measuring = hashing.File(path, file.size);
+  let uncounted = 0;
+  for await (const block of blocksOf(file)) {
+    const data = python.toPy(block);
+    measuring.block(data);
+    data.destroy();
+    uncounted += block.length;
+    if (uncounted < STEP) continue;
+    count(uncounted, path);
+    uncounted = 0;
+  }
+  count(uncounted, path);
+  const text = measuring.end();
+  measuring.destroy();
+  return text;
+}
+
+// Measure what comes over the port. What goes wrong ends the helper, and then nothing is verified.
+function help(port) {
+  port.onmessage = async ({ data }) => {
+    try {
+      const text = await measured(data, (bytes) => port.postMessage({ bytes }));
+      port.postMessage({ text });
+    } catch (error) {
+      port.postMessage({ error: String(error) });
+    }
+  };
+}
+
+const ports = [];
+
+// As `measured`, by the helper at the other end of the port.
+function measuredThere(port) {
+  return (one, count) =>
+    new Promise((resolve, reject) => {
+      port.onmessage = ({ data }) => {
+        if ("text" in data) resolve(data.text);
+        else if ("error" in data) reject(new Error(data.error));
+        else count(data.bytes, one.path);
+      };
+      port.postMessage(one);
+    });
+}
+
 // A picked file that was changed since, or is gone.
 class Unreadable extends Error {}
 
 // Where a picked file lies in Python's file system.
-async function put(bridge, path, file) {
+async function put(path, file) {
   const bytes = await file.slice(0, MOST).arrayBuffer().catch(() => {
     throw new Unreadable(file.name);
   });
@@ -75,61 +127,65 @@ async function put(bridge, path, file) {
   return path;
 }
 
-async function measure(bridge, files, tell) {
+// Each file goes to whoever is free, large ones first.
+async function measure(files, tell) {
   const model = bridge.Model();
-  const total = files.reduce((sum, one) => sum + one.file.size, 0);
+  const left = files.filter(({ path }) => model.begin(path));
+  left.sort((one, other) => other.file.size - one.file.size);
+  const total = left.reduce((sum, one) => sum + one.file.size, 0);
   let done = 0;
-  for (const { path, file } of files) {
-    if (!model.begin(path, file.size)) continue;
-    for await (const block of blocksOf(file)) {
-      const data = python.toPy(block);
-      model.block(data);
-      data.destroy();
-      done += block.length;
-      tell({ kind: "progress", done, total, path });
-    }
-    model.end();
-  }
+  let shown = 0;
+  const count = (bytes, path) => {
+    done += bytes;
+    if (done - shown < STEP && done < total) return;
+    shown = done;
+    tell({ kind: "progress", done, total, path });
+  };
+  const work = async (how) => {
+    for (let one = left.shift(); one; one = left.shift()) model.take(one.path, await how(one, count));
+  };
+  await Promise.all([measured, ...ports.map(measuredThere)].map(work));
   return model;
 }
 
 async function answer(question, tell) {
-  const bridge = python.pyimport("browser.page.bridge");
   const asked = { ...question.texts };
   const picked = question.files;
   python.runPython("import shutil; shutil.rmtree('/in', ignore_errors=True)");
   for (const name of ["certificate", "root", "lockfile", "imageLock", "collateral"]) {
-    if (picked[name]) asked[name] = await put(bridge, `/in/${name}/${picked[name].name}`, picked[name]);
+    if (picked[name]) asked[name] = await put(`/in/${name}/${picked[name].name}`, picked[name]);
   }
   if (picked.policy.length) {
     for (const file of picked.policy) {
-      const path = await put(bridge, `/in/policy/${file.name}`, file);
+      const path = await put(`/in/policy/${file.name}`, file);
       if (file.name.endsWith(".toml")) asked.policy = path;
     }
   }
   if (picked.lineage.length) {
     asked.lineage = [];
     for (const [number, file] of picked.lineage.entries()) {
-      asked.lineage.push(await put(bridge, `/in/lineage/${number}.json`, file));
+      asked.lineage.push(await put(`/in/lineage/${number}.json`, file));
     }
   }
+  const text = JSON.stringify(asked);
+  const unread = picked.model === null ? bridge.answer(text, undefined) : bridge.answer_unread(text);
   // Of JavaScript's two, only this one is Python's None.
-  const model = picked.model === null ? undefined : await measure(bridge, picked.model, tell);
+  if (unread !== undefined) return JSON.parse(unread);
+  const model = await measure(picked.model, tell);
   tell({ kind: "appraising" });
-  const text = bridge.answer(JSON.stringify(asked), model);
-  model?.destroy();
-  bridge.destroy();
-  return JSON.parse(text);
+  const read = bridge.answer(text, model);
+  model.destroy();
+  return JSON.parse(read);
 }
-
-let python = null;
 
 self.onmessage = async ({ data }) => {
   const tell = (message) => self.postMessage(message);
   try {
     if (data.kind === "start") {
-      python = await start(data);
+      await start(data);
       tell({ kind: "ready" });
+    } else if (data.kind === "helper") {
+      ports.push(data.port);
     } else {
       tell({ kind: "answer", number: data.number, answer: await answer(data, tell) });
     }

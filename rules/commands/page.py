@@ -1,6 +1,7 @@
 """`./doit page`: build `verify.html`, which verifies certificates in a browser."""
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +19,9 @@ class Page(Command):
     doc_purpose = "build verify.html, which verifies in a browser, offline"
     doc_usage = "[--out FILE]"
     doc_description = (
-        "One file with all that it needs; the same source gives the same bytes, whose digest is "
-        "printed. Exit codes: 0 built, 2 a part cannot be had or is not the locked one."
+        "One file with all that it needs; the same source gives the same bytes. The last line is "
+        "their digest, as sha256sum prints it and reads it. Exit codes: 0 built, 2 a part cannot "
+        "be had or is not the locked one."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -39,5 +41,6 @@ class Page(Command):
         data = build(CODE)
         out = Path(params["out"])
         write_atomically(out, data)
-        say(f"page  {out}  {len(data):,} bytes  sha256:{hashlib.sha256(data).hexdigest()}")
+        say(f"page  {out}  {len(data):,} bytes")
+        sys.stdout.write(f"{hashlib.sha256(data).hexdigest()}  {out}\n")
         return 0

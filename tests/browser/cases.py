@@ -184,7 +184,7 @@ def octet_changed(der: bytes, rng: random.Random) -> bytes:
     else:
         other = rng.randrange(len(octets))
         octets[place], octets[other] = octets[other], octets[place]
-    if octets[:2] == b"\x30\x82" and rng.randrange(4):
+    if octets[:2] == b"\x30\x82" and rng.randrange(4) and len(octets) >= 4:
         octets[2:4] = (len(octets) - 4).to_bytes(2)
     return bytes(octets)
 

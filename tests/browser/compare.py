@@ -1,8 +1,9 @@
 """Ask `cryptography` and its stand-in the same.
 
-`python -m tests.browser.compare SCENES CERTIFICATES LISTS`: how many of each.
+`python -m tests.browser.compare SCENES CERTIFICATES LISTS [SEED [FROM]]`: how many of each. Others
+are drawn for another seed. Whoever was stopped goes on behind the first FROM cases.
 
-Prints every case that the two say different things of, and leaves it beside the answers.
+Prints every case that the two say different things of beside both answers, and how far it is.
 """
 
 import json
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from tests.browser import cases
 from tests.browser.judging import Answer, Case, judge
 
 ROOT = Path(__file__).resolve().parents[2]
+BATCH = 500
 
 
 def stand_in(asked: Sequence[Case]) -> list[Answer]:
@@ -43,19 +45,20 @@ def differences(asked: Sequence[Case]) -> list[tuple[Case, Answer, Answer]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Compare so many scenes, certificates and lists; 0 if there is no difference."""
-    scenes, mutants, lists = map(int, arguments)
+    numbers, rest = arguments[:3], [*arguments[3:], *("longer", "0")[len(arguments) - 3 :]]
+    scenes, mutants, lists = map(int, numbers)
+    seed, count = rest[0], int(rest[1])
     asked = chain(
-        cases.scenes(scenes, "longer"),
-        cases.mutants(mutants, "longer"),
-        cases.lists(lists, "longer"),
+        cases.scenes(scenes, seed), cases.mutants(mutants, seed), cases.lists(lists, seed)
     )
-    count, differ = 0, 0
-    while batch := [case for _, case in zip(range(2000), asked, strict=False)]:
+    asked = islice(asked, count, None)
+    differ = 0
+    while batch := list(islice(asked, BATCH)):
         count += len(batch)
         for case, one, other in differences(batch):
             differ += 1
             print(json.dumps({"case": case, "library": one, "standIn": other}), file=sys.stderr)
-    print(f"stand-in: {count} cases, {differ} differences", file=sys.stderr)
+        print(f"stand-in: {count} cases, {differ} differences", file=sys.stderr, flush=True)
     return int(bool(differ))
 
 

@@ -9,7 +9,7 @@ import pytest
 from aicert.cli.main import main
 from aicert.formats.digest import Defect, FileFact
 from aicert.verifier.verify import read_model
-from browser.page import bridge
+from browser.page import bridge, hashing
 from tests.adversarial import ca_forge
 from tests.adversarial.forger import Scene
 from tests.vectors.generate import policy_files
@@ -22,12 +22,18 @@ def picked(folder: Path) -> bridge.Model:
     model = bridge.Model()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
-            data = path.read_bytes()
-            if model.begin(path.relative_to(folder).as_posix(), len(data)):
-                for start in range(0, len(data), BLOCK):
-                    model.block(memoryview(data[start : start + BLOCK]))
-                model.end()
+            name = path.relative_to(folder).as_posix()
+            if model.begin(name):
+                model.take(name, measured(name, path.read_bytes()))
     return model
+
+
+def measured(name: str, data: bytes, size: int | None = None) -> str:
+    """What a worker says of a file that was `size` large when it was picked."""
+    file = hashing.File(name, len(data) if size is None else size)
+    for start in range(0, len(data), BLOCK):
+        file.block(memoryview(data[start : start + BLOCK]))
+    return file.end()
 
 
 def header(text: bytes, tensors: bytes = b"") -> bytes:
@@ -82,21 +88,31 @@ def test_names_that_only_differ_in_case_are_no_model(tmp_path: Path) -> None:
     assert "." in picked(folder).facts()
 
 
-def test_two_files_of_one_path_are_no_model() -> None:
+@pytest.mark.parametrize("late", [True, False])
+def test_two_files_of_one_path_are_no_model(late: bool) -> None:
     """`a/b`, and a file of the folder that some systems call `a` and a backslash."""
     model = bridge.Model()
-    for data in (b"bad", b"good"):
-        if model.begin("a/b", len(data)):
-            model.block(data)
-            model.end()
+    assert model.begin("a/b")
+    if not late:
+        model.take("a/b", measured("a/b", b"good"))
+    assert not model.begin("a/b")
+    if late:
+        model.take("a/b", measured("a/b", b"good"))
     assert model.facts() == {"a/b": Defect("more than one file is shown as 'a/b'")}
+
+
+def test_a_file_that_nobody_measured_is_no_file_of_a_model() -> None:
+    model = bridge.Model()
+    assert model.begin("a")
+    assert model.begin("b")
+    model.take("b", measured("b", b""))
+    assert model.facts()["a"] == Defect("not read")
 
 
 def test_a_file_that_changed_while_it_was_read() -> None:
     model = bridge.Model()
-    assert model.begin("config.json", 5)
-    model.block(b"1234")
-    model.end()
+    assert model.begin("config.json")
+    model.take("config.json", measured("config.json", b"1234", 5))
     (defect,) = model.facts().values()
     assert isinstance(defect, Defect)
     assert "changed while it was read" in defect.reason
@@ -129,6 +145,8 @@ def test_the_same_result_as_the_command_line(
     asked = shown(tmp_path, scene)
     folder = model_of(tmp_path, scene)
     answer = json.loads(bridge.answer(json.dumps(asked), picked(folder) if with_model else None))
+    # Of a run that was verified, all hangs on the model.
+    assert bridge.answer_unread(json.dumps(asked)) is None
     words = ["verify", str(asked["certificate"]), *([str(folder)] if with_model else [])]
     words += ["--policy", str(asked["policy"]), "--at", str(asked["at"]), "--format", "json"]
     assert main(words) == answer["exitCode"] == (0 if with_model else 2)
@@ -164,6 +182,19 @@ OPTIONS = {
     "lockfile": "--lockfile", "imageLock": "--image-lock", "lineage": "--lineage",
     "collateral": "--collateral",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"policy": "default"}, {"nonce": "xyz"}])
+def test_a_model_is_not_read_for_what_fails_without_it(
+    change: dict[str, str], tmp_path: Path
+) -> None:
+    scene = Scene("local", 2).put("outputs", {"model": MODEL})
+    question = json.dumps({**shown(tmp_path, scene), **change})
+    unread = bridge.answer_unread(question)
+    assert unread is not None
+    assert json.loads(unread)["exitCode"] in (1, 3)
+    # The same as of the whole folder.
+    assert unread == bridge.answer(question, picked(model_of(tmp_path, scene)))
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -1,8 +1,10 @@
 """A headless Chromium, spoken to over its debugging pipe: no driver, no port, no network."""
 
 import base64
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -40,6 +42,8 @@ class Browser:
             pass_fds=(command_read, answer_write),
             start_new_session=True,
         )
+        # Of all of its processes.
+        self.group = self._process.pid
         os.close(command_read)
         os.close(answer_write)
         self._buffer = b""
@@ -135,6 +139,19 @@ class Browser:
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def most_memory(self) -> int:
+        """The most memory that a process of the page's own has held so far, in bytes."""
+        peaks = [0]
+        for status in Path("/proc").glob("[0-9]*/status"):
+            # Others' processes end while this looks at them.
+            with contextlib.suppress(OSError):
+                words = status.with_name("cmdline").read_bytes()
+                if b"--type=renderer" in words and os.getsid(int(status.parent.name)) == self.group:
+                    peaks += [
+                        int(size) for size in re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+                    ]
+        return max(peaks) * 1024
 
     def picture(self, out: Path) -> bytes:
         """The whole page as PNG."""

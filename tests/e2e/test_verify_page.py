@@ -7,6 +7,8 @@ import base64
 import gzip
 import io
 import os
+import re
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from aicert.cli.main import main
 from browser.page.bridge import UNSEEN
+from rules.commands.page import Page
 from rules.page import build
 from rules.page.parts import LOCK, archive, read_lock
 from tests.adversarial.ca_forge import hash_of
@@ -446,6 +449,36 @@ def test_a_link_names_its_certificate(browser: Browser, page: Path, tmp_path: Pa
     pick(browser, "certificate", scene_in(tmp_path)["certificate"])
     assert answered(browser) == 3
     assert "not the certificate that the link named" in browser.value("document.body.innerText")
+
+
+# A line of `sha256sum`, which the notes of a release have of their page.
+DIGEST = re.compile(r"^[0-9a-f]{64}  verify\.html$", re.MULTILINE)
+
+
+def sections(changelog: str) -> dict[str, str]:
+    """What stands under each heading."""
+    parts = re.split(r"^## (.+)$", changelog, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_the_digest_is_printed_and_stands_in_the_notes_of_each_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Page().execute({"out": "verify.html"}, []) == 0
+    printed = capsys.readouterr().out
+    (line,) = DIGEST.findall(printed)
+    assert printed == f"{line}\n"
+    done = subprocess.run(["sha256sum", "-c"], input=printed, text=True, capture_output=True)
+    assert done.stdout == "verify.html: OK\n"
+    assert sections("# x\n\n## 2\n\n- a\n## 1\nb") == {"2": "\n\n- a\n", "1": "\nb"}
+    unreleased, *released = sections((ROOT / "CHANGELOG.md").read_text()).items()
+    assert unreleased[0] == "Unreleased"
+    for version, text in released:
+        assert len(DIGEST.findall(text)) == 1, version
+    if not unreleased[1].strip():
+        # This is a release: its notes are of the page that it builds.
+        assert line in released[0][1]
 
 
 def test_a_page_that_cannot_start_says_so(tmp_path: Path) -> None:

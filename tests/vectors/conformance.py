@@ -2,13 +2,15 @@
 
 Standard library alone, so that a copy of this repository is all that it needs. A verifier agrees
 with a scenario if it ends with the exit code that the scenario expects; if it prints a check's
-name, that must be the expected one as well.
+name, that must be the expected one as well. What it says on standard error is shown where it ends
+with a code that the protocol does not have.
 """
 
 import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,10 +60,15 @@ def written(vector: reading.Vector, folder: Path) -> list[str]:
     return words
 
 
+def name_of(path: Path) -> str:
+    """A scenario as lists of them call it."""
+    return path.relative_to(reading.FOLDER).as_posix()
+
+
 def run(entrypoint: Sequence[str], path: Path, limit_s: float) -> Outcome:
     """Ask the verifier of one scenario."""
     vector = reading.read(path)
-    here = path.relative_to(reading.FOLDER).as_posix()
+    here = name_of(path)
     with tempfile.TemporaryDirectory() as folder:
         command = [*entrypoint, *written(vector, Path(folder))]
         try:
@@ -69,50 +76,120 @@ def run(entrypoint: Sequence[str], path: Path, limit_s: float) -> Outcome:
         except subprocess.TimeoutExpired:
             why = f"no answer within {limit_s:g} s"
             return Outcome(path=here, name=vector.name, code=None, check=None, why=why)
+        except OSError as error:
+            why = f"{entrypoint[0]} cannot be run: {error.strerror}"
+            return Outcome(path=here, name=vector.name, code=None, check=None, why=why)
     first = done.stdout.decode("utf-8", "replace").partition("\n")[0].strip()[:80]
     check = first or None
     why = ""
     if done.returncode != vector.exit_code:
         wanted = CODES[vector.exit_code]
         why = f"expected {wanted}, found {CODES.get(done.returncode, f'exit {done.returncode}')}"
+        if done.returncode not in CODES:
+            last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            why += f": {last[:200]!a}" if last else ""
     elif check is not None and check != (vector.check or NO_CHECK):
         why = f"expected {vector.check or NO_CHECK}, found {check}"
     return Outcome(path=here, name=vector.name, code=done.returncode, check=check, why=why)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The words of `aicert-conformance`."""
+    words = argparse.ArgumentParser(prog="aicert-conformance", description=__doc__)
+    words.add_argument("entrypoint", help="the verifier's program, with words of its own if any")
+    words.add_argument("--only", metavar="TEXT", help="scenarios whose path has this in it")
+    words.add_argument(
+        "--without", metavar="EVIDENCE", action="append", choices=reading.NEEDS, default=[],
+        help=f"leave out scenarios of {', '.join(reading.NEEDS)}; may be given again",
+    )  # fmt: skip
+    words.add_argument("--xfail", metavar="FILE", help="paths, one a line, that may differ")
+    words.add_argument("--report", metavar="FILE", help="write every outcome there, as JSON")
+    words.add_argument(
+        "--keep", metavar="FOLDER", help="call nothing: lay the scenarios out there, with each call"
+    )
+    words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
+    words.add_argument("--limit", type=float, default=60, metavar="S", help="for one scenario")
+    return words
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite: 0 all agree, or differ where that was said before; 1 not; 2 bad words."""
-    parser = argparse.ArgumentParser(prog="aicert-conformance", description=__doc__)
-    parser.add_argument("entrypoint", help="the verifier's program, with words of its own if any")
-    parser.add_argument("--only", metavar="TEXT", help="scenarios whose path has this in it")
-    parser.add_argument("--xfail", metavar="FILE", help="paths, one a line, that may differ")
-    parser.add_argument("--report", metavar="FILE", help="write every outcome there, as JSON")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
-    parser.add_argument("--limit", type=float, default=60, metavar="S", help="for one scenario")
-    options = parser.parse_args(arguments)
-    paths = [path for path in reading.paths() if (options.only or "") in str(path)]
-    entrypoint = shlex.split(options.entrypoint)
-    if not paths or not entrypoint:
-        parser.error("there is no such scenario, or no entrypoint")
-    allowed = set()
-    if options.xfail is not None:
-        allowed = set(Path(options.xfail).read_text(encoding="utf-8").split())
-    with ThreadPoolExecutor(max(1, options.jobs)) as pool:
-        outcomes = list(pool.map(lambda path: run(entrypoint, path, options.limit), paths))
+    words = parser()
+    options = words.parse_args(arguments)
+    paths = chosen(options.only or "", options.without)
+    if not paths:
+        words.error(f"no scenario's path has {options.only!a} in it")
+    try:
+        entrypoint = shlex.split(options.entrypoint)
+        if not entrypoint or shutil.which(entrypoint[0]) is None:
+            words.error(f"there is no program {options.entrypoint!a}")
+        allowed = set() if options.xfail is None else expected_to_differ(Path(options.xfail))
+        if options.keep is not None:
+            return keep(entrypoint, paths, Path(options.keep))
+        outcomes = run_all(entrypoint, paths, options.jobs, options.limit)
+        code = summary(outcomes, allowed, options.xfail)
+        if options.report is not None:
+            report = {"corpus": corpus_digest(), "outcomes": [asdict(one) for one in outcomes]}
+            text = json.dumps(report, indent=1) + "\n"
+            Path(options.report).write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        words.error(str(error))
+    return code
+
+
+def chosen(only: str, without: Sequence[str]) -> list[Path]:
+    """Scenarios whose path has `only` in it, and that need nothing of what the verifier lacks."""
+    lacked = set(without)
+    paths = [path for path in reading.paths() if only in name_of(path)]
+    return [
+        path
+        for path in paths
+        if not lacked or lacked.isdisjoint(reading.needs(reading.read(path).policy))
+    ]
+
+
+def expected_to_differ(path: Path) -> set[str]:
+    """The scenarios of a list; what follows `#` is for people. ValueError: one is none."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    named = {name for line in lines if (name := line.partition("#")[0].strip())}
+    unknown = named - {name_of(one) for one in reading.paths()}
+    if unknown:
+        raise ValueError(f"{path} names what is no scenario of this corpus: {min(unknown)!a}")
+    return named
+
+
+def keep(entrypoint: Sequence[str], paths: Sequence[Path], folder: Path) -> int:
+    """Leave the scenarios' files in `folder`, and print how the verifier would be called."""
+    for path in paths:
+        vector = reading.read(path)
+        place = folder / path.relative_to(reading.FOLDER).with_suffix("")
+        place.mkdir(parents=True)
+        call = shlex.join([*entrypoint, *written(vector, place)])
+        print(f"{call}    # {vector.exit_code}, {vector.check or NO_CHECK}")
+    return 0
+
+
+def run_all(
+    entrypoint: Sequence[str], paths: Sequence[Path], jobs: int, limit_s: float
+) -> list[Outcome]:
+    """Each scenario's outcome, in the order of the paths."""
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        return list(pool.map(lambda path: run(entrypoint, path, limit_s), paths))
+
+
+def summary(outcomes: Sequence[Outcome], allowed: set[str], xfail: str | None) -> int:
+    """Print what differs, and what all came to."""
     for outcome in outcomes:
         if outcome.why and outcome.path not in allowed:
             print(f"DIFFERS  {outcome.path}: {outcome.why}")
     differ = {outcome.path for outcome in outcomes if outcome.why}
     for path in sorted(allowed & {outcome.path for outcome in outcomes} - differ):
-        print(f"AGREES   {path}: take it out of {options.xfail}")
+        print(f"AGREES   {path}: take it out of {xfail}")
     named = sum(outcome.check is not None for outcome in outcomes)
     print(
         f"{len(outcomes) - len(differ)} of {len(outcomes)} agree, {len(differ & allowed)} of the "
         f"others were expected to differ; {named} named their check; corpus {corpus_digest()}"
     )
-    if options.report is not None:
-        report = {"corpus": corpus_digest(), "outcomes": [asdict(one) for one in outcomes]}
-        Path(options.report).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return int(bool(differ - allowed))
 
 

@@ -285,6 +285,7 @@ def index(files: Mapping[str, bytes]) -> bytes:
                 "name": scenario["name"],
                 "verdict": expected["verdict"],
                 "check": expected["check"],
+                "needs": reading.needs(scenario["inputs"]["policy"]),
                 "sha256": digest,
             }
         )

@@ -1,6 +1,8 @@
 """Read a vector file back into bytes (README.md); standard library only, for any verifier."""
 
 import json
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -10,6 +12,8 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 # Of certificates; `lease/` has vectors of another form, which `leases.py` writes.
 FOLDERS = ("forged", "honest")
+# Evidence that a verifier may not read yet: a scenario needs it where its policy has such a table.
+NEEDS = ("chip", "gpu", "tdx", "time-authority")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,12 @@ def _bytes_of(piece: dict[str, Any]) -> bytes:
 def _certificate(path: str) -> bytes:
     """That of another scenario, which is there in full."""
     return read(FOLDER / path).certificate
+
+
+def needs(policy: Mapping[str, str]) -> list[str]:
+    """Which of NEEDS the files of a policy ask for."""
+    files = [tomllib.loads(text) for name, text in policy.items() if name.endswith(".toml")]
+    return [need for need in NEEDS if any(need in file for file in files)]
 
 
 def write_policy(vector: Vector, folder: Path) -> Path:

@@ -17,14 +17,18 @@ SCRIPT = reading.FOLDER / "aicert-conformance"
 SOME = "forged/quote-"
 
 
-def suite(entrypoint: str, *words: str) -> tuple[int, str]:
-    done = subprocess.run(
+def called(entrypoint: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         # No bound that a busy computer meets.
         [SCRIPT, entrypoint, "--limit", "600", *words],
         capture_output=True,
         text=True,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
+
+
+def suite(entrypoint: str, *words: str) -> tuple[int, str]:
+    done = called(entrypoint, *words)
     assert done.returncode != 2, done.stderr
     return done.returncode, done.stdout
 
@@ -103,6 +107,62 @@ def test_what_is_known_to_differ(tmp_path: Path) -> None:
     entrypoint = f"{sys.executable} {ADAPTERS / 'first'}.py"
     code, output = suite(entrypoint, "--only", str(paths[0].name), "--xfail", str(known))
     assert "AGREES" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("./no-such-verifier",), "there is no program"),
+        (("'",), "No closing quotation"),
+        (("true", "--only", "no such scenario"), "no scenario's path has"),
+        (("true", "--only", SOME, "--xfail", "none.txt"), "No such file"),
+        (("true", "--only", SOME, "--xfail", "typo.txt"), "'forged/typo.json'"),
+        (("true", "--only", SOME, "--report", "."), "Is a directory"),
+        (("true", "--only", SOME, "--keep", "kept"), "Not a directory"),
+    ],
+)
+def test_bad_words_are_said(
+    words: tuple[str, ...], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "typo.txt").write_text("forged/typo.json\n")
+    (tmp_path / "kept").write_text("")
+    done = called(*words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert why in done.stderr
+
+
+def test_why_a_program_ended_otherwise_is_shown(tmp_path: Path) -> None:
+    path = reading.paths()[0]
+    script = "echo once >&2; echo 'no such option' >&2; exit 7"
+    why = conformance.run([verifier(tmp_path, script)], path, 600).why
+    assert why.endswith("found exit 7: 'no such option'")
+    (tmp_path / "verifier").write_text("no program")
+    why = conformance.run([str(tmp_path / "verifier")], path, 600).why
+    assert why.endswith("cannot be run: Exec format error")
+
+
+def test_a_scenario_can_be_kept_and_asked_by_hand(tmp_path: Path) -> None:
+    entrypoint = f"{sys.executable} {ADAPTERS / 'second'}.py"
+    kept = tmp_path / "kept"
+    code, output = suite(
+        entrypoint, "--only", "forged/answers-another-challenge", "--keep", str(kept)
+    )
+    assert code == 0
+    (call,) = output.splitlines()
+    done = subprocess.run(["sh", "-c", call], capture_output=True, text=True)
+    assert call.endswith(f"# {done.returncode}, {done.stdout.strip()}")
+
+
+def test_scenarios_whose_evidence_nobody_reads_yet_can_be_left_out(tmp_path: Path) -> None:
+    index = json.loads((reading.FOLDER / generate.INDEX).read_bytes())
+    some = [one for one in index["scenarios"] if one["needs"] == []]
+    assert 100 < len(some) < len(index["scenarios"])
+    assert {need for one in index["scenarios"] for need in one["needs"]} == set(reading.NEEDS)
+    words = [word for need in reading.NEEDS for word in ("--without", need)]
+    _, output = suite("true", *words, "--keep", str(tmp_path / "kept"))
+    assert len(output.splitlines()) == len(some)
 
 
 def test_the_index_is_current_and_can_be_checked_with_sha256sum() -> None:

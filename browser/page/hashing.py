@@ -1,0 +1,73 @@
+"""One file of a model, measured block by block as the scripts read it.
+
+Promises: what is measured is what `verifier/model_directory.py` measures of the same bytes. A
+helper's worker has this module alone of the bridge, and hands on what it measured as a text.
+"""
+
+import hashlib
+import json
+
+from aicert.errors import EvidenceError
+from aicert.formats.digest import Defect, FileFact
+from aicert.formats.safetensors import LENGTH, header_length, is_named, parse_header
+
+
+class File:
+    """Its hash so far, and the header of a file that is named safetensors."""
+
+    def __init__(self, path: str, size: int) -> None:
+        self._path = path
+        self._size = size
+        self._read = 0
+        self._hash = hashlib.sha256()
+        self._header = bytearray()
+        # How many of the first bytes are kept: first the length, then the header that it gives.
+        self._kept = LENGTH if is_named(path) else 0
+        self._refusal: EvidenceError | None = None
+
+    def block(self, data: bytes | memoryview) -> None:
+        """The next bytes."""
+        self._hash.update(data)
+        self._read += len(data)
+        try:
+            self._keep(data)
+        except EvidenceError as error:
+            self._refusal, self._kept = error, 0
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        start = 0
+        while len(self._header) < self._kept and start < len(data):
+            part = data[start : start + self._kept - len(self._header)]
+            self._header += part
+            start += len(part)
+            if len(self._header) == LENGTH == self._kept:
+                self._kept += header_length(bytes(self._header), self._size)
+
+    def end(self) -> str:
+        """The file was read to its end: what was measured, for `measured`."""
+        try:
+            fact = self._fact()
+        except EvidenceError as error:
+            return json.dumps({"defect": error.message})
+        return json.dumps({"size": fact.size, "sha256": fact.sha256})
+
+    def _fact(self) -> FileFact:
+        """What was read; EvidenceError where that is no file to be certified."""
+        if self._read != self._size:
+            raise EvidenceError(f"file changed while it was read: {self._path!a}")
+        if self._refusal is not None:
+            raise self._refusal
+        if is_named(self._path):
+            if len(self._header) < LENGTH:
+                # Of a shorter file, this says what is wrong.
+                header_length(bytes(self._header), self._size)
+            parse_header(bytes(self._header[LENGTH:]), self._size - self._kept)
+        return FileFact(self._size, self._hash.hexdigest())
+
+
+def measured(text: str) -> FileFact | Defect:
+    """What `File.end` wrote."""
+    values = json.loads(text)
+    if "defect" in values:
+        return Defect(values["defect"])
+    return FileFact(values["size"], values["sha256"])
