@@ -4,6 +4,7 @@ What comes out is compared with the base, tensor by tensor: what the adapter nam
 and all else is the base's, byte for byte. Else there is no certificate.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from enclave_runner.merge.settings import Settings
 from enclave_runner.sandbox.interpreter import PYTHON
 from enclave_runner.sandbox.places import CODE, INPUTS, OUTPUT
 
+_ONE, _SHARD = re.compile(r"model\.safetensors"), re.compile(r"model[^/]*\.safetensors")
 BASE_INPUT, ADAPTER_INPUT, TARGETED = "baseInput", "adapterInput", "tensorsTargeted"
 
 
@@ -69,17 +71,30 @@ def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> 
 def _weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...]:
     """The weights that the child reads of it."""
     below = reference.place.removeprefix(f"{INPUTS}/") + "/"
-    weights = tuple(
-        shown[place]
+    weights = {
+        place.removeprefix(below): shown[place]
         for place in sorted(shown)
         if place.startswith(below) and safetensors.is_named(place)
-    )
+    }
     if not weights:
         raise LockError(
             f"input {reference.name} holds no weights that {reference.key} could be of",
             hint="let `from` name the whole model, then ./doit lock",
         )
-    return weights
+    if reference.role == "model":
+        _check_names(reference.name, list(weights))
+    return tuple(weights.values())
+
+
+def _check_names(name: str, files: list[str]) -> None:
+    """Axolotl merges no others, and writes no index for one file alone: nothing could load that."""
+    known = _ONE if len(files) == 1 else _SHARD
+    for file in files:
+        if not known.fullmatch(file):
+            raise LockError(
+                f"input {name} has weights in {file[:80]!a}, which a merge does not take",
+                hint="save the base again by Transformers, then ./doit lock",
+            )
 
 
 def run(prepared: Prepared, room: Room, scratch: Path) -> TrainingResult:

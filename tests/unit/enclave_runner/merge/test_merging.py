@@ -83,6 +83,24 @@ def test_a_model_without_weights_is_refused(
         prepared([of(tmp_path / "adapter"), of(tmp_path / "base")], tmp_path)
 
 
+def test_a_base_has_its_weights_under_the_names_that_loaders_look_for(
+    measured: list[MeasuredInput], tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    (base / "model.safetensors").rename(base / "model-00001-of-00001.safetensors")
+    refusal = r"input base has weights in 'model-00001-of-00001\.safetensors', which a merge"
+    with pytest.raises(LockError, match=refusal):
+        prepared([measured[0], of(base)], tmp_path)
+    (base / "model-00002-of-00002.safetensors").write_bytes(matrices(more=(1, 1)))
+    assert len(prepared([measured[0], of(base)], tmp_path).base) == 2
+    # A config may name a file of weights itself.
+    settings_of_base = {"model_type": "llama", "transformers_weights": "other.safetensors"}
+    (base / "config.json").write_text(json.dumps(settings_of_base))
+    (base / "other.safetensors").write_bytes(matrices(third=(1, 1)))
+    with pytest.raises(LockError, match=r"input base has weights in 'other\.safetensors', which"):
+        prepared([measured[0], of(base)], tmp_path)
+
+
 def ended(exit_code: str, folder: Path, **heard: object) -> TrainingResult:
     return TrainingResult(
         exit_code=exit_code, limit_hit=None, wall_seconds=1.0, cpu_seconds=1.0, max_rss=1,
