@@ -44,6 +44,8 @@ def targets(adapter: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> frozen
         part = _PART.fullmatch(inside)
         if inside == name or (part is None and inside not in base):
             raise _refusal(name, "has no place in the base")
+        if part is None and not inside.endswith(_WEIGHT):
+            raise _refusal(name, "is a bias, which Axolotl would leave out")
         if part is not None:
             parts.setdefault(part[1] + _WEIGHT, {})[part[2]] = tensor
             continue

@@ -28,7 +28,7 @@ def adapter(
     return named(**pair, **{PREFIX + name: shape for name, shape in more.items()})
 
 
-BASE = named(**{Q: (4, 6), HEAD: (8, 6)})
+BASE = named(**{Q: (4, 6), HEAD: (8, 6), "lm_head.bias": (8,)})
 
 
 def test_pairs_and_whole_tensors_name_what_they_change() -> None:
@@ -49,6 +49,7 @@ def test_a_layer_may_lie_on_its_side() -> None:
         (named(**{Q: (4, 6)}), "'model.layers.0.q.weight' has no place in the base"),
         (adapter(**{"other.weight": (4, 6)}), "other.weight' has no place in the base"),
         (adapter(**{"model.embed.lora_embedding_A": (2, 9)}), "lora_embedding_A' has no place"),
+        (adapter(**{"lm_head.bias": (8,)}), "lm_head.bias' is a bias, which Axolotl would leave"),
         (adapter(**{"model.layers.0.q.lora_B.bias": (4,)}), "lora_B.bias' has no place"),
         (adapter(**{HEAD: (9, 6)}), "lm_head.weight' has another shape than the base's"),
         (adapter(**{Q: (4, 6)}), "is given whole, and as a change as well"),
