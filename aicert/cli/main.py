@@ -147,6 +147,9 @@ def _parser(
         from aicert.cli import timestamp
 
         timestamp.add_command(commands)
+        from aicert.cli import log
+
+        log.add_command(commands)
         from aicert.cli import records as row_commands
 
         row_commands.add_commands(commands)

@@ -70,15 +70,30 @@ def _run(options: argparse.Namespace, write: "Write") -> int:
 def stamped_certificate(certificate: "Certificate", url: str) -> "tuple[Certificate, Token]":
     """The certificate with one more time stamp, and what that says."""
     from aicert.appraisal.evidence.trusted_time import encode
-    from aicert.formats.certificate import MAX_TIMESTAMPS, core_digest
+    from aicert.formats.certificate import core_digest
+
+    # Before anybody is asked.
+    require_room(certificate)
+    der, token = asked(url, bytes.fromhex(core_digest(certificate).hex))
+    return with_stamp(certificate, encode(der)), token
+
+
+def require_room(certificate: "Certificate") -> None:
+    """EvidenceError where the certificate has as many time stamps as one may have."""
+    from aicert.formats.certificate import MAX_TIMESTAMPS
+
+    if len(certificate.evidence.timestamps) >= MAX_TIMESTAMPS:
+        raise EvidenceError(f"the certificate has {MAX_TIMESTAMPS} time stamps already")
+
+
+def with_stamp(certificate: "Certificate", stamp: str) -> "Certificate":
+    """The certificate with one more entry of `timestamps`: a token, or a proof of a log."""
     from aicert.frozen import replace
 
+    require_room(certificate)
     evidence = certificate.evidence
-    if len(evidence.timestamps) >= MAX_TIMESTAMPS:
-        raise EvidenceError(f"the certificate has {MAX_TIMESTAMPS} time stamps already")
-    der, token = asked(url, bytes.fromhex(core_digest(certificate).hex))
-    evidence = replace(evidence, timestamps=(*evidence.timestamps, encode(der)))
-    return replace(certificate, evidence=evidence), token
+    evidence = replace(evidence, timestamps=(*evidence.timestamps, stamp))
+    return replace(certificate, evidence=evidence)
 
 
 def asked(url: str, digest: bytes) -> "tuple[bytes, Token]":

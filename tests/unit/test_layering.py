@@ -257,6 +257,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # Bytes and values; the machine and the command line bring it rows.
     "aicert.audits": VALUES,
     "aicert.tlog": VALUES,
+    # A log's own side, which no verdict needs: only the command line imports it.
+    "aicert.log": (*VALUES, "aicert.files", "aicert.audits", "aicert.tlog"),
     "aicert.appraisal": (*READERS, *BELOW_APPRAISAL),
     "aicert.trust": DECIDING,
     "aicert.verifier": (*DECIDING, "aicert.trust"),
@@ -282,6 +284,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "aicert.sources",
         "aicert.signing",
         "aicert.exports",
+        "aicert.log",
         "aicert.lease",
         "aicert.leasing",
         "aicert.serving",

@@ -1,0 +1,313 @@
+"""`aicert log …`: keep a transparency log in a folder, and what others do with it.
+
+A log's operator runs `init` and `append`; anybody runs `prove`, `check`, `mirror`, `find` and
+`page` on the folder or a copy; a witness runs `witness`. No network: the folder is copied by
+whatever serves it.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aicert.cli import log_search
+from aicert.cli.log_parts import EXITS, add_log_key, add_part, facts, length, show, with_folder
+from aicert.cli.terminal import add_format, help_formatter
+from aicert.errors import ConfigError
+from aicert.text import counted
+
+if TYPE_CHECKING:
+    from aicert.cli.terminal import Subparsers, Write
+
+_LOG = """\
+Keep a transparency log of certificates in a folder (C2SP tiles, checkpoints, cosignatures): people
+find in it what was made from which data, and no entry can be taken out of it or changed without
+anybody seeing that.
+
+  aicert log init log/ --origin log.example/models
+  aicert log append log/ certificate.json
+  aicert log prove log/ certificate.json --into
+"""
+_INIT = """\
+Make an empty log, and its key beside the folder. The folder is for everybody: serve it, copy it to
+an object store. The key and KEY.last, which has what the key signed last, are for nobody else.
+
+  aicert log init log/ --origin log.example/models
+"""
+_APPEND = """\
+Log certificates: of each, its digest and what people search for (lockfile, image, inputs and
+outputs with their digests, names of sources). Anybody reads that. Whether a certificate is true is
+not judged: a log shows that something was logged, and nothing else.
+
+  aicert log append log/ certificates/*/certificate.json
+"""
+_PROVE = """\
+Write the proof that the log has a certificate, under its checkpoint with the cosignatures that it
+has now. With --into it goes into the certificate, for verifiers whose policy names the log.
+
+  aicert log prove log/ certificate.json -o certificate.tlog-proof
+  aicert log prove log/ certificate.json --into
+"""
+_CHECK = """\
+Read the whole log: the entries must give the tiles, these the root, and the log's key must have
+signed it. With an older checkpoint, the log must be that one, grown.
+
+  aicert log check log/ --log-key KEY --against yesterday.checkpoint
+"""
+_MIRROR = """\
+Copy a log, or bring a copy up to it, and check it while it is copied. It goes on where it ended. A
+source that has forked, or is older than the copy, is refused, and the copy stays as it was.
+
+  aicert log mirror /mnt/log copy/ --log-key KEY
+"""
+_WITNESS = """\
+Cosign a log's checkpoint: that the log only grew since this witness cosigned it last, as of now by
+the clock here. What was cosigned is kept in KEY.seen; keep it as well as the key.
+
+  aicert log witness log/ --key w.key --create witness.example/w1    # makes the key
+  aicert log witness log/ --key w.key --log-key KEY
+  aicert log witness copy/ --key w.key --log-key KEY -o cosigned     # for the operator:
+  aicert log cosigned log/ cosigned
+
+Without -o the cosignature goes into the folder's checkpoint. A witness says nothing of what a log
+holds. It should be somebody else than the log's operator.
+"""
+_COSIGNED = """\
+Put a witness's cosignatures into the log's checkpoint, if that is still the checkpoint.
+
+  aicert log cosigned log/ cosigned
+"""
+
+
+def add_command(commands: "Subparsers") -> None:
+    """Add `log` and its commands to the parser of `aicert`."""
+    log = commands.add_parser(
+        "log",
+        help="keep, check and search a transparency log of certificates",
+        description=_LOG,
+        epilog=EXITS,
+        formatter_class=help_formatter,
+    )
+    parts = log.add_subparsers(dest="part", required=True, metavar="COMMAND")
+    _add_keeping(parts)
+    _add_reading(parts)
+    log_search.add_commands(parts)
+
+
+def _add_keeping(parts: "Subparsers") -> None:
+    parser = with_folder(parts, "init", "make an empty log", _INIT)
+    add = parser.add_argument
+    add(
+        "--origin", metavar="NAME", required=True, help="the log's name, for good: a URL without //"
+    )
+    add("--key", metavar="FILE", help="where its key is to be; FOLDER.key if not given")
+    parser.set_defaults(run=_init)
+    parser = with_folder(parts, "append", "log certificates", _APPEND)
+    add = parser.add_argument
+    add("certificates", metavar="CERT", nargs="+", help="certificate files")
+    add("--key", metavar="FILE", help="the log's key; FOLDER.key if not given")
+    parser.set_defaults(run=_append)
+    parser = with_folder(parts, "cosigned", "add cosignatures to the checkpoint", _COSIGNED)
+    parser.add_argument("cosigned", metavar="FILE", help="what `witness -o` wrote")
+    add_log_key(parser)
+    parser.set_defaults(run=_cosigned)
+
+
+def _add_reading(parts: "Subparsers") -> None:
+    parser = with_folder(parts, "prove", "prove that the log has a certificate", _PROVE)
+    add = parser.add_argument
+    add("certificate", metavar="CERT", help="the certificate file")
+    add("-o", "--output", metavar="FILE", help="where the proof is to be")
+    add("--into", action="store_true", help="add it to the certificate file, which is replaced")
+    add_log_key(parser)
+    parser.set_defaults(run=_prove)
+    parser = with_folder(parts, "check", "compute the whole log", _CHECK)
+    parser.add_argument("--against", metavar="FILE", help="a checkpoint that you kept")
+    add_log_key(parser)
+    parser.set_defaults(run=_check)
+    parser = add_part(parts, "mirror", "copy a log, checked", _MIRROR)
+    parser.add_argument("source", metavar="SOURCE", help="the log's folder")
+    parser.add_argument("folder", metavar="FOLDER", help="the copy's folder")
+    add_log_key(parser)
+    add_format(parser)
+    parser.set_defaults(run=_mirror)
+    parser = with_folder(parts, "witness", "cosign a log's checkpoint", _WITNESS)
+    add = parser.add_argument
+    add("--key", metavar="FILE", required=True, help="the witness's key")
+    add("--create", metavar="NAME", help="make the key, of a witness of this name, and end")
+    add("-o", "--output", metavar="FILE", help="write the cosigned checkpoint there instead")
+    add_log_key(parser)
+    parser.set_defaults(run=_witness)
+
+
+def _init(options: argparse.Namespace, write: "Write") -> int:
+    from aicert.log import writer
+
+    folder = Path(options.folder)
+    key = writer.start(folder, options.origin, _key_file(options))
+    return show(
+        options,
+        write,
+        {"origin": key.name, "key": str(key.public)},
+        [
+            ("log", f"{folder}, of origin {key.name}"),
+            ("key", f"{_key_file(options)}: keep it and what stands beside it out of {folder}"),
+            ("public", key.public),
+        ],
+    )
+
+
+def _key_file(options: argparse.Namespace) -> Path:
+    from aicert.log import writer
+
+    return writer.key_path(Path(options.folder)) if options.key is None else Path(options.key)
+
+
+def _append(options: argparse.Namespace, write: "Write") -> int:
+    from aicert.log import writer
+    from aicert.tlog.entry import entry_of
+    from aicert.verifier.verify import read_certificate
+
+    # All are read before one is logged: nothing is taken out of a log.
+    entries = [entry_of(read_certificate(path)) for path in options.certificates]
+    appended = writer.append(Path(options.folder), _key_file(options), entries)
+    known = len(set(appended.indices)) - appended.added
+    had = f", and had {counted(known, 'other')} already" if known else ""
+    return show(
+        options,
+        write,
+        {"indices": list(appended.indices), "added": appended.added} | facts(appended.checkpoint),
+        [
+            ("added", f"{appended.added} of {counted(len(entries), 'certificate')}{had}"),
+            length(appended.checkpoint),
+            ("root", appended.checkpoint.root.hex()),
+        ],
+    )
+
+
+def _prove(options: argparse.Namespace, write: "Write") -> int:
+    from aicert.cli.timestamp import with_stamp
+    from aicert.files.atomic import check_place, write_atomically
+    from aicert.formats.certificate import emit
+    from aicert.log import check, tiles
+    from aicert.tlog import proofs
+    from aicert.tlog.entry import entry_of
+    from aicert.tlog.notes import Note
+    from aicert.verifier.verify import read_certificate
+
+    if options.into == (options.output is not None):
+        raise ConfigError("the proof goes into a file, or into the certificate: -o FILE or --into")
+    if options.into and options.certificate == "-":
+        raise ConfigError("the proof is added to a file: name it")
+    place = Path(options.certificate if options.into else options.output)
+    check_place(place)
+    certificate = read_certificate(options.certificate)
+    folder = Path(options.folder)
+    key = tiles.read_key(folder, options.log_key)
+    index, proof = check.prove(folder, key, entry_of(certificate))
+    data = proof
+    if options.into:
+        stamp = proofs.encode(proof)
+        is_there = stamp in certificate.evidence.timestamps
+        data = emit(certificate if is_there else with_stamp(certificate, stamp))
+    write_atomically(place, data)
+    note = Note.parse(proofs.parse(proof).checkpoint)
+    others = [line.name for line in note.signatures if line.name != key.name]
+    return show(
+        options,
+        write,
+        {"index": index, "origin": key.name, "cosignatures": others},
+        [
+            ("proved", f"entry {index} of {key.name}"),
+            ("cosigned", ", ".join(others) or "by nobody yet: aicert log witness"),
+            ("written", place),
+        ],
+    )
+
+
+def _check(options: argparse.Namespace, write: "Write") -> int:
+    from aicert.log import check, tiles
+
+    folder = Path(options.folder)
+    key = tiles.read_key(folder, options.log_key)
+    against = None if options.against is None else Path(options.against)
+    seen = check.check(folder, key, against=against)
+    lines = [length(seen.checkpoint), ("root", seen.checkpoint.root.hex())]
+    if against is not None:
+        lines.append(("against", f"it began as {against} says"))
+    lines.append(("Omits", _omitted(options, against)))
+    return show(options, write, facts(seen.checkpoint) | {"key": str(key)}, lines)
+
+
+def _omitted(options: argparse.Namespace, against: Path | None) -> str:
+    if options.log_key is None:
+        return "whose log it is: its key came with it (--log-key)"
+    if against is None:
+        return "whether others see the same log (--against, or a witness)"
+    return "whether what its entries say is true"
+
+
+def _mirror(options: argparse.Namespace, write: "Write") -> int:
+    from aicert.log import mirror, tiles
+
+    source, folder = Path(options.source), Path(options.folder)
+    # A copy stays one of the log that it began with.
+    place = folder if (folder / tiles.CHECKPOINT).exists() else source
+    key = tiles.read_key(place, options.log_key)
+    mirrored = mirror.mirror(source, folder, key)
+    return show(
+        options,
+        write,
+        facts(mirrored.checkpoint) | {"copied": mirrored.copied, "key": str(key)},
+        [
+            length(mirrored.checkpoint),
+            ("copied", f"{mirrored.copied} entries"),
+            ("root", mirrored.checkpoint.root.hex()),
+        ],
+    )
+
+
+def _witness(options: argparse.Namespace, write: "Write") -> int:
+    from aicert.files.atomic import check_place, write_atomically
+    from aicert.log import keys, tiles, witness
+    from aicert.tlog.notes import COSIGNATURE
+
+    key_file, folder = Path(options.key), Path(options.folder)
+    if options.create is not None:
+        key = keys.create(key_file, options.create, COSIGNATURE)
+        return show(
+            options, write, {"key": str(key.public)}, [("key", key_file), ("public", key.public)]
+        )
+    key = keys.read(key_file, COSIGNATURE)
+    if options.output is not None:
+        check_place(Path(options.output))
+    log_key = tiles.read_key(folder, options.log_key)
+    cosigned = witness.cosign(folder, key_file, key, log_key)
+    if options.output is not None:
+        write_atomically(Path(options.output), cosigned.note)
+    else:
+        witness.publish(folder, cosigned.note, log_key)
+    before = "not at all" if cosigned.before is None else f"with {cosigned.before} entries"
+    return show(
+        options,
+        write,
+        facts(cosigned.checkpoint) | {"time": cosigned.time, "before": cosigned.before},
+        [
+            length(cosigned.checkpoint),
+            ("cosigned", f"by {key.name}, at {cosigned.time} s since 1970"),
+            ("before", f"this witness had cosigned it {before}"),
+        ],
+    )
+
+
+def _cosigned(options: argparse.Namespace, write: "Write") -> int:
+    from aicert.files.bounded import read_bounded
+    from aicert.log import tiles, witness
+    from aicert.tlog.notes import MAX_NOTE
+
+    folder = Path(options.folder)
+    key = tiles.read_key(folder, options.log_key)
+    data = read_bounded(options.cosigned, MAX_NOTE, "cosigned checkpoint")
+    witness.publish(folder, data, key)
+    return show(
+        options, write, {"origin": key.name}, [("added", f"to the checkpoint of {key.name}")]
+    )

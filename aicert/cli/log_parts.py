@@ -1,0 +1,70 @@
+"""What the commands of `aicert log` share: their options, and the form of what they print."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from aicert.cli.terminal import add_format, help_formatter
+from aicert.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aicert.cli.terminal import Subparsers, Write
+    from aicert.tlog.checkpoints import Checkpoint
+
+EXITS = (
+    "exit codes: 0 done, 1 the log says no (forked, rolled back, broken, not in it), "
+    "2 it could not be read, 3 bad command line"
+)
+
+
+def add_part(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
+    """One command of `aicert log`."""
+    parser: argparse.ArgumentParser = parts.add_parser(
+        name, help=help_, description=text, epilog=EXITS, formatter_class=help_formatter
+    )
+    return parser
+
+
+def with_folder(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
+    """One that is given the log's folder."""
+    parser = add_part(parts, name, help_, text)
+    parser.add_argument("folder", metavar="FOLDER", help="the log's folder")
+    add_format(parser)
+    return parser
+
+
+def add_log_key(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says whose log it is."""
+    parser.add_argument(
+        "--log-key",
+        metavar="KEY",
+        help="the log's key, NAME+ID+BASE64, as a policy has it; if not given, the one that lies "
+        "in the folder, which shows that the log is whole, and not whose it is",
+    )
+
+
+def show(
+    options: argparse.Namespace,
+    write: "Write",
+    document: "dict[str, object]",
+    lines: "Sequence[tuple[str, object]]",
+) -> int:
+    """Write the result, in the form that was asked for."""
+    if options.format == "json":
+        write(json.dumps(document, indent=2) + "\n")
+    else:
+        write("".join(f"{word:<10}{safe(str(value))}\n" for word, value in lines))
+    return 0
+
+
+def facts(checkpoint: "Checkpoint") -> "dict[str, object]":
+    """What a checkpoint says, for programs."""
+    return {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
+
+
+def length(checkpoint: "Checkpoint") -> tuple[str, str]:
+    """Which log it is, and how many entries it has."""
+    entries = "1 entry" if checkpoint.size == 1 else f"{checkpoint.size} entries"
+    return "log", f"{checkpoint.origin}, {entries}"

@@ -1,0 +1,85 @@
+"""A copy of a log that was checked while it was copied, and goes on where it ended.
+
+Tiles are not copied: they are computed from the entries. The copy's checkpoint is written last,
+once the tree has its root; a source that is not what the copy began with leaves the copy as it was.
+What a copy that was interrupted left is used again where it is what the source has.
+"""
+
+from pathlib import Path
+
+from aicert.frozen import dataclass
+from aicert.log import durable
+from aicert.log.check import continues
+from aicert.log.errors import BrokenLogError
+from aicert.log.placing import Place, prune, put, put_bundle
+from aicert.log.tiles import CHECKPOINT, ENTRIES, PUBLIC_KEY, Tiles, read_checkpoint
+from aicert.log.tree import WIDTH, Edge, leaves
+from aicert.tlog.checkpoints import Checkpoint
+from aicert.tlog.notes import VerifierKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirrored:
+    """`copied`: entries that were read from the source; the copy has those of the checkpoint."""
+
+    copied: int
+    checkpoint: Checkpoint
+
+
+def mirror(source: Path, folder: Path, key: VerifierKey) -> Mirrored:
+    """Make or renew the copy; BrokenLogError where the source is no whole log, or has forked."""
+    durable.write(folder / PUBLIC_KEY, f"{key}\n".encode())
+    with durable.alone(folder):
+        note, checkpoint = read_checkpoint(source / CHECKPOINT, key)
+        theirs = Tiles(source, checkpoint.size)
+        edge = Edge()
+        if (folder / CHECKPOINT).exists():
+            _, before = read_checkpoint(folder / CHECKPOINT, key)
+            continues(theirs, checkpoint, before)
+            edge = Tiles(folder, before.size).edge()
+            if edge.root() != before.root:
+                raise BrokenLogError(
+                    "the copy is broken: its tiles do not give the root that was signed",
+                    hint="aicert log mirror SOURCE ANOTHER_FOLDER",
+                )
+        copied, full = _copy(theirs, folder, edge)
+        if edge.root() != checkpoint.root:
+            raise BrokenLogError(
+                "the source is broken: its entries do not give the root that it signed"
+            )
+        for tile in edge.partial():
+            put(folder, tile)
+        durable.write(folder / CHECKPOINT, note)
+        prune(folder, full)
+    return Mirrored(copied=copied, checkpoint=checkpoint)
+
+
+def _copy(theirs: Tiles, folder: Path, edge: Edge) -> tuple[int, list[Place]]:
+    """Bring the copy's entries up to the source's, and its tiles that are full: how many came
+    from the source, and what became full.
+    """
+    copied, full = 0, list[Place]()
+    first, begun = divmod(edge.size, WIDTH)
+    left = Tiles(folder, theirs.size)
+    for number in range(first, -(-theirs.size // WIDTH)):
+        entries = _left(left, theirs, number)
+        if entries is None:
+            entries = theirs.bundle(number)
+            copied += len(entries)
+            put_bundle(folder, number, entries)
+        new = leaves(entries[begun if number == first else 0 :])
+        for tile in edge.extend(new):
+            put(folder, tile)
+            full.append((tile.level, tile.index))
+        if len(entries) == WIDTH:
+            full.append((ENTRIES, number))
+    return copied, full
+
+
+def _left(left: Tiles, theirs: Tiles, number: int) -> list[bytes] | None:
+    """The bundle of a copy that was interrupted, if it is what the source's tile says."""
+    try:
+        entries = left.bundle(number)
+        return entries if leaves(entries) == theirs.tile(0, number) else None
+    except BrokenLogError:
+        return None

@@ -1,0 +1,32 @@
+"""Where a log's writer and its mirrors put tiles and bundles, and what they take away."""
+
+import contextlib
+from pathlib import Path
+
+from aicert.log import durable
+from aicert.log.tiles import ENTRIES, pack, tile_path
+from aicert.log.tree import WIDTH, Tile
+
+# The level of a tile, or ENTRIES, and its index there.
+Place = tuple[int | str, int]
+
+
+def put(folder: Path, tile: Tile) -> None:
+    """Write a tile."""
+    durable.write(folder / tile_path(tile.level, tile.index, tile.width), tile.hashes)
+
+
+def put_bundle(folder: Path, index: int, entries: list[bytes]) -> None:
+    """Write a bundle of entries."""
+    durable.write(folder / tile_path(ENTRIES, index, len(entries)), pack(entries))
+
+
+def prune(folder: Path, full: list[Place]) -> None:
+    """Take away what tiles were before they were full: nobody needs that, so it is no failure."""
+    for level, index in full:
+        parts = folder / f"{tile_path(level, index)}.p"
+        for width in range(1, WIDTH):
+            with contextlib.suppress(OSError):
+                (parts / str(width)).unlink()
+        with contextlib.suppress(OSError):
+            parts.rmdir()

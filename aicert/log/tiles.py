@@ -1,0 +1,256 @@
+"""A log's folder as it is read: tiles, bundles of entries, and the proofs that tiles give.
+
+Everything is bounded and hostile: a file has the size that its place says, or the log is broken.
+What is read proves nothing before a root that the log's key signed is computed from it.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from aicert.audits.merkle import HASH_BYTES
+from aicert.errors import EvidenceError
+from aicert.files.bounded import read_bounded, why
+from aicert.log.errors import BrokenLogError
+from aicert.log.tree import HEIGHT, TILE_BYTES, WIDTH, Edge, Tile, fold, leaves
+from aicert.tlog.checkpoints import Checkpoint, open_checkpoint
+from aicert.tlog.entry import MAX_BYTES
+from aicert.tlog.notes import MAX_NOTE, VerifierKey
+from aicert.tlog.tree import EMPTY_ROOT, node
+
+CHECKPOINT: Final = "checkpoint"
+# The log's public key, for whoever has it from nowhere else: a folder that names its own key shows
+# that it is whole, and not whose it is.
+PUBLIC_KEY: Final = "log.vkey"
+MAX_KEY: Final = 512
+ENTRIES: Final = "entries"
+_LENGTH: Final = 2
+MAX_BUNDLE: Final = WIDTH * (_LENGTH + MAX_BYTES)
+
+
+def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
+    """Where a tile lies, or a bundle of entries; `width`: of a tile that is not full."""
+    parts = [f"{index % 1000:03}"]
+    while index := index // 1000:
+        parts.insert(0, f"x{index % 1000:03}")
+    partial = "" if width == WIDTH else f".p/{width}"
+    return f"tile/{level}/{'/'.join(parts)}{partial}"
+
+
+def pack(entries: list[bytes]) -> bytes:
+    """A bundle: each entry with its length before it."""
+    return b"".join(len(entry).to_bytes(_LENGTH) + entry for entry in entries)
+
+
+def unpack(data: bytes, width: int) -> tuple[list[bytes], int]:
+    """The first `width` entries of a bundle, and where they end: past the data's end, where it is
+    cut short.
+    """
+    entries, at = [], 0
+    for _ in range(width):
+        start = at + _LENGTH
+        at = start + int.from_bytes(data[at:start])
+        entries.append(data[start:at])
+    return entries, at
+
+
+def read_key(folder: Path, given: str | None) -> VerifierKey:
+    """The log's public key: the one that was given, else the one that lies in the folder."""
+    if given is not None:
+        return VerifierKey.parse(given)
+    data = read_bounded(folder / PUBLIC_KEY, MAX_KEY, "log key", hint="--log-key NAME+ID+KEY")
+    return VerifierKey.parse(data.decode("utf-8", "replace").removesuffix("\n"))
+
+
+def read_checkpoint(path: Path, key: VerifierKey) -> tuple[bytes, Checkpoint]:
+    """A signed checkpoint as it lies at `path`, and what it says; BrokenLogError unless `key`
+    signed it.
+    """
+    data = read_bounded(path, MAX_NOTE, CHECKPOINT)
+    try:
+        return data, open_checkpoint(data, key)
+    except EvidenceError as error:
+        raise BrokenLogError(f"the checkpoint of the log is refused: {error.message}") from None
+
+
+class Tiles:
+    """A log of `size` entries in a folder. Tiles that were read last are kept."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder = folder
+        self.size = size
+        self._kept: dict[tuple[int, int], bytes] = {}
+
+    def width(self, level: int, index: int) -> int:
+        """How many hashes a tile of this log has; 0 for one that it does not have."""
+        return max(0, min(WIDTH, (self.size >> HEIGHT * level) - index * WIDTH))
+
+    def tile(self, level: int, index: int) -> bytes:
+        """The hashes of a tile."""
+        kept = self._kept.get((level, index))
+        if kept is None:
+            # A path crosses one tile a level: whoever reads many begins with its neighbours.
+            if len(self._kept) > 4 * HEIGHT:
+                self._kept.clear()
+            kept = self._kept[level, index] = self._read(level, index)
+        return kept
+
+    def _read(self, level: int, index: int) -> bytes:
+        width = self.width(level, index)
+        data, is_whole = self._file(level, index, width, TILE_BYTES)
+        end = width * HASH_BYTES
+        _require_size(data, end, tile_path(level, index, width), is_whole=is_whole)
+        return data[:end]
+
+    def _file(self, level: int | str, index: int, width: int, limit: int) -> tuple[bytes, bool]:
+        """What lies there, and whether it is that alone: where a tile that is not full is gone, the
+        full one begins with it.
+        """
+        places = dict.fromkeys((tile_path(level, index, width), tile_path(level, index)))
+        for number, place in enumerate(places):
+            data = _content(self.folder / place, limit)
+            if data is not None:
+                return data, not number
+        raise BrokenLogError(f"the log is broken: {next(iter(places))} is missing")
+
+    def bundle(self, index: int) -> list[bytes]:
+        """The entries from `index` times 256."""
+        width = self.width(0, index)
+        data, is_whole = self._file(ENTRIES, index, width, MAX_BUNDLE)
+        entries, end = unpack(data, width)
+        _require_size(data, end, tile_path(ENTRIES, index, width), is_whole=is_whole)
+        return entries
+
+    def edge(self) -> Edge:
+        """The tree's right edge, by its tiles alone."""
+        levels: list[bytes] = []
+        while self.size >> HEIGHT * len(levels):
+            count = self.size >> HEIGHT * len(levels)
+            has_part = count % WIDTH
+            levels.append(self.tile(len(levels), count // WIDTH) if has_part else b"")
+        return Edge(self.size, levels)
+
+    def root(self, size: int) -> bytes:
+        """The root of the first `size` leaves, by the tiles alone."""
+        return self._subtree(0, size) if size else EMPTY_ROOT
+
+    def _subtree(self, low: int, high: int) -> bytes:
+        """The hash over leaves `low` to `high`: half open, `low` a multiple of what fits below."""
+        count = high - low
+        if count & (count - 1) == 0:
+            return self._node(count.bit_length() - 1, low // count)
+        middle = low + (1 << (count - 1).bit_length() - 1)
+        return node(self._subtree(low, middle), self._subtree(middle, high))
+
+    def _node(self, height: int, index: int) -> bytes:
+        """The hash over a whole subtree."""
+        level, above = divmod(height, HEIGHT)
+        first = index << above
+        tile = self.tile(level, first // WIDTH)
+        start = first % WIDTH * HASH_BYTES
+        hashes = tile[start : start + (HASH_BYTES << above)]
+        if len(hashes) != HASH_BYTES << above:
+            raise BrokenLogError("the log is broken: a tile is smaller than the tree needs")
+        return fold(hashes)
+
+    def inclusion(self, index: int) -> tuple[bytes, ...]:
+        """The path from a leaf to the root (RFC 6962, 2.1.1), lowest sibling first."""
+        path: list[bytes] = []
+        low, high = 0, self.size
+        while high - low > 1:
+            middle = low + (1 << (high - low - 1).bit_length() - 1)
+            if index < middle:
+                path.append(self._subtree(middle, high))
+                high = middle
+            else:
+                path.append(self._subtree(low, middle))
+                low = middle
+        return tuple(reversed(path))
+
+    def consistency(self, old: int) -> tuple[bytes, ...]:
+        """The path from the tree of the first `old` leaves to this one (RFC 6962, 2.1.2)."""
+        path: list[bytes] = []
+        low, high, is_whole = 0, self.size, True
+        if not 0 < old < high:
+            return ()
+        while old != high:
+            middle = low + (1 << (high - low - 1).bit_length() - 1)
+            if old <= middle:
+                path.append(self._subtree(middle, high))
+                high = middle
+            else:
+                path.append(self._subtree(low, middle))
+                low, is_whole = middle, False
+        if not is_whole:
+            path.append(self._subtree(low, high))
+        return tuple(reversed(path))
+
+    def find(self, leaf: bytes) -> int | None:
+        """The index of the first leaf with this hash, by the tiles alone."""
+        for number in range(-(-self.size // WIDTH)):
+            tile = self._read(0, number)
+            at = tile.find(leaf)
+            while at % HASH_BYTES and at >= 0:
+                at = tile.find(leaf, at + 1)
+            if at >= 0:
+                return number * WIDTH + at // HASH_BYTES
+        return None
+
+
+Visit = Callable[[int, list[bytes]], None]
+
+
+def walk(
+    tiles: Tiles, checkpoint: Checkpoint, visit: Visit | None = None, *, compare: bool = False
+) -> None:
+    """Read every entry and compute the tree; BrokenLogError unless it is the checkpoint's.
+
+    `visit` gets the index of the first entry of each bundle, and the entries, before the root is
+    known: what it keeps counts when this returns. `compare`: tiles must be those of the tree, too.
+    """
+    edge = Edge()
+    for number in range(-(-tiles.size // WIDTH)):
+        entries = tiles.bundle(number)
+        for tile in edge.extend(leaves(entries)):
+            if compare:
+                _compare(tiles, tile)
+        if visit is not None:
+            visit(number * WIDTH, entries)
+    if edge.root() != checkpoint.root:
+        raise BrokenLogError(
+            "the log is broken: its entries do not give the root that it signed\n"
+            f"signed    {checkpoint.root.hex()}\ncomputed  {edge.root().hex()}"
+        )
+    for tile in edge.partial() if compare else ():
+        _compare(tiles, tile)
+
+
+def _content(path: Path, limit: int) -> bytes | None:
+    """A file's bytes, None where there is no file; BrokenLogError where it cannot be read.
+
+    Its size is looked at first: room for the largest bundle, at each of a million, costs more than
+    to read it. Whoever sent the folder may have put a FIFO there, which is not opened.
+    """
+    try:
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
+            raise BrokenLogError(f"the log is broken: {os.fspath(path)!a} is no file of its size")
+        with open(path, "rb") as file:
+            return file.read(facts.st_size)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BrokenLogError(f"cannot read {os.fspath(path)!a}: {why(error)}") from None
+
+
+def _require_size(data: bytes, end: int, where: str, *, is_whole: bool) -> None:
+    if end > len(data) or (is_whole and end != len(data)):
+        raise BrokenLogError(f"the log is broken: {where} has another size than its place says")
+
+
+def _compare(tiles: Tiles, tile: Tile) -> None:
+    if tiles.tile(tile.level, tile.index) != tile.hashes:
+        where = tile_path(tile.level, tile.index, tile.width)
+        raise BrokenLogError(f"the log is broken: {where} does not hold the hashes of its entries")

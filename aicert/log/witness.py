@@ -1,0 +1,142 @@
+"""A witness: it signs a log's checkpoint once it has seen that the log only grew.
+
+Its state, beside its key, has the last checkpoint of each log that it cosigned, and is on the disk
+before the cosignature leaves. A log that forks, or shows an older tree, is refused for as long as
+the state is kept. That is all that a witness is for: it says nothing of what entries say.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from aicert.files.bounded import read_bounded
+from aicert.formats.strict_json import Fields, dumps, loads
+from aicert.frozen import dataclass
+from aicert.log import durable
+from aicert.log.check import continues
+from aicert.log.errors import BrokenLogError
+from aicert.log.keys import MODE, PrivateKey
+from aicert.log.tiles import CHECKPOINT, Tiles, read_checkpoint
+from aicert.tlog.checkpoints import Checkpoint, cosignature, cosigned_text, open_checkpoint
+from aicert.tlog.encoding import MAX_SIZE, hash_of, to_base64
+from aicert.tlog.notes import MAX_NOTE, Note, VerifierKey, signature_line
+
+KIND: Final = "aicert-log-witness"
+VERSION: Final = 1
+# A witness of so many logs wants another program.
+MAX_LOGS: Final = 1000
+MAX_STATE: Final = 1 << 20
+_STATE: Final = ".seen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What a witness keeps of a log: its key as it was first given, and the last tree."""
+
+    key: VerifierKey
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cosigned:
+    """The checkpoint with the cosignature below it. `before`: how many entries it had last time."""
+
+    note: bytes
+    checkpoint: Checkpoint
+    time: int
+    before: int | None
+
+
+def state_path(key_file: Path) -> Path:
+    """Where the witness keeps what it has seen."""
+    return key_file.with_name(key_file.name + _STATE)
+
+
+def cosign(
+    folder: Path,
+    key_file: Path,
+    key: PrivateKey,
+    log_key: VerifierKey,
+    *,
+    now: Callable[[], float] = time.time,
+) -> Cosigned:
+    """Cosign the log's checkpoint as it lies in the folder; the folder is not changed.
+
+    BrokenLogError where the log is not the one that was cosigned before, grown.
+    """
+    with durable.alone(key_file.parent):
+        logs = _read(state_path(key_file))
+        note, checkpoint = read_checkpoint(folder / CHECKPOINT, log_key)
+        known = logs.get(checkpoint.origin)
+        if known is not None:
+            if known.key != log_key:
+                raise BrokenLogError(
+                    f"{checkpoint.origin!a} has another key than the one that was cosigned\n"
+                    f"found     {log_key}\nexpected  {known.key}"
+                )
+            older = Checkpoint(origin=checkpoint.origin, size=known.size, root=known.root)
+            continues(Tiles(folder, checkpoint.size), checkpoint, older)
+        elif len(logs) >= MAX_LOGS:
+            raise BrokenLogError(f"this witness has {MAX_LOGS} logs already")
+        logs[checkpoint.origin] = Log(key=log_key, size=checkpoint.size, root=checkpoint.root)
+        durable.write(state_path(key_file), _emit(logs), mode=MODE)
+        at = int(now())
+        signed = key.sign(cosigned_text(Note.parse(note).text, at))
+        line = signature_line(key.public, cosignature(at, signed))
+        before = None if known is None else known.size
+    return Cosigned(note=note + line, checkpoint=checkpoint, time=at, before=before)
+
+
+def publish(folder: Path, cosigned: bytes, log_key: VerifierKey) -> None:
+    """Put a cosigned checkpoint into the log's folder, unless the log has grown since: then it is
+    for `prove` no more. Lines of others that came meanwhile stay.
+    """
+    given = Note.parse(cosigned)
+    with durable.alone(folder):
+        note, _ = read_checkpoint(folder / CHECKPOINT, log_key)
+        here = Note.parse(note)
+        if here.text != given.text:
+            raise BrokenLogError("the log has another checkpoint by now: cosign that one")
+        lines = [line for line in given.signatures if line not in here.signatures]
+        added = b"".join(
+            f"\u2014 {line.name} {to_base64(line.id + line.data)}\n".encode() for line in lines
+        )
+        if len(note + added) > MAX_NOTE:
+            raise BrokenLogError("the checkpoint has too many signatures")
+        # A line in the log's own name that is not its own would make the checkpoint nobody's.
+        open_checkpoint(note + added, log_key)
+        durable.write(folder / CHECKPOINT, note + added)
+
+
+def _emit(logs: dict[str, Log]) -> bytes:
+    kept = {
+        origin: {"key": str(log.key), "size": log.size, "root": to_base64(log.root)}
+        for origin, log in logs.items()
+    }
+    return dumps({"kind": KIND, "version": VERSION, "logs": kept}) + b"\n"
+
+
+def _read(path: Path) -> dict[str, Log]:
+    """What was seen. A state that cannot be read is refused: to begin anew would forgive a fork."""
+    if not path.exists():
+        return {}
+    what = "what the witness has seen"
+    data = read_bounded(path, MAX_STATE, what)
+    fields = Fields(loads(data, what=what, max_bytes=MAX_STATE), what)
+    fields.const("kind", KIND)
+    fields.const("version", VERSION)
+    kept = fields.fields("logs")
+    fields.done()
+    return {origin: _log(Fields(value, origin), what) for origin, value in kept.rest().items()}
+
+
+def _log(fields: Fields, what: str) -> Log:
+    log = Log(
+        key=VerifierKey.parse(fields.text("key", max_length=512)),
+        size=fields.integer("size", high=MAX_SIZE),
+        root=hash_of(fields.text("root", max_length=44), what),
+    )
+    fields.done()
+    return log

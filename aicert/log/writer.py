@@ -1,0 +1,156 @@
+"""A log that grows. Wherever it is killed, its folder holds a whole log, and the next goes on.
+
+The order is what keeps the promise that a log makes by signing: tiles and bundles are on the disk
+first; then the new checkpoint beside the key, `KEY.last`; then the folder's. A folder that is older
+than what the key signed last (a restored backup) is never appended to: that would be a fork, which
+no witness forgives. What a killed append left lies past the checkpoint, where nobody looks, and is
+written again.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from aicert.errors import ConfigError, EvidenceError
+from aicert.frozen import dataclass
+from aicert.log import durable, keys
+from aicert.log.errors import BrokenLogError
+from aicert.log.placing import Place, prune, put, put_bundle
+from aicert.log.tiles import CHECKPOINT, ENTRIES, PUBLIC_KEY, Tiles, read_checkpoint
+from aicert.log.tree import WIDTH, Edge, leaves
+from aicert.tlog.checkpoints import Checkpoint
+from aicert.tlog.notes import ED25519, signature_line
+from aicert.tlog.tree import EMPTY_ROOT
+
+_LAST: Final = ".last"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """`indices`: of the entries that were given, in their order. `added`: how many are new."""
+
+    indices: tuple[int, ...]
+    added: int
+    checkpoint: Checkpoint
+
+
+def key_path(folder: Path) -> Path:
+    """Where the key of the log in `folder` lies if nobody says: beside it."""
+    return folder.with_name(folder.name + ".key")
+
+
+def start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
+    """Make an empty log. Goes on where it was killed before; anything else there is refused."""
+    if (folder / CHECKPOINT).exists() or _last(key_file).exists():
+        raise ConfigError(f"there is a log at {os.fspath(folder)!a} already, or its key has signed")
+    if key_file.exists():
+        key = keys.read(key_file, ED25519)
+        if key.name != origin:
+            raise ConfigError(f"{os.fspath(key_file)!a} is the key of {key.name!a}")
+    else:
+        key = keys.create(key_file, origin, ED25519)
+    durable.write(folder / PUBLIC_KEY, f"{key.public}\n".encode())
+    _publish(folder, key_file, key, Checkpoint(origin=origin, size=0, root=EMPTY_ROOT))
+    return key
+
+
+def append(folder: Path, key_file: Path, entries: Sequence[bytes]) -> Appended:
+    """Add those of `entries` that the log does not have, and sign the new checkpoint."""
+    key = keys.read(key_file, ED25519)
+    with durable.alone(folder):
+        before = _continued(folder, key_file, key)
+        tiles = Tiles(folder, before.size)
+        edge = _edge(tiles, before)
+        indices: list[int] = []
+        new: dict[bytes, int] = {}
+        for entry in entries:
+            index = new.get(entry)
+            if index is None:
+                index = tiles.find(leaves([entry]))
+            if index is None:
+                index = new[entry] = before.size + len(new)
+            indices.append(index)
+        checkpoint = before
+        if new:
+            full = _write(tiles, edge, list(new))
+            checkpoint = Checkpoint(origin=key.name, size=edge.size, root=edge.root())
+            _publish(folder, key_file, key, checkpoint)
+            prune(folder, full)
+    return Appended(indices=tuple(indices), added=len(new), checkpoint=checkpoint)
+
+
+def _continued(folder: Path, key_file: Path, key: keys.PrivateKey) -> Checkpoint:
+    """What the key signed last, of which the folder is the log; the folder's checkpoint is brought
+    up to it where a kill came between the two.
+    """
+    try:
+        data, last = read_checkpoint(_last(key_file), key.public)
+    except EvidenceError as error:
+        raise EvidenceError(
+            f"what the key signed last is not known: {error.message}",
+            hint="compare the folder's checkpoint with what others have seen of the log; if it is "
+            f"the newest, cp {folder / CHECKPOINT} {_last(key_file)}",
+        ) from None
+    _, here = read_checkpoint(folder / CHECKPOINT, key.public)
+    if (here.size, here.root) == (last.size, last.root):
+        return last
+    if here.size >= last.size or Tiles(folder, here.size).root(here.size) != here.root:
+        raise BrokenLogError(
+            f"the log has {here.size} entries and its key signed {last.size} last: they are not "
+            "the same log"
+        )
+    tiles = Tiles(folder, last.size)
+    try:
+        _edge(tiles, last)
+    except BrokenLogError as error:
+        raise BrokenLogError(
+            f"the key signed {last.size} entries and the folder has {here.size}: it is older, and "
+            f"an append would be a fork ({error.message})",
+            hint="aicert log mirror COPY FOLDER, of a copy that has all",
+        ) from None
+    durable.write(folder / CHECKPOINT, data)
+    return last
+
+
+def _edge(tiles: Tiles, checkpoint: Checkpoint) -> Edge:
+    """The tree's right edge, which must give the root that was signed."""
+    edge = tiles.edge()
+    if edge.root() != checkpoint.root:
+        raise BrokenLogError(
+            "the log is broken: its tiles do not give the root that it signed",
+            hint="aicert log check FOLDER",
+        )
+    return edge
+
+
+def _write(tiles: Tiles, edge: Edge, new: list[bytes]) -> list[Place]:
+    """Bundles and tiles of a log with these entries more; gives those that became full."""
+    first, rest = divmod(tiles.size, WIDTH)
+    begun = tiles.bundle(first) if rest else []
+    if leaves(begun) != bytes(edge.levels[0] if rest else b""):
+        raise BrokenLogError("the log is broken: its last entries are not those of its tiles")
+    full: list[Place] = []
+    entries = begun + new
+    for start_ in range(0, len(entries), WIDTH):
+        bundle, index = entries[start_ : start_ + WIDTH], first + start_ // WIDTH
+        put_bundle(tiles.folder, index, bundle)
+        if len(bundle) == WIDTH:
+            full.append((ENTRIES, index))
+    for tile in edge.extend(leaves(new)):
+        put(tiles.folder, tile)
+        full.append((tile.level, tile.index))
+    for tile in edge.partial():
+        put(tiles.folder, tile)
+    return full
+
+
+def _publish(folder: Path, key_file: Path, key: keys.PrivateKey, checkpoint: Checkpoint) -> None:
+    text = checkpoint.text()
+    note = text + b"\n" + signature_line(key.public, key.sign(text))
+    durable.write(_last(key_file), note, mode=keys.MODE)
+    durable.write(folder / CHECKPOINT, note)
+
+
+def _last(key_file: Path) -> Path:
+    return key_file.with_name(key_file.name + _LAST)
