@@ -31,6 +31,8 @@ from enclave_runner.sandbox.places import TEMPLATES
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
 _PATTERN = re.compile(r"[*?]")
+# Texts of one column, and the model of its keys.
+_PRETRAINING, _PRETRAINING_MODEL = "pretraining_dataset", "PretrainingDataset"
 _PATH_LIKE = re.compile(r"[/\\]|^~|^\.\.?$|^input:")
 
 
@@ -113,6 +115,12 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
     settings = walk.mapping(document, (axolotl_keys().root,), "", "")
     if not settings.get("base_model"):
         raise ConfigRefused("base_model", "missing", hint=walk.hint())
+    if settings.get("adapter") and settings.get("reinit_weights"):
+        raise ConfigRefused(
+            "reinit_weights",
+            "the adapter would name a base model whose weights it was not trained on",
+            hint="remove `reinit_weights`, or train without `adapter`",
+        )
     rows = Selections({name: None if view.is_file else view.files for name, view in inputs.items()})
     rows.rewrite(settings)
     overrides = (*walk.dropped, *_apply_overrides(settings, taken))
@@ -268,6 +276,10 @@ class _Walk:
             # Some the runner reads itself, whatever Axolotl reads.
             joined: dict[str, tuple[str, ...]] = dict.fromkeys(rules.OWN_ROWS_KEYS, ())
             candidates = [joined | dict(self._keys.models[self._dataset_model()])]
+        elif rule == _PRETRAINING:
+            # Axolotl takes the keys of any data set here, and reads these alone.
+            joined = dict.fromkeys(rules.OWN_ROWS_KEYS, ())
+            candidates = [joined | dict(self._keys.models[_PRETRAINING_MODEL])]
         elif rule == "":
             # One model with the keys of all: so Axolotl joins its plugins' to its own.
             candidates = [{key: below for each in candidates for key, below in each.items()}]
@@ -286,6 +298,7 @@ class _Walk:
             hint = f"add `{adding}` to `plugins`, or remove `{unknown}`"
         elif any(unknown in self._keys.models[model] for model in models):
             cause = f"`rl: {self._rl}`" if self._rl else "this `type`"
+            cause = f"`{_PRETRAINING}`" if rule == _PRETRAINING else cause
             reason = f"with {cause} Axolotl does not read it, and would ignore it"
             hint = f"remove `{unknown}`"
         raise ConfigRefused(f"{place}.{unknown}" if place else unknown, reason, hint=hint)

@@ -31,6 +31,9 @@ _HUB = "it needs a hub, but training has no network: lock it as an input"
 LEAVES = "it sends results away, but only outputs may leave the machine"
 _RESUME = "it resumes earlier training, but a run starts from its inputs only"
 _PINNED = "the input's digest names the revision"
+_FILES = (
+    "it chooses other files than `base_model` says: name their folder there"
+)
 _PARALLEL = "it starts workers over a network, but training has none"
 CONFIG_IS_PUBLIC = "a config is public: it is quoted in reports"
 
@@ -100,6 +103,11 @@ REFUSED_ANYWHERE: Mapping[str, str] = {
     "revision": _PINNED,
     "cache_dir": "loaders keep nothing between runs",
     "gguf_file": "it names a file: use `input:`",
+    "adapter_kwargs": _FILES,
+    "kernel_config": _CODE,
+    "subfolder": _FILES,
+    "transformers_weights": _FILES,
+    "variant": _FILES,
     "pickle_module": _CODE,
 }
 # What such a mapping may not switch off.

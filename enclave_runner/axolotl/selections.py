@@ -22,6 +22,8 @@ from enclave_runner.inputs.references import Selection
 from enclave_runner.sandbox.places import INPUTS
 
 TRAIN, TEST = "train", "test"
+# What `pretraining_dataset` may be: texts of one column, by default of this one.
+_PRETRAIN, _COMPLETION, _TEXT = "pretrain", "completion", "text"
 # `datasets`' own grammar of one summand of a split.
 _SPLIT = re.compile(
     r"(?P<name>\w+(?:\.\w+)*)"
@@ -173,6 +175,7 @@ def _refuse_unread(settings: Mapping[str, object], *, streaming: bool) -> None:
         raise ConfigRefused(key, f"with `{other}` Axolotl does not read it", hint=f"remove `{key}`")
     if isinstance(pretraining, list) and len(pretraining) > 1:
         raise ConfigRefused("pretraining_dataset", first.format("pretraining_dataset"))
+    _refuse_other_texts(pretraining)
     if not streaming or pretraining:
         return
     if settings.get("sample_packing"):
@@ -184,6 +187,29 @@ def _refuse_unread(settings: Mapping[str, object], *, streaming: bool) -> None:
             "with `streaming` and without `sample_packing` Axolotl does not read it",
             hint="remove `test_datasets`",
         )
+
+
+def _refuse_other_texts(pretraining: object) -> None:
+    """Refuse a `type` that reads another column than `text_column` says, or when rows are packed
+    another text: the loss would be measured on what was not trained.
+    """
+    for entry in pretraining if isinstance(pretraining, list) else [pretraining]:
+        if not isinstance(entry, dict):
+            continue
+        kind, column = str(entry.get("type") or _PRETRAIN), str(entry.get("text_column") or _TEXT)
+        base = kind.removesuffix(".load")
+        if base == _COMPLETION and column != _TEXT:
+            raise ConfigRefused(
+                "pretraining_dataset.text_column",
+                f"with `type: {kind}` Axolotl reads the column `{_TEXT}` when it packs rows",
+                hint=f"use `type: {_PRETRAIN}`",
+            )
+        if base not in (_PRETRAIN, _COMPLETION):
+            raise ConfigRefused(
+                "pretraining_dataset.type",
+                f"{kind[:80]!r} reads more than one column of text",
+                hint=f"use `type: {_PRETRAIN}`, or `datasets` with `streaming: true`",
+            )
 
 
 def _wanted(

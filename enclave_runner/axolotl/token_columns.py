@@ -13,7 +13,10 @@ from enclave_runner.axolotl.config_rules import ConfigRefused
 
 # Where a data set has them all, Axolotl takes its rows for tokenised.
 TOKENS = ("input_ids", "attention_mask", "labels")
-_KEYS = ("datasets", "test_datasets")
+_KEYS = ("datasets", "test_datasets", "pretraining_dataset")
+# With it Axolotl hands rows on as they are, and its trainers train on any column of tokens.
+_UNPREPARED = "skip_prepare_dataset"
+_IDS = "_ids"
 
 
 def check(config: bytes, columns: Mapping[str, Collection[str]]) -> None:
@@ -22,11 +25,26 @@ def check(config: bytes, columns: Mapping[str, Collection[str]]) -> None:
     `columns`: those of the canonical rows, by the place that the config names.
     """
     settings = json.loads(config)
+    prepared = bool(settings.get("rl")) or not settings.get(_UNPREPARED)
     for key in _KEYS:
-        for index, entry in enumerate(settings.get(key) or ()):
-            if entry.get("type") and set(TOKENS) <= set(columns.get(entry["path"], ())):
+        value = settings.get(key)
+        entries = value if isinstance(value, list) else [value] if value else []
+        for index, entry in enumerate(entries):
+            # Pretraining reads texts, with a type or without.
+            place, kind = (
+                (entry["path"], entry.get("type")) if isinstance(entry, dict) else (entry, None)
+            )
+            tokens = _tokens(columns.get(place, ()), prepared=prepared)
+            if tokens and (kind or key == "pretraining_dataset"):
                 raise ConfigRefused(
                     f"{key}[{index}].type",
-                    f"the rows hold {', '.join(TOKENS)}, which Axolotl trains on whatever the type",
+                    f"the rows hold {', '.join(tokens)}, which Axolotl trains on whatever the type",
                     hint="leave `type` empty to train on the tokens, or remove those columns",
                 )
+
+
+def _tokens(columns: Collection[str], *, prepared: bool) -> tuple[str, ...]:
+    """The columns that would be trained on in place of the text beside them."""
+    if prepared:
+        return TOKENS if set(TOKENS) <= set(columns) else ()
+    return tuple(name for name in columns if name.endswith(_IDS))

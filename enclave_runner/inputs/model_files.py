@@ -105,12 +105,16 @@ def prepare(
     """
     by_name = {item.name: item for item in measured}
     view = _View(folder=folder, model_types=model_types, with_code=allow_code)
+    files = []
     for reference in references:
         item = by_name[reference.name]
         if reference.role in _TABLES:
             _show(reference, item, view, pickles=item.name in allow_pickle)
         elif reference.role == "file":
-            _show_file(reference, item, view)
+            files.append(reference)
+    # Last: where a loader looks, nothing is shown that is not checked for that loader.
+    for reference in files:
+        _show_file(reference, by_name[reference.name], view)
     return ModelFiles(
         shown=view.shown, removed=tuple(sorted(view.removed)), code=tuple(sorted(view.code))
     )
@@ -124,6 +128,8 @@ class _View:
     shown: dict[str, Path] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     code: set[str] = field(default_factory=set)
+    # Of each input, the folders that loaders are given.
+    roots: dict[str, set[str]] = field(default_factory=dict)
     tensors: int = 0
 
 
@@ -138,6 +144,7 @@ def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bo
     else:
         root, only = inside, ""
     prefix = f"{root}/" if root else ""
+    view.roots.setdefault(item.name, set()).add(prefix)
     below = {path[len(prefix) :] for path in item.files if path.startswith(prefix)}
     tables = (*_TABLES[role], *(_PICKLED.get(role, ()) if pickles else ()))
     if item.name in view.with_code and role != "adapter":
@@ -164,6 +171,14 @@ def _show_file(reference: Reference, item: MeasuredInput, view: _View) -> None:
     """One file that a key names by itself: a chat template, or settings."""
     if reference.inside not in item.files:
         raise ConfigError(f"config: {reference.key} names a folder, but takes a file")
+    place = f"{item.name}/{reference.inside}" if reference.inside else item.name
+    among = reference.inside.startswith(tuple(view.roots.get(item.name, ())))
+    if among and place not in view.shown:
+        raise ModelFileRefused(
+            f"config: {reference.key}: {place} lies in a folder that a model is loaded from, "
+            "and loaders would find it there by its name",
+            hint="lock the file as an input of its own",
+        )
     kind = "template" if reference.key.endswith("chat_template_jinja") else "settings"
     _show_one(item, reference.inside, kind, frozenset(), view, pickles=False)
 

@@ -171,6 +171,14 @@ ROWS = (
         megatron_config={"a": 1},
         megatron_core="antigravity",
     ),
+    Row(
+        name="an adapter beside the base that a key calls a template",
+        loader="adapter",
+        lay_out=model({"adapter_config.json": document(peft_type="XLORA")}),
+        words=("hostile/adapter_config.json", "loaders would find it"),
+        named="base_model",
+        config="chat_template_jinja: input:hostile/adapter_config.json\n",
+    ),
     base(
         "a shard elsewhere",
         "safetensors",

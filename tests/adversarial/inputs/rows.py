@@ -296,6 +296,13 @@ ROWS = (
         words=("config: datasets[0].type", "input_ids", "trains on whatever the type"),
     ),
     Row(
+        name="tokens that are trained on as they are, beside a text",
+        loader="jsonl",
+        lay_out=write({"train.jsonl": TOKENS.replace(b'"attention_mask":[1,1,1],', b"")}),
+        config="skip_prepare_dataset: true\n",
+        words=("config: datasets[0].type", "input_ids", "trains on whatever the type"),
+    ),
+    Row(
         name="files by a URL",
         loader="config",
         lay_out=write({"train.jsonl": ALPACA}),

@@ -261,6 +261,37 @@ def test_rows_that_the_trainer_would_make_are_refused(text: str, key: str) -> No
     assert "come from no input" in error.message
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        (
+            "pretraining_dataset: [{path: input:rows, field: a}]",
+            "pretraining_dataset[0].field",
+            "with `pretraining_dataset` Axolotl does not read it",
+        ),
+        (
+            "adapter: lora\nreinit_weights: true",
+            "reinit_weights",
+            "whose weights it was not trained on",
+        ),
+        *(
+            (f"{mapping}: {{{key}: x}}", f"{mapping}.{key}", "other files than `base_model`")
+            for mapping, key in (
+                ("overrides_of_model_kwargs", "subfolder"),
+                ("overrides_of_model_kwargs", "variant"),
+                ("overrides_of_model_kwargs", "adapter_kwargs"),
+                ("overrides_of_model_config", "transformers_weights"),
+            )
+        ),
+    ],
+)
+def test_what_would_read_other_rows_or_weights_is_refused(text: str, key: str, words: str) -> None:
+    error = refusal(text)
+    assert error.key == key
+    assert words in error.message
+    accepted("reinit_weights: true")
+
+
 def test_a_template_that_no_file_can_hold_is_refused() -> None:
     assert "UTF-8" in refusal('chat_template_jinja: "{{ a }}\\uD800"\n').message
 

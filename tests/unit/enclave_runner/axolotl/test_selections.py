@@ -115,6 +115,9 @@ def test_preferences_are_read_from_train_as_axolotl_does() -> None:
         "pretraining_dataset: 'input:alpaca/train.jsonl'",
         "pretraining_dataset: [{path: 'input:alpaca/train.jsonl'}]",
         "pretraining_dataset: {path: 'input:alpaca/train.jsonl', skip: 2}",
+        "pretraining_dataset: {path: 'input:alpaca/train.jsonl', text_column: a}",
+        "pretraining_dataset: {path: 'input:alpaca/train.jsonl', type: completion.load}",
+        "pretraining_dataset: {path: 'input:alpaca/train.jsonl', text_column: a, type: pretrain}",
     ],
 )
 def test_what_is_streamed_for_pretraining_is_selected(text: str) -> None:
@@ -145,6 +148,17 @@ def test_a_form_that_fits_becomes_that_of_canonical_rows() -> None:
             "pretraining_dataset: [{path: input:rows}, {path: input:alpaca}]",
             "pretraining_dataset",
             "reads only the first",
+        ),
+        # The trainer would read another text than the one that a loss is measured on.
+        (
+            "pretraining_dataset: [{path: input:rows, type: completion, text_column: a}]",
+            "pretraining_dataset.text_column",
+            "reads the column `text`",
+        ),
+        (
+            "pretraining_dataset: {path: input:rows, type: alpaca}",
+            "pretraining_dataset.type",
+            "'alpaca' reads more than one column",
         ),
         (
             PACKED + "datasets: [{path: input:rows}, {path: input:alpaca}]",
