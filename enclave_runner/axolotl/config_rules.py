@@ -31,9 +31,7 @@ _HUB = "it needs a hub, but training has no network: lock it as an input"
 LEAVES = "it sends results away, but only outputs may leave the machine"
 _RESUME = "it resumes earlier training, but a run starts from its inputs only"
 _PINNED = "the input's digest names the revision"
-_FILES = (
-    "it chooses other files than `base_model` says: name their folder there"
-)
+_FILES = "it chooses other files than `base_model` says: name their folder there"
 _PARALLEL = "it starts workers over a network, but training has none"
 CONFIG_IS_PUBLIC = "a config is public: it is quoted in reports"
 

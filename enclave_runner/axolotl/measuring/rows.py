@@ -18,11 +18,13 @@ from typing import Any
 from datasets import IterableDataset
 
 from enclave_runner.axolotl.measuring.errors import CannotMeasureError
-from enclave_runner.axolotl.measuring.template_tokens import Piece
+from enclave_runner.axolotl.measuring.template_tokens import Piece, squeeze
 
 IGNORED = -100
 # A character takes at most four bytes, and so four tokens.
 _LONGEST_CHARACTER = 4
+# How vocabularies spell a space.
+_SPACES = " \u0120\u2581"
 
 Row = dict[str, Any]
 
@@ -209,30 +211,52 @@ def _encode(tokenizer: Any, prompt: Any, answer: Any) -> list[int]:
 
 
 def pieces(tokenizer: Any, example: Example) -> list[list[Piece]]:
-    """The text of the trained tokens, run by run."""
-    runs: list[list[Piece]] = []
-    waiting: list[int] = []
-    after_gap = True
-    for token, label in zip(example.ids[1:], example.labels[1:], strict=True):
-        if label == IGNORED:
-            after_gap = True
-            continue
-        if after_gap:
-            _flush(tokenizer, waiting, runs)
-            runs.append([])
-        after_gap = False
-        waiting.append(token)
-        text = tokenizer.decode(waiting, clean_up_tokenization_spaces=False)
-        # A token may hold a part of a character.
-        if not text.endswith("\ufffd") or len(waiting) >= _LONGEST_CHARACTER:
-            runs[-1].append((text, len(waiting)))
-            waiting.clear()
-    _flush(tokenizer, waiting, runs)
+    """The text of the trained tokens, run by run.
+
+    A tokenizer's decoder is an input, too: it may give another text, or none, for a token that
+    stands alone. Of a run whose tokens together say something else than one by one, none counts.
+    """
+    runs = []
+    for run in _trained_runs(example):
+        one_by_one = _pieces(tokenizer, run)
+        together = tokenizer.decode(run, clean_up_tokenization_spaces=False)
+        joined = "".join(text for text, _ in one_by_one)
+        runs.append(one_by_one if squeeze(joined) == squeeze(together) else [("", len(run))])
     return runs
 
 
-def _flush(tokenizer: Any, waiting: list[int], runs: list[list[Piece]]) -> None:
+def _trained_runs(example: Example) -> Iterator[list[int]]:
+    """Trained tokens that follow one another."""
+    run: list[int] = []
+    for token, label in zip(example.ids[1:], example.labels[1:], strict=True):
+        if label != IGNORED:
+            run.append(token)
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _pieces(tokenizer: Any, run: Sequence[int]) -> list[Piece]:
+    spoken: list[Piece] = []
+    waiting: list[int] = []
+    for token in run:
+        waiting.append(token)
+        text = _text(tokenizer, waiting)
+        # A token may hold a part of a character.
+        if not text.endswith("\ufffd") or len(waiting) >= _LONGEST_CHARACTER:
+            spoken.append((text, len(waiting)))
+            waiting = []
     if waiting:
-        text = tokenizer.decode(waiting, clean_up_tokenization_spaces=False)
-        runs[-1].append((text, len(waiting)))
-        waiting.clear()
+        spoken.append((_text(tokenizer, waiting), len(waiting)))
+    return spoken
+
+
+def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
+    text = str(tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
+    if text:
+        return text
+    # Decoders take the space from the start of a text; what else says nothing is no white space.
+    spelled = "".join(map(str, tokenizer.convert_ids_to_tokens(list(tokens))))
+    return " " if spelled and not spelled.strip(_SPACES) else ""

@@ -36,10 +36,10 @@ def count(runs: Sequence[Sequence[Piece]], texts: Iterable[str]) -> int:
     total, at = 0, 0
     for run, names in zip(runs, squeezed, strict=True):
         of_template = True
-        for (_, tokens), text in zip(run, names, strict=True):
-            # White space alone belongs to what stands before it.
-            if text:
-                of_template = 2 * sum(covered[at : at + len(text)]) < len(text)
+        for (whole, tokens), text in zip(run, names, strict=True):
+            # White space alone belongs to what stands before it; what says nothing is no row's.
+            if text or not whole:
+                of_template = not text or 2 * sum(covered[at : at + len(text)]) < len(text)
             at += len(text)
             total += tokens if of_template else 0
         at += len(_BETWEEN)

@@ -43,6 +43,11 @@ def test_white_space_belongs_to_what_stands_before_it() -> None:
     assert template_tokens.count([pieces], ["a word of a row"]) == 2
 
 
+def test_tokens_that_say_nothing_are_the_templates() -> None:
+    pieces: list[Piece] = [("a word of a row", 4), ("", 3), (" ", 1), ("", 1)]
+    assert template_tokens.count([pieces], ["a word of a row"]) == 5
+
+
 def test_a_text_does_not_reach_over_a_gap_of_tokens_that_are_not_trained() -> None:
     assert template_tokens.count([run("abcd efgh"), run("ijkl mnop")], ["efghijkl"]) == 4
     assert template_tokens.count([run("abcd efgh"), run("ijkl mnop")], ["abcdefghijklmnop"]) == 0
