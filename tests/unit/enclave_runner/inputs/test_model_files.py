@@ -571,32 +571,5 @@ def test_a_file_that_a_key_names_is_checked(tmp_path: Path) -> None:
     assert "takes a file" in str(refusal(tmp_path, content, "chat_template_jinja"))
 
 
-@pytest.mark.parametrize(
-    ("folder", "file"),
-    [("", "adapter_config.json"), ("", "sub/adapter_config.json"), ("sub", "sub/x.jinja")],
-)
-def test_a_file_that_a_key_names_is_not_shown_where_loaders_look(
-    tmp_path: Path, folder: str, file: str
-) -> None:
-    prefix = f"{folder}/" if folder else ""
-    content: Content = {f"{prefix}{name}": data for name, data in MODEL.items()}
-    content |= {f"{prefix}chat_template.jinja": "{{ a }}", file: "{}", "apart/x.jinja": "{{ b }}"}
-    item = write(tmp_path, content)
-    model = refer(key="base_model", name="m", inside=folder)
-
-    def shown(inside: str) -> set[str]:
-        named = refer(key="chat_template_jinja", name="m", inside=inside)
-        made = prepare([named, model], [item], frozenset(), tmp_path / "copies", model_types=TYPES)
-        return set(made.shown)
-
-    with pytest.raises(ModelFileRefused, match=f"m/{file} lies in a folder that a model is loaded"):
-        shown(file)
-    # What a loader is shown anyway was checked for it.
-    template = f"{prefix}chat_template.jinja"
-    assert f"m/{template}" in shown(template)
-    if folder:
-        assert "m/apart/x.jinja" in shown("apart/x.jinja")
-
-
 def test_rows_are_not_shown(tmp_path: Path) -> None:
     assert see(tmp_path, {"a.jsonl": "{}"}, "datasets.path") == ModelFiles(shown={}, removed=())
