@@ -27,8 +27,8 @@ def test_a_file_that_a_key_names_is_not_shown_where_loaders_look(
 
     def shown(inside: str) -> set[str]:
         named = refer(key="chat_template_jinja", name="m", inside=inside)
-        made = prepare([named, model], [item], frozenset(), tmp_path / "copies", model_types=TYPES)
-        return set(made.shown)
+        seen = prepare([named, model], [item], frozenset(), tmp_path / "copies", model_types=TYPES)
+        return set(seen.shown)
 
     with pytest.raises(ModelFileRefused, match=f"m/{file} lies in a folder that a model is loaded"):
         shown(file)
