@@ -4,7 +4,7 @@ Promises: the parameters of a known algorithm are read in the one form that it h
 unknown one are any element or none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from browser.crypto import der, domains, hashes, rsa
@@ -85,6 +85,7 @@ _NOTHING = {
     ED25519, ED448, X25519, X448, *ML_DSA, *ML_KEM, *_ECDSA_SIGNATURES, *_DSA_SIGNATURES,
     "1.3.6.1.5.5.7.6.36",
 }  # fmt: skip
+DSA, DH, DHX = "1.2.840.10040.4.1", "1.2.840.113549.1.3.1", "1.2.840.10046.2.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +150,10 @@ def read(reader: der.Reader) -> Algorithm:
         pss = _pss(inner.inside()) if inner.next_is(der.SEQUENCE) else None
     elif oid == EC_PUBLIC_KEY:
         curve = _curve(inner)
+    elif oid in _GROUPS:
+        group = inner.inside()
+        _GROUPS[oid](group)
+        group.end()
     elif oid in _NULL_OR_NOTHING:
         if inner.next_is(der.NULL):
             der.null(inner)
@@ -156,6 +161,36 @@ def read(reader: der.Reader) -> Algorithm:
         inner.element()
     inner.end()
     return Algorithm(oid=oid, pss=pss, curve=curve, encoded=encoded)
+
+
+def _dsa(reader: der.Reader) -> None:
+    """Dss-Parms (RFC 3279, 2.3.2)."""
+    for _ in range(3):
+        der.unsigned(reader)
+
+
+def _dh(reader: der.Reader) -> None:
+    """DHParameter (PKCS #3, section 9)."""
+    for _ in range(2):
+        der.unsigned(reader)
+    if reader.next_is(der.INTEGER):
+        der.small(reader, 32)
+
+
+def _dhx(reader: der.Reader) -> None:
+    """DomainParameters (RFC 3279, 2.3.3)."""
+    for _ in range(3):
+        der.unsigned(reader)
+    if reader.next_is(der.INTEGER):
+        der.unsigned(reader)
+    if reader.next_is(der.SEQUENCE):
+        inner = reader.inside()
+        der.bits(inner)
+        der.unsigned(inner)
+        inner.end()
+
+
+_GROUPS: Mapping[str, Callable[[der.Reader], None]] = {DSA: _dsa, DH: _dh, DHX: _dhx}
 
 
 def _curve(reader: der.Reader) -> str:

@@ -208,8 +208,9 @@ def _alternative_name(reader: der.Reader) -> None:
 def _subject_alternative_name(reader: der.Reader) -> SubjectAlternativeName:
     # Strict DER has one form: these octets are those that the original writes anew.
     encoded = reader.whole(der.SEQUENCE)
-    der.single(encoded, _alternative_name)
+    general = names.general_names(der.Reader(encoded).content(der.SEQUENCE))
     reader.end()
+    names.check_general_names(general)
     return SubjectAlternativeName(encoded)
 
 

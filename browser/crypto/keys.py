@@ -1,11 +1,13 @@
 """SubjectPublicKeyInfo (RFC 5280, 4.1.2.7): the public key of a certificate.
 
 Promises: a key of a known kind, checked, or why it is none. Of a kind that signs nothing here, as
-X25519, only the length is looked at. Stricter than `cryptography`: DSA and Diffie-Hellman are
-kinds that are not known.
+X25519, only the length is looked at. Stricter than `cryptography`: Diffie-Hellman is a kind that is
+not known, whose groups the original looks at.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from browser.crypto import algorithms, der
 from browser.crypto.curves import BY_OID
@@ -14,6 +16,7 @@ from browser.crypto.ed25519 import Ed25519PublicKey
 from browser.crypto.errors import UnsupportedAlgorithmError
 from browser.crypto.rsa import RSA, RSAPublicKey
 
+Value = TypeVar("Value")
 # How many octets a key of these kinds has.
 _SIZES = {
     algorithms.ED448: 57,
@@ -67,6 +70,10 @@ def public_key(info: KeyInfo) -> PublicKey:
         return _rsa(octets)
     if oid == algorithms.ED25519:
         return Ed25519PublicKey(octets)
+    if oid in (algorithms.DSA, algorithms.DH, algorithms.DHX):
+        _readable(octets, der.unsigned)
+        if oid == algorithms.DSA:
+            return OtherKey(oid, octets)
     if oid not in _SIZES:
         raise UnsupportedAlgorithmError(f"Unknown key type: {oid}")
     if len(octets) != _SIZES[oid]:
@@ -94,17 +101,17 @@ def _rsa(octets: bytes) -> RSAPublicKey:
         inner.end()
         return n, e
 
-    try:
-        n, e = der.single(octets, numbers)
-    except der.ParseError as error:
-        raise ValueError(_UNREADABLE.format(error.reason)) from None
-    return RSAPublicKey(n, e)
+    return RSAPublicKey(*_readable(octets, numbers))
 
 
 def load_der_public_key(data: bytes) -> PublicKey:
     """A key by itself, as SubjectPublicKeyInfo."""
+    return public_key(_readable(data, read))
+
+
+def _readable(data: bytes, how: Callable[[der.Reader], Value]) -> Value:
+    """The one value that these bytes are; ValueError in the original's words if they are none."""
     try:
-        info = der.single(data, read)
+        return der.single(data, how)
     except der.ParseError as error:
         raise ValueError(_UNREADABLE.format(error.reason)) from None
-    return public_key(info)

@@ -46,7 +46,9 @@ def certificate(
     algorithm: bytes = SHA256_WITH_ECDSA,
     public_key: bytes = key(EC + P256, POINT),
 ) -> bytes:
-    issuer = name(attribute("2.5.4.3", 12, b"a"))
+    # Shorter certificates are refused for that, and then nothing else of them is looked at.
+    units = (attribute("2.5.4.11", 12, b"%d" % unit + b"a" * 60) for unit in range(4))
+    issuer = name(attribute("2.5.4.3", 12, b"a"), *units)
     parts = (version, serial, algorithm, issuer, encoded(0x30, start + end), subject, public_key)
     signed = encoded(0x30, b"".join(parts) + rest)
     return encoded(0x30, signed + algorithm + encoded(3, bytes(200)))
@@ -238,6 +240,29 @@ def keys() -> Iterator[bytes]:
         yield key(encoded_oid(oid), bytes(max(0, size - 1)))
 
 
+def groups() -> Iterator[bytes]:
+    """Keys of DSA, and of Diffie-Hellman where key or group cannot be read."""
+    numbers = [encoded_integer(one) for one in (23, 5, 11, 2, 2**40)]
+    check = encoded(0x30, b"\3\2\0a\2\1\5")
+    none, one, two, three, four, five = (b"".join(numbers[:count]) for count in range(6))
+    large = two + numbers[4]
+    bodies = (none, one, two, three, four, five, two + check, three + check, four + check, check,
+              large, b"\2\1\xff" + two, two + b"\2\1\xff")  # fmt: skip
+    # Of these the original knows whether they are any good, and the stand-in gives no verdict.
+    readable = {
+        algorithms.DSA: (),
+        algorithms.DH: (two, three),
+        algorithms.DHX: (three, four, large, three + check, four + check),
+    }
+    for oid, good in readable.items():
+        for bits in (b"\2\1\7", b"zz", b"\2\1\xff", b""):
+            for beside in (b"", b"\5\0", b"\2\1\1"):
+                yield key(encoded_oid(oid) + beside, bits)
+            for body in bodies:
+                if bits != b"\2\1\7" or body not in good:
+                    yield key(encoded_oid(oid) + encoded(0x30, body), bits)
+
+
 def signature_algorithms() -> Iterator[bytes]:
     """AlgorithmIdentifiers of signatures, with parameters that fit and that do not."""
     plain = (
@@ -281,12 +306,17 @@ def certificates() -> Iterator[bytes]:
     for rest in ("81020001820200 01", "8202000181020001", "81020101", "0500"):
         yield certificate(rest=bytes.fromhex(rest))
     yield from (certificate(public_key=one) for one in keys())
+    yield from (certificate(public_key=one) for one in groups())
     yield from (certificate(algorithm=one) for one in signature_algorithms())
     yield certificate(rest=extensions())
     yield certificate(rest=extensions(("1.2.3", b""), ("1.2.3", b"")))
     for oid, values in VALUES.items():
         yield from (certificate(rest=extensions((oid, bytes.fromhex(one)))) for one in values)
     yield from (certificate(rest=extensions(("2.5.29.32", one))) for one in policies())
+    for oid in ("2.5.29.17", "2.5.29.18"):
+        # What cannot be read comes before what is not known.
+        unknown = encoded(0x30, encoded(0xA3, b"\5\0"))
+        yield certificate(rest=extensions((oid, unknown + unknown)))
     for one in names():
         alternative = encoded(0x30, encoded(0xA4, one) + encoded(0x82, b"b"))
         yield certificate(rest=extensions(("2.5.29.17", alternative)))
