@@ -51,6 +51,7 @@ def verify(
     lineage: "Sequence[StrPath] | None" = None,
     collateral: "StrPath | None" = None,
     gpu_collateral: "StrPath | None" = None,
+    evidence: "StrPath | None" = None,
 ) -> "AttestationResult":
     """Verify a certificate and the model that it is for.
 
@@ -67,6 +68,7 @@ def verify(
         lineage: certificates of the runs it builds on: files, or folders of RUN/certificate.json.
         collateral: JSON file of what Intel says of a TDX machine's processor (docs/spec/tdx.md).
         gpu_collateral: JSON file of what NVIDIA says of the GPUs (docs/spec/gpu.md).
+        evidence: a folder of audits (RUN/certificate.json, results.json) for a policy with some.
 
     Returns:
         The AttestationResult, with `verdict == "passed"`.
@@ -79,6 +81,11 @@ def verify(
     """
     from aicert.verifier import verify as api
 
+    audits = None
+    if evidence is not None:
+        from aicert.verifier.evidence import audits_of, read_evidence
+
+        audits = audits_of(read_evidence(evidence)[0])
     result = api.check_files(
         certificate,
         model,
@@ -91,5 +98,6 @@ def verify(
         lineage=lineage,
         collateral=collateral,
         gpu_collateral=gpu_collateral,
+        audits=audits,
     )
     return api.require_passed(result)

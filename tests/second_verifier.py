@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import second_chip, second_gpu, second_td, second_time, second_training
+from tests import second_audits, second_chip, second_gpu, second_td, second_time, second_training
 from tests import second_forms as forms
 from tests.second_chain import NoError, OpenError, Root, check_signature, need, verify_chain
 from tests.second_forms import Attest, Lock, replay, sha, unbase64
@@ -25,52 +25,24 @@ from tests.second_statement import Statement
 
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
 CHECKS = (
-    "time.token",
-    "log.included",
-    "log.witnessed",
-    "platform.chain",
-    "platform.chip",
-    "platform.guest",
-    "platform.binding",
-    "platform.gpu",
+    "time.token", "log.included", "log.witnessed",
+    "platform.chain", "platform.chip", "platform.guest", "platform.binding", "platform.gpu",
     "platform.tier",
-    "quote.signature",
-    "quote.structure",
-    "quote.nonce",
-    "quote.pcrs",
-    "runkey.certified",
-    "runkey.time",
-    "time.not-before",
-    "statement.signature",
-    "statement.form",
-    "boot.image",
-    "boot.pcr4",
-    "boot.pcr11",
-    "boot.pcr12-13",
-    "boot.firmware",
-    "inputs.lockfile",
-    "inputs.pcr14",
-    "inputs.records",
-    "outputs.exit",
-    "outputs.pcr8",
-    "outputs.nonempty",
-    "outputs.trained",
-    "outputs.derived",
+    "quote.signature", "quote.structure", "quote.nonce", "quote.pcrs",
+    "runkey.certified", "runkey.time", "time.not-before",
+    "statement.signature", "statement.form",
+    "boot.image", "boot.pcr4", "boot.pcr11", "boot.pcr12-13", "boot.firmware",
+    "inputs.lockfile", "inputs.pcr14", "inputs.records",
+    "outputs.exit", "outputs.pcr8", "outputs.nonempty", "outputs.trained", "outputs.derived",
     "outputs.results",
     "subject.files",
-    "policy.claims",
-    "policy.compute",
-    "policy.age",
+    "policy.claims", "policy.compute", "policy.age",
     "lineage.ancestors",
-    "audit.present",
-    "audit.list",
-    "audit.result",
-)
+    "audit.present", "audit.list", "audit.result",
+)  # fmt: skip
 CHIP = ("platform.chip", "platform.guest", "platform.binding")
 # No policy has a word for them yet.
-NOT_ASKED = (
-    "log.included", "log.witnessed", "policy.compute", "audit.present", "audit.list", "audit.result"
-)  # fmt: skip
+NOT_ASKED = ("log.included", "log.witnessed", "policy.compute")
 TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
 EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -91,6 +63,7 @@ class Question:
     lockfile: str | None = None
     nonce: bytes | None = None
     ancestors: Sequence[bytes] | None = None
+    audits: Sequence[tuple[bytes, bytes]] | None = None
     busy: frozenset[int] = frozenset()
     seen: set[int] = field(default_factory=set)
 
@@ -177,6 +150,7 @@ class Appraisal:
         decide("policy.claims", self._claims, form, "outputs.pcr8")
         decide("policy.age", self._age, form)
         self.verdicts |= dict.fromkeys(NOT_ASKED, "not-applicable")
+        self._decide_audits()
 
     # certificate.md, "Checks", in its order.
 
@@ -541,6 +515,65 @@ class Appraisal:
                 good |= shown
                 self.code |= older.code if shown & wanted else set()
         return good
+
+    # audit.md, "Demanded by a policy"
+
+    def _decide_audits(self) -> None:
+        demands, decide = self.asked.policy.get("audit", ()), self._decide
+        if not demands:
+            self.verdicts |= dict.fromkeys(CHECKS[-3:], "not-applicable")
+            return
+        lineage = self.verdicts["lineage.ancestors"]
+        needs = ("statement.form", "outputs.pcr8")
+        needs += () if lineage == "not-applicable" else ("lineage.ancestors",)
+        needs += () if self.verdicts["inputs.records"] == "not-applicable" else ("inputs.records",)
+        decide("audit.present", self._audited, *needs)
+        with_list = [one for one in demands if "list" in one]
+        own = self.verdicts["audit.present"]
+        if own == "not-applicable" or (own == "ok" and not with_list):
+            self.verdicts["audit.list"] = "not-applicable"
+        else:
+            decide("audit.list", partial(self._by_list, with_list), "audit.present")
+        if own == "not-applicable":
+            self.verdicts["audit.result"] = own
+            return
+        needs = () if self.verdicts["audit.list"] == "not-applicable" else ("audit.list",)
+        decide("audit.result", self._counted, "audit.present", *needs)
+
+    def _audited(self) -> None:
+        report = self.statement.report
+        if self.lock and self.lock.trainer == "audit":
+            raise NotAskedError
+        if report["version"] == 1 or self.asked.audits is None:
+            raise OpenError
+        need(not self.lock or self.lock.trainer == "axolotl-merge" or report["records"]["value"])
+        self.audits = [one for one in map(self._audit, self.asked.audits) if one is not None]
+        second_audits.check_present(self.asked.policy["audit"], report, self.audits)
+
+    def _audit(self, given: tuple[bytes, bytes]) -> Mapping[str, Any] | None:
+        own = {
+            key: value for key, value in self.asked.policy.items() if key not in ("audit", "claim")
+        }
+        question = replace(
+            self.asked, certificate=given[0], policy=own, model=None, lockfile=None, nonce=None,
+            ancestors=None, audits=None,
+        )  # fmt: skip
+        try:
+            other = Appraisal(question)
+        except NoError:
+            return None
+        if not other.consistent() or not other.lock or other.lock.trainer != "audit":
+            return None
+        records = other.statement.report["records"]["value"]
+        inputs = {name: digest for name, _, _, digest in other.lock.inputs}
+        return second_audits.counted(given[1], other.statement.digests, records, inputs)
+
+    def _by_list(self, demands: Sequence[Mapping[str, Any]]) -> None:
+        second_audits.check_lists(demands, self.statement.report["records"]["value"], self.audits)
+
+    def _counted(self) -> None:
+        records = self.statement.report["records"]["value"]
+        second_audits.check_results(self.asked.policy["audit"], records, self.audits)
 
     def verdict(self) -> tuple[str, str | None]:
         """`passed`, `failed` or `none`, and the check that is the reason."""

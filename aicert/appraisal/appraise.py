@@ -7,6 +7,7 @@ from a field of the certificate. Every check of `result.CHECKS` is decided exact
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
@@ -43,6 +44,7 @@ from aicert.formats.measurement import INPUT_PCR, OUTPUT_PCR
 from aicert.frozen import replace
 
 if TYPE_CHECKING:
+    from aicert.appraisal.evidence.audited import Audit
     from aicert.formats.image_lock import ImageLock
 
 SHOWN = 5
@@ -59,6 +61,7 @@ def appraise(
     lockfile: Digest | bytes | None = None,
     nonce: bytes | None = None,
     ancestors: Sequence[Certificate] | None = None,
+    audits: Sequence[tuple[Certificate, bytes]] | None = None,
 ) -> AttestationResult:
     """Decide every check.
 
@@ -67,11 +70,16 @@ def appraise(
     judged, with a time zone. `lockfile`: the lockfile that the caller expects, its bytes or their
     digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`: certificates among which the
     runs whose outputs this run took are looked for, and theirs; None if the caller does not ask.
+    `audits`: certificates of audits with their results, for a policy that demands some.
     """
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
     wanted = of_bytes(lockfile) if isinstance(lockfile, bytes) else lockfile
     seen = Seen(certificate=certificate, policy=policy, at=at)
+    if audits is not None:
+        asked = replace(seen, policy=for_audits(policy))
+        given = (partial(_audit, replace(asked, certificate=one), data) for one, data in audits)
+        seen = replace(seen, audits=tuple(map(cache, given)))
     lineage = None
     if ancestors is not None:
         lineage = Lineage(
@@ -95,6 +103,18 @@ def appraise(
             f"the lineage certificates that this run does not build on ({len(unused)}): {runs}"
         )
     return replace(result, omits=tuple(omits))
+
+
+def for_audits(policy: Policy) -> Policy:
+    """By what audits are judged: what a policy asks of models is not asked of them."""
+    return replace(policy, claims=(), audits=())
+
+
+def _audit(seen: Seen, results: bytes) -> "Audit":
+    from aicert.appraisal.evidence.audits import judged
+
+    verdict = _appraise(seen, None, lockfile=None, nonce=None, lineage=None)
+    return judged(seen.certificate, results, verdict)
 
 
 def _appraise(
@@ -129,12 +149,14 @@ def _appraise(
     after = None if began is None else began[0]
     appraise_policy(checklist, policy, run, at, nonce is not None, after, input_code(run, ancestry))
     seen = replace(seen, quote=quote, run=run, ancestors=ancestry)
-    for check in ("policy.compute", "audit.present", "audit.list", "audit.result"):
+    appraise_asked(checklist, "policy.compute", seen)
+    audits = appraise_asked(checklist, "audit.present", seen) or ()
+    for check in ("audit.list", "audit.result"):
         appraise_asked(checklist, check, seen)
     result = _result(checklist, policy, key, quote, run, boot, at, ancestry)
     names = sorted({time[1] for time in (existed, began) if time is not None})
     trusted = (f"time authority {name}: its clock, and its keys even expired" for name in names)
-    return replace(result, trusts=(*result.trusts, *trusted))
+    return replace(result, trusts=_with("audits", (*result.trusts, *trusted), audits))
 
 
 def _result(
@@ -171,7 +193,7 @@ def _result(
         finished=run.statement.finished if run is not None else None,
         at=stamp(at),
         quoted=open_,
-        trusts=_with_lineage(_trusts(shown, boot.image, run), before),
+        trusts=_with("lineage", _trusts(shown, boot.image, run), before),
         omits=_omits(checklist, run, sorted(open_)),
         ancestors=ancestors,
         input_code=input_code(run, ancestors),
@@ -212,9 +234,9 @@ def _trusts(
     return tuple(trusted)
 
 
-def _with_lineage(own: tuple[str, ...], before: Sequence[AttestationResult]) -> tuple[str, ...]:
-    """What a pass rests on, its ancestors' too: theirs may be other platforms and images."""
-    of = "for its lineage: "
+def _with(what: str, own: tuple[str, ...], before: Sequence[AttestationResult]) -> tuple[str, ...]:
+    """What a pass rests on, that of ancestors and audits too: it may be other platforms, images."""
+    of = f"for its {what}: "
     inherited = [of + item.removeprefix(of) for result in before for item in result.trusts]
     return (*own, *(item for item in dict.fromkeys(inherited) if item.removeprefix(of) not in own))
 

@@ -75,6 +75,7 @@ class Policy:
     tds: "tuple[of.Td, ...]" = ()
     gpus: "tuple[of.GpuRoot, ...]" = ()
     claims: tuple[Claim, ...] = ()
+    audits: "tuple[of.AuditDemand, ...]" = ()
     max_age_days: int | None = None
     allow: frozenset[str] = frozenset()
     time_authorities: "tuple[of.TimeAuthority, ...]" = ()

@@ -307,6 +307,7 @@ def _verify_proof(options: argparse.Namespace, say: Callable[[str], None]) -> in
 
 def _certified(options: argparse.Namespace, data: bytes) -> tuple["Results", list[str]]:
     """The results, if a certificate that passes names them; and what it is, in words."""
+    from aicert.appraisal.evidence.audits import check_joined
     from aicert.audits import results as forms
     from aicert.cli import audit_certificate
     from aicert.verifier.verify import read_certificate
@@ -316,6 +317,6 @@ def _certified(options: argparse.Namespace, data: bytes) -> tuple["Results", lis
         certificate, data, policy=options.policy, root=options.root, at=options.at
     )
     results = forms.parse(data)
-    audit_certificate.check_joined(results, certificate, verdict)
+    check_joined(results, certificate, verdict)
     run = f"run {safe(verdict.run or '')}, tier {verdict.tier}"
     return results, [f"certified {run}, policy {safe(verdict.policy)}, judged at {verdict.at}"]

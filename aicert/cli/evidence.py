@@ -2,44 +2,28 @@
 
 A certificate of an audit and one of a training join by the digest of rows, which both name,
 whatever an input is called in either. The audits are judged by the same policy, root and time as
-the training. Nothing here changes a verdict: what does not count is said, with the reason.
+the training. Nothing here changes a verdict, which rests on audits where the policy demands some
+(`appraisal/evidence/audits.py`): what does not count is said, with the reason.
 """
 
 import argparse
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from aicert.appraisal.evidence.audits import check_joined
 from aicert.appraisal.result import AttestationResult
 from aicert.audits import results as forms
 from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, Results, TextFact
 from aicert.cli import audit_certificate
 from aicert.errors import AicertError, EvidenceError
-from aicert.files.bounded import read_bounded, why
-from aicert.formats import certificate as certificates
-from aicert.formats import statement
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, Digest, FileFact, of_bytes
 from aicert.formats.lockfile import RUN_SCHEME
 from aicert.formats.run_report_facts import Facts, Records
-from aicert.formats.statement import Output, Statement
+from aicert.formats.statement import Output
 from aicert.formats.uncovered_names import may_be_uncovered
 from aicert.frozen import dataclass
 from aicert.text import MARGIN, counted, safe
-from aicert.verifier.verify import MAX_LINEAGE, MAX_LINEAGE_BYTES
-
-AUDIT = "audit"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """A folder of the evidence: a certificate, what it states, not judged yet, and where the
-    results of an audit would be.
-    """
-
-    name: str
-    certificate: Certificate
-    stated: Statement
-    results: str
+from aicert.verifier.evidence import Given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,37 +42,6 @@ class Evidence:
 
     audits: tuple[Audit, ...]
     refused: tuple[tuple[str, str], ...]
-
-
-def read(path: str) -> tuple[list[Given], list[tuple[str, str]]]:
-    """The certificates at RUN/certificate.json; those that are none, with the reason."""
-    try:
-        names = sorted(os.listdir(path))
-    except OSError as error:
-        raise EvidenceError(f"cannot read {path!a}: {why(error)}") from None
-    files = {name: os.path.join(path, name, "certificate.json") for name in names}
-    # Whoever sent the folder may have put a FIFO there, from which a read would never return.
-    there = {name: file for name, file in files.items() if os.path.isfile(file)}
-    if not there or len(there) > MAX_LINEAGE:
-        raise EvidenceError(
-            f"{path!a} holds {len(there)} certificates at RUN/certificate.json, "
-            f"expected 1 to {MAX_LINEAGE}"
-        )
-    given: list[Given] = []
-    refused: list[tuple[str, str]] = []
-    room = MAX_LINEAGE_BYTES
-    for name, file in there.items():
-        try:
-            data = read_bounded(file, min(room, certificates.MAX_BYTES), "certificate")
-            room -= len(data)
-            certificate = certificates.parse(data)
-            stated = statement.parse(certificate.envelope.payload)
-        except AicertError as error:
-            refused.append((name, error.message))
-        else:
-            beside = os.path.join(path, name, audit_certificate.RESULTS)
-            given.append(Given(name=name, certificate=certificate, stated=stated, results=beside))
-    return given, refused
 
 
 def find(path: str, given: Sequence[Given], files: Mapping[str, FileFact | Defect]) -> Certificate:
@@ -121,19 +74,16 @@ def gather(
     refused = list(refused)
     audits: list[Audit] = []
     for one in given:
-        if one.stated.trainer != AUDIT:
+        if one.results is None:
             continue
         try:
-            audits.append(_judged(one, options))
+            audits.append(_judged(one, one.results, options))
         except AicertError as error:
             refused.append((one.name, error.message))
     return Evidence(audits=tuple(audits), refused=tuple(sorted(refused)))
 
 
-def _judged(one: Given, options: argparse.Namespace) -> Audit:
-    if not os.path.isfile(one.results):
-        raise EvidenceError(f"{audit_certificate.RESULTS} is not beside its certificate")
-    data = read_bounded(one.results, forms.MAX_BYTES, forms.WHAT)
+def _judged(one: Given, data: bytes, options: argparse.Namespace) -> Audit:
     verdict = audit_certificate.judge(
         one.certificate,
         data,
@@ -143,7 +93,7 @@ def _judged(one: Given, options: argparse.Namespace) -> Audit:
         at=options.at,
     )
     results = forms.parse(data)
-    audit_certificate.check_joined(results, one.certificate, verdict)
+    check_joined(results, one.certificate, verdict)
     return Audit(
         run=verdict.run or "", tier=verdict.tier or "", digest=of_bytes(data), results=results
     )

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from aicert.appraisal.checks.model import Model
     from aicert.appraisal.result import AttestationResult
-    from aicert.cli.evidence import Given
     from aicert.cli.terminal import Subparsers, Write
     from aicert.formats.certificate import Certificate
+    from aicert.verifier.evidence import Given
+
+    Audits = Sequence[tuple[Certificate, bytes]]
 
 _VERIFY = """\
 Check that the model in MODEL_DIR was made from what its lockfile names, inside a measured machine.
@@ -39,9 +41,9 @@ anything else is the path of a policy file.
 With --lineage, every input that is another run's output must have that run's certificate there, and
 so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
 
-With --evidence, what audits say of the rows that the model was trained on is shown too: DIR has
-RUN/certificate.json, and beside an audit's its results.json. Then CERT may be left out, if it is
-one of those.
+With --evidence, what audits say of the rows that the model was trained on is shown too, and counts
+where the policy demands audits: DIR has RUN/certificate.json, and beside an audit's its
+results.json. Then CERT may be left out, if it is one of those.
 
   aicert verify model/ --evidence evidence/
 """
@@ -70,7 +72,9 @@ def add_command(commands: "Subparsers") -> None:
         "--base", metavar="DIR", help="also check that DIR is the base model of the training"
     )
     parser.add_argument(
-        "--evidence", metavar="DIR", help="also show what audits in DIR say of the rows it read"
+        "--evidence",
+        metavar="DIR",
+        help="audits of the rows that it read: shown, and judged",
     )
     add_format(parser)
     parser.set_defaults(run=_verify)
@@ -123,12 +127,14 @@ def _with_evidence(options: argparse.Namespace) -> int:
     if options.base is not None:
         raise ConfigError("--base and --evidence: ask for one at a time")
     from aicert.cli import evidence, table
+    from aicert.verifier.evidence import audits_of, read_evidence
 
-    given, refused = evidence.read(options.evidence)
+    given, refused = read_evidence(options.evidence)
+    audits = audits_of(given)
     if options.model is None and os.path.isdir(options.certificate):
-        result = _of_model(options, options.certificate, given)
+        result = _of_model(options, options.certificate, given, audits)
     else:
-        result = appraised(options, options.certificate)
+        result = appraised(options, options.certificate, audits)
     known = evidence.gather(given, refused, options)
     if options.format == "json":
         write(table.json_text(result, evidence=evidence.to_json(known, result)))
@@ -139,7 +145,7 @@ def _with_evidence(options: argparse.Namespace) -> int:
 
 
 def _of_model(
-    options: argparse.Namespace, model: str, given: "Sequence[Given]"
+    options: argparse.Namespace, model: str, given: "Sequence[Given]", audits: "Audits"
 ) -> "AttestationResult":
     """Of a model whose certificate is among those given."""
     from aicert.cli import evidence
@@ -150,18 +156,21 @@ def _of_model(
         raise ConfigError("--certificate-only and MODEL_DIR contradict each other")
     with Progress(model, complain) as progress:
         files = api.read_model(model, progress.on_bytes)
-    return _appraised(options, evidence.find(options.evidence, given, files), files, None)
+    certificate = evidence.find(options.evidence, given, files)
+    return _appraised(options, certificate, files, None, audits)
 
 
-def appraised(options: argparse.Namespace, certificate: "str | Certificate") -> "AttestationResult":
+def appraised(
+    options: argparse.Namespace, certificate: "str | Certificate", audits: "Audits | None" = None
+) -> "AttestationResult":
     """What is to be said of `certificate` and the model, by the options."""
     if options.model is None:
         # Nothing to read, and no progress to tell of.
-        return _appraised(options, certificate, None, None)
+        return _appraised(options, certificate, None, None, audits)
     from aicert.cli.progress import Progress
 
     with Progress(options.model, complain) as progress:
-        return _appraised(options, certificate, options.model, progress.on_bytes)
+        return _appraised(options, certificate, options.model, progress.on_bytes, audits)
 
 
 def _appraised(
@@ -169,6 +178,7 @@ def _appraised(
     certificate: "str | Certificate",
     model: "str | Model | None",
     on_bytes: "Callable[[int], None] | None",
+    audits: "Audits | None",
 ) -> "AttestationResult":
     from aicert.verifier import verify as api
 
@@ -184,6 +194,7 @@ def _appraised(
         lineage=options.lineage,
         collateral=options.collateral,
         gpu_collateral=options.gpu_collateral,
+        audits=audits,
         on_bytes=on_bytes,
     )
 

@@ -1,7 +1,9 @@
 """The tables of a policy file that ask for something of a run (docs/spec/policy.md)."""
 
+from aicert.appraisal.evidence.accepted import AuditDemand
 from aicert.appraisal.policy import Claim
-from aicert.errors import ConfigError
+from aicert.errors import AicertError, ConfigError
+from aicert.formats.digest import Digest
 from aicert.trust.policy_table import PolicyTable
 
 ORIGINS = ("measured", "derived", "self-reported")
@@ -20,3 +22,47 @@ def claim(item: object, path: str) -> Claim:
     if unknown:
         raise ConfigError(f"{path}: claim {name}: no origin is named {unknown[0]!r}")
     return Claim(name=name, at_least=low, at_most=high, origins=origins)
+
+
+def audit(item: object, path: str) -> AuditDemand:
+    """What audits of the rows must have looked for, and may have counted."""
+    from aicert.audits.config import KINDS, MAX_COLUMN
+
+    table = PolicyTable(item, path, "audit")
+    kind, column = table.text("kind"), table.text("column", "")
+    listed = table.text("list", "")
+    names = ("at-most", "missing", "unparsable", "unusable", "unread-bytes")
+    bounds = {name: table.integer(name) for name in names}
+    texts = table.texts("texts")
+    table.done()
+    where = f"{path}: audit {kind[:80]}"
+    if kind not in KINDS:
+        raise ConfigError(f"{where}: no kind is named so, but {', '.join(KINDS)}")
+    has_list, must_have_column = KINDS[kind]
+    if must_have_column and not column:
+        raise ConfigError(f"{where}: column is missing")
+    if len(column) > MAX_COLUMN or not column.isprintable():
+        raise ConfigError(f"{where}: column is not the name of a column")
+    if has_list != bool(listed) or (bounds["unusable"] is not None and not has_list):
+        raise ConfigError(f"{where}: list is missing" if has_list else f"{where} has no list")
+    for name, bound in bounds.items():
+        if bound is not None and bound < 0:
+            raise ConfigError(f"{where}: {name} is {bound}, but must be 0 or more")
+    return AuditDemand(
+        kind=kind,
+        column=column or None,
+        list=_digest(listed, f"{where}: list") if listed else None,
+        at_most=bounds["at-most"] or 0,
+        missing=bounds["missing"],
+        unparsable=bounds["unparsable"],
+        unusable=bounds["unusable"],
+        unread_bytes=bounds["unread-bytes"],
+        texts=frozenset(_digest(text, f"{where}: texts") for text in texts),
+    )
+
+
+def _digest(text: str, where: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except AicertError as error:
+        raise ConfigError(f"{where}: {error.message}") from None

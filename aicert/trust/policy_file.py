@@ -30,7 +30,7 @@ from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
-from aicert.trust.policy_demands import claim
+from aicert.trust.policy_demands import audit, claim
 from aicert.trust.policy_table import MAX_POLICY, PolicyTable
 from aicert.trust.roots import (
     CHIP_FAMILIES,
@@ -90,6 +90,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     tds = tuple(_td(item, path) for item in table.sections("td"))
     gpus = tuple(_gpu(item, path) for item in table.sections("gpu"))
     claims = tuple(claim(item, path) for item in table.sections("claim"))
+    audits = tuple(audit(item, path) for item in table.sections("audit"))
     authorities = tuple(_time_authority(item, path) for item in table.sections("time-authority"))
     require = _required(table, path, (*(base.time_authorities if base else ()), *authorities))
     days = table.integer("max-age-days")
@@ -116,6 +117,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         tds=_instead_of_tds(base.tds if base else (), tds),
         gpus=_instead_of_gpus(base.gpus if base else (), gpus),
         claims=(*(base.claims if base else ()), *claims),
+        audits=(*(base.audits if base else ()), *audits),
         max_age_days=days if days is not None or base is None else base.max_age_days,
         allow=allow | (base.allow if base else frozenset()),
         time_authorities=(*(base.time_authorities if base else ()), *authorities),

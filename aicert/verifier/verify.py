@@ -200,9 +200,11 @@ def check_files(
     lineage: Sequence[StrPath] | None = None,
     collateral: StrPath | None = None,
     gpu_collateral: StrPath | None = None,
+    audits: Sequence[tuple[Certificate, bytes]] | None = None,
     on_bytes: OnBytes | None = None,
 ) -> AttestationResult:
-    """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`.
+    """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`, with
+    audits as `evidence.audits_of` gives them.
 
     Whoever shows more of the certificate gives the one that was read: a path may have another one
     the next time. So does who has read the model.
@@ -231,6 +233,7 @@ def check_files(
         lockfile=wanted,
         nonce=challenge,
         ancestors=ancestors,
+        audits=audits,
     )
 
 

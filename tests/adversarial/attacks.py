@@ -5,7 +5,7 @@ One row per attack: its name, the kind of scene, the change, and the one check t
 in `attacks_platform`, those on the processor's report in `attacks_chip` and `attacks_td`, those on
 GPUs in `attacks_gpu`, those on what was trained in `attacks_run`, on audits in `attacks_results`,
 on merges in `attacks_merge`, those on what version 2 adds in `attacks_version_2`, those on time
-stamps in `attacks_time`.
+stamps in `attacks_time`, and those on audits that a policy demands in `attacks_audits`.
 """
 
 from collections.abc import Callable
@@ -33,6 +33,7 @@ class Attack:
 def table() -> tuple[Attack, ...]:
     """All rows."""
     from tests.adversarial import (
+        attacks_audits,
         attacks_chip,
         attacks_file,
         attacks_gpu,
@@ -62,4 +63,5 @@ def table() -> tuple[Attack, ...]:
         *attacks_file.ATTACKS,
         *attacks_version_2.ATTACKS,
         *attacks_time.ATTACKS,
+        *attacks_audits.ATTACKS,
     )

@@ -134,11 +134,11 @@ def beside_code_measured_is_said(scene: Scene) -> None:
     wants(Claim(name="totalFlops", at_least=1))(scene)
 
 
-def ancestor(change: Change, *, given: bool = True) -> Change:
+def ancestor(change: Change, *, given: bool = True, version: int = 1) -> Change:
     """The model came from another run, whose certificate is changed by `change`."""
 
     def edited(scene: Scene) -> None:
-        older = Scene()
+        older = Scene(version=version)
         older.edit("lockfile", lambda locked: replace(locked, run="base"))
         good = older.get("statement").outputs["model"].digest
         change(older)

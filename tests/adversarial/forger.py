@@ -117,6 +117,7 @@ class Scene:
         self.caller_nonce: bytes | None = None
         self.caller_lockfile: Digest | bytes | None = None
         self.ancestors: Sequence[Certificate] | None = None
+        self.audits: Sequence[tuple[Certificate, bytes]] | None = None
         self.with_model = True
 
     def edit(self, part: str, change: Callable[[Any], Any]) -> "Scene":
@@ -495,6 +496,7 @@ class Scene:
             lockfile=self.caller_lockfile,
             nonce=self.caller_nonce,
             ancestors=self.ancestors,
+            audits=self.audits,
         )
 
     # Edits that several attacks share.

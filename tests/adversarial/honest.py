@@ -17,6 +17,7 @@ from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss, LossState
 from tests.adversarial import attacks_gpu, attacks_td, ca_forge, chip_forge, tpm_forge
+from tests.adversarial.attacks_audits import RIGHT as OF_AUDITS
 from tests.adversarial.attacks_chip import (
     BINDING,
     CHIP,
@@ -495,4 +496,8 @@ HONEST = (
     ),
     of_2("nothing measured", reported(loss=None), verdict="none", check="outputs.trained"),
     *(Honest(name, change, verdict=verdict, check=check) for name, change, verdict, check in RIGHT),
+    *(
+        Honest(name, change, verdict=verdict, check=check, version=version)
+        for name, change, version, verdict, check in OF_AUDITS
+    ),
 )

@@ -53,6 +53,9 @@ def of_vector(vector: reading.Vector) -> Case:
         "lockfile": vector.lockfile,
         "nonce": None if vector.nonce is None else vector.nonce.hex(),
         "ancestors": None if ancestors is None else [_text(one) for one in ancestors],
+        "audits": None
+        if vector.audits is None
+        else [[_text(one), _text(data)] for one, data in vector.audits],
     }
 
 
@@ -67,6 +70,7 @@ def of_scene(scene: Scene) -> Case:
         "lockfile": None,
         "nonce": None,
         "ancestors": None,
+        "audits": None,
     }
 
 

@@ -73,6 +73,12 @@ def _scenario(case: Case) -> Answer:
             ancestors=None
             if ancestors is None
             else [certificate.parse(base64.b64decode(one)) for one in ancestors],
+            audits=None
+            if case["audits"] is None
+            else [
+                (certificate.parse(base64.b64decode(one)), base64.b64decode(data))
+                for one, data in case["audits"]
+            ],
         )
     except AicertError as error:
         return ["malformed", None, type(error).__name__, error.message]

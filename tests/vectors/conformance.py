@@ -57,6 +57,12 @@ def written(vector: reading.Vector, folder: Path) -> list[str]:
         for number, ancestor in enumerate(vector.ancestors):
             (folder / "lineage" / f"{number}.json").write_bytes(ancestor)
         words += ["--lineage", str(folder / "lineage")]
+    if vector.audits is not None:
+        (folder / "audits").mkdir()
+        for number, (certificate, results) in enumerate(vector.audits):
+            (folder / "audits" / f"{number}.json").write_bytes(certificate)
+            (folder / "audits" / f"{number}.results").write_bytes(results)
+        words += ["--audits", str(folder / "audits")]
     return words
 
 

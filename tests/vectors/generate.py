@@ -17,6 +17,7 @@ from aicert.appraisal.ak_chain import EKU_AK, Root
 from aicert.appraisal.policy import Policy
 from aicert.crypto.x509 import stamp
 from aicert.formats import certificate as certificates
+from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
 from tests.adversarial import ca_forge
 from tests.adversarial.attacks import MALFORMED, Attack, table
@@ -29,13 +30,17 @@ FOLDER = Path(__file__).resolve().parent
 # 2: pieces may be taken from another scenario's certificate.
 FORMAT = 1
 WITH_COPIES = 2
+# Audits are given, too.
+WITH_AUDITS = 3
 # Of PROTOCOL.md: how a verifier is called.
-PROTOCOL = 1
+PROTOCOL = 2
 INDEX = "index.json"
 # A run of at most 16 octets, 64 times or more: otherwise the largest attacks would fill 45 MB. Only
 # looked for in certificates that are much larger than others: those are to be read as they are.
 LARGE = 50_000
 _RUN = re.compile(rb"(.{1,16}?)\1{63,}", re.DOTALL)
+# A training with an audit beside it, and an audit: others name what they share with these.
+AUDITED, AUDIT = "audited", "audit that a policy demands, judged itself"
 # The least that is worth naming.
 SHARED = 32
 EXIT_CODES = {"passed": 0, "failed": 1, "none": 2, MALFORMED: 2}
@@ -80,19 +85,22 @@ def vector(row: Attack | Honest, base: Honest | None = None) -> dict[str, object
     scene = Scene(row.kind, row.version)
     row.change(scene)
     certificate = pieces(scene.get("file"))
+    if scene.audits is not None and row.name not in (AUDITED, AUDIT):
+        base = _honest(AUDITED)
     if base is not None:
         shared = copies(scene.get("file"), certificate_of(base), place(base))
         certificate = min(certificate, shared, key=lambda parts: len(json.dumps(parts)))
     uses = any("of" in part for part in certificate)
+    format_ = WITH_AUDITS if scene.audits is not None else WITH_COPIES if uses else FORMAT
     scenario: dict[str, object] = {
-        "format": WITH_COPIES if uses else FORMAT, "name": row.name, "expected": _expected(row),
+        "format": format_, "name": row.name, "expected": _expected(row),
     }  # fmt: skip
     described = [text for text, names in ELSEWHERE.items() if row.name in names]
     if described:
         scenario["acceptedElsewhere"] = described[0]
     wanted = scene.caller_lockfile
     nonce = scene.caller_nonce
-    scenario["inputs"] = {
+    inputs: dict[str, object] = {
         "at": stamp(scene.at),
         "lockfile": str(wanted) if isinstance(wanted, Digest) else None,
         "nonce": None if nonce is None else nonce.hex(),
@@ -105,7 +113,20 @@ def vector(row: Attack | Honest, base: Honest | None = None) -> dict[str, object
         ),
         "certificate": certificate,
     }
-    return scenario
+    if scene.audits is not None:
+        inputs["audits"] = [_audit(*one) for one in scene.audits]
+    return scenario | {"inputs": inputs}
+
+
+def _honest(name: str) -> Honest:
+    return next(row for row in HONEST if row.name == name)
+
+
+def _audit(certificate: Certificate, results: bytes) -> dict[str, object]:
+    """An audit beside the certificate: most of it is in the one that stands alone."""
+    whole, alone = certificates.emit(certificate), _honest(AUDIT)
+    parts = copies(whole, certificate_of(alone), place(alone))
+    return {"certificate": parts, "results": pieces(results)}
 
 
 def _expected(row: Attack | Honest) -> dict[str, object]:
@@ -240,6 +261,14 @@ def policy_files(policy: Policy) -> dict[str, str]:
         lines += [f'certificate = "time-{number}.pem"']
         lines += [f'sha256 = "{ca_forge.hash_of(authority.root)}"']
         lines += [f"intermediates = {json.dumps(list(middle))}"] if middle else []
+    for audit in policy.audits:
+        lines += ["", "[[audit]]", f'kind = "{audit.kind}"', f"at-most = {audit.at_most}"]
+        lines += [f'column = "{audit.column}"'] if audit.column is not None else []
+        lines += [f'list = "{audit.list}"'] if audit.list is not None else []
+        most = {"missing": audit.missing, "unparsable": audit.unparsable}
+        most |= {"unusable": audit.unusable, "unread-bytes": audit.unread_bytes}
+        lines += [f"{key} = {bound}" for key, bound in most.items() if bound is not None]
+        lines += [f"texts = {_digests(audit.texts)}"] if audit.texts else []
     for claim in policy.claims:
         lines += ["", "[[claim]]", f'name = "{claim.name}"']
         bounds = {"at-least": claim.at_least, "at-most": claim.at_most}

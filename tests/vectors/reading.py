@@ -18,7 +18,9 @@ NEEDS = ("chip", "gpu", "tdx", "time-authority")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vector:
-    """One scenario. `model`: size and SHA-256 by path; `check`: the first that fails or is open."""
+    """One scenario. `model`: size and SHA-256 by path; `check`: the first that fails or is open;
+    `audits`: certificates with their results.
+    """
 
     name: str
     certificate: bytes
@@ -28,6 +30,7 @@ class Vector:
     lockfile: str | None
     nonce: bytes | None
     ancestors: tuple[bytes, ...] | None
+    audits: tuple[tuple[bytes, bytes], ...] | None
     verdict: str
     check: str | None
     exit_code: int
@@ -42,6 +45,7 @@ def read(path: Path) -> Vector:
     document = json.loads(path.read_bytes())
     given, expected = document["inputs"], document["expected"]
     model, ancestors, nonce = given["model"], given["ancestors"], given["nonce"]
+    audits = given.get("audits")
     return Vector(
         name=document["name"],
         certificate=joined(given["certificate"]),
@@ -51,6 +55,11 @@ def read(path: Path) -> Vector:
         lockfile=given["lockfile"],
         nonce=None if nonce is None else bytes.fromhex(nonce),
         ancestors=None if ancestors is None else tuple(joined(one) for one in ancestors),
+        audits=(
+            None
+            if audits is None
+            else tuple((joined(one["certificate"]), joined(one["results"])) for one in audits)
+        ),
         verdict=expected["verdict"],
         check=expected["check"],
         exit_code=expected["exitCode"],

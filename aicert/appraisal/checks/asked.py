@@ -41,12 +41,26 @@ def _not_before(seen: Seen) -> tuple[str, Any]:
     return trusted_time.began(seen.certificate, seen.policy, seen.at)
 
 
+def _audits(check: str, *needs: str) -> Row:
+    def judge(seen: Seen) -> tuple[str, Any]:
+        from aicert.appraisal.evidence import audits
+
+        return audits.JUDGES[check](seen)
+
+    return Row(asks=lambda policy: policy.audits, lacks=_NO_AUDIT, judge=judge, needs=needs)
+
+
+_READ = ("statement.form", "outputs.pcr8", "inputs.records", "lineage.ancestors")
+_NO_AUDIT = "demands no audit"
 _NO_TIME = "names no time authority"
 ROWS: Mapping[str, Row] = {
     "time.token": Row(asks=_times, lacks=_NO_TIME, judge=_token),
     "time.not-before": Row(
         asks=_times, lacks=_NO_TIME, judge=_not_before, needs=("runkey.certified",)
     ),
+    "audit.present": _audits("audit.present", *_READ),
+    "audit.list": _audits("audit.list", "audit.present"),
+    "audit.result": _audits("audit.result", "audit.present", "audit.list"),
 }
 
 

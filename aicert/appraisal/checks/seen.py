@@ -1,6 +1,8 @@
 """What a check that a policy may ask for beside the standard ones is given (`checks/asked.py`)."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.appraisal.checks.run import VerifiedRun
@@ -9,16 +11,21 @@ from aicert.appraisal.result import Ancestor
 from aicert.formats.certificate import Certificate
 from aicert.frozen import dataclass
 
+if TYPE_CHECKING:
+    from aicert.appraisal.evidence.audited import Audit
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What was given, and what of it is verified: until then `run` and `quote` are None, and
     `ancestors` empty. So a row of `asked.ROWS` needs the checks that verify what its judge reads.
+    `audits` that the caller gave, each judged when it is called; None if it gave none.
     """
 
     certificate: Certificate
     policy: Policy
     at: datetime
+    audits: "tuple[Callable[[], Audit], ...] | None" = None
     quote: VerifiedQuote | None = None
     run: VerifiedRun | None = None
     ancestors: tuple[Ancestor, ...] = ()

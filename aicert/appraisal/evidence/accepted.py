@@ -6,6 +6,7 @@ Each is judged by the module of its kind beside this one; a policy holds them.
 from collections.abc import Mapping
 from datetime import date
 
+from aicert.formats.digest import Digest
 from aicert.frozen import dataclass
 
 
@@ -86,3 +87,21 @@ class GpuRoot:
     rim_root: bytes
     drivers: frozenset[str] = frozenset()
     vbios: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditDemand:
+    """That audits of one kind read all rows, of one column or (None) of all text, with the list of
+    this digest where the kind has one; and how much they may have counted. Without a bound (None)
+    there is no verdict on what is not 0. `texts`: those beside the rows that the verifier knows.
+    """
+
+    kind: str
+    column: str | None = None
+    list: Digest | None = None
+    at_most: int = 0
+    missing: int | None = None
+    unparsable: int | None = None
+    unusable: int | None = None
+    unread_bytes: int | None = None
+    texts: frozenset[Digest] = frozenset()

@@ -7,11 +7,13 @@ from pathlib import Path
 
 
 def question(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Each word as PROTOCOL.md has it; `lineage` is a list of certificates, or None."""
+    """Each word as PROTOCOL.md has it; `lineage` is a list of certificates, or None, and `audits`
+    one of certificates with their results.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("certificate", "policy", "at"):
         parser.add_argument(f"--{name}", required=True)
-    for name in ("model", "lockfile", "nonce", "lineage"):
+    for name in ("model", "lockfile", "nonce", "lineage", "audits"):
         parser.add_argument(f"--{name}")
     asked = parser.parse_args(arguments)
     asked.certificate = Path(asked.certificate).read_bytes()
@@ -23,4 +25,9 @@ def question(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if asked.lineage is not None:
         files = sorted(Path(asked.lineage).iterdir(), key=lambda path: int(path.stem))
         asked.lineage = [path.read_bytes() for path in files]
+    if asked.audits is not None:
+        files = sorted(Path(asked.audits).glob("*.json"), key=lambda path: int(path.stem))
+        asked.audits = [
+            (path.read_bytes(), path.with_suffix(".results").read_bytes()) for path in files
+        ]
     return asked

@@ -28,6 +28,11 @@ def main() -> int:
             lockfile=None if asked.lockfile is None else Digest.parse(asked.lockfile),
             nonce=asked.nonce,
             ancestors=None if lineage is None else list(map(certificate.parse, lineage)),
+            audits=(
+                None
+                if asked.audits is None
+                else [(certificate.parse(one), results) for one, results in asked.audits]
+            ),
         )
     except AicertError as error:
         print("-")

@@ -27,6 +27,7 @@ def main() -> int:
             lockfile=asked.lockfile,
             nonce=asked.nonce,
             ancestors=None if asked.lineage is None else tuple(asked.lineage),
+            audits=None if asked.audits is None else tuple(asked.audits),
         )
     )
     print(check or "-")

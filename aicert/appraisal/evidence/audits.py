@@ -1,0 +1,242 @@
+"""What audits counted in the rows that a run read: audit.present, audit.list and audit.result.
+
+An audit counts where its certificate passes under the caller's policy (claims and demands of audits
+aside, which speak of models), is of kind audit, names exactly the given results, and says of rows
+and lists what they say. It is about a run by the rows: digest, count and bytes (docs/spec/audit.md,
+"Demanded by a policy"). What no audit reads, texts beside the rows, is a gap, but for those that
+the policy names. Ancestors are judged under the same policy, so each has these checks of its own.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from aicert.appraisal.checklist import NotApplicableError
+from aicert.appraisal.checks.kinds import RESULTS, kind_of
+from aicert.appraisal.checks.run import VerifiedRun
+from aicert.appraisal.checks.seen import Seen
+from aicert.appraisal.evidence.accepted import AuditDemand
+from aicert.appraisal.evidence.audited import Audit
+from aicert.appraisal.result import AttestationResult
+from aicert.audits import joining
+from aicert.audits import results as forms
+from aicert.audits.results import CheckFact, Counts, Results
+from aicert.errors import AicertError, EvidenceError, RejectedError, UndecidedError
+from aicert.formats import lockfile
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import FileFact, of_bytes
+from aicert.formats.listing import dir_digest
+from aicert.formats.run_report_facts import Records
+from aicert.frozen import dataclass
+from aicert.text import counted
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hit:
+    """A check of an audit that read the rows, and what it counted."""
+
+    audit: Audit
+    check: CheckFact
+    counts: Counts
+
+
+def check_verdict(verdict: AttestationResult, data: bytes, *, hint: str | None = None) -> None:
+    """AicertError unless the verdict is that an audit passes which names exactly these results."""
+    if verdict.failed:
+        first = verdict.failed[0]
+        raise RejectedError(
+            f"the audit's certificate fails: {first.id}: {first.detail}", verdict, hint=hint
+        )
+    if verdict.certificate_consistent != "yes":
+        first = verdict.undecided[0]
+        raise UndecidedError(
+            f"the audit's certificate has no verdict: {first.id}: {first.detail}", hint=hint
+        )
+    if verdict.kind != "audit":
+        raise RejectedError(f"the certificate is of no audit, but of kind {verdict.kind}", verdict)
+    digest = dir_digest({RESULTS: FileFact(len(data), of_bytes(data).hex)})
+    if list((verdict.subject or {}).values()) != [str(digest)]:
+        raise RejectedError("these are not the results that the certificate names", verdict)
+
+
+def check_joined(results: Results, certificate: Certificate, verdict: AttestationResult) -> None:
+    """RejectedError unless results that a certificate names speak of its rows and lists."""
+    locked = lockfile.parse(certificate.lockfile)
+    try:
+        joining.check_rows(results, () if verdict.facts is None else verdict.facts.records)
+        joining.check_lists(results.checks, {item.name: item.digest for item in locked.inputs})
+    except EvidenceError as error:
+        raise RejectedError(error.message, verdict) from None
+
+
+def judged(certificate: Certificate, data: bytes, verdict: AttestationResult) -> Audit:
+    """Whether these results count, by the verdict on the certificate that is to name them."""
+    try:
+        check_verdict(verdict, data)
+        results = forms.parse(data)
+        check_joined(results, certificate, verdict)
+    except AicertError as error:
+        return Audit(verdict=verdict, refused=error.message.partition("\n")[0])
+    return Audit(verdict=verdict, results=results)
+
+
+def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
+    """All rows were read by audits of the kinds that are demanded, and no text by none; the
+    verdicts on these audits.
+    """
+    run, audits = _asked(seen)
+    if not run.report.records and kind_of(run) != "merge":
+        raise EvidenceError("it was trained on data that are no rows, so no audit read them")
+    used: list[AttestationResult] = []
+    lines = []
+    for demand in seen.policy.audits:
+        _check_texts(run, demand)
+        for rows in run.report.records:
+            hits = _hits(demand, rows, audits)
+            if not hits:
+                raise EvidenceError(_gap(demand, run.lockfile.run, rows, audits))
+            used += [one.audit.verdict for one in hits if one.audit.verdict not in used]
+            by = ", ".join(dict.fromkeys(_name(one.audit) for one in hits))
+            lines.append(f"{rows.name} {rows.split} for {_what(demand)}: {by}")
+    return "\n".join(_some(lines) or ["the run read no rows"]), tuple(used)
+
+
+def lists(seen: Seen) -> tuple[str, None]:
+    """The audits looked for what the demanded lists hold, and for nothing else."""
+    run, audits = _asked(seen)
+    wanted = [demand for demand in seen.policy.audits if demand.list is not None]
+    if not wanted:
+        raise NotApplicableError(f"policy {seen.policy.name} demands no audit with a list")
+    for demand in wanted:
+        for rows in run.report.records:
+            hits = _hits(demand, rows, audits)
+            if not _with_list(demand, hits):
+                others = sorted({str(one.check.list.digest) for one in hits if one.check.list})
+                raise EvidenceError(
+                    f"{rows.name} {rows.split} was audited for {_what(demand)} by another list\n"
+                    f"found     {', '.join(others)}\nexpected  {demand.list}"
+                )
+    return "\n".join(_some([f"{demand.kind}: {demand.list}" for demand in wanted])), None
+
+
+def result(seen: Seen) -> tuple[str, None]:
+    """What was counted is within the policy's bounds."""
+    run, audits = _asked(seen)
+    lines, unbounded = [], []
+    for demand in seen.policy.audits:
+        counts = _total(demand, run.report.records, audits)
+        bounds = _bounds(demand)
+        for what, number in counts.items():
+            most = bounds[what]
+            if most is None and number:
+                unbounded.append(f"{demand.kind}: {number} {what}, for which there is no bound")
+            if most is not None and number > most:
+                raise EvidenceError(
+                    f"{_what(demand)}: {number} {what}, but policy {seen.policy.name} allows {most}"
+                )
+        rows = counted(sum(rows.rows for rows in run.report.records), "row")
+        shown = ", ".join(f"{number} {what}" for what, number in counts.items())
+        lines.append(f"{_what(demand)}: of {rows} {shown}")
+    if unbounded:
+        raise UndecidedError(f"policy {seen.policy.name} cannot judge this: {unbounded[0]}")
+    return "\n".join(_some(lines)), None
+
+
+def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
+    """The run, and the audits that were given."""
+    if seen.run is None:
+        raise ValueError("audits are judged before the run that they are about")
+    if kind_of(seen.run) == "audit":
+        raise NotApplicableError("the run is an audit itself")
+    if seen.run.report.version == 1:
+        raise UndecidedError("a run report of version 1 does not say which rows were read")
+    if seen.audits is None:
+        raise UndecidedError("you gave no audits", hint="--evidence DIR")
+    return seen.run, [audit() for audit in seen.audits]
+
+
+def _check_texts(run: VerifiedRun, demand: AuditDemand) -> None:
+    gaps = [(name, text) for name, text in run.report.texts if text not in demand.texts]
+    if gaps:
+        first = f"no audit reads {counted(len(gaps), 'text')} beside the rows"
+        raise EvidenceError(
+            "\n".join([first, *_some([f"{name}  {text}" for name, text in gaps])]),
+            hint=f'texts = ["{gaps[0][1]}"] in [[audit]], if you have read it and it is harmless',
+        )
+
+
+def _hits(demand: AuditDemand, rows: Records, audits: Iterable[Audit]) -> list[_Hit]:
+    """The checks of the demanded kind, with its column, that read exactly these rows."""
+    return [
+        _Hit(audit=audit, check=check, counts=counts)
+        for audit in audits
+        for fact in (() if audit.results is None else audit.results.data)
+        if (fact.digest, fact.rows.count, fact.bytes) == (rows.digest, rows.rows, rows.bytes)
+        for check, counts in zip(_checks(audit), fact.checks, strict=True)
+        if (check.kind, check.column) == (demand.kind, demand.column)
+    ]
+
+
+def _checks(audit: Audit) -> tuple[CheckFact, ...]:
+    return () if audit.results is None else audit.results.checks
+
+
+def _with_list(demand: AuditDemand, hits: Iterable[_Hit]) -> list[_Hit]:
+    return [one for one in hits if demand.list in (None, one.check.list and one.check.list.digest)]
+
+
+def _total(
+    demand: AuditDemand, records: Sequence[Records], audits: Sequence[Audit]
+) -> dict[str, int]:
+    """What was counted in all rows; where several audits read the same, the most of each."""
+    matches = missing = unparsable = unusable = 0
+    for rows in records:
+        hits = _with_list(demand, _hits(demand, rows, audits))
+        matches += max(one.counts.matches for one in hits)
+        missing += max(one.counts.missing for one in hits)
+        unparsable += max(one.counts.unparsable for one in hits)
+        entries = [one.check.list.unusable for one in hits if one.check.list is not None]
+        unusable = max([unusable, *entries])
+    unread = sum(rows.unread_bytes for rows in records)
+    return dict(zip(_bounds(demand), (matches, missing, unparsable, unusable, unread), strict=True))
+
+
+def _bounds(demand: AuditDemand) -> dict[str, int | None]:
+    return {
+        "matches": demand.at_most,
+        "missing": demand.missing,
+        "unparsable": demand.unparsable,
+        "unusable entries of the list": demand.unusable,
+        "bytes in no row": demand.unread_bytes,
+    }
+
+
+def _gap(demand: AuditDemand, run: str, rows: Records, audits: Sequence[Audit]) -> str:
+    """What was not audited, and which of the given audits do not count."""
+    what = f"{rows.name} {rows.split} of run {run}"
+    gap = f"{what} is not audited for {_what(demand)}\nrows      {rows.digest}"
+    refused = [f"{_name(one)} does not count: {one.refused}" for one in audits if one.refused]
+    return "\n".join([gap, *_some(refused)])
+
+
+def _what(demand: AuditDemand) -> str:
+    return demand.kind if demand.column is None else f"{demand.kind} of column {demand.column}"
+
+
+def _name(audit: Audit) -> str:
+    tier = "" if audit.verdict.tier is None else f" ({audit.verdict.tier})"
+    return f"run {audit.verdict.run or 'unknown'}{tier}"
+
+
+def _some(lines: list[str]) -> list[str]:
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return [*lines[:SHOWN], *more]
+
+
+# What decides each check, with what was verified before it.
+JUDGES: Final[Mapping[str, Callable[[Seen], tuple[str, Any]]]] = {
+    "audit.present": present,
+    "audit.list": lists,
+    "audit.result": result,
+}

@@ -1,0 +1,77 @@
+"""A folder of evidence: the certificate of each run in it, and the results beside an audit's.
+
+Nothing in it is authenticated here. Certificates and results are read within the limits of a
+lineage; what cannot be read is no evidence, and is said.
+"""
+
+import os
+from collections.abc import Sequence
+
+from aicert.appraisal.checks.kinds import KINDS, RESULTS
+from aicert.audits import results as forms
+from aicert.errors import AicertError, EvidenceError
+from aicert.files.bounded import StrPath, read_bounded, why
+from aicert.formats import certificate as certificates
+from aicert.formats import statement
+from aicert.formats.certificate import Certificate
+from aicert.formats.statement import Statement
+from aicert.frozen import dataclass
+from aicert.verifier.verify import MAX_LINEAGE, MAX_LINEAGE_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A folder of the evidence: a certificate and what it states, not judged yet; and the results
+    beside it, where it says that it is of an audit.
+    """
+
+    name: str
+    certificate: Certificate
+    stated: Statement
+    results: bytes | None
+
+
+def read_evidence(path: StrPath) -> tuple[list[Given], list[tuple[str, str]]]:
+    """The certificates at RUN/certificate.json; those that are no evidence, with the reason."""
+    folder = os.fspath(path)
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise EvidenceError(f"cannot read {folder!a}: {why(error)}") from None
+    files = {name: os.path.join(folder, name, "certificate.json") for name in names}
+    # Whoever sent the folder may have put a FIFO there, from which a read would never return.
+    there = {name: file for name, file in files.items() if os.path.isfile(file)}
+    if not there or len(there) > MAX_LINEAGE:
+        raise EvidenceError(
+            f"{folder!a} holds {len(there)} certificates at RUN/certificate.json, "
+            f"expected 1 to {MAX_LINEAGE}"
+        )
+    given: list[Given] = []
+    refused: list[tuple[str, str]] = []
+    room = MAX_LINEAGE_BYTES
+    for name, file in there.items():
+        try:
+            data = read_bounded(file, min(room, certificates.MAX_BYTES), "certificate")
+            room -= len(data)
+            certificate = certificates.parse(data)
+            stated = statement.parse(certificate.envelope.payload)
+            results = None
+            if KINDS.get(stated.trainer) == "audit":
+                results = _results(os.path.join(folder, name, RESULTS), room)
+                room -= len(results)
+        except AicertError as error:
+            refused.append((name, error.message))
+        else:
+            given.append(Given(name=name, certificate=certificate, stated=stated, results=results))
+    return given, refused
+
+
+def _results(file: str, room: int) -> bytes:
+    if not os.path.isfile(file):
+        raise EvidenceError(f"{RESULTS} is not beside its certificate")
+    return read_bounded(file, min(room, forms.MAX_BYTES), forms.WHAT)
+
+
+def audits_of(given: Sequence[Given]) -> list[tuple[Certificate, bytes]]:
+    """What `appraise` takes of it: the audits, each with its results."""
+    return [(one.certificate, one.results) for one in given if one.results is not None]

@@ -1,0 +1,257 @@
+"""Attacks on audits that a policy demands (audit.*), and what is odd and right about them.
+
+The training of a scene reads the rows of `alpaca`; the audit beside it is a scene of its own, of
+the same platform, which looks for listed domains and for patterns in the same rows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from aicert.appraisal.evidence.accepted import AuditDemand
+from aicert.appraisal.policy import Claim
+from aicert.audits import results as forms
+from aicert.audits.patterns import NAMES
+from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, Results, TreeFact
+from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Digest
+from aicert.formats.lockfile import LockedInput, Lockfile
+from aicert.formats.run_report_facts import Loss
+from tests.adversarial.attacks import Attack
+from tests.adversarial.attacks_results import audit
+from tests.adversarial.attacks_run import ancestor, reported
+from tests.adversarial.forger import FACTS, Scene, hex_of
+
+Change = Callable[[Scene], object]
+Given = tuple[Certificate, bytes]
+PRESENT, LIST, RESULT = "audit.present", "audit.list", "audit.result"
+LISTED = Digest("sha256", hex_of(b"opt-out list"))
+OTHER = Digest("sha256", hex_of(b"another list"))
+(ROWS,) = FACTS["records"]
+OTHER_ROWS = replace(ROWS, digest=Digest("sha256", "b2" * 32))
+TEXTS = frozenset(digest for _, digest in FACTS["texts"])
+# With a bound for everything, so that nothing is left open.
+DOMAINS = AuditDemand(
+    kind="domains/v1", column="url", list=LISTED, missing=0, unparsable=0, unusable=0,
+    unread_bytes=12, texts=TEXTS,
+)  # fmt: skip
+PATTERNS = AuditDemand(
+    kind="patterns/v1", at_most=3, missing=0, unparsable=0, unread_bytes=12, texts=TEXTS
+)
+NONE = Counts(matches=0, missing=0, unparsable=0)
+OF_PATTERNS = replace(NONE, patterns=tuple((name, 0) for name in NAMES))
+
+
+def counted(
+    domains: Counts = NONE,
+    *,
+    column: str = "url",
+    digest: Digest = LISTED,
+    unusable: int = 0,
+    matches: int = 2,
+    rows: Any = ROWS,
+) -> Results:
+    """What the audit counted: of listed domains, and of patterns."""
+    listed = ListFact(name="opt-out", digest=digest, entries=3, unusable=unusable)
+    return Results(
+        unicode="14.0.0",
+        checks=(
+            CheckFact(name="opt-out", kind="domains/v1", column=column, list=listed),
+            CheckFact(name="pii", kind="patterns/v1", column=None, list=None),
+        ),
+        data=(
+            DataFact(
+                name=rows.name,
+                split=rows.split,
+                bytes=rows.bytes,
+                digest=rows.digest,
+                unread_bytes=rows.unread_bytes,
+                rows=TreeFact(count=rows.rows, root=bytes(32)),
+                passages=None,
+                text=None,
+                checks=(domains, replace(OF_PATTERNS, matches=matches)),
+            ),
+        ),
+    )
+
+
+def locked(name: str, digest: Digest) -> LockedInput:
+    uri = f"path:mine/{name}"
+    return LockedInput(name=name, source=uri, uri=uri, size=10, digest=digest)
+
+
+def audit_scene(results: Results, *changes: Change, listed: Digest = LISTED) -> Scene:
+    """A certified audit whose report says of rows what its results say."""
+    scene = Scene("local", 2)
+    rows = tuple(
+        replace(
+            ROWS, name=fact.name, split=fact.split, rows=fact.rows.count, bytes=fact.bytes,
+            digest=fact.digest, unread_bytes=fact.unread_bytes,
+        )
+        for fact in results.data
+    )  # fmt: skip
+    audit(reported(records=rows))(scene)
+
+    def edited(whole: Lockfile) -> Lockfile:
+        kept = [one for one in whole.inputs if one.name != "model"]
+        key = locked("record-key", Digest("sha256", hex_of(b"record key")))
+        inputs = (*kept, locked("opt-out", listed), key)
+        return replace(whole, run="look", inputs=inputs)
+
+    scene.edit("lockfile", edited)
+    scene.put("outputs", {"results": {"results.json": forms.emit(results)}})
+    for change in changes:
+        change(scene)
+    return scene
+
+
+def looked(
+    results: Results | None = None,
+    *changes: Change,
+    listed: Digest = LISTED,
+    data: bytes | None = None,
+) -> Given:
+    """A certificate of an audit, and the results that are given with it."""
+    what = counted() if results is None else results
+    certificate = audit_scene(what, *changes, listed=listed).get("certificate")
+    return certificate, forms.emit(what) if data is None else data
+
+
+def given(
+    *audits: Callable[[], Given], demands: Sequence[AuditDemand] = (DOMAINS,), **more: Any
+) -> Change:
+    """These audits, and a policy that demands some."""
+
+    def changed(scene: Scene) -> None:
+        scene.edit("policy", lambda policy: replace(policy, audits=tuple(demands), **more))
+        scene.audits = [one() for one in audits]
+
+    return changed
+
+
+def both(*changes: Change) -> Change:
+    return lambda scene: [change(scene) for change in changes]
+
+
+def counts(**numbers: int) -> Change:
+    """One audit that counted these of listed domains."""
+    return given(lambda: looked(counted(replace(NONE, **numbers))))
+
+
+def training() -> Given:
+    """The training's own certificate, as if it were an audit's."""
+    return Scene("local", 2).get("certificate"), forms.emit(counted())
+
+
+def about_rows(scene: Scene) -> object:
+    """The report of the audit is about other rows than its results."""
+    return reported(records=(OTHER_ROWS,))(scene)
+
+
+def of_another_platform(scene: Scene) -> object:
+    return scene.put("chain", Scene("qemu").get("chain"))
+
+
+def fewer() -> Results:
+    """Of all rows but one, with their digest."""
+    return counted(rows=replace(ROWS, rows=ROWS.rows - 1))
+
+
+def row(name: str, check: str, change: Change, kind: str = "local") -> Attack:
+    return Attack(name, check, change, kind, version=2)
+
+
+BESIDE = reported(records=(ROWS, replace(OTHER_ROWS, split="test")))
+ATTACKS = (
+    row("no audit where one is demanded", PRESENT, given()),
+    row("audit of other rows", PRESENT, given(lambda: looked(counted(rows=OTHER_ROWS)))),
+    row("audit of fewer rows", PRESENT, given(lambda: looked(fewer()))),
+    row("audit of one of two selections of rows", PRESENT, both(BESIDE, given(looked))),
+    row("audit that failed", PRESENT, given(lambda: looked(None, reported(exit_code="1")))),
+    row("audit of another platform", PRESENT, given(lambda: looked(None, of_another_platform))),
+    row("training in the place of an audit", PRESENT, given(training)),
+    row(
+        "results that their certificate does not name",
+        PRESENT,
+        given(lambda: looked(counted(replace(NONE, matches=1)), data=forms.emit(counted()))),
+    ),
+    row("results about rows that the audit did not read", PRESENT, given(
+        lambda: looked(None, about_rows))),
+    row("results by a list that is no input", PRESENT, given(lambda: looked(listed=OTHER))),
+    row("audit of another kind", PRESENT, given(
+        looked, demands=[AuditDemand(kind="exact/v1", list=LISTED, texts=TEXTS)])),
+    row("audit of another column", PRESENT, given(lambda: looked(counted(column="link")))),
+    row("audit of all text where a column is named", PRESENT, given(
+        looked, demands=[replace(PATTERNS, column="text")])),
+    row("text beside the rows", PRESENT, given(
+        looked, demands=[replace(DOMAINS, texts=frozenset())])),
+    row("trained on data that are no rows", PRESENT, both(
+        reported(records=(), loss=Loss(state="no-loss", reason="made")), given(looked))),
+    row("results that are none", PRESENT, given(
+        lambda: looked(None, lambda scene: scene.put(
+            "outputs", {"results": {"results.json": b"{}"}}), data=b"{}"))),
+    row("audit by another list", LIST, given(
+        lambda: looked(counted(digest=OTHER), listed=OTHER))),
+    row("audit by another list beside one of no list", LIST, given(
+        lambda: looked(counted(digest=OTHER), listed=OTHER), demands=[PATTERNS, DOMAINS])),
+    row("one row that matches", RESULT, counts(matches=1)),
+    row("more patterns than allowed", RESULT, given(
+        lambda: looked(counted(matches=4)), demands=[PATTERNS])),
+    row("column that does not exist", RESULT, counts(missing=ROWS.rows)),
+    row("values that cannot be read", RESULT, counts(unparsable=1)),
+    row("list of which nothing can match", RESULT, given(lambda: looked(counted(unusable=3)))),
+    row("bytes that no row holds", RESULT, given(
+        looked, demands=[replace(DOMAINS, unread_bytes=11)])),
+    row("two audits that contradict each other", RESULT, given(
+        looked, lambda: looked(counted(replace(NONE, matches=1))))),
+    row("ancestor that nobody audited", "lineage.ancestors", both(
+        ancestor(reported(records=(OTHER_ROWS,)), version=2), given(looked))),
+)  # fmt: skip
+
+
+def unasked(scene: Scene) -> None:
+    """A policy that demands an audit, and nobody who gives any."""
+    given()(scene)
+    scene.audits = None
+
+
+def itself(scene: Scene) -> None:
+    """The audit, judged under the policy that demands it."""
+    other = audit_scene(counted())
+    given()(scene)
+    scene.put("certificate", other.get("certificate"))
+    scene.put("model", other.get("model"))
+
+
+def lineage_unasked(scene: Scene) -> None:
+    ancestor(lambda _: None, version=2)(scene)
+    given(looked)(scene)
+    scene.ancestors = None
+
+
+FLOPS = Claim(name="totalFlops", at_least=1)
+# Name, change, version, verdict, and the first check that is left open; what is odd and right.
+RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
+    ("audit that a policy demands, judged itself", itself, 2, "passed", None),
+    ("audited", given(looked), 2, "passed", None),
+    ("audited for patterns alone", given(looked, demands=[PATTERNS]), 2, "passed", None),
+    ("audited twice, once by another list", given(
+        lambda: looked(counted(digest=OTHER), listed=OTHER), looked, demands=[DOMAINS, PATTERNS]
+    ), 2, "passed", None),
+    ("audited, beside audits that do not count", given(
+        training, looked, lambda: looked(None, reported(exit_code="1"))), 2, "passed", None),
+    ("audited, with claims that no audit makes", given(looked, claims=(FLOPS,)), 2, "passed",
+     None),
+    ("audited, and its ancestor too", both(
+        ancestor(lambda _: None, version=2), given(looked)), 2, "passed", None),
+    ("audited, for which no bound is given", given(
+        lambda: looked(counted(replace(NONE, missing=1))),
+        demands=[replace(DOMAINS, missing=None)],
+    ), 2, "none", RESULT),
+    ("audited of nothing, for which no bound is needed", given(
+        looked, demands=[replace(DOMAINS, missing=None, unparsable=None, unusable=None)]
+    ), 2, "passed", None),
+    ("audits that nobody gave", unasked, 2, "none", PRESENT),
+    ("audited, and its lineage not asked", lineage_unasked, 2, "none", PRESENT),
+    ("audited, of version 1", given(looked), 1, "none", PRESENT),
+)  # fmt: skip

@@ -1,0 +1,96 @@
+"""The second verifier on audits that a policy demands: from docs/spec/audit.md alone."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tests import second_forms as forms
+from tests.second_chain import NoError, OpenError, need
+
+Record = Mapping[str, Any]
+LIMITS = ("missing", "unparsable", "unusable", "unread-bytes")
+
+
+def counted(
+    results: bytes, outputs: Mapping[str, str], records: Sequence[Record], inputs: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Results, if the outputs are these alone and they speak of these rows and inputs."""
+    files = {"results.json": hashlib.sha256(results).hexdigest()}
+    if list(outputs.values()) != [forms.dir_hash(files)]:
+        return None
+    try:
+        document: dict[str, Any] = json.loads(results)
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        own = {
+            (one["name"], one["split"]): _same(one, one["rows"]["count"])
+            for one in document["data"]
+        }
+        lists = [one["list"] for one in document["checks"] if "list" in one]
+    except (ValueError, KeyError, TypeError):
+        return None
+    theirs = {(one["name"], one["split"]): _same(one, one["rows"]) for one in records}
+    joined = own == theirs and all(inputs.get(one["name"]) == one["digest"] for one in lists)
+    return document if joined and text.encode() + b"\n" == results else None
+
+
+def _same(one: Record, rows: int) -> tuple[int, int, str, int]:
+    return rows, one["bytes"], one["digest"], one["unreadBytes"]
+
+
+def hits_of(demand: Record, rows: Record, audits: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """Checks of the demanded kind and column that read these rows, with their counts."""
+    return [
+        (check, counts)
+        for document in audits
+        for one in document["data"]
+        if _same(one, one["rows"]["count"])[:3] == _same(rows, rows["rows"])[:3]
+        for check, counts in zip(document["checks"], one["checks"], strict=True)
+        if (check["kind"], check.get("column")) == (demand["kind"], demand.get("column"))
+    ]
+
+
+def listed(demand: Record, given: list[tuple[Record, Record]]) -> list[tuple[Record, Record]]:
+    return [
+        (check, counts)
+        for check, counts in given
+        if "list" not in demand or check["list"]["digest"] == demand["list"]
+    ]
+
+
+def check_present(
+    demands: Sequence[Record], report: Mapping[str, Any], audits: Sequence[Record]
+) -> None:
+    for demand in demands:
+        need(set(report["texts"]["value"].values()) <= set(demand.get("texts", ())))
+        for rows in report["records"]["value"]:
+            need(bool(hits_of(demand, rows, audits)))
+
+
+def check_lists(
+    demands: Sequence[Record], records: Sequence[Record], audits: Sequence[Record]
+) -> None:
+    for demand in demands:
+        for rows in records:
+            need(bool(listed(demand, hits_of(demand, rows, audits))))
+
+
+def check_results(
+    demands: Sequence[Record], records: Sequence[Record], audits: Sequence[Record]
+) -> None:
+    open_ = False
+    for demand in demands:
+        total = dict.fromkeys(("at-most", *LIMITS), 0)
+        for rows in records:
+            hits = listed(demand, hits_of(demand, rows, audits))
+            for key, name in (("at-most", "matches"), ("missing",) * 2, ("unparsable",) * 2):
+                total[key] += max(counts[name] for _, counts in hits)
+            own = [check["list"]["unusable"] for check, _ in hits if "list" in check]
+            total["unusable"] = max(total["unusable"], *own, 0)
+            total["unread-bytes"] += rows["unreadBytes"]
+        most = {"at-most": 0, **demand}
+        if any(key in most and number > most[key] for key, number in total.items()):
+            raise NoError("counted")
+        open_ = open_ or any(key not in most and number for key, number in total.items())
+    if open_:
+        raise OpenError
