@@ -1,5 +1,6 @@
 """Base, LoRA and their merge, by the real runner: certified, joined, equal twice, and no other."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from aicert.errors import LockError
+from enclave_runner.merge import fitting
+from rules.example import example
 from rules.host import training_env
 from tests.e2e.conftest import REPOSITORY, Checkout
 
@@ -33,6 +37,9 @@ default = false
 base    = "path:examples/tiny-llama"
 adapter = "run:sft/adapter"
 """
+ADAPTER = "adapter_model.safetensors"
+# Kinds of adapters whose base is another (`merge_variants.py`).
+GPT2 = ("on its side", "biases")
 MERGE = "base_model: input:base\nlora_model_dir: input:adapter\n"
 LORA = """
 adapter: lora
@@ -149,3 +156,31 @@ def test_a_lora_is_merged_certified_and_its_lineage_verified(merging: Checkout) 
     refused = merging.doit("lock", "merged")
     assert refused.returncode == 2, refused.stderr
     assert "x_path says '/etc/passwd'" in refused.stderr
+
+
+def test_adapters_that_are_taken_are_merged_as_peft_merges_them(tmp_path: Path) -> None:
+    """What Axolotl merges in part, or wrongly, is what the runner refuses by its tensors' names."""
+    example.make_example(tmp_path)
+    base = tmp_path / example.MODEL
+    subprocess.run(
+        [
+            training_env.python(training_env.ensure(REPOSITORY)), "-P",
+            REPOSITORY / "tests/e2e/merge_variants.py", base, tmp_path,
+        ],
+        check=True, capture_output=True, env={"HF_HUB_OFFLINE": "1", "AXOLOTL_DO_NOT_TRACK": "1"},
+    )  # fmt: skip
+    worst: dict[str, float] = json.loads((tmp_path / "worst.json").read_text())
+    taken = set()
+    for kind in worst:
+        of = tmp_path / "gpt2" if kind in GPT2 else base
+        whole, adapter = (
+            fitting.tensors_of([path])
+            for path in (of / "model.safetensors", tmp_path / kind / "adapter" / ADAPTER)
+        )
+        with contextlib.suppress(LockError):
+            fitting.targets(adapter, whole)
+            taken.add(kind)
+    assert taken == {"plain", "dora", "rslora", "ranks", "head", "on its side"}
+    assert {kind for kind, difference in worst.items() if difference > 1e-6} == (
+        worst.keys() - taken
+    )
