@@ -5,6 +5,7 @@ import pytest
 from aicert.errors import ConfigError
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput, Lockfile
+from aicert.frozen import replace
 from enclave_runner.inputs.references import Reference
 from enclave_runner.merge import settings
 
@@ -59,25 +60,32 @@ def test_inputs_that_nothing_reads_are_refused() -> None:
         settings.read(GOOD, FOLDERS | {"rows": True, "more": False})
 
 
-def locked(name: str, **changes: bool) -> LockedInput:
+def locked(name: str) -> LockedInput:
     digest = Digest("sha256" if name == "config" else "dirHash", "ab" * 32)
-    return LockedInput(
-        name=name, source=f"path:{name}", uri=f"path:{name}", size=1, digest=digest, **changes
-    )
+    return LockedInput(name=name, source=f"path:{name}", uri=f"path:{name}", size=1, digest=digest)
 
 
-def lockfile(ranks: int = 1, outputs: tuple[str, ...] = ("model",), **changes: bool) -> Lockfile:
-    inputs = (locked("adapter"), locked("base", **changes), locked("config"))
-    return Lockfile(run="r", trainer="axolotl-merge", outputs=outputs, inputs=inputs, ranks=ranks)
+LOCKED = Lockfile(
+    run="r",
+    trainer="axolotl-merge",
+    outputs=("model",),
+    inputs=(locked("adapter"), locked("base"), locked("config")),
+)
+
+
+def with_code(word: str) -> Lockfile:
+    adapter, base, config = LOCKED.inputs
+    base = replace(base, allow_pickle=word == "pickle", allow_remote_code=word == "remote-code")
+    return replace(LOCKED, inputs=(adapter, base, config))
 
 
 def test_a_lockfile_with_what_no_merge_has_is_refused() -> None:
-    settings.check(lockfile())
+    settings.check(LOCKED)
     for wrong, message in (
-        (lockfile(outputs=("a", "b")), "exactly one output"),
-        (lockfile(ranks=2), "a merge is one process"),
-        (lockfile(allow_pickle=True), "runs no code of inputs: pickle of base"),
-        (lockfile(allow_remote_code=True), "runs no code of inputs: remote-code of base"),
+        (replace(LOCKED, outputs=("a", "b")), "exactly one output"),
+        (replace(LOCKED, ranks=2), "a merge is one process"),
+        (with_code("pickle"), "runs no code of inputs: pickle of base"),
+        (with_code("remote-code"), "runs no code of inputs: remote-code of base"),
     ):
         with pytest.raises(ConfigError, match=message):
             settings.check(wrong)
