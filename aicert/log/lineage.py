@@ -7,7 +7,8 @@ drawing is bounded, and an edge shows only that two entries name the same digest
 
 import html
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 from aicert.log.find import Hit
@@ -15,8 +16,10 @@ from aicert.text import safe
 
 MAX_NODES: Final = 80
 MAX_EDGES: Final = 300
-_WIDE, _HIGH, _GAP_X, _GAP_Y = 190, 44, 70, 16
-_LABEL: Final = 22
+MAX_LANES: Final = 300
+_WIDE, _HIGH, _GAP_X, _GAP_Y = 176, 44, 60, 16
+_STEP: Final = _WIDE + _GAP_X
+_LABEL: Final = 20
 
 
 def edges(hits: Sequence[Hit]) -> list[tuple[int, int]]:
@@ -70,33 +73,63 @@ def columns(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 def drawing(hits: Sequence[Hit]) -> str:
     """The figure, as markup; nothing where no entry was made from another."""
     pairs = edges(hits)
-    placed = {
-        node: (across * (_WIDE + _GAP_X) + 2, down * (_HIGH + _GAP_Y) + 2)
-        for across, column in enumerate(columns(pairs))
-        for down, node in enumerate(column)
-    }
-    if not placed:
+    across = columns(pairs)
+    if not across:
         return ""
-    width = max(x for x, _ in placed.values()) + _WIDE + 2
-    height = max(y for _, y in placed.values()) + _HIGH + 2
-    drawn = [pair for pair in pairs if pair[0] in placed and pair[1] in placed]
-    lines = "".join(_line(placed[writer], placed[reader]) for writer, reader in drawn)
-    boxes = "".join(_box(hits[node], *place) for node, place in placed.items())
+    depth = {node: at for at, column in enumerate(across) for node in column}
+    drawn = [pair for pair in pairs if pair[0] in depth and pair[1] in depth]
+    lanes = _lanes(drawn, depth)
+    drawn = drawn[: len(lanes)]
+    heights = [len(column) * (_HIGH + _GAP_Y) for column in across]
+    places = {
+        node: (depth[node] * _STEP + 2, row * (_HIGH + _GAP_Y) + 2)
+        for column in across
+        for row, node in enumerate(column)
+    }
+    lines = []
+    for (writer, reader), between in zip(drawn, lanes, strict=True):
+        points = [(places[writer][0] + _WIDE, places[writer][1] + _HIGH // 2)]
+        for at in between:
+            # A lane of its own below the boxes: a line behind one would seem to end there.
+            y = heights[at] + _GAP_Y // 2
+            heights[at] += _GAP_Y
+            points += [(at * _STEP + 2, y), (at * _STEP + 2 + _WIDE, y)]
+        points.append((places[reader][0], places[reader][1] + _HIGH // 2))
+        lines.append(_line(points))
+    width, height = (len(across) - 1) * _STEP + _WIDE + 4, max(heights)
+    boxes = "".join(_box(hits[node], *place) for node, place in places.items())
     more = "" if len(drawn) == len(pairs) < MAX_EDGES else " There are more than are drawn."
     return (
         f'<figure><div class="scroll"><svg width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" aria-label="What was made from what">'
-        f"{lines}{boxes}</svg></div><figcaption>A line leads from a run to one that read what it "
-        "wrote, by the digest that both name. Boxes with a broken edge are claims."
+        f"{''.join(lines)}{boxes}</svg></div><figcaption>A line leads from a run to one that read "
+        "what it wrote, by the digest that both name. Boxes with a broken edge are claims."
         f"{more}</figcaption></figure>\n"
     )
 
 
-def _line(start: tuple[int, int], end: tuple[int, int]) -> str:
-    x, y = start[0] + _WIDE, start[1] + _HIGH // 2
-    to_x, to_y = end[0], end[1] + _HIGH // 2
+def _lanes(pairs: Sequence[tuple[int, int]], depth: Mapping[int, int]) -> list[range]:
+    """The columns that each line passes, of as many lines as have room."""
+    lanes: list[range] = []
+    room = MAX_LANES
+    for writer, reader in pairs:
+        between = range(depth[writer] + 1, depth[reader])
+        room -= len(between)
+        if room < 0:
+            break
+        lanes.append(between)
+    return lanes
+
+
+def _line(points: Sequence[tuple[int, int]]) -> str:
+    """From one box to another: bent in the gaps, straight past the columns between."""
+    path = f"M{points[0][0]} {points[0][1]}"
     bend = _GAP_X // 2
-    return f'<path d="M{x} {y}C{x + bend} {y} {to_x - bend} {to_y} {to_x} {to_y}"/>'
+    for (x, y), (to_x, to_y) in pairwise(points):
+        straight = f"L{to_x} {to_y}"
+        curve = f"C{x + bend} {y} {to_x - bend} {to_y} {to_x} {to_y}"
+        path += straight if y == to_y else curve
+    return f'<path d="{path}"/>'
 
 
 def _box(hit: Hit, x: int, y: int) -> str:

@@ -41,7 +41,7 @@ _STYLE: Final = """\
 *{box-sizing:border-box}body{margin:0 auto;max-width:62rem;padding:1rem;color:var(--ink);
 background:var(--paper);font:1rem/1.5 system-ui,sans-serif}
 h1{font-size:1.5rem;margin:.5rem 0;overflow-wrap:anywhere}h2{font-size:1.15rem;margin:2rem 0 .5rem}
-h3{font-size:1rem;margin:0;overflow-wrap:anywhere}
+h3{font-size:1rem;margin:0;overflow-wrap:anywhere}h3 .dim{font-weight:400}
 article{border:1px solid var(--line);border-radius:.5rem;padding:.7rem 1rem;margin:.8rem 0;
 background:var(--soft);scroll-margin:1rem}article:target{border-color:var(--mark)}
 article[hidden],#search[hidden]{display:none}

@@ -113,6 +113,17 @@ def test_circles_and_crowds_are_drawn_within_bounds() -> None:
     assert len(lineage.edges(crowd)) == lineage.MAX_EDGES
 
 
+def test_a_line_passes_below_the_boxes_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [entry("a"), entry("b", base="a/model"), entry("c", base="b/model", reads="a/model")]
+    drawing = lineage.drawing(hits(*both))
+    boxes = re.findall(r'<rect[^>]* y="(\d+)" width="\d+" height="(\d+)"', drawing)
+    (long,) = [line for line in re.findall('<path d="([^"]*)"', drawing) if "C" in line]
+    lane = int(long.partition("L")[2].split("C")[0].split(" ")[1])
+    assert all(lane > int(y) + int(high) for y, high in boxes)
+    monkeypatch.setattr(lineage, "MAX_LANES", 0)
+    assert "more than are drawn" in lineage.drawing(hits(*both))
+
+
 class Reader(html.parser.HTMLParser):
     """What a browser would read: elements, ids, and text."""
 
