@@ -21,7 +21,7 @@ from aicert.tlog.notes import Note
 MAX_ENTRIES: Final = 2000
 MAX_ITEMS: Final = 50
 _SCRIPT: Final = """\
-const box=document.getElementById("words"),count=document.getElementById("count");
+{const box=document.getElementById("words"),count=document.getElementById("count");
 const all=[...document.querySelectorAll("article")];
 const texts=all.map(one=>one.textContent.toLowerCase());
 document.getElementById("search").hidden=false;
@@ -30,7 +30,7 @@ const words=box.value.toLowerCase().split(/\\s+/).filter(word=>word);let shown=0
 all.forEach((one,place)=>{one.hidden=!words.every(word=>texts[place].includes(word));
 shown+=!one.hidden});
 count.textContent=words.length?`${shown} of ${all.length} have these words`:"";
-});
+})}
 """
 _STYLE: Final = """\
 :root{--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--paper:#fff;--soft:#f6f8fa;--good:#116329;

@@ -23,6 +23,7 @@ from aicert.errors import ToolError
 from aicert.files.tree import read_tree
 from rules.bench import audits as bench_audits
 from rules.bench import dvc, machine, reads, records, sources
+from rules.bench import logs as bench_logs
 from rules.bench import signing as bench_signing
 from rules.bench import training as bench_training
 from rules.host.progress import say
@@ -352,6 +353,24 @@ def audits() -> list[Row]:
     ]
 
 
+def logs() -> list[Row]:
+    """Searching a log of 50,000 entries of 1 kB; each search checks the whole log."""
+    with _folder() as folder:
+        searched, checked, proving, appending = bench_logs.measure(folder)
+    least = bench_logs.FIND_RATE
+    return [
+        Row(
+            what="entries a second that a search reads and checks, CPU",
+            measured=f"{searched:,.0f}",
+            target=f"≥ {least:,}",
+            met=searched >= least,
+        ),
+        Row(what="entries a second of a check with all tiles, CPU", measured=f"{checked:,.0f}"),
+        limit("proving an entry, CPU", proving, bench_logs.PROVE_MS, "ms"),
+        Row(what="appending one of many, CPU", measured=f"{appending:.0f} µs"),
+    ]
+
+
 def signing() -> list[Row]:
     """Signing and verifying models, beside the reference implementation."""
     rows: list[Row] = []
@@ -461,6 +480,7 @@ BENCHMARKS = {
         what="model signing beside the reference implementation (minutes)", run=signing, slow=True
     ),
     "audits": Benchmark(what="audits of a million rows", run=audits, slow=True),
+    "logs": Benchmark(what="transparency logs: searching, checking, proving", run=logs),
     "hostile": Benchmark(what="the worst inputs that parsers let in", run=hostile, slow=True),
     "machine": Benchmark(
         what="the measured machine beside a stock Debian 13 (a quarter of an hour)",

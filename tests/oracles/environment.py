@@ -77,6 +77,28 @@ def cosign() -> Path:
     return environment / "usr" / "bin" / "cosign"
 
 
+def torchwood() -> Path:
+    """The folder with torchwood's programs, logs and witnesses by others, unpacked from Debian's
+    unstable release, which alone has them. Raises ToolError without a mirror.
+    """
+    environments = bootstrap.cache_directory() / "envs"
+    environment = environments / "torchwood"
+    environments.mkdir(parents=True, exist_ok=True)
+    with (environments / "torchwood.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (environment / "complete").exists():
+            shutil.rmtree(environment, ignore_errors=True)
+            # It has no updates of its own, and no security suite.
+            plain = debian.sources("sid").split("\n\n")[0].replace("sid sid-updates", "sid")
+            apt = debian.Apt(environment / "apt", "sid", given=f"{plain}\n")
+            apt.update()
+            (package,) = apt.download(["torchwood"])
+            debian.run(["dpkg-deb", "--extract", str(package), str(environment)])
+            shutil.rmtree(environment / "apt")
+            (environment / "complete").touch()
+    return environment / "usr" / "bin"
+
+
 def run(
     code: str, *arguments: object, interpreter: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
