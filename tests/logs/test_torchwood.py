@@ -48,7 +48,7 @@ def spicy(programs: Path, bench: Bench, data: bytes, proof: bytes, place: Path) 
     """Whether it verifies; of a proof it wants what comes after the line that names the form."""
     (place / "entry").write_bytes(data)
     (place / "entry.spicy").write_bytes(proof.removeprefix(proofs.FORM.encode() + b"\n"))
-    words = [programs / "spicy-torchwood", "-verify", str(bench.key), place / "entry"]
+    words = [str(programs / "spicy-torchwood"), "-verify", str(bench.key), str(place / "entry")]
     return subprocess.run(words, capture_output=True).returncode == 0
 
 
@@ -104,7 +104,7 @@ def test_we_verify_its_proofs(programs: Path, tmp_path: Path) -> None:
     files = [tmp_path / f"f{number}" for number in range(5)]
     for file in files:
         file.write_text(file.name)
-    words = [program, "-key", key_file, "-assets", assets, *files]
+    words = [*map(str, (program, "-key", key_file, "-assets", assets)), *map(str, files)]
     subprocess.run(words, capture_output=True, check=True)
     for index, file in enumerate(files):
         data = file.with_name(f"{file.name}.spicy").read_bytes()
@@ -161,8 +161,8 @@ def litewitness(programs: Path, bench: Bench, tmp_path: Path) -> Iterator[Witnes
         public = subprocess.run(
             ["ssh-keygen", "-lf", key], check=True, capture_output=True, text=True
         )
-        control = [programs / "witnessctl"]
-        more = ["-db", database, "-origin", bench.key.name]
+        control = [str(programs / "witnessctl")]
+        more = ["-db", str(database), "-origin", bench.key.name]
         subprocess.run([*control, "add-log", *more], check=True, capture_output=True)
         words = [*control, "add-key", *more, "-key", str(bench.key)]
         subprocess.run(words, check=True, capture_output=True)

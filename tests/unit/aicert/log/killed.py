@@ -18,13 +18,16 @@ def main(folder: str, key: str, point: str, first: str, count: str) -> None:
     place: Any = os
     replace, left = os.replace, int(point)
 
-    def replaced(source: Any, target: Any) -> None:
+    def reach() -> None:
         nonlocal left
-        for step in (lambda: None, lambda: replace(source, target)):
-            step()
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+
+    def replaced(source: Any, target: Any) -> None:
+        reach()
+        replace(source, target)
+        reach()
 
     place.replace = replaced
     new = [b"entry %d" % index for index in range(int(first), int(first) + int(count))]

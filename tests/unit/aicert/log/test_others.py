@@ -107,7 +107,7 @@ def test_a_file_that_may_not_be_read_is_an_error(
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tiles.os, "stat", refused)
+    monkeypatch.setattr("aicert.log.tiles.os.stat", refused)
     with pytest.raises(BrokenLogError, match="Permission denied"):
         check.check(bench.folder, bench.key)
 
