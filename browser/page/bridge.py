@@ -85,9 +85,9 @@ def answer(question: str, model: Model | None) -> str:
     """JSON in and out. Files are paths in the browser's own file system.
 
     `certificate`, `policy` (a name or a path), `root`, `lockfile`, `imageLock`, `collateral`,
-    `nonce`, `at`, `lineage` (paths), `expected` (the digest that a link named), each a text or
-    null. The answer has `exitCode`, and `certificate` (its digest), `title`, `report` (markup),
-    `text`, `result` (as `--format json` has it) and `unseen`, or `error`.
+    `gpuCollateral`, `nonce`, `at`, `lineage` (paths), `expected` (the digest that a link named),
+    each a text or null. The answer has `exitCode`, and `certificate` (its digest), `title`,
+    `report` (markup), `text`, `result` (as `--format json` has it) and `unseen`, or `error`.
     """
     return _answer(json.loads(question), None if model is None else model.facts)
 
@@ -143,6 +143,8 @@ def _appraised(
     certificate = certificates.parse(data)
     if asked["collateral"] is not None:
         certificate = verify.with_collateral(certificate, asked["collateral"])
+    if asked["gpuCollateral"] is not None:
+        certificate = verify.with_gpu_collateral(certificate, asked["gpuCollateral"])
     lineage = asked["lineage"]
     result = appraise(
         certificate,

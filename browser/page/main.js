@@ -248,6 +248,7 @@ function placeOf(name) {
     : name.endsWith(".lock.toml") ? "lockfile"
     : name.endsWith(".toml") ? "policyFiles"
     : name.startsWith("collateral") ? "collateral"
+    : name.startsWith("gpu-collateral") ? "gpuCollateral"
     : "certificate";
 }
 
@@ -276,7 +277,8 @@ function question() {
     kind: "ask",
     number,
     texts: {
-      certificate: null, root: null, imageLock: null, collateral: null, lineage: null,
+      certificate: null, root: null, imageLock: null, collateral: null, gpuCollateral: null,
+      lineage: null,
       lockfile: text("lockfileDigest"), nonce: text("nonce"), at: text("at"),
       policy: own ? "" : byId("policy").value, expected: expected(),
     },
@@ -286,6 +288,7 @@ function question() {
       lockfile: files("lockfile")[0] ?? null,
       imageLock: files("imageLock")[0] ?? null,
       collateral: files("collateral")[0] ?? null,
+      gpuCollateral: files("gpuCollateral")[0] ?? null,
       policy: own ? files("policyFiles") : [],
       lineage: files("lineage"),
       model,

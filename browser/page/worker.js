@@ -10,6 +10,8 @@ const STEP = 32 << 20;
 // The verifier reads no more of any file but a model's (16 MiB of a certificate); one byte more
 // shows it that there is more.
 const MOST = (16 << 20) + 1;
+// Controls of one file each.
+const CONTROLS = ["certificate", "root", "lockfile", "imageLock", "collateral", "gpuCollateral"];
 const PARTS = "https://parts.invalid/";
 let python = null;
 // What of Python is asked: `browser/page/hashing.py`, and in the verifier `browser/page/bridge.py`.
@@ -151,20 +153,24 @@ async function measure(files, tell) {
 async function answer(question, tell) {
   const asked = { ...question.texts };
   const picked = question.files;
-  python.runPython("import shutil; shutil.rmtree('/in', ignore_errors=True)");
-  for (const name of ["certificate", "root", "lockfile", "imageLock", "collateral"]) {
-    if (picked[name]) asked[name] = await put(`/in/${name}/${picked[name].name}`, picked[name]);
+  // Errors name these paths: what a person sees of them is the control and the file's own name.
+  python.runPython(
+    "import os, shutil; os.chdir('/'); shutil.rmtree('/in', ignore_errors=True);" +
+      "os.mkdir('/in'); os.chdir('/in')",
+  );
+  for (const name of CONTROLS) {
+    if (picked[name]) asked[name] = await put(`${name}/${picked[name].name}`, picked[name]);
   }
   if (picked.policy.length) {
     for (const file of picked.policy) {
-      const path = await put(`/in/policy/${file.name}`, file);
+      const path = await put(`policy/${file.name}`, file);
       if (file.name.endsWith(".toml")) asked.policy = path;
     }
   }
   if (picked.lineage.length) {
     asked.lineage = [];
     for (const [number, file] of picked.lineage.entries()) {
-      asked.lineage.push(await put(`/in/lineage/${number}.json`, file));
+      asked.lineage.push(await put(`lineage/${number}/${file.name}`, file));
     }
   }
   const text = JSON.stringify(asked);

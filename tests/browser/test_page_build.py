@@ -93,8 +93,8 @@ def test_it_carries_all_that_it_needs(tmp_path: Path) -> None:
         "    package = importlib.import_module(f'aicert.{room}')\n"
         "    for one in pkgutil.walk_packages(package.__path__, f'aicert.{room}.'):\n"
         "        importlib.import_module(one.name)\n"
-        "asked = dict.fromkeys(('root', 'lockfile', 'imageLock', 'collateral', 'nonce', 'at',"
-        " 'lineage', 'expected'))\n"
+        "asked = dict.fromkeys(('root', 'lockfile', 'imageLock', 'collateral', 'gpuCollateral',"
+        " 'nonce', 'at', 'lineage', 'expected'))\n"
         "print(bridge.answer(json.dumps({**asked, 'certificate': 'none', 'policy': 'default'}),"
         " None))\n"
     )

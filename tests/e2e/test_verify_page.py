@@ -414,7 +414,7 @@ def test_the_keyboard_reaches_all_and_asks(browser: Browser, tmp_path: Path) -> 
         press(browser, "Tab", 9)
     assert reached == [
         "certificate", "model", "policy", "policyFiles", "root", "summary", "lockfile",
-        "lockfileDigest", "imageLock", "collateral", "lineage", "nonce", "at",
+        "lockfileDigest", "imageLock", "collateral", "gpuCollateral", "lineage", "nonce", "at",
     ]  # fmt: skip
     press(browser, "Enter", 13, "\r")
     until(browser, "document.body.dataset.exit !== undefined")
