@@ -7,7 +7,7 @@ Nothing is kept between two questions.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from aicert.appraisal.appraise import appraise
@@ -17,11 +17,13 @@ from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.exports import facts as exported
 from aicert.exports.page import body, title
 from aicert.formats import certificate as certificates
+from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, FileFact, of_bytes
 from aicert.formats.paths import check_path, check_paths
 from aicert.formats.uncovered_names import FOLDERS
 from aicert.text import error_lines
 from aicert.verifier import verify
+from aicert.verifier.evidence import audits_of, read_evidence
 from browser.page import hashing
 
 UNSEEN = (
@@ -85,9 +87,10 @@ def answer(question: str, model: Model | None) -> str:
     """JSON in and out. Files are paths in the browser's own file system.
 
     `certificate`, `policy` (a name or a path), `root`, `lockfile`, `imageLock`, `collateral`,
-    `gpuCollateral`, `nonce`, `at`, `lineage` (paths), `expected` (the digest that a link named),
-    each a text or null. The answer has `exitCode`, and `certificate` (its digest), `title`,
-    `report` (markup), `text`, `result` (as `--format json` has it) and `unseen`, or `error`.
+    `gpuCollateral`, `nonce`, `at`, `lineage` (paths), `evidence` (a folder of audits), `expected`
+    (the digest that a link named), each a text or null. The answer has `exitCode`, and
+    `certificate` (its digest), `title`, `report` (markup), `text`, `result` (as `--format json` has
+    it), `refused` (which audits cannot be read, and why) and `unseen`, or `error`.
     """
     return _answer(json.loads(question), None if model is None else model.facts)
 
@@ -108,8 +111,10 @@ def answer_unread(question: str) -> str | None:
 
 
 def _answer(asked: Mapping[str, str | None], facts: Reader | None) -> str:
+    folder = asked["evidence"]
     try:
-        data, result = _appraised(asked, facts)
+        given, refused = ([], []) if folder is None else read_evidence(folder)
+        data, result = _appraised(asked, facts, None if folder is None else audits_of(given))
     except AicertError as error:
         lines = error_lines(error.message, error.hint)
         return json.dumps({"exitCode": error.exit_code, "error": lines})
@@ -118,6 +123,7 @@ def _answer(asked: Mapping[str, str | None], facts: Reader | None) -> str:
         {
             "exitCode": result.exit_code,
             "certificate": str(of_bytes(data)),
+            "refused": [f"{name}: {reason}" for name, reason in refused],
             "unseen": None if facts is None else UNSEEN,
             "title": title(claims, result),
             "report": body(claims, result),
@@ -128,7 +134,9 @@ def _answer(asked: Mapping[str, str | None], facts: Reader | None) -> str:
 
 
 def _appraised(
-    asked: Mapping[str, str | None], facts: Reader | None
+    asked: Mapping[str, str | None],
+    facts: Reader | None,
+    audits: Sequence[tuple[Certificate, bytes]] | None,
 ) -> tuple[bytes, AttestationResult]:
     """The certificate's bytes, and what is said of them; in the order of `verify.check_files`, so
     that the same thing is found wrong first.
@@ -154,6 +162,7 @@ def _appraised(
         lockfile=lockfile,
         nonce=nonce,
         ancestors=None if lineage is None else verify.read_lineage(list(lineage)),
+        audits=audits,
     )
     return data, result if facts is None else _with_unseen(result)
 

@@ -269,6 +269,15 @@ function take(files) {
   return "";
 }
 
+// Of a folder of audits, what is read of it: RUN/certificate.json and RUN/results.json.
+function audits(files) {
+  const names = ["certificate.json", "results.json"];
+  return pickedFolder(files).filter(({ path }) => {
+    const parts = path.split("/");
+    return parts.length === 2 && names.includes(parts[1]);
+  });
+}
+
 function question() {
   const text = (id) => byId(id).value.trim() || null;
   const files = (id) => [...byId(id).files];
@@ -278,7 +287,7 @@ function question() {
     number,
     texts: {
       certificate: null, root: null, imageLock: null, collateral: null, gpuCollateral: null,
-      lineage: null,
+      lineage: null, evidence: null,
       lockfile: text("lockfileDigest"), nonce: text("nonce"), at: text("at"),
       policy: own ? "" : byId("policy").value, expected: expected(),
     },
@@ -291,6 +300,7 @@ function question() {
       gpuCollateral: files("gpuCollateral")[0] ?? null,
       policy: own ? files("policyFiles") : [],
       lineage: files("lineage"),
+      evidence: audits(files("evidence")),
       model,
     },
   };
@@ -302,6 +312,9 @@ function mistake({ texts, files }) {
   const policies = files.policy.filter((file) => file.name.endsWith(".toml")).length;
   if (texts.policy === "" && policies !== 1) {
     return `error: ${policies || "no"} policy files (.toml) were chosen, wanted: one, and what it names`;
+  }
+  if (byId("evidence").files.length && !files.evidence.length) {
+    return "error: the folder of audits holds no certificate at RUN/certificate.json";
   }
   if (files.lockfile && texts.lockfile) {
     return "error: a lockfile and the digest of one: say which you expect";
@@ -374,6 +387,9 @@ function show(answer) {
   byId("result").replaceChildren(...parsed.body.childNodes, plain);
   const verdict = byId("result").firstElementChild;
   if (answer.unseen) verdict.after(element("p", `Not checked here: ${answer.unseen}.`, "notice"));
+  if (answer.refused.length) {
+    verdict.after(element("p", `Of the audits these do not count: ${answer.refused.join("; ")}.`, "notice"));
+  }
   verdict.after(element("p", `About ${subject}. Certificate ${answer.certificate}`, "subject"));
   const name = new DOMParser().parseFromString(answer.title, "text/html").body.textContent;
   document.title = name;

@@ -173,6 +173,10 @@ async function answer(question, tell) {
       asked.lineage.push(await put(`lineage/${number}/${file.name}`, file));
     }
   }
+  for (const { path, file } of picked.evidence) {
+    await put(`evidence/${path}`, file);
+    asked.evidence = "evidence";
+  }
   const text = JSON.stringify(asked);
   const unread = picked.model === null ? bridge.answer(text, undefined) : bridge.answer_unread(text);
   // Of JavaScript's two, only this one is Python's None.

@@ -13,6 +13,7 @@ from aicert.verifier.verify import read_model
 from browser.page import bridge, hashing
 from tests.adversarial import ca_forge
 from tests.adversarial.forger import Scene
+from tests.vectors import reading
 from tests.vectors.generate import policy_files
 
 BLOCK = 7
@@ -124,18 +125,8 @@ def shown(folder: Path, scene: Scene) -> dict[str, str | None]:
     (folder / "certificate.json").write_bytes(scene.get("file"))
     for name, text in policy_files(scene.get("policy")).items():
         (folder / name).write_text(text)
-    names = (
-        "root",
-        "lockfile",
-        "imageLock",
-        "collateral",
-        "gpuCollateral",
-        "nonce",
-        "lineage",
-        "expected",
-    )
     return {
-        **dict.fromkeys(names),
+        **dict.fromkeys((*OPTIONS, "expected")),
         "certificate": str(folder / "certificate.json"),
         "policy": str(folder / "policy.toml"),
         "at": scene.at.isoformat(),
@@ -186,12 +177,14 @@ BAD: dict[str, dict[str, str]] = {
     "a lineage that is none": {"lineage": "[]"},
     "collateral that nothing needs": {"collateral": "{}"},
     "collateral of no GPU": {"gpuCollateral": "{}"},
+    "audits that are none": {"evidence": "/nowhere"},
     "two things at once": {"certificate": "{", "nonce": "xyz", "policy": "local"},
 }
 OPTIONS = {
     "policy": "--policy", "root": "--root", "nonce": "--nonce", "at": "--at",
     "lockfile": "--lockfile", "imageLock": "--image-lock", "lineage": "--lineage",
     "collateral": "--collateral", "gpuCollateral": "--gpu-collateral",
+    "evidence": "--evidence",
 }  # fmt: skip
 
 
@@ -210,7 +203,7 @@ def test_a_model_is_not_read_for_what_fails_without_it(
 
 FILES_OF = ("certificate", "root", "imageLock", "collateral", "gpuCollateral", "lineage")
 # What `aicert verify` takes, too, and the page does not: said in docs/browser.md.
-NOT_HERE = {"certificate-only", "base", "evidence", "format", "help"}
+NOT_HERE = {"certificate-only", "base", "format", "help"}
 
 
 def test_the_page_takes_what_the_command_line_takes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,6 +233,37 @@ def test_bad_input_gives_the_words_of_the_command_line(
             words += [option, str(given[0] if isinstance(given, list) else given)]
     assert main(words) == answer["exitCode"]
     assert capsys.readouterr().err == answer["error"]
+
+
+@pytest.mark.parametrize("name", ["honest/audited", "forged/audit-of-fewer-rows"])
+def test_audits_count_as_on_the_command_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vector = reading.read(reading.FOLDER / f"{name}.json")
+    (tmp_path / "certificate.json").write_bytes(vector.certificate)
+    policy = reading.write_policy(vector, tmp_path)
+    for number, (certificate, results) in enumerate(vector.audits or ()):
+        files = {"certificate.json": certificate, "results.json": results}
+        written(tmp_path / f"evidence/{number}", files)
+    written(tmp_path / "evidence/none", {"certificate.json": b"{"})
+    asked = {
+        **dict.fromkeys((*OPTIONS, "expected")),
+        "certificate": str(tmp_path / "certificate.json"),
+        "policy": str(policy),
+        "at": vector.at.isoformat(),
+        "evidence": str(tmp_path / "evidence"),
+    }
+    answer = json.loads(bridge.answer(json.dumps(asked), None))
+    words = [word for key, option in OPTIONS.items() if asked[key] for word in (option, asked[key])]
+    code = main(["verify", str(asked["certificate"]), *map(str, words), "--format", "json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert code == answer["exitCode"] == (2 if name.startswith("honest") else 1)
+    assert printed.pop("evidence")
+    assert answer["result"] == printed
+    (refused,) = answer["refused"]
+    assert refused.startswith("none: ")
+    verdicts = {check["id"]: check["verdict"] for check in answer["result"]["checks"]}
+    assert verdicts["audit.present"] == ("ok" if name.startswith("honest") else "failed")
 
 
 def test_a_link_names_the_certificate_that_it_is_for(tmp_path: Path) -> None:

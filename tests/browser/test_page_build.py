@@ -94,7 +94,7 @@ def test_it_carries_all_that_it_needs(tmp_path: Path) -> None:
         "    for one in pkgutil.walk_packages(package.__path__, f'aicert.{room}.'):\n"
         "        importlib.import_module(one.name)\n"
         "asked = dict.fromkeys(('root', 'lockfile', 'imageLock', 'collateral', 'gpuCollateral',"
-        " 'nonce', 'at', 'lineage', 'expected'))\n"
+        " 'evidence', 'nonce', 'at', 'lineage', 'expected'))\n"
         "print(bridge.answer(json.dumps({**asked, 'certificate': 'none', 'policy': 'default'}),"
         " None))\n"
     )

@@ -259,6 +259,30 @@ def test_what_a_browser_shows_of_a_folder(browser: Browser, tmp_path: Path) -> N
         assert answered(browser) == 1, name
 
 
+def test_audits_that_a_policy_demands(browser: Browser, tmp_path: Path) -> None:
+    fresh(browser)
+    vector = reading.read(reading.FOLDER / "honest/audited.json")
+    pick(browser, "certificate", written(tmp_path, {"c.json": vector.certificate}) / "c.json")
+    policy = written(tmp_path / "policy", {n: text.encode() for n, text in vector.policy.items()})
+    pick(browser, "policyFiles", *policy.iterdir())
+    browser.value(f"document.getElementById('at').value = {vector.at.isoformat()!r}")
+    check = "[...document.querySelectorAll('#result tr')].map((row) => row.innerText).filter("
+    check += "(text) => text.includes('audit.present'))[0].split('\\t')[0]"
+    assert answered(browser) == 2
+    assert browser.value(check) == "not-checked"
+    for number, (certificate, results) in enumerate(vector.audits or ()):
+        files = {"certificate.json": certificate, "results.json": results, "more/x": b""}
+        written(tmp_path / f"audits/{number}", files)
+    pick(browser, "evidence", tmp_path / "audits")
+    until(browser, "document.getElementById('evidence').files.length > 0")
+    assert answered(browser) == 2
+    assert browser.value(check) == "ok"
+    pick(browser, "evidence", tmp_path / "policy")
+    until(browser, "document.getElementById('evidence').files[0].webkitRelativePath[0] === 'p'")
+    browser.value("document.getElementById('go').click()")
+    until(browser, "document.getElementById('result').textContent.includes('holds no certificate')")
+
+
 def test_what_contradicts_itself_is_not_asked(browser: Browser, tmp_path: Path) -> None:
     fresh(browser)
     says = "document.querySelector('#result pre').textContent"
@@ -414,7 +438,8 @@ def test_the_keyboard_reaches_all_and_asks(browser: Browser, tmp_path: Path) -> 
         press(browser, "Tab", 9)
     assert reached == [
         "certificate", "model", "policy", "policyFiles", "root", "summary", "lockfile",
-        "lockfileDigest", "imageLock", "collateral", "gpuCollateral", "lineage", "nonce", "at",
+        "lockfileDigest", "imageLock", "collateral", "gpuCollateral", "lineage", "evidence",
+        "nonce", "at",
     ]  # fmt: skip
     press(browser, "Enter", 13, "\r")
     until(browser, "document.body.dataset.exit !== undefined")
