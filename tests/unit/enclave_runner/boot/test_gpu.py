@@ -1,11 +1,13 @@
 """Nodes of GPUs, by what the kernel and NVIDIA's driver tell, and who sees them."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from aicert.errors import ToolError
 from enclave_runner.axolotl import training
+from enclave_runner.axolotl.config import Effective
 from enclave_runner.boot import gpu
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
@@ -80,10 +82,20 @@ def test_driver_that_says_too_little(devices: str, information: str) -> None:
 
 @pytest.mark.parametrize("gpus", [(), (Path("/dev/nvidia0"), Path("/dev/nvidiactl"))])
 def test_who_trains_sees_gpus_only_where_they_are_given(
-    gpus: tuple[Path, ...], tmp_path: Path
+    gpus: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\n")
-    sandbox = training._sandbox({}, tmp_path, tmp_path, tmp_path, Limits(), None, gpus, 2)
+    seen: list[Sandbox] = []
+
+    def run(words: tuple[str, ...], sandbox: Sandbox, *_: object) -> NoReturn:
+        seen.append(sandbox)
+        raise ToolError("nothing is to be trained")
+
+    monkeypatch.setattr(containment, "run", run)
+    nothing = Effective(config=b"{}", overrides=())
+    with pytest.raises(ToolError, match="nothing is to be trained"):
+        training.train(nothing, {}, tmp_path / "s", tmp_path, Limits(), ranks=2, gpus=gpus)
+    (sandbox,) = seen
     assert sandbox.devices == gpus
     assert ("ACCELERATE_USE_CPU" in sandbox.environment) is not bool(gpus)
     assert ("CUDA_VISIBLE_DEVICES" in sandbox.environment) is not bool(gpus)
