@@ -73,7 +73,7 @@ def prove(folder: Path, key: VerifierKey, entry: bytes) -> tuple[int, bytes]:
     """
     note, checkpoint = read_checkpoint(folder / CHECKPOINT, key)
     tiles = Tiles(folder, checkpoint.size)
-    index = tiles.find(leaf_hash(entry))
+    index = tiles.indices([leaf_hash(entry)]).get(leaf_hash(entry))
     if index is None:
         raise BrokenLogError(
             f"the log does not have it, among {checkpoint.size} entries",

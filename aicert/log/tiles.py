@@ -6,7 +6,7 @@ What is read proves nothing before a root that the log's key signed is computed 
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -187,16 +187,21 @@ class Tiles:
             path.append(self._subtree(low, high))
         return tuple(reversed(path))
 
-    def find(self, leaf: bytes) -> int | None:
-        """The index of the first leaf with this hash, by the tiles alone."""
+    def indices(self, wanted: Collection[bytes]) -> dict[bytes, int]:
+        """Where leaves with these hashes lie, of those that the log has: each the first time. By
+        the tiles alone, in one reading.
+        """
+        left, indices = set(wanted), dict[bytes, int]()
         for number in range(-(-self.size // WIDTH)):
+            if not left:
+                break
             tile = self._read(0, number)
-            at = tile.find(leaf)
-            while at % HASH_BYTES and at >= 0:
-                at = tile.find(leaf, at + 1)
-            if at >= 0:
-                return number * WIDTH + at // HASH_BYTES
-        return None
+            for place in range(0, len(tile), HASH_BYTES):
+                leaf = tile[place : place + HASH_BYTES]
+                if leaf in left:
+                    left.remove(leaf)
+                    indices[leaf] = number * WIDTH + place // HASH_BYTES
+        return indices
 
 
 Visit = Callable[[int, list[bytes]], None]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from aicert.audits.merkle import leaf_hash
 from aicert.errors import ConfigError, EvidenceError
 from aicert.frozen import dataclass
 from aicert.log import durable, keys
@@ -42,12 +43,15 @@ def key_path(folder: Path) -> Path:
 
 def start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
     """Make an empty log. Goes on where it was killed before; anything else there is refused."""
-    if (folder / CHECKPOINT).exists() or _last(key_file).exists():
-        raise ConfigError(f"there is a log at {os.fspath(folder)!a} already, or its key has signed")
+    if (folder / CHECKPOINT).exists():
+        raise ConfigError(f"there is a log at {os.fspath(folder)!a} already")
     if key_file.exists():
         key = keys.read(key_file, ED25519)
         if key.name != origin:
             raise ConfigError(f"{os.fspath(key_file)!a} is the key of {key.name!a}")
+        # Of nothing but an empty log, whose folder was not there yet when it was signed.
+        if _last(key_file).exists() and read_checkpoint(_last(key_file), key.public)[1].size:
+            raise ConfigError(f"the key {os.fspath(key_file)!a} has signed a log already")
     else:
         key = keys.create(key_file, origin, ED25519)
     durable.write(folder / PUBLIC_KEY, f"{key.public}\n".encode())
@@ -62,22 +66,18 @@ def append(folder: Path, key_file: Path, entries: Sequence[bytes]) -> Appended:
         before = _continued(folder, key_file, key)
         tiles = Tiles(folder, before.size)
         edge = _edge(tiles, before)
-        indices: list[int] = []
-        new: dict[bytes, int] = {}
-        for entry in entries:
-            index = new.get(entry)
-            if index is None:
-                index = tiles.find(leaves([entry]))
-            if index is None:
-                index = new[entry] = before.size + len(new)
-            indices.append(index)
+        distinct = {entry: leaf_hash(entry) for entry in entries}
+        known = tiles.indices(distinct.values())
+        new = [entry for entry, leaf in distinct.items() if leaf not in known]
+        known |= {distinct[entry]: index for index, entry in enumerate(new, before.size)}
         checkpoint = before
         if new:
-            full = _write(tiles, edge, list(new))
+            full = _write(tiles, edge, new)
             checkpoint = Checkpoint(origin=key.name, size=edge.size, root=edge.root())
             _publish(folder, key_file, key, checkpoint)
             prune(folder, full)
-    return Appended(indices=tuple(indices), added=len(new), checkpoint=checkpoint)
+    indices = tuple(known[distinct[entry]] for entry in entries)
+    return Appended(indices=indices, added=len(new), checkpoint=checkpoint)
 
 
 def _continued(folder: Path, key_file: Path, key: keys.PrivateKey) -> Checkpoint:

@@ -64,14 +64,15 @@ def test_roots_and_paths_of_every_size(bench: Bench) -> None:
             assert tiles.root(older) == roots[older]
 
 
-def test_a_leaf_is_found_where_it_begins(bench: Bench) -> None:
+def test_leaves_are_found_where_they_first_lie(bench: Bench) -> None:
     bench.grow(300)
     tiles = Tiles(bench.folder, 300)
-    assert [tiles.find(leaf_hash(bench.entries[index])) for index in (0, 255, 299)] == [0, 255, 299]
-    assert tiles.find(leaf_hash(b"another")) is None
+    wanted = {leaf_hash(bench.entries[index]): index for index in (0, 255, 299)}
     # Half of one hash and half of the next are no leaf.
-    hashes = leaves(bench.entries[:2])
-    assert tiles.find(hashes[HASH_BYTES // 2 :][:HASH_BYTES]) is None
+    between = leaves(bench.entries[:2])[HASH_BYTES // 2 :][:HASH_BYTES]
+    assert tiles.indices([*wanted, leaf_hash(b"another"), between]) == wanted
+    assert tiles.indices([leaf_hash(bench.entries[0])]) == {leaf_hash(bench.entries[0]): 0}
+    assert tiles.indices([]) == {}
 
 
 def test_paths_across_many_tiles_keep_only_some_in_memory(bench: Bench) -> None:

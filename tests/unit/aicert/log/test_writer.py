@@ -158,7 +158,8 @@ def test_broken_tiles_are_not_built_on(bench: Bench) -> None:
 def test_a_log_is_made_once(bench: Bench) -> None:
     with pytest.raises(ConfigError, match="already"):
         writer.start(bench.folder, ORIGIN, bench.key_file)
-    with pytest.raises(ConfigError, match="already"):
+    bench.grow(1)
+    with pytest.raises(ConfigError, match="has signed a log"):
         writer.start(bench.folder.with_name("other"), ORIGIN, bench.key_file)
 
 
@@ -166,7 +167,12 @@ def test_a_log_whose_making_was_killed_is_made(tmp_path: Path) -> None:
     key = keys.create(tmp_path / "k", ORIGIN, ED25519)
     with pytest.raises(ConfigError, match="is the key of"):
         writer.start(tmp_path / "log", "another.example", tmp_path / "k")
-    assert writer.start(tmp_path / "log", ORIGIN, tmp_path / "k") == key
+    for lost in (None, "checkpoint", "log.vkey"):
+        if lost is not None:
+            (tmp_path / "log" / "checkpoint").unlink()
+            (tmp_path / "log" / lost).unlink(missing_ok=True)
+        assert writer.start(tmp_path / "log", ORIGIN, tmp_path / "k") == key
+        assert check.check(tmp_path / "log", key.public).checkpoint.size == 0
 
 
 def test_keys_are_their_owners_alone(bench: Bench) -> None:
