@@ -18,7 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from tests import second_log
 from tests.second_chain import NoError, OpenError, extension, issued, load, need, need_known
+from tests.second_forms import unbase64
 from tests.second_limits import limits
 
 TIME = limits("time.md")
@@ -397,11 +399,14 @@ def began(document: Mapping[str, Any], policy: Mapping[str, Any], at: datetime) 
     """time.not-before; None if it does not apply."""
     evidence, authorities = document["evidence"], policy.get("time-authority", [])
     entries = of_kind(document, "not-before:")
-    if not entries or not (authorities or "time" in policy.get("require", ())):
+    asked = authorities or policy.get("witness") or "time" in policy.get("require", ())
+    if not entries or not asked:
         return None
     need(len(entries) == 1)
     challenge, token = answered(entries[0])
     need(nonce_of(challenge, token) == evidence["nonce"])
+    if ":checkpoint:" in entries[0]:
+        return second_log.began(token, policy, at)
     try:
         _, _, time, accuracy = judge(token, authorities)
         need_known(time - accuracy - at <= timedelta(hours=24))
@@ -411,10 +416,13 @@ def began(document: Mapping[str, Any], policy: Mapping[str, Any], at: datetime) 
 
 
 def answered(entry: str) -> tuple[bytes, bytes]:
-    match = re.fullmatch("not-before:([0-9a-f]{64}):rfc3161:(.*)", entry, re.DOTALL)
+    match = re.fullmatch("not-before:([0-9a-f]{64}):(rfc3161|checkpoint):(.*)", entry, re.DOTALL)
     if match is None:
         raise NoError
-    return bytes.fromhex(match[1]), token_of(match[2])
+    if match[2] == "checkpoint":
+        need(match[3])
+        return bytes.fromhex(match[1]), unbase64(match[3])
+    return bytes.fromhex(match[1]), token_of(match[3])
 
 
 def nonce_of(challenge: bytes, token: bytes) -> str:

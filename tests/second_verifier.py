@@ -19,30 +19,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import second_audits, second_chip, second_gpu, second_td, second_time, second_training
 from tests import second_forms as forms
+from tests import second_log as logs
 from tests.second_chain import NoError, OpenError, Root, check_signature, need, verify_chain
+from tests.second_checks import CHECKS
 from tests.second_forms import Attest, Lock, replay, sha, unbase64
 from tests.second_statement import Statement
 
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
-CHECKS = (
-    "time.token", "log.included", "log.witnessed",
-    "platform.chain", "platform.chip", "platform.guest", "platform.binding", "platform.gpu",
-    "platform.tier",
-    "quote.signature", "quote.structure", "quote.nonce", "quote.pcrs",
-    "runkey.certified", "runkey.time", "time.not-before",
-    "statement.signature", "statement.form",
-    "boot.image", "boot.pcr4", "boot.pcr11", "boot.pcr12-13", "boot.firmware",
-    "inputs.lockfile", "inputs.pcr14", "inputs.records",
-    "outputs.exit", "outputs.pcr8", "outputs.nonempty", "outputs.trained", "outputs.derived",
-    "outputs.results",
-    "subject.files",
-    "policy.claims", "policy.compute", "policy.age",
-    "lineage.ancestors",
-    "audit.present", "audit.list", "audit.result",
-)  # fmt: skip
 CHIP = ("platform.chip", "platform.guest", "platform.binding")
 # No policy has a word for them yet.
-NOT_ASKED = ("log.included", "log.witnessed", "policy.compute")
+NOT_ASKED = ("policy.compute",)
 TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
 EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -122,6 +108,8 @@ class Appraisal:
             self.verdicts["readable"] = "failed"
         decide("inputs.lockfile", self._lockfile)
         decide("time.token", self._token)
+        decide("log.included", self._included)
+        decide("log.witnessed", self._witnessed)
         decide("platform.chain", self._chain)
         self._decide_chip()
         decide("quote.signature", self._quote_signature, "platform.chain")
@@ -166,6 +154,22 @@ class Appraisal:
         self.existed = second_time.existed(self.document, self.asked.policy, self.asked.at)
         if self.existed is None:
             raise NotAskedError
+
+    # log.md, "Checks"
+
+    def _included(self) -> None:
+        self.notes = logs.included(self.document, self.asked.policy)
+        if not self.notes:
+            raise NotAskedError
+
+    def _witnessed(self) -> None:
+        included = self.verdicts["log.included"]
+        if included == "not-applicable" or not self.asked.policy.get("witness"):
+            raise NotAskedError
+        if included != "ok":
+            raise OpenError
+        time = logs.witnessed(self.notes, self.asked.policy, self.asked.at)
+        self.existed = time if self.existed is None else min(self.existed, time)
 
     def _not_before(self) -> None:
         self.began = second_time.began(self.document, self.asked.policy, self.asked.at)
@@ -524,7 +528,7 @@ class Appraisal:
             self.verdicts |= dict.fromkeys(CHECKS[-3:], "not-applicable")
             return
         lineage = self.verdicts["lineage.ancestors"]
-        needs = ("statement.form", "outputs.pcr8")
+        needs: tuple[str, ...] = ("statement.form", "outputs.pcr8")
         needs += () if lineage == "not-applicable" else ("lineage.ancestors",)
         needs += () if self.verdicts["inputs.records"] == "not-applicable" else ("inputs.records",)
         decide("audit.present", self._audited, *needs)

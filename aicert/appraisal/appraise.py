@@ -42,6 +42,7 @@ from aicert.formats.certificate import NOT_BEFORE, RFC3161, Certificate
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.measurement import INPUT_PCR, OUTPUT_PCR
 from aicert.frozen import replace
+from aicert.tlog.proofs import TLOG_PROOF
 
 if TYPE_CHECKING:
     from aicert.appraisal.evidence.audited import Audit
@@ -90,8 +91,9 @@ def appraise(
         )
     result = _appraise(seen, model, lockfile=wanted, nonce=nonce, lineage=lineage)
     omits = list(result.omits)
-    known = (RFC3161, NOT_BEFORE) if policy.time_authorities else ()
-    timestamps = sum(not one.startswith(known) for one in certificate.evidence.timestamps)
+    read = (RFC3161,) * bool(policy.time_authorities) + (TLOG_PROOF,) * bool(policy.logs)
+    read += (NOT_BEFORE,) * bool(policy.time_authorities or policy.witnesses)
+    timestamps = sum(not one.startswith(read) for one in certificate.evidence.timestamps)
     if timestamps:
         # Whoever put them there, and whoever sees them, may believe that they prove a time.
         omits.append(f"evidence.timestamps ({timestamps}): no check under this policy reads them")
@@ -128,10 +130,9 @@ def _appraise(
     certificate, policy, at = seen.certificate, seen.policy, seen.at
     checklist = Checklist()
     locked = appraise_lockfile(checklist, certificate, lockfile)
-    existed = appraise_asked(checklist, "time.token", seen)
-    for check in ("log.included", "log.witnessed"):
-        appraise_asked(checklist, check, seen)
-    then = at if existed is None else existed[0]
+    before = ("time.token", "log.included", "log.witnessed")
+    trusted = [one for one in (appraise_asked(checklist, check, seen) for check in before) if one]
+    then = min((time for time, _ in trusted if time is not None), default=at)
     key = appraise_platform(checklist, certificate, policy, at, then)
     quote = appraise_quote(checklist, certificate, key, nonce)
     run_key = appraise_run_key(checklist, certificate, key, quote)
@@ -154,9 +155,8 @@ def _appraise(
     for check in ("audit.list", "audit.result"):
         appraise_asked(checklist, check, seen)
     result = _result(checklist, policy, key, quote, run, boot, at, ancestry)
-    names = sorted({time[1] for time in (existed, began) if time is not None})
-    trusted = (f"time authority {name}: its clock, and its keys even expired" for name in names)
-    return replace(result, trusts=_with("audits", (*result.trusts, *trusted), audits))
+    words = sorted({one[1] for one in (*trusted, began) if one})
+    return replace(result, trusts=_with("audits", (*result.trusts, *words), audits))
 
 
 def _result(

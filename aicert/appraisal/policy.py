@@ -58,7 +58,7 @@ class Policy:
     `max_age_days` None sets no maximum; `allow` are words for code of inputs that may have run in
     the trainer (`lockfile.CODE_WORDS`). `chips` and `id_key_signers`, or for TDX `td_roots` and
     `tds`, are asked for where a root's tier is `confidential`, and `gpus` too where it is
-    `confidential-gpu`.
+    `confidential-gpu`. `quorum`: how many of `witnesses` have to cosign, 0 for all of them.
     """
 
     name: str
@@ -79,6 +79,9 @@ class Policy:
     max_age_days: int | None = None
     allow: frozenset[str] = frozenset()
     time_authorities: "tuple[of.TimeAuthority, ...]" = ()
+    logs: "tuple[of.NoteSigner, ...]" = ()
+    witnesses: "tuple[of.NoteSigner, ...]" = ()
+    quorum: int = 0
     require: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -90,6 +93,9 @@ class Policy:
             _check_root(root, self.name)
         roots = [(one.root, one.name) for one in self.time_authorities]
         _check_once(self.name, "[[time-authority]]", "root", roots)
+        # Whoever counts twice would be a quorum; and no log is its own witness.
+        notes = [(one.key.public, one.name) for one in (*self.logs, *self.witnesses)]
+        _check_once(self.name, "[[log]] or [[witness]]", "key", notes)
         # Of two minimums for one thing, the one that is looked at first would hold.
         _check_once(self.name, "[[chip]]", "issuer", [(one.issuer, one.name) for one in self.chips])
         _check_once(self.name, "[[tdx]]", "root", [(one.root, one.name) for one in self.td_roots])

@@ -117,6 +117,10 @@ class Note:
             raise EvidenceError(f"a signed note has more than {MAX_SIGNATURES} signatures")
         return cls(text=(text + "\n").encode(), signatures=tuple(map(_signature, given)))
 
+    def is_by(self, key: VerifierKey) -> bool:
+        """Whether a line bears a key's name and id; nothing is verified."""
+        return any((one.name, one.id) == (key.name, key.id) for one in self.signatures)
+
     def by(self, key: VerifierKey) -> list[bytes]:
         """What stands in the lines that bear a key's name and id; UndecidedError if there are none.
 

@@ -1,9 +1,12 @@
 """The tables of a policy file that ask for something of a run (docs/spec/policy.md)."""
 
-from aicert.appraisal.evidence.accepted import AuditDemand
+from collections.abc import Sequence
+
+from aicert.appraisal.evidence.accepted import AuditDemand, NoteSigner
 from aicert.appraisal.policy import Claim
-from aicert.errors import AicertError, ConfigError
+from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.formats.digest import Digest
+from aicert.tlog.notes import COSIGNATURE, ED25519, VerifierKey
 from aicert.trust.policy_table import PolicyTable
 
 ORIGINS = ("measured", "derived", "self-reported")
@@ -66,3 +69,38 @@ def _digest(text: str, where: str) -> Digest:
         return Digest.parse(text)
     except AicertError as error:
         raise ConfigError(f"{where}: {error.message}") from None
+
+
+def log(item: object, path: str) -> NoteSigner:
+    """A transparency log: its key, whose name is the log's origin."""
+    return _note_signer(item, path, "log", ED25519)
+
+
+def witness(item: object, path: str) -> NoteSigner:
+    """A witness of logs."""
+    return _note_signer(item, path, "witness", COSIGNATURE)
+
+
+def quorum(table: PolicyTable, path: str, witnesses: Sequence[NoteSigner], before: int) -> int:
+    """How many witnesses have to cosign: `witnesses`, else as `before`; 0 for all of them."""
+    given = table.integer("witnesses")
+    number = before if given is None else given
+    if given is not None and not 1 <= number <= len(witnesses):
+        raise ConfigError(
+            f"{path}: witnesses is {number}, but there are {len(witnesses)} [[witness]]"
+        )
+    return number
+
+
+def _note_signer(item: object, path: str, kind: str, algorithm: int) -> NoteSigner:
+    table = PolicyTable(item, path, kind)
+    name, text = table.text("name"), table.text("key")
+    table.done()
+    try:
+        key = VerifierKey.parse(text)
+    except EvidenceError as error:
+        raise ConfigError(f"{path}: {kind} {name}: {error.message}") from None
+    if key.algorithm != algorithm:
+        other = "witness" if kind == "log" else "log"
+        raise ConfigError(f"{path}: {kind} {name}: its key is a {other}'s")
+    return NoteSigner(name=name, key=key)

@@ -30,7 +30,7 @@ from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
-from aicert.trust.policy_demands import audit, claim
+from aicert.trust.policy_demands import audit, claim, log, quorum, witness
 from aicert.trust.policy_table import MAX_POLICY, PolicyTable
 from aicert.trust.roots import (
     CHIP_FAMILIES,
@@ -60,7 +60,7 @@ TDX_STATUSES = frozenset(
     )
 )
 # Evidence that a policy may ask for and no certificate must have.
-REQUIRABLE = ("time",)
+REQUIRABLE = {"time": "time-authority", "log": "log"}
 
 
 def load_policy(path: str, *, depth: int = 0) -> Policy:
@@ -92,7 +92,12 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     claims = tuple(claim(item, path) for item in table.sections("claim"))
     audits = tuple(audit(item, path) for item in table.sections("audit"))
     authorities = tuple(_time_authority(item, path) for item in table.sections("time-authority"))
-    require = _required(table, path, (*(base.time_authorities if base else ()), *authorities))
+    authorities = (*(base.time_authorities if base else ()), *authorities)
+    logs = (*(base.logs if base else ()), *(log(item, path) for item in table.sections("log")))
+    witnesses = tuple(witness(item, path) for item in table.sections("witness"))
+    witnesses = (*(base.witnesses if base else ()), *witnesses)
+    enough = quorum(table, path, witnesses, base.quorum if base else 0)
+    require = _required(table, path, {"time": authorities, "log": logs})
     days = table.integer("max-age-days")
     allow = frozenset(table.texts("allow"))
     table.done()
@@ -120,7 +125,10 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         audits=(*(base.audits if base else ()), *audits),
         max_age_days=days if days is not None or base is None else base.max_age_days,
         allow=allow | (base.allow if base else frozenset()),
-        time_authorities=(*(base.time_authorities if base else ()), *authorities),
+        time_authorities=authorities,
+        logs=logs,
+        witnesses=witnesses,
+        quorum=enough,
         require=require | (base.require if base else frozenset()),
     )
 
@@ -243,14 +251,15 @@ def _root(item: object, path: str) -> Root:
 
 
 def _required(
-    table: PolicyTable, path: str, authorities: tuple[TimeAuthority, ...]
+    table: PolicyTable, path: str, named: Mapping[str, tuple[object, ...]]
 ) -> frozenset[str]:
     require = frozenset(table.texts("require"))
     unknown = sorted(require.difference(REQUIRABLE))
     if unknown:
         raise ConfigError(f"{path}: require: {unknown[0][:80]!r} is not {' or '.join(REQUIRABLE)}")
-    if "time" in require and not authorities:
-        raise ConfigError(f"{path}: require: time, but there is no [[time-authority]]")
+    for word, kind in REQUIRABLE.items():
+        if word in require and not named[word]:
+            raise ConfigError(f"{path}: require: {word}, but there is no [[{kind}]]")
     return require
 
 

@@ -71,6 +71,7 @@ MODULES = (
     "appraisal/evidence/spdm_report",
     "appraisal/evidence/td_quote",
     "appraisal/evidence/tdx",
+    "appraisal/evidence/tlog",
     "appraisal/evidence/trusted_time",
     "appraisal/policy",
     "appraisal/result",

@@ -16,7 +16,7 @@ from aicert.appraisal.policy import Claim
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss, LossState
-from tests.adversarial import attacks_gpu, attacks_td, ca_forge, chip_forge, tpm_forge
+from tests.adversarial import attacks_gpu, attacks_log, attacks_td, ca_forge, chip_forge, tpm_forge
 from tests.adversarial.attacks_audits import RIGHT as OF_AUDITS
 from tests.adversarial.attacks_chip import (
     BINDING,
@@ -495,7 +495,10 @@ HONEST = (
         check="outputs.trained",
     ),
     of_2("nothing measured", reported(loss=None), verdict="none", check="outputs.trained"),
-    *(Honest(name, change, verdict=verdict, check=check) for name, change, verdict, check in RIGHT),
+    *(
+        Honest(name, change, verdict=verdict, check=check)
+        for name, change, verdict, check in (*RIGHT, *attacks_log.RIGHT)
+    ),
     *(
         Honest(name, change, verdict=verdict, check=check, version=version)
         for name, change, version, verdict, check in OF_AUDITS

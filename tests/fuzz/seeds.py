@@ -33,7 +33,7 @@ from tests.adversarial.attacks_time import accuracy
 from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
 from tests.adversarial.time_forge import Token
-from tests.fuzz import audit_targets, event_logs, row_targets
+from tests.fuzz import audit_targets, event_logs, log_targets, row_targets
 from tests.unit.aicert.lease import forge
 from tests.vectors import leases
 
@@ -86,6 +86,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
     signed = writer.statement("model", {"a/b": _sha256("b"), "c": _sha256("c")}, (".git",))
     return {
         **audit_targets.seeds(),
+        **log_targets.seeds(),
         "blob": (blob.emit(leases.BLOB),),
         "certificate": (
             local.get("file"),

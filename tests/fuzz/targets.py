@@ -55,7 +55,7 @@ from tests.adversarial import nvidia_forge, td_forge
 from tests.adversarial.ca_forge import AT
 from tests.adversarial.chip_forge import makers
 from tests.adversarial.time_forge import Token
-from tests.fuzz import audit_targets, row_targets
+from tests.fuzz import audit_targets, log_targets, row_targets
 
 Target = Callable[[bytes], None]
 
@@ -321,11 +321,12 @@ def _time_stamp(data: bytes) -> None:
     # Both are times that there are.
     _same(stamped.time - stamped.accuracy <= stamped.time + stamped.accuracy, True)
     entry = trusted_time.encode_not_before(bytes(32), data)
-    _same(trusted_time.decode_not_before(entry), (bytes(32), data))
+    _same(trusted_time.decode_not_before(entry), (bytes(32), "rfc3161:", data))
 
 
 TARGETS: dict[str, Target] = {
     **audit_targets.TARGETS,
+    **log_targets.TARGETS,
     "blob": _blob,
     "bundle": _bundle,
     "certificate": _certificate,

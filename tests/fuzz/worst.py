@@ -32,7 +32,7 @@ from aicert.records.schema import MAX_NODES
 from aicert.trust import policy_table
 from tests.adversarial.ca_forge import ec_key, issue, usage
 from tests.adversarial.time_forge import Token
-from tests.fuzz import event_logs
+from tests.fuzz import event_logs, log_targets
 from tests.fuzz.targets import TARGETS
 
 Case = tuple[str, str, bytes]
@@ -338,6 +338,7 @@ def cases() -> Iterator[Case]:
     yield from safetensors_cases()
     yield from rows_cases()
     yield from time_cases()
+    yield from log_targets.worst()
 
 
 def reference() -> float:

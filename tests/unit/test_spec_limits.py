@@ -416,6 +416,15 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         ),
         "seconds of `accuracy`": ("aicert.appraisal.evidence.trusted_time.MAX_ACCURACY",),
     },
+    "log.md": {
+        "proof": ("aicert.tlog.proofs.MAX_PROOF",),
+        "note": ("aicert.tlog.notes.MAX_NOTE",),
+        "signatures of a note": ("aicert.tlog.notes.MAX_SIGNATURES",),
+        "bytes of a key's name": ("aicert.tlog.notes.MAX_KEY_NAME",),
+        "hashes of a path": ("aicert.tlog.proofs.MAX_PATH",),
+        "index of an entry, and size of a log": ("aicert.tlog.encoding.MAX_SIZE",),
+        "entry": ("aicert.tlog.entry.MAX_BYTES",),
+    },
     "policy.md": {
         "policy file": ("aicert.trust.policy_table.MAX_POLICY",),
         "policies that extend one another": ("aicert.trust.policy_file.MAX_EXTENDS",),

@@ -124,6 +124,18 @@ def test_a_policy_that_names_a_time_authority_loads_its_reader(vector: str, tmp_
     assert kinds - {EVIDENCE, f"{EVIDENCE}.{RECORDS}"} == {f"{EVIDENCE}.trusted_time"}
 
 
+@pytest.mark.parametrize(
+    # A witness may also say when a run began.
+    ("vector", "wanted"),
+    [("in-a-log", {"tlog"}), ("in-a-log-cosigned", {"tlog", "trusted_time"})],
+)
+def test_a_policy_that_names_a_log_loads_its_reader(
+    vector: str, wanted: set[str], tmp_path: Path
+) -> None:
+    kinds = {name for name in loaded(vector, tmp_path) if name.startswith(EVIDENCE)}
+    assert kinds - {EVIDENCE, f"{EVIDENCE}.{RECORDS}"} == {f"{EVIDENCE}.{one}" for one in wanted}
+
+
 def test_gpus_load_their_kind_of_evidence(tmp_path: Path) -> None:
     kinds = {path.stem for path in KINDS if path.stem.startswith(("nvidia", "spdm"))}
     assert {f"aicert.appraisal.evidence.{kind}" for kind in kinds} <= loaded(

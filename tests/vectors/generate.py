@@ -19,7 +19,7 @@ from aicert.crypto.x509 import stamp
 from aicert.formats import certificate as certificates
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
-from tests.adversarial import ca_forge
+from tests.adversarial import attacks_log, ca_forge
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.elsewhere import ELSEWHERE
 from tests.adversarial.forger import TDS, Scene
@@ -35,6 +35,7 @@ WITH_AUDITS = 3
 # Of PROTOCOL.md: how a verifier is called.
 PROTOCOL = 2
 INDEX = "index.json"
+IN_A_LOG = "in a log"
 # A run of at most 16 octets, 64 times or more: otherwise the largest attacks would fill 45 MB. Only
 # looked for in certificates that are much larger than others: those are to be read as they are.
 LARGE = 50_000
@@ -52,11 +53,16 @@ def corpus() -> Iterator[tuple[str, bytes]]:
     # A trust domain and a GPU carry what their makers say, 30 kB: in full, it is there once for
     # each kind and result. All other rows name what they share with the honest one of their kind.
     bases = {row.kind: row for row in reversed(HONEST) if row.kind in (*TDS, "gpu")}
+    # Of proofs there are many, and they are short.
+    logged = next(row for row in HONEST if row.name == IN_A_LOG)
+    about_logs = {row.name for row in attacks_log.ATTACKS} | {row[0] for row in attacks_log.RIGHT}
     seen = set()
     for row in rows:
         result = row.kind, isinstance(row, Attack), row.check
         base = bases[row.kind] if row.kind in bases and result in seen else None
         seen.add(result)
+        if row.name in about_logs and row is not logged:
+            base = logged
         yield place(row), _bytes(vector(row, base))
 
 
@@ -208,6 +214,8 @@ def policy_files(policy: Policy) -> dict[str, str]:
         lines.append(f"allow = {json.dumps(sorted(policy.allow))}")
     if policy.require:
         lines.append(f"require = {json.dumps(sorted(policy.require))}")
+    if policy.quorum:
+        lines.append(f"witnesses = {policy.quorum}")
     if policy.name == "default":
         return {"policy.toml": 'extends = "default"\nname = "default"\n'}
     for number, root in enumerate(policy.roots):
@@ -269,6 +277,9 @@ def policy_files(policy: Policy) -> dict[str, str]:
         most |= {"unusable": audit.unusable, "unread-bytes": audit.unread_bytes}
         lines += [f"{key} = {bound}" for key, bound in most.items() if bound is not None]
         lines += [f"texts = {_digests(audit.texts)}"] if audit.texts else []
+    for kind, signers in (("log", policy.logs), ("witness", policy.witnesses)):
+        for signer in signers:
+            lines += ["", f"[[{kind}]]", f'name = "{signer.name}"', f'key = "{signer.key}"']
     for claim in policy.claims:
         lines += ["", "[[claim]]", f'name = "{claim.name}"']
         bounds = {"at-least": claim.at_least, "at-most": claim.at_most}

@@ -29,6 +29,14 @@ def _times(policy: Policy) -> object:
     return policy.time_authorities or "time" in policy.require
 
 
+def _earlier(policy: Policy) -> object:
+    return _times(policy) or policy.witnesses
+
+
+def _logs(policy: Policy) -> object:
+    return policy.logs or "log" in policy.require
+
+
 def _token(seen: Seen) -> tuple[str, Any]:
     from aicert.appraisal.evidence import trusted_time
 
@@ -52,11 +60,27 @@ def _audits(check: str, *needs: str) -> Row:
 
 _READ = ("statement.form", "outputs.pcr8", "inputs.records", "lineage.ancestors")
 _NO_AUDIT = "demands no audit"
-_NO_TIME = "names no time authority"
+
+
+def _included(seen: Seen) -> tuple[str, Any]:
+    from aicert.appraisal.evidence import tlog
+
+    return tlog.included(seen.certificate, seen.policy)
+
+
+def _witnessed(seen: Seen) -> tuple[str, Any]:
+    from aicert.appraisal.evidence import tlog
+
+    return tlog.witnessed(seen.certificate, seen.policy, seen.at)
+
+
+_NO_TIME, _NO_LOG = "names no time authority", "names no log"
 ROWS: Mapping[str, Row] = {
     "time.token": Row(asks=_times, lacks=_NO_TIME, judge=_token),
+    "log.included": Row(asks=_logs, lacks=_NO_LOG, judge=_included),
+    "log.witnessed": Row(asks=_logs, lacks=_NO_LOG, judge=_witnessed, needs=("log.included",)),
     "time.not-before": Row(
-        asks=_times, lacks=_NO_TIME, judge=_not_before, needs=("runkey.certified",)
+        asks=_earlier, lacks=_NO_TIME, judge=_not_before, needs=("runkey.certified",)
     ),
     "audit.present": _audits("audit.present", *_READ),
     "audit.list": _audits("audit.list", "audit.present"),

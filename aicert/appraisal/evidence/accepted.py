@@ -5,9 +5,13 @@ Each is judged by the module of its kind beside this one; a policy holds them.
 
 from collections.abc import Mapping
 from datetime import date
+from typing import TYPE_CHECKING
 
 from aicert.formats.digest import Digest
 from aicert.frozen import dataclass
+
+if TYPE_CHECKING:
+    from aicert.tlog.notes import VerifierKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,16 @@ class TimeAuthority:
     name: str
     root: bytes
     intermediates: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteSigner:
+    """A transparency log that counts, whose origin is its key's name; or a witness of logs, whose
+    time counts.
+    """
+
+    name: str
+    key: "VerifierKey"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

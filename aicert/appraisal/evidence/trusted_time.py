@@ -38,11 +38,12 @@ from aicert.formats.certificate import NOT_BEFORE, RFC3161, Certificate, core_di
 from aicert.formats.der import Der
 from aicert.formats.digest import is_hex
 from aicert.frozen import dataclass
+from aicert.tlog.proofs import CHECKPOINT, decode_checkpoint
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509Certificate
 
-# A time, and the name of the authority whose it is.
+# A time, and what whoever believes it trusts.
 TrustedTime = tuple[datetime, str]
 
 CONTEXT = b"aicert not-before v1\0"
@@ -137,12 +138,16 @@ def encode_not_before(challenge: bytes, token: bytes) -> str:
     return f"{NOT_BEFORE}{challenge.hex()}:{encode(token)}"
 
 
-def decode_not_before(entry: str) -> tuple[bytes, bytes]:
-    """The challenge and the token of `not-before:HEX:rfc3161:BASE64`."""
+def decode_not_before(entry: str) -> tuple[bytes, str, bytes]:
+    """The challenge of `not-before:HEX:KIND:BASE64`, the kind and the token, or the checkpoint with
+    cosignatures that stands for one.
+    """
     challenge, colon, token = entry.removeprefix(NOT_BEFORE).partition(":")
     if not entry.startswith(NOT_BEFORE) or not colon or not is_hex(challenge):
         raise EvidenceError(f"a time stamp is not {NOT_BEFORE}HEX:{RFC3161}BASE64")
-    return bytes.fromhex(challenge), decode(token)
+    cosigned = token.startswith(CHECKPOINT)
+    data = decode_checkpoint(token) if cosigned else decode(token)
+    return bytes.fromhex(challenge), CHECKPOINT if cosigned else RFC3161, data
 
 
 def nonce_after(challenge: bytes, token: bytes) -> bytes:
@@ -198,7 +203,8 @@ def existed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str
     if not times:
         raise NotApplicableError(reason)
     time, authority = min(times)
-    return f"the certificate existed at {stamp(time)} (time of {authority})", (time, authority)
+    detail = f"the certificate existed at {stamp(time)} (time of {authority})"
+    return detail, (time, _trusts(authority))
 
 
 def began(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, TrustedTime]:
@@ -209,15 +215,25 @@ def began(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, 
     # A nonce was made of one token.
     if len(entries) > 1:
         raise EvidenceError("the certificate has more than one time stamp from before the run")
-    challenge, token = decode_not_before(entries[0])
+    challenge, kind, token = decode_not_before(entries[0])
     if nonce_after(challenge, token) != certificate.evidence.nonce:
         raise EvidenceError("the nonce was not made from this time stamp")
     try:
-        stamped, by = verify(token, policy.time_authorities)
-        time, authority = _usable(stamped.time - stamped.accuracy, by, at)
+        if kind == CHECKPOINT:
+            from aicert.appraisal.evidence import tlog
+
+            time, whose, trusts = tlog.began(token, policy, at)
+        else:
+            stamped, by = verify(token, policy.time_authorities)
+            time, whose = _usable(stamped.time - stamped.accuracy, by, at)
+            trusts = _trusts(whose)
     except UndecidedError as error:
         raise NotApplicableError(error.message) from None
-    return f"the machine answered after {stamp(time)} (time of {authority})", (time, authority)
+    return f"the machine answered after {stamp(time)} (time of {whose})", (time, trusts)
+
+
+def _trusts(authority: str) -> str:
+    return f"time authority {authority}: its clock, and its keys even expired"
 
 
 def answers_later(certificate: Certificate, challenge: bytes) -> bool:
@@ -226,7 +242,7 @@ def answers_later(certificate: Certificate, challenge: bytes) -> bool:
     """
     given = map(decode_not_before, _entries(certificate, NOT_BEFORE))
     nonce = certificate.evidence.nonce
-    return any(one == challenge and nonce_after(one, token) == nonce for one, token in given)
+    return any(one == challenge and nonce_after(one, token) == nonce for one, _, token in given)
 
 
 def _entries(certificate: Certificate, kind: str) -> list[str]:

@@ -81,7 +81,7 @@ def test_an_entry_is_read_as_it_is_written() -> None:
     assert trusted_time.encode(token) == f"rfc3161:{base64.b64encode(token).decode()}"
     assert trusted_time.decode(trusted_time.encode(token)) == token
     entry = trusted_time.encode_not_before(b"\1" * 32, token)
-    assert trusted_time.decode_not_before(entry) == (b"\1" * 32, token)
+    assert trusted_time.decode_not_before(entry) == (b"\1" * 32, "rfc3161:", token)
     with pytest.raises(EvidenceError, match="is not not-before:HEX:rfc3161:BASE64"):
         trusted_time.decode_not_before(entry.removeprefix("not-before:"))
 

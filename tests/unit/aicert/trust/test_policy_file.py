@@ -193,8 +193,9 @@ def test_time_authorities_are_read_and_added_to_those_of_the_base(folder: Path) 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('require = ["tide"]\n', "require: 'tide' is not time"),
+        ('require = ["tide"]\n', "require: 'tide' is not time or log"),
         ('require = ["time"]\n', "require: time, but there is no [[time-authority]]"),
+        ('require = ["time", "log"]\n' + authority(), "require: log, but there is no [[log]]"),
         ("require = 1\n", "policy: require: expected a list of strings"),
         (authority(sha256="00"), "time-authority clock has a different fingerprint"),
         (authority(certificate="none.pem"), "none.pem: No such file"),

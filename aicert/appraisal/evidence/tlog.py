@@ -1,0 +1,149 @@
+"""Transparency logs and witnesses that a policy names (docs/spec/log.md).
+
+Promises: a proof counts where the log's key signed the checkpoint and the path leads to its root
+from the entry that is computed from this very certificate; a time counts where as many of the
+policy's witnesses cosigned that checkpoint as it asks for, and is one that at least one of them
+stands for who does not lie, if fewer do. A log's own word on the time is never asked. Left out: the
+log itself, which nobody is asked for here, and whether it shows everyone the same tree, which is
+what witnesses are for.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from aicert.appraisal.checklist import NotApplicableError
+from aicert.appraisal.evidence.accepted import NoteSigner
+from aicert.appraisal.policy import CLOCK_SKEW, Policy
+from aicert.audits.merkle import root_of
+from aicert.crypto.x509 import stamp
+from aicert.errors import EvidenceError, UndecidedError
+from aicert.formats.certificate import Certificate
+from aicert.frozen import dataclass
+from aicert.tlog.checkpoints import Checkpoint, checkpoint_of, cosigned_at
+from aicert.tlog.entry import entry_of
+from aicert.tlog.notes import Note
+from aicert.tlog.proofs import TLOG_PROOF, Proof, decode, parse
+
+# A time, None where a log vouches for none, and what whoever believes it trusts.
+Trusted = tuple[datetime | None, str]
+# Of times of witnesses, as of time stamps (`trusted_time`): the years 2001 to 9998.
+TIMES = (978_307_200, 253_370_764_799)
+_HINT = "aicert log prove LOG CERT --into"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A proof whose checkpoint a log of the policy signed; where it leads is not followed yet."""
+
+    log: NoteSigner
+    proof: Proof
+    note: Note
+    checkpoint: Checkpoint
+
+
+def included(certificate: Certificate, policy: Policy) -> tuple[str, Trusted]:
+    """log.included: the entry of this certificate is in a log of the policy."""
+    proofs = _proofs(certificate, policy)
+    entry = entry_of(certificate)
+    for one in proofs:
+        proof, size = one.proof, one.checkpoint.size
+        if root_of(entry, proof.index, size, proof.path) != one.checkpoint.root:
+            raise EvidenceError(
+                f"the proof does not lead from this certificate's entry to the root of log "
+                f"{one.log.name}: that has another entry there, or is another tree"
+            )
+    first = proofs[0]
+    where = f"entry {first.proof.index} of log {first.log.name}, of {first.checkpoint.size}"
+    names = ", ".join(sorted({one.log.name for one in proofs}))
+    return where, (None, f"log {names}: that everybody is shown this entry who looks for it")
+
+
+def witnessed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, Trusted]:
+    """log.witnessed: the policy's witnesses saw that tree, and the certificate existed by then."""
+    if not policy.witnesses:
+        raise NotApplicableError(_no_witness(policy))
+    times, reason = [], ""
+    for one in _proofs(certificate, policy):
+        try:
+            time, names = _quorum(one.note, policy, at, earliest=True)
+        except UndecidedError as error:
+            reason = error.message
+        else:
+            times.append((time, names, one.log.name))
+    if not times:
+        raise UndecidedError(reason)
+    time, names, log = min(times)
+    detail = f"{names} saw it in log {log} by {stamp(time)}"
+    return detail, (time, _trusts(names))
+
+
+def began(checkpoint: bytes, policy: Policy, at: datetime) -> tuple[datetime, str, str]:
+    """After when nobody knew a checkpoint's bytes: the time, whose it is, and what that trusts.
+
+    It may be any log's: what nobody could know are the cosignatures.
+    """
+    note = Note.parse(checkpoint)
+    Checkpoint.parse(note.text)
+    if not policy.witnesses:
+        raise UndecidedError(_no_witness(policy))
+    time, names = _quorum(note, policy, at, earliest=False)
+    return time, names, _trusts(names)
+
+
+def _no_witness(policy: Policy) -> str:
+    return f"policy {policy.name} names no witness"
+
+
+def _trusts(names: str) -> str:
+    return f"{names}: not all of them lie about the time, nor about what the log had before"
+
+
+def _proofs(certificate: Certificate, policy: Policy) -> list[_Found]:
+    """Those of the certificate's proofs whose checkpoints logs of the policy signed."""
+    given = [one for one in certificate.evidence.timestamps if one.startswith(TLOG_PROOF)]
+    reason = "the certificate carries no proof of a log"
+    proofs = []
+    for entry in given:
+        proof = parse(decode(entry))
+        note = Note.parse(proof.checkpoint)
+        by = [log for log in policy.logs if note.is_by(log.key)]
+        proofs += [
+            _Found(log=log, proof=proof, note=note, checkpoint=checkpoint_of(note, log.key))
+            for log in by
+        ]
+        if not by:
+            names = ", ".join(log.name for log in policy.logs)
+            reason = f"the proof is of no log of this policy ({names})"
+    if not proofs and "log" in policy.require:
+        raise UndecidedError(reason, hint=_HINT)
+    if not proofs:
+        raise NotApplicableError(reason)
+    return proofs
+
+
+def _quorum(note: Note, policy: Policy, at: datetime, *, earliest: bool) -> tuple[datetime, str]:
+    """The time that holds if fewer than the quorum lie, and the witnesses whose time it is.
+
+    Of so many witnesses one at least does not lie: the certificate existed when the last of the
+    earliest so many cosigned, and not before the first of the latest so many did.
+    """
+    pick: Callable[[Sequence[int]], int] = min if earliest else max
+    times = []
+    for witness in policy.witnesses:
+        if note.is_by(witness.key):
+            seconds = pick(cosigned_at(note, witness.key))
+            if not TIMES[0] <= seconds <= TIMES[1]:
+                raise EvidenceError(f"the cosignature of {witness.name} has no real time")
+            times.append((datetime.fromtimestamp(seconds, UTC), witness.name))
+    quorum = policy.quorum or len(policy.witnesses)
+    if len(times) < quorum:
+        raise UndecidedError(
+            f"{len(times)} of the {len(policy.witnesses)} witnesses of policy {policy.name} "
+            f"cosigned the checkpoint, and {quorum} have to"
+        )
+    counted = sorted(times, reverse=not earliest)[:quorum]
+    time = counted[-1][0]
+    if time - at > CLOCK_SKEW:
+        raise UndecidedError(f"it was cosigned at {stamp(time)}, after the time of appraisal")
+    names = ", ".join(sorted(name for _, name in counted))
+    return time, f"witness {names}" if quorum == 1 else f"witnesses {names}"
