@@ -101,6 +101,53 @@ def test_a_proof_goes_into_the_certificate(desk: Desk, capsys: pytest.CaptureFix
     assert [hit["index"] for hit in output(capsys)["hits"]] == [0]
 
 
+def test_a_policy_that_asks_for_a_log_gets_it(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    w_key = desk.place / "w.key"
+    assert desk.run("witness", desk.log, "--key", w_key, "--create", "witness.example/1") == 0
+    witness = capsys.readouterr().out.rpartition("public")[2].strip()
+    key = (desk.log / "log.vkey").read_text().strip()
+    asking = desk.place / "asking.toml"
+    tables = f'[[log]]\nname = "l"\nkey = "{key}"\n[[witness]]\nname = "w"\nkey = "{witness}"\n'
+    asking.write_text(f'require = ["log"]\n{desk.policy.read_text()}{tables}')
+
+    def verify() -> int:
+        words = ["verify", str(desk.good), "--policy", str(asking), "--certificate-only"]
+        return main([*words, "--format", "json"])
+
+    def verdict(check: str) -> str:
+        checks = output(capsys)["checks"]
+        (one,) = [str(each["verdict"]) for each in checks if each["id"] == check]
+        return one
+
+    assert verify() == 2
+    assert verdict("log.included") == "not-checked"
+    # In the log, and seen by no witness.
+    assert desk.run("prove", desk.log, desk.good, "--into") == 0
+    capsys.readouterr()
+    assert verify() == 2
+    checks = {each["id"]: each["verdict"] for each in output(capsys)["checks"]}
+    assert (checks["log.included"], checks["log.witnessed"]) == ("ok", "not-checked")
+    assert desk.run("witness", desk.log, "--key", w_key) == 0
+    assert desk.run("prove", desk.log, desk.good, "--into") == 0
+    capsys.readouterr()
+    assert verify() == 0
+    assert verdict("log.witnessed") == "ok"
+    # Another certificate's proof is none of this one.
+    stamps = certificates.parse(desk.good.read_bytes()).evidence.timestamps
+    proof = proofs.parse(proofs.decode(stamps[-1]))
+    assert desk.run("prove", desk.log, desk.claim, "-o", desk.place / "other") == 0
+    capsys.readouterr()
+    assert proof.index != proofs.parse((desk.place / "other").read_bytes()).index
+    certificate = certificates.parse(desk.good.read_bytes())
+    foreign = proofs.encode((desk.place / "other").read_bytes())
+    evidence = replace(certificate.evidence, timestamps=(foreign,))
+    desk.good.write_bytes(certificates.emit(replace(certificate, evidence=evidence)))
+    assert verify() == 1
+    assert verdict("log.included") == "failed"
+
+
 def test_a_certificate_has_room_for_so_many(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     certificate = certificates.parse(desk.good.read_bytes())
     evidence = replace(certificate.evidence, timestamps=("x",) * 8)
