@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parent
 # Of certificates; `lease/` has vectors of another form, which `leases.py` writes.
 FOLDERS = ("forged", "honest")
 # Evidence that a verifier may not read yet: a scenario needs it where its policy has such a table.
-NEEDS = ("chip", "gpu", "log", "tdx", "time-authority", "witness")
+NEEDS = ("audit", "chip", "gpu", "log", "tdx", "time-authority", "witness")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
