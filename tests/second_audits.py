@@ -58,6 +58,14 @@ def listed(demand: Record, given: list[tuple[Record, Record]]) -> list[tuple[Rec
     ]
 
 
+def check_read(report: Record, trainer: str, inputs: Sequence[tuple[str, str, str, str]]) -> None:
+    """There are rows; or it is a merge whose adapter is another run's output."""
+    if not report["records"]["value"]:
+        need(trainer == "axolotl-merge")
+        adapter = report["values"].get("adapterInput", {}).get("value", "").split("/")[0]
+        need(adapter in {name for name, source, *_ in inputs if source[:4] == "run:"})
+
+
 def check_present(
     demands: Sequence[Record], report: Mapping[str, Any], audits: Sequence[Record]
 ) -> None:

@@ -550,7 +550,8 @@ class Appraisal:
             raise NotAskedError
         if report["version"] == 1 or self.asked.audits is None:
             raise OpenError
-        need(not self.lock or self.lock.trainer == "axolotl-merge" or report["records"]["value"])
+        if self.lock:
+            second_audits.check_read(report, self.lock.trainer, self.lock.inputs)
         self.audits = [one for one in map(self._audit, self.asked.audits) if one is not None]
         second_audits.check_present(self.asked.policy["audit"], report, self.audits)
 

@@ -16,10 +16,12 @@ from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, Results
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput, Lockfile
+from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss
 from tests.adversarial.attacks import Attack
+from tests.adversarial.attacks_merge import merge
 from tests.adversarial.attacks_results import audit
-from tests.adversarial.attacks_run import ancestor, reported
+from tests.adversarial.attacks_run import ancestor, reported, value
 from tests.adversarial.forger import FACTS, Scene, hex_of
 
 Change = Callable[[Scene], object]
@@ -187,6 +189,10 @@ ATTACKS = (
         looked, demands=[replace(DOMAINS, texts=frozenset())])),
     row("trained on data that are no rows", PRESENT, both(
         reported(records=(), loss=Loss(state="no-loss", reason="made")), given(looked))),
+    row("merge of an adapter that no run of the lineage trained", PRESENT, both(
+        merge(), given(looked))),
+    row("merge into a base that an audited run trained", PRESENT, both(
+        merge(ancestor(lambda _: None, version=2)), given(looked))),
     row("results that are none", PRESENT, given(
         lambda: looked(None, lambda scene: scene.put(
             "outputs", {"results": {"results.json": b"{}"}}), data=b"{}"))),
@@ -229,6 +235,12 @@ def lineage_unasked(scene: Scene) -> None:
     scene.ancestors = None
 
 
+# A merge whose adapter is the other run's output.
+OF_ANCESTOR = merge(
+    ancestor(lambda _: None, version=2),
+    value("adapterInput", Value("measured", "model/adapter")),
+    value("baseInput", Value("measured", "alpaca")),
+)
 FLOPS = Claim(name="totalFlops", at_least=1)
 # Name, change, version, verdict, and the first check that is left open; what is odd and right.
 RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
@@ -244,6 +256,8 @@ RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
      None),
     ("audited, and its ancestor too", both(
         ancestor(lambda _: None, version=2), given(looked)), 2, "passed", None),
+    ("merge of an adapter whose training was audited", both(OF_ANCESTOR, given(looked)), 2,
+     "passed", None),
     ("audited, for which no bound is given", given(
         lambda: looked(counted(replace(NONE, missing=1))),
         demands=[replace(DOMAINS, missing=None)],

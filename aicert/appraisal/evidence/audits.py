@@ -7,13 +7,14 @@ and lists what they say. It is about a run by the rows: digest, count and bytes 
 the policy names. Ancestors are judged under the same policy, so each has these checks of its own.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from aicert.appraisal.checklist import NotApplicableError
 from aicert.appraisal.checks.kinds import RESULTS, kind_of
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.checks.seen import Seen
+from aicert.appraisal.checks.training import ADAPTER_INPUT
 from aicert.appraisal.evidence.accepted import AuditDemand
 from aicert.appraisal.evidence.audited import Audit
 from aicert.appraisal.result import AttestationResult
@@ -30,6 +31,7 @@ from aicert.frozen import dataclass
 from aicert.text import counted
 
 SHOWN = 5
+MODEL = "subject.files"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,8 @@ def check_verdict(verdict: AttestationResult, data: bytes, *, hint: str | None =
             f"the audit's certificate fails: {first.id}: {first.detail}", verdict, hint=hint
         )
     if verdict.certificate_consistent != "yes":
-        first = verdict.undecided[0]
+        # That no model was given is open, too, and is no reason.
+        first = next((one for one in verdict.undecided if one.id != MODEL), verdict.undecided[0])
         raise UndecidedError(
             f"the audit's certificate has no verdict: {first.id}: {first.detail}", hint=hint
         )
@@ -86,8 +89,8 @@ def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
     verdicts on these audits.
     """
     run, audits = _asked(seen)
-    if not run.report.records and kind_of(run) != "merge":
-        raise EvidenceError("it was trained on data that are no rows, so no audit read them")
+    if not run.report.records:
+        _check_unread(run, {ancestor.input for ancestor in seen.ancestors})
     used: list[AttestationResult] = []
     lines = []
     for demand in seen.policy.audits:
@@ -130,14 +133,14 @@ def result(seen: Seen) -> tuple[str, None]:
         for what, number in counts.items():
             most = bounds[what]
             if most is None and number:
-                unbounded.append(f"{demand.kind}: {number} {what}, for which there is no bound")
+                unbounded.append(f"{_what(demand)}: {what} {number}, without a bound")
             if most is not None and number > most:
                 raise EvidenceError(
-                    f"{_what(demand)}: {number} {what}, but policy {seen.policy.name} allows {most}"
+                    f"{_what(demand)}: {what} {number}, but policy {seen.policy.name} allows {most}"
                 )
         rows = counted(sum(rows.rows for rows in run.report.records), "row")
-        shown = ", ".join(f"{number} {what}" for what, number in counts.items())
-        lines.append(f"{_what(demand)}: of {rows} {shown}")
+        shown = ", ".join(f"{what} {number}" for what, number in counts.items())
+        lines.append(f"{_what(demand)}: of {rows}, {shown}")
     if unbounded:
         raise UndecidedError(f"policy {seen.policy.name} cannot judge this: {unbounded[0]}")
     return "\n".join(_some(lines)), None
@@ -154,6 +157,16 @@ def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
     if seen.audits is None:
         raise UndecidedError("you gave no audits", hint="--evidence DIR")
     return seen.run, [audit() for audit in seen.audits]
+
+
+def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
+    """Without rows of its own only a merge can be audited: by who trained its adapter, on what."""
+    if kind_of(run) != "merge":
+        raise EvidenceError("it was trained on data that are no rows, so no audit read them")
+    value = run.report.values.get(ADAPTER_INPUT)
+    adapter = "" if value is None else str(value.data).partition("/")[0]
+    if adapter not in ancestors:
+        raise EvidenceError(f"adapter {adapter[:200]!a} is no output of a run that was audited")
 
 
 def _check_texts(run: VerifiedRun, demand: AuditDemand) -> None:

@@ -1,0 +1,119 @@
+"""Audits that a policy demands: what tables of attacks do not show."""
+
+from dataclasses import replace
+
+import pytest
+
+from aicert.appraisal import appraise as module
+from aicert.appraisal.appraise import for_audits
+from aicert.appraisal.checks.seen import Seen
+from aicert.appraisal.evidence import audits
+from aicert.appraisal.evidence.audited import Audit
+from aicert.appraisal.policy import Claim
+from aicert.formats.digest import Digest
+from tests.adversarial.attacks_audits import (
+    DOMAINS,
+    OTHER_ROWS,
+    PATTERNS,
+    ROWS,
+    counted,
+    given,
+    looked,
+)
+from tests.adversarial.attacks_run import ancestor, input_code, reported
+from tests.adversarial.forger import AT, Scene
+
+
+def audited() -> Scene:
+    scene = Scene("local", 2)
+    given(looked)(scene)
+    return scene
+
+
+def test_a_pass_says_what_its_audits_rest_on() -> None:
+    scene = Scene("qemu", 2)
+    root = Scene("local", 2).get("policy").roots
+    given(looked)(scene)
+    scene.edit(
+        "policy", lambda policy: replace(policy, tier="software", roots=(*policy.roots, *root))
+    )
+    result = scene.appraise()
+    assert result.check("audit.present").verdict == "ok"
+    assert [text for text in result.trusts if text.startswith("for its audits: ")] == [
+        (
+            "for its audits: whoever ran the machine: root local platform CA stands for a TPM "
+            "that its operator owns"
+        ),
+        "for its audits: the software of that machine, which nothing measured",
+    ]
+    assert "run look (software)" in result.check("audit.present").detail
+
+
+def test_each_audit_is_judged_once_however_many_runs_and_checks_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene("local", 2)
+    ancestor(lambda _: None, version=2)(scene)
+    given(looked, looked, demands=[DOMAINS, PATTERNS])(scene)
+    judged: list[str] = []
+    whole = audits.judged
+
+    def counting(*words: object) -> Audit:
+        judged.append("one")
+        return whole(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(audits, "judged", counting)
+    assert scene.appraise().verdict == "passed"
+    assert judged == ["one", "one"]
+
+
+def test_none_is_judged_where_the_policy_demands_none() -> None:
+    scene = audited()
+    scene.audits = [(scene.get("certificate"), b"never read")]
+    scene.edit("policy", lambda policy: replace(policy, audits=()))
+    assert scene.appraise().check("audit.present").verdict == "not-applicable"
+
+
+def test_what_is_asked_of_models_is_not_asked_of_audits() -> None:
+    policy = replace(audited().get("policy"), claims=(Claim(name="steps", at_least=1),))
+    assert (for_audits(policy).claims, for_audits(policy).audits) == ((), ())
+    assert for_audits(policy).roots == policy.roots
+    assert module.for_audits is for_audits
+
+
+def test_an_audit_of_which_there_is_no_verdict_does_not_count() -> None:
+    """Code of an input may have run beside it, which the policy does not allow."""
+    scene = Scene("local", 2)
+    given(lambda: looked(None, input_code(allow_remote_code=True)))(scene)
+    check = scene.appraise().check("audit.present")
+    assert check.verdict == "failed"
+    assert "does not count: the audit's certificate has no verdict: policy.claims" in check.detail
+
+
+def test_many_gaps_are_counted() -> None:
+    scene = audited()
+    texts = tuple((f"text {n}", Digest("sha256", f"{n:064x}")) for n in range(8))
+    reported(texts=texts)(scene)
+    lines = scene.appraise().check("audit.present").detail.split("\n")
+    assert lines[0] == "no audit reads 8 texts beside the rows"
+    assert lines[1].startswith("text 0  sha256:")
+    assert lines[-1] == "and 3 more"
+
+
+def test_counts_of_all_rows_are_added() -> None:
+    scene = Scene("local", 2)
+    reported(records=(ROWS, replace(OTHER_ROWS, split="test")))(scene)
+    both = [lambda: looked(counted(matches=2)), lambda: looked(counted(rows=OTHER_ROWS, matches=2))]
+    given(*both, demands=[replace(PATTERNS, unread_bytes=24)])(scene)
+    check = scene.appraise().check("audit.result")
+    assert check.verdict == "failed"
+    assert check.detail == "patterns/v1: matches 4, but policy test allows 3"
+    given(*both, demands=[replace(PATTERNS, at_most=4, unread_bytes=24)])(scene)
+    assert scene.appraise().verdict == "passed"
+
+
+def test_nothing_is_judged_before_the_run() -> None:
+    scene = audited()
+    seen = Seen(certificate=scene.get("certificate"), policy=scene.get("policy"), at=AT)
+    with pytest.raises(ValueError, match="before the run"):
+        audits.JUDGES["audit.present"](seen)

@@ -1,0 +1,151 @@
+"""`aicert verify --policy ours.toml --evidence`: the policy of docs/was-this-in-it.md, as it stands
+there but for digests and platform, on certificates of a training and an audit.
+"""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import aicert
+from aicert.audits import results as forms
+from aicert.audits.results import CheckFact, Results
+from aicert.cli import main
+from aicert.errors import RejectedError
+from aicert.verifier.evidence import audits_of, read_evidence
+from aicert.verifier.verify import NoVerdictError
+from tests.adversarial.attacks_audits import LISTED, NONE, ROWS, audit_scene, counted
+from tests.adversarial.attacks_run import reported
+from tests.adversarial.forger import FACTS, Scene
+from tests.unit.aicert.cli.test_main import AT, lay_out
+
+DOCUMENT = Path(__file__).resolve().parents[4] / "docs/was-this-in-it.md"
+WHOLE = replace(ROWS, unread_bytes=0)
+((_, TEXT),) = FACTS["texts"]
+
+
+def documented() -> str:
+    """The policy of the page, for simulated platforms and the digests of the scene."""
+    block = next(
+        block
+        for block in re.findall("```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+        if block.startswith("# ours.toml\n")
+    )
+    listed, text = re.findall("sha256:[0-9a-f]{64}", block)
+    block = block.replace(listed, str(LISTED)).replace(text, str(TEXT))
+    changed = block.replace('extends = "default"', 'extends = "local"')
+    assert changed != block
+    return changed
+
+
+def looked(matches: int = 0) -> Results:
+    """An audit for passages of the list."""
+    whole = counted(replace(NONE, matches=matches), rows=WHOLE)
+    first, _ = whole.checks
+    check = CheckFact(name="held-out", kind="passages/v1", column=None, list=first.list)
+    (fact,) = whole.data
+    return replace(whole, checks=(check,), data=(replace(fact, checks=fact.checks[:1]),))
+
+
+def put(folder: Path, name: str, results: Results) -> None:
+    (folder / "evidence" / name).mkdir(parents=True)
+    scene = audit_scene(results)
+    (folder / "evidence" / name / "certificate.json").write_bytes(scene.get("file"))
+    (folder / "evidence" / name / "results.json").write_bytes(forms.emit(results))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model, its certificate, an audit of its rows, and the policy."""
+    scene = Scene("local", 2)
+    reported(records=(WHOLE,))(scene)
+    lay_out(scene, tmp_path)
+    put(tmp_path, "look", looked())
+    (tmp_path / "ours.toml").write_text(documented())
+    return tmp_path
+
+
+def verify(folder: Path, *words: str) -> int:
+    files = [str(folder / "c.json"), str(folder / "model"), "--at", AT]
+    policy = ["--policy", str(folder / "ours.toml"), "--root", str(folder / "root.pem")]
+    return main.main(["verify", *files, *policy, *words])
+
+
+def evidence(folder: Path) -> tuple[str, str]:
+    return "--evidence", str(folder / "evidence")
+
+
+def test_the_policy_of_the_page_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(folder, *evidence(folder)) == 0
+    out = capsys.readouterr().out
+    assert "alpaca train for passages/v1: run look (software)" in out
+    assert "\nevidence\n  audited alpaca train of run tiny by run look" in out
+
+
+def test_without_evidence_there_is_no_verdict(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(folder) == 2
+    assert "you gave no audits" in capsys.readouterr().out
+
+
+def test_one_passage_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(folder, "again", looked(matches=1))
+    assert verify(folder, *evidence(folder), "--format", "json") == 1
+    document = json.loads(capsys.readouterr().out)
+    failed = [check for check in document["checks"] if check["verdict"] == "failed"]
+    assert [(check["id"], check["detail"]) for check in failed] == [
+        ("audit.result", "passages/v1: matches 1, but policy ours allows 0")
+    ]
+
+
+def test_a_template_that_nobody_read_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "ours.toml").read_text()
+    (folder / "ours.toml").write_text(text.replace(str(TEXT), f"sha256:{'0' * 64}"))
+    assert verify(folder, *evidence(folder)) == 1
+    out = capsys.readouterr().out
+    assert "error: audit.present: no audit reads 1 text beside the rows" in out
+    assert f'texts = ["{TEXT}"] in [[audit]]' in out
+
+
+def test_the_model_may_be_found_by_its_files(folder: Path) -> None:
+    (folder / "evidence" / "tiny").mkdir()
+    (folder / "c.json").rename(folder / "evidence" / "tiny" / "certificate.json")
+    policy = ["--policy", str(folder / "ours.toml"), "--root", str(folder / "root.pem")]
+    assert main.main(["verify", str(folder / "model"), *evidence(folder), *policy, "--at", AT]) == 0
+
+
+def test_the_same_from_python(folder: Path) -> None:
+    words = {
+        "model": folder / "model", "policy": str(folder / "ours.toml"), "at": AT,
+        "root": folder / "root.pem",
+    }  # fmt: skip
+    result = aicert.verify(folder / "c.json", **words, evidence=folder / "evidence")
+    assert result.check("audit.result").verdict == "ok"
+    with pytest.raises(NoVerdictError, match=r"audit\.present: you gave no audits"):
+        aicert.verify(folder / "c.json", **words)
+    put(folder, "again", looked(matches=1))
+    with pytest.raises(RejectedError, match=r"audit\.result: passages/v1: matches 1"):
+        aicert.verify(folder / "c.json", **words, evidence=folder / "evidence")
+
+
+def test_what_is_no_audit_has_no_results(folder: Path) -> None:
+    (folder / "evidence" / "tiny").mkdir()
+    (folder / "c.json").rename(folder / "evidence" / "tiny" / "certificate.json")
+    (folder / "evidence" / "tiny" / "results.json").write_bytes(b"never read")
+    given, refused = read_evidence(folder / "evidence")
+    assert ([one.name for one in given], refused) == (["look", "tiny"], [])
+    assert [data for _, data in audits_of(given)] == [forms.emit(looked())]
+
+
+def test_results_that_are_too_large_are_not_read(folder: Path) -> None:
+    (folder / "evidence" / "look" / "results.json").write_bytes(bytes(forms.MAX_BYTES + 1))
+    given, refused = read_evidence(folder / "evidence")
+    assert given == []
+    ((name, reason),) = refused
+    assert name == "look"
+    assert "larger than" in reason or "more than" in reason
