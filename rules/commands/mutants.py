@@ -56,6 +56,7 @@ MODULES = (
     "appraisal/checks/run_key",
     "appraisal/checks/training",
     "appraisal/evidence/amd_vcek",
+    "appraisal/evidence/audits",
     "appraisal/evidence/azure_hcl",
     "appraisal/evidence/confidential",
     "appraisal/evidence/google_instance",
@@ -106,7 +107,9 @@ MODULES = (
     "trust/built_in",
     "trust/policy_demands",
     "trust/policy_file",
+    "trust/policy_table",
     "trust/roots",
+    "verifier/evidence",
     "verifier/model_directory",
     "verifier/verify",
 )
@@ -142,7 +145,8 @@ PYTEST = (
 )  # fmt: skip
 # Nobody reads how a mutant fails, and to find that out takes ten times as long as the test.
 TERSE = ("--tb=native", "--assert=plain")
-LOOP = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, "-p", "tests.mutants.loop"]
+PLUGINS = ("-p", "tests.mutants.exchange", "-p", "tests.mutants.loop")
+LOOP = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, *PLUGINS]
 CONFIG = """\
 [mutmut]
 source_paths = aicert

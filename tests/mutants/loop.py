@@ -3,7 +3,7 @@
 `AICERT_MUTANTS` names the modules, `AICERT_MUTANTS_JOBS` how many forks run at once. mutmut wrote
 the mutants and noted which tests reach which function (`mutmut-stats.json`); its own loop starts
 pytest anew for each mutant, which takes ten times as long. Results go where mutmut keeps them. A
-mutant that has survived for a second waits until all others were tried.
+mutant that lives longer than most waits until all others were tried.
 """
 
 import gc
@@ -14,29 +14,33 @@ import resource
 import signal
 import subprocess
 import time
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
-from mutmut.mutation.trampoline import set_mutant_under_test
 
 from tests.adversarial.attacks import table
 from tests.adversarial.forger import Scene
+from tests.mutants import exchange
 
 KILLED, SURVIVED, UNREACHED = 1, 0, 33
 # Of what the tests took unchanged: a mutant that runs longer never ends.
 PATIENCE = 20
 SPARE_SECONDS = 20
-# Seconds of CPU after which a mutant that still lives waits until all others were tried: it is
-# likely to survive, and whoever does is asked every test that reaches it.
-QUICK_SECONDS = 1.0
+# Seconds of CPU after which a mutant that still lives waits until the others of its module were
+# tried as long: it is likely to survive. Whoever survives all these waits for the end, and is asked
+# every test that reaches it.
+WAVES = (0.3, 1.0)
 WAITS = 77
-# A test that killed one of the last mutants is likely to kill the next one.
-LATELY = 8
-BROAD = 4
+# A test that killed one of the last mutants is likely to kill the next one. How many tests of each
+# kind are asked before the others; `_Tests` has their order.
+OWN, HONEST, LATELY, NARROW, BROAD = 6, 4, 3, 16, 4
+HONEST_CASES = "::test_what_is_right_is_not_refused["
+# Seconds: tests shorter than this are all as short.
+SHORT = 0.01
 # Results of this many are lost at most where the run is stopped.
 KEPT_EVERY = 20
 
@@ -74,76 +78,102 @@ class _Trial:
     mutant: str
     items: list[pytest.Item]
     limit: int
-    quick: float | None
+    quick: float | None = None
     place: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 4))
 
 
 class _Tests:
-    """The tests that reach a function: those first that killed something lately, since mutants of
-    one function stand together; then a few that reach most, and those that reach little else.
+    """The tests that reach a function: those first that killed another of its mutants, then honest
+    cases, which fail wherever anything does; what killed mutants of other functions lately; what is
+    short and reaches little else; what is short and reaches most; and the others.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
         stats = json.loads(Path("mutmut-stats.json").read_bytes())
         self._items = {item.nodeid: item for item in items}
-        self._seconds: dict[str, float] = stats["duration_by_test"]
+        self._seconds: dict[str, float] = defaultdict(float, stats["duration_by_test"])
         self._reaching: dict[str, list[str]] = stats["tests_by_mangled_function_name"]
         self._breadth = Counter(name for names in self._reaching.values() for name in names)
-        self._killers: deque[str] = deque(maxlen=LATELY)
+        self._killers: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=OWN))
+        self._lately: deque[str] = deque(maxlen=LATELY)
+        self._orders: dict[str, tuple[str, ...]] = {}
 
-    def killed_by(self, item: pytest.Item) -> None:
-        if item.nodeid in self._killers:
-            self._killers.remove(item.nodeid)
-        self._killers.appendleft(item.nodeid)
+    def killed_by(self, mutant: str, item: pytest.Item) -> None:
+        for killers in (self._killers[_function(mutant)], self._lately):
+            if item.nodeid in killers:
+                killers.remove(item.nodeid)
+            killers.appendleft(item.nodeid)
 
     def of(self, mutant: str) -> tuple[list[pytest.Item], int]:
-        names = self._reaching.get(mutant.partition("__mutmut_")[0], [])
-        known = {name: self._seconds.get(name, 0.0) for name in names if name in self._items}
-        lately = [name for name in self._killers if name in known]
-        rest = sorted(known.keys() - lately, key=lambda name: (self._breadth[name], known[name]))
-        rest = [*rest[-BROAD:], *rest[:-BROAD]]
-        limit = int(PATIENCE * sum(known.values())) + SPARE_SECONDS
-        return [self._items[name] for name in (*lately, *rest)], limit
+        function = _function(mutant)
+        if function not in self._orders:
+            self._orders[function] = self._order(function)
+        order = self._orders[function]
+        own = sorted(self._killers[function], key=self._seconds.__getitem__)
+        lately = [name for name in self._lately if name in order]
+        names = dict.fromkeys((*own, *order[:HONEST], *lately, *order))
+        limit = int(PATIENCE * sum(self._seconds[name] for name in order)) + SPARE_SECONDS
+        return [self._items[name] for name in names], limit
+
+    def _order(self, function: str) -> tuple[str, ...]:
+        seconds, breadth = self._seconds, self._breadth
+        names = [name for name in self._reaching.get(function, []) if name in self._items]
+        rest = sorted(names, key=lambda name: breadth[name] * seconds[name])
+        honest = [name for name in rest if HONEST_CASES in name][:HONEST]
+        broad = sorted(rest, key=lambda name: breadth[name] / (seconds[name] + SHORT))[-BROAD:]
+        return tuple(dict.fromkeys((*honest, *rest[:NARROW], *reversed(broad), *rest)))
+
+
+def _function(mutant: str) -> str:
+    return mutant.partition("__mutmut_")[0]
 
 
 class _Forks:
-    """The mutants that are tried right now, and in `waiting` those that have to wait."""
+    """The mutants that are tried right now, and those that have to wait."""
 
     def __init__(self, tests: _Tests, jobs: int, folder: Path) -> None:
         self._tests = tests
         self._jobs = jobs
         self._folder = folder
         self._running: dict[int, _Trial] = {}
-        self.waiting: list[_Trial] = []
+        self._waiting: list[_Trial] = []
 
-    def begin(self, trial: _Trial) -> None:
+    def try_all(self, trials: Iterable[_Trial], quick: float | None) -> list[_Trial]:
+        """Those that live on after so many seconds."""
+        for trial in trials:
+            self._begin(replace(trial, quick=quick))
+        while self._running:
+            self._take_one()
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def _begin(self, trial: _Trial) -> None:
         while len(self._running) >= self._jobs:
             self._take_one()
         self._running[_start(trial)] = trial
 
-    def finish(self) -> None:
-        while self._running:
-            self._take_one()
-
     def _take_one(self) -> None:
         child, status = os.wait()
-        # A test that was stopped may leave folders that are too deep for Python.
-        subprocess.run(["rm", "-rf", str(self._folder / str(child))])
+        try:
+            (self._folder / str(child)).rmdir()
+        except OSError:
+            # A test that was stopped may leave folders that are too deep for Python.
+            subprocess.run(["rm", "-rf", str(self._folder / str(child))])
         trial = self._running.pop(child)
         code = os.waitstatus_to_exitcode(status)
         place = int.from_bytes(trial.place[:])
         if code == WAITS:
             rest = trial.items[place + 1 :]
-            self.waiting.append(replace(trial, items=rest, quick=None, place=mmap.mmap(-1, 4)))
+            self._waiting.append(replace(trial, items=rest, place=mmap.mmap(-1, 4)))
             return
         if code != SURVIVED:
-            self._tests.killed_by(trial.items[place])
+            self._tests.killed_by(trial.mutant, trial.items[place])
         trial.module.note(trial.mutant, code)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool:
-    """Try every mutant that has no result: all of them for a moment, then those that still live."""
+    """Try every mutant that has no result: all for a moment, then those that still live."""
     tests = _Tests(session.items)
     modules = [_Module(name) for name in os.environ["AICERT_MUTANTS"].split()]
     _warm()
@@ -153,18 +183,14 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     gc.collect()
     gc.freeze()
     try:
-        for module, mutant in _open(modules):
-            items, limit = tests.of(mutant)
-            if not items:
-                module.note(mutant, UNREACHED)
-                continue
-            forks.begin(
-                _Trial(module=module, mutant=mutant, items=items, limit=limit, quick=QUICK_SECONDS)
-            )
-        forks.finish()
-        for trial in forks.waiting:
-            forks.begin(trial)
-        forks.finish()
+        late: list[_Trial] = []
+        for module in modules:
+            trials: Iterable[_Trial] = _open(module, tests)
+            for quick in WAVES:
+                trials = forks.try_all(trials, quick)
+            late.extend(trials)
+            module.keep()
+        forks.try_all(late, None)
     finally:
         for module in modules:
             module.keep()
@@ -179,10 +205,13 @@ def _warm() -> None:
         scene.get("file")
 
 
-def _open(modules: list[_Module]) -> Iterator[tuple[_Module, str]]:
-    for module in modules:
-        for mutant in [name for name, code in module.codes.items() if code is None]:
-            yield module, mutant
+def _open(module: _Module, tests: _Tests) -> Iterator[_Trial]:
+    for mutant in [name for name, code in module.codes.items() if code is None]:
+        items, limit = tests.of(mutant)
+        if items:
+            yield _Trial(module=module, mutant=mutant, items=items, limit=limit)
+        else:
+            module.note(mutant, UNREACHED)
 
 
 def _start(trial: _Trial) -> int:
@@ -196,7 +225,9 @@ def _start(trial: _Trial) -> int:
         factory = _temporary(trial.items[0].config)
         factory._basetemp = factory.getbasetemp() / str(os.getpid())
         factory._basetemp.mkdir()
-        set_mutant_under_test(trial.mutant)
+        # Nobody reads how a mutant fails, and a traceback needs the lines of all its mutants.
+        pytest.Function.repr_failure = lambda *_, **__: "failed"  # type: ignore[method-assign]
+        exchange.activate(trial.mutant)
         code = _ask(trial)
     finally:
         os._exit(code)

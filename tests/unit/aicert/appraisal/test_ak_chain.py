@@ -141,6 +141,12 @@ def test_of_a_renewed_intermediate_the_valid_one_counts() -> None:
             verify_chain((leaf,), (replace(ROOT, intermediates=order),), at)
     with pytest.raises(EvidenceError, match="is valid from"):
         verify_chain((leaf,), (replace(ROOT, intermediates=(old,)),), AT)
+    # The one counts to its last second, the other from its first.
+    end, start = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
+    old, new = middle(ca_forge.FROM, end), middle(start, ca_forge.UNTIL)
+    for order in ((old, new), (new, old)):
+        for at in (end, start):
+            verify_chain((leaf,), (replace(ROOT, intermediates=order),), at)
 
 
 def test_the_missing_issuer_is_named_and_what_to_write() -> None:
@@ -150,6 +156,7 @@ def test_the_missing_issuer_is_named_and_what_to_write() -> None:
         ((leaf,), (issuers[1],), "CN=level 0"),
         ((leaf, issuers[1]), (), "CN=level 0"),
         ((leaf, CA), (), "CN=level 1"),
+        ((leaf, issuers[1], CA), (), "CN=level 0"),
     ):
         with pytest.raises(UndecidedError) as caught:
             verify_chain(chain, (replace(ROOT, intermediates=intermediates),), AT)
@@ -157,6 +164,29 @@ def test_the_missing_issuer_is_named_and_what_to_write() -> None:
         assert first == f"the AK chain lacks the certificate of its issuer, '{missing}'"
         assert lines == ["[[intermediate]]", 'root = "r"', 'certificate = "issuer.pem"']
         assert caught.value.hint
+
+
+def test_the_name_of_a_missing_issuer_is_cut() -> None:
+    long = "," * 64
+    leaf = issue("leaf", rsa_key("ak"), issuer=long, issuer_key=ec_key("x"), purposes=(EKU_AK,))
+    with pytest.raises(UndecidedError) as caught:
+        verify_chain((leaf,), (ROOT,), AT)
+    escaped = r"\\,"
+    shown = f"CN={escaped * 58}"
+    assert caught.value.message.split("\n")[0].endswith(f"of its issuer, '{shown}\\\\'")
+
+
+def test_a_root_that_did_not_sign_what_names_it() -> None:
+    """What names it is further up: the check of signatures says so."""
+    middle = issue(
+        "middle", ec_key("middle"), issuer="CA", issuer_key=ec_key("x"), ca=True,
+        key_usage=usage(cert=True),
+    )  # fmt: skip
+    leaf = issue(
+        "leaf", rsa_key("ak"), issuer="middle", issuer_key=ec_key("middle"), purposes=(EKU_AK,)
+    )
+    with pytest.raises(EvidenceError, match=r"^'middle' names a different issuer key from that of"):
+        verify_chain((leaf, middle, CA), (ROOT,), AT)
 
 
 def test_a_root_may_have_another_purpose_for_its_attestation_keys() -> None:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.evidence.accepted import GpuRoot
+from aicert.appraisal.evidence.accepted import GpuRoot, TdRoot, TimeAuthority
 from aicert.appraisal.policy import Firmware, Policy
 from aicert.errors import ConfigError, EvidenceError
 from aicert.trust.built_in import (
@@ -45,6 +45,12 @@ def test_policies_are_sound() -> None:
     assert refused(roots=(other,)) == "policy p: root r: no tier is named 'x'"
     maker = GpuRoot(name="g", root=REAL, rim_root=REAL)
     assert refused(gpus=(maker, maker)) == "policy p: two [[gpu]] have the same root: g"
+    td = TdRoot(name="t", root=REAL, statuses=frozenset(("UpToDate",)))
+    assert refused(td_roots=(td, td)) == "policy p: two [[tdx]] have the same root: t"
+    stamps = TimeAuthority(name="a", root=REAL)
+    assert refused(time_authorities=(stamps, stamps)) == (
+        "policy p: two [[time-authority]] have the same root: a"
+    )
     weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
     with pytest.raises(EvidenceError, match=r"^root r: an RSA key of 1024 bits$"):
         refused(roots=(Root(name="r", der=weak, tier="vtpm"),))

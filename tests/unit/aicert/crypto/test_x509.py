@@ -8,8 +8,19 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.asymmetric.ec import SECP521R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
+from cryptography.hazmat.primitives.hashes import SHA384
 
-from aicert.crypto.x509 import MAX_CERTIFICATE, load, read, serial_number, stamp, trim_padding
+from aicert.crypto.x509 import (
+    MAX_CERTIFICATE,
+    issued_with_pss,
+    key_on,
+    load,
+    read,
+    serial_number,
+    stamp,
+    trim_padding,
+)
 from aicert.errors import EvidenceError, UndecidedError
 from tests.adversarial.ca_forge import EKU_AK, ec_key, issue, rsa_key, usage
 
@@ -114,14 +125,16 @@ def test_signature_without_a_hash() -> None:
         .sign(signer, None)
         .public_bytes(Encoding.DER)
     )
-    with pytest.raises(EvidenceError, match="hash none"):
+    with pytest.raises(UndecidedError, match=r"^x is signed with hash none, not SHA-256, SHA-384 "):
         load(der, "x")
 
 
 @pytest.mark.parametrize("padding", [b"X", b"\x00X", b"X\xff", b"\x00\xff"])
 def test_padding_is_of_one_kind(padding: bytes) -> None:
     assert trim_padding(LEAF + b"\x00\x00") == trim_padding(LEAF + b"\xff\xff") == LEAF
-    with pytest.raises(EvidenceError, match="is cut short, or something follows it"):
+    with pytest.raises(
+        EvidenceError, match=r"^a DER certificate is cut short, or something follows it$"
+    ):
         trim_padding(LEAF + padding)
 
 
@@ -147,3 +160,76 @@ def test_a_time_is_written_in_utc_wherever_it_is_read(monkeypatch: pytest.Monkey
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_errors_say_what_is_wrong_with_what() -> None:
+    critical = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0")
+    unread = bytearray(LEAF)
+    unread[LEAF.index(x509.load_der_x509_certificate(LEAF).issuer.public_bytes())] = 0x31
+    for der, message in (
+        (b"\x30\x82", "not one DER certificate"),
+        (
+            issue("x", ec_key("x"), issuer="C", issuer_key=ec_key("ca"), extra=[(critical, True)]),
+            "it: extension 1.2.3.4 is critical and not understood",
+        ),
+        (
+            issue("x", generate_private_key(SECP521R1()), issuer="C", issuer_key=ec_key("ca")),
+            "it: the key is not RSA, P-256 or P-384",
+        ),
+        (bytes(unread), "it is not a well-formed X.509 certificate: its DER cannot be read"),
+    ):
+        with pytest.raises(EvidenceError) as caught:
+            load(der, "it")
+        assert caught.value.message == message
+    with pytest.raises(EvidenceError) as caught:
+        key_on(read(LEAF, "it"), "secp256r1", "it")
+    assert caught.value.message == "it: the key is not P-256"
+    start = b"\x30\x82\x00\x00\x30\x82\x00\x00"
+    for version in (b"\xa0\x03\x02\x01\x01\x02\x01", b"\xa0\x03\x02\x01\x02\x03\x01"):
+        with pytest.raises(EvidenceError, match=r"^it is not an X\.509 version 3 certificate$"):
+            serial_number(start + version, "it")
+
+
+def length(size: int) -> bytes:
+    """A length in DER."""
+    octets = size.to_bytes((size.bit_length() + 7) // 8)
+    return octets if size < 128 else bytes((0x80 + len(octets),)) + octets
+
+
+@pytest.mark.parametrize("size", [126, 127, 254, 255, 256])
+def test_signatures_of_every_length_have_one_form(size: int) -> None:
+    inside = x509.load_der_x509_certificate(LEAF).tbs_certificate_bytes
+    algorithm = LEAF[4 + len(inside) :][:12]
+
+    def certificate(prefix: bytes, algorithm: bytes = algorithm) -> bytes:
+        whole = inside + algorithm + b"\x03" + prefix + b"\0" + b"s" * size
+        return b"\x30\x82" + len(whole).to_bytes(2) + whole
+
+    assert load(certificate(length(size + 1)), "it").signature == b"s" * size
+    outside = r"^it: the signature or its algorithm is not in its canonical form$"
+    other = algorithm[:-1] + b"\x03"
+    with pytest.raises(EvidenceError, match=f"{outside}|^it is not a well-formed"):
+        load(certificate(length(size + 1), other), "it")
+
+
+def test_a_pss_signature_is_of_the_issuer_that_is_named_and_over_those_bytes() -> None:
+    from tests.adversarial.ca_forge import FROM, UNTIL, distinguished
+
+    above, key = rsa_key("large"), rsa_key("ak")
+    issuer = read(issue("above", above, issuer="above", issuer_key=above, ca=True), "issuer")
+    child = (
+        x509.CertificateBuilder()
+        .subject_name(distinguished("child"))
+        .issuer_name(distinguished("above"))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(FROM)
+        .not_valid_after(UNTIL)
+        .sign(above, SHA384(), rsa_padding=PSS(MGF1(SHA384()), SHA384.digest_size))
+    )
+    signed = child.tbs_certificate_bytes
+    assert issued_with_pss(child, signed, issuer) is True
+    assert issued_with_pss(child, signed + b"x", issuer) is False
+    for subject, other in (("above", key), ("another", above), ("above", ec_key("ca"))):
+        der = issue(subject, other, issuer=subject, issuer_key=other, ca=True)
+        assert issued_with_pss(child, signed, read(der, "issuer")) is False

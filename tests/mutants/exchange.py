@@ -1,0 +1,46 @@
+"""A pytest plugin that makes a mutant active by giving its function the mutant's code.
+
+mutmut wraps every function that has mutants, so that each call asks which one is active: tests take
+three times as long. Loaded before what is tested is imported, this registers the functions instead,
+and leaves them as they are. Left to mutmut are those with a closure (`super()`), whose mutants may
+have another.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any
+
+from mutmut.mutation import trampoline
+
+Mutants = Mapping[str, Any]
+_functions: dict[str, list[tuple[FunctionType, Mutants]]] = defaultdict(list)
+_wrapped = trampoline.wrap_in_trampoline
+
+
+def _register(
+    mutants: Mutants, is_classmethod: bool = False
+) -> Callable[[FunctionType], FunctionType]:
+    def keep(function: FunctionType) -> FunctionType:
+        if function.__closure__ is not None:
+            wrapper: FunctionType = _wrapped(mutants, is_classmethod)(function)
+            return wrapper
+        _functions[function.__module__].append((function, mutants))
+        return function
+
+    return keep
+
+
+trampoline.wrap_in_trampoline = _register
+
+
+def activate(mutant: str) -> None:
+    """Make this mutant active in this process, which has no way back."""
+    module, _, name = mutant.rpartition(".")
+    trampoline.set_mutant_under_test(mutant)
+    for function, mutants in _functions[module]:
+        changed = mutants.get(name)
+        if changed is not None:
+            function.__code__ = changed.__code__
+            function.__defaults__ = changed.__defaults__
+            function.__kwdefaults__ = changed.__kwdefaults__
