@@ -15,6 +15,7 @@ from mutmut.mutation import trampoline
 
 Mutants = Mapping[str, Any]
 _functions: dict[str, list[tuple[FunctionType, Mutants]]] = defaultdict(list)
+_left: dict[str, list[Mutants]] = defaultdict(list)
 _wrapped = trampoline.wrap_in_trampoline
 
 
@@ -23,6 +24,7 @@ def _register(
 ) -> Callable[[FunctionType], FunctionType]:
     def keep(function: FunctionType) -> FunctionType:
         if function.__closure__ is not None:
+            _left[function.__module__].append(mutants)
             wrapper: FunctionType = _wrapped(mutants, is_classmethod)(function)
             return wrapper
         _functions[function.__module__].append((function, mutants))
@@ -34,13 +36,20 @@ def _register(
 trampoline.wrap_in_trampoline = _register
 
 
+def is_known(mutant: str) -> bool:
+    """Whether its function has been imported: of no other a mutant can be made active."""
+    module, _, name = mutant.rpartition(".")
+    every = [*_left[module], *(mutants for _, mutants in _functions[module])]
+    return any(name in mutants for mutants in every)
+
+
 def activate(mutant: str) -> None:
     """Make this mutant active in this process, which has no way back."""
     module, _, name = mutant.rpartition(".")
     trampoline.set_mutant_under_test(mutant)
     for function, mutants in _functions[module]:
-        changed = mutants.get(name)
-        if changed is not None:
+        if name in mutants:
+            changed = mutants[name]
             function.__code__ = changed.__code__
             function.__defaults__ = changed.__defaults__
             function.__kwdefaults__ = changed.__kwdefaults__

@@ -6,7 +6,9 @@ pytest anew for each mutant, which takes ten times as long. Results go where mut
 mutant that lives longer than most waits until all others were tried.
 """
 
+import functools
 import gc
+import importlib
 import json
 import mmap
 import os
@@ -22,6 +24,7 @@ from pathlib import Path
 import pytest
 from _pytest.runner import runtestprotocol
 
+from aicert.appraisal.result import CHECKS
 from tests.adversarial.attacks import table
 from tests.adversarial.forger import Scene
 from tests.mutants import exchange
@@ -33,11 +36,11 @@ SPARE_SECONDS = 20
 # Seconds of CPU after which a mutant that still lives waits until the others of its module were
 # tried as long: it is likely to survive. Whoever survives all these waits for the end, and is asked
 # every test that reaches it.
-WAVES = (0.3, 1.0)
+WAVES = (0.3, 2.0)
 WAITS = 77
 # A test that killed one of the last mutants is likely to kill the next one. How many tests of each
 # kind are asked before the others; `_Tests` has their order.
-OWN, HONEST, LATELY, NARROW, BROAD = 6, 4, 3, 16, 4
+OWN, HONEST, ATTACKS, LATELY, NARROW, BROAD = 6, 4, 24, 3, 16, 4
 HONEST_CASES = "::test_what_is_right_is_not_refused["
 # Seconds: tests shorter than this are all as short.
 SHORT = 0.01
@@ -49,6 +52,8 @@ class _Module:
     """One module's mutants and the codes that mutmut keeps of them."""
 
     def __init__(self, name: str) -> None:
+        # Some are imported by tests only once they need them: too late for a mutant.
+        importlib.import_module(f"aicert.{name.replace('/', '.')}")
         self._path = Path("aicert", f"{name}.py.meta")
         self._said = json.loads(self._path.read_bytes())
         self.codes: dict[str, int | None] = self._said["exit_code_by_key"]
@@ -83,9 +88,10 @@ class _Trial:
 
 
 class _Tests:
-    """The tests that reach a function: those first that killed another of its mutants, then honest
-    cases, which fail wherever anything does; what killed mutants of other functions lately; what is
-    short and reaches little else; what is short and reaches most; and the others.
+    """The tests that reach a function: those first that killed another of its mutants; then honest
+    cases, which fail wherever anything does; what killed mutants of other functions lately; attacks
+    on the checks that its module names; what is short and reaches little else; what is short and
+    reaches most; and the others.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
@@ -96,6 +102,7 @@ class _Tests:
         self._breadth = Counter(name for names in self._reaching.values() for name in names)
         self._killers: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=OWN))
         self._lately: deque[str] = deque(maxlen=LATELY)
+        self._attacked = {attack.name: attack.check for attack in table()}
         self._orders: dict[str, tuple[str, ...]] = {}
 
     def killed_by(self, mutant: str, item: pytest.Item) -> None:
@@ -120,8 +127,24 @@ class _Tests:
         names = [name for name in self._reaching.get(function, []) if name in self._items]
         rest = sorted(names, key=lambda name: breadth[name] * seconds[name])
         honest = [name for name in rest if HONEST_CASES in name][:HONEST]
+        checks = _checks_of(function.rpartition(".")[0])
+        attacks = [name for name in rest if self._attacked.get(_case(name)) in checks]
         broad = sorted(rest, key=lambda name: breadth[name] / (seconds[name] + SHORT))[-BROAD:]
-        return tuple(dict.fromkeys((*honest, *rest[:NARROW], *reversed(broad), *rest)))
+        return tuple(
+            dict.fromkeys((*honest, *attacks[:ATTACKS], *rest[:NARROW], *reversed(broad), *rest))
+        )
+
+
+def _case(test: str) -> str:
+    """Which case of a table a test is."""
+    return test.partition("[")[2].removesuffix("]")
+
+
+@functools.cache
+def _checks_of(module: str) -> frozenset[str]:
+    """The checks that a module names."""
+    text = Path(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    return frozenset(check for check in CHECKS if f'"{check}"' in text)
 
 
 def _function(mutant: str) -> str:
@@ -207,6 +230,8 @@ def _warm() -> None:
 
 def _open(module: _Module, tests: _Tests) -> Iterator[_Trial]:
     for mutant in [name for name, code in module.codes.items() if code is None]:
+        if not exchange.is_known(mutant):
+            raise LookupError(f"{mutant} is of no function that was imported")
         items, limit = tests.of(mutant)
         if items:
             yield _Trial(module=module, mutant=mutant, items=items, limit=limit)
