@@ -189,6 +189,11 @@ def stamped(*entries: str) -> Certificate:
     return replace(certificate, evidence=replace(certificate.evidence, timestamps=entries))
 
 
+def test_a_time_stamp_may_have_all_characters_that_are_allowed() -> None:
+    longest = certificate.MAX_TIMESTAMP_CHARS * "x"
+    assert parse(emit(stamped(longest))).evidence.timestamps == (longest,)
+
+
 def test_the_digest_of_a_certificate_is_that_of_its_bytes_without_timestamps() -> None:
     bare = stamped()
     assert core_digest(bare) == of_bytes(emit(bare))
