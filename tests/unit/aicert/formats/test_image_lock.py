@@ -97,6 +97,14 @@ def test_anything_but_the_canonical_form_is_refused(data: bytes) -> None:
             written().replace(b'pcr4 = "04', b'pcr4 = "0G'),
             "image lock: pcr4 is not 64 hexadecimal digits",
         ),
+        (
+            written().replace(f'pcr4 = "{PCRS[4].hex()}"'.encode(), b"pcr4 = 1"),
+            "image lock: pcr4: expected a string",
+        ),
+        (
+            written().replace(b'part = "machine"', b"part = 1"),
+            "image lock: part: expected a string",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_full(data: bytes, message: str) -> None:
