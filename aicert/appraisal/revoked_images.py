@@ -45,11 +45,21 @@ e72e2a85417387b7728e889f625d980c e9c64098258a76b1d8cd7dd3b1f516ed fa28dca1f5cf81
 4077a2c3361aa965dae75e89b5055224 5f2a19af24c8383f5a31ba4b02b4c283 6161b9b0bda621f235802ff5eeb60da9
 f2f6311f780dd113495928c72f3444d3
 """
+_UNCHECKED: Final = (
+    "its trainer opened files of a model's folder that nobody checked, so it passes an adapter "
+    "that existed before the run"
+)
+# Before a file in a model's folder had one use.
+_BEFORE_FILES_HAD_ONE_USE: Final = """
+254654ad2c91adbefbd5875eb1df3c79 60900a4f3009d897b4886ae8b208234c 86deb354601f5977c36a41efd749b13b
+ae358cc781019f10c530e031dc89796c e00a3560a863aefeb84be6ef66d61b4e
+"""
 REVOKED: Final = {
     bytes.fromhex(each): reason
     for images, reason in (
         (_BEFORE_THE_READER_OF_ROWS, _PLANTED),
         (_BEFORE_ALL_TEXTS_HAD_NAMES, _UNNAMED),
+        (_BEFORE_FILES_HAD_ONE_USE, _UNCHECKED),
     )
     for each in images.split()
 }

@@ -311,6 +311,15 @@ def test_a_policy_says_why_it_revoked_an_image() -> None:
             "2317dfcf2075c66784cd3840103296f89644688dee7864463e827d4a01f5673a",
             "trained on text of no input",
         ),
+        # The last of each kind before a file in a model's folder had one use.
+        (
+            "254654ad2c91adbefbd5875eb1df3c79a34c46228e118e17841785ea9c2aad9b",
+            "an adapter that existed before the run",
+        ),
+        (
+            "60900a4f3009d897b4886ae8b208234cbb1351ff1d471a60919a159f6f649b5e",
+            "an adapter that existed before the run",
+        ),
     ],
 )
 def test_images_that_certify_what_they_must_not_are_revoked(known: str, reason: str) -> None:
