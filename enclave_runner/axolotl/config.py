@@ -20,7 +20,7 @@ from pathlib import Path
 
 from aicert.formats.run_report import MAX_VALUES
 from enclave_runner.axolotl import config_rules as rules
-from enclave_runner.axolotl import plugins, strict_yaml
+from enclave_runner.axolotl import kinds, plugins, strict_yaml
 from enclave_runner.axolotl.config_rules import ConfigRefused
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.axolotl.selections import Selections
@@ -124,6 +124,7 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
     rows = Selections({name: None if view.is_file else view.files for name, view in inputs.items()})
     rows.rewrite(settings)
     overrides = (*walk.dropped, *_apply_overrides(settings, taken))
+    kinds.check(settings)
     if len(overrides) > MAX_VALUES:
         raise ConfigRefused("", f"more than {MAX_VALUES} of its values are dropped or replaced")
     return Effective(

@@ -20,7 +20,7 @@ from aicert.errors import EvidenceError
 from aicert.formats import strict_json
 from aicert.formats.run_report_facts import MAX_REASON, Loss
 from aicert.formats.strict_json import Fields
-from enclave_runner.axolotl import loss_sample, training
+from enclave_runner.axolotl import kinds, loss_sample, training
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
 from enclave_runner.sandbox.interpreter import PYTHON, interpreter
@@ -137,7 +137,8 @@ def without_loss(settings: Mapping[str, object]) -> str | None:
 
 def comparable(settings: Mapping[str, object]) -> bool:
     """Whether the trainer's own losses are mean losses per token, too."""
-    return not any(settings.get(key) for key in _OTHER_LOSS)
+    other = any(settings.get(key) for key in _OTHER_LOSS)
+    return not other and not kinds.is_diffusion(settings)
 
 
 def seconds_for(trained_seconds: float) -> float:

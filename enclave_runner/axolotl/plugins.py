@@ -16,13 +16,12 @@ from enclave_runner.axolotl.config_rules import LEAVES, ConfigRefused
 from enclave_runner.axolotl.known_keys import axolotl_keys
 
 _OWN = "axolotl.integrations."
+DIFFUSION = f"{_OWN}diffusion.DiffusionPlugin"
 SPECTRUM = f"{_OWN}spectrum.SpectrumPlugin"
 _SPECTRUM_MODEL = "spectrum_model_name"
 
 # Pure Python in the environment: they run as they are.
-RUN = frozenset(
-    (f"{_OWN}diffusion.DiffusionPlugin", f"{_OWN}grokfast.GrokfastPlugin", SPECTRUM)
-)  # fmt: skip
+RUN = frozenset((DIFFUSION, f"{_OWN}grokfast.GrokfastPlugin", SPECTRUM))
 # Liger's kernels are built while it trains, by programs, and the audit hook lets none start
 # (docs/adr/0012-gpu-image.md). The other's fork lies in a git repository alone, and locks hold what
 # package indexes have.

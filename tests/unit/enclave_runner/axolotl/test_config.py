@@ -274,6 +274,12 @@ def test_rows_that_the_trainer_would_make_are_refused(text: str, key: str) -> No
             "reinit_weights",
             "whose weights it was not trained on",
         ),
+        (
+            "process_reward_model: true\ntype_of_model: LlamaForCausalLM",
+            "type_of_model",
+            "is no class of `process_reward_model`",
+        ),
+        ("rl: ebft\nebft: {ce_coef: 1, rl_coef: 0}", "ebft.ce_coef", "would not be measured"),
         *(
             (f"{mapping}: {{{key}: x}}", f"{mapping}.{key}", "other files than `base_model`")
             for mapping, key in (

@@ -114,6 +114,8 @@ def test_only_losses_of_tokens_compare_with_the_trainers(kind: str | None) -> No
     assert not loss.comparable({"use_eaft": True})
     assert not loss.comparable({"neftune_noise_alpha": 5})
     assert not loss.comparable({"curriculum_sampling": True})
+    assert not loss.comparable({"plugins": ["axolotl.integrations.diffusion.DiffusionPlugin"]})
+    assert loss.comparable({"plugins": ["axolotl.integrations.grokfast.GrokfastPlugin"]})
 
 
 def test_no_row_is_no_measurement(tmp_path: Path) -> None:
