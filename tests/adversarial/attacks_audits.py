@@ -135,7 +135,7 @@ def both(*changes: Change) -> Change:
     return lambda scene: [change(scene) for change in changes]
 
 
-def counts(**numbers: int) -> Change:
+def counts(**numbers: Any) -> Change:
     """One audit that counted these of listed domains."""
     return given(lambda: looked(counted(replace(NONE, **numbers))))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,7 +159,7 @@ def test_the_model_is_read_with_a_listener_and_everything_given_counts(tmp_path:
     heard: list[int] = []
     sizes = [path.stat().st_size for path in (folder / "model").iterdir()]
 
-    def check(**given: str) -> str:
+    def check(**given: Any) -> str:
         result = verify.check_files(
             folder / "c.json", folder / "model", policy=LOCAL, at=AT, on_bytes=heard.append, **given
         )

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     numbers, rest = arguments[:3], [*arguments[3:], *("longer", "0")[len(arguments) - 3 :]]
     scenes, mutants, lists = map(int, numbers)
     seed, count = rest[0], int(rest[1])
-    asked = chain(
+    asked: Iterator[Case] = chain(
         cases.scenes(scenes, seed), cases.mutants(mutants, seed), cases.lists(lists, seed)
     )
     asked = islice(asked, count, None)

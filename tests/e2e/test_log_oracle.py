@@ -6,6 +6,7 @@ we accept; those that it accepts and we refuse are listed with the reason.
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ ACCEPTED_BY_SIGSTORE = {
 }
 
 
-def scene_of(change: attacks_log.Change) -> tuple[Certificate, Policy]:
+def scene_of(change: Callable[[Scene], object]) -> tuple[Certificate, Policy]:
     scene = Scene()
     change(scene)
     return scene.get("certificate"), scene.get("policy")
