@@ -37,7 +37,7 @@ def appraise_platform(
         key = verify_chain(given.evidence.ak_chain, policy.roots, then)
         detail = f"AK certificate chains to pinned root {key.root.name}"
         if then != at:
-            detail += f", valid at {stamp(then)} (time.token)"
+            detail += f", valid at {stamp(then)}, a trusted time"
         if key.root.instance:
             from aicert.appraisal.evidence.google_instance import instance_text
 
