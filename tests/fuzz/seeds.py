@@ -57,6 +57,19 @@ origins = ["measured", "derived"]
 """
 
 
+AUDITS = b"""\
+tier = "software"
+[[audit]]
+kind = "domains/v1"
+column = "url"
+list = "sha256:%b"
+missing = 2
+unread-bytes = 9
+[[audit]]
+kind = "patterns/v1"
+at-most = 1
+texts = ["sha256:%b"]
+""" % (b"a1" * 32, b"b2" * 32)
 CONFIDENTIAL = b"""\
 extends = "confidential"
 
@@ -152,7 +165,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         "listing": (_listing(),),
         "lockfile": (_lockfile(), local.get("lockfile_bytes")),
         "platform-report": (confidential.get("hcl"), confidential.get("hcl").ljust(2600, b"\0")),
-        "policy": (_policy(), CONFIDENTIAL, b'tier = "software"\n'),
+        "policy": (_policy(), CONFIDENTIAL, AUDITS, b'tier = "software"\n'),
         "manifest": (signed,),
         "model-json": tuple(_model_documents()),
         "public": (public, tpm_forge.rsa_public(rsa_key("ak").public_key())),
