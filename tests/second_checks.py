@@ -16,3 +16,7 @@ CHECKS = (
     "lineage.ancestors",
     "audit.present", "audit.list", "audit.result",
 )  # fmt: skip
+
+
+class NotAskedError(Exception):
+    """The check does not apply."""

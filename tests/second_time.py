@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from tests import second_log
 from tests.second_chain import NoError, OpenError, extension, issued, load, need, need_known
+from tests.second_checks import NotAskedError
 from tests.second_forms import unbase64
 from tests.second_limits import limits
 
@@ -438,3 +439,16 @@ def answers(document: Mapping[str, Any], challenge: bytes) -> bool:
         return True
     given = [answered(one) for one in entries]
     return any(one == challenge and nonce_of(one, token) == nonce for one, token in given)
+
+
+# policy.md, "Age"
+
+
+def check_age(run: Any) -> None:
+    if "max-age-days" not in run.asked.policy:
+        raise NotAskedError
+    at, most = run.asked.at, timedelta(days=run.asked.policy["max-age-days"])
+    need(timedelta(hours=-24) <= at - run.statement.finished <= most)
+    young = run.began is not None and at - run.began <= most
+    if run.asked.nonce is None and not young:
+        raise OpenError

@@ -9,7 +9,7 @@ import hashlib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -17,24 +17,25 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import second_audits, second_chip, second_gpu, second_td, second_time, second_training
+from tests import (
+    second_audits,
+    second_chip,
+    second_compute,
+    second_gpu,
+    second_td,
+    second_time,
+    second_training,
+)  # fmt: skip
 from tests import second_forms as forms
 from tests import second_log as logs
 from tests.second_chain import NoError, OpenError, Root, check_signature, need, verify_chain
-from tests.second_checks import CHECKS
+from tests.second_checks import CHECKS, NotAskedError
 from tests.second_forms import Attest, Lock, replay, sha, unbase64
 from tests.second_statement import Statement
 
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
 CHIP = ("platform.chip", "platform.guest", "platform.binding")
-# No policy has a word for them yet.
-NOT_ASKED = ("policy.compute",)
 TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
-EMPTY = hashlib.sha256(b"").hexdigest()
-
-
-class NotAskedError(Exception):
-    """The check does not apply."""
 
 
 @dataclass(kw_only=True)
@@ -82,6 +83,7 @@ class Appraisal:
         self.verdicts: dict[str, str] = {}
         self.lock: Lock | None = None
         self.td: second_td.Quote | None = None
+        self.before: dict[tuple[str, ...], Appraisal] = {}
         self._decide_all()
 
     def _decide(self, check: str, work: Callable[[], object], *needs: str) -> None:
@@ -136,8 +138,8 @@ class Appraisal:
         self.code = set(self.lock.code) if self.lock else set()
         decide("lineage.ancestors", self._lineage, form, "inputs.pcr14")
         decide("policy.claims", self._claims, form, "outputs.pcr8")
-        decide("policy.age", self._age, form)
-        self.verdicts |= dict.fromkeys(NOT_ASKED, "not-applicable")
+        decide("policy.age", partial(second_time.check_age, self), form)
+        decide("policy.compute", partial(second_compute.check, self), form, "outputs.pcr8")
         self._decide_audits()
 
     # certificate.md, "Checks", in its order.
@@ -382,7 +384,12 @@ class Appraisal:
         need(self.pcrs[8] == replay([line.encode() for line in lines]))
 
     def _nonempty(self) -> None:
-        need(all(set(files.values()) - {EMPTY} for files in self.statement.files.values()))
+        need(
+            all(
+                set(files.values()) - {hashlib.sha256(b"").hexdigest()}
+                for files in self.statement.files.values()
+            )
+        )
 
     def _number(self, key: str) -> Any:
         value = self.statement.report["values"].get(key, {}).get("value")
@@ -447,6 +454,7 @@ class Appraisal:
             self.statement.report
         ):
             raise OpenError
+        second_compute.check_own_count(self)
 
     def _files(self) -> None:
         model = self.asked.model
@@ -478,15 +486,6 @@ class Appraisal:
             need(origin in claim.get("origins", ("measured", "derived")))
             need(claim.get("at-least", number) <= number <= claim.get("at-most", number))
 
-    def _age(self) -> None:
-        if "max-age-days" not in self.asked.policy:
-            raise NotAskedError
-        age, most = self.asked.at - self.statement.finished, self.asked.policy["max-age-days"]
-        need(timedelta(hours=-24) <= age <= timedelta(days=most))
-        young = self.began is not None and self.asked.at - self.began <= timedelta(days=most)
-        if self.asked.nonce is None and not young:
-            raise OpenError
-
     def _lineage(self) -> None:
         inputs = [item for item in self.lock.inputs if item[1][:4] == "run:"] if self.lock else []
         if not inputs:
@@ -517,6 +516,7 @@ class Appraisal:
                 certified = older.statement.digests.items()
                 shown = {(older.lock.run, *item) for item in certified if older.lock}
                 good |= shown
+                self.before |= dict.fromkeys(shown & wanted, older)
                 self.code |= older.code if shown & wanted else set()
         return good
 
@@ -532,8 +532,7 @@ class Appraisal:
         needs += () if lineage == "not-applicable" else ("lineage.ancestors",)
         needs += () if self.verdicts["inputs.records"] == "not-applicable" else ("inputs.records",)
         decide("audit.present", self._audited, *needs)
-        with_list = [one for one in demands if "list" in one]
-        own = self.verdicts["audit.present"]
+        own, with_list = self.verdicts["audit.present"], [one for one in demands if "list" in one]
         if own == "not-applicable" or (own == "ok" and not with_list):
             self.verdicts["audit.list"] = "not-applicable"
         else:
@@ -591,8 +590,8 @@ class Appraisal:
 
     def consistent(self) -> bool:
         """Whether nothing failed, and no more is open than may be and the model."""
-        may_be_open: tuple[str, ...] = (*TWO_QUESTIONS, "subject.files")
-        # A descendant asks for the words again.
+        may_be_open: tuple[str, ...] = (*TWO_QUESTIONS, "subject.files", "policy.compute")
+        # A descendant asks for the words again, and for the compute.
         may_be_open += ("policy.claims",) if self.code else ()
         left = {self.verdicts[check] for check in CHECKS if check not in may_be_open}
         failed = any(self.verdicts[check] == "failed" for check in CHECKS)

@@ -25,7 +25,7 @@ from aicert.appraisal.checks.quote import VerifiedQuote, appraise_quote
 from aicert.appraisal.checks.run import VerifiedRun, appraise_statement
 from aicert.appraisal.checks.run_key import appraise_run_key, appraise_run_time
 from aicert.appraisal.checks.seen import Seen
-from aicert.appraisal.checks.training import appraise_training
+from aicert.appraisal.checks.training import appraise_training, compute_of
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import (
     Ancestor,
@@ -76,7 +76,7 @@ def appraise(
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
     wanted = of_bytes(lockfile) if isinstance(lockfile, bytes) else lockfile
-    seen = Seen(certificate=certificate, policy=policy, at=at)
+    seen = Seen(certificate=certificate, policy=policy, at=at, then=at)
     if audits is not None:
         asked = replace(seen, policy=for_audits(policy))
         given = (partial(_audit, replace(asked, certificate=one), data) for one, data in audits)
@@ -143,13 +143,13 @@ def _appraise(
     boot = appraise_boot(checklist, certificate, policy, key, quote, run)
     appraise_inputs(checklist, certificate, quote, locked)
     appraise_outputs(checklist, run, quote)
-    appraise_training(checklist, run)
+    appraise_training(checklist, run, policy, then)
     appraise_results(checklist, run)
     appraise_model(checklist, run, model)
     ancestry = appraise_lineage(checklist, run, lineage)
     after = None if began is None else began[0]
     appraise_policy(checklist, policy, run, at, nonce is not None, after, input_code(run, ancestry))
-    seen = replace(seen, quote=quote, run=run, ancestors=ancestry)
+    seen = replace(seen, then=then, quote=quote, run=run, ancestors=ancestry)
     appraise_asked(checklist, "policy.compute", seen)
     audits = appraise_asked(checklist, "audit.present", seen) or ()
     for check in ("audit.list", "audit.result"):
@@ -171,11 +171,12 @@ def _result(
 ) -> AttestationResult:
     # A chain alone does not show that a machine is confidential.
     shown = key if key is None or _shown(checklist, key) else None
-    compared = boot.compared.union(RUN_PCRS)
     quoted = {} if quote is None else quote.pcrs
-    covered = run is not None and checklist.is_ok("outputs.pcr8")
+    covered = run if checklist.is_ok("outputs.pcr8") else None
+    outputs = {} if covered is None else covered.statement.outputs
+    subject = {name: str(output.digest) for name, output in outputs.items()}
     measured = run is not None and checklist.is_ok("inputs.pcr14")
-    open_ = {index: value for index, value in quoted.items() if index not in compared}
+    open_ = {i: value for i, value in quoted.items() if i not in {*boot.compared, *RUN_PCRS}}
     before = [ancestor.result for ancestor in ancestors if ancestor.result is not None]
     tiers = [tier for result in before for tier in (result.tier, result.lineage_tier)]
     return AttestationResult(
@@ -184,11 +185,7 @@ def _result(
         tier=None if shown is None else shown.root.tier,
         run=run.statement.run if run is not None else None,
         kind=kind_of(run),
-        subject=(
-            {name: str(out.digest) for name, out in run.statement.outputs.items()}
-            if run is not None and covered
-            else None
-        ),
+        subject=None if covered is None else subject,
         lockfile=str(run.statement.lockfile) if run is not None and measured else None,
         finished=run.statement.finished if run is not None else None,
         at=stamp(at),
@@ -198,8 +195,9 @@ def _result(
         ancestors=ancestors,
         input_code=input_code(run, ancestors),
         lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
-        attested_seconds=run.seconds if run is not None and covered else None,
-        facts=run.report.facts if run is not None and covered else None,
+        attested_seconds=None if covered is None else covered.seconds,
+        facts=None if covered is None else covered.report.facts,
+        compute=None if covered is None else compute_of(covered, policy),
     )
 
 
@@ -214,22 +212,17 @@ def _trusts(
     if key is None:
         return ()
     root = key.root
-    if below_vtpm(root.tier):
-        trusted = [
-            (f"whoever ran the machine: root {root.name} stands for a TPM that its operator owns")
-        ]
-    else:
-        trusted = [f"root {root.name} and the cloud behind it, whose TPM says what booted"]
+    owner = f"whoever ran the machine: root {root.name} stands for a TPM that its operator owns"
+    cloud = f"root {root.name} and the cloud behind it, whose TPM says what booted"
+    trusted = [owner if below_vtpm(root.tier) else cloud]
     if is_confidential(root.tier):
         trusted.append("the maker of the processor, and the paravisor that holds that TPM")
     if has_gpus(root.tier):
         trusted.append("the maker of the GPUs, and the image, which asked those of its machine")
+    named = "the software of that machine, which nothing measured"
     if image is not None:
-        trusted.append(
-            f"image {image.name}: that its lock leads to these PCR values (rebuild it to see)"
-        )
-    else:
-        trusted.append("the software of that machine, which nothing measured")
+        named = f"image {image.name}: that its lock leads to these PCR values (rebuild it to see)"
+    trusted.append(named)
     trusted += [f"code that no image holds: {text}" for _, text in input_code(run)]
     return tuple(trusted)
 
@@ -253,9 +246,7 @@ def _omits(checklist: Checklist, run: VerifiedRun | None, quoted: list[int]) -> 
         "revocation of the platform's certificates: no list was consulted",
     ]
     if not checklist.is_ok("inputs.lockfile"):
-        omitted.append(
-            "whether this is the lockfile that you reviewed: you named none (--lockfile)"
-        )
+        omitted += ["whether this is the lockfile that you reviewed: you named none (--lockfile)"]
     if quoted:
         registers = ", ".join(map(str, quoted))
         omitted.append(f"what PCRs {registers} hold: they are quoted but not compared")

@@ -82,6 +82,7 @@ class Policy:
     logs: "tuple[of.NoteSigner, ...]" = ()
     witnesses: "tuple[of.NoteSigner, ...]" = ()
     quorum: int = 0
+    compute: "of.ComputeDemand | None" = None
     require: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -102,9 +103,8 @@ class Policy:
         _check_once(self.name, "[[gpu]]", "root", [(one.root, one.name) for one in self.gpus])
         keys = [(one.id_key + one.chip.encode(), one.name) for one in self.id_key_signers]
         everywhere = {one.id_key for one in self.id_key_signers if not one.chip}
-        keys += [
-            (k.id_key, k.name) for k in self.id_key_signers if k.chip and k.id_key in everywhere
-        ]
+        again = (k for k in self.id_key_signers if k.chip and k.id_key in everywhere)
+        keys += [(k.id_key, k.name) for k in again]
         _check_once(self.name, "[[launch]]", "id-key", keys)
 
 

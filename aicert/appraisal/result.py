@@ -5,10 +5,13 @@ no truth value on purpose: the caller must say which of the three verdicts it ac
 """
 
 from collections.abc import Mapping
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from aicert.formats.run_report_facts import Facts
 from aicert.frozen import dataclass
+
+if TYPE_CHECKING:
+    from aicert.appraisal.evidence.ceiling import Compute
 
 CheckVerdict = Literal["ok", "failed", "not-checked", "not-applicable"]
 Verdict = Literal["passed", "failed", "none"]
@@ -91,7 +94,8 @@ class AttestationResult:
     a policy allows it and whose it is. `attested_seconds`: from the run key's certification to the
     quote, by the TPM's clock; `kind`: `train`, `merge` or `audit`, None where it is not verified or
     not known; `facts`: what the report says of rows, loss, texts and what was removed. Both None
-    until verified, and of version 1.
+    until verified, and of version 1. `compute`:
+    how much it can have computed at most, None where its machine counted nothing.
     """
 
     checks: tuple[CheckResult, ...]
@@ -111,6 +115,7 @@ class AttestationResult:
     attested_seconds: float | None = None
     kind: str | None = None
     facts: Facts | None = None
+    compute: "Compute | None" = None
 
     @property
     def verdict(self) -> Verdict:
@@ -125,8 +130,11 @@ class AttestationResult:
 
     @property
     def is_shown(self) -> bool:
-        """The same for a descendant, of which it is asked again whether inputs' code is allowed."""
-        open_ = OPTIONAL | {"subject.files"} | ({"policy.claims"} if self.input_code else set())
+        """The same for a descendant, of which it is asked again whether inputs' code is allowed,
+        and how much was computed.
+        """
+        open_ = OPTIONAL | {"subject.files", "policy.compute"}
+        open_ |= {"policy.claims"} if self.input_code else set()
         return _verdict(self.checks, open_) == "passed"
 
     @property
@@ -142,11 +150,8 @@ class AttestationResult:
     @property
     def undecided(self) -> tuple[CheckResult, ...]:
         """The checks that could not be made and prevent PASSED."""
-        return tuple(
-            check
-            for check in self.checks
-            if check.verdict == "not-checked" and check.id not in OPTIONAL
-        )
+        open_ = (check for check in self.checks if check.verdict == "not-checked")
+        return tuple(check for check in open_ if check.id not in OPTIONAL)
 
     def check(self, check_id: str) -> CheckResult:
         """The result of one check, by id."""

@@ -18,7 +18,7 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
 from aicert.text import counted, safe
-from aicert.verifier.facts import fact_items
+from aicert.verifier.facts import compute_items, fact_items
 from aicert.verifier.hints import hint_of
 
 MAX_ROWS = 200
@@ -117,6 +117,7 @@ def body(facts: Facts | None, result: AttestationResult) -> str:
             _training(facts),
             _rows(result),
             _learnt(result),
+            _compute(result),
             _inputs(facts, result),
             _files(facts),
             *_values(facts, result),
@@ -358,6 +359,12 @@ def _learnt(result: AttestationResult) -> str:
     ]
     caption = "How well base and output fit a sample of the rows; text that is in no row"
     return _table("Measured by the runner", caption, ("what", "value"), rows)
+
+
+def _compute(result: AttestationResult) -> str:
+    rows = [(_fixed(origin), _text(line)) for origin, line in compute_items(result.compute)]
+    caption = "How much was computed: what the machine counted, what follows, what the trainer says"
+    return _table("Compute", caption, ("origin", "value"), rows)
 
 
 def _inputs(facts: Facts, result: AttestationResult) -> str:

@@ -1,8 +1,16 @@
 """The tables of a policy file that ask for something of a run (docs/spec/policy.md)."""
 
+import math
 from collections.abc import Sequence
+from datetime import date
 
-from aicert.appraisal.evidence.accepted import AuditDemand, NoteSigner
+from aicert.appraisal.evidence.accepted import (
+    CAPS,
+    AuditDemand,
+    Caps,
+    ComputeDemand,
+    NoteSigner,
+)
 from aicert.appraisal.policy import Claim
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.formats.digest import Digest
@@ -104,3 +112,53 @@ def _note_signer(item: object, path: str, kind: str, algorithm: int) -> NoteSign
         other = "witness" if kind == "log" else "log"
         raise ConfigError(f"{path}: {kind} {name}: its key is a {other}'s")
     return NoteSigner(name=name, key=key)
+
+
+def compute(item: object, path: str) -> ComputeDemand:
+    """A bound on what a run can have computed, and the caps that it is derived from."""
+    table = PolicyTable(item, path, "compute")
+    at_most = _positive(table, path, "at-most")
+    lineage = table.text("lineage", "")
+    caps = _caps(table, path)
+    table.done()
+    if at_most is None:
+        raise ConfigError(f"{path}: compute: at-most is missing")
+    if lineage not in ("", "sum"):
+        raise ConfigError(f"{path}: compute: lineage is {lineage[:80]!r}, not sum")
+    return ComputeDemand(at_most=at_most, lineage=bool(lineage), caps=caps)
+
+
+def _caps(table: PolicyTable, path: str) -> Caps:
+    """Those that are built in, perhaps reviewed since, or all of the file's own."""
+    processor, accelerator = (_positive(table, path, key) for key in ("processor", "accelerator"))
+    text = table.text("reviewed", "")
+    reviewed = day(text) if text else None
+    if text and reviewed is None:
+        raise ConfigError(
+            f"{path}: compute: reviewed is {text[:80]!r}, not a date such as {CAPS.reviewed}"
+        )
+    if processor is None and accelerator is None:
+        return Caps(
+            processor=CAPS.processor,
+            accelerator=CAPS.accelerator,
+            reviewed=reviewed or CAPS.reviewed,
+        )
+    if processor is None or accelerator is None or reviewed is None:
+        raise ConfigError(f"{path}: compute: caps need processor, accelerator and reviewed")
+    return Caps(processor=processor, accelerator=accelerator, reviewed=reviewed)
+
+
+def _positive(table: PolicyTable, path: str, key: str) -> float | None:
+    number = table.number(key)
+    if number is not None and not 0 < number < math.inf:
+        raise ConfigError(f"{path}: compute: {key} is {number}, but must be above 0 and finite")
+    return number
+
+
+def day(text: str) -> date | None:
+    """A date in its one form; None if the text is none."""
+    try:
+        read = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return read if read.isoformat() == text else None

@@ -30,7 +30,7 @@ from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
-from aicert.trust.policy_demands import audit, claim, log, quorum, witness
+from aicert.trust.policy_demands import audit, claim, compute, day, log, quorum, witness
 from aicert.trust.policy_table import MAX_POLICY, PolicyTable
 from aicert.trust.roots import (
     CHIP_FAMILIES,
@@ -92,6 +92,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     claims = tuple(claim(item, path) for item in table.sections("claim"))
     audits = tuple(audit(item, path) for item in table.sections("audit"))
     authorities = tuple(_time_authority(item, path) for item in table.sections("time-authority"))
+    own_compute = table.table("compute") if table.has("compute") else None
     authorities = (*(base.time_authorities if base else ()), *authorities)
     logs = (*(base.logs if base else ()), *(log(item, path) for item in table.sections("log")))
     witnesses = tuple(witness(item, path) for item in table.sections("witness"))
@@ -123,6 +124,11 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         gpus=_instead_of_gpus(base.gpus if base else (), gpus),
         claims=(*(base.claims if base else ()), *claims),
         audits=(*(base.audits if base else ()), *audits),
+        compute=(
+            compute(own_compute, path)
+            if own_compute is not None
+            else (base.compute if base else None)
+        ),
         max_age_days=days if days is not None or base is None else base.max_age_days,
         allow=allow | (base.allow if base else frozenset()),
         time_authorities=authorities,
@@ -379,11 +385,8 @@ def _id_key_signer(item: object, path: str) -> IdKeySigner:
 def _until(table: PolicyTable, where: str) -> date | None:
     """The last day, None if none is given."""
     last = table.text("until", "")
-    try:
-        until = date.fromisoformat(last) if last else None
-    except ValueError:
-        until = None
-    if last and (until is None or until.isoformat() != last):
+    until = day(last) if last else None
+    if last and until is None:
         raise ConfigError(f"{where}: until is {last[:80]!r}, not a date such as 2026-12-31")
     return until
 

@@ -1,7 +1,12 @@
 """What people are shown of the facts in a run report: rows, loss, texts, what was removed."""
 
+from typing import TYPE_CHECKING
+
 from aicert.formats.run_report_facts import Facts
-from aicert.text import MARGIN, safe
+from aicert.text import MARGIN, counted, safe
+
+if TYPE_CHECKING:
+    from aicert.appraisal.evidence.ceiling import Compute
 
 # Selections of rows, texts, what was removed: a run has a few of each.
 SHOWN = 6
@@ -41,3 +46,53 @@ def fact_items(facts: Facts | None) -> list[tuple[str, str]]:
     shown += [("text", f"{name}  {digest}") for name, digest in facts.texts]
     shown += [("removed", text) for text in facts.removed]
     return shown
+
+
+def compute_items(compute: "Compute | None") -> list[tuple[str, str]]:
+    """How much a run computed, by the origin of each number; not escaped."""
+    if compute is None:
+        return []
+    facts = compute.facts
+    counts = [
+        counted(number, unit) if number is not None else f"{unit}s not counted"
+        for number, unit in (
+            (facts.processors, "processor"),
+            (facts.accelerators, "accelerator"),
+        )
+    ]
+    if facts.weight_inputs is not None:
+        counts.append(f"weights of inputs: {', '.join(facts.weight_inputs) or 'none'}")
+    most = f"at most {compute.ceiling:.4g} FLOP" if compute.ceiling is not None else ""
+    own = f"{facts.flops:.4g} FLOP" if facts.flops is not None else "no FLOP counted"
+    return [
+        ("measured", ", ".join(counts)),
+        ("derived", most or f"no ceiling: {compute.unknown}"),
+        ("self-reported", own),
+    ]
+
+
+def compute_lines(compute: "Compute | None") -> list[str]:
+    """The same for a terminal: side by side."""
+    return [
+        f"{'compute' if not n else '':<10}{safe(line)} ({origin})"
+        for n, (origin, line) in enumerate(compute_items(compute))
+    ]
+
+
+def compute_json(compute: "Compute | None") -> dict[str, object] | None:
+    """The same for programs; null where the machine counted nothing."""
+    if compute is None:
+        return None
+    facts, caps = compute.facts, compute.caps
+    return {
+        "processors": facts.processors,
+        "accelerators": facts.accelerators,
+        "weightInputs": None if facts.weight_inputs is None else list(facts.weight_inputs),
+        "ceiling": compute.ceiling,
+        "caps": {
+            "processor": caps.processor,
+            "accelerator": caps.accelerator,
+            "reviewed": str(caps.reviewed),
+        },
+        "selfReported": facts.flops,
+    }

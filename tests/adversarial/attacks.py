@@ -36,6 +36,7 @@ def table() -> tuple[Attack, ...]:
     from tests.adversarial import (
         attacks_audits,
         attacks_chip,
+        attacks_compute,
         attacks_file,
         attacks_gpu,
         attacks_log,
@@ -67,4 +68,5 @@ def table() -> tuple[Attack, ...]:
         *attacks_time.ATTACKS,
         *attacks_audits.ATTACKS,
         *attacks_log.ATTACKS,
+        *attacks_compute.ATTACKS,
     )

@@ -16,7 +16,15 @@ from aicert.appraisal.policy import Claim
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss, LossState
-from tests.adversarial import attacks_gpu, attacks_log, attacks_td, ca_forge, chip_forge, tpm_forge
+from tests.adversarial import (
+    attacks_compute,
+    attacks_gpu,
+    attacks_log,
+    attacks_td,
+    ca_forge,
+    chip_forge,
+    tpm_forge,
+)
 from tests.adversarial.attacks_audits import RIGHT as OF_AUDITS
 from tests.adversarial.attacks_chip import (
     BINDING,
@@ -28,6 +36,7 @@ from tests.adversarial.attacks_chip import (
     keys,
     wrapped,
 )
+from tests.adversarial.attacks_compute import bounds
 from tests.adversarial.attacks_machine import firmware_sets
 from tests.adversarial.attacks_merge import merge
 from tests.adversarial.attacks_platform import (
@@ -488,6 +497,17 @@ HONEST = (
     ),
     of_2("an audit", audit()),
     of_2("a merge", merge()),
+    of_2("an audit, by a policy that bounds compute", audit(), bounds(1.0)),
+    of_2(
+        "a merge, by a policy that bounds compute",
+        merge(),
+        attacks_compute.counted_units(flops=None),
+        bounds(3.6e13),
+    ),
+    *(
+        of_2(name, change, verdict="none" if check else "passed", check=check)
+        for name, change, check in attacks_compute.RIGHT
+    ),
     of_2(
         "run of a trainer that nobody knows",
         trainer("other"),

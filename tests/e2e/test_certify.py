@@ -82,6 +82,11 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     }  # fmt: skip
     assert report["report"]["acceleratorCount"] == {"value": 0, "origin": "measured"}
     assert report["report"]["weightInputs"] == {"value": "model", "origin": "measured"}
+    assert report["report"]["trainSeconds"]["value"] < result["attestedSeconds"]
+    compute = result["compute"]
+    expected = 1.2e13 * result["attestedSeconds"] * compute["processors"]
+    assert compute["ceiling"] == pytest.approx(expected)
+    assert 0 < compute["selfReported"] < compute["ceiling"]
 
     # Half of the example's rows, measured when the trainer was gone; each answer ends in `</s>`.
     loss = report["loss"]
@@ -102,6 +107,16 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
                      f"--root={root}")  # fmt: skip
     assert outside.returncode == 0, outside.stderr
     assert aicert(installed, "verify", checkout.certificate, checkout.model).returncode == 1
+    # A bound a little above its ceiling, and one a little below.
+    for bound, code in ((1.001, 0), (0.999, 1)):
+        policy = installed.parent / "compute.toml"
+        policy.write_text(
+            f'extends = "local"\n[compute]\nat-most = {bound * compute["ceiling"]!r}\n'
+        )
+        bounded = aicert(installed, "verify", checkout.certificate, checkout.model,
+                         f"--policy={policy}", f"--root={root}")  # fmt: skip
+        assert bounded.returncode == code, bounded.stdout
+        assert ("FAILED  policy.compute" in bounded.stdout) == bool(code)
     no_root = aicert(installed, "verify", checkout.certificate, checkout.model, "--policy=local")
     assert no_root.returncode == 3
     for module in ("tpm2_pytss", "doit", "torch", "yaml", "tomlkit"):

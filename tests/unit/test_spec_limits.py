@@ -117,6 +117,7 @@ def _longest_shard() -> int:
     return last
 
 
+TIME = "aicert.appraisal.evidence.trusted_time"
 # Page -> row -> the constants that hold this limit, or what measures it.
 ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
     "certificate.md": {
@@ -405,16 +406,15 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "`tcbLevels`": ("aicert.appraisal.evidence.intel_collateral.MAX_LEVELS",),
         "`tdxModuleIdentities`": ("aicert.appraisal.evidence.intel_collateral.MAX_MODULES",),
     },
+    "compute.md": {
+        "days from `reviewed` to the run": ("aicert.appraisal.evidence.ceiling.REVIEW_DAYS",)
+    },
     "time.md": {
-        "token": ("aicert.appraisal.evidence.trusted_time.MAX_TOKEN",),
-        "certificates of a token": ("aicert.appraisal.evidence.trusted_time.MAX_CERTIFICATES",),
-        "CAs between signer and root": (
-            "aicert.appraisal.evidence.trusted_time.MAX_INTERMEDIATES",
-        ),
-        "signed attributes, and extensions": (
-            "aicert.appraisal.evidence.trusted_time.MAX_ATTRIBUTES",
-        ),
-        "seconds of `accuracy`": ("aicert.appraisal.evidence.trusted_time.MAX_ACCURACY",),
+        "token": (f"{TIME}.MAX_TOKEN",),
+        "certificates of a token": (f"{TIME}.MAX_CERTIFICATES",),
+        "CAs between signer and root": (f"{TIME}.MAX_INTERMEDIATES",),
+        "signed attributes, and extensions": (f"{TIME}.MAX_ATTRIBUTES",),
+        "seconds of `accuracy`": (f"{TIME}.MAX_ACCURACY",),
     },
     "log.md": {
         "proof": ("aicert.tlog.proofs.MAX_PROOF",),

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from aicert.appraisal.ak_chain import EKU_AK, Root
+from aicert.appraisal.evidence.accepted import CAPS, ComputeDemand
 from aicert.appraisal.policy import Policy
 from aicert.crypto.x509 import stamp
 from aicert.formats import certificate as certificates
@@ -285,7 +286,20 @@ def policy_files(policy: Policy) -> dict[str, str]:
         bounds = {"at-least": claim.at_least, "at-most": claim.at_most}
         lines += [f"{key} = {bound}" for key, bound in bounds.items() if bound is not None]
         lines.append(f"origins = {json.dumps(sorted(claim.origins))}")
+    lines += _compute_lines(policy.compute)
     return {"policy.toml": "\n".join(lines) + "\n", **files}
+
+
+def _compute_lines(demand: ComputeDemand | None) -> list[str]:
+    if demand is None:
+        return []
+    lines = ["", "[compute]", f"at-most = {demand.at_most!r}"]
+    lines += ['lineage = "sum"'] if demand.lineage else []
+    caps = demand.caps
+    if caps != CAPS:
+        lines += [f"processor = {caps.processor!r}", f"accelerator = {caps.accelerator!r}"]
+        lines.append(f'reviewed = "{caps.reviewed}"')
+    return lines
 
 
 def _root_lines(root: Root, file: str, pinned: list[str]) -> list[str]:

@@ -49,6 +49,12 @@ def _not_before(seen: Seen) -> tuple[str, Any]:
     return trusted_time.began(seen.certificate, seen.policy, seen.at)
 
 
+def _compute(seen: Seen) -> tuple[str, Any]:
+    from aicert.appraisal.evidence import compute
+
+    return compute.bounded(seen)
+
+
 def _audits(check: str, *needs: str) -> Row:
     def judge(seen: Seen) -> tuple[str, Any]:
         from aicert.appraisal.evidence import audits
@@ -58,8 +64,8 @@ def _audits(check: str, *needs: str) -> Row:
     return Row(asks=lambda policy: policy.audits, lacks=_NO_AUDIT, judge=judge, needs=needs)
 
 
-_READ = ("statement.form", "outputs.pcr8", "inputs.records", "lineage.ancestors")
-_NO_AUDIT = "demands no audit"
+_SHOWN = ("statement.form", "outputs.pcr8")
+_READ = (*_SHOWN, "inputs.records", "lineage.ancestors")
 
 
 def _included(seen: Seen) -> tuple[str, Any]:
@@ -74,13 +80,16 @@ def _witnessed(seen: Seen) -> tuple[str, Any]:
     return tlog.witnessed(seen.certificate, seen.policy, seen.at)
 
 
-_NO_TIME, _NO_LOG = "names no time authority", "names no log"
+_NO_TIME, _NO_LOG, _NO_AUDIT = "names no time authority", "names no log", "demands no audit"
 ROWS: Mapping[str, Row] = {
     "time.token": Row(asks=_times, lacks=_NO_TIME, judge=_token),
     "log.included": Row(asks=_logs, lacks=_NO_LOG, judge=_included),
     "log.witnessed": Row(asks=_logs, lacks=_NO_LOG, judge=_witnessed, needs=("log.included",)),
     "time.not-before": Row(
         asks=_earlier, lacks=_NO_TIME, judge=_not_before, needs=("runkey.certified",)
+    ),
+    "policy.compute": Row(
+        asks=lambda policy: policy.compute, lacks="bounds no compute", judge=_compute, needs=_SHOWN
     ),
     "audit.present": _audits("audit.present", *_READ),
     "audit.list": _audits("audit.list", "audit.present"),

@@ -14,13 +14,9 @@ from aicert.formats.lockfile import input_code as code_of
 
 # More than lie between any two times.
 MAX_DAYS = 4_000_000
-_CODE = dict(
-    zip(
-        CODE_WORDS,
-        ("code that came with {} ran in the trainer", "pickles in {} can run code in the trainer"),
-        strict=True,
-    )
-)
+_RAN = "code that came with {} ran in the trainer"
+_CAN_RUN = "pickles in {} can run code in the trainer"
+_CODE = dict(zip(CODE_WORDS, (_RAN, _CAN_RUN), strict=True))
 
 
 def input_code(
@@ -29,11 +25,10 @@ def input_code(
     """What code of inputs may have run in this trainer and those of ancestors: word and text."""
     own = []
     if run is not None:
-        whose = f"of run {run.lockfile.run}"
-        own = [
-            (word, _CODE[word].format(f"input {name} {whose}"))
-            for word, name in code_of(run.lockfile)
+        named = [
+            (w, f"input {name} of run {run.lockfile.run}") for w, name in code_of(run.lockfile)
         ]
+        own = [(word, _CODE[word].format(whose)) for word, whose in named]
     before = [each.result.input_code for each in ancestors if each.result is not None]
     return tuple(dict.fromkeys([*own, *(one for code in before for one in code)]))
 
@@ -57,10 +52,8 @@ def appraise_policy(
     def claims(given: VerifiedRun) -> tuple[str, None]:
         for word, text in code:
             if word not in policy.allow:
-                raise UndecidedError(
-                    f'{text}: policy {policy.name} lacks allow = ["{word}"]',
-                    hint="--policy FILE (docs/spec/policy.md)",
-                )
+                lacks = f'{text}: policy {policy.name} lacks allow = ["{word}"]'
+                raise UndecidedError(lacks, hint="--policy FILE (docs/spec/policy.md)")
         details = [f"{text}, which policy {policy.name} allows" for _, text in code]
         details += [_check_claim(claim, given) for claim in policy.claims]
         if not details:

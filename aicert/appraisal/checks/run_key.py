@@ -106,10 +106,8 @@ def _check_run_key(public: tpm.Public) -> None:
     if public.name_hash != tpm.ALG_SHA256:
         raise EvidenceError("the run key's Name does not use SHA-256")
     if public.attributes != RUN_KEY_ATTRIBUTES:
-        raise EvidenceError(
-            f"the run key has attributes {public.attributes:#010x}, "
-            f"expected {RUN_KEY_ATTRIBUTES:#010x}"
-        )
+        shown, wanted = (f"{value:#010x}" for value in (public.attributes, RUN_KEY_ATTRIBUTES))
+        raise EvidenceError(f"the run key has attributes {shown}, expected {wanted}")
     if public.auth_policy:
         raise EvidenceError("the run key has an authorisation policy, but must have none")
     scheme = (public.symmetric, public.scheme, public.scheme_hash)

@@ -20,11 +20,13 @@ class Seen:
     """What was given, and what of it is verified: until then `run` and `quote` are None, and
     `ancestors` empty. So a row of `asked.ROWS` needs the checks that verify what its judge reads.
     `audits` that the caller gave, each judged when it is called; None if it gave none.
+    `then`: when the run may have ended at the latest, `at` unless others say when it existed.
     """
 
     certificate: Certificate
     policy: Policy
     at: datetime
+    then: datetime
     audits: "tuple[Callable[[], Audit], ...] | None" = None
     quote: VerifiedQuote | None = None
     run: VerifiedRun | None = None

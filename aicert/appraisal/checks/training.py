@@ -7,15 +7,21 @@ outputs.trained rests on what version 1 has (docs/spec/run-report.md).
 """
 
 from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.checks.kinds import check_kind
 from aicert.appraisal.checks.run import VerifiedRun
+from aicert.appraisal.policy import Policy
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import CONFIG_INPUT, input_code
 from aicert.formats.run_report_facts import Records
 from aicert.text import counted
+
+if TYPE_CHECKING:
+    from aicert.appraisal.evidence.ceiling import Compute
 
 # Keys of the run report that say that training happened (docs/spec/run-report.md).
 STEPS, TOKENS, LOSSES = "steps", "tokens", "losses"
@@ -42,11 +48,27 @@ DIVERGED = 50.0
 MOST_BETTER, MOST_BETTER_SHARE = 1.0, 0.5
 
 
-def appraise_training(checklist: Checklist, run: VerifiedRun | None) -> None:
-    """inputs.records, outputs.trained and outputs.derived."""
+def appraise_training(
+    checklist: Checklist, run: VerifiedRun | None, policy: Policy, then: datetime
+) -> None:
+    """inputs.records, outputs.trained and outputs.derived. `then`: when it ended at the latest."""
+
+    def trained(given: VerifiedRun) -> tuple[str, None]:
+        lines, compute = _trained(given), compute_of(given, policy)
+        return "\n".join([*lines, *(() if compute is None else compute.compared(then))]), None
+
     checklist.step("inputs.records", _records, run, "statement.form")
-    checklist.step("outputs.trained", _trained, run, "statement.form")
+    checklist.step("outputs.trained", trained, run, "statement.form")
     checklist.step("outputs.derived", _derived, run, "statement.form")
+
+
+def compute_of(run: VerifiedRun, policy: Policy) -> "Compute | None":
+    """What is known of a run's compute; None where its machine counted nothing."""
+    if run.report.compute.processors is None:
+        return None
+    from aicert.appraisal.evidence.compute import of_run
+
+    return of_run(run, policy)
 
 
 def _records(run: VerifiedRun) -> tuple[str, None]:
@@ -88,7 +110,7 @@ def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
         raise EvidenceError(f"input {item.name} is a directory, but its rows name no file")
 
 
-def _trained(run: VerifiedRun) -> tuple[str, None]:
+def _trained(run: VerifiedRun) -> list[str]:
     """An exit code of 0 is not enough: steps were made, and weights came out that did not go in.
 
     A header alone makes another file of the same weights, so tensors are what counts.
@@ -122,7 +144,7 @@ def _trained(run: VerifiedRun) -> tuple[str, None]:
     lines = [first_line, f"{counted(weights, 'weight file')}: {_compared(run)}"]
     if run.report.version > 1:
         lines += [*_base(run), *_fit(run)]
-    return "\n".join(lines), None
+    return lines
 
 
 def _derived(run: VerifiedRun) -> tuple[str, None]:
@@ -196,13 +218,11 @@ def _fit(run: VerifiedRun) -> list[str]:
     measured = f"{loss.before:.4g} before, {loss.after:.4g} after"
     if loss.comparable and own and loss.after < DIVERGED:
         _check_contradiction(loss.before, loss.after, own, measured)
+    rows = counted(loss.rows, "row")
     last = "reports none" if not own else f"last reports {own[-1]:.4g} (self-reported)"
     other = "" if loss.comparable or not own else ", of a different kind, so not compared"
     return [
-        (
-            f"loss per token on {counted(loss.rows, 'row')} drawn after training: {measured} "
-            "(measured)"
-        ),
+        f"loss per token on {rows} drawn after training: {measured} (measured)",
         f"the trainer itself {last}{other}",
         "this shows how well the output fits those rows, not that this training made it",
     ]

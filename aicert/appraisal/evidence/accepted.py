@@ -119,3 +119,30 @@ class AuditDemand:
     unusable: int | None = None
     unread_bytes: int | None = None
     texts: frozenset[Digest] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """FLOP/s that no virtual processor and no accelerator exceeds, whatever the precision, as of
+    the day on which somebody `reviewed` that.
+    """
+
+    processor: float
+    accelerator: float
+    reviewed: date
+
+
+# A processor: 2,048 bfloat16 operations in a cycle (Intel's AMX) at 4 GHz are 8e12. An accelerator:
+# the fastest that the GPU image's driver knows (NVIDIA's B300) has 1.5e16 of four bits.
+CAPS = Caps(processor=1e13, accelerator=2e16, reviewed=date(2026, 11, 28))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeDemand:
+    """How much may have been computed, in FLOP: by the run alone, or with `lineage` by all runs
+    that made its weights, too.
+    """
+
+    at_most: float
+    lineage: bool = False
+    caps: Caps = CAPS

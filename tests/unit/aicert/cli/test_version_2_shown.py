@@ -12,6 +12,8 @@ from aicert.exports import card, facts, files
 from aicert.exports.page import page
 from aicert.formats.digest import of_bytes
 from aicert.formats.run_report_facts import Loss, Records
+from tests.adversarial.attacks_compute import counted_units
+from tests.adversarial.attacks_run import value
 from tests.adversarial.forger import FACTS, Scene
 
 SHOWN = """\
@@ -152,3 +154,53 @@ def test_hostile_text_stays_text() -> None:
     assert "removed   model/\\x1b[2J</td><script>\\nPASSED: x" in text.splitlines()
     assert "<script>" not in paged(scene)
     assert "\x1b" not in show.claims_text(scene.get("certificate"))
+
+
+COMPUTE = """\
+compute   4 processors, 1 accelerator, weights of inputs: model (measured)
+          at most 1.804e+16 FLOP (derived)
+          1.5e+12 FLOP (self-reported)
+""".splitlines()
+
+
+def test_compute_is_shown_measured_derived_and_self_reported() -> None:
+    scene = Scene("cloud", 2)
+    counted_units(accelerators=1, weights="model")(scene)
+    result = scene.appraise()
+    lines = table.text(result).splitlines()
+    start = lines.index(COMPUTE[0])
+    assert lines[start : start + 3] == COMPUTE
+    assert json.loads(table.json_text(result))["compute"] == {
+        "processors": 4,
+        "accelerators": 1,
+        "weightInputs": ["model"],
+        "ceiling": 0.75 * 1.2 * (4e13 + 2e16),
+        "caps": {"processor": 1e13, "accelerator": 2e16, "reviewed": "2026-11-28"},
+        "selfReported": 1.5e12,
+    }
+    shown = paged(scene)
+    assert "<h2>Compute</h2>" in shown
+    assert "at most 1.804e+16 FLOP" in shown
+
+
+def test_compute_that_is_not_known_is_shown_as_such() -> None:
+    scene = Scene("cloud", 2)
+    counted_units(weights=None, flops=None)(scene)
+    value("acceleratorCount", None)(scene)
+    lines = table.text(scene.appraise()).splitlines()
+    start = lines.index("compute   4 processors, accelerators not counted (measured)")
+    assert lines[start + 1 : start + 3] == [
+        "          no ceiling: its machine did not count processors and accelerators (derived)",
+        "          no FLOP counted (self-reported)",
+    ]
+    counted_units()(scene)
+    assert "weights of inputs: none (measured)" in table.text(scene.appraise())
+
+
+def test_compute_is_not_shown_where_nothing_was_counted_or_verified() -> None:
+    scene = Scene("cloud", 2)
+    assert json.loads(table.json_text(scene.appraise()))["compute"] is None
+    assert "<h2>Compute</h2>" not in paged(scene)
+    counted_units()(scene)
+    scene.set_pcr(8, bytes(32))
+    assert scene.appraise().compute is None

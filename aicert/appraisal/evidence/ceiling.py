@@ -1,0 +1,89 @@
+"""How much a run can have computed at most: what is known of one run (docs/spec/compute.md).
+
+Promises: a ceiling is the time that the TPM attests, with room for the slowest clock, times what
+the machine counted that it could compute on, times what no hardware exceeds by the policy. Nothing
+that a trainer says makes it smaller. Left out: how much was computed, and tables of what one model
+of hardware can do.
+"""
+
+from datetime import datetime
+
+from aicert.appraisal.evidence.accepted import Caps
+from aicert.errors import EvidenceError, UndecidedError
+from aicert.formats.run_report_facts import ComputeFacts
+from aicert.frozen import dataclass
+from aicert.text import counted
+
+# TPM2_ClockRateAdjust makes a clock slower by a sixth at most in the reference code of the TPM's
+# specification (CLOCK_NOMINAL 30000, CLOCK_ADJUST_LIMIT 5000).
+SLACK = 1.2
+# For so long nobody sells what is faster than what was looked at.
+REVIEW_DAYS = 365
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """What is known of a run's compute. `ceiling`: in FLOP, None where something that it is made of
+    is not attested; `unknown` then says what.
+    """
+
+    run: str
+    seconds: float | None
+    facts: ComputeFacts
+    caps: Caps
+    ceiling: float | None = None
+    unknown: str = ""
+
+    @property
+    def known(self) -> float:
+        """The ceiling; raises UndecidedError if there is none."""
+        if self.ceiling is None:
+            raise UndecidedError(f"the compute of run {self.run} is unknown: {self.unknown}")
+        return self.ceiling
+
+    @property
+    def derivation(self) -> str:
+        """What the ceiling is the product of."""
+        processors = counted(self.facts.processors or 0, "processor")
+        accelerators = counted(self.facts.accelerators or 0, "accelerator")
+        return (
+            f"{self.seconds or 0:.3f} s x {SLACK} x ({processors} x {self.caps.processor:.3g} + "
+            f"{accelerators} x {self.caps.accelerator:.3g} FLOP/s)"
+        )
+
+    @property
+    def own_count(self) -> str:
+        """What the trainer says of itself."""
+        if self.facts.flops is None:
+            return "the trainer itself counts no FLOP"
+        return f"the trainer itself counts {self.facts.flops:.4g} FLOP (self-reported)"
+
+    def compared(self, then: datetime) -> list[str]:
+        """Refuse a trainer that counts more than its machine can have computed by `then`.
+
+        No line where nothing can be compared.
+        """
+        if self.ceiling is None or self.facts.flops is None:
+            return []
+        try:
+            check_review(self.caps, then)
+        except UndecidedError as error:
+            return [f"{self.own_count}, not compared: {error.message}"]
+        if self.facts.flops > self.ceiling:
+            raise EvidenceError(
+                "the trainer counts more than its machine can have computed\n"
+                f"reported  {self.facts.flops:.4g} FLOP\n"
+                f"at most   {self.ceiling:.4g} FLOP: {self.derivation}"
+            )
+        return [f"at most {self.ceiling:.4g} FLOP (derived), {self.own_count}"]
+
+
+def check_review(caps: Caps, then: datetime) -> None:
+    """Raise UndecidedError if there may be hardware by `then` that nobody had looked at."""
+    days = (then.date() - caps.reviewed).days
+    if days > REVIEW_DAYS:
+        raise UndecidedError(
+            f"what no hardware exceeds was reviewed on {caps.reviewed}, and the run may have ended "
+            f"{days} days later",
+            hint='reviewed = "DATE" under [compute] of your policy, or a time stamp of that time',
+        )

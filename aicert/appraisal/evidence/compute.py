@@ -1,0 +1,91 @@
+"""What a policy allows to be computed, and what is known of it (docs/spec/compute.md).
+
+Promises: of weights whose making no certificate shows, the compute is unknown, never nothing.
+Left out: what made inputs that hold no weights.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from aicert.appraisal.checks.kinds import check_kind, kind_of
+from aicert.appraisal.evidence.accepted import CAPS
+from aicert.appraisal.evidence.ceiling import SLACK, Compute, check_review
+from aicert.errors import EvidenceError, UndecidedError
+from aicert.text import counted
+
+if TYPE_CHECKING:
+    from aicert.appraisal.checks.run import VerifiedRun
+    from aicert.appraisal.checks.seen import Seen
+    from aicert.appraisal.policy import Policy
+    from aicert.appraisal.result import Ancestor
+
+
+def of_run(run: "VerifiedRun", policy: "Policy") -> Compute:
+    """What a verified run shows of its compute, by the policy's caps or the built-in ones."""
+    caps = CAPS if policy.compute is None else policy.compute.caps
+    facts, seconds = run.report.compute, run.seconds
+    processors, accelerators = facts.processors, facts.accelerators
+    unknown, ceiling = "", None
+    if seconds is None:
+        unknown = "its TPM does not attest how long it took"
+    elif processors is None or accelerators is None:
+        unknown = "its machine did not count processors and accelerators"
+    else:
+        ceiling = seconds * SLACK * (processors * caps.processor + accelerators * caps.accelerator)
+    return Compute(
+        run=run.statement.run,
+        seconds=seconds,
+        facts=facts,
+        caps=caps,
+        ceiling=ceiling,
+        unknown=unknown,
+    )
+
+
+def bounded(seen: "Seen") -> tuple[str, None]:
+    """policy.compute: no more than the policy allows can have been computed."""
+    run, demand = seen.run, seen.policy.compute
+    if run is None or demand is None:
+        raise ValueError("policy.compute is judged of a verified run, where the policy asks")
+    if kind_of(run) != "merge":
+        check_kind(run, "train")
+    check_review(demand.caps, seen.then)
+    own = of_run(run, seen.policy)
+    total, runs = own.known, f"run {own.run}"
+    if demand.lineage:
+        before = list(_before(own, seen.ancestors))
+        total += sum(each.known for each in before)
+        runs += f" and {counted(len(before), 'run')} that made its weights"
+    bound = f"{runs}: at most {total:.4g} FLOP (derived)"
+    if total > demand.at_most:
+        raise EvidenceError(
+            f"the policy allows {demand.at_most:.4g} FLOP, and nothing shows that it was no more\n"
+            f"{bound}\nrun {own.run}  {own.derivation}"
+        )
+    allowed = f"{bound}, of {demand.at_most:.4g} that the policy allows"
+    return f"{allowed}\nrun {own.run}: {own.derivation}\n{own.own_count}", None
+
+
+def _before(own: Compute, ancestors: "Sequence[Ancestor]") -> "Iterator[Compute]":
+    """The runs that made the weights which went into this one, and theirs, each once."""
+    pending = [(own, ancestors)]
+    met: set[int] = set()
+    while pending:
+        compute, inputs = pending.pop()
+        if compute.facts.weight_inputs is None:
+            raise UndecidedError(f"run {compute.run} does not say which of its inputs hold weights")
+        shown = {one.input: one.result for one in inputs if one.reason is None}
+        for name in compute.facts.weight_inputs:
+            result = shown.get(name)
+            if result is None:
+                raise UndecidedError(
+                    f"how the weights in input {name!a} of run {compute.run} were made is unknown: "
+                    "no certificate shows it",
+                    hint="--lineage CERT of that run; or a [compute] without lineage",
+                )
+            if result.compute is None:
+                raise UndecidedError(f"the machine of run {result.run} counted no processors")
+            if id(result) not in met:
+                met.add(id(result))
+                yield result.compute
+                pending.append((result.compute, result.ancestors))

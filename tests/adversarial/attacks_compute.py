@@ -1,0 +1,176 @@
+"""Attacks on the ceiling of a run's compute, and what is odd and right about it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from aicert.appraisal.evidence.accepted import CAPS, Caps, ComputeDemand
+from aicert.formats.lockfile import Lockfile
+from aicert.formats.run_report import Value
+from tests.adversarial.attacks import Attack
+from tests.adversarial.attacks_run import files, value
+from tests.adversarial.forger import Scene
+
+Change = Callable[[Scene], object]
+LONG_AGO = Caps(processor=1e13, accelerator=2e16, reviewed=date(2025, 10, 30))
+
+
+def counted_units(
+    processors: object = 4,
+    accelerators: object = 0,
+    weights: str | None = "",
+    flops: float | None = 1.5e12,
+) -> Change:
+    """What a machine says that it can compute on, and its trainer's own count."""
+    values: dict[str, Any] = {
+        "processorCount": Value("measured", processors),  # type: ignore[arg-type]
+        "acceleratorCount": Value("measured", accelerators),  # type: ignore[arg-type]
+    }
+    if weights is not None:
+        values["weightInputs"] = Value("measured", weights)
+    if flops is not None:
+        values["flops"] = Value("self-reported", flops)
+
+    def edited(report: Any) -> Any:
+        return replace(report, values={**report.values, **values})
+
+    return lambda scene: scene.edit("report", edited)
+
+
+def bounds(at_most: float, *, lineage: bool = False, caps: Caps = CAPS) -> Change:
+    demand = ComputeDemand(at_most=at_most, lineage=lineage, caps=caps)
+    return lambda scene: scene.edit("policy", lambda given: replace(given, compute=demand))
+
+
+def both(*changes: Change) -> Change:
+    return lambda scene: [change(scene) for change in changes]
+
+
+def on_a_counted_base(*, weights: str = "", twice: bool = False) -> Change:
+    """Trained on the output of run `base`, which counted too, and saw weights of `weights`; `twice`
+    where two inputs are that output.
+    """
+
+    def edited(scene: Scene) -> None:
+        older = Scene(scene.kind, 2)
+        older.edit("lockfile", lambda locked: replace(locked, run="base"))
+        counted_units(weights=weights)(older)
+        good = older.get("statement").outputs["model"].digest
+
+        def from_run(locked: Lockfile) -> Lockfile:
+            data, config, last = locked.inputs
+            source = "run:base/model"
+            model = replace(last, source=source, uri=source, digest=good)
+            again = (replace(model, name="model-again"),) if twice else ()
+            return replace(locked, inputs=(data, config, model, *again))
+
+        # Otherwise the run's own output would be its input.
+        files(lambda given: given | {"model.safetensors": b"trained further"})(scene)
+        scene.edit("lockfile", from_run)
+        counted_units(weights="model, model-again" if twice else "model")(scene)
+        scene.ancestors = [older.get("certificate")]
+
+    return edited
+
+
+def clock(end: int) -> Change:
+    return lambda scene: scene.edit("quote", lambda quote: quote | {"clock": end})
+
+
+def row(name: str, check: str, *changes: Change) -> Attack:
+    return Attack(name, check, both(*changes), version=2)
+
+
+ATTACKS = (
+    row("more compute than the policy allows", "policy.compute", counted_units(), bounds(3.5e13)),
+    row(
+        "more compute than the policy allows, with the run before",
+        "policy.compute",
+        on_a_counted_base(),
+        bounds(7.1e13, lineage=True),
+    ),
+    row(
+        "accelerators beside few processors",
+        "policy.compute",
+        counted_units(accelerators=1),
+        bounds(1e16),
+    ),
+    row(
+        "clock that ran to its end, and a bound on compute",
+        "policy.compute",
+        clock((1 << 64) - 1),
+        counted_units(),
+        bounds(1e25),
+    ),
+    row(
+        "more processors than can be, and a bound on compute",
+        "policy.compute",
+        counted_units(processors=(1 << 63) - 1),
+        bounds(1e25),
+    ),
+    row(
+        "trainer that counts more than its machine can have computed",
+        "outputs.trained",
+        counted_units(flops=3.7e13),
+    ),
+    row(
+        "trainer that counts more than caps of the policy allow",
+        "outputs.trained",
+        counted_units(),
+        bounds(1e25, caps=replace(CAPS, processor=1e11)),
+    ),
+)
+_COUNTED = counted_units()
+# Name, what is changed, and the check that is left open, None if it passes; all of version 2.
+RIGHT: tuple[tuple[str, Change, str | None], ...] = (
+    ("compute within what the policy allows", both(_COUNTED, bounds(3.6e13)), None),
+    ("compute of an accelerator", both(counted_units(accelerators=8), bounds(1e23)), None),
+    (
+        "compute with the run before",
+        both(on_a_counted_base(), bounds(7.2e13, lineage=True)),
+        None,
+    ),
+    (
+        "compute of this run alone, on weights of no certificate",
+        both(counted_units(weights="model"), bounds(3.6e13)),
+        None,
+    ),
+    (
+        "compute with that of weights of no certificate",
+        both(counted_units(weights="model"), bounds(1e25, lineage=True)),
+        "policy.compute",
+    ),
+    (
+        "compute of a run before that was made of weights of no certificate",
+        both(on_a_counted_base(weights="model"), bounds(1e25, lineage=True)),
+        "policy.compute",
+    ),
+    (
+        "weights of inputs that are not named",
+        both(counted_units(weights=None), bounds(1e25, lineage=True)),
+        "policy.compute",
+    ),
+    ("compute of a machine that did not count", bounds(1e25), "policy.compute"),
+    (
+        "compute of no processor",
+        both(counted_units(processors=0), bounds(1e25)),
+        "policy.compute",
+    ),
+    (
+        "processors that the trainer counts",
+        both(_COUNTED, value("processorCount", Value("self-reported", 4)), bounds(1e25)),
+        "policy.compute",
+    ),
+    (
+        "caps that were reviewed long ago",
+        both(counted_units(flops=1e30), bounds(1e25, caps=LONG_AGO)),
+        "policy.compute",
+    ),
+    ("trainer that counts as much as its machine can do", counted_units(flops=3.6e13), None),
+    (
+        "trainer that counts, on a machine that does not",
+        value("flops", Value("self-reported", 1e30)),
+        None,
+    ),
+)

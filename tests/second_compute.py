@@ -1,0 +1,76 @@
+"""The second verifier's view of a run's compute (compute.md).
+
+Written from docs/spec/ alone; shares no code with `aicert`. `run` is an Appraisal.
+"""
+
+from datetime import date
+from typing import Any
+
+from tests.second_chain import OpenError, need
+from tests.second_checks import NotAskedError
+
+
+def check(run: Any) -> None:
+    """policy.compute."""
+    demand = run.asked.policy.get("compute")
+    if demand is None:
+        raise NotAskedError
+    if not run.lock or run.lock.trainer != "axolotl-merge":
+        run._kind("axolotl")
+    if not _is_reviewed(run):
+        raise OpenError
+    runs = [run, *_makers(run, set())] if demand.get("lineage") == "sum" else [run]
+    ceilings = [_ceiling(one) for one in runs]
+    if None in ceilings:
+        raise OpenError
+    need(sum(one for one in ceilings if one is not None) <= demand["at-most"])
+
+
+def check_own_count(run: Any) -> None:
+    """Of outputs.trained: what the trainer counts."""
+    most, own = _ceiling(run), run.statement.report["values"].get("flops", {}).get("value")
+    if most is not None and type(own) in (int, float) and _is_reviewed(run):
+        need(own <= most)
+
+
+def _measured(run: Any, key: str) -> Any:
+    """Nothing is where code of an input may have run."""
+    one = run.statement.report["values"].get(key, {})
+    return one.get("value") if one.get("origin") == "measured" and not run.lock.code else None
+
+
+def _ceiling(run: Any) -> float | None:
+    processors, accelerators = (
+        _measured(run, f"{unit}Count") for unit in ("processor", "accelerator")
+    )
+    if run.seconds is None or type(processors) is not int or type(accelerators) is not int:
+        return None
+    if processors < 1 or accelerators < 0:
+        return None
+    caps = run.asked.policy.get("compute", {})
+    speed = processors * caps.get("processor", 1e13) + accelerators * caps.get("accelerator", 2e16)
+    return float(run.seconds * 1.2 * speed)
+
+
+def _is_reviewed(run: Any) -> bool:
+    reviewed = run.asked.policy.get("compute", {}).get("reviewed", "2026-11-28")
+    then = run.existed or run.asked.at
+    return bool((then.date() - date.fromisoformat(reviewed)).days <= 365)
+
+
+def _makers(run: Any, met: set[str]) -> list[Any]:
+    """The runs that made the weights that this one's trainer saw, each certificate once."""
+    names = _measured(run, "weightInputs")
+    if not isinstance(names, str):
+        raise OpenError
+    sources = {name: (source, digest) for name, source, _, digest in run.lock.inputs}
+    runs = []
+    for name in names.split(", ") if names else ():
+        source, digest = sources.get(name, ("", ""))
+        older = run.before.get((*source[4:].split("/", 1), digest))
+        if older is None:
+            raise OpenError
+        if older.document["envelope"]["payload"] not in met:
+            met.add(older.document["envelope"]["payload"])
+            runs += [older, *_makers(older, met)]
+    return runs
