@@ -352,3 +352,10 @@ def test_another_version_says_how_to_make_this_one() -> None:
     with pytest.raises(LockError) as error:
         lockfile.parse(b"version = 2\n")
     assert (error.value.message, error.value.hint) == ("lockfile version is not 1", "./doit lock")
+
+
+def test_line_ends_of_another_system_are_named_and_what_to_do() -> None:
+    with pytest.raises(LockError) as caught:
+        lockfile.parse(GOOD.replace(b"\n", b"\r\n"))
+    assert caught.value.message == "lockfile has CRLF line ends"
+    assert caught.value.hint == "git config core.autocrlf false, then check it out again"
