@@ -114,6 +114,6 @@ def test_counts_of_all_rows_are_added() -> None:
 
 def test_nothing_is_judged_before_the_run() -> None:
     scene = audited()
-    seen = Seen(certificate=scene.get("certificate"), policy=scene.get("policy"), at=AT)
+    seen = Seen(certificate=scene.get("certificate"), policy=scene.get("policy"), at=AT, then=AT)
     with pytest.raises(ValueError, match="before the run"):
         audits.JUDGES["audit.present"](seen)

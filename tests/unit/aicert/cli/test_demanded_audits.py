@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ WHOLE = replace(ROWS, unread_bytes=0)
 
 def documented() -> str:
     """The policy of the page, for simulated platforms and the digests of the scene."""
-    block = next(
+    block: str = next(
         block
         for block in re.findall("```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
         if block.startswith("# ours.toml\n")
@@ -120,7 +121,7 @@ def test_the_model_may_be_found_by_its_files(folder: Path) -> None:
 
 
 def test_the_same_from_python(folder: Path) -> None:
-    words = {
+    words: dict[str, Any] = {
         "model": folder / "model", "policy": str(folder / "ours.toml"), "at": AT,
         "root": folder / "root.pem",
     }  # fmt: skip
