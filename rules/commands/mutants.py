@@ -58,6 +58,8 @@ MODULES = (
     "appraisal/evidence/amd_vcek",
     "appraisal/evidence/audits",
     "appraisal/evidence/azure_hcl",
+    "appraisal/evidence/ceiling",
+    "appraisal/evidence/compute",
     "appraisal/evidence/confidential",
     "appraisal/evidence/google_instance",
     "appraisal/evidence/intel_collateral",
