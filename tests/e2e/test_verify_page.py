@@ -6,6 +6,7 @@ Screenshots go to the folder that AICERT_SCREENSHOTS names, for people to look a
 import base64
 import gzip
 import io
+import json
 import os
 import re
 import subprocess
@@ -26,6 +27,7 @@ from tests.browser import cases, odd
 from tests.browser.compare import ROOT, library
 from tests.browser.test_bridge import FILES, shown, written
 from tests.e2e.browser import Browser
+from tests.e2e.conftest import Checkout
 from tests.e2e.page_driver import (
     BROWSER_LIMIT_S,
     MODEL,
@@ -40,6 +42,7 @@ from tests.e2e.page_driver import (
     violations,
 )
 from tests.e2e.test_page import CUT_OFF
+from tests.unit.signing_keys import Printed
 from tests.vectors import reading, test_differential
 
 pytestmark = pytest.mark.slow
@@ -150,6 +153,41 @@ def test_a_person_verifies_a_model(browser: Browser, tmp_path: Path) -> None:
         "file", "blob"
     ]  # fmt: skip
     assert browser.complaints == []
+
+
+def test_a_model_that_was_really_trained(
+    browser: Browser, checkout: Checkout, printed: Printed
+) -> None:
+    """Its certificate, all its files and its lockfile: what the command line says of them."""
+    certified = checkout.doit("certify", "tiny-alpaca")
+    assert certified.returncode == 0, certified.stderr
+    picked = {
+        "certificate": checkout.root / "certificates/tiny-alpaca/certificate.json",
+        "root": checkout.root / ".aicert/ca/local.pem",
+        "lockfile": checkout.root / "lockfiles/tiny-alpaca.lock.toml",
+    }
+    model = checkout.root / "outputs/tiny-alpaca/model"
+    fresh(browser)
+    browser.value("document.getElementById('policy').value = 'local'")
+    for name, path in picked.items():
+        pick(browser, name, path)
+    pick_model(browser, model)
+    assert answered(browser) == 0
+    shown_here = browser.value("document.querySelector('#result').innerText")
+    given = [f"--{name}={picked[name]}" for name in ("root", "lockfile")]
+    asked = ["verify", str(picked["certificate"]), str(model), "--policy=local", "--format=json"]
+    assert main([*asked, *given]) == 0
+    checks = json.loads(printed()[0])["checks"]
+    assert {"outputs.trained", "inputs.lockfile", "subject.files"} <= {
+        check["id"] for check in checks if check["verdict"] == "ok"
+    }
+    for check in checks:
+        assert check["id"] in shown_here
+        assert check["detail"].splitlines()[0] in shown_here
+    weights = next(model.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    pick_model(browser, model)
+    assert answered(browser) == 1
 
 
 # What a person would take for a verdict: under the form, in the title, for a screen reader.
