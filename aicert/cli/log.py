@@ -6,13 +6,14 @@ whatever serves it.
 """
 
 import argparse
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aicert.cli import log_search
 from aicert.cli.log_parts import EXITS, add_log_key, add_part, facts, length, show, with_folder
 from aicert.cli.terminal import add_format, help_formatter
-from aicert.errors import ConfigError
+from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.text import counted
 
 if TYPE_CHECKING:
@@ -164,11 +165,9 @@ def _key_file(options: argparse.Namespace) -> Path:
 
 def _append(options: argparse.Namespace, write: "Write") -> int:
     from aicert.log import writer
-    from aicert.tlog.entry import entry_of
-    from aicert.verifier.verify import read_certificate
 
     # All are read before one is logged: nothing is taken out of a log.
-    entries = [entry_of(read_certificate(path)) for path in options.certificates]
+    entries = [_entry(path) for path in options.certificates]
     appended = writer.append(Path(options.folder), _key_file(options), entries)
     known = len(set(appended.indices)) - appended.added
     had = f", and had {counted(known, 'other')} already" if known else ""
@@ -182,6 +181,22 @@ def _append(options: argparse.Namespace, write: "Write") -> int:
             ("root", appended.checkpoint.root.hex()),
         ],
     )
+
+
+def _entry(path: str) -> bytes:
+    """The entry of a certificate file; of many files, an error says which."""
+    from aicert.formats import certificate as certificates
+    from aicert.tlog.entry import entry_of
+    from aicert.verifier.verify import read_certificate_file
+
+    if Path(path).is_dir():
+        hint = f"aicert log append FOLDER {Path(path) / '*' / 'certificate.json'}"
+        raise EvidenceError(f"{path!a} is a folder, and no certificate's file", hint=hint)
+    data = read_certificate_file(path)
+    try:
+        return entry_of(certificates.parse(data))
+    except AicertError as error:
+        raise EvidenceError(f"{path!a}: {error.message}", hint=error.hint) from None
 
 
 def _prove(options: argparse.Namespace, write: "Write") -> int:
@@ -267,6 +282,7 @@ def _mirror(options: argparse.Namespace, write: "Write") -> int:
 
 
 def _witness(options: argparse.Namespace, write: "Write") -> int:
+    from aicert.crypto.x509 import stamp
     from aicert.files.atomic import check_place, write_atomically
     from aicert.log import keys, tiles, witness
     from aicert.tlog.notes import COSIGNATURE
@@ -286,15 +302,17 @@ def _witness(options: argparse.Namespace, write: "Write") -> int:
         write_atomically(Path(options.output), cosigned.note)
     else:
         witness.publish(folder, cosigned.note, log_key)
-    before = "not at all" if cosigned.before is None else f"with {cosigned.before} entries"
+    before = "never cosigned it"
+    if cosigned.before is not None:
+        before = f"last cosigned it with {cosigned.before} entries"
     return show(
         options,
         write,
         facts(cosigned.checkpoint) | {"time": cosigned.time, "before": cosigned.before},
         [
             length(cosigned.checkpoint),
-            ("cosigned", f"by {key.name}, at {cosigned.time} s since 1970"),
-            ("before", f"this witness had cosigned it {before}"),
+            ("cosigned", f"by {key.name}, at {stamp(datetime.fromtimestamp(cosigned.time, UTC))}"),
+            ("before", f"this witness had {before}"),
         ],
     )
 

@@ -57,7 +57,8 @@ def add_commands(parts: "Subparsers") -> None:
     add("--input", metavar="DIGEST", help="runs that read these bytes: dirHash:HEX or sha256:HEX")
     add("--output", metavar="DIGEST", help="runs that wrote this")
     add("--base", metavar="DIGEST", help="runs that began from this model")
-    add("--builder", metavar="WHAT", help="the digest of a machine's image or runner, or its kind")
+    kinds = "the digest of a machine's image or runner, or its kind: urn:aicert:machine:qemu"
+    add("--builder", metavar="WHAT", help=kinds)
     add("--certificate", metavar="DIGEST", help="the certificate with this core digest")
     add("--lockfile", metavar="DIGEST", help="runs of this lockfile")
     add("--named", metavar="TEXT", help="runs with an input whose source has this in its name")

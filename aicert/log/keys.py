@@ -48,7 +48,7 @@ def create(path: Path, name: str, algorithm: int) -> PrivateKey:
     try:
         notes.check_key_name(name)
     except EvidenceError as error:
-        raise ConfigError(error.message, hint="--origin log.example/models") from None
+        raise ConfigError(error.message, hint="a name such as log.example/models") from None
     key = PrivateKey(name=name, algorithm=algorithm, seed=secrets.token_bytes(KEY_BYTES))
     encoded = to_base64(bytes([algorithm]) + key.seed)
     text = f"{_PREFIX}{name}+{key.public.id.hex()}+{encoded}\n"

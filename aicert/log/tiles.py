@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from aicert.audits.merkle import HASH_BYTES
-from aicert.errors import EvidenceError
+from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import read_bounded, why
 from aicert.log.errors import BrokenLogError
 from aicert.log.tree import HEIGHT, TILE_BYTES, WIDTH, Edge, Tile, fold, leaves
 from aicert.tlog.checkpoints import Checkpoint, open_checkpoint
 from aicert.tlog.entry import MAX_BYTES
-from aicert.tlog.notes import MAX_NOTE, VerifierKey
+from aicert.tlog.notes import ED25519, MAX_NOTE, VerifierKey
 from aicert.tlog.tree import EMPTY_ROOT, node
 
 CHECKPOINT: Final = "checkpoint"
@@ -59,9 +59,21 @@ def unpack(data: bytes, width: int) -> tuple[list[bytes], int]:
 def read_key(folder: Path, given: str | None) -> VerifierKey:
     """The log's public key: the one that was given, else the one that lies in the folder."""
     if given is not None:
-        return VerifierKey.parse(given)
-    data = read_bounded(folder / PUBLIC_KEY, MAX_KEY, "log key", hint="--log-key NAME+ID+KEY")
+        return _given_key(given)
+    data = read_bounded(folder / PUBLIC_KEY, MAX_KEY, "log key", hint="--log-key NAME+ID+BASE64")
     return VerifierKey.parse(data.decode("utf-8", "replace").removesuffix("\n"))
+
+
+def _given_key(text: str) -> VerifierKey:
+    """ConfigError for what is no log's key: of the log itself nothing was read."""
+    try:
+        key = VerifierKey.parse(text)
+    except EvidenceError as error:
+        hint = "--log-key NAME+ID+BASE64, as `aicert log init` prints it"
+        raise ConfigError(f"--log-key: {error.message}", hint=hint) from None
+    if key.algorithm != ED25519:
+        raise ConfigError(f"--log-key: the key of {key.name} is a witness's, not a log's")
+    return key
 
 
 def read_checkpoint(path: Path, key: VerifierKey) -> tuple[bytes, Checkpoint]:

@@ -48,7 +48,7 @@ def audit(item: object, path: str) -> AuditDemand:
     table.done()
     where = f"{path}: audit {kind[:80]}"
     if kind not in KINDS:
-        raise ConfigError(f"{where}: no kind is named so, but {', '.join(KINDS)}")
+        raise ConfigError(f"{where}: there is no such kind, only {', '.join(KINDS)}")
     has_list, must_have_column = KINDS[kind]
     if must_have_column and not column:
         raise ConfigError(f"{where}: column is missing")

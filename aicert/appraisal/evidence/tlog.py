@@ -138,8 +138,8 @@ def _quorum(note: Note, policy: Policy, at: datetime, *, earliest: bool) -> tupl
     quorum = policy.quorum or len(policy.witnesses)
     if len(times) < quorum:
         raise UndecidedError(
-            f"{len(times)} of the {len(policy.witnesses)} witnesses of policy {policy.name} "
-            f"cosigned the checkpoint, and {quorum} have to"
+            f"the checkpoint was cosigned by {len(times)} of the witnesses of policy "
+            f"{policy.name}, which wants {quorum} of {len(policy.witnesses)}"
         )
     counted = sorted(times, reverse=not earliest)[:quorum]
     time = counted[-1][0]

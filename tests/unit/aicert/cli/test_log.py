@@ -13,12 +13,14 @@ from aicert.formats import certificate as certificates
 from aicert.frozen import replace
 from aicert.tlog import proofs
 from aicert.tlog.entry import entry_of, parse
+from aicert.tlog.notes import COSIGNATURE, VerifierKey
 from tests.adversarial.attacks_run import ancestor
 from tests.adversarial.forger import Scene
 from tests.unit.sample_certificate import SOURCES, sample
 from tests.vectors.generate import policy_files
 
 ORIGIN = "log.example/models"
+WITNESS = str(VerifierKey(name="w.example", algorithm=COSIGNATURE, public=bytes(32)))
 
 
 class Desk:
@@ -87,7 +89,7 @@ def test_a_proof_goes_into_the_certificate(desk: Desk, capsys: pytest.CaptureFix
     assert desk.run("prove", desk.log, desk.good, "-o", desk.place / "proof") == 0
     assert "by nobody yet" in capsys.readouterr().out
     assert desk.run("witness", desk.log, "--key", key) == 0
-    assert "had cosigned it not at all" in capsys.readouterr().out
+    assert "had never cosigned it" in capsys.readouterr().out
     digest = certificates.core_digest(certificates.parse(desk.good.read_bytes()))
     for _ in range(2):
         assert desk.run("prove", desk.log, desk.good, "--into") == 0
@@ -164,7 +166,10 @@ def test_a_certificate_has_room_for_so_many(desk: Desk, capsys: pytest.CaptureFi
         (["prove", "LOG", "-", "--into"], 3, "name it"),
         (["prove", "LOG", "OTHER", "-o", "PLACE/p"], 1, "does not have it"),
         (["prove", "LOG", "GOOD", "-o", "PLACE/none/p"], 2, "no such directory"),
-        (["check", "LOG", "--log-key", "x"], 2, "verifier key"),
+        (["check", "LOG", "--log-key", "x"], 3, "--log-key: a verifier key"),
+        (["check", "LOG", "--log-key", WITNESS], 3, "a witness's, not a log's"),
+        (["append", "LOG", "GOOD", "POLICY"], 2, "policy.toml': certificate is not JSON"),
+        (["append", "LOG", "PLACE/certificates"], 2, "certificates/*/certificate.json"),
         (["check", "PLACE"], 2, "log.vkey"),
         (["append", "PLACE", "GOOD"], 2, "cannot read key"),
         (["init", "LOG", "--origin", "another"], 3, "already"),

@@ -63,7 +63,7 @@ def test_demands_are_added_to_those_of_the_policy_that_is_extended(tmp_path: Pat
         (
             '[[audit]]\nkind = "domains/v2"\n',
             (
-                "audit domains/v2: no kind is named so, but domains/v1, exact/v1, passages/v1, "
+                "audit domains/v2: there is no such kind, only domains/v1, exact/v1, passages/v1, "
                 "patterns/v1"
             ),
         ),
