@@ -156,3 +156,9 @@ def test_contributing_says_how_to_read_all_of_it() -> None:
         if path.stem != "__init__":
             inside = path.relative_to(ROOT / "aicert").as_posix()
             assert inside.removeprefix("appraisal/") in named or inside in named, inside
+    # Who judges what a policy may ask for besides, and the records of what it says.
+    asked = (ROOT / "aicert/appraisal/checks/asked.py").read_text()
+    judges = set(re.findall(rf"from {re.escape(EVIDENCE)} import ([a-z_]+)", asked))
+    assert len(judges) > 3
+    for judge in (*judges, RECORDS):
+        assert f"evidence/{judge}.py" in named, judge
