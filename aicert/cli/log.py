@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _LOG = """\
 Keep a transparency log of certificates in a folder (C2SP tiles, checkpoints, cosignatures): people
-find in it what was made from which data, and no entry can be taken out of it or changed without
-anybody seeing that.
+find in it what was made from which data, and whoever kept a checkpoint notices if an entry is
+changed or taken out.
 
   aicert log init log/ --origin log.example/models
   aicert log append log/ certificate.json
@@ -36,7 +36,7 @@ an object store. The key and KEY.last, which has what the key signed last, are f
 """
 _APPEND = """\
 Log certificates: of each, its digest and what people search for (lockfile, image, inputs and
-outputs with their digests, names of sources). Anybody reads that. Whether a certificate is true is
+outputs with their digests, names of sources). Anybody can read that. Whether a certificate is true is
 not judged: a log shows that something was logged, and nothing else.
 
   aicert log append log/ certificates/*/certificate.json
@@ -55,8 +55,9 @@ signed it. With an older checkpoint, the log must be that one, grown.
   aicert log check log/ --log-key KEY --against yesterday.checkpoint
 """
 _MIRROR = """\
-Copy a log, or bring a copy up to it, and check it while it is copied. It goes on where it ended. A
-source that has forked, or is older than the copy, is refused, and the copy stays as it was.
+Copy a log, or bring a copy up to date, and check it on the way. A copy that was interrupted goes on
+where it stopped. A source that has forked, or is older than the copy, is refused, and the copy
+stays as it was.
 
   aicert log mirror /mnt/log copy/ --log-key KEY
 """
@@ -70,7 +71,7 @@ the clock here. What was cosigned is kept in KEY.seen; keep it as well as the ke
   aicert log cosigned log/ cosigned
 
 Without -o the cosignature goes into the folder's checkpoint. A witness says nothing of what a log
-holds. It should be somebody else than the log's operator.
+holds. It should be somebody other than the log's operator.
 """
 _COSIGNED = """\
 Put a witness's cosignatures into the log's checkpoint, if that is still the checkpoint.
@@ -97,10 +98,9 @@ def add_command(commands: "Subparsers") -> None:
 def _add_keeping(parts: "Subparsers") -> None:
     parser = with_folder(parts, "init", "make an empty log", _INIT)
     add = parser.add_argument
-    add(
-        "--origin", metavar="NAME", required=True, help="the log's name, for good: a URL without //"
-    )
-    add("--key", metavar="FILE", help="where its key is to be; FOLDER.key if not given")
+    origin = "the log's name, which it keeps for good: a URL without https://"
+    add("--origin", metavar="NAME", required=True, help=origin)
+    add("--key", metavar="FILE", help="where to write its key; FOLDER.key if not given")
     parser.set_defaults(run=_init)
     parser = with_folder(parts, "append", "log certificates", _APPEND)
     add = parser.add_argument
@@ -117,11 +117,11 @@ def _add_reading(parts: "Subparsers") -> None:
     parser = with_folder(parts, "prove", "prove that the log has a certificate", _PROVE)
     add = parser.add_argument
     add("certificate", metavar="CERT", help="the certificate file")
-    add("-o", "--output", metavar="FILE", help="where the proof is to be")
+    add("-o", "--output", metavar="FILE", help="write the proof there")
     add("--into", action="store_true", help="add it to the certificate file, which is replaced")
     add_log_key(parser)
     parser.set_defaults(run=_prove)
-    parser = with_folder(parts, "check", "compute the whole log", _CHECK)
+    parser = with_folder(parts, "check", "check the whole log", _CHECK)
     parser.add_argument("--against", metavar="FILE", help="a checkpoint that you kept")
     add_log_key(parser)
     parser.set_defaults(run=_check)
@@ -134,7 +134,7 @@ def _add_reading(parts: "Subparsers") -> None:
     parser = with_folder(parts, "witness", "cosign a log's checkpoint", _WITNESS)
     add = parser.add_argument
     add("--key", metavar="FILE", required=True, help="the witness's key")
-    add("--create", metavar="NAME", help="make the key, of a witness of this name, and end")
+    add("--create", metavar="NAME", help="make a key for a witness of this name, and nothing else")
     add("-o", "--output", metavar="FILE", help="write the cosigned checkpoint there instead")
     add_log_key(parser)
     parser.set_defaults(run=_witness)
@@ -227,13 +227,15 @@ def _prove(options: argparse.Namespace, write: "Write") -> int:
     write_atomically(place, data)
     note = Note.parse(proofs.parse(proof).checkpoint)
     others = [line.name for line in note.signatures if line.name != key.name]
+    # Nobody's key is known here: anybody who writes to the folder can add a line.
+    names = f"in the names of {', '.join(others)}; whoever verifies checks their keys"
     return show(
         options,
         write,
         {"index": index, "origin": key.name, "cosignatures": others},
         [
             ("proved", f"entry {index} of {key.name}"),
-            ("cosigned", ", ".join(others) or "by nobody yet: aicert log witness"),
+            ("cosigned", names if others else "by nobody yet: aicert log witness"),
             ("written", place),
         ],
     )

@@ -72,7 +72,8 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     base = _base(table, path, depth)
     tier = table.text("tier", base.tier if base else "")
     if tier not in TIERS:
-        raise ConfigError(f"{path}: tier is {tier!r}, not one of {', '.join(TIERS)}")
+        hint = None if tier else 'extends = "default", or a tier of its own'
+        raise ConfigError(f"{path}: tier is {tier!r}, not one of {', '.join(TIERS)}", hint=hint)
     roots = tuple(_root(item, path) for item in table.sections("root"))
     roots = _with_intermediates(
         (*(base.roots if base else ()), *roots), table.sections("intermediate"), path

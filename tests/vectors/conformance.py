@@ -113,8 +113,10 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument(
         "--keep", metavar="FOLDER", help="call nothing: lay the scenarios out there, with each call"
     )
-    words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
-    words.add_argument("--limit", type=float, default=60, metavar="S", help="for one scenario")
+    jobs = "calls at once; if not given, as many as there are processors"
+    words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help=jobs)
+    limit = "seconds that one call may take; 60 if not given"
+    words.add_argument("--limit", type=float, default=60, metavar="S", help=limit)
     return words
 
 

@@ -93,7 +93,7 @@ def test_a_proof_goes_into_the_certificate(desk: Desk, capsys: pytest.CaptureFix
     digest = certificates.core_digest(certificates.parse(desk.good.read_bytes()))
     for _ in range(2):
         assert desk.run("prove", desk.log, desk.good, "--into") == 0
-        assert "cosigned  witness.example/1" in capsys.readouterr().out
+        assert "cosigned  in the names of witness.example/1;" in capsys.readouterr().out
     stamped = certificates.parse(desk.good.read_bytes())
     # The same proof is added once, and changes no digest.
     (stamp,) = stamped.evidence.timestamps

@@ -278,8 +278,10 @@ def test_more_mistakes(folder: Path) -> None:
 
 def test_a_policy_without_tier_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text('name = "x"\n')
-    with pytest.raises(ConfigError, match="tier is ''"):
+    with pytest.raises(ConfigError, match="tier is ''") as caught:
         load_policy(str(tmp_path / "p.toml"))
+    assert caught.value.hint is not None
+    assert 'extends = "default"' in caught.value.hint
 
 
 def test_intermediates_are_added_to_roots_by_name(folder: Path) -> None:
