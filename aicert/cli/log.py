@@ -36,8 +36,8 @@ an object store. The key and KEY.last, which has what the key signed last, are f
 """
 _APPEND = """\
 Log certificates: of each, its digest and what people search for (lockfile, image, inputs and
-outputs with their digests, names of sources). Anybody can read that. Whether a certificate is true is
-not judged: a log shows that something was logged, and nothing else.
+outputs with their digests, names of sources). Anybody can read that. Whether a certificate is true
+is not judged: a log shows that something was logged, and nothing else.
 
   aicert log append log/ certificates/*/certificate.json
 """
