@@ -57,6 +57,14 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def make(folder: Path) -> None:
+    """Make a folder, and those above it; none of it if it is there."""
+    try:
+        _make(folder)
+    except OSError as error:
+        raise ToolError(f"cannot make {os.fspath(folder)!a}: {why(error)}") from None
+
+
 def _make(folder: Path) -> None:
     if folder.is_dir():
         return

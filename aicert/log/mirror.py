@@ -28,7 +28,7 @@ class Mirrored:
 
 def mirror(source: Path, folder: Path, key: VerifierKey) -> Mirrored:
     """Make or renew the copy; BrokenLogError where the source is no whole log, or has forked."""
-    durable.write(folder / PUBLIC_KEY, f"{key}\n".encode())
+    durable.make(folder)
     with durable.alone(folder):
         note, checkpoint = read_checkpoint(source / CHECKPOINT, key)
         theirs = Tiles(source, checkpoint.size)
@@ -42,6 +42,8 @@ def mirror(source: Path, folder: Path, key: VerifierKey) -> Mirrored:
                     "the copy is broken: its tiles do not give the root that was signed",
                     hint="aicert log mirror SOURCE ANOTHER_FOLDER",
                 )
+        # Not before: the folder may be the copy of another log.
+        durable.write(folder / PUBLIC_KEY, f"{key}\n".encode())
         copied, full = _copy(theirs, folder, edge)
         if edge.root() != checkpoint.root:
             raise BrokenLogError(
@@ -60,14 +62,23 @@ def _copy(theirs: Tiles, folder: Path, edge: Edge) -> tuple[int, list[Place]]:
     """
     copied, full = 0, list[Place]()
     first, begun = divmod(edge.size, WIDTH)
+    # Of the bundle that was begun; of those that follow nothing is known yet.
+    known = bytes(edge.levels[0]) if begun else b""
     left = Tiles(folder, theirs.size)
     for number in range(first, -(-theirs.size // WIDTH)):
-        entries = _left(left, theirs, number)
-        if entries is None:
-            entries = theirs.bundle(number)
+        kept = _left(left, theirs, number)
+        entries = theirs.bundle(number) if kept is None else kept
+        hashes = leaves(entries)
+        # The root does not show it: the tree goes on from what the copy has.
+        if not hashes.startswith(known):
+            raise BrokenLogError(
+                f"the source is broken: among entries {number * WIDTH} to {edge.size - 1} one is "
+                "not what the copy has"
+            )
+        if kept is None:
             copied += len(entries)
             put_bundle(folder, number, entries)
-        new = leaves(entries[begun if number == first else 0 :])
+        new, known = hashes[len(known) :], b""
         for tile in edge.extend(new):
             put(folder, tile)
             full.append((tile.level, tile.index))

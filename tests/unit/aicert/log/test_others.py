@@ -210,6 +210,40 @@ def test_a_mirror_refuses_a_fork_and_stays(bench: Bench, tmp_path: Path) -> None
         mirror.mirror(bench.folder, copy, bench.key)
 
 
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_a_mirror_takes_no_entry_that_the_copy_has_otherwise(
+    bench: Bench, tmp_path: Path, count: int
+) -> None:
+    bench.grow(10)
+    copy = tmp_path / "copy"
+    mirror.mirror(bench.folder, copy, bench.key)
+    before = check.check(copy, bench.key)
+    if count:
+        bench.grow(count)
+    else:
+        # Else the copy's own bundle would be used, which this tile is of.
+        bench.part("tile/0/000.p/10").write_bytes(bytes(320))
+    # A root does not show it: the copy's tree goes on from what it has.
+    for path in bench.part("tile/entries").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes().replace(b"entry 7", b"entry X"))
+    with pytest.raises(BrokenLogError, match="not what the copy has"):
+        mirror.mirror(bench.folder, copy, bench.key)
+    assert check.check(copy, bench.key) == before
+
+
+def test_a_mirror_leaves_the_copy_of_another_log_as_it_is(bench: Bench, tmp_path: Path) -> None:
+    bench.grow(3)
+    copy = tmp_path / "copy"
+    mirror.mirror(bench.folder, copy, bench.key)
+    (tmp_path / "other").mkdir()
+    other = Bench(tmp_path / "other", "other.example")
+    with pytest.raises(BrokenLogError, match="no signature of other"):
+        mirror.mirror(other.folder, copy, other.key)
+    assert tiles.read_key(copy, None) == bench.key
+    check.check(copy, tiles.read_key(copy, None))
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> tuple[Path, PrivateKey]:
     path = tmp_path / "w.key"
