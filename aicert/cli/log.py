@@ -290,6 +290,7 @@ def _witness(options: argparse.Namespace, write: "Write") -> int:
     from aicert.tlog.notes import COSIGNATURE
 
     key_file, folder = Path(options.key), Path(options.folder)
+    keys.check_apart(key_file, folder)
     if options.create is not None:
         key = keys.create(key_file, options.create, COSIGNATURE)
         return show(

@@ -43,6 +43,18 @@ class PrivateKey:
         return notes.sign(self.seed, data)
 
 
+def check_apart(path: Path, folder: Path) -> None:
+    """ConfigError where a key would lie in a log's folder, which is served to everybody."""
+    published = Path(os.path.realpath(folder))
+    for place in (path, path.parent):
+        real = Path(os.path.realpath(place))
+        if published in (real, *real.parents):
+            raise ConfigError(
+                f"the key {os.fspath(path)!a} would lie in the log's folder, which everybody sees",
+                hint="--key FILE, outside of the folder",
+            )
+
+
 def create(path: Path, name: str, algorithm: int) -> PrivateKey:
     """Make a key and write its file, which must not be there yet."""
     try:

@@ -38,11 +38,21 @@ class Appended:
 
 def key_path(folder: Path) -> Path:
     """Where the key of the log in `folder` lies if nobody says: beside it."""
+    if folder.name in ("", ".."):
+        folder = Path(os.path.abspath(folder))
+    if not folder.name:
+        raise ConfigError(f"nothing lies beside {os.fspath(folder)!a}", hint="--key FILE")
     return folder.with_name(folder.name + ".key")
 
 
 def start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
     """Make an empty log. Goes on where it was killed before; anything else there is refused."""
+    keys.check_apart(key_file, folder)
+    with durable.alone(key_file.parent):
+        return _start(folder, origin, key_file)
+
+
+def _start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
     if (folder / CHECKPOINT).exists():
         raise ConfigError(f"there is a log at {os.fspath(folder)!a} already")
     if key_file.exists():
@@ -61,8 +71,10 @@ def start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
 
 def append(folder: Path, key_file: Path, entries: Sequence[bytes]) -> Appended:
     """Add those of `entries` that the log does not have, and sign the new checkpoint."""
+    keys.check_apart(key_file, folder)
     key = keys.read(key_file, ED25519)
-    with durable.alone(folder):
+    # The first, since the same key may be given with a copy of the folder: two would sign a fork.
+    with durable.alone(key_file.parent), durable.alone(folder):
         before = _continued(folder, key_file, key)
         tiles = Tiles(folder, before.size)
         edge = _edge(tiles, before)

@@ -1,10 +1,12 @@
 """A log grows, one writer at a time, and wherever one is killed its log is whole."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +94,35 @@ def test_two_appends_at_once_are_one_after_the_other(bench: Bench) -> None:
     assert check.check(bench.folder, bench.key).checkpoint.size == 3
 
 
+def test_copies_of_a_folder_do_not_sign_a_fork_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.grow(3)
+    twin = bench.folder.with_name("twin")
+    shutil.copytree(bench.folder, twin)
+    refused: list[BrokenLogError] = []
+
+    def append() -> None:
+        try:
+            writer.append(twin, bench.key_file, [b"another"])
+        except BrokenLogError as error:
+            refused.append(error)
+
+    thread, signing = threading.Thread(target=append), writer._publish
+
+    def publish(*arguments: Any) -> None:
+        if not thread.ident:
+            thread.start()
+            # If it does not wait, it ends before this one signs.
+            thread.join(0.2)
+        signing(*arguments)
+
+    monkeypatch.setattr(writer, "_publish", publish)
+    bench.append(b"one")
+    thread.join()
+    assert "would be a fork" in refused[0].message
+
+
 def test_a_folder_from_a_backup_is_not_appended_to(bench: Bench) -> None:
     bench.grow(3)
     old = {path: path.read_bytes() for path in bench.folder.rglob("*") if path.is_file()}
@@ -155,6 +186,18 @@ def test_broken_tiles_are_not_built_on(bench: Bench) -> None:
         bench.append(b"more")
 
 
+def test_a_key_lies_beside_the_folder_however_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log/tile").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "log")
+    assert writer.key_path(Path("x/log")) == Path("x/log.key")
+    for name in (".", "tile/..", "../log/."):
+        assert writer.key_path(Path(name)).resolve() == tmp_path / "log.key"
+    with pytest.raises(ConfigError, match="nothing lies beside"):
+        writer.key_path(Path("/"))
+
+
 def test_a_log_is_made_once(bench: Bench) -> None:
     with pytest.raises(ConfigError, match="already"):
         writer.start(bench.folder, ORIGIN, bench.key_file)
@@ -173,6 +216,17 @@ def test_a_log_whose_making_was_killed_is_made(tmp_path: Path) -> None:
             (tmp_path / "log" / lost).unlink(missing_ok=True)
         assert writer.start(tmp_path / "log", ORIGIN, tmp_path / "k") == key
         assert check.check(tmp_path / "log", key.public).checkpoint.size == 0
+
+
+@pytest.mark.parametrize("place", ["log/k", "log/keys/k", "link/k", "to-log"])
+def test_no_key_lies_in_the_folder(tmp_path: Path, place: str) -> None:
+    (tmp_path / "log/keys").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("log/keys")
+    (tmp_path / "to-log").symlink_to("log/k")
+    with pytest.raises(ConfigError, match="which everybody sees"):
+        writer.start(tmp_path / "log", ORIGIN, tmp_path / place)
+    with pytest.raises(ConfigError, match="which everybody sees"):
+        writer.append(tmp_path / "log", tmp_path / place, [])
 
 
 def test_keys_are_their_owners_alone(bench: Bench) -> None:
@@ -222,6 +276,8 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ToolError, match="cannot write"):
         durable.write(tmp_path / "file/below", b"")
+    with pytest.raises(ToolError, match="cannot make"):
+        durable.make(tmp_path / "file/below")
     with pytest.raises(ToolError, match="cannot open"), durable.alone(tmp_path / "file"):
         pass
     # A link that somebody put beside is not followed.
