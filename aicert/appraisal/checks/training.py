@@ -148,7 +148,7 @@ def _trained(run: VerifiedRun) -> list[str]:
 
 
 def _derived(run: VerifiedRun) -> tuple[str, None]:
-    """A merge: weights that are no input's, made of those of two inputs, and of nothing else."""
+    """A merge: other weights than the base's, made of those of two inputs, and of nothing else."""
     check_kind(run, "merge")
     if run.report.records or run.report.loss is not None:
         raise EvidenceError("a merge reads no rows, but its report speaks of some")
