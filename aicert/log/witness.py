@@ -20,7 +20,7 @@ from aicert.log.keys import MODE, PrivateKey
 from aicert.log.tiles import CHECKPOINT, Tiles, read_checkpoint
 from aicert.tlog.checkpoints import Checkpoint, cosignature, cosigned_text, open_checkpoint
 from aicert.tlog.encoding import MAX_SIZE, hash_of, to_base64
-from aicert.tlog.notes import MAX_NOTE, Note, VerifierKey, signature_line
+from aicert.tlog.notes import MAX_NOTE, Note, Signature, VerifierKey, signature_line
 
 KIND: Final = "aicert-log-witness"
 VERSION: Final = 1
@@ -91,7 +91,8 @@ def cosign(
 
 def publish(folder: Path, cosigned: bytes, log_key: VerifierKey) -> None:
     """Put a cosigned checkpoint into the log's folder, unless the log has grown since: then it is
-    for `prove` no more. Lines of others that came meanwhile stay.
+    for `prove` no more. Lines of others that came meanwhile stay; of each witness its first and its
+    last, since a note has room for few, and the times between serve nobody.
     """
     given = Note.parse(cosigned)
     with durable.alone(folder):
@@ -99,15 +100,25 @@ def publish(folder: Path, cosigned: bytes, log_key: VerifierKey) -> None:
         here = Note.parse(note)
         if here.text != given.text:
             raise BrokenLogError("the log has another checkpoint by now: cosign that one")
-        lines = [line for line in given.signatures if line not in here.signatures]
-        added = b"".join(
-            f"\u2014 {line.name} {to_base64(line.id + line.data)}\n".encode() for line in lines
+        lines = list(dict.fromkeys((*here.signatures, *given.signatures)))
+        written = "".join(
+            f"\u2014 {line.name} {to_base64(line.id + line.data)}\n" for line in _ends(lines)
         )
-        if len(note + added) > MAX_NOTE:
+        data = here.text + b"\n" + written.encode()
+        if len(data) > MAX_NOTE:
             raise BrokenLogError("the checkpoint has too many signatures")
         # A line in the log's own name that is not its own would make the checkpoint nobody's.
-        open_checkpoint(note + added, log_key)
-        durable.write(folder / CHECKPOINT, note + added)
+        open_checkpoint(data, log_key)
+        durable.write(folder / CHECKPOINT, data)
+
+
+def _ends(lines: list[Signature]) -> list[Signature]:
+    """Of each key's lines the first and the last."""
+    places: dict[tuple[str, bytes], list[int]] = {}
+    for place, line in enumerate(lines):
+        places.setdefault((line.name, line.id), []).append(place)
+    ends = {place for of_key in places.values() for place in (of_key[0], of_key[-1])}
+    return [line for place, line in enumerate(lines) if place in ends]
 
 
 def _emit(logs: dict[str, Log]) -> bytes:

@@ -17,6 +17,8 @@ from aicert.tlog.checkpoints import Checkpoint, cosigned_at, open_checkpoint
 from aicert.tlog.notes import COSIGNATURE, MAX_NOTE, Note, VerifierKey, signature_line
 from tests.unit.aicert.log.logs import ORIGIN, Bench
 
+START = 1_800_000_000
+
 
 def fork(bench: Bench, place: Path, count: int) -> Bench:
     """Another log by the same key: what an operator does who shows each reader another one."""
@@ -270,6 +272,23 @@ def test_a_witness_cosigns_a_log_that_grows(bench: Bench, own: tuple[Path, Priva
     # The next checkpoint is nobody's yet.
     bench.grow(1)
     assert len(Note.parse(bench.part("checkpoint").read_bytes()).signatures) == 1
+
+
+def test_a_witness_that_looks_often_leaves_room_for_others(
+    bench: Bench, own: tuple[Path, PrivateKey], tmp_path: Path
+) -> None:
+    path, key = own
+    another = keys.create(tmp_path / "w2.key", "witness.example/w2", COSIGNATURE)
+    for at in range(START, START + 17):
+        for place, signer in ((path, key), (tmp_path / "w2.key", another)):
+            one = witness.cosign(
+                bench.folder, place, signer, bench.key, now=itertools.repeat(at).__next__
+            )
+            witness.publish(bench.folder, one.note, bench.key)
+    note = Note.parse(bench.part("checkpoint").read_bytes())
+    for signer in (key, another):
+        assert cosigned_at(note, signer.public) == (START, START + 16)
+    assert open_checkpoint(bench.part("checkpoint").read_bytes(), bench.key).size == 0
 
 
 def test_a_witness_refuses_what_it_must(
