@@ -16,6 +16,9 @@ from aicert.formats.safetensors import Tensor
 _PREFIX = "base_model.model."
 _WEIGHT = ".weight"
 _PART = re.compile(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)")
+# Numbers of other types are weights only with the scales beside them. Axolotl looks for some of
+# these, and else adds the change to the numbers as they are stored.
+_TYPES = frozenset(("BF16", "F16", "F32", "F64"))
 _A, _B = "lora_A.weight", "lora_B.weight"
 
 
@@ -58,6 +61,10 @@ def targets(adapter: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> frozen
         raise _refusal(target, "is given whole, and as a change as well")
     if not whole and not parts:
         raise LockError("the adapter has no tensors")
+    for target in sorted(whole | parts.keys()):
+        if base[target].dtype not in _TYPES:
+            why = f"changes numbers of type {base[target].dtype}, as a quantised base has them"
+            raise _refusal(_PREFIX + target, why, hint="name the base as it was before that")
     return frozenset(whole | parts.keys())
 
 
@@ -76,8 +83,10 @@ def _check_pair(target: str, given: Mapping[str, Tensor], base: Mapping[str, Ten
         raise _refusal(name, f"changes {shape}, but the base's is {base[target].shape}")
 
 
-def _refusal(name: str, why: str) -> LockError:
+def _refusal(
+    name: str, why: str, *, hint: str = "name the base that the adapter was trained on"
+) -> LockError:
     return LockError(
         f"the adapter cannot be merged into this base: {name[:120]!a} {why}",
-        hint="name the base that the adapter was trained on, then ./doit lock",
+        hint=f"{hint}, then ./doit lock",
     )

@@ -6,6 +6,7 @@ import pytest
 
 from aicert.errors import LockError
 from aicert.formats.safetensors import Tensor
+from aicert.frozen import replace
 from enclave_runner.merge import fitting
 from tests.unit.enclave_runner.axolotl.test_tensors import weights
 
@@ -68,6 +69,17 @@ def test_a_layer_may_lie_on_its_side() -> None:
 def test_an_adapter_of_another_base_is_refused(given: dict[str, Tensor], message: str) -> None:
     with pytest.raises(LockError, match=message):
         fitting.targets(given, BASE)
+
+
+@pytest.mark.parametrize("given", [adapter(), adapter(**{HEAD: (8, 6)})])
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "I8", "U8"])
+def test_a_change_of_quantised_numbers_is_refused(given: dict[str, Tensor], dtype: str) -> None:
+    name = HEAD if len(given) > 2 else Q
+    base = BASE | {name: replace(BASE[name], dtype=dtype)}
+    with pytest.raises(LockError, match=f"{name}' changes numbers of type {dtype}, as a quantised"):
+        fitting.targets(given, base)
+    other = BASE | {"other.weight": replace(BASE[Q], dtype=dtype)}
+    assert fitting.targets(given, other)
 
 
 def test_tensors_are_those_of_all_files(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_merge_is_reported_with_what_it_is_of(
 ) -> None:
     given, out = prepared(measured, tmp_path), tmp_path / "out"
     out.mkdir()
-    (out / "model.safetensors").write_bytes(changed(matrices(**BASE), at=5))
+    (out / "model.safetensors").write_bytes(changed(matrices(**BASE), at=9))
     report = merging.report_of(given, ended("0", out), measured, read_tree(out), out)
     values = {key: value.data for key, value in report.values.items() if value.origin == "measured"}
     wanted = {

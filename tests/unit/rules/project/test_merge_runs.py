@@ -30,8 +30,9 @@ PAIR = "base_model.model.layer.lora_"
 def matrices(**shapes: tuple[int, int]) -> bytes:
     header, at = {}, 0
     for name, (rows, columns) in shapes.items():
-        header[name] = tensor(at, at + rows * columns, (rows, columns), "I8")
-        at += rows * columns
+        size = 2 * rows * columns
+        header[name] = tensor(at, at + size, (rows, columns), "BF16")
+        at += size
     return safetensors(header, at)
 
 
