@@ -19,7 +19,8 @@ def check(run: Any) -> None:
         run._kind("axolotl")
     if not _is_reviewed(run):
         raise OpenError
-    runs = [run, *_makers(run, set())] if demand.get("lineage") == "sum" else [run]
+    before = _makers(run, set()) if demand.get("lineage") == "sum" else _of_adapter(run)
+    runs = [run, *before]
     ceilings = [_ceiling(one) for one in runs]
     if None in ceilings:
         raise OpenError
@@ -63,14 +64,27 @@ def _makers(run: Any, met: set[str]) -> list[Any]:
     names = _measured(run, "weightInputs")
     if not isinstance(names, str):
         raise OpenError
-    sources = {name: (source, digest) for name, source, _, digest in run.lock.inputs}
     runs = []
     for name in names.split(", ") if names else ():
-        source, digest = sources.get(name, ("", ""))
-        older = run.before.get((*source[4:].split("/", 1), digest))
-        if older is None:
-            raise OpenError
+        older = _maker(run, name)
         if older.document["envelope"]["payload"] not in met:
             met.add(older.document["envelope"]["payload"])
             runs += [older, *_makers(older, met)]
     return runs
+
+
+def _of_adapter(run: Any) -> list[Any]:
+    """Of a merge, the run that made its adapter."""
+    if not run.lock or run.lock.trainer != "axolotl-merge":
+        return []
+    named = run.statement.report["values"].get("adapterInput", {}).get("value", "")
+    return [_maker(run, str(named).split("/")[0])]
+
+
+def _maker(run: Any, name: str) -> Any:
+    sources = {name: (source, digest) for name, source, _, digest in run.lock.inputs}
+    source, digest = sources.get(name, ("", ""))
+    older = run.before.get((*source[4:].split("/", 1), digest))
+    if older is None:
+        raise OpenError
+    return older

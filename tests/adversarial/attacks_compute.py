@@ -9,6 +9,7 @@ from aicert.appraisal.evidence.accepted import CAPS, Caps, ComputeDemand
 from aicert.formats.lockfile import Lockfile
 from aicert.formats.run_report import Value
 from tests.adversarial.attacks import Attack
+from tests.adversarial.attacks_merge import merge
 from tests.adversarial.attacks_run import files, value
 from tests.adversarial.forger import Scene
 
@@ -74,6 +75,16 @@ def on_a_counted_base(*, weights: str = "", twice: bool = False) -> Change:
     return edited
 
 
+def a_merge(*changes: Change) -> Change:
+    """A merge on a machine that counted; of an adapter of run `base`, if `changes` bring that."""
+    return merge(
+        *changes,
+        counted_units(weights="alpaca, model", flops=None),
+        value("adapterInput", Value("measured", "model/adapter")),
+        value("baseInput", Value("measured", "alpaca")),
+    )
+
+
 def clock(end: int) -> Change:
     return lambda scene: scene.edit("quote", lambda quote: quote | {"clock": end})
 
@@ -89,6 +100,12 @@ ATTACKS = (
         "policy.compute",
         on_a_counted_base(),
         bounds(7.1e13, lineage=True),
+    ),
+    row(
+        "merge of an adapter that took more compute than the policy allows",
+        "policy.compute",
+        a_merge(on_a_counted_base()),
+        bounds(7.1e13),
     ),
     row(
         "accelerators beside few processors",
@@ -130,6 +147,16 @@ RIGHT: tuple[tuple[str, Change, str | None], ...] = (
         "compute with the run before",
         both(on_a_counted_base(), bounds(7.2e13, lineage=True)),
         None,
+    ),
+    (
+        "a merge, by a policy that bounds compute",
+        both(a_merge(on_a_counted_base()), bounds(7.2e13)),
+        None,
+    ),
+    (
+        "a merge of an adapter of no certificate, by a policy that bounds compute",
+        both(a_merge(), bounds(1e25)),
+        "policy.compute",
     ),
     (
         "compute of this run alone, on weights of no certificate",

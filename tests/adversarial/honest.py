@@ -498,12 +498,6 @@ HONEST = (
     of_2("an audit", audit()),
     of_2("a merge", merge()),
     of_2("an audit, by a policy that bounds compute", audit(), bounds(1.0)),
-    of_2(
-        "a merge, by a policy that bounds compute",
-        merge(),
-        attacks_compute.counted_units(flops=None),
-        bounds(3.6e13),
-    ),
     *(
         of_2(name, change, verdict="none" if check else "passed", check=check)
         for name, change, check in attacks_compute.RIGHT

@@ -4,7 +4,7 @@ Promises: of weights whose making no certificate shows, the compute is unknown, 
 Left out: what made inputs that hold no weights.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.checks.kinds import check_kind, kind_of
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from aicert.appraisal.checks.run import VerifiedRun
     from aicert.appraisal.checks.seen import Seen
     from aicert.appraisal.policy import Policy
-    from aicert.appraisal.result import Ancestor
+    from aicert.appraisal.result import Ancestor, AttestationResult
+
+# The value of a merge's report that names its adapter; `checks.training`, which asks this module,
+# refuses a merge without it.
+_ADAPTER = "adapterInput"
 
 
 def of_run(run: "VerifiedRun", policy: "Policy") -> Compute:
@@ -56,6 +60,9 @@ def bounded(seen: "Seen") -> tuple[str, None]:
         before = list(_before(own, seen.ancestors))
         total += sum(each.known for each in before)
         runs += f" and {counted(len(before), 'run')} that made its weights"
+    elif kind_of(run) == "merge":
+        total += _of_adapter(run, seen.ancestors).known
+        runs += " and the run that made its adapter"
     bound = f"{runs}: at most {total:.4g} FLOP (derived)"
     if total > demand.at_most:
         raise EvidenceError(
@@ -74,18 +81,39 @@ def _before(own: Compute, ancestors: "Sequence[Ancestor]") -> "Iterator[Compute]
         compute, inputs = pending.pop()
         if compute.facts.weight_inputs is None:
             raise UndecidedError(f"run {compute.run} does not say which of its inputs hold weights")
-        shown = {one.input: one.result for one in inputs if one.reason is None}
+        shown = _shown(inputs)
         for name in compute.facts.weight_inputs:
-            result = shown.get(name)
-            if result is None:
-                raise UndecidedError(
-                    f"how the weights in input {name!a} of run {compute.run} were made is unknown: "
-                    "no certificate shows it",
-                    hint="--lineage CERT of that run; or a [compute] without lineage",
-                )
-            if result.compute is None:
-                raise UndecidedError(f"the machine of run {result.run} counted no processors")
+            result, before = _maker(name, compute.run, shown, "; or a [compute] without lineage")
             if id(result) not in met:
                 met.add(id(result))
-                yield result.compute
-                pending.append((result.compute, result.ancestors))
+                yield before
+                pending.append((before, result.ancestors))
+
+
+def _of_adapter(run: "VerifiedRun", ancestors: "Sequence[Ancestor]") -> Compute:
+    """Of the run that made a merge's adapter: a merge alone trains nothing, and whoever bounds what
+    one run computed asks about what was trained.
+    """
+    value = run.report.values.get(_ADAPTER)
+    name = "" if value is None else str(value.data).partition("/")[0]
+    return _maker(name, run.statement.run, _shown(ancestors))[1]
+
+
+def _shown(ancestors: "Sequence[Ancestor]") -> "Mapping[str, AttestationResult | None]":
+    return {one.input: one.result for one in ancestors if one.reason is None}
+
+
+def _maker(
+    name: str, run: str, shown: "Mapping[str, AttestationResult | None]", otherwise: str = ""
+) -> "tuple[AttestationResult, Compute]":
+    """The run that made the weights in an input; UndecidedError if nothing shows its compute."""
+    result = shown.get(name)
+    if result is None:
+        raise UndecidedError(
+            f"how the weights in input {name!a} of run {run} were made is unknown: "
+            "no certificate shows it",
+            hint=f"--lineage CERT of that run{otherwise}",
+        )
+    if result.compute is None:
+        raise UndecidedError(f"the machine of run {result.run} counted no processors")
+    return result, result.compute

@@ -12,7 +12,7 @@ from aicert.appraisal.evidence.accepted import CAPS, Caps, ComputeDemand
 from aicert.appraisal.result import AttestationResult, CheckResult
 from aicert.formats.run_report import Value
 from aicert.trust.policy_file import load_policy
-from tests.adversarial.attacks_compute import bounds, counted_units, on_a_counted_base
+from tests.adversarial.attacks_compute import a_merge, bounds, counted_units, on_a_counted_base
 from tests.adversarial.attacks_run import ancestor, value
 from tests.adversarial.ca_forge import AT
 from tests.adversarial.forger import Scene
@@ -205,3 +205,28 @@ def test_the_page_states_the_built_in_caps_and_the_slack(tmp_path: Path) -> None
     path.write_text(f'extends = "default"\n{example}')
     assert load_policy(str(path)).compute == ComputeDemand(at_most=3.3e22, lineage=True)
     assert f"attestedSeconds × {ceiling.SLACK} × (processorCount" in page
+
+
+def test_a_merge_counts_with_the_run_that_made_its_adapter() -> None:
+    check = decided(a_merge(on_a_counted_base()), bounds(2 * OWN))
+    assert (check.verdict, check.detail.partition(",")[0]) == (
+        "ok",
+        f"run tiny and the run that made its adapter: at most {2 * OWN:.4g} FLOP (derived)",
+    )
+    assert decided(a_merge(on_a_counted_base()), bounds(1.9 * OWN)).verdict == "failed"
+
+
+@pytest.mark.parametrize("named", [None, Value("measured", "alpaca/adapter")])
+def test_a_merge_of_an_adapter_of_no_certificate_is_unknown(named: Value | None) -> None:
+    check = decided(a_merge(on_a_counted_base()), value("adapterInput", named), bounds(1e25))
+    assert check.verdict == "not-checked"
+    assert "of run tiny were made is unknown: no certificate shows it" in check.detail
+    assert check.hint == "--lineage CERT of that run"
+
+
+def test_a_merge_of_an_adapter_of_a_machine_that_did_not_count_is_unknown() -> None:
+    check = decided(a_merge(ancestor(lambda _: None, version=2)), bounds(1e25))
+    assert (check.verdict, check.detail) == (
+        "not-checked",
+        "the machine of run base counted no processors",
+    )
