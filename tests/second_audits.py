@@ -58,12 +58,22 @@ def listed(demand: Record, given: list[tuple[Record, Record]]) -> list[tuple[Rec
     ]
 
 
-def check_read(report: Record, trainer: str, inputs: Sequence[tuple[str, str, str, str]]) -> None:
-    """There are rows; or it is a merge whose adapter is another run's output."""
+def check_read(
+    report: Record, trainer: str, inputs: Sequence[tuple[str, str, str, str]], has_code: bool
+) -> None:
+    """There are rows; or it is a merge whose adapter is another run's output. So are all weights
+    but the base's.
+    """
+    values = report["values"]
+    of_runs = {name for name, source, *_ in inputs if source[:4] == "run:"}
     if not report["records"]["value"]:
         need(trainer == "axolotl-merge")
-        adapter = report["values"].get("adapterInput", {}).get("value", "").split("/")[0]
-        need(adapter in {name for name, source, *_ in inputs if source[:4] == "run:"})
+        need(values.get("adapterInput", {}).get("value", "").split("/")[0] in of_runs)
+    weights = values.get("weightInputs", {})
+    if weights.get("origin") != "measured" or has_code:
+        raise OpenError
+    base = values.get("baseInput", {}).get("value", "").split("/")[0]
+    need(set(filter(None, weights["value"].split(", "))) <= of_runs | {base})
 
 
 def check_present(

@@ -550,7 +550,8 @@ class Appraisal:
         if report["version"] == 1 or self.asked.audits is None:
             raise OpenError
         if self.lock:
-            second_audits.check_read(report, self.lock.trainer, self.lock.inputs)
+            lock = self.lock
+            second_audits.check_read(report, lock.trainer, lock.inputs, bool(lock.code))
         self.audits = [one for one in map(self._audit, self.asked.audits) if one is not None]
         second_audits.check_present(self.asked.policy["audit"], report, self.audits)
 

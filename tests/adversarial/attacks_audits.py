@@ -119,12 +119,22 @@ def looked(
     return certificate, forms.emit(what) if data is None else data
 
 
+def weights(*names: str, base: str = "model") -> Change:
+    """The inputs of which the trainer saw weights, and the one that is the base."""
+    return both(
+        value("weightInputs", Value("measured", ", ".join(names))),
+        value("baseInput", Value("measured", base)),
+    )
+
+
 def given(
     *audits: Callable[[], Given], demands: Sequence[AuditDemand] = (DOMAINS,), **more: Any
 ) -> Change:
-    """These audits, and a policy that demands some."""
+    """These audits, and a policy that demands some; the trainer saw weights of the base."""
 
     def changed(scene: Scene) -> None:
+        if scene.version > 1:
+            weights("model")(scene)
         scene.edit("policy", lambda policy: replace(policy, audits=tuple(demands), **more))
         scene.audits = [one() for one in audits]
 
@@ -133,6 +143,18 @@ def given(
 
 def both(*changes: Change) -> Change:
     return lambda scene: [change(scene) for change in changes]
+
+
+def an_adapter(scene: Scene) -> None:
+    """It went on with an adapter beside the base, of which there is no certificate."""
+    adapter = locked("before", Digest("dirHash", hex_of(b"adapter")))
+
+    def edited(whole: Lockfile) -> Lockfile:
+        data, config, model = whole.inputs
+        return replace(whole, inputs=(data, adapter, config, model))
+
+    scene.edit("lockfile", edited)
+    weights("before", "model")(scene)
 
 
 def counts(**numbers: Any) -> Change:
@@ -192,7 +214,11 @@ ATTACKS = (
     row("merge of an adapter that no run of the lineage trained", PRESENT, both(
         merge(), given(looked))),
     row("merge into a base that an audited run trained", PRESENT, both(
-        merge(ancestor(lambda _: None, version=2)), given(looked))),
+        merge(ancestor(weights("model"), version=2)), given(looked))),
+    row("training of an adapter that no run of the lineage trained", PRESENT, both(
+        given(looked), an_adapter)),
+    row("training of an adapter, and no base", PRESENT, both(
+        given(looked), value("baseInput", None))),
     row("results that are none", PRESENT, given(
         lambda: looked(None, lambda scene: scene.put(
             "outputs", {"results": {"results.json": b"{}"}}), data=b"{}"))),
@@ -211,7 +237,8 @@ ATTACKS = (
     row("two audits that contradict each other", RESULT, given(
         looked, lambda: looked(counted(replace(NONE, matches=1))))),
     row("ancestor that nobody audited", "lineage.ancestors", both(
-        ancestor(reported(records=(OTHER_ROWS,)), version=2), given(looked))),
+        ancestor(both(weights("model"), reported(records=(OTHER_ROWS,))), version=2),
+        given(looked))),
 )  # fmt: skip
 
 
@@ -230,14 +257,14 @@ def itself(scene: Scene) -> None:
 
 
 def lineage_unasked(scene: Scene) -> None:
-    ancestor(lambda _: None, version=2)(scene)
+    ancestor(weights("model"), version=2)(scene)
     given(looked)(scene)
     scene.ancestors = None
 
 
 # A merge whose adapter is the other run's output.
 OF_ANCESTOR = merge(
-    ancestor(lambda _: None, version=2),
+    ancestor(weights("model"), version=2),
     value("adapterInput", Value("measured", "model/adapter")),
     value("baseInput", Value("measured", "alpaca")),
 )
@@ -255,9 +282,9 @@ RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
     ("audited, with claims that no audit makes", given(looked, claims=(FLOPS,)), 2, "passed",
      None),
     ("audited, and its ancestor too", both(
-        ancestor(lambda _: None, version=2), given(looked)), 2, "passed", None),
-    ("merge of an adapter whose training was audited", both(OF_ANCESTOR, given(looked)), 2,
-     "passed", None),
+        ancestor(weights("model"), version=2), given(looked)), 2, "passed", None),
+    ("merge of an adapter whose training was audited", both(
+        OF_ANCESTOR, given(looked), weights("alpaca", "model", base="alpaca")), 2, "passed", None),
     ("audited, for which no bound is given", given(
         lambda: looked(counted(replace(NONE, missing=1))),
         demands=[replace(DOMAINS, missing=None)],
@@ -267,5 +294,9 @@ RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
     ), 2, "passed", None),
     ("audits that nobody gave", unasked, 2, "none", PRESENT),
     ("audited, and its lineage not asked", lineage_unasked, 2, "none", PRESENT),
+    ("audited, by a machine that does not say where weights were", both(
+        given(looked), value("weightInputs", None)), 2, "none", PRESENT),
+    ("audited, trained on no weights", both(
+        given(looked), weights()), 2, "passed", None),
     ("audited, of version 1", given(looked), 1, "none", PRESENT),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from aicert.appraisal.checklist import NotApplicableError
 from aicert.appraisal.checks.kinds import RESULTS, kind_of
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.checks.seen import Seen
-from aicert.appraisal.checks.training import ADAPTER_INPUT
+from aicert.appraisal.checks.training import ADAPTER_INPUT, BASE_INPUT
 from aicert.appraisal.evidence.accepted import AuditDemand
 from aicert.appraisal.evidence.audited import Audit
 from aicert.appraisal.result import AttestationResult
@@ -89,8 +89,10 @@ def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
     verdicts on these audits.
     """
     run, audits = _asked(seen)
+    ancestors = {ancestor.input for ancestor in seen.ancestors}
     if not run.report.records:
-        _check_unread(run, {ancestor.input for ancestor in seen.ancestors})
+        _check_unread(run, ancestors)
+    _check_weights(run, ancestors)
     used: list[AttestationResult] = []
     lines = []
     for demand in seen.policy.audits:
@@ -163,10 +165,30 @@ def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
     """Without rows of its own only a merge can be audited: by who trained its adapter, on what."""
     if kind_of(run) != "merge":
         raise EvidenceError("it was trained on data that are no rows, so no audit read them")
-    value = run.report.values.get(ADAPTER_INPUT)
-    adapter = "" if value is None else str(value.data).partition("/")[0]
+    adapter = _input_named(run, ADAPTER_INPUT)
     if adapter not in ancestors:
         raise EvidenceError(f"adapter {adapter[:200]!a} is no output of a run that was audited")
+
+
+def _check_weights(run: VerifiedRun, ancestors: Container[str]) -> None:
+    """An adapter that is trained on was made of rows, too: else one more step on harmless ones
+    would be all that is audited. Of the base alone nobody asks, or no training could pass.
+    """
+    names = run.report.compute.weight_inputs
+    if names is None:
+        raise UndecidedError("the machine does not say which inputs held weights")
+    base = _input_named(run, BASE_INPUT)
+    for name in names:
+        if name != base and name not in ancestors:
+            raise EvidenceError(
+                f"input {name[:200]!a} held weights that are neither the base's nor of a run that "
+                "was audited"
+            )
+
+
+def _input_named(run: VerifiedRun, key: str) -> str:
+    value = run.report.values.get(key)
+    return "" if value is None else str(value.data).partition("/")[0]
 
 
 def _check_texts(run: VerifiedRun, demand: AuditDemand) -> None:

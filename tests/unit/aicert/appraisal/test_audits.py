@@ -19,6 +19,7 @@ from tests.adversarial.attacks_audits import (
     counted,
     given,
     looked,
+    weights,
 )
 from tests.adversarial.attacks_run import ancestor, input_code, reported
 from tests.adversarial.forger import AT, Scene
@@ -53,7 +54,7 @@ def test_each_audit_is_judged_once_however_many_runs_and_checks_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scene = Scene("local", 2)
-    ancestor(lambda _: None, version=2)(scene)
+    ancestor(weights("model"), version=2)(scene)
     given(looked, looked, demands=[DOMAINS, PATTERNS])(scene)
     judged: list[str] = []
     whole = audits.judged
@@ -117,3 +118,14 @@ def test_nothing_is_judged_before_the_run() -> None:
     seen = Seen(certificate=scene.get("certificate"), policy=scene.get("policy"), at=AT, then=AT)
     with pytest.raises(ValueError, match="before the run"):
         audits.JUDGES["audit.present"](seen)
+
+
+def test_of_what_code_of_inputs_did_no_audit_says_anything() -> None:
+    scene = audited()
+    input_code(allow_remote_code=True)(scene)
+    scene.edit("policy", lambda policy: replace(policy, allow=frozenset(("remote-code",))))
+    check = scene.appraise().check("audit.present")
+    assert (check.verdict, check.detail) == (
+        "not-checked",
+        "the machine does not say which inputs held weights",
+    )

@@ -17,7 +17,7 @@ from aicert.cli import main
 from aicert.errors import RejectedError
 from aicert.verifier.evidence import audits_of, read_evidence
 from aicert.verifier.verify import NoVerdictError
-from tests.adversarial.attacks_audits import LISTED, NONE, ROWS, audit_scene, counted
+from tests.adversarial.attacks_audits import LISTED, NONE, ROWS, audit_scene, counted, weights
 from tests.adversarial.attacks_run import reported
 from tests.adversarial.forger import FACTS, Scene
 from tests.unit.aicert.cli.test_main import AT, lay_out
@@ -62,6 +62,7 @@ def folder(tmp_path: Path) -> Path:
     """A model, its certificate, an audit of its rows, and the policy."""
     scene = Scene("local", 2)
     reported(records=(WHOLE,))(scene)
+    weights("model")(scene)
     lay_out(scene, tmp_path)
     put(tmp_path, "look", looked())
     (tmp_path / "ours.toml").write_text(documented())
