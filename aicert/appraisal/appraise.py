@@ -150,13 +150,12 @@ def _appraise(
     after = None if began is None else began[0]
     appraise_policy(checklist, policy, run, at, nonce is not None, after, input_code(run, ancestry))
     seen = replace(seen, then=then, quote=quote, run=run, ancestors=ancestry)
-    appraise_asked(checklist, "policy.compute", seen)
-    audits = appraise_asked(checklist, "audit.present", seen) or ()
-    for check in ("audit.list", "audit.result"):
-        appraise_asked(checklist, check, seen)
+    asked = ("policy.compute", "audit.present", "audit.list", "audit.result")
+    _, audits, *_ = [appraise_asked(checklist, check, seen) or () for check in asked]
     result = _result(checklist, policy, key, quote, run, boot, at, ancestry)
-    words = sorted({one[1] for one in (*trusted, began) if one})
-    return replace(result, trusts=_with("audits", (*result.trusts, *words), audits))
+    words = (*result.trusts, *sorted({one[1] for one in (*trusted, began) if one}))
+    tier = min((one.tier for one in audits if one.tier), key=tier_rank, default=None)
+    return replace(result, trusts=_with("audits", words, audits), audits_tier=tier)
 
 
 def _result(
@@ -178,7 +177,7 @@ def _result(
     measured = run is not None and checklist.is_ok("inputs.pcr14")
     open_ = {i: value for i, value in quoted.items() if i not in {*boot.compared, *RUN_PCRS}}
     before = [ancestor.result for ancestor in ancestors if ancestor.result is not None]
-    tiers = [tier for result in before for tier in (result.tier, result.lineage_tier)]
+    tiers = [t for one in before for t in (one.tier, one.lineage_tier, one.audits_tier)]
     return AttestationResult(
         checks=checklist.results(),
         policy=policy.name,

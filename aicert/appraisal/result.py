@@ -89,7 +89,8 @@ class AttestationResult:
     `subject` maps each certified output to its dirHash, `lockfile` is the certified lockfile's
     digest; both are None until the checks that cover them are ok. `run` and `quoted` (PCRs that
     were quoted, not compared) are for display; `ancestors` is the lineage, where asked, and
-    `lineage_tier` the lowest tier among them: a policy may accept several. `input_code`: code of
+    `lineage_tier` the lowest tier among them, and `audits_tier` among the audits that the policy
+    demanded: it may accept several. `input_code`: code of
     inputs that may have run in this run's trainer or in an ancestor's, each with the word by which
     a policy allows it and whose it is. `attested_seconds`: from the run key's certification to the
     quote, by the TPM's clock; `kind`: `train`, `merge` or `audit`, None where it is not verified or
@@ -111,6 +112,7 @@ class AttestationResult:
     omits: tuple[str, ...]
     ancestors: tuple[Ancestor, ...] = ()
     lineage_tier: str | None = None
+    audits_tier: str | None = None
     input_code: tuple[tuple[str, str], ...] = ()
     attested_seconds: float | None = None
     kind: str | None = None

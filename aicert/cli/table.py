@@ -59,6 +59,7 @@ def to_json(result: AttestationResult) -> dict[str, object]:
         "omits": list(result.omits),
         "lineage": _lineage_json(result.ancestors, set()),
         "lineageTier": result.lineage_tier,
+        "auditsTier": result.audits_tier,
         "attestedSeconds": result.attested_seconds,
         "compute": compute_json(result.compute),
         **_facts_json(result.facts),
@@ -173,9 +174,10 @@ def _tier_words(result: AttestationResult) -> str:
     least = words = result.tier
     if least is None or words is None:
         return ""
-    if result.lineage_tier is not None and tier_rank(result.lineage_tier) < tier_rank(least):
-        least = result.lineage_tier
-        words += f", its lineage {least}"
+    for what, tier in (("lineage", result.lineage_tier), ("audits", result.audits_tier)):
+        if tier is not None and tier_rank(tier) < tier_rank(result.tier or tier):
+            least = min(least, tier, key=tier_rank)
+            words += f", its {what} {tier}"
     if below_vtpm(least):
         words += ": the operator could have forged this"
     return f"({words})"

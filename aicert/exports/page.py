@@ -204,6 +204,8 @@ def _doubt(result: AttestationResult) -> str:
         return ", but anyone with this computer could have made this"
     if result.lineage_tier is not None and below_vtpm(result.lineage_tier):
         return ", but anyone with the computer of an earlier run could have made what that run says"
+    if result.audits_tier is not None and below_vtpm(result.audits_tier):
+        return ", but anyone with the computer of an audit could have made what that counted"
     return ""
 
 

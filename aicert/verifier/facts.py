@@ -62,7 +62,10 @@ def compute_items(compute: "Compute | None") -> list[tuple[str, str]]:
     ]
     if facts.weight_inputs is not None:
         counts.append(f"weights of inputs: {', '.join(facts.weight_inputs) or 'none'}")
-    most = f"at most {compute.ceiling:.4g} FLOP" if compute.ceiling is not None else ""
+    most = ""
+    if compute.ceiling is not None:
+        # Whether these caps still held when it ran is for checks to say.
+        most = f"at most {compute.ceiling:.4g} FLOP, by caps of {compute.caps.reviewed}"
     own = f"{facts.flops:.4g} FLOP" if facts.flops is not None else "no FLOP counted"
     return [
         ("measured", ", ".join(counts)),

@@ -1,5 +1,6 @@
 """Audits that a policy demands: what tables of attacks do not show."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,9 @@ from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.evidence import audits
 from aicert.appraisal.evidence.audited import Audit
 from aicert.appraisal.policy import Claim
+from aicert.cli import table
 from aicert.formats.digest import Digest
+from aicert.formats.lockfile import Lockfile
 from tests.adversarial.attacks_audits import (
     DOMAINS,
     OTHER_ROWS,
@@ -129,3 +132,49 @@ def test_of_what_code_of_inputs_did_no_audit_says_anything() -> None:
         "not-checked",
         "the machine does not say which inputs held weights",
     )
+
+
+def of_a_cloud() -> Scene:
+    """A training in a cloud's machine, an audit on somebody's own, and a policy that takes both."""
+    scene = Scene("cloud", 2)
+    given(looked)(scene)
+    roots = Scene("local", 2).get("policy").roots
+    scene.edit(
+        "policy", lambda policy: replace(policy, tier="software", roots=(*policy.roots, *roots))
+    )
+    return scene
+
+
+def test_audits_of_a_lower_tier_are_named_in_the_verdict() -> None:
+    result = of_a_cloud().appraise()
+    assert (result.verdict, result.tier, result.audits_tier) == ("passed", "vtpm", "software")
+    text, as_json = table.text(result), json.loads(table.json_text(result))
+    assert "PASSED    (vtpm, its audits software: the operator could have forged this)" in text
+    assert (as_json["tier"], as_json["auditsTier"]) == ("vtpm", "software")
+    assert audited().appraise().audits_tier == "software"
+    assert "PASSED    (software: the operator could have forged this)" in table.text(
+        audited().appraise()
+    )
+    assert Scene("local", 2).appraise().audits_tier is None
+
+
+def test_a_lineage_is_as_low_as_its_audits() -> None:
+    scene = of_a_cloud()
+    older = of_a_cloud()
+    older.edit("lockfile", lambda locked: replace(locked, run="base"))
+    digest = older.get("statement").outputs["model"].digest
+
+    def from_run(locked: Lockfile) -> Lockfile:
+        *others, last = locked.inputs
+        source = "run:base/model"
+        return replace(
+            locked, inputs=(*others, replace(last, source=source, uri=source, digest=digest))
+        )
+
+    scene.edit("lockfile", from_run)
+    scene.edit("outputs", lambda given: {"model": given["model"] | {"model.safetensors": b"more"}})
+    scene.ancestors = [older.get("certificate")]
+    result = scene.appraise()
+    assert (result.verdict, result.lineage_tier) == ("passed", "software")
+    words = "(vtpm, its lineage software, its audits software: the operator could have forged this)"
+    assert f"PASSED    {words}" in table.text(result)

@@ -158,7 +158,7 @@ def test_hostile_text_stays_text() -> None:
 
 COMPUTE = """\
 compute   4 processors, 1 accelerator, weights of inputs: model (measured)
-          at most 1.804e+16 FLOP (derived)
+          at most 1.804e+16 FLOP, by caps of 2026-11-28 (derived)
           1.5e+12 FLOP (self-reported)
 """.splitlines()
 
@@ -180,7 +180,7 @@ def test_compute_is_shown_measured_derived_and_self_reported() -> None:
     }
     shown = paged(scene)
     assert "<h2>Compute</h2>" in shown
-    assert "at most 1.804e+16 FLOP" in shown
+    assert "at most 1.804e+16 FLOP, by caps of 2026-11-28" in shown
 
 
 def test_compute_that_is_not_known_is_shown_as_such() -> None:

@@ -463,8 +463,14 @@ def test_a_pass_on_a_forgeable_lineage_is_not_green() -> None:
     assert "PASSED</strong>, but anyone with the computer of an earlier run" in text
 
 
+def test_a_pass_on_forgeable_audits_is_not_green() -> None:
+    text = drawn(Scene("cloud"), audits_tier="software")
+    assert '<section class="verdict weak"' in text
+    assert "PASSED</strong>, but anyone with the computer of an audit" in text
+
+
 def test_a_pass_of_a_clouds_machine_is_green() -> None:
-    for changes in ({}, {"lineage_tier": "vtpm"}):
+    for changes in ({}, {"lineage_tier": "vtpm"}, {"audits_tier": "vtpm"}):
         text = drawn(Scene("cloud"), **changes)
         assert '<section class="verdict passed"' in text
         assert "<h1><strong>PASSED</strong></h1>" in text
