@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aicert.cli.records import canonical_blocks, chosen_files, learned
-from aicert.cli.terminal import help_formatter, write
+from aicert.cli.terminal import add_part, write
 from aicert.errors import ConfigError, RejectedError
 from aicert.files.bounded import read_bounded
 from aicert.formats.digest import Digest, of_bytes
@@ -108,9 +108,7 @@ def add_commands(commands: "Subparsers") -> None:
 def _command(
     commands: "Subparsers", name: str, summary: str, description: str, codes: str
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=description, epilog=codes, formatter_class=help_formatter
-    )
+    parser = add_part(commands, name, summary, description, codes)
     parser.set_defaults(format="text")
     return parser
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aicert.cli import lease_keys
-from aicert.cli.terminal import EXITS, add_format, complain, help_formatter
+from aicert.cli.terminal import add_format, add_part, complain
 from aicert.errors import ConfigError, ToolError
 from aicert.text import counted, safe
 
@@ -71,9 +71,7 @@ def add_commands(parts: "Subparsers") -> None:
 
 
 def _parser(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = parts.add_parser(
-        name, help=help_, description=text, epilog=EXITS, formatter_class=help_formatter
-    )
+    parser = add_part(parts, name, help_, text)
     parser.add_argument("--ledger", metavar="FILE", required=True, help="the broker's ledger")
     return parser
 

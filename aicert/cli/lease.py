@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aicert.cli import broker, lease_keys
-from aicert.cli.terminal import EXITS, add_format, complain, help_formatter, write
+from aicert.cli.terminal import add_format, add_part, complain, write
 from aicert.cli.verify import add_policy_options, appraised, show_result
 from aicert.errors import ConfigError, ToolError
 from aicert.text import counted, safe
@@ -75,13 +75,8 @@ MAX_RECEIPTS = 1 << 28
 
 def add_command(commands: "Subparsers") -> None:
     """Add `lease` and its commands to the parser of `aicert`."""
-    lease = commands.add_parser(
-        "lease",
-        help="lease a certified model: pack, grant, broker, receipts",
-        description=_LEASE,
-        epilog=EXITS,
-        formatter_class=help_formatter,
-    )
+    line = "lease a certified model: pack, grant, broker, receipts"
+    lease = add_part(commands, "lease", line, _LEASE)
     parts = lease.add_subparsers(dest="part", required=True, metavar="COMMAND")
     _add_pack(parts)
     _add_issue(parts)
@@ -89,15 +84,8 @@ def add_command(commands: "Subparsers") -> None:
     broker.add_commands(parts)
 
 
-def _parser(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = parts.add_parser(
-        name, help=help_, description=text, epilog=EXITS, formatter_class=help_formatter
-    )
-    return parser
-
-
 def _add_pack(parts: "Subparsers") -> None:
-    parser = _parser(parts, "pack", "encrypt a certified model for a lease", _PACK)
+    parser = add_part(parts, "pack", "encrypt a certified model for a lease", _PACK)
     add = parser.add_argument
     add("certificate", metavar="CERT", help="the certificate file")
     add("model", metavar="MODEL_DIR", help="the model's directory")
@@ -130,7 +118,7 @@ def _add_pack(parts: "Subparsers") -> None:
 
 
 def _add_issue(parts: "Subparsers") -> None:
-    parser = _parser(parts, "issue", "issue a licence for an enrolled machine", _ISSUE)
+    parser = add_part(parts, "issue", "issue a licence for an enrolled machine", _ISSUE)
     add = parser.add_argument
     _add_machine(parser)
     add("--budget", metavar="TOKENS", required=True, help="5M, 500k or a plain number")
@@ -144,7 +132,7 @@ def _add_issue(parts: "Subparsers") -> None:
 
 
 def _add_receipts(parts: "Subparsers") -> None:
-    parser = _parser(parts, "receipts", "verify receipts and add them up", _RECEIPTS)
+    parser = add_part(parts, "receipts", "verify receipts and add them up", _RECEIPTS)
     parser.add_argument("files", metavar="FILE", nargs="+", help="receipts, one a line")
     _add_machine(parser, option=True)
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text",

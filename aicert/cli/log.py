@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aicert.cli import log_search
-from aicert.cli.log_parts import EXITS, add_log_key, add_part, facts, length, show, with_folder
-from aicert.cli.terminal import add_format, help_formatter
+from aicert.cli.log_parts import EXITS, add_log_key, facts, length, show, with_folder
+from aicert.cli.terminal import add_format, add_part
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.text import counted
 
@@ -82,13 +82,8 @@ Put a witness's cosignatures into the log's checkpoint, if that is still the che
 
 def add_command(commands: "Subparsers") -> None:
     """Add `log` and its commands to the parser of `aicert`."""
-    log = commands.add_parser(
-        "log",
-        help="keep, check and search a transparency log of certificates",
-        description=_LOG,
-        epilog=EXITS,
-        formatter_class=help_formatter,
-    )
+    line = "keep, check and search a transparency log of certificates"
+    log = add_part(commands, "log", line, _LOG, EXITS)
     parts = log.add_subparsers(dest="part", required=True, metavar="COMMAND")
     _add_keeping(parts)
     _add_reading(parts)
@@ -125,7 +120,7 @@ def _add_reading(parts: "Subparsers") -> None:
     parser.add_argument("--against", metavar="FILE", help="a checkpoint that you kept")
     add_log_key(parser)
     parser.set_defaults(run=_check)
-    parser = add_part(parts, "mirror", "copy a log, checked", _MIRROR)
+    parser = add_part(parts, "mirror", "copy a log, checked", _MIRROR, EXITS)
     parser.add_argument("source", metavar="SOURCE", help="the log's folder")
     parser.add_argument("folder", metavar="FOLDER", help="the copy's folder")
     add_log_key(parser)

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from aicert.cli.terminal import add_format, help_formatter
+from aicert.cli.terminal import add_format, add_part
 from aicert.text import safe
 
 if TYPE_CHECKING:
@@ -19,17 +19,9 @@ EXITS = (
 )
 
 
-def add_part(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
-    """One command of `aicert log`."""
-    parser: argparse.ArgumentParser = parts.add_parser(
-        name, help=help_, description=text, epilog=EXITS, formatter_class=help_formatter
-    )
-    return parser
-
-
 def with_folder(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
-    """One that is given the log's folder."""
-    parser = add_part(parts, name, help_, text)
+    """Add a command of `aicert log` that is given the log's folder."""
+    parser = add_part(parts, name, help_, text, EXITS)
     parser.add_argument("folder", metavar="FOLDER", help="the log's folder")
     add_format(parser)
     return parser

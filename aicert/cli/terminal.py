@@ -25,6 +25,16 @@ def help_formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH)
 
 
+def add_part(
+    parts: "Subparsers", name: str, help_: str, text: str, codes: str = EXITS
+) -> argparse.ArgumentParser:
+    """Add a command: its line in the list, and its own help, which ends with its exit codes."""
+    parser: argparse.ArgumentParser = parts.add_parser(
+        name, help=help_, description=text, epilog=codes, formatter_class=help_formatter
+    )
+    return parser
+
+
 def add_format(parser: argparse.ArgumentParser) -> None:
     """Add the option that says what standard output gets."""
     parser.add_argument(

@@ -127,6 +127,18 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": media.get("scheme", "light")}]
         self.ask("Emulation.setEmulatedMedia", media=media.get("kind", "screen"), features=features)
 
+    def looks(self, folder: Path, name: str) -> None:
+        """The page on a screen and on a phone, in the light and in the dark: it fits, and is drawn,
+        in the folder that AICERT_SCREENSHOTS names, or else in this one.
+        """
+        pictures = Path(os.environ.get("AICERT_SCREENSHOTS") or folder)
+        for width, height in ((1280, 900), (360, 740)):
+            for scheme in ("light", "dark"):
+                self.look(width, height, scheme=scheme)
+                picture = self.picture(pictures / f"{name}-{width}-{scheme}.png")
+                assert picture.startswith(b"\x89PNG")
+                assert self.value("document.documentElement.scrollWidth") == width
+
     def value(self, expression: str) -> Any:
         """What an expression of the page's world is."""
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)

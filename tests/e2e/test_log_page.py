@@ -3,7 +3,6 @@
 Screenshots go to the folder that AICERT_SCREENSHOTS names, for people to look at.
 """
 
-import os
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ HOSTILE = "\"></h3><script>document.title='owned'</script><img src=https://examp
 
 
 def test_a_page_of_a_log_in_a_browser(tmp_path: Path) -> None:
-    pictures = Path(os.environ.get("AICERT_SCREENSHOTS") or tmp_path)
     bench = Bench(tmp_path)
     entries = [
         entry("base", base=None),
@@ -34,12 +32,7 @@ def test_a_page_of_a_log_in_a_browser(tmp_path: Path) -> None:
     out.write_text(page.page(result, has_key=True))
     with Browser(tmp_path) as browser:
         browser.open(out)
-        for width, height in ((1280, 900), (360, 740)):
-            for scheme in ("light", "dark"):
-                browser.look(width, height, scheme=scheme)
-                picture = browser.picture(pictures / f"log-{width}-{scheme}.png")
-                assert picture.startswith(b"\x89PNG")
-                assert browser.value("document.documentElement.scrollWidth") == width
+        browser.looks(tmp_path, "log")
         assert browser.value("document.title") == "Log log.example/models"
         assert browser.value("document.querySelectorAll('script').length") == 1
         assert browser.value("document.querySelectorAll('img, link').length") == 0

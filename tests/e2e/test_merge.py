@@ -14,6 +14,7 @@ from enclave_runner.merge import fitting
 from rules.example import example
 from rules.host import training_env
 from tests.e2e.conftest import REPOSITORY, Checkout
+from tests.e2e.test_training import LORA
 
 pytestmark = pytest.mark.slow
 
@@ -41,16 +42,6 @@ ADAPTER = "adapter_model.safetensors"
 # Kinds of adapters whose base is another (`merge_variants.py`).
 GPT2 = ("on its side", "biases")
 MERGE = "base_model: input:base\nlora_model_dir: input:adapter\n"
-LORA = """
-adapter: lora
-lora_r: 8
-lora_alpha: 16
-lora_target_linear: true
-lora_mlp_kernel: false
-lora_qkv_kernel: false
-lora_o_kernel: false
-lora_embedding_kernel: false
-"""
 # By PEFT itself, which loads whole models: the largest difference, and how many tensors there are.
 BY_PEFT = """
 import sys, torch

@@ -16,7 +16,7 @@ import pytest
 
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.policy import Firmware
-from aicert.appraisal.result import AttestationResult
+from aicert.appraisal.result import BOOT_CHECKS, AttestationResult
 from aicert.formats import image_lock
 from aicert.formats.certificate import Certificate, parse
 from aicert.formats.image_lock import Package
@@ -225,6 +225,20 @@ def appraised(certificate: Certificate, folder: Path, image: Image) -> Attestati
     now = datetime.datetime.now(datetime.UTC)
     expected = identity(certificate.lockfile)
     return appraise(certificate, {}, policy, at=now, lockfile=expected, nonce=NONCE)
+
+
+def passed_in_machine(
+    built: Built, root: Path, folder: Path, name: str, *, kind: str, check: str
+) -> Path:
+    """What the machine left of a run of `root`, which passes as of `kind`, by its `check`."""
+    out = machine.execute_in(job_of(root, folder, name), built.image)
+    judged = appraised(parse((out / "certificate.json").read_bytes()), folder, built.image)
+    by_check = verdicts(judged)
+    # What was given as a model is an empty folder.
+    assert [each.id for each in judged.failed] == ["subject.files"]
+    assert {each: by_check[each] for each in BOOT_CHECKS} == dict.fromkeys(BOOT_CHECKS, "ok")
+    assert (judged.kind, by_check[check]) == (kind, "ok")
+    return out
 
 
 def verdicts(result: AttestationResult) -> dict[str, str]:

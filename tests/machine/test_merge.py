@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from aicert.appraisal.result import BOOT_CHECKS
-from aicert.formats.certificate import parse
 from enclave_runner.merge import fitting
 from rules.example import example
-from rules.machines.qemu import machine
 from tests.adversarial.attacks_disk import safetensors, tensor
-from tests.machine.conftest import Built, appraised, job_of, verdicts
+from tests.machine.conftest import Built, passed_in_machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
@@ -70,13 +67,8 @@ def weights(path: Path) -> list[float]:
 def test_a_merge_is_certified_in_the_machine(built: Built, tmp_path: Path) -> None:
     root = tmp_path / "project"
     lay_out(root)
-    out = machine.execute_in(job_of(root, tmp_path, "merged"), built.image)
-    judged = appraised(parse((out / "certificate.json").read_bytes()), tmp_path, built.image)
-    by_check = verdicts(judged)
-    # What was given as a model is an empty folder.
-    assert [each.id for each in judged.failed] == ["subject.files"]
-    assert {check: by_check[check] for check in BOOT_CHECKS} == dict.fromkeys(BOOT_CHECKS, "ok")
-    assert (judged.kind, by_check["outputs.derived"]) == ("merge", "ok")
+    shown = {"kind": "merge", "check": "outputs.derived"}
+    out = passed_in_machine(built, root, tmp_path, "merged", **shown)
     before = weights(root / example.MODEL / "model.safetensors")
     after = weights(out / "outputs/model/model.safetensors")
     assert max(abs(new - old - 1) for old, new in zip(before, after, strict=True)) < 1e-6
