@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
+from aicert.appraisal import words
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist
 from aicert.appraisal.checks.asked import appraise_asked
@@ -30,9 +31,6 @@ from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import (
     Ancestor,
     AttestationResult,
-    below_vtpm,
-    has_gpus,
-    is_confidential,
     shown_by,
     tier_rank,
 )
@@ -46,9 +44,7 @@ from aicert.tlog.proofs import TLOG_PROOF
 
 if TYPE_CHECKING:
     from aicert.appraisal.evidence.audited import Audit
-    from aicert.formats.image_lock import ImageLock
 
-SHOWN = 5
 # Of inputs and outputs; every certificate's are compared.
 RUN_PCRS = (OUTPUT_PCR, INPUT_PCR)
 
@@ -90,21 +86,11 @@ def appraise(
             ),
         )
     result = _appraise(seen, model, lockfile=wanted, nonce=nonce, lineage=lineage)
-    omits = list(result.omits)
     read = (RFC3161,) * bool(policy.time_authorities) + (TLOG_PROOF,) * bool(policy.logs)
     read += (NOT_BEFORE,) * bool(policy.time_authorities or policy.witnesses)
-    timestamps = sum(not one.startswith(read) for one in certificate.evidence.timestamps)
-    if timestamps:
-        # Whoever put them there, and whoever sees them, may believe that they prove a time.
-        omits.append(f"evidence.timestamps ({timestamps}): no check under this policy reads them")
+    unread = sum(not one.startswith(read) for one in certificate.evidence.timestamps)
     unused = lineage.unused(certificate) if lineage is not None else []
-    if unused:
-        # Whoever gives a certificate may believe that a pass speaks for it.
-        runs = ", ".join(unused[:SHOWN]) + (", …" if len(unused) > SHOWN else "")
-        omits.append(
-            f"the lineage certificates that this run does not build on ({len(unused)}): {runs}"
-        )
-    return replace(result, omits=tuple(omits))
+    return replace(result, omits=(*result.omits, *words.unread(unread, unused)))
 
 
 def for_audits(policy: Policy) -> Policy:
@@ -153,9 +139,10 @@ def _appraise(
     asked = ("policy.compute", "audit.present", "audit.list", "audit.result")
     _, audits, *_ = [appraise_asked(checklist, check, seen) or () for check in asked]
     result = _result(checklist, policy, key, quote, run, boot, at, ancestry)
-    words = (*result.trusts, *sorted({one[1] for one in (*trusted, began) if one}))
+    trusts = (*result.trusts, *sorted({one[1] for one in (*trusted, began) if one}))
+    trusts = words.inherit("audits", trusts, [one.trusts for one in audits])
     tier = min((one.tier for one in audits if one.tier), key=tier_rank, default=None)
-    return replace(result, trusts=_with("audits", words, audits), audits_tier=tier)
+    return replace(result, trusts=trusts, audits_tier=tier)
 
 
 def _result(
@@ -178,6 +165,9 @@ def _result(
     open_ = {i: value for i, value in quoted.items() if i not in {*boot.compared, *RUN_PCRS}}
     before = [ancestor.result for ancestor in ancestors if ancestor.result is not None]
     tiers = [t for one in before for t in (one.tier, one.lineage_tier, one.audits_tier)]
+    image = None if boot.image is None else boot.image.name
+    code = [text for _, text in input_code(run)]
+    trusts = () if shown is None else words.trusts(shown.root.name, shown.root.tier, image, code)
     return AttestationResult(
         checks=checklist.results(),
         policy=policy.name,
@@ -189,8 +179,8 @@ def _result(
         finished=run.statement.finished if run is not None else None,
         at=stamp(at),
         quoted=open_,
-        trusts=_with("lineage", _trusts(shown, boot.image, run), before),
-        omits=_omits(checklist, run, sorted(open_)),
+        trusts=words.inherit("lineage", trusts, [one.trusts for one in before]),
+        omits=words.omits(checklist.is_ok("inputs.lockfile"), sorted(open_), run is not None),
         ancestors=ancestors,
         input_code=input_code(run, ancestors),
         lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
@@ -202,55 +192,3 @@ def _result(
 
 def _shown(checklist: Checklist, key: CertifiedKey) -> bool:
     return all(map(checklist.is_ok, shown_by(key.root.tier)))
-
-
-def _trusts(
-    key: CertifiedKey | None, image: "ImageLock | None", run: VerifiedRun | None
-) -> tuple[str, ...]:
-    """What a pass rests on, in words."""
-    if key is None:
-        return ()
-    root = key.root
-    owner = f"whoever ran the machine: root {root.name} stands for a TPM that its operator owns"
-    cloud = f"root {root.name} and the cloud behind it, whose TPM says what booted"
-    trusted = [owner if below_vtpm(root.tier) else cloud]
-    if is_confidential(root.tier):
-        trusted.append("the maker of the processor, and the paravisor that holds that TPM")
-    if has_gpus(root.tier):
-        trusted.append("the maker of the GPUs, and the image, which asked those of its machine")
-    named = "the software of that machine, which nothing measured"
-    if image is not None:
-        named = f"image {image.name}: that its lock leads to these PCR values (rebuild it to see)"
-    trusted.append(named)
-    trusted += [f"code that no image holds: {text}" for _, text in input_code(run)]
-    return tuple(trusted)
-
-
-def _with(what: str, own: tuple[str, ...], before: Sequence[AttestationResult]) -> tuple[str, ...]:
-    """What a pass rests on, that of ancestors and audits too: it may be other platforms, images."""
-    of = f"for its {what}: "
-    inherited = [of + item.removeprefix(of) for result in before for item in result.trusts]
-    return (*own, *(item for item in dict.fromkeys(inherited) if item.removeprefix(of) not in own))
-
-
-def _omits(checklist: Checklist, run: VerifiedRun | None, quoted: list[int]) -> tuple[str, ...]:
-    """What a pass does not say."""
-    omitted = [
-        "whether the data and the model are any good, or may be used",
-        (
-            "where inputs really came from: their names are the builder's claim, but their "
-            "bytes are measured"
-        ),
-        "whether the trainer tells the truth about itself: losses and counts marked self-reported",
-        "revocation of the platform's certificates: no list was consulted",
-    ]
-    if not checklist.is_ok("inputs.lockfile"):
-        omitted += ["whether this is the lockfile that you reviewed: you named none (--lockfile)"]
-    if quoted:
-        registers = ", ".join(map(str, quoted))
-        omitted.append(f"what PCRs {registers} hold: they are quoted but not compared")
-    if run is not None:
-        omitted.append(
-            "when it was made, but for time.* and your nonce: other times are the machine's own"
-        )
-    return tuple(omitted)

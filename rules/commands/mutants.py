@@ -79,6 +79,7 @@ MODULES = (
     "appraisal/policy",
     "appraisal/result",
     "appraisal/revoked_images",
+    "appraisal/words",
     "cli/event_log",
     "crypto/signatures",
     "crypto/simulated",

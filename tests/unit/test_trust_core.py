@@ -23,11 +23,13 @@ KINDS = sorted(
 )
 # What a policy accepts of each kind: records, which every policy has.
 RECORDS = "accepted"
+# What puts a result into words, and decides nothing.
+WORDS = ROOT / "aicert/appraisal/words.py"
 CORE = sorted(
     path
     for room in ("appraisal", "crypto")
     for path in (ROOT / "aicert" / room).rglob("*.py")
-    if path not in KINDS
+    if path not in (*KINDS, WORDS)
 )
 EVIDENCE = "aicert.appraisal.evidence"
 # What decides nothing.
@@ -63,6 +65,23 @@ def test_what_decides_is_small_enough_to_be_read() -> None:
     assert len(CORE) > 20
     counts = {path.name: lines_of_code(path.read_text()) for path in CORE}
     assert 0 < sum(counts.values()) < MOST_LINES, counts
+
+
+def test_what_is_not_counted_sees_only_names_and_numbers_and_returns_only_text() -> None:
+    tree = ast.parse(WORDS.read_text())
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {node.module for node in imported if isinstance(node, ast.ImportFrom)}
+    assert len(imported) == 2
+    assert modules == {"collections.abc", "aicert.appraisal.result"}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert len(functions) == 4
+    text = "tuple[str, ...]"
+    plain = {"str", "str | None", "int", "bool", text, "Sequence[str]", "Sequence[int]"}
+    for function in functions:
+        assert function.returns is not None
+        assert ast.unparse(function.returns) == text
+        taken = {ast.unparse(one.annotation) for one in function.args.args if one.annotation}
+        assert taken <= {*plain, f"Sequence[{text}]"}
 
 
 @pytest.mark.parametrize("path", KINDS, ids=lambda path: path.stem)

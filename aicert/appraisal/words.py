@@ -1,0 +1,84 @@
+"""What a pass rests on (`trusts`) and what it does not say (`omits`), in words.
+
+Nothing here decides: names and numbers that were judged elsewhere go in, sentences come out, and
+only a person reads them. So its lines are not counted as those of the trust core.
+"""
+
+from collections.abc import Sequence
+
+from aicert.appraisal.result import below_vtpm, has_gpus, is_confidential
+
+SHOWN = 5
+
+
+def trusts(root: str, tier: str, image: str | None, code: Sequence[str]) -> tuple[str, ...]:
+    """What a pass rests on.
+
+    `root`, `tier`: the policy's root that the attestation key chained to. `image`: what booted,
+    None if nothing was measured at boot. `code`: what code of inputs the trainer may have run.
+    """
+    owner = f"whoever ran the machine: root {root} stands for a TPM that its operator owns"
+    cloud = f"root {root} and the cloud behind it, whose TPM says what booted"
+    trusted = [owner if below_vtpm(tier) else cloud]
+    if is_confidential(tier):
+        trusted.append("the maker of the processor, and the paravisor that holds that TPM")
+    if has_gpus(tier):
+        trusted.append("the maker of the GPUs, and the image, which asked those of its machine")
+    named = "the software of that machine, which nothing measured"
+    if image is not None:
+        named = f"image {image}: that its lock leads to these PCR values (rebuild it to see)"
+    return (*trusted, named, *(f"code that no image holds: {text}" for text in code))
+
+
+def inherit(what: str, own: tuple[str, ...], before: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """What a pass rests on, with what those of its `what` (lineage, audits) rest on besides: they
+    may have had other platforms and images.
+    """
+    of = f"for its {what}: "
+    inherited = dict.fromkeys(of + item.removeprefix(of) for items in before for item in items)
+    return (*own, *(item for item in inherited if item.removeprefix(of) not in own))
+
+
+def omits(names_lockfile: bool, quoted: Sequence[int], is_dated: bool) -> tuple[str, ...]:
+    """What a pass does not say.
+
+    `names_lockfile`: the caller named the lockfile that it expects. `quoted`: PCRs that were
+    quoted, not compared. `is_dated`: the run says when it ended.
+    """
+    omitted = [
+        "whether the data and the model are any good, or may be used",
+        (
+            "where inputs really came from: their names are the builder's claim, but their "
+            "bytes are measured"
+        ),
+        "whether the trainer tells the truth about itself: losses and counts marked self-reported",
+        "revocation of the platform's certificates: no list was consulted",
+    ]
+    if not names_lockfile:
+        omitted += ["whether this is the lockfile that you reviewed: you named none (--lockfile)"]
+    if quoted:
+        registers = ", ".join(map(str, quoted))
+        omitted.append(f"what PCRs {registers} hold: they are quoted but not compared")
+    if is_dated:
+        omitted.append(
+            "when it was made, but for time.* and your nonce: other times are the machine's own"
+        )
+    return tuple(omitted)
+
+
+def unread(timestamps: int, certificates: Sequence[str]) -> tuple[str, ...]:
+    """What was given, and what a reader may wrongly believe that a pass speaks for.
+
+    `timestamps`: how many no check reads under this policy. `certificates`: runs of the lineage
+    certificates that this run does not build on.
+    """
+    omitted = []
+    if timestamps:
+        omitted.append(f"evidence.timestamps ({timestamps}): no check under this policy reads them")
+    if certificates:
+        runs = ", ".join(certificates[:SHOWN]) + (", …" if len(certificates) > SHOWN else "")
+        number = len(certificates)
+        omitted.append(
+            f"the lineage certificates that this run does not build on ({number}): {runs}"
+        )
+    return tuple(omitted)
