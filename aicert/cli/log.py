@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.cli import log_search
+from aicert.cli import log_search, log_sigstore
 from aicert.cli.log_parts import EXITS, add_log_key, facts, length, show, with_folder
 from aicert.cli.terminal import add_format, add_part
 from aicert.errors import AicertError, ConfigError, EvidenceError
@@ -40,6 +40,7 @@ outputs with their digests, names of sources). Anybody can read that. Whether a 
 is not judged: a log shows that something was logged, and nothing else.
 
   aicert log append log/ certificates/*/certificate.json
+  aicert log append log/ certificate.json --sigstore     # for `aicert log bundle`, too
 """
 _PROVE = """\
 Write the proof that the log has a certificate, under its checkpoint with the cosignatures that it
@@ -88,6 +89,7 @@ def add_command(commands: "Subparsers") -> None:
     _add_keeping(parts)
     _add_reading(parts)
     log_search.add_commands(parts)
+    log_sigstore.add_commands(parts)
 
 
 def _add_keeping(parts: "Subparsers") -> None:
@@ -101,6 +103,8 @@ def _add_keeping(parts: "Subparsers") -> None:
     add = parser.add_argument
     add("certificates", metavar="CERT", nargs="+", help="certificate files")
     add("--key", metavar="FILE", help="the log's key; FOLDER.key if not given")
+    rekor = "log what `bundle` proves, too: the signature, as Sigstore's logs have it"
+    add("--sigstore", action="store_true", help=rekor)
     parser.set_defaults(run=_append)
     parser = with_folder(parts, "cosigned", "add cosignatures to the checkpoint", _COSIGNED)
     parser.add_argument("cosigned", metavar="FILE", help="what `witness -o` wrote")
@@ -162,25 +166,35 @@ def _append(options: argparse.Namespace, write: "Write") -> int:
     from aicert.log import writer
 
     # All are read before one is logged: nothing is taken out of a log.
-    entries = [_entry(path) for path in options.certificates]
+    entries = [
+        entry
+        for path in options.certificates
+        for entry in _entries(path, sigstore=options.sigstore)
+    ]
     appended = writer.append(Path(options.folder), _key_file(options), entries)
     known = len(set(appended.indices)) - appended.added
     had = f", and had {counted(known, 'other')} already" if known else ""
+    what = counted(len(options.certificates), "certificate")
+    if options.sigstore:
+        what = f"{2 * len(options.certificates)} entries of {what}"
     return show(
         options,
         write,
         {"indices": list(appended.indices), "added": appended.added} | facts(appended.checkpoint),
         [
-            ("added", f"{appended.added} of {counted(len(entries), 'certificate')}{had}"),
+            ("added", f"{appended.added} of {what}{had}"),
             length(appended.checkpoint),
             ("root", appended.checkpoint.root.hex()),
         ],
     )
 
 
-def _entry(path: str) -> bytes:
-    """The entry of a certificate file; of many files, an error says which."""
+def _entries(path: str, *, sigstore: bool) -> list[bytes]:
+    """The entry of a certificate file, and that of its signature; of many files, an error says
+    which.
+    """
     from aicert.formats import certificate as certificates
+    from aicert.log.sigstore import leaf_of
     from aicert.tlog.entry import entry_of
     from aicert.verifier.verify import read_certificate_file
 
@@ -189,7 +203,8 @@ def _entry(path: str) -> bytes:
         raise EvidenceError(f"{path!a} is a folder, and no certificate's file", hint=hint)
     data = read_certificate_file(path)
     try:
-        return entry_of(certificates.parse(data))
+        certificate = certificates.parse(data)
+        return [entry_of(certificate), *([leaf_of(certificate)] if sigstore else [])]
     except AicertError as error:
         raise EvidenceError(f"{path!a}: {error.message}", hint=error.hint) from None
 

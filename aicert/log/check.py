@@ -66,7 +66,9 @@ def continues(tiles: Tiles, checkpoint: Checkpoint, older: Checkpoint) -> None:
         ) from None
 
 
-def prove(folder: Path, key: VerifierKey, entry: bytes) -> tuple[int, bytes]:
+def prove(
+    folder: Path, key: VerifierKey, entry: bytes, *, hint: str = "aicert log append FOLDER CERT"
+) -> tuple[int, bytes]:
     """Which entry of the log it is, and the proof of it under the log's checkpoint as it is now.
 
     BrokenLogError where the log does not have it, or its tiles do not lead to its root.
@@ -77,7 +79,7 @@ def prove(folder: Path, key: VerifierKey, entry: bytes) -> tuple[int, bytes]:
     if index is None:
         raise BrokenLogError(
             f"the log does not have it, among {checkpoint.size} entries",
-            hint="aicert log append FOLDER CERT",
+            hint=hint,
         )
     path = tiles.inclusion(index)
     if root_of(entry, index, checkpoint.size, path) != checkpoint.root:

@@ -61,39 +61,39 @@ def cosign() -> Path:
 
     apt checks it against Debian's signed index, which pins it as the system's packages are pinned.
     """
-    environments = bootstrap.cache_directory() / "envs"
-    environment = environments / "cosign"
-    environments.mkdir(parents=True, exist_ok=True)
-    with (environments / "cosign.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if not (environment / "complete").exists():
-            shutil.rmtree(environment, ignore_errors=True)
-            apt = debian.Apt(environment / "apt", "trixie")
-            apt.update()
-            (package,) = apt.download(["cosign"])
-            debian.run(["dpkg-deb", "--extract", str(package), str(environment)])
-            shutil.rmtree(environment / "apt")
-            (environment / "complete").touch()
-    return environment / "usr" / "bin" / "cosign"
+    return _unpacked("cosign", "cosign", "trixie") / "cosign"
+
+
+def newest_cosign() -> Path:
+    """cosign of Debian's unstable release, which alone has one that reads Rekor v2's entries."""
+    return _unpacked("newest-cosign", "cosign", "sid") / "cosign"
 
 
 def torchwood() -> Path:
     """The folder with torchwood's programs, logs and witnesses by others, unpacked from Debian's
     unstable release, which alone has them. Raises ToolError without a mirror.
     """
+    return _unpacked("torchwood", "torchwood", "sid")
+
+
+def _unpacked(name: str, package: str, release: str) -> Path:
+    """The folder with a package's programs."""
     environments = bootstrap.cache_directory() / "envs"
-    environment = environments / "torchwood"
+    environment = environments / name
     environments.mkdir(parents=True, exist_ok=True)
-    with (environments / "torchwood.lock").open("w") as handle:
+    with (environments / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if not (environment / "complete").exists():
             shutil.rmtree(environment, ignore_errors=True)
-            # It has no updates of its own, and no security suite.
-            plain = debian.sources("sid").split("\n\n")[0].replace("sid sid-updates", "sid")
-            apt = debian.Apt(environment / "apt", "sid", given=f"{plain}\n")
+            given = ""
+            if release == "sid":
+                # It has no updates of its own, and no security suite.
+                plain = debian.sources(release).split("\n\n")[0]
+                given = plain.replace("sid sid-updates", "sid") + "\n"
+            apt = debian.Apt(environment / "apt", release, given=given)
             apt.update()
-            (package,) = apt.download(["torchwood"])
-            debian.run(["dpkg-deb", "--extract", str(package), str(environment)])
+            (file,) = apt.download([package])
+            debian.run(["dpkg-deb", "--extract", str(file), str(environment)])
             shutil.rmtree(environment / "apt")
             (environment / "complete").touch()
     return environment / "usr" / "bin"
