@@ -209,16 +209,29 @@ def _plain(value: Any) -> bool:
 
 EXIT = r"\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5]|signal:[1-9]\d?|timeout|memory"
 OVERRIDE = {key: text(TEXT) for key in ("key", "configured", "used", "why")}
-ORIGIN = like("measured|derived|self-reported")
-VALUE = {"origin": ORIGIN, "value": _plain}
+ORIGIN = "measured|derived|self-reported"
 
 
-def _values(values: Any) -> bool:
-    need(type(values) is dict and len(values) <= RUN["`values`, and `overrides`"])
-    for key, value in values.items():
-        need(re.fullmatch("[a-z][a-zA-Z0-9]{0,63}", key))
-        fit(value, VALUE)
-    return True
+def _values(origin: str) -> Callable[[Any], bool]:
+    def fits(values: Any) -> bool:
+        need(type(values) is dict and len(values) <= RUN["`values`, and `overrides`"])
+        for key, value in values.items():
+            need(re.fullmatch("[a-z][a-zA-Z0-9]{0,63}", key))
+            fit(value, {"origin": like(origin), "value": _plain})
+        counted = {k: one["value"] for k, one in values.items() if one["origin"] == "in-trainer"}
+        return not counted or _counted(**counted)
+
+    return fits
+
+
+def _counted(**numbers: Any) -> bool:
+    """run-report.md, "Epochs"."""
+    whole = [numbers.pop(key, None) for key in ("countedRows", "trainingRows", "countedSteps")]
+    need(list(numbers) == ["countedEpochs"] and all(type(one) is int for one in whole))
+    need(type(numbers["countedEpochs"]) in (int, float))
+    rows, of, steps = whole
+    need(rows >= 0 and of >= 1 and steps >= 0)
+    return bool(0 <= numbers["countedEpochs"] <= rows / of)
 
 
 def _signatures(value: Any) -> bool:
@@ -299,13 +312,14 @@ REPORT_1: Any = {
     "exitCode": {"origin": "measured", "value": like(EXIT)},
     "unchangedWeights": {"origin": "measured", "value": [text(TEXT), 0, NUMBERS]},
     "overrides": [OVERRIDE, 0, RUN["`values`, and `overrides`"]],
-    "values": _values,
+    "values": _values(ORIGIN),
     "signatures?": {"origin": "measured", "value": _signatures},
     "signers?": {"origin": "measured", "value": _signers},
 }
 REPORT_2: Any = {
     **REPORT_1,
     "version": 2,
+    "values": _values(f"{ORIGIN}|in-trainer"),
     "records": {"origin": "derived", "value": _records},
     "loss?": {"origin": "measured", "value": _loss},
     "texts": {"origin": "measured", "value": _texts},

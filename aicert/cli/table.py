@@ -13,7 +13,13 @@ from aicert.appraisal.result import Ancestor, AttestationResult, CheckResult, be
 from aicert.formats import run_report_facts
 from aicert.formats.run_report_facts import Facts
 from aicert.text import LEAST_ROOM, MARGIN, MAX_LINE, MAX_LINES, counted, error_lines, safe
-from aicert.verifier.facts import compute_json, compute_lines, fact_lines
+from aicert.verifier.facts import (
+    compute_json,
+    compute_lines,
+    epoch_lines,
+    epochs_json,
+    fact_lines,
+)
 from aicert.verifier.hints import hint_of
 
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
@@ -62,6 +68,7 @@ def to_json(result: AttestationResult) -> dict[str, object]:
         "auditsTier": result.audits_tier,
         "attestedSeconds": result.attested_seconds,
         "compute": compute_json(result.compute),
+        "epochs": epochs_json(result.compute),
         **_facts_json(result.facts),
     }
 
@@ -140,6 +147,7 @@ def _head(result: AttestationResult) -> list[str]:
             f"time      {result.attested_seconds:.3f} s by the TPM's clock, from run key to quote"
         )
     lines += compute_lines(result.compute)
+    lines += epoch_lines(result.compute)
     lines += fact_lines(result.facts)
     lines.append(f"policy    {safe(result.policy)}, judged at {result.at}")
     return lines

@@ -25,7 +25,10 @@ Kind = Literal["model", "data", "config"]
 # What the run report calls the versions of the packages that did the training.
 VERSION_SUFFIX = "Version"
 # Report values that say how good or how large a model is; others describe the machine.
-METRICS = ("steps", "tokens", "flops", "epochs", "weightParameters", "trainableParameters")
+METRICS = (
+    "steps", "tokens", "flops", "epochs", "countedEpochs",
+    "weightParameters", "trainableParameters",
+)  # fmt: skip
 _HUB = re.compile(
     r"hf:(datasets/)?([A-Za-z0-9][\w.-]*)/([A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?", re.ASCII
 )

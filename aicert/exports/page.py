@@ -18,7 +18,7 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
 from aicert.text import counted, safe
-from aicert.verifier.facts import compute_items, fact_items
+from aicert.verifier.facts import compute_items, epoch_items, fact_items
 from aicert.verifier.hints import hint_of
 
 MAX_ROWS = 200
@@ -64,6 +64,7 @@ _COVERING = (
 _ORIGINS = {
     "measured": "By the runner, outside of the training",
     "derived": "Computed by the runner from what it measured",
+    "in-trainer": "Counted by the image's code, in the trainer's process",
     "self-reported": "By the trainer, which ran the builder's config and may say anything",
 }
 # What a verdict is about, where that is no trained model.
@@ -118,6 +119,7 @@ def body(facts: Facts | None, result: AttestationResult) -> str:
             _rows(result),
             _learnt(result),
             _compute(result),
+            _epochs(result),
             _inputs(facts, result),
             _files(facts),
             *_values(facts, result),
@@ -367,6 +369,12 @@ def _compute(result: AttestationResult) -> str:
     rows = [(_fixed(origin), _text(line)) for origin, line in compute_items(result.compute)]
     caption = "How much was computed: what the machine counted, what follows, what the trainer says"
     return _table("Compute", caption, ("origin", "value"), rows)
+
+
+def _epochs(result: AttestationResult) -> str:
+    rows = [(_fixed(origin), _text(line)) for origin, line in epoch_items(result.compute)]
+    caption = "How often it took its rows: what the image's code counted, what the trainer says"
+    return _table("Epochs", caption, ("origin", "epochs"), rows)
 
 
 def _inputs(facts: Facts, result: AttestationResult) -> str:

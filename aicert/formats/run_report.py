@@ -1,6 +1,7 @@
 """The run report: what the runner says of one training, each value with where it comes from.
 
 `measured` by the runner outside the trainer; `derived` by the runner from measured values;
+`in-trainer`: counted by the image's code in the trainer's process (of version 2 alone);
 `self-reported` by the trainer, which ran the builder's config and data and may say anything.
 The report's digest is extended into PCR 8; its bytes travel inside the statement.
 
@@ -17,7 +18,15 @@ from aicert.formats import run_report_facts
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import MAX_INPUTS, NAME
 from aicert.formats.measurement import check_exit_code
-from aicert.formats.run_report_facts import NO_FACTS, ComputeFacts, Facts, Loss, Records
+from aicert.formats.run_report_facts import (
+    COUNTED,
+    NO_FACTS,
+    ComputeFacts,
+    CountedRows,
+    Facts,
+    Loss,
+    Records,
+)
 from aicert.formats.strict_json import Fields, dumps, loads, string
 from aicert.frozen import dataclass, replace
 
@@ -28,7 +37,11 @@ MAX_BYTES = 1 << 20
 MAX_VALUES = 200
 MAX_ITEMS = 20_000
 
-Origin = Literal["measured", "derived", "self-reported"]
+Origin = Literal["measured", "derived", "in-trainer", "self-reported"]
+IN_TRAINER: Origin = "in-trainer"
+ORIGINS = ("measured", "derived", IN_TRAINER, "self-reported")
+# What version 1 has.
+_OLDER_ORIGINS = ("measured", "derived", "self-reported")
 Scalar = str | int | float
 _KEY = re.compile(r"[a-z][a-zA-Z0-9]{0,63}")
 
@@ -99,20 +112,34 @@ class RunReport:
     @property
     def compute(self) -> ComputeFacts:
         """What it could compute on; of another origin than `measured`, nothing counts."""
-        weights = self._measured("weightInputs")
+        weights = self._of_origin("weightInputs", "measured")
         return ComputeFacts(
             processors=self._count("processorCount", 1),
             accelerators=self._count("acceleratorCount", 0),
             weight_inputs=_names(weights) if isinstance(weights, str) else None,
+            counted=self._counted_rows(),
             flops=self.number("flops"),
+            epochs=self.number("epochs"),
         )
 
-    def _measured(self, key: str) -> Scalar | tuple[float, ...] | None:
+    def _counted_rows(self) -> CountedRows | None:
+        """`parse` has seen that the four belong together."""
+        epochs, rows, of, steps = (self._of_origin(key, IN_TRAINER) for key in COUNTED)
+        if epochs is None:
+            return None
+        return CountedRows(
+            epochs=cast(float, epochs),
+            rows=cast(int, rows),
+            of=cast(int, of),
+            steps=cast(int, steps),
+        )
+
+    def _of_origin(self, key: str, origin: Origin) -> Scalar | tuple[float, ...] | None:
         value = self.values.get(key)
-        return value.data if value is not None and value.origin == "measured" else None
+        return value.data if value is not None and value.origin == origin else None
 
     def _count(self, key: str, least: int) -> int | None:
-        data = self._measured(key)
+        data = self._of_origin(key, "measured")
         return data if isinstance(data, int) and data >= least else None
 
 
@@ -167,7 +194,8 @@ def parse(data: bytes) -> RunReport:
     unchanged_weights = unchanged.items("value", string, max_items=MAX_ITEMS)
     unchanged.done()
     overrides = fields.items("overrides", _read_override, max_items=MAX_VALUES)
-    values = _read_values(fields.fields("values"))
+    origins = ORIGINS if version > 1 else _OLDER_ORIGINS
+    values = _read_values(fields.fields("values"), origins)
     signatures = _read_names(fields, "signatures", "outputs", MAX_VALUES)
     signers = _read_names(fields, "signers", "inputs", MAX_INPUTS)
     facts = run_report_facts.read(fields) if version > 1 else NO_FACTS
@@ -213,7 +241,7 @@ def _read_override(value: object, where: str) -> Override:
     return override
 
 
-def _read_values(fields: Fields) -> dict[str, Value]:
+def _read_values(fields: Fields, origins: tuple[str, ...]) -> dict[str, Value]:
     rest = fields.rest()
     if len(rest) > MAX_VALUES:
         raise EvidenceError(f"{fields.where} has more than {MAX_VALUES} values")
@@ -223,13 +251,30 @@ def _read_values(fields: Fields) -> dict[str, Value]:
             raise EvidenceError(f"{fields.where} has a key that is not a name: {key[:80]!a}")
         one = Fields(item, f"{fields.where}.{key}")
         origin = one.text("origin", max_length=20)
-        if origin not in ("measured", "derived", "self-reported"):
-            raise EvidenceError(
-                f"{one.where}.origin is not one of measured, derived, self-reported"
-            )
+        if origin not in origins:
+            raise EvidenceError(f"{one.where}.origin is not one of {', '.join(origins)}")
         data = _data(one.rest(), one.where)
         values[key] = Value(cast(Origin, origin), data)
+    _check_counted(values, fields.where)
     return values
+
+
+def _check_counted(values: Mapping[str, Value], where: str) -> None:
+    """What is counted in the trainer's process: all four numbers that belong together, or none."""
+    numbers = {key: value.data for key, value in values.items() if value.origin == IN_TRAINER}
+    if not numbers:
+        return
+    if numbers.keys() != set(COUNTED):
+        raise EvidenceError(f"{where}: expected all of {', '.join(COUNTED)} to be {IN_TRAINER}")
+    epochs, rows, of, steps = (numbers[key] for key in COUNTED)
+    if (
+        not all(type(number) is int for number in (rows, of, steps))
+        or type(epochs) not in (int, float)
+        or not 0 <= cast(float, epochs) <= cast(int, rows) / max(cast(int, of), 1)
+        or cast(int, of) < 1
+        or cast(int, steps) < 0
+    ):
+        raise EvidenceError(f"{where}: {', '.join(COUNTED)} do not fit together")
 
 
 def _data(rest: dict[str, object], where: str) -> Scalar | tuple[float, ...]:

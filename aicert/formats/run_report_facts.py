@@ -24,6 +24,10 @@ MAX_REASON = 400
 MAX_SPLIT = 64
 MAX_TEXT_NAME = 200
 
+# The values that are counted in the trainer's process.
+COUNTED_EPOCHS, COUNTED_ROWS = "countedEpochs", "countedRows"
+COUNTED_SET, COUNTED_STEPS = "trainingRows", "countedSteps"
+COUNTED = (COUNTED_EPOCHS, COUNTED_ROWS, COUNTED_SET, COUNTED_STEPS)
 LossState = Literal["measured", "no-loss", "incomplete"]
 LOSS_STATES = ("measured", "no-loss", "incomplete")
 # Both are shown in tables: printable ASCII, no look-alikes.
@@ -85,17 +89,32 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountedRows:
+    """What code of the image counted in the trainer's process: `rows` that reached the model in
+    `steps`, of the `of` that the trainer had made of the data; `epochs`: how often, rounded down.
+    """
+
+    epochs: float
+    rows: int
+    of: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeFacts:
     """What a run could compute on: processors and accelerators that the machine counted, and the
     inputs of which its trainer saw weights. Each is None where the machine does not say.
 
-    `flops` is the trainer's own count of what it computed, which nobody has to believe.
+    `counted`: of its rows, None where they were not counted, or where code of an input may have run
+    beside. `flops` and `epochs` are the trainer's own counts, which nobody has to believe.
     """
 
     processors: int | None = None
     accelerators: int | None = None
     weight_inputs: tuple[str, ...] | None = None
+    counted: CountedRows | None = None
     flops: float | None = None
+    epochs: float | None = None
 
 
 NO_FACTS = Facts()

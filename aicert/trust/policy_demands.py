@@ -14,10 +14,9 @@ from aicert.appraisal.evidence.accepted import (
 from aicert.appraisal.policy import Claim
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.formats.digest import Digest
+from aicert.formats.run_report import ORIGINS
 from aicert.tlog.notes import COSIGNATURE, ED25519, VerifierKey
 from aicert.trust.policy_table import PolicyTable
-
-ORIGINS = ("measured", "derived", "self-reported")
 
 
 def claim(item: object, path: str) -> Claim:

@@ -82,6 +82,38 @@ def compute_lines(compute: "Compute | None") -> list[str]:
     ]
 
 
+def epoch_items(compute: "Compute | None") -> list[tuple[str, str]]:
+    """How often a run took its rows, by the origin of each number; not escaped."""
+    if compute is None:
+        return []
+    rows, own = compute.facts.counted, compute.facts.epochs
+    shown = []
+    if rows is not None:
+        many = f"{rows.epochs:.6g} of {counted(rows.of, 'row')}, in {counted(rows.steps, 'step')}"
+        shown.append(("in-trainer", f"at least {many}"))
+    if own is not None:
+        shown.append(("self-reported", f"{own:.6g}"))
+    return shown
+
+
+def epoch_lines(compute: "Compute | None") -> list[str]:
+    """The same for a terminal."""
+    return [
+        f"{'epochs' if not n else '':<10}{line} ({origin})"
+        for n, (origin, line) in enumerate(epoch_items(compute))
+    ]
+
+
+def epochs_json(compute: "Compute | None") -> dict[str, object] | None:
+    """The same for programs; null where nothing is known."""
+    if compute is None:
+        return None
+    rows, own = compute.facts.counted, compute.facts.epochs
+    names = ("epochs", "rows", "of", "steps")
+    counts = None if rows is None else {name: getattr(rows, name) for name in names}
+    return {"inTrainer": counts, "selfReported": own}
+
+
 def compute_json(compute: "Compute | None") -> dict[str, object] | None:
     """The same for programs; null where the machine counted nothing."""
     if compute is None:

@@ -65,6 +65,7 @@ def build(
         **common(result, inputs, output, target),
         **_compared(inputs, target, output),
         **_self_reported_values(result.self_reported),
+        **result.counted,
     }
     if len(result.pace) > 1:
         values["paceSteps"] = Value("self-reported", tuple(step for step, _ in result.pace))

@@ -2,8 +2,9 @@
 
 `train` gives inputs and an effective config in, outputs and facts out; a trainer that fails is a
 result, not an error. What the plugin says of steps, tokens and losses comes from inside the
-sandbox: it is read as hostile (sizes, types, finite numbers) and stays self-reported. Left out:
-hashing, which the caller does after `train` has returned and no process of the run is left.
+sandbox: it is read as hostile (sizes, types, finite numbers) and stays self-reported, but for rows
+that the plugin counts itself (`counted`). Left out: hashing, which the caller does after `train`
+has returned and no process of the run is left.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from pathlib import Path
 
 from aicert.errors import AicertError, ToolError
 from aicert.formats import strict_json
+from aicert.formats.run_report import Value
 from enclave_runner.axolotl.config import Effective
+from enclave_runner.axolotl.counted import Counted
 from enclave_runner.axolotl.pace import Pace
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
@@ -101,7 +104,7 @@ class TrainingResult:
 
     `self_reported` holds only what the plugin told, checked for type and size: may be empty.
     `facts` are the runner's own: versions by the environment's files, settings as told.
-    `pace`: (step, seconds) as the runner heard of them.
+    `counted`: what the plugin counted itself; `pace`: (step, seconds) as the runner heard of them.
     """
 
     exit_code: str
@@ -114,6 +117,7 @@ class TrainingResult:
     output: Path
     excluded: tuple[str, ...]
     self_reported: Mapping[str, object]
+    counted: Mapping[str, Value]
     pace: Sequence[tuple[int, float]]
     facts: Mapping[str, object]
 
@@ -154,7 +158,7 @@ def train(
         directory=f"{SCRATCH}/home",
         user=user,
     )
-    return _run(command(ranks), sandbox, training_env, limits, _Reader(on_progress), ranks)
+    return _run(command(ranks), sandbox, training_env, limits, _Reader(on_progress, ranks), ranks)
 
 
 def work(
@@ -205,6 +209,7 @@ def _run(
         output=output,
         excluded=prune(output),
         self_reported=reader.counters,
+        counted=reader.counted.values(),
         pace=reader.pace.points,
         facts=facts(training_env, limits, ranks),
     )
@@ -333,8 +338,9 @@ def _versions(training_env: Path) -> dict[str, str]:
 class _Reader:
     """Takes the plugin's lines, believing nothing about them."""
 
-    def __init__(self, on_progress: Callable[[Progress], None] | None) -> None:
+    def __init__(self, on_progress: Callable[[Progress], None] | None, ranks: int = 1) -> None:
         self._on_progress = on_progress
+        self.counted = Counted(ranks)
         self.counters: dict[str, object] = {}
         self.pace = Pace()
 
@@ -352,6 +358,7 @@ class _Reader:
         counters = message.get("counters")
         if isinstance(counters, dict):
             self.counters = _checked(counters)
+        self.counted.take(message.get("counted"))
         step, total = _count(message.get("step")), _count(message.get("total"))
         if step is None or total is None:
             return

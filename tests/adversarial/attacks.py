@@ -5,8 +5,8 @@ One row per attack: its name, the kind of scene, the change, and the one check t
 in `attacks_platform`, those on the processor's report in `attacks_chip` and `attacks_td`, those on
 GPUs in `attacks_gpu`, those on what was trained in `attacks_run`, on audits in `attacks_results`,
 on merges in `attacks_merge`, those on what version 2 adds in `attacks_version_2`, those on time
-stamps in `attacks_time`, on logs in `attacks_log`, and those on audits that a policy demands in
-`attacks_audits`.
+stamps in `attacks_time`, on logs in `attacks_log`, those on audits that a policy demands in
+`attacks_audits`, and those on epochs in `attacks_epochs`.
 """
 
 from collections.abc import Callable
@@ -37,6 +37,7 @@ def table() -> tuple[Attack, ...]:
         attacks_audits,
         attacks_chip,
         attacks_compute,
+        attacks_epochs,
         attacks_file,
         attacks_gpu,
         attacks_log,
@@ -69,4 +70,5 @@ def table() -> tuple[Attack, ...]:
         *attacks_audits.ATTACKS,
         *attacks_log.ATTACKS,
         *attacks_compute.ATTACKS,
+        *attacks_epochs.ATTACKS,
     )

@@ -18,6 +18,7 @@ from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss, LossState
 from tests.adversarial import (
     attacks_compute,
+    attacks_epochs,
     attacks_gpu,
     attacks_log,
     attacks_td,
@@ -500,7 +501,7 @@ HONEST = (
     of_2("an audit, by a policy that bounds compute", audit(), bounds(1.0)),
     *(
         of_2(name, change, verdict="none" if check else "passed", check=check)
-        for name, change, check in attacks_compute.RIGHT
+        for name, change, check in (*attacks_compute.RIGHT, *attacks_epochs.RIGHT)
     ),
     of_2(
         "run of a trainer that nobody knows",

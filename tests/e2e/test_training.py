@@ -15,6 +15,12 @@ import pytest
 
 from aicert.files.tree import read_tree
 from aicert.formats.listing import EMPTY_DIR
+from aicert.formats.run_report_facts import (
+    COUNTED_EPOCHS,
+    COUNTED_ROWS,
+    COUNTED_SET,
+    COUNTED_STEPS,
+)
 from enclave_runner.axolotl import config, training
 from enclave_runner.axolotl.config import Effective, InputView
 from enclave_runner.axolotl.training import Progress, TrainingResult
@@ -100,6 +106,13 @@ def tensors_of(path: Path) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
+def numbers_of(result: TrainingResult) -> tuple[object, ...]:
+    """What the plugin counted: epochs, rows, of how many, steps."""
+    assert {value.origin for value in result.counted.values()} == {"in-trainer"}
+    keys = (COUNTED_EPOCHS, COUNTED_ROWS, COUNTED_SET, COUNTED_STEPS)
+    return tuple(result.counted[key].data for key in keys)
+
+
 def train_twice(
     tmp_path: Path, environment: Path, inputs: dict[str, Path], more: str
 ) -> tuple[TrainingResult, TrainingResult]:
@@ -127,6 +140,8 @@ def test_a_full_fine_tune_gives_the_same_bytes_twice(
     reported = first.self_reported
     assert reported["losses"] == second.self_reported["losses"]
     assert reported["steps"] == reported["totalSteps"] == 40
+    # 256 rows in steps of 8.
+    assert numbers_of(first) == numbers_of(second) == (1.25, 320, 256, 40)
     assert reported["cpuCapability"] == "AVX2"
     assert reported["parameters"] == tensors_of(first.output / "model.safetensors") == 128_576
 
@@ -296,6 +311,7 @@ def test_two_processes_share_the_rows_and_give_the_same_bytes_twice(
     assert reported["losses"] == second.self_reported["losses"]
     # 256 rows in steps of 8 for each of two processes.
     assert (reported["steps"], reported["epochs"]) == (3, 3 / 16)
+    assert numbers_of(first) == numbers_of(second) == (0.187, 48, 256, 3)
 
 
 @pytest.mark.parametrize(

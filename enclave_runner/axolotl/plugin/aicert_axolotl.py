@@ -1,9 +1,10 @@
 """The Axolotl plugin of a certified run: it seeds before anything random is built, and counts.
 
-It runs beside the trainer, in the sandbox, so what it says is the trainer's own account: the
-runner reports it as self-reported. One JSON object a line goes to the pipe in
-AICERT_PROGRESS_FD; the last one has `counters`. It changes no weight but through the seed, and
-through the date: a chat template that writes today's gets that of SOURCE_DATE_EPOCH.
+It runs beside the trainer, in the sandbox. What it repeats of the trainer's state is the trainer's
+own account: the runner reports it as self-reported. Rows it counts itself (`aicert_counting`): that
+is in-trainer. One JSON object a line goes to the pipe in AICERT_PROGRESS_FD; the last ones have
+`counters` and, of each process, `counted`. It changes no weight but through the seed, and through
+the date: a chat template that writes today's gets that of SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import time
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Self
 
-import aicert_config  # type: ignore[import-not-found]  # it lies beside, as the next two do
+import aicert_config  # type: ignore[import-not-found]  # it lies beside, as the next three do
+import aicert_counting  # type: ignore[import-not-found]
 import aicert_hooked  # type: ignore[import-not-found]  # noqa: F401  # it lies beside
 import aicert_rows
+import datasets
 import torch
 from axolotl.integrations.base import BasePlugin, PluginManager
 from transformers import TrainerCallback
@@ -42,10 +45,15 @@ chat_template_utils.datetime = _FixedDate
 aicert_rows.install()
 
 
-def _tell(message: dict[str, Any]) -> None:
+def _rank() -> int:
+    """Which of the processes that train together this is."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _tell(message: dict[str, Any], *, everyone: bool = False) -> None:
     descriptor = os.environ.get("AICERT_PROGRESS_FD")
     # Worker processes of several trainers would each report.
-    if descriptor is not None and os.environ.get("LOCAL_RANK", "0") == "0":
+    if descriptor is not None and (everyone or _rank() == 0):
         os.write(int(descriptor), (json.dumps(message, allow_nan=False) + "\n").encode("ascii"))
 
 
@@ -65,7 +73,8 @@ def _thinned(losses: list[list[float]]) -> list[list[float]]:
 class Counter(TrainerCallback):  # type: ignore[misc]  # transformers is not there to mypy
     """Follows one training and tells what it did."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
         self._losses: list[list[float]] = []
         self._eval_losses: list[list[float]] = []
         self._metrics: dict[str, float] = {}
@@ -73,9 +82,14 @@ class Counter(TrainerCallback):  # type: ignore[misc]  # transformers is not the
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._started = time.monotonic()
+        self._rows.begin()
         _tell({"step": 0, "total": state.max_steps})
 
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._rows.begin_pass()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._rows.step()
         _tell({"step": state.global_step, "total": state.max_steps})
 
     def on_log(
@@ -126,6 +140,10 @@ class Counter(TrainerCallback):  # type: ignore[misc]  # transformers is not the
             counters["parameters"] = sum(size for size, _ in sizes)
             counters["trainableParameters"] = sum(size for size, trained in sizes if trained)
         _tell({"counters": counters})
+        counted = self._rows.result()
+        # Of weights that are taken back to an earlier step nobody counted the rows.
+        if counted is not None and not args.load_best_model_at_end:
+            _tell({"counted": {"process": _rank(), **counted}}, everyone=True)
 
 
 class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
@@ -166,4 +184,7 @@ class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
         return {"include_num_input_tokens_seen": "non_padding"}
 
     def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[TrainerCallback]:
-        return [Counter()]
+        rows = aicert_counting.RowCount(cfg.world_size or 1)
+        if getattr(cfg.rl, "value", cfg.rl) in aicert_counting.KINDS:
+            rows.follow(trainer, datasets.Dataset)
+        return [Counter(rows)]

@@ -11,8 +11,10 @@ from aicert.cli import show, table
 from aicert.exports import card, facts, files
 from aicert.exports.page import page
 from aicert.formats.digest import of_bytes
+from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss, Records
 from tests.adversarial.attacks_compute import counted_units
+from tests.adversarial.attacks_epochs import counted_rows
 from tests.adversarial.attacks_run import value
 from tests.adversarial.forger import FACTS, Scene
 
@@ -181,6 +183,39 @@ def test_compute_is_shown_measured_derived_and_self_reported() -> None:
     shown = paged(scene)
     assert "<h2>Compute</h2>" in shown
     assert "at most 1.804e+16 FLOP, by caps of 2026-11-28" in shown
+
+
+def test_epochs_are_shown_by_whose_word_they_are() -> None:
+    scene = Scene("cloud", 2)
+    counted_rows()(scene)
+    assert "epochs    at least 3 of 256 rows, in 96 steps (in-trainer)" in table.text(
+        scene.appraise()
+    )
+    value("epochs", Value("self-reported", 2.9999))(scene)
+    result = scene.appraise()
+    lines = table.text(result).splitlines()
+    start = lines.index("epochs    at least 3 of 256 rows, in 96 steps (in-trainer)")
+    assert lines[start + 1] == "          2.9999 (self-reported)"
+    counts = {"epochs": 3.0, "rows": 768, "of": 256, "steps": 96}
+    known = {"inTrainer": counts, "selfReported": 2.9999}
+    assert json.loads(table.json_text(result))["epochs"] == known
+    shown = paged(scene)
+    assert "<h2>Epochs</h2>" in shown
+    assert "<h2>Run report: in-trainer</h2>" in shown
+    assert ">at least 3 of 256 rows, in 96 steps</td>" in shown
+
+
+def test_epochs_that_nobody_counted_are_not_shown() -> None:
+    scene = Scene("cloud", 2)
+    assert json.loads(table.json_text(scene.appraise()))["epochs"] is None
+    counted_units()(scene)
+    result = scene.appraise()
+    assert json.loads(table.json_text(result))["epochs"] == {
+        "inTrainer": None,
+        "selfReported": None,
+    }
+    assert "epochs" not in table.text(result)
+    assert "<h2>Epochs</h2>" not in paged(scene)
 
 
 def test_compute_that_is_not_known_is_shown_as_such() -> None:

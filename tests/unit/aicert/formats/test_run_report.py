@@ -12,7 +12,7 @@ from aicert.errors import EvidenceError
 from aicert.formats import run_report
 from aicert.formats.digest import Digest
 from aicert.formats.run_report import Override, RunReport, Value, emit, parse
-from aicert.formats.run_report_facts import ComputeFacts
+from aicert.formats.run_report_facts import ComputeFacts, CountedRows
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(
     lambda text: "\\ud" not in text.lower()
@@ -91,6 +91,56 @@ def test_what_a_run_could_compute_on() -> None:
     )
     assert RunReport(exit_code="0", values={}).compute == ComputeFacts()
     assert report.self_reported.compute == ComputeFacts(flops=1e9)
+
+
+ROWS: dict[str, Value] = {
+    "countedEpochs": Value("in-trainer", 1.25),
+    "countedRows": Value("in-trainer", 320),
+    "trainingRows": Value("in-trainer", 256),
+    "countedSteps": Value("in-trainer", 40),
+    "epochs": Value("self-reported", 1.25),
+}
+
+
+def test_rows_that_the_image_counted() -> None:
+    report = RunReport(exit_code="0", values=ROWS)
+    counted = CountedRows(epochs=1.25, rows=320, of=256, steps=40)
+    assert parse(emit(report)).compute == ComputeFacts(counted=counted, epochs=1.25)
+    # Where code of an input may have run, nobody counted.
+    assert report.self_reported.compute == ComputeFacts(epochs=1.25)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, Value("self-reported", ROWS[key].data)) for key in list(ROWS)[:4]),
+        ("steps", Value("in-trainer", 40)),
+        ("countedEpochs", Value("in-trainer", 1.2501)),
+        ("countedEpochs", Value("in-trainer", -1)),
+        ("countedEpochs", Value("in-trainer", "1")),
+        ("countedEpochs", Value("in-trainer", (1,))),
+        ("countedRows", Value("in-trainer", -1)),
+        ("countedRows", Value("in-trainer", 320.0)),
+        ("trainingRows", Value("in-trainer", 0)),
+        ("countedSteps", Value("in-trainer", 1.5)),
+        ("countedSteps", Value("in-trainer", -1)),
+    ],
+)
+def test_numbers_that_were_not_counted_together_are_none(key: str, value: Value) -> None:
+    report = RunReport(exit_code="0", values={**ROWS, key: value})
+    with pytest.raises(EvidenceError, match=r"^report\.values: .*countedEpochs, countedRows"):
+        emit(report)
+
+
+def test_fewer_epochs_than_the_rows_give_may_be_counted() -> None:
+    report = RunReport(exit_code="0", values=ROWS | {"countedEpochs": Value("in-trainer", 1)})
+    assert parse(emit(report)).compute.counted == CountedRows(epochs=1, rows=320, of=256, steps=40)
+
+
+def test_version_1_has_no_value_of_the_trainers_process() -> None:
+    report = RunReport(exit_code="0", values=ROWS, version=1)
+    with pytest.raises(EvidenceError, match=r"origin is not one of measured, derived, self-rep"):
+        emit(report)
 
 
 @pytest.mark.parametrize(

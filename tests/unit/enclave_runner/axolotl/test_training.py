@@ -64,6 +64,13 @@ def test_counters_are_kept_where_name_type_and_size_fit() -> None:
     }  # fmt: skip
 
 
+def test_what_the_plugin_counted_itself_is_kept_apart() -> None:
+    reader = _Reader(None, 1)
+    reader.take(b'{"counted": {"process": 0, "steps": 4, "rows": 32, "of": 16}}')
+    assert reader.counters == {}
+    assert reader.counted.values()["countedEpochs"].data == 2.0
+
+
 @pytest.mark.parametrize("kind", VIOLATIONS)
 def test_a_violation_ends_the_run_and_is_told_in_words(kind: str) -> None:
     reader = _Reader(None)
@@ -160,7 +167,7 @@ def ended(output: Path) -> TrainingResult:
     return TrainingResult(
         exit_code="0", limit_hit=None, wall_seconds=1, cpu_seconds=1, max_rss=1,
         log=output.with_name("log"), log_truncated=False, output=output, excluded=prune(output),
-        self_reported={}, pace=(), facts={},
+        self_reported={}, counted={}, pace=(), facts={},
     )  # fmt: skip
 
 

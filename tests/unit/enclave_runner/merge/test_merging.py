@@ -104,8 +104,8 @@ def test_a_base_has_its_weights_under_the_names_that_loaders_look_for(
 def ended(exit_code: str, folder: Path, **heard: object) -> TrainingResult:
     return TrainingResult(
         exit_code=exit_code, limit_hit=None, wall_seconds=1.0, cpu_seconds=1.0, max_rss=1,
-        log=folder, log_truncated=False, output=folder, excluded=(), self_reported=heard, pace=(),
-        facts={"versions": {}, "settings": {}},
+        log=folder, log_truncated=False, output=folder, excluded=(), self_reported=heard,
+        counted={}, pace=(), facts={"versions": {}, "settings": {}},
     )  # fmt: skip
 
 
