@@ -30,12 +30,9 @@ from rules.host.progress import say
 LOCK = Path("tests/mutants/requirements.lock")
 STATE = Path(".aicert/mutants")
 REACHED = Path("mutants", "mutmut-stats.json")
-# What is no code is read by tests.
-COPIED = (
-    "aicert", "enclave_runner", "rules", "tests",
-    "docs/spec", "image/machine", "lockfiles", "terraform/azure",
-    "pyproject.toml",
-)  # fmt: skip
+# Whole folders: what is no code is read by tests.
+BESIDE = ("docs", "enclave_runner", "image", "lockfiles", "rules", "terraform")
+COPIED = ("aicert", "tests", *BESIDE, "pyproject.toml")
 LEFT_OUT = ("__pycache__",)
 # What decides PASSED, and what reads hostile bytes for it.
 MODULES = (
@@ -156,12 +153,7 @@ source_paths = aicert
 only_mutate =
 {modules}
 also_copy =
-    docs
-    enclave_runner
-    image
-    lockfiles
-    terraform
-    rules
+{beside}
 pytest_add_cli_args =
 {arguments}
 pytest_add_cli_args_test_selection =
@@ -246,6 +238,7 @@ def refresh(state: Path = STATE) -> set[str]:
             source.touch()
     text = CONFIG.format(
         modules="\n".join(f"    aicert/{name}.py" for name in MODULES),
+        beside="\n".join(f"    {folder}" for folder in BESIDE),
         arguments="\n".join(f"    {word}" for word in PYTEST),
         tests="\n".join(f"    {path}" for path in TESTS),
     )
