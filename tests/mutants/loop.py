@@ -84,6 +84,7 @@ class _Trial:
     items: list[pytest.Item]
     limit: int
     quick: float | None = None
+    has_waited: bool = False
     place: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 4))
 
 
@@ -122,6 +123,11 @@ class _Tests:
         limit = int(PATIENCE * sum(self._seconds[name] for name in order)) + SPARE_SECONDS
         return [self._items[name] for name in names], limit
 
+    def sooner(self, mutant: str, items: list[pytest.Item]) -> list[pytest.Item]:
+        """What is left to ask, what has killed others meanwhile first."""
+        killers = {*self._killers[_function(mutant)], *self._lately}
+        return sorted(items, key=lambda item: item.nodeid not in killers)
+
     def _order(self, function: str) -> tuple[str, ...]:
         seconds, breadth = self._seconds, self._breadth
         names = [name for name in self._reaching.get(function, []) if name in self._items]
@@ -129,15 +135,31 @@ class _Tests:
         honest = [name for name in rest if HONEST_CASES in name][:HONEST]
         checks = _checks_of(function.rpartition(".")[0])
         attacks = [name for name in rest if self._attacked.get(_case(name)) in checks]
+        unit = [name for name in rest if name.startswith(_unit(function))]
         broad = sorted(rest, key=lambda name: breadth[name] / (seconds[name] + SHORT))[-BROAD:]
         return tuple(
-            dict.fromkeys((*honest, *attacks[:ATTACKS], *rest[:NARROW], *reversed(broad), *rest))
+            dict.fromkeys(
+                (
+                    *honest,
+                    *attacks[:ATTACKS],
+                    *rest[:NARROW],
+                    *reversed(broad),
+                    *unit[:ATTACKS],
+                    *rest,
+                )
+            )
         )
 
 
 def _case(test: str) -> str:
     """Which case of a table a test is."""
     return test.partition("[")[2].removesuffix("]")
+
+
+def _unit(function: str) -> str:
+    """How the names of its module's own tests begin."""
+    package, room, *_, module = function.rpartition(".")[0].split(".")
+    return f"tests/unit/{package}/{room}/test_{module}"
 
 
 @functools.cache
@@ -173,6 +195,8 @@ class _Forks:
     def _begin(self, trial: _Trial) -> None:
         while len(self._running) >= self._jobs:
             self._take_one()
+        if trial.has_waited:
+            trial = replace(trial, items=self._tests.sooner(trial.mutant, trial.items))
         self._running[_start(trial)] = trial
 
     def _take_one(self) -> None:
@@ -187,7 +211,8 @@ class _Forks:
         place = int.from_bytes(trial.place[:])
         if code == WAITS:
             rest = trial.items[place + 1 :]
-            self._waiting.append(replace(trial, items=rest, place=mmap.mmap(-1, 4)))
+            waits = replace(trial, items=rest, has_waited=True, place=mmap.mmap(-1, 4))
+            self._waiting.append(waits)
             return
         if code != SURVIVED:
             self._tests.killed_by(trial.mutant, trial.items[place])
