@@ -30,6 +30,8 @@ from rules.host.progress import say
 LOCK = Path("tests/mutants/requirements.lock")
 STATE = Path(".aicert/mutants")
 REACHED = Path("mutants", "mutmut-stats.json")
+# There once mutmut has mapped all that the copy holds, which takes minutes.
+MAPPED = Path("mapped")
 # Whole folders: what is no code is read by tests.
 BESIDE = ("docs", "enclave_runner", "image", "lockfiles", "rules", "terraform")
 COPIED = ("aicert", "tests", *BESIDE, "pyproject.toml")
@@ -223,6 +225,7 @@ def refresh(state: Path = STATE) -> set[str]:
         for target, path in wanted.items():
             # mutmut goes by times: a file that is the same must keep its own.
             if not target.is_file() or target.read_bytes() != path.read_bytes():
+                (state / MAPPED).unlink(missing_ok=True)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
                 changed.add(_module(path) if top == "aicert" else "")
@@ -242,7 +245,10 @@ def refresh(state: Path = STATE) -> set[str]:
         arguments="\n".join(f"    {word}" for word in PYTEST),
         tests="\n".join(f"    {path}" for path in TESTS),
     )
-    (state / "setup.cfg").write_text(text)
+    settings = state / "setup.cfg"
+    if not settings.is_file() or settings.read_text() != text:
+        (state / MAPPED).unlink(missing_ok=True)
+        settings.write_text(text)
     vectors = Path("..", "shared").resolve()
     if vectors.is_dir() and not (state / "shared").exists():
         # Where published evidence lies beside the checkout, its tests find it beside the copy.
@@ -365,15 +371,21 @@ class Mutants(Command):
         if not reopen(modules, refresh()):
             return
         say(f"mutants  of {', '.join(modules)}")
-        # Makes all mutants and runs all tests once, but tries few mutants: those of a small module.
-        few = _command("run", "--max-children", str(jobs), "aicert.formats.measurement.*__mutmut_1")
-        before = records()
-        _logged(few, STATE, _environment(tools))
-        believe(before)
+        if not (STATE / MAPPED).exists():
+            _map(tools, jobs)
         asked = {"AICERT_MUTANTS": " ".join(modules), "AICERT_MUTANTS_JOBS": str(jobs)}
         environment = _environment(tools) | asked | {"MUTANT_UNDER_TEST": ""}
         folders = [f"--basetemp={(STATE / 'tmp').absolute()}", "-otmp_path_retention_policy=none"]
         _logged([*LOOP, *folders, *TESTS], STATE / "mutants", environment)
+
+
+def _map(tools: Path, jobs: int) -> None:
+    """Make all mutants and run all tests once, but try few mutants: those of a small module."""
+    few = _command("run", "--max-children", str(jobs), "aicert.formats.measurement.*__mutmut_1")
+    before = records()
+    _logged(few, STATE, _environment(tools))
+    believe(before)
+    (STATE / MAPPED).touch()
 
 
 def _logged(command: list[str], folder: Path, environment: dict[str, str]) -> None:

@@ -105,6 +105,12 @@ def test_a_leaf_alone_is_completed_from_what_the_root_pins(count: int) -> None:
         )
 
 
+def test_what_was_sent_is_completed_from_what_is_pinned_above_it() -> None:
+    intermediates, leaf = levels(2)
+    pinned = replace(ROOT, intermediates=tuple(intermediates[:1]))
+    assert verify_chain((leaf, intermediates[1], CA), (pinned,), AT).subject == "leaf"
+
+
 def test_too_many_levels_lead_nowhere() -> None:
     intermediates, leaf = levels(MAX_INTERMEDIATES + 1)
     with pytest.raises(EvidenceError, match="chains to no root of this policy"):
@@ -311,6 +317,8 @@ def test_which_certificate_of_the_policy_is_unsound_is_said() -> None:
         verify_chain((negative,), (replace(ROOT, der=negative),), AT)
     short = negative[: place.start - 1] + b"\x00" + negative[place.start :]
     assert failing(der=short) == "root r: the serial number has 0 bytes"
+    pinned = failing(intermediates=(negative,))
+    assert pinned == "intermediate of r: the serial number is not positive"
 
 
 def test_roots_of_the_policy_are_named_where_none_fits() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from rules.commands import mutants
 from rules.commands.mutants import (
+    MAPPED,
     MODULES,
     REACHED,
     TESTS,
@@ -106,11 +107,16 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
     (state / "mutants/aicert/formats/tpm.py").write_text("1")
     assert refresh(state) == set()
     assert (state / "aicert/formats/tpm.py").stat().st_mtime_ns > before
+    mapped = state / MAPPED
+    mapped.touch()
+    assert refresh(state) == set()
+    assert mapped.exists()
     reached = state / REACHED
     reached.write_text("which tests reach which function")
     (tmp_path / "pyproject.toml").write_text("other")
     assert refresh(state) == {""}
     assert reached.exists()
+    assert not mapped.exists()
     (tmp_path / "aicert/formats/tpm.py").write_text("2")
     assert refresh(state) == {"formats/tpm"}
     assert not reached.exists()
