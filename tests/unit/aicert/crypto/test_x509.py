@@ -53,6 +53,20 @@ def test_what_no_signature_covers_has_one_form() -> None:
             load(changed, "x")
 
 
+def test_a_bit_that_is_not_used_has_no_second_form() -> None:
+    """Where it is zero, which DER asks of it, cryptography reads the signature as the same one."""
+
+    def signed(serial: int) -> bytes:
+        return issue("leaf", ec_key("x"), issuer="CA", issuer_key=ec_key("ca"), serial=serial)
+
+    even = next(der for der in map(signed, range(1, 99)) if not der[-1] & 1)
+    assert load(even, "x")
+    changed = bytearray(even)
+    changed[-len(x509.load_der_x509_certificate(even).signature) - 1] = 1
+    with pytest.raises(EvidenceError, match=r"^x: the signature or its algorithm is not in its"):
+        load(bytes(changed), "x")
+
+
 def test_nobody_is_warned_of_what_is_judged_here() -> None:
     # Warnings are errors in these tests; a caller's own filters change nothing either.
     odd = issue("x", ec_key("x"), issuer="CA", issuer_key=ec_key("ca"))
