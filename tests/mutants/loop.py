@@ -40,7 +40,8 @@ WAVES = (0.3, 2.0)
 WAITS = 77
 # A test that killed one of the last mutants is likely to kill the next one. How many tests of each
 # kind are asked before the others; `_Tests` has their order.
-OWN, HONEST, ATTACKS, LATELY, NARROW, BROAD = 6, 4, 24, 3, 16, 4
+OWN, UNCHANGED, HONEST, ATTACKS, LATELY, NARROW, BROAD = 6, 9, 4, 24, 3, 16, 4
+UNCHANGED_SCENES = "::test_what_is_said_of_an_unchanged_scene_is_what_was_reviewed["
 HONEST_CASES = "::test_what_is_right_is_not_refused["
 # Seconds: tests shorter than this are all as short.
 SHORT = 0.01
@@ -89,10 +90,10 @@ class _Trial:
 
 
 class _Tests:
-    """The tests that reach a function: those first that killed another of its mutants; then honest
-    cases, which fail wherever anything does; what killed mutants of other functions lately; attacks
-    on the checks that its module names; what is short and reaches little else; what is short and
-    reaches most; and the others.
+    """The tests that reach a function: those first that killed another of its mutants; then scenes
+    that are compared whole and honest cases, which fail wherever anything does; what killed mutants
+    of other functions lately; attacks on the checks that its module names; what is short and
+    reaches little else; what is short and reaches most; its module's own tests; and the others.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
@@ -132,7 +133,8 @@ class _Tests:
         seconds, breadth = self._seconds, self._breadth
         names = [name for name in self._reaching.get(function, []) if name in self._items]
         rest = sorted(names, key=lambda name: breadth[name] * seconds[name])
-        honest = [name for name in rest if HONEST_CASES in name][:HONEST]
+        honest = [name for name in rest if UNCHANGED_SCENES in name][:UNCHANGED]
+        honest += [name for name in rest if HONEST_CASES in name][:HONEST]
         checks = _checks_of(function.rpartition(".")[0])
         attacks = [name for name in rest if self._attacked.get(_case(name)) in checks]
         unit = [name for name in rest if name.startswith(_unit(function))]
