@@ -174,13 +174,14 @@ class Broker:
             with checking("receipt.form"):
                 heartbeat = receipts.parse_heartbeat(given.body)
             seen = case.seen
-            if receipts.body_digest(given.body).hex == seen.ledger.head:
+            if receipts.digest(given).hex == seen.ledger.head:
                 return seen.order
+            _require_no_copy(heartbeat, seen)
             if _is_after_the_end(heartbeat, seen):
-                new = ledger.after(seen.ledger, given.body, heartbeat, reading, seen.answered)
+                new = ledger.after(seen.ledger, given, heartbeat, reading, seen.answered)
                 later = replace(seen, ledger=new, order=b"")
             else:
-                later = self._answered(case, seen, given.body, heartbeat, reading)
+                later = self._answered(case, seen, given, heartbeat, reading)
             case.rows.put_seen(case.grant.number, later)
             case.rows.keep(case.grant.number, case.now, data, later)
             return later.order
@@ -297,12 +298,17 @@ class Broker:
         return kept
 
     def _answered(
-        self, case: _Case, seen: Seen, body: bytes, heartbeat: Heartbeat, reading: CounterReading
+        self,
+        case: _Case,
+        seen: Seen,
+        given: Receipt,
+        heartbeat: Heartbeat,
+        reading: CounterReading,
     ) -> Seen:
         """What is seen after this receipt, with the order that answers it."""
         if not seen.nonce:
             raise RefusedError("receipt.fresh", "it answers no nonce that this broker gave")
-        new = ledger.after(seen.ledger, body, heartbeat, reading, seen.nonce)
+        new = ledger.after(seen.ledger, given, heartbeat, reading, seen.nonce)
         later = replace(seen, ledger=new, nonce="", answered=heartbeat.nonce)
         is_new = new.boot != seen.ledger.boot
         if seen.is_over and not is_new:
@@ -380,6 +386,18 @@ class Broker:
         case.rows.put_seen(case.grant.number, later)
         case.rows.keep(case.grant.number, case.now, data, later)
         return b""
+
+
+def _require_no_copy(heartbeat: Heartbeat, seen: Seen) -> None:
+    """Raise RefusedError where this boot signed another receipt of this number: no machine does,
+    but two copies of its memory and its TPM do, each its own.
+    """
+    if (heartbeat.boot, heartbeat.seq) == (seen.ledger.boot, seen.ledger.seq):
+        raise RefusedError(
+            "ledger.successor",
+            f"another receipt {heartbeat.seq} of this boot is here: the machine runs twice, memory "
+            "and TPM",
+        )
 
 
 def _is_after_the_end(heartbeat: Heartbeat, seen: Seen) -> bool:

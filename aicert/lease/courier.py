@@ -18,7 +18,7 @@ from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 from aicert.lease import blob, enrolment, licence, orders, receipts
 
-# A courier asks. `data` is a nonce; the SHA-256 of the last receipt's body, with its `seq`; a blob,
+# A courier asks. `data` is a nonce; the SHA-256 of the last receipt, with its `seq`; a blob,
 # a licence, a signed order; nothing.
 ENROL: Final = "enrol"
 RESUME: Final = "resume"

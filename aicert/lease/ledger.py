@@ -10,7 +10,7 @@ from typing import Final
 from aicert.formats.tpm import CounterReading
 from aicert.frozen import dataclass, replace
 from aicert.lease.checks import RefusedError
-from aicert.lease.receipts import Heartbeat, Usage, body_digest
+from aicert.lease.receipts import Heartbeat, Receipt, Usage, digest
 from aicert.lease.terms import Terms
 
 # After a power cut a TPM goes on from the clock that it last wrote down, at most 2^22 ms before
@@ -20,7 +20,7 @@ MAX_CLOCK_LOSS: Final = 1 << 22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What was seen. `head`: SHA-256 of the last body in hex, or of the terms before the first.
+    """What was seen. `head`: SHA-256 of the last receipt in hex, or of the terms before the first.
 
     `first_meter`: the meter at the start of the boot that runs; `earlier`: what the boots before it
     served, in all.
@@ -56,11 +56,15 @@ def opened(terms: Terms, reading: CounterReading) -> Ledger:
 
 
 def after(
-    ledger: Ledger, body: bytes, heartbeat: Heartbeat, reading: CounterReading, nonce: str | None
+    ledger: Ledger,
+    receipt: Receipt,
+    heartbeat: Heartbeat,
+    reading: CounterReading,
+    nonce: str | None,
 ) -> Ledger:
     """The ledger with one more receipt; RefusedError names the check that refuses it.
 
-    `heartbeat` is what was read of `body`, `reading` what was verified with it. `nonce`: the
+    `heartbeat` is what was read of its body, `reading` what was verified with it. `nonce`: the
     broker's own in hex, None for who reads receipts afterwards.
     """
     if nonce is not None and heartbeat.nonce != nonce:
@@ -96,7 +100,7 @@ def after(
         )
     return replace(
         ledger,
-        head=body_digest(body).hex,
+        head=digest(receipt).hex,
         seq=heartbeat.seq,
         meter=reading.value,
         clock=reading.clock.clock,

@@ -5,15 +5,15 @@
 
 `grant` brings a licence, and the broker's half of the content key where the heartbeat asked for it;
 `revoke` ends the lease, `stop` this boot. A machine takes an order only as the answer to its own
-latest heartbeat: it names boot, seq and the SHA-256 of the body, so that one for another boot or
-from before cannot be played back. `generation` is the broker's own count: a ledger restored from a
+latest receipt: it names boot, seq and the SHA-256 of that receipt, attestation and signature too.
+So one for another boot or from before cannot be played back, and of two copies of a machine that
+say the same only one is answered. `generation` is the broker's own count: a ledger restored from a
 backup would give one that was seen before.
 
 The half is encrypted to a key of the boot (RFC 9180, base mode: DHKEM(X25519), HKDF-SHA256,
 AES-256-GCM), and bound to lease, terms, nonce and boot.
 """
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 from aicert.crypto.signatures import verify_ecdsa
@@ -23,10 +23,10 @@ from aicert.formats.digest import Digest
 from aicert.formats.dsse import b64decode, b64encode
 from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
-from aicert.lease import keys, licence
+from aicert.lease import keys, licence, receipts
 from aicert.lease.blob import HALF_BYTES
 from aicert.lease.checks import RefusedError, checking
-from aicert.lease.receipts import Heartbeat, hex_field
+from aicert.lease.receipts import Heartbeat, Receipt, hex_field
 from aicert.lease.terms import LEASE_DIGITS
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ SEALED_HALF: Final = 32 + HALF_BYTES + 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """`answers`: SHA-256 of the heartbeat's body, in hex; `licence` and `half`: of a grant, empty
+    """`answers`: SHA-256 of the receipt, in hex; `licence` and `half`: of a grant, empty
     where there is none.
     """
 
@@ -166,13 +166,14 @@ def accept(
     signed: SignedOrder,
     custodian: "EllipticCurvePublicKey",
     *,
-    body: bytes,
+    receipt: Receipt,
     heartbeat: Heartbeat,
     terms: Digest,
     epoch: int,
     generation: int,
 ) -> Order:
-    """The order, if it answers this heartbeat, the machine's latest; RefusedError names the check.
+    """The order, if it answers the machine's latest receipt, which is of this heartbeat;
+    RefusedError names the check.
 
     `epoch`: what the TPM's counter shows; `generation`: the highest that this boot has seen.
     """
@@ -185,8 +186,8 @@ def accept(
     asked = (heartbeat.lease, terms, heartbeat.boot, heartbeat.seq)
     if (order.lease, order.terms, order.boot, order.seq) != asked:
         raise RefusedError("order.answer", "it is for a different lease, boot or heartbeat")
-    if order.answers != hashlib.sha256(body).hexdigest():
-        raise RefusedError("order.answer", "it answers a different heartbeat")
+    if order.answers != receipts.digest(receipt).hex:
+        raise RefusedError("order.answer", "it answers a different receipt")
     if order.generation <= generation:
         raise RefusedError(
             "order.answer",

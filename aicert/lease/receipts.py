@@ -58,8 +58,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A body. `previous`: SHA-256 of the body before it, or of the terms before the first; `nonce`:
-    the broker's; `boot`: SHA-256 of the TLS key's SubjectPublicKeyInfo. All three in hex.
+    """A body. `previous`: SHA-256 of the receipt before it, or of the terms before the first;
+    `nonce`: the broker's; `boot`: SHA-256 of the TLS key's SubjectPublicKeyInfo. All three in hex.
 
     `half_for`: the X25519 key of this boot, in hex, for which the broker's half is asked; empty
     once the lease is opened. A key that no receipt names gets no half.
@@ -231,6 +231,8 @@ def verify(receipt: Receipt, key: ReceiptKey, index: int) -> tpm.CounterReading:
     return reading
 
 
-def body_digest(body: bytes) -> Digest:
-    """How the next body names this one."""
-    return Digest("sha256", hashlib.sha256(body).hexdigest())
+def digest(receipt: Receipt) -> Digest:
+    """How the next body and the order that answers name it: by all that was signed, and the
+    signature. Of a body alone, two copies of one machine that run in step would sign the same.
+    """
+    return Digest("sha256", hashlib.sha256(emit(receipt)).hexdigest())

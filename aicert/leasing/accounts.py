@@ -76,7 +76,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Beat:
-    body: bytes
+    receipt: Receipt
     heartbeat: Heartbeat
     reading: CounterReading
 
@@ -112,7 +112,7 @@ def account(terms: Terms, machine: Enrolled, given: Iterable[Receipt]) -> Accoun
     while ledger.head in beats:
         beat = beats.pop(ledger.head)
         before = ledger.total
-        ledger = ledgers.after(ledger, beat.body, beat.heartbeat, beat.reading, None)
+        ledger = ledgers.after(ledger, beat.receipt, beat.heartbeat, beat.reading, None)
         entries.append(_entry(ledger, before))
     if beats:
         first = min(beat.heartbeat.seq for beat in beats.values())
@@ -150,13 +150,13 @@ def _put(beats: dict[str, _Beat], receipt: Receipt, machine: Enrolled) -> None:
     reading = receipts.verify(receipt, machine.receipt_key, licence.METER_INDEX)
     heartbeat = receipts.parse_heartbeat(receipt.body)
     other = beats.get(heartbeat.previous)
-    if other is not None and other.body != receipt.body:
+    if other is not None and other.receipt != receipt:
         raise RefusedError(
             "ledger.successor",
             f"receipts {other.heartbeat.seq} and {heartbeat.seq} continue the same one: the "
             "machine's state ran twice",
         )
-    beats[heartbeat.previous] = _Beat(body=receipt.body, heartbeat=heartbeat, reading=reading)
+    beats[heartbeat.previous] = _Beat(receipt=receipt, heartbeat=heartbeat, reading=reading)
 
 
 def _is_about_the_epoch(receipt: Receipt) -> bool:

@@ -27,7 +27,7 @@ from aicert.lease.checks import RefusedError
 from aicert.lease.courier import Message
 from aicert.lease.licence import Licence
 from aicert.lease.orders import Order, SignedOrder
-from aicert.lease.receipts import Heartbeat, Usage
+from aicert.lease.receipts import Heartbeat, Receipt, Usage
 from aicert.lease.terms import SPLIT
 from enclave_runner.serving import load
 from enclave_runner.serving.lease_tpm import LeaseTpm
@@ -56,9 +56,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Latest:
-    """The latest heartbeat, which an order has to answer."""
+    """The latest heartbeat, which an order has to answer, and its receipt."""
 
-    body: bytes
+    receipt: Receipt
     heartbeat: Heartbeat
 
 
@@ -162,8 +162,8 @@ class Machine:
         )
         body = receipts.emit_heartbeat(heartbeat)
         signed = self._boot.tpm.receipt(body)
-        self._seq, self._previous = heartbeat.seq, receipts.body_digest(body).hex
-        self._latest = _Latest(body=body, heartbeat=heartbeat)
+        self._seq, self._previous = heartbeat.seq, receipts.digest(signed).hex
+        self._latest = _Latest(receipt=signed, heartbeat=heartbeat)
         self._tell(Message(kind=courier.RECEIPT, data=receipts.emit(signed)))
 
     @property
@@ -220,7 +220,7 @@ class Machine:
         order = orders.accept(
             signed,
             self._boot.offered.custodian,
-            body=latest.body,
+            receipt=latest.receipt,
             heartbeat=latest.heartbeat,
             terms=self._boot.offered.terms.digest,
             epoch=self._boot.tpm.epoch(),

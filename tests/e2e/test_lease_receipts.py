@@ -48,7 +48,7 @@ def taken(ledger: Ledger, key: ReceiptKey, sent: tuple[Receipt, Heartbeat]) -> L
     read = receipts.parse(receipts.emit(receipt))
     reading = receipts.verify(read, key, METER)
     assert receipts.parse_heartbeat(read.body) == heartbeat
-    return ledgers.after(ledger, read.body, heartbeat, reading, NONCE)
+    return ledgers.after(ledger, read, heartbeat, reading, NONCE)
 
 
 def test_a_story_of_two_boots_adds_up(power: BorrowersTpm) -> None:

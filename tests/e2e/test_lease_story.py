@@ -26,7 +26,7 @@ from aicert.lease import (
 )
 from aicert.lease.bundle import ContentKey
 from aicert.lease.orders import Order
-from aicert.lease.receipts import Heartbeat, Usage
+from aicert.lease.receipts import Heartbeat, Receipt, Usage
 from aicert.lease.terms import Terms
 from enclave_runner.attester.tpm import Tpm
 from rules.machines.ca import Ca
@@ -106,9 +106,10 @@ def test_a_lease_from_certificate_to_kill_receipt(
     kept = custody.parse((folder / "bot.keys").read_bytes())
     lines: list[bytes] = []
 
-    def sent(tpm: Tpm, index: int, body: bytes) -> None:
+    def sent(tpm: Tpm, index: int, body: bytes) -> Receipt:
         receipt = machine.receipt(tpm, index, body, ZERO)
         lines.append(receipts.emit(receipt) + b"\n")
+        return receipt
 
     with power.on() as tpm:
         enrol(tpm, folder, agreed)
@@ -125,15 +126,15 @@ def test_a_lease_from_certificate_to_kill_receipt(
             usage=usage,
         )  # fmt: skip
         body = receipts.emit_heartbeat(first)
-        sent(tpm, METER, body)
+        receipt = sent(tpm, METER, body)
         order = Order(
             kind=orders.REVOKE, lease=agreed.lease, terms=agreed.digest, boot=BOOT,
-            epoch=machine.count(tpm, EPOCH), seq=1, answers=hashlib.sha256(body).hexdigest(),
+            epoch=machine.count(tpm, EPOCH), seq=1, answers=receipts.digest(receipt).hex,
             generation=1,
         )  # fmt: skip
         signed = orders.sign(kept.key, order)
         obeyed = orders.accept(
-            signed, kept.key.public_key(), body=body, heartbeat=first, terms=agreed.digest,
+            signed, kept.key.public_key(), receipt=receipt, heartbeat=first, terms=agreed.digest,
             epoch=machine.count(tpm, EPOCH), generation=0,
         )  # fmt: skip
         assert obeyed.kind == orders.REVOKE

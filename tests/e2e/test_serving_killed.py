@@ -1,6 +1,5 @@
 """However a machine dies, what was served was paid, and its receipts go on adding up."""
 
-import hashlib
 import random
 import subprocess
 import sys
@@ -76,9 +75,10 @@ def started(power: BorrowersTpm, folder: Path) -> Iterator[Process]:
 def opened(machine: Process, folder: Path, lines: list[bytes]) -> int:
     """Open the lease, and continue its receipts; the port."""
     if lines:
-        body = receipts.parse(lines[-1]).body
-        seq = receipts.parse_heartbeat(body).seq
-        machine.send(courier.RESUME, hashlib.sha256(body).digest(), seq=seq)
+        last = receipts.parse(lines[-1])
+        seq = receipts.parse_heartbeat(last.body).seq
+        head = bytes.fromhex(receipts.digest(last).hex)
+        machine.send(courier.RESUME, head, seq=seq)
     machine.ask(courier.HEARTBEAT, NONCE, courier.RECEIPT)
     machine.send(courier.BLOB, (folder / "issued/blob").read_bytes())
     data = (folder / "issued/licence").read_bytes()

@@ -4,7 +4,6 @@ The custodian types `aicert lease`; orders are signed here, where the broker is 
 engine is a stub behind the real gateway.
 """
 
-import hashlib
 import http.client
 import itertools
 import json
@@ -126,12 +125,12 @@ class Courier:
     def ordered(self, kind: str, **changes: Any) -> bytes:
         """An order of the custodian that answers the last receipt, unless something differs."""
         kept = custody.parse((self.folder / "bot.keys").read_bytes())
-        body = receipts.parse(self.of(courier.RECEIPT)[-1].data).body
-        heartbeat = receipts.parse_heartbeat(body)
+        last = receipts.parse(self.of(courier.RECEIPT)[-1].data)
+        heartbeat = receipts.parse_heartbeat(last.body)
         given: dict[str, Any] = {
             "kind": kind, "lease": self.terms.lease, "terms": self.terms.digest,
             "boot": heartbeat.boot, "epoch": 1, "seq": heartbeat.seq,
-            "answers": hashlib.sha256(body).hexdigest(), "generation": heartbeat.seq,
+            "answers": receipts.digest(last).hex, "generation": heartbeat.seq,
         }  # fmt: skip
         if kind == orders.GRANT:
             given["licence"] = (self.folder / "issued/licence").read_bytes()
@@ -200,7 +199,7 @@ def test_a_machine_serves_until_it_is_revoked(
         second = Courier(folder, tpm, stub, 1)
         second.ask(courier.BLOB, (folder / "issued/blob").read_bytes())
         last = receipts.parse(first.of(courier.RECEIPT)[-2].data)
-        head = hashlib.sha256(last.body).digest()
+        head = bytes.fromhex(receipts.digest(last).hex)
         second.ask(courier.RESUME, head, seq=receipts.parse_heartbeat(last.body).seq)
         refused = second.grant(tpm.epoch())
         assert b"a term of the licence is not met" in refused.data
@@ -326,11 +325,11 @@ def test_whatever_a_courier_sends_opens_nothing(
         carried.ask(courier.STOP)
         # The receipts that were asked for are a chain, all the same.
         carried.keep_receipts()
-        bodies = [receipts.parse(line.data).body for line in carried.of(courier.RECEIPT)]
-        for before, after in itertools.pairwise(bodies):
-            heartbeat = receipts.parse_heartbeat(after)
-            assert heartbeat.previous == hashlib.sha256(before).hexdigest()
-        assert len(bodies) > 10
+        signed = [receipts.parse(line.data) for line in carried.of(courier.RECEIPT)]
+        for before, after in itertools.pairwise(signed):
+            heartbeat = receipts.parse_heartbeat(after.body)
+            assert heartbeat.previous == receipts.digest(before).hex
+        assert len(signed) > 10
 
 
 def test_bundle_files_that_are_refused_end_the_boot(

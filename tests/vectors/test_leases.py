@@ -22,7 +22,7 @@ from aicert.formats import certificate as certificates
 from aicert.frozen import replace
 from aicert.lease import enrolment, keys, licence, orders, receipts, serving, terms
 from aicert.lease.checks import RefusedError
-from aicert.lease.receipts import Heartbeat, Usage
+from aicert.lease.receipts import Heartbeat, Receipt, Usage
 from aicert.leasing import enrolments
 from aicert.leasing import serving as judging
 from aicert.leasing.serving import Channel
@@ -220,7 +220,8 @@ def test_an_order_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
     )  # fmt: skip
     check = refusal(
         lambda: orders.accept(
-            signed, custodian, body=b"", heartbeat=heartbeat, terms=order.terms,
+            signed, custodian, receipt=Receipt(body=b"", attest=b"", signature=b""),
+            heartbeat=heartbeat, terms=order.terms,
             epoch=order.epoch, generation=0,
         )
     )  # fmt: skip

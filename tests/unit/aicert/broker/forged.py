@@ -136,7 +136,7 @@ class Machine:
     def sign(self, nonce: bytes, **how: Any) -> bytes:
         """The next receipt."""
         data = self.signed(nonce, **how)
-        self.head = hashlib.sha256(receipts.parse(data).body).hexdigest()
+        self.head = receipts.digest(receipts.parse(data)).hex
         self.seq += 1
         return data
 
@@ -151,7 +151,7 @@ class Machine:
     def accepted(self, answer: bytes, data: bytes) -> Order:
         assert self.heartbeat is not None
         order = orders.accept(
-            orders.parse(answer), CUSTODIAN.public_key(), body=receipts.parse(data).body,
+            orders.parse(answer), CUSTODIAN.public_key(), receipt=receipts.parse(data),
             heartbeat=self.heartbeat, terms=TERMS.digest, epoch=self.epoch(answer), generation=0,
         )  # fmt: skip
         if order.half:

@@ -248,6 +248,27 @@ def test_ledger_successor_of_a_copy_that_runs(bench: Bench) -> None:
         copy.beat()
 
 
+def test_of_twins_of_memory_and_tpm_one_is_answered(bench: Bench) -> None:
+    """13: copies while it serves, in step: the same key, count and body. An order is for one."""
+    machine = bench.machine()
+    machine.beat()
+    twin = Machine(**machine.__dict__)
+    nonce = machine.ask()
+    data, other = machine.sign(nonce), twin.sign(nonce, clock=1001)
+    assert receipts.parse(data).body == receipts.parse(other).body
+    answer = bench.broker.receipt(machine.token, data)
+    assert machine.accepted(answer, data).kind == GRANT
+    # The twin may keep its receipt to itself: what answers the other is no answer to it,
+    with refused("order.answer"):
+        twin.accepted(answer, other)
+    # and its next one continues its own, which the ledger never took.
+    with refused("ledger.successor"):
+        twin.beat(clock=1002)
+    with pytest.raises(RefusedError, match=r"^ledger\.successor: .*runs twice, memory and TPM"):
+        bench.broker.receipt(machine.token, other)
+    assert machine.beat().kind == GRANT
+
+
 def test_ledger_meter_of_state_that_was_put_back(bench: Bench) -> None:
     """12: the meter is lower than it was."""
     machine = bench.machine()

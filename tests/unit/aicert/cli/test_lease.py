@@ -1,7 +1,6 @@
 """`aicert lease`: what a custodian types, from a certificate to receipts that add up."""
 
 import csv
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -219,7 +218,7 @@ def receipted(folder: Path, *usages: Usage, value: int = 12) -> list[bytes]:
         )
         signed = forge.receipt(body, value, key=RECEIPTS, signer=signer)
         lines.append(receipts.emit(signed) + b"\n")
-        previous = hashlib.sha256(body).hexdigest()
+        previous = receipts.digest(signed).hex
     order = orders.emit_order(bare(orders.REVOKE, lease=of.lease, terms=of.digest))
     kill = forge.receipt(order, 4, index=licence.EPOCH_INDEX, key=RECEIPTS, signer=signer)
     return [*lines, receipts.emit(kill) + b"\n"]

@@ -8,20 +8,22 @@ from aicert.errors import EvidenceError
 from aicert.lease import ledger as ledgers
 from aicert.lease import licence, receipts
 from aicert.lease.ledger import Ledger
-from aicert.lease.receipts import Usage
+from aicert.lease.receipts import Receipt, Usage
 from tests.unit.aicert.lease.forge import KEY, NONCE, heartbeat, receipt
 from tests.vectors.leases import agreed
 
 BOOT, NEXT = "b0" * 32, "b1" * 32
 
 
-def reading(body: bytes, value: int, **clock: Any) -> Any:
-    usual = {"clock": 1000, "reset": 7, "restart": 0}
-    return receipts.verify(receipt(body, value, **usual | clock), KEY, licence.METER_INDEX)
+AT: dict[str, Any] = {"clock": 1000, "reset": 7, "restart": 0}
+
+
+def verified(signed: Receipt) -> Any:
+    return receipts.verify(signed, KEY, licence.METER_INDEX)
 
 
 def opened() -> Ledger:
-    return ledgers.opened(agreed(), reading(b"enrolment", 10))
+    return ledgers.opened(agreed(), verified(receipt(b"enrolment", 10, **AT)))
 
 
 def beat(
@@ -31,8 +33,8 @@ def beat(
     """The ledger after a heartbeat that follows it, but for `changes`."""
     given = {"seq": ledger.seq + 1, "previous": ledger.head, "boot": boot, "usage": usage}
     sent = heartbeat(**given | (changes or {}))
-    body = receipts.emit_heartbeat(sent)
-    return ledgers.after(ledger, body, sent, reading(body, value, **clock), nonce)
+    signed = receipt(receipts.emit_heartbeat(sent), value, **AT | clock)
+    return ledgers.after(ledger, signed, sent, verified(signed), nonce)
 
 
 def running() -> Ledger:
@@ -118,9 +120,9 @@ def test_ledger_successor_takes_receipts_in_their_order_only(order: list[int]) -
     ledger, sent = opened(), []
     for value, usage in STORY:
         message = heartbeat(seq=ledger.seq + 1, previous=ledger.head, usage=usage)
-        body = receipts.emit_heartbeat(message)
-        sent.append((body, message, reading(body, value)))
-        ledger = ledgers.after(ledger, body, message, sent[-1][2], NONCE)
+        signed = receipt(receipts.emit_heartbeat(message), value, **AT)
+        sent.append((signed, message, verified(signed)))
+        ledger = ledgers.after(ledger, *sent[-1], NONCE)
     ledger, taken, refused = opened(), [], set()
     for place in order:
         try:

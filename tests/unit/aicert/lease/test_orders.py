@@ -1,4 +1,3 @@
-import hashlib
 import sys
 from typing import Any
 
@@ -11,13 +10,13 @@ from aicert.frozen import replace
 from aicert.lease import licence, orders, receipts
 from aicert.lease.checks import RefusedError
 from aicert.lease.orders import Order, SignedOrder
-from tests.unit.aicert.lease.forge import heartbeat
+from tests.unit.aicert.lease.forge import heartbeat, receipt
 from tests.vectors.leases import CUSTODIAN, LEASE, STRANGER, agreed, signed
 
 BOOT_KEY = X25519PrivateKey.from_private_bytes(b"\x21" * 32)
 RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 ASKED = heartbeat(half_for=BOOT_KEY.public_key().public_bytes(*RAW).hex())
-BODY = receipts.emit_heartbeat(ASKED)
+SIGNED = receipt(receipts.emit_heartbeat(ASKED))
 TERMS = agreed().digest
 LICENCE = licence.emit(signed())
 HALF = b"\x05" * 32
@@ -26,7 +25,7 @@ HALF = b"\x05" * 32
 def order(**changes: Any) -> Order:
     given: dict[str, Any] = {
         "kind": orders.GRANT, "lease": LEASE, "terms": TERMS, "boot": ASKED.boot, "epoch": 3,
-        "seq": ASKED.seq, "answers": hashlib.sha256(BODY).hexdigest(), "generation": 17,
+        "seq": ASKED.seq, "answers": receipts.digest(SIGNED).hex, "generation": 17,
         "licence": LICENCE, "half": orders.seal_half(HALF, ASKED, TERMS),
     }  # fmt: skip
     return Order(**given | changes)
@@ -38,7 +37,7 @@ def bare(kind: str, **changes: Any) -> Order:
 
 def accepted(given: SignedOrder, **changes: Any) -> Order:
     at: dict[str, Any] = {
-        "body": BODY, "heartbeat": ASKED, "terms": TERMS, "epoch": 3, "generation": 16,
+        "receipt": SIGNED, "heartbeat": ASKED, "terms": TERMS, "epoch": 3, "generation": 16,
     }  # fmt: skip
     return orders.accept(orders.parse(orders.emit(given)), CUSTODIAN.public_key(), **at | changes)
 
@@ -71,7 +70,9 @@ def test_other_orders_bring_nothing(kind: str) -> None:
         ("order.answer", CUSTODIAN, {"answers": "00" * 32}, {}),
         ("order.answer", CUSTODIAN, {"generation": 16}, {}),
         ("order.answer", CUSTODIAN, {},
-         {"heartbeat": replace(ASKED, seq=2), "body": BODY}),
+         {"heartbeat": replace(ASKED, seq=2)}),
+        # Of a copy that says the same, a millisecond later.
+        ("order.answer", CUSTODIAN, {}, {"receipt": receipt(SIGNED.body, clock=2)}),
         ("order.answer", CUSTODIAN,
          {"licence": licence.emit(signed(terms_digest=agreed(tick_tokens=1).digest))}, {}),
         ("order.epoch", CUSTODIAN, {"epoch": 2}, {}),

@@ -1,4 +1,3 @@
-import hashlib
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ def story(*beats: tuple[int, Usage], boot: str = "b0") -> list[Receipt]:
             forge.heartbeat(seq=seq, previous=previous, usage=usage, boot=boot * 32)
         )
         signed.append(receipt(body, value))
-        previous = hashlib.sha256(body).hexdigest()
+        previous = receipts.digest(signed[-1]).hex
     return signed
 
 
@@ -78,6 +77,8 @@ def test_a_kill_receipt_ends_the_account() -> None:
         ("ledger.successor", GOOD[1:]),
         ("ledger.successor", [GOOD[0], GOOD[2]]),
         ("ledger.successor", [*GOOD, *story((11, Usage()), boot="b1")]),
+        # Two copies, memory and TPM, in step: equal words, signed twice.
+        ("ledger.successor", [*GOOD, receipt(GOOD[2].body, 13, clock=1001)]),
         ("ledger.meter", story((9, Usage()))),
         ("ledger.tokens", story((11, Usage(tokens_in=1001, ticks=1)))),
         ("receipt.signature", [forge.receipt(GOOD[0].body, 11)]),
