@@ -68,6 +68,7 @@ def add_command(commands: "Subparsers") -> None:
     add("--lease", metavar="ID", required=True, help="the lease that it has to serve")
     add("--certificate", metavar="CERT", required=True, help="the certificate of its model")
     add("--port", metavar="N", type=int, default=0, help="the local port; any free one")
+    add("--receipts", metavar="FILE", help="ask for a receipt of each answer, and keep them there")
     add_policy_options(parser)
     add("--machine-policy", metavar="P", help="--policy for the machine, if it differs")
     add("--machine-root", metavar="PEM", help="--root for the machine, if it differs")
@@ -78,7 +79,7 @@ def add_command(commands: "Subparsers") -> None:
 
 
 def _connect(options: argparse.Namespace, say: "Write") -> int:
-    from aicert.serving import judged
+    from aicert.serving import judged, kept
     from aicert.serving.endpoint import Endpoint
     from aicert.verifier import verify as api
 
@@ -96,7 +97,8 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
     )
     machine = judged.wanted(options.url, options.lease, certified, policy)
     as_json = options.format == "json"
-    endpoint = Endpoint(machine, options.port)
+    keep = None if options.receipts is None else kept.keep_in(options.receipts)
+    endpoint = Endpoint(machine, options.port, keep)
     try:
         with endpoint:
             say(_json(endpoint) if as_json else _text(options, endpoint, certified))
@@ -140,11 +142,18 @@ def _text(options: argparse.Namespace, endpoint: "Endpoint", certified: "Attesta
     end = [
         *(("Trusts" if not n else "", line) for n, line in enumerate(_trusts(served))),
         *(("Omits" if not n else "", line) for n, line in enumerate(OMITS)),
+        *_receipts(options),
         ("endpoint", f"{url}, model {served.terms.lease}; Ctrl-C ends it"),
     ]
     verdict = _green(f"PASSED    ({served.tier}{forged})")
     paste = f"  export OPENAI_BASE_URL={shlex.quote(url)} OPENAI_API_KEY=none\n"
     return f"{_lines(head)}\n{_checks(served)}\n{verdict}\n{_lines(end)}\n{paste}"
+
+
+def _receipts(options: argparse.Namespace) -> list[tuple[str, str]]:
+    if options.receipts is None:
+        return []
+    return [("receipts", f"of each answer, signed by this boot's key, to {safe(options.receipts)}")]
 
 
 def _checks(served: "Served") -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aicert.cli.terminal import Subparsers, Write
     from aicert.lease.terms import Terms
     from aicert.leasing.accounts import Account
+    from aicert.leasing.answered import Answered
     from aicert.leasing.enrolments import Enrolled
     from aicert.leasing.granting import Issued
     from aicert.leasing.packing import Packed
@@ -135,6 +136,8 @@ def _add_receipts(parts: "Subparsers") -> None:
     parser = add_part(parts, "receipts", "verify receipts and add them up", _RECEIPTS)
     parser.add_argument("files", metavar="FILE", nargs="+", help="receipts, one a line")
     _add_machine(parser, option=True)
+    parser.add_argument("--answers", metavar="FILE", action="append", default=[],
+        help="also check these receipts of answers (aicert connect --receipts)")  # fmt: skip
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text",
         help="what to write to stdout; csv has a line for each receipt")  # fmt: skip
     parser.set_defaults(run=_receipts)
@@ -345,7 +348,7 @@ def _machine_text(machine: "Enrolled") -> str:
 
 def _receipts(options: argparse.Namespace, say: "Write") -> int:
     from aicert.files.bounded import read_bounded
-    from aicert.leasing import accounts
+    from aicert.leasing import accounts, answered
 
     terms = _terms(Path(options.lease))
     machine = _machine(options, terms)
@@ -355,11 +358,19 @@ def _receipts(options: argparse.Namespace, say: "Write") -> int:
         for receipt in accounts.parse_lines(read_bounded(path, MAX_RECEIPTS, "receipts"))
     ]
     account = accounts.account(terms, machine, given)
+    held = [
+        token
+        for path in options.answers
+        for token in answered.parse_lines(read_bounded(path, MAX_RECEIPTS, "receipts of answers"))
+    ]
+    checked = answered.answered(account, held) if options.answers else None
     if options.format == "csv":
         # For programs: no line is broken for a terminal's sake.
         write(_account_csv(account))
     else:
-        say(_account_json(account) if options.format == "json" else _account_text(account, machine))
+        as_json = options.format == "json"
+        document = _account_json(account, checked)
+        say(document if as_json else _account_text(account, machine, checked))
     return 0
 
 
@@ -377,7 +388,7 @@ def _account_csv(account: "Account") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _account_json(account: "Account") -> str:
+def _account_json(account: "Account", checked: "Answered | None") -> str:
     total, ledger, ending = account.total, account.ledger, account.ending
     document = {
         "lease": ledger.terms.lease,
@@ -391,11 +402,15 @@ def _account_json(account: "Account") -> str:
         "meter": {"first": account.first.value, "last": ledger.meter},
         "head": ledger.head,
         "ended": None if ending is None else {"order": ending.order.kind, "epoch": ending.epoch},
+        "answers": None if checked is None else {
+            "receipts": checked.count, "tokensIn": checked.tokens_in,
+            "tokensOut": checked.tokens_out,
+        },
     }  # fmt: skip
     return json.dumps(document, indent=2) + "\n"
 
 
-def _account_text(account: "Account", machine: "Enrolled") -> str:
+def _account_text(account: "Account", machine: "Enrolled", checked: "Answered | None") -> str:
     total, ledger, ending = account.total, account.ledger, account.ending
     tokens = f"{total.tokens_in} in, {total.tokens_out} out, {total.tokens_refused} refused"
     ticks = f"{counted(total.ticks, 'tick')} of {ledger.terms.tick_tokens} tokens"
@@ -409,7 +424,16 @@ def _account_text(account: "Account", machine: "Enrolled") -> str:
             ("receipts", f"{account.count} in a row, of {counted(account.boots, 'boot')}"),
             ("tokens", f"{tokens}, of {counted(total.requests, 'request')}"),
             ("meter", f"{account.first.value} to {ledger.meter}, {ticks} receipted"),
+            *_answers_text(checked),
             ("ended", ended),
             ("Omits", "what was served after the last receipt here"),
         ]
     )
+
+
+def _answers_text(checked: "Answered | None") -> list[tuple[str, str]]:
+    if checked is None:
+        return []
+    tokens = f"{checked.tokens_in} tokens in, {checked.tokens_out} out"
+    held = f"{counted(checked.count, 'receipt')} that clients hold, each of a boot of these"
+    return [("answers", f"{held}: {tokens}")]

@@ -26,6 +26,9 @@ CHECKS: Final = (
     "receipt.fresh",
     "ledger.successor", "ledger.meter", "ledger.clock", "ledger.boots", "ledger.tokens",
     "ledger.state",
+    # Of a receipt of one answer.
+    "answer.signature", "answer.fresh", "answer.channel", "answer.body", "answer.boot",
+    "answer.number",
 )  # fmt: skip
 
 

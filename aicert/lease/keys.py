@@ -65,7 +65,7 @@ def private_pem(key: "EllipticCurvePrivateKey") -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def load_public(spki: bytes) -> "EllipticCurvePublicKey":
+def load_public(spki: bytes, what: str = "the custodian's key") -> "EllipticCurvePublicKey":
     """A P-256 key from the DER of its SubjectPublicKeyInfo; EvidenceError for anything else."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -74,11 +74,11 @@ def load_public(spki: bytes) -> "EllipticCurvePublicKey":
     try:
         key = load_der_public_key(spki)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise EvidenceError("the custodian's key is not a SubjectPublicKeyInfo") from None
+        raise EvidenceError(f"{what} is not a SubjectPublicKeyInfo") from None
     # One form: a compressed point would have another digest.
     p256 = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1"
     if not isinstance(key, ec.EllipticCurvePublicKey) or not p256 or spki_of(key) != spki:
-        raise EvidenceError("the custodian's key is not on P-256, or not in its usual form")
+        raise EvidenceError(f"{what} is not on P-256, or not in its usual form")
     return key
 
 

@@ -41,6 +41,7 @@ def connect(
     machine_root: "StrPath | None" = None,
     machine_image_lock: "StrPath | None" = None,
     port: int = 0,
+    receipts: "StrPath | None" = None,
 ) -> "Endpoint":
     """Judge a serving machine, and open a local endpoint for prompts to it.
 
@@ -57,6 +58,8 @@ def connect(
         machine_image_lock: path of the lock of a serving image that you accept; the same with
             `image_lock`.
         port: of this computer's loopback; 0 is any that is free.
+        receipts: path of a file to whose end the receipt of each answer is written, one a line:
+            asked for, and verified before the answer ends.
 
     Returns:
         The Endpoint: its `base_url` is for OpenAI's clients, `served` is what was verified. It ends
@@ -68,7 +71,7 @@ def connect(
             (`exit_code` 2).
         ConfigError: an argument is wrong (`exit_code` 3).
     """
-    from aicert.serving import judged
+    from aicert.serving import judged, kept
     from aicert.serving.endpoint import Endpoint
     from aicert.verifier import verify as api
 
@@ -95,4 +98,5 @@ def connect(
         certificates_root=root,
         certificates_image=image_lock,
     )
-    return Endpoint(judged.wanted(url, lease, certified, machine), port)
+    wanted = judged.wanted(url, lease, certified, machine)
+    return Endpoint(wanted, port, None if receipts is None else kept.keep_in(receipts))

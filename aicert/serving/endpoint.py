@@ -6,14 +6,19 @@ a client elsewhere. The first evidence that says no, or cannot be judged, ends i
 from then on is refused, and nothing goes out any more.
 """
 
+import hashlib
 import json
+import secrets
 import socket
 import socketserver
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aicert.errors import AicertError, ConfigError, EvidenceError
+from aicert.formats.digest import Digest
+from aicert.lease.answer_receipts import sha256
 from aicert.lease.checks import RefusedError
 from aicert.serving import wire
 from aicert.serving.judged import MOST, Judged, Pool, Shown, Wanted, open_judged
@@ -29,7 +34,9 @@ CLIENTS: Final = 256
 SILENCE_S: Final = 600.0
 QUEUE_S: Final = 60.0
 _HTTP: Final = 80
+_OK: Final = 200
 _METHODS: Final = {"/v1/models": "GET"}
+Kept = Callable[[bytes], None]
 
 
 class LocalRefusal(AicertError):  # noqa: N818 - says what happened
@@ -41,12 +48,16 @@ class LocalRefusal(AicertError):  # noqa: N818 - says what happened
 
 
 class Endpoint:
-    """What listens. `served`: what was judged of the machine before anything was asked."""
+    """What listens. `served`: what was judged of the machine before anything was asked. `keep` is
+    given the receipt of each answer, which is asked for then, verified before the answer ends, and
+    may be called by several threads.
+    """
 
-    def __init__(self, machine: Wanted, port: int = 0) -> None:
+    def __init__(self, machine: Wanted, port: int = 0, keep: Kept | None = None) -> None:
         if not 0 <= port < 1 << 16:
             raise ConfigError("a port is from 1 to 65535, or 0 for any that is free")
         self._machine = machine
+        self._keep = keep
         first = open_judged(machine)
         first.close()
         self._shown: Shown = first.shown
@@ -126,8 +137,10 @@ class Endpoint:
             with self._pool.taken() as judged:
                 # It may have come to an end while this request waited for its turn.
                 self._require_no_end()
-                self._answer(judged, judged.ask(method, target, body), client)
-        except wire.AnswerError as error:
+                is_counted = self._keep is not None and target not in _METHODS
+                nonce = secrets.token_hex(32) if is_counted else ""
+                self._answer(judged, judged.ask(method, target, body, nonce=nonce), client)
+        except (wire.AnswerError, RefusedError) as error:
             self._end(error)
             raise
         finally:
@@ -135,12 +148,23 @@ class Endpoint:
 
     def _answer(self, judged: Judged, head: wire.Head, client: "_Client") -> None:
         if head.length is not None:
-            client.say(head.status, judged.whole(head))
+            body = judged.whole(head)
+            if head.status == _OK:
+                self._kept(judged.receipt(head, sha256(body)))
+            client.say(head.status, body)
             return
         client.begin_stream()
+        digest = hashlib.sha256()
         for event in judged.events():
+            digest.update(event)
             client.send_chunk(event)
+        # Before the end: of an answer whose receipt is none, a client sees no end.
+        self._kept(judged.receipt(head, Digest("sha256", digest.hexdigest())))
         client.send_chunk(b"")
+
+    def _kept(self, receipt: bytes) -> None:
+        if receipt and self._keep is not None:
+            self._keep(receipt)
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):

@@ -21,9 +21,10 @@ from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.formats import strict_json
-from aicert.formats.digest import is_hex
+from aicert.formats.digest import Digest, is_hex
 from aicert.frozen import dataclass, replace
-from aicert.lease import enrolment, serving
+from aicert.lease import answer_receipts, enrolment, serving
+from aicert.lease.answer_receipts import sha256
 from aicert.lease.checks import RefusedError
 from aicert.lease.terms import LEASE_DIGITS
 from aicert.leasing import serving as judging
@@ -142,23 +143,30 @@ class Shown:
 class Judged:
     """A connection whose machine was judged: the only one that asks."""
 
-    def __init__(self, channel: Channel, reader: Reader, shown: Shown, authority: str) -> None:
+    def __init__(
+        self, channel: Channel, reader: Reader, shown: Shown, authority: str, evidence: Digest
+    ) -> None:
         self.shown = shown
         self._channel = channel
         self._reader = reader
         self._authority = authority
         self._since = self._used = time.monotonic()
         self._is_last = False
+        self._evidence = evidence
+        self._asked: tuple[str, Digest] | None = None
 
-    def ask(self, method: str, target: str, body: bytes) -> Head:
-        """Send a request; what stands before its answer."""
+    def ask(self, method: str, target: str, body: bytes, *, nonce: str = "") -> Head:
+        """Send a request; what stands before its answer. `nonce`: for a receipt of it."""
         if self._reader.is_ahead:
             # It would be taken for the answer to what is asked now.
             raise AnswerError("the machine answered before it was asked")
         self._channel.until = time.monotonic() + SEND_S
-        self._channel.send(request(method, target, self._authority, body))
+        self._channel.send(request(method, target, self._authority, body, nonce))
+        self._asked = (nonce, sha256(body)) if nonce else None
         self._wait()
         head = self._reader.head()
+        if head.receipt and self._asked is None:
+            raise AnswerError("the answer has a receipt, which nobody asked for")
         self._is_last = head.is_last
         return head
 
@@ -172,6 +180,31 @@ class Judged:
         for event in self._reader.events():
             yield event
             self._wait()
+
+    def receipt(self, head: Head, response: Digest) -> bytes:
+        """The receipt of the answer that was read last, whose body has this digest; RefusedError
+        where it is of something else, AnswerError where there is none. Empty where none was wanted.
+        """
+        token = self._reader.trailer if head.length is None else head.receipt
+        if self._asked is None:
+            if token:
+                raise AnswerError("the answer has a receipt, which nobody asked for")
+            return b""
+        if not token:
+            raise AnswerError("the answer has no receipt, which was asked for")
+        nonce, request_digest = self._asked
+        signed = answer_receipts.verify(token)
+        receipt = signed.receipt
+        if signed.spki != self.shown.spki:
+            raise RefusedError("answer.signature", "it is signed by another key than this boot's")
+        if receipt.nonce != nonce:
+            raise RefusedError("answer.fresh", "it answers a different nonce")
+        if receipt.evidence != self._evidence:
+            raise RefusedError("answer.channel", "it names other evidence than this connection's")
+        answer_receipts.check_terms(receipt, self.shown.served.terms)
+        if (receipt.request, receipt.response) != (request_digest, response):
+            raise RefusedError("answer.body", "it is for another request or another answer")
+        return token
 
     def is_usable(self) -> bool:
         """Whether another request may go over it: it is fresh, and its other end is silent."""
@@ -226,7 +259,8 @@ def open_judged(machine: Wanted, before: Shown | None = None) -> Judged:
         # Counted since; everything else is of the boot.
         if before is not None and replace(served, meter=0) != replace(before.served, meter=0):
             raise _other("states something else")
-        return Judged(channel, reader, Shown(spki=channel.spki, served=served), machine.authority)
+        shown = Shown(spki=channel.spki, served=served)
+        return Judged(channel, reader, shown, machine.authority, sha256(evidence))
     except BaseException:
         channel.close()
         raise

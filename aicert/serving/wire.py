@@ -12,6 +12,8 @@ from typing import Final
 
 from aicert.errors import EvidenceError, ToolError
 from aicert.frozen import dataclass
+from aicert.lease import answer_receipts
+from aicert.lease.answer_receipts import HEADER as RECEIPT
 
 MAX_HEAD: Final = 16 << 10
 MAX_HEADERS: Final = 64
@@ -39,19 +41,24 @@ class AnswerError(EvidenceError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """What stands before a body. `length`: of JSON; None where events follow, each a chunk;
-    `is_last`: the other end closes the connection after it.
+    `is_last`: the other end closes the connection after it; `receipt`: of JSON, if there is one.
     """
 
     status: int
     length: int | None
     is_last: bool
+    receipt: bytes = b""
 
 
-def request(method: str, target: str, host: str, body: bytes) -> bytes:
-    """A request as the gateway reads it: nothing of what a client sent beside target and body."""
+def request(method: str, target: str, host: str, body: bytes, nonce: str = "") -> bytes:
+    """A request as the gateway reads it: nothing of what a client sent beside target and body.
+    `nonce`: for a receipt of the answer; empty where none is wanted.
+    """
     lines = [f"{method} {target} HTTP/1.1", f"host: {host}"]
     if method == "POST":
         lines += [f"content-type: {JSON}", f"content-length: {len(body)}"]
+    if nonce:
+        lines.append(f"{RECEIPT}: {nonce}")
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
@@ -64,6 +71,8 @@ class Reader:
     def __init__(self, receive: Callable[[int], bytes]) -> None:
         self._receive = receive
         self._held = b""
+        self.trailer = b""
+        """The receipt that stood at the end of the last stream."""
 
     @property
     def is_ahead(self) -> bool:
@@ -106,14 +115,24 @@ class Reader:
             left -= size
             if left < 0:
                 raise AnswerError(f"the answer is larger than {MAX_STREAM} bytes")
+            if not size:
+                self.trailer = self._trailer()
+                return
             event = self._exactly(size)
             if self._exactly(len(_END)) != _END:
                 raise AnswerError("a chunk of the answer is longer than its size says")
-            if not size:
-                return
             if not _EVENT.fullmatch(event):
                 raise AnswerError("a chunk of the answer is not one event")
             yield event
+
+    def _trailer(self) -> bytes:
+        """What stands after the last chunk: a receipt, or nothing."""
+        headers: dict[str, str] = {}
+        while line := self._line(MAX_HEAD):
+            _add(headers, line)
+            if set(headers) != {RECEIPT}:
+                raise AnswerError("the answer ends with something that is no receipt")
+        return _receipt(headers)
 
     def _line(self, most: int) -> bytes:
         """Up to the next line end, which is left out."""
@@ -166,4 +185,14 @@ def _head(status: int, headers: dict[str, str]) -> Head:
         return Head(status=status, length=None, is_last=is_last)
     if kind != JSON or coding is not None or length is None or not _LENGTH.fullmatch(length):
         raise AnswerError("the answer is neither JSON of a stated length nor a stream of events")
-    return Head(status=status, length=int(length), is_last=is_last)
+    receipt = _receipt(headers)
+    return Head(status=status, length=int(length), is_last=is_last, receipt=receipt)
+
+
+def _receipt(headers: dict[str, str]) -> bytes:
+    if RECEIPT not in headers:
+        return b""
+    try:
+        return answer_receipts.from_text(headers[RECEIPT])
+    except EvidenceError as error:
+        raise AnswerError(error.message) from None

@@ -5,6 +5,7 @@ written anew; each answer is read as hostile, bounded, counted, written anew. A 
 in the middle is counted as one who stays: the engine is listened to until it says what it served.
 """
 
+import hashlib
 import secrets
 import threading
 import time
@@ -13,7 +14,10 @@ from typing import Final, Protocol
 
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats import strict_json
+from aicert.formats.digest import Digest
 from aicert.formats.strict_json import Fields
+from aicert.frozen import replace
+from aicert.lease.answer_receipts import sha256
 from aicert.lease.receipts import hex_field
 from aicert.lease.terms import Terms
 from enclave_runner.serving import answers, requests, wire
@@ -21,6 +25,7 @@ from enclave_runner.serving.answers import EngineError, Piece, Writer
 from enclave_runner.serving.engine import Engine, EngineRefusedError
 from enclave_runner.serving.meter import BudgetError, Meter, Reserve, UsageError
 from enclave_runner.serving.requests import Request, RequestRefused
+from enclave_runner.serving.signer import Asked, Signer
 from enclave_runner.serving.wire import ChannelError, Raw
 
 EVIDENCE: Final = "/aicert/evidence"
@@ -30,6 +35,7 @@ TAKE_S: Final = 30.0
 # Requests that the engine works on at once; others wait as long, or are told to come again.
 SLOTS: Final = 4
 QUEUE_S: Final = 30.0
+Receipts = Callable[[str, Digest, answers.Usage], bytes]
 # Why a machine ends that a gateway no longer trusts.
 USAGE: Final = "usage"
 
@@ -47,9 +53,17 @@ class Connection(Protocol):
         """All of them."""
 
 
+class _Client:
+    """Who is at the other end of a connection. `shown`: the evidence that he got last."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.shown: Digest | None = None
+
+
 class Gateway:
     """What all connections of a machine share. `attest` gives evidence for a nonce and a
-    connection's exporter; `distrust` is told why serving has to end.
+    connection's exporter; `signer` receipts of answers; `distrust` is told why serving has to end.
     """
 
     def __init__(
@@ -61,6 +75,7 @@ class Gateway:
         template_tokens: int,
         meter: Meter,
         attest: Callable[[bytes, bytes], bytes],
+        signer: Signer,
         distrust: Callable[[str], None],
     ) -> None:
         self._terms = terms
@@ -69,6 +84,7 @@ class Gateway:
         self._template_tokens = template_tokens
         self._meter = meter
         self._attest = attest
+        self._signer = signer
         self._distrust = distrust
         self._slots = threading.BoundedSemaphore(SLOTS)
 
@@ -79,7 +95,7 @@ class Gateway:
 
     def serve(self, connection: Connection) -> None:
         """Every request of a connection, until it ends or one is refused."""
-        reader = wire.Reader(connection.receive)
+        reader, client = wire.Reader(connection.receive), _Client(connection)
         is_open = True
         while is_open:
             connection.until = time.monotonic() + IDLE_S
@@ -87,7 +103,7 @@ class Gateway:
                 raw = reader.request()
                 if raw is None:
                     return
-                is_open = self._answer(raw, connection)
+                is_open = self._answer(raw, client)
             except RequestRefused as refused:
                 _end(connection, refused.status, refused.message, refused.check)
                 return
@@ -98,11 +114,13 @@ class Gateway:
                 _end(connection, 503, error.message, "machine")
                 return
 
-    def _answer(self, raw: Raw, connection: Connection) -> bool:
+    def _answer(self, raw: Raw, client: _Client) -> bool:
         """Answer; whether another request may follow."""
+        connection = client.connection
         connection.until = time.monotonic() + TAKE_S
         if raw.target == EVIDENCE:
             body = self._evidence(raw, connection.exporter)
+            client.shown = sha256(body)
             connection.send(wire.answer(200, body, is_last=False))
             return True
         request = requests.read(
@@ -118,7 +136,8 @@ class Gateway:
         if request.reserve is None:
             connection.send(wire.answer(200, answers.models(self.model), is_last=False))
             return True
-        return self._complete(request, request.reserve, connection)
+        wanted = _wanted(request, raw, client)
+        return self._complete(request, request.reserve, connection, wanted)
 
     def _evidence(self, raw: Raw, exporter: bytes) -> bytes:
         if raw.method != "POST":
@@ -132,20 +151,29 @@ class Gateway:
             raise RequestRefused("gateway.request", 400, error.message) from None
         return self._attest(nonce, exporter)
 
-    def _complete(self, request: Request, reserve: Reserve, connection: Connection) -> bool:
+    def _complete(
+        self, request: Request, reserve: Reserve, connection: Connection, wanted: Asked | None
+    ) -> bool:
         if not self._slots.acquire(timeout=QUEUE_S):
             return _said(connection, 503, "the machine works on other requests", "busy")
         try:
             self._meter.reserve(reserve)
-            return self._paid(request, reserve, connection)
+            answer = _Answer(request, self.model, connection, self._receipts(wanted))
+            return self._paid(answer, request, reserve)
         except BudgetError as error:
             return _said(connection, 402, error.message, "budget")
         finally:
             self._slots.release()
 
-    def _paid(self, request: Request, reserve: Reserve, connection: Connection) -> bool:
+    def _receipts(self, wanted: Asked | None) -> Receipts | None:
+        if wanted is None:
+            return None
+        # Not what it waited for its turn.
+        asked = replace(wanted, began=time.monotonic())
+        return lambda name, response, usage: self._signer.sign(asked, name, response, usage)
+
+    def _paid(self, answer: "_Answer", request: Request, reserve: Reserve) -> bool:
         """Serve what was paid for, and count it."""
-        answer = _Answer(request, self.model, connection)
         try:
             with self._engine.asked(request.route, request.body) as lines:
                 answer.take(
@@ -158,7 +186,7 @@ class Gateway:
                 )
         except EngineRefusedError as error:
             self._meter.release(reserve)
-            return _said(connection, 502, error.message, "engine")
+            return _said(answer.connection, 502, error.message, "engine")
         except EngineError as error:
             self._meter.forfeit(reserve)
             return answer.broken(error.message)
@@ -179,13 +207,18 @@ class Gateway:
 class _Answer:
     """An answer on its way to a client who may leave at any time."""
 
-    def __init__(self, request: Request, model: str, connection: Connection) -> None:
+    def __init__(
+        self, request: Request, model: str, connection: Connection, receipts: Receipts | None
+    ) -> None:
         self._request = request
-        self._connection = connection
+        self.connection = connection
+        self._receipts = receipts
+        self._digest = hashlib.sha256()
+        self._name = secrets.token_hex(16)
         self._writer = Writer(
             route=request.route,
             model=model,
-            name=f"aicert-{secrets.token_hex(12)}",
+            name=f"aicert-{self._name}",
             created=int(time.time()),
         )
         self._texts: list[str] = []
@@ -223,14 +256,21 @@ class _Answer:
         """The end of an answer that was counted; whether the connection may be used again."""
         if not self._request.is_streamed:
             whole = self._writer.whole("".join(self._texts), self._reason, usage)
-            self._send(wire.answer(200, whole, is_last=False))
+            self._digest.update(whole)
+            self._send(wire.answer(200, whole, is_last=False, receipt=self._receipt(usage)))
             return not self._gone
         self._send_part(self._writer.part(Piece(reason=self._reason or "stop")))
         if self._request.asks_usage:
             self._send_part(self._writer.counts(usage))
         self._send_part(answers.last())
-        self._send(wire.LAST_CHUNK)
+        self._send(wire.last_chunk(self._receipt(usage)))
         return not self._gone
+
+    def _receipt(self, usage: answers.Usage) -> bytes:
+        """The receipt of all that was sent, where one is asked for."""
+        if self._receipts is None:
+            return b""
+        return self._receipts(self._name, Digest("sha256", self._digest.hexdigest()), usage)
 
     def broken(self, message: str) -> bool:
         """The answer ends here, and the connection with it."""
@@ -243,21 +283,38 @@ class _Answer:
     def _send_part(self, event: bytes) -> None:
         if not self._begun:
             self._begun = True
-            self._send(wire.stream_head())
+            self._send(wire.stream_head(receipted=self._receipts is not None))
+        self._digest.update(event)
         self._send(wire.chunk(event))
 
     def _send(self, data: bytes) -> None:
         if self._gone:
             return
         began = time.monotonic()
-        self._connection.until = began + self._patience
+        self.connection.until = began + self._patience
         try:
-            self._connection.send(data)
+            self.connection.send(data)
         except AicertError:
             # What he does not read was served all the same, and is counted.
             self._gone = True
         # Of all of an answer: who takes a byte a second holds the engine no longer than others.
         self._patience -= time.monotonic() - began
+
+
+def _wanted(request: Request, raw: Raw, client: _Client) -> Asked | None:
+    """What a receipt of the answer is to name, if the client wants one."""
+    if not request.nonce:
+        return None
+    if client.shown is None:
+        raise RequestRefused(
+            "gateway.request", 400, "a receipt names evidence of its connection: ask for that first"
+        )
+    return Asked(
+        nonce=request.nonce,
+        evidence=client.shown,
+        request=sha256(raw.body),
+        began=time.monotonic(),
+    )
 
 
 def _end(connection: Connection, status: int, message: str, kind: str) -> None:

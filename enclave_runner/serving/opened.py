@@ -27,6 +27,7 @@ from enclave_runner.serving.lease_tpm import LeaseTpm, Served
 from enclave_runner.serving.listener import Listener
 from enclave_runner.serving.load import Offered
 from enclave_runner.serving.meter import Meter
+from enclave_runner.serving.signer import Signer
 from enclave_runner.serving.tls import Identity, server_context
 from enclave_runner.serving.watch import Deadline
 
@@ -119,6 +120,7 @@ class Opened:
             template_tokens=TEMPLATE_TOKENS,
             meter=self._meter,
             attest=self._attest,
+            signer=Signer(boot.identity, boot.offered.terms),
             distrust=boot.end,
         )
         with self._unless_over():

@@ -15,7 +15,9 @@ from typing import Final, NoReturn, cast
 
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats import strict_json
+from aicert.formats.digest import is_hex
 from aicert.frozen import dataclass
+from aicert.lease.answer_receipts import HEADER as RECEIPT
 from aicert.lease.terms import Terms
 from enclave_runner.serving.meter import Reserve
 
@@ -43,7 +45,7 @@ _NUMBERS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
     }
 )
 # Once in a request, or its readers differ on which one counts.
-_ONCE: Final = ("content-length", "content-type", "host", "transfer-encoding")
+_ONCE: Final = ("content-length", "content-type", "host", "transfer-encoding", RECEIPT)
 
 
 class RequestRefused(AicertError):  # noqa: N818 - says what happened
@@ -59,7 +61,7 @@ class RequestRefused(AicertError):  # noqa: N818 - says what happened
 class Request:
     """What goes to the engine. `reserve`: None where it costs nothing; `max_bytes`: of an answer's
     text; `is_streamed`: whether the client gets it in parts; `asks_usage`: and its counts in a part
-    of their own.
+    of their own. `nonce`: of a client who wants a receipt of the answer, in hex; empty without one.
     """
 
     route: str
@@ -68,6 +70,7 @@ class Request:
     max_bytes: int
     is_streamed: bool
     asks_usage: bool = False
+    nonce: str = ""
 
 
 def read(
@@ -85,7 +88,7 @@ def read(
     the engine's; `template_tokens`: the most that its chat template adds beside messages.
     """
     route = _route(method, target, terms)
-    _check_headers(headers, route, len(body))
+    nonce = _check_headers(headers, route, len(body))
     if route == MODELS:
         if body:
             _refuse(400, "a request for the list of models has no body")
@@ -93,7 +96,7 @@ def read(
     asked = _json(body)
     if asked.pop("model", model) != model:
         _refuse(404, "the machine serves one model, by the name that /v1/models gives")
-    return _completion(route, asked, terms, engine_model, template_tokens)
+    return _completion(route, asked, terms, engine_model, template_tokens, nonce)
 
 
 def _route(method: str, target: str, terms: Terms) -> str:
@@ -105,7 +108,8 @@ def _route(method: str, target: str, terms: Terms) -> str:
     return target
 
 
-def _check_headers(headers: Sequence[tuple[str, str]], route: str, size: int) -> None:
+def _check_headers(headers: Sequence[tuple[str, str]], route: str, size: int) -> str:
+    """The nonce for a receipt, if one is asked for."""
     by_name: dict[str, str] = {}
     for name, value in headers:
         lowered = name.lower()
@@ -126,6 +130,10 @@ def _check_headers(headers: Sequence[tuple[str, str]], route: str, size: int) ->
     kind = by_name.get("content-type", "").partition(";")[0].strip().lower()
     if route != MODELS and kind != "application/json":
         _refuse(415, "a request is application/json")
+    nonce = by_name.get(RECEIPT, "")
+    if RECEIPT in by_name and (not is_hex(nonce) or route == MODELS):
+        _refuse(400, f"header {RECEIPT} is a nonce of 64 hexadecimal digits, of a counted request")
+    return nonce
 
 
 def _json(body: bytes) -> dict[str, object]:
@@ -140,7 +148,12 @@ def _json(body: bytes) -> dict[str, object]:
 
 
 def _completion(
-    route: str, asked: dict[str, object], terms: Terms, model: str, template_tokens: int
+    route: str,
+    asked: dict[str, object],
+    terms: Terms,
+    model: str,
+    template_tokens: int,
+    nonce: str,
 ) -> Request:
     left = dict(asked)
     _refuse_many(left)
@@ -177,6 +190,7 @@ def _completion(
         max_bytes=tokens_out * terms.egress_bytes_per_token,
         is_streamed=bool(streamed),
         asks_usage=bool(streamed) and asks_usage,
+        nonce=nonce,
     )
 
 

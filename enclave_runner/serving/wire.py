@@ -12,6 +12,8 @@ from typing import Final
 
 from aicert.errors import AicertError
 from aicert.frozen import dataclass
+from aicert.lease import answer_receipts
+from aicert.lease.answer_receipts import HEADER as RECEIPT
 from enclave_runner.serving.requests import MAX_BODY, RequestRefused
 
 MAX_HEAD: Final = 16 << 10
@@ -41,7 +43,6 @@ _REASONS: Final[Mapping[int, str]] = MappingProxyType(
 )
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
-LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class ChannelError(AicertError):
@@ -141,22 +142,37 @@ def refused(status: int, message: str) -> RequestRefused:
     return RequestRefused("gateway.request", status, message)
 
 
-def answer(status: int, body: bytes, *, is_last: bool) -> bytes:
-    """A whole answer; `is_last`: the connection is closed after it."""
+def answer(status: int, body: bytes, *, is_last: bool, receipt: bytes = b"") -> bytes:
+    """A whole answer; `is_last`: the connection is closed after it; `receipt`: of it, if asked."""
     head = [*_head(status, JSON), f"content-length: {len(body)}"]
+    if receipt:
+        head.append(_receipt(receipt))
     if is_last:
         head.append("connection: close")
     return _joined(head) + body
 
 
-def stream_head() -> bytes:
-    """What stands before an answer that comes in parts, each a `chunk`; LAST_CHUNK ends them."""
-    return _joined([*_head(200, EVENTS), "transfer-encoding: chunked"])
+def stream_head(*, receipted: bool = False) -> bytes:
+    """What stands before an answer that comes in parts, each a `chunk`; `last_chunk` ends them.
+    `receipted`: its receipt will follow.
+    """
+    trailer = [f"trailer: {RECEIPT}"] if receipted else []
+    return _joined([*_head(200, EVENTS), "transfer-encoding: chunked", *trailer])
 
 
 def chunk(data: bytes) -> bytes:
     """One part of an answer; it may not be empty."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(receipt: bytes = b"") -> bytes:
+    """The end of an answer in parts, with its receipt as a trailer (RFC 9112, 7.1.2)."""
+    trailer = f"{_receipt(receipt)}\r\n".encode("ascii") if receipt else b""
+    return b"0\r\n" + trailer + b"\r\n"
+
+
+def _receipt(token: bytes) -> str:
+    return f"{RECEIPT}: {answer_receipts.to_text(token)}"
 
 
 def _head(status: int, kind: str) -> list[str]:

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 import aicert.serving
 from aicert.formats import certificate as certificates
-from aicert.lease import courier, receipts, terms
+from aicert.lease import answer_receipts, courier, receipts, terms
 from aicert.lease.courier import Message
+from aicert.leasing import answered
 from rules.host import training_env
 from rules.machines import swtpm
 from rules.machines.ca import local_ca
@@ -173,12 +174,17 @@ def test_openais_client_streams_from_it_through_aicert_connect(machine: Process)
     with aicert.serving.connect(
         f"https://127.0.0.1:{machine.port}", lease=lease, policy="local", at=AT,
         certificate=machine.folder / "c.json", root=machine.folder / "root.pem",
-        machine_root=machine.folder / "platform.pem",
+        machine_root=machine.folder / "platform.pem", receipts=machine.folder / "answers",
     ) as endpoint:  # fmt: skip
         answer = json.loads(openai_client(OPENAI, endpoint.base_url))
     assert answer["model"] == lease
     assert answer["whole"] == answer["streamed"]
     assert answer["tokens"] == answer["counted"]
+    held = [
+        answer_receipts.verify(token).receipt
+        for token in answered.parse_lines((machine.folder / "answers").read_bytes())
+    ]
+    assert [one.tokens_in + one.tokens_out for one in held] == [answer["tokens"]] * 2
 
 
 OPENAI = """

@@ -17,7 +17,7 @@ from tests.unit.aicert.serving.machines import Machine, wanted
 from tests.unit.signing_keys import Printed
 from tests.vectors.leases import IMAGE, LEASE
 
-OPTIONS = argparse.Namespace(url="https://\x1b[2Jh", certificate="c.json")
+OPTIONS = argparse.Namespace(url="https://\x1b[2Jh", certificate="c.json", receipts=None)
 
 
 @pytest.fixture
@@ -42,6 +42,12 @@ def test_every_check_of_a_serving_machine_has_its_line(endpoint: Endpoint) -> No
     # What a user was told to paste is no terminal's command.
     assert "\x1b" not in text
     assert "{" not in text
+
+
+def test_receipts_have_their_line(endpoint: Endpoint) -> None:
+    options = argparse.Namespace(**vars(OPTIONS) | {"receipts": "answers"})
+    text = connect._text(options, endpoint, CERTIFIED)
+    assert "\nreceipts  of each answer, signed by this boot's key, to answers\n" in text
 
 
 def test_a_program_reads_the_same(endpoint: Endpoint) -> None:

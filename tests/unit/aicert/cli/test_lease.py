@@ -9,7 +9,7 @@ import pytest
 
 from aicert.cli import main
 from aicert.formats import statement as statements
-from aicert.lease import blob, custody, enrolment, licence, orders, receipts, terms
+from aicert.lease import answer_receipts, blob, custody, enrolment, licence, orders, receipts, terms
 from aicert.lease.receipts import Usage
 from aicert.lease.terms import Terms
 from tests.adversarial import ca_forge
@@ -17,6 +17,7 @@ from tests.adversarial.attacks_results import RESULTS, audit
 from tests.adversarial.enrolment_forge import CA, NONCE, RECEIPTS, Scene, ak_certificate
 from tests.unit.aicert.cli.test_main import AT, lay_out
 from tests.unit.aicert.lease import forge
+from tests.unit.aicert.lease.test_answer_receipts import KEY, TOKEN, receipt
 from tests.unit.aicert.lease.test_orders import bare
 from tests.unit.signing_keys import Printed
 
@@ -204,7 +205,7 @@ def test_where_nothing_can_be_written(folder: Path, printed: Printed) -> None:
     assert "cannot write" in printed()[1]
 
 
-def receipted(folder: Path, *usages: Usage, value: int = 12) -> list[bytes]:
+def receipted(folder: Path, *usages: Usage, value: int = 12, boot: str = "b0" * 32) -> list[bytes]:
     """Lines of receipts that the enrolled machine signed."""
     of = agreed(folder)
     signer = receipts.check_receipt_key(
@@ -214,7 +215,7 @@ def receipted(folder: Path, *usages: Usage, value: int = 12) -> list[bytes]:
     previous, lines = of.digest.hex, []
     for seq, usage in enumerate(usages, 1):
         body = receipts.emit_heartbeat(
-            forge.heartbeat(lease=of.lease, seq=seq, previous=previous, usage=usage)
+            forge.heartbeat(lease=of.lease, seq=seq, previous=previous, usage=usage, boot=boot)
         )
         signed = forge.receipt(body, value, key=RECEIPTS, signer=signer)
         lines.append(receipts.emit(signed) + b"\n")
@@ -303,3 +304,27 @@ def test_keys_of_another_lease_issue_nothing(folder: Path, printed: Printed) -> 
     (folder / "bot.keys").write_bytes(custody.emit(custody.drawn(offline=False)))
     assert issue(folder) == 3
     assert "are for different leases" in printed()[1]
+
+
+def test_receipts_of_answers_are_checked_with_them(folder: Path, printed: Printed) -> None:
+    pack(folder)
+    enrol(folder)
+    boot = answer_receipts.verify(TOKEN).boot
+    usage = Usage(tokens_in=900, tokens_out=100, requests=1, ticks=1)
+    *lines, _ = receipted(folder, usage, boot=boot)
+    (folder / "receipts.jsonl").write_bytes(b"".join(lines))
+    of = agreed(folder)
+    held = receipt(lease=of.lease, terms=of.digest, model=of.model)
+    token = answer_receipts.sign(KEY, held)
+    (folder / "answers").write_text(answer_receipts.to_text(token) + "\n")
+    printed()
+    more = ("--answers", str(folder / "answers"))
+    assert count(folder, *more) == 0
+    line = "answers   1 receipt that clients hold, each of a boot of these: 7 tokens in, 3 out\n"
+    assert line in printed()[0]
+    assert count(folder, "--format", "json", *more) == 0
+    answers = {"receipts": 1, "tokensIn": 7, "tokensOut": 3}
+    assert json.loads(printed()[0])["answers"] == answers
+    (folder / "answers").write_text(answer_receipts.to_text(TOKEN) + "\n")
+    assert count(folder, *more) == 1
+    assert "error: answer.body: " in printed()[1]

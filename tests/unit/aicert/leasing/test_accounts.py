@@ -23,12 +23,12 @@ def receipt(body: bytes, value: int, **how: Any) -> Receipt:
     return forge.receipt(body, value, key=RECEIPTS, signer=signer, **how)
 
 
-def story(*beats: tuple[int, Usage], boot: str = "b0") -> list[Receipt]:
+def story(*beats: tuple[int, Usage], boot: str = "b0" * 32) -> list[Receipt]:
     """Receipts of one boot, each after the one before it."""
     previous, signed = TERMS.digest.hex, []
     for seq, (value, usage) in enumerate(beats, 1):
         body = receipts.emit_heartbeat(
-            forge.heartbeat(seq=seq, previous=previous, usage=usage, boot=boot * 32)
+            forge.heartbeat(seq=seq, previous=previous, usage=usage, boot=boot)
         )
         signed.append(receipt(body, value))
         previous = receipts.digest(signed[-1]).hex
@@ -76,7 +76,7 @@ def test_a_kill_receipt_ends_the_account() -> None:
     [
         ("ledger.successor", GOOD[1:]),
         ("ledger.successor", [GOOD[0], GOOD[2]]),
-        ("ledger.successor", [*GOOD, *story((11, Usage()), boot="b1")]),
+        ("ledger.successor", [*GOOD, *story((11, Usage()), boot="b1" * 32)]),
         # Two copies, memory and TPM, in step: equal words, signed twice.
         ("ledger.successor", [*GOOD, receipt(GOOD[2].body, 13, clock=1001)]),
         ("ledger.meter", story((9, Usage()))),

@@ -12,12 +12,14 @@ from typing import Any, Self
 
 from aicert.appraisal.policy import Policy
 from aicert.lease import serving
+from aicert.lease.terms import Terms
 from aicert.leasing import serving as judging
 from aicert.serving.judged import Wanted
 from enclave_runner.serving import tls
 from enclave_runner.serving.gateway import Gateway
 from enclave_runner.serving.listener import Listener
 from enclave_runner.serving.meter import Meter
+from enclave_runner.serving.signer import Signer
 from enclave_runner.serving.tls import Channel, Identity
 from tests.adversarial.enrolment_forge import policy
 from tests.e2e.stub_engine import StubEngine
@@ -82,9 +84,11 @@ class Machine:
     seen: list[bytes] = field(default_factory=list)
     connections: int = 0
     budget: int = 100
+    signer: Callable[[Identity, Terms], Signer] = Signer
 
     def __post_init__(self) -> None:
         self._meter = Meter(lambda: None, tick_tokens=1000, budget=self.budget)
+        self._signer = self.signer(self.identity, leased())
 
     def _serve(self, channel: Channel) -> None:
         self.connections += 1
@@ -95,7 +99,8 @@ class Machine:
 
         gateway = Gateway(
             terms=leased(), engine=self.stub.engine, engine_model=self.stub.model,
-            template_tokens=100, meter=self._meter, attest=attest, distrust=lambda _: None,
+            template_tokens=100, meter=self._meter, attest=attest,
+            signer=self._signer, distrust=lambda _: None,
         )  # fmt: skip
         gateway.serve(_Watched(channel, self.seen))
 

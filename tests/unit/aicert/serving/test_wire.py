@@ -33,7 +33,7 @@ def everything(data: bytes) -> bytes:
 @pytest.mark.parametrize("step", [1, 7, 1 << 16])
 def test_what_a_gateway_writes_is_read(step: int) -> None:
     body = answers.models("m")
-    stream = STREAM + gateways.chunk(EVENT) + gateways.chunk(answers.last()) + gateways.LAST_CHUNK
+    stream = STREAM + gateways.chunk(EVENT) + gateways.chunk(answers.last()) + gateways.last_chunk()
     sent = gateways.answer(200, body, is_last=False) + stream
     one = reader(sent + gateways.answer(402, body, is_last=True), step)
     assert one.head() == Head(status=200, length=len(body), is_last=False)
@@ -123,12 +123,13 @@ def test_nothing_is_waited_for_that_is_too_much() -> None:
 def test_a_stream_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_STREAM", 100)
     with pytest.raises(AnswerError, match="larger than 100 bytes"):
-        everything(STREAM + gateways.chunk(EVENT) * 20 + gateways.LAST_CHUNK)
+        everything(STREAM + gateways.chunk(EVENT) * 20 + gateways.last_chunk())
 
 
 @pytest.mark.parametrize("whole", [
     gateways.answer(200, b'{"a":1}', is_last=False),
-    STREAM + gateways.chunk(EVENT) + gateways.LAST_CHUNK,
+    STREAM + gateways.chunk(EVENT) + gateways.last_chunk(),
+    STREAM + gateways.chunk(EVENT) + gateways.last_chunk(b"token"),
 ])  # fmt: skip
 def test_an_answer_that_is_cut_anywhere_is_none(whole: bytes) -> None:
     assert everything(whole)
@@ -137,8 +138,32 @@ def test_an_answer_that_is_cut_anywhere_is_none(whole: bytes) -> None:
             everything(whole[:end])
 
 
+def test_a_receipt_stands_before_a_body_or_after_a_stream() -> None:
+    one = reader(gateways.answer(200, b"{}", is_last=False, receipt=b"token"))
+    assert one.head().receipt == b"token"
+    one = reader(gateways.stream_head(receipted=True) + gateways.last_chunk(b"token"))
+    assert list(one.events()) == [] if one.head().length is None else False
+    assert one.trailer == b"token"
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [
+        b"set-cookie: x",
+        b"aicert-receipt: dG9rZW4",
+        b"aicert-receipt: dG9rZW4=\r\naicert-receipt: dG9rZW4=",
+        b"aicert-receipt: dG9rZW4=\r\nx: y",
+        b"aicert-receipt:",
+        b"no header",
+    ],
+)
+def test_anything_else_after_a_stream_is_refused(trailer: bytes) -> None:
+    with pytest.raises(AnswerError):
+        everything(STREAM + b"0\r\n" + trailer + b"\r\n\r\n")
+
+
 def test_a_stream_in_place_of_a_body_is_refused() -> None:
-    one = reader(STREAM + gateways.LAST_CHUNK)
+    one = reader(STREAM + gateways.last_chunk())
     with pytest.raises(AnswerError, match="which nobody asked for"):
         one.whole(one.head())
 
@@ -147,7 +172,8 @@ def pieces() -> st.SearchStrategy[bytes]:
     return st.lists(
         st.sampled_from(
             [JSON, STREAM, EVENT, b"content-length: 2\r\n", b"\r\n", b"{}", b"0\r\n\r\n", b"e\r\n",
-             b"HTTP/1.1 ", b"200", b":", b" ", b"\n", b"connection: close\r\n"]
+             b"HTTP/1.1 ", b"0\r\n", b"aicert-receipt: dG9rZW4=\r\n", b"200", b":", b" ", b"\n",
+             b"connection: close\r\n"]
         ) | st.binary(max_size=4),
         max_size=12,
     ).map(b"".join)  # fmt: skip
@@ -177,7 +203,7 @@ def _outcome(one: Reader) -> Iterator[object]:
 
 
 def test_requests_are_read_by_the_gateway() -> None:
-    sent = wire.request("POST", "/v1/completions", "h:1", b'{"prompt":"x"}')
+    sent = wire.request("POST", "/v1/completions", "h:1", b'{"prompt":"x"}', "0e" * 32)
     sent += wire.request("GET", "/v1/models", "[::1]:1", b"")
     parts = iter([sent])
     gateway = gateways.Reader(lambda _: next(parts, b""))
@@ -187,5 +213,6 @@ def test_requests_are_read_by_the_gateway() -> None:
     assert (first.method, first.target, first.body) == (
         "POST", "/v1/completions", b'{"prompt":"x"}',
     )  # fmt: skip
+    assert first.headers[-1] == ("aicert-receipt", "0e" * 32)
     assert (second.method, second.target, second.body) == ("GET", "/v1/models", b"")
     assert gateway.request() is None

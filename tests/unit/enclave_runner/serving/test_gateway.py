@@ -19,6 +19,8 @@ from enclave_runner.serving.engine import Engine
 from enclave_runner.serving.gateway import EVIDENCE, Gateway
 from enclave_runner.serving.meter import Meter
 from enclave_runner.serving.requests import CHAT, COMPLETIONS, MODELS
+from enclave_runner.serving.signer import Signer
+from enclave_runner.serving.tls import make_identity
 from enclave_runner.serving.wire import ChannelError
 from tests.e2e import stub_engine
 from tests.e2e.stub_engine import StubEngine, event
@@ -27,6 +29,7 @@ from tests.vectors.leases import LEASE, agreed
 MESSAGES = [{"role": "user", "content": "hello"}]
 EXPORTER = b"\x22" * 32
 TICK = 1000
+IDENTITY = make_identity()
 # What a request of MESSAGES for three tokens reserves: text, message, template, request, answer.
 RESERVED = 5 + 64 + 100 + 256 + 3
 
@@ -70,6 +73,7 @@ class Served:
             template_tokens=100,
             meter=self.meter,
             attest=lambda nonce, exporter: b"of " + nonce + exporter,
+            signer=Signer(IDENTITY, agreed(tick_tokens=TICK)),
             distrust=self.reasons.append,
         )
 
@@ -162,6 +166,24 @@ def test_evidence_is_given_for_a_nonce_and_this_connection(stub: StubEngine) -> 
         refused = served.over(request(EVIDENCE, document), chat())
         assert statuses(refused) == [400]
     assert statuses(served.over(request(EVIDENCE, {"nonce": "11" * 32}, "PUT"))) == [405]
+
+
+def test_gateway_request_for_a_receipt_comes_after_evidence(stub: StubEngine) -> None:
+    served = Served(stub)
+    wanted = chat().replace(b"Host: m\r\n", b"Host: m\r\naicert-receipt: " + b"0e" * 32 + b"\r\n")
+    refused = served.over(wanted, chat())
+    assert statuses(refused) == [400]
+    assert body(refused)["error"]["code"] == "gateway.request"
+    assert stub.asked == []
+    data = served.over(request(EVIDENCE, {"nonce": "11" * 32}), wanted)
+    assert statuses(data) == [200, 200]
+    assert b"\r\naicert-receipt: " in data
+    for form in (b"0e", b"", b"0E" * 32, b"0e" * 32 + b"\r\naicert-receipt: " + b"0e" * 32):
+        twice = wanted.replace(b"0e" * 32, form)
+        assert statuses(served.over(request(EVIDENCE, {"nonce": "11" * 32}), twice)) == [200, 400]
+    listed = request(MODELS, method="GET")
+    listed = listed.replace(b"Host: m\r\n", b"Host: m\r\naicert-receipt: " + b"0e" * 32 + b"\r\n")
+    assert statuses(served.over(listed)) == [400]
 
 
 def test_gateway_route_and_request_that_are_refused_end_the_connection(stub: StubEngine) -> None:

@@ -114,4 +114,9 @@ def test_answers_have_a_length_or_are_in_parts() -> None:
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
         b"cache-control: no-store\r\n\r\n"
     )
+    assert b"trailer: aicert-receipt\r\n" in wire.stream_head(receipted=True)
+    assert wire.last_chunk() == b"0\r\n\r\n"
+    assert wire.last_chunk(b"token") == b"0\r\naicert-receipt: dG9rZW4=\r\n\r\n"
+    receipted = wire.answer(200, b"{}", is_last=False, receipt=b"token")
+    assert b"\r\naicert-receipt: dG9rZW4=\r\n" in receipted
     assert wire.chunk(b"0123456789abcdef") == b"10\r\n0123456789abcdef\r\n"

@@ -1,0 +1,78 @@
+"""Receipts of answers beside the receipts of their lease: what clients hold, and what was counted.
+
+Each is signed by the TLS key of a boot, which receipts of the lease name under a TPM's signature;
+so whoever holds both knows that the leased image gave that answer. Two that differ and have one
+number were signed by copies of one machine. Clients together cannot hold more tokens than the
+machine counted: where they do, receipts of the lease are missing, or its count is wrong.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from aicert.errors import EvidenceError, UndecidedError
+from aicert.frozen import dataclass
+from aicert.lease import answer_receipts
+from aicert.lease.answer_receipts import AnswerReceipt
+from aicert.lease.checks import RefusedError
+from aicert.leasing.accounts import Account
+
+MAX_ANSWERS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """Receipts of answers that fit the lease's. `count`: each once."""
+
+    count: int
+    tokens_in: int
+    tokens_out: int
+
+
+def parse_lines(data: bytes) -> list[bytes]:
+    """The tokens of a file, one a line; EvidenceError names the line that is none."""
+    lines = data.split(b"\n")
+    if lines.pop():
+        raise EvidenceError("the last line of a file of answers' receipts is cut short")
+    if len(lines) > MAX_ANSWERS:
+        raise EvidenceError(f"there are more than {MAX_ANSWERS} receipts of answers")
+    tokens = []
+    for number, line in enumerate(lines, 1):
+        try:
+            tokens.append(answer_receipts.from_text(line.decode("ascii", "replace")))
+        except EvidenceError as error:
+            raise EvidenceError(f"line {number}: {error.message}") from None
+    return tokens
+
+
+def answered(account: Account, tokens: Iterable[bytes]) -> Answered:
+    """All of them, verified; RefusedError names the check, UndecidedError says what is missing."""
+    counted = {entry.boot: 0 for entry in account.entries}
+    for entry in account.entries:
+        counted[entry.boot] += entry.usage.tokens_in + entry.usage.tokens_out
+    seen: dict[tuple[str, int], AnswerReceipt] = {}
+    for token in tokens:
+        signed = answer_receipts.verify(token)
+        receipt = signed.receipt
+        if signed.boot not in counted:
+            raise RefusedError(
+                "answer.boot", f"answer {receipt.answer} is signed by no boot of these receipts"
+            )
+        answer_receipts.check_terms(receipt, account.ledger.terms)
+        place = (signed.boot, receipt.number)
+        if seen.setdefault(place, receipt) != receipt:
+            raise RefusedError(
+                "answer.number",
+                f"two answers have number {receipt.number} of one boot: the machine runs twice",
+            )
+    for boot, tokens_counted in counted.items():
+        held = sum(one.tokens_in + one.tokens_out for (of, _), one in seen.items() if of == boot)
+        if held > tokens_counted:
+            raise UndecidedError(
+                f"clients hold receipts for {held} tokens of boot {boot}, and receipts here count "
+                f"{tokens_counted}: later ones are missing, or the count is wrong"
+            )
+    return Answered(
+        count=len(seen),
+        tokens_in=sum(one.tokens_in for one in seen.values()),
+        tokens_out=sum(one.tokens_out for one in seen.values()),
+    )
