@@ -48,7 +48,7 @@ _CLAIMS: Final = frozenset((
     _IAT, _CTI, _NONCE, _PROFILE, _MODEL_ID, _MODEL_HASH, _REQUEST, _RESPONSE, _EVIDENCE,
     _SEQUENCE, _MILLISECONDS, _MODEL_SCHEME, _TERMS, _TOKENS_IN, _TOKENS_OUT,
 ))  # fmt: skip
-_MAX_COUNT: Final = 1 << 63
+_MAX_COUNT: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +222,6 @@ def _text(claims: dict[int, Value], key: int) -> str:
 
 def _number(claims: dict[int, Value], key: int) -> int:
     value = claims[key]
-    if not isinstance(value, int) or not 0 <= value < _MAX_COUNT:
+    if not isinstance(value, int) or not 0 <= value <= _MAX_COUNT:
         raise EvidenceError(f"{WHAT} has a malformed claim {key}")
     return value

@@ -10,10 +10,9 @@ from typing import Final, TypeAlias, cast
 from aicert.errors import EvidenceError
 
 Value: TypeAlias = "int | bytes | str | list[Value] | dict[int, Value]"
-MAX_DEPTH: Final = 4
-MAX_ITEMS: Final = 64
+_DEPTH: Final = 4
+_ITEMS: Final = 64
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
-_MAX: Final = 1 << 64
 
 
 def dumps(value: Value, tag: int | None = None) -> bytes:
@@ -37,7 +36,7 @@ def loads(data: bytes, what: str, tag: int | None = None) -> Value:
     reader = _Reader(data, what)
     if tag is not None and reader.head() != (_TAG, tag):
         raise EvidenceError(f"{what} has no tag {tag}")
-    value = reader.value(MAX_DEPTH)
+    value = reader.value(_DEPTH)
     if dumps(value, tag) != data:
         raise EvidenceError(f"{what} is not in deterministic form")
     return value
@@ -87,7 +86,7 @@ class _Reader:
                 return self._take(number).decode()
             except UnicodeDecodeError:
                 raise EvidenceError(f"{self._what} has text that is not UTF-8") from None
-        if kind not in (_ARRAY, _MAP) or number > MAX_ITEMS or not depth:
+        if kind not in (_ARRAY, _MAP) or number > _ITEMS or not depth:
             raise EvidenceError(f"{self._what} has a value of another kind, or too many")
         if kind == _ARRAY:
             return [self.value(depth - 1) for _ in range(number)]

@@ -306,6 +306,9 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "receipt": ("aicert.lease.receipts.MAX_RECEIPT",),
         "its `attest`": ("aicert.lease.receipts.MAX_ATTEST",),
         "its `signature`": ("aicert.lease.receipts.MAX_SIGNATURE",),
+        "receipt of an answer": ("aicert.lease.answer_receipts.MAX_BYTES",),
+        "receipts of answers that are checked together": ("aicert.leasing.answered.MAX_ANSWERS",),
+        "number of a claim": ("aicert.lease.answer_receipts._MAX_COUNT",),
         "milliseconds that a power cut takes from the clock": (
             "aicert.lease.ledger.MAX_CLOCK_LOSS",
         ),
